@@ -1,0 +1,136 @@
+"""Ids, money and time: the value types that every message and every rule is written in.
+
+Money is a whole number of the currency's minor unit (won, cents) with its ISO 4217 code; on the wire it is a decimal
+string with exactly the currency's number of decimals (``"12500"`` KRW, ``"12.50"`` USD), so that one amount has one spelling.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Final, NewType, Self
+from uuid import UUID, uuid5
+
+import iso4217
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, model_validator
+
+PartnerId = NewType("PartnerId", str)
+OrderId = NewType("OrderId", str)
+ConsentId = NewType("ConsentId", str)
+CustomerId = NewType("CustomerId", str)
+MerchantId = NewType("MerchantId", str)
+NetworkId = NewType("NetworkId", str)
+FundingToken = NewType("FundingToken", str)
+PaymentId = NewType("PaymentId", UUID)
+
+AMOUNT_MINOR_MAX: Final = 999_999_999_999
+"""ISO 8583 DE4 is n12: a larger amount cannot be sent to a card network."""
+
+EXPONENTS: Final[Mapping[str, int]] = {c.code: c.exponent for c in iso4217.Currency if c.exponent is not None}
+"""Decimals of every ISO 4217 currency that has a minor unit or is its own (metals and test codes have none)."""
+
+NUMERIC_CODES: Final[Mapping[str, str]] = {
+    c.code: f"{c.number:03d}" for c in iso4217.Currency if c.exponent is not None
+}
+"""ISO 4217 numeric codes, three digits, as ISO 8583 DE49 carries them."""
+
+_PAYMENT_NAMESPACE: Final = UUID("5f6d7970-6179-4d65-9d65-6e742d696431")
+
+
+def payment_id_of(partner_id: str, order_id: str) -> PaymentId:
+    """Return the one payment id that an order can ever have, so that redelivery cannot invent a second payment.
+
+    The ids' alphabets exclude "/", so no two pairs share a name.
+    """
+    return PaymentId(uuid5(_PAYMENT_NAMESPACE, f"{partner_id}/{order_id}"))
+
+
+class Model(BaseModel):
+    """Base of every message: frozen, strict, closed, and silent about its input when it refuses it."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+        ser_json_timedelta="iso8601",
+    )
+
+
+def _aware_utc(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError("a time needs a UTC offset")
+    return moment.astimezone(UTC)
+
+
+UtcTime = Annotated[datetime, AfterValidator(_aware_utc)]
+"""An RFC 3339 time with an offset, held in UTC."""
+
+
+def _id(max_length: int) -> StringConstraints:
+    # The first character is not "." or "-": ids become parts of topic names and command-line arguments.
+    return StringConstraints(min_length=1, max_length=max_length, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", strict=True)
+
+
+PartnerIdField = Annotated[PartnerId, _id(35)]
+OrderIdField = Annotated[OrderId, _id(35)]  # ISO 20022 Max35Text, as EndToEndIdentification
+ConsentIdField = Annotated[ConsentId, _id(64)]
+CustomerIdField = Annotated[CustomerId, _id(64)]
+MerchantIdField = Annotated[MerchantId, _id(35)]
+NetworkIdField = Annotated[NetworkId, _id(35)]
+FundingTokenField = Annotated[FundingToken, _id(64)]
+CurrencyCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$", strict=True)]
+MerchantCategoryCode = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}$", strict=True)]
+"""ISO 18245 merchant category code."""
+
+
+def decimal_of(minor: int, currency: str) -> str:
+    """Spell an amount with exactly the decimals of its currency: ``(1250, "USD")`` → ``"12.50"``."""
+    exponent = EXPONENTS[currency]
+    if exponent == 0:
+        return str(minor)
+    sign, digits = ("-", -minor) if minor < 0 else ("", minor)
+    whole, fraction = divmod(digits, 10**exponent)
+    return f"{sign}{whole}.{fraction:0{exponent}d}"
+
+
+def minor_of(value: str, currency: str) -> int:
+    """Read a decimal string as minor units.
+
+    Raises:
+        ValueError: the currency is unknown, or the value does not have exactly that currency's decimals.
+    """
+    exponent = EXPONENTS.get(currency)
+    if exponent is None:
+        raise ValueError("currency is not an ISO 4217 currency with a minor unit")
+    whole, point, fraction = value.partition(".")
+    if len(fraction) != exponent or bool(point) != bool(exponent):
+        raise ValueError(f"{currency} amounts have exactly {exponent} decimals")
+    if not (whole + fraction).isascii() or not (whole + fraction).isdigit():
+        raise ValueError("value must be a decimal number")
+    if len(whole) > 1 and whole[0] == "0":
+        raise ValueError("value must not have leading zeros")
+    return int(whole + fraction)
+
+
+class Money(Model):
+    """A positive amount: ``{"currency": "KRW", "value": "12500"}``; at most :data:`AMOUNT_MINOR_MAX` minor units."""
+
+    currency: CurrencyCode
+    value: Annotated[str, StringConstraints(min_length=1, max_length=16, strict=True)]
+
+    @model_validator(mode="after")
+    def _value_fits_currency(self) -> Self:
+        minor = minor_of(self.value, self.currency)
+        if not 0 < minor <= AMOUNT_MINOR_MAX:
+            raise ValueError(f"value must be above zero and at most {AMOUNT_MINOR_MAX} minor units")
+        return self
+
+    @property
+    def minor(self) -> int:
+        """The amount in minor units."""
+        return minor_of(self.value, self.currency)
+
+    @classmethod
+    def of(cls, minor: int, currency: str) -> Self:
+        """Build from minor units."""
+        return cls(currency=currency, value=decimal_of(minor, currency))
