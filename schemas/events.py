@@ -1,0 +1,115 @@
+"""What the gateway tells partners, finance and ops. Emitted models may gain optional fields; readers ignore others."""
+
+from enum import StrEnum, unique
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import Field
+
+from schemas.consents import ConsentStatus
+from schemas.primitives import ConsentIdField, MerchantIdField, Model, Money, NetworkIdField, PartnerIdField, UtcTime
+from schemas.reasons import PaymentStatus, Reason
+
+
+@unique
+class EventType(StrEnum):
+    """CloudEvents types of everything that the gateway emits."""
+
+    PAYMENT_SCHEDULED = "kr.mypay.payment.scheduled.v1"
+    PAYMENT_REJECTED = "kr.mypay.payment.rejected.v1"
+    PAYMENT_SENT = "kr.mypay.payment.sent.v1"
+    PAYMENT_APPROVED = "kr.mypay.payment.approved.v1"
+    PAYMENT_DECLINED = "kr.mypay.payment.declined.v1"
+    PAYMENT_UNKNOWN = "kr.mypay.payment.unknown.v1"
+    PAYMENT_REVERSING = "kr.mypay.payment.reversing.v1"
+    PAYMENT_REVERSED = "kr.mypay.payment.reversed.v1"
+    PAYMENT_SETTLED = "kr.mypay.payment.settled.v1"
+    PAYMENT_REPORTED = "kr.mypay.payment.reported.v1"
+    ORDER_REFUSED = "kr.mypay.order.refused.v1"
+    CONSENT_CHANGED = "kr.mypay.consent.changed.v1"
+    CYCLE_SETTLED = "kr.mypay.settlement.cycle.v1"
+
+
+class PaymentEvent(Model):
+    """A payment reached a state (or, ``reported``, is told again because its order came again).
+
+    Order and deduplicate by ``(payment_id, version)``: versions count 1, 2, 3 … without gaps.
+
+    Attributes:
+        order_id: the partner's own id.
+        status: ISO 20022 status; state: the gateway's own, finer one.
+        rrn: the network's retrieval reference number, once the payment was sent.
+        approval_code: the network's, once approved.
+    """
+
+    payment_id: UUID
+    version: Annotated[int, Field(ge=1)]
+    partner_id: PartnerIdField
+    order_id: str
+    consent_id: str
+    status: PaymentStatus
+    state: str
+    amount: Money
+    merchant_id: MerchantIdField
+    occurred_at: UtcTime
+    reason: Reason | None = None
+    network_id: NetworkIdField | None = None
+    rrn: str | None = None
+    approval_code: str | None = None
+
+
+class OrderRefused(Model):
+    """An order was refused without becoming a payment: its sender could not be trusted, or its id was already used.
+
+    Attributes:
+        payment_id: the payment that already stands under this order id, or None.
+        reference: topic, partition and offset of the refused record: ``mypay.orders/3/1207``.
+    """
+
+    partner_id: PartnerIdField
+    order_id: str
+    payment_id: UUID | None
+    reason: Reason
+    reference: str
+    occurred_at: UtcTime
+
+
+class ConsentEvent(Model):
+    """A consent changed its status.
+
+    Attributes:
+        in_flight: payments that were already sent and not final at that moment; no other will follow.
+    """
+
+    consent_id: ConsentIdField
+    version: Annotated[int, Field(ge=1)]
+    partner_id: PartnerIdField
+    status: ConsentStatus
+    occurred_at: UtcTime
+    reason: str | None = None
+    in_flight: tuple[UUID, ...] = ()
+
+
+class MerchantPosition(Model):
+    """What a network owes one merchant from one cycle: purchases less refunds, minor units, may be negative."""
+
+    merchant_id: MerchantIdField
+    currency: str
+    count: int
+    net_minor: int
+
+
+class CycleSettled(Model):
+    """A chunk of one clearing cycle was matched: positions and breaks that it added.
+
+    Attributes:
+        chunk: which of the cycle's messages this tells about; (network_id, cycle_id, chunk) is told once.
+    """
+
+    network_id: NetworkIdField
+    cycle_id: str
+    chunk: int
+    matched: int
+    breaks: int
+    positions: tuple[MerchantPosition, ...]
+    occurred_at: UtcTime

@@ -1,0 +1,55 @@
+"""What partners send on ``mypay.orders``: payment-initiation orders."""
+
+from typing import Final, Self
+
+from pydantic import model_validator
+
+from schemas.primitives import (
+    ConsentIdField,
+    MerchantIdField,
+    Model,
+    Money,
+    OrderIdField,
+    PartnerIdField,
+    PaymentId,
+    UtcTime,
+    payment_id_of,
+)
+
+ORDER_TYPE: Final = "kr.mypay.payment.order.v1"
+"""CloudEvents type of a payment order; also the ``typ`` that its signature must carry."""
+
+
+class PaymentOrder(Model):
+    """One instruction to pay, under one consent. Closed: an unknown field is refused by name.
+
+    The signature over the raw bytes covers every field; nothing that matters travels in a header alone.
+
+    Attributes:
+        partner_id: the partner that signs.
+        order_id: unique per partner for ever; with ``partner_id`` it determines the payment id.
+        consent_id: the customer's consent to pay under; also the record's Kafka key.
+        merchant_id: whom to pay, from the gateway's merchant directory.
+        amount: what to pay.
+        issued_at: when the partner issued the order.
+        expires_at: past this moment the order is refused, never sent late.
+    """
+
+    partner_id: PartnerIdField
+    order_id: OrderIdField
+    consent_id: ConsentIdField
+    merchant_id: MerchantIdField
+    amount: Money
+    issued_at: UtcTime
+    expires_at: UtcTime
+
+    @model_validator(mode="after")
+    def _expires_after_issue(self) -> Self:
+        if self.expires_at <= self.issued_at:
+            raise ValueError("expires_at must be later than issued_at")
+        return self
+
+    @property
+    def payment_id(self) -> PaymentId:
+        """The id of the one payment that this order can have."""
+        return payment_id_of(self.partner_id, self.order_id)
