@@ -2,6 +2,26 @@
 
 Money is a whole number of the currency's minor unit (won, cents) with its ISO 4217 code; on the wire it is a decimal
 string with exactly the currency's number of decimals (``"12500"`` KRW, ``"12.50"`` USD): one amount has one spelling.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Final, NewType, Self
+from uuid import UUID, uuid5
+
+import iso4217
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, model_validator
+
+PartnerId = NewType("PartnerId", str)
+OrderId = NewType("OrderId", str)
+ConsentId = NewType("ConsentId", str)
+CustomerId = NewType("CustomerId", str)
+MerchantId = NewType("MerchantId", str)
+NetworkId = NewType("NetworkId", str)
+FundingToken = NewType("FundingToken", str)
+PaymentId = NewType("PaymentId", UUID)
+
+AMOUNT_MINOR_MAX: Final = 999_999_999_999
 """ISO 8583 DE4 is n12: a larger amount cannot be sent to a card network."""
 
 EXPONENTS: Final[Mapping[str, int]] = {c.code: c.exponent for c in iso4217.Currency if c.exponent is not None}
