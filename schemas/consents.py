@@ -7,7 +7,6 @@ from pydantic import Field, StringConstraints, model_validator
 
 from schemas.primitives import (
     ConsentIdField,
-    CurrencyCode,
     CustomerIdField,
     FundingTokenField,
     MerchantCategoryCode,
