@@ -1,0 +1,157 @@
+"""One table of every Kafka topic: its key, messages, partitions, retention, and who writes and reads it.
+
+``mypay topics apply`` creates what is missing and checks what exists; the AsyncAPI document is made from it.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import BaseModel
+
+from schemas.clearing import CLEARING_TYPE, ClearingBatch
+from schemas.events import ConsentEvent, CycleSettled, EventType, OrderRefused, PaymentEvent
+from schemas.orders import ORDER_TYPE, PaymentOrder
+
+ORDERS: Final = "mypay.orders"
+SETTLEMENTS: Final = "mypay.settlements"
+DEAD_LETTER: Final = "mypay.dead-letter"
+
+_DAY_MS: Final = 24 * 60 * 60 * 1000
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic, or one family of topics with a name part in braces.
+
+    Attributes:
+        name: ``mypay.orders`` or ``mypay.dispatch.{network}``.
+        key: what the record key is: records with one key keep their order.
+        messages: CloudEvents type → body model.
+        partitions: default number; how far its reader scales out.
+        retention_ms: how long Kafka keeps it: how far back a replay can reach.
+        writers, readers: who may (the ACLs).
+    """
+
+    name: str
+    key: str
+    messages: dict[str, type[BaseModel]]
+    partitions: int
+    retention_ms: int
+    writers: str
+    readers: str
+    description: str
+    max_message_bytes: int = 1024 * 1024
+
+
+def _payment_types() -> dict[str, type[BaseModel]]:
+    return {t.value: PaymentEvent for t in EventType if t.value.startswith("kr.mypay.payment.")}
+
+
+TOPICS: Final[tuple[Topic, ...]] = (
+    Topic(
+        name=ORDERS,
+        key="consent_id",
+        messages={ORDER_TYPE: PaymentOrder},
+        partitions=8,
+        retention_ms=7 * _DAY_MS,
+        writers="partners",
+        readers="initiation",
+        description="Signed payment-initiation orders.",
+    ),
+    Topic(
+        name="mypay.dispatch.{network}",
+        key="consent_id",
+        messages={ORDER_TYPE: PaymentOrder},
+        partitions=8,
+        retention_ms=7 * _DAY_MS,
+        writers="initiation",
+        readers="execution",
+        description="Accepted orders, the partner's own bytes and signature, routed to one network.",
+    ),
+    Topic(
+        name="mypay.events.{partner}",
+        key="payment_id or consent_id",
+        messages={
+            **_payment_types(),
+            EventType.ORDER_REFUSED: OrderRefused,
+            EventType.CONSENT_CHANGED: ConsentEvent,
+        },
+        partitions=4,
+        retention_ms=7 * _DAY_MS,
+        writers="relay",
+        readers="that partner alone",
+        description="What became of a partner's orders and consents.",
+    ),
+    Topic(
+        name="mypay.clearing.{network}",
+        key="cycle_id",
+        messages={CLEARING_TYPE: ClearingBatch},
+        partitions=4,
+        retention_ms=30 * _DAY_MS,
+        writers="clearing import",
+        readers="settlement",
+        description="What a network says it cleared.",
+    ),
+    Topic(
+        name=SETTLEMENTS,
+        key="network_id",
+        messages={EventType.CYCLE_SETTLED: CycleSettled},
+        partitions=4,
+        retention_ms=30 * _DAY_MS,
+        writers="relay",
+        readers="finance, ops",
+        description="Matched clearing cycles with net positions per merchant.",
+    ),
+    Topic(
+        name=DEAD_LETTER,
+        key="the original key",
+        messages={},
+        partitions=4,
+        retention_ms=30 * _DAY_MS,
+        writers="every stage",
+        readers="ops",
+        description="Records that no stage could read: original bytes, key and headers, with the reason in headers.",
+        # The original record plus the reason headers must always fit.
+        max_message_bytes=2 * 1024 * 1024,
+    ),
+)
+
+
+def _member(family: str, part: str) -> str:
+    if not _NAME.fullmatch(part):
+        raise ValueError("a topic name part has letters, digits, dots, underscores and hyphens only")
+    return f"mypay.{family}.{part}"
+
+
+def dispatch_topic(network_id: str) -> str:
+    """Topic of accepted orders for one network."""
+    return _member("dispatch", network_id)
+
+
+def events_topic(partner_id: str) -> str:
+    """Topic of one partner's events."""
+    return _member("events", partner_id)
+
+
+def clearing_topic(network_id: str) -> str:
+    """Topic of one network's clearing batches."""
+    return _member("clearing", network_id)
+
+
+def concrete_topics(*, partners: Iterable[str], networks: Iterable[str]) -> list[Topic]:
+    """Expand the table's families for the partners and networks that exist."""
+    members = {"{partner}": sorted(partners), "{network}": sorted(networks)}
+    result: list[Topic] = []
+    for topic in TOPICS:
+        placeholder = next((p for p in members if p in topic.name), None)
+        if placeholder is None:
+            result.append(topic)
+            continue
+        for member in members[placeholder]:
+            _member("x", member)
+            fields = {name: getattr(topic, name) for name in Topic.__slots__}
+            result.append(Topic(**{**fields, "name": topic.name.replace(placeholder, member)}))
+    return result
