@@ -1,0 +1,104 @@
+"""A payment as it is stored, and the changes that are asked of it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from gateway.domain.exchange import Operation, TraceNumbers
+from gateway.domain.lifecycle import EVENT_TYPE, STATUS, PaymentEventKind, PaymentState
+from gateway.domain.limits import WindowKey
+from schemas.events import PaymentEvent
+from schemas.primitives import (
+    ConsentId,
+    FundingToken,
+    MerchantId,
+    Money,
+    NetworkId,
+    OrderId,
+    PartnerId,
+    PaymentId,
+)
+from schemas.reasons import Reason
+
+PaymentKey = tuple[PartnerId, PaymentId]
+"""Primary key of a payment. The partner comes first: it is the distribution key of every table that decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """One payment: what was ordered, what became of it, and the trace numbers it was sent under.
+
+    Attributes:
+        order_digest: SHA-256 of the order's raw bytes; tells a redelivery from a reused order id.
+        version: 1, 2, 3 …: one for each state reached.
+        trace: None while nothing was sent.
+        windows: the limit windows that this payment counts in.
+        ordered_at: Kafka timestamp of the order; decided_at: when the intent or the refusal was decided.
+    """
+
+    partner_id: PartnerId
+    payment_id: PaymentId
+    order_id: OrderId
+    consent_id: ConsentId
+    consent_version: int
+    merchant_id: MerchantId
+    operation: Operation
+    amount_minor: int
+    currency: str
+    funding_token: FundingToken | None
+    order_digest: bytes
+    state: PaymentState
+    version: int
+    reason: Reason | None
+    network_id: NetworkId | None
+    trace: TraceNumbers | None
+    approval_code: str | None
+    windows: tuple[WindowKey, ...]
+    ordered_at: datetime
+    decided_at: datetime
+    changed_at: datetime
+    traceparent: str | None = None
+
+    @property
+    def key(self) -> PaymentKey:
+        """Primary key."""
+        return (self.partner_id, self.payment_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that happened to a payment and may move it to another state.
+
+    Attributes:
+        incident: a name for ops where what happened must be looked at (amount mismatch …), or None.
+    """
+
+    key: PaymentKey
+    kind: PaymentEventKind
+    reason: Reason | None = None
+    approval_code: str | None = None
+    incident: str | None = None
+
+
+def event_of(payment: Payment) -> PaymentEvent:
+    """Tell the payment's present state as the partner is told it."""
+    return PaymentEvent(
+        payment_id=payment.payment_id,
+        version=payment.version,
+        partner_id=payment.partner_id,
+        order_id=payment.order_id,
+        consent_id=payment.consent_id,
+        status=STATUS[payment.state],
+        state=payment.state.value,
+        amount=Money.of(payment.amount_minor, payment.currency),
+        merchant_id=payment.merchant_id,
+        occurred_at=payment.changed_at,
+        reason=payment.reason,
+        network_id=payment.network_id,
+        rrn=payment.trace.rrn if payment.trace else None,
+        approval_code=payment.approval_code,
+    )
+
+
+def event_type_of(payment: Payment) -> str:
+    """CloudEvents type that tells of the payment's present state."""
+    return EVENT_TYPE[payment.state].value

@@ -1,0 +1,405 @@
+"""What the use cases need from the world outside, as Protocols.
+
+Batches everywhere: a method that takes a sequence costs one round trip whatever its length. Stores raise
+:class:`StoreUnavailableError` (wait and try again) or :class:`StoreConflictError` (run the transaction again), never a
+driver's error.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from gateway.domain.consent import Consent, Merchant
+from gateway.domain.exchange import CardData, ExchangeResult, NetworkRequest
+from gateway.domain.ledger import Transfer
+from gateway.domain.limits import Usage, WindowKey
+from gateway.domain.payment import Payment, PaymentKey
+from gateway.domain.settlement import Break, ClearedPayment
+from schemas.clearing import ClearingRecord
+from schemas.primitives import ConsentId, FundingToken, MerchantId, NetworkId, PartnerId
+from schemas.reasons import Reason
+
+
+class StoreUnavailableError(Exception):
+    """The database cannot be reached or refuses work for now: nothing was decided; try again later."""
+
+
+class StoreConflictError(Exception):
+    """The transaction lost a race (deadlock, serialization, a concurrent insert): nothing was written; run it again."""
+
+
+class PublisherUnavailableError(Exception):
+    """Kafka did not confirm in time. The records may or may not be there: publish them again."""
+
+
+# --- records of Kafka -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One Kafka record as consumed. ``timestamp_ms``: since the epoch, as the broker or producer set it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+
+    @property
+    def reference(self) -> str:
+        """``topic/partition/offset``: names the record for ever, without showing any of it."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One Kafka record to publish."""
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: Sequence[tuple[str, bytes]]
+
+
+class Publisher(Protocol):
+    """An idempotent Kafka producer."""
+
+    async def publish(self, records: Sequence[Outgoing]) -> None:
+        """Return when every record is durably in Kafka; records with one topic and key keep their order.
+
+        Raises:
+            PublisherUnavailableError: not all were confirmed.
+        """
+
+
+# --- the database -----------------------------------------------------------------------------------------------------
+
+ConsentKey = tuple[PartnerId, ConsentId]
+UsageKey = tuple[PartnerId, ConsentId, WindowKey]
+
+
+@dataclass(frozen=True, slots=True)
+class UsageChange:
+    """What to add to one window's usage (negative to take away)."""
+
+    key: UsageKey
+    reserved_minor: int = 0
+    reserved_count: int = 0
+    consumed_minor: int = 0
+    consumed_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEvent:
+    """One event to be relayed to Kafka once the transaction that holds it has committed."""
+
+    topic: str
+    key: str
+    event_id: str
+    event_type: str
+    occurred_at: datetime
+    body: bytes
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An order that did not become a payment; ``reference`` names the record, so that redelivery records it once."""
+
+    partner_id: PartnerId
+    order_id: str
+    reference: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedReversal:
+    """A reversal that goes on until the network confirms it.
+
+    Attributes:
+        stan, transmitted_at: the reversal's own trace numbers, the same in every repeat.
+        attempts: how often it was sent; above zero the next is a repeat (0421).
+    """
+
+    key: PaymentKey
+    network_id: NetworkId
+    stan: int
+    transmitted_at: datetime
+    attempts: int = 0
+    queued_at: datetime | None = None
+
+
+class ConsentStore(Protocol):
+    """Consents and the usage of their limits."""
+
+    async def read(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, Consent]:
+        """Current versions, without a lock: good for advice, never for the decision."""
+
+    async def lock(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, Consent]:
+        """Current versions, locked in key order until the transaction ends: the instant of truth."""
+
+    async def usage(self, keys: Sequence[UsageKey]) -> Mapping[UsageKey, Usage]:
+        """Usage of the windows that have any."""
+
+    async def add_usage(self, changes: Sequence[UsageChange]) -> None:
+        """Add to usages, making rows as needed. Fails (a bug, not a race) where a number would fall below zero."""
+
+
+class PaymentStore(Protocol):
+    """Payments."""
+
+    async def find(self, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, Payment]:
+        """Payments that exist, without a lock."""
+
+    async def lock(self, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, Payment]:
+        """Payments that exist, locked in key order until the transaction ends."""
+
+    async def insert(self, payments: Sequence[Payment]) -> frozenset[PaymentKey]:
+        """Insert those that do not exist yet; return the keys of these. An existing payment is left as it is."""
+
+    async def update(self, payments: Sequence[Payment]) -> None:
+        """Write state, version, reason, approval code and time of payments that this transaction has locked."""
+
+    async def next_trace_numbers(self, count: int) -> Sequence[int]:
+        """``count`` numbers that were never given out before and never will be again, also after a crash."""
+
+    async def insert_transfers(self, transfers: Sequence[tuple[PaymentKey, Transfer, datetime]]) -> None:
+        """Append to the ledger. One transfer of a kind per payment: a second one is a bug and fails."""
+
+    async def refuse(self, refusals: Sequence[Refusal]) -> frozenset[str]:
+        """Record refusals that are not recorded yet; return the references of these."""
+
+    async def abandoned(self, network_id: NetworkId, *, sent_before: datetime, limit: int) -> Sequence[PaymentKey]:
+        """Payments that are still SENT although their worker must have marked them by now."""
+
+
+class ReversalStore(Protocol):
+    """The durable store-and-forward queue of reversals."""
+
+    async def queue(self, reversals: Sequence[QueuedReversal]) -> None:
+        """Add; a payment has one reversal at most."""
+
+    async def claim(
+        self, network_id: NetworkId, *, owner: str, now: datetime, lease_until: datetime, limit: int
+    ) -> Sequence[QueuedReversal]:
+        """Take due reversals that nobody holds, oldest first; counts one more attempt on each."""
+
+    async def retry(self, keys: Sequence[PaymentKey], *, owner: str, next_attempt_at: datetime, code: str) -> None:
+        """Give back reversals that were not confirmed, with what the network said (raw code or cause)."""
+
+    async def confirm(self, keys: Sequence[PaymentKey], *, owner: str, now: datetime) -> frozenset[PaymentKey]:
+        """Close reversals; return those that were open and held by ``owner``."""
+
+    async def next_due(self, network_id: NetworkId) -> datetime | None:
+        """When the earliest open reversal is due."""
+
+
+class ClearingStore(Protocol):
+    """Clearing records and breaks."""
+
+    async def payments_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, ClearedPayment]:
+        """Payments by the network's reference, locked until the transaction ends."""
+
+    async def insert(self, network_id: NetworkId, cycle_id: str, records: Sequence[ClearingRecord]) -> frozenset[int]:
+        """Record what was not recorded yet; return the record numbers of these."""
+
+    async def write_outcomes(
+        self,
+        network_id: NetworkId,
+        cycle_id: str,
+        outcomes: Sequence[tuple[int, PaymentKey | None, Break | None]],
+    ) -> None:
+        """Note for each record number the payment it matched, or the break."""
+
+
+class Outbox(Protocol):
+    """Events that wait for the relay."""
+
+    async def append(self, events: Sequence[OutboxEvent]) -> None:
+        """Add events to this transaction."""
+
+
+class Directory(Protocol):
+    """Merchants; partners and keys are read through :class:`KeySource`."""
+
+    async def merchants(self, ids: Sequence[MerchantId]) -> Mapping[MerchantId, Merchant]:
+        """Merchants that exist."""
+
+
+class TokenVault(Protocol):
+    """Opens funding tokens. What it returns is never logged, stored or kept."""
+
+    async def open(self, tokens: Sequence[FundingToken]) -> Mapping[FundingToken, CardData]:
+        """Cards behind the tokens that exist."""
+
+
+class UnitOfWork(Protocol):
+    """One transaction. Everything written through it commits together or not at all."""
+
+    @property
+    def consents(self) -> ConsentStore:
+        """Consents and usage."""
+
+    @property
+    def payments(self) -> PaymentStore:
+        """Payments, ledger, refusals."""
+
+    @property
+    def reversals(self) -> ReversalStore:
+        """The reversal queue."""
+
+    @property
+    def clearing(self) -> ClearingStore:
+        """Clearing records."""
+
+    @property
+    def outbox(self) -> Outbox:
+        """Events."""
+
+    @property
+    def directory(self) -> Directory:
+        """Merchants."""
+
+
+class Store(Protocol):
+    """The database."""
+
+    def transaction(self) -> AbstractAsyncContextManager[UnitOfWork]:
+        """Begin; commit at the end of the block, roll back when it raises.
+
+        Raises:
+            StoreUnavailableError, StoreConflictError: from any call inside, or at the commit.
+        """
+
+    def reading(self) -> AbstractAsyncContextManager[UnitOfWork]:
+        """A connection without a transaction, for advice that nothing rests on."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """One outbox row with its place in the relay's order."""
+
+    tx: int
+    id: int
+    event: OutboxEvent
+
+
+class OutboxReader(Protocol):
+    """The relay's side of the outbox. Holds a leader lock: one reader at a time."""
+
+    async def acquire(self) -> bool:
+        """Become the one relay; False while another is."""
+
+    async def read(self, limit: int) -> Sequence[OutboxRow]:
+        """Rows past the cursor whose order can no longer change."""
+
+    async def advance(self, last: OutboxRow) -> None:
+        """Move the cursor past a row that Kafka has confirmed."""
+
+    async def release(self) -> None:
+        """Let another relay in."""
+
+
+# --- keys, network, clock, observation --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PartnerKey:
+    """A partner's registered public key. ``jwk`` holds public members only."""
+
+    kid: str
+    partner_id: PartnerId
+    algorithm: str
+    jwk: Mapping[str, Any]
+    valid_from: datetime
+    valid_until: datetime | None
+    disabled_at: datetime | None
+
+
+class KeySource(Protocol):
+    """Partners and their keys, held in memory and refreshed within seconds of a change."""
+
+    def partner_exists(self, partner_id: str) -> bool:
+        """True for a registered, active partner."""
+
+    def key(self, kid: str) -> PartnerKey | None:
+        """The key with this id, whatever its state."""
+
+    async def refresh(self) -> None:
+        """Read the registry again."""
+
+
+class SignatureVerifier(Protocol):
+    """Checks a partner's detached signature."""
+
+    def verify(
+        self, *, body: bytes, signature: str | None, partner_id: str, type_: str, now: datetime
+    ) -> Reason | None:
+        """None if the partner signed exactly these bytes as this message type; else why not."""
+
+
+class CardNetwork(Protocol):
+    """Request/answer exchanges with one card network over all of its links."""
+
+    network_id: NetworkId
+
+    @property
+    def is_open(self) -> bool:
+        """True while at least one link is signed on and the circuit breaker lets traffic through."""
+
+    async def wait_open(self) -> None:
+        """Return once ``is_open``."""
+
+    async def reserve(self, wanted: int) -> int:
+        """Wait until the in-flight window has room; take and return 1 … ``wanted`` places.
+
+        Every place taken must be followed by one ``submit`` or given back with ``release``.
+        """
+
+    def release(self, places: int) -> None:
+        """Give back places that will not be used."""
+
+    def submit(self, request: NetworkRequest, *, send_before: float, done: Callable[[ExchangeResult], None]) -> None:
+        """Encode and write one request; ``done`` is called exactly once, from the event loop.
+
+        ``send_before`` is a time of ``loop.time()``: past it, or with no signed-on link, the result is NotSent.
+        The result is Answered, or Unanswered after the network's answer timeout or when the link is lost.
+        Never resends, never moves to another link once a byte may have left.
+        """
+
+    async def start(self) -> None:
+        """Begin to connect; returns at once."""
+
+    async def stop(self, *, drain_seconds: float) -> None:
+        """Take no more, wait for what is in flight up to the deadline (the rest ends Unanswered), sign off, close."""
+
+
+class Clock(Protocol):
+    """Wall time."""
+
+    def now(self) -> datetime:
+        """Aware UTC."""
+
+
+class Observer(Protocol):
+    """Where stages report. Names and label values come from small fixed sets; ids go to logs only."""
+
+    def batch(self, stage: str, *, size: int, seconds: float) -> None:
+        """One batch was handled."""
+
+    def count(self, stage: str, outcome: str, *, reason: str = "", n: int = 1) -> None:
+        """``n`` items of a stage ended this way."""
+
+    def delay(self, span: str, seconds: float, *, n: int = 1) -> None:
+        """A span of a payment's way took this long."""
+
+    def level(self, name: str, value: float) -> None:
+        """A quantity stands at this value now."""
+
+    def note(self, event: str, *, level: str = "info", **fields: str | float | UUID | None) -> None:
+        """One log line. Only ids, codes and numbers: the adapter drops every field that it does not know."""
