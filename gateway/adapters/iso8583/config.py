@@ -1,0 +1,245 @@
+"""What a card network's participant manual says, as a file: addresses, dialect, terminals, timings, policies.
+
+Any ISO 8583:1987 host with one of the known dialects and frame headers is reached by writing such a file; nothing in
+the gateway knows one network from another. Durations are seconds, amounts are minor units.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from gateway.adapters.iso8583.dialect import Dialect, dialect_of
+from gateway.adapters.iso8583.framing import FrameFormat, FrameHeader
+from schemas.primitives import NUMERIC_CODES, CurrencyCode, MerchantCategoryCode, NetworkIdField
+
+TERMINAL_ID_LENGTH: Final = 8
+"""DE41 is ans8."""
+
+
+class NetworkConfigError(ValueError):
+    """A network's file cannot be used; the text names the file and every field that is wrong, never a value."""
+
+
+class Address(NamedTuple):
+    """Where a host listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _address(value: object) -> Address:
+    if isinstance(value, Address):
+        return value
+    if isinstance(value, str):
+        host, colon, port = value.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if colon and host and port.isascii() and port.isdigit() and 0 < int(port) <= 65535:
+            return Address(host, int(port))
+    raise ValueError('must be "host:port"')
+
+
+def _time_zone(value: object) -> ZoneInfo:
+    if isinstance(value, ZoneInfo):
+        return value
+    try:
+        return ZoneInfo(str(value))
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError("must be an IANA time zone") from error
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False, validate_default=True
+    )
+
+
+class Terminals(_Section):
+    """The terminal ids (DE41) that the network registered for this gateway: ``prefix`` and a zero-filled number.
+
+    STANs are unique per terminal and day, so ``count`` × 999,999 is the most that can be sent in one day.
+    """
+
+    prefix: Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{0,7}$")]
+    count: Annotated[int, Field(ge=1, le=10_000)]
+
+    @model_validator(mode="after")
+    def _numbers_fit(self) -> Self:
+        if self.count > 10 ** (TERMINAL_ID_LENGTH - len(self.prefix)):
+            raise ValueError(f"prefix leaves too few characters of {TERMINAL_ID_LENGTH} for count numbers")
+        return self
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """All terminal ids, eight characters each, in order."""
+        width = TERMINAL_ID_LENGTH - len(self.prefix)
+        return tuple(f"{self.prefix}{number:0{width}d}" for number in range(self.count))
+
+
+class Breaker(_Section):
+    """When to stop sending to a network that does not answer."""
+
+    # Above any honest run of slow answers, far below one window of unknown outcomes.
+    open_after_failures: Annotated[int, Field(ge=1)] = 20
+    # Long enough for a host to fail over, short enough that the backlog stays small.
+    open_s: Annotated[float, Field(gt=0)] = 5.0
+    # Repeated failure doubles the pause up to here, so that a dead network is not pestered.
+    open_max_s: Annotated[float, Field(gt=0)] = 60.0
+    # An answered echo proves the host, not its issuers: this many requests at a time until one is answered.
+    trial_window: Annotated[int, Field(ge=1)] = 8
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.open_max_s < self.open_s:
+            raise ValueError("open_max_s must not be below open_s")
+        return self
+
+
+class NetworkConfig(_Section):
+    """One card network. Load it with :func:`load_network`."""
+
+    network_id: NetworkIdField
+    addresses: Annotated[tuple[Annotated[Address, BeforeValidator(_address)], ...], Field(min_length=1, strict=False)]
+    dialect: Literal["iso87-ascii", "iso87-bcd"]
+    frame: Literal["binary2", "ascii4", "tpdu"]
+    acquirer_id: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,11}$")]
+    """DE32."""
+    terminals: Terminals
+    currencies: Annotated[frozenset[CurrencyCode], Field(min_length=1, strict=False)]
+    time_zone: Annotated[ZoneInfo, BeforeValidator(_time_zone)]
+    """Zone of DE12 and DE13, the local time of the transaction."""
+
+    # Two, so that the loss of one connection never stops the network.
+    links_per_address: Annotated[int, Field(ge=1, le=64)] = 2
+    # The filler nibble of odd-length variable BCD fields: F cannot be taken for a digit. Both are read.
+    bcd_pad: Literal["F", "0"] = "F"
+    # NAC/TPDU: protocol 60, destination 0001, source 0000. Only used with frame = "tpdu".
+    tpdu: Annotated[str, StringConstraints(pattern=r"^[0-9A-F]{10}$")] = "6000010000"
+    # Four times the largest message that the field tables are used for; a longer length is a lost frame boundary.
+    frame_bytes_max: Annotated[int, Field(ge=64, le=65_535)] = 8192
+    # DE22: 01 number entered by hand or from file, 2 no PIN entry capability.
+    pos_entry_mode: Annotated[str, StringConstraints(pattern=r"^[0-9]{3}$")] = "012"
+    # DE25: 08 card holder and card not present. Networks with a code for electronic commerce use 59.
+    pos_condition_code: Annotated[str, StringConstraints(pattern=r"^[0-9]{2}$")] = "08"
+
+    # Nearly every acquirer link must be signed on; a host that does not know 0800 needs false.
+    sign_on: bool = True
+    # Firewalls commonly forget an idle connection after 60 s.
+    echo_interval_s: Annotated[float, Field(gt=0)] = 30.0
+    # An echo is answered by the host itself without asking an issuer.
+    echo_timeout_s: Annotated[float, Field(gt=0)] = 5.0
+    # One lost echo may be a host's garbage collection; three in a row are a dead peer.
+    echo_missed_max: Annotated[int, Field(ge=1)] = 3
+    # A TCP handshake that takes longer than a few retransmissions will not come.
+    connect_timeout_s: Annotated[float, Field(gt=0)] = 5.0
+    # A peer that has not read one socket buffer for this long is stuck.
+    write_deadline_s: Annotated[float, Field(gt=0)] = 5.0
+    # Above the time-out towards issuers that hosts commonly use (10 s), so that the host's own refusal arrives first.
+    answer_timeout_s: Annotated[float, Field(gt=0)] = 15.0
+    # In flight over all links: throughput × answer time (1,500/s × 0.3 s), rounded up.
+    window: Annotated[int, Field(ge=1, le=100_000)] = 512
+    # Full jitter between 0 and a ceiling that doubles from the first to the second.
+    backoff_min_s: Annotated[float, Field(gt=0)] = 0.5
+    backoff_max_s: Annotated[float, Field(gt=0)] = 30.0
+    breaker: Breaker = Breaker()
+
+    # Asking first can still end in an approval; reversing always loses the sale. Needs a host that knows the inquiry.
+    unknown_policy: Literal["inquire", "reverse"] = "reverse"
+    # 0100 with DE3=380000 is a convention of some networks, not a part of ISO 8583:1987.
+    supports_inquiry: bool = False
+    # Hosts ask not to be repeated to faster than they time out themselves.
+    reversal_repeat_interval_s: Annotated[float, Field(gt=0)] = 30.0
+    # A reversal that is still open after this long needs a person and the network's operator.
+    reversal_alert_after_s: Annotated[float, Field(gt=0)] = 900.0
+
+    # Empty: every merchant category (ISO 18245) is accepted.
+    categories: Annotated[frozenset[MerchantCategoryCode], Field(strict=False)] = frozenset()
+    # What the network charges, for routing alone: parts of ten thousand of the amount, and minor units each.
+    cost_basis_points: Annotated[int, Field(ge=0, le=10_000)] = 0
+    cost_fixed_minor: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if self.unknown_policy == "inquire" and not self.supports_inquiry:
+            raise ValueError('unknown_policy "inquire" needs supports_inquiry = true')
+        if self.backoff_max_s < self.backoff_min_s:
+            raise ValueError("backoff_max_s must not be below backoff_min_s")
+        if self.frame == "ascii4" and self.frame_bytes_max > 9999:
+            raise ValueError("frame_bytes_max is at most 9999 with four ASCII digits of length")
+        if unknown := sorted(self.currencies - NUMERIC_CODES.keys()):
+            raise ValueError(f"currencies not in ISO 4217: {', '.join(unknown)}")
+        return self
+
+    @cached_property
+    def wire(self) -> Dialect:
+        """The field tables that ``dialect`` and ``bcd_pad`` name."""
+        return dialect_of(self.dialect, bcd_pad=self.bcd_pad)
+
+    @cached_property
+    def framing(self) -> FrameFormat:
+        """The frame header that ``frame``, ``tpdu`` and ``frame_bytes_max`` name."""
+        return FrameFormat(FrameHeader(self.frame), tpdu=bytes.fromhex(self.tpdu), bytes_max=self.frame_bytes_max)
+
+
+def _problems(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False, include_context=False):
+        place = ".".join(str(part) for part in problem["loc"]) or "file"
+        lines.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}")
+    return "; ".join(lines)
+
+
+def network_from(data: Mapping[str, Any], *, source: str) -> NetworkConfig:
+    """Check one network's settings.
+
+    Args:
+        data: the settings, as TOML gives them.
+        source: what to call them in an error.
+
+    Raises:
+        NetworkConfigError: naming ``source`` and every field that is missing, unknown or wrong.
+    """
+    try:
+        return NetworkConfig.model_validate(dict(data))
+    except ValidationError as error:
+        text = f"{source}: {_problems(error)}"
+    raise NetworkConfigError(text)
+
+
+def load_network(path: Path) -> NetworkConfig:
+    """Read one network's TOML file.
+
+    Raises:
+        NetworkConfigError: the file cannot be read, is not TOML, or a field is wrong.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise NetworkConfigError(f"{path}: cannot be read ({type(error).__name__})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise NetworkConfigError(f"{path}: is not TOML: {error}") from error
+    return network_from(data, source=str(path))
+
+
+def load_networks(directory: Path) -> dict[str, NetworkConfig]:
+    """Read every ``*.toml`` of a directory, by network id.
+
+    Raises:
+        NetworkConfigError: as :func:`load_network`, or there is none, or two files name the same network.
+    """
+    networks: dict[str, NetworkConfig] = {}
+    for path in sorted(directory.glob("*.toml")):
+        config = load_network(path)
+        if config.network_id in networks:
+            raise NetworkConfigError(f"{path}: network_id: another file already names this network")
+        networks[config.network_id] = config
+    if not networks:
+        raise NetworkConfigError(f"{directory}: no network file (*.toml)")
+    return networks
