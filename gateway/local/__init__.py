@@ -1,3 +1,4 @@
+from gateway.local.databases import create_database, database_dsn, drop_database
 from gateway.local.errors import LocalStackError
 from gateway.local.stack import (
     ServerState,
@@ -25,8 +26,11 @@ __all__ = [
     "ServerStatus",
     "StackAddresses",
     "StackStatus",
+    "create_database",
+    "database_dsn",
     "default_home",
     "down",
+    "drop_database",
     "kill_kafka",
     "kill_postgres",
     "reset",

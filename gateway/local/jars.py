@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-
 from gateway.local.errors import LocalStackError
 from gateway.local.state import file_lock
 from gateway.local.versions import DEPLOY_DIR, versions

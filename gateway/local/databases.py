@@ -1,0 +1,42 @@
+"""Databases of their own inside one server, for tests and the demo."""
+
+from urllib.parse import quote, urlsplit
+
+import asyncpg
+
+from gateway.local.readiness import run
+
+
+def create_database(server_dsn: str, name: str) -> str:
+    """Create an empty database; return its DSN.
+
+    Raises:
+        asyncpg.DuplicateDatabaseError: there is one of that name.
+    """
+    run(_execute(server_dsn, f"CREATE DATABASE {_quoted(name)}"))
+    return database_dsn(server_dsn, name)
+
+
+def drop_database(server_dsn: str, name: str) -> None:
+    """Drop a database if it is there, ending the sessions that use it."""
+    run(_execute(server_dsn, f"DROP DATABASE IF EXISTS {_quoted(name)} WITH (FORCE)"))
+
+
+def database_dsn(server_dsn: str, name: str) -> str:
+    """Return the DSN of another database of the same server."""
+    server = urlsplit(server_dsn)
+    query = f"?{server.query}" if server.query else ""
+    # Not by urlunsplit, which drops the slashes of a DSN without a host.
+    return f"{server.scheme}://{server.netloc}/{quote(name)}{query}"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+async def _execute(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
