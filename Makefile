@@ -1,0 +1,90 @@
+# Everything a person or a build server does here. `make help` lists it.
+#
+#   ARGS=…     handed on:  make test ARGS="-k limits -x"   make bench ARGS="--json bench.json"
+#   ORDERS=N   size of the demo
+#   PYTHON=…   the interpreter to make .venv from; without it the first of the usual names that is 3.11 or newer
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+ORDERS ?= 3000
+ARGS ?=
+PYTHON ?=
+
+BIN := .venv/bin
+# Made when .venv holds exactly what the lock says; every target needs it, none makes it twice.
+INSTALLED := .venv/.installed
+
+.PHONY: help install demo test check bench format lock clean
+
+help:
+	@echo "make install   make .venv from requirements.lock (every other target does so when needed)"
+	@echo "make demo      run ORDERS=$(ORDERS) signed orders through the gateway and check the books; MYPAY_DEMO_KEEP=1 leaves it running"
+	@echo "make test      run the tests: ARGS are pytest's"
+	@echo "make check     format, lint, types, import rules, drift of the published schemas"
+	@echo "make bench     measure the gateway on this machine: ARGS are those of mypay bench"
+	@echo "make format    format the sources and apply the linter's safe fixes"
+	@echo "make lock      write requirements.lock and deploy/kafka-jars.sha256 anew"
+	@echo "make clean     delete .venv and all caches; the data of local stacks stay in var/"
+
+install: $(INSTALLED)
+	@echo ".venv is ready"
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@rm -f $@
+	@if ! $(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    python=""; \
+	    for name in $(if $(PYTHON),"$(PYTHON)",python3.11 python3.12 python3.13 python3); do \
+	        if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python="$$name"; break; fi; \
+	    done; \
+	    if [ -z "$$python" ]; then \
+	        echo "Python 3.11 or newer is needed, and $(if $(PYTHON),$(PYTHON) is none,none of python3.11, python3.12, python3.13 and python3 is one)." >&2; \
+	        echo "Install one, or name it: make PYTHON=/path/to/python3.11 $(or $(MAKECMDGOALS),install)" >&2; \
+	        exit 1; \
+	    fi; \
+	    if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+	        echo "$$python cannot make virtual environments: its module ensurepip is missing." >&2; \
+	        echo "On Debian and Ubuntu: apt-get install $$("$$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')" >&2; \
+	        exit 1; \
+	    fi; \
+	    echo "Making .venv with $$("$$python" --version)"; \
+	    "$$python" -m venv --clear .venv; \
+	fi
+	@echo "Installing the packages of requirements.lock into .venv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(INSTALLED)
+	@$(BIN)/mypay demo --orders $(ORDERS)
+
+test: $(INSTALLED)
+	@$(BIN)/pytest $(ARGS)
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy --no-error-summary
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypay schemas check
+
+bench: $(INSTALLED)
+	@$(BIN)/mypay bench $(ARGS)
+
+format: $(INSTALLED)
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format .
+
+lock: $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@echo "Resolving the Python packages"
+	@$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	    --universal --python-version 3.11 --output-file requirements.lock >/dev/null
+	@echo "Resolving Kafka's libraries"
+	@$(BIN)/python -m gateway.local.pin
+
+clean:
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build *.egg-info
+	@find . -name __pycache__ -type d -not -path './var/*' -prune -exec rm -rf {} +
