@@ -1,0 +1,133 @@
+"""``mypay simulate …``: the other side of the gateway, as processes of their own."""
+
+import asyncio
+import sqlite3
+import sys
+import tomllib
+from enum import StrEnum, unique
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+import uvloop
+from pydantic import ValidationError
+
+from gateway.adapters.iso8583.framing import FrameHeader
+from gateway.simulator.config import SimulatorConfig, Synchronous, load
+from gateway.simulator.ledger import LedgerError
+from gateway.simulator.run import run
+
+app = typer.Typer(no_args_is_help=True, help="Simulated counterparts: a card-merchant network host.")
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+@unique
+class DialectChoice(StrEnum):
+    """Dialects, as the command line offers them."""
+
+    ISO87_ASCII = "iso87-ascii"
+    ISO87_BCD = "iso87-bcd"
+
+
+@app.callback()
+def _group() -> None:
+    # A callback keeps "network" a command of its own while it is the only one.
+    pass
+
+
+@app.command()
+def network(
+    *,
+    config: Annotated[Path | None, typer.Option(help="Simulator TOML; options override it.", dir_okay=False)] = None,
+    network_id: Annotated[str | None, typer.Option(help="Name in clearing files.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    dialect: Annotated[DialectChoice | None, typer.Option(help="How fields are written.")] = None,
+    header: Annotated[FrameHeader | None, typer.Option(help="How messages are framed.")] = None,
+    ledger: Annotated[Path | None, typer.Option(help="SQLite file of the network's own books.", dir_okay=False)] = None,
+    synchronous: Annotated[Synchronous | None, typer.Option(help="full also survives a power cut.")] = None,
+    clearing_dir: Annotated[Path | None, typer.Option(help="Where clearing files go.", file_okay=False)] = None,
+    cycle_seconds: Annotated[float | None, typer.Option(help="Close a clearing cycle this often.")] = None,
+    close_on_stop: Annotated[bool | None, typer.Option(help="Close a clearing cycle when stopped.")] = None,
+    control_port: Annotated[int | None, typer.Option(help="Control interface on 127.0.0.1; 0: a free port.")] = None,
+    decline: Annotated[
+        list[str] | None, typer.Option(help="SUFFIX=CODE: refuse amounts (minor units) that end so, e.g. 051=51.")
+    ] = None,
+    decline_rate: Annotated[float | None, typer.Option(help="Share of requests refused at random, 0 … 1.")] = None,
+    latency_ms: Annotated[float | None, typer.Option(help="Wait this long before each answer.")] = None,
+    jitter_ms: Annotated[float | None, typer.Option(help="Spread of the latency, to either side.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of random declines, faults and latency.")] = None,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="JSON with the ports, written when it listens.", dir_okay=False)
+    ] = None,
+) -> None:
+    """Run a card network's host (ISO 8583:1987 over TCP) until SIGTERM or Ctrl-C."""
+    overrides = {
+        "network_id": network_id,
+        "host": host,
+        "port": port,
+        "dialect": dialect.value if dialect else None,
+        "header": header,
+        "seed": seed,
+        "control_port": control_port,
+        "ledger": {"path": ledger, "synchronous": synchronous},
+        "clearing": {"directory": clearing_dir, "cycle_seconds": cycle_seconds, "close_on_stop": close_on_stop},
+        "declines": {"amount_suffixes": _suffixes(decline or []), "random_rate": decline_rate},
+        "latency": {"base_ms": latency_ms, "jitter_ms": jitter_ms},
+    }
+    loaded = _load(config, _given(overrides))
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(loaded, ready_file=ready_file, announce=_announce))
+    except (OSError, sqlite3.Error, LedgerError) as error:
+        typer.echo(f"network {loaded.network_id}: {error}", err=True)
+        raise typer.Exit(EXIT_FAILED) from error
+
+
+def _announce(line: str) -> None:
+    typer.echo(line)
+    sys.stdout.flush()
+
+
+def _suffixes(declines: list[str]) -> dict[str, str]:
+    table: dict[str, str] = {}
+    for text in declines:
+        suffix, equals, code = text.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{text!r} is not SUFFIX=CODE", param_hint="--decline")
+        table[suffix] = code
+    return table
+
+
+def _given(overrides: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what the command line did not name."""
+    given: dict[str, Any] = {}
+    for key, value in overrides.items():
+        kept = _given(value) if isinstance(value, dict) else value
+        if kept is not None and kept != {}:
+            given[key] = kept
+    return given
+
+
+def _load(file: Path | None, overrides: dict[str, Any]) -> SimulatorConfig:
+    try:
+        return load(file, overrides)
+    except ValidationError as error:
+        problems = error.errors(include_input=False, include_url=False, include_context=False)
+        text = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        text = str(error)
+    typer.echo(f"{file or 'options'}: {text}", err=True)
+    raise typer.Exit(EXIT_USAGE)

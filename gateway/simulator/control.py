@@ -1,0 +1,125 @@
+"""The control interface of a simulated network, for demos and chaos runs; on the loopback address only.
+
+- ``GET /state`` → ``{"network_id", "port", "links", "signed_on", "faults", "counters"}``
+- ``POST /faults`` with some or all of the ``[faults]`` keys as JSON: those given change, the others stay → all of them
+- ``DELETE /faults`` → nothing goes wrong any more
+- ``POST /cycle``, optionally with ``[clearing.faults]`` keys for this one file
+  → ``{"cycle_id", "path", "records", "sum_minor", "faulty"}``
+- ``POST /links/cut`` closes every link at once → ``{"cut": n}``
+
+Errors are ``{"error": "…"}`` with 400 (bad JSON or a wrong key) or 409 (no clearing directory).
+"""
+
+import json
+from typing import Any, Final, TypeVar
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from gateway.simulator.config import ClearingFaults, Faults
+from gateway.simulator.host import ClearingNotConfiguredError, Host
+
+_BODY_MAX: Final = 16 * 1024
+
+M = TypeVar("M", Faults, ClearingFaults)
+
+
+class Control:
+    """Serves the interface for one host."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        application = web.Application(client_max_size=_BODY_MAX)
+        application.add_routes(
+            [
+                web.get("/state", self._state),
+                web.post("/faults", self._change_faults),
+                web.delete("/faults", self._clear_faults),
+                web.post("/cycle", self._close_cycle),
+                web.post("/links/cut", self._cut_links),
+            ]
+        )
+        self._runner = web.AppRunner(application, access_log=None)
+
+    async def start(self, port: int) -> int:
+        """Listen on 127.0.0.1; return the port, also where 0 asked for a free one.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", port).start()
+        return int(self._runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """Close the listener and its connections."""
+        await self._runner.cleanup()
+
+    async def _state(self, _request: web.Request) -> web.Response:
+        host = self._host
+        return web.json_response(
+            {
+                "network_id": host.config.network_id,
+                "port": host.port,
+                "links": len(host.links),
+                "signed_on": sum(link.signed_on for link in host.links),
+                "faults": host.faults.model_dump(mode="json"),
+                "counters": host.counters(),
+            }
+        )
+
+    async def _change_faults(self, request: web.Request) -> web.Response:
+        changed = {**self._host.faults.model_dump(), **await _body(request)}
+        self._host.set_faults(_checked(Faults, changed))
+        return web.json_response(self._host.faults.model_dump(mode="json"))
+
+    async def _clear_faults(self, _request: web.Request) -> web.Response:
+        self._host.set_faults(Faults())
+        return web.json_response(self._host.faults.model_dump(mode="json"))
+
+    async def _close_cycle(self, request: web.Request) -> web.Response:
+        given = await _body(request)
+        try:
+            summary = await self._host.close_cycle(_checked(ClearingFaults, given) if given else None)
+        except ClearingNotConfiguredError:
+            raise _error(web.HTTPConflict, "the network has no clearing directory") from None
+        return web.json_response(
+            {
+                "cycle_id": summary.cycle_id,
+                "path": str(summary.path),
+                "records": summary.record_count,
+                "sum_minor": summary.sum_minor,
+                "faulty": summary.faulty,
+            }
+        )
+
+    async def _cut_links(self, _request: web.Request) -> web.Response:
+        links = tuple(self._host.links)
+        for link in links:
+            link.abort()
+        return web.json_response({"cut": len(links)})
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    if not request.can_read_body:
+        return {}
+    try:
+        given = await request.json()
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        given = None
+    if not isinstance(given, dict):
+        raise _error(web.HTTPBadRequest, "the body must be a JSON object")
+    return given
+
+
+def _checked(model: type[M], given: dict[str, Any]) -> M:
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        problems = error.errors(include_input=False, include_url=False, include_context=False)
+        text = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)
+    raise _error(web.HTTPBadRequest, text)
+
+
+def _error(kind: type[web.HTTPException], text: str) -> web.HTTPException:
+    return kind(text=json.dumps({"error": text}), content_type="application/json")
