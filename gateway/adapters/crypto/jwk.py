@@ -1,0 +1,126 @@
+"""Signing keys: making them, their public JWK (RFC 7517, RFC 8037), and private keys in files.
+
+Only two kinds exist here: ES256 (P-256) and Ed25519. A public JWK holds ``kty``, ``crv``, ``x`` (and ``y``) alone.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, OKPKey
+
+from gateway.adapters.crypto.files import read_secret_file, write_secret_file
+
+PrivateKey = EllipticCurvePrivateKey | Ed25519PrivateKey
+
+ALGORITHMS: Final[Mapping[str, str]] = {"ES256": "ES256", "Ed25519": "Ed25519", "EdDSA": "Ed25519"}
+"""Allowed ``alg`` → the algorithm meant. ``EdDSA`` is RFC 8037's name, which RFC 9864 replaced by ``Ed25519``."""
+
+_CURVES: Final = {"ES256": ("EC", "P-256"), "Ed25519": ("OKP", "Ed25519")}
+_PUBLIC_MEMBERS: Final = ("kty", "crv", "x", "y")
+
+
+class KeyFormatError(ValueError):
+    """The key is not one that this algorithm takes. The text holds nothing of the key."""
+
+
+def generate_key(algorithm: str) -> tuple[PrivateKey, dict[str, str]]:
+    """Make a key pair for ``ES256`` or ``Ed25519``: the private key and the public JWK to register.
+
+    Raises:
+        KeyFormatError: another algorithm.
+    """
+    private: PrivateKey
+    private = generate_private_key(SECP256R1()) if _known(algorithm) == "ES256" else Ed25519PrivateKey.generate()
+    return private, public_jwk(private)
+
+
+def public_jwk(key: PrivateKey) -> dict[str, str]:
+    """Return the public JWK of a private key."""
+    wrapped = ECKey.import_key(key) if isinstance(key, EllipticCurvePrivateKey) else OKPKey.import_key(key)
+    members = wrapped.as_dict(private=False)
+    return {name: str(members[name]) for name in _PUBLIC_MEMBERS if name in members}
+
+
+def algorithm_of(key: PrivateKey) -> str:
+    """``ES256`` or ``Ed25519``: what a private key signs with.
+
+    Raises:
+        KeyFormatError: an elliptic curve other than P-256.
+    """
+    match key:
+        case Ed25519PrivateKey():
+            return "Ed25519"
+        case EllipticCurvePrivateKey() if isinstance(key.curve, SECP256R1):
+            return "ES256"
+        case _:
+            raise KeyFormatError("a signing key must be P-256 or Ed25519")
+
+
+def import_public(jwk: Mapping[str, Any], algorithm: str) -> Any:
+    """Read a registered public JWK as joserfc's key object.
+
+    Raises:
+        KeyFormatError: unknown algorithm, wrong type or curve, a private member, or not a point on the curve.
+    """
+    kind, curve = _CURVES[_known(algorithm)]
+    if jwk.get("kty") != kind or jwk.get("crv") != curve:
+        raise KeyFormatError(f"a key for {algorithm} must be of type {kind} and curve {curve}")
+    if "d" in jwk:
+        raise KeyFormatError("a registered key must be public: it has the private member d")
+    members = {name: jwk[name] for name in _PUBLIC_MEMBERS if name in jwk}
+    try:
+        return ECKey.import_key(members) if kind == "EC" else OKPKey.import_key(members)
+    except (JoseError, ValueError, TypeError, KeyError) as error:
+        raise KeyFormatError(f"the key is not a valid {curve} public key ({type(error).__name__})") from None
+
+
+def import_private(key: PrivateKey, algorithm: str) -> Any:
+    """Wrap a private key as joserfc's key object.
+
+    Raises:
+        KeyFormatError: the key is not one for this algorithm.
+    """
+    if algorithm_of(key) != _known(algorithm):
+        raise KeyFormatError(f"the private key is not one for {algorithm}")
+    return ECKey.import_key(key) if isinstance(key, EllipticCurvePrivateKey) else OKPKey.import_key(key)
+
+
+def write_private_key(path: Path, key: PrivateKey) -> None:
+    """Write PEM PKCS #8 into a new file that only its owner can read (0600).
+
+    Raises:
+        FileExistsError: a key is never overwritten.
+    """
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    write_secret_file(path, pem)
+
+
+def read_private_key(path: Path) -> PrivateKey:
+    """Read what :func:`write_private_key` wrote, or any unencrypted PEM of a P-256 or Ed25519 private key.
+
+    Raises:
+        SecretFileError: missing, too large, or readable by everybody.
+        KeyFormatError: not such a key.
+    """
+    try:
+        key = serialization.load_pem_private_key(read_secret_file(path), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise KeyFormatError(f"{os.fspath(path)} is not an unencrypted PEM key ({type(error).__name__})") from None
+    if not isinstance(key, EllipticCurvePrivateKey | Ed25519PrivateKey):
+        raise KeyFormatError("a signing key must be P-256 or Ed25519")
+    algorithm_of(key)
+    return key
+
+
+def _known(algorithm: str) -> str:
+    name = ALGORITHMS.get(algorithm)
+    if name is None:
+        raise KeyFormatError("the algorithm must be ES256 or Ed25519")
+    return name
