@@ -129,10 +129,10 @@ class NetworkConfig(_Section):
     # DE25: 08 card holder and card not present. Networks with a code for electronic commerce use 59.
     pos_condition_code: Annotated[str, StringConstraints(pattern=r"^[0-9]{2}$")] = "08"
 
-    # Nearly every acquirer link must be signed on; a host that does not know 0800 needs false.
+    # Nearly every acquirer link must be signed on; a host that does not know 0800 needs false, and no echoes.
     sign_on: bool = True
-    # Firewalls commonly forget an idle connection after 60 s.
-    echo_interval_s: Annotated[float, Field(gt=0)] = 30.0
+    # Firewalls commonly forget an idle connection after 60 s. Zero: no echoes, for a host that does not know 0800.
+    echo_interval_s: Annotated[float, Field(ge=0)] = 30.0
     # An echo is answered by the host itself without asking an issuer.
     echo_timeout_s: Annotated[float, Field(gt=0)] = 5.0
     # One lost echo may be a host's garbage collection; three in a row are a dead peer.
