@@ -33,6 +33,9 @@ _NO_TIME: Final = timedelta(0)
 # Two batches of the largest usual size: each entry keeps its terms (a few kB) alive.
 _MEMO_ENTRIES: Final = 4096
 
+# Four periods on every day that a batch is likely to fall on, and some history for reports.
+_CALENDAR_MEMO_ENTRIES: Final = 256
+
 
 class LimitAccountingError(Exception):
     """A usage would fall below zero: what is given back was never taken. A defect, never a refusal."""
@@ -125,10 +128,9 @@ def _windows(same: _SameTerms, seoul_day: int, consent_day: int) -> tuple[Window
     if terms.payment is None:
         return ()
     start = terms.valid_from.astimezone(SEOUL)
-    today = date.fromordinal(seoul_day)
     return (
         *_endless_windows(terms.payment, terms.valid_from),
-        *(_period_window(limit, start, today, consent_day) for limit in terms.payment.period_limits),
+        *(_period_window(limit, start, seoul_day, consent_day) for limit in terms.payment.period_limits),
     )
 
 
@@ -142,16 +144,18 @@ def _endless_windows(purpose: PaymentPurpose, valid_from: datetime) -> Iterator[
         yield Window(key, None, most.minor, None, most.currency)
 
 
-def _period_window(limit: PeriodLimit, start: datetime, today: date, consent_day: int) -> Window:
+def _period_window(limit: PeriodLimit, start: datetime, seoul_day: int, consent_day: int) -> Window:
+    """The limit's window on a day; ``start`` is the consent's ``valid_from`` in Seoul's time."""
     match limit.alignment:
         case Alignment.CALENDAR:
-            first, after = _calendar_period(limit.period, today)
-            starts_at, ends_at = _seoul_midnight(first), _seoul_midnight(after)
-            days = (after - first).days
-            days_left = days - max(0, (start.date() - first).days)
+            first, after, starts_at, ends_at = _calendar_period(limit.period, seoul_day)
+            days = after - first
+            days_left = days - max(0, start.toordinal() - first)
         case Alignment.CONSENT:
             first, after = _consent_period(limit.period, start.date(), consent_day)
-            starts_at, ends_at = _at_time_of(start, first), _at_time_of(start, after)
+            # Every Seoul day has 24 hours, so days are added as they are.
+            starts_at, ends_at = (start + timedelta(days=day) for day in (first, after))
+            starts_at, ends_at = starts_at.astimezone(UTC), ends_at.astimezone(UTC)
             days = days_left = 1
         case _:
             assert_never(limit.alignment)
@@ -163,32 +167,37 @@ def _period_window(limit: PeriodLimit, start: datetime, today: date, consent_day
     raise ValueError("a period limit has exactly one of max_amount and max_count")
 
 
-def _calendar_period(period: Period, day: date) -> tuple[date, date]:
-    """First day of the period that holds ``day``, and the first day after it."""
+@lru_cache(maxsize=_CALENDAR_MEMO_ENTRIES)
+def _calendar_period(period: Period, seoul_day: int) -> tuple[int, int, datetime, datetime]:
+    """First day of the calendar period that holds a day, the first day after it, and both midnights in UTC.
+
+    Days are proleptic Gregorian ordinals of Seoul days.
+    """
+    day = date.fromordinal(seoul_day)
     match period:
         case Period.DAY:
-            return day, day + timedelta(days=1)
+            first, after = day, day + timedelta(days=1)
         case Period.WEEK:
             first = day - timedelta(days=day.weekday())
-            return first, first + timedelta(days=7)
+            after = first + timedelta(days=7)
         case Period.MONTH:
             first = day.replace(day=1)
-            return first, _plus_months(first, 1)
+            after = _plus_months(first, 1)
         case Period.YEAR:
-            return date(day.year, 1, 1), date(day.year + 1, 1, 1)
+            first, after = date(day.year, 1, 1), date(day.year + 1, 1, 1)
         case _:
             assert_never(period)
+    return first.toordinal(), after.toordinal(), _seoul_midnight(first), _seoul_midnight(after)
 
 
-def _consent_period(period: Period, start: date, consent_day: int) -> tuple[date, date]:
-    """First day of the period that holds the consent's day number ``consent_day`` (from 0), and of the next period."""
+def _consent_period(period: Period, start: date, consent_day: int) -> tuple[int, int]:
+    """First day of the period that holds day ``consent_day``, and the first day after it; ``start`` is day 0."""
     match period:
         case Period.DAY:
-            first = start + timedelta(days=consent_day)
-            return first, first + timedelta(days=1)
+            return consent_day, consent_day + 1
         case Period.WEEK:
-            first = start + timedelta(days=consent_day - consent_day % 7)
-            return first, first + timedelta(days=7)
+            first = consent_day - consent_day % 7
+            return first, first + 7
         case Period.MONTH:
             step = 1
         case Period.YEAR:
@@ -200,7 +209,7 @@ def _consent_period(period: Period, start: date, consent_day: int) -> tuple[date
     months -= months % step
     if _plus_months(start, months) > today:
         months -= step
-    return _plus_months(start, months), _plus_months(start, months + step)
+    return (_plus_months(start, months) - start).days, (_plus_months(start, months + step) - start).days
 
 
 def _plus_months(day: date, months: int) -> date:
@@ -214,10 +223,6 @@ def _plus_months(day: date, months: int) -> date:
 
 def _seoul_midnight(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=SEOUL).astimezone(UTC)
-
-
-def _at_time_of(moment: datetime, day: date) -> datetime:
-    return datetime.combine(day, moment.timetz()).astimezone(UTC)
 
 
 def reserve(
