@@ -14,12 +14,13 @@ from uuid import UUID
 
 from gateway.domain.consent import Consent, Merchant
 from gateway.domain.exchange import CardData, ExchangeResult, NetworkRequest
+from gateway.domain.intent import ConsentKey, UsageKey
 from gateway.domain.ledger import Transfer
-from gateway.domain.limits import Usage, WindowKey
+from gateway.domain.limits import Usage
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.settlement import Break, ClearedPayment
 from schemas.clearing import ClearingRecord
-from schemas.primitives import ConsentId, FundingToken, MerchantId, NetworkId, PartnerId
+from schemas.primitives import FundingToken, MerchantId, NetworkId, PartnerId
 from schemas.reasons import Reason
 
 
@@ -77,10 +78,18 @@ class Publisher(Protocol):
         """
 
 
-# --- the database -----------------------------------------------------------------------------------------------------
+class DeadLetters(Protocol):
+    """Where records go that no stage can read."""
 
-ConsentKey = tuple[PartnerId, ConsentId]
-UsageKey = tuple[PartnerId, ConsentId, WindowKey]
+    async def park(self, stage: str, records: Sequence[tuple[Record, Exception]]) -> None:
+        """Publish each record to the dead-letter topic with the reason; return when all are durably there.
+
+        Raises:
+            PublisherUnavailableError: not all were confirmed.
+        """
+
+
+# --- the database -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +174,11 @@ class PaymentStore(Protocol):
     async def update(self, payments: Sequence[Payment]) -> None:
         """Write state, version, reason, approval code and time of payments that this transaction has locked."""
 
-    async def next_trace_numbers(self, count: int) -> Sequence[int]:
-        """``count`` numbers that were never given out before and never will be again, also after a crash."""
+    async def next_payment_numbers(self, count: int) -> Sequence[int]:
+        """``count`` numbers, from 1, that were never given out before and never will be again, also after a crash."""
+
+    async def next_follow_up_numbers(self, count: int) -> Sequence[int]:
+        """The same for reversals and inquiries, which count apart."""
 
     async def insert_transfers(self, transfers: Sequence[tuple[PaymentKey, Transfer, datetime]]) -> None:
         """Append to the ledger. One transfer of a kind per payment: a second one is a bug and fails."""
@@ -225,10 +237,16 @@ class Outbox(Protocol):
 
 
 class Directory(Protocol):
-    """Merchants; partners and keys are read through :class:`KeySource`."""
+    """Merchants and networks' health; partners and keys are read through :class:`KeySource`."""
 
     async def merchants(self, ids: Sequence[MerchantId]) -> Mapping[MerchantId, Merchant]:
         """Merchants that exist."""
+
+    async def open_networks(self, *, reported_since: datetime) -> frozenset[NetworkId]:
+        """Networks that at least one execution worker has reported open since then."""
+
+    async def report_network(self, network_id: NetworkId, *, worker: str, is_open: bool, now: datetime) -> None:
+        """Note what one worker sees of one network."""
 
 
 class TokenVault(Protocol):

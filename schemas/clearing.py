@@ -1,7 +1,7 @@
 """What a card network says it cleared, on ``mypay.clearing.<network>``."""
 
 from enum import StrEnum, unique
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import Field, StringConstraints
 
@@ -10,6 +10,9 @@ from schemas.primitives import AMOUNT_MINOR_MAX, CurrencyCode, Model, NetworkIdF
 CLEARING_TYPE: Final = "kr.mypay.clearing.batch.v1"
 CLEARING_CHUNK_RECORDS: Final = 500
 """Records a message: about 90 KB of JSON, far below Kafka's 1 MiB, and one settlement transaction."""
+
+CLEARING_BYTES_MAX: Final = 512 * 1024
+"""A full chunk with every field at its longest is below 200 KB."""
 
 CycleId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$", strict=True)]
 
@@ -48,3 +51,12 @@ class ClearingBatch(Model):
     cycle_id: CycleId
     chunk: Annotated[int, Field(ge=1)]
     records: Annotated[tuple[ClearingRecord, ...], Field(min_length=1, max_length=CLEARING_CHUNK_RECORDS)]
+
+
+class LooseClearingBatch(Model):
+    """A clearing batch whose records have not been looked at: lets one bad record be parked without its neighbours."""
+
+    network_id: NetworkIdField
+    cycle_id: CycleId
+    chunk: Annotated[int, Field(ge=1)]
+    records: Annotated[tuple[Any, ...], Field(min_length=1, max_length=CLEARING_CHUNK_RECORDS)]

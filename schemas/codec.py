@@ -8,9 +8,10 @@ from functools import cache
 from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
 
 BODY_BYTES_MAX: Final = 64 * 1024
-"""No message of ours is near this size; larger ones are refused before they are parsed."""
+"""No partner's message is near this size; larger ones are refused before they are parsed."""
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -30,14 +31,14 @@ class DecodeError(ValueError):
         self.problem = problem
 
 
-def decode(model: type[T], body: bytes) -> T:
+def decode(model: type[T], body: bytes, *, bytes_max: int = BODY_BYTES_MAX) -> T:
     """Read one message.
 
     Raises:
         DecodeError: too large, not UTF-8 JSON, a NUL character, or a field that is missing, unknown or wrong; names it.
     """
-    if len(body) > BODY_BYTES_MAX:
-        raise DecodeError("", f"body is larger than {BODY_BYTES_MAX} bytes")
+    if len(body) > bytes_max:
+        raise DecodeError("", f"body is larger than {bytes_max} bytes")
     # PostgreSQL text cannot hold NUL; JSON spells it \u0000.
     if b"\\u0000" in body or b"\x00" in body:
         raise DecodeError("", "body contains a NUL character")
@@ -51,6 +52,11 @@ def decode(model: type[T], body: bytes) -> T:
 def encode(message: BaseModel) -> bytes:
     """Write one message as compact JSON, leaving out what is None."""
     return message.__pydantic_serializer__.to_json(message, exclude_none=True)
+
+
+def encode_json(value: object) -> bytes:
+    """Write a plain JSON value."""
+    return to_json(value)
 
 
 def _decode_error(error: ValidationError, model: type[BaseModel]) -> DecodeError:

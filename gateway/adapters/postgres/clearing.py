@@ -1,0 +1,73 @@
+"""Clearing records and breaks in PostgreSQL."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from asyncpg import Connection
+
+from gateway.adapters.postgres.queries import load
+from gateway.domain.exchange import Operation
+from gateway.domain.lifecycle import PaymentState
+from gateway.domain.payment import PaymentKey
+from gateway.domain.settlement import Break, ClearedPayment
+from schemas.clearing import ClearingRecord
+from schemas.primitives import NetworkId
+
+_SQL = load("clearing")
+
+
+class PostgresClearingStore:
+    """Implements :class:`gateway.ports.ClearingStore` on one connection."""
+
+    def __init__(self, connection: "Connection[Any]") -> None:
+        self._connection = connection
+
+    async def payments_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, ClearedPayment]:
+        rows = await self._connection.fetch(_SQL.payments_by_rrn, network_id, rrns)
+        return {
+            r["rrn"]: ClearedPayment(
+                partner_id=r["partner_id"],
+                payment_id=r["payment_id"],
+                state=PaymentState(r["state"]),
+                operation=Operation(r["operation"]),
+                amount_minor=r["amount_minor"],
+                currency=r["currency"],
+                merchant_id=r["merchant_id"],
+                stan=r["stan"],
+                terminal_id=r["terminal_id"],
+            )
+            for r in rows
+        }
+
+    async def insert(self, network_id: NetworkId, cycle_id: str, records: Sequence[ClearingRecord]) -> frozenset[int]:
+        rows = await self._connection.fetch(
+            _SQL.insert,
+            network_id,
+            cycle_id,
+            [r.record_no for r in records],
+            [r.kind.value for r in records],
+            [r.rrn for r in records],
+            [r.stan for r in records],
+            [r.terminal_id for r in records],
+            [r.acceptor_id for r in records],
+            [r.amount_minor for r in records],
+            [r.currency for r in records],
+        )
+        return frozenset(r["record_no"] for r in rows)
+
+    async def write_outcomes(
+        self,
+        network_id: NetworkId,
+        cycle_id: str,
+        outcomes: Sequence[tuple[int, PaymentKey | None, Break | None]],
+    ) -> None:
+        await self._connection.execute(
+            _SQL.write_outcomes,
+            network_id,
+            cycle_id,
+            [number for number, _, _ in outcomes],
+            [key and key[0] for _, key, _ in outcomes],
+            [key and key[1] for _, key, _ in outcomes],
+            [found and found.kind.value for _, _, found in outcomes],
+            [found and found.detail for _, _, found in outcomes],
+        )

@@ -1,0 +1,94 @@
+"""The outbox in PostgreSQL: the writers' side and the relay's."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+from asyncpg import Connection
+
+from gateway.adapters.postgres.errors import translated
+from gateway.adapters.postgres.queries import load
+from gateway.ports import OutboxEvent, OutboxRow
+
+_SQL = load("outbox")
+_LEADER_LOCK = 0x6F7574626F78  # "outbox": any constant, the same in every relay
+
+_COLUMNS = ("topic", "key", "event_id", "event_type", "occurred_at", "traceparent", "body")
+
+
+class PostgresOutbox:
+    """Implements :class:`gateway.ports.Outbox` on one connection."""
+
+    def __init__(self, connection: "Connection[Any]") -> None:
+        self._connection = connection
+
+    async def append(self, events: Sequence[OutboxEvent]) -> None:
+        if not events:
+            return
+        await self._connection.copy_records_to_table(
+            "outbox",
+            columns=_COLUMNS,
+            records=[(e.topic, e.key, e.event_id, e.event_type, e.occurred_at, e.traceparent, e.body) for e in events],
+        )
+
+
+class PostgresOutboxReader:
+    """Implements :class:`gateway.ports.OutboxReader` on a connection of its own, which holds the leader lock."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._connection: Connection[Any] | None = None
+        self._cursor: tuple[str, int] = ("0", 0)
+
+    async def acquire(self) -> bool:
+        async with translated():
+            await self.release()
+            # Losing the cursor's last moves only means to publish those rows again: no need to wait for the disk.
+            connection = await asyncpg.connect(
+                self._dsn, server_settings={"synchronous_commit": "off", "application_name": "mypay-relay"}
+            )
+            if not await connection.fetchval(_SQL.try_lead, _LEADER_LOCK):
+                await connection.close()
+                return False
+            row = await connection.fetchrow(_SQL.cursor)
+            if row is None:
+                raise AssertionError("outbox_cursor has no row: migrations have not run")
+            self._connection, self._cursor = connection, (row["tx"], row["id"])
+            return True
+
+    async def read(self, limit: int) -> Sequence[OutboxRow]:
+        async with translated():
+            rows = await self._connected().fetch(_SQL.read, *self._cursor, limit)
+        return [
+            OutboxRow(
+                tx=int(r["tx"]),
+                id=r["id"],
+                event=OutboxEvent(
+                    topic=r["topic"],
+                    key=r["key"],
+                    event_id=r["event_id"],
+                    event_type=r["event_type"],
+                    occurred_at=r["occurred_at"],
+                    traceparent=r["traceparent"],
+                    body=r["body"],
+                ),
+            )
+            for r in rows
+        ]
+
+    async def advance(self, last: OutboxRow) -> None:
+        cursor = (str(last.tx), last.id)
+        async with translated():
+            await self._connected().execute(_SQL.advance, *cursor)
+        self._cursor = cursor
+
+    async def release(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            # Closing the session gives the lock back, also where the server can no longer answer.
+            connection.terminate()
+
+    def _connected(self) -> "Connection[Any]":
+        if self._connection is None:
+            raise asyncpg.InterfaceError("the relay holds no connection")
+        return self._connection

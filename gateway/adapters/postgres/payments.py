@@ -1,0 +1,181 @@
+"""Payments, their ledger transfers and refused orders in PostgreSQL."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from asyncpg import Connection, Record
+
+from gateway.adapters.postgres.queries import load
+from gateway.domain.exchange import Operation, TraceNumbers
+from gateway.domain.ledger import Transfer
+from gateway.domain.lifecycle import PaymentState
+from gateway.domain.limits import WindowKey
+from gateway.domain.payment import Payment, PaymentKey
+from gateway.ports import Refusal
+from schemas.primitives import NetworkId
+from schemas.reasons import Reason, ReasonCode
+
+_SQL = load("payment")
+
+_TRANSFER_COLUMNS = ("partner_id", "payment_id", "kind", "debit", "credit", "amount_minor", "currency", "posted_at")
+
+
+class PostgresPaymentStore:
+    """Implements :class:`gateway.ports.PaymentStore` on one connection."""
+
+    def __init__(self, connection: "Connection[Any]") -> None:
+        self._connection = connection
+
+    async def find(self, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, Payment]:
+        return await self._fetch(_SQL.find, keys)
+
+    async def lock(self, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, Payment]:
+        return await self._fetch(_SQL.lock, keys)
+
+    async def _fetch(self, sql: str, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, Payment]:
+        rows = await self._connection.fetch(sql, *_columns(keys))
+        return {p.key: p for p in map(payment_of, rows)}
+
+    async def insert(self, payments: Sequence[Payment]) -> frozenset[PaymentKey]:
+        if not payments:
+            return frozenset()
+        columns = zip(*map(_row, payments), strict=True)
+        rows = await self._connection.fetch(_SQL.insert, *map(list, columns))
+        return frozenset((r["partner_id"], r["payment_id"]) for r in rows)
+
+    async def update(self, payments: Sequence[Payment]) -> None:
+        if not payments:
+            return
+        reasons = [p.reason for p in payments]
+        await self._connection.execute(
+            _SQL.update,
+            *_columns([p.key for p in payments]),
+            [p.state.value for p in payments],
+            [p.version for p in payments],
+            [r and r.code.value for r in reasons],
+            [r and r.text for r in reasons],
+            [r and r.network_code for r in reasons],
+            [p.approval_code for p in payments],
+            [p.changed_at for p in payments],
+        )
+
+    async def next_payment_numbers(self, count: int) -> Sequence[int]:
+        return await self._numbers(_SQL.next_payment_numbers, count)
+
+    async def next_follow_up_numbers(self, count: int) -> Sequence[int]:
+        return await self._numbers(_SQL.next_follow_up_numbers, count)
+
+    async def _numbers(self, sql: str, count: int) -> Sequence[int]:
+        return [row[0] for row in await self._connection.fetch(sql, count)] if count else ()
+
+    async def insert_transfers(self, transfers: Sequence[tuple[PaymentKey, Transfer, datetime]]) -> None:
+        if not transfers:
+            return
+        await self._connection.copy_records_to_table(
+            "ledger_transfer",
+            columns=_TRANSFER_COLUMNS,
+            records=[
+                (*key, t.kind.value, t.debit, t.credit, t.amount_minor, t.currency, posted_at)
+                for key, t, posted_at in transfers
+            ],
+        )
+
+    async def refuse(self, refusals: Sequence[Refusal]) -> frozenset[str]:
+        if not refusals:
+            return frozenset()
+        rows = await self._connection.fetch(
+            _SQL.refuse,
+            [r.partner_id for r in refusals],
+            [r.reference for r in refusals],
+            [r.order_id for r in refusals],
+            [r.reason.code.value for r in refusals],
+            [r.reason.text for r in refusals],
+        )
+        return frozenset(r["reference"] for r in rows)
+
+    async def abandoned(self, network_id: NetworkId, *, sent_before: datetime, limit: int) -> Sequence[PaymentKey]:
+        rows = await self._connection.fetch(_SQL.abandoned, network_id, sent_before, limit)
+        return [(r["partner_id"], r["payment_id"]) for r in rows]
+
+
+def _columns(keys: Sequence[PaymentKey]) -> tuple[list[Any], list[Any]]:
+    return [k[0] for k in keys], [k[1] for k in keys]
+
+
+def _row(p: Payment) -> tuple[Any, ...]:
+    reason, trace = p.reason, p.trace
+    return (
+        p.partner_id,
+        p.payment_id,
+        p.order_id,
+        p.consent_id,
+        p.consent_version,
+        p.merchant_id,
+        p.operation.value,
+        p.amount_minor,
+        p.currency,
+        p.funding_token,
+        p.order_digest,
+        p.state.value,
+        p.version,
+        reason and reason.code.value,
+        reason and reason.text,
+        reason and reason.network_code,
+        p.network_id,
+        trace and trace.terminal_id,
+        trace and trace.stan,
+        trace and trace.rrn,
+        trace and trace.transmitted_at,
+        p.approval_code,
+        write_windows(p.windows),
+        p.ordered_at,
+        p.decided_at,
+        p.changed_at,
+        p.traceparent,
+    )
+
+
+def write_windows(windows: Sequence[WindowKey]) -> str:
+    """``month/calendar/KRW@1761922800 …``: window starts are whole seconds, limit keys have no blank and no "@"."""
+    return " ".join(f"{w.limit_key}@{int(w.starts_at.timestamp())}" for w in windows)
+
+
+def read_windows(text: str) -> tuple[WindowKey, ...]:
+    """Inverse of :func:`write_windows`."""
+    pairs = (item.rsplit("@", 1) for item in text.split())
+    return tuple(WindowKey(key, datetime.fromtimestamp(int(second), UTC)) for key, second in pairs)
+
+
+def payment_of(row: Record) -> Payment:
+    """Build a payment from a row of its table."""
+    code = row["reason_code"]
+    stan = row["stan"]
+    return Payment(
+        partner_id=row["partner_id"],
+        payment_id=row["payment_id"],
+        order_id=row["order_id"],
+        consent_id=row["consent_id"],
+        consent_version=row["consent_version"],
+        merchant_id=row["merchant_id"],
+        operation=Operation(row["operation"]),
+        amount_minor=row["amount_minor"],
+        currency=row["currency"],
+        funding_token=row["funding_token"],
+        order_digest=row["order_digest"],
+        state=PaymentState(row["state"]),
+        version=row["version"],
+        reason=code and Reason(code=ReasonCode(code), text=row["reason_text"] or "", network_code=row["network_code"]),
+        network_id=row["network_id"],
+        trace=None
+        if stan is None
+        else TraceNumbers(
+            terminal_id=row["terminal_id"], stan=stan, rrn=row["rrn"], transmitted_at=row["transmitted_at"]
+        ),
+        approval_code=row["approval_code"],
+        windows=read_windows(row["limit_windows"]),
+        ordered_at=row["ordered_at"],
+        decided_at=row["decided_at"],
+        changed_at=row["changed_at"],
+        traceparent=row["traceparent"],
+    )

@@ -1,0 +1,23 @@
+"""SQL in files: ``sql/<noun>.sql`` holds blocks that begin with ``-- name: <verb>``."""
+
+from importlib import resources
+from types import SimpleNamespace
+
+
+def load(noun: str) -> SimpleNamespace:
+    """Read one file's blocks as attributes.
+
+    Raises:
+        ValueError: text before the first block, or one name twice.
+    """
+    text = (resources.files("gateway.adapters.postgres") / "sql" / f"{noun}.sql").read_text(encoding="utf-8")
+    head, *blocks = text.split("-- name: ")
+    if head.strip():
+        raise ValueError(f"{noun}.sql: text before the first block")
+    queries: dict[str, str] = {}
+    for block in blocks:
+        name, _, sql = block.partition("\n")
+        if name.strip() in queries:
+            raise ValueError(f"{noun}.sql: {name.strip()} is there twice")
+        queries[name.strip()] = sql.strip()
+    return SimpleNamespace(**queries)

@@ -1,0 +1,19 @@
+-- name: cursor
+SELECT tx::text AS tx, id FROM outbox_cursor
+
+-- name: read
+-- Rows of transactions that are older than every running one: nothing can come to stand before them any more.
+SELECT tx::text AS tx, id, topic, key, event_id, event_type, occurred_at, traceparent, body
+FROM outbox
+WHERE (tx, id) > ($1::text::xid8, $2::bigint) AND tx < pg_snapshot_xmin(pg_current_snapshot())
+ORDER BY tx, id
+LIMIT $3
+
+-- name: advance
+UPDATE outbox_cursor SET tx = $1::text::xid8, id = $2
+
+-- name: try_lead
+SELECT pg_try_advisory_lock($1)
+
+-- name: resign
+SELECT pg_advisory_unlock($1)

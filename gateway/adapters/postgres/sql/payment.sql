@@ -1,0 +1,48 @@
+-- name: find
+SELECT p.* FROM payment p
+JOIN unnest($1::text[], $2::uuid[]) AS k (partner_id, payment_id) USING (partner_id, payment_id)
+
+-- name: lock
+SELECT p.* FROM payment p
+JOIN unnest($1::text[], $2::uuid[]) AS k (partner_id, payment_id) USING (partner_id, payment_id)
+ORDER BY p.partner_id, p.payment_id
+FOR NO KEY UPDATE OF p
+
+-- name: insert
+INSERT INTO payment (
+    partner_id, payment_id, order_id, consent_id, consent_version, merchant_id, operation, amount_minor, currency,
+    funding_token, order_digest, state, version, reason_code, reason_text, network_code, network_id, terminal_id, stan,
+    rrn, transmitted_at, approval_code, limit_windows, ordered_at, decided_at, changed_at, traceparent)
+SELECT * FROM unnest(
+    $1::text[], $2::uuid[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::text[], $8::bigint[], $9::text[],
+    $10::text[], $11::bytea[], $12::text[], $13::integer[], $14::text[], $15::text[], $16::text[], $17::text[],
+    $18::text[], $19::integer[], $20::text[], $21::timestamptz[], $22::text[], $23::text[], $24::timestamptz[],
+    $25::timestamptz[], $26::timestamptz[], $27::text[])
+ON CONFLICT (partner_id, payment_id) DO NOTHING
+RETURNING partner_id, payment_id
+
+-- name: update
+UPDATE payment p
+SET state = u.state, version = u.version, reason_code = u.reason_code, reason_text = u.reason_text,
+    network_code = u.network_code, approval_code = u.approval_code, changed_at = u.changed_at
+FROM unnest($1::text[], $2::uuid[], $3::text[], $4::integer[], $5::text[], $6::text[], $7::text[], $8::text[],
+            $9::timestamptz[])
+    AS u (partner_id, payment_id, state, version, reason_code, reason_text, network_code, approval_code, changed_at)
+WHERE (p.partner_id, p.payment_id) = (u.partner_id, u.payment_id)
+
+-- name: next_payment_numbers
+SELECT nextval('payment_number') FROM generate_series(1, $1)
+
+-- name: next_follow_up_numbers
+SELECT nextval('follow_up_number') FROM generate_series(1, $1)
+
+-- name: abandoned
+SELECT partner_id, payment_id FROM payment
+WHERE network_id = $1 AND state = 'sent' AND decided_at < $2
+ORDER BY decided_at LIMIT $3
+
+-- name: refuse
+INSERT INTO refusal (partner_id, reference, order_id, reason_code, reason_text)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
+ON CONFLICT (partner_id, reference) DO NOTHING
+RETURNING reference

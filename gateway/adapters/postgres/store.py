@@ -1,0 +1,83 @@
+"""The database as the use cases see it: transactions that hand out one store a noun."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from gateway.adapters.postgres.clearing import PostgresClearingStore
+from gateway.adapters.postgres.consents import PostgresConsentStore, TermsCache
+from gateway.adapters.postgres.directory import PostgresDirectory
+from gateway.adapters.postgres.errors import translated
+from gateway.adapters.postgres.outbox import PostgresOutbox
+from gateway.adapters.postgres.payments import PostgresPaymentStore
+from gateway.adapters.postgres.reversals import PostgresReversalStore
+
+
+class PostgresUnitOfWork:
+    """Implements :class:`gateway.ports.UnitOfWork` on one connection."""
+
+    def __init__(self, connection: "asyncpg.Connection[Any]", cache: TermsCache) -> None:
+        self.consents = PostgresConsentStore(connection, cache)
+        self.payments = PostgresPaymentStore(connection)
+        self.reversals = PostgresReversalStore(connection)
+        self.clearing = PostgresClearingStore(connection)
+        self.outbox = PostgresOutbox(connection)
+        self.directory = PostgresDirectory(connection)
+
+
+class PostgresStore:
+    """Implements :class:`gateway.ports.Store` over a connection pool.
+
+    Args:
+        dsn: libpq URL.
+        pool_size: connections at most; one transaction holds one.
+        command_timeout_s: a statement that takes longer is cancelled and counts as the database being unavailable.
+    """
+
+    def __init__(self, dsn: str, *, pool_size: int = 4, command_timeout_s: float = 10.0, name: str = "mypay") -> None:
+        self._dsn = dsn
+        self._pool_size = pool_size
+        self._command_timeout_s = command_timeout_s
+        self._name = name
+        self._pool: asyncpg.Pool[Any] | None = None
+        self._cache = TermsCache()
+
+    async def start(self) -> None:
+        """Connect.
+
+        Raises:
+            StoreUnavailableError: the server cannot be reached.
+        """
+        async with translated():
+            self._pool = await asyncpg.create_pool(
+                self._dsn,
+                min_size=1,
+                max_size=self._pool_size,
+                command_timeout=self._command_timeout_s,
+                server_settings={"application_name": self._name},
+            )
+
+    async def stop(self) -> None:
+        """Close every connection."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[PostgresUnitOfWork]:
+        """One transaction at READ COMMITTED: what must not change under a decision is locked by name."""
+        async with translated(), self._connected().acquire() as connection, connection.transaction():
+            yield PostgresUnitOfWork(connection, self._cache)  # type: ignore[arg-type]
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[PostgresUnitOfWork]:
+        """A connection without a transaction."""
+        async with translated(), self._connected().acquire() as connection:
+            yield PostgresUnitOfWork(connection, self._cache)  # type: ignore[arg-type]
+
+    def _connected(self) -> "asyncpg.Pool[Any]":
+        if self._pool is None:
+            raise asyncpg.InterfaceError("the store is not started")
+        return self._pool

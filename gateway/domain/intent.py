@@ -1,0 +1,202 @@
+"""The instant of truth: which orders of a batch become intents to send, decided while their consents are locked.
+
+Pure: the caller has locked the consents, read what is used of their limits, and opened the funding tokens; it writes
+what is decided here in the same transaction. Orders count in their order in the batch, each seeing what those before
+it reserved.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from gateway.domain.consent import Consent, Merchant, refuse_order
+from gateway.domain.exchange import CardData, Operation
+from gateway.domain.lifecycle import PaymentEventKind, PaymentState, transition
+from gateway.domain.limits import Reserved, Usage, WindowKey, reserve, windows_at, with_reserved
+from gateway.domain.payment import Payment, PaymentKey
+from gateway.domain.trace import payment_trace
+from schemas.orders import PaymentOrder
+from schemas.primitives import ConsentId, FundingToken, MerchantId, NetworkId, PartnerId
+from schemas.reasons import Reason, ReasonCode
+
+ConsentKey = tuple[PartnerId, ConsentId]
+UsageKey = tuple[PartnerId, ConsentId, WindowKey]
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOrder:
+    """An accepted order as it reaches execution.
+
+    Attributes:
+        digest: SHA-256 of the order's raw bytes.
+        ordered_at: Kafka timestamp of the partner's record.
+        reference: topic/partition/offset of the dispatched record.
+    """
+
+    order: PaymentOrder
+    digest: bytes
+    ordered_at: datetime
+    reference: str
+    traceparent: str | None = None
+
+    @property
+    def key(self) -> PaymentKey:
+        """Key of the one payment that this order can have."""
+        return (self.order.partner_id, self.order.payment_id)
+
+    @property
+    def consent_key(self) -> ConsentKey:
+        """Key of the consent that this order names."""
+        return (self.order.partner_id, self.order.consent_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the database said, under the locks of this transaction.
+
+    Attributes:
+        cards: the funding tokens that could be opened.
+        now: read after the locks were granted.
+    """
+
+    consents: Mapping[ConsentKey, Consent]
+    merchants: Mapping[MerchantId, Merchant]
+    existing: Mapping[PaymentKey, Payment]
+    usage: Mapping[UsageKey, Usage]
+    cards: Mapping[FundingToken, CardData]
+    now: datetime
+
+
+@dataclass(slots=True)
+class Decided:
+    """What becomes of a batch of orders.
+
+    Attributes:
+        payments: new payments, SENT or REJECTED.
+        reserved: what the SENT ones add to each window: (minor units, count).
+        repeats: orders whose payment exists with the same content; it stands and its state is told again.
+        conflicts: orders under an id that another order has used; refused, the first payment stands.
+    """
+
+    payments: list[Payment] = field(default_factory=list)
+    reserved: dict[UsageKey, tuple[int, int]] = field(default_factory=dict)
+    repeats: list[tuple[TakenOrder, Payment]] = field(default_factory=list)
+    conflicts: list[tuple[TakenOrder, Payment]] = field(default_factory=list)
+
+
+def funding_tokens(consents: Iterable[Consent]) -> list[FundingToken]:
+    """Tokens that a batch under these consents needs opened."""
+    return sorted({c.terms.payment.funding_token for c in consents if c.terms.payment})
+
+
+def usage_keys(consents: Mapping[ConsentKey, Consent], now: datetime) -> list[UsageKey]:
+    """Keys of every limit window that is running at ``now`` under these consents."""
+    return [
+        (*key, window.key)
+        for key, consent in consents.items()
+        if consent.terms.payment
+        for window in windows_at(consent.terms, now)
+    ]
+
+
+def decide(
+    orders: Sequence[TakenOrder],
+    facts: Facts,
+    *,
+    network_id: NetworkId,
+    terminals: Sequence[str],
+    numbers: Iterator[int],
+) -> Decided:
+    """Decide a batch.
+
+    Args:
+        orders: in the order in which they count.
+        facts: read under the locks.
+        network_id: where the SENT ones go.
+        terminals: the network's terminal ids.
+        numbers: yields at least one fresh payment number an order.
+    """
+    decided = Decided()
+    known = dict(facts.existing)
+    usage = {key: {} for key in facts.consents}  # type: dict[ConsentKey, dict[WindowKey, Usage]]
+    for (partner_id, consent_id, window), used in facts.usage.items():
+        usage[partner_id, consent_id][window] = used
+    for taken in orders:
+        if (first := known.get(taken.key)) is not None:
+            (decided.repeats if first.digest_is(taken.digest) else decided.conflicts).append((taken, first))
+            continue
+        windows = usage.setdefault(taken.consent_key, {})
+        outcome = _outcome(taken.order, facts, windows)
+        payment = _payment(taken, outcome, facts, network_id)
+        if isinstance(outcome, Reserved):
+            payment = payment.sent_as(payment_trace(next(numbers), terminals, facts.now))
+            _count(taken, outcome, windows, decided)
+        known[taken.key] = payment
+        decided.payments.append(payment)
+    return decided
+
+
+def _outcome(order: PaymentOrder, facts: Facts, usage: Mapping[WindowKey, Usage]) -> Reserved | Reason:
+    consent = facts.consents.get((order.partner_id, order.consent_id))
+    merchant = facts.merchants.get(order.merchant_id)
+    refused = refuse_order(order, consent=consent, merchant=merchant, now=facts.now)
+    if refused is not None:
+        return refused
+    if consent is None or consent.terms.payment is None:
+        raise AssertionError("refuse_order lets no order pass without a payment consent")
+    if consent.terms.payment.funding_token not in facts.cards:
+        return Reason(code=ReasonCode.DS0H, text="the consent's funding token is not known to the vault")
+    return reserve(consent.terms, order.amount.minor, order.amount.currency, facts.now, usage)
+
+
+def _count(taken: TakenOrder, reserved: Reserved, windows: dict[WindowKey, Usage], decided: Decided) -> None:
+    minor = taken.order.amount.minor
+    for window in reserved.windows:
+        windows[window] = with_reserved(windows.get(window, Usage()), minor)
+        key = (*taken.consent_key, window)
+        before_minor, before_count = decided.reserved.get(key, (0, 0))
+        decided.reserved[key] = (before_minor + minor, before_count + 1)
+
+
+def _payment(taken: TakenOrder, outcome: Reserved | Reason, facts: Facts, network_id: NetworkId) -> Payment:
+    order = taken.order
+    consent = facts.consents.get(taken.consent_key)
+    sent = isinstance(outcome, Reserved)
+    purpose = consent.terms.payment if consent else None
+    return Payment(
+        partner_id=order.partner_id,
+        payment_id=order.payment_id,
+        order_id=order.order_id,
+        consent_id=order.consent_id,
+        consent_version=consent.version if consent else 0,
+        merchant_id=order.merchant_id,
+        operation=Operation.PURCHASE,
+        amount_minor=order.amount.minor,
+        currency=order.amount.currency,
+        funding_token=purpose.funding_token if purpose and sent else None,
+        order_digest=taken.digest,
+        state=_state(PaymentEventKind.INTENDED if sent else PaymentEventKind.REFUSED),
+        version=1,
+        reason=None if isinstance(outcome, Reserved) else outcome,
+        network_id=network_id if sent else None,
+        trace=None,
+        approval_code=None,
+        windows=outcome.windows if isinstance(outcome, Reserved) else (),
+        ordered_at=taken.ordered_at,
+        decided_at=facts.now,
+        changed_at=facts.now,
+        traceparent=taken.traceparent,
+    )
+
+
+def rejected(taken: TakenOrder, reason: Reason, now: datetime) -> Payment:
+    """The payment of an order that is refused before it reaches execution."""
+    facts = Facts(consents={}, merchants={}, existing={}, usage={}, cards={}, now=now)
+    return _payment(taken, reason, facts, NetworkId(""))
+
+
+def _state(event: PaymentEventKind) -> PaymentState:
+    found = transition(None, event)
+    if found is None:
+        raise AssertionError(f"the lifecycle has no beginning by {event}")
+    return found.state

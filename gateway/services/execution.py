@@ -1,0 +1,281 @@
+"""Execution: intents in one transaction, then the card network, then results in another.
+
+The row that says "may have been sent" commits before the first byte leaves. What was sent and not answered is UNKNOWN
+and is reversed; nothing is ever sent a second time. A batch costs about ten round trips to Postgres, whatever its size.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from gateway.domain.exchange import ExchangeResult, FinancialRequest
+from gateway.domain.execution import judge
+from gateway.domain.intent import Decided, Facts, TakenOrder, decide, funding_tokens, usage_keys
+from gateway.domain.lifecycle import PaymentEventKind, PaymentState
+from gateway.domain.payment import Change, Payment, PaymentKey
+from gateway.ports import (
+    CardNetwork,
+    Clock,
+    DeadLetters,
+    Observer,
+    Record,
+    Store,
+    StoreConflictError,
+    TokenVault,
+    UnitOfWork,
+    UsageChange,
+)
+from gateway.services.dispatch import read_dispatch
+from gateway.services.notices import ORDER_ID_TAKEN, RefusedOrder, refuse_orders, reported_events
+from gateway.services.retrying import until_done
+from gateway.services.transitions import Applied, apply_changes, payment_events
+from schemas.codec import DecodeError
+from schemas.envelope import EnvelopeError
+from schemas.primitives import NetworkId
+from schemas.reasons import Reason, ReasonCode
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionSettings:
+    """Bounds of execution; each has its reason.
+
+    Attributes:
+        intent_to_wire_s: an intent whose bytes have not left after this long is withdrawn: a revocation is then
+            certain to have no effect later than this after it committed.
+        results_max: results written in one transaction; several hundred amortise its round trips.
+        results_wait_s: how long the first result waits for company: adds at most this to a payment's time.
+        abandoned_after_s: age at which a SENT payment's worker must be dead: longer than every time-out of a live one.
+        abandoned_batch: how many are taken over at a time.
+    """
+
+    intent_to_wire_s: float = 2.0
+    results_max: int = 500
+    results_wait_s: float = 0.02
+    abandoned_after_s: float = 45.0
+    abandoned_batch: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Intent:
+    payment: Payment
+    request: FinancialRequest
+
+
+class ExecutionService:
+    """Executes the orders of one card network."""
+
+    def __init__(
+        self,
+        *,
+        network_id: NetworkId,
+        terminals: Sequence[str],
+        store: Store,
+        vault: TokenVault,
+        network: CardNetwork,
+        dead_letters: DeadLetters,
+        observer: Observer,
+        clock: Clock,
+        settings: ExecutionSettings,
+    ) -> None:
+        self._network_id = network_id
+        self._terminals = terminals
+        self._store = store
+        self._vault = vault
+        self._network = network
+        self._dead_letters = dead_letters
+        self._observer = observer
+        self._clock = clock
+        self._settings = settings
+        self._results: asyncio.Queue[tuple[_Intent, ExchangeResult]] = asyncio.Queue()
+
+    # --- orders → intents → wire ---
+
+    async def take(self, records: Sequence[Record], *, places: int) -> None:
+        """Commit the batch's intents and hand them to the network. Once this returns, the offsets may be committed.
+
+        Args:
+            records: dispatched orders, in their order.
+            places: how many places of the network's window were reserved for them; what is not used is given back.
+        """
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        orders = await self._read(records)
+        intents: list[_Intent] = []
+        if orders:
+            decided, intents, committed = await until_done(lambda: self._commit_intents(orders))
+            self._report(decided)
+        self._network.release(places - len(intents))
+        send_before = (committed if intents else started) + self._settings.intent_to_wire_s
+        for intent in intents:
+            self._network.submit(
+                intent.request,
+                send_before=send_before,
+                done=lambda result, intent=intent: self._results.put_nowait((intent, result)),  # type: ignore[misc]
+            )
+        self._observer.batch("execution", size=len(records), seconds=loop.time() - started)
+
+    async def _read(self, records: Sequence[Record]) -> list[TakenOrder]:
+        orders: list[TakenOrder] = []
+        unreadable: list[tuple[Record, Exception]] = []
+        for record in records:
+            try:
+                orders.append(read_dispatch(record))
+            except (DecodeError, EnvelopeError) as error:
+                unreadable.append((record, error))
+        if unreadable:
+            self._observer.count("execution", "dead_letter", n=len(unreadable))
+            await until_done(lambda: self._dead_letters.park("execution", unreadable))
+        return orders
+
+    async def _commit_intents(self, orders: Sequence[TakenOrder]) -> tuple[Decided, list[_Intent], float]:
+        # The bound from intent to wire runs from before the commit: never longer than promised.
+        async with self._store.transaction() as uow:
+            facts = await self._facts(uow, orders)
+            numbers = iter(await uow.payments.next_payment_numbers(len(orders)))
+            decided = decide(orders, facts, network_id=self._network_id, terminals=self._terminals, numbers=numbers)
+            if len(await uow.payments.insert(decided.payments)) != len(decided.payments):
+                # Another worker inserted one of these ids under another consent since we looked.
+                raise StoreConflictError("payment inserted concurrently")
+            await uow.consents.add_usage(
+                [
+                    UsageChange(key, reserved_minor=minor, reserved_count=count)
+                    for key, (minor, count) in decided.reserved.items()
+                ]
+            )
+            repeats = [(p, t.reference) for t, p in decided.repeats]
+            await uow.outbox.append([*payment_events(decided.payments), *reported_events(repeats, facts.now)])
+            await refuse_orders(
+                uow,
+                [
+                    RefusedOrder(p.partner_id, p.order_id, p.payment_id, ORDER_ID_TAKEN, t.reference)
+                    for t, p in decided.conflicts
+                ],
+                facts.now,
+            )
+            intents = [_Intent(p, self._request(p, facts)) for p in decided.payments if p.state is PaymentState.SENT]
+            before_commit = asyncio.get_running_loop().time()
+        return decided, intents, before_commit
+
+    async def _facts(self, uow: UnitOfWork, orders: Sequence[TakenOrder]) -> Facts:
+        consents = await uow.consents.lock(sorted({o.consent_key for o in orders}))
+        # Time is read after the locks were granted: an order that expired while it waited for them is refused.
+        now = self._clock.now()
+        return Facts(
+            consents=consents,
+            merchants=await uow.directory.merchants(sorted({o.order.merchant_id for o in orders})),
+            existing=await uow.payments.find(sorted({o.key for o in orders})),
+            usage=await uow.consents.usage(usage_keys(consents, now)),
+            cards=await self._vault.open(funding_tokens(consents.values())),
+            now=now,
+        )
+
+    def _request(self, payment: Payment, facts: Facts) -> FinancialRequest:
+        if payment.trace is None or payment.funding_token is None:
+            raise AssertionError("a SENT payment has trace numbers and a funding token")
+        return FinancialRequest(
+            trace=payment.trace,
+            operation=payment.operation,
+            amount_minor=payment.amount_minor,
+            currency=payment.currency,
+            acceptor=facts.merchants[payment.merchant_id].acceptor,
+            card=facts.cards[payment.funding_token],
+        )
+
+    def _report(self, decided: Decided) -> None:
+        self._count_states(decided.payments)
+        self._observer.count("execution", "repeated", n=len(decided.repeats))
+        self._observer.count("execution", "order_id_taken", n=len(decided.conflicts))
+
+    # --- results ---
+
+    async def write_results(self) -> None:
+        """Write results as they come, in batches, until cancelled. Run one task of this beside :meth:`take`."""
+        while True:
+            batch = await self._next_results()
+            try:
+                await self._write(batch)
+            finally:
+                for _ in batch:
+                    self._results.task_done()
+
+    async def results_written(self) -> None:
+        """Return once every result that has come so far is in Postgres."""
+        await self._results.join()
+
+    async def _next_results(self) -> list[tuple[_Intent, ExchangeResult]]:
+        batch = [await self._results.get()]
+        if self._results.qsize() < self._settings.results_max:
+            await asyncio.sleep(self._settings.results_wait_s)
+        while len(batch) < self._settings.results_max and not self._results.empty():
+            batch.append(self._results.get_nowait())
+        return batch
+
+    async def _write(self, batch: Sequence[tuple[_Intent, ExchangeResult]]) -> None:
+        changes: list[Change] = []
+        for intent, result in batch:
+            verdict = judge(intent.request, result)
+            if verdict.incident:
+                self._observer.count("execution", "incident")
+                self._observer.note(
+                    "network_incident",
+                    level="error",
+                    payment_id=intent.payment.payment_id,
+                    network_id=self._network_id,
+                    reason=verdict.incident,
+                )
+            changes.append(
+                Change(
+                    key=intent.payment.key,
+                    kind=verdict.event,
+                    reason=verdict.reason,
+                    approval_code=verdict.approval_code,
+                    incident=verdict.incident,
+                )
+            )
+        applied = await until_done(lambda: self._apply(changes))
+        self._report_results(applied)
+
+    async def _apply(self, changes: Sequence[Change]) -> Applied:
+        async with self._store.transaction() as uow:
+            return await apply_changes(uow, changes, now=self._clock.now())
+
+    def _report_results(self, applied: Applied) -> None:
+        self._count_states(applied.changed)
+        for payment in applied.changed:
+            self._observer.delay("order_to_result", (payment.changed_at - payment.ordered_at).total_seconds())
+        for change, state in applied.ignored:
+            self._observer.count("execution", "ignored_result", reason=f"{state}+{change.kind}")
+
+    def _count_states(self, payments: Sequence[Payment]) -> None:
+        ends = Counter((p.state.value, p.reason.code.value if p.reason else "") for p in payments)
+        for (state, reason), n in ends.items():
+            self._observer.count("execution", state, reason=reason, n=n)
+
+    # --- recovery ---
+
+    async def take_over_abandoned(self) -> int:
+        """Mark payments of dead workers UNKNOWN, which queues their reversals; return how many."""
+        before = self._clock.now() - timedelta(seconds=self._settings.abandoned_after_s)
+
+        async def mark() -> int:
+            async with self._store.transaction() as uow:
+                keys = await uow.payments.abandoned(
+                    self._network_id, sent_before=before, limit=self._settings.abandoned_batch
+                )
+                if not keys:
+                    return 0
+                applied = await apply_changes(uow, [_abandoned(k) for k in keys], now=self._clock.now())
+                return len(applied.changed)
+
+        taken = await until_done(mark)
+        if taken:
+            self._observer.count("execution", "taken_over", n=taken)
+            self._observer.note("abandoned_taken_over", level="warning", count=taken, network_id=self._network_id)
+        return taken
+
+
+def _abandoned(key: PaymentKey) -> Change:
+    reason = Reason(code=ReasonCode.AB05, text="outcome unknown: the worker that sent it stopped; being reversed")
+    return Change(key=key, kind=PaymentEventKind.UNANSWERED, reason=reason)

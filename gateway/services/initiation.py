@@ -1,0 +1,186 @@
+"""Initiation: decode → partner signature → idempotency → consent → route. Advice only: execution decides under locks.
+
+A batch costs three reads, at most one transaction and one publication, whatever its size. Every record ends in
+exactly one way: dispatched, rejected (a payment in state REJECTED), refused (an order that becomes no payment,
+because its sender could not be trusted or its id is taken), repeated (its payment's state is told again), or parked
+as a dead letter.
+"""
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from gateway.domain.consent import refuse_order
+from gateway.domain.intent import ConsentKey, TakenOrder, rejected
+from gateway.domain.payment import Payment
+from gateway.domain.routing import NetworkProfile, route
+from gateway.ports import (
+    Clock,
+    DeadLetters,
+    KeySource,
+    Observer,
+    Outgoing,
+    Publisher,
+    Record,
+    SignatureVerifier,
+    Store,
+)
+from gateway.services.dispatch import write_dispatch
+from gateway.services.notices import ORDER_ID_TAKEN, RefusedOrder, refuse_orders, reported_events
+from gateway.services.retrying import until_done
+from gateway.services.transitions import payment_events
+from schemas.codec import DecodeError, decode
+from schemas.envelope import EnvelopeError, read_envelope
+from schemas.orders import ORDER_TYPE, PaymentOrder
+from schemas.reasons import Reason
+
+
+class UnknownPartnerError(Exception):
+    """The order names a partner that is not registered: there is nobody to tell."""
+
+
+@dataclass(slots=True)
+class _Sorted:
+    """A batch, sorted by how each record ends."""
+
+    dispatched: list[Outgoing] = field(default_factory=list)
+    rejected: list[Payment] = field(default_factory=list)
+    refused: list[RefusedOrder] = field(default_factory=list)
+    repeated: list[tuple[Payment, str]] = field(default_factory=list)
+    unreadable: list[tuple[Record, Exception]] = field(default_factory=list)
+
+
+class InitiationService:
+    """Takes in partners' orders."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        keys: KeySource,
+        verifier: SignatureVerifier,
+        networks: Callable[[], Sequence[NetworkProfile]],
+        publisher: Publisher,
+        dead_letters: DeadLetters,
+        observer: Observer,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._verifier = verifier
+        self._networks = networks
+        self._publisher = publisher
+        self._dead_letters = dead_letters
+        self._observer = observer
+        self._clock = clock
+
+    async def take(self, records: Sequence[Record]) -> None:
+        """Bring every record of a batch to its end. Once this returns, the offsets may be committed."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        now = self._clock.now()
+        ends = _Sorted()
+        trusted = [t for r in records if (t := self._read(r, now, ends))]
+        if trusted:
+            await self._sort(trusted, now, ends)
+        await self._write(ends, now)
+        self._report(ends)
+        self._observer.batch("initiation", size=len(records), seconds=loop.time() - started)
+
+    def _read(self, record: Record, now: datetime, ends: _Sorted) -> tuple[Record, TakenOrder] | None:
+        """Decode and check who sent it; what fails is put where it ends."""
+        try:
+            envelope = read_envelope(record.headers)
+            if envelope.type != ORDER_TYPE:
+                raise EnvelopeError("ce_type", f"must be {ORDER_TYPE}")
+            order = decode(PaymentOrder, record.value)
+            if record.key != order.consent_id.encode():
+                raise EnvelopeError("key", "the record's key must be consent_id")
+            if not self._keys.partner_exists(order.partner_id):
+                raise UnknownPartnerError("partner_id is not a registered, active partner")
+        except (EnvelopeError, DecodeError, UnknownPartnerError) as error:
+            ends.unreadable.append((record, error))
+            return None
+        problem = self._verifier.verify(
+            body=record.value, signature=envelope.signature, partner_id=order.partner_id, type_=ORDER_TYPE, now=now
+        )
+        if problem is not None:
+            # Not a payment: whoever sent this must not be able to use up an order id of the partner it names.
+            ends.refused.append(RefusedOrder(order.partner_id, order.order_id, None, problem, record.reference))
+            return None
+        return record, TakenOrder(
+            order=order,
+            digest=hashlib.sha256(record.value).digest(),
+            ordered_at=datetime.fromtimestamp(record.timestamp_ms / 1000, UTC),
+            reference=record.reference,
+            traceparent=envelope.traceparent,
+        )
+
+    async def _sort(self, trusted: Sequence[tuple[Record, TakenOrder]], now: datetime, ends: _Sorted) -> None:
+        orders = [t for _, t in trusted]
+
+        async def read():  # type: ignore[no-untyped-def]
+            async with self._store.reading() as uow:
+                return (
+                    await uow.payments.find([t.key for t in orders]),
+                    await uow.consents.read(sorted({t.consent_key for t in orders})),
+                    await uow.directory.merchants(sorted({t.order.merchant_id for t in orders})),
+                )
+
+        existing, consents, merchants = await until_done(read)
+        networks = self._networks()
+        for record, taken in trusted:
+            order = taken.order
+            first = existing.get(taken.key)
+            if first is not None:
+                if first.digest_is(taken.digest):
+                    ends.repeated.append((first, record.reference))
+                else:
+                    ends.refused.append(
+                        RefusedOrder(
+                            order.partner_id, order.order_id, first.payment_id, ORDER_ID_TAKEN, record.reference
+                        )
+                    )
+                continue
+            merchant = merchants.get(order.merchant_id)
+            consent_key: ConsentKey = taken.consent_key
+            refused: Reason | None = refuse_order(order, consent=consents.get(consent_key), merchant=merchant, now=now)
+            if refused is None and merchant is not None:
+                target = route(order.amount.minor, order.amount.currency, merchant, networks)
+                if not isinstance(target, Reason):
+                    ends.dispatched.append(write_dispatch(record, target))
+                    continue
+                refused = target
+            if refused is None:
+                raise AssertionError("refuse_order lets no order pass without a merchant")
+            ends.rejected.append(rejected(taken, refused, now))
+
+    async def _write(self, ends: _Sorted, now: datetime) -> None:
+        if ends.rejected or ends.refused or ends.repeated:
+            await until_done(lambda: self._record(ends, now))
+        if ends.unreadable:
+            await until_done(lambda: self._dead_letters.park("initiation", ends.unreadable))
+        if ends.dispatched:
+            await until_done(lambda: self._publisher.publish(ends.dispatched))
+
+    async def _record(self, ends: _Sorted, now: datetime) -> None:
+        async with self._store.transaction() as uow:
+            inserted = await uow.payments.insert(ends.rejected)
+            new = {p.key: p for p in ends.rejected if p.key in inserted}
+            await uow.outbox.append([*payment_events(list(new.values())), *reported_events(ends.repeated, now)])
+            await refuse_orders(uow, ends.refused, now)
+
+    def _report(self, ends: _Sorted) -> None:
+        count = self._observer.count
+        count("initiation", "dispatched", n=len(ends.dispatched))
+        count("initiation", "repeated", n=len(ends.repeated))
+        for outcome, reasons in (
+            ("rejected", Counter(p.reason.code.value for p in ends.rejected if p.reason)),
+            ("refused", Counter(r.reason.code.value for r in ends.refused)),
+            ("dead_letter", Counter(type(e).__name__ for _, e in ends.unreadable)),
+        ):
+            for reason, n in reasons.items():
+                count("initiation", outcome, reason=reason, n=n)

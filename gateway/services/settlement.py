@@ -1,0 +1,172 @@
+"""Settlement: clearing records → SETTLED or a break.
+
+One transaction a clearing message, keyed by (network, cycle, record number): importing a file twice changes nothing.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import assert_never
+
+from gateway.domain.lifecycle import PaymentEventKind, PaymentState
+from gateway.domain.payment import Change, PaymentKey
+from gateway.domain.settlement import Break, ClearedPayment, Matched, match_record, positions
+from gateway.ports import Clock, DeadLetters, Observer, OutboxEvent, Record, Store, UnitOfWork
+from gateway.services.clearing import read_clearing
+from gateway.services.retrying import until_done
+from gateway.services.transitions import Applied, apply_changes
+from schemas.clearing import ClearingBatch, ClearingRecord
+from schemas.codec import encode
+from schemas.events import CycleSettled, EventType
+from schemas.topics import SETTLEMENTS
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementSettings:
+    """Bounds of settlement; each has its reason.
+
+    Attributes:
+        too_early_s: how long a record waits for a payment that is still SENT: its result is on the way to Postgres,
+            or its worker died and recovery marks it within this time.
+        too_early_poll_s: how often it is looked at again meanwhile.
+    """
+
+    too_early_s: float = 90.0
+    too_early_poll_s: float = 0.2
+
+
+@dataclass(slots=True)
+class _Outcomes:
+    matched: list[Matched] = field(default_factory=list)
+    breaks: list[tuple[ClearingRecord, PaymentKey | None, Break]] = field(default_factory=list)
+
+
+class _TooEarlyError(Exception):
+    """A cleared payment's result has not reached Postgres yet."""
+
+
+class SettlementService:
+    """Matches what networks cleared with what the gateway knows."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        dead_letters: DeadLetters,
+        observer: Observer,
+        clock: Clock,
+        settings: SettlementSettings,
+    ) -> None:
+        self._store = store
+        self._dead_letters = dead_letters
+        self._observer = observer
+        self._clock = clock
+        self._settings = settings
+
+    async def take(self, records: Sequence[Record]) -> None:
+        """Settle a batch of clearing messages. Once this returns, the offsets may be committed."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        for record in records:
+            read = read_clearing(record)
+            if read.bad:
+                self._observer.count("settlement", "dead_letter", n=len(read.bad))
+                bad = read.bad
+                await until_done(lambda bad=bad: self._dead_letters.park("settlement", bad))  # type: ignore[misc]
+            if read.batch is not None:
+                await self._settle(read.batch)
+        self._observer.batch("settlement", size=len(records), seconds=loop.time() - started)
+
+    async def _settle(self, batch: ClearingBatch) -> None:
+        loop = asyncio.get_running_loop()
+        patience_ends = loop.time() + self._settings.too_early_s
+        while True:
+            patient = loop.time() < patience_ends
+            try:
+                outcomes, applied = await until_done(lambda: self._settle_once(batch, patient=patient))  # noqa: B023
+            except _TooEarlyError:
+                await asyncio.sleep(self._settings.too_early_poll_s)
+                continue
+            self._report(batch, outcomes, applied)
+            return
+
+    async def _settle_once(self, batch: ClearingBatch, *, patient: bool) -> tuple[_Outcomes, Applied]:
+        now = self._clock.now()
+        async with self._store.transaction() as uow:
+            numbers = await uow.clearing.insert(batch.network_id, batch.cycle_id, batch.records)
+            new = [r for r in batch.records if r.record_no in numbers]
+            if not new:
+                return _Outcomes(), Applied()
+            payments = await uow.clearing.payments_by_rrn(batch.network_id, sorted({r.rrn for r in new}))
+            if patient and any(p.state is PaymentState.SENT for p in payments.values()):
+                raise _TooEarlyError
+            outcomes = _match(new, payments)
+            applied = await apply_changes(
+                uow,
+                [
+                    Change(key=(m.payment.partner_id, m.payment.payment_id), kind=PaymentEventKind.CLEARED)
+                    for m in outcomes.matched
+                ],
+                now=now,
+            )
+            await self._record(uow, batch, outcomes, now)
+        return outcomes, applied
+
+    async def _record(self, uow: UnitOfWork, batch: ClearingBatch, outcomes: _Outcomes, now: datetime) -> None:
+        await uow.clearing.write_outcomes(
+            batch.network_id,
+            batch.cycle_id,
+            [
+                *((m.record.record_no, (m.payment.partner_id, m.payment.payment_id), None) for m in outcomes.matched),
+                *((record.record_no, key, found) for record, key, found in outcomes.breaks),
+            ],
+        )
+        told = CycleSettled(
+            network_id=batch.network_id,
+            cycle_id=batch.cycle_id,
+            chunk=batch.chunk,
+            matched=len(outcomes.matched),
+            breaks=len(outcomes.breaks),
+            positions=positions((m.record, m.payment) for m in outcomes.matched),
+            occurred_at=now,
+        )
+        await uow.outbox.append(
+            [
+                OutboxEvent(
+                    topic=SETTLEMENTS,
+                    key=batch.network_id,
+                    event_id=f"{batch.network_id}:{batch.cycle_id}:{batch.chunk}",
+                    event_type=EventType.CYCLE_SETTLED,
+                    occurred_at=now,
+                    body=encode(told),
+                )
+            ]
+        )
+
+    def _report(self, batch: ClearingBatch, outcomes: _Outcomes, applied: Applied) -> None:
+        self._observer.count("settlement", "settled", n=len(applied.changed))
+        for payment in applied.changed:
+            self._observer.delay("order_to_settled", (payment.changed_at - payment.ordered_at).total_seconds())
+        for kind, n in Counter(found.kind.value for _, _, found in outcomes.breaks).items():
+            self._observer.count("settlement", "break", reason=kind, n=n)
+            self._observer.note("clearing_break", level="warning", network_id=batch.network_id, reason=kind, count=n)
+
+
+def _match(records: Sequence[ClearingRecord], payments: Mapping[str, ClearedPayment]) -> _Outcomes:
+    outcomes = _Outcomes()
+    cleared: set[str] = set()
+    for record in records:
+        payment = payments.get(record.rrn)
+        outcome = match_record(record, payment, already_cleared=record.rrn in cleared)
+        match outcome:
+            case Matched():
+                cleared.add(record.rrn)
+                outcomes.matched.append(outcome)
+            case Break():
+                key = (payment.partner_id, payment.payment_id) if payment else None
+                outcomes.breaks.append((record, key, outcome))
+            case _:
+                assert_never(outcome)
+    return outcomes

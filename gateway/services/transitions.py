@@ -1,0 +1,156 @@
+"""One way in for everything that happens to a payment after its intent: results, reversals, clearing, recovery.
+
+A batch costs one round trip for the locks and one each for payments, usage, ledger, reversals and events, whatever
+its size. Must run inside a transaction; takes payment locks, then usage locks, both in key order.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from gateway.domain.intent import UsageKey
+from gateway.domain.ledger import Transfer, transfers_of
+from gateway.domain.lifecycle import LimitEffect, PaymentState, transition
+from gateway.domain.payment import Change, Payment, PaymentKey, event_of, event_type_of
+from gateway.domain.trace import follow_up_stan
+from gateway.ports import OutboxEvent, QueuedReversal, UnitOfWork, UsageChange
+from schemas.codec import encode
+from schemas.topics import events_topic
+
+
+@dataclass(slots=True)
+class Applied:
+    """What a batch of changes did.
+
+    Attributes:
+        changed: payments in their new states, one entry a transition.
+        ignored: changes that the lifecycle does not let move the payment, with the state it stays in.
+        missing: changes to payments that do not exist.
+    """
+
+    changed: list[Payment] = field(default_factory=list)
+    ignored: list[tuple[Change, PaymentState]] = field(default_factory=list)
+    missing: list[Change] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Effects:
+    usage: dict[UsageKey, list[int]] = field(default_factory=dict)
+    transfers: list[tuple[PaymentKey, Transfer, datetime]] = field(default_factory=list)
+    reversals: list[Payment] = field(default_factory=list)
+
+
+async def apply_changes(uow: UnitOfWork, changes: Sequence[Change], *, now: datetime) -> Applied:
+    """Lock the payments, move each by the lifecycle's table, and write every effect of it."""
+    payments = dict(await uow.payments.lock(list({c.key for c in changes})))
+    applied, effects = Applied(), _Effects()
+    for change in changes:
+        payment = payments.get(change.key)
+        if payment is None:
+            applied.missing.append(change)
+            continue
+        moved = _move(payment, change, now, effects)
+        if moved is None:
+            applied.ignored.append((change, payment.state))
+            continue
+        payments[change.key] = moved
+        applied.changed.append(moved)
+    await _write(uow, applied, effects, now)
+    return applied
+
+
+def payment_events(payments: Sequence[Payment]) -> list[OutboxEvent]:
+    """Tell each payment's state to its partner. Ids are derived, so that telling twice has one id."""
+    return [
+        OutboxEvent(
+            topic=events_topic(p.partner_id),
+            key=str(p.payment_id),
+            event_id=f"{p.payment_id}:{p.version}",
+            event_type=event_type_of(p),
+            occurred_at=p.changed_at,
+            traceparent=p.traceparent,
+            body=encode(event_of(p)),
+        )
+        for p in payments
+    ]
+
+
+def _move(payment: Payment, change: Change, now: datetime, effects: _Effects) -> Payment | None:
+    step = transition(payment.state, change.kind)
+    if step is None:
+        return None
+    moved = replace(
+        payment,
+        state=step.state,
+        version=payment.version + 1,
+        reason=change.reason or payment.reason,
+        approval_code=change.approval_code or payment.approval_code,
+        changed_at=now,
+    )
+    _count_usage(moved, step.limit, effects)
+    if step.transfers:
+        if payment.network_id is None:
+            raise AssertionError("a payment without a network has no obligations")
+        effects.transfers.extend(
+            (payment.key, t, now)
+            for t in transfers_of(
+                step.transfers,
+                operation=payment.operation,
+                network_id=payment.network_id,
+                merchant_id=payment.merchant_id,
+                amount_minor=payment.amount_minor,
+                currency=payment.currency,
+            )
+        )
+    if step.reverse:
+        effects.reversals.append(moved)
+    return moved
+
+
+_USAGE_SIGNS = {
+    LimitEffect.NONE: (0, 0),
+    LimitEffect.RESERVE: (1, 0),
+    LimitEffect.CONSUME: (-1, 1),
+    LimitEffect.RELEASE: (-1, 0),
+    LimitEffect.RETURN: (0, -1),
+}
+"""What an effect adds to (reserved, consumed), in payments."""
+
+
+def _count_usage(payment: Payment, effect: LimitEffect, effects: _Effects) -> None:
+    reserved, consumed = _USAGE_SIGNS[effect]
+    if not reserved and not consumed:
+        return
+    for window in payment.windows:
+        sums = effects.usage.setdefault((payment.partner_id, payment.consent_id, window), [0, 0, 0, 0])
+        sums[0] += reserved * payment.amount_minor
+        sums[1] += reserved
+        sums[2] += consumed * payment.amount_minor
+        sums[3] += consumed
+
+
+async def _write(uow: UnitOfWork, applied: Applied, effects: _Effects, now: datetime) -> None:
+    if not applied.changed:
+        return
+    latest = {p.key: p for p in applied.changed}
+    await uow.payments.update(list(latest.values()))
+    await uow.consents.add_usage([UsageChange(key, *sums) for key, sums in effects.usage.items() if any(sums)])
+    await uow.payments.insert_transfers(effects.transfers)
+    if effects.reversals:
+        numbers = await uow.payments.next_follow_up_numbers(len(effects.reversals))
+        await uow.reversals.queue(
+            [_reversal(p, number, now) for p, number in zip(effects.reversals, numbers, strict=True)]
+        )
+    await uow.outbox.append(payment_events(applied.changed))
+
+
+def _reversal(payment: Payment, number: int, now: datetime) -> QueuedReversal:
+    if payment.network_id is None:
+        raise AssertionError("a payment that was never sent needs no reversal")
+    return QueuedReversal(
+        key=payment.key,
+        network_id=payment.network_id,
+        stan=follow_up_stan(number),
+        transmitted_at=now.replace(microsecond=0),
+        queued_at=now,
+    )
