@@ -1,0 +1,96 @@
+"""Every setting of the gateway: typed, from the environment (``MYPAY_…``) or a ``.env`` file, each with its reason.
+
+Networks are configuration of their own: one TOML file each in ``networks_dir`` (see ``deploy/networks``).
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings of one process. ``MYPAY_KAFKA_BOOTSTRAP_SERVERS`` sets ``kafka_bootstrap_servers``, and so on."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MYPAY_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    # --- where things are ---
+    home: Path = Path("var")
+    """Local state: the local stack's data, generated keys, logs."""
+    stack: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,40}$")] = "default"
+    """Which local stack to use where no address is given."""
+    kafka_bootstrap_servers: str | None = None
+    """``host:port[,host:port]``. None: the local stack's."""
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    kafka_username: str | None = None
+    kafka_password: SecretStr | None = None
+    kafka_ssl_cafile: Path | None = None
+    kafka_replication_factor: PositiveInt = 1
+    """For topics that we create: 3 on a real cluster."""
+    postgres_dsn: SecretStr | None = None
+    """``postgresql://…``. None: the local stack's."""
+    networks_dir: Path = Path("deploy/networks")
+    """One TOML file a card network."""
+    master_keys_dir: Path = Path("var/keys/master")
+    """Master keys that seal the vault's cards, one file each; the newest seals, all open."""
+
+    # --- HTTP of each process: /metrics /healthz /readyz ---
+    http_host: str = "127.0.0.1"
+    http_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """0: a free port, written to the log."""
+
+    # --- logs ---
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+
+    # --- initiation ---
+    initiation_batch_max: PositiveInt = 500
+    """Amortises three queries and one publication; larger batches only add waiting."""
+    initiation_batch_wait_s: PositiveFloat = 0.02
+    """How long the first order waits for company: adds at most this to a payment's time."""
+    registry_refresh_s: PositiveFloat = 2.0
+    """A disabled key or partner stops working in every process within this time."""
+
+    # --- execution ---
+    execution_batch_max: PositiveInt = 500
+    """Intents a transaction: amortises its ten round trips and one disk flush."""
+    execution_batch_wait_s: PositiveFloat = 0.02
+    execution_pool_size: PositiveInt = 6
+    """Connections: intents, results, reversals, recovery, vault, and one to spare."""
+    execution_intent_to_wire_s: PositiveFloat = 2.0
+    """Past this age an intent whose bytes have not left is withdrawn."""
+    execution_results_max: PositiveInt = 500
+    execution_results_wait_s: PositiveFloat = 0.02
+    execution_drain_s: PositiveFloat = 20.0
+    """On SIGTERM: how long answers are waited for. Longer than a network's answer time-out."""
+    recovery_interval_s: PositiveFloat = 1.0
+    """How often payments of dead workers are looked for."""
+    recovery_margin_s: PositiveFloat = 10.0
+    """Added to the longest time that a live worker may hold an unanswered payment before it counts as abandoned."""
+    reversal_poll_s: PositiveFloat = 0.5
+    reversal_batch: PositiveInt = 100
+    """Reversals in flight at a time: a flood after an outage leaves room for payments."""
+
+    # --- relay ---
+    relay_batch_max: PositiveInt = 2000
+    """Rows a query and a publication; about 1.5 MB."""
+    relay_idle_s: PositiveFloat = 0.01
+    """Pause after an empty read: adds at most this to an event's time."""
+
+    # --- settlement ---
+    settlement_batch_max: PositiveInt = 10
+    """Clearing messages a poll; each is a transaction of up to 500 records."""
+    settlement_batch_wait_s: PositiveFloat = 0.1
+    settlement_too_early_s: PositiveFloat = 90.0
+    """How long a cleared payment that is still SENT is waited for: longer than recovery takes."""
+    clearing_inbox: Path | None = None
+    """Folder where networks' clearing files arrive; settlement imports each once. None: none is watched."""
+    clearing_inbox_poll_s: PositiveFloat = 0.5
+
+    # --- liveness ---
+    stall_after_s: PositiveFloat = 60.0
+    """A stage with waiting records and no progress for this long is reported dead, to be restarted."""
