@@ -1,0 +1,88 @@
+"""The Faust application of the stages that run on Faust: raw bytes in, batches out, nothing else of Faust's."""
+
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import faust
+from faust.auth import SASLCredentials, SSLCredentials
+
+from gateway.ports import Record
+from gateway.settings import Settings
+
+TakeBatch = Callable[[Sequence[Record]], Awaitable[None]]
+
+
+def build_app(name: str, settings: Settings, bootstrap_servers: str) -> faust.App:
+    """Build an app that reads topics in batches. Call it inside the running event loop.
+
+    Faust's tables, web views, topic creation and exactly-once mode stay off: Postgres decides, and ``mypay topics``
+    owns the topics.
+    """
+    return faust.App(
+        f"mypay-{name}",
+        broker=[f"kafka://{server}" for server in bootstrap_servers.split(",")],
+        broker_credentials=_credentials(settings),
+        autodiscover=False,
+        web_enabled=False,
+        web_tables_enabled=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        store="memory://",
+        datadir=settings.home / "faust" / name,
+        # Offsets go to Kafka this often; what is handled and not committed comes again and does nothing.
+        broker_commit_interval=0.5,
+        broker_commit_every=100_000,
+        broker_max_poll_records=settings.initiation_batch_max,
+        # Two batches: one being handled, one waiting; more would only be memory.
+        stream_buffer_maxsize=2 * settings.initiation_batch_max,
+        # On shutdown the batch in hand is finished before offsets are committed.
+        stream_wait_empty=True,
+        consumer_auto_offset_reset="earliest",
+    )
+
+
+def read_batches(app: faust.App, topic: str, take: TakeBatch, *, batch_max: int, batch_wait_s: float) -> None:
+    """Register the agent of one topic: each batch is acknowledged when ``take`` returns.
+
+    Concurrency is one: Faust commits past unfinished records otherwise. Scale by partitions and workers. ``take``
+    must not raise: Faust acknowledges a batch that raised.
+    """
+    source = app.topic(topic, key_serializer="raw", value_serializer="raw", key_type=bytes, value_type=bytes)
+
+    async def agent(stream: Any) -> None:
+        async for events in stream.take_events(batch_max, within=batch_wait_s):
+            await take([_record(event.message) for event in events])
+
+    app.agent(source, name=f"{topic}.agent", concurrency=1)(agent)
+
+
+def _record(message: Any) -> Record:
+    headers = message.headers.items() if isinstance(message.headers, dict) else message.headers or ()
+    return Record(
+        topic=message.topic,
+        partition=message.partition,
+        offset=message.offset,
+        timestamp_ms=round(message.timestamp * 1000),
+        key=message.key,
+        value=message.value or b"",
+        headers=tuple(headers),
+    )
+
+
+def _credentials(settings: Settings) -> Any:
+    protocol = settings.kafka_security_protocol
+    if protocol == "PLAINTEXT":
+        return None
+    context = None
+    if protocol.endswith("SSL"):
+        context = ssl.create_default_context(cafile=settings.kafka_ssl_cafile)
+    if protocol == "SSL":
+        return SSLCredentials(context)
+    password = settings.kafka_password.get_secret_value() if settings.kafka_password else None
+    return SASLCredentials(
+        username=settings.kafka_username,
+        password=password,
+        ssl_context=context,
+        mechanism=settings.kafka_sasl_mechanism,
+    )
