@@ -1,6 +1,7 @@
 """A card host of a few lines, for tests of links: answers as scripted and remembers what it was sent."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -201,8 +202,11 @@ async def bench(
     """A started network on a listening host."""
     host = Host(config_of(**changes))
     host.scripts = dict(scripts or {})
-    server = await asyncio.start_server(host.serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
+    listener = socket.create_server(("127.0.0.1", 0))
+    # Small, so that a host that does not read is stuck soon; connections inherit it.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    port = listener.getsockname()[1]
+    server = await asyncio.start_server(host.serve, sock=listener)
     b = Bench(config_of(**{"addresses": [f"127.0.0.1:{port}"]} | changes), host)
     await b.network.start()
     try:
