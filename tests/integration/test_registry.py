@@ -1,0 +1,124 @@
+"""The registries on a real PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from gateway.adapters.postgres.migrate import migrate
+from gateway.adapters.postgres.registry import NewPartner, PostgresRegistry, UnknownPartnerError, open_registry
+from gateway.adapters.postgres.store import PostgresStore
+from gateway.domain.consent import Merchant
+from gateway.domain.exchange import Acceptor
+from gateway.ports import PartnerKey
+from schemas.consents import ConsentStatus, ConsentTerms, PaymentPurpose
+from schemas.primitives import Money
+
+NOW = datetime(2026, 3, 2, 3, 4, 5, tzinfo=UTC)
+KEY = PartnerKey(
+    kid="acme-1",
+    partner_id="acme",
+    algorithm="Ed25519",
+    jwk={"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},
+    valid_from=NOW,
+    valid_until=None,
+    disabled_at=None,
+)
+
+
+@dataclass(frozen=True)
+class Card:
+    token: str
+    key_id: str = "m1"
+    nonce: bytes = b"n" * 12
+    ciphertext: bytes = b"c"
+
+
+def merchant(number: int, *, networks: tuple[str, ...] = ("bcard", "kcard")) -> Merchant:
+    return Merchant(
+        f"m-{number}", Acceptor(f"A{number}", "KIM'S CAFE SEOUL KR", "5812"), frozenset(networks), active=True
+    )
+
+
+def terms(number: int) -> ConsentTerms:
+    return ConsentTerms(
+        consent_id=f"c-{number}",
+        partner_id="acme",
+        customer_id="cust",
+        valid_from=NOW,
+        valid_until=NOW + timedelta(days=30),
+        payment=PaymentPurpose(funding_token="tok", max_per_payment=(Money.of(1000, "KRW"),)),
+    )
+
+
+@pytest.fixture
+async def registry(database: str) -> AsyncIterator[PostgresRegistry]:
+    await migrate(database)
+    async with open_registry(database) as registry:
+        await registry.add_partners([NewPartner("acme", "Acme", "financial")])
+        yield registry
+
+
+async def test_a_partner_is_registered_once_and_can_be_shut_out(registry: PostgresRegistry) -> None:
+    added = await registry.add_partners([NewPartner("acme", "Other", "telecom"), NewPartner("beta", "Beta", "telecom")])
+    assert added == {"beta"}
+    assert await registry.set_partner_active("beta", active=False)
+    assert not await registry.set_partner_active("nobody", active=False)
+    assert [(p.partner_id, p.name, p.home_group, p.active) for p in await registry.partners()] == [
+        ("acme", "Acme", "financial", True),
+        ("beta", "Beta", "telecom", False),
+    ]
+
+
+async def test_a_kid_is_never_used_for_another_key(registry: PostgresRegistry) -> None:
+    assert await registry.add_keys([KEY]) == {"acme-1"}
+    assert await registry.add_keys([replace(KEY, algorithm="ES256"), replace(KEY, kid="acme-2")]) == {"acme-2"}
+    assert [(k.kid, k.algorithm) for k in await registry.partner_keys("acme")] == [
+        ("acme-1", "Ed25519"),
+        ("acme-2", "Ed25519"),
+    ]
+    assert (await registry.partner_keys("acme"))[0] == KEY
+    with pytest.raises(UnknownPartnerError):
+        await registry.add_keys([replace(KEY, kid="x", partner_id="nobody")])
+
+
+async def test_a_disabled_key_keeps_its_first_moment(registry: PostgresRegistry) -> None:
+    await registry.add_keys([KEY])
+    assert await registry.disable_key("acme", "acme-1", now=NOW) == NOW
+    assert await registry.disable_key("acme", "acme-1", now=NOW + timedelta(hours=1)) == NOW
+    assert await registry.disable_key("other", "acme-1", now=NOW) is None
+    assert [p.live_keys for p in await registry.partners()] == [0]
+
+
+async def test_merchants_follow_the_last_import(registry: PostgresRegistry) -> None:
+    await registry.upsert_merchants([merchant(1), merchant(2), merchant(3)])
+    changed = replace(merchant(2), networks=frozenset(("kcard",)), active=False)
+    await registry.upsert_merchants([changed])
+    assert await registry.merchants() == [merchant(1), changed, merchant(3)]
+    assert await registry.merchants(after="m-1", limit=1) == [changed]
+
+
+async def test_tokens_and_consents_are_stored_once(registry: PostgresRegistry, database: str) -> None:
+    assert await registry.put_tokens([Card("t1"), Card("t2")]) == {"t1", "t2"}
+    assert await registry.put_tokens([Card("t1", ciphertext=b"other"), Card("t3")]) == {"t3"}
+    assert await registry.add_consents([(terms(1), ConsentStatus.AUTH), (terms(2), ConsentStatus.AWAU)]) == {
+        ("acme", "c-1"),
+        ("acme", "c-2"),
+    }
+    assert await registry.add_consents([(terms(1), ConsentStatus.CANC)]) == frozenset()
+    store = PostgresStore(database)
+    await store.start()
+    async with store.reading() as uow:
+        found = await uow.consents.read([("acme", "c-1")])
+    await store.stop()
+    assert found["acme", "c-1"].terms == terms(1)
+    assert found["acme", "c-1"].status is ConsentStatus.AUTH
+
+
+async def test_five_thousand_consents_take_one_statement(registry: PostgresRegistry) -> None:
+    started = asyncio.get_running_loop().time()
+    added = await registry.add_consents([(terms(n), ConsentStatus.AUTH) for n in range(5000)])
+    assert len(added) == 5000
+    assert asyncio.get_running_loop().time() - started < 10
