@@ -1,5 +1,6 @@
 """What partners send on ``mypay.orders``: payment-initiation orders."""
 
+from functools import cached_property
 from typing import Final, Self
 
 from pydantic import model_validator
@@ -49,7 +50,7 @@ class PaymentOrder(Model):
             raise ValueError("expires_at must be later than issued_at")
         return self
 
-    @property
+    @cached_property
     def payment_id(self) -> PaymentId:
         """The id of the one payment that this order can have."""
         return payment_id_of(self.partner_id, self.order_id)

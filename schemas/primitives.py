@@ -6,6 +6,7 @@ string with exactly the currency's number of decimals (``"12500"`` KRW, ``"12.50
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Annotated, Final, NewType, Self
 from uuid import UUID, uuid5
 
@@ -125,12 +126,21 @@ class Money(Model):
             raise ValueError(f"value must be above zero and at most {AMOUNT_MINOR_MAX} minor units")
         return self
 
-    @property
+    @cached_property
     def minor(self) -> int:
         """The amount in minor units."""
         return minor_of(self.value, self.currency)
 
     @classmethod
     def of(cls, minor: int, currency: str) -> Self:
-        """Build from minor units."""
+        """Build from minor units.
+
+        Raises:
+            ValidationError: not a positive amount of a known currency.
+        """
         return cls(currency=currency, value=decimal_of(minor, currency))
+
+    @classmethod
+    def trusted(cls, minor: int, currency: str) -> "Money":
+        """Build from minor units that were validated when they came in; checks nothing, for the hot path."""
+        return cls.model_construct(currency=currency, value=decimal_of(minor, currency))
