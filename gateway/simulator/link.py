@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, cast
 
 from gateway.adapters.iso8583.framing import FrameFormat, FrameReader, FramingError, reply_tpdu
 
@@ -37,9 +37,8 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See :class:`asyncio.Protocol`, as for the methods below."""
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError("a link needs a stream")
-        self._transport = transport
+        # A cast, not a check: uvloop's transports do not inherit from asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
         self._owner.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
