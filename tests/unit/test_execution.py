@@ -1,0 +1,171 @@
+import re
+import string
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from gateway.domain.exchange import (
+    Acceptor,
+    Answered,
+    CardData,
+    ExchangeResult,
+    FinancialRequest,
+    NotSent,
+    NotSentCause,
+    Operation,
+    TraceNumbers,
+    Unanswered,
+    UnansweredCause,
+)
+from gateway.domain.execution import ReversalOutcome, judge, judge_reversal
+from gateway.domain.lifecycle import TRANSITIONS, PaymentEventKind, PaymentState
+from tests.unit.domain_samples import NOW
+
+PAN = "4111111111111111"
+REQUEST = FinancialRequest(
+    trace=TraceNumbers("TERM0001", 17, "513703000001", NOW),
+    operation=Operation.PURCHASE,
+    amount_minor=12_500,
+    currency="KRW",
+    acceptor=Acceptor("ACCEPTOR1", "Shop Seoul KR", "5411"),
+    card=CardData(PAN, "2712"),
+)
+APPROVAL = Answered("00", "A1B2C3", 12_500, "410", "513703000001")
+TWO_CHARACTER_CODES = ["".join(pair) for pair in product(string.digits + string.ascii_letters, repeat=2)]
+
+# Declines with a reason of their own; every other code that is in no table here is MS03.
+DECLINES = """
+  51 AM04 · 61 AM14 · 65 AM21 · 14 AC16 · 12/40/57/58 AG01 · 13 AM12 · 15/31/92 AGNT · 30 FF02 ·
+  41/43/62 AC06 · 34/59/63 FRAD · 26 DUPL · 91 AB08
+"""
+APPROVALS = {"00", "11", "16"}
+# Not a plain yes and not a no: event, reason, is it an incident.
+UNCLEAR = {
+    "08": ("mismatched", "MS03", False),
+    "10": ("mismatched", "AM12", False),
+    "32": ("mismatched", "AM12", False),
+    "94": ("mismatched", "DUPL", True),
+    "09": ("unanswered", "AB05", False),
+    "68": ("unanswered", "AB05", False),
+}
+
+
+def declines() -> dict[str, str]:
+    return {code: reason for codes, reason in re.findall(r"([\d/]+) (\w{4})", DECLINES) for code in codes.split("/")}
+
+
+def test_every_response_code_has_one_meaning() -> None:
+    own_reason = declines()
+    assert len(own_reason) == 21
+    for code in TWO_CHARACTER_CODES:
+        verdict = judge(REQUEST, replace(APPROVAL, response_code=code))
+        if code in APPROVALS:
+            assert (verdict.event.value, verdict.reason, verdict.approval_code) == ("approved", None, "A1B2C3")
+            continue
+        expected = UNCLEAR.get(code, ("declined", own_reason.get(code, "MS03"), False))
+        assert verdict.reason is not None, code
+        assert (verdict.event.value, verdict.reason.code.value, verdict.incident is not None) == expected, code
+        assert verdict.reason.network_code == code
+        assert verdict.approval_code is None
+
+
+@pytest.mark.parametrize("code", ["", "0", "000", "0 ", "  ", "\x00\x00", "٠٠", "é0", "--"])
+def test_what_is_no_response_code_is_undone_not_guessed(code: str) -> None:
+    verdict = judge(REQUEST, replace(APPROVAL, response_code=code))
+    assert verdict.event is PaymentEventKind.MISMATCHED
+    assert verdict.incident
+    assert verdict.reason is not None
+    assert verdict.reason.network_code is None
+    assert judge_reversal(replace(APPROVAL, response_code=code)).outcome is ReversalOutcome.ALERT
+
+
+@pytest.mark.parametrize("code", ["00", "51", "68", "10", "ZZ"])
+@pytest.mark.parametrize(
+    ("field", "value", "element"),
+    [
+        ("amount_minor", 12_499, "DE4"),
+        ("amount_minor", 1_250_000, "DE4"),
+        ("currency_numeric", "840", "DE49"),
+        ("currency_numeric", "", "DE49"),
+        ("rrn", "513703000002", "DE37"),
+        ("rrn", "", "DE37"),
+    ],
+)
+def test_an_answer_to_other_numbers_is_an_incident_whatever_it_says(
+    code: str, field: str, value: object, element: str
+) -> None:
+    verdict = judge(REQUEST, replace(APPROVAL, response_code=code, **{field: value}))  # type: ignore[arg-type]
+    assert verdict.event is PaymentEventKind.MISMATCHED
+    assert verdict.incident is not None
+    assert element in verdict.incident
+    assert verdict.approval_code is None
+
+
+def test_numbers_that_the_network_leaves_out_are_no_mismatch() -> None:
+    verdict = judge(REQUEST, replace(APPROVAL, currency_numeric=None, rrn=None, approval_code=None))
+    assert (verdict.event, verdict.approval_code) == (PaymentEventKind.APPROVED, None)
+
+
+# How an exchange without a usable answer ends.
+ENDS = """
+  result                 event       reason  incident
+  unanswered:timeout     unanswered  AB05    no
+  unanswered:link_lost   unanswered  AB07    no
+  unanswered:garbled     unanswered  MS03    yes
+  not_sent:no_link       withdrawn   AB07    no
+  not_sent:too_late      withdrawn   TM01    no
+  not_sent:not_encodable withdrawn   FF02    yes
+"""
+
+
+def ended(spec: str) -> ExchangeResult:
+    kind, cause = spec.split(":")
+    return Unanswered(UnansweredCause(cause)) if kind == "unanswered" else NotSent(NotSentCause(cause), "DE43 too long")
+
+
+def test_an_exchange_without_answer_ends_as_the_table_says() -> None:
+    rows = [line.split() for line in ENDS.strip().splitlines()[1:]]
+    assert len(rows) == len(UnansweredCause) + len(NotSentCause)
+    for spec, event, reason, incident in rows:
+        verdict = judge(REQUEST, ended(spec))
+        assert verdict.reason is not None
+        assert verdict.reason.network_code is None
+        assert (verdict.event.value, verdict.reason.code.value) == (event, reason)
+        assert ("yes" if verdict.incident else "no") == incident
+
+
+def test_every_verdict_is_an_event_that_a_sent_payment_knows() -> None:
+    results = [replace(APPROVAL, response_code=code) for code in TWO_CHARACTER_CODES]
+    ends = [ended(line.split()[0]) for line in ENDS.strip().splitlines()[1:]]
+    for result in (*results, *ends, replace(APPROVAL, amount_minor=1)):
+        assert (PaymentState.SENT, judge(REQUEST, result).event) in TRANSITIONS
+
+
+def test_no_verdict_tells_the_card() -> None:
+    for result in (APPROVAL, replace(APPROVAL, rrn=PAN[:12]), replace(APPROVAL, response_code="51")):
+        assert PAN[:12] not in repr(judge(REQUEST, result))
+    assert PAN not in repr(REQUEST)
+
+
+# DE39 of an 0430; every code that is not here refuses the reversal.
+REVERSALS = {
+    **dict.fromkeys(("00", "25", "94"), "confirmed"),
+    **dict.fromkeys(("09", "19", "22", "68", "90", "91", "96"), "retry"),
+}
+
+
+def test_a_reversal_ends_only_when_the_network_confirms_it() -> None:
+    for code in TWO_CHARACTER_CODES:
+        verdict = judge_reversal(replace(APPROVAL, response_code=code))
+        assert verdict.outcome.value == REVERSALS.get(code, "alert"), code
+        assert verdict.network_code == code
+        assert verdict.detail
+
+
+def test_a_reversal_without_answer_is_repeated() -> None:
+    for spec in (line.split()[0] for line in ENDS.strip().splitlines()[1:]):
+        verdict = judge_reversal(ended(spec))
+        assert verdict.network_code is None
+        assert verdict.outcome.value == ("alert" if "not_encodable" in spec else "retry")
+        assert spec.split(":")[1] in verdict.detail

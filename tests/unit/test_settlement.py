@@ -1,0 +1,152 @@
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from gateway.domain.exchange import Operation
+from gateway.domain.ledger import TransferKind
+from gateway.domain.lifecycle import PaymentState
+from gateway.domain.settlement import (
+    OPERATION_OF,
+    Break,
+    BreakKind,
+    ClearedPayment,
+    Matched,
+    match_record,
+    missing_there,
+    positions,
+)
+from schemas.clearing import ClearingKind, ClearingRecord
+from schemas.events import MerchantPosition
+from schemas.primitives import MerchantId, PartnerId, PaymentId
+
+
+def record(**fields: Any) -> ClearingRecord:
+    defaults: dict[str, Any] = {
+        "record_no": 1,
+        "kind": ClearingKind.PURCHASE,
+        "rrn": "513703000001",
+        "stan": 17,
+        "terminal_id": "TERM0001",
+        "acceptor_id": "ACCEPTOR1",
+        "amount_minor": 1000,
+        "currency": "KRW",
+    }
+    return ClearingRecord(**(defaults | fields))
+
+
+def payment(**fields: Any) -> ClearedPayment:
+    defaults: dict[str, Any] = {
+        "partner_id": PartnerId("partner-1"),
+        "payment_id": PaymentId(UUID(int=1)),
+        "state": PaymentState.APPROVED,
+        "operation": Operation.PURCHASE,
+        "amount_minor": 1000,
+        "currency": "KRW",
+        "merchant_id": MerchantId("merchant-1"),
+        "stan": 17,
+        "terminal_id": "TERM0001",
+    }
+    return ClearedPayment(**(defaults | fields))
+
+
+# The record is a purchase of 1000 KRW with STAN 17 at TERM0001. "cleared": another record matched the payment before.
+MATCHES = """
+  state      operation  amount    stan  terminal  cleared  found
+  approved   purchase   1000 KRW  17    TERM0001  no       matched
+  -          -          -    -    -     -         no       missing_here
+  -          -          -    -    -     -         yes      missing_here
+  approved   purchase   1000 KRW  18    TERM0001  no       trace_differs
+  approved   purchase   1000 KRW  17    TERM0002  no       trace_differs
+  approved   purchase   1000 KRW  17    TERM0001  yes      duplicate
+  settled    purchase   1000 KRW  17    TERM0001  no       duplicate
+  settled    purchase   1000 KRW  17    TERM0001  yes      duplicate
+  approved   refund     1000 KRW  17    TERM0001  no       kind_differs
+  reversing  purchase   1000 KRW  17    TERM0001  no       reversed_but_cleared
+  reversed   purchase   1000 KRW  17    TERM0001  no       reversed_but_cleared
+  rejected   purchase   1000 KRW  17    TERM0001  no       not_approved
+  scheduled  purchase   1000 KRW  17    TERM0001  no       not_approved
+  sent       purchase   1000 KRW  17    TERM0001  no       not_approved
+  unknown    purchase   1000 KRW  17    TERM0001  no       not_approved
+  declined   purchase   1000 KRW  17    TERM0001  no       not_approved
+  approved   purchase    999 KRW  17    TERM0001  no       amount_differs
+  approved   purchase   1001 KRW  17    TERM0001  no       amount_differs
+  approved   purchase   1000 USD  17    TERM0001  no       amount_differs
+  settled    purchase    999 KRW  18    TERM0001  yes      trace_differs
+  settled    refund      999 KRW  17    TERM0001  no       duplicate
+  reversed   refund      999 KRW  17    TERM0001  no       kind_differs
+  reversed   purchase    999 KRW  17    TERM0001  no       reversed_but_cleared
+"""
+
+
+@pytest.mark.parametrize("row", MATCHES.strip().splitlines()[1:])
+def test_records_match_as_the_table_says(row: str) -> None:
+    state, operation, amount, currency, stan, terminal_id, cleared, found = row.split()
+    known = (
+        None
+        if state == "-"
+        else payment(
+            state=PaymentState(state),
+            operation=Operation(operation),
+            amount_minor=int(amount),
+            currency=currency,
+            stan=int(stan),
+            terminal_id=terminal_id,
+        )
+    )
+    result = match_record(record(), known, already_cleared=cleared == "yes")
+    assert (result.kind.value if isinstance(result, Break) else "matched") == found
+
+
+def test_every_state_and_kind_of_break_is_in_the_table() -> None:
+    cells = {cell for line in MATCHES.splitlines() for cell in line.split()}
+    assert {s.value for s in PaymentState} <= cells
+    assert {k.value for k in BreakKind} - {BreakKind.MISSING_THERE.value} <= cells
+
+
+def test_a_match_settles_the_payment() -> None:
+    result = match_record(record(), payment(), already_cleared=False)
+    assert isinstance(result, Matched)
+    assert (result.record, result.payment) == (record(), payment())
+    assert result.transition.state is PaymentState.SETTLED
+    assert result.transition.transfers == (TransferKind.SETTLED,)
+
+
+def test_a_refund_matches_a_refund() -> None:
+    assert set(OPERATION_OF) == set(ClearingKind)
+    refund = payment(operation=Operation.REFUND)
+    assert isinstance(match_record(record(kind=ClearingKind.REFUND), refund, already_cleared=False), Matched)
+
+
+def test_an_amount_break_tells_both_amounts() -> None:
+    result = match_record(record(amount_minor=1200), payment(), already_cleared=False)
+    assert isinstance(result, Break)
+    assert "1200 KRW" in result.detail
+    assert "1000 KRW" in result.detail
+
+
+def test_after_cut_over_only_an_approved_payment_is_missing_there() -> None:
+    payments = [payment(state=state) for state in PaymentState]
+    found = missing_there(payments)
+    assert [(p.state, b.kind) for p, b in found] == [(PaymentState.APPROVED, BreakKind.MISSING_THERE)]
+
+
+def test_positions_are_purchases_less_refunds_by_merchant_and_currency() -> None:
+    def row(merchant: str, kind: ClearingKind, amount: int, currency: str) -> tuple[ClearingRecord, ClearedPayment]:
+        return record(kind=kind, amount_minor=amount, currency=currency), payment(merchant_id=MerchantId(merchant))
+
+    rows = [
+        row("m2", ClearingKind.PURCHASE, 500, "KRW"),
+        row("m1", ClearingKind.PURCHASE, 1000, "KRW"),
+        row("m1", ClearingKind.REFUND, 300, "KRW"),
+        row("m1", ClearingKind.PURCHASE, 7, "USD"),
+        row("m2", ClearingKind.REFUND, 800, "KRW"),
+    ]
+    expected = (
+        MerchantPosition(merchant_id=MerchantId("m1"), currency="KRW", count=2, net_minor=700),
+        MerchantPosition(merchant_id=MerchantId("m1"), currency="USD", count=1, net_minor=7),
+        MerchantPosition(merchant_id=MerchantId("m2"), currency="KRW", count=2, net_minor=-300),
+    )
+    assert positions(rows) == expected
+    assert positions(reversed(rows)) == expected
+    assert positions([]) == ()
