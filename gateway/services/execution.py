@@ -92,29 +92,44 @@ class ExecutionService:
 
     # --- orders → intents → wire ---
 
-    async def take(self, records: Sequence[Record], *, places: int) -> None:
+    async def take(self, records: Sequence[Record]) -> None:
         """Commit the batch's intents and hand them to the network. Once this returns, the offsets may be committed.
 
         Args:
-            records: dispatched orders, in their order.
-            places: how many places of the network's window were reserved for them; what is not used is given back.
+            records: dispatched orders in their order, no more than the network's window holds.
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
         orders = await self._read(records)
-        intents: list[_Intent] = []
         if orders:
-            decided, intents, committed = await until_done(lambda: self._commit_intents(orders))
+            # Places first: an intent that has committed must never wait for room.
+            places = await self._reserve(len(orders))
+            try:
+                decided, intents, committed = await until_done(lambda: self._commit_intents(orders))
+            except BaseException:
+                self._network.release(places)
+                raise
+            self._network.release(places - len(intents))
+            for intent in intents:
+                self._submit(intent, send_before=committed + self._settings.intent_to_wire_s)
             self._report(decided)
-        self._network.release(places - len(intents))
-        send_before = (committed if intents else started) + self._settings.intent_to_wire_s
-        for intent in intents:
-            self._network.submit(
-                intent.request,
-                send_before=send_before,
-                done=lambda result, intent=intent: self._results.put_nowait((intent, result)),  # type: ignore[misc]
-            )
         self._observer.batch("execution", size=len(records), seconds=loop.time() - started)
+
+    async def _reserve(self, wanted: int) -> int:
+        places = 0
+        try:
+            while places < wanted:
+                places += await self._network.reserve(wanted - places)
+        except BaseException:
+            self._network.release(places)
+            raise
+        return places
+
+    def _submit(self, intent: _Intent, *, send_before: float) -> None:
+        def done(result: ExchangeResult) -> None:
+            self._results.put_nowait((intent, result))
+
+        self._network.submit(intent.request, send_before=send_before, done=done)
 
     async def _read(self, records: Sequence[Record]) -> list[TakenOrder]:
         orders: list[TakenOrder] = []

@@ -35,7 +35,7 @@ from gateway.services.transitions import payment_events
 from schemas.codec import DecodeError, decode
 from schemas.envelope import EnvelopeError, read_envelope
 from schemas.orders import ORDER_TYPE, PaymentOrder
-from schemas.reasons import Reason
+from schemas.reasons import Reason, ReasonCode
 
 
 class UnknownPartnerError(Exception):
@@ -51,6 +51,13 @@ class _Sorted:
     refused: list[RefusedOrder] = field(default_factory=list)
     repeated: list[tuple[Payment, str]] = field(default_factory=list)
     unreadable: list[tuple[Record, Exception]] = field(default_factory=list)
+
+    @property
+    def has_unknown_sender(self) -> bool:
+        """True if a record names a partner or key that the registry does not hold."""
+        return any(isinstance(e, UnknownPartnerError) for _, e in self.unreadable) or any(
+            r.reason.code is ReasonCode.DS0E for r in self.refused
+        )
 
 
 class InitiationService:
@@ -82,13 +89,19 @@ class InitiationService:
         loop = asyncio.get_running_loop()
         started = loop.time()
         now = self._clock.now()
-        ends = _Sorted()
-        trusted = [t for r in records if (t := self._read(r, now, ends))]
+        ends, trusted = self._read_all(records, now)
+        if ends.has_unknown_sender and await self._keys.refresh_if_stale():
+            # A partner or key may have been registered a moment ago: look once more before turning it away.
+            ends, trusted = self._read_all(records, now)
         if trusted:
             await self._sort(trusted, now, ends)
         await self._write(ends, now)
         self._report(ends)
         self._observer.batch("initiation", size=len(records), seconds=loop.time() - started)
+
+    def _read_all(self, records: Sequence[Record], now: datetime) -> tuple[_Sorted, list[tuple[Record, TakenOrder]]]:
+        ends = _Sorted()
+        return ends, [t for r in records if (t := self._read(r, now, ends))]
 
     def _read(self, record: Record, now: datetime, ends: _Sorted) -> tuple[Record, TakenOrder] | None:
         """Decode and check who sent it; what fails is put where it ends."""
