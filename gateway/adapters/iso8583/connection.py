@@ -235,8 +235,7 @@ class Connection(asyncio.Protocol):
                 data = b"".join(parts)
                 self._owner.on_bytes(sent=len(data))
                 self._transport.write(data)
-        if self._written:
-            self._wake_at(self._written[0].deadline)
+        self._wake_for_next()
 
     def _take_requests(self, parts: list[bytes]) -> None:
         now = self._loop.time()
@@ -279,7 +278,10 @@ class Connection(asyncio.Protocol):
             exchange.end(NotSent(NotSentCause.TOO_LATE, "the request waited too long for the link"))
         if late:
             self._queue = deque(exchange for exchange in self._queue if not exchange.ended)
-        wake = [self._written[0].deadline] if self._written else []
-        wake += [exchange.send_before for exchange in self._queue]
-        if wake:
-            self._wake_at(min(wake))
+        self._wake_for_next()
+
+    def _wake_for_next(self) -> None:
+        if self._written:
+            self._wake_at(self._written[0].deadline)
+        if self._queue:
+            self._wake_at(min(exchange.send_before for exchange in self._queue))
