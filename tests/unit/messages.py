@@ -1,0 +1,126 @@
+"""One good message of every kind, for the tests of the contract."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from schemas.clearing import ClearingBatch, ClearingKind, ClearingRecord
+from schemas.consents import (
+    Alignment,
+    ConsentStatus,
+    ConsentTerms,
+    LowValueExemption,
+    Payees,
+    PaymentPurpose,
+    Period,
+    PeriodLimit,
+    SharingPurpose,
+)
+from schemas.events import ConsentEvent, CycleSettled, MerchantPosition, OrderRefused, PaymentEvent
+from schemas.orders import PaymentOrder
+from schemas.primitives import Model, Money, payment_id_of
+from schemas.reasons import PaymentStatus, Reason, ReasonCode
+
+NOW = datetime(2026, 3, 2, 3, 4, 5, 678000, tzinfo=UTC)
+PAYMENT_ID = payment_id_of("acme", "order-1")
+
+ORDER = PaymentOrder(
+    partner_id="acme",
+    order_id="order-1",
+    consent_id="consent-1",
+    merchant_id="cafe-1",
+    amount=Money.of(12_500, "KRW"),
+    issued_at=NOW,
+    expires_at=NOW + timedelta(minutes=10),
+)
+CONSENT = ConsentTerms(
+    consent_id="consent-1",
+    partner_id="acme",
+    customer_id="customer-1",
+    valid_from=NOW,
+    valid_until=NOW + timedelta(days=365),
+    payment=PaymentPurpose(
+        funding_token="tok-1",
+        payees=Payees(allow_categories=("5812",), block_merchants=("casino-1",)),
+        max_per_payment=(Money.of(100_000, "KRW"), Money.of(9_999, "USD")),
+        period_limits=(
+            PeriodLimit(period=Period.MONTH, max_amount=Money.of(1_000_000, "KRW")),
+            PeriodLimit(period=Period.DAY, alignment=Alignment.CONSENT, max_count=10),
+        ),
+        lifetime_amounts=(Money.of(10_000_000, "KRW"),),
+        lifetime_count=1000,
+        low_value_exemption=LowValueExemption(
+            max_amount=Money.of(10_000, "KRW"), max_count=5, max_sum=Money.of(50_000, "KRW")
+        ),
+    ),
+    sharing=SharingPurpose(affiliates=("acme-points",), purposes=("loyalty",)),
+)
+RECORD = ClearingRecord(
+    record_no=1,
+    kind=ClearingKind.PURCHASE,
+    rrn="606100000001",
+    stan=1,
+    terminal_id="GW000000",
+    acceptor_id="CAFE1",
+    amount_minor=12_500,
+    currency="KRW",
+    approval_code="A00001",
+)
+
+EXAMPLES: tuple[Model, ...] = (
+    ORDER,
+    CONSENT,
+    ClearingBatch(network_id="bcard", cycle_id="20260302-0001", chunk=1, records=(RECORD,)),
+    PaymentEvent(
+        payment_id=PAYMENT_ID,
+        version=2,
+        partner_id="acme",
+        order_id="order-1",
+        consent_id="consent-1",
+        status=PaymentStatus.ACSP,
+        state="approved",
+        amount=Money.of(12_500, "KRW"),
+        merchant_id="cafe-1",
+        occurred_at=NOW,
+        network_id="bcard",
+        rrn="606100000001",
+        approval_code="A00001",
+    ),
+    PaymentEvent(
+        payment_id=PAYMENT_ID,
+        version=1,
+        partner_id="acme",
+        order_id="order-1",
+        consent_id="consent-1",
+        status=PaymentStatus.RJCT,
+        state="rejected",
+        amount=Money.of(1_050, "USD"),
+        merchant_id="cafe-1",
+        occurred_at=NOW,
+        reason=Reason(code=ReasonCode.SL14, text="over the month's limit", network_code="61"),
+    ),
+    OrderRefused(
+        partner_id="acme",
+        order_id="order-1",
+        payment_id=None,
+        reason=Reason(code=ReasonCode.DS0B, text="header signature is missing"),
+        reference="mypay.orders/3/1207",
+        occurred_at=NOW,
+    ),
+    ConsentEvent(
+        consent_id="consent-1",
+        version=1,
+        partner_id="acme",
+        status=ConsentStatus.CANC,
+        occurred_at=NOW,
+        in_flight=(PAYMENT_ID, UUID(int=1)),
+    ),
+    CycleSettled(
+        network_id="bcard",
+        cycle_id="20260302-0001",
+        chunk=1,
+        matched=1,
+        breaks=0,
+        positions=(MerchantPosition(merchant_id="cafe-1", currency="KRW", count=1, net_minor=12_500),),
+        occurred_at=NOW,
+    ),
+)
