@@ -61,7 +61,7 @@ def up(
 
         addresses = local.up(name, home=local.default_home(), containers=containers, progress=_progress)
         if json_:
-            print(json.dumps(asdict(addresses)))  # noqa: T201  the command's result
+            typer.echo(json.dumps(asdict(addresses)))
             return
         _out.print(f"Kafka       {addresses.kafka_bootstrap_servers}", highlight=False, markup=False)
         _out.print(f"PostgreSQL  {addresses.postgres_dsn}", highlight=False, markup=False, soft_wrap=True)
@@ -86,9 +86,10 @@ def status(name: Name = "default", json_: Json = False) -> None:
         stack = local.status(name, home=local.default_home())
         servers = {"kafka": stack.kafka, "postgres": stack.postgres}
         if json_:
-            print(json.dumps(asdict(stack), default=str))  # noqa: T201  the command's result
+            typer.echo(json.dumps(asdict(stack), default=str))
         else:
-            _out.print(_table(name, servers))
+            _out.print(_table(servers))
+            _out.print(f"Data and logs are in {stack.directory}", highlight=False, markup=False, soft_wrap=True)
         if any(server.state is local.ServerState.STOPPED for server in servers.values()):
             raise typer.Exit(3)
 
@@ -106,11 +107,10 @@ def reset(name: Name = "default", yes: Annotated[bool, typer.Option("--yes", hel
         _progress(f"The local stack '{name}' is gone.")
 
 
-def _table(name: str, servers: "dict[str, ServerStatus]") -> Table:
-    table = Table(title=f"Local stack '{name}'", title_justify="left")
-    for column in ("server", "version", "state", "pid", "address", "data", "log"):
+def _table(servers: "dict[str, ServerStatus]") -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("server", "version", "state", "pid", "address"):
         table.add_column(column, overflow="fold")
     for server, at in servers.items():
-        files = (str(path or "") for path in (at.data, at.log))
-        table.add_row(server, at.version, at.state, str(at.pid or ""), at.address, *files)
+        table.add_row(server, at.version, at.state, str(at.pid or ""), at.address)
     return table

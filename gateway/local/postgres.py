@@ -6,7 +6,6 @@ the server's parameters.
 """
 
 import contextlib
-import getpass
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -39,8 +38,7 @@ USERADD_TIMEOUT_S = 30.0
 SOCKET_PATH_BYTES_MAX = 103
 CRASHED_BACKENDS_TIMEOUT_S = 10.0
 
-SETTINGS = {
-    "listen_addresses": "",
+SERVER_SETTINGS = {
     # Said aloud, for the project's promises and measurements rest on them.
     "fsync": "on",
     "synchronous_commit": "on",
@@ -74,12 +72,14 @@ class PostgresServer(Server):
 
     @property
     def socket_dir(self) -> Path:
-        """Directory of the Unix socket: in the stack's own, unless that makes the path too long for the system."""
+        """Directory of the Unix socket: in the stack's own, unless the system cannot address a socket there."""
         directory = self.stack.path / "run"
-        if len(os.fsencode(directory / f".s.PGSQL.{PORT}")) <= SOCKET_PATH_BYTES_MAX:
+        socket = os.fsencode(directory / f".s.PGSQL.{PORT}")
+        # A comma separates hosts in a DSN.
+        if len(socket) <= SOCKET_PATH_BYTES_MAX and b"," not in socket:
             return directory
         digest = hashlib.sha256(os.fsencode(self.stack.path)).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"mypay-{getpass.getuser()}-{digest}"
+        return Path(tempfile.gettempdir()) / f"mypay-{os.getuid()}-{digest}"
 
     def address(self, ports: tuple[int, ...]) -> str:
         """Return the superuser's DSN, for asyncpg and libpq alike."""
@@ -122,23 +122,35 @@ class PostgresServer(Server):
     def launch(self, ports: tuple[int, ...]) -> ProcessRecord:
         """See `Server.launch`."""
         del ports
-        settings = SETTINGS | {"unix_socket_directories": str(self.socket_dir), "port": str(PORT)}
+        settings = SERVER_SETTINGS | {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self.socket_dir),
+            "port": str(PORT),
+        }
         argv = [str(_binary("postgres")), "-D", str(self.data)]
         for name, value in settings.items():
             argv += ["-c", f"{name}={value}"]
         return processes.spawn(argv, log=self.log, cwd=self.stack.path, user=_system_user())
 
+    def delete(self) -> None:
+        """See `Server.delete`."""
+        if self.socket_dir.parent != self.stack.path:
+            shutil.rmtree(self.socket_dir, ignore_errors=True)
+        super().delete()
+
     def _prepare_socket_dir(self, user: str | None) -> None:
         directory = self.socket_dir
         directory.mkdir(mode=0o700, exist_ok=True)
-        owner = directory.lstat()
-        if not stat.S_ISDIR(owner.st_mode) or (user is None and owner.st_uid != os.getuid()):
+        server = os.getuid() if user is None else pwd.getpwnam(user).pw_uid
+        found = directory.lstat()
+        # In a temporary directory, somebody else may have been there first.
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {os.getuid(), server}:
             raise LocalStackError(
                 f"{directory}, the place of PostgreSQL's socket, belongs to somebody else.",
                 "Choose a home directory with a shorter path in MYPAY_HOME.",
             )
-        if user is not None:
-            shutil.chown(directory, user, user)
+        directory.chmod(0o700)
+        os.chown(directory, server, -1)
 
     def _recover_from_crash(self) -> None:
         lock_file = self.data / "postmaster.pid"
@@ -146,10 +158,10 @@ class PostgresServer(Server):
             return
         # The postmaster is gone; its backends notice that by themselves, but hold the shared memory until then.
         processes.wait_until_gone(self._backends(), CRASHED_BACKENDS_TIMEOUT_S)
-        first_line = lock_file.read_text(encoding="utf-8").partition("\n")[0]
-        # PostgreSQL itself clears the lock of a dead process, but takes a stranger with that number for a server.
-        if not first_line.isdigit() or psutil.pid_exists(int(first_line)):
-            lock_file.unlink()
+        # PostgreSQL itself clears the locks of a process that is gone, but takes a stranger with its number, or its
+        # own zombie, for a living server.
+        lock_file.unlink()
+        (self.socket_dir / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
 
     def _backends(self) -> list[psutil.Process]:
         found = []

@@ -22,20 +22,24 @@ LOG_TAIL_LINES = 15
 
 
 def wait_until_ready(
-    what: str, answers: Callable[[], bool], alive: Callable[[], bool], *, timeout_s: float, log: Path
+    what: str,
+    answers: Callable[[], bool],
+    alive: Callable[[], bool],
+    last_words: Callable[[], str],
+    *,
+    timeout_s: float,
 ) -> None:
     """Poll `answers` until it is true.
 
     Raises:
-        LocalStackError: the server died (`alive` is false) or did not answer in time; the error ends with the
-            last lines of its log.
+        LocalStackError: the server died (`alive` is false) or did not answer in time; `last_words` end the message.
     """
     deadline = time.monotonic() + timeout_s
     while not answers():
         if not alive():
-            raise LocalStackError(f"{what} stopped while it was starting. {log_tail(log)}", f"Log: {log}")
+            raise LocalStackError(f"{what} stopped while it was starting. {last_words()}")
         if time.monotonic() > deadline:
-            raise LocalStackError(f"{what} did not answer within {timeout_s:.0f} s. {log_tail(log)}", f"Log: {log}")
+            raise LocalStackError(f"{what} did not answer within {timeout_s:.0f} s. {last_words()}")
         time.sleep(POLL_S)
 
 
@@ -45,7 +49,7 @@ def log_tail(log: Path) -> str:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
     except FileNotFoundError:
         lines = []
-    return "Its log ends with:\n  " + "\n  ".join(lines) if lines else "It logged nothing."
+    return f"The end of {log}:\n  " + "\n  ".join(lines) if lines else f"{log} is empty."
 
 
 def kafka_answers(bootstrap_servers: str) -> bool:

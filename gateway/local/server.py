@@ -1,5 +1,6 @@
 """What the embedded Kafka and PostgreSQL have in common: a process, a record of it, and recovery from a crash."""
 
+import shutil
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import ClassVar
 from gateway.local import processes
 from gateway.local.errors import LocalStackError
 from gateway.local.processes import ProcessRecord
-from gateway.local.readiness import wait_until_ready
+from gateway.local.readiness import log_tail, wait_until_ready
 from gateway.local.state import ServerRecord, StackDir
 
 # Cold disks and busy machines: ten times what a start takes on two cores.
@@ -82,24 +83,31 @@ class Server(ABC):
             LocalStackError: it did not start; with `same_address`, also when its former port is taken.
         """
         record = self.running()
-        if record is None:
-            self._stop_unrecorded()
-            self.prepare()
-            ports = self.choose_ports(self.stack.read(self.key).ports, same_address=same_address)
-            process = self.launch(ports)
-            record = ServerRecord(process, ports, self.address(ports), self.version)
-            self.stack.write(self.key, record)
+        if record is not None:
+            try:
+                return self._wait_for_answer(record)
+            except LocalStackError:
+                self.progress(f"{self.title} ran, but is dead or does not answer: it is started anew")
+        self.kill()
+        self._stop_unrecorded()
+        self.prepare()
+        ports = self.choose_ports(self.stack.read(self.key).ports, same_address=same_address)
+        record = ServerRecord(self.launch(ports), ports, self.address(ports), self.version)
+        self.stack.write(self.key, record)
         try:
-            wait_until_ready(
-                f"{self.title} of stack '{self.stack.name}'",
-                lambda: self.answers(record.address),
-                lambda: self.running() is not None,
-                timeout_s=START_TIMEOUT_S,
-                log=self.log,
-            )
+            return self._wait_for_answer(record)
         except BaseException:
             self.kill()
             raise
+
+    def _wait_for_answer(self, record: ServerRecord) -> str:
+        wait_until_ready(
+            f"{self.title} of stack '{self.stack.name}'",
+            lambda: self.answers(record.address),
+            lambda: self.running() is not None,
+            lambda: log_tail(self.log),
+            timeout_s=START_TIMEOUT_S,
+        )
         return record.address
 
     def stop(self) -> None:
@@ -117,6 +125,10 @@ class Server(ABC):
         if record is not None and record.process is not None:
             processes.kill_tree(record.process, self.marker)
         self._forget_process()
+
+    def delete(self) -> None:
+        """Delete the data of a stopped server."""
+        shutil.rmtree(self.data, ignore_errors=True)
 
     def _stop_unrecorded(self) -> None:
         if self.data.exists() and (process := processes.find(self.marker)) is not None:

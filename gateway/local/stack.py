@@ -3,11 +3,12 @@
 import concurrent.futures
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from gateway.local.containers import ContainerServer
 from gateway.local.errors import LocalStackError
 from gateway.local.kafka import KafkaServer
 from gateway.local.postgres import PostgresServer
@@ -19,6 +20,9 @@ ENV_POSTGRES = "MYPAY_POSTGRES_DSN"
 ENV_HOME = "MYPAY_HOME"
 # The empty servers take 200 MB; PostgreSQL may keep 2 GB of log, and a full disk stops both in a bad moment.
 FREE_DISK_BYTES_MIN = 1 << 30
+SERVERS = (KafkaServer.key, PostgresServer.key)
+
+StackServer = Server | ContainerServer
 
 
 class ServerState(StrEnum):
@@ -79,59 +83,56 @@ def up(
     Raises:
         LocalStackError: a server did not start; then nothing that this call started is left running.
     """
-    del containers
     stack = StackDir.of(name, home)
     with stack.locked():
-        wanted: list[Server] = [server for server in _servers(stack, progress) if not _given(server)]
+        wanted = [_server(key, stack, progress, containers=containers) for key in SERVERS if not _given(key)]
         if any(server.running() is None for server in wanted):
             _prepare_directory(stack)
         _start_all(wanted, progress)
-        return _addresses(stack)
+        return StackAddresses(*(_given(key) or stack.read(key).address for key in SERVERS))
 
 
-def down(name: str, *, home: Path) -> None:
+def down(name: str, *, home: Path, progress: Callable[[str], None] = quiet) -> None:
     """Stop both servers; their data stay. A stack that does not run, or does not exist, is left as it is."""
     stack = StackDir.of(name, home)
     if not stack.path.exists():
         return
-    with stack.locked(), concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for job in [pool.submit(server.stop) for server in _servers(stack, quiet)]:
-            job.result()
+    with stack.locked():
+        _stop_all([_server(key, stack, progress) for key in SERVERS])
 
 
-def reset(name: str, *, home: Path) -> None:
+def reset(name: str, *, home: Path, progress: Callable[[str], None] = quiet) -> None:
     """Stop both servers and delete their data."""
-    down(name, home=home)
     stack = StackDir.of(name, home)
     if not stack.path.exists():
         return
     with stack.locked():
-        for server in _servers(stack, quiet):
-            if isinstance(server, PostgresServer) and server.socket_dir.parent != stack.path:
-                shutil.rmtree(server.socket_dir, ignore_errors=True)
+        servers = [_server(key, stack, progress) for key in SERVERS]
+        _stop_all(servers)
+        for server in servers:
+            server.delete()
         shutil.rmtree(stack.path)
 
 
 def status(name: str, *, home: Path) -> StackStatus:
     """Say how a stack stands, from the processes themselves."""
     stack = StackDir.of(name, home)
-    kafka, postgres = _servers(stack, quiet)
-    return StackStatus(name, stack.path, _status(kafka), _status(postgres))
+    return StackStatus(name, stack.path, _status("kafka", stack), _status("postgres", stack))
 
 
 def start_kafka(name: str, *, home: Path) -> None:
     """Start a stopped or killed Kafka again, at the same address and with its data."""
-    _start_again(KafkaServer, name, home)
+    _start_again("kafka", name, home)
 
 
 def stop_kafka(name: str, *, home: Path) -> None:
     """Shut Kafka down in order."""
-    KafkaServer(StackDir.of(name, home), quiet).stop()
+    _server("kafka", StackDir.of(name, home), quiet).stop()
 
 
 def kill_kafka(name: str, *, home: Path) -> None:
     """End Kafka at once, as a crash would."""
-    KafkaServer(StackDir.of(name, home), quiet).kill()
+    _server("kafka", StackDir.of(name, home), quiet).kill()
 
 
 def restart_kafka(name: str, *, home: Path) -> None:
@@ -142,17 +143,17 @@ def restart_kafka(name: str, *, home: Path) -> None:
 
 def start_postgres(name: str, *, home: Path) -> None:
     """Start a stopped or killed PostgreSQL again, at the same address and with its data."""
-    _start_again(PostgresServer, name, home)
+    _start_again("postgres", name, home)
 
 
 def stop_postgres(name: str, *, home: Path) -> None:
     """Shut PostgreSQL down in order, ending its sessions."""
-    PostgresServer(StackDir.of(name, home), quiet).stop()
+    _server("postgres", StackDir.of(name, home), quiet).stop()
 
 
 def kill_postgres(name: str, *, home: Path) -> None:
     """End PostgreSQL and its backends at once, as a crash would."""
-    PostgresServer(StackDir.of(name, home), quiet).kill()
+    _server("postgres", StackDir.of(name, home), quiet).kill()
 
 
 def restart_postgres(name: str, *, home: Path) -> None:
@@ -161,27 +162,26 @@ def restart_postgres(name: str, *, home: Path) -> None:
     start_postgres(name, home=home)
 
 
-def _servers(stack: StackDir, progress: Callable[[str], None]) -> tuple[KafkaServer, PostgresServer]:
-    return KafkaServer(stack, progress), PostgresServer(stack, progress)
+def _server(key: str, stack: StackDir, progress: Callable[[str], None], *, containers: bool = False) -> StackServer:
+    """Make one server's handle; a stack stays what it was first started as."""
+    record = stack.read(key)
+    if containers and record.address and record.container is None:
+        raise LocalStackError(
+            f"The local stack '{stack.name}' runs from packages, not containers.",
+            "Take another --name, or delete it first with `mypay local reset`.",
+        )
+    if containers or record.container is not None:
+        return ContainerServer(key, stack, progress)
+    return KafkaServer(stack, progress) if key == KafkaServer.key else PostgresServer(stack, progress)
 
 
-def _given(server: Server) -> str:
-    return os.environ.get(ENV_KAFKA if isinstance(server, KafkaServer) else ENV_POSTGRES, "")
-
-
-def _addresses(stack: StackDir) -> StackAddresses:
-    kafka, postgres = (_given(server) or stack.read(server.key).address for server in _servers(stack, quiet))
-    return StackAddresses(kafka, postgres)
+def _given(key: str) -> str:
+    return os.environ.get(ENV_KAFKA if key == KafkaServer.key else ENV_POSTGRES, "")
 
 
 def _prepare_directory(stack: StackDir) -> None:
-    try:
-        stack.data.mkdir(parents=True, exist_ok=True)
-        stack.logs.mkdir(exist_ok=True)
-    except OSError as error:
-        raise LocalStackError(
-            f"The directory {stack.path} cannot be made: {error.strerror}.", "Choose another one in MYPAY_HOME."
-        ) from error
+    stack.data.mkdir(parents=True, exist_ok=True)
+    stack.logs.mkdir(exist_ok=True)
     free = shutil.disk_usage(stack.path).free
     if free < FREE_DISK_BYTES_MIN:
         raise LocalStackError(
@@ -190,34 +190,39 @@ def _prepare_directory(stack: StackDir) -> None:
         )
 
 
-def _start_all(servers: list[Server], progress: Callable[[str], None]) -> None:
-    running = {server.key for server in servers if server.running() is not None}
-    for server in servers:
-        if server.key not in running:
-            progress(f"Starting {server.title} {server.version}")
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+def _start_all(servers: Sequence[StackServer], progress: Callable[[str], None]) -> None:
+    stopped = [server for server in servers if server.running() is None]
+    for server in stopped:
+        progress(f"Starting {server.title} {server.version}")
+    with concurrent.futures.ThreadPoolExecutor(len(SERVERS)) as pool:
         jobs = [pool.submit(server.start) for server in servers]
     failures = [error for job in jobs if (error := job.exception()) is not None]
     if failures:
-        for server in servers:
-            if server.key not in running:
-                server.stop()
+        _stop_all(stopped)
         raise failures[0]
 
 
-def _start_again(kind: type[Server], name: str, home: Path) -> None:
+def _stop_all(servers: Sequence[StackServer]) -> None:
+    with concurrent.futures.ThreadPoolExecutor(len(SERVERS)) as pool:
+        jobs = [pool.submit(server.stop) for server in servers]
+    for job in jobs:
+        job.result()
+
+
+def _start_again(key: str, name: str, home: Path) -> None:
     stack = StackDir.of(name, home)
     with stack.locked():
-        if not stack.read(kind.key).address:
+        if not stack.read(key).address:
             raise LocalStackError(f"The local stack '{name}' was never started.", "Start it with `mypay local up`.")
-        kind(stack, quiet).start(same_address=True)
+        _server(key, stack, quiet).start(same_address=True)
 
 
-def _status(server: Server) -> ServerStatus:
-    if address := _given(server):
+def _status(key: str, stack: StackDir) -> ServerStatus:
+    if address := _given(key):
         return ServerStatus(ServerState.GIVEN, None, address, "", None, None)
+    server = _server(key, stack, quiet)
     running = server.running()
-    record = running or server.stack.read(server.key)
+    record = running or stack.read(key)
     pid = running.process.pid if running and running.process else None
     state = ServerState.STOPPED if running is None else ServerState.RUNNING
     return ServerStatus(state, pid, record.address, record.version or server.version, server.data, server.log)

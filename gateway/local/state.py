@@ -90,9 +90,15 @@ class StackDir:
         """Keep other commands away from this stack; the kernel drops the lock of a killed one.
 
         Raises:
-            LocalStackError: another command kept the lock for five minutes.
+            LocalStackError: another command kept the lock for five minutes, or the directory cannot be made.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LocalStackError(
+                f"The directory {self.path.parent} cannot be made: {error.strerror}.",
+                "Choose another one in MYPAY_HOME.",
+            ) from error
         with file_lock(self.path.parent / f".{self.name}.lock", f"the local stack '{self.name}'"):
             yield
 
