@@ -20,7 +20,7 @@ class Plan(NamedTuple):
     applies: bool = True
     answers: bool = True
     closes: bool = False
-    late: bool = False
+    late_ms: int = 0
     duplicate_answer: bool = False
     other_link: bool = False
     garbled: bool = False
@@ -58,7 +58,10 @@ def draw(faults: Faults, stream: Random, message_class: MessageClass) -> Plan | 
         if _happens(getattr(faults, plan.names[0]), stream):
             return plan
     names = tuple(name for name in _OF_ANSWER if _happens(getattr(faults, name), stream))
-    return Plan(names, **dict.fromkeys(names, True)) if names else None
+    if not names:
+        return None
+    late_ms = faults.late_ms if "late" in names else 0
+    return Plan(names, late_ms=late_ms, **{name: True for name in names if name != "late"})
 
 
 def _happens(rate: float, stream: Random) -> bool:

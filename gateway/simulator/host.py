@@ -342,7 +342,7 @@ class Host:
             body = garble(body, self._fault_stream)
         if plan.other_link:
             link = next((other for other in self.links if other is not link and other.signed_on), link)
-        delay_s = self._latency_s() + (self.faults.late_ms / 1000 if plan.late else 0)
+        delay_s = self._latency_s() + plan.late_ms / 1000
         self._send_later(link, body, delay_s)
         if plan.duplicate_answer:
             self._send_later(link, body, delay_s)

@@ -36,7 +36,8 @@ _ECHOED: Final = (3, 4, 7, 11, 37, 41, 42, 49)
 _KEY_FIELDS: Final = frozenset({3, 4, 7, 11, 41})
 _OPERATIONS: Final = {"00": Operation.PURCHASE, "20": Operation.REFUND}
 _ORIGINAL_MTI: Final = "0200"
-_CURRENCIES: Final[Mapping[str, str]] = {f"{c.number:03d}": c.code for c in iso4217.Currency if c.number is not None}
+# Codes without a minor unit are metals, funds and "no currency": nothing is bought with them.
+_CURRENCIES: Final[Mapping[str, str]] = {f"{c.number:03d}": c.code for c in iso4217.Currency if c.exponent is not None}
 
 
 def is_answerable(fields: Mapping[int, str]) -> bool:
