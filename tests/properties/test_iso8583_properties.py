@@ -62,7 +62,7 @@ def messages(draw: st.DrawFn) -> Message:
 
 @pytest.mark.parametrize("name", DIALECTS)
 @given(message=messages())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_every_message_comes_back(name: str, message: Message) -> None:
     dialect = DIALECTS[name]
     fields = dict(message.fields)
@@ -84,7 +84,7 @@ def test_a_cut_message_is_refused(name: str, message: Message, data: st.DataObje
 
 @pytest.mark.parametrize("name", DIALECTS)
 @given(message=messages(), data=st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_damaged_message_is_read_or_refused_and_the_card_stays_hidden(
     name: str, message: Message, data: st.DataObject
 ) -> None:
@@ -107,7 +107,7 @@ def test_a_damaged_message_is_read_or_refused_and_the_card_stays_hidden(
 
 @pytest.mark.parametrize("name", DIALECTS)
 @given(data=st.binary(max_size=300))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_bytes_are_read_or_refused(name: str, data: bytes) -> None:
     for candidate in (data, b"0210" + data, b"\x02\x10" + data):
         try:

@@ -244,6 +244,12 @@ def test_content_is_checked(old: bytes, new: bytes, field: str) -> None:
     assert caught.value.field == field
 
 
+def test_a_request_has_no_response_code() -> None:
+    data = SALE_ASCII.replace(b"723C448108E08000", b"723C44810AE08000").replace(b"123456789012", b"12345678901200")
+    with pytest.raises(Iso8583Error, match="field 39: does not belong in 0200"):
+        decode_message(data, ASCII)
+
+
 def test_a_third_bitmap_is_refused() -> None:
     data = b"08008220000000000000840000000000000000000000000000010703200506000007301"
     with pytest.raises(Iso8583Error, match="bitmap"):

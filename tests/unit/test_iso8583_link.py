@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 
 import pytest
 import uvloop
@@ -221,8 +222,9 @@ async def test_an_undecodable_answer_ends_its_exchange_unknown_and_keeps_the_lin
 
 async def test_a_bad_length_closes_the_link_after_the_good_answers_before_it() -> None:
     def good_then_nonsense(peer: Peer, message: Message) -> None:
-        approve(peer, message)
-        peer.send_raw(b"\xff\xff")
+        config = config_of()
+        answer = config.framing.frame(encode_message(response_to(message, "00"), config.wire))
+        peer.send_raw(answer + b"\xff\xff")
 
     async with bench(scripts={"0200": good_then_nonsense}) as b:
         await b.open()
@@ -248,11 +250,23 @@ async def test_past_its_deadline_nothing_is_sent() -> None:
         assert [m[11] for m in b.host.messages("0200")] == ["000002"]
 
 
-async def _fill(b: Bench) -> list["asyncio.Future[ExchangeResult]"]:
-    """Send far more than the two socket buffers (made small) can hold; return the futures."""
+async def test_a_deadline_that_passes_while_the_loop_is_busy_holds_too() -> None:
+    async with bench() as b:
+        await b.open()
+        late = await b.submit(purchase(1), within_s=0.005)
+        time.sleep(0.01)  # noqa: ASYNC251  # the busy loop is the point
+        result = await late
+        assert isinstance(result, NotSent)
+        assert result.cause is NotSentCause.TOO_LATE
+        assert isinstance(await b.ask(purchase(2)), Answered)
+        assert [m[11] for m in b.host.messages("0200")] == ["000002"]
+
+
+async def _fill(b: Bench, requests: int) -> list["asyncio.Future[ExchangeResult]"]:
+    """Send more than the two socket buffers (made small) can hold; return the futures."""
     transport = b.network._links[0]._connection._transport
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
-    return [await b.submit(purchase(stan), within_s=PATIENCE_S) for stan in range(1, 2001)]
+    return [await b.submit(purchase(stan), within_s=PATIENCE_S) for stan in range(1, requests + 1)]
 
 
 async def test_a_stuck_host_leaves_the_unwritten_unsent_and_the_rest_unknown() -> None:
@@ -260,7 +274,7 @@ async def test_a_stuck_host_leaves_the_unwritten_unsent_and_the_rest_unknown() -
         await b.open()
         b.host.is_reading.clear()
         b.host.peers[0].writer.transport.pause_reading()
-        waiting = await _fill(b)
+        waiting = await _fill(b, 2000)
         late = await b.ask(purchase(99_999), within_s=0.05)
         assert isinstance(late, NotSent)
         assert late.cause is NotSentCause.TOO_LATE
@@ -274,11 +288,22 @@ async def test_a_stuck_host_leaves_the_unwritten_unsent_and_the_rest_unknown() -
         assert not any(isinstance(r, Unanswered) for r in results[unknown:])
 
 
+async def test_a_stuck_host_is_dropped_also_when_little_waits() -> None:
+    async with bench(write_deadline_s=0.05, answer_timeout_s=30) as b:
+        await b.open()
+        b.host.is_reading.clear()
+        b.host.peers[0].writer.transport.pause_reading()
+        waiting = await _fill(b, 300)
+        await b.watcher.until("link", "down", "write deadline passed")
+        assert {await future for future in waiting} == {Unanswered(UnansweredCause.LINK_LOST)}
+
+
 def test_links_behave_the_same_on_uvloop() -> None:
     async def all_of_it() -> None:
         await test_signs_on_before_any_request_and_answers_come_back()
         await test_a_dropped_connection_leaves_what_was_written_unknown_and_reconnects()
         await test_a_stuck_host_leaves_the_unwritten_unsent_and_the_rest_unknown()
+        await test_a_stuck_host_is_dropped_also_when_little_waits()
 
     uvloop.run(all_of_it())
 
@@ -300,6 +325,19 @@ async def test_the_window_holds_back_and_lets_on_when_answers_come() -> None:
         with pytest.raises(ValueError, match="more places"):
             b.network.release(3)
         b.network.release(2)
+
+
+async def test_a_refused_request_gives_its_place_to_who_waits() -> None:
+    async with bench(window=1) as b:
+        await b.open()
+        assert await b.network.reserve(1) == 1
+        held = asyncio.ensure_future(b.network.reserve(1))
+        await asyncio.sleep(0)
+        assert not held.done()
+        b.network.submit(purchase(1, amount_minor=0), send_before=1e12, done=lambda result: None)
+        async with asyncio.timeout(PATIENCE_S):
+            assert await held == 1
+        b.network.release(1)
 
 
 async def test_submit_needs_a_place() -> None:
@@ -350,6 +388,25 @@ async def test_traffic_is_shared_between_links_and_moves_when_one_falls() -> Non
                 approve(peer, message)
         results = await asyncio.gather(*waiting)
         assert sorted(type(r).__name__ for r in results) == ["Answered"] * 5 + ["Unanswered"] * 5
+
+
+async def test_the_least_loaded_link_is_taken() -> None:
+    async with bench(links_per_address=2, scripts={"0200": ignore}) as b:
+        await b.watcher.until("link", "up", count=2)
+        waiting = [await b.submit(purchase(stan)) for stan in range(1, 7)]
+        await b.host.until(lambda: len(b.host.messages("0200")) == 6)
+        quick = b.host.peers[0]
+        for peer, message in list(b.host.received):
+            if peer is quick and message.mti == "0200":
+                approve(peer, message)
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            while b.network.in_flight > 3:
+                await asyncio.wait([f for f in waiting if not f.done()], return_when=asyncio.FIRST_COMPLETED)
+        for stan in (7, 8, 9):
+            await b.submit(purchase(stan))
+        await b.host.until(lambda: len(b.host.messages("0200")) == 9)
+        assert [p is quick for p, m in b.host.received if m.get(11) in {"000007", "000008", "000009"}] == [True] * 3
 
 
 async def test_an_answer_on_another_link_counts() -> None:
@@ -407,6 +464,9 @@ async def test_stop_waits_for_answers_then_signs_off() -> None:
             await b.network.reserve(1)
         with pytest.raises(NetworkStoppedError):
             await b.network.wait_open()
+        # The link is still served while it drains, and a sign-off would come before this echo's answer.
+        b.host.peers[0].send(network_management("301", stan=1, at=AT))
+        await b.host.until(lambda: bool(b.host.messages("0810")))
         assert not b.host.messages("0800", "002")
         approve(b.host.peers[0], b.host.messages("0200")[0])
         assert isinstance(await waiting, Answered)
