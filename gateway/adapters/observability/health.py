@@ -1,0 +1,63 @@
+"""Liveness and readiness: named checks, and a watchdog for stages that stand still with work waiting."""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+Check = Callable[[], Awaitable[str | None]]
+"""Returns None where all is well, or a few words about what is not. Must come back quickly and never raise."""
+
+
+@dataclass(slots=True)
+class Health:
+    """Checks of one process, by name.
+
+    Attributes:
+        liveness: a failing one means that only a restart helps.
+        readiness: a failing one means that this process cannot work now (Kafka or Postgres away). Card networks are
+            no part of it: a closed network is waited for.
+    """
+
+    liveness: dict[str, Check] = field(default_factory=dict)
+    readiness: dict[str, Check] = field(default_factory=dict)
+
+
+async def run_checks(checks: dict[str, Check]) -> dict[str, str]:
+    """Run checks; return each one's word, ``ok`` where all is well."""
+    return {name: await check() or "ok" for name, check in checks.items()}
+
+
+class Watchdog:
+    """Knows when a stage last got something done, and fails when work has waited for it for too long since.
+
+    Args:
+        stall_after_s: no progress for this long, with work waiting, is a stall.
+        waiting: how much work waits.
+    """
+
+    def __init__(
+        self,
+        *,
+        stall_after_s: float,
+        waiting: Callable[[], Awaitable[int]],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stall_after_s = stall_after_s
+        self._waiting = waiting
+        self._monotonic = monotonic
+        self._last = monotonic()
+
+    def progress(self) -> None:
+        """Something got done."""
+        self._last = self._monotonic()
+
+    async def check(self) -> str | None:
+        """Implements :data:`Check`."""
+        still_s = self._monotonic() - self._last
+        if still_s < self._stall_after_s:
+            return None
+        if await self._waiting() == 0:
+            # Nothing to do is no stall; the clock starts when work comes.
+            self._last = self._monotonic()
+            return None
+        return f"no progress for {still_s:.0f} s with work waiting"
