@@ -64,11 +64,6 @@ def server_environment() -> dict[str, str]:
     return kept | {"LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
 
-def _living(process: psutil.Process, marker: str) -> bool:
-    with process.oneshot():
-        return process.status() != psutil.STATUS_ZOMBIE and marker in process.cmdline()
-
-
 def is_running(record: ProcessRecord, marker: str) -> bool:
     """Say whether exactly the recorded process runs."""
     child = _children.get(record.pid)
@@ -77,8 +72,13 @@ def is_running(record: ProcessRecord, marker: str) -> bool:
         return False
     with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
         process = psutil.Process(record.pid)
-        same_start = abs(process.create_time() - record.started_at) <= START_TIME_TOLERANCE_S
-        return same_start and _living(process, marker)
+        with process.oneshot():
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return False
+            command = process.cmdline()
+            same_start = abs(process.create_time() - record.started_at) <= START_TIME_TOLERANCE_S
+        # The kernel shows no command line for an instant after the start of a program.
+        return same_start and (marker in command or not command)
     return False
 
 
@@ -86,7 +86,7 @@ def find(marker: str) -> ProcessRecord | None:
     """Find a server by its marker alone: one that a killed run started but had no time to record."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            if _living(process, marker):
+            if marker in process.cmdline():
                 return ProcessRecord(process.pid, process.create_time())
     return None
 
