@@ -1,0 +1,192 @@
+"""Sealing what may only be stored unreadable: cards behind funding tokens, and dead letters that hold a secret.
+
+AES-256-GCM with a random 96-bit nonce for each sealing. The keys that seal are derived (HKDF-SHA256, RFC 5869) from a
+master key and a purpose, so that what was sealed for one purpose opens for no other. The context (a token, a record's
+place) and the key's id are authenticated with it: a sealed row that is moved to another place does not open. Random
+nonces are safe for 2^32 sealings under one key (NIST SP 800-38D); rotate long before.
+
+Several master keys live side by side: the newest seals, all of them open.
+"""
+
+import base64
+import binascii
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum, unique
+from pathlib import Path
+from typing import Final, Self
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from gateway.adapters.crypto.files import SecretFileError, read_secret_file, write_secret_file
+from gateway.domain.exchange import CardData
+
+MASTER_KEY_BYTES: Final = 32
+_NONCE_BYTES: Final = 12
+_SUFFIX: Final = ".key"
+_KEY_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_PAN: Final = re.compile(r"[0-9]{12,19}")
+_EXPIRY: Final = re.compile(r"[0-9]{4}")
+
+
+@unique
+class Purpose(StrEnum):
+    """What a derived key is for."""
+
+    FUNDING_TOKEN = "funding-token"  # noqa: S105 - a name
+    DEAD_LETTER = "dead-letter"
+
+
+class NoMasterKeyError(Exception):
+    """There is no master key to seal with, or not the one that something was sealed under."""
+
+
+class UnsealError(Exception):
+    """What was to be opened was changed, moved, or sealed under another key with the same id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """Sealed bytes. ``key_id`` names the master key."""
+
+    key_id: str
+    nonce: bytes = field(repr=False)
+    ciphertext: bytes = field(repr=False)
+
+
+SealedCard = Sealed
+"""A card as it stands in the database beside its token."""
+
+
+class MasterKeys:
+    """The master keys of one installation; empty where none is configured. Holds nothing but memory.
+
+    Args:
+        keys: id → 32 bytes. The greatest id, as text, is the newest: ids begin with a date.
+
+    Raises:
+        ValueError: an id or a key of the wrong form.
+    """
+
+    def __init__(self, keys: Mapping[str, bytes]) -> None:
+        for key_id, key in keys.items():
+            if not _KEY_ID.fullmatch(key_id) or len(key) != MASTER_KEY_BYTES:
+                raise ValueError(
+                    f"a master key is {MASTER_KEY_BYTES} bytes under an id of letters, digits, '.', '_', '-'"
+                )
+        self._keys = dict(keys)
+        self._derived: dict[tuple[Purpose, str], AESGCM] = {}
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read every ``<id>.key`` of a directory: base64 of 32 bytes. A missing directory holds none.
+
+        Raises:
+            SecretFileError: a file cannot be used.
+        """
+        keys: dict[str, bytes] = {}
+        for path in sorted(directory.glob(f"*{_SUFFIX}")):
+            try:
+                key = base64.b64decode(read_secret_file(path).strip(), validate=True)
+            except binascii.Error:
+                raise SecretFileError(f"{path} is not base64") from None
+            if len(key) != MASTER_KEY_BYTES:
+                raise SecretFileError(f"{path} does not hold {MASTER_KEY_BYTES} bytes")
+            keys[path.name.removesuffix(_SUFFIX)] = key
+        return cls(keys)
+
+    @staticmethod
+    def create(directory: Path) -> str:
+        """Make a new master key file, newer than all others; return its id. Processes take it up when they restart."""
+        key_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
+        write_secret_file(directory / f"{key_id}{_SUFFIX}", base64.b64encode(os.urandom(MASTER_KEY_BYTES)) + b"\n")
+        return key_id
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __repr__(self) -> str:
+        return f"MasterKeys({sorted(self._keys)})"
+
+    @property
+    def newest(self) -> str | None:
+        """Id of the key that seals."""
+        return max(self._keys, default=None)
+
+    def seal(self, purpose: Purpose, plaintext: bytes, context: str) -> Sealed:
+        """Seal under the newest key; ``context`` must be given again to open.
+
+        Raises:
+            NoMasterKeyError: there is none.
+        """
+        key_id = self.newest
+        if key_id is None:
+            raise NoMasterKeyError("no master key is configured")
+        nonce = os.urandom(_NONCE_BYTES)
+        ciphertext = self._cipher(purpose, key_id).encrypt(nonce, plaintext, _associated(key_id, context))
+        return Sealed(key_id, nonce, ciphertext)
+
+    def open(self, purpose: Purpose, sealed: Sealed, context: str) -> bytes:
+        """Open what :meth:`seal` made with the same purpose and context.
+
+        Raises:
+            NoMasterKeyError: the key it names is not here.
+            UnsealError: anything of it was changed.
+        """
+        if sealed.key_id not in self._keys:
+            raise NoMasterKeyError(f"master key {sealed.key_id} is not configured")
+        cipher = self._cipher(purpose, sealed.key_id)
+        try:
+            return cipher.decrypt(sealed.nonce, sealed.ciphertext, _associated(sealed.key_id, context))
+        except (InvalidTag, ValueError):
+            raise UnsealError(f"what was sealed as {purpose} does not open") from None
+
+    def _cipher(self, purpose: Purpose, key_id: str) -> AESGCM:
+        cipher = self._derived.get((purpose, key_id))
+        if cipher is None:
+            derived = HKDF(SHA256(), length=32, salt=None, info=f"mypay/{purpose}/v1".encode()).derive(
+                self._keys[key_id]
+            )
+            cipher = self._derived[purpose, key_id] = AESGCM(derived)
+        return cipher
+
+
+class CardSealer:
+    """Turns cards into sealed rows and back; stores nothing."""
+
+    def __init__(self, keys: MasterKeys) -> None:
+        self._keys = keys
+
+    def seal_card(self, token: str, card: CardData) -> SealedCard:
+        """Seal a card for its funding token.
+
+        Raises:
+            NoMasterKeyError: there is none.
+            ValueError: not 12 to 19 digits, or an expiry that is not YYMM. The text holds nothing of the card.
+        """
+        if not _PAN.fullmatch(card.pan):
+            raise ValueError("a card number has 12 to 19 digits")
+        if card.expiry is not None and not _EXPIRY.fullmatch(card.expiry):
+            raise ValueError("a card's expiry is YYMM")
+        return self._keys.seal(Purpose.FUNDING_TOKEN, f"{card.pan}={card.expiry or ''}".encode(), token)
+
+    def open_card(self, token: str, sealed: SealedCard) -> CardData:
+        """Open the card behind a funding token.
+
+        Raises:
+            NoMasterKeyError: the key that sealed it is not configured.
+            UnsealError: the row was changed, or belongs to another token.
+        """
+        pan, _, expiry = self._keys.open(Purpose.FUNDING_TOKEN, sealed, token).decode().partition("=")
+        return CardData(pan=pan, expiry=expiry or None)
+
+
+def _associated(key_id: str, context: str) -> bytes:
+    # Key ids hold no "/", so no two pairs of id and context spell the same.
+    return f"{key_id}/{context}".encode()
