@@ -62,8 +62,8 @@ class PostgresServer(Server):
 
     @property
     def marker(self) -> str:
-        """See `Server.marker`."""
-        return str(self.data)
+        """See `Server.marker`; one argument, unlike the bare path, which may be anybody's."""
+        return f"-D{self.data}"
 
     @property
     def version(self) -> str:
@@ -127,7 +127,7 @@ class PostgresServer(Server):
             "unix_socket_directories": str(self.socket_dir),
             "port": str(PORT),
         }
-        argv = [str(_binary("postgres")), "-D", str(self.data)]
+        argv = [str(_binary("postgres")), self.marker]
         for name, value in settings.items():
             argv += ["-c", f"{name}={value}"]
         return processes.spawn(argv, log=self.log, cwd=self.stack.path, user=_system_user())

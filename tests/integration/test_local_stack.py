@@ -18,7 +18,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from gateway import local
 from gateway.local import stack as stack_module
-from gateway.local.postgres import _binary, _system_user
+from gateway.local.postgres import PostgresServer, _binary, _system_user
+from gateway.local.state import StackDir
 from tests.stack import HOME, Stack, free_slot
 
 TOPIC = "kept"
@@ -153,11 +154,11 @@ def test_two_starts_at_once_make_one_server(postgres_only: str) -> None:
 
 
 def postmasters(name: str) -> list[int]:
-    data = str(HOME / name / "data" / "postgres")
+    marker = PostgresServer(StackDir.of(name, HOME), print).marker
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if data in process.cmdline():
+            if marker in process.cmdline():
                 found.append(process.pid)
     return found
 

@@ -145,7 +145,7 @@ def test_a_full_disk_is_noticed_before_anything_starts(tmp_path: Path, monkeypat
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5 << 20))
     with pytest.raises(local.LocalStackError, match="Only 5 MiB are free"):
         local.up("unit", home=tmp_path)
-    assert processes.find(str(tmp_path / "unit" / "data" / "postgres")) is None
+    assert processes.find(PostgresServer(StackDir.of("unit", tmp_path), print).marker) is None
 
 
 def test_containers_without_docker_say_what_else_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
