@@ -109,6 +109,15 @@ def test_a_reversal_after_clearing_is_given_back_in_the_next_file(ledger: Ledger
     assert write_file(ledger.path, cycle, "simnet", first.path.parent).path.read_bytes() == before
 
 
+def test_what_was_cleared_is_known_after_reopening(ledger: Ledger, clear: Clear) -> None:
+    ledger.process([purchase(1)], {}, 1)
+    clear()
+    again = Ledger(ledger.path, RULES)
+    (ruling,) = again.process([reversal(purchase(1))], {}, 1)
+    again.close()
+    assert ruling.contra
+
+
 def test_a_written_cycle_is_not_written_again(ledger: Ledger) -> None:
     one, two = (ledger.close_cycle(NOON, ClearingFaults()) for _ in range(2))
     ledger.mark_written(one.cycle_id, "file.csv")

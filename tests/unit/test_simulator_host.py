@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 
 import aiohttp
 import pytest
@@ -13,7 +14,7 @@ from gateway.adapters.iso8583.framing import FrameFormat, FrameHeader
 from gateway.simulator.books import Books
 from gateway.simulator.config import ClearingFaults
 from gateway.simulator.control import Control
-from tests.unit.simulator_peer import inquiry, management, purchase, reversal, running, until
+from tests.unit.simulator_peer import inquiry, management, purchase, reversal, running
 
 
 @pytest.mark.parametrize("header", FrameHeader)
@@ -178,10 +179,15 @@ async def test_no_clearing_directory_no_cycle(tmp_path: Path) -> None:
 
 
 async def test_what_arrived_before_the_stop_is_booked_and_answered(tmp_path: Path) -> None:
-    async with running(tmp_path, ledger={"path": tmp_path / "ledger.db", "commit_window_ms": 200}) as net:
-        peer = await net.peer()
-        peer.send(*[purchase(stan) for stan in range(1, 201)])
-        await until(lambda: len(net.host._waiting) == 200)
+    ledger = {"path": tmp_path / "ledger.db", "batch_max": 50}
+    async with running(tmp_path, ledger=ledger) as net:
+        peer, held = await net.peer(), Event()
+        net.host._worker.submit(held.wait)
+        peer.send(*[purchase(stan) for stan in range(1, 201)], management("301"))
+        # The echo is answered at once, the 200 before it have been read and wait for the held ledger.
+        assert (await peer.receive()).mti == "0810"
+        net.host.begin_stop()
+        held.set()
     assert sorted([int((await peer.receive())[11]) for _ in range(200)]) == list(range(1, 201))
     assert await peer.closed()
     with Books(net.ledger) as books:
