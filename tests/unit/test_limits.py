@@ -71,6 +71,8 @@ WINDOWS = """
   year/consent   24-02-29/10:00  28-02-29/09:59:59  27-02-28/10:00  28-02-29/10:00  3100  the next leap year
   year/consent   24-02-29/10:00  28-03-01           28-02-29/10:00  29-02-28/10:00  3100  29 February again
   year/consent   24-05-01/10:00  25-05-01/10:00     25-05-01/10:00  26-05-01/10:00  3100  an ordinary anniversary
+  year/consent   24-05-01/10:00  25-03-20           24-05-01/10:00  25-05-01/10:00  3100  the year before it
+  year/consent   24-05-01/10:00  25-09-20           25-05-01/10:00  26-05-01/10:00  3100  the year after it
 """
 ROWS = [line.split(maxsplit=6) for line in WINDOWS.strip().splitlines()[1:]]
 
