@@ -25,10 +25,6 @@ class ClearingFileError(Exception):
     """The file cannot be imported; nothing of it was. The text says why and holds nothing of its content."""
 
 
-class BadLineError(ValueError):
-    """A line of a clearing file is no record; the text holds nothing of it."""
-
-
 class Header(Model):
     """First line of a file."""
 
@@ -43,7 +39,7 @@ class BadLine:
 
     number: int
     raw: bytes
-    error: Exception
+    error: DecodeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +87,11 @@ def read_record(line: bytes) -> ClearingRecord:
     """Read a ``D`` line.
 
     Raises:
-        BadLineError, DecodeError: it is no record; names the field.
+        DecodeError: it is no record; names the field and holds nothing of it.
     """
     parts = _split(line)
     if parts is None or parts[0] != "D" or len(parts) != _FIELDS:
-        raise BadLineError(f"not a D line with {_FIELDS} fields")
+        raise DecodeError("", f"not a D line with {_FIELDS} fields")
     _, record_no, kind, rrn, stan, terminal_id, acceptor_id, amount_minor, currency, approval_code, _ = parts
     return decode(
         ClearingRecord,
@@ -140,8 +136,8 @@ def read_body(lines: Iterator[tuple[int, bytes]]) -> Iterator[ClearingRecord | B
                 return
             record = read_record(line)
             if record.record_no <= last:
-                raise BadLineError("record_no is not above the one before")
-        except (BadLineError, DecodeError) as error:
+                raise DecodeError("record_no", "is not above the one before")
+        except DecodeError as error:
             yield BadLine(number, line[:LINE_BYTES_MAX], error)
         else:
             last = record.record_no
@@ -186,7 +182,7 @@ def scan(file: BinaryIO) -> Scan:
 def _read_trailer(line: bytes) -> Trailer:
     parts = _split(line)
     if parts is None or len(parts) != 3:
-        raise BadLineError("not a T line with 3 fields")
+        raise DecodeError("", "not a T line with 3 fields")
     return Trailer(_whole("record_count", parts[1]), _whole("sum", parts[2]))
 
 
@@ -198,7 +194,7 @@ def _split(line: bytes) -> list[str] | None:
 
 def _whole(name: str, text: str) -> int:
     if not _NUMBER.fullmatch(text):
-        raise BadLineError(f"{name} is not a whole number")
+        raise DecodeError(name, "is not a whole number")
     return int(text)
 
 

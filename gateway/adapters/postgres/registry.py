@@ -5,7 +5,7 @@ overwritten, except merchants, whose file is the whole truth about them; a metho
 """
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -58,10 +58,6 @@ class Sealed(Protocol):
     """A card as the vault sealed it."""
 
     @property
-    def token(self) -> FundingToken:
-        """The funding token that stands for the card."""
-
-    @property
     def key_id(self) -> str:
         """Which master key sealed it."""
 
@@ -107,19 +103,16 @@ class PostgresRegistry:
         Raises:
             UnknownPartnerError: one of the partners is not registered; nothing was written.
         """
-        try:
-            rows = await self._fetch(
-                _SQL.add_keys,
-                [k.kid for k in keys],
-                [k.partner_id for k in keys],
-                [k.algorithm for k in keys],
-                [json.dumps(dict(k.jwk)) for k in keys],
-                [k.valid_from for k in keys],
-                [k.valid_until for k in keys],
-                [k.disabled_at for k in keys],
-            )
-        except asyncpg.ForeignKeyViolationError:
-            raise UnknownPartnerError("the partner is not registered") from None
+        rows = await self._fetch(
+            _SQL.add_keys,
+            [k.kid for k in keys],
+            [k.partner_id for k in keys],
+            [k.algorithm for k in keys],
+            [json.dumps(dict(k.jwk)) for k in keys],
+            [k.valid_from for k in keys],
+            [k.valid_until for k in keys],
+            [k.disabled_at for k in keys],
+        )
         return frozenset(r["kid"] for r in rows)
 
     async def disable_key(self, partner_id: PartnerId, kid: str, *, now: datetime) -> datetime | None:
@@ -156,14 +149,14 @@ class PostgresRegistry:
             for r in await self._fetch(_SQL.merchants, after, limit)
         ]
 
-    async def put_tokens(self, cards: Sequence[Sealed]) -> frozenset[FundingToken]:
+    async def put_tokens(self, cards: Mapping[FundingToken, Sealed]) -> frozenset[FundingToken]:
         """Store sealed cards under tokens that are free; return these tokens. A token's card never changes."""
         rows = await self._fetch(
             _SQL.put_tokens,
-            [c.token for c in cards],
-            [c.key_id for c in cards],
-            [c.nonce for c in cards],
-            [c.ciphertext for c in cards],
+            list(cards),
+            [c.key_id for c in cards.values()],
+            [c.nonce for c in cards.values()],
+            [c.ciphertext for c in cards.values()],
         )
         return frozenset(r["token"] for r in rows)
 
@@ -181,7 +174,11 @@ class PostgresRegistry:
 
     async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
         async with translated():
-            rows: list[asyncpg.Record] = await self._connection.fetch(sql, *arguments)
+            try:
+                rows: list[asyncpg.Record] = await self._connection.fetch(sql, *arguments)
+            except asyncpg.ForeignKeyViolationError:
+                # The only foreign key of these tables; the driver's text quotes the row.
+                raise UnknownPartnerError("the partner is not registered") from None
             return rows
 
 
