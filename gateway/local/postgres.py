@@ -15,6 +15,7 @@ import shutil
 import signal
 import stat
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote
@@ -99,7 +100,7 @@ class PostgresServer(Server):
         """Initialise the cluster once; clear what a crash left."""
         user = _system_user()
         if user is not None:
-            _let_in(user, self.stack.data)
+            _let_in(user, self.stack.data, self.progress)
         self._prepare_socket_dir(user)
         if self.data.exists():
             self._recover_from_crash()
@@ -211,11 +212,13 @@ def _system_user() -> str | None:
     return SYSTEM_USER_OF_ROOT
 
 
-def _let_in(user: str, data: Path) -> None:
+def _let_in(user: str, data: Path, progress: Callable[[str], None]) -> None:
     """Let the server's account reach its data and its program: search permission upwards, reading below."""
     package = _package()
-    for directory in {*data.parents, data, *package.parents}:
-        _add_mode(directory, stat.S_IXOTH)
+    closed = [path for path in (*data.parents, data, *package.parents) if _add_mode(path, stat.S_IXOTH)]
+    if closed:
+        outermost = min(closed, key=lambda path: len(path.parts))
+        progress(f"Letting PostgreSQL's account '{user}' pass through {outermost} and directories below")
     if _can_run_postgres(user):
         return
     for tree in (package, package.with_name(f"{package.name}.libs")):
@@ -224,10 +227,13 @@ def _let_in(user: str, data: Path) -> None:
             _add_mode(path, stat.S_IROTH | (stat.S_IXOTH if runnable else 0))
 
 
-def _add_mode(path: Path, bits: int) -> None:
+def _add_mode(path: Path, bits: int) -> bool:
+    """Grant permissions; say whether that was needed."""
     mode = path.stat().st_mode
-    if mode & bits != bits:
-        path.chmod(stat.S_IMODE(mode) | bits)
+    if mode & bits == bits:
+        return False
+    path.chmod(stat.S_IMODE(mode) | bits)
+    return True
 
 
 def _can_run_postgres(user: str) -> bool:
