@@ -19,6 +19,8 @@ def build_app(name: str, settings: Settings, bootstrap_servers: str) -> faust.Ap
     Faust's tables, web views, topic creation and exactly-once mode stay off: Postgres decides, and ``mypay topics``
     owns the topics.
     """
+    datadir = settings.home / "faust" / name
+    datadir.parent.mkdir(parents=True, exist_ok=True)
     return faust.App(
         f"mypay-{name}",
         broker=[f"kafka://{server}" for server in bootstrap_servers.split(",")],
@@ -29,7 +31,7 @@ def build_app(name: str, settings: Settings, bootstrap_servers: str) -> faust.Ap
         topic_allow_declare=False,
         topic_disable_leader=True,
         store="memory://",
-        datadir=settings.home / "faust" / name,
+        datadir=datadir,
         # Offsets go to Kafka this often; what is handled and not committed comes again and does nothing.
         broker_commit_interval=0.5,
         broker_commit_every=100_000,
@@ -55,6 +57,16 @@ def read_batches(app: faust.App, topic: str, take: TakeBatch, *, batch_max: int,
             await take([_record(event.message) for event in events])
 
     app.agent(source, name=f"{topic}.agent", concurrency=1)(agent)
+
+
+async def waiting(app: faust.App) -> int:
+    """Records in the app's partitions that it has not taken yet, as far as the brokers have told."""
+    consumer = app.consumer
+    total = 0
+    for partition in consumer.assignment():
+        end: int = consumer.highwater(partition) or 0
+        total += max(0, end - (await consumer.position(partition) or 0))
+    return total
 
 
 def _record(message: Any) -> Record:

@@ -1,12 +1,32 @@
-"""Driver errors, translated once into the ports' own: by class and constraint name, never by message text."""
+"""Driver errors, translated once into the ports' own: by class and constraint name, never by message text.
+
+The driver's error is not chained: its text quotes rows and parameters, and whoever prints a traceback prints it too.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
+from asyncpg.exceptions import _base
 
-from gateway.ports import StoreConflictError, StoreUnavailableError
+from gateway.ports import StoreConflictError, StoreIntegrityError, StoreUnavailableError
 
+_RULES = frozenset({"ledger_transfer_pkey"})
+"""Unique constraints that no race can break: the payment's row is locked by whoever writes there."""
+
+_CONFLICT = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.UniqueViolationError,
+)
+_INTEGRITY = (
+    asyncpg.CheckViolationError,
+    asyncpg.NotNullViolationError,
+    asyncpg.RaiseError,  # append-only tables
+    asyncpg.DataError,  # the server refuses a value
+    _base.DataError,  # the driver refuses a value; an InterfaceError, so it must be looked for before those
+)
 _UNAVAILABLE = (
     OSError,  # includes ConnectionError and TimeoutError
     asyncpg.InterfaceError,  # the driver's word for a connection that closed under us
@@ -19,23 +39,20 @@ _UNAVAILABLE = (
     asyncpg.InsufficientResourcesError,  # too many connections, disk full, out of memory
     asyncpg.PostgresSystemError,  # input/output error on the server
 )
-_CONFLICT = (
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.UniqueViolationError,
-)
 
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
-    """Raise StoreUnavailableError or StoreConflictError in place of the driver's errors; let bugs through."""
+    """Raise the ports' errors in place of the driver's; let bugs that hold no data through."""
     try:
         yield
     except _CONFLICT as error:
-        raise StoreConflictError(_describe(error)) from error
+        kind = StoreIntegrityError if getattr(error, "constraint_name", None) in _RULES else StoreConflictError
+        raise kind(_describe(error)) from None
+    except _INTEGRITY as error:
+        raise StoreIntegrityError(_describe(error)) from None
     except _UNAVAILABLE as error:
-        raise StoreUnavailableError(_describe(error)) from error
+        raise StoreUnavailableError(_describe(error)) from None
 
 
 def _describe(error: Exception) -> str:

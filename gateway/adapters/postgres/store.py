@@ -77,6 +77,12 @@ class PostgresStore:
         async with translated(), self._connected().acquire() as connection:
             yield PostgresUnitOfWork(connection, self._cache)  # type: ignore[arg-type]
 
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator["asyncpg.Connection[Any]"]:
+        """A bare connection, for this package's other adapters."""
+        async with translated(), self._connected().acquire() as connection:
+            yield connection  # type: ignore[misc]
+
     def _connected(self) -> "asyncpg.Pool[Any]":
         if self._pool is None:
             raise asyncpg.InterfaceError("the store is not started")

@@ -1,0 +1,58 @@
+"""``python -m streams STAGE``: one process of the gateway. ``mypay run STAGE`` starts the same."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import uvloop
+
+from gateway.bootstrap import NotConfiguredError, Parts, process_parts
+from gateway.settings import Settings
+from schemas.primitives import NetworkId
+from streams import execution, initiation, relay, settlement
+
+Run = Callable[[Parts, asyncio.Event], Awaitable[None]]
+
+STAGES = ("initiation", "execution", "relay", "settlement")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one stage until SIGTERM or SIGINT; 0 after a clean stop, 2 where something is not configured."""
+    parser = argparse.ArgumentParser(prog="python -m streams", description=__doc__)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--network", help="execution: the card network to execute")
+    options = parser.parse_args(arguments)
+    if (options.stage == "execution") != bool(options.network):
+        parser.error("execution needs --network, the other stages take none")
+    try:
+        uvloop.run(_process(options.stage, options.network))
+    except NotConfiguredError as error:
+        print(f"mypay: {error}", file=sys.stderr)  # noqa: T201 - logging is not set up for people
+        return 2
+    return 0
+
+
+async def _process(stage: str, network: str | None) -> None:
+    run: Run
+    match stage:
+        case "initiation":
+            run = initiation.run
+        case "execution":
+            run = partial(execution.run, network_id=NetworkId(network or ""))
+        case "relay":
+            run = relay.run
+        case _:
+            run = settlement.run
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with process_parts(Settings(), stage) as parts:
+        await run(parts, stopping)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

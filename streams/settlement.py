@@ -1,0 +1,44 @@
+"""The settlement process: clearing messages → SETTLED or breaks; and the inbox where networks' files arrive."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway.bootstrap import Parts, SettlementParts, settlement_parts, watch_consumer
+from gateway.ports import Record
+from gateway.services.clearing_files import watch_inbox
+
+
+async def run(parts: Parts, stopping: asyncio.Event) -> None:
+    """Settle until told to stop. A batch in hand may be cut: every message is one transaction, and comes again."""
+    async with settlement_parts(parts) as settlement, asyncio.TaskGroup() as tasks:
+        workers = [tasks.create_task(_settle(parts, settlement), name="settlement")]
+        if (inbox := parts.settings.clearing_inbox) is not None:
+            workers.append(tasks.create_task(_watch_inbox(parts, settlement, inbox), name="clearing-inbox"))
+        await stopping.wait()
+        for task in workers:
+            task.cancel()
+
+
+async def _watch_inbox(parts: Parts, settlement: SettlementParts, inbox: Path) -> None:
+    await watch_inbox(
+        inbox,
+        settlement.publisher,
+        settlement.dead_letters,
+        parts.observer,
+        networks=settlement.networks,
+        poll_s=parts.settings.clearing_inbox_poll_s,
+    )
+
+
+async def _settle(parts: Parts, settlement: SettlementParts) -> None:
+    settings = parts.settings
+    watchdog = watch_consumer(parts, "settlement", settlement.consumer.lag)
+    while True:
+        records: Sequence[Record] = await settlement.consumer.take(
+            settings.settlement_batch_max, max_wait=settings.settlement_batch_wait_s
+        )
+        if records:
+            await settlement.isolated.run(settlement.service.take, records)
+            await settlement.consumer.commit(records)
+            watchdog.progress()
