@@ -1,0 +1,238 @@
+"""Dead letters: records that no stage could read, kept whole for people, and never a secret in clear.
+
+A dead letter is the original key, value and headers, followed by headers of ours (text, all of them):
+
+- ``kafka_dlt-original-topic``, ``-partition``, ``-offset``, ``-timestamp`` (milliseconds): where the original stands
+- ``kafka_dlt-exception-fqcn``, ``-exception-message``: why; the message holds nothing of the record, and no stack
+- ``mypay-stage``: who gave up
+- ``mypay-sealed: A256GCM``, ``mypay-sealed-key``: the record held a card number or a private key, so its value is the
+  sealed original (nonce, then ciphertext); the key and each header stay in clear only where they hold none
+- ``mypay-omitted``: value, key and headers are left out; only the place is told, where the original stands for as long
+  as its topic keeps it. ``too-large``: above :data:`ORIGINAL_BYTES_MAX`, which takes a compressed record larger than
+  its topic's limit. ``no-master-key``: it held a secret and there is nothing to seal it with
+"""
+
+import base64
+import binascii
+import json
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum, unique
+from typing import Final
+
+from gateway.adapters.crypto.redaction import contains_secret, redact
+from gateway.adapters.crypto.vault import MasterKeys, NoMasterKeyError, Purpose, Sealed, UnsealError
+from gateway.ports import Outgoing, Publisher, Record
+from schemas.codec import DecodeError
+from schemas.envelope import EnvelopeError
+from schemas.topics import DEAD_LETTER
+
+ORIGINAL_BYTES_MAX: Final = 1024 * 1024
+"""Key, value and headers together: the limit of the topics that are read. Sealed, it takes 4/3 of that."""
+
+DEAD_LETTER_BYTES_MAX: Final = 2 * 1024 * 1024 - 8 * 1024
+"""The dead-letter topic's limit, less the batch's own fields."""
+
+_MESSAGE_CHARS_MAX: Final = 200
+_NONCE_BYTES: Final = 12
+_FIRST: Final = "kafka_dlt-original-topic"
+_SEALED: Final = "mypay-sealed"
+_SEALED_KEY: Final = "mypay-sealed-key"
+_OMITTED: Final = "mypay-omitted"
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+@unique
+class Omitted(StrEnum):
+    """Why a dead letter holds its original's place only."""
+
+    TOO_LARGE = "too-large"
+    NO_MASTER_KEY = "no-master-key"
+
+
+class DeadLetterError(ValueError):
+    """The record is no dead letter of ours, or its original cannot be had from it. The text shows nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A record as it first came."""
+
+    key: bytes | None = field(repr=False)
+    value: bytes = field(repr=False)
+    headers: Headers = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """Why a record became a dead letter, as its headers tell.
+
+    Attributes:
+        topic, partition, offset, timestamp_ms: where the original stands.
+        error: the exception's class with its module; message: its text, sanitised.
+        sealed: True if the original is sealed. omitted: why it is not here at all, or None.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    stage: str
+    error: str
+    message: str
+    sealed: bool
+    omitted: Omitted | None
+
+    @property
+    def reference(self) -> str:
+        """``topic/partition/offset`` of the original."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+class KafkaDeadLetters:
+    """Implements :class:`gateway.ports.DeadLetters`."""
+
+    def __init__(self, publisher: Publisher, keys: MasterKeys) -> None:
+        self._publisher = publisher
+        self._keys = keys
+
+    async def park(self, stage: str, records: Sequence[tuple[Record, Exception]]) -> None:
+        """Publish each record to the dead-letter topic with the reason; return when all are durably there.
+
+        Raises:
+            PublisherUnavailableError: not all were confirmed.
+        """
+        await self._publisher.publish([dead_letter(stage, record, error, self._keys) for record, error in records])
+
+
+def dead_letter(stage: str, record: Record, error: Exception, keys: MasterKeys) -> Outgoing:
+    """Build the dead letter of a record. Whatever the record holds, the result fits the topic and shows no secret."""
+    told = _told(stage, record, error)
+    if _size(record.key, record.value, record.headers) > ORIGINAL_BYTES_MAX:
+        return _omitted(told, Omitted.TOO_LARGE)
+    key = None if record.key is not None and contains_secret(record.key) else record.key
+    headers = tuple((n, v) for n, v in record.headers if not contains_secret(b"%s: %s" % (_name(n), v)))
+    if key == record.key and headers == record.headers and not contains_secret(record.value):
+        return _fitting(told, key, record.value, headers, ())
+    try:
+        sealed = keys.seal(Purpose.DEAD_LETTER, _pack(record), record.reference)
+    except NoMasterKeyError:
+        return _omitted(told, Omitted.NO_MASTER_KEY)
+    seal = ((_SEALED, b"A256GCM"), (_SEALED_KEY, sealed.key_id.encode()))
+    return _fitting(told, key, sealed.nonce + sealed.ciphertext, headers, seal)
+
+
+def read_fate(record: Record) -> Fate:
+    """Read why a dead letter is one.
+
+    Raises:
+        DeadLetterError: not a dead letter of ours.
+    """
+    return _read(record)[0]
+
+
+def restore(record: Record, keys: MasterKeys) -> Original:
+    """Return the original of a dead letter, byte for byte. It may hold a card number: never print or log it.
+
+    Raises:
+        DeadLetterError: not a dead letter of ours, or its original was left out (the text tells where it stands).
+        NoMasterKeyError: the key that sealed it is not configured.
+        UnsealError: it was changed since.
+    """
+    fate, headers, ours = _read(record)
+    if fate.omitted is not None:
+        raise DeadLetterError(f"the original was left out ({fate.omitted}); it stands at {fate.reference}")
+    if not fate.sealed:
+        return Original(record.key, record.value, headers)
+    nonce, ciphertext = record.value[:_NONCE_BYTES], record.value[_NONCE_BYTES:]
+    sealed = Sealed(ours.get(_SEALED_KEY, ""), nonce, ciphertext)
+    return _unpack(keys.open(Purpose.DEAD_LETTER, sealed, fate.reference))
+
+
+def _told(stage: str, record: Record, error: Exception) -> Headers:
+    texts = (
+        (_FIRST, record.topic),
+        ("kafka_dlt-original-partition", str(record.partition)),
+        ("kafka_dlt-original-offset", str(record.offset)),
+        ("kafka_dlt-original-timestamp", str(record.timestamp_ms)),
+        ("kafka_dlt-exception-fqcn", f"{type(error).__module__}.{type(error).__qualname__}"),
+        ("kafka_dlt-exception-message", _message(error)),
+        ("mypay-stage", stage),
+    )
+    return tuple((name, text.encode()) for name, text in texts)
+
+
+def _message(error: Exception) -> str:
+    """Text that shows nothing of the record: the contract's own errors promise that; of others, where they arose."""
+    if isinstance(error, DecodeError | EnvelopeError):
+        line = " ".join(str(error).split())
+        return redact(line)[:_MESSAGE_CHARS_MAX]
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
+
+
+def _fitting(told: Headers, key: bytes | None, value: bytes, headers: Headers, seal: Headers) -> Outgoing:
+    ours = (*told, *seal)
+    if _size(key, value, (*headers, *ours)) > DEAD_LETTER_BYTES_MAX:
+        return _omitted(told, Omitted.TOO_LARGE)
+    return Outgoing(DEAD_LETTER, key, value, (*headers, *ours))
+
+
+def _omitted(told: Headers, why: Omitted) -> Outgoing:
+    return Outgoing(DEAD_LETTER, None, b"", (*told, (_OMITTED, why.encode())))
+
+
+def _read(record: Record) -> tuple[Fate, Headers, dict[str, str]]:
+    """Fate, the original's headers that are in clear, and ours. Ours are the last; the original may have the same."""
+    places = [i for i, (name, _) in enumerate(record.headers) if name == _FIRST]
+    if not places:
+        raise DeadLetterError(f"{record.reference} has no header {_FIRST}: not a dead letter")
+    try:
+        ours = {name: value.decode() for name, value in record.headers[places[-1] :]}
+        fate = Fate(
+            topic=ours[_FIRST],
+            partition=int(ours["kafka_dlt-original-partition"]),
+            offset=int(ours["kafka_dlt-original-offset"]),
+            timestamp_ms=int(ours["kafka_dlt-original-timestamp"]),
+            stage=ours["mypay-stage"],
+            error=ours["kafka_dlt-exception-fqcn"],
+            message=ours["kafka_dlt-exception-message"],
+            sealed=_SEALED in ours,
+            omitted=Omitted(ours[_OMITTED]) if _OMITTED in ours else None,
+        )
+    except (KeyError, ValueError) as error:
+        raise DeadLetterError(f"{record.reference} is not a dead letter of ours ({type(error).__name__})") from None
+    return fate, record.headers[: places[-1]], ours
+
+
+def _pack(record: Record) -> bytes:
+    packed = {
+        "key": None if record.key is None else _text(record.key),
+        "value": _text(record.value),
+        "headers": [[name, _text(value)] for name, value in record.headers],
+    }
+    return json.dumps(packed, separators=(",", ":")).encode()
+
+
+def _unpack(packed: bytes) -> Original:
+    try:
+        found = json.loads(packed)
+        key = None if found["key"] is None else base64.b64decode(found["key"])
+        headers = tuple((name, base64.b64decode(value)) for name, value in found["headers"])
+        return Original(key, base64.b64decode(found["value"]), headers)
+    except (ValueError, KeyError, TypeError, binascii.Error):
+        raise UnsealError("the sealed original is not in a form that is known here") from None
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _name(name: str) -> bytes:
+    return name.encode("utf-8", "surrogatepass")
+
+
+def _size(key: bytes | None, value: bytes, headers: Headers) -> int:
+    return len(key or b"") + len(value) + sum(len(_name(n)) + len(v) + 8 for n, v in headers)

@@ -1,0 +1,235 @@
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.adapters.crypto.redaction import contains_secret
+from gateway.adapters.crypto.vault import MasterKeys, NoMasterKeyError, UnsealError
+from gateway.adapters.kafka.dead_letter import (
+    DEAD_LETTER_BYTES_MAX,
+    ORIGINAL_BYTES_MAX,
+    DeadLetterError,
+    KafkaDeadLetters,
+    Omitted,
+    dead_letter,
+    read_fate,
+    restore,
+)
+from gateway.ports import Outgoing, Record
+from schemas.codec import DecodeError
+from schemas.envelope import EnvelopeError
+from schemas.topics import DEAD_LETTER
+
+KEYS = MasterKeys({"20260101": bytes(32)})
+NO_KEYS = MasterKeys({})
+PAN = b"4111111111111111"
+ERROR = DecodeError("amount.value", "must be a string")
+RECORD = Record(
+    topic="mypay.orders",
+    partition=3,
+    offset=42,
+    timestamp_ms=1_767_225_600_000,
+    key=b"consent-1",
+    value=b'{"order_id":"o-1"}',
+    headers=(("ce_id", b"e-1"), ("ce_type", b"kr.mypay.payment.order.v1"), ("ce_id", b"twice")),
+)
+
+
+def arrived(letter: Outgoing) -> Record:
+    """The letter as a consumer of the dead-letter topic gets it."""
+    return Record(letter.topic, 0, 7, 1_767_225_600_001, letter.key, letter.value, tuple(letter.headers))
+
+
+def whole(letter: Outgoing) -> bytes:
+    parts = [letter.key or b"", letter.value, *(n.encode() + b": " + v for n, v in letter.headers)]
+    return b"\n".join(parts)
+
+
+def test_a_harmless_record_is_kept_byte_for_byte() -> None:
+    letter = dead_letter("initiation", RECORD, ERROR, KEYS)
+    assert letter.topic == DEAD_LETTER
+    assert (letter.key, letter.value) == (RECORD.key, RECORD.value)
+    assert tuple(letter.headers)[:3] == RECORD.headers
+    assert dict(tuple(letter.headers)[3:]) == {
+        "kafka_dlt-original-topic": b"mypay.orders",
+        "kafka_dlt-original-partition": b"3",
+        "kafka_dlt-original-offset": b"42",
+        "kafka_dlt-original-timestamp": b"1767225600000",
+        "kafka_dlt-exception-fqcn": b"schemas.codec.DecodeError",
+        "kafka_dlt-exception-message": b"amount.value: must be a string",
+        "mypay-stage": b"initiation",
+    }
+
+
+def test_its_fate_can_be_read() -> None:
+    fate = read_fate(arrived(dead_letter("execution", RECORD, EnvelopeError("ce_id", "given twice"), KEYS)))
+    assert fate.reference == RECORD.reference == "mypay.orders/3/42"
+    assert (fate.stage, fate.error) == ("execution", "schemas.envelope.EnvelopeError")
+    assert fate.message == "header ce_id: given twice"
+    assert not fate.sealed
+    assert fate.omitted is None
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        replace(RECORD, value=b'{"card":"4111 1111 1111 1111"}'),
+        replace(RECORD, value='{"card":"4111111111111111"}'.encode("utf-16")),
+        replace(RECORD, value=b"\xff\xfe" + PAN),
+        replace(RECORD, key=PAN),
+        replace(RECORD, headers=(*RECORD.headers, ("x-card", PAN))),
+        replace(RECORD, headers=((PAN.decode(), b"x"), *RECORD.headers)),
+        replace(RECORD, value=b"-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE"),
+        replace(RECORD, value=b'{"kty":"EC","d":"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI"}'),
+        replace(RECORD, key=None, value=PAN, headers=()),
+    ],
+)
+def test_a_record_with_a_secret_is_sealed_and_comes_back_whole(record: Record) -> None:
+    letter = dead_letter("initiation", record, ERROR, KEYS)
+    assert not contains_secret(whole(letter))
+    assert record.value not in letter.value
+    assert read_fate(arrived(letter)).sealed
+    original = restore(arrived(letter), KEYS)
+    assert (original.key, original.value, original.headers) == (record.key, record.value, record.headers)
+
+
+def test_what_holds_no_secret_stays_readable_beside_the_seal() -> None:
+    letter = dead_letter("initiation", replace(RECORD, headers=(*RECORD.headers, ("x-card", PAN))), ERROR, KEYS)
+    assert letter.key == RECORD.key
+    assert tuple(letter.headers)[:3] == RECORD.headers
+    assert "x-card" not in dict(letter.headers)
+    assert dict(letter.headers)["mypay-sealed"] == b"A256GCM"
+    assert dict(letter.headers)["mypay-sealed-key"] == b"20260101"
+
+
+def test_without_a_master_key_a_secret_is_left_out() -> None:
+    letter = dead_letter("initiation", replace(RECORD, value=PAN), ERROR, NO_KEYS)
+    assert (letter.key, letter.value) == (None, b"")
+    assert dict(letter.headers)["mypay-omitted"] == b"no-master-key"
+    with pytest.raises(DeadLetterError, match=r"mypay\.orders/3/42"):
+        restore(arrived(letter), KEYS)
+
+
+def test_without_a_master_key_a_harmless_record_is_kept() -> None:
+    assert restore(arrived(dead_letter("initiation", RECORD, ERROR, NO_KEYS)), NO_KEYS).value == RECORD.value
+
+
+@pytest.mark.parametrize(
+    ("value", "omitted", "sealed"),
+    [
+        (b"x" * (ORIGINAL_BYTES_MAX - 200), None, False),
+        (PAN + b"x" * (ORIGINAL_BYTES_MAX - 200), None, True),
+        (b"x" * ORIGINAL_BYTES_MAX, Omitted.TOO_LARGE, False),
+        (PAN * (ORIGINAL_BYTES_MAX // 16), Omitted.TOO_LARGE, False),
+    ],
+    ids=["largest", "largest-sealed", "too-large", "too-large-with-secret"],
+)
+def test_a_large_record_fits_or_is_left_out(value: bytes, omitted: Omitted | None, *, sealed: bool) -> None:
+    letter = dead_letter("initiation", replace(RECORD, value=value), ERROR, KEYS)
+    assert len(whole(letter)) <= DEAD_LETTER_BYTES_MAX
+    fate = read_fate(arrived(letter))
+    assert (fate.omitted, fate.sealed) == (omitted, sealed)
+
+
+def test_very_many_headers_fit_or_are_left_out() -> None:
+    headers = tuple(("x", b"y" * 100) for _ in range(9_000))
+    letter = dead_letter("initiation", replace(RECORD, headers=headers, value=PAN), ERROR, KEYS)
+    assert read_fate(arrived(letter)).omitted is Omitted.TOO_LARGE
+
+
+@given(
+    st.none() | st.binary(max_size=60),
+    st.binary(max_size=300) | st.just(b'{"pan":"4111111111111111"}'),
+    st.lists(
+        st.tuples(
+            st.text(max_size=10)
+            | st.sampled_from(["kafka_dlt-original-topic", "mypay-sealed", "mypay-omitted", "mypay-sealed-key"]),
+            st.binary(max_size=30) | st.just(PAN),
+        ),
+        max_size=6,
+    ),
+)
+def test_any_record_comes_back_as_it_was(key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+    record = replace(RECORD, key=key, value=value, headers=tuple(headers))
+    letter = dead_letter("initiation", record, ERROR, KEYS)
+    original = restore(arrived(letter), KEYS)
+    assert (original.key, original.value, original.headers) == (record.key, record.value, record.headers)
+    assert read_fate(arrived(letter)).reference == record.reference
+
+
+def test_a_dead_letter_of_a_dead_letter_gives_back_the_first() -> None:
+    first = arrived(dead_letter("initiation", replace(RECORD, value=PAN), ERROR, KEYS))
+    second = arrived(dead_letter("replay", first, ERROR, KEYS))
+    assert restore(second, KEYS).value == first.value
+    assert read_fate(second).reference == first.reference
+
+
+def sealed_letter() -> Record:
+    return arrived(dead_letter("initiation", replace(RECORD, value=PAN), ERROR, KEYS))
+
+
+def with_header(record: Record, name: str, value: bytes) -> Record:
+    return replace(record, headers=tuple((n, value if n == name else v) for n, v in record.headers))
+
+
+def test_a_changed_or_moved_seal_does_not_open() -> None:
+    letter = sealed_letter()
+    tampered = bytearray(letter.value)
+    tampered[-1] ^= 1
+    for changed in (
+        replace(letter, value=bytes(tampered)),
+        replace(letter, value=b""),
+        with_header(letter, "kafka_dlt-original-offset", b"43"),
+    ):
+        with pytest.raises(UnsealError):
+            restore(changed, KEYS)
+    with pytest.raises(NoMasterKeyError):
+        restore(with_header(letter, "mypay-sealed-key", b"20250101"), KEYS)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [RECORD, with_header(sealed_letter(), "kafka_dlt-original-offset", b"x"), replace(RECORD, headers=())],
+)
+def test_what_is_no_dead_letter_is_told(record: Record) -> None:
+    with pytest.raises(DeadLetterError):
+        read_fate(record)
+
+
+def test_text_of_foreign_errors_is_not_repeated() -> None:
+    def fail() -> None:
+        raise KeyError("customer Kim, 010-1234-5678")
+
+    try:
+        fail()
+    except KeyError as error:
+        letter = dead_letter("execution", RECORD, error, KEYS)
+    message = dict(letter.headers)["kafka_dlt-exception-message"]
+    assert b"Kim" not in whole(letter)
+    assert message.startswith(b"in fail, line ")
+    assert dict(letter.headers)["kafka_dlt-exception-fqcn"] == b"builtins.KeyError"
+
+
+def test_message_is_one_short_line_without_secrets() -> None:
+    letter = dead_letter("initiation", RECORD, DecodeError("x", "a\nb 4111111111111111 " + "y" * 999), KEYS)
+    message = dict(letter.headers)["kafka_dlt-exception-message"]
+    assert message.startswith(b"x: a b 411111******1111 y")
+    assert len(message) == 200
+
+
+class Published:
+    def __init__(self) -> None:
+        self.calls: list[list[Outgoing]] = []
+
+    async def publish(self, records: Sequence[Outgoing]) -> None:
+        self.calls.append(list(records))
+
+
+async def test_a_batch_is_parked_with_one_publication() -> None:
+    published = Published()
+    other = replace(RECORD, offset=43, value=PAN)
+    await KafkaDeadLetters(published, KEYS).park("initiation", [(RECORD, ERROR), (other, ERROR)])
+    assert published.calls == [[dead_letter("initiation", RECORD, ERROR, KEYS), published.calls[0][1]]]
+    assert restore(arrived(published.calls[0][1]), KEYS).value == PAN
