@@ -147,6 +147,9 @@ class BatchConsumer:
         finally:
             stopping.cancel()
             poll.cancel()
+        if self._paused and polled:
+            _seek_back(consumer, {p: messages[0].offset for p, messages in polled.items()})
+            return []
         if not polled and consumer._fetcher is not None and consumer._fetcher.error_future.done():  # noqa: SLF001
             await self._discard(consumer, KafkaError("the fetch task has ended"))
             return []
