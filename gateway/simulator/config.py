@@ -213,7 +213,7 @@ class SimulatorConfig(Section):
         pan_hash_key: with it the ledger holds a keyed hash of each card beside its last four digits.
     """
 
-    network_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,34}$")] = "simnet"
+    network_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,34}$")] = "simnet"
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 0
     dialect: DialectName = "iso87-ascii"

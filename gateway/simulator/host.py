@@ -253,7 +253,7 @@ class Host:
                 return
         self._waiting.append(_Waiting(link, fields, request, plan))
         self._arrival.set()
-        if len(self._waiting) == _BACKLOG_MAX:
+        if len(self._waiting) >= _BACKLOG_MAX:
             for each in self.links:
                 each.pause_reading()
 
