@@ -1,0 +1,50 @@
+"""Reference data in memory: merchants and networks' health, and funding tokens."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from gateway.adapters.memory.boundary import Boundary, no_boundary
+from gateway.adapters.memory.database import NetworkReport, Transaction
+from gateway.domain.consent import Merchant
+from gateway.domain.exchange import CardData
+from schemas.primitives import FundingToken, MerchantId, NetworkId
+
+
+class MemoryDirectory:
+    """Implements :class:`gateway.ports.Directory` in one transaction."""
+
+    def __init__(self, transaction: Transaction, boundary: Boundary) -> None:
+        self._tx = transaction
+        self._db = transaction.database
+        self._boundary = boundary
+
+    async def merchants(self, ids: Sequence[MerchantId]) -> Mapping[MerchantId, Merchant]:
+        await self._boundary("directory.merchants")
+        return {i: row for i in ids if (row := self._tx.get(self._db.merchants, i)) is not None}
+
+    async def open_networks(self, *, reported_since: datetime) -> frozenset[NetworkId]:
+        await self._boundary("directory.open_networks")
+        return frozenset(
+            network_id
+            for (network_id, _), report in self._tx.items(self._db.network_status)
+            if report.is_open and report.reported_at >= reported_since
+        )
+
+    async def report_network(self, network_id: NetworkId, *, worker: str, is_open: bool, now: datetime) -> None:
+        await self._boundary("directory.report_network")
+        key, report = (network_id, worker), NetworkReport(is_open, now)
+        if not await self._tx.insert(self._db.network_status, key, report):
+            await self._tx.lock(self._db.network_status, [key])
+            self._tx.update(self._db.network_status, key, report)
+
+
+class MemoryVault:
+    """Implements :class:`gateway.ports.TokenVault` over a table; ``cards`` may be changed at any time."""
+
+    def __init__(self, cards: Mapping[FundingToken, CardData], boundary: Boundary = no_boundary) -> None:
+        self.cards = dict(cards)
+        self._boundary = boundary
+
+    async def open(self, tokens: Sequence[FundingToken]) -> Mapping[FundingToken, CardData]:
+        await self._boundary("vault.open")
+        return {t: self.cards[t] for t in tokens if t in self.cards}

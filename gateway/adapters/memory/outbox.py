@@ -1,0 +1,60 @@
+"""The outbox in memory: the writers' side and the relay's."""
+
+from collections.abc import Sequence
+
+from gateway.adapters.memory.boundary import Boundary, no_boundary
+from gateway.adapters.memory.database import Database, Transaction
+from gateway.ports import OutboxEvent, OutboxRow, StoreUnavailableError
+
+
+class MemoryOutbox:
+    """Implements :class:`gateway.ports.Outbox` in one transaction."""
+
+    def __init__(self, transaction: Transaction, boundary: Boundary) -> None:
+        self._tx = transaction
+        self._boundary = boundary
+
+    async def append(self, events: Sequence[OutboxEvent]) -> None:
+        await self._boundary("outbox.append")
+        if events:
+            self._tx.append(events)
+
+
+class MemoryOutboxReader:
+    """Implements :class:`gateway.ports.OutboxReader`; the lead is held until ``release`` or ``lose_session``."""
+
+    def __init__(self, database: Database, boundary: Boundary = no_boundary) -> None:
+        self._db = database
+        self._boundary = boundary
+        self._cursor = (0, 0)
+
+    async def acquire(self) -> bool:
+        await self._boundary("relay.acquire")
+        await self.release()
+        if self._db.outbox_leader is not None:
+            return False
+        self._db.outbox_leader, self._cursor = self, self._db.outbox_cursor
+        return True
+
+    async def read(self, limit: int) -> Sequence[OutboxRow]:
+        await self._boundary("relay.read")
+        self._refuse_unless_leader()
+        return self._db.read_outbox(self._cursor, limit)
+
+    async def advance(self, last: OutboxRow) -> None:
+        await self._boundary("relay.advance")
+        self._refuse_unless_leader()
+        self._db.outbox_cursor = self._cursor = (last.tx, last.id)
+        await self._boundary("relay.advanced")
+
+    async def release(self) -> None:
+        self.lose_session()
+
+    def lose_session(self) -> None:
+        """End the session that holds the lead, as a crash or a restarted server does."""
+        if self._db.outbox_leader is self:
+            self._db.outbox_leader = None
+
+    def _refuse_unless_leader(self) -> None:
+        if self._db.outbox_leader is not self:
+            raise StoreUnavailableError("the session that held the lead is gone")

@@ -1,0 +1,101 @@
+"""Payments, their ledger transfers and refused orders in memory."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from gateway.adapters.memory.boundary import Boundary
+from gateway.adapters.memory.database import Posted, Transaction
+from gateway.domain.ledger import Transfer
+from gateway.domain.lifecycle import PaymentState
+from gateway.domain.payment import Payment, PaymentKey
+from gateway.ports import Refusal, StoreConflictError, StoreIntegrityError
+from schemas.primitives import NetworkId
+
+_UNSENT = frozenset({PaymentState.REJECTED, PaymentState.SCHEDULED})
+
+
+class MemoryPaymentStore:
+    """Implements :class:`gateway.ports.PaymentStore` in one transaction."""
+
+    def __init__(self, transaction: Transaction, boundary: Boundary) -> None:
+        self._tx = transaction
+        self._db = transaction.database
+        self._boundary = boundary
+
+    async def find(self, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, Payment]:
+        await self._boundary("payments.find")
+        return {k: row for k in keys if (row := self._tx.get(self._db.payments, k)) is not None}
+
+    async def lock(self, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, Payment]:
+        await self._boundary("payments.lock")
+        return await self._tx.lock(self._db.payments, keys)
+
+    async def insert(self, payments: Sequence[Payment]) -> frozenset[PaymentKey]:
+        await self._boundary("payments.insert")
+        inserted: set[PaymentKey] = set()
+        for payment in payments:
+            _check(payment)
+            if not await self._tx.insert(self._db.payments, payment.key, payment):
+                continue
+            inserted.add(payment.key)
+            if payment.trace is not None and payment.network_id is not None:
+                reference = (payment.network_id, payment.trace.rrn)
+                if not await self._tx.insert(self._db.rrns, reference, payment.key):
+                    raise StoreConflictError("payment_rrn")
+        return frozenset(inserted)
+
+    async def update(self, payments: Sequence[Payment]) -> None:
+        await self._boundary("payments.update")
+        for payment in payments:
+            stored = self._tx.get(self._db.payments, payment.key)
+            if stored is None:
+                continue
+            moved = replace(
+                stored,
+                state=payment.state,
+                version=payment.version,
+                reason=payment.reason,
+                approval_code=payment.approval_code,
+                changed_at=payment.changed_at,
+            )
+            _check(moved)
+            self._tx.update(self._db.payments, payment.key, moved)
+
+    async def next_payment_numbers(self, count: int) -> Sequence[int]:
+        await self._boundary("payments.next_payment_numbers")
+        return self._db.next_numbers("payment_number", count)
+
+    async def next_follow_up_numbers(self, count: int) -> Sequence[int]:
+        await self._boundary("payments.next_follow_up_numbers")
+        return self._db.next_numbers("follow_up_number", count)
+
+    async def insert_transfers(self, transfers: Sequence[tuple[PaymentKey, Transfer, datetime]]) -> None:
+        await self._boundary("payments.insert_transfers")
+        for key, transfer, posted_at in transfers:
+            if transfer.amount_minor <= 0 or transfer.debit == transfer.credit:
+                raise StoreIntegrityError("ledger_amount or ledger_two_accounts")
+            if not await self._tx.insert(self._db.transfers, (key, transfer.kind), Posted(transfer, posted_at)):
+                raise StoreIntegrityError("ledger_transfer_pkey")
+
+    async def refuse(self, refusals: Sequence[Refusal]) -> frozenset[str]:
+        await self._boundary("payments.refuse")
+        return frozenset(
+            [r.reference for r in refusals if await self._tx.insert(self._db.refusals, (r.partner_id, r.reference), r)]
+        )
+
+    async def abandoned(self, network_id: NetworkId, *, sent_before: datetime, limit: int) -> Sequence[PaymentKey]:
+        await self._boundary("payments.abandoned")
+        found = [
+            (p.decided_at, p.key)
+            for _, p in self._tx.items(self._db.payments)
+            if p.network_id == network_id and p.state is PaymentState.SENT and p.decided_at < sent_before
+        ]
+        return [key for _, key in sorted(found)[:limit]]
+
+
+def _check(payment: Payment) -> None:
+    if payment.amount_minor <= 0:
+        raise StoreIntegrityError("payment_amount")
+    if payment.state not in _UNSENT and (payment.network_id is None or payment.trace is None):
+        raise StoreIntegrityError("payment_sent_has_trace")
