@@ -1,8 +1,8 @@
 """What the use cases need from the world outside, as Protocols.
 
 Batches everywhere: a method that takes a sequence costs one round trip whatever its length. Stores raise
-:class:`StoreUnavailableError` (wait and try again) or :class:`StoreConflictError` (run the transaction again), never a
-driver's error.
+:class:`StoreUnavailableError` (wait and try again), :class:`StoreConflictError` (run the transaction again) or
+:class:`StoreIntegrityError` (a bug), never a driver's error.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,8 @@ from gateway.domain.limits import Usage
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.settlement import Break, ClearedPayment
 from schemas.clearing import ClearingRecord
-from schemas.primitives import FundingToken, MerchantId, NetworkId, PartnerId
+from schemas.consents import ConsentStatus
+from schemas.primitives import FundingToken, MerchantId, NetworkId, PartnerId, PaymentId
 from schemas.reasons import Reason
 
 
@@ -30,6 +31,10 @@ class StoreUnavailableError(Exception):
 
 class StoreConflictError(Exception):
     """The transaction lost a race (deadlock, serialization, a concurrent insert): nothing was written; run it again."""
+
+
+class StoreIntegrityError(Exception):
+    """The database refused a write that breaks one of its rules: a bug. Nothing was written; again would not help."""
 
 
 class PublisherUnavailableError(Exception):
@@ -152,6 +157,9 @@ class ConsentStore(Protocol):
     async def lock(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, Consent]:
         """Current versions, locked in key order until the transaction ends: the instant of truth."""
 
+    async def set_status(self, key: ConsentKey, status: ConsentStatus, *, now: datetime) -> None:
+        """Write the status of a consent that this transaction has locked."""
+
     async def usage(self, keys: Sequence[UsageKey]) -> Mapping[UsageKey, Usage]:
         """Usage of the windows that have any."""
 
@@ -173,6 +181,9 @@ class PaymentStore(Protocol):
 
     async def update(self, payments: Sequence[Payment]) -> None:
         """Write state, version, reason, approval code and time of payments that this transaction has locked."""
+
+    async def in_flight(self, consent: ConsentKey) -> Sequence[PaymentId]:
+        """Payments under a consent that were sent and whose outcome is open: SENT, UNKNOWN or REVERSING; by id."""
 
     async def next_payment_numbers(self, count: int) -> Sequence[int]:
         """``count`` numbers, from 1, that were never given out before and never will be again, also after a crash."""
@@ -348,8 +359,8 @@ class KeySource(Protocol):
     def key(self, kid: str) -> PartnerKey | None:
         """The key with this id, whatever its state."""
 
-    async def refresh(self) -> None:
-        """Read the registry again."""
+    async def refresh_if_stale(self) -> bool:
+        """Read the registry again for an unknown partner or key, at most once a second; True if it was read."""
 
 
 class SignatureVerifier(Protocol):
