@@ -78,7 +78,7 @@ class ConsentEvent(Model):
     """A consent changed its status.
 
     Attributes:
-        in_flight: payments that were already sent and not final at that moment; no other will follow.
+        in_flight: payments that were sent and whose outcome was open at that moment; no other will follow.
     """
 
     consent_id: ConsentIdField

@@ -1,6 +1,7 @@
 """Consents and their usage in PostgreSQL."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from asyncpg import Connection, Record
@@ -48,6 +49,9 @@ class PostgresConsentStore:
 
     async def lock(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, Consent]:
         return await self._fetch(_SQL.lock, keys)
+
+    async def set_status(self, key: ConsentKey, status: ConsentStatus, *, now: datetime) -> None:
+        await self._connection.execute(_SQL.set_status, *key, status.value, now)
 
     async def _fetch(self, sql: str, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, Consent]:
         rows = await self._connection.fetch(sql, [k[0] for k in keys], [k[1] for k in keys])

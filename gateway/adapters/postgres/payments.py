@@ -8,12 +8,13 @@ from asyncpg import Connection, Record
 
 from gateway.adapters.postgres.queries import load
 from gateway.domain.exchange import Operation, TraceNumbers
+from gateway.domain.intent import ConsentKey
 from gateway.domain.ledger import Transfer
 from gateway.domain.lifecycle import PaymentState
 from gateway.domain.limits import WindowKey
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.ports import Refusal
-from schemas.primitives import NetworkId
+from schemas.primitives import NetworkId, PaymentId
 from schemas.reasons import Reason, ReasonCode
 
 _SQL = load("payment")
@@ -59,6 +60,9 @@ class PostgresPaymentStore:
             [p.approval_code for p in payments],
             [p.changed_at for p in payments],
         )
+
+    async def in_flight(self, consent: ConsentKey) -> Sequence[PaymentId]:
+        return [row["payment_id"] for row in await self._connection.fetch(_SQL.in_flight, *consent)]
 
     async def next_payment_numbers(self, count: int) -> Sequence[int]:
         return await self._numbers(_SQL.next_payment_numbers, count)

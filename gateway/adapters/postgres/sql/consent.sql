@@ -11,6 +11,9 @@ JOIN unnest($1::text[], $2::text[]) AS k (partner_id, consent_id) USING (partner
 ORDER BY c.partner_id, c.consent_id
 FOR NO KEY UPDATE OF c
 
+-- name: set_status
+UPDATE consent SET status = $3, status_changed_at = $4 WHERE partner_id = $1 AND consent_id = $2
+
 -- name: usage
 SELECT u.partner_id, u.consent_id, u.limit_key, u.starts_at,
        u.reserved_minor, u.reserved_count, u.consumed_minor, u.consumed_count

@@ -30,6 +30,12 @@ FROM unnest($1::text[], $2::uuid[], $3::text[], $4::integer[], $5::text[], $6::t
     AS u (partner_id, payment_id, state, version, reason_code, reason_text, network_code, approval_code, changed_at)
 WHERE (p.partner_id, p.payment_id) = (u.partner_id, u.payment_id)
 
+-- name: in_flight
+-- Through the index of open payments, of which there are few at all times: a consent may have had any number.
+SELECT payment_id FROM payment
+WHERE partner_id = $1 AND consent_id = $2 AND state IN ('sent', 'unknown', 'reversing')
+ORDER BY payment_id
+
 -- name: next_payment_numbers
 SELECT nextval('payment_number') FROM generate_series(1, $1)
 
