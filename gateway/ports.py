@@ -173,8 +173,14 @@ class PaymentStore(Protocol):
     async def find(self, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, Payment]:
         """Payments that exist, without a lock."""
 
-    async def lock(self, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, Payment]:
-        """Payments that exist, locked in key order until the transaction ends."""
+    async def lock(
+        self, keys: Sequence[PaymentKey], *, known: Mapping[PaymentKey, Payment] | None = None
+    ) -> Mapping[PaymentKey, Payment]:
+        """Payments that exist, locked in key order until the transaction ends.
+
+        ``known``: payments as the caller last wrote them. Where the stored version is still the same, that very object
+        is returned and the row is not read: nothing of a payment changes without its version.
+        """
 
     async def insert(self, payments: Sequence[Payment]) -> frozenset[PaymentKey]:
         """Insert those that do not exist yet; return the keys of these. An existing payment is left as it is."""
@@ -424,7 +430,7 @@ class Observer(Protocol):
     def count(self, stage: str, outcome: str, *, reason: str = "", n: int = 1) -> None:
         """``n`` items of a stage ended this way."""
 
-    def delay(self, span: str, seconds: float, *, n: int = 1) -> None:
+    def delay(self, span: str, seconds: float) -> None:
         """A span of a payment's way took this long."""
 
     def level(self, name: str, value: float) -> None:

@@ -6,7 +6,7 @@ and is reversed; nothing is ever sent a second time. A batch costs about ten rou
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -249,12 +249,13 @@ class ExecutionService:
                     incident=verdict.incident,
                 )
             )
-        applied = await until_done(lambda: self._apply(changes))
+        sent = {intent.payment.key: intent.payment for intent, _ in batch}
+        applied = await until_done(lambda: self._apply(changes, sent))
         self._report_results(applied)
 
-    async def _apply(self, changes: Sequence[Change]) -> Applied:
+    async def _apply(self, changes: Sequence[Change], sent: Mapping[PaymentKey, Payment]) -> Applied:
         async with self._store.transaction() as uow:
-            return await apply_changes(uow, changes, now=self._clock.now())
+            return await apply_changes(uow, changes, now=self._clock.now(), known=sent)
 
     def _report_results(self, applied: Applied) -> None:
         self._count_states(applied.changed)

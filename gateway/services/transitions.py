@@ -4,7 +4,7 @@ A batch costs one round trip for the locks and one each for payments, usage, led
 its size. Must run inside a transaction; takes payment locks, then usage locks, both in key order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -40,9 +40,22 @@ class _Effects:
     reversals: list[Payment] = field(default_factory=list)
 
 
-async def apply_changes(uow: UnitOfWork, changes: Sequence[Change], *, now: datetime) -> Applied:
-    """Lock the payments, move each by the lifecycle's table, and write every effect of it."""
-    payments = dict(await uow.payments.lock(list({c.key for c in changes})))
+async def apply_changes(
+    uow: UnitOfWork,
+    changes: Sequence[Change],
+    *,
+    now: datetime,
+    known: Mapping[PaymentKey, Payment] | None = None,
+) -> Applied:
+    """Lock the payments, move each by the lifecycle's table, and write every effect of it.
+
+    Args:
+        uow: the transaction.
+        changes: in their order; several may concern one payment.
+        now: when they happened.
+        known: payments as this process wrote them last; saves reading those that nobody has changed since.
+    """
+    payments = dict(await uow.payments.lock(list({c.key for c in changes}), known=known))
     applied, effects = Applied(), _Effects()
     for change in changes:
         payment = payments.get(change.key)

@@ -69,6 +69,8 @@ class StageObserver:
         self._delays = Histogram(
             "mypay_delay_seconds", "Spans of payments' ways.", ["span"], buckets=_DELAY_SECONDS, registry=registry
         )
+        self._outcome_of: dict[tuple[str, str, str], Counter] = {}
+        self._delay_of: dict[str, Histogram] = {}
         self._levels = Gauge("mypay_level", "Quantities as they stand.", ["name"], registry=registry)
 
     def batch(self, stage: str, *, size: int, seconds: float) -> None:
@@ -76,13 +78,19 @@ class StageObserver:
         self._batch_seconds.labels(stage).observe(seconds)
 
     def count(self, stage: str, outcome: str, *, reason: str = "", n: int = 1) -> None:
-        if n:
-            self._outcomes.labels(stage, outcome, reason).inc(n)
+        if not n:
+            return
+        # Labels cost more than the counting: keep the children of our few label sets.
+        counter = self._outcome_of.get((stage, outcome, reason))
+        if counter is None:
+            counter = self._outcome_of[stage, outcome, reason] = self._outcomes.labels(stage, outcome, reason)
+        counter.inc(n)
 
-    def delay(self, span: str, seconds: float, *, n: int = 1) -> None:
-        histogram = self._delays.labels(span)
-        for _ in range(n):
-            histogram.observe(seconds)
+    def delay(self, span: str, seconds: float) -> None:
+        histogram = self._delay_of.get(span)
+        if histogram is None:
+            histogram = self._delay_of[span] = self._delays.labels(span)
+        histogram.observe(seconds)
 
     def level(self, name: str, value: float) -> None:
         self._levels.labels(name).set(value)

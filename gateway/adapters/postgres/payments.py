@@ -31,8 +31,22 @@ class PostgresPaymentStore:
     async def find(self, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, Payment]:
         return await self._fetch(_SQL.find, keys)
 
-    async def lock(self, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, Payment]:
-        return await self._fetch(_SQL.lock, keys)
+    async def lock(
+        self, keys: Sequence[PaymentKey], *, known: Mapping[PaymentKey, Payment] | None = None
+    ) -> Mapping[PaymentKey, Payment]:
+        if not known:
+            return await self._fetch(_SQL.lock, keys)
+        same: dict[PaymentKey, Payment] = {}
+        other: list[PaymentKey] = []
+        for row in await self._connection.fetch(_SQL.lock_versions, *_columns(keys)):
+            key = (row["partner_id"], row["payment_id"])
+            payment = known.get(key)
+            if payment is not None and payment.version == row["version"]:
+                same[key] = payment
+            else:
+                other.append(key)
+        # The locks are held: these rows cannot change between the two statements.
+        return {**same, **(await self.find(other))} if other else same
 
     async def _fetch(self, sql: str, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, Payment]:
         rows = await self._connection.fetch(sql, *_columns(keys))

@@ -8,6 +8,12 @@ JOIN unnest($1::text[], $2::uuid[]) AS k (partner_id, payment_id) USING (partner
 ORDER BY p.partner_id, p.payment_id
 FOR NO KEY UPDATE OF p
 
+-- name: lock_versions
+SELECT p.partner_id, p.payment_id, p.version FROM payment p
+JOIN unnest($1::text[], $2::uuid[]) AS k (partner_id, payment_id) USING (partner_id, payment_id)
+ORDER BY p.partner_id, p.payment_id
+FOR NO KEY UPDATE OF p
+
 -- name: insert
 INSERT INTO payment (
     partner_id, payment_id, order_id, consent_id, consent_version, merchant_id, operation, amount_minor, currency,
