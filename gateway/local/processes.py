@@ -72,11 +72,8 @@ def is_running(record: ProcessRecord, marker: str) -> bool:
         return False
     with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
         process = psutil.Process(record.pid)
-        with process.oneshot():
-            if process.status() == psutil.STATUS_ZOMBIE:
-                return False
-            command = process.cmdline()
-            same_start = abs(process.create_time() - record.started_at) <= START_TIME_TOLERANCE_S
+        command = process.cmdline()  # a zombie has none, and counts as NoSuchProcess
+        same_start = abs(process.create_time() - record.started_at) <= START_TIME_TOLERANCE_S
         # The kernel shows no command line for an instant after the start of a program.
         return same_start and (marker in command or not command)
     return False

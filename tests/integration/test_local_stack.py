@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from gateway import local
+from gateway.local import server as server_module
 from gateway.local import stack as stack_module
 from gateway.local.postgres import PostgresServer, _binary, _system_user
 from gateway.local.state import StackDir
@@ -208,6 +209,17 @@ def test_a_server_that_cannot_start_says_why_and_leaves_nothing_running(postgres
     with pytest.raises(local.LocalStackError, match="not compatible with this version") as caught:
         local.up(postgres_only, home=HOME)
     assert "stopped while it was starting" in str(caught.value)
+    assert postmasters(postgres_only) == []
+
+
+def test_a_server_that_never_answers_is_given_up_and_ended(postgres_only: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    local.up(postgres_only, home=HOME)
+    local.down(postgres_only, home=HOME)
+    monkeypatch.setattr(server_module, "START_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(PostgresServer, "answers", lambda *_: False)
+    with pytest.raises(local.LocalStackError, match="did not answer within 1 s") as caught:
+        local.start_postgres(postgres_only, home=HOME)
+    assert "ready to accept connections" in str(caught.value), "the error ends with the server's log"
     assert postmasters(postgres_only) == []
 
 
