@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
 
 from gateway.adapters.kafka.header_names import tolerate_bad_header_names
 from gateway.adapters.kafka.settings import KafkaSettings
@@ -125,35 +125,41 @@ class BatchConsumer:
         """
         consumer = self._consumer
         if consumer is None:
-            if self._stopping.is_set():
-                return []
-            await self._connect()
+            if not self._stopping.is_set():
+                await self._connect()
             return []
+        try:
+            polled = await self._poll(consumer, max_items, max_wait)
+        except ConsumerStoppedError:
+            return []
+        except KafkaError as error:
+            await self._discard(consumer, error)
+            return []
+        if self._paused:
+            # Partitions that came in this moment are not paused yet.
+            _seek_back(consumer, {p: messages[0].offset for p, messages in polled.items()})
+            return []
+        return self._taken_records(polled)
+
+    async def _poll(self, consumer: Any, max_items: int, max_wait: float) -> Mapping[TopicPartition, Sequence[Any]]:
         poll = asyncio.ensure_future(consumer.getmany(timeout_ms=int(max_wait * 1000), max_records=max_items))
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait({poll, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not poll.done():
-                return []
-            polled = poll.result()
+                return {}
+            polled: Mapping[TopicPartition, Sequence[Any]] = poll.result()
         except asyncio.CancelledError:
             # What was handed out in this very moment is nobody's: it must be handed out again.
             if poll.done() and not poll.cancelled() and poll.exception() is None:
                 _seek_back(consumer, {p: messages[0].offset for p, messages in poll.result().items()})
             raise
-        except KafkaError as error:
-            await self._discard(consumer, error)
-            return []
         finally:
             stopping.cancel()
             poll.cancel()
-        if self._paused and polled:
-            _seek_back(consumer, {p: messages[0].offset for p, messages in polled.items()})
-            return []
-        if not polled and consumer._fetcher is not None and consumer._fetcher.error_future.done():  # noqa: SLF001
-            await self._discard(consumer, KafkaError("the fetch task has ended"))
-            return []
-        return self._taken_records(polled)
+        if not polled and consumer._fetcher.error_future.done():  # noqa: SLF001
+            raise KafkaError("the fetch task has ended")
+        return polled
 
     async def commit(self, records: Sequence[Record]) -> bool:
         """Commit past the last of ``records`` in each partition: everything before it there must be done with.

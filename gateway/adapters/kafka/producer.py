@@ -274,11 +274,12 @@ async def _close(producer: Any) -> None:
         async with asyncio.timeout(_DISCARD_SECONDS):
             await producer.stop()
             return
-    # It waits for batches that no broker takes. aiokafka (pinned) offers no public way to drop them.
-    producer._message_accumulator.fail_all(KafkaTimeoutError())  # noqa: SLF001
-    with suppress(TimeoutError):
+    # It waits for batches that no broker takes. aiokafka (pinned) offers no public way to drop them: its sender has to
+    # end first, for it would stumble over batches that failed behind its back.
+    with suppress(TimeoutError, KafkaError):
         async with asyncio.timeout(_DISCARD_SECONDS):
             await producer._sender.close()  # noqa: SLF001
+    producer._message_accumulator.fail_all(KafkaTimeoutError())  # noqa: SLF001
     await producer.client.close()
 
 
