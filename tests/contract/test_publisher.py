@@ -1,0 +1,127 @@
+"""What every publisher does, in memory and on a real broker."""
+
+import asyncio
+import uuid
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import pytest
+
+from gateway.adapters.kafka.admin import ensure_topics
+from gateway.adapters.kafka.consumer import BatchConsumer
+from gateway.adapters.kafka.producer import KafkaPublisher
+from gateway.adapters.kafka.settings import KafkaSettings
+from gateway.adapters.memory.kafka import MemoryKafka, MemoryPublisher
+from gateway.adapters.observability.recording import RecordingObserver
+from gateway.ports import Outgoing, Publisher, Record
+from schemas.topics import TOPICS
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A publisher, a topic of four partitions, and what the topic holds (at least so many records)."""
+
+    publisher: Publisher
+    topic: str
+    read: Callable[[int], Awaitable[list[Record]]]
+
+
+class FixedClock:
+    def now(self) -> datetime:
+        return datetime(2026, 3, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+async def memory() -> Cluster:
+    kafka = MemoryKafka(FixedClock())
+    topic = f"t-{uuid.uuid4().hex}"
+
+    async def read(_: int) -> list[Record]:
+        return kafka.records(topic)
+
+    return Cluster(MemoryPublisher(kafka), topic, read)
+
+
+@pytest.fixture
+async def real(kafka: str) -> AsyncIterator[Cluster]:
+    settings, observer = KafkaSettings(kafka), RecordingObserver()
+    topic = replace(TOPICS[0], name=f"t-{uuid.uuid4().hex}", partitions=4)
+    await ensure_topics(settings, [topic], replication_factor=1, apply=True)
+    publisher = KafkaPublisher(settings, observer)
+    await publisher.start()
+    consumer = BatchConsumer(settings, observer, topics=[topic.name], group_id=uuid.uuid4().hex)
+
+    async def read(at_least: int) -> list[Record]:
+        await consumer.start()
+        taken: list[Record] = []
+        async with asyncio.timeout(30):
+            while len(taken) < at_least:
+                taken += await consumer.take(1_000, max_wait=0.5)
+        return [*taken, *await consumer.take(1_000, max_wait=0.2)]
+
+    yield Cluster(publisher, topic.name, read)
+    await consumer.stop()
+    await publisher.stop()
+
+
+@pytest.fixture(params=["memory", pytest.param("real", marks=pytest.mark.integration)])
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
+
+
+def numbered(topic: str, count: int, *, keys: int) -> list[Outgoing]:
+    return [Outgoing(topic, b"key-%d" % (n % keys), b"%d" % n, [("n", b"%d" % n), ("n", b"")]) for n in range(count)]
+
+
+async def test_nothing_to_publish_is_fine(cluster: Cluster) -> None:
+    await cluster.publisher.publish([])
+    await cluster.publisher.publish(numbered(cluster.topic, 1, keys=1))
+    assert len(await cluster.read(1)) == 1
+
+
+async def test_everything_is_there_once_when_publish_returns(cluster: Cluster) -> None:
+    sent = numbered(cluster.topic, 2_500, keys=11)
+    await cluster.publisher.publish(sent[:1_000])
+    await cluster.publisher.publish(sent[1_000:])
+    found = await cluster.read(len(sent))
+    assert sorted((r.key, r.value, r.headers) for r in found) == sorted(
+        (s.key, s.value, tuple(s.headers)) for s in sent
+    )
+
+
+async def test_one_key_stays_in_one_partition_in_order(cluster: Cluster) -> None:
+    sent = numbered(cluster.topic, 600, keys=13)
+    for begin in range(0, 600, 70):
+        await cluster.publisher.publish(sent[begin : begin + 70])
+    by_key: defaultdict[bytes | None, list[Record]] = defaultdict(list)
+    for record in await cluster.read(600):
+        by_key[record.key].append(record)
+    assert len(by_key) == 13
+    for records in by_key.values():
+        assert len({r.partition for r in records}) == 1
+        numbers = [int(r.value) for r in records]
+        assert numbers == sorted(numbers)
+        offsets = [r.offset for r in records]
+        assert offsets == sorted(set(offsets))
+
+
+async def test_simultaneous_publications_do_not_mix_up_a_key(cluster: Cluster) -> None:
+    batches = [[Outgoing(cluster.topic, b"key-%d" % b, b"%d" % n, ()) for n in range(200)] for b in range(6)]
+    await asyncio.gather(*(cluster.publisher.publish(batch) for batch in batches))
+    by_key: defaultdict[bytes | None, list[int]] = defaultdict(list)
+    for record in await cluster.read(1_200):
+        by_key[record.key].append(int(record.value))
+    assert dict(by_key) == {b"key-%d" % b: list(range(200)) for b in range(6)}
+
+
+async def test_bytes_are_kept_as_they_are(cluster: Cluster) -> None:
+    sent = [
+        Outgoing(cluster.topic, None, bytes(range(256)), [("empty", b""), ("bytes", bytes(range(256)))]),
+        Outgoing(cluster.topic, b"", b"", []),
+        Outgoing(cluster.topic, b"\x00", b"x" * 700_000, [("same", b"1"), ("same", b"2")]),
+    ]
+    await cluster.publisher.publish(sent)
+    found = {(r.key, r.value, r.headers) for r in await cluster.read(3)}
+    assert found == {(s.key, s.value, tuple(s.headers)) for s in sent}
