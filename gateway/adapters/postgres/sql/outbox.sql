@@ -2,7 +2,7 @@
 SELECT tx::text AS tx, id FROM outbox_cursor
 
 -- name: read
--- Rows of transactions that are older than every running one: nothing can come to stand before them any more.
+-- A running transaction's events stand at its own number or later: nothing can come to stand before these rows.
 SELECT tx::text AS tx, id, topic, key, event_id, event_type, occurred_at, traceparent, body
 FROM outbox
 WHERE (tx, id) > ($1::text::xid8, $2::bigint) AND tx < pg_snapshot_xmin(pg_current_snapshot())
