@@ -10,7 +10,7 @@ from gateway.adapters.postgres.queries import load
 from gateway.domain.consent import Consent
 from gateway.domain.intent import ConsentKey, UsageKey
 from gateway.domain.limits import Usage, WindowKey
-from gateway.ports import UsageChange
+from gateway.ports import StoreIntegrityError, UsageChange
 from schemas.codec import decode
 from schemas.consents import ConsentStatus, ConsentTerms
 
@@ -92,7 +92,7 @@ class PostgresConsentStore:
             [c.consumed_count for c in ordered],
         )
         if status != f"UPDATE {len(ordered)}":
-            raise AssertionError(f"usage rows are missing: {status}, wanted {len(ordered)}")
+            raise StoreIntegrityError(f"usage rows are missing: {status}, wanted {len(ordered)}")
 
 
 def _columns(keys: Sequence[UsageKey]) -> tuple[list[Any], ...]:
