@@ -1,6 +1,8 @@
 """Consents and their usage in memory."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 
 from gateway.adapters.memory.boundary import Boundary
 from gateway.adapters.memory.database import Transaction
@@ -8,6 +10,7 @@ from gateway.domain.consent import Consent
 from gateway.domain.intent import ConsentKey, UsageKey
 from gateway.domain.limits import Usage
 from gateway.ports import StoreIntegrityError, UsageChange
+from schemas.consents import ConsentStatus
 
 
 class MemoryConsentStore:
@@ -25,6 +28,11 @@ class MemoryConsentStore:
     async def lock(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, Consent]:
         await self._boundary("consents.lock")
         return await self._tx.lock(self._db.consents, keys)
+
+    async def set_status(self, key: ConsentKey, status: ConsentStatus, *, now: datetime) -> None:  # noqa: ARG002
+        await self._boundary("consents.set_status")
+        for locked, consent in (await self._tx.lock(self._db.consents, [key])).items():
+            self._tx.update(self._db.consents, locked, replace(consent, status=status))
 
     async def usage(self, keys: Sequence[UsageKey]) -> Mapping[UsageKey, Usage]:
         await self._boundary("consents.usage")

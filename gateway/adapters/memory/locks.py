@@ -23,6 +23,11 @@ class Locks:
         self._queues: dict[LockId, deque[tuple[Owner, asyncio.Future[None]]]] = {}
         self._waiting_for: dict[Owner, LockId] = {}
 
+    @property
+    def waiting(self) -> frozenset[Owner]:
+        """Transactions that wait for a lock now."""
+        return frozenset(self._waiting_for)
+
     def try_acquire(self, owner: Owner, lock: LockId) -> bool:
         """Take a lock that is free or held already; False if another transaction holds it."""
         holder = self._holders.setdefault(lock, owner)

@@ -6,13 +6,16 @@ from datetime import datetime
 
 from gateway.adapters.memory.boundary import Boundary
 from gateway.adapters.memory.database import Posted, Transaction
+from gateway.domain.intent import ConsentKey
 from gateway.domain.ledger import Transfer
 from gateway.domain.lifecycle import PaymentState
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.ports import Refusal, StoreConflictError, StoreIntegrityError
-from schemas.primitives import NetworkId
+from schemas.primitives import NetworkId, PaymentId
 
 _UNSENT = frozenset({PaymentState.REJECTED, PaymentState.SCHEDULED})
+
+_IN_FLIGHT = frozenset({PaymentState.SENT, PaymentState.UNKNOWN, PaymentState.REVERSING})
 
 
 class MemoryPaymentStore:
@@ -27,9 +30,12 @@ class MemoryPaymentStore:
         await self._boundary("payments.find")
         return {k: row for k in keys if (row := self._tx.get(self._db.payments, k)) is not None}
 
-    async def lock(self, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, Payment]:
+    async def lock(
+        self, keys: Sequence[PaymentKey], *, known: Mapping[PaymentKey, Payment] | None = None
+    ) -> Mapping[PaymentKey, Payment]:
         await self._boundary("payments.lock")
-        return await self._tx.lock(self._db.payments, keys)
+        locked = await self._tx.lock(self._db.payments, keys)
+        return {k: _same_version(row, (known or {}).get(k)) for k, row in locked.items()}
 
     async def insert(self, payments: Sequence[Payment]) -> frozenset[PaymentKey]:
         await self._boundary("payments.insert")
@@ -62,6 +68,14 @@ class MemoryPaymentStore:
             _check(moved)
             self._tx.update(self._db.payments, payment.key, moved)
 
+    async def in_flight(self, consent: ConsentKey) -> Sequence[PaymentId]:
+        await self._boundary("payments.in_flight")
+        return sorted(
+            p.payment_id
+            for _, p in self._tx.items(self._db.payments)
+            if (p.partner_id, p.consent_id) == consent and p.state in _IN_FLIGHT
+        )
+
     async def next_payment_numbers(self, count: int) -> Sequence[int]:
         await self._boundary("payments.next_payment_numbers")
         return self._db.next_numbers("payment_number", count)
@@ -92,6 +106,10 @@ class MemoryPaymentStore:
             if p.network_id == network_id and p.state is PaymentState.SENT and p.decided_at < sent_before
         ]
         return [key for _, key in sorted(found)[:limit]]
+
+
+def _same_version(row: Payment, known: Payment | None) -> Payment:
+    return known if known is not None and known.version == row.version else row
 
 
 def _check(payment: Payment) -> None:

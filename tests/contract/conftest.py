@@ -1,0 +1,195 @@
+"""Every test here runs against the fakes and against a real PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Protocol
+
+import asyncpg
+import pytest
+
+from gateway.adapters.memory import Database, MemoryOutboxReader, MemoryStore
+from gateway.adapters.postgres.migrate import migrate
+from gateway.adapters.postgres.outbox import PostgresOutboxReader
+from gateway.adapters.postgres.registry import open_registry
+from gateway.adapters.postgres.store import PostgresStore
+from gateway.domain.consent import Consent, Merchant
+from gateway.domain.intent import ConsentKey
+from gateway.ports import OutboxReader, Store, UnitOfWork
+from schemas.consents import ConsentStatus
+from tests.stack import fresh_database
+
+TABLES = (
+    "consent, consent_usage, payment, refusal, reversal, ledger_transfer, clearing_record, outbox, merchant, "
+    "network_status"
+)
+
+
+class Backend(Protocol):
+    """One implementation under test, with what its tests need from behind it."""
+
+    store: Store
+
+    def reader(self) -> OutboxReader:
+        """A relay's reader, not yet leading."""
+
+    async def put_consents(self, *consents: Consent) -> None: ...
+
+    async def set_status(self, key: ConsentKey, status: ConsentStatus) -> None: ...
+
+    async def put_merchants(self, *merchants: Merchant) -> None: ...
+
+    async def until_blocked(self, task: "asyncio.Task[Any]") -> None:
+        """Return once ``task`` waits for a lock; fail if it ends instead."""
+
+    async def ledger(self) -> list[tuple[str, str, str, int]]:
+        """(kind, debit, credit, amount) of every transfer, sorted."""
+
+    async def outcomes(self) -> dict[int, tuple[object, str | None]]:
+        """Clearing record number → (payment id, kind of break)."""
+
+
+class MemoryBackend:
+    def __init__(self) -> None:
+        self.database = Database()
+        self.store = MemoryStore(self.database)
+
+    def reader(self) -> OutboxReader:
+        return MemoryOutboxReader(self.database)
+
+    async def put_consents(self, *consents: Consent) -> None:
+        for consent in consents:
+            self.database.put_consent(consent)
+
+    async def set_status(self, key: ConsentKey, status: ConsentStatus) -> None:
+        old = self.database.consents.rows[key]
+        self.database.put_consent(Consent(old.terms, old.version + 1, status))
+
+    async def put_merchants(self, *merchants: Merchant) -> None:
+        for merchant in merchants:
+            self.database.put_merchant(merchant)
+
+    async def until_blocked(self, task: "asyncio.Task[Any]") -> None:
+        while not self.database.locks.waiting:
+            assert not task.done()
+            await asyncio.sleep(0)
+
+    async def ledger(self) -> list[tuple[str, str, str, int]]:
+        rows = [p.transfer for p in self.database.transfers.rows.values()]
+        return sorted((t.kind.value, t.debit, t.credit, t.amount_minor) for t in rows)
+
+    async def outcomes(self) -> dict[int, tuple[object, str | None]]:
+        return {
+            number: (row.payment and row.payment[1], row.found and row.found.kind.value)
+            for (_, _, number), row in self.database.clearing.rows.items()
+        }
+
+
+class PostgresBackend:
+    def __init__(self, dsn: str, store: PostgresStore, connection: "asyncpg.Connection[Any]") -> None:
+        self.dsn = dsn
+        self.store = store
+        self.connection = connection
+        self.readers: list[PostgresOutboxReader] = []
+
+    def reader(self) -> OutboxReader:
+        self.readers.append(PostgresOutboxReader(self.dsn))
+        return self.readers[-1]
+
+    async def put_consents(self, *consents: Consent) -> None:
+        async with open_registry(self.dsn) as registry:
+            await registry.add_consents([(c.terms, c.status) for c in consents])
+
+    async def set_status(self, key: ConsentKey, status: ConsentStatus) -> None:
+        await self.connection.execute(
+            "UPDATE consent SET status = $3, version = version + 1 WHERE (partner_id, consent_id) = ($1, $2)",
+            *key,
+            status.value,
+        )
+
+    async def put_merchants(self, *merchants: Merchant) -> None:
+        async with open_registry(self.dsn) as registry:
+            await registry.upsert_merchants(merchants)
+
+    async def until_blocked(self, task: "asyncio.Task[Any]") -> None:
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        while not await self.connection.fetchval(waiting):
+            assert not task.done()
+
+    async def ledger(self) -> list[tuple[str, str, str, int]]:
+        rows = await self.connection.fetch("SELECT kind, debit, credit, amount_minor FROM ledger_transfer")
+        return sorted(tuple(row) for row in rows)
+
+    async def outcomes(self) -> dict[int, tuple[object, str | None]]:
+        rows = await self.connection.fetch("SELECT record_no, payment_id, break_kind FROM clearing_record")
+        return {row[0]: (row[1], row[2]) for row in rows}
+
+
+@pytest.fixture(scope="session")
+def contract_dsn(postgres_server: str) -> Iterator[str]:
+    with fresh_database(postgres_server) as dsn:
+        yield dsn
+
+
+@asynccontextmanager
+async def postgres_backend(dsn: str) -> AsyncIterator[PostgresBackend]:
+    await migrate(dsn)
+    connection = await asyncpg.connect(dsn)
+    # One pool per worker, as in life: more than any test needs at a time.
+    store = PostgresStore(dsn, pool_size=8)
+    await connection.execute(f"TRUNCATE {TABLES}")
+    await connection.execute("UPDATE outbox_cursor SET tx = '0', id = 0")
+    await store.start()
+    backend = PostgresBackend(dsn, store, connection)
+    try:
+        yield backend
+    finally:
+        for reader in backend.readers:
+            await reader.release()
+        await store.stop()
+        await connection.close()
+
+
+@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.integration)])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def dsn(kind: str, request: pytest.FixtureRequest) -> str | None:
+    return str(request.getfixturevalue("contract_dsn")) if kind == "postgres" else None
+
+
+@pytest.fixture
+async def backend(dsn: str | None) -> AsyncIterator[Backend]:
+    if dsn is None:
+        yield MemoryBackend()
+        return
+    async with postgres_backend(dsn) as backend:
+        yield backend
+
+
+@pytest.fixture
+def store(backend: Backend) -> Store:
+    return backend.store
+
+
+class _RolledBackError(Exception):
+    pass
+
+
+@asynccontextmanager
+async def rolled_back(store: Store) -> AsyncIterator[UnitOfWork]:
+    """A transaction whose block raises at its end."""
+    with suppress(_RolledBackError):
+        async with store.transaction() as uow:
+            yield uow
+            raise _RolledBackError
+
+
+async def ended(tasks: Sequence["asyncio.Task[Any]"]) -> None:
+    """Cancel what still runs and wait for it."""
+    for task in tasks:
+        task.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await task

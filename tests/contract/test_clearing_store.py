@@ -1,0 +1,73 @@
+"""ClearingStore: every record once, matched payments under lock."""
+
+import asyncio
+
+from gateway.domain.lifecycle import PaymentState
+from gateway.domain.settlement import Break, BreakKind, ClearedPayment
+from gateway.ports import Store
+from schemas.primitives import NetworkId
+from tests.builders import NETWORK, TERMINAL, clearing_record, payment, trace
+from tests.contract.conftest import Backend
+
+NET, OTHER = NetworkId(NETWORK), NetworkId("net-b")
+
+
+async def insert(store: Store, *numbers: int, network_id: NetworkId = NET, cycle_id: str = "c1") -> frozenset[int]:
+    async with store.transaction() as uow:
+        return await uow.clearing.insert(network_id, cycle_id, [clearing_record(payment(1), n) for n in numbers])
+
+
+async def test_a_record_goes_in_once_a_network_and_cycle(store: Store) -> None:
+    assert await insert(store, 1, 2) == {1, 2}
+    assert await insert(store, 1, 2, 3) == {3}
+    assert await insert(store, 1, cycle_id="c2") == {1}
+    assert await insert(store, 1, network_id=OTHER) == {1}
+    assert await insert(store) == frozenset()
+
+
+async def test_of_two_imports_at_once_one_gets_the_record(backend: Backend) -> None:
+    async with backend.store.transaction() as uow:
+        assert await uow.clearing.insert(NET, "c1", [clearing_record(payment(1), 1)]) == {1}
+        second = asyncio.create_task(insert(backend.store, 1))
+        await backend.until_blocked(second)
+    assert await second == frozenset()
+
+
+async def test_payments_are_found_by_network_and_rrn_with_what_matching_needs(store: Store) -> None:
+    one = payment(1, state=PaymentState.APPROVED, amount_minor=777)
+    async with store.transaction() as uow:
+        await uow.payments.insert([one, payment(2), payment(3, network_id="net-b")])
+        found = await uow.clearing.payments_by_rrn(NET, [trace(n).rrn for n in (1, 3, 4)])
+    assert found == {
+        trace(1).rrn: ClearedPayment(
+            *one.key, PaymentState.APPROVED, one.operation, 777, "KRW", one.merchant_id, 1, TERMINAL
+        )
+    }
+
+
+async def test_found_payments_are_locked(backend: Backend) -> None:
+    one, store = payment(1), backend.store
+    async with store.transaction() as uow:
+        await uow.payments.insert([one])
+
+    async def approve() -> None:
+        async with store.transaction() as uow:
+            await uow.payments.lock([one.key])
+            await uow.payments.update([payment(1, state=PaymentState.APPROVED, version=2)])
+
+    async with store.transaction() as uow:
+        await uow.clearing.payments_by_rrn(NET, [trace(1).rrn])
+        waiter = asyncio.create_task(approve())
+        await backend.until_blocked(waiter)
+    await waiter
+
+
+async def test_outcomes_are_noted_by_record(backend: Backend) -> None:
+    one = payment(1)
+    await insert(backend.store, 1, 2, 3)
+    async with backend.store.transaction() as uow:
+        await uow.clearing.write_outcomes(
+            NET, "c1", [(1, one.key, None), (2, None, Break(BreakKind.MISSING_HERE, "no payment"))]
+        )
+        await uow.clearing.write_outcomes(NET, "c1", [])
+    assert await backend.outcomes() == {1: (one.payment_id, None), 2: (None, "missing_here"), 3: (None, None)}

@@ -1,0 +1,201 @@
+"""ConsentStore: locks at the instant of truth, and usage that is added up exactly."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from gateway.domain.intent import ConsentKey, UsageKey
+from gateway.domain.limits import Usage
+from gateway.ports import Store, StoreIntegrityError, UsageChange
+from schemas.consents import ConsentStatus, Period, PeriodLimit
+from tests.builders import NOW, window
+from tests.contract.conftest import Backend
+from tests.unit.domain_samples import consent, krw, purpose
+
+KEY: ConsentKey = ("partner-1", "consent-1")  # type: ignore[assignment]
+OTHER: ConsentKey = ("partner-2", "consent-1")  # type: ignore[assignment]
+
+
+def usage_key(limit_key: str = "day/calendar/KRW", *, days: int = 0, of: ConsentKey = KEY) -> UsageKey:
+    return (*of, window(limit_key, NOW + timedelta(days=days)))
+
+
+async def usage_of(store: Store, *keys: UsageKey) -> dict[UsageKey, Usage]:
+    async with store.reading() as uow:
+        return dict(await uow.consents.usage(keys))
+
+
+async def test_consents_come_back_as_they_were_stored(backend: Backend) -> None:
+    rich = consent(
+        payment=purpose(
+            period_limits=(PeriodLimit(period=Period.MONTH, max_amount=krw(90_000)),),
+            single_use=True,
+            lifetime_count=3,
+        )
+    )
+    await backend.put_consents(rich, consent(ConsentStatus.SUSP, partner_id="partner-2"))
+    async with backend.store.reading() as uow:
+        read = await uow.consents.read([KEY, OTHER, ("partner-3", "consent-1")])  # type: ignore[list-item]
+    assert read == {KEY: rich, OTHER: consent(ConsentStatus.SUSP, partner_id="partner-2")}
+
+
+async def test_lock_returns_what_exists_and_no_key_at_all_is_fine(backend: Backend) -> None:
+    await backend.put_consents(consent())
+    async with backend.store.transaction() as uow:
+        assert await uow.consents.lock([]) == {}
+        assert await uow.consents.lock([KEY, KEY, OTHER]) == {KEY: consent()}
+
+
+async def test_a_change_of_status_is_seen_by_the_next_lock(backend: Backend) -> None:
+    await backend.put_consents(consent())
+    async with backend.store.transaction() as uow:
+        assert (await uow.consents.lock([KEY]))[KEY].status is ConsentStatus.AUTH
+    await backend.set_status(KEY, ConsentStatus.CANC)
+    async with backend.store.transaction() as uow:
+        assert (await uow.consents.lock([KEY]))[KEY].status is ConsentStatus.CANC
+    async with backend.store.reading() as uow:
+        assert (await uow.consents.read([KEY]))[KEY].version == 2
+
+
+async def test_a_status_set_under_the_lock_is_what_the_next_to_lock_sees(backend: Backend) -> None:
+    await backend.put_consents(consent(), consent(consent_id="other"))
+
+    async def intend() -> ConsentStatus:
+        async with backend.store.transaction() as uow:
+            return (await uow.consents.lock([KEY]))[KEY].status
+
+    async with backend.store.transaction() as uow:
+        await uow.consents.lock([KEY])
+        intent = asyncio.create_task(intend())
+        await backend.until_blocked(intent)
+        await uow.consents.set_status(KEY, ConsentStatus.CANC, now=NOW)
+    assert await intent is ConsentStatus.CANC
+    other: ConsentKey = ("partner-1", "other")  # type: ignore[assignment]
+    async with backend.store.reading() as uow:
+        assert await uow.consents.read([KEY, other]) == {
+            KEY: consent(ConsentStatus.CANC),
+            other: consent(consent_id="other"),
+        }
+
+
+async def test_reading_does_not_wait_for_a_lock(backend: Backend) -> None:
+    await backend.put_consents(consent())
+    async with backend.store.transaction() as uow:
+        await uow.consents.lock([KEY])
+        async with asyncio.timeout(5), backend.store.reading() as outside:
+            assert set(await outside.consents.read([KEY])) == {KEY}
+
+
+async def test_the_second_to_lock_waits_for_the_first(backend: Backend) -> None:
+    await backend.put_consents(consent())
+    order: list[str] = []
+
+    async def second() -> None:
+        async with backend.store.transaction() as uow:
+            await uow.consents.lock([KEY])
+            order.append("second")
+
+    async with backend.store.transaction() as uow:
+        await uow.consents.lock([KEY])
+        waiter = asyncio.create_task(second())
+        await backend.until_blocked(waiter)
+        order.append("first")
+    await waiter
+    assert order == ["first", "second"]
+
+
+async def test_usage_of_an_unused_window_is_not_there(store: Store) -> None:
+    assert await usage_of(store, usage_key()) == {}
+
+
+async def test_additions_make_windows_and_sum_up(store: Store) -> None:
+    day, count, tomorrow = usage_key(), usage_key("day/calendar/count"), usage_key(days=1)
+    async with store.transaction() as uow:
+        await uow.consents.add_usage([])
+        await uow.consents.add_usage(
+            [
+                UsageChange(day, reserved_minor=10_000, reserved_count=1),
+                UsageChange(count, reserved_minor=10_000, reserved_count=1),
+            ]
+        )
+        await uow.consents.add_usage([UsageChange(day, reserved_minor=5_000, reserved_count=2)])
+        assert (await uow.consents.usage([day]))[day] == Usage(15_000, 3, 0, 0)
+    async with store.transaction() as uow:
+        await uow.consents.add_usage(
+            [
+                UsageChange(tomorrow, reserved_minor=1, reserved_count=1),
+                UsageChange(day, reserved_minor=-10_000, reserved_count=-1, consumed_minor=10_000, consumed_count=1),
+            ]
+        )
+    assert await usage_of(store, day, count, tomorrow, usage_key(days=2)) == {
+        day: Usage(5_000, 2, 10_000, 1),
+        count: Usage(10_000, 1, 0, 0),
+        tomorrow: Usage(1, 1, 0, 0),
+    }
+
+
+async def test_one_consents_usage_is_not_anothers(store: Store) -> None:
+    async with store.transaction() as uow:
+        await uow.consents.add_usage([UsageChange(usage_key(), reserved_minor=1, reserved_count=1)])
+    assert await usage_of(store, usage_key(of=OTHER)) == {}
+
+
+async def test_windows_are_kept_to_the_microsecond(store: Store) -> None:
+    exact = (*KEY, window("lifetime/KRW", NOW + timedelta(microseconds=123_457)))
+    async with store.transaction() as uow:
+        await uow.consents.add_usage([UsageChange(exact, reserved_minor=1, reserved_count=1)])
+    assert set(await usage_of(store, exact)) == {exact}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"reserved_minor": -10_001},
+        {"reserved_count": -2},
+        {"consumed_minor": -1},
+        {"consumed_count": -1},
+        {"reserved_minor": -10_001, "consumed_minor": 10_001},
+    ],
+)
+async def test_below_zero_fails_and_nothing_of_its_transaction_stays(store: Store, change: dict[str, int]) -> None:
+    other = usage_key("day/calendar/count")
+    async with store.transaction() as uow:
+        await uow.consents.add_usage([UsageChange(usage_key(), reserved_minor=10_000, reserved_count=1)])
+
+    async def overdraw() -> None:
+        async with store.transaction() as uow:
+            await uow.consents.add_usage([UsageChange(other, reserved_minor=1, reserved_count=1)])
+            await uow.consents.add_usage([UsageChange(usage_key(), **change)])
+
+    with pytest.raises(StoreIntegrityError):
+        await overdraw()
+    assert await usage_of(store, usage_key(), other) == {usage_key(): Usage(10_000, 1, 0, 0)}
+
+
+async def test_taking_from_a_window_that_was_never_used_fails(store: Store) -> None:
+    with pytest.raises(StoreIntegrityError):
+        async with store.transaction() as uow:
+            await uow.consents.add_usage([UsageChange(usage_key(), reserved_minor=-1, reserved_count=-1)])
+
+
+async def test_additions_of_many_transactions_in_any_order_of_keys_lose_nothing(backend: Backend) -> None:
+    await backend.put_consents(consent())
+    keys = [usage_key(days=day) for day in range(4)]
+
+    async def add(number: int) -> None:
+        mine = [*keys[number % 4 :], *keys[: number % 4]]
+        async with backend.store.transaction() as uow:
+            await uow.consents.lock([KEY])
+            await uow.consents.add_usage([UsageChange(k, reserved_minor=number, reserved_count=1) for k in mine])
+
+    async def consume(number: int) -> None:
+        # As results do: without the consent's lock.
+        async with backend.store.transaction() as uow:
+            await uow.consents.add_usage(
+                [UsageChange(k, -number, -1, number, 1) for k in sorted(keys, reverse=number % 2 == 0)]
+            )
+
+    await asyncio.gather(*(add(n) for n in range(1, 9)))
+    await asyncio.gather(*(consume(n) for n in range(1, 5)), *(add(n) for n in range(1, 5)))
+    assert set((await usage_of(backend.store, *keys)).values()) == {Usage(36, 8, 10, 4)}

@@ -1,0 +1,47 @@
+"""Directory: merchants, and how fresh workers' reports of networks are."""
+
+from dataclasses import replace
+
+from gateway.ports import Store
+from schemas.primitives import MerchantId, NetworkId
+from tests.builders import later
+from tests.contract.conftest import Backend
+from tests.unit.domain_samples import merchant
+
+A, B = NetworkId("net-a"), NetworkId("net-b")
+
+
+async def report(store: Store, network_id: NetworkId, worker: str, *, is_open: bool, at: float) -> None:
+    async with store.transaction() as uow:
+        await uow.directory.report_network(network_id, worker=worker, is_open=is_open, now=later(at))
+
+
+async def open_since(store: Store, at: float) -> frozenset[NetworkId]:
+    async with store.reading() as uow:
+        return await uow.directory.open_networks(reported_since=later(at))
+
+
+async def test_merchants_come_back_as_they_were_stored(backend: Backend) -> None:
+    left = replace(merchant(active=False, networks=frozenset({"net-a", "net-b"})), merchant_id=MerchantId("left"))
+    await backend.put_merchants(merchant(), left)
+    async with backend.store.reading() as uow:
+        found = await uow.directory.merchants([MerchantId("merchant-1"), MerchantId("left"), MerchantId("nobody")])
+        assert found == {"merchant-1": merchant(), "left": left}
+        assert await uow.directory.merchants([]) == {}
+
+
+async def test_a_network_is_open_if_one_worker_says_so_and_said_so_lately(store: Store) -> None:
+    await report(store, A, "w1", is_open=True, at=10)
+    await report(store, A, "w2", is_open=False, at=11)
+    await report(store, B, "w1", is_open=True, at=5)
+    assert await open_since(store, 10) == {A}
+    assert await open_since(store, 5) == {A, B}
+    assert await open_since(store, 10.5) == frozenset()
+
+
+async def test_a_workers_last_word_counts(store: Store) -> None:
+    await report(store, A, "w1", is_open=True, at=10)
+    await report(store, A, "w1", is_open=False, at=11)
+    assert await open_since(store, 0) == frozenset()
+    await report(store, A, "w1", is_open=True, at=12)
+    assert await open_since(store, 12) == {A}

@@ -1,0 +1,156 @@
+"""Outbox and OutboxReader: every committed event once, in an order that cannot change, to one relay at a time."""
+
+import asyncio
+
+import pytest
+
+from gateway.ports import OutboxReader, Store, StoreUnavailableError
+from tests.builders import later, outbox_event, payment
+from tests.contract.conftest import Backend, rolled_back
+
+
+async def append(store: Store, *names: str) -> None:
+    async with store.transaction() as uow:
+        await uow.outbox.append([outbox_event(name) for name in names])
+
+
+async def leading(backend: Backend) -> OutboxReader:
+    reader = backend.reader()
+    assert await reader.acquire()
+    return reader
+
+
+async def names(reader: OutboxReader, limit: int = 100) -> list[str]:
+    return [row.event.event_id for row in await reader.read(limit)]
+
+
+async def drained(reader: OutboxReader, limit: int) -> list[str]:
+    """What a relay publishes that reads ``limit`` rows at a time."""
+    told: list[str] = []
+    while rows := await reader.read(limit):
+        assert len(rows) <= limit
+        told.extend(row.event.event_id for row in rows)
+        await reader.advance(rows[-1])
+    return told
+
+
+async def test_events_come_whole_and_in_order(backend: Backend) -> None:
+    full = outbox_event("full", key="payment-7", topic="mypay.settlements")
+    async with backend.store.transaction() as uow:
+        await uow.outbox.append([])
+        await uow.outbox.append([full, outbox_event("next")])
+    await append(backend.store, "last")
+    rows = await (await leading(backend)).read(10)
+    assert [r.event for r in rows] == [full, outbox_event("next"), outbox_event("last")]
+
+
+async def test_rows_come_again_until_the_cursor_moves_past_them(backend: Backend) -> None:
+    await append(backend.store, "a", "b", "c")
+    reader = await leading(backend)
+    rows = await reader.read(2)
+    assert await names(reader, 2) == ["a", "b"]
+    await reader.advance(rows[0])
+    assert await names(reader) == ["b", "c"]
+
+
+async def test_the_cursor_outlives_its_reader(backend: Backend) -> None:
+    await append(backend.store, "a", "b")
+    first = await leading(backend)
+    await first.advance((await first.read(1))[0])
+    await first.release()
+    assert await names(await leading(backend)) == ["b"]
+
+
+async def test_one_reader_leads_at_a_time(backend: Backend) -> None:
+    first, second = await leading(backend), backend.reader()
+    assert not await second.acquire()
+    with pytest.raises(StoreUnavailableError):
+        await second.read(1)
+    await first.release()
+    assert await second.acquire()
+    with pytest.raises(StoreUnavailableError):
+        await first.read(1)
+
+
+async def test_what_was_rolled_back_is_never_told_and_holds_nothing_up(backend: Backend) -> None:
+    async with rolled_back(backend.store) as uow:
+        await uow.outbox.append([outbox_event("lost")])
+    await append(backend.store, "kept")
+    assert await names(await leading(backend)) == ["kept"]
+
+
+async def test_an_earlier_transaction_that_commits_later_is_not_skipped(backend: Backend) -> None:
+    reader = await leading(backend)
+    async with backend.store.transaction() as slow:
+        await slow.outbox.append([outbox_event("slow-1")])
+        await append(backend.store, "fast-1")
+        told = await drained(reader, 10)
+        await slow.outbox.append([outbox_event("slow-2")])
+        await append(backend.store, "fast-2")
+        told += await drained(reader, 10)
+    told += await drained(reader, 10)
+    assert sorted(told) == ["fast-1", "fast-2", "slow-1", "slow-2"]
+    assert told.index("slow-1") < told.index("slow-2")
+    assert told.index("fast-1") < told.index("fast-2")
+
+
+async def test_many_writers_at_once_lose_and_repeat_nothing(backend: Backend) -> None:
+    reader = await leading(backend)
+
+    async def write(worker: int) -> None:
+        for turn in range(5):
+            async with backend.store.transaction() as uow:
+                await uow.outbox.append([outbox_event(f"{worker}-{turn}-0")])
+                await asyncio.sleep(0)
+                await uow.outbox.append([outbox_event(f"{worker}-{turn}-1")])
+
+    writers = asyncio.gather(*(write(w) for w in range(6)))
+    told: list[str] = []
+    while not writers.done():
+        told += await drained(reader, 3)
+        await asyncio.sleep(0)
+    await writers
+    told += await drained(reader, 3)
+    assert len(told) == len(set(told)) == 60
+    for worker in range(6):
+        mine = [name for name in told if name.startswith(f"{worker}-")]
+        assert mine == sorted(mine)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 100])
+async def test_one_payments_events_keep_the_order_of_its_locks(backend: Backend, limit: int) -> None:
+    """The transaction that began first waits for the second one's payment, and tells of it later."""
+    one, other = payment(1), payment(2)
+    async with backend.store.transaction() as uow:
+        await uow.payments.insert([one, other])
+
+    async def settle() -> None:
+        async with backend.store.transaction() as uow:
+            # Its first lock gives this transaction the lower number.
+            await uow.payments.lock([other.key])
+            began.set()
+            await may_go_on.wait()
+            await uow.payments.lock([one.key])
+            await uow.outbox.append([outbox_event("version-3", key="one")])
+
+    began, may_go_on = asyncio.Event(), asyncio.Event()
+    settling = asyncio.create_task(settle())
+    await began.wait()
+    async with backend.store.transaction() as uow:
+        await uow.payments.lock([one.key])
+        may_go_on.set()
+        await backend.until_blocked(settling)
+        await uow.outbox.append([outbox_event("version-2", key="one")])
+    await settling
+    await append(backend.store, "afterwards")
+    assert await drained(await leading(backend), limit) == ["version-2", "version-3", "afterwards"]
+
+
+async def test_times_and_traces_of_events_are_kept(backend: Backend) -> None:
+    event = outbox_event("traced")
+    exact = type(event)(
+        event.topic, event.key, event.event_id, event.event_type, later(0.000001), b"\x00\xff", "00-trace"
+    )
+    async with backend.store.transaction() as uow:
+        await uow.outbox.append([exact])
+    assert [r.event for r in await (await leading(backend)).read(1)] == [exact]

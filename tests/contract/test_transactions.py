@@ -1,0 +1,158 @@
+"""Store: what commits together, what others see of it, and how locks wait."""
+
+import asyncio
+
+from gateway.domain.intent import ConsentKey
+from gateway.domain.lifecycle import PaymentState
+from gateway.ports import Store, StoreConflictError, UnitOfWork
+from tests.builders import outbox_event, payment
+from tests.contract.conftest import Backend, ended, rolled_back
+from tests.unit.domain_samples import consent
+
+CONSENT_A: ConsentKey = ("partner-1", "a")  # type: ignore[assignment]
+CONSENT_B: ConsentKey = ("partner-1", "b")  # type: ignore[assignment]
+
+
+async def test_what_one_transaction_writes_is_seen_by_others_only_once_it_commits(store: Store) -> None:
+    one = payment(1)
+    async with store.transaction() as uow:
+        await uow.payments.insert([one])
+        assert await uow.payments.find([one.key]) == {one.key: one}
+        async with store.reading() as outside:
+            assert await outside.payments.find([one.key]) == {}
+    async with store.reading() as outside:
+        assert await outside.payments.find([one.key]) == {one.key: one}
+
+
+async def test_each_statement_sees_what_has_committed_before_it(store: Store) -> None:
+    one = payment(1)
+    async with store.transaction() as uow:
+        assert await uow.payments.find([one.key]) == {}
+        async with store.transaction() as other:
+            await other.payments.insert([one])
+        assert await uow.payments.find([one.key]) == {one.key: one}
+
+
+async def test_a_block_that_raises_leaves_nothing_but_the_numbers_it_took(backend: Backend) -> None:
+    one = payment(1)
+    async with rolled_back(backend.store) as uow:
+        taken = await uow.payments.next_payment_numbers(3)
+        followed = await uow.payments.next_follow_up_numbers(2)
+        await uow.payments.insert([one])
+        await uow.outbox.append([outbox_event("lost")])
+    async with backend.store.transaction() as uow:
+        assert await uow.payments.find([one.key]) == {}
+        assert min(await uow.payments.next_payment_numbers(2)) > max(taken)
+        assert min(await uow.payments.next_follow_up_numbers(1)) > max(followed)
+    reader = backend.reader()
+    assert await reader.acquire()
+    assert await reader.read(10) == []
+
+
+async def test_a_cancelled_block_leaves_nothing_and_frees_its_locks(backend: Backend) -> None:
+    await backend.put_consents(consent(consent_id="a"))
+    locked = asyncio.Event()
+
+    async def hold() -> None:
+        async with backend.store.transaction() as uow:
+            await uow.consents.lock([CONSENT_A])
+            await uow.payments.insert([payment(1)])
+            locked.set()
+            await asyncio.Event().wait()
+
+    holder = asyncio.create_task(hold())
+    await locked.wait()
+    await ended([holder])
+    async with backend.store.transaction() as uow:
+        assert set(await uow.consents.lock([CONSENT_A])) == {CONSENT_A}
+        assert await uow.payments.find([payment(1).key]) == {}
+
+
+async def test_a_lock_waits_until_its_holder_commits_and_then_sees_what_it_wrote(backend: Backend) -> None:
+    one, store = payment(1), backend.store
+    async with store.transaction() as uow:
+        await uow.payments.insert([one])
+
+    async def lock_and_read() -> PaymentState:
+        async with store.transaction() as uow:
+            return (await uow.payments.lock([one.key]))[one.key].state
+
+    async with store.transaction() as uow:
+        await uow.payments.lock([one.key])
+        waiter = asyncio.create_task(lock_and_read())
+        await backend.until_blocked(waiter)
+        await uow.payments.update([payment(1, state=PaymentState.APPROVED, version=2)])
+    assert await waiter is PaymentState.APPROVED
+
+
+async def test_a_lock_that_waited_for_a_rollback_sees_the_row_as_it_was(backend: Backend) -> None:
+    one, store = payment(1), backend.store
+    async with store.transaction() as uow:
+        await uow.payments.insert([one])
+
+    async def lock_and_read() -> PaymentState:
+        async with store.transaction() as uow:
+            return (await uow.payments.lock([one.key]))[one.key].state
+
+    async with rolled_back(store) as uow:
+        await uow.payments.lock([one.key])
+        waiter = asyncio.create_task(lock_and_read())
+        await backend.until_blocked(waiter)
+        await uow.payments.update([payment(1, state=PaymentState.APPROVED, version=2)])
+    assert await waiter is PaymentState.SENT
+
+
+async def test_keys_given_in_opposite_orders_do_not_deadlock(backend: Backend) -> None:
+    keys = [CONSENT_A, CONSENT_B]
+    await backend.put_consents(consent(consent_id="a"), consent(consent_id="b"))
+    order: list[str] = []
+
+    async def lock(name: str, wanted: list[ConsentKey]) -> None:
+        async with backend.store.transaction() as uow:
+            await uow.consents.lock(wanted)
+            order.append(f"{name} in")
+            await asyncio.sleep(0)
+            order.append(f"{name} out")
+
+    await asyncio.gather(*(lock(f"t{i}", keys if i % 2 else keys[::-1]) for i in range(8)))
+    assert len(order) == 16
+    # One at a time: each that went in came out before the next.
+    assert [o.split()[0] for o in order[::2]] == [o.split()[0] for o in order[1::2]]
+
+
+async def test_two_transactions_that_wait_for_each_other_cost_one_of_them_its_work(backend: Backend) -> None:
+    await backend.put_consents(consent(consent_id="a"), consent(consent_id="b"))
+    both = asyncio.Barrier(2)
+
+    async def lock(first: ConsentKey, then: ConsentKey) -> None:
+        async with backend.store.transaction() as uow:
+            await uow.consents.lock([first])
+            await both.wait()
+            await uow.consents.lock([then])
+
+    ends = await asyncio.gather(lock(CONSENT_A, CONSENT_B), lock(CONSENT_B, CONSENT_A), return_exceptions=True)
+    assert sorted(type(e).__name__ for e in ends) == ["NoneType", "StoreConflictError"]
+    assert any(isinstance(e, StoreConflictError) for e in ends)
+
+
+async def test_rows_that_another_transaction_is_inserting_are_neither_seen_nor_waited_for(store: Store) -> None:
+    one = payment(1)
+    async with store.transaction() as uow:
+        await uow.payments.insert([one])
+        async with asyncio.timeout(5), store.transaction() as other:
+            assert await other.payments.lock([one.key]) == {}
+
+
+async def write_everything(uow: UnitOfWork) -> None:
+    await uow.payments.insert([payment(7)])
+    await uow.outbox.append([outbox_event("seven")])
+
+
+async def test_everything_in_a_block_commits_together(backend: Backend) -> None:
+    async with backend.store.transaction() as uow:
+        await write_everything(uow)
+    reader = backend.reader()
+    assert await reader.acquire()
+    assert [r.event.event_id for r in await reader.read(10)] == ["seven"]
+    async with backend.store.reading() as outside:
+        assert set(await outside.payments.find([payment(7).key])) == {payment(7).key}
