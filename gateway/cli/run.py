@@ -1,0 +1,91 @@
+"""``mypay run …``: the gateway's processes. The stages live above this room, so they are started by name."""
+
+import os
+import signal
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+from gateway.adapters.iso8583.config import load_networks
+from gateway.cli.common import CliError, ExitCode, err, load_settings
+
+app = typer.Typer(help="Run the gateway's processes; each stops cleanly on SIGTERM or Ctrl-C.", no_args_is_help=True)
+
+Network = Annotated[str, typer.Option(help="The card network to execute.")]
+
+
+@app.command()
+def initiation() -> None:
+    """Take in partners' orders."""
+    _become("initiation")
+
+
+@app.command()
+def execution(network: Network) -> None:
+    """Execute one card network's payments."""
+    _become("execution", "--network", network)
+
+
+@app.command()
+def relay() -> None:
+    """Relay events to Kafka."""
+    _become("relay")
+
+
+@app.command()
+def settlement() -> None:
+    """Settle what networks cleared; import files that arrive in MYPAY_CLEARING_INBOX."""
+    _become("settlement")
+
+
+@app.command(name="all")
+def all_() -> None:
+    """Run every stage on this machine, a process each: one execution per configured network.
+
+    When one process ends unasked, the others are stopped and the exit code is 1: whoever supervises this starts again.
+    """
+    networks = load_networks(load_settings().networks_dir)
+    if not networks:
+        raise CliError("No card network is configured.", ExitCode.USAGE, hint="See MYPAY_NETWORKS_DIR.")
+    stages = [["initiation"], *(["execution", "--network", n] for n in networks), ["relay"], ["settlement"]]
+    # A port that is set can serve one process only; the others tell theirs in the log.
+    environment = {**os.environ, "MYPAY_HTTP_PORT": "0"}
+    children = {subprocess.Popen(_command(*s), env=environment): " ".join(s) for s in stages}  # noqa: S603 - ours
+    raise typer.Exit(_supervise(children))
+
+
+def _supervise(children: dict["subprocess.Popen[bytes]", str]) -> int:
+    stopping = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopping
+        stopping = True
+        for child in children:
+            if child.poll() is None:
+                child.send_signal(signal.SIGTERM)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    failed = 0
+    running = dict(children)
+    while running:
+        # Wakes when any child ends, without taking its exit code from Popen.
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        for child in [c for c in running if c.poll() is not None]:
+            name = running.pop(child)
+            if child.returncode or not stopping:
+                err().print(f"{name} ended with exit code {child.returncode}")
+                failed = 1
+                stop()
+    return failed
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "streams", *arguments]
+
+
+def _become(*arguments: str) -> None:
+    command = _command(*arguments)
+    os.execv(command[0], command)  # noqa: S606 - our own interpreter and module
