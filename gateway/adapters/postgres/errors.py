@@ -30,6 +30,7 @@ _INTEGRITY = (
 _UNAVAILABLE = (
     OSError,  # includes ConnectionError and TimeoutError
     asyncpg.InterfaceError,  # the driver's word for a connection that closed under us
+    asyncpg.InternalClientError,  # and its word where the server ended it while it was idle (ran: asyncpg 0.32)
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
