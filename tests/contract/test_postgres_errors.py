@@ -1,0 +1,177 @@
+"""What only a real server does: it dies, it refuses, it quotes rows in its errors."""
+
+import asyncio
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+
+import asyncpg
+import pytest
+
+from gateway.adapters.postgres.store import PostgresStore
+from gateway.ports import (
+    StoreConflictError,
+    StoreIntegrityError,
+    StoreUnavailableError,
+    UnitOfWork,
+    UsageChange,
+)
+from schemas.reasons import Reason, ReasonCode
+from tests.builders import NOW, outbox_event, payment, trace, window
+from tests.contract.conftest import PostgresBackend, postgres_backend
+from tests.contract.test_payment_store import refusal, transfer
+
+pytestmark = pytest.mark.integration
+
+SECRET = "4111111111111111"
+
+
+@pytest.fixture
+async def backend(contract_dsn: str) -> AsyncIterator[PostgresBackend]:
+    async with postgres_backend(contract_dsn) as backend:
+        yield backend
+
+
+async def kill_others(backend: PostgresBackend) -> None:
+    """End every session but our own, as a crash of the server's processes would."""
+    killed = await backend.connection.fetchval(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    assert killed
+
+
+async def run(store: PostgresStore, act: Callable[[UnitOfWork], Awaitable[object]]) -> None:
+    async with store.transaction() as uow:
+        await act(uow)
+
+
+async def test_a_session_that_dies_in_a_transaction_is_an_outage_and_nothing_stays(backend: PostgresBackend) -> None:
+    async def act(uow: UnitOfWork) -> None:
+        await uow.payments.insert([payment(1)])
+        await kill_others(backend)
+        await uow.payments.insert([payment(2)])
+
+    with pytest.raises(StoreUnavailableError):
+        await run(backend.store, act)
+    # The pool opens another session by itself.
+    async with backend.store.reading() as uow:
+        assert await uow.payments.find([payment(1).key, payment(2).key]) == {}
+
+
+async def test_a_session_that_dies_before_the_commit_is_an_outage_and_nothing_stays(backend: PostgresBackend) -> None:
+    async def act(uow: UnitOfWork) -> None:
+        await uow.payments.insert([payment(1)])
+        await kill_others(backend)
+
+    with pytest.raises(StoreUnavailableError):
+        await run(backend.store, act)
+    async with backend.store.reading() as uow:
+        assert await uow.payments.find([payment(1).key]) == {}
+
+
+async def test_who_waits_for_a_lock_when_its_session_dies_meets_an_outage(backend: PostgresBackend) -> None:
+    await run(backend.store, lambda uow: uow.payments.insert([payment(1)]))
+
+    async def lock(uow: UnitOfWork) -> None:
+        await uow.payments.lock([payment(1).key])
+
+    holder = await asyncpg.connect(backend.dsn)
+    async with holder.transaction():
+        await holder.execute("SELECT 1 FROM payment FOR UPDATE")
+        waiter = asyncio.create_task(run(backend.store, lock))
+        await backend.until_blocked(waiter)
+        await backend.connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        )
+        with pytest.raises(StoreUnavailableError):
+            await waiter
+    await holder.close()
+
+
+async def test_a_relay_whose_session_dies_loses_the_lead_and_can_get_it_back(backend: PostgresBackend) -> None:
+    await run(backend.store, lambda uow: uow.outbox.append([outbox_event("a"), outbox_event("b")]))
+    reader = backend.reader()
+    assert await reader.acquire()
+    rows = await reader.read(10)
+    await kill_others(backend)
+    with pytest.raises(StoreUnavailableError):
+        await reader.advance(rows[0])
+    with pytest.raises(StoreUnavailableError):
+        await reader.read(10)
+    other = backend.reader()
+    assert await other.acquire()
+    assert not await reader.acquire()
+    await other.release()
+    assert await reader.acquire()
+    assert await reader.read(10) == rows
+
+
+async def test_a_server_that_is_not_there_is_an_outage(tmp_path: object) -> None:
+    store = PostgresStore("postgresql://nobody@127.0.0.1:1/nothing")
+    with pytest.raises(StoreUnavailableError):
+        await store.start()
+    with pytest.raises(StoreUnavailableError):
+        await run(store, lambda uow: uow.payments.find([]))
+
+
+async def test_a_statement_that_takes_too_long_is_an_outage(backend: PostgresBackend) -> None:
+    await run(backend.store, lambda uow: uow.payments.insert([payment(1)]))
+    hasty = PostgresStore(backend.dsn, command_timeout_s=0.05)
+    await hasty.start()
+    async with backend.store.transaction() as uow:
+        await uow.payments.lock([payment(1).key])
+        with pytest.raises(StoreUnavailableError):
+            await run(hasty, lambda uow: uow.payments.lock([payment(1).key]))
+    await run(hasty, lambda uow: uow.payments.lock([payment(1).key]))
+    await hasty.stop()
+
+
+NAMED = payment(1, merchant_id=SECRET, funding_token=SECRET, order_id=SECRET)
+WHY = Reason(code=ReasonCode.NARR, text="x")
+REFUSED_WRITES = {
+    "another payment's rrn": (
+        StoreConflictError,
+        lambda uow: uow.payments.insert([NAMED, replace(payment(2), trace=replace(trace(1), rrn=trace(1).rrn))]),
+    ),
+    "no trace numbers": (StoreIntegrityError, lambda uow: uow.payments.insert([replace(NAMED, trace=None)])),
+    "no amount": (StoreIntegrityError, lambda uow: uow.payments.insert([replace(NAMED, amount_minor=0)])),
+    "a NUL character": (StoreIntegrityError, lambda uow: uow.payments.refuse([refusal(SECRET, order_id="\0")])),
+    "a missing value": (StoreIntegrityError, lambda uow: uow.payments.insert([replace(NAMED, consent_id=None)])),
+    "a number too large": (StoreIntegrityError, lambda uow: uow.payments.insert([replace(NAMED, amount_minor=2**63)])),
+    "a value of another type": (
+        StoreIntegrityError,
+        lambda uow: uow.payments.insert([replace(NAMED, consent_version=SECRET)]),
+    ),
+    "a second transfer of a kind": (
+        StoreIntegrityError,
+        lambda uow: uow.payments.insert_transfers([(NAMED.key, replace(transfer(), debit=SECRET), NOW)] * 2),
+    ),
+    "usage below zero": (
+        StoreIntegrityError,
+        lambda uow: uow.consents.add_usage([UsageChange((SECRET, SECRET, window()), -1, 1)]),
+    ),
+    "usage that is not there": (
+        StoreIntegrityError,
+        lambda uow: uow.consents.add_usage([UsageChange((SECRET, SECRET, window()), -1, -1)]),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_WRITES)
+async def test_a_refused_write_is_named_by_kind_and_says_nothing_of_the_row(
+    backend: PostgresBackend, case: str
+) -> None:
+    kind, act = REFUSED_WRITES[case]
+    with pytest.raises(kind) as caught:
+        await run(backend.store, act)
+    # Not in its text, and not in what a log would print of the errors behind it.
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("statement", ["UPDATE ledger_transfer SET amount_minor = 1", "DELETE FROM ledger_transfer"])
+async def test_the_ledger_is_append_only(backend: PostgresBackend, statement: str) -> None:
+    await run(backend.store, lambda uow: uow.payments.insert_transfers([(payment(1).key, transfer(), NOW)]))
+    with pytest.raises(asyncpg.RaiseError):
+        await backend.connection.execute(statement)
+    assert len(await backend.ledger()) == 1
