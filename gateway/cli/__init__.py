@@ -1,0 +1,80 @@
+"""The ``mypay`` command: one file a noun, each loaded when it is used."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from gateway.cli.common import ENV_DEBUG, EXIT_CODES, debugging, end_with
+
+_NOUNS: Final[dict[str, str]] = {
+    "local": "Start, stop and look at a Kafka and a PostgreSQL of your own.",
+    "migrate": "Bring the database's tables up to this version.",
+    "topics": "Create and check the Kafka topics.",
+    "keys": "Master keys that seal cards.",
+    "partner": "Partners and their signing keys.",
+    "merchant": "The merchant directory.",
+    "token": "Funding tokens: the cards behind consents.",
+    "consent": "Customers' consents and what is used of their limits.",
+    "order": "Sign and send payment orders.",
+    "trace": "The whole story of one payment.",
+    "dead_letter": "Records that no stage could read.",
+    "clearing": "Networks' clearing files.",
+    "schemas": "The published contract.",
+    "run": "Run the gateway's processes.",
+    "simulate": "Simulated counterparts: a card network's host.",
+    "demo": "Run signed orders through everything on this machine and check the books.",
+    "bench": "Measure the gateway on this machine.",
+}
+
+_HELP: Final = "My-Payment: signed payment orders from Kafka to a card network and back."
+
+
+class _Deferred(TyperGroup):
+    """Stands for a noun until it is used: a start loads one noun's modules, not all of them."""
+
+    def __init__(self, noun: str, summary: str) -> None:
+        super().__init__(name=noun.replace("_", "-"), help=summary, no_args_is_help=True)
+        self._module = f"{__name__}.{noun}"
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Hand over to the noun itself."""
+        return self._load().make_context(info_name, args, parent, **extra)
+
+    def _load(self) -> Any:
+        module = importlib.import_module(self._module)
+        app = getattr(module, "app", None)
+        if app is None:
+            app = typer.Typer()
+            app.command()(module.command)
+        command = typer.main.get_command(app)
+        # Typer gives every top-level app these; they belong to the program.
+        command.params = [p for p in command.params if p.name not in ("install_completion", "show_completion")]
+        return command
+
+
+def program() -> TyperGroup:
+    """Return the command with every noun that is there."""
+    nouns = [_Deferred(n, text) for n, text in _NOUNS.items() if importlib.util.find_spec(f"{__name__}.{n}")]
+    codes = "\n\n".join(f"  {code.value}  {meaning}" for code, meaning in EXIT_CODES.items())
+    return TyperGroup(
+        name="mypay",
+        help=_HELP,
+        commands=nouns,
+        no_args_is_help=True,
+        epilog=f"Exit codes:\n\n{codes}\n\n{ENV_DEBUG}=1 shows tracebacks.",
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program and exit with one of :class:`gateway.cli.common.ExitCode`."""
+    try:
+        program()(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="mypay")
+    except Exception as error:
+        if debugging():
+            raise
+        end_with(error)

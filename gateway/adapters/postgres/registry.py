@@ -79,6 +79,12 @@ class PostgresRegistry:
     def __init__(self, connection: "Connection[Any]") -> None:
         self._connection = connection
 
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """Make the calls inside one transaction: all of them or none."""
+        async with self._connection.transaction():
+            yield
+
     async def add_partners(self, partners: Sequence[NewPartner]) -> frozenset[PartnerId]:
         """Register partners that do not exist; return the ids of these."""
         rows = await self._fetch(

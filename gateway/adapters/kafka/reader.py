@@ -1,0 +1,103 @@
+"""Reading a topic outside of any group: for tools that look at what is there, or follow what comes. Commits nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+
+from gateway.adapters.kafka.header_names import tolerate_bad_header_names
+from gateway.adapters.kafka.settings import KafkaSettings
+from gateway.ports import Record
+
+_POLL_MS: Final = 500
+_CLOSE_SECONDS: Final = 5.0
+
+
+class TopicMissingError(Exception):
+    """There is no such topic."""
+
+
+class KafkaUnavailableError(Exception):
+    """No broker answers."""
+
+
+class TopicReader:
+    """All partitions of one topic. Get one from :func:`open_reader`."""
+
+    def __init__(self, consumer: Any, topic: str) -> None:
+        self._consumer = consumer
+        self._topic = topic
+
+    async def read_all(self) -> AsyncIterator[Record]:
+        """Yield every record from the oldest to what was the end when this was called; partition by partition."""
+        partitions = sorted(self._consumer.assignment())
+        ends = await self._consumer.end_offsets(partitions)
+        await self._consumer.seek_to_beginning(*partitions)
+        for partition in partitions:
+            self._consumer.pause(partition)
+        for partition in partitions:
+            self._consumer.resume(partition)
+            # The position moves past what is no record too: transaction markers, compacted places.
+            while await self._consumer.position(partition) < ends[partition]:
+                for message in await self._poll(partition):
+                    if message.offset < ends[partition]:
+                        yield _record(message)
+            self._consumer.pause(partition)
+
+    async def seek_to_end(self) -> None:
+        """Be at the end: what is produced from now on is followed."""
+        await self._consumer.seek_to_end()
+        # The seek is lazy: a record that comes before the first fetch would be passed over.
+        for partition in self._consumer.assignment():
+            await self._consumer.position(partition)
+
+    async def follow(self) -> AsyncIterator[list[Record]]:
+        """Yield what comes, a batch at a time, for ever; an empty batch every half second without any."""
+        while True:
+            polled = await self._consumer.getmany(timeout_ms=_POLL_MS)
+            yield [_record(m) for messages in polled.values() for m in messages]
+
+    async def _poll(self, partition: TopicPartition) -> Sequence[Any]:
+        messages: Sequence[Any] = (await self._consumer.getmany(partition, timeout_ms=_POLL_MS)).get(partition, ())
+        return messages
+
+
+@asynccontextmanager
+async def open_reader(settings: KafkaSettings, topic: str) -> AsyncIterator[TopicReader]:
+    """Connect for as long as the block lasts.
+
+    Raises:
+        TopicMissingError, KafkaUnavailableError: from here or from any call inside.
+    """
+    tolerate_bad_header_names()
+    consumer = AIOKafkaConsumer(
+        topic, **settings.client_arguments(), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
+    )
+    try:
+        await consumer.start()
+        yield TopicReader(consumer, topic)
+    except UnknownTopicOrPartitionError:
+        raise TopicMissingError(f"there is no topic {topic}") from None
+    except (KafkaError, OSError) as error:
+        raise KafkaUnavailableError(f"Kafka does not answer ({type(error).__name__})") from error
+    finally:
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await consumer.stop()
+        except (KafkaError, TimeoutError):
+            pass  # it committed nothing, so nothing is lost with it
+
+
+def _record(message: Any) -> Record:
+    return Record(
+        topic=message.topic,
+        partition=message.partition,
+        offset=message.offset,
+        timestamp_ms=message.timestamp,
+        key=message.key,
+        value=message.value or b"",
+        headers=tuple((name, value or b"") for name, value in message.headers),
+    )

@@ -1,0 +1,45 @@
+"""Ids given on the command line, checked by the contract's own rules."""
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+
+from schemas.primitives import ConsentIdField, FundingTokenField, PartnerIdField
+
+_KID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def _parser(field: Any) -> Callable[[str], Any]:
+    adapter: TypeAdapter[Any] = TypeAdapter(field)
+
+    def parse(text: str) -> Any:
+        try:
+            return adapter.validate_python(text)
+        except ValidationError as error:
+            raise typer.BadParameter(error.errors(include_input=False)[0]["msg"]) from None
+
+    return parse
+
+
+def key_id(text: str) -> str:
+    """Read a key id.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    if not _KID.fullmatch(text):
+        raise typer.BadParameter("a key id has 1 to 128 letters, digits, dots, underscores and hyphens")
+    return text
+
+
+# Typer shows the annotation's name, so these are texts; the parser has checked them.
+PartnerArgument = Annotated[str, typer.Argument(metavar="PARTNER", parser=_parser(PartnerIdField))]
+PartnerOption = Annotated[str, typer.Option("--partner", metavar="PARTNER", parser=_parser(PartnerIdField))]
+SomePartnerOption = Annotated[
+    str | None, typer.Option("--partner", metavar="PARTNER", parser=_parser(PartnerIdField), help="Of this one alone.")
+]
+ConsentArgument = Annotated[str, typer.Argument(metavar="CONSENT", parser=_parser(ConsentIdField))]
+TokenArgument = Annotated[str, typer.Argument(metavar="TOKEN", parser=_parser(FundingTokenField))]

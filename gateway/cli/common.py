@@ -1,0 +1,357 @@
+"""What every command shares: exit codes, settings, addresses, output for people and programs, errors as sentences."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from enum import Enum, IntEnum, unique
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeVar
+from uuid import UUID
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gateway.adapters.kafka.settings import KafkaSettings
+    from gateway.settings import Settings
+
+T = TypeVar("T")
+
+
+@unique
+class ExitCode(IntEnum):
+    """What the program's exit code says; the one table of it."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    UNAVAILABLE = 4
+
+
+EXIT_CODES: Final[Mapping[ExitCode, str]] = {
+    ExitCode.OK: "done",
+    ExitCode.FAILED: "refused or failed; nothing, or only what the output tells, was done",
+    ExitCode.USAGE: "wrong arguments or settings",
+    ExitCode.NOT_FOUND: "what was asked for does not exist",
+    ExitCode.UNAVAILABLE: "Kafka or PostgreSQL cannot be reached; try again later",
+}
+
+ENV_DEBUG: Final = "MYPAY_DEBUG"
+
+STDIN: Final = Path("-")
+INPUT_BYTES_MAX: Final = 256 * 1024 * 1024
+"""A file given to a command is held in memory."""
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+class CliError(Exception):
+    """Ends the program with a sentence, what to do about it, and an exit code."""
+
+    def __init__(self, message: str, code: ExitCode = ExitCode.FAILED, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.hint = hint
+
+
+# --- settings and addresses -------------------------------------------------------------------------------------------
+
+
+def load_settings() -> "Settings":
+    """Read the environment and ``.env``.
+
+    Raises:
+        CliError: a setting is wrong; named, without its value.
+    """
+    from pydantic import ValidationError  # noqa: PLC0415 - imported by the first command that needs it
+
+    from gateway.settings import Settings  # noqa: PLC0415
+
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = error.errors(include_input=False, include_url=False, include_context=False)
+        text = "; ".join(f"MYPAY_{'.'.join(map(str, p['loc'])).upper()}: {p['msg']}" for p in problems)
+        raise CliError(text, ExitCode.USAGE) from None
+
+
+def postgres_dsn(settings: "Settings") -> str:
+    """The database as given, or else the running local stack's.
+
+    Raises:
+        CliError: there is neither.
+    """
+    if settings.postgres_dsn is not None:
+        return settings.postgres_dsn.get_secret_value()
+    return _local_address(settings, "postgres", "MYPAY_POSTGRES_DSN")
+
+
+def kafka(settings: "Settings") -> "KafkaSettings":
+    """The cluster as given, or else the running local stack's.
+
+    Raises:
+        CliError: there is neither.
+    """
+    from gateway.bootstrap import kafka_settings  # noqa: PLC0415
+
+    servers = settings.kafka_bootstrap_servers
+    if servers is None:
+        servers = _local_address(settings, "kafka", "MYPAY_KAFKA_BOOTSTRAP_SERVERS")
+    return kafka_settings(settings, servers, client_id="mypay-cli")
+
+
+def _local_address(settings: "Settings", server: str, variable: str) -> str:
+    missing = CliError(
+        f"{variable} is not set, and the local stack '{settings.stack}' does not run.",
+        ExitCode.UNAVAILABLE,
+        hint=f"Set it, or start a local stack with `mypay local up{_name_option(settings.stack)}`.",
+    )
+    try:
+        from gateway.local import ServerState, status  # noqa: PLC0415 - an extra that production does not install
+    except ModuleNotFoundError:
+        raise missing from None
+    found = getattr(status(settings.stack, home=settings.home), server)
+    if found.state is ServerState.STOPPED:
+        raise missing
+    return str(found.address)
+
+
+def _name_option(stack: str) -> str:
+    return "" if stack == "default" else f" --name {stack}"
+
+
+# --- input ------------------------------------------------------------------------------------------------------------
+
+
+def read_input(path: Path) -> bytes:
+    """Read a file, or standard input for ``-``.
+
+    Raises:
+        CliError: it cannot be read, or is larger than :data:`INPUT_BYTES_MAX`.
+    """
+    if path == STDIN:
+        data = sys.stdin.buffer.read(INPUT_BYTES_MAX + 1)
+    else:
+        try:
+            with path.open("rb") as file:
+                data = file.read(INPUT_BYTES_MAX + 1)
+        except OSError as error:
+            raise CliError(f"{path}: {error.strerror}.", ExitCode.USAGE) from None
+    if len(data) > INPUT_BYTES_MAX:
+        raise CliError(f"{path} is larger than {INPUT_BYTES_MAX >> 20} MiB.", ExitCode.USAGE)
+    return data
+
+
+def read_documents(path: Path) -> list[tuple[int, bytes]]:
+    """Read one JSON document, or JSON lines; each with the number of its (first) line.
+
+    Raises:
+        CliError: as :func:`read_input`, or there is none.
+    """
+    data = read_input(path)
+    lines = [(n, line.strip()) for n, line in enumerate(data.split(b"\n"), 1) if line.strip()]
+    if not lines:
+        raise CliError(f"{'standard input' if path == STDIN else path} is empty.", ExitCode.USAGE)
+    if len(lines) > 1 and all(text.startswith(b"{") and text.endswith(b"}") for _, text in lines):
+        return lines
+    return [(lines[0][0], data.strip())]
+
+
+# --- output -----------------------------------------------------------------------------------------------------------
+
+
+def out() -> "Console":
+    """Where results go."""
+    from rich.console import Console  # noqa: PLC0415
+
+    return Console(highlight=False)
+
+
+def err() -> "Console":
+    """Where people are told what happens meanwhile, and errors."""
+    from rich.console import Console  # noqa: PLC0415
+
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(value: object) -> None:
+    """Print one line of JSON; dataclasses, times, enums and ids in their usual text forms."""
+    sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()
+) -> None:
+    """Print rows as a table for people. ``right``: the columns with numbers."""
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold", justify="right" if column in right else "left")
+    for row in rows:
+        table.add_row(*(Text(shown(cell)) for cell in row))
+    out().print(table)
+
+
+def say(message: str) -> None:
+    """Tell people what was done; programs read the result from standard output."""
+    err().print(message, markup=False)
+
+
+def shown(value: object) -> str:
+    """A cell's text: nothing for None, local time to the millisecond, yes or no."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case datetime():
+            return f"{value.astimezone():%Y-%m-%d %H:%M:%S}.{value.microsecond // 1000:03d}"
+        case frozenset() | tuple() | list():
+            return ", ".join(sorted(map(str, value)))
+        case Enum():
+            return str(value.value)
+        case _:
+            return str(value)
+
+
+def money(minor: int, currency: str) -> str:
+    """``12,500 KRW`` or ``1,050.20 USD``."""
+    from schemas.primitives import decimal_of  # noqa: PLC0415
+
+    whole, point, fraction = decimal_of(minor, currency).partition(".")
+    return f"{int(whole):,}{point}{fraction} {currency}"
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if dump := getattr(value, "model_dump", None):
+        return dump(mode="json", exclude_none=True)
+    match value:
+        case datetime():
+            return value.isoformat()
+        case UUID() | Path():
+            return str(value)
+        case frozenset() | set():
+            return sorted(value)
+        case _:
+            raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+# --- running ----------------------------------------------------------------------------------------------------------
+
+
+class SilentObserver:
+    """Implements :class:`gateway.ports.Observer` for a command: it tells what it did itself."""
+
+    def batch(self, stage: str, *, size: int, seconds: float) -> None:
+        """Tell nobody."""
+
+    def count(self, stage: str, outcome: str, *, reason: str = "", n: int = 1) -> None:
+        """Tell nobody."""
+
+    def delay(self, span: str, seconds: float, *, n: int = 1) -> None:
+        """Tell nobody."""
+
+    def level(self, name: str, value: float) -> None:
+        """Tell nobody."""
+
+    def note(self, event: str, *, level: str = "info", **fields: str | float | UUID | None) -> None:
+        """Tell nobody."""
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a command's coroutine on uvloop."""
+    import uvloop  # noqa: PLC0415
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+def end_with(error: Exception) -> NoReturn:
+    """Print what went wrong and what to do, and end with its exit code."""
+    told = explain(error)
+    console = err()
+    console.print(str(told), style="red", markup=False, soft_wrap=True)
+    if told.hint:
+        console.print(told.hint, markup=False, soft_wrap=True)
+    sys.exit(told.code)
+
+
+def debugging() -> bool:
+    """True if errors shall be told with their tracebacks."""
+    return os.environ.get(ENV_DEBUG, "") not in ("", "0")
+
+
+def explain(error: Exception) -> CliError:
+    """Say an error in one sentence. Errors whose text may hold data are told by their class alone."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, CliError):
+        return error
+    names = [f"{c.__module__}.{c.__qualname__}" for c in type(error).__mro__]
+    for name in names:
+        if (known := _KNOWN.get(name)) is not None:
+            code, sentence, hint = known
+            return CliError(sentence.format(error=error, type=type(error).__name__), code, hint=hint)
+    return CliError(f"This should not happen: {type(error).__name__}.", hint=f"{ENV_DEBUG}=1 shows where.")
+
+
+_FAILED, _USAGE, _MISSING, _AWAY = ExitCode.FAILED, ExitCode.USAGE, ExitCode.NOT_FOUND, ExitCode.UNAVAILABLE
+_POSTGRES: Final = "Is PostgreSQL running, and MYPAY_POSTGRES_DSN right? `mypay local status` shows the local one."
+_KAFKA: Final = "Is Kafka running, and MYPAY_KAFKA_BOOTSTRAP_SERVERS right? `mypay local status` shows the local one."
+
+# By name, so that telling one library's error loads no other. The nearest class of an error's ancestors counts.
+_KNOWN: Final[Mapping[str, tuple[ExitCode, str, str]]] = {
+    "gateway.ports.StoreUnavailableError": (_AWAY, "The database is not available: {error}.", _POSTGRES),
+    "gateway.ports.StoreConflictError": (_FAILED, "Another transaction was faster ({error}).", "Run it again."),
+    "gateway.ports.StoreIntegrityError": (_FAILED, "The database refused this: {error}.", ""),
+    "gateway.ports.PublisherUnavailableError": (_AWAY, "{error}.", _KAFKA),
+    "gateway.adapters.kafka.reader.KafkaUnavailableError": (_AWAY, "{error}.", _KAFKA),
+    "gateway.adapters.kafka.reader.TopicMissingError": (_MISSING, "{error}.", "`mypay topics apply` makes it."),
+    "gateway.adapters.kafka.admin.TopicAdminError": (_AWAY, "{error}.", _KAFKA),
+    "gateway.adapters.postgres.registry.UnknownPartnerError": (
+        _MISSING,
+        "{error}.",
+        "`mypay partner list` shows them.",
+    ),
+    "gateway.adapters.postgres.migrate.MigrationError": (_FAILED, "{error}.", ""),
+    "gateway.adapters.crypto.files.SecretFileError": (_FAILED, "{error}.", ""),
+    "gateway.adapters.crypto.jwk.KeyFormatError": (_FAILED, "{error}.", ""),
+    "gateway.adapters.crypto.vault.NoMasterKeyError": (_FAILED, "{error}.", "`mypay keys master create` makes one."),
+    "gateway.adapters.crypto.vault.UnsealError": (_FAILED, "{error}.", ""),
+    "gateway.adapters.iso8583.config.NetworkConfigError": (_USAGE, "{error}.", "MYPAY_NETWORKS_DIR names the folder."),
+    "gateway.bootstrap.NotConfiguredError": (_USAGE, "{error}.", ""),
+    "gateway.local.errors.LocalStackError": (_FAILED, "{error}", ""),
+    "gateway.services.clearing_format.ClearingFileError": (_FAILED, "{error}.", ""),
+    "gateway.services.consents.ConsentUnknownError": (_MISSING, "{error}.", "`mypay consent list` shows them."),
+    "gateway.services.consents.ConsentCommandRefusedError": (_FAILED, "{error}.", ""),
+    "schemas.codec.DecodeError": (_FAILED, "{error}.", ""),
+    "asyncpg.exceptions.UndefinedTableError": (_FAILED, "The database has not our tables.", "Run `mypay migrate`."),
+    "asyncpg.exceptions.UndefinedColumnError": (_FAILED, "The database's tables are older.", "Run `mypay migrate`."),
+    "asyncpg.exceptions.InvalidAuthorizationSpecificationError": (
+        _AWAY,
+        "PostgreSQL does not let this user in.",
+        _POSTGRES,
+    ),
+    "asyncpg.exceptions.InvalidCatalogNameError": (_AWAY, "PostgreSQL has no such database.", _POSTGRES),
+    "asyncpg.exceptions.InsufficientPrivilegeError": (_FAILED, "PostgreSQL does not permit this user to do that.", ""),
+    "asyncpg.exceptions.QueryCanceledError": (_AWAY, "The database took too long.", ""),
+    "asyncpg.exceptions._base.PostgresError": (
+        _FAILED,
+        "PostgreSQL refused it ({type}).",
+        f"{ENV_DEBUG}=1 shows more.",
+    ),
+    "aiokafka.errors.KafkaError": (_AWAY, "Kafka refused or did not answer ({type}).", _KAFKA),
+    "builtins.ConnectionError": (_AWAY, "A connection was refused or lost ({type}).", "`mypay local status`"),
+    "builtins.TimeoutError": (_AWAY, "It took too long ({type}).", "`mypay local status`"),
+    "builtins.OSError": (_FAILED, "{error}.", ""),
+}

@@ -1,0 +1,54 @@
+"""``mypay topics …``: the topics of the topic table, for every registered partner and configured network."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from gateway.adapters.iso8583.config import load_networks
+from gateway.adapters.kafka.admin import TopicState, TopicStatus, ensure_topics
+from gateway.adapters.postgres.registry import open_registry
+from gateway.cli.common import ExitCode, Json, kafka, load_settings, postgres_dsn, print_json, print_table, run
+from gateway.settings import Settings
+from schemas.topics import Topic, concrete_topics
+
+app = typer.Typer(help="Create and check the Kafka topics.", no_args_is_help=True)
+
+Replication = Annotated[
+    int | None, typer.Option(min=1, help="Replicas of new topics. Default: MYPAY_KAFKA_REPLICATION_FACTOR.")
+]
+
+
+@app.command()
+def apply(replication_factor: Replication = None, json_: Json = False) -> None:
+    """Create what is missing and add partitions. Other differences are shown, never changed."""
+    _ensure(replication_factor, json_=json_, change=True)
+
+
+@app.command()
+def check(replication_factor: Replication = None, json_: Json = False) -> None:
+    """Compare with the cluster and change nothing. The exit code is 0 when all is as it should be, else 1."""
+    _ensure(replication_factor, json_=json_, change=False)
+
+
+def _ensure(replication_factor: int | None, *, json_: bool, change: bool) -> None:
+    settings = load_settings()
+    found = run(_found(settings, replication_factor or settings.kafka_replication_factor, change=change))
+    if json_:
+        print_json(found)
+    else:
+        rows = [(t.name, t.state, "; ".join(t.differences)) for t in found]
+        print_table("Topics", ("topic", "state", "differences"), rows)
+    if any(t.state in (TopicState.MISSING, TopicState.DIFFERS) for t in found):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+async def _found(settings: Settings, replication_factor: int, *, change: bool) -> Sequence[TopicStatus]:
+    topics = await _wanted(settings)
+    return await ensure_topics(kafka(settings), topics, replication_factor=replication_factor, apply=change)
+
+
+async def _wanted(settings: Settings) -> list[Topic]:
+    async with open_registry(postgres_dsn(settings)) as registry:
+        partners = [p.partner_id for p in await registry.partners()]
+    return concrete_topics(partners=partners, networks=load_networks(settings.networks_dir))
