@@ -1,11 +1,16 @@
 """Liveness and readiness: named checks, and a watchdog for stages that stand still with work waiting."""
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 Check = Callable[[], Awaitable[str | None]]
-"""Returns None where all is well, or a few words about what is not. Must come back quickly and never raise."""
+"""Returns None where all is well, or a few words about what is not. Raising or taking too long counts as not well."""
+
+CHECK_SECONDS: Final = 3.0
+"""Give whoever asks a longer time-out than this: the answer then still names the check that hangs."""
 
 
 @dataclass(slots=True)
@@ -22,9 +27,20 @@ class Health:
     readiness: dict[str, Check] = field(default_factory=dict)
 
 
-async def run_checks(checks: dict[str, Check]) -> dict[str, str]:
-    """Run checks; return each one's word, ``ok`` where all is well."""
-    return {name: await check() or "ok" for name, check in checks.items()}
+async def run_checks(checks: Mapping[str, Check], *, timeout_s: float = CHECK_SECONDS) -> dict[str, str]:
+    """Run checks side by side; return each one's word, ``ok`` where all is well."""
+    words = await asyncio.gather(*(_run(check, timeout_s) for check in checks.values()))
+    return dict(zip(checks, words, strict=True))
+
+
+async def _run(check: Check, timeout_s: float) -> str:
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await check() or "ok"
+    except TimeoutError:
+        return f"no word within {timeout_s:g} s"
+    except Exception as error:  # noqa: BLE001 - a check that fails is an answer, and the page must come
+        return f"failed: {type(error).__name__}"
 
 
 class Watchdog:

@@ -1,9 +1,11 @@
 """The stages' reports as Prometheus metrics and log lines.
 
-Metrics carry no ids: their labels come from small fixed sets. Log lines carry ids, codes and numbers by name; a field
-whose name is not on the list is dropped and counted, so that personal data cannot get into a log by a slip.
+Metrics carry no ids: their labels come from small fixed sets. What does not look like a name, and what comes after the
+set is full, is counted under ``other``, so that a slip can neither fill the memory nor show data. Log lines carry ids,
+codes and numbers by name; a field whose name is not on the list is dropped and counted.
 """
 
+import re
 from typing import Final
 from uuid import UUID
 
@@ -13,6 +15,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _DELAY_SECONDS: Final = (*_SECONDS, 300.0, 3600.0, 86400.0)
 _SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+
+LABEL_SETS_MAX: Final = 500
+"""Per metric and process. Stages, outcomes and reasons together make some two hundred."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_.:+-]{0,60}")
+_OTHER: Final = "other"
 
 LOGGED_FIELDS: Final = frozenset(
     {
@@ -69,31 +77,49 @@ class StageObserver:
         self._delays = Histogram(
             "mypay_delay_seconds", "Spans of payments' ways.", ["span"], buckets=_DELAY_SECONDS, registry=registry
         )
+        self._levels = Gauge("mypay_level", "Quantities as they stand.", ["name"], registry=registry)
+        # Looking up a label set costs more than counting: they are kept.
+        self._batches_of: dict[str, tuple[Histogram, Histogram]] = {}
         self._outcome_of: dict[tuple[str, str, str], Counter] = {}
         self._delay_of: dict[str, Histogram] = {}
-        self._levels = Gauge("mypay_level", "Quantities as they stand.", ["name"], registry=registry)
+        self._level_of: dict[str, Gauge] = {}
 
     def batch(self, stage: str, *, size: int, seconds: float) -> None:
-        self._batch_size.labels(stage).observe(size)
-        self._batch_seconds.labels(stage).observe(seconds)
+        known = self._batches_of.get(stage)
+        if known is None:
+            name = _label(stage, len(self._batches_of))
+            known = self._batch_size.labels(name), self._batch_seconds.labels(name)
+            if len(self._batches_of) < LABEL_SETS_MAX:
+                self._batches_of[stage] = known
+        known[0].observe(size)
+        known[1].observe(seconds)
 
     def count(self, stage: str, outcome: str, *, reason: str = "", n: int = 1) -> None:
         if not n:
             return
-        # Labels cost more than the counting: keep the children of our few label sets.
-        counter = self._outcome_of.get((stage, outcome, reason))
-        if counter is None:
-            counter = self._outcome_of[stage, outcome, reason] = self._outcomes.labels(stage, outcome, reason)
-        counter.inc(n)
+        known = self._outcome_of.get((stage, outcome, reason))
+        if known is None:
+            taken = len(self._outcome_of)
+            known = self._outcomes.labels(_label(stage, taken), _label(outcome, taken), _label(reason, taken))
+            if taken < LABEL_SETS_MAX:
+                self._outcome_of[stage, outcome, reason] = known
+        known.inc(n)
 
     def delay(self, span: str, seconds: float) -> None:
-        histogram = self._delay_of.get(span)
-        if histogram is None:
-            histogram = self._delay_of[span] = self._delays.labels(span)
-        histogram.observe(seconds)
+        known = self._delay_of.get(span)
+        if known is None:
+            known = self._delays.labels(_label(span, len(self._delay_of)))
+            if len(self._delay_of) < LABEL_SETS_MAX:
+                self._delay_of[span] = known
+        known.observe(seconds)
 
     def level(self, name: str, value: float) -> None:
-        self._levels.labels(name).set(value)
+        known = self._level_of.get(name)
+        if known is None:
+            known = self._levels.labels(_label(name, len(self._level_of)))
+            if len(self._level_of) < LABEL_SETS_MAX:
+                self._level_of[name] = known
+        known.set(value)
 
     def note(self, event: str, *, level: str = "info", **fields: str | float | UUID | None) -> None:
         known = {
@@ -101,7 +127,11 @@ class StageObserver:
         }
         if len(known) < sum(v is not None for v in fields.values()):
             self.count("log", "field_dropped")
-        self._log.log(_LEVELS[level], event, **known)
+        self._log.log(_LEVELS.get(level, _LEVELS["error"]), event, **known)
+
+
+def _label(text: str, taken: int) -> str:
+    return text if taken < LABEL_SETS_MAX and _NAME.fullmatch(text) else _OTHER
 
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}

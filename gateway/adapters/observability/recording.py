@@ -20,13 +20,13 @@ class RecordingObserver:
 
     Attributes:
         counts: (stage, outcome, reason) → items.
-        batches: (stage, size) in order. delays: (span, seconds, n) in order.
+        batches: (stage, size) in order. delays: (span, seconds) in order.
         levels: the last value of each name. notes: log lines in order.
     """
 
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     batches: list[tuple[str, int]] = field(default_factory=list)
-    delays: list[tuple[str, float, int]] = field(default_factory=list)
+    delays: list[tuple[str, float]] = field(default_factory=list)
     levels: dict[str, float] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
 
@@ -39,9 +39,9 @@ class RecordingObserver:
         if n:
             self.counts[stage, outcome, reason] += n
 
-    def delay(self, span: str, seconds: float, *, n: int = 1) -> None:
+    def delay(self, span: str, seconds: float) -> None:
         """Remember."""
-        self.delays.append((span, seconds, n))
+        self.delays.append((span, seconds))
 
     def level(self, name: str, value: float) -> None:
         """Remember the last."""

@@ -1,10 +1,14 @@
 """``/metrics``, ``/healthz`` and ``/readyz`` of one process."""
 
+from typing import Final
+
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway.adapters.observability.health import Check, Health, run_checks
+
+_FRESH: Final = {"Cache-Control": "no-store"}
 
 
 class MetricsServer:
@@ -40,7 +44,9 @@ class MetricsServer:
             await runner.cleanup()
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(
+            body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST, **_FRESH}
+        )
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return await _answer(self._health.liveness)
@@ -52,4 +58,4 @@ class MetricsServer:
 async def _answer(checks: dict[str, Check]) -> web.Response:
     words = await run_checks(checks)
     is_well = all(word == "ok" for word in words.values())
-    return web.json_response({"ok": is_well, "checks": words}, status=200 if is_well else 503)
+    return web.json_response({"ok": is_well, "checks": words}, status=200 if is_well else 503, headers=_FRESH)
