@@ -230,7 +230,7 @@ def test_exceptions_show_class_and_place_alone(logs: Logs, *, own: bool) -> None
         else:
             logging.getLogger("aiokafka").exception("failed", stack_info=True)
     assert "Kim" not in logs.text
-    assert "Traceback" not in logs.text
+    assert "most recent call last" not in logs.text
     assert logs.lines[0]["error"] == "KeyError"
     assert str(logs.lines[0]["at"]).startswith(f"{__name__}:")
 
