@@ -68,7 +68,7 @@ class OrderRefused(Model):
 
     partner_id: PartnerIdField
     order_id: str
-    payment_id: UUID | None
+    payment_id: UUID | None = None
     reason: Reason
     reference: str
     occurred_at: UtcTime

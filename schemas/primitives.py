@@ -60,7 +60,10 @@ class Model(BaseModel):
 def _aware_utc(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError("a time needs a UTC offset")
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("the time is out of range") from None
 
 
 UtcTime = Annotated[datetime, AfterValidator(_aware_utc)]
