@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from gateway.domain.consent import refuse_order
-from gateway.domain.intent import ConsentKey, TakenOrder, rejected
-from gateway.domain.payment import Payment
+from gateway.domain.consent import Consent, Merchant, refuse_order
+from gateway.domain.intent import TakenOrder, rejected
+from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.routing import NetworkProfile, route
 from gateway.ports import (
     Clock,
@@ -35,6 +35,7 @@ from gateway.services.transitions import payment_events
 from schemas.codec import DecodeError, decode
 from schemas.envelope import EnvelopeError, read_envelope
 from schemas.orders import ORDER_TYPE, PaymentOrder
+from schemas.primitives import NetworkId
 from schemas.reasons import Reason, ReasonCode
 
 
@@ -145,31 +146,23 @@ class InitiationService:
 
         existing, consents, merchants = await until_done(read)
         networks = self._networks()
+        # What this batch itself does with an order id counts for the orders behind it.
+        first_of = dict(existing)
+        sent_to: dict[PaymentKey, NetworkId] = {}
         for record, taken in trusted:
-            order = taken.order
-            first = existing.get(taken.key)
-            if first is not None:
-                if first.digest_is(taken.digest):
-                    ends.repeated.append((first, record.reference))
-                else:
-                    ends.refused.append(
-                        RefusedOrder(
-                            order.partner_id, order.order_id, first.payment_id, ORDER_ID_TAKEN, record.reference
-                        )
-                    )
+            if (first := first_of.get(taken.key)) is not None:
+                _repeat(taken, first, ends)
                 continue
-            merchant = merchants.get(order.merchant_id)
-            consent_key: ConsentKey = taken.consent_key
-            refused: Reason | None = refuse_order(order, consent=consents.get(consent_key), merchant=merchant, now=now)
-            if refused is None and merchant is not None:
-                target = route(order.amount.minor, order.amount.currency, merchant, networks)
-                if not isinstance(target, Reason):
-                    ends.dispatched.append(write_dispatch(record, target))
-                    continue
-                refused = target
-            if refused is None:
-                raise AssertionError("refuse_order lets no order pass without a merchant")
-            ends.rejected.append(rejected(taken, refused, now))
+            # A second order under a dispatched id follows the first: execution meets both in order, the first stands.
+            target = sent_to.get(taken.key) or _target(
+                taken.order, consents.get(taken.consent_key), merchants.get(taken.order.merchant_id), networks, now
+            )
+            if isinstance(target, Reason):
+                first_of[taken.key] = rejected(taken, target, now)
+                ends.rejected.append(first_of[taken.key])
+            else:
+                sent_to[taken.key] = target
+                ends.dispatched.append(write_dispatch(record, target))
 
     async def _write(self, ends: _Sorted, now: datetime) -> None:
         if ends.rejected or ends.refused or ends.repeated:
@@ -197,3 +190,28 @@ class InitiationService:
         ):
             for reason, n in reasons.items():
                 count("initiation", outcome, reason=reason, n=n)
+
+
+def _repeat(taken: TakenOrder, first: Payment, ends: _Sorted) -> None:
+    if first.digest_is(taken.digest):
+        ends.repeated.append((first, taken.reference))
+        return
+    order = taken.order
+    ends.refused.append(
+        RefusedOrder(order.partner_id, order.order_id, first.payment_id, ORDER_ID_TAKEN, taken.reference)
+    )
+
+
+def _target(
+    order: PaymentOrder,
+    consent: Consent | None,
+    merchant: Merchant | None,
+    networks: Sequence[NetworkProfile],
+    now: datetime,
+) -> NetworkId | Reason:
+    refused = refuse_order(order, consent=consent, merchant=merchant, now=now)
+    if refused is not None:
+        return refused
+    if merchant is None:
+        raise AssertionError("refuse_order lets no order pass without a merchant")
+    return route(order.amount.minor, order.amount.currency, merchant, networks)
