@@ -164,10 +164,14 @@ class MemoryCardNetwork:
         self._is_open = False
         try:
             async with asyncio.timeout(drain_seconds):
-                while self._in_flight:
-                    await self._wait_change()
+                await self.wait_idle()
         except TimeoutError:
             self._end_all()
+
+    async def wait_idle(self) -> None:
+        """Return once nothing is in flight."""
+        while self._in_flight:
+            await self._wait_change()
 
     # --- faults ---
 

@@ -1,0 +1,45 @@
+"""Planned faults at the boundaries of the fakes."""
+
+import asyncio
+from collections import deque
+
+
+class Faults:
+    """A boundary that raises what was planned for a place, in order, and remembers every place it was awaited at."""
+
+    def __init__(self) -> None:
+        self.places: list[str] = []
+        self._planned: dict[str, deque[Exception | None]] = {}
+        self._gates: dict[str, asyncio.Event] = {}
+        self._reached: dict[str, asyncio.Event] = {}
+
+    def plan(self, place: str, *errors: Exception | None) -> None:
+        """Raise these at the next visits of a place; None lets one visit pass."""
+        self._planned.setdefault(place, deque()).extend(errors)
+
+    def hold(self, place: str) -> None:
+        """Let nobody past a place until it is opened."""
+        self._gates[place] = asyncio.Event()
+        self._reached[place] = asyncio.Event()
+
+    async def reached(self, place: str) -> None:
+        """Return once somebody waits at a held place."""
+        await self._reached[place].wait()
+
+    def open(self, place: str) -> None:
+        """Let everybody past a held place."""
+        self._gates.pop(place).set()
+
+    @property
+    def pending(self) -> int:
+        """Planned faults that have not happened."""
+        return sum(len(planned) for planned in self._planned.values())
+
+    async def __call__(self, name: str) -> None:
+        self.places.append(name)
+        if (gate := self._gates.get(name)) is not None:
+            self._reached[name].set()
+            await gate.wait()
+        planned = self._planned.get(name)
+        if planned and (error := planned.popleft()) is not None:
+            raise error

@@ -1,0 +1,212 @@
+"""The use cases on fakes of every port, wired as a process wires them on real ones."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+from gateway.adapters.memory import (
+    Database,
+    MemoryCardNetwork,
+    MemoryClock,
+    MemoryConsumer,
+    MemoryDeadLetters,
+    MemoryHost,
+    MemoryKafka,
+    MemoryKeySource,
+    MemoryOutboxReader,
+    MemoryPublisher,
+    MemoryStore,
+    MemoryVault,
+    MemoryVerifier,
+)
+from gateway.adapters.memory.network import Script, answers
+from gateway.adapters.observability.recording import RecordingObserver
+from gateway.domain.exchange import CardData, UnmatchedAnswer
+from gateway.domain.limits import Usage
+from gateway.domain.payment import Payment
+from gateway.domain.routing import NetworkProfile
+from gateway.ports import OutboxEvent, Record
+from gateway.services.execution import ExecutionService, ExecutionSettings
+from gateway.services.initiation import InitiationService
+from gateway.services.relay import RelayService, RelaySettings
+from gateway.services.reversal import ReversalService, ReversalSettings
+from gateway.services.settlement import SettlementService, SettlementSettings
+from schemas.primitives import FundingToken, NetworkId, payment_id_of
+from schemas.reasons import Reason, ReasonCode
+from tests.builders import NETWORK, NOW, TERMINAL
+from tests.support.faults import Faults
+from tests.unit.domain_samples import consent, merchant
+
+TAMPERED = "tampered"
+FORGED = Reason(code=ReasonCode.DS17, text="signature does not match the body")
+UNKNOWN_KEY = Reason(code=ReasonCode.DS0E, text="signing key is not registered")
+PAN = "4111111111111111"
+
+
+class Rig:
+    """One database, one Kafka and one network host, and one worker of each stage over them.
+
+    Partner ``partner-1`` is registered, with the consent, merchant and card that :mod:`tests.unit.domain_samples` use.
+    """
+
+    def __init__(self, script: Script = answers, *, faults: Faults | None = None) -> None:
+        self.faults = faults or Faults()
+        self.clock = MemoryClock(NOW)
+        self.observer = RecordingObserver()
+        self.database = Database()
+        self.store = MemoryStore(self.database, self.faults)
+        self.kafka = MemoryKafka(self.clock)
+        self.publisher = MemoryPublisher(self.kafka, self.faults)
+        self.dead_letters = MemoryDeadLetters(self.faults)
+        self.keys = MemoryKeySource(["partner-1", "partner-2"], boundary=self.faults)
+        self.verifier = MemoryVerifier({TAMPERED: FORGED, "unknown-key": UNKNOWN_KEY})
+        self.vault = MemoryVault({FundingToken("token-1"): CardData(PAN, "2912")}, self.faults)
+        self.host = MemoryHost()
+        self.unmatched: list[UnmatchedAnswer] = []
+        self.network = self.new_network(script)
+        self.networks = [
+            NetworkProfile(NetworkId(NETWORK), frozenset({"KRW"}), None, 10, 0, open=True),
+        ]
+        self.initiation = InitiationService(
+            store=self.store,
+            keys=self.keys,
+            verifier=self.verifier,
+            networks=lambda: self.networks,
+            publisher=self.publisher,
+            dead_letters=self.dead_letters,
+            observer=self.observer,
+            clock=self.clock,
+        )
+        self.execution = self.new_execution()
+        self.reversals = self.new_reversals("worker-1")
+        self.settlement = SettlementService(
+            store=self.store,
+            dead_letters=self.dead_letters,
+            observer=self.observer,
+            clock=self.clock,
+            settings=SettlementSettings(too_early_poll_s=0.0),
+        )
+        self.database.put_consent(consent())
+        self.database.put_merchant(merchant())
+
+    # --- workers ---
+
+    def new_network(self, script: Script = answers) -> MemoryCardNetwork:
+        """Another worker's links to the same host."""
+        return MemoryCardNetwork(
+            NetworkId(NETWORK), self.host, script=script, on_unmatched=self.unmatched.append, boundary=self.faults
+        )
+
+    def new_execution(self, network: MemoryCardNetwork | None = None) -> ExecutionService:
+        """Another execution worker."""
+        return ExecutionService(
+            network_id=NetworkId(NETWORK),
+            terminals=[TERMINAL],
+            store=self.store,
+            vault=self.vault,
+            network=network or self.network,
+            dead_letters=self.dead_letters,
+            observer=self.observer,
+            clock=self.clock,
+            settings=ExecutionSettings(results_wait_s=0.0),
+        )
+
+    def new_reversals(self, worker: str, network: MemoryCardNetwork | None = None) -> ReversalService:
+        """Another worker on the reversal queue."""
+        return ReversalService(
+            network_id=NetworkId(NETWORK),
+            worker=worker,
+            store=self.store,
+            vault=self.vault,
+            network=network or self.network,
+            observer=self.observer,
+            clock=self.clock,
+            settings=ReversalSettings(),
+        )
+
+    def new_relay(self, *, batch: int = 2000) -> RelayService:
+        """Another relay."""
+        return RelayService(
+            reader=MemoryOutboxReader(self.database, self.faults),
+            publisher=self.publisher,
+            observer=self.observer,
+            clock=self.clock,
+            settings=RelaySettings(batch=batch, idle_s=0.0, standby_s=0.0),
+        )
+
+    def consumer(self, topic: str, group_id: str = "test") -> MemoryConsumer:
+        """A member of a consumer group that reads one topic."""
+        return MemoryConsumer(self.kafka, topics=[topic], group_id=group_id)
+
+    # --- stages, run to their end ---
+
+    @asynccontextmanager
+    async def results(self, execution: ExecutionService | None = None) -> AsyncIterator[None]:
+        """Results are written as they come, as long as the block lasts."""
+        task = asyncio.create_task((execution or self.execution).write_results())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def execute(self, records: Sequence[Record]) -> None:
+        """Execute a batch and wait until every result is written."""
+        async with self.results():
+            await self.execution.take(records)
+            await self.network.wait_idle()
+            await self.execution.results_written()
+
+    async def relay_all(self) -> int:
+        """Relay until the outbox is empty; return how many events."""
+        reader = MemoryOutboxReader(self.database, self.faults)
+        assert await reader.acquire()
+        relay = RelayService(
+            reader=reader,
+            publisher=self.publisher,
+            observer=self.observer,
+            clock=self.clock,
+            settings=RelaySettings(),
+        )
+        total = 0
+        while relayed := await relay.relay_once():
+            total += relayed
+        await reader.release()
+        return total
+
+    # --- what became of it ---
+
+    def payment(self, number: int = 1, *, partner_id: str = "partner-1") -> Payment:
+        """The stored payment of an order."""
+        return self.database.payments.rows[partner_id, payment_id_of(partner_id, f"order-{number}")]  # type: ignore[index]
+
+    def states(self) -> dict[str, str]:
+        """Order id → state of every payment."""
+        return {p.order_id: p.state.value for p in self.database.payments.rows.values()}
+
+    def events(self) -> list[OutboxEvent]:
+        """Everything in the outbox, in order."""
+        return [row.event for row in self.database.outbox]
+
+    def told(self, key: str | None = None) -> list[str]:
+        """Short types of the events in the outbox (of one key), in order: ``payment.sent``, ``order.refused`` …"""
+        return [
+            e.event_type.removeprefix("kr.mypay.").removesuffix(".v1") for e in self.events() if key in (None, e.key)
+        ]
+
+    def used(self) -> set[Usage]:
+        """The different usages of all windows."""
+        return set(self.database.usage.rows.values())
+
+    def ledger_kinds(self) -> list[str]:
+        """Kinds of the ledger's transfers, in order."""
+        return [p.transfer.kind.value for p in self.database.transfers.rows.values()]
+
+    def balances(self) -> dict[str, int]:
+        """Every account of the ledger: debits less credits, minor units."""
+        sums: dict[str, int] = {}
+        for row in self.database.transfers.rows.values():
+            sums[row.transfer.debit] = sums.get(row.transfer.debit, 0) + row.transfer.amount_minor
+            sums[row.transfer.credit] = sums.get(row.transfer.credit, 0) - row.transfer.amount_minor
+        return sums

@@ -1,0 +1,361 @@
+"""Initiation on fakes: every way a record can end, and that each ends alone."""
+
+import asyncio
+import json
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from gateway.ports import PublisherUnavailableError, Record, StoreConflictError, StoreUnavailableError
+from gateway.services.dispatch import ORDERED_AT_HEADER, read_dispatch
+from gateway.services.isolation import IsolatedBatch
+from schemas.consents import ConsentStatus, Payees
+from schemas.events import OrderRefused, PaymentEvent
+from schemas.primitives import MerchantId, Money
+from schemas.reasons import ReasonCode
+from schemas.topics import dispatch_topic
+from tests.builders import NETWORK, NOW, dispatched_record, later, numbered_order, order_record
+from tests.support.rig import TAMPERED, Rig
+from tests.unit.domain_samples import consent, krw, merchant, order, purpose, terms
+
+R = ReasonCode
+LONG_AGO, FAR = NOW - timedelta(days=30), NOW + timedelta(days=30)
+
+
+@pytest.fixture
+def rig() -> Rig:
+    rig = Rig()
+    put = rig.database.put_consent
+    for status in ConsentStatus:
+        put(consent(status, consent_id=status.value))
+    put(consent(consent_id="theirs", partner_id="partner-2"))
+    put(consent(consent_id="later", valid_from=later(60)))
+    put(consent(consent_id="past", valid_from=LONG_AGO, valid_until=NOW))
+    put(
+        replace(
+            consent(),
+            terms=terms(consent_id="data-only", payment=None, sharing={"affiliates": ("a",), "purposes": ("p",)}),
+        )
+    )
+    put(consent(consent_id="blocks", payment=purpose(payees=Payees(block_merchants=(MerchantId("merchant-1"),)))))
+    put(consent(consent_id="others", payment=purpose(payees=Payees(allow_categories=("0763",)))))
+    for name, entry in {"closed": merchant(active=False), "elsewhere": merchant(networks=frozenset({"net-z"}))}.items():
+        rig.database.put_merchant(replace(entry, merchant_id=MerchantId(name)))
+    return rig
+
+
+def dispatched(rig: Rig) -> list[str]:
+    """Order ids on the network's dispatch topic."""
+    return [read_dispatch(r).order.order_id for r in rig.kafka.records(dispatch_topic(NETWORK))]
+
+
+def parked(rig: Rig) -> list[tuple[int, str]]:
+    """Offset and error class of every dead letter."""
+    return [(p.record.offset, type(p.error).__name__) for p in rig.dead_letters.parked]
+
+
+# fmt: off
+REJECTIONS = {
+    "no such consent":         ({"consent_id": "nobody"},                          R.MD01),
+    "another's consent":       ({"consent_id": "theirs"},                          R.MD01),
+    "consent not granted yet": ({"consent_id": "AWAU"},                            R.MD01),
+    "consent rejected":        ({"consent_id": "RJCT"},                            R.MD01),
+    "consent revoked":         ({"consent_id": "CANC"},                            R.MD01),
+    "consent suspended":       ({"consent_id": "SUSP"},                            R.TKSP),
+    "consent expired":         ({"consent_id": "EXPD"},                            R.TKXP),
+    "consent not begun":       ({"consent_id": "later"},                           R.DT01),
+    "consent past its end":    ({"consent_id": "past"},                            R.TKXP),
+    "consent for other uses":  ({"consent_id": "data-only"},                       R.AG01),
+    "payee blocked":           ({"consent_id": "blocks"},                          R.SL12),
+    "payee not allowed":       ({"consent_id": "others"},                          R.SL11),
+    "unknown merchant":        ({"merchant_id": "nobody"},                         R.AC03),
+    "merchant left":           ({"merchant_id": "closed"},                         R.AC07),
+    "over the maximum":        ({"amount": krw(50_001)},                           R.TKVE),
+    "currency not allowed":    ({"amount": Money.of(100, "USD")},                  R.AM03),
+    "issued in the future":    ({"issued_at": later(61), "expires_at": later(99)}, R.DT04),
+    "expired":                 ({"expires_at": NOW},                               R.TM01),
+    "valid for too long":      ({"expires_at": later(25 * 3600)},                  R.DT01),
+    "no network for it":       ({"merchant_id": "elsewhere"},                      R.AGNT),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("case", REJECTIONS)
+async def test_an_order_that_may_not_be_paid_is_recorded_rejected_and_told_why(rig: Rig, case: str) -> None:
+    fields, reason = REJECTIONS[case]
+    bad = numbered_order(2, **fields)
+    good = [order_record(numbered_order(n), offset=n) for n in (1, 3)]
+    await rig.initiation.take([good[0], order_record(bad, offset=2), good[1]])
+
+    assert dispatched(rig) == ["order-1", "order-3"]
+    assert rig.states() == {"order-2": "rejected"}
+    stored = rig.payment(2)
+    assert stored.reason is not None
+    assert stored.reason.code is reason
+    assert stored.amount_minor == bad.amount.minor
+    (event,) = rig.events()
+    told = PaymentEvent.model_validate_json(event.body)
+    assert (event.topic, event.key, told.order_id) == ("mypay.events.partner-1", str(bad.payment_id), "order-2")
+    assert (told.version, told.status, told.reason) == (1, "RJCT", stored.reason)
+    assert rig.observer.counts["initiation", "rejected", reason.value] == 1
+    assert rig.observer.counted("initiation", "dispatched") == 2
+
+
+def json_of(**changes: Any) -> bytes:
+    body = json.loads(order_record(numbered_order(2)).value) | changes
+    return json.dumps(body).encode()
+
+
+def without(record: Record, header: str) -> Record:
+    return replace(record, headers=tuple(h for h in record.headers if h[0] != header))
+
+
+RIGHT = order_record(numbered_order(2), offset=2)
+KEY = b"consent-1"
+
+
+def won(value: str, currency: str = "KRW") -> bytes:
+    return json_of(amount={"currency": currency, "value": value})
+
+
+# fmt: off
+UNREADABLE_BODIES = {
+    "not JSON":              b"pay 10000 won",
+    "empty":                 b"",
+    "a list":                b"[]",
+    "bad UTF-8":             json_of().replace(b"order-2", b"\xc3\x28"),
+    "a lone surrogate":      json_of(order_id="\ud800"),
+    "a NUL character":       json_of(order_id="a\0b"),
+    "deeply nested":         b"[" * 60_000,
+    "larger than 64 KiB":    json_of() + b" " * 65_536,
+    "an unknown field":      json_of(note="x"),
+    "a number for a text":   json_of(order_id=2),
+    "a negative amount":     won("-1"),
+    "no amount":             won("0"),
+    "too large an amount":   won("1" * 13),
+    "an endless amount":     won("9" * 5000),
+    "decimals of a won":     won("1.00"),
+    "an unknown currency":   won("1", "XXX"),
+    "a time without offset": json_of(issued_at="2026-01-01T00:00:00"),
+    "a time past all time":  json_of(expires_at="9999-12-31T23:59:59-23:00"),
+    "expiry before issue":   json_of(expires_at="2020-01-01T00:00:00Z"),
+}
+UNREADABLE: dict[str, tuple[Record, str]] = {
+    **{what: (order_record(body, offset=2, key=KEY), "DecodeError") for what, body in UNREADABLE_BODIES.items()},
+    "another message type":  (order_record(numbered_order(2), offset=2, type_="kr.x.v1"), "EnvelopeError"),
+    "no type":               (without(RIGHT, "ce_type"),                                  "EnvelopeError"),
+    "no headers":            (replace(RIGHT, headers=()),                                 "EnvelopeError"),
+    "a header twice":        (replace(RIGHT, headers=(*RIGHT.headers, RIGHT.headers[0])), "EnvelopeError"),
+    "another key":           (replace(RIGHT, key=b"consent-2"),                           "EnvelopeError"),
+    "no key":                (replace(RIGHT, key=None),                                   "EnvelopeError"),
+    "a key not of text":     (replace(RIGHT, key=b"\xff"),                                "EnvelopeError"),
+    "an unknown partner":    (order_record(numbered_order(2, partner_id="x"), offset=2),  "UnknownPartnerError"),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+async def test_a_record_that_nobody_can_be_told_about_is_parked_as_it_came(rig: Rig, case: str) -> None:
+    record, error = UNREADABLE[case]
+    good = [order_record(numbered_order(n), offset=n) for n in (1, 3)]
+    await rig.initiation.take([good[0], record, good[1]])
+
+    assert parked(rig) == [(2, error)]
+    assert rig.dead_letters.parked[0].record is record
+    assert rig.dead_letters.parked[0].stage == "initiation"
+    assert dispatched(rig) == ["order-1", "order-3"]
+    assert (rig.states(), rig.told()) == ({}, [])
+    assert rig.observer.counts["initiation", "dead_letter", error] == 1
+
+
+@pytest.mark.parametrize("timestamp_ms", [2**62, -(2**62)])
+async def test_a_record_with_an_impossible_kafka_time_is_parked(rig: Rig, timestamp_ms: int) -> None:
+    isolated = IsolatedBatch("initiation", dead_letters=rig.dead_letters, observer=rig.observer)
+    bad = replace(order_record(numbered_order(2), offset=2), timestamp_ms=timestamp_ms)
+    await isolated.run(rig.initiation.take, [order_record(numbered_order(1), offset=1), bad])
+    assert [offset for offset, _ in parked(rig)] == [2]
+    assert dispatched(rig) == ["order-1"]
+
+
+async def test_accepted_orders_go_on_unchanged_in_order_with_the_time_they_came(rig: Rig) -> None:
+    records = [order_record(numbered_order(n), offset=n, at=later(n)) for n in range(1, 6)]
+    await rig.initiation.take(records)
+    forwarded = rig.kafka.records(dispatch_topic(NETWORK))
+    assert [(r.key, r.value) for r in forwarded] == [(r.key, r.value) for r in records]
+    for before, after in zip(records, forwarded, strict=True):
+        assert after.headers == (*before.headers, (ORDERED_AT_HEADER, str(before.timestamp_ms).encode()))
+    assert (rig.states(), rig.told()) == ({}, [])
+
+
+async def test_a_partner_cannot_choose_when_its_order_came(rig: Rig) -> None:
+    claimed = order_record(order(), more_headers=[(ORDERED_AT_HEADER, b"1")], at=later(3))
+    await rig.initiation.take([claimed])
+    (forwarded,) = rig.kafka.records(dispatch_topic(NETWORK))
+    assert read_dispatch(forwarded).ordered_at == later(3)
+
+
+@pytest.mark.parametrize(("signature", "reason"), [(TAMPERED, R.DS17), (None, R.DS0B)])
+async def test_a_bad_signature_is_refused_and_does_not_use_up_the_order_id(
+    rig: Rig, signature: str | None, reason: ReasonCode
+) -> None:
+    forged = order_record(numbered_order(2, amount=krw(1)), offset=2, signature=signature)
+    await rig.initiation.take([order_record(numbered_order(1), offset=1), forged])
+
+    (event,) = rig.events()
+    refused = OrderRefused.model_validate_json(event.body)
+    assert (refused.order_id, refused.payment_id, refused.reason.code) == ("order-2", None, reason)
+    assert refused.reference == "mypay.orders/0/2"
+    assert rig.states() == {}
+    assert rig.observer.counts["initiation", "refused", reason.value] == 1
+
+    await rig.initiation.take([forged, order_record(numbered_order(2), offset=3)])
+    assert dispatched(rig) == ["order-1", "order-2"]
+    assert rig.told() == ["order.refused"]
+
+
+async def test_a_partner_or_key_that_was_registered_a_moment_ago_is_looked_up_once_more(rig: Rig) -> None:
+    rig.keys.register(partners=["newcomer"])
+    rig.database.put_consent(consent(partner_id="newcomer"))
+    await rig.initiation.take([order_record(numbered_order(1, partner_id="newcomer"), offset=1)])
+    assert dispatched(rig) == ["order-1"]
+    assert rig.faults.places.count("keys.refresh") == 1
+
+    await rig.initiation.take([order_record(numbered_order(2), offset=2, signature="unknown-key")])
+    assert rig.faults.places.count("keys.refresh") == 2
+    assert rig.told() == ["order.refused"]
+
+
+# --- the same order again ---
+
+
+async def test_an_order_that_comes_again_is_told_where_its_payment_stands(rig: Rig) -> None:
+    await rig.execute([dispatched_record(numbered_order(1))])
+    again = order_record(numbered_order(1), offset=7)
+    await rig.initiation.take([again, order_record(numbered_order(2), offset=8)])
+
+    assert dispatched(rig) == ["order-2"]
+    assert rig.told() == ["payment.sent", "payment.approved", "payment.reported"]
+    event = rig.events()[-1]
+    told = PaymentEvent.model_validate_json(event.body)
+    assert (told.order_id, told.version, told.state) == ("order-1", 2, "approved")
+    assert event.event_id == f"{told.payment_id}:2:mypay.orders/0/7"
+    assert rig.observer.counted("initiation", "repeated") == 1
+
+
+async def test_an_order_id_used_for_other_content_is_refused_and_the_first_payment_stands(rig: Rig) -> None:
+    await rig.execute([dispatched_record(numbered_order(1))])
+    first = rig.payment(1)
+    other = order_record(numbered_order(1, amount=krw(1)), offset=7)
+    await rig.initiation.take([other])
+    await rig.initiation.take([other])
+
+    assert dispatched(rig) == []
+    assert rig.payment(1) == first
+    assert rig.told() == ["payment.sent", "payment.approved", "order.refused"]
+    refused = OrderRefused.model_validate_json(rig.events()[-1].body)
+    assert (refused.payment_id, refused.reason.code) == (first.payment_id, R.AM05)
+
+
+async def test_a_rejected_order_that_comes_again_is_told_again_and_stays_rejected(rig: Rig) -> None:
+    bad = order_record(numbered_order(1, consent_id="CANC"), offset=1)
+    await rig.initiation.take([bad])
+    rig.database.put_consent(consent(consent_id="CANC"))
+    await rig.initiation.take([bad])
+    assert rig.states() == {"order-1": "rejected"}
+    assert rig.told() == ["payment.rejected", "payment.reported"]
+    assert dispatched(rig) == []
+
+
+async def test_a_rejected_order_twice_in_one_batch_is_rejected_once_and_told_twice(rig: Rig) -> None:
+    bad = numbered_order(1, amount=krw(50_001))
+    await rig.initiation.take([order_record(bad, offset=1), order_record(bad, offset=2)])
+    assert rig.told() == ["payment.rejected", "payment.reported"]
+
+
+async def test_of_two_contents_under_one_id_in_a_batch_the_first_is_rejected_and_the_second_refused(rig: Rig) -> None:
+    records = [order_record(numbered_order(1, amount=krw(50_000 + n)), offset=n) for n in (1, 2)]
+    await rig.initiation.take(records)
+    assert rig.payment(1).amount_minor == 50_001
+    assert rig.told() == ["payment.rejected", "order.refused"]
+    assert PaymentEvent.model_validate_json(rig.events()[0].body).amount == krw(50_001)
+
+
+async def test_a_bad_order_under_the_id_of_a_good_one_before_it_cannot_overtake_it(rig: Rig) -> None:
+    good = order_record(numbered_order(1), offset=1)
+    bad = order_record(numbered_order(1, amount=krw(50_001)), offset=2)
+    await rig.initiation.take([good, bad])
+    await rig.execute(rig.kafka.records(dispatch_topic(NETWORK)))
+    assert rig.states() == {"order-1": "approved"}
+    assert rig.payment(1).amount_minor == 10_000
+    assert sorted(rig.told()) == ["order.refused", "payment.approved", "payment.sent"]
+
+
+# --- outages ---
+
+AWAY = StoreUnavailableError("away")
+UNCONFIRMED = PublisherUnavailableError("away")
+
+
+# fmt: off
+OUTAGES = [
+    ("store.reading",     (AWAY, AWAY)),
+    ("consents.read",     (AWAY,)),
+    ("store.begin",       (AWAY, AWAY)),
+    ("payments.insert",   (StoreConflictError("lost"), AWAY)),
+    ("store.commit",      (AWAY,)),
+    ("store.committed",   (AWAY,)),
+    ("dead_letters.park", (UNCONFIRMED,)),
+    ("publisher.publish", (UNCONFIRMED, UNCONFIRMED)),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("place", "errors"), OUTAGES)
+async def test_an_outage_is_waited_out_in_place_and_every_record_ends_once(
+    rig: Rig, place: str, errors: tuple[Exception, ...]
+) -> None:
+    rig.faults.plan(place, *errors)
+    batch = [
+        order_record(numbered_order(1), offset=1),
+        order_record(numbered_order(2, amount=krw(50_001)), offset=2),
+        order_record(numbered_order(3), offset=3, signature=TAMPERED),
+        order_record(b"junk", offset=4, key=KEY),
+    ]
+    await rig.initiation.take(batch)
+    assert rig.faults.pending == 0
+    assert dispatched(rig) == ["order-1"]
+    assert rig.states() == {"order-2": "rejected"}
+    assert sorted(rig.told()) == ["order.refused", "payment.rejected"]
+    assert parked(rig) == [(4, "DecodeError")]
+
+
+async def test_orders_that_kafka_took_without_saying_so_are_dispatched_again(rig: Rig) -> None:
+    rig.faults.plan("publisher.confirmed", UNCONFIRMED)
+    await rig.initiation.take([order_record(numbered_order(1))])
+    assert dispatched(rig) == ["order-1", "order-1"]
+    await rig.execute(rig.kafka.records(dispatch_topic(NETWORK)))
+    assert len(rig.host.entries) == 1
+
+
+@pytest.mark.parametrize("place", ["store.reading", "store.commit", "dead_letters.park", "publisher.publish"])
+async def test_a_batch_cut_short_anywhere_ends_the_same_when_it_comes_again(rig: Rig, place: str) -> None:
+    batch = [
+        order_record(numbered_order(1), offset=1),
+        order_record(numbered_order(2, amount=krw(50_001)), offset=2),
+        order_record(numbered_order(3), offset=3, signature=TAMPERED),
+        order_record(b"junk", offset=4, key=KEY),
+    ]
+    rig.faults.hold(place)
+    cut = asyncio.create_task(rig.initiation.take(batch))
+    await rig.faults.reached(place)
+    cut.cancel()
+    await asyncio.gather(cut, return_exceptions=True)
+    rig.faults.open(place)
+
+    await rig.initiation.take(batch)
+    assert dispatched(rig) == ["order-1"]
+    assert rig.states() == {"order-2": "rejected"}
+    assert {"order.refused", "payment.rejected"} <= set(rig.told())
+    assert rig.told().count("payment.rejected") == rig.told().count("order.refused") == 1
