@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
@@ -279,7 +280,11 @@ async def _close(producer: Any) -> None:
     with suppress(TimeoutError, KafkaError):
         async with asyncio.timeout(_DISCARD_SECONDS):
             await producer._sender.close()  # noqa: SLF001
-    producer._message_accumulator.fail_all(KafkaTimeoutError())  # noqa: SLF001
+    accumulator = producer._message_accumulator  # noqa: SLF001
+    accumulator.fail_all(KafkaTimeoutError())
+    for batch in chain(*accumulator._batches.values(), accumulator._pending_batches):  # noqa: SLF001
+        # Nobody waits for these: asyncio would complain that their exception was never looked at.
+        batch._drain_waiter.exception()  # noqa: SLF001
     await producer.client.close()
 
 
