@@ -44,11 +44,15 @@ class ReasonCode(StrEnum):
     AM13 = "AM13"  # AmountExceedsClearingSystemLimit
     AM14 = "AM14"  # AmountExceedsAgreedLimit
     AM21 = "AM21"  # LimitExceeded
+    DS0A = "DS0A"  # DataSignRequested
     DS0B = "DS0B"  # UnknownDataSignFormat
     DS0C = "DS0C"  # SignerCertificateRevoked
     DS0D = "DS0D"  # SignerCertificateNotValid
     DS0E = "DS0E"  # IncorrectSignerCertificate
+    DS0F = "DS0F"  # SignerCertificationAuthoritySignerNotValid
+    DS0G = "DS0G"  # NotAllowedPayment
     DS0H = "DS0H"  # NotAllowedAccount
+    DS15 = "DS15"  # IdenticalSignatureFound
     DS17 = "DS17"  # DifferentOrderDataInSignatures
     DS19 = "DS19"  # ElectronicSignatureRightsInsufficient
     DS24 = "DS24"  # WaitingTimeExpired
