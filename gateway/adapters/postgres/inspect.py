@@ -1,0 +1,212 @@
+"""Looking things up for people: read-only, bounded in time, and without an index that payments would pay for.
+
+A payment's events are found by the moments that its other rows tell: an event carries the very time that its
+transaction wrote there. What is no longer in the outbox is still told by those rows.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+from asyncpg import Connection
+
+from gateway.adapters.postgres.consents import PostgresConsentStore, TermsCache
+from gateway.adapters.postgres.errors import translated
+from gateway.adapters.postgres.payments import payment_of
+from gateway.adapters.postgres.queries import load
+from gateway.domain.intent import ConsentKey
+from gateway.domain.limits import Usage, Window, windows_at
+from gateway.domain.payment import Payment
+from schemas.codec import decode
+from schemas.consents import ConsentStatus, ConsentTerms
+
+_SQL = load("inspect")
+
+STATEMENT_TIMEOUT_S: Final = 20
+"""A person waits no longer, and no look-up may hold back the outbox's horizon for longer."""
+
+_UNTOLD: Final = timedelta(minutes=5)
+"""Only the moment at which an inquiry began is in no other row: an answer's time-out after the intent."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredConsent:
+    """A consent with what stands beside it."""
+
+    partner_id: str
+    consent_id: str
+    customer_id: str
+    version: int
+    status: ConsentStatus
+    terms: ConsentTerms
+    created_at: datetime
+    status_changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event in the outbox. ``relayed``: Kafka has confirmed it."""
+
+    event_id: str
+    event_type: str
+    occurred_at: datetime
+    body: bytes
+    relayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTransfer:
+    """A ledger transfer."""
+
+    kind: str
+    debit: str
+    credit: str
+    amount_minor: int
+    currency: str
+    posted_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReversal:
+    """A payment's reversal. ``attempts``: how often it was taken to be sent."""
+
+    stan: int
+    transmitted_at: datetime
+    attempts: int
+    next_attempt_at: datetime
+    last_code: str | None
+    queued_at: datetime
+    confirmed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredClearing:
+    """A clearing record that names the payment: what settled it, or a break."""
+
+    cycle_id: str
+    record_no: int
+    kind: str
+    amount_minor: int
+    currency: str
+    break_kind: str | None
+    break_detail: str | None
+    imported_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRefusal:
+    """A refused order under a partner's order id."""
+
+    reference: str
+    reason_code: str
+    reason_text: str
+    refused_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentFacts:
+    """Everything that the database knows of one payment."""
+
+    payment: Payment
+    events: tuple[StoredEvent, ...]
+    transfers: tuple[StoredTransfer, ...]
+    reversal: StoredReversal | None
+    clearing: tuple[StoredClearing, ...]
+
+
+class PostgresInspector:
+    """Look-ups on one connection. Get one from :func:`open_inspector`."""
+
+    def __init__(self, connection: "Connection[Any]") -> None:
+        self._connection = connection
+
+    async def payments(self, payment_id: UUID, *, partner_id: str | None = None) -> list[Payment]:
+        """Payments with this id; one at most, unless ids were made elsewhere."""
+        if partner_id is None:
+            rows = await self._fetch(_SQL.payment_of_any_partner, payment_id)
+        else:
+            rows = await self._fetch(_SQL.payment, partner_id, payment_id)
+        return [payment_of(row) for row in rows]
+
+    async def facts(self, payment: Payment) -> PaymentFacts:
+        """Everything about a payment: five queries, each through an index."""
+        transfers = tuple(StoredTransfer(**dict(r)) for r in await self._fetch(_SQL.transfers, *payment.key))
+        reversals = [StoredReversal(**dict(r)) for r in await self._fetch(_SQL.reversal, *payment.key)]
+        reversal = reversals[0] if reversals else None
+        clearing: tuple[StoredClearing, ...] = ()
+        if payment.network_id is not None:
+            rows = await self._fetch(_SQL.clearing, *payment.key, payment.network_id, payment.changed_at)
+            clearing = tuple(StoredClearing(**dict(r)) for r in rows)
+        moments = {payment.decided_at, payment.changed_at, *(t.posted_at for t in transfers)}
+        if reversal is not None:
+            moments.add(reversal.queued_at)
+        return PaymentFacts(payment, await self._events(payment, moments), transfers, reversal, clearing)
+
+    async def _events(self, payment: Payment, moments: set[datetime]) -> tuple[StoredEvent, ...]:
+        key = str(payment.payment_id)
+        rows = await self._fetch(_SQL.events_at, key, sorted(moments))
+        if len({r["event_id"] for r in rows}) < payment.version:
+            end = min(payment.changed_at, payment.decided_at + _UNTOLD)
+            rows += await self._fetch(_SQL.events_between, key, payment.decided_at, end)
+        found = {r["event_id"]: StoredEvent(**dict(r)) for r in rows}
+        return tuple(sorted(found.values(), key=lambda e: (e.occurred_at, e.event_id)))
+
+    async def refusals(self, partner_id: str, order_id: str) -> list[StoredRefusal]:
+        """Refused orders under an order id, oldest first; reads all of the partner's refusals."""
+        return [StoredRefusal(**dict(r)) for r in await self._fetch(_SQL.refusals, partner_id, order_id)]
+
+    async def consents(self, *, partner_id: str | None, status: str | None, limit: int) -> list[StoredConsent]:
+        """Consents by partner and id."""
+        return [_consent(r) for r in await self._fetch(_SQL.consents, partner_id, status, limit)]
+
+    async def consent(self, consent_id: str, *, partner_id: str | None = None) -> list[StoredConsent]:
+        """Consents with this id: one a partner at most."""
+        partners = None if partner_id is None else [partner_id]
+        return [_consent(r) for r in await self._fetch(_SQL.consent, partners, consent_id)]
+
+    async def usage(self, consent: StoredConsent, now: datetime) -> list[tuple[Window, Usage]]:
+        """Every limit window that runs at ``now``, with what is used of it."""
+        key: ConsentKey = (consent.terms.partner_id, consent.terms.consent_id)
+        windows = windows_at(consent.terms, now)
+        async with translated():
+            store = PostgresConsentStore(self._connection, TermsCache())
+            found = await store.usage([(*key, w.key) for w in windows])
+        return [(w, found.get((*key, w.key), Usage())) for w in windows]
+
+    async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
+        async with translated():
+            rows: list[asyncpg.Record] = await self._connection.fetch(sql, *arguments)
+            return rows
+
+
+@asynccontextmanager
+async def open_inspector(dsn: str) -> AsyncIterator[PostgresInspector]:
+    """Connect, read-only, for as long as the block lasts.
+
+    Raises:
+        StoreUnavailableError: the server cannot be reached, or a look-up took too long.
+    """
+    async with translated():
+        connection = await asyncpg.connect(
+            dsn,
+            server_settings={
+                "application_name": "mypay-inspect",
+                "default_transaction_read_only": "on",
+                "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
+            },
+        )
+    try:
+        yield PostgresInspector(connection)
+    finally:
+        await connection.close()
+
+
+def _consent(row: asyncpg.Record) -> StoredConsent:
+    fields = dict(row)
+    fields["terms"] = decode(ConsentTerms, row["terms"].encode())
+    fields["status"] = ConsentStatus(row["status"])
+    return StoredConsent(**fields)

@@ -1,0 +1,58 @@
+-- name: payment
+SELECT * FROM payment WHERE partner_id = $1 AND payment_id = $2
+
+-- name: payment_of_any_partner
+-- The key begins with the partner: one index probe for each.
+SELECT p.* FROM partner r JOIN payment p ON p.partner_id = r.partner_id AND p.payment_id = $1
+
+-- name: consents
+SELECT partner_id, consent_id, customer_id, version, status, terms::text AS terms, created_at, status_changed_at
+FROM consent
+WHERE ($1::text IS NULL OR partner_id = $1) AND ($2::text IS NULL OR status = $2)
+ORDER BY partner_id, consent_id LIMIT $3
+
+-- name: consent
+-- One index probe for each partner.
+SELECT c.partner_id, c.consent_id, c.customer_id, c.version, c.status, c.terms::text AS terms, c.created_at,
+       c.status_changed_at
+FROM unnest(coalesce($1::text[], ARRAY(SELECT partner_id FROM partner))) AS r (partner_id)
+JOIN consent c ON c.partner_id = r.partner_id AND c.consent_id = $2
+ORDER BY c.partner_id
+
+-- name: events_at
+SELECT o.event_id, o.event_type, o.occurred_at, o.body,
+       (o.tx, o.id) <= (SELECT c.tx, c.id FROM outbox_cursor c) AS relayed
+FROM unnest($2::timestamptz[]) AS t (at) JOIN outbox o ON o.occurred_at = t.at
+WHERE o.key = $1
+ORDER BY o.tx, o.id
+
+-- name: events_between
+SELECT o.event_id, o.event_type, o.occurred_at, o.body,
+       (o.tx, o.id) <= (SELECT c.tx, c.id FROM outbox_cursor c) AS relayed
+FROM outbox o
+WHERE o.key = $1 AND o.occurred_at BETWEEN $2 AND $3
+ORDER BY o.tx, o.id
+
+-- name: transfers
+SELECT kind, debit, credit, amount_minor, currency, posted_at
+FROM ledger_transfer WHERE partner_id = $1 AND payment_id = $2 ORDER BY posted_at
+
+-- name: reversal
+SELECT stan, transmitted_at, attempts, next_attempt_at, last_code, queued_at, confirmed_at
+FROM reversal WHERE partner_id = $1 AND payment_id = $2
+
+-- name: clearing
+-- What settled it was recorded in the same transaction as the payment's last change; breaks have an index of their own.
+SELECT cycle_id, record_no, kind, amount_minor, currency, break_kind, break_detail, imported_at
+FROM clearing_record
+WHERE network_id = $3 AND partner_id = $1 AND payment_id = $2 AND break_kind IS NULL
+  AND imported_at BETWEEN $4::timestamptz - interval '5 minutes' AND $4::timestamptz + interval '5 minutes'
+UNION ALL
+SELECT cycle_id, record_no, kind, amount_minor, currency, break_kind, break_detail, imported_at
+FROM clearing_record
+WHERE network_id = $3 AND partner_id = $1 AND payment_id = $2 AND break_kind IS NOT NULL
+ORDER BY imported_at, cycle_id, record_no
+
+-- name: refusals
+SELECT reference, reason_code, reason_text, refused_at
+FROM refusal WHERE partner_id = $1 AND order_id = $2 ORDER BY refused_at LIMIT 20

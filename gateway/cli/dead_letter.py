@@ -1,0 +1,257 @@
+"""``mypay dead-letter …``: look at what no stage could read, and send it again once its cause is gone."""
+
+from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+import typer
+
+from gateway.adapters.crypto.redaction import redact
+from gateway.adapters.crypto.vault import MasterKeys, NoMasterKeyError, UnsealError
+from gateway.adapters.kafka.dead_letter import DeadLetterError, Fate, read_fate, restore
+from gateway.adapters.kafka.producer import KafkaPublisher
+from gateway.adapters.kafka.reader import open_reader
+from gateway.cli.common import (
+    CliError,
+    ExitCode,
+    Json,
+    SilentObserver,
+    kafka,
+    load_settings,
+    print_json,
+    print_table,
+    run,
+    say,
+)
+from gateway.ports import Outgoing, Record
+from gateway.services.clearing_files import FILE_TOPIC_PREFIX
+from gateway.settings import Settings
+from schemas.topics import DEAD_LETTER
+
+app = typer.Typer(help="Records that no stage could read.", no_args_is_help=True)
+
+SHOWN_CHARS_MAX: Final = 4_000
+
+_REPLAY_BATCH: Final = 200
+"""Originals are up to 1 MiB: what is held at a time stays bounded."""
+
+Stage = Annotated[str | None, typer.Option(help="Of this stage alone.")]
+Reference = Annotated[str, typer.Argument(metavar="REF", help="Where the original stands: TOPIC/PARTITION/OFFSET.")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Letter:
+    """A dead letter with its fate; without one, somebody else wrote it."""
+
+    record: Record
+    fate: Fate | None
+
+    @property
+    def reference(self) -> str:
+        return self.fate.reference if self.fate else self.record.reference
+
+    @property
+    def parked_at(self) -> datetime:
+        return datetime.fromtimestamp(self.record.timestamp_ms / 1000, UTC)
+
+    @property
+    def note(self) -> str:
+        if self.fate is None:
+            return "not written by the gateway"
+        if self.fate.omitted:
+            return f"left out: {self.fate.omitted}"
+        return "sealed" if self.fate.sealed else ""
+
+
+@app.command("list")
+def list_(
+    stage: Stage = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many.")] = 50,
+    json_: Json = False,
+) -> None:
+    """Show dead letters, newest last."""
+    settings = load_settings()
+
+    async def read() -> tuple[int, list[_Letter]]:
+        total, newest = 0, deque[_Letter](maxlen=limit)
+        for letter in sorted(await _letters(settings, stage), key=lambda x: x.record.timestamp_ms):
+            total += 1
+            newest.append(letter)
+        return total, list(newest)
+
+    total, letters = run(read())
+    if json_:
+        print_json([_json(letter) for letter in letters])
+        return
+    rows = [
+        (x.reference, x.fate and x.fate.stage, x.fate and _reason(x.fate), x.parked_at, len(x.record.value), x.note)
+        for x in letters
+    ]
+    print_table("Dead letters", ("original", "stage", "reason", "parked", "bytes", ""), rows, right=("bytes",))
+    if total > len(letters):
+        say(f"{total - len(letters)} older ones are not shown: --limit {total} shows all.")
+
+
+@app.command()
+def show(reference: Reference, json_: Json = False) -> None:
+    """Show one dead letter; card numbers and private keys are masked, sealed originals stay sealed."""
+    letter = run(_one(load_settings(), reference))
+    told = {**_json(letter), **_content(letter)}
+    if json_:
+        print_json(told)
+        return
+    rows = [(name.replace("_", " "), value) for name, value in told.items() if value not in (None, "", [], {})]
+    print_table("Dead letter", ("", ""), [(n, _lines(v) if isinstance(v, dict) else v) for n, v in rows])
+
+
+@app.command()
+def replay(
+    reference: Annotated[str | None, typer.Argument(metavar="[REF]", help="As `list` shows it.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every one, each original once.")] = False,
+    stage: Stage = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --all.")] = False,
+    json_: Json = False,
+) -> None:
+    """Send originals again to where they came from: same bytes, key and headers. The dead letters stay.
+
+    Stages are idempotent: what was handled meanwhile is not handled twice.
+    """
+    if (reference is None) is not all_:
+        raise CliError("Name one original, or --all.", ExitCode.USAGE)
+    settings = load_settings()
+    keys = MasterKeys.load(settings.master_keys_dir)
+    if reference is not None:
+        letters = [run(_one(settings, reference))]
+    else:
+        letters = list({x.reference: x for x in run(_letters(settings, stage))}.values())
+        if letters and not yes:
+            typer.confirm(f"Send {len(letters)} originals again?", abort=True, err=True)
+    replayed, refused = run(_replay(settings, letters, keys))
+    if json_:
+        print_json({"replayed": replayed, "refused": [{"reference": r, "why": why} for r, why in refused.items()]})
+    else:
+        for ref, why in refused.items():
+            say(f"{ref}: {why}")
+        say(f"{len(replayed)} sent again, {len(refused)} not.")
+    if refused:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+async def _letters(settings: Settings, stage: str | None) -> list[_Letter]:
+    letters: list[_Letter] = []
+    async with open_reader(kafka(settings), DEAD_LETTER) as reader:
+        async for record in reader.read_all():
+            letter = _Letter(record, _fate(record))
+            if stage is None or (letter.fate is not None and letter.fate.stage == stage):
+                letters.append(letter)
+    return letters
+
+
+async def _one(settings: Settings, reference: str) -> _Letter:
+    """The newest dead letter of an original."""
+    found = [x for x in await _letters(settings, None) if x.reference == reference]
+    if not found:
+        raise CliError(
+            f"No dead letter has the original {reference}.", ExitCode.NOT_FOUND, hint="`mypay dead-letter list`"
+        )
+    return max(found, key=lambda x: x.record.timestamp_ms)
+
+
+def _fate(record: Record) -> Fate | None:
+    try:
+        return read_fate(record)
+    except DeadLetterError:
+        return None
+
+
+# --- sending again ----------------------------------------------------------------------------------------------------
+
+
+async def _replay(settings: Settings, letters: list[_Letter], keys: MasterKeys) -> tuple[list[str], dict[str, str]]:
+    replayed: list[str] = []
+    refused: dict[str, str] = {}
+    publisher = KafkaPublisher(kafka(settings), SilentObserver())
+    await publisher.start()
+    try:
+        for begin in range(0, len(letters), _REPLAY_BATCH):
+            batch: dict[str, Outgoing] = {}
+            for letter in letters[begin : begin + _REPLAY_BATCH]:
+                original = _original(letter, keys)
+                if isinstance(original, str):
+                    refused[letter.reference] = original
+                else:
+                    batch[letter.reference] = original
+            await publisher.publish(list(batch.values()))
+            replayed += batch
+    finally:
+        await publisher.stop()
+    return replayed, refused
+
+
+def _original(letter: _Letter, keys: MasterKeys) -> Outgoing | str:
+    """The original as it came, or why it cannot be sent again."""
+    fate = letter.fate
+    if fate is None:
+        return letter.note
+    if fate.topic.startswith(FILE_TOPIC_PREFIX):
+        return "it is a line of a file: correct the file and import it again"
+    try:
+        original = restore(letter.record, keys)
+    except (DeadLetterError, NoMasterKeyError, UnsealError) as error:
+        return str(error)
+    return Outgoing(topic=fate.topic, key=original.key, value=original.value, headers=original.headers)
+
+
+# --- showing ----------------------------------------------------------------------------------------------------------
+
+
+def _json(letter: _Letter) -> dict[str, Any]:
+    fate = letter.fate
+    return {
+        "reference": letter.reference,
+        "stage": fate and fate.stage,
+        "error": fate and fate.error,
+        "message": fate and fate.message,
+        "arrived_at": fate and datetime.fromtimestamp(fate.timestamp_ms / 1000, UTC),
+        "parked_at": letter.parked_at,
+        "bytes": len(letter.record.value),
+        "note": letter.note,
+    }
+
+
+def _content(letter: _Letter) -> dict[str, Any]:
+    """Key, headers and value as far as people may see them.
+
+    What the gateway parked in clear holds no secret that it knows; it is masked all the same, for others may have
+    written here.
+    """
+    fate, record = letter.fate, letter.record
+    sealed = fate is not None and fate.sealed
+    headers = [(n, v) for n, v in record.headers if not n.startswith(("kafka_dlt-", "mypay-"))]
+    return {
+        "key": None if record.key is None else _visible(record.key),
+        "headers": {_visible(n.encode()): _visible(v) for n, v in headers},
+        "value": "(sealed: it holds a card number or a private key; replay opens it)"
+        if sealed
+        else _visible(record.value),
+    }
+
+
+def _visible(data: bytes) -> str:
+    """Text with secrets masked, and nothing in it that a terminal would obey."""
+    text = redact(data.decode("utf-8", "backslashreplace"))
+    if len(text) > SHOWN_CHARS_MAX:
+        text = f"{text[:SHOWN_CHARS_MAX]}… ({len(data)} bytes)"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _reason(fate: Fate) -> str:
+    return f"{fate.error.rpartition('.')[2]}: {fate.message}"
+
+
+def _lines(headers: dict[str, str]) -> str:
+    return "\n".join(f"{name}: {value}" for name, value in headers.items())

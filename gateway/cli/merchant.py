@@ -1,0 +1,88 @@
+"""``mypay merchant …``: the directory of whom partners may have paid."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from gateway.adapters.postgres.registry import open_registry
+from gateway.cli.common import (
+    ExitCode,
+    Json,
+    load_settings,
+    postgres_dsn,
+    print_json,
+    print_table,
+    read_input,
+    run,
+    say,
+)
+from gateway.domain.consent import Merchant
+from gateway.services.merchant_files import read_merchants
+from gateway.settings import Settings
+
+app = typer.Typer(help="The merchant directory.", no_args_is_help=True)
+
+_BATCH: Final = 5_000
+"""Rows a statement: a second of work, and a bounded message to the server."""
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="CSV with a header line, or JSON lines; - reads standard input.")],
+    strict: Annotated[bool, typer.Option("--strict", help="Import nothing if one line is wrong.")] = False,
+    json_: Json = False,
+) -> None:
+    """Add merchants, or replace those that are known.
+
+    Columns: merchant_id, acceptor_id, name_location, mcc, networks (separated by blanks), active (true if left out).
+    Wrong lines are told by number and skipped; the exit code is then 1.
+    """
+    settings = load_settings()
+    found = read_merchants(read_input(file))
+    merchants: Sequence[Merchant] = () if strict and found.errors else found.merchants
+    if merchants:
+        run(_write(settings, merchants))
+    if json_:
+        errors = [{"line": line, "error": text} for line, text in found.errors.items()]
+        print_json({"imported": len(merchants), "errors": errors})
+    else:
+        for line, text in found.errors.items():
+            say(f"line {line}: {text}")
+        say(f"{len(merchants)} merchants imported, {len(found.errors)} lines refused.")
+    if found.errors:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+@app.command("list")
+def list_(
+    after: Annotated[str, typer.Option(metavar="MERCHANT", help="Begin behind this id.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
+    json_: Json = False,
+) -> None:
+    """Show merchants by id, a page at a time."""
+    settings = load_settings()
+
+    async def read() -> list[Merchant]:
+        async with open_registry(postgres_dsn(settings)) as registry:
+            return await registry.merchants(after=after, limit=limit)
+
+    found = run(read())
+    if json_:
+        print_json(found)
+        return
+    columns = ("id", "acceptor", "name and place", "category", "networks", "active")
+    rows = [
+        (m.merchant_id, m.acceptor.acceptor_id, m.acceptor.name_location, m.acceptor.mcc, m.networks, m.active)
+        for m in found
+    ]
+    print_table("Merchants", columns, rows)
+    if len(found) == limit:
+        say(f"More: --after {found[-1].merchant_id}")
+
+
+async def _write(settings: Settings, merchants: Sequence[Merchant]) -> None:
+    async with open_registry(postgres_dsn(settings)) as registry, registry.transaction():
+        for begin in range(0, len(merchants), _BATCH):
+            await registry.upsert_merchants(merchants[begin : begin + _BATCH])

@@ -1,0 +1,225 @@
+"""``mypay order …``: sign orders as a partner does, send them, and see what becomes of them."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum, unique
+from pathlib import Path
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import typer
+import uuid_utils
+
+from gateway.adapters.crypto.jwk import PrivateKey, algorithm_of, public_jwk, read_private_key
+from gateway.adapters.crypto.signature import sign_detached
+from gateway.adapters.kafka.producer import KafkaPublisher
+from gateway.adapters.kafka.reader import TopicReader, open_reader
+from gateway.cli.arguments import key_id
+from gateway.cli.common import (
+    CliError,
+    ExitCode,
+    Json,
+    SilentObserver,
+    kafka,
+    load_settings,
+    print_json,
+    print_table,
+    read_documents,
+    run,
+    say,
+)
+from gateway.cli.partner import default_kid
+from gateway.domain.lifecycle import TERMINAL, PaymentState
+from gateway.ports import Outgoing, Record
+from gateway.settings import Settings
+from schemas.codec import DecodeError, decode, encode, encode_json
+from schemas.envelope import Envelope, EnvelopeError, read_envelope, write_envelope
+from schemas.events import EventType
+from schemas.orders import ORDER_TYPE, PaymentOrder
+from schemas.topics import ORDERS, events_topic
+
+app = typer.Typer(help="Sign and send payment orders.", no_args_is_help=True)
+
+FILLED_VALIDITY: Final = timedelta(minutes=10)
+"""What --fill gives an order to live: enough for a person to watch it, too short to be forgotten."""
+
+REFUSED: Final = "refused"
+
+_OUTCOMES: Final = frozenset({REFUSED, PaymentState.APPROVED, *TERMINAL})
+_GOOD: Final = frozenset({PaymentState.APPROVED, PaymentState.SETTLED})
+
+
+@unique
+class Until(StrEnum):
+    """What to wait for."""
+
+    OUTCOME = "outcome"  # approved, or final
+    FINAL = "final"  # settled, declined, rejected, reversed, refused
+
+
+@dataclass(slots=True)
+class _Followed:
+    """An order and what was told of it."""
+
+    order: PaymentOrder
+    payment_id: UUID
+    state: str = ""
+    reason: dict[str, Any] | None = None
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+
+@app.callback()
+def _group() -> None:
+    # A callback keeps "send" a command of its own while it is the only one.
+    pass
+
+
+@app.command()
+def send(
+    file: Annotated[Path, typer.Argument(help="An order as JSON, or JSON lines; - reads standard input.")],
+    key: Annotated[Path, typer.Option(help="The partner's private key (PEM).", dir_okay=False)],
+    kid: Annotated[
+        str | None,
+        typer.Option(parser=key_id, metavar="KID", help="As registered. Default: from the key's thumbprint."),
+    ] = None,
+    fill: Annotated[
+        bool, typer.Option("--fill", help="Give orders without order_id, issued_at or expires_at new ones.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Follow the partner's events and print what became of them.")
+    ] = False,
+    until: Annotated[Until, typer.Option(help="What --wait waits for.")] = Until.OUTCOME,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that --wait waits.")] = 60.0,
+    json_: Json = False,
+) -> None:
+    """Sign orders and send them: all of them, or none if one is not an order.
+
+    With --wait the exit code is 0 if every one was approved or settled, 1 if one ended otherwise, 4 if time ran out.
+    """
+    settings = load_settings()
+    private = read_private_key(key)
+    orders = [_order(line, body, fill=fill) for line, body in read_documents(file)]
+    if len({o.partner_id for o in orders}) > 1:
+        raise CliError("One key signs for one partner: the orders name several.", ExitCode.USAGE)
+    followed = [_Followed(o, o.payment_id) for o in orders]
+    signed_as = kid or default_kid(orders[0].partner_id, public_jwk(private), algorithm_of(private))
+    records = [_record(o, private, signed_as) for o in orders]
+    run(_send(settings, records, followed, until if wait else None, timeout))
+    _print(followed, waited=wait, json_=json_)
+    if wait:
+        wanted = _OUTCOMES if until is Until.OUTCOME else _OUTCOMES - {PaymentState.APPROVED}
+        if any(f.state not in wanted for f in followed):
+            raise CliError(f"Not every order had its {until} within {timeout:g} s.", ExitCode.UNAVAILABLE)
+        if any(f.state not in _GOOD for f in followed):
+            raise typer.Exit(ExitCode.FAILED)
+
+
+def _order(line: int, body: bytes, *, fill: bool) -> PaymentOrder:
+    try:
+        return decode(PaymentOrder, _filled(body) if fill else body)
+    except DecodeError as error:
+        hint = "--fill gives order_id, issued_at and expires_at." if not fill else ""
+        raise CliError(f"line {line}: {error}; nothing was sent.", hint=hint) from None
+
+
+def _filled(body: bytes) -> bytes:
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        return body
+    if not isinstance(fields, dict):
+        return body
+    now = datetime.now(UTC)
+    missing = {
+        "order_id": uuid_utils.uuid7().hex,
+        "issued_at": now.isoformat(),
+        "expires_at": (now + FILLED_VALIDITY).isoformat(),
+    }
+    return encode_json({**missing, **fields})
+
+
+def _record(order: PaymentOrder, private: PrivateKey, kid: str) -> Outgoing:
+    body = encode(order)
+    envelope = Envelope(
+        id=order.order_id,
+        source=f"/partners/{order.partner_id}",
+        type=ORDER_TYPE,
+        time=order.issued_at,
+        signature=sign_detached(body, private, kid=kid, algorithm=algorithm_of(private), typ=ORDER_TYPE),
+    )
+    return Outgoing(topic=ORDERS, key=order.consent_id.encode(), value=body, headers=write_envelope(envelope))
+
+
+async def _send(
+    settings: Settings, records: Sequence[Outgoing], followed: list[_Followed], until: Until | None, seconds: float
+) -> None:
+    async with AsyncExitStack() as stack:
+        reader = None
+        if until is not None:
+            # Before anything is sent, or the first events would be missed.
+            reader = await stack.enter_async_context(
+                open_reader(kafka(settings), events_topic(followed[0].order.partner_id))
+            )
+            await reader.seek_to_end()
+        publisher = KafkaPublisher(kafka(settings), SilentObserver())
+        await publisher.start()
+        stack.push_async_callback(publisher.stop)
+        await publisher.publish(records)
+        if reader is not None and until is not None:
+            await _follow(reader, followed, until, seconds)
+
+
+async def _follow(reader: TopicReader, followed: list[_Followed], until: Until, seconds: float) -> None:
+    wanted = _OUTCOMES if until is Until.OUTCOME else _OUTCOMES - {PaymentState.APPROVED}
+    by_payment = {str(f.payment_id): f for f in followed}
+    by_order = {str(f.order.order_id): f for f in followed}
+    try:
+        async with asyncio.timeout(seconds):
+            async for records in reader.follow():
+                for record in records:
+                    _take(record, by_payment, by_order)
+                if all(f.state in wanted for f in followed):
+                    return
+    except TimeoutError:
+        return
+
+
+def _take(record: Record, by_payment: dict[str, _Followed], by_order: dict[str, _Followed]) -> None:
+    try:
+        type_ = read_envelope(record.headers).type
+        body = json.loads(record.value)
+    except (EnvelopeError, ValueError):
+        return
+    if type_ == EventType.ORDER_REFUSED:
+        found = by_order.get(body.get("order_id", ""))
+        state = REFUSED
+    else:
+        found = by_payment.get(body.get("payment_id", ""))
+        state = body.get("state", "")
+    if found is not None:
+        found.state, found.reason = state, body.get("reason")
+        found.events.append({"type": type_, **body})
+
+
+def _print(followed: Sequence[_Followed], *, waited: bool, json_: bool) -> None:
+    if json_:
+        fields = ("payment_id", "state", "reason", "events") if waited else ("payment_id",)
+        print_json([{"order_id": f.order.order_id} | {name: getattr(f, name) for name in fields} for f in followed])
+        return
+    if not waited:
+        print_table("Sent", ("order", "payment"), [(f.order.order_id, f.payment_id) for f in followed])
+        say(f"What becomes of it: mypay trace {followed[-1].payment_id}")
+        return
+    rows = [
+        (f.order.order_id, f.payment_id, " → ".join(_path(f)), "{code} {text}".format(**f.reason) if f.reason else "")
+        for f in followed
+    ]
+    print_table("Orders", ("order", "payment", "states", "reason"), rows)
+
+
+def _path(followed: _Followed) -> list[str]:
+    return [e.get("state", REFUSED) for e in followed.events] or ["nothing was told yet"]

@@ -1,0 +1,225 @@
+"""``mypay trace PAYMENT``: everything that happened to one payment, in order."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from gateway.adapters.postgres.inspect import PaymentFacts, PostgresInspector, StoredRefusal, open_inspector
+from gateway.cli.arguments import SomePartnerOption
+from gateway.cli.common import (
+    CliError,
+    ExitCode,
+    Json,
+    load_settings,
+    money,
+    postgres_dsn,
+    print_json,
+    print_table,
+    run,
+    say,
+    shown,
+)
+from gateway.domain.payment import Payment
+from gateway.settings import Settings
+from schemas.events import EventType
+from schemas.primitives import payment_id_of
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that happened. ``source``: which book tells it."""
+
+    at: datetime
+    what: str
+    detail: str
+    source: str
+
+
+def command(
+    payment: Annotated[str, typer.Argument(metavar="PAYMENT", help="Payment id, or PARTNER/ORDER.")],
+    partner: SomePartnerOption = None,
+    refusals: Annotated[
+        bool, typer.Option("--refusals", help="Look for refused orders under the same order id too (slower).")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Tell the whole story of one payment in order, with the time between its steps."""
+    settings = load_settings()
+    facts, refused = run(_look_up(settings, payment, partner, refusals=refusals))
+    steps = [*(steps_of(facts) if facts else ()), *map(_refusal_step, refused)]
+    steps.sort(key=lambda s: s.at)
+    if json_:
+        print_json({"payment": facts and _payment_json(facts.payment), "steps": steps})
+        return
+    if facts:
+        print_table(f"Payment {facts.payment.payment_id}", ("", ""), _summary(facts.payment))
+    before: datetime | None = None
+    rows: list[tuple[object, ...]] = []
+    for step in steps:
+        rows.append((shown(step.at), _since(before, step.at), step.what, step.detail, step.source))
+        before = step.at
+    print_table("Story", ("time", "after", "what", "detail", "from"), rows, right=("after",))
+    if facts and (missing := _missing_events(facts)):
+        say(f"{missing} of its events are no longer in the outbox; the steps come from the other books.")
+
+
+async def _look_up(
+    settings: Settings, name: str, partner: str | None, *, refusals: bool
+) -> tuple[PaymentFacts | None, list[StoredRefusal]]:
+    partner_id, order_id, payment_id = _read_name(name, partner)
+    async with open_inspector(postgres_dsn(settings)) as inspector:
+        found = await inspector.payments(payment_id, partner_id=partner_id)
+        if not found and (partner_id is None or order_id is None):
+            raise CliError(f"There is no payment {payment_id}.", ExitCode.NOT_FOUND)
+        facts = await inspector.facts(found[0]) if found else None
+        refused = await _refused(inspector, facts, partner_id, order_id) if refusals or facts is None else []
+    if facts is None and not refused:
+        raise CliError(
+            f"Partner {partner_id} has no payment and no refused order {order_id}.",
+            ExitCode.NOT_FOUND,
+            hint="An order that could not be read is among `mypay dead-letter list`.",
+        )
+    return facts, refused
+
+
+def _read_name(name: str, partner: str | None) -> tuple[str | None, str | None, UUID]:
+    partner_id, slash, order_id = name.partition("/")
+    if slash:
+        return partner_id, order_id, payment_id_of(partner_id, order_id)
+    try:
+        return partner, None, UUID(name)
+    except ValueError:
+        raise CliError("PAYMENT is a payment id (a UUID) or PARTNER/ORDER.", ExitCode.USAGE) from None
+
+
+async def _refused(
+    inspector: PostgresInspector, facts: PaymentFacts | None, partner_id: str | None, order_id: str | None
+) -> list[StoredRefusal]:
+    if facts is not None:
+        partner_id, order_id = facts.payment.partner_id, facts.payment.order_id
+    return [] if partner_id is None or order_id is None else await inspector.refusals(partner_id, order_id)
+
+
+# --- the story --------------------------------------------------------------------------------------------------------
+
+
+def steps_of(facts: PaymentFacts) -> list[Step]:
+    """What happened, by time; steps of one moment stand in the order of cause and effect."""
+    payment = facts.payment
+    steps = [Step(payment.ordered_at, "ordered", "the order reached Kafka", "payment")]
+    steps += _event_steps(facts)
+    if reversal := facts.reversal:
+        steps.append(Step(reversal.queued_at, "reversal queued", f"STAN {reversal.stan:06d}", "reversal"))
+        attempts = f"{reversal.attempts} attempts, last answer {reversal.last_code or 'none'}"
+        if reversal.confirmed_at is not None:
+            steps.append(Step(reversal.confirmed_at, "reversal confirmed", attempts, "reversal"))
+        else:
+            steps.append(Step(reversal.next_attempt_at, "next reversal attempt", attempts, "reversal"))
+    steps += [
+        Step(t.posted_at, f"posted: {t.kind}", f"{money(t.amount_minor, t.currency)}: {t.debit} → {t.credit}", "ledger")
+        for t in facts.transfers
+    ]
+    for c in facts.clearing:
+        amount = f"cycle {c.cycle_id} record {c.record_no}: {c.kind} {money(c.amount_minor, c.currency)}"
+        broken = f"break {c.break_kind}: {c.break_detail}; {amount}"
+        steps.append(Step(c.imported_at, "cleared", broken if c.break_kind else amount, "clearing"))
+    return sorted(steps, key=lambda s: s.at)
+
+
+def _event_steps(facts: PaymentFacts) -> list[Step]:
+    payment = facts.payment
+    steps = []
+    told: set[int] = set()
+    for event in facts.events:
+        body = json.loads(event.body)
+        version = body.get("version")
+        if event.event_type != EventType.PAYMENT_REPORTED and version:
+            told.add(version)
+        reason = body.get("reason") or {}
+        parts = [
+            f"version {version}" if version else "",
+            body.get("status", ""),
+            " ".join(filter(None, (reason.get("code"), reason.get("text")))),
+            f"network code {reason['network_code']}" if reason.get("network_code") else "",
+            f"approval {body['approval_code']}" if body.get("approval_code") else "",
+            "relayed" if event.relayed else "not yet relayed",
+        ]
+        what = event.event_type.removeprefix("kr.mypay.payment.").rpartition(".v")[0]
+        steps.append(Step(event.occurred_at, what, ", ".join(filter(None, parts)), "outbox"))
+    # What the outbox no longer has: the first and the present state stand in the payment itself.
+    if 1 not in told:
+        sent = payment.trace is not None
+        steps.append(Step(payment.decided_at, "sent" if sent else payment.state, "intent written", "payment"))
+    if payment.version not in told and payment.version > 1:
+        steps.append(Step(payment.changed_at, payment.state, f"version {payment.version}", "payment"))
+    return steps
+
+
+def _missing_events(facts: PaymentFacts) -> int:
+    told = {e.event_id for e in facts.events if e.event_type != EventType.PAYMENT_REPORTED}
+    return max(0, facts.payment.version - len(told))
+
+
+def _refusal_step(refusal: StoredRefusal) -> Step:
+    detail = f"{refusal.reason_code} {refusal.reason_text}; order at {refusal.reference}"
+    return Step(refusal.refused_at, "order refused", detail, "refusal")
+
+
+# --- printing ---------------------------------------------------------------------------------------------------------
+
+
+def _since(before: datetime | None, at: datetime) -> str:
+    if before is None:
+        return ""
+    seconds = (at - before).total_seconds()
+    return f"+{seconds * 1000:,.1f} ms" if abs(seconds) < 10 else f"+{seconds:,.1f} s"
+
+
+def _summary(p: Payment) -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = [
+        ("state", f"{p.state} (version {p.version})"),
+        ("amount", f"{p.operation} {money(p.amount_minor, p.currency)}"),
+        ("order", f"{p.partner_id}/{p.order_id}"),
+        ("consent", f"{p.consent_id} (version {p.consent_version})"),
+        ("merchant", p.merchant_id),
+    ]
+    if p.reason:
+        rows.append(("reason", f"{p.reason.code} {p.reason.text}"))
+    if p.trace and p.network_id:
+        trace = p.trace
+        rows += [
+            ("network", p.network_id),
+            ("trace", f"terminal {trace.terminal_id}  STAN {trace.stan:06d}  RRN {trace.rrn}"),
+            ("transmitted", f"{trace.transmitted_at:%m%d%H%M%S} (DE7, UTC)"),
+        ]
+    if p.windows:
+        rows.append(("counts in", ", ".join(w.limit_key for w in p.windows)))
+    if p.traceparent:
+        rows.append(("traceparent", p.traceparent))
+    return rows
+
+
+def _payment_json(p: Payment) -> dict[str, Any]:
+    return {
+        "payment_id": p.payment_id,
+        "partner_id": p.partner_id,
+        "order_id": p.order_id,
+        "consent_id": p.consent_id,
+        "merchant_id": p.merchant_id,
+        "operation": p.operation,
+        "amount_minor": p.amount_minor,
+        "currency": p.currency,
+        "state": p.state,
+        "version": p.version,
+        "reason": p.reason,
+        "network_id": p.network_id,
+        "trace": p.trace,
+        "approval_code": p.approval_code,
+        "ordered_at": p.ordered_at,
+        "decided_at": p.decided_at,
+        "changed_at": p.changed_at,
+    }

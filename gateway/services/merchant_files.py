@@ -1,0 +1,114 @@
+"""Merchant files: CSV with a header line, or JSON lines; every row is checked alone and errors name its line."""
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
+
+from pydantic import Field, StringConstraints
+
+from gateway.domain.consent import Merchant
+from gateway.domain.exchange import Acceptor
+from schemas.codec import DecodeError, decode, encode_json
+from schemas.primitives import MerchantCategoryCode, MerchantIdField, Model, NetworkIdField
+
+COLUMNS: Final = ("merchant_id", "acceptor_id", "name_location", "mcc", "networks", "active")
+
+_YES: Final = frozenset(("true", "yes", "1", ""))
+_NO: Final = frozenset(("false", "no", "0"))
+
+_Printable = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$")]
+"""What networks take in text fields: printable ASCII, without a blank at either end."""
+
+
+class MerchantRow(Model):
+    """One merchant as files have it.
+
+    Attributes:
+        acceptor_id: DE42, as the networks registered it.
+        name_location: DE43: name, city, country.
+        networks: those that the merchant has a contract with.
+    """
+
+    merchant_id: MerchantIdField
+    acceptor_id: Annotated[_Printable, Field(max_length=15)]
+    name_location: Annotated[_Printable, Field(max_length=40)]
+    mcc: MerchantCategoryCode
+    networks: Annotated[tuple[NetworkIdField, ...], Field(min_length=1, max_length=64)]
+    active: bool = True
+
+
+@dataclass(slots=True)
+class MerchantFile:
+    """What a file holds. ``errors``: line number → what is wrong there; holds nothing of the line."""
+
+    merchants: list[Merchant] = field(default_factory=list)
+    errors: dict[int, str] = field(default_factory=dict)
+
+
+def read_merchants(data: bytes) -> MerchantFile:
+    """Read a file. JSON lines where the first character is ``{``, else CSV; in CSV networks are separated by blanks.
+
+    Raises:
+        DecodeError: not UTF-8, or a CSV header with other columns; names the right ones.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise DecodeError("", "the file is not UTF-8") from None
+    rows = _json_lines(text) if text.lstrip().startswith("{") else _csv(text)
+    result = MerchantFile()
+    lines: dict[str, int] = {}
+    for number, body in rows:
+        try:
+            if body is None:
+                raise DecodeError("", "not CSV: a quote or a NUL where none may stand")
+            row = decode(MerchantRow, body)
+            if (first := lines.setdefault(row.merchant_id, number)) != number:
+                raise DecodeError("merchant_id", f"stands in line {first} already")
+        except DecodeError as error:
+            result.errors[number] = str(error)
+        else:
+            result.merchants.append(_merchant(row))
+    return result
+
+
+def _json_lines(text: str) -> Iterator[tuple[int, bytes]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, line.strip().encode()
+
+
+def _csv(text: str) -> Iterator[tuple[int, bytes | None]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="surplus", strict=True)
+    columns = [c.strip() for c in reader.fieldnames or ()]
+    if set(columns) | {"active"} != set(COLUMNS) or len(set(columns)) != len(columns):
+        raise DecodeError("", f"the first line must name these columns, each once: {', '.join(COLUMNS)}")
+    reader.fieldnames = columns
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error:
+            yield reader.line_num, None
+            continue
+        if row is None:
+            return
+        yield reader.line_num, encode_json(_typed(row))
+
+
+def _typed(row: dict[str | Any, Any]) -> dict[str, object]:
+    typed: dict[str, object] = {str(name): value for name, value in row.items() if value is not None}
+    typed["networks"] = str(typed.get("networks", "")).split()
+    active = str(typed.pop("active", "")).strip().lower()
+    typed["active"] = True if active in _YES else False if active in _NO else active
+    return typed
+
+
+def _merchant(row: MerchantRow) -> Merchant:
+    return Merchant(
+        merchant_id=row.merchant_id,
+        acceptor=Acceptor(acceptor_id=row.acceptor_id, name_location=row.name_location, mcc=row.mcc),
+        networks=frozenset(row.networks),
+        active=row.active,
+    )
