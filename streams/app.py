@@ -1,14 +1,17 @@
 """The Faust application of the stages that run on Faust: raw bytes in, batches out, nothing else of Faust's."""
 
+import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import faust
 from faust.auth import SASLCredentials, SSLCredentials
 
+from gateway.adapters.kafka.header_names import tolerate_bad_header_names
 from gateway.ports import Record
 from gateway.settings import Settings
+from streams.transport import DirectTransport
 
 TakeBatch = Callable[[Sequence[Record]], Awaitable[None]]
 
@@ -19,9 +22,11 @@ def build_app(name: str, settings: Settings, bootstrap_servers: str) -> faust.Ap
     Faust's tables, web views, topic creation and exactly-once mode stay off: Postgres decides, and ``mypay topics``
     owns the topics.
     """
+    # A record with a header name that is not UTF-8 would otherwise stop its partition for good.
+    tolerate_bad_header_names()
     datadir = settings.home / "faust" / name
     datadir.parent.mkdir(parents=True, exist_ok=True)
-    return faust.App(
+    app = faust.App(
         f"mypay-{name}",
         broker=[f"kafka://{server}" for server in bootstrap_servers.split(",")],
         broker_credentials=_credentials(settings),
@@ -42,6 +47,8 @@ def build_app(name: str, settings: Settings, bootstrap_servers: str) -> faust.Ap
         stream_wait_empty=True,
         consumer_auto_offset_reset="earliest",
     )
+    app.transport = DirectTransport(app.conf.broker_consumer, app)
+    return app
 
 
 def read_batches(app: faust.App, topic: str, take: TakeBatch, *, batch_max: int, batch_wait_s: float) -> None:
@@ -59,6 +66,29 @@ def read_batches(app: faust.App, topic: str, take: TakeBatch, *, batch_max: int,
     app.agent(source, name=f"{topic}.agent", concurrency=1)(agent)
 
 
+class AppCrashedError(Exception):
+    """A part of Faust has crashed: the process must end, to be started again."""
+
+
+async def run_until(app: faust.App, stopping: asyncio.Event) -> None:
+    """Run the app until told to stop.
+
+    Raises:
+        AppCrashedError: Faust does not end by itself when a part of it has crashed; it stays, consuming nothing.
+    """
+    await app.start()
+    crashed = asyncio.ensure_future(app._crashed.wait())  # noqa: SLF001 - mode tells it nowhere else
+    told = asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait({crashed, told}, return_when=asyncio.FIRST_COMPLETED)
+        if not told.done():
+            raise AppCrashedError(type(app.crash_reason).__name__)
+    finally:
+        crashed.cancel()
+        told.cancel()
+        await app.stop()
+
+
 async def waiting(app: faust.App) -> int:
     """Records in the app's partitions that it has not taken yet, as far as the brokers have told."""
     consumer = app.consumer
@@ -70,7 +100,10 @@ async def waiting(app: faust.App) -> int:
 
 
 def _record(message: Any) -> Record:
-    headers = message.headers.items() if isinstance(message.headers, dict) else message.headers or ()
+    headers = message.headers
+    if isinstance(headers, Mapping):
+        # Two headers of one name would have become one without a trace: Faust must hand on what Kafka delivered.
+        raise TypeError("Faust gave headers as a mapping")
     return Record(
         topic=message.topic,
         partition=message.partition,
@@ -78,7 +111,7 @@ def _record(message: Any) -> Record:
         timestamp_ms=round(message.timestamp * 1000),
         key=message.key,
         value=message.value or b"",
-        headers=tuple(headers),
+        headers=tuple((name, b"" if value is None else value) for name, value in headers or ()),
     )
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from gateway.bootstrap import Parts, initiation_service, watch_consumer
 from gateway.ports import Record
 from schemas.topics import ORDERS
-from streams.app import build_app, read_batches, waiting
+from streams.app import build_app, read_batches, run_until, waiting
 
 
 async def run(parts: Parts, stopping: asyncio.Event) -> None:
@@ -27,8 +27,4 @@ async def run(parts: Parts, stopping: asyncio.Event) -> None:
             batch_wait_s=parts.settings.initiation_batch_wait_s,
         )
         watchdog = watch_consumer(parts, "initiation", partial(waiting, app))
-        await app.start()
-        try:
-            await stopping.wait()
-        finally:
-            await app.stop()
+        await run_until(app, stopping)

@@ -30,7 +30,7 @@ def payment_trace(number: int, terminals: Sequence[str], now: datetime) -> Trace
     return TraceNumbers(
         terminal_id=terminals[block % len(terminals)],
         stan=offset + 1,
-        rrn=f"{now:%Y}"[-1] + f"{now:%j}" + _base36(number, 8),
+        rrn=f"{now.year % 10}{now.timetuple().tm_yday:03d}{_base36(number, 8)}",
         transmitted_at=now.replace(microsecond=0),
     )
 
