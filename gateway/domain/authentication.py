@@ -89,6 +89,7 @@ class Issuer:
         audience: the name by which this provider calls the gateway.
         levels: the provider's ``acr`` → our level, 1 and up; another ``acr`` has level 0.
         operations: what its assertions may be used for.
+        algorithms: what it may sign with (JWS ``alg``).
     """
 
     issuer: str
@@ -96,6 +97,7 @@ class Issuer:
     audience: str
     levels: Mapping[str, int]
     operations: frozenset[AssuredOperation] = frozenset(AssuredOperation)
+    algorithms: frozenset[str] = frozenset(("ES256", "Ed25519"))
 
 
 @dataclass(frozen=True, slots=True)
