@@ -12,6 +12,7 @@ class Faults:
         self._planned: dict[str, deque[Exception | None]] = {}
         self._gates: dict[str, asyncio.Event] = {}
         self._reached: dict[str, asyncio.Event] = {}
+        self._visit = asyncio.Event()
 
     def plan(self, place: str, *errors: Exception | None) -> None:
         """Raise these at the next visits of a place; None lets one visit pass."""
@@ -26,6 +27,12 @@ class Faults:
         """Return once somebody waits at a held place."""
         await self._reached[place].wait()
 
+    async def visited(self, place: str, times: int) -> None:
+        """Return once a place has been visited this often in all."""
+        while self.places.count(place) < times:
+            self._visit.clear()
+            await self._visit.wait()
+
     def open(self, place: str) -> None:
         """Let everybody past a held place."""
         self._gates.pop(place).set()
@@ -37,6 +44,7 @@ class Faults:
 
     async def __call__(self, name: str) -> None:
         self.places.append(name)
+        self._visit.set()
         if (gate := self._gates.get(name)) is not None:
             self._reached[name].set()
             await gate.wait()

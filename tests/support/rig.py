@@ -175,6 +175,11 @@ class Rig:
         await reader.release()
         return total
 
+    async def until_locked_out(self) -> None:
+        """Return once some transaction waits for a lock."""
+        while not self.database.locks.waiting:  # noqa: ASYNC110 - a lock's queue tells nobody
+            await asyncio.sleep(0)
+
     # --- what became of it ---
 
     def payment(self, number: int = 1, *, partner_id: str = "partner-1") -> Payment:

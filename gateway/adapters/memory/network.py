@@ -173,6 +173,11 @@ class MemoryCardNetwork:
         while self._in_flight:
             await self._wait_change()
 
+    async def wait_quiet(self) -> None:
+        """Return once also every late answer has come."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
     # --- faults ---
 
     def open(self) -> None:
