@@ -6,11 +6,15 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import structlog
 
 from gateway.simulator.config import SimulatorConfig
 from gateway.simulator.control import Control
 from gateway.simulator.host import Host
+
+_log: Final = structlog.get_logger("simulator")
 
 
 async def run(config: SimulatorConfig, *, ready_file: Path | None, announce: Callable[[str], None]) -> None:
@@ -57,6 +61,7 @@ async def _serve_until(stop: asyncio.Event, host: Host) -> None:
         done, _ = await asyncio.wait([serving, *others], return_when=asyncio.FIRST_COMPLETED)
         for task in done - {stopping}:
             task.result()
+        _log.info("stopping", network_id=config.network_id)
         host.begin_stop()
         await serving
     finally:
