@@ -64,12 +64,13 @@ class ReversalService:
         """Send what is due once, and write how it ended; return how many were attempted."""
         await self._network.wait_open()
         places = await self._network.reserve(self._settings.batch)
-        claimed: Sequence[QueuedReversal] = ()
         try:
             claimed = await until_done(lambda: self._claim(places))
             requests = await until_done(lambda: self._requests(claimed))
-        finally:
-            self._network.release(places - len(claimed))
+        except BaseException:
+            self._network.release(places)
+            raise
+        self._network.release(places - len(claimed))
         verdicts = await asyncio.gather(*(self._exchange(requests.get(c.key)) for c in claimed))
         if claimed:
             await self._finish(list(zip(claimed, verdicts, strict=True)))
@@ -97,7 +98,8 @@ class ReversalService:
         for queued in claimed:
             payment = payments.get(queued.key)
             card = cards.get(payment.funding_token) if payment and payment.funding_token else None
-            if payment is None or payment.trace is None or card is None:
+            merchant = merchants.get(payment.merchant_id) if payment else None
+            if payment is None or payment.trace is None or card is None or merchant is None:
                 self._observer.note(
                     "reversal_not_possible", level="error", payment_id=queued.key[1], network_id=self._network_id
                 )
@@ -108,7 +110,7 @@ class ReversalService:
                 operation=payment.operation,
                 amount_minor=payment.amount_minor,
                 currency=payment.currency,
-                acceptor=merchants[payment.merchant_id].acceptor,
+                acceptor=merchant.acceptor,
                 card=card,
                 repeat=queued.attempts > 0,
             )
