@@ -11,6 +11,7 @@ class Faults:
         self.places: list[str] = []
         self._planned: dict[str, deque[Exception | None]] = {}
         self._gates: dict[str, asyncio.Event] = {}
+        self._first_only: set[str] = set()
         self._reached: dict[str, asyncio.Event] = {}
         self._visit = asyncio.Event()
 
@@ -18,9 +19,11 @@ class Faults:
         """Raise these at the next visits of a place; None lets one visit pass."""
         self._planned.setdefault(place, deque()).extend(errors)
 
-    def hold(self, place: str) -> None:
-        """Let nobody past a place until it is opened."""
+    def hold(self, place: str, *, first_only: bool = False) -> None:
+        """Let nobody past a place until it is opened, or only keep the first who comes there."""
         self._gates[place] = asyncio.Event()
+        if first_only:
+            self._first_only.add(place)
         self._reached[place] = asyncio.Event()
 
     async def reached(self, place: str) -> None:
@@ -45,7 +48,8 @@ class Faults:
     async def __call__(self, name: str) -> None:
         self.places.append(name)
         self._visit.set()
-        if (gate := self._gates.get(name)) is not None:
+        gate = self._gates.get(name)
+        if gate is not None and not (name in self._first_only and self._reached[name].is_set()):
             self._reached[name].set()
             await gate.wait()
         planned = self._planned.get(name)

@@ -1,0 +1,261 @@
+"""Reversals on fakes: 0420, then 0421, until the network confirms; one worker at a time; never dropped."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from gateway.adapters.memory import Behaviour, Fate
+from gateway.adapters.memory.host import EntryState
+from gateway.domain.exchange import CardData, FinancialRequest, NetworkRequest, NotSentCause, ReversalRequest
+from gateway.domain.lifecycle import PaymentState
+from gateway.domain.limits import Usage
+from gateway.ports import StoreUnavailableError
+from schemas.consents import Period, PeriodLimit
+from schemas.primitives import FundingToken
+from tests.builders import TERMINAL, dispatched_record, numbered_order
+from tests.support.rig import PAN, Rig
+from tests.unit.domain_samples import consent, krw, merchant, purpose
+
+AWAY = StoreUnavailableError("away")
+HELD = Usage(10_000, 1, 0, 0)
+
+
+@pytest.fixture
+async def rig() -> Rig:
+    """Order 1 was captured by the network, and its answer was lost."""
+    rig = Rig(lambda _: Behaviour(Fate.ANSWER_LOST))
+    limits = (PeriodLimit(period=Period.DAY, max_amount=krw(25_000)),)
+    rig.database.put_consent(consent(payment=purpose(period_limits=limits)))
+    await rig.execute([dispatched_record(numbered_order(1))])
+    assert (rig.states(), rig.used()) == ({"order-1": "unknown"}, {HELD})
+    rig.network.script = lambda _: Behaviour()
+    return rig
+
+
+def reversals(rig: Rig) -> Sequence[ReversalRequest]:
+    return [r for r in rig.host.received if isinstance(r, ReversalRequest)]
+
+
+def answer(rig: Rig, *behaviours: Behaviour) -> None:
+    """The network's answers from now on; the last one stays."""
+    left = list(behaviours)
+    rig.network.script = lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+
+async def work_until_closed(rig: Rig, times: int) -> None:
+    for _ in range(times):
+        assert await rig.reversals.work() == 1
+        rig.clock.advance(30)
+    assert await rig.reversals.work() == 0
+
+
+async def test_a_confirmed_reversal_ends_the_payment_and_gives_its_limits_back(rig: Rig) -> None:
+    assert await rig.reversals.work() == 1
+    (request,) = reversals(rig)
+    sent = rig.host.received[0]
+    assert isinstance(sent, FinancialRequest)
+    assert (request.original, request.repeat) == (sent.trace, False)
+    assert (request.amount_minor, request.currency, request.card) == (10_000, "KRW", CardData(PAN, "2912"))
+    assert request.acceptor == sent.acceptor
+    assert (request.trace.terminal_id, request.trace.rrn) == (TERMINAL, sent.trace.rrn)
+    assert request.trace.stan != sent.trace.stan
+
+    assert [e.state for e in rig.host.entries.values()] == [EntryState.REVERSED]
+    assert rig.states() == {"order-1": "reversed"}
+    assert rig.told() == ["payment.sent", "payment.unknown", "payment.reversed"]
+    assert (rig.used(), rig.ledger_kinds(), rig.network.reserved) == ({Usage()}, [], 0)
+    assert await rig.reversals.work() == 0
+
+
+@pytest.mark.parametrize("code", ["25", "94"])
+async def test_nothing_to_undo_is_a_confirmation_too(rig: Rig, code: str) -> None:
+    answer(rig, Behaviour(code=code))
+    await work_until_closed(rig, 1)
+    assert rig.states() == {"order-1": "reversed"}
+
+
+# fmt: off
+UNCONFIRMED = [
+    # the first attempt                                              alerts
+    (Behaviour(Fate.REQUEST_LOST),                                   0),
+    (Behaviour(Fate.ANSWER_LOST),                                    0),
+    (Behaviour(Fate.NOT_SENT),                                       0),
+    (Behaviour(Fate.NOT_SENT, not_sent=NotSentCause.NOT_ENCODABLE),  1),
+    (Behaviour(code="96"),                                           0),
+    (Behaviour(code="91"),                                           0),
+    (Behaviour(code="12"),                                           1),
+    (Behaviour(code="?"),                                            1),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("first", "alert"), UNCONFIRMED)
+async def test_what_is_not_confirmed_is_repeated_with_the_same_numbers(rig: Rig, first: Behaviour, alert: int) -> None:
+    submitted: list[NetworkRequest] = []
+
+    def script(request: NetworkRequest) -> Behaviour:
+        submitted.append(request)
+        return first if len(submitted) == 1 else Behaviour()
+
+    rig.network.script = script
+    assert await rig.reversals.work() == 1
+    assert rig.states() == {"order-1": "unknown"}
+    assert rig.used() == {HELD}
+    assert rig.observer.counted("reversal", "alert") == alert
+    rig.clock.advance(29.999)
+    assert await rig.reversals.work() == 0
+    rig.clock.advance(0.001)
+    await work_until_closed(rig, 1)
+    one, two = submitted
+    assert isinstance(one, ReversalRequest)
+    assert isinstance(two, ReversalRequest)
+    assert (one.repeat, two.repeat) == (False, True)
+    assert (one.trace, one.original) == (two.trace, two.original)
+    assert rig.states() == {"order-1": "reversed"}
+
+
+async def test_it_goes_on_for_as_long_as_it_takes_and_tells_people(rig: Rig) -> None:
+    answer(rig, *[Behaviour(code="96")] * 40, Behaviour())
+    await work_until_closed(rig, 41)
+    assert [r.repeat for r in reversals(rig)] == [False] + [True] * 40
+    # After fifteen minutes of repeats every half a minute.
+    assert rig.observer.counted("reversal", "alert") == 9
+    assert {n.event for n in rig.observer.notes} == {"reversal_open"}
+    assert rig.states() == {"order-1": "reversed"}
+
+
+async def test_two_workers_never_send_the_same_reversal_at_once(rig: Rig) -> None:
+    rig.faults.hold("network.arrive")
+    first = asyncio.create_task(rig.reversals.work())
+    await rig.faults.reached("network.arrive")
+    assert await rig.new_reversals("worker-2").work() == 0
+    rig.faults.open("network.arrive")
+    assert await first == 1
+    assert len(reversals(rig)) == 1
+
+
+async def test_a_dead_workers_reversal_is_repeated_when_its_lease_is_over(rig: Rig) -> None:
+    rig.faults.hold("network.answer")
+    dying = asyncio.create_task(rig.reversals.work())
+    await rig.faults.reached("network.answer")
+    dying.cancel()
+    await asyncio.gather(dying, return_exceptions=True)
+    rig.network.crash(requests_arrive=True)
+    rig.faults.open("network.answer")
+
+    survivor = rig.new_reversals("worker-2", rig.new_network())
+    rig.clock.advance(60)
+    assert await survivor.work() == 0
+    rig.clock.advance(0.001)
+    assert await survivor.work() == 1
+    assert [r.repeat for r in reversals(rig)] == [False, True]
+    assert rig.states() == {"order-1": "reversed"}
+    assert rig.told().count("payment.reversed") == 1
+
+
+async def test_a_worker_that_lost_its_lease_changes_nothing_with_its_late_answer(rig: Rig) -> None:
+    rig.faults.hold("network.answer")
+    slow = asyncio.create_task(rig.reversals.work())
+    await rig.faults.reached("network.answer")
+    rig.clock.advance(61)
+    # The second one's answer is held, too: both are out at once, under different leases.
+    other = asyncio.create_task(rig.new_reversals("worker-2", rig.new_network()).work())
+    await rig.faults.visited("network.answer", 3)
+    rig.faults.open("network.answer")
+    assert await asyncio.gather(slow, other) == [1, 1]
+    assert rig.told().count("payment.reversed") == 1
+    assert rig.used() == {Usage()}
+    assert [e.state for e in rig.host.entries.values()] == [EntryState.REVERSED]
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["reversals.claim", "payments.find", "vault.open", "reversals.confirm", "payments.lock", "store.commit"],
+)
+async def test_an_outage_is_waited_out_in_place(rig: Rig, place: str) -> None:
+    rig.faults.plan(place, AWAY)
+    assert await rig.reversals.work() == 1
+    assert rig.faults.pending == 0
+    assert len(reversals(rig)) == 1
+    assert rig.states() == {"order-1": "reversed"}
+    assert rig.told().count("payment.reversed") == 1
+    assert rig.network.reserved == 0
+
+
+async def test_a_confirmation_whose_commit_was_not_confirmed_counts_once(rig: Rig) -> None:
+    rig.faults.plan("store.committed", None, AWAY)
+    assert await rig.reversals.work() == 1
+    assert rig.told().count("payment.reversed") == 1
+    assert rig.used() == {Usage()}
+
+
+@pytest.mark.parametrize("missing", ["card", "merchant"])
+async def test_a_reversal_that_cannot_be_sent_stays_open_and_is_told(rig: Rig, missing: str) -> None:
+    await _second_unknown(rig, card="token-2", merchant_id="merchant-2")
+    if missing == "card":
+        del rig.vault.cards[FundingToken("token-1")]
+    else:
+        rig.database.merchants.rows.pop("merchant-1")  # type: ignore[call-overload]
+    assert await rig.reversals.work() == 2
+    assert rig.states() == {"order-1": "unknown", "order-2": "reversed"}
+    notes = [(n.event, n.fields["payment_id"]) for n in rig.observer.notes]
+    assert ("reversal_not_possible", rig.payment(1).payment_id) in notes
+    assert rig.network.reserved == 0
+
+    rig.vault.cards[FundingToken("token-1")] = CardData(PAN)
+    rig.database.put_merchant(merchant())
+    rig.clock.advance(30)
+    await work_until_closed(rig, 1)
+    assert rig.states()["order-1"] == "reversed"
+
+
+async def _second_unknown(rig: Rig, *, card: str, merchant_id: str) -> None:
+    rig.vault.cards[FundingToken(card)] = CardData(PAN)
+    rig.database.put_consent(consent(consent_id="second", payment=purpose(funding_token=card)))
+    rig.database.put_merchant(replace(merchant(), merchant_id=merchant_id))  # type: ignore[arg-type]
+    answer(rig, Behaviour(Fate.ANSWER_LOST))
+    order = numbered_order(2, consent_id="second", merchant_id=merchant_id)
+    await rig.execute([dispatched_record(order)])
+    answer(rig, Behaviour())
+
+
+async def test_nothing_is_claimed_while_the_network_is_away(rig: Rig) -> None:
+    rig.network.cut()
+    waiting = asyncio.create_task(rig.reversals.work())
+    await rig.faults.visited("network.wait_open", 1)
+    assert rig.database.reversals.rows[rig.payment(1).key].leased_by is None
+    rig.network.open()
+    assert await waiting == 1
+    assert rig.states() == {"order-1": "reversed"}
+
+
+async def test_an_original_that_arrives_after_its_reversal_captures_nothing(rig: Rig) -> None:
+    await rig.reversals.work()
+    rig.faults.hold("network.arrive", first_only=True)
+    executing = asyncio.create_task(rig.execute([dispatched_record(numbered_order(2))]))
+    await rig.faults.reached("network.arrive")
+    rig.network.cut(requests_arrive=True)
+    await executing
+    assert rig.states()["order-2"] == "unknown"
+    assert await rig.new_reversals("worker-2", rig.new_network()).work() == 1
+    assert rig.states()["order-2"] == "reversed"
+
+    rig.faults.open("network.arrive")
+    await rig.network.wait_quiet()
+    assert [e.state for e in rig.host.entries.values()] == [EntryState.REVERSED, EntryState.DECLINED]
+    assert (rig.host.standing_minor(), rig.used()) == ({}, {Usage()})
+
+
+async def test_a_flood_is_worked_off_a_batch_at_a_time(rig: Rig) -> None:
+    rig.database.put_consent(consent())
+    answer(rig, Behaviour(Fate.REQUEST_LOST))
+    await rig.execute([dispatched_record(numbered_order(n), offset=n) for n in range(2, 252)])
+    answer(rig, Behaviour())
+    sizes = []
+    while n := await rig.reversals.work():
+        sizes.append(n)
+    assert sizes == [100, 100, 51]
+    assert set(rig.states().values()) == {PaymentState.REVERSED.value}
+    assert len({r.trace.stan for r in reversals(rig)}) == 251
