@@ -1,0 +1,91 @@
+"""Checks of what partners were told: every version of every payment, once, in order, on the partner's own topic."""
+
+from collections import defaultdict
+from typing import Final
+
+from gateway.proving.books.evidence import Checked, EventRow, Evidence, PaymentRow
+from gateway.proving.books.report import Finding
+from schemas.topics import events_topic
+
+_NEXT: Final[dict[str | None, frozenset[str]]] = {
+    None: frozenset(("sent", "rejected", "scheduled")),
+    "scheduled": frozenset(("sent", "rejected", "reversed")),
+    "sent": frozenset(("approved", "declined", "unknown", "rejected")),
+    "unknown": frozenset(("unknown", "approved", "declined", "reversed")),
+    "approved": frozenset(("settled", "reversing")),
+    "reversing": frozenset(("reversed",)),
+}
+"""What a partner may be told next; after any other state, nothing."""
+
+
+def events_complete(evidence: Evidence, *, redelivery: bool) -> Checked:
+    """Each payment's versions 1, 2, 3 … were told once and in order, and the last one is its state.
+
+    With ``redelivery`` an event may be there again under its own id, as a relay that crashed leaves it.
+    """
+    found = Finding("events_complete", "Partners were told every step of every payment, once and in order")
+    told: dict[str, list[EventRow]] = defaultdict(list)
+    for event in evidence.events:
+        if event.kind.startswith("payment.") and event.kind != "payment.reported":
+            told[event.subject].append(event)
+    for payment in evidence.payments.values():
+        found.looked_at += 1
+        problem = _problem(payment, told.pop(str(payment.payment_id), []), redelivery=redelivery)
+        if problem:
+            found.wrong(f"payment {payment.payment_id}: {problem}")
+    for subject in told:
+        found.wrong(f"events of payment {subject}, which does not exist")
+    return found.result()
+
+
+def _problem(payment: PaymentRow, events: list[EventRow], *, redelivery: bool) -> str | None:
+    seen: set[str] = set()
+    state: str | None = None
+    version = 0
+    last: EventRow | None = None
+    for event in events:
+        if event.topic != events_topic(payment.partner_id):
+            return f"told on {event.topic}"
+        if event.event_id in seen:
+            if redelivery:
+                continue
+            return f"version {event.version} was told twice"
+        seen.add(event.event_id)
+        if event.version != version + 1:
+            return f"version {event.version} was told after {version}"
+        if event.state not in _NEXT.get(state, frozenset()) or event.kind != f"payment.{event.state}":
+            return f"{event.kind} ({event.state}) was told after {state}"
+        version, state, last = event.version, event.state, event
+    if (version, state) != (payment.version, payment.state):
+        return f"told up to version {version} ({state}), is at {payment.version} ({payment.state})"
+    return None if last and last.reason_code == payment.reason_code else "told another reason than is recorded"
+
+
+def refusals_told(evidence: Evidence, *, redelivery: bool) -> Checked:
+    """Each refused order was told to the partner that it names, with its reason."""
+    found = Finding("refusals_told", "Every refused order was told to its partner, with the reason")
+    told: dict[tuple[str, str], set[str | None]] = defaultdict(set)
+    seen: set[str] = set()
+    for event in evidence.events:
+        if event.kind != "order.refused":
+            continue
+        if event.event_id in seen and not redelivery:
+            found.wrong(f"refusal of {event.subject} was told twice")
+        seen.add(event.event_id)
+        told[event.topic, event.subject].add(event.reason_code)
+    for refusal in evidence.refusals:
+        found.looked_at += 1
+        if told.pop((events_topic(refusal.partner_id), refusal.reference), None) != {refusal.reason_code}:
+            found.wrong(f"refusal of {refusal.reference} was not told, or with another reason")
+    for _, reference in told:
+        found.wrong(f"refusal of {reference} was told, and is not recorded")
+    return found.result()
+
+
+def outbox_relayed(evidence: Evidence) -> Checked:
+    """Nothing waits in the outbox."""
+    found = Finding("outbox_relayed", "Nothing is left in the outbox")
+    found.looked_at = evidence.outbox_rows
+    if evidence.outbox_unrelayed:
+        found.wrong(f"{evidence.outbox_unrelayed} rows are past the relay's cursor")
+    return found.result()

@@ -1,0 +1,270 @@
+"""What the check of the books looks at, from three sides, as plain rows.
+
+The sender's side (what was produced), the gateway's side (PostgreSQL and what it emitted) and the network's own ledger.
+Nothing here comes from the gateway's domain or services: the check shares no rule with what it checks. Amounts are
+minor units; times are seconds or milliseconds since 1970 UTC, as their names say.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum, unique
+from typing import NamedTuple
+from uuid import UUID
+
+PaymentKey = tuple[str, UUID]
+"""(partner_id, payment_id)"""
+
+
+@unique
+class Ending(StrEnum):
+    """How a produced record ended: exactly one of these.
+
+    ``rejected`` covers every order that had no financial effect by the gateway's own decision: a payment in state
+    REJECTED, an order refused without becoming a payment (signature, taken order id), and a repeated order, whose
+    first record stands and whose state was told again.
+    """
+
+    SETTLED = "settled"
+    DECLINED = "declined"
+    REJECTED = "rejected"
+    REVERSED = "reversed"
+    DEAD_LETTER = "dead_letter"
+    UNKNOWN = "unknown"  # not ended, or no trace of it found
+
+
+class OrderFacts(NamedTuple):
+    """What the sender put into a readable order; ``payment_id`` as the contract derives it."""
+
+    partner_id: str
+    order_id: str
+    payment_id: UUID
+    consent_id: str
+    merchant_id: str
+    amount_minor: int
+    currency: str
+
+
+class Produced(NamedTuple):
+    """One record on the orders topic.
+
+    Attributes:
+        timestamp_ms: Kafka's.
+        digest: SHA-256 of the value.
+        order: None where the bytes are no order.
+        expected: endings that the sender's plan allows; empty: any.
+        label: the plan's name for what it is.
+    """
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    digest: bytes
+    order: OrderFacts | None
+    expected: frozenset[Ending] = frozenset()
+    label: str = "order"
+
+    @property
+    def place(self) -> str:
+        """Names the record in a violation."""
+        return f"record {self.partition}/{self.offset}"
+
+
+class PaymentRow(NamedTuple):
+    """A row of ``payment``. ``windows``: as stored, ``limit_key@epoch-second`` separated by blanks."""
+
+    partner_id: str
+    payment_id: UUID
+    order_id: str
+    consent_id: str
+    consent_version: int
+    merchant_id: str
+    operation: str
+    amount_minor: int
+    currency: str
+    digest: bytes
+    state: str
+    version: int
+    reason_code: str | None
+    network_id: str | None
+    rrn: str | None
+    windows: str
+    ordered_at_ms: int
+    decided_at_s: float
+    changed_at_s: float
+
+    @property
+    def key(self) -> PaymentKey:
+        """Primary key."""
+        return self.partner_id, self.payment_id
+
+
+class TransferRow(NamedTuple):
+    """A row of ``ledger_transfer``."""
+
+    partner_id: str
+    payment_id: UUID
+    kind: str
+    debit: str
+    credit: str
+    amount_minor: int
+    currency: str
+
+
+class RefusalRow(NamedTuple):
+    """A row of ``refusal``. ``reference``: ``topic/partition/offset``."""
+
+    partner_id: str
+    reference: str
+    order_id: str
+    reason_code: str
+
+
+class ReversalRow(NamedTuple):
+    """A row of ``reversal``."""
+
+    partner_id: str
+    payment_id: UUID
+    confirmed: bool
+
+
+class UsageRow(NamedTuple):
+    """A row of ``consent_usage``."""
+
+    partner_id: str
+    consent_id: str
+    limit_key: str
+    starts_at_s: int
+    reserved_minor: int
+    reserved_count: int
+    consumed_minor: int
+    consumed_count: int
+
+
+class LimitCap(NamedTuple):
+    """One limit of a consent's terms: exactly one of ``max_minor`` (in ``currency``) and ``max_count`` is set.
+
+    ``period`` and ``alignment`` are None for limits without periods.
+    """
+
+    limit_key: str
+    period: str | None
+    alignment: str | None
+    currency: str | None
+    max_minor: int | None
+    max_count: int | None
+
+
+class ConsentRow(NamedTuple):
+    """A consent's limits. ``valid_from_s``: where lifetime and consent-aligned windows begin."""
+
+    partner_id: str
+    consent_id: str
+    version: int
+    valid_from_s: float
+    caps: tuple[LimitCap, ...]
+
+
+class ClearingRow(NamedTuple):
+    """A row of ``clearing_record``."""
+
+    network_id: str
+    cycle_id: str
+    record_no: int
+    rrn: str
+    amount_minor: int
+    currency: str
+    payment_id: UUID | None
+    break_kind: str | None
+
+
+class EventRow(NamedTuple):
+    """An event on a partner's topic.
+
+    Attributes:
+        subject: payment id where it tells of a payment, else the refusal's reference.
+        kind: last words of its type: ``payment.approved``, ``order.refused`` …
+        state, version: of a payment event's body.
+        reason_code: of a refusal's or a rejection's body.
+    """
+
+    topic: str
+    event_id: str
+    kind: str
+    subject: str
+    state: str | None
+    version: int | None
+    reason_code: str | None
+    timestamp_ms: int
+
+
+class DeadLetterRow(NamedTuple):
+    """A record of the dead-letter topic: where it came from, and the error's class.
+
+    ``digest``: SHA-256 of the original bytes; None where they are sealed and were not opened.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    error: str
+    digest: bytes | None
+
+
+class NetworkEntry(NamedTuple):
+    """A transaction in the network's own ledger. ``cleared``: it is in a closed clearing cycle."""
+
+    network_id: str
+    rrn: str
+    amount_minor: int
+    currency: str
+    state: str
+    times_seen: int
+    cleared: bool
+
+
+@dataclass(slots=True)
+class Evidence:
+    """Everything, once nothing moves any more.
+
+    Attributes:
+        outbox_rows: rows of the outbox ever written; outbox_unrelayed: those past the relay's cursor.
+        events: in the order of their topics' partitions.
+        network_counters: what the networks counted, summed: ``duplicates_that_differ``, ``refused_at_the_door`` …
+    """
+
+    produced: list[Produced] = field(default_factory=list)
+    payments: dict[PaymentKey, PaymentRow] = field(default_factory=dict)
+    transfers: list[TransferRow] = field(default_factory=list)
+    refusals: list[RefusalRow] = field(default_factory=list)
+    reversals: list[ReversalRow] = field(default_factory=list)
+    usage: list[UsageRow] = field(default_factory=list)
+    consents: dict[tuple[str, str], ConsentRow] = field(default_factory=dict)
+    clearing: list[ClearingRow] = field(default_factory=list)
+    outbox_rows: int = 0
+    outbox_unrelayed: int = 0
+    events: list[EventRow] = field(default_factory=list)
+    dead_letters: list[DeadLetterRow] = field(default_factory=list)
+    network: list[NetworkEntry] = field(default_factory=list)
+    network_counters: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The result of one named check.
+
+    Attributes:
+        title: what it proves, for people.
+        looked_at: how many things it compared.
+        violations: ids and states of what is wrong, never amounts or persons; the first few.
+        violation_count: how many there are in all.
+    """
+
+    name: str
+    title: str
+    looked_at: int
+    violations: tuple[str, ...]
+    violation_count: int
+
+    @property
+    def ok(self) -> bool:
+        """True if nothing is wrong."""
+        return self.violation_count == 0

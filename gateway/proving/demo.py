@@ -1,0 +1,332 @@
+"""The demo: a realistic day of orders through the whole gateway, and then the check of the books."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+import asyncpg
+
+from gateway.adapters.postgres.store import PostgresStore
+from gateway.domain.consent import ConsentCommand
+from gateway.proving.books import Checked, Ending, Endings, Evidence, check_books, endings_of
+from gateway.proving.cast import Role, make_cast, make_partners
+from gateway.proving.collect import collect
+from gateway.proving.mix import Planned, Wave, plan, roles_for
+from gateway.proving.networks import ANSWER_TIMEOUT_S
+from gateway.proving.orders import OrderWriter
+from gateway.proving.sending import Sender, open_sender
+from gateway.proving.watching import Watch, open_watch
+from gateway.proving.world import World, WorldPlan, open_world
+from gateway.services.consents import change_consent_status
+
+SENDING_SECONDS: Final = 12.0
+"""How long the main part takes to send: long enough to watch, short enough to wait for."""
+
+PER_SECOND_MIN: Final = 100.0
+PER_SECOND_MAX: Final = 800.0
+"""Below what two cores carry, so that latencies are the gateway's and not a queue's."""
+
+STALLED_S: Final = 45.0
+"""No news for this long: what has not ended will not. Longer than every repeat and time-out of the run's networks."""
+
+_POLL_S: Final = 0.05
+_WAVE_S: Final = 20.0
+_FIRST_PART: Final = 0.6
+"""Share of the main part that is sent before the network falls silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How far a run is. ``ended``: results told; ``settled``: cleared too."""
+
+    orders: int
+    sent: int
+    ended: int
+    settled: int
+    in_doubt: int
+
+
+class View(Protocol):
+    """Shows a run to whoever watches."""
+
+    def step(self, title: str) -> AbstractContextManager[None]:
+        """A step runs, for as long as the block lasts."""
+
+    def scene(self, text: str) -> None:
+        """Something begins that is worth a sentence."""
+
+    def counts(self, counts: Counts) -> None:
+        """The run went on; called about 20 times a second."""
+
+    def running(self, world: World) -> None:
+        """Everything is up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """From the order's to the result's Kafka timestamp, milliseconds, over orders that the network answered."""
+
+    p50_ms: float
+    p99_ms: float
+    measured: int
+
+
+@dataclass(slots=True)
+class DemoResult:
+    """What came out.
+
+    Attributes:
+        evidence: all three sides; ``endings`` has one end for each of ``evidence.produced``.
+        settled_minor: currency → sum.
+        per_second: results a second while the first part was sent.
+        example: (partner_id, payment_id) of a payment worth looking at.
+    """
+
+    evidence: Evidence
+    endings: Endings
+    checked: list[Checked]
+    latency: Latency
+    settled_minor: dict[str, int]
+    per_second: float
+    example: tuple[str, str] | None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def balanced(self) -> bool:
+        """True if every check holds."""
+        return all(c.ok for c in self.checked)
+
+    def last_line(self) -> str:
+        """The line for machines: ``orders`` is the sum of all that follow it but the books."""
+        counts = self.endings.counts()
+        words = [f"orders={len(self.endings.of)}", *(f"{e.value}={counts[e]}" for e in Ending)]
+        return f"demo: {' '.join(words)} books={'balanced' if self.balanced else 'UNBALANCED'}"
+
+
+async def run_demo(world_plan: WorldPlan, *, orders: int, seed: int, view: View) -> DemoResult:
+    """Run the whole demo.
+
+    Raises:
+        WorldError, ChildError, gateway.local.LocalStackError: it could not be set up, or a process died.
+        ValueError: fewer orders than the mix needs.
+    """
+    cast = make_cast(roles_for(orders), partners=make_partners(), now=datetime.now(UTC), seed=seed)
+    planned = plan(orders, cast, seed)
+    async with open_world(world_plan, cast, steps=view.step) as world:
+        view.running(world)
+        writer = OrderWriter(cast, planned)
+        async with (
+            open_watch(world.kafka_bootstrap_servers, [p.partner_id for p in cast.partners]) as watch,
+            open_sender(world.kafka, writer) as sender,
+        ):
+            run = _Run(world, watch, sender, planned, view)
+            await run.play()
+        with view.step("Checking the books from three sides"):
+            result = await _judge(world, sender, watch)
+        result.per_second = run.per_second
+        result.seconds = run.seconds
+        world.succeeded = result.balanced
+    return result
+
+
+class _Run:
+    """The scenes, one after the other."""
+
+    def __init__(self, world: World, watch: Watch, sender: Sender, planned: list[Planned], view: View) -> None:
+        self._world = world
+        self._watch = watch
+        self._sender = sender
+        self._waves: dict[Wave, list[Planned]] = {w: [p for p in planned if p.wave is w] for w in Wave}
+        self._orders = len(planned)
+        self._view = view
+        self._per_second = min(PER_SECOND_MAX, max(PER_SECOND_MIN, len(self._waves[Wave.MAIN]) / SENDING_SECONDS))
+        self.per_second = 0.0
+        self.seconds: dict[str, float] = {}
+
+    async def play(self) -> None:
+        began = time.monotonic()
+        main = self._waves[Wave.MAIN]
+        middle = int(len(main) * _FIRST_PART)
+        self._view.scene("The first order")
+        await self._send(main[:1])
+        await self._until(self._all_ended)
+        self.seconds["first order"] = time.monotonic() - began
+        self._view.scene(f"Partners send {self._per_second:.0f} orders a second, good ones and others")
+        first = time.monotonic()
+        await self._send(main[1:middle])
+        await self._until(self._all_ended)
+        self.per_second = (middle - 1) / (time.monotonic() - first)
+        await self._silence()
+        self._view.scene("The network answers again; orders go on while the doubtful ones are reversed")
+        await self._send(main[middle:])
+        await self._revoke()
+        await self._until(self._all_ended)
+        self.seconds["orders"] = time.monotonic() - first
+        await self._clear()
+
+    async def _silence(self) -> None:
+        """Three kinds of no answer, one after the other; each wave is swallowed whole before the next begins."""
+        late_ms = round(1000 * ANSWER_TIMEOUT_S * 1.5)
+        self._view.scene("The network answers too late")
+        await self._faults(late=1.0, late_ms=late_ms, classes=["financial"])
+        await self._send_and_swallow(Wave.LATE, "fault_late")
+        self._view.scene("The network falls silent: first it loses what it gets, then it books it")
+        swallowed = await self._counted("fault_silence")
+        await self._faults(silence="ignore", classes=["financial", "reversal", "inquiry"])
+        await self._send_and_swallow(Wave.SILENT_LOST, "fault_silence")
+        await self._faults(silence="apply")
+        await self._send_and_swallow(Wave.SILENT_BOOKED, "fault_silence")
+        doubtful = sum(len(self._waves[w]) for w in (Wave.LATE, Wave.SILENT_LOST, Wave.SILENT_BOOKED))
+        await self._until(lambda: len(self._watch.been_unknown) >= doubtful, patience_s=_WAVE_S)
+        # Until a reversal has gone unanswered too, so that it has to be repeated.
+        silent = len(self._waves[Wave.SILENT_LOST]) + len(self._waves[Wave.SILENT_BOOKED])
+        await self._until_counted("fault_silence", swallowed + silent + 1)
+        await asyncio.gather(*(n.clear_faults() for n in self._world.networks))
+
+    async def _send_and_swallow(self, wave: Wave, counter: str) -> None:
+        before = await self._counted(counter)
+        await self._send(self._waves[wave])
+        await self._until_counted(counter, before + len(self._waves[wave]))
+
+    async def _until_counted(self, counter: str, wanted: int) -> None:
+        deadline = time.monotonic() + _WAVE_S
+        while await self._counted(counter) < wanted and time.monotonic() < deadline:
+            self._world.check()
+            self._tick()
+            await asyncio.sleep(_POLL_S)
+
+    async def _counted(self, counter: str) -> int:
+        states = await asyncio.gather(*(n.state() for n in self._world.networks))
+        return sum(int(s["counters"].get(counter, 0)) for s in states)
+
+    async def _faults(self, **faults: object) -> None:
+        await asyncio.gather(*(n.set_faults(**faults) for n in self._world.networks))
+
+    async def _revoke(self) -> None:
+        customers = self._world.cast.of(Role.REVOKED)
+        self._view.scene(f"{len(customers)} customers revoke their consents; orders under them still come")
+        store = PostgresStore(self._world.postgres_dsn, name="mypay-demo")
+        await store.start()
+        try:
+            for customer in customers:
+                key = (customer.terms.partner_id, customer.terms.consent_id)
+                await change_consent_status(store, _Clock(), key, ConsentCommand.REVOKE)
+        finally:
+            await store.stop()
+        await self._send(self._waves[Wave.REVOKED])
+
+    async def _clear(self) -> None:
+        began = time.monotonic()
+        self._view.scene("The network closes its day and sends its clearing file")
+        await asyncio.gather(*(n.close_cycle() for n in self._world.networks))
+        await self._until(lambda: self._watch.by_state["approved"] == 0)
+        self.seconds["clearing"] = time.monotonic() - began
+
+    async def _send(self, planned: list[Planned]) -> None:
+        await self._sender.send(planned, per_second=self._per_second, tick=self._tick)
+
+    def _all_ended(self) -> bool:
+        return self._watch.ended >= len(self._sender.produced)
+
+    async def _until(self, holds: Callable[[], bool], *, patience_s: float = STALLED_S) -> bool:
+        """Wait until it holds; False once there was no news for ``patience_s``."""
+        news, since = self._news(), time.monotonic()
+        while not holds():
+            self._world.check()
+            self._watch.check()
+            if (now := self._news()) != news:
+                news, since = now, time.monotonic()
+            if time.monotonic() - since > patience_s:
+                return False
+            self._tick()
+            await asyncio.sleep(_POLL_S)
+        self._tick()
+        return True
+
+    def _news(self) -> tuple[int, dict[str, int]]:
+        return self._watch.ended, dict(self._watch.by_state)
+
+    def _tick(self) -> None:
+        states = self._watch.by_state
+        doubtful = states["unknown"] + states["reversing"]
+        sent = len(self._sender.produced)
+        self._view.counts(Counts(self._orders, sent, self._watch.ended, states["settled"], doubtful))
+
+
+class _Clock:
+    """Implements :class:`gateway.ports.Clock`."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+async def _judge(world: World, sender: Sender, watch: Watch) -> DemoResult:
+    await _until_relayed(world.postgres_dsn)
+    evidence = await collect(
+        sender.produced,
+        postgres_dsn=world.postgres_dsn,
+        kafka_bootstrap_servers=world.kafka_bootstrap_servers,
+        partners=[p.partner_id for p in world.cast.partners],
+        ledgers=world.ledgers,
+        master_keys=world.master_keys,
+    )
+    endings = endings_of(evidence)
+    settled: Counter[str] = Counter()
+    for payment in evidence.payments.values():
+        if payment.state == "settled":
+            settled[payment.currency] += payment.amount_minor
+    return DemoResult(
+        evidence=evidence,
+        endings=endings,
+        checked=check_books(evidence, endings),
+        latency=latency_of(evidence, endings, watch),
+        settled_minor=dict(settled),
+        per_second=0.0,
+        example=_example(evidence),
+    )
+
+
+async def _until_relayed(dsn: str) -> None:
+    """Wait for the relay's cursor: it moves a moment after the last event is on its topic."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        for _ in range(100):
+            if not await connection.fetchval(
+                "SELECT EXISTS (SELECT FROM outbox o, outbox_cursor c WHERE (o.tx, o.id) > (c.tx, c.id))"
+            ):
+                return
+            await asyncio.sleep(_POLL_S)
+    finally:
+        await connection.close()
+
+
+def latency_of(evidence: Evidence, endings: Endings, watch: Watch) -> Latency:
+    """Order to result, over orders that ended without a doubt: what was reversed waited for the network's silence."""
+    spans = []
+    for record, ending in zip(evidence.produced, endings.of, strict=True):
+        if record.order is None or ending not in {Ending.SETTLED, Ending.DECLINED, Ending.REJECTED}:
+            continue
+        told = watch.result_at_ms.pop(str(record.order.payment_id), None)
+        if told is not None:
+            spans.append(told - record.timestamp_ms)
+    spans.sort()
+    return Latency(percentile(spans, 0.5), percentile(spans, 0.99), len(spans))
+
+
+def percentile(spans: list[int], share: float) -> float:
+    """The nearest-rank percentile of sorted spans; 0 of none."""
+    return float(spans[min(len(spans) - 1, int(share * len(spans)))]) if spans else 0.0
+
+
+def _example(evidence: Evidence) -> tuple[str, str] | None:
+    """A payment with a story: one that was in doubt and reversed, or else any that settled."""
+    for state in ("reversed", "settled"):
+        for payment in evidence.payments.values():
+            if payment.state == state:
+                return payment.partner_id, str(payment.payment_id)
+    return None

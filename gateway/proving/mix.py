@@ -1,0 +1,285 @@
+"""The mix of orders: what is sent, in which order, and how each record must end. Follows from the seed alone.
+
+Every entry is one record on the orders topic. ``kind`` names a row of :data:`KINDS`, which tells people what it is.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum, unique
+from random import Random
+from typing import Final, NamedTuple
+
+from gateway.proving.books.evidence import Ending
+from gateway.proving.cast import DAY_AMOUNT_KRW, DAY_COUNT, KRW_PER_PAYMENT_MAX, Cast, Customer, Role
+from gateway.proving.shops import BLOCKED, CLOSED, FOOD_SHOPS, OPEN_SHOPS, OTHER_SHOPS, Shop
+from gateway.proving.spoiling import MALFORMED
+
+ORDERS_MIN: Final = 150
+"""Below this the mix cannot hold one of each kind."""
+
+
+@unique
+class Wave(StrEnum):
+    """When a record is sent."""
+
+    MAIN = "main"
+    SILENT_BOOKED = "silent_booked"  # the network books and does not answer
+    SILENT_LOST = "silent_lost"  # the network neither books nor answers
+    LATE = "late"  # the network answers after the gateway has given up
+    REVOKED = "revoked"  # after the consents were revoked
+
+
+class Kind(NamedTuple):
+    """One kind of record.
+
+    Attributes:
+        share: of all records, in parts of ten thousand; the rest are plain payments.
+        ends: endings that are right.
+        told: in plain words.
+    """
+
+    share: int
+    ends: frozenset[Ending]
+    told: str
+
+
+def _only(*endings: Ending) -> frozenset[Ending]:
+    return frozenset(endings)
+
+
+_R, _D = _only(Ending.REJECTED), _only(Ending.DEAD_LETTER)
+# A machine that stalls may send some of these only after the network woke up again.
+_REVERSED: Final = _only(Ending.REVERSED, Ending.SETTLED)
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "payment": Kind(0, _only(Ending.SETTLED), "paid, cleared and settled"),
+    "declined": Kind(600, _only(Ending.DECLINED), "declined by the network"),
+    "repeated": Kind(150, _R, "the same order sent twice: answered again, paid once"),
+    "id_reused": Kind(70, _R, "an order id used again for another amount"),
+    "tampered": Kind(80, _R, "amount changed after signing"),
+    "foreign_key": Kind(30, _R, "signed with another partner's key"),
+    "unknown_key": Kind(30, _R, "signed with a key nobody registered"),
+    "alg_none": Kind(30, _R, 'a signature of "alg": "none"'),
+    "unsigned": Kind(30, _R, "not signed at all"),
+    "other_typ": Kind(20, _R, "a signature made for another kind of message"),
+    "payee_not_allowed": Kind(50, _R, "a shop that the consent does not allow"),
+    "payee_blocked": Kind(30, _R, "a shop that the consent blocks"),
+    "payee_unknown": Kind(30, _R, "a shop that nobody knows"),
+    "payee_closed": Kind(20, _R, "a shop that has closed"),
+    "over_payment": Kind(80, _R, "over the limit per payment"),
+    "over_day_amount": Kind(60, _R, "over the daily amount"),
+    "over_day_count": Kind(40, _R, "over the daily number of payments"),
+    "used_up": Kind(30, _R, "second use of a single-use consent"),
+    "currency": Kind(20, _R, "a currency that the consent does not allow"),
+    "expired": Kind(50, _R, "past its expiry"),
+    "future": Kind(20, _R, "issued in the future"),
+    "valid_too_long": Kind(20, _R, "valid for more than a day"),
+    "no_consent": Kind(30, _R, "under a consent that does not exist"),
+    "suspended": Kind(30, _R, "under a suspended consent"),
+    "consent_over": Kind(30, _R, "under a consent that has ended"),
+    "revoked": Kind(60, _R, "under a consent that was revoked a moment before"),
+    "malformed": Kind(200, _D, "bytes that are no order"),
+    "silent_booked": Kind(60, _REVERSED, "the network booked it and fell silent: found and undone"),
+    "silent_lost": Kind(60, _REVERSED, "the network never answered: reversed to be certain"),
+    "late": Kind(30, _REVERSED, "approved too late: the reversal stands"),
+}
+
+_SILENT_MAX: Final = 120
+"""Records of one kind of silence: below a network's window, so that all of them are under way at once."""
+
+_SILENT: Final = (Wave.SILENT_BOOKED, Wave.SILENT_LOST, Wave.LATE)
+
+DECLINES: Final[Mapping[str, str]] = {"051": "51", "061": "61", "065": "65", "041": "41", "091": "91", "005": "05"}
+"""Trailing digits of an amount → the DE39 that the simulated network answers. No other amount of the mix ends so."""
+
+NO_SHOP: Final = "m-no-such-shop"
+NO_CONSENT: Final = "c-no-such-consent"
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One record to send.
+
+    Attributes:
+        kind: a row of :data:`KINDS`.
+        order_id: of its own, but for ``repeated`` (the very bytes of the order's first record) and ``id_reused``.
+        spoil: which way of :data:`gateway.proving.spoiling.MALFORMED` spoils a malformed one.
+    """
+
+    kind: str
+    wave: Wave
+    partner_id: str
+    order_id: str
+    consent_id: str
+    merchant_id: str
+    amount_minor: int
+    currency: str
+    spoil: str | None = None
+
+    @property
+    def ends(self) -> frozenset[Ending]:
+        """Endings that are right."""
+        return KINDS[self.kind].ends
+
+
+def counts_of(orders: int) -> dict[str, int]:
+    """How many records of each kind but plain payments a run of ``orders`` has.
+
+    Raises:
+        ValueError: fewer than :data:`ORDERS_MIN`.
+    """
+    if orders < ORDERS_MIN:
+        raise ValueError(f"the mix needs at least {ORDERS_MIN} orders")
+    counts = {name: max(1, orders * kind.share // 10_000) for name, kind in KINDS.items() if kind.share}
+    for wave in _SILENT:
+        counts[wave.value] = min(max(3, counts[wave.value]), _SILENT_MAX)
+    return counts
+
+
+def roles_for(orders: int) -> dict[Role, int]:
+    """How many customers of each role such a run needs."""
+    counts = counts_of(orders)
+    return {
+        Role.PLAIN: max(40, orders // 15),
+        Role.FOOD_ONLY: max(5, orders // 200),
+        Role.DAY_AMOUNT: counts["over_day_amount"],
+        Role.DAY_COUNT: counts["over_day_count"],
+        Role.SINGLE_USE: counts["used_up"],
+        Role.SUSPENDED: 3,
+        Role.EXPIRED: 3,
+        Role.REVOKED: max(1, counts["revoked"] // 3),
+    }
+
+
+def plan(orders: int, cast: Cast, seed: int) -> list[Planned]:
+    """Plan exactly ``orders`` records, wave after wave; records of one consent keep their order.
+
+    Args:
+        orders: at least :data:`ORDERS_MIN`.
+        cast: with the customers that :func:`roles_for` tells.
+        seed: the same seed and customers give the same plan.
+    """
+    return _Planner(orders, cast, seed).run()
+
+
+class _Planner:
+    def __init__(self, orders: int, cast: Cast, seed: int) -> None:
+        self._orders = orders
+        self._counts = counts_of(orders)
+        self._cast = cast
+        self._random = Random(f"mix/{seed}")  # noqa: S311 - reproducible on purpose
+        self._seed = seed
+        self._number = 0
+        self._by_role = {role: cast.of(role) for role in Role}
+
+    def run(self) -> list[Planned]:
+        later = [
+            *(self._payment(wave.value, wave=wave) for wave in _SILENT for _ in range(self._counts[wave.value])),
+            *(self._under(Role.REVOKED, "revoked", n, wave=Wave.REVOKED) for n in range(self._counts["revoked"])),
+        ]
+        groups = [*self._scenes(), *self._repetitions(), *([p] for p in self._singles())]
+        room = self._orders - len(later) - sum(map(len, groups))
+        groups.extend([self._payment()] for _ in range(room))
+        return [*self._shuffled(groups), *later]
+
+    def _shuffled(self, groups: list[list[Planned]]) -> list[Planned]:
+        """All records in random order, but those of one group in the group's."""
+        placed: list[tuple[float, int, Planned]] = []
+        for number, group in enumerate(groups):
+            moments = sorted(self._random.random() for _ in group)
+            placed.extend((moment, number, record) for moment, record in zip(moments, group, strict=True))
+        placed.sort(key=lambda item: item[:2])
+        return [record for _, _, record in placed]
+
+    def _scenes(self) -> Iterator[list[Planned]]:
+        """Payments that fill a limit, and one more that does not fit."""
+        part = DAY_AMOUNT_KRW * 2 // 5
+        for n in range(self._counts["over_day_amount"]):
+            filling = [self._under(Role.DAY_AMOUNT, "payment", n, krw=part) for _ in range(2)]
+            yield [*filling, self._under(Role.DAY_AMOUNT, "over_day_amount", n, krw=part)]
+        for n in range(self._counts["over_day_count"]):
+            filling = [self._under(Role.DAY_COUNT, "payment", n) for _ in range(DAY_COUNT)]
+            yield [*filling, self._under(Role.DAY_COUNT, "over_day_count", n)]
+        for n in range(self._counts["used_up"]):
+            yield [self._under(Role.SINGLE_USE, "payment", n), self._under(Role.SINGLE_USE, "used_up", n)]
+
+    def _repetitions(self) -> Iterator[list[Planned]]:
+        """Orders whose id comes twice."""
+        for _ in range(self._counts["repeated"]):
+            first = self._payment()
+            yield [first, replace(first, kind="repeated")]
+        for _ in range(self._counts["id_reused"]):
+            first = self._payment()
+            yield [first, replace(first, kind="id_reused", amount_minor=first.amount_minor + 1000)]
+
+    def _singles(self) -> Iterator[Planned]:
+        ways = sorted(MALFORMED)
+        for kind, make in self._single_kinds().items():
+            for n in range(self._counts[kind]):
+                planned = replace(make(n), kind=kind)
+                yield replace(planned, spoil=ways[n % len(ways)]) if kind == "malformed" else planned
+
+    def _single_kinds(self) -> Mapping[str, Callable[[int], Planned]]:
+        suffixes = sorted(DECLINES)
+        plain = ("tampered", "foreign_key", "unknown_key", "alg_none", "unsigned", "other_typ", "malformed")
+        times = ("expired", "future", "valid_too_long")
+
+        def declined(n: int) -> Planned:
+            planned = self._payment()
+            thousands = 1000 * self._random.randrange(3, 90)
+            return replace(planned, currency="KRW", amount_minor=thousands + int(suffixes[n % len(suffixes)]))
+
+        def over(_: int) -> Planned:
+            won = KRW_PER_PAYMENT_MAX + 100 * self._random.randrange(1, 5000)
+            return replace(self._payment(), currency="KRW", amount_minor=won)
+
+        return {
+            **{kind: lambda _: self._payment() for kind in (*plain, *times)},
+            "declined": declined,
+            "over_payment": over,
+            "payee_not_allowed": lambda n: self._under(Role.FOOD_ONLY, "", n, shop=self._random.choice(OTHER_SHOPS)),
+            "payee_blocked": lambda _: replace(self._payment(), merchant_id=BLOCKED),
+            "payee_unknown": lambda _: replace(self._payment(), merchant_id=NO_SHOP),
+            "payee_closed": lambda _: replace(self._payment(), merchant_id=CLOSED),
+            "currency": lambda _: replace(self._payment(), currency="EUR", amount_minor=2500),
+            "no_consent": lambda n: replace(self._payment(), consent_id=f"{NO_CONSENT}-{n}"),
+            "suspended": lambda n: self._under(Role.SUSPENDED, "", n),
+            "consent_over": lambda n: self._under(Role.EXPIRED, "", n),
+        }
+
+    def _payment(self, kind: str = "payment", *, wave: Wave = Wave.MAIN) -> Planned:
+        """A good order of some customer."""
+        role = Role.FOOD_ONLY if self._random.random() < 0.05 else Role.PLAIN
+        customer = self._random.choice(self._by_role[role])
+        shop = self._random.choice(FOOD_SHOPS if role is Role.FOOD_ONLY else OPEN_SHOPS)
+        return self._order(customer, kind, shop, wave, dollars=self._random.random() < 0.06)
+
+    def _under(
+        self,
+        role: Role,
+        kind: str,
+        n: int,
+        *,
+        krw: int | None = None,
+        shop: Shop | None = None,
+        wave: Wave = Wave.MAIN,
+    ) -> Planned:
+        """An order of the n-th customer of a role (they are taken in turn)."""
+        customers = self._by_role[role]
+        planned = self._order(customers[n % len(customers)], kind, shop or self._random.choice(OPEN_SHOPS), wave)
+        return planned if krw is None else replace(planned, amount_minor=krw)
+
+    def _order(self, customer: Customer, kind: str, shop: Shop, wave: Wave, *, dollars: bool = False) -> Planned:
+        self._number += 1
+        won = 100 * self._random.randrange(shop.won_min, shop.won_max + 1)
+        return Planned(
+            kind=kind,
+            wave=wave,
+            partner_id=customer.terms.partner_id,
+            order_id=f"o{self._seed}-{self._number:07d}",
+            consent_id=customer.terms.consent_id,
+            merchant_id=shop.merchant_id,
+            # Quarters of a dollar, hundreds of won: no amount ends like one that is to be declined.
+            amount_minor=25 * self._random.randrange(8, 1200) if dollars else won,
+            currency="USD" if dollars else "KRW",
+        )

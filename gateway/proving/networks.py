@@ -1,0 +1,121 @@
+"""The simulated card networks of a run: their settings, the gateway's files about them, and their control interface."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+
+from gateway.proving.mix import DECLINES
+
+ANSWER_TIMEOUT_S: Final = 2.0
+"""The simulated network answers within milliseconds: two seconds of silence are a fault, and a run stays short."""
+
+_SIMULATORS: Final[Mapping[str, Mapping[str, str]]] = {
+    "bcard": {"dialect": "iso87-ascii", "header": "binary2"},
+    "kcard": {"dialect": "iso87-bcd", "header": "tpdu"},
+}
+NETWORKS: Final = tuple(_SIMULATORS)
+
+_GATEWAY: Final = """\
+# Written by a run of `mypay demo` or `mypay bench`; see deploy/networks for files with explanations.
+network_id = "{network_id}"
+addresses = ["127.0.0.1:{port}"]
+links_per_address = 2
+dialect = "{dialect}"
+frame = "{header}"
+acquirer_id = "410001"
+time_zone = "Asia/Seoul"
+currencies = {currencies}
+{only}cost_basis_points = {cost}
+unknown_policy = "reverse"
+answer_timeout_s = {answer_timeout_s}
+reversal_repeat_interval_s = 1.0
+window = {window}
+backoff_min_s = 0.1
+backoff_max_s = 2.0
+
+[terminals]
+prefix = "{prefix}"
+count = 64
+
+[breaker]
+# Short pauses: the faults of a run last for seconds.
+open_s = 0.5
+open_max_s = 2.0
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One simulated network of a run.
+
+    Attributes:
+        ledger: its own books.
+        inbox: where it puts clearing files.
+    """
+
+    network_id: str
+    port: int
+    control_port: int
+    ledger: Path
+    inbox: Path
+
+    def simulator_file(self, *, seed: int, cycle_seconds: float | None) -> str:
+        """The simulator's settings (TOML)."""
+        kind = _SIMULATORS[self.network_id]
+        cycle = f"cycle_seconds = {cycle_seconds}\n" if cycle_seconds else ""
+        declines = "".join(f'"{suffix}" = "{code}"\n' for suffix, code in DECLINES.items())
+        return (
+            f'network_id = "{self.network_id}"\nport = {self.port}\ncontrol_port = {self.control_port}\n'
+            f'dialect = "{kind["dialect"]}"\nheader = "{kind["header"]}"\nseed = {seed}\n'
+            f"[ledger]\npath = {json.dumps(str(self.ledger))}\n"
+            f"[clearing]\ndirectory = {json.dumps(str(self.inbox))}\n{cycle}"
+            f"[declines.amount_suffixes]\n{declines}"
+        )
+
+    def gateway_file(self, *, window: int) -> str:
+        """What the gateway knows of this network (TOML)."""
+        kind = _SIMULATORS[self.network_id]
+        dear = self.network_id == "bcard"
+        return _GATEWAY.format(
+            network_id=self.network_id,
+            port=self.port,
+            dialect=kind["dialect"],
+            header=kind["header"],
+            currencies='["KRW", "USD"]' if dear else '["KRW"]',
+            # The cheaper one takes some categories only, so that routing has a choice to make.
+            only="" if dear else 'categories = ["5411", "5812", "5814", "5912", "5999"]\n',
+            cost=80 if dear else 60,
+            answer_timeout_s=ANSWER_TIMEOUT_S,
+            window=window,
+            prefix="GW" if dear else "KG",
+        )
+
+    async def state(self) -> dict[str, Any]:
+        """``{"links", "signed_on", "faults", "counters", …}``."""
+        return await self._ask("GET", "/state")
+
+    async def set_faults(self, **faults: Any) -> None:
+        """Make things go wrong from now on; what is not named stays as it is."""
+        await self._ask("POST", "/faults", faults)
+
+    async def clear_faults(self) -> None:
+        """Nothing goes wrong any more."""
+        await self._ask("DELETE", "/faults")
+
+    async def close_cycle(self) -> dict[str, Any]:
+        """Close the clearing cycle; its file is then in the inbox."""
+        return await self._ask("POST", "/cycle")
+
+    async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        url = f"http://127.0.0.1:{self.control_port}{path}"
+        timeout = aiohttp.ClientTimeout(total=10)
+        async with (
+            aiohttp.ClientSession(timeout=timeout, raise_for_status=True) as session,
+            session.request(method, url, json=body) as answer,
+        ):
+            found: dict[str, Any] = await answer.json()
+            return found

@@ -1,0 +1,158 @@
+"""Planned records as bytes: encoded, signed, and spoilt where the plan says so."""
+
+import base64
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from gateway.adapters.crypto.jwk import PrivateKey, generate_key
+from gateway.adapters.crypto.signature import sign_detached
+from gateway.ports import Outgoing
+from gateway.proving.books.evidence import OrderFacts
+from gateway.proving.cast import Cast, Partner
+from gateway.proving.mix import Planned
+from gateway.proving.spoiling import MALFORMED
+from schemas.codec import encode
+from schemas.envelope import Envelope, write_envelope
+from schemas.orders import ORDER_TYPE, PaymentOrder
+from schemas.primitives import ConsentId, MerchantId, Money, OrderId, PartnerId, payment_id_of
+from schemas.topics import ORDERS
+
+VALIDITY: Final = timedelta(hours=1)
+"""Longer than any run."""
+
+_TIMES: Final = {
+    "expired": (-2 * VALIDITY, -VALIDITY),
+    "future": (timedelta(minutes=30), VALIDITY),
+    "valid_too_long": (-timedelta(minutes=1), timedelta(hours=30)),
+}
+_ALG_NONE: Final = base64.urlsafe_b64encode(b'{"alg":"none","b64":false,"crit":["b64"]}').rstrip(b"=").decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A record ready to be sent.
+
+    Attributes:
+        order: None where the bytes are no order.
+    """
+
+    planned: Planned
+    record: Outgoing = field(repr=False)
+    digest: bytes
+    order: OrderFacts | None
+
+
+class OrderWriter:
+    """Writes planned records; about 100 µs each.
+
+    Args:
+        cast: whose keys sign.
+        planned: the whole plan: tells which orders' bytes will be asked for again.
+    """
+
+    def __init__(self, cast: Cast, planned: Iterable[Planned]) -> None:
+        self._partners = {p.partner_id: p for p in cast.partners}
+        self._others = dict(zip(self._partners, [*list(self._partners)[1:], *list(self._partners)[:1]], strict=True))
+        self._unregistered, _ = generate_key("ES256")
+        ids = Counter(p.order_id for p in planned)
+        self._again = {order_id for order_id, n in ids.items() if n > 1}
+        self._first: dict[str, Written] = {}
+        self._number = 0
+
+    def write(self, planned: Planned, now: datetime) -> Written:
+        """Write one record; ``now`` is when it is issued."""
+        self._number += 1
+        if planned.kind == "repeated":
+            first = self._first[planned.order_id]
+            return Written(planned, first.record, first.digest, first.order)
+        order = _order(planned, now)
+        body = encode(order)
+        record = self._sign(planned, body, now)
+        if planned.spoil is not None:
+            record = MALFORMED[planned.spoil](record)
+        readable = planned.spoil is None
+        written = Written(
+            planned,
+            record,
+            hashlib.sha256(record.value).digest(),
+            facts_of(order) if readable else None,
+        )
+        if planned.order_id in self._again:
+            self._first.setdefault(planned.order_id, written)
+        return written
+
+    def _sign(self, planned: Planned, body: bytes, now: datetime) -> Outgoing:
+        partner = self._partners[PartnerId(planned.partner_id)]
+        key, kid, algorithm, typ = partner.private_key, partner.kid, partner.algorithm, ORDER_TYPE
+        signature: str | None
+        match planned.kind:
+            case "foreign_key":
+                other = self._partners[self._others[partner.partner_id]]
+                signature = _signature(other, body)
+            case "unknown_key":
+                signature = sign_detached(body, self._unregistered, kid="nobody-1", algorithm="ES256", typ=typ)
+            case "alg_none":
+                signature = f"{_ALG_NONE}.."
+            case "unsigned":
+                signature = None
+            case "other_typ":
+                signature = sign_detached(body, key, kid=kid, algorithm=algorithm, typ="kr.mypay.consent.command.v1")
+            case _:
+                signature = _signature(partner, body)
+        value = _tampered(body) if planned.kind == "tampered" else body
+        return record_of(planned.consent_id, value, f"{planned.order_id}-{self._number}", now, signature)
+
+
+def _signature(partner: Partner, body: bytes) -> str:
+    key: PrivateKey = partner.private_key
+    return sign_detached(body, key, kid=partner.kid, algorithm=partner.algorithm, typ=ORDER_TYPE)
+
+
+def _order(planned: Planned, now: datetime) -> PaymentOrder:
+    begins, ends = _TIMES.get(planned.kind, (timedelta(0), VALIDITY))
+    return PaymentOrder(
+        partner_id=PartnerId(planned.partner_id),
+        order_id=OrderId(planned.order_id),
+        consent_id=ConsentId(planned.consent_id),
+        merchant_id=MerchantId(planned.merchant_id),
+        amount=Money.of(planned.amount_minor, planned.currency),
+        issued_at=now + begins,
+        expires_at=now + ends if planned.kind != "future" else now + begins + VALIDITY,
+    )
+
+
+def facts_of(order: PaymentOrder) -> OrderFacts:
+    """What an order says, as the check of the books compares it."""
+    return OrderFacts(
+        partner_id=order.partner_id,
+        order_id=order.order_id,
+        payment_id=payment_id_of(order.partner_id, order.order_id),
+        consent_id=order.consent_id,
+        merchant_id=order.merchant_id,
+        amount_minor=order.amount.minor,
+        currency=order.amount.currency,
+    )
+
+
+def record_of(consent_id: str, value: bytes, event_id: str, now: datetime, signature: str | None) -> Outgoing:
+    """The Kafka record of an order."""
+    envelope = Envelope(id=event_id, source="/mypay/proving", type=ORDER_TYPE, time=now, signature=signature)
+    return Outgoing(ORDERS, consent_id.encode(), value, write_envelope(envelope))
+
+
+def signed_record(partner: Partner, order: PaymentOrder, now: datetime) -> Outgoing:
+    """A good order as its partner sends it."""
+    body = encode(order)
+    return record_of(order.consent_id, body, order.order_id, now, _signature(partner, body))
+
+
+def _tampered(body: bytes) -> bytes:
+    """The same order for a hundred times as much."""
+    changed = json.loads(body)
+    changed["amount"]["value"] = "9" + changed["amount"]["value"]
+    return json.dumps(changed, separators=(",", ":")).encode()

@@ -1,0 +1,37 @@
+"""Writing a cast into the gateway's registries: four round trips, whatever its size."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from gateway.adapters.crypto.vault import CardSealer, MasterKeys
+from gateway.adapters.postgres.registry import NewPartner, open_registry
+from gateway.ports import PartnerKey
+from gateway.proving.cast import Cast, Role
+from gateway.proving.shops import merchants
+from schemas.consents import ConsentStatus
+from schemas.primitives import FundingToken, NetworkId
+
+_KEY_AGE: Final = timedelta(hours=1)
+"""Keys are valid since a while, so that no clock's skew matters."""
+
+
+async def register(dsn: str, cast: Cast, *, networks: Sequence[str], master_keys: MasterKeys) -> None:
+    """Register partners with their keys, shops, sealed cards and consents."""
+    now = datetime.now(UTC)
+    sealer = CardSealer(master_keys)
+    async with open_registry(dsn) as registry:
+        await registry.add_partners([NewPartner(p.partner_id, p.name, p.home_group) for p in cast.partners])
+        await registry.add_keys(
+            [PartnerKey(p.kid, p.partner_id, p.algorithm, p.jwk, now - _KEY_AGE, None, None) for p in cast.partners]
+        )
+        await registry.upsert_merchants(merchants(frozenset(map(NetworkId, networks))))
+        cards = {_token(number): c.card for number, c in enumerate(cast.customers)}
+        await registry.put_tokens({token: sealer.seal_card(token, card) for token, card in cards.items()})
+        await registry.add_consents(
+            [(c.terms, ConsentStatus.SUSP if c.role is Role.SUSPENDED else ConsentStatus.AUTH) for c in cast.customers]
+        )
+
+
+def _token(number: int) -> FundingToken:
+    return FundingToken(f"ft-{number:06d}")

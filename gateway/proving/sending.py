@@ -1,0 +1,82 @@
+"""Sending written records to the orders topic as partners do, at a steady rate, and remembering where each went."""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+
+from gateway.adapters.kafka.settings import KafkaSettings
+from gateway.ports import Outgoing
+from gateway.proving.books.evidence import Produced
+from gateway.proving.mix import Planned
+from gateway.proving.orders import OrderWriter, Written
+from schemas.topics import ORDERS
+
+_TICK_S: Final = 0.05
+
+
+class Sender:
+    """Sends planned records in their order; every one is confirmed by Kafka before :meth:`send` returns.
+
+    Attributes:
+        produced: everything that was sent, in the order of sending.
+    """
+
+    def __init__(self, producer: Any, writer: OrderWriter) -> None:
+        self._producer = producer
+        self._writer = writer
+        self.produced: list[Produced] = []
+
+    async def send(self, planned: Sequence[Planned], *, per_second: float, tick: Callable[[], None]) -> None:
+        """Send at a steady rate, signing each record in its turn; ``tick`` is called about 20 times a second."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        sent = 0
+        while sent < len(planned):
+            due = min(len(planned), max(1, math.floor((loop.time() - began) * per_second)))
+            now = datetime.now(UTC)
+            written = [self._writer.write(p, now) for p in planned[sent:due]]
+            sending = [await self._hand_over(w.record) for w in written]
+            await asyncio.gather(*(future for _, future in sending))
+            self.produced.extend(
+                _produced(w, at_ms, future.result()) for w, (at_ms, future) in zip(written, sending, strict=True)
+            )
+            sent = max(sent, due)
+            tick()
+            await asyncio.sleep(_TICK_S)
+
+    async def _hand_over(self, record: Outgoing) -> "tuple[int, asyncio.Future[Any]]":
+        # The record's time is given, for aiokafka reports that of another record of the same batch.
+        at_ms = time.time_ns() // 1_000_000
+        future: asyncio.Future[Any] = await self._producer.send(
+            ORDERS, value=record.value, key=record.key, headers=list(record.headers), timestamp_ms=at_ms
+        )
+        return at_ms, future
+
+
+def _produced(written: Written, at_ms: int, metadata: Any) -> Produced:
+    return Produced(
+        partition=metadata.partition,
+        offset=metadata.offset,
+        timestamp_ms=at_ms,
+        digest=written.digest,
+        order=written.order,
+        expected=written.planned.ends,
+        label=written.planned.kind,
+    )
+
+
+@asynccontextmanager
+async def open_sender(kafka: KafkaSettings, writer: OrderWriter) -> AsyncIterator[Sender]:
+    """A sender with an idempotent producer of its own."""
+    producer = AIOKafkaProducer(**kafka.client_arguments(), enable_idempotence=True, acks="all", linger_ms=5)
+    await producer.start()
+    try:
+        yield Sender(producer, writer)
+    finally:
+        await producer.stop()

@@ -1,0 +1,103 @@
+"""Following a run as partners and operators see it: events and dead letters, as they come."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from gateway.proving.books.evidence import EventRow
+from gateway.proving.collect.topics import event_row, open_reader
+from schemas.topics import DEAD_LETTER, events_topic
+
+_POLL_MS: Final = 100
+
+RESULTS: Final = frozenset(("approved", "declined", "rejected", "reversed"))
+"""States that tell a partner how its order ended; settlement follows for approved ones."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """What was told so far.
+
+    Attributes:
+        states: payment id → its latest state.
+        result_at_ms: payment id → when its result was told (Kafka's timestamp).
+        refused, repeated, dead: references of refused orders, ids of repeated answers, places of dead letters.
+        been_unknown: payments whose outcome was in doubt at some time.
+        by_state: payments by their latest state.
+    """
+
+    states: dict[str, str] = field(default_factory=dict)
+    result_at_ms: dict[str, int] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
+    repeated: set[str] = field(default_factory=set)
+    dead: set[tuple[int, int]] = field(default_factory=set)
+    been_unknown: set[str] = field(default_factory=set)
+    by_state: Counter[str] = field(default_factory=Counter)
+    following: "asyncio.Task[None] | None" = None
+
+    def check(self) -> None:
+        """Raise what ended the following, if anything did."""
+        if self.following is not None and self.following.done():
+            self.following.result()
+
+    @property
+    def ended(self) -> int:
+        """Records that have come to a result; approved ones only wait for clearing."""
+        payments = sum(self.by_state[s] for s in (*RESULTS, "settled"))
+        return payments + len(self.refused) + len(self.repeated) + len(self.dead)
+
+    def event(self, event: EventRow) -> None:
+        """Take in a partner's event."""
+        match event.kind:
+            case "order.refused":
+                self.refused.add(event.subject)
+            case "payment.reported":
+                self.repeated.add(event.event_id)
+            case kind if kind.startswith("payment.") and event.state is not None:
+                self._moved(event.subject, event.state, event.timestamp_ms)
+            case _:
+                # A consent's event: no order's.
+                pass
+
+    def _moved(self, payment_id: str, state: str, at_ms: int) -> None:
+        before = self.states.get(payment_id)
+        if before is not None:
+            self.by_state[before] -= 1
+        self.states[payment_id] = state
+        self.by_state[state] += 1
+        if state in RESULTS:
+            self.result_at_ms.setdefault(payment_id, at_ms)
+        if state == "unknown":
+            self.been_unknown.add(payment_id)
+
+
+@asynccontextmanager
+async def open_watch(bootstrap_servers: str, partners: Sequence[str]) -> AsyncIterator[Watch]:
+    """Follow all partners' topics and the dead letters in the background."""
+    watch = Watch()
+    topics = [*(events_topic(p) for p in partners), DEAD_LETTER]
+    async with open_reader(bootstrap_servers, topics) as consumer:
+        watch.following = following = asyncio.create_task(_follow(consumer, watch), name="watch")
+        try:
+            yield watch
+        finally:
+            following.cancel()
+            await asyncio.wait([following])
+
+
+async def _follow(consumer: Any, watch: Watch) -> None:
+    while True:
+        for partition, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
+            for record in records:
+                if partition.topic == DEAD_LETTER:
+                    headers = dict(record.headers)
+                    watch.dead.add((int(headers[_PARTITION]), int(headers[_OFFSET])))
+                else:
+                    watch.event(event_row(record))
+
+
+_PARTITION: Final = "kafka_dlt-original-partition"
+_OFFSET: Final = "kafka_dlt-original-offset"

@@ -1,0 +1,326 @@
+"""Everything that a run needs, on one machine: Kafka, PostgreSQL, card networks, registries and the gateway itself.
+
+    async with open_world(WorldPlan(name="demo", home=Path("var")), cast, steps=steps) as world:
+        …
+
+All real, nothing mocked: the servers of :mod:`gateway.local` under a name of the run's own, the simulated networks and
+the gateway's stages as processes of their own. Whatever ends the block, everything is stopped in order.
+"""
+
+import asyncio
+import fcntl
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+
+from gateway import local
+from gateway.adapters.crypto.vault import MasterKeys
+from gateway.adapters.kafka.admin import TopicState, ensure_topics
+from gateway.adapters.kafka.settings import KafkaSettings
+from gateway.adapters.postgres.migrate import migrate
+from gateway.local.ports import free_ports
+from gateway.proving.cast import Cast
+from gateway.proving.children import Child, base_environment, kill_leftovers, mark_of
+from gateway.proving.networks import NETWORKS, Network
+from gateway.proving.registering import register
+from schemas.topics import concrete_topics
+
+READY_TIMEOUT_S: Final = 60.0
+"""Ten times what a start takes on two cores."""
+
+STOP_TIMEOUT_S: Final = 30.0
+"""Above the 20 s that execution waits for answers when it is told to stop."""
+
+_POLL_S: Final = 0.05
+_SLOTS: Final = 8
+_SIMULATOR: Final = "from gateway.cli.simulate import app; app()"
+
+Steps = Callable[[str], AbstractContextManager[None]]
+"""Shows that a step of the start runs, for as long as the block lasts."""
+
+
+class WorldError(Exception):
+    """The run cannot start here; the text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorldPlan:
+    """What to build.
+
+    Attributes:
+        name: of the run; another run of this name at the same time gets ``name-2``, and so on.
+        home: directory of all local stacks and runs.
+        networks: 1 or 2.
+        cycle_seconds: the networks close a clearing cycle this often; None: when they are told to.
+        window: requests in flight towards a network.
+        initiation_workers: processes of the intake.
+        keep: leave everything running at the end.
+    """
+
+    name: str
+    home: Path
+    networks: int = 1
+    seed: int = 0
+    cycle_seconds: float | None = None
+    window: int = 512
+    initiation_workers: int = 1
+    log_level: str = "info"
+    keep: bool = False
+
+
+@dataclass(slots=True)
+class World:
+    """A running world.
+
+    Attributes:
+        directory: its files: ``logs``, ``networks``, ``keys``, the networks' ledgers, ``inbox``.
+        http: process name → base URL of its ``/metrics``, ``/healthz`` and ``/readyz``.
+        succeeded: set it when the run went well: then no data are kept.
+    """
+
+    plan: WorldPlan
+    name: str
+    directory: Path
+    cast: Cast
+    kafka_bootstrap_servers: str = ""
+    postgres_dsn: str = ""
+    networks: tuple[Network, ...] = ()
+    simulators: list[Child] = field(default_factory=list)
+    stages: list[Child] = field(default_factory=list)
+    http: dict[str, str] = field(default_factory=dict)
+    succeeded: bool = False
+
+    @property
+    def logs(self) -> Path:
+        """Directory of the processes' logs."""
+        return self.directory / "logs"
+
+    @property
+    def inbox(self) -> Path:
+        """Where clearing files arrive."""
+        return self.directory / "inbox"
+
+    @property
+    def keys(self) -> Path:
+        """Directory of the master keys."""
+        return self.directory / "keys"
+
+    @property
+    def master_keys(self) -> MasterKeys:
+        """The keys that seal cards and dead letters."""
+        return MasterKeys.load(self.keys)
+
+    @property
+    def ledgers(self) -> dict[str, Path]:
+        """Network id → its own books."""
+        return {n.network_id: n.ledger for n in self.networks}
+
+    @property
+    def kafka(self) -> KafkaSettings:
+        """How to reach Kafka."""
+        return KafkaSettings(bootstrap_servers=self.kafka_bootstrap_servers, client_id="mypay-proving")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Settings that every process of the gateway gets."""
+        return {
+            **base_environment(),
+            "MYPAY_HOME": str(self.directory),
+            "MYPAY_STACK": self.name,
+            "MYPAY_KAFKA_BOOTSTRAP_SERVERS": self.kafka_bootstrap_servers,
+            "MYPAY_POSTGRES_DSN": self.postgres_dsn,
+            "MYPAY_NETWORKS_DIR": str(self.directory / "networks"),
+            "MYPAY_MASTER_KEYS_DIR": str(self.keys),
+            "MYPAY_CLEARING_INBOX": str(self.inbox),
+            "MYPAY_LOG_LEVEL": self.plan.log_level,
+        }
+
+    def stage(self, name: str) -> Child:
+        """One of the gateway's processes by its name."""
+        return next(s for s in self.stages if s.name == name)
+
+    def check(self) -> None:
+        """Make sure that everything still runs.
+
+        Raises:
+            ChildError: a process has ended.
+        """
+        for child in (*self.simulators, *self.stages):
+            child.check()
+
+
+@asynccontextmanager
+async def open_world(plan: WorldPlan, cast: Cast, *, steps: Steps) -> AsyncIterator[World]:
+    """Build everything, wait until it works, and take it down at the end.
+
+    Raises:
+        WorldError, ChildError, gateway.local.LocalStackError: it could not be built; nothing is left running.
+    """
+    with _free_name(plan) as name:
+        directory = plan.home.resolve() / f"{name}.run"
+        world = World(plan, name, directory, cast)
+        try:
+            await _build(world, steps)
+            yield world
+        except BaseException:
+            await close_world(world, delete=False)
+            raise
+        if not plan.keep:
+            with steps("Stopping everything"):
+                await close_world(world, delete=world.succeeded)
+
+
+async def close_world(world: World, *, delete: bool) -> None:
+    """Stop the gateway, the networks and the servers, in this order; with ``delete`` their data go too."""
+    await asyncio.gather(*(s.stop(STOP_TIMEOUT_S) for s in world.stages))
+    await asyncio.gather(*(s.stop(STOP_TIMEOUT_S) for s in world.simulators))
+    end = local.reset if delete else local.down
+    await asyncio.to_thread(end, world.name, home=world.plan.home)
+
+
+def stop_kept(name: str, home: Path) -> int:
+    """Stop what a run with ``keep`` left; return how many processes of ours there were."""
+    killed = kill_leftovers(mark_of(home.resolve() / f"{name}.run"))
+    local.reset(name, home=home)
+    return killed
+
+
+@contextmanager
+def _free_name(plan: WorldPlan) -> Iterator[str]:
+    """A name that no other living run uses. Names are used again, so that leftovers are found and cleared away."""
+    plan.home.mkdir(parents=True, exist_ok=True)
+    for number in range(1, _SLOTS + 1):
+        name = plan.name if number == 1 else f"{plan.name}-{number}"
+        with (plan.home / f".{name}.run").open("ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield name
+            return
+    raise WorldError(f"{_SLOTS} runs of {plan.name} are under way already")
+
+
+async def _build(world: World, steps: Steps) -> None:
+    with steps("Clearing away an earlier run"):
+        await asyncio.to_thread(stop_kept, world.name, world.plan.home)
+        shutil.rmtree(world.directory, ignore_errors=True)
+        for folder in (world.logs, world.inbox, world.directory / "networks"):
+            folder.mkdir(parents=True)
+    with steps("Starting the card network" + "s" * (world.plan.networks > 1)):
+        _start_networks(world)
+    with steps("Starting Kafka and PostgreSQL"):
+        addresses = await asyncio.to_thread(local.up, world.name, home=world.plan.home)
+        world.kafka_bootstrap_servers = addresses.kafka_bootstrap_servers
+    with steps("Making the database and the topics"):
+        await asyncio.gather(_make_database(world, addresses.postgres_dsn), _make_topics(world))
+    with steps("Registering partners, shops and customers"):
+        MasterKeys.create(world.keys)
+        networks = [n.network_id for n in world.networks]
+        await register(world.postgres_dsn, world.cast, networks=networks, master_keys=world.master_keys)
+    with steps("Starting the gateway"):
+        _start_stages(world)
+        await _until_ready(world)
+
+
+def _start_networks(world: World) -> None:
+    ports = free_ports(2 * world.plan.networks)
+    world.networks = tuple(
+        Network(network_id, port, control, world.directory / f"{network_id}.ledger", world.inbox)
+        for network_id, port, control in zip(NETWORKS, ports[::2], ports[1::2], strict=False)
+    )
+    for network in world.networks:
+        simulator = world.directory / f"{network.network_id}.toml"
+        simulator.write_text(
+            network.simulator_file(seed=world.plan.seed, cycle_seconds=world.plan.cycle_seconds), encoding="utf-8"
+        )
+        for_gateway = world.directory / "networks" / f"{network.network_id}.toml"
+        for_gateway.write_text(network.gateway_file(window=world.plan.window), encoding="utf-8")
+        arguments = ["-c", _SIMULATOR, "network", "--config", str(simulator)]
+        child = _child(world, f"network {network.network_id}", arguments, base_environment())
+        world.simulators.append(child)
+        child.start()
+
+
+def _child(world: World, name: str, arguments: Sequence[str], environment: dict[str, str]) -> Child:
+    log = world.logs / f"{name.replace(' ', '-')}.log"
+    mark = mark_of(world.directory)
+    return Child(name, arguments, mark=mark, log=log, cwd=world.directory, environment=environment)
+
+
+async def _make_database(world: World, server_dsn: str) -> None:
+    database = "mypay_" + world.name.replace("-", "_")
+    await asyncio.to_thread(local.drop_database, server_dsn, database)
+    world.postgres_dsn = await asyncio.to_thread(local.create_database, server_dsn, database)
+    await migrate(world.postgres_dsn)
+
+
+async def _make_topics(world: World) -> None:
+    topics = concrete_topics(
+        partners=[p.partner_id for p in world.cast.partners], networks=[n.network_id for n in world.networks]
+    )
+    made = await ensure_topics(world.kafka, topics, replication_factor=1, apply=True)
+    if any(t.state is not TopicState.CREATED for t in made):
+        raise WorldError(
+            f"Kafka at {world.kafka_bootstrap_servers} has topics of mypay already, and this run needs its own: "
+            "unset MYPAY_KAFKA_BOOTSTRAP_SERVERS to use a local one"
+        )
+
+
+def _start_stages(world: World) -> None:
+    stages = [f"initiation {n}" if n > 1 else "initiation" for n in range(1, world.plan.initiation_workers + 1)]
+    stages += [f"execution {n.network_id}" for n in world.networks]
+    stages += ["relay", "settlement"]
+    for name, port in zip(stages, free_ports(len(stages)), strict=True):
+        stage, _, network = name.partition(" ")
+        arguments = ["-m", "streams", stage, *(["--network", network] if stage == "execution" else [])]
+        world.http[name] = f"http://127.0.0.1:{port}"
+        child = _child(world, name, arguments, {**world.environment, "MYPAY_HTTP_PORT": str(port)})
+        world.stages.append(child)
+        child.start()
+
+
+async def _until_ready(world: World) -> None:
+    """Wait until every stage is ready and signed on.
+
+    Raises:
+        ChildError: one has ended.
+        WorldError: it takes too long.
+    """
+    waiting = "nothing"
+    try:
+        async with asyncio.timeout(READY_TIMEOUT_S), aiohttp.ClientSession() as session:
+            for name, url in world.http.items():
+                waiting = f"{name} ({url}/readyz)"
+                await _until(world, lambda url=url: _answers_ready(session, url))  # type: ignore[misc]
+            for network in world.networks:
+                waiting = f"the sign-on to {network.network_id}"
+                await _until(world, lambda network=network: _signed_on(network))  # type: ignore[misc]
+    except TimeoutError:
+        raise WorldError(f"after {READY_TIMEOUT_S:.0f} s still waiting for {waiting}; logs: {world.logs}") from None
+
+
+async def _until(world: World, holds: Callable[[], Awaitable[bool]]) -> None:
+    while not await holds():
+        world.check()
+        await asyncio.sleep(_POLL_S)
+
+
+async def _answers_ready(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(f"{url}/readyz") as answer:
+            return answer.status == 200
+    except aiohttp.ClientError:
+        return False
+
+
+async def _signed_on(network: Network) -> bool:
+    try:
+        return int((await network.state())["signed_on"]) > 0
+    except aiohttp.ClientError:
+        return False
