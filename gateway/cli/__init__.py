@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
@@ -72,6 +73,9 @@ def program() -> TyperGroup:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and exit with one of :class:`gateway.cli.common.ExitCode`."""
+    if not debugging():
+        # Errors are told once, as sentences; libraries' own warnings would stand between them.
+        logging.getLogger().addHandler(logging.NullHandler())
     try:
         program()(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="mypay")
     except Exception as error:

@@ -8,8 +8,17 @@ import typer
 from gateway.adapters.crypto.vault import MasterKeys
 from gateway.adapters.iso8583.config import load_networks
 from gateway.adapters.kafka.dead_letter import KafkaDeadLetters
-from gateway.adapters.kafka.producer import KafkaPublisher
-from gateway.cli.common import ExitCode, Json, SilentObserver, kafka, load_settings, print_json, print_table, run, say
+from gateway.cli.common import (
+    ExitCode,
+    Json,
+    SilentObserver,
+    load_settings,
+    open_publisher,
+    print_json,
+    print_table,
+    run,
+    say,
+)
 from gateway.services.clearing_files import ImportReport, import_file
 from gateway.services.clearing_format import ClearingFileError
 from gateway.settings import Settings
@@ -57,18 +66,15 @@ def import_(
 
 async def _import(settings: Settings, files: list[Path], *, force: bool) -> tuple[list[ImportReport], dict[str, str]]:
     networks = load_networks(settings.networks_dir)
-    observer = SilentObserver()
-    publisher = KafkaPublisher(kafka(settings), observer)
-    await publisher.start()
     reports: list[ImportReport] = []
     failures: dict[str, str] = {}
-    try:
+    async with open_publisher(settings) as publisher:
         parked = KafkaDeadLetters(publisher, MasterKeys.load(settings.master_keys_dir))
         for file in files:
             try:
-                reports.append(await import_file(file, publisher, parked, observer, networks=networks, force=force))
+                report = await import_file(file, publisher, parked, SilentObserver(), networks=networks, force=force)
             except ClearingFileError as error:
                 failures[str(file)] = str(error)
-    finally:
-        await publisher.stop()
+            else:
+                reports.append(report)
     return reports, failures

@@ -4,7 +4,8 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from enum import Enum, IntEnum, unique
@@ -17,6 +18,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from gateway.adapters.kafka.producer import KafkaPublisher
     from gateway.adapters.kafka.settings import KafkaSettings
     from gateway.settings import Settings
 
@@ -43,6 +45,9 @@ EXIT_CODES: Final[Mapping[ExitCode, str]] = {
 }
 
 ENV_DEBUG: Final = "MYPAY_DEBUG"
+
+KAFKA_DEADLINE_S: Final = 10.0
+"""A person is told of an outage after this; a leader election takes less."""
 
 STDIN: Final = Path("-")
 INPUT_BYTES_MAX: Final = 256 * 1024 * 1024
@@ -88,7 +93,10 @@ def postgres_dsn(settings: "Settings") -> str:
         CliError: there is neither.
     """
     if settings.postgres_dsn is not None:
-        return settings.postgres_dsn.get_secret_value()
+        dsn = settings.postgres_dsn.get_secret_value()
+        if not dsn.startswith(("postgresql://", "postgres://")):
+            raise CliError("MYPAY_POSTGRES_DSN is not a URL like postgresql://user@host/database.", ExitCode.USAGE)
+        return dsn
     return _local_address(settings, "postgres", "MYPAY_POSTGRES_DSN")
 
 
@@ -202,7 +210,7 @@ def print_table(
 
 def say(message: str) -> None:
     """Tell people what was done; programs read the result from standard output."""
-    err().print(message, markup=False)
+    err().print(message, markup=False, soft_wrap=True)
 
 
 def shown(value: object) -> str:
@@ -268,6 +276,23 @@ class SilentObserver:
         """Tell nobody."""
 
 
+@asynccontextmanager
+async def open_publisher(settings: "Settings") -> "AsyncIterator[KafkaPublisher]":
+    """A started producer for as long as the block lasts.
+
+    Raises:
+        PublisherUnavailableError: no broker answers within :data:`KAFKA_DEADLINE_S`.
+    """
+    from gateway.adapters.kafka.producer import KafkaPublisher  # noqa: PLC0415
+
+    publisher = KafkaPublisher(kafka(settings), SilentObserver(), deadline_seconds=KAFKA_DEADLINE_S)
+    await publisher.start()
+    try:
+        yield publisher
+    finally:
+        await publisher.stop()
+
+
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine on uvloop."""
     import uvloop  # noqa: PLC0415
@@ -301,10 +326,12 @@ def explain(error: Exception) -> CliError:
     for name in names:
         if (known := _KNOWN.get(name)) is not None:
             code, sentence, hint = known
-            return CliError(sentence.format(error=error, type=type(error).__name__), code, hint=hint)
+            text = sentence.format(error=error, type=type(error).__name__)
+            return CliError(text[0].upper() + text[1:] if text.startswith(_ARTICLES) else text, code, hint=hint)
     return CliError(f"This should not happen: {type(error).__name__}.", hint=f"{ENV_DEBUG}=1 shows where.")
 
 
+_ARTICLES: Final = ("a ", "an ", "the ", "there ", "no ")
 _FAILED, _USAGE, _MISSING, _AWAY = ExitCode.FAILED, ExitCode.USAGE, ExitCode.NOT_FOUND, ExitCode.UNAVAILABLE
 _POSTGRES: Final = "Is PostgreSQL running, and MYPAY_POSTGRES_DSN right? `mypay local status` shows the local one."
 _KAFKA: Final = "Is Kafka running, and MYPAY_KAFKA_BOOTSTRAP_SERVERS right? `mypay local status` shows the local one."

@@ -25,7 +25,7 @@ from gateway.cli.common import (
     say,
 )
 from gateway.domain.consent import ConsentCommand
-from gateway.domain.limits import Usage, Window
+from gateway.domain.limits import SEOUL, Usage, Window
 from gateway.services.consents import ConsentChanged, change_consent_status
 from gateway.settings import Settings
 from schemas.codec import DecodeError, decode
@@ -140,7 +140,7 @@ def usage(consent: ConsentArgument, partner: SomePartnerOption = None, json_: Js
     if json_:
         print_json([_window_json(w, u) for w, u in windows])
         return
-    columns = ("limit", "since", "maximum", "used", "reserved", "left", "begins anew")
+    columns = ("limit", "maximum", "used", "reserved", "left", "begins anew")
     rows = [_window_row(w, u) for w, u in windows]
     title = f"Limits of consent {found.consent_id} ({found.status})"
     print_table(title, columns, rows, right=("maximum", "used", "reserved", "left"))
@@ -219,7 +219,9 @@ def _window_row(window: Window, used: Usage) -> tuple[object, ...]:
         most = window.max_count or 0
         counts = (most, used.consumed_count, used.reserved_count)
         cells = [f"{n:,}" for n in (*counts, max(0, most - used.consumed_count - used.reserved_count))]
-    return (window.key.limit_key, window.key.starts_at, *cells, window.ends_at or "never")
+    # Windows turn at midnights of Seoul.
+    anew = f"{window.ends_at.astimezone(SEOUL):%Y-%m-%d %H:%M} {SEOUL}" if window.ends_at else "never"
+    return (window.key.limit_key, *cells, anew)
 
 
 def _window_json(window: Window, used: Usage) -> dict[str, Any]:

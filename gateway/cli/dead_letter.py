@@ -1,6 +1,9 @@
-"""``mypay dead-letter …``: look at what no stage could read, and send it again once its cause is gone."""
+"""``mypay dead-letter …``: look at what no stage could read, and send it again once its cause is gone.
 
-from collections import deque
+Nothing is taken out of the topic. What was sent again is noted there, in a record without a value that names the
+original in header ``mypay-replayed``; a dead letter counts as open while no note is younger than it.
+"""
+
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
@@ -10,15 +13,14 @@ import typer
 from gateway.adapters.crypto.redaction import redact
 from gateway.adapters.crypto.vault import MasterKeys, NoMasterKeyError, UnsealError
 from gateway.adapters.kafka.dead_letter import DeadLetterError, Fate, read_fate, restore
-from gateway.adapters.kafka.producer import KafkaPublisher
 from gateway.adapters.kafka.reader import open_reader
 from gateway.cli.common import (
     CliError,
     ExitCode,
     Json,
-    SilentObserver,
     kafka,
     load_settings,
+    open_publisher,
     print_json,
     print_table,
     run,
@@ -33,6 +35,8 @@ app = typer.Typer(help="Records that no stage could read.", no_args_is_help=True
 
 SHOWN_CHARS_MAX: Final = 4_000
 
+_REPLAYED: Final = "mypay-replayed"
+
 _REPLAY_BATCH: Final = 200
 """Originals are up to 1 MiB: what is held at a time stays bounded."""
 
@@ -40,12 +44,13 @@ Stage = Annotated[str | None, typer.Option(help="Of this stage alone.")]
 Reference = Annotated[str, typer.Argument(metavar="REF", help="Where the original stands: TOPIC/PARTITION/OFFSET.")]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Letter:
     """A dead letter with its fate; without one, somebody else wrote it."""
 
     record: Record
     fate: Fate | None
+    replayed: bool = False
 
     @property
     def reference(self) -> str:
@@ -59,28 +64,26 @@ class _Letter:
     def note(self) -> str:
         if self.fate is None:
             return "not written by the gateway"
+        notes = []
         if self.fate.omitted:
-            return f"left out: {self.fate.omitted}"
-        return "sealed" if self.fate.sealed else ""
+            notes.append(f"left out: {self.fate.omitted}")
+        if self.fate.sealed:
+            notes.append("sealed")
+        if self.replayed:
+            notes.append("sent again")
+        return ", ".join(notes)
 
 
 @app.command("list")
 def list_(
     stage: Stage = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many.")] = 50,
+    all_: Annotated[bool, typer.Option("--all", help="Those too that were sent again.")] = False,
     json_: Json = False,
 ) -> None:
-    """Show dead letters, newest last."""
-    settings = load_settings()
-
-    async def read() -> tuple[int, list[_Letter]]:
-        total, newest = 0, deque[_Letter](maxlen=limit)
-        for letter in sorted(await _letters(settings, stage), key=lambda x: x.record.timestamp_ms):
-            total += 1
-            newest.append(letter)
-        return total, list(newest)
-
-    total, letters = run(read())
+    """Show dead letters that were not sent again, newest last."""
+    found = [x for x in run(_letters(load_settings(), stage)) if all_ or not x.replayed]
+    letters = found[-limit:]
     if json_:
         print_json([_json(letter) for letter in letters])
         return
@@ -89,8 +92,8 @@ def list_(
         for x in letters
     ]
     print_table("Dead letters", ("original", "stage", "reason", "parked", "bytes", ""), rows, right=("bytes",))
-    if total > len(letters):
-        say(f"{total - len(letters)} older ones are not shown: --limit {total} shows all.")
+    if len(found) > limit:
+        say(f"{len(found) - limit} older ones are not shown: --limit {len(found)} shows them.")
 
 
 @app.command()
@@ -108,7 +111,7 @@ def show(reference: Reference, json_: Json = False) -> None:
 @app.command()
 def replay(
     reference: Annotated[str | None, typer.Argument(metavar="[REF]", help="As `list` shows it.")] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every one, each original once.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Every one that was not sent again yet.")] = False,
     stage: Stage = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --all.")] = False,
     json_: Json = False,
@@ -124,7 +127,7 @@ def replay(
     if reference is not None:
         letters = [run(_one(settings, reference))]
     else:
-        letters = list({x.reference: x for x in run(_letters(settings, stage))}.values())
+        letters = list({x.reference: x for x in run(_letters(settings, stage)) if not x.replayed}.values())
         if letters and not yes:
             typer.confirm(f"Send {len(letters)} originals again?", abort=True, err=True)
     replayed, refused = run(_replay(settings, letters, keys))
@@ -142,23 +145,32 @@ def replay(
 
 
 async def _letters(settings: Settings, stage: str | None) -> list[_Letter]:
+    """Every dead letter, oldest first."""
     letters: list[_Letter] = []
+    replayed_ms: dict[str, int] = {}
     async with open_reader(kafka(settings), DEAD_LETTER) as reader:
         async for record in reader.read_all():
+            noted = next((value for name, value in record.headers if name == _REPLAYED), None)
+            if noted is not None and not record.value:
+                reference = noted.decode("utf-8", "replace")
+                replayed_ms[reference] = max(record.timestamp_ms, replayed_ms.get(reference, 0))
+                continue
             letter = _Letter(record, _fate(record))
             if stage is None or (letter.fate is not None and letter.fate.stage == stage):
                 letters.append(letter)
-    return letters
+    for letter in letters:
+        letter.replayed = replayed_ms.get(letter.reference, -1) >= letter.record.timestamp_ms
+    return sorted(letters, key=lambda x: x.record.timestamp_ms)
 
 
 async def _one(settings: Settings, reference: str) -> _Letter:
     """The newest dead letter of an original."""
-    found = [x for x in await _letters(settings, None) if x.reference == reference]
+    found = [x for x in await _letters(settings, None) if x.reference == reference][-1:]
     if not found:
         raise CliError(
             f"No dead letter has the original {reference}.", ExitCode.NOT_FOUND, hint="`mypay dead-letter list`"
         )
-    return max(found, key=lambda x: x.record.timestamp_ms)
+    return found[0]
 
 
 def _fate(record: Record) -> Fate | None:
@@ -174,9 +186,7 @@ def _fate(record: Record) -> Fate | None:
 async def _replay(settings: Settings, letters: list[_Letter], keys: MasterKeys) -> tuple[list[str], dict[str, str]]:
     replayed: list[str] = []
     refused: dict[str, str] = {}
-    publisher = KafkaPublisher(kafka(settings), SilentObserver())
-    await publisher.start()
-    try:
+    async with open_publisher(settings) as publisher:
         for begin in range(0, len(letters), _REPLAY_BATCH):
             batch: dict[str, Outgoing] = {}
             for letter in letters[begin : begin + _REPLAY_BATCH]:
@@ -186,10 +196,13 @@ async def _replay(settings: Settings, letters: list[_Letter], keys: MasterKeys) 
                 else:
                     batch[letter.reference] = original
             await publisher.publish(list(batch.values()))
+            await publisher.publish([_note(ref) for ref in batch])
             replayed += batch
-    finally:
-        await publisher.stop()
     return replayed, refused
+
+
+def _note(reference: str) -> Outgoing:
+    return Outgoing(topic=DEAD_LETTER, key=None, value=b"", headers=[(_REPLAYED, reference.encode())])
 
 
 def _original(letter: _Letter, keys: MasterKeys) -> Outgoing | str:

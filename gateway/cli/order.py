@@ -16,16 +16,15 @@ import uuid_utils
 
 from gateway.adapters.crypto.jwk import PrivateKey, algorithm_of, public_jwk, read_private_key
 from gateway.adapters.crypto.signature import sign_detached
-from gateway.adapters.kafka.producer import KafkaPublisher
 from gateway.adapters.kafka.reader import TopicReader, open_reader
 from gateway.cli.arguments import key_id
 from gateway.cli.common import (
     CliError,
     ExitCode,
     Json,
-    SilentObserver,
     kafka,
     load_settings,
+    open_publisher,
     print_json,
     print_table,
     read_documents,
@@ -165,9 +164,7 @@ async def _send(
                 open_reader(kafka(settings), events_topic(followed[0].order.partner_id))
             )
             await reader.seek_to_end()
-        publisher = KafkaPublisher(kafka(settings), SilentObserver())
-        await publisher.start()
-        stack.push_async_callback(publisher.stop)
+        publisher = await stack.enter_async_context(open_publisher(settings))
         await publisher.publish(records)
         if reader is not None and until is not None:
             await _follow(reader, followed, until, seconds)

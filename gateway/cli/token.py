@@ -21,8 +21,8 @@ app = typer.Typer(help="Funding tokens: the cards behind consents.", no_args_is_
 class _CardFile(Model):
     """``{"pan": "…", "expiry": "YYMM"}``."""
 
-    pan: Annotated[str, Field(repr=False, pattern=r"^[0-9]{12,19}$")]
-    expiry: Annotated[str, Field(repr=False, pattern=r"^[0-9]{2}(0[1-9]|1[0-2])$")] | None = None
+    pan: str = Field(repr=False, pattern=r"^[0-9]{12,19}$")
+    expiry: str | None = Field(default=None, repr=False, pattern=r"^[0-9]{2}(0[1-9]|1[0-2])$")
 
 
 @app.callback()
