@@ -1,0 +1,148 @@
+"""The trust table as files: a folder with ``policy.toml`` and one ``*.toml`` an identity provider.
+
+Checked whole and refused by the name of the wrong key. Nothing here is secret.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gateway.adapters.crypto.jwks import check_url
+from gateway.domain.authentication import (
+    AssurancePolicy,
+    AssuranceRule,
+    AssuredOperation,
+    Issuer,
+    Requirement,
+)
+from schemas.primitives import minor_of
+
+POLICY_FILE: Final = "policy.toml"
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class TrustFileError(Exception):
+    """A file of the trust table is missing or wrong; names the file and the key."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+
+
+class IssuerFile(_Section):
+    """One identity provider.
+
+    Attributes:
+        issuer: its ``iss``, compared character by character.
+        audience: what its ``aud`` must contain.
+        algorithms: what it may sign with; a key of another algorithm is never used.
+        jwks_url, jwks_file: where its key set is: one of them; a file is looked for beside this one.
+        refresh_seconds: how often the URL is asked; a key that disappeared stops working within this time. A provider
+            that sends an ETag is answered for with a few bytes.
+        revoked_kids: keys that must not be trusted whatever the key set says.
+        operations: what its assertions may be used for.
+        levels: ``acr`` → level.
+    """
+
+    issuer: Annotated[str, Field(min_length=1, max_length=255)]
+    group: Literal["financial", "telecom"]
+    audience: Annotated[str, Field(min_length=1, max_length=255)]
+    algorithms: Annotated[frozenset[Literal["ES256", "Ed25519"]], Field(min_length=1)] = frozenset(("ES256", "Ed25519"))
+    jwks_url: Annotated[str, AfterValidator(check_url)] | None = None
+    jwks_file: Path | None = None
+    refresh_seconds: Annotated[float, Field(ge=1, le=300)] = 5.0
+    revoked_kids: frozenset[str] = frozenset()
+    operations: frozenset[AssuredOperation] = frozenset(AssuredOperation)
+    levels: Annotated[dict[str, Annotated[int, Field(ge=1, le=9)]], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.jwks_url is None) == (self.jwks_file is None):
+            raise ValueError("give exactly one of jwks_url and jwks_file")
+        return self
+
+    @property
+    def entry(self) -> Issuer:
+        """The provider as the domain sees it."""
+        return Issuer(
+            issuer=self.issuer,
+            home_group=self.group,
+            audience=self.audience,
+            levels=self.levels,
+            operations=self.operations,
+            algorithms=self.algorithms,
+        )
+
+
+class _RuleRow(_Section):
+    operation: AssuredOperation
+    up_to: dict[str, str] | None = None
+    level: Annotated[int, Field(ge=0, le=9)]
+    max_age_seconds: Annotated[int, Field(ge=1, le=86_400)]
+
+    @model_validator(mode="after")
+    def _amounts_are_amounts(self) -> Self:
+        self.minor_units()
+        return self
+
+    def minor_units(self) -> dict[str, int] | None:
+        """The amounts in minor units; raises ValueError for one that is none."""
+        return None if self.up_to is None else {c: minor_of(value, c) for c, value in self.up_to.items()}
+
+
+class _PolicyFile(_Section):
+    rules: Annotated[list[_RuleRow], Field(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class TrustFiles:
+    """The folder as read."""
+
+    issuers: Mapping[str, IssuerFile]
+    policy: AssurancePolicy
+
+
+def read_trust_files(folder: Path) -> TrustFiles:
+    """Read the folder.
+
+    Raises:
+        TrustFileError: no policy, no provider, two files for one provider, or a wrong key in a file.
+    """
+    rows = _read(_PolicyFile, folder / POLICY_FILE).rules
+    issuers: dict[str, IssuerFile] = {}
+    for path in sorted(folder.glob("*.toml")):
+        if path.name == POLICY_FILE:
+            continue
+        file = _read(IssuerFile, path)
+        if file.jwks_file is not None:
+            file = file.model_copy(update={"jwks_file": folder / file.jwks_file})
+        if file.issuer in issuers:
+            raise TrustFileError(f"{path.name}: another file has this issuer too")
+        issuers[file.issuer] = file
+    if not issuers:
+        raise TrustFileError(f"{folder} names no issuer")
+    rules = [
+        AssuranceRule(r.operation, r.minor_units(), Requirement(r.level, timedelta(seconds=r.max_age_seconds)))
+        for r in rows
+    ]
+    return TrustFiles(issuers, AssurancePolicy(tuple(rules)))
+
+
+def _read(model: type[T], path: Path) -> T:
+    try:
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        return model.model_validate(values)
+    except OSError as error:
+        raise TrustFileError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TrustFileError(f"{path.name}: {error}") from None
+    except ValidationError as error:
+        problems = error.errors(include_input=False, include_url=False, include_context=False)
+        text = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems)
+        raise TrustFileError(f"{path.name}: {text}") from None
