@@ -1,0 +1,145 @@
+"""Relay on fakes: outbox to Kafka in order, at least once, one relay at a time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+
+from gateway.ports import PublisherUnavailableError, StoreUnavailableError
+from gateway.services.relay import SOURCE, RelayService
+from schemas.envelope import read_envelope
+from schemas.events import EventType
+from tests.builders import NOW, dispatched_record, later, numbered_order, outbox_event
+from tests.support.rig import Rig
+
+AWAY = StoreUnavailableError("away")
+UNCONFIRMED = PublisherUnavailableError("away")
+TOPIC = "mypay.events.partner-1"
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+async def append(rig: Rig, *names: str) -> None:
+    async with rig.store.transaction() as uow:
+        await uow.outbox.append([outbox_event(name) for name in names])
+
+
+def published(rig: Rig) -> list[str]:
+    return [r.value.decode() for r in rig.kafka.records(TOPIC)]
+
+
+@asynccontextmanager
+async def running(relay: RelayService) -> AsyncIterator["asyncio.Task[Any]"]:
+    task = asyncio.create_task(relay.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def until_published(rig: Rig, count: int) -> None:
+    while len(rig.kafka.records(TOPIC)) < count:
+        await rig.kafka.wait_written()
+
+
+async def test_an_event_is_published_as_a_cloud_event_under_its_key(rig: Rig) -> None:
+    await rig.execute([dispatched_record(numbered_order(1), at=later(-1))])
+    assert await rig.relay_all() == 2
+    stored = rig.events()
+    for record, event in zip(rig.kafka.records(TOPIC), stored, strict=True):
+        envelope = read_envelope(record.headers)
+        assert (record.key, record.value) == (event.key.encode(), event.body)
+        assert (envelope.id, envelope.source, envelope.type) == (event.event_id, SOURCE, event.event_type)
+        assert envelope.time == event.occurred_at
+    assert [e.event_type for e in stored] == [EventType.PAYMENT_SENT, EventType.PAYMENT_APPROVED]
+    assert len({r.partition for r in rig.kafka.records(TOPIC)}) == 1
+    assert await rig.relay_all() == 0
+
+
+async def test_events_keep_their_order_over_batches(rig: Rig) -> None:
+    names = [f"{n:02}" for n in range(25)]
+    await append(rig, *names)
+    relay = rig.new_relay(batch=4)
+    async with running(relay):
+        await until_published(rig, 25)
+    assert published(rig) == names
+    assert [size for stage, size in rig.observer.batches if stage == "relay"] == [4, 4, 4, 4, 4, 4, 1]
+
+
+async def test_what_kafka_did_not_confirm_is_published_again_and_the_cursor_waits(rig: Rig) -> None:
+    await append(rig, "a", "b")
+    rig.faults.plan("publisher.publish", UNCONFIRMED)
+    rig.faults.plan("publisher.written", None, UNCONFIRMED)
+    rig.faults.plan("publisher.confirmed", UNCONFIRMED)
+    rig.faults.hold("relay.advance")
+    relaying = asyncio.create_task(rig.relay_all())
+    await rig.faults.reached("relay.advance")
+    assert rig.database.outbox_cursor == (0, 0)
+    rig.faults.open("relay.advance")
+    assert await relaying == 2
+    assert published(rig) == ["a", "b", "a", "b", "a", "b"]
+    assert await rig.relay_all() == 0
+
+
+async def test_a_relay_that_dies_before_the_cursor_moves_repeats_and_loses_nothing(rig: Rig) -> None:
+    await append(rig, "a", "b")
+    rig.faults.hold("relay.advance")
+    async with running(rig.new_relay()):
+        await rig.faults.reached("relay.advance")
+    rig.faults.open("relay.advance")
+    await append(rig, "c")
+    assert await rig.relay_all() == 3
+    assert published(rig) == ["a", "b", "a", "b", "c"]
+
+
+async def test_a_relay_that_loses_its_session_gets_the_lead_back_and_goes_on(rig: Rig) -> None:
+    await append(rig, "a", "b", "c")
+    rig.faults.plan("relay.read", None, AWAY)
+    rig.faults.plan("relay.advance", AWAY)
+    rig.faults.plan("relay.acquire", None, AWAY)
+    async with running(rig.new_relay(batch=2)):
+        await until_published(rig, 5)
+    assert published(rig) == ["a", "b", "a", "b", "c"]
+    assert rig.faults.pending == 0
+    assert [n.event for n in rig.observer.notes].count("relay_lost_lead") == 2
+
+
+async def test_a_second_relay_stands_by_until_the_first_is_gone(rig: Rig) -> None:
+    async with running(rig.new_relay()):
+        await append(rig, "a")
+        await until_published(rig, 1)
+        async with running(rig.new_relay()):
+            await rig.faults.visited("relay.acquire", 10)
+            await append(rig, "b")
+            await until_published(rig, 2)
+            assert [n.event for n in rig.observer.notes] == ["relay_leads"]
+    async with running(rig.new_relay()):
+        await append(rig, "c")
+        await until_published(rig, 3)
+    assert published(rig) == ["a", "b", "c"]
+
+
+async def test_a_slow_transaction_holds_back_what_may_come_behind_it(rig: Rig) -> None:
+    async with rig.store.transaction() as slow:
+        await slow.outbox.append([outbox_event("slow")])
+        await append(rig, "fast")
+        await rig.relay_all()
+        assert "slow" not in published(rig)
+    await rig.relay_all()
+    assert sorted(published(rig)) == ["fast", "slow"]
+
+
+async def test_how_long_events_wait_is_observed(rig: Rig) -> None:
+    await append(rig, "a")
+    rig.clock.set(later(2.5))
+    await rig.relay_all()
+    assert ("outbox_to_event", 2.5) in [d[:2] for d in rig.observer.delays]
+    assert rig.observer.counted("relay", "published") == 1
+    assert rig.clock.now() > NOW
