@@ -180,17 +180,18 @@ def _read_header(text: str) -> _Header:
     return _Header(algorithm, kid)
 
 
-_TO_STANDARD: Final = str.maketrans("-_+/", "+/!!")
+_TO_STANDARD: Final = bytes.maketrans(b"-_+/", b"+/!!")
 
 
 def _decoded(text: str) -> bytes:
     """Read base64url without padding, of which each value has one spelling only (RFC 4648 §3.5)."""
-    standard = text.translate(_TO_STANDARD)
+    standard = text.encode().translate(_TO_STANDARD)
     try:
-        raw = binascii.a2b_base64(standard + "=" * (-len(text) % 4), strict_mode=True)
+        raw = binascii.a2b_base64(standard + b"=" * (-len(standard) % 4), strict_mode=True)
     except ValueError:
         raise _RefusedError("format") from None
-    if binascii.b2a_base64(raw, newline=False).rstrip(b"=") != standard.encode():
+    # The last character's unused bits must be zero: only an incomplete last group of three bytes has any.
+    if (rest := len(raw) % 3) and binascii.b2a_base64(raw[-rest:])[: rest + 1] != standard[-rest - 1 :]:
         raise _RefusedError("format")
     return raw
 
