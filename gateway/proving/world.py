@@ -59,6 +59,7 @@ class WorldPlan:
         cycle_seconds: the networks close a clearing cycle this often; None: when they are told to.
         window: requests in flight towards a network.
         initiation_workers: processes of the intake.
+        with_gateway: start the gateway's processes too; else call :func:`start_gateway` when it is time.
         keep: leave everything running at the end.
     """
 
@@ -70,6 +71,7 @@ class WorldPlan:
     window: int = 512
     initiation_workers: int = 1
     log_level: str = "info"
+    with_gateway: bool = True
     keep: bool = False
 
 
@@ -223,6 +225,16 @@ async def _build(world: World, steps: Steps) -> None:
         MasterKeys.create(world.keys)
         networks = [n.network_id for n in world.networks]
         await register(world.postgres_dsn, world.cast, networks=networks, master_keys=world.master_keys)
+    if world.plan.with_gateway:
+        await start_gateway(world, steps)
+
+
+async def start_gateway(world: World, steps: Steps) -> None:
+    """Start every stage and wait until all are ready and signed on.
+
+    Raises:
+        WorldError, ChildError: they do not become ready.
+    """
     with steps("Starting the gateway"):
         _start_stages(world)
         await _until_ready(world)
@@ -242,12 +254,13 @@ def _start_networks(world: World) -> None:
         for_gateway = world.directory / "networks" / f"{network.network_id}.toml"
         for_gateway.write_text(network.gateway_file(window=world.plan.window), encoding="utf-8")
         arguments = ["-c", _SIMULATOR, "network", "--config", str(simulator)]
-        child = _child(world, f"network {network.network_id}", arguments, base_environment())
+        child = make_child(world, f"network {network.network_id}", arguments, base_environment())
         world.simulators.append(child)
         child.start()
 
 
-def _child(world: World, name: str, arguments: Sequence[str], environment: dict[str, str]) -> Child:
+def make_child(world: World, name: str, arguments: Sequence[str], environment: dict[str, str]) -> Child:
+    """Make a process of this run, not started yet: found by its mark, and its log is with the others."""
     log = world.logs / f"{name.replace(' ', '-')}.log"
     mark = mark_of(world.directory)
     return Child(name, arguments, mark=mark, log=log, cwd=world.directory, environment=environment)
@@ -280,7 +293,7 @@ def _start_stages(world: World) -> None:
         stage, _, network = name.partition(" ")
         arguments = ["-m", "streams", stage, *(["--network", network] if stage == "execution" else [])]
         world.http[name] = f"http://127.0.0.1:{port}"
-        child = _child(world, name, arguments, {**world.environment, "MYPAY_HTTP_PORT": str(port)})
+        child = make_child(world, name, arguments, {**world.environment, "MYPAY_HTTP_PORT": str(port)})
         world.stages.append(child)
         child.start()
 

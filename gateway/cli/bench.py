@@ -1,0 +1,148 @@
+"""``mypay bench``: how many payments a second the gateway settles on this machine, and what each of them costs."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from gateway.cli.common import CliError, ExitCode, err
+from gateway.cli.demo import books_json, run_to_end, show_books
+from gateway.cli.live import LiveView, results
+
+if TYPE_CHECKING:
+    from gateway.proving.bench import BenchResult
+
+_MIB: Final = 1 << 20
+
+
+def command(
+    *,
+    seconds: Annotated[float, typer.Option(help="Length of the sustained run.", min=5)] = 60.0,
+    latency_seconds: Annotated[float, typer.Option(help="Length of the run at half the rate.", min=5)] = 30.0,
+    baseline_seconds: Annotated[float, typer.Option(help="Length of each baseline.", min=1)] = 10.0,
+    partners: Annotated[int, typer.Option(help="2: all sign with ES256. 4: half with Ed25519.", min=1, max=4)] = 2,
+    initiation_workers: Annotated[int, typer.Option(help="Processes of the intake.", min=1, max=8)] = 1,
+    profile: Annotated[
+        str | None, typer.Option(help="Also record this process with py-spy, e.g. 'execution bcard'. Costs speed.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the result here.", dir_okay=False)
+    ] = None,
+) -> None:
+    """Measure the gateway with everything it needs on this machine, beside two baselines.
+
+    A payment counts only when PostgreSQL and the network's own ledger both confirm it; the exit code is 0 only if the
+    books agree over the whole run.
+    """
+    try:
+        from gateway.proving.bench import BenchError, BenchPlan, run_bench  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise CliError(f"The bench needs the package {error.name}.", hint="Run `make install`.") from error
+    plan = BenchPlan(
+        seconds=seconds,
+        latency_seconds=latency_seconds,
+        baseline_seconds=baseline_seconds,
+        partners=partners,
+        initiation_workers=initiation_workers,
+        profile=profile,
+    )
+    view = LiveView(err())
+    try:
+        result = run_to_end(run_bench(plan, Path(os.environ.get("MYPAY_HOME") or "var"), view=view))
+    except BenchError as error:
+        raise CliError(str(error)) from error
+    view.settle()
+    _show(result)
+    if json_file is not None:
+        json_file.write_text(json.dumps(as_json(result, view.step_seconds), indent=2) + "\n", encoding="utf-8")
+    typer.echo(result.last_line())
+    if not result.balanced:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _show(result: "BenchResult") -> None:
+    from rich.table import Table  # noqa: PLC0415
+
+    console = results()
+    table = Table(title="What it reaches", title_justify="left", title_style="bold", show_header=False)
+    table.add_column("")
+    table.add_column("", justify="right")
+    table.add_column("", overflow="fold")
+    thirds = ", ".join(f"{n:,.0f}" for n in result.thirds_per_s)
+    floor, naive = result.floor.per_second, result.naive.per_second
+    rows = (
+        ("settled", f"{result.settled_per_s:,.0f}/s", f"sustained for {result.plan.seconds:.0f} s; by thirds {thirds}"),
+        ("order → approved, p50", f"{result.p50_ms:,.0f} ms", f"at half of that, {result.half_rate_per_s:,.0f}/s"),
+        (
+            "order → approved, p99",
+            f"{result.p99_ms:,.0f} ms",
+            f"slowest {result.max_ms:,.0f} ms of {result.latencies:,}",
+        ),
+        ("floor", f"{floor:,.0f}/s", "consume → COPY → produce in batches of 2,000, no logic"),
+        ("one at a time", f"{naive:,.0f}/s", "the same, message by message"),
+        ("books", f"{result.settled:,}", f"of {result.produced:,} orders settled, confirmed on three sides"),
+    )
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    _show_processes(result)
+    show_books(result.checked)
+    if result.profile is not None:
+        console.print(f"Profile: {result.profile}", markup=False, soft_wrap=True)
+
+
+def _show_processes(result: "BenchResult") -> None:
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title="What it costs", title_justify="left", title_style="bold", show_footer=True)
+    table.add_column("process", footer="all")
+    table.add_column("CPU µs a payment", justify="right", footer=f"{sum(result.cpu_us.values()):,.0f}")
+    table.add_column("of one core", justify="right")
+    table.add_column("peak memory", justify="right")
+    table.add_column("growth", justify="right")
+    table.add_column("")
+    for name, meter in result.meters.items():
+        table.add_row(
+            name,
+            f"{result.cpu_us[name]:,.0f}",
+            f"{100 * meter.cpu_seconds / result.plan.seconds:.0f} %",
+            f"{meter.peak / _MIB:,.0f} MiB",
+            f"{meter.growth / _MIB:+,.1f} MiB",
+            "flat" if meter.flat else "[red]grows[/]",
+        )
+    results().print(table)
+
+
+def as_json(result: "BenchResult", step_seconds: dict[str, float]) -> dict[str, Any]:
+    """The result for programs."""
+    return {
+        "line": result.last_line(),
+        "seconds": result.plan.seconds,
+        "settled_per_s": result.settled_per_s,
+        "thirds_per_s": list(result.thirds_per_s),
+        "half_rate_per_s": result.half_rate_per_s,
+        "p50_ms": result.p50_ms,
+        "p99_ms": result.p99_ms,
+        "max_ms": result.max_ms,
+        "floor_per_s": result.floor.per_second,
+        "naive_per_s": result.naive.per_second,
+        "produced": result.produced,
+        "settled": result.settled,
+        "settled_in_window": result.settled_in_window,
+        "processes": {
+            name: {
+                "cpu_us_per_payment": result.cpu_us[name],
+                "cpu_seconds": meter.cpu_seconds,
+                "peak_bytes": meter.peak,
+                "growth_bytes": meter.growth,
+                "flat": meter.flat,
+                "memory_bytes": meter.memory,
+            }
+            for name, meter in result.meters.items()
+        },
+        "steps": step_seconds,
+        "balanced": result.balanced,
+        "books": books_json(result.checked),
+    }
