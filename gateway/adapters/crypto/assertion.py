@@ -28,12 +28,13 @@ from functools import lru_cache
 from typing import Any, Final
 
 from joserfc.jws import JWSRegistry
+from pydantic import ValidationError
 
 from gateway.adapters.crypto.jwk import ALGORITHMS, KeyFormatError, import_public
 from gateway.domain.authentication import UNKNOWN_ISSUER, Assertion, Issuer
 from gateway.ports import IssuerKey, TrustTable
-from schemas.assertions import ASSERTION_CHARS_MAX, ASSERTION_TYPE, AssertionClaims
-from schemas.codec import DecodeError, decode
+from schemas.assertions import ASSERTION_CHARS_MAX, ASSERTION_TYPE, AssertionClaims, ConsentLink, PaymentLink
+from schemas.primitives import Money
 from schemas.reasons import Reason, ReasonCode
 
 HEADERS_KEPT: Final = 1024
@@ -42,6 +43,11 @@ HEADERS_KEPT: Final = 1024
 KID_CHARS_MAX: Final = 256
 
 _TYPES: Final = frozenset((ASSERTION_TYPE, f"application/{ASSERTION_TYPE}", "jwt"))
+_CLAIM_NAMES: Final = frozenset(
+    name for model in (AssertionClaims, PaymentLink, ConsentLink, Money) for name in model.model_fields
+)
+"""Only these are told: any other name was chosen by whoever wrote the assertion."""
+
 _REFUSED: Final[Mapping[str, Reason]] = {
     rule: Reason(code=code, text=text)
     for rule, code, text in (
@@ -96,8 +102,8 @@ class JwsAssertionVerifier:
             return self._verify(token, now)
         except _RefusedError as refused:
             return _REFUSED[refused.rule]
-        except DecodeError as error:
-            return Reason(code=ReasonCode.DS0B, text=f"assertion claim {error}"[:500])
+        except ValidationError as error:
+            return Reason(code=ReasonCode.DS0B, text=_wrong_claim(error))
 
     def _verify(self, token: str, now: datetime) -> Assertion:
         if len(token) > ASSERTION_CHARS_MAX:
@@ -106,8 +112,8 @@ class JwsAssertionVerifier:
         if len(parts) != 3 or not token.isascii():
             raise _RefusedError("format")
         header = _read_header(parts[0])
-        payload = _decoded(parts[1])
-        claimed = _read_object(payload).get("iss")
+        claims = _read_object(_decoded(parts[1]))
+        claimed = claims.get("iss")
         issuer = self._trust.issuer(claimed) if isinstance(claimed, str) else None
         if issuer is None:
             raise _RefusedError("issuer")
@@ -115,7 +121,7 @@ class JwsAssertionVerifier:
         signed = token[: len(parts[0]) + 1 + len(parts[1])].encode()
         if not JWSRegistry.algorithms[header.algorithm].verify(signed, _decoded(parts[2]), key):
             raise _RefusedError("bytes")
-        return _assertion(decode(AssertionClaims, payload))
+        return _assertion(AssertionClaims.__pydantic_validator__.validate_python(claims))
 
     def _usable_key(self, header: _Header, issuer: Issuer, now: datetime) -> Any:
         if header.algorithm not in issuer.algorithms:
@@ -155,6 +161,14 @@ def _assertion(claims: AssertionClaims) -> Assertion:
         methods=claims.amr,
         link=claims.mypay_link,
     )
+
+
+def _wrong_claim(error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    known = [str(part) for part in first["loc"] if part in _CLAIM_NAMES]
+    if first["type"] == "extra_forbidden":
+        return f"assertion claim {'.'.join(known)} has a member that is not known"
+    return f"assertion claim {'.'.join(known)} is {'missing' if first['type'] == 'missing' else 'wrong'}"
 
 
 def _time(seconds: float) -> datetime:

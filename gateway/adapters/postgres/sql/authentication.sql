@@ -1,0 +1,55 @@
+-- name: links
+SELECT l.issuer, l.subject, l.customer_id
+FROM identity_link l
+JOIN unnest($1::text[], $2::text[]) AS k (issuer, subject) USING (issuer, subject)
+WHERE l.unlinked_at IS NULL
+
+-- name: add_links
+INSERT INTO identity_link (issuer, subject, customer_id, linked_at)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[])
+ON CONFLICT (issuer, subject) WHERE unlinked_at IS NULL DO NOTHING
+RETURNING issuer, subject
+
+-- name: unlink
+UPDATE identity_link SET unlinked_at = greatest($3, linked_at)
+WHERE issuer = $1 AND subject = $2 AND unlinked_at IS NULL
+RETURNING customer_id
+
+-- name: history
+SELECT issuer, subject, customer_id, linked_at, unlinked_at
+FROM identity_link
+WHERE ($1::text IS NULL OR customer_id = $1) AND ($2 OR unlinked_at IS NULL)
+ORDER BY customer_id, linked_at, issuer, subject
+LIMIT $3
+
+-- name: use
+-- In key order, so that two workers can never wait for each other.
+INSERT INTO used_assertion (jti, issuer, partner_id, used_by, keep_until)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::timestamptz[])
+    AS u (jti, issuer, partner_id, used_by, keep_until)
+ORDER BY jti, issuer
+ON CONFLICT (jti, issuer) DO NOTHING
+RETURNING jti, issuer
+
+-- name: users
+SELECT u.jti, u.issuer, u.partner_id, u.used_by
+FROM used_assertion u
+JOIN unnest($1::text[], $2::text[]) AS k (jti, issuer) USING (jti, issuer)
+
+-- name: purge
+WITH old AS MATERIALIZED (
+    SELECT jti, issuer FROM used_assertion
+    WHERE keep_until < $1
+    ORDER BY keep_until
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED
+)
+DELETE FROM used_assertion u USING old WHERE (u.jti, u.issuer) = (old.jti, old.issuer)
+
+-- name: revoke_key
+INSERT INTO revoked_issuer_key (issuer, kid, revoked_at) VALUES ($1, $2, $3)
+ON CONFLICT (issuer, kid) DO NOTHING
+RETURNING kid
+
+-- name: revoked_keys
+SELECT issuer, kid FROM revoked_issuer_key
