@@ -1,10 +1,11 @@
 """What partners send on ``mypay.orders``: payment-initiation orders."""
 
 from functools import cached_property
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
-from pydantic import model_validator
+from pydantic import StringConstraints, model_validator
 
+from schemas.assertions import ASSERTION_CHARS_MAX
 from schemas.primitives import (
     ConsentIdField,
     MerchantIdField,
@@ -16,6 +17,13 @@ from schemas.primitives import (
     UtcTime,
     payment_id_of,
 )
+
+CompactJws = Annotated[
+    str,
+    StringConstraints(
+        max_length=ASSERTION_CHARS_MAX, pattern=r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$", strict=True
+    ),
+]
 
 ORDER_TYPE: Final = "kr.mypay.payment.order.v1"
 """CloudEvents type of a payment order; also the ``typ`` that its signature must carry."""
@@ -34,6 +42,8 @@ class PaymentOrder(Model):
         amount: what to pay.
         issued_at: when the partner issued the order.
         expires_at: past this moment the order is refused, never sent late.
+        authentication: the customer's proof for exactly this order, a compact JWS of either group's identity provider
+            (:mod:`schemas.assertions`). Needed where the assurance policy asks for one and no exemption applies.
     """
 
     partner_id: PartnerIdField
@@ -43,6 +53,7 @@ class PaymentOrder(Model):
     amount: Money
     issued_at: UtcTime
     expires_at: UtcTime
+    authentication: CompactJws | None = None
 
     @model_validator(mode="after")
     def _expires_after_issue(self) -> Self:

@@ -11,7 +11,7 @@ from typing import Annotated, Final, NewType, Self
 from uuid import UUID, uuid5
 
 import iso4217
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 PartnerId = NewType("PartnerId", str)
 OrderId = NewType("OrderId", str)
@@ -66,7 +66,14 @@ def _aware_utc(moment: datetime) -> datetime:
         raise ValueError("the time is out of range") from None
 
 
-UtcTime = Annotated[datetime, AfterValidator(_aware_utc)]
+def _time_or_its_text(value: object) -> object:
+    # The parser would take a number, also one in quotes, for seconds since 1970 in UTC.
+    if isinstance(value, datetime) or (isinstance(value, str) and value[4:5] == "-"):
+        return value
+    raise ValueError("must be an RFC 3339 time")
+
+
+UtcTime = Annotated[datetime, Field(strict=False), BeforeValidator(_time_or_its_text), AfterValidator(_aware_utc)]
 """An RFC 3339 time with an offset, held in UTC."""
 
 
