@@ -149,6 +149,12 @@ class AssurancePolicy:
         return None
 
 
+NO_PROOF_ASKED: Final = AssurancePolicy(
+    tuple(AssuranceRule(operation, None, Requirement(0, timedelta(0))) for operation in AssuredOperation)
+)
+"""The policy of an installation without identity providers: nothing is asked for, and what is there is refused."""
+
+
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """The operation may go on.

@@ -8,7 +8,18 @@ it reserved.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 
+from gateway.domain.authentication import (
+    NO_PROOF_ASKED,
+    Assertion,
+    AssurancePolicy,
+    AssuredOperation,
+    Issuer,
+    exemption_allows,
+    judge_payment_assertion,
+    replayed,
+)
 from gateway.domain.consent import Consent, Merchant, refuse_order
 from gateway.domain.exchange import CardData, Operation
 from gateway.domain.lifecycle import PaymentEventKind, PaymentState, transition
@@ -16,7 +27,7 @@ from gateway.domain.limits import Reserved, Usage, WindowKey, reserve, windows_a
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.trace import payment_trace
 from schemas.orders import PaymentOrder
-from schemas.primitives import ConsentId, FundingToken, MerchantId, NetworkId, PartnerId
+from schemas.primitives import ConsentId, CustomerId, FundingToken, MerchantId, NetworkId, PartnerId
 from schemas.reasons import Reason, ReasonCode
 
 ConsentKey = tuple[PartnerId, ConsentId]
@@ -31,6 +42,7 @@ class TakenOrder:
         digest: SHA-256 of the order's raw bytes.
         ordered_at: Kafka timestamp of the partner's record.
         reference: topic/partition/offset of the dispatched record.
+        assertion: the customer's proof, its signature verified; None where the order carries none.
     """
 
     order: PaymentOrder
@@ -38,6 +50,7 @@ class TakenOrder:
     ordered_at: datetime
     reference: str
     traceparent: str | None = None
+    assertion: Assertion | None = None
 
     @property
     def key(self) -> PaymentKey:
@@ -48,6 +61,24 @@ class TakenOrder:
     def consent_key(self) -> ConsentKey:
         """Key of the consent that this order names."""
         return (self.order.partner_id, self.order.consent_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What proofs are judged by.
+
+    Attributes:
+        issuers: the trusted identity providers by name.
+        links: (issuer, subject) → customer, for the proofs of the batch.
+        replayed: payments whose proof another payment has used.
+        authenticated_at: when each consent last had an authenticated payment; exempt ones count from there.
+    """
+
+    policy: AssurancePolicy = NO_PROOF_ASKED
+    issuers: Mapping[str, Issuer] = field(default_factory=dict)
+    links: Mapping[tuple[str, str], CustomerId] = field(default_factory=dict)
+    replayed: frozenset[PaymentKey] = frozenset()
+    authenticated_at: Mapping[ConsentKey, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +96,7 @@ class Facts:
     usage: Mapping[UsageKey, Usage]
     cards: Mapping[FundingToken, CardData]
     now: datetime
+    trust: Trust = field(default_factory=Trust)
 
 
 @dataclass(slots=True)
@@ -76,12 +108,14 @@ class Decided:
         reserved: what the SENT ones add to each window: (minor units, count).
         repeats: orders whose payment exists with the same content; it stands and its state is told again.
         conflicts: orders under an id that another order has used; refused, the first payment stands.
+        authenticated: consents under which a SENT payment carried a proof: exempt payments count anew from here.
     """
 
     payments: list[Payment] = field(default_factory=list)
     reserved: dict[UsageKey, tuple[int, int]] = field(default_factory=dict)
     repeats: list[tuple[TakenOrder, Payment]] = field(default_factory=list)
     conflicts: list[tuple[TakenOrder, Payment]] = field(default_factory=list)
+    authenticated: set[ConsentKey] = field(default_factory=set)
 
 
 def funding_tokens(consents: Iterable[Consent]) -> list[FundingToken]:
@@ -89,14 +123,36 @@ def funding_tokens(consents: Iterable[Consent]) -> list[FundingToken]:
     return sorted({c.terms.payment.funding_token for c in consents if c.terms.payment})
 
 
-def usage_keys(consents: Mapping[ConsentKey, Consent], now: datetime) -> list[UsageKey]:
+def usage_keys(
+    consents: Mapping[ConsentKey, Consent],
+    now: datetime,
+    authenticated_at: Mapping[ConsentKey, datetime] = MappingProxyType({}),
+) -> list[UsageKey]:
     """Keys of every limit window that is running at ``now`` under these consents."""
-    return [
+    keys = [
         (*key, window.key)
         for key, consent in consents.items()
         if consent.terms.payment
         for window in windows_at(consent.terms, now)
     ]
+    keys.extend(
+        (*key, exempt)
+        for key, consent in consents.items()
+        if (exempt := exempt_window(consent, authenticated_at.get(key)))
+    )
+    return keys
+
+
+def exempt_window(consent: Consent, authenticated_at: datetime | None) -> WindowKey | None:
+    """The window that payments without proof count in: it runs from one authenticated payment to the next.
+
+    Not a limit of its own: a payment that does not fit needs a proof. None where the consent has no exemption.
+    """
+    purpose = consent.terms.payment
+    if purpose is None or purpose.low_value_exemption is None:
+        return None
+    currency = purpose.low_value_exemption.max_amount.currency
+    return WindowKey(f"exempt/{currency}", authenticated_at or consent.terms.valid_from)
 
 
 def decide(
@@ -118,7 +174,7 @@ def decide(
     """
     decided = Decided()
     known = dict(facts.existing)
-    usage = {key: {} for key in facts.consents}  # type: dict[ConsentKey, dict[WindowKey, Usage]]
+    usage: dict[ConsentKey, dict[WindowKey, Usage]] = {key: {} for key in facts.consents}
     for (partner_id, consent_id, window), used in facts.usage.items():
         usage[partner_id, consent_id][window] = used
     for taken in orders:
@@ -126,18 +182,21 @@ def decide(
             (decided.repeats if first.digest_is(taken.digest) else decided.conflicts).append((taken, first))
             continue
         windows = usage.setdefault(taken.consent_key, {})
-        outcome = _outcome(taken.order, facts, windows)
+        outcome = _outcome(taken, facts, windows, decided)
         payment = _payment(taken, outcome, facts, network_id)
         if isinstance(outcome, Reserved):
             payment = payment.sent_as(payment_trace(next(numbers), terminals, facts.now))
             _count(taken, outcome, windows, decided)
+            if taken.assertion is not None:
+                decided.authenticated.add(taken.consent_key)
         known[taken.key] = payment
         decided.payments.append(payment)
     return decided
 
 
-def _outcome(order: PaymentOrder, facts: Facts, usage: Mapping[WindowKey, Usage]) -> Reserved | Reason:
-    consent = facts.consents.get((order.partner_id, order.consent_id))
+def _outcome(taken: TakenOrder, facts: Facts, usage: Mapping[WindowKey, Usage], decided: Decided) -> Reserved | Reason:
+    order = taken.order
+    consent = facts.consents.get(taken.consent_key)
     merchant = facts.merchants.get(order.merchant_id)
     refused = refuse_order(order, consent=consent, merchant=merchant, now=facts.now)
     if refused is not None:
@@ -146,7 +205,48 @@ def _outcome(order: PaymentOrder, facts: Facts, usage: Mapping[WindowKey, Usage]
         raise AssertionError("refuse_order lets no order pass without a payment consent")
     if consent.terms.payment.funding_token not in facts.cards:
         return Reason(code=ReasonCode.DS0H, text="the consent's funding token is not known to the vault")
-    return reserve(consent.terms, order.amount.minor, order.amount.currency, facts.now, usage)
+    proof = _judge_proof(taken, consent, facts, usage, decided)
+    if isinstance(proof, Reason):
+        return proof
+    reserved = reserve(consent.terms, order.amount.minor, order.amount.currency, facts.now, usage)
+    if proof is None or isinstance(reserved, Reason):
+        return reserved
+    return Reserved((*reserved.windows, proof))
+
+
+def _judge_proof(
+    taken: TakenOrder, consent: Consent, facts: Facts, usage: Mapping[WindowKey, Usage], decided: Decided
+) -> WindowKey | Reason | None:
+    """Judge the order's proof; the exempt window where it has none and the exemption is what lets it pass."""
+    trust, assertion, amount = facts.trust, taken.assertion, taken.order.amount
+    if taken.key in trust.replayed:
+        return replayed()
+    asked = trust.policy.requirement(AssuredOperation.PAYMENT, amount)
+    since = facts.now if taken.consent_key in decided.authenticated else trust.authenticated_at.get(taken.consent_key)
+    window = exempt_window(consent, since) if assertion is None else None
+    exempt = False
+    if window is not None and consent.terms.payment is not None:
+        used = usage.get(window, Usage())
+        exempt = exemption_allows(
+            consent.terms.payment.low_value_exemption,
+            used.reserved_count + used.consumed_count,
+            used.reserved_minor + used.consumed_minor,
+            amount,
+        )
+    verdict = judge_payment_assertion(
+        assertion,
+        order=taken.order,
+        customer_id=consent.terms.customer_id,
+        linked=trust.links.get(assertion.identity) if assertion else None,
+        issuer=trust.issuers.get(assertion.issuer) if assertion else None,
+        policy=trust.policy,
+        exempt=exempt,
+        now=facts.now,
+    )
+    if isinstance(verdict, Reason):
+        return verdict
+    # Where no proof is asked for at all there is nothing to be exempt from.
+    return window if exempt and asked is not None and asked.level > 0 else None
 
 
 def _count(taken: TakenOrder, reserved: Reserved, windows: dict[WindowKey, Usage], decided: Decided) -> None:
