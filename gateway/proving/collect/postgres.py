@@ -68,7 +68,7 @@ async def _read(connection: "Connection[Any]", evidence: Evidence) -> None:
     evidence.reversals = [ReversalRow(*row) async for row in _rows(connection, sql)]
     sql = "SELECT partner_id, consent_id, version, terms::text FROM consent"
     async for partner_id, consent_id, version, terms in _rows(connection, sql):
-        evidence.consents[partner_id, consent_id] = _consent(partner_id, consent_id, version, json.loads(terms))
+        evidence.consents[partner_id, consent_id] = consent_row(partner_id, consent_id, version, terms)
     outbox = await connection.fetchrow(_OUTBOX)
     evidence.outbox_rows, evidence.outbox_unrelayed = tuple(outbox) if outbox else (0, 0)
 
@@ -83,9 +83,11 @@ def _shared(row: Record) -> tuple[Any, ...]:
     return tuple([intern(value) if type(value) is str else value for value in row])
 
 
-def _consent(partner_id: str, consent_id: str, version: int, terms: dict[str, Any]) -> ConsentRow:
-    valid_from_s = datetime.fromisoformat(terms["valid_from"]).timestamp()
-    purpose = terms.get("payment")
+def consent_row(partner_id: str, consent_id: str, version: int, terms: str) -> ConsentRow:
+    """Read the limits out of a consent's terms (JSON, as the contract spells them)."""
+    read = json.loads(terms)
+    valid_from_s = datetime.fromisoformat(read["valid_from"]).timestamp()
+    purpose = read.get("payment")
     return ConsentRow(partner_id, consent_id, version, valid_from_s, tuple(_caps(purpose)) if purpose else ())
 
 

@@ -1,0 +1,163 @@
+"""A small day whose books balance: one of every ending, told from all sides."""
+
+import hashlib
+from uuid import UUID
+
+from gateway.proving.books.evidence import (
+    ClearingRow,
+    ConsentRow,
+    DeadLetterRow,
+    Ending,
+    EventRow,
+    Evidence,
+    LimitCap,
+    NetworkEntry,
+    OrderFacts,
+    PaymentRow,
+    Produced,
+    RefusalRow,
+    ReversalRow,
+    TransferRow,
+    UsageRow,
+)
+
+PARTNER, CONSENT, SHOP, NETWORK = "bank", "c-1", "m-1", "bcard"
+TOPIC = f"mypay.events.{PARTNER}"
+# 2026-11-23T03:00:00Z, a Monday noon in Seoul; the consent began a day and a minute earlier.
+NOW_S = 1_795_402_800
+VALID_FROM_S = NOW_S - 86_460
+DAY_S = NOW_S - 60
+MONTH_S = 1_793_458_800
+WINDOWS = f"month/calendar/KRW@{MONTH_S} day/consent/count@{DAY_S}"
+
+WAYS = {
+    "settled": ("sent", "approved", "settled"),
+    "declined": ("sent", "declined"),
+    "rejected": ("rejected",),
+    "reversed": ("sent", "unknown", "reversed"),
+    "undone": ("sent", "approved", "reversing", "reversed"),
+}
+AMOUNTS = {"settled": 12_500, "declined": 4_051, "rejected": 900_000, "reversed": 7_000, "undone": 3_300}
+REASONS = {"declined": "AM04", "rejected": "TKVE", "reversed": "AB05"}
+THERE = {"settled": "approved", "declined": "declined", "reversed": "reversed", "undone": "reversed"}
+TRANSFERS = {"settled": ("authorised", "settled"), "undone": ("authorised", "authorisation_undone")}
+
+
+def payment_id(name: str) -> UUID:
+    return UUID(hashlib.md5(name.encode()).hexdigest())
+
+
+def digest(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()
+
+
+def order(name: str, amount: int | None = None) -> OrderFacts:
+    return OrderFacts(PARTNER, f"o-{name}", payment_id(name), CONSENT, SHOP, amount or AMOUNTS[name], "KRW")
+
+
+def produced(offset: int, name: str, ending: Ending, **changes: object) -> Produced:
+    record = Produced(0, offset, NOW_S * 1000, digest(name), order(name), frozenset((ending,)), name)
+    return record._replace(**changes)
+
+
+def key(name: str) -> tuple[str, UUID]:
+    return PARTNER, payment_id(name)
+
+
+def balanced() -> Evidence:
+    """One payment of each way, a repeated order, a reused id, a tampered one, and bytes that are no order."""
+    endings = {"undone": Ending.REVERSED}
+    evidence = Evidence(
+        produced=[produced(n, name, endings.get(name) or Ending(name)) for n, name in enumerate(WAYS)],
+        usage=[
+            UsageRow(PARTNER, CONSENT, "month/calendar/KRW", MONTH_S, 0, 0, AMOUNTS["settled"], 1),
+            UsageRow(PARTNER, CONSENT, "day/consent/count", DAY_S, 0, 0, AMOUNTS["settled"], 1),
+        ],
+        consents={
+            (PARTNER, CONSENT): ConsentRow(
+                PARTNER,
+                CONSENT,
+                1,
+                VALID_FROM_S,
+                (
+                    LimitCap("month/calendar/KRW", "month", "calendar", "KRW", 20_000, None),
+                    LimitCap("month/calendar/USD", "month", "calendar", "USD", 20_000, None),
+                    LimitCap("day/consent/count", "day", "consent", None, None, 5),
+                ),
+            )
+        },
+        clearing=[ClearingRow(NETWORK, "20261123-0001", 1, "RRNsettled", 12_500, "KRW", payment_id("settled"), None)],
+        outbox_rows=20,
+    )
+    for name in WAYS:
+        add_payment(evidence, name)
+    add_side_ends(evidence)
+    return evidence
+
+
+def add_payment(evidence: Evidence, name: str) -> None:
+    states = WAYS[name]
+    sent = states[0] == "sent"
+    evidence.payments[key(name)] = PaymentRow(
+        PARTNER,
+        payment_id(name),
+        f"o-{name}",
+        CONSENT,
+        1,
+        SHOP,
+        "purchase",
+        AMOUNTS[name],
+        "KRW",
+        digest(name),
+        states[-1],
+        len(states),
+        REASONS.get(name),
+        NETWORK if sent else None,
+        f"RRN{name}" if sent else None,
+        WINDOWS if sent else "",
+        NOW_S * 1000,
+        NOW_S,
+        NOW_S + 5,
+    )
+    for version, state in enumerate(states, 1):
+        reason = REASONS.get(name) if state != "sent" else None
+        evidence.events.append(event(name, version, state, reason))
+    if name in THERE:
+        there = THERE[name]
+        evidence.network.append(
+            NetworkEntry(NETWORK, f"RRN{name}", AMOUNTS[name], "KRW", there, 1, there == "approved")
+        )
+    if states[-1] == "reversed":
+        evidence.reversals.append(ReversalRow(PARTNER, payment_id(name), confirmed=True))
+    for kind in TRANSFERS.get(name, ()):
+        accounts = (f"network:{NETWORK}:receivable", f"merchant:{SHOP}:payable")
+        debit, credit = accounts if kind == "authorised" else accounts[::-1]
+        evidence.transfers.append(TransferRow(PARTNER, payment_id(name), kind, debit, credit, AMOUNTS[name], "KRW"))
+
+
+def event(name: str, version: int, state: str, reason: str | None = None) -> EventRow:
+    payment = payment_id(name)
+    return EventRow(
+        TOPIC, f"{payment}:{version}", f"payment.{state}", str(payment), state, version, reason, NOW_S * 1000
+    )
+
+
+def add_side_ends(evidence: Evidence) -> None:
+    """Records that end beside a payment or without one."""
+    settled = payment_id("settled")
+    evidence.produced += [
+        produced(5, "settled", Ending.REJECTED, label="repeated"),
+        produced(6, "settled", Ending.REJECTED, digest=digest("other"), order=order("settled", 99), label="id_reused"),
+        produced(7, "settled", Ending.REJECTED, digest=digest("bad"), order=order("settled", 98), label="tampered"),
+        produced(8, "settled", Ending.DEAD_LETTER, digest=digest("junk"), order=None, label="malformed"),
+    ]
+    evidence.events += [
+        EventRow(TOPIC, f"{settled}:3:mypay.orders/0/5", "payment.reported", str(settled), "settled", 3, None, 0),
+        EventRow(TOPIC, "mypay.dispatch.bcard/1/2", "order.refused", "mypay.dispatch.bcard/1/2", None, None, "AM05", 0),
+        EventRow(TOPIC, "mypay.orders/0/7", "order.refused", "mypay.orders/0/7", None, None, "DS17", 0),
+    ]
+    evidence.refusals += [
+        RefusalRow(PARTNER, "mypay.dispatch.bcard/1/2", "o-settled", "AM05"),
+        RefusalRow(PARTNER, "mypay.orders/0/7", "o-settled", "DS17"),
+    ]
+    evidence.dead_letters.append(DeadLetterRow("mypay.orders", 0, 8, "DecodeError", digest("junk")))

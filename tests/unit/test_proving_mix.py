@@ -1,0 +1,211 @@
+"""The mix says what it sends: the same seed sends the same, each kind is what its name says, every count is exact."""
+
+from collections import Counter
+from datetime import UTC, datetime
+
+import pytest
+
+from gateway.adapters.crypto.redaction import contains_secret
+from gateway.adapters.crypto.signature import JwsVerifier
+from gateway.domain.consent import Consent, refuse_order
+from gateway.ports import PartnerKey
+from gateway.proving.books import Ending
+from gateway.proving.cast import Cast, Role, luhn_digit, make_cast, make_partners
+from gateway.proving.mix import DECLINES, KINDS, ORDERS_MIN, Planned, Wave, counts_of, plan, roles_for
+from gateway.proving.orders import OrderWriter, Written
+from gateway.proving.shops import merchants
+from gateway.proving.spoiling import MALFORMED
+from schemas.codec import DecodeError, decode
+from schemas.consents import ConsentStatus
+from schemas.envelope import EnvelopeError, read_envelope
+from schemas.orders import ORDER_TYPE, PaymentOrder
+from schemas.primitives import NetworkId
+from schemas.reasons import ReasonCode
+
+NOW = datetime(2026, 11, 23, 3, tzinfo=UTC)
+PARTNERS = make_partners()
+SIGNATURE_KINDS = {
+    "tampered": ReasonCode.DS17,
+    "other_typ": ReasonCode.DS17,
+    "foreign_key": ReasonCode.DS19,
+    "unknown_key": ReasonCode.DS0E,
+    "alg_none": ReasonCode.DS0B,
+    "unsigned": ReasonCode.DS0B,
+}
+CONSENT_KINDS = {
+    "payee_not_allowed": ReasonCode.SL11,
+    "payee_blocked": ReasonCode.SL12,
+    "payee_unknown": ReasonCode.AC03,
+    "payee_closed": ReasonCode.AC07,
+    "over_payment": ReasonCode.TKVE,
+    "currency": ReasonCode.AM03,
+    "expired": ReasonCode.TM01,
+    "future": ReasonCode.DT04,
+    "valid_too_long": ReasonCode.DT01,
+    "no_consent": ReasonCode.MD01,
+    "suspended": ReasonCode.TKSP,
+    "consent_over": ReasonCode.TKXP,
+}
+
+
+def cast_of(orders: int) -> Cast:
+    return make_cast(roles_for(orders), partners=PARTNERS, now=NOW, seed=5)
+
+
+@pytest.fixture(scope="module")
+def day() -> tuple[Cast, list[Written]]:
+    cast = cast_of(3000)
+    planned = plan(3000, cast, 5)
+    writer = OrderWriter(cast, planned)
+    return cast, [writer.write(p, NOW) for p in planned]
+
+
+class Keys:
+    """Implements :class:`gateway.ports.KeySource`."""
+
+    def __init__(self) -> None:
+        self._keys = {p.kid: PartnerKey(p.kid, p.partner_id, p.algorithm, p.jwk, NOW, None, None) for p in PARTNERS}
+
+    def partner_exists(self, partner_id: str) -> bool:
+        return any(p.partner_id == partner_id for p in PARTNERS)
+
+    def key(self, kid: str) -> PartnerKey | None:
+        return self._keys.get(kid)
+
+    async def refresh_if_stale(self) -> bool:
+        return False
+
+
+def of(day: tuple[Cast, list[Written]], *kinds: str) -> list[Written]:
+    found = [w for w in day[1] if w.planned.kind in kinds]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("orders", [ORDERS_MIN, 777, 9000])
+def test_a_plan_has_exactly_the_orders_asked_for_and_every_kind(orders: int) -> None:
+    kinds = Counter(p.kind for p in plan(orders, cast_of(orders), 1))
+    assert kinds.total() == orders
+    assert kinds.keys() == KINDS.keys()
+    assert {k: n for k, n in kinds.items() if k != "payment"} == counts_of(orders)
+    assert kinds["payment"] > orders // 3
+
+
+def test_fewer_orders_than_kinds_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least"):
+        counts_of(ORDERS_MIN - 1)
+
+
+def test_the_same_seed_plans_the_same_and_another_seed_does_not() -> None:
+    cast = cast_of(500)
+    again = make_cast(roles_for(500), partners=PARTNERS, now=NOW, seed=5)
+    assert cast.customers == again.customers
+    assert plan(500, cast, 9) == plan(500, again, 9)
+    assert plan(500, cast, 9) != plan(500, cast, 10)
+
+
+def test_waves_come_one_after_the_other() -> None:
+    waves = [p.wave for p in plan(500, cast_of(500), 1)]
+    assert waves == sorted(waves, key=list(Wave).index)
+
+
+def test_a_limit_is_filled_before_it_is_passed() -> None:
+    planned = plan(3000, cast_of(3000), 1)
+    for kind, filling in (("over_day_amount", 2), ("over_day_count", 2), ("used_up", 1)):
+        for place, over in enumerate(planned):
+            if over.kind == kind:
+                before = [p.kind for p in planned[:place] if p.consent_id == over.consent_id]
+                assert before == ["payment"] * filling
+
+
+def test_only_what_is_to_be_declined_ends_like_it() -> None:
+    for planned in plan(3000, cast_of(3000), 1):
+        ends_so = any(str(planned.amount_minor).endswith(suffix) for suffix in DECLINES)
+        assert ends_so == (planned.kind == "declined")
+
+
+def test_card_numbers_are_made_up_and_pass_their_check(day: tuple[Cast, list[Written]]) -> None:
+    for customer in day[0].customers:
+        pan = customer.card.pan
+        assert len(pan) == 16
+        assert pan.startswith("9700")
+        assert pan[-1] == luhn_digit(pan[:-1])
+    assert day[0].customers[0].card.pan not in repr(day[0])
+
+
+def test_a_good_order_verifies_and_is_allowed(day: tuple[Cast, list[Written]]) -> None:
+    for written in of(day, "payment", "declined", "over_day_amount", "late", "revoked"):
+        order, problem = read(written)
+        assert problem is None
+        assert refusal(day[0], order) is None
+
+
+@pytest.mark.parametrize("kind", SIGNATURE_KINDS)
+def test_a_bad_signature_is_refused_for_its_own_reason(day: tuple[Cast, list[Written]], kind: str) -> None:
+    assert {read(w)[1] for w in of(day, kind)} == {SIGNATURE_KINDS[kind]}
+
+
+@pytest.mark.parametrize("kind", CONSENT_KINDS)
+def test_a_forbidden_order_is_refused_for_its_own_reason(day: tuple[Cast, list[Written]], kind: str) -> None:
+    for written in of(day, kind):
+        order, problem = read(written)
+        assert problem is None
+        assert refusal(day[0], order) == CONSENT_KINDS[kind]
+
+
+def test_a_repeated_order_is_the_same_bytes_and_a_reused_id_is_not(day: tuple[Cast, list[Written]]) -> None:
+    written = day[1]
+    for again in of(day, "repeated", "id_reused"):
+        first = next(w for w in written if w.planned.order_id == again.planned.order_id)
+        assert first.planned.kind == "payment"
+        assert first.record.key == again.record.key
+        assert (first.record.value == again.record.value) == (again.planned.kind == "repeated")
+
+
+def test_every_way_to_spoil_an_order_makes_it_unreadable(day: tuple[Cast, list[Written]]) -> None:
+    spoilt = of(day, "malformed")
+    assert {w.planned.spoil for w in spoilt} == set(MALFORMED)
+    for written in spoilt:
+        assert written.order is None
+        with pytest.raises((EnvelopeError, DecodeError, LookupError)):
+            read(written)
+    secret = next(w for w in spoilt if w.planned.spoil == "a card number")
+    assert contains_secret(secret.record.value)
+
+
+def test_every_kind_has_an_end_and_a_word_for_people() -> None:
+    assert all(kind.ends and kind.told for kind in KINDS.values())
+    assert {Ending.UNKNOWN} & {e for kind in KINDS.values() for e in kind.ends} == set()
+
+
+def read(written: Written) -> tuple[PaymentOrder, ReasonCode | None]:
+    """Read a record as the intake does."""
+    record = written.record
+    envelope = read_envelope(record.headers)
+    if envelope.type != ORDER_TYPE:
+        raise EnvelopeError("ce_type", "is another")
+    order = decode(PaymentOrder, record.value)
+    if record.key != order.consent_id.encode():
+        raise LookupError("key")
+    keys = Keys()
+    if not keys.partner_exists(order.partner_id):
+        raise LookupError("partner")
+    problem = JwsVerifier(keys).verify(
+        body=record.value, signature=envelope.signature, partner_id=order.partner_id, type_=ORDER_TYPE, now=NOW
+    )
+    return order, problem.code if problem else None
+
+
+def refusal(cast: Cast, order: PaymentOrder) -> ReasonCode | None:
+    """Judge an order by its consent, as the gateway does."""
+    shops = {m.merchant_id: m for m in merchants(frozenset((NetworkId("bcard"),)))}
+    customer = next((c for c in cast.customers if c.terms.consent_id == order.consent_id), None)
+    status = ConsentStatus.SUSP if customer and customer.role is Role.SUSPENDED else ConsentStatus.AUTH
+    consent = Consent(customer.terms, 1, status) if customer else None
+    reason = refuse_order(order, consent=consent, merchant=shops.get(order.merchant_id), now=NOW)
+    return reason.code if reason else None
+
+
+def test_planned_orders_show_no_secret() -> None:
+    planned: Planned = plan(500, cast_of(500), 1)[0]
+    assert not contains_secret(repr(planned).encode())
