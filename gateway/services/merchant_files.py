@@ -1,10 +1,9 @@
 """Merchant files: CSV with a header line, or JSON lines; every row is checked alone and errors name its line."""
 
 import csv
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
 
@@ -63,7 +62,7 @@ def read_merchants(data: bytes) -> MerchantFile:
     for number, body in rows:
         try:
             if body is None:
-                raise DecodeError("", "not CSV: a quote or a NUL where none may stand")
+                raise DecodeError("", "not CSV: a quote where none may stand")
             row = decode(MerchantRow, body)
             if (first := lines.setdefault(row.merchant_id, number)) != number:
                 raise DecodeError("merchant_id", f"stands in line {first} already")
@@ -81,25 +80,29 @@ def _json_lines(text: str) -> Iterator[tuple[int, bytes]]:
 
 
 def _csv(text: str) -> Iterator[tuple[int, bytes | None]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="surplus", strict=True)
-    columns = [c.strip() for c in reader.fieldnames or ()]
+    lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+    columns = [c.strip() for c in (_cells(lines[0][1]) if lines else None) or ()]
     if set(columns) | {"active"} != set(COLUMNS) or len(set(columns)) != len(columns):
         raise DecodeError("", f"the first line must name these columns, each once: {', '.join(COLUMNS)}")
-    reader.fieldnames = columns
-    while True:
-        try:
-            row = next(reader, None)
-        except csv.Error:
-            yield reader.line_num, None
-            continue
-        if row is None:
-            return
-        yield reader.line_num, encode_json(_typed(row))
+    for number, line in lines[1:]:
+        cells = _cells(line)
+        yield number, None if cells is None else encode_json(_typed(columns, cells))
 
 
-def _typed(row: dict[str | Any, Any]) -> dict[str, object]:
-    typed: dict[str, object] = {str(name): value for name, value in row.items() if value is not None}
-    typed["networks"] = str(typed.get("networks", "")).split()
+def _cells(line: str) -> list[str] | None:
+    """One line's cells; None where it is not CSV. Line by line, so that an open quote takes no other line with it."""
+    try:
+        return next(csv.reader([line.rstrip("\r")], strict=True))
+    except csv.Error:
+        return None
+
+
+def _typed(columns: list[str], cells: list[str]) -> dict[str, object]:
+    typed: dict[str, object] = dict(zip(columns, cells, strict=False))
+    if len(cells) > len(columns):
+        typed["surplus"] = cells[len(columns)]
+    if "networks" in typed:
+        typed["networks"] = str(typed["networks"]).split()
     active = str(typed.pop("active", "")).strip().lower()
     typed["active"] = True if active in _YES else False if active in _NO else active
     return typed
