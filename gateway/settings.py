@@ -35,6 +35,8 @@ class Settings(BaseSettings):
     """``postgresql://…``. None: the local stack's."""
     networks_dir: Path = Path("deploy/networks")
     """One TOML file a card network."""
+    issuers_dir: Path = Path("deploy/issuers")
+    """The trust table: one TOML file an identity provider, and ``policy.toml``."""
     master_keys_dir: Path = Path("var/keys/master")
     """Master keys that seal the vault's cards, one file each; the newest seals, all open."""
 

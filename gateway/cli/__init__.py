@@ -21,6 +21,7 @@ _NOUNS: Final[dict[str, str]] = {
     "merchant": "The merchant directory.",
     "token": "Funding tokens: the cards behind consents.",
     "consent": "Customers' consents and what is used of their limits.",
+    "auth": "Identity providers, and who their customers are.",
     "order": "Sign and send payment orders.",
     "trace": "The whole story of one payment.",
     "dead_letter": "Records that no stage could read.",

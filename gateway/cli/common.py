@@ -355,6 +355,7 @@ _KNOWN: Final[Mapping[str, tuple[ExitCode, str, str]]] = {
     "gateway.adapters.crypto.jwk.KeyFormatError": (_FAILED, "{error}.", ""),
     "gateway.adapters.crypto.vault.NoMasterKeyError": (_FAILED, "{error}.", "`mypay keys master create` makes one."),
     "gateway.adapters.crypto.vault.UnsealError": (_FAILED, "{error}.", ""),
+    "gateway.adapters.crypto.trust_files.TrustFileError": (_USAGE, "{error}.", "MYPAY_ISSUERS_DIR names the folder."),
     "gateway.adapters.iso8583.config.NetworkConfigError": (_USAGE, "{error}.", "MYPAY_NETWORKS_DIR names the folder."),
     "gateway.bootstrap.NotConfiguredError": (_USAGE, "{error}.", ""),
     "gateway.local.errors.LocalStackError": (_FAILED, "{error}", ""),

@@ -50,7 +50,7 @@ class _Source:
         self.keys: KeySet | None = None
         self.loaded_at: float | None = None
         self.attempted_at: float | None = None
-        self.failing = False
+        self.problem: str | None = None
         self.reads = 0
         self._observer = observer
         self._monotonic = monotonic
@@ -79,7 +79,7 @@ class _Source:
     @property
     def patience_seconds(self) -> float:
         """How much longer orders may be held up for the read that runs: not at all for a provider that fails."""
-        if self.failing or self.attempted_at is None:
+        if self.problem is not None or self.attempted_at is None:
             return 0.0
         return max(0.0, UNKNOWN_KID_WAIT_SECONDS - (self._monotonic() - self.attempted_at))
 
@@ -98,14 +98,14 @@ class _Source:
             else:
                 found = await fetch(session, file.jwks_url or "", file.issuer, self.keys)
         except KeySetError as error:
-            if not self.failing:
+            if self.problem != str(error):
                 self._observer.note("key_set_unreadable", level="warning", issuer=file.issuer, reason=str(error))
-            self.failing = True
+            self.problem = str(error)
             self._observer.count(_STAGE, "unreadable")
             return
         if found.left_out and (self.keys is None or found.left_out != self.keys.left_out):
             self._observer.note("key_set_has_unusable_keys", level="warning", issuer=file.issuer, count=found.left_out)
-        self.failing = False
+        self.problem = None
         self.keys = found
         self.reads += 1
         self.loaded_at = self._monotonic()
@@ -170,6 +170,11 @@ class CachedTrustTable:
         """How long ago the provider's key set was read; None if it never was."""
         source = self._sources.get(issuer)
         return None if source is None or source.loaded_at is None else self._monotonic() - source.loaded_at
+
+    def problem(self, issuer: str) -> str | None:
+        """Why the last read of the provider's key set failed; None if it did not."""
+        source = self._sources.get(issuer)
+        return None if source is None else source.problem
 
     async def refresh_unknown(self) -> bool:
         missed, self._missed = self._missed, set()

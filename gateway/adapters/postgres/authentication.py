@@ -93,6 +93,10 @@ class PostgresIdentities:
         """Revoke a provider's key for ever, in every process within seconds; False if it was revoked before."""
         return bool(await self._fetch(_SQL.revoke_key, issuer, kid, now))
 
+    async def revoked_keys(self) -> frozenset[tuple[str, str]]:
+        """Every (issuer, kid) that was revoked."""
+        return frozenset((r["issuer"], r["kid"]) for r in await self._fetch(_SQL.revoked_keys))
+
     async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
         async with translated():
             rows: list[asyncpg.Record] = await self._connection.fetch(sql, *arguments)

@@ -1,0 +1,206 @@
+"""``mypay auth …``: identity providers that the gateway trusts, and which of their customers are which of ours."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import asyncpg
+import typer
+from pydantic import TypeAdapter, ValidationError
+
+from gateway.adapters.crypto.issuers import CachedTrustTable
+from gateway.adapters.crypto.trust_files import read_trust_files
+from gateway.adapters.postgres.authentication import open_identities
+from gateway.cli.common import (
+    CliError,
+    ExitCode,
+    Json,
+    SilentObserver,
+    load_settings,
+    postgres_dsn,
+    print_json,
+    print_table,
+    run,
+    say,
+)
+from gateway.ports import IdentityLink, IssuerKey, StoreUnavailableError
+from gateway.settings import Settings
+from schemas.primitives import CustomerId, CustomerIdField
+
+app = typer.Typer(help="Identity providers, and who their customers are.", no_args_is_help=True)
+links = typer.Typer(help="Identities linked to customers.", no_args_is_help=True)
+app.add_typer(links, name="links")
+
+_CUSTOMER: TypeAdapter[CustomerId] = TypeAdapter(CustomerIdField)
+
+
+def _customer(text: str) -> CustomerId:
+    try:
+        return _CUSTOMER.validate_python(text)
+    except ValidationError as error:
+        raise typer.BadParameter(error.errors(include_input=False)[0]["msg"]) from None
+
+
+Issuer = Annotated[str, typer.Argument(metavar="ISSUER", help="The provider's iss, as `mypay auth issuers` shows it.")]
+Subject = Annotated[str, typer.Argument(metavar="SUBJECT", help="The customer's sub at that provider.")]
+Customer = Annotated[CustomerId, typer.Argument(metavar="CUSTOMER", parser=_customer)]
+SomeCustomer = Annotated[CustomerId | None, typer.Option("--customer", metavar="CUSTOMER", parser=_customer)]
+
+
+@app.command()
+def issuers(json_: Json = False) -> None:
+    """Show the trusted providers with their keys, read now. Running processes read them again by themselves."""
+    rows, warning = run(_issuers(load_settings()))
+    if json_:
+        print_json(rows)
+        return
+    print_table(
+        "Identity providers",
+        ("issuer", "group", "keys", "key set"),
+        [
+            (
+                r["issuer"],
+                r["group"],
+                "\n".join(f"{k['kid']} {k['algorithm']} {k['state']}" for k in r["keys"]),
+                r["problem"] or "read",
+            )
+            for r in rows
+        ],
+    )
+    if warning:
+        say(warning)
+
+
+@app.command("revoke-key")
+def revoke_key(issuer: Issuer, kid: Annotated[str, typer.Argument(metavar="KID")], json_: Json = False) -> None:
+    """Revoke a provider's key for ever: within seconds no process accepts what it signed, whatever its key set says."""
+    settings = load_settings()
+    _must_be_trusted(settings, issuer)
+    revoked = run(_revoke(settings, issuer, kid))
+    if json_:
+        print_json({"issuer": issuer, "kid": kid, "revoked_now": revoked})
+    else:
+        say(f"Key {kid} of {issuer} is revoked." if revoked else f"Key {kid} of {issuer} was revoked before.")
+
+
+@links.command("list")
+def list_(
+    customer: SomeCustomer = None,
+    ended: Annotated[bool, typer.Option("--ended", help="Also links that no longer stand.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Rows at most.")] = 1000,
+    json_: Json = False,
+) -> None:
+    """Show who is linked to whom, and since when."""
+    found = run(_links(load_settings(), customer, ended=ended, limit=limit))
+    if json_:
+        print_json(found)
+        return
+    print_table(
+        "Identity links",
+        ("customer", "issuer", "subject", "linked", "unlinked"),
+        [(i.customer_id, i.issuer, i.subject, i.linked_at, i.unlinked_at) for i in found],
+    )
+
+
+@links.command("add")
+def add(issuer: Issuer, subject: Subject, customer: Customer, json_: Json = False) -> None:
+    """Link an identity to a customer. One customer may have identities at providers of both groups."""
+    settings = load_settings()
+    _must_be_trusted(settings, issuer)
+    link = IdentityLink(issuer, subject, customer, datetime.now(UTC))
+    if not run(_add(settings, link)):
+        raise CliError("This identity is linked already.", hint="`mypay auth links remove` ends that link first.")
+    if json_:
+        print_json(link)
+    else:
+        say(f"The identity is linked to customer {customer}.")
+
+
+@links.command("remove")
+def remove(issuer: Issuer, subject: Subject, json_: Json = False) -> None:
+    """End an identity's link; it stays in the history. Orders that rely on it are refused from now on."""
+    customer = run(_remove(load_settings(), issuer, subject))
+    if customer is None:
+        raise CliError("This identity is not linked.", ExitCode.NOT_FOUND, hint="`mypay auth links list` shows them.")
+    if json_:
+        print_json({"issuer": issuer, "subject": subject, "customer_id": customer})
+    else:
+        say(f"The identity is no longer linked to customer {customer}.")
+
+
+def _must_be_trusted(settings: Settings, issuer: str) -> None:
+    if issuer not in read_trust_files(settings.issuers_dir).issuers:
+        raise CliError(
+            f"{settings.issuers_dir} names no such issuer.",
+            ExitCode.NOT_FOUND,
+            hint="`mypay auth issuers` shows them.",
+        )
+
+
+async def _issuers(settings: Settings) -> tuple[list[dict[str, Any]], str]:
+    revoked, warning = await _revoked(settings)
+
+    async def revocations() -> frozenset[tuple[str, str]]:
+        return revoked
+
+    table = CachedTrustTable(settings.issuers_dir, SilentObserver(), revocations=revocations)
+    try:
+        await table.load()
+        now = datetime.now(UTC)
+        rows = [
+            {
+                "issuer": entry.issuer,
+                "group": entry.home_group,
+                "audience": entry.audience,
+                "levels": entry.levels,
+                "operations": sorted(o.value for o in entry.operations),
+                "keys": [
+                    {"kid": k.kid, "algorithm": k.algorithm, "state": _state(k, now)}
+                    for k in table.keys_of(entry.issuer)
+                ],
+                "problem": table.problem(entry.issuer),
+            }
+            for entry in table.issuers()
+        ]
+    finally:
+        await table.stop()
+    return rows, warning
+
+
+async def _revoked(settings: Settings) -> tuple[frozenset[tuple[str, str]], str]:
+    try:
+        async with open_identities(postgres_dsn(settings)) as identities:
+            return await identities.revoked_keys(), ""
+    except (CliError, StoreUnavailableError):
+        return frozenset(), "The database cannot be reached: keys that operators revoked are not marked."
+    except asyncpg.UndefinedTableError:
+        return frozenset(), "The database has not our tables (`mypay migrate`): no operator has revoked a key."
+
+
+def _state(key: IssuerKey, now: datetime) -> str:
+    if key.revoked:
+        return "revoked"
+    if key.valid_from is not None and now < key.valid_from:
+        return "not yet valid"
+    if key.valid_until is not None and now >= key.valid_until:
+        return "expired"
+    return "valid"
+
+
+async def _revoke(settings: Settings, issuer: str, kid: str) -> bool:
+    async with open_identities(postgres_dsn(settings)) as identities:
+        return await identities.revoke_key(issuer, kid, now=datetime.now(UTC))
+
+
+async def _links(settings: Settings, customer: CustomerId | None, *, ended: bool, limit: int) -> list[IdentityLink]:
+    async with open_identities(postgres_dsn(settings)) as identities:
+        return await identities.links(customer, ended=ended, limit=limit)
+
+
+async def _add(settings: Settings, link: IdentityLink) -> bool:
+    async with open_identities(postgres_dsn(settings)) as identities:
+        return bool(await identities.link([link]))
+
+
+async def _remove(settings: Settings, issuer: str, subject: str) -> CustomerId | None:
+    async with open_identities(postgres_dsn(settings)) as identities:
+        return await identities.unlink(issuer, subject, now=datetime.now(UTC))
