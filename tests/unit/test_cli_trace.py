@@ -1,0 +1,119 @@
+"""The story of a payment from the books that are left."""
+
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from gateway.adapters.postgres.inspect import (
+    PaymentFacts,
+    StoredClearing,
+    StoredEvent,
+    StoredReversal,
+    StoredTransfer,
+)
+from gateway.cli.trace import steps_of
+from gateway.domain.exchange import Operation, TraceNumbers
+from gateway.domain.lifecycle import PaymentState
+from gateway.domain.payment import Payment, event_of, event_type_of
+from schemas.codec import encode
+from schemas.primitives import payment_id_of
+from tests.unit.messages import NOW
+
+
+def at(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+PAYMENT = Payment(
+    partner_id="acme",
+    payment_id=payment_id_of("acme", "order-1"),
+    order_id="order-1",
+    consent_id="consent-1",
+    consent_version=1,
+    merchant_id="cafe-1",
+    operation=Operation.PURCHASE,
+    amount_minor=12_500,
+    currency="KRW",
+    funding_token="tok-1",
+    order_digest=b"",
+    state=PaymentState.SENT,
+    version=1,
+    reason=None,
+    network_id="bcard",
+    trace=TraceNumbers("GW000000", 1, "606100000001", NOW),
+    approval_code=None,
+    windows=(),
+    ordered_at=at(0),
+    decided_at=at(1),
+    changed_at=at(1),
+)
+APPROVED = replace(PAYMENT, state=PaymentState.APPROVED, version=2, approval_code="A00001", changed_at=at(2))
+SETTLED = replace(APPROVED, state=PaymentState.SETTLED, version=3, changed_at=at(90))
+
+
+def event(payment: Payment, *, relayed: bool = True) -> StoredEvent:
+    body = encode(event_of(payment))
+    name = f"{payment.payment_id}:{payment.version}"
+    return StoredEvent(name, event_type_of(payment), payment.changed_at, body, relayed)
+
+
+def told(facts: PaymentFacts) -> list[str]:
+    return [step.what for step in steps_of(facts)]
+
+
+def test_a_settled_payment_in_order() -> None:
+    facts = PaymentFacts(
+        SETTLED,
+        (event(PAYMENT), event(APPROVED), event(SETTLED, relayed=False)),
+        (
+            StoredTransfer("authorised", "a", "b", 12_500, "KRW", at(2)),
+            StoredTransfer("settled", "b", "a", 12_500, "KRW", at(90)),
+        ),
+        None,
+        (StoredClearing("c-1", 7, "purchase", 12_500, "KRW", None, None, at(90)),),
+    )
+    assert told(facts) == ["ordered", "sent", "approved", "posted: authorised", "settled", "posted: settled", "cleared"]
+    details = [s.detail for s in steps_of(facts)]
+    assert "approval A00001, relayed" in details[2]
+    assert "not yet relayed" in details[4]
+    assert "cycle c-1 record 7" in details[6]
+
+
+def test_the_story_goes_on_when_the_outbox_has_forgotten() -> None:
+    facts = PaymentFacts(SETTLED, (), (), None, ())
+    assert [(s.at, s.what, s.source) for s in steps_of(facts)] == [
+        (at(0), "ordered", "payment"),
+        (at(1), "sent", "payment"),
+        (at(90), "settled", "payment"),
+    ]
+
+
+def test_a_payment_that_was_never_sent() -> None:
+    rejected = replace(PAYMENT, state=PaymentState.REJECTED, trace=None, network_id=None)
+    assert told(PaymentFacts(rejected, (), (), None, ())) == ["ordered", "rejected"]
+
+
+def test_a_reversal_that_goes_on_and_one_that_is_done() -> None:
+    unknown = replace(PAYMENT, state=PaymentState.UNKNOWN, version=2, changed_at=at(16))
+    reversal = StoredReversal(500_001, at(16), 3, at(60), "68", at(16), None)
+    facts = PaymentFacts(unknown, (event(PAYMENT), event(unknown)), (), reversal, ())
+    assert told(facts)[-3:] == ["unknown", "reversal queued", "next reversal attempt"]
+    assert "3 attempts, last answer 68" in steps_of(facts)[-1].detail
+    done = replace(facts, reversal=replace(reversal, confirmed_at=at(61)))
+    assert told(done)[-1] == "reversal confirmed"
+
+
+def test_a_break_is_told_as_one() -> None:
+    broken = StoredClearing("c-1", 7, "purchase", 1, "KRW", "amount_differs", "cleared 1 KRW", at(90))
+    [step] = [s for s in steps_of(PaymentFacts(APPROVED, (), (), None, (broken,))) if s.what == "cleared"]
+    assert "break amount_differs: cleared 1 KRW" in step.detail
+
+
+def test_a_repeated_order_shows_where_its_payment_stood() -> None:
+    report = replace(event(APPROVED), event_id="x", event_type="kr.mypay.payment.reported.v1", occurred_at=at(3))
+    facts = PaymentFacts(APPROVED, (event(PAYMENT), report), (), None, ())
+    # The report does not stand in for the state's own event, which the outbox has forgotten here.
+    assert told(facts) == ["ordered", "sent", "approved", "reported"]
+    assert json.loads(report.body)["version"] == 2
+    assert UUID(json.loads(report.body)["payment_id"]) == PAYMENT.payment_id
