@@ -298,6 +298,10 @@ class UnitOfWork(Protocol):
         """Events."""
 
     @property
+    def authentication(self) -> "AuthenticationStore":
+        """Identity links and used assertions."""
+
+    @property
     def directory(self) -> Directory:
         """Merchants."""
 
@@ -526,6 +530,12 @@ class AuthenticationStore(Protocol):
 
         The same use again is no other use: a redelivered order keeps its proof. Within a batch the first one counts.
         """
+
+    async def authenticated_at(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, datetime]:
+        """When a payment under each consent last carried a proof, as far as that was marked."""
+
+    async def mark_authenticated(self, keys: Sequence[ConsentKey], *, now: datetime) -> None:
+        """Note that a payment with a proof was sent now; the caller holds the consents' locks."""
 
     async def purge(self, *, before: datetime, limit: int) -> int:
         """Forget up to ``limit`` used assertions that need not be kept past ``before``; return how many."""

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from gateway.adapters.crypto.issuers import CachedTrustTable
 from gateway.adapters.crypto.trust_files import read_trust_files
-from gateway.adapters.postgres.authentication import open_identities
+from gateway.adapters.postgres.identities import open_identities
 from gateway.cli.common import (
     CliError,
     ExitCode,

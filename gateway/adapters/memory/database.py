@@ -17,9 +17,9 @@ from gateway.domain.ledger import Transfer, TransferKind
 from gateway.domain.limits import Usage
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.settlement import Break
-from gateway.ports import OutboxEvent, OutboxRow, QueuedReversal, Refusal, StoreIntegrityError
+from gateway.ports import AssertionUse, OutboxEvent, OutboxRow, QueuedReversal, Refusal, StoreIntegrityError
 from schemas.clearing import ClearingRecord
-from schemas.primitives import MerchantId, NetworkId, PartnerId
+from schemas.primitives import CustomerId, MerchantId, NetworkId, PartnerId
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -88,6 +88,9 @@ class Database:
         self.reversals: Table[PaymentKey, ReversalRow] = Table("reversal")
         self.clearing: Table[tuple[NetworkId, str, int], ClearingRow] = Table("clearing_record")
         self.merchants: Table[MerchantId, Merchant] = Table("merchant")
+        self.identity_links: Table[tuple[str, str], CustomerId] = Table("identity_link")
+        self.used_assertions: Table[tuple[str, str], AssertionUse] = Table("used_assertion")
+        self.authenticated_at: Table[ConsentKey, datetime] = Table("consent_authentication")
         self.network_status: Table[tuple[NetworkId, str], NetworkReport] = Table("network_status")
         self.outbox: list[OutboxRow] = []
         self.outbox_cursor: tuple[int, int] = (0, 0)

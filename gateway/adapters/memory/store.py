@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from gateway.adapters.memory.authentication import MemoryAuthenticationStore
 from gateway.adapters.memory.boundary import Boundary, no_boundary
 from gateway.adapters.memory.clearing import MemoryClearingStore
 from gateway.adapters.memory.consents import MemoryConsentStore
@@ -22,6 +23,7 @@ class MemoryUnitOfWork:
         self.reversals = MemoryReversalStore(transaction, boundary)
         self.clearing = MemoryClearingStore(transaction, boundary)
         self.outbox = MemoryOutbox(transaction, boundary)
+        self.authentication = MemoryAuthenticationStore(transaction, boundary)
         self.directory = MemoryDirectory(transaction, boundary)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import asyncpg
 
+from gateway.adapters.postgres.authentication import PostgresAuthenticationStore
 from gateway.adapters.postgres.clearing import PostgresClearingStore
 from gateway.adapters.postgres.consents import PostgresConsentStore, TermsCache
 from gateway.adapters.postgres.directory import PostgresDirectory
@@ -24,6 +25,7 @@ class PostgresUnitOfWork:
         self.reversals = PostgresReversalStore(connection)
         self.clearing = PostgresClearingStore(connection)
         self.outbox = PostgresOutbox(connection)
+        self.authentication = PostgresAuthenticationStore(connection)
         self.directory = PostgresDirectory(connection)
 
 

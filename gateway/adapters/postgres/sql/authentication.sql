@@ -53,3 +53,14 @@ RETURNING kid
 
 -- name: revoked_keys
 SELECT issuer, kid FROM revoked_issuer_key
+
+-- name: authenticated_at
+SELECT a.partner_id, a.consent_id, a.authenticated_at
+FROM consent_authentication a
+JOIN unnest($1::text[], $2::text[]) AS k (partner_id, consent_id) USING (partner_id, consent_id)
+
+-- name: mark_authenticated
+INSERT INTO consent_authentication (partner_id, consent_id, authenticated_at)
+SELECT partner_id, consent_id, $3::timestamptz FROM unnest($1::text[], $2::text[]) AS k (partner_id, consent_id)
+ORDER BY partner_id, consent_id
+ON CONFLICT (partner_id, consent_id) DO UPDATE SET authenticated_at = excluded.authenticated_at
