@@ -1,7 +1,15 @@
 """Planned faults at the boundaries of the fakes."""
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+
+@dataclass
+class _Gate:
+    visit: int | None
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Faults:
@@ -9,36 +17,32 @@ class Faults:
 
     def __init__(self) -> None:
         self.places: list[str] = []
+        self._visits: Counter[str] = Counter()
+        self._visited = asyncio.Event()
         self._planned: dict[str, deque[Exception | None]] = {}
-        self._gates: dict[str, asyncio.Event] = {}
-        self._first_only: set[str] = set()
-        self._reached: dict[str, asyncio.Event] = {}
-        self._visit = asyncio.Event()
+        self._gates: dict[str, _Gate] = {}
 
     def plan(self, place: str, *errors: Exception | None) -> None:
         """Raise these at the next visits of a place; None lets one visit pass."""
         self._planned.setdefault(place, deque()).extend(errors)
 
-    def hold(self, place: str, *, first_only: bool = False) -> None:
-        """Let nobody past a place until it is opened, or only keep the first who comes there."""
-        self._gates[place] = asyncio.Event()
-        if first_only:
-            self._first_only.add(place)
-        self._reached[place] = asyncio.Event()
+    def hold(self, place: str, *, visit: int | None = None) -> None:
+        """Let nobody past a place until it is opened; or keep only this visit, counted from now (1: the next)."""
+        self._gates[place] = _Gate(None if visit is None else self._visits[place] + visit)
 
     async def reached(self, place: str) -> None:
         """Return once somebody waits at a held place."""
-        await self._reached[place].wait()
+        await self._gates[place].reached.wait()
 
     async def visited(self, place: str, times: int) -> None:
         """Return once a place has been visited this often in all."""
-        while self.places.count(place) < times:
-            self._visit.clear()
-            await self._visit.wait()
+        while self._visits[place] < times:
+            self._visited.clear()
+            await self._visited.wait()
 
     def open(self, place: str) -> None:
         """Let everybody past a held place."""
-        self._gates.pop(place).set()
+        self._gates.pop(place).opened.set()
 
     @property
     def pending(self) -> int:
@@ -47,11 +51,12 @@ class Faults:
 
     async def __call__(self, name: str) -> None:
         self.places.append(name)
-        self._visit.set()
+        self._visits[name] += 1
+        self._visited.set()
         gate = self._gates.get(name)
-        if gate is not None and not (name in self._first_only and self._reached[name].is_set()):
-            self._reached[name].set()
-            await gate.wait()
+        if gate is not None and gate.visit in (None, self._visits[name]):
+            gate.reached.set()
+            await gate.opened.wait()
         planned = self._planned.get(name)
         if planned and (error := planned.popleft()) is not None:
             raise error

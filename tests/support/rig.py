@@ -136,7 +136,7 @@ class Rig:
 
     def consumer(self, topic: str, group_id: str = "test") -> MemoryConsumer:
         """A member of a consumer group that reads one topic."""
-        return MemoryConsumer(self.kafka, topics=[topic], group_id=group_id)
+        return MemoryConsumer(self.kafka, topics=[topic], group_id=group_id, boundary=self.faults)
 
     # --- stages, run to their end ---
 

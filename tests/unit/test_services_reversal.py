@@ -233,7 +233,7 @@ async def test_nothing_is_claimed_while_the_network_is_away(rig: Rig) -> None:
 
 async def test_an_original_that_arrives_after_its_reversal_captures_nothing(rig: Rig) -> None:
     await rig.reversals.work()
-    rig.faults.hold("network.arrive", first_only=True)
+    rig.faults.hold("network.arrive", visit=1)
     executing = asyncio.create_task(rig.execute([dispatched_record(numbered_order(2))]))
     await rig.faults.reached("network.arrive")
     rig.network.cut(requests_arrive=True)
