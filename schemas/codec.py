@@ -4,6 +4,7 @@ Nothing else in the project parses or writes message bodies, so every message is
 way, and no error text repeats what was in the message.
 """
 
+import json
 from functools import cache
 from typing import Final, TypeVar
 
@@ -66,6 +67,17 @@ def encode(message: BaseModel) -> bytes:
 def encode_json(value: object) -> bytes:
     """Write a plain JSON value."""
     return to_json(value)
+
+
+def canonical(body: bytes, *, member: str | None = None) -> bytes:
+    """Return the canonical form (RFC 8785) of a body that :func:`decode` has accepted, or of one of its members.
+
+    Our messages hold texts, whole numbers below 2^53 and truth values only, of which each has one canonical spelling.
+    """
+    value = json.loads(body)
+    if member is not None:
+        value = value[member]
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def _gives_a_field_twice(message: BaseModel, body: bytes) -> bool:

@@ -27,6 +27,8 @@ class EventType(StrEnum):
     PAYMENT_REPORTED = "kr.mypay.payment.reported.v1"
     ORDER_REFUSED = "kr.mypay.order.refused.v1"
     CONSENT_CHANGED = "kr.mypay.consent.changed.v1"
+    CONSENT_REPORTED = "kr.mypay.consent.reported.v1"
+    CONSENT_REFUSED = "kr.mypay.consent.refused.v1"
     CYCLE_SETTLED = "kr.mypay.settlement.cycle.v1"
 
 
@@ -75,10 +77,20 @@ class OrderRefused(Model):
 
 
 class ConsentEvent(Model):
-    """A consent changed its status.
+    """A consent changed (or, ``reported``, is told again because a command found it as it wanted it).
+
+    Order and deduplicate by ``(consent_id, change)``: changes count 1, 2, 3 … without gaps.
 
     Attributes:
-        in_flight: payments that were sent and whose outcome was open at that moment; no other will follow.
+        version: of the terms in force; an amendment makes the next one.
+        change: how many changes the consent has had; 0 for one that was stored as it is.
+        command: what was done: request, grant, reject, suspend, resume, revoke, amend or expire.
+        command_id: the partner's own id of it, if it was the partner's command.
+        actor: who did it: customer (proven by an assertion), partner, operator or time.
+        terms_digest: of the terms in force, as the customer authenticates them.
+        reason: told by an operator.
+        in_flight: payments that were sent and whose outcome was open at that moment; where the consent was suspended,
+            ended or amended, no other will follow under what was in force before.
     """
 
     consent_id: ConsentIdField
@@ -86,8 +98,33 @@ class ConsentEvent(Model):
     partner_id: PartnerIdField
     status: ConsentStatus
     occurred_at: UtcTime
+    change: Annotated[int, Field(ge=0)] | None = None
+    command: str | None = None
+    command_id: str | None = None
+    actor: str | None = None
+    terms_digest: str | None = None
     reason: str | None = None
     in_flight: tuple[UUID, ...] = ()
+
+
+class ConsentRefused(Model):
+    """A command on a consent was refused and changed nothing.
+
+    Attributes:
+        command: what was asked for: request, grant, reject, suspend, resume, revoke or amend.
+        command_id: the partner's own id of the command; as claimed, where the signature does not hold.
+        status: the consent's, which stays as it is; left out where there is no such consent.
+        reference: topic, partition and offset of the refused record: ``mypay.consents.commands/3/1207``.
+    """
+
+    partner_id: PartnerIdField
+    consent_id: ConsentIdField
+    command: str
+    command_id: str
+    status: ConsentStatus | None = None
+    reason: Reason
+    reference: str
+    occurred_at: UtcTime
 
 
 class MerchantPosition(Model):

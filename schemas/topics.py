@@ -11,10 +11,12 @@ from typing import Final
 from pydantic import BaseModel
 
 from schemas.clearing import CLEARING_TYPE, ClearingBatch
-from schemas.events import ConsentEvent, CycleSettled, EventType, OrderRefused, PaymentEvent
+from schemas.consent_commands import CONSENT_MESSAGES
+from schemas.events import ConsentEvent, ConsentRefused, CycleSettled, EventType, OrderRefused, PaymentEvent
 from schemas.orders import ORDER_TYPE, PaymentOrder
 
 ORDERS: Final = "mypay.orders"
+CONSENT_COMMANDS: Final = "mypay.consents.commands"
 SETTLEMENTS: Final = "mypay.settlements"
 DEAD_LETTER: Final = "mypay.dead-letter"
 
@@ -62,6 +64,16 @@ TOPICS: Final[tuple[Topic, ...]] = (
         description="Signed payment-initiation orders.",
     ),
     Topic(
+        name=CONSENT_COMMANDS,
+        key="consent_id",
+        messages=dict(CONSENT_MESSAGES),
+        partitions=8,
+        retention_ms=7 * _DAY_MS,
+        writers="partners",
+        readers="consents",
+        description="Signed commands on customers' consents.",
+    ),
+    Topic(
         name="mypay.dispatch.{network}",
         key="consent_id",
         messages={ORDER_TYPE: PaymentOrder},
@@ -78,6 +90,8 @@ TOPICS: Final[tuple[Topic, ...]] = (
             **_payment_types(),
             EventType.ORDER_REFUSED: OrderRefused,
             EventType.CONSENT_CHANGED: ConsentEvent,
+            EventType.CONSENT_REPORTED: ConsentEvent,
+            EventType.CONSENT_REFUSED: ConsentRefused,
         },
         partitions=4,
         retention_ms=7 * _DAY_MS,

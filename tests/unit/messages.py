@@ -1,9 +1,11 @@
 """One good message of every kind, for the tests of the contract."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from schemas.clearing import ClearingBatch, ClearingKind, ClearingRecord
+from schemas.consent_commands import ConsentAmendment, ConsentInstruction, ConsentRequest
 from schemas.consents import (
     Alignment,
     ConsentStatus,
@@ -15,7 +17,7 @@ from schemas.consents import (
     PeriodLimit,
     SharingPurpose,
 )
-from schemas.events import ConsentEvent, CycleSettled, MerchantPosition, OrderRefused, PaymentEvent
+from schemas.events import ConsentEvent, ConsentRefused, CycleSettled, MerchantPosition, OrderRefused, PaymentEvent
 from schemas.orders import PaymentOrder
 from schemas.primitives import Model, Money, payment_id_of
 from schemas.reasons import PaymentStatus, Reason, ReasonCode
@@ -54,6 +56,12 @@ CONSENT = ConsentTerms(
     ),
     sharing=SharingPurpose(affiliates=("acme-points",), purposes=("loyalty",)),
 )
+COMMAND: dict[str, Any] = {
+    "partner_id": "acme",
+    "consent_id": "consent-1",
+    "command_id": "command-1",
+    "issued_at": NOW,
+}
 RECORD = ClearingRecord(
     record_no=1,
     kind=ClearingKind.PURCHASE,
@@ -112,8 +120,26 @@ EXAMPLES: tuple[Model, ...] = (
         partner_id="acme",
         status=ConsentStatus.CANC,
         occurred_at=NOW,
+        change=3,
+        command="revoke",
+        command_id="revoke-1",
+        actor="partner",
+        terms_digest="0" * 64,
         in_flight=(PAYMENT_ID, UUID(int=1)),
     ),
+    ConsentRefused(
+        partner_id="acme",
+        consent_id="consent-1",
+        command="resume",
+        command_id="resume-1",
+        status=ConsentStatus.CANC,
+        reason=Reason(code=ReasonCode.MD01, text="the consent is revoked"),
+        reference="mypay.consents.commands/3/1207",
+        occurred_at=NOW,
+    ),
+    ConsentRequest(**COMMAND, terms=CONSENT),
+    ConsentAmendment(**COMMAND, terms=CONSENT, authentication="a.b.c"),
+    ConsentInstruction(**COMMAND, authentication="a.b.c"),
     CycleSettled(
         network_id="bcard",
         cycle_id="20260302-0001",

@@ -12,6 +12,7 @@ def test_families_are_expanded_for_those_who_exist() -> None:
     names = [t.name for t in concrete_topics(partners=["b", "a"], networks=["kcard"])]
     assert names == [
         "mypay.orders",
+        "mypay.consents.commands",
         "mypay.dispatch.kcard",
         "mypay.events.a",
         "mypay.events.b",
