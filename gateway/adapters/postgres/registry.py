@@ -21,6 +21,7 @@ from gateway.domain.exchange import Acceptor
 from gateway.domain.intent import ConsentKey
 from gateway.ports import PartnerKey
 from schemas.codec import encode
+from schemas.consent_commands import canonical_terms
 from schemas.consents import ConsentStatus, ConsentTerms
 from schemas.primitives import FundingToken, MerchantId, PartnerId
 
@@ -166,15 +167,24 @@ class PostgresRegistry:
         )
         return frozenset(r["token"] for r in rows)
 
-    async def add_consents(self, consents: Sequence[tuple[ConsentTerms, ConsentStatus]]) -> frozenset[ConsentKey]:
-        """Store first versions of consents that do not exist; return the keys of these."""
+    async def add_consents(
+        self, consents: Sequence[tuple[ConsentTerms, ConsentStatus]], *, documents: Sequence[bytes] | None = None
+    ) -> frozenset[ConsentKey]:
+        """Store first versions of consents that do not exist; return the keys of these.
+
+        Args:
+            consents: no consent may be named twice.
+            documents: the terms as they were given: their digest is of these. None: as the gateway writes them.
+        """
+        written = [encode(t) for t, _ in consents]
         rows = await self._fetch(
             _SQL.add_consents,
             [t.partner_id for t, _ in consents],
             [t.consent_id for t, _ in consents],
             [t.customer_id for t, _ in consents],
             [status.value for _, status in consents],
-            [encode(t).decode() for t, _ in consents],
+            [w.decode() for w in written],
+            [canonical_terms(d) for d in (documents or written)],
         )
         return frozenset((r["partner_id"], r["consent_id"]) for r in rows)
 
@@ -186,6 +196,11 @@ class PostgresRegistry:
                 # The only foreign key of these tables; the driver's text quotes the row.
                 raise UnknownPartnerError("the partner is not registered") from None
             return rows
+
+
+def _canonical(terms: ConsentTerms) -> str:
+    """The terms' canonical JSON (RFC 8785), whose digest stands for them."""
+    return json.dumps(json.loads(encode(terms)), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 @asynccontextmanager
