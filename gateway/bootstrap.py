@@ -11,6 +11,8 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
+from gateway.adapters.crypto.assertion import JwsAssertionVerifier
+from gateway.adapters.crypto.issuers import CachedTrustTable
 from gateway.adapters.crypto.keys import CachedKeySource, Registry
 from gateway.adapters.crypto.redaction import redact
 from gateway.adapters.crypto.signature import JwsVerifier
@@ -26,15 +28,17 @@ from gateway.adapters.observability.health import Health, Watchdog
 from gateway.adapters.observability.logging import configure_logging
 from gateway.adapters.observability.observer import StageObserver
 from gateway.adapters.observability.web import MetricsServer
+from gateway.adapters.postgres.identities import PostgresRevocations
 from gateway.adapters.postgres.outbox import PostgresOutboxReader
 from gateway.adapters.postgres.store import PostgresStore
 from gateway.adapters.postgres.vault import PostgresTokenVault
 from gateway.domain.exchange import UnmatchedAnswer
 from gateway.domain.routing import NetworkProfile
-from gateway.ports import Observer, StoreUnavailableError
+from gateway.ports import AssertionVerifier, Observer, StoreUnavailableError, TrustTable
 from gateway.services.execution import ExecutionService, ExecutionSettings
 from gateway.services.initiation import InitiationService
 from gateway.services.isolation import IsolatedBatch
+from gateway.services.proofs import NoIdentityProviders
 from gateway.services.relay import RelayService, RelaySettings
 from gateway.services.retrying import until_done
 from gateway.services.reversal import ReversalService, ReversalSettings
@@ -194,20 +198,58 @@ def dead_letters(parts: Parts, producer: KafkaPublisher) -> KafkaDeadLetters:
     return KafkaDeadLetters(producer, MasterKeys.load(parts.settings.master_keys_dir))
 
 
+@dataclass(frozen=True, slots=True)
+class Proving:
+    """Who may sign: partners' keys and trusted identity providers, both kept fresh."""
+
+    keys: CachedKeySource
+    signatures: JwsVerifier
+    trust: TrustTable
+    assertions: AssertionVerifier
+
+
+@asynccontextmanager
+async def proving(parts: Parts) -> AsyncIterator[Proving]:
+    """The registries of keys and identity providers, started."""
+    keys = CachedKeySource(_registry_loader(parts.store), parts.observer)
+    await until_done(partial(keys.start, parts.settings.registry_refresh_s))
+    try:
+        async with _trust(parts) as (trust, assertions):
+            yield Proving(keys, JwsVerifier(keys), trust, assertions)
+    finally:
+        await keys.stop()
+
+
+@asynccontextmanager
+async def _trust(parts: Parts) -> AsyncIterator[tuple[TrustTable, AssertionVerifier]]:
+    folder = parts.settings.issuers_dir
+    if folder is None:
+        parts.observer.note("no_identity_providers", level="warning")
+        nobody = NoIdentityProviders()
+        yield nobody, nobody
+        return
+    table = CachedTrustTable(folder, parts.observer, revocations=PostgresRevocations(parts.store))
+    await until_done(table.start)
+    try:
+        yield table, JwsAssertionVerifier(table)
+    finally:
+        await table.stop()
+
+
 @asynccontextmanager
 async def initiation_service(parts: Parts) -> AsyncIterator[tuple[InitiationService, IsolatedBatch]]:
     """The intake, with its key registry and its view of the networks kept fresh."""
-    keys = CachedKeySource(_registry_loader(parts.store), parts.observer)
     networks = _NetworkView(parts, load_networks(parts.settings.networks_dir))
-    await keys.start(parts.settings.registry_refresh_s)
-    await networks.start()
+    await until_done(networks.start)
     try:
-        async with publisher(parts) as producer:
+        async with proving(parts) as proofs, publisher(parts) as producer:
             parked = dead_letters(parts, producer)
             service = InitiationService(
                 store=parts.store,
-                keys=keys,
-                verifier=JwsVerifier(keys),
+                keys=proofs.keys,
+                verifier=proofs.signatures,
+                trust=proofs.trust,
+                assertions=proofs.assertions,
                 networks=networks.profiles,
                 publisher=producer,
                 dead_letters=parked,
@@ -217,7 +259,6 @@ async def initiation_service(parts: Parts) -> AsyncIterator[tuple[InitiationServ
             yield service, IsolatedBatch("initiation", dead_letters=parked, observer=parts.observer)
     finally:
         await networks.stop()
-        await keys.stop()
 
 
 def _registry_loader(store: PostgresStore) -> Callable[[], Awaitable[Registry]]:
@@ -307,7 +348,7 @@ async def execution_parts(parts: Parts, network_id: NetworkId) -> AsyncIterator[
     consumer = BatchConsumer(
         parts.kafka, parts.observer, topics=[dispatch_topic(network_id)], group_id=f"mypay-execution-{network_id}"
     )
-    async with publisher(parts) as producer:
+    async with proving(parts) as proofs, publisher(parts) as producer:
         parked = dead_letters(parts, producer)
         service = ExecutionService(
             network_id=network_id,
@@ -319,6 +360,9 @@ async def execution_parts(parts: Parts, network_id: NetworkId) -> AsyncIterator[
             observer=parts.observer,
             clock=parts.clock,
             settings=_execution_settings(settings, config),
+            signatures=proofs.signatures,
+            trust=proofs.trust,
+            assertions=proofs.assertions,
         )
         reversals = ReversalService(
             network_id=network_id,

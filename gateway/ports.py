@@ -382,6 +382,9 @@ class SignatureVerifier(Protocol):
     ) -> Reason | None:
         """None if the partner signed exactly these bytes as this message type; else why not."""
 
+    def recheck(self, *, signature: str | None, now: datetime) -> Reason | None:
+        """Why a signature that :meth:`verify` accepted a while ago counts no more: its key was disabled since."""
+
 
 class CardNetwork(Protocol):
     """Request/answer exchanges with one card network over all of its links."""
@@ -490,6 +493,12 @@ class AssertionVerifier(Protocol):
 
     def verify(self, token: str, now: datetime) -> Assertion | Reason:
         """The verified claims of a compact JWS, or why there are none."""
+
+    def recheck(self, token: str, now: datetime) -> Assertion | Reason:
+        """The claims of a JWS that :meth:`verify` accepted a while ago, without verifying its signature again.
+
+        Refused where its key was revoked since.
+        """
 
 
 @dataclass(frozen=True, slots=True)

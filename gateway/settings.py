@@ -35,10 +35,11 @@ class Settings(BaseSettings):
     """``postgresql://…``. None: the local stack's."""
     networks_dir: Path = Path("deploy/networks")
     """One TOML file a card network."""
-    issuers_dir: Path = Path("deploy/issuers")
-    """The trust table: one TOML file an identity provider, and ``policy.toml``."""
     master_keys_dir: Path = Path("var/keys/master")
     """Master keys that seal the vault's cards, one file each; the newest seals, all open."""
+    issuers_dir: Path | None = None
+    """Trusted identity providers and the assurance policy, as in deploy/issuers. None: no customer's proof is asked
+    for, and one that comes is refused."""
 
     # --- HTTP of each process: /metrics /healthz /readyz ---
     http_host: str = "127.0.0.1"

@@ -1,6 +1,7 @@
 """``mypay auth …``: identity providers that the gateway trusts, and which of their customers are which of ours."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import asyncpg
@@ -127,10 +128,20 @@ def remove(issuer: Issuer, subject: Subject, json_: Json = False) -> None:
         say(f"The identity is no longer linked to customer {customer}.")
 
 
-def _must_be_trusted(settings: Settings, issuer: str) -> None:
-    if issuer not in read_trust_files(settings.issuers_dir).issuers:
+def _folder(settings: Settings) -> Path:
+    if settings.issuers_dir is None:
         raise CliError(
-            f"{settings.issuers_dir} names no such issuer.",
+            "No identity providers are configured.",
+            ExitCode.USAGE,
+            hint="Set MYPAY_ISSUERS_DIR, e.g. to deploy/issuers.",
+        )
+    return settings.issuers_dir
+
+
+def _must_be_trusted(settings: Settings, issuer: str) -> None:
+    if issuer not in read_trust_files(_folder(settings)).issuers:
+        raise CliError(
+            f"{_folder(settings)} names no such issuer.",
             ExitCode.NOT_FOUND,
             hint="`mypay auth issuers` shows them.",
         )
@@ -142,7 +153,7 @@ async def _issuers(settings: Settings) -> tuple[list[dict[str, Any]], str]:
     async def revocations() -> frozenset[tuple[str, str]]:
         return revoked
 
-    table = CachedTrustTable(settings.issuers_dir, SilentObserver(), revocations=revocations)
+    table = CachedTrustTable(_folder(settings), SilentObserver(), revocations=revocations)
     try:
         await table.load()
         now = datetime.now(UTC)

@@ -42,7 +42,8 @@ class TakenOrder:
         digest: SHA-256 of the order's raw bytes.
         ordered_at: Kafka timestamp of the partner's record.
         reference: topic/partition/offset of the dispatched record.
-        assertion: the customer's proof, its signature verified; None where the order carries none.
+        assertion: the customer's proof, its signature verified; why it does not hold; None where the order has none.
+        signature: the partner's, already verified.
     """
 
     order: PaymentOrder
@@ -50,7 +51,8 @@ class TakenOrder:
     ordered_at: datetime
     reference: str
     traceparent: str | None = None
-    assertion: Assertion | None = None
+    assertion: Assertion | Reason | None = None
+    signature: str | None = None
 
     @property
     def key(self) -> PaymentKey:
@@ -219,6 +221,8 @@ def _judge_proof(
 ) -> WindowKey | Reason | None:
     """Judge the order's proof; the exempt window where it has none and the exemption is what lets it pass."""
     trust, assertion, amount = facts.trust, taken.assertion, taken.order.amount
+    if isinstance(assertion, Reason):
+        return assertion
     if taken.key in trust.replayed:
         return replayed()
     asked = trust.policy.requirement(AssuredOperation.PAYMENT, amount)

@@ -40,6 +40,7 @@ def read_dispatch(record: Record) -> TakenOrder:
         ordered_at=_ordered_at(record),
         reference=record.reference,
         traceparent=envelope.traceparent,
+        signature=envelope.signature,
     )
 
 

@@ -7,28 +7,32 @@ and is reversed; nothing is ever sent a second time. A batch costs about ten rou
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from gateway.domain.exchange import ExchangeResult, FinancialRequest
 from gateway.domain.execution import judge
-from gateway.domain.intent import Decided, Facts, TakenOrder, decide, funding_tokens, usage_keys
+from gateway.domain.intent import Decided, Facts, TakenOrder, decide, exempt_window, funding_tokens, usage_keys
 from gateway.domain.lifecycle import PaymentEventKind, PaymentState
 from gateway.domain.payment import Change, Payment, PaymentKey
 from gateway.ports import (
+    AssertionVerifier,
     CardNetwork,
     Clock,
     DeadLetters,
     Observer,
     Record,
+    SignatureVerifier,
     Store,
     StoreConflictError,
     TokenVault,
+    TrustTable,
     UnitOfWork,
     UsageChange,
 )
 from gateway.services.dispatch import read_dispatch
 from gateway.services.notices import ORDER_ID_TAKEN, RefusedOrder, refuse_orders, reported_events
+from gateway.services.proofs import NoIdentityProviders, use_proofs
 from gateway.services.retrying import until_done
 from gateway.services.transitions import Applied, apply_changes, payment_events
 from schemas.codec import DecodeError
@@ -78,6 +82,9 @@ class ExecutionService:
         observer: Observer,
         clock: Clock,
         settings: ExecutionSettings,
+        signatures: SignatureVerifier | None = None,
+        trust: TrustTable | None = None,
+        assertions: AssertionVerifier | None = None,
     ) -> None:
         self._network_id = network_id
         self._terminals = terminals
@@ -88,6 +95,9 @@ class ExecutionService:
         self._observer = observer
         self._clock = clock
         self._settings = settings
+        self._signatures = signatures
+        self._trust: TrustTable = trust or NoIdentityProviders()
+        self._assertions: AssertionVerifier = assertions or NoIdentityProviders()
         self._results: asyncio.Queue[tuple[_Intent, ExchangeResult]] = asyncio.Queue()
 
     # --- orders → intents → wire ---
@@ -100,7 +110,9 @@ class ExecutionService:
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
-        orders = await self._read(records)
+        orders, refused = await self._read(records)
+        if refused:
+            await until_done(lambda: self._refuse(refused))
         if orders:
             # Places first: an intent that has committed must never wait for room.
             places = await self._reserve(len(orders))
@@ -131,18 +143,35 @@ class ExecutionService:
 
         self._network.submit(intent.request, send_before=send_before, done=done)
 
-    async def _read(self, records: Sequence[Record]) -> list[TakenOrder]:
+    async def _read(self, records: Sequence[Record]) -> tuple[list[TakenOrder], list[RefusedOrder]]:
+        now = self._clock.now()
         orders: list[TakenOrder] = []
+        refused: list[RefusedOrder] = []
         unreadable: list[tuple[Record, Exception]] = []
         for record in records:
             try:
-                orders.append(read_dispatch(record))
+                taken = read_dispatch(record)
             except (DecodeError, EnvelopeError) as error:
                 unreadable.append((record, error))
+                continue
+            order = taken.order
+            # Initiation verified both signatures; a key that was disabled while the order waited counts no more.
+            problem = self._signatures and self._signatures.recheck(signature=taken.signature, now=now)
+            if problem:
+                refused.append(RefusedOrder(order.partner_id, order.order_id, None, problem, taken.reference))
+                continue
+            if order.authentication:
+                taken = replace(taken, assertion=self._assertions.recheck(order.authentication, now))
+            orders.append(taken)
         if unreadable:
             self._observer.count("execution", "dead_letter", n=len(unreadable))
             await until_done(lambda: self._dead_letters.park("execution", unreadable))
-        return orders
+        return orders, refused
+
+    async def _refuse(self, refused: Sequence[RefusedOrder]) -> None:
+        async with self._store.transaction() as uow:
+            await refuse_orders(uow, refused, self._clock.now())
+        self._observer.count("execution", "refused", n=len(refused))
 
     async def _commit_intents(self, orders: Sequence[TakenOrder]) -> tuple[Decided, list[_Intent], float]:
         # The bound from intent to wire runs from before the commit: never longer than promised.
@@ -159,6 +188,8 @@ class ExecutionService:
                     for key, (minor, count) in decided.reserved.items()
                 ]
             )
+            exempting = [k for k in decided.authenticated if exempt_window(facts.consents[k], None)]
+            await uow.authentication.mark_authenticated(sorted(exempting), now=facts.now)
             repeats = [(p, t.reference) for t, p in decided.repeats]
             await uow.outbox.append([*payment_events(decided.payments), *reported_events(repeats, facts.now)])
             await refuse_orders(
@@ -177,13 +208,15 @@ class ExecutionService:
         consents = await uow.consents.lock(sorted({o.consent_key for o in orders}))
         # Time is read after the locks were granted: an order that expired while it waited for them is refused.
         now = self._clock.now()
+        trust = await use_proofs(uow, orders, consents, self._trust)
         return Facts(
             consents=consents,
             merchants=await uow.directory.merchants(sorted({o.order.merchant_id for o in orders})),
             existing=await uow.payments.find(sorted({o.key for o in orders})),
-            usage=await uow.consents.usage(usage_keys(consents, now)),
+            usage=await uow.consents.usage(usage_keys(consents, now, trust.authenticated_at)),
             cards=await self._vault.open(funding_tokens(consents.values())),
             now=now,
+            trust=trust,
         )
 
     def _request(self, payment: Payment, facts: Facts) -> FinancialRequest:

@@ -9,15 +9,17 @@ as a dead letter.
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from gateway.domain.authentication import Assertion, exemption_allows, judge_payment_assertion
 from gateway.domain.consent import Consent, Merchant, refuse_order
 from gateway.domain.intent import TakenOrder, rejected
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.routing import NetworkProfile, route
 from gateway.ports import (
+    AssertionVerifier,
     Clock,
     DeadLetters,
     KeySource,
@@ -27,15 +29,17 @@ from gateway.ports import (
     Record,
     SignatureVerifier,
     Store,
+    TrustTable,
 )
 from gateway.services.dispatch import write_dispatch
 from gateway.services.notices import ORDER_ID_TAKEN, RefusedOrder, refuse_orders, reported_events
+from gateway.services.proofs import NoIdentityProviders
 from gateway.services.retrying import until_done
 from gateway.services.transitions import payment_events
 from schemas.codec import DecodeError, decode
 from schemas.envelope import EnvelopeError, read_envelope
 from schemas.orders import ORDER_TYPE, PaymentOrder
-from schemas.primitives import NetworkId
+from schemas.primitives import CustomerId, NetworkId
 from schemas.reasons import Reason, ReasonCode
 
 
@@ -75,6 +79,8 @@ class InitiationService:
         dead_letters: DeadLetters,
         observer: Observer,
         clock: Clock,
+        trust: TrustTable | None = None,
+        assertions: AssertionVerifier | None = None,
     ) -> None:
         self._store = store
         self._keys = keys
@@ -84,6 +90,8 @@ class InitiationService:
         self._dead_letters = dead_letters
         self._observer = observer
         self._clock = clock
+        self._trust: TrustTable = trust or NoIdentityProviders()
+        self._assertions: AssertionVerifier = assertions or NoIdentityProviders()
 
     async def take(self, records: Sequence[Record]) -> None:
         """Bring every record of a batch to its end. Once this returns, the offsets may be committed."""
@@ -91,8 +99,9 @@ class InitiationService:
         started = loop.time()
         now = self._clock.now()
         ends, trusted = self._read_all(records, now)
-        if ends.has_unknown_sender and await self._keys.refresh_if_stale():
-            # A partner or key may have been registered a moment ago: look once more before turning it away.
+        # A partner or key may have been registered a moment ago: look once more before turning anybody away.
+        refreshed = ends.has_unknown_sender and await self._keys.refresh_if_stale()
+        if await self._trust.refresh_unknown() or refreshed:
             ends, trusted = self._read_all(records, now)
         if trusted:
             await self._sort(trusted, now, ends)
@@ -131,6 +140,7 @@ class InitiationService:
             ordered_at=datetime.fromtimestamp(record.timestamp_ms / 1000, UTC),
             reference=record.reference,
             traceparent=envelope.traceparent,
+            assertion=self._assertions.verify(order.authentication, now) if order.authentication else None,
         )
 
     async def _sort(self, trusted: Sequence[tuple[Record, TakenOrder]], now: datetime, ends: _Sorted) -> None:
@@ -142,9 +152,11 @@ class InitiationService:
                     await uow.payments.find([t.key for t in orders]),
                     await uow.consents.read(sorted({t.consent_key for t in orders})),
                     await uow.directory.merchants(sorted({t.order.merchant_id for t in orders})),
+                    await uow.authentication.links(identities),
                 )
 
-        existing, consents, merchants = await until_done(read)
+        identities = sorted({t.assertion.identity for t in orders if isinstance(t.assertion, Assertion)})
+        existing, consents, merchants, links = await until_done(read)
         networks = self._networks()
         # What this batch itself does with an order id counts for the orders behind it.
         first_of = dict(existing)
@@ -154,8 +166,14 @@ class InitiationService:
                 _repeat(taken, first, ends)
                 continue
             # A second order under a dispatched id follows the first: execution meets both in order, the first stands.
+            consent = consents.get(taken.consent_key)
             target = sent_to.get(taken.key) or _target(
-                taken.order, consents.get(taken.consent_key), merchants.get(taken.order.merchant_id), networks, now
+                taken.order,
+                consent,
+                merchants.get(taken.order.merchant_id),
+                networks,
+                now,
+                lambda taken=taken, consent=consent: self._judge(taken, consent, links, now),  # type: ignore[misc]
             )
             if isinstance(target, Reason):
                 first_of[taken.key] = rejected(taken, target, now)
@@ -163,6 +181,31 @@ class InitiationService:
             else:
                 sent_to[taken.key] = target
                 ends.dispatched.append(write_dispatch(record, target))
+
+    def _judge(
+        self,
+        taken: TakenOrder,
+        consent: Consent | None,
+        links: Mapping[tuple[str, str], CustomerId],
+        now: datetime,
+    ) -> Reason | None:
+        """Judge the proof as far as it can be without the consent's lock: an exemption is taken to have room."""
+        proof, amount = taken.assertion, taken.order.amount
+        if isinstance(proof, Reason):
+            return proof
+        if consent is None or consent.terms.payment is None:
+            raise AssertionError("refuse_order lets no order pass without a payment consent")
+        verdict = judge_payment_assertion(
+            proof,
+            order=taken.order,
+            customer_id=consent.terms.customer_id,
+            linked=links.get(proof.identity) if proof else None,
+            issuer=self._trust.issuer(proof.issuer) if proof else None,
+            policy=self._trust.policy,
+            exempt=exemption_allows(consent.terms.payment.low_value_exemption, 0, 0, amount),
+            now=now,
+        )
+        return verdict if isinstance(verdict, Reason) else None
 
     async def _write(self, ends: _Sorted, now: datetime) -> None:
         if ends.rejected or ends.refused or ends.repeated:
@@ -208,8 +251,9 @@ def _target(
     merchant: Merchant | None,
     networks: Sequence[NetworkProfile],
     now: datetime,
+    judge_proof: Callable[[], Reason | None],
 ) -> NetworkId | Reason:
-    refused = refuse_order(order, consent=consent, merchant=merchant, now=now)
+    refused = refuse_order(order, consent=consent, merchant=merchant, now=now) or judge_proof()
     if refused is not None:
         return refused
     if merchant is None:

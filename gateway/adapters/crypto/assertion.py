@@ -21,10 +21,10 @@ Keys come from the trust table alone: header members that bring a key or its add
 
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 from joserfc.jws import JWSRegistry
@@ -98,8 +98,14 @@ class JwsAssertionVerifier:
         self._parsed: dict[tuple[str, str], _Parsed] = {}
 
     def verify(self, token: str, now: datetime) -> Assertion | Reason:
+        return self._told(token, partial(self._verify, now=now))
+
+    def recheck(self, token: str, now: datetime) -> Assertion | Reason:  # noqa: ARG002 - a revoked key has no grace
+        return self._told(token, self._recheck)
+
+    def _told(self, token: str, read: Callable[[str], Assertion]) -> Assertion | Reason:
         try:
-            return self._verify(token, now)
+            return read(token)
         except _RefusedError as refused:
             return _REFUSED[refused.rule]
         except ValidationError as error:
@@ -121,6 +127,15 @@ class JwsAssertionVerifier:
         signed = token[: len(parts[0]) + 1 + len(parts[1])].encode()
         if not JWSRegistry.algorithms[header.algorithm].verify(signed, _decoded(parts[2]), key):
             raise _RefusedError("bytes")
+        return _assertion(AssertionClaims.__pydantic_validator__.validate_python(claims))
+
+    def _recheck(self, token: str) -> Assertion:
+        header_text, _, rest = token.partition(".")
+        claims = _read_object(_decoded(rest.partition(".")[0]))
+        issuer = claims.get("iss")
+        record = self._trust.key(issuer, _read_header(header_text).kid) if isinstance(issuer, str) else None
+        if record is not None and record.revoked:
+            raise _RefusedError("revoked")
         return _assertion(AssertionClaims.__pydantic_validator__.validate_python(claims))
 
     def _usable_key(self, header: _Header, issuer: Issuer, now: datetime) -> Any:

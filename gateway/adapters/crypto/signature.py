@@ -103,6 +103,14 @@ class JwsVerifier:
             return _REFUSED[refused.rule]
         return None
 
+    def recheck(self, *, signature: str | None, now: datetime) -> Reason | None:
+        try:
+            record = self._keys.key(_read_protected((signature or "").partition(".")[0]).kid)
+        except _RefusedError as refused:
+            return _REFUSED[refused.rule]
+        disabled = record is not None and record.disabled_at is not None and record.disabled_at <= now
+        return _REFUSED["disabled"] if disabled else None
+
     def _verify(self, body: bytes, signature: str | None, partner_id: str, type_: str, now: datetime) -> None:
         if signature is None:
             raise _RefusedError("missing")

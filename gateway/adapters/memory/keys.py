@@ -60,6 +60,9 @@ class MemoryVerifier:
     ) -> Reason | None:
         return UNSIGNED if signature is None else self.refused.get(signature)
 
+    def recheck(self, *, signature: str | None, now: datetime) -> Reason | None:  # noqa: ARG002
+        return UNSIGNED if signature is None else self.refused.get(signature)
+
 
 class MemoryClock:
     """Implements :class:`gateway.ports.Clock`; time stands still until it is moved."""

@@ -1,0 +1,71 @@
+"""Customers' proofs in both stages: initiation verifies them, execution judges them under the consent's lock."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from gateway.domain.authentication import NO_PROOF_ASKED, UNKNOWN_ISSUER, Assertion, AssurancePolicy, Issuer
+from gateway.domain.consent import Consent
+from gateway.domain.intent import ConsentKey, TakenOrder, Trust
+from gateway.domain.payment import PaymentKey
+from gateway.ports import AssertionUse, IssuerKey, TrustTable, UnitOfWork
+from schemas.reasons import Reason
+
+
+class NoIdentityProviders:
+    """Implements TrustTable and AssertionVerifier for an installation without identity providers.
+
+    No proof is asked for; one that is there names a provider that nobody trusts, and is refused.
+    """
+
+    policy: AssurancePolicy = NO_PROOF_ASKED
+
+    def issuer(self, issuer: str) -> Issuer | None:  # noqa: ARG002 - the port's
+        """There is none."""
+        return None
+
+    def key(self, issuer: str, kid: str) -> IssuerKey | None:  # noqa: ARG002 - the port's
+        """There is none."""
+        return None
+
+    async def refresh_unknown(self) -> bool:
+        """There is nothing to read."""
+        return False
+
+    def verify(self, token: str, now: datetime) -> Assertion | Reason:  # noqa: ARG002 - the port's
+        """Refused."""
+        return UNKNOWN_ISSUER
+
+    def recheck(self, token: str, now: datetime) -> Assertion | Reason:  # noqa: ARG002 - the port's
+        """Refused."""
+        return UNKNOWN_ISSUER
+
+
+async def use_proofs(
+    uow: UnitOfWork, orders: Sequence[TakenOrder], consents: Mapping[ConsentKey, Consent], table: TrustTable
+) -> Trust:
+    """Read what judging a batch's proofs needs, and use the proofs up: three statements at most, none without proofs.
+
+    An order that is refused in the end has used its proof all the same: it was made for that order alone.
+    """
+    proofs = [(o.key, o.assertion) for o in orders if isinstance(o.assertion, Assertion)]
+    exempting = [k for k, c in consents.items() if c.terms.payment and c.terms.payment.low_value_exemption]
+    uses = {
+        key: AssertionUse(
+            issuer=assertion.issuer,
+            jti=assertion.jti,
+            partner_id=key[0],
+            used_by=key[1],
+            keep_until=assertion.keep_until,
+        )
+        for key, assertion in proofs
+    }
+    refused = await uow.authentication.use(list(uses.values())) if uses else frozenset()
+    issuers = {a.issuer: table.issuer(a.issuer) for _, a in proofs}
+    replayed: frozenset[PaymentKey] = frozenset(key for key, use in uses.items() if use in refused)
+    return Trust(
+        policy=table.policy,
+        issuers={name: issuer for name, issuer in issuers.items() if issuer is not None},
+        links=await uow.authentication.links(sorted({a.identity for _, a in proofs})) if proofs else {},
+        replayed=replayed,
+        authenticated_at=await uow.authentication.authenticated_at(exempting) if exempting else {},
+    )
