@@ -20,8 +20,8 @@ from schemas.consents import ConsentStatus
 from tests.stack import fresh_database
 
 TABLES = (
-    "consent, consent_version, consent_command, consent_usage, consent_authentication, used_assertion, payment, refusal, "
-    "reversal, ledger_transfer, clearing_record, outbox, merchant, network_status"
+    "consent, consent_version, consent_command, consent_usage, consent_authentication, used_assertion, payment, "
+    "refusal, reversal, ledger_transfer, clearing_record, outbox, merchant, network_status"
 )
 
 
