@@ -25,12 +25,12 @@ from pydantic_core import from_json
 from gateway import local
 from gateway.proving import baselines
 from gateway.proving.baselines import Baseline
-from gateway.proving.books import Checked, Ending, Evidence, OrderFacts, Produced, check_books, endings_of
+from gateway.proving.books import Checked, Ending, Evidence, OrderFacts, Produced
 from gateway.proving.cast import Cast, Role, make_cast, make_partners
 from gateway.proving.children import Child, base_environment
-from gateway.proving.collect import collect
 from gateway.proving.collect.topics import read_topics
 from gateway.proving.demo import percentile
+from gateway.proving.judging import judge
 from gateway.proving.meters import Meter, Meters
 from gateway.proving.presigning import presign, read_presigned
 from gateway.proving.world import World, WorldPlan, make_child, open_world, start_gateway
@@ -344,15 +344,8 @@ class _Bench:
         produced = [_produced(r) async for r in read_topics(self._world.kafka_bootstrap_servers, [ORDERS])]
         if len(produced) != self._produced:
             raise BenchError(f"{self._produced} orders were confirmed, and {len(produced)} are on the topic")
-        evidence = await collect(
-            produced,
-            postgres_dsn=self._world.postgres_dsn,
-            kafka_bootstrap_servers=self._world.kafka_bootstrap_servers,
-            partners=[p.partner_id for p in self._cast.partners],
-            ledgers=self._world.ledgers,
-            master_keys=self._world.master_keys,
-        )
-        result.checked = check_books(evidence, endings_of(evidence))
+        judged = await judge(self._world, produced)
+        evidence, result.checked = judged.evidence, judged.checked
         result.produced = len(produced)
         result.settled = sum(p.state == "settled" for p in evidence.payments.values())
         confirmed = _confirmed_between(evidence, began, ended)

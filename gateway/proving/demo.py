@@ -13,9 +13,9 @@ import asyncpg
 
 from gateway.adapters.postgres.store import PostgresStore
 from gateway.domain.consent import ConsentCommand
-from gateway.proving.books import Checked, Ending, Endings, Evidence, check_books, endings_of
+from gateway.proving.books import Checked, Ending, Endings, Evidence
 from gateway.proving.cast import Role, make_cast, make_partners
-from gateway.proving.collect import collect
+from gateway.proving.judging import judge
 from gateway.proving.mix import Planned, Wave, plan, roles_for
 from gateway.proving.networks import ANSWER_TIMEOUT_S
 from gateway.proving.orders import OrderWriter
@@ -162,7 +162,9 @@ class _Run:
         await self._until(self._all_ended)
         self.per_second = (middle - 1) / (time.monotonic() - first)
         await self._silence()
-        self._view.scene("The network answers again; orders go on while the doubtful ones are reversed")
+        self._view.scene("The network answers again: what is in doubt is reversed, then orders go on")
+        # While the circuit breaker still doubts the network, good orders may rightly be turned away unsent.
+        await self._until(self._all_ended)
         await self._send(main[middle:])
         await self._revoke()
         await self._until(self._all_ended)
@@ -267,15 +269,8 @@ class _Clock:
 
 async def _judge(world: World, sender: Sender, watch: Watch) -> DemoResult:
     await _until_relayed(world.postgres_dsn)
-    evidence = await collect(
-        sender.produced,
-        postgres_dsn=world.postgres_dsn,
-        kafka_bootstrap_servers=world.kafka_bootstrap_servers,
-        partners=[p.partner_id for p in world.cast.partners],
-        ledgers=world.ledgers,
-        master_keys=world.master_keys,
-    )
-    endings = endings_of(evidence)
+    judged = await judge(world, sender.produced)
+    evidence, endings = judged.evidence, judged.endings
     settled: Counter[str] = Counter()
     for payment in evidence.payments.values():
         if payment.state == "settled":
@@ -283,7 +278,7 @@ async def _judge(world: World, sender: Sender, watch: Watch) -> DemoResult:
     return DemoResult(
         evidence=evidence,
         endings=endings,
-        checked=check_books(evidence, endings),
+        checked=judged.checked,
         latency=latency_of(evidence, endings, watch),
         settled_minor=dict(settled),
         per_second=0.0,
@@ -324,9 +319,9 @@ def percentile(spans: list[int], share: float) -> float:
 
 
 def _example(evidence: Evidence) -> tuple[str, str] | None:
-    """A payment with a story: one that was in doubt and reversed, or else any that settled."""
-    for state in ("reversed", "settled"):
-        for payment in evidence.payments.values():
-            if payment.state == state:
-                return payment.partner_id, str(payment.payment_id)
-    return None
+    """A payment with a story: of those that were in doubt the one that took longest, or else any that settled."""
+    reversed_ = [p for p in evidence.payments.values() if p.state == "reversed"]
+    if reversed_:
+        longest = max(reversed_, key=lambda p: p.changed_at_s - p.decided_at_s)
+        return longest.partner_id, str(longest.payment_id)
+    return next(((p.partner_id, str(p.payment_id)) for p in evidence.payments.values() if p.state == "settled"), None)

@@ -27,11 +27,13 @@ class Meter:
     Attributes:
         cpu_seconds: user and system, between the first and the last sample.
         memory: bytes, a value a sample.
+        own: the part of it that is shared with nobody: a server's common cache fills up and then stays.
     """
 
     name: str
     cpu_seconds: float = 0.0
     memory: list[int] = field(default_factory=list)
+    own: list[int] = field(default_factory=list)
 
     @property
     def peak(self) -> int:
@@ -40,11 +42,11 @@ class Meter:
 
     @property
     def growth(self) -> int:
-        """Median of the last quarter less that of the second one, bytes: the first is warming up."""
-        quarter = len(self.memory) // 4
+        """Of its own memory: median of the last quarter less that of the second one; the first is warming up."""
+        quarter = len(self.own) // 4
         if quarter == 0:
             return 0
-        early, late = self.memory[quarter : 2 * quarter], self.memory[-quarter:]
+        early, late = self.own[quarter : 2 * quarter], self.own[-quarter:]
         return int(statistics.median(late) - statistics.median(early))
 
     @property
@@ -89,7 +91,9 @@ class Meters:
         while True:
             for name, meter in self.meters.items():
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    meter.memory.append(self._memory(name))
+                    memory, own = self._memory(name)
+                    meter.memory.append(memory)
+                    meter.own.append(own)
             await asyncio.sleep(INTERVAL_S)
 
     def _family(self, name: str) -> list[psutil.Process]:
@@ -106,12 +110,15 @@ class Meters:
                     total += times.children_user + times.children_system
         return total
 
-    def _memory(self, name: str) -> int:
+    def _memory(self, name: str) -> tuple[int, int]:
         family = self._family(name)
         if len(family) == 1:
-            return int(family[0].memory_info().rss)
-        total = 0
+            resident = int(family[0].memory_info().rss)
+            return resident, resident
+        memory = own = 0
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                total += int(process.memory_full_info().pss)
-        return total
+                full = process.memory_full_info()
+                memory += int(full.pss)
+                own += int(full.uss)
+        return memory, own

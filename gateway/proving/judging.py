@@ -1,0 +1,56 @@
+"""The check of the books of a running world: collect from all three sides, find every record's end, run every check."""
+
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from gateway.proving.books import Checked, Endings, Evidence, Produced, check_books, endings_of
+from gateway.proving.collect import collect
+from gateway.proving.world import World
+
+
+@dataclass(slots=True)
+class Judged:
+    """All evidence, how each record ended, and what every check says."""
+
+    evidence: Evidence
+    endings: Endings
+    checked: list[Checked]
+
+
+async def judge(
+    world: World, produced: Sequence[Produced], *, redelivery: bool = False, breaks_allowed: bool = False
+) -> Judged:
+    """Check the books at rest: about 100 µs and 3 kB a payment.
+
+    Args:
+        world: still running, with nothing under way.
+        produced: everything that was sent.
+        redelivery: as :func:`gateway.proving.books.check_books` takes it.
+        breaks_allowed: likewise.
+    """
+    with _without_collector():
+        evidence = await collect(
+            produced,
+            postgres_dsn=world.postgres_dsn,
+            kafka_bootstrap_servers=world.kafka_bootstrap_servers,
+            partners=[p.partner_id for p in world.cast.partners],
+            ledgers=world.ledgers,
+            master_keys=world.master_keys,
+        )
+        endings = endings_of(evidence, redelivery=redelivery)
+        checked = check_books(evidence, endings, redelivery=redelivery, breaks_allowed=breaks_allowed)
+    return Judged(evidence, endings, checked)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Millions of small rows without one cycle: walking through them again and again takes half of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
