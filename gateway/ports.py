@@ -14,6 +14,7 @@ from uuid import UUID
 
 from gateway.domain.authentication import Assertion, AssurancePolicy, Issuer
 from gateway.domain.consent import Consent, Merchant
+from gateway.domain.consent_records import CommandKey, ConsentRecord, ConsentVersion, HandledCommand, Proof
 from gateway.domain.exchange import CardData, ExchangeResult, NetworkRequest
 from gateway.domain.intent import ConsentKey, UsageKey
 from gateway.domain.ledger import Transfer
@@ -21,7 +22,6 @@ from gateway.domain.limits import Usage
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.settlement import Break, ClearedPayment
 from schemas.clearing import ClearingRecord
-from schemas.consents import ConsentStatus
 from schemas.primitives import CustomerId, FundingToken, MerchantId, NetworkId, PartnerId, PaymentId
 from schemas.reasons import Reason
 
@@ -158,8 +158,35 @@ class ConsentStore(Protocol):
     async def lock(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, Consent]:
         """Current versions, locked in key order until the transaction ends: the instant of truth."""
 
-    async def set_status(self, key: ConsentKey, status: ConsentStatus, *, now: datetime) -> None:
-        """Write the status of a consent that this transaction has locked."""
+    async def lock_records(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, ConsentRecord]:
+        """The same, with what commands on consents need besides."""
+
+    async def lock_past_end(self, *, now: datetime, limit: int) -> Sequence[ConsentRecord]:
+        """Open consents past their ends, earliest end first, locked; those that another transaction holds are left."""
+
+    async def insert(self, records: Sequence[ConsentRecord], *, now: datetime) -> frozenset[ConsentKey]:
+        """Store new consents; return the keys of those that did not exist. An existing one is left as it is."""
+
+    async def update(self, records: Sequence[ConsentRecord], *, now: datetime) -> None:
+        """Write status, terms, version and changes of consents that this transaction has locked."""
+
+    async def add_versions(self, versions: Sequence[ConsentVersion]) -> None:
+        """Add versions of terms. One that exists is a bug and fails."""
+
+    async def add_proofs(self, proofs: Sequence[tuple[ConsentKey, int, Proof]]) -> None:
+        """Note who authenticated versions that nobody has authenticated yet."""
+
+    async def versions(self, key: ConsentKey) -> Sequence[ConsentVersion]:
+        """Every version of a consent's terms, the first one first."""
+
+    async def handled(self, keys: Sequence[CommandKey]) -> Mapping[CommandKey, HandledCommand]:
+        """Commands that were handled before."""
+
+    async def remember(self, handled: Sequence[HandledCommand]) -> frozenset[CommandKey]:
+        """Remember commands that are not remembered yet; return the keys of these."""
+
+    async def stopped_since(self, since: datetime) -> Mapping[ConsentKey, datetime]:
+        """Consents that were suspended, revoked or expired at or after ``since`` and still are so, with the moment."""
 
     async def usage(self, keys: Sequence[UsageKey]) -> Mapping[UsageKey, Usage]:
         """Usage of the windows that have any."""
@@ -189,8 +216,8 @@ class PaymentStore(Protocol):
     async def update(self, payments: Sequence[Payment]) -> None:
         """Write state, version, reason, approval code and time of payments that this transaction has locked."""
 
-    async def in_flight(self, consent: ConsentKey) -> Sequence[PaymentId]:
-        """Payments under a consent that were sent and whose outcome is open: SENT, UNKNOWN or REVERSING; by id."""
+    async def in_flight(self, consents: Sequence[ConsentKey]) -> Mapping[ConsentKey, Sequence[PaymentId]]:
+        """Payments that were sent and whose outcome is open: SENT, UNKNOWN or REVERSING; by id. No entry for none."""
 
     async def next_payment_numbers(self, count: int) -> Sequence[int]:
         """``count`` numbers, from 1, that were never given out before and never will be again, also after a crash."""

@@ -50,8 +50,9 @@ class Merchant:
 
 @unique
 class ConsentCommand(StrEnum):
-    """What may be done to a consent."""
+    """What may be done to a consent; a request makes one."""
 
+    REQUEST = "request"
     GRANT = "grant"
     REJECT = "reject"
     SUSPEND = "suspend"

@@ -1,19 +1,45 @@
-"""Changing a consent's status: one transaction that takes the lock which every intent takes.
+"""Writing what becomes of consents, and the ways in of operators and of time; partners' is in ``consent_commands``.
 
-After it commits no further intent can: an intent under the old status has committed before, and is named in the event.
+Every change is one transaction that takes the lock which every intent takes: after it commits no further intent can
+under what was in force before; an intent from before has committed, and is named in the event.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final, assert_never
 from uuid import UUID
 
-from gateway.domain.consent import Consent, ConsentCommand, consent_transition
+from gateway.domain.consent import ConsentCommand
+from gateway.domain.consent_change import decide_commands, decide_expiry, own_command_id
+from gateway.domain.consent_records import (
+    Actor,
+    Changed,
+    CommandsDecided,
+    ConsentRecord,
+    ConsentTrust,
+    ConsentVersion,
+    Refused,
+    TakenCommand,
+    Unchanged,
+)
 from gateway.domain.intent import ConsentKey
-from gateway.ports import Clock, OutboxEvent, Store
+from gateway.ports import Clock, Observer, OutboxEvent, Refusal, Store, StoreConflictError, UnitOfWork
+from gateway.services.retrying import until_done
 from schemas.codec import encode
 from schemas.consents import ConsentStatus
-from schemas.events import ConsentEvent, EventType
+from schemas.events import ConsentEvent, ConsentRefused, EventType
+from schemas.primitives import PaymentId
 from schemas.topics import events_topic
+
+InFlight = Mapping[ConsentKey, Sequence[PaymentId]]
+
+_BRINGS_TERMS: Final = frozenset({ConsentCommand.REQUEST, ConsentCommand.AMEND})
+_CLOSES: Final = frozenset({ConsentCommand.SUSPEND, ConsentCommand.REVOKE, ConsentCommand.EXPIRE, ConsentCommand.AMEND})
+"""Changes after which no payment follows under what was in force before: these name what is in flight."""
+
+OWN_REFERENCE: Final = "gateway"
+"""Stands for a record's place in Kafka where none was the cause."""
 
 
 class ConsentUnknownError(Exception):
@@ -49,51 +75,202 @@ class ConsentChanged:
 async def change_consent_status(
     store: Store, clock: Clock, key: ConsentKey, command: ConsentCommand, *, reason: str | None = None
 ) -> ConsentChanged:
-    """Suspend, resume, revoke … a consent and tell its partner. ``reason`` is told as it is: no personal data in it.
+    """Suspend, resume, revoke … a consent for an operator, and tell its partner.
+
+    ``reason`` is told as it is: no personal data in it.
 
     Raises:
-        ConsentUnknownError, ConsentCommandRefusedError: nothing was changed.
+        ConsentUnknownError, ConsentCommandRefusedError: nothing was changed, unless the consent's time was up.
         StoreUnavailableError, StoreConflictError: nothing was changed; try again.
     """
     async with store.transaction() as uow:
-        consent = (await uow.consents.lock([key])).get(key)
-        if consent is None:
+        record = (await uow.consents.lock_records([key])).get(key)
+        if record is None:
             raise ConsentUnknownError("the partner has no such consent")
-        status = consent_transition(consent.status, command)
-        if status is None:
-            raise ConsentCommandRefusedError(command, consent.status)
         # After the lock: nothing that happened before it can be told as later.
         now = clock.now()
-        in_flight = tuple(await uow.payments.in_flight(key))
-        await uow.consents.set_status(key, status, now=now)
-        await uow.outbox.append([_event(key, consent, status, in_flight, now, reason)])
-    return ConsentChanged(status=status, before=consent.status, in_flight=in_flight, changed_at=now)
+        taken = TakenCommand(
+            partner_id=key[0],
+            consent_id=key[1],
+            command_id=own_command_id(Actor.OPERATOR, record),
+            command=command,
+            issued_at=now,
+            body_digest=b"",
+            reference=OWN_REFERENCE,
+            actor=Actor.OPERATOR,
+        )
+        decided = decide_commands([taken], records={key: record}, handled={}, trust=ConsentTrust(), now=now)
+        # What came to nothing is told to the operator and to nobody else; what time did on the way stands.
+        done = _changes_alone(decided)
+        in_flight = await write_decided(uow, done, now=now, reason=reason)
+    last = decided.ended[-1]
+    if not isinstance(last, Changed):
+        raise ConsentCommandRefusedError(command, decided.records.get(key, record).status)
+    return ConsentChanged(last.after.status, record.status, tuple(in_flight.get(key, ())), now)
+
+
+class ExpiryService:
+    """Ends consents whose time is up: an order past a consent's end is refused by the time itself; this tells of it."""
+
+    def __init__(self, *, store: Store, observer: Observer, clock: Clock, batch_max: int = 500) -> None:
+        self._store = store
+        self._observer = observer
+        self._clock = clock
+        self._batch_max = batch_max
+
+    async def expire(self) -> int:
+        """Expire a batch; return how many. Any number of workers may do so side by side."""
+        ended = await until_done(self._expire)
+        if ended:
+            self._observer.count("schedule", "consent_expired", n=len(ended))
+            now = self._clock.now()
+            # The oldest: the worst that any of them waited.
+            self._observer.delay("consent_end_to_event", max((now - e).total_seconds() for e in ended))
+        return len(ended)
+
+    async def _expire(self) -> list[datetime]:
+        async with self._store.transaction() as uow:
+            records = await uow.consents.lock_past_end(now=self._clock.now(), limit=self._batch_max)
+            now = self._clock.now()
+            decided = decide_expiry(records, reference=OWN_REFERENCE, now=now)
+            await write_decided(uow, decided, now=now)
+        return [c.after.consent.terms.valid_until for c in decided.changes]
+
+
+async def write_decided(
+    uow: UnitOfWork, decided: CommandsDecided, *, now: datetime, reason: str | None = None
+) -> InFlight:
+    """Write a batch's consents, versions, memory of commands and events; return what was in flight.
+
+    Raises:
+        StoreConflictError: a consent or command came up meanwhile: decide again.
+    """
+    changes = decided.changes
+    created = [r for k, r in decided.records.items() if k in decided.created]
+    if len(await uow.consents.insert(created, now=now)) != len(created):
+        raise StoreConflictError("consent inserted concurrently")
+    await uow.consents.update([r for k, r in decided.records.items() if k not in decided.created], now=now)
+    await uow.consents.add_versions([_version(c, now) for c in changes if c.command.command in _BRINGS_TERMS])
+    await uow.consents.add_proofs(
+        [
+            (c.after.key, c.after.consent.version, c.proof)
+            for c in changes
+            if c.proof is not None and c.command.command is ConsentCommand.GRANT
+        ]
+    )
+    if len(await uow.consents.remember(decided.handled)) != len(decided.handled):
+        raise StoreConflictError("command handled concurrently")
+    in_flight = await uow.payments.in_flight([c.after.key for c in changes if c.command.command in _CLOSES])
+    new = await _record_refusals(uow, [e for e in decided.ended if isinstance(e, Refused) and not e.is_remembered])
+    await uow.outbox.append(_events(decided, in_flight, new, now, reason))
+    return in_flight
+
+
+async def _record_refusals(uow: UnitOfWork, refused: Sequence[Refused]) -> frozenset[str]:
+    if not refused:
+        return frozenset()
+    return await uow.payments.refuse(
+        [
+            # No order's id holds a colon.
+            Refusal(
+                r.command.partner_id,
+                f"{r.command.consent_id}:{r.command.command_id}",
+                r.command.reference,
+                r.reason,
+            )
+            for r in refused
+        ]
+    )
+
+
+def _changes_alone(decided: CommandsDecided) -> CommandsDecided:
+    changes = decided.changes
+    made = {c.command.key for c in changes}
+    return replace(decided, ended=list(changes), handled=[h for h in decided.handled if h.key in made])
+
+
+def _version(change: Changed, now: datetime) -> ConsentVersion:
+    terms = change.command.terms
+    if terms is None:
+        raise AssertionError("a request and an amendment bring terms")
+    after = change.after
+    return ConsentVersion(after.key, after.consent.version, terms.canonical, terms.digest, now, change.proof)
+
+
+def _events(
+    decided: CommandsDecided, in_flight: InFlight, new_refusals: frozenset[str], now: datetime, reason: str | None
+) -> list[OutboxEvent]:
+    events: list[OutboxEvent] = []
+    for end in decided.ended:
+        match end:
+            case Changed():
+                closes = end.command.command in _CLOSES
+                open_now = tuple(in_flight.get(end.after.key, ())) if closes else ()
+                told = _told(end.after, end.command, end.actor, open_now, now, reason)
+                name = f"{end.after.key[0]}/{end.after.key[1]}:{end.after.changes}"
+                events.append(_event(end.command, EventType.CONSENT_CHANGED, name, told, now))
+            case Unchanged():
+                told = _told(end.record, end.command, end.command.actor, (), now, None)
+                name = f"{end.record.key[0]}/{end.record.key[1]}:{end.record.changes}:{end.command.reference}"
+                events.append(_event(end.command, EventType.CONSENT_REPORTED, name, told, now))
+            case Refused():
+                if end.is_remembered or end.command.reference in new_refusals:
+                    name = end.command.reference
+                    events.append(_event(end.command, EventType.CONSENT_REFUSED, name, _refused(end, now), now))
+            case _:
+                assert_never(end)
+    return events
+
+
+def _told(
+    record: ConsentRecord,
+    command: TakenCommand,
+    actor: Actor,
+    in_flight: tuple[PaymentId, ...],
+    now: datetime,
+    reason: str | None,
+) -> ConsentEvent:
+    own = command.actor in (Actor.OPERATOR, Actor.TIME)
+    return ConsentEvent(
+        consent_id=record.key[1],
+        version=record.consent.version,
+        partner_id=record.key[0],
+        status=record.status,
+        occurred_at=now,
+        change=record.changes,
+        command=command.command.value,
+        command_id=None if own else command.command_id,
+        actor=actor.value,
+        terms_digest=record.digest,
+        # An operator's words are about what the operator did, not about time.
+        reason=reason if command.actor is Actor.OPERATOR else None,
+        in_flight=in_flight,
+    )
+
+
+def _refused(end: Refused, now: datetime) -> ConsentRefused:
+    command = end.command
+    return ConsentRefused(
+        partner_id=command.partner_id,
+        consent_id=command.consent_id,
+        command=command.command.value,
+        command_id=command.command_id,
+        status=end.status,
+        reason=end.reason,
+        reference=command.reference,
+        occurred_at=now,
+    )
 
 
 def _event(
-    key: ConsentKey,
-    consent: Consent,
-    status: ConsentStatus,
-    in_flight: tuple[UUID, ...],
-    now: datetime,
-    reason: str | None,
+    command: TakenCommand, type_: EventType, event_id: str, told: ConsentEvent | ConsentRefused, now: datetime
 ) -> OutboxEvent:
-    partner_id, consent_id = key
-    told = ConsentEvent(
-        consent_id=consent_id,
-        version=consent.version,
-        partner_id=partner_id,
-        status=status,
-        occurred_at=now,
-        reason=reason,
-        in_flight=in_flight,
-    )
     return OutboxEvent(
-        topic=events_topic(partner_id),
-        key=consent_id,
-        # A consent may be suspended and resumed any number of times: the moment tells one from the other.
-        event_id=f"{partner_id}/{consent_id}:{consent.version}:{status}:{now:%Y%m%dT%H%M%S%f}",
-        event_type=EventType.CONSENT_CHANGED,
+        topic=events_topic(command.partner_id),
+        key=command.consent_id,
+        event_id=event_id,
+        event_type=type_,
         occurred_at=now,
         body=encode(told),
+        traceparent=command.traceparent,
     )

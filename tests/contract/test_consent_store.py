@@ -1,6 +1,7 @@
 """ConsentStore: locks at the instant of truth, and usage that is added up exactly."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -66,10 +67,10 @@ async def test_a_status_set_under_the_lock_is_what_the_next_to_lock_sees(backend
             return (await uow.consents.lock([KEY]))[KEY].status
 
     async with backend.store.transaction() as uow:
-        await uow.consents.lock([KEY])
+        record = (await uow.consents.lock_records([KEY]))[KEY]
         intent = asyncio.create_task(intend())
         await backend.until_blocked(intent)
-        await uow.consents.set_status(KEY, ConsentStatus.CANC, now=NOW)
+        await uow.consents.update([replace(record, consent=consent(ConsentStatus.CANC))], now=NOW)
     assert await intent is ConsentStatus.CANC
     other: ConsentKey = ("partner-1", "other")  # type: ignore[assignment]
     async with backend.store.reading() as uow:

@@ -157,9 +157,14 @@ async def test_in_flight_are_this_consents_payments_whose_outcome_is_open(store:
         await uow.payments.insert([payment(n, state=state) for n, state in enumerate(states, 1)])
         await uow.payments.insert([payment(30, consent_id="other"), payment(31, partner_id="partner-2")])
     async with store.reading() as uow:
-        found = await uow.payments.in_flight(("partner-1", "consent-1"))  # type: ignore[arg-type]
+        ours, other, none = ("partner-1", "consent-1"), ("partner-1", "other"), ("partner-2", "other")
+        found = await uow.payments.in_flight([ours, other, none])  # type: ignore[list-item]
+        assert await uow.payments.in_flight([]) == {}
     open_states = (PaymentState.SENT, PaymentState.UNKNOWN, PaymentState.REVERSING)
-    assert list(found) == sorted(payment(states.index(s) + 1).payment_id for s in open_states)
+    assert {k: list(ids) for k, ids in found.items()} == {
+        ours: sorted(payment(states.index(s) + 1).payment_id for s in open_states),
+        other: [payment(30).payment_id],
+    }
 
 
 async def test_a_payment_that_may_have_been_sent_has_trace_numbers(store: Store) -> None:

@@ -17,6 +17,7 @@ from tests.unit.domain_samples import NOW, krw
 # "." refuses the command. Columns are the statuses before it, cells the status after it.
 CONSENT_LIFE = """
             AWAU  AUTH  SUSP  RJCT  CANC  EXPD
+  request   .     .     .     .     .     .
   grant     AUTH  .     .     .     .     .
   reject    RJCT  .     .     .     .     .
   suspend   .     SUSP  .     .     .     .

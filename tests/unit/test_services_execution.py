@@ -135,15 +135,15 @@ async def test_time_is_read_after_the_locks(rig: Rig) -> None:
 
 async def test_a_revocation_that_has_the_lock_first_lets_no_further_intent_commit(rig: Rig) -> None:
     await rig.execute(orders(1))
-    rig.faults.hold("consents.set_status")
+    rig.faults.hold("consents.update")
     key = ("partner-1", "consent-1")
     revoking = asyncio.create_task(
         change_consent_status(rig.store, rig.clock, key, ConsentCommand.REVOKE)  # type: ignore[arg-type]
     )
-    await rig.faults.reached("consents.set_status")
+    await rig.faults.reached("consents.update")
     executing = asyncio.create_task(rig.execute(orders(2)))
     await rig.until_locked_out()
-    rig.faults.open("consents.set_status")
+    rig.faults.open("consents.update")
     changed = await revoking
     await executing
     assert (changed.status, changed.in_flight) == (ConsentStatus.CANC, ())

@@ -3,14 +3,20 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import islice
+from typing import Final
 
 from gateway.adapters.memory.boundary import Boundary
-from gateway.adapters.memory.database import Transaction
+from gateway.adapters.memory.database import ConsentMark, Transaction
 from gateway.domain.consent import Consent
+from gateway.domain.consent_change import OPEN_STATUSES
+from gateway.domain.consent_records import CommandKey, ConsentRecord, ConsentVersion, HandledCommand, Proof
 from gateway.domain.intent import ConsentKey, UsageKey
 from gateway.domain.limits import Usage
-from gateway.ports import StoreIntegrityError, UsageChange
+from gateway.ports import StoreConflictError, StoreIntegrityError, UsageChange
 from schemas.consents import ConsentStatus
+
+_STOPPED: Final = frozenset({ConsentStatus.SUSP, ConsentStatus.CANC, ConsentStatus.EXPD})
 
 
 class MemoryConsentStore:
@@ -29,10 +35,83 @@ class MemoryConsentStore:
         await self._boundary("consents.lock")
         return await self._tx.lock(self._db.consents, keys)
 
-    async def set_status(self, key: ConsentKey, status: ConsentStatus, *, now: datetime) -> None:  # noqa: ARG002
-        await self._boundary("consents.set_status")
-        for locked, consent in (await self._tx.lock(self._db.consents, [key])).items():
-            self._tx.update(self._db.consents, locked, replace(consent, status=status))
+    async def lock_records(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, ConsentRecord]:
+        await self._boundary("consents.lock_records")
+        return {k: self._record(k, row) for k, row in (await self._tx.lock(self._db.consents, keys)).items()}
+
+    async def lock_past_end(self, *, now: datetime, limit: int) -> Sequence[ConsentRecord]:
+        await self._boundary("consents.lock_past_end")
+        due = [
+            (row.terms.valid_until, key, row)
+            for key, row in self._tx.items(self._db.consents)
+            if row.status in OPEN_STATUSES and row.terms.valid_until <= now
+        ]
+        free = (
+            (key, row) for _, key, row in sorted(due, key=lambda d: d[:2]) if self._tx.try_lock(self._db.consents, key)
+        )
+        return [self._record(key, row) for key, row in islice(free, limit)]
+
+    async def insert(self, records: Sequence[ConsentRecord], *, now: datetime) -> frozenset[ConsentKey]:
+        await self._boundary("consents.insert")
+        new = frozenset([r.key for r in records if await self._tx.insert(self._db.consents, r.key, r.consent)])
+        for record in records:
+            if record.key in new:
+                await self._tx.insert(self._db.consent_marks, record.key, ConsentMark(record.changes, now))
+        return new
+
+    async def update(self, records: Sequence[ConsentRecord], *, now: datetime) -> None:
+        await self._boundary("consents.update")
+        for record in records:
+            before = self._tx.get(self._db.consents, record.key)
+            mark = self._tx.get(self._db.consent_marks, record.key)
+            if before is None or mark is None:
+                continue
+            since = mark.status_changed_at if before.status is record.status else now
+            self._tx.update(self._db.consents, record.key, record.consent)
+            self._tx.update(self._db.consent_marks, record.key, ConsentMark(record.changes, since))
+
+    async def add_versions(self, versions: Sequence[ConsentVersion]) -> None:
+        await self._boundary("consents.add_versions")
+        for version in versions:
+            if not await self._tx.insert(self._db.consent_versions, (version.key, version.version), version):
+                raise StoreConflictError("consent_version_pkey")
+
+    async def add_proofs(self, proofs: Sequence[tuple[ConsentKey, int, Proof]]) -> None:
+        await self._boundary("consents.add_proofs")
+        for key, number, proof in proofs:
+            version = self._tx.get(self._db.consent_versions, (key, number))
+            if version is not None and version.proof is None:
+                self._tx.update(self._db.consent_versions, (key, number), replace(version, proof=proof))
+
+    async def versions(self, key: ConsentKey) -> Sequence[ConsentVersion]:
+        await self._boundary("consents.versions")
+        found = [row for (of, _), row in self._tx.items(self._db.consent_versions) if of == key]
+        return sorted(found, key=lambda v: v.version)
+
+    async def handled(self, keys: Sequence[CommandKey]) -> Mapping[CommandKey, HandledCommand]:
+        await self._boundary("consents.handled")
+        return {k: row for k in keys if (row := self._tx.get(self._db.consent_commands, k)) is not None}
+
+    async def remember(self, handled: Sequence[HandledCommand]) -> frozenset[CommandKey]:
+        await self._boundary("consents.remember")
+        return frozenset([h.key for h in handled if await self._tx.insert(self._db.consent_commands, h.key, h)])
+
+    async def stopped_since(self, since: datetime) -> Mapping[ConsentKey, datetime]:
+        await self._boundary("consents.stopped_since")
+        return {
+            key: mark.status_changed_at
+            for key, mark in self._tx.items(self._db.consent_marks)
+            if mark.status_changed_at >= since
+            and (row := self._tx.get(self._db.consents, key)) is not None
+            and row.status in _STOPPED
+        }
+
+    def _record(self, key: ConsentKey, consent: Consent) -> ConsentRecord:
+        mark = self._tx.get(self._db.consent_marks, key)
+        version = self._tx.get(self._db.consent_versions, (key, consent.version))
+        if mark is None or version is None:
+            raise AssertionError("a consent has its mark and its versions")
+        return ConsentRecord(consent, version.digest, mark.changes)
 
     async def usage(self, keys: Sequence[UsageKey]) -> Mapping[UsageKey, Usage]:
         await self._boundary("consents.usage")

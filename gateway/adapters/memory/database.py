@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from gateway.adapters.memory.locks import Locks
 from gateway.domain.consent import Consent, Merchant
+from gateway.domain.consent_records import CommandKey, ConsentVersion, HandledCommand
 from gateway.domain.intent import ConsentKey, UsageKey
 from gateway.domain.ledger import Transfer, TransferKind
 from gateway.domain.limits import Usage
@@ -19,6 +20,8 @@ from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.settlement import Break
 from gateway.ports import AssertionUse, OutboxEvent, OutboxRow, QueuedReversal, Refusal, StoreIntegrityError
 from schemas.clearing import ClearingRecord
+from schemas.codec import encode
+from schemas.consent_commands import canonical_terms, terms_digest
 from schemas.primitives import CustomerId, MerchantId, NetworkId, PartnerId
 
 K = TypeVar("K", bound=Hashable)
@@ -64,6 +67,14 @@ class ClearingRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsentMark:
+    """What stands beside a consent in its row: how many changes it has had, and when its status last changed."""
+
+    changes: int
+    status_changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkReport:
     """What one worker last said of one network."""
 
@@ -80,6 +91,9 @@ class Database:
 
     def __init__(self) -> None:
         self.consents: Table[ConsentKey, Consent] = Table("consent")
+        self.consent_marks: Table[ConsentKey, ConsentMark] = Table("consent_mark")
+        self.consent_versions: Table[tuple[ConsentKey, int], ConsentVersion] = Table("consent_version")
+        self.consent_commands: Table[CommandKey, HandledCommand] = Table("consent_command")
         self.usage: Table[UsageKey, Usage] = Table("consent_usage")
         self.payments: Table[PaymentKey, Payment] = Table("payment")
         self.rrns: Table[tuple[NetworkId, str], PaymentKey] = Table("payment_rrn")
@@ -104,8 +118,15 @@ class Database:
     # --- what tests and provisioning write at once ---
 
     def put_consent(self, consent: Consent) -> None:
-        """Write a consent, committed."""
-        self.consents.rows[consent.terms.partner_id, consent.terms.consent_id] = consent
+        """Write a consent, committed; its terms as if they had been sent as the gateway writes them."""
+        key = (consent.terms.partner_id, consent.terms.consent_id)
+        text = canonical_terms(encode(consent.terms))
+        since = consent.terms.valid_from
+        self.consents.rows[key] = consent
+        self.consent_marks.rows[key] = ConsentMark(0, since)
+        self.consent_versions.rows[key, consent.version] = ConsentVersion(
+            key, consent.version, text, terms_digest(text), since
+        )
 
     def put_merchant(self, merchant: Merchant) -> None:
         """Write a merchant, committed."""

@@ -68,13 +68,14 @@ class MemoryPaymentStore:
             _check(moved)
             self._tx.update(self._db.payments, payment.key, moved)
 
-    async def in_flight(self, consent: ConsentKey) -> Sequence[PaymentId]:
+    async def in_flight(self, consents: Sequence[ConsentKey]) -> Mapping[ConsentKey, Sequence[PaymentId]]:
         await self._boundary("payments.in_flight")
-        return sorted(
-            p.payment_id
-            for _, p in self._tx.items(self._db.payments)
-            if (p.partner_id, p.consent_id) == consent and p.state in _IN_FLIGHT
-        )
+        found: dict[ConsentKey, list[PaymentId]] = {}
+        for _, p in self._tx.items(self._db.payments):
+            key = (p.partner_id, p.consent_id)
+            if key in consents and p.state in _IN_FLIGHT:
+                found.setdefault(key, []).append(p.payment_id)
+        return {key: sorted(ids) for key, ids in found.items()}
 
     async def next_payment_numbers(self, count: int) -> Sequence[int]:
         await self._boundary("payments.next_payment_numbers")

@@ -7,12 +7,22 @@ from typing import Any
 from asyncpg import Connection, Record
 
 from gateway.adapters.postgres.queries import load
-from gateway.domain.consent import Consent
+from gateway.domain.consent import Consent, ConsentCommand
+from gateway.domain.consent_records import (
+    Actor,
+    CommandKey,
+    CommandOutcome,
+    ConsentRecord,
+    ConsentVersion,
+    HandledCommand,
+    Proof,
+)
 from gateway.domain.intent import ConsentKey, UsageKey
 from gateway.domain.limits import Usage, WindowKey
 from gateway.ports import StoreIntegrityError, UsageChange
-from schemas.codec import decode
+from schemas.codec import decode, encode
 from schemas.consents import ConsentStatus, ConsentTerms
+from schemas.reasons import Reason, ReasonCode
 
 _SQL = load("consent")
 
@@ -50,17 +60,117 @@ class PostgresConsentStore:
     async def lock(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, Consent]:
         return await self._fetch(_SQL.lock, keys)
 
-    async def set_status(self, key: ConsentKey, status: ConsentStatus, *, now: datetime) -> None:
-        await self._connection.execute(_SQL.set_status, *key, status.value, now)
+    async def lock_records(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, ConsentRecord]:
+        rows = await self._connection.fetch(_SQL.lock_records, [k[0] for k in keys], [k[1] for k in keys])
+        return {(row["partner_id"], row["consent_id"]): self._record(row) for row in rows}
+
+    async def lock_past_end(self, *, now: datetime, limit: int) -> Sequence[ConsentRecord]:
+        return [self._record(row) for row in await self._connection.fetch(_SQL.lock_past_end, now, limit)]
+
+    async def insert(self, records: Sequence[ConsentRecord], *, now: datetime) -> frozenset[ConsentKey]:
+        if not records:
+            return frozenset()
+        terms = [r.consent.terms for r in records]
+        rows = await self._connection.fetch(
+            _SQL.insert,
+            [r.key[0] for r in records],
+            [r.key[1] for r in records],
+            [t.customer_id for t in terms],
+            [r.consent.version for r in records],
+            [r.status.value for r in records],
+            [encode(t).decode() for t in terms],
+            [t.valid_until for t in terms],
+            [r.changes for r in records],
+            now,
+        )
+        return frozenset((row["partner_id"], row["consent_id"]) for row in rows)
+
+    async def update(self, records: Sequence[ConsentRecord], *, now: datetime) -> None:
+        if not records:
+            return
+        terms = [r.consent.terms for r in records]
+        await self._connection.execute(
+            _SQL.update,
+            [r.key[0] for r in records],
+            [r.key[1] for r in records],
+            [r.consent.version for r in records],
+            [r.status.value for r in records],
+            [encode(t).decode() for t in terms],
+            [t.valid_until for t in terms],
+            [r.changes for r in records],
+            now,
+        )
+
+    async def add_versions(self, versions: Sequence[ConsentVersion]) -> None:
+        if not versions:
+            return
+        await self._connection.execute(
+            _SQL.add_versions,
+            [v.key[0] for v in versions],
+            [v.key[1] for v in versions],
+            [v.version for v in versions],
+            [v.canonical for v in versions],
+            [v.digest for v in versions],
+            [v.created_at for v in versions],
+            *_proof_columns([v.proof for v in versions]),
+        )
+
+    async def add_proofs(self, proofs: Sequence[tuple[ConsentKey, int, Proof]]) -> None:
+        if not proofs:
+            return
+        await self._connection.execute(
+            _SQL.add_proofs,
+            [key[0] for key, _, _ in proofs],
+            [key[1] for key, _, _ in proofs],
+            [version for _, version, _ in proofs],
+            *_proof_columns([proof for _, _, proof in proofs]),
+        )
+
+    async def versions(self, key: ConsentKey) -> Sequence[ConsentVersion]:
+        rows = await self._connection.fetch(_SQL.versions, *key)
+        return [ConsentVersion(key, r["version"], r["terms"], r["digest"], r["created_at"], _proof(r)) for r in rows]
+
+    async def handled(self, keys: Sequence[CommandKey]) -> Mapping[CommandKey, HandledCommand]:
+        if not keys:
+            return {}
+        columns = [[k[n] for k in keys] for n in range(3)]
+        return {h.key: h for h in map(_handled, await self._connection.fetch(_SQL.handled, *columns))}
+
+    async def remember(self, handled: Sequence[HandledCommand]) -> frozenset[CommandKey]:
+        if not handled:
+            return frozenset()
+        rows = await self._connection.fetch(
+            _SQL.remember,
+            [h.key[0] for h in handled],
+            [h.key[1] for h in handled],
+            [h.key[2] for h in handled],
+            [h.command.value for h in handled],
+            [h.body_digest for h in handled],
+            [h.outcome.value for h in handled],
+            [h.change for h in handled],
+            [h.status and h.status.value for h in handled],
+            [h.version for h in handled],
+            [h.reason and h.reason.code.value for h in handled],
+            [h.reason and h.reason.text for h in handled],
+            [h.actor.value for h in handled],
+            [h.reference for h in handled],
+            [h.handled_at for h in handled],
+        )
+        return frozenset((r["partner_id"], r["consent_id"], r["command_id"]) for r in rows)
+
+    async def stopped_since(self, since: datetime) -> Mapping[ConsentKey, datetime]:
+        rows = await self._connection.fetch(_SQL.stopped_since, since)
+        return {(r["partner_id"], r["consent_id"]): r["status_changed_at"] for r in rows}
+
+    def _record(self, row: Record) -> ConsentRecord:
+        return ConsentRecord(self._consent(row), row["digest"], row["changes"])
+
+    def _consent(self, row: Record) -> Consent:
+        return Consent(self._cache.parse(row), row["version"], ConsentStatus(row["status"]))
 
     async def _fetch(self, sql: str, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, Consent]:
         rows = await self._connection.fetch(sql, [k[0] for k in keys], [k[1] for k in keys])
-        return {
-            (row["partner_id"], row["consent_id"]): Consent(
-                terms=self._cache.parse(row), version=row["version"], status=ConsentStatus(row["status"])
-            )
-            for row in rows
-        }
+        return {(row["partner_id"], row["consent_id"]): self._consent(row) for row in rows}
 
     async def usage(self, keys: Sequence[UsageKey]) -> Mapping[UsageKey, Usage]:
         rows = await self._connection.fetch(_SQL.usage, *_columns(keys))
@@ -101,4 +211,37 @@ def _columns(keys: Sequence[UsageKey]) -> tuple[list[Any], ...]:
         [k[1] for k in keys],
         [k[2].limit_key for k in keys],
         [k[2].starts_at for k in keys],
+    )
+
+
+def _proof_columns(proofs: Sequence[Proof | None]) -> tuple[list[Any], ...]:
+    return (
+        [p and p.issuer for p in proofs],
+        [p and p.subject for p in proofs],
+        [p and p.jti for p in proofs],
+        [p and p.level for p in proofs],
+        [p and p.authenticated_at for p in proofs],
+    )
+
+
+def _proof(row: Record) -> Proof | None:
+    if row["issuer"] is None:
+        return None
+    return Proof(row["issuer"], row["subject"], row["jti"], row["level"], row["authenticated_at"])
+
+
+def _handled(row: Record) -> HandledCommand:
+    code, status = row["reason_code"], row["status"]
+    return HandledCommand(
+        key=(row["partner_id"], row["consent_id"], row["command_id"]),
+        command=ConsentCommand(row["command"]),
+        body_digest=row["body_digest"],
+        outcome=CommandOutcome(row["outcome"]),
+        change=row["change"],
+        status=status and ConsentStatus(status),
+        version=row["version"],
+        reason=code and Reason(code=ReasonCode(code), text=row["reason_text"]),
+        actor=Actor(row["actor"]),
+        reference=row["reference"],
+        handled_at=row["handled_at"],
     )

@@ -75,8 +75,13 @@ class PostgresPaymentStore:
             [p.changed_at for p in payments],
         )
 
-    async def in_flight(self, consent: ConsentKey) -> Sequence[PaymentId]:
-        return [row["payment_id"] for row in await self._connection.fetch(_SQL.in_flight, *consent)]
+    async def in_flight(self, consents: Sequence[ConsentKey]) -> Mapping[ConsentKey, Sequence[PaymentId]]:
+        found: dict[ConsentKey, list[PaymentId]] = {}
+        if consents:
+            rows = await self._connection.fetch(_SQL.in_flight, [c[0] for c in consents], [c[1] for c in consents])
+            for row in rows:
+                found.setdefault((row["partner_id"], row["consent_id"]), []).append(row["payment_id"])
+        return found
 
     async def next_payment_numbers(self, count: int) -> Sequence[int]:
         return await self._numbers(_SQL.next_payment_numbers, count)

@@ -11,8 +11,77 @@ JOIN unnest($1::text[], $2::text[]) AS k (partner_id, consent_id) USING (partner
 ORDER BY c.partner_id, c.consent_id
 FOR NO KEY UPDATE OF c
 
--- name: set_status
-UPDATE consent SET status = $3, status_changed_at = $4 WHERE partner_id = $1 AND consent_id = $2
+-- name: lock_records
+SELECT c.partner_id, c.consent_id, c.version, c.status, c.terms::text AS terms, c.changes, v.digest
+FROM consent c
+JOIN unnest($1::text[], $2::text[]) AS k (partner_id, consent_id) USING (partner_id, consent_id)
+JOIN consent_version v USING (partner_id, consent_id, version)
+ORDER BY c.partner_id, c.consent_id
+FOR NO KEY UPDATE OF c
+
+-- name: lock_past_end
+SELECT c.partner_id, c.consent_id, c.version, c.status, c.terms::text AS terms, c.changes, v.digest
+FROM consent c
+JOIN consent_version v USING (partner_id, consent_id, version)
+WHERE c.status IN ('AWAU', 'AUTH', 'SUSP') AND c.valid_until <= $1
+ORDER BY c.valid_until
+LIMIT $2
+FOR NO KEY UPDATE OF c SKIP LOCKED
+
+-- name: insert
+INSERT INTO consent (partner_id, consent_id, customer_id, version, status, terms, valid_until, changes, created_at,
+                     status_changed_at)
+SELECT n.partner_id, n.consent_id, n.customer_id, n.version, n.status, n.terms::jsonb, n.valid_until, n.changes, $9, $9
+FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::text[], $7::timestamptz[], $8::integer[])
+    AS n (partner_id, consent_id, customer_id, version, status, terms, valid_until, changes)
+ORDER BY n.partner_id, n.consent_id
+ON CONFLICT (partner_id, consent_id) DO NOTHING
+RETURNING partner_id, consent_id
+
+-- name: update
+UPDATE consent c
+SET version = u.version, status = u.status, terms = u.terms::jsonb, valid_until = u.valid_until, changes = u.changes,
+    status_changed_at = CASE WHEN c.status = u.status THEN c.status_changed_at ELSE $8 END
+FROM unnest($1::text[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::timestamptz[], $7::integer[])
+    AS u (partner_id, consent_id, version, status, terms, valid_until, changes)
+WHERE (c.partner_id, c.consent_id) = (u.partner_id, u.consent_id)
+
+-- name: add_versions
+INSERT INTO consent_version (partner_id, consent_id, version, terms, digest, created_at, issuer, subject, jti, level,
+                             authenticated_at)
+SELECT * FROM unnest($1::text[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::timestamptz[], $7::text[],
+                     $8::text[], $9::text[], $10::integer[], $11::timestamptz[])
+
+-- name: add_proofs
+UPDATE consent_version v
+SET issuer = p.issuer, subject = p.subject, jti = p.jti, level = p.level, authenticated_at = p.authenticated_at
+FROM unnest($1::text[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::integer[],
+            $8::timestamptz[])
+    AS p (partner_id, consent_id, version, issuer, subject, jti, level, authenticated_at)
+WHERE (v.partner_id, v.consent_id, v.version) = (p.partner_id, p.consent_id, p.version) AND v.issuer IS NULL
+
+-- name: versions
+SELECT version, terms, digest, created_at, issuer, subject, jti, level, authenticated_at
+FROM consent_version WHERE partner_id = $1 AND consent_id = $2 ORDER BY version
+
+-- name: handled
+SELECT c.partner_id, c.consent_id, c.command_id, c.command, c.body_digest, c.outcome, c.change, c.status, c.version,
+       c.reason_code, c.reason_text, c.actor, c.reference, c.handled_at
+FROM consent_command c
+JOIN unnest($1::text[], $2::text[], $3::text[]) AS k (partner_id, consent_id, command_id)
+    USING (partner_id, consent_id, command_id)
+
+-- name: remember
+INSERT INTO consent_command (partner_id, consent_id, command_id, command, body_digest, outcome, change, status, version,
+                             reason_code, reason_text, actor, reference, handled_at)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::integer[], $8::text[],
+                     $9::integer[], $10::text[], $11::text[], $12::text[], $13::text[], $14::timestamptz[])
+ON CONFLICT (partner_id, consent_id, command_id) DO NOTHING
+RETURNING partner_id, consent_id, command_id
+
+-- name: stopped_since
+SELECT partner_id, consent_id, status_changed_at FROM consent
+WHERE status IN ('SUSP', 'CANC', 'EXPD') AND status_changed_at >= $1
 
 -- name: usage
 SELECT u.partner_id, u.consent_id, u.limit_key, u.starts_at,

@@ -38,9 +38,10 @@ WHERE (p.partner_id, p.payment_id) = (u.partner_id, u.payment_id)
 
 -- name: in_flight
 -- Through the index of open payments, of which there are few at all times: a consent may have had any number.
-SELECT payment_id FROM payment
-WHERE partner_id = $1 AND consent_id = $2 AND state IN ('sent', 'unknown', 'reversing')
-ORDER BY payment_id
+SELECT p.partner_id, p.consent_id, p.payment_id FROM payment p
+JOIN unnest($1::text[], $2::text[]) AS k (partner_id, consent_id) USING (partner_id, consent_id)
+WHERE p.state IN ('sent', 'unknown', 'reversing')
+ORDER BY p.payment_id
 
 -- name: next_payment_numbers
 SELECT nextval('payment_number') FROM generate_series(1, $1)
