@@ -161,26 +161,23 @@ async def write_decided(
     if len(await uow.consents.remember(decided.handled)) != len(decided.handled):
         raise StoreConflictError("command handled concurrently")
     in_flight = await uow.payments.in_flight([c.after.key for c in changes if c.command.command in _CLOSES])
-    new = await _record_refusals(uow, [e for e in decided.ended if isinstance(e, Refused) and not e.is_remembered])
-    await uow.outbox.append(_events(decided, in_flight, new, now, reason))
+    await uow.outbox.append(_events(decided, in_flight, now, reason))
+    await tell_refusals(uow, [e for e in decided.ended if isinstance(e, Refused) and not e.is_remembered], now=now)
     return in_flight
 
 
-async def _record_refusals(uow: UnitOfWork, refused: Sequence[Refused]) -> frozenset[str]:
+async def tell_refusals(uow: UnitOfWork, refused: Sequence[Refused], *, now: datetime) -> None:
+    """Tell of refused commands that are not remembered under their ids: once, however often a record is delivered."""
     if not refused:
-        return frozenset()
-    return await uow.payments.refuse(
+        return
+    new = await uow.payments.refuse(
         [
             # No order's id holds a colon.
-            Refusal(
-                r.command.partner_id,
-                f"{r.command.consent_id}:{r.command.command_id}",
-                r.command.reference,
-                r.reason,
-            )
+            Refusal(r.command.partner_id, ":".join(r.command.key[1:]), r.command.reference, r.reason)
             for r in refused
         ]
     )
+    await uow.outbox.append([_refused(r, now) for r in refused if r.command.reference in new])
 
 
 def _changes_alone(decided: CommandsDecided) -> CommandsDecided:
@@ -197,9 +194,7 @@ def _version(change: Changed, now: datetime) -> ConsentVersion:
     return ConsentVersion(after.key, after.consent.version, terms.canonical, terms.digest, now, change.proof)
 
 
-def _events(
-    decided: CommandsDecided, in_flight: InFlight, new_refusals: frozenset[str], now: datetime, reason: str | None
-) -> list[OutboxEvent]:
+def _events(decided: CommandsDecided, in_flight: InFlight, now: datetime, reason: str | None) -> list[OutboxEvent]:
     events: list[OutboxEvent] = []
     for end in decided.ended:
         match end:
@@ -214,9 +209,8 @@ def _events(
                 name = f"{end.record.key[0]}/{end.record.key[1]}:{end.record.changes}:{end.command.reference}"
                 events.append(_event(end.command, EventType.CONSENT_REPORTED, name, told, now))
             case Refused():
-                if end.is_remembered or end.command.reference in new_refusals:
-                    name = end.command.reference
-                    events.append(_event(end.command, EventType.CONSENT_REFUSED, name, _refused(end, now), now))
+                if end.is_remembered:
+                    events.append(_refused(end, now))
             case _:
                 assert_never(end)
     return events
@@ -248,9 +242,9 @@ def _told(
     )
 
 
-def _refused(end: Refused, now: datetime) -> ConsentRefused:
+def _refused(end: Refused, now: datetime) -> OutboxEvent:
     command = end.command
-    return ConsentRefused(
+    told = ConsentRefused(
         partner_id=command.partner_id,
         consent_id=command.consent_id,
         command=command.command.value,
@@ -260,6 +254,7 @@ def _refused(end: Refused, now: datetime) -> ConsentRefused:
         reference=command.reference,
         occurred_at=now,
     )
+    return _event(command, EventType.CONSENT_REFUSED, command.reference, told, now)
 
 
 def _event(
