@@ -423,9 +423,11 @@ def token_vault(parts: Parts) -> PostgresTokenVault:
     )
 
 
-def watch_consumer(parts: Parts, stage: str, lag: Callable[[], Awaitable[int]]) -> Watchdog:
+def watch_consumer(
+    parts: Parts, stage: str, lag: Callable[[], Awaitable[int]], *, stall_after_s: float | None = None
+) -> Watchdog:
     """Make the process's liveness fail when ``stage`` stands still while records wait."""
-    watchdog = Watchdog(stall_after_s=parts.settings.stall_after_s, waiting=lag)
+    watchdog = Watchdog(stall_after_s=stall_after_s or parts.settings.stall_after_s, waiting=lag)
     parts.health.liveness[stage] = watchdog.check
     return watchdog
 

@@ -58,6 +58,19 @@ class Settings(BaseSettings):
     registry_refresh_s: PositiveFloat = 2.0
     """A disabled key or partner stops working in every process within this time."""
 
+    # --- consents ---
+    consents_batch_max: PositiveInt = 200
+    """Commands a transaction: their consents stay locked for as long as it takes, and orders under them wait."""
+    consents_batch_wait_s: PositiveFloat = 0.02
+
+    # --- schedule ---
+    schedule_interval_s: PositiveFloat = 1.0
+    """How often consents past their ends are looked for: an end is told this much late at most. It holds by itself."""
+    schedule_batch_max: PositiveInt = 500
+    """Consents ended in one transaction."""
+    purge_interval_s: PositiveFloat = 600.0
+    """How often used assertions are forgotten that nothing can replay any more."""
+
     # --- execution ---
     execution_batch_max: PositiveInt = 500
     """Intents a transaction: amortises its ten round trips and one disk flush."""

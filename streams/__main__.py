@@ -13,11 +13,11 @@ import uvloop
 from gateway.bootstrap import NotConfiguredError, Parts, process_parts
 from gateway.settings import Settings
 from schemas.primitives import NetworkId
-from streams import execution, initiation, relay, settlement
+from streams import consents, execution, initiation, relay, schedule, settlement
 
 Run = Callable[[Parts, asyncio.Event], Awaitable[None]]
 
-STAGES = ("initiation", "execution", "relay", "settlement")
+STAGES = ("initiation", "consents", "execution", "relay", "settlement", "schedule")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,8 +47,12 @@ async def _process(stage: str, network: str | None) -> None:
             run = initiation.run
         case "execution":
             run = partial(execution.run, network_id=NetworkId(network or ""))
+        case "consents":
+            run = consents.run
         case "relay":
             run = relay.run
+        case "schedule":
+            run = schedule.run
         case _:
             run = settlement.run
     stopping = asyncio.Event()

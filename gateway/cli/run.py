@@ -23,6 +23,12 @@ def initiation() -> None:
 
 
 @app.command()
+def consents() -> None:
+    """Take in partners' commands on consents."""
+    _become("consents")
+
+
+@app.command()
 def execution(network: Network) -> None:
     """Execute one card network's payments."""
     _become("execution", "--network", network)
@@ -40,6 +46,12 @@ def settlement() -> None:
     _become("settlement")
 
 
+@app.command()
+def schedule() -> None:
+    """Do what is due: end consents whose time is up."""
+    _become("schedule")
+
+
 @app.command(name="all")
 def all_() -> None:
     """Run every stage on this machine, a process each: one execution per configured network.
@@ -49,7 +61,14 @@ def all_() -> None:
     networks = load_networks(load_settings().networks_dir)
     if not networks:
         raise CliError("No card network is configured.", ExitCode.USAGE, hint="See MYPAY_NETWORKS_DIR.")
-    stages = [["initiation"], *(["execution", "--network", n] for n in networks), ["relay"], ["settlement"]]
+    stages = [
+        ["initiation"],
+        ["consents"],
+        *(["execution", "--network", n] for n in networks),
+        ["relay"],
+        ["settlement"],
+        ["schedule"],
+    ]
     # A port that is set can serve one process only; the others tell theirs in the log.
     environment = {**os.environ, "MYPAY_HTTP_PORT": "0"}
     children = {subprocess.Popen(_command(*s), env=environment): " ".join(s) for s in stages}  # noqa: S603 - ours

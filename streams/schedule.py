@@ -1,0 +1,38 @@
+"""The schedule process: what happens because time has come. Any number may run; each row is one's alone."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from gateway.bootstrap import Parts, watch_consumer
+from gateway.bootstrap_consents import schedule_parts
+
+
+async def run(parts: Parts, stopping: asyncio.Event) -> None:
+    """Work until told to stop. What is in hand may be cut: every batch is one transaction, and is found again."""
+    schedule, settings = schedule_parts(parts), parts.settings
+    timers = {
+        "consent-expiry": (schedule.expiry.expire, settings.schedule_interval_s),
+        "used-proofs": (schedule.used_proofs.purge, settings.purge_interval_s),
+    }
+    async with asyncio.TaskGroup() as tasks:
+        workers = [
+            tasks.create_task(_repeat(parts, name, work, pause_s), name=name)
+            for name, (work, pause_s) in timers.items()
+        ]
+        await stopping.wait()
+        for task in workers:
+            task.cancel()
+
+
+async def _repeat(parts: Parts, name: str, work: Callable[[], Awaitable[int]], pause_s: float) -> None:
+    # Always due: a timer that has not come round is a stall, also with an empty table.
+    watchdog = watch_consumer(parts, name, _always_due, stall_after_s=parts.settings.stall_after_s + pause_s)
+    while True:
+        while await work():
+            watchdog.progress()
+        watchdog.progress()
+        await asyncio.sleep(pause_s)
+
+
+async def _always_due() -> int:
+    return 1
