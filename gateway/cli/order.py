@@ -161,9 +161,8 @@ async def _send(
         if until is not None:
             # Before anything is sent, or the first events would be missed.
             reader = await stack.enter_async_context(
-                open_reader(kafka(settings), events_topic(followed[0].order.partner_id))
+                open_reader(kafka(settings), events_topic(followed[0].order.partner_id), at_end=True)
             )
-            await reader.seek_to_end()
         publisher = await stack.enter_async_context(open_publisher(settings))
         await publisher.publish(records)
         if reader is not None and until is not None:

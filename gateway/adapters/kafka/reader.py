@@ -32,10 +32,9 @@ class TopicReader:
         self._topic = topic
 
     async def read_all(self) -> AsyncIterator[Record]:
-        """Yield every record from the oldest to what was the end when this was called; partition by partition."""
+        """Yield every record from the reader's place to what is the end now; partition by partition."""
         partitions = sorted(self._consumer.assignment())
         ends = await self._consumer.end_offsets(partitions)
-        await self._consumer.seek_to_beginning(*partitions)
         for partition in partitions:
             self._consumer.pause(partition)
         for partition in partitions:
@@ -47,15 +46,8 @@ class TopicReader:
                         yield _record(message)
             self._consumer.pause(partition)
 
-    async def seek_to_end(self) -> None:
-        """Be at the end: what is produced from now on is followed."""
-        await self._consumer.seek_to_end()
-        # The seek is lazy: a record that comes before the first fetch would be passed over.
-        for partition in self._consumer.assignment():
-            await self._consumer.position(partition)
-
     async def follow(self) -> AsyncIterator[list[Record]]:
-        """Yield what comes, a batch at a time, for ever; an empty batch every half second without any."""
+        """Yield what comes from the reader's place on, batch by batch; an empty one every half second without any."""
         while True:
             polled = await self._consumer.getmany(timeout_ms=_POLL_MS)
             yield [_record(m) for messages in polled.values() for m in messages]
@@ -66,18 +58,31 @@ class TopicReader:
 
 
 @asynccontextmanager
-async def open_reader(settings: KafkaSettings, topic: str) -> AsyncIterator[TopicReader]:
+async def open_reader(settings: KafkaSettings, topic: str, *, at_end: bool = False) -> AsyncIterator[TopicReader]:
     """Connect for as long as the block lasts.
+
+    Args:
+        settings: the cluster.
+        topic: what to read.
+        at_end: stand at the end, so that what is produced from now on is followed; else at the beginning.
 
     Raises:
         TopicMissingError, KafkaUnavailableError: from here or from any call inside.
     """
     tolerate_bad_header_names()
     consumer = AIOKafkaConsumer(
-        topic, **settings.client_arguments(), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
+        topic,
+        **settings.client_arguments(),
+        group_id=None,
+        enable_auto_commit=False,
+        # The place is found by this rule alone: a seek races with it (aiokafka 0.14, ran).
+        auto_offset_reset="latest" if at_end else "earliest",
     )
     try:
         await consumer.start()
+        for partition in consumer.assignment():
+            # Finding it is lazy: a record that comes before would be passed over.
+            await consumer.position(partition)
         yield TopicReader(consumer, topic)
     except UnknownTopicOrPartitionError:
         raise TopicMissingError(f"there is no topic {topic}") from None

@@ -1,0 +1,420 @@
+"""`mypay` as a person uses it: from an empty stack of its own to a settled payment, and through what goes wrong.
+
+The stages and the network run as processes; the commands run inside the test. Tests share one world, left usable.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from gateway import local
+from tests.cli import Ran, mypay
+from tests.stack import HOME, free_slot
+
+REPOSITORY = Path(__file__).parents[2]
+DEADLINE_S = 60.0
+PAN = "4929123456789016"  # passes the Luhn check; belongs to nobody
+
+NETWORK = """
+network_id = "bcard"
+addresses = ["127.0.0.1:{port}"]
+dialect = "iso87-ascii"
+frame = "binary2"
+acquirer_id = "410001"
+time_zone = "Asia/Seoul"
+currencies = ["KRW"]
+[terminals]
+prefix = "GW"
+count = 4
+"""
+MERCHANTS = """merchant_id,acceptor_id,name_location,mcc,networks
+cafe-1,CAFE1,CAFE SEOUL KR,5812,bcard
+mart-1,MART1,MART SEOUL KR,5411,bcard
+"""
+
+
+@dataclass(frozen=True)
+class World:
+    folder: Path
+    kafka: str
+    postgres: str
+    network: "subprocess.Popen[bytes]"
+
+    @property
+    def key(self) -> Path:
+        return self.folder / "acme.pem"
+
+    def order(self, *arguments: str, **fields: Any) -> Ran:
+        order = {
+            "partner_id": "acme",
+            "consent_id": "c-1",
+            "merchant_id": "cafe-1",
+            "amount": {"currency": "KRW", "value": "12500"},
+            **fields,
+        }
+        return mypay("order", "send", "-", "--key", self.key, "--fill", *arguments, given=json.dumps(order))
+
+    def sql(self, query: str) -> Any:
+        async def ask() -> Any:
+            connection = await asyncpg.connect(self.postgres)
+            try:
+                return await connection.fetchval(query)
+            finally:
+                await connection.close()
+
+        return asyncio.run(ask())
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    """Wait for a condition, not for a time."""
+    ends = time.monotonic() + DEADLINE_S
+    while not (found := condition()):
+        assert time.monotonic() < ends, f"not within {DEADLINE_S} s: {what}"
+        time.sleep(0.1)
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cli")
+
+
+@pytest.fixture(scope="module")
+def environment(folder: Path) -> Iterator[None]:
+    """An empty stack, given to every command as a person would: by its name."""
+    kept = dict(os.environ)
+    with free_slot("cli") as name:
+        local.reset(name, home=HOME)
+        local.up(name, home=HOME)
+        for variable in [v for v in os.environ if v.startswith("MYPAY_")]:
+            del os.environ[variable]
+        os.environ |= {
+            "MYPAY_HOME": str(HOME),
+            "MYPAY_STACK": name,
+            "MYPAY_MASTER_KEYS_DIR": str(folder / "master"),
+            "MYPAY_NETWORKS_DIR": str(folder / "networks"),
+            "MYPAY_LOG_LEVEL": "warning",
+            # What a busy machine delays is not what is tested here.
+            "MYPAY_EXECUTION_INTENT_TO_WIRE_S": "30",
+        }
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ |= kept
+            local.reset(name, home=HOME)
+
+
+@pytest.fixture(scope="module")
+def world(folder: Path, environment: None) -> Iterator[World]:
+    ready = folder / "ready.json"
+    log = (folder / "processes.log").open("wb")
+
+    def start(*arguments: str) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-c", "from gateway.cli import main; main()", *arguments]
+        return subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log, start_new_session=True)
+
+    network = start(
+        *("simulate", "network", "--network-id", "bcard", "--port", "0", "--ready-file", str(ready)),
+        *("--ledger", str(folder / "ledger.sqlite"), "--clearing-dir", str(folder / "clearing"), "--close-on-stop"),
+        *("--decline", "051=51"),
+    )
+    processes = [network]
+    try:
+        until(ready.exists, "the network listens")
+        (folder / "networks").mkdir()
+        (folder / "networks" / "bcard.toml").write_text(NETWORK.format(port=json.loads(ready.read_text())["port"]))
+        prepare(folder)
+        stack = local.status(os.environ["MYPAY_STACK"], home=HOME)
+        made = World(folder, stack.kafka.address, stack.postgres.address, network)
+        processes.append(start("run", "all"))
+        until(lambda: made.sql("SELECT bool_or(is_open) FROM network_status"), "the network is reported open")
+        yield made
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+        for process in processes:
+            process.wait(timeout=60)
+        log.close()
+
+
+def prepare(folder: Path) -> None:
+    """What an operator does before the first payment."""
+    assert "mypay migrate" in mypay("partner", "list").expect(1).err
+    applied = mypay("migrate", "--json").expect().json["applied"]
+    assert applied[0] == "0001_core.sql"
+    assert mypay("migrate", "--json").expect().json["applied"] == []
+    assert "keys master create" in add_token("tok-1").expect(1).err
+    mypay("keys", "master", "create").expect()
+    assert [k["seals"] for k in mypay("keys", "master", "list", "--json").expect().json] == [True]
+    add_token("tok-1").expect()
+    key = folder / "acme.pem"
+    registered = mypay(
+        *("partner", "add", "acme", "--name", "Acme", "--group", "telecom", "--json"),
+        *("--generate-key", "ES256", "--key-out", key),
+    ).expect()
+    assert registered.json["events_topic"] == "mypay.events.acme"
+    assert key.stat().st_mode & 0o777 == 0o600
+    mypay("topics", "check").expect(1)
+    created = {t["name"]: t["state"] for t in mypay("topics", "apply", "--json").expect().json}
+    assert created["mypay.events.acme"] == "ok"
+    assert created["mypay.orders"] == created["mypay.dispatch.bcard"] == "created"
+    mypay("topics", "check").expect()
+    assert mypay("merchant", "import", "-", "--json", given=MERCHANTS).expect().json == {"imported": 2, "errors": []}
+    add_consent("c-1").expect()
+
+
+def add_token(token: str) -> Ran:
+    return mypay("token", "add", token, "--card-file", "-", given=json.dumps({"pan": PAN, "expiry": "3012"}))
+
+
+def terms(consent: str, **payment: Any) -> str:
+    purpose = {
+        "funding_token": "tok-1",
+        "max_per_payment": [{"currency": "KRW", "value": "50000"}],
+        "period_limits": [{"period": "month", "max_amount": {"currency": "KRW", "value": "1000000"}}],
+        "payees": {"allow_categories": ["5812"]},
+        **payment,
+    }
+    fields = {"consent_id": consent, "partner_id": "acme", "customer_id": "kim", "payment": purpose}
+    return json.dumps({**fields, "valid_from": "2020-01-01T00:00:00+09:00", "valid_until": "2099-01-01T00:00:00+09:00"})
+
+
+def add_consent(consent: str, **payment: Any) -> Ran:
+    return mypay("consent", "add", "-", given=terms(consent, **payment))
+
+
+# --- the main path ----------------------------------------------------------------------------------------------------
+
+
+def test_an_order_is_sent_approved_traced_and_counted(world: World) -> None:
+    add_consent("c-path").expect()
+    [told] = world.order("--wait", "--json", consent_id="c-path").expect().json
+    assert told["state"] == "approved"
+    assert [e["version"] for e in told["events"]] == [1, 2]
+    story = mypay("trace", told["payment_id"], "--json").expect().json
+    assert story == mypay("trace", f"acme/{told['order_id']}", "--json").expect().json
+    assert [s["what"] for s in story["steps"]] == ["ordered", "sent", "approved", "posted: authorised"]
+    assert [s["at"] for s in story["steps"]] == sorted(s["at"] for s in story["steps"])
+    assert story["payment"]["trace"]["terminal_id"].startswith("GW")
+    [month] = mypay("consent", "usage", "c-path", "--json").expect().json
+    assert (month["max"], month["used"], month["reserved"]) == (1_000_000, 12_500, 0)
+    people = mypay("trace", told["payment_id"]).expect().out
+    assert "12,500 KRW" in people
+    assert PAN not in people + json.dumps(story)
+
+
+@pytest.mark.parametrize(
+    ("fields", "state", "code"),
+    [
+        ({"amount": {"currency": "KRW", "value": "10051"}}, "declined", "AM04"),
+        ({"amount": {"currency": "KRW", "value": "50001"}}, "rejected", "TKVE"),
+        ({"merchant_id": "mart-1"}, "rejected", "SL11"),
+        ({"consent_id": "c-none"}, "rejected", "MD01"),
+    ],
+)
+def test_orders_that_are_not_paid_say_why(world: World, fields: dict[str, Any], state: str, code: str) -> None:
+    [told] = world.order("--wait", "--json", **fields).expect(1).json
+    assert (told["state"], told["reason"]["code"]) == (state, code)
+    assert code in mypay("trace", told["payment_id"]).expect().out
+
+
+def test_an_order_under_a_foreign_key_is_refused_and_can_be_traced(world: World) -> None:
+    [told] = world.order("--wait", "--json", "--kid", "acme-other").expect(1).json
+    assert (told["state"], told["reason"]["code"]) == ("refused", "DS0E")
+    story = mypay("trace", f"acme/{told['order_id']}", "--json").expect().json
+    assert story["payment"] is None
+    assert [s["what"] for s in story["steps"]] == ["order refused"]
+
+
+def test_the_same_order_again_is_told_again_and_paid_once(world: World) -> None:
+    times = {"issued_at": "2020-01-01T00:00:00Z", "expires_at": "2020-01-01T00:10:00Z"}
+    [first] = world.order("--wait", "--json", order_id="again", **times).expect(1).json
+    [second] = world.order("--wait", "--json", order_id="again", **times).expect(1).json
+    assert first["payment_id"] == second["payment_id"]
+    assert [e["type"] for e in second["events"]] == ["kr.mypay.payment.reported.v1"]
+
+
+def test_waiting_has_an_end(world: World) -> None:
+    assert "within 0.5 s" in world.order("--wait", "--until", "final", "--timeout", "0.5").expect(4).err
+
+
+# --- consents ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_revoked_consent_pays_nothing_more(world: World) -> None:
+    add_consent("c-2").expect()
+    assert world.order("--wait", consent_id="c-2").code == 0
+    mypay("consent", "suspend", "c-2", "--partner", "acme").expect()
+    [held] = world.order("--wait", "--json", consent_id="c-2").expect(1).json
+    assert held["reason"]["code"] == "TKSP"
+    mypay("consent", "resume", "c-2", "--partner", "acme").expect()
+    changed = mypay("consent", "revoke", "c-2", "--partner", "acme", "--reason", "asked for", "--json").expect().json
+    assert (changed["before"], changed["status"]) == ("AUTH", "CANC")
+    [refused] = world.order("--wait", "--json", consent_id="c-2").expect(1).json
+    assert refused["reason"]["code"] == "MD01"
+    assert "CANC" in mypay("consent", "revoke", "c-2", "--partner", "acme").expect(1).err
+    mypay("consent", "revoke", "c-none", "--partner", "acme").expect(3)
+    assert mypay("consent", "show", "c-2", "--json").expect().json["status"] == "CANC"
+    listed = mypay("consent", "list", "--status", "CANC", "--json").expect().json
+    assert [c["consent_id"] for c in listed] == ["c-2"]
+
+
+def test_consents_are_added_all_or_none(world: World) -> None:
+    text = terms("c-new") + "\n" + terms("c-1") + "\n"
+    assert "acme/c-1" in mypay("consent", "add", "-", given=text).expect(1).err
+    mypay("consent", "show", "c-new").expect(3)
+    wrong = terms("c-new") + "\n" + terms("c-newer", single_use="yes") + "\n"
+    assert "line 2: payment.single_use" in mypay("consent", "add", "-", given=wrong).expect(1).err
+    mypay("consent", "show", "c-new").expect(3)
+
+
+# --- registries -------------------------------------------------------------------------------------------------------
+
+
+def test_partners_and_keys(world: World, tmp_path: Path) -> None:
+    mypay("partner", "add", "beta", "--name", "Beta", "--group", "financial", "--no-topics").expect()
+    assert (
+        "already registered"
+        in mypay(
+            *("partner", "add", "beta", "--name", "B", "--group", "financial", "--no-topics"),
+            *("--generate-key", "Ed25519", "--key-out", tmp_path / "b.pem"),
+        )
+        .expect(1)
+        .err
+    )
+    assert not (tmp_path / "b.pem").exists()
+    jwk = {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
+    added = mypay("partner", "key", "add", "beta", "--jwk", "-", "--json", given=json.dumps(jwk)).expect().json
+    secret = json.dumps({**jwk, "d": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"})
+    ran = mypay("partner", "key", "add", "beta", "--jwk", "-", given=secret).expect(1)
+    assert "nWGx" not in ran.err
+    assert "in use" in mypay("partner", "key", "add", "beta", "--jwk", "-", given=json.dumps(jwk)).expect(1).err
+    mypay("partner", "key", "add", "nobody", "--jwk", "-", "--kid", "x", given=json.dumps(jwk)).expect(3)
+    mypay("partner", "key", "disable", "beta", added["kid"]).expect()
+    mypay("partner", "key", "disable", "acme", added["kid"]).expect(3)
+    [key] = mypay("partner", "key", "list", "beta", "--json").expect().json
+    assert key["disabled_at"]
+    mypay("partner", "disable", "beta").expect()
+    mypay("partner", "disable", "nobody").expect(3)
+    listed = {p["partner_id"]: p["active"] for p in mypay("partner", "list", "--json").expect().json}
+    assert listed == {"acme": True, "beta": False}
+
+
+def test_merchants_are_imported_strictly_or_skipping(world: World) -> None:
+    wrong = MERCHANTS.replace("cafe-1", "shop-1").replace("5411", "x")
+    assert mypay("merchant", "import", "-", "--strict", "--json", given=wrong).expect(1).json["imported"] == 0
+    told = mypay("merchant", "import", "-", "--json", given=wrong).expect(1).json
+    assert (told["imported"], [e["line"] for e in told["errors"]]) == (1, [3])
+    listed = mypay("merchant", "list", "--limit", "2", "--after", "cafe-1", "--json").expect().json
+    assert [m["merchant_id"] for m in listed] == ["mart-1", "shop-1"]
+
+
+def test_a_card_number_is_shown_nowhere(world: World) -> None:
+    assert "already in use" in add_token("tok-1").expect(1).err
+    bad = mypay("token", "add", "tok-9", "--card-file", "-", given=json.dumps({"pan": PAN, "cvv": "123"})).expect(1)
+    worse = mypay("token", "add", "tok-9", "--card-file", "-", given=json.dumps({"pan": PAN + "x"})).expect(1)
+    assert PAN not in bad.err + worse.err
+    assert world.sql(f"SELECT count(*) FROM funding_token WHERE funding_token::text LIKE '%{PAN}%'") == 0
+
+
+# --- dead letters -----------------------------------------------------------------------------------------------------
+
+
+def produce(world: World, *records: tuple[bytes, bytes]) -> None:
+    async def send() -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=world.kafka)
+        await producer.start()
+        try:
+            for key, value in records:
+                await producer.send_and_wait("mypay.orders", value, key=key, headers=[("ce_id", b"\x1b[31m")])
+        finally:
+            await producer.stop()
+
+    asyncio.run(send())
+
+
+def open_letters(text: str) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = mypay("dead-letter", "list", "--json").expect().json
+    return [x for x in listed if text in x["reference"]]
+
+
+def test_dead_letters_are_shown_masked_and_sent_again_once(world: World) -> None:
+    produce(world, (b"plain", b"\x1b[2Jnot an order"), (b"secret", f'{{"pan": "{PAN}"}}'.encode()))
+    until(lambda: len(open_letters("mypay.orders")) == 2, "both are parked")
+    plain, sealed = sorted(open_letters("mypay.orders"), key=lambda x: x["note"])
+    assert (plain["stage"], plain["note"], sealed["note"]) == ("initiation", "", "sealed")
+    shown = mypay("dead-letter", "show", plain["reference"]).expect().out
+    assert r"\x1b[2Jnot an order" in shown
+    assert "\x1b[2J" not in shown
+    everything = shown + mypay("dead-letter", "show", sealed["reference"], "--json").expect().out
+    everything += mypay("dead-letter", "list").expect().out
+    assert PAN not in everything
+
+    ends = world.sql("SELECT count(*) FROM refusal")
+    told = mypay("dead-letter", "replay", sealed["reference"], "--json").expect().json
+    assert told == {"replayed": [sealed["reference"]], "refused": []}
+    # It fails again: the original comes back as a dead letter of its new place, still whole and sealed.
+    until(
+        lambda: {x["note"] for x in open_letters("mypay.orders")} == {"", "sealed"}, "the replayed one is parked anew"
+    )
+    again = {x["reference"] for x in open_letters("mypay.orders")}
+    assert sealed["reference"] not in again
+    everyone = mypay("dead-letter", "list", "--all", "--json").expect().json
+    assert {x["note"] for x in everyone if x["reference"] == sealed["reference"]} == {"sealed, sent again"}
+    assert world.sql("SELECT count(*) FROM refusal") == ends
+    mypay("dead-letter", "show", "mypay.orders/0/999999").expect(3)
+    mypay("dead-letter", "replay").expect(2)
+    assert (
+        len(mypay("dead-letter", "replay", "--all", "--stage", "nowhere", "--yes", "--json").expect().json["replayed"])
+        == 0
+    )
+
+
+# --- clearing: stops the network, so it comes last --------------------------------------------------------------------
+
+
+def test_a_clearing_file_settles_what_it_holds(world: World) -> None:
+    add_consent("c-clear").expect()
+    [told] = world.order("--wait", "--json", consent_id="c-clear").expect().json
+    os.killpg(world.network.pid, signal.SIGTERM)
+    world.network.wait(timeout=60)
+    [path] = (world.folder / "clearing").glob("*.csv")
+
+    torn = world.folder / "torn.csv"
+    torn.write_bytes(path.read_bytes().rpartition(b"T,")[0])
+    report = mypay("clearing", "import", torn, world.key, "--json").expect(1).json
+    assert report["files"][0]["published"] == 0
+    assert "trailer is missing" in report["files"][0]["problems"][0]
+    assert "no header" in report["failed"][0]["why"]
+
+    spoilt = world.folder / "spoilt.csv"
+    spoilt.write_bytes(path.read_bytes().replace(b"\nT,", b"\nD,?,garbage\nT,"))
+    report = mypay("clearing", "import", spoilt, "--json").expect().json
+    assert (report["files"][0]["bad_lines"], report["files"][0]["problems"]) == (1, [])
+    [parked] = open_letters("file:spoilt.csv")
+    assert "correct the file" in mypay("dead-letter", "replay", parked["reference"]).expect(1).err
+
+    def settled() -> list[dict[str, Any]]:
+        steps: list[dict[str, Any]] = mypay("trace", told["payment_id"], "--json").expect().json["steps"]
+        return [s for s in steps if s["what"] == "settled"]
+
+    until(settled, "the payment is settled")
+    # The whole file again, as it is: nothing changes.
+    mypay("clearing", "import", path).expect()
+    steps = mypay("trace", told["payment_id"], "--json").expect().json["steps"]
+    assert [s["what"] for s in steps][-3:] == ["settled", "posted: settled", "cleared"]
+    assert world.sql("SELECT count(*) FROM clearing_record WHERE break_kind IS NOT NULL") == 0
