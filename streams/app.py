@@ -8,6 +8,7 @@ from typing import Any
 import faust
 from faust.auth import SASLCredentials, SSLCredentials
 
+from gateway.adapters.kafka.consumer import REBALANCE_TIMEOUT_MS, SESSION_TIMEOUT_MS
 from gateway.adapters.kafka.header_names import tolerate_bad_header_names
 from gateway.ports import Record
 from gateway.settings import Settings
@@ -41,6 +42,11 @@ def build_app(name: str, settings: Settings, bootstrap_servers: str) -> faust.Ap
         broker_commit_interval=0.5,
         broker_commit_every=100_000,
         broker_max_poll_records=settings.initiation_batch_max,
+        # As long as execution's: until a killed worker counts as dead, nobody has its partitions. Faust's own default
+        # is a minute.
+        broker_session_timeout=SESSION_TIMEOUT_MS / 1000,
+        broker_heartbeat_interval=SESSION_TIMEOUT_MS / 1000 / 5,
+        broker_rebalance_timeout=REBALANCE_TIMEOUT_MS / 1000,
         # Two batches: one being handled, one waiting; more would only be memory.
         stream_buffer_maxsize=2 * settings.initiation_batch_max,
         # On shutdown the batch in hand is finished before offsets are committed.
