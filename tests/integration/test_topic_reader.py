@@ -1,0 +1,73 @@
+"""Reading a topic outside of any group, on a real broker."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from gateway.adapters.kafka.admin import ensure_topics
+from gateway.adapters.kafka.reader import KafkaUnavailableError, TopicMissingError, open_reader
+from gateway.adapters.kafka.settings import KafkaSettings
+from schemas.topics import Topic
+
+
+@pytest.fixture
+async def topic(kafka: str) -> str:
+    name = f"reader.{uuid.uuid4().hex}"
+    made = Topic(name, "", {}, partitions=3, retention_ms=3_600_000, writers="", readers="", description="")
+    await ensure_topics(KafkaSettings(kafka), [made], replication_factor=1, apply=True)
+    return name
+
+
+@asynccontextmanager
+async def producing(kafka: str) -> AsyncIterator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(bootstrap_servers=kafka)
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+async def fill(kafka: str, topic: str, begin: int, end: int) -> None:
+    async with producing(kafka) as producer:
+        await asyncio.gather(*[await producer.send(topic, b"%d" % n, partition=n % 3) for n in range(begin, end)])
+
+
+async def test_everything_up_to_now_is_read_in_each_partition_s_order(kafka: str, topic: str) -> None:
+    await fill(kafka, topic, 0, 3_000)
+    async with open_reader(KafkaSettings(kafka), topic) as reader:
+        seen = [(r.partition, int(r.value)) async for r in reader.read_all()]
+    assert seen == [(p, n) for p in range(3) for n in range(p, 3_000, 3)]
+
+
+async def test_an_empty_topic_is_read_at_once(kafka: str, topic: str) -> None:
+    async with open_reader(KafkaSettings(kafka), topic) as reader:
+        assert [r async for r in reader.read_all()] == []
+
+
+async def test_at_the_end_only_what_is_new_is_followed(kafka: str, topic: str) -> None:
+    await fill(kafka, topic, 0, 300)
+    async with open_reader(KafkaSettings(kafka), topic, at_end=True) as reader:
+        await fill(kafka, topic, 300, 310)
+        seen: list[int] = []
+        async for batch in reader.follow():
+            seen += [int(r.value) for r in batch]
+            if len(seen) >= 10:
+                break
+    assert sorted(seen) == list(range(300, 310))
+
+
+async def test_a_topic_that_is_not_there(kafka: str) -> None:
+    with pytest.raises(TopicMissingError, match=r"reader\.none"):
+        async with open_reader(KafkaSettings(kafka), "reader.none"):
+            pass
+
+
+async def test_a_cluster_that_is_not_there() -> None:
+    with pytest.raises(KafkaUnavailableError):
+        async with open_reader(KafkaSettings("127.0.0.1:1"), "any"):
+            pass
