@@ -10,13 +10,13 @@ from gateway.domain.lifecycle import PaymentState
 from gateway.domain.limits import WindowKey
 from gateway.domain.payment import Payment
 from gateway.ports import OutboxEvent, Record
-from gateway.services.dispatch import ORDERED_AT_HEADER
+from gateway.services.dispatch import write_dispatch
 from schemas.clearing import CLEARING_TYPE, ClearingBatch, ClearingKind, ClearingRecord
 from schemas.codec import encode
 from schemas.envelope import Envelope, write_envelope
 from schemas.events import EventType
 from schemas.orders import ORDER_TYPE, PaymentOrder
-from schemas.primitives import payment_id_of
+from schemas.primitives import NetworkId, payment_id_of
 from tests.unit.domain_samples import NOW, order
 
 NETWORK = "net-a"
@@ -88,9 +88,16 @@ def order_record(
 
 
 def dispatched_record(placed: PaymentOrder | bytes, *, offset: int = 0, at: datetime = NOW) -> Record:
-    ordered_at = str(int(at.timestamp() * 1000)).encode()
-    return order_record(
-        placed, offset=offset, at=at, topic=f"mypay.dispatch.{NETWORK}", more_headers=[(ORDERED_AT_HEADER, ordered_at)]
+    """What initiation makes of the partner's record at ``offset`` of partition 0, or of bytes that are no order."""
+    dispatched = write_dispatch(order_record(placed, offset=offset, at=at), NetworkId(NETWORK))
+    return Record(
+        dispatched.topic,
+        0,
+        offset,
+        int(at.timestamp() * 1000),
+        dispatched.key,
+        dispatched.value,
+        tuple(dispatched.headers),
     )
 
 

@@ -41,7 +41,7 @@ class TakenOrder:
     Attributes:
         digest: SHA-256 of the order's raw bytes.
         ordered_at: Kafka timestamp of the partner's record.
-        reference: topic/partition/offset of the dispatched record.
+        reference: topic/partition/offset of the partner's record.
         assertion: the customer's proof, its signature verified; why it does not hold; None where the order has none.
         signature: the partner's, already verified.
     """

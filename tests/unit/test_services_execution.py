@@ -249,7 +249,8 @@ async def test_other_content_under_a_taken_id_is_refused_once_and_the_first_stan
     assert rig.told() == ["payment.sent", "order.refused", "payment.approved"]
     refused = OrderRefused.model_validate_json(rig.events()[1].body)
     assert (refused.payment_id, refused.reason.code) == (rig.payment(1).payment_id, R.AM05)
-    assert refused.reference == other.reference
+    # The partner's own record: the dispatched one it has never seen.
+    assert refused.reference == "mypay.orders/0/5"
 
 
 async def test_one_order_id_under_two_consents_at_two_workers_is_one_payment(rig: Rig) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from gateway.ports import PublisherUnavailableError, Record, StoreConflictError, StoreUnavailableError
-from gateway.services.dispatch import ORDERED_AT_HEADER, read_dispatch
+from gateway.services.dispatch import ORDERED_AT_HEADER, SOURCE, read_dispatch
 from gateway.services.isolation import IsolatedBatch
 from schemas.consents import ConsentStatus, Payees
+from schemas.envelope import read_envelope
 from schemas.events import OrderRefused, PaymentEvent
 from schemas.primitives import MerchantId, Money
 from schemas.reasons import ReasonCode
@@ -185,8 +186,19 @@ async def test_accepted_orders_go_on_unchanged_in_order_with_the_time_they_came(
     forwarded = rig.kafka.records(dispatch_topic(NETWORK))
     assert [(r.key, r.value) for r in forwarded] == [(r.key, r.value) for r in records]
     for before, after in zip(records, forwarded, strict=True):
-        assert after.headers == (*before.headers, (ORDERED_AT_HEADER, str(before.timestamp_ms).encode()))
+        known = read_envelope(before.headers)
+        assert read_envelope(after.headers) == replace(known, id=before.reference, source=SOURCE)
+        taken = read_dispatch(after)
+        assert (taken.reference, taken.ordered_at) == (before.reference, known.time)
     assert (rig.states(), rig.told()) == ({}, [])
+
+
+async def test_what_execution_does_not_need_of_an_order_goes_no_further(rig: Rig) -> None:
+    more = [("x-note", b"4111111111111111"), ("traceparent", b"not one")]
+    await rig.initiation.take([order_record(order(), more_headers=more)])
+    (forwarded,) = rig.kafka.records(dispatch_topic(NETWORK))
+    names = {name for name, _ in forwarded.headers}
+    assert names == {name for name, _ in order_record(order()).headers} | {ORDERED_AT_HEADER}
 
 
 async def test_a_partner_cannot_choose_when_its_order_came(rig: Rig) -> None:
