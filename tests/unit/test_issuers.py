@@ -11,8 +11,14 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from gateway.adapters.crypto import jwks as jwks_module
 from gateway.adapters.crypto.assertion import JwsAssertionVerifier
-from gateway.adapters.crypto.issuers import TICK_SECONDS, UNKNOWN_KID_SECONDS, CachedTrustTable
+from gateway.adapters.crypto.issuers import (
+    TICK_SECONDS,
+    UNKNOWN_KID_SECONDS,
+    UNKNOWN_KID_WAIT_SECONDS,
+    CachedTrustTable,
+)
 from gateway.adapters.crypto.jwk import generate_key
 from gateway.adapters.crypto.jwks import JWKS_BYTES_MAX, KeySetError, check_url, parse_jwks
 from gateway.adapters.crypto.trust_files import TrustFileError, read_trust_files
@@ -186,12 +192,14 @@ async def test_the_file_revokes_a_key(world: World) -> None:
     assert world.code(token) == "DS0C"
 
 
-async def test_revocation_does_not_wait_for_a_provider_that_hangs(tmp_path: Path, hanging: str) -> None:
+async def test_revocation_does_not_wait_for_a_provider_that_hangs(
+    tmp_path: Path, hanging: "Hanging", monkeypatch: pytest.MonkeyPatch
+) -> None:
     idp = provider()
     keys = tmp_path / "keys.json"
     keys.write_text(json.dumps(idp.jwks()))
     write_file(tmp_path, idp, jwks_file="keys.json")
-    (tmp_path / "telecom.toml").write_text(trust_file(provider("telecom"), hanging))
+    (tmp_path / "telecom.toml").write_text(trust_file(provider("telecom"), hanging.url))
     revoked: set[tuple[str, str]] = set()
 
     async def revocations() -> frozenset[tuple[str, str]]:
@@ -200,10 +208,13 @@ async def test_revocation_does_not_wait_for_a_provider_that_hangs(tmp_path: Path
     table = CachedTrustTable(tmp_path, Seen(), revocations=revocations)
     verifier = JwsAssertionVerifier(table)
     token = idp.issue("subject-1", PAYMENT_LINK)
-    loading = asyncio.create_task(table.start())
+    monkeypatch.setattr(jwks_module, "FETCH_SECONDS_MAX", 0.1)
+    await table.start()
     try:
-        await until(lambda: isinstance(verifier.verify(token, NOW), Assertion))
-        await loading
+        assert isinstance(verifier.verify(token, NOW), Assertion)
+        monkeypatch.setattr(jwks_module, "FETCH_SECONDS_MAX", 60.0)
+        seen = hanging.requests
+        await until(lambda: hanging.requests > seen)
         revoked.add((idp.issuer, idp.kid))
         await until(lambda: not isinstance(verifier.verify(token, NOW), Assertion))
         assert verifier.verify(token, NOW).code == "DS0C"  # type: ignore[union-attr]
@@ -242,9 +253,11 @@ async def test_unchanged_keys_keep_their_objects(world: World) -> None:
 async def test_an_unchanged_key_set_is_not_sent_again(world: World) -> None:
     await world.table.load()
     known = world.table.key(world.providers["financial"].issuer, world.providers["financial"].kid)
+    sets = [s.keys for s in world.table._sources.values()]
     before = world.server.jwks_requests
     await world.tick()
     assert world.server.jwks_requests == before + 2
+    assert all(s.keys is old for s, old in zip(world.table._sources.values(), sets, strict=True))
     assert world.table.key(known.issuer, known.kid) is known  # type: ignore[union-attr]
     assert world.table.age_seconds(world.providers["financial"].issuer) == 0
 
@@ -283,23 +296,39 @@ async def test_a_provider_that_is_away_at_the_start_is_taken_up_later(tmp_path: 
     await table.stop()
 
 
-async def test_a_provider_that_hangs_holds_orders_up_once_and_shortly(tmp_path: Path, hanging: str) -> None:
+async def test_a_provider_that_hangs_holds_orders_up_once_and_shortly(
+    tmp_path: Path, hanging: "Hanging", monkeypatch: pytest.MonkeyPatch
+) -> None:
     idp = provider()
-    (tmp_path / "financial.toml").write_text(trust_file(idp, hanging))
+    (tmp_path / "financial.toml").write_text(trust_file(idp, hanging.url))
     shutil.copy(DEPLOYED / "policy.toml", tmp_path)
     clock = Clock()
     table = CachedTrustTable(tmp_path, Seen(), monotonic=clock)
     table._follow(read_trust_files(tmp_path))
     loop = asyncio.get_running_loop()
-    waited = []
-    for _ in range(5):
+
+    async def waited() -> float:
         assert table.key(idp.issuer, "unknown") is None
         started = loop.time()
         assert not await table.refresh_unknown()
-        waited.append(loop.time() - started)
-        clock.now += 0.6
-    assert waited[0] < 1.5
-    assert max(waited[1:]) < 0.3
+        return loop.time() - started
+
+    monkeypatch.setattr(jwks_module, "FETCH_SECONDS_MAX", 60.0)
+    assert await waited() < 2
+    clock.now += UNKNOWN_KID_WAIT_SECONDS
+    # The read still runs; its time is used up.
+    assert await waited() < UNKNOWN_KID_WAIT_SECONDS / 2
+    assert hanging.requests == 1
+    await table.stop()
+    # One that failed gets none.
+    clock.now += 10
+    monkeypatch.setattr(jwks_module, "FETCH_SECONDS_MAX", 0.1)
+    await table.load()
+    monkeypatch.setattr(jwks_module, "FETCH_SECONDS_MAX", 60.0)
+    clock.now += UNKNOWN_KID_SECONDS
+    assert table.problem(idp.issuer) is not None
+    assert await waited() < UNKNOWN_KID_WAIT_SECONDS / 2
+    await until(lambda: hanging.requests == 3)
     await table.stop()
 
 
@@ -311,7 +340,7 @@ async def test_a_provider_that_hangs_holds_orders_up_once_and_shortly(tmp_path: 
         (200, b"not json"),
         (200, b"[]"),
         (200, b'{"keys":1}'),
-        (200, b" " * JWKS_BYTES_MAX + b"{}"),
+        (200, b" " * JWKS_BYTES_MAX + b'{"keys":[]}'),
     ],
     ids=["500", "redirect", "no json", "no object", "no list", "too large"],
 )
@@ -321,7 +350,7 @@ async def test_answers_that_are_no_key_set_change_nothing(tmp_path: Path, status
 
     async def answer(request: web.Request) -> web.Response:
         code, text = answers[0]
-        return web.Response(status=code, body=text, headers={"Location": "/jwks.json"} if code == 302 else {})
+        return web.Response(status=code, body=text, headers={"Location": "/empty.json"} if code == 302 else {})
 
     url, runner = await serve(answer)
     (tmp_path / "financial.toml").write_text(trust_file(idp, url))
@@ -521,24 +550,36 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def serve(answer: Any) -> tuple[str, web.AppRunner]:
+    async def empty(_request: web.Request) -> web.Response:
+        return web.json_response({"keys": []})
+
     application = web.Application()
-    application.add_routes([web.get("/jwks.json", answer)])
+    application.add_routes([web.get("/jwks.json", answer), web.get("/empty.json", empty)])
     runner = web.AppRunner(application, shutdown_timeout=0)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     return f"http://127.0.0.1:{runner.addresses[0][1]}/jwks.json", runner
 
 
-@pytest.fixture
-async def hanging() -> AsyncIterator[str]:
+@dataclass
+class Hanging:
     """A key set's URL that never answers."""
+
+    url: str = ""
+    requests: int = 0
+
+
+@pytest.fixture
+async def hanging() -> AsyncIterator[Hanging]:
     over = asyncio.Event()
+    hanging = Hanging()
 
     async def answer(_request: web.Request) -> web.Response:
+        hanging.requests += 1
         await over.wait()
         return web.Response()
 
-    url, runner = await serve(answer)
-    yield url
+    hanging.url, runner = await serve(answer)
+    yield hanging
     over.set()
     await runner.cleanup()
