@@ -35,6 +35,7 @@ from gateway.adapters.postgres.vault import PostgresTokenVault
 from gateway.domain.exchange import UnmatchedAnswer
 from gateway.domain.routing import NetworkProfile
 from gateway.ports import AssertionVerifier, Observer, StoreUnavailableError, TrustTable
+from gateway.services.ended_consents import EndedConsentWatch
 from gateway.services.execution import ExecutionService, ExecutionSettings
 from gateway.services.initiation import InitiationService
 from gateway.services.isolation import IsolatedBatch
@@ -322,6 +323,7 @@ class ExecutionParts:
     service: ExecutionService
     reversals: ReversalService
     isolated: IsolatedBatch
+    watch: EndedConsentWatch
 
     async def waiting(self) -> int:
         """Orders that could be executed now: none while the network is closed, for then they are meant to wait."""
@@ -348,6 +350,12 @@ async def execution_parts(parts: Parts, network_id: NetworkId) -> AsyncIterator[
     consumer = BatchConsumer(
         parts.kafka, parts.observer, topics=[dispatch_topic(network_id)], group_id=f"mypay-execution-{network_id}"
     )
+    watch = EndedConsentWatch(
+        store=parts.store,
+        observer=parts.observer,
+        clock=parts.clock,
+        settle_s=settings.execution_intent_to_wire_s + config.answer_timeout_s,
+    )
     async with proving(parts) as proofs, publisher(parts) as producer:
         parked = dead_letters(parts, producer)
         service = ExecutionService(
@@ -363,6 +371,7 @@ async def execution_parts(parts: Parts, network_id: NetworkId) -> AsyncIterator[
             signatures=proofs.signatures,
             trust=proofs.trust,
             assertions=proofs.assertions,
+            watch=watch,
         )
         reversals = ReversalService(
             network_id=network_id,
@@ -378,7 +387,7 @@ async def execution_parts(parts: Parts, network_id: NetworkId) -> AsyncIterator[
         await consumer.start()
         try:
             isolated = IsolatedBatch("execution", dead_letters=parked, observer=parts.observer)
-            yield ExecutionParts(network, consumer, service, reversals, isolated)
+            yield ExecutionParts(network, consumer, service, reversals, isolated, watch)
         finally:
             await consumer.stop()
             await network.stop(drain_seconds=0)

@@ -185,8 +185,8 @@ class ConsentStore(Protocol):
     async def remember(self, handled: Sequence[HandledCommand]) -> frozenset[CommandKey]:
         """Remember commands that are not remembered yet; return the keys of these."""
 
-    async def stopped_since(self, since: datetime) -> Mapping[ConsentKey, datetime]:
-        """Consents that were suspended, revoked or expired at or after ``since`` and still are so, with the moment."""
+    async def ended_since(self, since: datetime) -> Mapping[ConsentKey, datetime]:
+        """Consents that were revoked or expired at or after ``since``, with the moment."""
 
     async def usage(self, keys: Sequence[UsageKey]) -> Mapping[UsageKey, Usage]:
         """Usage of the windows that have any."""

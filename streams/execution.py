@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from gateway.bootstrap import ExecutionParts, Parts, execution_parts, watch_consumer
 from gateway.ports import Record
+from gateway.services.ended_consents import LOOK_S
 from gateway.services.retrying import until_done
 from schemas.primitives import NetworkId
 
@@ -22,6 +23,7 @@ async def run(parts: Parts, stopping: asyncio.Event, *, network_id: NetworkId) -
             tasks.create_task(_reverse(parts, execution), name="reversals"),
             tasks.create_task(_recover(parts, execution), name="recovery"),
             tasks.create_task(_report_health(parts, execution), name="health"),
+            tasks.create_task(_watch_ends(execution), name="ended-consents"),
         ]
         await stopping.wait()
         for task in workers:
@@ -82,6 +84,12 @@ async def _recover(parts: Parts, execution: ExecutionParts) -> None:
     while True:
         if await execution.service.take_over_abandoned() == 0:
             await asyncio.sleep(parts.settings.recovery_interval_s)
+
+
+async def _watch_ends(execution: ExecutionParts) -> None:
+    while True:
+        await asyncio.sleep(LOOK_S)
+        await execution.watch.look()
 
 
 async def _report_health(parts: Parts, execution: ExecutionParts) -> None:

@@ -120,6 +120,7 @@ class Answered:
         amount_minor: DE4 of the response. Compare with what was asked: a mismatch is an incident, not an approval.
         currency_numeric: DE49 of the response, 3 digits, or None where it was left out.
         rrn: DE37 of the response, or None where it was left out.
+        sent_at: ``loop.time()`` at which the request was handed to the network; tells of the way, not of the answer.
     """
 
     response_code: str
@@ -127,6 +128,7 @@ class Answered:
     amount_minor: int
     currency_numeric: str | None
     rrn: str | None
+    sent_at: float | None = field(default=None, compare=False)
 
 
 @unique
@@ -140,9 +142,14 @@ class UnansweredCause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """At least one byte may have left: the outcome is unknown until an inquiry or a reversal settles it."""
+    """At least one byte may have left: the outcome is unknown until an inquiry or a reversal settles it.
+
+    Attributes:
+        sent_at: as :attr:`Answered.sent_at`.
+    """
 
     cause: UnansweredCause
+    sent_at: float | None = field(default=None, compare=False)
 
 
 @unique

@@ -10,9 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from gateway.domain.exchange import ExchangeResult, FinancialRequest
+from gateway.domain.exchange import ExchangeResult, FinancialRequest, NotSent
 from gateway.domain.execution import judge
-from gateway.domain.intent import Decided, Facts, TakenOrder, decide, exempt_window, funding_tokens, usage_keys
+from gateway.domain.intent import (
+    ConsentKey,
+    Decided,
+    Facts,
+    TakenOrder,
+    decide,
+    exempt_window,
+    funding_tokens,
+    usage_keys,
+)
 from gateway.domain.lifecycle import PaymentEventKind, PaymentState
 from gateway.domain.payment import Change, Payment, PaymentKey
 from gateway.ports import (
@@ -31,6 +40,7 @@ from gateway.ports import (
     UsageChange,
 )
 from gateway.services.dispatch import read_dispatch
+from gateway.services.ended_consents import EndedConsentWatch
 from gateway.services.notices import ORDER_ID_TAKEN, RefusedOrder, refuse_orders, reported_events
 from gateway.services.proofs import NoIdentityProviders, use_proofs
 from gateway.services.retrying import until_done
@@ -66,6 +76,10 @@ class _Intent:
     payment: Payment
     request: FinancialRequest
 
+    @property
+    def consent_key(self) -> ConsentKey:
+        return (self.payment.partner_id, self.payment.consent_id)
+
 
 class ExecutionService:
     """Executes the orders of one card network."""
@@ -85,6 +99,7 @@ class ExecutionService:
         signatures: SignatureVerifier | None = None,
         trust: TrustTable | None = None,
         assertions: AssertionVerifier | None = None,
+        watch: EndedConsentWatch | None = None,
     ) -> None:
         self._network_id = network_id
         self._terminals = terminals
@@ -98,6 +113,7 @@ class ExecutionService:
         self._signatures = signatures
         self._trust: TrustTable = trust or NoIdentityProviders()
         self._assertions: AssertionVerifier = assertions or NoIdentityProviders()
+        self._watch = watch
         self._results: asyncio.Queue[tuple[_Intent, ExchangeResult]] = asyncio.Queue()
 
     # --- orders → intents → wire ---
@@ -124,6 +140,8 @@ class ExecutionService:
             self._network.release(places - len(intents))
             for intent in intents:
                 self._submit(intent, send_before=committed + self._settings.intent_to_wire_s)
+            if self._watch is not None and intents:
+                self._watch.intended([i.consent_key for i in intents], intents[0].payment.decided_at)
             self._report(decided)
         self._observer.batch("execution", size=len(records), seconds=loop.time() - started)
 
@@ -282,6 +300,8 @@ class ExecutionService:
                     incident=verdict.incident,
                 )
             )
+        if self._watch is not None:
+            self._watch.sent((i.consent_key, None if isinstance(r, NotSent) else r.sent_at) for i, r in batch)
         sent = {intent.payment.key: intent.payment for intent, _ in batch}
         applied = await until_done(lambda: self._apply(changes, sent))
         self._report_results(applied)

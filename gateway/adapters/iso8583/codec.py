@@ -234,8 +234,8 @@ def _check_presence(mti: str, fields: Mapping[int, str], key: MatchKey | None = 
         raise Iso8583Error("4", "is zero", key)
 
 
-def answer_of(message: Message) -> Answered:
-    """Return what a decoded 0110, 0210, 0230 or 0430 says, unjudged."""
+def answer_of(message: Message, *, sent_at: float | None = None) -> Answered:
+    """Return what a decoded 0110, 0210, 0230 or 0430 says, unjudged; ``sent_at`` of its request is handed on."""
     fields = message.fields
     return Answered(
         response_code=fields[39],
@@ -243,6 +243,7 @@ def answer_of(message: Message) -> Answered:
         amount_minor=int(fields[4]),
         currency_numeric=fields.get(49),
         rrn=fields.get(37),
+        sent_at=sent_at,
     )
 
 

@@ -33,6 +33,7 @@ class Exchange:
         response_mti: MTI of that response.
         generation: of the circuit breaker when it was submitted.
         submitted_at, send_before: ``loop.time()``.
+        sent_at: the same, when its frame was handed to the kernel; None before.
         ended: True once; every later end is ignored.
     """
 
@@ -46,6 +47,7 @@ class Exchange:
         "key",
         "response_mti",
         "send_before",
+        "sent_at",
         "submitted_at",
     )
 
@@ -65,6 +67,7 @@ class Exchange:
         self.generation = generation
         self.submitted_at = submitted_at
         self.send_before = send_before
+        self.sent_at: float | None = None
         self.deadline = 0.0
         self.frame = b""
         self.done = done
@@ -178,7 +181,7 @@ class Connection(asyncio.Protocol):
         for exchange in queue:
             exchange.end(NotSent(NotSentCause.NO_LINK, "the link was lost before the request left"))
         for exchange in written:
-            exchange.end(Unanswered(UnansweredCause.LINK_LOST))
+            exchange.end(Unanswered(UnansweredCause.LINK_LOST, exchange.sent_at))
         self.lost.set()
 
     # --- called by the link ------------------------------------------------------------------------------------------
@@ -251,6 +254,7 @@ class Connection(asyncio.Protocol):
             parts.append(exchange.frame)
             size += len(exchange.frame)
             exchange.frame = b""
+            exchange.sent_at = now
             exchange.deadline = deadline
             self._written.append(exchange)
 
@@ -272,7 +276,8 @@ class Connection(asyncio.Protocol):
         # The timer may fire up to one clock tick early.
         now = self._loop.time() + 0.001
         while self._written and (self._written[0].ended or self._written[0].deadline <= now):
-            self._written.popleft().end(Unanswered(UnansweredCause.TIMEOUT))
+            exchange = self._written.popleft()
+            exchange.end(Unanswered(UnansweredCause.TIMEOUT, exchange.sent_at))
         late = [exchange for exchange in self._queue if exchange.send_before <= now]
         for exchange in late:
             exchange.end(NotSent(NotSentCause.TOO_LATE, "the request waited too long for the link"))

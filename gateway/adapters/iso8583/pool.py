@@ -176,7 +176,7 @@ class Iso8583Network:
     def on_response(self, message: Message) -> None:
         """Give an answer to its exchange, or report it as unmatched."""
         exchange = self._exchanges.get(codec.match_key(message))
-        answer = codec.answer_of(message)
+        answer = codec.answer_of(message, sent_at=exchange.sent_at if exchange else None)
         if exchange is not None and exchange.response_mti == message.mti:
             exchange.end(answer)
             return
@@ -195,7 +195,7 @@ class Iso8583Network:
         """End the exchange whose answer cannot be read: its outcome is unknown."""
         exchange = self._exchanges.get(key)
         if exchange is not None:
-            exchange.end(Unanswered(UnansweredCause.GARBLED))
+            exchange.end(Unanswered(UnansweredCause.GARBLED, exchange.sent_at))
 
     def on_link_changed(self) -> None:
         """Let waiters look again."""

@@ -16,7 +16,7 @@ from gateway.domain.limits import Usage
 from gateway.ports import StoreConflictError, StoreIntegrityError, UsageChange
 from schemas.consents import ConsentStatus
 
-_STOPPED: Final = frozenset({ConsentStatus.SUSP, ConsentStatus.CANC, ConsentStatus.EXPD})
+_ENDED: Final = frozenset({ConsentStatus.CANC, ConsentStatus.EXPD})
 
 
 class MemoryConsentStore:
@@ -96,14 +96,14 @@ class MemoryConsentStore:
         await self._boundary("consents.remember")
         return frozenset([h.key for h in handled if await self._tx.insert(self._db.consent_commands, h.key, h)])
 
-    async def stopped_since(self, since: datetime) -> Mapping[ConsentKey, datetime]:
-        await self._boundary("consents.stopped_since")
+    async def ended_since(self, since: datetime) -> Mapping[ConsentKey, datetime]:
+        await self._boundary("consents.ended_since")
         return {
             key: mark.status_changed_at
             for key, mark in self._tx.items(self._db.consent_marks)
             if mark.status_changed_at >= since
             and (row := self._tx.get(self._db.consents, key)) is not None
-            and row.status in _STOPPED
+            and row.status in _ENDED
         }
 
     def _record(self, key: ConsentKey, consent: Consent) -> ConsentRecord:

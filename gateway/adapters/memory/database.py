@@ -123,7 +123,7 @@ class Database:
         text = canonical_terms(encode(consent.terms))
         since = consent.terms.valid_from
         self.consents.rows[key] = consent
-        self.consent_marks.rows[key] = ConsentMark(0, since)
+        self.consent_marks.rows.setdefault(key, ConsentMark(0, since))
         self.consent_versions.rows[key, consent.version] = ConsentVersion(
             key, consent.version, text, terms_digest(text), since
         )

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum, unique
 
 from gateway.adapters.memory.boundary import Boundary, no_boundary
@@ -211,19 +211,19 @@ class MemoryCardNetwork:
         task.add_done_callback(self._tasks.discard)
 
     async def _exchange(self, exchange: _Exchange, behaviour: Behaviour) -> None:
-        await self._travel(behaviour.request_delay_s)
+        sent_at = await self._leave(behaviour.request_delay_s)
         # A link that was cut meanwhile may have taken the request with it.
         if behaviour.fate is Fate.REQUEST_LOST or exchange.lost:
-            self._end(exchange, Unanswered(behaviour.unanswered))
+            self._end(exchange, Unanswered(behaviour.unanswered, sent_at))
             return
-        answer = self.host.handle(exchange.request, behaviour.code)
+        answer = replace(self.host.handle(exchange.request, behaviour.code), sent_at=sent_at)
         if behaviour.alter is not None:
             answer = behaviour.alter(answer)
         await self._boundary("network.answer")
         if behaviour.answer_delay_s > 0:
             await asyncio.sleep(behaviour.answer_delay_s)
         if behaviour.fate in (Fate.ANSWER_LOST, Fate.ANSWERED_LATE):
-            self._end(exchange, Unanswered(behaviour.unanswered))
+            self._end(exchange, Unanswered(behaviour.unanswered, sent_at))
             if behaviour.fate is Fate.ANSWER_LOST:
                 return
             await self._boundary("network.late")
@@ -231,11 +231,14 @@ class MemoryCardNetwork:
         if behaviour.fate is Fate.ANSWERED_TWICE:
             self._answer(exchange, answer)
 
-    async def _travel(self, seconds: float) -> None:
+    async def _leave(self, seconds: float) -> float:
+        """Travel to the host; return when the request left."""
         await self._boundary("network.leave")
+        sent_at = asyncio.get_running_loop().time()
         if seconds > 0:
             await asyncio.sleep(seconds)
         await self._boundary("network.arrive")
+        return sent_at
 
     def _answer(self, exchange: _Exchange, answer: Answered) -> None:
         if not exchange.ended:

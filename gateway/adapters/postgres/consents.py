@@ -158,8 +158,8 @@ class PostgresConsentStore:
         )
         return frozenset((r["partner_id"], r["consent_id"], r["command_id"]) for r in rows)
 
-    async def stopped_since(self, since: datetime) -> Mapping[ConsentKey, datetime]:
-        rows = await self._connection.fetch(_SQL.stopped_since, since)
+    async def ended_since(self, since: datetime) -> Mapping[ConsentKey, datetime]:
+        rows = await self._connection.fetch(_SQL.ended_since, since)
         return {(r["partner_id"], r["consent_id"]): r["status_changed_at"] for r in rows}
 
     def _record(self, row: Record) -> ConsentRecord:

@@ -79,9 +79,9 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[]
 ON CONFLICT (partner_id, consent_id, command_id) DO NOTHING
 RETURNING partner_id, consent_id, command_id
 
--- name: stopped_since
+-- name: ended_since
 SELECT partner_id, consent_id, status_changed_at FROM consent
-WHERE status IN ('SUSP', 'CANC', 'EXPD') AND status_changed_at >= $1
+WHERE status IN ('CANC', 'EXPD') AND status_changed_at >= $1
 
 -- name: usage
 SELECT u.partner_id, u.consent_id, u.limit_key, u.starts_at,
