@@ -4,10 +4,12 @@ import asyncio
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from urllib.parse import quote
 
 import asyncpg
 import pytest
 
+from gateway.adapters.postgres.errors import translated
 from gateway.adapters.postgres.store import PostgresStore
 from gateway.ports import (
     StoreConflictError,
@@ -20,6 +22,7 @@ from schemas.reasons import Reason, ReasonCode
 from tests.builders import NOW, outbox_event, payment, trace, window
 from tests.contract.conftest import PostgresBackend, postgres_backend
 from tests.contract.test_payment_store import refusal, transfer
+from tests.unit.domain_samples import consent
 
 pytestmark = pytest.mark.integration
 
@@ -125,6 +128,60 @@ async def test_a_statement_that_takes_too_long_is_an_outage(backend: PostgresBac
             await run(hasty, lambda uow: uow.payments.lock([payment(1).key]))
     await run(hasty, lambda uow: uow.payments.lock([payment(1).key]))
     await hasty.stop()
+
+
+TRANSLATIONS = {
+    asyncpg.DeadlockDetectedError: StoreConflictError,
+    asyncpg.SerializationError: StoreConflictError,
+    asyncpg.UniqueViolationError: StoreConflictError,
+    asyncpg.CheckViolationError: StoreIntegrityError,
+    asyncpg.RaiseError: StoreIntegrityError,
+    asyncpg.DataError: StoreIntegrityError,
+    asyncpg.AdminShutdownError: StoreUnavailableError,
+    asyncpg.CannotConnectNowError: StoreUnavailableError,
+    asyncpg.ConnectionDoesNotExistError: StoreUnavailableError,
+    asyncpg.DiskFullError: StoreUnavailableError,
+    asyncpg.TooManyConnectionsError: StoreUnavailableError,
+    asyncpg.QueryCanceledError: StoreUnavailableError,
+    asyncpg.ReadOnlySQLTransactionError: StoreUnavailableError,
+    asyncpg.InterfaceError: StoreUnavailableError,
+    # Now and then the driver's word for a session that the server ended while it was idle.
+    asyncpg.InternalClientError: StoreUnavailableError,
+    ConnectionResetError: StoreUnavailableError,
+    TimeoutError: StoreUnavailableError,
+    ZeroDivisionError: ZeroDivisionError,
+    asyncpg.UndefinedColumnError: asyncpg.UndefinedColumnError,
+}
+
+
+@pytest.mark.parametrize("driver", TRANSLATIONS, ids=lambda kind: kind.__name__)
+async def test_every_kind_of_error_is_an_outage_a_race_or_a_bug(driver: type[Exception]) -> None:
+    with pytest.raises(TRANSLATIONS[driver]):
+        async with translated():
+            raise driver(SECRET)
+
+
+async def test_locks_are_taken_in_key_order_whatever_the_plan(backend: PostgresBackend) -> None:
+    """With this plan rows come in the order in which their keys are given."""
+    plan = "-c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off"
+    store = PostgresStore(f"{backend.dsn}{'&' if '?' in backend.dsn else '?'}options={quote(plan)}", pool_size=8)
+    await store.start()
+    consents = [consent(consent_id=f"{n:03}") for n in range(300)]
+    await backend.put_consents(*consents)
+    async with store.transaction() as uow:
+        await uow.payments.insert([payment(n) for n in range(1, 301)])
+    keys = [(c.terms.partner_id, c.terms.consent_id) for c in consents]
+    payments = sorted(payment(n).key for n in range(1, 301))
+
+    async def lock(turn: int) -> None:
+        step = 1 if turn % 2 else -1
+        async with store.transaction() as uow:
+            await uow.consents.lock(keys[::step])
+        async with store.transaction() as uow:
+            await uow.payments.lock(payments[::step], known={payments[0]: payment(1)} if turn % 3 else None)
+
+    await asyncio.gather(*(lock(turn) for turn in range(24)))
+    await store.stop()
 
 
 NAMED = payment(1, merchant_id=SECRET, funding_token=SECRET, order_id=SECRET)

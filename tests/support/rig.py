@@ -91,10 +91,14 @@ class Rig:
 
     # --- workers ---
 
-    def new_network(self, script: Script = answers) -> MemoryCardNetwork:
+    def new_network(self, script: Script = answers, faults: Faults | None = None) -> MemoryCardNetwork:
         """Another worker's links to the same host."""
         return MemoryCardNetwork(
-            NetworkId(NETWORK), self.host, script=script, on_unmatched=self.unmatched.append, boundary=self.faults
+            NetworkId(NETWORK),
+            self.host,
+            script=script,
+            on_unmatched=self.unmatched.append,
+            boundary=faults or self.faults,
         )
 
     def new_execution(self, network: MemoryCardNetwork | None = None) -> ExecutionService:

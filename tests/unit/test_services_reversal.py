@@ -15,6 +15,7 @@ from gateway.ports import StoreUnavailableError
 from schemas.consents import Period, PeriodLimit
 from schemas.primitives import FundingToken
 from tests.builders import TERMINAL, dispatched_record, numbered_order
+from tests.support.faults import Faults
 from tests.support.rig import PAN, Rig
 from tests.unit.domain_samples import consent, krw, merchant, purpose
 
@@ -160,14 +161,21 @@ async def test_a_worker_that_lost_its_lease_changes_nothing_with_its_late_answer
     slow = asyncio.create_task(rig.reversals.work())
     await rig.faults.reached("network.answer")
     rig.clock.advance(61)
-    # The second one's answer is held, too: both are out at once, under different leases.
-    other = asyncio.create_task(rig.new_reversals("worker-2", rig.new_network()).work())
-    await rig.faults.visited("network.answer", 3)
+    elsewhere = Faults()
+    elsewhere.hold("network.answer")
+    other = asyncio.create_task(rig.new_reversals("worker-2", rig.new_network(faults=elsewhere)).work())
+    await elsewhere.reached("network.answer")
+
     rig.faults.open("network.answer")
-    assert await asyncio.gather(slow, other) == [1, 1]
+    assert await slow == 1
+    row = rig.database.reversals.rows[rig.payment(1).key]
+    assert (row.confirmed_at, row.leased_by) == (None, "worker-2")
+    assert rig.states() == {"order-1": "unknown"}
+
+    elsewhere.open("network.answer")
+    assert await other == 1
     assert rig.told().count("payment.reversed") == 1
-    assert rig.used() == {Usage()}
-    assert [e.state for e in rig.host.entries.values()] == [EntryState.REVERSED]
+    assert (rig.states(), rig.used()) == ({"order-1": "reversed"}, {Usage()})
 
 
 @pytest.mark.parametrize(
