@@ -1,11 +1,42 @@
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.integration.support.keeper import Keeper
+from tests.integration.support.scene import Scene
+from tests.stack import Stack
+
 HERE = Path(__file__).parent
+FAILED = pytest.StashKey[bool]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.integration)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
+
+
+@pytest.fixture(scope="session")
+async def keeper(stack: Stack) -> AsyncIterator[Keeper]:
+    keeper = Keeper(stack)
+    yield keeper
+    await keeper.discard()
+
+
+@pytest.fixture
+async def scene(keeper: Keeper, request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
+    """A running world in which everything sent so far has ended. A test that fails takes it along."""
+    scene = await keeper.scene()
+    yield scene
+    if request.node.stash.get(FAILED, False) or not all(c.running() for c in scene.world.stages):
+        await keeper.discard()
