@@ -140,7 +140,8 @@ class CycleSettled(Model):
     """A chunk of one clearing cycle was matched: positions and breaks that it added.
 
     Attributes:
-        chunk: which of the cycle's messages this tells about; (network_id, cycle_id, chunk) is told once.
+        chunk: which message of its file this tells about. A corrected file of one cycle counts them anew: tell events
+            apart by ``ce_id``.
     """
 
     network_id: NetworkIdField

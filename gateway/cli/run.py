@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -90,8 +91,9 @@ def _supervise(children: dict["subprocess.Popen[bytes]", str]) -> int:
     failed = 0
     running = dict(children)
     while running:
-        # Wakes when any child ends, without taking its exit code from Popen.
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        # Wakes when any child ends, without taking its exit code from Popen; the last may have gone a moment ago.
+        with suppress(ChildProcessError):
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
         for child in [c for c in running if c.poll() is not None]:
             name = running.pop(child)
             if child.returncode or not stopping:

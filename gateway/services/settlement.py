@@ -42,6 +42,11 @@ class _Outcomes:
     matched: list[Matched] = field(default_factory=list)
     breaks: list[tuple[ClearingRecord, PaymentKey | None, Break]] = field(default_factory=list)
 
+    @property
+    def first_record(self) -> int:
+        """Number of the first record among these."""
+        return min(r.record_no for r in (*(m.record for m in self.matched), *(b[0] for b in self.breaks)))
+
 
 class _TooEarlyError(Exception):
     """A cleared payment's result has not reached Postgres yet."""
@@ -137,7 +142,8 @@ class SettlementService:
                 OutboxEvent(
                     topic=SETTLEMENTS,
                     key=batch.network_id,
-                    event_id=f"{batch.network_id}:{batch.cycle_id}:{batch.chunk}",
+                    # By its first new record: a corrected file of the same cycle counts its chunks anew.
+                    event_id=f"{batch.network_id}:{batch.cycle_id}:{outcomes.first_record}",
                     event_type=EventType.CYCLE_SETTLED,
                     occurred_at=now,
                     body=encode(told),
