@@ -22,6 +22,7 @@ from gateway.adapters.iso8583.pool import Iso8583Network
 from gateway.adapters.iso8583.reporting import LinkMetrics
 from gateway.adapters.kafka.consumer import BatchConsumer
 from gateway.adapters.kafka.dead_letter import KafkaDeadLetters
+from gateway.adapters.kafka.probe import KafkaProbe
 from gateway.adapters.kafka.producer import KafkaPublisher
 from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.adapters.observability.health import Health, Watchdog
@@ -152,15 +153,18 @@ async def process_parts(settings: Settings, stage: str) -> AsyncIterator[Parts]:
     observer = StageObserver(registry, stage=stage)
     health = Health()
     store = PostgresStore(addresses.postgres_dsn, pool_size=settings.execution_pool_size, name=f"mypay-{stage}")
+    kafka = kafka_settings(settings, addresses.kafka_bootstrap_servers, client_id=f"mypay-{stage}")
+    # Before anything is waited for: a process that still waits for a server to start with is not ready.
+    health.readiness["postgres"] = partial(_postgres_answers, store)
+    health.readiness["kafka"] = partial(_kafka_answers, KafkaProbe(kafka))
     web = MetricsServer(host=settings.http_host, port=settings.http_port, registry=registry, health=health)
     await web.start()
     observer.note("process_started", stage=stage, pid=os.getpid(), http_port=web.port)
     try:
         await until_done(store.start)
-        health.readiness["postgres"] = partial(_postgres_answers, store)
         yield Parts(
             settings=settings,
-            kafka=kafka_settings(settings, addresses.kafka_bootstrap_servers, client_id=f"mypay-{stage}"),
+            kafka=kafka,
             dsn=addresses.postgres_dsn,
             store=store,
             observer=observer,
@@ -181,6 +185,10 @@ async def _postgres_answers(store: PostgresStore) -> str | None:
     except (StoreUnavailableError, TimeoutError):
         return "no answer"
     return None
+
+
+async def _kafka_answers(probe: KafkaProbe) -> str | None:
+    return None if await probe.answers(timeout_s=READINESS_TIMEOUT_S) else "no answer"
 
 
 @asynccontextmanager
