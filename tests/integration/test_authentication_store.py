@@ -69,7 +69,7 @@ async def test_issuers_count_apart(db: Database) -> None:
 
 async def test_the_first_of_a_batch_counts(db: Database) -> None:
     first, second, third = use(), use(), use("j-2")
-    assert await db.store.use([first, second, third, first]) == {second}
+    assert await db.store.use([first, second, third]) == {second}
     assert await db.store.use([second, first, third]) == {second}
 
 
@@ -100,6 +100,30 @@ async def test_a_use_in_a_running_transaction_is_waited_for(db: Database, commit
     await (transaction.commit() if committed else transaction.rollback())
     assert await waiting == (frozenset({mine}) if committed else frozenset())
     await other.close()
+
+
+async def test_two_batches_in_opposite_order_do_not_wait_for_each_other(db: Database) -> None:
+    holder, one, two = [await asyncpg.connect(db.dsn) for _ in range(3)]
+    blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    async def work(connection: "asyncpg.Connection[asyncpg.Record]", *jtis: str) -> int:
+        async with connection.transaction():
+            return len(await PostgresAuthenticationStore(connection).use([use(jti) for jti in jtis]))
+
+    transaction = holder.transaction()
+    await transaction.start()
+    await PostgresAuthenticationStore(holder).use([use("c")])
+    # In the order given, the first would hold a and the second b when the first goes on to want b.
+    first = asyncio.create_task(work(one, "a", "c", "b"))
+    while await db.connection.fetchval(blocked) < 1:
+        assert not first.done()
+    second = asyncio.create_task(work(two, "b", "a"))
+    while await db.connection.fetchval(blocked) < 2:
+        assert not second.done()
+    await transaction.rollback()
+    assert await asyncio.gather(first, second) == [0, 2]
+    for connection in (holder, one, two):
+        await connection.close()
 
 
 async def test_many_workers_and_one_pool_of_assertions(db: Database) -> None:
