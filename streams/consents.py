@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 
-from gateway.bootstrap import Parts, watch_consumer
-from gateway.bootstrap_consents import consent_service
+from gateway.bootstrap import Parts, consent_service, watch_consumer
 from gateway.ports import Record
 from schemas.topics import CONSENT_COMMANDS
 from streams.app import build_app, read_batches, run_until, waiting

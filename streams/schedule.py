@@ -3,8 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from gateway.bootstrap import Parts, watch_consumer
-from gateway.bootstrap_consents import schedule_parts
+from gateway.bootstrap import Parts, schedule_parts, watch_consumer
 
 
 async def run(parts: Parts, stopping: asyncio.Event) -> None:

@@ -357,7 +357,7 @@ _KNOWN: Final[Mapping[str, tuple[ExitCode, str, str]]] = {
     "gateway.adapters.crypto.vault.UnsealError": (_FAILED, "{error}.", ""),
     "gateway.adapters.crypto.trust_files.TrustFileError": (_USAGE, "{error}.", "MYPAY_ISSUERS_DIR names the folder."),
     "gateway.adapters.iso8583.config.NetworkConfigError": (_USAGE, "{error}.", "MYPAY_NETWORKS_DIR names the folder."),
-    "gateway.bootstrap.NotConfiguredError": (_USAGE, "{error}.", ""),
+    "gateway.bootstrap.process.NotConfiguredError": (_USAGE, "{error}.", ""),
     "gateway.local.errors.LocalStackError": (_FAILED, "{error}", ""),
     "gateway.services.clearing_format.ClearingFileError": (_FAILED, "{error}.", ""),
     "gateway.services.consents.ConsentUnknownError": (_MISSING, "{error}.", "`mypay consent list` shows them."),

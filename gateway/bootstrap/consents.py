@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from gateway.bootstrap import Parts, dead_letters, proving, publisher
+from gateway.bootstrap.process import Parts, dead_letters, publisher
+from gateway.bootstrap.trust import proving
 from gateway.services.consent_commands import ConsentCommandService
 from gateway.services.consents import ExpiryService
 from gateway.services.isolation import IsolatedBatch

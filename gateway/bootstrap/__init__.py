@@ -1,0 +1,31 @@
+"""The one place where parts are put together: settings in, use cases on real adapters out; one module a process."""
+
+from gateway.bootstrap.consents import consent_service, schedule_parts
+from gateway.bootstrap.events import SettlementParts, relay_service, settlement_parts
+from gateway.bootstrap.execution import ExecutionParts, execution_parts
+from gateway.bootstrap.initiation import initiation_service
+from gateway.bootstrap.process import (
+    NotConfiguredError,
+    Parts,
+    SystemClock,
+    kafka_settings,
+    process_parts,
+    watch_consumer,
+)
+
+__all__ = [
+    "ExecutionParts",
+    "NotConfiguredError",
+    "Parts",
+    "SettlementParts",
+    "SystemClock",
+    "consent_service",
+    "execution_parts",
+    "initiation_service",
+    "kafka_settings",
+    "process_parts",
+    "relay_service",
+    "schedule_parts",
+    "settlement_parts",
+    "watch_consumer",
+]

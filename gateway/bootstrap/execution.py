@@ -1,0 +1,156 @@
+"""What executes one card network, with its vault."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from gateway.adapters.crypto.vault import CardSealer, MasterKeys, Sealed
+from gateway.adapters.iso8583.config import NetworkConfig, load_networks
+from gateway.adapters.iso8583.pool import Iso8583Network
+from gateway.adapters.iso8583.reporting import LinkMetrics
+from gateway.adapters.kafka.consumer import BatchConsumer
+from gateway.adapters.postgres.vault import PostgresTokenVault
+from gateway.bootstrap.process import NotConfiguredError, Parts, dead_letters, publisher
+from gateway.bootstrap.trust import proving
+from gateway.domain.exchange import UnmatchedAnswer
+from gateway.ports import Observer
+from gateway.services.ended_consents import EndedConsentWatch
+from gateway.services.execution import ExecutionService, ExecutionSettings
+from gateway.services.isolation import IsolatedBatch
+from gateway.services.reversal import ReversalService, ReversalSettings
+from gateway.settings import Settings
+from schemas.primitives import NetworkId
+from schemas.topics import dispatch_topic
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionParts:
+    """What executes one network."""
+
+    network: Iso8583Network
+    consumer: BatchConsumer
+    service: ExecutionService
+    reversals: ReversalService
+    isolated: IsolatedBatch
+    watch: EndedConsentWatch
+
+    async def waiting(self) -> int:
+        """Orders that could be executed now: none while the network is closed, for then they are meant to wait."""
+        return await self.consumer.lag() if self.network.is_open else 0
+
+
+@asynccontextmanager
+async def execution_parts(parts: Parts, network_id: NetworkId) -> AsyncIterator[ExecutionParts]:
+    """Everything that executes one network, started.
+
+    Raises:
+        NotConfiguredError: there is no file for this network, or no master key.
+    """
+    settings = parts.settings
+    config = load_networks(settings.networks_dir).get(network_id)
+    if config is None:
+        raise NotConfiguredError(f"no network {network_id} in {settings.networks_dir}")
+    vault = token_vault(parts)
+    network = Iso8583Network(
+        config,
+        on_unmatched=partial(_note_unmatched, parts.observer),
+        observer=LinkMetrics(parts.observer),
+    )
+    consumer = BatchConsumer(
+        parts.kafka, parts.observer, topics=[dispatch_topic(network_id)], group_id=f"mypay-execution-{network_id}"
+    )
+    watch = EndedConsentWatch(
+        store=parts.store,
+        observer=parts.observer,
+        clock=parts.clock,
+        settle_s=settings.execution_intent_to_wire_s + config.answer_timeout_s,
+    )
+    async with proving(parts) as proofs, publisher(parts) as producer:
+        parked = dead_letters(parts, producer)
+        service = ExecutionService(
+            network_id=network_id,
+            terminals=config.terminals.ids,
+            store=parts.store,
+            vault=vault,
+            network=network,
+            dead_letters=parked,
+            observer=parts.observer,
+            clock=parts.clock,
+            settings=_execution_settings(settings, config),
+            signatures=proofs.signatures,
+            trust=proofs.trust,
+            assertions=proofs.assertions,
+            watch=watch,
+        )
+        reversals = ReversalService(
+            network_id=network_id,
+            worker=parts.worker,
+            store=parts.store,
+            vault=vault,
+            network=network,
+            observer=parts.observer,
+            clock=parts.clock,
+            settings=_reversal_settings(settings, config),
+        )
+        await network.start()
+        await consumer.start()
+        try:
+            isolated = IsolatedBatch("execution", dead_letters=parked, observer=parts.observer)
+            yield ExecutionParts(network, consumer, service, reversals, isolated, watch)
+        finally:
+            await consumer.stop()
+            await network.stop(drain_seconds=0)
+
+
+def _execution_settings(settings: Settings, config: NetworkConfig) -> ExecutionSettings:
+    # The longest that a live worker can hold a payment in SENT: from intent to wire, then the answer's time.
+    held_s = settings.execution_intent_to_wire_s + config.answer_timeout_s
+    return ExecutionSettings(
+        intent_to_wire_s=settings.execution_intent_to_wire_s,
+        results_max=settings.execution_results_max,
+        results_wait_s=settings.execution_results_wait_s,
+        abandoned_after_s=held_s + settings.recovery_margin_s,
+    )
+
+
+def _reversal_settings(settings: Settings, config: NetworkConfig) -> ReversalSettings:
+    return ReversalSettings(
+        batch=settings.reversal_batch,
+        repeat_interval_s=config.reversal_repeat_interval_s,
+        alert_after_s=config.reversal_alert_after_s,
+        # Waiting for the socket takes at most a quarter of it, the answer its time-out: twice that is never lost alive.
+        lease_s=4 * config.answer_timeout_s,
+    )
+
+
+def token_vault(parts: Parts) -> PostgresTokenVault:
+    """The vault over the installation's master keys.
+
+    Raises:
+        NotConfiguredError: there is no master key.
+    """
+    keys = MasterKeys.load(parts.settings.master_keys_dir)
+    if not len(keys):
+        raise NotConfiguredError(
+            f"no master key in {parts.settings.master_keys_dir}: make one with `mypay keys master create`"
+        )
+    sealer = CardSealer(keys)
+    return PostgresTokenVault(
+        parts.store,
+        lambda token, key_id, nonce, ciphertext: sealer.open_card(token, Sealed(key_id, nonce, ciphertext)),
+    )
+
+
+def _note_unmatched(observer: Observer, answer: UnmatchedAnswer) -> None:
+    # The payment's state needs no change: what is unknown is being reversed, and a reversal undoes a late approval.
+    observer.count("execution", "unmatched_answer", reason=answer.answer.response_code)
+    observer.note(
+        "unmatched_answer",
+        level="warning",
+        network_id=answer.network_id,
+        mti=answer.mti,
+        terminal_id=answer.terminal_id,
+        stan=answer.stan,
+        code=answer.answer.response_code,
+    )

@@ -1,0 +1,190 @@
+"""What every process needs: addresses, logs, metrics, health, the database, a producer."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from gateway.adapters.crypto.redaction import redact
+from gateway.adapters.crypto.vault import MasterKeys
+from gateway.adapters.kafka.dead_letter import KafkaDeadLetters
+from gateway.adapters.kafka.probe import KafkaProbe
+from gateway.adapters.kafka.producer import KafkaPublisher
+from gateway.adapters.kafka.settings import KafkaSettings
+from gateway.adapters.observability.health import Health, Watchdog
+from gateway.adapters.observability.logging import configure_logging
+from gateway.adapters.observability.observer import StageObserver
+from gateway.adapters.observability.web import MetricsServer
+from gateway.adapters.postgres.store import PostgresStore
+from gateway.ports import Observer, StoreUnavailableError
+from gateway.services.retrying import until_done
+from gateway.settings import Settings
+
+READINESS_TIMEOUT_S = 2.0
+"""Orchestrators ask every few seconds; an answer that takes longer is no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where Kafka and PostgreSQL are."""
+
+    kafka_bootstrap_servers: str
+    postgres_dsn: str
+
+
+class NotConfiguredError(Exception):
+    """Something that this process needs is not configured; the text says what to do."""
+
+
+def addresses_of(settings: Settings) -> Addresses:
+    """Addresses as given, or else those of the running local stack.
+
+    Raises:
+        NotConfiguredError: neither is there.
+    """
+    kafka = settings.kafka_bootstrap_servers
+    dsn = settings.postgres_dsn.get_secret_value() if settings.postgres_dsn else None
+    if kafka is None or dsn is None:
+        from gateway.local import ServerState, status  # noqa: PLC0415 - an extra that production does not install
+
+        local = status(settings.stack, home=settings.home)
+        if local.kafka.state is ServerState.RUNNING:
+            kafka = kafka or local.kafka.address
+        if local.postgres.state is ServerState.RUNNING:
+            dsn = dsn or local.postgres.address
+    if not kafka or not dsn:
+        raise NotConfiguredError(
+            "MYPAY_KAFKA_BOOTSTRAP_SERVERS and MYPAY_POSTGRES_DSN are not set, and no local stack runs: "
+            "set them, or start one with `mypay local up`"
+        )
+    return Addresses(kafka, dsn)
+
+
+class SystemClock:
+    """Implements :class:`gateway.ports.Clock`."""
+
+    def now(self) -> datetime:
+        """Aware UTC."""
+        return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What every process has.
+
+    Attributes:
+        worker: names this process in leases and reports; never two alike.
+        store: started.
+        health: add a stage's own checks here.
+    """
+
+    settings: Settings
+    kafka: KafkaSettings
+    dsn: str
+    store: PostgresStore
+    observer: Observer
+    health: Health
+    clock: SystemClock
+    worker: str
+
+
+def kafka_settings(settings: Settings, bootstrap_servers: str, *, client_id: str = "mypay") -> KafkaSettings:
+    """How to reach Kafka."""
+    return KafkaSettings(
+        bootstrap_servers=bootstrap_servers,
+        security_protocol=settings.kafka_security_protocol,
+        sasl_mechanism=settings.kafka_sasl_mechanism,
+        username=settings.kafka_username,
+        password=settings.kafka_password,
+        ssl_cafile=settings.kafka_ssl_cafile,
+        client_id=client_id,
+    )
+
+
+def worker_name(stage: str) -> str:
+    """A name that no other process has, now or after a restart."""
+    return f"{stage}@{socket.gethostname()}/{os.getpid()}/{datetime.now(UTC):%Y%m%dT%H%M%S}"
+
+
+@asynccontextmanager
+async def process_parts(settings: Settings, stage: str) -> AsyncIterator[Parts]:
+    """What every process needs, started: logs, metrics with health checks over HTTP, and the database.
+
+    Raises:
+        NotConfiguredError: Kafka or PostgreSQL have no address.
+    """
+    configure_logging(redact=redact, level=settings.log_level, fmt=settings.log_format)
+    addresses = addresses_of(settings)
+    registry = CollectorRegistry()
+    for collect in (ProcessCollector, PlatformCollector, GCCollector):
+        collect(registry=registry)
+    observer = StageObserver(registry, stage=stage)
+    health = Health()
+    store = PostgresStore(addresses.postgres_dsn, pool_size=settings.execution_pool_size, name=f"mypay-{stage}")
+    kafka = kafka_settings(settings, addresses.kafka_bootstrap_servers, client_id=f"mypay-{stage}")
+    # Before anything is waited for: a process that still waits for a server to start with is not ready.
+    health.readiness["postgres"] = partial(_postgres_answers, store)
+    health.readiness["kafka"] = partial(_kafka_answers, KafkaProbe(kafka))
+    web = MetricsServer(host=settings.http_host, port=settings.http_port, registry=registry, health=health)
+    await web.start()
+    observer.note("process_started", stage=stage, pid=os.getpid(), http_port=web.port)
+    try:
+        await until_done(store.start)
+        yield Parts(
+            settings=settings,
+            kafka=kafka,
+            dsn=addresses.postgres_dsn,
+            store=store,
+            observer=observer,
+            health=health,
+            clock=SystemClock(),
+            worker=worker_name(stage),
+        )
+    finally:
+        await store.stop()
+        await web.stop()
+        observer.note("process_stopped", stage=stage)
+
+
+async def _postgres_answers(store: PostgresStore) -> str | None:
+    try:
+        async with asyncio.timeout(READINESS_TIMEOUT_S), store.connection() as connection:
+            await connection.fetchval("SELECT 1")
+    except (StoreUnavailableError, TimeoutError):
+        return "no answer"
+    return None
+
+
+async def _kafka_answers(probe: KafkaProbe) -> str | None:
+    return None if await probe.answers(timeout_s=READINESS_TIMEOUT_S) else "no answer"
+
+
+@asynccontextmanager
+async def publisher(parts: Parts) -> AsyncIterator[KafkaPublisher]:
+    """A started producer."""
+    producer = KafkaPublisher(parts.kafka, parts.observer)
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+def dead_letters(parts: Parts, producer: KafkaPublisher) -> KafkaDeadLetters:
+    """Where this process parks what it cannot read."""
+    return KafkaDeadLetters(producer, MasterKeys.load(parts.settings.master_keys_dir))
+
+
+def watch_consumer(
+    parts: Parts, stage: str, lag: Callable[[], Awaitable[int]], *, stall_after_s: float | None = None
+) -> Watchdog:
+    """Make the process's liveness fail when ``stage`` stands still while records wait."""
+    watchdog = Watchdog(stall_after_s=stall_after_s or parts.settings.stall_after_s, waiting=lag)
+    parts.health.liveness[stage] = watchdog.check
+    return watchdog

@@ -1,0 +1,63 @@
+"""Who may sign: partners and identity providers, kept fresh."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from gateway.adapters.crypto.assertion import JwsAssertionVerifier
+from gateway.adapters.crypto.issuers import CachedTrustTable
+from gateway.adapters.crypto.keys import CachedKeySource, Registry
+from gateway.adapters.crypto.signature import JwsVerifier
+from gateway.adapters.postgres.identities import PostgresRevocations
+from gateway.adapters.postgres.store import PostgresStore
+from gateway.bootstrap.process import Parts
+from gateway.ports import AssertionVerifier, TrustTable
+from gateway.services.proofs import NoIdentityProviders
+from gateway.services.retrying import until_done
+
+
+@dataclass(frozen=True, slots=True)
+class Proving:
+    """Who may sign: partners' keys and trusted identity providers, both kept fresh."""
+
+    keys: CachedKeySource
+    signatures: JwsVerifier
+    trust: TrustTable
+    assertions: AssertionVerifier
+
+
+@asynccontextmanager
+async def proving(parts: Parts) -> AsyncIterator[Proving]:
+    """The registries of keys and identity providers, started."""
+    keys = CachedKeySource(_registry_loader(parts.store), parts.observer)
+    await until_done(partial(keys.start, parts.settings.registry_refresh_s))
+    try:
+        async with _trust(parts) as (trust, assertions):
+            yield Proving(keys, JwsVerifier(keys), trust, assertions)
+    finally:
+        await keys.stop()
+
+
+@asynccontextmanager
+async def _trust(parts: Parts) -> AsyncIterator[tuple[TrustTable, AssertionVerifier]]:
+    folder = parts.settings.issuers_dir
+    if folder is None:
+        parts.observer.note("no_identity_providers", level="warning")
+        nobody = NoIdentityProviders()
+        yield nobody, nobody
+        return
+    table = CachedTrustTable(folder, parts.observer, revocations=PostgresRevocations(parts.store))
+    await until_done(table.start)
+    try:
+        yield table, JwsAssertionVerifier(table)
+    finally:
+        await table.stop()
+
+
+def _registry_loader(store: PostgresStore) -> Callable[[], Awaitable[Registry]]:
+    async def load() -> Registry:
+        async with store.reading() as uow:
+            return await uow.directory.active_partners(), await uow.directory.partner_keys()
+
+    return load
