@@ -253,10 +253,14 @@ class Scene:
             return Counter()
         return Counter({r["state"]: r["n"] for r in rows})
 
+    async def states_of(self, entries: Sequence[Entry]) -> Counter[str]:
+        """The payments of these orders by state."""
+        sql = "SELECT state, count(*) AS n FROM payment WHERE payment_id = ANY ($1::uuid[]) GROUP BY state"
+        return Counter({r["state"]: r["n"] for r in await self.fetch(sql, payment_ids(entries))})
+
     async def count_in(self, entries: Sequence[Entry], *states: str) -> int:
-        sql = "SELECT count(*) AS n FROM payment WHERE payment_id = ANY ($1::uuid[]) AND state = ANY ($2::text[])"
-        (row,) = await self.fetch(sql, payment_ids(entries), list(states))
-        return int(row["n"])
+        found = await self.states_of(entries)
+        return sum(found[s] for s in states)
 
     async def rows_of(self, entries: Sequence[Entry]) -> dict[UUID, Any]:
         rows = await self.fetch("SELECT * FROM payment WHERE payment_id = ANY ($1::uuid[])", payment_ids(entries))
@@ -299,6 +303,11 @@ class Scene:
         """HTTP status, and each check's word."""
         async with self.session.get(f"{self.world.http[name]}/readyz") as answer:
             return answer.status, (await answer.json())["checks"]
+
+    async def healthz(self, name: str) -> int:
+        """HTTP status."""
+        async with self.session.get(f"{self.world.http[name]}/healthz") as answer:
+            return answer.status
 
     async def metrics_text(self, name: str) -> str:
         async with self.session.get(f"{self.world.http[name]}/metrics") as answer:
