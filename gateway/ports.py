@@ -524,7 +524,7 @@ class AssertionVerifier(Protocol):
     def recheck(self, token: str, now: datetime) -> Assertion | Reason:
         """The claims of a JWS that :meth:`verify` accepted a while ago, without verifying its signature again.
 
-        Refused where its key was revoked since.
+        Refused where its key was revoked or withdrawn since.
         """
 
 

@@ -28,7 +28,7 @@ _NOUNS: Final[dict[str, str]] = {
     "clearing": "Networks' clearing files.",
     "schemas": "The published contract.",
     "run": "Run the gateway's processes.",
-    "simulate": "Simulated counterparts: a card network's host.",
+    "simulate": "Simulated counterparts: a card network's host, identity providers.",
     "demo": "Run signed orders through everything on this machine and check the books.",
     "bench": "Measure the gateway on this machine.",
 }

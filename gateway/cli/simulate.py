@@ -14,11 +14,13 @@ import uvloop
 from pydantic import ValidationError
 
 from gateway.adapters.iso8583.framing import FrameHeader
+from gateway.cli.simulate_idp import idp
 from gateway.simulator.config import SimulatorConfig, Synchronous, load
 from gateway.simulator.ledger import LedgerError
 from gateway.simulator.run import run
 
-app = typer.Typer(no_args_is_help=True, help="Simulated counterparts: a card-merchant network host.")
+app = typer.Typer(no_args_is_help=True, help="Simulated counterparts: a card network's host, identity providers.")
+app.command(name="idp")(idp)
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -30,12 +32,6 @@ class DialectChoice(StrEnum):
 
     ISO87_ASCII = "iso87-ascii"
     ISO87_BCD = "iso87-bcd"
-
-
-@app.callback()
-def _group() -> None:
-    # A callback keeps "network" a command of its own while it is the only one.
-    pass
 
 
 @app.command()

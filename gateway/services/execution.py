@@ -8,7 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from gateway.domain.exchange import ExchangeResult, FinancialRequest, NotSent
 from gateway.domain.execution import judge
@@ -178,13 +178,21 @@ class ExecutionService:
             if problem:
                 refused.append(RefusedOrder(order.partner_id, order.order_id, None, problem, taken.reference))
                 continue
-            if order.authentication:
-                taken = replace(taken, assertion=self._assertions.recheck(order.authentication, now))
             orders.append(taken)
         if unreadable:
             self._observer.count("execution", "dead_letter", n=len(unreadable))
             await until_done(lambda: self._dead_letters.park("execution", unreadable))
-        return orders, refused
+        checked = self._recheck_proofs(orders, now)
+        if await self._trust.refresh_unknown():
+            # A provider's key may be newer than what this process knows: look once more.
+            checked = self._recheck_proofs(orders, now)
+        return checked, refused
+
+    def _recheck_proofs(self, orders: Sequence[TakenOrder], now: datetime) -> list[TakenOrder]:
+        return [
+            replace(o, assertion=self._assertions.recheck(o.order.authentication, now)) if o.order.authentication else o
+            for o in orders
+        ]
 
     async def _refuse(self, refused: Sequence[RefusedOrder]) -> None:
         async with self._store.transaction() as uow:

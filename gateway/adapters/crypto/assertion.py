@@ -134,7 +134,9 @@ class JwsAssertionVerifier:
         claims = _read_object(_decoded(rest.partition(".")[0]))
         issuer = claims.get("iss")
         record = self._trust.key(issuer, _read_header(header_text).kid) if isinstance(issuer, str) else None
-        if record is not None and record.revoked:
+        if record is None:
+            raise _RefusedError("unknown")
+        if record.revoked:
             raise _RefusedError("revoked")
         return _assertion(AssertionClaims.__pydantic_validator__.validate_python(claims))
 
