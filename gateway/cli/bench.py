@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from gateway.proving.bench import BenchResult
 
 _MIB: Final = 1 << 20
+_OTHERS_CORES: Final = 0.1
+"""What the bench itself and an idle system take."""
 
 
 def command(
@@ -112,7 +114,13 @@ def _show_processes(result: "BenchResult") -> None:
             f"{meter.growth / _MIB:+,.1f} MiB",
             "flat" if meter.flat else "[red]grows[/]",
         )
-    results().print(table)
+    console = results()
+    console.print(table)
+    if result.others_cores > _OTHERS_CORES:
+        console.print(
+            f"Other programs kept {result.others_cores:.1f} of {os.cpu_count()} cores busy: alone it would be faster.",
+            style="yellow",
+        )
 
 
 def as_json(result: "BenchResult", step_seconds: dict[str, float]) -> dict[str, Any]:
@@ -131,6 +139,7 @@ def as_json(result: "BenchResult", step_seconds: dict[str, float]) -> dict[str, 
         "produced": result.produced,
         "settled": result.settled,
         "settled_in_window": result.settled_in_window,
+        "others_cores": result.others_cores,
         "processes": {
             name: {
                 "cpu_us_per_payment": result.cpu_us[name],

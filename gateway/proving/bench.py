@@ -7,7 +7,6 @@ over the whole run says so, or the bench fails.
 """
 
 import asyncio
-import hashlib
 import json
 import subprocess
 import sys
@@ -17,25 +16,22 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import asyncpg
-from pydantic_core import from_json
 
 from gateway import local
 from gateway.proving import baselines
 from gateway.proving.baselines import Baseline
-from gateway.proving.books import Checked, Ending, Evidence, OrderFacts, Produced
+from gateway.proving.books import Checked
 from gateway.proving.cast import Cast, Role, make_cast, make_partners
 from gateway.proving.children import Child, base_environment
-from gateway.proving.collect.topics import read_topics
+from gateway.proving.confirming import confirmed_between, latencies_at_half_rate, produced_on_topic
 from gateway.proving.demo import percentile
 from gateway.proving.judging import judge
 from gateway.proving.meters import Meter, Meters
 from gateway.proving.presigning import presign, read_presigned
 from gateway.proving.world import World, WorldPlan, make_child, open_world, start_gateway
-from schemas.primitives import minor_of, payment_id_of
-from schemas.topics import ORDERS
 
 CUSTOMERS: Final = 2000
 AHEAD: Final = 4000
@@ -99,6 +95,7 @@ class BenchResult:
         thirds_per_s: the same over each third of it: sustained means that they are alike.
         meters: processes over the window; cpu_us: microseconds of processor a payment settled in it, by process.
         produced, settled: over the whole run.
+        others_cores: cores that other programs of the machine kept busy over the window: they slow the gateway down.
         profile: where py-spy wrote, if it was asked to.
     """
 
@@ -118,6 +115,7 @@ class BenchResult:
     settled: int = 0
     settled_in_window: int = 0
     checked: list[Checked] = field(default_factory=list)
+    others_cores: float = 0.0
     profile: Path | None = None
 
     @property
@@ -299,7 +297,7 @@ class _Bench:
             if profile is not None:
                 await asyncio.to_thread(profile.wait)
             await self._end_load(load)
-        result.meters = meters.meters
+        result.meters, result.others_cores = meters.meters, meters.others_cores
         settled = max(1, await self._settled_between(began, ended))
         result.settled_in_window = settled
         result.cpu_us = {name: m.cpu_seconds * 1e6 / settled for name, m in meters.meters.items()}
@@ -341,66 +339,18 @@ class _Bench:
     # --- proof ---
 
     async def _judge(self, result: BenchResult, began: float, ended: float) -> None:
-        produced = [_produced(r) async for r in read_topics(self._world.kafka_bootstrap_servers, [ORDERS])]
+        produced = await produced_on_topic(self._world.kafka_bootstrap_servers)
         if len(produced) != self._produced:
             raise BenchError(f"{self._produced} orders were confirmed, and {len(produced)} are on the topic")
         judged = await judge(self._world, produced)
         evidence, result.checked = judged.evidence, judged.checked
         result.produced = len(produced)
         result.settled = sum(p.state == "settled" for p in evidence.payments.values())
-        confirmed = _confirmed_between(evidence, began, ended)
+        confirmed = confirmed_between(evidence, began, ended)
         if confirmed != result.settled_in_window:
             raise BenchError(
                 f"PostgreSQL settled {result.settled_in_window} in the window, the network {confirmed} of them"
             )
-        spans = _latencies(evidence)
+        spans = latencies_at_half_rate(evidence)
         result.latencies = len(spans)
         result.p50_ms, result.p99_ms, result.max_ms = (percentile(spans, share) for share in (0.5, 0.99, 1.0))
-
-
-_LABELS: Final = {"w": "warm-up", "s": "sustained", "h": "half rate"}
-_SETTLES: Final = frozenset((Ending.SETTLED,))
-_SKIPPED_MS: Final = 3000
-"""The first seconds at half the rate are not measured: the load has just begun."""
-
-
-def _produced(record: Any) -> Produced:
-    order = from_json(record.value)
-    currency = order["amount"]["currency"]
-    facts = OrderFacts(
-        partner_id=order["partner_id"],
-        order_id=order["order_id"],
-        payment_id=payment_id_of(order["partner_id"], order["order_id"]),
-        consent_id=order["consent_id"],
-        merchant_id=order["merchant_id"],
-        amount_minor=minor_of(order["amount"]["value"], currency),
-        currency=currency,
-    )
-    digest = hashlib.sha256(record.value).digest()
-    label = _LABELS[facts.order_id[0]]
-    return Produced(record.partition, record.offset, record.timestamp, digest, facts, _SETTLES, label)
-
-
-def _confirmed_between(evidence: Evidence, began: float, ended: float) -> int:
-    """Payments settled in the window that the network approved and cleared for the same amount."""
-    there = {
-        (e.network_id, e.rrn): (e.amount_minor, e.currency)
-        for e in evidence.network
-        if e.state == "approved" and e.cleared
-    }
-    return sum(
-        p.state == "settled"
-        and began <= p.changed_at_s < ended
-        and there.get((p.network_id or "", p.rrn or "")) == (p.amount_minor, p.currency)
-        for p in evidence.payments.values()
-    )
-
-
-def _latencies(evidence: Evidence) -> list[int]:
-    """Order to approved event, both by Kafka's time, of the orders at half the rate; milliseconds, sorted."""
-    told = {e.subject: e.timestamp_ms for e in evidence.events if e.kind == "payment.approved"}
-    half = [r for r in evidence.produced if r.label == "half rate"]
-    since = min((r.timestamp_ms for r in half), default=0) + _SKIPPED_MS
-    return sorted(
-        told[str(r.order.payment_id)] - r.timestamp_ms for r in half if r.order is not None and r.timestamp_ms >= since
-    )

@@ -61,6 +61,10 @@ class Meters:
     Args:
         pids: name → process id.
         trees: names whose child processes count with them.
+
+    Attributes:
+        seconds: between start and stop.
+        others_cores: processor cores that everything else on the machine kept busy meanwhile.
     """
 
     def __init__(self, pids: Mapping[str, int], *, trees: frozenset[str] = frozenset()) -> None:
@@ -68,13 +72,16 @@ class Meters:
         self._trees = trees
         self._began: dict[str, float] = {}
         self._sampling: asyncio.Task[None] | None = None
+        self._machine_began = 0.0
+        self._began_at = 0.0
         self.meters = {name: Meter(name) for name in pids}
         self.seconds = 0.0
-        self._began_at = 0.0
+        self.others_cores = 0.0
 
     def start(self) -> None:
         """Begin now."""
         self._began = {name: self._cpu(name) for name in self.meters}
+        self._machine_began = _machine_cpu()
         self._began_at = time.monotonic()
         self._sampling = asyncio.create_task(self._sample(), name="meters")
 
@@ -83,6 +90,8 @@ class Meters:
         for name, meter in self.meters.items():
             meter.cpu_seconds = self._cpu(name) - self._began[name]
         self.seconds = time.monotonic() - self._began_at
+        others = _machine_cpu() - self._machine_began - sum(m.cpu_seconds for m in self.meters.values())
+        self.others_cores = max(0.0, others / self.seconds)
         if self._sampling is not None:
             self._sampling.cancel()
             await asyncio.wait([self._sampling])
@@ -122,3 +131,8 @@ class Meters:
                 memory += int(full.pss)
                 own += int(full.uss)
         return memory, own
+
+
+def _machine_cpu() -> float:
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))

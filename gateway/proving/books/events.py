@@ -1,6 +1,7 @@
 """Checks of what partners were told: every version of every payment, once, in order, on the partner's own topic."""
 
 from collections import defaultdict
+from functools import lru_cache
 from typing import Final
 
 from gateway.proving.books.evidence import Checked, EventRow, Evidence, PaymentRow
@@ -43,8 +44,9 @@ def _problem(payment: PaymentRow, events: list[EventRow], *, redelivery: bool) -
     state: str | None = None
     version = 0
     last: EventRow | None = None
+    topic = _topic(payment.partner_id)
     for event in events:
-        if event.topic != events_topic(payment.partner_id):
+        if event.topic != topic:
             return f"told on {event.topic}"
         if event.event_id in seen:
             if redelivery:
@@ -61,6 +63,11 @@ def _problem(payment: PaymentRow, events: list[EventRow], *, redelivery: bool) -
     return None if last and last.reason_code == payment.reason_code else "told another reason than is recorded"
 
 
+@lru_cache(maxsize=4096)
+def _topic(partner_id: str) -> str:
+    return events_topic(partner_id)
+
+
 def refusals_told(evidence: Evidence, *, redelivery: bool) -> Checked:
     """Each refused order was told to the partner that it names, with its reason."""
     found = Finding("refusals_told", "Every refused order was told to its partner, with the reason")
@@ -75,7 +82,7 @@ def refusals_told(evidence: Evidence, *, redelivery: bool) -> Checked:
         told[event.topic, event.subject].add(event.reason_code)
     for refusal in evidence.refusals:
         found.looked_at += 1
-        if told.pop((events_topic(refusal.partner_id), refusal.reference), None) != {refusal.reason_code}:
+        if told.pop((_topic(refusal.partner_id), refusal.reference), None) != {refusal.reason_code}:
             found.wrong(f"refusal of {refusal.reference} was not told, or with another reason")
     for _, reference in told:
         found.wrong(f"refusal of {reference} was told, and is not recorded")

@@ -1,6 +1,7 @@
 """Checks between the gateway and the network, and of the gateway's own accounts."""
 
 from collections import Counter, defaultdict
+from functools import lru_cache
 from typing import Final
 
 from gateway.proving.books.evidence import Checked, ClearingRow, Evidence, NetworkEntry, PaymentRow, TransferRow
@@ -93,13 +94,18 @@ def ledger_fits(evidence: Evidence) -> Checked:
 
 
 def _fits(transfer: TransferRow, payment: PaymentRow) -> bool:
-    receivable, payable = f"network:{payment.network_id}:receivable", f"merchant:{payment.merchant_id}:payable"
+    receivable, payable = _accounts(payment.network_id, payment.merchant_id)
     grows = (transfer.kind == "authorised") == (payment.operation == "purchase")
     accounts = (receivable, payable) if grows else (payable, receivable)
     return (transfer.debit, transfer.credit) == accounts and (transfer.amount_minor, transfer.currency) == (
         payment.amount_minor,
         payment.currency,
     )
+
+
+@lru_cache(maxsize=65_536)
+def _accounts(network_id: str | None, merchant_id: str) -> tuple[str, str]:
+    return f"network:{network_id}:receivable", f"merchant:{merchant_id}:payable"
 
 
 def obligations_fit(evidence: Evidence) -> Checked:
@@ -113,8 +119,9 @@ def obligations_fit(evidence: Evidence) -> Checked:
     for payment in evidence.payments.values():
         if payment.state in {"approved", "reversing"}:
             signed = payment.amount_minor if payment.operation == "purchase" else -payment.amount_minor
-            owed[f"network:{payment.network_id}:receivable", payment.currency] += signed
-            owed[f"merchant:{payment.merchant_id}:payable", payment.currency] -= signed
+            receivable, payable = _accounts(payment.network_id, payment.merchant_id)
+            owed[receivable, payment.currency] += signed
+            owed[payable, payment.currency] -= signed
     for place in balances.keys() | owed.keys():
         found.looked_at += 1
         if balances[place] != owed[place]:

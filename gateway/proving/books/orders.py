@@ -1,7 +1,7 @@
 """Checks between the sender and the gateway: every record ended, once, as planned, and payments are those orders."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from operator import attrgetter
 
 from gateway.proving.books.endings import Endings
 from gateway.proving.books.evidence import Checked, Ending, Evidence, OrderFacts, PaymentKey, PaymentRow, Produced
@@ -54,10 +54,13 @@ def payments_are_orders(evidence: Evidence) -> Checked:
     return found.result()
 
 
-def _differences(payment: PaymentRow, order: OrderFacts) -> Iterator[str]:
-    for name in OrderFacts._fields:
-        if getattr(payment, name) != getattr(order, name):
-            yield name
+def _differences(payment: PaymentRow, order: OrderFacts) -> list[str]:
+    if _facts(payment) == order:
+        return []
+    return [name for name in OrderFacts._fields if getattr(payment, name) != getattr(order, name)]
+
+
+_facts = attrgetter(*OrderFacts._fields)
 
 
 def nothing_open(evidence: Evidence) -> Checked:

@@ -67,14 +67,19 @@ async def open_reader(bootstrap_servers: str, topics: Sequence[str]) -> AsyncIte
 
 def event_row(record: Any) -> EventRow:
     """Read a partner's event."""
-    headers = dict(record.headers)
-    kind = _kind(headers["ce_type"])
+    event_id = ce_type = b""
+    for name, value in record.headers:
+        if name == "ce_id":
+            event_id = value
+        elif name == "ce_type":
+            ce_type = value
+    kind = _kind(ce_type)
     body = from_json(record.value)
     reason = body.get("reason") or {}
     is_refusal = kind == "order.refused"
     return EventRow(
         topic=intern(record.topic),
-        event_id=headers["ce_id"].decode(),
+        event_id=event_id.decode(),
         kind=kind,
         subject=intern(body["reference"] if is_refusal else body.get("payment_id", "")),
         state=None if is_refusal else intern(body.get("state", "")),
