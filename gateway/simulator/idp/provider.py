@@ -75,6 +75,7 @@ class IdentityProvider:
     Args:
         group: whose it is; gives the issuer's name and words unless told otherwise.
         clock: the provider's own clock.
+        signing: kid and ES256 key to begin with instead of a new one: load is signed by many processes with one key.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class IdentityProvider:
         audience: str = GATEWAY_AUDIENCE,
         algorithm: Algorithm = "ES256",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        signing: tuple[str, EllipticCurvePrivateKey] | None = None,
     ) -> None:
         self.group = group
         self.issuer = issuer or ISSUERS[group]
@@ -92,7 +94,7 @@ class IdentityProvider:
         self.algorithm = algorithm
         self._clock = clock
         self._keys: dict[str, _Key] = {}
-        self._signing = self._new_key()
+        self._signing = self._new_key() if signing is None else self._take_key(*signing)
 
     @property
     def kid(self) -> str:
@@ -178,7 +180,10 @@ class IdentityProvider:
 
     def _new_key(self) -> _Key:
         private = generate_private_key(SECP256R1()) if self.algorithm == "ES256" else Ed25519PrivateKey.generate()
-        key = _Key(f"{self.group}-{secrets.token_hex(6)}", self.algorithm, private, self._clock())
+        return self._take_key(f"{self.group}-{secrets.token_hex(6)}", private)
+
+    def _take_key(self, kid: str, private: EllipticCurvePrivateKey | Ed25519PrivateKey) -> _Key:
+        key = _Key(kid, self.algorithm, private, self._clock())
         self._keys[key.kid] = key
         return key
 
