@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import count
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -150,9 +151,13 @@ class Scene:
             for e in entries
         ]
         confirmed = await asyncio.gather(*futures)
+        return self.sent(entries, [(at.partition, at.offset) for at in confirmed], now_ms)
+
+    def sent(self, entries: Sequence[Entry], places: Sequence[tuple[int, int]], timestamp_ms: int) -> list[Produced]:
+        """Remember where on the orders topic these stand."""
         sent = [
-            Produced(at.partition, at.offset, now_ms, sha256(e.record.value).digest(), e.order, e.expected, e.label)
-            for e, at in zip(entries, confirmed, strict=True)
+            Produced(*place, timestamp_ms, sha256(e.record.value).digest(), e.order, e.expected, e.label)
+            for e, place in zip(entries, places, strict=True)
         ]
         self.produced.extend(sent)
         return sent
@@ -231,6 +236,12 @@ class Scene:
     async def counters(self, network_id: str = BCARD) -> Counter[str]:
         """What the simulated network counted."""
         return Counter((await self.network(network_id).state())["counters"])
+
+    async def close_cycle(self, network_id: str, **faults: int) -> Path:
+        """Close a network's clearing cycle with a file that is wrong in these ways; return the file."""
+        url = f"http://127.0.0.1:{self.network(network_id).control_port}/cycle"
+        async with self.session.post(url, json=faults) as answer:
+            return Path((await answer.json())["path"])
 
     async def cut_links(self, network_id: str = BCARD) -> int:
         """Cut every TCP connection of a network; return how many there were."""

@@ -1,0 +1,341 @@
+"""Every kind of bad order: a defined end, a reason, a counter; the stage lives, and its neighbours are settled."""
+
+import asyncio
+import base64
+import hmac
+import json
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from aiokafka.record._crc32c import crc as crc32c
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from gateway.adapters.crypto.jwk import generate_key
+from gateway.adapters.crypto.signature import sign_detached
+from gateway.adapters.kafka.dead_letter import Fate, read_fate
+from gateway.ports import Outgoing, Record
+from gateway.proving.cast import Customer, Partner, Role
+from gateway.proving.collect.topics import read_topics
+from gateway.proving.spoiling import MALFORMED
+from schemas.orders import ORDER_TYPE
+from schemas.topics import DEAD_LETTER, ORDERS, clearing_topic, dispatch_topic
+from tests.integration.support.scene import BCARD, DEAD, REJECTED, Entry, Scene
+
+Spoil = Callable[[Outgoing], Outgoing]
+
+DECODE, ENVELOPE, PARTNER = "DecodeError", "EnvelopeError", "UnknownPartnerError"
+
+# --- what cannot be read: (error's class, how its text begins) --------------------------------------------------------
+
+DEAD_LETTERS: dict[str, tuple[str, str]] = {
+    "empty": (DECODE, "Invalid JSON"),
+    "not JSON": (DECODE, "Invalid JSON"),
+    "cut off": (DECODE, "Invalid JSON"),
+    "a list": (DECODE, "Input should be an object"),
+    "nested too deep": (DECODE, "Invalid JSON: recursion limit exceeded"),
+    "more than 64 KiB": (DECODE, "body is larger than 65536 bytes"),
+    "bad UTF-8": (DECODE, "Invalid JSON: invalid unicode"),
+    "NUL character": (DECODE, "body contains a NUL character"),
+    "unknown field": (DECODE, "tip: unknown field"),
+    "a card number": (DECODE, "card_number: unknown field"),
+    "amount as a number": (DECODE, "amount.value: "),
+    "field missing": (DECODE, "expires_at: field is missing"),
+    "negative amount": (DECODE, "amount: value must be a decimal number"),
+    "zero amount": (DECODE, "amount: value must be above zero"),
+    "amount too large": (DECODE, "amount: value must be above zero and at most 999999999999"),
+    "unknown currency": (DECODE, "amount: currency is not"),
+    "wrong decimals": (DECODE, "amount: KRW amounts have exactly 0 decimals"),
+    "time without zone": (DECODE, "issued_at: a time needs a UTC offset"),
+    "expires before issue": (DECODE, "expires_at must be later than issued_at"),
+    "unknown partner": (PARTNER, ""),
+    "no headers": (ENVELOPE, "header ce_specversion: is missing"),
+    "no ce_id": (ENVELOPE, "header ce_id: is missing"),
+    "wrong specversion": (ENVELOPE, "header ce_specversion: must be 1.0"),
+    "wrong type": (ENVELOPE, "header ce_type: must be"),
+    "header twice": (ENVELOPE, "header ce_type: given twice"),
+    "header not ASCII": (ENVELOPE, "header ce_source: must be ASCII"),
+    "wrong key": (ENVELOPE, "header key: "),
+    "no key": (ENVELOPE, "header key: "),
+    "lone surrogate": (DECODE, "Invalid JSON"),
+    "not a number": (DECODE, "amount.value: "),
+    "infinity": (DECODE, "amount: value must be a decimal number"),
+    "exponent": (DECODE, "amount: value must be a decimal number"),
+    "other digits": (DECODE, "amount: value must be a decimal number"),
+    "5,000 digits": (DECODE, ""),
+    "byte order mark": (DECODE, "Invalid JSON"),
+    "UTF-16": (DECODE, "body contains a NUL character"),
+    "end of time": (DECODE, "expires_at: "),
+    "field twice": (DECODE, "a field is given twice"),
+    "slash in an id": (DECODE, "order_id: "),
+    "id too long": (DECODE, "order_id: "),
+    "900 KiB": (DECODE, "body is larger than 65536 bytes"),
+    "other content type": (ENVELOPE, "header content-type: "),
+    "no time": (ENVELOPE, "header ce_time: "),
+    "endless signature": (ENVELOPE, "header signature: "),
+}
+
+SEALED = {"a card number", "5,000 digits"}
+"""What holds, or may hold, a card number."""
+
+
+def swap(old: bytes, new: bytes) -> Spoil:
+    def spoil(record: Outgoing) -> Outgoing:
+        assert record.value.count(old) == 1
+        return replace(record, value=record.value.replace(old, new))
+
+    return spoil
+
+
+def field(name: str, text: str) -> Spoil:
+    """Put raw JSON text in a field's place."""
+
+    def spoil(record: Outgoing) -> Outgoing:
+        body: dict[str, Any] = json.loads(record.value)
+        place = body["amount"] if name == "value" else body
+        place[name] = "@"
+        return replace(record, value=json.dumps(body).replace('"@"', text).encode())
+
+    return spoil
+
+
+def header(name: str, value: bytes) -> Spoil:
+    return lambda r: replace(r, headers=[(n, value if n == name else v) for n, v in r.headers])
+
+
+MORE: dict[str, Spoil] = {
+    "lone surrogate": field("order_id", '"\\ud800"'),
+    "not a number": field("value", "NaN"),
+    "infinity": field("value", '"Infinity"'),
+    "exponent": field("value", '"1e3"'),
+    "other digits": field("value", '"١٠٠٠"'),
+    "5,000 digits": field("value", "9" * 5_000),
+    "byte order mark": lambda r: replace(r, value=b"\xef\xbb\xbf" + r.value),
+    "UTF-16": lambda r: replace(r, value=r.value.decode().encode("utf-16")),
+    "end of time": field("expires_at", '"9999-12-31T23:59:59-23:59"'),
+    "field twice": swap(b'{"partner_id"', b'{"order_id":"other","partner_id"'),
+    "slash in an id": field("order_id", '"a/b"'),
+    "id too long": field("order_id", f'"{"a" * 36}"'),
+    "900 KiB": lambda r: replace(r, value=r.value + b" " * 900 * 1024),
+    "other content type": header("content-type", b"text/plain"),
+    "no time": header("ce_time", b"yesterday"),
+    "endless signature": header("signature", b"x" * 5_000),
+}
+
+# --- whom one cannot trust, and what came at the wrong time: reason ---------------------------------------------------
+
+Sign = Callable[[bytes, Partner, Partner], str | None]
+"""(body, its partner, another partner) → header ``signature``"""
+
+
+def protected(**members: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(members).encode()).rstrip(b"=").decode()
+
+
+def signed(by: Partner, body: bytes, *, kid: str | None = None, typ: str = ORDER_TYPE) -> str:
+    return sign_detached(body, by.private_key, kid=kid or by.kid, algorithm=by.algorithm, typ=typ)
+
+
+def stranger(body: bytes, partner: Partner, _: Partner) -> str:
+    key, _jwk = generate_key(partner.algorithm)
+    return sign_detached(body, key, kid=partner.kid, algorithm=partner.algorithm, typ=ORDER_TYPE)
+
+
+def symmetric(body: bytes, partner: Partner, _: Partner) -> str:
+    """HMAC with the partner's public key for a secret: what lenient verifiers fall for."""
+    secret = partner.private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    head = protected(alg="HS256", kid=partner.kid, typ=ORDER_TYPE, b64=False, crit=["b64"])
+    mac = hmac.digest(secret, head.encode() + b"." + body, "sha256")
+    return f"{head}..{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
+
+
+SIGNATURES: dict[str, tuple[str, Sign]] = {
+    "tampered": ("DS17", lambda body, own, _: signed(own, body.replace(b'"amount"', b'"amoumt"'))),
+    "another partner's key": ("DS19", lambda body, _, other: signed(other, body)),
+    "a stranger's key under our kid": ("DS17", stranger),
+    "unknown kid": ("DS0E", lambda body, own, _: signed(own, body, kid="nobody-1")),
+    "alg none": (
+        "DS0B",
+        lambda _, own, __: protected(alg="none", kid=own.kid, typ=ORDER_TYPE, b64=False, crit=["b64"]) + "..",
+    ),
+    "HMAC with the public key": ("DS0B", symmetric),
+    "not signed": ("DS0B", lambda *_: None),
+    "signed as something else": ("DS17", lambda body, own, _: signed(own, body, typ="kr.mypay.consent.command.v1")),
+    "not a JWS": ("DS0B", lambda *_: "signed, sealed, delivered"),
+    "signature cut off": ("DS17", lambda body, own, _: signed(own, body)[:-2]),
+}
+
+TIMES: dict[str, tuple[str, dict[str, timedelta]]] = {
+    "issued in the future": ("DT04", {"issued": timedelta(minutes=2)}),
+    "expired": ("TM01", {"issued": -timedelta(hours=2)}),
+    "valid for too long": ("DT01", {"valid_for": timedelta(hours=24, seconds=1)}),
+}
+
+
+def spoilt(scene: Scene, customer: Customer) -> list[Entry]:
+    ways = {**MALFORMED, **MORE}
+    assert ways.keys() == DEAD_LETTERS.keys()
+    return [
+        Entry(spoil(scene.entry(scene.order(customer=customer)).record), None, DEAD, name)
+        for name, spoil in ways.items()
+    ]
+
+
+def untrusted(scene: Scene, customer: Customer) -> list[Entry]:
+    own = scene.world.cast.partner(customer.terms.partner_id)
+    other = next(p for p in scene.world.cast.partners if p is not own)
+    entries = []
+    for name, (_, sign) in SIGNATURES.items():
+        good = scene.entry(scene.order(customer=customer), REJECTED, label=name)
+        signature = sign(good.record.value, own, other)
+        headers = [(n, v) for n, v in good.record.headers if n != "signature"]
+        if signature is not None:
+            headers.append(("signature", signature.encode()))
+        entries.append(good._replace(record=replace(good.record, headers=headers)))
+    return entries
+
+
+def untimely(scene: Scene, customer: Customer) -> list[Entry]:
+    return [
+        scene.entry(scene.order(customer=customer, **times), REJECTED, label=name)  # type: ignore[arg-type]
+        for name, (_, times) in TIMES.items()
+    ]
+
+
+async def fates(scene: Scene) -> dict[tuple[str, int, int], Fate]:
+    """Where a dead letter's original stands → why it is one."""
+    found = {}
+    async for r in read_topics(scene.world.kafka_bootstrap_servers, [DEAD_LETTER]):
+        fate = read_fate(Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers)))
+        found[fate.topic, fate.partition, fate.offset] = fate
+    return found
+
+
+async def test_every_bad_order_has_its_end_and_harms_no_neighbour(scene: Scene) -> None:
+    # One customer, so one key and one partition: the bad and the good come in one batch, in turn.
+    customer = scene.world.cast.of(Role.PLAIN)[0]
+    bad = [*spoilt(scene, customer), *untrusted(scene, customer), *untimely(scene, customer)]
+    good = [scene.entry(scene.order(customer=customer)) for _ in bad]
+    before, pid = await scene.outcomes("initiation"), scene.process("initiation").pid
+    sent = await scene.send(list(chain.from_iterable(zip(bad, good, strict=True))))
+
+    await scene.until_states(good, "approved")
+    await scene.until_quiet()
+    counted = await scene.outcomes("initiation") - before
+    counted = Counter({key: n for key, n in counted.items() if key[0] == "initiation"})
+    await scene.settle()
+    evidence, endings = await scene.check_books()
+
+    why = {p.label: endings.reasons.get(i) for i, p in enumerate(evidence.produced) if p in sent and p.label != "order"}
+    assert why == {
+        **{name: error for name, (error, _) in DEAD_LETTERS.items()},
+        **{name: code for name, (code, _) in SIGNATURES.items()},
+        **{name: code for name, (code, _) in TIMES.items()},
+    }
+    told = await fates(scene)
+    for record in sent:
+        if record.label in DEAD_LETTERS:
+            fate = told[ORDERS, record.partition, record.offset]
+            assert fate.stage == "initiation"
+            assert fate.message.startswith(DEAD_LETTERS[record.label][1]), record.label
+            assert fate.sealed == (record.label in SEALED), record.label
+    assert counted == expected_counts(len(good))
+    assert scene.process("initiation").pid == pid
+    assert await scene.healthz("initiation") == 200
+    assert await scene.count_in(good, "settled") == len(good)
+
+
+def expected_counts(dispatched: int) -> Counter[tuple[str, str, str]]:
+    counts = Counter(("initiation", "dead_letter", error) for error, _ in DEAD_LETTERS.values())
+    counts.update(("initiation", "refused", code) for code, _ in SIGNATURES.values())
+    counts.update(("initiation", "rejected", code) for code, _ in TIMES.values())
+    counts["initiation", "dispatched", ""] = dispatched
+    return counts
+
+
+async def test_a_header_name_that_is_not_utf8_harms_no_order(scene: Scene) -> None:
+    """Nobody checks header names on the way: brokers take any bytes, and the whole partition hangs on reading them."""
+    customer = scene.world.cast.of(Role.PLAIN)[1]
+    entries = [
+        scene.entry(scene.order(customer=customer), headers=[("AAAA", b"v")] if n == 1 else ()) for n in range(3)
+    ]
+    batch = scene.producer.create_batch()
+    now_ms = time.time_ns() // 1_000_000
+    for e in entries:
+        r = e.record
+        batch.append(timestamp=now_ms, key=r.key, value=r.value, headers=list(r.headers))
+    build = batch._build
+
+    def tampered() -> bytes:
+        data = bytearray(build())
+        place = data.index(b"AAAA")
+        data[place : place + 4] = b"\xff\xfe\xff\xfe"
+        struct.pack_into(">I", data, 17, crc32c(bytes(data[21:])))
+        return bytes(data)
+
+    batch._build = tampered
+    at = await (await scene.producer.send_batch(batch, ORDERS, partition=0))
+    scene.sent(entries, [(at.partition, at.offset + n) for n in range(3)], now_ms)
+    await scene.until_states(entries, "approved")
+    await scene.settle()
+    await scene.check_books()
+
+
+async def test_junk_on_the_gateways_own_topics_is_parked_and_harms_no_neighbour(scene: Scene) -> None:
+    """Only the gateway may write there; whatever stands there all the same stops nobody."""
+    junk = [b"", b"not JSON", b"[1,2]", b'{"order_id":"\\u0000"}', b"\xff" * 100, b"x" * 600_000]
+    topics = {
+        dispatch_topic(BCARD): ("execution bcard", "execution"),
+        clearing_topic(BCARD): ("settlement", "settlement"),
+    }
+    before = {name: await scene.outcomes(name) for name, _ in topics.values()}
+    for topic in topics:
+        for value in junk:
+            at = await scene.producer.send_and_wait(topic, value=value, key=b"junk", headers=[("ce_id", b"1")])
+            scene.planted.add((topic, at.partition, at.offset))
+    entries = scene.payments(5)
+    await scene.send(entries)
+    await scene.until_states(entries, "approved")
+    await scene.settle()
+    told = await fates(scene)
+    for topic, (name, stage) in topics.items():
+        counted = await scene.outcomes(name) - before[name]
+        assert sum(n for (s, outcome, _), n in counted.items() if (s, outcome) == (stage, "dead_letter")) == len(junk)
+        places = [place for place in scene.planted if place[0] == topic]
+        assert {told[place].stage for place in places} == {stage}
+        assert await scene.healthz(name) == 200
+    await scene.check_books()
+
+
+async def test_lines_of_a_clearing_file_that_are_no_records_are_parked_alone(scene: Scene) -> None:
+    entries = scene.payments(10)
+    await scene.send(entries)
+    await scene.until_states(entries, "approved")
+    await scene.until_quiet()
+    cycle = await scene.close_cycle(BCARD, garbage=3)
+    await scene.until_states(entries, "settled")
+    # A copy of it, and one that lacks a line: nothing is settled twice, and the other is put aside with the cause.
+    done = scene.world.inbox / "done" / cycle.name
+    await scene.until(lambda: is_file(done), "the file is put away")
+    (scene.world.inbox / "copy.csv").write_bytes(done.read_bytes())
+    lines = done.read_bytes().splitlines(keepends=True)
+    torn = b"".join(line for line in lines if not line.startswith((b"D,3,", b"D,?")))
+    (scene.world.inbox / "torn.csv").write_bytes(torn)
+    await scene.until(lambda: is_file(scene.world.inbox / "done" / "copy.csv"), "the copy is put away")
+    await scene.until(lambda: is_file(scene.world.inbox / "broken" / "torn.csv"), "the other file is put aside")
+    parked = {place: fate for place, fate in (await fates(scene)).items() if place[0].startswith("file:")}
+    assert {fate.stage for fate in parked.values()} == {"clearing_import"}
+    assert Counter(place[0] for place in parked) == {f"file:{cycle.name}": 3, "file:copy.csv": 3}
+    scene.planted.update(parked)
+    await scene.settle()
+    await scene.check_books()
+
+
+async def is_file(path: Path) -> bool:
+    return await asyncio.to_thread(path.is_file)
