@@ -53,7 +53,7 @@ def command(
     except ModuleNotFoundError as error:
         raise CliError(f"The demo needs the package {error.name}.", hint="Run `make install`.") from error
     view = DemoView()
-    plan = WorldPlan(NAME, home, networks=networks, seed=seed, keep=keep)
+    plan = WorldPlan(NAME, home, networks=networks, seed=seed, keep=keep, with_proofs=True)
     result = run_to_end(run_demo(plan, orders=orders, seed=seed, view=view))
     view.live.settle()
     show(result)
@@ -131,9 +131,26 @@ def show(result: "DemoResult") -> None:
         if kind in ends:
             table.add_row(row.told, f"{ends[kind].total():,}", _words(ends[kind]), _words(reasons[kind], limit=4))
     results().print(table)
+    _show_story(result)
     _show_numbers(result)
     _show_example(result)
     show_books(result.checked)
+
+
+def _show_story(result: "DemoResult") -> None:
+    from rich.table import Table  # noqa: PLC0415
+
+    console = results()
+    console.print()
+    for who in dict.fromkeys(s.who for s in result.story):
+        table = Table(title=f"A consent's life: {who}", title_justify="left", title_style="bold")
+        table.add_column("step")
+        table.add_column("what was sent", overflow="fold")
+        table.add_column("event that came back", overflow="fold")
+        for step in result.story:
+            if step.who == who:
+                table.add_row(step.step, step.sent, step.came_back, style=None if step.is_right else "red")
+        console.print(table)
 
 
 def _words(counts: Counter[str], limit: int = 9) -> str:
@@ -200,6 +217,7 @@ def as_json(result: "DemoResult", step_seconds: dict[str, float]) -> dict[str, A
         "orders": len(result.endings.of),
         "endings": {ending.value: n for ending, n in result.endings.counts().items()},
         "repeated": len(result.endings.repeats),
+        "story": [s._asdict() for s in result.story],
         "settled_minor": result.settled_minor,
         "per_second": round(result.per_second, 1),
         "p50_ms": result.latency.p50_ms,
@@ -243,6 +261,7 @@ def _look_around(world: "World", result: "DemoResult") -> None:
     tell(f"  export MYPAY_KAFKA_BOOTSTRAP_SERVERS={world.kafka_bootstrap_servers}")
     tell(f"  export MYPAY_POSTGRES_DSN='{world.postgres_dsn}'")
     tell(f"  export MYPAY_MASTER_KEYS_DIR={world.keys} MYPAY_NETWORKS_DIR={world.directory / 'networks'}")
+    tell(f"  export MYPAY_ISSUERS_DIR={world.issuers}")
     if result.example is not None:
         tell(f"  mypay trace {result.example[1]}")
     tell("  mypay dead-letter list")

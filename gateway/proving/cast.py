@@ -13,8 +13,17 @@ from typing import Any, Final, Literal
 
 from gateway.adapters.crypto.jwk import PrivateKey, generate_key
 from gateway.domain.exchange import CardData
+from gateway.proving.identities import Identities
 from gateway.proving.shops import BLOCKED, FOOD_CATEGORIES
-from schemas.consents import Alignment, ConsentTerms, Payees, PaymentPurpose, Period, PeriodLimit
+from schemas.consents import (
+    Alignment,
+    ConsentTerms,
+    LowValueExemption,
+    Payees,
+    PaymentPurpose,
+    Period,
+    PeriodLimit,
+)
 from schemas.primitives import ConsentId, CustomerId, FundingToken, MerchantId, Money, PartnerId
 
 KRW_PER_PAYMENT_MAX: Final = 500_000
@@ -25,6 +34,12 @@ DAY_AMOUNT_KRW: Final = 50_000
 
 DAY_COUNT: Final = 2
 """Daily number of payments of the consents that are made to run into it."""
+
+EXEMPT_KRW: Final = 60_000
+"""What an exempt payment of the mix is worth: above what is free of proof, within its consent's exemption."""
+
+EXEMPT_COUNT: Final = 2
+"""Exempt payments between two proofs, where a consent has an exemption."""
 
 _TEST_BIN: Final = "970000"
 """Nobody's: ISO/IEC 7812 numbers that begin with 9 go on with a country's code, and 700 is none."""
@@ -59,6 +74,16 @@ class Role(StrEnum):
     SUSPENDED = "suspended"
     EXPIRED = "expired"
     REVOKED = "revoked"  # revoked while the run goes on
+    EXEMPT = "exempt"  # a few small payments need no proof
+    STORY_AMOUNT = "story_amount"  # requested, granted and revoked while the run goes on; a daily amount
+    STORY_COUNT = "story_count"  # likewise; a daily number
+
+
+STORY: Final = (Role.STORY_AMOUNT, Role.STORY_COUNT)
+"""Customers whose consents are made while the run goes on."""
+
+STORY_DAY_KRW: Final = 120_000
+STORY_DAY_COUNT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +97,11 @@ class Customer:
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Everybody. ``customers`` of one role keep their order."""
+    """Everybody. ``customers`` of one role keep their order; ``identities`` know all of them."""
 
     partners: tuple[Partner, ...]
     customers: tuple[Customer, ...]
+    identities: Identities = field(default_factory=Identities, repr=False, compare=False)
 
     def of(self, role: Role) -> list[Customer]:
         """The customers of one role."""
@@ -134,8 +160,14 @@ def _terms(number: int, role: Role, partner_id: PartnerId, now: datetime) -> Con
             max_per_payment=(Money.of(KRW_PER_PAYMENT_MAX, "KRW"), Money.of(USD_PER_PAYMENT_MAX_MINOR, "USD")),
             period_limits=tuple(_limits(role)),
             single_use=role is Role.SINGLE_USE,
+            low_value_exemption=_EXEMPTION if role is Role.EXEMPT else None,
         ),
     )
+
+
+_EXEMPTION: Final = LowValueExemption(
+    max_amount=Money.of(EXEMPT_KRW, "KRW"), max_count=EXEMPT_COUNT, max_sum=Money.of(EXEMPT_KRW * EXEMPT_COUNT, "KRW")
+)
 
 
 def _limits(role: Role) -> Iterator[PeriodLimit]:
@@ -147,6 +179,11 @@ def _limits(role: Role) -> Iterator[PeriodLimit]:
             yield PeriodLimit(period=Period.DAY, alignment=Alignment.CONSENT, max_amount=most)
         case Role.DAY_COUNT:
             yield PeriodLimit(period=Period.DAY, alignment=Alignment.CONSENT, max_count=DAY_COUNT)
+        case Role.STORY_AMOUNT:
+            most = Money.of(STORY_DAY_KRW, "KRW")
+            yield PeriodLimit(period=Period.DAY, alignment=Alignment.CONSENT, max_amount=most)
+        case Role.STORY_COUNT:
+            yield PeriodLimit(period=Period.DAY, alignment=Alignment.CONSENT, max_count=STORY_DAY_COUNT)
         case _:
             yield PeriodLimit(period=Period.WEEK, max_count=100_000)
 

@@ -14,12 +14,13 @@ import asyncpg
 from gateway.adapters.postgres.store import PostgresStore
 from gateway.domain.consent import ConsentCommand
 from gateway.proving.books import Checked, Ending, Endings, Evidence
-from gateway.proving.cast import Role, make_cast, make_partners
+from gateway.proving.cast import STORY, Role, make_cast, make_partners
 from gateway.proving.judging import judge
 from gateway.proving.mix import Planned, Wave, plan, roles_for
 from gateway.proving.networks import ANSWER_TIMEOUT_S
 from gateway.proving.orders import OrderWriter
 from gateway.proving.sending import Sender, open_sender
+from gateway.proving.story import Step, Teller, story_is_right
 from gateway.proving.watching import Watch, open_watch
 from gateway.proving.world import World, WorldPlan, open_world
 from gateway.services.consents import change_consent_status
@@ -84,6 +85,7 @@ class DemoResult:
         evidence: all three sides; ``endings`` has one end for each of ``evidence.produced``.
         settled_minor: currency → sum.
         per_second: results a second while the first part was sent.
+        story: of the consents whose whole life was played.
         example: (partner_id, payment_id) of a payment worth looking at.
     """
 
@@ -94,6 +96,7 @@ class DemoResult:
     settled_minor: dict[str, int]
     per_second: float
     example: tuple[str, str] | None
+    story: list[Step] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -130,6 +133,8 @@ async def run_demo(world_plan: WorldPlan, *, orders: int, seed: int, view: View)
             result = await _judge(world, sender, watch)
         result.per_second = run.per_second
         result.seconds = run.seconds
+        result.story = run.story
+        result.checked.append(story_is_right(run.story))
         world.succeeded = result.balanced
     return result
 
@@ -147,6 +152,7 @@ class _Run:
         self._per_second = min(PER_SECOND_MAX, max(PER_SECOND_MIN, len(self._waves[Wave.MAIN]) / SENDING_SECONDS))
         self.per_second = 0.0
         self.seconds: dict[str, float] = {}
+        self.story: list[Step] = []
 
     async def play(self) -> None:
         began = time.monotonic()
@@ -161,6 +167,7 @@ class _Run:
         await self._send(main[1:middle])
         await self._until(self._all_ended)
         self.per_second = (middle - 1) / (time.monotonic() - first)
+        await self._tell_story()
         await self._silence()
         self._view.scene("The network answers again: what is in doubt is reversed, then orders go on")
         # While the circuit breaker still doubts the network, good orders may rightly be turned away unsent.
@@ -170,6 +177,16 @@ class _Run:
         await self._until(self._all_ended)
         self.seconds["orders"] = time.monotonic() - first
         await self._clear()
+
+    async def _tell_story(self) -> None:
+        customers = [c for role in STORY for c in self._world.cast.of(role)]
+        self._view.scene("A customer of each group grants a consent, pays, reaches its limit, revokes it")
+        teller = Teller(self._world.cast, self._sender, self._watch, self._send, self._until)
+        orders = self._waves[Wave.STORY]
+        told = await asyncio.gather(
+            *(teller.tell(c, [p for p in orders if p.consent_id == c.terms.consent_id]) for c in customers)
+        )
+        self.story = [step for steps in told for step in steps]
 
     async def _silence(self) -> None:
         """Three kinds of no answer, one after the other; each wave is swallowed whole before the next begins."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gateway.proving.books import Checked, Endings, Evidence, Produced, check_books, endings_of
 from gateway.proving.collect import collect
+from gateway.proving.identities import PROOF_FREE
 from gateway.proving.world import World
 
 
@@ -39,6 +40,7 @@ async def judge(
             ledgers=world.ledgers,
             master_keys=world.master_keys,
         )
+        evidence.proof_free = PROOF_FREE if world.plan.with_proofs else None
         endings = endings_of(evidence, redelivery=redelivery)
         checked = check_books(evidence, endings, redelivery=redelivery, breaks_allowed=breaks_allowed)
     return Judged(evidence, endings, checked)

@@ -10,9 +10,21 @@ from random import Random
 from typing import Final, NamedTuple
 
 from gateway.proving.books.evidence import Ending
-from gateway.proving.cast import DAY_AMOUNT_KRW, DAY_COUNT, KRW_PER_PAYMENT_MAX, Cast, Customer, Role
+from gateway.proving.cast import (
+    DAY_AMOUNT_KRW,
+    DAY_COUNT,
+    EXEMPT_COUNT,
+    EXEMPT_KRW,
+    KRW_PER_PAYMENT_MAX,
+    STORY,
+    Cast,
+    Customer,
+    Role,
+)
+from gateway.proving.identities import GROUPS, PROOF_FREE, needs_proof
 from gateway.proving.shops import BLOCKED, CLOSED, FOOD_SHOPS, OPEN_SHOPS, OTHER_SHOPS, Shop
 from gateway.proving.spoiling import MALFORMED
+from gateway.simulator.idp.provider import Group
 
 ORDERS_MIN: Final = 150
 """Below this the mix cannot hold one of each kind."""
@@ -23,6 +35,7 @@ class Wave(StrEnum):
     """When a record is sent."""
 
     MAIN = "main"
+    STORY = "story"  # of a few customers, one by one, between their commands on consents
     SILENT_BOOKED = "silent_booked"  # the network books and does not answer
     SILENT_LOST = "silent_lost"  # the network neither books nor answers
     LATE = "late"  # the network answers after the gateway has given up
@@ -47,12 +60,16 @@ def _only(*endings: Ending) -> frozenset[Ending]:
     return frozenset(endings)
 
 
-_R, _D = _only(Ending.REJECTED), _only(Ending.DEAD_LETTER)
+_S, _R, _D = _only(Ending.SETTLED), _only(Ending.REJECTED), _only(Ending.DEAD_LETTER)
 # A machine that stalls may send some of these only after the network woke up again.
 _REVERSED: Final = _only(Ending.REVERSED, Ending.SETTLED)
 
 KINDS: Final[Mapping[str, Kind]] = {
-    "payment": Kind(0, _only(Ending.SETTLED), "paid, cleared and settled"),
+    "payment": Kind(0, _S, "paid, cleared and settled"),
+    "paid_financial": Kind(0, _S, "paid with a proof of the financial group's identity provider, at either group"),
+    "paid_telecom": Kind(0, _S, "paid with a proof of the telecom group's identity provider, at either group"),
+    "exempt": Kind(0, _S, "paid without a proof, by the consent's low-value exemption"),
+    "story_paid": Kind(0, _S, "paid under a consent granted a moment before (the story below)"),
     "declined": Kind(600, _only(Ending.DECLINED), "declined by the network"),
     "repeated": Kind(150, _R, "the same order sent twice: answered again, paid once"),
     "id_reused": Kind(70, _R, "an order id used again for another amount"),
@@ -71,6 +88,15 @@ KINDS: Final[Mapping[str, Kind]] = {
     "over_day_count": Kind(40, _R, "over the daily number of payments"),
     "used_up": Kind(30, _R, "second use of a single-use consent"),
     "currency": Kind(20, _R, "a currency that the consent does not allow"),
+    "proof_missing": Kind(60, _R, "no proof where one is asked for"),
+    "proof_other_amount": Kind(40, _R, "a proof that was made for another amount"),
+    "proof_replayed": Kind(40, _R, "a proof whose id (jti) another payment has used"),
+    "proof_expired": Kind(30, _R, "a proof that has expired"),
+    "proof_weak": Kind(30, _R, "a proof of too low a level"),
+    "proof_other_person": Kind(30, _R, "somebody else's proof"),
+    "exempt_used_up": Kind(30, _R, "no proof, and the exemption is used up"),
+    "story_limit": Kind(0, _R, "over the daily limit of that consent"),
+    "story_revoked": Kind(0, _R, "under that consent, revoked by its customer"),
     "expired": Kind(50, _R, "past its expiry"),
     "future": Kind(20, _R, "issued in the future"),
     "valid_too_long": Kind(20, _R, "valid for more than a day"),
@@ -92,6 +118,15 @@ _SILENT: Final = (Wave.SILENT_BOOKED, Wave.SILENT_LOST, Wave.LATE)
 DECLINES: Final[Mapping[str, str]] = {"051": "51", "061": "61", "065": "65", "041": "41", "091": "91", "005": "05"}
 """Trailing digits of an amount → the DE39 that the simulated network answers. No other amount of the mix ends so."""
 
+PAID: Final[frozenset[str]] = frozenset(("payment", *(f"paid_{group}" for group in GROUPS)))
+"""Kinds of ordinary good orders; which of them one is follows from its amount and the provider that is asked."""
+
+_WITHOUT_PROOF: Final = frozenset(("proof_missing", "exempt", "exempt_used_up"))
+
+_STORY_KRW: Final = (60_000, 55_000, 60_000, 60_000)
+_STORY_KINDS: Final = ("story_paid", "story_paid", "story_limit", "story_revoked")
+"""One customer's orders: two that fit, one over either limit, and one after the consent's end."""
+
 NO_SHOP: Final = "m-no-such-shop"
 NO_CONSENT: Final = "c-no-such-consent"
 
@@ -104,6 +139,8 @@ class Planned:
         kind: a row of :data:`KINDS`.
         order_id: of its own, but for ``repeated`` (the very bytes of the order's first record) and ``id_reused``.
         spoil: which way of :data:`gateway.proving.spoiling.MALFORMED` spoils a malformed one.
+        proof: the group whose identity provider proves that the customer wants it; None: nobody does.
+        jti_of: the order whose proof's id is used again.
     """
 
     kind: str
@@ -115,6 +152,8 @@ class Planned:
     amount_minor: int
     currency: str
     spoil: str | None = None
+    proof: Group | None = None
+    jti_of: str | None = None
 
     @property
     def ends(self) -> frozenset[Ending]:
@@ -133,6 +172,9 @@ def counts_of(orders: int) -> dict[str, int]:
     counts = {name: max(1, orders * kind.share // 10_000) for name, kind in KINDS.items() if kind.share}
     for wave in _SILENT:
         counts[wave.value] = min(max(3, counts[wave.value]), _SILENT_MAX)
+    counts["exempt"] = counts["exempt_used_up"] * (EXEMPT_COUNT + 1)
+    for kind in _STORY_KINDS:
+        counts[kind] = len(STORY) * _STORY_KINDS.count(kind)
     return counts
 
 
@@ -148,6 +190,8 @@ def roles_for(orders: int) -> dict[Role, int]:
         Role.SUSPENDED: 3,
         Role.EXPIRED: 3,
         Role.REVOKED: max(1, counts["revoked"] // 3),
+        Role.EXEMPT: counts["exempt_used_up"],
+        **dict.fromkeys(STORY, 1),
     }
 
 
@@ -174,13 +218,27 @@ class _Planner:
 
     def run(self) -> list[Planned]:
         later = [
+            *self._story(),
             *(self._payment(wave.value, wave=wave) for wave in _SILENT for _ in range(self._counts[wave.value])),
             *(self._under(Role.REVOKED, "revoked", n, wave=Wave.REVOKED) for n in range(self._counts["revoked"])),
         ]
         groups = [*self._scenes(), *self._repetitions(), *([p] for p in self._singles())]
         room = self._orders - len(later) - sum(map(len, groups))
         groups.extend([self._payment()] for _ in range(room))
-        return [*self._shuffled(groups), *later]
+        return [self._with_proof(p) for p in (*self._shuffled(groups), *later)]
+
+    def _with_proof(self, planned: Planned) -> Planned:
+        """The record with a proof of either group's provider, if it needs one and is not about having none."""
+        if planned.proof or planned.kind in _WITHOUT_PROOF or not needs_proof(planned.amount_minor, planned.currency):
+            return planned
+        group = self._random.choice(GROUPS)
+        return replace(planned, proof=group, kind=f"paid_{group}" if planned.kind == "payment" else planned.kind)
+
+    def _story(self) -> Iterator[Planned]:
+        """Each customer's orders: first with a proof of the one group's provider, then of the other's, and so on."""
+        for role in STORY:
+            for n, (kind, krw) in enumerate(zip(_STORY_KINDS, _STORY_KRW, strict=True)):
+                yield replace(self._under(role, kind, 0, krw=krw, wave=Wave.STORY), proof=GROUPS[n % 2])
 
     def _shuffled(self, groups: list[list[Planned]]) -> list[Planned]:
         """All records in random order, but those of one group in the group's."""
@@ -202,6 +260,15 @@ class _Planner:
             yield [*filling, self._under(Role.DAY_COUNT, "over_day_count", n)]
         for n in range(self._counts["used_up"]):
             yield [self._under(Role.SINGLE_USE, "payment", n), self._under(Role.SINGLE_USE, "used_up", n)]
+        for n in range(self._counts["exempt_used_up"]):
+            # A proof in between starts the exemption anew.
+            kinds = [*["exempt"] * EXEMPT_COUNT, "exempt_used_up", "payment", "exempt"]
+            yield [self._under(Role.EXEMPT, kind, n, krw=EXEMPT_KRW) for kind in kinds]
+        for _ in range(self._counts["proof_replayed"]):
+            # The same shop and amount: both go to one network, one after the other.
+            first = replace(self._dear(), proof=(group := self._random.choice(GROUPS)), kind=f"paid_{group}")
+            again = replace(first, kind="proof_replayed", order_id=self._next_id(), jti_of=first.order_id)
+            yield [first, again]
 
     def _repetitions(self) -> Iterator[list[Planned]]:
         """Orders whose id comes twice."""
@@ -223,6 +290,7 @@ class _Planner:
         suffixes = sorted(DECLINES)
         plain = ("tampered", "foreign_key", "unknown_key", "alg_none", "unsigned", "other_typ", "malformed")
         times = ("expired", "future", "valid_too_long")
+        proofs = ("proof_missing", "proof_other_amount", "proof_expired", "proof_weak", "proof_other_person")
 
         def declined(n: int) -> Planned:
             planned = self._payment()
@@ -241,6 +309,7 @@ class _Planner:
             "payee_blocked": lambda _: replace(self._payment(), merchant_id=BLOCKED),
             "payee_unknown": lambda _: replace(self._payment(), merchant_id=NO_SHOP),
             "payee_closed": lambda _: replace(self._payment(), merchant_id=CLOSED),
+            **{kind: lambda _: self._dear() for kind in proofs},
             "currency": lambda _: replace(self._payment(), currency="EUR", amount_minor=2500),
             "no_consent": lambda n: replace(self._payment(), consent_id=f"{NO_CONSENT}-{n}"),
             "suspended": lambda n: self._under(Role.SUSPENDED, "", n),
@@ -253,6 +322,11 @@ class _Planner:
         customer = self._random.choice(self._by_role[role])
         shop = self._random.choice(FOOD_SHOPS if role is Role.FOOD_ONLY else OPEN_SHOPS)
         return self._order(customer, kind, shop, wave, dollars=self._random.random() < 0.06)
+
+    def _dear(self) -> Planned:
+        """A good order that needs a proof."""
+        hundreds = self._random.randrange(PROOF_FREE["KRW"] // 100 + 1, KRW_PER_PAYMENT_MAX // 100)
+        return replace(self._payment(), currency="KRW", amount_minor=100 * hundreds)
 
     def _under(
         self,
@@ -270,16 +344,19 @@ class _Planner:
         return planned if krw is None else replace(planned, amount_minor=krw)
 
     def _order(self, customer: Customer, kind: str, shop: Shop, wave: Wave, *, dollars: bool = False) -> Planned:
-        self._number += 1
         won = 100 * self._random.randrange(shop.won_min, shop.won_max + 1)
         return Planned(
             kind=kind,
             wave=wave,
             partner_id=customer.terms.partner_id,
-            order_id=f"o{self._seed}-{self._number:07d}",
+            order_id=self._next_id(),
             consent_id=customer.terms.consent_id,
             merchant_id=shop.merchant_id,
             # Quarters of a dollar, hundreds of won: no amount ends like one that is to be declined.
             amount_minor=25 * self._random.randrange(8, 1200) if dollars else won,
             currency="USD" if dollars else "KRW",
         )
+
+    def _next_id(self) -> str:
+        self._number += 1
+        return f"o{self._seed}-{self._number:07d}"

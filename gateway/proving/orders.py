@@ -11,9 +11,11 @@ from typing import Final
 
 from gateway.adapters.crypto.jwk import PrivateKey, generate_key
 from gateway.adapters.crypto.signature import sign_detached
+from gateway.domain.authentication import link_of
 from gateway.ports import Outgoing
 from gateway.proving.books.evidence import OrderFacts
 from gateway.proving.cast import Cast, Partner
+from gateway.proving.identities import LEVEL
 from gateway.proving.mix import Planned
 from gateway.proving.spoiling import MALFORMED
 from schemas.codec import encode
@@ -48,10 +50,10 @@ class Written:
 
 
 class OrderWriter:
-    """Writes planned records; about 100 µs each.
+    """Writes planned records; about 100 µs each, and 50 µs more with a proof.
 
     Args:
-        cast: whose keys sign.
+        cast: whose keys sign, and whose identity providers prove.
         planned: the whole plan: tells which orders' bytes will be asked for again.
     """
 
@@ -59,6 +61,8 @@ class OrderWriter:
         self._partners = {p.partner_id: p for p in cast.partners}
         self._others = dict(zip(self._partners, [*list(self._partners)[1:], *list(self._partners)[:1]], strict=True))
         self._unregistered, _ = generate_key("ES256")
+        self._identities = cast.identities
+        self._customers = {c.terms.consent_id: c.terms.customer_id for c in cast.customers}
         ids = Counter(p.order_id for p in planned)
         self._again = {order_id for order_id, n in ids.items() if n > 1}
         self._first: dict[str, Written] = {}
@@ -70,7 +74,7 @@ class OrderWriter:
         if planned.kind == "repeated":
             first = self._first[planned.order_id]
             return Written(planned, first.record, first.digest, first.order)
-        order = _order(planned, now)
+        order = self._proven(planned, _order(planned, now), now)
         body = encode(order)
         record = self._sign(planned, body, now)
         if planned.spoil is not None:
@@ -85,6 +89,28 @@ class OrderWriter:
         if planned.order_id in self._again:
             self._first.setdefault(planned.order_id, written)
         return written
+
+    def _proven(self, planned: Planned, order: PaymentOrder, now: datetime) -> PaymentOrder:
+        """The order with the proof that the plan gives it."""
+        if planned.proof is None:
+            return order
+        link = link_of(order)
+        # Nobody's, where the consent is one that does not exist.
+        customer = self._customers.get(order.consent_id, "nobody")
+        level, at = LEVEL, now
+        match planned.kind:
+            case "proof_other_amount":
+                link = link.model_copy(update={"amount": Money.of(planned.amount_minor + 100, planned.currency)})
+            case "proof_expired":
+                at = now - 2 * VALIDITY
+            case "proof_weak":
+                level = LEVEL - 1
+            case "proof_other_person":
+                customer = next(c for c in self._customers.values() if c != customer)
+        proof = self._identities.prove(
+            planned.proof, customer, link, jti=planned.jti_of or planned.order_id, level=level, at=at
+        )
+        return order.model_copy(update={"authentication": proof})
 
     def _sign(self, planned: Planned, body: bytes, now: datetime) -> Outgoing:
         partner = self._partners[PartnerId(planned.partner_id)]

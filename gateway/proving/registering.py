@@ -1,13 +1,14 @@
-"""Writing a cast into the gateway's registries: four round trips, whatever its size."""
+"""Writing a cast into the gateway's registries: five round trips, whatever its size."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from gateway.adapters.crypto.vault import CardSealer, MasterKeys
+from gateway.adapters.postgres.identities import open_identities
 from gateway.adapters.postgres.registry import NewPartner, open_registry
 from gateway.ports import PartnerKey
-from gateway.proving.cast import Cast, Role
+from gateway.proving.cast import STORY, Cast, Role
 from gateway.proving.shops import merchants
 from schemas.consents import ConsentStatus
 from schemas.primitives import FundingToken, NetworkId
@@ -17,7 +18,10 @@ _KEY_AGE: Final = timedelta(hours=1)
 
 
 async def register(dsn: str, cast: Cast, *, networks: Sequence[str], master_keys: MasterKeys) -> None:
-    """Register partners with their keys, shops, sealed cards and consents."""
+    """Register partners with their keys, shops, sealed cards, consents, and who customers are to identity providers.
+
+    Consents that are made while the run goes on are left out.
+    """
     now = datetime.now(UTC)
     sealer = CardSealer(master_keys)
     async with open_registry(dsn) as registry:
@@ -29,8 +33,14 @@ async def register(dsn: str, cast: Cast, *, networks: Sequence[str], master_keys
         cards = {_token(number): c.card for number, c in enumerate(cast.customers)}
         await registry.put_tokens({token: sealer.seal_card(token, card) for token, card in cards.items()})
         await registry.add_consents(
-            [(c.terms, ConsentStatus.SUSP if c.role is Role.SUSPENDED else ConsentStatus.AUTH) for c in cast.customers]
+            [
+                (c.terms, ConsentStatus.SUSP if c.role is Role.SUSPENDED else ConsentStatus.AUTH)
+                for c in cast.customers
+                if c.role not in STORY
+            ]
         )
+    async with open_identities(dsn) as identities:
+        await identities.link(cast.identities.links([c.terms.customer_id for c in cast.customers], now))
 
 
 def _token(number: int) -> FundingToken:

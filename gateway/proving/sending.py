@@ -50,6 +50,12 @@ class Sender:
             tick()
             await asyncio.sleep(_TICK_S)
 
+    async def command(self, record: Outgoing) -> None:
+        """Send a record that is no order, and wait until Kafka has it."""
+        await self._producer.send_and_wait(
+            record.topic, value=record.value, key=record.key, headers=list(record.headers)
+        )
+
     async def _hand_over(self, record: Outgoing) -> "tuple[int, asyncio.Future[Any]]":
         # The record's time is given, for aiokafka reports that of another record of the same batch.
         at_ms = time.time_ns() // 1_000_000

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from pydantic_core import from_json
+
 from gateway.proving.books.evidence import EventRow
 from gateway.proving.collect.topics import event_row, open_reader
 from schemas.topics import DEAD_LETTER, events_topic
@@ -37,6 +39,7 @@ class Watch:
     been_unknown: set[str] = field(default_factory=set)
     by_state: Counter[str] = field(default_factory=Counter)
     following: "asyncio.Task[None] | None" = None
+    _overheard: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise what ended the following, if anything did."""
@@ -48,6 +51,17 @@ class Watch:
         """Records that have come to a result; approved ones only wait for clearing."""
         payments = sum(self.by_state[s] for s in (*RESULTS, "settled"))
         return payments + len(self.refused) + len(self.repeated) + len(self.dead)
+
+    def overhear(self, subject: str) -> list[dict[str, Any]]:
+        """Keep the bodies of a payment's or consent's events from now on, in a list that grows."""
+        return self._overheard.setdefault(subject, [])
+
+    def record(self, record: Any) -> None:
+        """Take in a record of a partner's topic."""
+        event = event_row(record)
+        self.event(event)
+        if event.subject in self._overheard:
+            self._overheard[event.subject].append(from_json(record.value))
 
     def event(self, event: EventRow) -> None:
         """Take in a partner's event."""
@@ -96,7 +110,7 @@ async def _follow(consumer: Any, watch: Watch) -> None:
                     headers = dict(record.headers)
                     watch.dead.add((int(headers[_PARTITION]), int(headers[_OFFSET])))
                 else:
-                    watch.event(event_row(record))
+                    watch.record(record)
 
 
 _PARTITION: Final = "kafka_dlt-original-partition"

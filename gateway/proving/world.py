@@ -60,6 +60,8 @@ class WorldPlan:
         window: requests in flight towards a network.
         initiation_workers: processes of the intake.
         with_gateway: start the gateway's processes too; else call :func:`start_gateway` when it is time.
+        with_proofs: the gateway trusts identity providers of both groups, asks for proofs of dear payments, and takes
+            commands on consents; else it asks for none, and consents stay as they are registered.
         keep: leave everything running at the end.
     """
 
@@ -72,6 +74,7 @@ class WorldPlan:
     initiation_workers: int = 1
     log_level: str = "info"
     with_gateway: bool = True
+    with_proofs: bool = False
     keep: bool = False
 
 
@@ -113,6 +116,11 @@ class World:
         return self.directory / "keys"
 
     @property
+    def issuers(self) -> Path:
+        """Directory of the trust table: identity providers and the assurance policy."""
+        return self.directory / "issuers"
+
+    @property
     def master_keys(self) -> MasterKeys:
         """The keys that seal cards and dead letters."""
         return MasterKeys.load(self.keys)
@@ -130,8 +138,10 @@ class World:
     @property
     def environment(self) -> dict[str, str]:
         """Settings that every process of the gateway gets."""
+        trust = {"MYPAY_ISSUERS_DIR": str(self.issuers)} if self.plan.with_proofs else {}
         return {
             **base_environment(),
+            **trust,
             "MYPAY_HOME": str(self.directory),
             "MYPAY_STACK": self.name,
             "MYPAY_KAFKA_BOOTSTRAP_SERVERS": self.kafka_bootstrap_servers,
@@ -223,6 +233,7 @@ async def _build(world: World, steps: Steps) -> None:
         await asyncio.gather(_make_database(world, addresses.postgres_dsn), _make_topics(world))
     with steps("Registering partners, shops and customers"):
         MasterKeys.create(world.keys)
+        world.cast.identities.write(world.issuers)
         networks = [n.network_id for n in world.networks]
         await register(world.postgres_dsn, world.cast, networks=networks, master_keys=world.master_keys)
     if world.plan.with_gateway:
@@ -288,7 +299,7 @@ async def _make_topics(world: World) -> None:
 def _start_stages(world: World) -> None:
     stages = [f"initiation {n}" if n > 1 else "initiation" for n in range(1, world.plan.initiation_workers + 1)]
     stages += [f"execution {n.network_id}" for n in world.networks]
-    stages += ["relay", "settlement"]
+    stages += ["relay", "settlement", *(("consents", "schedule") if world.plan.with_proofs else ())]
     for name, port in zip(stages, free_ports(len(stages)), strict=True):
         stage, _, network = name.partition(" ")
         arguments = ["-m", "streams", stage, *(["--network", network] if stage == "execution" else [])]

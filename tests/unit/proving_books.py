@@ -1,6 +1,7 @@
 """A small day whose books balance: one of every ending, told from all sides."""
 
 import hashlib
+from collections import Counter
 from uuid import UUID
 
 from gateway.proving.books.evidence import (
@@ -10,6 +11,7 @@ from gateway.proving.books.evidence import (
     Ending,
     EventRow,
     Evidence,
+    Exemption,
     LimitCap,
     NetworkEntry,
     OrderFacts,
@@ -28,6 +30,7 @@ NOW_S = 1_795_402_800
 VALID_FROM_S = NOW_S - 86_460
 DAY_S = NOW_S - 60
 MONTH_S = 1_793_458_800
+EXEMPT = f" exempt/KRW@{VALID_FROM_S}"
 WINDOWS = f"month/calendar/KRW@{MONTH_S} day/consent/count@{DAY_S}"
 
 WAYS = {
@@ -65,13 +68,16 @@ def key(name: str) -> tuple[str, UUID]:
 
 
 def balanced() -> Evidence:
-    """One payment of each way, a repeated order, a reused id, a tampered one, and bytes that are no order."""
+    """One payment of each way, a repeated order, a reused id, a tampered one, and bytes that are no order.
+
+    Above 5,000 KRW the settled one has a proof, the reversed one was exempt.
+    """
     endings = {"undone": Ending.REVERSED}
     evidence = Evidence(
         produced=[produced(n, name, endings.get(name) or Ending(name)) for n, name in enumerate(WAYS)],
         usage=[
-            UsageRow(PARTNER, CONSENT, "month/calendar/KRW", MONTH_S, 0, 0, AMOUNTS["settled"], 1),
-            UsageRow(PARTNER, CONSENT, "day/consent/count", DAY_S, 0, 0, AMOUNTS["settled"], 1),
+            UsageRow(PARTNER, CONSENT, "month/calendar/KRW", str(MONTH_S), 0, 0, AMOUNTS["settled"], 1),
+            UsageRow(PARTNER, CONSENT, "day/consent/count", str(DAY_S), 0, 0, AMOUNTS["settled"], 1),
         ],
         consents={
             (PARTNER, CONSENT): ConsentRow(
@@ -84,10 +90,14 @@ def balanced() -> Evidence:
                     LimitCap("month/calendar/USD", "month", "calendar", "USD", 20_000, None),
                     LimitCap("day/consent/count", "day", "consent", None, None, 5),
                 ),
+                Exemption("KRW", 8_000, 8_000, 1),
             )
         },
         clearing=[ClearingRow(NETWORK, "20261123-0001", 1, "RRNsettled", 12_500, "KRW", payment_id("settled"), None)],
         outbox_rows=20,
+        consent_changes={(PARTNER, CONSENT): 2},
+        proof_free={"KRW": 5_000},
+        proofs_used=Counter((payment_id("settled"),)),
     )
     for name in WAYS:
         add_payment(evidence, name)
@@ -114,7 +124,7 @@ def add_payment(evidence: Evidence, name: str) -> None:
         REASONS.get(name),
         NETWORK if sent else None,
         f"RRN{name}" if sent else None,
-        WINDOWS if sent else "",
+        WINDOWS + EXEMPT * (name == "reversed") if sent else "",
         NOW_S * 1000,
         NOW_S,
         NOW_S + 5,
@@ -156,6 +166,8 @@ def add_side_ends(evidence: Evidence) -> None:
         EventRow(TOPIC, "mypay.dispatch.bcard/1/2", "order.refused", "mypay.dispatch.bcard/1/2", None, None, "AM05", 0),
         EventRow(TOPIC, "mypay.orders/0/7", "order.refused", "mypay.orders/0/7", None, None, "DS17", 0),
     ]
+    for n, status in enumerate(("SUSP", "AUTH"), 1):
+        evidence.events.append(EventRow(TOPIC, f"{CONSENT}:{n}", "consent.changed", CONSENT, status, n, None, 0))
     evidence.refusals += [
         RefusalRow(PARTNER, "mypay.dispatch.bcard/1/2", "o-settled", "AM05"),
         RefusalRow(PARTNER, "mypay.orders/0/7", "o-settled", "DS17"),

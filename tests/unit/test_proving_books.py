@@ -13,17 +13,21 @@ from gateway.proving.books.evidence import (
     PaymentRow,
     RefusalRow,
     TransferRow,
+    UsageRow,
 )
 from gateway.proving.books.report import NAMED_MAX
 from tests.unit.proving_books import (
     AMOUNTS,
     CONSENT,
     DAY_S,
+    EXEMPT,
     NETWORK,
     NOW_S,
     PARTNER,
     SHOP,
     TOPIC,
+    VALID_FROM_S,
+    WINDOWS,
     balanced,
     digest,
     event,
@@ -193,6 +197,30 @@ PLANTED: dict[str, tuple[Plant, str]] = {
     "a limit is forgotten": (change_payment("settled", windows=f"day/consent/count@{DAY_S}"), "limits_hold"),
     "yesterday's window is used": (change_payment("settled", decided_at_s=NOW_S + 86_400), "limits_hold"),
     "paid without a consent": (lambda e: e.consents.clear(), "limits_hold"),
+    "a limit is passed by exempt payments": (
+        lambda e: e.usage.append(UsageRow(PARTNER, CONSENT, "exempt/KRW", str(VALID_FROM_S), 0, 0, 8_001, 1)),
+        "limits_hold",
+    ),
+    "an exempt payment too many": (
+        lambda e: e.usage.append(UsageRow(PARTNER, CONSENT, "exempt/KRW", str(VALID_FROM_S), 0, 0, 100, 2)),
+        "limits_hold",
+    ),
+    "sent without a proof": (lambda e: e.proofs_used.clear(), "proofs_hold"),
+    "two proofs for one payment": (lambda e: e.proofs_used.update((payment_id("settled"),)), "proofs_hold"),
+    "a proof and an exemption": (change_payment("settled", windows=f"{WINDOWS}{EXEMPT}"), "proofs_hold"),
+    "exempt without counting": (change_payment("reversed", windows=WINDOWS), "proofs_hold"),
+    "exempt, and too much": (change_payment("reversed", amount_minor=8_001), "proofs_hold"),
+    "exempt in another currency": (change_payment("reversed", currency="USD"), "proofs_hold"),
+    "exempt since a moment when nothing was proven": (
+        change_payment("reversed", windows=f"{WINDOWS} exempt/KRW@{NOW_S - 1}"),
+        "proofs_hold",
+    ),
+    "exempt under a consent without an exemption": (
+        lambda e: e.consents.update(
+            {(PARTNER, CONSENT): e.consents[PARTNER, CONSENT]._replace(exemption=None)},
+        ),
+        "proofs_hold",
+    ),
     "an outbox row is dropped": (drop_event("settled", 2), "events_complete"),
     "the last event is dropped": (drop_event("settled", 3), "events_complete"),
     "events overtake each other": (swap_events, "events_complete"),
@@ -218,6 +246,18 @@ PLANTED: dict[str, tuple[Plant, str]] = {
     "a refusal is told twice": (
         lambda e: e.events.append(next(v for v in e.events if v.reason_code == "DS17")),
         "refusals_told",
+    ),
+    "a consent's change is not told": (
+        lambda e: e.events.remove(next(v for v in e.events if v.kind == "consent.changed")),
+        "consents_told",
+    ),
+    "a consent's change is told twice": (
+        lambda e: e.events.append(next(v for v in e.events if v.kind == "consent.changed")),
+        "consents_told",
+    ),
+    "a change of an unknown consent is told": (
+        lambda e: e.events.append(EventRow(TOPIC, "z", "consent.changed", "c-9", "CANC", 1, None, 0)),
+        "consents_told",
     ),
     "the relay stands still": (lambda e: setattr(e, "outbox_unrelayed", 3), "outbox_relayed"),
     "a dead letter lost its bytes": (
@@ -251,6 +291,20 @@ def test_a_planted_error_is_caught_by_its_own_check(wrong: str) -> None:
     evidence = balanced()
     plant(evidence)
     assert check in failing(evidence)
+
+
+def test_an_exemption_starts_anew_with_a_proven_payment() -> None:
+    evidence = balanced()
+    change_payment("settled", decided_at_s=NOW_S + 0.25)(evidence)
+    change_payment("reversed", windows=f"{WINDOWS} exempt/KRW@{NOW_S}.250000")(evidence)
+    assert failing(evidence) == set()
+
+
+def test_where_no_proof_is_asked_for_none_is_missed() -> None:
+    evidence = balanced()
+    evidence.proof_free = None
+    evidence.proofs_used.clear()
+    assert failing(evidence) == set()
 
 
 def test_every_check_has_a_planted_error() -> None:

@@ -37,8 +37,10 @@ def check_books(
         money.obligations_fit(evidence),
         consents.consent_use_exact(evidence),
         consents.limits_hold(evidence),
+        consents.proofs_hold(evidence),
         events.events_complete(evidence, redelivery=redelivery),
         events.refusals_told(evidence, redelivery=redelivery),
+        events.consents_told(evidence, redelivery=redelivery),
         events.outbox_relayed(evidence),
         orders.dead_letters_whole(evidence),
     ]

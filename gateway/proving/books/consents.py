@@ -1,12 +1,14 @@
 """Checks of the customers' limits: what was used of each is what was paid under it, and never more than it allows."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 
-from gateway.proving.books.evidence import Checked, ConsentRow, Evidence, PaymentRow
+from gateway.proving.books.evidence import Checked, ConsentRow, Evidence, LimitCap, PaymentRow, UsageRow
 from gateway.proving.books.money import STANDS
 from gateway.proving.books.report import Finding
 from gateway.proving.books.windows import windows_of
 
+_EXEMPT = "exempt/"
 _IN_FLIGHT = frozenset(("sent", "unknown"))
 
 _Window = tuple[str, str, str]
@@ -26,7 +28,7 @@ def consent_use_exact(evidence: Evidence) -> Checked:
             sums[at] += payment.amount_minor
             sums[at + 1] += 1
     recorded: dict[_Window, list[int]] = {
-        (row.partner_id, row.consent_id, f"{row.limit_key}@{row.starts_at_s}"): list(row[4:]) for row in evidence.usage
+        (row.partner_id, row.consent_id, f"{row.limit_key}@{row.starts_at}"): list(row[4:]) for row in evidence.usage
     }
     for window in used.keys() | recorded.keys():
         found.looked_at += 1
@@ -52,16 +54,62 @@ def limits_hold(evidence: Evidence) -> Checked:
             found.wrong(f"payment {payment.payment_id} counted in other windows than its consent's")
     for row in evidence.usage:
         consent = evidence.consents.get((row.partner_id, row.consent_id))
-        cap = next((c for c in consent.caps if c.limit_key == row.limit_key), None) if consent else None
+        cap = _cap_of(row, consent) if consent else None
         if cap is None:
             continue
         found.looked_at += 1
+        # An exemption has both: a sum and a number.
         over_minor = cap.max_minor is not None and row.reserved_minor + row.consumed_minor > cap.max_minor
         over_count = cap.max_count is not None and row.reserved_count + row.consumed_count > cap.max_count
         if over_minor or over_count:
-            found.wrong(f"consent {row.consent_id}, {row.limit_key}@{row.starts_at_s}: more than the limit")
+            found.wrong(f"consent {row.consent_id}, {row.limit_key}@{row.starts_at}: more than the limit")
     return found.result()
 
 
 def _counted_right(payment: PaymentRow, consent: ConsentRow) -> bool:
-    return frozenset(payment.windows.split()) == windows_of(consent, payment.currency, payment.decided_at_s)
+    windows = frozenset(w for w in payment.windows.split() if not w.startswith(_EXEMPT))
+    return windows == windows_of(consent, payment.currency, payment.decided_at_s)
+
+
+def _cap_of(row: UsageRow, consent: ConsentRow) -> LimitCap | None:
+    exempt = consent.exemption
+    if exempt is not None and row.limit_key == f"{_EXEMPT}{exempt.currency}":
+        return LimitCap(row.limit_key, None, None, exempt.currency, exempt.max_sum_minor, exempt.max_count)
+    return next((c for c in consent.caps if c.limit_key == row.limit_key), None)
+
+
+def proofs_hold(evidence: Evidence) -> Checked:
+    """Every payment that was sent and needed a proof has used one up, or counted in its consent's exemption.
+
+    Exempt payments count from the consent's beginning or from a payment of it that had a proof.
+    """
+    found = Finding("proofs_hold", "Every payment that needed a customer's proof had one of its own, or was exempt")
+    proven_at: dict[tuple[str, str], set[str]] = defaultdict(set)
+    sent = [p for p in evidence.payments.values() if p.operation == "purchase" and p.rrn is not None]
+    for payment in sent:
+        if evidence.proofs_used[payment.payment_id]:
+            proven_at[payment.partner_id, payment.consent_id].add(f"{payment.decided_at_s:.6f}")
+    for payment in sent:
+        exempt = [w for w in payment.windows.split() if w.startswith(_EXEMPT)]
+        proofs = evidence.proofs_used[payment.payment_id]
+        free = evidence.proof_free is None or payment.amount_minor <= evidence.proof_free.get(payment.currency, 0)
+        found.looked_at += not free
+        if proofs > 1 or len(exempt) > 1 or (proofs and exempt):
+            found.wrong(f"payment {payment.payment_id}: {proofs} proofs and {len(exempt)} exemptions")
+        elif not (free or proofs or exempt):
+            found.wrong(f"payment {payment.payment_id} was sent without a proof")
+        consent = evidence.consents.get((payment.partner_id, payment.consent_id))
+        if exempt and consent is not None and not _exempt_right(payment, exempt[0], consent, proven_at):
+            found.wrong(f"payment {payment.payment_id} is exempt against its consent's terms")
+    return found.result()
+
+
+def _exempt_right(
+    payment: PaymentRow, window: str, consent: ConsentRow, proven_at: Mapping[tuple[str, str], set[str]]
+) -> bool:
+    exempt = consent.exemption
+    if exempt is None or payment.currency != exempt.currency or payment.amount_minor > exempt.max_minor:
+        return False
+    key, _, starts_at = window.partition("@")
+    begun = {f"{consent.valid_from_s:.6f}", *proven_at.get((payment.partner_id, payment.consent_id), ())}
+    return key == f"{_EXEMPT}{exempt.currency}" and f"{float(starts_at):.6f}" in begun

@@ -89,6 +89,25 @@ def refusals_told(evidence: Evidence, *, redelivery: bool) -> Checked:
     return found.result()
 
 
+def consents_told(evidence: Evidence, *, redelivery: bool) -> Checked:
+    """Each consent's changes 1, 2, 3 … were told to its partner once and in order."""
+    found = Finding("consents_told", "Partners were told every change of every consent, once and in order")
+    told: dict[tuple[str, str], list[EventRow]] = defaultdict(list)
+    seen: set[str] = set()
+    for event in evidence.events:
+        if event.kind == "consent.changed" and not (redelivery and event.event_id in seen):
+            seen.add(event.event_id)
+            told[event.topic, event.subject].append(event)
+    for (partner_id, consent_id), changes in evidence.consent_changes.items():
+        found.looked_at += changes
+        numbers = [e.version for e in told.pop((_topic(partner_id), consent_id), [])]
+        if numbers != list(range(1, changes + 1)):
+            found.wrong(f"consent {consent_id}: changes {numbers} were told of {changes}")
+    for _, consent_id in told:
+        found.wrong(f"changes of consent {consent_id}, which does not exist there")
+    return found.result()
+
+
 def outbox_relayed(evidence: Evidence) -> Checked:
     """Nothing waits in the outbox."""
     found = Finding("outbox_relayed", "Nothing is left in the outbox")

@@ -5,6 +5,8 @@ Nothing here comes from the gateway's domain or services: the check shares no ru
 minor units; times are seconds or milliseconds since 1970 UTC, as their names say.
 """
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum, unique
 from typing import NamedTuple
@@ -127,12 +129,12 @@ class ReversalRow(NamedTuple):
 
 
 class UsageRow(NamedTuple):
-    """A row of ``consent_usage``."""
+    """A row of ``consent_usage``. ``starts_at``: seconds, with six decimals where they are not whole."""
 
     partner_id: str
     consent_id: str
     limit_key: str
-    starts_at_s: int
+    starts_at: str
     reserved_minor: int
     reserved_count: int
     consumed_minor: int
@@ -153,6 +155,15 @@ class LimitCap(NamedTuple):
     max_count: int | None
 
 
+class Exemption(NamedTuple):
+    """Which payments a consent's terms let pass without a proof, between two that have one."""
+
+    currency: str
+    max_minor: int
+    max_sum_minor: int
+    max_count: int
+
+
 class ConsentRow(NamedTuple):
     """A consent's limits. ``valid_from_s``: where lifetime and consent-aligned windows begin."""
 
@@ -161,6 +172,7 @@ class ConsentRow(NamedTuple):
     version: int
     valid_from_s: float
     caps: tuple[LimitCap, ...]
+    exemption: Exemption | None = None
 
 
 class ClearingRow(NamedTuple):
@@ -180,9 +192,9 @@ class EventRow(NamedTuple):
     """An event on a partner's topic.
 
     Attributes:
-        subject: payment id where it tells of a payment, else the refusal's reference.
+        subject: payment id, consent id, or the reference of a refused order.
         kind: last words of its type: ``payment.approved``, ``order.refused`` …
-        state, version: of a payment event's body.
+        state, version: of a payment; of a consent its status and the number of the change.
         reason_code: of a refusal's or a rejection's body.
     """
 
@@ -226,6 +238,9 @@ class Evidence:
     """Everything, once nothing moves any more.
 
     Attributes:
+        consent_changes: (partner_id, consent_id) → how often it was changed.
+        proof_free: currency → largest amount that needs no proof of the customer; None: no payment does.
+        proofs_used: payment or command → proofs that it has used up.
         outbox_rows: rows of the outbox ever written; outbox_unrelayed: those past the relay's cursor.
         events: in the order of their topics' partitions.
         network_counters: what the networks counted, summed: ``duplicates_that_differ``, ``refused_at_the_door`` …
@@ -238,6 +253,9 @@ class Evidence:
     reversals: list[ReversalRow] = field(default_factory=list)
     usage: list[UsageRow] = field(default_factory=list)
     consents: dict[tuple[str, str], ConsentRow] = field(default_factory=dict)
+    consent_changes: dict[tuple[str, str], int] = field(default_factory=dict)
+    proof_free: Mapping[str, int] | None = None
+    proofs_used: Counter[UUID] = field(default_factory=Counter)
     clearing: list[ClearingRow] = field(default_factory=list)
     outbox_rows: int = 0
     outbox_unrelayed: int = 0

@@ -1,6 +1,7 @@
 """The gateway's records as evidence: whole tables in one read-only snapshot, a few columns each."""
 
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import datetime
 from sys import intern
@@ -13,6 +14,7 @@ from gateway.proving.books.evidence import (
     ClearingRow,
     ConsentRow,
     Evidence,
+    Exemption,
     LimitCap,
     PaymentRow,
     RefusalRow,
@@ -33,8 +35,8 @@ FROM payment
 """
 _TRANSFERS: Final = "SELECT partner_id, payment_id, kind, debit, credit, amount_minor, currency FROM ledger_transfer"
 _USAGE: Final = """
-SELECT partner_id, consent_id, limit_key, extract(epoch FROM starts_at)::bigint, reserved_minor, reserved_count,
-    consumed_minor, consumed_count
+SELECT partner_id, consent_id, limit_key, replace(extract(epoch FROM starts_at)::text, '.000000', ''),
+    reserved_minor, reserved_count, consumed_minor, consumed_count
 FROM consent_usage
 """
 _CLEARING: Final = """
@@ -66,9 +68,12 @@ async def _read(connection: "Connection[Any]", evidence: Evidence) -> None:
     evidence.refusals = [RefusalRow(*row) async for row in _rows(connection, sql)]
     sql = "SELECT partner_id, payment_id, confirmed_at IS NOT NULL FROM reversal"
     evidence.reversals = [ReversalRow(*row) async for row in _rows(connection, sql)]
-    sql = "SELECT partner_id, consent_id, version, terms::text FROM consent"
-    async for partner_id, consent_id, version, terms in _rows(connection, sql):
+    sql = "SELECT partner_id, consent_id, version, terms::text, changes FROM consent"
+    async for partner_id, consent_id, version, terms, changes in _rows(connection, sql):
+        evidence.consent_changes[partner_id, consent_id] = changes
         evidence.consents[partner_id, consent_id] = consent_row(partner_id, consent_id, version, terms)
+    rows = await connection.fetch("SELECT used_by, count(*) FROM used_assertion GROUP BY used_by")
+    evidence.proofs_used = Counter({r[0]: r[1] for r in rows})
     outbox = await connection.fetchrow(_OUTBOX)
     evidence.outbox_rows, evidence.outbox_unrelayed = tuple(outbox) if outbox else (0, 0)
 
@@ -88,7 +93,17 @@ def consent_row(partner_id: str, consent_id: str, version: int, terms: str) -> C
     read = json.loads(terms)
     valid_from_s = datetime.fromisoformat(read["valid_from"]).timestamp()
     purpose = read.get("payment")
-    return ConsentRow(partner_id, consent_id, version, valid_from_s, tuple(_caps(purpose)) if purpose else ())
+    if not purpose:
+        return ConsentRow(partner_id, consent_id, version, valid_from_s, ())
+    exemption = _exemption(purpose.get("low_value_exemption"))
+    return ConsentRow(partner_id, consent_id, version, valid_from_s, tuple(_caps(purpose)), exemption)
+
+
+def _exemption(terms: dict[str, Any] | None) -> Exemption | None:
+    if terms is None:
+        return None
+    currency, each = _money(terms["max_amount"])
+    return Exemption(currency, each, _money(terms["max_sum"])[1], terms["max_count"])
 
 
 def _caps(purpose: dict[str, Any]) -> list[LimitCap]:

@@ -1,7 +1,7 @@
 """What the gateway told on Kafka as evidence: partners' events and dead letters, every record from the beginning."""
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from sys import intern
@@ -75,18 +75,26 @@ def event_row(record: Any) -> EventRow:
             ce_type = value
     kind = _kind(ce_type)
     body = from_json(record.value)
-    reason = body.get("reason") or {}
-    is_refusal = kind == "order.refused"
+    subject, state, version, reason = _SUBJECTS[kind.partition(".")[0]](body)
     return EventRow(
         topic=intern(record.topic),
         event_id=event_id.decode(),
         kind=kind,
-        subject=intern(body["reference"] if is_refusal else body.get("payment_id", "")),
-        state=None if is_refusal else intern(body.get("state", "")),
-        version=body.get("version"),
-        reason_code=intern(reason["code"]) if reason else None,
+        subject=intern(subject),
+        state=None if state is None else intern(state),
+        version=version,
+        # What an operator says of a consent is a text without a code.
+        reason_code=intern(reason["code"]) if isinstance(reason, dict) else None,
         timestamp_ms=record.timestamp,
     )
+
+
+_SUBJECTS: Final[Mapping[str, Callable[[Any], tuple[str, str | None, int | None, Any]]]] = {
+    "payment": lambda body: (body["payment_id"], body["state"], body["version"], body.get("reason")),
+    "order": lambda body: (body["reference"], None, None, body["reason"]),
+    "consent": lambda body: (body["consent_id"], body.get("status"), body.get("change"), body.get("reason")),
+}
+"""First word of an event's kind → its subject, state, version and reason."""
 
 
 @lru_cache(maxsize=64)
