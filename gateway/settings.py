@@ -94,8 +94,8 @@ class Settings(BaseSettings):
     # --- relay ---
     relay_batch_max: PositiveInt = 2000
     """Rows a query and a publication; about 1.5 MB."""
-    relay_idle_s: PositiveFloat = 0.01
-    """Pause after an empty read: adds at most this to an event's time."""
+    relay_idle_s: PositiveFloat = 0.02
+    """Pause after a batch that was not full: adds at most this to an event's time, and lets events gather."""
 
     # --- settlement ---
     settlement_batch_max: PositiveInt = 10
