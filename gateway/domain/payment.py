@@ -6,16 +6,15 @@ from datetime import datetime
 from gateway.domain.exchange import Operation, TraceNumbers
 from gateway.domain.lifecycle import EVENT_TYPE, STATUS, PaymentEventKind, PaymentState
 from gateway.domain.limits import WindowKey
-from schemas.events import PaymentEvent
 from schemas.primitives import (
     ConsentId,
     FundingToken,
     MerchantId,
-    Money,
     NetworkId,
     OrderId,
     PartnerId,
     PaymentId,
+    decimal_of,
 )
 from schemas.reasons import Reason
 
@@ -87,27 +86,41 @@ class Change:
     incident: str | None = None
 
 
-def event_of(payment: Payment) -> PaymentEvent:
-    """Tell the payment's present state as the partner is told it.
+def event_fields(payment: Payment) -> dict[str, object]:
+    """Tell the payment's present state as the partner is told it: the members of a ``PaymentEvent``.
 
-    Builds the message unchecked: every value was validated when it came in or is ours.
+    Plain values, not the model: every one was validated when it came in or is ours, and building the model takes
+    twice as long as all the rest of telling. A test holds the two together.
     """
-    return PaymentEvent.model_construct(
-        payment_id=payment.payment_id,
-        version=payment.version,
-        partner_id=payment.partner_id,
-        order_id=payment.order_id,
-        consent_id=payment.consent_id,
-        status=STATUS[payment.state],
-        state=payment.state.value,
-        amount=Money.trusted(payment.amount_minor, payment.currency),
-        merchant_id=payment.merchant_id,
-        occurred_at=payment.changed_at,
-        reason=payment.reason,
-        network_id=payment.network_id,
-        rrn=payment.trace.rrn if payment.trace else None,
-        approval_code=payment.approval_code,
-    )
+    fields: dict[str, object] = {
+        "payment_id": payment.payment_id,
+        "version": payment.version,
+        "partner_id": payment.partner_id,
+        "order_id": payment.order_id,
+        "consent_id": payment.consent_id,
+        "status": STATUS[payment.state],
+        "state": payment.state,
+        "amount": {"currency": payment.currency, "value": decimal_of(payment.amount_minor, payment.currency)},
+        "merchant_id": payment.merchant_id,
+        "occurred_at": payment.changed_at,
+    }
+    if payment.reason is not None:
+        fields["reason"] = {
+            k: v
+            for k, v in (
+                ("code", payment.reason.code),
+                ("text", payment.reason.text),
+                ("network_code", payment.reason.network_code),
+            )
+            if v is not None
+        }
+    if payment.network_id is not None:
+        fields["network_id"] = payment.network_id
+    if payment.trace is not None:
+        fields["rrn"] = payment.trace.rrn
+    if payment.approval_code is not None:
+        fields["approval_code"] = payment.approval_code
+    return fields
 
 
 def event_type_of(payment: Payment) -> str:

@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from gateway.domain.payment import Payment, event_of
+from gateway.domain.payment import Payment, event_fields
 from gateway.ports import OutboxEvent, Refusal, UnitOfWork
-from schemas.codec import encode
+from schemas.codec import encode, encode_json
 from schemas.events import EventType, OrderRefused
 from schemas.primitives import PartnerId
 from schemas.reasons import Reason, ReasonCode
@@ -40,7 +40,7 @@ def reported_events(repeats: Sequence[tuple[Payment, str]], now: datetime) -> li
             event_type=EventType.PAYMENT_REPORTED,
             occurred_at=now,
             traceparent=payment.traceparent,
-            body=encode(event_of(payment)),
+            body=encode_json(event_fields(payment)),
         )
         for payment, reference in repeats
     ]

@@ -11,10 +11,10 @@ from datetime import datetime
 from gateway.domain.intent import UsageKey
 from gateway.domain.ledger import Transfer, transfers_of
 from gateway.domain.lifecycle import LimitEffect, PaymentState, transition
-from gateway.domain.payment import Change, Payment, PaymentKey, event_of, event_type_of
+from gateway.domain.payment import Change, Payment, PaymentKey, event_fields, event_type_of
 from gateway.domain.trace import follow_up_stan
 from gateway.ports import OutboxEvent, QueuedReversal, UnitOfWork, UsageChange
-from schemas.codec import encode
+from schemas.codec import encode_json
 from schemas.topics import events_topic
 
 
@@ -82,7 +82,7 @@ def payment_events(payments: Sequence[Payment]) -> list[OutboxEvent]:
             event_type=event_type_of(p),
             occurred_at=p.changed_at,
             traceparent=p.traceparent,
-            body=encode(event_of(p)),
+            body=encode_json(event_fields(p)),
         )
         for p in payments
     ]

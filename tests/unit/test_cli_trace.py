@@ -15,8 +15,8 @@ from gateway.adapters.postgres.inspect import (
 from gateway.cli.trace import steps_of
 from gateway.domain.exchange import Operation, TraceNumbers
 from gateway.domain.lifecycle import PaymentState
-from gateway.domain.payment import Payment, event_of, event_type_of
-from schemas.codec import encode
+from gateway.domain.payment import Payment, event_fields, event_type_of
+from schemas.codec import encode_json
 from schemas.primitives import payment_id_of
 from tests.unit.messages import NOW
 
@@ -53,7 +53,7 @@ SETTLED = replace(APPROVED, state=PaymentState.SETTLED, version=3, changed_at=at
 
 
 def event(payment: Payment, *, relayed: bool = True) -> StoredEvent:
-    body = encode(event_of(payment))
+    body = encode_json(event_fields(payment))
     name = f"{payment.payment_id}:{payment.version}"
     return StoredEvent(name, event_type_of(payment), payment.changed_at, body, relayed)
 
