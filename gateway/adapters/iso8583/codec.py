@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import iso8583
 
+from gateway.adapters.iso8583.ascii_wire import read_ascii, write_ascii
 from gateway.adapters.iso8583.config import NetworkConfig
 from gateway.adapters.iso8583.dialect import RULES, Dialect
 from gateway.domain.exchange import (
@@ -144,13 +145,20 @@ def encode_message(message: Message, dialect: Dialect) -> bytes:
     if not fields.keys() <= rule.allowed:
         raise Iso8583Error(str(min(fields.keys() - rule.allowed)), f"is not sent in {message.mti}")
     _check_presence(message.mti, fields)
-    document = {"t": message.mti}
     codecs = dialect.fields
+    values: dict[int, str] = {}
     for number, value in fields.items():
         codec = codecs[number]
         if codec.check(value) is None:
             raise Iso8583Error(codec.key, "has a wrong length or character")
-        document[codec.key] = codec.to_wire(value) if codec.to_wire else value
+        values[number] = codec.to_wire(value) if codec.to_wire else value
+    if dialect.name == "iso87-ascii":
+        return write_ascii(message.mti, values)
+    return _write_by_library(message.mti, values, dialect)
+
+
+def _write_by_library(mti: str, values: Mapping[int, str], dialect: Dialect) -> bytes:
+    document = {"t": mti, **{dialect.fields[number].key: value for number, value in values.items()}}
     data: bytearray | None = None
     where = "message"
     try:
@@ -171,33 +179,48 @@ def decode_message(data: bytes, dialect: Dialect) -> Message:
     Raises:
         Iso8583Error: the bytes are not exactly one message of this dialect, or it breaks the tables.
     """
-    document, lengths = _take_apart(data, dialect)
-    mti = document.pop("t")
+    short = read_ascii(data) if dialect.name == "iso87-ascii" else None
+    if short is None:
+        mti, raw, key = _read_by_library(data, dialect)
+    else:
+        mti, raw = short
+        key = _key_in(mti, raw.get(11), raw.get(41, ""), raw.get(7))
     rule = RULES.get(mti)
-    key = _key_in(document, mti)
     if rule is None:
         raise Iso8583Error("mti", "is not supported", key)
-    if not _BITMAP(document.pop("p")) or not _BITMAP(document.pop("1", _ZERO_AMOUNT + "0000")):
-        raise Iso8583Error("bitmap", "is malformed", key)
     fields: dict[int, str] = {}
-    codecs, numbers = dialect.fields, dialect.numbers
-    for name, value in document.items():
-        number = numbers[name]
+    codecs = dialect.fields
+    for number, value in raw.items():
         codec = codecs[number]
         if codec.from_wire is not None:
             value = codec.from_wire(value)  # noqa: PLW2901  # the raw form is of no further use
         if not value:
             continue
         if codec.check(value) is None:
-            raise Iso8583Error(name, "has a wrong length or character", key)
-        # int() inside the library takes "+5" and " 5" for a length.
-        if codec.text_length and not lengths[name]["len"].isdigit():
-            raise Iso8583Error(name, "length is not digits", key)
+            raise Iso8583Error(codec.key, "has a wrong length or character", key)
         fields[number] = value
     if not rule.forbidden.isdisjoint(fields):
         raise Iso8583Error(str(min(rule.forbidden & fields.keys())), f"does not belong in {mti}", key)
     _check_presence(mti, fields, key)
     return Message(mti, fields)
+
+
+def _read_by_library(data: bytes, dialect: Dialect) -> tuple[str, dict[int, str], MatchKey | None]:
+    document, lengths = _take_apart(data, dialect)
+    mti = document.pop("t")
+    key = _key_of(document, mti)
+    if mti not in RULES:
+        raise Iso8583Error("mti", "is not supported", key)
+    if not _BITMAP(document.pop("p")) or not _BITMAP(document.pop("1", _ZERO_AMOUNT + "0000")):
+        raise Iso8583Error("bitmap", "is malformed", key)
+    raw: dict[int, str] = {}
+    for name, value in document.items():
+        number = dialect.numbers[name]
+        # int() inside the library takes "+5" and " 5" for a length.
+        if dialect.fields[number].text_length and not lengths[name]["len"].isdigit():
+            raise Iso8583Error(name, "length is not digits", key)
+        raw[number] = value
+    return mti, raw, key
 
 
 def _take_apart(data: bytes, dialect: Dialect) -> tuple[dict[str, str], dict[str, dict[str, bytes]]]:
@@ -215,14 +238,18 @@ def _take_apart(data: bytes, dialect: Dialect) -> tuple[dict[str, str], dict[str
             return document, lengths
     # Raised out here so that no traceback reaches the library's error, which holds the whole message.
     named = {"t": "mti", "p": "bitmap", "1": "bitmap"}.get(where, where)
-    raise Iso8583Error(named, "is malformed or cut short", _key_in(partial or {}, (partial or {}).get("t", "")))
+    raise Iso8583Error(named, "is malformed or cut short", _key_of(partial or {}, (partial or {}).get("t", "")))
 
 
 _KEY_PARTS: Final = re.compile(r"(0[0-9])[0-9]{2}\n([0-9]{6})\n([!-~]{0,8}) *\n([0-9]{10})").fullmatch
 
 
-def _key_in(document: Mapping[str, Any], mti: str) -> MatchKey | None:
-    parts = _KEY_PARTS(f"{mti}\n{document.get('11')}\n{document.get('41', '')}\n{document.get('7')}")
+def _key_of(document: Mapping[str, Any], mti: str) -> MatchKey | None:
+    return _key_in(mti, document.get("11"), document.get("41", ""), document.get("7"))
+
+
+def _key_in(mti: str, stan: str | None, terminal: str, transmitted_at: str | None) -> MatchKey | None:
+    parts = _KEY_PARTS(f"{mti}\n{stan}\n{terminal}\n{transmitted_at}")
     return MatchKey(*parts.groups()) if parts else None
 
 
