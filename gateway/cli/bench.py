@@ -84,6 +84,9 @@ def _show(result: "BenchResult") -> None:
         ),
         ("floor", f"{floor:,.0f}/s", "consume → COPY → produce in batches of 2,000, no logic"),
         ("one at a time", f"{naive:,.0f}/s", "the same, message by message"),
+        ("orders with proof", f"{_percent(result.proofs, result.settled)} %", "of both groups' providers, ES256"),
+        ("decisions alone", f"{result.pure.per_second:,.0f}/s", _pure_words(result)),
+        ("one Faust worker", f"{result.intake.per_second:,.0f}/s", _intake_words(result)),
         ("books", f"{result.settled:,}", f"of {result.produced:,} orders settled, confirmed on three sides"),
     )
     for row in rows:
@@ -93,6 +96,21 @@ def _show(result: "BenchResult") -> None:
     show_books(result.checked)
     if result.profile is not None:
         console.print(f"Profile: {result.profile}", markup=False, soft_wrap=True)
+
+
+def _percent(part: int, whole: int) -> int:
+    return round(100 * part / whole) if whole else 0
+
+
+def _pure_words(result: "BenchResult") -> str:
+    pure = result.pure
+    share = _percent(pure.with_proof, pure.orders)
+    return f"a core: signature, proof ({share} %), consent and limits of {pure.orders:,} orders, by processor time"
+
+
+def _intake_words(result: "BenchResult") -> str:
+    intake = result.intake
+    return f"initiation alone through {intake.orders:,} orders of a backlog; {intake.cpu_us:,.0f} µs of processor each"
 
 
 def _show_processes(result: "BenchResult") -> None:
@@ -136,6 +154,10 @@ def as_json(result: "BenchResult", step_seconds: dict[str, float]) -> dict[str, 
         "max_ms": result.max_ms,
         "floor_per_s": result.floor.per_second,
         "naive_per_s": result.naive.per_second,
+        "settled_with_proof": result.proofs,
+        "pure_per_s_and_core": result.pure.per_second,
+        "intake_per_s": result.intake.per_second,
+        "intake_cpu_us_per_order": result.intake.cpu_us,
         "produced": result.produced,
         "settled": result.settled,
         "settled_in_window": result.settled_in_window,

@@ -1,12 +1,14 @@
 """The bench: how many payments a second the whole gateway settles on this machine, and what each costs.
 
 Everything runs here: load generator, Kafka, PostgreSQL (fsync on), the card network with its own books, and the
-gateway's processes. The phases: two baselines; warm-up; the most that is sustained; latency at half of that. A payment
-counts when PostgreSQL has it SETTLED and the network's ledger has approved and cleared it; the check of the books
-over the whole run says so, or the bench fails.
+gateway's processes. Half of the orders carry a customer's proof. The phases: two baselines; the decisions alone; one
+worker of the intake alone; warm-up; the most that is sustained; latency at half of that. A payment counts when
+PostgreSQL has it SETTLED and the network's ledger has approved and cleared it; the check of the books over the whole
+run says so, or the bench fails.
 """
 
 import asyncio
+import itertools
 import json
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from typing import Final, Protocol
 import asyncpg
 
 from gateway import local
+from gateway.adapters.crypto.issuers import CachedTrustTable
 from gateway.proving import baselines
 from gateway.proving.baselines import Baseline
 from gateway.proving.books import Checked
@@ -28,14 +31,24 @@ from gateway.proving.cast import Cast, Role, make_cast, make_partners
 from gateway.proving.children import Child, base_environment
 from gateway.proving.confirming import confirmed_between, latencies_at_half_rate, produced_on_topic
 from gateway.proving.demo import percentile
+from gateway.proving.intake import Intake, NotTakenError, watch_intake
 from gateway.proving.judging import judge
+from gateway.proving.load import Unobserved
 from gateway.proving.meters import Meter, Meters
 from gateway.proving.presigning import presign, read_presigned
-from gateway.proving.world import World, WorldPlan, make_child, open_world, start_gateway
+from gateway.proving.pure import NotDecidedError, Pure, measure_pure
+from gateway.proving.world import World, WorldPlan, make_child, open_world, start_gateway, start_intake
 
 CUSTOMERS: Final = 2000
 AHEAD: Final = 4000
 """Orders between Kafka and the network: about two seconds of work, so that no stage ever waits for orders."""
+
+PURE_ORDERS: Final = 6_000
+BACKLOG_ORDERS: Final = 15_000
+"""Some five seconds for one worker of the intake."""
+
+_AT_ONCE: Final = 1e6
+"""Orders a second: as fast as Kafka takes them."""
 
 WARM_ORDERS: Final = 30_000
 WARM_TAIL_S: Final = 4.0
@@ -95,6 +108,8 @@ class BenchResult:
         thirds_per_s: the same over each third of it: sustained means that they are alike.
         meters: processes over the window; cpu_us: microseconds of processor a payment settled in it, by process.
         produced, settled: over the whole run.
+        pure: the decisions alone, in one thread; intake: one worker of the intake on a backlog.
+        proofs: how many of the settled payments had a customer's proof.
         others_cores: cores that other programs of the machine kept busy over the window: they slow the gateway down.
         profile: where py-spy wrote, if it was asked to.
     """
@@ -102,6 +117,8 @@ class BenchResult:
     plan: BenchPlan
     floor: Baseline
     naive: Baseline
+    pure: Pure
+    intake: Intake
     settled_per_s: float = 0.0
     thirds_per_s: tuple[float, ...] = ()
     half_rate_per_s: float = 0.0
@@ -113,6 +130,7 @@ class BenchResult:
     cpu_us: dict[str, float] = field(default_factory=dict)
     produced: int = 0
     settled: int = 0
+    proofs: int = 0
     settled_in_window: int = 0
     checked: list[Checked] = field(default_factory=list)
     others_cores: float = 0.0
@@ -154,6 +172,7 @@ async def run_bench(plan: BenchPlan, home: Path, *, view: View) -> BenchResult:
         initiation_workers=plan.initiation_workers,
         log_level="warning",
         with_gateway=False,
+        with_proofs=True,
     )
     async with open_world(world_plan, cast, steps=view.step) as world:
         bench = _Bench(plan, world, cast, view)
@@ -174,8 +193,8 @@ class _Bench:
     async def run(self) -> BenchResult:
         warm = await self._sign(WARM_ORDERS, "w")
         floor, naive = await self._baselines(warm)
-        result = BenchResult(self._plan, floor, naive)
-        await start_gateway(self._world, self._view.step)
+        pure = await self._pure(warm)
+        result = BenchResult(self._plan, floor, naive, pure, await self._alone())
         rate = await self._warm_up(warm)
         orders = await self._sign(int(rate * (self._plan.seconds + FULL_S) * SPARE) + AHEAD, "s")
         began, ended = await self._sustain(orders, result)
@@ -205,6 +224,34 @@ class _Bench:
             naive = await baselines.naive(kafka, dsn, seconds=self._plan.baseline_seconds)
         return floor, naive
 
+    async def _pure(self, orders: Sequence[Path]) -> Pure:
+        with self._view.step("The decisions alone, in one thread"):
+            records = list(itertools.islice(read_presigned(orders), PURE_ORDERS))
+            trust = CachedTrustTable(self._world.issuers, Unobserved())
+            try:
+                return await measure_pure(self._cast, trust, records)
+            except NotDecidedError as error:
+                raise BenchError(f"an order of the pure path was refused: {error}") from error
+
+    async def _alone(self) -> Intake:
+        """Let one worker of the intake take a backlog; then start the rest of the gateway, which ends it."""
+        orders = await self._sign(BACKLOG_ORDERS, "b")
+        with self._view.step(f"Producing a backlog of {BACKLOG_ORDERS:,} orders"):
+            load = self._start_load(orders, "--per-second", str(_AT_ONCE))
+            await load.ended()
+            self._count_load(load)
+        worker = await start_intake(self._world, self._view.step)
+        with self._view.step("The backlog through one worker of the intake"):
+            url = self._world.http[worker.name]
+            try:
+                intake = await watch_intake(url, worker.pid, BACKLOG_ORDERS, check=self._world.check)
+            except NotTakenError as error:
+                raise BenchError(str(error)) from error
+        await start_gateway(self._world, self._view.step)
+        with self._view.step("Settling the backlog"):
+            await self._until_settled()
+        return intake
+
     # --- load ---
 
     def _start_load(self, orders: Sequence[Path], *how: str) -> Child:
@@ -223,11 +270,14 @@ class _Bench:
     async def _end_load(self, load: Child) -> None:
         """Stop the load, if it still runs, and wait until everything it sent is settled."""
         await load.stop(30.0)
+        self._count_load(load)
+        await self._until_settled()
+
+    def _count_load(self, load: Child) -> None:
         report = self._world.directory / f"load-{self._loads}.json"
         if not report.exists():
             load.check()
         self._produced += int(json.loads(report.read_bytes())["produced"])
-        await self._until_settled()
 
     async def _until_settled(self) -> None:
         deadline = time.monotonic() + SETTLE_TIMEOUT_S
@@ -346,6 +396,9 @@ class _Bench:
         evidence, result.checked = judged.evidence, judged.checked
         result.produced = len(produced)
         result.settled = sum(p.state == "settled" for p in evidence.payments.values())
+        result.proofs = sum(
+            p.state == "settled" and p.payment_id in evidence.proofs_used for p in evidence.payments.values()
+        )
         confirmed = confirmed_between(evidence, began, ended)
         if confirmed != result.settled_in_window:
             raise BenchError(

@@ -101,6 +101,11 @@ class Child:
             await asyncio.to_thread(process.wait)
         return process.returncode
 
+    async def ended(self) -> None:
+        """Wait until it ends by itself."""
+        if self._process is not None:
+            await asyncio.to_thread(self._process.wait)
+
     def kill(self) -> None:
         """SIGKILL, as a crash would."""
         self.signal(signal.SIGKILL)

@@ -241,14 +241,26 @@ async def _build(world: World, steps: Steps) -> None:
 
 
 async def start_gateway(world: World, steps: Steps) -> None:
-    """Start every stage and wait until all are ready and signed on.
+    """Start every stage that does not run yet, and wait until all are ready and signed on.
 
     Raises:
         WorldError, ChildError: they do not become ready.
     """
     with steps("Starting the gateway"):
-        _start_stages(world)
-        await _until_ready(world)
+        _start_stages(world, [name for name in _stage_names(world) if name not in world.http])
+        await _until_ready(world, world.networks)
+
+
+async def start_intake(world: World, steps: Steps) -> Child:
+    """Start one worker of the intake and nothing else, and wait until it is ready.
+
+    Raises:
+        WorldError, ChildError: it does not become ready.
+    """
+    with steps("Starting one worker of the intake"):
+        _start_stages(world, ["initiation"])
+        await _until_ready(world, ())
+    return world.stage("initiation")
 
 
 def _start_networks(world: World) -> None:
@@ -296,11 +308,15 @@ async def _make_topics(world: World) -> None:
         )
 
 
-def _start_stages(world: World) -> None:
+def _stage_names(world: World) -> list[str]:
     stages = [f"initiation {n}" if n > 1 else "initiation" for n in range(1, world.plan.initiation_workers + 1)]
     stages += [f"execution {n.network_id}" for n in world.networks]
     stages += ["relay", "settlement", *(("consents", "schedule") if world.plan.with_proofs else ())]
-    for name, port in zip(stages, free_ports(len(stages)), strict=True):
+    return stages
+
+
+def _start_stages(world: World, names: Sequence[str]) -> None:
+    for name, port in zip(names, free_ports(len(names)), strict=True):
         stage, _, network = name.partition(" ")
         arguments = ["-m", "streams", stage, *(["--network", network] if stage == "execution" else [])]
         world.http[name] = f"http://127.0.0.1:{port}"
@@ -309,8 +325,8 @@ def _start_stages(world: World) -> None:
         child.start()
 
 
-async def _until_ready(world: World) -> None:
-    """Wait until every stage is ready and signed on.
+async def _until_ready(world: World, networks: Sequence[Network]) -> None:
+    """Wait until every stage that was started is ready, and signed on to these networks.
 
     Raises:
         ChildError: one has ended.
@@ -322,7 +338,7 @@ async def _until_ready(world: World) -> None:
             for name, url in world.http.items():
                 waiting = f"{name} ({url}/readyz)"
                 await _until(world, lambda url=url: _answers_ready(session, url))  # type: ignore[misc]
-            for network in world.networks:
+            for network in networks:
                 waiting = f"the sign-on to {network.network_id}"
                 await _until(world, lambda network=network: _signed_on(network))  # type: ignore[misc]
     except TimeoutError:
