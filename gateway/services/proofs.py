@@ -57,7 +57,8 @@ async def use_proofs(
             used_by=key[1],
             keep_until=assertion.keep_until,
         )
-        for key, assertion in proofs
+        # Of two orders under one id the first may stand, so the first one's proof counts: it is set last.
+        for key, assertion in reversed(proofs)
     }
     refused = await uow.authentication.use(list(uses.values())) if uses else frozenset()
     issuers = {a.issuer: table.issuer(a.issuer) for _, a in proofs}
