@@ -17,7 +17,7 @@ from gateway.domain.consent_records import (
     Proof,
 )
 from gateway.domain.intent import ConsentKey
-from gateway.ports import Store, StoreConflictError
+from gateway.ports import Store, StoreIntegrityError
 from schemas.codec import encode
 from schemas.consent_commands import canonical_terms, terms_digest
 from schemas.consents import ConsentStatus, ConsentTerms
@@ -118,7 +118,7 @@ async def test_an_amendment_makes_the_next_version_and_the_first_stays(store: St
 
 async def test_a_version_cannot_be_added_twice(store: Store) -> None:
     await store_new(store, record())
-    with pytest.raises(StoreConflictError):
+    with pytest.raises(StoreIntegrityError):
         async with store.transaction() as uow:
             await uow.consents.add_versions([version_of(terms(payment=purpose(single_use=True)))])
 

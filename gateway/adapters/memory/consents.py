@@ -13,7 +13,7 @@ from gateway.domain.consent_change import OPEN_STATUSES
 from gateway.domain.consent_records import CommandKey, ConsentRecord, ConsentVersion, HandledCommand, Proof
 from gateway.domain.intent import ConsentKey, UsageKey
 from gateway.domain.limits import Usage
-from gateway.ports import StoreConflictError, StoreIntegrityError, UsageChange
+from gateway.ports import StoreIntegrityError, UsageChange
 from schemas.consents import ConsentStatus
 
 _ENDED: Final = frozenset({ConsentStatus.CANC, ConsentStatus.EXPD})
@@ -74,7 +74,7 @@ class MemoryConsentStore:
         await self._boundary("consents.add_versions")
         for version in versions:
             if not await self._tx.insert(self._db.consent_versions, (version.key, version.version), version):
-                raise StoreConflictError("consent_version_pkey")
+                raise StoreIntegrityError("consent_version_pkey")
 
     async def add_proofs(self, proofs: Sequence[tuple[ConsentKey, int, Proof]]) -> None:
         await self._boundary("consents.add_proofs")

@@ -11,8 +11,8 @@ from asyncpg.exceptions import _base
 
 from gateway.ports import StoreConflictError, StoreIntegrityError, StoreUnavailableError
 
-_RULES = frozenset({"ledger_transfer_pkey"})
-"""Unique constraints that no race can break: the payment's row is locked by whoever writes there."""
+_RULES = frozenset({"ledger_transfer_pkey", "consent_version_pkey"})
+"""Unique constraints that no race can break: the payment's or consent's row is locked by whoever writes there."""
 
 _CONFLICT = (
     asyncpg.DeadlockDetectedError,
