@@ -1,8 +1,10 @@
-"""``mypay consent …``: the operator's side of consents."""
+"""``mypay consent …``: consents for operators; with ``--key``, commands on them as a partner sends them."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
@@ -23,12 +25,29 @@ from gateway.cli.common import (
     read_documents,
     run,
     say,
+    shown,
 )
+from gateway.cli.consent_sending import (
+    Assertion,
+    CommandId,
+    Key,
+    Kid,
+    Sending,
+    SomeKey,
+    Timeout,
+    Wait,
+    read_terms,
+    send_instruction,
+    send_terms,
+)
+from gateway.cli.consent_usage import exempt_windows, window_json, window_row
 from gateway.domain.consent import ConsentCommand
-from gateway.domain.limits import SEOUL, Usage, Window
+from gateway.domain.consent_records import ConsentVersion
+from gateway.domain.limits import Usage, Window
 from gateway.services.consents import ConsentChanged, change_consent_status
 from gateway.settings import Settings
 from schemas.codec import DecodeError, decode
+from schemas.consent_commands import canonical_terms, terms_digest
 from schemas.consents import ConsentStatus, ConsentTerms
 from schemas.primitives import ConsentId, PartnerId
 
@@ -36,6 +55,7 @@ app = typer.Typer(help="Customers' consents and what is used of their limits.", 
 
 _REASON_CHARS_MAX: Final = 200
 
+TermsFile = Annotated[Path, typer.Argument(help="The consent's terms as JSON; - reads standard input.")]
 Reason = Annotated[str | None, typer.Option(help="Told to the partner as it is; no personal data.")]
 
 
@@ -46,13 +66,14 @@ def add(
 ) -> None:
     """Store consents as authorised (AUTH): for consents that the customer has given elsewhere. All of them or none."""
     settings = load_settings()
-    terms = [_terms(line, body) for line, body in read_documents(file)]
+    read = read_documents(file)
+    terms, documents = [_terms(line, body) for line, body in read], [body for _, body in read]
     if len({(t.partner_id, t.consent_id) for t in terms}) < len(terms):
         raise CliError("The file names one consent twice; nothing was added.")
 
     async def write() -> None:
         async with open_registry(postgres_dsn(settings)) as registry, registry.transaction():
-            added = await registry.add_consents([(t, ConsentStatus.AUTH) for t in terms])
+            added = await registry.add_consents([(t, ConsentStatus.AUTH) for t in terms], documents=documents)
             if there := [t for t in terms if (t.partner_id, t.consent_id) not in added]:
                 names = ", ".join(f"{t.partner_id}/{t.consent_id}" for t in there[:5])
                 raise CliError(f"{len(there)} of them exist already ({names}); nothing was added.")
@@ -67,9 +88,16 @@ def add(
 @app.command()
 def show(consent: ConsentArgument, partner: SomePartnerOption = None, json_: Json = False) -> None:
     """Show one consent with its terms."""
-    found = run(_find(load_settings(), consent, partner))
+    settings = load_settings()
+
+    async def read() -> tuple[StoredConsent, Sequence[ConsentVersion]]:
+        found = await _find(settings, consent, partner)
+        async with open_inspector(postgres_dsn(settings)) as inspector:
+            return found, await inspector.versions(found)
+
+    found, versions = run(read())
     if json_:
-        print_json(found)
+        print_json({**asdict(found), "versions": versions})
         return
     rows: list[tuple[str, object]] = [
         ("partner", found.partner_id),
@@ -79,6 +107,7 @@ def show(consent: ConsentArgument, partner: SomePartnerOption = None, json_: Jso
         ("valid from", found.terms.valid_from),
         ("valid until", found.terms.valid_until),
         *_purposes(found.terms),
+        *((f"version {v.version}", _version(v)) for v in versions),
     ]
     print_table(f"Consent {found.consent_id}", ("", ""), rows)
 
@@ -109,21 +138,127 @@ def list_(
 
 
 @app.command()
-def revoke(consent: ConsentArgument, partner: PartnerOption, reason: Reason = None, json_: Json = False) -> None:
-    """End a consent for ever. Once this returns no further payment under it can be sent."""
-    _change(consent, partner, ConsentCommand.REVOKE, reason, json_=json_)
+def digest(file: TermsFile) -> None:
+    """Print the digest of terms, which the customer authenticates: SHA-256 over their canonical JSON (RFC 8785)."""
+    document, _ = read_terms(file)
+    typer.echo(terms_digest(canonical_terms(document)))
 
 
 @app.command()
-def suspend(consent: ConsentArgument, partner: PartnerOption, reason: Reason = None, json_: Json = False) -> None:
+def request(
+    file: TermsFile,
+    key: Key,
+    kid: Kid = None,
+    command_id: CommandId = None,
+    wait: Wait = False,
+    timeout: Timeout = 60.0,
+    json_: Json = False,
+) -> None:
+    """Send a partner's request for a new consent: it awaits the customer's authorisation (AWAU)."""
+    send_terms(ConsentCommand.REQUEST, file, None, Sending(key, kid, command_id, wait, timeout, json_))
+
+
+@app.command()
+def amend(
+    file: TermsFile,
+    key: Key,
+    assertion: Assertion = None,
+    kid: Kid = None,
+    command_id: CommandId = None,
+    wait: Wait = False,
+    timeout: Timeout = 60.0,
+    json_: Json = False,
+) -> None:
+    """Send a partner's new terms for a consent, authenticated by the customer: its next version."""
+    send_terms(ConsentCommand.AMEND, file, assertion, Sending(key, kid, command_id, wait, timeout, json_))
+
+
+@app.command()
+def grant(
+    consent: ConsentArgument,
+    partner: PartnerOption,
+    key: Key,
+    assertion: Assertion = None,
+    kid: Kid = None,
+    command_id: CommandId = None,
+    wait: Wait = False,
+    timeout: Timeout = 60.0,
+    json_: Json = False,
+) -> None:
+    """Send a partner's grant of a requested consent, authenticated by the customer (AUTH)."""
+    sending = Sending(key, kid, command_id, wait, timeout, json_)
+    send_instruction(ConsentCommand.GRANT, partner, consent, assertion, sending)
+
+
+@app.command()
+def reject(
+    consent: ConsentArgument,
+    partner: PartnerOption,
+    key: Key,
+    assertion: Assertion = None,
+    kid: Kid = None,
+    command_id: CommandId = None,
+    wait: Wait = False,
+    timeout: Timeout = 60.0,
+    json_: Json = False,
+) -> None:
+    """Send a partner's word that the customer rejected a requested consent (RJCT)."""
+    sending = Sending(key, kid, command_id, wait, timeout, json_)
+    send_instruction(ConsentCommand.REJECT, partner, consent, assertion, sending)
+
+
+@app.command()
+def revoke(
+    consent: ConsentArgument,
+    partner: PartnerOption,
+    reason: Reason = None,
+    key: SomeKey = None,
+    assertion: Assertion = None,
+    kid: Kid = None,
+    command_id: CommandId = None,
+    wait: Wait = False,
+    timeout: Timeout = 60.0,
+    json_: Json = False,
+) -> None:
+    """End a consent for ever. As an operator: once this returns no further payment under it can be sent."""
+    sending = Sending(key, kid, command_id, wait, timeout, json_) if key else None
+    _change(consent, partner, ConsentCommand.REVOKE, reason, assertion, sending, json_=json_)
+
+
+@app.command()
+def suspend(
+    consent: ConsentArgument,
+    partner: PartnerOption,
+    reason: Reason = None,
+    key: SomeKey = None,
+    assertion: Assertion = None,
+    kid: Kid = None,
+    command_id: CommandId = None,
+    wait: Wait = False,
+    timeout: Timeout = 60.0,
+    json_: Json = False,
+) -> None:
     """Let no payment be sent under a consent until it is resumed."""
-    _change(consent, partner, ConsentCommand.SUSPEND, reason, json_=json_)
+    sending = Sending(key, kid, command_id, wait, timeout, json_) if key else None
+    _change(consent, partner, ConsentCommand.SUSPEND, reason, assertion, sending, json_=json_)
 
 
 @app.command()
-def resume(consent: ConsentArgument, partner: PartnerOption, reason: Reason = None, json_: Json = False) -> None:
+def resume(
+    consent: ConsentArgument,
+    partner: PartnerOption,
+    reason: Reason = None,
+    key: SomeKey = None,
+    assertion: Assertion = None,
+    kid: Kid = None,
+    command_id: CommandId = None,
+    wait: Wait = False,
+    timeout: Timeout = 60.0,
+    json_: Json = False,
+) -> None:
     """Let payments be sent again under a suspended consent."""
-    _change(consent, partner, ConsentCommand.RESUME, reason, json_=json_)
+    sending = Sending(key, kid, command_id, wait, timeout, json_) if key else None
+    _change(consent, partner, ConsentCommand.RESUME, reason, assertion, sending, json_=json_)
 
 
 @app.command()
@@ -131,22 +266,40 @@ def usage(consent: ConsentArgument, partner: SomePartnerOption = None, json_: Js
     """Show each limit: its maximum, what is used and reserved, what is left, and when it begins anew."""
     settings = load_settings()
 
-    async def read() -> tuple[StoredConsent, list[tuple[Window, Usage]]]:
+    async def read() -> tuple[StoredConsent, list[tuple[Window, Usage]], Usage | None]:
         found = await _find(settings, consent, partner)
         async with open_inspector(postgres_dsn(settings)) as inspector:
-            return found, await inspector.usage(found, datetime.now(UTC))
+            return found, await inspector.usage(found, datetime.now(UTC)), await inspector.exempt_usage(found)
 
-    found, windows = run(read())
+    found, windows, exempt = run(read())
+    windows += exempt_windows(found.terms, exempt)
     if json_:
-        print_json([_window_json(w, u) for w, u in windows])
+        print_json([window_json(w, u) for w, u in windows])
         return
     columns = ("limit", "maximum", "used", "reserved", "left", "begins anew")
-    rows = [_window_row(w, u) for w, u in windows]
+    rows = [window_row(w, u) for w, u in windows]
     title = f"Limits of consent {found.consent_id} ({found.status})"
     print_table(title, columns, rows, right=("maximum", "used", "reserved", "left"))
 
 
-def _change(consent: str, partner: str, command: ConsentCommand, reason: str | None, *, json_: bool) -> None:
+def _change(
+    consent: str,
+    partner: str,
+    command: ConsentCommand,
+    reason: str | None,
+    assertion: Path | None,
+    sending: Sending | None,
+    *,
+    json_: bool,
+) -> None:
+    """Send it as the partner where there is a key, or else do it as an operator."""
+    if sending is not None:
+        if reason is not None:
+            raise CliError("--reason is an operator's word; a partner's command has none.", ExitCode.USAGE)
+        send_instruction(command, partner, consent, assertion, sending)
+        return
+    if assertion is not None:
+        raise CliError("--assertion goes with a partner's command: add --key.", ExitCode.USAGE)
     if reason is not None and len(reason) > _REASON_CHARS_MAX:
         raise CliError(f"A reason has at most {_REASON_CHARS_MAX} characters.", ExitCode.USAGE)
     settings = load_settings()
@@ -210,28 +363,7 @@ def _purposes(terms: ConsentTerms) -> list[tuple[str, object]]:
     return rows
 
 
-def _window_row(window: Window, used: Usage) -> tuple[object, ...]:
-    if window.max_minor is not None and window.currency is not None:
-        amounts = (window.max_minor, used.consumed_minor, used.reserved_minor)
-        left = window.max_minor - used.consumed_minor - used.reserved_minor
-        cells = [money(n, window.currency) for n in (*amounts, max(0, left))]
-    else:
-        most = window.max_count or 0
-        counts = (most, used.consumed_count, used.reserved_count)
-        cells = [f"{n:,}" for n in (*counts, max(0, most - used.consumed_count - used.reserved_count))]
-    # Windows turn at midnights of Seoul.
-    anew = f"{window.ends_at.astimezone(SEOUL):%Y-%m-%d %H:%M} {SEOUL}" if window.ends_at else "never"
-    return (window.key.limit_key, *cells, anew)
-
-
-def _window_json(window: Window, used: Usage) -> dict[str, Any]:
-    by_amount = window.max_minor is not None
-    return {
-        "limit": window.key.limit_key,
-        "starts_at": window.key.starts_at,
-        "ends_at": window.ends_at,
-        "currency": window.currency,
-        "max": window.max_minor if by_amount else window.max_count,
-        "used": used.consumed_minor if by_amount else used.consumed_count,
-        "reserved": used.reserved_minor if by_amount else used.reserved_count,
-    }
+def _version(version: ConsentVersion) -> str:
+    proof = version.proof
+    signed = f"authenticated at {proof.issuer}, level {proof.level}" if proof else "not authenticated here"
+    return f"{shown(version.created_at)}, {signed}\ndigest {version.digest}"

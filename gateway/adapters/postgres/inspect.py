@@ -4,7 +4,7 @@ A payment's events are found by the moments that its other rows tell: an event c
 transaction wrote there. What is no longer in the outbox is still told by those rows.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,11 +14,14 @@ from uuid import UUID
 import asyncpg
 from asyncpg import Connection
 
+from gateway.adapters.postgres.authentication import PostgresAuthenticationStore
 from gateway.adapters.postgres.consents import PostgresConsentStore, TermsCache
 from gateway.adapters.postgres.errors import translated
 from gateway.adapters.postgres.payments import payment_of
 from gateway.adapters.postgres.queries import load
-from gateway.domain.intent import ConsentKey
+from gateway.domain.consent import Consent
+from gateway.domain.consent_records import ConsentVersion
+from gateway.domain.intent import ConsentKey, exempt_window
 from gateway.domain.limits import Usage, Window, windows_at
 from gateway.domain.payment import Payment
 from schemas.codec import decode
@@ -168,6 +171,12 @@ class PostgresInspector:
         partners = None if partner_id is None else [partner_id]
         return [_consent(r) for r in await self._fetch(_SQL.consent, partners, consent_id)]
 
+    async def versions(self, consent: StoredConsent) -> Sequence[ConsentVersion]:
+        """Every version of the consent's terms, the first one first."""
+        async with translated():
+            store = PostgresConsentStore(self._connection, TermsCache())
+            return await store.versions((consent.terms.partner_id, consent.terms.consent_id))
+
     async def usage(self, consent: StoredConsent, now: datetime) -> list[tuple[Window, Usage]]:
         """Every limit window that runs at ``now``, with what is used of it."""
         key: ConsentKey = (consent.terms.partner_id, consent.terms.consent_id)
@@ -176,6 +185,17 @@ class PostgresInspector:
             store = PostgresConsentStore(self._connection, TermsCache())
             found = await store.usage([(*key, w.key) for w in windows])
         return [(w, found.get((*key, w.key), Usage())) for w in windows]
+
+    async def exempt_usage(self, consent: StoredConsent) -> Usage | None:
+        """What was paid without a proof since the last payment with one; None where the consent exempts nothing."""
+        key: ConsentKey = (consent.terms.partner_id, consent.terms.consent_id)
+        async with translated():
+            since = await PostgresAuthenticationStore(self._connection).authenticated_at([key])
+            window = exempt_window(Consent(consent.terms, consent.version, consent.status), since.get(key))
+            if window is None:
+                return None
+            store = PostgresConsentStore(self._connection, TermsCache())
+            return (await store.usage([(*key, window)])).get((*key, window), Usage())
 
     async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
         async with translated():

@@ -1,0 +1,52 @@
+"""What is used of a consent's limits, for people and for programs."""
+
+from typing import Any, Final
+
+from gateway.cli.common import money
+from gateway.domain.limits import SEOUL, Usage, Window, WindowKey
+from schemas.consents import ConsentTerms
+
+_EXEMPT: Final = "without-proof"
+
+
+def exempt_windows(terms: ConsentTerms, used: Usage | None) -> list[tuple[Window, Usage]]:
+    """What may be paid without a proof, shown as the limits are: its sum and its count."""
+    exemption = terms.payment.low_value_exemption if terms.payment else None
+    if used is None or exemption is None:
+        return []
+    currency, start = exemption.max_sum.currency, terms.valid_from
+    return [
+        (Window(WindowKey(f"{_EXEMPT}/{currency}", start), None, exemption.max_sum.minor, None, currency), used),
+        (Window(WindowKey(f"{_EXEMPT}/count", start), None, None, exemption.max_count, None), used),
+    ]
+
+
+def window_row(window: Window, used: Usage) -> tuple[object, ...]:
+    """Limit, maximum, used, reserved, left, and when it begins anew."""
+    if window.max_minor is not None and window.currency is not None:
+        amounts = (window.max_minor, used.consumed_minor, used.reserved_minor)
+        left = window.max_minor - used.consumed_minor - used.reserved_minor
+        cells = [money(n, window.currency) for n in (*amounts, max(0, left))]
+    else:
+        most = window.max_count or 0
+        counts = (most, used.consumed_count, used.reserved_count)
+        cells = [f"{n:,}" for n in (*counts, max(0, most - used.consumed_count - used.reserved_count))]
+    # Windows turn at midnights of Seoul.
+    anew = f"{window.ends_at.astimezone(SEOUL):%Y-%m-%d %H:%M} {SEOUL}" if window.ends_at else "never"
+    if window.key.limit_key.startswith(_EXEMPT):
+        anew = "with the next proof"
+    return (window.key.limit_key, *cells, anew)
+
+
+def window_json(window: Window, used: Usage) -> dict[str, Any]:
+    """The same as numbers: minor units or a count."""
+    by_amount = window.max_minor is not None
+    return {
+        "limit": window.key.limit_key,
+        "starts_at": None if window.key.limit_key.startswith(_EXEMPT) else window.key.starts_at,
+        "ends_at": window.ends_at,
+        "currency": window.currency,
+        "max": window.max_minor if by_amount else window.max_count,
+        "used": used.consumed_minor if by_amount else used.consumed_count,
+        "reserved": used.reserved_minor if by_amount else used.reserved_count,
+    }
