@@ -31,6 +31,7 @@ from gateway.proving.world import World
 from schemas.orders import PaymentOrder
 from schemas.primitives import ConsentId, MerchantId, Money, OrderId
 from schemas.topics import ORDERS, clearing_topic, dispatch_topic, events_topic
+from tests.stack import Stack
 
 BCARD: Final = "bcard"
 KCARD: Final = "kcard"
@@ -93,6 +94,12 @@ class Scene:
     planted: set[tuple[str, int, int]] = field(default_factory=set)
     down: set[str] = field(default_factory=set)
     numbers: "count[int]" = field(default_factory=lambda: count(1))
+
+    @property
+    def stack(self) -> Stack:
+        """The world's own servers, to be stopped and started."""
+        world = self.world
+        return Stack(world.name, world.plan.home, world.kafka_bootstrap_servers, world.postgres_dsn)
 
     # --- orders -------------------------------------------------------------------------------------------------------
 
@@ -187,10 +194,11 @@ class Scene:
     async def until_states(
         self, entries: Sequence[Entry], *states: str, within_s: float = WAIT_S, poll_s: float = POLL_S
     ) -> None:
-        """Every one of these orders is a payment in one of the states."""
+        """Every one of these orders is a payment in one of the states; an approved one may be settled by now."""
+        wanted = {*states, "settled"} if "approved" in states else set(states)
 
         async def reached() -> bool:
-            return await self.count_in(entries, *states) == len(entries)
+            return await self.count_in(entries, *wanted) == len(entries)
 
         await self.until(reached, f"{len(entries)} orders {' or '.join(states)}", within_s=within_s, poll_s=poll_s)
 
