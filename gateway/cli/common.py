@@ -194,15 +194,22 @@ def print_json(value: object) -> None:
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    right: Sequence[str] = (),
+    whole: Sequence[str] = (),
 ) -> None:
-    """Print rows as a table for people. ``right``: the columns with numbers."""
+    """Print rows as a table for people. ``right``: the columns with numbers; ``whole``: those never broken."""
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     table = Table(title=title, title_justify="left", title_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold", justify="right" if column in right else "left")
+        table.add_column(
+            column, overflow="fold", justify="right" if column in right else "left", no_wrap=column in whole
+        )
     for row in rows:
         table.add_row(*(Text(shown(cell)) for cell in row))
     out().print(table)

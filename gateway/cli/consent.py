@@ -279,7 +279,7 @@ def usage(consent: ConsentArgument, partner: SomePartnerOption = None, json_: Js
     columns = ("limit", "maximum", "used", "reserved", "left", "begins anew")
     rows = [window_row(w, u) for w, u in windows]
     title = f"Limits of consent {found.consent_id} ({found.status})"
-    print_table(title, columns, rows, right=("maximum", "used", "reserved", "left"))
+    print_table(title, columns, rows, right=("maximum", "used", "reserved", "left"), whole=("limit",))
 
 
 def _change(
@@ -354,8 +354,14 @@ def _purposes(terms: ConsentTerms) -> list[tuple[str, object]]:
         rows += [
             (name.replace("_", " "), values) for name, values in pay.payees.model_dump(mode="json").items() if values
         ]
+        rows += [("in all", money(m.minor, m.currency)) for m in pay.lifetime_amounts]
+        if pay.lifetime_count is not None:
+            rows.append(("payments in all", pay.lifetime_count))
         if pay.single_use:
             rows.append(("single use", True))
+        if low := pay.low_value_exemption:
+            most = f"{money(low.max_amount.minor, low.max_amount.currency)} each, {low.max_count} payments"
+            rows.append(("without proof", f"{most}, {money(low.max_sum.minor, low.max_sum.currency)} together"))
     if terms.portability:
         rows.append(("hands data to", terms.portability.recipients))
     if terms.sharing:
