@@ -6,7 +6,6 @@ import pytest
 
 from tests.integration.support.keeper import Keeper
 from tests.integration.support.scene import Scene
-from tests.stack import Stack
 
 HERE = Path(__file__).parent
 FAILED = pytest.StashKey[bool]()
@@ -27,10 +26,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 
 
 @pytest.fixture(scope="session")
-async def keeper(stack: Stack) -> AsyncIterator[Keeper]:
-    keeper = Keeper(stack)
+async def keeper() -> AsyncIterator[Keeper]:
+    keeper = Keeper()
     yield keeper
-    await keeper.discard()
+    await keeper.discard(keep_data=False)
 
 
 @pytest.fixture
@@ -39,4 +38,4 @@ async def scene(keeper: Keeper, request: pytest.FixtureRequest) -> AsyncIterator
     scene = await keeper.scene()
     yield scene
     if request.node.stash.get(FAILED, False) or not all(c.running() for c in scene.world.stages):
-        await keeper.discard()
+        await keeper.discard(keep_data=True)

@@ -21,7 +21,6 @@ from tests.integration.support.canaries import (
     private_key_spellings,
 )
 from tests.integration.support.scene import BCARD, DEAD, DECLINED, KCARD, REJECTED, REVERSED, SETTLED, Entry, Scene
-from tests.stack import Stack
 
 Plant = Callable[[Outgoing, str], Outgoing]
 """(a good order's record, a card number) → the record with the number in it"""
@@ -185,7 +184,7 @@ async def send_clearing_file(scene: Scene, pan: str) -> Path:
     return done
 
 
-async def test_no_card_number_and_no_key_is_found_anywhere(scene: Scene, stack: Stack) -> None:
+async def test_no_card_number_and_no_key_is_found_anywhere(scene: Scene) -> None:
     planted = Planted(scene)
     planted.bad_orders()
     planted.keys()
@@ -212,7 +211,7 @@ async def test_no_card_number_and_no_key_is_found_anywhere(scene: Scene, stack: 
     }
     leaks: list[str] = []
     seen: set[tuple[str, str]] = set()
-    async for place in places(scene, stack, not_ours=[leaky]):
+    async for place in places(scene, not_ours=[leaky]):
         seen |= {c for c in controls if c[0] == place.kind and c[1].encode() in place.data}
         leaks += [f"{place.kind} {place.name}: {name}" for name in sorted(found_in(place, planted.needles))]
         if place.kind not in {"topics", "tables"}:

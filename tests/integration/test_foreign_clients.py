@@ -38,7 +38,19 @@ async def register_key(scene: Scene, algorithm: str, jwk: dict[str, str]) -> str
     valid_from = datetime.now(UTC) - timedelta(hours=1)
     async with open_registry(scene.world.postgres_dsn) as registry:
         await registry.add_keys([PartnerKey(kid, PartnerId(PARTNER), algorithm, jwk, valid_from, None, None)])
+    known = await refreshes(scene)
+
+    async def noticed() -> bool:
+        # The next one may have begun before the key was there; the one after it cannot.
+        return await refreshes(scene) >= known + 2
+
+    await scene.until(noticed, "the intake knows the key")
     return kid
+
+
+async def refreshes(scene: Scene) -> int:
+    """How often the intake has read the registry."""
+    return (await scene.outcomes("initiation"))["key_registry", "refreshed", ""]
 
 
 def write_order(scene: Scene, amount_krw: int) -> tuple[str, bytes]:

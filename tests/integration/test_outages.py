@@ -9,7 +9,6 @@ import pytest
 
 from gateway import local
 from tests.integration.support.scene import BCARD, KCARD, REJECTED, REVERSED, SETTLED, Entry, Scene
-from tests.stack import Stack
 
 NETWORK = f"network {BCARD}"
 
@@ -74,9 +73,7 @@ STOPS: dict[str, tuple[Callable[..., None], Callable[..., None], Callable[..., N
 
 
 @pytest.mark.parametrize("server", ["postgres", "kafka"])
-async def test_a_server_that_is_restarted_or_killed_is_waited_out_in_place(
-    scene: Scene, stack: Stack, server: str
-) -> None:
+async def test_a_server_that_is_restarted_or_killed_is_waited_out_in_place(scene: Scene, server: str) -> None:
     # The relay may have published what its cursor, lost with the session, does not tell.
     scene.disturbed = True
     stop, kill, start = STOPS[server]
@@ -84,9 +81,9 @@ async def test_a_server_that_is_restarted_or_killed_is_waited_out_in_place(
     async with light_load(scene) as entries:
         await until_more_approved(scene, entries)
         for end in (stop, kill):
-            await asyncio.to_thread(end, stack.name, home=stack.home)
+            await asyncio.to_thread(end, scene.stack.name, home=scene.stack.home)
             await until_told(scene, server)
-            await asyncio.to_thread(start, stack.name, home=stack.home)
+            await asyncio.to_thread(start, scene.stack.name, home=scene.stack.home)
             await scene.until_ready()
             await until_more_approved(scene, entries)
     await scene.settle()

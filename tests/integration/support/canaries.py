@@ -14,7 +14,6 @@ from gateway.adapters.crypto.jwk import PrivateKey
 from gateway.proving.collect.topics import read_topics
 from schemas.topics import ORDERS
 from tests.integration.support.scene import Scene
-from tests.stack import Stack
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def found_in(place: Place, needles: Mapping[str, Iterable[bytes]]) -> set[str]:
     return {name for name, ways in needles.items() if any(way in place.data for way in ways)}
 
 
-async def places(scene: Scene, stack: Stack, *, not_ours: Iterable[Path] = ()) -> AsyncIterator[Place]:
+async def places(scene: Scene, *, not_ours: Iterable[Path] = ()) -> AsyncIterator[Place]:
     """Everything that the gateway, the simulated networks and the servers have left, but what others wrote themselves.
 
     Left out: the orders topic, where partners' own bytes stand; the master keys' own files; ``not_ours``.
@@ -81,7 +80,7 @@ async def places(scene: Scene, stack: Stack, *, not_ours: Iterable[Path] = ()) -
         for page in ("metrics", "healthz", "readyz"):
             async with scene.session.get(f"{url}/{page}") as answer:
                 yield Place("pages", f"{name}/{page}", await answer.read())
-    servers = stack.home / stack.name / "logs"
+    servers = scene.stack.home / scene.stack.name / "logs"
     for kind, folder in (("logs", scene.world.logs), ("logs", servers), ("files", scene.world.directory)):
         for path in await asyncio.to_thread(_files, folder):
             if path.is_relative_to(scene.world.keys) or path in not_ours:

@@ -1,24 +1,21 @@
 """One world for all tests of the session, while they leave it in order: starting one costs some ten seconds."""
 
-import asyncio
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager, nullcontext
+from contextlib import AsyncExitStack, nullcontext
 from datetime import UTC, datetime
 from typing import Final
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 
-from gateway.local.stack import ENV_KAFKA, ENV_POSTGRES
-from gateway.proving.cast import Cast, Role, make_cast, make_partners
+from gateway.proving.cast import Role, make_cast, make_partners
 from gateway.proving.world import WorldPlan, open_world
 from tests.integration.support.scene import Scene, open_scene
-from tests.stack import Stack
+from tests.stack import HOME
 
 SETTINGS: Final = {
     # A dead worker's payments are taken over this long after they could still be answered: short, so that tests are.
     "MYPAY_RECOVERY_MARGIN_S": "0.5",
     "MYPAY_REVERSAL_POLL_S": "0.1",
+    "MYPAY_REGISTRY_REFRESH_S": "0.2",
     "MYPAY_CLEARING_INBOX_POLL_S": "0.1",
 }
 
@@ -34,56 +31,36 @@ ROLES: Final = {
 
 
 class Keeper:
-    """Holds the world that tests share; opens another after :meth:`discard`."""
+    """Holds the world that tests share; opens another after :meth:`discard`.
 
-    def __init__(self, stack: Stack) -> None:
-        self._stack = stack
+    It has servers of its own: the gateway's topics have fixed names, which other tests use on the session's Kafka.
+    """
+
+    def __init__(self) -> None:
         self._resources: AsyncExitStack | None = None
         self._scene: Scene | None = None
 
     async def scene(self) -> Scene:
         if self._scene is None:
             self._resources = AsyncExitStack()
-            self._scene = await self._open(self._resources)
+            self._scene = await _open(self._resources)
         return self._scene
 
-    async def discard(self) -> None:
-        """Take the world down; the next test gets a new one."""
-        resources, self._resources, self._scene = self._resources, None, None
+    async def discard(self, *, keep_data: bool) -> None:
+        """Take the world down; the next test gets a new one, and clears away what is kept of this one."""
+        resources, scene = self._resources, self._scene
+        self._resources = self._scene = None
+        if scene is not None:
+            scene.world.succeeded = not keep_data
         if resources is not None:
             await resources.aclose()
 
-    async def _open(self, resources: AsyncExitStack) -> Scene:
-        await _delete_topics(self._stack.kafka)
-        plan = WorldPlan(name=f"{self._stack.name}-world", home=self._stack.home, networks=2)
-        with _environment(self._stack):
-            opened = open_world(plan, _cast(), steps=lambda _: nullcontext())
-            world = await resources.enter_async_context(opened)
-        return await resources.enter_async_context(open_scene(world))
 
-
-def _cast() -> Cast:
-    return make_cast(ROLES, partners=make_partners(), now=datetime.now(UTC), seed=7)
-
-
-@contextmanager
-def _environment(stack: Stack) -> Iterator[None]:
-    """The session's own servers as given ones: the world makes a database and topics there, and no servers."""
+async def _open(resources: AsyncExitStack) -> Scene:
+    plan = WorldPlan(name="test-world", home=HOME, networks=2)
+    cast = make_cast(ROLES, partners=make_partners(), now=datetime.now(UTC), seed=7)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(ENV_KAFKA, stack.kafka)
-        patch.setenv(ENV_POSTGRES, stack.postgres)
         for name, value in SETTINGS.items():
             patch.setenv(name, value)
-        yield
-
-
-async def _delete_topics(bootstrap_servers: str) -> None:
-    """Forget an earlier world of this session: its topics, and with them the groups' offsets."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
-    await admin.start()
-    try:
-        async with asyncio.timeout(30):
-            while topics := [t for t in await admin.list_topics() if t.startswith("mypay.")]:
-                await admin.delete_topics(topics)
-    finally:
-        await admin.close()
+        world = await resources.enter_async_context(open_world(plan, cast, steps=lambda _: nullcontext()))
+    return await resources.enter_async_context(open_scene(world))
