@@ -40,7 +40,7 @@ from gateway.cli.consent_sending import (
     send_instruction,
     send_terms,
 )
-from gateway.cli.consent_usage import exempt_windows, window_json, window_row
+from gateway.cli.consent_usage import COLUMNS, exempt_windows, window_json, window_row
 from gateway.domain.consent import ConsentCommand
 from gateway.domain.consent_records import ConsentVersion
 from gateway.domain.limits import Usage, Window
@@ -276,10 +276,9 @@ def usage(consent: ConsentArgument, partner: SomePartnerOption = None, json_: Js
     if json_:
         print_json([window_json(w, u) for w, u in windows])
         return
-    columns = ("limit", "maximum", "used", "reserved", "left", "begins anew")
     rows = [window_row(w, u) for w, u in windows]
     title = f"Limits of consent {found.consent_id} ({found.status})"
-    print_table(title, columns, rows, right=("maximum", "used", "reserved", "left"), whole=("limit",))
+    print_table(title, COLUMNS, rows, right=COLUMNS[1:5], whole=COLUMNS[:1])
 
 
 def _change(

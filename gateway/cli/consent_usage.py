@@ -6,6 +6,7 @@ from gateway.cli.common import money
 from gateway.domain.limits import SEOUL, Usage, Window, WindowKey
 from schemas.consents import ConsentTerms
 
+COLUMNS: Final = ("limit", "maximum", "used", "reserved", "left", f"begins anew ({SEOUL})")
 _EXEMPT: Final = "without-proof"
 
 
@@ -26,15 +27,16 @@ def window_row(window: Window, used: Usage) -> tuple[object, ...]:
     if window.max_minor is not None and window.currency is not None:
         amounts = (window.max_minor, used.consumed_minor, used.reserved_minor)
         left = window.max_minor - used.consumed_minor - used.reserved_minor
-        cells = [money(n, window.currency) for n in (*amounts, max(0, left))]
+        # The limit's name tells the currency.
+        cells = [money(n, window.currency).removesuffix(f" {window.currency}") for n in (*amounts, max(0, left))]
     else:
         most = window.max_count or 0
         counts = (most, used.consumed_count, used.reserved_count)
         cells = [f"{n:,}" for n in (*counts, max(0, most - used.consumed_count - used.reserved_count))]
-    # Windows turn at midnights of Seoul.
-    anew = f"{window.ends_at.astimezone(SEOUL):%Y-%m-%d %H:%M} {SEOUL}" if window.ends_at else "never"
+    # Windows turn at midnights of Seoul, or at the consent's own time of day.
+    anew = f"{window.ends_at.astimezone(SEOUL):%Y-%m-%d %H:%M}" if window.ends_at else "never"
     if window.key.limit_key.startswith(_EXEMPT):
-        anew = "with the next proof"
+        anew = "at next proof"
     return (window.key.limit_key, *cells, anew)
 
 
