@@ -156,6 +156,34 @@ async def test_a_dropped_connection_leaves_what_was_written_unknown_and_reconnec
         assert [m[11] for m in b.host.messages("0200")] == ["000001", "000002", "000003", "000004"]
 
 
+async def test_every_end_tells_when_the_request_was_handed_over() -> None:
+    """Not when it was submitted, and not when it ended."""
+    loop = asyncio.get_running_loop()
+    async with bench(answer_timeout_s=0.05) as b:
+        await b.open()
+        before = loop.time()
+        answered = await b.ask(purchase(1))
+        after = loop.time()
+        assert isinstance(answered, Answered)
+        assert answered.sent_at is not None
+        assert before <= answered.sent_at <= after
+
+        b.host.scripts["0200"] = ignore
+        submitted = await b.submit(purchase(2))
+        at = loop.time()
+        silent = await submitted
+        assert isinstance(silent, Unanswered)
+        assert silent.sent_at == pytest.approx(at, abs=0.04)
+
+        lost = await b.submit(purchase(3))
+        at = loop.time()
+        await b.host.until(lambda: len(b.host.messages("0200")) == 3)
+        b.host.peers[0].drop()
+        dropped = await lost
+        assert isinstance(dropped, Unanswered)
+        assert dropped.sent_at == pytest.approx(at, abs=0.04)
+
+
 async def test_silence_ends_at_the_answer_timeout_and_the_late_answer_is_unmatched() -> None:
     async with bench(answer_timeout_s=0.05, scripts={"0200": ignore}) as b:
         await b.open()
