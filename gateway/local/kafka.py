@@ -111,7 +111,8 @@ class KafkaServer(Server):
         shutil.rmtree(unfinished, ignore_errors=True)
         config = self._write_config("data/kafka.new", (9092, 9093))
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        argv = [*self._java(), "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", config]
+        # Joined by "=": one id in 64 begins with a hyphen and would be taken for an option.
+        argv = [*self._java(), "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", config]
         processes.run_to_end("Formatting Kafka's storage", argv, cwd=self.stack.path, timeout_s=FORMAT_TIMEOUT_S)
         unfinished.rename(self.data)
 
