@@ -10,11 +10,16 @@ from tests.integration.support.scene import Scene
 HERE = Path(__file__).parent
 FAILED = pytest.StashKey[bool]()
 
+TIMEOUT_S = 300
+"""Of a test in a whole world: the first one also starts it."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.integration)
+        if "scene" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(TIMEOUT_S))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -37,5 +42,7 @@ async def scene(keeper: Keeper, request: pytest.FixtureRequest) -> AsyncIterator
     """A running world in which everything sent so far has ended. A test that fails takes it along."""
     scene = await keeper.scene()
     yield scene
-    if request.node.stash.get(FAILED, False) or not all(c.running() for c in scene.world.stages):
+    if request.node.stash.get(FAILED, False) or not all(
+        c.running() for c in (*scene.world.stages, *scene.world.simulators)
+    ):
         await keeper.discard(keep_data=True)

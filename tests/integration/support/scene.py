@@ -17,6 +17,7 @@ from uuid import UUID
 import aiohttp
 import asyncpg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.ports import Outgoing
@@ -185,7 +186,7 @@ class Scene:
             try:
                 if await holds():
                     return
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, aiohttp.ClientError):
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, aiohttp.ClientError, KafkaError):
                 pass
             if loop.time() > deadline:
                 raise AssertionError(f"after {within_s:.0f} s still not: {what}; payments: {await self.states()}")
