@@ -26,7 +26,8 @@ from gateway.proving.collect.topics import read_topics
 from gateway.proving.spoiling import MALFORMED
 from schemas.orders import ORDER_TYPE
 from schemas.topics import DEAD_LETTER, ORDERS, clearing_topic, dispatch_topic
-from tests.integration.support.scene import BCARD, DEAD, REJECTED, Entry, Scene
+from tests.integration.support.entries import BCARD, DEAD, REJECTED, Entry
+from tests.integration.support.scene import Scene
 
 Spoil = Callable[[Outgoing], Outgoing]
 

@@ -20,7 +20,8 @@ from tests.integration.support.canaries import (
     private_bytes,
     private_key_spellings,
 )
-from tests.integration.support.scene import BCARD, DEAD, DECLINED, KCARD, REJECTED, REVERSED, SETTLED, Entry, Scene
+from tests.integration.support.entries import BCARD, DEAD, DECLINED, KCARD, REJECTED, REVERSED, SETTLED, Entry
+from tests.integration.support.scene import Scene
 
 Plant = Callable[[Outgoing, str], Outgoing]
 """(a good order's record, a card number) → the record with the number in it"""

@@ -8,7 +8,8 @@ from typing import Any
 import asyncpg
 
 from gateway.simulator.books import Books
-from tests.integration.support.scene import BCARD, KCARD, REJECTED, REVERSED, SETTLED, Scene, payment_ids
+from tests.integration.support.entries import BCARD, KCARD, REJECTED, REVERSED, SETTLED, payment_ids
+from tests.integration.support.scene import Scene
 
 EXECUTION = f"execution {BCARD}"
 

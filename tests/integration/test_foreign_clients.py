@@ -19,7 +19,8 @@ from gateway.ports import PartnerKey
 from gateway.proving.books import OrderFacts, Produced
 from gateway.proving.cast import Role
 from schemas.primitives import PartnerId
-from tests.integration.support.scene import SETTLED, SHOP_OF, WAIT_S, Entry, Scene
+from tests.integration.support.entries import SETTLED, SHOP_OF, Entry
+from tests.integration.support.scene import WAIT_S, Scene
 
 KOREA = timezone(timedelta(hours=9))
 ORDER_TYPE = "kr.mypay.payment.order.v1"

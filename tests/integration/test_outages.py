@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gateway import local
-from tests.integration.support.scene import BCARD, KCARD, REJECTED, REVERSED, SETTLED, Entry, Scene
+from tests.integration.support.entries import BCARD, KCARD, REJECTED, REVERSED, SETTLED, Entry
+from tests.integration.support.scene import Scene
 
 NETWORK = f"network {BCARD}"
 

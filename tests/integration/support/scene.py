@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import UUID
 
 import aiohttp
@@ -21,7 +21,7 @@ from aiokafka.errors import KafkaError
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.ports import Outgoing
-from gateway.proving.books import Checked, Ending, Endings, Evidence, OrderFacts, Produced, check_books, endings_of
+from gateway.proving.books import Checked, Ending, Endings, Evidence, Produced, check_books, endings_of
 from gateway.proving.cast import Customer, Role
 from gateway.proving.children import Child
 from gateway.proving.collect import collect
@@ -32,48 +32,15 @@ from gateway.proving.world import World
 from schemas.orders import PaymentOrder
 from schemas.primitives import ConsentId, MerchantId, Money, OrderId
 from schemas.topics import ORDERS, clearing_topic, dispatch_topic, events_topic
+from tests.integration.support.entries import BCARD, SETTLED, SHOP_OF, Entry, Told, payment_ids
 from tests.stack import Stack
-
-BCARD: Final = "bcard"
-KCARD: Final = "kcard"
-SHOP_OF: Final = {BCARD: "m-chaek-nara", KCARD: "m-jangteo-mart"}
-"""A shop whose category only this network takes, or which this network takes for less."""
 
 WAIT_S: Final = 60.0
 """Far above what anything here takes, also on a busy machine; a wait that ends is one that has failed."""
 
 POLL_S: Final = 0.05
 
-SETTLED: Final = frozenset((Ending.SETTLED,))
-DECLINED: Final = frozenset((Ending.DECLINED,))
-REJECTED: Final = frozenset((Ending.REJECTED,))
-REVERSED: Final = frozenset((Ending.REVERSED,))
-DEAD: Final = frozenset((Ending.DEAD_LETTER,))
-
 OPEN_STATES: Final = ("sent", "unknown", "reversing")
-
-
-class Entry(NamedTuple):
-    """A record to be sent to the orders topic. ``order``: None where the bytes are no order."""
-
-    record: Outgoing
-    order: OrderFacts | None
-    expected: frozenset[Ending] = frozenset()
-    label: str = "order"
-
-    @property
-    def facts(self) -> OrderFacts:
-        """What the order says; only of an entry that is one."""
-        assert self.order is not None
-        return self.order
-
-    @property
-    def payment_id(self) -> UUID:
-        return self.facts.payment_id
-
-
-def payment_ids(entries: Sequence[Entry]) -> list[UUID]:
-    return [e.payment_id for e in entries]
 
 
 @dataclass
@@ -356,7 +323,7 @@ class Scene:
             async with self.group_member(group, topics) as consumer:
                 await consumer.commit(dict.fromkeys(consumer.assignment(), 0))
 
-    async def told(self, entries: Sequence[Entry]) -> dict[UUID, list["Told"]]:
+    async def told(self, entries: Sequence[Entry]) -> dict[UUID, list[Told]]:
         """What the partners' topics say about each of these orders' payments, in order."""
         partners = sorted({e.order.partner_id for e in entries if e.order})
         found: dict[UUID, list[Told]] = {i: [] for i in payment_ids(entries)}
@@ -367,7 +334,7 @@ class Scene:
                 known.append(event)
         return found
 
-    async def read(self, *topics: str) -> list["Told"]:
+    async def read(self, *topics: str) -> list[Told]:
         """Every event on these topics, each partition's in their order."""
         records = read_topics(self.world.kafka_bootstrap_servers, topics)
         return [Told(r.topic, r.key, dict(r.headers), r.value, json.loads(r.value)) async for r in records]
@@ -428,20 +395,6 @@ class Scene:
         for name in names:
             self.process(name).start()
         self.down.difference_update(names)
-
-
-class Told(NamedTuple):
-    """An event as a partner reads it."""
-
-    topic: str
-    key: bytes
-    headers: dict[str, bytes]
-    value: bytes
-    body: dict[str, Any]
-
-    @property
-    def kind(self) -> str:
-        return self.headers["ce_type"].decode().removeprefix("kr.mypay.").removesuffix(".v1")
 
 
 def _told_wrong(checked: Sequence[Checked]) -> str:
