@@ -3,6 +3,8 @@
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import faust
@@ -10,6 +12,7 @@ from faust.auth import SASLCredentials, SSLCredentials
 
 from gateway.adapters.kafka.consumer import REBALANCE_TIMEOUT_MS, SESSION_TIMEOUT_MS
 from gateway.adapters.kafka.header_names import tolerate_bad_header_names
+from gateway.bootstrap import Parts, watch_consumer
 from gateway.ports import Record
 from gateway.settings import Settings
 from streams.transport import DirectTransport
@@ -70,6 +73,33 @@ def read_batches(app: faust.App, topic: str, take: TakeBatch, *, batch_max: int,
             await take([_record(event.message) for event in events])
 
     app.agent(source, name=f"{topic}.agent", concurrency=1)(agent)
+
+
+@dataclass(frozen=True, slots=True)
+class FaustStage:
+    """A stage that reads one topic through Faust, in batches of at most ``batch_max``."""
+
+    name: str
+    topic: str
+    batch_max: int
+    batch_wait_s: float
+
+
+async def run_stage(parts: Parts, stage: FaustStage, take: TakeBatch, stopping: asyncio.Event) -> None:
+    """Run a stage until told to stop, under the watchdog. ``take`` must not raise: see :func:`read_batches`.
+
+    Raises:
+        AppCrashedError: see :func:`run_until`.
+    """
+    app = build_app(stage.name, parts.settings, parts.kafka.bootstrap_servers)
+    watchdog = watch_consumer(parts, stage.name, partial(waiting, app))
+
+    async def take_and_tell(records: Sequence[Record]) -> None:
+        await take(records)
+        watchdog.progress()
+
+    read_batches(app, stage.topic, take_and_tell, batch_max=stage.batch_max, batch_wait_s=stage.batch_wait_s)
+    await run_until(app, stopping)
 
 
 class AppCrashedError(Exception):
