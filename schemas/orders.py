@@ -61,6 +61,16 @@ class PaymentOrder(Model):
             raise ValueError("expires_at must be later than issued_at")
         return self
 
+    @property
+    def record_key(self) -> str:
+        """The record's Kafka key: records of one consent keep their order."""
+        return self.consent_id
+
+    @property
+    def instruction_id(self) -> str:
+        """The partner's own id of the message."""
+        return self.order_id
+
     @cached_property
     def payment_id(self) -> PaymentId:
         """The id of the one payment that this order can have."""

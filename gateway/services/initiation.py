@@ -2,8 +2,8 @@
 
 A batch costs three reads, at most one transaction and one publication, whatever its size. Every record ends in
 exactly one way: dispatched, rejected (a payment in state REJECTED), refused (an order that becomes no payment,
-because its sender could not be trusted or its id is taken), repeated (its payment's state is told again), or parked
-as a dead letter.
+because its sender could not be trusted or its id is taken), repeated (its payment's state is told again), handed to
+the handler of its kind (:mod:`gateway.services.instructions`), or parked as a dead letter.
 """
 
 import asyncio
@@ -32,12 +32,13 @@ from gateway.ports import (
     TrustTable,
 )
 from gateway.services.dispatch import write_dispatch
+from gateway.services.instructions import Instruction, InstructionHandler, SignedInstruction
 from gateway.services.notices import ORDER_ID_TAKEN, RefusedOrder, refuse_orders, reported_events
 from gateway.services.proofs import NoIdentityProviders
 from gateway.services.retrying import until_done
 from gateway.services.transitions import payment_events
 from schemas.codec import DecodeError, decode
-from schemas.envelope import EnvelopeError, read_envelope
+from schemas.envelope import Envelope, EnvelopeError, read_envelope
 from schemas.orders import ORDER_TYPE, PaymentOrder
 from schemas.primitives import CustomerId, NetworkId
 from schemas.reasons import Reason, ReasonCode
@@ -56,6 +57,7 @@ class _Sorted:
     refused: list[RefusedOrder] = field(default_factory=list)
     repeated: list[tuple[Payment, str]] = field(default_factory=list)
     unreadable: list[tuple[Record, Exception]] = field(default_factory=list)
+    instructions: dict[InstructionHandler, list[Instruction]] = field(default_factory=dict)
 
     @property
     def has_unknown_sender(self) -> bool:
@@ -81,7 +83,12 @@ class InitiationService:
         clock: Clock,
         trust: TrustTable | None = None,
         assertions: AssertionVerifier | None = None,
+        handlers: Sequence[InstructionHandler] = (),
     ) -> None:
+        self._handlers = {type_: handler for handler in handlers for type_ in handler.models}
+        self._models: dict[str, type[SignedInstruction]] = {ORDER_TYPE: PaymentOrder}
+        for handler in handlers:
+            self._models.update(handler.models)
         self._store = store
         self._keys = keys
         self._verifier = verifier
@@ -106,6 +113,8 @@ class InitiationService:
         if trusted:
             await self._sort(trusted, now, ends)
         await self._write(ends, now)
+        for handler, instructions in ends.instructions.items():
+            await handler.take(instructions, now)
         self._report(ends)
         self._observer.batch("initiation", size=len(records), seconds=loop.time() - started)
 
@@ -114,34 +123,52 @@ class InitiationService:
         return ends, [t for r in records if (t := self._read(r, now, ends))]
 
     def _read(self, record: Record, now: datetime, ends: _Sorted) -> tuple[Record, TakenOrder] | None:
-        """Decode and check who sent it; what fails is put where it ends."""
+        """Decode and check who sent it; what fails, and what is no plain order, is put where it ends."""
         try:
-            envelope = read_envelope(record.headers)
-            if envelope.type != ORDER_TYPE:
-                raise EnvelopeError("ce_type", f"must be {ORDER_TYPE}")
-            order = decode(PaymentOrder, record.value)
-            if record.key != order.consent_id.encode():
-                raise EnvelopeError("key", "the record's key must be consent_id")
-            if not self._keys.partner_exists(order.partner_id):
-                raise UnknownPartnerError("partner_id is not a registered, active partner")
+            envelope, message = self._decode(record)
         except (EnvelopeError, DecodeError, UnknownPartnerError) as error:
             ends.unreadable.append((record, error))
             return None
         problem = self._verifier.verify(
-            body=record.value, signature=envelope.signature, partner_id=order.partner_id, type_=ORDER_TYPE, now=now
+            body=record.value,
+            signature=envelope.signature,
+            partner_id=message.partner_id,
+            type_=envelope.type,
+            now=now,
         )
         if problem is not None:
             # Not a payment: whoever sent this must not be able to use up an order id of the partner it names.
-            ends.refused.append(RefusedOrder(order.partner_id, order.order_id, None, problem, record.reference))
+            ends.refused.append(
+                RefusedOrder(message.partner_id, message.instruction_id, None, problem, record.reference)
+            )
+            return None
+        digest = hashlib.sha256(record.value).digest()
+        ordered_at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+        if not isinstance(message, PaymentOrder):
+            ends.instructions.setdefault(self._handlers[envelope.type], []).append(
+                Instruction(message, record, envelope, digest, ordered_at)
+            )
             return None
         return record, TakenOrder(
-            order=order,
-            digest=hashlib.sha256(record.value).digest(),
-            ordered_at=datetime.fromtimestamp(record.timestamp_ms / 1000, UTC),
+            order=message,
+            digest=digest,
+            ordered_at=ordered_at,
             reference=record.reference,
             traceparent=envelope.traceparent,
-            assertion=self._assertions.verify(order.authentication, now) if order.authentication else None,
+            assertion=self._assertions.verify(message.authentication, now) if message.authentication else None,
         )
+
+    def _decode(self, record: Record) -> tuple[Envelope, SignedInstruction]:
+        envelope = read_envelope(record.headers)
+        model = self._models.get(envelope.type)
+        if model is None:
+            raise EnvelopeError("ce_type", f"must be {' or '.join(sorted(self._models))}")
+        message = decode(model, record.value)  # type: ignore[type-var]
+        if record.key != message.record_key.encode():
+            raise EnvelopeError("key", "the record's key must be the message's consent_id")
+        if not self._keys.partner_exists(message.partner_id):
+            raise UnknownPartnerError("partner_id is not a registered, active partner")
+        return envelope, message
 
     async def _sort(self, trusted: Sequence[tuple[Record, TakenOrder]], now: datetime, ends: _Sorted) -> None:
         orders = [t for _, t in trusted]
@@ -233,6 +260,9 @@ class InitiationService:
         ):
             for reason, n in reasons.items():
                 count("initiation", outcome, reason=reason, n=n)
+        for instructions in ends.instructions.values():
+            for type_, n in Counter(i.envelope.type for i in instructions).items():
+                count("initiation", "instruction", reason=type_, n=n)
 
 
 def _repeat(taken: TakenOrder, first: Payment, ends: _Sorted) -> None:
