@@ -19,7 +19,6 @@ DS0B   a claim is missing or wrong; names it
 Keys come from the trust table alone: header members that bring a key or its address (jwk, jku, x5c, x5u) are ignored.
 """
 
-import binascii
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,10 +26,10 @@ from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import Any, Final
 
-from joserfc.jws import JWSRegistry
 from pydantic import ValidationError
 
-from gateway.adapters.crypto.jwk import ALGORITHMS, KeyFormatError, import_public
+from gateway.adapters.crypto import base64url
+from gateway.adapters.crypto.jwk import ALGORITHMS, KeyFormatError, Verify, import_verifier
 from gateway.domain.authentication import UNKNOWN_ISSUER, Assertion, Issuer
 from gateway.ports import IssuerKey, TrustTable
 from schemas.assertions import ASSERTION_CHARS_MAX, ASSERTION_TYPE, AssertionClaims, ConsentLink, PaymentLink
@@ -87,7 +86,7 @@ class _Parsed:
     """A provider's key, ready to verify with; ``record`` tells when the trust table has replaced it."""
 
     record: IssuerKey
-    key: Any
+    verify: Verify
 
 
 class JwsAssertionVerifier:
@@ -123,9 +122,9 @@ class JwsAssertionVerifier:
         issuer = self._trust.issuer(claimed) if isinstance(claimed, str) else None
         if issuer is None:
             raise _RefusedError("issuer")
-        key = self._usable_key(header, issuer, now)
+        verify = self._usable_key(header, issuer, now)
         signed = token[: len(parts[0]) + 1 + len(parts[1])].encode()
-        if not JWSRegistry.algorithms[header.algorithm].verify(signed, _decoded(parts[2]), key):
+        if not verify(signed, _decoded(parts[2])):
             raise _RefusedError("bytes")
         return _assertion(AssertionClaims.__pydantic_validator__.validate_python(claims))
 
@@ -140,7 +139,7 @@ class JwsAssertionVerifier:
             raise _RefusedError("revoked")
         return _assertion(AssertionClaims.__pydantic_validator__.validate_python(claims))
 
-    def _usable_key(self, header: _Header, issuer: Issuer, now: datetime) -> Any:
+    def _usable_key(self, header: _Header, issuer: Issuer, now: datetime) -> Verify:
         if header.algorithm not in issuer.algorithms:
             raise _RefusedError("issuer_alg")
         record = self._trust.key(issuer.issuer, header.kid)
@@ -157,11 +156,11 @@ class JwsAssertionVerifier:
         parsed = self._parsed.get((record.issuer, record.kid))
         if parsed is None or parsed.record is not record:
             try:
-                parsed = _Parsed(record, import_public(record.jwk, record.algorithm))
+                parsed = _Parsed(record, import_verifier(record.jwk, record.algorithm))
             except KeyFormatError:
                 raise _RefusedError("unusable") from None
             self._parsed[record.issuer, record.kid] = parsed
-        return parsed.key
+        return parsed.verify
 
 
 def _assertion(claims: AssertionClaims) -> Assertion:
@@ -211,20 +210,11 @@ def _read_header(text: str) -> _Header:
     return _Header(algorithm, kid)
 
 
-_TO_STANDARD: Final = bytes.maketrans(b"-_+/", b"+/!!")
-
-
 def _decoded(text: str) -> bytes:
-    """Read base64url without padding, of which each value has one spelling only (RFC 4648 §3.5)."""
-    standard = text.encode().translate(_TO_STANDARD)
     try:
-        raw = binascii.a2b_base64(standard + b"=" * (-len(standard) % 4), strict_mode=True)
+        return base64url.decode(text)
     except ValueError:
         raise _RefusedError("format") from None
-    # The last character's unused bits must be zero: only an incomplete last group of three bytes has any.
-    if (rest := len(raw) % 3) and binascii.b2a_base64(raw[-rest:])[: rest + 1] != standard[-rest - 1 :]:
-        raise _RefusedError("format")
-    return raw
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

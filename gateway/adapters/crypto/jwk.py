@@ -4,14 +4,23 @@ Only two kinds exist here: ES256 (P-256) and Ed25519. A public JWK holds ``kty``
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    ECDSA,
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    EllipticCurvePublicKey,
+    generate_private_key,
+)
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey
 
@@ -19,11 +28,17 @@ from gateway.adapters.crypto.files import read_secret_file, write_secret_file
 
 PrivateKey = EllipticCurvePrivateKey | Ed25519PrivateKey
 
+Verify = Callable[[bytes, bytes], bool]
+"""Tells whether a JWS signature (RFC 7518 §3.4: r and s of 32 bytes each; RFC 8037 §3.1) is of what was signed:
+``verify(signed, signature)``."""
+
 ALGORITHMS: Final[Mapping[str, str]] = {"ES256": "ES256", "Ed25519": "Ed25519", "EdDSA": "Ed25519"}
 """Allowed ``alg`` → the algorithm meant. ``EdDSA`` is RFC 8037's name, which RFC 9864 replaced by ``Ed25519``."""
 
 _CURVES: Final = {"ES256": ("EC", "P-256"), "Ed25519": ("OKP", "Ed25519")}
 _PUBLIC_MEMBERS: Final = ("kty", "crv", "x", "y")
+_ES256: Final = ECDSA(SHA256())
+_ES256_HALF: Final = 32
 
 
 class KeyFormatError(ValueError):
@@ -79,6 +94,35 @@ def import_public(jwk: Mapping[str, Any], algorithm: str) -> Any:
         return ECKey.import_key(members) if kind == "EC" else OKPKey.import_key(members)
     except (JoseError, ValueError, TypeError, KeyError) as error:
         raise KeyFormatError(f"the key is not a valid {curve} public key ({type(error).__name__})") from None
+
+
+def import_verifier(jwk: Mapping[str, Any], algorithm: str) -> Verify:
+    """Prepare a registered public JWK for many signatures: what can be done once per key is done here.
+
+    Raises:
+        KeyFormatError: as :func:`import_public`.
+    """
+    key = import_public(jwk, algorithm).public_key
+    return partial(_verify_es256 if isinstance(key, EllipticCurvePublicKey) else _verify_ed25519, key)
+
+
+def _verify_es256(key: EllipticCurvePublicKey, signed: bytes, signature: bytes) -> bool:
+    if len(signature) != 2 * _ES256_HALF:
+        return False
+    r, s = signature[:_ES256_HALF], signature[_ES256_HALF:]
+    try:
+        key.verify(encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big")), signed, _ES256)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _verify_ed25519(key: Ed25519PublicKey, signed: bytes, signature: bytes) -> bool:
+    try:
+        key.verify(signature, signed)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def import_private(key: PrivateKey, algorithm: str) -> Any:

@@ -1,7 +1,7 @@
 """Partners' detached signatures: JWS over the raw body (RFC 7515 appendix F, RFC 7797 ``b64: false``).
 
 The header text is ``protected..signature``. What is signed is ``protected "." body``, so both are covered to the byte.
-Algorithms, base64url and header rules are joserfc's. Partners send the same protected header with every message, so
+Algorithms are cryptography's, header rules joserfc's. Partners send the same protected header with every message, so
 what follows from it alone is worked out once per header text and kept (bounded, least recently used goes).
 
 How every refusal is told, in the order in which the rules are applied:
@@ -28,9 +28,10 @@ from typing import Any, Final
 
 from joserfc.errors import JoseError
 from joserfc.jws import JWSRegistry, default_registry
-from joserfc.util import json_b64encode, urlsafe_b64decode, urlsafe_b64encode
+from joserfc.util import json_b64encode, urlsafe_b64encode
 
-from gateway.adapters.crypto.jwk import ALGORITHMS, KeyFormatError, PrivateKey, import_private, import_public
+from gateway.adapters.crypto import base64url
+from gateway.adapters.crypto.jwk import ALGORITHMS, KeyFormatError, PrivateKey, Verify, import_private, import_verifier
 from gateway.ports import KeySource, PartnerKey
 from schemas.reasons import Reason, ReasonCode
 
@@ -83,7 +84,7 @@ class _Parsed:
     """A registered key, ready to verify with; ``record`` tells when the registry has replaced it."""
 
     record: PartnerKey
-    key: Any
+    verify: Verify
 
 
 class JwsVerifier:
@@ -119,17 +120,17 @@ class JwsVerifier:
         if len(signature) > SIGNATURE_CHARS_MAX or payload_text or not signature.isascii():
             raise _RefusedError("format")
         protected = _read_protected(protected_text)
-        key = self._usable_key(protected, partner_id, now)
+        verify = self._usable_key(protected, partner_id, now)
         if protected.typ != type_:
             raise _RefusedError("typ")
         try:
-            raw_signature = urlsafe_b64decode(signature_text.encode())
+            raw_signature = base64url.decode(signature_text)
         except ValueError:
             raise _RefusedError("format") from None
-        if not _algorithm(protected.algorithm).verify(protected_text.encode() + b"." + body, raw_signature, key):
+        if not verify(protected_text.encode() + b"." + body, raw_signature):
             raise _RefusedError("bytes")
 
-    def _usable_key(self, protected: _Protected, partner_id: str, now: datetime) -> Any:
+    def _usable_key(self, protected: _Protected, partner_id: str, now: datetime) -> Verify:
         record = self._keys.key(protected.kid)
         if record is None:
             raise _RefusedError("unknown")
@@ -144,11 +145,11 @@ class JwsVerifier:
         parsed = self._parsed.get(record.kid)
         if parsed is None or parsed.record is not record:
             try:
-                parsed = _Parsed(record, import_public(record.jwk, record.algorithm))
+                parsed = _Parsed(record, import_verifier(record.jwk, record.algorithm))
             except KeyFormatError:
                 raise _RefusedError("unusable") from None
             self._parsed[record.kid] = parsed
-        return parsed.key
+        return parsed.verify
 
 
 def sign_detached(body: bytes, private_key: PrivateKey, *, kid: str, algorithm: str, typ: str) -> str:
@@ -167,19 +168,15 @@ def sign_detached(body: bytes, private_key: PrivateKey, *, kid: str, algorithm: 
     key = import_private(private_key, algorithm)
     header = {"alg": algorithm, "kid": kid, "typ": typ, "b64": False, "crit": ["b64"]}
     protected: bytes = json_b64encode(header)
-    signature = _algorithm(ALGORITHMS[algorithm]).sign(protected + b"." + body, key)
+    signature = JWSRegistry.algorithms[ALGORITHMS[algorithm]].sign(protected + b"." + body, key)
     return f"{protected.decode()}..{urlsafe_b64encode(signature).decode()}"
-
-
-def _algorithm(name: str) -> Any:
-    return JWSRegistry.algorithms[name]
 
 
 # Refused headers raise and so are not kept: junk cannot push the partners' headers out.
 @lru_cache(maxsize=PROTECTED_HEADERS_KEPT)
 def _read_protected(text: str) -> _Protected:
     try:
-        header = json.loads(urlsafe_b64decode(text.encode()), object_pairs_hook=_without_duplicates)
+        header = json.loads(base64url.decode(text), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError):
         raise _RefusedError("format") from None
     if not isinstance(header, dict):
