@@ -20,7 +20,7 @@ _SIMULATORS: Final[Mapping[str, Mapping[str, str]]] = {
 NETWORKS: Final = tuple(_SIMULATORS)
 
 _GATEWAY: Final = """\
-# Written by a run of `mypay demo` or `mypay bench`; see deploy/networks for files with explanations.
+# Written by a run of `mypay demo`, `mypay bench` or `mypay prove`; see deploy/networks for files with explanations.
 network_id = "{network_id}"
 addresses = ["127.0.0.1:{port}"]
 links_per_address = 2
@@ -30,7 +30,7 @@ acquirer_id = "410001"
 time_zone = "Asia/Seoul"
 currencies = {currencies}
 {only}cost_basis_points = {cost}
-unknown_policy = "reverse"
+unknown_policy = "{policy}"
 answer_timeout_s = {answer_timeout_s}
 reversal_repeat_interval_s = 1.0
 window = {window}
@@ -55,6 +55,8 @@ class Network:
     Attributes:
         ledger: its own books.
         inbox: where it puts clearing files.
+        gateway_port: where the gateway connects to: the network itself, or whoever stands in between.
+        asked: the gateway asks it what became of a payment (inquiry) before it reverses.
     """
 
     network_id: str
@@ -62,6 +64,8 @@ class Network:
     control_port: int
     ledger: Path
     inbox: Path
+    gateway_port: int
+    asked: bool = False
 
     def simulator_file(self, *, seed: int, cycle_seconds: float | None) -> str:
         """The simulator's settings (TOML)."""
@@ -82,7 +86,7 @@ class Network:
         dear = self.network_id == "bcard"
         return _GATEWAY.format(
             network_id=self.network_id,
-            port=self.port,
+            port=self.gateway_port,
             dialect=kind["dialect"],
             header=kind["header"],
             currencies='["KRW", "USD"]' if dear else '["KRW"]',
@@ -91,6 +95,7 @@ class Network:
             cost=80 if dear else 60,
             answer_timeout_s=ANSWER_TIMEOUT_S,
             window=window,
+            policy="inquire" if self.asked else "reverse",
             prefix="GW" if dear else "KG",
         )
 

@@ -78,9 +78,15 @@ def _produced(written: Written, at_ms: int, metadata: Any) -> Produced:
 
 
 @asynccontextmanager
-async def open_sender(kafka: KafkaSettings, writer: OrderWriter) -> AsyncIterator[Sender]:
-    """A sender with an idempotent producer of its own."""
-    producer = AIOKafkaProducer(**kafka.client_arguments(), enable_idempotence=True, acks="all", linger_ms=5)
+async def open_sender(kafka: KafkaSettings, writer: OrderWriter, *, patience_s: float = 40.0) -> AsyncIterator[Sender]:
+    """A sender with an idempotent producer of its own; it waits up to ``patience_s`` for a Kafka that is away."""
+    producer = AIOKafkaProducer(
+        **kafka.client_arguments(),
+        enable_idempotence=True,
+        acks="all",
+        linger_ms=5,
+        request_timeout_ms=round(1000 * patience_s),
+    )
     await producer.start()
     try:
         yield Sender(producer, writer)

@@ -133,7 +133,7 @@ class _Life:
 
     async def _command(self, step: str, type_: str, message: ConsentMessage, sent: str, status: str) -> Step:
         told = self._teller.watch.overhear(message.consent_id)
-        await self._teller.sender.command(self._signed(type_, message))
+        await self._teller.sender.command(signed_command(self._partner, type_, message))
         await self._teller.until(lambda: any(e.get("command_id") == message.command_id for e in told))
         event = next((e for e in told if e.get("command_id") == message.command_id), {})
         words = _words("consent", event.get("status"), event.get("reason") or {}, event.get("actor"))
@@ -149,12 +149,14 @@ class _Life:
             "issued_at": datetime.now(UTC),
         }
 
-    def _signed(self, type_: str, message: ConsentMessage) -> Outgoing:
-        body, partner = encode(message), self._partner
-        signature = sign_detached(body, partner.private_key, kid=partner.kid, algorithm=partner.algorithm, typ=type_)
-        name = f"{message.consent_id}-{message.command_id}"
-        envelope = Envelope(id=name, source="/mypay/proving", type=type_, time=message.issued_at, signature=signature)
-        return Outgoing(CONSENT_COMMANDS, message.consent_id.encode(), body, write_envelope(envelope))
+
+def signed_command(partner: Partner, type_: str, message: ConsentMessage) -> Outgoing:
+    """A command on a consent as its partner sends it."""
+    body = encode(message)
+    signature = sign_detached(body, partner.private_key, kid=partner.kid, algorithm=partner.algorithm, typ=type_)
+    name = f"{message.consent_id}-{message.command_id}"
+    envelope = Envelope(id=name, source="/mypay/proving", type=type_, time=message.issued_at, signature=signature)
+    return Outgoing(CONSENT_COMMANDS, message.consent_id.encode(), body, write_envelope(envelope))
 
 
 def _words(what: str, state: str | None, reason: dict[str, str], actor: str | None = None) -> str:

@@ -58,7 +58,9 @@ class WorldPlan:
         networks: 1 or 2.
         cycle_seconds: the networks close a clearing cycle this often; None: when they are told to.
         window: requests in flight towards a network.
-        initiation_workers: processes of the intake.
+        initiation_workers, execution_workers, relay_workers: processes of the stage; of execution per network.
+        asked: network ids at which the gateway inquires before it reverses; it reverses at once at the others.
+        with_proxies: the gateway reaches each network by a port of its own, where somebody is to listen and pass on.
         with_gateway: start the gateway's processes too; else call :func:`start_gateway` when it is time.
         with_proofs: the gateway trusts identity providers of both groups, asks for proofs of dear payments, and takes
             commands on consents; else it asks for none, and consents stay as they are registered.
@@ -72,6 +74,10 @@ class WorldPlan:
     cycle_seconds: float | None = None
     window: int = 512
     initiation_workers: int = 1
+    execution_workers: int = 1
+    relay_workers: int = 1
+    asked: tuple[str, ...] = ()
+    with_proxies: bool = False
     log_level: str = "info"
     with_gateway: bool = True
     with_proofs: bool = False
@@ -264,10 +270,19 @@ async def start_intake(world: World, steps: Steps) -> Child:
 
 
 def _start_networks(world: World) -> None:
-    ports = free_ports(2 * world.plan.networks)
+    plan = world.plan
+    ports = free_ports(3 * plan.networks)
     world.networks = tuple(
-        Network(network_id, port, control, world.directory / f"{network_id}.ledger", world.inbox)
-        for network_id, port, control in zip(NETWORKS, ports[::2], ports[1::2], strict=False)
+        Network(
+            network_id,
+            port,
+            control,
+            world.directory / f"{network_id}.ledger",
+            world.inbox,
+            gateway_port=between if plan.with_proxies else port,
+            asked=network_id in plan.asked,
+        )
+        for network_id, port, control, between in zip(NETWORKS, ports[::3], ports[1::3], ports[2::3], strict=False)
     )
     for network in world.networks:
         simulator = world.directory / f"{network.network_id}.toml"
@@ -309,16 +324,21 @@ async def _make_topics(world: World) -> None:
 
 
 def _stage_names(world: World) -> list[str]:
-    stages = [f"initiation {n}" if n > 1 else "initiation" for n in range(1, world.plan.initiation_workers + 1)]
-    stages += [f"execution {n.network_id}" for n in world.networks]
-    stages += ["relay", "settlement", *(("consents", "schedule") if world.plan.with_proofs else ())]
-    return stages
+    plan = world.plan
+    stages = _numbered("initiation", plan.initiation_workers)
+    stages += [s for n in world.networks for s in _numbered(f"execution {n.network_id}", plan.execution_workers)]
+    stages += [*_numbered("relay", plan.relay_workers), "settlement"]
+    return [*stages, *(("consents", "schedule") if plan.with_proofs else ())]
+
+
+def _numbered(name: str, count: int) -> list[str]:
+    return [f"{name} {n}" if n > 1 else name for n in range(1, count + 1)]
 
 
 def _start_stages(world: World, names: Sequence[str]) -> None:
     for name, port in zip(names, free_ports(len(names)), strict=True):
-        stage, _, network = name.partition(" ")
-        arguments = ["-m", "streams", stage, *(["--network", network] if stage == "execution" else [])]
+        stage, *words = name.split(" ")
+        arguments = ["-m", "streams", stage, *(["--network", words[0]] if stage == "execution" else [])]
         world.http[name] = f"http://127.0.0.1:{port}"
         child = make_child(world, name, arguments, {**world.environment, "MYPAY_HTTP_PORT": str(port)})
         world.stages.append(child)
