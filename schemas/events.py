@@ -26,6 +26,8 @@ class EventType(StrEnum):
     PAYMENT_SETTLED = "kr.mypay.payment.settled.v1"
     PAYMENT_REPORTED = "kr.mypay.payment.reported.v1"
     ORDER_REFUSED = "kr.mypay.order.refused.v1"
+    CANCELLATION_ACCEPTED = "kr.mypay.cancellation.accepted.v1"
+    CANCELLATION_REFUSED = "kr.mypay.cancellation.refused.v1"
     CONSENT_CHANGED = "kr.mypay.consent.changed.v1"
     CONSENT_REPORTED = "kr.mypay.consent.reported.v1"
     CONSENT_REFUSED = "kr.mypay.consent.refused.v1"
@@ -42,6 +44,7 @@ class PaymentEvent(Model):
         status: ISO 20022 status; state: the gateway's own, finer one.
         rrn: the network's retrieval reference number, once the payment was sent.
         approval_code: the network's, once approved.
+        original_payment_id: the payment that this one refunds, in full or in part; left out where it is no refund.
     """
 
     payment_id: UUID
@@ -58,6 +61,7 @@ class PaymentEvent(Model):
     network_id: NetworkIdField | None = None
     rrn: str | None = None
     approval_code: str | None = None
+    original_payment_id: UUID | None = None
 
 
 class OrderRefused(Model):
@@ -71,6 +75,59 @@ class OrderRefused(Model):
     partner_id: PartnerIdField
     order_id: str
     payment_id: UUID | None = None
+    reason: Reason
+    reference: str
+    occurred_at: UtcTime
+
+
+@unique
+class CancellationEffect(StrEnum):
+    """What an accepted cancellation does to its order."""
+
+    NOT_SENT = "not_sent"  # no payment yet: the order will be rejected when it is reached
+    CANCELLED = "cancelled"  # the scheduled payment is cancelled
+    REVERSING = "reversing"  # the approved payment is being reversed at the network
+    ONCE_KNOWN = "once_known"  # in flight: reversed as soon as it is known to be approved
+
+
+class CancellationAccepted(Model):
+    """A cancellation was accepted. The payment's own events tell how it ends.
+
+    A cancellation of a payment in flight (``once_known``) can still be refused by a later event, where the payment was
+    settled or refunded, or its cut-over passed, before its outcome was known.
+
+    Attributes:
+        cancellation_id, order_id: the partner's own ids.
+        payment_id: the id of the order's payment, also where there is none yet.
+        effect: what becomes of the payment: ``not_sent``, ``cancelled``, ``reversing`` or ``once_known``.
+        reference: topic, partition and offset of the record that this answers: ``mypay.orders/3/1207``.
+    """
+
+    partner_id: PartnerIdField
+    cancellation_id: str
+    consent_id: str
+    order_id: str
+    payment_id: UUID
+    effect: CancellationEffect
+    reference: str
+    occurred_at: UtcTime
+
+
+class CancellationRefused(Model):
+    """A cancellation was refused and changed nothing.
+
+    Attributes:
+        cancellation_id, order_id: the partner's own ids.
+        payment_id: the id of the order's payment, also where there is none.
+        reason: why, and what to do instead.
+        reference: topic, partition and offset of the record that this answers: ``mypay.orders/3/1207``.
+    """
+
+    partner_id: PartnerIdField
+    cancellation_id: str
+    consent_id: str
+    order_id: str
+    payment_id: UUID
     reason: Reason
     reference: str
     occurred_at: UtcTime

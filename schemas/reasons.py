@@ -1,6 +1,7 @@
 """ISO 20022 status and reason codes that the gateway emits: one table, with the codes' official names.
 
-Names are those of the external code sets ExternalPaymentTransactionStatus1Code and ExternalStatusReason1Code.
+Names are those of the external code sets ExternalPaymentTransactionStatus1Code and ExternalStatusReason1Code; for the
+answers to cancellations also of ExternalPaymentCancellationRejection1Code.
 """
 
 from enum import StrEnum, unique
@@ -25,7 +26,7 @@ class PaymentStatus(StrEnum):
 
 @unique
 class ReasonCode(StrEnum):
-    """Why a payment was refused, declined or undone."""
+    """Why a payment was refused, declined or undone, or a cancellation refused."""
 
     AB05 = "AB05"  # TimeoutCreditorAgent
     AB07 = "AB07"  # OfflineAgent
@@ -35,6 +36,7 @@ class ReasonCode(StrEnum):
     AC07 = "AC07"  # ClosedCreditorAccountNumber
     AC16 = "AC16"  # CardNumberInvalid
     AG01 = "AG01"  # TransactionForbidden
+    AG13 = "AG13"  # ForbiddenReturnPayment
     AGNT = "AGNT"  # IncorrectAgent
     AM02 = "AM02"  # NotAllowedAmount
     AM03 = "AM03"  # NotAllowedCurrency
@@ -44,6 +46,8 @@ class ReasonCode(StrEnum):
     AM13 = "AM13"  # AmountExceedsClearingSystemLimit
     AM14 = "AM14"  # AmountExceedsAgreedLimit
     AM21 = "AM21"  # LimitExceeded
+    ARDT = "ARDT"  # AlreadyReturned (cancellation rejection)
+    DS02 = "DS02"  # OrderCancelled
     DS0A = "DS0A"  # DataSignRequested
     DS0B = "DS0B"  # UnknownDataSignFormat
     DS0C = "DS0C"  # SignerCertificateRevoked
@@ -65,6 +69,7 @@ class ReasonCode(StrEnum):
     MD01 = "MD01"  # NoMandate
     MS03 = "MS03"  # NotSpecifiedReasonAgentGenerated
     NARR = "NARR"  # Narrative
+    NOOR = "NOOR"  # NoOriginalTransactionReceived (cancellation rejection)
     SL11 = "SL11"  # CreditorNotOnWhitelistOfDebtor
     SL12 = "SL12"  # CreditorOnBlacklistOfDebtor
     SL13 = "SL13"  # MaximumNumberOfDirectDebitTransactionsExceeded

@@ -10,10 +10,21 @@ from typing import Final
 
 from pydantic import BaseModel
 
+from schemas.cancellation import CANCEL_TYPE, PaymentCancellation
 from schemas.clearing import CLEARING_TYPE, ClearingBatch
 from schemas.consent_commands import CONSENT_MESSAGES
-from schemas.events import ConsentEvent, ConsentRefused, CycleSettled, EventType, OrderRefused, PaymentEvent
+from schemas.events import (
+    CancellationAccepted,
+    CancellationRefused,
+    ConsentEvent,
+    ConsentRefused,
+    CycleSettled,
+    EventType,
+    OrderRefused,
+    PaymentEvent,
+)
 from schemas.orders import ORDER_TYPE, PaymentOrder
+from schemas.refunds import REFUND_TYPE, PaymentRefund
 
 ORDERS: Final = "mypay.orders"
 CONSENT_COMMANDS: Final = "mypay.consents.commands"
@@ -56,12 +67,12 @@ TOPICS: Final[tuple[Topic, ...]] = (
     Topic(
         name=ORDERS,
         key="consent_id",
-        messages={ORDER_TYPE: PaymentOrder},
+        messages={ORDER_TYPE: PaymentOrder, CANCEL_TYPE: PaymentCancellation, REFUND_TYPE: PaymentRefund},
         partitions=8,
         retention_ms=7 * _DAY_MS,
         writers="partners",
         readers="initiation",
-        description="Signed payment-initiation orders.",
+        description="Signed payment-initiation orders, their cancellations and refunds.",
     ),
     Topic(
         name=CONSENT_COMMANDS,
@@ -76,12 +87,12 @@ TOPICS: Final[tuple[Topic, ...]] = (
     Topic(
         name="mypay.dispatch.{network}",
         key="consent_id",
-        messages={ORDER_TYPE: PaymentOrder},
+        messages={ORDER_TYPE: PaymentOrder, REFUND_TYPE: PaymentRefund},
         partitions=8,
         retention_ms=7 * _DAY_MS,
         writers="initiation",
         readers="execution",
-        description="Accepted orders, the partner's own bytes and signature, routed to one network.",
+        description="Accepted orders and refunds, the partner's own bytes and signature, routed to one network.",
     ),
     Topic(
         name="mypay.events.{partner}",
@@ -89,6 +100,8 @@ TOPICS: Final[tuple[Topic, ...]] = (
         messages={
             **_payment_types(),
             EventType.ORDER_REFUSED: OrderRefused,
+            EventType.CANCELLATION_ACCEPTED: CancellationAccepted,
+            EventType.CANCELLATION_REFUSED: CancellationRefused,
             EventType.CONSENT_CHANGED: ConsentEvent,
             EventType.CONSENT_REPORTED: ConsentEvent,
             EventType.CONSENT_REFUSED: ConsentRefused,

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from schemas.cancellation import PaymentCancellation
 from schemas.clearing import ClearingBatch, ClearingKind, ClearingRecord
 from schemas.consent_commands import ConsentAmendment, ConsentInstruction, ConsentRequest
 from schemas.consents import (
@@ -17,10 +18,21 @@ from schemas.consents import (
     PeriodLimit,
     SharingPurpose,
 )
-from schemas.events import ConsentEvent, ConsentRefused, CycleSettled, MerchantPosition, OrderRefused, PaymentEvent
+from schemas.events import (
+    CancellationAccepted,
+    CancellationEffect,
+    CancellationRefused,
+    ConsentEvent,
+    ConsentRefused,
+    CycleSettled,
+    MerchantPosition,
+    OrderRefused,
+    PaymentEvent,
+)
 from schemas.orders import PaymentOrder
 from schemas.primitives import Model, Money, payment_id_of
 from schemas.reasons import PaymentStatus, Reason, ReasonCode
+from schemas.refunds import PaymentRefund
 
 NOW = datetime(2026, 3, 2, 3, 4, 5, 678000, tzinfo=UTC)
 PAYMENT_ID = payment_id_of("acme", "order-1")
@@ -62,6 +74,12 @@ COMMAND: dict[str, Any] = {
     "command_id": "command-1",
     "issued_at": NOW,
 }
+CANCELLATION: dict[str, Any] = {
+    "partner_id": "acme",
+    "cancellation_id": "cancellation-1",
+    "consent_id": "consent-1",
+    "order_id": "order-1",
+}
 RECORD = ClearingRecord(
     record_no=1,
     kind=ClearingKind.PURCHASE,
@@ -76,6 +94,32 @@ RECORD = ClearingRecord(
 
 EXAMPLES: tuple[Model, ...] = (
     ORDER,
+    PaymentCancellation(
+        **CANCELLATION, issued_at=NOW, expires_at=NOW + timedelta(minutes=10), reason_text="ordered twice"
+    ),
+    PaymentRefund(
+        partner_id="acme",
+        order_id="refund-1",
+        consent_id="consent-1",
+        original_order_id="order-1",
+        amount=Money.of(2_500, "KRW"),
+        issued_at=NOW,
+        expires_at=NOW + timedelta(minutes=10),
+    ),
+    CancellationAccepted(
+        **CANCELLATION,
+        payment_id=PAYMENT_ID,
+        effect=CancellationEffect.REVERSING,
+        reference="mypay.orders/3/1208",
+        occurred_at=NOW,
+    ),
+    CancellationRefused(
+        **CANCELLATION,
+        payment_id=PAYMENT_ID,
+        reason=Reason(code=ReasonCode.TM01, text="settled: refund it instead"),
+        reference="mypay.orders/3/1208",
+        occurred_at=NOW,
+    ),
     CONSENT,
     ClearingBatch(network_id="bcard", cycle_id="20260302-0001", chunk=1, records=(RECORD,)),
     PaymentEvent(
