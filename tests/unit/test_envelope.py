@@ -53,6 +53,16 @@ def test_required_headers(name: str) -> None:
     assert caught.value.header == name
 
 
+@pytest.mark.parametrize("code", range(128))
+def test_marks_are_taken_and_nothing_else(code: int) -> None:
+    value = b"a" + bytes([code]) + b"z"
+    if 0x21 <= code <= 0x7E:
+        assert read_envelope(headers(ce_id=value)).id == value.decode()
+    else:
+        with pytest.raises(EnvelopeError, match="printable"):
+            read_envelope(headers(ce_id=value))
+
+
 @pytest.mark.parametrize("name", ["signature", "traceparent", "content-type"])
 def test_optional_headers_are_bounded_too(name: str) -> None:
     for value in (b"x" * (HEADER_BYTES_MAX + 1), b"\xff"):
