@@ -7,6 +7,7 @@ they take their STANs from a range of their own, so that they can never meet a p
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from gateway.domain.exchange import TraceNumbers
@@ -27,12 +28,19 @@ def payment_trace(number: int, terminals: Sequence[str], now: datetime) -> Trace
     before a tail repeats.
     """
     block, offset = divmod(number - 1, PAYMENT_STANS)
+    day, second = _dated(now)
     return TraceNumbers(
         terminal_id=terminals[block % len(terminals)],
         stan=offset + 1,
-        rrn=f"{now.year % 10}{now.timetuple().tm_yday:03d}{_base36(number, 8)}",
-        transmitted_at=now.replace(microsecond=0),
+        rrn=f"{day}{_base36(number, 8)}",
+        transmitted_at=second,
     )
+
+
+# A batch is decided at one moment.
+@lru_cache(maxsize=8)
+def _dated(now: datetime) -> tuple[str, datetime]:
+    return f"{now.year % 10}{now.timetuple().tm_yday:03d}", now.replace(microsecond=0)
 
 
 def follow_up_stan(number: int) -> int:
@@ -40,9 +48,13 @@ def follow_up_stan(number: int) -> int:
     return PAYMENT_STANS + 1 + (number - 1) % FOLLOW_UP_STANS
 
 
+_PAIRS: Final = tuple(high + low for high in _DIGITS for low in _DIGITS)
+
+
 def _base36(number: int, width: int) -> str:
-    digits = []
-    for _ in range(width):
-        number, digit = divmod(number, 36)
-        digits.append(_DIGITS[digit])
-    return "".join(reversed(digits))
+    """``width`` digits, an even number of them; higher ones are cut off."""
+    pairs = []
+    for _ in range(width // 2):
+        number, pair = divmod(number, len(_PAIRS))
+        pairs.append(_PAIRS[pair])
+    return "".join(reversed(pairs))
