@@ -5,7 +5,7 @@ string with exactly the currency's number of decimals (``"12500"`` KRW, ``"12.50
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import Annotated, Final, NewType, Self
 from uuid import UUID, uuid5
@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 PartnerId = NewType("PartnerId", str)
 OrderId = NewType("OrderId", str)
+StandingOrderId = NewType("StandingOrderId", str)
 ConsentId = NewType("ConsentId", str)
 CustomerId = NewType("CustomerId", str)
 MerchantId = NewType("MerchantId", str)
@@ -77,6 +78,28 @@ UtcTime = Annotated[datetime, Field(strict=False), BeforeValidator(_time_or_its_
 """An RFC 3339 time with an offset, held in UTC."""
 
 
+def _date_or_its_text(value: object) -> object:
+    # The parser would take a number for days since 1970, and a time at midnight for its day.
+    if isinstance(value, str) and len(value) == 10 and value[4] == "-":
+        return value
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    raise ValueError("must be an ISO 8601 date")
+
+
+def _within_our_times(day: date) -> date:
+    # Far from both ends of the calendar, where offsets and months could be added no more.
+    if not 2000 <= day.year < 3000:
+        raise ValueError("the year must be from 2000 to 2999")
+    return day
+
+
+SeoulDate = Annotated[
+    date, Field(strict=False), BeforeValidator(_date_or_its_text), AfterValidator(_within_our_times)
+]
+"""An ISO 8601 calendar date, ``2026-12-01``, which begins and ends with the day in Asia/Seoul."""
+
+
 def _id(max_length: int) -> StringConstraints:
     # The first character is not "." or "-": ids become parts of topic names and command-line arguments.
     return StringConstraints(min_length=1, max_length=max_length, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", strict=True)
@@ -84,6 +107,14 @@ def _id(max_length: int) -> StringConstraints:
 
 PartnerIdField = Annotated[PartnerId, _id(35)]
 OrderIdField = Annotated[OrderId, _id(35)]  # ISO 20022 Max35Text, as EndToEndIdentification
+StandingOrderIdField = Annotated[StandingOrderId, _id(26)]  # room for the occurrence's date in 35 characters
+PaidOrderIdField = Annotated[
+    OrderId,
+    StringConstraints(
+        min_length=1, max_length=35, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(\+[0-9]{8})?$", strict=True
+    ),
+]
+"""A partner's order id, or that of a standing order's occurrence: ``rent+20261201``, which no partner can choose."""
 ConsentIdField = Annotated[ConsentId, _id(64)]
 CustomerIdField = Annotated[CustomerId, _id(64)]
 MerchantIdField = Annotated[MerchantId, _id(35)]
@@ -134,6 +165,8 @@ class Money(Model):
         minor = minor_of(self.value, self.currency)
         if not 0 < minor <= AMOUNT_MINOR_MAX:
             raise ValueError(f"value must be above zero and at most {AMOUNT_MINOR_MAX} minor units")
+        # Where the property below keeps it.
+        self.__dict__["minor"] = minor
         return self
 
     @cached_property

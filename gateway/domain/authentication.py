@@ -245,7 +245,7 @@ def judge_payment_assertion(
         if exempt or requirement.level == 0:
             return Accepted(None, 0)
         return _reason(ReasonCode.DS0A, f"the payment needs the customer's authentication: {requirement.ask()}")
-    return _judge(assertion, AssuredOperation.PAYMENT, requirement, link_of(order), customer_id, linked, issuer, now)
+    return _judge(assertion, AssuredOperation.PAYMENT, requirement, order, customer_id, linked, issuer, now)
 
 
 def judge_consent_assertion(
@@ -282,7 +282,7 @@ def _judge(
     assertion: Assertion,
     operation: AssuredOperation,
     requirement: Requirement,
-    link: Link,
+    about: PaymentOrder | ConsentLink,
     customer_id: CustomerId,
     linked: CustomerId | None,
     issuer: Issuer | None,
@@ -295,7 +295,7 @@ def _judge(
         _refuse_by_issuer(assertion, issuer, operation)
         or _refuse_by_times(assertion, now)
         or _refuse_by_strength(assertion, level, issuer, requirement, now)
-        or _refuse_by_link(assertion, link, customer_id, linked)
+        or _refuse_by_link(assertion.link, about, customer_id, linked)
     )
     return refused or Accepted(assertion, level)
 
@@ -336,9 +336,9 @@ def _refuse_by_strength(
 
 
 def _refuse_by_link(
-    assertion: Assertion, link: Link, customer_id: CustomerId, linked: CustomerId | None
+    signed: Link, about: PaymentOrder | ConsentLink, customer_id: CustomerId, linked: CustomerId | None
 ) -> Reason | None:
-    field = _differing_field(assertion.link, link)
+    field = _differing_field(signed, about)
     if field is not None:
         return _reason(ReasonCode.DS17, f"the assertion was made for something else: mypay_link.{field} differs")
     if linked != customer_id:
@@ -350,11 +350,13 @@ _PAYMENT_FIELDS: Final = ("partner_id", "order_id", "consent_id", "merchant_id",
 _CONSENT_FIELDS: Final = ("partner_id", "consent_id", "command", "terms_digest")
 
 
-def _differing_field(signed: Link, wanted: Link) -> str | None:
-    if signed.kind != wanted.kind:
+def _differing_field(signed: Link, about: PaymentOrder | ConsentLink) -> str | None:
+    """The first field of the link that is not what the operation says; an order is its own link (:func:`link_of`)."""
+    is_consent = isinstance(about, ConsentLink)
+    if signed.kind != ("consent" if is_consent else "payment"):
         return "kind"
-    fields = _PAYMENT_FIELDS if wanted.kind == "payment" else _CONSENT_FIELDS
-    return next((f for f in fields if getattr(signed, f) != getattr(wanted, f)), None)
+    fields = _CONSENT_FIELDS if is_consent else _PAYMENT_FIELDS
+    return next((f for f in fields if getattr(signed, f) != getattr(about, f)), None)
 
 
 def _reason(code: ReasonCode, text: str) -> Reason:

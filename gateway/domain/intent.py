@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
+from typing import Final
 
 from gateway.domain.authentication import (
     NO_PROOF_ASKED,
@@ -21,13 +22,13 @@ from gateway.domain.authentication import (
     replayed,
 )
 from gateway.domain.consent import Consent, Merchant, refuse_order
-from gateway.domain.exchange import CardData, Operation
+from gateway.domain.exchange import CardData, Operation, TraceNumbers
 from gateway.domain.lifecycle import PaymentEventKind, PaymentState, transition
-from gateway.domain.limits import Reserved, Usage, WindowKey, reserve, windows_at, with_reserved
+from gateway.domain.limits import UNUSED, Reserved, Usage, WindowKey, reserve, windows_at, with_reserved
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.trace import payment_trace
 from schemas.orders import PaymentOrder
-from schemas.primitives import ConsentId, CustomerId, FundingToken, MerchantId, NetworkId, PartnerId
+from schemas.primitives import ConsentId, CustomerId, FundingToken, MerchantId, Money, NetworkId, PartnerId
 from schemas.reasons import Reason, ReasonCode
 
 ConsentKey = tuple[PartnerId, ConsentId]
@@ -180,27 +181,31 @@ def decide(
     for (partner_id, consent_id, window), used in facts.usage.items():
         usage[partner_id, consent_id][window] = used
     for taken in orders:
-        if (first := known.get(taken.key)) is not None:
+        key, consent_key = taken.key, taken.consent_key
+        if (first := known.get(key)) is not None:
             (decided.repeats if first.digest_is(taken.digest) else decided.conflicts).append((taken, first))
             continue
-        windows = usage.setdefault(taken.consent_key, {})
-        outcome = _outcome(taken, facts, windows, decided)
-        payment = _payment(taken, outcome, facts, network_id)
-        if isinstance(outcome, Reserved):
-            payment = payment.sent_as(payment_trace(next(numbers), terminals, facts.now))
-            _count(taken, outcome, windows, decided)
+        consent = facts.consents.get(consent_key)
+        windows = usage.setdefault(consent_key, {})
+        outcome = _outcome(taken, consent, facts, windows, decided)
+        if isinstance(outcome, Reason):
+            payment = _payment(taken, consent, outcome, facts.now)
+        else:
+            trace = payment_trace(next(numbers), terminals, facts.now)
+            payment = _payment(taken, consent, outcome, facts.now, network_id, trace)
+            _count(consent_key, taken.order.amount.minor, outcome, windows, decided)
             if taken.assertion is not None:
-                decided.authenticated.add(taken.consent_key)
-        known[taken.key] = payment
+                decided.authenticated.add(consent_key)
+        known[key] = payment
         decided.payments.append(payment)
     return decided
 
 
-def _outcome(taken: TakenOrder, facts: Facts, usage: Mapping[WindowKey, Usage], decided: Decided) -> Reserved | Reason:
-    order = taken.order
-    consent = facts.consents.get(taken.consent_key)
-    merchant = facts.merchants.get(order.merchant_id)
-    refused = refuse_order(order, consent=consent, merchant=merchant, now=facts.now)
+def _outcome(
+    taken: TakenOrder, consent: Consent | None, facts: Facts, usage: Mapping[WindowKey, Usage], decided: Decided
+) -> Reserved | Reason:
+    order, now = taken.order, facts.now
+    refused = refuse_order(order, consent=consent, merchant=facts.merchants.get(order.merchant_id), now=now)
     if refused is not None:
         return refused
     if consent is None or consent.terms.payment is None:
@@ -210,7 +215,7 @@ def _outcome(taken: TakenOrder, facts: Facts, usage: Mapping[WindowKey, Usage], 
     proof = _judge_proof(taken, consent, facts, usage, decided)
     if isinstance(proof, Reason):
         return proof
-    reserved = reserve(consent.terms, order.amount.minor, order.amount.currency, facts.now, usage)
+    reserved = reserve(consent.terms, order.amount.minor, order.amount.currency, now, usage)
     if proof is None or isinstance(reserved, Reason):
         return reserved
     return Reserved((*reserved.windows, proof))
@@ -220,23 +225,12 @@ def _judge_proof(
     taken: TakenOrder, consent: Consent, facts: Facts, usage: Mapping[WindowKey, Usage], decided: Decided
 ) -> WindowKey | Reason | None:
     """Judge the order's proof; the exempt window where it has none and the exemption is what lets it pass."""
-    trust, assertion, amount = facts.trust, taken.assertion, taken.order.amount
+    trust, assertion = facts.trust, taken.assertion
     if isinstance(assertion, Reason):
         return assertion
-    if taken.key in trust.replayed:
+    if trust.replayed and taken.key in trust.replayed:
         return replayed()
-    asked = trust.policy.requirement(AssuredOperation.PAYMENT, amount)
-    since = facts.now if taken.consent_key in decided.authenticated else trust.authenticated_at.get(taken.consent_key)
-    window = exempt_window(consent, since) if assertion is None else None
-    exempt = False
-    if window is not None and consent.terms.payment is not None:
-        used = usage.get(window, Usage())
-        exempt = exemption_allows(
-            consent.terms.payment.low_value_exemption,
-            used.reserved_count + used.consumed_count,
-            used.reserved_minor + used.consumed_minor,
-            amount,
-        )
+    window = None if assertion is not None else _room_without_proof(taken, consent, facts, usage, decided)
     verdict = judge_payment_assertion(
         assertion,
         order=taken.order,
@@ -244,29 +238,56 @@ def _judge_proof(
         linked=trust.links.get(assertion.identity) if assertion else None,
         issuer=trust.issuers.get(assertion.issuer) if assertion else None,
         policy=trust.policy,
-        exempt=exempt,
+        exempt=window is not None,
         now=facts.now,
     )
     if isinstance(verdict, Reason):
         return verdict
     # Where no proof is asked for at all there is nothing to be exempt from.
-    return window if exempt and asked is not None and asked.level > 0 else None
+    return window if window is not None and _proof_is_asked(trust.policy, taken.order.amount) else None
 
 
-def _count(taken: TakenOrder, reserved: Reserved, windows: dict[WindowKey, Usage], decided: Decided) -> None:
-    minor = taken.order.amount.minor
+def _proof_is_asked(policy: AssurancePolicy, amount: Money) -> bool:
+    asked = policy.requirement(AssuredOperation.PAYMENT, amount)
+    return asked is not None and asked.level > 0
+
+
+def _room_without_proof(
+    taken: TakenOrder, consent: Consent, facts: Facts, usage: Mapping[WindowKey, Usage], decided: Decided
+) -> WindowKey | None:
+    """The exempt window that a payment without proof counts in; None where the exemption does not let it pass."""
+    purpose, key = consent.terms.payment, taken.consent_key
+    since = facts.now if key in decided.authenticated else facts.trust.authenticated_at.get(key)
+    window = exempt_window(consent, since)
+    if window is None or purpose is None:
+        return None
+    used = usage.get(window, UNUSED)
+    count, minor = used.reserved_count + used.consumed_count, used.reserved_minor + used.consumed_minor
+    return window if exemption_allows(purpose.low_value_exemption, count, minor, taken.order.amount) else None
+
+
+def _count(
+    consent_key: ConsentKey, minor: int, reserved: Reserved, windows: dict[WindowKey, Usage], decided: Decided
+) -> None:
     for window in reserved.windows:
-        windows[window] = with_reserved(windows.get(window, Usage()), minor)
-        key = (*taken.consent_key, window)
+        windows[window] = with_reserved(windows.get(window, UNUSED), minor)
+        key = (*consent_key, window)
         before_minor, before_count = decided.reserved.get(key, (0, 0))
         decided.reserved[key] = (before_minor + minor, before_count + 1)
 
 
-def _payment(taken: TakenOrder, outcome: Reserved | Reason, facts: Facts, network_id: NetworkId) -> Payment:
+def _payment(
+    taken: TakenOrder,
+    consent: Consent | None,
+    outcome: Reserved | Reason,
+    now: datetime,
+    network_id: NetworkId | None = None,
+    trace: TraceNumbers | None = None,
+) -> Payment:
+    """The payment as it begins; ``network_id`` and ``trace`` are of one that is sent."""
     order = taken.order
-    consent = facts.consents.get(taken.consent_key)
-    sent = isinstance(outcome, Reserved)
     purpose = consent.terms.payment if consent else None
+    sent = not isinstance(outcome, Reason)
     return Payment(
         partner_id=order.partner_id,
         payment_id=order.payment_id,
@@ -279,28 +300,31 @@ def _payment(taken: TakenOrder, outcome: Reserved | Reason, facts: Facts, networ
         currency=order.amount.currency,
         funding_token=purpose.funding_token if purpose and sent else None,
         order_digest=taken.digest,
-        state=_state(PaymentEventKind.INTENDED if sent else PaymentEventKind.REFUSED),
+        state=_INTENDED if sent else _REFUSED,
         version=1,
-        reason=None if isinstance(outcome, Reserved) else outcome,
-        network_id=network_id if sent else None,
-        trace=None,
+        reason=outcome if isinstance(outcome, Reason) else None,
+        network_id=network_id,
+        trace=trace,
         approval_code=None,
-        windows=outcome.windows if isinstance(outcome, Reserved) else (),
+        windows=() if isinstance(outcome, Reason) else outcome.windows,
         ordered_at=taken.ordered_at,
-        decided_at=facts.now,
-        changed_at=facts.now,
+        decided_at=now,
+        changed_at=now,
         traceparent=taken.traceparent,
     )
 
 
 def rejected(taken: TakenOrder, reason: Reason, now: datetime) -> Payment:
     """The payment of an order that is refused before it reaches execution."""
-    facts = Facts(consents={}, merchants={}, existing={}, usage={}, cards={}, now=now)
-    return _payment(taken, reason, facts, NetworkId(""))
+    return _payment(taken, None, reason, now)
 
 
-def _state(event: PaymentEventKind) -> PaymentState:
+def _first_state(event: PaymentEventKind) -> PaymentState:
     found = transition(None, event)
     if found is None:
         raise AssertionError(f"the lifecycle has no beginning by {event}")
     return found.state
+
+
+_INTENDED: Final = _first_state(PaymentEventKind.INTENDED)
+_REFUSED: Final = _first_state(PaymentEventKind.REFUSED)

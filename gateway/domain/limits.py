@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
 from functools import lru_cache
-from typing import Final, assert_never
+from typing import Final, NamedTuple, assert_never
 
 from schemas.consents import Alignment, ConsentTerms, PaymentPurpose, Period, PeriodLimit
 from schemas.primitives import decimal_of
@@ -41,9 +41,10 @@ class LimitAccountingError(Exception):
     """A usage would fall below zero: what is given back was never taken. A defect, never a refusal."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class WindowKey:
+class WindowKey(NamedTuple):
     """Names a window within one consent; sorted, it is the order in which rows are locked.
+
+    A tuple, as :class:`Usage` is: every payment looks up and counts several, and tuples hash and compare in C.
 
     Attributes:
         limit_key: ``month/calendar/KRW``, ``day/consent/count``, ``lifetime/KRW``, ``lifetime/count``, ``single-use``.
@@ -55,8 +56,7 @@ class WindowKey:
     starts_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """What payments have taken of one window: in flight (reserved) and approved (consumed).
 
     A window over a count keeps sums of minor units too; where currencies mix they mean nothing and are not read.
@@ -119,7 +119,13 @@ def windows_at(terms: ConsentTerms, at: datetime) -> tuple[Window, ...]:
     if since_start < _NO_TIME:
         at, since_start = terms.valid_from, _NO_TIME
     # Calendar windows change at Seoul's midnight and consent-aligned ones at valid_from's time of day: nothing between.
-    return _windows(_SameTerms(terms), at.astimezone(SEOUL).toordinal(), since_start.days)
+    return _windows(_SameTerms(terms), _seoul_day(at), since_start.days)
+
+
+# A batch is decided at one moment; consents that have not begun bring moments of their own.
+@lru_cache(maxsize=_CALENDAR_MEMO_ENTRIES)
+def _seoul_day(at: datetime) -> int:
+    return at.astimezone(SEOUL).toordinal()
 
 
 @lru_cache(maxsize=_MEMO_ENTRIES)
@@ -340,6 +346,6 @@ def _counted(
 ) -> Usage:
     if amount_minor <= 0:
         raise LimitAccountingError("a payment's amount is above zero")
-    if min(reserved_minor, reserved_count, consumed_minor, consumed_count) < 0:
+    if reserved_minor < 0 or reserved_count < 0 or consumed_minor < 0 or consumed_count < 0:
         raise LimitAccountingError("a limit's usage would fall below zero")
     return Usage(reserved_minor, reserved_count, consumed_minor, consumed_count)
