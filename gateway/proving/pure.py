@@ -20,6 +20,7 @@ from gateway.domain.consent import Consent
 from gateway.domain.intent import Decided, Facts, TakenOrder, Trust, UsageKey, decide, usage_keys
 from gateway.domain.lifecycle import PaymentState
 from gateway.domain.limits import Usage
+from gateway.garbage import collecting_rarely
 from gateway.ports import Outgoing, PartnerKey
 from gateway.proving.cast import Cast
 from gateway.proving.shops import merchants
@@ -169,6 +170,8 @@ async def measure_pure(cast: Cast, trust: CachedTrustTable, records: Sequence[Ou
     """Load the trust table and measure; raises as :func:`measure`."""
     await trust.load()
     try:
-        return measure(PurePath(cast, trust, datetime.now(UTC)), records)
+        path = PurePath(cast, trust, datetime.now(UTC))
+        with collecting_rarely():
+            return measure(path, records)
     finally:
         await trust.stop()
