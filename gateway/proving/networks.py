@@ -31,6 +31,7 @@ time_zone = "Asia/Seoul"
 currencies = {currencies}
 {only}cost_basis_points = {cost}
 unknown_policy = "{policy}"
+supports_inquiry = {answers}
 answer_timeout_s = {answer_timeout_s}
 reversal_repeat_interval_s = 1.0
 window = {window}
@@ -96,6 +97,7 @@ class Network:
             answer_timeout_s=ANSWER_TIMEOUT_S,
             window=window,
             policy="inquire" if self.asked else "reverse",
+            answers="true" if self.asked else "false",
             prefix="GW" if dear else "KG",
         )
 

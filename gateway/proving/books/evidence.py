@@ -176,7 +176,7 @@ class ConsentRow(NamedTuple):
 
 
 class ClearingRow(NamedTuple):
-    """A row of ``clearing_record``."""
+    """A row of ``clearing_record``. ``kind``: ``purchase`` or ``refund``, as the network says."""
 
     network_id: str
     cycle_id: str
@@ -186,6 +186,7 @@ class ClearingRow(NamedTuple):
     currency: str
     payment_id: UUID | None
     break_kind: str | None
+    kind: str = "purchase"
 
 
 class EventRow(NamedTuple):

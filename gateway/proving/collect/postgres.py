@@ -40,7 +40,8 @@ SELECT partner_id, consent_id, limit_key, replace(extract(epoch FROM starts_at):
 FROM consent_usage
 """
 _CLEARING: Final = """
-SELECT network_id, cycle_id, record_no, rrn, amount_minor, currency, payment_id, break_kind FROM clearing_record
+SELECT network_id, cycle_id, record_no, rrn, amount_minor, currency, payment_id, break_kind, kind
+FROM clearing_record
 """
 _OUTBOX: Final = """
 SELECT count(*), count(*) FILTER (WHERE (o.tx, o.id) > (c.tx, c.id)) FROM outbox o CROSS JOIN outbox_cursor c
@@ -66,7 +67,7 @@ async def _read(connection: "Connection[Any]", evidence: Evidence) -> None:
     evidence.clearing = [ClearingRow(*row) async for row in _rows(connection, _CLEARING)]
     sql = "SELECT partner_id, reference, order_id, reason_code FROM refusal"
     evidence.refusals = [RefusalRow(*row) async for row in _rows(connection, sql)]
-    sql = "SELECT partner_id, payment_id, confirmed_at IS NOT NULL FROM reversal"
+    sql = "SELECT partner_id, payment_id, closed_at IS NOT NULL FROM reversal"
     evidence.reversals = [ReversalRow(*row) async for row in _rows(connection, sql)]
     sql = "SELECT partner_id, consent_id, version, terms::text, changes FROM consent"
     async for partner_id, consent_id, version, terms, changes in _rows(connection, sql):

@@ -1,0 +1,209 @@
+"""The load of a torture run: the demo's mix at a steady rate, consents revoked and clearing cycles closed meanwhile."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from random import Random
+from typing import Any, Final
+
+import aiohttp
+import asyncpg
+
+from gateway.proving.books import Ending, Produced
+from gateway.proving.cast import STORY, Cast, Customer, Role
+from gateway.proving.mix import PAID, Planned, Wave
+from gateway.proving.sending import Sender
+from gateway.proving.story import signed_command
+from gateway.proving.world import World
+from schemas.consent_commands import CONSENT_REVOKE_TYPE, ConsentInstruction
+
+CYCLE_EVERY_S: Final = 9.0
+"""Between two closings of each network's clearing cycle: several in a run of a minute."""
+
+_RACING: Final = 3
+"""Orders under a consent that are sent around its revocation."""
+
+_POLL_S: Final = 0.3
+_RACE_S: Final = 0.5
+
+_PAID_OR_UNDONE: Final = frozenset((Ending.SETTLED, Ending.REVERSED, Ending.REJECTED))
+"""What a good order may come to while everything fails: paid, undone, or turned away before anything left."""
+
+_LIMITED: Final = (Role.DAY_AMOUNT, Role.DAY_COUNT, Role.SINGLE_USE, Role.EXEMPT)
+
+_OURS: Final = ("limited", "racing")
+"""Labels that the demo's mix does not have: under such a consent, and around a revocation."""
+
+EXPECTED: Final[Mapping[str, frozenset[Ending]]] = {
+    **dict.fromkeys((*PAID, "exempt", *_OURS), _PAID_OR_UNDONE),
+    # With the first one undone or turned away, the second one fits; on two networks it may also be the first.
+    **dict.fromkeys(
+        ("over_day_amount", "over_day_count", "used_up", "exempt_used_up", "proof_replayed", "id_reused"),
+        _PAID_OR_UNDONE,
+    ),
+    "declined": frozenset((Ending.DECLINED, Ending.REVERSED, Ending.REJECTED)),
+}
+"""Right endings under faults, by kind; any other kind must end as the mix says also then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """One customer's revocation, with orders around it and after it."""
+
+    customer: Customer
+    racing: Sequence[Planned]
+    after: Sequence[Planned]
+
+
+@dataclass(slots=True)
+class Load:
+    """What is sent.
+
+    Attributes:
+        main: in its order.
+        revocations: each at a time of its own.
+        limited: consents under which what fits depends on what became of the orders before.
+    """
+
+    main: list[Planned]
+    revocations: list[Revocation]
+    limited: frozenset[str]
+
+    @property
+    def all(self) -> list[Planned]:
+        """Every record."""
+        later = [p for r in self.revocations for p in (*r.racing, *r.after)]
+        return [*self.main, *later]
+
+    def expected(self, produced: Sequence[Produced]) -> list[Produced]:
+        """The records with the endings that are right under faults."""
+        racing = {p.order_id for r in self.revocations for p in r.racing}
+        return [self._expected(p, racing) for p in produced]
+
+    def _expected(self, produced: Produced, racing: Container[str]) -> Produced:
+        label = produced.label
+        if produced.order is not None and produced.order.order_id in racing:
+            label = "racing"
+        elif produced.order is not None and produced.order.consent_id in self.limited and label in PAID:
+            label = "limited"
+        return produced._replace(expected=EXPECTED.get(label, produced.expected), label=label)
+
+
+def make_load(planned: Sequence[Planned], cast: Cast, seed: int) -> Load:
+    """Turn the demo's plan into a load: without its story and silences, for here silence is made anew all the time."""
+    random = Random(f"load/{seed}")  # noqa: S311 - reproducible on purpose
+    stories = {c.terms.consent_id for role in STORY for c in cast.of(role)}
+    limited = {c.terms.consent_id for role in _LIMITED for c in cast.of(role)}
+    main: list[Planned] = []
+    doubtful: list[Planned] = []
+    for p in planned:
+        if p.wave is Wave.REVOKED or p.consent_id in stories:
+            continue
+        if p.wave is Wave.MAIN:
+            main.append(p)
+        else:
+            doubtful.append(replace(p, wave=Wave.MAIN, kind=f"paid_{p.proof}" if p.proof else "payment"))
+    for p in doubtful:
+        main.insert(random.randrange(len(main)), p)
+    revocations = []
+    for customer in cast.of(Role.REVOKED):
+        after = [p for p in planned if p.wave is Wave.REVOKED and p.consent_id == customer.terms.consent_id]
+        if after:
+            racing = [replace(after[0], kind="payment", order_id=f"{after[0].order_id}-r{n}") for n in range(_RACING)]
+            revocations.append(Revocation(customer, racing, after))
+    return Load(main, revocations, frozenset(limited))
+
+
+@dataclass(slots=True)
+class Loader:
+    """Sends a load into a world.
+
+    Attributes:
+        tick: called about 20 times a second while records are sent.
+        revoked: revocations that were seen to hold.
+        cycles: clearing cycles closed.
+    """
+
+    world: World
+    sender: Sender
+    tick: Callable[[], None]
+    revoked: int = 0
+    cycles: int = 0
+    _number: int = field(default=0)
+
+    async def run(self, load: Load, *, per_second: float, seed: int) -> None:
+        """Send everything at a steady rate; return when all of it is on its topic."""
+        seconds = len(load.main) / per_second
+        random = Random(f"revocations/{seed}")  # noqa: S311 - reproducible on purpose
+        moments = [random.uniform(0.05, 0.75) * seconds for _ in load.revocations]
+        cycles = asyncio.create_task(self._close_cycles(), name="cycles")
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._send(load.main, per_second), name="load")
+                for revocation, at_s in zip(load.revocations, moments, strict=True):
+                    tasks.create_task(self._revoke(revocation, at_s), name="revocation")
+        finally:
+            cycles.cancel()
+            await asyncio.wait([cycles])
+
+    async def _send(self, planned: Sequence[Planned], per_second: float) -> None:
+        await self.sender.send(planned, per_second=per_second, tick=self.tick)
+
+    async def _revoke(self, revocation: Revocation, at_s: float) -> None:
+        await asyncio.sleep(at_s)
+        partner = self.world.cast.partner(revocation.customer.terms.partner_id)
+        terms = revocation.customer.terms
+        self._number += 1
+        message = ConsentInstruction(
+            partner_id=terms.partner_id,
+            consent_id=terms.consent_id,
+            command_id=f"torture-{self._number}",
+            issued_at=datetime.now(UTC),
+        )
+        racing = asyncio.create_task(self._send(revocation.racing, _RACING / _RACE_S))
+        await self.sender.command(signed_command(partner, CONSENT_REVOKE_TYPE, message))
+        await racing
+        await until(lambda: self._has_ended(terms.partner_id, terms.consent_id))
+        self.revoked += 1
+        await self._send(revocation.after, _RACING / _RACE_S)
+
+    async def _has_ended(self, partner_id: str, consent_id: str) -> bool:
+        sql = "SELECT 1 FROM consent WHERE partner_id = $1 AND consent_id = $2 AND status = 'CANC'"
+        return bool(await fetch(self.world.postgres_dsn, sql, partner_id, consent_id))
+
+    async def _close_cycles(self) -> None:
+        while True:
+            await asyncio.sleep(CYCLE_EVERY_S)
+            for network in self.world.networks:
+                # A host that is down closes no cycle; the next one then holds more.
+                with suppress(aiohttp.ClientError, TimeoutError, OSError):
+                    await network.close_cycle()
+                    self.cycles += 1
+
+
+AWAY: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""How PostgreSQL's absence shows."""
+
+
+async def fetch(dsn: str, sql: str, *arguments: Any) -> list[Any]:
+    """Ask PostgreSQL once, by a connection of its own.
+
+    Raises:
+        OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError: it is away.
+    """
+    connection = await asyncpg.connect(dsn, timeout=10)
+    try:
+        return list(await connection.fetch(sql, *arguments, timeout=30))
+    finally:
+        await connection.close(timeout=5)
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Return once it holds; while PostgreSQL is away it does not."""
+    while True:
+        with suppress(*AWAY):
+            if await holds():
+                return
+        await asyncio.sleep(_POLL_S)

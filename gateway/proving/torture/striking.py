@@ -1,0 +1,234 @@
+"""Carrying strikes out: each begins, lasts, and is undone, whatever else goes on meanwhile."""
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Final, assert_never
+
+import aiohttp
+
+from gateway import local
+from gateway.proving.networks import Network
+from gateway.proving.torture.proxy import Link, Proxy, Way
+from gateway.proving.torture.strikes import KILLS, ROWS, Kind, Strike, is_execution, network_of
+from gateway.proving.torture.supervising import Supervisor
+from gateway.proving.world import World
+
+TERMINATE_TIMEOUT_S: Final = 40.0
+"""Above what a stage may take to drain, on a busy machine; past it the stage is killed, and that is counted."""
+
+RETRY_S: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """When a worker of execution was killed, seconds since 1970 UTC, and whose network's."""
+
+    at_s: float
+    network_id: str
+
+
+@dataclass(slots=True)
+class Striker:
+    """Strikes one world.
+
+    Attributes:
+        proxies: network id → what stands between gateway and network.
+        struck: kind → how often it was carried out.
+        missed: kind → how often its target was down or in another strike's hands.
+        kills: processes ended by SIGKILL.
+        overdue: stages that did not stop in time when they were told to.
+        killed: every kill of a worker of execution.
+    """
+
+    world: World
+    supervisor: Supervisor
+    proxies: Mapping[str, Proxy]
+    struck: Counter[Kind] = field(default_factory=Counter)
+    missed: Counter[Kind] = field(default_factory=Counter)
+    kills: int = 0
+    overdue: Counter[str] = field(default_factory=Counter)
+    killed: list[Killed] = field(default_factory=list)
+    _servers: set[Kind] = field(default_factory=set)
+
+    async def run(self, strikes: Sequence[Strike]) -> None:
+        """Carry all of them out, each at its time, and return when the last one is undone."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with asyncio.TaskGroup() as tasks:
+            for strike in strikes:
+                await asyncio.sleep(max(0.0, began + strike.at_s - loop.time()))
+                tasks.create_task(self._strike(strike), name=f"strike {strike.kind}")
+
+    async def _strike(self, strike: Strike) -> None:
+        if await self._carry_out(strike):
+            self.struck[strike.kind] += 1
+            self.kills += strike.kind in KILLS
+        else:
+            self.missed[strike.kind] += 1
+
+    async def _carry_out(self, strike: Strike) -> bool:
+        match strike.kind:
+            case Kind.KILL | Kind.FREEZE | Kind.FREEZE_LONG | Kind.TERMINATE:
+                return await self._at_process(strike, strike.target)
+            case Kind.HOST | Kind.HOST_FROZEN:
+                return await self._at_process(strike, f"network {strike.target}")
+            case Kind.KAFKA | Kind.POSTGRES:
+                return await self._at_server(strike)
+            case (
+                Kind.LINKS_CUT
+                | Kind.HALF_OPEN
+                | Kind.REQUESTS_SWALLOWED
+                | Kind.ANSWERS_SWALLOWED
+                | Kind.REQUESTS_HELD
+                | Kind.ANSWERS_HELD
+            ):
+                return await self._at_links(strike)
+            case (
+                Kind.LOST_BEFORE
+                | Kind.LOST_AFTER
+                | Kind.CLOSED_BEFORE
+                | Kind.CLOSED_AFTER
+                | Kind.LATE
+                | Kind.TWICE
+                | Kind.GARBLED
+                | Kind.WRONG_AMOUNT
+                | Kind.WRONG_RRN
+                | Kind.OTHER_LINK
+                | Kind.SILENT_BOOKING
+                | Kind.SILENT_LOSING
+                | Kind.DEAF
+            ):
+                return await self._at_host(strike)
+            case _ as never:
+                assert_never(never)
+
+    async def _at_process(self, strike: Strike, name: str) -> bool:
+        child = self.supervisor.take(name)
+        if child is None:
+            return False
+        try:
+            match strike.kind:
+                case Kind.FREEZE | Kind.FREEZE_LONG | Kind.HOST_FROZEN:
+                    child.signal(signal.SIGSTOP)
+                case Kind.TERMINATE:
+                    if await child.stop(TERMINATE_TIMEOUT_S) == -signal.SIGKILL:
+                        self.overdue[name] += 1
+                case _:
+                    child.kill()
+                    if is_execution(name):
+                        self.killed.append(Killed(time.time(), network_of(name)))
+                    await child.ended()
+            await asyncio.sleep(strike.lasts_s)
+        finally:
+            self.supervisor.give_back(child)
+        return True
+
+    async def _at_server(self, strike: Strike) -> bool:
+        if strike.kind in self._servers:
+            return False
+        self._servers.add(strike.kind)
+        kafka = strike.kind is Kind.KAFKA
+        kill, start = (local.kill_kafka, local.start_kafka) if kafka else (local.kill_postgres, local.start_postgres)
+        name, home = self.world.name, self.world.plan.home
+        try:
+            await asyncio.to_thread(kill, name, home=home)
+            await asyncio.sleep(strike.lasts_s)
+        finally:
+            # A thread cannot be cancelled: what it starts is there, or the run's end takes it down.
+            await asyncio.to_thread(start, name, home=home)
+            self._servers.discard(strike.kind)
+        return True
+
+    async def _at_links(self, strike: Strike) -> bool:
+        proxy = self.proxies[strike.target]
+        links = tuple(proxy.links)
+        if not links:
+            return False
+        one = (links[int(strike.choice * len(links))],) if strike.choice < 1 else links[:1]
+        match strike.kind:
+            case Kind.REQUESTS_HELD | Kind.ANSWERS_HELD:
+                # One link alone: what goes by another overtakes what is held, a reversal its own request.
+                proxy.hold(Way.REQUESTS if strike.kind is Kind.REQUESTS_HELD else Way.ANSWERS, one)
+                await asyncio.sleep(strike.lasts_s)
+                proxy.release(one)
+            case Kind.LINKS_CUT:
+                proxy.cut(links if strike.choice < 0.5 else one, reset=strike.choice < 0.25)
+            case _:
+                await self._swallow(strike, proxy, links if strike.choice < 0.5 else one)
+        return True
+
+    @staticmethod
+    async def _swallow(strike: Strike, proxy: Proxy, links: Collection[Link]) -> None:
+        if strike.kind is not Kind.ANSWERS_SWALLOWED:
+            proxy.swallow(Way.REQUESTS, links)
+        if strike.kind is not Kind.REQUESTS_SWALLOWED:
+            proxy.swallow(Way.ANSWERS, links)
+        await asyncio.sleep(strike.lasts_s)
+        proxy.cut(links, reset=strike.choice < 0.25)
+
+    async def _at_host(self, strike: Strike) -> bool:
+        faults = dict(ROWS[strike.kind].faults)
+        network = next(n for n in self.world.networks if n.network_id == strike.target)
+        if not await _told(network, faults):
+            return False
+        await asyncio.sleep(strike.lasts_s)
+        # A host that was killed meanwhile has forgotten the fault; a frozen one is told when it wakes up.
+        await _told(network, {name: _OFF.get(name, 0.0) for name in faults if name != "late_ms"})
+        return True
+
+    async def heal(self) -> None:
+        """Undo what may be left of any strike, again until everything has been reached."""
+        name, home = self.world.name, self.world.plan.home
+        await asyncio.gather(
+            asyncio.to_thread(local.start_kafka, name, home=home),
+            asyncio.to_thread(local.start_postgres, name, home=home),
+        )
+        for proxy in self.proxies.values():
+            proxy.release(tuple(proxy.links))
+        for network in self.world.networks:
+            # A host that was struck last may only be starting.
+            while not await _cleared(network):  # noqa: ASYNC110 - it tells nobody when it is there
+                await asyncio.sleep(RETRY_S)
+
+
+_OFF: Final[Mapping[str, object]] = {
+    "silence": "off",
+    "ignore_management": False,
+    "classes": ("financial", "reversal", "inquiry"),
+}
+"""What a fault's key is when nothing is wrong; any other is a rate."""
+
+_UNREACHABLE: Final = (aiohttp.ClientError, TimeoutError, OSError)
+
+
+async def _told(network: Network, faults: Mapping[str, object]) -> bool:
+    with suppress(*_UNREACHABLE):
+        await network.set_faults(**faults)
+        return True
+    return False
+
+
+async def _cleared(network: Network) -> bool:
+    with suppress(*_UNREACHABLE):
+        await network.clear_faults()
+        return True
+    return False
+
+
+@asynccontextmanager
+async def in_background(*tasks: "asyncio.Task[None]") -> AsyncIterator[None]:
+    """Run tasks beside the block; they are cancelled at its end, and their errors are raised."""
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
