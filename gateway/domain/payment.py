@@ -31,6 +31,7 @@ class Payment:
         version: 1, 2, 3 …: one for each state reached.
         trace: None while nothing was sent.
         windows: the limit windows that this payment counts in.
+        original_payment_id: the payment that this one refunds; None where it is a purchase.
         ordered_at: Kafka timestamp of the order; decided_at: when the intent or the refusal was decided.
     """
 
@@ -56,6 +57,7 @@ class Payment:
     decided_at: datetime
     changed_at: datetime
     traceparent: str | None = None
+    original_payment_id: PaymentId | None = None
 
     @property
     def key(self) -> PaymentKey:
@@ -120,6 +122,8 @@ def event_fields(payment: Payment) -> dict[str, object]:
         fields["rrn"] = payment.trace.rrn
     if payment.approval_code is not None:
         fields["approval_code"] = payment.approval_code
+    if payment.original_payment_id is not None:
+        fields["original_payment_id"] = payment.original_payment_id
     return fields
 
 

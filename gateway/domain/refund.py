@@ -1,0 +1,250 @@
+"""Which refunds of a batch are sent, decided while the payments that they refund are locked.
+
+Pure: the caller has locked consents and originals, read what was refunded of these, and opened the cards; it writes
+what is decided here in the same transaction. Refunds count in their order in the batch, each seeing those before it.
+What was sent and is not known to have failed counts as refunded: never is more given back than was taken.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from gateway.domain.cancellation import ORDER_CANCELLED
+from gateway.domain.consent import Merchant
+from gateway.domain.exchange import CardData, Operation, TraceNumbers
+from gateway.domain.intent import ConsentKey
+from gateway.domain.lifecycle import PaymentState
+from gateway.domain.payment import Payment, PaymentKey
+from gateway.domain.trace import payment_trace
+from gateway.domain.validity import refuse_by_times
+from schemas.primitives import ConsentId, FundingToken, MerchantId, NetworkId, decimal_of
+from schemas.reasons import Reason, ReasonCode
+from schemas.refunds import PaymentRefund
+
+NOT_REFUNDED: Final = frozenset({PaymentState.REJECTED, PaymentState.DECLINED, PaymentState.REVERSED})
+"""States of a refund that gave nothing back and never will."""
+
+_REFUNDABLE: Final = (PaymentState.APPROVED, PaymentState.SETTLED)
+
+
+@dataclass(frozen=True, slots=True)
+class TakenRefund:
+    """A verified refund.
+
+    Attributes:
+        digest: SHA-256 of the raw bytes.
+        ordered_at: Kafka timestamp of the partner's record; reference: its topic/partition/offset.
+        signature: the partner's, already verified.
+    """
+
+    refund: PaymentRefund
+    digest: bytes
+    ordered_at: datetime
+    reference: str
+    traceparent: str | None = None
+    signature: str | None = None
+
+    @property
+    def key(self) -> PaymentKey:
+        """Key of the one payment that this refund can be."""
+        return (self.refund.partner_id, self.refund.payment_id)
+
+    @property
+    def original_key(self) -> PaymentKey:
+        """Key of the payment that it refunds."""
+        return (self.refund.partner_id, self.refund.original_payment_id)
+
+    @property
+    def consent_key(self) -> ConsentKey:
+        """Key of the consent that it names."""
+        return (self.refund.partner_id, self.refund.consent_id)
+
+
+@dataclass(frozen=True, slots=True)
+class RefundFacts:
+    """What the database said, under the locks of this transaction.
+
+    Attributes:
+        existing: payments under the refunds' own ids.
+        originals: the payments that are refunded.
+        refunded: minor units of each original's refunds that are not in :data:`NOT_REFUNDED`.
+        cancelled: orders that were cancelled before they came, with the consent that the cancellation names.
+        cards: the funding tokens that could be opened.
+        now: read after the locks were granted.
+    """
+
+    existing: Mapping[PaymentKey, Payment]
+    originals: Mapping[PaymentKey, Payment]
+    refunded: Mapping[PaymentKey, int]
+    cancelled: Mapping[PaymentKey, ConsentId]
+    merchants: Mapping[MerchantId, Merchant]
+    cards: Mapping[FundingToken, CardData]
+    now: datetime
+
+
+@dataclass(slots=True)
+class RefundsDecided:
+    """What becomes of a batch of refunds.
+
+    Attributes:
+        payments: new payments, SENT or REJECTED.
+        repeats: refunds whose payment exists with the same content; it stands and its state is told again.
+        conflicts: refunds under an order id that is used; the first payment stands.
+        orphans: refunds that become no payment, for there is none that they could refund.
+    """
+
+    payments: list[Payment] = field(default_factory=list)
+    repeats: list[tuple[TakenRefund, Payment]] = field(default_factory=list)
+    conflicts: list[tuple[TakenRefund, Payment]] = field(default_factory=list)
+    orphans: list[tuple[TakenRefund, Reason]] = field(default_factory=list)
+
+
+def _reason(code: ReasonCode, text: str) -> Reason:
+    return Reason(code=code, text=text)
+
+
+NO_ORIGINAL: Final = _reason(ReasonCode.NOOR, "original_order_id names no payment of this partner under this consent")
+"""Why a refund becomes no payment. One answer for what is not there and what is another's, so that ids leak nothing."""
+
+_OF_A_REFUND: Final = _reason(ReasonCode.AG13, "the original is a refund itself")
+_NOT_MADE: Final = _reason(ReasonCode.AG01, "the original was not paid: there is nothing to refund")
+_OPEN: Final = _reason(ReasonCode.AG01, "the original's outcome is not known yet: refund it once it is approved")
+_UNDONE: Final = _reason(ReasonCode.ARDT, "the original was cancelled or undone: there is nothing to refund")
+_OTHER_CURRENCY: Final = _reason(ReasonCode.AM03, "the refund's currency is not the original's")
+_NO_MERCHANT: Final = _reason(ReasonCode.AC03, "the original's merchant is not in the merchant directory any more")
+_NO_CARD: Final = _reason(ReasonCode.DS0H, "the original's funding token is not known to the vault")
+
+_BY_STATE: Final[Mapping[PaymentState, Reason]] = {
+    PaymentState.REJECTED: _NOT_MADE,
+    PaymentState.DECLINED: _NOT_MADE,
+    PaymentState.SCHEDULED: _OPEN,
+    PaymentState.SENT: _OPEN,
+    PaymentState.UNKNOWN: _OPEN,
+    PaymentState.REVERSING: _UNDONE,
+    PaymentState.REVERSED: _UNDONE,
+}
+"""Why a payment in a state that is not refundable is not refunded."""
+
+
+def is_of(refund: PaymentRefund, original: Payment | None) -> bool:
+    """True if there is such a payment under the consent that the refund names."""
+    return original is not None and original.consent_id == refund.consent_id
+
+
+def refuse_before_dispatch(refund: PaymentRefund, original: Payment, now: datetime) -> Reason | None:
+    """Return why a refund need not be sent on to the original's network: what no later moment could change."""
+    refused = refuse_by_times("the refund", refund.issued_at, refund.expires_at, now)
+    if refused is not None:
+        return refused
+    if original.operation is Operation.REFUND:
+        return _OF_A_REFUND
+    if refund.amount.currency != original.currency:
+        return _OTHER_CURRENCY
+    return _NOT_MADE if original.network_id is None else None
+
+
+def refuse_refund(refund: PaymentRefund, original: Payment, refunded_minor: int, now: datetime) -> Reason | None:
+    """Return why a refund may not be sent, or None.
+
+    Args:
+        refund: what is asked for.
+        original: locked.
+        refunded_minor: of the original's refunds so far that may stand.
+        now: read after the lock was granted.
+    """
+    refused = refuse_before_dispatch(refund, original, now)
+    if refused is not None:
+        return refused
+    if original.state not in _REFUNDABLE:
+        return _BY_STATE[original.state]
+    remaining = original.amount_minor - refunded_minor
+    if refund.amount.minor > remaining:
+        left = decimal_of(remaining, original.currency)
+        return _reason(ReasonCode.AM02, f"{left} {original.currency} of the original remain to be refunded")
+    return None
+
+
+def decide_refunds(
+    refunds: Sequence[TakenRefund],
+    facts: RefundFacts,
+    *,
+    network_id: NetworkId,
+    terminals: Sequence[str],
+    numbers: Iterator[int],
+) -> RefundsDecided:
+    """Decide a batch.
+
+    Args:
+        refunds: in the order in which they count.
+        facts: read under the locks.
+        network_id: the originals' network, where the SENT ones go.
+        terminals: the network's terminal ids.
+        numbers: yields at least one fresh payment number a refund.
+    """
+    decided = RefundsDecided()
+    known, refunded = dict(facts.existing), dict(facts.refunded)
+    for taken in refunds:
+        first = known.get(taken.key)
+        if first is not None:
+            (decided.repeats if first.digest_is(taken.digest) else decided.conflicts).append((taken, first))
+            continue
+        original = facts.originals.get(taken.original_key)
+        if original is None or not is_of(taken.refund, original):
+            decided.orphans.append((taken, NO_ORIGINAL))
+            continue
+        refused = _refuse(taken, original, refunded.get(original.key, 0), facts, network_id)
+        trace = None if refused else payment_trace(next(numbers), terminals, facts.now)
+        payment = refund_payment(taken, original, refused, trace, facts.now)
+        if refused is None:
+            refunded[original.key] = refunded.get(original.key, 0) + payment.amount_minor
+        known[taken.key] = payment
+        decided.payments.append(payment)
+    return decided
+
+
+def _refuse(
+    taken: TakenRefund, original: Payment, refunded_minor: int, facts: RefundFacts, network_id: NetworkId
+) -> Reason | None:
+    if facts.cancelled.get(taken.key) == taken.refund.consent_id:
+        return ORDER_CANCELLED
+    refused = refuse_refund(taken.refund, original, refunded_minor, facts.now)
+    if refused is not None:
+        return refused
+    if original.network_id != network_id:
+        raise AssertionError("a refund goes to its original's network")
+    if original.merchant_id not in facts.merchants:
+        return _NO_MERCHANT
+    return None if original.funding_token in facts.cards else _NO_CARD
+
+
+def refund_payment(
+    taken: TakenRefund, original: Payment, refused: Reason | None, trace: TraceNumbers | None, now: datetime
+) -> Payment:
+    """The payment of a refund: SENT under ``trace``, or REJECTED. It counts in no limit, and gives none back."""
+    refund, sent = taken.refund, refused is None
+    return Payment(
+        partner_id=refund.partner_id,
+        payment_id=refund.payment_id,
+        order_id=refund.order_id,
+        consent_id=refund.consent_id,
+        consent_version=original.consent_version,
+        merchant_id=original.merchant_id,
+        operation=Operation.REFUND,
+        amount_minor=refund.amount.minor,
+        currency=refund.amount.currency,
+        funding_token=original.funding_token if sent else None,
+        order_digest=taken.digest,
+        state=PaymentState.SENT if sent else PaymentState.REJECTED,
+        version=1,
+        reason=refused,
+        network_id=original.network_id if sent else None,
+        trace=trace,
+        approval_code=None,
+        windows=(),
+        ordered_at=taken.ordered_at,
+        decided_at=now,
+        changed_at=now,
+        traceparent=taken.traceparent,
+        original_payment_id=original.payment_id,
+    )
