@@ -11,7 +11,7 @@ from typing import Any, Final
 import aiohttp
 import asyncpg
 
-from gateway.proving.books import Ending, Produced
+from gateway.proving.books import Ending, OrderFacts, Produced
 from gateway.proving.cast import STORY, Cast, Customer, Role
 from gateway.proving.mix import PAID, Planned, Wave
 from gateway.proving.sending import Sender
@@ -65,17 +65,23 @@ class Load:
         main: in its order.
         revocations: each at a time of its own.
         limited: consents under which what fits depends on what became of the orders before.
+        rivals: orders that compete with a later one for their id or their proof: where the network of the first is
+            closed meanwhile, the second may be faster at another.
     """
 
     main: list[Planned]
     revocations: list[Revocation]
     limited: frozenset[str]
+    rivals: frozenset[str]
 
     @property
     def all(self) -> list[Planned]:
         """Every record."""
         later = [p for r in self.revocations for p in (*r.racing, *r.after)]
         return [*self.main, *later]
+
+    def _depends(self, order: OrderFacts) -> bool:
+        return order.consent_id in self.limited or order.order_id in self.rivals
 
     def expected(self, produced: Sequence[Produced]) -> list[Produced]:
         """The records with the endings that are right under faults."""
@@ -86,7 +92,7 @@ class Load:
         label = produced.label
         if produced.order is not None and produced.order.order_id in racing:
             label = "racing"
-        elif produced.order is not None and produced.order.consent_id in self.limited and label in PAID:
+        elif produced.order is not None and label in PAID and self._depends(produced.order):
             label = "limited"
         return produced._replace(expected=EXPECTED.get(label, produced.expected), label=label)
 
@@ -113,7 +119,8 @@ def make_load(planned: Sequence[Planned], cast: Cast, seed: int) -> Load:
         if after:
             racing = [replace(after[0], kind="payment", order_id=f"{after[0].order_id}-r{n}") for n in range(_RACING)]
             revocations.append(Revocation(customer, racing, after))
-    return Load(main, revocations, frozenset(limited))
+    rivals = {p.jti_of or p.order_id for p in main if p.jti_of or p.kind == "id_reused"}
+    return Load(main, revocations, frozenset(limited), frozenset(rivals))
 
 
 @dataclass(slots=True)

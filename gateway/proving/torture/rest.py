@@ -30,6 +30,15 @@ class NotAtRestError(Exception):
     """The world did not come to rest in time; the text says what it was waiting for."""
 
 
+async def flowing(world: World, *, tell: Callable[[str], None]) -> None:
+    """Wait until every network has decided a payment: what strikes earlier would strike nothing.
+
+    Raises:
+        NotAtRestError: it takes too long.
+    """
+    await _until(lambda: _undecided(world), tell)
+
+
 async def come_to_rest(world: World, *, tell: Callable[[str], None]) -> None:
     """Wait until nothing is under way, close the clearing cycles, and wait until all is settled.
 
@@ -58,6 +67,12 @@ async def _until(waits_for: Callable[[], Awaitable[str]], tell: Callable[[str], 
         if loop.time() > deadline:
             raise NotAtRestError(f"after {REST_TIMEOUT_S:.0f} s still waiting for {what}")
         await asyncio.sleep(_POLL_S)
+
+
+async def _undecided(world: World) -> str:
+    rows = await fetch(world.postgres_dsn, "SELECT DISTINCT network_id FROM payment WHERE state = 'approved'")
+    waiting = {n.network_id for n in world.networks} - {r["network_id"] for r in rows}
+    return f"the first payment at {', '.join(sorted(waiting))}" if waiting else ""
 
 
 async def _unready(world: World) -> str:

@@ -22,7 +22,7 @@ from gateway.proving.sending import Sender, open_sender
 from gateway.proving.torture.load import AWAY, Load, Loader, fetch, make_load
 from gateway.proving.torture.proxy import Proxy, open_proxy
 from gateway.proving.torture.recovery import Recovery, recovery_of
-from gateway.proving.torture.rest import NotAtRestError, come_to_rest
+from gateway.proving.torture.rest import NotAtRestError, come_to_rest, flowing
 from gateway.proving.torture.strikes import Kind, Strike, each_once, schedule
 from gateway.proving.torture.striking import Striker, in_background
 from gateway.proving.torture.supervising import Supervisor
@@ -32,9 +32,9 @@ from schemas.topics import ORDERS
 PER_SECOND: Final = 100.0
 """A quarter of what two cores carry: the rest is for starting processes again and for catching up."""
 
-SHORT_SECONDS: Final = 16.0
-SHORT_PER_SECOND: Final = 40.0
-_SHORT_GAP_S: Final = 0.6
+SHORT_SECONDS: Final = 20.0
+SHORT_PER_SECOND: Final = 60.0
+_SHORT_GAP_S: Final = 0.45
 
 KAFKA_PATIENCE_S: Final = 300.0
 """The sender waits this long for Kafka to come back: a record that it gave up might be there all the same."""
@@ -203,6 +203,7 @@ class _Run:
                 tasks.create_task(
                     self._loader.run(self._load, per_second=self._plan.per_second, seed=self._plan.seed), name="load"
                 )
+                await flowing(self._world, tell=self._view.waiting)
                 tasks.create_task(self._striker.run(strikes), name="strikes")
             self._view.scene("All faults end; what is in doubt is settled with the networks")
             await self._striker.heal()

@@ -3,7 +3,7 @@
 The schedule is fixed by the seed; what it hits is not, for the timing of real processes is nobody's to fix.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum, unique
 from random import Random
@@ -92,8 +92,8 @@ ROWS: Final[Mapping[Kind, Row]] = {
         "the host loses requests", Aim.NETWORK, 1, _BRIEF, {"drop_before_apply": 0.3, "classes": _ANSWER}
     ),
     Kind.LOST_AFTER: Row("the host loses answers", Aim.NETWORK, 1, _BRIEF, {"drop_after_apply": 0.3}),
-    Kind.CLOSED_BEFORE: Row("the host closes links unbooked", Aim.NETWORK, 1, _BRIEF, {"close_before_apply": 0.02}),
-    Kind.CLOSED_AFTER: Row("the host closes links after booking", Aim.NETWORK, 1, _BRIEF, {"close_after_apply": 0.02}),
+    Kind.CLOSED_BEFORE: Row("the host closes links unbooked", Aim.NETWORK, 1, _BRIEF, {"close_before_apply": 0.1}),
+    Kind.CLOSED_AFTER: Row("the host closes links after booking", Aim.NETWORK, 1, _BRIEF, {"close_after_apply": 0.1}),
     Kind.LATE: Row("the host answers too late", Aim.NETWORK, 1, _BRIEF, {"late": 0.3, "late_ms": 4500}),
     Kind.TWICE: Row("the host answers twice", Aim.NETWORK, 1, _BRIEF, {"duplicate_answer": 0.3}),
     Kind.GARBLED: Row("answers garbled", Aim.NETWORK, 1, _BRIEF, {"garbled": 0.2}),
@@ -110,6 +110,9 @@ KILLS: Final = frozenset((Kind.KILL, Kind.KAFKA, Kind.POSTGRES, Kind.HOST))
 
 GAP_S: Final = (0.5, 2.3)
 """Between two strikes: so that several overlap, and work goes on between them."""
+
+_SILENCES: Final = (Kind.HOST, Kind.HOST_FROZEN, Kind.DEAF, Kind.SILENT_BOOKING, Kind.SILENT_LOSING)
+"""What leaves nothing for other faults to strike at."""
 
 _EXECUTION_SHARE: Final = 0.5
 """Of the strikes at any stage: where money is decided, they come most often."""
@@ -184,19 +187,31 @@ def network_of(stage: str) -> str:
 
 
 def each_once(*, stages: Sequence[str], networks: Sequence[str], gap_s: float) -> list[Strike]:
-    """A short, fixed schedule: every kind once, short, in a fixed order, with every stage killed once among them."""
-    strikes: list[Strike] = []
-    kinds = [k for k in ROWS if k not in {Kind.KILL, Kind.FREEZE_LONG}]
-    others = [s for s in stages if not is_execution(s)]
-    for number, kind in enumerate(kinds):
-        shortest = ROWS[kind].lasts_s[0]
-        target = {Aim.NETWORK: networks[number % len(networks)], Aim.STAGE: others[number % len(others)]}
-        strikes.append(Strike(number * gap_s, kind, target.get(ROWS[kind].aim, ""), shortest, 0.0))
-    every_s = len(kinds) * gap_s / (len(stages) + 1)
-    kills = [Strike((n + 0.5) * every_s, Kind.KILL, stage, 0.1, 0.0) for n, stage in enumerate(stages)]
-    return in_order([*strikes, *kills])
+    """A short, fixed schedule: every kind once but the longest, and every stage killed once.
 
-
-def in_order(strikes: Iterable[Strike]) -> list[Strike]:
-    """Sorted by time."""
-    return sorted(strikes, key=lambda s: s.at_s)
+    What strikes the networks comes first, while orders flow; what stops the flow for a while comes last.
+    """
+    others = [s for s in stages if not is_execution(s) and not s.startswith("initiation")]
+    first = [(k, "") for k in ROWS if ROWS[k].aim is Aim.NETWORK and k not in _SILENCES]
+    stopping = [s for s in stages if s not in others]
+    order = [
+        *first,
+        *((k, "") for k in _SILENCES),
+        *((Kind.KILL, s) for s in others),
+        (Kind.TERMINATE, others[0]),
+        (Kind.FREEZE, others[0]),
+        *((Kind.KILL, s) for s in stopping if is_execution(s)),
+        (Kind.POSTGRES, ""),
+        (Kind.KAFKA, ""),
+        *((Kind.KILL, s) for s in stopping if not is_execution(s)),
+    ]
+    return [
+        Strike(
+            number * gap_s,
+            kind,
+            networks[number % len(networks)] if ROWS[kind].aim is Aim.NETWORK else target,
+            ROWS[kind].lasts_s[0],
+            number % 4 / 4,
+        )
+        for number, (kind, target) in enumerate(order)
+    ]
