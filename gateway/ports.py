@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from gateway.domain.authentication import Assertion, AssurancePolicy, Issuer
+from gateway.domain.cancellation import CancellationKey, HandledCancellation
 from gateway.domain.consent import Consent, Merchant
 from gateway.domain.consent_records import CommandKey, ConsentRecord, ConsentVersion, HandledCommand, Proof
 from gateway.domain.exchange import CardData, ExchangeResult, NetworkRequest
@@ -22,7 +23,7 @@ from gateway.domain.limits import Usage
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.settlement import Break, ClearedPayment
 from schemas.clearing import ClearingRecord
-from schemas.primitives import CustomerId, FundingToken, MerchantId, NetworkId, PartnerId, PaymentId
+from schemas.primitives import ConsentId, CustomerId, FundingToken, MerchantId, NetworkId, PartnerId, PaymentId
 from schemas.reasons import Reason
 
 
@@ -219,6 +220,12 @@ class PaymentStore(Protocol):
     async def in_flight(self, consents: Sequence[ConsentKey]) -> Mapping[ConsentKey, Sequence[PaymentId]]:
         """Payments that were sent and whose outcome is open: SENT, UNKNOWN or REVERSING; by id. No entry for none."""
 
+    async def refunded(self, originals: Sequence[PaymentKey]) -> Mapping[PaymentKey, int]:
+        """Minor units of each payment's refunds that were sent and did not fail; no entry for none.
+
+        Exact while the caller holds the originals' locks: nobody sends a refund without them.
+        """
+
     async def next_payment_numbers(self, count: int) -> Sequence[int]:
         """``count`` numbers, from 1, that were never given out before and never will be again, also after a crash."""
 
@@ -254,6 +261,28 @@ class ReversalStore(Protocol):
 
     async def next_due(self, network_id: NetworkId) -> datetime | None:
         """When the earliest open reversal is due."""
+
+
+class CancellationStore(Protocol):
+    """Cancellations and what became of them."""
+
+    async def handled(self, keys: Sequence[CancellationKey]) -> Mapping[CancellationKey, HandledCancellation]:
+        """Cancellations that were handled before."""
+
+    async def remember(self, handled: Sequence[HandledCancellation]) -> frozenset[CancellationKey]:
+        """Remember cancellations that are not remembered yet; return the keys of these."""
+
+    async def answer(self, references: Sequence[tuple[PartnerId, str]]) -> frozenset[tuple[PartnerId, str]]:
+        """Note that these records are answered; return those that were not answered before."""
+
+    async def not_sent(self, orders: Sequence[PaymentKey]) -> Mapping[PaymentKey, ConsentId]:
+        """Orders that were cancelled before they came, with the consent that the cancellation names."""
+
+    async def lock_due(self, *, limit: int) -> Sequence[HandledCancellation]:
+        """Open ones whose payments' outcomes are known, locked; those that another transaction holds are left."""
+
+    async def update(self, handled: Sequence[HandledCancellation]) -> None:
+        """Write outcome and openness of cancellations that this transaction has locked."""
 
 
 class ClearingStore(Protocol):
@@ -315,6 +344,10 @@ class UnitOfWork(Protocol):
     @property
     def reversals(self) -> ReversalStore:
         """The reversal queue."""
+
+    @property
+    def cancellations(self) -> CancellationStore:
+        """Cancellations of orders."""
 
     @property
     def clearing(self) -> ClearingStore:

@@ -11,6 +11,7 @@ async def run(parts: Parts, stopping: asyncio.Event) -> None:
     schedule, settings = schedule_parts(parts), parts.settings
     timers = {
         "consent-expiry": (schedule.expiry.expire, settings.schedule_interval_s),
+        "cancellations": (schedule.cancellations.work, settings.schedule_interval_s),
         "used-proofs": (schedule.used_proofs.purge, settings.purge_interval_s),
     }
     async with asyncio.TaskGroup() as tasks:

@@ -4,8 +4,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from gateway.adapters.iso8583.config import load_networks
+from gateway.bootstrap.networks import cut_overs
 from gateway.bootstrap.process import Parts, dead_letters, publisher
 from gateway.bootstrap.trust import proving
+from gateway.services.cancellation import WaitingCancellations
 from gateway.services.consent_commands import ConsentCommandService
 from gateway.services.consents import ExpiryService
 from gateway.services.isolation import IsolatedBatch
@@ -36,6 +39,7 @@ class ScheduleParts:
 
     expiry: ExpiryService
     used_proofs: UsedProofsService
+    cancellations: WaitingCancellations
 
 
 def schedule_parts(parts: Parts) -> ScheduleParts:
@@ -44,4 +48,11 @@ def schedule_parts(parts: Parts) -> ScheduleParts:
     return ScheduleParts(
         expiry=ExpiryService(store=store, observer=observer, clock=clock, batch_max=parts.settings.schedule_batch_max),
         used_proofs=UsedProofsService(store=store, observer=observer, clock=clock),
+        cancellations=WaitingCancellations(
+            store=store,
+            cut_overs=cut_overs(load_networks(parts.settings.networks_dir)),
+            observer=observer,
+            clock=clock,
+            batch_max=parts.settings.schedule_batch_max,
+        ),
     )

@@ -22,7 +22,7 @@ from datetime import datetime, time, timedelta, tzinfo
 from typing import Final
 
 from gateway.domain.exchange import Operation
-from gateway.domain.intent import ConsentKey
+from gateway.domain.intent import ORDER_CANCELLED, ConsentKey
 from gateway.domain.lifecycle import PaymentEventKind, PaymentState, transition
 from gateway.domain.payment import Change, Payment, PaymentKey
 from gateway.domain.validity import refuse_by_times
@@ -155,9 +155,6 @@ def _reason(code: ReasonCode, text: str) -> Reason:
     return Reason(code=code, text=text)
 
 
-ORDER_CANCELLED: Final = _reason(ReasonCode.DS02, "the order was cancelled")
-"""Why a payment was rejected or undone that was cancelled."""
-
 _ID_TAKEN: Final = _reason(
     ReasonCode.AM05, "cancellation_id was used before for another cancellation; the first stands"
 )
@@ -195,7 +192,7 @@ def decide_cancellations(cancellations: Sequence[TakenCancellation], facts: Canc
             continue
         payment = payments.get(taken.payment_key)
         outcome = _judge(taken, payment, facts)
-        if payment is not None and (change := cancelling(payment, outcome)) is not None:
+        if payment is not None and (change := _cancelling(payment, outcome)) is not None:
             decided.changes.append(change)
             payments[payment.key] = _after(payment, change)
         handled[taken.key] = _remembered(taken, outcome, facts.now)
@@ -249,28 +246,47 @@ def _judge_approved(
     return CancellationEffect.REVERSING
 
 
-def cancelling(payment: Payment, outcome: CancellationEffect | Reason) -> Change | None:
+def carry_out(
+    waiting: Sequence[HandledCancellation],
+    *,
+    payments: Mapping[PaymentKey, Payment],
+    refunded: Mapping[PaymentKey, int],
+    cut_overs: Mapping[NetworkId, CutOver],
+    now: datetime,
+) -> tuple[list[HandledCancellation], list[Change]]:
+    """Judge cancellations that waited for their payments' outcomes anew.
+
+    Where nothing stands of the payment a cancellation has what it wanted and stays accepted.
+
+    Args:
+        waiting: locked.
+        payments: theirs, locked.
+        refunded: as :attr:`CancellationFacts.refunded`.
+        cut_overs: of the networks that have one.
+        now: read after the locks were granted.
+    """
+    judged: list[HandledCancellation] = []
+    changes: list[Change] = []
+    current = dict(payments)
+    for cancellation in waiting:
+        payment = current[cancellation.payment_key]
+        outcome = judge_payment(payment, refunded.get(payment.key, 0), _cut_over_of(payment, cut_overs), now)
+        if outcome in (_NOT_APPROVED, _REVERSED):
+            judged.append(replace(cancellation, is_open=False))
+            continue
+        judged.append(replace(cancellation, outcome=outcome, is_open=outcome is CancellationEffect.ONCE_KNOWN))
+        change = _cancelling(payment, outcome)
+        if change is not None:
+            changes.append(change)
+            current[payment.key] = _after(payment, change)
+    return judged, changes
+
+
+def _cancelling(payment: Payment, outcome: CancellationEffect | Reason) -> Change | None:
     """The change that an accepted cancellation makes to the payment; None where it moves nothing (now)."""
     if isinstance(outcome, Reason) or transition(payment.state, PaymentEventKind.CANCELLED) is None:
         return None
     return Change(key=payment.key, kind=PaymentEventKind.CANCELLED, reason=ORDER_CANCELLED)
-
-
-def carried_out(
-    waiting: HandledCancellation,
-    payment: Payment,
-    refunded_minor: int,
-    cut_overs: Mapping[NetworkId, CutOver],
-    now: datetime,
-) -> HandledCancellation:
-    """Judge a cancellation that waited for its payment's outcome, now that it is there.
-
-    Where nothing stands of the payment it has what it wanted and stays accepted.
-    """
-    outcome = judge_payment(payment, refunded_minor, _cut_over_of(payment, cut_overs), now)
-    if outcome in (_NOT_APPROVED, _REVERSED):
-        return replace(waiting, is_open=False)
-    return replace(waiting, outcome=outcome, is_open=outcome is CancellationEffect.ONCE_KNOWN)
 
 
 def _cut_over_of(payment: Payment, cut_overs: Mapping[NetworkId, CutOver]) -> CutOver | None:

@@ -34,6 +34,9 @@ from schemas.reasons import Reason, ReasonCode
 ConsentKey = tuple[PartnerId, ConsentId]
 UsageKey = tuple[PartnerId, ConsentId, WindowKey]
 
+ORDER_CANCELLED: Final = Reason(code=ReasonCode.DS02, text="the order was cancelled")
+"""Why a payment was rejected or undone that was cancelled."""
+
 
 @dataclass(frozen=True, slots=True)
 class TakenOrder:
@@ -91,6 +94,7 @@ class Facts:
     Attributes:
         cards: the funding tokens that could be opened.
         now: read after the locks were granted.
+        cancelled: orders that were cancelled before they came, with the consent that the cancellation names.
     """
 
     consents: Mapping[ConsentKey, Consent]
@@ -100,6 +104,7 @@ class Facts:
     cards: Mapping[FundingToken, CardData]
     now: datetime
     trust: Trust = field(default_factory=Trust)
+    cancelled: Mapping[PaymentKey, ConsentId] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -187,7 +192,8 @@ def decide(
             continue
         consent = facts.consents.get(consent_key)
         windows = usage.setdefault(consent_key, {})
-        outcome = _outcome(taken, consent, facts, windows, decided)
+        is_cancelled = facts.cancelled.get(key) == taken.order.consent_id
+        outcome = ORDER_CANCELLED if is_cancelled else _outcome(taken, consent, facts, windows, decided)
         if isinstance(outcome, Reason):
             payment = _payment(taken, consent, outcome, facts.now)
         else:

@@ -1,5 +1,7 @@
 """Network files: the shipped examples load, and a wrong file says which field of which file is wrong."""
 
+import tomllib
+from datetime import time
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,9 @@ def test_terminal_ids_fill_eight_characters() -> None:
         ({"window": 0}, "window: "),
         ({"answer_timeout_s": float("nan")}, "answer_timeout_s: "),
         ({"time_zone": "Mars/Olympus"}, "time_zone: must be an IANA time zone"),
+        ({"cutover": "24:00"}, 'cutover: must be "HH:MM"'),
+        ({"cutover": "9:00"}, 'cutover: must be "HH:MM"'),
+        ({"cutover": 900}, 'cutover: must be "HH:MM"'),
         ({"currencies": ["KRW", "XYZ"]}, "file: currencies not in ISO 4217: XYZ"),
         ({"terminals": {"prefix": "GATEWAY", "count": 11}}, "terminals: prefix leaves too few characters"),
         ({"terminals": {"prefix": "GW"}}, "terminals.count: Field required"),
@@ -67,6 +72,13 @@ def test_all_problems_are_told_at_once() -> None:
         network_from({"network_id": "x"}, source="f")
     for field in ("addresses", "dialect", "frame", "acquirer_id", "terminals", "currencies", "time_zone"):
         assert f"{field}: Field required" in str(caught.value)
+
+
+def test_a_cut_over_is_a_time_of_the_day() -> None:
+    assert network_from(BASE, source="x").cutover is None
+    assert network_from(BASE | {"cutover": "23:30"}, source="x").cutover == time(23, 30)
+    # TOML has times of its own.
+    assert network_from(BASE | tomllib.loads("cutover = 23:30:00"), source="x").cutover == time(23, 30)
 
 
 def test_ipv6_addresses() -> None:

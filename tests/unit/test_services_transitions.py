@@ -144,7 +144,7 @@ async def test_payments_that_share_windows_are_summed_up(rig: Rig) -> None:
 
 
 async def test_obligations_of_a_refund_go_the_other_way(rig: Rig) -> None:
-    rows = [payment(1), payment(2, operation=Operation.REFUND)]
+    rows = [payment(1), payment(2, operation=Operation.REFUND, original_payment_id=payment(1).payment_id)]
     await store(rig, *rows)
     await apply(rig, *(Change(p.key, E.APPROVED) for p in rows))
     assert set(rig.balances().values()) == {0}

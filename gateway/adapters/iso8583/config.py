@@ -4,8 +4,10 @@ Any ISO 8583:1987 host with one of the known dialects and frame headers is reach
 the gateway knows one network from another. Durations are seconds, amounts are minor units.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
+from datetime import time
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
@@ -19,6 +21,9 @@ from schemas.primitives import NUMERIC_CODES, CurrencyCode, MerchantCategoryCode
 
 TERMINAL_ID_LENGTH: Final = 8
 """DE41 is ans8."""
+
+
+_TIME_OF_DAY: Final = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 
 
 class NetworkConfigError(ValueError):
@@ -53,6 +58,14 @@ def _time_zone(value: object) -> ZoneInfo:
         return ZoneInfo(str(value))
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ValueError("must be an IANA time zone") from error
+
+
+def _time_of_day(value: object) -> time | None:
+    if value is None or (isinstance(value, time) and value.tzinfo is None):
+        return value
+    if isinstance(value, str) and _TIME_OF_DAY.fullmatch(value):
+        return time.fromisoformat(value)
+    raise ValueError('must be "HH:MM"')
 
 
 class _Section(BaseModel):
@@ -158,6 +171,10 @@ class NetworkConfig(_Section):
     reversal_repeat_interval_s: Annotated[float, Field(gt=0)] = 30.0
     # A reversal that is still open after this long needs a person and the network's operator.
     reversal_alert_after_s: Annotated[float, Field(gt=0)] = 900.0
+
+    # When the network closes its day, local time of time_zone: what it approved can be reversed until then. Left out:
+    # until it is cleared. A little before the network's own hour, for a reversal takes a moment to get there.
+    cutover: Annotated[time | None, BeforeValidator(_time_of_day)] = None
 
     # Empty: every merchant category (ISO 18245) is accepted.
     categories: Annotated[frozenset[MerchantCategoryCode], Field(strict=False)] = frozenset()

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from gateway.adapters.memory.locks import Locks
+from gateway.domain.cancellation import CancellationKey, HandledCancellation
 from gateway.domain.consent import Consent, Merchant
 from gateway.domain.consent_records import CommandKey, ConsentVersion, HandledCommand
 from gateway.domain.intent import ConsentKey, UsageKey
@@ -100,6 +101,8 @@ class Database:
         self.transfers: Table[tuple[PaymentKey, TransferKind], Posted] = Table("ledger_transfer", append_only=True)
         self.refusals: Table[tuple[PartnerId, str], Refusal] = Table("refusal")
         self.reversals: Table[PaymentKey, ReversalRow] = Table("reversal")
+        self.cancellations: Table[CancellationKey, HandledCancellation] = Table("cancellation")
+        self.cancellation_answers: Table[tuple[PartnerId, str], bool] = Table("cancellation_answer", append_only=True)
         self.clearing: Table[tuple[NetworkId, str, int], ClearingRow] = Table("clearing_record")
         self.merchants: Table[MerchantId, Merchant] = Table("merchant")
         self.identity_links: Table[tuple[str, str], CustomerId] = Table("identity_link")

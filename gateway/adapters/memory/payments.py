@@ -6,10 +6,12 @@ from datetime import datetime
 
 from gateway.adapters.memory.boundary import Boundary
 from gateway.adapters.memory.database import Posted, Transaction
+from gateway.domain.exchange import Operation
 from gateway.domain.intent import ConsentKey
 from gateway.domain.ledger import Transfer
 from gateway.domain.lifecycle import PaymentState
 from gateway.domain.payment import Payment, PaymentKey
+from gateway.domain.refund import NOT_REFUNDED
 from gateway.ports import Refusal, StoreConflictError, StoreIntegrityError
 from schemas.primitives import NetworkId, PaymentId
 
@@ -77,6 +79,17 @@ class MemoryPaymentStore:
                 found.setdefault(key, []).append(p.payment_id)
         return {key: sorted(ids) for key, ids in found.items()}
 
+    async def refunded(self, originals: Sequence[PaymentKey]) -> Mapping[PaymentKey, int]:
+        await self._boundary("payments.refunded")
+        wanted, sums = frozenset(originals), dict[PaymentKey, int]()
+        for _, p in self._tx.items(self._db.payments):
+            if p.original_payment_id is None or p.state in NOT_REFUNDED:
+                continue
+            key = (p.partner_id, p.original_payment_id)
+            if key in wanted:
+                sums[key] = sums.get(key, 0) + p.amount_minor
+        return sums
+
     async def next_payment_numbers(self, count: int) -> Sequence[int]:
         await self._boundary("payments.next_payment_numbers")
         return self._db.next_numbers("payment_number", count)
@@ -116,5 +129,10 @@ def _same_version(row: Payment, known: Payment | None) -> Payment:
 def _check(payment: Payment) -> None:
     if payment.amount_minor <= 0:
         raise StoreIntegrityError("payment_amount")
-    if payment.state not in _UNSENT and (payment.network_id is None or payment.trace is None):
+    if (payment.operation is Operation.REFUND) is (payment.original_payment_id is None):
+        raise StoreIntegrityError("payment_refund_has_original")
+    # A scheduled payment that is cancelled ends REVERSED without ever having been sent.
+    if payment.state in _UNSENT or (payment.state is PaymentState.REVERSED and payment.trace is None):
+        return
+    if payment.network_id is None or payment.trace is None:
         raise StoreIntegrityError("payment_sent_has_trace")

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from gateway.adapters.memory.authentication import MemoryAuthenticationStore
 from gateway.adapters.memory.boundary import Boundary, no_boundary
+from gateway.adapters.memory.cancellations import MemoryCancellationStore
 from gateway.adapters.memory.clearing import MemoryClearingStore
 from gateway.adapters.memory.consents import MemoryConsentStore
 from gateway.adapters.memory.database import Database, Transaction
@@ -21,6 +22,7 @@ class MemoryUnitOfWork:
         self.consents = MemoryConsentStore(transaction, boundary)
         self.payments = MemoryPaymentStore(transaction, boundary)
         self.reversals = MemoryReversalStore(transaction, boundary)
+        self.cancellations = MemoryCancellationStore(transaction, boundary)
         self.clearing = MemoryClearingStore(transaction, boundary)
         self.outbox = MemoryOutbox(transaction, boundary)
         self.authentication = MemoryAuthenticationStore(transaction, boundary)

@@ -83,6 +83,12 @@ class PostgresPaymentStore:
                 found.setdefault((row["partner_id"], row["consent_id"]), []).append(row["payment_id"])
         return found
 
+    async def refunded(self, originals: Sequence[PaymentKey]) -> Mapping[PaymentKey, int]:
+        if not originals:
+            return {}
+        rows = await self._connection.fetch(_SQL.refunded, *_columns(originals))
+        return {(r["partner_id"], r["original_payment_id"]): r["minor"] for r in rows}
+
     async def next_payment_numbers(self, count: int) -> Sequence[int]:
         return await self._numbers(_SQL.next_payment_numbers, count)
 
@@ -216,4 +222,5 @@ def payment_of(row: Record) -> Payment:
         decided_at=row["decided_at"],
         changed_at=row["changed_at"],
         traceparent=row["traceparent"],
+        original_payment_id=row["original_payment_id"],
     )

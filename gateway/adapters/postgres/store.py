@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 
 from gateway.adapters.postgres.authentication import PostgresAuthenticationStore
+from gateway.adapters.postgres.cancellations import PostgresCancellationStore
 from gateway.adapters.postgres.clearing import PostgresClearingStore
 from gateway.adapters.postgres.consents import PostgresConsentStore, TermsCache
 from gateway.adapters.postgres.directory import PostgresDirectory
@@ -23,6 +24,7 @@ class PostgresUnitOfWork:
         self.consents = PostgresConsentStore(connection, cache)
         self.payments = PostgresPaymentStore(connection)
         self.reversals = PostgresReversalStore(connection)
+        self.cancellations = PostgresCancellationStore(connection)
         self.clearing = PostgresClearingStore(connection)
         self.outbox = PostgresOutbox(connection)
         self.authentication = PostgresAuthenticationStore(connection)

@@ -43,6 +43,13 @@ JOIN unnest($1::text[], $2::text[]) AS k (partner_id, consent_id) USING (partner
 WHERE p.state IN ('sent', 'unknown', 'reversing')
 ORDER BY p.payment_id
 
+-- name: refunded
+-- Through the index of refunds. The caller holds the originals' locks: no refund of them can be added meanwhile.
+SELECT p.partner_id, p.original_payment_id, sum(p.amount_minor)::bigint AS minor FROM payment p
+JOIN unnest($1::text[], $2::uuid[]) AS k (partner_id, original_payment_id) USING (partner_id, original_payment_id)
+WHERE p.original_payment_id IS NOT NULL AND p.state NOT IN ('rejected', 'declined', 'reversed')
+GROUP BY p.partner_id, p.original_payment_id
+
 -- name: next_payment_numbers
 SELECT nextval('payment_number') FROM generate_series(1, $1)
 
