@@ -16,11 +16,12 @@ from gateway.domain.authentication import Assertion, AssurancePolicy, Issuer
 from gateway.domain.cancellation import CancellationKey, HandledCancellation
 from gateway.domain.consent import Consent, Merchant
 from gateway.domain.consent_records import CommandKey, ConsentRecord, ConsentVersion, HandledCommand, Proof
-from gateway.domain.exchange import CardData, ExchangeResult, NetworkRequest
+from gateway.domain.exchange import CardData, ExchangeResult, NetworkRequest, UnmatchedAnswer
 from gateway.domain.intent import ConsentKey, UsageKey
 from gateway.domain.ledger import Transfer
 from gateway.domain.limits import Usage
 from gateway.domain.payment import Payment, PaymentKey
+from gateway.domain.scheduling import ScheduledOrder
 from gateway.domain.settlement import Break, ClearedPayment
 from schemas.clearing import ClearingRecord
 from schemas.primitives import ConsentId, CustomerId, FundingToken, MerchantId, NetworkId, PartnerId, PaymentId
@@ -134,20 +135,37 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class QueuedReversal:
-    """A reversal that goes on until the network confirms it.
+class FollowUp:
+    """A reversal or an inquiry that waits to be sent, again and again until the network has settled it.
 
     Attributes:
-        stan, transmitted_at: the reversal's own trace numbers, the same in every repeat.
+        terminal_id: the original's, which is its own too.
+        stan, transmitted_at: its own trace numbers, the same in every repeat.
         attempts: how often it was sent; above zero the next is a repeat (0421).
     """
 
     key: PaymentKey
     network_id: NetworkId
+    terminal_id: str
     stan: int
     transmitted_at: datetime
     attempts: int = 0
     queued_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LateAnswer:
+    """An answer that belonged to no exchange in flight, as it is kept.
+
+    Attributes:
+        key: the payment that it names by its RRN; None where there is none.
+        outcome: what it did: the payment's new state, ``ignored``, ``undone`` or ``unsolicited``.
+    """
+
+    unmatched: UnmatchedAnswer
+    key: PaymentKey | None
+    outcome: str
+    received_at: datetime
 
 
 class ConsentStore(Protocol):
@@ -238,29 +256,73 @@ class PaymentStore(Protocol):
     async def refuse(self, refusals: Sequence[Refusal]) -> frozenset[str]:
         """Record refusals that are not recorded yet; return the references of these."""
 
-    async def abandoned(self, network_id: NetworkId, *, sent_before: datetime, limit: int) -> Sequence[PaymentKey]:
-        """Payments that are still SENT although their worker must have marked them by now."""
+    async def abandoned(
+        self, network_id: NetworkId, *, alive_since: datetime, sent_before: datetime, limit: int
+    ) -> Sequence[PaymentKey]:
+        """Payments that are still SENT although nobody will tell how they ended.
+
+        Their worker has not reported (:meth:`Directory.report_network`) since ``alive_since``, or they were sent before
+        ``sent_before``: longer ago than a live worker holds one.
+        """
+
+    async def keys_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, PaymentKey]:
+        """Payments by the reference that they were sent under."""
+
+    async def note_late_answers(self, answers: Sequence[LateAnswer]) -> None:
+        """Keep answers that belonged to no exchange in flight."""
 
 
-class ReversalStore(Protocol):
-    """The durable store-and-forward queue of reversals."""
+class FollowUpStore(Protocol):
+    """A durable store-and-forward queue: of reversals, or of inquiries."""
 
-    async def queue(self, reversals: Sequence[QueuedReversal]) -> None:
-        """Add; a payment has one reversal at most."""
+    async def queue(self, follow_ups: Sequence[FollowUp]) -> None:
+        """Add; a payment has one that is open at most, which stands. A closed one is opened anew under new numbers."""
 
     async def claim(
-        self, network_id: NetworkId, *, owner: str, now: datetime, lease_until: datetime, limit: int
-    ) -> Sequence[QueuedReversal]:
-        """Take due reversals that nobody holds, oldest first; counts one more attempt on each."""
+        self,
+        network_id: NetworkId,
+        *,
+        owner: str,
+        now: datetime,
+        lease_until: datetime,
+        limit: int,
+        in_order: bool = False,
+    ) -> Sequence[FollowUp]:
+        """Take due ones that nobody holds, oldest first; counts one more attempt on each.
+
+        ``in_order``: of each terminal only the oldest open one, due or not.
+        """
 
     async def retry(self, keys: Sequence[PaymentKey], *, owner: str, next_attempt_at: datetime, code: str) -> None:
-        """Give back reversals that were not confirmed, with what the network said (raw code or cause)."""
+        """Give back those that were not settled, with what the network said (raw code or cause)."""
 
-    async def confirm(self, keys: Sequence[PaymentKey], *, owner: str, now: datetime) -> frozenset[PaymentKey]:
-        """Close reversals; return those that were open and held by ``owner``."""
+    async def close(self, keys: Sequence[PaymentKey], *, owner: str, now: datetime) -> frozenset[PaymentKey]:
+        """Close; return those that were open and held by ``owner``: only their outcome counts."""
+
+    async def take_away(self, keys: Sequence[PaymentKey], *, now: datetime) -> frozenset[PaymentKey]:
+        """Close whoever holds them; return those that were open. The holder's :meth:`close` then finds none."""
 
     async def next_due(self, network_id: NetworkId) -> datetime | None:
-        """When the earliest open reversal is due."""
+        """When the earliest open one is due."""
+
+
+class ScheduleStore(Protocol):
+    """Orders that wait for their day. Each belongs to a SCHEDULED payment; both are written in one transaction."""
+
+    async def keep(self, orders: Sequence[ScheduledOrder]) -> None:
+        """Add orders of payments that this transaction has inserted."""
+
+    async def claim(self, *, now: datetime, lease_until: datetime, limit: int) -> Sequence[ScheduledOrder]:
+        """Take orders that are due and that nobody holds, earliest first; each counts one more dispatch."""
+
+    async def put_off(self, until: Sequence[tuple[PaymentKey, datetime]]) -> None:
+        """Look at each again then: whether the payment still waits."""
+
+    async def close(self, keys: Sequence[PaymentKey], *, now: datetime) -> None:
+        """Forget about orders whose payments wait no more."""
+
+    async def begin(self, payments: Sequence[Payment]) -> None:
+        """Write what was decided of SCHEDULED payments that this transaction has locked: SENT or REJECTED, in full."""
 
 
 class CancellationStore(Protocol):
@@ -320,7 +382,7 @@ class Directory(Protocol):
         """Networks that at least one execution worker has reported open since then."""
 
     async def report_network(self, network_id: NetworkId, *, worker: str, is_open: bool, now: datetime) -> None:
-        """Note what one worker sees of one network."""
+        """Note what one worker sees of one network, and that it lives."""
 
 
 class TokenVault(Protocol):
@@ -342,8 +404,16 @@ class UnitOfWork(Protocol):
         """Payments, ledger, refusals."""
 
     @property
-    def reversals(self) -> ReversalStore:
+    def reversals(self) -> FollowUpStore:
         """The reversal queue."""
+
+    @property
+    def inquiries(self) -> FollowUpStore:
+        """The inquiry queue."""
+
+    @property
+    def schedule(self) -> ScheduleStore:
+        """Orders that wait for their day."""
 
     @property
     def cancellations(self) -> CancellationStore:

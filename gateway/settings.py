@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     registry_refresh_s: PositiveFloat = 2.0
     """A disabled key or partner stops working in every process within this time."""
 
+    order_ahead_days_max: Annotated[int, Field(ge=1, le=3660)] = 366
+    """How many days after today an order's requested_execution_date may be: what a year's bills need."""
+
     # --- consents ---
     consents_batch_max: PositiveInt = 200
     """Commands a transaction: their consents stay locked for as long as it takes, and orders under them wait."""
@@ -67,7 +70,10 @@ class Settings(BaseSettings):
     schedule_interval_s: PositiveFloat = 1.0
     """How often consents past their ends are looked for: an end is told this much late at most. It holds by itself."""
     schedule_batch_max: PositiveInt = 500
-    """Consents ended in one transaction."""
+    """Consents ended in one transaction; orders handed on at a time whose day has come."""
+    schedule_dispatch_again_s: PositiveFloat = 300.0
+    """An order whose day has come is handed on again when execution has not reached it after this long, then after
+    twice as long, and so on: what a crash lost comes back, and a network that is away finds few copies."""
     purge_interval_s: PositiveFloat = 600.0
     """How often used assertions are forgotten that nothing can replay any more."""
 
@@ -75,8 +81,8 @@ class Settings(BaseSettings):
     execution_batch_max: PositiveInt = 500
     """Intents a transaction: amortises its ten round trips and one disk flush."""
     execution_batch_wait_s: PositiveFloat = 0.02
-    execution_pool_size: PositiveInt = 6
-    """Connections: intents, results, reversals, recovery, vault, and one to spare."""
+    execution_pool_size: PositiveInt = 8
+    """Connections: intents, results, reversals, inquiries, recovery, late answers, vault, and one to spare."""
     execution_intent_to_wire_s: PositiveFloat = 2.0
     """Past this age an intent whose bytes have not left is withdrawn."""
     execution_results_max: PositiveInt = 500
@@ -84,12 +90,15 @@ class Settings(BaseSettings):
     execution_drain_s: PositiveFloat = 20.0
     """On SIGTERM: how long answers are waited for. Longer than a network's answer time-out."""
     recovery_interval_s: PositiveFloat = 1.0
-    """How often payments of dead workers are looked for."""
+    """How often this worker reports that it lives, and looks for payments of dead ones."""
+    recovery_lease_s: PositiveFloat = 5.0
+    """A worker that has not reported for this long is dead: others settle what it left. Five missed reports."""
     recovery_margin_s: PositiveFloat = 10.0
     """Added to the longest time that a live worker may hold an unanswered payment before it counts as abandoned."""
-    reversal_poll_s: PositiveFloat = 0.5
-    reversal_batch: PositiveInt = 100
-    """Reversals in flight at a time: a flood after an outage leaves room for payments."""
+    follow_up_poll_s: PositiveFloat = 0.5
+    """Pause where no inquiry or reversal is due."""
+    follow_up_batch: PositiveInt = 100
+    """Inquiries, and reversals, in flight at a time: a flood after an outage leaves room for payments."""
 
     # --- relay ---
     relay_batch_max: PositiveInt = 2000

@@ -5,12 +5,11 @@ nothing is consumed: the backlog waits in Kafka, and orders that expire there ar
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from gateway.bootstrap import ExecutionParts, Parts, execution_parts, watch_consumer
 from gateway.ports import Record
 from gateway.services.ended_consents import LOOK_S
-from gateway.services.retrying import until_done
 from schemas.primitives import NetworkId
 
 
@@ -18,11 +17,12 @@ async def run(parts: Parts, stopping: asyncio.Event, *, network_id: NetworkId) -
     """Execute until told to stop; then take no more, wait for answers up to a deadline, and write every result."""
     async with execution_parts(parts, network_id) as execution, asyncio.TaskGroup() as tasks:
         results = tasks.create_task(execution.service.write_results(), name="results")
+        late = tasks.create_task(_forever(execution.late_answers.work), name="late-answers")
         workers = [
             tasks.create_task(_take(parts, execution), name="intake"),
-            tasks.create_task(_reverse(parts, execution), name="reversals"),
+            tasks.create_task(_follow_up(parts, execution.inquiries.work), name="inquiries"),
+            tasks.create_task(_follow_up(parts, execution.reversals.work), name="reversals"),
             tasks.create_task(_recover(parts, execution), name="recovery"),
-            tasks.create_task(_report_health(parts, execution), name="health"),
             tasks.create_task(_watch_ends(execution), name="ended-consents"),
         ]
         await stopping.wait()
@@ -32,11 +32,15 @@ async def run(parts: Parts, stopping: asyncio.Event, *, network_id: NetworkId) -
         # What is in flight ends answered or UNKNOWN; either way it is in Postgres before this process ends.
         await execution.network.stop(drain_seconds=parts.settings.execution_drain_s)
         await execution.service.results_written()
+        await execution.late_answers.written()
         results.cancel()
+        late.cancel()
 
 
 async def _take(parts: Parts, execution: ExecutionParts) -> None:
     settings, network = parts.settings, execution.network
+    # Joining the group can take as long as it takes Kafka to notice that an earlier member died: all else runs already.
+    await execution.consumer.start()
     watchdog = watch_consumer(parts, "execution", execution.waiting)
     while True:
         await _wait_open(execution)
@@ -74,38 +78,31 @@ async def _to_the_end(task: "asyncio.Task[None]") -> None:
         raise
 
 
-async def _reverse(parts: Parts, execution: ExecutionParts) -> None:
+async def _follow_up(parts: Parts, work: Callable[[], Awaitable[int]]) -> None:
     while True:
-        if await execution.reversals.work() == 0:
-            await asyncio.sleep(parts.settings.reversal_poll_s)
+        if await work() == 0:
+            await asyncio.sleep(parts.settings.follow_up_poll_s)
+
+
+async def _forever(work: Callable[[], Awaitable[int]]) -> None:
+    while True:
+        await work()
 
 
 async def _recover(parts: Parts, execution: ExecutionParts) -> None:
-    while True:
-        if await execution.service.take_over_abandoned() == 0:
+    """Tell the others and routing that this worker lives, and settle what dead ones left behind."""
+    try:
+        while True:
+            is_open = execution.network.is_open
+            parts.observer.level("network_open", float(is_open))
+            await execution.recovery.report(is_open=is_open)
+            await execution.recovery.take_over()
             await asyncio.sleep(parts.settings.recovery_interval_s)
+    finally:
+        parts.observer.level("network_open", 0.0)
 
 
 async def _watch_ends(execution: ExecutionParts) -> None:
     while True:
         await asyncio.sleep(LOOK_S)
         await execution.watch.look()
-
-
-async def _report_health(parts: Parts, execution: ExecutionParts) -> None:
-    """Tell routing every second what this worker sees of its network."""
-
-    async def report(*, is_open: bool) -> None:
-        async with parts.store.transaction() as uow:
-            await uow.directory.report_network(
-                execution.network.network_id, worker=parts.worker, is_open=is_open, now=parts.clock.now()
-            )
-
-    try:
-        while True:
-            is_open = execution.network.is_open
-            parts.observer.level("network_open", float(is_open))
-            await until_done(lambda is_open=is_open: report(is_open=is_open))  # type: ignore[misc]
-            await asyncio.sleep(1.0)
-    finally:
-        parts.observer.level("network_open", 0.0)

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 
 from gateway.adapters.crypto.vault import CardSealer, MasterKeys, Sealed
 from gateway.adapters.iso8583.config import NetworkConfig, load_networks
@@ -13,11 +12,14 @@ from gateway.adapters.kafka.consumer import BatchConsumer
 from gateway.adapters.postgres.vault import PostgresTokenVault
 from gateway.bootstrap.process import NotConfiguredError, Parts, dead_letters, publisher
 from gateway.bootstrap.trust import proving
-from gateway.domain.exchange import UnmatchedAnswer
-from gateway.ports import Observer
+from gateway.domain.execution import UnknownPolicy
 from gateway.services.ended_consents import EndedConsentWatch
 from gateway.services.execution import ExecutionService, ExecutionSettings
+from gateway.services.follow_ups import FollowUpSettings
+from gateway.services.inquiry import InquiryService, InquirySettings
 from gateway.services.isolation import IsolatedBatch
+from gateway.services.late_answers import LateAnswerService
+from gateway.services.recovery import RecoveryService, RecoverySettings
 from gateway.services.reversal import ReversalService, ReversalSettings
 from gateway.settings import Settings
 from schemas.primitives import NetworkId
@@ -26,12 +28,15 @@ from schemas.topics import dispatch_topic
 
 @dataclass(frozen=True, slots=True)
 class ExecutionParts:
-    """What executes one network."""
+    """What executes one network: its links are being made, and its consumer is not started yet."""
 
     network: Iso8583Network
     consumer: BatchConsumer
     service: ExecutionService
+    inquiries: InquiryService
     reversals: ReversalService
+    late_answers: LateAnswerService
+    recovery: RecoveryService
     isolated: IsolatedBatch
     watch: EndedConsentWatch
 
@@ -42,7 +47,7 @@ class ExecutionParts:
 
 @asynccontextmanager
 async def execution_parts(parts: Parts, network_id: NetworkId) -> AsyncIterator[ExecutionParts]:
-    """Everything that executes one network, started.
+    """Everything that executes one network.
 
     Raises:
         NotConfiguredError: there is no file for this network, or no master key.
@@ -52,11 +57,10 @@ async def execution_parts(parts: Parts, network_id: NetworkId) -> AsyncIterator[
     if config is None:
         raise NotConfiguredError(f"no network {network_id} in {settings.networks_dir}")
     vault = token_vault(parts)
-    network = Iso8583Network(
-        config,
-        on_unmatched=partial(_note_unmatched, parts.observer),
-        observer=LinkMetrics(parts.observer),
+    late_answers = LateAnswerService(
+        network_id=network_id, store=parts.store, observer=parts.observer, clock=parts.clock
     )
+    network = Iso8583Network(config, on_unmatched=late_answers.take, observer=LinkMetrics(parts.observer))
     consumer = BatchConsumer(
         parts.kafka, parts.observer, topics=[dispatch_topic(network_id)], group_id=f"mypay-execution-{network_id}"
     )
@@ -70,6 +74,7 @@ async def execution_parts(parts: Parts, network_id: NetworkId) -> AsyncIterator[
         parked = dead_letters(parts, producer)
         service = ExecutionService(
             network_id=network_id,
+            worker=parts.worker,
             terminals=config.terminals.ids,
             store=parts.store,
             vault=vault,
@@ -83,6 +88,16 @@ async def execution_parts(parts: Parts, network_id: NetworkId) -> AsyncIterator[
             assertions=proofs.assertions,
             watch=watch,
         )
+        inquiries = InquiryService(
+            network_id=network_id,
+            worker=parts.worker,
+            store=parts.store,
+            vault=vault,
+            network=network,
+            observer=parts.observer,
+            clock=parts.clock,
+            settings=_inquiry_settings(settings, config),
+        )
         reversals = ReversalService(
             network_id=network_id,
             worker=parts.worker,
@@ -93,35 +108,71 @@ async def execution_parts(parts: Parts, network_id: NetworkId) -> AsyncIterator[
             clock=parts.clock,
             settings=_reversal_settings(settings, config),
         )
+        recovery = RecoveryService(
+            network_id=network_id,
+            worker=parts.worker,
+            store=parts.store,
+            observer=parts.observer,
+            clock=parts.clock,
+            policy=UnknownPolicy(config.unknown_policy),
+            settings=_recovery_settings(settings, config),
+        )
         await network.start()
-        await consumer.start()
         try:
             isolated = IsolatedBatch("execution", dead_letters=parked, observer=parts.observer)
-            yield ExecutionParts(network, consumer, service, reversals, isolated, watch)
+            yield ExecutionParts(
+                network, consumer, service, inquiries, reversals, late_answers, recovery, isolated, watch
+            )
         finally:
             await consumer.stop()
             await network.stop(drain_seconds=0)
 
 
 def _execution_settings(settings: Settings, config: NetworkConfig) -> ExecutionSettings:
-    # The longest that a live worker can hold a payment in SENT: from intent to wire, then the answer's time.
-    held_s = settings.execution_intent_to_wire_s + config.answer_timeout_s
     return ExecutionSettings(
         intent_to_wire_s=settings.execution_intent_to_wire_s,
         results_max=settings.execution_results_max,
         results_wait_s=settings.execution_results_wait_s,
-        abandoned_after_s=held_s + settings.recovery_margin_s,
+        policy=UnknownPolicy(config.unknown_policy),
     )
+
+
+def _recovery_settings(settings: Settings, config: NetworkConfig) -> RecoverySettings:
+    # The longest that a live worker can hold a payment in SENT: from intent to wire, then the answer's time.
+    held_s = settings.execution_intent_to_wire_s + config.answer_timeout_s
+    return RecoverySettings(
+        lease_s=settings.recovery_lease_s,
+        held_s=held_s + settings.recovery_margin_s,
+    )
+
+
+def _follow_up_settings(
+    settings: Settings, config: NetworkConfig, *, interval_s: float, interval_max_s: float
+) -> FollowUpSettings:
+    return FollowUpSettings(
+        batch=settings.follow_up_batch,
+        interval_s=interval_s,
+        interval_max_s=interval_max_s,
+        # Waiting for the socket takes at most a quarter of it, the answer its time-out: twice that is never lost alive.
+        lease_s=4 * config.answer_timeout_s,
+        in_order=config.follow_ups_in_order,
+    )
+
+
+def _inquiry_settings(settings: Settings, config: NetworkConfig) -> InquirySettings:
+    interval_s = config.inquiry_interval_s
+    queue = _follow_up_settings(settings, config, interval_s=interval_s, interval_max_s=4 * interval_s)
+    return InquirySettings(queue=queue, deadline_s=config.inquiry_deadline_s)
 
 
 def _reversal_settings(settings: Settings, config: NetworkConfig) -> ReversalSettings:
-    return ReversalSettings(
-        batch=settings.reversal_batch,
-        repeat_interval_s=config.reversal_repeat_interval_s,
-        alert_after_s=config.reversal_alert_after_s,
-        # Waiting for the socket takes at most a quarter of it, the answer its time-out: twice that is never lost alive.
-        lease_s=4 * config.answer_timeout_s,
+    queue = _follow_up_settings(
+        settings,
+        config,
+        interval_s=config.reversal_repeat_interval_s,
+        interval_max_s=config.reversal_repeat_max_s,
     )
+    return ReversalSettings(queue=queue, alert_after_s=config.reversal_alert_after_s)
 
 
 def token_vault(parts: Parts) -> PostgresTokenVault:
@@ -139,18 +190,4 @@ def token_vault(parts: Parts) -> PostgresTokenVault:
     return PostgresTokenVault(
         parts.store,
         lambda token, key_id, nonce, ciphertext: sealer.open_card(token, Sealed(key_id, nonce, ciphertext)),
-    )
-
-
-def _note_unmatched(observer: Observer, answer: UnmatchedAnswer) -> None:
-    # The payment's state needs no change: what is unknown is being reversed, and a reversal undoes a late approval.
-    observer.count("execution", "unmatched_answer", reason=answer.answer.response_code)
-    observer.note(
-        "unmatched_answer",
-        level="warning",
-        network_id=answer.network_id,
-        mti=answer.mti,
-        terminal_id=answer.terminal_id,
-        stan=answer.stan,
-        code=answer.answer.response_code,
     )

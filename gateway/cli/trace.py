@@ -115,8 +115,8 @@ def steps_of(facts: PaymentFacts) -> list[Step]:
     if reversal := facts.reversal:
         steps.append(Step(reversal.queued_at, "reversal queued", f"STAN {reversal.stan:06d}", "reversal"))
         attempts = f"{reversal.attempts} attempts, last answer {reversal.last_code or 'none'}"
-        if reversal.confirmed_at is not None:
-            steps.append(Step(reversal.confirmed_at, "reversal confirmed", attempts, "reversal"))
+        if reversal.closed_at is not None:
+            steps.append(Step(reversal.closed_at, "reversal confirmed", attempts, "reversal"))
         else:
             steps.append(Step(reversal.next_attempt_at, "next reversal attempt", attempts, "reversal"))
     steps += [

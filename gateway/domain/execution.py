@@ -5,22 +5,46 @@ clear yes to exactly what was asked nor a clear no becomes a reversal, never a d
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum, unique
-from typing import Final, assert_never
+from typing import Final, Protocol, assert_never
 
 from gateway.domain.exchange import (
     Answered,
     ExchangeResult,
-    FinancialRequest,
     NotSent,
     NotSentCause,
+    TraceNumbers,
     Unanswered,
     UnansweredCause,
 )
 from gateway.domain.lifecycle import PaymentEventKind
 from schemas.primitives import NUMERIC_CODES
 from schemas.reasons import Reason, ReasonCode
+
+
+class Asked(Protocol):
+    """What an answer to a 0200 is compared with: the request itself, or the payment that it was sent for."""
+
+    @property
+    def amount_minor(self) -> int:
+        """DE4."""
+
+    @property
+    def currency(self) -> str:
+        """ISO 4217 alphabetic."""
+
+    @property
+    def trace(self) -> TraceNumbers | None:
+        """The numbers that it was sent under."""
+
+
+@unique
+class UnknownPolicy(StrEnum):
+    """How a network's unknown outcomes are settled."""
+
+    INQUIRE = "inquire"  # ask what became of it; reverse what even that does not settle
+    REVERSE = "reverse"  # undo it at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +164,7 @@ _UNANSWERED: Final[Mapping[UnansweredCause, Verdict]] = {
 }
 
 
-def judge(request: FinancialRequest, result: ExchangeResult) -> Verdict:
+def judge(asked: Asked, result: ExchangeResult, policy: UnknownPolicy = UnknownPolicy.REVERSE) -> Verdict:
     """Turn the end of a 0200's exchange into the payment's event.
 
     An answer must echo what was asked (DE4, and DE49 and DE37 where it carries them): one that does not is MISMATCHED
@@ -148,16 +172,31 @@ def judge(request: FinancialRequest, result: ExchangeResult) -> Verdict:
     """
     match result:
         case Answered():
-            return _judge_answer(request, result)
+            return settled_by(_judge_answer(asked, result), policy)
         case Unanswered():
-            return _UNANSWERED[result.cause]
+            return settled_by(_UNANSWERED[result.cause], policy)
         case NotSent():
             return _judge_not_sent(result)
         case _:
             assert_never(result)
 
 
-def _judge_answer(request: FinancialRequest, answer: Answered) -> Verdict:
+def settled_by(verdict: Verdict, policy: UnknownPolicy) -> Verdict:
+    """An unknown outcome as the network's policy settles it; any other verdict as it is."""
+    if verdict.event is PaymentEventKind.UNANSWERED and policy is UnknownPolicy.INQUIRE:
+        return replace(verdict, event=PaymentEventKind.INQUIRY_STARTED)
+    return verdict
+
+
+def abandoned(policy: UnknownPolicy) -> Verdict:
+    """What becomes of a payment whose worker stopped before it knew the outcome."""
+    reason = Reason(
+        code=ReasonCode.AB05, text="outcome unknown: the worker that sent it stopped; being settled with the network"
+    )
+    return settled_by(Verdict(PaymentEventKind.UNANSWERED, reason), policy)
+
+
+def _judge_answer(request: Asked, answer: Answered) -> Verdict:
     mismatch = _mismatch(request, answer)
     if mismatch is not None:
         return Verdict(PaymentEventKind.MISMATCHED, _MISMATCH_REASON, incident=mismatch)
@@ -173,12 +212,12 @@ def _judge_answer(request: FinancialRequest, answer: Answered) -> Verdict:
     return Verdict(meaning.event, reason, incident=incident)
 
 
-def _mismatch(request: FinancialRequest, answer: Answered) -> str | None:
+def _mismatch(request: Asked, answer: Answered) -> str | None:
     if answer.amount_minor != request.amount_minor:
         return "DE4 of the answer is another amount than was asked for"
     if answer.currency_numeric is not None and answer.currency_numeric != NUMERIC_CODES[request.currency]:
         return "DE49 of the answer is another currency than was asked for"
-    if answer.rrn is not None and answer.rrn != request.trace.rrn:
+    if answer.rrn is not None and (request.trace is None or answer.rrn != request.trace.rrn):
         return "DE37 of the answer is another RRN than was asked for"
     return None
 

@@ -6,7 +6,7 @@ it reserved.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Final
@@ -48,6 +48,9 @@ class TakenOrder:
         reference: topic/partition/offset of the partner's record.
         assertion: the customer's proof, its signature verified; why it does not hold; None where the order has none.
         signature: the partner's, already verified.
+        is_due: it waited for its day as a SCHEDULED payment, which is decided now.
+        proven: of one that is due: its proof was judged when it was accepted.
+        problem: why it may not be paid, known before the locks were taken.
     """
 
     order: PaymentOrder
@@ -57,6 +60,9 @@ class TakenOrder:
     traceparent: str | None = None
     assertion: Assertion | Reason | None = None
     signature: str | None = None
+    is_due: bool = False
+    proven: bool = False
+    problem: Reason | None = None
 
     @property
     def key(self) -> PaymentKey:
@@ -113,6 +119,7 @@ class Decided:
 
     Attributes:
         payments: new payments, SENT or REJECTED.
+        due: SCHEDULED payments whose day has come, now SENT or REJECTED.
         reserved: what the SENT ones add to each window: (minor units, count).
         repeats: orders whose payment exists with the same content; it stands and its state is told again.
         conflicts: orders under an id that another order has used; refused, the first payment stands.
@@ -120,6 +127,7 @@ class Decided:
     """
 
     payments: list[Payment] = field(default_factory=list)
+    due: list[Payment] = field(default_factory=list)
     reserved: dict[UsageKey, tuple[int, int]] = field(default_factory=dict)
     repeats: list[tuple[TakenOrder, Payment]] = field(default_factory=list)
     conflicts: list[tuple[TakenOrder, Payment]] = field(default_factory=list)
@@ -170,6 +178,7 @@ def decide(
     network_id: NetworkId,
     terminals: Sequence[str],
     numbers: Iterator[int],
+    worker: str | None = None,
 ) -> Decided:
     """Decide a batch.
 
@@ -179,6 +188,7 @@ def decide(
         network_id: where the SENT ones go.
         terminals: the network's terminal ids.
         numbers: yields at least one fresh payment number an order.
+        worker: who sends them.
     """
     decided = Decided()
     known = dict(facts.existing)
@@ -187,7 +197,12 @@ def decide(
         usage[partner_id, consent_id][window] = used
     for taken in orders:
         key, consent_key = taken.key, taken.consent_key
-        if (first := known.get(key)) is not None:
+        first = known.get(key)
+        if taken.is_due:
+            # Handed on more than once, or cancelled since: only a payment that still waits is decided.
+            if first is None or first.state is not PaymentState.SCHEDULED or not first.digest_is(taken.digest):
+                continue
+        elif first is not None:
             (decided.repeats if first.digest_is(taken.digest) else decided.conflicts).append((taken, first))
             continue
         consent = facts.consents.get(consent_key)
@@ -198,12 +213,14 @@ def decide(
             payment = _payment(taken, consent, outcome, facts.now)
         else:
             trace = payment_trace(next(numbers), terminals, facts.now)
-            payment = _payment(taken, consent, outcome, facts.now, network_id, trace)
+            payment = _payment(taken, consent, outcome, facts.now, network_id, trace, worker)
             _count(consent_key, taken.order.amount.minor, outcome, windows, decided)
             if taken.assertion is not None:
                 decided.authenticated.add(consent_key)
+        if first is not None:
+            payment = replace(payment, version=first.version + 1, ordered_at=first.ordered_at)
         known[key] = payment
-        decided.payments.append(payment)
+        (decided.payments if first is None else decided.due).append(payment)
     return decided
 
 
@@ -211,6 +228,8 @@ def _outcome(
     taken: TakenOrder, consent: Consent | None, facts: Facts, usage: Mapping[WindowKey, Usage], decided: Decided
 ) -> Reserved | Reason:
     order, now = taken.order, facts.now
+    if taken.problem is not None:
+        return taken.problem
     refused = refuse_order(order, consent=consent, merchant=facts.merchants.get(order.merchant_id), now=now)
     if refused is not None:
         return refused
@@ -232,6 +251,8 @@ def _judge_proof(
 ) -> WindowKey | Reason | None:
     """Judge the order's proof; the exempt window where it has none and the exemption is what lets it pass."""
     trust, assertion = facts.trust, taken.assertion
+    if taken.proven:
+        return None
     if isinstance(assertion, Reason):
         return assertion
     if trust.replayed and taken.key in trust.replayed:
@@ -289,8 +310,9 @@ def _payment(
     now: datetime,
     network_id: NetworkId | None = None,
     trace: TraceNumbers | None = None,
+    worker: str | None = None,
 ) -> Payment:
-    """The payment as it begins; ``network_id`` and ``trace`` are of one that is sent."""
+    """The payment as it begins; ``network_id``, ``trace`` and ``worker`` are of one that is sent."""
     order = taken.order
     purpose = consent.terms.payment if consent else None
     sent = not isinstance(outcome, Reason)
@@ -317,12 +339,18 @@ def _payment(
         decided_at=now,
         changed_at=now,
         traceparent=taken.traceparent,
+        sent_by=worker,
     )
 
 
 def rejected(taken: TakenOrder, reason: Reason, now: datetime) -> Payment:
     """The payment of an order that is refused before it reaches execution."""
     return _payment(taken, None, reason, now)
+
+
+def scheduled(taken: TakenOrder, consent: Consent, now: datetime) -> Payment:
+    """The payment of an order that waits for its day: nothing is reserved, no card is named."""
+    return replace(_payment(taken, consent, Reserved(()), now), state=_SCHEDULED, funding_token=None)
 
 
 def _first_state(event: PaymentEventKind) -> PaymentState:
@@ -334,3 +362,4 @@ def _first_state(event: PaymentEventKind) -> PaymentState:
 
 _INTENDED: Final = _first_state(PaymentEventKind.INTENDED)
 _REFUSED: Final = _first_state(PaymentEventKind.REFUSED)
+_SCHEDULED: Final = _first_state(PaymentEventKind.SCHEDULED)

@@ -6,8 +6,9 @@ one transaction.
 
 Two rules that the table cannot hold itself:
 
-- ``INQUIRY_APPROVED`` and ``INQUIRY_DECLINED`` are for a payment with no reversal queued. Once one is queued the same
-  answers are ``APPROVED`` and ``DECLINED``, which UNKNOWN ignores: the reversal goes on until it is confirmed.
+- ``INQUIRY_APPROVED`` and ``INQUIRY_DECLINED`` are for a payment whose inquiry is open: whoever brings such an answer
+  closes the inquiry in the same transaction. Without one a reversal is queued, and the same answers are ``APPROVED``
+  and ``DECLINED``, which UNKNOWN ignores: the reversal goes on until it is confirmed.
 - Limit effects are for purchases. A refund reserves nothing and gives nothing back.
 """
 
@@ -77,20 +78,29 @@ class Transition:
     Attributes:
         transfers: kinds of ledger transfers, see :mod:`gateway.domain.ledger`.
         reverse: queue a reversal.
+        inquire: queue an inquiry.
     """
 
     state: PaymentState
     limit: LimitEffect = LimitEffect.NONE
     transfers: tuple[TransferKind, ...] = ()
     reverse: bool = False
+    inquire: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """Why an event changes nothing: harmless (late, repeated, not possible now), or an incident for people to see."""
+    """Why an event does not move a payment.
+
+    Attributes:
+        incident: for people to see; else harmless (late, repeated, not possible now).
+        undo: something may stand at the network that must not: queue a reversal of its own for it. The payment stays
+            where it is, for nothing of it stands here.
+    """
 
     why: str
     incident: bool
+    undo: bool = False
 
 
 Pair = tuple[PaymentState | None, PaymentEventKind]
@@ -110,7 +120,7 @@ TRANSITIONS: Final[Mapping[Pair, Transition]] = {
     (_S.SENT,      _E.DECLINED):           Transition(_S.DECLINED,  _L.RELEASE),
     (_S.SENT,      _E.UNANSWERED):         Transition(_S.UNKNOWN,   reverse=True),
     (_S.SENT,      _E.MISMATCHED):         Transition(_S.UNKNOWN,   reverse=True),
-    (_S.SENT,      _E.INQUIRY_STARTED):    Transition(_S.UNKNOWN),
+    (_S.SENT,      _E.INQUIRY_STARTED):    Transition(_S.UNKNOWN,   inquire=True),
     (_S.UNKNOWN,   _E.INQUIRY_APPROVED):   Transition(_S.APPROVED,  _L.CONSUME, (_T.AUTHORISED,)),
     (_S.UNKNOWN,   _E.INQUIRY_DECLINED):   Transition(_S.DECLINED,  _L.RELEASE),
     (_S.UNKNOWN,   _E.INQUIRY_NOT_SEEN):   Transition(_S.UNKNOWN,   reverse=True),
@@ -139,9 +149,9 @@ _IGNORED_ROWS: Final[tuple[tuple[PaymentEventKind, tuple[PaymentState | None, ..
     (_E.WITHDRAWN, _UNTIL_SENT, True, "there is no intent to withdraw"),
     (_E.APPROVED, (_S.APPROVED, _S.SETTLED), False, "approved already"),
     (_E.APPROVED, (_S.UNKNOWN, _S.REVERSING), False, "late or repeated: the queued reversal goes on"),
-    (_E.APPROVED, (_S.REVERSED,), True, "the network approved what it confirmed as reversed"),
-    (_E.APPROVED, (_S.DECLINED,), True, "the network approved what it declined"),
-    (_E.APPROVED, (_S.REJECTED,), True, "the network approved what never left"),
+    (_E.APPROVED, (_S.REVERSED,), True, "the network approved what it confirmed as reversed: undone again"),
+    (_E.APPROVED, (_S.DECLINED,), True, "the network approved what it declined: undone"),
+    (_E.APPROVED, (_S.REJECTED,), True, "the network approved what never left: undone"),
     (_E.APPROVED, _UNTIL_SENT, True, "the network approved what was never sent"),
     (_E.DECLINED, (_S.DECLINED,), False, "declined already"),
     (_E.DECLINED, (_S.UNKNOWN,), False, "late: the queued reversal goes on and finds nothing to undo"),
@@ -153,9 +163,10 @@ _IGNORED_ROWS: Final[tuple[tuple[PaymentEventKind, tuple[PaymentState | None, ..
     (_E.UNANSWERED, _OVER_BEFORE_APPROVAL, False, "an answer was found meanwhile, or nothing left"),
     (_E.UNANSWERED, (_S.UNKNOWN, _S.REVERSED), False, "taken for unknown already"),
     (_E.UNANSWERED, _UNTIL_SENT, True, "nothing was asked"),
-    (_E.MISMATCHED, (_S.UNKNOWN, _S.REVERSING, _S.REVERSED), True, "an answer with other numbers; the reversal stands"),
+    (_E.MISMATCHED, (_S.UNKNOWN, _S.REVERSING), True, "an answer with other numbers; how it is settled stands"),
+    (_E.MISMATCHED, (_S.REVERSED,), True, "an answer with other numbers after the reversal: undone again"),
     (_E.MISMATCHED, (_S.APPROVED, _S.SETTLED), True, "a second answer with other numbers; the first one stands"),
-    (_E.MISMATCHED, _OVER_BEFORE_APPROVAL, True, "an answer with other numbers after the end"),
+    (_E.MISMATCHED, _OVER_BEFORE_APPROVAL, True, "an answer with other numbers after the end: undone"),
     (_E.MISMATCHED, _UNTIL_SENT, True, "an answer to what was never sent"),
     (_E.INQUIRY_STARTED, (_S.UNKNOWN,), False, "taken for unknown already"),
     (_E.INQUIRY_STARTED, (_S.APPROVED, _S.REVERSING, _S.SETTLED), False, "the outcome was found meanwhile"),
@@ -163,8 +174,8 @@ _IGNORED_ROWS: Final[tuple[tuple[PaymentEventKind, tuple[PaymentState | None, ..
     (_E.INQUIRY_STARTED, _UNTIL_SENT, True, "nothing was asked"),
     (_E.INQUIRY_APPROVED, (_S.APPROVED, _S.SETTLED), False, "approved already"),
     (_E.INQUIRY_APPROVED, (_S.REVERSING,), False, "the queued reversal goes on"),
-    (_E.INQUIRY_APPROVED, (_S.REVERSED,), True, "stands at the network after it confirmed the reversal"),
-    (_E.INQUIRY_APPROVED, _OVER_BEFORE_APPROVAL, True, "stands at the network, but not here"),
+    (_E.INQUIRY_APPROVED, (_S.REVERSED,), True, "stands at the network after it confirmed the reversal: undone again"),
+    (_E.INQUIRY_APPROVED, _OVER_BEFORE_APPROVAL, True, "stands at the network, but not here: undone"),
     (_E.INQUIRY_APPROVED, (*_UNTIL_SENT, _S.SENT), True, "no inquiry was started"),
     (_E.INQUIRY_DECLINED, (_S.DECLINED, _S.REVERSED), False, "nothing stands at the network, as known"),
     (_E.INQUIRY_DECLINED, (_S.REJECTED,), True, "the network declined what never left"),
@@ -184,7 +195,7 @@ _IGNORED_ROWS: Final[tuple[tuple[PaymentEventKind, tuple[PaymentState | None, ..
     (_E.REVERSAL_STARTED, (None,), True, "there is no such payment"),
     (_E.REVERSAL_CONFIRMED, (_S.REVERSED,), False, "reversed already"),
     (_E.REVERSAL_CONFIRMED, (_S.SENT, _S.APPROVED, _S.SETTLED), True, "the network undid what nobody asked it to undo"),
-    (_E.REVERSAL_CONFIRMED, _OVER_BEFORE_APPROVAL, True, "no reversal was asked for"),
+    (_E.REVERSAL_CONFIRMED, _OVER_BEFORE_APPROVAL, False, "undone at the network; nothing of it stood here"),
     (_E.REVERSAL_CONFIRMED, _UNTIL_SENT, True, "no reversal was asked for"),
     (_E.CANCELLED, (_S.SENT,), False, "in flight: wait for its outcome"),
     (_E.CANCELLED, (_S.UNKNOWN, _S.REVERSING), False, "being settled with the network already"),
@@ -203,13 +214,21 @@ _IGNORED_ROWS: Final[tuple[tuple[PaymentEventKind, tuple[PaymentState | None, ..
 )
 
 
+_UNDONE: Final = frozenset(
+    (state, event)
+    for state in (*_OVER_BEFORE_APPROVAL, _S.REVERSED)
+    for event in (_E.APPROVED, _E.INQUIRY_APPROVED, _E.MISMATCHED)
+)
+"""What the network may have captured although nothing of it stands here."""
+
+
 def _ignored_table() -> Mapping[Pair, Ignored]:
     table: dict[Pair, Ignored] = {}
     for event, states, incident, why in _IGNORED_ROWS:
         for state in states:
             if (state, event) in table or (state, event) in TRANSITIONS:
                 raise ValueError(f"{state} × {event} is told twice")
-            table[state, event] = Ignored(why, incident)
+            table[state, event] = Ignored(why, incident, undo=(state, event) in _UNDONE)
     return table
 
 

@@ -32,6 +32,7 @@ class Payment:
         trace: None while nothing was sent.
         windows: the limit windows that this payment counts in.
         original_payment_id: the payment that this one refunds; None where it is a purchase.
+        sent_by: the worker that sends it and waits for the answer.
         ordered_at: Kafka timestamp of the order; decided_at: when the intent or the refusal was decided.
     """
 
@@ -58,6 +59,7 @@ class Payment:
     changed_at: datetime
     traceparent: str | None = None
     original_payment_id: PaymentId | None = None
+    sent_by: str | None = None
 
     @property
     def key(self) -> PaymentKey:

@@ -1,17 +1,19 @@
 """Execution: intents in one transaction, then the card network, then results in another.
 
 The row that says "may have been sent" commits before the first byte leaves. What was sent and not answered is UNKNOWN
-and is reversed; nothing is ever sent a second time. A batch costs about ten round trips to Postgres, whatever its size.
+until an inquiry or a reversal settles it; nothing is ever sent a second time. A batch costs about ten round trips to
+Postgres, whatever its size.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
+from typing import TypeVar
 
-from gateway.domain.exchange import ExchangeResult, FinancialRequest, NotSent
-from gateway.domain.execution import judge
+from gateway.domain.exchange import ExchangeResult, FinancialRequest, NotSent, Operation
+from gateway.domain.execution import UnknownPolicy, judge
 from gateway.domain.intent import (
     ConsentKey,
     Decided,
@@ -22,8 +24,9 @@ from gateway.domain.intent import (
     funding_tokens,
     usage_keys,
 )
-from gateway.domain.lifecycle import PaymentEventKind, PaymentState
+from gateway.domain.lifecycle import PaymentState
 from gateway.domain.payment import Change, Payment, PaymentKey
+from gateway.domain.refund import RefundsDecided
 from gateway.ports import (
     AssertionVerifier,
     CardNetwork,
@@ -41,14 +44,17 @@ from gateway.ports import (
 )
 from gateway.services.dispatch import read_dispatch
 from gateway.services.ended_consents import EndedConsentWatch
+from gateway.services.incidents import report_incidents
 from gateway.services.notices import ORDER_ID_TAKEN, RefusedOrder, refuse_orders, reported_events
 from gateway.services.proofs import NoIdentityProviders, use_proofs
+from gateway.services.refunds import RefundService, split_refunds
 from gateway.services.retrying import until_done
 from gateway.services.transitions import Applied, apply_changes, payment_events
 from schemas.codec import DecodeError
 from schemas.envelope import EnvelopeError
 from schemas.primitives import NetworkId
-from schemas.reasons import Reason, ReasonCode
+
+D = TypeVar("D")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +66,13 @@ class ExecutionSettings:
             certain to have no effect later than this after it committed.
         results_max: results written in one transaction; several hundred amortise its round trips.
         results_wait_s: how long the first result waits for company: adds at most this to a payment's time.
-        abandoned_after_s: age at which a SENT payment's worker must be dead: longer than every time-out of a live one.
-        abandoned_batch: how many are taken over at a time.
+        policy: how the network's unknown outcomes are settled.
     """
 
     intent_to_wire_s: float = 2.0
     results_max: int = 500
     results_wait_s: float = 0.02
-    abandoned_after_s: float = 45.0
-    abandoned_batch: int = 500
+    policy: UnknownPolicy = UnknownPolicy.REVERSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,7 @@ class ExecutionService:
         self,
         *,
         network_id: NetworkId,
+        worker: str,
         terminals: Sequence[str],
         store: Store,
         vault: TokenVault,
@@ -102,6 +107,7 @@ class ExecutionService:
         watch: EndedConsentWatch | None = None,
     ) -> None:
         self._network_id = network_id
+        self._worker = worker
         self._terminals = terminals
         self._store = store
         self._vault = vault
@@ -115,6 +121,17 @@ class ExecutionService:
         self._assertions: AssertionVerifier = assertions or NoIdentityProviders()
         self._watch = watch
         self._results: asyncio.Queue[tuple[_Intent, ExchangeResult]] = asyncio.Queue()
+        self._refunds = RefundService(
+            network_id=network_id,
+            worker=worker,
+            terminals=terminals,
+            store=store,
+            vault=vault,
+            dead_letters=dead_letters,
+            observer=observer,
+            clock=clock,
+            signatures=signatures,
+        )
 
     # --- orders → intents → wire ---
 
@@ -122,28 +139,52 @@ class ExecutionService:
         """Commit the batch's intents and hand them to the network. Once this returns, the offsets may be committed.
 
         Args:
-            records: dispatched orders in their order, no more than the network's window holds.
+            records: dispatched orders and refunds in their order, no more than the network's window holds.
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
-        orders, refused = await self._read(records)
+        order_records, refund_records = split_refunds(records)
+        orders, refused = await self._read(order_records)
         if refused:
             await until_done(lambda: self._refuse(refused))
         if orders:
-            # Places first: an intent that has committed must never wait for room.
-            places = await self._reserve(len(orders))
-            try:
-                decided, intents, committed = await until_done(lambda: self._commit_intents(orders))
-            except BaseException:
-                self._network.release(places)
-                raise
-            self._network.release(places - len(intents))
-            for intent in intents:
-                self._submit(intent, send_before=committed + self._settings.intent_to_wire_s)
+            decided, intents = await self._intend(len(orders), lambda: self._commit_intents(orders))
             if self._watch is not None and intents:
                 self._watch.intended([i.consent_key for i in intents], intents[0].payment.decided_at)
             self._report(decided)
+        if refund_records:
+            await self._take_refunds(refund_records)
         self._observer.batch("execution", size=len(records), seconds=loop.time() - started)
+
+    async def _take_refunds(self, records: Sequence[Record]) -> None:
+        refunds = await self._refunds.read(records)
+        if not refunds:
+            return
+
+        async def commit() -> tuple[RefundsDecided, list[_Intent], float]:
+            decided, sent, before_commit = await self._refunds.commit(refunds)
+            return decided, [_Intent(payment, request) for payment, request in sent], before_commit
+
+        decided, _ = await self._intend(len(refunds), commit)
+        self._count_states(decided.payments)
+        self._observer.count("execution", "repeated", n=len(decided.repeats))
+        self._observer.count("execution", "order_id_taken", n=len(decided.conflicts))
+
+    async def _intend(
+        self, wanted: int, commit: Callable[[], Awaitable[tuple[D, list[_Intent], float]]]
+    ) -> tuple[D, list[_Intent]]:
+        """Commit up to ``wanted`` intents and hand them to the network."""
+        # Places first: an intent that has committed must never wait for room.
+        places = await self._reserve(wanted)
+        try:
+            decided, intents, committed = await until_done(commit)
+        except BaseException:
+            self._network.release(places)
+            raise
+        self._network.release(places - len(intents))
+        for intent in intents:
+            self._submit(intent, send_before=committed + self._settings.intent_to_wire_s)
+        return decided, intents
 
     async def _reserve(self, wanted: int) -> int:
         places = 0
@@ -175,6 +216,10 @@ class ExecutionService:
             order = taken.order
             # Initiation verified both signatures; a key that was disabled while the order waited counts no more.
             problem = self._signatures and self._signatures.recheck(signature=taken.signature, now=now)
+            if problem and taken.is_due:
+                # Its payment waits: it must end, as rejected.
+                orders.append(replace(taken, problem=problem))
+                continue
             if problem:
                 refused.append(RefusedOrder(order.partner_id, order.order_id, None, problem, taken.reference))
                 continue
@@ -190,7 +235,9 @@ class ExecutionService:
 
     def _recheck_proofs(self, orders: Sequence[TakenOrder], now: datetime) -> list[TakenOrder]:
         return [
-            replace(o, assertion=self._assertions.recheck(o.order.authentication, now)) if o.order.authentication else o
+            replace(o, assertion=self._assertions.recheck(o.order.authentication, now))
+            if o.order.authentication and not o.proven
+            else o
             for o in orders
         ]
 
@@ -204,10 +251,19 @@ class ExecutionService:
         async with self._store.transaction() as uow:
             facts = await self._facts(uow, orders)
             numbers = iter(await uow.payments.next_payment_numbers(len(orders)))
-            decided = decide(orders, facts, network_id=self._network_id, terminals=self._terminals, numbers=numbers)
+            decided = decide(
+                orders,
+                facts,
+                network_id=self._network_id,
+                terminals=self._terminals,
+                numbers=numbers,
+                worker=self._worker,
+            )
             if len(await uow.payments.insert(decided.payments)) != len(decided.payments):
                 # Another worker inserted one of these ids under another consent since we looked.
                 raise StoreConflictError("payment inserted concurrently")
+            await uow.schedule.begin(decided.due)
+            begun = [*decided.payments, *decided.due]
             await uow.consents.add_usage(
                 [
                     UsageChange(key, reserved_minor=minor, reserved_count=count)
@@ -217,7 +273,7 @@ class ExecutionService:
             exempting = [k for k in decided.authenticated if exempt_window(facts.consents[k], None)]
             await uow.authentication.mark_authenticated(sorted(exempting), now=facts.now)
             repeats = [(p, t.reference) for t, p in decided.repeats]
-            await uow.outbox.append([*payment_events(decided.payments), *reported_events(repeats, facts.now)])
+            await uow.outbox.append([*payment_events(begun), *reported_events(repeats, facts.now)])
             await refuse_orders(
                 uow,
                 [
@@ -226,7 +282,7 @@ class ExecutionService:
                 ],
                 facts.now,
             )
-            intents = [_Intent(p, self._request(p, facts)) for p in decided.payments if p.state is PaymentState.SENT]
+            intents = [_Intent(p, self._request(p, facts)) for p in begun if p.state is PaymentState.SENT]
             before_commit = asyncio.get_running_loop().time()
         return decided, intents, before_commit
 
@@ -238,12 +294,20 @@ class ExecutionService:
         return Facts(
             consents=consents,
             merchants=await uow.directory.merchants(sorted({o.order.merchant_id for o in orders})),
-            existing=await uow.payments.find(sorted({o.key for o in orders})),
+            existing=await self._existing(uow, orders),
             usage=await uow.consents.usage(usage_keys(consents, now, trust.authenticated_at)),
             cards=await self._vault.open(funding_tokens(consents.values())),
             now=now,
             trust=trust,
+            cancelled=await uow.cancellations.not_sent([o.key for o in orders]),
         )
+
+    @staticmethod
+    async def _existing(uow: UnitOfWork, orders: Sequence[TakenOrder]) -> Mapping[PaymentKey, Payment]:
+        found = await uow.payments.find(sorted({o.key for o in orders}))
+        # What waits can be decided by another worker or cancelled at this moment: under its lock it is certain.
+        due = sorted({o.key for o in orders if o.is_due})
+        return {**found, **(await uow.payments.lock(due))} if due else found
 
     def _request(self, payment: Payment, facts: Facts) -> FinancialRequest:
         if payment.trace is None or payment.funding_token is None:
@@ -258,7 +322,7 @@ class ExecutionService:
         )
 
     def _report(self, decided: Decided) -> None:
-        self._count_states(decided.payments)
+        self._count_states([*decided.payments, *decided.due])
         self._observer.count("execution", "repeated", n=len(decided.repeats))
         self._observer.count("execution", "order_id_taken", n=len(decided.conflicts))
 
@@ -289,16 +353,7 @@ class ExecutionService:
     async def _write(self, batch: Sequence[tuple[_Intent, ExchangeResult]]) -> None:
         changes: list[Change] = []
         for intent, result in batch:
-            verdict = judge(intent.request, result)
-            if verdict.incident:
-                self._observer.count("execution", "incident")
-                self._observer.note(
-                    "network_incident",
-                    level="error",
-                    payment_id=intent.payment.payment_id,
-                    network_id=self._network_id,
-                    reason=verdict.incident,
-                )
+            verdict = judge(intent.request, result, self._settings.policy)
             changes.append(
                 Change(
                     key=intent.payment.key,
@@ -309,9 +364,15 @@ class ExecutionService:
                 )
             )
         if self._watch is not None:
-            self._watch.sent((i.consent_key, None if isinstance(r, NotSent) else r.sent_at) for i, r in batch)
+            # Money goes back also under a consent that has ended: refunds are not watched.
+            self._watch.sent(
+                (i.consent_key, None if isinstance(r, NotSent) else r.sent_at)
+                for i, r in batch
+                if i.payment.operation is Operation.PURCHASE
+            )
         sent = {intent.payment.key: intent.payment for intent, _ in batch}
         applied = await until_done(lambda: self._apply(changes, sent))
+        report_incidents(self._observer, "execution", self._network_id, changes, applied)
         self._report_results(applied)
 
     async def _apply(self, changes: Sequence[Change], sent: Mapping[PaymentKey, Payment]) -> Applied:
@@ -322,37 +383,8 @@ class ExecutionService:
         self._count_states(applied.changed)
         for payment in applied.changed:
             self._observer.delay("order_to_result", (payment.changed_at - payment.ordered_at).total_seconds())
-        for change, state in applied.ignored:
-            self._observer.count("execution", "ignored_result", reason=f"{state}+{change.kind}")
 
     def _count_states(self, payments: Sequence[Payment]) -> None:
         ends = Counter((p.state.value, p.reason.code.value if p.reason else "") for p in payments)
         for (state, reason), n in ends.items():
             self._observer.count("execution", state, reason=reason, n=n)
-
-    # --- recovery ---
-
-    async def take_over_abandoned(self) -> int:
-        """Mark payments of dead workers UNKNOWN, which queues their reversals; return how many."""
-        before = self._clock.now() - timedelta(seconds=self._settings.abandoned_after_s)
-
-        async def mark() -> int:
-            async with self._store.transaction() as uow:
-                keys = await uow.payments.abandoned(
-                    self._network_id, sent_before=before, limit=self._settings.abandoned_batch
-                )
-                if not keys:
-                    return 0
-                applied = await apply_changes(uow, [_abandoned(k) for k in keys], now=self._clock.now())
-                return len(applied.changed)
-
-        taken = await until_done(mark)
-        if taken:
-            self._observer.count("execution", "taken_over", n=taken)
-            self._observer.note("abandoned_taken_over", level="warning", count=taken, network_id=self._network_id)
-        return taken
-
-
-def _abandoned(key: PaymentKey) -> Change:
-    reason = Reason(code=ReasonCode.AB05, text="outcome unknown: the worker that sent it stopped; being reversed")
-    return Change(key=key, kind=PaymentEventKind.UNANSWERED, reason=reason)

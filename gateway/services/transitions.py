@@ -10,10 +10,10 @@ from datetime import datetime
 
 from gateway.domain.intent import UsageKey
 from gateway.domain.ledger import Transfer, transfers_of
-from gateway.domain.lifecycle import LimitEffect, PaymentState, transition
+from gateway.domain.lifecycle import IGNORED, LimitEffect, PaymentState, transition
 from gateway.domain.payment import Change, Payment, PaymentKey, event_fields, event_type_of
 from gateway.domain.trace import follow_up_stan
-from gateway.ports import OutboxEvent, QueuedReversal, UnitOfWork, UsageChange
+from gateway.ports import FollowUp, OutboxEvent, UnitOfWork, UsageChange
 from schemas.codec import encode_json
 from schemas.topics import events_topic
 
@@ -25,11 +25,13 @@ class Applied:
     Attributes:
         changed: payments in their new states, one entry a transition.
         ignored: changes that the lifecycle does not let move the payment, with the state it stays in.
+        undone: those of them for which a reversal was queued: the network holds what does not stand here.
         missing: changes to payments that do not exist.
     """
 
     changed: list[Payment] = field(default_factory=list)
     ignored: list[tuple[Change, PaymentState]] = field(default_factory=list)
+    undone: list[Payment] = field(default_factory=list)
     missing: list[Change] = field(default_factory=list)
 
 
@@ -38,6 +40,7 @@ class _Effects:
     usage: dict[UsageKey, list[int]] = field(default_factory=dict)
     transfers: list[tuple[PaymentKey, Transfer, datetime]] = field(default_factory=list)
     reversals: list[Payment] = field(default_factory=list)
+    inquiries: list[Payment] = field(default_factory=list)
 
 
 async def apply_changes(
@@ -65,6 +68,10 @@ async def apply_changes(
         moved = _move(payment, change, now, effects)
         if moved is None:
             applied.ignored.append((change, payment.state))
+            # What was never sent has nothing at a network that could be undone.
+            if IGNORED[payment.state, change.kind].undo and payment.trace is not None:
+                applied.undone.append(payment)
+                effects.reversals.append(payment)
             continue
         payments[change.key] = moved
         applied.changed.append(moved)
@@ -96,7 +103,8 @@ def _move(payment: Payment, change: Change, now: datetime, effects: _Effects) ->
         payment,
         state=step.state,
         version=payment.version + 1,
-        reason=change.reason or payment.reason,
+        # Why it was unknown no longer matters once it is approved; why it was undone stays told to the end.
+        reason=change.reason if step.state is PaymentState.APPROVED else change.reason or payment.reason,
         approval_code=change.approval_code or payment.approval_code,
         changed_at=now,
     )
@@ -117,6 +125,8 @@ def _move(payment: Payment, change: Change, now: datetime, effects: _Effects) ->
         )
     if step.reverse:
         effects.reversals.append(moved)
+    if step.inquire:
+        effects.inquiries.append(moved)
     return moved
 
 
@@ -143,26 +153,30 @@ def _count_usage(payment: Payment, effect: LimitEffect, effects: _Effects) -> No
 
 
 async def _write(uow: UnitOfWork, applied: Applied, effects: _Effects, now: datetime) -> None:
+    await _queue(uow, effects, now)
     if not applied.changed:
         return
     latest = {p.key: p for p in applied.changed}
     await uow.payments.update(list(latest.values()))
     await uow.consents.add_usage([UsageChange(key, *sums) for key, sums in effects.usage.items() if any(sums)])
     await uow.payments.insert_transfers(effects.transfers)
-    if effects.reversals:
-        numbers = await uow.payments.next_follow_up_numbers(len(effects.reversals))
-        await uow.reversals.queue(
-            [_reversal(p, number, now) for p, number in zip(effects.reversals, numbers, strict=True)]
-        )
     await uow.outbox.append(payment_events(applied.changed))
 
 
-def _reversal(payment: Payment, number: int, now: datetime) -> QueuedReversal:
-    if payment.network_id is None:
-        raise AssertionError("a payment that was never sent needs no reversal")
-    return QueuedReversal(
+async def _queue(uow: UnitOfWork, effects: _Effects, now: datetime) -> None:
+    for queue, payments in ((uow.reversals, effects.reversals), (uow.inquiries, effects.inquiries)):
+        if payments:
+            numbers = await uow.payments.next_follow_up_numbers(len(payments))
+            await queue.queue([_follow_up(p, number, now) for p, number in zip(payments, numbers, strict=True)])
+
+
+def _follow_up(payment: Payment, number: int, now: datetime) -> FollowUp:
+    if payment.network_id is None or payment.trace is None:
+        raise AssertionError("a payment that was never sent needs no follow-up")
+    return FollowUp(
         key=payment.key,
         network_id=payment.network_id,
+        terminal_id=payment.trace.terminal_id,
         stan=follow_up_stan(number),
         transmitted_at=now.replace(microsecond=0),
         queued_at=now,

@@ -231,7 +231,33 @@ async def test_abandoned_are_this_networks_oldest_that_are_still_sent(store: Sto
     ]
     async with store.transaction() as uow:
         await uow.payments.insert(rows)
-        found = await uow.payments.abandoned(NET, sent_before=later(-45), limit=10)
-        assert list(found) == [payment(n).key for n in (2, 3, 1)]
-        assert list(await uow.payments.abandoned(NET, sent_before=later(-45), limit=2)) == list(found)[:2]
-        assert list(await uow.payments.abandoned(NET, sent_before=later(-60), limit=2)) == []
+        found = await uow.payments.abandoned(NET, alive_since=later(-5), sent_before=later(-45), limit=10)
+        assert list(found) == [payment(n).key for n in (2, 3, 1, 4)]
+        assert (
+            list(await uow.payments.abandoned(NET, alive_since=later(-5), sent_before=later(-45), limit=2))
+            == (list(found)[:2])
+        )
+
+
+async def test_what_a_living_worker_sends_is_abandoned_only_when_it_is_too_old(store: Store) -> None:
+    rows = [
+        payment(1, decided_at=later(-50), sent_by="alive"),
+        payment(2, decided_at=later(-9), sent_by="alive"),
+        payment(3, decided_at=later(-8), sent_by="silent"),
+        payment(4, decided_at=later(-7), sent_by="elsewhere"),
+        payment(5, decided_at=later(-6), sent_by="unheard-of"),
+    ]
+    async with store.transaction() as uow:
+        await uow.payments.insert(rows)
+        for worker, network, seconds in (("alive", NETWORK, -1), ("silent", NETWORK, -6), ("elsewhere", "net-b", -1)):
+            await uow.directory.report_network(NetworkId(network), worker=worker, is_open=True, now=later(seconds))
+        found = await uow.payments.abandoned(NET, alive_since=later(-5), sent_before=later(-45), limit=10)
+        assert list(found) == [payment(n).key for n in (1, 3, 4, 5)]
+        assert (await uow.payments.find([payment(1).key]))[payment(1).key].sent_by == "alive"
+
+
+async def test_payments_are_found_by_the_reference_that_they_were_sent_under(store: Store) -> None:
+    async with store.transaction() as uow:
+        await uow.payments.insert([payment(1), payment(2), payment(3, network_id="net-b")])
+        rrns = [p.trace.rrn for n in (1, 3) if (p := payment(n)).trace]
+        assert await uow.payments.keys_by_rrn(NET, [*rrns, "none"]) == {rrns[0]: payment(1).key}

@@ -253,8 +253,7 @@ async def test_a_worker_killed_anywhere_is_recovered_by_the_next(rig: Rig, place
     killed = await run_worker_and_kill_it(rig, place_, visit)
     assert killed or visit > 1
     await work(rig)
-    rig.clock.advance(46)
-    await rig.execution.take_over_abandoned()
+    await rig.take_over()
     await work(rig)
     await clear(rig)
     check_books(rig, produced)

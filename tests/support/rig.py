@@ -22,12 +22,16 @@ from gateway.adapters.memory import (
 from gateway.adapters.memory.network import Script, answers
 from gateway.adapters.observability.recording import RecordingObserver
 from gateway.domain.exchange import CardData, UnmatchedAnswer
+from gateway.domain.execution import UnknownPolicy
 from gateway.domain.limits import Usage
 from gateway.domain.payment import Payment
 from gateway.domain.routing import NetworkProfile
 from gateway.ports import OutboxEvent, Record
 from gateway.services.execution import ExecutionService, ExecutionSettings
 from gateway.services.initiation import InitiationService
+from gateway.services.inquiry import InquiryService, InquirySettings
+from gateway.services.late_answers import LateAnswerService
+from gateway.services.recovery import RecoveryService, RecoverySettings
 from gateway.services.relay import RelayService, RelaySettings
 from gateway.services.reversal import ReversalService, ReversalSettings
 from gateway.services.settlement import SettlementService, SettlementSettings
@@ -101,10 +105,17 @@ class Rig:
             boundary=faults or self.faults,
         )
 
-    def new_execution(self, network: MemoryCardNetwork | None = None) -> ExecutionService:
+    def new_execution(
+        self,
+        network: MemoryCardNetwork | None = None,
+        *,
+        worker: str = "worker-1",
+        policy: UnknownPolicy = UnknownPolicy.REVERSE,
+    ) -> ExecutionService:
         """Another execution worker."""
         return ExecutionService(
             network_id=NetworkId(NETWORK),
+            worker=worker,
             terminals=[TERMINAL],
             store=self.store,
             vault=self.vault,
@@ -112,7 +123,7 @@ class Rig:
             dead_letters=self.dead_letters,
             observer=self.observer,
             clock=self.clock,
-            settings=ExecutionSettings(results_wait_s=0.0),
+            settings=ExecutionSettings(results_wait_s=0.0, policy=policy),
         )
 
     def new_reversals(self, worker: str, network: MemoryCardNetwork | None = None) -> ReversalService:
@@ -126,6 +137,47 @@ class Rig:
             observer=self.observer,
             clock=self.clock,
             settings=ReversalSettings(),
+        )
+
+    def new_inquiries(self, worker: str, network: MemoryCardNetwork | None = None) -> InquiryService:
+        """Another worker on the inquiry queue."""
+        return InquiryService(
+            network_id=NetworkId(NETWORK),
+            worker=worker,
+            store=self.store,
+            vault=self.vault,
+            network=network or self.network,
+            observer=self.observer,
+            clock=self.clock,
+            settings=InquirySettings(),
+        )
+
+    def new_recovery(self, worker: str, *, policy: UnknownPolicy = UnknownPolicy.REVERSE) -> RecoveryService:
+        """Another worker that reports, and settles what dead ones left."""
+        return RecoveryService(
+            network_id=NetworkId(NETWORK),
+            worker=worker,
+            store=self.store,
+            observer=self.observer,
+            clock=self.clock,
+            policy=policy,
+            settings=RecoverySettings(),
+        )
+
+    async def take_over(
+        self, *, worker: str = "peer", after_s: int = 46, policy: UnknownPolicy = UnknownPolicy.REVERSE
+    ) -> int:
+        """Let a while pass in which only a peer reports; then it takes over what the others left."""
+        recovery = self.new_recovery(worker, policy=policy)
+        for _ in range(after_s):
+            await recovery.report(is_open=True)
+            self.clock.advance(1)
+        return await recovery.take_over()
+
+    def new_late_answers(self) -> LateAnswerService:
+        """Another worker's late answers."""
+        return LateAnswerService(
+            network_id=NetworkId(NETWORK), store=self.store, observer=self.observer, clock=self.clock
         )
 
     def new_relay(self, *, batch: int = 2000) -> RelayService:

@@ -100,7 +100,7 @@ def test_a_reversal_that_goes_on_and_one_that_is_done() -> None:
     facts = PaymentFacts(unknown, (event(PAYMENT), event(unknown)), (), reversal, ())
     assert told(facts)[-3:] == ["unknown", "reversal queued", "next reversal attempt"]
     assert "3 attempts, last answer 68" in steps_of(facts)[-1].detail
-    done = replace(facts, reversal=replace(reversal, confirmed_at=at(61)))
+    done = replace(facts, reversal=replace(reversal, closed_at=at(61)))
     assert told(done)[-1] == "reversal confirmed"
 
 

@@ -15,7 +15,7 @@ ALL_STATES: tuple[PaymentState | None, ...] = (None, *PaymentState)
 
 # Every transition with everything that is written with it. "-" before the first state: there is no payment yet.
 LIFE = """
-  before     event               after      limit    ledger                reversal
+  before     event               after      limit    ledger                follow_up
   -          refused             rejected   none     -                     -
   -          scheduled           scheduled  none     -                     -
   -          intended            sent       reserve  -                     -
@@ -25,38 +25,39 @@ LIFE = """
   sent       withdrawn           rejected   release  -                     -
   sent       approved            approved   consume  authorised            -
   sent       declined            declined   release  -                     -
-  sent       unanswered          unknown    none     -                     queued
-  sent       mismatched          unknown    none     -                     queued
-  sent       inquiry_started     unknown    none     -                     -
+  sent       unanswered          unknown    none     -                     reverse
+  sent       mismatched          unknown    none     -                     reverse
+  sent       inquiry_started     unknown    none     -                     inquire
   unknown    inquiry_approved    approved   consume  authorised            -
   unknown    inquiry_declined    declined   release  -                     -
-  unknown    inquiry_not_seen    unknown    none     -                     queued
-  unknown    inquiry_unanswered  unknown    none     -                     queued
+  unknown    inquiry_not_seen    unknown    none     -                     reverse
+  unknown    inquiry_unanswered  unknown    none     -                     reverse
   unknown    reversal_confirmed  reversed   release  -                     -
-  approved   reversal_started    reversing  none     -                     queued
-  approved   cancelled           reversing  none     -                     queued
+  approved   reversal_started    reversing  none     -                     reverse
+  approved   cancelled           reversing  none     -                     reverse
   approved   cleared             settled    none     settled               -
   reversing  reversal_confirmed  reversed   return   authorisation_undone  -
 """
 
 # T: a transition of the table above. h: nothing happens, which is harmless. !: nothing happens, which is an incident.
+# U: an incident too, and what the network holds of it is undone.
 EVERY_PAIR = """
                       -  scheduled  sent  approved  unknown  reversing  rejected  declined  reversed  settled
   refused             T  T          h     h         h        h          h         h         h         h
   scheduled           T  h          h     h         h        h          h         h         h         h
   intended            T  T          h     h         h        h          h         h         h         h
   withdrawn           !  !          T     !         h        !          h         !         h         !
-  approved            !  !          T     h         h        h          !         !         !         h
+  approved            !  !          T     h         h        h          U         U         U         h
   declined            !  !          T     !         h        !          !         h         h         !
   unanswered          !  !          T     h         h        h          h         h         h         h
-  mismatched          !  !          T     !         !        !          !         !         !         !
+  mismatched          !  !          T     !         !        !          U         U         U         !
   inquiry_started     !  !          T     h         h        h          h         h         h         h
-  inquiry_approved    !  !          !     h         T        h          !         !         !         h
+  inquiry_approved    !  !          !     h         T        h          U         U         U         h
   inquiry_declined    !  !          !     !         T        !          !         h         h         !
   inquiry_not_seen    !  !          !     !         T        !          h         h         h         !
   inquiry_unanswered  !  !          !     h         T        h          h         h         h         h
   reversal_started    !  h          h     T         h        h          h         h         h         h
-  reversal_confirmed  !  !          !     !         T        T          !         !         h         !
+  reversal_confirmed  !  !          !     !         T        T          h         h         h         !
   cancelled           h  T          h     T         h        h          h         h         h         h
   cleared             !  !          !     T         !        !          !         !         !         !
 """
@@ -80,7 +81,7 @@ def test_transitions_are_those_of_the_table() -> None:
             done.state.value,
             done.limit.value,
             "+".join(kind.value for kind in done.transfers) or "-",
-            "queued" if done.reverse else "-",
+            "+".join(name for name, wanted in (("reverse", done.reverse), ("inquire", done.inquire)) if wanted) or "-",
         )
         for pair, done in TRANSITIONS.items()
     }
@@ -96,7 +97,8 @@ def test_every_pair_is_in_exactly_one_table_and_judged_as_told() -> None:
     }
     assert set(told) == {(state, event) for state in ALL_STATES for event in PaymentEventKind}
     assert not set(TRANSITIONS) & set(IGNORED)
-    built = dict.fromkeys(TRANSITIONS, "T") | {pair: "!" if why.incident else "h" for pair, why in IGNORED.items()}
+    marks = {(False, False): "h", (True, False): "!", (True, True): "U"}
+    built = dict.fromkeys(TRANSITIONS, "T") | {pair: marks[why.incident, why.undo] for pair, why in IGNORED.items()}
     assert built == told
     for (state, event), mark in told.items():
         assert (transition(state, event) is not None) == (mark == "T")

@@ -23,7 +23,7 @@ from gateway.services.consents import change_consent_status
 from schemas.consents import ConsentStatus, Period, PeriodLimit
 from schemas.events import OrderRefused, PaymentEvent
 from schemas.reasons import ReasonCode
-from tests.builders import NETWORK, NOW, dispatched_record, later, numbered_order, order_record, payment
+from tests.builders import NETWORK, NOW, dispatched_record, later, numbered_order, order_record
 from tests.support.rig import PAN, Rig
 from tests.unit.domain_samples import consent, krw, merchant, purpose
 
@@ -408,8 +408,7 @@ async def test_intents_whose_commit_was_not_confirmed_are_never_sent_and_taken_o
     rig.faults.plan("store.committed", AWAY)
     await rig.execute(orders(1))
     assert (rig.states(), rig.host.received, rig.network.reserved) == ({"order-1": "sent"}, [], 0)
-    rig.clock.advance(46)
-    assert await rig.execution.take_over_abandoned() == 1
+    assert await rig.take_over() == 1
     assert rig.states() == {"order-1": "unknown"}
     assert list(rig.database.reversals.rows) == [rig.payment(1).key]
 
@@ -447,38 +446,11 @@ async def test_an_intake_that_cannot_park_waits_for_kafka(rig: Rig) -> None:
 # --- recovery ---
 
 
-async def test_abandoned_payments_of_this_network_become_unknown_with_a_reversal(rig: Rig) -> None:
-    rows = [
-        payment(1, decided_at=later(-46)),
-        payment(2, decided_at=later(-44)),
-        payment(3, decided_at=later(-99), network_id="net-b"),
-        payment(4, decided_at=later(-99), state=PaymentState.APPROVED, version=2),
-    ]
-    async with rig.store.transaction() as uow:
-        await uow.payments.insert(rows)
-    assert await rig.execution.take_over_abandoned() == 1
-    assert rig.states() == {"order-1": "unknown", "order-2": "sent", "order-3": "sent", "order-4": "approved"}
-    assert list(rig.database.reversals.rows) == [payment(1).key]
-    assert rig.payment(1).reason.code is R.AB05  # type: ignore[union-attr]
-    assert rig.told() == ["payment.unknown"]
-    assert await rig.execution.take_over_abandoned() == 0
-
-
-async def test_two_workers_that_take_over_at_once_do_it_once(rig: Rig) -> None:
-    async with rig.store.transaction() as uow:
-        await uow.payments.insert([payment(n, decided_at=later(-60)) for n in range(1, 6)])
-    taken = await asyncio.gather(rig.execution.take_over_abandoned(), rig.new_execution().take_over_abandoned())
-    assert sum(taken) == 5
-    assert rig.told() == ["payment.unknown"] * 5
-    assert len({r.reversal.stan for r in rig.database.reversals.rows.values()}) == 5
-
-
 async def test_a_result_that_comes_after_the_takeover_changes_nothing(rig: Rig) -> None:
     rig.faults.hold("network.answer")
     executing = asyncio.create_task(rig.execute(orders(1)))
     await rig.faults.reached("network.answer")
-    rig.clock.advance(46)
-    assert await rig.new_execution().take_over_abandoned() == 1
+    assert await rig.take_over() == 1
     rig.faults.open("network.answer")
     await executing
     assert rig.states() == {"order-1": "unknown"}

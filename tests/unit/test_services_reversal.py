@@ -118,11 +118,16 @@ async def test_what_is_not_confirmed_is_repeated_with_the_same_numbers(rig: Rig,
 
 
 async def test_it_goes_on_for_as_long_as_it_takes_and_tells_people(rig: Rig) -> None:
-    answer(rig, *[Behaviour(code="96")] * 40, Behaviour())
-    await work_until_closed(rig, 41)
-    assert [r.repeat for r in reversals(rig)] == [False] + [True] * 40
-    # After fifteen minutes of repeats every half a minute.
-    assert rig.observer.counted("reversal", "alert") == 9
+    answer(rig, *[Behaviour(code="96")] * 9, Behaviour())
+    for pause_s in (30, 60, 120, 240, 300, 300, 300, 300, 300, 300):
+        assert await rig.reversals.work() == 1
+        rig.clock.advance(pause_s - 1)
+        assert await rig.reversals.work() == 0  # twice as long each time, up to five minutes
+        rig.clock.advance(1)
+    assert await rig.reversals.work() == 0
+    assert [r.repeat for r in reversals(rig)] == [False] + [True] * 9
+    # The sixth attempt comes after 750 s, the seventh after 1,050: past a quarter of an hour people are told.
+    assert rig.observer.counted("reversal", "alert") == 3
     assert {n.event for n in rig.observer.notes} == {"reversal_open"}
     assert rig.states() == {"order-1": "reversed"}
 
@@ -169,7 +174,7 @@ async def test_a_worker_that_lost_its_lease_changes_nothing_with_its_late_answer
     rig.faults.open("network.answer")
     assert await slow == 1
     row = rig.database.reversals.rows[rig.payment(1).key]
-    assert (row.confirmed_at, row.leased_by) == (None, "worker-2")
+    assert (row.closed_at, row.leased_by) == (None, "worker-2")
     assert rig.states() == {"order-1": "unknown"}
 
     elsewhere.open("network.answer")
@@ -180,7 +185,7 @@ async def test_a_worker_that_lost_its_lease_changes_nothing_with_its_late_answer
 
 @pytest.mark.parametrize(
     "place",
-    ["reversals.claim", "payments.find", "vault.open", "reversals.confirm", "payments.lock", "store.commit"],
+    ["reversals.claim", "payments.find", "vault.open", "reversals.close", "payments.lock", "store.commit"],
 )
 async def test_an_outage_is_waited_out_in_place(rig: Rig, place: str) -> None:
     rig.faults.plan(place, AWAY)
@@ -209,7 +214,7 @@ async def test_a_reversal_that_cannot_be_sent_stays_open_and_is_told(rig: Rig, m
     assert await rig.reversals.work() == 2
     assert rig.states() == {"order-1": "unknown", "order-2": "reversed"}
     notes = [(n.event, n.fields["payment_id"]) for n in rig.observer.notes]
-    assert ("reversal_not_possible", rig.payment(1).payment_id) in notes
+    assert ("follow_up_not_possible", rig.payment(1).payment_id) in notes
     assert rig.network.reserved == 0
 
     rig.vault.cards[FundingToken("token-1")] = CardData(PAN)

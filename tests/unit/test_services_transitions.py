@@ -11,8 +11,9 @@ from gateway.domain.payment import Change, Payment
 from gateway.ports import StoreIntegrityError, UsageChange
 from gateway.services.transitions import Applied, apply_changes
 from schemas.events import PaymentEvent
+from schemas.primitives import NetworkId
 from schemas.reasons import Reason, ReasonCode
-from tests.builders import UNSENT, later, payment, window
+from tests.builders import NETWORK, UNSENT, later, payment, window
 from tests.support.rig import Rig
 
 S, E = PaymentState, PaymentEventKind
@@ -87,7 +88,7 @@ async def test_a_transition_writes_all_of_its_effects(rig: Rig, pair: tuple[Paym
     assert applied.changed == [after]
     assert rig.used() == {Usage(30_000 + reserved * AMOUNT, 3 + reserved, 40_000 + consumed * AMOUNT, 4 + consumed)}
     assert rig.ledger_kinds() == ledger
-    queued = [row.reversal for row in rig.database.reversals.rows.values()]
+    queued = [row.follow_up for row in rig.database.reversals.rows.values()]
     assert [(r.key, r.network_id, r.stan, r.queued_at) for r in queued] == (
         [(after.key, after.network_id, 500_001, later(5))] if reverse else []
     )
@@ -101,7 +102,7 @@ IGNORED_PAIRS = [(s, e) for s, e in IGNORED if s is not None]
 
 
 @pytest.mark.parametrize("pair", IGNORED_PAIRS, ids=lambda p: f"{p[0]}+{p[1]}")
-async def test_what_the_lifecycle_ignores_changes_nothing(
+async def test_what_the_lifecycle_ignores_moves_nothing_and_undoes_only_what_the_table_says(
     rig: Rig, pair: tuple[PaymentState, PaymentEventKind]
 ) -> None:
     before = payment(1, state=pair[0], windows=() if pair[0] in UNSENT else WINDOWS)
@@ -110,7 +111,26 @@ async def test_what_the_lifecycle_ignores_changes_nothing(
     applied = await apply(rig, change)
     assert (applied.changed, applied.ignored, applied.missing) == ([], [(change, pair[0])], [])
     assert rig.database.payments.rows == {before.key: before}
-    assert (rig.told(), rig.database.usage.rows, rig.ledger_kinds(), rig.database.reversals.rows) == ([], {}, [], {})
+    assert (rig.told(), rig.database.usage.rows, rig.ledger_kinds(), rig.database.inquiries.rows) == ([], {}, [], {})
+    undone = IGNORED[pair].undo and pair[0] not in UNSENT
+    assert list(rig.database.reversals.rows) == [p.key for p in applied.undone] == ([before.key] if undone else [])
+
+
+async def test_what_was_confirmed_as_reversed_is_undone_again_under_new_numbers(rig: Rig) -> None:
+    one = payment(1, state=PaymentState.UNKNOWN, windows=())
+    await store(rig, one)
+    await apply(rig, Change(one.key, E.INQUIRY_NOT_SEEN))
+    async with rig.store.transaction() as uow:
+        (first,) = await uow.reversals.claim(
+            NetworkId(NETWORK), owner="w", now=later(9), lease_until=later(60), limit=1
+        )
+        await uow.reversals.close([one.key], owner="w", now=later(9))
+    await apply(rig, Change(one.key, E.REVERSAL_CONFIRMED))
+    await apply(rig, Change(one.key, E.APPROVED))
+    row = rig.database.reversals.rows[one.key]
+    assert (row.closed_at, row.follow_up.attempts) == (None, 0)
+    assert row.follow_up.stan != first.stan
+    assert rig.states() == {"order-1": "reversed"}
 
 
 async def test_a_change_to_a_payment_that_does_not_exist_is_told_apart(rig: Rig) -> None:
@@ -164,7 +184,7 @@ async def test_each_reversal_has_a_stan_of_its_own_outside_of_the_payments_range
     rows = [payment(n) for n in range(1, 4)]
     await store(rig, *rows)
     await apply(rig, *(Change(p.key, E.UNANSWERED, reason=WHY) for p in rows))
-    stans = [r.reversal.stan for r in rig.database.reversals.rows.values()]
+    stans = [r.follow_up.stan for r in rig.database.reversals.rows.values()]
     assert stans == [500_001, 500_002, 500_003]
 
 

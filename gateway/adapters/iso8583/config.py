@@ -167,8 +167,15 @@ class NetworkConfig(_Section):
     unknown_policy: Literal["inquire", "reverse"] = "reverse"
     # 0100 with DE3=380000 is a convention of some networks, not a part of ISO 8583:1987.
     supports_inquiry: bool = False
-    # Hosts ask not to be repeated to faster than they time out themselves.
+    # The host may still be working on it: asked again after this long, then twice as long each time up to four times.
+    inquiry_interval_s: Annotated[float, Field(gt=0)] = 5.0
+    # What asking has not settled by then is reversed: the customer waits for the outcome.
+    inquiry_deadline_s: Annotated[float, Field(gt=0)] = 60.0
+    # Hosts ask not to be repeated to faster than they time out themselves. Doubles with each repeat up to the second.
     reversal_repeat_interval_s: Annotated[float, Field(gt=0)] = 30.0
+    reversal_repeat_max_s: Annotated[float, Field(gt=0)] = 300.0
+    # Some hosts want the reversals and inquiries of one terminal one after the other, the oldest first.
+    follow_ups_in_order: bool = False
     # A reversal that is still open after this long needs a person and the network's operator.
     reversal_alert_after_s: Annotated[float, Field(gt=0)] = 900.0
 
@@ -186,6 +193,8 @@ class NetworkConfig(_Section):
     def _parts_agree(self) -> Self:
         if self.unknown_policy == "inquire" and not self.supports_inquiry:
             raise ValueError('unknown_policy "inquire" needs supports_inquiry = true')
+        if self.reversal_repeat_max_s < self.reversal_repeat_interval_s:
+            raise ValueError("reversal_repeat_max_s must not be below reversal_repeat_interval_s")
         if self.backoff_max_s < self.backoff_min_s:
             raise ValueError("backoff_max_s must not be below backoff_min_s")
         if self.frame == "ascii4" and self.frame_bytes_max > 9999:

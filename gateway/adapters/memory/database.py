@@ -5,7 +5,7 @@ wait. Sequences never go back. Everything is deterministic: the same calls in th
 """
 
 from bisect import bisect_right, insort
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -18,8 +18,9 @@ from gateway.domain.intent import ConsentKey, UsageKey
 from gateway.domain.ledger import Transfer, TransferKind
 from gateway.domain.limits import Usage
 from gateway.domain.payment import Payment, PaymentKey
+from gateway.domain.scheduling import ScheduledOrder
 from gateway.domain.settlement import Break
-from gateway.ports import AssertionUse, OutboxEvent, OutboxRow, QueuedReversal, Refusal, StoreIntegrityError
+from gateway.ports import AssertionUse, FollowUp, LateAnswer, OutboxEvent, OutboxRow, Refusal, StoreIntegrityError
 from schemas.clearing import ClearingRecord
 from schemas.codec import encode
 from schemas.consent_commands import canonical_terms, terms_digest
@@ -47,15 +48,24 @@ class Posted:
 
 
 @dataclass(frozen=True, slots=True)
-class ReversalRow:
-    """One row of the reversal queue; ``reversal.attempts`` counts the claims so far."""
+class FollowUpRow:
+    """One row of the queue of reversals or of inquiries; ``follow_up.attempts`` counts the claims so far."""
 
-    reversal: QueuedReversal
+    follow_up: FollowUp
     next_attempt_at: datetime
     leased_by: str | None = None
     leased_until: datetime | None = None
     last_code: str | None = None
-    confirmed_at: datetime | None = None
+    closed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledRow:
+    """One order that waits, or waited, for its day."""
+
+    order: ScheduledOrder
+    look_at: datetime
+    closed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +93,23 @@ class NetworkReport:
     reported_at: datetime
 
 
+Written = Mapping[str, Mapping[Any, Any]]
+"""What a transaction wrote: table → key → row."""
+
+
 def _place(row: OutboxRow) -> tuple[int, int]:
     return (row.tx, row.id)
 
 
 class Database:
-    """Committed state, shared by every worker's :class:`gateway.adapters.memory.store.MemoryStore`."""
+    """Committed state, shared by every worker's :class:`gateway.adapters.memory.store.MemoryStore`.
+
+    Attributes:
+        on_commit: told what each commit writes, rows and events, right before it becomes visible: for auditors.
+    """
 
     def __init__(self) -> None:
+        self.on_commit: Callable[[Written, Sequence[OutboxRow]], None] | None = None
         self.consents: Table[ConsentKey, Consent] = Table("consent")
         self.consent_marks: Table[ConsentKey, ConsentMark] = Table("consent_mark")
         self.consent_versions: Table[tuple[ConsentKey, int], ConsentVersion] = Table("consent_version")
@@ -100,7 +119,10 @@ class Database:
         self.rrns: Table[tuple[NetworkId, str], PaymentKey] = Table("payment_rrn")
         self.transfers: Table[tuple[PaymentKey, TransferKind], Posted] = Table("ledger_transfer", append_only=True)
         self.refusals: Table[tuple[PartnerId, str], Refusal] = Table("refusal")
-        self.reversals: Table[PaymentKey, ReversalRow] = Table("reversal")
+        self.reversals: Table[PaymentKey, FollowUpRow] = Table("reversal")
+        self.inquiries: Table[PaymentKey, FollowUpRow] = Table("inquiry")
+        self.late_answers: Table[int, LateAnswer] = Table("late_answer", append_only=True)
+        self.scheduled: Table[PaymentKey, ScheduledRow] = Table("scheduled_order")
         self.cancellations: Table[CancellationKey, HandledCancellation] = Table("cancellation")
         self.cancellation_answers: Table[tuple[PartnerId, str], bool] = Table("cancellation_answer", append_only=True)
         self.clearing: Table[tuple[NetworkId, str, int], ClearingRow] = Table("clearing_record")
@@ -254,6 +276,8 @@ class Transaction:
 
     def commit(self) -> None:
         """Make everything visible at once, then let the waiting go on."""
+        if self.database.on_commit is not None:
+            self.database.on_commit({name: rows for name, (_, rows) in self._written.items()}, self._outbox)
         for table, written in self._written.values():
             table.rows.update(written)
         self.database.commit_outbox(self._outbox)

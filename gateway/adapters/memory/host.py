@@ -92,7 +92,9 @@ class MemoryHost:
                 return _answer(request, self._reverse(request, code), request.original.rrn)
             case InquiryRequest():
                 entry = self.entries.get(trace_key(request.original))
-                return _answer(request, entry.response_code if entry else UNKNOWN_ORIGINAL, request.original.rrn)
+                if entry is None or entry.state is EntryState.REVERSED:
+                    return _answer(request, UNKNOWN_ORIGINAL, request.original.rrn)
+                return _answer(request, entry.response_code, request.original.rrn, entry.approval_code)
             case _:
                 assert_never(request)
 

@@ -12,7 +12,7 @@ from gateway.domain.ledger import Transfer
 from gateway.domain.lifecycle import PaymentState
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.refund import NOT_REFUNDED
-from gateway.ports import Refusal, StoreConflictError, StoreIntegrityError
+from gateway.ports import LateAnswer, Refusal, StoreConflictError, StoreIntegrityError
 from schemas.primitives import NetworkId, PaymentId
 
 _UNSENT = frozenset({PaymentState.REJECTED, PaymentState.SCHEDULED})
@@ -112,14 +112,33 @@ class MemoryPaymentStore:
             [r.reference for r in refusals if await self._tx.insert(self._db.refusals, (r.partner_id, r.reference), r)]
         )
 
-    async def abandoned(self, network_id: NetworkId, *, sent_before: datetime, limit: int) -> Sequence[PaymentKey]:
+    async def abandoned(
+        self, network_id: NetworkId, *, alive_since: datetime, sent_before: datetime, limit: int
+    ) -> Sequence[PaymentKey]:
         await self._boundary("payments.abandoned")
+        alive = {
+            worker
+            for (network, worker), report in self._tx.items(self._db.network_status)
+            if network == network_id and report.reported_at >= alive_since
+        }
         found = [
             (p.decided_at, p.key)
             for _, p in self._tx.items(self._db.payments)
-            if p.network_id == network_id and p.state is PaymentState.SENT and p.decided_at < sent_before
+            if p.network_id == network_id
+            and p.state is PaymentState.SENT
+            and (p.sent_by not in alive or p.decided_at < sent_before)
         ]
         return [key for _, key in sorted(found)[:limit]]
+
+    async def keys_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, PaymentKey]:
+        await self._boundary("payments.keys_by_rrn")
+        return {rrn: key for rrn in rrns if (key := self._tx.get(self._db.rrns, (network_id, rrn))) is not None}
+
+    async def note_late_answers(self, answers: Sequence[LateAnswer]) -> None:
+        await self._boundary("payments.note_late_answers")
+        numbers = self._db.next_numbers("late_answer", len(answers))
+        for number, answer in zip(numbers, answers, strict=True):
+            await self._tx.insert(self._db.late_answers, number, answer)
 
 
 def _same_version(row: Payment, known: Payment | None) -> Payment:

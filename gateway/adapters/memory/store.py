@@ -10,9 +10,10 @@ from gateway.adapters.memory.clearing import MemoryClearingStore
 from gateway.adapters.memory.consents import MemoryConsentStore
 from gateway.adapters.memory.database import Database, Transaction
 from gateway.adapters.memory.directory import MemoryDirectory
+from gateway.adapters.memory.follow_ups import MemoryFollowUpStore
 from gateway.adapters.memory.outbox import MemoryOutbox
 from gateway.adapters.memory.payments import MemoryPaymentStore
-from gateway.adapters.memory.reversals import MemoryReversalStore
+from gateway.adapters.memory.schedule import MemoryScheduleStore
 
 
 class MemoryUnitOfWork:
@@ -21,7 +22,10 @@ class MemoryUnitOfWork:
     def __init__(self, transaction: Transaction, boundary: Boundary) -> None:
         self.consents = MemoryConsentStore(transaction, boundary)
         self.payments = MemoryPaymentStore(transaction, boundary)
-        self.reversals = MemoryReversalStore(transaction, boundary)
+        database = transaction.database
+        self.reversals = MemoryFollowUpStore(transaction, boundary, database.reversals, "reversals")
+        self.inquiries = MemoryFollowUpStore(transaction, boundary, database.inquiries, "inquiries")
+        self.schedule = MemoryScheduleStore(transaction, boundary)
         self.cancellations = MemoryCancellationStore(transaction, boundary)
         self.clearing = MemoryClearingStore(transaction, boundary)
         self.outbox = MemoryOutbox(transaction, boundary)

@@ -83,7 +83,7 @@ class StoredReversal:
     next_attempt_at: datetime
     last_code: str | None
     queued_at: datetime
-    confirmed_at: datetime | None
+    closed_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

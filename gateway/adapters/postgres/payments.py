@@ -13,12 +13,27 @@ from gateway.domain.ledger import Transfer
 from gateway.domain.lifecycle import PaymentState
 from gateway.domain.limits import WindowKey
 from gateway.domain.payment import Payment, PaymentKey
-from gateway.ports import Refusal
+from gateway.ports import LateAnswer, Refusal
 from schemas.primitives import NetworkId, PaymentId
 from schemas.reasons import Reason, ReasonCode
 
 _SQL = load("payment")
 
+_LATE_COLUMNS = (
+    "network_id",
+    "received_at",
+    "mti",
+    "terminal_id",
+    "stan",
+    "transmitted_at",
+    "rrn",
+    "response_code",
+    "approval_code",
+    "amount_minor",
+    "partner_id",
+    "payment_id",
+    "outcome",
+)
 _TRANSFER_COLUMNS = ("partner_id", "payment_id", "kind", "debit", "credit", "amount_minor", "currency", "posted_at")
 
 
@@ -123,9 +138,20 @@ class PostgresPaymentStore:
         )
         return frozenset(r["reference"] for r in rows)
 
-    async def abandoned(self, network_id: NetworkId, *, sent_before: datetime, limit: int) -> Sequence[PaymentKey]:
-        rows = await self._connection.fetch(_SQL.abandoned, network_id, sent_before, limit)
+    async def abandoned(
+        self, network_id: NetworkId, *, alive_since: datetime, sent_before: datetime, limit: int
+    ) -> Sequence[PaymentKey]:
+        rows = await self._connection.fetch(_SQL.abandoned, network_id, alive_since, sent_before, limit)
         return [(r["partner_id"], r["payment_id"]) for r in rows]
+
+    async def keys_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, PaymentKey]:
+        rows = await self._connection.fetch(_SQL.keys_by_rrn, network_id, rrns)
+        return {r["rrn"]: (r["partner_id"], r["payment_id"]) for r in rows}
+
+    async def note_late_answers(self, answers: Sequence[LateAnswer]) -> None:
+        if answers:
+            rows = [_late_row(a) for a in answers]
+            await self._connection.copy_records_to_table("late_answer", columns=_LATE_COLUMNS, records=rows)
 
 
 def _columns(keys: Sequence[PaymentKey]) -> tuple[list[Any], list[Any]]:
@@ -162,6 +188,28 @@ def _row(p: Payment) -> tuple[Any, ...]:
         p.decided_at,
         p.changed_at,
         p.traceparent,
+        p.sent_by,
+        p.original_payment_id,
+    )
+
+
+def _late_row(late: LateAnswer) -> tuple[Any, ...]:
+    unmatched, answer = late.unmatched, late.unmatched.answer
+    partner_id, payment_id = late.key or (None, None)
+    return (
+        unmatched.network_id,
+        late.received_at,
+        unmatched.mti,
+        unmatched.terminal_id,
+        unmatched.stan,
+        unmatched.transmitted_at_raw,
+        answer.rrn,
+        answer.response_code,
+        answer.approval_code,
+        answer.amount_minor,
+        partner_id,
+        payment_id,
+        late.outcome,
     )
 
 
@@ -223,4 +271,5 @@ def payment_of(row: Record) -> Payment:
         changed_at=row["changed_at"],
         traceparent=row["traceparent"],
         original_payment_id=row["original_payment_id"],
+        sent_by=row["sent_by"],
     )

@@ -4,8 +4,12 @@ from importlib import resources
 from types import SimpleNamespace
 
 
-def load(noun: str) -> SimpleNamespace:
+def load(noun: str, **names: str) -> SimpleNamespace:
     """Read one file's blocks as attributes.
+
+    Args:
+        noun: the file's name.
+        names: of tables, for ``{placeholders}`` in the file; where none are given braces stand for themselves.
 
     Raises:
         ValueError: text before the first block, or one name twice.
@@ -19,5 +23,7 @@ def load(noun: str) -> SimpleNamespace:
         name, _, sql = block.partition("\n")
         if name.strip() in queries:
             raise ValueError(f"{noun}.sql: {name.strip()} is there twice")
+        for placeholder, table in names.items():
+            sql = sql.replace(f"{{{placeholder}}}", table)
         queries[name.strip()] = sql.strip()
     return SimpleNamespace(**queries)

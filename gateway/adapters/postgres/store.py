@@ -12,9 +12,10 @@ from gateway.adapters.postgres.clearing import PostgresClearingStore
 from gateway.adapters.postgres.consents import PostgresConsentStore, TermsCache
 from gateway.adapters.postgres.directory import PostgresDirectory
 from gateway.adapters.postgres.errors import translated
+from gateway.adapters.postgres.follow_ups import PostgresFollowUpStore
 from gateway.adapters.postgres.outbox import PostgresOutbox
 from gateway.adapters.postgres.payments import PostgresPaymentStore
-from gateway.adapters.postgres.reversals import PostgresReversalStore
+from gateway.adapters.postgres.schedule import PostgresScheduleStore
 
 
 class PostgresUnitOfWork:
@@ -23,7 +24,9 @@ class PostgresUnitOfWork:
     def __init__(self, connection: "asyncpg.Connection[Any]", cache: TermsCache) -> None:
         self.consents = PostgresConsentStore(connection, cache)
         self.payments = PostgresPaymentStore(connection)
-        self.reversals = PostgresReversalStore(connection)
+        self.reversals = PostgresFollowUpStore(connection, "reversal")
+        self.inquiries = PostgresFollowUpStore(connection, "inquiry")
+        self.schedule = PostgresScheduleStore(connection)
         self.cancellations = PostgresCancellationStore(connection)
         self.clearing = PostgresClearingStore(connection)
         self.outbox = PostgresOutbox(connection)

@@ -14,7 +14,7 @@ from tests.stack import HOME
 SETTINGS: Final = {
     # A dead worker's payments are taken over this long after they could still be answered: short, so that tests are.
     "MYPAY_RECOVERY_MARGIN_S": "0.5",
-    "MYPAY_REVERSAL_POLL_S": "0.1",
+    "MYPAY_FOLLOW_UP_POLL_S": "0.1",
     "MYPAY_REGISTRY_REFRESH_S": "0.2",
     "MYPAY_CLEARING_INBOX_POLL_S": "0.1",
 }

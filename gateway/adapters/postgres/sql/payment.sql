@@ -18,12 +18,13 @@ FOR NO KEY UPDATE OF p
 INSERT INTO payment (
     partner_id, payment_id, order_id, consent_id, consent_version, merchant_id, operation, amount_minor, currency,
     funding_token, order_digest, state, version, reason_code, reason_text, network_code, network_id, terminal_id, stan,
-    rrn, transmitted_at, approval_code, limit_windows, ordered_at, decided_at, changed_at, traceparent)
+    rrn, transmitted_at, approval_code, limit_windows, ordered_at, decided_at, changed_at, traceparent,
+    sent_by, original_payment_id)
 SELECT * FROM unnest(
     $1::text[], $2::uuid[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::text[], $8::bigint[], $9::text[],
     $10::text[], $11::bytea[], $12::text[], $13::integer[], $14::text[], $15::text[], $16::text[], $17::text[],
     $18::text[], $19::integer[], $20::text[], $21::timestamptz[], $22::text[], $23::text[], $24::timestamptz[],
-    $25::timestamptz[], $26::timestamptz[], $27::text[])
+    $25::timestamptz[], $26::timestamptz[], $27::text[], $28::text[], $29::uuid[])
 ON CONFLICT (partner_id, payment_id) DO NOTHING
 RETURNING partner_id, payment_id
 
@@ -57,9 +58,15 @@ SELECT nextval('payment_number') FROM generate_series(1, $1)
 SELECT nextval('follow_up_number') FROM generate_series(1, $1)
 
 -- name: abandoned
-SELECT partner_id, payment_id FROM payment
-WHERE network_id = $1 AND state = 'sent' AND decided_at < $2
-ORDER BY decided_at LIMIT $3
+SELECT partner_id, payment_id FROM payment p
+WHERE p.network_id = $1 AND p.state = 'sent'
+  AND (p.decided_at < $3 OR NOT EXISTS (
+      SELECT FROM network_status s
+      WHERE s.network_id = $1 AND s.worker = p.sent_by AND s.reported_at >= $2))
+ORDER BY p.decided_at LIMIT $4
+
+-- name: keys_by_rrn
+SELECT rrn, partner_id, payment_id FROM payment WHERE network_id = $1 AND rrn = ANY ($2::text[])
 
 -- name: refuse
 INSERT INTO refusal (partner_id, reference, order_id, reason_code, reason_text)

@@ -1,0 +1,127 @@
+"""Inquiries: ask the network what became of a payment whose answer did not come, until it tells or a deadline passes.
+
+Asking first keeps sales that a reversal would lose. What asking does not settle is reversed: the inquiry's row is
+closed and the reversal queued in one transaction, so a payment always has exactly one of the two.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gateway.domain.consent import Merchant
+from gateway.domain.exchange import CardData, InquiryRequest
+from gateway.domain.execution import Verdict
+from gateway.domain.payment import Change, Payment, PaymentKey
+from gateway.domain.resolution import InquiryStep, InquiryVerdict, judge_inquiry
+from gateway.ports import CardNetwork, Clock, FollowUp, Observer, Store, TokenVault
+from gateway.services.follow_ups import Attempt, FollowUpSender, FollowUpSettings, original_trace, own_trace
+from gateway.services.incidents import report_incidents
+from gateway.services.retrying import until_done
+from gateway.services.transitions import Applied, apply_changes
+from schemas.primitives import NetworkId
+
+
+@dataclass(frozen=True, slots=True)
+class InquirySettings:
+    """Bounds of the inquiry loop.
+
+    Attributes:
+        deadline_s: age at which asking ends and the payment is reversed.
+    """
+
+    queue: FollowUpSettings = field(default_factory=lambda: FollowUpSettings(interval_s=5.0, interval_max_s=20.0))
+    deadline_s: float = 60.0
+
+
+class InquiryService:
+    """Works off one network's inquiry queue."""
+
+    def __init__(
+        self,
+        *,
+        network_id: NetworkId,
+        worker: str,
+        store: Store,
+        vault: TokenVault,
+        network: CardNetwork,
+        observer: Observer,
+        clock: Clock,
+        settings: InquirySettings,
+    ) -> None:
+        self._network_id = network_id
+        self._worker = worker
+        self._store = store
+        self._observer = observer
+        self._clock = clock
+        self._settings = settings
+        self._sender = FollowUpSender(
+            network_id=network_id,
+            worker=worker,
+            store=store,
+            vault=vault,
+            network=network,
+            observer=observer,
+            clock=clock,
+            settings=settings.queue,
+            queue=lambda uow: uow.inquiries,
+            build=_request,
+        )
+
+    async def work(self) -> int:
+        """Ask about what is due once, and write what was learnt; return how many were asked about."""
+        attempts = await self._sender.send_due()
+        if attempts:
+            await self._finish([(a.follow_up, self._judge(a)) for a in attempts])
+        return len(attempts)
+
+    def _judge(self, attempt: Attempt) -> InquiryVerdict:
+        payment, queued_at = attempt.payment, attempt.follow_up.queued_at
+        if payment is None:
+            raise AssertionError("an inquiry's payment exists: they are written together, and payments stay")
+        age = (self._clock.now() - queued_at).total_seconds() if queued_at else 0.0
+        return judge_inquiry(payment, attempt.result, past_deadline=age >= self._settings.deadline_s)
+
+    async def _finish(self, ended: Sequence[tuple[FollowUp, InquiryVerdict]]) -> None:
+        now = self._clock.now()
+        verdicts = {f.key: v.verdict for f, v in ended if v.verdict is not None}
+        open_ = [(f, v) for f, v in ended if v.step is InquiryStep.ASK_AGAIN]
+
+        async def write() -> Applied:
+            async with self._store.transaction() as uow:
+                closed = await uow.inquiries.close(sorted(verdicts), owner=self._worker, now=now)
+                applied = await apply_changes(uow, [_change(k, verdicts[k]) for k in sorted(closed)], now=now)
+                await self._sender.give_back(uow, [(f, _code(v)) for f, v in open_], owner=self._worker, now=now)
+                return applied
+
+        applied = await until_done(write)
+        report_incidents(
+            self._observer, "inquiry", self._network_id, [_change(k, v) for k, v in verdicts.items()], applied
+        )
+        for payment in applied.changed:
+            self._observer.count("inquiry", payment.state.value)
+        for _, verdict in open_:
+            self._observer.count("inquiry", "repeated", reason=_code(verdict))
+
+
+def _change(key: PaymentKey, verdict: Verdict) -> Change:
+    return Change(
+        key=key,
+        kind=verdict.event,
+        reason=verdict.reason,
+        approval_code=verdict.approval_code,
+        incident=verdict.incident,
+    )
+
+
+def _code(verdict: InquiryVerdict) -> str:
+    return verdict.network_code or "none"
+
+
+def _request(follow_up: FollowUp, payment: Payment, merchant: Merchant, _card: CardData) -> InquiryRequest:
+    original = original_trace(payment)
+    return InquiryRequest(
+        trace=own_trace(follow_up, original),
+        original=original,
+        amount_minor=payment.amount_minor,
+        currency=payment.currency,
+        acceptor=merchant.acceptor,
+    )

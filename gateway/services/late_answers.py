@@ -1,0 +1,155 @@
+"""Answers that belong to no exchange in flight: late, repeated, unsolicited, or to a worker that is gone.
+
+Each is kept, and does what the lifecycle's table says: it may settle an open inquiry or a payment that nobody waits for
+any more; an approval of what was reversed or declined is undone; everything else changes nothing.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from gateway.domain.exchange import UnmatchedAnswer
+from gateway.domain.payment import Change, Payment
+from gateway.domain.resolution import judge_late_answer
+from gateway.ports import Clock, LateAnswer, Observer, Store, UnitOfWork
+from gateway.services.incidents import report_incidents
+from gateway.services.retrying import until_done
+from gateway.services.transitions import Applied, apply_changes
+from schemas.primitives import NetworkId
+
+FINANCIAL_RESPONSE: Final = "0210"
+"""Late answers to reversals and inquiries do nothing: these are repeated until they are answered in time."""
+
+QUEUE_MAX: Final = 10_000
+"""More than any honest network sends late. Past it answers are counted and dropped: what they would settle is settled
+by a reversal or an inquiry too, but for an approval after a reversal, which then comes up as a break in clearing."""
+
+_OTHER: Final = "other_numbers"
+"""It names a payment, but is no answer to the 0200 that this one was sent with."""
+
+_NOBODYS: Final = "unsolicited"
+"""It names no payment of ours."""
+
+_Written = tuple[list[Change], Applied, list[LateAnswer]]
+
+
+class LateAnswerService:
+    """Takes what a network's links could not match."""
+
+    def __init__(
+        self, *, network_id: NetworkId, store: Store, observer: Observer, clock: Clock, batch_max: int = 500
+    ) -> None:
+        self._network_id = network_id
+        self._store = store
+        self._observer = observer
+        self._clock = clock
+        self._batch_max = batch_max
+        self._waiting: asyncio.Queue[UnmatchedAnswer] = asyncio.Queue(QUEUE_MAX)
+
+    def take(self, unmatched: UnmatchedAnswer) -> None:
+        """Put one answer down to be worked on; called from the event loop, never waits."""
+        self._observer.count("execution", "unmatched_answer", reason=unmatched.answer.response_code)
+        try:
+            self._waiting.put_nowait(unmatched)
+        except asyncio.QueueFull:
+            self._observer.count("execution", "unmatched_answer_dropped")
+            self._observer.note(
+                "unmatched_answer_dropped",
+                level="error",
+                network_id=self._network_id,
+                terminal_id=unmatched.terminal_id,
+                stan=unmatched.stan,
+            )
+
+    async def work(self) -> int:
+        """Wait for answers and write what they did; return how many. Call it again and again."""
+        batch = [await self._waiting.get()]
+        while len(batch) < self._batch_max and not self._waiting.empty():
+            batch.append(self._waiting.get_nowait())
+        try:
+            now = self._clock.now()
+            changes, applied, late = await until_done(lambda: self._write(batch, now))
+            report_incidents(self._observer, "late_answer", self._network_id, changes, applied)
+            self._report(applied, late)
+        finally:
+            for _ in batch:
+                self._waiting.task_done()
+        return len(batch)
+
+    async def written(self) -> None:
+        """Return once every answer that has come so far is in Postgres."""
+        await self._waiting.join()
+
+    async def _write(self, batch: Sequence[UnmatchedAnswer], now: datetime) -> "_Written":
+        async with self._store.transaction() as uow:
+            keys = await uow.payments.keys_by_rrn(
+                self._network_id, sorted({u.answer.rrn for u in batch if u.answer.rrn is not None})
+            )
+            named = [(u, keys.get(u.answer.rrn or "")) for u in batch]
+            payments = await uow.payments.find(sorted({k for _, k in named if k is not None}))
+            financial = [(u, payments[k]) for u, k in named if k and k in payments and _answers(u, payments[k])]
+            changes, applied = await self._apply(uow, financial, now)
+            outcomes = {
+                **{p.key: "ignored" for _, p in financial},
+                **{p.key: p.state.value for p in applied.changed},
+                **{p.key: "undone" for p in applied.undone},
+            }
+            late = [LateAnswer(u, key, outcomes.get(key, _OTHER) if key else _NOBODYS, now) for u, key in named]
+            await uow.payments.note_late_answers(late)
+        return changes, applied, late
+
+    async def _apply(
+        self, uow: UnitOfWork, answers: Sequence[tuple[UnmatchedAnswer, Payment]], now: datetime
+    ) -> tuple[list[Change], Applied]:
+        """Turn each into the payment's event; one that is clear takes an open inquiry's place."""
+        clear = {
+            payment.key
+            for unmatched, payment in answers
+            if judge_late_answer(payment, unmatched.answer, inquiry_open=True)
+            != judge_late_answer(payment, unmatched.answer, inquiry_open=False)
+        }
+        closed = set(await uow.inquiries.take_away(sorted(clear), now=now))
+        changes: list[Change] = []
+        for unmatched, payment in answers:
+            verdict = judge_late_answer(payment, unmatched.answer, inquiry_open=payment.key in closed)
+            # The first clear answer has settled it; a second copy is what it says.
+            if payment.key in clear:
+                closed.discard(payment.key)
+            changes.append(
+                Change(
+                    key=payment.key,
+                    kind=verdict.event,
+                    reason=verdict.reason,
+                    approval_code=verdict.approval_code,
+                    incident=verdict.incident,
+                )
+            )
+        return changes, await apply_changes(uow, changes, now=now)
+
+    def _report(self, applied: Applied, late: Sequence[LateAnswer]) -> None:
+        for payment in applied.changed:
+            self._observer.count("late_answer", payment.state.value)
+        for answer in late:
+            self._observer.note(
+                "late_answer",
+                level="info" if answer.outcome == "ignored" else "warning",
+                network_id=self._network_id,
+                payment_id=answer.key[1] if answer.key else None,
+                mti=answer.unmatched.mti,
+                terminal_id=answer.unmatched.terminal_id,
+                stan=answer.unmatched.stan,
+                code=answer.unmatched.answer.response_code,
+                outcome=answer.outcome,
+            )
+
+
+def _answers(unmatched: UnmatchedAnswer, payment: Payment) -> bool:
+    """True if it answers the very 0200 that the payment was sent with."""
+    trace = payment.trace
+    return (
+        unmatched.mti == FINANCIAL_RESPONSE
+        and trace is not None
+        and (trace.terminal_id, trace.stan, f"{trace.transmitted_at:%m%d%H%M%S}")
+        == (unmatched.terminal_id, unmatched.stan, unmatched.transmitted_at_raw)
+    )

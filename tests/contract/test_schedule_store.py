@@ -1,0 +1,217 @@
+"""ScheduleStore: orders that wait, claimed under leases; and that a due payment is decided once, whoever races."""
+
+import asyncio
+from dataclasses import replace
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from gateway.adapters.memory import (
+    MemoryCardNetwork,
+    MemoryClock,
+    MemoryDeadLetters,
+    MemoryHost,
+    MemoryVault,
+)
+from gateway.adapters.observability.recording import RecordingObserver
+from gateway.domain.exchange import CardData
+from gateway.domain.lifecycle import PaymentState
+from gateway.domain.payment import Payment, PaymentKey
+from gateway.domain.scheduling import ScheduledOrder
+from gateway.ports import Outgoing, Record, Store, StoreIntegrityError
+from gateway.services.dispatch import write_due
+from gateway.services.execution import ExecutionService, ExecutionSettings
+from schemas.codec import encode
+from schemas.orders import ORDER_TYPE
+from schemas.primitives import FundingToken, NetworkId
+from schemas.reasons import Reason, ReasonCode
+from tests.builders import NETWORK, TERMINAL, later, numbered_order, payment, trace, window
+from tests.contract.conftest import Backend, rolled_back
+from tests.unit.domain_samples import NOW, consent, merchant
+
+
+def waiting(number: int, **fields: Any) -> ScheduledOrder:
+    defaults: dict[str, Any] = {
+        "key": payment(number).key,
+        "due_at": later(number),
+        "expires_at": later(3600),
+        "order_type": ORDER_TYPE,
+        "body": b'{"n":%d}' % number,
+        "signature": "a..b",
+        "proven": number % 2 == 0,
+        "reference": f"mypay.orders/0/{number}",
+        "ordered_at": NOW,
+        "traceparent": None,
+    }
+    return ScheduledOrder(**(defaults | fields))
+
+
+async def keep(store: Store, *orders: ScheduledOrder) -> None:
+    async with store.transaction() as uow:
+        await uow.schedule.keep(orders)
+
+
+async def claim(store: Store, *, at: float, lease: float = 30, limit: int = 10) -> list[ScheduledOrder]:
+    async with store.transaction() as uow:
+        return list(await uow.schedule.claim(now=later(at), lease_until=later(at + lease), limit=limit))
+
+
+def keys(*numbers: int) -> list[PaymentKey]:
+    return [payment(n).key for n in numbers]
+
+
+async def test_orders_are_claimed_when_due_earliest_first_and_come_back_as_they_were(store: Store) -> None:
+    orders = [waiting(3), waiting(1, signature=None), waiting(2, traceparent="00-" + "1" * 32 + "-" + "2" * 16 + "-01")]
+    await keep(store, *orders)
+    assert await claim(store, at=0.999) == []
+    assert await claim(store, at=2, limit=1) == [orders[1]]
+    assert await claim(store, at=2) == [orders[2]]
+    assert await claim(store, at=2) == []
+    assert await claim(store, at=3) == [orders[0]]
+
+
+async def test_a_lease_runs_out_and_every_dispatch_is_counted(store: Store) -> None:
+    await keep(store, waiting(1))
+    assert [o.dispatches for o in await claim(store, at=1, lease=30)] == [0]
+    assert await claim(store, at=30.9) == []
+    assert [o.dispatches for o in await claim(store, at=31)] == [1]
+
+
+async def test_an_order_is_put_off_and_closed(store: Store) -> None:
+    await keep(store, waiting(1), waiting(2))
+    await claim(store, at=2)
+    async with store.transaction() as uow:
+        await uow.schedule.put_off([(keys(1)[0], later(10)), (keys(2)[0], later(20)), (keys(9)[0], later(5))])
+    assert [o.key for o in await claim(store, at=19)] == keys(1)
+    async with store.transaction() as uow:
+        await uow.schedule.close(keys(1, 2, 9), now=later(19))
+        await uow.schedule.put_off([(keys(2)[0], later(20))])
+    assert await claim(store, at=9999) == []
+
+
+async def test_a_claim_passes_by_what_another_is_claiming(store: Store) -> None:
+    await keep(store, waiting(1), waiting(2))
+    async with store.transaction() as uow:
+        first = await uow.schedule.claim(now=later(5), lease_until=later(35), limit=1)
+        assert [o.key for o in first] == keys(1)
+        assert [o.key for o in await claim(store, at=5)] == keys(2)
+
+
+async def test_nothing_is_kept_of_what_was_rolled_back_and_nothing_twice(store: Store) -> None:
+    async with rolled_back(store) as uow:
+        await uow.schedule.keep([waiting(1)])
+    assert await claim(store, at=5) == []
+    await keep(store, waiting(1))
+    with pytest.raises(StoreIntegrityError):
+        await keep(store, waiting(1))
+
+
+async def test_nothing_asked_for_is_nothing_done(store: Store) -> None:
+    async with store.transaction() as uow:
+        await uow.schedule.keep([])
+        await uow.schedule.put_off([])
+        await uow.schedule.close([], now=NOW)
+        await uow.schedule.begin([])
+
+
+async def test_what_was_decided_of_a_due_payment_is_written_in_full(store: Store) -> None:
+    scheduled = [payment(n, state=PaymentState.SCHEDULED) for n in (1, 2)]
+    sent = payment(
+        1,
+        version=2,
+        consent_version=3,
+        windows=(window(),),
+        trace=trace(7, at=later(60)),
+        decided_at=later(60),
+        changed_at=later(60),
+    )
+    refused = replace(
+        scheduled[1],
+        state=PaymentState.REJECTED,
+        version=2,
+        reason=Reason(code=ReasonCode.MD01, text="revoked"),
+        decided_at=later(61),
+        changed_at=later(61),
+    )
+    async with store.transaction() as uow:
+        await uow.payments.insert(scheduled)
+    async with store.transaction() as uow:
+        await uow.payments.lock(keys(1, 2))
+        await uow.schedule.begin([sent, refused])
+    async with store.reading() as uow:
+        assert await uow.payments.find(keys(1, 2)) == {sent.key: sent, refused.key: refused}
+    with pytest.raises(StoreIntegrityError):
+        async with store.transaction() as uow:
+            await uow.schedule.begin([sent])
+
+
+# --- a due payment, raced for -----------------------------------------------------------------------------------------
+
+
+def worker(store: Store, clock: MemoryClock, host: MemoryHost, name: str) -> ExecutionService:
+    return ExecutionService(
+        network_id=NetworkId(NETWORK),
+        worker=name,
+        terminals=[TERMINAL],
+        store=store,
+        vault=MemoryVault({FundingToken("token-1"): CardData("4111111111111111", "2912")}),
+        network=MemoryCardNetwork(NetworkId(NETWORK), host),
+        dead_letters=MemoryDeadLetters(),
+        observer=RecordingObserver(),
+        clock=clock,
+        settings=ExecutionSettings(results_wait_s=0.0),
+    )
+
+
+def consumed(out: Outgoing, offset: int) -> Record:
+    return Record(out.topic, 0, offset, int(NOW.timestamp() * 1000), out.key, out.value, tuple(out.headers))
+
+
+async def accepted(backend: Backend, due_at: datetime, numbers: range) -> list[Record]:
+    """Orders that wait, and the records that the schedule hands on when they are due."""
+    await backend.put_consents(consent())
+    await backend.put_merchants(merchant())
+    payments: list[Payment] = []
+    records: list[Record] = []
+    for n in numbers:
+        placed = numbered_order(
+            n, requested_execution_date=due_at.date() + timedelta(days=1), expires_at=due_at + timedelta(hours=1)
+        )
+        order = waiting(n, body=encode(placed), due_at=due_at, expires_at=placed.expires_at)
+        payments.append(payment(n, state=PaymentState.SCHEDULED, order_digest=sha256(order.body).digest()))
+        records.append(consumed(write_due(order, placed, NetworkId(NETWORK), due_at), n))
+        await keep(backend.store, order)
+    async with backend.store.transaction() as uow:
+        await uow.payments.insert(payments)
+    return records
+
+
+async def test_workers_who_race_for_due_payments_send_each_once(backend: Backend) -> None:
+    due_at = datetime.fromisoformat("2025-05-17T15:00:00Z")
+    records = await accepted(backend, due_at, range(1, 21))
+    clock, host = MemoryClock(due_at), MemoryHost()
+    workers = [worker(backend.store, clock, host, f"w{n}") for n in range(3)]
+    results = [asyncio.create_task(w.write_results()) for w in workers]
+    try:
+        # The same batch, backwards, and one by one: each order reaches three workers, some of them twice.
+        await asyncio.gather(
+            workers[0].take(records),
+            workers[1].take(records[::-1]),
+            *(workers[2].take([r]) for r in records),
+            workers[2].take(records),
+        )
+        while True:
+            async with backend.store.reading() as uow:
+                found = await uow.payments.find(keys(*range(1, 21)))
+            if all(p.state is PaymentState.APPROVED for p in found.values()):
+                break
+            assert not any(r.done() for r in results)
+            await asyncio.sleep(0)
+    finally:
+        for task in results:
+            task.cancel()
+    assert {p.version for p in found.values()} == {3}
+    assert len(await backend.ledger()) == 20
+    assert len({p.trace.rrn for p in found.values() if p.trace}) == 20

@@ -1,0 +1,124 @@
+"""What answers to inquiries mean, and what late answers do."""
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.domain.exchange import (
+    Answered,
+    ExchangeResult,
+    NotSent,
+    NotSentCause,
+    Unanswered,
+    UnansweredCause,
+)
+from gateway.domain.execution import RESPONSE_CODES, UnknownPolicy, abandoned, judge
+from gateway.domain.lifecycle import PaymentEventKind as E
+from gateway.domain.resolution import AMBIGUOUS_CODES, ASK_AGAIN_CODES, InquiryStep, judge_inquiry, judge_late_answer
+from tests.builders import payment
+
+ASKED = payment(1)
+
+
+def answered(code: str, **fields: object) -> Answered:
+    assert ASKED.trace is not None
+    plain = Answered(code, "123456" if code == "00" else None, ASKED.amount_minor, "410", ASKED.trace.rrn)
+    return replace(plain, **fields)  # type: ignore[arg-type]
+
+
+# What the network answers to the inquiry → what follows before the deadline, and after it.
+ANSWERS = """
+  00            settled    inquiry_approved    settled  inquiry_approved
+  00,amount+1   reverse    inquiry_unanswered  reverse  inquiry_unanswered
+  00,other_rrn  reverse    inquiry_unanswered  reverse  inquiry_unanswered
+  51            settled    inquiry_declined    settled  inquiry_declined
+  05            settled    inquiry_declined    settled  inquiry_declined
+  10            reverse    inquiry_unanswered  reverse  inquiry_unanswered
+  25            reverse    inquiry_not_seen    reverse  inquiry_not_seen
+  40            reverse    inquiry_unanswered  reverse  inquiry_unanswered
+  12            reverse    inquiry_unanswered  reverse  inquiry_unanswered
+  30            reverse    inquiry_unanswered  reverse  inquiry_unanswered
+  94            reverse    inquiry_unanswered  reverse  inquiry_unanswered
+  68            ask_again  -                   reverse  inquiry_unanswered
+  91            ask_again  -                   reverse  inquiry_unanswered
+  96            ask_again  -                   reverse  inquiry_unanswered
+  #1            reverse    inquiry_unanswered  reverse  inquiry_unanswered
+  timeout       ask_again  -                   reverse  inquiry_unanswered
+  link_lost     ask_again  -                   reverse  inquiry_unanswered
+  garbled       ask_again  -                   reverse  inquiry_unanswered
+  no_link       ask_again  -                   reverse  inquiry_unanswered
+  too_late      ask_again  -                   reverse  inquiry_unanswered
+  not_encodable reverse    inquiry_unanswered  reverse  inquiry_unanswered
+"""
+
+
+def result_of(text: str) -> ExchangeResult:
+    if text in set(UnansweredCause):
+        return Unanswered(UnansweredCause(text))
+    if text in set(NotSentCause):
+        return NotSent(NotSentCause(text))
+    code, _, change = text.partition(",")
+    changes: dict[str, dict[str, object]] = {
+        "amount+1": {"amount_minor": ASKED.amount_minor + 1},
+        "other_rrn": {"rrn": "X" * 12},
+        "": {},
+    }
+        "amount+1": {"amount_minor": ASKED.amount_minor + 1},
+        "other_rrn": {"rrn": "X" * 12},
+        "": {},
+    }
+    return answered(code, **changes[change])
+
+
+@pytest.mark.parametrize("row", [line.split() for line in ANSWERS.strip().splitlines()], ids=lambda r: r[0])
+def test_an_inquirys_answer(row: list[str]) -> None:
+    answer, step, event, late_step, late_event = row
+    for past_deadline, told in ((False, (step, event)), (True, (late_step, late_event))):
+        found = judge_inquiry(ASKED, result_of(answer), past_deadline=past_deadline)
+        assert (found.step, found.verdict.event if found.verdict else "-") == told
+    if answer == "00":
+        assert found.verdict
+        assert (found.verdict.reason, found.verdict.approval_code) == (None, "123456")
+
+
+def test_no_code_that_may_refuse_the_inquiry_itself_settles_anything() -> None:
+    for code in [*RESPONSE_CODES, "05", "25", "40", "77", "99"]:
+        found = judge_inquiry(ASKED, answered(code), past_deadline=False)
+        if code in AMBIGUOUS_CODES | ASK_AGAIN_CODES:
+            assert found.step is not InquiryStep.SETTLED, code
+        if found.step is InquiryStep.SETTLED:
+            # What settles is exactly what the 0210 itself would have said.
+            assert found.verdict
+            plain = judge(ASKED, answered(code)).event
+            assert found.verdict.event is {E.APPROVED: E.INQUIRY_APPROVED, E.DECLINED: E.INQUIRY_DECLINED}[plain]
+
+
+def test_an_unknown_outcome_is_settled_as_the_network_wants_it_and_nothing_else_changes() -> None:
+    timeout = Unanswered(UnansweredCause.TIMEOUT)
+    for policy, event in ((UnknownPolicy.REVERSE, E.UNANSWERED), (UnknownPolicy.INQUIRE, E.INQUIRY_STARTED)):
+        assert judge(ASKED, timeout, policy).event is event
+        assert judge(ASKED, answered("68"), policy).event is event
+        assert abandoned(policy).event is event
+        assert judge(ASKED, answered("00"), policy).event is E.APPROVED
+        assert judge(ASKED, answered("51"), policy).event is E.DECLINED
+        assert judge(ASKED, answered("94"), policy).event is E.MISMATCHED
+        assert judge(ASKED, NotSent(NotSentCause.NO_LINK), policy).event is E.WITHDRAWN
+
+
+@pytest.mark.parametrize(
+    ("text", "with_inquiry", "without"),
+    [
+        ("00", E.INQUIRY_APPROVED, E.APPROVED),
+        ("51", E.INQUIRY_DECLINED, E.DECLINED),
+        # The 0210 itself can refuse with any code: here it is no refusal of an inquiry.
+        ("12", E.INQUIRY_DECLINED, E.DECLINED),
+        ("68", E.UNANSWERED, E.UNANSWERED),
+        ("00,amount+1", E.MISMATCHED, E.MISMATCHED),
+        ("00,other_rrn", E.MISMATCHED, E.MISMATCHED),
+    ],
+)
+def test_a_late_answer(text: str, with_inquiry: E, without: E) -> None:
+    answer = result_of(text)
+    assert isinstance(answer, Answered)
+    assert judge_late_answer(ASKED, answer, inquiry_open=True).event is with_inquiry
+    assert judge_late_answer(ASKED, answer, inquiry_open=False).event is without
