@@ -63,10 +63,6 @@ def result_of(text: str) -> ExchangeResult:
         "other_rrn": {"rrn": "X" * 12},
         "": {},
     }
-        "amount+1": {"amount_minor": ASKED.amount_minor + 1},
-        "other_rrn": {"rrn": "X" * 12},
-        "": {},
-    }
     return answered(code, **changes[change])
 
 
