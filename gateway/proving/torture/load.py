@@ -22,11 +22,14 @@ from schemas.consent_commands import CONSENT_REVOKE_TYPE, ConsentInstruction
 CYCLE_EVERY_S: Final = 9.0
 """Between two closings of each network's clearing cycle: several in a run of a minute."""
 
-_RACING: Final = 3
+_RACING: Final = 8
 """Orders under a consent that are sent around its revocation."""
 
 _POLL_S: Final = 0.3
-_RACE_S: Final = 0.5
+_RACE_S: Final = 4.0
+"""How long those are sent; the command comes in the middle."""
+
+_AFTER_PER_SECOND: Final = 10.0
 
 _PAID_OR_UNDONE: Final = frozenset((Ending.SETTLED, Ending.REVERSED, Ending.REJECTED))
 """What a good order may come to while everything fails: paid, undone, or turned away before anything left."""
@@ -170,11 +173,12 @@ class Loader:
             issued_at=datetime.now(UTC),
         )
         racing = asyncio.create_task(self._send(revocation.racing, _RACING / _RACE_S))
+        await asyncio.sleep(_RACE_S / 2)
         await self.sender.command(signed_command(partner, CONSENT_REVOKE_TYPE, message))
         await racing
         await until(lambda: self._has_ended(terms.partner_id, terms.consent_id))
         self.revoked += 1
-        await self._send(revocation.after, _RACING / _RACE_S)
+        await self._send(revocation.after, _AFTER_PER_SECOND)
 
     async def _has_ended(self, partner_id: str, consent_id: str) -> bool:
         sql = "SELECT 1 FROM consent WHERE partner_id = $1 AND consent_id = $2 AND status = 'CANC'"

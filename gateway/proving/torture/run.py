@@ -32,9 +32,9 @@ from schemas.topics import ORDERS
 PER_SECOND: Final = 100.0
 """A quarter of what two cores carry: the rest is for starting processes again and for catching up."""
 
-SHORT_SECONDS: Final = 20.0
+SHORT_SECONDS: Final = 15.0
 SHORT_PER_SECOND: Final = 60.0
-_SHORT_GAP_S: Final = 0.45
+_SHORT_GAP_S: Final = 0.4
 
 KAFKA_PATIENCE_S: Final = 300.0
 """The sender waits this long for Kafka to come back: a record that it gave up might be there all the same."""

@@ -74,7 +74,7 @@ _ANSWER: Final = ("financial", "reversal", "inquiry")
 _BRIEF: Final = (1.0, 6.0)
 
 ROWS: Final[Mapping[Kind, Row]] = {
-    Kind.KILL: Row("kill -9 of a stage", Aim.STAGE, 5, (0.1, 6.0)),
+    Kind.KILL: Row("kill -9 of a stage", Aim.STAGE, 8, (0.1, 6.0)),
     Kind.FREEZE: Row("a stage frozen (SIGSTOP) for seconds", Aim.STAGE, 2, (0.5, 6.0)),
     Kind.FREEZE_LONG: Row("an execution worker frozen beyond takeover", Aim.EXECUTION, 1, (10.0, 20.0)),
     Kind.TERMINATE: Row("a stage told to stop (SIGTERM), started again", Aim.STAGE, 2, (0.1, 3.0)),
@@ -108,11 +108,11 @@ ROWS: Final[Mapping[Kind, Row]] = {
 KILLS: Final = frozenset((Kind.KILL, Kind.KAFKA, Kind.POSTGRES, Kind.HOST))
 """Kinds that end a process by SIGKILL."""
 
-GAP_S: Final = (0.5, 2.3)
+GAP_S: Final = (0.3, 1.9)
 """Between two strikes: so that several overlap, and work goes on between them."""
 
-_SILENCES: Final = (Kind.HOST, Kind.HOST_FROZEN, Kind.DEAF, Kind.SILENT_BOOKING, Kind.SILENT_LOSING)
-"""What leaves nothing for other faults to strike at."""
+_SILENCES: Final = (Kind.DEAF, Kind.SILENT_BOOKING, Kind.SILENT_LOSING, Kind.HOST_FROZEN, Kind.HOST)
+"""What leaves nothing for other faults to strike at, the deepest last."""
 
 _EXECUTION_SHARE: Final = 0.5
 """Of the strikes at any stage: where money is decided, they come most often."""
@@ -191,19 +191,16 @@ def each_once(*, stages: Sequence[str], networks: Sequence[str], gap_s: float) -
 
     What strikes the networks comes first, while orders flow; what stops the flow for a while comes last.
     """
-    others = [s for s in stages if not is_execution(s) and not s.startswith("initiation")]
-    first = [(k, "") for k in ROWS if ROWS[k].aim is Aim.NETWORK and k not in _SILENCES]
-    stopping = [s for s in stages if s not in others]
+    others = [s for s in stages if not is_execution(s)]
     order = [
-        *first,
+        *((k, "") for k in ROWS if ROWS[k].aim is Aim.NETWORK and k not in _SILENCES),
         *((k, "") for k in _SILENCES),
+        (Kind.POSTGRES, ""),
+        *((Kind.KILL, s) for s in stages if is_execution(s)),
+        (Kind.KAFKA, ""),
         *((Kind.KILL, s) for s in others),
         (Kind.TERMINATE, others[0]),
-        (Kind.FREEZE, others[0]),
-        *((Kind.KILL, s) for s in stopping if is_execution(s)),
-        (Kind.POSTGRES, ""),
-        (Kind.KAFKA, ""),
-        *((Kind.KILL, s) for s in stopping if not is_execution(s)),
+        (Kind.FREEZE, others[-1]),
     ]
     return [
         Strike(
