@@ -5,7 +5,15 @@ from typing import Annotated, Final, Self
 
 from pydantic import StringConstraints, model_validator
 
-from schemas.primitives import ConsentIdField, Model, OrderIdField, PartnerIdField, PaymentId, UtcTime, payment_id_of
+from schemas.primitives import (
+    ConsentIdField,
+    Model,
+    PaidOrderIdField,
+    PartnerIdField,
+    PaymentId,
+    UtcTime,
+    payment_id_of,
+)
 
 CANCEL_TYPE: Final = "kr.mypay.payment.cancel.v1"
 """CloudEvents type of a cancellation; also the ``typ`` that its signature must carry."""
@@ -31,7 +39,7 @@ class PaymentCancellation(Model):
     partner_id: PartnerIdField
     cancellation_id: CancellationIdField
     consent_id: ConsentIdField
-    order_id: OrderIdField
+    order_id: PaidOrderIdField
     issued_at: UtcTime
     expires_at: UtcTime
     reason_text: Annotated[str, StringConstraints(min_length=1, max_length=140, strict=True)] | None = None

@@ -12,8 +12,10 @@ from schemas.primitives import (
     Model,
     Money,
     OrderIdField,
+    PaidOrderIdField,
     PartnerIdField,
     PaymentId,
+    SeoulDate,
     UtcTime,
     payment_id_of,
 )
@@ -27,6 +29,9 @@ CompactJws = Annotated[
 
 ORDER_TYPE: Final = "kr.mypay.payment.order.v1"
 """CloudEvents type of a payment order; also the ``typ`` that its signature must carry."""
+
+OCCURRENCE_TYPE: Final = "kr.mypay.payment.occurrence.v1"
+"""CloudEvents type of one occurrence of a standing order. The gateway makes it; nobody can send it."""
 
 
 class PaymentOrder(Model):
@@ -42,6 +47,8 @@ class PaymentOrder(Model):
         amount: what to pay.
         issued_at: when the partner issued the order.
         expires_at: past this moment the order is refused, never sent late.
+        requested_execution_date: the day in Asia/Seoul on which to pay (ISO 20022 ReqdExctnDt): the order waits for it,
+            and must then be valid until some time on that day. Left out: at once.
         authentication: the customer's proof for exactly this order, a compact JWS of either group's identity provider
             (:mod:`schemas.assertions`). Needed where the assurance policy asks for one and no exemption applies.
     """
@@ -53,6 +60,7 @@ class PaymentOrder(Model):
     amount: Money
     issued_at: UtcTime
     expires_at: UtcTime
+    requested_execution_date: SeoulDate | None = None
     authentication: CompactJws | None = None
 
     @model_validator(mode="after")
@@ -75,3 +83,9 @@ class PaymentOrder(Model):
     def payment_id(self) -> PaymentId:
         """The id of the one payment that this order can have."""
         return payment_id_of(self.partner_id, self.order_id)
+
+
+class OccurrenceOrder(PaymentOrder):
+    """One occurrence of a standing order, as the gateway makes it: its order id is one that no partner can choose."""
+
+    order_id: PaidOrderIdField

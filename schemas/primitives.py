@@ -94,9 +94,7 @@ def _within_our_times(day: date) -> date:
     return day
 
 
-SeoulDate = Annotated[
-    date, Field(strict=False), BeforeValidator(_date_or_its_text), AfterValidator(_within_our_times)
-]
+SeoulDate = Annotated[date, Field(strict=False), BeforeValidator(_date_or_its_text), AfterValidator(_within_our_times)]
 """An ISO 8601 calendar date, ``2026-12-01``, which begins and ends with the day in Asia/Seoul."""
 
 
@@ -110,9 +108,7 @@ OrderIdField = Annotated[OrderId, _id(35)]  # ISO 20022 Max35Text, as EndToEndId
 StandingOrderIdField = Annotated[StandingOrderId, _id(26)]  # room for the occurrence's date in 35 characters
 PaidOrderIdField = Annotated[
     OrderId,
-    StringConstraints(
-        min_length=1, max_length=35, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(\+[0-9]{8})?$", strict=True
-    ),
+    StringConstraints(min_length=1, max_length=35, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(\+[0-9]{8})?$", strict=True),
 ]
 """A partner's order id, or that of a standing order's occurrence: ``rent+20261201``, which no partner can choose."""
 ConsentIdField = Annotated[ConsentId, _id(64)]

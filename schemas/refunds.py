@@ -10,6 +10,7 @@ from schemas.primitives import (
     Model,
     Money,
     OrderIdField,
+    PaidOrderIdField,
     PartnerIdField,
     PaymentId,
     UtcTime,
@@ -38,7 +39,7 @@ class PaymentRefund(Model):
     partner_id: PartnerIdField
     order_id: OrderIdField
     consent_id: ConsentIdField
-    original_order_id: OrderIdField
+    original_order_id: PaidOrderIdField
     amount: Money
     issued_at: UtcTime
     expires_at: UtcTime

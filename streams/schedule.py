@@ -7,14 +7,15 @@ from gateway.bootstrap import Parts, schedule_parts, watch_consumer
 
 
 async def run(parts: Parts, stopping: asyncio.Event) -> None:
-    """Work until told to stop. What is in hand may be cut: every batch is one transaction, and is found again."""
-    schedule, settings = schedule_parts(parts), parts.settings
-    timers = {
-        "consent-expiry": (schedule.expiry.expire, settings.schedule_interval_s),
-        "cancellations": (schedule.cancellations.work, settings.schedule_interval_s),
-        "used-proofs": (schedule.used_proofs.purge, settings.purge_interval_s),
-    }
-    async with asyncio.TaskGroup() as tasks:
+    """Work until told to stop. What is in hand may be cut: what was not written is found again."""
+    settings = parts.settings
+    async with schedule_parts(parts) as schedule, asyncio.TaskGroup() as tasks:
+        timers = {
+            "consent-expiry": (schedule.expiry.expire, settings.schedule_interval_s),
+            "cancellations": (schedule.cancellations.work, settings.schedule_interval_s),
+            "due-orders": (schedule.orders.dispatch_due, settings.schedule_interval_s),
+            "used-proofs": (schedule.used_proofs.purge, settings.purge_interval_s),
+        }
         workers = [
             tasks.create_task(_repeat(parts, name, work, pause_s), name=name)
             for name, (work, pause_s) in timers.items()

@@ -1,6 +1,6 @@
 """The one place where parts are put together: settings in, use cases on real adapters out; one module a process."""
 
-from gateway.bootstrap.consents import consent_service, schedule_parts
+from gateway.bootstrap.consents import consent_service
 from gateway.bootstrap.events import SettlementParts, relay_service, settlement_parts
 from gateway.bootstrap.execution import ExecutionParts, execution_parts
 from gateway.bootstrap.initiation import initiation_service
@@ -12,6 +12,7 @@ from gateway.bootstrap.process import (
     process_parts,
     watch_consumer,
 )
+from gateway.bootstrap.schedule import schedule_parts
 
 __all__ = [
     "ExecutionParts",

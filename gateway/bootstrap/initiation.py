@@ -21,7 +21,7 @@ NETWORK_REPORT_FRESH_S = 5.0
 @asynccontextmanager
 async def initiation_service(parts: Parts) -> AsyncIterator[tuple[InitiationService, IsolatedBatch]]:
     """The intake, with its key registry and its view of the networks kept fresh."""
-    networks = _NetworkView(parts, load_networks(parts.settings.networks_dir))
+    networks = NetworkView(parts, load_networks(parts.settings.networks_dir))
     await until_done(networks.start)
     try:
         async with proving(parts) as proofs, publisher(parts) as producer:
@@ -43,7 +43,7 @@ async def initiation_service(parts: Parts) -> AsyncIterator[tuple[InitiationServ
         await networks.stop()
 
 
-class _NetworkView:
+class NetworkView:
     """What routing knows of the networks: their files, and which of them execution reports open."""
 
     def __init__(self, parts: Parts, networks: Mapping[str, NetworkConfig]) -> None:
@@ -53,6 +53,7 @@ class _NetworkView:
         self._task: asyncio.Task[None] | None = None
 
     def profiles(self) -> Sequence[NetworkProfile]:
+        """The networks as they are known at this moment."""
         return [
             NetworkProfile(
                 network_id=n.network_id,
@@ -66,10 +67,12 @@ class _NetworkView:
         ]
 
     async def start(self) -> None:
+        """Look for the first time, and go on looking."""
         await self._look()
         self._task = asyncio.create_task(self._keep_looking(), name="network-view")
 
     async def stop(self) -> None:
+        """Look no more."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum, unique
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -32,6 +32,8 @@ from gateway.cli.common import (
     say,
 )
 from gateway.cli.partner import default_kid
+from gateway.domain.calendar import day_start
+from gateway.domain.consent import ORDER_VALIDITY_MAX
 from gateway.domain.lifecycle import TERMINAL, PaymentState
 from gateway.ports import Outgoing, Record
 from gateway.settings import Settings
@@ -49,15 +51,23 @@ FILLED_VALIDITY: Final = timedelta(minutes=10)
 REFUSED: Final = "refused"
 
 _OUTCOMES: Final = frozenset({REFUSED, PaymentState.APPROVED, *TERMINAL})
-_GOOD: Final = frozenset({PaymentState.APPROVED, PaymentState.SETTLED})
+_GOOD: Final = frozenset({PaymentState.APPROVED, PaymentState.SETTLED, PaymentState.SCHEDULED})
 
 
 @unique
 class Until(StrEnum):
     """What to wait for."""
 
+    ACCEPTED = "accepted"  # scheduled for its day, or any outcome
     OUTCOME = "outcome"  # approved, or final
     FINAL = "final"  # settled, declined, rejected, reversed, refused
+
+
+_WANTED: Final = {
+    Until.ACCEPTED: _OUTCOMES | {PaymentState.SCHEDULED},
+    Until.OUTCOME: _OUTCOMES,
+    Until.FINAL: _OUTCOMES - {PaymentState.APPROVED},
+}
 
 
 @dataclass(slots=True)
@@ -88,6 +98,10 @@ def send(
     fill: Annotated[
         bool, typer.Option("--fill", help="Give orders without order_id, issued_at or expires_at new ones.")
     ] = False,
+    on: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="Pay on this day in Seoul, not at once: requested_execution_date."),
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Follow the partner's events and print what became of them.")
     ] = False,
@@ -97,11 +111,12 @@ def send(
 ) -> None:
     """Sign orders and send them: all of them, or none if one is not an order.
 
-    With --wait the exit code is 0 if every one was approved or settled, 1 if one ended otherwise, 4 if time ran out.
+    With --wait the exit code is 0 if every one was approved, settled or, with --until accepted, scheduled; 1 if one
+    ended otherwise, 4 if time ran out.
     """
     settings = load_settings()
     private = read_private_key(key)
-    orders = [_order(line, body, fill=fill) for line, body in read_documents(file)]
+    orders = [_order(line, body, fill=fill, on=on.date() if on else None) for line, body in read_documents(file)]
     if len({o.partner_id for o in orders}) > 1:
         raise CliError("One key signs for one partner: the orders name several.", ExitCode.USAGE)
     followed = [_Followed(o, o.payment_id) for o in orders]
@@ -110,22 +125,22 @@ def send(
     run(_send(settings, records, followed, until if wait else None, timeout))
     _print(followed, waited=wait, json_=json_)
     if wait:
-        wanted = _OUTCOMES if until is Until.OUTCOME else _OUTCOMES - {PaymentState.APPROVED}
+        wanted = _WANTED[until]
         if any(f.state not in wanted for f in followed):
             raise CliError(f"Not every order had its {until} within {timeout:g} s.", ExitCode.UNAVAILABLE)
         if any(f.state not in _GOOD for f in followed):
             raise typer.Exit(ExitCode.FAILED)
 
 
-def _order(line: int, body: bytes, *, fill: bool) -> PaymentOrder:
+def _order(line: int, body: bytes, *, fill: bool, on: date | None) -> PaymentOrder:
     try:
-        return decode(PaymentOrder, _filled(body) if fill else body)
+        return decode(PaymentOrder, _filled(body, fill=fill, on=on) if fill or on else body)
     except DecodeError as error:
         hint = "--fill gives order_id, issued_at and expires_at." if not fill else ""
         raise CliError(f"line {line}: {error}; nothing was sent.", hint=hint) from None
 
 
-def _filled(body: bytes) -> bytes:
+def _filled(body: bytes, *, fill: bool, on: date | None) -> bytes:
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError):
@@ -133,10 +148,16 @@ def _filled(body: bytes) -> bytes:
     if not isinstance(fields, dict):
         return body
     now = datetime.now(UTC)
+    if on is not None:
+        fields["requested_execution_date"] = on.isoformat()
+    if not fill:
+        return encode_json(fields)
+    # An order for a later day has that whole day.
+    expires_at = now + FILLED_VALIDITY if on is None else max(day_start(on) + ORDER_VALIDITY_MAX, now + FILLED_VALIDITY)
     missing = {
         "order_id": uuid_utils.uuid7().hex,
         "issued_at": now.isoformat(),
-        "expires_at": (now + FILLED_VALIDITY).isoformat(),
+        "expires_at": expires_at.isoformat(),
     }
     return encode_json({**missing, **fields})
 
@@ -170,7 +191,7 @@ async def _send(
 
 
 async def _follow(reader: TopicReader, followed: list[_Followed], until: Until, seconds: float) -> None:
-    wanted = _OUTCOMES if until is Until.OUTCOME else _OUTCOMES - {PaymentState.APPROVED}
+    wanted = _WANTED[until]
     by_payment = {str(f.payment_id): f for f in followed}
     by_order = {str(f.order.order_id): f for f in followed}
     try:

@@ -112,6 +112,9 @@ def steps_of(facts: PaymentFacts) -> list[Step]:
     payment = facts.payment
     steps = [Step(payment.ordered_at, "ordered", "the order reached Kafka", "payment")]
     steps += _event_steps(facts)
+    if schedule := facts.schedule:
+        handed_on = f"handed on {schedule.dispatches} times, valid until {schedule.expires_at:%Y-%m-%d %H:%M:%S} UTC"
+        steps.append(Step(schedule.due_at, "due", handed_on, "schedule"))
     if reversal := facts.reversal:
         steps.append(Step(reversal.queued_at, "reversal queued", f"STAN {reversal.stan:06d}", "reversal"))
         attempts = f"{reversal.attempts} attempts, last answer {reversal.last_code or 'none'}"

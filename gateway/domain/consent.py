@@ -5,10 +5,11 @@ Those limits need usage that only the database knows and are in :mod:`gateway.do
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum, unique
 from typing import Final
 
+from gateway.domain.calendar import day_of, day_start
 from gateway.domain.exchange import Acceptor
 from schemas.consents import ConsentStatus, ConsentTerms, PaymentPurpose
 from schemas.orders import PaymentOrder
@@ -99,6 +100,12 @@ _EXPIRED: Final = _reason(ReasonCode.TM01, "the order is past its expires_at")
 _VALID_TOO_LONG: Final = _reason(
     ReasonCode.DT01, f"expires_at lies more than {ORDER_VALIDITY_MAX // timedelta(hours=1)} hours after issued_at"
 )
+_DAY_BEFORE_ISSUE: Final = _reason(ReasonCode.DT01, "requested_execution_date lies before issued_at")
+_EXPIRES_BEFORE_DAY: Final = _reason(ReasonCode.DT01, "expires_at lies before requested_execution_date begins")
+_VALID_PAST_DAY: Final = _reason(
+    ReasonCode.DT01,
+    f"expires_at lies more than {ORDER_VALIDITY_MAX // timedelta(hours=1)} hours after requested_execution_date begins",
+)
 _MERCHANT_UNKNOWN: Final = _reason(ReasonCode.AC03, "merchant_id is not in the merchant directory")
 _MERCHANT_INACTIVE: Final = _reason(ReasonCode.AC07, "the merchant is no longer paid through this gateway")
 _PAYEE_BLOCKED: Final = _reason(ReasonCode.SL12, "the consent blocks this merchant or its category")
@@ -130,7 +137,8 @@ def refuse_order(
     5    AG01  the consent has no payment purpose
     6    DT04  the order's ``issued_at`` is more than :data:`CLOCK_SKEW_MAX` in the future
     7    TM01  ``now`` is at or past the order's ``expires_at``
-    8    DT01  the order is valid for longer than :data:`ORDER_VALIDITY_MAX`
+    8    DT01  the order is valid for longer than :data:`ORDER_VALIDITY_MAX`: from its issue, or from the beginning of
+               its ``requested_execution_date``; that day lies before its issue, or begins when the order has expired
     9    AC03  the merchant is unknown
     10   AC07  the merchant is inactive
     11   SL12  the merchant or its category is blocked
@@ -171,8 +179,21 @@ def _refuse_by_order_times(order: PaymentOrder, now: datetime) -> Reason | None:
         return _ISSUED_IN_FUTURE
     if now >= order.expires_at:
         return _EXPIRED
+    if order.requested_execution_date is not None:
+        return _refuse_by_day(order, order.requested_execution_date)
     if order.expires_at - order.issued_at > ORDER_VALIDITY_MAX:
         return _VALID_TOO_LONG
+    return None
+
+
+def _refuse_by_day(order: PaymentOrder, day: date) -> Reason | None:
+    if day < day_of(order.issued_at):
+        return _DAY_BEFORE_ISSUE
+    begins = day_start(day)
+    if order.expires_at <= begins:
+        return _EXPIRES_BEFORE_DAY
+    if order.expires_at - max(begins, order.issued_at) > ORDER_VALIDITY_MAX:
+        return _VALID_PAST_DAY
     return None
 
 

@@ -1,23 +1,23 @@
 """Initiation: decode → partner signature → idempotency → consent → route. Advice only: execution decides under locks.
 
 A batch costs three reads, at most one transaction and one publication, whatever its size. Every record ends in
-exactly one way: dispatched, rejected (a payment in state REJECTED), refused (an order that becomes no payment,
-because its sender could not be trusted or its id is taken), repeated (its payment's state is told again), handed to
-the handler of its kind (:mod:`gateway.services.instructions`), or parked as a dead letter.
+exactly one way: dispatched, scheduled (accepted for a later day: a payment in state SCHEDULED), rejected (a payment in
+state REJECTED), refused (an order that becomes no payment, because its sender could not be trusted or its id is taken),
+repeated (its payment's state is told again), handed to the handler of its kind (:mod:`gateway.services.instructions`),
+or parked as a dead letter.
 """
 
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from gateway.domain.authentication import Assertion, exemption_allows, judge_payment_assertion
-from gateway.domain.consent import Consent, Merchant, refuse_order
 from gateway.domain.intent import TakenOrder, rejected
 from gateway.domain.payment import Payment, PaymentKey
-from gateway.domain.routing import NetworkProfile, route
+from gateway.domain.routing import NetworkProfile
+from gateway.domain.scheduling import AHEAD_DAYS_DEFAULT
 from gateway.ports import (
     AssertionVerifier,
     Clock,
@@ -33,14 +33,16 @@ from gateway.ports import (
 )
 from gateway.services.dispatch import write_dispatch
 from gateway.services.instructions import Instruction, InstructionHandler, SignedInstruction
+from gateway.services.intake import Intake, Waits
 from gateway.services.notices import ORDER_ID_TAKEN, RefusedOrder, refuse_orders, reported_events
 from gateway.services.proofs import NoIdentityProviders
 from gateway.services.retrying import until_done
+from gateway.services.scheduled import Accepted, keep_waiting
 from gateway.services.transitions import payment_events
 from schemas.codec import DecodeError, decode
 from schemas.envelope import Envelope, EnvelopeError, read_envelope
 from schemas.orders import ORDER_TYPE, PaymentOrder
-from schemas.primitives import CustomerId, NetworkId
+from schemas.primitives import NetworkId
 from schemas.reasons import Reason, ReasonCode
 
 
@@ -53,6 +55,7 @@ class _Sorted:
     """A batch, sorted by how each record ends."""
 
     dispatched: list[Outgoing] = field(default_factory=list)
+    scheduled: list[Accepted] = field(default_factory=list)
     rejected: list[Payment] = field(default_factory=list)
     refused: list[RefusedOrder] = field(default_factory=list)
     repeated: list[tuple[Payment, str]] = field(default_factory=list)
@@ -84,6 +87,7 @@ class InitiationService:
         trust: TrustTable | None = None,
         assertions: AssertionVerifier | None = None,
         handlers: Sequence[InstructionHandler] = (),
+        ahead_days_max: int = AHEAD_DAYS_DEFAULT,
     ) -> None:
         self._handlers = {type_: handler for handler in handlers for type_ in handler.models}
         self._models: dict[str, type[SignedInstruction]] = {ORDER_TYPE: PaymentOrder}
@@ -92,12 +96,12 @@ class InitiationService:
         self._store = store
         self._keys = keys
         self._verifier = verifier
-        self._networks = networks
         self._publisher = publisher
         self._dead_letters = dead_letters
         self._observer = observer
         self._clock = clock
         self._trust: TrustTable = trust or NoIdentityProviders()
+        self._intake = Intake(store=store, trust=self._trust, networks=networks, ahead_days_max=ahead_days_max)
         self._assertions: AssertionVerifier = assertions or NoIdentityProviders()
 
     async def take(self, records: Sequence[Record]) -> None:
@@ -165,77 +169,35 @@ class InitiationService:
             raise EnvelopeError("ce_type", f"must be {' or '.join(sorted(self._models))}")
         message = decode(model, record.value)  # type: ignore[type-var]
         if record.key != message.record_key.encode():
-            raise EnvelopeError("key", "the record's key must be the message's consent_id")
+            raise EnvelopeError("key", "the record's key must be the message's consent_id (a bulk's: its bulk_id)")
         if not self._keys.partner_exists(message.partner_id):
             raise UnknownPartnerError("partner_id is not a registered, active partner")
         return envelope, message
 
     async def _sort(self, trusted: Sequence[tuple[Record, TakenOrder]], now: datetime, ends: _Sorted) -> None:
-        orders = [t for _, t in trusted]
-
-        async def read():  # type: ignore[no-untyped-def]
-            async with self._store.reading() as uow:
-                return (
-                    await uow.payments.find([t.key for t in orders]),
-                    await uow.consents.read(sorted({t.consent_key for t in orders})),
-                    await uow.directory.merchants(sorted({t.order.merchant_id for t in orders})),
-                    await uow.authentication.links(identities),
-                )
-
-        identities = sorted({t.assertion.identity for t in orders if isinstance(t.assertion, Assertion)})
-        existing, consents, merchants, links = await until_done(read)
-        networks = self._networks()
+        seen = await self._intake.look([t for _, t in trusted])
         # What this batch itself does with an order id counts for the orders behind it.
-        first_of = dict(existing)
+        first_of = dict(seen.existing)
         sent_to: dict[PaymentKey, NetworkId] = {}
         for record, taken in trusted:
             if (first := first_of.get(taken.key)) is not None:
                 _repeat(taken, first, ends)
                 continue
             # A second order under a dispatched id follows the first: execution meets both in order, the first stands.
-            consent = consents.get(taken.consent_key)
-            target = sent_to.get(taken.key) or _target(
-                taken.order,
-                consent,
-                merchants.get(taken.order.merchant_id),
-                networks,
-                now,
-                lambda taken=taken, consent=consent: self._judge(taken, consent, links, now),  # type: ignore[misc]
-            )
+            target = sent_to.get(taken.key) or self._intake.judge(taken, seen, now)
             if isinstance(target, Reason):
                 first_of[taken.key] = rejected(taken, target, now)
                 ends.rejected.append(first_of[taken.key])
+            elif isinstance(target, Waits):
+                accepted = Accepted.of(record, taken, target, now)
+                first_of[taken.key] = accepted.payment
+                ends.scheduled.append(accepted)
             else:
                 sent_to[taken.key] = target
                 ends.dispatched.append(write_dispatch(record, target))
 
-    def _judge(
-        self,
-        taken: TakenOrder,
-        consent: Consent | None,
-        links: Mapping[tuple[str, str], CustomerId],
-        now: datetime,
-    ) -> Reason | None:
-        """Judge the proof as far as it can be without the consent's lock: an exemption is taken to have room."""
-        proof, amount = taken.assertion, taken.order.amount
-        if isinstance(proof, Reason):
-            return proof
-        if consent is None or consent.terms.payment is None:
-            raise AssertionError("refuse_order lets no order pass without a payment consent")
-        verdict = judge_payment_assertion(
-            proof,
-            order=taken.order,
-            customer_id=consent.terms.customer_id,
-            linked=links.get(proof.identity) if proof else None,
-            issuer=self._trust.issuer(proof.issuer) if proof else None,
-            policy=self._trust.policy,
-            exempt=exemption_allows(consent.terms.payment.low_value_exemption, 0, 0, amount),
-            now=now,
-        )
-        return verdict if isinstance(verdict, Reason) else None
-
     async def _write(self, ends: _Sorted, now: datetime) -> None:
-        if ends.rejected or ends.refused or ends.repeated:
+        if ends.rejected or ends.refused or ends.repeated or ends.scheduled:
             await until_done(lambda: self._record(ends, now))
         if ends.unreadable:
             await until_done(lambda: self._dead_letters.park("initiation", ends.unreadable))
@@ -246,12 +208,14 @@ class InitiationService:
         async with self._store.transaction() as uow:
             inserted = await uow.payments.insert(ends.rejected)
             new = {p.key: p for p in ends.rejected if p.key in inserted}
-            await uow.outbox.append([*payment_events(list(new.values())), *reported_events(ends.repeated, now)])
+            waiting = await keep_waiting(uow, ends.scheduled, now)
+            await uow.outbox.append([*payment_events([*new.values(), *waiting]), *reported_events(ends.repeated, now)])
             await refuse_orders(uow, ends.refused, now)
 
     def _report(self, ends: _Sorted) -> None:
         count = self._observer.count
         count("initiation", "dispatched", n=len(ends.dispatched))
+        count("initiation", "scheduled", n=len(ends.scheduled))
         count("initiation", "repeated", n=len(ends.repeated))
         for outcome, reasons in (
             ("rejected", Counter(p.reason.code.value for p in ends.rejected if p.reason)),
@@ -273,19 +237,3 @@ def _repeat(taken: TakenOrder, first: Payment, ends: _Sorted) -> None:
     ends.refused.append(
         RefusedOrder(order.partner_id, order.order_id, first.payment_id, ORDER_ID_TAKEN, taken.reference)
     )
-
-
-def _target(
-    order: PaymentOrder,
-    consent: Consent | None,
-    merchant: Merchant | None,
-    networks: Sequence[NetworkProfile],
-    now: datetime,
-    judge_proof: Callable[[], Reason | None],
-) -> NetworkId | Reason:
-    refused = refuse_order(order, consent=consent, merchant=merchant, now=now) or judge_proof()
-    if refused is not None:
-        return refused
-    if merchant is None:
-        raise AssertionError("refuse_order lets no order pass without a merchant")
-    return route(order.amount.minor, order.amount.currency, merchant, networks)

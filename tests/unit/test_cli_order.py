@@ -1,7 +1,7 @@
 """`mypay order send`: everything is checked before anything is sent."""
 
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +105,16 @@ def test_keys_that_cannot_sign_are_refused(key: Path, tmp_path: Path, sent: list
     key.chmod(0o644)
     assert "chmod 600" in mypay("order", "send", "-", "--key", key, given=encode(ORDER)).expect(1).err
     assert sent == []
+
+
+def test_an_order_for_a_later_day_has_that_whole_day_in_seoul(key: Path, sent: list[Outgoing]) -> None:
+    mypay("order", "send", "-", "--key", key, "--fill", "--on", "2031-12-24", given=given(BARE)).expect()
+    [record] = sent
+    order = decode(PaymentOrder, record.value)
+    assert order.requested_execution_date == date(2031, 12, 24)
+    assert order.expires_at == datetime(2031, 12, 24, 15, tzinfo=UTC)
+    mypay("order", "send", "-", "--key", key, "--on", "2031-12-24", given=encode(ORDER)).expect()
+    assert decode(PaymentOrder, sent[1].value) == ORDER.model_copy(
+        update={"requested_execution_date": date(2031, 12, 24)}
+    )
+    mypay("order", "send", "-", "--key", key, "--on", "24.12.2031", given=encode(ORDER)).expect(2)

@@ -10,6 +10,7 @@ from gateway.adapters.postgres.inspect import (
     StoredClearing,
     StoredEvent,
     StoredReversal,
+    StoredSchedule,
     StoredTransfer,
 )
 from gateway.cli.trace import steps_of
@@ -56,6 +57,14 @@ def event(payment: Payment, *, relayed: bool = True) -> StoredEvent:
     body = encode_json(event_fields(payment))
     name = f"{payment.payment_id}:{payment.version}"
     return StoredEvent(name, event_type_of(payment), payment.changed_at, body, relayed)
+
+
+def test_a_payment_that_waits_tells_when_it_is_due() -> None:
+    waiting = replace(PAYMENT, state=PaymentState.SCHEDULED, network_id=None, trace=None, decided_at=at(0))
+    facts = PaymentFacts(waiting, (), (), None, (), StoredSchedule(at(3600), at(7200), 0))
+    steps = steps_of(facts)
+    assert [s.what for s in steps] == ["ordered", "scheduled", "due"]
+    assert steps[-1].at == at(3600)
 
 
 def told(facts: PaymentFacts) -> list[str]:

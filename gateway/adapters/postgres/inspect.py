@@ -87,6 +87,15 @@ class StoredReversal:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredSchedule:
+    """When a payment that waited is, or was, due. ``dispatches``: how often it was handed on to execution."""
+
+    due_at: datetime
+    expires_at: datetime
+    dispatches: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoredClearing:
     """A clearing record that names the payment: what settled it, or a break."""
 
@@ -119,6 +128,7 @@ class PaymentFacts:
     transfers: tuple[StoredTransfer, ...]
     reversal: StoredReversal | None
     clearing: tuple[StoredClearing, ...]
+    schedule: StoredSchedule | None = None
 
 
 class PostgresInspector:
@@ -147,7 +157,9 @@ class PostgresInspector:
         moments = {payment.decided_at, payment.changed_at, *(t.posted_at for t in transfers)}
         if reversal is not None:
             moments.add(reversal.queued_at)
-        return PaymentFacts(payment, await self._events(payment, moments), transfers, reversal, clearing)
+        waits = [StoredSchedule(**dict(r)) for r in await self._fetch(_SQL.schedule, *payment.key)]
+        events = await self._events(payment, moments)
+        return PaymentFacts(payment, events, transfers, reversal, clearing, waits[0] if waits else None)
 
     async def _events(self, payment: Payment, moments: set[datetime]) -> tuple[StoredEvent, ...]:
         key = str(payment.payment_id)

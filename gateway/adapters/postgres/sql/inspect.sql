@@ -37,6 +37,9 @@ ORDER BY o.tx, o.id
 SELECT kind, debit, credit, amount_minor, currency, posted_at
 FROM ledger_transfer WHERE partner_id = $1 AND payment_id = $2 ORDER BY posted_at
 
+-- name: schedule
+SELECT due_at, expires_at, dispatches FROM scheduled_order WHERE partner_id = $1 AND payment_id = $2
+
 -- name: reversal
 SELECT stan, transmitted_at, attempts, next_attempt_at, last_code, queued_at, closed_at
 FROM reversal WHERE partner_id = $1 AND payment_id = $2

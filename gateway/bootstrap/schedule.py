@@ -1,0 +1,61 @@
+"""Putting the schedule together: what is done because time has come."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from gateway.adapters.iso8583.config import load_networks
+from gateway.bootstrap.initiation import NetworkView
+from gateway.bootstrap.networks import cut_overs
+from gateway.bootstrap.process import Parts, publisher
+from gateway.services.cancellation import WaitingCancellations
+from gateway.services.consents import ExpiryService
+from gateway.services.retrying import until_done
+from gateway.services.scheduled import ScheduledOrderService, ScheduleSettings
+from gateway.services.used_proofs import UsedProofsService
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleParts:
+    """The timers' use cases."""
+
+    expiry: ExpiryService
+    used_proofs: UsedProofsService
+    cancellations: WaitingCancellations
+    orders: ScheduledOrderService
+
+
+@asynccontextmanager
+async def schedule_parts(parts: Parts) -> AsyncIterator[ScheduleParts]:
+    """What time does, with a producer and a fresh view of the networks for the orders that are due."""
+    store, observer, clock, settings = parts.store, parts.observer, parts.clock, parts.settings
+    configured = load_networks(settings.networks_dir)
+    networks = NetworkView(parts, configured)
+    await until_done(networks.start)
+    try:
+        async with publisher(parts) as producer:
+            yield ScheduleParts(
+                expiry=ExpiryService(
+                    store=store, observer=observer, clock=clock, batch_max=settings.schedule_batch_max
+                ),
+                used_proofs=UsedProofsService(store=store, observer=observer, clock=clock),
+                cancellations=WaitingCancellations(
+                    store=store,
+                    cut_overs=cut_overs(configured),
+                    observer=observer,
+                    clock=clock,
+                    batch_max=settings.schedule_batch_max,
+                ),
+                orders=ScheduledOrderService(
+                    store=store,
+                    publisher=producer,
+                    networks=networks.profiles,
+                    observer=observer,
+                    clock=clock,
+                    settings=ScheduleSettings(
+                        batch=settings.schedule_batch_max, again_s=settings.schedule_dispatch_again_s
+                    ),
+                ),
+            )
+    finally:
+        await networks.stop()

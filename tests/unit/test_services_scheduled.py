@@ -1,0 +1,264 @@
+"""Orders for a later day on fakes: from their coming to their day, decided once whoever hands them on how often."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from gateway.adapters.memory import MemoryClock
+from gateway.adapters.memory.network import Behaviour
+from gateway.domain.calendar import day_of, day_start
+from gateway.domain.lifecycle import PaymentEventKind, PaymentState
+from gateway.domain.payment import Change
+from gateway.ports import Record
+from gateway.services.scheduled import ScheduledOrderService, ScheduleSettings
+from gateway.services.transitions import apply_changes
+from schemas.consents import ConsentStatus, Period, PeriodLimit
+from schemas.orders import PaymentOrder
+from schemas.primitives import MerchantId
+from schemas.reasons import Reason, ReasonCode
+from schemas.topics import dispatch_topic
+from tests.builders import NETWORK, numbered_order, order_record
+from tests.support.rig import Rig
+from tests.unit.domain_samples import NOW, consent, krw, merchant, purpose
+
+TOMORROW = day_of(NOW) + timedelta(days=1)
+DUE = day_start(TOMORROW)
+EXPIRES = DUE + timedelta(hours=2)
+S = PaymentState
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def schedule(rig: Rig, **settings: Any) -> ScheduledOrderService:
+    return ScheduledOrderService(
+        store=rig.store,
+        publisher=rig.publisher,
+        networks=lambda: rig.networks,
+        observer=rig.observer,
+        clock=rig.clock,
+        settings=ScheduleSettings(**settings),
+    )
+
+
+def tomorrow(number: int = 1, **fields: Any) -> PaymentOrder:
+    return numbered_order(number, **({"requested_execution_date": TOMORROW, "expires_at": EXPIRES} | fields))
+
+
+def until(clock: MemoryClock, moment: Any) -> None:
+    clock.advance((moment - clock.now()).total_seconds())
+
+
+def handed_on(rig: Rig) -> list[Record]:
+    return rig.kafka.records(dispatch_topic(NETWORK))
+
+
+def told(rig: Rig) -> list[tuple[str, int]]:
+    return [
+        (e.event_type.removeprefix("kr.mypay.").removesuffix(".v1"), int(e.event_id.split(":")[1]))
+        for e in rig.events()
+    ]
+
+
+async def accept(rig: Rig, *orders: PaymentOrder) -> None:
+    await rig.initiation.take([order_record(o, offset=n) for n, o in enumerate(orders)])
+
+
+async def test_an_order_waits_for_its_day_and_is_paid_then(rig: Rig) -> None:
+    placed = tomorrow()
+    await accept(rig, placed)
+    waiting = rig.payment(1)
+    assert (waiting.state, waiting.version, waiting.windows, waiting.funding_token) == (S.SCHEDULED, 1, (), None)
+    assert (rig.kafka.topics(), rig.database.usage.rows) == ([], {})
+
+    until(rig.clock, DUE - timedelta(microseconds=1))
+    assert await schedule(rig).dispatch_due() == 0
+    until(rig.clock, DUE)
+    assert await schedule(rig).dispatch_due() == 1
+    await rig.execute(handed_on(rig))
+
+    paid = rig.payment(1)
+    assert (paid.state, paid.version, paid.order_digest) == (S.APPROVED, 3, waiting.order_digest)
+    assert (paid.decided_at, paid.ordered_at) == (DUE, waiting.ordered_at)
+    assert paid.trace is not None
+    assert [n for n in told(rig) if n[0] != "payment.reported"] == [
+        ("payment.scheduled", 1),
+        ("payment.sent", 2),
+        ("payment.approved", 3),
+    ]
+
+
+async def test_the_partner_s_own_bytes_and_signature_are_handed_on(rig: Rig) -> None:
+    record = order_record(tomorrow(), offset=7, signature="theirs")
+    await rig.initiation.take([record])
+    until(rig.clock, DUE)
+    await schedule(rig).dispatch_due()
+    (sent,) = handed_on(rig)
+    headers = dict(sent.headers)
+    assert (sent.value, sent.key) == (record.value, record.key)
+    assert (headers["signature"], headers["ce_id"]) == (b"theirs", b"mypay.orders/0/7")
+    assert headers["mypay-ordered-at"] == str(record.timestamp_ms).encode()
+
+
+async def test_what_is_handed_on_twice_is_paid_once_and_told_once(rig: Rig) -> None:
+    await accept(rig, tomorrow())
+    until(rig.clock, DUE)
+    scheduler = schedule(rig, again_s=60)
+    await scheduler.dispatch_due()
+    rig.clock.advance(60)
+    await scheduler.dispatch_due()
+    first, second = handed_on(rig)
+    await rig.execute([first, second])
+    await rig.execute([second])
+    assert [n for _, n in told(rig)] == [1, 2, 3]
+    assert rig.ledger_kinds() == ["authorised"]
+    rig.clock.advance(3600)
+    assert await scheduler.dispatch_due() == 1
+    assert await scheduler.dispatch_due() == 0
+    assert len(handed_on(rig)) == 2
+
+
+async def test_two_workers_do_not_both_decide_one_payment(rig: Rig) -> None:
+    await accept(rig, tomorrow())
+    until(rig.clock, DUE)
+    await schedule(rig).dispatch_due()
+    (record,) = handed_on(rig)
+    other = rig.new_execution()
+    async with rig.results(), rig.results(other):
+        await asyncio.gather(rig.execution.take([record]), other.take([record]))
+        await rig.network.wait_idle()
+        await rig.execution.results.written()
+        await other.results.written()
+    assert rig.payment(1).version == 3
+    assert [n for _, n in told(rig)] == [1, 2, 3]
+
+
+async def test_the_partner_s_record_again_is_a_repetition_and_pays_nothing_early(rig: Rig) -> None:
+    record = order_record(tomorrow(), offset=0)
+    await rig.initiation.take([record, record])
+    await rig.initiation.take([record])
+    until(rig.clock, DUE)
+    await rig.initiation.take([record])
+    assert (handed_on(rig), rig.payment(1).state) == ([], S.SCHEDULED)
+    assert told(rig) == [("payment.scheduled", 1), *[("payment.reported", 1)] * 3]
+
+
+async def test_another_order_under_the_id_of_one_that_waits_is_refused(rig: Rig) -> None:
+    await accept(rig, tomorrow(), tomorrow(amount=krw(9)))
+    await accept(rig, tomorrow(amount=krw(8)))
+    assert rig.payment(1).amount_minor == 10_000
+    assert [e.event_type for e in rig.events()].count("kr.mypay.order.refused.v1") == 2
+
+
+async def test_an_order_dispatched_at_once_is_not_decided_while_a_payment_waits_under_its_id(rig: Rig) -> None:
+    # Another worker of the intake took the same record for due, before it saw that this one had made it wait.
+    record = order_record(tomorrow(), offset=0)
+    await rig.initiation.take([record])
+    early = order_record(tomorrow(), offset=0, more_headers=[("mypay-ordered-at", b"1")])
+    await rig.execute([early])
+    assert rig.payment(1).state is S.SCHEDULED
+    assert told(rig)[-1] == ("payment.reported", 1)
+
+
+async def test_a_cancelled_payment_is_neither_handed_on_nor_decided(rig: Rig) -> None:
+    await accept(rig, tomorrow(1), tomorrow(2))
+    until(rig.clock, DUE)
+    scheduler = schedule(rig, batch=1)
+    await scheduler.dispatch_due()
+    first = handed_on(rig)
+    async with rig.store.transaction() as uow:
+        changes = [Change(rig.payment(n).key, PaymentEventKind.CANCELLED) for n in (1, 2)]
+        await apply_changes(uow, changes, now=rig.clock.now())
+    assert await scheduler.dispatch_due() == 1
+    await rig.execute(first)
+    assert handed_on(rig) == first
+    assert rig.states() == {"order-1": "reversed", "order-2": "reversed"}
+    assert rig.database.usage.rows == {}
+
+
+REFUSED_WHEN_DUE = {
+    "revoked": (consent(ConsentStatus.CANC), ReasonCode.MD01),
+    "suspended": (consent(ConsentStatus.SUSP), ReasonCode.TKSP),
+    "payee no longer allowed": (
+        consent(payment=purpose(payees={"block_merchants": ("merchant-1",)})),
+        ReasonCode.SL12,
+    ),
+    "over what is left of a limit": (
+        consent(payment=purpose(period_limits=(PeriodLimit(period=Period.DAY, max_amount=krw(9_999)),))),
+        ReasonCode.SL14,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_WHEN_DUE)
+async def test_the_consent_of_the_day_decides(rig: Rig, case: str) -> None:
+    changed, code = REFUSED_WHEN_DUE[case]
+    await accept(rig, tomorrow())
+    rig.database.put_consent(changed)
+    until(rig.clock, DUE)
+    await schedule(rig).dispatch_due()
+    await rig.execute(handed_on(rig))
+    ended = rig.payment(1)
+    assert (ended.state, ended.version) == (S.REJECTED, 2)
+    assert ended.reason is not None
+    assert ended.reason.code is code
+    assert told(rig) == [("payment.scheduled", 1), ("payment.rejected", 2)]
+    assert sum(u.reserved_minor for u in rig.database.usage.rows.values()) == 0
+
+
+async def test_what_was_reserved_for_a_due_payment_is_given_back_when_it_is_declined() -> None:
+    rig = Rig(lambda _: Behaviour(code="51"))
+    rig.database.put_consent(
+        consent(payment=purpose(period_limits=(PeriodLimit(period=Period.DAY, max_amount=krw(10_000)),)))
+    )
+    await accept(rig, tomorrow())
+    until(rig.clock, DUE)
+    await schedule(rig).dispatch_due()
+    await rig.execute(handed_on(rig))
+    assert rig.payment(1).state is S.DECLINED
+    assert rig.payment(1).windows
+    assert [(u.reserved_minor, u.consumed_minor) for u in rig.database.usage.rows.values()] == [(0, 0)]
+
+
+async def test_a_merchant_who_left_or_whom_no_network_takes_is_told_from_the_schedule(rig: Rig) -> None:
+    await accept(rig, tomorrow())
+    rig.database.put_merchant(merchant(networks=frozenset({"net-z"})))
+    until(rig.clock, DUE)
+    await schedule(rig).dispatch_due()
+    ended = rig.payment(1)
+    assert handed_on(rig) == []
+    assert (ended.state, ended.reason and ended.reason.code) == (S.REJECTED, ReasonCode.AGNT)
+    rig.database.merchants.rows.pop(MerchantId("merchant-1"))
+    await accept(rig, tomorrow(2))
+    assert rig.payment(2).state is S.REJECTED
+
+
+async def test_an_order_that_execution_did_not_reach_ends_when_it_expires(rig: Rig) -> None:
+    await accept(rig, tomorrow())
+    until(rig.clock, DUE)
+    scheduler = schedule(rig)
+    await scheduler.dispatch_due()
+    while rig.clock.now() < EXPIRES:
+        assert rig.payment(1).state is S.SCHEDULED
+        rig.clock.advance(300)
+        await scheduler.dispatch_due()
+    assert rig.payment(1).reason == Reason(code=ReasonCode.TM01, text="the order is past its expires_at")
+    # Handed on seldom: after 5, 15, 35, 75 … minutes.
+    assert len(handed_on(rig)) == 5
+    await rig.execute(handed_on(rig))
+    assert rig.payment(1).version == 2
+
+
+async def test_a_schedule_that_died_after_claiming_is_relieved(rig: Rig) -> None:
+    await accept(rig, tomorrow())
+    until(rig.clock, DUE)
+    async with rig.store.transaction() as uow:
+        await uow.schedule.claim(now=DUE, lease_until=DUE + timedelta(seconds=30), limit=10)
+    assert await schedule(rig).dispatch_due() == 0
+    rig.clock.advance(30)
+    assert await schedule(rig).dispatch_due() == 1
+    assert len(handed_on(rig)) == 1
