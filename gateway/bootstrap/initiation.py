@@ -6,12 +6,15 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 from gateway.adapters.iso8583.config import NetworkConfig, load_networks
+from gateway.bootstrap.networks import cut_overs
 from gateway.bootstrap.process import Parts, dead_letters, publisher
 from gateway.bootstrap.trust import proving
 from gateway.domain.routing import NetworkProfile
 from gateway.ports import StoreUnavailableError
+from gateway.services.cancellation import CancellationService
 from gateway.services.initiation import InitiationService
 from gateway.services.isolation import IsolatedBatch
+from gateway.services.refund_intake import RefundIntake
 from gateway.services.retrying import until_done
 
 NETWORK_REPORT_FRESH_S = 5.0
@@ -21,7 +24,8 @@ NETWORK_REPORT_FRESH_S = 5.0
 @asynccontextmanager
 async def initiation_service(parts: Parts) -> AsyncIterator[tuple[InitiationService, IsolatedBatch]]:
     """The intake, with its key registry and its view of the networks kept fresh."""
-    networks = NetworkView(parts, load_networks(parts.settings.networks_dir))
+    configured = load_networks(parts.settings.networks_dir)
+    networks = NetworkView(parts, configured)
     await until_done(networks.start)
     try:
         async with proving(parts) as proofs, publisher(parts) as producer:
@@ -37,6 +41,15 @@ async def initiation_service(parts: Parts) -> AsyncIterator[tuple[InitiationServ
                 dead_letters=parked,
                 observer=parts.observer,
                 clock=parts.clock,
+                handlers=[
+                    CancellationService(
+                        store=parts.store,
+                        cut_overs=cut_overs(configured),
+                        observer=parts.observer,
+                        clock=parts.clock,
+                    ),
+                    RefundIntake(store=parts.store, publisher=producer, observer=parts.observer),
+                ],
             )
             yield service, IsolatedBatch("initiation", dead_letters=parked, observer=parts.observer)
     finally:

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from gateway.domain.cancellation import ORDER_CANCELLED
 from gateway.domain.consent import Merchant
 from gateway.domain.exchange import CardData, Operation, TraceNumbers
-from gateway.domain.intent import ConsentKey
+from gateway.domain.intent import ORDER_CANCELLED, ConsentKey
 from gateway.domain.lifecycle import PaymentState
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.trace import payment_trace
@@ -172,6 +171,7 @@ def decide_refunds(
     network_id: NetworkId,
     terminals: Sequence[str],
     numbers: Iterator[int],
+    worker: str | None = None,
 ) -> RefundsDecided:
     """Decide a batch.
 
@@ -181,6 +181,7 @@ def decide_refunds(
         network_id: the originals' network, where the SENT ones go.
         terminals: the network's terminal ids.
         numbers: yields at least one fresh payment number a refund.
+        worker: who sends them.
     """
     decided = RefundsDecided()
     known, refunded = dict(facts.existing), dict(facts.refunded)
@@ -195,7 +196,7 @@ def decide_refunds(
             continue
         refused = _refuse(taken, original, refunded.get(original.key, 0), facts, network_id)
         trace = None if refused else payment_trace(next(numbers), terminals, facts.now)
-        payment = refund_payment(taken, original, refused, trace, facts.now)
+        payment = refund_payment(taken, original, refused, facts.now, trace, worker)
         if refused is None:
             refunded[original.key] = refunded.get(original.key, 0) + payment.amount_minor
         known[taken.key] = payment
@@ -219,9 +220,17 @@ def _refuse(
 
 
 def refund_payment(
-    taken: TakenRefund, original: Payment, refused: Reason | None, trace: TraceNumbers | None, now: datetime
+    taken: TakenRefund,
+    original: Payment,
+    refused: Reason | None,
+    now: datetime,
+    trace: TraceNumbers | None = None,
+    worker: str | None = None,
 ) -> Payment:
-    """The payment of a refund: SENT under ``trace``, or REJECTED. It counts in no limit, and gives none back."""
+    """The payment of a refund: SENT under ``trace`` by ``worker``, or REJECTED.
+
+    It counts in no limit, and gives none back.
+    """
     refund, sent = taken.refund, refused is None
     return Payment(
         partner_id=refund.partner_id,
@@ -247,4 +256,5 @@ def refund_payment(
         changed_at=now,
         traceparent=taken.traceparent,
         original_payment_id=original.payment_id,
+        sent_by=worker if sent else None,
     )

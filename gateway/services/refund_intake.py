@@ -1,0 +1,131 @@
+"""Refunds at the intake: checked as far as that needs no lock, then handed to the network of the payment they refund.
+
+Advice only: execution decides under the original's lock (:mod:`gateway.services.refunds`). Every refund ends in exactly
+one way: dispatched, rejected (a payment in state REJECTED), refused (no payment, for there is none that it could
+refund, or its order id is taken) or repeated (its payment's state is told again).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from gateway.domain.payment import Payment, PaymentKey
+from gateway.domain.refund import NO_ORIGINAL, TakenRefund, is_of, refund_payment, refuse_before_dispatch
+from gateway.ports import Observer, Outgoing, Publisher, Store
+from gateway.services.dispatch import write_dispatch
+from gateway.services.instructions import Instruction, SignedInstruction
+from gateway.services.notices import ORDER_ID_TAKEN, RefusedOrder, refuse_orders, reported_events
+from gateway.services.retrying import until_done
+from gateway.services.transitions import payment_events
+from schemas.primitives import NetworkId
+from schemas.refunds import REFUND_TYPE, PaymentRefund
+
+_MODELS: Final[Mapping[str, type[SignedInstruction]]] = {REFUND_TYPE: PaymentRefund}
+
+
+@dataclass(slots=True)
+class _Sorted:
+    """A batch, sorted by how each refund ends."""
+
+    dispatched: list[Outgoing] = field(default_factory=list)
+    rejected: list[Payment] = field(default_factory=list)
+    refused: list[RefusedOrder] = field(default_factory=list)
+    repeated: list[tuple[Payment, str]] = field(default_factory=list)
+
+
+class RefundIntake:
+    """Takes in refunds; a :class:`gateway.services.instructions.InstructionHandler`."""
+
+    def __init__(self, *, store: Store, publisher: Publisher, observer: Observer) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._observer = observer
+
+    @property
+    def models(self) -> Mapping[str, type[SignedInstruction]]:
+        """What it takes."""
+        return _MODELS
+
+    async def take(self, instructions: Sequence[Instruction], now: datetime) -> None:
+        """Bring each refund to its end here, durably."""
+        taken = [(i, _taken(i)) for i in instructions]
+        payments = await until_done(lambda: self._find([t for _, t in taken]))
+        ends = _sort(taken, payments, now)
+        if ends.rejected or ends.refused or ends.repeated:
+            await until_done(lambda: self._record(ends, now))
+        if ends.dispatched:
+            await until_done(lambda: self._publisher.publish(ends.dispatched))
+        for outcome, n in (
+            ("dispatched", len(ends.dispatched)),
+            ("rejected", len(ends.rejected)),
+            ("refused", len(ends.refused)),
+            ("repeated", len(ends.repeated)),
+        ):
+            self._observer.count("refund", outcome, n=n)
+
+    async def _find(self, taken: Sequence[TakenRefund]) -> Mapping[PaymentKey, Payment]:
+        keys = {k for t in taken for k in (t.key, t.original_key)}
+        async with self._store.reading() as uow:
+            return await uow.payments.find(sorted(keys))
+
+    async def _record(self, ends: _Sorted, now: datetime) -> None:
+        async with self._store.transaction() as uow:
+            inserted = await uow.payments.insert(ends.rejected)
+            new = {p.key: p for p in ends.rejected if p.key in inserted}
+            await uow.outbox.append([*payment_events(list(new.values())), *reported_events(ends.repeated, now)])
+            await refuse_orders(uow, ends.refused, now)
+
+
+def _taken(instruction: Instruction) -> TakenRefund:
+    if not isinstance(instruction.message, PaymentRefund):
+        raise TypeError("initiation decodes what it hands on by the handler's models")
+    return TakenRefund(
+        refund=instruction.message,
+        digest=instruction.digest,
+        ordered_at=instruction.ordered_at,
+        reference=instruction.reference,
+        traceparent=instruction.envelope.traceparent,
+        signature=instruction.envelope.signature,
+    )
+
+
+def _sort(
+    taken: Sequence[tuple[Instruction, TakenRefund]], payments: Mapping[PaymentKey, Payment], now: datetime
+) -> _Sorted:
+    ends = _Sorted()
+    # What this batch itself does with an order id counts for the refunds behind it.
+    first_of = dict(payments)
+    sent_to: dict[PaymentKey, NetworkId] = {}
+    for instruction, refund in taken:
+        first = first_of.get(refund.key)
+        if first is not None:
+            _repeat(refund, first, ends)
+            continue
+        if (network_id := sent_to.get(refund.key)) is None:
+            original = payments.get(refund.original_key)
+            if original is None or not is_of(refund.refund, original):
+                ends.refused.append(
+                    RefusedOrder(refund.refund.partner_id, refund.refund.order_id, None, NO_ORIGINAL, refund.reference)
+                )
+                continue
+            refused = refuse_before_dispatch(refund.refund, original, now)
+            network_id = original.network_id
+            if refused is not None or network_id is None:
+                first_of[refund.key] = refund_payment(refund, original, refused, now)
+                ends.rejected.append(first_of[refund.key])
+                continue
+        # A second refund under a dispatched id follows the first: execution meets both in order, the first stands.
+        sent_to[refund.key] = network_id
+        ends.dispatched.append(write_dispatch(instruction.record, network_id))
+    return ends
+
+
+def _repeat(taken: TakenRefund, first: Payment, ends: _Sorted) -> None:
+    if first.digest_is(taken.digest):
+        ends.repeated.append((first, taken.reference))
+        return
+    refund = taken.refund
+    ends.refused.append(
+        RefusedOrder(refund.partner_id, refund.order_id, first.payment_id, ORDER_ID_TAKEN, taken.reference)
+    )

@@ -1,0 +1,184 @@
+"""Execution's part for refunds: decided in one transaction a batch, while the payments that they refund are locked.
+
+The locks are taken as intents and cancellations take them, consents before payments. The consent's lock is there for
+its order's cancellations alone: money goes back to the customer whatever has become of the consent.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+
+from gateway.domain.exchange import FinancialRequest
+from gateway.domain.lifecycle import PaymentState
+from gateway.domain.payment import Payment
+from gateway.domain.refund import RefundFacts, RefundsDecided, TakenRefund, decide_refunds
+from gateway.ports import (
+    Clock,
+    DeadLetters,
+    Observer,
+    Record,
+    SignatureVerifier,
+    Store,
+    StoreConflictError,
+    TokenVault,
+    UnitOfWork,
+)
+from gateway.services.dispatch import read_ordered_at
+from gateway.services.notices import ORDER_ID_TAKEN, RefusedOrder, refuse_orders, reported_events
+from gateway.services.retrying import until_done
+from gateway.services.transitions import payment_events
+from schemas.codec import DecodeError, decode
+from schemas.envelope import EnvelopeError, read_envelope
+from schemas.primitives import NetworkId
+from schemas.refunds import REFUND_TYPE, PaymentRefund
+
+_TYPE_HEADER = ("ce_type", REFUND_TYPE.encode())
+
+
+def split_refunds(records: Sequence[Record]) -> tuple[Sequence[Record], list[Record]]:
+    """Return the dispatched records that are no refunds, in their order, and those that are."""
+    refunds = [r for r in records if _TYPE_HEADER in r.headers]
+    if not refunds:
+        return records, refunds
+    return [r for r in records if _TYPE_HEADER not in r.headers], refunds
+
+
+class RefundService:
+    """Decides the refunds of one card network."""
+
+    def __init__(
+        self,
+        *,
+        network_id: NetworkId,
+        worker: str,
+        terminals: Sequence[str],
+        store: Store,
+        vault: TokenVault,
+        dead_letters: DeadLetters,
+        observer: Observer,
+        clock: Clock,
+        signatures: SignatureVerifier | None = None,
+    ) -> None:
+        self._network_id = network_id
+        self._worker = worker
+        self._terminals = terminals
+        self._store = store
+        self._vault = vault
+        self._dead_letters = dead_letters
+        self._observer = observer
+        self._clock = clock
+        self._signatures = signatures
+
+    async def read(self, records: Sequence[Record]) -> list[TakenRefund]:
+        """Read dispatched refunds; what cannot be read is parked, what its partner's disabled key signed is refused."""
+        now = self._clock.now()
+        refunds: list[TakenRefund] = []
+        refused: list[RefusedOrder] = []
+        unreadable: list[tuple[Record, Exception]] = []
+        for record in records:
+            try:
+                taken = _read(record)
+            except (DecodeError, EnvelopeError) as error:
+                unreadable.append((record, error))
+                continue
+            problem = self._signatures and self._signatures.recheck(signature=taken.signature, now=now)
+            if problem:
+                partner_id, order_id = taken.refund.partner_id, taken.refund.order_id
+                refused.append(RefusedOrder(partner_id, order_id, None, problem, taken.reference))
+                continue
+            refunds.append(taken)
+        if unreadable:
+            self._observer.count("execution", "dead_letter", n=len(unreadable))
+            await until_done(lambda: self._dead_letters.park("execution", unreadable))
+        if refused:
+            await until_done(lambda: self._refuse(refused))
+        return refunds
+
+    async def commit(
+        self, refunds: Sequence[TakenRefund]
+    ) -> tuple[RefundsDecided, list[tuple[Payment, FinancialRequest]], float]:
+        """Decide a batch and write it down, in one transaction.
+
+        Returns:
+            What was decided; the payments that are to be sent, with what is asked of the network; and a time of
+            ``loop.time()`` before the commit.
+
+        Raises:
+            StoreUnavailableError, StoreConflictError: nothing was decided, or it is not known: run it again.
+        """
+        async with self._store.transaction() as uow:
+            facts = await self._facts(uow, refunds)
+            numbers = iter(await uow.payments.next_payment_numbers(len(refunds)))
+            decided = decide_refunds(
+                refunds,
+                facts,
+                network_id=self._network_id,
+                terminals=self._terminals,
+                numbers=numbers,
+                worker=self._worker,
+            )
+            if len(await uow.payments.insert(decided.payments)) != len(decided.payments):
+                # Another worker inserted one of these ids since we looked.
+                raise StoreConflictError("payment inserted concurrently")
+            repeats = [(p, t.reference) for t, p in decided.repeats]
+            await uow.outbox.append([*payment_events(decided.payments), *reported_events(repeats, facts.now)])
+            await refuse_orders(uow, _refused(decided), facts.now)
+            sent = [(p, _request(p, facts)) for p in decided.payments if p.state is PaymentState.SENT]
+            before_commit = asyncio.get_running_loop().time()
+        return decided, sent, before_commit
+
+    async def _facts(self, uow: UnitOfWork, refunds: Sequence[TakenRefund]) -> RefundFacts:
+        await uow.consents.lock(sorted({r.consent_key for r in refunds}))
+        originals = await uow.payments.lock(sorted({r.original_key for r in refunds}))
+        keys = sorted({r.key for r in refunds})
+        tokens = sorted({p.funding_token for p in originals.values() if p.funding_token is not None})
+        return RefundFacts(
+            existing=await uow.payments.find(keys),
+            originals=originals,
+            refunded=await uow.payments.refunded(sorted(originals)),
+            cancelled=await uow.cancellations.not_sent(keys),
+            merchants=await uow.directory.merchants(sorted({p.merchant_id for p in originals.values()})),
+            cards=await self._vault.open(tokens),
+            # Read after the locks were granted: a refund that expired while it waited for them is refused.
+            now=self._clock.now(),
+        )
+
+    async def _refuse(self, refused: Sequence[RefusedOrder]) -> None:
+        async with self._store.transaction() as uow:
+            await refuse_orders(uow, refused, self._clock.now())
+        self._observer.count("execution", "refused", n=len(refused))
+
+
+def _read(record: Record) -> TakenRefund:
+    envelope = read_envelope(record.headers)
+    return TakenRefund(
+        refund=decode(PaymentRefund, record.value, trusted=True),
+        digest=hashlib.sha256(record.value).digest(),
+        ordered_at=read_ordered_at(record),
+        reference=envelope.id,
+        traceparent=envelope.traceparent,
+        signature=envelope.signature,
+    )
+
+
+def _refused(decided: RefundsDecided) -> list[RefusedOrder]:
+    taken_ids = [
+        RefusedOrder(p.partner_id, p.order_id, p.payment_id, ORDER_ID_TAKEN, t.reference) for t, p in decided.conflicts
+    ]
+    orphans = [
+        RefusedOrder(t.refund.partner_id, t.refund.order_id, None, reason, t.reference) for t, reason in decided.orphans
+    ]
+    return [*taken_ids, *orphans]
+
+
+def _request(payment: Payment, facts: RefundFacts) -> FinancialRequest:
+    if payment.trace is None or payment.funding_token is None:
+        raise AssertionError("a SENT refund has trace numbers and a funding token")
+    return FinancialRequest(
+        trace=payment.trace,
+        operation=payment.operation,
+        amount_minor=payment.amount_minor,
+        currency=payment.currency,
+        acceptor=facts.merchants[payment.merchant_id].acceptor,
+        card=facts.cards[payment.funding_token],
+    )
