@@ -11,14 +11,16 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from gateway.adapters.memory.locks import Locks
+from gateway.domain.cancellation import CancellationKey, HandledCancellation
 from gateway.domain.consent import Consent, Merchant
 from gateway.domain.consent_records import CommandKey, ConsentVersion, HandledCommand
 from gateway.domain.intent import ConsentKey, UsageKey
 from gateway.domain.ledger import Transfer, TransferKind
 from gateway.domain.limits import Usage
 from gateway.domain.payment import Payment, PaymentKey
+from gateway.domain.scheduling import ScheduledOrder
 from gateway.domain.settlement import Break
-from gateway.ports import AssertionUse, OutboxEvent, OutboxRow, QueuedReversal, Refusal, StoreIntegrityError
+from gateway.ports import AssertionUse, FollowUp, LateAnswer, OutboxEvent, OutboxRow, Refusal, StoreIntegrityError
 from schemas.clearing import ClearingRecord
 from schemas.codec import encode
 from schemas.consent_commands import canonical_terms, terms_digest
@@ -46,15 +48,24 @@ class Posted:
 
 
 @dataclass(frozen=True, slots=True)
-class ReversalRow:
-    """One row of the reversal queue; ``reversal.attempts`` counts the claims so far."""
+class FollowUpRow:
+    """One row of the queue of reversals or of inquiries; ``follow_up.attempts`` counts the claims so far."""
 
-    reversal: QueuedReversal
+    follow_up: FollowUp
     next_attempt_at: datetime
     leased_by: str | None = None
     leased_until: datetime | None = None
     last_code: str | None = None
-    confirmed_at: datetime | None = None
+    closed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledRow:
+    """One order that waits, or waited, for its day."""
+
+    order: ScheduledOrder
+    look_at: datetime
+    closed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +119,12 @@ class Database:
         self.rrns: Table[tuple[NetworkId, str], PaymentKey] = Table("payment_rrn")
         self.transfers: Table[tuple[PaymentKey, TransferKind], Posted] = Table("ledger_transfer", append_only=True)
         self.refusals: Table[tuple[PartnerId, str], Refusal] = Table("refusal")
-        self.reversals: Table[PaymentKey, ReversalRow] = Table("reversal")
+        self.reversals: Table[PaymentKey, FollowUpRow] = Table("reversal")
+        self.inquiries: Table[PaymentKey, FollowUpRow] = Table("inquiry")
+        self.late_answers: Table[int, LateAnswer] = Table("late_answer", append_only=True)
+        self.scheduled: Table[PaymentKey, ScheduledRow] = Table("scheduled_order")
+        self.cancellations: Table[CancellationKey, HandledCancellation] = Table("cancellation")
+        self.cancellation_answers: Table[tuple[PartnerId, str], bool] = Table("cancellation_answer", append_only=True)
         self.clearing: Table[tuple[NetworkId, str, int], ClearingRow] = Table("clearing_record")
         self.merchants: Table[MerchantId, Merchant] = Table("merchant")
         self.identity_links: Table[tuple[str, str], CustomerId] = Table("identity_link")
