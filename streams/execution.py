@@ -16,7 +16,7 @@ from schemas.primitives import NetworkId
 async def run(parts: Parts, stopping: asyncio.Event, *, network_id: NetworkId) -> None:
     """Execute until told to stop; then take no more, wait for answers up to a deadline, and write every result."""
     async with execution_parts(parts, network_id) as execution, asyncio.TaskGroup() as tasks:
-        results = tasks.create_task(execution.service.write_results(), name="results")
+        results = tasks.create_task(execution.service.results.run(), name="results")
         late = tasks.create_task(_forever(execution.late_answers.work), name="late-answers")
         workers = [
             tasks.create_task(_take(parts, execution), name="intake"),
@@ -31,7 +31,7 @@ async def run(parts: Parts, stopping: asyncio.Event, *, network_id: NetworkId) -
         await asyncio.wait(workers)
         # What is in flight ends answered or UNKNOWN; either way it is in Postgres before this process ends.
         await execution.network.stop(drain_seconds=parts.settings.execution_drain_s)
-        await execution.service.results_written()
+        await execution.service.results.written()
         await execution.late_answers.written()
         results.cancel()
         late.cancel()

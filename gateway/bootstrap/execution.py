@@ -20,6 +20,7 @@ from gateway.services.inquiry import InquiryService, InquirySettings
 from gateway.services.isolation import IsolatedBatch
 from gateway.services.late_answers import LateAnswerService
 from gateway.services.recovery import RecoveryService, RecoverySettings
+from gateway.services.results import ResultSettings
 from gateway.services.reversal import ReversalService, ReversalSettings
 from gateway.settings import Settings
 from schemas.primitives import NetworkId
@@ -131,9 +132,11 @@ async def execution_parts(parts: Parts, network_id: NetworkId) -> AsyncIterator[
 def _execution_settings(settings: Settings, config: NetworkConfig) -> ExecutionSettings:
     return ExecutionSettings(
         intent_to_wire_s=settings.execution_intent_to_wire_s,
-        results_max=settings.execution_results_max,
-        results_wait_s=settings.execution_results_wait_s,
-        policy=UnknownPolicy(config.unknown_policy),
+        results=ResultSettings(
+            batch_max=settings.execution_results_max,
+            wait_s=settings.execution_results_wait_s,
+            policy=UnknownPolicy(config.unknown_policy),
+        ),
     )
 
 

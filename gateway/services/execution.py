@@ -6,16 +6,13 @@ Postgres, whatever its size.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
 
-from gateway.domain.exchange import ExchangeResult, FinancialRequest, NotSent, Operation
-from gateway.domain.execution import UnknownPolicy, judge
+from gateway.domain.exchange import FinancialRequest
 from gateway.domain.intent import (
-    ConsentKey,
     Decided,
     Facts,
     TakenOrder,
@@ -25,7 +22,7 @@ from gateway.domain.intent import (
     usage_keys,
 )
 from gateway.domain.lifecycle import PaymentState
-from gateway.domain.payment import Change, Payment, PaymentKey
+from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.refund import RefundsDecided
 from gateway.ports import (
     AssertionVerifier,
@@ -44,12 +41,12 @@ from gateway.ports import (
 )
 from gateway.services.dispatch import read_dispatch
 from gateway.services.ended_consents import EndedConsentWatch
-from gateway.services.incidents import report_incidents
 from gateway.services.notices import ORDER_ID_TAKEN, RefusedOrder, refuse_orders, reported_events
 from gateway.services.proofs import NoIdentityProviders, use_proofs
 from gateway.services.refunds import RefundService, split_refunds
+from gateway.services.results import Intent, ResultSettings, ResultWriter, count_states
 from gateway.services.retrying import until_done
-from gateway.services.transitions import Applied, apply_changes, payment_events
+from gateway.services.transitions import payment_events
 from schemas.codec import DecodeError
 from schemas.envelope import EnvelopeError
 from schemas.primitives import NetworkId
@@ -64,29 +61,19 @@ class ExecutionSettings:
     Attributes:
         intent_to_wire_s: an intent whose bytes have not left after this long is withdrawn: a revocation is then
             certain to have no effect later than this after it committed.
-        results_max: results written in one transaction; several hundred amortise its round trips.
-        results_wait_s: how long the first result waits for company: adds at most this to a payment's time.
-        policy: how the network's unknown outcomes are settled.
+        results: how what comes of them is written.
     """
 
     intent_to_wire_s: float = 2.0
-    results_max: int = 500
-    results_wait_s: float = 0.02
-    policy: UnknownPolicy = UnknownPolicy.REVERSE
-
-
-@dataclass(frozen=True, slots=True)
-class _Intent:
-    payment: Payment
-    request: FinancialRequest
-
-    @property
-    def consent_key(self) -> ConsentKey:
-        return (self.payment.partner_id, self.payment.consent_id)
+    results: ResultSettings = field(default_factory=ResultSettings)
 
 
 class ExecutionService:
-    """Executes the orders of one card network."""
+    """Executes the orders of one card network.
+
+    Attributes:
+        results: sends the intents and writes what comes of them; run it beside :meth:`take`.
+    """
 
     def __init__(
         self,
@@ -120,7 +107,15 @@ class ExecutionService:
         self._trust: TrustTable = trust or NoIdentityProviders()
         self._assertions: AssertionVerifier = assertions or NoIdentityProviders()
         self._watch = watch
-        self._results: asyncio.Queue[tuple[_Intent, ExchangeResult]] = asyncio.Queue()
+        self.results = ResultWriter(
+            network_id=network_id,
+            store=store,
+            network=network,
+            observer=observer,
+            clock=clock,
+            settings=settings.results,
+            watch=watch,
+        )
         self._refunds = RefundService(
             network_id=network_id,
             worker=worker,
@@ -161,18 +156,18 @@ class ExecutionService:
         if not refunds:
             return
 
-        async def commit() -> tuple[RefundsDecided, list[_Intent], float]:
+        async def commit() -> tuple[RefundsDecided, list[Intent], float]:
             decided, sent, before_commit = await self._refunds.commit(refunds)
-            return decided, [_Intent(payment, request) for payment, request in sent], before_commit
+            return decided, [Intent(payment, request) for payment, request in sent], before_commit
 
         decided, _ = await self._intend(len(refunds), commit)
-        self._count_states(decided.payments)
+        count_states(self._observer, decided.payments)
         self._observer.count("execution", "repeated", n=len(decided.repeats))
         self._observer.count("execution", "order_id_taken", n=len(decided.conflicts))
 
     async def _intend(
-        self, wanted: int, commit: Callable[[], Awaitable[tuple[D, list[_Intent], float]]]
-    ) -> tuple[D, list[_Intent]]:
+        self, wanted: int, commit: Callable[[], Awaitable[tuple[D, list[Intent], float]]]
+    ) -> tuple[D, list[Intent]]:
         """Commit up to ``wanted`` intents and hand them to the network."""
         # Places first: an intent that has committed must never wait for room.
         places = await self._reserve(wanted)
@@ -183,7 +178,7 @@ class ExecutionService:
             raise
         self._network.release(places - len(intents))
         for intent in intents:
-            self._submit(intent, send_before=committed + self._settings.intent_to_wire_s)
+            self.results.submit(intent, send_before=committed + self._settings.intent_to_wire_s)
         return decided, intents
 
     async def _reserve(self, wanted: int) -> int:
@@ -195,12 +190,6 @@ class ExecutionService:
             self._network.release(places)
             raise
         return places
-
-    def _submit(self, intent: _Intent, *, send_before: float) -> None:
-        def done(result: ExchangeResult) -> None:
-            self._results.put_nowait((intent, result))
-
-        self._network.submit(intent.request, send_before=send_before, done=done)
 
     async def _read(self, records: Sequence[Record]) -> tuple[list[TakenOrder], list[RefusedOrder]]:
         now = self._clock.now()
@@ -246,7 +235,7 @@ class ExecutionService:
             await refuse_orders(uow, refused, self._clock.now())
         self._observer.count("execution", "refused", n=len(refused))
 
-    async def _commit_intents(self, orders: Sequence[TakenOrder]) -> tuple[Decided, list[_Intent], float]:
+    async def _commit_intents(self, orders: Sequence[TakenOrder]) -> tuple[Decided, list[Intent], float]:
         # The bound from intent to wire runs from before the commit: never longer than promised.
         async with self._store.transaction() as uow:
             facts = await self._facts(uow, orders)
@@ -282,7 +271,7 @@ class ExecutionService:
                 ],
                 facts.now,
             )
-            intents = [_Intent(p, self._request(p, facts)) for p in begun if p.state is PaymentState.SENT]
+            intents = [Intent(p, self._request(p, facts)) for p in begun if p.state is PaymentState.SENT]
             before_commit = asyncio.get_running_loop().time()
         return decided, intents, before_commit
 
@@ -322,69 +311,6 @@ class ExecutionService:
         )
 
     def _report(self, decided: Decided) -> None:
-        self._count_states([*decided.payments, *decided.due])
+        count_states(self._observer, [*decided.payments, *decided.due])
         self._observer.count("execution", "repeated", n=len(decided.repeats))
         self._observer.count("execution", "order_id_taken", n=len(decided.conflicts))
-
-    # --- results ---
-
-    async def write_results(self) -> None:
-        """Write results as they come, in batches, until cancelled. Run one task of this beside :meth:`take`."""
-        while True:
-            batch = await self._next_results()
-            try:
-                await self._write(batch)
-            finally:
-                for _ in batch:
-                    self._results.task_done()
-
-    async def results_written(self) -> None:
-        """Return once every result that has come so far is in Postgres."""
-        await self._results.join()
-
-    async def _next_results(self) -> list[tuple[_Intent, ExchangeResult]]:
-        batch = [await self._results.get()]
-        if self._results.qsize() < self._settings.results_max:
-            await asyncio.sleep(self._settings.results_wait_s)
-        while len(batch) < self._settings.results_max and not self._results.empty():
-            batch.append(self._results.get_nowait())
-        return batch
-
-    async def _write(self, batch: Sequence[tuple[_Intent, ExchangeResult]]) -> None:
-        changes: list[Change] = []
-        for intent, result in batch:
-            verdict = judge(intent.request, result, self._settings.policy)
-            changes.append(
-                Change(
-                    key=intent.payment.key,
-                    kind=verdict.event,
-                    reason=verdict.reason,
-                    approval_code=verdict.approval_code,
-                    incident=verdict.incident,
-                )
-            )
-        if self._watch is not None:
-            # Money goes back also under a consent that has ended: refunds are not watched.
-            self._watch.sent(
-                (i.consent_key, None if isinstance(r, NotSent) else r.sent_at)
-                for i, r in batch
-                if i.payment.operation is Operation.PURCHASE
-            )
-        sent = {intent.payment.key: intent.payment for intent, _ in batch}
-        applied = await until_done(lambda: self._apply(changes, sent))
-        report_incidents(self._observer, "execution", self._network_id, changes, applied)
-        self._report_results(applied)
-
-    async def _apply(self, changes: Sequence[Change], sent: Mapping[PaymentKey, Payment]) -> Applied:
-        async with self._store.transaction() as uow:
-            return await apply_changes(uow, changes, now=self._clock.now(), known=sent)
-
-    def _report_results(self, applied: Applied) -> None:
-        self._count_states(applied.changed)
-        for payment in applied.changed:
-            self._observer.delay("order_to_result", (payment.changed_at - payment.ordered_at).total_seconds())
-
-    def _count_states(self, payments: Sequence[Payment]) -> None:
-        ends = Counter((p.state.value, p.reason.code.value if p.reason else "") for p in payments)
-        for (state, reason), n in ends.items():
-            self._observer.count("execution", state, reason=reason, n=n)

@@ -14,8 +14,8 @@ from gateway.domain.payment import Change, Payment, PaymentKey
 from gateway.domain.resolution import InquiryStep, InquiryVerdict, judge_inquiry
 from gateway.ports import CardNetwork, Clock, FollowUp, Observer, Store, TokenVault
 from gateway.services.follow_ups import Attempt, FollowUpSender, FollowUpSettings, original_trace, own_trace
-from gateway.services.incidents import report_incidents
-from gateway.services.retrying import until_done
+from gateway.services.incidents import report_incidents, report_unwritable
+from gateway.services.isolation import write_apart
 from gateway.services.transitions import Applied, apply_changes
 from schemas.primitives import NetworkId
 
@@ -30,6 +30,9 @@ class InquirySettings:
 
     queue: FollowUpSettings = field(default_factory=lambda: FollowUpSettings(interval_s=5.0, interval_max_s=20.0))
     deadline_s: float = 60.0
+
+
+_Ended = tuple[FollowUp, InquiryVerdict]
 
 
 class InquiryService:
@@ -80,26 +83,29 @@ class InquiryService:
         age = (self._clock.now() - queued_at).total_seconds() if queued_at else 0.0
         return judge_inquiry(payment, attempt.result, past_deadline=age >= self._settings.deadline_s)
 
-    async def _finish(self, ended: Sequence[tuple[FollowUp, InquiryVerdict]]) -> None:
+    async def _finish(self, ended: Sequence[_Ended]) -> None:
         now = self._clock.now()
-        verdicts = {f.key: v.verdict for f, v in ended if v.verdict is not None}
-        open_ = [(f, v) for f, v in ended if v.step is InquiryStep.ASK_AGAIN]
 
-        async def write() -> Applied:
+        async def write(part: Sequence[_Ended]) -> Applied:
+            verdicts = {f.key: v.verdict for f, v in part if v.verdict is not None}
+            open_ = [(f, _code(v)) for f, v in part if v.step is InquiryStep.ASK_AGAIN]
             async with self._store.transaction() as uow:
                 closed = await uow.inquiries.close(sorted(verdicts), owner=self._worker, now=now)
                 applied = await apply_changes(uow, [_change(k, verdicts[k]) for k in sorted(closed)], now=now)
-                await self._sender.give_back(uow, [(f, _code(v)) for f, v in open_], owner=self._worker, now=now)
+                await self._sender.give_back(uow, open_, owner=self._worker, now=now)
                 return applied
 
-        applied = await until_done(write)
-        report_incidents(
-            self._observer, "inquiry", self._network_id, [_change(k, v) for k, v in verdicts.items()], applied
-        )
-        for payment in applied.changed:
-            self._observer.count("inquiry", payment.state.value)
-        for _, verdict in open_:
-            self._observer.count("inquiry", "repeated", reason=_code(verdict))
+        def failed(one: _Ended, error: Exception) -> None:
+            # Its lease runs out, and it is asked about again.
+            report_unwritable(self._observer, "inquiry", self._network_id, one[0].key, error)
+
+        for applied in await write_apart(ended, write, failed):
+            report_incidents(self._observer, "inquiry", self._network_id, applied)
+            for payment in applied.changed:
+                self._observer.count("inquiry", payment.state.value)
+        for _, verdict in ended:
+            if verdict.step is InquiryStep.ASK_AGAIN:
+                self._observer.count("inquiry", "repeated", reason=_code(verdict))
 
 
 def _change(key: PaymentKey, verdict: Verdict) -> Change:

@@ -1,9 +1,39 @@
-"""One poison record must not stop its stage or take its neighbours with it."""
+"""One poison record or row must not stop its stage or take its neighbours with it."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
-from gateway.ports import DeadLetters, Observer, Record
+from gateway.ports import DeadLetters, Observer, Record, StoreIntegrityError
 from gateway.services.retrying import until_done
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+async def write_apart(
+    items: Sequence[T], write: Callable[[Sequence[T]], Awaitable[R]], failed: Callable[[T, Exception], None]
+) -> list[R]:
+    """Write a batch; where the database refuses it as breaking a rule, write each item alone.
+
+    Args:
+        items: of one transaction.
+        write: does it; run again through outages, so it must be safe to repeat.
+        failed: told of an item that is refused alone too: a bug. It stays as it is for its queue or recovery to find
+            again, after a pause; its neighbours are written.
+
+    Returns:
+        what ``write`` returned, once for the batch or once for each item that was written alone.
+    """
+    try:
+        return [await until_done(lambda: write(items))]
+    except StoreIntegrityError as error:
+        if len(items) == 1:
+            failed(items[0], error)
+            return []
+    written: list[R] = []
+    for item in items:
+        written += await write_apart([item], write, failed)
+    return written
 
 
 class IsolatedBatch:

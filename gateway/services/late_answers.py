@@ -14,7 +14,7 @@ from gateway.domain.payment import Change, Payment
 from gateway.domain.resolution import judge_late_answer
 from gateway.ports import Clock, LateAnswer, Observer, Store, UnitOfWork
 from gateway.services.incidents import report_incidents
-from gateway.services.retrying import until_done
+from gateway.services.isolation import write_apart
 from gateway.services.transitions import Applied, apply_changes
 from schemas.primitives import NetworkId
 
@@ -30,8 +30,6 @@ _OTHER: Final = "other_numbers"
 
 _NOBODYS: Final = "unsolicited"
 """It names no payment of ours."""
-
-_Written = tuple[list[Change], Applied, list[LateAnswer]]
 
 
 class LateAnswerService:
@@ -68,10 +66,9 @@ class LateAnswerService:
         while len(batch) < self._batch_max and not self._waiting.empty():
             batch.append(self._waiting.get_nowait())
         try:
-            now = self._clock.now()
-            changes, applied, late = await until_done(lambda: self._write(batch, now))
-            report_incidents(self._observer, "late_answer", self._network_id, changes, applied)
-            self._report(applied, late)
+            for applied, late in await write_apart(batch, self._write, self._cannot):
+                report_incidents(self._observer, "late_answer", self._network_id, applied)
+                self._report(applied, late)
         finally:
             for _ in batch:
                 self._waiting.task_done()
@@ -81,7 +78,8 @@ class LateAnswerService:
         """Return once every answer that has come so far is in Postgres."""
         await self._waiting.join()
 
-    async def _write(self, batch: Sequence[UnmatchedAnswer], now: datetime) -> "_Written":
+    async def _write(self, batch: Sequence[UnmatchedAnswer]) -> tuple[Applied, list[LateAnswer]]:
+        now = self._clock.now()
         async with self._store.transaction() as uow:
             keys = await uow.payments.keys_by_rrn(
                 self._network_id, sorted({u.answer.rrn for u in batch if u.answer.rrn is not None})
@@ -89,7 +87,7 @@ class LateAnswerService:
             named = [(u, keys.get(u.answer.rrn or "")) for u in batch]
             payments = await uow.payments.find(sorted({k for _, k in named if k is not None}))
             financial = [(u, payments[k]) for u, k in named if k and k in payments and _answers(u, payments[k])]
-            changes, applied = await self._apply(uow, financial, now)
+            applied = await self._apply(uow, financial, now)
             outcomes = {
                 **{p.key: "ignored" for _, p in financial},
                 **{p.key: p.state.value for p in applied.changed},
@@ -97,11 +95,11 @@ class LateAnswerService:
             }
             late = [LateAnswer(u, key, outcomes.get(key, _OTHER) if key else _NOBODYS, now) for u, key in named]
             await uow.payments.note_late_answers(late)
-        return changes, applied, late
+        return applied, late
 
     async def _apply(
         self, uow: UnitOfWork, answers: Sequence[tuple[UnmatchedAnswer, Payment]], now: datetime
-    ) -> tuple[list[Change], Applied]:
+    ) -> Applied:
         """Turn each into the payment's event; one that is clear takes an open inquiry's place."""
         clear = {
             payment.key
@@ -125,7 +123,18 @@ class LateAnswerService:
                     incident=verdict.incident,
                 )
             )
-        return changes, await apply_changes(uow, changes, now=now)
+        return await apply_changes(uow, changes, now=now)
+
+    def _cannot(self, unmatched: UnmatchedAnswer, error: Exception) -> None:
+        self._observer.count("late_answer", "unwritable", reason=type(error).__name__)
+        self._observer.note(
+            "late_answer_unwritable",
+            level="error",
+            network_id=self._network_id,
+            terminal_id=unmatched.terminal_id,
+            stan=unmatched.stan,
+            error=type(error).__name__,
+        )
 
     def _report(self, applied: Applied, late: Sequence[LateAnswer]) -> None:
         for payment in applied.changed:

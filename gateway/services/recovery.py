@@ -7,14 +7,17 @@ results ignored or undone by the lifecycle's table, and its unsent intents too o
 A database that was away silences everybody: nobody judges the others before it has itself reported for a whole lease.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from gateway.domain.execution import UnknownPolicy, abandoned
-from gateway.domain.payment import Change
+from gateway.domain.payment import Change, PaymentKey
 from gateway.ports import Clock, Observer, Store
+from gateway.services.incidents import report_unwritable
+from gateway.services.isolation import write_apart
 from gateway.services.retrying import until_done
-from gateway.services.transitions import apply_changes
+from gateway.services.transitions import Applied, apply_changes
 from schemas.primitives import NetworkId
 
 
@@ -84,25 +87,36 @@ class RecoveryService:
 
     async def take_over(self) -> int:
         """Mark payments of dead workers UNKNOWN, which queues what settles them; return how many."""
-        verdict = abandoned(self._policy)
-
-        async def mark() -> int:
-            now = self._clock.now()
-            # Looked at on every try: a database that was away in between has silenced the others too.
-            if not self._may_judge(now):
-                return 0
-            async with self._store.transaction() as uow:
-                keys = await uow.payments.abandoned(
-                    self._network_id,
-                    alive_since=now - timedelta(seconds=self._settings.lease_s),
-                    sent_before=now - timedelta(seconds=self._settings.held_s),
-                    limit=self._settings.batch,
-                )
-                changes = [Change(key=k, kind=verdict.event, reason=verdict.reason) for k in keys]
-                return len((await apply_changes(uow, changes, now=now)).changed) if changes else 0
-
-        taken = await until_done(mark)
+        now = self._clock.now()
+        # Looked at before each batch: a database that was away in between has silenced the others too.
+        if not self._may_judge(now):
+            return 0
+        keys = await until_done(lambda: self._abandoned(now))
+        taken = sum(len(a.changed) for a in await write_apart(keys, self._settle, self._cannot)) if keys else 0
         if taken:
             self._observer.count("execution", "taken_over", n=taken)
             self._observer.note("abandoned_taken_over", level="warning", count=taken, network_id=self._network_id)
         return taken
+
+    async def _abandoned(self, now: datetime) -> Sequence[PaymentKey]:
+        async with self._store.reading() as uow:
+            return await uow.payments.abandoned(
+                self._network_id,
+                alive_since=now - timedelta(seconds=self._settings.lease_s),
+                sent_before=now - timedelta(seconds=self._settings.held_s),
+                limit=self._settings.batch,
+            )
+
+    async def _settle(self, keys: Sequence[PaymentKey]) -> Applied:
+        now = self._clock.now()
+        # Time has passed if the database was away in between.
+        if not self._may_judge(now):
+            return Applied()
+        verdict = abandoned(self._policy)
+        async with self._store.transaction() as uow:
+            return await apply_changes(
+                uow, [Change(key=k, kind=verdict.event, reason=verdict.reason) for k in keys], now=now
+            )
+
+    def _cannot(self, key: PaymentKey, error: Exception) -> None:
+        report_unwritable(self._observer, "recovery", self._network_id, key, error)

@@ -13,8 +13,9 @@ from gateway.domain.lifecycle import PaymentEventKind
 from gateway.domain.payment import Change, Payment
 from gateway.ports import CardNetwork, Clock, FollowUp, Observer, Store, TokenVault
 from gateway.services.follow_ups import FollowUpSender, FollowUpSettings, original_trace, own_trace
-from gateway.services.retrying import until_done
-from gateway.services.transitions import apply_changes
+from gateway.services.incidents import report_incidents, report_unwritable
+from gateway.services.isolation import write_apart
+from gateway.services.transitions import Applied, apply_changes
 from schemas.primitives import NetworkId
 
 
@@ -28,6 +29,9 @@ class ReversalSettings:
 
     queue: FollowUpSettings = field(default_factory=FollowUpSettings)
     alert_after_s: float = 900.0
+
+
+_Ended = tuple[FollowUp, ReversalVerdict]
 
 
 class ReversalService:
@@ -71,24 +75,30 @@ class ReversalService:
             await self._finish([(a.follow_up, judge_reversal(a.result)) for a in attempts])
         return len(attempts)
 
-    async def _finish(self, ended: Sequence[tuple[FollowUp, ReversalVerdict]]) -> None:
+    async def _finish(self, ended: Sequence[_Ended]) -> None:
         now = self._clock.now()
-        confirmed = [f.key for f, v in ended if v.outcome is ReversalOutcome.CONFIRMED]
-        open_ = [(f, v) for f, v in ended if v.outcome is not ReversalOutcome.CONFIRMED]
 
-        async def write() -> list[Payment]:
+        async def write(part: Sequence[_Ended]) -> Applied:
+            confirmed = [f.key for f, v in part if v.outcome is ReversalOutcome.CONFIRMED]
+            open_ = [(f, _code(v)) for f, v in part if v.outcome is not ReversalOutcome.CONFIRMED]
             async with self._store.transaction() as uow:
                 closed = await uow.reversals.close(confirmed, owner=self._worker, now=now)
                 applied = await apply_changes(
                     uow, [Change(key=k, kind=PaymentEventKind.REVERSAL_CONFIRMED) for k in sorted(closed)], now=now
                 )
-                await self._sender.give_back(uow, [(f, _code(v)) for f, v in open_], owner=self._worker, now=now)
-                return applied.changed
+                await self._sender.give_back(uow, open_, owner=self._worker, now=now)
+                return applied
 
-        changed = await until_done(write)
-        self._observer.count("reversal", "reversed", n=len(changed))
-        for follow_up, verdict in open_:
-            self._tell(follow_up, verdict)
+        def failed(one: _Ended, error: Exception) -> None:
+            # Its lease runs out, and it is sent and tried again: a reversal is never dropped.
+            report_unwritable(self._observer, "reversal", self._network_id, one[0].key, error)
+
+        for applied in await write_apart(ended, write, failed):
+            self._observer.count("reversal", "reversed", n=len(applied.changed))
+            report_incidents(self._observer, "reversal", self._network_id, applied)
+        for follow_up, verdict in ended:
+            if verdict.outcome is not ReversalOutcome.CONFIRMED:
+                self._tell(follow_up, verdict)
 
     def _tell(self, follow_up: FollowUp, verdict: ReversalVerdict) -> None:
         self._observer.count("reversal", "repeated", reason=_code(verdict))

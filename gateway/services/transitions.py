@@ -23,12 +23,14 @@ class Applied:
     """What a batch of changes did.
 
     Attributes:
+        changes: what was asked for.
         changed: payments in their new states, one entry a transition.
         ignored: changes that the lifecycle does not let move the payment, with the state it stays in.
         undone: those of them for which a reversal was queued: the network holds what does not stand here.
         missing: changes to payments that do not exist.
     """
 
+    changes: Sequence[Change] = ()
     changed: list[Payment] = field(default_factory=list)
     ignored: list[tuple[Change, PaymentState]] = field(default_factory=list)
     undone: list[Payment] = field(default_factory=list)
@@ -59,7 +61,7 @@ async def apply_changes(
         known: payments as this process wrote them last; saves reading those that nobody has changed since.
     """
     payments = dict(await uow.payments.lock(list({c.key for c in changes}), known=known))
-    applied, effects = Applied(), _Effects()
+    applied, effects = Applied(changes), _Effects()
     for change in changes:
         payment = payments.get(change.key)
         if payment is None:

@@ -23,6 +23,7 @@ from gateway.domain.scheduling import ScheduledOrder
 from gateway.ports import Outgoing, Record, Store, StoreIntegrityError
 from gateway.services.dispatch import write_due
 from gateway.services.execution import ExecutionService, ExecutionSettings
+from gateway.services.results import ResultSettings
 from schemas.codec import encode
 from schemas.orders import ORDER_TYPE
 from schemas.primitives import FundingToken, NetworkId
@@ -161,7 +162,7 @@ def worker(store: Store, clock: MemoryClock, host: MemoryHost, name: str) -> Exe
         dead_letters=MemoryDeadLetters(),
         observer=RecordingObserver(),
         clock=clock,
-        settings=ExecutionSettings(results_wait_s=0.0),
+        settings=ExecutionSettings(results=ResultSettings(wait_s=0.0)),
     )
 
 
@@ -193,7 +194,7 @@ async def test_workers_who_race_for_due_payments_send_each_once(backend: Backend
     records = await accepted(backend, due_at, range(1, 21))
     clock, host = MemoryClock(due_at), MemoryHost()
     workers = [worker(backend.store, clock, host, f"w{n}") for n in range(3)]
-    results = [asyncio.create_task(w.write_results()) for w in workers]
+    results = [asyncio.create_task(w.results.run()) for w in workers]
     try:
         # The same batch, backwards, and one by one: each order reaches three workers, some of them twice.
         await asyncio.gather(

@@ -24,6 +24,7 @@ from gateway.domain.exchange import CardData, ExchangeResult, NetworkRequest
 from gateway.ports import Record
 from gateway.services.consents import ExpiryService, change_consent_status
 from gateway.services.execution import ExecutionService, ExecutionSettings
+from gateway.services.results import ResultSettings
 from schemas.codec import decode
 from schemas.consents import Alignment, ConsentStatus, PaymentPurpose, Period, PeriodLimit
 from schemas.events import ConsentEvent
@@ -70,7 +71,7 @@ class World:
             dead_letters=MemoryDeadLetters(),
             observer=RecordingObserver(),
             clock=SystemClock(),
-            settings=ExecutionSettings(results_wait_s=0.0),
+            settings=ExecutionSettings(results=ResultSettings(wait_s=0.0)),
         )
 
     async def add_consent(self, consent_id: str, of: PaymentPurpose, **fields: Any) -> Consent:
@@ -124,7 +125,7 @@ async def world(module_database: str) -> AsyncIterator[World]:
 
 @asynccontextmanager
 async def writing(service: ExecutionService) -> AsyncIterator[None]:
-    task = asyncio.create_task(service.write_results())
+    task = asyncio.create_task(service.results.run())
     try:
         yield
     finally:
@@ -189,7 +190,7 @@ async def test_a_consent_for_k_payments_is_paid_k_times(world: World) -> None:
             await asyncio.gather(*(play(w, h, dice) for w, h in zip(workers, hands, strict=True)))
             for network, worker in zip(networks, workers, strict=True):
                 await network.wait_idle()
-                await worker.results_written()
+                await worker.results.written()
             assert len(await world.sent(name)) == k, f"seed {seed}"
             assert len(host.entries) - before == k, f"seed {seed}"
             usage = await world.connection.fetch(

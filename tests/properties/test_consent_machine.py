@@ -253,7 +253,7 @@ class Machine(RuleBasedStateMachine):
         )
         self.network = HeldNetwork(self.rig)
         self.execution = self.rig.new_execution(self.network)
-        self.results = asyncio.get_running_loop().create_task(self.execution.write_results())
+        self.results = asyncio.get_running_loop().create_task(self.execution.results.run())
         self.reversals = self.rig.new_reversals("w", self.network)
         self.consents = ConsentRig(self.rig.faults, database)
         self.consents.clock = self.rig.clock
@@ -437,7 +437,7 @@ class Machine(RuleBasedStateMachine):
                     self.network.held.pop(trace.rrn)(Unanswered(UnansweredCause.TIMEOUT))
                 case _:
                     self.network.answer(trace.rrn, end)
-            await self.execution.results_written()
+            await self.execution.results.written()
 
         self.runner.run(deliver())
         oracle.paid[order_id].state = state

@@ -208,9 +208,9 @@ async def run_worker_and_kill_it(rig: Rig, place_: str, visit: int) -> bool:
     async def finish() -> None:
         await executing
         await network.wait_idle()
-        await service.results_written()
+        await service.results.written()
 
-    executing, writing = asyncio.create_task(execute()), asyncio.create_task(service.write_results())
+    executing, writing = asyncio.create_task(execute()), asyncio.create_task(service.results.run())
     dying, finishing = asyncio.create_task(rig.faults.reached(place_)), asyncio.create_task(finish())
     await asyncio.wait({dying, finishing}, return_when=asyncio.FIRST_COMPLETED)
     killed = dying.done()

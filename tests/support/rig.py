@@ -27,12 +27,14 @@ from gateway.domain.limits import Usage
 from gateway.domain.payment import Payment
 from gateway.domain.routing import NetworkProfile
 from gateway.ports import OutboxEvent, Record
+from gateway.services.ended_consents import EndedConsentWatch
 from gateway.services.execution import ExecutionService, ExecutionSettings
 from gateway.services.initiation import InitiationService
 from gateway.services.inquiry import InquiryService, InquirySettings
 from gateway.services.late_answers import LateAnswerService
 from gateway.services.recovery import RecoveryService, RecoverySettings
 from gateway.services.relay import RelayService, RelaySettings
+from gateway.services.results import ResultSettings
 from gateway.services.reversal import ReversalService, ReversalSettings
 from gateway.services.settlement import SettlementService, SettlementSettings
 from schemas.primitives import FundingToken, NetworkId, payment_id_of
@@ -111,6 +113,7 @@ class Rig:
         *,
         worker: str = "worker-1",
         policy: UnknownPolicy = UnknownPolicy.REVERSE,
+        watch: EndedConsentWatch | None = None,
     ) -> ExecutionService:
         """Another execution worker."""
         return ExecutionService(
@@ -123,7 +126,8 @@ class Rig:
             dead_letters=self.dead_letters,
             observer=self.observer,
             clock=self.clock,
-            settings=ExecutionSettings(results_wait_s=0.0, policy=policy),
+            settings=ExecutionSettings(results=ResultSettings(wait_s=0.0, policy=policy)),
+            watch=watch,
         )
 
     def new_reversals(self, worker: str, network: MemoryCardNetwork | None = None) -> ReversalService:
@@ -199,7 +203,7 @@ class Rig:
     @asynccontextmanager
     async def results(self, execution: ExecutionService | None = None) -> AsyncIterator[None]:
         """Results are written as they come, as long as the block lasts."""
-        task = asyncio.create_task((execution or self.execution).write_results())
+        task = asyncio.create_task((execution or self.execution).results.run())
         try:
             yield
         finally:
@@ -212,7 +216,7 @@ class Rig:
         async with self.results():
             await self.execution.take(records)
             await self.network.wait_idle()
-            await self.execution.results_written()
+            await self.execution.results.written()
 
     async def relay_all(self) -> int:
         """Relay until the outbox is empty; return how many events."""

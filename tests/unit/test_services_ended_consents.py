@@ -23,7 +23,7 @@ class Watched(Rig):
 def rig() -> Watched:
     rig = Watched()
     rig.watch = EndedConsentWatch(store=rig.store, observer=rig.observer, clock=rig.clock, settle_s=SETTLE_S)
-    rig.execution._watch = rig.watch
+    rig.execution = rig.new_execution(watch=rig.watch)
     return rig
 
 

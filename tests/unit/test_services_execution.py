@@ -103,7 +103,7 @@ async def test_the_wire_is_reached_in_time_or_never(rig: Rig) -> None:
         rig.faults.open("store.commit")
         await taking
         await rig.network.wait_idle()
-        await rig.execution.results_written()
+        await rig.execution.results.written()
     assert rig.host.received == []
     assert rig.told() == ["payment.sent", "payment.rejected"]
     assert rig.payment(1).reason.code is R.TM01  # type: ignore[union-attr]
@@ -185,7 +185,7 @@ async def test_what_is_in_flight_counts_against_the_limits(rig: Rig) -> None:
         assert rig.payment(3).reason.code is R.SL14  # type: ignore[union-attr]
         rig.faults.open("network.answer")
         await rig.network.wait_idle()
-        await rig.execution.results_written()
+        await rig.execution.results.written()
     assert rig.used() == {Usage(0, 0, 20_000, 2)}
 
 
@@ -264,8 +264,8 @@ async def test_one_order_id_under_two_consents_at_two_workers_is_one_payment(rig
         rig.faults.open("payments.insert")
         await asyncio.gather(first, second)
         await rig.network.wait_idle()
-        await rig.execution.results_written()
-        await other_worker.results_written()
+        await rig.execution.results.written()
+        await other_worker.results.written()
     assert len(sent(rig)) == 1
     assert rig.payment(1).consent_id == "consent-1"
     assert sorted(rig.told()) == ["order.refused", "payment.approved", "payment.sent"]
@@ -430,7 +430,7 @@ async def test_a_worker_that_dies_anywhere_sends_nothing_twice(rig: Rig, place: 
     async with rig.results(survivor):
         await survivor.take(orders(1))
         await survivor_network.wait_idle()
-        await survivor.results_written()
+        await survivor.results.written()
     assert len(rig.host.entries) <= 1
     assert sum(e.times_seen for e in rig.host.entries.values()) <= 1
     assert rig.states()["order-1"] in {"approved", "sent"}

@@ -88,7 +88,7 @@ async def test_a_defect_that_one_order_meets_in_execution_costs_that_order_alone
     async with rig.results():
         await isolated.run(rig.execution.take, batch)
         await rig.network.wait_idle()
-        await rig.execution.results_written()
+        await rig.execution.results.written()
     assert rig.states() == {"order-1": "approved", "order-3": "approved"}
     assert [p.record for p in rig.dead_letters.parked] == [poison]
     assert (rig.network.reserved, len(rig.host.entries)) == (0, 2)

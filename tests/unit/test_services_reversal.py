@@ -272,3 +272,24 @@ async def test_a_flood_is_worked_off_a_batch_at_a_time(rig: Rig) -> None:
     assert sizes == [100, 100, 51]
     assert set(rig.states().values()) == {PaymentState.REVERSED.value}
     assert len({r.trace.stan for r in reversals(rig)}) == 251
+
+
+async def test_one_payment_that_cannot_be_written_takes_no_other_with_it(rig: Rig) -> None:
+    """Its windows hold nothing to release: a bug that the database's rule stops."""
+    rig.database.put_consent(consent(consent_id="second", payment=purpose()))
+    answer(rig, Behaviour(Fate.ANSWER_LOST))
+    await rig.execute([dispatched_record(numbered_order(n, consent_id="second")) for n in (2, 3)])
+    answer(rig, Behaviour())
+    broken = rig.payment(1)
+    for window in broken.windows:
+        rig.database.usage.rows[broken.partner_id, broken.consent_id, window] = Usage()
+    assert await rig.reversals.work() == 3
+    assert rig.states() == {"order-1": "unknown", "order-2": "reversed", "order-3": "reversed"}
+    assert rig.database.reversals.rows[broken.key].closed_at is None
+    assert ("payment_unwritable", broken.payment_id) in {
+        (n.event, n.fields.get("payment_id")) for n in rig.observer.notes
+    }
+    # It waits for its lease to run out, and is tried again for ever: a reversal is never dropped.
+    assert await rig.reversals.work() == 0
+    rig.clock.advance(61)
+    assert await rig.reversals.work() == 1
