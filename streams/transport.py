@@ -1,20 +1,47 @@
-"""Faust's Kafka transport, without its race around every single message.
+"""Faust's Kafka transport, without its race around every single message, and without its long wait for records.
 
 Faust delivers each message under ``wait_first(deliver, suspend_flow)``, which makes four tasks a message: a quarter of
 the intake's processor time. Nearly every delivery ends at once, so it is tried at once; only one that really has to
 wait (the stream's buffer is full) is raced against the suspension of the flow, as Faust does with all.
+
+aiokafka has one fetch a broker in flight, which may wait for empty partitions while records lie in one that was just
+emptied. Faust lets it wait for 1.5 s, which then is how late an order can be taken, and how long a backlog in some
+partitions stands still once others are empty.
+
+Faust stops asking for partitions whose records fill the stream's buffer, and when the buffer has room again it notices
+with the next question, up to a second later. Our stages read one topic in one stream: a delivery that waits for room is
+all the back pressure that there can be.
 """
 
 import types
 from collections.abc import Coroutine, Generator
 from typing import Any
 
-from faust.transport.drivers.aiokafka import Consumer, Transport
+from aiokafka import AIOKafkaConsumer
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from mode.services import WaitResults
+
+from gateway.adapters.kafka.consumer import FETCH_WAIT_MS
+
+
+class PromptConsumerThread(AIOKafkaConsumerThread):
+    """Waits for records no longer than our other consumers do."""
+
+    def _create_worker_consumer(self, transport: Transport) -> AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        # Faust has no setting for it; aiokafka reads it when it starts.
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001
+        return consumer
 
 
 class DirectConsumer(Consumer):
     """Delivers at once what can be delivered at once."""
+
+    def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
+        return PromptConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    def on_buffer_full(self, tp: Any) -> None:
+        """Leave the partition in: see the module's text."""
 
     async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:  # noqa: ASYNC109 - mode's signature
         """As in ``mode.Service``; a first coroutine that ends without waiting wins at once."""
