@@ -21,18 +21,21 @@ from gateway.adapters.memory import (
 )
 from gateway.adapters.memory.network import Script, answers
 from gateway.adapters.observability.recording import RecordingObserver
+from gateway.domain.cancellation import CutOver
 from gateway.domain.exchange import CardData, UnmatchedAnswer
 from gateway.domain.execution import UnknownPolicy
 from gateway.domain.limits import Usage
 from gateway.domain.payment import Payment
 from gateway.domain.routing import NetworkProfile
 from gateway.ports import OutboxEvent, Record
+from gateway.services.cancellation import CancellationService, WaitingCancellations
 from gateway.services.ended_consents import EndedConsentWatch
 from gateway.services.execution import ExecutionService, ExecutionSettings
 from gateway.services.initiation import InitiationService
 from gateway.services.inquiry import InquiryService, InquirySettings
 from gateway.services.late_answers import LateAnswerService
 from gateway.services.recovery import RecoveryService, RecoverySettings
+from gateway.services.refund_intake import RefundIntake
 from gateway.services.relay import RelayService, RelaySettings
 from gateway.services.results import ResultSettings
 from gateway.services.reversal import ReversalService, ReversalSettings
@@ -73,6 +76,10 @@ class Rig:
         self.networks = [
             NetworkProfile(NetworkId(NETWORK), frozenset({"KRW"}), None, 10, 0, open=True),
         ]
+        self.cut_overs: dict[NetworkId, CutOver] = {}
+        self.cancellations = CancellationService(
+            store=self.store, cut_overs=self.cut_overs, observer=self.observer, clock=self.clock
+        )
         self.initiation = InitiationService(
             store=self.store,
             keys=self.keys,
@@ -82,6 +89,17 @@ class Rig:
             dead_letters=self.dead_letters,
             observer=self.observer,
             clock=self.clock,
+            handlers=[
+                self.cancellations,
+                RefundIntake(store=self.store, publisher=self.publisher, observer=self.observer),
+            ],
+        )
+        self.waiting = WaitingCancellations(
+            store=self.store,
+            cut_overs=self.cut_overs,
+            observer=self.observer,
+            clock=self.clock,
+            batch_max=100,
         )
         self.execution = self.new_execution()
         self.reversals = self.new_reversals("worker-1")
