@@ -50,6 +50,8 @@ def command(
         with_gateway=False,
         with_proofs=True,
         with_proxies=True,
+        # One network of each policy: asked what became of a payment, or told to undo it at once.
+        asked=("bcard",),
         keep=keep,
     )
     plan = TorturePlan.short(seed) if short else TorturePlan(60 * minutes, seed, per_second=per_second)
