@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     """Clearing messages a poll; each is a transaction of up to 500 records."""
     settlement_batch_wait_s: PositiveFloat = 0.1
     settlement_too_early_s: PositiveFloat = 90.0
-    """How long a cleared payment that is still SENT is waited for: longer than recovery takes."""
+    """How long a cleared payment whose outcome is open is waited for: longer than recovery and an inquiry take."""
     clearing_inbox: Path | None = None
     """Folder where networks' clearing files arrive; settlement imports each once. None: none is watched."""
     clearing_inbox_poll_s: PositiveFloat = 0.5

@@ -53,7 +53,7 @@ def command(
     except ModuleNotFoundError as error:
         raise CliError(f"The demo needs the package {error.name}.", hint="Run `make install`.") from error
     view = DemoView()
-    plan = WorldPlan(NAME, home, networks=networks, seed=seed, keep=keep, with_proofs=True)
+    plan = WorldPlan(NAME, home, networks=networks, seed=seed, keep=keep, with_proofs=True, asked=("bcard",))
     result = run_to_end(run_demo(plan, orders=orders, seed=seed, view=view))
     view.live.settle()
     show(result)

@@ -169,7 +169,7 @@ class _Run:
         self.per_second = (middle - 1) / (time.monotonic() - first)
         await self._tell_story()
         await self._silence()
-        self._view.scene("The network answers again: what is in doubt is reversed, then orders go on")
+        self._view.scene("The network answers again: what is in doubt is asked about, or reversed; then orders go on")
         # While the circuit breaker still doubts the network, good orders may rightly be turned away unsent.
         await self._until(self._all_ended)
         await self._send(main[middle:])

@@ -105,9 +105,9 @@ KINDS: Final[Mapping[str, Kind]] = {
     "consent_over": Kind(30, _R, "under a consent that has ended"),
     "revoked": Kind(60, _R, "under a consent that was revoked a moment before"),
     "malformed": Kind(200, _D, "bytes that are no order"),
-    "silent_booked": Kind(60, _REVERSED, "the network booked it and fell silent: found and undone"),
-    "silent_lost": Kind(60, _REVERSED, "the network never answered: reversed to be certain"),
-    "late": Kind(30, _REVERSED, "approved too late: the reversal stands"),
+    "silent_booked": Kind(60, _REVERSED, "the network booked it and fell silent: asked, found and kept; or undone"),
+    "silent_lost": Kind(60, _REVERSED, "the network never saw it, and was silent: reversed to be certain"),
+    "late": Kind(30, _REVERSED, "approved too late: kept where the network was asked; or undone"),
 }
 
 _SILENT_MAX: Final = 120

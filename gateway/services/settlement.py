@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import assert_never
+from typing import Final, assert_never
 
 from gateway.domain.lifecycle import PaymentEventKind, PaymentState
 from gateway.domain.payment import Change, PaymentKey
@@ -28,13 +28,16 @@ class SettlementSettings:
     """Bounds of settlement; each has its reason.
 
     Attributes:
-        too_early_s: how long a record waits for a payment that is still SENT: its result is on the way to Postgres,
-            or its worker died and recovery marks it within this time.
+        too_early_s: how long a record waits for a payment that is still SENT or UNKNOWN: its result is on the way to
+            Postgres, or an inquiry finds it, or its worker died and recovery takes it over within this time.
         too_early_poll_s: how often it is looked at again meanwhile.
     """
 
     too_early_s: float = 90.0
     too_early_poll_s: float = 0.2
+
+
+_OUTCOME_OPEN: Final = frozenset({PaymentState.SENT, PaymentState.UNKNOWN})
 
 
 @dataclass(slots=True)
@@ -105,7 +108,7 @@ class SettlementService:
             if not new:
                 return _Outcomes(), Applied()
             payments = await uow.clearing.payments_by_rrn(batch.network_id, sorted({r.rrn for r in new}))
-            if patient and any(p.state is PaymentState.SENT for p in payments.values()):
+            if patient and any(p.state in _OUTCOME_OPEN for p in payments.values()):
                 raise _TooEarlyError
             outcomes = _match(new, payments)
             applied = await apply_changes(

@@ -103,13 +103,7 @@ class Rig:
         )
         self.execution = self.new_execution()
         self.reversals = self.new_reversals("worker-1")
-        self.settlement = SettlementService(
-            store=self.store,
-            dead_letters=self.dead_letters,
-            observer=self.observer,
-            clock=self.clock,
-            settings=SettlementSettings(too_early_poll_s=0.0),
-        )
+        self.settlement = self.new_settlement()
         self.database.put_consent(consent())
         self.database.put_merchant(merchant())
 
@@ -200,6 +194,16 @@ class Rig:
         """Another worker's late answers."""
         return LateAnswerService(
             network_id=NetworkId(NETWORK), store=self.store, observer=self.observer, clock=self.clock
+        )
+
+    def new_settlement(self, *, too_early_s: float = 90.0) -> SettlementService:
+        """Settlement that waits this long (of the event loop's time) for outcomes that are open."""
+        return SettlementService(
+            store=self.store,
+            dead_letters=self.dead_letters,
+            observer=self.observer,
+            clock=self.clock,
+            settings=SettlementSettings(too_early_s=too_early_s, too_early_poll_s=0.0),
         )
 
     def new_relay(self, *, batch: int = 2000) -> RelayService:

@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 
 from gateway.adapters.memory import Behaviour, Fate
+from gateway.domain.lifecycle import PaymentEventKind
 from gateway.domain.limits import Usage
+from gateway.domain.payment import Change
 from gateway.domain.settlement import BreakKind
 from gateway.ports import PublisherUnavailableError, StoreConflictError, StoreUnavailableError
 from gateway.services.settlement import SettlementService, SettlementSettings
+from gateway.services.transitions import apply_changes
 from schemas.clearing import ClearingBatch, ClearingKind, ClearingRecord
 from schemas.codec import encode
 from schemas.consents import Period, PeriodLimit
@@ -88,6 +91,7 @@ BREAKS = {
 @pytest.mark.parametrize("case", BREAKS)
 async def test_what_does_not_match_is_a_break_and_its_neighbours_settle(rig: Rig, case: str) -> None:
     number, otherwise, kind = BREAKS[case]
+    rig.settlement = rig.new_settlement(too_early_s=0.0)
     before = rig.payment(number)
     await rig.settlement.take([clearing_message(batch(cleared(rig, number, 9, **otherwise), cleared(rig, 2)))])
     assert breaks(rig) == {9: kind}
@@ -98,6 +102,21 @@ async def test_what_does_not_match_is_a_break_and_its_neighbours_settle(rig: Rig
     assert rig.observer.counts["settlement", "break", kind.value] == 1
     known = kind is not BreakKind.MISSING_HERE
     assert rig.database.clearing.rows[NETWORK, "c1", 9].payment == (before.key if known else None)  # type: ignore[index]
+
+
+async def test_an_outcome_that_is_found_in_time_settles(rig: Rig) -> None:
+    rig.network.script = lambda _: Behaviour()
+    rig.faults.hold("clearing.insert", visit=2)  # the first look was too early
+    settling = asyncio.create_task(rig.settlement.take([clearing_message(batch(cleared(rig, 5)))]))
+    await rig.faults.reached("clearing.insert")
+    async with rig.store.transaction() as uow:
+        key = rig.payment(5).key
+        await uow.reversals.take_away([key], now=rig.clock.now())
+        await apply_changes(uow, [Change(key, PaymentEventKind.INQUIRY_APPROVED)], now=rig.clock.now())
+    rig.faults.open("clearing.insert")
+    await settling
+    assert rig.states()["order-5"] == "settled"
+    assert breaks(rig) == {}
 
 
 async def test_a_reversed_payment_that_was_cleared_is_a_break(rig: Rig) -> None:
