@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from gateway.proving.torture.strikes import ROWS, Aim, Kind, each_once, is_execution, network_of, schedule
+from gateway.proving.torture.strikes import ROWS, Aim, Kind, each_once, is_execution, schedule
 
 STAGES = (
     *("initiation", "initiation 2", "execution bcard", "execution bcard 2", "execution kcard", "execution kcard 2"),
@@ -53,7 +53,3 @@ def test_the_short_form_holds_every_kind_but_the_longest_and_kills_every_stage()
         *(s for s in STAGES if not is_execution(s)),
     ]
     assert {s.target for s in strikes if ROWS[s.kind].aim is Aim.NETWORK} == set(NETWORKS)
-
-
-def test_a_worker_of_execution_is_named_after_its_network() -> None:
-    assert network_of("execution kcard 2") == network_of("execution kcard") == "kcard"

@@ -135,17 +135,18 @@ def _show_numbers(result: "TortureResult") -> None:
     console = results()
     recovery = result.recovery
     console.print(
-        f"\nRevocations under load {result.revoked}, clearing cycles closed meanwhile {result.cycles}", markup=False
+        f"\nRevocations under load: {result.revoked}; clearing cycles closed meanwhile: {result.cycles}", markup=False
     )
     console.print(
-        f"Worst recovery         {recovery.after_kill_s:.1f} s from a kill -9 of an execution worker until the last "
-        f"payment SENT then was resolved or in doubt ({recovery.kills} kills hit one)",
+        f"Kills of execution that left payments SENT: {recovery.kills}, {recovery.left:,} payments; "
+        f"at worst taken over in {recovery.taken_over_s:.1f} s and ended in {recovery.ended_s:.1f} s",
         markup=False,
         soft_wrap=True,
     )
     console.print(
-        f"Longest doubt          {recovery.in_doubt_s:.1f} s until undone, of {recovery.doubts:,} payments in doubt",
+        f"Payments in doubt: {recovery.doubts:,}, the longest for {recovery.in_doubt_s:.1f} s (whatever else was down)",
         markup=False,
+        soft_wrap=True,
     )
     for what, counts in (
         ("ended by themselves", result.ended),

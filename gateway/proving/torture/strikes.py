@@ -181,11 +181,6 @@ def is_execution(stage: str) -> bool:
     return stage.startswith("execution ")
 
 
-def network_of(stage: str) -> str:
-    """The network that a worker of execution works for."""
-    return stage.split(" ")[1]
-
-
 def each_once(*, stages: Sequence[str], networks: Sequence[str], gap_s: float) -> list[Strike]:
     """A short, fixed schedule: every kind once but the longest, and every stage killed once.
 

@@ -14,7 +14,7 @@ import aiohttp
 from gateway import local
 from gateway.proving.networks import Network
 from gateway.proving.torture.proxy import Link, Proxy, Way
-from gateway.proving.torture.strikes import KILLS, ROWS, Kind, Strike, is_execution, network_of
+from gateway.proving.torture.strikes import KILLS, ROWS, Kind, Strike, is_execution
 from gateway.proving.torture.supervising import Supervisor
 from gateway.proving.world import World
 
@@ -26,10 +26,10 @@ RETRY_S: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Killed:
-    """When a worker of execution was killed, seconds since 1970 UTC, and whose network's."""
+    """When a worker of execution was killed, seconds since 1970 UTC, and its process id."""
 
     at_s: float
-    network_id: str
+    pid: int
 
 
 @dataclass(slots=True)
@@ -119,9 +119,9 @@ class Striker:
                     if await child.stop(TERMINATE_TIMEOUT_S) == -signal.SIGKILL:
                         self.overdue[name] += 1
                 case _:
-                    child.kill()
                     if is_execution(name):
-                        self.killed.append(Killed(time.time(), network_of(name)))
+                        self.killed.append(Killed(time.time(), child.pid))
+                    child.kill()
                     await child.ended()
             await asyncio.sleep(strike.lasts_s)
         finally:
