@@ -50,6 +50,10 @@ class UnknownPartnerError(Exception):
     """The order names a partner that is not registered: there is nobody to tell."""
 
 
+class _OvertakenError(Exception):
+    """Another worker, or execution, has written a payment under an order's id since the batch was sorted."""
+
+
 @dataclass(slots=True)
 class _Sorted:
     """A batch, sorted by how each record ends."""
@@ -116,7 +120,10 @@ class InitiationService:
             ends, trusted = self._read_all(records, now)
         if trusted:
             await self._sort(trusted, now, ends)
-        await self._write(ends, now)
+        while not await self._recorded(ends, now):
+            ends, trusted = self._read_all(records, now)
+            await self._sort(trusted, now, ends)
+        await self._hand_on(ends)
         for handler, instructions in ends.instructions.items():
             await handler.take(instructions, now)
         self._report(ends)
@@ -196,9 +203,17 @@ class InitiationService:
                 sent_to[taken.key] = target
                 ends.dispatched.append(write_dispatch(record, target))
 
-    async def _write(self, ends: _Sorted, now: datetime) -> None:
-        if ends.rejected or ends.refused or ends.repeated or ends.scheduled:
+    async def _recorded(self, ends: _Sorted, now: datetime) -> bool:
+        """Write what ends here; False, with nothing written, if a payment came up under one of these ids meanwhile."""
+        if not (ends.rejected or ends.refused or ends.repeated or ends.scheduled):
+            return True
+        try:
             await until_done(lambda: self._record(ends, now))
+        except _OvertakenError:
+            return False
+        return True
+
+    async def _hand_on(self, ends: _Sorted) -> None:
         if ends.unreadable:
             await until_done(lambda: self._dead_letters.park("initiation", ends.unreadable))
         if ends.dispatched:
@@ -207,9 +222,11 @@ class InitiationService:
     async def _record(self, ends: _Sorted, now: datetime) -> None:
         async with self._store.transaction() as uow:
             inserted = await uow.payments.insert(ends.rejected)
-            new = {p.key: p for p in ends.rejected if p.key in inserted}
             waiting = await keep_waiting(uow, ends.scheduled, now)
-            await uow.outbox.append([*payment_events([*new.values(), *waiting]), *reported_events(ends.repeated, now)])
+            if len(inserted) + len(waiting) != len(ends.rejected) + len(ends.scheduled):
+                # The payment that stands is the first: these orders must be told so, not be dropped.
+                raise _OvertakenError
+            await uow.outbox.append([*payment_events([*ends.rejected, *waiting]), *reported_events(ends.repeated, now)])
             await refuse_orders(uow, ends.refused, now)
 
     def _report(self, ends: _Sorted) -> None:

@@ -1,0 +1,35 @@
+"""Two orders under one id that race for its payment: one stands, the other is told so."""
+
+import asyncio
+
+from tests.builders import numbered_order, order_record
+from tests.support.rig import Rig
+from tests.unit.domain_samples import krw
+
+
+async def race(rig: Rig, *, same: bool) -> None:
+    """The first order is rejected, but held before it is written; a second one under its id is written meanwhile."""
+    first = order_record(numbered_order(1, consent_id="nobody"), offset=1)
+    amount = krw(10_000 if same else 1)
+    second = order_record(numbered_order(1, consent_id="nobody", amount=amount), offset=2)
+    rig.faults.hold("payments.insert", visit=1)
+    held = asyncio.create_task(rig.initiation.take([first]))
+    await rig.faults.reached("payments.insert")
+    await rig.initiation.take([second])
+    rig.faults.open("payments.insert")
+    await held
+
+
+async def test_an_order_that_loses_its_id_to_another_is_refused() -> None:
+    rig = Rig()
+    await race(rig, same=False)
+    assert rig.told() == ["payment.rejected", "order.refused"]
+    assert rig.payment(1).amount_minor == 1
+    assert [reference for _, reference in rig.database.refusals.rows] == ["mypay.orders/0/1"]
+
+
+async def test_an_order_that_loses_its_id_to_its_own_copy_is_answered() -> None:
+    rig = Rig()
+    await race(rig, same=True)
+    assert rig.told() == ["payment.rejected", "payment.reported"]
+    assert rig.events()[1].event_id.endswith("mypay.orders/0/1")
