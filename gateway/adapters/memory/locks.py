@@ -62,6 +62,8 @@ class Locks:
                 following, granted = queue.popleft()
                 if not granted.done():
                     self.try_acquire(following, lock)
+                    # It waits no more, though its task has yet to wake: else it would seem to wait for itself.
+                    self._waiting_for.pop(following, None)
                     granted.set_result(None)
                     break
             if not queue:
