@@ -22,7 +22,17 @@ REFRESH_SECONDS: Final = 2.0
 """A disabled key stops working in every worker within this time and one query."""
 
 UNKNOWN_KEY_REFRESH_SECONDS: Final = 1.0
-"""A flood of unknown key ids costs the registry one query a second at most."""
+"""A flood of unknown key ids costs the registry one query a second at most, besides those of the background."""
+
+FRUITLESS_MAX: Final = 3
+"""So many reads in a row for keys that do not exist, and nobody is held up for the next one: a flood must not slow down
+those whose keys are known. A key that is used in the second of its registration may then be refused, as long as the
+flood lasts."""
+
+FLOOD_OVER_SECONDS: Final = 10.0
+"""After so long without an unknown key, orders are held up again."""
+
+_MISSED_MAX: Final = 1000
 
 _STAGE: Final = "key_registry"
 
@@ -33,25 +43,40 @@ class CachedKeySource:
     Empty until the first :meth:`refresh` (or :meth:`start`) has succeeded.
     """
 
-    def __init__(self, loader: Loader, observer: Observer, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        loader: Loader,
+        observer: Observer,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._loader = loader
         self._observer = observer
         self._monotonic = monotonic
+        self._sleep = sleep
         self._partners: frozenset[str] = frozenset()
         self._keys: Mapping[str, PartnerKey] = {}
-        self._snapshots = 0
+        self._begun = 0
+        self._read = 0
         self._loaded_at: float | None = None
-        self._attempted_at: float | None = None
+        self._asked_at: float | None = None
+        self._missed: set[str] = set()
+        self._fruitless = 0
         self._loading = asyncio.Lock()
+        self._asking = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     def partner_exists(self, partner_id: str) -> bool:
         """True for a registered, active partner."""
-        return partner_id in self._partners
+        return partner_id in self._partners or self._miss(partner_id)
 
     def key(self, kid: str) -> PartnerKey | None:
         """The key with this id, whatever its state."""
-        return self._keys.get(kid)
+        found = self._keys.get(kid)
+        if found is None:
+            self._miss(kid)
+        return found
 
     @property
     def age_seconds(self) -> float | None:
@@ -67,23 +92,52 @@ class CachedKeySource:
         async with self._loading:
             await self._load()
 
-    async def refresh_if_stale(self, older_than_seconds: float = UNKNOWN_KEY_REFRESH_SECONDS) -> bool:
-        """Read the registry again unless that was tried within ``older_than_seconds``: for an unknown partner or key.
+    async def refresh_if_stale(self) -> bool:
+        """Read the registry again: for an order that names a partner or key that is not in the snapshot.
+
+        What was registered before this call is in the snapshot after it. Where such a read was made less than
+        :data:`UNKNOWN_KEY_REFRESH_SECONDS` ago this waits until the next one may be, except in a flood of keys that do
+        not exist (:data:`FRUITLESS_MAX`).
 
         Never raises for an unreachable registry. True if the snapshot was read again, by this call or one that it
         waited for: look once more.
         """
-        seen = self._snapshots
-        async with self._loading:
-            if self._snapshots > seen:
-                return True
-            if self._attempted_at is not None and self._monotonic() - self._attempted_at < older_than_seconds:
+        # A read that runs now may have begun before what is asked for was registered: one after it is wanted.
+        wanted = self._begun + 1
+        async with self._asking:
+            if self._read < wanted and not await self._may_ask():
                 return False
-            try:
-                await self._load()
-            except StoreUnavailableError:
-                return False
+            if self._read < wanted:
+                await self._ask()
+            return self._read >= wanted
+
+    async def _may_ask(self) -> bool:
+        """Wait until another read may be made; False if nobody is to be held up for it."""
+        if self._asked_at is None:
             return True
+        since = self._monotonic() - self._asked_at
+        if since >= FLOOD_OVER_SECONDS:
+            self._fruitless = 0
+        if since < UNKNOWN_KEY_REFRESH_SECONDS:
+            if self._fruitless >= FRUITLESS_MAX:
+                return False
+            await self._sleep(UNKNOWN_KEY_REFRESH_SECONDS - since)
+        return True
+
+    async def _ask(self) -> None:
+        missed, self._missed = self._missed, set()
+        self._asked_at = self._monotonic()
+        try:
+            await self.refresh()
+        except StoreUnavailableError:
+            return
+        found = any(name in self._keys or name in self._partners for name in missed)
+        self._fruitless = 0 if found else self._fruitless + 1
+
+    def _miss(self, name: str) -> bool:
+        if len(self._missed) < _MISSED_MAX:
+            self._missed.add(name)
+        return False
 
     async def start(self, interval_seconds: float = REFRESH_SECONDS) -> None:
         """Read the registry, then keep reading it in the background.
@@ -113,7 +167,7 @@ class CachedKeySource:
                 self._observer.level("key_registry_age_seconds", self.age_seconds)
 
     async def _load(self) -> None:
-        self._attempted_at = self._monotonic()
+        self._begun = number = self._begun + 1
         try:
             partners, keys = await self._loader()
         except StoreUnavailableError:
@@ -123,6 +177,6 @@ class CachedKeySource:
         # An unchanged key keeps its object, and with it whatever a verifier has worked out from it.
         self._keys = {k.kid: known[k.kid] if known.get(k.kid) == k else k for k in keys}
         self._partners = partners
-        self._snapshots += 1
+        self._read = number
         self._loaded_at = self._monotonic()
         self._observer.count(_STAGE, "refreshed")
