@@ -15,6 +15,7 @@ from gateway.adapters.kafka.header_names import tolerate_bad_header_names
 from gateway.bootstrap import Parts, watch_consumer
 from gateway.ports import Record
 from gateway.settings import Settings
+from streams.batches import BatchReader
 from streams.transport import DirectTransport
 
 TakeBatch = Callable[[Sequence[Record]], Awaitable[None]]
@@ -64,13 +65,22 @@ def read_batches(app: faust.App, topic: str, take: TakeBatch, *, batch_max: int,
     """Register the agent of one topic: each batch is acknowledged when ``take`` returns.
 
     Concurrency is one: Faust commits past unfinished records otherwise. Scale by partitions and workers. ``take``
-    must not raise: Faust acknowledges a batch that raised.
+    must not raise: the app then crashes, for an agent that is started again would commit past what was not handled.
     """
     source = app.topic(topic, key_serializer="raw", value_serializer="raw", key_type=bytes, value_type=bytes)
 
     async def agent(stream: Any) -> None:
-        async for events in stream.take_events(batch_max, within=batch_wait_s):
-            await take([_record(event.message) for event in events])
+        reader = BatchReader(app, stream, batch_max=batch_max, batch_wait_s=batch_wait_s)
+        while True:
+            messages = await reader.take()
+            if not messages:
+                continue
+            try:
+                await take([_record(message) for message in messages])
+            except Exception as error:
+                await app.crash(error)
+                raise
+            reader.acknowledge(messages)
 
     app.agent(source, name=f"{topic}.agent", concurrency=1)(agent)
 

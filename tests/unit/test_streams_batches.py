@@ -1,0 +1,110 @@
+"""Batches from the queue that Faust's consumer fills: full, in order, and acknowledged only when they are handled."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from mode.utils.queues import FlowControlEvent, ThrowableQueue
+
+from streams.batches import BatchReader
+
+LONG_S = 30.0
+"""Never waited for by a test that passes."""
+
+
+@dataclass
+class Message:
+    number: int
+    generation_id: int = 1
+    tracked: bool = False
+
+    def ack(self, consumer: "Consumer") -> None:
+        consumer.acknowledged.append(self.number)
+
+
+@dataclass
+class Consumer:
+    unacknowledged: list[int] = field(default_factory=list)
+    acknowledged: list[int] = field(default_factory=list)
+
+    def track_message(self, message: Message) -> None:
+        self.unacknowledged.append(message.number)
+
+
+@dataclass
+class Event:
+    message: Message
+
+
+class App:
+    def __init__(self) -> None:
+        self.consumer, self.flow_control, self.consumer_generation_id = Consumer(), FlowControlEvent(), 1
+        self.flow_control.resume()
+        self.queue: ThrowableQueue[Event] = ThrowableQueue(1000, flow_control=self.flow_control)
+        self.channel = self
+
+    def deliver(self, *numbers: int, generation_id: int = 1) -> None:
+        for number in numbers:
+            self.queue.force_put_nowait(Event(Message(number, generation_id)))
+
+    def reader(self, *, batch_max: int = 3, batch_wait_s: float = LONG_S) -> BatchReader:
+        app: Any = self
+        return BatchReader(app, app, batch_max=batch_max, batch_wait_s=batch_wait_s)
+
+
+@pytest.fixture
+async def app() -> App:
+    return App()
+
+
+def numbers(messages: Any) -> list[int]:
+    return [m.number for m in messages]
+
+
+async def test_a_full_batch_is_taken_at_once_and_the_rest_is_the_next(app: App) -> None:
+    app.deliver(1, 2, 3, 4)
+    assert numbers(await app.reader().take()) == [1, 2, 3]
+    assert numbers(await app.reader(batch_wait_s=0.0).take()) == [4]
+
+
+async def test_a_batch_waits_for_more_until_it_is_full(app: App) -> None:
+    app.deliver(1)
+    taking = asyncio.create_task(app.reader().take())
+    await asyncio.sleep(0)
+    app.deliver(2, 3)
+    assert numbers(await asyncio.wait_for(taking, LONG_S)) == [1, 2, 3]
+
+
+async def test_a_batch_that_is_not_full_is_taken_after_a_while(app: App) -> None:
+    app.deliver(1)
+    assert numbers(await app.reader(batch_wait_s=0.01).take()) == [1]
+
+
+async def test_what_came_before_a_rebalance_or_while_the_flow_stands_is_passed_over(app: App) -> None:
+    app.deliver(1, generation_id=0)
+    app.deliver(2)
+    assert numbers(await app.reader(batch_wait_s=0.0).take()) == [2]
+    app.flow_control.suspend()
+    app.deliver(3)
+    assert numbers(await app.reader(batch_wait_s=0.0).take()) == []
+    assert (app.consumer.unacknowledged, app.consumer.acknowledged) == ([2], [])
+
+
+async def test_records_count_as_unacknowledged_until_they_are_handled(app: App) -> None:
+    app.deliver(1, 2)
+    reader = app.reader(batch_wait_s=0.0)
+    messages = await reader.take()
+    assert (app.consumer.unacknowledged, app.consumer.acknowledged) == ([1, 2], [])
+    reader.acknowledge(messages)
+    assert app.consumer.acknowledged == [1, 2]
+
+
+async def test_a_reader_that_is_stopped_while_it_waits_loses_nothing(app: App) -> None:
+    taking = asyncio.create_task(app.reader().take())
+    await asyncio.sleep(0)
+    taking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await taking
+    app.deliver(1)
+    assert numbers(await app.reader(batch_wait_s=0.0).take()) == [1]
