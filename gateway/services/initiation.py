@@ -223,7 +223,13 @@ class InitiationService:
         async with self._store.transaction() as uow:
             inserted = await uow.payments.insert(ends.rejected)
             waiting = await keep_waiting(uow, ends.scheduled, now)
-            if len(inserted) + len(waiting) != len(ends.rejected) + len(ends.scheduled):
+            there = {*inserted, *(p.key for p in waiting)}
+            lost = [p for p in (*ends.rejected, *(a.payment for a in ends.scheduled)) if p.key not in there]
+            if lost:
+                stored = await uow.payments.find([p.key for p in lost])
+                if all(_is_ours(p, stored.get(p.key)) for p in lost):
+                    # An earlier run of this very transaction has committed, and only its confirmation was lost.
+                    return
                 # The payment that stands is the first: these orders must be told so, not be dropped.
                 raise _OvertakenError
             await uow.outbox.append([*payment_events([*ends.rejected, *waiting]), *reported_events(ends.repeated, now)])
@@ -244,6 +250,14 @@ class InitiationService:
         for instructions in ends.instructions.values():
             for type_, n in Counter(i.envelope.type for i in instructions).items():
                 count("initiation", "instruction", reason=type_, n=n)
+
+
+def _is_ours(payment: Payment, stored: Payment | None) -> bool:
+    return (
+        stored is not None
+        and stored.digest_is(payment.order_digest)
+        and (stored.decided_at, stored.ordered_at) == (payment.decided_at, payment.ordered_at)
+    )
 
 
 def _repeat(taken: TakenOrder, first: Payment, ends: _Sorted) -> None:
