@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.builders import numbered_order, order_record
+from tests.builders import later, numbered_order, order_record
 from tests.support.rig import Rig
 from tests.unit.domain_samples import krw
 
@@ -11,7 +11,7 @@ async def race(rig: Rig, *, same: bool) -> None:
     """The first order is rejected, but held before it is written; a second one under its id is written meanwhile."""
     first = order_record(numbered_order(1, consent_id="nobody"), offset=1)
     amount = krw(10_000 if same else 1)
-    second = order_record(numbered_order(1, consent_id="nobody", amount=amount), offset=2)
+    second = order_record(numbered_order(1, consent_id="nobody", amount=amount), offset=2, at=later(1))
     rig.faults.hold("payments.insert", visit=1)
     held = asyncio.create_task(rig.initiation.take([first]))
     await rig.faults.reached("payments.insert")
