@@ -10,7 +10,9 @@ from typing import Final
 import aiohttp
 import psutil
 
-POLL_S: Final = 0.1
+POLL_S: Final = 0.25
+"""Each look costs the worker some milliseconds, for it writes all its metrics down."""
+
 COLD_SHARE: Final = 0.1
 """Of the backlog: the first orders find empty caches and a consumer that has just joined, and are not measured."""
 
