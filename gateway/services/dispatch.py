@@ -14,7 +14,7 @@ from gateway.domain.intent import TakenOrder
 from gateway.domain.scheduling import ScheduledOrder
 from gateway.ports import Outgoing, Record
 from schemas.codec import decode
-from schemas.envelope import Envelope, EnvelopeError, read_envelope, write_envelope
+from schemas.envelope import CONTENT_TYPE, Envelope, EnvelopeError, is_traceparent, read_envelope, write_envelope
 from schemas.orders import OCCURRENCE_TYPE, ORDER_TYPE, OccurrenceOrder, PaymentOrder
 from schemas.primitives import NetworkId
 from schemas.topics import dispatch_topic
@@ -29,7 +29,8 @@ DUE_HEADER: Final = "mypay-due"
 SOURCE: Final = "/mypay/initiation"
 SCHEDULE_SOURCE: Final = "/mypay/schedule"
 
-_FORWARDED: Final = frozenset(("ce_specversion", "ce_type", "ce_time", "content-type", "signature", "traceparent"))
+_FORWARDED: Final = frozenset(("ce_specversion", "ce_type", "ce_time", "signature"))
+"""Of these the envelope's rules leave no room for a partner's own text."""
 
 _MODELS: Final[Mapping[str, type[PaymentOrder]]] = {ORDER_TYPE: PaymentOrder, OCCURRENCE_TYPE: OccurrenceOrder}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -46,9 +47,10 @@ def write_dispatch(record: Record, network_id: NetworkId) -> Outgoing:
         key=record.key,
         value=record.value,
         headers=[
-            *(h for h in record.headers if h[0] in _FORWARDED),
+            *(h for h in record.headers if h[0] in _FORWARDED or (h[0] == "traceparent" and is_traceparent(h[1]))),
             ("ce_id", record.reference.encode()),
             ("ce_source", SOURCE.encode()),
+            ("content-type", CONTENT_TYPE.encode()),
             (ORDERED_AT_HEADER, str(record.timestamp_ms).encode()),
         ],
     )
