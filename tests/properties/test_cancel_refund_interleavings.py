@@ -50,30 +50,41 @@ def check(world: Crowd) -> None:
     assert all(len(world.rig.host.by_rrn(p.trace.rrn)) == 1 for p in payments if p.trace)
 
 
-@settings(max_examples=150, deadline=None)
+ACTIONS = st.one_of(
+    st.just(("order", 0)),
+    st.tuples(st.just("cancel"), st.integers(min_value=1, max_value=2)),
+    st.tuples(st.just("refund"), st.integers(min_value=1, max_value=PAID + 1)),
+    st.just(("sweep", 0)),
+)
+
+
+@settings(max_examples=300, deadline=None)
 @given(
     turns=st.lists(st.integers(min_value=0, max_value=7), max_size=120),
-    amounts=st.lists(st.integers(min_value=1, max_value=PAID + 1), max_size=5),
-    paid_first=st.booleans(),
-    cancellations=st.integers(min_value=0, max_value=2),
-    workers=st.integers(min_value=1, max_value=3),
+    # What is in one group happens at once; one group's results are written before the next begins.
+    groups=st.lists(st.lists(ACTIONS, min_size=1, max_size=4), min_size=1, max_size=5),
 )
-def test_whatever_comes_first_the_books_agree(
-    turns: list[int], amounts: list[int], *, paid_first: bool, cancellations: int, workers: int
-) -> None:
+def test_whatever_comes_first_the_books_agree(turns: list[int], groups: list[list[tuple[str, int]]]) -> None:
     async def run() -> None:
         world = new_crowd(turns)
-        order = dispatched_record(numbered_order(1, amount=krw(PAID)))
-        refunds = [dispatched_refund(refund(n, minor), n) for n, minor in enumerate(amounts, 1)]
-        async with world.results():
-            if paid_first:
-                await world.executions[0].take([order])
-            await asyncio.gather(
-                *([] if paid_first else [world.executions[0].take([order])]),
-                *(world.executions[n % workers].take([r]) for n, r in enumerate(refunds)),
-                *(world.intakes[n % workers].take([cancel(n)], NOW) for n in range(cancellations)),
-                *(sweep.work() for sweep in world.sweeps[:workers]),
-            )
+        offsets = iter(range(1, 1000))
+
+        async def act(worker: int, kind: str, value: int) -> None:
+            offset = next(offsets)
+            match kind:
+                case "order":
+                    order = numbered_order(1, amount=krw(PAID))
+                    await world.executions[worker].take([dispatched_record(order, offset=offset)])
+                case "cancel":
+                    await world.intakes[worker].take([cancel(value)], NOW)
+                case "refund":
+                    await world.executions[worker].take([dispatched_refund(refund(offset, value), offset)])
+                case _:
+                    await world.sweeps[worker].work()
+
+        for group in groups:
+            async with world.results():
+                await asyncio.gather(*(act(n % 3, *action) for n, action in enumerate(group)))
         await world.settle_what_is_open()
         check(world)
 
