@@ -206,7 +206,7 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         "limits_hold",
     ),
     "sent without a proof": (lambda e: e.proofs_used.clear(), "proofs_hold"),
-    "two proofs for one payment": (lambda e: e.proofs_used.update((payment_id("settled"),)), "proofs_hold"),
+    "more proofs than orders": (lambda e: e.proofs_used.update((payment_id("settled"),) * 2), "proofs_hold"),
     "a proof and an exemption": (change_payment("settled", windows=f"{WINDOWS}{EXEMPT}"), "proofs_hold"),
     "exempt without counting": (change_payment("reversed", windows=WINDOWS), "proofs_hold"),
     "exempt, and too much": (change_payment("reversed", amount_minor=8_001), "proofs_hold"),
@@ -304,6 +304,12 @@ def test_where_no_proof_is_asked_for_none_is_missed() -> None:
     evidence = balanced()
     evidence.proof_free = None
     evidence.proofs_used.clear()
+    assert failing(evidence) == set()
+
+
+def test_an_order_refused_for_its_id_may_have_used_its_own_proof_up() -> None:
+    evidence = balanced()
+    evidence.proofs_used.update((payment_id("settled"),))
     assert failing(evidence) == set()
 
 

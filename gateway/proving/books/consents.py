@@ -1,14 +1,24 @@
 """Checks of the customers' limits: what was used of each is what was paid under it, and never more than it allows."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 
-from gateway.proving.books.evidence import Checked, ConsentRow, Evidence, LimitCap, PaymentRow, UsageRow
+from gateway.proving.books.evidence import (
+    Checked,
+    ConsentRow,
+    Evidence,
+    LimitCap,
+    PaymentRow,
+    UsageRow,
+)
 from gateway.proving.books.money import STANDS
 from gateway.proving.books.report import Finding
 from gateway.proving.books.windows import windows_of
 
 _EXEMPT = "exempt/"
+_ID_TAKEN = "AM05"
+"""ISO 20022, duplication: an order whose id belongs to an earlier one."""
+
 _IN_FLIGHT = frozenset(("sent", "unknown"))
 
 _Window = tuple[str, str, str]
@@ -81,9 +91,11 @@ def _cap_of(row: UsageRow, consent: ConsentRow) -> LimitCap | None:
 def proofs_hold(evidence: Evidence) -> Checked:
     """Every payment that was sent and needed a proof has used one up, or counted in its consent's exemption.
 
-    Exempt payments count from the consent's beginning or from a payment of it that had a proof.
+    Exempt payments count from the consent's beginning or from a payment of it that had a proof. An order that was
+    refused because its id was taken may have used its own proof up, under the id that it shares.
     """
     found = Finding("proofs_hold", "Every payment that needed a customer's proof had one of its own, or was exempt")
+    taken = Counter((r.partner_id, r.order_id) for r in evidence.refusals if r.reason_code == _ID_TAKEN)
     proven_at: dict[tuple[str, str], set[str]] = defaultdict(set)
     sent = [p for p in evidence.payments.values() if p.operation == "purchase" and p.rrn is not None]
     for payment in sent:
@@ -94,7 +106,7 @@ def proofs_hold(evidence: Evidence) -> Checked:
         proofs = evidence.proofs_used[payment.payment_id]
         free = evidence.proof_free is None or payment.amount_minor <= evidence.proof_free.get(payment.currency, 0)
         found.looked_at += not free
-        if proofs > 1 or len(exempt) > 1 or (proofs and exempt):
+        if proofs + len(exempt) > 1 + taken[payment.partner_id, payment.order_id] or len(exempt) > 1:
             found.wrong(f"payment {payment.payment_id}: {proofs} proofs and {len(exempt)} exemptions")
         elif not (free or proofs or exempt):
             found.wrong(f"payment {payment.payment_id} was sent without a proof")

@@ -23,6 +23,9 @@ TERMINATE_TIMEOUT_S: Final = 40.0
 
 RETRY_S: Final = 0.2
 
+SERVER_UP_S: Final = 15.0
+"""How long a server stays up at least between two kills, so that work goes on also where starts take long."""
+
 
 @dataclass(frozen=True, slots=True)
 class Killed:
@@ -53,7 +56,8 @@ class Striker:
     kills: int = 0
     overdue: Counter[str] = field(default_factory=Counter)
     killed: list[Killed] = field(default_factory=list)
-    _servers: set[Kind] = field(default_factory=set)
+    _servers_down: set[Kind] = field(default_factory=set)
+    _servers_up_at: dict[Kind, float] = field(default_factory=dict)
 
     async def run(self, strikes: Sequence[Strike]) -> None:
         """Carry all of them out, each at its time, and return when the last one is undone."""
@@ -129,9 +133,11 @@ class Striker:
         return True
 
     async def _at_server(self, strike: Strike) -> bool:
-        if strike.kind in self._servers:
+        loop = asyncio.get_running_loop()
+        up_at = self._servers_up_at.get(strike.kind)
+        if strike.kind in self._servers_down or (up_at is not None and loop.time() < up_at + SERVER_UP_S):
             return False
-        self._servers.add(strike.kind)
+        self._servers_down.add(strike.kind)
         kafka = strike.kind is Kind.KAFKA
         kill, start = (local.kill_kafka, local.start_kafka) if kafka else (local.kill_postgres, local.start_postgres)
         name, home = self.world.name, self.world.plan.home
@@ -141,7 +147,8 @@ class Striker:
         finally:
             # A thread cannot be cancelled: what it starts is there, or the run's end takes it down.
             await asyncio.to_thread(start, name, home=home)
-            self._servers.discard(strike.kind)
+            self._servers_up_at[strike.kind] = loop.time()
+            self._servers_down.discard(strike.kind)
         return True
 
     async def _at_links(self, strike: Strike) -> bool:
