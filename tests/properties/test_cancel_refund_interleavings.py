@@ -10,6 +10,7 @@ from gateway.domain.exchange import Operation
 from gateway.services.instructions import Instruction
 from schemas.consents import Period, PeriodLimit
 from schemas.envelope import read_envelope
+from schemas.reasons import Reason
 from tests.builders import dispatched_record, numbered_order
 from tests.support.instructions import cancellation, dispatched_refund, instruction_record, refund
 from tests.support.races import Crowd
@@ -46,7 +47,11 @@ def check(world: Crowd) -> None:
     # What was paid counts in its limit exactly while it stands, and a refund gives none back.
     assert sum(u.consumed_minor for u in world.rig.used()) == bought
     assert not any(u.reserved_minor for u in world.rig.used())
-    assert not any(c.is_open for c in world.database.cancellations.rows.values())
+    states = {p.key: p.state.value for p in payments}
+    for row in world.database.cancellations.rows.values():
+        assert not row.is_open
+        if not isinstance(row.outcome, Reason):
+            assert states.get(row.payment_key) in (None, "rejected", "reversed")
     assert all(len(world.rig.host.by_rrn(p.trace.rrn)) == 1 for p in payments if p.trace)
 
 

@@ -1,5 +1,6 @@
 """Cancellations and refunds on fakes, from the partner's record to the last event and the books of all three sides."""
 
+import asyncio
 from dataclasses import replace
 from datetime import time, timedelta
 from zoneinfo import ZoneInfo
@@ -214,6 +215,19 @@ async def test_what_was_settled_before_it_could_be_undone_is_told(rig: Rig) -> N
         ("cancellation-1", "once_known", "mypay.orders/0/1"),
         ("cancellation-1", "TM01", "mypay.orders/0/1:lapsed"),
     ]
+
+
+async def test_a_refund_waits_for_a_cancellation_that_is_being_carried_out(rig: Rig) -> None:
+    await in_flight(rig)
+    rig.faults.hold("cancellations.update")
+    carrying_out = asyncio.create_task(rig.waiting.work())
+    await rig.faults.reached("cancellations.update")
+    refunding = asyncio.create_task(rig.execute([dispatched_refund(refund(), 2)]))
+    await rig.until_locked_out()
+    rig.faults.open("cancellations.update")
+    await asyncio.gather(carrying_out, refunding)
+    assert rig.states() == {"order-1": "reversing", "refund-1": "rejected"}
+    assert refund_state(rig) == ("rejected", "ARDT")
 
 
 # --- refunds ---
