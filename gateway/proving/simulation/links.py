@@ -1,0 +1,316 @@
+"""One worker's links to the card network, with everything that wires do to messages.
+
+The wire outlives the worker: what has left goes on to the host when its sender has crashed.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from random import Random
+
+from gateway.adapters.memory.host import APPROVED, MemoryHost
+from gateway.domain.exchange import (
+    Answered,
+    ExchangeResult,
+    FinancialRequest,
+    InquiryRequest,
+    NetworkRequest,
+    NotSent,
+    NotSentCause,
+    ReversalRequest,
+    Unanswered,
+    UnansweredCause,
+    UnmatchedAnswer,
+)
+from gateway.proving.simulation.faults import Fault, Faults
+from schemas.primitives import NetworkId
+
+DECLINED = "51"
+
+
+@dataclass(eq=False, slots=True)
+class _Exchange:
+    request: NetworkRequest
+    send_before: float
+    done: Callable[[ExchangeResult], None]
+    left_at: float | None = None
+    ended: bool = False
+    lost: bool = False
+    timer: asyncio.TimerHandle | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One message that left: when, from whom, and what."""
+
+    at: float
+    worker: str
+    request: NetworkRequest
+
+
+@dataclass
+class Wire:
+    """What all links share: the host, the adversary, and what was seen.
+
+    Attributes:
+        sent: every message that left, in order.
+        decline_amounts: amounts (minor units) that the host declines.
+        on_leave: told of every message that leaves, at that moment.
+        travelling: messages on their way, in either direction.
+        links: of workers that live.
+        unmatched: answers that came to no exchange.
+    """
+
+    host: MemoryHost
+    faults: Faults
+    rng: Random
+    answer_timeout_s: float
+    decline_amounts: frozenset[int]
+    on_leave: Callable[[NetworkRequest], None]
+    sent: list[Sent] = field(default_factory=list)
+    travelling: int = 0
+    links: list["SimulatedLinks"] = field(default_factory=list)
+    unmatched: int = 0
+
+
+class SimulatedLinks:
+    """Implements :class:`gateway.ports.CardNetwork` for one worker."""
+
+    def __init__(
+        self,
+        network_id: NetworkId,
+        worker: str,
+        wire: Wire,
+        *,
+        on_unmatched: Callable[[UnmatchedAnswer], None],
+        window: int = 50,
+    ) -> None:
+        self.network_id = network_id
+        self._worker = worker
+        self._wire = wire
+        self._on_unmatched = on_unmatched
+        self._window = window
+        self._reserved = 0
+        self._in_flight: dict[_Exchange, None] = {}
+        self._changed: list[asyncio.Future[None]] = []
+        self._is_open = True
+        self._crashed = False
+        wire.links.append(self)
+
+    @property
+    def is_open(self) -> bool:
+        """True while signed on."""
+        return self._is_open
+
+    @property
+    def in_flight(self) -> int:
+        """Exchanges that have not ended."""
+        return len(self._in_flight)
+
+    async def wait_open(self) -> None:
+        """Return once signed on."""
+        while not self._is_open:
+            await self._change()
+
+    async def reserve(self, wanted: int) -> int:
+        """Take places in the window."""
+        while (room := self._window - self._reserved - len(self._in_flight)) <= 0:
+            await self._change()
+        taken = min(room, wanted)
+        self._reserved += taken
+        return taken
+
+    def release(self, places: int) -> None:
+        """Give places back."""
+        if places > self._reserved:
+            raise ValueError("more places given back than were taken")
+        self._reserved -= places
+        self._tell()
+
+    def submit(self, request: NetworkRequest, *, send_before: float, done: Callable[[ExchangeResult], None]) -> None:
+        """Send one request as a link would, past whatever the adversary does to it."""
+        if self._reserved <= 0:
+            raise RuntimeError("submit without a reserved place")
+        self._reserved -= 1
+        exchange = _Exchange(request, send_before, done)
+        self._in_flight[exchange] = None
+        loop, faults = asyncio.get_running_loop(), self._wire.faults
+        if faults.chance(Fault.NOT_SENT):
+            self._note(Fault.NOT_SENT, request)
+            loop.call_soon(self._end, exchange, NotSent(NotSentCause.NO_LINK))
+        elif faults.chance(Fault.SLOW_LINK):
+            self._note(Fault.SLOW_LINK, request)
+            loop.call_later(self._wire.rng.uniform(0.0, 4.0), self._leave, exchange)
+        else:
+            loop.call_soon(self._leave, exchange)
+
+    async def start(self) -> None:
+        """Sign on."""
+        self.open()
+
+    async def stop(self, *, drain_seconds: float) -> None:  # noqa: ARG002 - nothing here waits
+        """Sign off; what is in flight ends unanswered."""
+        self.cut()
+
+    # --- faults ---
+
+    def open(self) -> None:
+        """Sign on (again)."""
+        if not self._crashed:
+            self._is_open = True
+            self._tell()
+
+    def cut(self) -> None:
+        """Lose the links: what is in flight ends; of what is on its way a part arrives all the same."""
+        self._is_open = False
+        for exchange in list(self._in_flight):
+            if exchange.left_at is None:
+                self._end(exchange, NotSent(NotSentCause.NO_LINK))
+            else:
+                exchange.lost = self._wire.rng.random() < 0.5
+                self._end(exchange, Unanswered(UnansweredCause.LINK_LOST, exchange.left_at))
+
+    def crash(self) -> None:
+        """The worker is gone: nobody is told anything, and what had not left never will."""
+        self._is_open, self._crashed = False, True
+        for exchange in self._in_flight:
+            exchange.ended = True
+            exchange.lost = exchange.left_at is None or self._wire.rng.random() < 0.3
+            if exchange.timer is not None:
+                exchange.timer.cancel()
+        self._in_flight.clear()
+        self._wire.links.remove(self)
+
+    # --- the way of a message ---
+
+    def _leave(self, exchange: _Exchange) -> None:
+        if exchange.ended:
+            return
+        wire, loop, request = self._wire, asyncio.get_running_loop(), exchange.request
+        if not self._is_open:
+            self._end(exchange, NotSent(NotSentCause.NO_LINK))
+            return
+        if loop.time() > exchange.send_before:
+            self._end(exchange, NotSent(NotSentCause.TOO_LATE))
+            return
+        exchange.left_at = loop.time()
+        wire.sent.append(Sent(loop.time(), self._worker, request))
+        wire.on_leave(request)
+        timed_out = Unanswered(UnansweredCause.TIMEOUT, exchange.left_at)
+        exchange.timer = loop.call_later(wire.answer_timeout_s, self._end, exchange, timed_out)
+        if wire.faults.chance(Fault.REQUEST_LOST):
+            self._note(Fault.REQUEST_LOST, request)
+            return
+        wire.travelling += 1
+        seconds = wire.rng.uniform(0.001, 0.05)
+        if wire.faults.chance(Fault.REQUEST_LATE):
+            self._note(Fault.REQUEST_LATE, request)
+            seconds = wire.rng.uniform(0.0, 4 * wire.answer_timeout_s)
+        loop.call_later(seconds, self._arrive, exchange)
+
+    def _arrive(self, exchange: _Exchange) -> None:
+        wire, request = self._wire, exchange.request
+        wire.travelling -= 1
+        if exchange.lost:
+            return
+        answer = replace(wire.host.handle(request, self._code(request)), sent_at=exchange.left_at)
+        answer = self._altered(answer, request)
+        if wire.faults.chance(Fault.ANSWER_LOST):
+            self._note(Fault.ANSWER_LOST, request)
+            return
+        seconds = wire.rng.uniform(0.001, 0.05)
+        if wire.faults.chance(Fault.ANSWER_LATE):
+            self._note(Fault.ANSWER_LATE, request)
+            # Around the time-out: the answer and the end of waiting may meet.
+            seconds = wire.answer_timeout_s * wire.rng.uniform(0.8, 3.0)
+        self._travel_back(seconds, exchange, answer)
+        if wire.faults.chance(Fault.ANSWER_TWICE):
+            self._note(Fault.ANSWER_TWICE, request)
+            self._travel_back(seconds + wire.rng.uniform(0.0, 3.0), exchange, answer)
+
+    def _travel_back(self, seconds: float, exchange: _Exchange, answer: Answered) -> None:
+        self._wire.travelling += 1
+        asyncio.get_running_loop().call_later(seconds, self._return, exchange, answer)
+
+    def _return(self, exchange: _Exchange, answer: Answered) -> None:
+        wire = self._wire
+        wire.travelling -= 1
+        elsewhere = wire.faults.chance(Fault.ANSWER_ELSEWHERE)
+        if elsewhere:
+            self._note(Fault.ANSWER_ELSEWHERE, exchange.request)
+        if not exchange.ended and not elsewhere:
+            self._end(exchange, answer)
+            return
+        # It belongs to no exchange of the link that it came on.
+        wire.unmatched += 1
+        open_links = [links for links in wire.links if links.is_open]
+        if open_links:
+            wire.rng.choice(open_links)._take_unmatched(exchange.request, answer)  # noqa: SLF001 - of this class
+
+    def _take_unmatched(self, request: NetworkRequest, answer: Answered) -> None:
+        trace = request.trace
+        self._on_unmatched(
+            UnmatchedAnswer(
+                network_id=self.network_id,
+                mti=_response_mti(request),
+                terminal_id=trace.terminal_id,
+                stan=trace.stan,
+                transmitted_at_raw=f"{trace.transmitted_at:%m%d%H%M%S}",
+                answer=answer,
+            )
+        )
+
+    def _code(self, request: NetworkRequest) -> str:
+        if isinstance(request, FinancialRequest):
+            return DECLINED if request.amount_minor in self._wire.decline_amounts else APPROVED
+        return APPROVED
+
+    def _altered(self, answer: Answered, request: NetworkRequest) -> Answered:
+        """What the wire or the host's front end does to an answer; the books stay as they are."""
+        faults = self._wire.faults
+        if faults.chance(Fault.UNCLEAR_CODE):
+            self._note(Fault.UNCLEAR_CODE, request)
+            return replace(answer, response_code=self._wire.rng.choice(("09", "68")))
+        if not isinstance(request, FinancialRequest):
+            return answer
+        if faults.chance(Fault.OTHER_AMOUNT):
+            self._note(Fault.OTHER_AMOUNT, request)
+            return replace(answer, amount_minor=answer.amount_minor + 1)
+        if faults.chance(Fault.OTHER_RRN):
+            self._note(Fault.OTHER_RRN, request)
+            return replace(answer, rrn="000000000000")
+        return answer
+
+    # --- inside ---
+
+    def _note(self, fault: Fault, request: NetworkRequest) -> None:
+        where = f"{self._worker} {_MTI[type(request)]} {request.trace.rrn}"
+        self._wire.faults.note(asyncio.get_running_loop().time(), fault, where)
+
+    def _end(self, exchange: _Exchange, result: ExchangeResult) -> None:
+        if exchange.ended:
+            return
+        exchange.ended = True
+        if exchange.timer is not None:
+            exchange.timer.cancel()
+        self._in_flight.pop(exchange, None)
+        self._tell()
+        exchange.done(result)
+
+    def _tell(self) -> None:
+        waiting, self._changed = self._changed, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def _change(self) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._changed.append(future)
+        await future
+
+
+_MTI = {FinancialRequest: "0200", ReversalRequest: "0420", InquiryRequest: "0100"}
+
+
+def _response_mti(request: NetworkRequest) -> str:
+    return {"0200": "0210", "0420": "0430", "0100": "0110"}[_MTI[type(request)]]

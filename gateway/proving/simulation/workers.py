@@ -1,0 +1,324 @@
+"""Workers: one process of a stage each, wired as bootstrap wires it and run by loops like those in ``streams``.
+
+A crash ends every task of a worker at once and forgets what it held in memory; what had left its sockets goes on.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from datetime import timedelta
+from enum import StrEnum, unique
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.adapters.memory import (
+    MemoryDeadLetters,
+    MemoryKeySource,
+    MemoryOutboxReader,
+    MemoryPublisher,
+    MemoryStore,
+    MemoryVault,
+    MemoryVerifier,
+)
+from gateway.adapters.memory.database import FollowUpRow
+from gateway.domain.exchange import CardData
+from gateway.domain.routing import NetworkProfile
+from gateway.ports import Record
+from gateway.proving.simulation.adversary import Adversary
+from gateway.proving.simulation.broker import Member
+from gateway.proving.simulation.links import SimulatedLinks
+from gateway.proving.simulation.loop import SkewedClock
+from gateway.proving.simulation.script import NETWORK, PAN, PARTNER, TAMPERED, TERMINAL, TOKEN
+from gateway.services.consent_commands import ConsentCommandService
+from gateway.services.consents import ExpiryService
+from gateway.services.ended_consents import EndedConsentWatch
+from gateway.services.execution import ExecutionService, ExecutionSettings
+from gateway.services.follow_ups import FollowUpSettings
+from gateway.services.initiation import InitiationService
+from gateway.services.inquiry import InquiryService, InquirySettings
+from gateway.services.isolation import IsolatedBatch
+from gateway.services.late_answers import LateAnswerService
+from gateway.services.recovery import RecoveryService, RecoverySettings
+from gateway.services.relay import RelayService, RelaySettings
+from gateway.services.results import ResultSettings
+from gateway.services.reversal import ReversalService, ReversalSettings
+from gateway.services.settlement import SettlementService, SettlementSettings
+from schemas.consents import ConsentStatus
+from schemas.reasons import Reason, ReasonCode
+from schemas.topics import CONSENT_COMMANDS, ORDERS, clearing_topic, dispatch_topic
+
+if TYPE_CHECKING:
+    from gateway.proving.simulation.world import World
+
+ANSWER_TIMEOUT_S: Final = 5.0
+INTENT_TO_WIRE_S: Final = 2.0
+HELD_S: Final = ANSWER_TIMEOUT_S + INTENT_TO_WIRE_S + 3.0
+HEARTBEAT_S: Final = 2.0
+HEARTBEAT_LEASE_S: Final = 6.0
+INQUIRY_DEADLINE_S: Final = 12.0
+LEASE_S: Final = 4 * ANSWER_TIMEOUT_S
+POLL_S: Final = 2.0
+"""Bounds in the proportions of the real ones, shorter: a world need not live long to see each of them pass."""
+
+SKEW_MAX_S: Final = 5.0
+OPEN: Final = (ConsentStatus.AWAU, ConsentStatus.AUTH, ConsentStatus.SUSP)
+
+_BATCH: Final = 6
+_FORGED: Final = Reason(code=ReasonCode.DS17, text="signature does not match the body")
+
+
+@unique
+class Stage(StrEnum):
+    """Kinds of processes."""
+
+    INITIATION = "initiation"
+    EXECUTION = "execution"
+    CONSENTS = "consents"
+    RELAY = "relay"
+    SETTLEMENT = "settlement"
+    SCHEDULE = "schedule"
+
+
+WORKERS: Final = {
+    Stage.INITIATION: 2,
+    Stage.EXECUTION: 2,
+    Stage.CONSENTS: 1,
+    Stage.RELAY: 2,
+    Stage.SETTLEMENT: 1,
+    Stage.SCHEDULE: 1,
+}
+"""How many of each run in a world."""
+
+
+class Worker:
+    """One process.
+
+    Attributes:
+        name: never used again after a crash.
+        dead: True once it has crashed: nothing that it still does has any effect.
+        frozen_until: loop time until which it does nothing, as after SIGSTOP.
+        member: its place in its consumer group, where the stage has one.
+        links: its links to the card network, where it has any.
+        reader: its session on the outbox, where it has one.
+    """
+
+    def __init__(self, world: "World", stage: Stage, name: str) -> None:
+        self.world = world
+        self.stage = stage
+        self.name = name
+        self.dead = False
+        self.frozen_until = 0.0
+        self.clock = SkewedClock(world.loop, world.script.epoch)
+        self.boundary = Adversary(world, self)
+        self.member: Member | None = None
+        self.links: SimulatedLinks | None = None
+        self.reader: MemoryOutboxReader | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._store = MemoryStore(world.database, self.boundary)
+        self._publisher = MemoryPublisher(world.kafka, self.boundary)
+        self._dead_letters = MemoryDeadLetters(self.boundary)
+        self._dead_letters.parked = world.parked
+
+    def start(self) -> None:
+        """Begin to work."""
+        _STARTERS[self.stage](self)
+
+    def crash(self) -> None:
+        """End at once."""
+        self.dead = True
+        if self.links is not None:
+            self.links.crash()
+        if self.reader is not None:
+            self.reader.lose_session()
+        for task in self._tasks:
+            task.cancel()
+
+    def rewind(self) -> None:
+        """Read again from what the group has committed."""
+        if self.member is not None:
+            self.member.rewind()
+
+    def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run a task of this process; an error that ends it is one of the gateway's."""
+        task = self.world.loop.create_task(coroutine)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.world.violated("no unexpected error", f"{self.name} ended: {type(error).__name__}: {error}")
+
+    # --- stages ---
+
+    async def _consume(self, topic: str, take: Callable[[Sequence[Record]], Coroutine[Any, Any, None]]) -> None:
+        world = self.world
+        isolated = IsolatedBatch(self.stage, dead_letters=self._dead_letters, observer=world.observer)
+        self.member = member = Member(world.kafka, topic, self.stage, world.rng, self.boundary)
+        world.rebalance(self.stage)
+        while True:
+            records = await member.take(_BATCH)
+            await isolated.run(take, records)
+            await member.commit()
+
+    async def _repeat(
+        self,
+        work: Callable[[], Coroutine[Any, Any, int]],
+        pause_s: float = POLL_S,
+        *,
+        needed: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Work again and again. Where a look shows that there is nothing to do, only time passes."""
+        while True:
+            if not needed() or await work() == 0:
+                await asyncio.sleep(pause_s)
+
+    def start_initiation(self) -> None:
+        """Partners' orders."""
+        world = self.world
+        service = InitiationService(
+            store=self._store,
+            keys=MemoryKeySource([PARTNER], boundary=self.boundary),
+            verifier=MemoryVerifier({TAMPERED: _FORGED}),
+            networks=lambda: [NetworkProfile(NETWORK, frozenset({"KRW"}), None, 10, 0, open=True)],
+            publisher=self._publisher,
+            dead_letters=self._dead_letters,
+            observer=world.observer,
+            clock=self.clock,
+        )
+        self.run(self._consume(ORDERS, service.take))
+
+    def start_execution(self) -> None:
+        """Intents, links, results, reversals, recovery."""
+        world = self.world
+        vault = MemoryVault({TOKEN: CardData(PAN, "2912")}, self.boundary)
+        late_answers = LateAnswerService(
+            network_id=NETWORK, store=self._store, observer=world.observer, clock=self.clock
+        )
+        self.links = links = SimulatedLinks(NETWORK, self.name, world.wire, on_unmatched=late_answers.take)
+        watch = EndedConsentWatch(
+            store=self._store,
+            observer=world.observer,
+            clock=self.clock,
+            settle_s=INTENT_TO_WIRE_S + ANSWER_TIMEOUT_S,
+        )
+        service = ExecutionService(
+            network_id=NETWORK,
+            worker=self.name,
+            terminals=[TERMINAL],
+            store=self._store,
+            vault=vault,
+            network=links,
+            dead_letters=self._dead_letters,
+            observer=world.observer,
+            clock=self.clock,
+            settings=ExecutionSettings(
+                intent_to_wire_s=INTENT_TO_WIRE_S, results=ResultSettings(policy=world.script.unknown_policy)
+            ),
+            signatures=MemoryVerifier({TAMPERED: _FORGED}),
+            watch=watch,
+        )
+        common: dict[str, Any] = {
+            "network_id": NETWORK,
+            "worker": self.name,
+            "store": self._store,
+            "observer": world.observer,
+            "clock": self.clock,
+        }
+        queue = FollowUpSettings(
+            batch=20, interval_s=3.0, interval_max_s=6.0, lease_s=LEASE_S, in_order=world.script.in_order
+        )
+        reversals = ReversalService(**common, vault=vault, network=links, settings=ReversalSettings(queue=queue))
+        inquiries = InquiryService(
+            **common,
+            vault=vault,
+            network=links,
+            settings=InquirySettings(queue=queue, deadline_s=INQUIRY_DEADLINE_S),
+        )
+        recovery = RecoveryService(
+            **common,
+            policy=world.script.unknown_policy,
+            settings=RecoverySettings(lease_s=HEARTBEAT_LEASE_S, held_s=HELD_S),
+        )
+
+        async def take(records: Sequence[Record]) -> None:
+            await links.wait_open()
+            await service.take(records)
+
+        async def recover() -> int:
+            await recovery.report(is_open=links.is_open)
+            await recovery.take_over()
+            return 0
+
+        async def look() -> int:
+            await watch.look()
+            return 0
+
+        self.run(service.results.run())
+        self.run(self._repeat(late_answers.work))
+        self.run(self._consume(dispatch_topic(NETWORK), take))
+        database = world.database
+        self.run(self._repeat(inquiries.work, needed=lambda: _any_open(database.inquiries.rows.values())))
+        self.run(self._repeat(reversals.work, needed=lambda: _any_open(database.reversals.rows.values())))
+        self.run(self._repeat(recover, HEARTBEAT_S))
+        self.run(self._repeat(look, 5.0))
+
+    def start_consents(self) -> None:
+        """Partners' commands on consents."""
+        service = ConsentCommandService(
+            store=self._store,
+            keys=MemoryKeySource([PARTNER], boundary=self.boundary),
+            verifier=MemoryVerifier({TAMPERED: _FORGED}),
+            dead_letters=self._dead_letters,
+            observer=self.world.observer,
+            clock=self.clock,
+        )
+        self.run(self._consume(CONSENT_COMMANDS, service.take))
+
+    def start_relay(self) -> None:
+        """Outbox → Kafka."""
+        self.reader = MemoryOutboxReader(self.world.database, self.boundary)
+        service = RelayService(
+            reader=self.reader,
+            publisher=self._publisher,
+            observer=self.world.observer,
+            clock=self.clock,
+            settings=RelaySettings(batch=20, idle_s=0.7, standby_s=3.0),
+        )
+        self.run(service.run())
+
+    def start_settlement(self) -> None:
+        """Clearing messages."""
+        service = SettlementService(
+            store=self._store,
+            dead_letters=self._dead_letters,
+            observer=self.world.observer,
+            clock=self.clock,
+            settings=SettlementSettings(too_early_s=30.0, too_early_poll_s=1.0),
+        )
+        self.run(self._consume(clearing_topic(NETWORK), service.take))
+
+    def start_schedule(self) -> None:
+        """Consents whose time is up."""
+        service = ExpiryService(store=self._store, observer=self.world.observer, clock=self.clock)
+        soon = timedelta(seconds=2 * SKEW_MAX_S)
+        consents = self.world.database.consents.rows
+        self.run(
+            self._repeat(
+                service.expire,
+                needed=lambda: any(
+                    c.status in OPEN and c.terms.valid_until <= self.clock.now() + soon for c in consents.values()
+                ),
+            )
+        )
+
+
+def _any_open(rows: Iterable[FollowUpRow]) -> bool:
+    return any(row.closed_at is None for row in rows)
+
+
+_STARTERS: Final[dict[Stage, Callable[[Worker], None]]] = {
+    Stage.INITIATION: Worker.start_initiation,
+    Stage.EXECUTION: Worker.start_execution,
+    Stage.CONSENTS: Worker.start_consents,
+    Stage.RELAY: Worker.start_relay,
+    Stage.SETTLEMENT: Worker.start_settlement,
+    Stage.SCHEDULE: Worker.start_schedule,
+}

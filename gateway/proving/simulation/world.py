@@ -1,0 +1,458 @@
+"""One world: its parts, its adversary's plans, and its way from the first order to rest."""
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import blake2b
+from random import Random
+from typing import Any, Final
+from uuid import UUID
+
+import stamina.instrumentation
+
+from gateway.adapters.memory import Database, MemoryStore
+from gateway.adapters.memory.host import Entry, EntryState
+from gateway.adapters.memory.kafka import Parked
+from gateway.domain.consent import Consent, ConsentCommand
+from gateway.ports import Outgoing
+from gateway.proving.simulation.audit import FINAL, Auditor
+from gateway.proving.simulation.broker import Broker
+from gateway.proving.simulation.faults import Fault, Faults
+from gateway.proving.simulation.invariants import check_at_rest
+from gateway.proving.simulation.links import Wire
+from gateway.proving.simulation.loop import NothingLeftError, SkewedClock, VirtualLoop
+from gateway.proving.simulation.script import (
+    NETWORK,
+    PARTNER,
+    TRAFFIC_S,
+    Act,
+    Command,
+    Produced,
+    merchant,
+    new_host,
+    write_script,
+)
+from gateway.proving.simulation.workers import (
+    ANSWER_TIMEOUT_S,
+    INTENT_TO_WIRE_S,
+    OPEN,
+    SKEW_MAX_S,
+    WORKERS,
+    Stage,
+    Worker,
+)
+from gateway.services.consents import ConsentCommandRefusedError, ConsentUnknownError, change_consent_status
+from schemas.clearing import CLEARING_TYPE, ClearingBatch, ClearingKind, ClearingRecord
+from schemas.codec import encode
+from schemas.consents import ConsentStatus, ConsentTerms
+from schemas.envelope import Envelope, write_envelope
+from schemas.primitives import ConsentId
+from schemas.topics import CONSENT_COMMANDS, ORDERS, clearing_topic, dispatch_topic
+
+PARTITIONS: Final = 3
+FAULTS_END_S: Final = 14.0
+"""Past the traffic, so that recoveries are disturbed too."""
+
+REST_WITHIN_S: Final = 180.0
+"""By then everything has ended: recovery, leases, repeats and their polls take less than a third of it."""
+
+FREEZE_NOTICED_S: Final = 3.0
+"""A worker that is frozen for longer loses its partitions to another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One promise that was broken."""
+
+    invariant: str
+    text: str
+    at: float
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one world.
+
+    Attributes:
+        faults: caused, by kind.
+        endings: payments by final state, and records that became none.
+        seen: interesting things by name: steps of payments, take-overs, late answers …
+        digest: of everything that happened: the same for the same seed, wherever it runs.
+    """
+
+    seed: int
+    violations: list[Violation]
+    faults: Counter[Fault]
+    endings: Counter[str]
+    seen: Counter[str]
+    digest: str
+    fault_log: list[tuple[float, Fault, str]]
+    trace: list[str] | None = None
+
+
+@dataclass(slots=True)
+class CountingObserver:
+    """Implements :class:`gateway.ports.Observer`; keeps counts, and notes for the search for card numbers."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+    def batch(self, stage: str, *, size: int, seconds: float) -> None:
+        """Nothing."""
+
+    def count(self, stage: str, outcome: str, *, reason: str = "", n: int = 1) -> None:
+        """Add up."""
+        if n:
+            self.counts[f"{stage}: {outcome} {reason}".rstrip()] += n
+
+    def delay(self, span: str, seconds: float) -> None:
+        """Nothing."""
+
+    def level(self, name: str, value: float) -> None:
+        """Nothing."""
+
+    def note(self, event: str, *, level: str = "info", **fields: str | float | UUID | None) -> None:
+        """Remember."""
+        self.notes.append(f"{level} {event} {fields}")
+
+
+class World:
+    """Everything that one seed determines."""
+
+    def __init__(self, seed: int, *, traced: bool = False) -> None:
+        self.seed = seed
+        self.rng = Random(seed)  # noqa: S311 - repeatable is what it must be
+        self.violations: list[Violation] = []
+        self.trace: list[str] | None = [] if traced else None
+        self.steps = 0
+        self.outage: Fault | None = None
+        self.loop = VirtualLoop(self._uncaught)  # type: ignore[abstract]  # no sockets, no signals
+        self.faults = Faults(self.rng)
+        self.script = write_script(self.rng)
+        self.clock = SkewedClock(self.loop, self.script.epoch)
+        self.observer = CountingObserver()
+        self.database = Database()
+        self.kafka = Broker(self.clock, partitions=PARTITIONS)
+        self.host = new_host()
+        self.auditor = Auditor(self.database, self.violated, self.loop.time, wire_bound_s=INTENT_TO_WIRE_S)
+        self.database.on_commit = self.auditor.committed
+        self.wire = Wire(
+            self.host,
+            self.faults,
+            self.rng,
+            ANSWER_TIMEOUT_S,
+            self.script.decline_amounts,
+            on_leave=self.auditor.left,
+        )
+        self.parked: list[Parked] = []
+        self.written: list[tuple[Produced, str]] = []
+        self.workers: list[Worker] = []
+        self._numbers: Counter[Stage] = Counter()
+        self._cleared: set[str] = set()
+        self._cycles = 0
+
+    # --- what happens ---
+
+    def violated(self, invariant: str, text: str) -> None:
+        """Note a broken promise."""
+        self.violations.append(Violation(invariant, text, self.loop.time()))
+
+    def _uncaught(self, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        self.violated("no unexpected error", f"{context.get('message')}: {type(error).__name__}: {error}")
+
+    def start(self, stage: Stage) -> None:
+        """Start another worker of a stage, with a name that none had before."""
+        self._numbers[stage] += 1
+        worker = Worker(self, stage, f"{stage}-{self._numbers[stage]}")
+        if self.faults.on and self.rng.random() < 0.2:
+            worker.clock.skew_s = self.rng.choice((-1, 1)) * self.rng.choice((0.1, 1.0, SKEW_MAX_S))
+            self.faults.note(self.loop.time(), Fault.CLOCK_SKEWED, f"{worker.name} {worker.clock.skew_s:+} s")
+        self.workers.append(worker)
+        worker.start()
+
+    def crash(self, worker: Worker) -> None:
+        """End a worker; another is started after a while."""
+        if worker.dead:
+            return
+        worker.crash()
+        self.workers.remove(worker)
+        self.rebalance(worker.stage)
+        self.loop.call_later(self.rng.uniform(0.1, 4.0), self.start, worker.stage)
+
+    def freeze(self, worker: Worker, seconds: float) -> None:
+        """Stop a worker for a while, as SIGSTOP does: its group goes on without it, and it does not know."""
+        worker.frozen_until = max(worker.frozen_until, self.loop.time() + seconds)
+        if seconds > FREEZE_NOTICED_S:
+            self.loop.call_later(FREEZE_NOTICED_S, self.rebalance, worker.stage)
+        # Somebody may have noticed it sooner: then it comes back to its partitions.
+        self.loop.call_later(seconds + 0.01, self.rebalance, worker.stage)
+
+    def rebalance(self, stage: Stage) -> None:
+        """Deal a stage's partitions out to its workers that live and move."""
+        now = self.loop.time()
+        members = [w.member for w in self.workers if w.stage is stage and w.member and w.frozen_until <= now]
+        for worker in self.workers:
+            if worker.stage is stage and worker.member and worker.member not in members:
+                worker.member.assign([])
+        shift = self.rng.randrange(len(members)) if members else 0
+        for place, member in enumerate(members):
+            member.assign(range((place + shift) % len(members), PARTITIONS, len(members)))
+
+    def redeliver(self, worker: Worker) -> None:
+        """Set a group back by some records that it had committed, where this worker reads."""
+        if (member := worker.member) is None:
+            return
+        for partition in member.assigned:
+            place = (member.topic, partition)
+            back = self.kafka.committed(member.group, place) - self.rng.randrange(4)
+            self.kafka.commit(member.group, place, max(0, back))
+        member.rewind()
+
+    def depose_relay(self) -> None:
+        """End the session of the relay that leads."""
+        leader = self.database.outbox_leader
+        for worker in self.workers:
+            if worker.reader is not None and worker.reader is leader:
+                worker.reader.lose_session()
+
+    # --- plans ---
+
+    def _plan(self) -> None:
+        loop, rng, faults = self.loop, self.rng, self.faults
+        for produced in self.script.produced:
+            loop.call_at(produced.at, self._produce, produced)
+        for command in self.script.commands:
+            loop.call_at(command.at, self._command, command)
+        for _ in range(rng.choice((0, 0, 1, 1, 2, 4))):
+            loop.call_at(rng.uniform(0.0, FAULTS_END_S), self._crash_any)
+        for _ in range(rng.choice((0, 0, 1, 2))):
+            loop.call_at(rng.uniform(0.0, FAULTS_END_S), self._cut_any, rng.uniform(0.1, 5.0))
+        for _ in range(rng.choice((0, 0, 0, 1, 2))):
+            at, outage = rng.uniform(0.0, TRAFFIC_S), rng.choice((Fault.STORE_DOWN, Fault.KAFKA_DOWN))
+            loop.call_at(at, self._go_down, outage, rng.uniform(0.2, 8.0))
+        if rng.random() < 0.3:
+            loop.call_at(rng.uniform(1.0, FAULTS_END_S), partial(self._clear, early=True))
+        for _ in range(rng.choice((0, 0, 0, 1))):
+            loop.call_at(rng.uniform(0.0, FAULTS_END_S), self._rebalance_any)
+        loop.call_at(FAULTS_END_S, faults.stop)
+
+    def _produce(self, produced: Produced) -> None:
+        if produced.again:
+            self.faults.note(self.loop.time(), Fault.DUPLICATED, produced.order_id or "junk")
+        record = self.kafka.write(produced.record)
+        self.written.append((produced, record.reference))
+
+    def _command(self, command: Command) -> None:
+        self.faults.note(self.loop.time(), _FAULT_OF[command.act], command.consent_id)
+        if command.record is not None:
+            self.kafka.write(command.record)
+            return
+        self.loop.create_task(self._operate(command))
+
+    async def _operate(self, command: Command) -> None:
+        key = (PARTNER, ConsentId(command.consent_id))
+        store = MemoryStore(self.database)
+        try:
+            await change_consent_status(store, self.clock, key, ConsentCommand(command.act.value))
+        except (ConsentCommandRefusedError, ConsentUnknownError):
+            self.observer.count("consents", "operator_refused")
+
+    def _crash_any(self) -> None:
+        worker = self.rng.choice(self.workers)
+        self.faults.note(self.loop.time(), Fault.CRASH, worker.name)
+        self.crash(worker)
+
+    def _cut_any(self, seconds: float) -> None:
+        linked = [w for w in self.workers if w.links is not None]
+        if not linked:
+            return
+        links = (worker := self.rng.choice(linked)).links
+        self.faults.note(self.loop.time(), Fault.LINK_CUT, worker.name)
+        if links is not None:
+            links.cut()
+            self.loop.call_later(seconds, links.open)
+
+    def _go_down(self, outage: Fault, seconds: float) -> None:
+        self.outage = outage
+        self.faults.note(self.loop.time(), outage, f"{seconds:.1f} s")
+        if outage is Fault.STORE_DOWN:
+            self.depose_relay()
+        self.loop.call_later(seconds, setattr, self, "outage", None)
+
+    def _rebalance_any(self) -> None:
+        stage = self.rng.choice((Stage.INITIATION, Stage.EXECUTION))
+        self.faults.note(self.loop.time(), Fault.REBALANCED, stage)
+        self.rebalance(stage)
+
+    # --- clearing ---
+
+    def _clear(self, *, early: bool) -> None:
+        """The network clears what stands in its books; early: also what the gateway does not know of yet."""
+        standing = [
+            e
+            for e in self.host.entries.values()
+            if e.state is EntryState.APPROVED
+            and e.trace.rrn not in self._cleared
+            and e.trace.rrn in self.auditor.intents
+        ]
+        if not standing:
+            return
+        self._cycles += 1
+        if early:
+            self.faults.note(self.loop.time(), Fault.CLEARED_EARLY, f"{len(standing)} entries")
+        self._cleared.update(e.trace.rrn for e in standing)
+        batch = ClearingBatch(
+            network_id=NETWORK,
+            cycle_id=f"cycle-{self._cycles}",
+            chunk=1,
+            records=tuple(_clearing(e, number) for number, e in enumerate(standing, 1)),
+        )
+        envelope = Envelope(f"clearing-{self._cycles}", "/network", CLEARING_TYPE, self.clock.now())
+        record = Outgoing(clearing_topic(NETWORK), b"cycle", encode(batch), write_envelope(envelope))
+        self.kafka.write(record)
+        if self.rng.random() < 0.3:
+            self.kafka.write(record)
+
+    # --- coming to rest ---
+
+    def put_consent(self, terms: ConsentTerms) -> None:
+        """Store a consent that the customer has authorised."""
+        self.database.put_consent(Consent(terms, 1, ConsentStatus.AUTH))
+
+    async def live(self) -> None:
+        """From the first order to rest; then every invariant is checked."""
+        for stage, count in WORKERS.items():
+            for _ in range(count):
+                self.start(stage)
+        self._plan()
+        await asyncio.sleep(FAULTS_END_S)
+        if await self._come_to_rest():
+            self._clear(early=False)
+            await self._come_to_rest()
+        for worker in self.workers:
+            worker.crash()
+        check_at_rest(self)
+
+    async def _come_to_rest(self) -> bool:
+        deadline = self.loop.time() + REST_WITHIN_S
+        while self.loop.time() < deadline:
+            await asyncio.sleep(1.0)
+            if not (left := self._left_to_do()):
+                return True
+        self.violated("everything ends", f"after {REST_WITHIN_S:.0f} quiet seconds there is still: {', '.join(left)}")
+        return False
+
+    def _left_to_do(self) -> list[str]:
+        left: list[str] = []
+        for topic, group in _READ:
+            left.extend(
+                f"lag of {topic}/{partition}"
+                for partition in range(PARTITIONS)
+                if self.kafka.committed(group, (topic, partition)) < len(self.kafka.log(topic, partition))
+            )
+        if self.wire.travelling:
+            left.append("messages on the wire")
+        left.extend(
+            f"{p.order_id} {p.state}"
+            for p in self.database.payments.rows.values()
+            if p.state.value not in FINAL and p.state.value != "approved"
+        )
+        left.extend(f"reversal of {k[1]}" for k, r in self.database.reversals.rows.items() if r.closed_at is None)
+        left.extend(f"inquiry about {k[1]}" for k, r in self.database.inquiries.rows.items() if r.closed_at is None)
+        if self.database.outbox and self.database.outbox_cursor < (
+            (last := self.database.outbox[-1]).tx,
+            last.id,
+        ):
+            left.append("outbox")
+        now = self.clock.now()
+        left.extend(
+            f"{key[1]} past its end"
+            for key, c in self.database.consents.rows.items()
+            if c.status in OPEN and c.terms.valid_until <= now
+        )
+        return left
+
+    # --- what became of it ---
+
+    def endings(self) -> Counter[str]:
+        """Payments by final state, refused orders, dead letters."""
+        ends = Counter(p.state.value for p in self.database.payments.rows.values())
+        ends["refused"] += len(self.database.refusals.rows)
+        ends["parked"] += len({p.record.reference for p in self.parked})
+        return +ends
+
+    def seen(self) -> Counter[str]:
+        """Steps of payments, and what stages counted."""
+        return self.auditor.steps + self.observer.counts + Counter({"answers to no exchange": self.wire.unmatched})
+
+    def digest(self) -> str:
+        """Of every fault, commit, published record and message sent."""
+        told = blake2b(digest_size=16)
+        for at, fault, where in self.faults.log:
+            told.update(f"{at:.9f} {fault} {where}".encode())
+        for line in self.auditor.commits:
+            told.update(line.encode())
+        for sent in self.wire.sent:
+            told.update(f"{sent.at:.9f} {sent.worker} {sent.request.trace}".encode())
+        for topic in self.kafka.topics():
+            for record in self.kafka.records(topic):
+                told.update(record.value)
+        told.update(f"{self.steps} {self.rng.random()}".encode())
+        return told.hexdigest()
+
+
+_READ: Final = (
+    (ORDERS, Stage.INITIATION),
+    (dispatch_topic(NETWORK), Stage.EXECUTION),
+    (CONSENT_COMMANDS, Stage.CONSENTS),
+    (clearing_topic(NETWORK), Stage.SETTLEMENT),
+)
+_FAULT_OF: Final = {
+    Act.REVOKE: Fault.CONSENT_REVOKED,
+    Act.SUSPEND: Fault.CONSENT_SUSPENDED,
+    Act.RESUME: Fault.CONSENT_RESUMED,
+    Act.AMEND: Fault.CONSENT_AMENDED,
+}
+
+
+def _clearing(entry: Entry, number: int) -> ClearingRecord:
+    return ClearingRecord(
+        record_no=number,
+        kind=ClearingKind(entry.operation.value),
+        rrn=entry.trace.rrn,
+        stan=entry.trace.stan,
+        terminal_id=entry.trace.terminal_id,
+        acceptor_id="ACCEPTOR1",
+        amount_minor=entry.amount_minor,
+        currency=entry.currency,
+    )
+
+
+def simulate(seed: int, *, traced: bool = False) -> Outcome:
+    """Run one world to its end. Nothing outside of it is touched but Python's global random numbers."""
+    stamina.instrumentation.set_on_retry_hooks(())
+    # The retries' jitter comes from there.
+    random.seed(seed)
+    world = World(seed, traced=traced)
+    for terms in world.script.consents:
+        world.put_consent(terms)
+    world.database.put_merchant(merchant())
+    try:
+        world.loop.run(world.live())
+    except NothingLeftError:
+        world.violated("everything ends", "somebody waits for what can never come")
+    finally:
+        world.loop.close()
+    return Outcome(
+        seed=seed,
+        violations=world.violations,
+        faults=world.faults.counts(),
+        endings=world.endings(),
+        seen=world.seen(),
+        digest=world.digest(),
+        fault_log=world.faults.log,
+        trace=world.trace,
+    )
