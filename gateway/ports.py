@@ -23,6 +23,7 @@ from gateway.domain.limits import Usage
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.scheduling import ScheduledOrder
 from gateway.domain.settlement import Break, ClearedPayment
+from gateway.domain.standing import StandingKey, StandingOrder
 from schemas.clearing import ClearingRecord
 from schemas.primitives import ConsentId, CustomerId, FundingToken, MerchantId, NetworkId, PartnerId, PaymentId
 from schemas.reasons import Reason
@@ -347,6 +348,22 @@ class CancellationStore(Protocol):
         """Write outcome and openness of cancellations that this transaction has locked."""
 
 
+class StandingOrderStore(Protocol):
+    """Standing orders."""
+
+    async def lock(self, keys: Sequence[StandingKey]) -> Mapping[StandingKey, StandingOrder]:
+        """Those that exist, locked in key order until the transaction ends."""
+
+    async def insert(self, orders: Sequence[StandingOrder]) -> frozenset[StandingKey]:
+        """Insert those that do not exist yet; return the keys of these. An existing one is left as it is."""
+
+    async def claim_due(self, *, now: datetime, limit: int) -> Sequence[StandingOrder]:
+        """Active ones whose next occurrence is due, earliest first, locked; what another transaction holds is left."""
+
+    async def update(self, orders: Sequence[StandingOrder]) -> None:
+        """Write status, version, occurrences, next due time, reason and time of orders that are locked."""
+
+
 class ClearingStore(Protocol):
     """Clearing records and breaks."""
 
@@ -418,6 +435,10 @@ class UnitOfWork(Protocol):
     @property
     def cancellations(self) -> CancellationStore:
         """Cancellations of orders."""
+
+    @property
+    def standing(self) -> StandingOrderStore:
+        """Standing orders."""
 
     @property
     def clearing(self) -> ClearingStore:

@@ -74,6 +74,10 @@ class Settings(BaseSettings):
     schedule_dispatch_again_s: PositiveFloat = 300.0
     """An order whose day has come is handed on again when execution has not reached it after this long, then after
     twice as long, and so on: what a crash lost comes back, and a network that is away finds few copies."""
+    standing_late_s: Annotated[float, Field(gt=0, le=86_400)] = 86_400.0
+    """How long after its day began an occurrence of a standing order may still be paid, after an outage: that day."""
+    holidays_file: Path | None = None
+    """TOML with ``holidays`` and ``working_days``, lists of dates, that change the calendar of Korean business days."""
     purge_interval_s: PositiveFloat = 600.0
     """How often used assertions are forgotten that nothing can replay any more."""
 

@@ -16,6 +16,7 @@ from schemas.primitives import (
     Money,
     OrderIdField,
     PartnerIdField,
+    StandingOrderIdField,
 )
 
 ASSERTION_CHARS_MAX: Final = 4096
@@ -65,7 +66,24 @@ class ConsentLink(Model):
     terms_digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", strict=True)]
 
 
-Link = PaymentLink | ConsentLink
+class StandingOrderLink(Model):
+    """Dynamic link to one standing order: every field of it that the customer was shown.
+
+    Attributes:
+        amount: of each occurrence.
+        schedule_digest: SHA-256, lower-case hexadecimal, of the schedule (:mod:`schemas.standing`).
+    """
+
+    kind: Literal["standing_order"] = "standing_order"
+    partner_id: PartnerIdField
+    standing_order_id: StandingOrderIdField
+    consent_id: ConsentIdField
+    merchant_id: MerchantIdField
+    amount: Money
+    schedule_digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", strict=True)]
+
+
+Link = PaymentLink | ConsentLink | StandingOrderLink
 
 _Printable = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$", strict=True)]
 _Seconds = Annotated[float, Field(ge=0, le=EPOCH_SECONDS_MAX)]

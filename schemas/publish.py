@@ -235,7 +235,7 @@ def _channel_name(topic: Topic) -> str:
 
 
 def _message_name(type_: str) -> str:
-    return type_.removeprefix("kr.mypay.").replace(".", "_")
+    return type_.removeprefix("kr.mypay.").replace(".", "_").replace("-", "_")
 
 
 def _actions(topic: Topic) -> tuple[str, ...]:

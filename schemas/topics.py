@@ -23,8 +23,16 @@ from schemas.events import (
     OrderRefused,
     PaymentEvent,
 )
-from schemas.orders import ORDER_TYPE, PaymentOrder
+from schemas.orders import OCCURRENCE_TYPE, ORDER_TYPE, OccurrenceOrder, PaymentOrder
 from schemas.refunds import REFUND_TYPE, PaymentRefund
+from schemas.standing import (
+    STANDING_CANCEL_TYPE,
+    STANDING_CREATE_TYPE,
+    StandingOrderCancel,
+    StandingOrderCreate,
+    StandingOrderEvent,
+    StandingOrderRefused,
+)
 
 ORDERS: Final = "mypay.orders"
 CONSENT_COMMANDS: Final = "mypay.consents.commands"
@@ -67,12 +75,18 @@ TOPICS: Final[tuple[Topic, ...]] = (
     Topic(
         name=ORDERS,
         key="consent_id",
-        messages={ORDER_TYPE: PaymentOrder, CANCEL_TYPE: PaymentCancellation, REFUND_TYPE: PaymentRefund},
+        messages={
+            ORDER_TYPE: PaymentOrder,
+            CANCEL_TYPE: PaymentCancellation,
+            REFUND_TYPE: PaymentRefund,
+            STANDING_CREATE_TYPE: StandingOrderCreate,
+            STANDING_CANCEL_TYPE: StandingOrderCancel,
+        },
         partitions=8,
         retention_ms=7 * _DAY_MS,
         writers="partners",
         readers="initiation",
-        description="Signed payment-initiation orders, their cancellations and refunds.",
+        description="Signed payment-initiation orders, their cancellations and refunds, and standing orders.",
     ),
     Topic(
         name=CONSENT_COMMANDS,
@@ -87,21 +101,26 @@ TOPICS: Final[tuple[Topic, ...]] = (
     Topic(
         name="mypay.dispatch.{network}",
         key="consent_id",
-        messages={ORDER_TYPE: PaymentOrder, REFUND_TYPE: PaymentRefund},
+        messages={ORDER_TYPE: PaymentOrder, REFUND_TYPE: PaymentRefund, OCCURRENCE_TYPE: OccurrenceOrder},
         partitions=8,
         retention_ms=7 * _DAY_MS,
-        writers="initiation",
+        writers="initiation, schedule",
         readers="execution",
         description="Accepted orders and refunds, the partner's own bytes and signature, routed to one network.",
     ),
     Topic(
         name="mypay.events.{partner}",
-        key="payment_id or consent_id",
+        key="payment_id, consent_id or standing_order_id",
         messages={
             **_payment_types(),
             EventType.ORDER_REFUSED: OrderRefused,
             EventType.CANCELLATION_ACCEPTED: CancellationAccepted,
             EventType.CANCELLATION_REFUSED: CancellationRefused,
+            EventType.STANDING_CREATED: StandingOrderEvent,
+            EventType.STANDING_CANCELLED: StandingOrderEvent,
+            EventType.STANDING_COMPLETED: StandingOrderEvent,
+            EventType.STANDING_REPORTED: StandingOrderEvent,
+            EventType.STANDING_REFUSED: StandingOrderRefused,
             EventType.CONSENT_CHANGED: ConsentEvent,
             EventType.CONSENT_REPORTED: ConsentEvent,
             EventType.CONSENT_REFUSED: ConsentRefused,

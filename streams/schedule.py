@@ -13,6 +13,7 @@ async def run(parts: Parts, stopping: asyncio.Event) -> None:
         timers = {
             "consent-expiry": (schedule.expiry.expire, settings.schedule_interval_s),
             "cancellations": (schedule.cancellations.work, settings.schedule_interval_s),
+            "standing-orders": (schedule.occurrences.make_due, settings.schedule_interval_s),
             "due-orders": (schedule.orders.dispatch_due, settings.schedule_interval_s),
             "used-proofs": (schedule.used_proofs.purge, settings.purge_interval_s),
         }

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 from gateway.adapters.iso8583.config import NetworkConfig, load_networks
+from gateway.bootstrap.holidays import business_days
 from gateway.bootstrap.networks import cut_overs
 from gateway.bootstrap.process import Parts, dead_letters, publisher
 from gateway.bootstrap.trust import proving
@@ -16,6 +17,7 @@ from gateway.services.initiation import InitiationService
 from gateway.services.isolation import IsolatedBatch
 from gateway.services.refund_intake import RefundIntake
 from gateway.services.retrying import until_done
+from gateway.services.standing import StandingOrderService
 
 NETWORK_REPORT_FRESH_S = 5.0
 """Workers report every second: five missed reports mean that nobody executes on that network."""
@@ -41,12 +43,22 @@ async def initiation_service(parts: Parts) -> AsyncIterator[tuple[InitiationServ
                 dead_letters=parked,
                 observer=parts.observer,
                 clock=parts.clock,
+                ahead_days_max=parts.settings.order_ahead_days_max,
                 handlers=[
                     CancellationService(
                         store=parts.store,
                         cut_overs=cut_overs(configured),
                         observer=parts.observer,
                         clock=parts.clock,
+                    ),
+                    StandingOrderService(
+                        store=parts.store,
+                        networks=networks.profiles,
+                        observer=parts.observer,
+                        trust=proofs.trust,
+                        assertions=proofs.assertions,
+                        days=business_days(parts.settings.holidays_file),
+                        ahead_days_max=parts.settings.order_ahead_days_max,
                     ),
                     RefundIntake(store=parts.store, publisher=producer, observer=parts.observer),
                 ],

@@ -5,11 +5,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from gateway.adapters.iso8583.config import load_networks
+from gateway.bootstrap.holidays import business_days
 from gateway.bootstrap.initiation import NetworkView
 from gateway.bootstrap.networks import cut_overs
 from gateway.bootstrap.process import Parts, publisher
 from gateway.services.cancellation import WaitingCancellations
 from gateway.services.consents import ExpiryService
+from gateway.services.occurrences import OccurrenceService, OccurrenceSettings
 from gateway.services.retrying import until_done
 from gateway.services.scheduled import ScheduledOrderService, ScheduleSettings
 from gateway.services.used_proofs import UsedProofsService
@@ -22,6 +24,7 @@ class ScheduleParts:
     expiry: ExpiryService
     used_proofs: UsedProofsService
     cancellations: WaitingCancellations
+    occurrences: OccurrenceService
     orders: ScheduledOrderService
 
 
@@ -45,6 +48,13 @@ async def schedule_parts(parts: Parts) -> AsyncIterator[ScheduleParts]:
                     observer=observer,
                     clock=clock,
                     batch_max=settings.schedule_batch_max,
+                ),
+                occurrences=OccurrenceService(
+                    store=store,
+                    observer=observer,
+                    clock=clock,
+                    days=business_days(settings.holidays_file),
+                    settings=OccurrenceSettings(batch=settings.schedule_batch_max, late_s=settings.standing_late_s),
                 ),
                 orders=ScheduledOrderService(
                     store=store,

@@ -23,6 +23,7 @@ _NOUNS: Final[dict[str, str]] = {
     "consent": "Customers' consents and what is used of their limits.",
     "auth": "Identity providers, and who their customers are.",
     "order": "Sign and send payment orders.",
+    "standing": "Standing orders: give them, end them, see when they pay.",
     "trace": "The whole story of one payment.",
     "dead_letter": "Records that no stage could read.",
     "clearing": "Networks' clearing files.",

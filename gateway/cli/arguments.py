@@ -42,4 +42,5 @@ SomePartnerOption = Annotated[
     str | None, typer.Option("--partner", metavar="PARTNER", parser=_parser(PartnerIdField), help="Of this one alone.")
 ]
 ConsentArgument = Annotated[str, typer.Argument(metavar="CONSENT", parser=_parser(ConsentIdField))]
+ConsentOption = Annotated[str, typer.Option("--consent", metavar="CONSENT", parser=_parser(ConsentIdField))]
 TokenArgument = Annotated[str, typer.Argument(metavar="TOKEN", parser=_parser(FundingTokenField))]

@@ -11,14 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum, unique
-from typing import Final
+from typing import Final, assert_never
 
 from gateway.domain.consent import CLOCK_SKEW_MAX
-from schemas.assertions import ConsentLink, Link, LinkedCommand, PaymentLink
+from schemas.assertions import ConsentLink, Link, LinkedCommand, PaymentLink, StandingOrderLink
 from schemas.consents import LowValueExemption
 from schemas.orders import PaymentOrder
 from schemas.primitives import CustomerId, Money
 from schemas.reasons import Reason, ReasonCode
+
+_About = PaymentOrder | ConsentLink | StandingOrderLink
+"""What a proof can be for."""
 
 ASSERTION_LIFETIME_MAX: Final = timedelta(hours=1)
 """Longest ``exp - iat``: an assertion is for one operation that the customer is waiting for, not a session."""
@@ -273,6 +276,33 @@ def judge_consent_assertion(
     return _judge(assertion, operation, requirement, link, customer_id, linked, issuer, now)
 
 
+def judge_standing_assertion(
+    assertion: Assertion | None,
+    *,
+    link: StandingOrderLink,
+    customer_id: CustomerId,
+    linked: CustomerId | None,
+    issuer: Issuer | None,
+    policy: AssurancePolicy,
+    exempt: bool,
+    now: datetime,
+) -> Accepted | Reason:
+    """Judge the proof of one standing order: what a payment of its amount asks for, given once for all occurrences.
+
+    ``link`` is what the assertion must be linked to: the standing order as received, with its schedule's digest.
+    Precedence as in :func:`judge_payment_assertion`.
+    """
+    operation = AssuredOperation.PAYMENT
+    requirement = policy.requirement(operation, link.amount)
+    if requirement is None:
+        return _reason(ReasonCode.DS0G, "no assurance level is enough for payments of this amount")
+    if assertion is None:
+        if exempt or requirement.level == 0:
+            return Accepted(None, 0)
+        return _reason(ReasonCode.DS0A, f"the standing order needs the customer's authentication: {requirement.ask()}")
+    return _judge(assertion, operation, requirement, link, customer_id, linked, issuer, now)
+
+
 def replayed() -> Reason:
     """The reason for an assertion whose jti another payment or command has used."""
     return _reason(ReasonCode.DS15, "the assertion was used before: obtain a new one for this operation")
@@ -282,7 +312,7 @@ def _judge(
     assertion: Assertion,
     operation: AssuredOperation,
     requirement: Requirement,
-    about: PaymentOrder | ConsentLink,
+    about: _About,
     customer_id: CustomerId,
     linked: CustomerId | None,
     issuer: Issuer | None,
@@ -335,9 +365,7 @@ def _refuse_by_strength(
     return None
 
 
-def _refuse_by_link(
-    signed: Link, about: PaymentOrder | ConsentLink, customer_id: CustomerId, linked: CustomerId | None
-) -> Reason | None:
+def _refuse_by_link(signed: Link, about: _About, customer_id: CustomerId, linked: CustomerId | None) -> Reason | None:
     field = _differing_field(signed, about)
     if field is not None:
         return _reason(ReasonCode.DS17, f"the assertion was made for something else: mypay_link.{field} differs")
@@ -348,15 +376,34 @@ def _refuse_by_link(
 
 _PAYMENT_FIELDS: Final = ("partner_id", "order_id", "consent_id", "merchant_id", "amount")
 _CONSENT_FIELDS: Final = ("partner_id", "consent_id", "command", "terms_digest")
+_STANDING_FIELDS: Final = (
+    "partner_id",
+    "standing_order_id",
+    "consent_id",
+    "merchant_id",
+    "amount",
+    "schedule_digest",
+)
 
 
-def _differing_field(signed: Link, about: PaymentOrder | ConsentLink) -> str | None:
+def _differing_field(signed: Link, about: _About) -> str | None:
     """The first field of the link that is not what the operation says; an order is its own link (:func:`link_of`)."""
-    is_consent = isinstance(about, ConsentLink)
-    if signed.kind != ("consent" if is_consent else "payment"):
+    kind, fields = _link_shape(about)
+    if signed.kind != kind:
         return "kind"
-    fields = _CONSENT_FIELDS if is_consent else _PAYMENT_FIELDS
     return next((f for f in fields if getattr(signed, f) != getattr(about, f)), None)
+
+
+def _link_shape(about: _About) -> tuple[str, tuple[str, ...]]:
+    match about:
+        case ConsentLink():
+            return "consent", _CONSENT_FIELDS
+        case StandingOrderLink():
+            return "standing_order", _STANDING_FIELDS
+        case PaymentOrder():
+            return "payment", _PAYMENT_FIELDS
+        case _:
+            assert_never(about)
 
 
 def _reason(code: ReasonCode, text: str) -> Reason:

@@ -1,8 +1,45 @@
-"""Days of Asia/Seoul."""
+"""Days of Asia/Seoul, and which of them are business days."""
 
-from datetime import UTC, date, datetime, time
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
 
+from gateway.domain.holidays import FIXED, MOVABLE
 from gateway.domain.limits import SEOUL
+
+_SATURDAY = 5
+_ONE_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class BusinessDays:
+    """Monday to Friday, without Korean public holidays.
+
+    Attributes:
+        more_holidays: the operators' own, added to those of :mod:`gateway.domain.holidays`.
+        working: days that are business days all the same.
+    """
+
+    more_holidays: frozenset[date] = frozenset()
+    working: frozenset[date] = frozenset()
+
+    def __contains__(self, day: date) -> bool:
+        """True for a business day."""
+        if day in self.working:
+            return True
+        is_holiday = (day.month, day.day) in FIXED or day in MOVABLE or day in self.more_holidays
+        return day.weekday() < _SATURDAY and not is_holiday
+
+    def next(self, day: date) -> date:
+        """The day itself, or the first business day after it."""
+        while day not in self:
+            day += _ONE_DAY
+        return day
+
+    def previous(self, day: date) -> date:
+        """The day itself, or the last business day before it."""
+        while day not in self:
+            day -= _ONE_DAY
+        return day
 
 
 def day_start(day: date) -> datetime:

@@ -348,7 +348,7 @@ def rejected(taken: TakenOrder, reason: Reason, now: datetime) -> Payment:
     return _payment(taken, None, reason, now)
 
 
-def scheduled(taken: TakenOrder, consent: Consent, now: datetime) -> Payment:
+def scheduled(taken: TakenOrder, consent: Consent | None, now: datetime) -> Payment:
     """The payment of an order that waits for its day: nothing is reserved, no card is named."""
     return replace(_payment(taken, consent, Reserved(()), now), state=_SCHEDULED, funding_token=None)
 

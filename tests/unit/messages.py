@@ -1,6 +1,6 @@
 """One good message of every kind, for the tests of the contract."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -29,10 +29,19 @@ from schemas.events import (
     OrderRefused,
     PaymentEvent,
 )
-from schemas.orders import PaymentOrder
+from schemas.orders import OccurrenceOrder, PaymentOrder
 from schemas.primitives import Model, Money, payment_id_of
 from schemas.reasons import PaymentStatus, Reason, ReasonCode
 from schemas.refunds import PaymentRefund
+from schemas.standing import (
+    Frequency,
+    StandingOrderCancel,
+    StandingOrderCreate,
+    StandingOrderEvent,
+    StandingOrderRefused,
+    StandingSchedule,
+    StandingStatus,
+)
 
 NOW = datetime(2026, 3, 2, 3, 4, 5, 678000, tzinfo=UTC)
 PAYMENT_ID = payment_id_of("acme", "order-1")
@@ -80,6 +89,7 @@ CANCELLATION: dict[str, Any] = {
     "consent_id": "consent-1",
     "order_id": "order-1",
 }
+STANDING: dict[str, Any] = {"partner_id": "acme", "standing_order_id": "rent", "consent_id": "consent-1"}
 RECORD = ClearingRecord(
     record_no=1,
     kind=ClearingKind.PURCHASE,
@@ -118,6 +128,34 @@ EXAMPLES: tuple[Model, ...] = (
         payment_id=PAYMENT_ID,
         reason=Reason(code=ReasonCode.TM01, text="settled: refund it instead"),
         reference="mypay.orders/3/1208",
+        occurred_at=NOW,
+    ),
+    OccurrenceOrder(
+        **(ORDER.model_dump() | {"amount": ORDER.amount, "order_id": "rent+20260302"}),
+    ),
+    StandingOrderCreate(
+        **STANDING,
+        merchant_id="cafe-1",
+        amount=Money.of(2_500, "KRW"),
+        schedule=StandingSchedule(frequency=Frequency.MONTHLY, first_date=date(2026, 3, 31), count=12),
+        issued_at=NOW,
+        expires_at=NOW + timedelta(minutes=10),
+    ),
+    StandingOrderCancel(**STANDING, issued_at=NOW),
+    StandingOrderEvent(
+        **STANDING,
+        merchant_id="cafe-1",
+        amount=Money.of(2_500, "KRW"),
+        status=StandingStatus.ACTIVE,
+        version=1,
+        occurrences=0,
+        next_date=date(2026, 3, 31),
+        occurred_at=NOW,
+    ),
+    StandingOrderRefused(
+        **STANDING,
+        reason=Reason(code=ReasonCode.DT01, text="the first occurrence lies before issued_at"),
+        reference="mypay.orders/3/1209",
         occurred_at=NOW,
     ),
     CONSENT,

@@ -20,6 +20,7 @@ from gateway.domain.limits import Usage
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.scheduling import ScheduledOrder
 from gateway.domain.settlement import Break
+from gateway.domain.standing import StandingKey, StandingOrder
 from gateway.ports import AssertionUse, FollowUp, LateAnswer, OutboxEvent, OutboxRow, Refusal, StoreIntegrityError
 from schemas.clearing import ClearingRecord
 from schemas.codec import encode
@@ -125,6 +126,7 @@ class Database:
         self.scheduled: Table[PaymentKey, ScheduledRow] = Table("scheduled_order")
         self.cancellations: Table[CancellationKey, HandledCancellation] = Table("cancellation")
         self.cancellation_answers: Table[tuple[PartnerId, str], bool] = Table("cancellation_answer", append_only=True)
+        self.standing: Table[StandingKey, StandingOrder] = Table("standing_order")
         self.clearing: Table[tuple[NetworkId, str, int], ClearingRow] = Table("clearing_record")
         self.merchants: Table[MerchantId, Merchant] = Table("merchant")
         self.identity_links: Table[tuple[str, str], CustomerId] = Table("identity_link")
@@ -133,6 +135,7 @@ class Database:
         self.network_status: Table[tuple[NetworkId, str], NetworkReport] = Table("network_status")
         self.outbox: list[OutboxRow] = []
         self.outbox_cursor: tuple[int, int] = (0, 0)
+        self.outbox_parked: dict[tuple[int, int], tuple[OutboxRow, str]] = {}
         self.outbox_leader: object | None = None
         self.locks = Locks()
         self._sequences: dict[str, int] = {}

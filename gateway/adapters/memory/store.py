@@ -14,6 +14,7 @@ from gateway.adapters.memory.follow_ups import MemoryFollowUpStore
 from gateway.adapters.memory.outbox import MemoryOutbox
 from gateway.adapters.memory.payments import MemoryPaymentStore
 from gateway.adapters.memory.schedule import MemoryScheduleStore
+from gateway.adapters.memory.standing import MemoryStandingOrderStore
 
 
 class MemoryUnitOfWork:
@@ -27,6 +28,7 @@ class MemoryUnitOfWork:
         self.inquiries = MemoryFollowUpStore(transaction, boundary, database.inquiries, "inquiries")
         self.schedule = MemoryScheduleStore(transaction, boundary)
         self.cancellations = MemoryCancellationStore(transaction, boundary)
+        self.standing = MemoryStandingOrderStore(transaction, boundary)
         self.clearing = MemoryClearingStore(transaction, boundary)
         self.outbox = MemoryOutbox(transaction, boundary)
         self.authentication = MemoryAuthenticationStore(transaction, boundary)

@@ -19,11 +19,13 @@ from gateway.adapters.postgres.consents import PostgresConsentStore, TermsCache
 from gateway.adapters.postgres.errors import translated
 from gateway.adapters.postgres.payments import payment_of
 from gateway.adapters.postgres.queries import load
+from gateway.adapters.postgres.standing import standing_of
 from gateway.domain.consent import Consent
 from gateway.domain.consent_records import ConsentVersion
 from gateway.domain.intent import ConsentKey, exempt_window
 from gateway.domain.limits import Usage, Window, windows_at
 from gateway.domain.payment import Payment
+from gateway.domain.standing import StandingOrder
 from schemas.codec import decode
 from schemas.consents import ConsentStatus, ConsentTerms
 
@@ -173,6 +175,10 @@ class PostgresInspector:
     async def refusals(self, partner_id: str, order_id: str) -> list[StoredRefusal]:
         """Refused orders under an order id, oldest first; reads all of the partner's refusals."""
         return [StoredRefusal(**dict(r)) for r in await self._fetch(_SQL.refusals, partner_id, order_id)]
+
+    async def standing(self, standing_order_id: str, *, partner_id: str | None = None) -> list[StandingOrder]:
+        """Standing orders with this id: one a partner at most."""
+        return [standing_of(r) for r in await self._fetch(_SQL.standing, partner_id, standing_order_id)]
 
     async def consents(self, *, partner_id: str | None, status: str | None, limit: int) -> list[StoredConsent]:
         """Consents by partner and id."""

@@ -16,6 +16,7 @@ from gateway.adapters.postgres.follow_ups import PostgresFollowUpStore
 from gateway.adapters.postgres.outbox import PostgresOutbox
 from gateway.adapters.postgres.payments import PostgresPaymentStore
 from gateway.adapters.postgres.schedule import PostgresScheduleStore
+from gateway.adapters.postgres.standing import PostgresStandingOrderStore
 
 
 class PostgresUnitOfWork:
@@ -28,6 +29,7 @@ class PostgresUnitOfWork:
         self.inquiries = PostgresFollowUpStore(connection, "inquiry")
         self.schedule = PostgresScheduleStore(connection)
         self.cancellations = PostgresCancellationStore(connection)
+        self.standing = PostgresStandingOrderStore(connection)
         self.clearing = PostgresClearingStore(connection)
         self.outbox = PostgresOutbox(connection)
         self.authentication = PostgresAuthenticationStore(connection)

@@ -40,6 +40,9 @@ FROM ledger_transfer WHERE partner_id = $1 AND payment_id = $2 ORDER BY posted_a
 -- name: schedule
 SELECT due_at, expires_at, dispatches FROM scheduled_order WHERE partner_id = $1 AND payment_id = $2
 
+-- name: standing
+SELECT * FROM standing_order WHERE ($1::text IS NULL OR partner_id = $1) AND standing_order_id = $2 ORDER BY partner_id
+
 -- name: reversal
 SELECT stan, transmitted_at, attempts, next_attempt_at, last_code, queued_at, closed_at
 FROM reversal WHERE partner_id = $1 AND payment_id = $2

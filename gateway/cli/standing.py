@@ -1,0 +1,185 @@
+"""``mypay standing …``: standing orders: give them, end them, see when they pay."""
+
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uuid_utils
+from pydantic import TypeAdapter, ValidationError
+
+from gateway.adapters.postgres.inspect import open_inspector
+from gateway.bootstrap.holidays import business_days
+from gateway.cli.arguments import ConsentOption, PartnerOption, SomePartnerOption
+from gateway.cli.common import (
+    CliError,
+    ExitCode,
+    Json,
+    load_settings,
+    money,
+    postgres_dsn,
+    print_json,
+    print_table,
+    run,
+    say,
+    shown,
+)
+from gateway.cli.instruction_sending import Key, Kid, Sending, Timeout, Wait, read_one, send_instruction, times
+from gateway.domain.calendar import BusinessDays
+from gateway.domain.standing import StandingOrder, occurrence
+from gateway.settings import Settings
+from schemas.codec import DecodeError, decode, encode_json
+from schemas.events import EventType
+from schemas.primitives import StandingOrderIdField
+from schemas.standing import STANDING_CANCEL_TYPE, STANDING_CREATE_TYPE, StandingOrderCancel, StandingOrderCreate
+
+app = typer.Typer(help="Standing orders: give them, end them, see when they pay.", no_args_is_help=True)
+
+SHOWN_AHEAD = 5
+
+
+def _standing_id(text: str) -> str:
+    try:
+        return str(TypeAdapter(StandingOrderIdField).validate_python(text))
+    except ValidationError as error:
+        raise typer.BadParameter(error.errors(include_input=False)[0]["msg"]) from None
+
+
+StandingArgument = Annotated[str, typer.Argument(metavar="STANDING-ORDER", parser=_standing_id)]
+
+
+@app.command()
+def create(
+    file: Annotated[Path, typer.Argument(help="A standing order as JSON; - reads standard input.")],
+    key: Key,
+    kid: Kid = None,
+    fill: Annotated[
+        bool, typer.Option("--fill", help="Give it a new standing_order_id, issued_at and expires_at if it has none.")
+    ] = False,
+    wait: Wait = False,
+    timeout: Timeout = 60.0,
+    json_: Json = False,
+) -> None:
+    """Sign a standing order and send it."""
+    fields = read_one(file)
+    if fill:
+        fields = {"standing_order_id": uuid_utils.uuid7().hex[:26], **times(), **fields}
+    _send(encode_json(fields), StandingOrderCreate, Sending(key, kid, timeout if wait else None), json_=json_)
+
+
+@app.command()
+def cancel(
+    standing_order_id: StandingArgument,
+    partner: PartnerOption,
+    consent: ConsentOption,
+    key: Key,
+    kid: Kid = None,
+    wait: Wait = False,
+    timeout: Timeout = 60.0,
+    json_: Json = False,
+) -> None:
+    """End a standing order: no occurrence is made any more. One that is made already is a payment of its own."""
+    fields = {"partner_id": partner, "standing_order_id": standing_order_id, "consent_id": consent}
+    body = encode_json(fields | {"issued_at": times()["issued_at"]})
+    _send(body, StandingOrderCancel, Sending(key, kid, timeout if wait else None), json_=json_)
+
+
+@app.command()
+def show(standing_order_id: StandingArgument, partner: SomePartnerOption = None, json_: Json = False) -> None:
+    """Show a standing order, how often it has paid, and its next days."""
+    settings = load_settings()
+    orders = run(_look_up(settings, standing_order_id, partner))
+    days = business_days(settings.holidays_file)
+    if json_:
+        print_json([_json(o, days) for o in orders])
+        return
+    for order in orders:
+        print_table(f"Standing order {order.standing_order_id}", ("", ""), _summary(order))
+        if ahead := _ahead(order, days):
+            print_table("Next", ("day", "order"), ahead)
+
+
+async def _look_up(settings: Settings, standing_order_id: str, partner: str | None) -> list[StandingOrder]:
+    async with open_inspector(postgres_dsn(settings)) as inspector:
+        found = await inspector.standing(standing_order_id, partner_id=partner)
+    if not found:
+        raise CliError(f"There is no standing order {standing_order_id}.", ExitCode.NOT_FOUND)
+    return found
+
+
+def _send(
+    body: bytes, model: type[StandingOrderCreate] | type[StandingOrderCancel], sending: Sending, *, json_: bool
+) -> None:
+    try:
+        message = decode(model, body)
+    except DecodeError as error:
+        raise CliError(f"{error}; nothing was sent.") from None
+    type_ = STANDING_CREATE_TYPE if model is StandingOrderCreate else STANDING_CANCEL_TYPE
+
+    def is_answer(told: str, fields: dict[str, Any]) -> bool:
+        named = fields.get("standing_order_id") == message.standing_order_id
+        # A signature that does not hold is told as an order's.
+        refused = told == EventType.ORDER_REFUSED and fields.get("order_id") == message.standing_order_id
+        return refused or (named and told.startswith("kr.mypay.standing-order."))
+
+    told = send_instruction(body, message, type_, sending, is_answer)
+    if json_:
+        print_json({"standing_order_id": message.standing_order_id, "event": told})
+    elif sending.timeout is None:
+        say(f"Sent. What became of it: mypay standing show {message.standing_order_id}")
+    elif told is not None and "status" in told:
+        following = f", next on {told['next_date']}" if "next_date" in told else ""
+        say(f"Standing order {message.standing_order_id} is {told['status']}{following}.")
+    elif told is not None:
+        say("Refused: {code} {text}.".format(**told["reason"]))
+    if sending.timeout is not None and told is None:
+        raise CliError(f"Nothing was told within {sending.timeout:g} s.", ExitCode.UNAVAILABLE)
+    if told is not None and "status" not in told:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _ahead(order: StandingOrder, days: BusinessDays) -> list[tuple[str, str]]:
+    if order.next_due_at is None:
+        return []
+    numbers = range(order.occurrences, order.occurrences + SHOWN_AHEAD)
+    found = (occurrence(order.schedule, n, days) for n in numbers)
+    return [(f"{o.day}", order.order_id(o)) for o in islice(found, SHOWN_AHEAD) if o is not None]
+
+
+def _summary(order: StandingOrder) -> list[tuple[str, object]]:
+    schedule = order.schedule
+    every = f"{schedule.frequency}, every {schedule.interval}" if schedule.interval > 1 else schedule.frequency.value
+    until = f"until {schedule.last_date}" if schedule.last_date else ""
+    ends = " or ".join(filter(None, (until, f"{schedule.count} times" if schedule.count else "")))
+    rows: list[tuple[str, object]] = [
+        ("status", f"{order.status} (version {order.version})"),
+        ("amount", money(order.amount.minor, order.amount.currency)),
+        ("partner", order.partner_id),
+        ("consent", order.consent_id),
+        ("merchant", order.merchant_id),
+        ("schedule", f"{every}, from {schedule.first_date}, {ends or 'without end'}"),
+        ("day, holidays", f"{schedule.day_rule}, {schedule.holiday_rule}"),
+        ("made so far", order.occurrences),
+        ("changed", shown(order.changed_at)),
+    ]
+    if order.reason:
+        rows.append(("reason", f"{order.reason.code} {order.reason.text}"))
+    return rows
+
+
+def _json(order: StandingOrder, days: BusinessDays) -> dict[str, Any]:
+    return {
+        "partner_id": order.partner_id,
+        "standing_order_id": order.standing_order_id,
+        "consent_id": order.consent_id,
+        "merchant_id": order.merchant_id,
+        "amount_minor": order.amount.minor,
+        "currency": order.amount.currency,
+        "schedule": order.schedule.model_dump(mode="json", exclude_none=True),
+        "status": order.status,
+        "version": order.version,
+        "occurrences": order.occurrences,
+        "next": [{"date": day, "order_id": order_id} for day, order_id in _ahead(order, days)],
+        "reason": order.reason,
+        "changed_at": order.changed_at,
+    }
