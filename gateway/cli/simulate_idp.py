@@ -32,7 +32,8 @@ def idp(
         Path | None, typer.Option(help="JSON with the address, written when it listens.", dir_okay=False)
     ] = None,
     issuers_dir: Annotated[
-        Path | None, typer.Option(help="Write trust-table files for the gateway here.", file_okay=False)
+        Path | None,
+        typer.Option(help="Write the gateway's trust table here; a policy.toml that is there stays.", file_okay=False),
     ] = None,
 ) -> None:
     """Run identity providers of both groups until SIGTERM or Ctrl-C. Keys are made at start and never stored."""

@@ -14,9 +14,12 @@ import jwt
 import pytest
 
 from gateway.adapters.crypto.trust_files import read_trust_files
-from gateway.simulator.idp.provider import IdentityProvider
+from gateway.domain.authentication import AssuredOperation
+from gateway.simulator.idp.provider import Group, IdentityProvider
+from gateway.simulator.idp.run import write_trust_files
 from gateway.simulator.idp.server import IdpServer
 from schemas.codec import encode
+from schemas.primitives import AMOUNT_MINOR_MAX, Money
 from tests.unit.assertion_samples import CONSENT_LINK, PAYMENT_LINK
 
 
@@ -116,6 +119,24 @@ async def test_the_discovery_document_and_unknown_groups(client: aiohttp.ClientS
         assert response.status == 404
 
 
+def test_its_trust_table_is_complete_and_leaves_an_operators_policy_alone(tmp_path: Path) -> None:
+    providers: dict[Group, IdentityProvider] = {"financial": IdentityProvider("financial")}
+    write_trust_files(tmp_path, providers, "http://127.0.0.1:1")
+    policy = read_trust_files(tmp_path).policy
+    amounts = [Money.of(most, "KRW") for most in (1, 300_000, 300_001, AMOUNT_MINOR_MAX)]
+    asked = [policy.requirement(AssuredOperation.PAYMENT, amount) for amount in amounts]
+    assert [a.level for a in asked if a] == [1, 1, 2, 2]
+    assert all(policy.requirement(o) for o in AssuredOperation)
+
+    mine = '[[rules]]\noperation = "payment"\nlevel = 3\nmax_age_seconds = 60\n'
+    (tmp_path / "policy.toml").write_text(mine)
+    write_trust_files(tmp_path, providers, "http://127.0.0.1:2")
+    assert (tmp_path / "policy.toml").read_text() == mine
+    assert read_trust_files(tmp_path).issuers[providers["financial"].issuer].jwks_url == (
+        "http://127.0.0.1:2/financial/jwks.json"
+    )
+
+
 def files(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.rglob("*") if p.is_file())
 
@@ -133,8 +154,8 @@ async def test_it_runs_as_a_process_and_ends_on_sigterm(tmp_path: Path) -> None:
         told = json.loads(ready.read_text())
         assert told["url"] in line.decode()
         assert told["pid"] == process.pid
-        (issuers / "policy.toml").write_text('[[rules]]\noperation = "payment"\nlevel = 1\nmax_age_seconds = 60\n')
-        named = {name: file.jwks_url for name, file in read_trust_files(issuers).issuers.items()}
+        trusted = read_trust_files(issuers)
+        named = {name: file.jwks_url for name, file in trusted.issuers.items()}
         assert named == told["issuers"]
         async with aiohttp.ClientSession() as session:
             for url in named.values():

@@ -5,10 +5,31 @@ import json
 import os
 import signal
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from gateway.simulator.idp.provider import LEVELS, Algorithm, Group, IdentityProvider
 from gateway.simulator.idp.server import IdpServer
+
+POLICY: Final = """\
+# What each operation asks for: see deploy/issuers/policy.toml, which explains every member.
+
+[[rules]]
+operation = "payment"
+up_to = { KRW = "300000", USD = "200.00" }
+level = 1
+max_age_seconds = 600
+
+[[rules]]
+operation = "payment"
+level = 2
+max_age_seconds = 300
+""" + "".join(
+    f'\n[[rules]]\noperation = "consent.{command}"\nlevel = {level}\nmax_age_seconds = {seconds}\n'
+    for level, seconds, commands in ((2, 300, ("grant", "amend", "resume")), (1, 3600, ("reject", "suspend", "revoke")))
+    for command in commands
+)
 
 
 async def run(
@@ -25,8 +46,8 @@ async def run(
         port: on 127.0.0.1; 0 takes a free one.
         algorithm: what both sign with.
         ready_file: written whole when it listens: ``{"url", "port", "pid", "issuers"}``.
-        issuers_dir: where the gateway's trust-table files for these two providers are written at the same moment; the
-            assurance policy beside them is the operator's and is left alone.
+        issuers_dir: where the gateway's trust-table files for these two providers are written at the same moment, and
+            an assurance policy beside them if there is none: one that is there is the operator's and is left alone.
         announce: is given one line for people.
 
     Raises:
@@ -54,10 +75,15 @@ async def run(
 
 
 def write_trust_files(folder: Path, providers: Mapping[Group, IdentityProvider], url: str) -> None:
-    """Write the gateway's trust-table files for providers served under ``url``; others' files stay."""
+    """Write the gateway's trust-table files for providers served under ``url``; others' files stay.
+
+    The folder is then complete: where it has no assurance policy, it gets one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for group, provider in providers.items():
         _write(folder / f"{group}.toml", trust_file(provider, f"{url}/{group}/jwks.json"))
+    with suppress(FileExistsError), (folder / "policy.toml").open("x", encoding="utf-8") as policy:
+        policy.write(POLICY)
 
 
 def trust_file(provider: IdentityProvider, jwks_url: str) -> str:
