@@ -52,7 +52,7 @@ class Adversary:
             raise asyncio.CancelledError
         world.steps += 1
         if world.trace is not None:
-            world.trace.append(f"{world.loop.time():9.4f} {worker.name:12} {name}")
+            world.trace.append(f"{world.loop.time():9.4f}   {worker.name} {name}")
         if world.outage or worker.frozen_until > world.loop.time():
             await self._suffer(name)
         if not world.faults.on:

@@ -66,6 +66,7 @@ class Auditor:
         intents: RRN → the intent that may be sent under it.
         states: payment id → every state it went through, in order.
         steps: how often each step of a payment was seen.
+        journal: where a traced world writes everything down.
     """
 
     def __init__(self, database: Database, report: Report, now: Callable[[], float], *, wire_bound_s: float) -> None:
@@ -77,6 +78,7 @@ class Auditor:
         self.states: dict[str, list[str]] = {}
         self.steps: Counter[str] = Counter()
         self.commits: list[str] = []
+        self.journal: list[str] | None = None
         self._of_consent: dict[ConsentKey, set[PaymentKey]] = {}
         self._left: dict[str, float] = {}
         self._stans: set[tuple[str, int, str]] = set()
@@ -97,9 +99,11 @@ class Auditor:
         for consent in sorted(touched):
             self._usage_exact(consent, written)
         if written or events:
-            self.commits.append(
-                f"{self._now():.6f} {' '.join(f'{p.order_id}={p.state}' for p in payments.values())} {len(events)}"
-            )
+            states = " ".join(f"{p.order_id}={p.state}" for p in payments.values())
+            self.commits.append(f"{self._now():.6f} {states} {len(events)}")
+            if self.journal is not None:
+                tables = ", ".join(sorted(written))
+                self.journal.append(f"{self._now():9.4f} = commit of {tables}; {len(events)} events; {states}")
 
     def _step(
         self, key: PaymentKey, payment: Payment, told: list[tuple[int, str]], written: Mapping[str, Mapping[Any, Any]]
@@ -216,6 +220,8 @@ class Auditor:
 
     def left(self, request: NetworkRequest) -> None:
         """Look at a message that leaves."""
+        if self.journal is not None:
+            self.journal.append(f"{self._now():9.4f} > {type(request).__name__} {request.trace.rrn} leaves")
         if not isinstance(request, FinancialRequest):
             return
         rrn, now = request.trace.rrn, self._now()

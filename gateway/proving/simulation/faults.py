@@ -93,10 +93,12 @@ class Faults:
 
     Attributes:
         on: False once the world is to come to rest.
+        journal: where a traced world writes everything down.
         log: (time, what, where) of every fault, in order.
     """
 
     rng: Random
+    journal: list[str] | None = None
     on: bool = True
     rates: dict[Fault, float] = field(default_factory=dict)
     log: list[tuple[float, Fault, str]] = field(default_factory=list)
@@ -116,6 +118,8 @@ class Faults:
     def note(self, at: float, fault: Fault, where: str) -> None:
         """Remember that a fault was caused."""
         self.log.append((at, fault, where))
+        if self.journal is not None:
+            self.journal.append(f"{at:9.4f} ! {fault}: {where}")
 
     def chance(self, fault: Fault) -> bool:
         """Draw whether it happens now."""

@@ -129,7 +129,7 @@ class World:
         self.steps = 0
         self.outage: Fault | None = None
         self.loop = VirtualLoop(self._uncaught)  # type: ignore[abstract]  # no sockets, no signals
-        self.faults = Faults(self.rng)
+        self.faults = Faults(self.rng, journal=self.trace)
         self.script = write_script(self.rng)
         self.clock = SkewedClock(self.loop, self.script.epoch)
         self.observer = CountingObserver()
@@ -137,6 +137,7 @@ class World:
         self.kafka = Broker(self.clock, partitions=PARTITIONS)
         self.host = new_host()
         self.auditor = Auditor(self.database, self.violated, self.loop.time, wire_bound_s=INTENT_TO_WIRE_S)
+        self.auditor.journal = self.trace
         self.database.on_commit = self.auditor.committed
         self.wire = Wire(
             self.host,
@@ -226,6 +227,10 @@ class World:
             loop.call_at(produced.at, self._produce, produced)
         for command in self.script.commands:
             loop.call_at(command.at, self._command, command)
+        for terms in self.script.consents:
+            ends_at = (terms.valid_until - self.script.epoch).total_seconds()
+            if ends_at < FAULTS_END_S:
+                loop.call_at(ends_at, faults.note, ends_at, Fault.CONSENT_EXPIRED, terms.consent_id)
         for _ in range(rng.choice((0, 0, 1, 1, 2, 4))):
             loop.call_at(rng.uniform(0.0, FAULTS_END_S), self._crash_any)
         for _ in range(rng.choice((0, 0, 1, 2))):

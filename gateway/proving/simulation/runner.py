@@ -1,0 +1,108 @@
+"""Many worlds, on all cores: the same seeds give the same worlds in whatever process they run."""
+
+import gc
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from typing import Final
+
+from gateway.proving.simulation.faults import Fault
+from gateway.proving.simulation.world import Outcome, simulate
+
+CHUNK: Final = 50
+FAILURES_KEPT: Final = 20
+"""Worlds that are told in full; all are counted."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """What many worlds came to.
+
+    Attributes:
+        violations: worlds in which a promise was broken.
+        failures: the first of them.
+    """
+
+    seeds: int = 0
+    violations: int = 0
+    faults: Counter[Fault] = field(default_factory=Counter)
+    endings: Counter[str] = field(default_factory=Counter)
+    seen: Counter[str] = field(default_factory=Counter)
+    failures: list[Outcome] = field(default_factory=list)
+
+    @property
+    def faults_total(self) -> int:
+        """Faults caused in all worlds."""
+        return sum(self.faults.values())
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one world."""
+        self.seeds += 1
+        self.faults.update(outcome.faults)
+        self.endings.update(outcome.endings)
+        self.seen.update(outcome.seen)
+        if outcome.violations:
+            self.violations += 1
+            self.failures.append(outcome)
+
+    def merge(self, other: "Summary") -> None:
+        """Count what another process counted."""
+        self.seeds += other.seeds
+        self.violations += other.violations
+        self.faults.update(other.faults)
+        self.endings.update(other.endings)
+        self.seen.update(other.seen)
+        self.failures = sorted([*self.failures, *other.failures], key=lambda o: o.seed)[:FAILURES_KEPT]
+
+
+def run_seeds(first: int, count: int, *, jobs: int) -> Iterator[Summary]:
+    """Run ``count`` worlds from seed ``first``; yield the sum so far after every chunk, at last the whole."""
+    total = Summary()
+    with workers(jobs) as pool:
+        chunks: list[Future[Summary]] = [
+            pool.submit(run_chunk, start, min(CHUNK, first + count - start))
+            for start in range(first, first + count, CHUNK)
+        ]
+        for chunk in as_completed(chunks):
+            total.merge(chunk.result())
+            yield total
+
+
+def run_chunk(first: int, count: int) -> Summary:
+    """Run some worlds in this process, which :func:`workers` has made."""
+    summary = Summary()
+    for seed in range(first, first + count):
+        summary.add(simulate(seed))
+    return summary
+
+
+def replay(seed: int) -> Outcome:
+    """Run one world as any other process would, and write everything down that happens in it."""
+    with workers(1) as pool:
+        return pool.submit(simulate, seed, traced=True).result()
+
+
+@contextmanager
+def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that all iterate over sets in one order: Python's own would be another in each."""
+    before = os.environ.get("PYTHONHASHSEED")
+    os.environ["PYTHONHASHSEED"] = "0"
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_prepare)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        if before is None:
+            del os.environ["PYTHONHASHSEED"]
+        else:
+            os.environ["PYTHONHASHSEED"] = before
+
+
+def _prepare() -> None:
+    # Worlds are dropped whole: looking for garbage while one runs costs a tenth of its time.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
