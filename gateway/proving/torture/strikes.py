@@ -114,7 +114,7 @@ GAP_S: Final = (0.3, 1.9)
 _SILENCES: Final = (Kind.DEAF, Kind.SILENT_BOOKING, Kind.SILENT_LOSING, Kind.HOST_FROZEN, Kind.HOST)
 """What leaves nothing for other faults to strike at, the deepest last."""
 
-_EXECUTION_SHARE: Final = 0.5
+_EXECUTION_SHARE: Final = 0.6
 """Of the strikes at any stage: where money is decided, they come most often."""
 
 

@@ -1,12 +1,14 @@
 """Carrying strikes out: each begins, lasts, and is undone, whatever else goes on meanwhile."""
 
 import asyncio
+import json
 import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final, assert_never
 
 import aiohttp
@@ -20,6 +22,9 @@ from gateway.proving.world import World
 
 TERMINATE_TIMEOUT_S: Final = 40.0
 """Above what a stage may take to drain, on a busy machine; past it the stage is killed, and that is counted."""
+
+LOG: Final = "strikes.log"
+"""Among the processes' logs: one line of JSON a strike, written when it is undone."""
 
 RETRY_S: Final = 0.2
 
@@ -69,11 +74,25 @@ class Striker:
                 tasks.create_task(self._strike(strike), name=f"strike {strike.kind}")
 
     async def _strike(self, strike: Strike) -> None:
-        if await self._carry_out(strike):
+        began = datetime.now(UTC)
+        carried_out = await self._carry_out(strike)
+        if carried_out:
             self.struck[strike.kind] += 1
             self.kills += strike.kind in KILLS
         else:
             self.missed[strike.kind] += 1
+        self._log(strike, began, carried_out=carried_out)
+
+    def _log(self, strike: Strike, began: datetime, *, carried_out: bool) -> None:
+        told = {
+            "began": began.isoformat(),
+            "undone": datetime.now(UTC).isoformat(),
+            "kind": strike.kind,
+            "target": strike.target,
+            "carried_out": carried_out,
+        }
+        with (self.world.logs / LOG).open("a", encoding="utf-8") as log:
+            log.write(json.dumps(told) + "\n")
 
     async def _carry_out(self, strike: Strike) -> bool:
         match strike.kind:
