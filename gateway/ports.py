@@ -45,6 +45,14 @@ class PublisherUnavailableError(Exception):
     """Kafka did not confirm in time. The records may or may not be there: publish them again."""
 
 
+class TopicClosedError(PublisherUnavailableError):
+    """A topic does not exist, or we may not write to it, as Kafka says itself. Other topics are not concerned."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"topic {topic} does not exist, or is closed to us")
+        self.topic = topic
+
+
 # --- records of Kafka -------------------------------------------------------------------------------------------------
 
 
@@ -83,7 +91,7 @@ class Publisher(Protocol):
         """Return when every record is durably in Kafka; records with one topic and key keep their order.
 
         Raises:
-            PublisherUnavailableError: not all were confirmed.
+            PublisherUnavailableError: not all were confirmed; :class:`TopicClosedError` where one topic is the cause.
         """
 
 
@@ -489,8 +497,17 @@ class OutboxReader(Protocol):
     async def read(self, limit: int) -> Sequence[OutboxRow]:
         """Rows past the cursor whose order can no longer change."""
 
-    async def advance(self, last: OutboxRow) -> None:
-        """Move the cursor past a row that Kafka has confirmed."""
+    async def advance(self, last: OutboxRow, *, parked: Sequence[OutboxRow] = (), reason: str = "") -> None:
+        """Move the cursor past the last of the rows that Kafka has confirmed, or that are set aside here and now."""
+
+    async def parked_topics(self) -> frozenset[str]:
+        """Topics with rows that are set aside."""
+
+    async def read_parked(self, topic: str, limit: int) -> Sequence[OutboxRow]:
+        """A topic's rows that are set aside, in their order."""
+
+    async def unpark(self, rows: Sequence[OutboxRow]) -> None:
+        """Forget that these were set aside: Kafka has confirmed them now."""
 
     async def release(self) -> None:
         """Let another relay in."""
@@ -522,7 +539,10 @@ class KeySource(Protocol):
         """The key with this id, whatever its state."""
 
     async def refresh_if_stale(self) -> bool:
-        """Read the registry again for an unknown partner or key, at most once a second; True if it was read."""
+        """Read the registry again for an unknown partner or key; True if it was read by this call or during it.
+
+        At most once a second, which this waits for, unless too many in a row have asked for what does not exist.
+        """
 
 
 class SignatureVerifier(Protocol):

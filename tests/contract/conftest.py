@@ -20,7 +20,7 @@ from schemas.consents import ConsentStatus
 from tests.stack import fresh_database
 
 TABLES = (
-    "consent, consent_version, consent_command, consent_usage, consent_authentication, used_assertion, payment, "
+    "outbox_parked, consent, consent_version, consent_command, consent_usage, consent_authentication, used_assertion, payment, "
     "cancellation, cancellation_answer, "
     "refusal, reversal, inquiry, late_answer, ledger_transfer, scheduled_order, "
     "standing_order, bulk, clearing_record, outbox, merchant, network_status"

@@ -1,6 +1,7 @@
 """Outbox and OutboxReader: every committed event once, in an order that cannot change, to one relay at a time."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -154,3 +155,24 @@ async def test_times_and_traces_of_events_are_kept(backend: Backend) -> None:
     async with backend.store.transaction() as uow:
         await uow.outbox.append([exact])
     assert [r.event for r in await (await leading(backend)).read(1)] == [exact]
+
+
+async def test_rows_are_set_aside_with_the_move_of_the_cursor_and_come_back_in_order(backend: Backend) -> None:
+    reader = await leading(backend)
+    async with backend.store.transaction() as uow:
+        await uow.outbox.append([replace(outbox_event(n), topic=f"t-{n[0]}") for n in ("a1", "b1", "a2", "b2", "b3")])
+    rows = await reader.read(10)
+    aside = [r for r in rows if r.event.topic == "t-b"]
+    await reader.advance(rows[-1], parked=aside, reason="missing")
+    assert await reader.read(10) == []
+    assert await reader.parked_topics() == {"t-b"}
+    assert await reader.read_parked("t-b", 2) == aside[:2]
+    assert await reader.read_parked("t-a", 2) == []
+    await reader.unpark(aside[:2])
+    await reader.release()
+
+    successor = await leading(backend)
+    assert await successor.parked_topics() == {"t-b"}
+    assert await successor.read_parked("t-b", 9) == aside[2:]
+    await successor.unpark(aside)
+    assert await successor.parked_topics() == frozenset()

@@ -18,7 +18,7 @@ from gateway.adapters.kafka.dead_letter import DEAD_LETTER_BYTES_MAX, ORIGINAL_B
 from gateway.adapters.kafka.producer import RECORD_BYTES_MAX, KafkaPublisher, RecordTooLargeError
 from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.adapters.observability.recording import RecordingObserver
-from gateway.ports import Outgoing, PublisherUnavailableError, Record
+from gateway.ports import Outgoing, PublisherUnavailableError, Record, TopicClosedError
 from schemas.topics import DEAD_LETTER, TOPICS, Topic
 from tests.stack import Stack
 
@@ -182,10 +182,14 @@ async def test_a_record_that_no_topic_can_hold_is_refused_before_any_is_publishe
     assert await consumer.take(10, max_wait=0.5) == []
 
 
-async def test_an_unknown_topic_is_told_at_the_deadline(settings: KafkaSettings, observer: RecordingObserver) -> None:
+async def test_an_unknown_topic_is_told_apart_from_a_kafka_that_is_away(
+    settings: KafkaSettings, observer: RecordingObserver
+) -> None:
     async with publisher_of(settings, observer, deadline_seconds=1.0) as publisher:
-        with pytest.raises(PublisherUnavailableError, match="does it exist"):
-            await publisher.publish([Outgoing(f"t-{uuid.uuid4().hex}", b"k", b"v", ())])
+        missing = f"t-{uuid.uuid4().hex}"
+        with pytest.raises(TopicClosedError) as refused:
+            await publisher.publish([Outgoing(missing, b"k", b"v", ())])
+        assert refused.value.topic == missing
 
 
 async def test_dead_letters_of_the_largest_size_fit_their_topic(

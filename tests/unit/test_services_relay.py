@@ -1,14 +1,16 @@
 """Relay on fakes: outbox to Kafka in order, at least once, one relay at a time."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from gateway.ports import PublisherUnavailableError, StoreUnavailableError
-from gateway.services.relay import SOURCE, RelayService
+from gateway.adapters.memory import MemoryOutboxReader
+from gateway.ports import Outgoing, PublisherUnavailableError, StoreUnavailableError, TopicClosedError
+from gateway.services.relay import SOURCE, RelayService, RelaySettings
 from schemas.envelope import read_envelope
 from schemas.events import EventType
 from tests.builders import NOW, dispatched_record, later, numbered_order, outbox_event
@@ -143,3 +145,83 @@ async def test_how_long_events_wait_is_observed(rig: Rig) -> None:
     assert ("outbox_to_event", 2.5) in [d[:2] for d in rig.observer.delays]
     assert rig.observer.counted("relay", "published") == 1
     assert rig.clock.now() > NOW
+
+
+# --- topics that Kafka does not take ---
+
+
+class Picky:
+    """A publisher before a Kafka that lacks some topics."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._inner = rig.publisher
+        self.missing: set[str] = set()
+        self.refused = 0
+
+    async def publish(self, records: Sequence[Outgoing]) -> None:
+        for topic in sorted({r.topic for r in records} & self.missing):
+            self.refused += 1
+            raise TopicClosedError(topic)
+        await self._inner.publish(records)
+
+
+OTHER = "mypay.events.partner-2"
+
+
+async def append_for(rig: Rig, *names: str) -> None:
+    """``a1`` is for the first partner, ``b1`` for the second."""
+    async with rig.store.transaction() as uow:
+        await uow.outbox.append([replace(outbox_event(n), topic=TOPIC if n[0] == "a" else OTHER) for n in names])
+
+
+def values(rig: Rig, topic: str) -> list[str]:
+    return [r.value.decode() for r in rig.kafka.records(topic)]
+
+
+async def test_a_missing_topic_holds_up_nobody_else_and_loses_nothing(rig: Rig) -> None:
+    picky = Picky(rig)
+    rig.publisher = picky  # type: ignore[assignment]
+    relay, reader = await leading_relay(rig)
+    picky.missing = {OTHER}
+    await append_for(rig, "a1", "b1", "a2", "b2")
+    assert await relay.relay_once() == 4
+    assert (values(rig, TOPIC), values(rig, OTHER)) == (["a1", "a2"], [])
+    await append_for(rig, "b3", "a3")
+    assert await relay.relay_once() == 2
+    assert picky.refused == 1  # what is known to be closed is not tried with every batch
+    assert await relay.retry_parked() == 0
+    picky.missing = set()
+    # It is there again, but what is set aside goes first.
+    await append_for(rig, "b4")
+    await relay.relay_once()
+    assert values(rig, OTHER) == []
+    assert await relay.retry_parked() == 4
+    await append_for(rig, "b5")
+    await relay.relay_once()
+    assert values(rig, OTHER) == ["b1", "b2", "b3", "b4", "b5"]
+    assert values(rig, TOPIC) == ["a1", "a2", "a3"]
+    await reader.release()
+
+
+async def test_the_next_relay_knows_what_was_set_aside(rig: Rig) -> None:
+    picky = Picky(rig)
+    rig.publisher = picky  # type: ignore[assignment]
+    picky.missing = {OTHER}
+    relay, reader = await leading_relay(rig)
+    await append_for(rig, "b1")
+    await relay.relay_once()
+    await reader.release()
+    picky.missing = set()
+    await append_for(rig, "b2")
+    async with running(rig.new_relay()):
+        while values(rig, OTHER) != ["b1", "b2"]:
+            await rig.kafka.wait_written()
+
+
+async def leading_relay(rig: Rig) -> tuple[RelayService, MemoryOutboxReader]:
+    reader = MemoryOutboxReader(rig.database)
+    assert await reader.acquire()
+    relay = RelayService(
+        reader=reader, publisher=rig.publisher, observer=rig.observer, clock=rig.clock, settings=RelaySettings()
+    )
+    return relay, reader

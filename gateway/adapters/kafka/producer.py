@@ -15,11 +15,11 @@ from itertools import chain
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, KafkaTimeoutError
+from aiokafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFailedError
 
 from gateway.adapters.kafka.partitioner import partition_of
 from gateway.adapters.kafka.settings import KafkaSettings
-from gateway.ports import Observer, Outgoing, PublisherUnavailableError
+from gateway.ports import Observer, Outgoing, PublisherUnavailableError, TopicClosedError
 
 BATCH_BYTES: Final = 512 * 1024
 """Before compression. Measured: 512 KiB gives the most records a second, and it is half of a topic's default limit."""
@@ -29,6 +29,9 @@ RECORD_BYTES_MAX: Final = 2 * 1024 * 1024 - 4096
 
 DEADLINE_SECONDS: Final = 30.0
 """A broker restart or a leader election takes a few seconds; past this the caller should say that it is stuck."""
+
+TOPIC_LOOK_UP_SECONDS: Final = 5.0
+"""A topic whose partitions are not known by then is looked for among all topics: is it missing, or Kafka away?"""
 
 REQUEST_TIMEOUT_MS: Final = 15_000
 """A broker that does not answer one request for this long is taken to be gone."""
@@ -232,15 +235,28 @@ class KafkaPublisher:
 async def _group(producer: Any, records: Sequence[Outgoing], deadline: float) -> dict[_Partition, list[Outgoing]]:
     counts: dict[str, int] = {}
     for topic in {r.topic for r in records}:
+        look_up_ends = min(deadline, asyncio.get_running_loop().time() + TOPIC_LOOK_UP_SECONDS)
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(look_up_ends):
                 counts[topic] = len(await producer.partitions_for(topic))
+        except TopicAuthorizationFailedError:
+            raise TopicClosedError(topic) from None
         except TimeoutError:
-            raise PublisherUnavailableError(f"Kafka did not tell the partitions of {topic}: does it exist?") from None
+            await _refuse_missing(producer, topic)
+            raise PublisherUnavailableError(f"Kafka did not tell the partitions of {topic}") from None
     groups: defaultdict[_Partition, list[Outgoing]] = defaultdict(list)
     for record in records:
         groups[_Partition(record.topic, partition_of(record.key, counts[record.topic]))].append(record)
     return groups
+
+
+async def _refuse_missing(producer: Any, topic: str) -> None:
+    """Raise TopicClosedError if a broker answers and knows no such topic."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARD_SECONDS):
+            known = await producer.client.fetch_all_metadata()
+            if topic not in known.topics():
+                raise TopicClosedError(topic)
 
 
 def _pack(producer: Any, records: list[Outgoing], begin: int) -> tuple[Any, int]:

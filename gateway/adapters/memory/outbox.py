@@ -1,6 +1,7 @@
 """The outbox in memory: the writers' side and the relay's."""
 
 from collections.abc import Sequence
+from itertools import islice
 
 from gateway.adapters.memory.boundary import Boundary, no_boundary
 from gateway.adapters.memory.database import Database, Transaction
@@ -41,11 +42,29 @@ class MemoryOutboxReader:
         self._refuse_unless_leader()
         return self._db.read_outbox(self._cursor, limit)
 
-    async def advance(self, last: OutboxRow) -> None:
+    async def advance(self, last: OutboxRow, *, parked: Sequence[OutboxRow] = (), reason: str = "") -> None:
         await self._boundary("relay.advance")
         self._refuse_unless_leader()
         self._db.outbox_cursor = self._cursor = (last.tx, last.id)
+        self._db.outbox_parked.update({(row.tx, row.id): (row, reason) for row in parked})
         await self._boundary("relay.advanced")
+
+    async def parked_topics(self) -> frozenset[str]:
+        await self._boundary("relay.parked_topics")
+        self._refuse_unless_leader()
+        return frozenset(row.event.topic for row, _ in self._db.outbox_parked.values())
+
+    async def read_parked(self, topic: str, limit: int) -> Sequence[OutboxRow]:
+        await self._boundary("relay.read_parked")
+        self._refuse_unless_leader()
+        rows = (row for _, (row, _) in sorted(self._db.outbox_parked.items()) if row.event.topic == topic)
+        return list(islice(rows, limit))
+
+    async def unpark(self, rows: Sequence[OutboxRow]) -> None:
+        await self._boundary("relay.unpark")
+        self._refuse_unless_leader()
+        for row in rows:
+            self._db.outbox_parked.pop((row.tx, row.id), None)
 
     async def release(self) -> None:
         self.lose_session()

@@ -59,28 +59,31 @@ class PostgresOutboxReader:
     async def read(self, limit: int) -> Sequence[OutboxRow]:
         async with translated():
             rows = await self._connected().fetch(_SQL.read, *self._cursor, limit)
-        return [
-            OutboxRow(
-                tx=int(r["tx"]),
-                id=r["id"],
-                event=OutboxEvent(
-                    topic=r["topic"],
-                    key=r["key"],
-                    event_id=r["event_id"],
-                    event_type=r["event_type"],
-                    occurred_at=r["occurred_at"],
-                    traceparent=r["traceparent"],
-                    body=r["body"],
-                ),
-            )
-            for r in rows
-        ]
+        return [_row(r) for r in rows]
 
-    async def advance(self, last: OutboxRow) -> None:
+    async def advance(self, last: OutboxRow, *, parked: Sequence[OutboxRow] = (), reason: str = "") -> None:
         cursor = (str(last.tx), last.id)
         async with translated():
-            await self._connected().execute(_SQL.advance, *cursor)
+            connection = self._connected()
+            if not parked:
+                await connection.execute(_SQL.advance, *cursor)
+            else:
+                async with connection.transaction():
+                    await connection.execute(_SQL.park, *_places(parked), [r.event.topic for r in parked], reason)
+                    await connection.execute(_SQL.advance, *cursor)
         self._cursor = cursor
+
+    async def parked_topics(self) -> frozenset[str]:
+        async with translated():
+            return frozenset(r["topic"] for r in await self._connected().fetch(_SQL.parked_topics))
+
+    async def read_parked(self, topic: str, limit: int) -> Sequence[OutboxRow]:
+        async with translated():
+            return [_row(r) for r in await self._connected().fetch(_SQL.read_parked, topic, limit)]
+
+    async def unpark(self, rows: Sequence[OutboxRow]) -> None:
+        async with translated():
+            await self._connected().execute(_SQL.unpark, *_places(rows))
 
     async def release(self) -> None:
         connection, self._connection = self._connection, None
@@ -92,3 +95,23 @@ class PostgresOutboxReader:
         if self._connection is None:
             raise asyncpg.InterfaceError("the relay holds no connection")
         return self._connection
+
+
+def _places(rows: Sequence[OutboxRow]) -> tuple[list[str], list[int]]:
+    return [str(r.tx) for r in rows], [r.id for r in rows]
+
+
+def _row(row: asyncpg.Record) -> OutboxRow:
+    return OutboxRow(
+        tx=int(row["tx"]),
+        id=row["id"],
+        event=OutboxEvent(
+            topic=row["topic"],
+            key=row["key"],
+            event_id=row["event_id"],
+            event_type=row["event_type"],
+            occurred_at=row["occurred_at"],
+            traceparent=row["traceparent"],
+            body=row["body"],
+        ),
+    )

@@ -18,3 +18,22 @@ SELECT pg_try_advisory_lock($1)
 
 -- name: resign
 SELECT pg_advisory_unlock($1)
+
+-- name: park
+INSERT INTO outbox_parked (tx, id, topic, reason)
+SELECT k.tx::xid8, k.id, k.topic, $4 FROM unnest($1::text[], $2::bigint[], $3::text[]) AS k (tx, id, topic)
+ON CONFLICT DO NOTHING
+
+-- name: parked_topics
+SELECT DISTINCT topic FROM outbox_parked
+
+-- name: read_parked
+SELECT o.tx::text AS tx, o.id, o.topic, o.key, o.event_id, o.event_type, o.occurred_at, o.traceparent, o.body
+FROM outbox_parked p JOIN outbox o USING (tx, id)
+WHERE p.topic = $1
+ORDER BY p.tx, p.id
+LIMIT $2
+
+-- name: unpark
+DELETE FROM outbox_parked p USING unnest($1::text[], $2::bigint[]) AS k (tx, id)
+WHERE (p.tx, p.id) = (k.tx::xid8, k.id)
