@@ -16,7 +16,7 @@ _NOUNS: Final[dict[str, str]] = {
     "local": "Start, stop and look at a Kafka and a PostgreSQL of your own.",
     "migrate": "Bring the database's tables up to this version.",
     "topics": "Create and check the Kafka topics.",
-    "keys": "Master keys that seal cards.",
+    "keys": "Rotate and disable partners' keys; master keys that seal cards.",
     "partner": "Partners and their signing keys.",
     "merchant": "The merchant directory.",
     "token": "Funding tokens: the cards behind consents.",

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
+from gateway.adapters.postgres.consent_history import AskedOfConsent, read_consent_history
 from gateway.adapters.postgres.inspect import StoredConsent, open_inspector
 from gateway.adapters.postgres.registry import open_registry
 from gateway.adapters.postgres.store import PostgresStore
@@ -42,7 +43,7 @@ from gateway.cli.consent_sending import (
 )
 from gateway.cli.consent_usage import COLUMNS, exempt_windows, window_json, window_row
 from gateway.domain.consent import ConsentCommand
-from gateway.domain.consent_records import ConsentVersion
+from gateway.domain.consent_records import CommandOutcome, ConsentVersion
 from gateway.domain.limits import Usage, Window
 from gateway.services.consents import ConsentChanged, change_consent_status
 from gateway.settings import Settings
@@ -279,6 +280,32 @@ def usage(consent: ConsentArgument, partner: SomePartnerOption = None, json_: Js
     rows = [window_row(w, u) for w, u in windows]
     title = f"Limits of consent {found.consent_id} ({found.status})"
     print_table(title, COLUMNS, rows, right=COLUMNS[1:5], whole=COLUMNS[:1])
+
+
+@app.command()
+def history(
+    consent: ConsentArgument,
+    partner: SomePartnerOption = None,
+    every: Annotated[bool, typer.Option("--all", help="Also commands that changed nothing, and refused ones.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Commands at most, the oldest first.")] = 1000,
+    json_: Json = False,
+) -> None:
+    """Show every change of a consent: what was done, by whom and when, and how it stood afterwards."""
+    settings = load_settings()
+
+    async def read() -> tuple[StoredConsent, list[AskedOfConsent]]:
+        found = await _find(settings, consent, partner)
+        dsn = postgres_dsn(settings)
+        return found, await read_consent_history(dsn, found.partner_id, found.consent_id, limit=limit)
+
+    found, asked = run(read())
+    told = [a for a in asked if every or a.outcome is CommandOutcome.DONE]
+    if json_:
+        print_json(told)
+        return
+    columns = ("change", "when", "command", "by", "status", "version", "outcome", "reason")
+    rows = [(a.change, a.at, a.command, a.actor, a.status, a.version, a.outcome, a.reason) for a in told]
+    print_table(f"History of consent {found.consent_id}, stored {shown(found.created_at)}", columns, rows)
 
 
 def _change(

@@ -1,13 +1,56 @@
-"""``mypay keys …``: master keys, which seal the cards behind funding tokens and dead letters that hold a secret."""
+"""``mypay keys …``: changing keys without a pause and in an emergency, and the master keys.
+
+Master keys seal the cards behind funding tokens and dead letters that hold a secret. Identity providers rotate their
+own keys, in their key sets; ``mypay auth revoke-key`` stops one of them.
+"""
+
+from datetime import UTC, datetime
 
 import typer
 
 from gateway.adapters.crypto.vault import MasterKeys
+from gateway.cli.arguments import PartnerArgument
 from gateway.cli.common import Json, load_settings, print_json, print_table, say
+from gateway.cli.partner import Generate, Jwk, KeyOut, Kid, disable_key, read_keys, register_key, say_key
+from gateway.ports import PartnerKey
 
-app = typer.Typer(help="Master keys that seal cards.", no_args_is_help=True)
+app = typer.Typer(
+    help="Rotate and disable partners' keys; master keys that seal cards. A provider's key: `mypay auth revoke-key`.",
+    no_args_is_help=True,
+)
 master = typer.Typer(help="Master keys: the newest seals, all of them open.", no_args_is_help=True)
 app.add_typer(master, name="master")
+
+
+# As `mypay partner key disable`.
+app.command("disable")(disable_key)
+
+
+@app.command()
+def rotate(
+    partner: PartnerArgument,
+    generate: Generate = None,
+    key_out: KeyOut = None,
+    jwk: Jwk = None,
+    kid: Kid = None,
+    json_: Json = False,
+) -> None:
+    """Register a partner's next key beside its present ones: all are good until the old ones are disabled."""
+    key = register_key(partner, generate, key_out, jwk, kid)
+    now = datetime.now(UTC)
+    before = [k.kid for k in read_keys(partner) if k.kid != key.kid and _is_good(k, now)]
+    if json_:
+        print_json({"partner_id": partner, "kid": key.kid, "still_valid": before})
+        return
+    say_key(key, key_out)
+    if before:
+        say("Still good, until the partner signs with the new key and you disable them:")
+    for old in before:
+        say(f"  mypay keys disable {partner} {old}")
+
+
+def _is_good(key: PartnerKey, now: datetime) -> bool:
+    return key.disabled_at is None and (key.valid_until is None or now < key.valid_until)
 
 
 @master.command()

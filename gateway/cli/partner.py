@@ -74,7 +74,7 @@ def add(
         print_json({"partner_id": partner, "kid": key and key.kid, "events_topic": events_topic(partner)})
         return
     say(f"Partner {partner} is registered; its events go to {events_topic(partner)}.")
-    _say_key(key, key_out)
+    say_key(key, key_out)
 
 
 @app.command("list")
@@ -116,32 +116,17 @@ def add_key(
     json_: Json = False,
 ) -> None:
     """Register another key; the partner may sign with any of its keys."""
-    settings = load_settings()
-    key = _key(PartnerId(partner), generate, key_out, jwk, kid)
-    if key is None:
-        raise CliError("Name a key: --jwk FILE, or --generate-key with --key-out.", ExitCode.USAGE)
-    try:
-        run(_register(settings, None, key, with_topic=False))
-    except BaseException:
-        if generate and key_out:
-            key_out.unlink(missing_ok=True)
-        raise
+    key = register_key(partner, generate, key_out, jwk, kid)
     if json_:
         print_json({"partner_id": partner, "kid": key.kid})
     else:
-        _say_key(key, key_out)
+        say_key(key, key_out)
 
 
 @keys.command("list")
 def list_keys(partner: PartnerArgument, json_: Json = False) -> None:
     """Show a partner's keys, whatever their state."""
-    settings = load_settings()
-
-    async def read() -> list[PartnerKey]:
-        async with open_registry(postgres_dsn(settings)) as registry:
-            return await registry.partner_keys(PartnerId(partner))
-
-    found = run(read())
+    found = read_keys(partner)
     if json_:
         print_json(found)
         return
@@ -167,6 +152,34 @@ def disable_key(
         print_json({"partner_id": partner, "kid": kid, "disabled_at": since})
     else:
         say(f"Key {kid} is disabled since {since:%Y-%m-%d %H:%M:%S} UTC.")
+
+
+def register_key(
+    partner: str, generate: str | None, key_out: Path | None, jwk: Path | None, kid: str | None
+) -> PartnerKey:
+    """Make or read a key and register it; a private key whose registration fails is not left behind."""
+    settings = load_settings()
+    key = _key(PartnerId(partner), generate, key_out, jwk, kid)
+    if key is None:
+        raise CliError("Name a key: --jwk FILE, or --generate-key with --key-out.", ExitCode.USAGE)
+    try:
+        run(_register(settings, None, key, with_topic=False))
+    except BaseException:
+        if generate and key_out:
+            key_out.unlink(missing_ok=True)
+        raise
+    return key
+
+
+def read_keys(partner: str) -> list[PartnerKey]:
+    """A partner's keys, whatever their state, oldest first."""
+    settings = load_settings()
+
+    async def read() -> list[PartnerKey]:
+        async with open_registry(postgres_dsn(settings)) as registry:
+            return await registry.partner_keys(PartnerId(partner))
+
+    return run(read())
 
 
 async def _register(settings: Settings, new: NewPartner | None, key: PartnerKey | None, *, with_topic: bool) -> None:
@@ -247,7 +260,8 @@ def _read_jwk(path: Path) -> tuple[dict[str, str], str]:
     return {name: jwk[name] for name in ("kty", "crv", "x", "y") if name in jwk}, algorithm
 
 
-def _say_key(key: PartnerKey | None, key_out: Path | None) -> None:
+def say_key(key: PartnerKey | None, key_out: Path | None) -> None:
+    """Tell of a registered key, and where its private half is."""
     if key is not None:
         say(f"Key {key.kid} ({key.algorithm}) is registered.")
     if key_out is not None:

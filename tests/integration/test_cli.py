@@ -271,6 +271,15 @@ def test_a_revoked_consent_pays_nothing_more(world: World) -> None:
     assert mypay("consent", "show", "c-2", "--json").expect().json["status"] == "CANC"
     listed = mypay("consent", "list", "--status", "CANC", "--json").expect().json
     assert [c["consent_id"] for c in listed] == ["c-2"]
+    history = mypay("consent", "history", "c-2", "--json").expect().json
+    assert [(h["change"], h["command"], h["actor"], h["status"]) for h in history] == [
+        (1, "suspend", "operator", "SUSP"),
+        (2, "resume", "operator", "AUTH"),
+        (3, "revoke", "operator", "CANC"),
+    ]
+    assert [h["at"] for h in history] == sorted(h["at"] for h in history)
+    assert "suspend" in mypay("consent", "history", "c-2").expect().out
+    mypay("consent", "history", "c-none").expect(3)
 
 
 def test_consents_are_added_all_or_none(world: World) -> None:
@@ -310,8 +319,29 @@ def test_partners_and_keys(world: World, tmp_path: Path) -> None:
     assert key["disabled_at"]
     mypay("partner", "disable", "beta").expect()
     mypay("partner", "disable", "nobody").expect(3)
+    _rotate_keys(tmp_path)
     listed = {p["partner_id"]: p["active"] for p in mypay("partner", "list", "--json").expect().json}
     assert listed == {"acme": True, "beta": False}
+
+
+def _rotate_keys(folder: Path) -> None:
+    """Of partner beta, whose only key is disabled."""
+
+    def rotate(number: int) -> Any:
+        out = folder / f"{number}.pem"
+        rotated = mypay("keys", "rotate", "beta", "--generate-key", "ES256", "--key-out", out, "--json").expect().json
+        assert out.stat().st_mode & 0o777 == 0o600
+        return rotated
+
+    first, second = rotate(1), rotate(2)
+    assert (first["still_valid"], second["still_valid"]) == ([], [first["kid"]])
+    told = mypay("keys", "rotate", "beta", "--generate-key", "ES256", "--key-out", folder / "3.pem").expect().err
+    assert f"mypay keys disable beta {first['kid']}" in told
+    mypay("keys", "disable", "beta", first["kid"]).expect()
+    mypay("keys", "disable", "acme", second["kid"]).expect(3)
+    mypay("keys", "rotate", "beta").expect(2)
+    disabled = {k["kid"]: bool(k["disabled_at"]) for k in mypay("partner", "key", "list", "beta", "--json").json}
+    assert (disabled[first["kid"]], disabled[second["kid"]]) == (True, False)
 
 
 def test_merchants_are_imported_strictly_or_skipping(world: World) -> None:
