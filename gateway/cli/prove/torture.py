@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from gateway.cli.common import CliError, ExitCode, err
+from gateway.cli.common import CliError, ExitCode, err, say
 from gateway.cli.demo import run_to_end, show_books
 from gateway.cli.live import LiveView, results
 
@@ -29,6 +29,7 @@ def command(
         bool, typer.Option("--short", help="A quarter of a minute: every kind of fault once, in a fixed order.")
     ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Stop what an earlier run left running, and end.")] = False,
 ) -> None:
     """Kill, freeze and cut everything under load, let it come to rest, and check the books from three sides.
 
@@ -36,12 +37,16 @@ def command(
     """
     try:
         from gateway.proving.torture.run import TorturePlan, run_torture  # noqa: PLC0415
-        from gateway.proving.world import WorldPlan  # noqa: PLC0415
+        from gateway.proving.world import WorldPlan, stop_kept  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise CliError(f"This needs the package {error.name}.", hint="Run `make install`.") from error
+    home = Path(os.environ.get("MYPAY_HOME") or "var")
+    if stop:
+        say(f"{stop_kept(NAME, home)} processes of a torture run were stopped; its Kafka and PostgreSQL are gone.")
+        return
     world = WorldPlan(
         NAME,
-        Path(os.environ.get("MYPAY_HOME") or "var"),
+        home,
         networks=networks,
         seed=seed,
         initiation_workers=2,
@@ -59,6 +64,10 @@ def command(
     result = run_to_end(run_torture(world, plan, view=view))
     view.live.settle()
     show(result)
+    if keep:
+        results().print("Everything is still running. To stop it all: mypay prove torture --stop")
+    elif not result.ok:
+        results().print(f"The run's data are kept: mypay local up --name {NAME}")
     typer.echo(result.last_line())
     if not result.ok:
         raise typer.Exit(ExitCode.FAILED)
