@@ -67,7 +67,7 @@ def command(
     if keep:
         results().print("Everything is still running. To stop it all: mypay prove torture --stop")
     elif not result.ok:
-        results().print(f"The run's data are kept: mypay local up --name {NAME}")
+        results().print(f"The run's data are kept: mypay local up --name {result.logs.parent.stem}")
     typer.echo(result.last_line())
     if not result.ok:
         raise typer.Exit(ExitCode.FAILED)
