@@ -115,13 +115,18 @@ def steps_of(facts: PaymentFacts) -> list[Step]:
     if schedule := facts.schedule:
         handed_on = f"handed on {schedule.dispatches} times, valid until {schedule.expires_at:%Y-%m-%d %H:%M:%S} UTC"
         steps.append(Step(schedule.due_at, "due", handed_on, "schedule"))
-    if reversal := facts.reversal:
-        steps.append(Step(reversal.queued_at, "reversal queued", f"STAN {reversal.stan:06d}", "reversal"))
-        attempts = f"{reversal.attempts} attempts, last answer {reversal.last_code or 'none'}"
-        if reversal.closed_at is not None:
-            steps.append(Step(reversal.closed_at, "reversal confirmed", attempts, "reversal"))
+    for follow_up in facts.follow_ups:
+        kind = follow_up.kind
+        steps.append(Step(follow_up.queued_at, f"{kind} queued", f"STAN {follow_up.stan:06d}", kind))
+        attempts = f"{follow_up.attempts} attempts, last answer {follow_up.last_code or 'none'}"
+        if follow_up.closed_at is not None:
+            done = "reversal confirmed" if kind == "reversal" else "inquiry over"
+            steps.append(Step(follow_up.closed_at, done, attempts, kind))
         else:
-            steps.append(Step(reversal.next_attempt_at, "next reversal attempt", attempts, "reversal"))
+            steps.append(Step(follow_up.next_attempt_at, f"next {kind} attempt", attempts, kind))
+    for late in facts.late_answers:
+        answer = f"{late.mti} {late.response_code}, {money(late.amount_minor, payment.currency)}: {late.outcome}"
+        steps.append(Step(late.received_at, "late answer", answer, "network"))
     steps += [
         Step(t.posted_at, f"posted: {t.kind}", f"{money(t.amount_minor, t.currency)}: {t.debit} → {t.credit}", "ledger")
         for t in facts.transfers

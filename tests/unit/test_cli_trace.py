@@ -9,7 +9,8 @@ from gateway.adapters.postgres.inspect import (
     PaymentFacts,
     StoredClearing,
     StoredEvent,
-    StoredReversal,
+    StoredFollowUp,
+    StoredLateAnswer,
     StoredSchedule,
     StoredTransfer,
 )
@@ -61,7 +62,7 @@ def event(payment: Payment, *, relayed: bool = True) -> StoredEvent:
 
 def test_a_payment_that_waits_tells_when_it_is_due() -> None:
     waiting = replace(PAYMENT, state=PaymentState.SCHEDULED, network_id=None, trace=None, decided_at=at(0))
-    facts = PaymentFacts(waiting, (), (), None, (), StoredSchedule(at(3600), at(7200), 0))
+    facts = PaymentFacts(waiting, (), (), (), (), StoredSchedule(at(3600), at(7200), 0))
     steps = steps_of(facts)
     assert [s.what for s in steps] == ["ordered", "scheduled", "due"]
     assert steps[-1].at == at(3600)
@@ -79,7 +80,7 @@ def test_a_settled_payment_in_order() -> None:
             StoredTransfer("authorised", "a", "b", 12_500, "KRW", at(2)),
             StoredTransfer("settled", "b", "a", 12_500, "KRW", at(90)),
         ),
-        None,
+        (),
         (StoredClearing("c-1", 7, "purchase", 12_500, "KRW", None, None, at(90)),),
     )
     assert told(facts) == ["ordered", "sent", "approved", "posted: authorised", "settled", "posted: settled", "cleared"]
@@ -90,7 +91,7 @@ def test_a_settled_payment_in_order() -> None:
 
 
 def test_the_story_goes_on_when_the_outbox_has_forgotten() -> None:
-    facts = PaymentFacts(SETTLED, (), (), None, ())
+    facts = PaymentFacts(SETTLED, (), (), (), ())
     assert [(s.at, s.what, s.source) for s in steps_of(facts)] == [
         (at(0), "ordered", "payment"),
         (at(1), "sent", "payment"),
@@ -100,28 +101,44 @@ def test_the_story_goes_on_when_the_outbox_has_forgotten() -> None:
 
 def test_a_payment_that_was_never_sent() -> None:
     rejected = replace(PAYMENT, state=PaymentState.REJECTED, trace=None, network_id=None)
-    assert told(PaymentFacts(rejected, (), (), None, ())) == ["ordered", "rejected"]
+    assert told(PaymentFacts(rejected, (), (), (), ())) == ["ordered", "rejected"]
 
 
 def test_a_reversal_that_goes_on_and_one_that_is_done() -> None:
     unknown = replace(PAYMENT, state=PaymentState.UNKNOWN, version=2, changed_at=at(16))
-    reversal = StoredReversal(500_001, at(16), 3, at(60), "68", at(16), None)
-    facts = PaymentFacts(unknown, (event(PAYMENT), event(unknown)), (), reversal, ())
+    reversal = StoredFollowUp("reversal", 500_001, at(16), 3, at(60), "68", at(16), None)
+    facts = PaymentFacts(unknown, (event(PAYMENT), event(unknown)), (), (reversal,), ())
     assert told(facts)[-3:] == ["unknown", "reversal queued", "next reversal attempt"]
     assert "3 attempts, last answer 68" in steps_of(facts)[-1].detail
-    done = replace(facts, reversal=replace(reversal, closed_at=at(61)))
+    done = replace(facts, follow_ups=(replace(reversal, closed_at=at(61)),))
     assert told(done)[-1] == "reversal confirmed"
+
+
+def test_an_inquiry_a_late_answer_and_the_reversal_after_it() -> None:
+    unknown = replace(PAYMENT, state=PaymentState.UNKNOWN, version=2, changed_at=at(16))
+    inquiry = StoredFollowUp("inquiry", 500_001, at(16), 2, at(21), "25", at(16), at(30))
+    reversal = StoredFollowUp("reversal", 500_002, at(30), 1, at(60), None, at(30), None)
+    late = StoredLateAnswer(at(40), "0210", "00", 12_500, "ignored")
+    facts = PaymentFacts(unknown, (event(PAYMENT), event(unknown)), (), (inquiry, reversal), (), late_answers=(late,))
+    assert told(facts)[-5:] == [
+        "inquiry queued",
+        "inquiry over",
+        "reversal queued",
+        "late answer",
+        "next reversal attempt",
+    ]
+    assert [s.detail for s in steps_of(facts) if s.what == "late answer"] == ["0210 00, 12,500 KRW: ignored"]
 
 
 def test_a_break_is_told_as_one() -> None:
     broken = StoredClearing("c-1", 7, "purchase", 1, "KRW", "amount_differs", "cleared 1 KRW", at(90))
-    [step] = [s for s in steps_of(PaymentFacts(APPROVED, (), (), None, (broken,))) if s.what == "cleared"]
+    [step] = [s for s in steps_of(PaymentFacts(APPROVED, (), (), (), (broken,))) if s.what == "cleared"]
     assert "break amount_differs: cleared 1 KRW" in step.detail
 
 
 def test_a_repeated_order_shows_where_its_payment_stood() -> None:
     report = replace(event(APPROVED), event_id="x", event_type="kr.mypay.payment.reported.v1", occurred_at=at(3))
-    facts = PaymentFacts(APPROVED, (event(PAYMENT), report), (), None, ())
+    facts = PaymentFacts(APPROVED, (event(PAYMENT), report), (), (), ())
     # The report does not stand in for the state's own event, which the outbox has forgotten here.
     assert told(facts) == ["ordered", "sent", "approved", "reported"]
     assert json.loads(report.body)["version"] == 2

@@ -76,9 +76,10 @@ class StoredTransfer:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredReversal:
-    """A payment's reversal. ``attempts``: how often it was taken to be sent."""
+class StoredFollowUp:
+    """A payment's inquiry or reversal (``kind``), the last one. ``attempts``: how often it was taken to be sent."""
 
+    kind: str
     stan: int
     transmitted_at: datetime
     attempts: int
@@ -86,6 +87,17 @@ class StoredReversal:
     last_code: str | None
     queued_at: datetime
     closed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLateAnswer:
+    """An answer that nobody waited for, and what it did."""
+
+    received_at: datetime
+    mti: str
+    response_code: str
+    amount_minor: int
+    outcome: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +140,10 @@ class PaymentFacts:
     payment: Payment
     events: tuple[StoredEvent, ...]
     transfers: tuple[StoredTransfer, ...]
-    reversal: StoredReversal | None
+    follow_ups: tuple[StoredFollowUp, ...]
     clearing: tuple[StoredClearing, ...]
     schedule: StoredSchedule | None = None
+    late_answers: tuple[StoredLateAnswer, ...] = ()
 
 
 class PostgresInspector:
@@ -148,20 +161,19 @@ class PostgresInspector:
         return [payment_of(row) for row in rows]
 
     async def facts(self, payment: Payment) -> PaymentFacts:
-        """Everything about a payment: five queries, each through an index."""
+        """Everything about a payment: a few queries, each through an index."""
         transfers = tuple(StoredTransfer(**dict(r)) for r in await self._fetch(_SQL.transfers, *payment.key))
-        reversals = [StoredReversal(**dict(r)) for r in await self._fetch(_SQL.reversal, *payment.key)]
-        reversal = reversals[0] if reversals else None
+        follow_ups = tuple(StoredFollowUp(**dict(r)) for r in await self._fetch(_SQL.follow_ups, *payment.key))
+        late = tuple(StoredLateAnswer(**dict(r)) for r in await self._fetch(_SQL.late_answers, *payment.key))
         clearing: tuple[StoredClearing, ...] = ()
         if payment.network_id is not None:
             rows = await self._fetch(_SQL.clearing, *payment.key, payment.network_id, payment.changed_at)
             clearing = tuple(StoredClearing(**dict(r)) for r in rows)
         moments = {payment.decided_at, payment.changed_at, *(t.posted_at for t in transfers)}
-        if reversal is not None:
-            moments.add(reversal.queued_at)
+        moments.update(f.queued_at for f in follow_ups)
         waits = [StoredSchedule(**dict(r)) for r in await self._fetch(_SQL.schedule, *payment.key)]
         events = await self._events(payment, moments)
-        return PaymentFacts(payment, events, transfers, reversal, clearing, waits[0] if waits else None)
+        return PaymentFacts(payment, events, transfers, follow_ups, clearing, waits[0] if waits else None, late)
 
     async def _events(self, payment: Payment, moments: set[datetime]) -> tuple[StoredEvent, ...]:
         key = str(payment.payment_id)

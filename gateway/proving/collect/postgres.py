@@ -44,7 +44,8 @@ SELECT network_id, cycle_id, record_no, rrn, amount_minor, currency, payment_id,
 FROM clearing_record
 """
 _OUTBOX: Final = """
-SELECT count(*), count(*) FILTER (WHERE (o.tx, o.id) > (c.tx, c.id)) FROM outbox o CROSS JOIN outbox_cursor c
+SELECT count(*), count(*) FILTER (WHERE (o.tx, o.id) > (c.tx, c.id)) + (SELECT count(*) FROM outbox_parked)
+FROM outbox o CROSS JOIN outbox_cursor c
 """
 
 

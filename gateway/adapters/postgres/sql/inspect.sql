@@ -43,9 +43,17 @@ SELECT due_at, expires_at, dispatches FROM scheduled_order WHERE partner_id = $1
 -- name: standing
 SELECT * FROM standing_order WHERE ($1::text IS NULL OR partner_id = $1) AND standing_order_id = $2 ORDER BY partner_id
 
--- name: reversal
-SELECT stan, transmitted_at, attempts, next_attempt_at, last_code, queued_at, closed_at
+-- name: follow_ups
+SELECT 'inquiry' AS kind, stan, transmitted_at, attempts, next_attempt_at, last_code, queued_at, closed_at
+FROM inquiry WHERE partner_id = $1 AND payment_id = $2
+UNION ALL
+SELECT 'reversal', stan, transmitted_at, attempts, next_attempt_at, last_code, queued_at, closed_at
 FROM reversal WHERE partner_id = $1 AND payment_id = $2
+ORDER BY queued_at
+
+-- name: late_answers
+SELECT received_at, mti, response_code, amount_minor, outcome
+FROM late_answer WHERE partner_id = $1 AND payment_id = $2 ORDER BY id
 
 -- name: clearing
 -- What settled it was recorded in the same transaction as the payment's last change; breaks have an index of their own.
