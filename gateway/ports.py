@@ -13,12 +13,14 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from gateway.domain.authentication import Assertion, AssurancePolicy, Issuer
+from gateway.domain.bulk import Bulk, BulkKey
 from gateway.domain.cancellation import CancellationKey, HandledCancellation
 from gateway.domain.consent import Consent, Merchant
 from gateway.domain.consent_records import CommandKey, ConsentRecord, ConsentVersion, HandledCommand, Proof
 from gateway.domain.exchange import CardData, ExchangeResult, NetworkRequest, UnmatchedAnswer
 from gateway.domain.intent import ConsentKey, UsageKey
 from gateway.domain.ledger import Transfer
+from gateway.domain.lifecycle import PaymentState
 from gateway.domain.limits import Usage
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.scheduling import ScheduledOrder
@@ -274,6 +276,9 @@ class PaymentStore(Protocol):
         ``sent_before``: longer ago than a live worker holds one.
         """
 
+    async def open_since(self) -> Mapping[PaymentState, tuple[int, datetime]]:
+        """Of each state with an open outcome (SENT, UNKNOWN, REVERSING): how many, and since when the oldest is in it."""
+
     async def keys_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, PaymentKey]:
         """Payments by the reference that they were sent under."""
 
@@ -372,6 +377,19 @@ class StandingOrderStore(Protocol):
         """Write status, version, occurrences, next due time, reason and time of orders that are locked."""
 
 
+class BulkStore(Protocol):
+    """Bulks that were decided."""
+
+    async def find(self, keys: Sequence[BulkKey]) -> Mapping[BulkKey, Bulk]:
+        """Those that exist, without a lock."""
+
+    async def insert(self, bulks: Sequence[Bulk]) -> frozenset[BulkKey]:
+        """Insert those that do not exist yet; return the keys of these. An existing one is left as it is."""
+
+    async def dispatched(self, keys: Sequence[BulkKey], *, now: datetime) -> None:
+        """Note that every accepted item was handed on, where that is not noted yet."""
+
+
 class ClearingStore(Protocol):
     """Clearing records and breaks."""
 
@@ -447,6 +465,10 @@ class UnitOfWork(Protocol):
     @property
     def standing(self) -> StandingOrderStore:
         """Standing orders."""
+
+    @property
+    def bulks(self) -> BulkStore:
+        """Bulks."""
 
     @property
     def clearing(self) -> ClearingStore:

@@ -78,6 +78,8 @@ class Settings(BaseSettings):
     """How long after its day began an occurrence of a standing order may still be paid, after an outage: that day."""
     holidays_file: Path | None = None
     """TOML with ``holidays`` and ``working_days``, lists of dates, that change the calendar of Korean business days."""
+    open_payments_interval_s: PositiveFloat = 5.0
+    """How often it is told how many payments are open, and how old the oldest is."""
     purge_interval_s: PositiveFloat = 600.0
     """How often used assertions are forgotten that nothing can replay any more."""
 

@@ -12,6 +12,7 @@ from gateway.bootstrap.process import Parts, publisher
 from gateway.services.cancellation import WaitingCancellations
 from gateway.services.consents import ExpiryService
 from gateway.services.occurrences import OccurrenceService, OccurrenceSettings
+from gateway.services.open_payments import OpenPaymentsWatch
 from gateway.services.retrying import until_done
 from gateway.services.scheduled import ScheduledOrderService, ScheduleSettings
 from gateway.services.used_proofs import UsedProofsService
@@ -23,6 +24,7 @@ class ScheduleParts:
 
     expiry: ExpiryService
     used_proofs: UsedProofsService
+    open_payments: OpenPaymentsWatch
     cancellations: WaitingCancellations
     occurrences: OccurrenceService
     orders: ScheduledOrderService
@@ -42,6 +44,7 @@ async def schedule_parts(parts: Parts) -> AsyncIterator[ScheduleParts]:
                     store=store, observer=observer, clock=clock, batch_max=settings.schedule_batch_max
                 ),
                 used_proofs=UsedProofsService(store=store, observer=observer, clock=clock),
+                open_payments=OpenPaymentsWatch(store=store, observer=observer, clock=clock),
                 cancellations=WaitingCancellations(
                     store=store,
                     cut_overs=cut_overs(configured),

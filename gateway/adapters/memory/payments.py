@@ -130,6 +130,14 @@ class MemoryPaymentStore:
         ]
         return [key for _, key in sorted(found)[:limit]]
 
+    async def open_since(self) -> Mapping[PaymentState, tuple[int, datetime]]:
+        await self._boundary("payments.open_since")
+        found: dict[PaymentState, list[datetime]] = {}
+        for _, p in self._tx.items(self._db.payments):
+            if p.state in _IN_FLIGHT:
+                found.setdefault(p.state, []).append(p.changed_at)
+        return {state: (len(since), min(since)) for state, since in found.items()}
+
     async def keys_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, PaymentKey]:
         await self._boundary("payments.keys_by_rrn")
         return {rrn: key for rrn in rrns if (key := self._tx.get(self._db.rrns, (network_id, rrn))) is not None}

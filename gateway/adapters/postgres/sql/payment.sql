@@ -65,6 +65,10 @@ WHERE p.network_id = $1 AND p.state = 'sent'
       WHERE s.network_id = $1 AND s.worker = p.sent_by AND s.reported_at >= $2))
 ORDER BY p.decided_at LIMIT $4
 
+-- name: open_since
+SELECT state, count(*), min(changed_at) AS since FROM payment
+WHERE state IN ('sent', 'unknown', 'reversing') GROUP BY state
+
 -- name: keys_by_rrn
 SELECT rrn, partner_id, payment_id FROM payment WHERE network_id = $1 AND rrn = ANY ($2::text[])
 
