@@ -61,6 +61,7 @@ class Network:
         inbox: where it puts clearing files.
         gateway_port: where the gateway connects to: the network itself, or whoever stands in between.
         asked: the gateway asks it what became of a payment (inquiry) before it reverses.
+        latency_ms: it takes this long to answer, give or take four fifths.
     """
 
     network_id: str
@@ -70,18 +71,20 @@ class Network:
     inbox: Path
     gateway_port: int
     asked: bool = False
+    latency_ms: float = 0.0
 
     def simulator_file(self, *, seed: int, cycle_seconds: float | None) -> str:
         """The simulator's settings (TOML)."""
         kind = _SIMULATORS[self.network_id]
         cycle = f"cycle_seconds = {cycle_seconds}\n" if cycle_seconds else ""
+        latency = f"[latency]\nbase_ms = {self.latency_ms}\njitter_ms = {0.8 * self.latency_ms}\n"
         declines = "".join(f'"{suffix}" = "{code}"\n' for suffix, code in DECLINES.items())
         return (
             f'network_id = "{self.network_id}"\nport = {self.port}\ncontrol_port = {self.control_port}\n'
             f'dialect = "{kind["dialect"]}"\nheader = "{kind["header"]}"\nseed = {seed}\n'
             f"[ledger]\npath = {json.dumps(str(self.ledger))}\n"
             f"[clearing]\ndirectory = {json.dumps(str(self.inbox))}\n{cycle}"
-            f"[declines.amount_suffixes]\n{declines}"
+            f"{latency if self.latency_ms else ''}[declines.amount_suffixes]\n{declines}"
         )
 
     def gateway_file(self, *, window: int) -> str:

@@ -60,6 +60,7 @@ class WorldPlan:
         window: requests in flight towards a network.
         initiation_workers, execution_workers, relay_workers: processes of the stage; of execution per network.
         asked: network ids at which the gateway inquires before it reverses; it reverses at once at the others.
+        latency_ms: what the networks take to answer.
         with_proxies: the gateway reaches each network by a port of its own, where somebody is to listen and pass on.
         with_gateway: start the gateway's processes too; else call :func:`start_gateway` when it is time.
         with_proofs: the gateway trusts identity providers of both groups, asks for proofs of dear payments, and takes
@@ -77,6 +78,7 @@ class WorldPlan:
     execution_workers: int = 1
     relay_workers: int = 1
     asked: tuple[str, ...] = ()
+    latency_ms: float = 0.0
     with_proxies: bool = False
     log_level: str = "info"
     with_gateway: bool = True
@@ -281,6 +283,7 @@ def _start_networks(world: World) -> None:
             world.inbox,
             gateway_port=between if plan.with_proxies else port,
             asked=network_id in plan.asked,
+            latency_ms=plan.latency_ms,
         )
         for network_id, port, control, between in zip(NETWORKS, ports[::3], ports[1::3], ports[2::3], strict=False)
     )

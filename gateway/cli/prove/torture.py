@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 NAME: Final = "torture"
 
+LATENCY_MS: Final = 250.0
+"""As real networks have it: at every moment a few dozen payments are between the gateway and the networks."""
+
 _DOUBT: Final = ("sent", "unknown", "reversing")
 
 
@@ -57,6 +60,7 @@ def command(
         with_proxies=True,
         # One network of each policy: asked what became of a payment, or told to undo it at once.
         asked=("bcard",),
+        latency_ms=LATENCY_MS,
         keep=keep,
     )
     plan = TorturePlan.short(seed) if short else TorturePlan(60 * minutes, seed, per_second=per_second)
