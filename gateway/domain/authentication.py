@@ -15,7 +15,6 @@ from typing import Final, assert_never
 
 from gateway.domain.consent import CLOCK_SKEW_MAX
 from schemas.assertions import ConsentLink, Link, LinkedCommand, PaymentLink, StandingOrderLink
-from schemas.consents import LowValueExemption
 from schemas.orders import PaymentOrder
 from schemas.primitives import CustomerId, Money
 from schemas.reasons import Reason, ReasonCode
@@ -183,21 +182,6 @@ def link_of(order: PaymentOrder) -> PaymentLink:
     )
 
 
-def exemption_allows(exemption: LowValueExemption | None, used_count: int, used_sum_minor: int, amount: Money) -> bool:
-    """True if the consent's low-value exemption lets one more payment of ``amount`` pass without an assertion.
-
-    ``used_count`` and ``used_sum_minor`` are of the exempt payments since the last authentication, in-flight ones
-    included.
-    """
-    return (
-        exemption is not None
-        and amount.currency == exemption.max_amount.currency
-        and amount.minor <= exemption.max_amount.minor
-        and used_count + 1 <= exemption.max_count
-        and used_sum_minor + amount.minor <= exemption.max_sum.minor
-    )
-
-
 def judge_payment_assertion(
     assertion: Assertion | None,
     *,
@@ -238,7 +222,7 @@ def judge_payment_assertion(
         linked: the customer that the assertion's identity is linked to, if any.
         issuer: the trust table's entry for the assertion's issuer, if any.
         policy: levels and freshness asked for.
-        exempt: what :func:`exemption_allows` says of this payment.
+        exempt: what :func:`gateway.domain.exemption.exemption_allows` says of this payment.
         now: as the caller read it, under its locks.
     """
     requirement = policy.requirement(AssuredOperation.PAYMENT, order.amount)

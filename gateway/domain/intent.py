@@ -17,12 +17,12 @@ from gateway.domain.authentication import (
     AssurancePolicy,
     AssuredOperation,
     Issuer,
-    exemption_allows,
     judge_payment_assertion,
     replayed,
 )
 from gateway.domain.consent import Consent, Merchant, refuse_order
 from gateway.domain.exchange import CardData, Operation, TraceNumbers
+from gateway.domain.exemption import exemption_allows, with_exemption_told
 from gateway.domain.lifecycle import PaymentEventKind, PaymentState, transition
 from gateway.domain.limits import UNUSED, Reserved, Usage, WindowKey, reserve, windows_at, with_reserved
 from gateway.domain.payment import Payment, PaymentKey
@@ -257,7 +257,15 @@ def _judge_proof(
         return assertion
     if trust.replayed and taken.key in trust.replayed:
         return replayed()
-    window = None if assertion is not None else _room_without_proof(taken, consent, facts, usage, decided)
+    exemption = consent.terms.payment.low_value_exemption if consent.terms.payment and assertion is None else None
+    window, used = None, UNUSED
+    if exemption is not None:
+        key = taken.consent_key
+        since = facts.now if key in decided.authenticated else trust.authenticated_at.get(key)
+        window = exempt_window(consent, since)
+        used = usage.get(window, UNUSED) if window else UNUSED
+    spent = (used.reserved_count + used.consumed_count, used.reserved_minor + used.consumed_minor)
+    exempt = exemption_allows(exemption, *spent, taken.order.amount)
     verdict = judge_payment_assertion(
         assertion,
         order=taken.order,
@@ -265,32 +273,18 @@ def _judge_proof(
         linked=trust.links.get(assertion.identity) if assertion else None,
         issuer=trust.issuers.get(assertion.issuer) if assertion else None,
         policy=trust.policy,
-        exempt=window is not None,
+        exempt=exempt,
         now=facts.now,
     )
     if isinstance(verdict, Reason):
-        return verdict
+        return with_exemption_told(verdict, exemption, *spent, taken.order.amount)
     # Where no proof is asked for at all there is nothing to be exempt from.
-    return window if window is not None and _proof_is_asked(trust.policy, taken.order.amount) else None
+    return window if exempt and _proof_is_asked(trust.policy, taken.order.amount) else None
 
 
 def _proof_is_asked(policy: AssurancePolicy, amount: Money) -> bool:
     asked = policy.requirement(AssuredOperation.PAYMENT, amount)
     return asked is not None and asked.level > 0
-
-
-def _room_without_proof(
-    taken: TakenOrder, consent: Consent, facts: Facts, usage: Mapping[WindowKey, Usage], decided: Decided
-) -> WindowKey | None:
-    """The exempt window that a payment without proof counts in; None where the exemption does not let it pass."""
-    purpose, key = consent.terms.payment, taken.consent_key
-    since = facts.now if key in decided.authenticated else facts.trust.authenticated_at.get(key)
-    window = exempt_window(consent, since)
-    if window is None or purpose is None:
-        return None
-    used = usage.get(window, UNUSED)
-    count, minor = used.reserved_count + used.consumed_count, used.reserved_minor + used.consumed_minor
-    return window if exemption_allows(purpose.low_value_exemption, count, minor, taken.order.amount) else None
 
 
 def _count(

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from gateway.domain.authentication import Assertion, exemption_allows, judge_payment_assertion
+from gateway.domain.authentication import Assertion, judge_payment_assertion
 from gateway.domain.consent import Consent, Merchant, refuse_order
+from gateway.domain.exemption import exemption_allows, with_exemption_told
 from gateway.domain.intent import ConsentKey, TakenOrder
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.routing import NetworkProfile, route
@@ -112,6 +113,7 @@ class Intake:
             return proof
         if consent.terms.payment is None:
             raise AssertionError("refuse_order lets no order pass without a payment consent")
+        exemption, amount = consent.terms.payment.low_value_exemption, taken.order.amount
         verdict = judge_payment_assertion(
             proof,
             order=taken.order,
@@ -119,7 +121,7 @@ class Intake:
             linked=links.get(proof.identity) if proof else None,
             issuer=self._trust.issuer(proof.issuer) if proof else None,
             policy=self._trust.policy,
-            exempt=exemption_allows(consent.terms.payment.low_value_exemption, 0, 0, taken.order.amount),
+            exempt=exemption_allows(exemption, 0, 0, amount),
             now=now,
         )
-        return verdict if isinstance(verdict, Reason) else None
+        return with_exemption_told(verdict, exemption, 0, 0, amount) if isinstance(verdict, Reason) else None

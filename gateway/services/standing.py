@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from gateway.domain.authentication import Assertion, exemption_allows, judge_standing_assertion, replayed
+from gateway.domain.authentication import Assertion, judge_standing_assertion, replayed
 from gateway.domain.calendar import BusinessDays
 from gateway.domain.consent import Consent, Merchant, refuse_order
+from gateway.domain.exemption import exemption_allows
 from gateway.domain.intent import ConsentKey
 from gateway.domain.routing import NetworkProfile, route
 from gateway.domain.scheduling import AHEAD_DAYS_DEFAULT

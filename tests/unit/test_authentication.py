@@ -18,14 +18,12 @@ from gateway.domain.authentication import (
     AssuredOperation,
     Issuer,
     Requirement,
-    exemption_allows,
     judge_consent_assertion,
     judge_payment_assertion,
     link_of,
 )
 from gateway.domain.consent import CLOCK_SKEW_MAX
 from schemas.assertions import ConsentLink, LinkedCommand
-from schemas.consents import LowValueExemption
 from schemas.primitives import Money
 from schemas.reasons import Reason, ReasonCode
 from schemas.topics import TOPICS
@@ -263,25 +261,6 @@ def test_every_command_is_an_operation_of_its_own() -> None:
 
 
 # --- exemption and keeping ---
-
-EXEMPTION = LowValueExemption(max_amount=krw(1_000), max_count=3, max_sum=krw(2_500))
-
-
-@pytest.mark.parametrize(
-    ("count", "used", "amount", "allowed"),
-    [
-        (0, 0, krw(1_000), True),
-        (0, 0, krw(1_001), False),
-        (2, 0, krw(1), True),
-        (3, 0, krw(1), False),
-        (1, 1_500, krw(1_000), True),
-        (1, 1_501, krw(1_000), False),
-        (0, 0, Money.of(1, "USD"), False),
-    ],
-)
-def test_low_value_exemption(count: int, used: int, amount: Money, allowed: bool) -> None:
-    assert exemption_allows(EXEMPTION, count, used, amount) is allowed
-    assert not exemption_allows(None, count, used, amount)
 
 
 def test_a_used_assertion_is_kept_past_every_replay() -> None:

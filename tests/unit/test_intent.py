@@ -105,6 +105,15 @@ def test_what_may_go_without_a_proof(orders: list[tuple[int, str]], expected: li
     assert ends(decided(*batch)) == expected
 
 
+def test_a_missing_proof_is_told_with_what_to_obtain_and_what_is_left_of_the_exemption() -> None:
+    reasons = [p.reason for p in decided(taken(1, minor=10_000), taken(2, minor=6_000)).payments]
+    assert reasons[1] is not None
+    assert "obtain an assertion of level" in reasons[1].text
+    assert reasons[1].text.endswith(
+        "; limit without-proof/KRW of 15000 KRW: 5000 KRW left until the next payment with a proof"
+    )
+
+
 def test_an_exempt_payment_counts_from_the_last_authentication() -> None:
     last = NOW - timedelta(days=3)
     full = Usage(reserved_minor=4_000, reserved_count=1, consumed_minor=4_000, consumed_count=1)

@@ -9,7 +9,8 @@ import pytest
 
 from gateway.adapters.crypto.assertion import JwsAssertionVerifier
 from gateway.adapters.crypto.issuers import CachedTrustTable
-from gateway.domain.authentication import Accepted, exemption_allows, judge_payment_assertion
+from gateway.domain.authentication import Accepted, judge_payment_assertion
+from gateway.domain.exemption import exemption_allows
 from gateway.proving.cast import EXEMPT_COUNT, STORY, Cast, Role, make_cast, make_partners
 from gateway.proving.identities import GROUPS, PROOF_FREE, needs_proof, subject_of
 from gateway.proving.load import Unobserved
