@@ -414,6 +414,12 @@ class Outbox(Protocol):
     async def append(self, events: Sequence[OutboxEvent]) -> None:
         """Add events to this transaction."""
 
+    async def purge(self, *, before: datetime, limit: int) -> int:
+        """Forget up to ``limit`` of the first events that were relayed and occurred before; return how many.
+
+        Those that are set aside stay, and so do all behind the first event that is younger.
+        """
+
 
 class Directory(Protocol):
     """Merchants and networks' health; partners and keys are read through :class:`KeySource`."""

@@ -81,7 +81,9 @@ class Settings(BaseSettings):
     open_payments_interval_s: PositiveFloat = 5.0
     """How often it is told how many payments are open, and how old the oldest is."""
     purge_interval_s: PositiveFloat = 600.0
-    """How often used assertions are forgotten that nothing can replay any more."""
+    """How often used assertions are forgotten that nothing can replay any more, and events that are no longer kept."""
+    outbox_keep_days: PositiveInt = 30
+    """Relayed events stay in the database for this long, for `mypay trace`; longer than Kafka keeps them."""
 
     # --- execution ---
     execution_batch_max: PositiveInt = 500

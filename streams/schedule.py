@@ -16,6 +16,7 @@ async def run(parts: Parts, stopping: asyncio.Event) -> None:
             "standing-orders": (schedule.occurrences.make_due, settings.schedule_interval_s),
             "due-orders": (schedule.orders.dispatch_due, settings.schedule_interval_s),
             "open-payments": (schedule.open_payments.look, settings.open_payments_interval_s),
+            "relayed-events": (schedule.outbox.purge, settings.purge_interval_s),
             "used-proofs": (schedule.used_proofs.purge, settings.purge_interval_s),
         }
         workers = [

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 from gateway.adapters.iso8583.config import load_networks
 from gateway.bootstrap.holidays import business_days
@@ -13,6 +14,7 @@ from gateway.services.cancellation import WaitingCancellations
 from gateway.services.consents import ExpiryService
 from gateway.services.occurrences import OccurrenceService, OccurrenceSettings
 from gateway.services.open_payments import OpenPaymentsWatch
+from gateway.services.outbox_retention import OutboxRetentionService, RetentionSettings
 from gateway.services.retrying import until_done
 from gateway.services.scheduled import ScheduledOrderService, ScheduleSettings
 from gateway.services.used_proofs import UsedProofsService
@@ -25,6 +27,7 @@ class ScheduleParts:
     expiry: ExpiryService
     used_proofs: UsedProofsService
     open_payments: OpenPaymentsWatch
+    outbox: OutboxRetentionService
     cancellations: WaitingCancellations
     occurrences: OccurrenceService
     orders: ScheduledOrderService
@@ -44,6 +47,12 @@ async def schedule_parts(parts: Parts) -> AsyncIterator[ScheduleParts]:
                     store=store, observer=observer, clock=clock, batch_max=settings.schedule_batch_max
                 ),
                 used_proofs=UsedProofsService(store=store, observer=observer, clock=clock),
+                outbox=OutboxRetentionService(
+                    store=store,
+                    observer=observer,
+                    clock=clock,
+                    settings=RetentionSettings(keep=timedelta(days=settings.outbox_keep_days)),
+                ),
                 open_payments=OpenPaymentsWatch(store=store, observer=observer, clock=clock),
                 cancellations=WaitingCancellations(
                     store=store,

@@ -176,3 +176,23 @@ async def test_rows_are_set_aside_with_the_move_of_the_cursor_and_come_back_in_o
     assert await successor.read_parked("t-b", 9) == aside[2:]
     await successor.unpark(aside)
     assert await successor.parked_topics() == frozenset()
+
+
+async def test_relayed_events_are_forgotten_from_the_oldest_on_and_nothing_else(backend: Backend) -> None:
+    async with backend.store.transaction() as uow:
+        ages = {"a": -90, "b": -80, "young": -5, "c": -70, "parked": -95, "unrelayed": -99}
+        await uow.outbox.append([replace(outbox_event(n), occurred_at=later(age)) for n, age in ages.items()])
+    reader = await leading(backend)
+    rows = {r.event.event_id: r for r in await reader.read(10)}
+    *_, parked, _unrelayed = rows.values()
+    await reader.advance(parked, parked=[parked])
+
+    async def purge(limit: int = 10) -> int:
+        async with backend.store.transaction() as uow:
+            return await uow.outbox.purge(before=later(-60), limit=limit)
+
+    assert await purge(limit=1) == 1
+    assert await purge() == 1  # "c" is old, but stands behind one that is not
+    assert await purge() == 0
+    assert await names(reader) == ["unrelayed"]
+    assert len(await reader.read_parked(parked.event.topic, 5)) == 1

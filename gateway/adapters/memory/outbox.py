@@ -1,7 +1,8 @@
 """The outbox in memory: the writers' side and the relay's."""
 
 from collections.abc import Sequence
-from itertools import islice
+from datetime import datetime
+from itertools import islice, takewhile
 
 from gateway.adapters.memory.boundary import Boundary, no_boundary
 from gateway.adapters.memory.database import Database, Transaction
@@ -19,6 +20,17 @@ class MemoryOutbox:
         await self._boundary("outbox.append")
         if events:
             self._tx.append(events)
+
+
+    async def purge(self, *, before: datetime, limit: int) -> int:
+        await self._boundary("outbox.purge")
+        db = self._tx.database
+        first = [r for r in db.outbox[:limit] if (r.tx, r.id) <= db.outbox_cursor]
+        old = list(takewhile(lambda r: r.event.occurred_at < before, first))
+        gone = [r for r in old if (r.tx, r.id) not in db.outbox_parked]
+        for row in gone:
+            db.outbox.remove(row)
+        return len(gone)
 
 
 class MemoryOutboxReader:

@@ -1,6 +1,7 @@
 """The outbox in PostgreSQL: the writers' side and the relay's."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -30,6 +31,10 @@ class PostgresOutbox:
             columns=_COLUMNS,
             records=[(e.topic, e.key, e.event_id, e.event_type, e.occurred_at, e.traceparent, e.body) for e in events],
         )
+
+    async def purge(self, *, before: datetime, limit: int) -> int:
+        purged: int = await self._connection.fetchval(_SQL.purge, before, limit)
+        return purged
 
 
 class PostgresOutboxReader:
