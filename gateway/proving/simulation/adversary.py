@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from gateway.proving.simulation.workers import Worker
     from gateway.proving.simulation.world import World
 
+STEPS_MAX: Final = 200_000
+"""A world needs a thousand."""
+
 _ANYWHERE: Final = (Fault.CRASH, Fault.DELAY, Fault.FREEZE)
 
 _SPECIAL: Final = {
@@ -51,6 +54,9 @@ class Adversary:
         if worker.dead:
             raise asyncio.CancelledError
         world.steps += 1
+        if world.steps > STEPS_MAX:
+            world.violated("everything ends", f"{worker.name} turns in circles at {name}")
+            raise asyncio.CancelledError
         if world.trace is not None:
             world.trace.append(f"{world.loop.time():9.4f}   {worker.name} {name}")
         if world.outage or worker.frozen_until > world.loop.time():

@@ -31,6 +31,8 @@ NEXT: Final[Mapping[str, frozenset[str]]] = {
 }
 """Which states may follow which; none follows any other."""
 
+UNEXPECTED: Final = "no unexpected error"
+
 STANDING: Final = frozenset({"approved", "reversing", "settled"})
 IN_FLIGHT: Final = frozenset({"sent", "unknown"})
 FINAL: Final = frozenset({"rejected", "declined", "reversed", "settled"})
@@ -162,7 +164,7 @@ class Auditor:
         consent = self._db.consents.rows.get(consent_key)
         name = f"payment of {payment.order_id} under {payment.consent_id}"
         if consent is None or consent.status.value != "AUTH" or payment.decided_at >= consent.terms.valid_until:
-            status = consent.status.value if consent else "missing"
+            status = "missing" if consent is None else f"{consent.status}, until {consent.terms.valid_until:%X}"
             self._report("no intent after a consent's end", f"{name}: the consent is {status}")
         elif consent.terms.payment is not None:
             self._within_limits(name, payment, consent, written)

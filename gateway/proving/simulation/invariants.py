@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gateway.adapters.memory.host import EntryState
 from gateway.domain.exchange import ReversalRequest
 from gateway.domain.payment import Payment
-from gateway.proving.simulation.audit import FINAL, STANDING
+from gateway.proving.simulation.audit import FINAL, STANDING, UNEXPECTED
 from gateway.proving.simulation.script import JUNK, PAN, PARTNER, Kind, Produced
 from schemas.envelope import read_envelope
 from schemas.topics import events_topic
@@ -88,7 +88,7 @@ def _nothing_parked(world: "World") -> None:
     for parked in world.parked:
         if parked.stage != "initiation" or parked.record.value != JUNK:
             error = f"{type(parked.error).__name__}: {parked.error}"
-            world.violated("no unexpected error", f"{parked.stage} parked {parked.record.reference}: {error}")
+            world.violated(UNEXPECTED, f"{parked.stage} parked {parked.record.reference}: {error}")
 
 
 def _payment_end(produced: Produced, payments: dict[str, Payment]) -> list[str]:

@@ -17,8 +17,8 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-CALLBACKS_MAX = 2_000_000
-"""A world needs some ten thousand; one that needs more turns in circles."""
+CALLBACKS_MAX = 200_000
+"""A world needs some hundreds; one that needs so many turns in circles."""
 
 
 class NothingLeftError(Exception):

@@ -3,7 +3,7 @@
 import gc
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from typing import Final
 
 from gateway.proving.simulation.faults import Fault
+from gateway.proving.simulation.mutants import Hunted, hunt
 from gateway.proving.simulation.world import Outcome, simulate
 
 CHUNK: Final = 50
@@ -84,6 +85,13 @@ def replay(seed: int) -> Outcome:
     """Run one world as any other process would, and write everything down that happens in it."""
     with workers(1) as pool:
         return pool.submit(simulate, seed, traced=True).result()
+
+
+def hunt_all(names: Sequence[str], *, first: int, budget: int, jobs: int) -> Iterator[Hunted]:
+    """Hunt planted bugs, each in its own block of a process; yield how each hunt ended, as they end."""
+    with workers(jobs) as pool:
+        for hunted in as_completed([pool.submit(hunt, name, first, budget) for name in names]):
+            yield hunted.result()
 
 
 @contextmanager

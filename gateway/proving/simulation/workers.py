@@ -23,6 +23,7 @@ from gateway.domain.exchange import CardData
 from gateway.domain.routing import NetworkProfile
 from gateway.ports import Record
 from gateway.proving.simulation.adversary import Adversary
+from gateway.proving.simulation.audit import UNEXPECTED
 from gateway.proving.simulation.broker import Member
 from gateway.proving.simulation.links import SimulatedLinks
 from gateway.proving.simulation.loop import SkewedClock
@@ -144,7 +145,7 @@ class Worker:
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.world.violated("no unexpected error", f"{self.name} ended: {type(error).__name__}: {error}")
+            self.world.violated(UNEXPECTED, f"{self.name} ended: {type(error).__name__}: {error}")
 
     # --- stages ---
 

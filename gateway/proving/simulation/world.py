@@ -17,7 +17,7 @@ from gateway.adapters.memory.host import Entry, EntryState
 from gateway.adapters.memory.kafka import Parked
 from gateway.domain.consent import Consent, ConsentCommand
 from gateway.ports import Outgoing
-from gateway.proving.simulation.audit import FINAL, Auditor
+from gateway.proving.simulation.audit import FINAL, UNEXPECTED, Auditor
 from gateway.proving.simulation.broker import Broker
 from gateway.proving.simulation.faults import Fault, Faults
 from gateway.proving.simulation.invariants import check_at_rest
@@ -162,7 +162,7 @@ class World:
 
     def _uncaught(self, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        self.violated("no unexpected error", f"{context.get('message')}: {type(error).__name__}: {error}")
+        self.violated(UNEXPECTED, f"{context.get('message')}: {type(error).__name__}: {error}")
 
     def start(self, stage: Stage) -> None:
         """Start another worker of a stage, with a name that none had before."""

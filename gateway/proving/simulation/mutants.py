@@ -1,0 +1,320 @@
+"""Planted bugs, each of which the invariants must find: the checkers are checked.
+
+Each is one mistake that somebody could make in the real code, planted in this process for as long as it is hunted.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar
+
+from gateway.domain import consent as consents
+from gateway.domain import execution as verdicts
+from gateway.domain import intent as intents
+from gateway.domain.exchange import Answered, ExchangeResult, NotSent, NotSentCause, TraceNumbers, Unanswered
+from gateway.domain.lifecycle import TRANSITIONS, LimitEffect, PaymentEventKind, PaymentState, Transition
+from gateway.domain.limits import Usage, reserve
+from gateway.domain.trace import payment_trace
+from gateway.ports import PublisherUnavailableError, StoreConflictError, StoreUnavailableError
+from gateway.proving.simulation import workers
+from gateway.proving.simulation.audit import UNEXPECTED
+from gateway.proving.simulation.planting import Instead, edited, replaced, swapped
+from gateway.proving.simulation.world import simulate
+from gateway.services import execution, initiation, inquiry, recovery, relay, results, reversal, transitions
+
+T = TypeVar("T")
+_S, _E = PaymentState, PaymentEventKind
+
+BUDGET: Final = 3_000
+"""Worlds in which a bug is hunted; most are found in the first dozen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One bug.
+
+    Attributes:
+        breaks: what it does, in a few words.
+        plant: makes the program have it while the context lasts.
+    """
+
+    name: str
+    breaks: str
+    plant: Callable[[], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Hunted:
+    """How the hunt for one bug ended. ``invariant`` is None if it was not found in ``seeds`` worlds."""
+
+    name: str
+    breaks: str
+    seeds: int
+    invariant: str | None = None
+    seed: int | None = None
+    text: str = ""
+
+
+def hunt(name: str, first: int = 0, budget: int = BUDGET) -> Hunted:
+    """Plant one bug and run worlds until a promise is broken."""
+    mutant = MUTANTS[name]
+    with mutant.plant():
+        for number in range(budget):
+            outcome = simulate(first + number)
+            if outcome.violations:
+                # An unexpected error comes first: then the bug may be one of planting it.
+                found = min(outcome.violations, key=lambda v: v.invariant != UNEXPECTED)
+                return Hunted(name, mutant.breaks, number + 1, found.invariant, outcome.seed, found.text)
+    return Hunted(name, mutant.breaks, budget)
+
+
+# --- the wire ---------------------------------------------------------------------------------------------------------
+
+
+def _submit_before_commit() -> AbstractContextManager[None]:
+    return edited(
+        execution.ExecutionService,
+        "_commit_intents",
+        (
+            "before_commit = asyncio.get_running_loop().time()\n",
+            """before_commit = asyncio.get_running_loop().time()
+        self._network.release(-len(intents))
+        for intent in intents:
+            self.results.submit(intent, send_before=before_commit + 2.0)
+""",
+        ),
+        ("return decided, intents, before_commit", "return decided, [], before_commit"),
+    )
+
+
+def _resend_after_timeout() -> AbstractContextManager[None]:
+    return edited(
+        results.ResultWriter,
+        "submit",
+        (
+            "self._results.put_nowait((intent, result))",
+            """if type(result).__name__ == "Unanswered" and intent.payment.key not in self.__dict__:
+            self.__dict__[intent.payment.key] = True
+            self._network.release(-1)
+            self.submit(intent, send_before=send_before + 3600.0)
+        else:
+            self._results.put_nowait((intent, result))""",
+        ),
+    )
+
+
+def _resend_after_restart() -> AbstractContextManager[None]:
+    return edited(
+        execution.ExecutionService,
+        "_commit_intents",
+        ("for p in begun if", "for p in [*begun, *(q for _, q in decided.repeats)] if"),
+    )
+
+
+def _ignore_wire_bound() -> AbstractContextManager[None]:
+    return edited(
+        execution.ExecutionService, "_intend", ("self._settings.intent_to_wire_s", "3600.0 + len(self._network_id)")
+    )
+
+
+def _reuse_stan() -> AbstractContextManager[None]:
+    def reusing(number: int, *rest: Any) -> TraceNumbers:
+        return replace(payment_trace(number, *rest), stan=number % 5 + 1)
+
+    return replaced(intents, "payment_trace", reusing)
+
+
+# --- unknown outcomes -------------------------------------------------------------------------------------------------
+
+
+def _unanswered_is_declined() -> AbstractContextManager[None]:
+    def judging(asked: Any, result: ExchangeResult, *policy: Any) -> verdicts.Verdict:
+        verdict = verdicts.judge(asked, result, *policy)
+        return replace(verdict, event=_E.DECLINED) if isinstance(result, Unanswered) else verdict
+
+    return replaced(results, "judge", judging)
+
+
+def _unanswered_is_withdrawn() -> AbstractContextManager[None]:
+    def judging(asked: Any, result: ExchangeResult, *policy: Any) -> verdicts.Verdict:
+        lost = NotSent(NotSentCause.NO_LINK)
+        return verdicts.judge(asked, lost if isinstance(result, Unanswered) else result, *policy)
+
+    return replaced(results, "judge", judging)
+
+
+def _late_answer_flips() -> AbstractContextManager[None]:
+    flipped = replace(TRANSITIONS[_S.SENT, _E.APPROVED], limit=LimitEffect.NONE)
+    return swapped(TRANSITIONS, {(_S.REVERSED, _E.APPROVED): flipped, (_S.DECLINED, _E.APPROVED): flipped})
+
+
+def _late_answer_beats_reversal() -> AbstractContextManager[None]:
+    return swapped(TRANSITIONS, {(_S.UNKNOWN, _E.APPROVED): TRANSITIONS[_S.UNKNOWN, _E.INQUIRY_APPROVED]})
+
+
+def _reversal_taken_for_done() -> AbstractContextManager[None]:
+    def judging(result: ExchangeResult) -> verdicts.ReversalVerdict:
+        if isinstance(result, Answered):
+            return verdicts.judge_reversal(result)
+        return verdicts.ReversalVerdict(verdicts.ReversalOutcome.CONFIRMED, None, "sent")
+
+    return replaced(reversal, "judge_reversal", judging)
+
+
+def _reversal_not_queued() -> AbstractContextManager[None]:
+    without = {pair: replace(step, reverse=False) for pair, step in TRANSITIONS.items() if step.reverse}
+    return swapped(TRANSITIONS, without)
+
+
+def _reversal_of_another() -> AbstractContextManager[None]:
+    def shifted(payment: Any) -> TraceNumbers:
+        trace: TraceNumbers = payment.trace
+        return replace(trace, stan=trace.stan + 1)
+
+    return replaced(reversal, "original_trace", shifted)
+
+
+def _not_seen_is_declined() -> AbstractContextManager[None]:
+    def judging(self: Any, attempt: Any) -> Any:
+        found = before(self, attempt)
+        if found.network_code == "25" and found.verdict is not None:
+            return replace(found, verdict=replace(found.verdict, event=_E.INQUIRY_DECLINED))
+        return found
+
+    before = inquiry.InquiryService._judge  # noqa: SLF001 - planted inside of it
+    return replaced(inquiry.InquiryService, "_judge", judging)
+
+
+def _takeover_withdraws() -> AbstractContextManager[None]:
+    def withdrawn(policy: verdicts.UnknownPolicy) -> verdicts.Verdict:
+        return replace(verdicts.abandoned(policy), event=_E.WITHDRAWN)
+
+    return replaced(recovery, "abandoned", withdrawn)
+
+
+def _nobody_takes_over() -> AbstractContextManager[None]:
+    async def nothing(_: recovery.RecoveryService) -> int:
+        return 0
+
+    return replaced(recovery.RecoveryService, "take_over", nothing)
+
+
+# --- limits and consents ----------------------------------------------------------------------------------------------
+
+
+def _effects(rows: Mapping[Any, LimitEffect]) -> AbstractContextManager[None]:
+    return swapped(TRANSITIONS, {pair: replace(TRANSITIONS[pair], limit=effect) for pair, effect in rows.items()})
+
+
+def _signs(effect: LimitEffect, reserved: int, consumed: int) -> AbstractContextManager[None]:
+    return swapped(transitions._USAGE_SIGNS, {effect: (reserved, consumed)})  # noqa: SLF001 - planted inside of it
+
+
+def _release_on_unknown() -> AbstractContextManager[None]:
+    return _effects(
+        {
+            (_S.SENT, _E.UNANSWERED): LimitEffect.RELEASE,
+            (_S.SENT, _E.MISMATCHED): LimitEffect.RELEASE,
+            (_S.UNKNOWN, _E.REVERSAL_CONFIRMED): LimitEffect.NONE,
+        }
+    )
+
+
+def _unlocked() -> AbstractContextManager[None]:
+    async def facts(self: Any, uow: Any, orders: Any) -> Any:
+        consents = Instead(uow.consents, lock=uow.consents.read)
+        return await before(self, Instead(uow, consents=consents), orders)
+
+    before = execution.ExecutionService._facts  # noqa: SLF001 - planted inside of it
+    return replaced(execution.ExecutionService, "_facts", facts)
+
+
+def _not_checked_again() -> AbstractContextManager[None]:
+    def passing(order: Any, *, consent: Any, merchant: Any, now: Any) -> Any:
+        known = consent is not None and merchant is not None
+        return None if known else before(order, consent=consent, merchant=merchant, now=now)
+
+    before = consents.refuse_order
+    return replaced(intents, "refuse_order", passing)
+
+
+def _in_flight_not_counted() -> AbstractContextManager[None]:
+    def blind(terms: Any, minor: int, currency: str, now: Any, usage: Mapping[Any, Any]) -> Any:
+        settled = {k: Usage(0, 0, u.consumed_minor, u.consumed_count) for k, u in usage.items()}
+        return reserve(terms, minor, currency, now, settled)
+
+    return replaced(intents, "reserve", blind)
+
+
+# --- events, offsets, ledger ------------------------------------------------------------------------------------------
+
+
+def _outbox_row_dropped() -> AbstractContextManager[None]:
+    def some(payments: Any) -> Any:
+        return before([p for p in payments if p.state is not _S.UNKNOWN])
+
+    before = transitions.payment_events
+    return replaced(transitions, "payment_events", some)
+
+
+def _relay_gives_up() -> AbstractContextManager[None]:
+    async def once(action: Callable[[], Awaitable[T]]) -> T | None:
+        try:
+            return await action()
+        except (StoreConflictError, StoreUnavailableError, PublisherUnavailableError):
+            return None
+
+    return replaced(relay, "until_done", once)
+
+
+def _offsets_first() -> AbstractContextManager[None]:
+    return edited(
+        workers.Worker,
+        "_consume",
+        (
+            "await isolated.run(take, records)\n        await member.commit()",
+            "await member.commit()\n        await isolated.run(take, records)",
+        ),
+    )
+
+
+def _overtaken_order_dropped() -> AbstractContextManager[None]:
+    return edited(initiation.InitiationService, "_record", ("raise _OvertakenError", "return"))
+
+
+def _unledgered() -> AbstractContextManager[None]:
+    row: Transition = replace(TRANSITIONS[_S.UNKNOWN, _E.INQUIRY_APPROVED], transfers=())
+    return swapped(TRANSITIONS, {(_S.UNKNOWN, _E.INQUIRY_APPROVED): row})
+
+
+_ALL: Final = (
+    Mutant("submit-before-commit", "sends while the intent is still being committed", _submit_before_commit),
+    Mutant("resend-after-timeout", "sends the 0200 again when no answer came", _resend_after_timeout),
+    Mutant("resend-after-restart", "sends again what a redelivered order finds SENT", _resend_after_restart),
+    Mutant("late-send", "ignores the bound from intent to wire", _ignore_wire_bound),
+    Mutant("reuse-stan", "gives STANs out twice a day", _reuse_stan),
+    Mutant("unanswered-declined", "takes no answer for a decline", _unanswered_is_declined),
+    Mutant("unanswered-withdrawn", "takes no answer for not sent", _unanswered_is_withdrawn),
+    Mutant("late-answer-flips", "approves after the end, on a late answer", _late_answer_flips),
+    Mutant("late-answer-wins", "approves what is being reversed", _late_answer_beats_reversal),
+    Mutant("reversal-assumed", "takes an unanswered reversal for done", _reversal_taken_for_done),
+    Mutant("reversal-lost", "queues no reversal", _reversal_not_queued),
+    Mutant("reversal-of-another", "reverses under other trace numbers", _reversal_of_another),
+    Mutant("not-seen-declined", "declines what the host has not seen yet", _not_seen_is_declined),
+    Mutant("takeover-withdraws", "takes a dead worker's payments for not sent", _takeover_withdraws),
+    Mutant("nobody-takes-over", "leaves a dead worker's payments alone", _nobody_takes_over),
+    Mutant("release-twice", "gives limits back twice", lambda: _signs(LimitEffect.RELEASE, -2, 0)),
+    Mutant("release-on-unknown", "gives limits back before the outcome is known", _release_on_unknown),
+    Mutant("consume-twice", "uses limits up twice", lambda: _signs(LimitEffect.CONSUME, -1, 2)),
+    Mutant("in-flight-uncounted", "counts limits without what is in flight", _in_flight_not_counted),
+    Mutant("consent-unlocked", "reads the consent without its lock", _unlocked),
+    Mutant("consent-unchecked", "does not check the consent again under its lock", _not_checked_again),
+    Mutant("outbox-row-dropped", "writes no event for an unknown outcome", _outbox_row_dropped),
+    Mutant("relay-gives-up", "moves its cursor past what Kafka refused", _relay_gives_up),
+    Mutant("offsets-first", "commits Kafka's offsets before the work", _offsets_first),
+    Mutant("overtaken-order-dropped", "drops an order that lost its id to another", _overtaken_order_dropped),
+    Mutant("ledger-row-lost", "posts nothing when an inquiry finds an approval", _unledgered),
+)
+
+MUTANTS: Final[Mapping[str, Mutant]] = {m.name: m for m in _ALL}
+"""Every planted bug by name."""

@@ -1,0 +1,70 @@
+"""Planting bugs: parts of the running program are changed for as long as a block lasts; no file ever is."""
+
+import inspect
+import textwrap
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+_NO_VALUE = object()
+
+
+class NotPlantedError(Exception):
+    """The program is not as the bug expects it: the bug must be written anew."""
+
+
+@contextmanager
+def replaced(owner: object, name: str, value: object) -> Iterator[None]:
+    """Put ``value`` in the place of an attribute of a class or module."""
+    before = inspect.getattr_static(owner, name, _NO_VALUE)
+    if before is _NO_VALUE:
+        raise NotPlantedError(f"{owner} has no {name}")
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@contextmanager
+def swapped(table: Mapping[Any, Any], rows: Mapping[Any, Any]) -> Iterator[None]:
+    """Write rows into a table, over what is there or beside it."""
+    target = cast("dict[Any, Any]", table)
+    before = {key: target.get(key, _NO_VALUE) for key in rows}
+    target.update(rows)
+    try:
+        yield
+    finally:
+        for key, row in before.items():
+            if row is _NO_VALUE:
+                del target[key]
+            else:
+                target[key] = row
+
+
+@contextmanager
+def edited(owner: Any, name: str, *edits: tuple[str, str]) -> Iterator[None]:
+    """Compile a function of a class or module anew, with pieces of its text replaced by others."""
+    function = inspect.getattr_static(owner, name)
+    text = textwrap.dedent(inspect.getsource(function))
+    for old, new in edits:
+        if text.count(old) != 1:
+            raise NotPlantedError(f"{name} holds {text.count(old)} times: {old}")
+        text = text.replace(old, new)
+    module = function.__globals__
+    made: dict[str, Any] = {}
+    # A closure would lose what it closes over, ``super()`` included: none of the functions edited here has one.
+    exec(compile(text, f"<planted in {name}>", "exec"), module, made)  # noqa: S102 - our own text, with our own edit
+    with replaced(owner, name, made[name]):
+        yield
+
+
+class Instead:
+    """Stands for an object, but for some of its attributes."""
+
+    def __init__(self, real: object, **others: object) -> None:
+        self._real = real
+        self.__dict__.update(others)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)

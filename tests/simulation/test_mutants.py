@@ -1,0 +1,52 @@
+"""The checkers are checked: every planted bug is found, and for what it does."""
+
+import os
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.cli.prove import app
+from gateway.proving.simulation.audit import UNEXPECTED
+from gateway.proving.simulation.mutants import MUTANTS
+from gateway.proving.simulation.planting import NotPlantedError, edited, replaced, swapped
+from gateway.proving.simulation.runner import hunt_all
+
+
+@pytest.mark.timeout(300)
+def test_every_planted_bug_is_found() -> None:
+    hunted = list(hunt_all(list(MUTANTS), first=0, budget=1_000, jobs=os.cpu_count() or 1))
+    assert {h.name for h in hunted} == MUTANTS.keys()
+    assert len(hunted) >= 12
+    assert [h.name for h in hunted if h.invariant is None] == []
+    # A bug that shows as an unexpected error was planted badly.
+    assert [(h.name, h.text) for h in hunted if h.invariant == UNEXPECTED] == []
+
+
+def test_a_bug_that_is_not_found_fails_the_command() -> None:
+    done = CliRunner().invoke(app, ["mutants", "--only", "late-answer-flips", "--budget", "1", "--jobs", "1"])
+    assert done.exit_code == 1
+    assert done.stdout.splitlines()[-1] == "mutants: planted=1 caught=0"
+
+
+class Sample:
+    def answer(self) -> int:
+        return 42
+
+
+def test_what_is_planted_is_gone_afterwards() -> None:
+    table = {"a": 1}
+    with edited(Sample, "answer", ("42", "43")), swapped(table, {"a": 2, "b": 3}):
+        assert Sample().answer() == 43
+        assert table == {"a": 2, "b": 3}
+    assert Sample().answer() == 42
+    assert table == {"a": 1}
+    with replaced(Sample, "answer", lambda _: 0):
+        assert Sample().answer() == 0
+    assert Sample().answer() == 42
+
+
+def test_a_bug_that_no_longer_fits_the_program_says_so() -> None:
+    with pytest.raises(NotPlantedError), edited(Sample, "answer", ("41", "43")):
+        pass
+    with pytest.raises(NotPlantedError), replaced(Sample, "nothing", 1):
+        pass

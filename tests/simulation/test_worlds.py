@@ -1,0 +1,82 @@
+"""Simulated worlds: no promise is broken in ten thousand of them, and what they did is worth the name."""
+
+import os
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.cli.prove import app
+from gateway.proving.simulation.faults import Fault
+from gateway.proving.simulation.runner import Summary, replay, run_seeds, workers
+from gateway.proving.simulation.world import simulate
+
+SEEDS = 10_000
+STEPS = {
+    "new → rejected",
+    "new → sent",
+    "sent → approved",
+    "sent → declined",
+    "sent → unknown",
+    "sent → rejected",
+    "unknown → unknown",
+    "unknown → approved",
+    "unknown → declined",
+    "unknown → reversed",
+    "approved → settled",
+}
+"""What payments must have gone through somewhere."""
+
+SEEN = {
+    "execution: taken_over",
+    "execution: repeated",
+    "execution: order_id_taken",
+    "late_answer: undone",
+    "late_answer: approved",
+    "inquiry: approved",
+    "inquiry: declined",
+    "reversal: reversed",
+    "consents: revoke partner",
+    "consents: expire time",
+    "settlement: break reversed_but_cleared",
+}
+"""What stages must have counted somewhere."""
+
+
+@pytest.mark.timeout(900)
+def test_no_promise_is_broken_in_ten_thousand_worlds() -> None:
+    summary = Summary()
+    for summary in run_seeds(0, SEEDS, jobs=os.cpu_count() or 1):
+        if summary.violations:
+            break
+    assert not summary.failures, [(f.seed, f.violations[0]) for f in summary.failures]
+    assert summary.seeds == SEEDS
+    assert {fault for fault in Fault if not summary.faults[fault]} == set()
+    assert STEPS - summary.seen.keys() == set()
+    assert SEEN - summary.seen.keys() == set()
+    assert {"settled", "reversed", "declined", "rejected", "refused", "parked"} <= summary.endings.keys()
+
+
+def test_a_seed_is_the_same_world_in_every_process() -> None:
+    seeds = range(1_000_000, 1_000_010)
+    digests = []
+    for _ in range(2):
+        with workers(1) as pool:
+            digests.append([outcome.digest for outcome in pool.map(simulate, seeds)])
+    assert digests[0] == digests[1]
+    assert len(set(digests[0])) == len(seeds)
+
+
+def test_writing_a_world_down_does_not_change_it() -> None:
+    with workers(1) as pool:
+        plain = pool.submit(simulate, 3).result()
+    traced = replay(3)
+    assert traced.digest == plain.digest
+    assert any("commit of" in line for line in traced.trace or ())
+
+
+def test_the_command_ends_with_a_line_for_machines() -> None:
+    done = CliRunner().invoke(app, ["simulate", "--seeds", "5", "--jobs", "1"])
+    assert done.exit_code == 0
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("simulate: seeds=5 faults=")
+    assert last.endswith(" violations=0")
