@@ -42,9 +42,11 @@ class ReasonCode(StrEnum):
     AM03 = "AM03"  # NotAllowedCurrency
     AM04 = "AM04"  # InsufficientFunds
     AM05 = "AM05"  # Duplication
+    AM10 = "AM10"  # InvalidControlSum
     AM12 = "AM12"  # InvalidAmount
     AM13 = "AM13"  # AmountExceedsClearingSystemLimit
     AM14 = "AM14"  # AmountExceedsAgreedLimit
+    AM18 = "AM18"  # InvalidNumberOfTransactions
     AM21 = "AM21"  # LimitExceeded
     ARDT = "ARDT"  # AlreadyReturned (cancellation rejection)
     DS02 = "DS02"  # OrderCancelled

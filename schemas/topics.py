@@ -10,6 +10,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
+from schemas.bulk import BULK_TYPE, BulkEvent, PaymentBulk
 from schemas.cancellation import CANCEL_TYPE, PaymentCancellation
 from schemas.clearing import CLEARING_TYPE, ClearingBatch
 from schemas.consent_commands import CONSENT_MESSAGES
@@ -74,11 +75,12 @@ def _payment_types() -> dict[str, type[BaseModel]]:
 TOPICS: Final[tuple[Topic, ...]] = (
     Topic(
         name=ORDERS,
-        key="consent_id",
+        key="consent_id; of a bulk bulk_id",
         messages={
             ORDER_TYPE: PaymentOrder,
             CANCEL_TYPE: PaymentCancellation,
             REFUND_TYPE: PaymentRefund,
+            BULK_TYPE: PaymentBulk,
             STANDING_CREATE_TYPE: StandingOrderCreate,
             STANDING_CANCEL_TYPE: StandingOrderCancel,
         },
@@ -86,7 +88,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
         retention_ms=7 * _DAY_MS,
         writers="partners",
         readers="initiation",
-        description="Signed payment-initiation orders, their cancellations and refunds, and standing orders.",
+        description="Signed payment-initiation orders, their cancellations and refunds, bulks and standing orders.",
     ),
     Topic(
         name=CONSENT_COMMANDS,
@@ -110,12 +112,15 @@ TOPICS: Final[tuple[Topic, ...]] = (
     ),
     Topic(
         name="mypay.events.{partner}",
-        key="payment_id, consent_id or standing_order_id",
+        key="payment_id, consent_id, standing_order_id or bulk_id",
         messages={
             **_payment_types(),
             EventType.ORDER_REFUSED: OrderRefused,
             EventType.CANCELLATION_ACCEPTED: CancellationAccepted,
             EventType.CANCELLATION_REFUSED: CancellationRefused,
+            EventType.BULK_ACCEPTED: BulkEvent,
+            EventType.BULK_REFUSED: BulkEvent,
+            EventType.BULK_REPORTED: BulkEvent,
             EventType.STANDING_CREATED: StandingOrderEvent,
             EventType.STANDING_CANCELLED: StandingOrderEvent,
             EventType.STANDING_COMPLETED: StandingOrderEvent,

@@ -12,8 +12,10 @@ from gateway.bootstrap.process import Parts, dead_letters, publisher
 from gateway.bootstrap.trust import proving
 from gateway.domain.routing import NetworkProfile
 from gateway.ports import StoreUnavailableError
+from gateway.services.bulks import BulkService
 from gateway.services.cancellation import CancellationService
 from gateway.services.initiation import InitiationService
+from gateway.services.intake import Intake
 from gateway.services.isolation import IsolatedBatch
 from gateway.services.refund_intake import RefundIntake
 from gateway.services.retrying import until_done
@@ -59,6 +61,20 @@ async def initiation_service(parts: Parts) -> AsyncIterator[tuple[InitiationServ
                         assertions=proofs.assertions,
                         days=business_days(parts.settings.holidays_file),
                         ahead_days_max=parts.settings.order_ahead_days_max,
+                    ),
+                    BulkService(
+                        store=parts.store,
+                        intake=Intake(
+                            store=parts.store,
+                            trust=proofs.trust,
+                            networks=networks.profiles,
+                            ahead_days_max=parts.settings.order_ahead_days_max,
+                        ),
+                        publisher=producer,
+                        observer=parts.observer,
+                        clock=parts.clock,
+                        trust=proofs.trust,
+                        assertions=proofs.assertions,
                     ),
                     RefundIntake(store=parts.store, publisher=producer, observer=parts.observer),
                 ],

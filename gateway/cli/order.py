@@ -18,6 +18,7 @@ from gateway.adapters.crypto.jwk import PrivateKey, algorithm_of, public_jwk, re
 from gateway.adapters.crypto.signature import sign_detached
 from gateway.adapters.kafka.reader import TopicReader, open_reader
 from gateway.cli.arguments import key_id
+from gateway.cli.bulk import bulk
 from gateway.cli.common import (
     CliError,
     ExitCode,
@@ -81,10 +82,7 @@ class _Followed:
     events: list[dict[str, Any]] = field(default_factory=list)
 
 
-@app.callback()
-def _group() -> None:
-    # A callback keeps "send" a command of its own while it is the only one.
-    pass
+app.command()(bulk)
 
 
 @app.command()

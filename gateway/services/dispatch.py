@@ -56,6 +56,24 @@ def write_dispatch(record: Record, network_id: NetworkId) -> Outgoing:
     )
 
 
+def write_item(taken: TakenOrder, body: bytes, network_id: NetworkId) -> Outgoing:
+    """Forward one accepted item of a bulk: the bytes that the gateway made of it, under the bulk's signature."""
+    envelope = Envelope(
+        id=taken.reference,
+        source=SOURCE,
+        type=ORDER_TYPE,
+        time=taken.ordered_at,
+        signature=taken.signature,
+        traceparent=taken.traceparent,
+    )
+    return Outgoing(
+        topic=dispatch_topic(network_id),
+        key=taken.order.consent_id.encode(),
+        value=body,
+        headers=[*write_envelope(envelope), _ordered_header(taken.ordered_at)],
+    )
+
+
 def write_due(waited: ScheduledOrder, order: PaymentOrder, network_id: NetworkId, now: datetime) -> Outgoing:
     """Hand an order on whose day has come: as it came, with its mark."""
     envelope = Envelope(
@@ -66,17 +84,20 @@ def write_due(waited: ScheduledOrder, order: PaymentOrder, network_id: NetworkId
         signature=waited.signature,
         traceparent=waited.traceparent,
     )
-    ordered_ms = (waited.ordered_at - _EPOCH) // timedelta(milliseconds=1)
     return Outgoing(
         topic=dispatch_topic(network_id),
         key=order.consent_id.encode(),
         value=waited.body,
         headers=[
             *write_envelope(envelope),
-            (ORDERED_AT_HEADER, str(ordered_ms).encode()),
+            _ordered_header(waited.ordered_at),
             (DUE_HEADER, b"proven" if waited.proven else b"unproven"),
         ],
     )
+
+
+def _ordered_header(ordered_at: datetime) -> tuple[str, bytes]:
+    return ORDERED_AT_HEADER, str((ordered_at - _EPOCH) // timedelta(milliseconds=1)).encode()
 
 
 def read_dispatch(record: Record) -> TakenOrder:

@@ -39,7 +39,7 @@ from gateway.services.proofs import NoIdentityProviders
 from gateway.services.retrying import until_done
 from gateway.services.scheduled import Accepted, keep_waiting
 from gateway.services.transitions import payment_events
-from schemas.codec import DecodeError, decode
+from schemas.codec import BODY_BYTES_MAX, DecodeError, decode
 from schemas.envelope import Envelope, EnvelopeError, read_envelope
 from schemas.orders import ORDER_TYPE, PaymentOrder
 from schemas.primitives import NetworkId
@@ -174,7 +174,8 @@ class InitiationService:
         model = self._models.get(envelope.type)
         if model is None:
             raise EnvelopeError("ce_type", f"must be {' or '.join(sorted(self._models))}")
-        message = decode(model, record.value)  # type: ignore[type-var]
+        bytes_max: int = getattr(model, "BYTES_MAX", BODY_BYTES_MAX)
+        message = decode(model, record.value, bytes_max=bytes_max)  # type: ignore[type-var]
         if record.key != message.record_key.encode():
             raise EnvelopeError("key", "the record's key must be the message's consent_id (a bulk's: its bulk_id)")
         if not self._keys.partner_exists(message.partner_id):

@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from schemas.bulk import Acceptance, BulkEvent, BulkItem, BulkStatus, ControlSum, PaymentBulk, RejectedItem
 from schemas.cancellation import PaymentCancellation
 from schemas.clearing import ClearingBatch, ClearingKind, ClearingRecord
 from schemas.consent_commands import ConsentAmendment, ConsentInstruction, ConsentRequest
@@ -132,6 +133,28 @@ EXAMPLES: tuple[Model, ...] = (
     ),
     OccurrenceOrder(
         **(ORDER.model_dump() | {"amount": ORDER.amount, "order_id": "rent+20260302"}),
+    ),
+    PaymentBulk(
+        partner_id="acme",
+        bulk_id="bulk-1",
+        acceptance=Acceptance.PARTIAL,
+        number_of_transactions=1,
+        control_sum=ControlSum(currency="KRW", value="2500"),
+        items=(
+            BulkItem(order_id="order-9", consent_id="consent-1", merchant_id="cafe-1", amount=Money.of(2_500, "KRW")),
+        ),
+        issued_at=NOW,
+        expires_at=NOW + timedelta(minutes=10),
+    ),
+    BulkEvent(
+        partner_id="acme",
+        bulk_id="bulk-1",
+        status=BulkStatus.ACCEPTED,
+        number_of_transactions=2,
+        accepted=1,
+        rejected=(RejectedItem(item=2, order_id="order-10", reason=Reason(code=ReasonCode.AC03, text="not there")),),
+        reference="mypay.orders/3/1210",
+        occurred_at=NOW,
     ),
     StandingOrderCreate(
         **STANDING,

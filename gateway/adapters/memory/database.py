@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from gateway.adapters.memory.locks import Locks
+from gateway.domain.bulk import Bulk, BulkKey
 from gateway.domain.cancellation import CancellationKey, HandledCancellation
 from gateway.domain.consent import Consent, Merchant
 from gateway.domain.consent_records import CommandKey, ConsentVersion, HandledCommand
@@ -127,6 +128,7 @@ class Database:
         self.cancellations: Table[CancellationKey, HandledCancellation] = Table("cancellation")
         self.cancellation_answers: Table[tuple[PartnerId, str], bool] = Table("cancellation_answer", append_only=True)
         self.standing: Table[StandingKey, StandingOrder] = Table("standing_order")
+        self.bulks: Table[BulkKey, Bulk] = Table("bulk")
         self.clearing: Table[tuple[NetworkId, str, int], ClearingRow] = Table("clearing_record")
         self.merchants: Table[MerchantId, Merchant] = Table("merchant")
         self.identity_links: Table[tuple[str, str], CustomerId] = Table("identity_link")

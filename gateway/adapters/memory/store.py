@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from gateway.adapters.memory.authentication import MemoryAuthenticationStore
 from gateway.adapters.memory.boundary import Boundary, no_boundary
+from gateway.adapters.memory.bulks import MemoryBulkStore
 from gateway.adapters.memory.cancellations import MemoryCancellationStore
 from gateway.adapters.memory.clearing import MemoryClearingStore
 from gateway.adapters.memory.consents import MemoryConsentStore
@@ -29,6 +30,7 @@ class MemoryUnitOfWork:
         self.schedule = MemoryScheduleStore(transaction, boundary)
         self.cancellations = MemoryCancellationStore(transaction, boundary)
         self.standing = MemoryStandingOrderStore(transaction, boundary)
+        self.bulks = MemoryBulkStore(transaction, boundary)
         self.clearing = MemoryClearingStore(transaction, boundary)
         self.outbox = MemoryOutbox(transaction, boundary)
         self.authentication = MemoryAuthenticationStore(transaction, boundary)

@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 
 from gateway.adapters.postgres.authentication import PostgresAuthenticationStore
+from gateway.adapters.postgres.bulks import PostgresBulkStore
 from gateway.adapters.postgres.cancellations import PostgresCancellationStore
 from gateway.adapters.postgres.clearing import PostgresClearingStore
 from gateway.adapters.postgres.consents import PostgresConsentStore, TermsCache
@@ -30,6 +31,7 @@ class PostgresUnitOfWork:
         self.schedule = PostgresScheduleStore(connection)
         self.cancellations = PostgresCancellationStore(connection)
         self.standing = PostgresStandingOrderStore(connection)
+        self.bulks = PostgresBulkStore(connection)
         self.clearing = PostgresClearingStore(connection)
         self.outbox = PostgresOutbox(connection)
         self.authentication = PostgresAuthenticationStore(connection)

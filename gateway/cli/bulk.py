@@ -1,0 +1,79 @@
+"""``mypay order bulk``: many orders in one signed message."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uuid_utils
+
+from gateway.cli.common import CliError, ExitCode, Json, print_json, print_table, say
+from gateway.cli.instruction_sending import Key, Kid, Sending, Timeout, Wait, read_one, send_instruction, times
+from schemas.bulk import BULK_BYTES_MAX, BULK_TYPE, BulkStatus, PaymentBulk
+from schemas.codec import DecodeError, decode, encode_json
+from schemas.events import EventType
+from schemas.primitives import decimal_of, minor_of
+
+
+def bulk(
+    file: Annotated[Path, typer.Argument(help="A bulk as one JSON object; - reads standard input.")],
+    key: Key,
+    kid: Kid = None,
+    fill: Annotated[
+        bool, typer.Option("--fill", help="Give it bulk_id, times, acceptance partial and its totals, if it has none.")
+    ] = False,
+    wait: Wait = False,
+    timeout: Timeout = 60.0,
+    json_: Json = False,
+) -> None:
+    """Sign a bulk of orders and send it.
+
+    With --wait the exit code is 0 if it was accepted with all of its items, 1 if not, 4 if time ran out.
+    """
+    fields = read_one(file)
+    body = encode_json(_filled(fields) if fill else fields)
+    try:
+        message = decode(PaymentBulk, body, bytes_max=BULK_BYTES_MAX)
+    except DecodeError as error:
+        raise CliError(f"{error}; nothing was sent.") from None
+
+    def is_answer(told: str, answer: dict[str, Any]) -> bool:
+        # A signature that does not hold is told as an order's.
+        refused = told == EventType.ORDER_REFUSED and answer.get("order_id") == message.bulk_id
+        return refused or (told.startswith("kr.mypay.bulk.") and answer.get("bulk_id") == message.bulk_id)
+
+    told = send_instruction(body, message, BULK_TYPE, Sending(key, kid, timeout if wait else None), is_answer)
+    if json_:
+        print_json({"bulk_id": message.bulk_id, "event": told})
+    else:
+        _print(message, told)
+    if wait and told is None:
+        raise CliError(f"Nothing was told within {timeout:g} s.", ExitCode.UNAVAILABLE)
+    if told is not None and told.get("accepted") != len(message.items):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _filled(fields: dict[str, Any]) -> dict[str, Any]:
+    given: dict[str, Any] = {"bulk_id": uuid_utils.uuid7().hex, "acceptance": "partial", **times()}
+    try:
+        amounts = [i["amount"] for i in fields["items"]]
+        currency = amounts[0]["currency"]
+        total = sum(minor_of(a["value"], currency) for a in amounts)
+        sums = {"currency": currency, "value": decimal_of(total, currency)}
+        given |= {"number_of_transactions": len(amounts), "control_sum": sums}
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+        # Not a bulk: reading it says what is wrong.
+        pass
+    return given | fields
+
+
+def _print(message: PaymentBulk, told: dict[str, Any] | None) -> None:
+    if told is None:
+        say(f"Sent as bulk {message.bulk_id} with {len(message.items)} items.")
+        return
+    accepted = told.get("status") == BulkStatus.ACCEPTED
+    why = "" if "reason" not in told else ": {code} {text}".format(**told["reason"])
+    count = f"{told['accepted']} of {len(message.items)} items are accepted" if accepted else f"refused{why}"
+    say(f"Bulk {message.bulk_id}: {count}.")
+    if turned_away := told.get("rejected"):
+        rows = [(r["item"], r["order_id"], "{code} {text}".format(**r["reason"])) for r in turned_away]
+        print_table("Not accepted", ("item", "order", "reason"), rows, right=("item",))
