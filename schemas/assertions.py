@@ -16,6 +16,7 @@ from schemas.primitives import (
     Money,
     OrderIdField,
     PartnerIdField,
+    SeoulDate,
     StandingOrderIdField,
 )
 
@@ -42,7 +43,11 @@ class LinkedCommand(StrEnum):
 
 
 class PaymentLink(Model):
-    """Dynamic link to one payment: every field of the order that the customer was shown."""
+    """Dynamic link to one payment: every field of the order that the customer was shown.
+
+    Attributes:
+        requested_execution_date: of an order for a later day; left out of one that is paid at once, as there.
+    """
 
     kind: Literal["payment"] = "payment"
     partner_id: PartnerIdField
@@ -50,6 +55,7 @@ class PaymentLink(Model):
     consent_id: ConsentIdField
     merchant_id: MerchantIdField
     amount: Money
+    requested_execution_date: SeoulDate | None = None
 
 
 class ConsentLink(Model):

@@ -179,6 +179,7 @@ def link_of(order: PaymentOrder) -> PaymentLink:
         consent_id=order.consent_id,
         merchant_id=order.merchant_id,
         amount=order.amount,
+        requested_execution_date=order.requested_execution_date,
     )
 
 
@@ -358,7 +359,14 @@ def _refuse_by_link(signed: Link, about: _About, customer_id: CustomerId, linked
     return None
 
 
-_PAYMENT_FIELDS: Final = ("partner_id", "order_id", "consent_id", "merchant_id", "amount")
+_PAYMENT_FIELDS: Final = (
+    "partner_id",
+    "order_id",
+    "consent_id",
+    "merchant_id",
+    "amount",
+    "requested_execution_date",
+)
 _CONSENT_FIELDS: Final = ("partner_id", "consent_id", "command", "terms_digest")
 _STANDING_FIELDS: Final = (
     "partner_id",

@@ -1,7 +1,7 @@
 """Whatever one thing is changed, in an assertion or in the order it was made for, the payment is refused."""
 
 import json
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import jwt
@@ -37,11 +37,20 @@ POLICY = AssurancePolicy(tuple(AssuranceRule(operation, None, STRONG) for operat
 ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)
 currencies = st.sampled_from(sorted(EXPONENTS))
 amounts = st.builds(Money.of, st.integers(1, 999_999_999_999), currencies)
-orders = st.builds(order, partner_id=ids, order_id=ids, consent_id=ids, merchant_id=ids, amount=amounts)
+days = st.none() | st.dates(date(2026, 1, 1), date(2027, 12, 31))
+orders = st.builds(
+    order,
+    partner_id=ids,
+    order_id=ids,
+    consent_id=ids,
+    merchant_id=ids,
+    amount=amounts,
+    requested_execution_date=days,
+)
 
 
 def link(of: PaymentOrder) -> PaymentLink:
-    fields = ("partner_id", "order_id", "consent_id", "merchant_id", "amount")
+    fields = ("partner_id", "order_id", "consent_id", "merchant_id", "amount", "requested_execution_date")
     return PaymentLink(**{name: getattr(of, name) for name in fields})
 
 
@@ -124,6 +133,7 @@ CHANGES: dict[str, st.SearchStrategy[Any]] = {
     "consent_id": ids,
     "merchant_id": ids,
     "amount": amounts,
+    "requested_execution_date": days,
 }
 
 
