@@ -1,6 +1,6 @@
 """A payment as it is stored, and the changes that are asked of it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from gateway.domain.exchange import Operation, TraceNumbers
@@ -69,10 +69,6 @@ class Payment:
     def digest_is(self, digest: bytes) -> bool:
         """True if this payment came of an order of exactly these bytes: then it is a redelivery."""
         return self.order_digest == digest
-
-    def sent_as(self, trace: TraceNumbers) -> "Payment":
-        """The same payment under the trace numbers that it is sent with."""
-        return replace(self, trace=trace)
 
 
 @dataclass(frozen=True, slots=True)
