@@ -22,7 +22,7 @@ _NOUNS: Final[dict[str, str]] = {
     "token": "Funding tokens: the cards behind consents.",
     "consent": "Customers' consents and what is used of their limits.",
     "auth": "Identity providers, and who their customers are.",
-    "order": "Sign and send payment orders.",
+    "order": "Sign and send payment orders, their cancellations and refunds.",
     "standing": "Standing orders: give them, end them, see when they pay.",
     "trace": "The whole story of one payment.",
     "dead_letter": "Records that no stage could read.",

@@ -32,6 +32,7 @@ from gateway.cli.common import (
     run,
     say,
 )
+from gateway.cli.order_changes import cancel, refund
 from gateway.cli.partner import default_kid
 from gateway.domain.calendar import day_start
 from gateway.domain.consent import ORDER_VALIDITY_MAX
@@ -44,7 +45,7 @@ from schemas.events import EventType
 from schemas.orders import ORDER_TYPE, PaymentOrder
 from schemas.topics import ORDERS, events_topic
 
-app = typer.Typer(help="Sign and send payment orders.", no_args_is_help=True)
+app = typer.Typer(help="Sign and send payment orders, their cancellations and refunds.", no_args_is_help=True)
 
 FILLED_VALIDITY: Final = timedelta(minutes=10)
 """What --fill gives an order to live: enough for a person to watch it, too short to be forgotten."""
@@ -83,6 +84,8 @@ class _Followed:
 
 
 app.command()(bulk)
+app.command()(cancel)
+app.command()(refund)
 
 
 @app.command()

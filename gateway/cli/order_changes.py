@@ -1,0 +1,137 @@
+"""``mypay order cancel`` and ``mypay order refund``: have an order undone, or give a payment's money back."""
+
+from typing import Annotated, Any, Final, TypeVar
+
+import typer
+import uuid_utils
+from pydantic import BaseModel
+
+from gateway.cli.arguments import ConsentOption, PartnerOption
+from gateway.cli.common import CliError, ExitCode, Json, print_json, say
+from gateway.cli.instruction_sending import Key, Kid, Sending, Timeout, Wait, send_instruction, times
+from gateway.domain.lifecycle import TERMINAL, PaymentState
+from schemas.cancellation import CANCEL_TYPE, PaymentCancellation
+from schemas.codec import DecodeError, decode, encode_json
+from schemas.events import CancellationEffect, EventType
+from schemas.refunds import REFUND_TYPE, PaymentRefund
+
+M = TypeVar("M", bound=BaseModel)
+
+OrderArgument = Annotated[str, typer.Argument(metavar="ORDER", help="The order's id.")]
+
+_EFFECTS: Final = {
+    CancellationEffect.NOT_SENT: "the order will not be sent when it comes",
+    CancellationEffect.CANCELLED: "the scheduled payment is cancelled",
+    CancellationEffect.REVERSING: "the payment is being reversed at the network",
+    CancellationEffect.ONCE_KNOWN: "the payment is in flight and will be reversed if it was approved",
+}
+_REFUNDED: Final = frozenset({PaymentState.APPROVED, PaymentState.SETTLED})
+_OUTCOMES: Final = frozenset({PaymentState.APPROVED, *TERMINAL})
+
+
+def cancel(
+    order: OrderArgument,
+    partner: PartnerOption,
+    consent: ConsentOption,
+    key: Key,
+    kid: Kid = None,
+    cancellation_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="Default: a new one.")] = None,
+    reason: Annotated[str | None, typer.Option(help="For your own records; no personal data.")] = None,
+    wait: Wait = False,
+    timeout: Timeout = 60.0,
+    json_: Json = False,
+) -> None:
+    """Sign a cancellation and send it.
+
+    With --wait the exit code is 0 if it was accepted, 1 if it was refused, 4 if time ran out.
+    """
+    fields = {
+        "partner_id": partner,
+        "cancellation_id": cancellation_id or uuid_utils.uuid7().hex,
+        "consent_id": consent,
+        "order_id": order,
+        **times(),
+        **({"reason_text": reason} if reason else {}),
+    }
+    body = encode_json(fields)
+    message = _decoded(PaymentCancellation, body)
+
+    def is_answer(type_: str, told: dict[str, Any]) -> bool:
+        if type_ == EventType.ORDER_REFUSED:
+            # A signature that does not hold is told as an order's.
+            return bool(told.get("order_id") == message.cancellation_id)
+        answers = (EventType.CANCELLATION_ACCEPTED, EventType.CANCELLATION_REFUSED)
+        return type_ in answers and told.get("cancellation_id") == message.cancellation_id
+
+    told = send_instruction(body, message, CANCEL_TYPE, Sending(key, kid, timeout if wait else None), is_answer)
+    accepted = told is not None and told["type"] == EventType.CANCELLATION_ACCEPTED
+    if json_:
+        print_json({"cancellation_id": message.cancellation_id, "payment_id": message.payment_id, "event": told})
+    elif told is None:
+        say(f"Sent as cancellation {message.cancellation_id}. What becomes of it: mypay trace {message.payment_id}")
+    elif accepted:
+        say(f"Accepted: {_EFFECTS[CancellationEffect(told['effect'])]}.")
+    _end(told, refused=not accepted, json_=json_, waited=wait, timeout=timeout)
+
+
+def refund(
+    order: OrderArgument,
+    amount: Annotated[str, typer.Option(metavar="VALUE", help="In the currency's decimals: 12500, or 12.50.")],
+    partner: PartnerOption,
+    consent: ConsentOption,
+    key: Key,
+    currency: Annotated[str, typer.Option(metavar="CODE", help="ISO 4217; the order's.")] = "KRW",
+    kid: Kid = None,
+    refund_id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="The refund's own order id. Default: a new one.")
+    ] = None,
+    wait: Wait = False,
+    timeout: Timeout = 60.0,
+    json_: Json = False,
+) -> None:
+    """Sign a refund of an order's payment, in full or in part, and send it.
+
+    With --wait the exit code is 0 if it was approved, 1 if it ended otherwise, 4 if time ran out.
+    """
+    fields = {
+        "partner_id": partner,
+        "order_id": refund_id or uuid_utils.uuid7().hex,
+        "consent_id": consent,
+        "original_order_id": order,
+        "amount": {"currency": currency, "value": amount},
+        **times(),
+    }
+    body = encode_json(fields)
+    message = _decoded(PaymentRefund, body)
+
+    def is_answer(type_: str, told: dict[str, Any]) -> bool:
+        if type_ == EventType.ORDER_REFUSED:
+            return bool(told.get("order_id") == message.order_id)
+        return told.get("payment_id") == str(message.payment_id) and told.get("state") in _OUTCOMES
+
+    told = send_instruction(body, message, REFUND_TYPE, Sending(key, kid, timeout if wait else None), is_answer)
+    refunded = told is not None and told.get("state") in _REFUNDED
+    if json_:
+        print_json({"order_id": message.order_id, "payment_id": message.payment_id, "event": told})
+    elif told is None:
+        say(f"Sent as order {message.order_id}. What becomes of it: mypay trace {message.payment_id}")
+    elif refunded:
+        say(f"Refunded {amount} {currency} as order {message.order_id}: {told['state']}.")
+    _end(told, refused=not refunded, json_=json_, waited=wait, timeout=timeout)
+
+
+def _decoded(model: type[M], body: bytes) -> M:
+    try:
+        return decode(model, body)
+    except DecodeError as error:
+        raise CliError(f"{error}; nothing was sent.") from None
+
+
+def _end(told: dict[str, Any] | None, *, refused: bool, json_: bool, waited: bool, timeout: float) -> None:
+    if told is None and waited:
+        raise CliError(f"Nothing was told within {timeout:g} s.", ExitCode.UNAVAILABLE)
+    if told is not None and refused:
+        if not json_:
+            why = "{code} {text}".format(**told["reason"]) if "reason" in told else told.get("state", "")
+            say(f"{str(told.get('state', 'refused')).capitalize()}: {why}.")
+        raise typer.Exit(ExitCode.FAILED)
