@@ -167,12 +167,26 @@ async def _kafka_answers(probe: KafkaProbe) -> str | None:
 
 @asynccontextmanager
 async def publisher(parts: Parts) -> AsyncIterator[KafkaPublisher]:
-    """A started producer."""
+    """A producer that connects in the background.
+
+    A process that starts while Kafka is away does at once what needs no Kafka: what a dead worker left in flight is
+    settled with PostgreSQL and the network alone. Whoever publishes before waits for the connection, and fails by what
+    makes it impossible.
+    """
     producer = KafkaPublisher(parts.kafka, parts.observer)
-    await producer.start()
+
+    async def connect() -> None:
+        try:
+            await until_done(producer.start)
+        except Exception as error:  # noqa: BLE001 - told here, raised to whoever publishes
+            parts.observer.note("publisher_cannot_connect", level="error", reason=type(error).__name__)
+
+    connecting = asyncio.create_task(connect(), name="publisher")
     try:
         yield producer
     finally:
+        connecting.cancel()
+        await asyncio.wait([connecting])
         await producer.stop()
 
 
