@@ -87,6 +87,11 @@ def _show(result: "BenchResult") -> None:
         ("orders with proof", f"{_percent(result.proofs, result.settled)} %", "of both groups' providers, ES256"),
         ("decisions alone", f"{result.pure.per_second:,.0f}/s", _pure_words(result)),
         ("one Faust worker", f"{result.intake.per_second:,.0f}/s", _intake_words(result)),
+        (
+            "one hot consent",
+            f"{result.hot.per_second:,.0f}/s",
+            f"{result.hot.orders:,} payments sent under one consent",
+        ),
         ("books", f"{result.settled:,}", f"of {result.produced:,} orders settled, confirmed on three sides"),
     )
     for row in rows:
@@ -158,6 +163,8 @@ def as_json(result: "BenchResult", step_seconds: dict[str, float]) -> dict[str, 
         "pure_per_s_and_core": result.pure.per_second,
         "intake_per_s": result.intake.per_second,
         "intake_cpu_us_per_order": result.intake.cpu_us,
+        "hot_consent_per_s": result.hot.per_second,
+        "hot_consent_orders": result.hot.orders,
         "produced": result.produced,
         "settled": result.settled,
         "settled_in_window": result.settled_in_window,

@@ -2,9 +2,9 @@
 
 Everything runs here: load generator, Kafka, PostgreSQL (fsync on), the card network with its own books, and the
 gateway's processes. Half of the orders carry a customer's proof. The phases: two baselines; the decisions alone; one
-worker of the intake alone; warm-up; the most that is sustained; latency at half of that. A payment counts when
-PostgreSQL has it SETTLED and the network's ledger has approved and cleared it; the check of the books over the whole
-run says so, or the bench fails.
+worker of the intake alone; warm-up; the most that is sustained; latency at half of that; one hot consent. A payment
+counts when PostgreSQL has it SETTLED and the network's ledger has approved and cleared it; the check of the books over
+the whole run says so, or the bench fails.
 """
 
 import asyncio
@@ -31,6 +31,7 @@ from gateway.proving.cast import Cast, Role, make_cast, make_partners
 from gateway.proving.children import Child, base_environment
 from gateway.proving.confirming import confirmed_between, latencies_at_half_rate, produced_on_topic
 from gateway.proving.demo import percentile
+from gateway.proving.hot import HOT_ORDERS, PREFIX, Hot, one_customer, read_hot
 from gateway.proving.intake import Intake, NotTakenError, watch_intake
 from gateway.proving.judging import judge
 from gateway.proving.load import Unobserved
@@ -109,6 +110,7 @@ class BenchResult:
         meters: processes over the window; cpu_us: microseconds of processor a payment settled in it, by process.
         produced, settled: over the whole run.
         pure: the decisions alone, in one thread; intake: one worker of the intake on a backlog.
+        hot: a stretch of orders under one consent.
         proofs: how many of the settled payments had a customer's proof.
         others_cores: cores that other programs of the machine kept busy over the window: they slow the gateway down.
         profile: where py-spy wrote, if it was asked to.
@@ -122,6 +124,7 @@ class BenchResult:
     settled_per_s: float = 0.0
     thirds_per_s: tuple[float, ...] = ()
     half_rate_per_s: float = 0.0
+    hot: Hot = field(default_factory=Hot)
     p50_ms: float = 0.0
     p99_ms: float = 0.0
     max_ms: float = 0.0
@@ -203,14 +206,15 @@ class _Bench:
         settled = await self._settled_between(began, ended)
         result.settled_per_s = settled / (ended - began)
         await self._latency(result)
+        result.hot = await self._hot()
         with self._view.step("Checking the books from three sides"):
             await self._judge(result, began, ended)
         return result
 
-    async def _sign(self, count: int, name: str) -> list[Path]:
+    async def _sign(self, count: int, name: str, cast: Cast | None = None) -> list[Path]:
         with self._view.step(f"Signing {count:,} orders"):
             return await asyncio.to_thread(
-                presign, self._cast, count, self._world.directory, name=name, seed=self._plan.seed
+                presign, cast or self._cast, count, self._world.directory, name=name, seed=self._plan.seed
             )
 
     async def _baselines(self, orders: Sequence[Path]) -> tuple[Baseline, Baseline]:
@@ -367,6 +371,17 @@ class _Bench:
                 self._view.line(f"{time.monotonic() - began:.0f} s at {result.half_rate_per_s:,.0f} a second")
                 await asyncio.sleep(_POLL_S)
             await self._end_load(load)
+
+    async def _hot(self) -> Hot:
+        orders = await self._sign(HOT_ORDERS, PREFIX, one_customer(self._cast))
+        with self._view.step(f"One consent, {HOT_ORDERS:,} orders"):
+            load = self._start_load(orders, *self._ahead())
+            await load.ended()
+            await self._end_load(load)
+        hot = await read_hot(self._world.postgres_dsn)
+        if hot.orders != HOT_ORDERS:
+            raise BenchError(f"{hot.orders} of {HOT_ORDERS} orders under the hot consent were sent")
+        return hot
 
     def _pids(self, load: Child) -> dict[str, int]:
         pids = {child.name: child.pid for child in (*self._world.stages, *self._world.simulators)}

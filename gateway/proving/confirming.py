@@ -10,7 +10,7 @@ from gateway.proving.collect.topics import read_topics
 from schemas.primitives import minor_of, payment_id_of
 from schemas.topics import ORDERS
 
-_LABELS: Final = {"b": "backlog", "w": "warm-up", "s": "sustained", "h": "half rate"}
+_LABELS: Final = {"b": "backlog", "w": "warm-up", "s": "sustained", "h": "half rate", "o": "one consent"}
 _SETTLES: Final = frozenset((Ending.SETTLED,))
 _SKIPPED_MS: Final = 3000
 """The first seconds at half the rate are not measured: the load has just begun."""

@@ -9,6 +9,7 @@ import pytest
 from gateway.adapters.crypto.issuers import CachedTrustTable
 from gateway.ports import Outgoing
 from gateway.proving.cast import Cast, Role, make_cast, make_partners
+from gateway.proving.hot import PREFIX, Hot, one_customer
 from gateway.proving.identities import Identities, needs_proof
 from gateway.proving.intake import Intake, NotTakenError, Seen, intake_of, taken_of
 from gateway.proving.load import Unobserved
@@ -95,6 +96,19 @@ def test_the_cold_start_and_the_time_after_the_end_are_not_counted() -> None:
     assert intake_of(seen, 1000) == Intake(800, 2.0, 1.5)
     assert intake_of(seen, 1000).per_second == 400
     assert intake_of(seen, 1000).cpu_us == 1875
+
+
+def test_a_hot_consents_orders_are_all_one_customers(cast: Cast, tmp_path: Path) -> None:
+    one = one_customer(cast)
+    assert len(one.customers) == 1
+    orders = [decode(PaymentOrder, r.value) for r in read_presigned(presign(one, 4, tmp_path, name=PREFIX, seed=1))]
+    assert {o.consent_id for o in orders} == {one.customers[0].terms.consent_id}
+    assert all(o.order_id.startswith(PREFIX) for o in orders)
+
+
+def test_a_hot_consents_last_transaction_is_not_counted_for_its_time_is_not_known() -> None:
+    assert Hot(orders=1_000, counted=900, seconds=4.5).per_second == 200
+    assert Hot().per_second == 0
 
 
 def test_a_backlog_that_is_gone_at_once_tells_nothing() -> None:
