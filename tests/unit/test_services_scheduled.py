@@ -8,18 +8,23 @@ import pytest
 
 from gateway.adapters.memory import MemoryClock
 from gateway.adapters.memory.network import Behaviour
+from gateway.domain.authentication import link_of
 from gateway.domain.calendar import day_of, day_start
 from gateway.domain.lifecycle import PaymentEventKind, PaymentState
 from gateway.domain.payment import Change
 from gateway.ports import Record
+from gateway.services.execution import ExecutionService, ExecutionSettings
+from gateway.services.initiation import InitiationService
+from gateway.services.results import ResultSettings
 from gateway.services.scheduled import ScheduledOrderService, ScheduleSettings
 from gateway.services.transitions import apply_changes
-from schemas.consents import ConsentStatus, Period, PeriodLimit
+from schemas.consents import ConsentStatus, LowValueExemption, Period, PeriodLimit
 from schemas.orders import PaymentOrder
-from schemas.primitives import MerchantId
+from schemas.primitives import CustomerId, MerchantId, NetworkId
 from schemas.reasons import Reason, ReasonCode
 from schemas.topics import dispatch_topic
-from tests.builders import NETWORK, numbered_order, order_record
+from tests.builders import NETWORK, TERMINAL, numbered_order, order_record
+from tests.support.consents import ISSUER, SUBJECT, FakeIdentities
 from tests.support.rig import Rig
 from tests.unit.domain_samples import NOW, consent, krw, merchant, purpose
 
@@ -262,3 +267,116 @@ async def test_a_schedule_that_died_after_claiming_is_relieved(rig: Rig) -> None
     rig.clock.advance(30)
     assert await schedule(rig).dispatch_due() == 1
     assert len(handed_on(rig)) == 1
+
+
+async def test_a_cancellation_and_the_decision_wait_for_each_other(rig: Rig) -> None:
+    await accept(rig, tomorrow())
+    until(rig.clock, DUE)
+    await schedule(rig).dispatch_due()
+    rig.faults.hold("schedule.begin")
+    deciding = asyncio.create_task(rig.execute(handed_on(rig)))
+    await rig.faults.reached("schedule.begin")
+
+    async def cancel() -> None:
+        async with rig.store.transaction() as uow:
+            change = Change(rig.payment(1).key, PaymentEventKind.CANCELLED)
+            await apply_changes(uow, [change], now=rig.clock.now())
+
+    cancelling = asyncio.create_task(cancel())
+    await asyncio.wait_for(rig.until_locked_out(), 5)
+    rig.faults.open("schedule.begin")
+    await asyncio.gather(deciding, cancelling)
+    assert [n for _, n in told(rig)] == [1, 2, 3]
+
+
+# --- keys and proofs ---
+
+
+class ProvingRig(Rig):
+    """The rig where intake and execution ask for proofs, and execution looks again at partners' keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.identities = FakeIdentities()
+        self.database.identity_links.rows[ISSUER, SUBJECT] = CustomerId("customer-1")
+        self.initiation = InitiationService(
+            store=self.store,
+            keys=self.keys,
+            verifier=self.verifier,
+            networks=lambda: self.networks,
+            publisher=self.publisher,
+            dead_letters=self.dead_letters,
+            observer=self.observer,
+            clock=self.clock,
+            trust=self.identities,
+            assertions=self.identities,
+        )
+        self.execution = ExecutionService(
+            network_id=NetworkId(NETWORK),
+            worker="worker-1",
+            terminals=[TERMINAL],
+            store=self.store,
+            vault=self.vault,
+            network=self.network,
+            dead_letters=self.dead_letters,
+            observer=self.observer,
+            clock=self.clock,
+            settings=ExecutionSettings(results=ResultSettings(wait_s=0.0)),
+            signatures=self.verifier,
+            trust=self.identities,
+            assertions=self.identities,
+        )
+
+    async def pay(self) -> None:
+        until(self.clock, DUE)
+        await schedule(self).dispatch_due()
+        await self.execute(handed_on(self))
+
+
+def proven(rig: ProvingRig, placed: PaymentOrder, **fields: Any) -> PaymentOrder:
+    token = rig.identities.issue(link_of(placed), now=NOW, **fields)  # type: ignore[arg-type]
+    return placed.model_copy(update={"authentication": token})
+
+
+async def test_a_proof_is_judged_when_the_order_comes_and_is_not_asked_for_again() -> None:
+    rig = ProvingRig()
+    await accept(rig, proven(rig, tomorrow(1)), tomorrow(2))
+    assert rig.states() == {"order-1": "scheduled", "order-2": "rejected"}
+    # Hours later it would be too old, and its key is not known any more.
+    rig.identities.made.clear()
+    await rig.pay()
+    assert rig.payment(1).state is S.APPROVED
+
+
+async def test_a_proof_is_used_up_by_the_order_that_waits() -> None:
+    rig = ProvingRig()
+    first = proven(rig, tomorrow(1))
+    await accept(rig, first)
+    # One issuer gave one jti to two assertions: each is good by itself.
+    await accept(rig, proven(rig, tomorrow(2), jti=rig.identities.made[0].jti))
+    assert rig.states() == {"order-1": "scheduled", "order-2": "rejected"}
+    reason = rig.payment(2).reason
+    assert reason is not None
+    assert reason.code is ReasonCode.DS15
+    await rig.pay()
+    assert rig.payment(2).version == 1
+
+
+async def test_a_key_that_was_disabled_meanwhile_ends_the_payment_that_waits() -> None:
+    rig = ProvingRig()
+    await rig.initiation.take([order_record(proven(rig, tomorrow()), signature="stolen")])
+    gone = Reason(code=ReasonCode.DS0C, text="signing key is disabled")
+    rig.verifier.refused["stolen"] = gone
+    await rig.pay()
+    assert (rig.payment(1).state, rig.payment(1).reason, rig.payment(1).version) == (S.REJECTED, gone, 2)
+    assert told(rig) == [("payment.scheduled", 1), ("payment.rejected", 2)]
+
+
+async def test_an_exemption_is_judged_on_the_day() -> None:
+    rig = ProvingRig()
+    exemption = LowValueExemption(max_amount=krw(10_000), max_count=1, max_sum=krw(10_000))
+    rig.database.put_consent(consent(payment=purpose(low_value_exemption=exemption)))
+    await accept(rig, tomorrow(1), tomorrow(2))
+    assert rig.states() == {"order-1": "scheduled", "order-2": "scheduled"}
+    await rig.pay()
+    assert sorted(rig.states().values()) == ["approved", "rejected"]
