@@ -20,6 +20,8 @@ class Kind(StrEnum):
     TERMINATE = "terminate"
     KAFKA = "kafka"
     POSTGRES = "postgres"
+    KAFKA_FROZEN = "kafka_frozen"
+    POSTGRES_FROZEN = "postgres_frozen"
     HOST = "host"
     HOST_FROZEN = "host_frozen"
     LINKS_CUT = "links_cut"
@@ -80,6 +82,8 @@ ROWS: Final[Mapping[Kind, Row]] = {
     Kind.TERMINATE: Row("a stage told to stop (SIGTERM), started again", Aim.STAGE, 2, (0.1, 3.0)),
     Kind.KAFKA: Row("kill -9 of Kafka", Aim.SERVER, 1, (0.2, 5.0)),
     Kind.POSTGRES: Row("kill -9 of PostgreSQL", Aim.SERVER, 1, (0.2, 5.0)),
+    Kind.KAFKA_FROZEN: Row("Kafka frozen (SIGSTOP)", Aim.SERVER, 1, (1.0, 8.0)),
+    Kind.POSTGRES_FROZEN: Row("PostgreSQL frozen (SIGSTOP)", Aim.SERVER, 1, (1.0, 8.0)),
     Kind.HOST: Row("kill -9 of a network's host", Aim.NETWORK, 1, (0.2, 4.0)),
     Kind.HOST_FROZEN: Row("a network's host frozen (SIGSTOP)", Aim.NETWORK, 1, (1.0, 8.0)),
     Kind.LINKS_CUT: Row("TCP links cut", Aim.NETWORK, 1, (0.0, 0.0)),
@@ -188,6 +192,8 @@ def each_once(*, stages: Sequence[str], networks: Sequence[str], gap_s: float) -
     """
     others = [s for s in stages if not is_execution(s)]
     order = [
+        (Kind.KAFKA_FROZEN, ""),
+        (Kind.POSTGRES_FROZEN, ""),
         *((k, "") for k in ROWS if ROWS[k].aim is Aim.NETWORK and k not in _SILENCES),
         *((k, "") for k in _SILENCES),
         (Kind.POSTGRES, ""),

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Final, assert_never
 
 import aiohttp
+import psutil
 
 from gateway import local
 from gateway.proving.networks import Network
@@ -27,6 +28,8 @@ LOG: Final = "strikes.log"
 """Among the processes' logs: one line of JSON a strike, written when it is undone."""
 
 RETRY_S: Final = 0.2
+
+STARTS_MAX: Final = 3
 
 SERVER_UP_S: Final = 15.0
 """How long a server stays up at least between two kills, so that work goes on also where starts take long."""
@@ -61,8 +64,8 @@ class Striker:
     kills: int = 0
     overdue: Counter[str] = field(default_factory=Counter)
     killed: list[Killed] = field(default_factory=list)
-    _servers_down: set[Kind] = field(default_factory=set)
-    _servers_up_at: dict[Kind, float] = field(default_factory=dict)
+    _servers_down: set[str] = field(default_factory=set)
+    _servers_up_at: dict[str, float] = field(default_factory=dict)
 
     async def run(self, strikes: Sequence[Strike]) -> None:
         """Carry all of them out, each at its time, and return when the last one is undone."""
@@ -100,7 +103,7 @@ class Striker:
                 return await self._at_process(strike, strike.target)
             case Kind.HOST | Kind.HOST_FROZEN:
                 return await self._at_process(strike, f"network {strike.target}")
-            case Kind.KAFKA | Kind.POSTGRES:
+            case Kind.KAFKA | Kind.POSTGRES | Kind.KAFKA_FROZEN | Kind.POSTGRES_FROZEN:
                 return await self._at_server(strike)
             case (
                 Kind.LINKS_CUT
@@ -153,21 +156,23 @@ class Striker:
 
     async def _at_server(self, strike: Strike) -> bool:
         loop = asyncio.get_running_loop()
-        up_at = self._servers_up_at.get(strike.kind)
-        if strike.kind in self._servers_down or (up_at is not None and loop.time() < up_at + SERVER_UP_S):
+        server = _Server(self.world, kafka=strike.kind in {Kind.KAFKA, Kind.KAFKA_FROZEN})
+        up_at = self._servers_up_at.get(server.title)
+        if server.title in self._servers_down or (up_at is not None and loop.time() < up_at + SERVER_UP_S):
             return False
-        self._servers_down.add(strike.kind)
-        kafka = strike.kind is Kind.KAFKA
-        kill, start = (local.kill_kafka, local.start_kafka) if kafka else (local.kill_postgres, local.start_postgres)
-        name, home = self.world.name, self.world.plan.home
+        self._servers_down.add(server.title)
         try:
-            await asyncio.to_thread(kill, name, home=home)
+            if strike.kind in KILLS:
+                await asyncio.to_thread(server.kill)
+            else:
+                await asyncio.to_thread(server.freeze)
             await asyncio.sleep(strike.lasts_s)
         finally:
             # A thread cannot be cancelled: what it starts is there, or the run's end takes it down.
-            await asyncio.to_thread(start, name, home=home)
-            self._servers_up_at[strike.kind] = loop.time()
-            self._servers_down.discard(strike.kind)
+            await asyncio.to_thread(server.restore)
+            if strike.kind in KILLS:
+                self._servers_up_at[server.title] = loop.time()
+            self._servers_down.discard(server.title)
         return True
 
     async def _at_links(self, strike: Strike) -> bool:
@@ -209,17 +214,60 @@ class Striker:
 
     async def heal(self) -> None:
         """Undo what may be left of any strike, again until everything has been reached."""
-        name, home = self.world.name, self.world.plan.home
-        await asyncio.gather(
-            asyncio.to_thread(local.start_kafka, name, home=home),
-            asyncio.to_thread(local.start_postgres, name, home=home),
-        )
+        servers = [_Server(self.world, kafka=kafka) for kafka in (True, False)]
+        await asyncio.gather(*(asyncio.to_thread(s.restore) for s in servers))
         for proxy in self.proxies.values():
             proxy.release(tuple(proxy.links))
         for network in self.world.networks:
             # A host that was struck last may only be starting.
             while not await _cleared(network):  # noqa: ASYNC110 - it tells nobody when it is there
                 await asyncio.sleep(RETRY_S)
+
+
+class _Server:
+    """Kafka or PostgreSQL of a world."""
+
+    def __init__(self, world: World, *, kafka: bool) -> None:
+        self.title = "kafka" if kafka else "postgres"
+        self._name, self._home = world.name, world.plan.home
+        self._kill, self._start = (
+            (local.kill_kafka, local.start_kafka) if kafka else (local.kill_postgres, local.start_postgres)
+        )
+
+    def kill(self) -> None:
+        """End it and its children at once."""
+        self._kill(self._name, home=self._home)
+
+    def freeze(self) -> None:
+        """Stop it and its children; clients' connections stay open, and nothing answers."""
+        for process in self._processes():
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
+
+    def restore(self) -> None:
+        """Make it answer again: wake it up if it is frozen, start it if it does not run.
+
+        Raises:
+            gateway.local.LocalStackError: it did not start, not even when it was tried again.
+        """
+        for process in self._processes():
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
+        for _ in range(STARTS_MAX - 1):
+            # A start takes a second or two; on a machine that is overloaded it may outlast even its long deadline.
+            with suppress(local.LocalStackError):
+                self._start(self._name, home=self._home)
+                return
+        self._start(self._name, home=self._home)
+
+    def _processes(self) -> list[psutil.Process]:
+        status = local.status(self._name, home=self._home)
+        pid = (status.kafka if self.title == "kafka" else status.postgres).pid
+        with suppress(psutil.NoSuchProcess):
+            if pid is not None:
+                parent = psutil.Process(pid)
+                return [parent, *parent.children(recursive=True)]
+        return []
 
 
 _OFF: Final[Mapping[str, object]] = {
