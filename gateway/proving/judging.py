@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from gateway.proving.books import Checked, Endings, Evidence, Produced, check_books, endings_of
+from gateway.proving.books import Checked, Endings, Evidence, Produced, ProducedCancellation, check_books, endings_of
 from gateway.proving.collect import collect
 from gateway.proving.identities import PROOF_FREE
 from gateway.proving.world import World
@@ -21,13 +21,19 @@ class Judged:
 
 
 async def judge(
-    world: World, produced: Sequence[Produced], *, redelivery: bool = False, breaks_allowed: bool = False
+    world: World,
+    produced: Sequence[Produced],
+    *,
+    cancellations: Sequence[ProducedCancellation] = (),
+    redelivery: bool = False,
+    breaks_allowed: bool = False,
 ) -> Judged:
     """Check the books at rest: about 100 µs and 3 kB a payment.
 
     Args:
         world: still running, with nothing under way.
         produced: everything that was sent.
+        cancellations: all that were sent beside it.
         redelivery: as :func:`gateway.proving.books.check_books` takes it.
         breaks_allowed: likewise.
     """
@@ -40,6 +46,7 @@ async def judge(
             ledgers=world.ledgers,
             master_keys=world.master_keys,
         )
+        evidence.cancellations = list(cancellations)
         evidence.proof_free = PROOF_FREE if world.plan.with_proofs else None
         endings = endings_of(evidence, redelivery=redelivery)
         checked = check_books(evidence, endings, redelivery=redelivery, breaks_allowed=breaks_allowed)

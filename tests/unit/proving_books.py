@@ -17,6 +17,7 @@ from gateway.proving.books.evidence import (
     OrderFacts,
     PaymentRow,
     Produced,
+    ProducedCancellation,
     RefusalRow,
     ReversalRow,
     TransferRow,
@@ -41,6 +42,7 @@ WAYS = {
     "undone": ("sent", "approved", "reversing", "reversed"),
 }
 AMOUNTS = {"settled": 12_500, "declined": 4_051, "rejected": 900_000, "reversed": 7_000, "undone": 3_300}
+REFUNDED = 2_500
 REASONS = {"declined": "AM04", "rejected": "TKVE", "reversed": "AB05"}
 THERE = {"settled": "approved", "declined": "declined", "reversed": "reversed", "undone": "reversed"}
 TRANSFERS = {"settled": ("authorised", "settled"), "undone": ("authorised", "authorisation_undone")}
@@ -102,6 +104,8 @@ def balanced() -> Evidence:
     for name in WAYS:
         add_payment(evidence, name)
     add_side_ends(evidence)
+    add_refund(evidence)
+    add_cancellations(evidence)
     return evidence
 
 
@@ -143,6 +147,51 @@ def add_payment(evidence: Evidence, name: str) -> None:
         accounts = (f"network:{NETWORK}:receivable", f"merchant:{SHOP}:payable")
         debit, credit = accounts if kind == "authorised" else accounts[::-1]
         evidence.transfers.append(TransferRow(PARTNER, payment_id(name), kind, debit, credit, AMOUNTS[name], "KRW"))
+
+
+def add_refund(evidence: Evidence) -> None:
+    """A part of the settled payment, given back and cleared."""
+    facts = order("settled", REFUNDED)._replace(
+        order_id="o-refund", payment_id=payment_id("refund"), original_payment_id=payment_id("settled")
+    )
+    record = Produced(0, 20, NOW_S * 1000, digest("refund"), facts, frozenset((Ending.SETTLED,)), "refund")
+    evidence.produced.append(record)
+    evidence.payments[key("refund")] = evidence.payments[key("settled")]._replace(
+        payment_id=payment_id("refund"),
+        order_id="o-refund",
+        operation="refund",
+        amount_minor=REFUNDED,
+        digest=digest("refund"),
+        rrn="RRNrefund",
+        windows="",
+        original_payment_id=payment_id("settled"),
+    )
+    for version, state in enumerate(WAYS["settled"], 1):
+        evidence.events.append(event("refund", version, state))
+    evidence.network.append(NetworkEntry(NETWORK, "RRNrefund", REFUNDED, "KRW", "approved", 1, True, "refund"))
+    evidence.clearing.append(
+        ClearingRow(NETWORK, "20261123-0001", 2, "RRNrefund", REFUNDED, "KRW", payment_id("refund"), None, "refund")
+    )
+    accounts = (f"merchant:{SHOP}:payable", f"network:{NETWORK}:receivable")
+    for kind, (debit, credit) in (("authorised", accounts), ("settled", accounts[::-1])):
+        evidence.transfers.append(TransferRow(PARTNER, payment_id("refund"), kind, debit, credit, REFUNDED, "KRW"))
+
+
+def add_cancellations(evidence: Evidence) -> None:
+    """Of the undone payment, of the settled one too late, and of one that was settled before it could be undone."""
+    undone, settled = payment_id("undone"), payment_id("settled")
+    evidence.cancellations += [
+        ProducedCancellation(0, 21, PARTNER, undone, frozenset(("reversing",))),
+        ProducedCancellation(0, 22, PARTNER, settled, frozenset(("TM01",))),
+        ProducedCancellation(0, 23, PARTNER, settled, frozenset(("once_known",))),
+    ]
+    refused, accepted = "cancellation.refused", "cancellation.accepted"
+    evidence.events += [
+        EventRow(TOPIC, "mypay.orders/0/21", accepted, str(undone), "reversing", None, None, 0),
+        EventRow(TOPIC, "mypay.orders/0/22", refused, str(settled), None, None, "TM01", 0),
+        EventRow(TOPIC, "mypay.orders/0/23", accepted, str(settled), "once_known", None, None, 0),
+        EventRow(TOPIC, "mypay.orders/0/23:lapsed", refused, str(settled), None, None, "TM01", 0),
+    ]
 
 
 def event(name: str, version: int, state: str, reason: str | None = None) -> EventRow:

@@ -9,6 +9,7 @@ from gateway.proving.books.evidence import (
     ClearingRow,
     DeadLetterRow,
     EventRow,
+    InquiryRow,
     NetworkEntry,
     PaymentRow,
     RefusalRow,
@@ -32,6 +33,7 @@ from tests.unit.proving_books import (
     digest,
     event,
     key,
+    order,
     payment_id,
 )
 
@@ -92,7 +94,52 @@ def change_transfer(**changes: object) -> Plant:
     return plant
 
 
+def drop_answer(event_id: str) -> Plant:
+    def plant(evidence: Evidence) -> None:
+        evidence.events = [e for e in evidence.events if e.event_id != event_id]
+
+    return plant
+
+
+def enlarge_refund(evidence: Evidence) -> None:
+    """By everything that is said of it, but the network's books of the original."""
+    more = AMOUNTS["settled"] + 1
+    change_payment("refund", amount_minor=more)(evidence)
+    change_entry("refund", amount_minor=more)(evidence)
+
+
 PLANTED: dict[str, tuple[Plant, str]] = {
+    "more is given back than was taken": (enlarge_refund, "refunds_fit"),
+    "the network gives back more than it took": (change_entry("refund", amount_minor=12_501), "refunds_fit"),
+    "more is sent back than was ordered": (
+        lambda e: e.produced.__setitem__(
+            -1,
+            e.produced[-1]._replace(order=e.produced[-1].order._replace(amount_minor=12_501)),  # type: ignore[union-attr]
+        ),
+        "refunds_fit",
+    ),
+    "what was undone is given back too": (
+        change_payment("refund", original_payment_id=payment_id("undone")),
+        "refunds_fit",
+    ),
+    "a refund of nothing": (change_payment("refund", original_payment_id=payment_id("none")), "refunds_fit"),
+    "a refund of another payment": (
+        change_payment("refund", original_payment_id=payment_id("declined")),
+        "payments_are_orders",
+    ),
+    "a refund takes": (change_entry("refund", operation="purchase"), "network_agrees"),
+    "an order gives back": (change_payment("settled", operation="refund"), "payments_are_orders"),
+    "a cancellation is not answered": (drop_answer("mypay.orders/0/21"), "cancellations_told"),
+    "a cancellation is answered twice": (
+        lambda e: e.events.extend(v for v in list(e.events) if v.event_id == "mypay.orders/0/22"),
+        "cancellations_told",
+    ),
+    "a cancellation is answered otherwise": (
+        lambda e: e.cancellations.__setitem__(1, e.cancellations[1]._replace(answers=frozenset(("reversing",)))),
+        "cancellations_told",
+    ),
+    "what was accepted to be undone stands": (drop_answer("mypay.orders/0/23:lapsed"), "cancellations_told"),
+    "an answer to nothing": (lambda e: e.cancellations.pop(), "cancellations_told"),
     # what went wrong → the check that must tell
     "an order vanishes": (
         lambda e: e.produced.append(e.produced[0]._replace(offset=9, digest=b"x")),
@@ -206,6 +253,10 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         "limits_hold",
     ),
     "sent without a proof": (lambda e: e.proofs_used.clear(), "proofs_hold"),
+    "an inquiry is open": (
+        lambda e: e.inquiries.append(InquiryRow("partner", payment_id("settled"), closed=False)),
+        "reversals_closed",
+    ),
     "more proofs than orders": (lambda e: e.proofs_used.update((payment_id("settled"),) * 2), "proofs_hold"),
     "a proof and an exemption": (change_payment("settled", windows=f"{WINDOWS}{EXEMPT}"), "proofs_hold"),
     "exempt without counting": (change_payment("reversed", windows=WINDOWS), "proofs_hold"),
@@ -276,7 +327,7 @@ def test_balanced_books_pass_every_check() -> None:
     assert failing(evidence) == set()
     counts = endings_of(evidence).counts()
     assert counts == {
-        Ending.SETTLED: 1,
+        Ending.SETTLED: 2,
         Ending.DECLINED: 1,
         Ending.REVERSED: 2,
         Ending.REJECTED: 4,
@@ -357,7 +408,12 @@ def test_amounts_are_never_named() -> None:
 def test_a_refund_is_the_opposite_of_a_purchase() -> None:
     evidence = balanced()
     payment: PaymentRow = evidence.payments[key("undone")]
-    evidence.payments[key("undone")] = payment._replace(operation="refund")
+    original = payment_id("settled")
+    evidence.payments[key("undone")] = payment._replace(operation="refund", original_payment_id=original)
+    place = next(n for n, r in enumerate(evidence.produced) if r.label == "undone")
+    facts = order("undone")._replace(original_payment_id=original)
+    evidence.produced[place] = evidence.produced[place]._replace(order=facts)
+    change_entry("undone", operation="refund")(evidence)
     assert "ledger_fits" in failing(evidence)
     evidence.transfers = [
         t._replace(debit=t.credit, credit=t.debit) if t.payment_id == payment.payment_id else t

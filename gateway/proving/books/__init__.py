@@ -8,9 +8,26 @@ balanced = all(c.ok for c in checked)
 
 from gateway.proving.books import consents, events, money, orders
 from gateway.proving.books.endings import Endings, endings_of
-from gateway.proving.books.evidence import Checked, Ending, Evidence, OrderFacts, Produced
+from gateway.proving.books.evidence import (
+    Checked,
+    Ending,
+    Evidence,
+    OrderFacts,
+    Produced,
+    ProducedCancellation,
+)
 
-__all__ = ["Checked", "Ending", "Endings", "Evidence", "OrderFacts", "Produced", "check_books", "endings_of"]
+__all__ = [
+    "Checked",
+    "Ending",
+    "Endings",
+    "Evidence",
+    "OrderFacts",
+    "Produced",
+    "ProducedCancellation",
+    "check_books",
+    "endings_of",
+]
 
 
 def check_books(
@@ -30,6 +47,7 @@ def check_books(
         orders.payments_are_orders(evidence),
         orders.nothing_open(evidence),
         money.network_agrees(evidence),
+        money.refunds_fit(evidence),
         money.nothing_sent_twice(evidence),
         money.reversals_closed(evidence),
         money.clearing_fits(evidence, breaks_allowed=breaks_allowed),
@@ -40,6 +58,7 @@ def check_books(
         consents.proofs_hold(evidence),
         events.events_complete(evidence, redelivery=redelivery),
         events.refusals_told(evidence, redelivery=redelivery),
+        events.cancellations_told(evidence, redelivery=redelivery),
         events.consents_told(evidence, redelivery=redelivery),
         events.outbox_relayed(evidence),
         orders.dead_letters_whole(evidence),

@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.proving.books.evidence import Checked, EventRow, Evidence, PaymentRow
 from gateway.proving.books.report import Finding
-from schemas.topics import events_topic
+from schemas.topics import ORDERS, events_topic
 
 _NEXT: Final[dict[str | None, frozenset[str]]] = {
     None: frozenset(("sent", "rejected", "scheduled")),
@@ -86,6 +86,42 @@ def refusals_told(evidence: Evidence, *, redelivery: bool) -> Checked:
             found.wrong(f"refusal of {refusal.reference} was not told, or with another reason")
     for _, reference in told:
         found.wrong(f"refusal of {reference} was told, and is not recorded")
+    return found.result()
+
+
+_NOT_STANDING: Final = frozenset(("rejected", "declined", "reversed"))
+_LAPSED: Final = ":lapsed"
+
+
+def cancellations_told(evidence: Evidence, *, redelivery: bool) -> Checked:
+    """Each cancellation was answered once, as planned; nothing of what was accepted to be undone stands.
+
+    One that was accepted while its payment was in flight may be refused by a second event: then that one counts.
+    """
+    found = Finding("cancellations_told", "Every cancellation was answered once, and what it was granted came true")
+    told: dict[tuple[str, str], list[EventRow]] = defaultdict(list)
+    seen: set[str] = set()
+    for event in evidence.events:
+        if event.kind.startswith("cancellation.") and not (redelivery and event.event_id in seen):
+            seen.add(event.event_id)
+            told[event.topic, event.event_id].append(event)
+    for sent in evidence.cancellations:
+        found.looked_at += 1
+        reference = f"{ORDERS}/{sent.partition}/{sent.offset}"
+        answers = told.pop((_topic(sent.partner_id), reference), [])
+        lapsed = told.pop((_topic(sent.partner_id), reference + _LAPSED), [])
+        if len(answers) != 1 or len(lapsed) > 1:
+            found.wrong(f"cancellation {reference} was answered {len(answers)} times, and {len(lapsed)} times lapsed")
+            continue
+        answer = answers[0].reason_code or answers[0].state or ""
+        if sent.answers and answer not in sent.answers:
+            found.wrong(f"cancellation {reference}: {answer}, planned {' or '.join(sorted(sent.answers))}")
+        payment = evidence.payments.get((sent.partner_id, sent.payment_id))
+        granted = answers[0].kind == "cancellation.accepted" and not lapsed
+        if granted and payment is not None and payment.state not in _NOT_STANDING:
+            found.wrong(f"payment {payment.payment_id} is {payment.state} after its cancellation was accepted")
+    for _, event_id in told:
+        found.wrong(f"an answer to cancellation {event_id}, which was not sent")
     return found.result()
 
 

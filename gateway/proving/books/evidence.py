@@ -34,7 +34,12 @@ class Ending(StrEnum):
 
 
 class OrderFacts(NamedTuple):
-    """What the sender put into a readable order; ``payment_id`` as the contract derives it."""
+    """What the sender put into a readable order or refund; payment ids as the contract derives them.
+
+    Attributes:
+        merchant_id: of a refund the original's.
+        original_payment_id: what a refund refunds; None for an order.
+    """
 
     partner_id: str
     order_id: str
@@ -43,6 +48,7 @@ class OrderFacts(NamedTuple):
     merchant_id: str
     amount_minor: int
     currency: str
+    original_payment_id: UUID | None = None
 
 
 class Produced(NamedTuple):
@@ -70,6 +76,20 @@ class Produced(NamedTuple):
         return f"record {self.partition}/{self.offset}"
 
 
+class ProducedCancellation(NamedTuple):
+    """One cancellation on the orders topic.
+
+    Attributes:
+        answers: effects and reason codes that the sender's plan allows; empty: any.
+    """
+
+    partition: int
+    offset: int
+    partner_id: str
+    payment_id: UUID
+    answers: frozenset[str] = frozenset()
+
+
 class PaymentRow(NamedTuple):
     """A row of ``payment``. ``windows``: as stored, ``limit_key@epoch-second`` separated by blanks."""
 
@@ -92,6 +112,7 @@ class PaymentRow(NamedTuple):
     ordered_at_ms: int
     decided_at_s: float
     changed_at_s: float
+    original_payment_id: UUID | None = None
 
     @property
     def key(self) -> PaymentKey:
@@ -126,6 +147,14 @@ class ReversalRow(NamedTuple):
     partner_id: str
     payment_id: UUID
     confirmed: bool
+
+
+class InquiryRow(NamedTuple):
+    """A row of ``inquiry``. ``closed``: answered, or given up in favour of a reversal."""
+
+    partner_id: str
+    payment_id: UUID
+    closed: bool
 
 
 class UsageRow(NamedTuple):
@@ -193,9 +222,10 @@ class EventRow(NamedTuple):
     """An event on a partner's topic.
 
     Attributes:
-        subject: payment id, consent id, or the reference of a refused order.
+        subject: payment id (also of a cancellation), consent id, or the reference of a refused order.
         kind: last words of its type: ``payment.approved``, ``order.refused`` …
-        state, version: of a payment; of a consent its status and the number of the change.
+        state, version: of a payment; of a consent its status and the number of the change; state: of a cancellation
+            its effect.
         reason_code: of a refusal's or a rejection's body.
     """
 
@@ -232,6 +262,7 @@ class NetworkEntry(NamedTuple):
     state: str
     times_seen: int
     cleared: bool
+    operation: str = "purchase"
 
 
 @dataclass(slots=True)
@@ -239,6 +270,7 @@ class Evidence:
     """Everything, once nothing moves any more.
 
     Attributes:
+        cancellations: those that were sent.
         consent_changes: (partner_id, consent_id) → how often it was changed.
         proof_free: currency → largest amount that needs no proof of the customer; None: no payment does.
         proofs_used: payment or command → proofs that it has used up.
@@ -248,10 +280,12 @@ class Evidence:
     """
 
     produced: list[Produced] = field(default_factory=list)
+    cancellations: list[ProducedCancellation] = field(default_factory=list)
     payments: dict[PaymentKey, PaymentRow] = field(default_factory=dict)
     transfers: list[TransferRow] = field(default_factory=list)
     refusals: list[RefusalRow] = field(default_factory=list)
     reversals: list[ReversalRow] = field(default_factory=list)
+    inquiries: list[InquiryRow] = field(default_factory=list)
     usage: list[UsageRow] = field(default_factory=list)
     consents: dict[tuple[str, str], ConsentRow] = field(default_factory=dict)
     consent_changes: dict[tuple[str, str], int] = field(default_factory=dict)

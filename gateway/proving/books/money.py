@@ -4,7 +4,15 @@ from collections import Counter, defaultdict
 from functools import lru_cache
 from typing import Final
 
-from gateway.proving.books.evidence import Checked, ClearingRow, Evidence, NetworkEntry, PaymentRow, TransferRow
+from gateway.proving.books.evidence import (
+    Checked,
+    ClearingRow,
+    Evidence,
+    NetworkEntry,
+    PaymentKey,
+    PaymentRow,
+    TransferRow,
+)
 from gateway.proving.books.report import Finding
 
 STANDS: Final = frozenset(("approved", "reversing", "settled"))
@@ -43,8 +51,51 @@ def network_agrees(evidence: Evidence) -> Checked:
             found.wrong(f"payment {payment.payment_id}: {payment.state} here, {there} there")
         elif entry is not None and (entry.amount_minor, entry.currency) != (payment.amount_minor, payment.currency):
             found.wrong(f"payment {payment.payment_id}: another amount there")
+        elif entry is not None and entry.operation != payment.operation:
+            found.wrong(f"payment {payment.payment_id}: a {payment.operation} here, a {entry.operation} there")
     for place in entries.keys() - known:
         found.wrong(f"{place[0]} booked RRN {place[1]}, which the gateway never sent")
+    return found.result()
+
+
+_OPEN: Final = frozenset(("sent", "unknown"))
+"""Payment states in which the network may have captured it or not."""
+
+
+def refunds_fit(evidence: Evidence) -> Checked:
+    """Of no payment was more given back than was taken: by the gateway's amounts, the network's, and the sender's."""
+    found = Finding("refunds_fit", "No payment was refunded for more than was captured, in any of the three books")
+    here: Counter[PaymentKey] = Counter()
+    there: Counter[PaymentKey] = Counter()
+    sent: Counter[PaymentKey] = Counter()
+    captured = {(e.network_id, e.rrn): e.amount_minor for e in evidence.network if e.state == "approved"}
+    asked = {r.digest: r.order.amount_minor for r in evidence.produced if r.order is not None}
+    for refund in evidence.payments.values():
+        if refund.original_payment_id is None:
+            continue
+        found.looked_at += 1
+        original = refund.partner_id, refund.original_payment_id
+        if original not in evidence.payments:
+            found.wrong(f"refund {refund.payment_id} has no original")
+        minor = captured.get((refund.network_id or "", refund.rrn or ""), 0)
+        there[original] += minor
+        if refund.state in STANDS | _OPEN:
+            here[original] += refund.amount_minor
+        if refund.state in STANDS or minor:
+            sent[original] += asked.get(refund.digest, 0)
+    for key in here.keys() | there.keys() | sent.keys():
+        payment = evidence.payments.get(key)
+        if payment is None:
+            continue
+        stands = payment.state in STANDS
+        taken = captured.get((payment.network_id or "", payment.rrn or ""), 0)
+        for book, given, most in (
+            ("the gateway's", here[key], payment.amount_minor if stands else 0),
+            ("the network's", there[key], taken),
+            ("the sender's", sent[key], asked.get(payment.digest, 0) if stands else 0),
+        ):
+            if given > most:
+                found.wrong(f"payment {payment.payment_id}: more was given back than taken, by {book} amounts")
     return found.result()
 
 
@@ -164,8 +215,12 @@ def _check_match(record: ClearingRow, payment: PaymentRow | None, found: Finding
 
 
 def reversals_closed(evidence: Evidence) -> Checked:
-    """Every reversal was confirmed, and exactly the reversed payments have one."""
-    found = Finding("reversals_closed", "Every reversal was confirmed by the network")
+    """Every reversal was confirmed, and exactly the reversed payments have one; no inquiry is open."""
+    found = Finding("reversals_closed", "Every reversal was confirmed by the network, every inquiry closed")
+    for inquiry in evidence.inquiries:
+        found.looked_at += 1
+        if not inquiry.closed:
+            found.wrong(f"inquiry about payment {inquiry.payment_id} is open")
     confirmed = set()
     for reversal in evidence.reversals:
         found.looked_at += 1

@@ -47,6 +47,8 @@ def payments_are_orders(evidence: Evidence) -> Checked:
         if not records:
             found.wrong(f"payment {payment.payment_id}: no order with its bytes was sent")
         elif records[0].order is not None:
+            if payment.operation != ("purchase" if records[0].order.original_payment_id is None else "refund"):
+                found.wrong(f"payment {payment.payment_id}: a {payment.operation}, which is not what was sent")
             for name in _differences(payment, records[0].order):
                 found.wrong(f"payment {payment.payment_id}: {name} is not the order's")
             if payment.ordered_at_ms not in {r.timestamp_ms for r in records}:

@@ -15,7 +15,14 @@ def collect_networks(ledgers: Mapping[str, Path], evidence: Evidence) -> None:
         with Books(path) as books:
             evidence.network.extend(
                 NetworkEntry(
-                    network_id, e.rrn, e.amount_minor, e.currency, e.state, e.times_seen, e.cycle_id is not None
+                    network_id,
+                    e.rrn,
+                    e.amount_minor,
+                    e.currency,
+                    e.state,
+                    e.times_seen,
+                    e.cycle_id is not None,
+                    e.operation,
                 )
                 for e in books.entries()
             )

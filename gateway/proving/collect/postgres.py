@@ -15,6 +15,7 @@ from gateway.proving.books.evidence import (
     ConsentRow,
     Evidence,
     Exemption,
+    InquiryRow,
     LimitCap,
     PaymentRow,
     RefusalRow,
@@ -30,7 +31,7 @@ _PAYMENTS: Final = """
 SELECT partner_id, payment_id, order_id, consent_id, consent_version, merchant_id, operation, amount_minor, currency,
     order_digest, state, version, reason_code, network_id, rrn, limit_windows,
     round(extract(epoch FROM ordered_at) * 1000)::bigint, extract(epoch FROM decided_at)::float8,
-    extract(epoch FROM changed_at)::float8
+    extract(epoch FROM changed_at)::float8, original_payment_id
 FROM payment
 """
 _TRANSFERS: Final = "SELECT partner_id, payment_id, kind, debit, credit, amount_minor, currency FROM ledger_transfer"
@@ -70,6 +71,8 @@ async def _read(connection: "Connection[Any]", evidence: Evidence) -> None:
     evidence.refusals = [RefusalRow(*row) async for row in _rows(connection, sql)]
     sql = "SELECT partner_id, payment_id, closed_at IS NOT NULL FROM reversal"
     evidence.reversals = [ReversalRow(*row) async for row in _rows(connection, sql)]
+    sql = "SELECT partner_id, payment_id, closed_at IS NOT NULL FROM inquiry"
+    evidence.inquiries = [InquiryRow(*row) async for row in _rows(connection, sql)]
     sql = "SELECT partner_id, consent_id, version, terms::text, changes FROM consent"
     async for partner_id, consent_id, version, terms, changes in _rows(connection, sql):
         evidence.consent_changes[partner_id, consent_id] = changes

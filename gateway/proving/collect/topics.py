@@ -92,6 +92,7 @@ def event_row(record: Any) -> EventRow:
 _SUBJECTS: Final[Mapping[str, Callable[[Any], tuple[str, str | None, int | None, Any]]]] = {
     "payment": lambda body: (body["payment_id"], body["state"], body["version"], body.get("reason")),
     "order": lambda body: (body["reference"], None, None, body["reason"]),
+    "cancellation": lambda body: (body["payment_id"], body.get("effect"), None, body.get("reason")),
     "consent": lambda body: (body["consent_id"], body.get("status"), body.get("change"), body.get("reason")),
 }
 """First word of an event's kind → its subject, state, version and reason."""
