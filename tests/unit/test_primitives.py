@@ -1,9 +1,11 @@
 """Money, ids and times."""
 
 from datetime import UTC, datetime, timedelta, timezone
-from uuid import UUID
+from uuid import RFC_4122, UUID, uuid5
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.primitives import (
@@ -57,6 +59,14 @@ def test_money_is_a_value() -> None:
     assert Money.of(AMOUNT_MINOR_MAX, "KRW").minor == AMOUNT_MINOR_MAX
     with pytest.raises(ValidationError):
         Money.of(1, "USD").value = "2.00"  # type: ignore[misc]
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_a_payment_id_is_the_name_based_uuid_of_partner_and_order(partner_id: str, order_id: str) -> None:
+    namespace = UUID("5f6d7970-6179-4d65-9d65-6e742d696431")
+    made = payment_id_of(partner_id, order_id)
+    assert made == uuid5(namespace, f"{partner_id}/{order_id}")
+    assert (made.version, made.variant) == (5, RFC_4122)
 
 
 def test_one_order_has_one_payment_id_for_ever() -> None:
