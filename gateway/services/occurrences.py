@@ -29,7 +29,7 @@ from gateway.domain.standing import (
 )
 from gateway.ports import Clock, Observer, OutboxEvent, Store
 from gateway.services.retrying import until_done
-from gateway.services.standing import standing_event
+from gateway.services.standing_notices import standing_event
 from gateway.services.transitions import payment_events
 from schemas.codec import encode
 from schemas.orders import OCCURRENCE_TYPE, OccurrenceOrder

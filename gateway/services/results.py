@@ -2,13 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from gateway.domain.exchange import ExchangeResult, FinancialRequest, NotSent, Operation
 from gateway.domain.execution import UnknownPolicy, judge
 from gateway.domain.intent import ConsentKey
-from gateway.domain.payment import Change, Payment
+from gateway.domain.payment import Change, Payment, PaymentKey
 from gateway.ports import CardNetwork, Clock, Observer, Store
 from gateway.services.ended_consents import EndedConsentWatch
 from gateway.services.incidents import report_incidents, report_unwritable
@@ -119,9 +119,11 @@ class ResultWriter:
         def failed(result: Result, error: Exception) -> None:
             report_unwritable(self._observer, "execution", self._network_id, result[0].payment.key, error)
 
+        # A payment that was SCHEDULED took as long as it was told to.
+        waited = {intent.payment.key for intent, _ in batch if intent.payment.version > 1}
         for applied in await write_apart(batch, write, failed):
             report_incidents(self._observer, "execution", self._network_id, applied)
-            self._report(applied)
+            self._report(applied, waited)
 
     def _change(self, intent: Intent, result: ExchangeResult) -> Change:
         verdict = judge(intent.request, result, self._settings.policy)
@@ -133,9 +135,11 @@ class ResultWriter:
             incident=verdict.incident,
         )
 
-    def _report(self, applied: Applied) -> None:
+    def _report(self, applied: Applied, waited: Collection[PaymentKey]) -> None:
         count_states(self._observer, applied.changed)
         for payment in applied.changed:
+            if payment.key in waited:
+                continue
             self._observer.delay("order_to_result", (payment.changed_at - payment.ordered_at).total_seconds())
 
 

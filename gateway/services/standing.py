@@ -20,7 +20,6 @@ from gateway.domain.standing import (
     Occurrence,
     StandingKey,
     StandingOrder,
-    occurrence,
     proof_used_by,
     refuse_schedule,
 )
@@ -29,7 +28,6 @@ from gateway.ports import (
     AssertionVerifier,
     Observer,
     OutboxEvent,
-    Refusal,
     Store,
     StoreConflictError,
     TrustTable,
@@ -38,9 +36,8 @@ from gateway.ports import (
 from gateway.services.instructions import Instruction, SignedInstruction
 from gateway.services.proofs import NoIdentityProviders
 from gateway.services.retrying import until_done
+from gateway.services.standing_notices import standing_event, tell_standing_refusals
 from schemas.assertions import StandingOrderLink
-from schemas.codec import encode
-from schemas.events import EventType
 from schemas.orders import PaymentOrder
 from schemas.primitives import CustomerId, MerchantId, OrderId
 from schemas.reasons import Reason, ReasonCode
@@ -49,23 +46,14 @@ from schemas.standing import (
     STANDING_CREATE_TYPE,
     StandingOrderCancel,
     StandingOrderCreate,
-    StandingOrderEvent,
-    StandingOrderRefused,
     StandingStatus,
     schedule_digest,
 )
-from schemas.topics import events_topic
 
 _ID_TAKEN: Final = Reason(
     code=ReasonCode.AM05, text="standing_order_id was used before with other content; the first one stands"
 )
 _UNKNOWN: Final = Reason(code=ReasonCode.NOOR, text="there is no such standing order under this consent")
-
-_TOLD: Final = {
-    StandingStatus.ACTIVE: EventType.STANDING_CREATED,
-    StandingStatus.CANCELLED: EventType.STANDING_CANCELLED,
-    StandingStatus.COMPLETED: EventType.STANDING_COMPLETED,
-}
 
 
 @dataclass(slots=True)
@@ -154,7 +142,7 @@ class StandingOrderService:
                 raise StoreConflictError("standing order inserted concurrently")
             await uow.standing.update([ends.rows[k] for k in sorted(ends.changed - ends.created)])
             await uow.outbox.append(ends.events)
-            await _tell_refusals(uow, ends.refused, now)
+            await tell_standing_refusals(uow, ends.refused, now)
         return ends
 
     async def _look(
@@ -339,67 +327,3 @@ def _cancel(instruction: Instruction, now: datetime, ends: _Ends) -> None:
     ends.rows[key] = ended
     ends.changed.add(key)
     ends.events.append(standing_event(ended, BusinessDays(), now))
-
-
-def standing_event(
-    row: StandingOrder, days: BusinessDays, now: datetime, *, repeated: str | None = None
-) -> OutboxEvent:
-    """Tell where a standing order stands; again, where the record ``repeated`` found it so."""
-    following = occurrence(row.schedule, row.occurrences, days) if row.next_due_at is not None else None
-    name = f"{row.partner_id}/{row.standing_order_id}:{row.version}"
-    return OutboxEvent(
-        topic=events_topic(row.partner_id),
-        key=row.standing_order_id,
-        event_id=f"{name}:{repeated}" if repeated else name,
-        event_type=EventType.STANDING_REPORTED if repeated else _TOLD[row.status],
-        occurred_at=now,
-        traceparent=row.traceparent,
-        body=encode(
-            StandingOrderEvent(
-                partner_id=row.partner_id,
-                standing_order_id=row.standing_order_id,
-                consent_id=row.consent_id,
-                merchant_id=row.merchant_id,
-                amount=row.amount,
-                status=row.status,
-                version=row.version,
-                occurrences=row.occurrences,
-                next_date=following.day if following else None,
-                reason=row.reason,
-                occurred_at=row.changed_at,
-            )
-        ),
-    )
-
-
-async def _tell_refusals(uow: UnitOfWork, refused: Sequence[tuple[Instruction, Reason]], now: datetime) -> None:
-    """Tell of what was refused: once, however often a record is delivered."""
-    # Written down with a "+", which no order's id has: these are no orders.
-    if not refused:
-        return
-    new = await uow.payments.refuse(
-        [Refusal(i.message.partner_id, f"{i.message.instruction_id}+", i.reference, reason) for i, reason in refused]
-    )
-    await uow.outbox.append([_refused(i, reason, now) for i, reason in refused if i.reference in new])
-
-
-def _refused(instruction: Instruction, reason: Reason, now: datetime) -> OutboxEvent:
-    partner_id, standing_order_id = _key(instruction)
-    return OutboxEvent(
-        topic=events_topic(partner_id),
-        key=standing_order_id,
-        event_id=instruction.reference,
-        event_type=EventType.STANDING_REFUSED,
-        occurred_at=now,
-        traceparent=instruction.envelope.traceparent,
-        body=encode(
-            StandingOrderRefused(
-                partner_id=partner_id,
-                standing_order_id=standing_order_id,
-                consent_id=instruction.message.record_key,
-                reason=reason,
-                reference=instruction.reference,
-                occurred_at=now,
-            )
-        ),
-    )

@@ -90,6 +90,8 @@ async def test_an_order_waits_for_its_day_and_is_paid_then(rig: Rig) -> None:
     assert (paid.state, paid.version, paid.order_digest) == (S.APPROVED, 3, waiting.order_digest)
     assert (paid.decided_at, paid.ordered_at) == (DUE, waiting.ordered_at)
     assert paid.trace is not None
+    # The time that it waited is not the gateway's.
+    assert [span for span, _ in rig.observer.delays] == ["due_to_dispatch"]
     assert [n for n in told(rig) if n[0] != "payment.reported"] == [
         ("payment.scheduled", 1),
         ("payment.sent", 2),
