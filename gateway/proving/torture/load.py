@@ -108,7 +108,7 @@ def make_load(planned: Sequence[Planned], cast: Cast, seed: int) -> Load:
     main: list[Planned] = []
     doubtful: list[Planned] = []
     for p in planned:
-        if p.wave is Wave.REVOKED or p.consent_id in stories:
+        if p.wave in (Wave.REVOKED, Wave.RETURNED) or p.consent_id in stories:
             continue
         if p.wave is Wave.MAIN:
             main.append(p)
@@ -194,15 +194,15 @@ class Loader:
                     self.cycles += 1
 
 
-AWAY: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
-"""How PostgreSQL's absence shows."""
+AWAY: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""How PostgreSQL's absence shows; the last where it is lost between two messages of one query."""
 
 
 async def fetch(dsn: str, sql: str, *arguments: Any) -> list[Any]:
     """Ask PostgreSQL once, by a connection of its own.
 
     Raises:
-        OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError: it is away.
+        one of :data:`AWAY`: it is away.
     """
     connection = await asyncpg.connect(dsn, timeout=10)
     try:
