@@ -24,6 +24,7 @@ from gateway.proving.story import Step, Teller, story_is_right
 from gateway.proving.watching import Watch, open_watch
 from gateway.proving.world import World, WorldPlan, open_world
 from gateway.services.consents import change_consent_status
+from schemas.events import CancellationEffect
 
 SENDING_SECONDS: Final = 12.0
 """How long the main part takes to send: long enough to watch, short enough to wait for."""
@@ -175,6 +176,7 @@ class _Run:
         await self._send(main[middle:])
         await self._revoke()
         await self._until(self._all_ended)
+        await self._take_back()
         self.seconds["orders"] = time.monotonic() - first
         await self._clear()
 
@@ -239,6 +241,18 @@ class _Run:
             await store.stop()
         await self._send(self._waves[Wave.REVOKED])
 
+    async def _take_back(self) -> None:
+        self._view.scene("Partners cancel orders before and after they are paid, and give money back")
+        returned = self._waves[Wave.RETURNED]
+        early, paid = ([p for p in returned if p.kind == kind] for kind in ("cancelled_first", "cancelled"))
+        await self._sender.cancel(early, answer=CancellationEffect.NOT_SENT)
+        await self._until(self._all_answered)
+        await self._send([*early, *paid])
+        await self._until(self._all_ended)
+        await self._sender.cancel(paid, answer=CancellationEffect.REVERSING)
+        await self._send([p for p in returned if p.refund_of is not None])
+        await self._until(lambda: self._all_answered() and self._all_ended())
+
     async def _clear(self) -> None:
         began = time.monotonic()
         self._view.scene("The network closes its day and sends its clearing file")
@@ -248,6 +262,9 @@ class _Run:
 
     async def _send(self, planned: list[Planned]) -> None:
         await self._sender.send(planned, per_second=self._per_second, tick=self._tick)
+
+    def _all_answered(self) -> bool:
+        return len(self._watch.cancellations) >= len(self._sender.cancelled)
 
     def _all_ended(self) -> bool:
         return self._watch.ended >= len(self._sender.produced)
@@ -267,8 +284,8 @@ class _Run:
         self._tick()
         return True
 
-    def _news(self) -> tuple[int, dict[str, int]]:
-        return self._watch.ended, dict(self._watch.by_state)
+    def _news(self) -> tuple[int, int, dict[str, int]]:
+        return self._watch.ended, len(self._watch.cancellations), dict(self._watch.by_state)
 
     def _tick(self) -> None:
         states = self._watch.by_state
@@ -286,12 +303,13 @@ class _Clock:
 
 async def _judge(world: World, sender: Sender, watch: Watch) -> DemoResult:
     await _until_relayed(world.postgres_dsn)
-    judged = await judge(world, sender.produced)
+    judged = await judge(world, sender.produced, cancellations=sender.cancelled)
     evidence, endings = judged.evidence, judged.endings
     settled: Counter[str] = Counter()
     for payment in evidence.payments.values():
         if payment.state == "settled":
-            settled[payment.currency] += payment.amount_minor
+            given_back = payment.operation == "refund"
+            settled[payment.currency] += -payment.amount_minor if given_back else payment.amount_minor
     return DemoResult(
         evidence=evidence,
         endings=endings,

@@ -3,7 +3,7 @@
 Every entry is one record on the orders topic. ``kind`` names a row of :data:`KINDS`, which tells people what it is.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum, unique
 from random import Random
@@ -40,6 +40,7 @@ class Wave(StrEnum):
     SILENT_LOST = "silent_lost"  # the network neither books nor answers
     LATE = "late"  # the network answers after the gateway has given up
     REVOKED = "revoked"  # after the consents were revoked
+    RETURNED = "returned"  # at the end: what is cancelled, and what is given back of earlier payments
 
 
 class Kind(NamedTuple):
@@ -105,6 +106,10 @@ KINDS: Final[Mapping[str, Kind]] = {
     "consent_over": Kind(30, _R, "under a consent that has ended"),
     "revoked": Kind(60, _R, "under a consent that was revoked a moment before"),
     "malformed": Kind(200, _D, "bytes that are no order"),
+    "cancelled": Kind(40, _only(Ending.REVERSED), "cancelled after its approval: reversed at the network"),
+    "cancelled_first": Kind(20, _R, "cancelled before it came: never sent"),
+    "refund_part": Kind(0, _S, "a part of an earlier payment given back"),
+    "refund_over": Kind(30, _R, "more given back than what was left of the payment"),
     "silent_booked": Kind(60, _REVERSED, "the network booked it and fell silent: asked, found and kept; or undone"),
     "silent_lost": Kind(60, _REVERSED, "the network never saw it, and was silent: reversed to be certain"),
     "late": Kind(30, _REVERSED, "approved too late: kept where the network was asked; or undone"),
@@ -122,6 +127,9 @@ PAID: Final[frozenset[str]] = frozenset(("payment", *(f"paid_{group}" for group 
 """Kinds of ordinary good orders; which of them one is follows from its amount and the provider that is asked."""
 
 _WITHOUT_PROOF: Final = frozenset(("proof_missing", "exempt", "exempt_used_up"))
+
+_REFUND_PARTS: Final = 2
+"""Refunds of each payment that is refunded, a quarter of it each, before one that is too large."""
 
 _STORY_KRW: Final = (60_000, 55_000, 60_000, 60_000)
 _STORY_KINDS: Final = ("story_paid", "story_paid", "story_limit", "story_revoked")
@@ -141,6 +149,7 @@ class Planned:
         spoil: which way of :data:`gateway.proving.spoiling.MALFORMED` spoils a malformed one.
         proof: the group whose identity provider proves that the customer wants it; None: nobody does.
         jti_of: the order whose proof's id is used again.
+        refund_of: the order whose payment this one refunds; None: it is no refund.
     """
 
     kind: str
@@ -154,6 +163,7 @@ class Planned:
     spoil: str | None = None
     proof: Group | None = None
     jti_of: str | None = None
+    refund_of: str | None = None
 
     @property
     def ends(self) -> frozenset[Ending]:
@@ -172,6 +182,7 @@ def counts_of(orders: int) -> dict[str, int]:
     counts = {name: max(1, orders * kind.share // 10_000) for name, kind in KINDS.items() if kind.share}
     for wave in _SILENT:
         counts[wave.value] = min(max(3, counts[wave.value]), _SILENT_MAX)
+    counts["refund_part"] = _REFUND_PARTS * counts["refund_over"]
     counts["exempt"] = counts["exempt_used_up"] * (EXEMPT_COUNT + 1)
     for kind in _STORY_KINDS:
         counts[kind] = len(STORY) * _STORY_KINDS.count(kind)
@@ -217,22 +228,44 @@ class _Planner:
         self._by_role = {role: cast.of(role) for role in Role}
 
     def run(self) -> list[Planned]:
+        bought = [self._payment() for _ in range(self._counts["refund_over"])]
         later = [
             *self._story(),
             *(self._payment(wave.value, wave=wave) for wave in _SILENT for _ in range(self._counts[wave.value])),
             *(self._under(Role.REVOKED, "revoked", n, wave=Wave.REVOKED) for n in range(self._counts["revoked"])),
+            *self._returned(bought),
         ]
-        groups = [*self._scenes(), *self._repetitions(), *([p] for p in self._singles())]
+        groups = [*self._scenes(), *self._repetitions(), *([p] for p in (*self._singles(), *bought))]
         room = self._orders - len(later) - sum(map(len, groups))
         groups.extend([self._payment()] for _ in range(room))
         return [self._with_proof(p) for p in (*self._shuffled(groups), *later)]
 
     def _with_proof(self, planned: Planned) -> Planned:
         """The record with a proof of either group's provider, if it needs one and is not about having none."""
-        if planned.proof or planned.kind in _WITHOUT_PROOF or not needs_proof(planned.amount_minor, planned.currency):
+        is_free = planned.kind in _WITHOUT_PROOF or planned.refund_of is not None
+        if planned.proof or is_free or not needs_proof(planned.amount_minor, planned.currency):
             return planned
         group = self._random.choice(GROUPS)
         return replace(planned, proof=group, kind=f"paid_{group}" if planned.kind == "payment" else planned.kind)
+
+    def _returned(self, bought: Sequence[Planned]) -> Iterator[Planned]:
+        """Orders that are cancelled, and refunds of what was bought: two that fit, and one over what they leave."""
+        for kind in ("cancelled_first", "cancelled"):
+            yield from (self._payment(kind, wave=Wave.RETURNED) for _ in range(self._counts[kind]))
+        for original in bought:
+            # Whole hundreds of won and quarters of a dollar, as all amounts that are not to be declined.
+            unit = 25 if original.currency == "USD" else 100
+            part = unit * (original.amount_minor // (4 * unit))
+            left = original.amount_minor - _REFUND_PARTS * part
+            for kind, minor in [*[("refund_part", part)] * _REFUND_PARTS, ("refund_over", left + unit)]:
+                yield replace(
+                    original,
+                    kind=kind,
+                    wave=Wave.RETURNED,
+                    order_id=self._next_id(),
+                    amount_minor=minor,
+                    refund_of=original.order_id,
+                )
 
     def _story(self) -> Iterator[Planned]:
         """Each customer's orders: first with a proof of the one group's provider, then of the other's, and so on."""

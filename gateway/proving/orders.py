@@ -18,10 +18,12 @@ from gateway.proving.cast import Cast, Partner
 from gateway.proving.identities import LEVEL
 from gateway.proving.mix import Planned
 from gateway.proving.spoiling import MALFORMED
+from schemas.cancellation import CANCEL_TYPE, PaymentCancellation
 from schemas.codec import encode
 from schemas.envelope import Envelope, write_envelope
 from schemas.orders import ORDER_TYPE, PaymentOrder
 from schemas.primitives import ConsentId, MerchantId, Money, OrderId, PartnerId, payment_id_of
+from schemas.refunds import REFUND_TYPE, PaymentRefund
 from schemas.topics import ORDERS
 
 VALIDITY: Final = timedelta(hours=1)
@@ -74,6 +76,8 @@ class OrderWriter:
         if planned.kind == "repeated":
             first = self._first[planned.order_id]
             return Written(planned, first.record, first.digest, first.order)
+        if planned.refund_of is not None:
+            return self._refund(planned, now)
         order = self._proven(planned, _order(planned, now), now)
         body = encode(order)
         record = self._sign(planned, body, now)
@@ -89,6 +93,46 @@ class OrderWriter:
         if planned.order_id in self._again:
             self._first.setdefault(planned.order_id, written)
         return written
+
+    def cancel(self, planned: Planned, now: datetime) -> Outgoing:
+        """Write the cancellation of a planned order."""
+        self._number += 1
+        message = PaymentCancellation(
+            partner_id=PartnerId(planned.partner_id),
+            cancellation_id=f"k-{planned.order_id}",
+            consent_id=ConsentId(planned.consent_id),
+            order_id=OrderId(planned.order_id),
+            issued_at=now,
+            expires_at=now + VALIDITY,
+        )
+        body = encode(message)
+        signature = _signature(self._partners[message.partner_id], body, CANCEL_TYPE)
+        return record_of(planned.consent_id, body, message.cancellation_id, now, signature, CANCEL_TYPE)
+
+    def _refund(self, planned: Planned, now: datetime) -> Written:
+        refund = PaymentRefund(
+            partner_id=PartnerId(planned.partner_id),
+            order_id=OrderId(planned.order_id),
+            consent_id=ConsentId(planned.consent_id),
+            original_order_id=OrderId(planned.refund_of or ""),
+            amount=Money.of(planned.amount_minor, planned.currency),
+            issued_at=now,
+            expires_at=now + VALIDITY,
+        )
+        body = encode(refund)
+        signature = _signature(self._partners[refund.partner_id], body, REFUND_TYPE)
+        record = record_of(planned.consent_id, body, f"{planned.order_id}-{self._number}", now, signature, REFUND_TYPE)
+        facts = OrderFacts(
+            partner_id=refund.partner_id,
+            order_id=refund.order_id,
+            payment_id=refund.payment_id,
+            consent_id=refund.consent_id,
+            merchant_id=planned.merchant_id,
+            amount_minor=refund.amount.minor,
+            currency=refund.amount.currency,
+            original_payment_id=refund.original_payment_id,
+        )
+        return Written(planned, record, hashlib.sha256(body).digest(), facts)
 
     def _proven(self, planned: Planned, order: PaymentOrder, now: datetime) -> PaymentOrder:
         """The order with the proof that the plan gives it."""
@@ -134,9 +178,9 @@ class OrderWriter:
         return record_of(planned.consent_id, value, f"{planned.order_id}-{self._number}", now, signature)
 
 
-def _signature(partner: Partner, body: bytes) -> str:
+def _signature(partner: Partner, body: bytes, typ: str = ORDER_TYPE) -> str:
     key: PrivateKey = partner.private_key
-    return sign_detached(body, key, kid=partner.kid, algorithm=partner.algorithm, typ=ORDER_TYPE)
+    return sign_detached(body, key, kid=partner.kid, algorithm=partner.algorithm, typ=typ)
 
 
 def _order(planned: Planned, now: datetime) -> PaymentOrder:
@@ -165,9 +209,11 @@ def facts_of(order: PaymentOrder) -> OrderFacts:
     )
 
 
-def record_of(consent_id: str, value: bytes, event_id: str, now: datetime, signature: str | None) -> Outgoing:
-    """The Kafka record of an order."""
-    envelope = Envelope(id=event_id, source="/mypay/proving", type=ORDER_TYPE, time=now, signature=signature)
+def record_of(
+    consent_id: str, value: bytes, event_id: str, now: datetime, signature: str | None, type_: str = ORDER_TYPE
+) -> Outgoing:
+    """The Kafka record of an order, or of another message on its topic."""
+    envelope = Envelope(id=event_id, source="/mypay/proving", type=type_, time=now, signature=signature)
     return Outgoing(ORDERS, consent_id.encode(), value, write_envelope(envelope))
 
 

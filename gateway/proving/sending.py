@@ -12,9 +12,10 @@ from aiokafka import AIOKafkaProducer
 
 from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.ports import Outgoing
-from gateway.proving.books.evidence import Produced
+from gateway.proving.books.evidence import Produced, ProducedCancellation
 from gateway.proving.mix import Planned
 from gateway.proving.orders import OrderWriter, Written
+from schemas.primitives import payment_id_of
 from schemas.topics import ORDERS
 
 _TICK_S: Final = 0.05
@@ -24,13 +25,15 @@ class Sender:
     """Sends planned records in their order; every one is confirmed by Kafka before :meth:`send` returns.
 
     Attributes:
-        produced: everything that was sent, in the order of sending.
+        produced: every order and refund that was sent, in the order of sending.
+        cancelled: every cancellation that was sent.
     """
 
     def __init__(self, producer: Any, writer: OrderWriter) -> None:
         self._producer = producer
         self._writer = writer
         self.produced: list[Produced] = []
+        self.cancelled: list[ProducedCancellation] = []
 
     async def send(self, planned: Sequence[Planned], *, per_second: float, tick: Callable[[], None]) -> None:
         """Send at a steady rate, signing each record in its turn; ``tick`` is called about 20 times a second."""
@@ -49,6 +52,20 @@ class Sender:
             sent = max(sent, due)
             tick()
             await asyncio.sleep(_TICK_S)
+
+    async def cancel(self, planned: Sequence[Planned], *, answer: str) -> None:
+        """Cancel these orders; ``answer`` is the effect that each cancellation must be told."""
+        now = datetime.now(UTC)
+        for order in planned:
+            record = self._writer.cancel(order, now)
+            _, sending = await self._hand_over(record)
+            metadata = await sending
+            payment_id = payment_id_of(order.partner_id, order.order_id)
+            self.cancelled.append(
+                ProducedCancellation(
+                    metadata.partition, metadata.offset, order.partner_id, payment_id, frozenset((answer,))
+                )
+            )
 
     async def command(self, record: Outgoing) -> None:
         """Send a record that is no order, and wait until Kafka has it."""

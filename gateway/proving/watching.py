@@ -27,6 +27,7 @@ class Watch:
         states: payment id → its latest state.
         result_at_ms: payment id → when its result was told (Kafka's timestamp).
         refused, repeated, dead: references of refused orders, ids of repeated answers, places of dead letters.
+        cancellations: answers to cancellations, by their ids.
         been_unknown: payments whose outcome was in doubt at some time.
         by_state: payments by their latest state.
     """
@@ -36,6 +37,7 @@ class Watch:
     refused: set[str] = field(default_factory=set)
     repeated: set[str] = field(default_factory=set)
     dead: set[tuple[int, int]] = field(default_factory=set)
+    cancellations: set[str] = field(default_factory=set)
     been_unknown: set[str] = field(default_factory=set)
     by_state: Counter[str] = field(default_factory=Counter)
     following: "asyncio.Task[None] | None" = None
@@ -68,6 +70,8 @@ class Watch:
         match event.kind:
             case "order.refused":
                 self.refused.add(event.subject)
+            case "cancellation.accepted" | "cancellation.refused":
+                self.cancellations.add(event.event_id)
             case "payment.reported":
                 self.repeated.add(event.event_id)
             case kind if kind.startswith("payment.") and event.state is not None:
