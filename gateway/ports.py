@@ -582,7 +582,7 @@ class SignatureVerifier(Protocol):
         """None if the partner signed exactly these bytes as this message type; else why not."""
 
     def recheck(self, *, signature: str | None, now: datetime) -> Reason | None:
-        """Why a signature that :meth:`verify` accepted a while ago counts no more: its key was disabled since."""
+        """Why a signature that :meth:`verify` accepted a while ago counts no more: its key or partner was disabled."""
 
 
 class CardNetwork(Protocol):

@@ -32,9 +32,14 @@ async def _repeat(parts: Parts, name: str, work: Callable[[], Awaitable[int]], p
     # Always due: a timer that has not come round is a stall, also with an empty table.
     watchdog = watch_consumer(parts, name, _always_due, stall_after_s=parts.settings.stall_after_s + pause_s)
     while True:
-        while await work():
+        try:
+            while await work():
+                watchdog.progress()
+        except Exception as error:  # noqa: BLE001 - one timer's bug must not stop the others; its watchdog tells
+            parts.observer.count("schedule", "failed", reason=type(error).__name__)
+            parts.observer.note("timer_failed", level="error", stage=name, error=type(error).__name__)
+        else:
             watchdog.progress()
-        watchdog.progress()
         await asyncio.sleep(pause_s)
 
 

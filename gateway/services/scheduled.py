@@ -23,6 +23,7 @@ from gateway.services.dispatch import decode_order, write_due
 from gateway.services.intake import Waits
 from gateway.services.retrying import until_done
 from gateway.services.transitions import apply_changes
+from schemas.codec import DecodeError
 from schemas.envelope import read_envelope
 from schemas.orders import PaymentOrder
 from schemas.primitives import MerchantId, NetworkId
@@ -145,7 +146,15 @@ class ScheduledOrderService:
         changes: list[Change] = []
         now = self._clock.now()
         for waited in waiting:
-            order = decode_order(waited.order_type, waited.body)
+            try:
+                order = decode_order(waited.order_type, waited.body)
+            except DecodeError:
+                # It must not hold the others up. It ends when it expires; until then people can look at it.
+                self._observer.count("schedule", "order_unreadable")
+                self._observer.note("scheduled_order_unreadable", level="error", payment_id=waited.key[1])
+                if now >= waited.expires_at:
+                    changes.append(Change(waited.key, PaymentEventKind.REFUSED, _EXPIRED))
+                continue
             target = self._target(waited, order, merchants, now)
             if isinstance(target, Reason):
                 changes.append(Change(waited.key, PaymentEventKind.REFUSED, target))

@@ -1,6 +1,7 @@
 """Orders for a later day on fakes: from their coming to their day, decided once whoever hands them on how often."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -269,6 +270,21 @@ async def test_a_schedule_that_died_after_claiming_is_relieved(rig: Rig) -> None
     rig.clock.advance(30)
     assert await schedule(rig).dispatch_due() == 1
     assert len(handed_on(rig)) == 1
+
+
+async def test_an_order_that_cannot_be_read_any_more_holds_nobody_up_and_ends(rig: Rig) -> None:
+    await accept(rig, tomorrow(1), tomorrow(2))
+    key = rig.payment(1).key
+    row = rig.database.scheduled.rows[key]
+    rig.database.scheduled.rows[key] = replace(row, order=replace(row.order, body=b"{}"))
+    until(rig.clock, DUE)
+    await schedule(rig).dispatch_due()
+    await rig.execute(handed_on(rig))
+    assert rig.states() == {"order-1": "scheduled", "order-2": "approved"}
+    assert rig.observer.counted("schedule", "order_unreadable") == 1
+    until(rig.clock, EXPIRES)
+    await schedule(rig).dispatch_due()
+    assert rig.states()["order-1"] == "rejected"
 
 
 async def test_a_cancellation_and_the_decision_wait_for_each_other(rig: Rig) -> None:

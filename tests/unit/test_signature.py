@@ -312,3 +312,23 @@ def test_signing_with_a_key_for_another_algorithm_fails() -> None:
         sign_detached(BODY, ES_PRIVATE, kid="k", algorithm="Ed25519", typ=TYPE)
     with pytest.raises(KeyFormatError):
         sign_detached(BODY, ES_PRIVATE, kid="k", algorithm="none", typ=TYPE)
+
+
+def test_what_was_verified_counts_no_more_once_its_key_or_partner_is_disabled() -> None:
+    signature = sign_detached(BODY, ES_PRIVATE, kid="k-es", algorithm="ES256", typ=TYPE)
+
+    def rechecked(*keys: PartnerKey, signature: str | None = signature, active: bool = True) -> str | None:
+        known = Keys(*keys)
+        if not active:
+            known.partner_exists = lambda _: False  # type: ignore[method-assign]
+        reason = JwsVerifier(known).recheck(signature=signature, now=NOW)  # type: ignore[arg-type]
+        return reason.code if reason else None
+
+    assert rechecked(ES_KEY) is None
+    # A key may run out, and a registry may not know it yet: it was good when it signed.
+    assert rechecked(replace(ES_KEY, valid_until=NOW - timedelta(hours=1))) is None
+    assert rechecked(ED_KEY) is None
+    assert rechecked(replace(ES_KEY, disabled_at=NOW)) == "DS0C"
+    assert rechecked(replace(ES_KEY, disabled_at=NOW + timedelta(seconds=1))) is None
+    assert rechecked(ES_KEY, active=False) == "AG01"
+    assert rechecked(ES_KEY, signature=None) == "DS0B"

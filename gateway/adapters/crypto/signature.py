@@ -12,6 +12,7 @@ DS0B   no signature; not ``protected..signature``; not base64url JSON; a member 
 DS0E   no registered key has this kid, or the registered key cannot be used
 DS19   the key belongs to another partner
 DS0C   the key was disabled
+AG01   the partner is no longer active: of what waited; before, nobody is told that a partner exists
 DS0D   now lies outside the key's validity
 DS0B   alg is not the registered key's algorithm
 DS17   typ is not this message's type: a signature made for one kind of message does not sign another
@@ -54,6 +55,7 @@ _REFUSED: Final[Mapping[str, Reason]] = {
         ("unusable", ReasonCode.DS0E, "the registered signing key cannot be used"),
         ("foreign", ReasonCode.DS19, "signing key belongs to another partner"),
         ("disabled", ReasonCode.DS0C, "signing key is disabled"),
+        ("inactive", ReasonCode.AG01, "the partner is no longer active"),
         ("validity", ReasonCode.DS0D, "signing key is outside its validity"),
         ("key_alg", ReasonCode.DS0B, "signature algorithm is not the registered key's"),
         ("typ", ReasonCode.DS17, "signature was made for another message type"),
@@ -109,8 +111,11 @@ class JwsVerifier:
             record = self._keys.key(_read_protected((signature or "").partition(".")[0]).kid)
         except _RefusedError as refused:
             return _REFUSED[refused.rule]
-        disabled = record is not None and record.disabled_at is not None and record.disabled_at <= now
-        return _REFUSED["disabled"] if disabled else None
+        if record is None:
+            return None
+        if record.disabled_at is not None and record.disabled_at <= now:
+            return _REFUSED["disabled"]
+        return None if self._keys.partner_exists(record.partner_id) else _REFUSED["inactive"]
 
     def _verify(self, body: bytes, signature: str | None, partner_id: str, type_: str, now: datetime) -> None:
         if signature is None:
