@@ -267,6 +267,9 @@ class PaymentStore(Protocol):
     async def refuse(self, refusals: Sequence[Refusal]) -> frozenset[str]:
         """Record refusals that are not recorded yet; return the references of these."""
 
+    async def refused(self, records: Sequence[tuple[PartnerId, str]]) -> frozenset[str]:
+        """Of records (partner, reference), the references of those whose refusal is recorded."""
+
     async def abandoned(
         self, network_id: NetworkId, *, alive_since: datetime, sent_before: datetime, limit: int
     ) -> Sequence[PaymentKey]:

@@ -70,6 +70,14 @@ class Payment:
         """True if this payment came of an order of exactly these bytes: then it is a redelivery."""
         return self.order_digest == digest
 
+    def is_written_as(self, stored: "Payment | None") -> bool:
+        """True if ``stored`` is this very payment: of the same record, decided at the same moment."""
+        return (
+            stored is not None
+            and stored.digest_is(self.order_digest)
+            and (stored.decided_at, stored.ordered_at) == (self.decided_at, self.ordered_at)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Change:

@@ -228,7 +228,7 @@ class InitiationService:
             lost = [p for p in (*ends.rejected, *(a.payment for a in ends.scheduled)) if p.key not in there]
             if lost:
                 stored = await uow.payments.find([p.key for p in lost])
-                if all(_is_ours(p, stored.get(p.key)) for p in lost):
+                if all(p.is_written_as(stored.get(p.key)) for p in lost):
                     # An earlier run of this very transaction has committed, and only its confirmation was lost.
                     return
                 # The payment that stands is the first: these orders must be told so, not be dropped.
@@ -251,14 +251,6 @@ class InitiationService:
         for instructions in ends.instructions.values():
             for type_, n in Counter(i.envelope.type for i in instructions).items():
                 count("initiation", "instruction", reason=type_, n=n)
-
-
-def _is_ours(payment: Payment, stored: Payment | None) -> bool:
-    return (
-        stored is not None
-        and stored.digest_is(payment.order_digest)
-        and (stored.decided_at, stored.ordered_at) == (payment.decided_at, payment.ordered_at)
-    )
 
 
 def _repeat(taken: TakenOrder, first: Payment, ends: _Sorted) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.refund import NO_ORIGINAL, TakenRefund, is_of, refund_payment, refuse_before_dispatch
-from gateway.ports import Observer, Outgoing, Publisher, Store
+from gateway.ports import Observer, Outgoing, Publisher, Store, UnitOfWork
 from gateway.services.dispatch import write_dispatch
 from gateway.services.instructions import Instruction, SignedInstruction
 from gateway.services.notices import ORDER_ID_TAKEN, RefusedOrder, refuse_orders, reported_events
@@ -24,13 +24,18 @@ from schemas.refunds import REFUND_TYPE, PaymentRefund
 _MODELS: Final[Mapping[str, type[SignedInstruction]]] = {REFUND_TYPE: PaymentRefund}
 
 
+class _OvertakenError(Exception):
+    """A payment came up under an id that the batch names since it was sorted."""
+
+
 @dataclass(slots=True)
 class _Sorted:
-    """A batch, sorted by how each refund ends."""
+    """A batch, sorted by how each refund ends. ``orphans``: of the refused, those that have nothing to refund."""
 
     dispatched: list[Outgoing] = field(default_factory=list)
     rejected: list[Payment] = field(default_factory=list)
     refused: list[RefusedOrder] = field(default_factory=list)
+    orphans: list[TakenRefund] = field(default_factory=list)
     repeated: list[tuple[Payment, str]] = field(default_factory=list)
 
 
@@ -50,10 +55,9 @@ class RefundIntake:
     async def take(self, instructions: Sequence[Instruction], now: datetime) -> None:
         """Bring each refund to its end here, durably."""
         taken = [(i, _taken(i)) for i in instructions]
-        payments = await until_done(lambda: self._find([t for _, t in taken]))
-        ends = _sort(taken, payments, now)
-        if ends.rejected or ends.refused or ends.repeated:
-            await until_done(lambda: self._record(ends, now))
+        ends = None
+        while ends is None:
+            ends = await self._recorded(taken, now)
         if ends.dispatched:
             await until_done(lambda: self._publisher.publish(ends.dispatched))
         for outcome, n in (
@@ -64,17 +68,47 @@ class RefundIntake:
         ):
             self._observer.count("refund", outcome, n=n)
 
-    async def _find(self, taken: Sequence[TakenRefund]) -> Mapping[PaymentKey, Payment]:
+    async def _recorded(self, taken: Sequence[tuple[Instruction, TakenRefund]], now: datetime) -> _Sorted | None:
+        """Sort a batch and write down what ends here; None, with nothing written, where it must be sorted anew."""
+        payments, over = await until_done(lambda: self._find([t for _, t in taken]))
+        # What was refused when it came before has ended, also where there is something to refund by now.
+        ends = _sort([(i, t) for i, t in taken if t.reference not in over], payments, now)
+        if ends.rejected or ends.refused or ends.repeated:
+            try:
+                await until_done(lambda: self._record(ends, now))
+            except _OvertakenError:
+                return None
+        return ends
+
+    async def _find(self, taken: Sequence[TakenRefund]) -> tuple[Mapping[PaymentKey, Payment], frozenset[str]]:
         keys = {k for t in taken for k in (t.key, t.original_key)}
         async with self._store.reading() as uow:
-            return await uow.payments.find(sorted(keys))
+            over = await uow.payments.refused([(t.refund.partner_id, t.reference) for t in taken])
+            return await uow.payments.find(sorted(keys)), over
 
     async def _record(self, ends: _Sorted, now: datetime) -> None:
         async with self._store.transaction() as uow:
+            await _refuse_if_overtaken(uow, ends.orphans)
             inserted = await uow.payments.insert(ends.rejected)
-            new = {p.key: p for p in ends.rejected if p.key in inserted}
-            await uow.outbox.append([*payment_events(list(new.values())), *reported_events(ends.repeated, now)])
+            lost = [p for p in ends.rejected if p.key not in inserted]
+            if lost:
+                stored = await uow.payments.find([p.key for p in lost])
+                if all(p.is_written_as(stored.get(p.key)) for p in lost):
+                    # An earlier run of this very transaction has committed, and only its confirmation was lost.
+                    return
+                raise _OvertakenError
+            await uow.outbox.append([*payment_events(ends.rejected), *reported_events(ends.repeated, now)])
             await refuse_orders(uow, ends.refused, now)
+
+
+async def _refuse_if_overtaken(uow: UnitOfWork, orphans: Sequence[TakenRefund]) -> None:
+    """Make certain that there is still nothing to refund: execution decides under the same locks."""
+    if not orphans:
+        return
+    await uow.consents.lock(sorted({t.consent_key for t in orphans}))
+    stored = await uow.payments.find(sorted({k for t in orphans for k in (t.key, t.original_key)}))
+    if any(t.key in stored or is_of(t.refund, stored.get(t.original_key)) for t in orphans):
+        raise _OvertakenError
 
 
 def _taken(instruction: Instruction) -> TakenRefund:
@@ -108,6 +142,7 @@ def _sort(
                 ends.refused.append(
                     RefusedOrder(refund.refund.partner_id, refund.refund.order_id, None, NO_ORIGINAL, refund.reference)
                 )
+                ends.orphans.append(refund)
                 continue
             refused = refuse_before_dispatch(refund.refund, original, now)
             network_id = original.network_id

@@ -108,6 +108,9 @@ class RefundService:
         """
         async with self._store.transaction() as uow:
             facts = await self._facts(uow, refunds)
+            # Refused when another delivery of the record reached the intake, with nothing to refund yet: so it ended.
+            over = await uow.payments.refused([(r.refund.partner_id, r.reference) for r in refunds])
+            refunds = [r for r in refunds if r.reference not in over]
             numbers = iter(await uow.payments.next_payment_numbers(len(refunds)))
             decided = decide_refunds(
                 refunds,

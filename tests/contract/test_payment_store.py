@@ -219,6 +219,16 @@ async def test_a_refusal_is_recorded_once_a_reference(store: Store) -> None:
         assert await uow.payments.refuse(again) == {"t/0/3"}
 
 
+async def test_it_is_known_which_records_were_refused(store: Store) -> None:
+    async with store.transaction() as uow:
+        await uow.payments.refuse([refusal("t/0/1"), refusal("t/0/2")])
+        partner_id = refusal("t/0/1").partner_id
+    async with store.reading() as uow:
+        asked = [(partner_id, "t/0/2"), (partner_id, "t/0/3"), (PartnerId("another"), "t/0/1")]
+        assert await uow.payments.refused(asked) == {"t/0/2"}
+        assert await uow.payments.refused([]) == frozenset()
+
+
 async def test_abandoned_are_this_networks_oldest_that_are_still_sent(store: Store) -> None:
     rows = [
         payment(1, decided_at=later(-50)),

@@ -13,7 +13,7 @@ from gateway.domain.lifecycle import PaymentState
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.refund import NOT_REFUNDED
 from gateway.ports import LateAnswer, Refusal, StoreConflictError, StoreIntegrityError
-from schemas.primitives import NetworkId, PaymentId
+from schemas.primitives import NetworkId, PartnerId, PaymentId
 
 _UNSENT = frozenset({PaymentState.REJECTED, PaymentState.SCHEDULED})
 
@@ -111,6 +111,10 @@ class MemoryPaymentStore:
         return frozenset(
             [r.reference for r in refusals if await self._tx.insert(self._db.refusals, (r.partner_id, r.reference), r)]
         )
+
+    async def refused(self, records: Sequence[tuple[PartnerId, str]]) -> frozenset[str]:
+        await self._boundary("payments.refused")
+        return frozenset(key[1] for key in records if self._tx.get(self._db.refusals, key) is not None)
 
     async def abandoned(
         self, network_id: NetworkId, *, alive_since: datetime, sent_before: datetime, limit: int

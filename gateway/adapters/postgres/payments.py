@@ -14,7 +14,7 @@ from gateway.domain.lifecycle import PaymentState
 from gateway.domain.limits import WindowKey
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.ports import LateAnswer, Refusal
-from schemas.primitives import NetworkId, PaymentId
+from schemas.primitives import NetworkId, PartnerId, PaymentId
 from schemas.reasons import Reason, ReasonCode
 
 _SQL = load("payment")
@@ -136,6 +136,13 @@ class PostgresPaymentStore:
             [r.reason.code.value for r in refusals],
             [r.reason.text for r in refusals],
         )
+        return frozenset(r["reference"] for r in rows)
+
+    async def refused(self, records: Sequence[tuple[PartnerId, str]]) -> frozenset[str]:
+        if not records:
+            return frozenset()
+        partners, references = [p for p, _ in records], [r for _, r in records]
+        rows = await self._connection.fetch(_SQL.refused, partners, references)
         return frozenset(r["reference"] for r in rows)
 
     async def abandoned(
