@@ -20,8 +20,6 @@ _SPECIAL: Final = {
     "store.reading": (Fault.STORE_UNAVAILABLE,),
     "store.committed": (Fault.COMMIT_UNKNOWN,),
     "relay.acquire": (Fault.STORE_UNAVAILABLE,),
-    "relay.read": (Fault.RELAY_DEPOSED,),
-    "relay.advance": (Fault.RELAY_DEPOSED,),
     "relay.advanced": (Fault.COMMIT_UNKNOWN,),
     "publisher.publish": (Fault.PUBLISH_FAILED,),
     "publisher.written": (Fault.PUBLISH_PARTIAL,),
@@ -36,6 +34,10 @@ _SPECIAL: Final = {
 """Faults that are possible at a place beside those possible anywhere. Other places are inside a transaction."""
 
 _IN_TRANSACTION: Final = (Fault.STORE_UNAVAILABLE, Fault.STORE_CONFLICT)
+
+
+def _possible(name: str) -> tuple[Fault, ...]:
+    return _SPECIAL.get(name, (Fault.RELAY_DEPOSED,) if name.startswith("relay.") else _IN_TRANSACTION)
 
 
 class Adversary:
@@ -72,7 +74,7 @@ class Adversary:
 
     def _look_up(self, name: str) -> tuple[float, list[tuple[float, Fault]]]:
         total, ends = 0.0, []
-        for fault in (*_ANYWHERE, *_SPECIAL.get(name, _IN_TRANSACTION)):
+        for fault in (*_ANYWHERE, *_possible(name)):
             total += self._world.faults.rates[fault]
             ends.append((total, fault))
         self._chances[name] = (total, ends)
@@ -87,7 +89,7 @@ class Adversary:
             raise asyncio.CancelledError
         if world.outage == Fault.KAFKA_DOWN and name.startswith(("publisher.", "dead_letters.")):
             raise PublisherUnavailableError("down")
-        if world.outage == Fault.STORE_DOWN and _SPECIAL.get(name, _IN_TRANSACTION)[:1] in _STORE:
+        if world.outage == Fault.STORE_DOWN and _possible(name)[:1] in _STORE:
             raise StoreUnavailableError("down")
 
     async def _cause(self, fault: Fault, name: str) -> None:

@@ -158,6 +158,7 @@ class Auditor:
             self._report("trace numbers are used once", f"RRN {payment.trace.rrn} is given to two payments")
         self.intents[payment.trace.rrn] = Intent(self._now(), key)
         if payment.operation.value != "purchase":
+            self._refund_fits(payment, written)
             return
         consent_key = (payment.partner_id, payment.consent_id)
         self._of_consent.setdefault(consent_key, set()).add(key)
@@ -168,6 +169,19 @@ class Auditor:
             self._report("no intent after a consent's end", f"{name}: the consent is {status}")
         elif consent.terms.payment is not None:
             self._within_limits(name, payment, consent, written)
+
+    def _refund_fits(self, refund: Payment, written: Mapping[str, Mapping[Any, Any]]) -> None:
+        now: Mapping[PaymentKey, Payment] = written.get("payment", {})
+        every = {**self._db.payments.rows, **now}
+        original = next((p for p in every.values() if p.payment_id == refund.original_payment_id), None)
+        back = sum(
+            p.amount_minor
+            for p in every.values()
+            if p.original_payment_id == refund.original_payment_id and p.state.value in STANDING | IN_FLIGHT
+        )
+        if original is None or original.state.value not in {"approved", "settled"} or back > original.amount_minor:
+            name = f"{original.order_id}, {original.state}" if original else "nothing"
+            self._report("never more is given back", f"{refund.order_id} refunds {name}: {back} in all")
 
     # --- limits ---
 

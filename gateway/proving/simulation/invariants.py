@@ -3,13 +3,13 @@
 import hashlib
 import json
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway.adapters.memory.host import EntryState
 from gateway.domain.exchange import ReversalRequest
 from gateway.domain.payment import Payment
 from gateway.proving.simulation.audit import FINAL, STANDING, UNEXPECTED
-from gateway.proving.simulation.script import JUNK, PAN, PARTNER, Kind, Produced
+from gateway.proving.simulation.scene import JUNK, PAN, PARTNER, Kind, Produced
 from schemas.envelope import read_envelope
 from schemas.topics import events_topic
 
@@ -21,6 +21,9 @@ def check_at_rest(world: "World") -> None:
     """Check everything; what is wrong is noted in the world."""
     told = _Told(world)
     _orders_end_once(world, told)
+    _cancellations_hold(world, told)
+    _bulks_whole(world, told)
+    _refunds_fit(world)
     _nothing_parked(world)
     _network_agrees(world)
     _reversed_by_message(world)
@@ -38,6 +41,8 @@ class _Told:
         self.reported: dict[str, set[str]] = defaultdict(set)
         self.refused: Counter[str] = Counter()
         self.changes: dict[str, list[int]] = defaultdict(list)
+        # Kind → reference of the record that is answered → the answers' bodies.
+        self.answers: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
         seen: set[str] = set()
         for record in world.kafka.records(events_topic(PARTNER)):
             envelope = read_envelope(record.headers)
@@ -45,36 +50,50 @@ class _Told:
                 continue
             seen.add(envelope.id)
             kind = envelope.type.removeprefix("kr.mypay.").removesuffix(".v1")
+            body = json.loads(record.value)
             if kind == "payment.reported":
                 subject, _, rest = envelope.id.partition(":")
                 self.reported[subject].add(rest.partition(":")[2])
             elif kind.startswith("payment."):
-                body = json.loads(record.value)
                 self.states[body["payment_id"]].append((body["version"], body["state"]))
             elif kind == "order.refused":
-                self.refused[json.loads(record.value)["reference"]] += 1
+                self.refused[body["reference"]] += 1
             elif kind == "consent.changed":
-                body = json.loads(record.value)
                 self.changes[body["consent_id"]].append(body["change"])
+            elif "reference" in body:
+                self.answers[kind][body["reference"]].append(body)
+            else:
+                self.answers[kind][body.get("standing_order_id", "")].append(body)
+
+    def answer(self, kind: str, reference: str) -> list[dict[str, Any]]:
+        """Bodies of one kind that answer one record."""
+        return self.answers[kind].get(reference, [])
 
 
 def _orders_end_once(world: "World", told: _Told) -> None:
-    payments = {str(p.order_id): p for p in world.database.payments.rows.values() if p.operation.value == "purchase"}
+    payments = {str(p.order_id): p for p in world.database.payments.rows.values()}
     refused = {reference for _, reference in world.database.refusals.rows}
     dead = {p.record.reference for p in world.parked if p.stage == "initiation"}
     mine: dict[str, list[str]] = defaultdict(list)
+    known: set[str] = set()
     for produced, reference in world.written:
-        text = f"{produced.order_id or 'junk'} at {reference}"
-        ends = [*_payment_end(produced, payments), *(["refused"] if reference in refused else [])]
+        known.update(produced.items)
+        ends = ["refused"] if reference in refused else []
+        if not (ends and produced.kind is Kind.REFUND):
+            # A refund that is refused for want of a payment uses no id up: it may be sent again.
+            ends += _payment_end(produced, payments)
         ends += ["parked"] if reference in dead else []
+        ends += _answers(produced, reference, told)
         if len(ends) != 1:
+            text = f"{produced.kind} {produced.order_id} at {reference}"
             world.violated("every order ends once", f"{text} ends as {ends or 'nothing'}")
-        elif ends[0] == "payment" and produced.order_id is not None:
+        elif ends[0] == "payment":
             mine[produced.order_id].append(reference)
-        if reference in refused and told.refused[reference] != 1:
+        if reference in refused and produced.kind in _PAYING and told.refused[reference] != 1:
+            text = f"{produced.order_id} at {reference}"
             world.violated("every order is answered", f"{text}: refused, told {told.refused[reference]} times")
     for order_id, payment in payments.items():
-        if order_id not in mine:
+        if order_id not in mine and order_id not in known:
             world.violated("every order ends once", f"a payment of {order_id}, which nobody ordered")
         # The first needs no answer but its payment's events.
         unanswered = [r for r in mine[order_id] if r not in told.reported[str(payment.payment_id)]]
@@ -82,6 +101,79 @@ def _orders_end_once(world: "World", told: _Told) -> None:
             world.violated("every order is answered", f"{order_id}: its repeats at {unanswered} were not answered")
         if payment.state.value not in FINAL and not _broken_off(world, payment):
             world.violated("everything ends", f"{order_id} ended {payment.state}")
+
+
+_PAYING = (Kind.ORDER, Kind.REFUND)
+_ANSWERS = {
+    Kind.CANCEL: ("cancellation.accepted", "cancellation.refused"),
+    Kind.BULK: ("bulk.accepted", "bulk.refused", "bulk.reported"),
+}
+
+
+def _answers(produced: Produced, reference: str, told: _Told) -> list[str]:
+    """How a record that is no payment of its own was answered, once for all of its answers: it may be told again."""
+    if produced.kind is Kind.STANDING:
+        # Its events name it, not the record: repetitions are told as such.
+        return ["created"] if _standing_told(told, "created", produced.order_id) else []
+    answered = [kind for kind in _ANSWERS.get(produced.kind, ()) if told.answer(kind, reference)]
+    if produced.kind is Kind.CANCEL:
+        accepted = told.answer("cancellation.accepted", reference)
+        lapsed = [r for r in told.answer("cancellation.refused", reference) if accepted]
+        # One that was accepted while its payment was in flight may be refused once more is known.
+        if accepted and accepted[0]["effect"] == "once_known" and lapsed:
+            answered.remove("cancellation.refused")
+    if produced.kind is Kind.BULK and len(answered) > 1:
+        # A record that is delivered again is told again; what became of the bulk stays.
+        answered = [a for a in answered if a != "bulk.reported"]
+    return answered
+
+
+def _standing_told(told: _Told, kind: str, standing_order_id: str) -> bool:
+    return any(
+        body["standing_order_id"] == standing_order_id
+        for bodies in told.answers[f"standing-order.{kind}"].values()
+        for body in bodies
+    )
+
+
+def _cancellations_hold(world: "World", told: _Told) -> None:
+    payments = {str(p.order_id): p for p in world.database.payments.rows.values()}
+    # Of an id's repetitions the first one's record is told of what came of it in the end.
+    lapsed = {b["cancellation_id"] for bodies in told.answers["cancellation.refused"].values() for b in bodies}
+    for reference, bodies in told.answers["cancellation.accepted"].items():
+        payment = payments.get(bodies[0]["order_id"])
+        stands = payment is not None and payment.state.value in STANDING
+        if stands and bodies[0]["cancellation_id"] not in lapsed:
+            text = f"{bodies[0]['order_id']} is cancelled by {reference}, and stands"
+            world.violated("an accepted cancellation is kept", text)
+
+
+def _bulks_whole(world: "World", told: _Told) -> None:
+    payments = {str(p.order_id): p for p in world.database.payments.rows.values()}
+    for produced, reference in world.written:
+        if produced.kind is not Kind.BULK:
+            continue
+        for body in told.answer("bulk.accepted", reference):
+            turned_away = {r["order_id"] for r in body.get("rejected", ())}
+            for missing in set(produced.items) - payments.keys() - turned_away:
+                world.violated("every order ends once", f"{missing} of an accepted bulk became nothing")
+            for paid in turned_away & {i for i in produced.items if i in payments and payments[i].trace is not None}:
+                world.violated("every order ends once", f"{paid} was turned away and sent")
+        for body in told.answer("bulk.refused", reference):
+            for made in set(produced.items) & payments.keys():
+                world.violated("every order ends once", f"{made} of {body['bulk_id']}, which was refused as a whole")
+
+
+def _refunds_fit(world: "World") -> None:
+    given: Counter[str] = Counter()
+    rows = world.database.payments.rows
+    for payment in rows.values():
+        if payment.original_payment_id is not None and payment.state.value in STANDING:
+            given[str(payment.original_payment_id)] += payment.amount_minor
+    for original in rows.values():
+        stands = original.amount_minor if original.state.value in STANDING else 0
+        if (back := given[str(original.payment_id)]) > stands:
+            world.violated("never more is given back", f"{original.order_id}: {back} of {stands}")
 
 
 def _nothing_parked(world: "World") -> None:
@@ -92,7 +184,7 @@ def _nothing_parked(world: "World") -> None:
 
 
 def _payment_end(produced: Produced, payments: dict[str, Payment]) -> list[str]:
-    if produced.kind is not Kind.ORDER or produced.order_id not in payments:
+    if produced.kind not in _PAYING or produced.order_id not in payments:
         return []
     digest = hashlib.sha256(produced.record.value).digest()
     return ["payment"] if payments[produced.order_id].order_digest == digest else []

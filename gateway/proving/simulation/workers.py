@@ -19,6 +19,7 @@ from gateway.adapters.memory import (
     MemoryVerifier,
 )
 from gateway.adapters.memory.database import FollowUpRow
+from gateway.domain.calendar import BusinessDays
 from gateway.domain.exchange import CardData
 from gateway.domain.routing import NetworkProfile
 from gateway.ports import Record
@@ -27,7 +28,9 @@ from gateway.proving.simulation.audit import UNEXPECTED
 from gateway.proving.simulation.broker import Member
 from gateway.proving.simulation.links import SimulatedLinks
 from gateway.proving.simulation.loop import SkewedClock
-from gateway.proving.simulation.script import NETWORK, PAN, PARTNER, TAMPERED, TERMINAL, TOKEN
+from gateway.proving.simulation.scene import NETWORK, PAN, PARTNER, TAMPERED, TERMINAL, TOKEN
+from gateway.services.bulks import BulkService
+from gateway.services.cancellation import CancellationService, WaitingCancellations
 from gateway.services.consent_commands import ConsentCommandService
 from gateway.services.consents import ExpiryService
 from gateway.services.ended_consents import EndedConsentWatch
@@ -35,13 +38,19 @@ from gateway.services.execution import ExecutionService, ExecutionSettings
 from gateway.services.follow_ups import FollowUpSettings
 from gateway.services.initiation import InitiationService
 from gateway.services.inquiry import InquiryService, InquirySettings
+from gateway.services.intake import Intake
 from gateway.services.isolation import IsolatedBatch
 from gateway.services.late_answers import LateAnswerService
+from gateway.services.occurrences import OccurrenceService, OccurrenceSettings
+from gateway.services.proofs import NoIdentityProviders
 from gateway.services.recovery import RecoveryService, RecoverySettings
+from gateway.services.refund_intake import RefundIntake
 from gateway.services.relay import RelayService, RelaySettings
 from gateway.services.results import ResultSettings
 from gateway.services.reversal import ReversalService, ReversalSettings
+from gateway.services.scheduled import ScheduledOrderService, ScheduleSettings
 from gateway.services.settlement import SettlementService, SettlementSettings
+from gateway.services.standing import StandingOrderService
 from schemas.consents import ConsentStatus
 from schemas.reasons import Reason, ReasonCode
 from schemas.topics import CONSENT_COMMANDS, ORDERS, clearing_topic, dispatch_topic
@@ -178,11 +187,29 @@ class Worker:
             store=self._store,
             keys=MemoryKeySource([PARTNER], boundary=self.boundary),
             verifier=MemoryVerifier({TAMPERED: _FORGED}),
-            networks=lambda: [NetworkProfile(NETWORK, frozenset({"KRW"}), None, 10, 0, open=True)],
+            networks=_networks,
             publisher=self._publisher,
             dead_letters=self._dead_letters,
             observer=world.observer,
             clock=self.clock,
+            handlers=[
+                CancellationService(
+                    store=self._store, cut_overs=world.cut_overs, observer=world.observer, clock=self.clock
+                ),
+                StandingOrderService(
+                    store=self._store, networks=_networks, observer=world.observer, days=BusinessDays()
+                ),
+                BulkService(
+                    store=self._store,
+                    intake=Intake(
+                        store=self._store, trust=NoIdentityProviders(), networks=_networks, ahead_days_max=366
+                    ),
+                    publisher=self._publisher,
+                    observer=world.observer,
+                    clock=self.clock,
+                ),
+                RefundIntake(store=self._store, publisher=self._publisher, observer=world.observer),
+            ],
         )
         self.run(self._consume(ORDERS, service.take))
 
@@ -281,7 +308,7 @@ class Worker:
             publisher=self._publisher,
             observer=self.world.observer,
             clock=self.clock,
-            settings=RelaySettings(batch=20, idle_s=0.7, standby_s=3.0),
+            settings=RelaySettings(batch=20, idle_s=0.7, standby_s=3.0, parked_retry_s=3.0),
         )
         self.run(service.run())
 
@@ -297,18 +324,40 @@ class Worker:
         self.run(self._consume(clearing_topic(NETWORK), service.take))
 
     def start_schedule(self) -> None:
-        """Consents whose time is up."""
-        service = ExpiryService(store=self._store, observer=self.world.observer, clock=self.clock)
-        soon = timedelta(seconds=2 * SKEW_MAX_S)
-        consents = self.world.database.consents.rows
-        self.run(
-            self._repeat(
-                service.expire,
-                needed=lambda: any(
-                    c.status in OPEN and c.terms.valid_until <= self.clock.now() + soon for c in consents.values()
-                ),
-            )
+        """What happens because time has come."""
+        world, now = self.world, self.clock.now
+        database, soon = world.database, timedelta(seconds=2 * SKEW_MAX_S)
+        common: dict[str, Any] = {"store": self._store, "observer": world.observer, "clock": self.clock}
+        expiry = ExpiryService(**common)
+        cancellations = WaitingCancellations(**common, cut_overs=world.cut_overs, batch_max=20)
+        occurrences = OccurrenceService(**common, days=BusinessDays(), settings=OccurrenceSettings())
+        orders = ScheduledOrderService(
+            **common,
+            publisher=self._publisher,
+            networks=_networks,
+            settings=ScheduleSettings(batch=20, lease_s=10.0, again_s=8.0, again_max_s=16.0),
         )
+        for work, needed in (
+            (
+                expiry.expire,
+                lambda: any(
+                    c.status in OPEN and c.terms.valid_until <= now() + soon for c in database.consents.rows.values()
+                ),
+            ),
+            (cancellations.work, lambda: any(c.is_open for c in database.cancellations.rows.values())),
+            (
+                occurrences.make_due,
+                lambda: any(
+                    o.next_due_at is not None and o.next_due_at <= now() + soon for o in database.standing.rows.values()
+                ),
+            ),
+            (orders.dispatch_due, lambda: any(r.closed_at is None for r in database.scheduled.rows.values())),
+        ):
+            self.run(self._repeat(work, needed=needed))
+
+
+def _networks() -> list[NetworkProfile]:
+    return [NetworkProfile(NETWORK, frozenset({"KRW"}), None, 10, 0, open=True)]
 
 
 def _any_open(rows: Iterable[FollowUpRow]) -> bool:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import stamina.instrumentation
 
-from gateway.adapters.memory import Database, MemoryStore
+from gateway.adapters.memory import Database, MemoryHost, MemoryStore
 from gateway.adapters.memory.host import Entry, EntryState
 from gateway.adapters.memory.kafka import Parked
 from gateway.domain.consent import Consent, ConsentCommand
@@ -23,17 +23,8 @@ from gateway.proving.simulation.faults import Fault, Faults
 from gateway.proving.simulation.invariants import check_at_rest
 from gateway.proving.simulation.links import Wire
 from gateway.proving.simulation.loop import NothingLeftError, SkewedClock, VirtualLoop
-from gateway.proving.simulation.script import (
-    NETWORK,
-    PARTNER,
-    TRAFFIC_S,
-    Act,
-    Command,
-    Produced,
-    merchant,
-    new_host,
-    write_script,
-)
+from gateway.proving.simulation.scene import NETWORK, PARTNER, TRAFFIC_S, Act, Command, Produced
+from gateway.proving.simulation.script import merchant, write_script
 from gateway.proving.simulation.workers import (
     ANSWER_TIMEOUT_S,
     INTENT_TO_WIRE_S,
@@ -135,7 +126,8 @@ class World:
         self.observer = CountingObserver()
         self.database = Database()
         self.kafka = Broker(self.clock, partitions=PARTITIONS)
-        self.host = new_host()
+        self.host = MemoryHost()
+        self.cut_overs = {NETWORK: self.script.cut_over} if self.script.cut_over else {}
         self.auditor = Auditor(self.database, self.violated, self.loop.time, wire_bound_s=INTENT_TO_WIRE_S)
         self.auditor.journal = self.trace
         self.database.on_commit = self.auditor.committed
@@ -246,7 +238,7 @@ class World:
 
     def _produce(self, produced: Produced) -> None:
         if produced.again:
-            self.faults.note(self.loop.time(), Fault.DUPLICATED, produced.order_id or "junk")
+            self.faults.note(self.loop.time(), Fault.DUPLICATED, f"{produced.kind} {produced.order_id}")
         record = self.kafka.write(produced.record)
         self.written.append((produced, record.reference))
 
@@ -352,6 +344,7 @@ class World:
 
     def _left_to_do(self) -> list[str]:
         left: list[str] = []
+        now = self.clock.now()
         for topic, group in _READ:
             left.extend(
                 f"lag of {topic}/{partition}"
@@ -372,7 +365,14 @@ class World:
             last.id,
         ):
             left.append("outbox")
-        now = self.clock.now()
+        left.extend(f"cancellation of {c.order_id}" for c in self.database.cancellations.rows.values() if c.is_open)
+        left.extend(
+            f"an occurrence of {key[1]}"
+            for key, o in self.database.standing.rows.items()
+            if o.next_due_at is not None and o.next_due_at <= now
+        )
+        if self.database.outbox_parked:
+            left.append("parked events")
         left.extend(
             f"{key[1]} past its end"
             for key, c in self.database.consents.rows.items()

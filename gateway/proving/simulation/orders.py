@@ -1,0 +1,179 @@
+"""What partners write to ``mypay.orders`` in one world: orders and everything that follows them."""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from random import Random
+from typing import Any
+
+from pydantic import BaseModel
+
+from gateway.ports import Outgoing
+from gateway.proving.simulation.scene import (
+    BEFORE_MIDNIGHT,
+    JUNK,
+    MERCHANT,
+    PARTNER,
+    TAMPERED,
+    TRAFFIC_S,
+    Kind,
+    Produced,
+    Script,
+    krw,
+)
+from schemas.bulk import BULK_TYPE, Acceptance, BulkItem, ControlSum, PaymentBulk
+from schemas.cancellation import CANCEL_TYPE, PaymentCancellation
+from schemas.codec import encode
+from schemas.envelope import Envelope, write_envelope
+from schemas.orders import ORDER_TYPE, PaymentOrder
+from schemas.primitives import ConsentId, OrderId, StandingOrderId
+from schemas.refunds import REFUND_TYPE, PaymentRefund
+from schemas.standing import STANDING_CREATE_TYPE, Frequency, StandingOrderCreate, StandingSchedule
+from schemas.topics import ORDERS
+
+_TOMORROW = date(2025, 5, 18)
+
+
+def write_orders(script: Script, rng: Random, amounts: Sequence[int]) -> None:
+    """Draw a world's orders, and what follows them."""
+    author = _Author(script, rng, amounts)
+    count = min(40, 5 + int(rng.expovariate(1 / 7)))
+    burst = rng.choice((0.5, 3.0, TRAFFIC_S))
+    # Some worlds are all plain orders, so that these meet each other most.
+    busy = rng.choice((0.0, 0.3, 0.5))
+    for number in range(count):
+        at = rng.uniform(0.0, burst)
+        if author.made and rng.random() < 0.08:
+            author.repeat(at)
+        elif author.made and rng.random() < busy:
+            rng.choice((author.refund, author.cancel, author.cancel, author.bulk, author.standing))(at, number)
+        else:
+            author.order(at, number)
+    script.produced = sorted(author.made, key=lambda p: p.at)
+
+
+class _Author:
+    def __init__(self, script: Script, rng: Random, amounts: Sequence[int]) -> None:
+        self.made: list[Produced] = []
+        self._script = script
+        self._rng = rng
+        self._amounts = amounts
+
+    def repeat(self, at: float) -> None:
+        """Send something again, byte for byte."""
+        of = self._rng.choice(self.made)
+        self.made.append(Produced(of.at + at, of.kind, of.record, of.order_id, of.items, again=True))
+
+    def order(self, at: float, number: int) -> None:
+        """An order, or something that looks like one."""
+        rng = self._rng
+        draw = rng.random()
+        consent_id = self._consent()
+        order_id = f"order-{number}"
+        if draw < 0.06 and (taken := self._paid()) is not None:
+            order_id = taken.order_id
+        elif draw < 0.08:
+            consent_id = ConsentId("nobody")
+        waits = self._script.epoch == BEFORE_MIDNIGHT and rng.random() < 0.2
+        order = PaymentOrder(
+            **self._common(consent_id, at + (rng.uniform(0.1, 3.0) if draw > 0.93 and not waits else 300.0)),
+            order_id=OrderId(order_id),
+            merchant_id=MERCHANT,
+            amount=krw(rng.choice(self._amounts)),
+            requested_execution_date=_TOMORROW if waits else None,
+        )
+        kind = Kind.FORGED if 0.08 <= draw < 0.11 else Kind.JUNK if 0.11 <= draw < 0.13 else Kind.ORDER
+        self._add(at, kind, ORDER_TYPE, order, order_id)
+
+    def refund(self, at: float, number: int) -> None:
+        """A refund of something that may have been paid by then."""
+        if (of := self._paid()) is None:
+            return
+        at = of.at + self._rng.expovariate(0.4)
+        refund = PaymentRefund(
+            **self._common(_consent_of(of), at + 300.0),
+            order_id=OrderId(f"refund-{number}"),
+            original_order_id=OrderId(of.order_id),
+            amount=krw(self._rng.choice((500, 2_000, self._rng.choice(self._amounts)))),
+        )
+        self._add(at, Kind.REFUND, REFUND_TYPE, refund, refund.order_id)
+
+    def cancel(self, at: float, number: int) -> None:
+        """A cancellation, now and then ahead of its order."""
+        if (of := self._paid()) is None:
+            return
+        at = max(0.0, of.at + self._rng.choice((-0.2, 0.01, 0.3, 2.0, 5.0)) + at / 10)
+        cancellation = PaymentCancellation(
+            **self._common(_consent_of(of), at + 300.0),
+            cancellation_id=f"cancel-{number}",
+            order_id=OrderId(of.order_id),
+        )
+        self._add(at, Kind.CANCEL, CANCEL_TYPE, cancellation, of.order_id)
+
+    def bulk(self, at: float, number: int) -> None:
+        """A few orders in one message."""
+        rng = self._rng
+        items = tuple(
+            BulkItem(
+                order_id=OrderId(f"bulk-{number}-{item}"),
+                consent_id=self._consent(),
+                merchant_id=MERCHANT,
+                amount=krw(rng.choice(self._amounts)),
+            )
+            for item in range(rng.randrange(1, 4))
+        )
+        total = sum(i.amount.minor for i in items) + (rng.random() < 0.1)
+        bulk = PaymentBulk(
+            **{k: v for k, v in self._common(ConsentId(""), at + 300.0).items() if k != "consent_id"},
+            bulk_id=f"bulk-{number}",
+            acceptance=rng.choice(list(Acceptance)),
+            number_of_transactions=len(items),
+            control_sum=ControlSum(currency="KRW", value=str(total)),
+            items=items,
+        )
+        self._add(at, Kind.BULK, BULK_TYPE, bulk, bulk.bulk_id, tuple(i.order_id for i in items))
+
+    def standing(self, at: float, number: int) -> None:
+        """A standing order; where midnight is near its first day comes, and the second never does."""
+        standing = StandingOrderCreate(
+            **self._common(self._consent(), at + 300.0),
+            standing_order_id=StandingOrderId(f"standing-{number}"),
+            merchant_id=MERCHANT,
+            amount=krw(self._rng.choice(self._amounts)),
+            schedule=StandingSchedule(
+                frequency=Frequency.DAILY, first_date=_TOMORROW, count=self._rng.choice((1, 2, None))
+            ),
+        )
+        occurrence = f"{standing.standing_order_id}+{_TOMORROW:%Y%m%d}"
+        self._add(at, Kind.STANDING, STANDING_CREATE_TYPE, standing, standing.standing_order_id, (occurrence,))
+
+    def _add(
+        self, at: float, kind: Kind, type_: str, message: BaseModel, order_id: str, items: tuple[str, ...] = ()
+    ) -> None:
+        key: str = message.record_key  # type: ignore[attr-defined]
+        signature = TAMPERED if kind is Kind.FORGED else "good"
+        envelope = Envelope(f"ce-{len(self.made)}", "/partner", type_, self._script.epoch, signature=signature)
+        value = JUNK if kind is Kind.JUNK else encode(message)
+        self.made.append(
+            Produced(at, kind, Outgoing(ORDERS, key.encode(), value, write_envelope(envelope)), order_id, items)
+        )
+
+    def _common(self, consent_id: ConsentId, expires_s: float) -> dict[str, Any]:
+        epoch = self._script.epoch
+        return {
+            "partner_id": PARTNER,
+            "consent_id": consent_id,
+            "issued_at": epoch - timedelta(seconds=1),
+            "expires_at": epoch + timedelta(seconds=expires_s),
+        }
+
+    def _consent(self) -> ConsentId:
+        # Most payments are under one consent: its lock and its limits are what they meet at.
+        return self._script.consents[0 if self._rng.random() < 0.7 else -1].consent_id
+
+    def _paid(self) -> Produced | None:
+        orders = [p for p in self.made if p.kind is Kind.ORDER and not p.again]
+        return self._rng.choice(orders) if orders else None
+
+
+def _consent_of(of: Produced) -> ConsentId:
+    return ConsentId((of.record.key or b"").decode())

@@ -1,0 +1,104 @@
+"""Who and what there is in every simulated world, and what is drawn for one of them."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum, unique
+from typing import Final
+
+from gateway.domain.cancellation import CutOver
+from gateway.domain.execution import UnknownPolicy
+from gateway.ports import Outgoing
+from schemas.consents import ConsentTerms
+from schemas.primitives import FundingToken, MerchantId, Money, NetworkId, PartnerId
+
+PARTNER: Final = PartnerId("partner-1")
+NETWORK: Final = NetworkId("net-a")
+MERCHANT: Final = MerchantId("merchant-1")
+TERMINAL: Final = "GW000001"
+TOKEN: Final = FundingToken("token-1")
+PAN: Final = "4111111111111111"
+JUNK: Final = b"junk"
+TAMPERED: Final = "tampered"
+TRAFFIC_S: Final = 8.0
+"""Orders and commands come within the first seconds; the rest of a world is their ending."""
+
+NOON: Final = datetime(2025, 5, 17, 3, 4, 5, tzinfo=UTC)
+BEFORE_MIDNIGHT: Final = datetime(2025, 5, 17, 14, 59, 57, tzinfo=UTC)
+"""Three seconds before Seoul's midnight: daily limits begin anew and days come while payments are in flight."""
+
+
+@unique
+class Kind(StrEnum):
+    """What a produced record of ``mypay.orders`` is."""
+
+    ORDER = "order"
+    REFUND = "refund"
+    CANCEL = "cancellation"
+    BULK = "bulk"
+    STANDING = "standing order"
+    FORGED = "forged"
+    JUNK = "junk"
+
+
+@unique
+class Act(StrEnum):
+    """What is done to a consent."""
+
+    REVOKE = "revoke"
+    SUSPEND = "suspend"
+    RESUME = "resume"
+    AMEND = "amend"
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """One record that a partner writes.
+
+    Attributes:
+        at: virtual seconds.
+        order_id: of an order or a refund; of a cancellation the one that it names; else the bulk's or standing order's.
+        items: order ids that a bulk or a standing order may bring.
+        again: it was sent before, byte for byte.
+    """
+
+    at: float
+    kind: Kind
+    record: Outgoing
+    order_id: str
+    items: tuple[str, ...] = ()
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One change of a consent; ``record`` is None where an operator makes it."""
+
+    at: float
+    act: Act
+    consent_id: str
+    record: Outgoing | None
+
+
+@dataclass(slots=True)
+class Script:
+    """One world's input.
+
+    Attributes:
+        epoch: wall time at virtual second 0.
+        unknown_policy, in_order, cut_over: of the network.
+        decline_amounts: minor units that the host declines.
+    """
+
+    epoch: datetime
+    unknown_policy: UnknownPolicy
+    in_order: bool
+    cut_over: CutOver | None
+    consents: list[ConsentTerms] = field(default_factory=list)
+    produced: list[Produced] = field(default_factory=list)
+    commands: list[Command] = field(default_factory=list)
+    decline_amounts: frozenset[int] = frozenset()
+
+
+def krw(minor: int) -> Money:
+    """An amount."""
+    return Money.of(minor, "KRW")
