@@ -15,12 +15,14 @@ from gateway.proving.mix import DECLINES, KINDS, ORDERS_MIN, PAID, Planned, Wave
 from gateway.proving.orders import OrderWriter, Written
 from gateway.proving.shops import merchants
 from gateway.proving.spoiling import MALFORMED
+from schemas.cancellation import PaymentCancellation
 from schemas.codec import DecodeError, decode
 from schemas.consents import ConsentStatus
 from schemas.envelope import EnvelopeError, read_envelope
 from schemas.orders import ORDER_TYPE, PaymentOrder
 from schemas.primitives import NetworkId
 from schemas.reasons import ReasonCode
+from schemas.refunds import REFUND_TYPE, PaymentRefund
 
 NOW = datetime(2026, 11, 23, 3, tzinfo=UTC)
 PARTNERS = make_partners()
@@ -210,3 +212,41 @@ def refusal(cast: Cast, order: PaymentOrder) -> ReasonCode | None:
 def test_planned_orders_show_no_secret() -> None:
     planned: Planned = plan(500, cast_of(500), 1)[0]
     assert not contains_secret(repr(planned).encode())
+
+
+def test_refunds_are_of_earlier_payments_and_only_the_last_is_too_large(day: tuple[Cast, list[Written]]) -> None:
+    _, written = day
+    bought = {w.planned.order_id: w for w in written if w.planned.kind in PAID}
+    given: Counter[str] = Counter()
+    for refund in [w for w in written if w.planned.refund_of is not None]:
+        original = bought[refund.planned.refund_of or ""]
+        assert original.planned.wave is Wave.MAIN
+        assert refund.order is not None
+        assert original.order is not None
+        message = decode(PaymentRefund, refund.record.value)
+        assert message.original_payment_id == original.order.payment_id == refund.order.original_payment_id
+        assert (message.consent_id, message.amount.currency) == (original.order.consent_id, original.order.currency)
+        envelope = read_envelope(refund.record.headers)
+        checked = {"body": refund.record.value, "signature": envelope.signature, "now": NOW}
+        partner_id = message.partner_id
+        assert JwsVerifier(Keys()).verify(partner_id=partner_id, type_=REFUND_TYPE, **checked) is None  # type: ignore[arg-type]
+        fits = given[original.planned.order_id] + message.amount.minor <= original.order.amount_minor
+        assert fits is (refund.planned.kind == "refund_part")
+        given[original.planned.order_id] += message.amount.minor * fits
+    assert len(given) == counts_of(3000)["refund_over"]
+
+
+def test_cancellations_name_their_orders(day: tuple[Cast, list[Written]]) -> None:
+    cast, written = day
+    planned = [w.planned for w in written if w.planned.kind in ("cancelled", "cancelled_first")]
+    assert {p.wave for p in planned} == {Wave.RETURNED}
+    writer = OrderWriter(cast, planned)
+    for order in planned:
+        record = writer.cancel(order, NOW)
+        message = decode(PaymentCancellation, record.value)
+        assert (message.partner_id, message.consent_id, message.order_id) == (
+            order.partner_id,
+            order.consent_id,
+            order.order_id,
+        )
+        assert (record.topic, record.key) == ("mypay.orders", order.consent_id.encode())
