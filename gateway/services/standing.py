@@ -131,8 +131,13 @@ class StandingOrderService:
     ) -> _Ends:
         async with self._store.transaction() as uow:
             ends = _Ends(dict(await uow.standing.lock(sorted({_key(i) for i in instructions}))))
+            records = [(i.message.partner_id, i.reference) for i in instructions]
+            over = await uow.payments.refused(records)
             seen = await self._look(uow, instructions, proofs, ends)
             for instruction in instructions:
+                if instruction.reference in over:
+                    # It was refused and told so: what has changed since does not bring it back.
+                    continue
                 if isinstance(instruction.message, StandingOrderCreate):
                     self._create(instruction, instruction.message, proofs.get(instruction.reference), seen, now, ends)
                 else:

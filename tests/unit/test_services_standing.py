@@ -290,6 +290,16 @@ async def test_what_is_not_there_cannot_be_cancelled(rig: StandingRig, fields: d
     assert len(rig.made()) == 1
 
 
+async def test_a_refused_cancellation_stays_refused_when_its_record_is_delivered_again(rig: StandingRig) -> None:
+    early = rig.record(cancel())
+    await rig.initiation.take([early])
+    await rig.send(create(schedule={"count": 1}))
+    await rig.initiation.take([early])
+    assert rig.verbs() == ["refused", "created"]
+    await rig.until(NOW + DAY)
+    assert list(rig.made().values()) == ["approved"]
+
+
 async def test_an_occurrence_that_its_consent_refuses_is_told_and_the_order_goes_on(rig: StandingRig) -> None:
     await rig.send(create(schedule={"count": 3}))
     await rig.until(NOW + DAY)
