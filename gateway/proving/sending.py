@@ -53,8 +53,9 @@ class Sender:
             tick()
             await asyncio.sleep(_TICK_S)
 
-    async def cancel(self, planned: Sequence[Planned], *, answer: str) -> None:
-        """Cancel these orders; ``answer`` is the effect that each cancellation must be told."""
+    async def cancel(self, planned: Sequence[Planned], *, answer: str | None) -> None:
+        """Cancel these orders; ``answer`` is the effect that each cancellation must be told; None: any is right."""
+        answers = frozenset(() if answer is None else (answer,))
         now = datetime.now(UTC)
         for order in planned:
             record = self._writer.cancel(order, now)
@@ -62,9 +63,7 @@ class Sender:
             metadata = await sending
             payment_id = payment_id_of(order.partner_id, order.order_id)
             self.cancelled.append(
-                ProducedCancellation(
-                    metadata.partition, metadata.offset, order.partner_id, payment_id, frozenset((answer,))
-                )
+                ProducedCancellation(metadata.partition, metadata.offset, order.partner_id, payment_id, answers)
             )
 
     async def command(self, record: Outgoing) -> None:

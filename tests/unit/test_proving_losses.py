@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from gateway.proving.books import Ending, Evidence, endings_of
-from gateway.proving.books.evidence import ClearingRow
+from gateway.proving.books.evidence import ClearingRow, ProducedCancellation
 from gateway.proving.books.losses import breaks_explained, losses_of, topic_holds, turned_away_rightly
 from tests.unit.proving_books import NETWORK, balanced, key, payment_id
 
@@ -34,7 +34,7 @@ def stands_there_alone(evidence: Evidence) -> None:
 
 
 def never_captured(evidence: Evidence) -> None:
-    evidence.network = [e for e in evidence.network if e.state != "approved"]
+    evidence.network = [e for e in evidence.network if e.rrn != "RRNsettled"]
 
 
 CASES = {
@@ -82,11 +82,15 @@ def test_a_break_of_what_stands_or_was_not_cleared_back_is_not_explained() -> No
 def test_the_topic_holds_what_was_sent_and_nothing_else() -> None:
     produced = balanced().produced
     there = [(p.partition, p.offset, p.digest) for p in produced]
-    assert topic_holds(produced, there).ok
-    assert topic_holds(produced, there[1:]).violation_count == 1
-    assert topic_holds(produced[1:], there).violation_count == 1
+    first = produced[0]
+    cancellation = ProducedCancellation(first.partition, first.offset, "partner", payment_id("settled"))
+    assert topic_holds(produced, [], there).ok
+    assert topic_holds(produced[1:], [cancellation], there).ok
+    assert topic_holds(produced, [], there[1:]).violation_count == 1
+    assert topic_holds(produced[1:], [cancellation], there[1:]).violation_count == 1
+    assert topic_holds(produced[1:], [], there).violation_count == 1
     other = [(there[0][0], there[0][1], b"other"), *there[1:]]
-    assert topic_holds(produced, other).violation_count == 1
+    assert topic_holds(produced, [], other).violation_count == 1
 
 
 def test_good_orders_may_be_turned_away_for_the_networks_sake_alone() -> None:

@@ -148,7 +148,9 @@ def _show_numbers(result: "TortureResult") -> None:
     console = results()
     recovery = result.recovery
     console.print(
-        f"\nRevocations under load: {result.revoked}; clearing cycles closed meanwhile: {result.cycles}", markup=False
+        f"\nUnder load: {result.revoked} consents revoked, {result.cancelled} orders cancelled, "
+        f"{result.cycles} clearing cycles closed",
+        markup=False,
     )
     console.print(
         f"Kills of execution that left payments SENT: {recovery.kills}, {recovery.left:,} payments; "

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from gateway.proving.books.endings import Endings
-from gateway.proving.books.evidence import Checked, Ending, Evidence, Produced
+from gateway.proving.books.evidence import Checked, Ending, Evidence, Produced, ProducedCancellation
 from gateway.proving.books.money import STANDS
 from gateway.proving.books.report import Finding
 
@@ -55,18 +55,24 @@ def breaks_explained(evidence: Evidence) -> Checked:
     return found.result()
 
 
-def topic_holds(produced: Iterable[Produced], on_topic: Iterable[tuple[int, int, bytes]]) -> Checked:
+def topic_holds(
+    produced: Iterable[Produced],
+    cancellations: Iterable[ProducedCancellation],
+    on_topic: Iterable[tuple[int, int, bytes]],
+) -> Checked:
     """The orders topic holds what was sent and nothing else.
 
     Args:
         produced: what the sender was told that Kafka has.
+        cancellations: likewise; of these only the place is compared.
         on_topic: partition, offset and SHA-256 of the value of every record there.
     """
     found = Finding("topic_holds", "Kafka kept every order that it confirmed, once, and nothing else")
-    sent = {(p.partition, p.offset): p.digest for p in produced}
+    sent: dict[tuple[int, int], bytes | None] = {(p.partition, p.offset): p.digest for p in produced}
+    sent.update({(c.partition, c.offset): None for c in cancellations})
     for partition, offset, digest in on_topic:
         found.looked_at += 1
-        if sent.pop((partition, offset), None) != digest:
+        if sent.pop((partition, offset), b"") not in {digest, None}:
             found.wrong(f"record {partition}/{offset} is not what was sent")
     for partition, offset in sent:
         found.wrong(f"record {partition}/{offset} was confirmed, and is not there")

@@ -117,6 +117,7 @@ class TortureResult:
     unhealthy: Counter[str]
     overdue: Counter[str]
     revoked: int
+    cancelled: int
     cycles: int
     logs: Path
     messages: dict[str, int] = field(default_factory=dict)
@@ -237,11 +238,13 @@ class _Run:
 
     async def judge(self) -> TortureResult:
         produced = self._load.expected(self._sender.produced)
-        judged = await judge(self._world, produced, redelivery=True, breaks_allowed=True)
+        judged = await judge(
+            self._world, produced, cancellations=self._sender.cancelled, redelivery=True, breaks_allowed=True
+        )
         evidence, endings, checked = judged.evidence, judged.endings, judged.checked
         checked.append(breaks_explained(evidence))
         checked.append(turned_away_rightly(evidence, endings, PAID))
-        checked.append(topic_holds(produced, await self._on_topic()))
+        checked.append(topic_holds(produced, self._sender.cancelled, await self._on_topic()))
         title = "Everything came to rest: nothing in doubt, nothing waiting, all stages ready"
         checked.append(Checked("came_to_rest", title, 1, tuple(self._rest), len(self._rest)))
         return TortureResult(
@@ -258,6 +261,7 @@ class _Run:
             unhealthy=self._supervisor.unhealthy,
             overdue=self._striker.overdue,
             revoked=self._loader.revoked,
+            cancelled=len(self._sender.cancelled),
             cycles=self._loader.cycles,
             logs=self._world.logs,
             messages=evidence.network_counters,
