@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import pytest
+
 from gateway.adapters.crypto.signature import sign_detached
 from gateway.bootstrap import process_parts
 from gateway.domain.calendar import day_of, day_start
@@ -21,6 +23,7 @@ from schemas.primitives import MerchantId, Money, OrderId, StandingOrderId, paym
 from schemas.standing import STANDING_CREATE_TYPE, Frequency, StandingOrderCreate, StandingSchedule
 from schemas.topics import ORDERS, events_topic
 from streams import schedule
+from tests.cli import mypay
 from tests.integration.support.entries import BCARD, SHOP_OF
 from tests.integration.support.keeper import Keeper
 from tests.integration.support.scene import Scene
@@ -57,6 +60,13 @@ async def until(scene: Scene, ids: list[UUID], *wanted: str) -> None:
         return len(found) == len(ids) and set(found) <= set(wanted)
 
     await scene.until(there, f"{len(ids)} payments {' or '.join(wanted)}")
+
+
+async def look(scene: Scene, *arguments: str) -> Any:
+    """What a command tells programs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MYPAY_POSTGRES_DSN", scene.world.postgres_dsn)
+        return (await asyncio.to_thread(mypay, *arguments, "--json")).expect().json
 
 
 def order_for(scene: Scene, customer: Customer) -> PaymentOrder:
@@ -114,6 +124,8 @@ async def test_waiting_standing_and_bulk_orders_go_to_settlement(scene: Scene, k
     accepted = [payment_id_of(terms.partner_id, i.order_id) for i in items[1:]]
     await until(scene, later, "scheduled")
     await until(scene, accepted, "approved", "settled")
+    story = await look(scene, "trace", str(later[0]))
+    assert [s["what"] for s in story["steps"]] == ["ordered", "scheduled", "due"]
     async with the_schedule(scene):
         occurrence = [payment_id_of(terms.partner_id, f"rent+{today:%Y%m%d}")]
         await until(scene, occurrence, "approved", "settled")
@@ -122,6 +134,8 @@ async def test_waiting_standing_and_bulk_orders_go_to_settlement(scene: Scene, k
         await scene.fetch("UPDATE scheduled_order SET look_at = now() WHERE payment_id = ANY ($1::uuid[])", later)
         await until(scene, later, "approved", "settled")
     await scene.settle()
+    (shown,) = await look(scene, "standing", "show", "rent")
+    assert (shown["status"], shown["occurrences"], shown["next"]) == ("completed", 1, [])
 
     for events in (await scene.told(waiting)).values():
         assert [(e.kind, e.body["status"], e.body["version"]) for e in events] == [
