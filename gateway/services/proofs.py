@@ -49,17 +49,20 @@ async def use_proofs(
     """
     proofs = [(o.key, o.assertion) for o in orders if isinstance(o.assertion, Assertion)]
     exempting = [k for k, c in consents.items() if c.terms.payment and c.terms.payment.low_value_exemption]
-    uses = {
-        key: AssertionUse(
-            issuer=assertion.issuer,
-            jti=assertion.jti,
-            partner_id=key[0],
-            used_by=key[1],
-            keep_until=assertion.keep_until,
+    uses: dict[PaymentKey, AssertionUse] = {}
+    for key, assertion in proofs:
+        # In the orders' order: the first of the batch that carries a proof has it, and of two orders under one id the
+        # first may stand.
+        uses.setdefault(
+            key,
+            AssertionUse(
+                issuer=assertion.issuer,
+                jti=assertion.jti,
+                partner_id=key[0],
+                used_by=key[1],
+                keep_until=assertion.keep_until,
+            ),
         )
-        # Of two orders under one id the first may stand, so the first one's proof counts: it is set last.
-        for key, assertion in reversed(proofs)
-    }
     refused = await uow.authentication.use(list(uses.values())) if uses else frozenset()
     issuers = {a.issuer: table.issuer(a.issuer) for _, a in proofs}
     replayed: frozenset[PaymentKey] = frozenset(key for key, use in uses.items() if use in refused)
