@@ -2,11 +2,15 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
+from gateway.settings import Settings
+from streams.app import build_app, read_batches
 from streams.batches import BatchReader
 
 LONG_S = 30.0
@@ -108,3 +112,44 @@ async def test_a_reader_that_is_stopped_while_it_waits_loses_nothing(app: App) -
         await taking
     app.deliver(1)
     assert numbers(await app.reader(batch_wait_s=0.0).take()) == [1]
+
+
+@dataclass
+class Batches:
+    """Stands for the reader: some batches of one record, and then nothing more."""
+
+    left: int
+    acknowledged: int = 0
+
+    async def take(self) -> list[Any]:
+        if not self.left:
+            await asyncio.Event().wait()
+        self.left -= 1
+        fields = {"topic": "t", "partition": 0, "offset": 1, "timestamp": 1.0, "key": b"k", "value": b"v"}
+        return [SimpleNamespace(**fields, headers=[("h", b"1")])]
+
+    def acknowledge(self, messages: list[Any]) -> None:
+        self.acknowledged += len(messages)
+
+
+async def test_a_batch_that_fails_crashes_the_app_and_is_not_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app: Any = build_app("test", Settings(home=tmp_path), "127.0.0.1:1")
+    batches, taken, crashes = Batches(left=3), [], []
+
+    async def take(records: Any) -> None:
+        taken.append(records)
+        if len(taken) == 2:
+            raise LookupError
+
+    async def crash(error: Exception) -> None:
+        crashes.append(error)
+
+    monkeypatch.setattr("streams.app.BatchReader", lambda *_, **__: batches)
+    monkeypatch.setattr(app, "crash", crash)
+    read_batches(app, "mypay.orders", take, batch_max=1, batch_wait_s=0.0)
+    [agent] = app.agents.values()
+    with pytest.raises(LookupError):
+        await asyncio.wait_for(agent.fun(None), LONG_S)
+    assert ([type(e) for e in crashes], len(taken), batches.acknowledged) == ([LookupError], 2, 1)
