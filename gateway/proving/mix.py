@@ -283,25 +283,28 @@ class _Planner:
         return [record for _, _, record in placed]
 
     def _scenes(self) -> Iterator[list[Planned]]:
-        """Payments that fill a limit, and one more that does not fit."""
+        """Payments that fill a limit, and one more that does not fit.
+
+        Of one scene all are for one shop and amount: they go to one network, one after the other.
+        """
         part = DAY_AMOUNT_KRW * 2 // 5
         for n in range(self._counts["over_day_amount"]):
-            filling = [self._under(Role.DAY_AMOUNT, "payment", n, krw=part) for _ in range(2)]
-            yield [*filling, self._under(Role.DAY_AMOUNT, "over_day_amount", n, krw=part)]
+            yield self._alike(self._under(Role.DAY_AMOUNT, "", n, krw=part), [*["payment"] * 2, "over_day_amount"])
         for n in range(self._counts["over_day_count"]):
-            filling = [self._under(Role.DAY_COUNT, "payment", n) for _ in range(DAY_COUNT)]
-            yield [*filling, self._under(Role.DAY_COUNT, "over_day_count", n)]
+            yield self._alike(self._under(Role.DAY_COUNT, "", n), [*["payment"] * DAY_COUNT, "over_day_count"])
         for n in range(self._counts["used_up"]):
-            yield [self._under(Role.SINGLE_USE, "payment", n), self._under(Role.SINGLE_USE, "used_up", n)]
+            yield self._alike(self._under(Role.SINGLE_USE, "", n), ["payment", "used_up"])
         for n in range(self._counts["exempt_used_up"]):
             # A proof in between starts the exemption anew.
             kinds = [*["exempt"] * EXEMPT_COUNT, "exempt_used_up", "payment", "exempt"]
-            yield [self._under(Role.EXEMPT, kind, n, krw=EXEMPT_KRW) for kind in kinds]
+            yield self._alike(self._under(Role.EXEMPT, "", n, krw=EXEMPT_KRW), kinds)
         for _ in range(self._counts["proof_replayed"]):
-            # The same shop and amount: both go to one network, one after the other.
             first = replace(self._dear(), proof=(group := self._random.choice(GROUPS)), kind=f"paid_{group}")
             again = replace(first, kind="proof_replayed", order_id=self._next_id(), jti_of=first.order_id)
             yield [first, again]
+
+    def _alike(self, order: Planned, kinds: Sequence[str]) -> list[Planned]:
+        return [replace(order, kind=kind, order_id=self._next_id()) for kind in kinds]
 
     def _repetitions(self) -> Iterator[list[Planned]]:
         """Orders whose id comes twice."""
