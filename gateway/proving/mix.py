@@ -101,6 +101,9 @@ KINDS: Final[Mapping[str, Kind]] = {
     "expired": Kind(50, _R, "past its expiry"),
     "future": Kind(20, _R, "issued in the future"),
     "valid_too_long": Kind(20, _R, "valid for more than a day"),
+    "dated_today": Kind(40, _S, "for a day, which is today: paid at once"),
+    "dated_before": Kind(20, _R, "for a day before its issue"),
+    "dated_too_far": Kind(20, _R, "for a day that is more than a year away"),
     "no_consent": Kind(30, _R, "under a consent that does not exist"),
     "suspended": Kind(30, _R, "under a suspended consent"),
     "consent_over": Kind(30, _R, "under a consent that has ended"),
@@ -325,7 +328,7 @@ class _Planner:
     def _single_kinds(self) -> Mapping[str, Callable[[int], Planned]]:
         suffixes = sorted(DECLINES)
         plain = ("tampered", "foreign_key", "unknown_key", "alg_none", "unsigned", "other_typ", "malformed")
-        times = ("expired", "future", "valid_too_long")
+        times = ("expired", "future", "valid_too_long", "dated_today", "dated_before", "dated_too_far")
         proofs = ("proof_missing", "proof_other_amount", "proof_expired", "proof_weak", "proof_other_person")
 
         def declined(n: int) -> Planned:

@@ -12,6 +12,7 @@ from typing import Final
 from gateway.adapters.crypto.jwk import PrivateKey, generate_key
 from gateway.adapters.crypto.signature import sign_detached
 from gateway.domain.authentication import link_of
+from gateway.domain.calendar import day_of, day_start
 from gateway.ports import Outgoing
 from gateway.proving.books.evidence import OrderFacts
 from gateway.proving.cast import Cast, Partner
@@ -34,6 +35,7 @@ _TIMES: Final = {
     "future": (timedelta(minutes=30), VALIDITY),
     "valid_too_long": (-timedelta(minutes=1), timedelta(hours=30)),
 }
+_DAYS_AHEAD: Final = {"dated_today": 0, "dated_before": -1, "dated_too_far": 400}
 _ALG_NONE: Final = base64.urlsafe_b64encode(b'{"alg":"none","b64":false,"crit":["b64"]}').rstrip(b"=").decode()
 
 
@@ -185,6 +187,11 @@ def _signature(partner: Partner, body: bytes, typ: str = ORDER_TYPE) -> str:
 
 def _order(planned: Planned, now: datetime) -> PaymentOrder:
     begins, ends = _TIMES.get(planned.kind, (timedelta(0), VALIDITY))
+    expires_at = now + ends if planned.kind != "future" else now + begins + VALIDITY
+    day = None
+    if planned.kind in _DAYS_AHEAD:
+        day = day_of(now) + timedelta(days=_DAYS_AHEAD[planned.kind])
+        expires_at = max(day_start(day), now) + VALIDITY
     return PaymentOrder(
         partner_id=PartnerId(planned.partner_id),
         order_id=OrderId(planned.order_id),
@@ -192,7 +199,8 @@ def _order(planned: Planned, now: datetime) -> PaymentOrder:
         merchant_id=MerchantId(planned.merchant_id),
         amount=Money.of(planned.amount_minor, planned.currency),
         issued_at=now + begins,
-        expires_at=now + ends if planned.kind != "future" else now + begins + VALIDITY,
+        expires_at=expires_at,
+        requested_execution_date=day,
     )
 
 

@@ -1,7 +1,7 @@
 """The mix says what it sends: the same seed sends the same, each kind is what its name says, every count is exact."""
 
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -44,6 +44,7 @@ CONSENT_KINDS = {
     "expired": ReasonCode.TM01,
     "future": ReasonCode.DT04,
     "valid_too_long": ReasonCode.DT01,
+    "dated_before": ReasonCode.DT01,
     "no_consent": ReasonCode.MD01,
     "suspended": ReasonCode.TKSP,
     "consent_over": ReasonCode.TKXP,
@@ -141,6 +142,15 @@ def test_a_good_order_verifies_and_is_allowed(day: tuple[Cast, list[Written]]) -
         order, problem = read(written)
         assert problem is None
         assert refusal(day[0], order) is None
+
+
+def test_an_order_for_a_day_is_for_today_or_too_far_away(day: tuple[Cast, list[Written]]) -> None:
+    today = NOW.date()  # noon in Seoul
+    for kind, ahead in (("dated_today", 0), ("dated_too_far", 400)):
+        for written in of(day, kind):
+            order, problem = read(written)
+            assert (problem, refusal(day[0], order)) == (None, None)
+            assert order.requested_execution_date == today + timedelta(days=ahead)
 
 
 @pytest.mark.parametrize("kind", SIGNATURE_KINDS)
