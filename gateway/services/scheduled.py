@@ -6,14 +6,14 @@ meanwhile is neither handed on nor decided. An order that expires before executi
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from gateway.domain.authentication import Assertion, replayed
 from gateway.domain.consent import Merchant
-from gateway.domain.intent import TakenOrder, rejected, scheduled
+from gateway.domain.intent import ORDER_CANCELLED, TakenOrder, rejected, scheduled
 from gateway.domain.lifecycle import PaymentEventKind, PaymentState
 from gateway.domain.payment import Change, Payment, PaymentKey
 from gateway.domain.routing import NetworkProfile, route
@@ -26,7 +26,7 @@ from gateway.services.transitions import apply_changes
 from schemas.codec import DecodeError
 from schemas.envelope import read_envelope
 from schemas.orders import PaymentOrder
-from schemas.primitives import MerchantId, NetworkId
+from schemas.primitives import ConsentId, MerchantId, NetworkId
 from schemas.reasons import Reason, ReasonCode
 
 _EXPIRED: Final = Reason(code=ReasonCode.TM01, text="the order is past its expires_at")
@@ -63,7 +63,7 @@ class Accepted:
 
 
 async def keep_waiting(uow: UnitOfWork, accepted: Sequence[Accepted], now: datetime) -> list[Payment]:
-    """Use the orders' proofs up and write their payments: SCHEDULED, or REJECTED where a proof was used before.
+    """Use the orders' proofs up and write their payments: SCHEDULED, or REJECTED where cancelled or a proof was used.
 
     Returns:
         those that are new; a payment that another worker has written meanwhile stands.
@@ -71,12 +71,23 @@ async def keep_waiting(uow: UnitOfWork, accepted: Sequence[Accepted], now: datet
     if not accepted:
         return []
     used_before = await _use_proofs(uow, accepted)
-    payments = [rejected(a.taken, replayed(), now) if a.payment.key in used_before else a.payment for a in accepted]
+    # A cancellation that comes at this very moment is met by execution, when the order is due.
+    cancelled = await uow.cancellations.not_sent([a.payment.key for a in accepted])
+    payments = [_begun(a, used_before, cancelled, now) for a in accepted]
     inserted = await uow.payments.insert(payments)
     new = {p.key: p for p in payments if p.key in inserted}
     waiting = {key for key, p in new.items() if p.state is PaymentState.SCHEDULED}
     await uow.schedule.keep([a.order for a in accepted if a.order.key in waiting])
     return list(new.values())
+
+
+def _begun(
+    accepted: Accepted, used_before: frozenset[PaymentKey], cancelled: Mapping[PaymentKey, ConsentId], now: datetime
+) -> Payment:
+    payment = accepted.payment
+    if cancelled.get(payment.key) == payment.consent_id:
+        return rejected(accepted.taken, ORDER_CANCELLED, now)
+    return rejected(accepted.taken, replayed(), now) if payment.key in used_before else payment
 
 
 async def _use_proofs(uow: UnitOfWork, accepted: Sequence[Accepted]) -> frozenset[PaymentKey]:

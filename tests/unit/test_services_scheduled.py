@@ -26,6 +26,7 @@ from schemas.reasons import Reason, ReasonCode
 from schemas.topics import dispatch_topic
 from tests.builders import NETWORK, TERMINAL, numbered_order, order_record
 from tests.support.consents import ISSUER, SUBJECT, FakeIdentities
+from tests.support.instructions import cancellation, instruction_record
 from tests.support.rig import Rig
 from tests.unit.domain_samples import NOW, consent, krw, merchant, purpose
 
@@ -270,6 +271,29 @@ async def test_a_schedule_that_died_after_claiming_is_relieved(rig: Rig) -> None
     rig.clock.advance(30)
     assert await schedule(rig).dispatch_due() == 1
     assert len(handed_on(rig)) == 1
+
+
+async def test_an_order_that_was_cancelled_before_it_came_does_not_wait(rig: Rig) -> None:
+    await rig.initiation.take([instruction_record(cancellation(1), 50)])
+    await accept(rig, tomorrow(1), tomorrow(2))
+    assert rig.states() == {"order-1": "rejected", "order-2": "scheduled"}
+    reason = rig.payment(1).reason
+    assert reason is not None
+    assert reason.code is ReasonCode.DS02
+
+
+async def test_a_partner_cancels_an_order_while_it_waits(rig: Rig) -> None:
+    await accept(rig, tomorrow(1))
+    await rig.initiation.take([instruction_record(cancellation(1), 50)])
+    assert rig.payment(1).state is S.REVERSED
+    until(rig.clock, DUE)
+    assert await schedule(rig).dispatch_due() == 1
+    assert handed_on(rig) == []
+    assert rig.told(str(rig.payment(1).payment_id)) == [
+        "payment.scheduled",
+        "payment.reversed",
+        "cancellation.accepted",
+    ]
 
 
 async def test_an_order_that_cannot_be_read_any_more_holds_nobody_up_and_ends(rig: Rig) -> None:
