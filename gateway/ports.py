@@ -280,7 +280,7 @@ class PaymentStore(Protocol):
         """
 
     async def open_since(self) -> Mapping[PaymentState, tuple[int, datetime]]:
-        """Of each state with an open outcome (SENT, UNKNOWN, REVERSING): how many, and since when the oldest is in it."""
+        """Of each state with an open outcome (SENT, UNKNOWN, REVERSING): how many, and since when the oldest is so."""
 
     async def keys_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, PaymentKey]:
         """Payments by the reference that they were sent under."""

@@ -20,10 +20,9 @@ from schemas.consents import ConsentStatus
 from tests.stack import fresh_database
 
 TABLES = (
-    "outbox_parked, consent, consent_version, consent_command, consent_usage, consent_authentication, used_assertion, payment, "
-    "cancellation, cancellation_answer, "
-    "refusal, reversal, inquiry, late_answer, ledger_transfer, scheduled_order, "
-    "standing_order, bulk, clearing_record, outbox, merchant, network_status"
+    "outbox_parked, consent, consent_version, consent_command, consent_usage, consent_authentication, "
+    "used_assertion, payment, cancellation, cancellation_answer, refusal, reversal, inquiry, late_answer, "
+    "ledger_transfer, scheduled_order, standing_order, bulk, clearing_record, outbox, merchant, network_status"
 )
 
 
