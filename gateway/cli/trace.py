@@ -151,12 +151,13 @@ def _event_steps(facts: PaymentFacts) -> list[Step]:
         parts = [
             f"version {version}" if version else "",
             body.get("status", ""),
+            body.get("effect", ""),
             " ".join(filter(None, (reason.get("code"), reason.get("text")))),
             f"network code {reason['network_code']}" if reason.get("network_code") else "",
             f"approval {body['approval_code']}" if body.get("approval_code") else "",
             "relayed" if event.relayed else "not yet relayed",
         ]
-        what = event.event_type.removeprefix("kr.mypay.payment.").rpartition(".v")[0]
+        what = event.event_type.removeprefix("kr.mypay.").removeprefix("payment.").rpartition(".v")[0].replace(".", " ")
         steps.append(Step(event.occurred_at, what, ", ".join(filter(None, parts)), "outbox"))
     # What the outbox no longer has: the first and the present state stand in the payment itself.
     if 1 not in told:
@@ -168,7 +169,8 @@ def _event_steps(facts: PaymentFacts) -> list[Step]:
 
 
 def _missing_events(facts: PaymentFacts) -> int:
-    told = {e.event_id for e in facts.events if e.event_type != EventType.PAYMENT_REPORTED}
+    states = [e for e in facts.events if e.event_type.startswith("kr.mypay.payment.")]
+    told = {e.event_id for e in states if e.event_type != EventType.PAYMENT_REPORTED}
     return max(0, facts.payment.version - len(told))
 
 
@@ -195,6 +197,8 @@ def _summary(p: Payment) -> list[tuple[str, object]]:
         ("consent", f"{p.consent_id} (version {p.consent_version})"),
         ("merchant", p.merchant_id),
     ]
+    if p.original_payment_id is not None:
+        rows.append(("refund of", p.original_payment_id))
     if p.reason:
         rows.append(("reason", f"{p.reason.code} {p.reason.text}"))
     if p.trace and p.network_id:
@@ -219,6 +223,7 @@ def _payment_json(p: Payment) -> dict[str, Any]:
         "consent_id": p.consent_id,
         "merchant_id": p.merchant_id,
         "operation": p.operation,
+        "original_payment_id": p.original_payment_id,
         "amount_minor": p.amount_minor,
         "currency": p.currency,
         "state": p.state,

@@ -14,7 +14,7 @@ from gateway.adapters.postgres.inspect import (
     StoredSchedule,
     StoredTransfer,
 )
-from gateway.cli.trace import steps_of
+from gateway.cli.trace import _missing_events, steps_of
 from gateway.domain.exchange import Operation, TraceNumbers
 from gateway.domain.lifecycle import PaymentState
 from gateway.domain.payment import Payment, event_fields, event_type_of
@@ -97,6 +97,18 @@ def test_the_story_goes_on_when_the_outbox_has_forgotten() -> None:
         (at(1), "sent", "payment"),
         (at(90), "settled", "payment"),
     ]
+
+
+def test_a_cancellation_stands_in_the_story_and_is_no_step_of_the_payment() -> None:
+    reversing = replace(APPROVED, state=PaymentState.REVERSING, version=3, changed_at=at(30))
+    body = encode_json({"effect": "reversing"})
+    answer = StoredEvent("mypay.orders/0/1", "kr.mypay.cancellation.accepted.v1", at(30), body, True)
+    facts = PaymentFacts(reversing, (event(PAYMENT), event(reversing), answer), (), (), ())
+    steps = steps_of(facts)
+    assert [s.what for s in steps] == ["ordered", "sent", "reversing", "cancellation accepted"]
+    assert steps[-1].detail == "reversing, relayed"
+    # The approval's event is gone: the answer does not stand for it.
+    assert _missing_events(facts) == 1
 
 
 def test_a_payment_that_was_never_sent() -> None:
