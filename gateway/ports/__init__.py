@@ -1,0 +1,78 @@
+"""What the use cases need from the world outside, as Protocols.
+
+Batches everywhere: a method that takes a sequence costs one round trip whatever its length. Stores raise
+:class:`StoreUnavailableError` (wait and try again), :class:`StoreConflictError` (run the transaction again) or
+:class:`StoreIntegrityError` (a bug), never a driver's error.
+"""
+
+from gateway.ports.authentication import (
+    AssertionUse,
+    AssertionVerifier,
+    AuthenticationStore,
+    IdentityLink,
+    IssuerKey,
+    TrustTable,
+)
+from gateway.ports.clearing import ClearingStore
+from gateway.ports.consents import ConsentStore, UsageChange
+from gateway.ports.directory import Directory, TokenVault
+from gateway.ports.errors import (
+    PublisherUnavailableError,
+    StoreConflictError,
+    StoreIntegrityError,
+    StoreUnavailableError,
+    TopicClosedError,
+)
+from gateway.ports.follow_ups import FollowUp, FollowUpStore
+from gateway.ports.kafka import DeadLetters, Outgoing, Publisher, Record
+from gateway.ports.keys import KeySource, PartnerKey, SignatureVerifier
+from gateway.ports.network import CardNetwork
+from gateway.ports.orders import BulkStore, CancellationStore, ScheduleStore, StandingOrderStore
+from gateway.ports.outbox import Outbox, OutboxEvent, OutboxReader, OutboxRow
+from gateway.ports.payments import LateAnswer, PaymentStore, Refusal
+from gateway.ports.process import Clock, Observer
+from gateway.ports.store import Store, UnitOfWork
+
+__all__ = [
+    "AssertionUse",
+    "AssertionVerifier",
+    "AuthenticationStore",
+    "BulkStore",
+    "CancellationStore",
+    "CardNetwork",
+    "ClearingStore",
+    "Clock",
+    "ConsentStore",
+    "DeadLetters",
+    "Directory",
+    "FollowUp",
+    "FollowUpStore",
+    "IdentityLink",
+    "IssuerKey",
+    "KeySource",
+    "LateAnswer",
+    "Observer",
+    "Outbox",
+    "OutboxEvent",
+    "OutboxReader",
+    "OutboxRow",
+    "Outgoing",
+    "PartnerKey",
+    "PaymentStore",
+    "Publisher",
+    "PublisherUnavailableError",
+    "Record",
+    "Refusal",
+    "ScheduleStore",
+    "SignatureVerifier",
+    "StandingOrderStore",
+    "Store",
+    "StoreConflictError",
+    "StoreIntegrityError",
+    "StoreUnavailableError",
+    "TokenVault",
+    "TopicClosedError",
+    "TrustTable",
+    "UnitOfWork",
+    "UsageChange",
+]

@@ -1,0 +1,62 @@
+"""The queues of reversals and of inquiries."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from gateway.domain.payment import PaymentKey
+from schemas.primitives import NetworkId
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """A reversal or an inquiry that waits to be sent, again and again until the network has settled it.
+
+    Attributes:
+        terminal_id: the original's, which is its own too.
+        stan, transmitted_at: its own trace numbers, the same in every repeat.
+        attempts: how often it was sent; above zero the next is a repeat (0421).
+    """
+
+    key: PaymentKey
+    network_id: NetworkId
+    terminal_id: str
+    stan: int
+    transmitted_at: datetime
+    attempts: int = 0
+    queued_at: datetime | None = None
+
+
+class FollowUpStore(Protocol):
+    """A durable store-and-forward queue: of reversals, or of inquiries."""
+
+    async def queue(self, follow_ups: Sequence[FollowUp]) -> None:
+        """Add; a payment has one that is open at most, which stands. A closed one is opened anew under new numbers."""
+
+    async def claim(
+        self,
+        network_id: NetworkId,
+        *,
+        owner: str,
+        now: datetime,
+        lease_until: datetime,
+        limit: int,
+        in_order: bool = False,
+    ) -> Sequence[FollowUp]:
+        """Take due ones that nobody holds, oldest first; counts one more attempt on each.
+
+        ``in_order``: of each terminal only the oldest open one, due or not.
+        """
+
+    async def retry(self, keys: Sequence[PaymentKey], *, owner: str, next_attempt_at: datetime, code: str) -> None:
+        """Give back those that were not settled, with what the network said (raw code or cause)."""
+
+    async def close(self, keys: Sequence[PaymentKey], *, owner: str, now: datetime) -> frozenset[PaymentKey]:
+        """Close; return those that were open and held by ``owner``: only their outcome counts."""
+
+    async def take_away(self, keys: Sequence[PaymentKey], *, now: datetime) -> frozenset[PaymentKey]:
+        """Close whoever holds them; return those that were open. The holder's :meth:`close` then finds none."""
+
+    async def next_due(self, network_id: NetworkId) -> datetime | None:
+        """When the earliest open one is due."""

@@ -1,0 +1,55 @@
+"""Kafka: records as consumed and published, and where those go that nobody can read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One Kafka record as consumed. ``timestamp_ms``: since the epoch, as the broker or producer set it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+
+    @property
+    def reference(self) -> str:
+        """``topic/partition/offset``: names the record for ever, without showing any of it."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One Kafka record to publish."""
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: Sequence[tuple[str, bytes]]
+
+
+class Publisher(Protocol):
+    """An idempotent Kafka producer."""
+
+    async def publish(self, records: Sequence[Outgoing]) -> None:
+        """Return when every record is durably in Kafka; records with one topic and key keep their order.
+
+        Raises:
+            PublisherUnavailableError: not all were confirmed; :class:`TopicClosedError` where one topic is the cause.
+        """
+
+
+class DeadLetters(Protocol):
+    """Where records go that no stage can read."""
+
+    async def park(self, stage: str, records: Sequence[tuple[Record, Exception]]) -> None:
+        """Publish each record to the dead-letter topic with the reason; return when all are durably there.
+
+        Raises:
+            PublisherUnavailableError: not all were confirmed.
+        """

@@ -1,0 +1,66 @@
+"""Events to be told: the writers' side and the relay's."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEvent:
+    """One event to be relayed to Kafka once the transaction that holds it has committed."""
+
+    topic: str
+    key: str
+    event_id: str
+    event_type: str
+    occurred_at: datetime
+    body: bytes
+    traceparent: str | None = None
+
+
+class Outbox(Protocol):
+    """Events that wait for the relay."""
+
+    async def append(self, events: Sequence[OutboxEvent]) -> None:
+        """Add events to this transaction."""
+
+    async def purge(self, *, before: datetime, limit: int) -> int:
+        """Forget up to ``limit`` of the first events that were relayed and occurred before; return how many.
+
+        Those that are set aside stay, and so do all behind the first event that is younger.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """One outbox row with its place in the relay's order."""
+
+    tx: int
+    id: int
+    event: OutboxEvent
+
+
+class OutboxReader(Protocol):
+    """The relay's side of the outbox. Holds a leader lock: one reader at a time."""
+
+    async def acquire(self) -> bool:
+        """Become the one relay; False while another is."""
+
+    async def read(self, limit: int) -> Sequence[OutboxRow]:
+        """Rows past the cursor whose order can no longer change."""
+
+    async def advance(self, last: OutboxRow, *, parked: Sequence[OutboxRow] = (), reason: str = "") -> None:
+        """Move the cursor past the last of the rows that Kafka has confirmed, or that are set aside here and now."""
+
+    async def parked_topics(self) -> frozenset[str]:
+        """Topics with rows that are set aside."""
+
+    async def read_parked(self, topic: str, limit: int) -> Sequence[OutboxRow]:
+        """A topic's rows that are set aside, in their order."""
+
+    async def unpark(self, rows: Sequence[OutboxRow]) -> None:
+        """Forget that these were set aside: Kafka has confirmed them now."""
+
+    async def release(self) -> None:
+        """Let another relay in."""

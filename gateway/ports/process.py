@@ -1,0 +1,31 @@
+"""Time, and where a process reports."""
+
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+
+class Clock(Protocol):
+    """Wall time."""
+
+    def now(self) -> datetime:
+        """Aware UTC."""
+
+
+class Observer(Protocol):
+    """Where stages report. Names and label values come from small fixed sets; ids go to logs only."""
+
+    def batch(self, stage: str, *, size: int, seconds: float) -> None:
+        """One batch was handled."""
+
+    def count(self, stage: str, outcome: str, *, reason: str = "", n: int = 1) -> None:
+        """``n`` items of a stage ended this way."""
+
+    def delay(self, span: str, seconds: float) -> None:
+        """A span of a payment's way took this long."""
+
+    def level(self, name: str, value: float) -> None:
+        """A quantity stands at this value now."""
+
+    def note(self, event: str, *, level: str = "info", **fields: str | float | UUID | None) -> None:
+        """One log line. Only ids, codes and numbers: the adapter drops every field that it does not know."""
