@@ -13,6 +13,7 @@ from gateway.adapters.postgres.vault import PostgresTokenVault
 from gateway.bootstrap.process import NotConfiguredError, Parts, dead_letters, publisher
 from gateway.bootstrap.trust import proving
 from gateway.domain.execution import UnknownPolicy
+from gateway.ports import CardNetwork, TokenVault
 from gateway.services.ended_consents import EndedConsentWatch
 from gateway.services.execution import ExecutionService, ExecutionSettings
 from gateway.services.follow_ups import FollowUpSettings
@@ -89,40 +90,19 @@ async def execution_parts(parts: Parts, network_id: NetworkId) -> AsyncIterator[
             assertions=proofs.assertions,
             watch=watch,
         )
-        inquiries = InquiryService(
-            network_id=network_id,
-            worker=parts.worker,
-            store=parts.store,
-            vault=vault,
-            network=network,
-            observer=parts.observer,
-            clock=parts.clock,
-            settings=_inquiry_settings(settings, config),
-        )
-        reversals = ReversalService(
-            network_id=network_id,
-            worker=parts.worker,
-            store=parts.store,
-            vault=vault,
-            network=network,
-            observer=parts.observer,
-            clock=parts.clock,
-            settings=_reversal_settings(settings, config),
-        )
-        recovery = RecoveryService(
-            network_id=network_id,
-            worker=parts.worker,
-            store=parts.store,
-            observer=parts.observer,
-            clock=parts.clock,
-            policy=UnknownPolicy(config.unknown_policy),
-            settings=_recovery_settings(settings, config),
-        )
         await network.start()
         try:
             isolated = IsolatedBatch("execution", dead_letters=parked, observer=parts.observer)
             yield ExecutionParts(
-                network, consumer, service, inquiries, reversals, late_answers, recovery, isolated, watch
+                network=network,
+                consumer=consumer,
+                service=service,
+                inquiries=_inquiries(parts, config, vault, network),
+                reversals=_reversals(parts, config, vault, network),
+                late_answers=late_answers,
+                recovery=_recovery(parts, config),
+                isolated=isolated,
+                watch=watch,
             )
         finally:
             await consumer.stop()
@@ -140,12 +120,20 @@ def _execution_settings(settings: Settings, config: NetworkConfig) -> ExecutionS
     )
 
 
-def _recovery_settings(settings: Settings, config: NetworkConfig) -> RecoverySettings:
+def _recovery(parts: Parts, config: NetworkConfig) -> RecoveryService:
     # The longest that a live worker can hold a payment in SENT: from intent to wire, then the answer's time.
-    held_s = settings.execution_intent_to_wire_s + config.answer_timeout_s
-    return RecoverySettings(
-        lease_s=settings.recovery_lease_s,
-        held_s=held_s + settings.recovery_margin_s,
+    held_s = parts.settings.execution_intent_to_wire_s + config.answer_timeout_s
+    return RecoveryService(
+        network_id=config.network_id,
+        worker=parts.worker,
+        store=parts.store,
+        observer=parts.observer,
+        clock=parts.clock,
+        policy=UnknownPolicy(config.unknown_policy),
+        settings=RecoverySettings(
+            lease_s=parts.settings.recovery_lease_s,
+            held_s=held_s + parts.settings.recovery_margin_s,
+        ),
     )
 
 
@@ -162,20 +150,38 @@ def _follow_up_settings(
     )
 
 
-def _inquiry_settings(settings: Settings, config: NetworkConfig) -> InquirySettings:
+def _inquiries(parts: Parts, config: NetworkConfig, vault: TokenVault, network: CardNetwork) -> InquiryService:
     interval_s = config.inquiry_interval_s
-    queue = _follow_up_settings(settings, config, interval_s=interval_s, interval_max_s=4 * interval_s)
-    return InquirySettings(queue=queue, deadline_s=config.inquiry_deadline_s)
+    queue = _follow_up_settings(parts.settings, config, interval_s=interval_s, interval_max_s=4 * interval_s)
+    return InquiryService(
+        network_id=config.network_id,
+        worker=parts.worker,
+        store=parts.store,
+        vault=vault,
+        network=network,
+        observer=parts.observer,
+        clock=parts.clock,
+        settings=InquirySettings(queue=queue, deadline_s=config.inquiry_deadline_s),
+    )
 
 
-def _reversal_settings(settings: Settings, config: NetworkConfig) -> ReversalSettings:
+def _reversals(parts: Parts, config: NetworkConfig, vault: TokenVault, network: CardNetwork) -> ReversalService:
     queue = _follow_up_settings(
-        settings,
+        parts.settings,
         config,
         interval_s=config.reversal_repeat_interval_s,
         interval_max_s=config.reversal_repeat_max_s,
     )
-    return ReversalSettings(queue=queue, alert_after_s=config.reversal_alert_after_s)
+    return ReversalService(
+        network_id=config.network_id,
+        worker=parts.worker,
+        store=parts.store,
+        vault=vault,
+        network=network,
+        observer=parts.observer,
+        clock=parts.clock,
+        settings=ReversalSettings(queue=queue, alert_after_s=config.reversal_alert_after_s),
+    )
 
 
 def token_vault(parts: Parts) -> PostgresTokenVault:
