@@ -160,7 +160,9 @@ def _event_steps(facts: PaymentFacts) -> list[Step]:
         what = event.event_type.removeprefix("kr.mypay.").removeprefix("payment.").rpartition(".v")[0].replace(".", " ")
         steps.append(Step(event.occurred_at, what, ", ".join(filter(None, parts)), "outbox"))
     # What the outbox no longer has: the first and the present state stand in the payment itself.
-    if 1 not in told:
+    if 1 not in told and facts.schedule is not None:
+        steps.append(Step(payment.ordered_at, "scheduled", "accepted for a later day", "payment"))
+    elif 1 not in told:
         sent = payment.trace is not None
         steps.append(Step(payment.decided_at, "sent" if sent else payment.state, "intent written", "payment"))
     if payment.version not in told and payment.version > 1:

@@ -134,6 +134,13 @@ async def test_waiting_standing_and_bulk_orders_go_to_settlement(scene: Scene, k
         await scene.fetch("UPDATE scheduled_order SET look_at = now() WHERE payment_id = ANY ($1::uuid[])", later)
         await until(scene, later, "approved", "settled")
     await scene.settle()
+    story = await look(scene, "trace", str(later[0]))
+    assert [s["what"] for s in story["steps"] if s["source"] == "outbox"] == [
+        "scheduled",
+        "sent",
+        "approved",
+        "settled",
+    ]
     (shown,) = await look(scene, "standing", "show", "rent")
     assert (shown["status"], shown["occurrences"], shown["next"]) == ("completed", 1, [])
 

@@ -68,6 +68,12 @@ def test_a_payment_that_waits_tells_when_it_is_due() -> None:
     assert steps[-1].at == at(3600)
 
 
+def test_a_payment_that_waited_tells_that_it_did_when_its_events_are_gone() -> None:
+    paid = replace(APPROVED, version=3, decided_at=at(3600), changed_at=at(3601))
+    facts = PaymentFacts(paid, (), (), (), (), StoredSchedule(at(3600), at(7200), 1))
+    assert told(facts) == ["ordered", "scheduled", "due", "approved"]
+
+
 def told(facts: PaymentFacts) -> list[str]:
     return [step.what for step in steps_of(facts)]
 

@@ -172,12 +172,18 @@ class PostgresInspector:
         moments = {payment.decided_at, payment.changed_at, *(t.posted_at for t in transfers)}
         moments.update(f.queued_at for f in follow_ups)
         waits = [StoredSchedule(**dict(r)) for r in await self._fetch(_SQL.schedule, *payment.key)]
-        events = await self._events(payment, moments)
+        events = await self._events(payment, moments, waited=bool(waits))
         return PaymentFacts(payment, events, transfers, follow_ups, clearing, waits[0] if waits else None, late)
 
-    async def _events(self, payment: Payment, moments: set[datetime]) -> tuple[StoredEvent, ...]:
+    async def _events(
+        self, payment: Payment, moments: set[datetime], *, waited: bool = False
+    ) -> tuple[StoredEvent, ...]:
         key = str(payment.payment_id)
         rows = await self._fetch(_SQL.events_at, key, sorted(moments))
+        if waited and payment.version > 1:
+            # The row tells when it was decided on its day; it was accepted a moment after it had been ordered.
+            accepted = (payment.ordered_at, payment.ordered_at + _UNTOLD)
+            rows += await self._fetch(_SQL.events_between, key, *accepted)
         if len({r["event_id"] for r in rows}) < payment.version:
             end = min(payment.changed_at, payment.decided_at + _UNTOLD)
             rows += await self._fetch(_SQL.events_between, key, payment.decided_at, end)
