@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import faust
 from faust.auth import SASLCredentials, SSLCredentials
@@ -16,7 +16,10 @@ from gateway.bootstrap import Parts, watch_consumer
 from gateway.ports import Record
 from gateway.settings import Settings
 from streams.batches import BatchReader
-from streams.transport import DirectTransport
+from streams.transport import DirectConsumer, DirectTransport
+
+LOOK_S = 1.0
+"""How often a stage makes sure that it is still a member of its group."""
 
 TakeBatch = Callable[[Sequence[Record]], Awaitable[None]]
 
@@ -120,19 +123,27 @@ async def run_until(app: faust.App, stopping: asyncio.Event) -> None:
     """Run the app until told to stop.
 
     Raises:
-        AppCrashedError: Faust does not end by itself when a part of it has crashed; it stays, consuming nothing.
+        AppCrashedError: Faust does not end by itself when a part of it has crashed, nor when it has left its group; it
+            stays, consuming nothing.
     """
     await app.start()
     crashed = asyncio.ensure_future(app._crashed.wait())  # noqa: SLF001 - mode tells it nowhere else
+    left = asyncio.ensure_future(_left(app))
     told = asyncio.ensure_future(stopping.wait())
     try:
-        await asyncio.wait({crashed, told}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({crashed, left, told}, return_when=asyncio.FIRST_COMPLETED)
         if not told.done():
-            raise AppCrashedError(type(app.crash_reason).__name__)
+            raise AppCrashedError("left its group" if left.done() else type(app.crash_reason).__name__)
     finally:
-        crashed.cancel()
-        told.cancel()
+        for task in (crashed, left, told):
+            task.cancel()
         await app.stop()
+
+
+async def _left(app: faust.App) -> None:
+    consumer = cast("DirectConsumer", app.consumer)
+    while not consumer.has_left():  # noqa: ASYNC110 - aiokafka tells nobody
+        await asyncio.sleep(LOOK_S)
 
 
 async def waiting(app: faust.App) -> int:

@@ -40,6 +40,18 @@ class DirectConsumer(Consumer):
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return PromptConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
+    def has_left(self) -> bool:
+        """True once aiokafka has given its group up: nothing will ever be consumed again.
+
+        Its coordinator ends at what it does not expect, and waits for somebody to ask at what it may not do. Faust
+        reads past both, and without partitions nothing seems to wait, either.
+        """
+        inner = self._thread._consumer if self._thread is not None else None  # noqa: SLF001
+        coordinator = None if inner is None else inner._coordinator  # noqa: SLF001
+        if coordinator is None:
+            return False
+        return bool(coordinator._coordination_task.done() or coordinator._error_consumed_fut is not None)  # noqa: SLF001
+
     def on_buffer_full(self, tp: Any) -> None:
         """Leave the partition in: see the module's text."""
 
