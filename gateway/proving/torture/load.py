@@ -5,7 +5,7 @@ Meanwhile consents are revoked, orders cancelled, payments refunded, and clearin
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -47,21 +47,30 @@ _PAID_OR_UNDONE: Final = frozenset((Ending.SETTLED, Ending.REVERSED, Ending.REJE
 
 _LIMITED: Final = (Role.DAY_AMOUNT, Role.DAY_COUNT, Role.SINGLE_USE, Role.EXEMPT)
 
-_OURS: Final = ("limited", "racing")
-"""Labels that the demo's mix does not have: under such a consent, and around a revocation."""
+_DEPENDING: Final = frozenset(
+    (
+        "over_day_amount",
+        "over_day_count",
+        "used_up",
+        "exempt_used_up",
+        "proof_replayed",
+        "id_reused",
+        "refund_over",
+    )
+)
+"""Kinds that are refused for what came before: they fit where that was undone, turned away, or slower elsewhere."""
 
-EXPECTED: Final[Mapping[str, frozenset[Ending]]] = {
-    **dict.fromkeys((*PAID, "exempt", *_OURS), _PAID_OR_UNDONE),
-    # Whether a cancellation is in time, and what is left to be given back, depends on the faults; the books know.
-    **dict.fromkeys(("cancelled", "refund_part", "refund_over"), _PAID_OR_UNDONE),
-    # With the first one undone or turned away, the second one fits; on two networks it may also be the first.
-    **dict.fromkeys(
-        ("over_day_amount", "over_day_count", "used_up", "exempt_used_up", "proof_replayed", "id_reused"),
-        _PAID_OR_UNDONE,
-    ),
-    "declined": frozenset((Ending.DECLINED, Ending.REVERSED, Ending.REJECTED)),
-}
-"""Right endings under faults, by kind; any other kind must end as the mix says also then."""
+
+def expected_under_faults(label: str, planned: frozenset[Ending]) -> frozenset[Ending]:
+    """Return the endings that are right where everything fails, for what the mix plans in peace.
+
+    Whatever is good may also be undone or turned away; what is refused, or no order, is so under faults too.
+    """
+    if label in _DEPENDING or planned & {Ending.SETTLED, Ending.REVERSED}:
+        return _PAID_OR_UNDONE
+    if Ending.DECLINED in planned:
+        return frozenset((Ending.DECLINED, Ending.REVERSED, Ending.REJECTED))
+    return planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +126,7 @@ class Load:
             label = "racing"
         elif produced.order is not None and label in PAID and self._depends(produced.order):
             label = "limited"
-        return produced._replace(expected=EXPECTED.get(label, produced.expected), label=label)
+        return produced._replace(expected=expected_under_faults(label, produced.expected), label=label)
 
 
 def make_load(planned: Sequence[Planned], cast: Cast, seed: int) -> Load:
