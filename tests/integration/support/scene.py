@@ -21,7 +21,16 @@ from aiokafka.errors import KafkaError
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.ports import Outgoing
-from gateway.proving.books import Checked, Ending, Endings, Evidence, Produced, check_books, endings_of
+from gateway.proving.books import (
+    Checked,
+    Ending,
+    Endings,
+    Evidence,
+    Produced,
+    ProducedCancellation,
+    check_books,
+    endings_of,
+)
 from gateway.proving.cast import Customer, Role
 from gateway.proving.children import Child
 from gateway.proving.collect import collect
@@ -49,6 +58,7 @@ class Scene:
 
     Attributes:
         produced: as the check of the books wants it.
+        cancelled: likewise the cancellations.
         disturbed: stages were killed or rewound: partners may be told things again.
         planted: places (topic, partition, offset) of junk that a test put on inner topics.
         down: processes that a test has ended and not started again.
@@ -58,6 +68,7 @@ class Scene:
     producer: Any
     session: aiohttp.ClientSession
     produced: list[Produced] = field(default_factory=list)
+    cancelled: list[ProducedCancellation] = field(default_factory=list)
     disturbed: bool = False
     planted: set[tuple[str, int, int]] = field(default_factory=set)
     down: set[str] = field(default_factory=set)
@@ -351,6 +362,7 @@ class Scene:
             ledgers=world.ledgers,
             master_keys=world.master_keys,
         )
+        evidence.cancellations = list(self.cancelled)
         evidence.dead_letters = [
             d for d in evidence.dead_letters if (d.topic, d.partition, d.offset) not in self.planted
         ]
