@@ -223,7 +223,7 @@ async def test_a_refund_waits_for_a_cancellation_that_is_being_carried_out(rig: 
     carrying_out = asyncio.create_task(rig.waiting.work())
     await rig.faults.reached("cancellations.update")
     refunding = asyncio.create_task(rig.execute([dispatched_refund(refund(), 2)]))
-    while not rig.database.locks.waiting:  # noqa: ASYNC110 - a lock's queue tells nobody
+    while not rig.database.locks.waiting:
         assert not refunding.done()
         await asyncio.sleep(0)
     rig.faults.open("cancellations.update")
