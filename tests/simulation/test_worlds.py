@@ -23,6 +23,12 @@ STEPS = {
     "unknown → declined",
     "unknown → reversed",
     "approved → settled",
+    "approved → reversing",
+    "reversing → reversed",
+    "new → scheduled",
+    "scheduled → sent",
+    "scheduled → rejected",
+    "scheduled → reversed",
 }
 """What payments must have gone through somewhere."""
 
@@ -38,6 +44,15 @@ SEEN = {
     "consents: revoke partner",
     "consents: expire time",
     "settlement: break reversed_but_cleared",
+    "cancellation: accepted not_sent",
+    "cancellation: accepted cancelled",
+    "cancellation: accepted reversing",
+    "cancellation: accepted once_known",
+    "refund: dispatched",
+    "refund: rejected",
+    "schedule: occurrence",
+    "initiation: bulk_accepted",
+    "relay: unparked",
 }
 """What stages must have counted somewhere."""
 

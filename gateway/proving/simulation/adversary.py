@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from gateway.proving.simulation.workers import Worker
     from gateway.proving.simulation.world import World
 
+Chances = tuple[float, list[tuple[float, Fault]]]
+"""Of one place: their sum, and each fault with the upper end of its share."""
+
 STEPS_MAX: Final = 200_000
 """A world needs a thousand."""
 
@@ -47,8 +50,7 @@ class Adversary:
         self._world = world
         self._worker = worker
         self._draw = world.rng.random
-        # The chances are looked up once a place: place → (their sum, [(upper end, fault)]).
-        self._chances: dict[str, tuple[float, list[tuple[float, Fault]]]] = {}
+        self._chances = world.chances
 
     async def __call__(self, name: str) -> None:
         """Let the caller past a place, or not."""
@@ -72,7 +74,7 @@ class Adversary:
             world.faults.note(world.loop.time(), fault, f"{worker.name} {name}")
             await self._cause(fault, name)
 
-    def _look_up(self, name: str) -> tuple[float, list[tuple[float, Fault]]]:
+    def _look_up(self, name: str) -> Chances:
         total, ends = 0.0, []
         for fault in (*_ANYWHERE, *_possible(name)):
             total += self._world.faults.rates[fault]

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from gateway.adapters.memory import Database
+from gateway.adapters.memory import Database, MemoryHost
+from gateway.adapters.memory.host import trace_key
 from gateway.domain.consent import Consent
 from gateway.domain.exchange import FinancialRequest, NetworkRequest
 from gateway.domain.intent import ConsentKey
@@ -71,8 +72,11 @@ class Auditor:
         journal: where a traced world writes everything down.
     """
 
-    def __init__(self, database: Database, report: Report, now: Callable[[], float], *, wire_bound_s: float) -> None:
+    def __init__(
+        self, database: Database, host: MemoryHost, report: Report, now: Callable[[], float], *, wire_bound_s: float
+    ) -> None:
         self._db = database
+        self._host = host
         self._report = report
         self._now = now
         self._wire_bound_s = wire_bound_s
@@ -127,6 +131,8 @@ class Auditor:
             self.states.setdefault(str(payment.payment_id), []).append(following)
             if following == "sent":
                 self._intent(key, payment, written)
+            elif state in IN_FLIGHT:
+                self._as_the_network_did(name, payment, following)
             state = following
         posted_now = sorted(kind.value for of, kind in written.get("ledger_transfer", {}) if of == key)
         amounts = {
@@ -149,6 +155,17 @@ class Auditor:
                 self._report("reversed is confirmed", f"{name}: reversed without the network's word")
         if following == "reversing" and row is None and key not in written.get("reversal", {}):
             self._report("a reversal is queued", f"{name}: {following} with nothing queued")
+
+    def _as_the_network_did(self, name: str, payment: Payment, following: str) -> None:
+        """An outcome is the network's: what it has not booked so by now nobody can know."""
+        if payment.trace is None:
+            return
+        entry = self._host.entries.get(trace_key(payment.trace))
+        booked = entry.response_code if entry else None
+        if (following == "approved" and booked != "00") or (following == "declined" and booked in {None, "00"}):
+            self._report("outcomes are the network's", f"{name}: {following}, at the network {booked or 'nothing'}")
+        if following == "rejected" and payment.trace.rrn in self._left:
+            self._report("outcomes are the network's", f"{name}: withdrawn, though it has left")
 
     def _intent(self, key: PaymentKey, payment: Payment, written: Mapping[str, Mapping[Any, Any]]) -> None:
         if payment.trace is None:

@@ -1,12 +1,12 @@
 """Kafka of a simulated world: readers are woken when their topic grows, and partitions move between members."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 from gateway.adapters.memory import Boundary
 from gateway.adapters.memory.kafka import MemoryKafka
-from gateway.ports import Clock, Outgoing, Record
+from gateway.ports import Clock, Outgoing, Publisher, Record, TopicClosedError
 
 
 class Broker(MemoryKafka):
@@ -33,6 +33,25 @@ class Broker(MemoryKafka):
         sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sleepers.setdefault(topic, []).append(sleeper)
         await sleeper
+
+
+class RelayPublisher:
+    """Implements :class:`gateway.ports.Publisher` for a relay: a topic may be closed to it.
+
+    Args:
+        is_closed: asked about each topic.
+    """
+
+    def __init__(self, publisher: Publisher, is_closed: Callable[[str], bool]) -> None:
+        self._publisher = publisher
+        self._is_closed = is_closed
+
+    async def publish(self, records: Sequence[Outgoing]) -> None:
+        """Publish; where a topic is closed, what stands before its first record may be in Kafka."""
+        closed = next((place for place, r in enumerate(records) if self._is_closed(r.topic)), None)
+        await self._publisher.publish(records[:closed])
+        if closed is not None:
+            raise TopicClosedError(records[closed].topic)
 
 
 class Member:

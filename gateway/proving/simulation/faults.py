@@ -46,6 +46,7 @@ class Fault(StrEnum):
     # around it all
     STORE_DOWN = "store down for a while"
     KAFKA_DOWN = "Kafka down for a while"
+    TOPIC_CLOSED = "partner's topic closed for a while"
     CLOCK_SKEWED = "clock skewed"
     CONSENT_REVOKED = "consent revoked"
     CONSENT_SUSPENDED = "consent suspended"

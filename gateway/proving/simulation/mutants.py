@@ -18,12 +18,23 @@ from gateway.domain.trace import payment_trace
 from gateway.ports import PublisherUnavailableError, StoreConflictError, StoreUnavailableError
 from gateway.proving.simulation import workers
 from gateway.proving.simulation.audit import UNEXPECTED
-from gateway.proving.simulation.planting import Instead, edited, replaced, swapped
+from gateway.proving.simulation.planting import Instead, edited, replaced, swapped, together
 from gateway.proving.simulation.world import simulate
-from gateway.services import execution, initiation, inquiry, recovery, relay, results, reversal, transitions
+from gateway.services import (
+    execution,
+    initiation,
+    inquiry,
+    recovery,
+    refund_intake,
+    refunds,
+    relay,
+    results,
+    reversal,
+    transitions,
+)
 
 T = TypeVar("T")
-_S, _E = PaymentState, PaymentEventKind
+_S, _E, _L = PaymentState, PaymentEventKind, LimitEffect
 
 BUDGET: Final = 3_000
 """Worlds in which a bug is hunted; most are found in the first dozen."""
@@ -287,6 +298,36 @@ def _unledgered() -> AbstractContextManager[None]:
     return swapped(TRANSITIONS, {(_S.UNKNOWN, _E.INQUIRY_APPROVED): row})
 
 
+def _topic_skipped() -> AbstractContextManager[None]:
+    return edited(relay.RelayService, "relay_once", ("parked=parked", "parked=()"))
+
+
+# --- cancellations and refunds ----------------------------------------------------------------------------------------
+
+
+def _cancellation_forgotten() -> AbstractContextManager[None]:
+    async def facts(self: Any, *arguments: Any) -> Any:
+        return replace(await before(self, *arguments), cancelled={})
+
+    before = execution.ExecutionService._facts  # noqa: SLF001 - planted inside of it
+    return replaced(execution.ExecutionService, "_facts", facts)
+
+
+def _refunds_not_counted() -> AbstractContextManager[None]:
+    async def facts(self: Any, *arguments: Any) -> Any:
+        return replace(await before(self, *arguments), refunded={})
+
+    before = refunds.RefundService._facts  # noqa: SLF001 - planted inside of it
+    return replaced(refunds.RefundService, "_facts", facts)
+
+
+def _refused_refund_paid() -> AbstractContextManager[None]:
+    return together(
+        edited(refunds.RefundService, "commit", ("if r.reference not in over", "if True")),
+        edited(refund_intake.RefundIntake, "_recorded", ("if t.reference not in over", "if True")),
+    )
+
+
 _ALL: Final = (
     Mutant("submit-before-commit", "sends while the intent is still being committed", _submit_before_commit),
     Mutant("resend-after-timeout", "sends the 0200 again when no answer came", _resend_after_timeout),
@@ -313,6 +354,13 @@ _ALL: Final = (
     Mutant("relay-gives-up", "moves its cursor past what Kafka refused", _relay_gives_up),
     Mutant("offsets-first", "commits Kafka's offsets before the work", _offsets_first),
     Mutant("overtaken-order-dropped", "drops an order that lost its id to another", _overtaken_order_dropped),
+    Mutant("closed-topic-skipped", "drops the events of a closed topic", _topic_skipped),
+    Mutant("cancellation-forgotten", "sends an order that was cancelled before it came", _cancellation_forgotten),
+    Mutant("refunds-uncounted", "counts no earlier refunds of a payment", _refunds_not_counted),
+    Mutant("refused-refund-paid", "pays a refused refund when it is delivered again", _refused_refund_paid),
+    Mutant(
+        "undone-still-used", "gives nothing back when an approved payment is undone", lambda: _signs(_L.RETURN, 0, 0)
+    ),
     Mutant("ledger-row-lost", "posts nothing when an inquiry finds an approval", _unledgered),
 )
 

@@ -57,6 +57,7 @@ class _Author:
         self._script = script
         self._rng = rng
         self._amounts = amounts
+        self._refunded: Produced | None = None
 
     def repeat(self, at: float) -> None:
         """Send something again, byte for byte."""
@@ -85,9 +86,11 @@ class _Author:
         self._add(at, kind, ORDER_TYPE, order, order_id)
 
     def refund(self, at: float, number: int) -> None:
-        """A refund of something that may have been paid by then."""
-        if (of := self._paid()) is None:
+        """A refund of something that may have been paid by then; often not its first."""
+        of = self._refunded if self._refunded and self._rng.random() < 0.6 else self._paid()
+        if of is None:
             return
+        self._refunded = of
         at = of.at + self._rng.expovariate(0.4)
         refund = PaymentRefund(
             **self._common(_consent_of(of), at + 300.0),

@@ -3,7 +3,7 @@
 import inspect
 import textwrap
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, cast
 
 _NO_VALUE = object()
@@ -56,6 +56,15 @@ def edited(owner: Any, name: str, *edits: tuple[str, str]) -> Iterator[None]:
     # A closure would lose what it closes over, ``super()`` included: none of the functions edited here has one.
     exec(compile(text, f"<planted in {name}>", "exec"), module, made)  # noqa: S102 - our own text, with our own edit
     with replaced(owner, name, made[name]):
+        yield
+
+
+@contextmanager
+def together(*plants: AbstractContextManager[None]) -> Iterator[None]:
+    """Plant several changes that are one bug."""
+    with ExitStack() as stack:
+        for plant in plants:
+            stack.enter_context(plant)
         yield
 
 

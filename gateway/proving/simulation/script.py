@@ -54,7 +54,7 @@ def write_script(rng: Random) -> Script:
         CutOver(time(0, 0, 3), SEOUL) if rng.random() < 0.3 else None,
     )
     script.consents = [
-        terms(number, rng.randrange(_SHAPES), rng.choice((0, 0, 0, rng.randrange(2, 9))), script.epoch)
+        terms(number, rng.choice(_SHAPES), rng.choice((0, 0, 0, rng.randrange(2, 9))), script.epoch)
         for number in range(rng.randrange(1, 4))
     ]
     amounts = [rng.randrange(1_000, 9_999) for _ in range(4)]
@@ -74,7 +74,7 @@ _ACT_TYPES: Final = {
 
 def _write_commands(script: Script, rng: Random) -> None:
     for of in script.consents:
-        if rng.random() < 0.4:
+        if rng.random() < 0.5:
             continue
         at = rng.uniform(0.0, TRAFFIC_S / 2)
         for number in range(rng.randrange(1, 4)):
@@ -97,15 +97,15 @@ def _command(script: Script, of: ConsentTerms, act: Act, command_id: str, rng: R
     if act is Act.AMEND:
         number = script.consents.index(of)
         until = 0 if of.valid_until - script.epoch > timedelta(hours=1) else 9
-        message = ConsentAmendment(**told, terms=terms(number, rng.randrange(_SHAPES), until, script.epoch))
+        message = ConsentAmendment(**told, terms=terms(number, rng.choice(_SHAPES), until, script.epoch))
     else:
         message = ConsentInstruction(**told)
     envelope = Envelope(f"ce-{command_id}", "/partner", _ACT_TYPES[act], script.epoch, signature="good")
     return Outgoing(CONSENT_COMMANDS, of.consent_id.encode(), encode(message), write_envelope(envelope))
 
 
-_SHAPES: Final = 6
-"""Kinds of terms: from no limit at all to a single use."""
+_SHAPES: Final = (0, 0, 0, 1, 1, 2, 3, 4, 5)
+"""Kinds of terms, from no limit at all to a single use, each as often as it is drawn."""
 
 
 @lru_cache(maxsize=1024)

@@ -25,7 +25,7 @@ from gateway.domain.routing import NetworkProfile
 from gateway.ports import Record
 from gateway.proving.simulation.adversary import Adversary
 from gateway.proving.simulation.audit import UNEXPECTED
-from gateway.proving.simulation.broker import Member
+from gateway.proving.simulation.broker import Member, RelayPublisher
 from gateway.proving.simulation.links import SimulatedLinks
 from gateway.proving.simulation.loop import SkewedClock
 from gateway.proving.simulation.scene import NETWORK, PAN, PARTNER, TAMPERED, TERMINAL, TOKEN
@@ -305,7 +305,7 @@ class Worker:
         self.reader = MemoryOutboxReader(self.world.database, self.boundary)
         service = RelayService(
             reader=self.reader,
-            publisher=self._publisher,
+            publisher=RelayPublisher(self._publisher, self.world.is_closed),
             observer=self.world.observer,
             clock=self.clock,
             settings=RelaySettings(batch=20, idle_s=0.7, standby_s=3.0, parked_retry_s=3.0),

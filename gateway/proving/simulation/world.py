@@ -17,6 +17,7 @@ from gateway.adapters.memory.host import Entry, EntryState
 from gateway.adapters.memory.kafka import Parked
 from gateway.domain.consent import Consent, ConsentCommand
 from gateway.ports import Outgoing
+from gateway.proving.simulation.adversary import Chances
 from gateway.proving.simulation.audit import FINAL, UNEXPECTED, Auditor
 from gateway.proving.simulation.broker import Broker
 from gateway.proving.simulation.faults import Fault, Faults
@@ -40,7 +41,7 @@ from schemas.codec import encode
 from schemas.consents import ConsentStatus, ConsentTerms
 from schemas.envelope import Envelope, write_envelope
 from schemas.primitives import ConsentId
-from schemas.topics import CONSENT_COMMANDS, ORDERS, clearing_topic, dispatch_topic
+from schemas.topics import CONSENT_COMMANDS, ORDERS, clearing_topic, dispatch_topic, events_topic
 
 PARTITIONS: Final = 3
 FAULTS_END_S: Final = 14.0
@@ -121,6 +122,7 @@ class World:
         self.outage: Fault | None = None
         self.loop = VirtualLoop(self._uncaught)  # type: ignore[abstract]  # no sockets, no signals
         self.faults = Faults(self.rng, journal=self.trace)
+        self.chances: dict[str, Chances] = {}
         self.script = write_script(self.rng)
         self.clock = SkewedClock(self.loop, self.script.epoch)
         self.observer = CountingObserver()
@@ -128,7 +130,7 @@ class World:
         self.kafka = Broker(self.clock, partitions=PARTITIONS)
         self.host = MemoryHost()
         self.cut_overs = {NETWORK: self.script.cut_over} if self.script.cut_over else {}
-        self.auditor = Auditor(self.database, self.violated, self.loop.time, wire_bound_s=INTENT_TO_WIRE_S)
+        self.auditor = Auditor(self.database, self.host, self.violated, self.loop.time, wire_bound_s=INTENT_TO_WIRE_S)
         self.auditor.journal = self.trace
         self.database.on_commit = self.auditor.committed
         self.wire = Wire(
@@ -211,6 +213,10 @@ class World:
             if worker.reader is not None and worker.reader is leader:
                 worker.reader.lose_session()
 
+    def is_closed(self, topic: str) -> bool:
+        """True for the partner's topic while it is closed."""
+        return self.outage == Fault.TOPIC_CLOSED and topic == EVENTS
+
     # --- plans ---
 
     def _plan(self) -> None:
@@ -228,7 +234,10 @@ class World:
         for _ in range(rng.choice((0, 0, 1, 2))):
             loop.call_at(rng.uniform(0.0, FAULTS_END_S), self._cut_any, rng.uniform(0.1, 5.0))
         for _ in range(rng.choice((0, 0, 0, 1, 2))):
-            at, outage = rng.uniform(0.0, TRAFFIC_S), rng.choice((Fault.STORE_DOWN, Fault.KAFKA_DOWN))
+            at, outage = (
+                rng.uniform(0.0, TRAFFIC_S),
+                rng.choice((Fault.STORE_DOWN, Fault.KAFKA_DOWN, Fault.TOPIC_CLOSED)),
+            )
             loop.call_at(at, self._go_down, outage, rng.uniform(0.2, 8.0))
         if rng.random() < 0.3:
             loop.call_at(rng.uniform(1.0, FAULTS_END_S), partial(self._clear, early=True))
@@ -409,6 +418,7 @@ class World:
         return told.hexdigest()
 
 
+EVENTS: Final = events_topic(PARTNER)
 _READ: Final = (
     (ORDERS, Stage.INITIATION),
     (dispatch_topic(NETWORK), Stage.EXECUTION),
