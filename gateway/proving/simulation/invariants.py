@@ -142,8 +142,10 @@ def _cancellations_hold(world: "World", told: _Told) -> None:
     lapsed = {b["cancellation_id"] for bodies in told.answers["cancellation.refused"].values() for b in bodies}
     for reference, bodies in told.answers["cancellation.accepted"].items():
         payment = payments.get(bodies[0]["order_id"])
+        # An order of that id under another consent is not the one that was cancelled.
+        its_own = payment is not None and payment.consent_id == bodies[0]["consent_id"]
         stands = payment is not None and payment.state.value in STANDING
-        if stands and bodies[0]["cancellation_id"] not in lapsed:
+        if its_own and stands and bodies[0]["cancellation_id"] not in lapsed:
             text = f"{bodies[0]['order_id']} is cancelled by {reference}, and stands"
             world.violated("an accepted cancellation is kept", text)
 
