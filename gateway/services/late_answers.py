@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from gateway.domain.exchange import UnmatchedAnswer
+from gateway.domain.lifecycle import PaymentEventKind
 from gateway.domain.payment import Change, Payment
 from gateway.domain.resolution import judge_late_answer
 from gateway.ports import Clock, LateAnswer, Observer, Store, UnitOfWork
@@ -111,8 +112,8 @@ class LateAnswerService:
         changes: list[Change] = []
         for unmatched, payment in answers:
             verdict = judge_late_answer(payment, unmatched.answer, inquiry_open=payment.key in closed)
-            # The first clear answer has settled it; a second copy is what it says.
-            if payment.key in clear:
+            # The first clear answer settles it, and none that came before; a second copy is what it says.
+            if verdict.event in (PaymentEventKind.INQUIRY_APPROVED, PaymentEventKind.INQUIRY_DECLINED):
                 closed.discard(payment.key)
             changes.append(
                 Change(

@@ -123,6 +123,15 @@ async def test_the_second_copy_of_an_answer_does_nothing() -> None:
     assert rig.used() == {Usage(0, 0, 10_000, 1)}
 
 
+@pytest.mark.parametrize("unclear", ["68", "00,amount+1"])
+async def test_an_unclear_answer_before_a_clear_one_does_not_take_its_place(unclear: str) -> None:
+    rig = Rig()
+    await put(rig, S.UNKNOWN, inquiry=True)
+    assert await take(rig, answer_of(unclear), answer()) == ["approved", "approved"]
+    assert rig.states() == {"order-1": "approved"}
+    assert rig.used() == {Usage(0, 0, 10_000, 1)}
+
+
 async def test_whoever_asks_at_that_moment_finds_it_settled() -> None:
     rig = Rig()
     await put(rig, S.UNKNOWN, inquiry=True)
