@@ -178,6 +178,15 @@ async def test_a_closed_one_is_opened_anew_under_its_new_numbers(fifo: Queue) ->
     assert await _claim(fifo, "w2", 101, 60, 10) == [anew]
 
 
+async def test_of_two_for_one_payment_at_a_time_the_first_stands(fifo: Queue) -> None:
+    second = replace(follow_up(1), stan=500_099)
+    await queue(fifo, follow_up(1), second)
+    assert await _claim(fifo, "w1", 1, 60, 10) == [follow_up(1)]
+    await close(fifo, 1)
+    await queue(fifo, follow_up(1), second)
+    assert await _claim(fifo, "w1", 1, 60, 10) == [follow_up(1)]
+
+
 async def test_taking_away_closes_whoever_holds_it_and_the_holder_finds_nothing(fifo: Queue) -> None:
     await queue(fifo, follow_up(1), follow_up(2))
     await claim(fifo, limit=1)

@@ -26,16 +26,18 @@ class PostgresFollowUpStore:
         self._sql = _SQL[queue]
 
     async def queue(self, follow_ups: Sequence[FollowUp]) -> None:
-        if not follow_ups:
+        # One statement may open a row anew once only: of two for one payment the first stands.
+        firsts = list({f.key: f for f in reversed(follow_ups)}.values())
+        if not firsts:
             return
         await self._connection.execute(
             self._sql.queue,
-            *_columns([f.key for f in follow_ups]),
-            [f.network_id for f in follow_ups],
-            [f.terminal_id for f in follow_ups],
-            [f.stan for f in follow_ups],
-            [f.transmitted_at for f in follow_ups],
-            [f.queued_at or f.transmitted_at for f in follow_ups],
+            *_columns([f.key for f in firsts]),
+            [f.network_id for f in firsts],
+            [f.terminal_id for f in firsts],
+            [f.stan for f in firsts],
+            [f.transmitted_at for f in firsts],
+            [f.queued_at or f.transmitted_at for f in firsts],
         )
 
     async def claim(
