@@ -96,11 +96,14 @@ class Ignored:
         incident: for people to see; else harmless (late, repeated, not possible now).
         undo: something may stand at the network that must not: queue a reversal of its own for it. The payment stays
             where it is, for nothing of it stands here.
+        again: the network may have booked it after it answered the reversal that is in flight, if one is: that one's
+            answer does not count, and the reversal begins anew.
     """
 
     why: str
     incident: bool
     undo: bool = False
+    again: bool = False
 
 
 Pair = tuple[PaymentState | None, PaymentEventKind]
@@ -222,13 +225,18 @@ _UNDONE: Final = frozenset(
 """What the network may have captured although nothing of it stands here."""
 
 
+_AGAIN: Final = frozenset((_S.UNKNOWN, event) for event in (_E.APPROVED, _E.MISMATCHED))
+"""What the network may have captured after a reversal found nothing there."""
+
+
 def _ignored_table() -> Mapping[Pair, Ignored]:
     table: dict[Pair, Ignored] = {}
     for event, states, incident, why in _IGNORED_ROWS:
         for state in states:
             if (state, event) in table or (state, event) in TRANSITIONS:
                 raise ValueError(f"{state} × {event} is told twice")
-            table[state, event] = Ignored(why, incident, undo=(state, event) in _UNDONE)
+            pair = (state, event)
+            table[pair] = Ignored(why, incident, undo=pair in _UNDONE, again=pair in _AGAIN)
     return table
 
 

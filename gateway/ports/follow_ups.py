@@ -55,6 +55,13 @@ class FollowUpStore(Protocol):
     async def close(self, keys: Sequence[PaymentKey], *, owner: str, now: datetime) -> frozenset[PaymentKey]:
         """Close; return those that were open and held by ``owner``: only their outcome counts."""
 
+    async def begin_anew(self, follow_ups: Sequence[FollowUp]) -> None:
+        """Of those that somebody holds: put them back under new numbers, due at once, with the age that they have.
+
+        The holder's :meth:`close` then finds none: what it learns is older than the reason to begin anew. What is
+        closed, or open and held by nobody, stands.
+        """
+
     async def take_away(self, keys: Sequence[PaymentKey], *, now: datetime) -> frozenset[PaymentKey]:
         """Close whoever holds them; return those that were open. The holder's :meth:`close` then finds none."""
 

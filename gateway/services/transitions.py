@@ -42,6 +42,7 @@ class _Effects:
     usage: dict[UsageKey, list[int]] = field(default_factory=dict)
     transfers: list[tuple[PaymentKey, Transfer, datetime]] = field(default_factory=list)
     reversals: list[Payment] = field(default_factory=list)
+    reversals_anew: list[Payment] = field(default_factory=list)
     inquiries: list[Payment] = field(default_factory=list)
 
 
@@ -70,10 +71,13 @@ async def apply_changes(
         moved = _move(payment, change, now, effects)
         if moved is None:
             applied.ignored.append((change, payment.state))
+            ignored = IGNORED[payment.state, change.kind]
             # What was never sent has nothing at a network that could be undone.
-            if IGNORED[payment.state, change.kind].undo and payment.trace is not None:
+            if ignored.undo and payment.trace is not None:
                 applied.undone.append(payment)
                 effects.reversals.append(payment)
+            elif ignored.again:
+                effects.reversals_anew.append(payment)
             continue
         payments[change.key] = moved
         applied.changed.append(moved)
@@ -166,10 +170,14 @@ async def _write(uow: UnitOfWork, applied: Applied, effects: _Effects, now: date
 
 
 async def _queue(uow: UnitOfWork, effects: _Effects, now: datetime) -> None:
-    for queue, payments in ((uow.reversals, effects.reversals), (uow.inquiries, effects.inquiries)):
+    for write, payments in (
+        (uow.reversals.queue, effects.reversals),
+        (uow.reversals.begin_anew, effects.reversals_anew),
+        (uow.inquiries.queue, effects.inquiries),
+    ):
         if payments:
             numbers = await uow.payments.next_follow_up_numbers(len(payments))
-            await queue.queue([_follow_up(p, number, now) for p, number in zip(payments, numbers, strict=True)])
+            await write([_follow_up(p, number, now) for p, number in zip(payments, numbers, strict=True)])
 
 
 def _follow_up(payment: Payment, number: int, now: datetime) -> FollowUp:

@@ -178,6 +178,22 @@ async def test_a_closed_one_is_opened_anew_under_its_new_numbers(fifo: Queue) ->
     assert await _claim(fifo, "w2", 101, 60, 10) == [anew]
 
 
+async def test_what_somebody_holds_begins_anew_and_its_holder_finds_nothing(fifo: Queue) -> None:
+    await queue(fifo, follow_up(1), follow_up(2, queued_at=later(1)))
+    await claim(fifo, at=1, limit=1)
+    anew = [replace(follow_up(n), stan=500_090 + n, transmitted_at=later(3)) for n in (1, 2, 3)]
+    async with fifo.store.transaction() as uow:
+        await fifo.of(uow).begin_anew([])
+        await fifo.of(uow).begin_anew(anew)
+    assert await close(fifo, 1, 2) == frozenset()
+    assert await _claim(fifo, "w2", 2, 60, 10) == [follow_up(2, queued_at=later(1))]
+    assert await _claim(fifo, "w2", 3, 60, 10) == [replace(anew[0], queued_at=NOW)]
+    assert await close(fifo, 1, owner="w2") == frozenset(keys(1))
+    async with fifo.store.transaction() as uow:
+        await fifo.of(uow).begin_anew(anew)
+    assert await claim(fifo, at=500) == [92]  # 1 is closed, and stands
+
+
 async def test_of_two_for_one_payment_at_a_time_the_first_stands(fifo: Queue) -> None:
     second = replace(follow_up(1), stan=500_099)
     await queue(fifo, follow_up(1), second)

@@ -132,6 +132,26 @@ async def test_an_unclear_answer_before_a_clear_one_does_not_take_its_place(uncl
     assert rig.used() == {Usage(0, 0, 10_000, 1)}
 
 
+@pytest.mark.parametrize("late", ["00", "00,amount+1"])
+async def test_a_reversal_that_may_have_come_before_the_network_booked_it_begins_anew(late: str) -> None:
+    rig = Rig()
+    await put(rig, S.UNKNOWN, inquiry=True)
+    async with rig.store.transaction() as uow:
+        await uow.inquiries.take_away([PAID.key], now=later(2))
+        await apply_changes(uow, [Change(PAID.key, PaymentEventKind.INQUIRY_NOT_SEEN)], now=later(2))
+        (sent,) = await uow.reversals.claim(
+            NetworkId(NETWORK), owner="w1", now=later(3), lease_until=later(99), limit=1
+        )
+    # The network has told w1 that there is nothing to undo; before w1 writes it down, it turns out to have been booked.
+    assert await take(rig, answer_of(late)) == ["ignored"]
+    async with rig.store.transaction() as uow:
+        assert await uow.reversals.close([PAID.key], owner="w1", now=later(5)) == frozenset()
+    row = rig.database.reversals.rows[PAID.key]
+    assert (row.closed_at, row.leased_by, row.follow_up.attempts) == (None, None, 0)
+    assert row.follow_up.stan != sent.stan
+    assert rig.states() == {"order-1": "unknown"}
+
+
 async def test_whoever_asks_at_that_moment_finds_it_settled() -> None:
     rig = Rig()
     await put(rig, S.UNKNOWN, inquiry=True)

@@ -35,6 +35,25 @@ class MemoryFollowUpStore:
                 if locked[follow_up.key].closed_at is not None:
                     self._tx.update(self._table, follow_up.key, row)
 
+    async def begin_anew(self, follow_ups: Sequence[FollowUp]) -> None:
+        await self._boundary(f"{self._name}.begin_anew")
+        rows = await self._tx.lock(self._table, [f.key for f in follow_ups])
+        for anew in follow_ups:
+            row = rows.get(anew.key)
+            if row is not None and row.closed_at is None and row.leased_by is not None:
+                numbered = replace(row.follow_up, stan=anew.stan, transmitted_at=anew.transmitted_at, attempts=0)
+                self._tx.update(
+                    self._table,
+                    anew.key,
+                    replace(
+                        row,
+                        follow_up=numbered,
+                        next_attempt_at=anew.transmitted_at,
+                        leased_by=None,
+                        leased_until=None,
+                    ),
+                )
+
     async def claim(
         self,
         network_id: NetworkId,

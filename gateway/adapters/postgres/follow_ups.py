@@ -40,6 +40,15 @@ class PostgresFollowUpStore:
             [f.queued_at or f.transmitted_at for f in firsts],
         )
 
+    async def begin_anew(self, follow_ups: Sequence[FollowUp]) -> None:
+        if follow_ups:
+            await self._connection.execute(
+                self._sql.begin_anew,
+                *_columns([f.key for f in follow_ups]),
+                [f.stan for f in follow_ups],
+                [f.transmitted_at for f in follow_ups],
+            )
+
     async def claim(
         self,
         network_id: NetworkId,

@@ -10,6 +10,15 @@ SET stan = excluded.stan, transmitted_at = excluded.transmitted_at, attempts = 0
     closed_at = NULL
 WHERE {queue}.closed_at IS NOT NULL
 
+-- name: begin_anew
+UPDATE {queue} q
+SET stan = k.stan, transmitted_at = k.transmitted_at, attempts = 0, next_attempt_at = k.transmitted_at,
+    leased_by = NULL, leased_until = NULL
+FROM unnest($1::text[], $2::uuid[], $3::integer[], $4::timestamptz[])
+    AS k (partner_id, payment_id, stan, transmitted_at)
+WHERE (q.partner_id, q.payment_id) = (k.partner_id, k.payment_id)
+  AND q.closed_at IS NULL AND q.leased_by IS NOT NULL
+
 -- name: claim
 WITH due AS MATERIALIZED (
     SELECT partner_id, payment_id FROM {queue} q
