@@ -10,7 +10,6 @@ from gateway.domain.exchange import ReversalRequest
 from gateway.domain.payment import Payment
 from gateway.proving.simulation.audit import FINAL, STANDING, UNEXPECTED
 from gateway.proving.simulation.scene import JUNK, PAN, PARTNER, Kind, Produced
-from schemas.envelope import read_envelope
 from schemas.topics import events_topic
 
 if TYPE_CHECKING:
@@ -45,14 +44,15 @@ class _Told:
         self.answers: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
         seen: set[str] = set()
         for record in world.kafka.records(events_topic(PARTNER)):
-            envelope = read_envelope(record.headers)
-            if envelope.id in seen:
+            headers = dict(record.headers)
+            event_id = headers["ce_id"].decode()
+            if event_id in seen:
                 continue
-            seen.add(envelope.id)
-            kind = envelope.type.removeprefix("kr.mypay.").removesuffix(".v1")
+            seen.add(event_id)
+            kind = headers["ce_type"].decode().removeprefix("kr.mypay.").removesuffix(".v1")
             body = json.loads(record.value)
             if kind == "payment.reported":
-                subject, _, rest = envelope.id.partition(":")
+                subject, _, rest = event_id.partition(":")
                 self.reported[subject].add(rest.partition(":")[2])
             elif kind.startswith("payment."):
                 self.states[body["payment_id"]].append((body["version"], body["state"]))

@@ -61,8 +61,8 @@ if TYPE_CHECKING:
 ANSWER_TIMEOUT_S: Final = 5.0
 INTENT_TO_WIRE_S: Final = 2.0
 HELD_S: Final = ANSWER_TIMEOUT_S + INTENT_TO_WIRE_S + 3.0
-HEARTBEAT_S: Final = 2.0
-HEARTBEAT_LEASE_S: Final = 6.0
+HEARTBEAT_S: Final = 3.0
+HEARTBEAT_LEASE_S: Final = 7.0
 INQUIRY_DEADLINE_S: Final = 12.0
 LEASE_S: Final = 4 * ANSWER_TIMEOUT_S
 POLL_S: Final = 2.0
@@ -308,7 +308,7 @@ class Worker:
             publisher=RelayPublisher(self._publisher, self.world.is_closed),
             observer=self.world.observer,
             clock=self.clock,
-            settings=RelaySettings(batch=20, idle_s=0.7, standby_s=3.0, parked_retry_s=3.0),
+            settings=RelaySettings(batch=20, idle_s=1.0, standby_s=3.0, parked_retry_s=3.0),
         )
         self.run(service.run())
 
