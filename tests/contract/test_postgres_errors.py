@@ -73,6 +73,30 @@ async def test_a_session_that_dies_before_the_commit_is_an_outage_and_nothing_st
         assert await uow.payments.find([payment(1).key]) == {}
 
 
+async def test_who_stands_still_in_a_transaction_loses_it_and_its_locks_to_the_others(backend: PostgresBackend) -> None:
+    await run(backend.store, lambda uow: uow.payments.insert([payment(1)]))
+    stopped = PostgresStore(backend.dsn, idle_in_transaction_s=0.2)
+    await stopped.start()
+    locked_by_others = False
+
+    async def lock(uow: UnitOfWork) -> None:
+        await uow.payments.lock([payment(1).key])
+
+    async def stand_still(uow: UnitOfWork) -> None:
+        nonlocal locked_by_others
+        await lock(uow)
+        # Ends because the server has ended the first session: nobody else gives the lock up.
+        await run(backend.store, lock)
+        locked_by_others = True
+        await lock(uow)
+
+    with pytest.raises(StoreUnavailableError):
+        await run(stopped, stand_still)
+    assert locked_by_others
+    await run(stopped, lock)
+    await stopped.stop()
+
+
 async def test_who_waits_for_a_lock_when_its_session_dies_meets_an_outage(backend: PostgresBackend) -> None:
     await run(backend.store, lambda uow: uow.payments.insert([payment(1)]))
 

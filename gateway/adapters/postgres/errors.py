@@ -36,6 +36,7 @@ _UNAVAILABLE = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.QueryCanceledError,
+    asyncpg.IdleInTransactionSessionTimeoutError,  # we stood still with locks in hand: the server has undone it
     asyncpg.ReadOnlySQLTransactionError,  # a primary that became a replica
     asyncpg.InsufficientResourcesError,  # too many connections, disk full, out of memory
     asyncpg.PostgresSystemError,  # input/output error on the server

@@ -9,6 +9,7 @@ from asyncpg import Connection
 
 from gateway.adapters.postgres.errors import translated
 from gateway.adapters.postgres.queries import load
+from gateway.adapters.postgres.sessions import COMMAND_TIMEOUT_S, session_settings
 from gateway.ports import OutboxEvent, OutboxRow
 
 _SQL = load("outbox")
@@ -50,7 +51,10 @@ class PostgresOutboxReader:
             await self.release()
             # Losing the cursor's last moves only means to publish those rows again: no need to wait for the disk.
             connection = await asyncpg.connect(
-                self._dsn, server_settings={"synchronous_commit": "off", "application_name": "mypay-relay"}
+                self._dsn,
+                # A server that has gone without a word must not hold the relay up for as long as TCP hopes.
+                command_timeout=COMMAND_TIMEOUT_S,
+                server_settings={**session_settings("mypay-relay"), "synchronous_commit": "off"},
             )
             if not await connection.fetchval(_SQL.try_lead, _LEADER_LOCK):
                 await connection.close()

@@ -17,6 +17,7 @@ from gateway.adapters.postgres.follow_ups import PostgresFollowUpStore
 from gateway.adapters.postgres.outbox import PostgresOutbox
 from gateway.adapters.postgres.payments import PostgresPaymentStore
 from gateway.adapters.postgres.schedule import PostgresScheduleStore
+from gateway.adapters.postgres.sessions import COMMAND_TIMEOUT_S, IDLE_IN_TRANSACTION_S, session_settings
 from gateway.adapters.postgres.standing import PostgresStandingOrderStore
 
 
@@ -45,13 +46,23 @@ class PostgresStore:
         dsn: libpq URL.
         pool_size: connections at most; one transaction holds one.
         command_timeout_s: a statement that takes longer is cancelled and counts as the database being unavailable.
+        idle_in_transaction_s: a transaction whose process stands still for longer is undone by the server, for others
+            wait for its locks.
     """
 
-    def __init__(self, dsn: str, *, pool_size: int = 4, command_timeout_s: float = 10.0, name: str = "mypay") -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        pool_size: int = 4,
+        command_timeout_s: float = COMMAND_TIMEOUT_S,
+        idle_in_transaction_s: float = IDLE_IN_TRANSACTION_S,
+        name: str = "mypay",
+    ) -> None:
         self._dsn = dsn
         self._pool_size = pool_size
         self._command_timeout_s = command_timeout_s
-        self._name = name
+        self._settings = session_settings(name, idle_in_transaction_s=idle_in_transaction_s)
         self._pool: asyncpg.Pool[Any] | None = None
         self._cache = TermsCache()
 
@@ -67,7 +78,7 @@ class PostgresStore:
                 min_size=1,
                 max_size=self._pool_size,
                 command_timeout=self._command_timeout_s,
-                server_settings={"application_name": self._name},
+                server_settings=self._settings,
             )
 
     async def stop(self) -> None:
