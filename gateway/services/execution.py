@@ -41,7 +41,13 @@ from gateway.ports import (
 )
 from gateway.services.dispatch import read_dispatch
 from gateway.services.ended_consents import EndedConsentWatch
-from gateway.services.notices import ORDER_ID_TAKEN, RefusedOrder, refuse_orders, reported_events
+from gateway.services.notices import (
+    ORDER_ID_TAKEN,
+    RefusedOrder,
+    refuse_or_report,
+    refuse_orders,
+    reported_events,
+)
 from gateway.services.proofs import NoIdentityProviders, use_proofs
 from gateway.services.refunds import RefundService, split_refunds
 from gateway.services.results import Intent, ResultSettings, ResultWriter, count_states
@@ -191,10 +197,10 @@ class ExecutionService:
             raise
         return places
 
-    async def _read(self, records: Sequence[Record]) -> tuple[list[TakenOrder], list[RefusedOrder]]:
+    async def _read(self, records: Sequence[Record]) -> tuple[list[TakenOrder], list[tuple[TakenOrder, RefusedOrder]]]:
         now = self._clock.now()
         orders: list[TakenOrder] = []
-        refused: list[RefusedOrder] = []
+        refused: list[tuple[TakenOrder, RefusedOrder]] = []
         unreadable: list[tuple[Record, Exception]] = []
         for record in records:
             try:
@@ -210,7 +216,8 @@ class ExecutionService:
                 orders.append(replace(taken, problem=problem))
                 continue
             if problem:
-                refused.append(RefusedOrder(order.partner_id, order.order_id, None, problem, taken.reference))
+                refusal = RefusedOrder(order.partner_id, order.order_id, None, problem, taken.reference)
+                refused.append((taken, refusal))
                 continue
             orders.append(taken)
         if unreadable:
@@ -230,10 +237,11 @@ class ExecutionService:
             for o in orders
         ]
 
-    async def _refuse(self, refused: Sequence[RefusedOrder]) -> None:
+    async def _refuse(self, refused: Sequence[tuple[TakenOrder, RefusedOrder]]) -> None:
         async with self._store.transaction() as uow:
-            await refuse_orders(uow, refused, self._clock.now())
-        self._observer.count("execution", "refused", n=len(refused))
+            _, repeated = await refuse_or_report(uow, refused, self._clock.now())
+        self._observer.count("execution", "refused", n=len(refused) - repeated)
+        self._observer.count("execution", "repeated", n=repeated)
 
     async def _commit_intents(self, orders: Sequence[TakenOrder]) -> tuple[Decided, list[Intent], float]:
         # The bound from intent to wire runs from before the commit: never longer than promised.

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
-from gateway.domain.payment import Payment, event_fields
+from gateway.domain.intent import ConsentKey
+from gateway.domain.payment import Payment, PaymentKey, event_fields
 from gateway.ports import OutboxEvent, Refusal, UnitOfWork
 from schemas.codec import encode, encode_json
 from schemas.events import EventType, OrderRefused
@@ -75,3 +76,45 @@ async def refuse_orders(uow: UnitOfWork, refused: Sequence[RefusedOrder], now: d
         ]
     )
     return len(new)
+
+
+class Dispatched(Protocol):
+    """An order or a refund as execution reads it."""
+
+    @property
+    def key(self) -> PaymentKey:
+        """Key of the one payment that it can have."""
+
+    @property
+    def consent_key(self) -> ConsentKey:
+        """Key of the consent that it names."""
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of its raw bytes."""
+
+    @property
+    def reference(self) -> str:
+        """Place of the partner's record."""
+
+
+async def refuse_or_report(
+    uow: UnitOfWork, refused: Sequence[tuple[Dispatched, RefusedOrder]], now: datetime
+) -> tuple[int, int]:
+    """Refuse what may not be paid any more; what was paid before, and only comes again, is told as it stands.
+
+    Under the consents' locks, which intents take: a payment that is not there is not being made either.
+
+    Returns:
+        how many refusals were new, and how many payments were reported.
+    """
+    await uow.consents.lock(sorted({taken.consent_key for taken, _ in refused}))
+    stored = await uow.payments.find(sorted({taken.key for taken, _ in refused}))
+    standing = {
+        taken.reference: payment
+        for taken, _ in refused
+        if (payment := stored.get(taken.key)) is not None and payment.digest_is(taken.digest)
+    }
+    await uow.outbox.append(reported_events([(payment, ref) for ref, payment in standing.items()], now))
+    new = await refuse_orders(uow, [r for taken, r in refused if taken.reference not in standing], now)
+    return new, len(standing)

@@ -24,7 +24,13 @@ from gateway.ports import (
     UnitOfWork,
 )
 from gateway.services.dispatch import read_ordered_at
-from gateway.services.notices import ORDER_ID_TAKEN, RefusedOrder, refuse_orders, reported_events
+from gateway.services.notices import (
+    ORDER_ID_TAKEN,
+    RefusedOrder,
+    refuse_or_report,
+    refuse_orders,
+    reported_events,
+)
 from gateway.services.retrying import until_done
 from gateway.services.transitions import payment_events
 from schemas.codec import DecodeError, decode
@@ -73,7 +79,7 @@ class RefundService:
         """Read dispatched refunds; what cannot be read is parked, what its partner's disabled key signed is refused."""
         now = self._clock.now()
         refunds: list[TakenRefund] = []
-        refused: list[RefusedOrder] = []
+        refused: list[tuple[TakenRefund, RefusedOrder]] = []
         unreadable: list[tuple[Record, Exception]] = []
         for record in records:
             try:
@@ -84,7 +90,7 @@ class RefundService:
             problem = self._signatures and self._signatures.recheck(signature=taken.signature, now=now)
             if problem:
                 partner_id, order_id = taken.refund.partner_id, taken.refund.order_id
-                refused.append(RefusedOrder(partner_id, order_id, None, problem, taken.reference))
+                refused.append((taken, RefusedOrder(partner_id, order_id, None, problem, taken.reference)))
                 continue
             refunds.append(taken)
         if unreadable:
@@ -146,10 +152,11 @@ class RefundService:
             now=self._clock.now(),
         )
 
-    async def _refuse(self, refused: Sequence[RefusedOrder]) -> None:
+    async def _refuse(self, refused: Sequence[tuple[TakenRefund, RefusedOrder]]) -> None:
         async with self._store.transaction() as uow:
-            await refuse_orders(uow, refused, self._clock.now())
-        self._observer.count("execution", "refused", n=len(refused))
+            _, repeated = await refuse_or_report(uow, refused, self._clock.now())
+        self._observer.count("execution", "refused", n=len(refused) - repeated)
+        self._observer.count("execution", "repeated", n=repeated)
 
 
 def _read(record: Record) -> TakenRefund:

@@ -126,8 +126,9 @@ class Rig:
         worker: str = "worker-1",
         policy: UnknownPolicy = UnknownPolicy.REVERSE,
         watch: EndedConsentWatch | None = None,
+        rechecks: bool = False,
     ) -> ExecutionService:
-        """Another execution worker."""
+        """Another execution worker; one that ``rechecks`` looks again at partners' keys."""
         return ExecutionService(
             network_id=NetworkId(NETWORK),
             worker=worker,
@@ -140,6 +141,7 @@ class Rig:
             clock=self.clock,
             settings=ExecutionSettings(results=ResultSettings(wait_s=0.0, policy=policy)),
             watch=watch,
+            signatures=self.verifier if rechecks else None,
         )
 
     def new_reversals(self, worker: str, network: MemoryCardNetwork | None = None) -> ReversalService:

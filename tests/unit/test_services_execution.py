@@ -22,8 +22,9 @@ from gateway.ports import PublisherUnavailableError, StoreConflictError, StoreUn
 from gateway.services.consents import change_consent_status
 from schemas.consents import ConsentStatus, Period, PeriodLimit
 from schemas.events import OrderRefused, PaymentEvent
-from schemas.reasons import ReasonCode
+from schemas.reasons import Reason, ReasonCode
 from tests.builders import NETWORK, NOW, dispatched_record, later, numbered_order, order_record
+from tests.support.instructions import dispatched_refund, refund
 from tests.support.rig import PAN, Rig
 from tests.unit.domain_samples import consent, krw, merchant, purpose
 
@@ -472,3 +473,18 @@ async def test_no_card_number_is_in_anything_that_is_kept_or_told(rig: Rig) -> N
     kept = repr((requests, rig.database.payments.rows, rig.events(), rig.observer, rig.dead_letters.parked))
     assert "order-1" in kept
     assert PAN not in kept
+
+
+async def test_what_was_sent_is_not_refused_when_it_comes_again_after_its_key_was_disabled() -> None:
+    rig = Rig()
+    rig.execution = rig.new_execution(rechecks=True)
+    paid, bought = dispatched_record(numbered_order(1)), dispatched_refund(refund(1), 1)
+    await rig.execute([paid])
+    await rig.execute([bought])
+    assert rig.told().count("payment.approved") == 2
+    rig.verifier.refused["good"] = Reason(code=ReasonCode.DS0C, text="signing key is disabled")
+    await rig.execute([paid, bought, dispatched_record(numbered_order(3), offset=3)])
+    assert rig.told().count("payment.reported") == 2
+    assert rig.told().count("order.refused") == 1
+    assert [r.reference for r in rig.database.refusals.rows.values()] == ["mypay.orders/0/3"]
+    assert len(rig.host.received) == 2
