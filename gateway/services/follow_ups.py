@@ -5,7 +5,7 @@ send: every follow-up may be repeated without effect. What it learns counts no m
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -14,8 +14,8 @@ from gateway.domain.consent import Merchant
 from gateway.domain.exchange import CardData, ExchangeResult, NetworkRequest, NotSent, NotSentCause, TraceNumbers
 from gateway.domain.payment import Payment
 from gateway.ports import CardNetwork, Clock, FollowUp, FollowUpStore, Observer, Store, TokenVault, UnitOfWork
-from gateway.services.retrying import until_done
-from schemas.primitives import NetworkId
+from gateway.services.retrying import TRANSIENT, until_done
+from schemas.primitives import FundingToken, NetworkId
 
 DOUBLINGS_MAX = 16
 """Keeps the pause's computation small; the pause itself has its own bound."""
@@ -131,7 +131,7 @@ class FollowUpSender:
         async with self._store.reading() as uow:
             payments = await uow.payments.find([c.key for c in claimed])
             merchants = await uow.directory.merchants(sorted({p.merchant_id for p in payments.values()}))
-        cards = await self._vault.open(sorted({p.funding_token for p in payments.values() if p.funding_token}))
+        cards = await self._cards(sorted({p.funding_token for p in payments.values() if p.funding_token}))
         prepared: list[tuple[FollowUp, Payment | None, NetworkRequest | None]] = []
         for follow_up in claimed:
             payment = payments.get(follow_up.key)
@@ -145,6 +145,19 @@ class FollowUpSender:
             else:
                 prepared.append((follow_up, payment, self._build(follow_up, payment, merchant, card)))
         return prepared
+
+    async def _cards(self, tokens: Sequence[FundingToken]) -> Mapping[FundingToken, CardData]:
+        """Open what can be opened: one card that cannot must not hold up all others of the network."""
+        try:
+            return await self._vault.open(tokens)
+        except TRANSIENT:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever the vault says of one row, the others are due
+            self._observer.count("follow_up", "card_not_opened", reason=type(error).__name__)
+            if len(tokens) == 1:
+                # Whose it is is told with the payment.
+                return {}
+        return {token: card for each in tokens for token, card in (await self._cards([each])).items()}
 
     async def _exchange(self, request: NetworkRequest | None) -> ExchangeResult:
         if request is None:

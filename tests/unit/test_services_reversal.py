@@ -1,12 +1,13 @@
 """Reversals on fakes: 0420, then 0421, until the network confirms; one worker at a time; never dropped."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
 
-from gateway.adapters.memory import Behaviour, Fate
+from gateway.adapters.crypto.vault import UnsealError
+from gateway.adapters.memory import Behaviour, Fate, MemoryVault
 from gateway.adapters.memory.host import EntryState
 from gateway.domain.exchange import CardData, FinancialRequest, NetworkRequest, NotSentCause, ReversalRequest
 from gateway.domain.lifecycle import PaymentState
@@ -293,3 +294,27 @@ async def test_one_payment_that_cannot_be_written_takes_no_other_with_it(rig: Ri
     assert await rig.reversals.work() == 0
     rig.clock.advance(61)
     assert await rig.reversals.work() == 1
+
+
+class HalfOpenVault(MemoryVault):
+    """One row of it was changed: whoever opens it with others gets none."""
+
+    async def open(self, tokens: Sequence[FundingToken]) -> Mapping[FundingToken, CardData]:
+        if "token-bad" in tokens:
+            raise UnsealError("what was sealed does not open")
+        return await super().open(tokens)
+
+
+async def test_a_card_that_does_not_open_holds_up_no_other_reversal() -> None:
+    rig = Rig(lambda _: Behaviour(Fate.ANSWER_LOST))
+    rig.database.put_consent(consent(payment=purpose(funding_token=FundingToken("token-bad"))))
+    rig.vault.cards[FundingToken("token-bad")] = CardData(PAN)
+    await rig.execute([dispatched_record(numbered_order(1))])
+    rig.database.put_consent(consent())
+    await rig.execute([dispatched_record(numbered_order(2), offset=1)])
+    rig.network.script = lambda _: Behaviour()
+    rig.vault = HalfOpenVault(rig.vault.cards)
+    assert await rig.new_reversals("worker-2").work() == 2
+    assert rig.states() == {"order-1": "unknown", "order-2": "reversed"}
+    row = rig.database.reversals.rows[rig.payment(1).key]
+    assert (row.closed_at, row.leased_by) == (None, None)
