@@ -18,7 +18,17 @@ from gateway.domain.lifecycle import PaymentEventKind, PaymentState
 from gateway.domain.payment import Change, Payment, PaymentKey
 from gateway.domain.routing import NetworkProfile, route
 from gateway.domain.scheduling import ScheduledOrder
-from gateway.ports import AssertionUse, Clock, Observer, Outgoing, Publisher, Record, Store, UnitOfWork
+from gateway.ports import (
+    AssertionUse,
+    Clock,
+    Observer,
+    Outgoing,
+    Publisher,
+    Record,
+    Store,
+    TopicClosedError,
+    UnitOfWork,
+)
 from gateway.services.dispatch import decode_order, write_due
 from gateway.services.intake import Waits
 from gateway.services.retrying import until_done
@@ -171,12 +181,30 @@ class ScheduledOrderService:
                 changes.append(Change(waited.key, PaymentEventKind.REFUSED, target))
             else:
                 outgoing.append(write_due(waited, order, target, now))
-        if outgoing:
-            await until_done(lambda: self._publisher.publish(outgoing))
+        dispatched = await self._hand_on(outgoing) if outgoing else 0
         if waiting:
             await until_done(lambda: self._settle(waiting, changes))
-        self._report(waiting, changes, len(outgoing))
+        self._report(waiting, changes, dispatched)
         return claimed
+
+    async def _hand_on(self, outgoing: Sequence[Outgoing]) -> int:
+        """Publish all but those whose network has no open topic: they wait, and the others go. Return how many went."""
+        closed: set[str] = set()
+        going = list(outgoing)
+
+        async def publish() -> str | None:
+            try:
+                await self._publisher.publish(going)
+            except TopicClosedError as error:
+                return error.topic
+            return None
+
+        while (topic := await until_done(publish)) is not None:
+            closed.add(topic)
+            going = [o for o in outgoing if o.topic not in closed]
+            self._observer.count("schedule", "topic_closed")
+            self._observer.note("topic_closed", level="error", topic=topic)
+        return len(going)
 
     async def _claim(self) -> tuple[int, list[ScheduledOrder], dict[MerchantId, Merchant]]:
         async with self._store.transaction() as uow:

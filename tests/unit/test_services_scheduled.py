@@ -1,19 +1,21 @@
 """Orders for a later day on fakes: from their coming to their day, decided once whoever hands them on how often."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from gateway.adapters.memory import MemoryClock
+from gateway.adapters.memory import MemoryClock, MemoryPublisher
 from gateway.adapters.memory.network import Behaviour
 from gateway.domain.authentication import link_of
 from gateway.domain.calendar import day_of, day_start
 from gateway.domain.lifecycle import PaymentEventKind, PaymentState
 from gateway.domain.payment import Change
-from gateway.ports import Record
+from gateway.domain.routing import NetworkProfile
+from gateway.ports import Outgoing, Record, TopicClosedError
 from gateway.services.execution import ExecutionService, ExecutionSettings
 from gateway.services.initiation import InitiationService
 from gateway.services.results import ResultSettings
@@ -422,3 +424,32 @@ async def test_an_exemption_is_judged_on_the_day() -> None:
     assert rig.states() == {"order-1": "scheduled", "order-2": "scheduled"}
     await rig.pay()
     assert sorted(rig.states().values()) == ["approved", "rejected"]
+
+
+class WithoutTopic(MemoryPublisher):
+    """Kafka that knows no such topic."""
+
+    def __init__(self, rig: Rig, missing: str) -> None:
+        super().__init__(rig.kafka)
+        self.missing = missing
+
+    async def publish(self, records: Sequence[Outgoing]) -> None:
+        if any(r.topic == self.missing for r in records):
+            raise TopicClosedError(self.missing)
+        await super().publish(records)
+
+
+async def test_a_network_without_a_topic_holds_up_no_order_for_another(rig: Rig) -> None:
+    other = NetworkId("net-b")
+    rig.networks.append(NetworkProfile(other, frozenset({"KRW"}), None, 1, 0, open=True))
+    rig.database.put_merchant(replace(merchant(networks=frozenset({"net-b"})), merchant_id=MerchantId("merchant-2")))
+    await accept(rig, tomorrow(1, merchant_id="merchant-2"), tomorrow(2))
+    until(rig.clock, DUE)
+    rig.publisher = WithoutTopic(rig, dispatch_topic(other))
+    assert await schedule(rig).dispatch_due() == 2
+    await rig.execute(handed_on(rig))
+    assert rig.states() == {"order-1": "scheduled", "order-2": "approved"}
+    rig.publisher.missing = ""
+    rig.clock.advance(300)
+    await schedule(rig).dispatch_due()
+    assert len(rig.kafka.records(dispatch_topic(other))) == 1
