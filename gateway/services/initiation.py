@@ -226,14 +226,13 @@ class InitiationService:
             waiting = await keep_waiting(uow, ends.scheduled, now)
             there = {*inserted, *(p.key for p in waiting)}
             lost = [p for p in (*ends.rejected, *(a.payment for a in ends.scheduled)) if p.key not in there]
-            if lost:
-                stored = await uow.payments.find([p.key for p in lost])
-                if all(p.is_written_as(stored.get(p.key)) for p in lost):
-                    # An earlier run of this very transaction has committed, and only its confirmation was lost.
-                    return
-                # The payment that stands is the first: these orders must be told so, not be dropped.
+            stored = await uow.payments.find([p.key for p in lost]) if lost else {}
+            # Written by an earlier run of this transaction whose confirmation was lost: told already. Of any other
+            # the payment that stands is the first, and these orders must be told so, not be dropped.
+            if not all(p.is_written_as(stored.get(p.key)) for p in lost):
                 raise _OvertakenError
-            await uow.outbox.append([*payment_events([*ends.rejected, *waiting]), *reported_events(ends.repeated, now)])
+            new = [p for p in ends.rejected if p.key in inserted]
+            await uow.outbox.append([*payment_events([*new, *waiting]), *reported_events(ends.repeated, now)])
             await refuse_orders(uow, ends.refused, now)
 
     def _report(self, ends: _Sorted) -> None:

@@ -91,13 +91,12 @@ class RefundIntake:
             await _refuse_if_overtaken(uow, ends.orphans)
             inserted = await uow.payments.insert(ends.rejected)
             lost = [p for p in ends.rejected if p.key not in inserted]
-            if lost:
-                stored = await uow.payments.find([p.key for p in lost])
-                if all(p.is_written_as(stored.get(p.key)) for p in lost):
-                    # An earlier run of this very transaction has committed, and only its confirmation was lost.
-                    return
+            stored = await uow.payments.find([p.key for p in lost]) if lost else {}
+            # Written by an earlier run of this transaction whose confirmation was lost: told already.
+            if not all(p.is_written_as(stored.get(p.key)) for p in lost):
                 raise _OvertakenError
-            await uow.outbox.append([*payment_events(ends.rejected), *reported_events(ends.repeated, now)])
+            new = [p for p in ends.rejected if p.key in inserted]
+            await uow.outbox.append([*payment_events(new), *reported_events(ends.repeated, now)])
             await refuse_orders(uow, ends.refused, now)
 
 
