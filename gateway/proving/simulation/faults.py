@@ -47,6 +47,7 @@ class Fault(StrEnum):
     STORE_DOWN = "store down for a while"
     KAFKA_DOWN = "Kafka down for a while"
     TOPIC_CLOSED = "partner's topic closed for a while"
+    KEY_DISABLED = "partner's key disabled"
     CLOCK_SKEWED = "clock skewed"
     CONSENT_REVOKED = "consent revoked"
     CONSENT_SUSPENDED = "consent suspended"

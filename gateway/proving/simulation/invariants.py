@@ -3,13 +3,14 @@
 import hashlib
 import json
 from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gateway.adapters.memory.host import EntryState
 from gateway.domain.exchange import ReversalRequest
 from gateway.domain.payment import Payment
 from gateway.proving.simulation.audit import FINAL, STANDING, UNEXPECTED
-from gateway.proving.simulation.scene import JUNK, PAN, PARTNER, Kind, Produced
+from gateway.proving.simulation.scene import DISABLED_CODE, JUNK, PAN, PARTNER, Kind, Produced
 from schemas.topics import events_topic
 
 if TYPE_CHECKING:
@@ -72,18 +73,20 @@ class _Told:
 
 def _orders_end_once(world: "World", told: _Told) -> None:
     payments = {str(p.order_id): p for p in world.database.payments.rows.values()}
-    refused = {reference for _, reference in world.database.refusals.rows}
+    refused = {row.reference: row.reason.code for row in world.database.refusals.rows.values()}
     dead = {p.record.reference for p in world.parked if p.stage == "initiation"}
     mine: dict[str, list[str]] = defaultdict(list)
     known: set[str] = set()
     for produced, reference in world.written:
         known.update(produced.items)
-        ends = ["refused"] if reference in refused else []
-        if not (ends and produced.kind is Kind.REFUND):
+        ends = ["parked"] if reference in dead else []
+        ends += _answers(produced, reference, told)
+        if reference not in refused or produced.kind is not Kind.REFUND:
             # A refund that is refused for want of a payment uses no id up: it may be sent again.
             ends += _payment_end(produced, payments)
-        ends += ["parked"] if reference in dead else []
-        ends += _answers(produced, reference, told)
+        # A delivery is refused once the partner's key is disabled, also where an earlier one has come to its end.
+        if reference in refused and not (ends and refused[reference] == DISABLED_CODE):
+            ends.append("refused")
         if len(ends) != 1:
             text = f"{produced.kind} {produced.order_id} at {reference}"
             world.violated("every order ends once", f"{text} ends as {ends or 'nothing'}")
@@ -92,11 +95,24 @@ def _orders_end_once(world: "World", told: _Told) -> None:
         if reference in refused and produced.kind in _PAYING and told.refused[reference] != 1:
             text = f"{produced.order_id} at {reference}"
             world.violated("every order is answered", f"{text}: refused, told {told.refused[reference]} times")
+    _payments_ordered(world, told, payments, mine, known, refused.keys())
+
+
+def _payments_ordered(
+    world: "World",
+    told: _Told,
+    payments: Mapping[str, Payment],
+    mine: Mapping[str, list[str]],
+    known: Collection[str],
+    refused: Collection[str],
+) -> None:
+    """Each payment is somebody's order, each repetition of it was answered, and it has ended."""
     for order_id, payment in payments.items():
         if order_id not in mine and order_id not in known:
             world.violated("every order ends once", f"a payment of {order_id}, which nobody ordered")
         # The first needs no answer but its payment's events.
-        unanswered = [r for r in mine[order_id] if r not in told.reported[str(payment.payment_id)]]
+        told_of = {*told.reported[str(payment.payment_id)], *refused}
+        unanswered = [r for r in mine.get(order_id, ()) if r not in told_of]
         if len(unanswered) > 1:
             world.violated("every order is answered", f"{order_id}: its repeats at {unanswered} were not answered")
         if payment.state.value not in FINAL and not _broken_off(world, payment):
@@ -152,12 +168,15 @@ def _cancellations_hold(world: "World", told: _Told) -> None:
 
 def _bulks_whole(world: "World", told: _Told) -> None:
     payments = {str(p.order_id): p for p in world.database.payments.rows.values()}
+    refused = {reference for _, reference in world.database.refusals.rows}
     for produced, reference in world.written:
         if produced.kind is not Kind.BULK:
             continue
         for body in told.answer("bulk.accepted", reference):
             turned_away = {r["order_id"] for r in body.get("rejected", ())}
-            for missing in set(produced.items) - payments.keys() - turned_away:
+            for number, missing in enumerate(produced.items, 1):
+                if missing in payments or missing in turned_away or f"{reference}#{number}" in refused:
+                    continue
                 world.violated("every order ends once", f"{missing} of an accepted bulk became nothing")
             for paid in turned_away & {i for i in produced.items if i in payments and payments[i].trace is not None}:
                 world.violated("every order ends once", f"{paid} was turned away and sent")

@@ -290,7 +290,7 @@ def _offsets_first() -> AbstractContextManager[None]:
 
 
 def _overtaken_order_dropped() -> AbstractContextManager[None]:
-    return edited(initiation.InitiationService, "_record", ("raise _OvertakenError", "return"))
+    return edited(initiation.InitiationService, "_record", ("raise _OvertakenError", "pass"))
 
 
 def _unledgered() -> AbstractContextManager[None]:

@@ -13,6 +13,7 @@ from gateway.proving.simulation.scene import (
     JUNK,
     MERCHANT,
     PARTNER,
+    SIGNED,
     TAMPERED,
     TRAFFIC_S,
     Kind,
@@ -153,7 +154,7 @@ class _Author:
         self, at: float, kind: Kind, type_: str, message: BaseModel, order_id: str, items: tuple[str, ...] = ()
     ) -> None:
         key: str = message.record_key  # type: ignore[attr-defined]
-        signature = TAMPERED if kind is Kind.FORGED else "good"
+        signature = TAMPERED if kind is Kind.FORGED else SIGNED
         envelope = Envelope(f"ce-{len(self.made)}", "/partner", type_, self._script.epoch, signature=signature)
         value = JUNK if kind is Kind.JUNK else encode(message)
         self.made.append(

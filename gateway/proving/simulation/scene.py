@@ -10,6 +10,7 @@ from gateway.domain.execution import UnknownPolicy
 from gateway.ports import Outgoing
 from schemas.consents import ConsentTerms
 from schemas.primitives import FundingToken, MerchantId, Money, NetworkId, PartnerId
+from schemas.reasons import ReasonCode
 
 PARTNER: Final = PartnerId("partner-1")
 NETWORK: Final = NetworkId("net-a")
@@ -17,8 +18,14 @@ MERCHANT: Final = MerchantId("merchant-1")
 TERMINAL: Final = "GW000001"
 TOKEN: Final = FundingToken("token-1")
 PAN: Final = "4111111111111111"
+DISABLED_CODE: Final = ReasonCode.DS0E
+"""Why a signature is refused whose key was disabled."""
+
 JUNK: Final = b"junk"
+SIGNED: Final = "good"
 TAMPERED: Final = "tampered"
+"""Signatures: one that holds until the partner's key is disabled, and one that never does."""
+
 TRAFFIC_S: Final = 8.0
 """Orders and commands come within the first seconds; the rest of a world is their ending."""
 

@@ -18,6 +18,7 @@ from gateway.proving.simulation.scene import (
     NETWORK,
     NOON,
     PARTNER,
+    SIGNED,
     TOKEN,
     TRAFFIC_S,
     Act,
@@ -100,7 +101,7 @@ def _command(script: Script, of: ConsentTerms, act: Act, command_id: str, rng: R
         message = ConsentAmendment(**told, terms=terms(number, rng.choice(_SHAPES), until, script.epoch))
     else:
         message = ConsentInstruction(**told)
-    envelope = Envelope(f"ce-{command_id}", "/partner", _ACT_TYPES[act], script.epoch, signature="good")
+    envelope = Envelope(f"ce-{command_id}", "/partner", _ACT_TYPES[act], script.epoch, signature=SIGNED)
     return Outgoing(CONSENT_COMMANDS, of.consent_id.encode(), encode(message), write_envelope(envelope))
 
 

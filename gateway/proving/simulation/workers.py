@@ -16,7 +16,6 @@ from gateway.adapters.memory import (
     MemoryPublisher,
     MemoryStore,
     MemoryVault,
-    MemoryVerifier,
 )
 from gateway.adapters.memory.database import FollowUpRow
 from gateway.domain.calendar import BusinessDays
@@ -28,7 +27,7 @@ from gateway.proving.simulation.audit import UNEXPECTED
 from gateway.proving.simulation.broker import Member, RelayPublisher
 from gateway.proving.simulation.links import SimulatedLinks
 from gateway.proving.simulation.loop import SkewedClock
-from gateway.proving.simulation.scene import NETWORK, PAN, PARTNER, TAMPERED, TERMINAL, TOKEN
+from gateway.proving.simulation.scene import NETWORK, PAN, PARTNER, TERMINAL, TOKEN
 from gateway.services.bulks import BulkService
 from gateway.services.cancellation import CancellationService, WaitingCancellations
 from gateway.services.consent_commands import ConsentCommandService
@@ -52,7 +51,6 @@ from gateway.services.scheduled import ScheduledOrderService, ScheduleSettings
 from gateway.services.settlement import SettlementService, SettlementSettings
 from gateway.services.standing import StandingOrderService
 from schemas.consents import ConsentStatus
-from schemas.reasons import Reason, ReasonCode
 from schemas.topics import CONSENT_COMMANDS, ORDERS, clearing_topic, dispatch_topic
 
 if TYPE_CHECKING:
@@ -72,7 +70,6 @@ SKEW_MAX_S: Final = 5.0
 OPEN: Final = (ConsentStatus.AWAU, ConsentStatus.AUTH, ConsentStatus.SUSP)
 
 _BATCH: Final = 6
-_FORGED: Final = Reason(code=ReasonCode.DS17, text="signature does not match the body")
 
 
 @unique
@@ -186,7 +183,7 @@ class Worker:
         service = InitiationService(
             store=self._store,
             keys=MemoryKeySource([PARTNER], boundary=self.boundary),
-            verifier=MemoryVerifier({TAMPERED: _FORGED}),
+            verifier=world.verifier,
             networks=_networks,
             publisher=self._publisher,
             dead_letters=self._dead_letters,
@@ -240,7 +237,7 @@ class Worker:
             settings=ExecutionSettings(
                 intent_to_wire_s=INTENT_TO_WIRE_S, results=ResultSettings(policy=world.script.unknown_policy)
             ),
-            signatures=MemoryVerifier({TAMPERED: _FORGED}),
+            signatures=world.verifier,
             watch=watch,
         )
         common: dict[str, Any] = {
@@ -293,7 +290,7 @@ class Worker:
         service = ConsentCommandService(
             store=self._store,
             keys=MemoryKeySource([PARTNER], boundary=self.boundary),
-            verifier=MemoryVerifier({TAMPERED: _FORGED}),
+            verifier=self.world.verifier,
             dead_letters=self._dead_letters,
             observer=self.world.observer,
             clock=self.clock,

@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import partial
 from hashlib import blake2b
 from random import Random
 from typing import Any, Final
@@ -12,7 +11,7 @@ from uuid import UUID
 
 import stamina.instrumentation
 
-from gateway.adapters.memory import Database, MemoryHost, MemoryStore
+from gateway.adapters.memory import Database, MemoryHost, MemoryStore, MemoryVerifier
 from gateway.adapters.memory.host import Entry, EntryState
 from gateway.adapters.memory.kafka import Parked
 from gateway.domain.consent import Consent, ConsentCommand
@@ -24,7 +23,16 @@ from gateway.proving.simulation.faults import Fault, Faults
 from gateway.proving.simulation.invariants import check_at_rest
 from gateway.proving.simulation.links import Wire
 from gateway.proving.simulation.loop import NothingLeftError, SkewedClock, VirtualLoop
-from gateway.proving.simulation.scene import NETWORK, PARTNER, TRAFFIC_S, Act, Command, Produced
+from gateway.proving.simulation.scene import (
+    DISABLED_CODE,
+    NETWORK,
+    PARTNER,
+    SIGNED,
+    TAMPERED,
+    Act,
+    Command,
+    Produced,
+)
 from gateway.proving.simulation.script import merchant, write_script
 from gateway.proving.simulation.workers import (
     ANSWER_TIMEOUT_S,
@@ -41,6 +49,7 @@ from schemas.codec import encode
 from schemas.consents import ConsentStatus, ConsentTerms
 from schemas.envelope import Envelope, write_envelope
 from schemas.primitives import ConsentId
+from schemas.reasons import Reason, ReasonCode
 from schemas.topics import CONSENT_COMMANDS, ORDERS, clearing_topic, dispatch_topic, events_topic
 
 PARTITIONS: Final = 3
@@ -141,6 +150,7 @@ class World:
             self.script.decline_amounts,
             on_leave=self.auditor.left,
         )
+        self.verifier = MemoryVerifier({TAMPERED: _FORGED})
         self.parked: list[Parked] = []
         self.written: list[tuple[Produced, str]] = []
         self.workers: list[Worker] = []
@@ -155,6 +165,9 @@ class World:
         self.violations.append(Violation(invariant, text, self.loop.time()))
 
     def _uncaught(self, context: dict[str, Any]) -> None:
+        if self.loop.is_closed():
+            # What still waited when the world ended is thrown away with it.
+            return
         error = context.get("exception")
         self.violated(UNEXPECTED, f"{context.get('message')}: {type(error).__name__}: {error}")
 
@@ -229,20 +242,16 @@ class World:
             ends_at = (terms.valid_until - self.script.epoch).total_seconds()
             if ends_at < FAULTS_END_S:
                 loop.call_at(ends_at, faults.note, ends_at, Fault.CONSENT_EXPIRED, terms.consent_id)
-        for _ in range(rng.choice((0, 0, 1, 1, 2, 4))):
-            loop.call_at(rng.uniform(0.0, FAULTS_END_S), self._crash_any)
-        for _ in range(rng.choice((0, 0, 1, 2))):
-            loop.call_at(rng.uniform(0.0, FAULTS_END_S), self._cut_any, rng.uniform(0.1, 5.0))
-        for _ in range(rng.choice((0, 0, 0, 1, 2))):
-            at, outage = (
-                rng.uniform(0.0, TRAFFIC_S),
-                rng.choice((Fault.STORE_DOWN, Fault.KAFKA_DOWN, Fault.TOPIC_CLOSED)),
-            )
-            loop.call_at(at, self._go_down, outage, rng.uniform(0.2, 8.0))
-        if rng.random() < 0.3:
-            loop.call_at(rng.uniform(1.0, FAULTS_END_S), partial(self._clear, early=True))
-        for _ in range(rng.choice((0, 0, 0, 1))):
-            loop.call_at(rng.uniform(0.0, FAULTS_END_S), self._rebalance_any)
+        for times, cause in (
+            ((0, 0, 1, 1, 2, 4), self._crash_any),
+            ((0, 0, 1, 2), self._cut_any),
+            ((0, 0, 0, 1, 2), self._go_down),
+            ((0, 0, 1), self._clear_early),
+            ((0, 0, 0, 1), self._rebalance_any),
+            ((0,) * 15 + (1,), self._disable_key),
+        ):
+            for _ in range(rng.choice(times)):
+                loop.call_at(rng.uniform(0.0, FAULTS_END_S), cause)
         loop.call_at(FAULTS_END_S, faults.stop)
 
     def _produce(self, produced: Produced) -> None:
@@ -271,7 +280,7 @@ class World:
         self.faults.note(self.loop.time(), Fault.CRASH, worker.name)
         self.crash(worker)
 
-    def _cut_any(self, seconds: float) -> None:
+    def _cut_any(self) -> None:
         linked = [w for w in self.workers if w.links is not None]
         if not linked:
             return
@@ -279,9 +288,11 @@ class World:
         self.faults.note(self.loop.time(), Fault.LINK_CUT, worker.name)
         if links is not None:
             links.cut()
-            self.loop.call_later(seconds, links.open)
+            self.loop.call_later(self.rng.uniform(0.1, 5.0), links.open)
 
-    def _go_down(self, outage: Fault, seconds: float) -> None:
+    def _go_down(self) -> None:
+        outage = self.rng.choice((Fault.STORE_DOWN, Fault.KAFKA_DOWN, Fault.TOPIC_CLOSED))
+        seconds = self.rng.uniform(0.2, 8.0)
         self.outage = outage
         self.faults.note(self.loop.time(), outage, f"{seconds:.1f} s")
         if outage is Fault.STORE_DOWN:
@@ -293,10 +304,20 @@ class World:
         self.faults.note(self.loop.time(), Fault.REBALANCED, stage)
         self.rebalance(stage)
 
+    def _disable_key(self) -> None:
+        self.faults.note(self.loop.time(), Fault.KEY_DISABLED, PARTNER)
+        self.verifier.refused[SIGNED] = _DISABLED
+
     # --- clearing ---
 
-    def _clear(self, *, early: bool) -> None:
-        """The network clears what stands in its books; early: also what the gateway does not know of yet."""
+    def _clear_early(self) -> None:
+        self._clear(early=True)
+
+    def _clear(self, *, early: bool) -> bool:
+        """The network clears what stands in its books and was not cleared before; False: there is nothing.
+
+        Early: also what the gateway does not know of yet.
+        """
         standing = [
             e
             for e in self.host.entries.values()
@@ -305,7 +326,7 @@ class World:
             and e.trace.rrn in self.auditor.intents
         ]
         if not standing:
-            return
+            return False
         self._cycles += 1
         if early:
             self.faults.note(self.loop.time(), Fault.CLEARED_EARLY, f"{len(standing)} entries")
@@ -321,6 +342,7 @@ class World:
         self.kafka.write(record)
         if self.rng.random() < 0.3:
             self.kafka.write(record)
+        return True
 
     # --- coming to rest ---
 
@@ -335,9 +357,8 @@ class World:
                 self.start(stage)
         self._plan()
         await asyncio.sleep(FAULTS_END_S)
-        if await self._come_to_rest():
-            self._clear(early=False)
-            await self._come_to_rest()
+        while await self._come_to_rest() and self._clear(early=False):
+            pass
         for worker in self.workers:
             worker.crash()
         check_at_rest(self)
@@ -362,6 +383,7 @@ class World:
             )
         if self.wire.travelling:
             left.append("messages on the wire")
+        left.extend(f"{w.name}, frozen" for w in self.workers if w.frozen_until > self.loop.time())
         left.extend(
             f"{p.order_id} {p.state}"
             for p in self.database.payments.rows.values()
@@ -419,6 +441,8 @@ class World:
 
 
 EVENTS: Final = events_topic(PARTNER)
+_FORGED: Final = Reason(code=ReasonCode.DS17, text="signature does not match the body")
+_DISABLED: Final = Reason(code=DISABLED_CODE, text="signing key is disabled")
 _READ: Final = (
     (ORDERS, Stage.INITIATION),
     (dispatch_topic(NETWORK), Stage.EXECUTION),
