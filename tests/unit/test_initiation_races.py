@@ -33,3 +33,17 @@ async def test_an_order_that_loses_its_id_to_its_own_copy_is_answered() -> None:
     await race(rig, same=True)
     assert rig.told() == ["payment.rejected", "payment.reported"]
     assert rig.events()[1].event_id.endswith("mypay.orders/0/1")
+
+
+async def test_what_is_new_of_a_batch_is_told_where_a_part_of_it_was_written_before() -> None:
+    rig = Rig()
+    first, second = (order_record(numbered_order(n, consent_id="nobody"), offset=n) for n in (1, 2))
+    rig.faults.hold("payments.insert", visit=1)
+    held = asyncio.create_task(rig.initiation.take([first, second]))
+    await rig.faults.reached("payments.insert")
+    # The very same record, at the very same moment, by another delivery.
+    await rig.initiation.take([first])
+    rig.faults.open("payments.insert")
+    await held
+    assert rig.told(str(rig.payment(1).payment_id)) == ["payment.rejected"]
+    assert rig.told(str(rig.payment(2).payment_id)) == ["payment.rejected"]
