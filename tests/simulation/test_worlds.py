@@ -6,7 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli.prove import app
+from gateway.cli.prove.simulate import show_failure
 from gateway.proving.simulation.faults import Fault
+from gateway.proving.simulation.mutants import MUTANTS
 from gateway.proving.simulation.runner import Summary, replay, run_seeds, workers
 from gateway.proving.simulation.world import simulate
 
@@ -87,6 +89,15 @@ def test_writing_a_world_down_does_not_change_it() -> None:
     traced = replay(3)
     assert traced.digest == plain.digest
     assert any("commit of" in line for line in traced.trace or ())
+
+
+def test_a_broken_promise_is_told_with_its_seed_and_the_way_back(capsys: pytest.CaptureFixture[str]) -> None:
+    with MUTANTS["outbox-row-dropped"].plant():
+        seed, outcome = next((n, o) for n in range(100) if (o := simulate(n)).violations)
+    show_failure(outcome)
+    told = capsys.readouterr().out
+    assert "events are transitions: payment of" in told
+    assert f"replay it: mypay prove simulate --seed {seed}" in told
 
 
 def test_the_command_ends_with_a_line_for_machines() -> None:

@@ -32,7 +32,7 @@ def command(
         summary.add(outcome)
     _show(summary)
     for failure in summary.failures[:_SHOWN]:
-        _show_failure(failure)
+        show_failure(failure)
     typer.echo(f"simulate: seeds={summary.seeds} faults={summary.faults_total} violations={summary.violations}")
     if summary.violations:
         raise typer.Exit(1)
@@ -73,7 +73,8 @@ def _show(summary: "Summary") -> None:
         console.print()
 
 
-def _show_failure(outcome: "Outcome") -> None:
+def show_failure(outcome: "Outcome") -> None:
+    """Tell what was broken in a world, what had been caused there, and how to see it happen again."""
     typer.echo(f"seed {outcome.seed}: {len(outcome.violations)} violations")
     for violation in outcome.violations[:10]:
         typer.echo(f"  {violation.at:9.3f} s  {violation.invariant}: {violation.text}")
