@@ -81,7 +81,7 @@ def _orders_end_once(world: "World", told: _Told) -> None:
         known.update(produced.items)
         ends = ["parked"] if reference in dead else []
         ends += _answers(produced, reference, told)
-        if reference not in refused or produced.kind is not Kind.REFUND:
+        if produced.kind is not Kind.REFUND or refused.get(reference) in {None, DISABLED_CODE}:
             # A refund that is refused for want of a payment uses no id up: it may be sent again.
             ends += _payment_end(produced, payments)
         # A delivery is refused once the partner's key is disabled, also where an earlier one has come to its end.
