@@ -116,6 +116,23 @@ async def test_an_amendment_makes_the_next_version_and_the_first_stays(store: St
         assert [r.key for r in await uow.consents.lock_past_end(now=later(99), limit=5)] == [KEY]
 
 
+async def test_who_waits_for_an_amendment_finds_the_amended_consent(backend: Backend) -> None:
+    await store_new(backend.store, record(ConsentStatus.AUTH))
+    new = terms(payment=purpose(max_per_payment=(krw(7),)))
+    async with backend.store.transaction() as uow:
+        before = (await uow.consents.lock_records([KEY]))[KEY]
+        after = ConsentRecord(Consent(new, 2, before.status), version_of(new).digest, before.changes + 1)
+        await uow.consents.update([after], now=later(1))
+        await uow.consents.add_versions([version_of(new, 2, PROOF)])
+        waiter = asyncio.create_task(locked(backend.store))
+        try:
+            await backend.until_blocked(waiter)
+        except BaseException:
+            await ended([waiter])
+            raise
+    assert await waiter == after
+
+
 async def test_a_version_cannot_be_added_twice(store: Store) -> None:
     await store_new(store, record())
     with pytest.raises(StoreIntegrityError):

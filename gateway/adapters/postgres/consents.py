@@ -62,7 +62,14 @@ class PostgresConsentStore:
 
     async def lock_records(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, ConsentRecord]:
         rows = await self._connection.fetch(_SQL.lock_records, [k[0] for k in keys], [k[1] for k in keys])
-        return {(row["partner_id"], row["consent_id"]): self._record(row) for row in rows}
+        named = [(row["partner_id"], row["consent_id"], row["version"]) for row in rows]
+        found = await self._connection.fetch(_SQL.digests, *map(list, zip(*named, strict=True))) if named else []
+        digests = {(row["partner_id"], row["consent_id"]): row["digest"] for row in found}
+        return {
+            key: ConsentRecord(self._consent(row), digests[key], row["changes"])
+            for row in rows
+            if (key := (row["partner_id"], row["consent_id"])) in digests
+        }
 
     async def lock_past_end(self, *, now: datetime, limit: int) -> Sequence[ConsentRecord]:
         return [self._record(row) for row in await self._connection.fetch(_SQL.lock_past_end, now, limit)]

@@ -12,12 +12,19 @@ ORDER BY c.partner_id, c.consent_id
 FOR NO KEY UPDATE OF c
 
 -- name: lock_records
-SELECT c.partner_id, c.consent_id, c.version, c.status, c.terms::text AS terms, c.changes, v.digest
+-- Without its version's digest: a join is decided before the lock is waited for, and an amendment that commits meanwhile
+-- makes it fail, as if there were no such consent.
+SELECT c.partner_id, c.consent_id, c.version, c.status, c.terms::text AS terms, c.changes
 FROM consent c
 JOIN unnest($1::text[], $2::text[]) AS k (partner_id, consent_id) USING (partner_id, consent_id)
-JOIN consent_version v USING (partner_id, consent_id, version)
 ORDER BY c.partner_id, c.consent_id
 FOR NO KEY UPDATE OF c
+
+-- name: digests
+SELECT v.partner_id, v.consent_id, v.digest
+FROM consent_version v
+JOIN unnest($1::text[], $2::text[], $3::integer[]) AS k (partner_id, consent_id, version)
+    USING (partner_id, consent_id, version)
 
 -- name: lock_past_end
 SELECT c.partner_id, c.consent_id, c.version, c.status, c.terms::text AS terms, c.changes, v.digest
