@@ -39,6 +39,7 @@ from gateway.services.proofs import NoIdentityProviders
 from gateway.services.retrying import until_done
 from gateway.services.scheduled import Accepted, keep_waiting
 from gateway.services.transitions import payment_events
+from schemas.cancellation import CANCEL_TYPE
 from schemas.codec import BODY_BYTES_MAX, DecodeError, decode
 from schemas.envelope import Envelope, EnvelopeError, read_envelope
 from schemas.orders import ORDER_TYPE, PaymentOrder
@@ -123,9 +124,14 @@ class InitiationService:
         while not await self._recorded(ends, now):
             ends, trusted = self._read_all(records, now)
             await self._sort(trusted, now, ends)
+        # Before the orders: one must find a cancellation that came before it, also where both came in one batch.
+        for handler, instructions in ends.instructions.items():
+            if CANCEL_TYPE in handler.models:
+                await handler.take(instructions, now)
         await self._hand_on(ends)
         for handler, instructions in ends.instructions.items():
-            await handler.take(instructions, now)
+            if CANCEL_TYPE not in handler.models:
+                await handler.take(instructions, now)
         self._report(ends)
         self._observer.batch("initiation", size=len(records), seconds=loop.time() - started)
 
@@ -183,6 +189,9 @@ class InitiationService:
         return envelope, message
 
     async def _sort(self, trusted: Sequence[tuple[Record, TakenOrder]], now: datetime, ends: _Sorted) -> None:
+        # What was refused when it came before, by a key that was not registered yet, say, has ended and was told so.
+        over = await until_done(lambda: self._refused(trusted))
+        trusted = [(r, t) for r, t in trusted if t.reference not in over]
         seen = await self._intake.look([t for _, t in trusted])
         # What this batch itself does with an order id counts for the orders behind it.
         first_of = dict(seen.existing)
@@ -203,6 +212,10 @@ class InitiationService:
             else:
                 sent_to[taken.key] = target
                 ends.dispatched.append(write_dispatch(record, target))
+
+    async def _refused(self, trusted: Sequence[tuple[Record, TakenOrder]]) -> frozenset[str]:
+        async with self._store.reading() as uow:
+            return await uow.payments.refused([(t.order.partner_id, t.reference) for _, t in trusted])
 
     async def _recorded(self, ends: _Sorted, now: datetime) -> bool:
         """Write what ends here; False, with nothing written, if a payment came up under one of these ids meanwhile."""
