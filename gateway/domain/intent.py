@@ -100,7 +100,7 @@ class Facts:
     Attributes:
         cards: the funding tokens that could be opened.
         now: read after the locks were granted.
-        cancelled: orders that were cancelled before they came, with the consent that the cancellation names.
+        cancelled: orders that were cancelled before they came, with the consents that these cancellations name.
     """
 
     consents: Mapping[ConsentKey, Consent]
@@ -110,7 +110,7 @@ class Facts:
     cards: Mapping[FundingToken, CardData]
     now: datetime
     trust: Trust = field(default_factory=Trust)
-    cancelled: Mapping[PaymentKey, ConsentId] = field(default_factory=dict)
+    cancelled: Mapping[PaymentKey, frozenset[ConsentId]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -207,7 +207,7 @@ def decide(
             continue
         consent = facts.consents.get(consent_key)
         windows = usage.setdefault(consent_key, {})
-        is_cancelled = facts.cancelled.get(key) == taken.order.consent_id
+        is_cancelled = taken.order.consent_id in facts.cancelled.get(key, ())
         outcome = ORDER_CANCELLED if is_cancelled else _outcome(taken, consent, facts, windows, decided)
         if isinstance(outcome, Reason):
             payment = _payment(taken, consent, outcome, facts.now)

@@ -68,7 +68,7 @@ class RefundFacts:
         existing: payments under the refunds' own ids.
         originals: the payments that are refunded.
         refunded: minor units of each original's refunds that are not in :data:`NOT_REFUNDED`.
-        cancelled: orders that were cancelled before they came, with the consent that the cancellation names.
+        cancelled: orders that were cancelled before they came, with the consents that these cancellations name.
         cards: the funding tokens that could be opened.
         now: read after the locks were granted.
     """
@@ -76,7 +76,7 @@ class RefundFacts:
     existing: Mapping[PaymentKey, Payment]
     originals: Mapping[PaymentKey, Payment]
     refunded: Mapping[PaymentKey, int]
-    cancelled: Mapping[PaymentKey, ConsentId]
+    cancelled: Mapping[PaymentKey, frozenset[ConsentId]]
     merchants: Mapping[MerchantId, Merchant]
     cards: Mapping[FundingToken, CardData]
     now: datetime
@@ -207,7 +207,7 @@ def decide_refunds(
 def _refuse(
     taken: TakenRefund, original: Payment, refunded_minor: int, facts: RefundFacts, network_id: NetworkId
 ) -> Reason | None:
-    if facts.cancelled.get(taken.key) == taken.refund.consent_id:
+    if taken.refund.consent_id in facts.cancelled.get(taken.key, ()):
         return ORDER_CANCELLED
     refused = refuse_refund(taken.refund, original, refunded_minor, facts.now)
     if refused is not None:

@@ -43,8 +43,8 @@ class CancellationStore(Protocol):
     async def answer(self, references: Sequence[tuple[PartnerId, str]]) -> frozenset[tuple[PartnerId, str]]:
         """Note that these records are answered; return those that were not answered before."""
 
-    async def not_sent(self, orders: Sequence[PaymentKey]) -> Mapping[PaymentKey, ConsentId]:
-        """Orders that were cancelled before they came, with the consent that the cancellation names."""
+    async def not_sent(self, orders: Sequence[PaymentKey]) -> Mapping[PaymentKey, frozenset[ConsentId]]:
+        """Orders that were cancelled before they came, with the consents that their cancellations name."""
 
     async def lock_due(self, *, limit: int) -> Sequence[HandledCancellation]:
         """Open ones whose payments' outcomes are known, locked; those that another transaction holds are left."""

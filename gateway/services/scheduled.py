@@ -92,10 +92,13 @@ async def keep_waiting(uow: UnitOfWork, accepted: Sequence[Accepted], now: datet
 
 
 def _begun(
-    accepted: Accepted, used_before: frozenset[PaymentKey], cancelled: Mapping[PaymentKey, ConsentId], now: datetime
+    accepted: Accepted,
+    used_before: frozenset[PaymentKey],
+    cancelled: Mapping[PaymentKey, frozenset[ConsentId]],
+    now: datetime,
 ) -> Payment:
     payment = accepted.payment
-    if cancelled.get(payment.key) == payment.consent_id:
+    if payment.consent_id in cancelled.get(payment.key, ()):
         return rejected(accepted.taken, ORDER_CANCELLED, now)
     return rejected(accepted.taken, replayed(), now) if payment.key in used_before else payment
 

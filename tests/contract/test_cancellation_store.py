@@ -12,7 +12,7 @@ from gateway.domain.payment import Payment
 from gateway.domain.refund import NOT_REFUNDED
 from gateway.ports import Store, StoreIntegrityError
 from schemas.events import CancellationEffect
-from schemas.primitives import PartnerId, payment_id_of
+from schemas.primitives import ConsentId, PartnerId, payment_id_of
 from schemas.reasons import Reason, ReasonCode
 from tests.builders import later, payment
 from tests.contract.conftest import Backend, rolled_back
@@ -102,7 +102,15 @@ async def test_orders_that_shall_not_be_sent_are_found_by_their_payments(store: 
     )
     async with store.reading() as uow:
         found = await uow.cancellations.not_sent([payment(n).key for n in (1, 2, 3, 4, 5)])
-    assert found == {payment(1).key: "consent-1"}
+    assert found == {payment(1).key: {"consent-1"}}
+
+
+async def test_cancellations_of_one_order_under_two_consents_both_count(store: Store) -> None:
+    first = handled(1, is_open=False, outcome=CancellationEffect.NOT_SENT)
+    await remember(store, first, replace(first, cancellation_id="cancellation-2", consent_id=ConsentId("consent-2")))
+    async with store.reading() as uow:
+        found = await uow.cancellations.not_sent([payment(1).key])
+    assert found == {payment(1).key: {"consent-1", "consent-2"}}
 
 
 async def test_what_waits_is_due_once_the_outcome_is_known_oldest_first(store: Store) -> None:

@@ -183,7 +183,7 @@ def test_without_an_original_under_its_consent_there_is_no_payment(known: Refund
 
 @pytest.mark.parametrize(("consent_id", "is_cancelled"), [("consent-1", True), ("consent-2", False)])
 def test_a_refund_that_was_cancelled_before_it_came_is_rejected(consent_id: str, *, is_cancelled: bool) -> None:
-    (decided,) = decide(taken(), known=facts(cancelled={taken().key: consent_id})).payments
+    (decided,) = decide(taken(), known=facts(cancelled={taken().key: frozenset({consent_id})})).payments
     assert decided.reason == (ORDER_CANCELLED if is_cancelled else None)
 
 

@@ -36,14 +36,14 @@ class MemoryCancellationStore:
         table = self._db.cancellation_answers
         return frozenset([r for r in references if await self._tx.insert(table, r, True)])
 
-    async def not_sent(self, orders: Sequence[PaymentKey]) -> Mapping[PaymentKey, ConsentId]:
+    async def not_sent(self, orders: Sequence[PaymentKey]) -> Mapping[PaymentKey, frozenset[ConsentId]]:
         await self._boundary("cancellations.not_sent")
         wanted = frozenset(orders)
-        return {
-            row.payment_key: row.consent_id
-            for _, row in self._tx.items(self._db.cancellations)
-            if row.outcome is CancellationEffect.NOT_SENT and row.payment_key in wanted
-        }
+        named: dict[PaymentKey, frozenset[ConsentId]] = {}
+        for _, row in self._tx.items(self._db.cancellations):
+            if row.outcome is CancellationEffect.NOT_SENT and row.payment_key in wanted:
+                named[row.payment_key] = named.get(row.payment_key, frozenset()) | {row.consent_id}
+        return named
 
     async def lock_due(self, *, limit: int) -> Sequence[HandledCancellation]:
         await self._boundary("cancellations.lock_due")

@@ -40,9 +40,13 @@ class PostgresCancellationStore:
         rows = await self._connection.fetch(_SQL.answer, [r[0] for r in references], [r[1] for r in references])
         return frozenset((r["partner_id"], r["reference"]) for r in rows)
 
-    async def not_sent(self, orders: Sequence[PaymentKey]) -> Mapping[PaymentKey, ConsentId]:
+    async def not_sent(self, orders: Sequence[PaymentKey]) -> Mapping[PaymentKey, frozenset[ConsentId]]:
         rows = await self._connection.fetch(_SQL.not_sent, [k[0] for k in orders], [k[1] for k in orders])
-        return {(r["partner_id"], r["payment_id"]): r["consent_id"] for r in rows}
+        named: dict[PaymentKey, frozenset[ConsentId]] = {}
+        for row in rows:
+            key = (row["partner_id"], row["payment_id"])
+            named[key] = named.get(key, frozenset()) | {row["consent_id"]}
+        return named
 
     async def lock_due(self, *, limit: int) -> Sequence[HandledCancellation]:
         return [_handled(row) for row in await self._connection.fetch(_SQL.lock_due, limit)]
