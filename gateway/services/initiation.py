@@ -1,6 +1,6 @@
 """Initiation: decode → partner signature → idempotency → consent → route. Advice only: execution decides under locks.
 
-A batch costs three reads, at most one transaction and one publication, whatever its size. Every record ends in
+A batch costs four reads, at most one transaction and one publication, whatever its size. Every record ends in
 exactly one way: dispatched, scheduled (accepted for a later day: a payment in state SCHEDULED), rejected (a payment in
 state REJECTED), refused (an order that becomes no payment, because its sender could not be trusted or its id is taken),
 repeated (its payment's state is told again), handed to the handler of its kind (:mod:`gateway.services.instructions`),

@@ -239,6 +239,16 @@ async def test_a_partner_or_key_that_was_registered_a_moment_ago_is_looked_up_on
     assert rig.told() == ["order.refused"]
 
 
+async def test_an_order_that_was_refused_stays_refused_when_its_record_is_delivered_again(rig: Rig) -> None:
+    early = order_record(numbered_order(1), offset=1, signature="unknown-key")
+    await rig.initiation.take([early])
+    del rig.verifier.refused["unknown-key"]
+    await rig.initiation.take([early, order_record(numbered_order(1), offset=2)])
+    (handed_on,) = rig.kafka.records(dispatch_topic(NETWORK))
+    assert read_dispatch(handed_on).reference == "mypay.orders/0/2"
+    assert rig.told() == ["order.refused"]
+
+
 # --- the same order again ---
 
 
