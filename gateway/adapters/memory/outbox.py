@@ -21,7 +21,6 @@ class MemoryOutbox:
         if events:
             self._tx.append(events)
 
-
     async def purge(self, *, before: datetime, limit: int) -> int:
         await self._boundary("outbox.purge")
         db = self._tx.database
