@@ -16,7 +16,7 @@ from typing import Final
 from gateway.domain.authentication import Assertion
 from gateway.domain.bulk import Bulk, doubled, refuse_totals, status_of
 from gateway.domain.intent import TakenOrder, rejected
-from gateway.domain.payment import Payment
+from gateway.domain.payment import Payment, PaymentKey
 from gateway.ports import (
     AssertionVerifier,
     Clock,
@@ -30,7 +30,7 @@ from gateway.ports import (
 from gateway.services.dispatch import write_item
 from gateway.services.instructions import Instruction, SignedInstruction
 from gateway.services.intake import Intake, Seen, Waits
-from gateway.services.notices import ORDER_ID_TAKEN
+from gateway.services.notices import ORDER_ID_TAKEN, RefusedOrder, refuse_orders
 from gateway.services.proofs import NoIdentityProviders
 from gateway.services.retrying import until_done
 from gateway.services.transitions import payment_events
@@ -250,7 +250,11 @@ class BulkService:
         targets: list[tuple[_Item, NetworkId]] = []
         payments: list[Payment] = []
         for item in items:
-            if item.number in turned_away or item.taken.key in seen.existing:
+            if item.number in turned_away:
+                continue
+            if item.taken.key in seen.existing:
+                # Its own payment, or that of another order which has taken its id meanwhile: _reject finds out.
+                payments.append(rejected(item.taken, ORDER_ID_TAKEN, now))
                 continue
             target = self._intake.judge(item.taken, seen, now)
             if isinstance(target, Reason):
@@ -259,13 +263,23 @@ class BulkService:
                 raise TypeError("an item has no day of its own")
             else:
                 targets.append((item, target))
-        await until_done(lambda: self._reject(payments))
+        references = {i.taken.key: i.taken.reference for i in items}
+        await until_done(lambda: self._reject(payments, references, now))
         await self._hand_on(stored, targets)
 
-    async def _reject(self, payments: Sequence[Payment]) -> None:
+    async def _reject(self, payments: Sequence[Payment], references: Mapping[PaymentKey, str], now: datetime) -> None:
+        """Write rejected items down; where another order has the id by now, tell that the item came to nothing."""
         async with self._store.transaction() as uow:
             inserted = await uow.payments.insert(payments)
             await uow.outbox.append(payment_events([p for p in payments if p.key in inserted]))
+            lost = [p for p in payments if p.key not in inserted]
+            firsts = await uow.payments.find([p.key for p in lost]) if lost else {}
+            taken = [
+                RefusedOrder(p.partner_id, p.order_id, p.payment_id, ORDER_ID_TAKEN, references[p.key])
+                for p in lost
+                if p.key in firsts and not firsts[p.key].digest_is(p.order_digest)
+            ]
+            await refuse_orders(uow, taken, now)
 
     def _report(self, bulk: Bulk) -> None:
         reason = bulk.reason.code.value if bulk.reason else ""

@@ -20,7 +20,7 @@ from schemas.codec import DecodeError, decode, encode
 from schemas.consents import ConsentStatus, Period, PeriodLimit
 from schemas.primitives import CustomerId, Money
 from schemas.topics import dispatch_topic
-from tests.builders import NETWORK, numbered_order, order_record
+from tests.builders import NETWORK, dispatched_record, numbered_order, order_record
 from tests.support.consents import ISSUER, SUBJECT, FakeIdentities
 from tests.support.rig import TAMPERED, Rig
 from tests.unit.domain_samples import NOW, consent, krw, purpose
@@ -253,6 +253,24 @@ async def test_a_bulk_whose_worker_died_before_handing_on_is_handed_on_when_it_c
     assert rig.states() == {"order-1": "approved", "order-2": "rejected", "order-3": "rejected"}
     assert len(rig.handed_on()) == 1
     assert [v for v, _ in rig.bulks()] == ["accepted", "reported", "reported"]
+
+
+async def test_an_item_whose_id_was_taken_before_it_could_be_handed_on_is_told_so(rig: BulkRig) -> None:
+    first, publish = record(bulk(item(1), item(2))), rig.publisher.publish
+
+    async def die(_: object) -> None:
+        raise ZeroDivisionError
+
+    rig.publisher.publish = die  # type: ignore[method-assign,assignment]
+    with pytest.raises(ZeroDivisionError):
+        await rig.initiation.take([first])
+    rig.publisher.publish = publish  # type: ignore[method-assign]
+    await rig.execute([dispatched_record(numbered_order(1), offset=7)])
+    await rig.initiation.take([first])
+    await rig.pay()
+    assert (rig.payment(1).amount_minor, rig.payment(2).state) == (10_000, S.APPROVED)
+    (refusal,) = rig.database.refusals.rows.values()
+    assert (refusal.order_id, refusal.reason.code.value, refusal.reference[-2:]) == ("order-1", "AM05", "#1")
 
 
 async def test_the_same_bytes_are_handed_on_however_often(rig: BulkRig) -> None:
