@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from gateway.proving.simulation.outcome import Outcome
     from gateway.proving.simulation.runner import Summary
-    from gateway.proving.simulation.world import Outcome
 
 _SHOWN = 3
 """Broken worlds that are shown; the command for each brings back the rest."""

@@ -12,7 +12,8 @@ from typing import Final
 
 from gateway.proving.simulation.faults import Fault
 from gateway.proving.simulation.mutants import Hunted, hunt
-from gateway.proving.simulation.world import Outcome, simulate
+from gateway.proving.simulation.outcome import Outcome
+from gateway.proving.simulation.world import simulate
 
 CHUNK: Final = 50
 FAILURES_KEPT: Final = 20

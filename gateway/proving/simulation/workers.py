@@ -69,6 +69,7 @@ POLL_S: Final = 2.0
 SKEW_MAX_S: Final = 5.0
 OPEN: Final = (ConsentStatus.AWAU, ConsentStatus.AUTH, ConsentStatus.SUSP)
 
+PARTITIONS: Final = 3
 _BATCH: Final = 6
 
 

@@ -3,11 +3,9 @@
 import asyncio
 import random
 from collections import Counter
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from random import Random
 from typing import Any, Final
-from uuid import UUID
 
 import stamina.instrumentation
 
@@ -17,12 +15,14 @@ from gateway.adapters.memory.kafka import Parked
 from gateway.domain.consent import Consent, ConsentCommand
 from gateway.ports import Outgoing
 from gateway.proving.simulation.adversary import Chances
-from gateway.proving.simulation.audit import FINAL, UNEXPECTED, Auditor
+from gateway.proving.simulation.audit import UNEXPECTED, Auditor
 from gateway.proving.simulation.broker import Broker
 from gateway.proving.simulation.faults import Fault, Faults
 from gateway.proving.simulation.invariants import check_at_rest
 from gateway.proving.simulation.links import Wire
 from gateway.proving.simulation.loop import NothingLeftError, SkewedClock, VirtualLoop
+from gateway.proving.simulation.outcome import CountingObserver, Outcome, Violation
+from gateway.proving.simulation.rest import left_to_do
 from gateway.proving.simulation.scene import (
     DISABLED_CODE,
     NETWORK,
@@ -37,7 +37,7 @@ from gateway.proving.simulation.script import merchant, write_script
 from gateway.proving.simulation.workers import (
     ANSWER_TIMEOUT_S,
     INTENT_TO_WIRE_S,
-    OPEN,
+    PARTITIONS,
     SKEW_MAX_S,
     WORKERS,
     Stage,
@@ -50,9 +50,8 @@ from schemas.consents import ConsentStatus, ConsentTerms
 from schemas.envelope import Envelope, write_envelope
 from schemas.primitives import ConsentId
 from schemas.reasons import Reason, ReasonCode
-from schemas.topics import CONSENT_COMMANDS, ORDERS, clearing_topic, dispatch_topic, events_topic
+from schemas.topics import clearing_topic, events_topic
 
-PARTITIONS: Final = 3
 FAULTS_END_S: Final = 14.0
 """Past the traffic, so that recoveries are disturbed too."""
 
@@ -61,62 +60,6 @@ REST_WITHIN_S: Final = 180.0
 
 FREEZE_NOTICED_S: Final = 3.0
 """A worker that is frozen for longer loses its partitions to another."""
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """One promise that was broken."""
-
-    invariant: str
-    text: str
-    at: float
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of one world.
-
-    Attributes:
-        faults: caused, by kind.
-        endings: payments by final state, and records that became none.
-        seen: interesting things by name: steps of payments, take-overs, late answers …
-        digest: of everything that happened: the same for the same seed, wherever it runs.
-    """
-
-    seed: int
-    violations: list[Violation]
-    faults: Counter[Fault]
-    endings: Counter[str]
-    seen: Counter[str]
-    digest: str
-    fault_log: list[tuple[float, Fault, str]]
-    trace: list[str] | None = None
-
-
-@dataclass(slots=True)
-class CountingObserver:
-    """Implements :class:`gateway.ports.Observer`; keeps counts, and notes for the search for card numbers."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    notes: list[str] = field(default_factory=list)
-
-    def batch(self, stage: str, *, size: int, seconds: float) -> None:
-        """Nothing."""
-
-    def count(self, stage: str, outcome: str, *, reason: str = "", n: int = 1) -> None:
-        """Add up."""
-        if n:
-            self.counts[f"{stage}: {outcome} {reason}".rstrip()] += n
-
-    def delay(self, span: str, seconds: float) -> None:
-        """Nothing."""
-
-    def level(self, name: str, value: float) -> None:
-        """Nothing."""
-
-    def note(self, event: str, *, level: str = "info", **fields: str | float | UUID | None) -> None:
-        """Remember."""
-        self.notes.append(f"{level} {event} {fields}")
 
 
 class World:
@@ -367,49 +310,10 @@ class World:
         deadline = self.loop.time() + REST_WITHIN_S
         while self.loop.time() < deadline:
             await asyncio.sleep(1.0)
-            if not (left := self._left_to_do()):
+            if not (left := left_to_do(self)):
                 return True
         self.violated("everything ends", f"after {REST_WITHIN_S:.0f} quiet seconds there is still: {', '.join(left)}")
         return False
-
-    def _left_to_do(self) -> list[str]:
-        left: list[str] = []
-        now = self.clock.now()
-        for topic, group in _READ:
-            left.extend(
-                f"lag of {topic}/{partition}"
-                for partition in range(PARTITIONS)
-                if self.kafka.committed(group, (topic, partition)) < len(self.kafka.log(topic, partition))
-            )
-        if self.wire.travelling:
-            left.append("messages on the wire")
-        left.extend(f"{w.name}, frozen" for w in self.workers if w.frozen_until > self.loop.time())
-        left.extend(
-            f"{p.order_id} {p.state}"
-            for p in self.database.payments.rows.values()
-            if p.state.value not in FINAL and p.state.value != "approved"
-        )
-        left.extend(f"reversal of {k[1]}" for k, r in self.database.reversals.rows.items() if r.closed_at is None)
-        left.extend(f"inquiry about {k[1]}" for k, r in self.database.inquiries.rows.items() if r.closed_at is None)
-        if self.database.outbox and self.database.outbox_cursor < (
-            (last := self.database.outbox[-1]).tx,
-            last.id,
-        ):
-            left.append("outbox")
-        left.extend(f"cancellation of {c.order_id}" for c in self.database.cancellations.rows.values() if c.is_open)
-        left.extend(
-            f"an occurrence of {key[1]}"
-            for key, o in self.database.standing.rows.items()
-            if o.next_due_at is not None and o.next_due_at <= now
-        )
-        if self.database.outbox_parked:
-            left.append("parked events")
-        left.extend(
-            f"{key[1]} past its end"
-            for key, c in self.database.consents.rows.items()
-            if c.status in OPEN and c.terms.valid_until <= now
-        )
-        return left
 
     # --- what became of it ---
 
@@ -443,12 +347,6 @@ class World:
 EVENTS: Final = events_topic(PARTNER)
 _FORGED: Final = Reason(code=ReasonCode.DS17, text="signature does not match the body")
 _DISABLED: Final = Reason(code=DISABLED_CODE, text="signing key is disabled")
-_READ: Final = (
-    (ORDERS, Stage.INITIATION),
-    (dispatch_topic(NETWORK), Stage.EXECUTION),
-    (CONSENT_COMMANDS, Stage.CONSENTS),
-    (clearing_topic(NETWORK), Stage.SETTLEMENT),
-)
 _FAULT_OF: Final = {
     Act.REVOKE: Fault.CONSENT_REVOKED,
     Act.SUSPEND: Fault.CONSENT_SUSPENDED,

@@ -1,0 +1,63 @@
+"""What is told of a world."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from gateway.proving.simulation.faults import Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One promise that was broken."""
+
+    invariant: str
+    text: str
+    at: float
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one world.
+
+    Attributes:
+        faults: caused, by kind.
+        endings: payments by final state, and records that became none.
+        seen: interesting things by name: steps of payments, take-overs, late answers …
+        digest: of everything that happened: the same for the same seed, wherever it runs.
+    """
+
+    seed: int
+    violations: list[Violation]
+    faults: Counter[Fault]
+    endings: Counter[str]
+    seen: Counter[str]
+    digest: str
+    fault_log: list[tuple[float, Fault, str]]
+    trace: list[str] | None = None
+
+
+@dataclass(slots=True)
+class CountingObserver:
+    """Implements :class:`gateway.ports.Observer`; keeps counts, and notes for the search for card numbers."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+    def batch(self, stage: str, *, size: int, seconds: float) -> None:
+        """Nothing."""
+
+    def count(self, stage: str, outcome: str, *, reason: str = "", n: int = 1) -> None:
+        """Add up."""
+        if n:
+            self.counts[f"{stage}: {outcome} {reason}".rstrip()] += n
+
+    def delay(self, span: str, seconds: float) -> None:
+        """Nothing."""
+
+    def level(self, name: str, value: float) -> None:
+        """Nothing."""
+
+    def note(self, event: str, *, level: str = "info", **fields: str | float | UUID | None) -> None:
+        """Remember."""
+        self.notes.append(f"{level} {event} {fields}")
