@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import Final
 
 from gateway.proving.simulation.faults import Fault
@@ -112,6 +113,15 @@ def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _prepare() -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
     # Worlds are dropped whole: looking for garbage while one runs costs a tenth of its time.
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+
+
+def _end_with_parent() -> None:
+    """A process of a pool waits for ever for work from a parent that was killed."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
