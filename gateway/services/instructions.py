@@ -1,7 +1,8 @@
 """What partners send on ``mypay.orders`` besides plain orders: cancellations, refunds, standing orders, bulks.
 
-Initiation reads and verifies every record the same way, and hands each kind to its one handler. A handler is called
-after the batch's plain orders are written down and dispatched, so an instruction never overtakes an order before it.
+Initiation reads and verifies every record the same way, and hands each kind to its one handler. Cancellations go to
+theirs before the batch's plain orders are dispatched, so that an order finds one that came first; every other kind
+after it, so that it never overtakes an order before it.
 """
 
 from collections.abc import Mapping, Sequence
