@@ -271,7 +271,7 @@ class SimulatedLinks:
         if faults.chance(Fault.UNCLEAR_CODE):
             self._note(Fault.UNCLEAR_CODE, request)
             return replace(answer, response_code=self._wire.rng.choice(("09", "68")))
-        if not isinstance(request, FinancialRequest):
+        if isinstance(request, ReversalRequest):
             return answer
         if faults.chance(Fault.OTHER_AMOUNT):
             self._note(Fault.OTHER_AMOUNT, request)
