@@ -120,6 +120,8 @@ class Settings(BaseSettings):
     settlement_batch_wait_s: PositiveFloat = 0.1
     settlement_too_early_s: PositiveFloat = 90.0
     """How long a cleared payment whose outcome is open is waited for: longer than recovery and an inquiry take."""
+    settlement_match_again_s: PositiveFloat = 5.0
+    """How often breaks are looked at again whose payments turned out to be approved after all."""
     clearing_inbox: Path | None = None
     """Folder where networks' clearing files arrive; settlement imports each once. None: none is watched."""
     clearing_inbox_poll_s: PositiveFloat = 0.5

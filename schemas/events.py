@@ -205,8 +205,8 @@ class CycleSettled(Model):
     """A chunk of one clearing cycle was matched: positions and breaks that it added.
 
     Attributes:
-        chunk: which message of its file this tells about. A corrected file of one cycle counts them anew: tell events
-            apart by ``ce_id``.
+        chunk: which message of its file this tells about; 0: breaks told before that match after all. A corrected file
+            of one cycle counts them anew: tell events apart by ``ce_id``.
     """
 
     network_id: NetworkIdField

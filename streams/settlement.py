@@ -12,7 +12,10 @@ from gateway.services.clearing_files import watch_inbox
 async def run(parts: Parts, stopping: asyncio.Event) -> None:
     """Settle until told to stop. A batch in hand may be cut: every message is one transaction, and comes again."""
     async with settlement_parts(parts) as settlement, asyncio.TaskGroup() as tasks:
-        workers = [tasks.create_task(_settle(parts, settlement), name="settlement")]
+        workers = [
+            tasks.create_task(_settle(parts, settlement), name="settlement"),
+            tasks.create_task(_match_again(parts, settlement), name="breaks"),
+        ]
         if (inbox := parts.settings.clearing_inbox) is not None:
             workers.append(tasks.create_task(_watch_inbox(parts, settlement, inbox), name="clearing-inbox"))
         await stopping.wait()
@@ -29,6 +32,12 @@ async def _watch_inbox(parts: Parts, settlement: SettlementParts, inbox: Path) -
         networks=settlement.networks,
         poll_s=parts.settings.clearing_inbox_poll_s,
     )
+
+
+async def _match_again(parts: Parts, settlement: SettlementParts) -> None:
+    while True:
+        if await settlement.service.match_again() == 0:
+            await asyncio.sleep(parts.settings.settlement_match_again_s)
 
 
 async def _settle(parts: Parts, settlement: SettlementParts) -> None:

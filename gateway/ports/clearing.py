@@ -25,3 +25,6 @@ class ClearingStore(Protocol):
         outcomes: Sequence[tuple[int, PaymentKey | None, Break | None]],
     ) -> None:
         """Note for each record number the payment it matched, or the break."""
+
+    async def approved_since(self, limit: int) -> Sequence[tuple[NetworkId, str, ClearingRecord]]:
+        """Records (with network and cycle) that are breaks as not approved, and whose payments are approved now."""

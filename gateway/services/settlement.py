@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import groupby
 from typing import Final, assert_never
 
 from gateway.domain.lifecycle import PaymentEventKind, PaymentState
@@ -20,6 +21,7 @@ from gateway.services.transitions import Applied, apply_changes
 from schemas.clearing import ClearingBatch, ClearingRecord
 from schemas.codec import encode
 from schemas.events import CycleSettled, EventType
+from schemas.primitives import NetworkId
 from schemas.topics import SETTLEMENTS
 
 
@@ -31,10 +33,12 @@ class SettlementSettings:
         too_early_s: how long a record waits for a payment that is still SENT or UNKNOWN: its result is on the way to
             Postgres, or an inquiry finds it, or its worker died and recovery takes it over within this time.
         too_early_poll_s: how often it is looked at again meanwhile.
+        match_again_max: breaks looked at in one transaction, once their payments are approved after all.
     """
 
     too_early_s: float = 90.0
     too_early_poll_s: float = 0.2
+    match_again_max: int = 500
 
 
 _OUTCOME_OPEN: Final = frozenset({PaymentState.SENT, PaymentState.UNKNOWN})
@@ -87,6 +91,37 @@ class SettlementService:
                 await self._settle(read.batch)
         self._observer.batch("settlement", size=len(records), seconds=loop.time() - started)
 
+    async def match_again(self) -> int:
+        """Settle payments whose outcome was found only after their clearing had become a break; return how many."""
+
+        async def match() -> tuple[int, Applied]:
+            async with self._store.transaction() as uow:
+                found = await uow.clearing.approved_since(self._settings.match_again_max)
+                applied = Applied()
+                for (network_id, cycle_id), group in groupby(found, key=lambda f: (f[0], f[1])):
+                    records = [record for _, _, record in group]
+                    applied.changed += (await self._match_cycle(uow, network_id, cycle_id, records)).changed
+                return len(found), applied
+
+        found, applied = await until_done(match)
+        self._observer.count("settlement", "settled", n=len(applied.changed))
+        self._observer.count("settlement", "break_matched", n=len(applied.changed))
+        return found if applied.changed else 0
+
+    async def _match_cycle(
+        self, uow: UnitOfWork, network_id: NetworkId, cycle_id: str, records: Sequence[ClearingRecord]
+    ) -> Applied:
+        now = self._clock.now()
+        payments = await uow.clearing.payments_by_rrn(network_id, sorted({r.rrn for r in records}))
+        # What another worker has settled meanwhile is no break again.
+        outcomes = _Outcomes(matched=_match(records, payments).matched)
+        if not outcomes.matched:
+            return Applied()
+        applied = await apply_changes(uow, _cleared(outcomes), now=now)
+        event_id = f"matched:{outcomes.matched[0].payment.payment_id}"
+        await self._record(uow, (network_id, cycle_id, 0), outcomes, now, event_id=event_id)
+        return applied
+
     async def _settle(self, batch: ClearingBatch) -> None:
         loop = asyncio.get_running_loop()
         patience_ends = loop.time() + self._settings.too_early_s
@@ -111,30 +146,34 @@ class SettlementService:
             if patient and any(p.state in _OUTCOME_OPEN for p in payments.values()):
                 raise _TooEarlyError
             outcomes = _match(new, payments)
-            applied = await apply_changes(
-                uow,
-                [
-                    Change(key=(m.payment.partner_id, m.payment.payment_id), kind=PaymentEventKind.CLEARED)
-                    for m in outcomes.matched
-                ],
-                now=now,
-            )
-            await self._record(uow, batch, outcomes, now)
+            applied = await apply_changes(uow, _cleared(outcomes), now=now)
+            # By its first new record: a corrected file of the same cycle counts its chunks anew.
+            event_id = f"{batch.network_id}:{batch.cycle_id}:{outcomes.first_record}"
+            await self._record(uow, (batch.network_id, batch.cycle_id, batch.chunk), outcomes, now, event_id=event_id)
         return outcomes, applied
 
-    async def _record(self, uow: UnitOfWork, batch: ClearingBatch, outcomes: _Outcomes, now: datetime) -> None:
+    async def _record(
+        self,
+        uow: UnitOfWork,
+        chunk: tuple[NetworkId, str, int],
+        outcomes: _Outcomes,
+        now: datetime,
+        *,
+        event_id: str,
+    ) -> None:
+        network_id, cycle_id, number = chunk
         await uow.clearing.write_outcomes(
-            batch.network_id,
-            batch.cycle_id,
+            network_id,
+            cycle_id,
             [
                 *((m.record.record_no, (m.payment.partner_id, m.payment.payment_id), None) for m in outcomes.matched),
                 *((record.record_no, key, found) for record, key, found in outcomes.breaks),
             ],
         )
         told = CycleSettled(
-            network_id=batch.network_id,
-            cycle_id=batch.cycle_id,
-            chunk=batch.chunk,
+            network_id=network_id,
+            cycle_id=cycle_id,
+            chunk=number,
             matched=len(outcomes.matched),
             breaks=len(outcomes.breaks),
             positions=positions((m.record, m.payment) for m in outcomes.matched),
@@ -144,9 +183,8 @@ class SettlementService:
             [
                 OutboxEvent(
                     topic=SETTLEMENTS,
-                    key=batch.network_id,
-                    # By its first new record: a corrected file of the same cycle counts its chunks anew.
-                    event_id=f"{batch.network_id}:{batch.cycle_id}:{outcomes.first_record}",
+                    key=network_id,
+                    event_id=event_id,
                     event_type=EventType.CYCLE_SETTLED,
                     occurred_at=now,
                     body=encode(told),
@@ -161,6 +199,13 @@ class SettlementService:
         for kind, n in Counter(found.kind.value for _, _, found in outcomes.breaks).items():
             self._observer.count("settlement", "break", reason=kind, n=n)
             self._observer.note("clearing_break", level="warning", network_id=batch.network_id, reason=kind, count=n)
+
+
+def _cleared(outcomes: _Outcomes) -> list[Change]:
+    return [
+        Change(key=(m.payment.partner_id, m.payment.payment_id), kind=PaymentEventKind.CLEARED)
+        for m in outcomes.matched
+    ]
 
 
 def _match(records: Sequence[ClearingRecord], payments: Mapping[str, ClearedPayment]) -> _Outcomes:

@@ -71,3 +71,23 @@ async def test_outcomes_are_noted_by_record(backend: Backend) -> None:
         )
         await uow.clearing.write_outcomes(NET, "c1", [])
     assert await backend.outcomes() == {1: (one.payment_id, None), 2: (None, "missing_here"), 3: (None, None)}
+
+
+async def test_breaks_are_found_again_once_their_payments_are_approved(store: Store) -> None:
+    states = {1: PaymentState.UNKNOWN, 2: PaymentState.UNKNOWN, 3: PaymentState.APPROVED}
+    kinds = {1: BreakKind.NOT_APPROVED, 2: BreakKind.NOT_APPROVED, 3: BreakKind.AMOUNT_DIFFERS}
+    records = {n: clearing_record(payment(n), n) for n in states}
+    async with store.transaction() as uow:
+        await uow.payments.insert([payment(n, state=state) for n, state in states.items()])
+        await uow.clearing.insert(NET, "c1", list(records.values()))
+        await uow.clearing.write_outcomes(
+            NET, "c1", [(n, payment(n).key, Break(kind, "why")) for n, kind in kinds.items()]
+        )
+    async with store.transaction() as uow:
+        assert await uow.clearing.approved_since(10) == []
+        await uow.payments.lock([payment(2).key])
+        await uow.payments.update([payment(2, state=PaymentState.APPROVED, version=2)])
+        assert await uow.clearing.approved_since(10) == [(NET, "c1", records[2])]
+        assert await uow.clearing.approved_since(0) == []
+        await uow.clearing.write_outcomes(NET, "c1", [(2, payment(2).key, None)])
+        assert await uow.clearing.approved_since(10) == []

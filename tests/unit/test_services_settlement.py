@@ -104,6 +104,23 @@ async def test_what_does_not_match_is_a_break_and_its_neighbours_settle(rig: Rig
     assert rig.database.clearing.rows[NETWORK, "c1", 9].payment == (before.key if known else None)  # type: ignore[index]
 
 
+async def test_a_break_is_matched_again_once_its_payment_is_approved_after_all(rig: Rig) -> None:
+    rig.settlement = rig.new_settlement(too_early_s=0.0)
+    await rig.settlement.take([clearing_message(batch(cleared(rig, 5), cleared(rig, 1)))])
+    assert breaks(rig) == {5: BreakKind.NOT_APPROVED}
+    assert await rig.settlement.match_again() == 0
+    async with rig.store.transaction() as uow:
+        key = rig.payment(5).key
+        await uow.reversals.take_away([key], now=rig.clock.now())
+        await apply_changes(uow, [Change(key, PaymentEventKind.INQUIRY_APPROVED)], now=rig.clock.now())
+    both = await asyncio.gather(rig.settlement.match_again(), rig.new_settlement().match_again())
+    assert sorted(both) == [0, 1]
+    assert (rig.states()["order-5"], breaks(rig)) == ("settled", {})
+    assert [(c.chunk, c.matched, c.breaks) for c in cycles(rig)][1:] == [(0, 1, 0)]
+    assert rig.ledger_kinds().count("settled") == 2
+    assert await rig.settlement.match_again() == 0
+
+
 async def test_an_outcome_that_is_found_in_time_settles(rig: Rig) -> None:
     rig.network.script = lambda _: Behaviour()
     rig.faults.hold("clearing.insert", visit=2)  # the first look was too early

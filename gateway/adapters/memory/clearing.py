@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from gateway.adapters.memory.boundary import Boundary
 from gateway.adapters.memory.database import ClearingRow, Transaction
+from gateway.domain.lifecycle import PaymentState
 from gateway.domain.payment import Payment, PaymentKey
-from gateway.domain.settlement import Break, ClearedPayment
+from gateway.domain.settlement import Break, BreakKind, ClearedPayment
 from schemas.clearing import ClearingRecord
 from schemas.primitives import NetworkId
 
@@ -34,6 +35,17 @@ class MemoryClearingStore:
                 if await self._tx.insert(self._db.clearing, (network_id, cycle_id, r.record_no), ClearingRow(r))
             ]
         )
+
+    async def approved_since(self, limit: int) -> Sequence[tuple[NetworkId, str, ClearingRecord]]:
+        await self._boundary("clearing.approved_since")
+        found = []
+        for (network_id, cycle_id, _), row in sorted(self._tx.items(self._db.clearing), key=lambda item: item[0]):
+            if row.found is None or row.found.kind is not BreakKind.NOT_APPROVED or row.payment is None:
+                continue
+            payment = self._tx.get(self._db.payments, row.payment)
+            if payment is not None and payment.state is PaymentState.APPROVED:
+                found.append((network_id, cycle_id, row.record))
+        return found[:limit]
 
     async def write_outcomes(
         self,

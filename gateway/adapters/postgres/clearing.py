@@ -10,7 +10,7 @@ from gateway.domain.exchange import Operation
 from gateway.domain.lifecycle import PaymentState
 from gateway.domain.payment import PaymentKey
 from gateway.domain.settlement import Break, ClearedPayment
-from schemas.clearing import ClearingRecord
+from schemas.clearing import ClearingKind, ClearingRecord
 from schemas.primitives import NetworkId
 
 _SQL = load("clearing")
@@ -54,6 +54,26 @@ class PostgresClearingStore:
             [r.currency for r in records],
         )
         return frozenset(r["record_no"] for r in rows)
+
+    async def approved_since(self, limit: int) -> Sequence[tuple[NetworkId, str, ClearingRecord]]:
+        rows = await self._connection.fetch(_SQL.approved_since, limit)
+        return [
+            (
+                r["network_id"],
+                r["cycle_id"],
+                ClearingRecord(
+                    record_no=r["record_no"],
+                    kind=ClearingKind(r["kind"]),
+                    rrn=r["rrn"],
+                    stan=r["stan"],
+                    terminal_id=r["terminal_id"],
+                    acceptor_id=r["acceptor_id"],
+                    amount_minor=r["amount_minor"],
+                    currency=r["currency"],
+                ),
+            )
+            for r in rows
+        ]
 
     async def write_outcomes(
         self,
