@@ -174,7 +174,8 @@ class NetworkConfig(_Section):
     # Hosts ask not to be repeated to faster than they time out themselves. Doubles with each repeat up to the second.
     reversal_repeat_interval_s: Annotated[float, Field(gt=0)] = 30.0
     reversal_repeat_max_s: Annotated[float, Field(gt=0)] = 300.0
-    # Some hosts want the reversals and inquiries of one terminal one after the other, the oldest first.
+    # Some hosts want the reversals and inquiries of one terminal one after the other, the oldest first. One that cannot
+    # be sent at all (its card is gone from the vault) then holds up its terminal until people see to it.
     follow_ups_in_order: bool = False
     # A reversal that is still open after this long needs a person and the network's operator.
     reversal_alert_after_s: Annotated[float, Field(gt=0)] = 900.0

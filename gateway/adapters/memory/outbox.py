@@ -24,9 +24,8 @@ class MemoryOutbox:
     async def purge(self, *, before: datetime, limit: int) -> int:
         await self._boundary("outbox.purge")
         db = self._tx.database
-        first = [r for r in db.outbox[:limit] if (r.tx, r.id) <= db.outbox_cursor]
-        old = list(takewhile(lambda r: r.event.occurred_at < before, first))
-        gone = [r for r in old if (r.tx, r.id) not in db.outbox_parked]
+        relayed = [r for r in db.outbox if (r.tx, r.id) <= db.outbox_cursor and (r.tx, r.id) not in db.outbox_parked]
+        gone = list(takewhile(lambda r: r.event.occurred_at < before, relayed[:limit]))
         for row in gone:
             db.outbox.remove(row)
         return len(gone)

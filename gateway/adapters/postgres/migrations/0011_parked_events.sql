@@ -1,5 +1,4 @@
--- Events that Kafka does not take (their topic is missing or closed to us, or they are too large): set aside, so that
--- nobody else's events wait for them. Later events of the same topic follow them, for order holds within a topic.
+-- Events whose topic is missing, or closed to us: set aside, so that nobody else's events wait for them. Later events of the same topic follow them, for order holds within a topic.
 CREATE TABLE outbox_parked (
     tx        xid8 NOT NULL,
     id        bigint NOT NULL,

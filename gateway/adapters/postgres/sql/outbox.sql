@@ -43,12 +43,12 @@ WHERE (p.tx, p.id) = (k.tx::xid8, k.id)
 WITH first AS MATERIALIZED (
     SELECT o.tx, o.id, o.occurred_at < $1 AS old FROM outbox o, outbox_cursor c
     WHERE (o.tx, o.id) <= (c.tx, c.id)
+      AND NOT EXISTS (SELECT FROM outbox_parked p WHERE (p.tx, p.id) = (o.tx, o.id))
     ORDER BY o.tx, o.id LIMIT $2
 ), gone AS (
     DELETE FROM outbox o USING first f
     WHERE (o.tx, o.id) = (f.tx, f.id) AND f.old
       AND NOT EXISTS (SELECT FROM first y WHERE NOT y.old AND (y.tx, y.id) < (f.tx, f.id))
-      AND NOT EXISTS (SELECT FROM outbox_parked p WHERE (p.tx, p.id) = (o.tx, o.id))
     RETURNING 1
 )
 SELECT count(*) FROM gone
