@@ -64,6 +64,7 @@ class World:
     def worker(self, number: int, network: MemoryCardNetwork) -> ExecutionService:
         return ExecutionService(
             network_id=NetworkId(NETWORK),
+            worker=f"worker-{number}",
             terminals=[TERMINAL],
             store=self.stores[number],
             vault=MemoryVault({FundingToken("token-1"): CardData("4111111111111111", "2912")}),
