@@ -11,26 +11,21 @@ Errors are ``{"error": "…"}`` with 400 (bad JSON or a wrong key) or 409 (no cl
 """
 
 import json
-from typing import Any, Final, TypeVar
+from typing import Any
 
 from aiohttp import web
-from pydantic import ValidationError
 
 from gateway.simulator.config import ClearingFaults, Faults
 from gateway.simulator.host import ClearingNotConfiguredError, Host
-
-_BODY_MAX: Final = 16 * 1024
-
-M = TypeVar("M", Faults, ClearingFaults)
+from gateway.simulator.http import LoopbackServer, checked, http_error
 
 
-class Control:
+class Control(LoopbackServer):
     """Serves the interface for one host."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        application = web.Application(client_max_size=_BODY_MAX)
-        application.add_routes(
+        super().__init__(
             [
                 web.get("/state", self._state),
                 web.post("/faults", self._change_faults),
@@ -39,21 +34,6 @@ class Control:
                 web.post("/links/cut", self._cut_links),
             ]
         )
-        self._runner = web.AppRunner(application, access_log=None)
-
-    async def start(self, port: int) -> int:
-        """Listen on 127.0.0.1; return the port, also where 0 asked for a free one.
-
-        Raises:
-            OSError: the port is taken.
-        """
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", port).start()
-        return int(self._runner.addresses[0][1])
-
-    async def stop(self) -> None:
-        """Close the listener and its connections."""
-        await self._runner.cleanup()
 
     async def _state(self, _request: web.Request) -> web.Response:
         host = self._host
@@ -70,7 +50,7 @@ class Control:
 
     async def _change_faults(self, request: web.Request) -> web.Response:
         changed = {**self._host.faults.model_dump(), **await _body(request)}
-        self._host.set_faults(_checked(Faults, changed))
+        self._host.set_faults(checked(Faults, changed))
         return web.json_response(self._host.faults.model_dump(mode="json"))
 
     async def _clear_faults(self, _request: web.Request) -> web.Response:
@@ -80,9 +60,9 @@ class Control:
     async def _close_cycle(self, request: web.Request) -> web.Response:
         given = await _body(request)
         try:
-            summary = await self._host.close_cycle(_checked(ClearingFaults, given) if given else None)
+            summary = await self._host.close_cycle(checked(ClearingFaults, given) if given else None)
         except ClearingNotConfiguredError:
-            raise _error(web.HTTPConflict, "the network has no clearing directory") from None
+            raise http_error(web.HTTPConflict, "the network has no clearing directory") from None
         return web.json_response(
             {
                 "cycle_id": summary.cycle_id,
@@ -108,18 +88,5 @@ async def _body(request: web.Request) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError):
         given = None
     if not isinstance(given, dict):
-        raise _error(web.HTTPBadRequest, "the body must be a JSON object")
+        raise http_error(web.HTTPBadRequest, "the body must be a JSON object")
     return given
-
-
-def _checked(model: type[M], given: dict[str, Any]) -> M:
-    try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        problems = error.errors(include_input=False, include_url=False, include_context=False)
-        text = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)
-    raise _error(web.HTTPBadRequest, text)
-
-
-def _error(kind: type[web.HTTPException], text: str) -> web.HTTPException:
-    return kind(text=json.dumps({"error": text}), content_type="application/json")

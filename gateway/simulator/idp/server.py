@@ -14,16 +14,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Final
+from typing import Annotated
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.simulator.http import LoopbackServer, checked, http_error
 from gateway.simulator.idp.provider import LEVELS, LIFETIME, Group, IdentityProvider, UnknownKeyError
 from schemas.assertions import Link
 from schemas.primitives import UtcTime
-
-_BODY_MAX: Final = 16 * 1024
 
 
 class _Wanted(BaseModel):
@@ -38,14 +37,13 @@ class _Wanted(BaseModel):
     jti: str | None = None
 
 
-class IdpServer:
+class IdpServer(LoopbackServer):
     """Serves one provider a group."""
 
     def __init__(self, providers: Mapping[Group, IdentityProvider]) -> None:
         self.providers = providers
         self.jwks_requests = 0
-        application = web.Application(client_max_size=_BODY_MAX)
-        application.add_routes(
+        super().__init__(
             [
                 web.get("/{group}/jwks.json", self._jwks),
                 web.get("/{group}/.well-known/openid-configuration", self._configuration),
@@ -54,21 +52,6 @@ class IdpServer:
                 web.delete("/{group}/keys/{kid}", self._withdraw),
             ]
         )
-        self._runner = web.AppRunner(application, access_log=None)
-
-    async def start(self, port: int) -> int:
-        """Listen on 127.0.0.1; return the port, also where 0 asked for a free one.
-
-        Raises:
-            OSError: the port is taken.
-        """
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", port).start()
-        return int(self._runner.addresses[0][1])
-
-    async def stop(self) -> None:
-        """Close the listener and its connections."""
-        await self._runner.cleanup()
 
     async def _jwks(self, request: web.Request) -> web.StreamResponse:
         self.jwks_requests += 1
@@ -91,12 +74,7 @@ class IdpServer:
 
     async def _issue(self, request: web.Request) -> web.Response:
         provider = self._provider(request)
-        try:
-            wanted = _Wanted.model_validate_json(await request.read())
-        except ValidationError as error:
-            problems = error.errors(include_input=False, include_url=False, include_context=False)
-            text = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems)
-            raise _error(web.HTTPBadRequest, text) from None
+        wanted = checked(_Wanted, await request.read())
         assertion = provider.issue(
             wanted.subject,
             wanted.link,
@@ -118,15 +96,11 @@ class IdpServer:
         try:
             provider.withdraw(request.match_info["kid"])
         except UnknownKeyError:
-            raise _error(web.HTTPNotFound, "no published key has this kid") from None
+            raise http_error(web.HTTPNotFound, "no published key has this kid") from None
         return web.json_response({"kid": provider.kid, "published": provider.published})
 
     def _provider(self, request: web.Request) -> IdentityProvider:
         for group, provider in self.providers.items():
             if group == request.match_info["group"]:
                 return provider
-        raise _error(web.HTTPNotFound, "the group is financial or telecom")
-
-
-def _error(kind: type[web.HTTPException], text: str) -> web.HTTPException:
-    return kind(text=json.dumps({"error": text}), content_type="application/json")
+        raise http_error(web.HTTPNotFound, "the group is financial or telecom")
