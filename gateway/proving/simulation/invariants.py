@@ -115,7 +115,7 @@ def _payments_ordered(
         unanswered = [r for r in mine.get(order_id, ()) if r not in told_of]
         if len(unanswered) > 1:
             world.violated("every order is answered", f"{order_id}: its repeats at {unanswered} were not answered")
-        if payment.state.value not in FINAL and not _broken_off(world, payment):
+        if payment.state.value not in FINAL:
             world.violated("everything ends", f"{order_id} ended {payment.state}")
 
 
@@ -210,13 +210,6 @@ def _payment_end(produced: Produced, payments: dict[str, Payment]) -> list[str]:
         return []
     digest = hashlib.sha256(produced.record.value).digest()
     return ["payment"] if payments[produced.order_id].order_digest == digest else []
-
-
-def _broken_off(world: "World", payment: Payment) -> bool:
-    """Approved, but its clearing came too early and was told as a break: people settle that."""
-    if payment.state.value != "approved" or payment.trace is None:
-        return False
-    return any(r.record.rrn == payment.trace.rrn and r.found for r in world.database.clearing.rows.values())
 
 
 def _network_agrees(world: "World") -> None:

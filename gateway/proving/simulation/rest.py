@@ -36,6 +36,7 @@ def left_to_do(world: "World") -> list[str]:
         for p in world.database.payments.rows.values()
         if p.state.value not in FINAL and p.state.value != "approved"
     )
+    left.extend(f"{order_id}, cleared too early" for order_id in world.awaiting_match())
     left.extend(f"reversal of {k[1]}" for k, r in world.database.reversals.rows.items() if r.closed_at is None)
     left.extend(f"inquiry about {k[1]}" for k, r in world.database.inquiries.rows.items() if r.closed_at is None)
     if world.database.outbox and world.database.outbox_cursor < (

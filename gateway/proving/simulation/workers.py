@@ -320,6 +320,7 @@ class Worker:
             settings=SettlementSettings(too_early_s=30.0, too_early_poll_s=1.0),
         )
         self.run(self._consume(clearing_topic(NETWORK), service.take))
+        self.run(self._repeat(service.match_again, needed=lambda: any(self.world.awaiting_match())))
 
     def start_schedule(self) -> None:
         """What happens because time has come."""

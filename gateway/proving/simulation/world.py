@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Iterator
 from hashlib import blake2b
 from random import Random
 from typing import Any, Final
@@ -286,6 +287,13 @@ class World:
         if self.rng.random() < 0.3:
             self.kafka.write(record)
         return True
+
+    def awaiting_match(self) -> Iterator[str]:
+        """Orders that are approved, and whose clearing came before that and was told as a break."""
+        broken = {row.record.rrn for row in self.database.clearing.rows.values() if row.found is not None}
+        for payment in self.database.payments.rows.values():
+            if payment.state.value == "approved" and payment.trace is not None and payment.trace.rrn in broken:
+                yield payment.order_id
 
     # --- coming to rest ---
 
