@@ -345,10 +345,10 @@ _KAFKA: Final = "Is Kafka running, and MYPAY_KAFKA_BOOTSTRAP_SERVERS right? `myp
 
 # By name, so that telling one library's error loads no other. The nearest class of an error's ancestors counts.
 _KNOWN: Final[Mapping[str, tuple[ExitCode, str, str]]] = {
-    "gateway.ports.StoreUnavailableError": (_AWAY, "The database is not available: {error}.", _POSTGRES),
-    "gateway.ports.StoreConflictError": (_FAILED, "Another transaction was faster ({error}).", "Run it again."),
-    "gateway.ports.StoreIntegrityError": (_FAILED, "The database refused this: {error}.", ""),
-    "gateway.ports.PublisherUnavailableError": (_AWAY, "{error}.", _KAFKA),
+    "gateway.ports.errors.StoreUnavailableError": (_AWAY, "The database is not available: {error}.", _POSTGRES),
+    "gateway.ports.errors.StoreConflictError": (_FAILED, "Another transaction was faster ({error}).", "Run it again."),
+    "gateway.ports.errors.StoreIntegrityError": (_FAILED, "The database refused this: {error}.", ""),
+    "gateway.ports.errors.PublisherUnavailableError": (_AWAY, "{error}.", _KAFKA),
     "gateway.adapters.kafka.reader.KafkaUnavailableError": (_AWAY, "{error}.", _KAFKA),
     "gateway.adapters.kafka.reader.TopicMissingError": (_MISSING, "{error}.", "`mypay topics apply` makes it."),
     "gateway.adapters.kafka.admin.TopicAdminError": (_AWAY, "{error}.", _KAFKA),

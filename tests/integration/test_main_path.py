@@ -173,8 +173,9 @@ async def test_finance_is_told_what_each_network_owes_each_shop(scene: Scene) ->
                 told[place] += position["net_minor"]
                 counts[place] += position["count"]
     rows = await scene.fetch(
-        "SELECT network_id, merchant_id, currency, count(*) AS n, sum(amount_minor)::bigint AS minor FROM payment"
-        " WHERE state = 'settled' GROUP BY 1, 2, 3"
+        "SELECT network_id, merchant_id, currency, count(*) AS n,"
+        " sum(CASE operation WHEN 'refund' THEN -amount_minor ELSE amount_minor END)::bigint AS minor"
+        " FROM payment WHERE state = 'settled' GROUP BY 1, 2, 3"
     )
     assert told == {(r["network_id"], r["merchant_id"], r["currency"]): r["minor"] for r in rows}
     assert counts == {(r["network_id"], r["merchant_id"], r["currency"]): r["n"] for r in rows}

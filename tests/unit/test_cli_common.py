@@ -178,3 +178,9 @@ def test_what_programs_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "set": ["a", "b"],
         "p": "x",
     }
+
+
+@pytest.mark.parametrize("name", sorted(common._KNOWN))
+def test_every_error_that_is_told_exists(name: str) -> None:
+    module, _, kind = name.rpartition(".")
+    assert issubclass(getattr(importlib.import_module(module), kind), Exception)

@@ -48,7 +48,8 @@ def test_percentiles_are_values_that_occurred() -> None:
 
 def test_only_what_both_books_confirm_is_counted() -> None:
     evidence = balanced()
-    assert confirmed_between(evidence, NOW_S, NOW_S + 10) == 1
+    # A purchase, and the refund of a part of another.
+    assert confirmed_between(evidence, NOW_S, NOW_S + 10) == 2
     assert confirmed_between(evidence, NOW_S + 6, NOW_S + 10) == 0
     evidence.network = [e._replace(amount_minor=1) for e in evidence.network]
     assert confirmed_between(evidence, NOW_S, NOW_S + 10) == 0
