@@ -10,10 +10,11 @@ or parked as a dead letter.
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from gateway.domain.bulk import Bulk, BulkKey
 from gateway.domain.intent import TakenOrder, rejected
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.routing import NetworkProfile
@@ -39,6 +40,7 @@ from gateway.services.proofs import NoIdentityProviders
 from gateway.services.retrying import until_done
 from gateway.services.scheduled import Accepted, keep_waiting
 from gateway.services.transitions import payment_events
+from schemas.bulk import BULK_TYPE, PaymentBulk
 from schemas.cancellation import CANCEL_TYPE
 from schemas.codec import BODY_BYTES_MAX, DecodeError, decode
 from schemas.envelope import Envelope, EnvelopeError, read_envelope
@@ -66,6 +68,7 @@ class _Sorted:
     repeated: list[tuple[Payment, str]] = field(default_factory=list)
     unreadable: list[tuple[Record, Exception]] = field(default_factory=list)
     instructions: dict[InstructionHandler, list[Instruction]] = field(default_factory=dict)
+    disabled: list[tuple[Instruction, RefusedOrder]] = field(default_factory=list)
 
     @property
     def has_unknown_sender(self) -> bool:
@@ -119,8 +122,7 @@ class InitiationService:
         refreshed = ends.has_unknown_sender and await self._keys.refresh_if_stale()
         if await self._trust.refresh_unknown() or refreshed:
             ends, trusted = self._read_all(records, now)
-        if trusted:
-            await self._sort(trusted, now, ends)
+        await self._sort(trusted, now, ends)
         while not await self._recorded(ends, now):
             ends, trusted = self._read_all(records, now)
             await self._sort(trusted, now, ends)
@@ -153,14 +155,16 @@ class InitiationService:
             type_=envelope.type,
             now=now,
         )
-        if problem is not None:
-            # Not a payment: whoever sent this must not be able to use up an order id of the partner it names.
-            ends.refused.append(
-                RefusedOrder(message.partner_id, message.instruction_id, None, problem, record.reference)
-            )
-            return None
         digest = hashlib.sha256(record.value).digest()
         ordered_at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+        if problem is not None:
+            # Not a payment: whoever sent this must not be able to use up an order id of the partner it names.
+            refused = RefusedOrder(message.partner_id, message.instruction_id, None, problem, record.reference)
+            if problem.code is ReasonCode.DS0C:
+                ends.disabled.append((Instruction(message, record, envelope, digest, ordered_at), refused))
+            else:
+                ends.refused.append(refused)
+            return None
         if not isinstance(message, PaymentOrder):
             ends.instructions.setdefault(self._handlers[envelope.type], []).append(
                 Instruction(message, record, envelope, digest, ordered_at)
@@ -189,6 +193,10 @@ class InitiationService:
         return envelope, message
 
     async def _sort(self, trusted: Sequence[tuple[Record, TakenOrder]], now: datetime, ends: _Sorted) -> None:
+        if ends.disabled:
+            await self._sort_disabled(ends)
+        if not trusted:
+            return
         # What was refused when it came before, by a key that was not registered yet, say, has ended and was told so.
         over = await until_done(lambda: self._refused(trusted))
         trusted = [(r, t) for r, t in trusted if t.reference not in over]
@@ -212,6 +220,30 @@ class InitiationService:
             else:
                 sent_to[taken.key] = target
                 ends.dispatched.append(write_dispatch(record, target))
+
+    async def _sort_disabled(self, ends: _Sorted) -> None:
+        """Refuse what a disabled key signed; but what was accepted with these very bytes before that goes on."""
+        orders = {i.reference: i.message for i, _ in ends.disabled if isinstance(i.message, PaymentOrder)}
+        bulks = {i.reference: i.message for i, _ in ends.disabled if isinstance(i.message, PaymentBulk)}
+
+        async def read() -> tuple[Mapping[PaymentKey, Payment], Mapping[BulkKey, Bulk]]:
+            async with self._store.reading() as uow:
+                return (
+                    await uow.payments.find([(o.partner_id, o.payment_id) for o in orders.values()]),
+                    await uow.bulks.find([(b.partner_id, b.bulk_id) for b in bulks.values()]),
+                )
+
+        payments, accepted = await until_done(read)
+        for instruction, refused in ends.disabled:
+            order, bulk = orders.get(instruction.reference), bulks.get(instruction.reference)
+            payment = payments.get((order.partner_id, order.payment_id)) if order else None
+            stored = accepted.get((bulk.partner_id, bulk.bulk_id)) if bulk else None
+            if payment is not None and payment.digest_is(instruction.digest):
+                ends.repeated.append((payment, instruction.reference))
+            elif stored is not None and stored.digest == instruction.digest:
+                ends.instructions.setdefault(self._handlers[BULK_TYPE], []).append(instruction)
+            else:
+                ends.refused.append(refused)
 
     async def _refused(self, trusted: Sequence[tuple[Record, TakenOrder]]) -> frozenset[str]:
         async with self._store.reading() as uow:

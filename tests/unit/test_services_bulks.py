@@ -19,6 +19,7 @@ from schemas.bulk import BULK_BYTES_MAX, BULK_TYPE, Acceptance, BulkItem, Contro
 from schemas.codec import DecodeError, decode, encode
 from schemas.consents import ConsentStatus, Period, PeriodLimit
 from schemas.primitives import CustomerId, Money
+from schemas.reasons import Reason, ReasonCode
 from schemas.topics import dispatch_topic
 from tests.builders import NETWORK, dispatched_record, numbered_order, order_record
 from tests.support.consents import ISSUER, SUBJECT, FakeIdentities
@@ -230,7 +231,10 @@ async def test_a_bulk_id_with_other_content_is_refused_and_the_first_stands(rig:
     assert len(rig.handed_on()) == 1
 
 
-async def test_a_bulk_whose_worker_died_before_handing_on_is_handed_on_when_it_comes_again(rig: BulkRig) -> None:
+@pytest.mark.parametrize("disabled", [False, True], ids=["as it was", "its key disabled meanwhile"])
+async def test_a_bulk_whose_worker_died_before_handing_on_is_handed_on_when_it_comes_again(
+    rig: BulkRig, *, disabled: bool
+) -> None:
     first = record(bulk(item(1), item(2, consent_id="suspended"), item(3, consent_id="other")))
 
     class DiedError(Exception):
@@ -247,8 +251,12 @@ async def test_a_bulk_whose_worker_died_before_handing_on_is_handed_on_when_it_c
     rig.publisher.publish = publish  # type: ignore[method-assign]
     assert rig.handed_on() == []
     rig.database.put_consent(consent(ConsentStatus.CANC, consent_id="other"))
+    if disabled:
+        (signature,) = [v.decode() for name, v in first.headers if name == "signature"]
+        rig.verifier.refused[signature] = Reason(code=ReasonCode.DS0C, text="signing key is disabled")
     await rig.initiation.take([first])
     await rig.initiation.take([first])
+    rig.verifier.refused.clear()
     await rig.pay()
     assert rig.states() == {"order-1": "approved", "order-2": "rejected", "order-3": "rejected"}
     assert len(rig.handed_on()) == 1

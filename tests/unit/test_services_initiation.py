@@ -15,7 +15,7 @@ from schemas.consents import ConsentStatus, Payees
 from schemas.envelope import read_envelope
 from schemas.events import OrderRefused, PaymentEvent
 from schemas.primitives import MerchantId, Money
-from schemas.reasons import ReasonCode
+from schemas.reasons import Reason, ReasonCode
 from schemas.topics import dispatch_topic
 from tests.builders import NETWORK, NOW, dispatched_record, later, numbered_order, order_record
 from tests.support.rig import TAMPERED, Rig
@@ -237,6 +237,19 @@ async def test_a_partner_or_key_that_was_registered_a_moment_ago_is_looked_up_on
     await rig.initiation.take([order_record(numbered_order(2), offset=2, signature="unknown-key")])
     assert rig.faults.places.count("keys.refresh") == 2
     assert rig.told() == ["order.refused"]
+
+
+async def test_what_was_paid_before_its_key_was_disabled_is_told_again_and_what_comes_new_is_refused(rig: Rig) -> None:
+    first = order_record(numbered_order(1), offset=1)
+    await rig.initiation.take([first])
+    await rig.execute(rig.kafka.records(dispatch_topic(NETWORK)))
+    (signature,) = [v.decode() for name, v in first.headers if name == "signature"]
+    rig.verifier.refused[signature] = Reason(code=R.DS0C, text="signing key is disabled")
+    other = order_record(numbered_order(1, amount=krw(9)), offset=3)
+    await rig.initiation.take([first, order_record(numbered_order(2), offset=2), other])
+    assert rig.told()[2:] == ["payment.reported", "order.refused", "order.refused"]
+    assert rig.states() == {"order-1": "approved"}
+    assert len(rig.kafka.records(dispatch_topic(NETWORK))) == 1
 
 
 async def test_an_order_that_was_refused_stays_refused_when_its_record_is_delivered_again(rig: Rig) -> None:

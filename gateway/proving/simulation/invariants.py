@@ -175,8 +175,8 @@ def _bulks_whole(world: "World", told: _Told) -> None:
         for body in told.answer("bulk.accepted", reference):
             turned_away = {r["order_id"] for r in body.get("rejected", ())}
             for number, missing in enumerate(produced.items, 1):
-                # With the key disabled before they were handed on, items end refused, one by one or with their bulk.
-                if missing in payments or missing in turned_away or {f"{reference}#{number}", reference} & refused:
+                # With the key disabled after they were handed on, items end refused, one by one.
+                if missing in payments or missing in turned_away or f"{reference}#{number}" in refused:
                     continue
                 world.violated("every order ends once", f"{missing} of an accepted bulk became nothing")
             for paid in turned_away & {i for i in produced.items if i in payments and payments[i].trace is not None}:

@@ -18,7 +18,7 @@ MERCHANT: Final = MerchantId("merchant-1")
 TERMINAL: Final = "GW000001"
 TOKEN: Final = FundingToken("token-1")
 PAN: Final = "4111111111111111"
-DISABLED_CODE: Final = ReasonCode.DS0E
+DISABLED_CODE: Final = ReasonCode.DS0C
 """Why a signature is refused whose key was disabled."""
 
 JUNK: Final = b"junk"
