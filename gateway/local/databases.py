@@ -1,10 +1,14 @@
 """Databases of their own inside one server, for tests and the demo."""
 
+from typing import Final
 from urllib.parse import quote, urlsplit
 
 import asyncpg
 
 from gateway.local.readiness import run
+
+DDL_TIMEOUT_S: Final = 90.0
+"""Making and dropping a database flushes everything to disk: milliseconds, or many seconds on a busy machine."""
 
 
 def create_database(server_dsn: str, name: str) -> str:
@@ -13,13 +17,13 @@ def create_database(server_dsn: str, name: str) -> str:
     Raises:
         asyncpg.DuplicateDatabaseError: there is one of that name.
     """
-    run(_execute(server_dsn, f"CREATE DATABASE {_quoted(name)}"))
+    run(_execute(server_dsn, f"CREATE DATABASE {_quoted(name)}"), timeout_s=DDL_TIMEOUT_S)
     return database_dsn(server_dsn, name)
 
 
 def drop_database(server_dsn: str, name: str) -> None:
     """Drop a database if it is there, ending the sessions that use it."""
-    run(_execute(server_dsn, f"DROP DATABASE IF EXISTS {_quoted(name)} WITH (FORCE)"))
+    run(_execute(server_dsn, f"DROP DATABASE IF EXISTS {_quoted(name)} WITH (FORCE)"), timeout_s=DDL_TIMEOUT_S)
 
 
 def database_dsn(server_dsn: str, name: str) -> str:

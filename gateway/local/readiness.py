@@ -98,7 +98,11 @@ def postgres_answers(dsn: str) -> bool:
         return False
 
 
-def run(job: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end from any thread, even one whose own event loop is running."""
+def run(job: Coroutine[Any, Any, T], *, timeout_s: float = 2 * PROBE_TIMEOUT_S) -> T:
+    """Run a coroutine to its end from any thread, even one whose own event loop is running.
+
+    Raises:
+        TimeoutError: it takes longer.
+    """
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, job).result(timeout=2 * PROBE_TIMEOUT_S)
+        return pool.submit(asyncio.run, job).result(timeout=timeout_s)
