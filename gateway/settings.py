@@ -41,6 +41,13 @@ class Settings(BaseSettings):
     """Trusted identity providers and the assurance policy, as in deploy/issuers. None: no customer's proof is asked
     for, and one that comes is refused."""
 
+    # --- operators ---
+    operator: str | None = None
+    """Who runs operators' commands; --operator wins. Required where the database is not on this machine."""
+    operator_two_people: bool = False
+    """What gives somebody a right (a partner's key, an identity link, a card token) is only proposed by one operator,
+    and done when another approves it: `mypay operators approve`."""
+
     # --- HTTP of each process: /metrics /healthz /readyz ---
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 0

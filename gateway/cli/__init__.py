@@ -22,6 +22,7 @@ _NOUNS: Final[dict[str, str]] = {
     "token": "Funding tokens: the cards behind consents.",
     "consent": "Customers' consents and what is used of their limits.",
     "auth": "Identity providers, and who their customers are.",
+    "operators": "Who changed what by hand; proposals that a second person approves.",
     "order": "Sign and send payment orders, their cancellations and refunds.",
     "standing": "Standing orders: give them, end them, see when they pay.",
     "trace": "The whole story of one payment.",

@@ -30,9 +30,14 @@ def key_id(text: str) -> str:
     Raises:
         typer.BadParameter: it is none.
     """
-    if not _KID.fullmatch(text):
+    if not is_key_id(text):
         raise typer.BadParameter("a key id has 1 to 128 letters, digits, dots, underscores and hyphens")
     return text
+
+
+def is_key_id(text: str) -> bool:
+    """True for what may be a key's id."""
+    return _KID.fullmatch(text) is not None
 
 
 # Typer shows the annotation's name, so these are texts; the parser has checked them.

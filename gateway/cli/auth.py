@@ -23,6 +23,8 @@ from gateway.cli.common import (
     run,
     say,
 )
+from gateway.cli.operating import operated
+from gateway.cli.operations import Propose, carry_out
 from gateway.ports import IdentityLink, IssuerKey, StoreUnavailableError
 from gateway.settings import Settings
 from schemas.primitives import CustomerId, CustomerIdField
@@ -72,6 +74,7 @@ def issuers(json_: Json = False) -> None:
 
 
 @app.command("revoke-key")
+@operated("auth revoke-key", lambda *, issuer, kid, **_: f"{issuer} {kid}")
 def revoke_key(issuer: Issuer, kid: Annotated[str, typer.Argument(metavar="KID")], json_: Json = False) -> None:
     """Revoke a provider's key for ever: within seconds no process accepts what it signed, whatever its key set says."""
     settings = load_settings()
@@ -103,20 +106,21 @@ def list_(
 
 
 @links.command("add")
-def add(issuer: Issuer, subject: Subject, customer: Customer, json_: Json = False) -> None:
+@operated("auth links add", lambda *, issuer, customer, **_: f"{customer} at {issuer}")
+def add(issuer: Issuer, subject: Subject, customer: Customer, propose: Propose = False, json_: Json = False) -> None:
     """Link an identity to a customer. One customer may have identities at providers of both groups."""
     settings = load_settings()
     _must_be_trusted(settings, issuer)
-    link = IdentityLink(issuer, subject, customer, datetime.now(UTC))
-    if not run(_add(settings, link)):
-        raise CliError("This identity is linked already.", hint="`mypay auth links remove` ends that link first.")
+    payload = {"issuer": issuer, "subject": subject, "customer_id": customer}
+    told, proposed = carry_out(settings, "auth.link.add", f"{customer} at {issuer}", payload, propose=propose)
     if json_:
-        print_json(link)
+        print_json({**payload, "proposal_id": proposed})
     else:
-        say(f"The identity is linked to customer {customer}.")
+        say(told)
 
 
 @links.command("remove")
+@operated("auth links remove", lambda *, issuer, **_: issuer)
 def remove(issuer: Issuer, subject: Subject, json_: Json = False) -> None:
     """End an identity's link; it stays in the history. Orders that rely on it are refused from now on."""
     customer = run(_remove(load_settings(), issuer, subject))
@@ -205,11 +209,6 @@ async def _revoke(settings: Settings, issuer: str, kid: str) -> bool:
 async def _links(settings: Settings, customer: CustomerId | None, *, ended: bool, limit: int) -> list[IdentityLink]:
     async with open_identities(postgres_dsn(settings)) as identities:
         return await identities.links(customer, ended=ended, limit=limit)
-
-
-async def _add(settings: Settings, link: IdentityLink) -> bool:
-    async with open_identities(postgres_dsn(settings)) as identities:
-        return bool(await identities.link([link]))
 
 
 async def _remove(settings: Settings, issuer: str, subject: str) -> CustomerId | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -42,6 +42,7 @@ from gateway.cli.consent_sending import (
     send_terms,
 )
 from gateway.cli.consent_usage import COLUMNS, exempt_windows, window_json, window_row
+from gateway.cli.operating import operated
 from gateway.domain.consent import ConsentCommand
 from gateway.domain.consent_records import CommandOutcome, ConsentVersion
 from gateway.domain.limits import Usage, Window
@@ -60,7 +61,16 @@ TermsFile = Annotated[Path, typer.Argument(help="The consent's terms as JSON; - 
 Reason = Annotated[str | None, typer.Option(help="Told to the partner as it is; no personal data.")]
 
 
+def _subject(*, partner: str, consent: str, **_: Any) -> str:
+    return f"{partner}/{consent}"
+
+
+def _by_operator(*, key: Path | None, **_: Any) -> bool:
+    return key is None
+
+
 @app.command()
+@operated("consent add", lambda *, file, **_: file.name)
 def add(
     file: Annotated[Path, typer.Argument(help="Consent terms as JSON, or JSON lines; - reads standard input.")],
     json_: Json = False,
@@ -209,6 +219,7 @@ def reject(
 
 
 @app.command()
+@operated("consent revoke", _subject, when=_by_operator)
 def revoke(
     consent: ConsentArgument,
     partner: PartnerOption,
@@ -227,6 +238,7 @@ def revoke(
 
 
 @app.command()
+@operated("consent suspend", _subject, when=_by_operator)
 def suspend(
     consent: ConsentArgument,
     partner: PartnerOption,
@@ -245,6 +257,7 @@ def suspend(
 
 
 @app.command()
+@operated("consent resume", _subject, when=_by_operator)
 def resume(
     consent: ConsentArgument,
     partner: PartnerOption,

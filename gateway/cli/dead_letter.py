@@ -26,6 +26,7 @@ from gateway.cli.common import (
     run,
     say,
 )
+from gateway.cli.operating import operated
 from gateway.ports import Outgoing, Record
 from gateway.services.clearing_files import FILE_TOPIC_PREFIX
 from gateway.settings import Settings
@@ -109,6 +110,7 @@ def show(reference: Reference, json_: Json = False) -> None:
 
 
 @app.command()
+@operated("dead-letter replay", lambda *, reference, **_: reference or "all")
 def replay(
     reference: Annotated[str | None, typer.Argument(metavar="[REF]", help="As `list` shows it.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every one that was not sent again yet.")] = False,

@@ -11,6 +11,8 @@ import typer
 from gateway.adapters.crypto.vault import MasterKeys
 from gateway.cli.arguments import PartnerArgument
 from gateway.cli.common import Json, load_settings, print_json, print_table, say
+from gateway.cli.operating import operated
+from gateway.cli.operations import Propose
 from gateway.cli.partner import Generate, Jwk, KeyOut, Kid, disable_key, read_keys, register_key, say_key
 from gateway.ports import PartnerKey
 
@@ -27,22 +29,25 @@ app.command("disable")(disable_key)
 
 
 @app.command()
+@operated("keys rotate", lambda *, partner, **_: partner)
 def rotate(
     partner: PartnerArgument,
     generate: Generate = None,
     key_out: KeyOut = None,
     jwk: Jwk = None,
     kid: Kid = None,
+    propose: Propose = False,
     json_: Json = False,
 ) -> None:
     """Register a partner's next key beside its present ones: all are good until the old ones are disabled."""
-    key = register_key(partner, generate, key_out, jwk, kid)
+    key, told, proposed = register_key(partner, generate, key_out, jwk, kid, propose=propose)
     now = datetime.now(UTC)
     before = [k.kid for k in read_keys(partner) if k.kid != key.kid and _is_good(k, now)]
     if json_:
-        print_json({"partner_id": partner, "kid": key.kid, "still_valid": before})
+        fields = {"partner_id": partner, "kid": key.kid, "still_valid": before}
+        print_json(fields | ({"proposal_id": proposed} if proposed else {}))
         return
-    say_key(key, key_out)
+    say_key(told, key_out)
     if before:
         say("Still good, until the partner signs with the new key and you disable them:")
     for old in before:

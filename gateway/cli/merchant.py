@@ -18,6 +18,7 @@ from gateway.cli.common import (
     run,
     say,
 )
+from gateway.cli.operating import operated
 from gateway.domain.consent import Merchant
 from gateway.services.merchant_files import read_merchants
 from gateway.settings import Settings
@@ -29,6 +30,7 @@ _BATCH: Final = 5_000
 
 
 @app.command("import")
+@operated("merchant import", lambda *, file, **_: file.name)
 def import_(
     file: Annotated[Path, typer.Argument(help="CSV with a header line, or JSON lines; - reads standard input.")],
     strict: Annotated[bool, typer.Option("--strict", help="Import nothing if one line is wrong.")] = False,

@@ -1,14 +1,14 @@
 """``mypay partner …``: partners, the keys they sign with, and the topics their events go to."""
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 
-from gateway.adapters.crypto.jwk import ALGORITHMS, KeyFormatError, generate_key, import_public, write_private_key
+from gateway.adapters.crypto.jwk import ALGORITHMS, generate_key, import_public, write_private_key
 from gateway.adapters.kafka.admin import ensure_topics
 from gateway.adapters.postgres.registry import HomeGroup, NewPartner, open_registry
 from gateway.cli.arguments import PartnerArgument, key_id
@@ -25,6 +25,9 @@ from gateway.cli.common import (
     run,
     say,
 )
+from gateway.cli.operating import operated
+from gateway.cli.operations import Propose, carry_out, key_payload
+from gateway.cli.public_keys import read_public_key
 from gateway.ports import PartnerKey
 from gateway.settings import Settings
 from schemas.primitives import PartnerId
@@ -34,20 +37,29 @@ app = typer.Typer(help="Partners and their signing keys.", no_args_is_help=True)
 keys = typer.Typer(help="A partner's public keys.", no_args_is_help=True)
 app.add_typer(keys, name="key")
 
-_ALGORITHM_OF_CURVE: Final = {"P-256": "ES256", "Ed25519": "Ed25519"}
-
 Group = Annotated[HomeGroup, typer.Option(help="The group that the partner belongs to.")]
 Generate = Annotated[
     str | None, typer.Option("--generate-key", metavar="ES256|Ed25519", help="Make a key pair; needs --key-out.")
 ]
 KeyOut = Annotated[Path | None, typer.Option(help="New file (PEM, mode 0600) for the private key.", dir_okay=False)]
-Jwk = Annotated[Path | None, typer.Option(help="The partner's public key as JWK; - reads standard input.")]
+Jwk = Annotated[
+    Path | None,
+    typer.Option(help="The partner's public key: a JWK, a JWKS of one key, or PEM; - reads standard input."),
+]
 Kid = Annotated[
-    str | None, typer.Option(parser=key_id, metavar="KID", help="Id of the key. Default: from its RFC 7638 thumbprint.")
+    str | None,
+    typer.Option(
+        parser=key_id, metavar="KID", help="Id of the key. Default: the JWK's own, else of its RFC 7638 thumbprint."
+    ),
 ]
 
 
+def _partner(*, partner: str, **_: Any) -> str:
+    return partner
+
+
 @app.command()
+@operated("partner add", _partner)
 def add(
     partner: PartnerArgument,
     name: Annotated[str, typer.Option(help="Name for people.")],
@@ -57,24 +69,30 @@ def add(
     jwk: Jwk = None,
     kid: Kid = None,
     topics: Annotated[bool, typer.Option("--topics/--no-topics", help="Create the topic of its events.")] = True,
+    propose: Propose = False,
     json_: Json = False,
 ) -> None:
     """Register a partner, with a first key if one is given or made, and create the topic of its events."""
     settings = load_settings()
     key = _key(PartnerId(partner), generate, key_out, jwk, kid)
     new = NewPartner(PartnerId(partner), name, group)
+    proposed: UUID | None = None
     try:
-        run(_register(settings, new, key, with_topic=topics))
+        run(_register(settings, new, with_topic=topics))
+        if key is not None:
+            told, proposed = _grant_key(settings, key, propose=propose)
     except BaseException:
         if generate and key_out:
             # Made a moment ago, and registered nowhere.
             key_out.unlink(missing_ok=True)
         raise
     if json_:
-        print_json({"partner_id": partner, "kid": key and key.kid, "events_topic": events_topic(partner)})
+        fields = {"partner_id": partner, "kid": key and key.kid, "events_topic": events_topic(partner)}
+        print_json(fields | ({"proposal_id": proposed} if proposed else {}))
         return
     say(f"Partner {partner} is registered; its events go to {events_topic(partner)}.")
-    say_key(key, key_out)
+    if key is not None:
+        say_key(told, key_out)
 
 
 @app.command("list")
@@ -95,32 +113,36 @@ def list_(json_: Json = False) -> None:
 
 
 @app.command()
+@operated("partner disable", _partner)
 def disable(partner: PartnerArgument) -> None:
     """Take no more orders from a partner: in every process within seconds. Payments under way go on."""
     _set_active(PartnerId(partner), active=False)
 
 
 @app.command()
+@operated("partner enable", _partner)
 def enable(partner: PartnerArgument) -> None:
     """Take a disabled partner's orders again."""
     _set_active(PartnerId(partner), active=True)
 
 
 @keys.command("add")
+@operated("partner key add", _partner)
 def add_key(
     partner: PartnerArgument,
     generate: Generate = None,
     key_out: KeyOut = None,
     jwk: Jwk = None,
     kid: Kid = None,
+    propose: Propose = False,
     json_: Json = False,
 ) -> None:
     """Register another key; the partner may sign with any of its keys."""
-    key = register_key(partner, generate, key_out, jwk, kid)
+    key, told, proposed = register_key(partner, generate, key_out, jwk, kid, propose=propose)
     if json_:
-        print_json({"partner_id": partner, "kid": key.kid})
+        print_json({"partner_id": partner, "kid": key.kid} | ({"proposal_id": proposed} if proposed else {}))
     else:
-        say_key(key, key_out)
+        say_key(told, key_out)
 
 
 @keys.command("list")
@@ -135,6 +157,7 @@ def list_keys(partner: PartnerArgument, json_: Json = False) -> None:
 
 
 @keys.command("disable")
+@operated("partner key disable", lambda *, partner, kid, **_: f"{partner} {kid}")
 def disable_key(
     partner: PartnerArgument, kid: Annotated[str, typer.Argument(parser=key_id, metavar="KID")], json_: Json = False
 ) -> None:
@@ -155,20 +178,29 @@ def disable_key(
 
 
 def register_key(
-    partner: str, generate: str | None, key_out: Path | None, jwk: Path | None, kid: str | None
-) -> PartnerKey:
-    """Make or read a key and register it; a private key whose registration fails is not left behind."""
+    partner: str, generate: str | None, key_out: Path | None, jwk: Path | None, kid: str | None, *, propose: bool
+) -> tuple[PartnerKey, str, UUID | None]:
+    """Make or read a key and register or propose it; a private key whose registration fails is not left behind.
+
+    Returns:
+        The key, a sentence for people, and the proposal's id if it was only proposed.
+    """
     settings = load_settings()
     key = _key(PartnerId(partner), generate, key_out, jwk, kid)
     if key is None:
         raise CliError("Name a key: --jwk FILE, or --generate-key with --key-out.", ExitCode.USAGE)
     try:
-        run(_register(settings, None, key, with_topic=False))
+        told, proposed = _grant_key(settings, key, propose=propose)
     except BaseException:
         if generate and key_out:
             key_out.unlink(missing_ok=True)
         raise
-    return key
+    return key, told, proposed
+
+
+def _grant_key(settings: Settings, key: PartnerKey, *, propose: bool) -> tuple[str, UUID | None]:
+    subject = f"{key.partner_id} {key.kid}"
+    return carry_out(settings, "partner.key.add", subject, key_payload(key), propose=propose)
 
 
 def read_keys(partner: str) -> list[PartnerKey]:
@@ -182,20 +214,18 @@ def read_keys(partner: str) -> list[PartnerKey]:
     return run(read())
 
 
-async def _register(settings: Settings, new: NewPartner | None, key: PartnerKey | None, *, with_topic: bool) -> None:
+async def _register(settings: Settings, new: NewPartner, *, with_topic: bool) -> None:
     """Topic first: one too many does no harm, while a partner without one would hold up the relay."""
-    if new is not None and with_topic:
+    if with_topic:
         wanted = [
             t for t in concrete_topics(partners=[new.partner_id], networks=[]) if t.name == events_topic(new.partner_id)
         ]
         await ensure_topics(kafka(settings), wanted, replication_factor=settings.kafka_replication_factor, apply=True)
-    async with open_registry(postgres_dsn(settings)) as registry, registry.transaction():
-        if new is not None and not await registry.add_partners([new]):
+    async with open_registry(postgres_dsn(settings)) as registry:
+        if not await registry.add_partners([new]):
             raise CliError(
                 f"Partner {new.partner_id} is already registered.", hint="`mypay partner key add` adds keys."
             )
-        if key is not None and not await registry.add_keys([key]):
-            raise CliError(f"Key id {key.kid} is already in use.", hint="Give another one with --kid.")
 
 
 def _set_active(partner: PartnerId, *, active: bool) -> None:
@@ -233,7 +263,8 @@ def _key(
         except FileExistsError:
             raise CliError(f"{key_out} exists; a key is never overwritten.") from None
     elif jwk:
-        public, algorithm = _read_jwk(jwk)
+        public, algorithm, own_kid = read_public_key(read_input(jwk))
+        kid = kid or own_kid
     else:
         return None
     return PartnerKey(
@@ -247,22 +278,8 @@ def _key(
     )
 
 
-def _read_jwk(path: Path) -> tuple[dict[str, str], str]:
-    try:
-        jwk = json.loads(read_input(path))
-    except (ValueError, RecursionError):
-        raise KeyFormatError("the JWK file is not JSON") from None
-    algorithm = _ALGORITHM_OF_CURVE.get(jwk.get("crv", "")) if isinstance(jwk, dict) else None
-    if algorithm is None:
-        raise KeyFormatError("a signing key must be a JWK of curve P-256 or Ed25519")
-    import_public(jwk, algorithm)
-    # Nothing but the public members is kept, whatever else stands there.
-    return {name: jwk[name] for name in ("kty", "crv", "x", "y") if name in jwk}, algorithm
-
-
-def say_key(key: PartnerKey | None, key_out: Path | None) -> None:
-    """Tell of a registered key, and where its private half is."""
-    if key is not None:
-        say(f"Key {key.kid} ({key.algorithm}) is registered.")
+def say_key(told: str, key_out: Path | None) -> None:
+    """Tell of a registered or proposed key, and where its private half is."""
+    say(told)
     if key_out is not None:
         say(f"The private key is in {key_out}; it is nowhere else.")

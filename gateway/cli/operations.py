@@ -1,0 +1,149 @@
+"""What may need two people: operations that give somebody a right, proposed by one and approved by another.
+
+Taking a right away (disabling a key, ending a link) is never here: one person must be able to do it at once.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Final
+from uuid import UUID
+
+import asyncpg
+import typer
+import uuid_utils
+
+from gateway.adapters.postgres.errors import translated
+from gateway.adapters.postgres.identities import PostgresIdentities
+from gateway.adapters.postgres.operators import PostgresOperators
+from gateway.adapters.postgres.registry import PostgresRegistry
+from gateway.cli.common import CliError, ExitCode, postgres_dsn, run
+from gateway.cli.operating import Actor, current_actor, note_proposed
+from gateway.domain.approval import PROPOSAL_LIVES, Decision, Proposal, judge
+from gateway.ports import IdentityLink, PartnerKey
+from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    Connection = asyncpg.Connection[Any]
+
+Payload = Mapping[str, Any]
+
+Propose = Annotated[bool, typer.Option("--propose", help="Only propose it: another operator must approve it.")]
+
+
+async def _add_key(connection: "Connection", payload: Payload) -> str:
+    key = PartnerKey(
+        **{
+            **payload,
+            # What is approved today is no older than today.
+            "valid_from": datetime.now(UTC),
+            "valid_until": payload["valid_until"] and datetime.fromisoformat(payload["valid_until"]),
+            "disabled_at": None,
+        }
+    )
+    if not await PostgresRegistry(connection).add_keys([key]):
+        raise CliError(f"Key id {key.kid} is already in use.", hint="Give another one with --kid.")
+    return f"Key {key.kid} ({key.algorithm}) is registered."
+
+
+async def _add_link(connection: "Connection", payload: Payload) -> str:
+    link = IdentityLink(payload["issuer"], payload["subject"], payload["customer_id"], datetime.now(UTC))
+    if not await PostgresIdentities(connection).link([link]):
+        raise CliError("This identity is linked already.", hint="`mypay auth links remove` ends that link first.")
+    return f"The identity is linked to customer {link.customer_id}."
+
+
+OPERATIONS: Final[Mapping[str, Callable[["Connection", Payload], Awaitable[str]]]] = {
+    "partner.key.add": _add_key,
+    "auth.link.add": _add_link,
+}
+"""Kind → what writes it; each returns a sentence for people. A payload holds public data alone."""
+
+
+def key_payload(key: PartnerKey) -> dict[str, Any]:
+    """The payload of ``partner.key.add``."""
+    return {
+        "kid": key.kid,
+        "partner_id": key.partner_id,
+        "algorithm": key.algorithm,
+        "jwk": dict(key.jwk),
+        "valid_until": key.valid_until and key.valid_until.isoformat(),
+    }
+
+
+def carry_out(
+    settings: Settings, kind: str, subject: str, payload: Payload, *, propose: bool
+) -> tuple[str, UUID | None]:
+    """Do it, or propose it where it was asked to be, or where two people are required.
+
+    Returns:
+        A sentence for people, and the proposal's id if it was only proposed.
+    """
+    actor = current_actor()
+    if not (propose or settings.operator_two_people):
+
+        async def write() -> str:
+            async with _connected(settings) as connection, connection.transaction():
+                return await OPERATIONS[kind](connection, payload)
+
+        return run(write()), None
+    proposal_id = run(_propose(settings, kind, subject, payload, actor))
+    note_proposed(proposal_id)
+    return f"Proposed as {proposal_id}: another operator must `mypay operators approve {proposal_id}`.", proposal_id
+
+
+async def _propose(settings: Settings, kind: str, subject: str, payload: Payload, actor: Actor) -> UUID:
+    now = datetime.now(UTC)
+    proposal = Proposal(
+        proposal_id=UUID(bytes=uuid_utils.uuid7().bytes),
+        kind=kind,
+        subject=subject,
+        payload=dict(payload),
+        operator=actor.operator,
+        login="",
+        why=actor.why,
+        proposed_at=now,
+        expires_at=now + PROPOSAL_LIVES,
+    )
+    async with _connected(settings) as connection:
+        await PostgresOperators(connection).propose(proposal)
+    return proposal.proposal_id
+
+
+async def decide(settings: Settings, proposal_id: UUID, decision: Decision, actor: Actor) -> tuple[Proposal, str]:
+    """Decide a proposal; what was approved is done in the same transaction, or neither is.
+
+    Raises:
+        CliError: there is none, this operator may not, or somebody was faster.
+    """
+    async with _connected(settings) as connection, connection.transaction():
+        operators = PostgresOperators(connection)
+        found = await operators.proposal(proposal_id)
+        if found is None:
+            raise CliError(
+                f"There is no proposal {proposal_id}.", ExitCode.NOT_FOUND, hint="`mypay operators proposals`"
+            )
+        refused = judge(found, decision, operator=actor.operator, now=datetime.now(UTC))
+        if refused is not None:
+            raise CliError(f"Proposal {proposal_id}: {refused.value}.")
+        if not await operators.decide(proposal_id, decision, operator=actor.operator, why=actor.why):
+            raise CliError(f"Proposal {proposal_id}: another operator was faster.")
+        told = "Nothing was changed."
+        if decision is Decision.APPROVED:
+            told = await OPERATIONS[found.kind](connection, found.payload)
+    return replace(found, decision=decision, decided_by=actor.operator), told
+
+
+@asynccontextmanager
+async def _connected(settings: Settings) -> "AsyncIterator[Connection]":
+    async with translated():
+        connection = await asyncpg.connect(
+            postgres_dsn(settings), server_settings={"application_name": "mypay-operators"}
+        )
+    try:
+        yield connection
+    finally:
+        await connection.close()

@@ -1,0 +1,90 @@
+"""``mypay operators …``: who changed what by hand and why; proposals that a second person must approve."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from gateway.adapters.postgres.operators import Action, open_operators
+from gateway.cli.common import Json, load_settings, postgres_dsn, print_json, print_table, run, say
+from gateway.cli.operating import current_actor, operated
+from gateway.cli.operations import decide
+from gateway.domain.approval import Decision, Proposal
+
+app = typer.Typer(help="Who changed what by hand; proposals that a second person approves.", no_args_is_help=True)
+
+ProposalArgument = Annotated[UUID, typer.Argument(metavar="PROPOSAL")]
+Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Rows at most, the newest first.")]
+
+
+def _subject(*, proposal: UUID, **_: Any) -> str:
+    return str(proposal)
+
+
+@app.command()
+def log(
+    operator: Annotated[str | None, typer.Option("--operator", metavar="NAME", help="Of this one alone.")] = None,
+    limit: Limit = 100,
+    json_: Json = False,
+) -> None:
+    """Show what operators did. An action without an outcome was cut off: look at what it was about."""
+    settings = load_settings()
+
+    async def read() -> list[Action]:
+        async with open_operators(postgres_dsn(settings)) as operators:
+            return await operators.actions(operator=operator, limit=limit)
+
+    found = run(read())
+    if json_:
+        print_json(found)
+        return
+    columns = ("when", "operator", "login", "command", "about", "why", "outcome")
+    print_table(
+        "Actions", columns, [(a.at, a.operator, a.login, a.command, a.subject, a.why, a.outcome) for a in found]
+    )
+
+
+@app.command()
+def proposals(
+    every: Annotated[bool, typer.Option("--all", help="Also those decided, and those whose time is over.")] = False,
+    limit: Limit = 100,
+    json_: Json = False,
+) -> None:
+    """Show what waits for a second person."""
+    settings = load_settings()
+
+    async def read() -> list[Proposal]:
+        async with open_operators(postgres_dsn(settings)) as operators:
+            return await operators.proposals(every=every, limit=limit)
+
+    found = run(read())
+    if json_:
+        print_json(found)
+        return
+    columns = ("proposal", "kind", "about", "by", "why", "until", "decision", "decided by")
+    rows = [
+        (p.proposal_id, p.kind, p.subject, p.operator, p.why, p.expires_at, p.decision, p.decided_by) for p in found
+    ]
+    print_table("Proposals", columns, rows, whole=("proposal",))
+
+
+@app.command()
+@operated("operators approve", _subject)
+def approve(proposal: ProposalArgument, json_: Json = False) -> None:
+    """Approve what another operator proposed; it is done in the same moment."""
+    _decide(proposal, Decision.APPROVED, json_=json_)
+
+
+@app.command()
+@operated("operators reject", _subject)
+def reject(proposal: ProposalArgument, json_: Json = False) -> None:
+    """Reject a proposal, or take back one of your own."""
+    _decide(proposal, Decision.REJECTED, json_=json_)
+
+
+def _decide(proposal: UUID, decision: Decision, *, json_: bool) -> None:
+    decided, told = run(decide(load_settings(), proposal, decision, current_actor()))
+    if json_:
+        print_json({"proposal_id": proposal, "decision": decision, "kind": decided.kind, "subject": decided.subject})
+    else:
+        say(f"Proposal {proposal} is {decision}. {told}")

@@ -1,0 +1,66 @@
+"""Two people: what one operator proposed, and who may let it happen.
+
+A proposal is open until somebody decides it or its time is over. Whoever proposed it may take it back (reject it), but
+only another operator may approve it.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum, unique
+from typing import Final
+from uuid import UUID
+
+PROPOSAL_LIVES: Final = timedelta(days=7)
+"""Past a week nobody remembers what was meant: propose it again."""
+
+
+@unique
+class Decision(StrEnum):
+    """How a proposal ended."""
+
+    APPROVED = "approved"
+    REJECTED = "rejected"
+
+
+@unique
+class Refused(StrEnum):
+    """Why a decision does not count. The first that applies is told."""
+
+    DECIDED = "it has been decided before"
+    EXPIRED = "its time is over: propose it again"
+    OWN = "whoever proposed it cannot approve it: ask another operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What is proposed. ``payload``: what will be written, as its kind has it; public data alone.
+
+    Attributes:
+        kind: which operation, e.g. ``partner.key.add``.
+        subject: whom or what it concerns.
+        operator, login: who proposed it, by their own word and by the database's.
+        decision, decided_by: None while it is open.
+    """
+
+    proposal_id: UUID
+    kind: str
+    subject: str
+    payload: dict[str, object]
+    operator: str
+    login: str
+    why: str
+    proposed_at: datetime
+    expires_at: datetime
+    decision: Decision | None = None
+    decided_by: str | None = None
+
+
+def judge(proposal: Proposal, decision: Decision, *, operator: str, now: datetime) -> Refused | None:
+    """Whether ``operator`` may decide so now: None, or why not."""
+    if proposal.decision is not None:
+        return Refused.DECIDED
+    if now >= proposal.expires_at:
+        return Refused.EXPIRED
+    if decision is Decision.APPROVED and operator == proposal.operator:
+        return Refused.OWN
+    return None

@@ -1,0 +1,145 @@
+"""Who changed what by hand, and what needs two people, on a real PostgreSQL."""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from gateway.adapters.crypto.jwk import generate_key
+from gateway.adapters.postgres.migrate import migrate
+from tests.cli import mypay
+
+PARTNER = ("shop-pay", "--name", "Shop Pay", "--group", "telecom", "--no-topics")
+
+
+@pytest.fixture
+def database(database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    for name in [n for n in os.environ if n.startswith("MYPAY_")]:
+        monkeypatch.delenv(name)
+    asyncio.run(migrate(database))
+    monkeypatch.setenv("MYPAY_POSTGRES_DSN", database)
+    monkeypatch.setenv("MYPAY_OPERATOR", "kim")
+    (tmp_path / "public.json").write_text(json.dumps(generate_key("Ed25519")[1] | {"kid": "shop-1"}))
+    return database
+
+
+def log() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = mypay("operators", "log", "--json").expect().json
+    return found
+
+
+def kids() -> list[str]:
+    return [k["kid"] for k in mypay("partner", "key", "list", "shop-pay", "--json").expect().json]
+
+
+@pytest.mark.usefixtures("database")
+def test_every_change_is_recorded_with_who_why_and_how_it_ended(tmp_path: Path) -> None:
+    mypay("partner", "add", *PARTNER, "--why", "contract 12").expect()
+    mypay("partner", "add", *PARTNER, "--operator", "lee").expect(1)
+    mypay("partner", "key", "add", "shop-pay", "--jwk", tmp_path / "public.json").expect()
+    mypay("keys", "disable", "shop-pay", "shop-1", "--why", "stolen").expect()
+    told = [(a["operator"], a["command"], a["subject"], a["why"], a["outcome"]) for a in reversed(log())]
+    assert told == [
+        ("kim", "partner add", "shop-pay", "contract 12", "done"),
+        ("lee", "partner add", "shop-pay", "", "failed"),
+        ("kim", "partner key add", "shop-pay", "", "done"),
+        ("kim", "partner key disable", "shop-pay shop-1", "stolen", "done"),
+    ]
+    assert [a["command"] for a in mypay("operators", "log", "--operator", "lee", "--json").json] == ["partner add"]
+
+
+@pytest.mark.usefixtures("database")
+def test_the_key_id_that_the_partner_gave_is_kept(tmp_path: Path) -> None:
+    mypay("partner", "add", *PARTNER).expect()
+    assert mypay("keys", "rotate", "shop-pay", "--jwk", tmp_path / "public.json", "--json").json["kid"] == "shop-1"
+    assert kids() == ["shop-1"]
+
+
+@pytest.mark.usefixtures("database")
+def test_what_one_proposes_another_approves(tmp_path: Path) -> None:
+    mypay("partner", "add", *PARTNER).expect()
+    proposed = mypay("partner", "key", "add", "shop-pay", "--jwk", tmp_path / "public.json", "--propose", "--json")
+    proposal = proposed.expect().json["proposal_id"]
+    assert kids() == []
+    assert [p["proposal_id"] for p in mypay("operators", "proposals", "--json").json] == [proposal]
+    assert "another operator" in mypay("operators", "approve", proposal).expect(1).err
+    assert kids() == []
+    mypay("operators", "approve", proposal, "--operator", "lee").expect()
+    assert kids() == ["shop-1"]
+    assert "decided before" in mypay("operators", "approve", proposal, "--operator", "park").expect(1).err
+    assert mypay("operators", "proposals", "--json").json == []
+    assert [a["outcome"] for a in log()][-2] == "proposed"
+
+
+@pytest.mark.usefixtures("database")
+def test_where_two_people_are_required_nobody_grants_alone_but_anybody_takes_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MYPAY_OPERATOR_TWO_PEOPLE", "1")
+    mypay("partner", "add", *PARTNER, "--jwk", tmp_path / "public.json").expect()
+    assert kids() == []
+    proposal = mypay("operators", "proposals", "--json").json[0]["proposal_id"]
+    mypay("operators", "approve", proposal, "--operator", "lee").expect()
+    assert kids() == ["shop-1"]
+    mypay("keys", "disable", "shop-pay", "shop-1").expect()
+    again = mypay("keys", "rotate", "shop-pay", "--jwk", tmp_path / "public.json", "--json").json["proposal_id"]
+    # What was proposed cannot be done any more: the decision is not kept either, and the proposal stays open.
+    assert "already in use" in mypay("operators", "approve", again, "--operator", "lee").expect(1).err
+    mypay("operators", "reject", again).expect()
+
+
+def test_the_record_cannot_be_changed_nor_an_own_proposal_approved_past_the_program(
+    database: str, tmp_path: Path
+) -> None:
+    mypay("partner", "add", *PARTNER).expect()
+    key = ("--jwk", tmp_path / "public.json", "--propose", "--json")
+    proposal = mypay("partner", "key", "add", "shop-pay", *key).expect().json["proposal_id"]
+
+    async def refused() -> list[str]:
+        connection = await asyncpg.connect(database)
+        told = []
+        try:
+            for statement in (
+                "UPDATE operator_action SET operator = 'lee'",
+                "DELETE FROM operator_action",
+                "TRUNCATE operator_action",
+                "UPDATE operator_proposal SET operator = 'lee'",
+                f"INSERT INTO operator_decision (proposal_id, decision, operator, why) VALUES ('{proposal}', 'approved', 'kim', '')",  # noqa: E501
+            ):
+                try:
+                    await connection.execute(statement)
+                except asyncpg.PostgresError as error:
+                    told.append(type(error).__name__)
+        finally:
+            await connection.close()
+        return told
+
+    assert asyncio.run(refused()) == ["RaiseError"] * 4 + ["CheckViolationError"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--why", "x"), "--operator"),
+        (("--operator", "kim"), "--why"),
+        (("--operator", "a b", "--why", "x"), "1 to 64"),
+        (("--operator", "kim", "--why", "card 4929123456789016"), "card number"),
+        (("--operator", "kim", "--why", "x" * 201), "at most"),
+    ],
+)
+def test_away_from_this_machine_who_and_why_are_required(
+    arguments: tuple[str, ...], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MYPAY_OPERATOR", raising=False)
+    monkeypatch.setenv("MYPAY_POSTGRES_DSN", "postgresql://mypay@db.invalid/mypay")
+    assert told in mypay("partner", "disable", "shop-pay", *arguments).expect(2).err
+
+
+@pytest.mark.usefixtures("database")
+def test_a_partners_own_command_is_no_operators() -> None:
+    ran = mypay("consent", "revoke", "C-1", "--partner", "shop-pay", "--key", "k.pem", "--operator", "kim")
+    assert "operators' commands" in ran.expect(2).err
