@@ -65,8 +65,9 @@ def _subject(*, partner: str, consent: str, **_: Any) -> str:
     return f"{partner}/{consent}"
 
 
-def _by_operator(*, key: Path | None, **_: Any) -> bool:
-    return key is None
+def _by_operator(*, key: Path | None, assertion: Path | None, **_: Any) -> bool:
+    # An assertion without a key is a mistake that the command itself tells of.
+    return key is None and assertion is None
 
 
 @app.command()
