@@ -60,7 +60,11 @@ async def execution_parts(parts: Parts, network_id: NetworkId) -> AsyncIterator[
         raise NotConfiguredError(f"no network {network_id} in {settings.networks_dir}")
     vault = token_vault(parts)
     late_answers = LateAnswerService(
-        network_id=network_id, store=parts.store, observer=parts.observer, clock=parts.clock
+        network_id=network_id,
+        store=parts.store,
+        observer=parts.observer,
+        clock=parts.clock,
+        codes=config.codes,
     )
     network = Iso8583Network(config, on_unmatched=late_answers.take, observer=LinkMetrics(parts.observer))
     consumer = BatchConsumer(
@@ -116,6 +120,7 @@ def _execution_settings(settings: Settings, config: NetworkConfig) -> ExecutionS
             batch_max=settings.execution_results_max,
             wait_s=settings.execution_results_wait_s,
             policy=UnknownPolicy(config.unknown_policy),
+            codes=config.codes,
         ),
     )
 
@@ -161,7 +166,7 @@ def _inquiries(parts: Parts, config: NetworkConfig, vault: TokenVault, network: 
         network=network,
         observer=parts.observer,
         clock=parts.clock,
-        settings=InquirySettings(queue=queue, deadline_s=config.inquiry_deadline_s),
+        settings=InquirySettings(queue=queue, deadline_s=config.inquiry_deadline_s, codes=config.codes),
     )
 
 
@@ -180,7 +185,7 @@ def _reversals(parts: Parts, config: NetworkConfig, vault: TokenVault, network: 
         network=network,
         observer=parts.observer,
         clock=parts.clock,
-        settings=ReversalSettings(queue=queue, alert_after_s=config.reversal_alert_after_s),
+        settings=ReversalSettings(queue=queue, alert_after_s=config.reversal_alert_after_s, codes=config.codes),
     )
 
 

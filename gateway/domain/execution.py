@@ -19,6 +19,14 @@ from gateway.domain.exchange import (
     UnansweredCause,
 )
 from gateway.domain.lifecycle import PaymentEventKind
+from gateway.domain.response_codes import (
+    NOT_SEEN,
+    STANDARD,
+    UNLISTED,
+    ResponseCodes,
+    ReversalOutcome,
+    is_response_code,
+)
 from schemas.primitives import NUMERIC_CODES
 from schemas.reasons import Reason, ReasonCode
 
@@ -63,86 +71,6 @@ class Verdict:
     incident: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseCode:
-    """Meaning of one DE39 value in the answer to a 0200.
-
-    Attributes:
-        event: APPROVED, DECLINED, UNANSWERED (the network does not know either) or MISMATCHED (to be undone).
-        reason_code: ISO 20022; None when approved.
-        text: one sentence for the partner.
-        incident: True: also for the operators' eyes.
-    """
-
-    event: PaymentEventKind
-    reason_code: ReasonCode | None
-    text: str
-    incident: bool = False
-
-
-def _approved() -> ResponseCode:
-    return ResponseCode(PaymentEventKind.APPROVED, None, "approved")
-
-
-def _declined(code: ReasonCode, text: str) -> ResponseCode:
-    return ResponseCode(PaymentEventKind.DECLINED, code, text)
-
-
-def _unknown(code: ReasonCode, text: str) -> ResponseCode:
-    return ResponseCode(PaymentEventKind.UNANSWERED, code, text)
-
-
-def _undo(code: ReasonCode, text: str, *, incident: bool = False) -> ResponseCode:
-    return ResponseCode(PaymentEventKind.MISMATCHED, code, text, incident)
-
-
-_R = ReasonCode
-RESPONSE_CODES: Final[Mapping[str, ResponseCode]] = {
-    "00": _approved(),
-    "11": _approved(),  # approved (VIP)
-    "16": _approved(),  # approved, update track 3
-    # Approved, but not as asked: undone, for neither a plain approval nor a decline would be true.
-    "08": _undo(_R.MS03, "approved on a condition (identification) that cannot be met; being reversed"),
-    "10": _undo(_R.AM12, "approved for a part of the amount only; being reversed"),
-    "32": _undo(_R.AM12, "completed in part only; being reversed"),
-    # We send a 0200 once: a duplicate is another message with its numbers, or a copy whose first answer is lost.
-    "94": _undo(_R.DUPL, "the network takes it for a duplicate; being reversed", incident=True),
-    "09": _unknown(_R.AB05, "the network is still working on it; being settled with the network"),
-    "68": _unknown(_R.AB05, "the network got its answer too late; being settled with the network"),
-    "12": _declined(_R.AG01, "transaction not valid"),
-    "13": _declined(_R.AM12, "amount not valid"),
-    "14": _declined(_R.AC16, "card number not valid"),
-    "15": _declined(_R.AGNT, "no such issuer"),
-    "26": _declined(_R.DUPL, "duplicate record"),
-    "30": _declined(_R.FF02, "the network could not read the request"),
-    "31": _declined(_R.AGNT, "issuer not supported by the network"),
-    "34": _declined(_R.FRAD, "suspected fraud"),
-    "40": _declined(_R.AG01, "function not supported"),
-    "41": _declined(_R.AC06, "card reported lost"),
-    "43": _declined(_R.AC06, "card reported stolen"),
-    "51": _declined(_R.AM04, "insufficient funds"),
-    "57": _declined(_R.AG01, "transaction not permitted to this card"),
-    "58": _declined(_R.AG01, "transaction not permitted to this terminal"),
-    "59": _declined(_R.FRAD, "suspected fraud"),
-    "61": _declined(_R.AM14, "over the card's amount limit"),
-    "62": _declined(_R.AC06, "restricted card"),
-    "63": _declined(_R.FRAD, "security violation"),
-    "65": _declined(_R.AM21, "over the card's number of payments"),
-    "91": _declined(_R.AB08, "issuer not available"),
-    "92": _declined(_R.AGNT, "the network cannot reach the issuer"),
-}
-"""ISO 8583:1987 DE39 of an 0210. A code that is not here is a decline for an unspecified reason (MS03)."""
-
-UNLISTED: Final = _declined(_R.MS03, "declined by the network")
-
-
-def response_code(raw: str) -> ResponseCode | None:
-    """Return what a DE39 value means; None when it is none at all (not two ASCII letters or digits)."""
-    if not (len(raw) == 2 and raw.isascii() and raw.isalnum()):
-        return None
-    return RESPONSE_CODES.get(raw, UNLISTED)
-
-
 _MISMATCH_REASON: Final = Reason(
     code=ReasonCode.MS03, text="the network's answer does not fit the request; being reversed"
 )
@@ -164,15 +92,20 @@ _UNANSWERED: Final[Mapping[UnansweredCause, Verdict]] = {
 }
 
 
-def judge(asked: Asked, result: ExchangeResult, policy: UnknownPolicy = UnknownPolicy.REVERSE) -> Verdict:
+def judge(
+    asked: Asked,
+    result: ExchangeResult,
+    policy: UnknownPolicy = UnknownPolicy.REVERSE,
+    codes: ResponseCodes = STANDARD,
+) -> Verdict:
     """Turn the end of a 0200's exchange into the payment's event.
 
     An answer must echo what was asked (DE4, and DE49 and DE37 where it carries them): one that does not is MISMATCHED
-    and an incident, whatever its response code says. Else :data:`RESPONSE_CODES` decides.
+    and an incident, whatever its response code says. Else ``codes`` decide.
     """
     match result:
         case Answered():
-            return settled_by(_judge_answer(asked, result), policy)
+            return settled_by(_judge_answer(asked, result, codes), policy)
         case Unanswered():
             return settled_by(_UNANSWERED[result.cause], policy)
         case NotSent():
@@ -196,11 +129,11 @@ def abandoned(policy: UnknownPolicy) -> Verdict:
     return settled_by(Verdict(PaymentEventKind.UNANSWERED, reason), policy)
 
 
-def _judge_answer(request: Asked, answer: Answered) -> Verdict:
+def _judge_answer(request: Asked, answer: Answered, codes: ResponseCodes) -> Verdict:
     mismatch = _mismatch(request, answer)
     if mismatch is not None:
         return Verdict(PaymentEventKind.MISMATCHED, _MISMATCH_REASON, incident=mismatch)
-    meaning = response_code(answer.response_code)
+    meaning = codes.of_financial(answer.response_code)
     if meaning is None:
         return Verdict(
             PaymentEventKind.MISMATCHED, _MISMATCH_REASON, incident="DE39 of the answer is not a response code"
@@ -208,7 +141,8 @@ def _judge_answer(request: Asked, answer: Answered) -> Verdict:
     if meaning.reason_code is None:
         return Verdict(meaning.event, None, answer.approval_code)
     reason = Reason(code=meaning.reason_code, text=meaning.text, network_code=answer.response_code)
-    incident = f"DE39 {answer.response_code}: {meaning.text}" if meaning.incident else None
+    told = meaning.incident or meaning is UNLISTED
+    incident = f"DE39 {answer.response_code}: {meaning.text}" if told else None
     return Verdict(meaning.event, reason, incident=incident)
 
 
@@ -242,15 +176,6 @@ def _withdrawn(code: ReasonCode, text: str, *, incident: str | None = None) -> V
     return Verdict(PaymentEventKind.WITHDRAWN, Reason(code=code, text=text), incident=incident)
 
 
-@unique
-class ReversalOutcome(StrEnum):
-    """What follows from one attempt at a reversal."""
-
-    CONFIRMED = "confirmed"  # nothing of the original stands at the network
-    RETRY = "retry"  # repeat it (0421)
-    ALERT = "alert"  # repeat it too, for a reversal is never dropped, but repeating alone may never help: tell people
-
-
 @dataclass(frozen=True, slots=True)
 class ReversalVerdict:
     """Outcome of one 0420 or 0421.
@@ -258,37 +183,37 @@ class ReversalVerdict:
     Attributes:
         network_code: raw DE39 of the 0430; None when there was no answer.
         detail: one sentence for the trace and the operators.
+        incident: for the operators, as :attr:`Verdict.incident`.
     """
 
     outcome: ReversalOutcome
     network_code: str | None
     detail: str
+    incident: str | None = None
 
 
-REVERSAL_CODES: Final[Mapping[str, tuple[ReversalOutcome, str]]] = {
-    "00": (ReversalOutcome.CONFIRMED, "reversed"),
-    "25": (ReversalOutcome.CONFIRMED, "the network holds no such original: nothing to undo"),
-    "94": (ReversalOutcome.CONFIRMED, "reversed by an earlier attempt"),
-    "09": (ReversalOutcome.RETRY, "the network is still working on it"),
-    "19": (ReversalOutcome.RETRY, "the network asks to repeat it"),
-    "22": (ReversalOutcome.RETRY, "suspected malfunction"),
-    "68": (ReversalOutcome.RETRY, "the network got its answer too late"),
-    "90": (ReversalOutcome.RETRY, "cut-over in progress"),
-    "91": (ReversalOutcome.RETRY, "issuer not available"),
-    "96": (ReversalOutcome.RETRY, "system malfunction"),
-}
-"""ISO 8583:1987 DE39 of an 0430. Any other code refuses the reversal: ALERT."""
+_LOST_ORIGINAL: Final = "DE39 25 to the reversal: the network holds nothing of what it approved"
 
 
-def judge_reversal(result: ExchangeResult) -> ReversalVerdict:
-    """Turn the end of a reversal's exchange into what to do next; only CONFIRMED ends it."""
+def judge_reversal(
+    result: ExchangeResult, *, approved: bool = False, codes: ResponseCodes = STANDARD
+) -> ReversalVerdict:
+    """Turn the end of a reversal's exchange into what to do next; only CONFIRMED ends it.
+
+    Args:
+        result: of the 0420 or 0421.
+        approved: the network is known to have approved the original. That it holds none (25) then ends the reversal
+            all the same, for a host may forget what it has undone, but it is an incident.
+        codes: what DE39 means at this network.
+    """
     match result:
         case Answered():
             raw = result.response_code
-            if response_code(raw) is None:
+            if not is_response_code(raw):
                 return ReversalVerdict(ReversalOutcome.ALERT, None, "DE39 of the answer is not a response code")
-            outcome, detail = REVERSAL_CODES.get(raw, (ReversalOutcome.ALERT, "the network refuses the reversal"))
-            return ReversalVerdict(outcome, raw, detail)
+            outcome, detail = codes.of_reversal(raw)
+            lost = approved and raw == NOT_SEEN
+            return ReversalVerdict(outcome, raw, detail, incident=_LOST_ORIGINAL if lost else None)
         case Unanswered():
             return ReversalVerdict(ReversalOutcome.RETRY, None, f"no answer: {result.cause}")
         case NotSent():

@@ -3,7 +3,8 @@
 An inquiry (0100, DE3 380000, DE90) is answered with the original's own DE39, or with 25 when the host never saw it.
 A host that cannot or will not look refuses the inquiry itself, with a code that an original could have ended with as
 well. Where one code can mean both, it settles nothing: the reversal does, which undoes what stands and finds nothing
-to undo otherwise. Taking such a code for the original's refusal could leave a capture that nobody knows of.
+to undo otherwise, and so it is with a code that no table lists. Taking either for the original's refusal could leave a
+capture that nobody knows of.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Final, assert_never
 from gateway.domain.exchange import Answered, ExchangeResult, NotSent, NotSentCause, Unanswered
 from gateway.domain.execution import Asked, Verdict, judge
 from gateway.domain.lifecycle import PaymentEventKind
+from gateway.domain.response_codes import STANDARD, InquiryUse, ResponseCodes, is_response_code
 from schemas.reasons import Reason, ReasonCode
 
 
@@ -41,28 +43,23 @@ class InquiryVerdict:
     detail: str
 
 
-NOT_SEEN: Final = "25"
-
-ASK_AGAIN_CODES: Final = frozenset({"09", "19", "22", "68", "90", "91", "96"})
-"""DE39 of a host that does not know yet or cannot look now: asked again until the deadline."""
-
-AMBIGUOUS_CODES: Final = frozenset({"12", "30", "40", "57", "58", "63", "92", "94"})
-"""DE39 by which a host may refuse the inquiry itself (invalid, format, not supported, not permitted …)."""
-
 _REVERSING: Final = "the network did not settle it when asked; being reversed"
 
 
-def judge_inquiry(asked: Asked, result: ExchangeResult, *, past_deadline: bool) -> InquiryVerdict:
+def judge_inquiry(
+    asked: Asked, result: ExchangeResult, *, past_deadline: bool, codes: ResponseCodes = STANDARD
+) -> InquiryVerdict:
     """Turn the end of an inquiry's exchange into what to do next.
 
     Args:
         asked: the payment.
         result: of the 0100.
         past_deadline: asking has lasted long enough: whatever is still open is reversed.
+        codes: what DE39 means at this network.
     """
     match result:
         case Answered():
-            found = _judge_answer(asked, result)
+            found = _judge_answer(asked, result, codes)
         case Unanswered():
             found = _again(None, f"no answer: {result.cause}")
         case NotSent():
@@ -76,16 +73,26 @@ def judge_inquiry(asked: Asked, result: ExchangeResult, *, past_deadline: bool) 
     return found
 
 
-def _judge_answer(asked: Asked, answer: Answered) -> InquiryVerdict:
+def _judge_answer(asked: Asked, answer: Answered, codes: ResponseCodes) -> InquiryVerdict:
     code = answer.response_code
-    if code == NOT_SEEN:
-        # It may still arrive there: only a reversal keeps it from taking effect.
-        return _reverse(PaymentEventKind.INQUIRY_NOT_SEEN, code, "the network never saw it")
-    if code in ASK_AGAIN_CODES:
-        return _again(code, "the network cannot tell yet")
-    if code in AMBIGUOUS_CODES:
-        return _reverse(PaymentEventKind.INQUIRY_UNANSWERED, code, "the network may refuse the inquiry itself")
-    verdict = judge(asked, answer)
+    match codes.of_inquiry(code):
+        case InquiryUse.NOT_SEEN:
+            # It may still arrive there: only a reversal keeps it from taking effect.
+            return _reverse(PaymentEventKind.INQUIRY_NOT_SEEN, code, "the network never saw it")
+        case InquiryUse.ASK_AGAIN:
+            return _again(code, "the network cannot tell yet")
+        case InquiryUse.NOTHING:
+            raw = code if is_response_code(code) else None
+            return _reverse(PaymentEventKind.INQUIRY_UNANSWERED, raw, "it may refuse the inquiry itself")
+        case InquiryUse.SETTLES:
+            return _settle(asked, answer, codes)
+        case _ as never:
+            assert_never(never)
+
+
+def _settle(asked: Asked, answer: Answered, codes: ResponseCodes) -> InquiryVerdict:
+    code = answer.response_code
+    verdict = judge(asked, answer, codes=codes)
     match verdict.event:
         case PaymentEventKind.APPROVED:
             event = PaymentEventKind.INQUIRY_APPROVED
@@ -108,14 +115,16 @@ def _reverse(event: PaymentEventKind, code: str | None, detail: str, *, incident
     return InquiryVerdict(InquiryStep.REVERSE, Verdict(event, reason, incident=incident), code, detail)
 
 
-def judge_late_answer(asked: Asked, answer: Answered, *, inquiry_open: bool) -> Verdict:
+def judge_late_answer(
+    asked: Asked, answer: Answered, *, inquiry_open: bool, codes: ResponseCodes = STANDARD
+) -> Verdict:
     """What an answer does that belongs to no exchange in flight: late, repeated, or after a restart.
 
     With an open inquiry it settles the payment as the inquiry's own answer would, if it is clear. Else it is what it
     says, and :mod:`gateway.domain.lifecycle` knows what that does in each state: an approval of what does not stand
     here is undone.
     """
-    verdict = judge(asked, answer)
+    verdict = judge(asked, answer, codes=codes)
     if not inquiry_open:
         return verdict
     match verdict.event:

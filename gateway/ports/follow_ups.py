@@ -1,6 +1,6 @@
 """The queues of reversals and of inquiries."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -52,8 +52,11 @@ class FollowUpStore(Protocol):
     async def retry(self, keys: Sequence[PaymentKey], *, owner: str, next_attempt_at: datetime, code: str) -> None:
         """Give back those that were not settled, with what the network said (raw code or cause)."""
 
-    async def close(self, keys: Sequence[PaymentKey], *, owner: str, now: datetime) -> frozenset[PaymentKey]:
-        """Close; return those that were open and held by ``owner``: only their outcome counts."""
+    async def close(self, codes: Mapping[PaymentKey, str], *, owner: str, now: datetime) -> frozenset[PaymentKey]:
+        """Close each with what the network said last; return those that were open and held by ``owner``.
+
+        Only their outcome counts.
+        """
 
     async def begin_anew(self, follow_ups: Sequence[FollowUp]) -> None:
         """Of those that somebody holds: put them back under new numbers, due at once, with the age that they have.

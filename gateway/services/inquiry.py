@@ -12,6 +12,7 @@ from gateway.domain.exchange import CardData, InquiryRequest
 from gateway.domain.execution import Verdict
 from gateway.domain.payment import Change, Payment, PaymentKey
 from gateway.domain.resolution import InquiryStep, InquiryVerdict, judge_inquiry
+from gateway.domain.response_codes import STANDARD, ResponseCodes
 from gateway.ports import CardNetwork, Clock, FollowUp, Observer, Store, TokenVault
 from gateway.services.follow_ups import Attempt, FollowUpSender, FollowUpSettings, original_trace, own_trace
 from gateway.services.incidents import report_incidents, report_unwritable
@@ -26,10 +27,12 @@ class InquirySettings:
 
     Attributes:
         deadline_s: age at which asking ends and the payment is reversed.
+        codes: what DE39 means at the network.
     """
 
     queue: FollowUpSettings = field(default_factory=lambda: FollowUpSettings(interval_s=5.0, interval_max_s=20.0))
     deadline_s: float = 60.0
+    codes: ResponseCodes = STANDARD
 
 
 _Ended = tuple[FollowUp, InquiryVerdict]
@@ -81,16 +84,18 @@ class InquiryService:
         if payment is None:
             raise AssertionError("an inquiry's payment exists: they are written together, and payments stay")
         age = (self._clock.now() - queued_at).total_seconds() if queued_at else 0.0
-        return judge_inquiry(payment, attempt.result, past_deadline=age >= self._settings.deadline_s)
+        past_deadline = age >= self._settings.deadline_s
+        return judge_inquiry(payment, attempt.result, past_deadline=past_deadline, codes=self._settings.codes)
 
     async def _finish(self, ended: Sequence[_Ended]) -> None:
         now = self._clock.now()
 
         async def write(part: Sequence[_Ended]) -> Applied:
             verdicts = {f.key: v.verdict for f, v in part if v.verdict is not None}
+            codes = {f.key: _code(v) for f, v in part if f.key in verdicts}
             open_ = [(f, _code(v)) for f, v in part if v.step is InquiryStep.ASK_AGAIN]
             async with self._store.transaction() as uow:
-                closed = await uow.inquiries.close(sorted(verdicts), owner=self._worker, now=now)
+                closed = await uow.inquiries.close(codes, owner=self._worker, now=now)
                 applied = await apply_changes(uow, [_change(k, verdicts[k]) for k in sorted(closed)], now=now)
                 await self._sender.give_back(uow, open_, owner=self._worker, now=now)
                 return applied

@@ -10,9 +10,11 @@ from datetime import datetime
 from typing import Final
 
 from gateway.domain.exchange import UnmatchedAnswer
+from gateway.domain.execution import Verdict
 from gateway.domain.lifecycle import PaymentEventKind
 from gateway.domain.payment import Change, Payment
 from gateway.domain.resolution import judge_late_answer
+from gateway.domain.response_codes import STANDARD, ResponseCodes
 from gateway.ports import Clock, LateAnswer, Observer, Store, UnitOfWork
 from gateway.services.incidents import report_incidents
 from gateway.services.isolation import write_apart
@@ -37,12 +39,20 @@ class LateAnswerService:
     """Takes what a network's links could not match."""
 
     def __init__(
-        self, *, network_id: NetworkId, store: Store, observer: Observer, clock: Clock, batch_max: int = 500
+        self,
+        *,
+        network_id: NetworkId,
+        store: Store,
+        observer: Observer,
+        clock: Clock,
+        codes: ResponseCodes = STANDARD,
+        batch_max: int = 500,
     ) -> None:
         self._network_id = network_id
         self._store = store
         self._observer = observer
         self._clock = clock
+        self._codes = codes
         self._batch_max = batch_max
         self._waiting: asyncio.Queue[UnmatchedAnswer] = asyncio.Queue(QUEUE_MAX)
 
@@ -105,13 +115,12 @@ class LateAnswerService:
         clear = {
             payment.key
             for unmatched, payment in answers
-            if judge_late_answer(payment, unmatched.answer, inquiry_open=True)
-            != judge_late_answer(payment, unmatched.answer, inquiry_open=False)
+            if self._judge(payment, unmatched, inquiry_open=True) != self._judge(payment, unmatched, inquiry_open=False)
         }
         closed = set(await uow.inquiries.take_away(sorted(clear), now=now))
         changes: list[Change] = []
         for unmatched, payment in answers:
-            verdict = judge_late_answer(payment, unmatched.answer, inquiry_open=payment.key in closed)
+            verdict = self._judge(payment, unmatched, inquiry_open=payment.key in closed)
             # The first clear answer settles it, and none that came before; a second copy is what it says.
             if verdict.event in (PaymentEventKind.INQUIRY_APPROVED, PaymentEventKind.INQUIRY_DECLINED):
                 closed.discard(payment.key)
@@ -125,6 +134,9 @@ class LateAnswerService:
                 )
             )
         return await apply_changes(uow, changes, now=now)
+
+    def _judge(self, payment: Payment, unmatched: UnmatchedAnswer, *, inquiry_open: bool) -> Verdict:
+        return judge_late_answer(payment, unmatched.answer, inquiry_open=inquiry_open, codes=self._codes)
 
     def _cannot(self, unmatched: UnmatchedAnswer, error: Exception) -> None:
         self._observer.count("late_answer", "unwritable", reason=type(error).__name__)

@@ -9,6 +9,7 @@ from gateway.domain.exchange import ExchangeResult, FinancialRequest, NotSent, O
 from gateway.domain.execution import UnknownPolicy, judge
 from gateway.domain.intent import ConsentKey
 from gateway.domain.payment import Change, Payment, PaymentKey
+from gateway.domain.response_codes import STANDARD, ResponseCodes
 from gateway.ports import CardNetwork, Clock, Observer, Store
 from gateway.services.ended_consents import EndedConsentWatch
 from gateway.services.incidents import report_incidents, report_unwritable
@@ -25,11 +26,13 @@ class ResultSettings:
         batch_max: results written in one transaction; several hundred amortise its round trips.
         wait_s: how long the first result waits for company: adds at most this to a payment's time.
         policy: how the network's unknown outcomes are settled.
+        codes: what DE39 means at the network.
     """
 
     batch_max: int = 500
     wait_s: float = 0.02
     policy: UnknownPolicy = UnknownPolicy.REVERSE
+    codes: ResponseCodes = STANDARD
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,7 @@ class ResultWriter:
             self._report(applied, waited)
 
     def _change(self, intent: Intent, result: ExchangeResult) -> Change:
-        verdict = judge(intent.request, result, self._settings.policy)
+        verdict = judge(intent.request, result, self._settings.policy, self._settings.codes)
         return Change(
             key=intent.payment.key,
             kind=verdict.event,

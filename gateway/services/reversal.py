@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 from gateway.domain.consent import Merchant
 from gateway.domain.exchange import CardData, ReversalRequest
-from gateway.domain.execution import ReversalOutcome, ReversalVerdict, judge_reversal
-from gateway.domain.lifecycle import PaymentEventKind
-from gateway.domain.payment import Change, Payment
+from gateway.domain.execution import ReversalVerdict, judge_reversal
+from gateway.domain.lifecycle import PaymentEventKind, PaymentState
+from gateway.domain.payment import Change, Payment, PaymentKey
+from gateway.domain.response_codes import STANDARD, ResponseCodes, ReversalOutcome
 from gateway.ports import CardNetwork, Clock, FollowUp, Observer, Store, TokenVault
-from gateway.services.follow_ups import FollowUpSender, FollowUpSettings, original_trace, own_trace
+from gateway.services.follow_ups import Attempt, FollowUpSender, FollowUpSettings, original_trace, own_trace
 from gateway.services.incidents import report_incidents, report_unwritable
 from gateway.services.isolation import write_apart
 from gateway.services.transitions import Applied, apply_changes
@@ -25,10 +26,12 @@ class ReversalSettings:
 
     Attributes:
         alert_after_s: age at which people are told; a reversal goes on after it all the same.
+        codes: what DE39 means at the network.
     """
 
     queue: FollowUpSettings = field(default_factory=FollowUpSettings)
     alert_after_s: float = 900.0
+    codes: ResponseCodes = STANDARD
 
 
 _Ended = tuple[FollowUp, ReversalVerdict]
@@ -72,20 +75,23 @@ class ReversalService:
         """Send what is due once, and write how it ended; return how many were attempted."""
         attempts = await self._sender.send_due()
         if attempts:
-            await self._finish([(a.follow_up, judge_reversal(a.result)) for a in attempts])
+            await self._finish([(a.follow_up, self._judge(a)) for a in attempts])
         return len(attempts)
+
+    def _judge(self, attempt: Attempt) -> ReversalVerdict:
+        approved = attempt.payment is not None and attempt.payment.state is PaymentState.REVERSING
+        return judge_reversal(attempt.result, approved=approved, codes=self._settings.codes)
 
     async def _finish(self, ended: Sequence[_Ended]) -> None:
         now = self._clock.now()
 
         async def write(part: Sequence[_Ended]) -> Applied:
-            confirmed = [f.key for f, v in part if v.outcome is ReversalOutcome.CONFIRMED]
+            confirmed = {f.key: v for f, v in part if v.outcome is ReversalOutcome.CONFIRMED}
             open_ = [(f, _code(v)) for f, v in part if v.outcome is not ReversalOutcome.CONFIRMED]
             async with self._store.transaction() as uow:
-                closed = await uow.reversals.close(confirmed, owner=self._worker, now=now)
-                applied = await apply_changes(
-                    uow, [Change(key=k, kind=PaymentEventKind.REVERSAL_CONFIRMED) for k in sorted(closed)], now=now
-                )
+                codes = {key: _code(verdict) for key, verdict in confirmed.items()}
+                closed = await uow.reversals.close(codes, owner=self._worker, now=now)
+                applied = await apply_changes(uow, [_change(k, confirmed[k]) for k in sorted(closed)], now=now)
                 await self._sender.give_back(uow, open_, owner=self._worker, now=now)
                 return applied
 
@@ -113,6 +119,10 @@ class ReversalService:
                 code=_code(verdict),
                 seconds=age,
             )
+
+
+def _change(key: PaymentKey, verdict: ReversalVerdict) -> Change:
+    return Change(key=key, kind=PaymentEventKind.REVERSAL_CONFIRMED, incident=verdict.incident)
 
 
 def _code(verdict: ReversalVerdict) -> str:

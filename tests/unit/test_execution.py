@@ -1,4 +1,3 @@
-import re
 import string
 from dataclasses import replace
 from itertools import product
@@ -18,8 +17,9 @@ from gateway.domain.exchange import (
     Unanswered,
     UnansweredCause,
 )
-from gateway.domain.execution import ReversalOutcome, judge, judge_reversal
+from gateway.domain.execution import UnknownPolicy, judge, judge_reversal
 from gateway.domain.lifecycle import TRANSITIONS, PaymentEventKind, PaymentState
+from gateway.domain.response_codes import ReversalOutcome
 from tests.unit.domain_samples import NOW
 
 PAN = "4111111111111111"
@@ -34,40 +34,57 @@ REQUEST = FinancialRequest(
 APPROVAL = Answered("00", "A1B2C3", 12_500, "410", "513703000001")
 TWO_CHARACTER_CODES = ["".join(pair) for pair in product(string.digits + string.ascii_letters, repeat=2)]
 
-# Declines with a reason of their own; every other code that is in no table here is MS03.
-DECLINES = """
-  51 AM04 · 61 AM14 · 65 AM21 · 14 AC16 · 12/40/57/58 AG01 · 13 AM12 · 15/31/92 AGNT · 30 FF02 ·
-  41/43/62 AC06 · 34/59/63 FRAD · 26 DUPL · 91 AB08
+# DE39 of the answer to a 0200, written out: what is in no line here is unknown (MS03) and an incident.
+OUTCOMES = """
+  00 11 16              approved    -     -
+  08                    mismatched  MS03  -
+  10 32                 mismatched  AM12  -
+  94                    mismatched  DUPL  incident
+  09 22 68 90 96        unanswered  AB05  -
+  01 02 05 39 42 44     declined    MS03  -
+  52 53 55 60 75        declined    MS03  -
+  04 07 33 35 36 38     declined    AC06  -
+  41 43 54 62 67        declined    AC06  -
+  03 12 40 57 58 93     declined    AG01  -
+  13                    declined    AM12  -
+  14 56                 declined    AC16  -
+  15 31 92              declined    AGNT  -
+  26                    declined    DUPL  -
+  30                    declined    FF02  -
+  34 37 59 63 66        declined    FRAD  -
+  51                    declined    AM04  -
+  61                    declined    AM14  -
+  65                    declined    AM21  -
+  91                    declined    AB08  -
 """
-APPROVALS = {"00", "11", "16"}
-# Not a plain yes and not a no: event, reason, is it an incident.
-UNCLEAR = {
-    "08": ("mismatched", "MS03", False),
-    "10": ("mismatched", "AM12", False),
-    "32": ("mismatched", "AM12", False),
-    "94": ("mismatched", "DUPL", True),
-    "09": ("unanswered", "AB05", False),
-    "68": ("unanswered", "AB05", False),
-}
+UNLISTED = ("unanswered", "MS03", "incident")
 
 
-def declines() -> dict[str, str]:
-    return {code: reason for codes, reason in re.findall(r"([\d/]+) (\w{4})", DECLINES) for code in codes.split("/")}
+def outcomes() -> dict[str, tuple[str, str, str]]:
+    table: dict[str, tuple[str, str, str]] = {}
+    for line in OUTCOMES.strip().splitlines():
+        *codes, event, reason, incident = line.split()
+        table |= dict.fromkeys(codes, (event, reason, incident))
+    return table
 
 
 def test_every_response_code_has_one_meaning() -> None:
-    own_reason = declines()
-    assert len(own_reason) == 21
+    table = outcomes()
+    assert len(TWO_CHARACTER_CODES) == 62 * 62
     for code in TWO_CHARACTER_CODES:
         verdict = judge(REQUEST, replace(APPROVAL, response_code=code))
-        if code in APPROVALS:
-            assert (verdict.event.value, verdict.reason, verdict.approval_code) == ("approved", None, "A1B2C3")
-            continue
-        expected = UNCLEAR.get(code, ("declined", own_reason.get(code, "MS03"), False))
-        assert verdict.reason is not None, code
-        assert (verdict.event.value, verdict.reason.code.value, verdict.incident is not None) == expected, code
-        assert verdict.reason.network_code == code
-        assert verdict.approval_code is None
+        reason = verdict.reason.code.value if verdict.reason else "-"
+        told = (verdict.event.value, reason, "incident" if verdict.incident else "-")
+        assert told == table.get(code, UNLISTED), code
+        assert verdict.approval_code == ("A1B2C3" if told[0] == "approved" else None), code
+        assert verdict.reason is None or verdict.reason.network_code == code
+
+
+@pytest.mark.parametrize("code", ["06", "17", "19", "20", "21", "23", "25", "28", "76", "77", "78", "97", "98", "N7"])
+def test_a_code_that_no_table_lists_is_asked_about_or_undone(code: str) -> None:
+    answer = replace(APPROVAL, response_code=code)
+    assert judge(REQUEST, answer).event is PaymentEventKind.UNANSWERED
+    assert judge(REQUEST, answer, UnknownPolicy.INQUIRE).event is PaymentEventKind.INQUIRY_STARTED
 
 
 @pytest.mark.parametrize("code", ["", "0", "000", "0 ", "  ", "\x00\x00", "٠٠", "é0", "--"])
@@ -161,6 +178,14 @@ def test_a_reversal_ends_only_when_the_network_confirms_it() -> None:
         assert verdict.outcome.value == REVERSALS.get(code, "alert"), code
         assert verdict.network_code == code
         assert verdict.detail
+        assert verdict.incident is None
+
+
+def test_that_the_network_holds_nothing_of_what_it_approved_is_an_incident() -> None:
+    for code in TWO_CHARACTER_CODES:
+        verdict = judge_reversal(replace(APPROVAL, response_code=code), approved=True)
+        assert verdict.outcome.value == REVERSALS.get(code, "alert"), code
+        assert (verdict.incident is not None) == (code == "25"), code
 
 
 def test_a_reversal_without_answer_is_repeated() -> None:

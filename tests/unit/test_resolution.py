@@ -1,6 +1,8 @@
 """What answers to inquiries mean, and what late answers do."""
 
+import string
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
@@ -12,9 +14,9 @@ from gateway.domain.exchange import (
     Unanswered,
     UnansweredCause,
 )
-from gateway.domain.execution import RESPONSE_CODES, UnknownPolicy, abandoned, judge
+from gateway.domain.execution import UnknownPolicy, abandoned, judge
 from gateway.domain.lifecycle import PaymentEventKind as E
-from gateway.domain.resolution import AMBIGUOUS_CODES, ASK_AGAIN_CODES, InquiryStep, judge_inquiry, judge_late_answer
+from gateway.domain.resolution import InquiryStep, judge_inquiry, judge_late_answer
 from tests.builders import payment
 
 ASKED = payment(1)
@@ -77,16 +79,55 @@ def test_an_inquirys_answer(row: list[str]) -> None:
         assert (found.verdict.reason, found.verdict.approval_code) == (None, "123456")
 
 
-def test_no_code_that_may_refuse_the_inquiry_itself_settles_anything() -> None:
-    for code in [*RESPONSE_CODES, "05", "25", "40", "77", "99"]:
+# DE39 of the answer to an inquiry, written out: what is in no line here settles nothing, and the payment is reversed.
+INQUIRY_CODES = {
+    **dict.fromkeys(["00", "11", "16"], ("settled", E.INQUIRY_APPROVED)),
+    **dict.fromkeys(
+        [
+            "01",
+            "02",
+            "04",
+            "05",
+            "07",
+            "33",
+            "34",
+            "35",
+            "36",
+            "37",
+            "38",
+            "39",
+            "41",
+            "42",
+            "43",
+            "44",
+            "51",
+            "52",
+            "53",
+            "54",
+            "55",
+            "56",
+            "59",
+            "61",
+            "62",
+            "65",
+            "67",
+            "75",
+        ],
+        ("settled", E.INQUIRY_DECLINED),
+    ),
+    **dict.fromkeys(["09", "19", "22", "68", "90", "91", "96"], ("ask_again", None)),
+    "25": ("reverse", E.INQUIRY_NOT_SEEN),
+}
+
+
+def test_every_code_that_answers_an_inquiry_does_what_the_table_says() -> None:
+    for code in ("".join(pair) for pair in product(string.digits + string.ascii_letters, repeat=2)):
         found = judge_inquiry(ASKED, answered(code), past_deadline=False)
-        if code in AMBIGUOUS_CODES | ASK_AGAIN_CODES:
-            assert found.step is not InquiryStep.SETTLED, code
-        if found.step is InquiryStep.SETTLED:
-            # What settles is exactly what the 0210 itself would have said.
-            assert found.verdict
-            plain = judge(ASKED, answered(code)).event
-            assert found.verdict.event is {E.APPROVED: E.INQUIRY_APPROVED, E.DECLINED: E.INQUIRY_DECLINED}[plain]
+        step, event = INQUIRY_CODES.get(code, ("reverse", E.INQUIRY_UNANSWERED))
+        assert (found.step.value, found.verdict.event if found.verdict else None) == (step, event), code
+        if found.step is not InquiryStep.SETTLED:
+            late = judge_inquiry(ASKED, answered(code), past_deadline=True)
+            assert late.step is InquiryStep.REVERSE, code
 
 
 def test_an_unknown_outcome_is_settled_as_the_network_wants_it_and_nothing_else_changes() -> None:

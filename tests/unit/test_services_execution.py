@@ -291,7 +291,7 @@ ENDS: dict[str, tuple[Behaviour, str, ReasonCode | None, str | None, bool]] = {
     "approved":            (Behaviour(),                                     "approved", None,   None, False),
     "insufficient funds":  (Behaviour(code="51"),                            "declined", R.AM04, "51", False),
     "lost card":           (Behaviour(code="41"),                            "declined", R.AC06, "41", False),
-    "unlisted code":       (Behaviour(code="Z3"),                            "declined", R.MS03, "Z3", False),
+    "unlisted code":       (Behaviour(code="Z3"),                            "unknown",  R.MS03, "Z3", True),
     "in part only":        (Behaviour(code="10"),                            "unknown",  R.AM12, "10", False),
     "too late for it":     (Behaviour(code="68"),                            "unknown",  R.AB05, "68", False),
     "seen as duplicate":   (Behaviour(code="94"),                            "unknown",  R.DUPL, "94", True),

@@ -145,7 +145,7 @@ async def test_a_reversal_that_may_have_come_before_the_network_booked_it_begins
     # The network has told w1 that there is nothing to undo; before w1 writes it down, it turns out to have been booked.
     assert await take(rig, answer_of(late)) == ["ignored"]
     async with rig.store.transaction() as uow:
-        assert await uow.reversals.close([PAID.key], owner="w1", now=later(5)) == frozenset()
+        assert await uow.reversals.close({PAID.key: "25"}, owner="w1", now=later(5)) == frozenset()
     row = rig.database.reversals.rows[PAID.key]
     assert (row.closed_at, row.leased_by, row.follow_up.attempts) == (None, None, 0)
     assert row.follow_up.stan != sent.stan
@@ -159,7 +159,7 @@ async def test_whoever_asks_at_that_moment_finds_it_settled() -> None:
         await uow.inquiries.claim(NetworkId(NETWORK), owner="w1", now=later(9), lease_until=later(99), limit=1)
     assert await take(rig, answer("51")) == ["declined"]
     async with rig.store.transaction() as uow:
-        assert await uow.inquiries.close([PAID.key], owner="w1", now=later(10)) == frozenset()
+        assert await uow.inquiries.close({PAID.key: "00"}, owner="w1", now=later(10)) == frozenset()
 
 
 async def test_an_outage_is_waited_out_and_nothing_is_kept_twice() -> None:

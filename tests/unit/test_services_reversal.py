@@ -10,9 +10,11 @@ from gateway.adapters.crypto.vault import UnsealError
 from gateway.adapters.memory import Behaviour, Fate, MemoryVault
 from gateway.adapters.memory.host import EntryState
 from gateway.domain.exchange import CardData, FinancialRequest, NetworkRequest, NotSentCause, ReversalRequest
-from gateway.domain.lifecycle import PaymentState
+from gateway.domain.lifecycle import PaymentEventKind, PaymentState
 from gateway.domain.limits import Usage
+from gateway.domain.payment import Change
 from gateway.ports import StoreUnavailableError
+from gateway.services.transitions import apply_changes
 from schemas.consents import Period, PeriodLimit
 from schemas.primitives import FundingToken
 from tests.builders import TERMINAL, dispatched_record, numbered_order
@@ -76,6 +78,22 @@ async def test_nothing_to_undo_is_a_confirmation_too(rig: Rig, code: str) -> Non
     answer(rig, Behaviour(code=code))
     await work_until_closed(rig, 1)
     assert rig.states() == {"order-1": "reversed"}
+    assert rig.observer.counted("reversal", "incident") == 0
+    assert [row.last_code for row in rig.database.reversals.rows.values()] == [code]
+
+
+@pytest.mark.parametrize(("code", "incidents"), [("00", 0), ("25", 1), ("94", 0)])
+async def test_that_the_network_holds_nothing_of_what_it_approved_is_told_to_people(code: str, incidents: int) -> None:
+    rig = Rig()
+    await rig.execute([dispatched_record(numbered_order(1))])
+    async with rig.store.transaction() as uow:
+        await apply_changes(uow, [Change(rig.payment(1).key, PaymentEventKind.CANCELLED)], now=rig.clock.now())
+    assert rig.states() == {"order-1": "reversing"}
+    answer(rig, Behaviour(code=code))
+    await work_until_closed(rig, 1)
+    assert rig.states() == {"order-1": "reversed"}
+    assert rig.observer.counted("reversal", "incident") == incidents
+    assert [row.last_code for row in rig.database.reversals.rows.values()] == [code]
 
 
 # fmt: off

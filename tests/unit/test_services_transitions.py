@@ -124,7 +124,7 @@ async def test_what_was_confirmed_as_reversed_is_undone_again_under_new_numbers(
         (first,) = await uow.reversals.claim(
             NetworkId(NETWORK), owner="w", now=later(9), lease_until=later(60), limit=1
         )
-        await uow.reversals.close([one.key], owner="w", now=later(9))
+        await uow.reversals.close({one.key: "25"}, owner="w", now=later(9))
     await apply(rig, Change(one.key, E.REVERSAL_CONFIRMED))
     await apply(rig, Change(one.key, E.APPROVED))
     row = rig.database.reversals.rows[one.key]

@@ -12,7 +12,7 @@ the time-outs of the outage itself would open the breaker again.
 
 from enum import StrEnum, unique
 
-from gateway.adapters.iso8583.config import Breaker
+from gateway.adapters.iso8583.sections import Breaker
 
 
 @unique

@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, model_validator
 
 from gateway.adapters.iso8583.dialect import Dialect, dialect_of
 from gateway.adapters.iso8583.framing import FrameFormat, FrameHeader
+from gateway.adapters.iso8583.sections import Breaker, DefinedCode, Section, Terminals
+from gateway.domain.response_codes import CodeDefinitionError, ResponseCodes, codes_of
 from schemas.primitives import NUMERIC_CODES, CurrencyCode, MerchantCategoryCode, NetworkIdField
-
-TERMINAL_ID_LENGTH: Final = 8
-"""DE41 is ans8."""
-
 
 _TIME_OF_DAY: Final = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 
@@ -68,54 +66,7 @@ def _time_of_day(value: object) -> time | None:
     raise ValueError('must be "HH:MM"')
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False, validate_default=True
-    )
-
-
-class Terminals(_Section):
-    """The terminal ids (DE41) that the network registered for this gateway: ``prefix`` and a zero-filled number.
-
-    STANs are unique per terminal and day, so ``count`` × 999,999 is the most that can be sent in one day.
-    """
-
-    prefix: Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{0,7}$")]
-    count: Annotated[int, Field(ge=1, le=10_000)]
-
-    @model_validator(mode="after")
-    def _numbers_fit(self) -> Self:
-        if self.count > 10 ** (TERMINAL_ID_LENGTH - len(self.prefix)):
-            raise ValueError(f"prefix leaves too few characters of {TERMINAL_ID_LENGTH} for count numbers")
-        return self
-
-    @cached_property
-    def ids(self) -> tuple[str, ...]:
-        """All terminal ids, eight characters each, in order."""
-        width = TERMINAL_ID_LENGTH - len(self.prefix)
-        return tuple(f"{self.prefix}{number:0{width}d}" for number in range(self.count))
-
-
-class Breaker(_Section):
-    """When to stop sending to a network that does not answer."""
-
-    # Above any honest run of slow answers, far below one window of unknown outcomes.
-    open_after_failures: Annotated[int, Field(ge=1)] = 20
-    # Long enough for a host to fail over, short enough that the backlog stays small.
-    open_s: Annotated[float, Field(gt=0)] = 5.0
-    # Repeated failure doubles the pause up to here, so that a dead network is not pestered.
-    open_max_s: Annotated[float, Field(gt=0)] = 60.0
-    # An answered echo proves the host, not its issuers: this many requests at a time until one is answered.
-    trial_window: Annotated[int, Field(ge=1)] = 8
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.open_max_s < self.open_s:
-            raise ValueError("open_max_s must not be below open_s")
-        return self
-
-
-class NetworkConfig(_Section):
+class NetworkConfig(Section):
     """One card network. Load it with :func:`load_network`."""
 
     network_id: NetworkIdField
@@ -163,6 +114,11 @@ class NetworkConfig(_Section):
     backoff_max_s: Annotated[float, Field(gt=0)] = 30.0
     breaker: Breaker = Breaker()
 
+    # What DE39 means here beyond ISO 8583: [response_codes.N7] and so on. A code that neither defines is unknown.
+    response_codes: dict[Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{2}$")], DefinedCode] = Field(
+        default_factory=dict
+    )
+
     # Asking first can still end in an approval; reversing always loses the sale. Needs a host that knows the inquiry.
     unknown_policy: Literal["inquire", "reverse"] = "reverse"
     # 0100 with DE3=380000 is a convention of some networks, not a part of ISO 8583:1987.
@@ -200,9 +156,18 @@ class NetworkConfig(_Section):
             raise ValueError("backoff_max_s must not be below backoff_min_s")
         if self.frame == "ascii4" and self.frame_bytes_max > 9999:
             raise ValueError("frame_bytes_max is at most 9999 with four ASCII digits of length")
+        try:
+            codes_of({code: defined.definition for code, defined in self.response_codes.items()})
+        except CodeDefinitionError as error:
+            raise ValueError(f"response_codes: {error}") from error
         if unknown := sorted(self.currencies - NUMERIC_CODES.keys()):
             raise ValueError(f"currencies not in ISO 4217: {', '.join(unknown)}")
         return self
+
+    @cached_property
+    def codes(self) -> ResponseCodes:
+        """What DE39 means at this network."""
+        return codes_of({code: defined.definition for code, defined in self.response_codes.items()})
 
     @cached_property
     def wire(self) -> Dialect:

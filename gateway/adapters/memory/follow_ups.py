@@ -1,6 +1,6 @@
 """The queues of reversals and of inquiries in memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -93,9 +93,10 @@ class MemoryFollowUpStore:
             free = replace(row, leased_by=None, leased_until=None, next_attempt_at=next_attempt_at, last_code=code)
             self._tx.update(self._table, key, free)
 
-    async def close(self, keys: Sequence[PaymentKey], *, owner: str, now: datetime) -> frozenset[PaymentKey]:
+    async def close(self, codes: Mapping[PaymentKey, str], *, owner: str, now: datetime) -> frozenset[PaymentKey]:
         await self._boundary(f"{self._name}.close")
-        return self._close(await self._held(keys, owner), now)
+        held = await self._held(list(codes), owner)
+        return self._close([(key, replace(row, last_code=codes[key])) for key, row in held], now)
 
     async def take_away(self, keys: Sequence[PaymentKey], *, now: datetime) -> frozenset[PaymentKey]:
         await self._boundary(f"{self._name}.take_away")

@@ -1,6 +1,6 @@
 """The queues of reversals and of inquiries in PostgreSQL: two tables alike, one implementation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -77,8 +77,8 @@ class PostgresFollowUpStore:
         if keys:
             await self._connection.execute(self._sql.retry, *_columns(keys), owner, next_attempt_at, code)
 
-    async def close(self, keys: Sequence[PaymentKey], *, owner: str, now: datetime) -> frozenset[PaymentKey]:
-        return await self._closed(self._sql.close, keys, owner, now)
+    async def close(self, codes: Mapping[PaymentKey, str], *, owner: str, now: datetime) -> frozenset[PaymentKey]:
+        return await self._closed(self._sql.close, list(codes), owner, now, list(codes.values()))
 
     async def take_away(self, keys: Sequence[PaymentKey], *, now: datetime) -> frozenset[PaymentKey]:
         return await self._closed(self._sql.take_away, keys, now)

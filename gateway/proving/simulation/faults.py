@@ -42,6 +42,8 @@ class Fault(StrEnum):
     OTHER_AMOUNT = "answer with another amount"
     OTHER_RRN = "answer with another RRN"
     UNCLEAR_CODE = "host does not know either"
+    UNLISTED_CODE = "answer with a code of no known meaning"
+    UNREADABLE = "answer that cannot be read"
     LINK_CUT = "links cut"
     # around it all
     STORE_DOWN = "store down for a while"
@@ -85,6 +87,8 @@ WIRE: Final = {
     Fault.OTHER_AMOUNT: 0.02,
     Fault.OTHER_RRN: 0.02,
     Fault.UNCLEAR_CODE: 0.03,
+    Fault.UNLISTED_CODE: 0.03,
+    Fault.UNREADABLE: 0.02,
 }
 """Usual chance per request."""
 

@@ -26,6 +26,8 @@ from gateway.proving.simulation.faults import Fault, Faults
 from schemas.primitives import NetworkId
 
 DECLINED = "51"
+UNLISTED = ("06", "20", "76", "78", "98", "N7")
+"""Codes that no table lists, whatever the host has booked."""
 
 
 @dataclass(eq=False, slots=True)
@@ -219,6 +221,11 @@ class SimulatedLinks:
             self._note(Fault.ANSWER_LOST, request)
             return
         seconds = wire.rng.uniform(0.001, 0.05)
+        if wire.faults.chance(Fault.UNREADABLE):
+            self._note(Fault.UNREADABLE, request)
+            unreadable = Unanswered(UnansweredCause.GARBLED, exchange.left_at)
+            asyncio.get_running_loop().call_later(seconds, self._end, exchange, unreadable)
+            return
         if wire.faults.chance(Fault.ANSWER_LATE):
             self._note(Fault.ANSWER_LATE, request)
             # Around the time-out: the answer and the end of waiting may meet.
@@ -271,6 +278,9 @@ class SimulatedLinks:
         if faults.chance(Fault.UNCLEAR_CODE):
             self._note(Fault.UNCLEAR_CODE, request)
             return replace(answer, response_code=self._wire.rng.choice(("09", "68")))
+        if faults.chance(Fault.UNLISTED_CODE):
+            self._note(Fault.UNLISTED_CODE, request)
+            return replace(answer, response_code=self._wire.rng.choice(UNLISTED))
         if isinstance(request, ReversalRequest):
             return answer
         if faults.chance(Fault.OTHER_AMOUNT):

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from gateway.domain import consent as consents
 from gateway.domain import execution as verdicts
 from gateway.domain import intent as intents
+from gateway.domain import resolution, response_codes
 from gateway.domain.exchange import Answered, ExchangeResult, NotSent, NotSentCause, TraceNumbers, Unanswered
 from gateway.domain.lifecycle import TRANSITIONS, LimitEffect, PaymentEventKind, PaymentState, Transition
 from gateway.domain.limits import Usage, reserve
@@ -164,10 +165,10 @@ def _late_answer_beats_reversal() -> AbstractContextManager[None]:
 
 
 def _reversal_taken_for_done() -> AbstractContextManager[None]:
-    def judging(result: ExchangeResult) -> verdicts.ReversalVerdict:
+    def judging(result: ExchangeResult, **known: Any) -> verdicts.ReversalVerdict:
         if isinstance(result, Answered):
-            return verdicts.judge_reversal(result)
-        return verdicts.ReversalVerdict(verdicts.ReversalOutcome.CONFIRMED, None, "sent")
+            return verdicts.judge_reversal(result, **known)
+        return verdicts.ReversalVerdict(response_codes.ReversalOutcome.CONFIRMED, None, "sent")
 
     return replaced(reversal, "judge_reversal", judging)
 
@@ -194,6 +195,22 @@ def _not_seen_is_declined() -> AbstractContextManager[None]:
 
     before = inquiry.InquiryService._judge  # noqa: SLF001 - planted inside of it
     return replaced(inquiry.InquiryService, "_judge", judging)
+
+
+def _unlisted_is_declined() -> AbstractContextManager[None]:
+    return replaced(response_codes, "UNLISTED", response_codes.RESPONSE_CODES["05"])
+
+
+def _unlisted_settles_inquiry() -> AbstractContextManager[None]:
+    def judging(asked: Any, result: ExchangeResult, **known: Any) -> Any:
+        found = resolution.judge_inquiry(asked, result, **known)
+        unlisted = isinstance(result, Answered) and result.response_code not in response_codes.STANDARD.inquiry
+        if not unlisted or found.verdict is None:
+            return found
+        declined = replace(found.verdict, event=_E.INQUIRY_DECLINED)
+        return replace(found, step=resolution.InquiryStep.SETTLED, verdict=declined)
+
+    return replaced(inquiry, "judge_inquiry", judging)
 
 
 def _takeover_withdraws() -> AbstractContextManager[None]:
@@ -342,6 +359,8 @@ _ALL: Final = (
     Mutant("reversal-lost", "queues no reversal", _reversal_not_queued),
     Mutant("reversal-of-another", "reverses under other trace numbers", _reversal_of_another),
     Mutant("not-seen-declined", "declines what the host has not seen yet", _not_seen_is_declined),
+    Mutant("unlisted-declined", "takes a code of no known meaning for a decline", _unlisted_is_declined),
+    Mutant("unlisted-settles", "takes such an answer to an inquiry for a decline", _unlisted_settles_inquiry),
     Mutant("takeover-withdraws", "takes a dead worker's payments for not sent", _takeover_withdraws),
     Mutant("nobody-takes-over", "leaves a dead worker's payments alone", _nobody_takes_over),
     Mutant("release-twice", "gives limits back twice", lambda: _signs(LimitEffect.RELEASE, -2, 0)),

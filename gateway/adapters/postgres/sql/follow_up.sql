@@ -45,8 +45,8 @@ WHERE (q.partner_id, q.payment_id) = (k.partner_id, k.payment_id)
   AND q.leased_by = $3 AND q.closed_at IS NULL
 
 -- name: close
-UPDATE {queue} q SET closed_at = $4, leased_by = NULL, leased_until = NULL
-FROM unnest($1::text[], $2::uuid[]) AS k (partner_id, payment_id)
+UPDATE {queue} q SET closed_at = $4, leased_by = NULL, leased_until = NULL, last_code = k.code
+FROM unnest($1::text[], $2::uuid[], $5::text[]) AS k (partner_id, payment_id, code)
 WHERE (q.partner_id, q.payment_id) = (k.partner_id, k.payment_id)
   AND q.leased_by = $3 AND q.closed_at IS NULL
 RETURNING q.partner_id, q.payment_id
