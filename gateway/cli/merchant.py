@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
+from gateway.adapters.iso8583.config import load_networks
 from gateway.adapters.postgres.registry import open_registry
 from gateway.cli.common import (
     ExitCode,
@@ -34,15 +35,20 @@ _BATCH: Final = 5_000
 def import_(
     file: Annotated[Path, typer.Argument(help="CSV with a header line, or JSON lines; - reads standard input.")],
     strict: Annotated[bool, typer.Option("--strict", help="Import nothing if one line is wrong.")] = False,
+    any_network: Annotated[
+        bool, typer.Option("--any-network", help="Also merchants of networks that have no file in MYPAY_NETWORKS_DIR.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Add merchants, or replace those that are known.
 
-    Columns: merchant_id, acceptor_id, name_location, mcc, networks (separated by blanks), active (true if left out).
+    Columns: merchant_id, acceptor_id (DE42), name_location (DE43, ASCII), mcc, networks (separated by blanks), and
+    optional ones: active (true if left out), name (what people call it, in any script).
     Wrong lines are told by number and skipped; the exit code is then 1.
     """
     settings = load_settings()
-    found = read_merchants(read_input(file))
+    configured = None if any_network else load_networks(settings.networks_dir).keys()
+    found = read_merchants(read_input(file), configured=configured)
     merchants: Sequence[Merchant] = () if strict and found.errors else found.merchants
     if merchants:
         run(_write(settings, merchants))
@@ -74,9 +80,9 @@ def list_(
     if json_:
         print_json(found)
         return
-    columns = ("id", "acceptor", "name and place", "category", "networks", "active")
+    columns = ("id", "name", "acceptor", "name and place", "category", "networks", "active")
     rows = [
-        (m.merchant_id, m.acceptor.acceptor_id, m.acceptor.name_location, m.acceptor.mcc, m.networks, m.active)
+        (m.merchant_id, m.name, m.acceptor.acceptor_id, m.acceptor.name_location, m.acceptor.mcc, m.networks, m.active)
         for m in found
     ]
     print_table("Merchants", columns, rows)

@@ -1,28 +1,21 @@
 """``mypay token …``: cards into the vault. A card number comes from a file or standard input, never from arguments."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import Field
 
 from gateway.adapters.crypto.vault import CardSealer, MasterKeys, SealedCard
 from gateway.adapters.postgres.registry import open_registry
 from gateway.cli.arguments import TokenArgument
 from gateway.cli.common import CliError, Json, load_settings, postgres_dsn, print_json, read_input, run, say
-from gateway.domain.exchange import CardData
+from gateway.cli.operating import operated
+from gateway.services.card_files import read_card
 from gateway.settings import Settings
-from schemas.codec import decode
-from schemas.primitives import FundingToken, Model
+from schemas.primitives import FundingToken
 
 app = typer.Typer(help="Funding tokens: the cards behind consents.", no_args_is_help=True)
-
-
-class _CardFile(Model):
-    """``{"pan": "…", "expiry": "YYMM"}``."""
-
-    pan: str = Field(repr=False, pattern=r"^[0-9]{12,19}$")
-    expiry: str | None = Field(default=None, repr=False, pattern=r"^[0-9]{2}(0[1-9]|1[0-2])$")
 
 
 @app.callback()
@@ -32,6 +25,7 @@ def _group() -> None:
 
 
 @app.command()
+@operated("token add", lambda *, token, **_: token)
 def add(
     token: TokenArgument,
     card_file: Annotated[Path, typer.Option(help='{"pan": "…", "expiry": "YYMM"}; - reads standard input.')],
@@ -39,9 +33,9 @@ def add(
 ) -> None:
     """Seal a card under the newest master key and store it behind a token. A token's card never changes."""
     settings = load_settings()
-    card = decode(_CardFile, read_input(card_file))
+    card = read_card(read_input(card_file), now=datetime.now(UTC))
     sealer = CardSealer(MasterKeys.load(settings.master_keys_dir))
-    sealed = sealer.seal_card(token, CardData(pan=card.pan, expiry=card.expiry))
+    sealed = sealer.seal_card(token, card)
     if not run(_put(settings, FundingToken(token), sealed)):
         raise CliError(f"Token {token} is already in use.")
     if json_:

@@ -1,23 +1,49 @@
 """Merchant files: CSV with a header line, or JSON lines; every row is checked alone and errors name its line."""
 
 import csv
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Final
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field
 
 from gateway.domain.consent import Merchant
 from gateway.domain.exchange import Acceptor
 from schemas.codec import DecodeError, decode, encode_json
 from schemas.primitives import MerchantCategoryCode, MerchantIdField, Model, NetworkIdField
 
-COLUMNS: Final = ("merchant_id", "acceptor_id", "name_location", "mcc", "networks", "active")
+COLUMNS: Final = ("merchant_id", "acceptor_id", "name_location", "mcc", "networks", "active", "name")
+OPTIONAL: Final = frozenset(("active", "name"))
 
 _YES: Final = frozenset(("true", "yes", "1", ""))
 _NO: Final = frozenset(("false", "no", "0"))
 
-_Printable = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$")]
+_REWRITTEN: Final = re.compile(r"[0-9]+(?:[.,][0-9]+)?[eE][+-]?[0-9]+")
+"""``1.00E+08``: what a spreadsheet makes of a long number."""
+
+
+def _printable(text: str) -> str:
+    if not (text.isascii() and text.isprintable()) or text != text.strip():
+        raise ValueError(
+            "goes to networks as it is: printable ASCII, no blank at either end; other scripts go into `name`"
+        )
+    return text
+
+
+def _acceptor(text: str) -> str:
+    if _REWRITTEN.fullmatch(text):
+        raise ValueError("looks like a number that a spreadsheet has rewritten: export the column as text")
+    return text
+
+
+def _display(text: str) -> str:
+    if not text.isprintable() or text != text.strip():
+        raise ValueError("must be printable text, no blank at either end")
+    return text
+
+
+_Printable = Annotated[str, AfterValidator(_printable)]
 """What networks take in text fields: printable ASCII, without a blank at either end."""
 
 
@@ -28,14 +54,16 @@ class MerchantRow(Model):
         acceptor_id: DE42, as the networks registered it.
         name_location: DE43: name, city, country.
         networks: those that the merchant has a contract with.
+        name: what people call it, in any script.
     """
 
     merchant_id: MerchantIdField
-    acceptor_id: Annotated[_Printable, Field(max_length=15)]
-    name_location: Annotated[_Printable, Field(max_length=40)]
+    acceptor_id: Annotated[_Printable, Field(min_length=1, max_length=15), AfterValidator(_acceptor)]
+    name_location: Annotated[_Printable, Field(min_length=1, max_length=40)]
     mcc: MerchantCategoryCode
     networks: Annotated[tuple[NetworkIdField, ...], Field(min_length=1, max_length=64)]
     active: bool = True
+    name: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_display)] | None = None
 
 
 @dataclass(slots=True)
@@ -46,8 +74,12 @@ class MerchantFile:
     errors: dict[int, str] = field(default_factory=dict)
 
 
-def read_merchants(data: bytes) -> MerchantFile:
+def read_merchants(data: bytes, *, configured: Collection[str] | None = None) -> MerchantFile:
     """Read a file. JSON lines where the first character is ``{``, else CSV; in CSV networks are separated by blanks.
+
+    Args:
+        data: the whole file.
+        configured: the networks that there are: a merchant on another one could never be paid. None: not looked at.
 
     Raises:
         DecodeError: not UTF-8, or a CSV header with other columns; names the right ones.
@@ -66,6 +98,9 @@ def read_merchants(data: bytes) -> MerchantFile:
             row = decode(MerchantRow, body)
             if (first := lines.setdefault(row.merchant_id, number)) != number:
                 raise DecodeError("merchant_id", f"stands in line {first} already")
+            if configured is not None and (strange := sorted(set(row.networks) - set(configured))):
+                there = ", ".join(sorted(configured))
+                raise DecodeError("networks", f"{', '.join(strange)} is not configured; there are: {there}")
         except DecodeError as error:
             result.errors[number] = str(error)
         else:
@@ -82,8 +117,9 @@ def _json_lines(text: str) -> Iterator[tuple[int, bytes]]:
 def _csv(text: str) -> Iterator[tuple[int, bytes | None]]:
     lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     columns = [c.strip() for c in (_cells(lines[0][1]) if lines else None) or ()]
-    if set(columns) | {"active"} != set(COLUMNS) or len(set(columns)) != len(columns):
-        raise DecodeError("", f"the first line must name these columns, each once: {', '.join(COLUMNS)}")
+    if set(columns) | OPTIONAL != set(COLUMNS) or len(set(columns)) != len(columns):
+        wanted = ", ".join(f"{c} (optional)" if c in OPTIONAL else c for c in COLUMNS)
+        raise DecodeError("", f"the first line must name these columns, each once: {wanted}")
     for number, line in lines[1:]:
         cells = _cells(line)
         yield number, None if cells is None else encode_json(_typed(columns, cells))
@@ -103,6 +139,8 @@ def _typed(columns: list[str], cells: list[str]) -> dict[str, object]:
         typed["surplus"] = cells[len(columns)]
     if "networks" in typed:
         typed["networks"] = str(typed["networks"]).split()
+    if not typed.get("name", True):
+        del typed["name"]
     active = str(typed.pop("active", "")).strip().lower()
     typed["active"] = True if active in _YES else False if active in _NO else active
     return typed
@@ -114,4 +152,5 @@ def _merchant(row: MerchantRow) -> Merchant:
         acceptor=Acceptor(acceptor_id=row.acceptor_id, name_location=row.name_location, mcc=row.mcc),
         networks=frozenset(row.networks),
         active=row.active,
+        name=row.name,
     )

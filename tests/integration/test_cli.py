@@ -25,7 +25,7 @@ from tests.stack import HOME, free_slot
 
 REPOSITORY = Path(__file__).parents[2]
 DEADLINE_S = 60.0
-PAN = "4929123456789016"  # passes the Luhn check; belongs to nobody
+PAN = "4929123456789015"  # passes the Luhn check; belongs to nobody
 
 NETWORK = """
 network_id = "bcard"

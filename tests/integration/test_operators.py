@@ -127,7 +127,7 @@ def test_the_record_cannot_be_changed_nor_an_own_proposal_approved_past_the_prog
         (("--why", "x"), "--operator"),
         (("--operator", "kim"), "--why"),
         (("--operator", "a b", "--why", "x"), "1 to 64"),
-        (("--operator", "kim", "--why", "card 4929123456789016"), "card number"),
+        (("--operator", "kim", "--why", "card 4929123456789015"), "card number"),
         (("--operator", "kim", "--why", "x" * 201), "at most"),
     ],
 )

@@ -32,6 +32,13 @@ def test_columns_may_stand_in_any_order_and_active_may_be_missing() -> None:
     assert read_merchants(text.encode()).merchants[0].active
 
 
+def test_a_name_for_people_may_be_in_any_script() -> None:
+    text = HEAD.replace("active", "active,name") + ROW.replace("true", "true,김씨네 카페")
+    assert read_merchants(text.encode()).merchants[0].name == "김씨네 카페"
+    text = HEAD.replace("active", "active,name") + ROW.replace("true", "true,")
+    assert read_merchants(text.encode()).merchants[0].name is None
+
+
 @pytest.mark.parametrize(("text", "active"), [("true", True), ("YES", True), ("1", True), ("", True), ("no", False)])
 def test_ways_to_say_yes_and_no(text: str, active: bool) -> None:
     assert read_merchants((HEAD + ROW.replace("true", text)).encode()).merchants[0].active is active
@@ -39,6 +46,11 @@ def test_ways_to_say_yes_and_no(text: str, active: bool) -> None:
 
 BAD_ROWS = {
     "an id with a slash": (ROW.replace("cafe-1", "a/b"), "merchant_id"),
+    "an acceptor that a spreadsheet rewrote": (ROW.replace("CAFE1", "1.00E+08"), "spreadsheet"),
+    "an acceptor with a comma for a point": (ROW.replace("CAFE1", "1E+14"), "spreadsheet"),
+    "an acceptor in another script": (ROW.replace("CAFE1", "카페"), "acceptor_id"),
+    "a network that is not configured": (ROW.replace("bcard kcard", "bcard bcrad"), "there are: bcard, kcard"),
+    "a name_location that is told what it must be": (ROW.replace("CAFE SEOUL", "카페"), "printable ASCII"),
     "a long acceptor": (ROW.replace("CAFE1", "A" * 16), "acceptor_id"),
     "no acceptor": (ROW.replace("CAFE1", ""), "acceptor_id"),
     "a name that networks cannot write": (ROW.replace("CAFE SEOUL", "카페"), "name_location"),
@@ -58,7 +70,7 @@ BAD_ROWS = {
 def test_a_wrong_row_is_named_and_the_others_are_taken(name: str) -> None:
     row, field = BAD_ROWS[name]
     text = HEAD + ROW.replace("cafe-1", "first") + row + ROW.replace("cafe-1", "last")
-    found = read_merchants(text.encode())
+    found = read_merchants(text.encode(), configured=("bcard", "kcard"))
     assert [m.merchant_id for m in found.merchants] == ["first", "last"]
     assert list(found.errors) == [3]
     assert field in found.errors[3]

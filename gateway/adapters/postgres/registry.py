@@ -142,6 +142,7 @@ class PostgresRegistry:
             [m.acceptor.mcc for m in merchants],
             [" ".join(sorted(m.networks)) for m in merchants],
             [m.active for m in merchants],
+            [m.name for m in merchants],
         )
 
     async def merchants(self, *, after: str = "", limit: int = 100) -> list[Merchant]:
@@ -152,6 +153,7 @@ class PostgresRegistry:
                 acceptor=Acceptor(r["acceptor_id"], r["name_location"], r["mcc"]),
                 networks=frozenset(r["networks"]),
                 active=r["active"],
+                name=r["name"],
             )
             for r in await self._fetch(_SQL.merchants, after, limit)
         ]

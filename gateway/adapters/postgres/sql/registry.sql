@@ -33,16 +33,16 @@ SELECT kid, partner_id, algorithm, jwk::text AS jwk, valid_from, valid_until, di
 FROM partner_key WHERE partner_id = $1 ORDER BY valid_from, kid
 
 -- name: upsert_merchants
-INSERT INTO merchant (merchant_id, acceptor_id, name_location, mcc, networks, active)
-SELECT merchant_id, acceptor_id, name_location, mcc, string_to_array(networks, ' '), active
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[])
-    AS m (merchant_id, acceptor_id, name_location, mcc, networks, active)
+INSERT INTO merchant (merchant_id, acceptor_id, name_location, mcc, networks, active, name)
+SELECT merchant_id, acceptor_id, name_location, mcc, string_to_array(networks, ' '), active, name
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::text[])
+    AS m (merchant_id, acceptor_id, name_location, mcc, networks, active, name)
 ON CONFLICT (merchant_id) DO UPDATE
 SET acceptor_id = excluded.acceptor_id, name_location = excluded.name_location, mcc = excluded.mcc,
-    networks = excluded.networks, active = excluded.active
+    networks = excluded.networks, active = excluded.active, name = excluded.name
 
 -- name: merchants
-SELECT merchant_id, acceptor_id, name_location, mcc, networks, active
+SELECT merchant_id, acceptor_id, name_location, mcc, networks, active, name
 FROM merchant WHERE merchant_id > $1 ORDER BY merchant_id LIMIT $2
 
 -- name: put_tokens
