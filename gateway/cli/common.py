@@ -15,6 +15,8 @@ from uuid import UUID
 
 import typer
 
+from gateway.adapters.crypto.redaction import redact
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -312,9 +314,9 @@ def end_with(error: Exception) -> NoReturn:
     """Print what went wrong and what to do, and end with its exit code."""
     told = explain(error)
     console = err()
-    console.print(str(told), style="red", markup=False, soft_wrap=True)
+    console.print(redact(str(told)), style="red", markup=False, soft_wrap=True)
     if told.hint:
-        console.print(told.hint, markup=False, soft_wrap=True)
+        console.print(redact(told.hint), markup=False, soft_wrap=True)
     sys.exit(told.code)
 
 

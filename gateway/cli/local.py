@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from gateway.adapters.crypto.redaction import redact
+
 if TYPE_CHECKING:
     from gateway.local import ServerStatus
 
@@ -61,10 +63,10 @@ def up(
 
         addresses = local.up(name, home=local.default_home(), containers=containers, progress=_progress)
         if json_:
-            typer.echo(json.dumps(asdict(addresses)))
+            typer.echo(json.dumps({name: redact(address) for name, address in asdict(addresses).items()}))
             return
         _out.print(f"Kafka       {addresses.kafka_bootstrap_servers}", highlight=False, markup=False)
-        _out.print(f"PostgreSQL  {addresses.postgres_dsn}", highlight=False, markup=False, soft_wrap=True)
+        _out.print(f"PostgreSQL  {redact(addresses.postgres_dsn)}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -86,7 +88,7 @@ def status(name: Name = "default", json_: Json = False) -> None:
         stack = local.status(name, home=local.default_home())
         servers = {"kafka": stack.kafka, "postgres": stack.postgres}
         if json_:
-            typer.echo(json.dumps(asdict(stack), default=str))
+            typer.echo(json.dumps(_shown(asdict(stack)), default=str))
         else:
             _out.print(_table(servers))
             _out.print(f"Data and logs are in {stack.directory}", highlight=False, markup=False, soft_wrap=True)
@@ -107,10 +109,21 @@ def reset(name: Name = "default", yes: Annotated[bool, typer.Option("--yes", hel
         _progress(f"The local stack '{name}' is gone.")
 
 
+def _shown(value: object) -> object:
+    """What may be printed: the address of a server that is not ours can hold a password."""
+    match value:
+        case dict():
+            return {name: _shown(part) for name, part in value.items()}
+        case str():
+            return redact(value)
+        case _:
+            return value
+
+
 def _table(servers: "dict[str, ServerStatus]") -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("server", "version", "state", "pid", "address"):
         table.add_column(column, overflow="fold")
     for server, at in servers.items():
-        table.add_row(server, at.version, at.state, str(at.pid or ""), at.address)
+        table.add_row(server, at.version, at.state, str(at.pid or ""), redact(at.address))
     return table

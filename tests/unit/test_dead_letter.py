@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -5,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.adapters.crypto.redaction import contains_secret
+from gateway.adapters.crypto.redaction import SCAN_CHARS_MAX, contains_secret
 from gateway.adapters.crypto.vault import MasterKeys, NoMasterKeyError, UnsealError
 from gateway.adapters.kafka.dead_letter import (
     DEAD_LETTER_BYTES_MAX,
@@ -14,10 +15,11 @@ from gateway.adapters.kafka.dead_letter import (
     KafkaDeadLetters,
     Omitted,
     dead_letter,
+    dead_letters,
     read_fate,
     restore,
 )
-from gateway.ports import Outgoing, Record
+from gateway.ports import Outgoing, PublisherUnavailableError, Record
 from schemas.codec import DecodeError
 from schemas.envelope import EnvelopeError
 from schemas.topics import DEAD_LETTER
@@ -84,11 +86,15 @@ def test_its_fate_can_be_read() -> None:
         replace(RECORD, value=b"-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE"),
         replace(RECORD, value=b'{"kty":"EC","d":"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI"}'),
         replace(RECORD, key=None, value=PAN, headers=()),
+        replace(RECORD, value=b'{"cvv2":"123"}'),
+        replace(RECORD, value=b'{"card":"\\u0034111 1111 1111 1111"}'),
+        replace(RECORD, value=b"\x02\xc1\xc2 EBCDIC, BCD or a compressed body"),
+        replace(RECORD, value=b'{"order_id":"' + b"o" * SCAN_CHARS_MAX),
     ],
 )
 def test_a_record_with_a_secret_is_sealed_and_comes_back_whole(record: Record) -> None:
     letter = dead_letter("initiation", record, ERROR, KEYS)
-    assert not contains_secret(whole(letter))
+    assert PAN not in whole(letter)
     assert record.value not in letter.value
     assert read_fate(arrived(letter)).sealed
     original = restore(arrived(letter), KEYS)
@@ -119,12 +125,13 @@ def test_without_a_master_key_a_harmless_record_is_kept() -> None:
 @pytest.mark.parametrize(
     ("value", "omitted", "sealed"),
     [
-        (b"x" * (ORIGINAL_BYTES_MAX - 200), None, False),
+        (b"x" * (SCAN_CHARS_MAX - 400), None, False),
+        (b"x" * (ORIGINAL_BYTES_MAX - 200), None, True),
         (PAN + b"x" * (ORIGINAL_BYTES_MAX - 200), None, True),
         (b"x" * ORIGINAL_BYTES_MAX, Omitted.TOO_LARGE, False),
         (PAN * (ORIGINAL_BYTES_MAX // 16), Omitted.TOO_LARGE, False),
     ],
-    ids=["largest", "largest-sealed", "too-large", "too-large-with-secret"],
+    ids=["searched", "largest", "largest-sealed", "too-large", "too-large-with-secret"],
 )
 def test_a_large_record_fits_or_is_left_out(value: bytes, omitted: Omitted | None, *, sealed: bool) -> None:
     letter = dead_letter("initiation", replace(RECORD, value=value), ERROR, KEYS)
@@ -135,8 +142,10 @@ def test_a_large_record_fits_or_is_left_out(value: bytes, omitted: Omitted | Non
 
 def test_very_many_headers_fit_or_are_left_out() -> None:
     headers = tuple(("x", b"y" * 100) for _ in range(9_000))
-    letter = dead_letter("initiation", replace(RECORD, headers=headers, value=PAN), ERROR, KEYS)
-    assert read_fate(arrived(letter)).omitted is Omitted.TOO_LARGE
+    record = replace(RECORD, headers=headers, value=PAN)
+    letter = dead_letter("initiation", record, ERROR, KEYS)
+    assert len(whole(letter)) <= DEAD_LETTER_BYTES_MAX
+    assert restore(arrived(letter), KEYS).headers == headers
 
 
 @given(
@@ -215,16 +224,59 @@ def test_text_of_foreign_errors_is_not_repeated() -> None:
 def test_message_is_one_short_line_without_secrets() -> None:
     letter = dead_letter("initiation", RECORD, DecodeError("x", "a\nb 4111111111111111 " + "y" * 999), KEYS)
     message = dict(letter.headers)["kafka_dlt-exception-message"]
-    assert message.startswith(b"x: a b 411111******1111 y")
+    assert message.startswith(b"x: a b 411111XXXXXX1111 y")
     assert len(message) == 200
+
+
+@pytest.mark.parametrize("place", range(170, 210))
+def test_a_card_number_across_the_messages_end_is_masked_before_it_is_cut(place: int) -> None:
+    letter = dead_letter("initiation", RECORD, DecodeError("", "y" * place + " " + PAN.decode()), KEYS)
+    shown = dict(letter.headers)["kafka_dlt-exception-message"].decode()
+    assert ("y" * place + " 411111XXXXXX1111")[:200] == shown
 
 
 class Published:
     def __init__(self) -> None:
         self.calls: list[list[Outgoing]] = []
+        self.fails = 0
 
     async def publish(self, records: Sequence[Outgoing]) -> None:
         self.calls.append(list(records))
+        if self.fails:
+            self.fails -= 1
+            raise PublisherUnavailableError("away")
+
+
+async def test_a_batch_that_is_parked_again_is_searched_once_and_off_the_loop_where_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    searched: list[bool] = []
+
+    def counted(data: bytes) -> bool:
+        searched.append(threading.current_thread() is threading.main_thread())
+        return contains_secret(data)
+
+    monkeypatch.setattr("gateway.adapters.kafka.dead_letter.contains_secret", counted)
+    published = Published()
+    letters = KafkaDeadLetters(published, KEYS)
+    for record, on_loop in ((RECORD, True), (replace(RECORD, value=b"x" * 10_000), False)):
+        batch = [(record, ERROR)]
+        searched.clear()
+        published.calls.clear()
+        published.fails = 3
+        for _ in range(3):
+            with pytest.raises(PublisherUnavailableError):
+                await letters.park("initiation", batch)
+        await letters.park("initiation", batch)
+        assert searched == [on_loop] * (2 + len(RECORD.headers))
+        assert len(published.calls) == 4
+        assert all(call == published.calls[0] for call in published.calls)
+
+
+def test_of_many_records_a_bounded_part_is_searched_and_the_rest_sealed() -> None:
+    record = replace(RECORD, value=b"x" * 60_000)
+    fates = [read_fate(arrived(letter)) for letter in dead_letters("initiation", [(record, ERROR)] * 40, KEYS)]
+    assert [fate.sealed for fate in fates] == [False] * 17 + [True] * 23
 
 
 async def test_a_batch_is_parked_with_one_publication() -> None:

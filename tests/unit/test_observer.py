@@ -179,8 +179,8 @@ def test_no_field_for_personal_data_is_known() -> None:
 def test_card_numbers_in_known_fields_are_masked(observer: StageObserver, logs: Logs) -> None:
     observer.note("x", order_id=PAN, reference="4111 1111 1111 1111", stan=int(PAN))
     assert PAN not in logs.text
-    assert logs.lines[0]["order_id"] == "411111******1111"
-    assert logs.lines[0]["stan"] == "411111******1111"
+    assert logs.lines[0]["order_id"] == "411111XXXXXX1111"
+    assert logs.lines[0]["stan"] == "411111XXXXXX1111"
 
 
 def test_payment_ids_are_always_shown_whole(observer: StageObserver, logs: Logs) -> None:
@@ -212,7 +212,7 @@ def test_libraries_go_through_the_same_pipeline(logs: Logs) -> None:
     [line] = logs.lines
     assert (line["logger"], line["event"], line["level"]) == (
         "aiokafka.client",
-        "broker said 411111******1111",
+        "broker said 411111XXXXXX1111",
         "warning",
     )
 
@@ -249,7 +249,7 @@ def test_objects_show_their_class_alone_and_containers_are_searched(logs: Logs) 
     assert "hush" not in logs.text
     line = logs.lines[0]
     assert (line["holder"], line["data"], line["error"]) == ("<Holder>", "<bytes>", "<ValueError>")
-    assert line["nested"] == {"a": ["411111******1111", {"b": ["411111******1111", 1]}], "411111******1111": "<Holder>"}
+    assert line["nested"] == {"a": ["411111XXXXXX1111", {"b": ["411111XXXXXX1111", 1]}], "411111XXXXXX1111": "<Holder>"}
 
 
 @given(st.text(), st.text())
@@ -281,7 +281,7 @@ def test_uncaught_exceptions_and_warnings_are_logged_not_printed(
         ("uncaught", "ValueError"),
         ("uncaught", "ValueError"),
     ]
-    assert "odd 411111******1111" in str(logs.lines[2]["event"])
+    assert "odd 411111XXXXXX1111" in str(logs.lines[2]["event"])
 
 
 def test_a_wrong_log_call_prints_nothing(logs: Logs, capsys: pytest.CaptureFixture[str]) -> None:
@@ -301,7 +301,7 @@ def test_console_format_is_redacted_too(logs: Logs) -> None:
     logs.configure(fmt="console")
     structlog.get_logger().info("for people", order_id=PAN)
     assert "for people" in logs.text
-    assert "411111******1111" in logs.text
+    assert "411111XXXXXX1111" in logs.text
     assert PAN not in logs.text
 
 

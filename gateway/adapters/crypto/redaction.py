@@ -1,87 +1,164 @@
-"""Finding and masking what must never be shown or stored in clear: card numbers and private keys.
+"""Finding and masking what must never be shown or stored in clear.
 
-A card number is taken to be 13 to 19 digits (ISO/IEC 7812) that pass the Luhn check, written together or with single
-spaces or hyphens between them. Every such stretch counts, also inside a longer run of digits. One stretch in ten passes
-the check by chance, and a run of 16 digits has ten of them: other long numbers are often masked too, which is the safe
-side. Masks show at most the first six and the last four digits (PCI DSS 4.0.1, 3.4.1), and only where the whole run is
-the number.
+Card numbers (:mod:`gateway.adapters.crypto.card_numbers`), private keys, and what stands under a name that says what it
+is: check values and PINs of cards, track data, passwords, also those in URLs and connection strings.
+
+What cannot be known is treated as a secret: bytes that are not plain text, text inside an encoding that holds a secret,
+and whatever is larger than :data:`SCAN_CHARS_MAX`, which is not even looked at. So the work has a bound, whoever sends.
 """
 
+import base64
+import binascii
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
-_DIGITS_MIN: Final = 13
-_DIGITS_MAX: Final = 19
+from gateway.adapters.crypto.card_numbers import hidden_places, spellings
 
-_RUN_DIGITS_MAX: Final = 64
-"""A longer run holds a valid stretch almost surely (about 350 of them, one in ten valid): it is not searched."""
+SCAN_CHARS_MAX: Final = 64 * 1024
+"""More than this is never searched. The largest record that a stage reads and a person would look at is far smaller."""
 
-_RUNS_MAX: Final = 2_000
-"""Data with more long runs than this is taken to hold a card number: bounds the search in what an attacker sends."""
+_SECRET_CHARS_MAX: Final = 8 * 1024
+"""Longer than any secret as it is spelt: so much is searched behind what is shown, for one may stand across the end."""
 
-_RUN: Final = re.compile(r"\d(?:[ -]?\d){12,}")
+SHOWN_CHARS_MAX: Final = SCAN_CHARS_MAX - _SECRET_CHARS_MAX
+
+MASK: Final = "X"
+"""In place of a digit. A letter: it ends a number, so that masking twice changes nothing more."""
+
+_NAME_CHARS_MAX: Final = 64
+_VALUE_CHARS_MAX: Final = 4096
+
 _PRIVATE_PEM: Final = re.compile(
     r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|\Z)", re.DOTALL
 )
 # Private members of RFC 7518 keys; the quotes may be escaped where JSON stands inside JSON, or Python's.
-_PRIVATE_JWK: Final = re.compile(r"""(\\{0,8}["'])(d|p|q|dp|dq|qi|k)\1(\s{0,8}:\s{0,8})\1[A-Za-z0-9_\-+/=]{16,}""")
+_PRIVATE_JWK: Final = re.compile(
+    r"""(?:\\{0,8}["'])(?:d|p|q|dp|dq|qi|k)\\{0,8}["']\s{0,8}:\s{0,8}\\{0,8}["'](?P<value>[A-Za-z0-9_\-+/=]{16,})"""
+)
+# A name, and what stands between it and its value in JSON, forms, XML, DSNs and logs.
+_NAME: Final = re.compile(
+    rf"""(?<![A-Za-z0-9_.\-/])([A-Za-z][A-Za-z0-9_.\-]{{0,{_NAME_CHARS_MAX}}})(?:\\{{0,8}}["'])?\s{{0,8}}[:=>]\s{{0,8}}"""
+)
+_VALUE: Final = re.compile(
+    rf"""(?P<quote>\\{{0,8}}["'])(?P<quoted>(?:(?!(?P=quote)).){{1,{_VALUE_CHARS_MAX}}})
+      |(?P<bare>[^\s"'\\,;&<>\[\]{{}}()]{{1,{_VALUE_CHARS_MAX}}})""",
+    re.VERBOSE | re.DOTALL,
+)
+_WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+_SECRET_WORDS: Final = frozenset(
+    [
+        "cvv",
+        "cvc",
+        "cvn",
+        "cav",
+        "csc",
+        "pin",
+        "pan",
+        "track",
+        "pwd",
+        "password",
+        "passwd",
+        "passphrase",
+        "passcode",
+        "secret",
+        "pgpassword",
+    ]
+)
+_SECRET_NAMES: Final = (
+    *("pinblock", "cardnumber", "cardno", "cardnum", "securitycode", "cardcode", "verificationvalue"),
+    *("verificationcode", "trackdata", "magstripe", "privatekey", "apikey", "password"),
+)
+_BEARER: Final = re.compile(r"\b(?i:Bearer|Basic)\s{1,8}(?P<value>[A-Za-z0-9._~+/=\-]{8,})")
+_URL_PASSWORD: Final = re.compile(r"""(?<=://)[^\s/@:"'<>]{0,256}:(?P<value>[^\s"'<>]{1,512})@""")
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_\-]{16,}")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
-_DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+
+_MASKED: Final = frozenset(("[secret]", "[private key]"))
+
+
+class _Secret(NamedTuple):
+    begin: int
+    end: int
+    shown: str
 
 
 def contains_secret(data: bytes) -> bool:
-    """True if the bytes, read as UTF-8 or UTF-16, hold a card number or private-key material."""
-    if _text_contains_secret(data.decode("utf-8", "replace")):
+    """True if the bytes hold a secret, or may hold one that cannot be seen: too much to search, or not plain text."""
+    if len(data) > SCAN_CHARS_MAX:
         return True
-    # UTF-16 text of ASCII is the same bytes with NULs between them.
-    return b"\x00" in data and _text_contains_secret(data.replace(b"\x00", b"").decode("utf-8", "replace"))
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return True
+    return _CONTROL.search(text) is not None or next(_secrets(text), None) is not None
 
 
-def redact(text: str) -> str:
-    """Return the text with card numbers and private keys masked. Doing it twice changes nothing more."""
+def redact(text: str, *, name: str = "", chars_max: int = SHOWN_CHARS_MAX) -> str:
+    """Return the text with secrets masked, and cut where it is longer than ``chars_max``.
+
+    Doing it twice changes nothing more. Nothing of a secret is shown that stands across the end.
+
+    Args:
+        text: anybody's.
+        name: what the text is the value of; hides it all where that says that it is a secret.
+        chars_max: of the text as it came; at most :data:`SHOWN_CHARS_MAX`.
+    """
+    if name and text and _is_secret_name(name):
+        return "[secret]"
+    limit = min(len(text), chars_max, SHOWN_CHARS_MAX)
+    searched = text[: limit + _SECRET_CHARS_MAX]
+    parts: list[str] = []
+    behind = 0
+    # Of two at one place the larger wins: a password that looks like a card number is not shown by its first digits.
+    for begin, end, shown in sorted(_secrets(searched), key=lambda s: (s.begin, -s.end)):
+        if begin >= limit:
+            break
+        if end > behind:
+            parts += (searched[behind : max(begin, behind)], shown)
+            behind = end
+    parts.append(searched[behind:limit])
+    return "".join(parts)
+
+
+def _secrets(text: str, *, nested: bool = False) -> Iterator[_Secret]:
+    for spelling in spellings(text):
+        for begin, end, shown in _named_secrets(spelling.text):
+            if spelling.text[begin:end] not in _MASKED:
+                place = spelling.place(begin, end)
+                yield _Secret(place.begin, place.end, shown)
+        for place in hidden_places(spelling):
+            yield _Secret(place.begin, place.end, MASK)
+    if not nested:
+        yield from _encoded_secrets(text)
+
+
+def _named_secrets(text: str) -> Iterator[_Secret]:
+    """Secrets that are known by what stands around them."""
     if "PRIVATE KEY" in text:
-        text = _PRIVATE_PEM.sub("[private key]", text)
-    text = _PRIVATE_JWK.sub(r"\1\2\1\3\1[private key]", text)
-    return _RUN.sub(_mask, text)
+        yield from (_Secret(*m.span(), "[private key]") for m in _PRIVATE_PEM.finditer(text))
+    yield from (_Secret(*m.span("value"), "[private key]") for m in _PRIVATE_JWK.finditer(text))
+    for name in _NAME.finditer(text):
+        if _is_secret_name(name[1]) and (value := _VALUE.match(text, name.end())) is not None:
+            yield _Secret(*value.span("bare" if value["quoted"] is None else "quoted"), "[secret]")
+    for pattern in (_BEARER, _URL_PASSWORD) if "@" in text else (_BEARER,):
+        yield from (_Secret(*m.span("value"), "[secret]") for m in pattern.finditer(text))
 
 
-def _text_contains_secret(text: str) -> bool:
-    if _PRIVATE_JWK.search(text) or ("PRIVATE KEY" in text and _PRIVATE_PEM.search(text)):
+def _is_secret_name(name: str) -> bool:
+    if not _SECRET_WORDS.isdisjoint(word.lower() for word in _WORD.findall(name)):
         return True
-    for count, run in enumerate(_RUN.finditer(text)):
-        digits = _digits(run.group())
-        if count >= _RUNS_MAX or len(digits) > _RUN_DIGITS_MAX or any(True for _ in _card_numbers(digits)):
-            return True
-    return False
+    return "".join(c for c in name.lower() if c.isalpha()).endswith(_SECRET_NAMES)
 
 
-def _mask(run: re.Match[str]) -> str:
-    characters = list(run.group())
-    places = [i for i, c in enumerate(characters) if c not in " -"]
-    digits = _digits(run.group())
-    if len(digits) > _RUN_DIGITS_MAX:
-        hidden = set(range(len(digits)))
-    elif len(digits) <= _DIGITS_MAX and _passes_luhn(digits):
-        hidden = set(range(6, len(digits) - 4))
-    else:
-        hidden = {i for begin, end in _card_numbers(digits) for i in range(begin, end)}
-    for i in hidden:
-        characters[places[i]] = "*"
-    return "".join(characters)
-
-
-def _digits(run: str) -> list[int]:
-    return [int(c) for c in run if c not in " -"]
-
-
-def _card_numbers(digits: list[int]) -> Iterator[tuple[int, int]]:
-    """Begin and end of every stretch that could be a card number."""
-    for begin in range(len(digits) - _DIGITS_MIN + 1):
-        for end in range(begin + _DIGITS_MIN, min(begin + _DIGITS_MAX, len(digits)) + 1):
-            if _passes_luhn(digits[begin:end]):
-                yield begin, end
-
-
-def _passes_luhn(digits: list[int]) -> bool:
-    return (sum(digits[-1::-2]) + sum(_DOUBLED[d] for d in digits[-2::-2])) % 10 == 0
+def _encoded_secrets(text: str) -> Iterator[_Secret]:
+    """Stretches of Base64 that are text with a secret in it."""
+    for run in _BASE64.finditer(text):
+        body = run.group().replace("-", "+").replace("_", "/")
+        try:
+            plain = base64.b64decode(body + "=" * (-len(body) % 4)).decode("utf-8")
+        except (binascii.Error, UnicodeDecodeError):
+            continue
+        if next(_secrets(plain, nested=True), None) is not None:
+            yield _Secret(*run.span(), "[secret]")

@@ -5,13 +5,15 @@ A dead letter is the original key, value and headers, followed by headers of our
 - ``kafka_dlt-original-topic``, ``-partition``, ``-offset``, ``-timestamp`` (milliseconds): where the original stands
 - ``kafka_dlt-exception-fqcn``, ``-exception-message``: why; the message holds nothing of the record, and no stack
 - ``mypay-stage``: who gave up
-- ``mypay-sealed: A256GCM``, ``mypay-sealed-key``: the record held a card number or a private key, so its value is the
-  sealed original (nonce, then ciphertext); the key and each header stay in clear only where they hold none
+- ``mypay-sealed: A256GCM``, ``mypay-sealed-key``: the record held a card number or another secret, or may hold one
+  that cannot be seen (no text, or larger than is searched), so its value is the sealed original (nonce, then
+  ciphertext); the key and each header stay in clear only where they hold none
 - ``mypay-omitted``: value, key and headers are left out; only the place is told, where the original stands for as long
   as its topic keeps it. ``too-large``: above :data:`ORIGINAL_BYTES_MAX`, which takes a compressed record larger than
   its topic's limit. ``no-master-key``: it held a secret and there is nothing to seal it with
 """
 
+import asyncio
 import base64
 import binascii
 import json
@@ -21,7 +23,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum, unique
 from typing import Final
 
-from gateway.adapters.crypto.redaction import contains_secret, redact
+from gateway.adapters.crypto.redaction import SCAN_CHARS_MAX, contains_secret, redact
 from gateway.adapters.crypto.vault import MasterKeys, NoMasterKeyError, Purpose, Sealed, UnsealError
 from gateway.ports import Outgoing, Publisher, Record
 from schemas.codec import DecodeError
@@ -33,6 +35,12 @@ ORIGINAL_BYTES_MAX: Final = 1024 * 1024
 
 DEAD_LETTER_BYTES_MAX: Final = 2 * 1024 * 1024 - 8 * 1024
 """The dead-letter topic's limit, less the batch's own fields."""
+
+SCAN_BYTES_MAX: Final = 1024 * 1024
+"""Of the records of one call: about a second of work at worst. What is beyond is sealed unsearched."""
+
+ON_LOOP_BYTES_MAX: Final = 4 * 1024
+"""More is searched and sealed on a thread, so that it holds nobody up."""
 
 _MESSAGE_CHARS_MAX: Final = 200
 _NONCE_BYTES: Final = 12
@@ -91,31 +99,76 @@ class Fate:
         return f"{self.topic}/{self.partition}/{self.offset}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Unconfirmed:
+    """Letters that were built and not confirmed yet. It keeps the records, so that their identities stay theirs."""
+
+    batch: tuple[object, ...]
+    records: Sequence[tuple[Record, Exception]] = field(repr=False)
+    letters: list[Outgoing] = field(repr=False)
+
+
 class KafkaDeadLetters:
     """Implements :class:`gateway.ports.DeadLetters`."""
 
     def __init__(self, publisher: Publisher, keys: MasterKeys) -> None:
         self._publisher = publisher
         self._keys = keys
+        self._unconfirmed: _Unconfirmed | None = None
 
     async def park(self, stage: str, records: Sequence[tuple[Record, Exception]]) -> None:
         """Publish each record to the dead-letter topic with the reason; return when all are durably there.
 
+        Each is searched for secrets once, however often this is repeated with the same records after a failure.
+
         Raises:
             PublisherUnavailableError: not all were confirmed.
         """
-        await self._publisher.publish([dead_letter(stage, record, error, self._keys) for record, error in records])
+        batch = (stage, *((id(record), id(error)) for record, error in records))
+        if self._unconfirmed is None or self._unconfirmed.batch != batch:
+            size = sum(_size(r.key, r.value, r.headers) for r, _ in records)
+            if size > ON_LOOP_BYTES_MAX:
+                letters = await asyncio.to_thread(dead_letters, stage, records, self._keys)
+            else:
+                letters = dead_letters(stage, records, self._keys)
+            self._unconfirmed = _Unconfirmed(batch, records, letters)
+        unconfirmed = self._unconfirmed
+        await self._publisher.publish(unconfirmed.letters)
+        if self._unconfirmed is unconfirmed:
+            self._unconfirmed = None
 
 
-def dead_letter(stage: str, record: Record, error: Exception, keys: MasterKeys) -> Outgoing:
-    """Build the dead letter of a record. Whatever the record holds, the result fits the topic and shows no secret."""
+def dead_letters(stage: str, records: Sequence[tuple[Record, Exception]], keys: MasterKeys) -> list[Outgoing]:
+    """Build the dead letters of records; of all together at most :data:`SCAN_BYTES_MAX` are searched for secrets."""
+    left = SCAN_BYTES_MAX
+    letters: list[Outgoing] = []
+    for record, error in records:
+        size = _size(record.key, record.value, record.headers)
+        letters.append(dead_letter(stage, record, error, keys, search=size <= left))
+        left -= min(size, SCAN_CHARS_MAX)
+    return letters
+
+
+def dead_letter(stage: str, record: Record, error: Exception, keys: MasterKeys, *, search: bool = True) -> Outgoing:
+    """Build the dead letter of a record. Whatever the record holds, the result fits the topic and shows no secret.
+
+    What is larger than is ever searched is sealed unsearched, and so is any record without ``search``.
+    """
     told = _told(stage, record, error)
-    if _size(record.key, record.value, record.headers) > ORIGINAL_BYTES_MAX:
+    size = _size(record.key, record.value, record.headers)
+    if size > ORIGINAL_BYTES_MAX:
         return _omitted(told, Omitted.TOO_LARGE)
+    if not search or size > SCAN_CHARS_MAX:
+        return _sealed(told, record, None, (), keys)
     key = None if record.key is not None and contains_secret(record.key) else record.key
     headers = tuple((n, v) for n, v in record.headers if not contains_secret(b"%s: %s" % (_name(n), v)))
     if key == record.key and headers == record.headers and not contains_secret(record.value):
         return _fitting(told, key, record.value, headers, ())
+    return _sealed(told, record, key, headers, keys)
+
+
+def _sealed(told: Headers, record: Record, key: bytes | None, headers: Headers, keys: MasterKeys) -> Outgoing:
+    """The record sealed, beside what of it may be shown."""
     try:
         sealed = keys.seal(Purpose.DEAD_LETTER, _pack(record), record.reference)
     except NoMasterKeyError:
@@ -168,7 +221,7 @@ def _message(error: Exception) -> str:
     """Text that shows nothing of the record: the contract's own errors promise that; of others, where they arose."""
     if isinstance(error, DecodeError | EnvelopeError):
         line = " ".join(str(error).split())
-        return redact(line)[:_MESSAGE_CHARS_MAX]
+        return redact(line, chars_max=10 * _MESSAGE_CHARS_MAX)[:_MESSAGE_CHARS_MAX]
     frames = traceback.extract_tb(error.__traceback__)
     return f"in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import structlog
 
@@ -27,10 +27,13 @@ _LIBRARIES: Final = ("aiohttp", "aiokafka", "asyncio", "asyncpg", "faust", "kafk
 _TEMPLATES_MAX: Final = 1_000
 _DEPTH_MAX: Final = 4
 _PAYMENT_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-# Thirteen digits are the shortest card number.
-_LARGE: Final = 10**12
+_TIMESTAMP: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 
-Redact = Callable[[str], str]
+
+class Redact(Protocol):
+    """Masks secrets in a text, and cuts it: see :func:`gateway.adapters.crypto.redaction.redact`."""
+
+    def __call__(self, text: str, *, name: str = "", chars_max: int = TEXT_CHARS_MAX) -> str: ...
 
 
 def configure_logging(*, redact: Redact, level: str = "info", fmt: Literal["json", "console"] = "json") -> None:
@@ -111,18 +114,21 @@ class RepeatFilter(logging.Filter):
 
 def _clean(name: str, value: Any, redact: Redact, depth: int = 0) -> Any:
     if isinstance(value, str):
-        # A payment id is ours (UUIDv5): no card number can be spelt in it, but one in a hundred looks like one.
+        # Ours, and no card number can be spelt in them, but one in a hundred, or in ten, looks like one.
         is_payment_id = name == "payment_id" and _PAYMENT_ID.fullmatch(value)
-        return value if is_payment_id else redact(value)[:TEXT_CHARS_MAX]
+        is_timestamp = name == "timestamp" and _TIMESTAMP.fullmatch(value)
+        return value if is_payment_id or is_timestamp else redact(value, name=name, chars_max=TEXT_CHARS_MAX)
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, int):
-        masked = redact(str(value)) if abs(value) >= _LARGE else str(value)
+        masked = redact(str(value), name=name)
         return value if masked == str(value) else masked
     if isinstance(value, list | tuple | set | frozenset) and depth < _DEPTH_MAX:
         return [_clean("", v, redact, depth + 1) for v in value]
     if isinstance(value, dict) and depth < _DEPTH_MAX:
-        return {redact(str(k)): _clean(str(k), v, redact, depth + 1) for k, v in value.items()}
+        return {
+            redact(str(k), chars_max=TEXT_CHARS_MAX): _clean(str(k), v, redact, depth + 1) for k, v in value.items()
+        }
     return f"<{type(value).__name__}>"
 
 
