@@ -70,23 +70,32 @@ def command(
 def run_to_end(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine; Ctrl-C and SIGTERM end it in order, and what cannot be set up is told in a sentence.
 
+    A second signal changes nothing: `make` hands on the one that its whole group got already, and what runs is being
+    stopped. Whoever stops it has looked that nothing is left, or says what is.
+
     Raises:
-        CliError: it could not be set up, or a process of it died.
+        CliError: it could not be set up, a process of it died, or it was stopped.
     """
     from gateway.proving.children import ChildError  # noqa: PLC0415
     from gateway.proving.world import WorldError  # noqa: PLC0415
 
     async def guarded() -> T:
         task = asyncio.current_task()
-        if task is not None:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+        def stop() -> None:
+            if task is not None and not task.cancelling():
+                say("Stopping …")
+                task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop)
         return await main
 
     try:
         return run(guarded())
     except (ChildError, WorldError) as error:
         raise CliError(str(error)) from error
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except asyncio.CancelledError:
         raise CliError("Stopped; nothing is left running.") from None
 
 

@@ -136,13 +136,23 @@ def base_environment() -> dict[str, str]:
     return {**kept, **ours, "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
 
 
-def kill_leftovers(mark: str) -> int:
-    """End every process with the mark, but this one, at once; return how many there were."""
+def find_marked(mark: str) -> list[int]:
+    """Pids of every process with the mark, but this one. A zombie has ended."""
+    return [p.pid for p in _marked(mark)]
+
+
+def _marked(mark: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             if process.pid != os.getpid() and mark in process.cmdline():
                 found.append(process)
+    return found
+
+
+def kill_leftovers(mark: str) -> int:
+    """End every process with the mark, but this one, at once; return how many there were."""
+    found = _marked(mark)
     for process in found:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()

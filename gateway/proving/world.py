@@ -25,7 +25,7 @@ from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.adapters.postgres.migrate import migrate
 from gateway.local.ports import free_ports
 from gateway.proving.cast import Cast
-from gateway.proving.children import Child, base_environment, kill_leftovers, mark_of
+from gateway.proving.children import Child, base_environment, find_marked, kill_leftovers, mark_of
 from gateway.proving.networks import NETWORKS, Network
 from gateway.proving.registering import register
 from schemas.topics import concrete_topics
@@ -196,11 +196,40 @@ async def open_world(plan: WorldPlan, cast: Cast, *, steps: Steps) -> AsyncItera
 
 
 async def close_world(world: World, *, delete: bool) -> None:
-    """Stop the gateway, the networks and the servers, in this order; with ``delete`` their data go too."""
+    """Stop the gateway, the networks and the servers, in this order; with ``delete`` their data go too.
+
+    It goes on to its end also when it is cancelled, and looks at the end that nothing runs any more.
+
+    Raises:
+        WorldError: something still runs; names it.
+    """
+    closing = asyncio.create_task(_close(world, delete=delete), name="closing")
+    cancelled: asyncio.CancelledError | None = None
+    while not closing.done():
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    closing.result()
+    if cancelled is not None:
+        raise cancelled
+
+
+async def _close(world: World, *, delete: bool) -> None:
     await asyncio.gather(*(s.stop(STOP_TIMEOUT_S) for s in world.stages))
     await asyncio.gather(*(s.stop(STOP_TIMEOUT_S) for s in world.simulators))
     end = local.reset if delete else local.down
     await asyncio.to_thread(end, world.name, home=world.plan.home)
+    if left := await asyncio.to_thread(still_running, world):
+        raise WorldError(f"Still running: {', '.join(left)}. `mypay {world.plan.name} --stop` ends them.")
+
+
+def still_running(world: World) -> list[str]:
+    """What of a run is still there: processes by their marks, servers by their records."""
+    left = [f"process {pid}" for pid in find_marked(mark_of(world.directory))]
+    standing = local.status(world.name, home=world.plan.home)
+    servers = (("Kafka", standing.kafka), ("PostgreSQL", standing.postgres))
+    return left + [name for name, server in servers if server.state is local.ServerState.RUNNING]
 
 
 def stop_kept(name: str, home: Path) -> int:
