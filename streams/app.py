@@ -10,12 +10,13 @@ from typing import Any, cast
 import faust
 from faust.auth import SASLCredentials, SSLCredentials
 
-from gateway.adapters.kafka.consumer import REBALANCE_TIMEOUT_MS, SESSION_TIMEOUT_MS
-from gateway.adapters.kafka.header_names import tolerate_bad_header_names
+from gateway.adapters.kafka.consumer import PARTITION_FETCH_BYTES, REBALANCE_TIMEOUT_MS, SESSION_TIMEOUT_MS
+from gateway.adapters.kafka.fetching import guard_fetches, record_of
 from gateway.bootstrap import Parts, watch_consumer
 from gateway.ports import Record
 from gateway.settings import Settings
 from streams.batches import BatchReader
+from streams.open_transactions import OpenTransactions
 from streams.transport import DirectConsumer, DirectTransport
 
 LOOK_S = 1.0
@@ -30,8 +31,8 @@ def build_app(name: str, settings: Settings, bootstrap_servers: str) -> faust.Ap
     Faust's tables, web views, topic creation and exactly-once mode stay off: Postgres decides, and ``mypay topics``
     owns the topics.
     """
-    # A record with a header name that is not UTF-8 would otherwise stop its partition for good.
-    tolerate_bad_header_names()
+    # One record that cannot be read, or a batch that unpacks without end, would stop its partition for good.
+    guard_fetches()
     datadir = settings.home / "faust" / name
     datadir.parent.mkdir(parents=True, exist_ok=True)
     app = faust.App(
@@ -59,6 +60,7 @@ def build_app(name: str, settings: Settings, bootstrap_servers: str) -> faust.Ap
         # On shutdown the batch in hand is finished before offsets are committed.
         stream_wait_empty=True,
         consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=PARTITION_FETCH_BYTES,
     )
     app.transport = DirectTransport(app.conf.broker_consumer, app)
     return app
@@ -74,6 +76,7 @@ def read_batches(app: faust.App, topic: str, take: TakeBatch, *, batch_max: int,
 
     async def agent(stream: Any) -> None:
         reader = BatchReader(app, stream, batch_max=batch_max, batch_wait_s=batch_wait_s)
+        cast("DirectConsumer", app.consumer).enter_through(reader.doorway)
         while True:
             messages = await reader.take()
             if not messages:
@@ -112,7 +115,12 @@ async def run_stage(parts: Parts, stage: FaustStage, take: TakeBatch, stopping: 
         watchdog.progress()
 
     read_batches(app, stage.topic, take_and_tell, batch_max=stage.batch_max, batch_wait_s=stage.batch_wait_s)
-    await run_until(app, stopping)
+    watching = asyncio.create_task(_watch_transactions(parts, app), name="transactions")
+    try:
+        await run_until(app, stopping)
+    finally:
+        watching.cancel()
+        await asyncio.wait([watching])
 
 
 class AppCrashedError(Exception):
@@ -146,12 +154,23 @@ async def _left(app: faust.App) -> None:
         await asyncio.sleep(LOOK_S)
 
 
+async def _watch_transactions(parts: Parts, app: faust.App) -> None:
+    watch = OpenTransactions(parts.observer)
+    while True:
+        await asyncio.sleep(LOOK_S)
+        watch.look(cast("DirectConsumer", app.consumer).held_back(), asyncio.get_running_loop().time())
+
+
 async def waiting(app: faust.App) -> int:
-    """Records in the app's partitions that it has not taken yet, as far as the brokers have told."""
-    consumer = app.consumer
+    """Records in the app's partitions that could be taken and were not yet, as far as the brokers have told.
+
+    What stands behind an open transaction cannot be: no restart would help.
+    """
+    consumer = cast("DirectConsumer", app.consumer)
+    stable = consumer.held_back()
     total = 0
     for partition in consumer.assignment():
-        end: int = consumer.highwater(partition) or 0
+        end, _ = stable.get((partition.topic, partition.partition), (0, 0))
         total += max(0, end - (await consumer.position(partition) or 0))
     return total
 
@@ -161,15 +180,7 @@ def _record(message: Any) -> Record:
     if isinstance(headers, Mapping):
         # Two headers of one name would have become one without a trace: Faust must hand on what Kafka delivered.
         raise TypeError("Faust gave headers as a mapping")
-    return Record(
-        topic=message.topic,
-        partition=message.partition,
-        offset=message.offset,
-        timestamp_ms=round(message.timestamp * 1000),
-        key=message.key,
-        value=message.value or b"",
-        headers=tuple((name, b"" if value is None else value) for name, value in headers or ()),
-    )
+    return record_of(message, round(message.timestamp * 1000))
 
 
 def _credentials(settings: Settings) -> Any:

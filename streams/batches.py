@@ -6,13 +6,57 @@ is kept: a message of an earlier assignment, or one that comes while the flow is
 again); a message counts as unacknowledged from here on, so that a stop and a rebalance wait for it.
 
 Unlike Faust's, a batch that was not handled to its end is never acknowledged.
+
+What waits is bounded by bytes, not only by records: a partner's largest bulks would otherwise be a gigabyte.
 """
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
 import faust
+
+WAITING_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Of records that were delivered and not taken: several batches of orders, or eight of the largest bulks."""
+
+BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Of one batch, and at least one record: four of the largest bulks."""
+
+_LOOK_S: Final = 0.2
+
+
+class Doorway:
+    """Lets as many bytes wait in a stream's queue as there is room for; one record always.
+
+    Args:
+        queue: of the stream. When Faust empties it, there is room again.
+    """
+
+    def __init__(self, queue: "asyncio.Queue[Any]", *, bytes_max: int = WAITING_BYTES_MAX) -> None:
+        self._queue = queue
+        self._bytes_max = bytes_max
+        self._waiting = 0
+        self._taken = asyncio.Event()
+
+    async def enter(self, size: int) -> None:
+        """Return when there is room for so many bytes."""
+        while self._waiting and self._waiting + size > self._bytes_max and not self._queue.empty():
+            self._taken.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._taken.wait(), _LOOK_S)
+        self._waiting = size + (0 if self._queue.empty() else self._waiting)
+
+    def leave(self, size: int) -> None:
+        """So many bytes were taken."""
+        self._waiting = max(0, self._waiting - size)
+        self._taken.set()
+
+
+def size_of(message: Any) -> int:
+    """Bytes of a message, about: its key, value and headers."""
+    size = len(message.value or b"") + len(message.key or b"")
+    return size + sum(len(name) + len(value or b"") for name, value in message.headers or ())
 
 
 class BatchReader:
@@ -23,11 +67,15 @@ class BatchReader:
         stream: the agent's own; it is never iterated.
         batch_max: records a batch at most.
         batch_wait_s: how long a batch waits for more records after its first.
+
+    Attributes:
+        doorway: through which the queue must be filled.
     """
 
     def __init__(self, app: faust.App, stream: Any, *, batch_max: int, batch_wait_s: float) -> None:
         self._app = app
         self._queue = stream.channel.queue
+        self.doorway = Doorway(self._queue)
         self._batch_max = batch_max
         self._batch_wait_s = batch_wait_s
 
@@ -36,21 +84,28 @@ class BatchReader:
         messages = self._wanted([await self._queue.get()])
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._batch_wait_s
+        size = sum(map(size_of, messages))
         while True:
             events: list[Any] = []
-            while len(messages) + len(events) < self._batch_max and not self._queue.empty():
+            while len(messages) + len(events) < self._batch_max and size < BATCH_BYTES_MAX and not self._queue.empty():
                 events.append(self._queue.get_nowait())
+                size += size_of(events[-1].message)
             messages += self._wanted(events)
-            if len(messages) >= self._batch_max or loop.time() >= deadline:
+            if len(messages) >= self._batch_max or size >= BATCH_BYTES_MAX or loop.time() >= deadline:
                 return messages
             try:
                 async with asyncio.timeout_at(deadline):
-                    messages += self._wanted([await self._queue.get()])
+                    more = self._wanted([await self._queue.get()])
             except TimeoutError:
                 return messages
+            messages += more
+            size += sum(map(size_of, more))
 
     def acknowledge(self, messages: Sequence[Any]) -> None:
-        """Let the messages' offsets be committed."""
+        """Let the messages' offsets be committed.
+
+        In the order in which they were taken, and all of them: see :mod:`streams.transport`.
+        """
         consumer = self._app.consumer
         for message in messages:
             message.ack(consumer)
@@ -60,6 +115,7 @@ class BatchReader:
         messages = []
         for event in events:
             message = event.message
+            self.doorway.leave(size_of(message))
             if not app.flow_control.is_active() or message.generation_id != app.consumer_generation_id:
                 continue
             if not message.tracked:

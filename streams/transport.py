@@ -10,32 +10,50 @@ partitions stands still once others are empty.
 
 Faust stops asking for partitions whose records fill the stream's buffer, and when the buffer has room again it notices
 with the next question, up to a second later. Our stages read one topic in one stream: a delivery that waits for room is
-all the back pressure that there can be.
+all the back pressure that there can be. There is room for so many bytes, too (:class:`streams.batches.Doorway`).
+
+Faust commits what it finds acknowledged without a gap, and takes for a gap what Kafka skips: it writes every missing
+offset down, one by one, so that one large aborted transaction fills memory, and its gaps include a record that has just
+been delivered. Our stages acknowledge a partition's records in their order and leave none out, so the last one that is
+acknowledged says it all.
 """
 
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from mode.services import WaitResults
 
-from gateway.adapters.kafka.consumer import FETCH_WAIT_MS
+from gateway.adapters.kafka.consumer import FETCH_BYTES, FETCH_WAIT_MS, ISOLATION_LEVEL
+from streams.batches import Doorway, size_of
 
 
 class PromptConsumerThread(AIOKafkaConsumerThread):
-    """Waits for records no longer than our other consumers do."""
+    """Fetches as our other consumers do: no longer waits, no more bytes, and nothing that is not committed."""
 
     def _create_worker_consumer(self, transport: Transport) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
-        # Faust has no setting for it; aiokafka reads it when it starts.
+        # Faust has no settings for these; aiokafka reads them when it starts.
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001
+        consumer._fetch_max_bytes = FETCH_BYTES  # noqa: SLF001
+        consumer._isolation_level = ISOLATION_LEVEL  # noqa: SLF001
         return consumer
 
 
 class DirectConsumer(Consumer):
     """Delivers at once what can be delivered at once."""
+
+    def __init__(self, transport: Any, callback: Callable[[Any], Awaitable[None]], *rest: Any, **more: Any) -> None:
+        self._doorway: Doorway | None = None
+
+        async def deliver(message: Any) -> None:
+            if self._doorway is not None:
+                await self._doorway.enter(size_of(message))
+            await callback(message)
+
+        super().__init__(transport, deliver, *rest, **more)
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return PromptConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -51,6 +69,35 @@ class DirectConsumer(Consumer):
         if coordinator is None:
             return False
         return bool(coordinator._coordination_task.done() or coordinator._error_consumed_fut is not None)  # noqa: SLF001
+
+    def enter_through(self, doorway: Doorway) -> None:
+        """Deliver from now on only where the doorway lets in."""
+        self._doorway = doorway
+
+    def held_back(self) -> Mapping[tuple[str, int], tuple[int, int]]:
+        """(topic, partition) → (last stable offset, end): what stands between waits for a transaction to end."""
+        inner = self._thread._consumer if self._thread is not None else None  # noqa: SLF001
+        if inner is None:
+            return {}
+        found = {}
+        for tp in inner.assignment():
+            stable, end = inner.last_stable_offset(tp), inner.highwater(tp)
+            if stable is not None and end is not None:
+                found[tp.topic, tp.partition] = (stable, end)
+        return found
+
+    async def _add_gap(self, tp: Any, offset_from: int, offset_to: int) -> None:
+        """Nothing is missing: see the module's text."""
+
+    def _new_offset(self, tp: Any) -> int | None:
+        """The offset behind the last record that was acknowledged, if any was since the last commit."""
+        acked: list[int] = self._acked[tp]
+        if not acked:
+            return None
+        last = max(acked)
+        acked.clear()
+        self._acked_index[tp].clear()
+        return last + 1
 
     def on_buffer_full(self, tp: Any) -> None:
         """Leave the partition in: see the module's text."""

@@ -24,7 +24,7 @@ from gateway.ports.errors import (
     TopicClosedError,
 )
 from gateway.ports.follow_ups import FollowUp, FollowUpStore
-from gateway.ports.kafka import DeadLetters, Outgoing, Publisher, Record
+from gateway.ports.kafka import DeadLetters, Outgoing, Publisher, Record, Unread, UnreadError
 from gateway.ports.keys import KeySource, PartnerKey, SignatureVerifier
 from gateway.ports.network import CardNetwork
 from gateway.ports.orders import BulkStore, CancellationStore, ScheduleStore, StandingOrderStore
@@ -74,5 +74,7 @@ __all__ = [
     "TopicClosedError",
     "TrustTable",
     "UnitOfWork",
+    "Unread",
+    "UnreadError",
     "UsageChange",
 ]

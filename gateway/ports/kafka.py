@@ -6,8 +6,37 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """What a consumer passed over without unpacking it.
+
+    Attributes:
+        first_offset, last_offset: where it stands, in its partition.
+        reason: why, in words that tell nothing of it.
+    """
+
+    first_offset: int
+    last_offset: int
+    reason: str
+
+
+class UnreadError(Exception):
+    """Records were passed over unread: the text tells where they stand, and why."""
+
+    def __init__(self, unread: Unread) -> None:
+        first, last = unread.first_offset, unread.last_offset
+        place = f"offset {first}" if first == last else f"offsets {first} to {last}"
+        super().__init__(f"{place}: what stands there {unread.reason}")
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
-    """One Kafka record as consumed. ``timestamp_ms``: since the epoch, as the broker or producer set it."""
+    """One Kafka record as consumed.
+
+    Attributes:
+        timestamp_ms: since the epoch, as the broker or producer set it.
+        unread: set where the record has no content and stands for others that were passed over; its offset is the
+            last one's. A stage parks it (:class:`gateway.services.isolation.IsolatedBatch`).
+    """
 
     topic: str
     partition: int
@@ -16,6 +45,7 @@ class Record:
     key: bytes | None
     value: bytes
     headers: tuple[tuple[str, bytes], ...]
+    unread: Unread | None = None
 
     @property
     def reference(self) -> str:

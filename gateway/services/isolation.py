@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from gateway.ports import DeadLetters, Observer, Record, StoreIntegrityError
+from gateway.ports import DeadLetters, Observer, Record, StoreIntegrityError, UnreadError
 from gateway.services.retrying import until_done
 
 T = TypeVar("T")
@@ -49,7 +49,12 @@ class IsolatedBatch:
         self._observer = observer
 
     async def run(self, take: Callable[[Sequence[Record]], Awaitable[None]], records: Sequence[Record]) -> None:
-        """Bring every record to an end: handled, or parked with the error's class."""
+        """Bring every record to an end: handled, or parked with the error's class; what came unread is parked."""
+        if any(r.unread is not None for r in records):
+            await self._park_unread([(r, UnreadError(r.unread)) for r in records if r.unread is not None])
+            records = [r for r in records if r.unread is None]
+            if not records:
+                return
         try:
             await take(records)
         except Exception as error:  # noqa: BLE001 - a bug in one record's handling must not lose the others
@@ -63,6 +68,14 @@ class IsolatedBatch:
                 self._tell(error, record)
                 parked = [(record, error)]
                 await until_done(lambda parked=parked: self._dead_letters.park(self._stage, parked))  # type: ignore[misc]
+
+    async def _park_unread(self, unread: Sequence[tuple[Record, Exception]]) -> None:
+        for record, error in unread:
+            self._observer.count(self._stage, "unread")
+            self._observer.note(
+                "unread", level="error", stage=self._stage, reference=record.reference, error=str(error)
+            )
+        await until_done(lambda: self._dead_letters.park(self._stage, unread))
 
     def _tell(self, error: Exception, record: Record | None = None) -> None:
         self._observer.count(self._stage, "failed", reason=type(error).__name__)

@@ -1,11 +1,12 @@
 """A poison record is parked alone; its neighbours are handled; an outage never comes here."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from gateway.ports import PublisherUnavailableError, Record
+from gateway.ports import PublisherUnavailableError, Record, Unread, UnreadError
 from gateway.services.isolation import IsolatedBatch
 from tests.builders import dispatched_record, numbered_order
 from tests.support.rig import Rig
@@ -92,3 +93,17 @@ async def test_a_defect_that_one_order_meets_in_execution_costs_that_order_alone
     assert rig.states() == {"order-1": "approved", "order-3": "approved"}
     assert [p.record for p in rig.dead_letters.parked] == [poison]
     assert (rig.network.reserved, len(rig.host.entries)) == (0, 2)
+
+
+async def test_what_came_unread_is_parked_by_its_place_and_never_taken(rig: Rig, isolated: IsolatedBatch) -> None:
+    first, second, third = records(3)
+    unread = replace(second, key=None, value=b"", headers=(), unread=Unread(1, 5, "cannot be read"))
+    taken: list[list[int]] = []
+    await isolated.run(stage(set(), taken), [first, unread, third])
+    assert taken == [[0, 2]]
+    [parked] = rig.dead_letters.parked
+    assert isinstance(parked.error, UnreadError)
+    assert (parked.record, str(parked.error)) == (unread, "offsets 1 to 5: what stands there cannot be read")
+    assert rig.observer.counts["execution", "unread", ""] == 1
+    await isolated.run(stage(set(), taken), [unread])
+    assert taken == [[0, 2]]

@@ -11,7 +11,7 @@ from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
 from gateway.settings import Settings
 from streams.app import build_app, read_batches
-from streams.batches import BatchReader
+from streams.batches import BATCH_BYTES_MAX, BatchReader, Doorway
 
 LONG_S = 30.0
 """Never waited for by a test that passes."""
@@ -22,6 +22,9 @@ class Message:
     number: int
     generation_id: int = 1
     tracked: bool = False
+    value: bytes = b""
+    key: None = None
+    headers: tuple[()] = ()
 
     def ack(self, consumer: "Consumer") -> None:
         consumer.acknowledged.append(self.number)
@@ -120,6 +123,7 @@ class Batches:
 
     left: int
     acknowledged: int = 0
+    doorway: Any = None
 
     async def take(self) -> list[Any]:
         if not self.left:
@@ -153,3 +157,36 @@ async def test_a_batch_that_fails_crashes_the_app_and_is_not_acknowledged(
     with pytest.raises(LookupError):
         await asyncio.wait_for(agent.fun(None), LONG_S)
     assert ([type(e) for e in crashes], len(taken), batches.acknowledged) == ([LookupError], 2, 1)
+
+
+async def test_a_batch_ends_where_its_bytes_are_enough(app: App) -> None:
+    for number in range(4):
+        app.queue.force_put_nowait(Event(Message(number, value=bytes(BATCH_BYTES_MAX // 2))))
+    reader = app.reader(batch_max=100)
+    assert numbers(await reader.take()) == [0, 1]
+    assert numbers(await reader.take()) == [2, 3]
+
+
+async def test_no_more_bytes_wait_than_there_is_room_for() -> None:
+    queue: asyncio.Queue[int] = asyncio.Queue()
+    doorway = Doorway(queue, bytes_max=100)
+
+    async def deliver(size: int) -> None:
+        await doorway.enter(size)
+        queue.put_nowait(size)
+
+    # One always fits, whatever its size.
+    await deliver(500)
+    second = asyncio.create_task(deliver(60))
+    await asyncio.sleep(0)
+    assert queue.qsize() == 1
+    doorway.leave(queue.get_nowait())
+    await asyncio.wait_for(second, LONG_S)
+    await deliver(40)
+    fourth = asyncio.create_task(deliver(1))
+    await asyncio.sleep(0)
+    assert queue.qsize() == 2
+    # Faust empties the queue when partitions go.
+    queue.get_nowait(), queue.get_nowait()
+    await asyncio.wait_for(fourth, LONG_S)
+    assert queue.qsize() == 1

@@ -1,24 +1,50 @@
-"""Faust's consumer as the stages run it: prompt, and never waiting for partitions that it had set aside."""
+"""What Faust may commit, and what it is told of open transactions."""
 
-from pathlib import Path
+from collections import defaultdict
+from types import SimpleNamespace
 from typing import Any
 
-from faust.types.tuples import TP
+import pytest
 
-from gateway.adapters.kafka.consumer import FETCH_WAIT_MS
-from gateway.settings import Settings
-from streams.app import build_app
+from gateway.adapters.observability.recording import RecordingObserver
+from streams.open_transactions import ALARM_S, OpenTransactions
+from streams.transport import DirectConsumer
 
-
-async def test_a_fetch_waits_no_longer_than_that_of_our_other_consumers(tmp_path: Path) -> None:
-    app: Any = build_app("test", Settings(home=tmp_path), "127.0.0.1:1")
-    inner = app.consumer._thread._create_worker_consumer(app.transport)
-    assert inner._fetch_max_wait_ms == FETCH_WAIT_MS
+PLACE = ("orders", 0)
 
 
-async def test_a_partition_whose_records_fill_the_buffer_is_still_asked_for(tmp_path: Path) -> None:
-    app: Any = build_app("test", Settings(home=tmp_path), "127.0.0.1:1")
-    consumer, partition = app.consumer, TP("mypay.orders", 0)
-    consumer._active_partitions = {partition}
-    consumer.on_buffer_full(partition)
-    assert consumer._get_active_partitions() == {partition}
+def consumer(acked: list[int], committed: int | None = 10) -> Any:
+    made: Any = SimpleNamespace()
+    made._acked = defaultdict(list, {PLACE: acked})
+    made._acked_index = defaultdict(set, {PLACE: set(acked)})
+    made._committed_offset = {PLACE: committed}
+    return made
+
+
+@pytest.mark.parametrize(
+    ("acked", "offset"),
+    [([], None), ([10], 11), ([10, 11, 12], 13), ([10, 14], 15), ([20_000_000], 20_000_001)],
+    ids=["nothing", "one", "several", "what Kafka skips", "a large aborted transaction"],
+)
+async def test_the_last_record_that_is_acknowledged_says_where_to_go_on(acked: list[int], offset: int | None) -> None:
+    made = consumer(list(acked))
+    await DirectConsumer._add_gap(made, PLACE, 11, 20_000_000)
+    assert DirectConsumer._new_offset(made, PLACE) == offset
+    # Told once: nothing new was acknowledged.
+    assert DirectConsumer._new_offset(made, PLACE) is None
+
+
+def test_an_open_transaction_is_told_with_its_age_and_alarmed_once() -> None:
+    observer = RecordingObserver()
+    watch = OpenTransactions(observer)
+    watch.look({PLACE: (5, 9), ("orders", 1): (7, 7)}, 100.0)
+    assert (observer.levels["open_transaction_seconds"], observer.levels["open_transaction_records"]) == (0.0, 4)
+    for after in (ALARM_S, ALARM_S + 5):
+        watch.look({PLACE: (5, 12)}, 100.0 + after)
+    assert observer.levels["open_transaction_seconds"] == ALARM_S + 5
+    assert observer.counts["consumer", "open_transaction", ""] == 1
+    # Another one at another place begins anew; none is none.
+    watch.look({PLACE: (12, 13)}, 130.0)
+    assert observer.levels["open_transaction_seconds"] == 0.0
+    watch.look({PLACE: (14, 14)}, 131.0)
+    assert observer.levels["open_transaction_records"] == 0

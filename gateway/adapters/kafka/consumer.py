@@ -20,7 +20,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
 
-from gateway.adapters.kafka.header_names import tolerate_bad_header_names
+from gateway.adapters.kafka.fetching import guard_fetches, record_of
 from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.ports import Observer, Record
 
@@ -38,6 +38,12 @@ FETCH_WAIT_MS: Final = 25
 
 PARTITION_FETCH_BYTES: Final = 512 * 1024
 """Prefetched a partition: with 8 partitions at most 4 MiB, several batches of 1,000 orders."""
+
+FETCH_BYTES: Final = 8 * PARTITION_FETCH_BYTES
+"""Of one answer of a broker, however many partitions it leads."""
+
+ISOLATION_LEVEL: Final = "read_committed"
+"""A record of a transaction that its writer gave up, or has not ended yet, was never said."""
 
 _COMMIT_WAIT_SECONDS: Final = 1.0
 _CLOSE_SECONDS: Final = 10.0
@@ -211,13 +217,16 @@ class BatchConsumer:
             self._consumer.resume(*self._consumer.assignment())
 
     async def lag(self) -> int:
-        """Records in the held partitions that were not taken yet, as far as the brokers have told."""
+        """Records in the held partitions that could be taken and were not yet, as far as the brokers have told.
+
+        What stands behind the first open transaction of a partition cannot be taken before that one ends.
+        """
         consumer = self._consumer
         if consumer is None:
             return 0
         total = 0
         for partition in consumer.assignment():
-            end = consumer.highwater(partition)
+            end = consumer.last_stable_offset(partition)
             if end is not None:
                 with suppress(TimeoutError, IllegalStateError):
                     async with asyncio.timeout(_COMMIT_WAIT_SECONDS):
@@ -230,18 +239,7 @@ class BatchConsumer:
         for partition, messages in polled.items():
             self._taken[partition] = messages[-1].offset + 1
             self._committed.setdefault(partition, messages[0].offset)
-            result.extend(
-                Record(
-                    topic=partition.topic,
-                    partition=partition.partition,
-                    offset=m.offset,
-                    timestamp_ms=m.timestamp,
-                    key=m.key,
-                    value=b"" if m.value is None else m.value,
-                    headers=tuple([(name, b"" if value is None else value) for name, value in m.headers]),
-                )
-                for m in messages
-            )
+            result.extend(record_of(m, m.timestamp) for m in messages)
         return result
 
     async def _commit_offsets(self, consumer: Any, offsets: dict[TopicPartition, int]) -> bool:
@@ -295,7 +293,7 @@ class BatchConsumer:
             await close_consumer(consumer)
 
     def _new_consumer(self) -> Any:
-        tolerate_bad_header_names()
+        guard_fetches()
         consumer = AIOKafkaConsumer(
             **self._settings.client_arguments(),
             group_id=self._group_id,
@@ -308,6 +306,8 @@ class BatchConsumer:
             rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
             fetch_max_wait_ms=FETCH_WAIT_MS,
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
+            fetch_max_bytes=FETCH_BYTES,
+            isolation_level=ISOLATION_LEVEL,
         )
         consumer.subscribe(list(self._topics), listener=_Listener(self._revoked, self._assigned))
         return consumer

@@ -10,7 +10,8 @@ A dead letter is the original key, value and headers, followed by headers of our
   ciphertext); the key and each header stay in clear only where they hold none
 - ``mypay-omitted``: value, key and headers are left out; only the place is told, where the original stands for as long
   as its topic keeps it. ``too-large``: above :data:`ORIGINAL_BYTES_MAX`, which takes a compressed record larger than
-  its topic's limit. ``no-master-key``: it held a secret and there is nothing to seal it with
+  its topic's limit. ``no-master-key``: it held a secret and there is nothing to seal it with.
+  ``unread``: it was not unpacked, or could not be read; the offset is the last of what was passed over
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from typing import Final
 
 from gateway.adapters.crypto.redaction import SCAN_CHARS_MAX, contains_secret, redact
 from gateway.adapters.crypto.vault import MasterKeys, NoMasterKeyError, Purpose, Sealed, UnsealError
-from gateway.ports import Outgoing, Publisher, Record
+from gateway.ports import Outgoing, Publisher, Record, UnreadError
 from schemas.codec import DecodeError
 from schemas.envelope import EnvelopeError
 from schemas.topics import DEAD_LETTER
@@ -58,6 +59,7 @@ class Omitted(StrEnum):
 
     TOO_LARGE = "too-large"
     NO_MASTER_KEY = "no-master-key"
+    UNREAD = "unread"
 
 
 class DeadLetterError(ValueError):
@@ -155,6 +157,8 @@ def dead_letter(stage: str, record: Record, error: Exception, keys: MasterKeys, 
     What is larger than is ever searched is sealed unsearched, and so is any record without ``search``.
     """
     told = _told(stage, record, error)
+    if record.unread is not None:
+        return _omitted(told, Omitted.UNREAD)
     size = _size(record.key, record.value, record.headers)
     if size > ORIGINAL_BYTES_MAX:
         return _omitted(told, Omitted.TOO_LARGE)
@@ -219,7 +223,7 @@ def _told(stage: str, record: Record, error: Exception) -> Headers:
 
 def _message(error: Exception) -> str:
     """Text that shows nothing of the record: the contract's own errors promise that; of others, where they arose."""
-    if isinstance(error, DecodeError | EnvelopeError):
+    if isinstance(error, DecodeError | EnvelopeError | UnreadError):
         line = " ".join(str(error).split())
         return redact(line, chars_max=10 * _MESSAGE_CHARS_MAX)[:_MESSAGE_CHARS_MAX]
     frames = traceback.extract_tb(error.__traceback__)

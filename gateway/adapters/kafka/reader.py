@@ -8,7 +8,8 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
-from gateway.adapters.kafka.header_names import tolerate_bad_header_names
+from gateway.adapters.kafka.consumer import ISOLATION_LEVEL
+from gateway.adapters.kafka.fetching import guard_fetches, record_of
 from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.ports import Record
 
@@ -25,7 +26,7 @@ class KafkaUnavailableError(Exception):
 
 
 class TopicReader:
-    """All partitions of one topic. Get one from :func:`open_reader`."""
+    """All partitions of one topic, without what cannot be read. Get one from :func:`open_reader`."""
 
     def __init__(self, consumer: Any, topic: str) -> None:
         self._consumer = consumer
@@ -42,15 +43,17 @@ class TopicReader:
             # The position moves past what is no record too: transaction markers, compacted places.
             while await self._consumer.position(partition) < ends[partition]:
                 for message in await self._poll(partition):
-                    if message.offset < ends[partition]:
-                        yield _record(message)
+                    record = record_of(message, message.timestamp)
+                    if record.offset < ends[partition] and record.unread is None:
+                        yield record
             self._consumer.pause(partition)
 
     async def follow(self) -> AsyncIterator[list[Record]]:
         """Yield what comes from the reader's place on, batch by batch; an empty one every half second without any."""
         while True:
             polled = await self._consumer.getmany(timeout_ms=_POLL_MS)
-            yield [_record(m) for messages in polled.values() for m in messages]
+            records = [record_of(m, m.timestamp) for messages in polled.values() for m in messages]
+            yield [r for r in records if r.unread is None]
 
     async def _poll(self, partition: TopicPartition) -> Sequence[Any]:
         messages: Sequence[Any] = (await self._consumer.getmany(partition, timeout_ms=_POLL_MS)).get(partition, ())
@@ -69,7 +72,7 @@ async def open_reader(settings: KafkaSettings, topic: str, *, at_end: bool = Fal
     Raises:
         TopicMissingError, KafkaUnavailableError: from here or from any call inside.
     """
-    tolerate_bad_header_names()
+    guard_fetches()
     consumer = AIOKafkaConsumer(
         topic,
         **settings.client_arguments(),
@@ -77,6 +80,7 @@ async def open_reader(settings: KafkaSettings, topic: str, *, at_end: bool = Fal
         enable_auto_commit=False,
         # The place is found by this rule alone: a seek races with it (aiokafka 0.14, ran).
         auto_offset_reset="latest" if at_end else "earliest",
+        isolation_level=ISOLATION_LEVEL,
     )
     try:
         await consumer.start()
@@ -94,15 +98,3 @@ async def open_reader(settings: KafkaSettings, topic: str, *, at_end: bool = Fal
                 await consumer.stop()
         except (KafkaError, TimeoutError):
             pass  # it committed nothing, so nothing is lost with it
-
-
-def _record(message: Any) -> Record:
-    return Record(
-        topic=message.topic,
-        partition=message.partition,
-        offset=message.offset,
-        timestamp_ms=message.timestamp,
-        key=message.key,
-        value=message.value or b"",
-        headers=tuple((name, value or b"") for name, value in message.headers),
-    )

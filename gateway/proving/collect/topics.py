@@ -11,8 +11,9 @@ from aiokafka import AIOKafkaConsumer
 from pydantic_core import from_json
 
 from gateway.adapters.crypto.vault import MasterKeys
+from gateway.adapters.kafka.consumer import ISOLATION_LEVEL
 from gateway.adapters.kafka.dead_letter import read_fate, restore
-from gateway.adapters.kafka.header_names import tolerate_bad_header_names
+from gateway.adapters.kafka.fetching import guard_fetches, is_unread
 from gateway.ports import Record
 from gateway.proving.books.evidence import DeadLetterRow, EventRow, Evidence
 from schemas.topics import DEAD_LETTER, events_topic
@@ -34,21 +35,22 @@ async def collect_topics(
 
 
 async def read_topics(bootstrap_servers: str, topics: Sequence[str]) -> AsyncIterator[Any]:
-    """Yield every record of the topics, each partition in its order, up to where they end now."""
+    """Yield every record of the topics that counts and can be read, each partition in its order, up to its end now."""
     async with open_reader(bootstrap_servers, topics) as consumer:
         ends = {p: end for p, end in (await consumer.end_offsets(consumer.assignment())).items() if end > 0}
         while ends:
-            for partition, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
+            for records in (await consumer.getmany(timeout_ms=_POLL_MS)).values():
                 for record in records:
-                    yield record
-                if partition in ends and records[-1].offset + 1 >= ends[partition]:
-                    del ends[partition]
+                    if not is_unread(record):
+                        yield record
+            # The position moves past what is no record too: transaction markers, aborted records.
+            ends = {p: end for p, end in ends.items() if await consumer.position(p) < end}
 
 
 @asynccontextmanager
 async def open_reader(bootstrap_servers: str, topics: Sequence[str]) -> AsyncIterator[Any]:
     """A consumer of all partitions of the topics from their beginning, in no group, that commits nothing."""
-    tolerate_bad_header_names()
+    guard_fetches()
     consumer = AIOKafkaConsumer(
         *topics,
         bootstrap_servers=bootstrap_servers,
@@ -57,6 +59,7 @@ async def open_reader(bootstrap_servers: str, topics: Sequence[str]) -> AsyncIte
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=_FETCH_BYTES,
         fetch_max_wait_ms=100,
+        isolation_level=ISOLATION_LEVEL,
     )
     await consumer.start()
     try:
