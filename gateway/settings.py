@@ -130,7 +130,14 @@ class Settings(BaseSettings):
     settlement_match_again_s: PositiveFloat = 5.0
     """How often breaks are looked at again whose payments turned out to be approved after all."""
     clearing_inbox: Path | None = None
-    """Folder where networks' clearing files arrive; settlement imports each once. None: none is watched."""
+    """Folder where networks' clearing files arrive, each network's in a folder of its name; settlement imports each
+    once. None: none is watched."""
+    clearing_state_dir: Path = Path("var/clearing-state")
+    """Where they end: done, partial, failed, under the network's name. Outside the inbox, where others write."""
+    clearing_keys_dir: Path = Path("var/keys/clearing")
+    """Keys that networks seal their clearing files with, a folder a network: see adapters/crypto/clearing_seals.py."""
+    clearing_unsealed: bool = False
+    """Take clearing files without a seal from networks that have no key there. On the local stack they are taken."""
     clearing_inbox_poll_s: PositiveFloat = 0.5
 
     # --- liveness ---

@@ -2,11 +2,9 @@
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 
 from gateway.bootstrap import Parts, SettlementParts, settlement_parts, watch_consumer
 from gateway.ports import Record
-from gateway.services.clearing_files import watch_inbox
 
 
 async def run(parts: Parts, stopping: asyncio.Event) -> None:
@@ -16,22 +14,12 @@ async def run(parts: Parts, stopping: asyncio.Event) -> None:
             tasks.create_task(_settle(parts, settlement), name="settlement"),
             tasks.create_task(_match_again(parts, settlement), name="breaks"),
         ]
-        if (inbox := parts.settings.clearing_inbox) is not None:
-            workers.append(tasks.create_task(_watch_inbox(parts, settlement, inbox), name="clearing-inbox"))
+        if settlement.inbox is not None:
+            watching = settlement.inbox.watch(settlement.networks, poll_s=parts.settings.clearing_inbox_poll_s)
+            workers.append(tasks.create_task(watching, name="clearing-inbox"))
         await stopping.wait()
         for task in workers:
             task.cancel()
-
-
-async def _watch_inbox(parts: Parts, settlement: SettlementParts, inbox: Path) -> None:
-    await watch_inbox(
-        inbox,
-        settlement.publisher,
-        settlement.dead_letters,
-        parts.observer,
-        networks=settlement.networks,
-        poll_s=parts.settings.clearing_inbox_poll_s,
-    )
 
 
 async def _match_again(parts: Parts, settlement: SettlementParts) -> None:

@@ -1,7 +1,7 @@
 """The one place where parts are put together: settings in, use cases on real adapters out; one module a process."""
 
 from gateway.bootstrap.consents import consent_service
-from gateway.bootstrap.events import SettlementParts, relay_service, settlement_parts
+from gateway.bootstrap.events import SettlementParts, clearing_seals, relay_service, settlement_parts
 from gateway.bootstrap.execution import ExecutionParts, execution_parts
 from gateway.bootstrap.initiation import initiation_service
 from gateway.bootstrap.process import (
@@ -20,6 +20,7 @@ __all__ = [
     "Parts",
     "SettlementParts",
     "SystemClock",
+    "clearing_seals",
     "consent_service",
     "execution_parts",
     "initiation_service",

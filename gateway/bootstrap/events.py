@@ -4,15 +4,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from gateway.adapters.crypto.clearing_seals import ClearingKeysError, FileSeals
 from gateway.adapters.iso8583.config import load_networks
 from gateway.adapters.kafka.consumer import BatchConsumer
 from gateway.adapters.kafka.dead_letter import KafkaDeadLetters
 from gateway.adapters.kafka.producer import KafkaPublisher
 from gateway.adapters.postgres.outbox import PostgresOutboxReader
-from gateway.bootstrap.process import Parts, dead_letters, publisher
+from gateway.bootstrap.process import NotConfiguredError, Parts, dead_letters, publisher
+from gateway.ports import DeadLetters, Publisher
+from gateway.services.clearing_files import ClearingImport
+from gateway.services.clearing_inbox import ClearingInbox
 from gateway.services.isolation import IsolatedBatch
 from gateway.services.relay import RelayService, RelaySettings
 from gateway.services.settlement import SettlementService, SettlementSettings
+from gateway.settings import Settings
 from schemas.topics import clearing_topic
 
 
@@ -39,6 +44,7 @@ class SettlementParts:
     dead_letters: KafkaDeadLetters
     service: SettlementService
     isolated: IsolatedBatch
+    inbox: ClearingInbox | None
 
 
 @asynccontextmanager
@@ -60,6 +66,37 @@ async def settlement_parts(parts: Parts) -> AsyncIterator[SettlementParts]:
         await consumer.start()
         try:
             isolated = IsolatedBatch("settlement", dead_letters=parked, observer=parts.observer)
-            yield SettlementParts(frozenset(networks), consumer, producer, parked, service, isolated)
+            inbox = _inbox(parts, frozenset(networks), producer, parked)
+            yield SettlementParts(frozenset(networks), consumer, producer, parked, service, isolated, inbox)
         finally:
             await consumer.stop()
+
+
+def clearing_seals(settings: Settings, networks: frozenset[str]) -> FileSeals:
+    """The networks' keys for clearing files. Without a seal files are taken on the local stack, or where that is said.
+
+    Raises:
+        NotConfiguredError: a key cannot be read.
+    """
+    local = settings.kafka_bootstrap_servers is None and settings.postgres_dsn is None
+    try:
+        return FileSeals.load(settings.clearing_keys_dir, networks, allow_unsealed=local or settings.clearing_unsealed)
+    except ClearingKeysError as error:
+        raise NotConfiguredError(str(error)) from None
+
+
+def _inbox(parts: Parts, networks: frozenset[str], producer: Publisher, parked: DeadLetters) -> ClearingInbox | None:
+    settings = parts.settings
+    if settings.clearing_inbox is None:
+        return None
+    importing = ClearingImport(
+        publisher=producer,
+        dead_letters=parked,
+        observer=parts.observer,
+        seals=clearing_seals(settings, networks),
+        networks=networks,
+    )
+    try:
+        return ClearingInbox(settings.clearing_inbox, settings.clearing_state_dir, importing, parts.observer)
+    except ValueError as error:
+        raise NotConfiguredError(str(error)) from None

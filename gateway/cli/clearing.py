@@ -1,13 +1,17 @@
 """``mypay clearing …``: networks' clearing files."""
 
+import asyncio
+import shutil
+import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import typer
 
 from gateway.adapters.crypto.vault import MasterKeys
 from gateway.adapters.iso8583.config import load_networks
 from gateway.adapters.kafka.dead_letter import KafkaDeadLetters
+from gateway.bootstrap import clearing_seals
 from gateway.cli.common import (
     ExitCode,
     Json,
@@ -19,8 +23,8 @@ from gateway.cli.common import (
     run,
     say,
 )
-from gateway.services.clearing_files import ImportReport, import_file
-from gateway.services.clearing_format import ClearingFileError
+from gateway.ports import SEAL_SUFFIXES
+from gateway.services.clearing_files import ClearingFile, ClearingImport, FileOutcome, ImportReport
 from gateway.settings import Settings
 
 app = typer.Typer(help="Networks' clearing files.", no_args_is_help=True)
@@ -38,43 +42,64 @@ def import_(
     force: Annotated[
         bool, typer.Option("--force", help="Import what can be read although the trailer does not agree.")
     ] = False,
+    unsealed: Annotated[bool, typer.Option("--unsealed", help="Do not ask for the network's seal.")] = False,
     json_: Json = False,
 ) -> None:
-    """Publish files' records for settlement. Safe to repeat: a record counts once.
+    """Publish files' records for settlement. Safe to repeat: a record counts once, and a corrected one supersedes.
 
-    A line that is no record is parked as a dead letter. A file that breaks off, or whose trailer does not agree, is not
-    imported; the exit code is then 1.
+    A file that breaks off, whose trailer does not agree, or that lacks its network's seal (FILE.hmac or FILE.sig) is
+    not imported. Lines that are no records are left out, and told in a report that is parked as a dead letter. In both
+    cases the exit code is 1.
     """
-    reports, failures = run(_import(load_settings(), files, force=force))
+    reports = run(_import(load_settings(), files, force=force, sealed=not unsealed))
     if json_:
-        print_json({"files": reports, "failed": [{"file": f, "why": why} for f, why in failures.items()]})
+        imported = [r for r in reports if r.network_id]
+        failed = [{"file": r.file, "why": "; ".join(r.problems)} for r in reports if not r.network_id]
+        print_json({"files": imported, "failed": failed})
     else:
-        columns = ("file", "network", "cycle", "records", "published", "bad lines", "problems")
+        columns = ("file", "outcome", "network", "cycle", "records", "published", "bad lines", "problems")
         rows = [
-            (r.file, r.network_id, r.cycle_id, r.records, r.published, r.bad_lines, "\n".join(r.problems))
+            (
+                *(r.file, r.outcome.value, r.network_id, r.cycle_id, r.records, r.published, r.bad_lines),
+                "\n".join((*r.problems, *r.bad)),
+            )
             for r in reports
         ]
-        if rows:
-            print_table("Clearing files", columns, rows, right=("records", "published", "bad lines"))
-        for file, why in failures.items():
-            say(f"{file}: {why}")
-        if any(r.problems and not r.published for r in reports):
-            say("Nothing of a file with problems was imported; --force imports what can be read.")
-    if failures or any(r.problems for r in reports):
+        print_table("Clearing files", columns, rows, right=("records", "published", "bad lines"))
+        if any(r.outcome is FileOutcome.FAILED for r in reports):
+            say("Nothing of a file that failed was imported; --force imports what can be read.")
+    if any(r.outcome is not FileOutcome.DONE for r in reports):
         raise typer.Exit(ExitCode.FAILED)
 
 
-async def _import(settings: Settings, files: list[Path], *, force: bool) -> tuple[list[ImportReport], dict[str, str]]:
-    networks = load_networks(settings.networks_dir)
-    reports: list[ImportReport] = []
-    failures: dict[str, str] = {}
+async def _import(settings: Settings, files: list[Path], *, force: bool, sealed: bool) -> list[ImportReport]:
+    networks = frozenset(load_networks(settings.networks_dir))
     async with open_publisher(settings) as publisher:
-        parked = KafkaDeadLetters(publisher, MasterKeys.load(settings.master_keys_dir))
-        for file in files:
-            try:
-                report = await import_file(file, publisher, parked, SilentObserver(), networks=networks, force=force)
-            except ClearingFileError as error:
-                failures[str(file)] = str(error)
-            else:
-                reports.append(report)
-    return reports, failures
+        importing = ClearingImport(
+            publisher=publisher,
+            dead_letters=KafkaDeadLetters(publisher, MasterKeys.load(settings.master_keys_dir)),
+            observer=SilentObserver(),
+            seals=clearing_seals(settings, networks),
+            networks=networks,
+        )
+        return [await _bring(importing, path, force=force, sealed=sealed) for path in files]
+
+
+async def _bring(importing: ClearingImport, path: Path, *, force: bool, sealed: bool) -> ImportReport:
+    """Bring a file from a copy that nobody else changes meanwhile."""
+    with tempfile.TemporaryFile() as copy:
+        try:
+            source = await asyncio.to_thread(_copied, path, copy)
+        except OSError as error:
+            why = f"the file cannot be read: {error.strerror}"
+            return ImportReport(path.name, FileOutcome.FAILED, problems=(why,))
+        return await importing.bring(source, force=force, sealed=sealed)
+
+
+def _copied(path: Path, copy: BinaryIO) -> ClearingFile:
+    with path.open("rb") as file:
+        shutil.copyfileobj(file, copy)
+    copy.seek(0)
+    beside = {suffix: path.with_name(path.name + suffix) for suffix in SEAL_SUFFIXES}
+    seals = {suffix: seal.read_bytes() for suffix, seal in beside.items() if seal.is_file()}
+    return ClearingFile(copy, path.name, seals, int(path.stat().st_mtime * 1000))

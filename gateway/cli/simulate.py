@@ -46,6 +46,10 @@ def network(
     ledger: Annotated[Path | None, typer.Option(help="SQLite file of the network's own books.", dir_okay=False)] = None,
     synchronous: Annotated[Synchronous | None, typer.Option(help="full also survives a power cut.")] = None,
     clearing_dir: Annotated[Path | None, typer.Option(help="Where clearing files go.", file_okay=False)] = None,
+    clearing_key: Annotated[
+        Path | None,
+        typer.Option(help="Seal clearing files with the secret (hexadecimal) in this file.", dir_okay=False),
+    ] = None,
     cycle_seconds: Annotated[float | None, typer.Option(help="Close a clearing cycle this often.")] = None,
     close_on_stop: Annotated[bool | None, typer.Option(help="Close a clearing cycle when stopped.")] = None,
     control_port: Annotated[int | None, typer.Option(help="Control interface on 127.0.0.1; 0: a free port.")] = None,
@@ -70,7 +74,12 @@ def network(
         "seed": seed,
         "control_port": control_port,
         "ledger": {"path": ledger, "synchronous": synchronous},
-        "clearing": {"directory": clearing_dir, "cycle_seconds": cycle_seconds, "close_on_stop": close_on_stop},
+        "clearing": {
+            "directory": clearing_dir,
+            "seal_key": clearing_key,
+            "cycle_seconds": cycle_seconds,
+            "close_on_stop": close_on_stop,
+        },
         "declines": {"amount_suffixes": _suffixes(decline or []), "random_rate": decline_rate},
         "latency": {"base_ms": latency_ms, "jitter_ms": jitter_ms},
     }

@@ -13,7 +13,7 @@ from gateway.ports.authentication import (
     IssuerKey,
     TrustTable,
 )
-from gateway.ports.clearing import ClearingStore
+from gateway.ports.clearing import SEAL_SUFFIXES, ClearingSealError, ClearingSeals, ClearingStore
 from gateway.ports.consents import ConsentStore, UsageChange
 from gateway.ports.directory import Directory, TokenVault
 from gateway.ports.errors import (
@@ -34,12 +34,15 @@ from gateway.ports.process import Clock, Observer
 from gateway.ports.store import Store, UnitOfWork
 
 __all__ = [
+    "SEAL_SUFFIXES",
     "AssertionUse",
     "AssertionVerifier",
     "AuthenticationStore",
     "BulkStore",
     "CancellationStore",
     "CardNetwork",
+    "ClearingSealError",
+    "ClearingSeals",
     "ClearingStore",
     "Clock",
     "ConsentStore",

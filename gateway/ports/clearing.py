@@ -1,12 +1,39 @@
 """Clearing records and breaks."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import BinaryIO, Final, Protocol
 
 from gateway.domain.payment import PaymentKey
 from gateway.domain.settlement import Break, ClearedPayment
 from schemas.clearing import ClearingRecord
 from schemas.primitives import NetworkId
+
+
+class ClearingSealError(Exception):
+    """A clearing file is not proved to be its network's. The text says why and holds nothing of its content."""
+
+
+SEAL_SUFFIXES: Final = (".hmac", ".sig")
+"""A seal is a file of its own beside the clearing file, whose name it has with one of these behind it."""
+
+
+class ClearingSeals(Protocol):
+    """What proves that a clearing file is its network's."""
+
+    def required(self, network_id: NetworkId) -> bool:
+        """True if files of the network must come with a seal."""
+
+    def check(self, network_id: NetworkId, file: BinaryIO, seals: Mapping[str, bytes]) -> None:
+        """Check the file from where it stands to its end. Blocking.
+
+        Args:
+            network_id: whose file it claims to be.
+            file: read to its end.
+            seals: those that came with it, by suffix.
+
+        Raises:
+            ClearingSealError: none of them is right, or one is required and none came.
+        """
 
 
 class ClearingStore(Protocol):

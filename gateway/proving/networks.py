@@ -58,7 +58,7 @@ class Network:
 
     Attributes:
         ledger: its own books.
-        inbox: where it puts clearing files.
+        inbox: where it puts clearing files; seal_key: the secret that it seals them with.
         gateway_port: where the gateway connects to: the network itself, or whoever stands in between.
         asked: the gateway asks it what became of a payment (inquiry) before it reverses.
         latency_ms: it takes this long to answer, give or take four fifths.
@@ -69,6 +69,7 @@ class Network:
     control_port: int
     ledger: Path
     inbox: Path
+    seal_key: Path
     gateway_port: int
     asked: bool = False
     latency_ms: float = 0.0
@@ -83,7 +84,8 @@ class Network:
             f'network_id = "{self.network_id}"\nport = {self.port}\ncontrol_port = {self.control_port}\n'
             f'dialect = "{kind["dialect"]}"\nheader = "{kind["header"]}"\nseed = {seed}\n'
             f"[ledger]\npath = {json.dumps(str(self.ledger))}\n"
-            f"[clearing]\ndirectory = {json.dumps(str(self.inbox))}\n{cycle}"
+            f"[clearing]\ndirectory = {json.dumps(str(self.inbox))}\n"
+            f"seal_key = {json.dumps(str(self.seal_key))}\n{cycle}"
             f"{latency if self.latency_ms else ''}[declines.amount_suffixes]\n{declines}"
         )
 

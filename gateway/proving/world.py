@@ -9,6 +9,7 @@ the gateway's stages as processes of their own. Whatever ends the block, everyth
 
 import asyncio
 import fcntl
+import secrets
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
@@ -115,8 +116,18 @@ class World:
 
     @property
     def inbox(self) -> Path:
-        """Where clearing files arrive."""
+        """Where clearing files arrive, each network's in a folder of its name."""
         return self.directory / "inbox"
+
+    @property
+    def cleared(self) -> Path:
+        """Where clearing files end."""
+        return self.directory / "clearing-state"
+
+    @property
+    def clearing_keys(self) -> Path:
+        """What networks seal their clearing files with, a folder a network."""
+        return self.directory / "clearing-keys"
 
     @property
     def keys(self) -> Path:
@@ -157,6 +168,8 @@ class World:
             "MYPAY_NETWORKS_DIR": str(self.directory / "networks"),
             "MYPAY_MASTER_KEYS_DIR": str(self.keys),
             "MYPAY_CLEARING_INBOX": str(self.inbox),
+            "MYPAY_CLEARING_STATE_DIR": str(self.cleared),
+            "MYPAY_CLEARING_KEYS_DIR": str(self.clearing_keys),
             "MYPAY_LOG_LEVEL": self.plan.log_level,
         }
 
@@ -300,6 +313,13 @@ async def start_intake(world: World, steps: Steps) -> Child:
     return world.stage("initiation")
 
 
+def _clearing_key(world: World, network_id: str) -> Path:
+    path = world.clearing_keys / network_id / "1.hmac"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(secrets.token_hex(32), encoding="ascii")
+    return path
+
+
 def _start_networks(world: World) -> None:
     plan = world.plan
     ports = free_ports(3 * plan.networks)
@@ -309,7 +329,8 @@ def _start_networks(world: World) -> None:
             port,
             control,
             world.directory / f"{network_id}.ledger",
-            world.inbox,
+            world.inbox / network_id,
+            _clearing_key(world, network_id),
             gateway_port=between if plan.with_proxies else port,
             asked=network_id in plan.asked,
             latency_ms=plan.latency_ms,

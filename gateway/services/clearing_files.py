@@ -1,51 +1,64 @@
 """Networks' clearing files: a file in, clearing batches on ``mypay.clearing.<network>`` out.
 
-A file is read twice: once to see whether it is whole (header, trailer, count and sum), then to publish it, 500 records
-a message. So nothing of a torn file is published, and memory does not grow with the file. A line that is no record is
-parked alone as a dead letter named by file and line. Importing a file again publishes the same messages again, whose
-records settlement knows by (network, cycle, record number).
+A file is a private copy that nobody else changes. It is read twice: once to see whether it is whole (header, trailer,
+count and sum) and its network's (seal), then to publish it, 500 records a message. So nothing of a torn file is
+published, and memory does not grow with the file. What is no record in it is one dead letter a file, a report without
+a byte of it. Importing a file again publishes the same messages again, whose records settlement knows by (network,
+cycle, record number) and content.
 """
 
 import asyncio
-import os
+import json
 import re
-import time
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum, unique
 from typing import BinaryIO, Final
 
-from gateway.ports import DeadLetters, Observer, Outgoing, Publisher, Record
-from gateway.services.clearing_format import (
-    LINE_BYTES_MAX,
-    BadLine,
-    ClearingFileError,
-    Header,
-    Trailer,
-    read_body,
-    read_lines,
-    scan,
-)
-from gateway.services.retrying import until_done
+from gateway.ports import ClearingSealError, ClearingSeals, DeadLetters, Observer, Outgoing, Publisher, Record
+from gateway.services.clearing_format import ClearingFileError, Header, Scan, read_body, read_lines, scan
 from schemas.clearing import CLEARING_CHUNK_RECORDS, CLEARING_TYPE, ClearingBatch, ClearingRecord
-from schemas.codec import encode
+from schemas.codec import DecodeError, encode
 from schemas.envelope import Envelope, write_envelope
+from schemas.primitives import NetworkId
 from schemas.topics import clearing_topic
 
 FILE_TOPIC_PREFIX: Final = "file:"
-"""What a parked line names as its topic; a colon stands in no Kafka topic's name."""
+"""What the dead letter of a file names as its topic; a colon stands in no Kafka topic's name."""
 
-STILL_ARRIVING_S: Final = 60.0
-"""A file in the inbox without a trailer that changed within this time is taken for one that is still being written."""
+STAGE: Final = "clearing_import"
 
-DONE: Final = "done"
-BROKEN: Final = "broken"
-
-_STAGE: Final = "clearing_import"
 _SOURCE: Final = "/mypay/clearing-import"
 _PUBLISH_CHUNKS: Final = 8
 """Messages a publication: 4,000 records in memory, about 6 MB."""
+
+
+@unique
+class FileOutcome(StrEnum):
+    """How a file ends, and the name of the folder that the inbox puts it in."""
+
+    DONE = "done"
+    PARTIAL = "partial"  # what could be read was published; something is missing or in doubt
+    FAILED = "failed"  # nothing was published
+
+
+@dataclass(frozen=True, slots=True)
+class ClearingFile:
+    """A private copy of a file that came.
+
+    Attributes:
+        file: open for reading; nobody else writes it.
+        name: as it came.
+        seals: the seals beside it, by suffix.
+        modified_ms: when it was last written, Unix milliseconds.
+        network_id: whose inbox it came through; None: an operator brought it.
+    """
+
+    file: BinaryIO
+    name: str
+    seals: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    modified_ms: int = 0
+    network_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,105 +67,142 @@ class ImportReport:
 
     Attributes:
         published: records in the messages; 0 where the file was refused.
-        problems: why it was refused, or what was wrong with it although it was forced in.
+        problems: why it was refused, or what was wrong with it although the rest, or by force all, was published.
+        bad: the first lines that are no records, a sentence each.
     """
 
     file: str
-    network_id: str
-    cycle_id: str
-    records: int
-    published: int
-    messages: int
-    bad_lines: int
-    sum_minor: int
+    outcome: FileOutcome
+    network_id: str = ""
+    cycle_id: str = ""
+    records: int = 0
+    published: int = 0
+    messages: int = 0
+    bad_lines: int = 0
+    sum_minor: int = 0
     problems: tuple[str, ...] = ()
+    bad: tuple[str, ...] = ()
 
 
-async def import_file(
-    path: Path,
-    publisher: Publisher,
-    dead_letters: DeadLetters,
-    observer: Observer,
-    *,
-    networks: Collection[str] | None = None,
-    force: bool = False,
-) -> ImportReport:
-    """Publish a clearing file's records and park its bad lines. Safe to repeat.
+class ClearingImport:
+    """Publishes clearing files and reports what is wrong with them."""
 
-    Args:
-        path: the file; it is not changed.
-        publisher: takes the batches.
-        dead_letters: takes the bad lines.
-        observer: counts both.
-        networks: the networks that exist; None: not checked.
-        force: publish what can be read although the trailer is missing or does not agree.
+    def __init__(
+        self,
+        *,
+        publisher: Publisher,
+        dead_letters: DeadLetters,
+        observer: Observer,
+        seals: ClearingSeals,
+        networks: Collection[str],
+    ) -> None:
+        self._publisher = publisher
+        self._dead_letters = dead_letters
+        self._observer = observer
+        self._networks = networks
+        self.seals = seals
 
-    Raises:
-        ClearingFileError: it cannot be read, has no header, or names a network that does not exist.
-        PublisherUnavailableError: not everything was confirmed; import it again.
-    """
-    try:
-        with path.open("rb") as file:
-            found = await asyncio.to_thread(scan, file)
-            header = found.header
-            if networks is not None and header.network_id not in networks:
-                raise ClearingFileError("the header names a network that is not configured")
-            report = ImportReport(
-                file=path.name,
-                network_id=header.network_id,
-                cycle_id=header.cycle_id,
-                records=found.records,
-                published=0,
-                messages=0,
-                bad_lines=found.bad_lines,
-                sum_minor=found.sum_minor,
-                problems=tuple(found.problems),
-            )
-            if found.problems and not force:
-                observer.count(_STAGE, "refused")
-                return report
-            file.seek(0)
-            messages = await _publish(_Importing(file, path.name, header), publisher, dead_letters)
-    except OSError as error:
-        raise ClearingFileError(f"the file cannot be read: {error.strerror}") from error
-    observer.count(_STAGE, "record", n=found.records)
-    observer.count(_STAGE, "dead_letter", n=found.bad_lines)
-    return replace(report, published=found.records, messages=messages)
+    async def bring(self, source: ClearingFile, *, force: bool = False, sealed: bool = True) -> ImportReport:
+        """Publish a file's records, and park a report where anything is wrong with it. Safe to repeat.
+
+        Args:
+            source: the file.
+            force: publish what can be read although the trailer is missing or does not agree.
+            sealed: ask for the network's seal.
+
+        Raises:
+            PublisherUnavailableError: not everything was confirmed; bring it again.
+        """
+        try:
+            found = await asyncio.to_thread(scan, source.file)
+            await self._admit(source, found.header.network_id, sealed=sealed)
+        except (ClearingFileError, ClearingSealError) as error:
+            return await self._refused(source, ImportReport(source.name, FileOutcome.FAILED, problems=(str(error),)))
+        except OSError as error:
+            why = f"the file cannot be read: {error.strerror}"
+            return await self._refused(source, ImportReport(source.name, FileOutcome.FAILED, problems=(why,)))
+        report = _report(source, found)
+        if found.problems and not force:
+            return await self._refused(source, report)
+        if report.problems:
+            await self._park(source, report)
+        source.file.seek(0)
+        messages = await self._publish(_Importing(source.file, found.header))
+        self._observer.count(STAGE, "record", n=found.records)
+        outcome = FileOutcome.PARTIAL if report.problems else FileOutcome.DONE
+        self._observer.count(STAGE, outcome.value)
+        return replace(report, outcome=outcome, published=found.records, messages=messages)
+
+    async def _admit(self, source: ClearingFile, network_id: NetworkId, *, sealed: bool) -> None:
+        """Check that the file is of a network that exists, of the one whose inbox it came through, and sealed."""
+        if network_id not in self._networks:
+            raise ClearingFileError("the header names a network that is not configured")
+        if source.network_id is not None and source.network_id != network_id:
+            raise ClearingFileError(f"the header names another network than {source.network_id}, whose inbox this is")
+        if sealed:
+            source.file.seek(0)
+            await asyncio.to_thread(self.seals.check, network_id, source.file, source.seals)
+
+    async def _refused(self, source: ClearingFile, report: ImportReport) -> ImportReport:
+        await self._park(source, report)
+        self._observer.count(STAGE, FileOutcome.FAILED.value)
+        return report
+
+    async def _park(self, source: ClearingFile, report: ImportReport) -> None:
+        """One dead letter a file, whatever is in it: the report, which holds nothing of it but its name."""
+        self._observer.count(STAGE, "dead_letter")
+        letter = Record(
+            topic=FILE_TOPIC_PREFIX + re.sub(r"[^A-Za-z0-9._-]", "_", source.name)[:100],
+            partition=0,
+            offset=0,
+            timestamp_ms=source.modified_ms,
+            key=report.cycle_id.encode() or None,
+            value=json.dumps(asdict(report), separators=(",", ":")).encode(),
+            headers=(),
+        )
+        await self._dead_letters.park(STAGE, [(letter, DecodeError("", "; ".join(report.problems)))])
+
+    async def _publish(self, importing: "_Importing") -> int:
+        messages = 0
+        while part := await asyncio.to_thread(importing.next_part):
+            await self._publisher.publish(part)
+            messages += len(part)
+        return messages
+
+
+def _report(source: ClearingFile, found: Scan) -> ImportReport:
+    return ImportReport(
+        file=source.name,
+        outcome=FileOutcome.FAILED,
+        network_id=found.header.network_id,
+        cycle_id=found.header.cycle_id,
+        records=found.records,
+        bad_lines=found.bad_lines,
+        sum_minor=found.sum_minor,
+        problems=(*found.problems, *found.losses),
+        bad=tuple(found.bad),
+    )
 
 
 class _Importing:
-    """The second pass: hands out messages and bad lines, a bounded number at a time. Blocking."""
+    """The second pass: hands out messages, a bounded number at a time. Blocking."""
 
-    def __init__(self, file: BinaryIO, name: str, header: Header) -> None:
+    def __init__(self, file: BinaryIO, header: Header) -> None:
         lines = read_lines(file)
         next(lines)
-        self._body = read_body(lines)
+        self._records = (item for item in read_body(lines) if isinstance(item, ClearingRecord))
         self._header = header
-        self._reference = FILE_TOPIC_PREFIX + re.sub(r"[^A-Za-z0-9._-]", "_", name)[:100]
-        self._timestamp_ms = int(os.fstat(file.fileno()).st_mtime * 1000)
         self._chunks = 0
 
-    def next_part(self) -> tuple[list[Outgoing], list[tuple[Record, Exception]]]:
-        """The next messages and bad lines; both empty at the end."""
+    def next_part(self) -> list[Outgoing]:
+        """The next messages; none at the end."""
         messages: list[Outgoing] = []
-        bad: list[tuple[Record, Exception]] = []
-        records: list[ClearingRecord] = []
-        for item in self._body:
-            match item:
-                case BadLine():
-                    bad.append((self._parked(item), item.error))
-                case ClearingRecord():
-                    records.append(item)
-                case Trailer():
-                    continue
-            if len(records) == CLEARING_CHUNK_RECORDS:
-                messages.append(self._message(records))
-                records = []
-            if len(messages) == _PUBLISH_CHUNKS or len(bad) == CLEARING_CHUNK_RECORDS:
+        while len(messages) < _PUBLISH_CHUNKS:
+            records = [r for _, r in zip(range(CLEARING_CHUNK_RECORDS), self._records, strict=False)]
+            if not records:
                 break
-        if records:
             messages.append(self._message(records))
-        return messages, bad
+        return messages
 
     def _message(self, records: list[ClearingRecord]) -> Outgoing:
         header = self._header
@@ -172,105 +222,3 @@ class _Importing:
             value=encode(batch),
             headers=write_envelope(envelope),
         )
-
-    def _parked(self, line: BadLine) -> Record:
-        return Record(
-            topic=self._reference,
-            partition=0,
-            offset=line.number,
-            timestamp_ms=self._timestamp_ms,
-            key=self._header.cycle_id.encode(),
-            value=line.raw,
-            headers=(),
-        )
-
-
-async def _publish(importing: _Importing, publisher: Publisher, dead_letters: DeadLetters) -> int:
-    messages = 0
-    while True:
-        part, bad = await asyncio.to_thread(importing.next_part)
-        if not part and not bad:
-            return messages
-        if bad:
-            await dead_letters.park(_STAGE, bad)
-        if part:
-            await publisher.publish(part)
-            messages += len(part)
-
-
-# --- the inbox --------------------------------------------------------------------------------------------------------
-
-
-async def watch_inbox(
-    inbox: Path,
-    publisher: Publisher,
-    dead_letters: DeadLetters,
-    observer: Observer,
-    *,
-    networks: Collection[str],
-    poll_s: float,
-    imported: Callable[[ImportReport], None] = lambda _: None,
-) -> None:
-    """Import every file that arrives in a folder, until cancelled. Waits while Kafka is away."""
-    while True:
-        for report in await take_inbox(inbox, publisher, dead_letters, observer, networks=networks):
-            imported(report)
-        await asyncio.sleep(poll_s)
-
-
-async def take_inbox(
-    inbox: Path, publisher: Publisher, dead_letters: DeadLetters, observer: Observer, *, networks: Collection[str]
-) -> list[ImportReport]:
-    """Import the files that are there, oldest name first; each goes to ``done/`` or, with the cause, ``broken/``."""
-    reports: list[ImportReport] = []
-    for path in await asyncio.to_thread(_files_in, inbox):
-        report: ImportReport | None = None
-        try:
-            report = await until_done(partial(import_file, path, publisher, dead_letters, observer, networks=networks))
-            problems = report.problems
-        except ClearingFileError as error:
-            problems = (str(error),)
-        if problems:
-            arriving = await asyncio.to_thread(_still_arriving, path)
-            if arriving:
-                continue
-        place = BROKEN if problems else DONE
-        observer.note(
-            "clearing_file", level="error" if problems else "info", file=path.name, outcome=place, count=_count(report)
-        )
-        await asyncio.to_thread(_put_away, path, inbox / place, problems)
-        if report is not None:
-            reports.append(report)
-    return reports
-
-
-def _count(report: ImportReport | None) -> int:
-    return report.published if report else 0
-
-
-def _files_in(inbox: Path) -> list[Path]:
-    return sorted(p for p in inbox.glob("*.csv") if p.is_file()) if inbox.is_dir() else []
-
-
-def _still_arriving(path: Path) -> bool:
-    """True for a file that changed a moment ago and has no trailer yet: most likely it is being copied in."""
-    try:
-        if time.time() - path.stat().st_mtime > STILL_ARRIVING_S:
-            return False
-        with path.open("rb") as file:
-            return not scan(file).has_trailer
-    except ClearingFileError:
-        return path.stat().st_size < LINE_BYTES_MAX
-    except OSError:
-        return False
-
-
-def _put_away(path: Path, folder: Path, problems: tuple[str, ...]) -> None:
-    folder.mkdir(exist_ok=True)
-    target, number = folder / path.name, 1
-    while target.exists():
-        number += 1
-        target = folder / f"{path.stem}.{number}{path.suffix}"
-    if problems:
-        target.with_suffix(".why.txt").write_text("\n".join(problems) + "\n", encoding="utf-8")
-    path.replace(target)

@@ -1,6 +1,7 @@
 """The format of networks' clearing files, read line by line.
 
-LF- or CRLF-ended ASCII without quoting: ``H,<network_id>,<cycle_id>,<business_date>,<created_at>``, then a line
+LF- or CRLF-ended ASCII without quoting; a byte order mark, blank lines and Ctrl-Z are passed over:
+ ``H,<network_id>,<cycle_id>,<business_date>,<created_at>``, then a line
 ``D,<record_no>,<purchase|refund>,<rrn>,<stan>,<terminal_id>,<acceptor_id>,<amount_minor>,<currency>,<approval_code>,
 <MMDDhhmmss>`` a record, ascending by number, and ``T,<record_count>,<sum of amount_minor, purchases +, refunds ->``.
 """
@@ -10,12 +11,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
+from gateway.services.lines import filled_lines
 from schemas.clearing import ClearingKind, ClearingRecord, CycleId
 from schemas.codec import DecodeError, decode, encode_json
 from schemas.primitives import Model, NetworkIdField, UtcTime
 
 LINE_BYTES_MAX: Final = 1024
 """A record with every field at its longest takes about 120 bytes."""
+
+BAD_LINES_TOLD_MAX: Final = 20
+"""Of more lines the number alone is told."""
+
+JUNK_LINES_MIN: Final = 100
+"""A file with more bad lines than this, and more than records, is no clearing file with faults: nothing is imported."""
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}")
 _FIELDS: Final = 11
@@ -56,16 +64,20 @@ class Scan:
 
     Attributes:
         sum_minor: purchases less refunds, in minor units of whatever currency, as the trailer counts.
+        bad_lines: how many lines are no records; ``bad``: a sentence for each of the first of them.
         has_trailer: False: the file breaks off.
         problems: why it must not be imported, a sentence each.
+        losses: what is missing or in doubt although the rest may be imported, a sentence each.
     """
 
     header: Header
     records: int = 0
     sum_minor: int = 0
     bad_lines: int = 0
+    bad: list[str] = field(default_factory=list)
     has_trailer: bool = False
     problems: list[str] = field(default_factory=list)
+    losses: list[str] = field(default_factory=list)
 
 
 def read_header(line: bytes) -> Header:
@@ -112,15 +124,16 @@ def read_record(line: bytes) -> ClearingRecord:
 
 
 def read_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Yield the number (from 1) and bytes of each line that is not empty; a longer one than allowed is cut."""
-    number = 0
+    """Yield the number (from 1) and bytes of each line that is not blank; a longer one than allowed is cut."""
+    return filled_lines(_raw_lines(file))
+
+
+def _raw_lines(file: BinaryIO) -> Iterator[bytes]:
     while line := file.readline(LINE_BYTES_MAX + 1):
-        number += 1
         rest = line
         while not rest.endswith(b"\n") and len(rest) > LINE_BYTES_MAX:
             rest = file.readline(LINE_BYTES_MAX + 1)
-        if stripped := line.rstrip(b"\r\n"):
-            yield number, stripped
+        yield line
 
 
 def read_body(lines: Iterator[tuple[int, bytes]]) -> Iterator[ClearingRecord | BadLine | Trailer]:
@@ -148,7 +161,7 @@ def scan(file: BinaryIO) -> Scan:
     """Read a whole file and judge whether it may be imported.
 
     The trailer counts the network's records. Bad lines may be some of them, or more than them: with ``b`` bad lines
-    the count may be up to ``b`` above what was read, and the sum is compared where nothing is missing.
+    the count may be up to ``b`` above what was read; that, and by how much the sums differ, is then told as a loss.
 
     Raises:
         ClearingFileError: there is no header.
@@ -162,21 +175,35 @@ def scan(file: BinaryIO) -> Scan:
                 trailer = item
             case BadLine():
                 found.bad_lines += 1
+                if len(found.bad) < BAD_LINES_TOLD_MAX:
+                    found.bad.append(f"line {item.number}: {item.error}")
             case ClearingRecord():
                 found.records += 1
                 found.sum_minor += _signed(item)
+    if found.bad_lines > JUNK_LINES_MIN and found.bad_lines > found.records:
+        found.problems.append(f"{found.bad_lines} lines are no records, and {found.records} are: this is junk")
     if trailer is None:
         found.problems.append("the trailer is missing: the file breaks off")
         return found
     found.has_trailer = True
     if next(lines, None) is not None:
         found.problems.append("lines follow the trailer")
-    missing = trailer.records - found.records
-    if not 0 <= missing <= found.bad_lines:
-        found.problems.append(f"the trailer tells {trailer.records} records, the file has {found.records}")
-    elif missing == 0 and trailer.sum_minor != found.sum_minor:
-        found.problems.append(f"the trailer tells a sum of {trailer.sum_minor}, the records make {found.sum_minor}")
+    _compare(found, trailer)
     return found
+
+
+def _compare(found: Scan, trailer: Trailer) -> None:
+    if found.bad_lines:
+        found.losses.append(f"{found.bad_lines} lines are no records")
+    missing = trailer.records - found.records
+    count = f"the trailer tells {trailer.records} records, the file has {found.records}"
+    total = f"the trailer tells a sum of {trailer.sum_minor}, the records make {found.sum_minor}"
+    if not 0 <= missing <= found.bad_lines:
+        found.problems.append(count)
+    elif missing:
+        found.losses += [count, total]
+    elif trailer.sum_minor != found.sum_minor:
+        found.problems.append(total)
 
 
 def _read_trailer(line: bytes) -> Trailer:

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Final
 
@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 
 from gateway.domain.consent import Merchant
 from gateway.domain.exchange import Acceptor
+from gateway.services.lines import filled_lines
 from schemas.codec import DecodeError, decode, encode_json
 from schemas.primitives import MerchantCategoryCode, MerchantIdField, Model, NetworkIdField
 
@@ -85,18 +86,18 @@ def read_merchants(data: bytes, *, configured: Collection[str] | None = None) ->
         DecodeError: not UTF-8, or a CSV header with other columns; names the right ones.
     """
     try:
-        text = data.decode("utf-8-sig")
+        lines = [(number, line.decode().strip()) for number, line in filled_lines(data.split(b"\n"))]
     except UnicodeDecodeError:
         raise DecodeError("", "the file is not UTF-8") from None
-    rows = _json_lines(text) if text.lstrip().startswith("{") else _csv(text)
+    rows = _json_lines(lines) if lines and lines[0][1].startswith("{") else _csv(lines)
     result = MerchantFile()
-    lines: dict[str, int] = {}
+    first_lines: dict[str, int] = {}
     for number, body in rows:
         try:
             if body is None:
                 raise DecodeError("", "not CSV: a quote where none may stand")
             row = decode(MerchantRow, body)
-            if (first := lines.setdefault(row.merchant_id, number)) != number:
+            if (first := first_lines.setdefault(row.merchant_id, number)) != number:
                 raise DecodeError("merchant_id", f"stands in line {first} already")
             if configured is not None and (strange := sorted(set(row.networks) - set(configured))):
                 there = ", ".join(sorted(configured))
@@ -108,14 +109,12 @@ def read_merchants(data: bytes, *, configured: Collection[str] | None = None) ->
     return result
 
 
-def _json_lines(text: str) -> Iterator[tuple[int, bytes]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield number, line.strip().encode()
+def _json_lines(lines: Sequence[tuple[int, str]]) -> Iterator[tuple[int, bytes]]:
+    for number, line in lines:
+        yield number, line.encode()
 
 
-def _csv(text: str) -> Iterator[tuple[int, bytes | None]]:
-    lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+def _csv(lines: Sequence[tuple[int, str]]) -> Iterator[tuple[int, bytes | None]]:
     columns = [c.strip() for c in (_cells(lines[0][1]) if lines else None) or ()]
     if set(columns) | OPTIONAL != set(COLUMNS) or len(set(columns)) != len(columns):
         wanted = ", ".join(f"{c} (optional)" if c in OPTIONAL else c for c in COLUMNS)
@@ -128,7 +127,7 @@ def _csv(text: str) -> Iterator[tuple[int, bytes | None]]:
 def _cells(line: str) -> list[str] | None:
     """One line's cells; None where it is not CSV. Line by line, so that an open quote takes no other line with it."""
     try:
-        return next(csv.reader([line.rstrip("\r")], strict=True))
+        return next(csv.reader([line], strict=True))
     except csv.Error:
         return None
 

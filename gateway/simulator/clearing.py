@@ -9,6 +9,7 @@ The file is a function of the ledger and the cycle's row alone: written again af
 """
 
 import csv
+import hmac
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -66,8 +67,12 @@ class ClearingSummary:
     faulty: dict[str, list[str]] = field(default_factory=dict)
 
 
-def write_file(ledger: Path, cycle: Cycle, network_id: str, directory: Path) -> ClearingSummary:
+def write_file(
+    ledger: Path, cycle: Cycle, network_id: str, directory: Path, *, seal_key: Path | None = None
+) -> ClearingSummary:
     """Write a closed cycle's file through a read-only connection of its own; it appears whole or not at all.
+
+    With a ``seal_key`` its HMAC-SHA256 in hexadecimal appears before it, in a file of its name with ``.hmac`` behind.
 
     Raises:
         sqlite3.Error: the ledger cannot be read.
@@ -94,6 +99,11 @@ def write_file(ledger: Path, cycle: Cycle, network_id: str, directory: Path) -> 
             os.fsync(file.fileno())
     finally:
         database.close()
+    if seal_key is not None:
+        seal = path.with_name(path.name + ".hmac.tmp")
+        key = bytes.fromhex(seal_key.read_text(encoding="ascii").strip())
+        seal.write_text(hmac.digest(key, unfinished.read_bytes(), "sha256").hex() + "\n", encoding="ascii")
+        seal.replace(path.with_name(path.name + ".hmac"))
     unfinished.replace(path)
     _sync_directory(directory)
     return summary

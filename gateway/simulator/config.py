@@ -177,9 +177,14 @@ class ClearingFaults(Section):
 
 
 class Clearing(Section):
-    """When and where clearing files are written; without a directory no cycle can be closed."""
+    """When and where clearing files are written; without a directory no cycle can be closed.
+
+    Attributes:
+        seal_key: file with a secret in hexadecimal, under which each file gets its HMAC-SHA256 beside it.
+    """
 
     directory: Path | None = None
+    seal_key: Path | None = None
     cycle_seconds: Annotated[float, Field(gt=0)] | None = None
     close_on_stop: bool = False
     faults: ClearingFaults = ClearingFaults()

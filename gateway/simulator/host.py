@@ -180,7 +180,12 @@ class Host:
         if directory is None:
             raise ClearingNotConfiguredError
         summary = await asyncio.to_thread(
-            clearing.write_file, self._ledger.path, cycle, self.config.network_id, directory
+            clearing.write_file,
+            self._ledger.path,
+            cycle,
+            self.config.network_id,
+            directory,
+            seal_key=self.config.clearing.seal_key,
         )
         await self._in_worker(lambda: self._ledger.mark_written(cycle.cycle_id, summary.path.name))
         _log.info("cycle_closed", cycle_id=cycle.cycle_id, records=summary.record_count, sum_minor=summary.sum_minor)

@@ -322,17 +322,24 @@ async def test_lines_of_a_clearing_file_that_are_no_records_are_parked_alone(sce
     cycle = await scene.close_cycle(BCARD, garbage=3)
     await scene.until_states(entries, "settled")
     # A copy of it, and one that lacks a line: nothing is settled twice, and the other is put aside with the cause.
-    done = scene.world.inbox / "done" / cycle.name
+    ended, inbox = scene.world.cleared / BCARD, scene.world.inbox / BCARD
+    done = ended / "partial" / cycle.name
     await scene.until(lambda: is_file(done), "the file is put away")
-    (scene.world.inbox / "copy.csv").write_bytes(done.read_bytes())
     lines = done.read_bytes().splitlines(keepends=True)
     torn = b"".join(line for line in lines if not line.startswith((b"D,3,", b"D,?")))
-    (scene.world.inbox / "torn.csv").write_bytes(torn)
-    await scene.until(lambda: is_file(scene.world.inbox / "done" / "copy.csv"), "the copy is put away")
-    await scene.until(lambda: is_file(scene.world.inbox / "broken" / "torn.csv"), "the other file is put aside")
+    key = bytes.fromhex((scene.world.clearing_keys / BCARD / "1.hmac").read_text())
+    for name, data in (("copy.csv", done.read_bytes()), ("torn.csv", torn)):
+        (inbox / f"{name}.hmac").write_text(hmac.digest(key, data, "sha256").hex())
+        (inbox / name).write_bytes(data)
+    (inbox / "forged.csv.hmac").write_text("00" * 32)
+    (inbox / "forged.csv").write_bytes(done.read_bytes())
+    await scene.until(lambda: is_file(ended / "partial" / "copy.csv"), "the copy is put away")
+    for name in ("torn.csv", "forged.csv"):
+        await scene.until(lambda name=name: is_file(ended / "failed" / name), f"{name} is put aside")
     parked = {place: fate for place, fate in (await fates(scene)).items() if place[0].startswith("file:")}
     assert {fate.stage for fate in parked.values()} == {"clearing_import"}
-    assert Counter(place[0] for place in parked) == {f"file:{cycle.name}": 3, "file:copy.csv": 3}
+    names = (cycle.name, "copy.csv", "torn.csv", "forged.csv")
+    assert Counter(place[0] for place in parked) == dict.fromkeys((f"file:{name}" for name in names), 1)
     scene.planted.update(parked)
     await scene.settle()
     await scene.check_books()

@@ -433,8 +433,9 @@ def test_a_clearing_file_settles_what_it_holds(world: World) -> None:
 
     spoilt = world.folder / "spoilt.csv"
     spoilt.write_bytes(path.read_bytes().replace(b"\nT,", b"\nD,?,garbage\nT,"))
-    report = mypay("clearing", "import", spoilt, "--json").expect().json
-    assert (report["files"][0]["bad_lines"], report["files"][0]["problems"]) == (1, [])
+    report = mypay("clearing", "import", spoilt, "--json").expect(1).json
+    assert (report["files"][0]["bad_lines"], report["files"][0]["problems"]) == (1, ["1 lines are no records"])
+    assert report["files"][0]["outcome"] == "partial"
     [parked] = open_letters("file:spoilt.csv")
     assert "correct the file" in mypay("dead-letter", "replay", parked["reference"]).expect(1).err
 

@@ -1,22 +1,20 @@
 """Clearing files: whole ones come in record by record, torn ones not at all, and one bad line harms no other."""
 
+import hashlib
 import io
-import os
-from collections.abc import Sequence
+import json
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
-from gateway.ports import Outgoing, PublisherUnavailableError, Record
+from gateway.ports import ClearingSealError, Outgoing, PublisherUnavailableError, Record
 from gateway.services.clearing import read_clearing
-from gateway.services.clearing_files import BROKEN, DONE, STILL_ARRIVING_S, import_file, take_inbox
-from gateway.services.clearing_format import (
-    LINE_BYTES_MAX,
-    ClearingFileError,
-    read_lines,
-    read_record,
-    scan,
-)
+from gateway.services.clearing_files import ClearingFile, ClearingImport, FileOutcome
+from gateway.services.clearing_format import LINE_BYTES_MAX, read_lines, read_record, scan
+from gateway.services.merchant_files import read_merchants
 from gateway.simulator.clearing import ClearingSummary, _line_of, _Record
 from schemas.clearing import ClearingKind
 from schemas.codec import DecodeError
@@ -78,15 +76,38 @@ class Kafka:
 class Quiet:
     def __init__(self) -> None:
         self.notes: list[tuple[str, dict[str, object]]] = []
+        self.counted: Counter[str] = Counter()
 
-    def count(self, stage: str, outcome: str, *, reason: str = "", n: int = 1) -> None: ...
+    def count(self, stage: str, outcome: str, *, reason: str = "", n: int = 1) -> None:
+        self.counted[outcome] += n
 
     def note(self, event: str, *, level: str = "info", **fields: object) -> None:
         self.notes.append((event, fields))
 
 
-async def bring(path: Path, kafka: Kafka, **options: object):
-    return await import_file(path, kafka, kafka, Quiet(), **options)  # type: ignore[arg-type]
+class Seals:
+    """Nothing is asked for, unless told."""
+
+    def __init__(self) -> None:
+        self.asked: frozenset[str] = frozenset()
+
+    def required(self, network_id: str) -> bool:
+        return network_id in self.asked
+
+    def check(self, network_id: str, file: BinaryIO, seals: Mapping[str, bytes]) -> None:
+        if network_id in self.asked and seals.get(".hmac") != hashlib.sha256(file.read()).hexdigest().encode():
+            raise ClearingSealError("no seal")
+
+
+def importer(kafka: Kafka, *, networks: Collection[str] = ("bcard",), quiet: Quiet | None = None) -> ClearingImport:
+    return ClearingImport(
+        publisher=kafka, dead_letters=kafka, observer=quiet or Quiet(), seals=Seals(), networks=networks
+    )
+
+
+async def bring(data: bytes, kafka: Kafka, *, force: bool = False, networks: Collection[str] = ("bcard",)):
+    source = ClearingFile(io.BytesIO(data), "bcard-20260302-0001.csv", modified_ms=1)
+    return await importer(kafka, networks=networks).bring(source, force=force)
 
 
 # --- the format -------------------------------------------------------------------------------------------------------
@@ -138,19 +159,48 @@ BAD_LINES = {
 
 
 @pytest.mark.parametrize("name", BAD_LINES)
-async def test_a_bad_line_is_parked_alone(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "bcard-20260302-0001.csv"
-    path.write_bytes(clearing_file(line(1), BAD_LINES[name], line(10), trailer="T,2,2000"))
+async def test_a_bad_line_is_told_alone_and_the_file_is_a_partial_one(name: str) -> None:
     kafka = Kafka()
-    report = await bring(path, kafka)
-    assert (report.published, report.bad_lines, report.problems) == (2, 1, ())
+    report = await bring(clearing_file(line(1), BAD_LINES[name], line(10), trailer="T,2,2000"), kafka)
+    assert (report.published, report.bad_lines, report.outcome) == (2, 1, FileOutcome.PARTIAL)
+    assert report.problems == ("1 lines are no records",)
     assert kafka.record_numbers == [1, 10]
+    [told] = report.bad
+    assert told.startswith("line 3: ")
     [(parked, error)] = kafka.parked
-    assert parked.reference == "file:bcard-20260302-0001.csv/0/3"
-    assert parked.value == BAD_LINES[name].encode()[:LINE_BYTES_MAX]
+    assert parked.reference == "file:bcard-20260302-0001.csv/0/0"
+    assert json.loads(parked.value)["bad"] == [told]
     assert isinstance(error, DecodeError)
     # What is told of the line holds nothing of it.
-    assert not any(part in str(error) for part in BAD_LINES[name].split(",") if len(part) > 3)
+    for text in (told, str(error), parked.value.decode()):
+        assert not any(part in text for part in BAD_LINES[name].split(",") if len(part) > 5 and part != "20260302-0001")
+
+
+async def test_a_line_with_a_comma_in_its_amount_is_a_failure_that_says_what_is_missing() -> None:
+    kafka = Kafka()
+    lost = line(2, amount=1234).replace(",1234,", ",1,234,")
+    report = await bring(clearing_file(line(1), lost, trailer="T,2,2234"), kafka)
+    assert report.outcome is FileOutcome.PARTIAL
+    assert report.problems == (
+        "1 lines are no records",
+        "the trailer tells 2 records, the file has 1",
+        "the trailer tells a sum of 2234, the records make 1000",
+    )
+    alone = await bring(clearing_file(lost, trailer="T,1,1234"), kafka)
+    assert (alone.outcome, alone.published) == (FileOutcome.PARTIAL, 0)
+
+
+async def test_a_file_of_junk_is_one_dead_letter() -> None:
+    kafka = Kafka()
+    report = await bring(clearing_file(line(1), *["D,?,4111111111111111"] * 20_000, trailer="T,1,1000"), kafka)
+    assert (report.outcome, report.published, report.bad_lines) == (FileOutcome.FAILED, 0, 20_000)
+    assert "20000 lines are no records, and 1 are: this is junk" in report.problems
+    [(parked, _)] = kafka.parked
+    assert len(parked.value) < 4_000
+    assert b"4111111111111111" not in parked.value
+    for junk in (b"\x00" * 100_000, b"x\n" * 20_000):
+        assert (await bring(junk, kafka)).outcome is FileOutcome.FAILED
+    assert len(kafka.parked) == 3
 
 
 def test_lines_keep_their_numbers() -> None:
@@ -171,19 +221,51 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("name", HEADERS)
-async def test_a_file_without_a_header_is_no_clearing_file(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "x.csv"
-    path.write_bytes(clearing_file(line(1), header=HEADERS[name]) if HEADERS[name] else b"")
+async def test_a_file_without_a_header_is_no_clearing_file(name: str) -> None:
     kafka = Kafka()
-    with pytest.raises(ClearingFileError):
-        await bring(path, kafka, force=True)
+    data = clearing_file(line(1), header=HEADERS[name]) if HEADERS[name] else b""
+    report = await bring(data, kafka, force=True)
+    assert (report.outcome, report.published, len(kafka.parked)) == (FileOutcome.FAILED, 0, 1)
     assert not kafka.published
+
+
+MARKED = {
+    "as it should be": lambda data: data,
+    "byte order mark": lambda data: b"\xef\xbb\xbf" + data,
+    "CRLF": lambda data: data.replace(b"\n", b"\r\n"),
+    "blank lines": lambda data: data.replace(b"\n", b"\n\n  \n\t\r\n"),
+    "blank at the ends": lambda data: data.replace(b"\n", b" \t\n"),
+    "Ctrl-Z": lambda data: data + b"\x1a",
+    "Ctrl-Z alone, and padding": lambda data: data + b"\r\n\x1a\x1a\r\n   ",
+    "no last line end": lambda data: data.rstrip(b"\n"),
+}
+
+
+@pytest.mark.parametrize("name", MARKED)
+async def test_what_editors_and_old_systems_leave_is_read_alike_in_all_files(name: str) -> None:
+    kafka = Kafka()
+    report = await bring(MARKED[name](clearing_file(line(1), line(2))), kafka)
+    assert (report.outcome, kafka.record_numbers) == (FileOutcome.DONE, [1, 2])
+    csv = (
+        b"merchant_id,acceptor_id,name_location,mcc,networks\n"
+        b"M-1,100200300,COFFEE SEOUL KR,5814,bcard\nM-2,100200301,BOOKS SEOUL KR,5942,bcard\n"
+    )
+    jsonl = b"".join(
+        json.dumps(
+            {"merchant_id": m, "acceptor_id": "1", "name_location": "X", "mcc": "5814", "networks": ["bcard"]}
+        ).encode()
+        + b"\n"
+        for m in ("M-1", "M-2")
+    )
+    for data in (csv, jsonl):
+        found = read_merchants(MARKED[name](data))
+        assert ([m.merchant_id for m in found.merchants], found.errors) == (["M-1", "M-2"], {})
 
 
 # --- the trailer ------------------------------------------------------------------------------------------------------
 
 TRAILERS = {
-    # name: (body, trailer, is it imported)
+    # name: (body, trailer, is it imported; None: in part)
     "as it should be": ([line(1), line(2, kind="refund", amount=300)], "T,2,700", True),
     "no records": ([], "T,0,0", True),
     "missing": ([line(1)], "", False),
@@ -193,24 +275,26 @@ TRAILERS = {
     "sum without signs": ([line(1), line(2, kind="refund")], "T,2,2000", False),
     "unreadable": ([line(1)], "T,one,1000", False),
     "lines follow": ([line(1)], f"T,1,1000\n{line(2)}", False),
-    "a bad line more than told": ([line(1), "D,?"], "T,1,1000", True),
-    "a bad line is the one told": ([line(1), "D,?"], "T,2,9999", True),
+    "a bad line more than told": ([line(1), "D,?"], "T,1,1000", None),
+    "a bad line is the one told": ([line(1), "D,?"], "T,2,9999", None),
     "a bad line does not excuse the sum": ([line(1), "D,?"], "T,1,1001", False),
     "a bad line does not excuse two missing": ([line(1), "D,?"], "T,3,9999", False),
 }
 
 
 @pytest.mark.parametrize("name", TRAILERS)
-async def test_a_file_that_its_trailer_contradicts_is_not_imported(name: str, tmp_path: Path) -> None:
+async def test_a_file_that_its_trailer_contradicts_is_not_imported(name: str) -> None:
     body, trailer, imported = TRAILERS[name]
-    path = tmp_path / "x.csv"
-    path.write_bytes(clearing_file(*body, trailer=trailer))
+    data = clearing_file(*body, trailer=trailer)
     kafka = Kafka()
-    report = await bring(path, kafka)
-    assert bool(report.problems) is not imported
-    if not imported:
-        assert (report.published, kafka.published, kafka.parked) == (0, [], [])
-        forced = await bring(path, kafka, force=True)
+    report = await bring(data, kafka)
+    outcomes = {True: FileOutcome.DONE, False: FileOutcome.FAILED, None: FileOutcome.PARTIAL}
+    assert report.outcome is outcomes[imported]
+    assert bool(report.problems) is (imported is not True)
+    assert len(kafka.parked) == (imported is not True)
+    if imported is False:
+        assert (report.published, kafka.published) == (0, [])
+        forced = await bring(data, kafka, force=True)
         assert forced.problems == report.problems
         assert forced.published == forced.records == len(kafka.record_numbers)
 
@@ -225,11 +309,9 @@ def test_the_scan_counts_what_the_trailer_counts() -> None:
 # --- publication ------------------------------------------------------------------------------------------------------
 
 
-async def test_records_go_out_in_chunks_under_the_cycle(tmp_path: Path) -> None:
-    path = tmp_path / "x.csv"
-    path.write_bytes(clearing_file(*(line(n) for n in range(1, 5_101))))
+async def test_records_go_out_in_chunks_under_the_cycle() -> None:
     kafka = Kafka()
-    report = await bring(path, kafka)
+    report = await bring(clearing_file(*(line(n) for n in range(1, 5_101))), kafka)
     assert report.messages == len(kafka.published) == 11
     assert kafka.record_numbers == list(range(1, 5_101))
     assert {(m.topic, m.key) for m in kafka.published} == {("mypay.clearing.bcard", b"20260302-0001")}
@@ -237,96 +319,24 @@ async def test_records_go_out_in_chunks_under_the_cycle(tmp_path: Path) -> None:
     assert max(len(m.value) for m in kafka.published) < 200_000
 
 
-async def test_importing_again_publishes_the_same(tmp_path: Path) -> None:
-    path = tmp_path / "x.csv"
-    path.write_bytes(clearing_file(*(line(n) for n in range(1, 700)), "D,?", trailer="T,699,699000"))
+async def test_importing_again_publishes_the_same() -> None:
+    data = clearing_file(*(line(n) for n in range(1, 700)), "D,?", trailer="T,699,699000")
     first, second = Kafka(), Kafka()
-    assert await bring(path, first) == await bring(path, second)
+    assert await bring(data, first) == await bring(data, second)
     assert first.published == second.published
     assert [r for r, _ in first.parked] == [r for r, _ in second.parked]
 
 
-async def test_an_unknown_network_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "x.csv"
-    path.write_bytes(clearing_file(line(1)))
+async def test_an_unknown_network_is_refused() -> None:
     kafka = Kafka()
-    with pytest.raises(ClearingFileError, match="not configured"):
-        await bring(path, kafka, networks={"kcard"})
+    report = await bring(clearing_file(line(1)), kafka, networks={"kcard"})
+    assert "not configured" in report.problems[0]
     assert not kafka.published
 
 
-async def test_an_outage_is_told_and_a_second_try_completes(tmp_path: Path) -> None:
-    path = tmp_path / "x.csv"
-    path.write_bytes(clearing_file(line(1)))
+async def test_an_outage_is_told_and_a_second_try_completes() -> None:
     kafka = Kafka()
     kafka.failures = 1
     with pytest.raises(PublisherUnavailableError):
-        await bring(path, kafka)
-    assert (await bring(path, kafka)).published == 1
-
-
-# --- the inbox --------------------------------------------------------------------------------------------------------
-
-
-def old(path: Path) -> Path:
-    changed = path.stat().st_mtime - 2 * STILL_ARRIVING_S
-    os.utime(path, (changed, changed))
-    return path
-
-
-async def take(inbox: Path, kafka: Kafka, quiet: Quiet | None = None):
-    return await take_inbox(inbox, kafka, kafka, quiet or Quiet(), networks={"bcard"})
-
-
-async def test_imported_files_go_to_done_and_broken_ones_to_broken_with_the_cause(tmp_path: Path) -> None:
-    (tmp_path / "b.csv").write_bytes(clearing_file(line(2)))
-    (tmp_path / "a.csv").write_bytes(clearing_file(line(1)))
-    (tmp_path / "c.csv").write_bytes(clearing_file(line(3), trailer="T,9,9"))
-    old(tmp_path / "c.csv")
-    (tmp_path / "d.csv").write_bytes(clearing_file(line(4), header=HEADER.replace("bcard", "zcard")))
-    (tmp_path / "e.tmp").write_bytes(b"H,")
-    kafka, quiet = Kafka(), Quiet()
-    reports = await take(tmp_path, kafka, quiet)
-    assert [r.file for r in reports] == ["a.csv", "b.csv", "c.csv"]
-    assert kafka.record_numbers == [1, 2]
-    assert sorted(p.name for p in (tmp_path / DONE).iterdir()) == ["a.csv", "b.csv"]
-    assert sorted(p.name for p in (tmp_path / BROKEN).iterdir()) == ["c.csv", "c.why.txt", "d.csv", "d.why.txt"]
-    assert "trailer tells 9 records" in (tmp_path / BROKEN / "c.why.txt").read_text()
-    assert [f["outcome"] for _, f in quiet.notes] == [DONE, DONE, BROKEN, BROKEN]
-    assert await take(tmp_path, kafka) == []
-
-
-async def test_a_file_that_is_still_being_written_is_left_until_it_is_whole_or_old(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_bytes(clearing_file(line(1), trailer=""))
-    kafka = Kafka()
-    await take(tmp_path, kafka)
-    assert path.exists()
-    path.write_bytes(clearing_file(line(1)))
-    await take(tmp_path, kafka)
-    assert kafka.record_numbers == [1]
-    path.write_bytes(clearing_file(line(1), trailer=""))
-    await take(tmp_path, kafka)
-    assert path.exists()
-    old(path)
-    await take(tmp_path, kafka)
-    assert (tmp_path / BROKEN / "a.csv").exists()
-
-
-async def test_a_name_that_was_used_before_loses_nothing(tmp_path: Path) -> None:
-    for _ in range(3):
-        (tmp_path / "a.csv").write_bytes(clearing_file(line(1)))
-        await take(tmp_path, Kafka())
-    assert sorted(p.name for p in (tmp_path / DONE).iterdir()) == ["a.2.csv", "a.3.csv", "a.csv"]
-
-
-async def test_the_inbox_waits_out_an_outage(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(clearing_file(line(1)))
-    kafka = Kafka()
-    kafka.failures = 2
-    assert len(await take(tmp_path, kafka)) == 1
-    assert kafka.record_numbers == [1]
-
-
-async def test_a_missing_inbox_is_an_empty_one(tmp_path: Path) -> None:
-    assert await take(tmp_path / "none", Kafka()) == []
+        await bring(clearing_file(line(1)), kafka)
+    assert (await bring(clearing_file(line(1)), kafka)).published == 1
