@@ -10,7 +10,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum, unique
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from schemas.consents import ConsentTerms
 from schemas.envelope import CONTENT_TYPE
+from schemas.principals import FAMILIES, Role
 from schemas.topics import TOPICS, Topic
 from schemas.yamltext import to_yaml
 
@@ -26,8 +27,10 @@ DRAFT_7: Final = "http://json-schema.org/draft-07/schema#"
 
 _SCHEMA_FORMAT: Final = "application/schema+json;version=draft-07"
 _KAFKA_BINDING: Final = "0.5.0"
-_WRITERS_OUTSIDE: Final = frozenset(("partners", "clearing import"))
+_WRITERS_OUTSIDE: Final = frozenset((Role.PARTNER, Role.CLEARING_IMPORT))
 """Who writes what the gateway reads: partners, and networks by way of the clearing import or directly."""
+
+_READERS_OUTSIDE: Final = frozenset((Role.PARTNER, Role.FINANCE, Role.OPS))
 
 _DOCUMENTS: Final[tuple[type[BaseModel], ...]] = (ConsentTerms,)
 """Models that are given to the gateway other than as a message body."""
@@ -67,7 +70,7 @@ def render() -> dict[str, str]:
 def _models() -> dict[type[BaseModel], Direction]:
     found: dict[type[BaseModel], Direction] = dict.fromkeys(_DOCUMENTS, Direction.SENT)
     for topic in TOPICS:
-        direction = Direction.SENT if topic.writers in _WRITERS_OUTSIDE else Direction.EMITTED
+        direction = Direction.SENT if _WRITERS_OUTSIDE & set(topic.writers) else Direction.EMITTED
         for model in topic.messages.values():
             # What a partner sent travels on, unchanged, on the gateway's own topics: it stays the partner's.
             found.setdefault(model, direction)
@@ -209,7 +212,7 @@ def _asyncapi() -> dict[str, Any]:
             operations[f"{action}_{name}"] = {
                 "action": action,
                 "channel": {"$ref": f"#/channels/{name}"},
-                "summary": f"Written by: {topic.writers}. Read by: {topic.readers}.",
+                "summary": f"Written by: {_parties(topic, topic.writers)}. Read by: {_parties(topic, topic.readers)}.",
             }
     return {
         "asyncapi": "3.0.0",
@@ -240,10 +243,16 @@ def _message_name(type_: str) -> str:
 
 def _actions(topic: Topic) -> tuple[str, ...]:
     """What the gateway does with a topic: it reads what others write, and both writes and reads between its stages."""
-    if topic.writers == "partners":
+    if Role.PARTNER in topic.writers:
         return ("receive",)
-    stages = {"initiation", "execution", "settlement", "consents", "schedule"}
-    return ("send", "receive") if topic.readers in stages else ("send",)
+    return ("send", "receive") if not _READERS_OUTSIDE.issuperset(topic.readers) else ("send",)
+
+
+def _parties(topic: Topic, roles: Sequence[Role]) -> str:
+    """Who, in words: a family that has a partner's id in its name is that partner's."""
+    own = {FAMILIES[r] for r in roles if r in FAMILIES} & set(re.findall(r"\{(\w+)\}", topic.name))
+    names = {Role.PARTNER: "that partner alone" if "partner" in own else "partners"}
+    return ", ".join(names.get(r, r.replace("-", " ")) for r in roles)
 
 
 def _channel(topic: Topic, names: Mapping[str, object]) -> dict[str, Any]:
@@ -277,7 +286,7 @@ def _message(type_: str, model: type[BaseModel], topic: Topic) -> dict[str, Any]
         "title": model.__name__,
         "summary": summary.partition("\n\n")[0],
         "contentType": CONTENT_TYPE,
-        "headers": _headers(type_, signed=topic.writers == "partners"),
+        "headers": _headers(type_, signed=Role.PARTNER in topic.writers),
         "payload": {"schemaFormat": _SCHEMA_FORMAT, "schema": {"$ref": f"./{schema_file(model)}"}},
         "bindings": {"kafka": {"key": {"type": "string", "description": topic.key}, "bindingVersion": _KAFKA_BINDING}},
     }

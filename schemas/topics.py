@@ -6,6 +6,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum, unique
 from typing import Final
 
 from pydantic import BaseModel
@@ -25,6 +26,7 @@ from schemas.events import (
     PaymentEvent,
 )
 from schemas.orders import OCCURRENCE_TYPE, ORDER_TYPE, OccurrenceOrder, PaymentOrder
+from schemas.principals import Role
 from schemas.refunds import REFUND_TYPE, PaymentRefund
 from schemas.standing import (
     STANDING_CANCEL_TYPE,
@@ -35,6 +37,9 @@ from schemas.standing import (
     StandingOrderRefused,
 )
 
+TOPIC_PREFIX: Final = "mypay."
+"""How every topic's name begins."""
+
 ORDERS: Final = "mypay.orders"
 CONSENT_COMMANDS: Final = "mypay.consents.commands"
 SETTLEMENTS: Final = "mypay.settlements"
@@ -42,6 +47,14 @@ DEAD_LETTER: Final = "mypay.dead-letter"
 
 _DAY_MS: Final = 24 * 60 * 60 * 1000
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@unique
+class TimestampType(StrEnum):
+    """``message.timestamp.type``."""
+
+    CREATE = "CreateTime"
+    APPEND = "LogAppendTime"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +67,10 @@ class Topic:
         messages: CloudEvents type → body model.
         partitions: default number; how far its reader scales out.
         retention_ms: how long Kafka keeps it: how far back a replay can reach.
-        writers, readers: who may (the ACLs).
+        writers, readers: who may; the access rules (:mod:`schemas.access`) are made from these. Of a family with a name
+            part for its kind (a partner of ``{partner}``, execution of ``{network}``) a principal has its own member.
+        timestamp_type: whose clock a record's time is: the producer's (``CreateTime``), or the broker's where strangers
+            write, who could otherwise order in the past, or keep a segment from ever being deleted.
     """
 
     name: str
@@ -62,10 +78,11 @@ class Topic:
     messages: dict[str, type[BaseModel]]
     partitions: int
     retention_ms: int
-    writers: str
-    readers: str
+    writers: tuple[Role, ...]
+    readers: tuple[Role, ...]
     description: str
     max_message_bytes: int = 1024 * 1024
+    timestamp_type: TimestampType = TimestampType.CREATE
 
 
 def _payment_types() -> dict[str, type[BaseModel]]:
@@ -86,9 +103,10 @@ TOPICS: Final[tuple[Topic, ...]] = (
         },
         partitions=8,
         retention_ms=7 * _DAY_MS,
-        writers="partners",
-        readers="initiation",
+        writers=(Role.PARTNER, Role.OPS),
+        readers=(Role.INITIATION,),
         description="Signed payment-initiation orders, their cancellations and refunds, bulks and standing orders.",
+        timestamp_type=TimestampType.APPEND,
     ),
     Topic(
         name=CONSENT_COMMANDS,
@@ -96,9 +114,10 @@ TOPICS: Final[tuple[Topic, ...]] = (
         messages=dict(CONSENT_MESSAGES),
         partitions=8,
         retention_ms=7 * _DAY_MS,
-        writers="partners",
-        readers="consents",
+        writers=(Role.PARTNER, Role.OPS),
+        readers=(Role.CONSENTS,),
         description="Signed commands on customers' consents.",
+        timestamp_type=TimestampType.APPEND,
     ),
     Topic(
         name="mypay.dispatch.{network}",
@@ -106,8 +125,8 @@ TOPICS: Final[tuple[Topic, ...]] = (
         messages={ORDER_TYPE: PaymentOrder, REFUND_TYPE: PaymentRefund, OCCURRENCE_TYPE: OccurrenceOrder},
         partitions=8,
         retention_ms=7 * _DAY_MS,
-        writers="initiation, schedule",
-        readers="execution",
+        writers=(Role.INITIATION, Role.SCHEDULE, Role.OPS),
+        readers=(Role.EXECUTION,),
         description="Accepted orders and refunds, the partner's own bytes and signature, routed to one network.",
     ),
     Topic(
@@ -132,8 +151,8 @@ TOPICS: Final[tuple[Topic, ...]] = (
         },
         partitions=4,
         retention_ms=7 * _DAY_MS,
-        writers="relay",
-        readers="that partner alone",
+        writers=(Role.RELAY,),
+        readers=(Role.PARTNER,),
         description="What became of a partner's orders and consents.",
     ),
     Topic(
@@ -142,8 +161,8 @@ TOPICS: Final[tuple[Topic, ...]] = (
         messages={CLEARING_TYPE: ClearingBatch},
         partitions=4,
         retention_ms=30 * _DAY_MS,
-        writers="clearing import",
-        readers="settlement",
+        writers=(Role.CLEARING_IMPORT, Role.SETTLEMENT, Role.OPS),
+        readers=(Role.SETTLEMENT,),
         description="What a network says it cleared.",
     ),
     Topic(
@@ -152,8 +171,8 @@ TOPICS: Final[tuple[Topic, ...]] = (
         messages={EventType.CYCLE_SETTLED: CycleSettled},
         partitions=4,
         retention_ms=30 * _DAY_MS,
-        writers="relay",
-        readers="finance, ops",
+        writers=(Role.RELAY,),
+        readers=(Role.FINANCE, Role.OPS),
         description="Matched clearing cycles with net positions per merchant.",
     ),
     Topic(
@@ -162,8 +181,15 @@ TOPICS: Final[tuple[Topic, ...]] = (
         messages={},
         partitions=4,
         retention_ms=30 * _DAY_MS,
-        writers="every stage",
-        readers="ops",
+        writers=(
+            Role.INITIATION,
+            Role.CONSENTS,
+            Role.EXECUTION,
+            Role.SETTLEMENT,
+            Role.CLEARING_IMPORT,
+            Role.OPS,
+        ),
+        readers=(Role.OPS,),
         description="Records that no stage could read: original bytes, key and headers, with the reason in headers.",
         # The original record plus the reason headers must always fit.
         max_message_bytes=2 * 1024 * 1024,

@@ -141,7 +141,7 @@ def _topic(name: str) -> Topic:
         messages={},
         partitions=8,
         retention_ms=3_600_000,
-        writers="bench",
-        readers="bench",
+        writers=(),
+        readers=(),
         description="A baseline's.",
     )

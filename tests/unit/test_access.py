@@ -1,0 +1,148 @@
+"""Who may do what on the brokers. The table here is written out by hand, not made from the code."""
+
+import shlex
+
+import pytest
+
+from schemas.access import Acl, Operation, Pattern, Resource, acls, partner_acls, quotas, shell_script
+from schemas.principals import Principal, Role, principals
+from schemas.topics import TOPICS
+
+PARTNERS, NETWORKS = ["shop", "shop-pay"], ["bcard", "kcard"]
+
+# R may read, W may write, everything else is denied.
+TABLE = """
+                           orders commands d.bcard d.kcard e.shop e.shop-pay c.bcard settlements dead
+mypay-partner-shop         W      W        -       -       R      -          -       -           -
+mypay-partner-shop-pay     W      W        -       -       -      R          -       -           -
+mypay-initiation           R      -        W       W       -      -          -       -           W
+mypay-consents             -      R        -       -       -      -          -       -           W
+mypay-execution-bcard      -      -        R       -       -      -          -       -           W
+mypay-execution-kcard      -      -        -       R       -      -          -       -           W
+mypay-relay                -      -        -       -       W      W          -       W           -
+mypay-settlement           -      -        -       -       -      -          RW      -           W
+mypay-schedule             -      -        W       W       -      -          -       -           -
+mypay-clearing-import      -      -        -       -       -      -          W       -           W
+mypay-finance              -      -        -       -       -      -          -       R           -
+mypay-ops                  W      W        W       W       -      -          W       R           RW
+"""
+COLUMNS = {
+    "orders": "mypay.orders",
+    "commands": "mypay.consents.commands",
+    "d.bcard": "mypay.dispatch.bcard",
+    "d.kcard": "mypay.dispatch.kcard",
+    "e.shop": "mypay.events.shop",
+    "e.shop-pay": "mypay.events.shop-pay",
+    "c.bcard": "mypay.clearing.bcard",
+    "settlements": "mypay.settlements",
+    "dead": "mypay.dead-letter",
+}
+LETTERS = {"R": Operation.READ, "W": Operation.WRITE}
+
+
+def rules() -> list[Acl]:
+    return acls(partners=PARTNERS, networks=NETWORKS)
+
+
+def may(principal: str, operation: Operation, resource: Resource, name: str) -> bool:
+    """As the brokers' authorizer decides."""
+    return any(
+        r.principal == f"User:{principal}"
+        and r.operation is operation
+        and r.resource is resource
+        and (r.name == name if r.pattern is Pattern.LITERAL else name.startswith(r.name))
+        for r in rules()
+    )
+
+
+def table() -> list[tuple[str, str, str, bool]]:
+    header, *rows = (line.split() for line in TABLE.strip().splitlines())
+    return [
+        (principal, COLUMNS[column], letter, letter in cell)
+        for principal, *cells in rows
+        for column, cell in zip(header, cells, strict=True)
+        for letter in LETTERS
+    ]
+
+
+@pytest.mark.parametrize(("principal", "topic", "letter", "allowed"), table())
+def test_topics(principal: str, topic: str, letter: str, *, allowed: bool) -> None:
+    assert may(principal, LETTERS[letter], Resource.TOPIC, topic) is allowed
+
+
+def test_the_table_has_everybody_and_every_topic() -> None:
+    assert {row[0] for row in table()} == {p.name for p in principals(partners=PARTNERS, networks=NETWORKS)}
+    families = {t.name.partition("{")[0] for t in TOPICS}
+    assert {f for f in families if any(c.startswith(f) for c in COLUMNS.values())} == families
+
+
+GROUPS = [
+    ("mypay-partner-shop", "mypay-partner-shop", True),
+    ("mypay-partner-shop", "mypay-partner-shop:reports", True),
+    ("mypay-partner-shop", "mypay-partner-shop-pay", False),
+    ("mypay-partner-shop", "mypay-partner-shop-pay:reports", False),
+    ("mypay-partner-shop", "mypay-initiation", False),
+    ("mypay-partner-shop", "shop", False),
+    ("mypay-initiation", "mypay-initiation", True),
+    ("mypay-initiation", "mypay-consents", False),
+    ("mypay-execution-bcard", "mypay-execution-bcard", True),
+    ("mypay-execution-bcard", "mypay-execution-kcard", False),
+    ("mypay-settlement", "mypay-settlement", True),
+    ("mypay-relay", "mypay-relay", False),  # it reads no topic
+    ("mypay-ops", "mypay-initiation", False),
+]
+
+
+@pytest.mark.parametrize(("principal", "group", "allowed"), GROUPS)
+def test_groups(principal: str, group: str, *, allowed: bool) -> None:
+    assert may(principal, Operation.READ, Resource.GROUP, group) is allowed
+
+
+def test_nobody_but_ops_makes_topics_and_nobody_makes_rules_or_transactions() -> None:
+    making = {Operation.CREATE, Operation.ALTER, Operation.ALTER_CONFIGS}
+    assert {r.principal for r in rules() if r.operation in making} == {"User:mypay-ops"}
+    assert not [r for r in rules() if r.resource is Resource.CLUSTER and r.operation in making]
+    assert {r.resource for r in rules()} == {Resource.TOPIC, Resource.GROUP, Resource.CLUSTER}
+
+
+def test_no_rule_is_for_everybody_or_on_everything() -> None:
+    for rule in rules():
+        assert rule.principal.startswith("User:mypay-")
+        assert rule.resource is Resource.CLUSTER or rule.name.startswith(("mypay.", "mypay-"))
+
+
+def test_another_partner_changes_nobody_elses_rules() -> None:
+    before, after = set(acls(partners=["shop"], networks=NETWORKS)), set(rules())
+    assert after - before == set(partner_acls("shop-pay"))
+
+
+@pytest.mark.parametrize("partner", ["initiation", "execution", "ops", "admin"])
+def test_no_partner_is_taken_for_a_stage(partner: str) -> None:
+    stages = {p.name for p in principals(partners=[], networks=NETWORKS)} | {"mypay-admin"}
+    assert Principal(Role.PARTNER, partner).name not in stages
+
+
+@pytest.mark.parametrize(("role", "member"), [(Role.RELAY, "x"), (Role.PARTNER, ""), (Role.EXECUTION, "")])
+def test_a_principal_has_a_member_where_its_role_has_members(role: Role, member: str) -> None:
+    with pytest.raises(ValueError, match="id of its own"):
+        _ = Principal(role, member)
+
+
+def test_the_script_says_every_rule_and_quota() -> None:
+    script = shell_script(rules(), quotas(partners=PARTNERS))
+    said: set[tuple[str, ...]] = set()
+    limits = []
+    for line in script.splitlines():
+        words = shlex.split(line) if line.startswith(("acls -", "quota '")) else []
+        if words[:2] == ["acls", "--allow-principal"]:
+            principal, rest = words[2], words[3:]
+            operations = []
+            while rest and rest[0] == "--operation":
+                operations.append(rest[1])
+                rest = rest[2:]
+            what = ("cluster", "kafka-cluster", "literal") if rest == ["--cluster"] else (rest[0][2:], rest[1], rest[3])
+            said |= {(principal, *what, operation) for operation in operations}
+        if words[:1] == ["quota"] and len(words) == 3:
+            limits.append(words[1])
+    assert said == {(r.principal, r.resource, r.name, r.pattern, r.operation) for r in rules()}
+    assert limits == ["mypay-partner-shop", "mypay-partner-shop-pay"]
