@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -45,10 +44,8 @@ class Sender:
             now = datetime.now(UTC)
             written = [self._writer.write(p, now) for p in planned[sent:due]]
             sending = [await self._hand_over(w.record) for w in written]
-            await asyncio.gather(*(future for _, future in sending))
-            self.produced.extend(
-                _produced(w, at_ms, future.result()) for w, (at_ms, future) in zip(written, sending, strict=True)
-            )
+            await asyncio.gather(*sending)
+            self.produced.extend(_produced(w, future.result()) for w, future in zip(written, sending, strict=True))
             sent = max(sent, due)
             tick()
             await asyncio.sleep(_TICK_S)
@@ -59,8 +56,7 @@ class Sender:
         now = datetime.now(UTC)
         for order in planned:
             record = self._writer.cancel(order, now)
-            _, sending = await self._hand_over(record)
-            metadata = await sending
+            metadata = await (await self._hand_over(record))
             payment_id = payment_id_of(order.partner_id, order.order_id)
             self.cancelled.append(
                 ProducedCancellation(metadata.partition, metadata.offset, order.partner_id, payment_id, answers)
@@ -72,20 +68,19 @@ class Sender:
             record.topic, value=record.value, key=record.key, headers=list(record.headers)
         )
 
-    async def _hand_over(self, record: Outgoing) -> "tuple[int, asyncio.Future[Any]]":
-        # The record's time is given, for aiokafka reports that of another record of the same batch.
-        at_ms = time.time_ns() // 1_000_000
+    async def _hand_over(self, record: Outgoing) -> "asyncio.Future[Any]":
         future: asyncio.Future[Any] = await self._producer.send(
-            ORDERS, value=record.value, key=record.key, headers=list(record.headers), timestamp_ms=at_ms
+            ORDERS, value=record.value, key=record.key, headers=list(record.headers)
         )
-        return at_ms, future
+        return future
 
 
-def _produced(written: Written, at_ms: int, metadata: Any) -> Produced:
+def _produced(written: Written, metadata: Any) -> Produced:
     return Produced(
         partition=metadata.partition,
         offset=metadata.offset,
-        timestamp_ms=at_ms,
+        # The broker's (LogAppendTime), one for all records of a batch.
+        timestamp_ms=metadata.timestamp,
         digest=written.digest,
         order=written.order,
         expected=written.planned.ends,

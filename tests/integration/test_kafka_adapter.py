@@ -1,6 +1,7 @@
 import asyncio
 import socket
 import struct
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -16,10 +17,11 @@ from gateway.adapters.kafka.admin import TopicAdminError, TopicState, TopicStatu
 from gateway.adapters.kafka.consumer import BatchConsumer
 from gateway.adapters.kafka.dead_letter import DEAD_LETTER_BYTES_MAX, ORIGINAL_BYTES_MAX, KafkaDeadLetters, restore
 from gateway.adapters.kafka.producer import RECORD_BYTES_MAX, KafkaPublisher, RecordTooLargeError
+from gateway.adapters.kafka.reader import open_reader
 from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.adapters.observability.recording import RecordingObserver
 from gateway.ports import Outgoing, PublisherUnavailableError, Record, TopicClosedError
-from schemas.topics import DEAD_LETTER, TOPICS, Topic
+from schemas.topics import DEAD_LETTER, TOPICS, TimestampType, Topic
 from tests.stack import Stack
 
 pytestmark = pytest.mark.integration
@@ -569,6 +571,27 @@ async def test_topics_are_created_once_checked_and_only_grown(settings: KafkaSet
         "max.message.bytes is 1048576, should be 2",
     }
     assert (await ensured(settings, larger, apply=False)).state is TopicState.OK
+
+
+async def test_whose_clock_counts_is_checked_and_set(settings: KafkaSettings) -> None:
+    """A partner must not say when its order came: hours ago, or in a year, which keeps a segment for as long."""
+    assert ORDERS_TOPIC.timestamp_type is TimestampType.APPEND
+    wanted = replace(ORDERS_TOPIC, name=f"t-{uuid.uuid4().hex}", partitions=1)
+    before = replace(wanted, timestamp_type=TimestampType.CREATE)
+    assert (await ensured(settings, before, apply=True)).state is TopicState.CREATED
+    told = await ensured(settings, wanted, apply=False)
+    assert told.differences == ("message.timestamp.type is CreateTime, should be LogAppendTime",)
+    an_hour_ago = (time.time_ns() // 1_000_000) - 3_600_000
+    async with AIOKafkaProducer(**settings.client_arguments()) as producer:
+        believed = await producer.send_and_wait(wanted.name, b"v", timestamp_ms=an_hour_ago)
+        assert (await ensured(settings, wanted, apply=True)).state is TopicState.CHANGED
+        assert (await ensured(settings, wanted, apply=False)).state is TopicState.OK
+        stamped = await producer.send_and_wait(wanted.name, b"v", timestamp_ms=an_hour_ago)
+    async with open_reader(settings, wanted.name) as reader:
+        records = [r async for r in reader.read_all()]
+    assert [r.timestamp_ms for r in records] == [believed.timestamp, stamped.timestamp]
+    assert believed.timestamp == an_hour_ago
+    assert stamped.timestamp >= an_hour_ago + 3_600_000
 
 
 async def test_refused_topics_are_told(settings: KafkaSettings) -> None:

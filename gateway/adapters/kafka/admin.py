@@ -15,7 +15,11 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from gateway.adapters.kafka.settings import KafkaSettings
+from gateway.adapters.kafka.wire import set_topic_configs
 from schemas.topics import Topic
+
+_CLOCK: Final = "message.timestamp.type"
+"""Changed where it differs: it decides how new records are stamped, and leaves those that are there as they are."""
 
 _VISIBLE_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.1
@@ -33,6 +37,7 @@ class TopicState(StrEnum):
     MISSING = "missing"
     CREATED = "created"
     GROWN = "grown"
+    CHANGED = "changed"
     DIFFERS = "differs"
 
 
@@ -52,7 +57,7 @@ class TopicStatus:
 async def ensure_topics(
     settings: KafkaSettings, topics: Sequence[Topic], *, replication_factor: int, apply: bool
 ) -> list[TopicStatus]:
-    """Compare topics with the cluster; with ``apply``, create what is missing and add partitions.
+    """Compare topics with the cluster; with ``apply``, create what is missing, add partitions, set whose clock counts.
 
     Other differences (fewer partitions wanted, configuration, replication) are told, never changed: each can lose data
     or order and is an operator's decision. Returns one status a topic, in the order given, once Kafka serves them all.
@@ -81,6 +86,7 @@ def topic_configuration(topic: Topic, replication_factor: int) -> dict[str, str]
         "retention.ms": str(topic.retention_ms),
         "max.message.bytes": str(topic.max_message_bytes),
         "min.insync.replicas": str(max(1, replication_factor - 1)),
+        _CLOCK: topic.timestamp_type.value,
     }
 
 
@@ -95,6 +101,10 @@ async def _ensure(client: Any, topics: Sequence[Topic], replication_factor: int,
         if missing or grow:
             await _wait_visible(client, topics)
     configured = await _configurations(client, [n for n in names if n in found])
+    stamped = [t for t in topics if t.name in found and configured[t.name].get(_CLOCK) != t.timestamp_type]
+    if apply and stamped:
+        await _stamp(client, stamped)
+        configured |= {t.name: configured[t.name] | {_CLOCK: t.timestamp_type.value} for t in stamped}
     created = TopicState.CREATED if apply else TopicState.MISSING
     result = []
     for topic in topics:
@@ -104,7 +114,8 @@ async def _ensure(client: Any, topics: Sequence[Topic], replication_factor: int,
         grown = apply and topic in grow
         partitions = topic.partitions if grown else len(found[topic.name])
         differences = _differences(topic, partitions, found[topic.name], configured[topic.name], replication_factor)
-        state = TopicState.DIFFERS if differences else TopicState.GROWN if grown else TopicState.OK
+        done = TopicState.GROWN if grown else TopicState.CHANGED if apply and topic in stamped else TopicState.OK
+        state = TopicState.DIFFERS if differences else done
         result.append(TopicStatus(topic.name, state, differences))
     return result
 
@@ -133,7 +144,7 @@ async def _partitions(client: Any, names: Sequence[str]) -> dict[str, list[int]]
 async def _configurations(client: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
     if not names:
         return {}
-    wanted = dict.fromkeys(("cleanup.policy", "retention.ms", "max.message.bytes", "min.insync.replicas"))
+    wanted = dict.fromkeys(("cleanup.policy", "retention.ms", "max.message.bytes", "min.insync.replicas", _CLOCK))
     responses = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, n, wanted) for n in names])
     result: dict[str, dict[str, str]] = {}
     for response in responses:
@@ -163,6 +174,14 @@ async def _create(client: Any, topics: Sequence[Topic], replication_factor: int)
 async def _grow(client: Any, topics: Sequence[Topic]) -> None:
     if topics:
         await client.create_partitions({t.name: NewPartitions(t.partitions) for t in topics})
+
+
+async def _stamp(client: Any, topics: Sequence[Topic]) -> None:
+    request = set_topic_configs({t.name: {_CLOCK: t.timestamp_type.value} for t in topics})
+    response = await client._send_request(request)  # noqa: SLF001 - aiokafka has no public way to send one's own
+    for error_code, _, _, name in response.responses:
+        if error_code:
+            raise TopicAdminError(f"Kafka did not set {_CLOCK} of {name}: {for_code(error_code).__name__}")
 
 
 async def _wait_visible(client: Any, topics: Sequence[Topic]) -> None:

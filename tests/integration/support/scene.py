@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -128,21 +127,17 @@ class Scene:
 
     async def send(self, entries: Sequence[Entry]) -> list[Produced]:
         """Produce all of them; return once Kafka has confirmed every one."""
-        # The record's time is given, for aiokafka reports that of another record of the same batch.
-        now_ms = time.time_ns() // 1_000_000
         futures = [
-            await self.producer.send(
-                ORDERS, value=e.record.value, key=e.record.key, headers=list(e.record.headers), timestamp_ms=now_ms
-            )
+            await self.producer.send(ORDERS, value=e.record.value, key=e.record.key, headers=list(e.record.headers))
             for e in entries
         ]
         confirmed = await asyncio.gather(*futures)
-        return self.sent(entries, [(at.partition, at.offset) for at in confirmed], now_ms)
+        return self.sent(entries, [(at.partition, at.offset, at.timestamp) for at in confirmed])
 
-    def sent(self, entries: Sequence[Entry], places: Sequence[tuple[int, int]], timestamp_ms: int) -> list[Produced]:
-        """Remember where on the orders topic these stand."""
+    def sent(self, entries: Sequence[Entry], places: Sequence[tuple[int, int, int]]) -> list[Produced]:
+        """Remember where on the orders topic these stand, and since when by the broker's clock."""
         sent = [
-            Produced(*place, timestamp_ms, sha256(e.record.value).digest(), e.order, e.expected, e.label)
+            Produced(*place, sha256(e.record.value).digest(), e.order, e.expected, e.label)
             for e, place in zip(entries, places, strict=True)
         ]
         self.produced.extend(sent)
