@@ -13,7 +13,7 @@ from rich.table import Table
 from gateway.adapters.crypto.redaction import redact
 
 if TYPE_CHECKING:
-    from gateway.local import ServerStatus
+    from gateway.local import KafkaSecurity, ServerStatus
 
 app = typer.Typer(help="Start, stop and look at a Kafka and a PostgreSQL of your own.", no_args_is_help=True)
 
@@ -52,6 +52,9 @@ def up(
     containers: Annotated[
         bool, typer.Option("--containers", help="Run the official images with Docker instead.")
     ] = False,
+    secure: Annotated[
+        bool, typer.Option("--secure", help="Kafka with TLS, passwords and access rules, as on a real cluster.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Start Kafka and PostgreSQL, unless they run, and print their addresses.
@@ -61,12 +64,13 @@ def up(
     with _errors_for_people():
         from gateway import local  # noqa: PLC0415
 
-        addresses = local.up(name, home=local.default_home(), containers=containers, progress=_progress)
+        addresses = local.up(name, home=local.default_home(), containers=containers, secure=secure, progress=_progress)
         if json_:
             typer.echo(json.dumps({name: redact(address) for name, address in asdict(addresses).items()}))
             return
         _out.print(f"Kafka       {addresses.kafka_bootstrap_servers}", highlight=False, markup=False)
         _out.print(f"PostgreSQL  {redact(addresses.postgres_dsn)}", highlight=False, markup=False, soft_wrap=True)
+        _tell_security(local.status(name, home=local.default_home()).security)
 
 
 @app.command()
@@ -91,6 +95,7 @@ def status(name: Name = "default", json_: Json = False) -> None:
             typer.echo(json.dumps(_shown(asdict(stack)), default=str))
         else:
             _out.print(_table(servers))
+            _tell_security(stack.security)
             _out.print(f"Data and logs are in {stack.directory}", highlight=False, markup=False, soft_wrap=True)
         if any(server.state is local.ServerState.STOPPED for server in servers.values()):
             raise typer.Exit(3)
@@ -118,6 +123,20 @@ def _shown(value: object) -> object:
             return redact(value)
         case _:
             return value
+
+
+def _tell_security(security: "KafkaSecurity | None") -> None:
+    """How a client of one's own gets in; where the secrets are, never what they are."""
+    if security is None:
+        return
+    lines = (
+        f"            SASL_SSL with SCRAM-SHA-512, authority {security.cafile}",
+        f"            passwords by user in {security.credentials}",
+        f"            with a certificate instead of a password: {security.mutual} (SSL)",
+        "            Users and rules for every process: `mypay migrate`, then `mypay topics acl --apply`",
+    )
+    for line in lines:
+        _out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _table(servers: "dict[str, ServerStatus]") -> Table:

@@ -1,5 +1,6 @@
 from gateway.local.databases import create_database, database_dsn, drop_database
 from gateway.local.errors import LocalStackError
+from gateway.local.secure import KafkaSecurity, issue_certificate
 from gateway.local.stack import (
     ServerState,
     ServerStatus,
@@ -21,6 +22,7 @@ from gateway.local.stack import (
 )
 
 __all__ = [
+    "KafkaSecurity",
     "LocalStackError",
     "ServerState",
     "ServerStatus",
@@ -31,6 +33,7 @@ __all__ = [
     "default_home",
     "down",
     "drop_database",
+    "issue_certificate",
     "kill_kafka",
     "kill_postgres",
     "reset",

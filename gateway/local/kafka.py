@@ -5,19 +5,22 @@ import shutil
 import signal
 import time
 import uuid
+from collections.abc import Callable
 from typing import ClassVar
 
-from gateway.local import jars, processes
+from gateway.local import jars, processes, secure
 from gateway.local.errors import LocalStackError
 from gateway.local.ports import LOOPBACK, free_ports, is_free
 from gateway.local.processes import ProcessRecord
 from gateway.local.readiness import kafka_answers
 from gateway.local.server import Server
+from gateway.local.state import ServerRecord, StackDir
 from gateway.local.versions import versions
 
 HEAP = ("-Xmx512m", "-XX:+UseSerialGC")
 FORMAT_TIMEOUT_S = 60.0
 CONFIG_FILE = "server.properties"
+USERS_FILE = "users.arguments"
 LOGGING_FILE = "log4j2.properties"
 PORT_RELEASE_TIMEOUT_S = 2.0
 
@@ -70,6 +73,10 @@ class KafkaServer(Server):
     title: ClassVar[str] = "Kafka"
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
 
+    def __init__(self, stack: StackDir, progress: Callable[[str], None], *, secure: bool = False) -> None:
+        super().__init__(stack, progress)
+        self.secure = secure
+
     @property
     def marker(self) -> str:
         """See `Server.marker`."""
@@ -86,7 +93,7 @@ class KafkaServer(Server):
 
     def answers(self, address: str) -> bool:
         """See `Server.answers`."""
-        return kafka_answers(address)
+        return kafka_answers(address, self.stack.path if self.secure else None)
 
     def choose_ports(self, remembered: tuple[int, ...], *, same_address: bool) -> tuple[int, ...]:
         """Keep the remembered ports if they are free."""
@@ -103,7 +110,7 @@ class KafkaServer(Server):
             )
         if taken:
             self.progress(f"Kafka's former port {taken[0]} is taken: another is chosen")
-        return free_ports(2)
+        return free_ports(3 if self.secure else 2)
 
     def prepare(self) -> None:
         """Format the storage once; a format that was killed leaves nothing behind that counts."""
@@ -111,12 +118,26 @@ class KafkaServer(Server):
             return
         unfinished = self.data.with_suffix(".new")
         shutil.rmtree(unfinished, ignore_errors=True)
-        config = self._write_config("data/kafka.new", (9092, 9093))
+        config = self._write_config("data/kafka.new", (9092, 9093, 9094))
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         # Joined by "=": one id in 64 begins with a hyphen and would be taken for an option.
         argv = [*self._java(), "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", config]
-        processes.run_to_end("Formatting Kafka's storage", argv, cwd=self.stack.path, timeout_s=FORMAT_TIMEOUT_S)
+        users = self.stack.path / USERS_FILE
+        if self.secure:
+            password = secure.make(self.stack.path)
+            # Of a file: a command line is everybody's to read.
+            users.touch(mode=0o600)
+            users.write_text(f"--add-scram\n{secure.MECHANISM}=[name={secure.ADMIN},password={password}]\n")
+            argv.append(f"@{USERS_FILE}")
+        try:
+            processes.run_to_end("Formatting Kafka's storage", argv, cwd=self.stack.path, timeout_s=FORMAT_TIMEOUT_S)
+        finally:
+            users.unlink(missing_ok=True)
         unfinished.rename(self.data)
+
+    def record(self, process: ProcessRecord | None, ports: tuple[int, ...], address: str, version: str) -> ServerRecord:
+        """See `Server.record`."""
+        return ServerRecord(process, ports, address, version, secure=self.secure)
 
     def launch(self, ports: tuple[int, ...]) -> ProcessRecord:
         """See `Server.launch`."""
@@ -136,13 +157,17 @@ class KafkaServer(Server):
         All names in it are relative to the stack's directory: Kafka reads the file as Latin-1 and splits `log.dirs`
         at commas, but the directory may be called anything.
         """
-        port, controller_port = ports
+        port, controller_port, *more = ports
+        name = "SASL_SSL" if self.secure else "PLAINTEXT"
+        clients = f"{name}://{LOOPBACK}:{port}" + (f",MUTUAL://{LOOPBACK}:{more[0]}" if self.secure else "")
         settings = NODE_SETTINGS | {
             "controller.quorum.voters": f"1@{LOOPBACK}:{controller_port}",
-            "listeners": f"PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
+            "listeners": f"{clients},CONTROLLER://{LOOPBACK}:{controller_port}",
+            "advertised.listeners": clients,
             "log.dirs": data,
         }
+        if self.secure:
+            settings |= secure.SETTINGS
         text = "".join(f"{name}={value}\n" for name, value in settings.items())
         (self.stack.path / CONFIG_FILE).write_text(text, encoding="ascii")
         return CONFIG_FILE

@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import logging
 import socket
+import ssl
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -13,6 +14,7 @@ import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from gateway.local import secure
 from gateway.local.errors import LocalStackError
 
 POLL_S = 0.05
@@ -52,8 +54,8 @@ def log_tail(log: Path) -> str:
     return f"The end of {log}:\n  " + "\n  ".join(lines) if lines else f"{log} is empty."
 
 
-def kafka_answers(bootstrap_servers: str) -> bool:
-    """Say whether a broker is registered and serves metadata."""
+def kafka_answers(bootstrap_servers: str, secured: Path | None = None) -> bool:
+    """Say whether a broker is registered and serves metadata; `secured` is the directory of a secured stack."""
     host, _, port = bootstrap_servers.partition(",")[0].rpartition(":")
     try:
         with socket.create_connection((host, int(port)), timeout=1):
@@ -62,7 +64,11 @@ def kafka_answers(bootstrap_servers: str) -> bool:
         return False
 
     async def brokers() -> bool:
-        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=2000)
+        admin = AIOKafkaAdminClient(
+            bootstrap_servers=bootstrap_servers,
+            request_timeout_ms=2000,
+            **(_as_administrator(secured) if secured else {}),
+        )
         try:
             await admin.start()
             cluster = await admin.describe_cluster()
@@ -80,6 +86,17 @@ def kafka_answers(bootstrap_servers: str) -> bool:
         return False
     finally:
         logger.setLevel(level)
+
+
+def _as_administrator(stack: Path) -> dict[str, Any]:
+    security = secure.security_of(stack, 0)
+    return {
+        "security_protocol": "SASL_SSL",
+        "ssl_context": ssl.create_default_context(cafile=str(security.cafile)),
+        "sasl_mechanism": secure.MECHANISM,
+        "sasl_plain_username": secure.ADMIN,
+        "sasl_plain_password": (security.credentials / f"{secure.ADMIN}.password").read_text(encoding="ascii").strip(),
+    }
 
 
 def postgres_answers(dsn: str) -> bool:

@@ -4,6 +4,7 @@ import shutil
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -69,6 +70,10 @@ class Server(ABC):
     def answers(self, address: str) -> bool:
         """Say whether a client's request is answered."""
 
+    def record(self, process: ProcessRecord | None, ports: tuple[int, ...], address: str, version: str) -> ServerRecord:
+        """Say what is remembered of it."""
+        return ServerRecord(process, ports, address, version)
+
     def running(self) -> ServerRecord | None:
         """Return the record of the running server, or None."""
         record = self.stack.read(self.key)
@@ -92,7 +97,7 @@ class Server(ABC):
         self._stop_unrecorded()
         self.prepare()
         ports = self.choose_ports(self.stack.read(self.key).ports, same_address=same_address)
-        record = ServerRecord(self.launch(ports), ports, self.address(ports), self.version)
+        record = self.record(self.launch(ports), ports, self.address(ports), self.version)
         self.stack.write(self.key, record)
         try:
             return self._wait_for_answer(record)
@@ -147,4 +152,4 @@ class Server(ABC):
     def _forget_process(self) -> None:
         record = self.stack.read(self.key)
         if record.process is not None:
-            self.stack.write(self.key, ServerRecord(None, record.ports, record.address, record.version))
+            self.stack.write(self.key, replace(record, process=None))

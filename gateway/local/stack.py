@@ -12,6 +12,7 @@ from gateway.local.containers import ContainerServer
 from gateway.local.errors import LocalStackError
 from gateway.local.kafka import KafkaServer
 from gateway.local.postgres import PostgresServer
+from gateway.local.secure import KafkaSecurity, security_of
 from gateway.local.server import Server
 from gateway.local.state import StackDir
 
@@ -55,12 +56,13 @@ class ServerStatus:
 
 @dataclass(frozen=True, slots=True)
 class StackStatus:
-    """Both servers of a stack, and its directory."""
+    """Both servers of a stack, its directory, and what its Kafka asks clients for if it is secured."""
 
     name: str
     directory: Path
     kafka: ServerStatus
     postgres: ServerStatus
+    security: KafkaSecurity | None = None
 
 
 def default_home() -> Path:
@@ -74,18 +76,26 @@ def quiet(message: str) -> None:
 
 
 def up(
-    name: str = "default", *, home: Path, containers: bool = False, progress: Callable[[str], None] = quiet
+    name: str = "default",
+    *,
+    home: Path,
+    containers: bool = False,
+    secure: bool = False,
+    progress: Callable[[str], None] = quiet,
 ) -> StackAddresses:
     """Start what is neither given nor running yet, both servers at once, and return the addresses.
 
-    The servers outlive the caller. Called again, it returns the same addresses.
+    The servers outlive the caller. Called again, it returns the same addresses. With `secure` Kafka speaks TLS alone,
+    asks every client who it is, and lets nobody but the administrator do anything until there are access rules.
 
     Raises:
         LocalStackError: a server did not start; then nothing that this call started is left running.
     """
     stack = StackDir.of(name, home)
     with stack.locked():
-        wanted = [_server(key, stack, progress, containers=containers) for key in SERVERS if not _given(key)]
+        wanted = [
+            _server(key, stack, progress, containers=containers, secure=secure) for key in SERVERS if not _given(key)
+        ]
         if any(server.running() is None for server in wanted):
             _prepare_directory(stack)
         _start_all(wanted, progress)
@@ -117,7 +127,7 @@ def reset(name: str, *, home: Path, progress: Callable[[str], None] = quiet) -> 
 def status(name: str, *, home: Path) -> StackStatus:
     """Say how a stack stands, from the processes themselves."""
     stack = StackDir.of(name, home)
-    return StackStatus(name, stack.path, _status("kafka", stack), _status("postgres", stack))
+    return StackStatus(name, stack.path, _status("kafka", stack), _status("postgres", stack), _security(stack))
 
 
 def start_kafka(name: str, *, home: Path) -> None:
@@ -162,9 +172,25 @@ def restart_postgres(name: str, *, home: Path) -> None:
     start_postgres(name, home=home)
 
 
-def _server(key: str, stack: StackDir, progress: Callable[[str], None], *, containers: bool = False) -> StackServer:
+def _server(
+    key: str,
+    stack: StackDir,
+    progress: Callable[[str], None],
+    *,
+    containers: bool = False,
+    secure: bool = False,
+) -> StackServer:
     """Make one server's handle; a stack stays what it was first started as."""
     record = stack.read(key)
+    if secure and containers:
+        raise LocalStackError(
+            "A secured stack runs from packages, not containers.", "Leave out one of the two options."
+        )
+    if secure and key == KafkaServer.key and record.address and not record.secure:
+        raise LocalStackError(
+            f"The local stack '{stack.name}' was made without --secure.",
+            "Take another --name, or delete it first with `mypay local reset`.",
+        )
     if containers and record.address and record.container is None:
         raise LocalStackError(
             f"The local stack '{stack.name}' runs from packages, not containers.",
@@ -172,7 +198,9 @@ def _server(key: str, stack: StackDir, progress: Callable[[str], None], *, conta
         )
     if containers or record.container is not None:
         return ContainerServer(key, stack, progress)
-    return KafkaServer(stack, progress) if key == KafkaServer.key else PostgresServer(stack, progress)
+    if key == KafkaServer.key:
+        return KafkaServer(stack, progress, secure=secure or record.secure)
+    return PostgresServer(stack, progress)
 
 
 def _given(key: str) -> str:
@@ -215,6 +243,11 @@ def _start_again(key: str, name: str, home: Path) -> None:
         if not stack.read(key).address:
             raise LocalStackError(f"The local stack '{name}' was never started.", "Start it with `mypay local up`.")
         _server(key, stack, quiet).start(same_address=True)
+
+
+def _security(stack: StackDir) -> KafkaSecurity | None:
+    record = stack.read(KafkaServer.key)
+    return security_of(stack.path, record.ports[2]) if record.secure and not _given(KafkaServer.key) else None
 
 
 def _status(key: str, stack: StackDir) -> ServerStatus:

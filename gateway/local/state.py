@@ -28,7 +28,7 @@ class ServerRecord:
     """One server as last started.
 
     `process` is None while it is stopped on purpose; `ports` are remembered so that a restart keeps its address;
-    `container` is the id of the container that runs it instead of a process.
+    `container` is the id of the container that runs it instead of a process; `secure` asks clients who they are.
     """
 
     process: ProcessRecord | None = None
@@ -36,6 +36,7 @@ class ServerRecord:
     address: str = ""
     version: str = ""
     container: str | None = None
+    secure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,8 @@ class StackDir:
         try:
             table = json.loads((self.path / f"{server}.json").read_bytes())
             process = table["process"] and ProcessRecord(**table["process"])
-            return ServerRecord(process, tuple(table["ports"]), table["address"], table["version"], table["container"])
+            known = (process, tuple(table["ports"]), table["address"], table["version"], table["container"])
+            return ServerRecord(*known, secure=table.get("secure", False))
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return ServerRecord()
 
