@@ -26,9 +26,24 @@ class Settings(BaseSettings):
     """``host:port[,host:port]``. None: the local stack's."""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """Of the SASL protocols. PLAIN hands the broker the password itself: only if you must."""
     kafka_username: str | None = None
+    """Who this process is to the brokers. None: the principal of its stage, ``mypay-relay`` or
+    ``mypay-execution-bcard`` (`mypay topics acl` lists them), so that one set of settings serves every stage."""
     kafka_password: SecretStr | None = None
+    kafka_credentials_dir: Path | None = None
+    """Files by principal where no password or certificate is given: ``mypay-relay.password``, or ``mypay-relay.crt``
+    and ``mypay-relay.key`` (PEM). Readable by their owner alone; a process reads its own. `mypay topics acl --apply`
+    and `mypay partner add` put the passwords that they make there."""
     kafka_ssl_cafile: Path | None = None
+    """PEM of the authorities that sign the brokers' certificates. None: the system's."""
+    kafka_ssl_certfile: Path | None = None
+    """This process's own certificate (PEM), where the brokers ask for one: mutual TLS."""
+    kafka_ssl_keyfile: Path | None = None
+    """Its key, where it is not in the same file."""
+    kafka_ssl_key_password: SecretStr | None = None
+    kafka_allow_plaintext: bool = False
+    """Let a protocol without encryption leave this machine: where something else encrypts. Refused otherwise."""
     kafka_replication_factor: PositiveInt = 1
     """For topics that we create: 3 on a real cluster."""
     postgres_dsn: SecretStr | None = None

@@ -56,7 +56,7 @@ async def _process(stage: str, network: str | None) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with process_parts(Settings(), stage) as parts:
+    async with process_parts(Settings(), stage, network_id=network or "") as parts:
         await run(parts, stopping)
 
 

@@ -1,7 +1,6 @@
 """The Faust application of the stages that run on Faust: raw bytes in, batches out, nothing else of Faust's."""
 
 import asyncio
-import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +11,7 @@ from faust.auth import SASLCredentials, SSLCredentials
 
 from gateway.adapters.kafka.consumer import PARTITION_FETCH_BYTES, REBALANCE_TIMEOUT_MS, SESSION_TIMEOUT_MS
 from gateway.adapters.kafka.fetching import guard_fetches, record_of
+from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.bootstrap import Parts, watch_consumer
 from gateway.ports import Record
 from gateway.settings import Settings
@@ -25,7 +25,7 @@ LOOK_S = 1.0
 TakeBatch = Callable[[Sequence[Record]], Awaitable[None]]
 
 
-def build_app(name: str, settings: Settings, bootstrap_servers: str) -> faust.App:
+def build_app(name: str, settings: Settings, kafka: KafkaSettings) -> faust.App:
     """Build an app that reads topics in batches. Call it inside the running event loop.
 
     Faust's tables, web views, topic creation and exactly-once mode stay off: Postgres decides, and ``mypay topics``
@@ -37,8 +37,8 @@ def build_app(name: str, settings: Settings, bootstrap_servers: str) -> faust.Ap
     datadir.parent.mkdir(parents=True, exist_ok=True)
     app = faust.App(
         f"mypay-{name}",
-        broker=[f"kafka://{server}" for server in bootstrap_servers.split(",")],
-        broker_credentials=_credentials(settings),
+        broker=[f"kafka://{server}" for server in kafka.addresses],
+        broker_credentials=_credentials(kafka),
         autodiscover=False,
         web_enabled=False,
         web_tables_enabled=False,
@@ -107,7 +107,7 @@ async def run_stage(parts: Parts, stage: FaustStage, take: TakeBatch, stopping: 
     Raises:
         AppCrashedError: see :func:`run_until`.
     """
-    app = build_app(stage.name, parts.settings, parts.kafka.bootstrap_servers)
+    app = build_app(stage.name, parts.settings, parts.kafka)
     watchdog = watch_consumer(parts, stage.name, partial(waiting, app))
 
     async def take_and_tell(records: Sequence[Record]) -> None:
@@ -183,19 +183,14 @@ def _record(message: Any) -> Record:
     return record_of(message, round(message.timestamp * 1000))
 
 
-def _credentials(settings: Settings) -> Any:
-    protocol = settings.kafka_security_protocol
-    if protocol == "PLAINTEXT":
-        return None
-    context = None
-    if protocol.endswith("SSL"):
-        context = ssl.create_default_context(cafile=settings.kafka_ssl_cafile)
-    if protocol == "SSL":
-        return SSLCredentials(context)
-    password = settings.kafka_password.get_secret_value() if settings.kafka_password else None
-    return SASLCredentials(
-        username=settings.kafka_username,
-        password=password,
-        ssl_context=context,
-        mechanism=settings.kafka_sasl_mechanism,
-    )
+def _credentials(kafka: KafkaSettings) -> Any:
+    """The same as every other client's."""
+    context = kafka.ssl_context()
+    if kafka.security_protocol.startswith("SASL"):
+        return SASLCredentials(
+            username=kafka.username,
+            password=kafka.password.get_secret_value() if kafka.password else None,
+            ssl_context=context,
+            mechanism=kafka.sasl_mechanism,
+        )
+    return None if context is None else SSLCredentials(context)

@@ -4,11 +4,10 @@ from gateway.bootstrap.consents import consent_service
 from gateway.bootstrap.events import SettlementParts, clearing_seals, relay_service, settlement_parts
 from gateway.bootstrap.execution import ExecutionParts, execution_parts
 from gateway.bootstrap.initiation import initiation_service
+from gateway.bootstrap.kafka import NotConfiguredError, kafka_settings, password_file
 from gateway.bootstrap.process import (
-    NotConfiguredError,
     Parts,
     SystemClock,
-    kafka_settings,
     process_parts,
     watch_consumer,
 )
@@ -25,6 +24,7 @@ __all__ = [
     "execution_parts",
     "initiation_service",
     "kafka_settings",
+    "password_file",
     "process_parts",
     "relay_service",
     "schedule_parts",

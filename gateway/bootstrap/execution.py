@@ -10,7 +10,8 @@ from gateway.adapters.iso8583.pool import Iso8583Network
 from gateway.adapters.iso8583.reporting import LinkMetrics
 from gateway.adapters.kafka.consumer import BatchConsumer
 from gateway.adapters.postgres.vault import PostgresTokenVault
-from gateway.bootstrap.process import NotConfiguredError, Parts, dead_letters, publisher
+from gateway.bootstrap.kafka import NotConfiguredError
+from gateway.bootstrap.process import Parts, dead_letters, publisher
 from gateway.bootstrap.trust import proving
 from gateway.domain.execution import UnknownPolicy
 from gateway.ports import CardNetwork, TokenVault

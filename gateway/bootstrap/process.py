@@ -22,48 +22,15 @@ from gateway.adapters.observability.logging import configure_logging
 from gateway.adapters.observability.observer import StageObserver
 from gateway.adapters.observability.web import MetricsServer
 from gateway.adapters.postgres.store import PostgresStore
+from gateway.addresses import kafka_address, postgres_address
+from gateway.bootstrap.kafka import NotConfiguredError, kafka_settings
 from gateway.ports import Observer, StoreUnavailableError
 from gateway.services.retrying import until_done
 from gateway.settings import Settings
+from schemas.principals import Principal, Role
 
 READINESS_TIMEOUT_S = 2.0
 """Orchestrators ask every few seconds; an answer that takes longer is no answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where Kafka and PostgreSQL are."""
-
-    kafka_bootstrap_servers: str
-    postgres_dsn: str
-
-
-class NotConfiguredError(Exception):
-    """Something that this process needs is not configured; the text says what to do."""
-
-
-def addresses_of(settings: Settings) -> Addresses:
-    """Addresses as given, or else those of the running local stack.
-
-    Raises:
-        NotConfiguredError: neither is there.
-    """
-    kafka = settings.kafka_bootstrap_servers
-    dsn = settings.postgres_dsn.get_secret_value() if settings.postgres_dsn else None
-    if kafka is None or dsn is None:
-        from gateway.local import ServerState, status  # noqa: PLC0415 - an extra that production does not install
-
-        local = status(settings.stack, home=settings.home)
-        if local.kafka.state is ServerState.RUNNING:
-            kafka = kafka or local.kafka.address
-        if local.postgres.state is ServerState.RUNNING:
-            dsn = dsn or local.postgres.address
-    if not kafka or not dsn:
-        raise NotConfiguredError(
-            "MYPAY_KAFKA_BOOTSTRAP_SERVERS and MYPAY_POSTGRES_DSN are not set, and no local stack runs: "
-            "set them, or start one with `mypay local up`"
-        )
-    return Addresses(kafka, dsn)
 
 
 class SystemClock:
@@ -94,40 +61,34 @@ class Parts:
     worker: str
 
 
-def kafka_settings(settings: Settings, bootstrap_servers: str, *, client_id: str = "mypay") -> KafkaSettings:
-    """How to reach Kafka."""
-    return KafkaSettings(
-        bootstrap_servers=bootstrap_servers,
-        security_protocol=settings.kafka_security_protocol,
-        sasl_mechanism=settings.kafka_sasl_mechanism,
-        username=settings.kafka_username,
-        password=settings.kafka_password,
-        ssl_cafile=settings.kafka_ssl_cafile,
-        client_id=client_id,
-    )
-
-
 def worker_name(stage: str) -> str:
     """A name that no other process has, now or after a restart."""
     return f"{stage}@{socket.gethostname()}/{os.getpid()}/{datetime.now(UTC):%Y%m%dT%H%M%S}"
 
 
 @asynccontextmanager
-async def process_parts(settings: Settings, stage: str) -> AsyncIterator[Parts]:
+async def process_parts(settings: Settings, stage: str, *, network_id: str = "") -> AsyncIterator[Parts]:
     """What every process needs, started: logs, metrics with health checks over HTTP, and the database.
 
+    ``network_id`` is given of execution, whose principal is its network's.
+
     Raises:
-        NotConfiguredError: Kafka or PostgreSQL have no address.
+        NotConfiguredError: Kafka or PostgreSQL have no address, or Kafka asks for what is not configured.
     """
     configure_logging(redact=redact, level=settings.log_level, fmt=settings.log_format)
-    addresses = addresses_of(settings)
+    at, dsn = kafka_address(settings), postgres_address(settings)
+    if at is None or not dsn:
+        raise NotConfiguredError(
+            "MYPAY_KAFKA_BOOTSTRAP_SERVERS and MYPAY_POSTGRES_DSN are not set, and no local stack runs: "
+            "set them, or start one with `mypay local up`"
+        )
+    kafka = kafka_settings(settings, at, Principal(Role(stage), network_id).name, client_id=f"mypay-{stage}")
     registry = CollectorRegistry()
     for collect in (ProcessCollector, PlatformCollector, GCCollector):
         collect(registry=registry)
     observer = StageObserver(registry, stage=stage)
     health = Health()
-    store = PostgresStore(addresses.postgres_dsn, pool_size=settings.execution_pool_size, name=f"mypay-{stage}")
-    kafka = kafka_settings(settings, addresses.kafka_bootstrap_servers, client_id=f"mypay-{stage}")
+    store = PostgresStore(dsn, pool_size=settings.execution_pool_size, name=f"mypay-{stage}")
     # Before anything is waited for: a process that still waits for a server to start with is not ready.
     health.readiness["postgres"] = partial(_postgres_answers, store)
     health.readiness["kafka"] = partial(_kafka_answers, KafkaProbe(kafka))
@@ -139,7 +100,7 @@ async def process_parts(settings: Settings, stage: str) -> AsyncIterator[Parts]:
         yield Parts(
             settings=settings,
             kafka=kafka,
-            dsn=addresses.postgres_dsn,
+            dsn=dsn,
             store=store,
             observer=observer,
             health=health,

@@ -26,6 +26,7 @@ from gateway.cli.common import (
 from gateway.ports import SEAL_SUFFIXES
 from gateway.services.clearing_files import ClearingFile, ClearingImport, FileOutcome, ImportReport
 from gateway.settings import Settings
+from schemas.principals import Principal, Role
 
 app = typer.Typer(help="Networks' clearing files.", no_args_is_help=True)
 
@@ -74,7 +75,7 @@ def import_(
 
 async def _import(settings: Settings, files: list[Path], *, force: bool, sealed: bool) -> list[ImportReport]:
     networks = frozenset(load_networks(settings.networks_dir))
-    async with open_publisher(settings) as publisher:
+    async with open_publisher(settings, Principal(Role.CLEARING_IMPORT).name) as publisher:
         importing = ClearingImport(
             publisher=publisher,
             dead_letters=KafkaDeadLetters(publisher, MasterKeys.load(settings.master_keys_dir)),

@@ -51,6 +51,9 @@ ENV_DEBUG: Final = "MYPAY_DEBUG"
 KAFKA_DEADLINE_S: Final = 10.0
 """A person is told of an outage after this; a leader election takes less."""
 
+OPS: Final = "mypay-ops"
+"""Who a command is to the brokers unless it is somebody's in particular (:mod:`schemas.principals`)."""
+
 STDIN: Final = Path("-")
 INPUT_BYTES_MAX: Final = 256 * 1024 * 1024
 """A file given to a command is held in memory."""
@@ -94,46 +97,44 @@ def postgres_dsn(settings: "Settings") -> str:
     Raises:
         CliError: there is neither.
     """
-    if settings.postgres_dsn is not None:
-        dsn = settings.postgres_dsn.get_secret_value()
-        if not dsn.startswith(("postgresql://", "postgres://")):
-            raise CliError("MYPAY_POSTGRES_DSN is not a URL like postgresql://user@host/database.", ExitCode.USAGE)
-        return dsn
-    return _local_address(settings, "postgres", "MYPAY_POSTGRES_DSN")
+    from gateway.addresses import postgres_address  # noqa: PLC0415
+
+    if (dsn := postgres_address(settings)) is None:
+        raise _not_there(settings, "MYPAY_POSTGRES_DSN")
+    if not dsn.startswith(("postgresql://", "postgres://")):
+        raise CliError("MYPAY_POSTGRES_DSN is not a URL like postgresql://user@host/database.", ExitCode.USAGE)
+    return dsn
 
 
-def kafka(settings: "Settings") -> "KafkaSettings":
-    """The cluster as given, or else the running local stack's.
+def kafka(settings: "Settings", principal: str = OPS) -> "KafkaSettings":
+    """The cluster as given, or else the running local stack's; as ``principal`` unless the settings name a user.
 
     Raises:
         CliError: there is neither.
+        NotConfiguredError: it asks for a password or a certificate that is nowhere.
     """
+    from gateway.addresses import kafka_address  # noqa: PLC0415
     from gateway.bootstrap import kafka_settings  # noqa: PLC0415
 
-    servers = settings.kafka_bootstrap_servers
-    if servers is None:
-        servers = _local_address(settings, "kafka", "MYPAY_KAFKA_BOOTSTRAP_SERVERS")
-    return kafka_settings(settings, servers, client_id="mypay-cli")
+    if (at := kafka_address(settings)) is None:
+        raise _not_there(settings, "MYPAY_KAFKA_BOOTSTRAP_SERVERS")
+    return kafka_settings(settings, at, principal, client_id="mypay-cli")
 
 
-def _local_address(settings: "Settings", server: str, variable: str) -> str:
-    missing = CliError(
+def partner_principal(partner_id: str) -> str:
+    """Who a partner is to the brokers: what is sent in its name goes by its own credentials."""
+    from schemas.principals import Principal, Role  # noqa: PLC0415
+
+    return Principal(Role.PARTNER, partner_id).name
+
+
+def _not_there(settings: "Settings", variable: str) -> CliError:
+    name = "" if settings.stack == "default" else f" --name {settings.stack}"
+    return CliError(
         f"{variable} is not set, and the local stack '{settings.stack}' does not run.",
         ExitCode.UNAVAILABLE,
-        hint=f"Set it, or start a local stack with `mypay local up{_name_option(settings.stack)}`.",
+        hint=f"Set it, or start a local stack with `mypay local up{name}`.",
     )
-    try:
-        from gateway.local import ServerState, status  # noqa: PLC0415 - an extra that production does not install
-    except ModuleNotFoundError:
-        raise missing from None
-    found = getattr(status(settings.stack, home=settings.home), server)
-    if found.state is ServerState.STOPPED:
-        raise missing
-    return str(found.address)
-
-
-def _name_option(stack: str) -> str:
-    return "" if stack == "default" else f" --name {stack}"
 
 
 # --- input ------------------------------------------------------------------------------------------------------------
@@ -286,7 +287,7 @@ class SilentObserver:
 
 
 @asynccontextmanager
-async def open_publisher(settings: "Settings") -> "AsyncIterator[KafkaPublisher]":
+async def open_publisher(settings: "Settings", principal: str = OPS) -> "AsyncIterator[KafkaPublisher]":
     """A started producer for as long as the block lasts.
 
     Raises:
@@ -294,7 +295,7 @@ async def open_publisher(settings: "Settings") -> "AsyncIterator[KafkaPublisher]
     """
     from gateway.adapters.kafka.producer import KafkaPublisher  # noqa: PLC0415
 
-    publisher = KafkaPublisher(kafka(settings), SilentObserver(), deadline_seconds=KAFKA_DEADLINE_S)
+    publisher = KafkaPublisher(kafka(settings, principal), SilentObserver(), deadline_seconds=KAFKA_DEADLINE_S)
     await publisher.start()
     try:
         yield publisher
@@ -354,6 +355,7 @@ _KNOWN: Final[Mapping[str, tuple[ExitCode, str, str]]] = {
     "gateway.adapters.kafka.reader.KafkaUnavailableError": (_AWAY, "{error}.", _KAFKA),
     "gateway.adapters.kafka.reader.TopicMissingError": (_MISSING, "{error}.", "`mypay topics apply` makes it."),
     "gateway.adapters.kafka.admin.TopicAdminError": (_AWAY, "{error}.", _KAFKA),
+    "gateway.adapters.kafka.access.AccessError": (_AWAY, "{error}.", _KAFKA),
     "gateway.adapters.postgres.registry.UnknownPartnerError": (
         _MISSING,
         "{error}.",
@@ -366,7 +368,7 @@ _KNOWN: Final[Mapping[str, tuple[ExitCode, str, str]]] = {
     "gateway.adapters.crypto.vault.UnsealError": (_FAILED, "{error}.", ""),
     "gateway.adapters.crypto.trust_files.TrustFileError": (_USAGE, "{error}.", "MYPAY_ISSUERS_DIR names the folder."),
     "gateway.adapters.iso8583.config.NetworkConfigError": (_USAGE, "{error}.", "MYPAY_NETWORKS_DIR names the folder."),
-    "gateway.bootstrap.process.NotConfiguredError": (_USAGE, "{error}.", ""),
+    "gateway.bootstrap.kafka.NotConfiguredError": (_USAGE, "{error}.", ""),
     "gateway.local.errors.LocalStackError": (_FAILED, "{error}", ""),
     "gateway.services.clearing_format.ClearingFileError": (_FAILED, "{error}.", ""),
     "gateway.services.consents.ConsentUnknownError": (_MISSING, "{error}.", "`mypay consent list` shows them."),

@@ -21,6 +21,7 @@ from gateway.cli.common import (
     kafka,
     load_settings,
     open_publisher,
+    partner_principal,
     print_json,
     read_documents,
     read_input,
@@ -147,14 +148,15 @@ def _send(command: ConsentCommand, partner_id: str, consent_id: str, fields: dic
 async def _publish(
     settings: Settings, record: Outgoing, message: ConsentMessage, sending: Sending
 ) -> dict[str, Any] | None:
+    sender = partner_principal(message.partner_id)
     async with AsyncExitStack() as stack:
         reader = None
         if sending.wait:
             # Before it is sent, or its event would be missed.
             reader = await stack.enter_async_context(
-                open_reader(kafka(settings), events_topic(message.partner_id), at_end=True)
+                open_reader(kafka(settings, sender), events_topic(message.partner_id), at_end=True)
             )
-        publisher = await stack.enter_async_context(open_publisher(settings))
+        publisher = await stack.enter_async_context(open_publisher(settings, sender))
         await publisher.publish([record])
         return None if reader is None else await _follow(reader, message, sending.timeout)
 

@@ -15,7 +15,16 @@ from gateway.adapters.crypto.jwk import algorithm_of, public_jwk, read_private_k
 from gateway.adapters.crypto.signature import sign_detached
 from gateway.adapters.kafka.reader import TopicReader, open_reader
 from gateway.cli.arguments import key_id
-from gateway.cli.common import CliError, ExitCode, kafka, load_settings, open_publisher, read_documents, run
+from gateway.cli.common import (
+    CliError,
+    ExitCode,
+    kafka,
+    load_settings,
+    open_publisher,
+    partner_principal,
+    read_documents,
+    run,
+)
 from gateway.cli.partner import default_kid
 from gateway.ports import Outgoing, Record
 from gateway.settings import Settings
@@ -109,14 +118,15 @@ async def _publish(
     seconds: float | None,
     is_answer: Callable[[str, dict[str, Any]], bool],
 ) -> dict[str, Any] | None:
+    sender = partner_principal(partner_id)
     async with AsyncExitStack() as stack:
         reader = None
         if seconds is not None:
             # Before it is sent, or its event would be missed.
             reader = await stack.enter_async_context(
-                open_reader(kafka(settings), events_topic(partner_id), at_end=True)
+                open_reader(kafka(settings, sender), events_topic(partner_id), at_end=True)
             )
-        publisher = await stack.enter_async_context(open_publisher(settings))
+        publisher = await stack.enter_async_context(open_publisher(settings, sender))
         await publisher.publish([record])
         return None if reader is None or seconds is None else await _follow(reader, is_answer, seconds)
 

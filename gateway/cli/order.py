@@ -26,6 +26,7 @@ from gateway.cli.common import (
     kafka,
     load_settings,
     open_publisher,
+    partner_principal,
     print_json,
     print_table,
     read_documents,
@@ -178,14 +179,16 @@ def _record(order: PaymentOrder, private: PrivateKey, kid: str) -> Outgoing:
 async def _send(
     settings: Settings, records: Sequence[Outgoing], followed: list[_Followed], until: Until | None, seconds: float
 ) -> None:
+    partner_id = followed[0].order.partner_id
+    sender = partner_principal(partner_id)
     async with AsyncExitStack() as stack:
         reader = None
         if until is not None:
             # Before anything is sent, or the first events would be missed.
             reader = await stack.enter_async_context(
-                open_reader(kafka(settings), events_topic(followed[0].order.partner_id), at_end=True)
+                open_reader(kafka(settings, sender), events_topic(partner_id), at_end=True)
             )
-        publisher = await stack.enter_async_context(open_publisher(settings))
+        publisher = await stack.enter_async_context(open_publisher(settings, sender))
         await publisher.publish(records)
         if reader is not None and until is not None:
             await _follow(reader, followed, until, seconds)

@@ -45,7 +45,7 @@ async def topic(kafka: str) -> str:
 
 
 async def test_a_stage_that_kafka_has_left_without_a_word_ends(kafka: str, topic: str, tmp_path: Path) -> None:
-    app: Any = build_app(topic, Settings(home=tmp_path), kafka)
+    app: Any = build_app(topic, Settings(home=tmp_path), KafkaSettings(kafka))
     taken: list[Record] = []
 
     async def take(records: Sequence[Record]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
+from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.settings import Settings
 from streams.app import build_app, read_batches
 from streams.batches import BATCH_BYTES_MAX, BatchReader, Doorway
@@ -139,7 +140,7 @@ class Batches:
 async def test_a_batch_that_fails_crashes_the_app_and_is_not_acknowledged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app: Any = build_app("test", Settings(home=tmp_path), "127.0.0.1:1")
+    app: Any = build_app("test", Settings(home=tmp_path), KafkaSettings("127.0.0.1:1"))
     batches, taken, crashes = Batches(left=3), [], []
 
     async def take(records: Any) -> None:

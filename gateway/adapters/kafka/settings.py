@@ -1,5 +1,6 @@
 """How to reach a Kafka cluster: one frozen record for producers, consumers and administration."""
 
+import ipaddress
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,9 @@ class KafkaSettings:
         security_protocol: as Kafka names it.
         sasl_mechanism, username, password: for the SASL protocols.
         ssl_cafile: PEM of the authorities to trust; None trusts the system's.
-        ssl_certfile, ssl_keyfile: the client's own certificate, where the cluster asks for one (mutual TLS).
+        ssl_certfile, ssl_keyfile, ssl_key_password: the client's own certificate, where the cluster asks for one
+            (mutual TLS). PEM; the key may be in the certificate's file.
+        allow_plaintext: let what is not encrypted leave this machine.
         client_id: what the brokers' logs and quotas know this process by.
     """
 
@@ -32,18 +35,54 @@ class KafkaSettings:
     ssl_cafile: Path | None = None
     ssl_certfile: Path | None = None
     ssl_keyfile: Path | None = None
+    ssl_key_password: SecretStr | None = None
+    allow_plaintext: bool = False
     client_id: str = "mypay"
 
     def __post_init__(self) -> None:
         """Refuse settings that could only fail later.
 
         Raises:
-            ValueError: no address, or SASL without name and password.
+            ValueError: no address, one beyond this machine without encryption, or SASL without name and password.
         """
-        if not self.bootstrap_servers.strip():
+        if not self.addresses:
             raise ValueError("bootstrap_servers is empty")
+        if not self.encrypted and not self.allow_plaintext:
+            for address in self.addresses:
+                if not _is_loopback(address):
+                    raise ValueError(
+                        f"{address} is not on this machine, and {self.security_protocol} encrypts nothing: set "
+                        "MYPAY_KAFKA_SECURITY_PROTOCOL to SASL_SSL or SSL, or MYPAY_KAFKA_ALLOW_PLAINTEXT=1 where the "
+                        "network is trusted"
+                    )
         if self.security_protocol.startswith("SASL") and (self.username is None or self.password is None):
             raise ValueError(f"{self.security_protocol} needs a username and a password")
+
+    @property
+    def addresses(self) -> list[str]:
+        """``host:port`` each."""
+        return [a.strip() for a in self.bootstrap_servers.split(",") if a.strip()]
+
+    @property
+    def encrypted(self) -> bool:
+        """True if the protocol is one over TLS."""
+        return self.security_protocol.endswith("SSL")
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """What TLS trusts and shows; None where the protocol has none.
+
+        Raises:
+            OSError, ssl.SSLError: a certificate file cannot be used.
+        """
+        if not self.encrypted:
+            return None
+        context = ssl.create_default_context(cafile=None if self.ssl_cafile is None else str(self.ssl_cafile))
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.ssl_certfile is not None:
+            # Without a password OpenSSL would ask for that of an encrypted key at the terminal.
+            password = self.ssl_key_password.get_secret_value() if self.ssl_key_password else ""
+            context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, password=lambda: password)
+        return context
 
     def client_arguments(self) -> dict[str, Any]:
         """Keyword arguments that every aiokafka client takes. Holds the password in clear: pass on, never print.
@@ -52,7 +91,7 @@ class KafkaSettings:
             OSError, ssl.SSLError: a certificate file cannot be used.
         """
         arguments: dict[str, Any] = {
-            "bootstrap_servers": [a.strip() for a in self.bootstrap_servers.split(",") if a.strip()],
+            "bootstrap_servers": self.addresses,
             "security_protocol": self.security_protocol,
             "client_id": self.client_id,
         }
@@ -60,9 +99,17 @@ class KafkaSettings:
             arguments["sasl_mechanism"] = self.sasl_mechanism
             arguments["sasl_plain_username"] = self.username
             arguments["sasl_plain_password"] = self.password.get_secret_value() if self.password else None
-        if self.security_protocol.endswith("SSL"):
-            context = ssl.create_default_context(cafile=None if self.ssl_cafile is None else str(self.ssl_cafile))
-            if self.ssl_certfile is not None:
-                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
+        if (context := self.ssl_context()) is not None:
             arguments["ssl_context"] = context
         return arguments
+
+
+def _is_loopback(address: str) -> bool:
+    """True for addresses of this machine; a name other than ``localhost`` may be anybody's."""
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
