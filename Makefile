@@ -17,13 +17,17 @@ BIN := .venv/bin
 # Made when .venv holds exactly what the lock says; every target needs it, none makes it twice.
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo test check bench format lock clean
+# The access rules of every stage, and of one partner as an example.
+ACLS := MYPAY_NETWORKS_DIR=deploy/networks $(BIN)/mypay topics acl --print --partner example-partner
+
+.PHONY: help install demo test check acls bench format lock clean
 
 help:
 	@echo "make install   make .venv from requirements.lock (every other target does so when needed)"
 	@echo "make demo      run ORDERS=$(ORDERS) signed orders through the gateway and check the books; MYPAY_DEMO_KEEP=1 leaves it running"
 	@echo "make test      run the tests: ARGS are pytest's"
-	@echo "make check     format, lint, types, import rules, drift of the published schemas"
+	@echo "make check     format, lint, types, import rules, drift of the published schemas and access rules"
+	@echo "make acls      write deploy/kafka/acls.sh, Kafka's access rules, anew"
 	@echo "make bench     measure the gateway on this machine: ARGS are those of mypay bench"
 	@echo "make format    format the sources and apply the linter's safe fixes"
 	@echo "make lock      write requirements.lock and deploy/kafka-jars.sha256 anew"
@@ -69,6 +73,10 @@ check: $(INSTALLED)
 	$(BIN)/mypy --no-error-summary
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypay schemas check
+	@$(ACLS) | cmp -s - deploy/kafka/acls.sh || { echo "deploy/kafka/acls.sh is not what the code says: make acls" >&2; exit 1; }
+
+acls: $(INSTALLED)
+	@$(ACLS) > deploy/kafka/acls.sh
 
 bench: $(INSTALLED)
 	@$(BIN)/mypay bench $(ARGS)

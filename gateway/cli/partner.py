@@ -28,9 +28,11 @@ from gateway.cli.common import (
 from gateway.cli.operating import operated
 from gateway.cli.operations import Propose, carry_out, key_payload
 from gateway.cli.public_keys import read_public_key
+from gateway.cli.topics_acl import grant_partner
 from gateway.ports import PartnerKey
 from gateway.settings import Settings
 from schemas.primitives import PartnerId
+from schemas.principals import ADMIN
 from schemas.topics import concrete_topics, events_topic
 
 app = typer.Typer(help="Partners and their signing keys.", no_args_is_help=True)
@@ -72,13 +74,16 @@ def add(
     propose: Propose = False,
     json_: Json = False,
 ) -> None:
-    """Register a partner, with a first key if one is given or made, and create the topic of its events."""
+    """Register a partner, with a first key if one is given or made, and create the topic of its events.
+
+    On a secured cluster (MYPAY_KAFKA_SECURITY_PROTOCOL) also its Kafka user, access rules and quota.
+    """
     settings = load_settings()
     key = _key(PartnerId(partner), generate, key_out, jwk, kid)
     new = NewPartner(PartnerId(partner), name, group)
     proposed: UUID | None = None
     try:
-        run(_register(settings, new, with_topic=topics))
+        users = run(_register(settings, new, with_topic=topics))
         if key is not None:
             told, proposed = _grant_key(settings, key, propose=propose)
     except BaseException:
@@ -87,10 +92,17 @@ def add(
             key_out.unlink(missing_ok=True)
         raise
     if json_:
-        fields = {"partner_id": partner, "kid": key and key.kid, "events_topic": events_topic(partner)}
+        fields = {
+            "partner_id": partner,
+            "kid": key and key.kid,
+            "events_topic": events_topic(partner),
+            "kafka_users": users,
+        }
         print_json(fields | ({"proposal_id": proposed} if proposed else {}))
         return
     say(f"Partner {partner} is registered; its events go to {events_topic(partner)}.")
+    for user in users:
+        say(f"Its Kafka user {user} is made; the password is in the folder of Kafka's credentials, and nowhere else.")
     if key is not None:
         say_key(told, key_out)
 
@@ -214,18 +226,25 @@ def read_keys(partner: str) -> list[PartnerKey]:
     return run(read())
 
 
-async def _register(settings: Settings, new: NewPartner, *, with_topic: bool) -> None:
-    """Topic first: one too many does no harm, while a partner without one would hold up the relay."""
+async def _register(settings: Settings, new: NewPartner, *, with_topic: bool) -> list[str]:
+    """Topic first: one too many does no harm, while a partner without one would hold up the relay.
+
+    Returns the Kafka users that were made.
+    """
+    users: list[str] = []
     if with_topic:
         wanted = [
             t for t in concrete_topics(partners=[new.partner_id], networks=[]) if t.name == events_topic(new.partner_id)
         ]
-        await ensure_topics(kafka(settings), wanted, replication_factor=settings.kafka_replication_factor, apply=True)
+        cluster = kafka(settings, ADMIN)
+        await ensure_topics(cluster, wanted, replication_factor=settings.kafka_replication_factor, apply=True)
+        users = await grant_partner(settings, new.partner_id)
     async with open_registry(postgres_dsn(settings)) as registry:
         if not await registry.add_partners([new]):
             raise CliError(
                 f"Partner {new.partner_id} is already registered.", hint="`mypay partner key add` adds keys."
             )
+    return users
 
 
 def _set_active(partner: PartnerId, *, active: bool) -> None:

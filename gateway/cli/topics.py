@@ -8,11 +8,14 @@ import typer
 from gateway.adapters.iso8583.config import load_networks
 from gateway.adapters.kafka.admin import TopicState, TopicStatus, ensure_topics
 from gateway.adapters.postgres.registry import open_registry
+from gateway.cli import topics_acl
 from gateway.cli.common import ExitCode, Json, kafka, load_settings, postgres_dsn, print_json, print_table, run
 from gateway.settings import Settings
 from schemas.topics import Topic, concrete_topics
 
 app = typer.Typer(help="Create and check the Kafka topics.", no_args_is_help=True)
+
+app.command("acl")(topics_acl.command)
 
 Replication = Annotated[
     int | None, typer.Option(min=1, help="Replicas of new topics. Default: MYPAY_KAFKA_REPLICATION_FACTOR.")
@@ -21,7 +24,7 @@ Replication = Annotated[
 
 @app.command()
 def apply(replication_factor: Replication = None, json_: Json = False) -> None:
-    """Create what is missing and add partitions. Other differences are shown, never changed."""
+    """Create what is missing, add partitions, set whose clock counts. Other differences are shown, never changed."""
     _ensure(replication_factor, json_=json_, change=True)
 
 
