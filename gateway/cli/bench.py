@@ -139,6 +139,11 @@ def _show_processes(result: "BenchResult") -> None:
         )
     console = results()
     console.print(table)
+    if result.signed_meanwhile:
+        console.print(
+            f"{result.signed_meanwhile:,} orders were signed while this was measured: it was faster than the warm-up.",
+            style="yellow",
+        )
     if result.others_cores > _OTHERS_CORES:
         console.print(
             f"Other programs kept {result.others_cores:.1f} of {os.cpu_count()} cores busy: alone it would be faster.",
@@ -169,6 +174,7 @@ def as_json(result: "BenchResult", step_seconds: dict[str, float]) -> dict[str, 
         "settled": result.settled,
         "settled_in_window": result.settled_in_window,
         "others_cores": result.others_cores,
+        "signed_meanwhile": result.signed_meanwhile,
         "processes": {
             name: {
                 "cpu_us_per_payment": result.cpu_us[name],

@@ -1,19 +1,20 @@
 """The load generator: a process that produces orders signed before, so that its own work is small.
 
 ``python -m gateway.proving.load --kafka … --report FILE (--ahead N --network URL … | --per-second R) ORDERS…``
-runs until the orders are used up or SIGTERM, and then writes ``{"produced": n, "exhausted": bool}``.
+runs until the orders are used up or SIGTERM, and then writes ``{"produced": n, "exhausted": bool, "starved_s": s}``.
 
 - ``--ahead``: keeps that many orders between Kafka and the networks' decisions, so that the gateway never waits.
 - ``--per-second``: produces at a steady rate.
+- ``--more FOLDER PREFIX``: takes up files of this folder that come while it runs, and ends by SIGTERM alone.
+  ``starved_s`` tells for how long there was nothing to send.
 """
 
 import argparse
 import asyncio
-import itertools
 import json
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -23,8 +24,7 @@ import uvloop
 
 from gateway.adapters.kafka.producer import KafkaPublisher
 from gateway.adapters.kafka.settings import KafkaSettings
-from gateway.ports import Outgoing
-from gateway.proving.presigning import read_presigned
+from gateway.proving.presigning import Presigned
 
 BATCH: Final = 500
 _POLL_S: Final = 0.1
@@ -51,16 +51,21 @@ class Unobserved:
 
 
 class _Generator:
-    def __init__(self, publisher: KafkaPublisher, orders: Iterator[Outgoing], stopping: asyncio.Event) -> None:
+    def __init__(self, publisher: KafkaPublisher, orders: Presigned, stopping: asyncio.Event) -> None:
         self._publisher = publisher
         self._orders = orders
         self._stopping = stopping
         self.produced = 0
         self.exhausted = False
+        self.starved_s = 0.0
 
     async def _produce(self, count: int) -> None:
-        batch = list(itertools.islice(self._orders, count))
-        self.exhausted = len(batch) < count
+        batch = self._orders.take(count)
+        self.exhausted = len(batch) < count and self._orders.ends
+        if not batch and not self.exhausted:
+            self.starved_s += _POLL_S
+            await asyncio.sleep(_POLL_S)
+            return
         await self._publisher.publish(batch)
         self.produced += len(batch)
 
@@ -103,14 +108,16 @@ async def _run(options: argparse.Namespace) -> None:
     publisher = KafkaPublisher(KafkaSettings(bootstrap_servers=options.kafka, client_id="mypay-load"), Unobserved())
     await publisher.start()
     try:
-        generator = _Generator(publisher, read_presigned(options.orders), stopping)
+        more = (Path(options.more[0]), options.more[1]) if options.more else None
+        generator = _Generator(publisher, Presigned(options.orders, more), stopping)
         if options.per_second:
             await generator.keep_pace(options.per_second)
         else:
             await generator.keep_ahead(options.ahead, options.network)
     finally:
         await publisher.stop()
-    options.report.write_text(json.dumps({"produced": generator.produced, "exhausted": generator.exhausted}))
+    told = {"produced": generator.produced, "exhausted": generator.exhausted, "starved_s": generator.starved_s}
+    options.report.write_text(json.dumps(told))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,6 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--ahead", type=int, default=4000)
     parser.add_argument("--network", action="append", default=[])
     parser.add_argument("--per-second", type=float, default=0.0)
+    parser.add_argument("--more", nargs=2, metavar=("FOLDER", "PREFIX"))
     uvloop.run(_run(parser.parse_args(arguments)))
     return 0
 

@@ -13,7 +13,7 @@ from gateway.proving.hot import PREFIX, Hot, one_customer
 from gateway.proving.identities import Identities, needs_proof
 from gateway.proving.intake import Intake, NotTakenError, Seen, intake_of, taken_of
 from gateway.proving.load import Unobserved
-from gateway.proving.presigning import presign, read_presigned
+from gateway.proving.presigning import Presigned, presign, read_presigned
 from gateway.proving.pure import BATCH, NotDecidedError, PurePath, measure, measure_pure
 from schemas.codec import decode
 from schemas.orders import PaymentOrder
@@ -33,6 +33,17 @@ def signed(cast: Cast, tmp_path_factory: pytest.TempPathFactory) -> list[Outgoin
 def table(cast: Cast, folder: Path) -> CachedTrustTable:
     cast.identities.write(folder)
     return CachedTrustTable(folder, Unobserved())
+
+
+def test_orders_that_are_signed_later_are_sent_after_those_that_were_there(cast: Cast, tmp_path: Path) -> None:
+    source = Presigned(presign(cast, 3, tmp_path, name="a", seed=1, processes=1), more=(tmp_path, "more-"))
+    assert [len(source.take(2)), len(source.take(2)), len(source.take(2))] == [2, 1, 0]
+    assert not source.ends
+    presign(cast, 3, tmp_path, name="more-0", seed=2, processes=1)
+    (tmp_path / "more-1.part").write_bytes(b"unfinished")
+    assert len(source.take(9)) == 3
+    assert source.take(1) == []
+    assert Presigned([]).ends
 
 
 def test_half_of_the_orders_signed_ahead_have_a_proof_and_the_others_need_none(signed: list[Outgoing]) -> None:
