@@ -14,8 +14,8 @@ from gateway.local.processes import ProcessRecord
 from gateway.local.readiness import log_tail, wait_until_ready
 from gateway.local.state import ServerRecord, StackDir
 
-# Cold disks and busy machines: ten times what a start takes on two cores.
-START_TIMEOUT_S = 60.0
+# Cold disks and busy machines: thirty times what a start takes on two cores. A server that dies is told at once.
+START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 30.0
 
 

@@ -144,7 +144,8 @@ async def test_a_server_that_is_not_there_is_an_outage(tmp_path: object) -> None
 
 async def test_a_statement_that_takes_too_long_is_an_outage(backend: PostgresBackend) -> None:
     await run(backend.store, lambda uow: uow.payments.insert([payment(1)]))
-    hasty = PostgresStore(backend.dsn, command_timeout_s=0.05)
+    # Long enough for a busy machine to do what nobody holds up, and to start.
+    hasty = PostgresStore(backend.dsn, command_timeout_s=2.0)
     await hasty.start()
     async with backend.store.transaction() as uow:
         await uow.payments.lock([payment(1).key])

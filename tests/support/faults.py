@@ -4,6 +4,8 @@ import asyncio
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
+from tests.support.deadline import in_time
+
 
 @dataclass
 class _Gate:
@@ -32,13 +34,15 @@ class Faults:
 
     async def reached(self, place: str) -> None:
         """Return once somebody waits at a held place."""
-        await self._gates[place].reached.wait()
+        async with in_time(f"somebody at {place}"):
+            await self._gates[place].reached.wait()
 
     async def visited(self, place: str, times: int) -> None:
         """Return once a place has been visited this often in all."""
-        while self._visits[place] < times:
-            self._visited.clear()
-            await self._visited.wait()
+        async with in_time(f"{times} visits of {place}"):
+            while self._visits[place] < times:
+                self._visited.clear()
+                await self._visited.wait()
 
     def open(self, place: str) -> None:
         """Let everybody past a held place."""

@@ -14,6 +14,7 @@ from gateway.services.relay import SOURCE, RelayService, RelaySettings
 from schemas.envelope import read_envelope
 from schemas.events import EventType
 from tests.builders import NOW, dispatched_record, later, numbered_order, outbox_event
+from tests.support.deadline import in_time
 from tests.support.rig import Rig
 
 AWAY = StoreUnavailableError("away")
@@ -47,8 +48,9 @@ async def running(relay: RelayService) -> AsyncIterator["asyncio.Task[Any]"]:
 
 
 async def until_published(rig: Rig, count: int) -> None:
-    while len(rig.kafka.records(TOPIC)) < count:
-        await rig.kafka.wait_written()
+    async with in_time(f"{count} events in Kafka"):
+        while len(rig.kafka.records(TOPIC)) < count:
+            await rig.kafka.wait_written()
 
 
 async def test_an_event_is_published_as_a_cloud_event_under_its_key(rig: Rig) -> None:
@@ -213,7 +215,7 @@ async def test_the_next_relay_knows_what_was_set_aside(rig: Rig) -> None:
     await reader.release()
     picky.missing = set()
     await append_for(rig, "b2")
-    async with running(rig.new_relay()):
+    async with running(rig.new_relay()), in_time("what was set aside"):
         while values(rig, OTHER) != ["b1", "b2"]:
             await rig.kafka.wait_written()
 
