@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from gateway.adapters.crypto.vault import CardSealer, MasterKeys, Sealed
+from gateway.adapters.crypto.vault import MasterKeyRing
 from gateway.adapters.iso8583.config import NetworkConfig, load_networks
 from gateway.adapters.iso8583.pool import Iso8583Network
 from gateway.adapters.iso8583.reporting import LinkMetrics
@@ -102,7 +102,7 @@ async def execution_parts(parts: Parts, network_id: NetworkId) -> AsyncIterator[
                 network=network,
                 consumer=consumer,
                 service=service,
-                inquiries=_inquiries(parts, config, vault, network),
+                inquiries=_inquiries(parts, config, network),
                 reversals=_reversals(parts, config, vault, network),
                 late_answers=late_answers,
                 recovery=_recovery(parts, config),
@@ -156,14 +156,13 @@ def _follow_up_settings(
     )
 
 
-def _inquiries(parts: Parts, config: NetworkConfig, vault: TokenVault, network: CardNetwork) -> InquiryService:
+def _inquiries(parts: Parts, config: NetworkConfig, network: CardNetwork) -> InquiryService:
     interval_s = config.inquiry_interval_s
     queue = _follow_up_settings(parts.settings, config, interval_s=interval_s, interval_max_s=4 * interval_s)
     return InquiryService(
         network_id=config.network_id,
         worker=parts.worker,
         store=parts.store,
-        vault=vault,
         network=network,
         observer=parts.observer,
         clock=parts.clock,
@@ -196,13 +195,9 @@ def token_vault(parts: Parts) -> PostgresTokenVault:
     Raises:
         NotConfiguredError: there is no master key.
     """
-    keys = MasterKeys.load(parts.settings.master_keys_dir)
+    keys = MasterKeyRing(parts.settings.master_keys_dir)
     if not len(keys):
         raise NotConfiguredError(
             f"no master key in {parts.settings.master_keys_dir}: make one with `mypay keys master create`"
         )
-    sealer = CardSealer(keys)
-    return PostgresTokenVault(
-        parts.store,
-        lambda token, key_id, nonce, ciphertext: sealer.open_card(token, Sealed(key_id, nonce, ciphertext)),
-    )
+    return PostgresTokenVault(parts.store, keys)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from schemas.primitives import ConsentIdField, FundingTokenField, PartnerIdField
+from schemas.primitives import ConsentIdField, CustomerIdField, FundingTokenField, PartnerIdField
 
 _KID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -49,3 +49,11 @@ SomePartnerOption = Annotated[
 ConsentArgument = Annotated[str, typer.Argument(metavar="CONSENT", parser=_parser(ConsentIdField))]
 ConsentOption = Annotated[str, typer.Option("--consent", metavar="CONSENT", parser=_parser(ConsentIdField))]
 TokenArgument = Annotated[str, typer.Argument(metavar="TOKEN", parser=_parser(FundingTokenField))]
+PartnersOption = Annotated[
+    list[str],
+    typer.Option("--partner", metavar="PARTNER", parser=_parser(PartnerIdField), help="May be given several times."),
+]
+CustomerOption = Annotated[str, typer.Option("--customer", metavar="CUSTOMER", parser=_parser(CustomerIdField))]
+SomeCustomerOption = Annotated[
+    str | None, typer.Option("--customer", metavar="CUSTOMER", parser=_parser(CustomerIdField), help="This one's only.")
+]

@@ -12,6 +12,7 @@ from gateway.adapters.postgres.consent_history import AskedOfConsent, read_conse
 from gateway.adapters.postgres.inspect import StoredConsent, open_inspector
 from gateway.adapters.postgres.registry import open_registry
 from gateway.adapters.postgres.store import PostgresStore
+from gateway.adapters.postgres.tokens import open_tokens
 from gateway.bootstrap import SystemClock
 from gateway.cli.arguments import ConsentArgument, PartnerOption, SomePartnerOption
 from gateway.cli.common import (
@@ -45,6 +46,7 @@ from gateway.cli.consent_usage import COLUMNS, exempt_windows, window_json, wind
 from gateway.cli.operating import operated
 from gateway.domain.consent import ConsentCommand
 from gateway.domain.consent_records import CommandOutcome, ConsentVersion
+from gateway.domain.funding import token_use
 from gateway.domain.limits import Usage, Window
 from gateway.services.consents import ConsentChanged, change_consent_status
 from gateway.settings import Settings
@@ -90,6 +92,19 @@ def add(
                 names = ", ".join(f"{t.partner_id}/{t.consent_id}" for t in there[:5])
                 raise CliError(f"{len(there)} of them exist already ({names}); nothing was added.")
 
+    async def check() -> None:
+        async with open_tokens(postgres_dsn(settings)) as tokens:
+            uses = [use for t in terms if (use := token_use(t)) is not None]
+            usable = await tokens.usable(uses)
+        if foreign := [u for u in uses if u not in usable]:
+            names = ", ".join(f"{u.token} of {u.customer_id} for {u.partner_id}" for u in foreign[:5])
+            raise CliError(
+                f"{len(foreign)} funding tokens are none that the customer lets the partner use ({names}); "
+                "nothing was added.",
+                hint="`mypay token add | allow`",
+            )
+
+    run(check())
     run(write())
     if json_:
         print_json({"added": [{"partner_id": t.partner_id, "consent_id": t.consent_id} for t in terms]})

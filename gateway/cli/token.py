@@ -1,49 +1,223 @@
-"""``mypay token …``: cards into the vault. A card number comes from a file or standard input, never from arguments."""
+"""``mypay token …``: cards into the vault, and who may pay with them.
 
+A card number comes from a file or standard input, never from arguments, and is never shown again. A token's id is made
+here, of random letters: nobody chooses one, and nobody can guess one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from gateway.adapters.crypto.vault import CardSealer, MasterKeys, SealedCard
-from gateway.adapters.postgres.registry import open_registry
-from gateway.cli.arguments import TokenArgument
-from gateway.cli.common import CliError, Json, load_settings, postgres_dsn, print_json, read_input, run, say
+from gateway.adapters.crypto.vault import CardSealer, MasterKeys, Sealed, new_token
+from gateway.adapters.postgres.tokens import NewToken, Permission, SealedToken, StoredToken, open_tokens
+from gateway.cli.arguments import (
+    CustomerOption,
+    PartnerOption,
+    PartnersOption,
+    SomeCustomerOption,
+    TokenArgument,
+)
+from gateway.cli.common import (
+    CliError,
+    ExitCode,
+    Json,
+    load_settings,
+    postgres_dsn,
+    print_json,
+    print_table,
+    read_input,
+    run,
+    say,
+    shown,
+)
 from gateway.cli.operating import operated
+from gateway.domain.funding import OwnedToken
 from gateway.services.card_files import read_card
 from gateway.settings import Settings
-from schemas.primitives import FundingToken
+from schemas.primitives import ConsentId, CustomerId, FundingToken, PartnerId
 
-app = typer.Typer(help="Funding tokens: the cards behind consents.", no_args_is_help=True)
+app = typer.Typer(help="Funding tokens: the cards behind consents, and who may pay with them.", no_args_is_help=True)
 
 
-@app.callback()
-def _group() -> None:
-    # A callback keeps "add" a command of its own while it is the only one.
-    pass
+def _allowed(*, token: str, partner: list[str], **_: Any) -> str:
+    return f"{token} {' '.join(partner)}"
 
 
 @app.command()
-@operated("token add", lambda *, token, **_: token)
+@operated("token add", lambda *, customer, partner, **_: f"{customer} {' '.join(partner)}")
 def add(
-    token: TokenArgument,
+    customer: CustomerOption,
+    partner: PartnersOption,
     card_file: Annotated[Path, typer.Option(help='{"pan": "…", "expiry": "YYMM"}; - reads standard input.')],
     json_: Json = False,
 ) -> None:
-    """Seal a card under the newest master key and store it behind a token. A token's card never changes."""
+    """Seal a customer's card under the newest master key and print the new token that stands for it.
+
+    The card belongs to this customer for ever; the partners named may pay with it under the customer's consents.
+    """
     settings = load_settings()
     card = read_card(read_input(card_file), now=datetime.now(UTC))
-    sealer = CardSealer(MasterKeys.load(settings.master_keys_dir))
-    sealed = sealer.seal_card(token, card)
-    if not run(_put(settings, FundingToken(token), sealed)):
-        raise CliError(f"Token {token} is already in use.")
+    owned = OwnedToken(FundingToken(new_token()), CustomerId(customer))
+    sealed = CardSealer(MasterKeys.load(settings.master_keys_dir)).seal_card(owned, card)
+    partners = tuple(map(PartnerId, partner))
+    run(_put(settings, NewToken(*owned, partners, sealed)))
     if json_:
-        print_json({"token": token, "key_id": sealed.key_id})
+        print_json({"token": owned.token, "customer_id": customer, "partners": partners, "key_id": sealed.key_id})
     else:
-        say(f"Token {token} stands for a card now, sealed under master key {sealed.key_id}.")
+        typer.echo(owned.token)
+        say(f"The token is customer {customer}'s; {', '.join(partners)} may pay with it under {customer}'s consents.")
 
 
-async def _put(settings: Settings, token: FundingToken, sealed: SealedCard) -> bool:
-    async with open_registry(postgres_dsn(settings)) as registry:
-        return bool(await registry.put_tokens({token: sealed}))
+@app.command()
+@operated("token allow", _allowed)
+def allow(token: TokenArgument, partner: PartnersOption, json_: Json = False) -> None:
+    """Let partners pay with a token under its customer's consents. The customer has asked for this."""
+    settings = load_settings()
+
+    async def write() -> StoredToken:
+        async with open_tokens(postgres_dsn(settings)) as tokens:
+            _owned(_one(token, await tokens.find(token=FundingToken(token))))
+            await tokens.allow([(FundingToken(token), PartnerId(p)) for p in partner], now=datetime.now(UTC))
+            return _one(token, await tokens.find(token=FundingToken(token)))
+
+    _told(run(write()), json_=json_)
+
+
+@app.command()
+@operated("token disallow", lambda *, token, partner, **_: f"{token} {partner}")
+def disallow(token: TokenArgument, partner: PartnerOption, json_: Json = False) -> None:
+    """Let a partner pay with a token no longer: once this returns, no further payment of this kind can be sent."""
+    settings = load_settings()
+
+    async def write() -> list[ConsentId] | None:
+        async with open_tokens(postgres_dsn(settings)) as tokens:
+            _one(token, await tokens.find(token=FundingToken(token)))
+            return await tokens.withdraw(FundingToken(token), PartnerId(partner), now=datetime.now(UTC))
+
+    consents = run(write())
+    if consents is None:
+        raise CliError(f"Partner {partner} may not use token {token}.", ExitCode.NOT_FOUND)
+    if json_:
+        print_json({"token": token, "partner_id": partner, "consents": consents})
+        return
+    say(f"Partner {partner} may pay with token {token} no longer.")
+    if consents:
+        say(f"Payments under these consents are refused from now on: {', '.join(consents)}")
+
+
+@app.command()
+@operated("token assign", lambda *, token, customer, **_: f"{token} {customer}")
+def assign(token: TokenArgument, customer: CustomerOption, partner: PartnersOption, json_: Json = False) -> None:
+    """Give a token from before tokens had owners its customer: seals the card anew, bound to both."""
+    settings = load_settings()
+    sealer = CardSealer(MasterKeys.load(settings.master_keys_dir))
+    now = datetime.now(UTC)
+
+    async def write() -> StoredToken:
+        async with open_tokens(postgres_dsn(settings)) as tokens, tokens.transaction():
+            was = await tokens.sealed(FundingToken(token))
+            if was is None:
+                raise _missing(token)
+            sealed = _sealed_for(sealer, was, CustomerId(customer))
+            if sealed is None or not await tokens.assign(was, CustomerId(customer), sealed, now=now):
+                raise CliError(f"Token {token} has an owner already, and keeps it.")
+            await tokens.allow([(FundingToken(token), PartnerId(p)) for p in partner], now=now)
+            return _one(token, await tokens.find(token=FundingToken(token)))
+
+    _told(run(write()), json_=json_)
+
+
+@app.command()
+def show(token: TokenArgument, json_: Json = False) -> None:
+    """Show whose a token is and who may use it; nothing of its card."""
+    settings = load_settings()
+
+    async def read() -> tuple[StoredToken, list[Permission]]:
+        async with open_tokens(postgres_dsn(settings)) as tokens:
+            found = _one(token, await tokens.find(token=FundingToken(token)))
+            return found, await tokens.permissions(found.token)
+
+    found, permissions = run(read())
+    if json_:
+        print_json({**asdict(found), "permissions": permissions})
+        return
+    rows = [
+        ("customer", found.customer_id or _NOBODY),
+        *((f"partner {p.partner_id}", _since(p)) for p in permissions),
+        ("sealed under", f"{found.key_id}, {shown(found.sealed_at)}"),
+        ("since", found.created_at),
+    ]
+    print_table(f"Token {found.token}", ("", ""), rows)
+
+
+@app.command("list")
+def list_(
+    customer: SomeCustomerOption = None,
+    unowned: Annotated[bool, typer.Option("--unowned", help="Those without an owner, which are refused.")] = False,
+    after: Annotated[str, typer.Option(help="Those past this one.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
+    json_: Json = False,
+) -> None:
+    """Show tokens, whose they are and who may use them."""
+    settings = load_settings()
+
+    async def read() -> list[StoredToken]:
+        async with open_tokens(postgres_dsn(settings)) as tokens:
+            owner = CustomerId(customer) if customer else None
+            return await tokens.find(customer_id=owner, unowned=unowned, after=after, limit=limit)
+
+    found = run(read())
+    if json_:
+        print_json(found)
+        return
+    rows = [(t.token, t.customer_id or _NOBODY, ", ".join(t.partners), t.key_id, t.created_at) for t in found]
+    print_table("Tokens", ("token", "customer", "partners", "sealed under", "since"), rows, whole=("token",))
+
+
+_NOBODY = "nobody: `mypay token assign`"
+
+
+async def _put(settings: Settings, token: NewToken) -> None:
+    async with open_tokens(postgres_dsn(settings)) as tokens:
+        if not await tokens.put([token], now=datetime.now(UTC)):
+            raise AssertionError("a token of 28 random letters is there already")
+
+
+def _sealed_for(sealer: CardSealer, was: SealedToken, customer_id: CustomerId) -> Sealed | None:
+    """The card behind a token without owner, sealed for one; None where it has one."""
+    if was.customer_id is not None:
+        return None
+    card = sealer.open_unowned_card(was.token, Sealed(was.key_id, was.nonce, was.ciphertext))
+    return sealer.seal_card(OwnedToken(was.token, customer_id), card)
+
+
+def _missing(token: str) -> CliError:
+    return CliError(f"There is no token {token}.", ExitCode.NOT_FOUND, hint="`mypay token list` shows them.")
+
+
+def _one(token: str, found: Sequence[StoredToken]) -> StoredToken:
+    if not found:
+        raise _missing(token)
+    return found[0]
+
+
+def _owned(token: StoredToken) -> None:
+    if token.customer_id is None:
+        raise CliError(f"Token {token.token} has no owner.", hint="`mypay token assign` gives it one.")
+
+
+def _since(permission: Permission) -> str:
+    if permission.withdrawn_at is None:
+        return f"since {shown(permission.allowed_at)}"
+    return f"withdrawn {shown(permission.withdrawn_at)}"
+
+
+def _told(token: StoredToken, *, json_: bool) -> None:
+    if json_:
+        print_json(token)
+    else:
+        say(f"Token {token.token} is customer {token.customer_id}'s; {', '.join(token.partners)} may pay with it.")

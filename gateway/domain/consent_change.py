@@ -8,7 +8,7 @@ comes with them and holds tells that the customer did it; one that does not hold
 a customer who ends a consent must not be stopped by a proof that went stale on its way.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final, assert_never
@@ -31,6 +31,7 @@ from gateway.domain.consent_records import (
     TakenCommand,
     Unchanged,
 )
+from gateway.domain.funding import TOKEN_NOT_USABLE, TokenUse, token_use
 from gateway.domain.intent import ConsentKey
 from schemas.assertions import ConsentLink, LinkedCommand
 from schemas.consents import ConsentStatus
@@ -51,6 +52,9 @@ _ALREADY: Final[Mapping[ConsentCommand, ConsentStatus]] = {
 
 _NEEDS_PROOF: Final = frozenset({ConsentCommand.GRANT, ConsentCommand.RESUME, ConsentCommand.AMEND})
 """Commands that give a permission; the assurance policy says which proof."""
+
+_GIVES: Final = _NEEDS_PROOF | {ConsentCommand.REQUEST}
+"""Commands whose terms name a funding token that will be paid with."""
 
 _LINKED: Final[Mapping[ConsentCommand, LinkedCommand]] = {
     ConsentCommand.GRANT: LinkedCommand.GRANT,
@@ -95,6 +99,7 @@ def decide_commands(
     *,
     records: Mapping[ConsentKey, ConsentRecord],
     handled: Mapping[CommandKey, HandledCommand],
+    usable: Collection[TokenUse],
     trust: ConsentTrust,
     now: datetime,
 ) -> CommandsDecided:
@@ -111,8 +116,9 @@ def decide_commands(
     6    FF01  the terms name another partner or consent than the command
     7    AG01  an amendment's terms name another customer
     8    DT01  an amendment's ``valid_from`` is another; the terms' ``valid_until`` is not in the future
-    9    DS…   the proof, see :func:`gateway.domain.authentication.judge_consent_assertion`
-    10   DS15  the proof was used before
+    9    DS0H  what gives a permission: the funding token is none that the customer lets the partner use
+    10   DS…   the proof, see :func:`gateway.domain.authentication.judge_consent_assertion`
+    11   DS15  the proof was used before
     ==== ===== ==========================================================================================
 
     A consent that is open past its ``valid_until`` first expires: a change of its own, by TIME.
@@ -121,6 +127,7 @@ def decide_commands(
         commands: in their order.
         records: the consents that exist, locked.
         handled: commands that were handled before.
+        usable: of the uses of funding tokens by terms new and in force, those that their customers permit.
         trust: what proofs are judged by.
         now: read after the locks were granted.
     """
@@ -137,7 +144,7 @@ def decide_commands(
             expired = _expired(record, taken.reference)
             _remember(expired, now, decided, standing, known)
             record = expired.after
-        end = _decide(taken, record, trust, now)
+        end = _decide(taken, record, usable, trust, now)
         _remember(end, now, decided, standing, known)
         if isinstance(end, Changed) and end.proof is not None and isinstance(taken.proof, Assertion):
             decided.uses[taken.key] = (taken, taken.proof)
@@ -226,12 +233,18 @@ def _remember(
     decided.ended.append(end)
 
 
-def _decide(taken: TakenCommand, record: ConsentRecord | None, trust: ConsentTrust, now: datetime) -> Ended:
+def _decide(
+    taken: TakenCommand,
+    record: ConsentRecord | None,
+    usable: Collection[TokenUse],
+    trust: ConsentTrust,
+    now: datetime,
+) -> Ended:
     status = record.status if record else None
     if taken.issued_at - now > CLOCK_SKEW_MAX:
         return Refused(taken, _ISSUED_IN_FUTURE, status)
     if taken.command is ConsentCommand.REQUEST:
-        return _request(taken, record, now)
+        return _request(taken, record, usable, now)
     if record is None:
         return Refused(taken, _NO_CONSENT, None)
     if _is_already(taken, record):
@@ -240,7 +253,9 @@ def _decide(taken: TakenCommand, record: ConsentRecord | None, trust: ConsentTru
     if after is None:
         code, stands = _STANDS[record.status]
         return Refused(taken, _reason(code, f"{stands}: {taken.command} is not possible"), status)
-    accepted = _refuse_terms(taken, record, now) or _judge(taken, record, trust, now)
+    accepted = (
+        _refuse_terms(taken, record, now) or _refuse_token(taken, record, usable) or _judge(taken, record, trust, now)
+    )
     return Refused(taken, accepted, status) if isinstance(accepted, Reason) else _done(taken, record, after, accepted)
 
 
@@ -252,13 +267,13 @@ def _done(taken: TakenCommand, record: ConsentRecord, after: ConsentStatus, acce
     return _changed(taken, record, after, Actor.CUSTOMER, proof)
 
 
-def _request(taken: TakenCommand, record: ConsentRecord | None, now: datetime) -> Ended:
+def _request(taken: TakenCommand, record: ConsentRecord | None, usable: Collection[TokenUse], now: datetime) -> Ended:
     new = _terms_of(taken)
     if record is not None:
         if record.status in OPEN_STATUSES and record.digest == new.digest:
             return Unchanged(taken, record)
         return Refused(taken, _CONSENT_ID_TAKEN, record.status)
-    refused = _refuse_terms(taken, None, now)
+    refused = _refuse_terms(taken, None, now) or _refuse_token(taken, None, usable)
     if refused is not None:
         return Refused(taken, refused, None)
     created = ConsentRecord(Consent(new.terms, 1, ConsentStatus.AWAU), new.digest, 1)
@@ -285,6 +300,17 @@ def _refuse_terms(taken: TakenCommand, record: ConsentRecord | None, now: dateti
     if record is not None and terms.valid_from != record.consent.terms.valid_from:
         return _OTHER_START
     return _OVER_ALREADY if now >= terms.valid_until else None
+
+
+def _refuse_token(taken: TakenCommand, record: ConsentRecord | None, usable: Collection[TokenUse]) -> Reason | None:
+    """Refuse what would give a permission over a token that is not the customer's, or not this partner's to use."""
+    if taken.command not in _GIVES:
+        return None
+    if taken.terms is not None:
+        use = token_use(taken.terms.terms)
+    else:
+        use = token_use(record.consent.terms) if record else None
+    return None if use is None or use in usable else TOKEN_NOT_USABLE
 
 
 def _judge(taken: TakenCommand, record: ConsentRecord, trust: ConsentTrust, now: datetime) -> Accepted | Reason | None:

@@ -5,7 +5,7 @@ what is decided here in the same transaction. Orders count in their order in the
 it reserved.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -23,12 +23,13 @@ from gateway.domain.authentication import (
 from gateway.domain.consent import Consent, Merchant, refuse_order
 from gateway.domain.exchange import CardData, Operation, TraceNumbers
 from gateway.domain.exemption import exemption_allows, with_exemption_told
+from gateway.domain.funding import CARD_NOT_OPENED, TOKEN_NOT_USABLE, OwnedToken, TokenUse, token_use
 from gateway.domain.lifecycle import PaymentEventKind, PaymentState, transition
 from gateway.domain.limits import UNUSED, Reserved, Usage, WindowKey, reserve, windows_at, with_reserved
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.trace import payment_trace
 from schemas.orders import PaymentOrder
-from schemas.primitives import ConsentId, CustomerId, FundingToken, MerchantId, Money, NetworkId, PartnerId
+from schemas.primitives import ConsentId, CustomerId, MerchantId, Money, NetworkId, PartnerId
 from schemas.reasons import Reason, ReasonCode
 
 ConsentKey = tuple[PartnerId, ConsentId]
@@ -98,7 +99,8 @@ class Facts:
     """What the database said, under the locks of this transaction.
 
     Attributes:
-        cards: the funding tokens that could be opened.
+        usable: the uses of funding tokens that their customers permit.
+        cards: the cards behind those that could be opened.
         now: read after the locks were granted.
         cancelled: orders that were cancelled before they came, with the consents that these cancellations name.
     """
@@ -107,7 +109,8 @@ class Facts:
     merchants: Mapping[MerchantId, Merchant]
     existing: Mapping[PaymentKey, Payment]
     usage: Mapping[UsageKey, Usage]
-    cards: Mapping[FundingToken, CardData]
+    usable: frozenset[TokenUse]
+    cards: Mapping[OwnedToken, CardData]
     now: datetime
     trust: Trust = field(default_factory=Trust)
     cancelled: Mapping[PaymentKey, frozenset[ConsentId]] = field(default_factory=dict)
@@ -132,11 +135,6 @@ class Decided:
     repeats: list[tuple[TakenOrder, Payment]] = field(default_factory=list)
     conflicts: list[tuple[TakenOrder, Payment]] = field(default_factory=list)
     authenticated: set[ConsentKey] = field(default_factory=set)
-
-
-def funding_tokens(consents: Iterable[Consent]) -> list[FundingToken]:
-    """Tokens that a batch under these consents needs opened."""
-    return sorted({c.terms.payment.funding_token for c in consents if c.terms.payment})
 
 
 def usage_keys(
@@ -230,13 +228,13 @@ def _outcome(
     order, now = taken.order, facts.now
     if taken.problem is not None:
         return taken.problem
-    refused = refuse_order(order, consent=consent, merchant=facts.merchants.get(order.merchant_id), now=now)
+    refused = refuse_order(
+        order, consent=consent, merchant=facts.merchants.get(order.merchant_id), now=now
+    ) or _refuse_token(consent, facts)
     if refused is not None:
         return refused
-    if consent is None or consent.terms.payment is None:
-        raise AssertionError("refuse_order lets no order pass without a payment consent")
-    if consent.terms.payment.funding_token not in facts.cards:
-        return Reason(code=ReasonCode.DS0H, text="the consent's funding token is not known to the vault")
+    if consent is None:
+        raise AssertionError("refuse_order lets no order pass without a consent")
     proof = _judge_proof(taken, consent, facts, usage, decided)
     if isinstance(proof, Reason):
         return proof
@@ -244,6 +242,15 @@ def _outcome(
     if proof is None or isinstance(reserved, Reason):
         return reserved
     return Reserved((*reserved.windows, proof))
+
+
+def _refuse_token(consent: Consent | None, facts: Facts) -> Reason | None:
+    use = token_use(consent.terms) if consent is not None else None
+    if use is None:
+        raise AssertionError("refuse_order lets no order pass without a payment consent")
+    if use not in facts.usable:
+        return TOKEN_NOT_USABLE
+    return None if use.owned in facts.cards else CARD_NOT_OPENED
 
 
 def _judge_proof(

@@ -66,6 +66,11 @@ class Payment:
         """Primary key."""
         return (self.partner_id, self.payment_id)
 
+    @property
+    def consent_key(self) -> tuple[PartnerId, ConsentId]:
+        """Key of the consent that it was made under."""
+        return (self.partner_id, self.consent_id)
+
     def digest_is(self, digest: bytes) -> bool:
         """True if this payment came of an order of exactly these bytes: then it is a redelivery."""
         return self.order_digest == digest

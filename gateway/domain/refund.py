@@ -12,12 +12,13 @@ from typing import Final
 
 from gateway.domain.consent import Merchant
 from gateway.domain.exchange import CardData, Operation, TraceNumbers
+from gateway.domain.funding import CARD_NOT_OPENED
 from gateway.domain.intent import ORDER_CANCELLED, ConsentKey
 from gateway.domain.lifecycle import PaymentState
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.trace import payment_trace
 from gateway.domain.validity import refuse_by_times
-from schemas.primitives import ConsentId, FundingToken, MerchantId, NetworkId, decimal_of
+from schemas.primitives import ConsentId, MerchantId, NetworkId, decimal_of
 from schemas.reasons import Reason, ReasonCode
 from schemas.refunds import PaymentRefund
 
@@ -69,7 +70,7 @@ class RefundFacts:
         originals: the payments that are refunded.
         refunded: minor units of each original's refunds that are not in :data:`NOT_REFUNDED`.
         cancelled: orders that were cancelled before they came, with the consents that these cancellations name.
-        cards: the funding tokens that could be opened.
+        cards: the cards that could be opened, by the originals that were paid with them.
         now: read after the locks were granted.
     """
 
@@ -78,7 +79,7 @@ class RefundFacts:
     refunded: Mapping[PaymentKey, int]
     cancelled: Mapping[PaymentKey, frozenset[ConsentId]]
     merchants: Mapping[MerchantId, Merchant]
-    cards: Mapping[FundingToken, CardData]
+    cards: Mapping[PaymentKey, CardData]
     now: datetime
 
 
@@ -112,7 +113,6 @@ _OPEN: Final = _reason(ReasonCode.AG01, "the original's outcome is not known yet
 _UNDONE: Final = _reason(ReasonCode.ARDT, "the original was cancelled or undone: there is nothing to refund")
 _OTHER_CURRENCY: Final = _reason(ReasonCode.AM03, "the refund's currency is not the original's")
 _NO_MERCHANT: Final = _reason(ReasonCode.AC03, "the original's merchant is not in the merchant directory any more")
-_NO_CARD: Final = _reason(ReasonCode.DS0H, "the original's funding token is not known to the vault")
 
 _BY_STATE: Final[Mapping[PaymentState, Reason]] = {
     PaymentState.REJECTED: _NOT_MADE,
@@ -216,7 +216,7 @@ def _refuse(
         raise AssertionError("a refund goes to its original's network")
     if original.merchant_id not in facts.merchants:
         return _NO_MERCHANT
-    return None if original.funding_token in facts.cards else _NO_CARD
+    return None if original.key in facts.cards else CARD_NOT_OPENED
 
 
 def refund_payment(

@@ -15,7 +15,7 @@ from gateway.ports.authentication import (
 )
 from gateway.ports.clearing import SEAL_SUFFIXES, ClearingSealError, ClearingSeals, ClearingStore
 from gateway.ports.consents import ConsentStore, UsageChange
-from gateway.ports.directory import Directory, TokenVault
+from gateway.ports.directory import Directory, OpenedCards, TokenVault, Unopened
 from gateway.ports.errors import (
     PublisherUnavailableError,
     StoreConflictError,
@@ -23,7 +23,7 @@ from gateway.ports.errors import (
     StoreUnavailableError,
     TopicClosedError,
 )
-from gateway.ports.follow_ups import FollowUp, FollowUpStore
+from gateway.ports.follow_ups import UNSENDABLE, FollowUp, FollowUpStore
 from gateway.ports.kafka import DeadLetters, Outgoing, Publisher, Record, Unread, UnreadError
 from gateway.ports.keys import KeySource, PartnerKey, SignatureVerifier
 from gateway.ports.network import CardNetwork
@@ -35,6 +35,7 @@ from gateway.ports.store import Store, UnitOfWork
 
 __all__ = [
     "SEAL_SUFFIXES",
+    "UNSENDABLE",
     "AssertionUse",
     "AssertionVerifier",
     "AuthenticationStore",
@@ -55,6 +56,7 @@ __all__ = [
     "KeySource",
     "LateAnswer",
     "Observer",
+    "OpenedCards",
     "Outbox",
     "OutboxEvent",
     "OutboxReader",
@@ -77,6 +79,7 @@ __all__ = [
     "TopicClosedError",
     "TrustTable",
     "UnitOfWork",
+    "Unopened",
     "Unread",
     "UnreadError",
     "UsageChange",

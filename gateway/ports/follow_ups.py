@@ -28,6 +28,10 @@ class FollowUp:
     queued_at: datetime | None = None
 
 
+UNSENDABLE = "unsendable"
+"""Code of a follow-up that could not be made into a message: its card does not open, its merchant is gone."""
+
+
 class FollowUpStore(Protocol):
     """A durable store-and-forward queue: of reversals, or of inquiries."""
 
@@ -46,7 +50,8 @@ class FollowUpStore(Protocol):
     ) -> Sequence[FollowUp]:
         """Take due ones that nobody holds, oldest first; counts one more attempt on each.
 
-        ``in_order``: of each terminal only the oldest open one, due or not.
+        ``in_order``: of each terminal only the oldest open one, due or not. One that was given back as
+        :data:`UNSENDABLE` keeps its own time and holds up no younger one.
         """
 
     async def retry(self, keys: Sequence[PaymentKey], *, owner: str, next_attempt_at: datetime, code: str) -> None:

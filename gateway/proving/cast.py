@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum, unique
 from random import Random
+from string import ascii_lowercase
 from typing import Any, Final, Literal
 
 from gateway.adapters.crypto.jwk import PrivateKey, generate_key
@@ -134,13 +135,22 @@ def make_cast(roles: Mapping[Role, int], *, partners: tuple[Partner, ...], now: 
     random = Random(f"cast/{seed}")  # noqa: S311 - reproducible on purpose
     wanted = [role for role in Role for _ in range(roles.get(role, 0))]
     customers = tuple(
-        Customer(_terms(number, role, partners[number % len(partners)].partner_id, now), role, _card(random, number))
+        Customer(
+            _terms(number, role, partners[number % len(partners)].partner_id, _token(random), now),
+            role,
+            _card(random, number),
+        )
         for number, role in enumerate(wanted)
     )
     return Cast(partners, customers)
 
 
-def _terms(number: int, role: Role, partner_id: PartnerId, now: datetime) -> ConsentTerms:
+def _token(random: Random) -> FundingToken:
+    """An id of the form that the gateway makes; reproducible, as the rest is."""
+    return FundingToken("".join(random.choices(ascii_lowercase, k=28)))
+
+
+def _terms(number: int, role: Role, partner_id: PartnerId, token: FundingToken, now: datetime) -> ConsentTerms:
     # Sixty days back: no calendar window of today is cut short. A whole second: consent-aligned windows begin with it,
     # one minute ago by the time of day, so that none ends while the run goes on.
     start = (now - timedelta(days=60, minutes=1)).replace(microsecond=0)
@@ -152,7 +162,7 @@ def _terms(number: int, role: Role, partner_id: PartnerId, now: datetime) -> Con
         valid_from=start,
         valid_until=end,
         payment=PaymentPurpose(
-            funding_token=FundingToken(f"ft-{number:06d}"),
+            funding_token=token,
             payees=Payees(
                 allow_categories=FOOD_CATEGORIES if role is Role.FOOD_ONLY else (),
                 block_merchants=(MerchantId(BLOCKED),),

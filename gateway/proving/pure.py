@@ -17,6 +17,7 @@ from gateway.adapters.crypto.issuers import CachedTrustTable
 from gateway.adapters.crypto.signature import JwsVerifier
 from gateway.adapters.memory.keys import MemoryKeySource
 from gateway.domain.consent import Consent
+from gateway.domain.funding import token_use, token_uses
 from gateway.domain.intent import Decided, Facts, TakenOrder, Trust, UsageKey, decide, usage_keys
 from gateway.domain.lifecycle import PaymentState
 from gateway.domain.limits import Usage
@@ -76,7 +77,8 @@ class PurePath:
             (c.terms.partner_id, c.terms.consent_id): Consent(c.terms, 1, ConsentStatus.AUTH) for c in cast.customers
         }
         self._merchants = {m.merchant_id: m for m in merchants(frozenset((NETWORK,)))}
-        self._cards = {c.terms.payment.funding_token: c.card for c in cast.customers if c.terms.payment}
+        self._cards = {use.owned: c.card for c in cast.customers if (use := token_use(c.terms))}
+        self._uses = frozenset(token_uses(c.terms for c in cast.customers))
         links = cast.identities.links([c.terms.customer_id for c in cast.customers], since)
         self._trust = Trust(
             policy=trust.policy,
@@ -115,6 +117,7 @@ class PurePath:
             merchants=self._merchants,
             existing={},
             usage={key: self._usage.get(key, _UNUSED) for key in usage_keys(consents, self._now)},
+            usable=self._uses,
             cards=self._cards,
             now=self._now,
             trust=self._trust,

@@ -7,11 +7,13 @@ from typing import Final
 from gateway.adapters.crypto.vault import CardSealer, MasterKeys
 from gateway.adapters.postgres.identities import open_identities
 from gateway.adapters.postgres.registry import NewPartner, open_registry
+from gateway.adapters.postgres.tokens import NewToken, open_tokens
+from gateway.domain.funding import token_use
 from gateway.ports import PartnerKey
 from gateway.proving.cast import STORY, Cast, Role
 from gateway.proving.shops import merchants
 from schemas.consents import ConsentStatus
-from schemas.primitives import FundingToken, NetworkId
+from schemas.primitives import NetworkId
 
 _KEY_AGE: Final = timedelta(hours=1)
 """Keys are valid since a while, so that no clock's skew matters."""
@@ -24,14 +26,20 @@ async def register(dsn: str, cast: Cast, *, networks: Sequence[str], master_keys
     """
     now = datetime.now(UTC)
     sealer = CardSealer(master_keys)
-    async with open_registry(dsn) as registry:
+    async with open_registry(dsn) as registry, open_tokens(dsn) as tokens:
         await registry.add_partners([NewPartner(p.partner_id, p.name, p.home_group) for p in cast.partners])
         await registry.add_keys(
             [PartnerKey(p.kid, p.partner_id, p.algorithm, p.jwk, now - _KEY_AGE, None, None) for p in cast.partners]
         )
         await registry.upsert_merchants(merchants(frozenset(map(NetworkId, networks))))
-        cards = {_token(number): c.card for number, c in enumerate(cast.customers)}
-        await registry.put_tokens({token: sealer.seal_card(token, card) for token, card in cards.items()})
+        await tokens.put(
+            [
+                NewToken(use.token, use.customer_id, (use.partner_id,), sealer.seal_card(use.owned, c.card))
+                for c in cast.customers
+                if (use := token_use(c.terms)) is not None
+            ],
+            now=now,
+        )
         await registry.add_consents(
             [
                 (c.terms, ConsentStatus.SUSP if c.role is Role.SUSPENDED else ConsentStatus.AUTH)
@@ -41,7 +49,3 @@ async def register(dsn: str, cast: Cast, *, networks: Sequence[str], master_keys
         )
     async with open_identities(dsn) as identities:
         await identities.link(cast.identities.links([c.terms.customer_id for c in cast.customers], now))
-
-
-def _token(number: int) -> FundingToken:
-    return FundingToken(f"ft-{number:06d}")

@@ -37,7 +37,7 @@ from gateway.ports import (
     TrustTable,
     UnitOfWork,
 )
-from gateway.services.consents import tell_refusals, write_decided
+from gateway.services.consents import tell_refusals, usable_tokens, write_decided
 from gateway.services.proofs import NoIdentityProviders
 from gateway.services.retrying import until_done
 from schemas.codec import DecodeError, decode
@@ -190,10 +190,13 @@ class ConsentCommandService:
             # Time is read after the locks were granted: a proof that went stale while it waited counts no more.
             now = self._clock.now()
             handled = await uow.consents.handled(sorted({c.key for c in commands}))
+            usable = await usable_tokens(uow, commands, records.values())
             trust = await self._read_trust(uow, commands)
             tried: set[CommandKey] = set()
             while True:
-                decided = decide_commands(commands, records=records, handled=handled, trust=trust, now=now)
+                decided = decide_commands(
+                    commands, records=records, handled=handled, usable=usable, trust=trust, now=now
+                )
                 fresh = {key: use for key, use in decided.uses.items() if key not in tried}
                 replayed = await _use(uow, fresh)
                 if not replayed:

@@ -4,7 +4,7 @@ Every change is one transaction that takes the lock which every intent takes: af
 under what was in force before; an intent from before has committed, and is named in the event.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, assert_never
@@ -23,6 +23,7 @@ from gateway.domain.consent_records import (
     TakenCommand,
     Unchanged,
 )
+from gateway.domain.funding import TOKEN_NOT_USABLE, TokenUse, token_uses
 from gateway.domain.intent import ConsentKey
 from gateway.ports import Clock, Observer, OutboxEvent, Refusal, Store, StoreConflictError, UnitOfWork
 from gateway.services.retrying import until_done
@@ -53,8 +54,8 @@ class ConsentCommandRefusedError(Exception):
         status: the status that it has and keeps.
     """
 
-    def __init__(self, command: ConsentCommand, status: ConsentStatus) -> None:
-        super().__init__(f"{command} is not possible: the consent is {status}")
+    def __init__(self, command: ConsentCommand, status: ConsentStatus, why: str | None = None) -> None:
+        super().__init__(f"{command} is not possible: the consent is {status}" + (f"; {why}" if why else ""))
         self.status = status
 
 
@@ -99,13 +100,17 @@ async def change_consent_status(
             reference=OWN_REFERENCE,
             actor=Actor.OPERATOR,
         )
-        decided = decide_commands([taken], records={key: record}, handled={}, trust=ConsentTrust(), now=now)
+        usable = await usable_tokens(uow, [taken], [record])
+        decided = decide_commands(
+            [taken], records={key: record}, handled={}, usable=usable, trust=ConsentTrust(), now=now
+        )
         # What came to nothing is told to the operator and to nobody else; what time did on the way stands.
         done = _changes_alone(decided)
         in_flight = await write_decided(uow, done, now=now, reason=reason)
     last = decided.ended[-1]
     if not isinstance(last, Changed):
-        raise ConsentCommandRefusedError(command, decided.records.get(key, record).status)
+        why = last.reason.text if isinstance(last, Refused) and last.reason == TOKEN_NOT_USABLE else None
+        raise ConsentCommandRefusedError(command, decided.records.get(key, record).status, why)
     return ConsentChanged(last.after.status, record.status, tuple(in_flight.get(key, ())), now)
 
 
@@ -135,6 +140,14 @@ class ExpiryService:
             decided = decide_expiry(records, reference=OWN_REFERENCE, now=now)
             await write_decided(uow, decided, now=now)
         return [c.after.consent.terms.valid_until for c in decided.changes]
+
+
+async def usable_tokens(
+    uow: UnitOfWork, commands: Iterable[TakenCommand], records: Iterable[ConsentRecord]
+) -> frozenset[TokenUse]:
+    """Of the funding tokens that a batch's terms name, new or in force, those that may be used; one query."""
+    named = [r.consent.terms for r in records] + [c.terms.terms for c in commands if c.terms is not None]
+    return await uow.directory.usable_tokens(token_uses(named))
 
 
 async def write_decided(

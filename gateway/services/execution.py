@@ -12,13 +12,13 @@ from datetime import datetime
 from typing import TypeVar
 
 from gateway.domain.exchange import FinancialRequest
+from gateway.domain.funding import OwnedToken, token_uses
 from gateway.domain.intent import (
     Decided,
     Facts,
     TakenOrder,
     decide,
     exempt_window,
-    funding_tokens,
     usage_keys,
 )
 from gateway.domain.lifecycle import PaymentState
@@ -41,6 +41,7 @@ from gateway.ports import (
 )
 from gateway.services.dispatch import read_dispatch
 from gateway.services.ended_consents import EndedConsentWatch
+from gateway.services.incidents import report_card_incidents, report_unopened
 from gateway.services.notices import (
     ORDER_ID_TAKEN,
     RefusedOrder,
@@ -168,6 +169,7 @@ class ExecutionService:
 
         decided, _ = await self._intend(len(refunds), commit)
         count_states(self._observer, decided.payments)
+        report_card_incidents(self._observer, "execution", self._network_id, decided.payments)
         self._observer.count("execution", "repeated", n=len(decided.repeats))
         self._observer.count("execution", "order_id_taken", n=len(decided.conflicts))
 
@@ -285,6 +287,9 @@ class ExecutionService:
 
     async def _facts(self, uow: UnitOfWork, orders: Sequence[TakenOrder]) -> Facts:
         consents = await uow.consents.lock(sorted({o.consent_key for o in orders}))
+        usable = await uow.directory.usable_tokens(token_uses(c.terms for c in consents.values()))
+        opened = await self._vault.open(sorted({use.owned for use in usable}))
+        report_unopened(self._observer, "execution", opened)
         # Time is read after the locks were granted: an order that expired while it waited for them is refused.
         now = self._clock.now()
         trust = await use_proofs(uow, orders, consents, self._trust)
@@ -293,7 +298,8 @@ class ExecutionService:
             merchants=await uow.directory.merchants(sorted({o.order.merchant_id for o in orders})),
             existing=await self._existing(uow, orders),
             usage=await uow.consents.usage(usage_keys(consents, now, trust.authenticated_at)),
-            cards=await self._vault.open(funding_tokens(consents.values())),
+            usable=usable,
+            cards=opened.cards,
             now=now,
             trust=trust,
             cancelled=await uow.cancellations.not_sent([o.key for o in orders]),
@@ -309,16 +315,19 @@ class ExecutionService:
     def _request(self, payment: Payment, facts: Facts) -> FinancialRequest:
         if payment.trace is None or payment.funding_token is None:
             raise AssertionError("a SENT payment has trace numbers and a funding token")
+        owner = facts.consents[payment.consent_key].terms.customer_id
         return FinancialRequest(
             trace=payment.trace,
             operation=payment.operation,
             amount_minor=payment.amount_minor,
             currency=payment.currency,
             acceptor=facts.merchants[payment.merchant_id].acceptor,
-            card=facts.cards[payment.funding_token],
+            card=facts.cards[OwnedToken(payment.funding_token, owner)],
         )
 
     def _report(self, decided: Decided) -> None:
-        count_states(self._observer, [*decided.payments, *decided.due])
+        begun = [*decided.payments, *decided.due]
+        count_states(self._observer, begun)
+        report_card_incidents(self._observer, "execution", self._network_id, begun)
         self._observer.count("execution", "repeated", n=len(decided.repeats))
         self._observer.count("execution", "order_id_taken", n=len(decided.conflicts))

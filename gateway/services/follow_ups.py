@@ -5,17 +5,29 @@ send: every follow-up may be repeated without effect. What it learns counts no m
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from gateway.domain.consent import Merchant
 from gateway.domain.exchange import CardData, ExchangeResult, NetworkRequest, NotSent, NotSentCause, TraceNumbers
-from gateway.domain.payment import Payment
-from gateway.ports import CardNetwork, Clock, FollowUp, FollowUpStore, Observer, Store, TokenVault, UnitOfWork
-from gateway.services.retrying import TRANSIENT, until_done
-from schemas.primitives import FundingToken, NetworkId
+from gateway.domain.funding import OwnedToken
+from gateway.domain.payment import Payment, PaymentKey
+from gateway.ports import (
+    CardNetwork,
+    Clock,
+    FollowUp,
+    FollowUpStore,
+    Observer,
+    OpenedCards,
+    Store,
+    TokenVault,
+    UnitOfWork,
+)
+from gateway.services.incidents import report_unopened
+from gateway.services.retrying import until_done
+from schemas.primitives import NetworkId
 
 DOUBLINGS_MAX = 16
 """Keeps the pause's computation small; the pause itself has its own bound."""
@@ -52,7 +64,7 @@ class Attempt(NamedTuple):
     result: ExchangeResult
 
 
-Build = Callable[[FollowUp, Payment, Merchant, CardData], NetworkRequest]
+Build = Callable[[FollowUp, Payment, Merchant, CardData | None], NetworkRequest]
 
 
 class FollowUpSender:
@@ -61,6 +73,7 @@ class FollowUpSender:
     Args:
         queue: which one.
         build: makes the message.
+        vault: opens the cards of messages that name them; None where they name none.
     """
 
     def __init__(
@@ -69,13 +82,13 @@ class FollowUpSender:
         network_id: NetworkId,
         worker: str,
         store: Store,
-        vault: TokenVault,
         network: CardNetwork,
         observer: Observer,
         clock: Clock,
         settings: FollowUpSettings,
         queue: Callable[[UnitOfWork], FollowUpStore],
         build: Build,
+        vault: TokenVault | None = None,
     ) -> None:
         self._network_id = network_id
         self._worker = worker
@@ -131,13 +144,17 @@ class FollowUpSender:
         async with self._store.reading() as uow:
             payments = await uow.payments.find([c.key for c in claimed])
             merchants = await uow.directory.merchants(sorted({p.merchant_id for p in payments.values()}))
-        cards = await self._cards(sorted({p.funding_token for p in payments.values() if p.funding_token}))
+            owned = await self._owned(uow, payments.values())
+        opened = await self._vault.open(sorted(set(owned.values()))) if self._vault else OpenedCards()
+        report_unopened(self._observer, "follow_up", opened)
         prepared: list[tuple[FollowUp, Payment | None, NetworkRequest | None]] = []
         for follow_up in claimed:
             payment = payments.get(follow_up.key)
-            card = cards.get(payment.funding_token) if payment and payment.funding_token else None
+            token = owned.get(follow_up.key)
+            card = opened.cards.get(token) if token else None
             merchant = merchants.get(payment.merchant_id) if payment else None
-            if payment is None or payment.trace is None or card is None or merchant is None:
+            no_card = self._vault is not None and card is None
+            if payment is None or payment.trace is None or merchant is None or no_card:
                 self._observer.note(
                     "follow_up_not_possible", level="error", payment_id=follow_up.key[1], network_id=self._network_id
                 )
@@ -146,18 +163,16 @@ class FollowUpSender:
                 prepared.append((follow_up, payment, self._build(follow_up, payment, merchant, card)))
         return prepared
 
-    async def _cards(self, tokens: Sequence[FundingToken]) -> Mapping[FundingToken, CardData]:
-        """Open what can be opened: one card that cannot must not hold up all others of the network."""
-        try:
-            return await self._vault.open(tokens)
-        except TRANSIENT:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever the vault says of one row, the others are due
-            self._observer.count("follow_up", "card_not_opened", reason=type(error).__name__)
-            if len(tokens) == 1:
-                # Whose it is is told with the payment.
-                return {}
-        return {token: card for each in tokens for token, card in (await self._cards([each])).items()}
+    async def _owned(self, uow: UnitOfWork, payments: Collection[Payment]) -> dict[PaymentKey, OwnedToken]:
+        """The token of each payment with its owner: the customer of its consent, which no amendment changes."""
+        if self._vault is None:
+            return {}
+        consents = await uow.consents.read(sorted({p.consent_key for p in payments}))
+        return {
+            p.key: OwnedToken(p.funding_token, consent.terms.customer_id)
+            for p in payments
+            if p.funding_token is not None and (consent := consents.get(p.consent_key)) is not None
+        }
 
     async def _exchange(self, request: NetworkRequest | None) -> ExchangeResult:
         if request is None:

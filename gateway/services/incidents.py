@@ -1,8 +1,12 @@
 """Telling operators what must not happen: answers with other numbers, and answers that contradict what is known."""
 
+from collections import Counter
+from collections.abc import Iterable
+
+from gateway.domain.funding import CARD_NOT_OPENED
 from gateway.domain.lifecycle import IGNORED
-from gateway.domain.payment import PaymentKey
-from gateway.ports import Observer
+from gateway.domain.payment import Payment, PaymentKey
+from gateway.ports import Observer, OpenedCards
 from gateway.services.transitions import Applied
 from schemas.primitives import NetworkId
 
@@ -19,6 +23,20 @@ def report_incidents(observer: Observer, stage: str, network_id: NetworkId, appl
     for change, why in found:
         observer.count(stage, "incident")
         observer.note("network_incident", level="error", payment_id=change.key[1], network_id=network_id, reason=why)
+
+
+def report_unopened(observer: Observer, stage: str, opened: OpenedCards) -> None:
+    """Count the funding tokens that did not open, by what is wrong with them."""
+    for cause, n in Counter(opened.unopened.values()).items():
+        observer.count(stage, "card_not_opened", reason=cause.value, n=n)
+
+
+def report_card_incidents(observer: Observer, stage: str, network_id: NetworkId, payments: Iterable[Payment]) -> None:
+    """Count and note payments that were rejected because the card behind their token did not open."""
+    for payment in payments:
+        if payment.reason == CARD_NOT_OPENED:
+            observer.count(stage, "incident")
+            observer.note("card_not_opened", level="error", payment_id=payment.payment_id, network_id=network_id)
 
 
 def report_unwritable(observer: Observer, stage: str, network_id: NetworkId, key: PaymentKey, error: Exception) -> None:

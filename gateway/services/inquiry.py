@@ -13,7 +13,7 @@ from gateway.domain.execution import Verdict
 from gateway.domain.payment import Change, Payment, PaymentKey
 from gateway.domain.resolution import InquiryStep, InquiryVerdict, judge_inquiry
 from gateway.domain.response_codes import STANDARD, ResponseCodes
-from gateway.ports import CardNetwork, Clock, FollowUp, Observer, Store, TokenVault
+from gateway.ports import CardNetwork, Clock, FollowUp, Observer, Store
 from gateway.services.follow_ups import Attempt, FollowUpSender, FollowUpSettings, original_trace, own_trace
 from gateway.services.incidents import report_incidents, report_unwritable
 from gateway.services.isolation import write_apart
@@ -47,7 +47,6 @@ class InquiryService:
         network_id: NetworkId,
         worker: str,
         store: Store,
-        vault: TokenVault,
         network: CardNetwork,
         observer: Observer,
         clock: Clock,
@@ -63,7 +62,6 @@ class InquiryService:
             network_id=network_id,
             worker=worker,
             store=store,
-            vault=vault,
             network=network,
             observer=observer,
             clock=clock,
@@ -127,7 +125,7 @@ def _code(verdict: InquiryVerdict) -> str:
     return verdict.network_code or "none"
 
 
-def _request(follow_up: FollowUp, payment: Payment, merchant: Merchant, _card: CardData) -> InquiryRequest:
+def _request(follow_up: FollowUp, payment: Payment, merchant: Merchant, _card: CardData | None) -> InquiryRequest:
     original = original_trace(payment)
     return InquiryRequest(
         trace=own_trace(follow_up, original),

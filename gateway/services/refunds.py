@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Sequence
 
 from gateway.domain.exchange import FinancialRequest
+from gateway.domain.funding import OwnedToken
 from gateway.domain.lifecycle import PaymentState
 from gateway.domain.payment import Payment
 from gateway.domain.refund import RefundFacts, RefundsDecided, TakenRefund, decide_refunds
@@ -24,6 +25,7 @@ from gateway.ports import (
     UnitOfWork,
 )
 from gateway.services.dispatch import read_ordered_at
+from gateway.services.incidents import report_unopened
 from gateway.services.notices import (
     ORDER_ID_TAKEN,
     RefusedOrder,
@@ -137,17 +139,24 @@ class RefundService:
         return decided, sent, before_commit
 
     async def _facts(self, uow: UnitOfWork, refunds: Sequence[TakenRefund]) -> RefundFacts:
-        await uow.consents.lock(sorted({r.consent_key for r in refunds}))
+        consents = await uow.consents.lock(sorted({r.consent_key for r in refunds}))
         originals = await uow.payments.lock(sorted({r.original_key for r in refunds}))
         keys = sorted({r.key for r in refunds})
-        tokens = sorted({p.funding_token for p in originals.values() if p.funding_token is not None})
+        # The owner alone: money goes back to its customer's card, whoever may pay with it by now.
+        tokens = {
+            p.key: OwnedToken(p.funding_token, consent.terms.customer_id)
+            for p in originals.values()
+            if p.funding_token is not None and (consent := consents.get(p.consent_key)) is not None
+        }
+        opened = await self._vault.open(sorted(set(tokens.values())))
+        report_unopened(self._observer, "execution", opened)
         return RefundFacts(
             existing=await uow.payments.find(keys),
             originals=originals,
             refunded=await uow.payments.refunded(sorted(originals)),
             cancelled=await uow.cancellations.not_sent(keys),
             merchants=await uow.directory.merchants(sorted({p.merchant_id for p in originals.values()})),
-            cards=await self._vault.open(tokens),
+            cards={key: opened.cards[token] for key, token in tokens.items() if token in opened.cards},
             # Read after the locks were granted: a refund that expired while it waited for them is refused.
             now=self._clock.now(),
         )
@@ -182,13 +191,13 @@ def _refused(decided: RefundsDecided) -> list[RefusedOrder]:
 
 
 def _request(payment: Payment, facts: RefundFacts) -> FinancialRequest:
-    if payment.trace is None or payment.funding_token is None:
-        raise AssertionError("a SENT refund has trace numbers and a funding token")
+    if payment.trace is None or payment.original_payment_id is None:
+        raise AssertionError("a SENT refund has trace numbers and an original")
     return FinancialRequest(
         trace=payment.trace,
         operation=payment.operation,
         amount_minor=payment.amount_minor,
         currency=payment.currency,
         acceptor=facts.merchants[payment.merchant_id].acceptor,
-        card=facts.cards[payment.funding_token],
+        card=facts.cards[payment.partner_id, payment.original_payment_id],
     )

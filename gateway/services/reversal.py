@@ -5,14 +5,15 @@ The payment becomes REVERSED in the transaction that closes the queue's row, so 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gateway.domain.consent import Merchant
-from gateway.domain.exchange import CardData, ReversalRequest
+from gateway.domain.exchange import CardData, NotSent, NotSentCause, ReversalRequest
 from gateway.domain.execution import ReversalVerdict, judge_reversal
 from gateway.domain.lifecycle import PaymentEventKind, PaymentState
 from gateway.domain.payment import Change, Payment, PaymentKey
 from gateway.domain.response_codes import STANDARD, ResponseCodes, ReversalOutcome
-from gateway.ports import CardNetwork, Clock, FollowUp, Observer, Store, TokenVault
+from gateway.ports import UNSENDABLE, CardNetwork, Clock, FollowUp, Observer, Store, TokenVault
 from gateway.services.follow_ups import Attempt, FollowUpSender, FollowUpSettings, original_trace, own_trace
 from gateway.services.incidents import report_incidents, report_unwritable
 from gateway.services.isolation import write_apart
@@ -34,7 +35,10 @@ class ReversalSettings:
     codes: ResponseCodes = STANDARD
 
 
-_Ended = tuple[FollowUp, ReversalVerdict]
+class _Ended(NamedTuple):
+    follow_up: FollowUp
+    verdict: ReversalVerdict
+    code: str
 
 
 class ReversalService:
@@ -75,39 +79,41 @@ class ReversalService:
         """Send what is due once, and write how it ended; return how many were attempted."""
         attempts = await self._sender.send_due()
         if attempts:
-            await self._finish([(a.follow_up, self._judge(a)) for a in attempts])
+            await self._finish([self._judge(a) for a in attempts])
         return len(attempts)
 
-    def _judge(self, attempt: Attempt) -> ReversalVerdict:
+    def _judge(self, attempt: Attempt) -> _Ended:
         approved = attempt.payment is not None and attempt.payment.state is PaymentState.REVERSING
-        return judge_reversal(attempt.result, approved=approved, codes=self._settings.codes)
+        verdict = judge_reversal(attempt.result, approved=approved, codes=self._settings.codes)
+        never = isinstance(attempt.result, NotSent) and attempt.result.cause is NotSentCause.NOT_ENCODABLE
+        return _Ended(attempt.follow_up, verdict, UNSENDABLE if never else verdict.network_code or "none")
 
     async def _finish(self, ended: Sequence[_Ended]) -> None:
         now = self._clock.now()
 
         async def write(part: Sequence[_Ended]) -> Applied:
-            confirmed = {f.key: v for f, v in part if v.outcome is ReversalOutcome.CONFIRMED}
-            open_ = [(f, _code(v)) for f, v in part if v.outcome is not ReversalOutcome.CONFIRMED]
+            confirmed = {e.follow_up.key: e for e in part if e.verdict.outcome is ReversalOutcome.CONFIRMED}
+            open_ = [(e.follow_up, e.code) for e in part if e.verdict.outcome is not ReversalOutcome.CONFIRMED]
             async with self._store.transaction() as uow:
-                codes = {key: _code(verdict) for key, verdict in confirmed.items()}
+                codes = {key: one.code for key, one in confirmed.items()}
                 closed = await uow.reversals.close(codes, owner=self._worker, now=now)
-                applied = await apply_changes(uow, [_change(k, confirmed[k]) for k in sorted(closed)], now=now)
+                applied = await apply_changes(uow, [_change(k, confirmed[k].verdict) for k in sorted(closed)], now=now)
                 await self._sender.give_back(uow, open_, owner=self._worker, now=now)
                 return applied
 
         def failed(one: _Ended, error: Exception) -> None:
             # Its lease runs out, and it is sent and tried again: a reversal is never dropped.
-            report_unwritable(self._observer, "reversal", self._network_id, one[0].key, error)
+            report_unwritable(self._observer, "reversal", self._network_id, one.follow_up.key, error)
 
         for applied in await write_apart(ended, write, failed):
             self._observer.count("reversal", "reversed", n=len(applied.changed))
             report_incidents(self._observer, "reversal", self._network_id, applied)
-        for follow_up, verdict in ended:
-            if verdict.outcome is not ReversalOutcome.CONFIRMED:
-                self._tell(follow_up, verdict)
+        for one in ended:
+            if one.verdict.outcome is not ReversalOutcome.CONFIRMED:
+                self._tell(*one)
 
-    def _tell(self, follow_up: FollowUp, verdict: ReversalVerdict) -> None:
-        self._observer.count("reversal", "repeated", reason=_code(verdict))
+    def _tell(self, follow_up: FollowUp, verdict: ReversalVerdict, code: str) -> None:
+        self._observer.count("reversal", "repeated", reason=code)
         age = (self._clock.now() - follow_up.queued_at).total_seconds() if follow_up.queued_at else 0.0
         if verdict.outcome is ReversalOutcome.ALERT or age > self._settings.alert_after_s:
             self._observer.count("reversal", "alert")
@@ -116,7 +122,7 @@ class ReversalService:
                 level="error",
                 payment_id=follow_up.key[1],
                 network_id=self._network_id,
-                code=_code(verdict),
+                code=code,
                 seconds=age,
             )
 
@@ -125,11 +131,9 @@ def _change(key: PaymentKey, verdict: ReversalVerdict) -> Change:
     return Change(key=key, kind=PaymentEventKind.REVERSAL_CONFIRMED, incident=verdict.incident)
 
 
-def _code(verdict: ReversalVerdict) -> str:
-    return verdict.network_code or "none"
-
-
-def _request(follow_up: FollowUp, payment: Payment, merchant: Merchant, card: CardData) -> ReversalRequest:
+def _request(follow_up: FollowUp, payment: Payment, merchant: Merchant, card: CardData | None) -> ReversalRequest:
+    if card is None:
+        raise AssertionError("a reversal names the card, and is prepared with it")
     original = original_trace(payment)
     return ReversalRequest(
         trace=own_trace(follow_up, original),

@@ -13,16 +13,21 @@ from gateway.adapters.postgres.migrate import migrate
 from gateway.adapters.postgres.outbox import PostgresOutboxReader
 from gateway.adapters.postgres.registry import open_registry
 from gateway.adapters.postgres.store import PostgresStore
+from gateway.adapters.postgres.tokens import open_tokens
 from gateway.domain.consent import Consent, Merchant
 from gateway.domain.intent import ConsentKey
 from gateway.ports import OutboxReader, Store, UnitOfWork
 from schemas.consents import ConsentStatus
+from schemas.primitives import FundingToken, PartnerId
+from tests.builders import NOW
 from tests.stack import fresh_database
+from tests.support.tokens import put_token
 
 TABLES = (
     "outbox_parked, consent, consent_version, consent_command, consent_usage, consent_authentication, "
     "used_assertion, payment, cancellation, cancellation_answer, refusal, reversal, inquiry, late_answer, "
-    "ledger_transfer, scheduled_order, standing_order, bulk, clearing_record, outbox, merchant, network_status"
+    "ledger_transfer, scheduled_order, standing_order, bulk, clearing_record, outbox, merchant, network_status, "
+    "funding_token, funding_token_partner"
 )
 
 
@@ -39,6 +44,11 @@ class Backend(Protocol):
     async def set_status(self, key: ConsentKey, status: ConsentStatus) -> None: ...
 
     async def put_merchants(self, *merchants: Merchant) -> None: ...
+
+    async def put_token(self, token: str, customer_id: str, *partners: str) -> None:
+        """A token of this customer that these partners may use; what is sealed behind it opens for nobody."""
+
+    async def withdraw_token(self, token: str, partner_id: str) -> None: ...
 
     async def until_blocked(self, task: "asyncio.Task[Any]") -> None:
         """Return once ``task`` waits for a lock; fail if it ends instead."""
@@ -69,6 +79,13 @@ class MemoryBackend:
     async def put_merchants(self, *merchants: Merchant) -> None:
         for merchant in merchants:
             self.database.put_merchant(merchant)
+
+    async def put_token(self, token: str, customer_id: str, *partners: str) -> None:
+        self.database.put_token(token, customer_id, *partners)
+
+    async def withdraw_token(self, token: str, partner_id: str) -> None:
+        row = self.database.tokens.rows[token]  # type: ignore[index]
+        self.database.put_token(token, row.customer_id, *(row.partners - {partner_id}))
 
     async def until_blocked(self, task: "asyncio.Task[Any]") -> None:
         while not self.database.locks.waiting:
@@ -111,6 +128,13 @@ class PostgresBackend:
     async def put_merchants(self, *merchants: Merchant) -> None:
         async with open_registry(self.dsn) as registry:
             await registry.upsert_merchants(merchants)
+
+    async def put_token(self, token: str, customer_id: str, *partners: str) -> None:
+        await put_token(self.dsn, token, customer_id, *partners)
+
+    async def withdraw_token(self, token: str, partner_id: str) -> None:
+        async with open_tokens(self.dsn) as tokens:
+            await tokens.withdraw(FundingToken(token), PartnerId(partner_id), now=NOW)
 
     async def until_blocked(self, task: "asyncio.Task[Any]") -> None:
         waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -163,10 +187,14 @@ def dsn(kind: str, request: pytest.FixtureRequest) -> str | None:
 
 @pytest.fixture
 async def backend(dsn: str | None) -> AsyncIterator[Backend]:
+    """A backend whose customer ``customer-1`` lets both partners use ``token-1``."""
     if dsn is None:
-        yield MemoryBackend()
+        memory = MemoryBackend()
+        await memory.put_token("token-1", "customer-1", "partner-1", "partner-2")
+        yield memory
         return
     async with postgres_backend(dsn) as backend:
+        await backend.put_token("token-1", "customer-1", "partner-1", "partner-2")
         yield backend
 
 

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
+from gateway.domain.funding import TokenUse
 from gateway.ports import Store
-from schemas.primitives import MerchantId, NetworkId
+from schemas.primitives import CustomerId, FundingToken, MerchantId, NetworkId, PartnerId
 from tests.builders import later
 from tests.contract.conftest import Backend
 from tests.unit.domain_samples import merchant
@@ -45,3 +46,32 @@ async def test_a_workers_last_word_counts(store: Store) -> None:
     assert await open_since(store, 0) == frozenset()
     await report(store, A, "w1", is_open=True, at=12)
     assert await open_since(store, 12) == {A}
+
+
+def use(token: str = "token-1", customer: str = "customer-1", partner: str = "partner-1") -> TokenUse:
+    return TokenUse(FundingToken(token), CustomerId(customer), PartnerId(partner))
+
+
+async def test_a_token_is_used_by_its_customers_partners_alone(backend: Backend) -> None:
+    await backend.put_token("token-2", "customer-2", "partner-2")
+    uses = [
+        use(),
+        use(partner="partner-2"),
+        use("token-2", "customer-2", "partner-2"),
+        use(customer="customer-2"),  # another's
+        use("token-2", partner="partner-2"),  # another's
+        use("token-2", "customer-2", "partner-1"),  # not this partner's
+        use(partner="nobody"),
+        use("nothing"),
+    ]
+    async with backend.store.reading() as uow:
+        assert await uow.directory.usable_tokens(uses) == set(uses[:3])
+        assert await uow.directory.usable_tokens([]) == frozenset()
+
+
+async def test_a_withdrawn_permission_is_seen_at_once_by_a_transaction_that_runs(backend: Backend) -> None:
+    async with backend.store.transaction() as uow:
+        assert await uow.directory.usable_tokens([use()]) == {use()}
+        await backend.withdraw_token("token-1", "partner-1")
+        assert await uow.directory.usable_tokens([use()]) == frozenset()
+        assert await uow.directory.usable_tokens([use(partner="partner-2")])

@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from gateway.domain.payment import PaymentKey
-from gateway.ports import FollowUp, FollowUpStore, Store, UnitOfWork
+from gateway.ports import UNSENDABLE, FollowUp, FollowUpStore, Store, UnitOfWork
 from schemas.primitives import NetworkId
 from tests.builders import NETWORK, NOW, TERMINAL, later, payment
 
@@ -62,9 +62,9 @@ def _numbered(claimed: Sequence[FollowUp]) -> list[tuple[FollowUp, int]]:
     return sorted(((r, r.stan - 500_000) for r in claimed), key=lambda pair: pair[1])
 
 
-async def retry(fifo: Queue, *numbers: int, owner: str = "w1", at: float) -> None:
+async def retry(fifo: Queue, *numbers: int, owner: str = "w1", at: float, code: str = "68") -> None:
     async with fifo.store.transaction() as uow:
-        await fifo.of(uow).retry(keys(*numbers), owner=owner, next_attempt_at=later(at), code="68")
+        await fifo.of(uow).retry(keys(*numbers), owner=owner, next_attempt_at=later(at), code=code)
 
 
 async def close(fifo: Queue, *numbers: int, owner: str = "w1") -> frozenset[PaymentKey]:
@@ -236,6 +236,26 @@ async def test_in_order_only_the_oldest_of_a_terminal_is_claimed(fifo: Queue) ->
     assert await claim_in_order(50) == [2]
     await close(fifo, 2)
     assert await claim_in_order(51) == [1]
+
+
+async def test_in_order_what_cannot_be_sent_holds_up_nobody_and_keeps_its_time(fifo: Queue) -> None:
+    await queue(fifo, follow_up(1, queued_at=later(0)), follow_up(2, queued_at=later(1)))
+
+    async def claim_in_order(at: float) -> list[int]:
+        async with fifo.store.transaction() as uow:
+            found = await fifo.of(uow).claim(
+                NET, owner="w1", now=later(at), lease_until=later(at + 60), limit=10, in_order=True
+            )
+        return [number for _, number in _numbered(found)]
+
+    assert await claim_in_order(5) == [1]
+    await retry(fifo, 1, at=50, code=UNSENDABLE)
+    assert await claim_in_order(6) == [2]
+    await close(fifo, 2)
+    assert await claim_in_order(51) == [1]
+    await retry(fifo, 1, at=60)  # it can be sent again: the others wait for it
+    await queue(fifo, follow_up(3, queued_at=later(2)))
+    assert await claim_in_order(55) == []
 
 
 async def test_what_nobody_claimed_cannot_be_confirmed(fifo: Queue) -> None:

@@ -26,11 +26,11 @@ from gateway.services.execution import ExecutionService, ExecutionSettings
 from gateway.services.results import ResultSettings
 from schemas.codec import encode
 from schemas.orders import ORDER_TYPE
-from schemas.primitives import FundingToken, NetworkId
+from schemas.primitives import NetworkId
 from schemas.reasons import Reason, ReasonCode
 from tests.builders import NETWORK, TERMINAL, later, numbered_order, payment, trace, window
 from tests.contract.conftest import Backend, rolled_back
-from tests.unit.domain_samples import NOW, consent, merchant
+from tests.unit.domain_samples import NOW, USE, consent, merchant
 
 
 def waiting(number: int, **fields: Any) -> ScheduledOrder:
@@ -157,7 +157,7 @@ def worker(store: Store, clock: MemoryClock, host: MemoryHost, name: str) -> Exe
         worker=name,
         terminals=[TERMINAL],
         store=store,
-        vault=MemoryVault({FundingToken("token-1"): CardData("4111111111111111", "2912")}),
+        vault=MemoryVault({USE.owned: CardData("4111111111111111", "2912")}),
         network=MemoryCardNetwork(NetworkId(NETWORK), host),
         dead_letters=MemoryDeadLetters(),
         observer=RecordingObserver(),

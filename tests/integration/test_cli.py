@@ -20,6 +20,8 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from gateway import local
+from gateway.adapters.crypto.vault import MasterKeys, Purpose
+from gateway.settings import Settings
 from tests.cli import Ran, mypay
 from tests.stack import HOME, free_slot
 
@@ -157,16 +159,17 @@ def prepare(folder: Path) -> None:
     applied = mypay("migrate", "--json").expect().json["applied"]
     assert applied[0] == "0001_core.sql"
     assert mypay("migrate", "--json").expect().json["applied"] == []
-    assert "keys master create" in add_token("tok-1").expect(1).err
+    assert "keys master create" in add_token().expect(1).err
     mypay("keys", "master", "create").expect()
     assert [k["seals"] for k in mypay("keys", "master", "list", "--json").expect().json] == [True]
-    add_token("tok-1").expect()
+    assert "partner is not registered" in add_token().expect(3).err
     key = folder / "acme.pem"
     registered = mypay(
         *("partner", "add", "acme", "--name", "Acme", "--group", "telecom", "--json"),
         *("--generate-key", "ES256", "--key-out", key),
     ).expect()
     assert registered.json["events_topic"] == "mypay.events.acme"
+    TOKENS.append(add_token().expect().out.strip())
     assert key.stat().st_mode & 0o777 == 0o600
     mypay("topics", "check").expect(1)
     created = {t["name"]: t["state"] for t in mypay("topics", "apply", "--json").expect().json}
@@ -177,13 +180,14 @@ def prepare(folder: Path) -> None:
     add_consent("c-1").expect()
 
 
-def add_token(token: str) -> Ran:
-    return mypay("token", "add", token, "--card-file", "-", given=json.dumps({"pan": PAN, "expiry": "3012"}))
+def add_token(customer: str = "kim", *options: str, **card: str) -> Ran:
+    given = json.dumps({"pan": PAN, "expiry": "3012", **card})
+    return mypay("token", "add", "--customer", customer, "--partner", "acme", "--card-file", "-", *options, given=given)
 
 
 def terms(consent: str, **payment: Any) -> str:
     purpose = {
-        "funding_token": "tok-1",
+        "funding_token": TOKENS[0],
         "max_per_payment": [{"currency": "KRW", "value": "50000"}],
         "period_limits": [{"period": "month", "max_amount": {"currency": "KRW", "value": "1000000"}}],
         "payees": {"allow_categories": ["5812"]},
@@ -195,6 +199,10 @@ def terms(consent: str, **payment: Any) -> str:
 
 def add_consent(consent: str, **payment: Any) -> Ran:
     return mypay("consent", "add", "-", given=terms(consent, **payment))
+
+
+TOKENS: list[str] = []
+"""Tokens made by :func:`prepare`; nobody chooses one."""
 
 
 # --- the main path ----------------------------------------------------------------------------------------------------
@@ -354,11 +362,62 @@ def test_merchants_are_imported_strictly_or_skipping(world: World) -> None:
 
 
 def test_a_card_number_is_shown_nowhere(world: World) -> None:
-    assert "already in use" in add_token("tok-1").expect(1).err
-    bad = mypay("token", "add", "tok-9", "--card-file", "-", given=json.dumps({"pan": PAN, "cvv": "123"})).expect(1)
-    worse = mypay("token", "add", "tok-9", "--card-file", "-", given=json.dumps({"pan": PAN + "x"})).expect(1)
-    assert PAN not in bad.err + worse.err
+    bad, worse = add_token(cvv="123").expect(1), add_token(pan=PAN + "x").expect(1)
+    shown = mypay("token", "show", TOKENS[0]).expect().out + mypay("token", "list", "--json").expect().out
+    assert PAN not in bad.err + worse.err + shown
+    assert PAN[-4:] not in shown
     assert world.sql(f"SELECT count(*) FROM funding_token WHERE funding_token::text LIKE '%{PAN}%'") == 0
+
+
+def test_a_token_is_made_shown_allowed_and_disallowed(world: World) -> None:
+    made = add_token("lee", "--json").expect().json
+    token = made["token"]
+    assert (made["customer_id"], made["partners"]) == ("lee", ["acme"])
+    mypay("partner", "add", "other", "--name", "Other", "--group", "telecom").expect()
+    assert mypay("token", "allow", token, "--partner", "other", "--json").expect().json["partners"] == ["acme", "other"]
+    mypay("token", "allow", token, "--partner", "nobody").expect(3)
+    mypay("token", "allow", "nothing", "--partner", "acme").expect(3)
+    assert mypay("token", "disallow", token, "--partner", "acme", "--json").expect().json["consents"] == []
+    mypay("token", "disallow", token, "--partner", "acme").expect(3)
+    told = mypay("token", "show", token, "--json").expect().json
+    assert (told["partners"], told["customer_id"]) == (["other"], "lee")
+    assert [(p["partner_id"], p["withdrawn_at"] is None) for p in told["permissions"]] == [
+        ("acme", False),
+        ("other", True),
+    ]
+    assert "withdrawn" in mypay("token", "show", token).expect().out
+    assert [t["token"] for t in mypay("token", "list", "--customer", "lee", "--json").expect().json] == [token]
+
+
+def test_an_operator_adds_no_consent_over_a_token_of_another_customer_or_for_another_partner(world: World) -> None:
+    foreign = add_token("lee").expect().out.strip()
+    for token in (foreign, "nothing"):
+        refused = add_consent("c-stolen", funding_token=token).expect(1)
+        assert f"{token} of kim for acme" in refused.err
+    mypay("consent", "show", "c-stolen").expect(3)
+
+
+def test_a_token_from_before_there_were_owners_is_refused_until_it_has_one(world: World) -> None:
+    old = "tok-old"
+    keys = MasterKeys.load(Settings().master_keys_dir)
+    sealed = keys.seal(Purpose.FUNDING_TOKEN, f"{PAN}=3012".encode(), old)
+    world.sql(
+        f"INSERT INTO funding_token (token, key_id, nonce, ciphertext) VALUES ('{old}', '{sealed.key_id}', "
+        f"'\\x{sealed.nonce.hex()}', '\\x{sealed.ciphertext.hex()}') RETURNING 1"
+    )
+    add_consent("c-old", funding_token=old).expect(1)
+    mypay("token", "allow", old, "--partner", "acme").expect(1)
+    assert [t["token"] for t in mypay("token", "list", "--unowned", "--json").expect().json] == [old]
+    assign = ("token", "assign", old, "--customer", "kim", "--partner", "acme", "--json")
+    assert mypay(*assign).expect().json["customer_id"] == "kim"
+    assert "keeps it" in mypay("token", "assign", old, "--customer", "lee", "--partner", "acme").expect(1).err
+    mypay("token", "assign", "nothing", "--customer", "lee", "--partner", "acme").expect(3)
+    add_consent("c-old", funding_token=old).expect()
+    [paid] = world.order("--wait", "--json", consent_id="c-old").expect().json
+    assert paid["state"] == "approved"
+    mypay("token", "disallow", old, "--partner", "acme").expect()
+    [refused] = world.order("--wait", "--json", consent_id="c-old").expect(1).json
+    assert (refused["state"], refused["reason"]["code"]) == ("rejected", "DS0H")
 
 
 # --- dead letters -----------------------------------------------------------------------------------------------------

@@ -28,10 +28,11 @@ from gateway.services.results import ResultSettings
 from schemas.codec import decode
 from schemas.consents import Alignment, ConsentStatus, PaymentPurpose, Period, PeriodLimit
 from schemas.events import ConsentEvent
-from schemas.primitives import FundingToken, NetworkId
+from schemas.primitives import NetworkId
 from tests.builders import NETWORK, TERMINAL, dispatched_record, numbered_order
 from tests.support.consents import ISSUER, SUBJECT, ConsentRig, digest, document
-from tests.unit.domain_samples import krw, merchant, purpose, terms
+from tests.support.tokens import put_token
+from tests.unit.domain_samples import USE, krw, merchant, purpose, terms
 
 pytestmark = pytest.mark.integration
 
@@ -67,7 +68,7 @@ class World:
             worker=f"worker-{number}",
             terminals=[TERMINAL],
             store=self.stores[number],
-            vault=MemoryVault({FundingToken("token-1"): CardData("4111111111111111", "2912")}),
+            vault=MemoryVault({USE.owned: CardData("4111111111111111", "2912")}),
             network=network,
             dead_letters=MemoryDeadLetters(),
             observer=RecordingObserver(),
@@ -121,6 +122,7 @@ async def world(module_database: str) -> AsyncIterator[World]:
             world.stores.append(store)
         async with open_registry(module_database) as registry:
             await registry.upsert_merchants([merchant()])
+        await put_token(module_database, *USE)
         yield world
 
 

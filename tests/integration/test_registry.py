@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -26,13 +26,6 @@ KEY = PartnerKey(
     valid_until=None,
     disabled_at=None,
 )
-
-
-@dataclass(frozen=True)
-class Card:
-    key_id: str = "m1"
-    nonce: bytes = b"n" * 12
-    ciphertext: bytes = b"c"
 
 
 def merchant(number: int, *, networks: tuple[str, ...] = ("bcard", "kcard")) -> Merchant:
@@ -99,9 +92,7 @@ async def test_merchants_follow_the_last_import(registry: PostgresRegistry) -> N
     assert await registry.merchants(after="m-1", limit=1) == [changed]
 
 
-async def test_tokens_and_consents_are_stored_once(registry: PostgresRegistry, database: str) -> None:
-    assert await registry.put_tokens({"t1": Card(), "t2": Card()}) == {"t1", "t2"}
-    assert await registry.put_tokens({"t1": Card(ciphertext=b"other"), "t3": Card()}) == {"t3"}
+async def test_consents_are_stored_once(registry: PostgresRegistry, database: str) -> None:
     assert await registry.add_consents([(terms(1), ConsentStatus.AUTH), (terms(2), ConsentStatus.AWAU)]) == {
         ("acme", "c-1"),
         ("acme", "c-2"),

@@ -11,11 +11,11 @@ from gateway.adapters.memory import Behaviour, Fate
 from gateway.domain.cancellation import CutOver
 from gateway.domain.exchange import FinancialRequest, NetworkRequest, Operation, ReversalRequest
 from gateway.domain.limits import Usage
-from gateway.ports import Record, StoreConflictError
+from gateway.ports import Record, StoreConflictError, Unopened
 from schemas.codec import decode
 from schemas.consents import ConsentStatus, Period, PeriodLimit
 from schemas.events import CancellationAccepted, CancellationEffect, CancellationRefused, EventType, PaymentEvent
-from schemas.primitives import NetworkId, payment_id_of
+from schemas.primitives import FundingToken, NetworkId, payment_id_of
 from schemas.reasons import ReasonCode
 from schemas.topics import dispatch_topic
 from tests.builders import NETWORK, numbered_order, order_record
@@ -390,3 +390,25 @@ async def test_what_is_no_refund_is_parked_beside_the_others(rig: Rig) -> None:
     await rig.execute([bad, dispatched_refund(refund(2), 2)])
     assert [p.record.offset for p in rig.dead_letters.parked] == [1]
     assert refund_state(rig, 2) == ("approved", None)
+
+
+async def test_a_refund_goes_to_the_customers_card_whoever_may_pay_with_it_by_now(rig: Rig) -> None:
+    await send(rig, ORDER)
+    rig.database.put_token("token-1", "customer-1")
+    await send(rig, instruction_record(refund(1, 4_000), offset=1))
+    assert refund_state(rig) == ("approved", None)
+
+
+async def test_a_refund_whose_card_does_not_open_is_rejected_alone_and_is_an_incident(rig: Rig) -> None:
+    rig.put_card("token-2")
+    rig.database.put_consent(consent(consent_id="second", payment=purpose(funding_token="token-2")))
+    await send(rig, ORDER, order_record(numbered_order(2, consent_id="second"), offset=1))
+    rig.vault.damaged[FundingToken("token-1")] = Unopened.CHANGED
+    await send(
+        rig,
+        instruction_record(refund(1, 4_000), offset=2),
+        instruction_record(refund(2, 4_000, consent_id="second", original_order_id="order-2"), offset=3),
+    )
+    assert refund_state(rig, 1) == ("rejected", "MS03")
+    assert refund_state(rig, 2) == ("approved", None)
+    assert rig.observer.counted("execution", "incident") == 1

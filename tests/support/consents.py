@@ -114,7 +114,8 @@ def digest(fields: Mapping[str, Any]) -> str:
 class ConsentRig:
     """One database and one worker of the consents and schedule stages over it, on fakes.
 
-    Partners ``partner-1`` and ``partner-2`` are registered; the identity provider knows customer ``customer-1``.
+    Partners ``partner-1`` and ``partner-2`` are registered; the identity provider knows customer ``customer-1``,
+    who lets both use ``token-1`` and ``token-2``.
     """
 
     def __init__(self, faults: Faults | None = None, database: Database | None = None) -> None:
@@ -127,6 +128,8 @@ class ConsentRig:
         self.keys = MemoryKeySource(["partner-1", "partner-2"], boundary=self.faults)
         self.identities = FakeIdentities()
         self.database.identity_links.rows[ISSUER, SUBJECT] = "customer-1"  # type: ignore[assignment]
+        for token in ("token-1", "token-2"):
+            self.database.put_token(token, "customer-1", "partner-1", "partner-2")
         self.service = self.new_service()
         self.expiry = ExpiryService(store=self.store, observer=self.observer, clock=self.clock)
         self.offset = 0

@@ -24,6 +24,7 @@ from gateway.adapters.observability.recording import RecordingObserver
 from gateway.domain.cancellation import CutOver
 from gateway.domain.exchange import CardData, UnmatchedAnswer
 from gateway.domain.execution import UnknownPolicy
+from gateway.domain.funding import OwnedToken
 from gateway.domain.limits import Usage
 from gateway.domain.payment import Payment
 from gateway.domain.routing import NetworkProfile
@@ -40,7 +41,7 @@ from gateway.services.relay import RelayService, RelaySettings
 from gateway.services.results import ResultSettings
 from gateway.services.reversal import ReversalService, ReversalSettings
 from gateway.services.settlement import SettlementService, SettlementSettings
-from schemas.primitives import FundingToken, NetworkId, payment_id_of
+from schemas.primitives import CustomerId, FundingToken, NetworkId, payment_id_of
 from schemas.reasons import Reason, ReasonCode
 from tests.builders import NETWORK, NOW, TERMINAL
 from tests.support.faults import Faults
@@ -69,7 +70,8 @@ class Rig:
         self.dead_letters = MemoryDeadLetters(self.faults)
         self.keys = MemoryKeySource(["partner-1", "partner-2"], boundary=self.faults)
         self.verifier = MemoryVerifier({TAMPERED: FORGED, "unknown-key": UNKNOWN_KEY})
-        self.vault = MemoryVault({FundingToken("token-1"): CardData(PAN, "2912")}, self.faults)
+        self.vault = MemoryVault({}, self.faults)
+        self.put_card("token-1")
         self.host = MemoryHost()
         self.unmatched: list[UnmatchedAnswer] = []
         self.network = self.new_network(script)
@@ -106,6 +108,11 @@ class Rig:
         self.settlement = self.new_settlement()
         self.database.put_consent(consent())
         self.database.put_merchant(merchant())
+
+    def put_card(self, token: str, *, customer: str = "customer-1", partners: Sequence[str] = ("partner-1",)) -> None:
+        """Give a customer another card, which these partners may use."""
+        self.database.put_token(token, customer, *partners)
+        self.vault.cards[OwnedToken(FundingToken(token), CustomerId(customer))] = CardData(PAN, "2912")
 
     # --- workers ---
 
@@ -144,7 +151,9 @@ class Rig:
             signatures=self.verifier if rechecks else None,
         )
 
-    def new_reversals(self, worker: str, network: MemoryCardNetwork | None = None) -> ReversalService:
+    def new_reversals(
+        self, worker: str, network: MemoryCardNetwork | None = None, *, settings: ReversalSettings | None = None
+    ) -> ReversalService:
         """Another worker on the reversal queue."""
         return ReversalService(
             network_id=NetworkId(NETWORK),
@@ -154,7 +163,7 @@ class Rig:
             network=network or self.network,
             observer=self.observer,
             clock=self.clock,
-            settings=ReversalSettings(),
+            settings=settings or ReversalSettings(),
         )
 
     def new_inquiries(self, worker: str, network: MemoryCardNetwork | None = None) -> InquiryService:
@@ -163,7 +172,6 @@ class Rig:
             network_id=NetworkId(NETWORK),
             worker=worker,
             store=self.store,
-            vault=self.vault,
             network=network or self.network,
             observer=self.observer,
             clock=self.clock,

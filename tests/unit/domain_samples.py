@@ -5,9 +5,10 @@ from typing import Any
 
 from gateway.domain.consent import Consent, Merchant
 from gateway.domain.exchange import Acceptor
+from gateway.domain.funding import TokenUse
 from schemas.consents import ConsentStatus, ConsentTerms, PaymentPurpose
 from schemas.orders import PaymentOrder
-from schemas.primitives import MerchantId, Money, NetworkId
+from schemas.primitives import CustomerId, FundingToken, MerchantId, Money, NetworkId, PartnerId
 
 NOW = datetime(2025, 5, 17, 3, 4, 5, tzinfo=UTC)
 
@@ -53,3 +54,7 @@ def consent(status: ConsentStatus = ConsentStatus.AUTH, **fields: Any) -> Consen
 def merchant(*, mcc: str = "5411", active: bool = True, networks: frozenset[str] = frozenset({"net-a"})) -> Merchant:
     acceptor = Acceptor("ACCEPTOR1", "Shop Seoul KR", mcc)
     return Merchant(MerchantId("merchant-1"), acceptor, frozenset(NetworkId(n) for n in networks), active)
+
+
+USE = TokenUse(FundingToken("token-1"), CustomerId("customer-1"), PartnerId("partner-1"))
+"""What the sample consent pays with."""

@@ -21,9 +21,9 @@ from gateway.domain.intent import Decided, Facts, TakenOrder, Trust, decide, usa
 from gateway.domain.lifecycle import PaymentState
 from gateway.domain.limits import Usage, WindowKey
 from schemas.consents import LowValueExemption
-from schemas.primitives import CustomerId, FundingToken, MerchantId, NetworkId
+from schemas.primitives import CustomerId, MerchantId, NetworkId
 from schemas.reasons import Reason, ReasonCode
-from tests.unit.domain_samples import NOW, consent, krw, merchant, order, purpose
+from tests.unit.domain_samples import NOW, USE, consent, krw, merchant, order, purpose
 
 KEY = ("partner-1", "consent-1")
 ISSUER = Issuer("https://id.example", "telecom", "gateway", {"strong": 2})
@@ -68,7 +68,8 @@ def decided(
         merchants={MerchantId("merchant-1"): merchant()},
         existing={},
         usage={(*KEY, window): used for window, used in (usage or {}).items()},  # type: ignore[misc]
-        cards={FundingToken("token-1"): CardData("4111111111111111")},
+        usable=frozenset({USE}),
+        cards={USE.owned: CardData("4111111111111111")},
         now=NOW,
         trust=Trust(
             policy=policy,

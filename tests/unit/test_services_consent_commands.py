@@ -429,6 +429,7 @@ async def test_an_unsigned_command_uses_no_id_up_and_is_told_to_whom_it_names(ri
 
 async def test_a_partner_that_was_registered_a_moment_ago_is_looked_up_once_more(rig: ConsentRig) -> None:
     rig.keys.register(["partner-3"])
+    rig.database.put_token("token-1", "customer-1", "partner-3")
     asked = terms(partner_id="partner-3")
     await rig.take(rig.request(asked, partner_id="partner-3"))
     assert [body["status"] for _, body in rig.told()] == ["AWAU"]

@@ -202,7 +202,7 @@ async def test_a_decline_gives_its_reservation_back(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda rig: rig.vault.cards.clear(), R.DS0H),
+        (lambda rig: rig.vault.cards.clear(), R.MS03),
         (lambda rig: rig.database.put_merchant(merchant(active=False)), R.AC07),
         (lambda rig: rig.database.put_consent(consent(ConsentStatus.SUSP)), R.TKSP),
     ],

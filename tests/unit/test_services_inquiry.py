@@ -158,3 +158,11 @@ async def test_an_outage_is_waited_out_in_place(place: str) -> None:
     assert rig.faults.pending == 0
     assert len(asked(rig)) == 1
     assert rig.told() == ["payment.sent", "payment.unknown", "payment.approved"]
+
+
+async def test_an_inquiry_needs_no_card() -> None:
+    """It names none: a token that does not open costs no sale."""
+    rig = await unknown(LOST)
+    rig.vault.cards.clear()
+    assert await rig.new_inquiries("w1").work() == 1
+    assert rig.states() == {"order-1": "approved"}

@@ -1,22 +1,24 @@
 """Reversals on fakes: 0420, then 0421, until the network confirms; one worker at a time; never dropped."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
-from gateway.adapters.crypto.vault import UnsealError
-from gateway.adapters.memory import Behaviour, Fate, MemoryVault
+from gateway.adapters.memory import Behaviour, Fate
 from gateway.adapters.memory.host import EntryState
 from gateway.domain.exchange import CardData, FinancialRequest, NetworkRequest, NotSentCause, ReversalRequest
+from gateway.domain.funding import OwnedToken
 from gateway.domain.lifecycle import PaymentEventKind, PaymentState
 from gateway.domain.limits import Usage
 from gateway.domain.payment import Change
-from gateway.ports import StoreUnavailableError
+from gateway.ports import StoreUnavailableError, Unopened
+from gateway.services.follow_ups import FollowUpSettings
+from gateway.services.reversal import ReversalSettings
 from gateway.services.transitions import apply_changes
 from schemas.consents import Period, PeriodLimit
-from schemas.primitives import FundingToken
+from schemas.primitives import CustomerId, FundingToken
 from tests.builders import TERMINAL, dispatched_record, numbered_order
 from tests.support.faults import Faults
 from tests.support.rig import PAN, Rig
@@ -227,7 +229,7 @@ async def test_a_confirmation_whose_commit_was_not_confirmed_counts_once(rig: Ri
 async def test_a_reversal_that_cannot_be_sent_stays_open_and_is_told(rig: Rig, missing: str) -> None:
     await _second_unknown(rig, card="token-2", merchant_id="merchant-2")
     if missing == "card":
-        del rig.vault.cards[FundingToken("token-1")]
+        rig.vault.damaged[FundingToken("token-1")] = Unopened.NO_KEY
     else:
         rig.database.merchants.rows.pop("merchant-1")  # type: ignore[call-overload]
     assert await rig.reversals.work() == 2
@@ -236,7 +238,7 @@ async def test_a_reversal_that_cannot_be_sent_stays_open_and_is_told(rig: Rig, m
     assert ("follow_up_not_possible", rig.payment(1).payment_id) in notes
     assert rig.network.reserved == 0
 
-    rig.vault.cards[FundingToken("token-1")] = CardData(PAN)
+    rig.vault.damaged.clear()
     rig.database.put_merchant(merchant())
     rig.clock.advance(30)
     await work_until_closed(rig, 1)
@@ -244,7 +246,7 @@ async def test_a_reversal_that_cannot_be_sent_stays_open_and_is_told(rig: Rig, m
 
 
 async def _second_unknown(rig: Rig, *, card: str, merchant_id: str) -> None:
-    rig.vault.cards[FundingToken(card)] = CardData(PAN)
+    rig.put_card(card)
     rig.database.put_consent(consent(consent_id="second", payment=purpose(funding_token=card)))
     rig.database.put_merchant(replace(merchant(), merchant_id=merchant_id))  # type: ignore[arg-type]
     answer(rig, Behaviour(Fate.ANSWER_LOST))
@@ -314,25 +316,50 @@ async def test_one_payment_that_cannot_be_written_takes_no_other_with_it(rig: Ri
     assert await rig.reversals.work() == 1
 
 
-class HalfOpenVault(MemoryVault):
-    """One row of it was changed: whoever opens it with others gets none."""
-
-    async def open(self, tokens: Sequence[FundingToken]) -> Mapping[FundingToken, CardData]:
-        if "token-bad" in tokens:
-            raise UnsealError("what was sealed does not open")
-        return await super().open(tokens)
-
-
 async def test_a_card_that_does_not_open_holds_up_no_other_reversal() -> None:
     rig = Rig(lambda _: Behaviour(Fate.ANSWER_LOST))
     rig.database.put_consent(consent(payment=purpose(funding_token=FundingToken("token-bad"))))
-    rig.vault.cards[FundingToken("token-bad")] = CardData(PAN)
+    rig.put_card("token-bad")
     await rig.execute([dispatched_record(numbered_order(1))])
     rig.database.put_consent(consent())
     await rig.execute([dispatched_record(numbered_order(2), offset=1)])
     rig.network.script = lambda _: Behaviour()
-    rig.vault = HalfOpenVault(rig.vault.cards)
+    rig.vault.damaged[FundingToken("token-bad")] = Unopened.CHANGED
     assert await rig.new_reversals("worker-2").work() == 2
     assert rig.states() == {"order-1": "unknown", "order-2": "reversed"}
     row = rig.database.reversals.rows[rig.payment(1).key]
     assert (row.closed_at, row.leased_by) == (None, None)
+
+
+async def test_in_order_a_card_that_does_not_open_holds_up_no_other_reversal_of_its_terminal() -> None:
+    """The oldest of a terminal goes first, unless it cannot go at all."""
+    rig = Rig(lambda _: Behaviour(Fate.ANSWER_LOST))
+    rig.put_card("token-2")
+    rig.database.put_consent(consent(consent_id="second", payment=purpose(funding_token=FundingToken("token-2"))))
+    await rig.execute([dispatched_record(numbered_order(1))])
+    rig.clock.advance(1)
+    await rig.execute([dispatched_record(numbered_order(2, consent_id="second"), offset=1)])
+    rig.network.script = lambda _: Behaviour()
+    rig.vault.damaged[FundingToken("token-1")] = Unopened.CHANGED
+    ordered = rig.new_reversals("worker-2", settings=ReversalSettings(queue=FollowUpSettings(in_order=True)))
+    assert await ordered.work() == 1
+    assert rig.states() == {"order-1": "unknown", "order-2": "unknown"}
+    assert await ordered.work() == 1
+    assert rig.states() == {"order-1": "unknown", "order-2": "reversed"}
+    rig.vault.damaged.clear()
+    rig.clock.advance(30)
+    assert await ordered.work() == 1
+    assert rig.states() == {"order-1": "reversed", "order-2": "reversed"}
+
+
+async def test_a_reversal_asks_nothing_of_permissions(rig: Rig) -> None:
+    """It undoes what was paid while the partner was allowed to; the owner alone must be right."""
+    rig.database.put_token("token-1", "customer-1")
+    assert await rig.reversals.work() == 1
+    assert rig.states() == {"order-1": "reversed"}
+
+
+async def test_a_reversal_opens_its_card_as_the_consents_customers(rig: Rig) -> None:
+    rig.vault.cards = {OwnedToken(FundingToken("token-1"), CustomerId("customer-2")): CardData(PAN)}
+    assert await rig.reversals.work() == 1
+    assert rig.states() == {"order-1": "unknown"}

@@ -8,15 +8,19 @@ nonces are safe for 2^32 sealings under one key (NIST SP 800-38D); rotate long b
 Several master keys live side by side: the newest seals, all of them open.
 """
 
+import asyncio
 import base64
 import binascii
 import os
 import re
-from collections.abc import Mapping
+import secrets
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum, unique
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Final, Self
 
 from cryptography.exceptions import InvalidTag
@@ -26,8 +30,17 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from gateway.adapters.crypto.files import SecretFileError, read_secret_file, write_secret_file
 from gateway.domain.exchange import CardData
+from gateway.domain.funding import OwnedToken
+from gateway.ports import Unopened
+from schemas.primitives import FundingToken
 
 MASTER_KEY_BYTES: Final = 32
+KEYS_REREAD_SECONDS: Final = 1.0
+"""Rows under a key that is nowhere cost one look into the directory a second at most."""
+
+TOKEN_LETTERS: Final = 28
+"""26^28 is 2^131: whoever tries a million ids a second for the age of the universe finds none."""
+
 _NONCE_BYTES: Final = 12
 _SUFFIX: Final = ".key"
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -157,14 +170,23 @@ class MasterKeys:
         return cipher
 
 
+def new_token() -> str:
+    """Make a funding token's id: 28 random letters, more than 128 bits, and never a digit that a card could have."""
+    return "".join(secrets.choice(ascii_lowercase) for _ in range(TOKEN_LETTERS))
+
+
 class CardSealer:
-    """Turns cards into sealed rows and back; stores nothing."""
+    """Turns cards into sealed rows and back; stores nothing.
+
+    Token and owner are bound into what is sealed: a row that is moved to another token, or given to another customer,
+    does not open.
+    """
 
     def __init__(self, keys: MasterKeys) -> None:
         self._keys = keys
 
-    def seal_card(self, token: str, card: CardData) -> SealedCard:
-        """Seal a card for its funding token.
+    def seal_card(self, owned: OwnedToken, card: CardData) -> SealedCard:
+        """Seal a customer's card for its funding token.
 
         Raises:
             NoMasterKeyError: there is none.
@@ -174,17 +196,82 @@ class CardSealer:
             raise ValueError("a card number has 12 to 19 digits")
         if card.expiry is not None and not _EXPIRY.fullmatch(card.expiry):
             raise ValueError("a card's expiry is YYMM")
-        return self._keys.seal(Purpose.FUNDING_TOKEN, f"{card.pan}={card.expiry or ''}".encode(), token)
+        return self._keys.seal(Purpose.FUNDING_TOKEN, f"{card.pan}={card.expiry or ''}".encode(), _context(owned))
 
-    def open_card(self, token: str, sealed: SealedCard) -> CardData:
-        """Open the card behind a funding token.
+    def open_card(self, owned: OwnedToken, sealed: SealedCard) -> CardData:
+        """Open the card behind a customer's funding token.
 
         Raises:
             NoMasterKeyError: the key that sealed it is not configured.
-            UnsealError: the row was changed, or belongs to another token.
+            UnsealError: the row was changed, or belongs to another token or customer.
         """
-        pan, _, expiry = self._keys.open(Purpose.FUNDING_TOKEN, sealed, token).decode().partition("=")
-        return CardData(pan=pan, expiry=expiry or None)
+        return _card(self._keys.open(Purpose.FUNDING_TOKEN, sealed, _context(owned)))
+
+    def open_unowned_card(self, token: FundingToken, sealed: SealedCard) -> CardData:
+        """Open a card that was sealed before tokens had owners: to seal it anew for one, and for nothing else.
+
+        Raises:
+            NoMasterKeyError, UnsealError: as :meth:`open_card`.
+        """
+        return _card(self._keys.open(Purpose.FUNDING_TOKEN, sealed, token))
+
+
+class MasterKeyRing:
+    """Opens stored cards with the master keys in a directory; implements :class:`gateway.adapters.postgres.CardOpener`.
+
+    A key that is made while the process runs is taken up when the first row under it is met, so that cards can be
+    sealed anew without a restart.
+    """
+
+    def __init__(self, directory: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Read the keys.
+
+        Raises:
+            SecretFileError: a file cannot be used.
+        """
+        self._directory = directory
+        self._monotonic = monotonic
+        self._keys = MasterKeys.load(directory)
+        self._sealer = CardSealer(self._keys)
+        self._asked_at: float | None = None
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def open(self, owned: OwnedToken, key_id: str, nonce: bytes, ciphertext: bytes) -> CardData | Unopened:
+        """The card, or why it does not open."""
+        try:
+            return self._sealer.open_card(owned, Sealed(key_id, nonce, ciphertext))
+        except NoMasterKeyError:
+            return Unopened.NO_KEY
+        except UnsealError:
+            return Unopened.CHANGED
+
+    async def reload(self) -> bool:
+        """Read the directory again, once in :data:`KEYS_REREAD_SECONDS` at most; True if it was read.
+
+        A directory that cannot be read leaves the keys as they are.
+        """
+        now = self._monotonic()
+        if self._asked_at is not None and now - self._asked_at < KEYS_REREAD_SECONDS:
+            return False
+        self._asked_at = now
+        try:
+            keys = await asyncio.to_thread(MasterKeys.load, self._directory)
+        except SecretFileError:
+            return False
+        self._keys, self._sealer = keys, CardSealer(keys)
+        return True
+
+
+def _context(owned: OwnedToken) -> str:
+    # No id holds a "/", so no two pairs spell the same, nor does a pair spell what was sealed for a token alone.
+    return f"{owned.token}/{owned.customer_id}"
+
+
+def _card(plaintext: bytes) -> CardData:
+    pan, _, expiry = plaintext.decode().partition("=")
+    return CardData(pan=pan, expiry=expiry or None)
 
 
 def _associated(key_id: str, context: str) -> bytes:

@@ -26,7 +26,7 @@ from gateway.ports import AssertionUse, FollowUp, LateAnswer, OutboxEvent, Outbo
 from schemas.clearing import ClearingRecord
 from schemas.codec import encode
 from schemas.consent_commands import canonical_terms, terms_digest
-from schemas.primitives import CustomerId, MerchantId, NetworkId, PartnerId
+from schemas.primitives import CustomerId, FundingToken, MerchantId, NetworkId, PartnerId
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -88,6 +88,14 @@ class ConsentMark:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenRow:
+    """A funding token: its owner, and the partners that the owner lets use it."""
+
+    customer_id: CustomerId
+    partners: frozenset[PartnerId]
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkReport:
     """What one worker last said of one network."""
 
@@ -131,6 +139,7 @@ class Database:
         self.bulks: Table[BulkKey, Bulk] = Table("bulk")
         self.clearing: Table[tuple[NetworkId, str, int], ClearingRow] = Table("clearing_record")
         self.merchants: Table[MerchantId, Merchant] = Table("merchant")
+        self.tokens: Table[FundingToken, TokenRow] = Table("funding_token")
         self.identity_links: Table[tuple[str, str], CustomerId] = Table("identity_link")
         self.used_assertions: Table[tuple[str, str], AssertionUse] = Table("used_assertion")
         self.authenticated_at: Table[ConsentKey, datetime] = Table("consent_authentication")
@@ -161,6 +170,11 @@ class Database:
     def put_merchant(self, merchant: Merchant) -> None:
         """Write a merchant, committed."""
         self.merchants.rows[merchant.merchant_id] = merchant
+
+    def put_token(self, token: str, customer_id: str, *partners: str) -> None:
+        """Write a funding token with the partners that may use it, committed."""
+        row = TokenRow(CustomerId(customer_id), frozenset(map(PartnerId, partners)))
+        self.tokens.rows[FundingToken(token)] = row
 
     # --- transactions ---
 

@@ -7,6 +7,8 @@ from gateway.adapters.memory.boundary import Boundary, no_boundary
 from gateway.adapters.memory.database import NetworkReport, Transaction
 from gateway.domain.consent import Merchant
 from gateway.domain.exchange import CardData
+from gateway.domain.funding import OwnedToken, TokenUse
+from gateway.ports import OpenedCards, Unopened
 from schemas.primitives import FundingToken, MerchantId, NetworkId
 
 
@@ -21,6 +23,15 @@ class MemoryDirectory:
     async def merchants(self, ids: Sequence[MerchantId]) -> Mapping[MerchantId, Merchant]:
         await self._boundary("directory.merchants")
         return {i: row for i in ids if (row := self._tx.get(self._db.merchants, i)) is not None}
+
+    async def usable_tokens(self, uses: Sequence[TokenUse]) -> frozenset[TokenUse]:
+        await self._boundary("directory.usable_tokens")
+        rows = {use: self._tx.get(self._db.tokens, use.token) for use in uses}
+        return frozenset(
+            use
+            for use, row in rows.items()
+            if row is not None and row.customer_id == use.customer_id and use.partner_id in row.partners
+        )
 
     async def open_networks(self, *, reported_since: datetime) -> frozenset[NetworkId]:
         await self._boundary("directory.open_networks")
@@ -39,12 +50,22 @@ class MemoryDirectory:
 
 
 class MemoryVault:
-    """Implements :class:`gateway.ports.TokenVault` over a table; ``cards`` may be changed at any time."""
+    """Implements :class:`gateway.ports.TokenVault` over a table.
 
-    def __init__(self, cards: Mapping[FundingToken, CardData], boundary: Boundary = no_boundary) -> None:
+    Attributes:
+        cards: by token and owner; may be changed at any time.
+        damaged: tokens that do not open, and why; may be changed at any time.
+    """
+
+    def __init__(self, cards: Mapping[OwnedToken, CardData], boundary: Boundary = no_boundary) -> None:
         self.cards = dict(cards)
+        self.damaged: dict[FundingToken, Unopened] = {}
         self._boundary = boundary
 
-    async def open(self, tokens: Sequence[FundingToken]) -> Mapping[FundingToken, CardData]:
+    async def open(self, tokens: Sequence[OwnedToken]) -> OpenedCards:
         await self._boundary("vault.open")
-        return {t: self.cards[t] for t in tokens if t in self.cards}
+        unopened = {t: self.damaged.get(t.token, Unopened.MISSING) for t in tokens if not self._opens(t)}
+        return OpenedCards({t: self.cards[t] for t in tokens if t not in unopened}, unopened)
+
+    def _opens(self, owned: OwnedToken) -> bool:
+        return owned in self.cards and owned.token not in self.damaged

@@ -7,7 +7,7 @@ from datetime import datetime
 from gateway.adapters.memory.boundary import Boundary
 from gateway.adapters.memory.database import FollowUpRow, Table, Transaction
 from gateway.domain.payment import PaymentKey
-from gateway.ports import FollowUp
+from gateway.ports import UNSENDABLE, FollowUp
 from schemas.primitives import NetworkId
 
 
@@ -67,11 +67,14 @@ class MemoryFollowUpStore:
         await self._boundary(f"{self._name}.claim")
         waiting = list(self._open(network_id))
         if in_order:
-            oldest: dict[str, tuple[datetime | None, PaymentKey]] = {}
+            ahead: set[str] = set()
+            first: list[tuple[PaymentKey, FollowUpRow]] = []
             for key, row in sorted(waiting, key=lambda w: (w[1].follow_up.queued_at, w[0][1])):
-                oldest.setdefault(row.follow_up.terminal_id, (row.follow_up.queued_at, key))
-            first = {key for _, key in oldest.values()}
-            waiting = [(key, row) for key, row in waiting if key in first]
+                if row.follow_up.terminal_id not in ahead:
+                    first.append((key, row))
+                if row.last_code != UNSENDABLE:
+                    ahead.add(row.follow_up.terminal_id)
+            waiting = first
         due = [
             (row.next_attempt_at, key, row)
             for key, row in waiting

@@ -10,6 +10,7 @@ from asyncpg import Connection
 from gateway.adapters.postgres.queries import load
 from gateway.domain.consent import Merchant
 from gateway.domain.exchange import Acceptor
+from gateway.domain.funding import TokenUse
 from gateway.ports import PartnerKey
 from schemas.primitives import MerchantId, NetworkId
 
@@ -33,6 +34,12 @@ class PostgresDirectory:
             )
             for r in rows
         }
+
+    async def usable_tokens(self, uses: Sequence[TokenUse]) -> frozenset[TokenUse]:
+        if not uses:
+            return frozenset()
+        rows = await self._connection.fetch(_SQL.usable_tokens, *map(list, zip(*uses, strict=True)))
+        return frozenset(TokenUse(r["token"], r["customer_id"], r["partner_id"]) for r in rows)
 
     async def open_networks(self, *, reported_since: datetime) -> frozenset[NetworkId]:
         rows = await self._connection.fetch(_SQL.open_networks, reported_since)

@@ -8,7 +8,7 @@ from asyncpg import Connection
 
 from gateway.adapters.postgres.queries import load
 from gateway.domain.payment import PaymentKey
-from gateway.ports import FollowUp
+from gateway.ports import UNSENDABLE, FollowUp
 from schemas.primitives import NetworkId
 
 _SQL = {queue: load("follow_up", queue=queue) for queue in ("reversal", "inquiry")}
@@ -59,7 +59,9 @@ class PostgresFollowUpStore:
         limit: int,
         in_order: bool = False,
     ) -> Sequence[FollowUp]:
-        rows = await self._connection.fetch(self._sql.claim, network_id, owner, now, lease_until, limit, in_order)
+        rows = await self._connection.fetch(
+            self._sql.claim, network_id, owner, now, lease_until, limit, in_order, UNSENDABLE
+        )
         return [
             FollowUp(
                 key=(r["partner_id"], r["payment_id"]),

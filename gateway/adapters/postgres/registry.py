@@ -1,15 +1,15 @@
-"""What people and provisioning write: partners, keys, merchants, funding tokens, consents.
+"""What people and provisioning write: partners, keys, merchants, consents; funding tokens are in ``tokens``.
 
 Every method takes a batch and costs one round trip, so thousands of entries take as long as one. What exists is never
 overwritten, except merchants, whose file is the whole truth about them; a method returns what was new.
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import asyncpg
 from asyncpg import Connection
@@ -23,7 +23,7 @@ from gateway.ports import PartnerKey
 from schemas.codec import encode
 from schemas.consent_commands import canonical_terms
 from schemas.consents import ConsentStatus, ConsentTerms
-from schemas.primitives import FundingToken, MerchantId, PartnerId
+from schemas.primitives import MerchantId, PartnerId
 
 _SQL = load("registry")
 
@@ -53,22 +53,6 @@ class RegisteredPartner:
     active: bool
     registered_at: datetime
     live_keys: int
-
-
-class Sealed(Protocol):
-    """A card as the vault sealed it."""
-
-    @property
-    def key_id(self) -> str:
-        """Which master key sealed it."""
-
-    @property
-    def nonce(self) -> bytes:
-        """AES-GCM nonce."""
-
-    @property
-    def ciphertext(self) -> bytes:
-        """AES-GCM ciphertext with its tag."""
 
 
 class PostgresRegistry:
@@ -157,17 +141,6 @@ class PostgresRegistry:
             )
             for r in await self._fetch(_SQL.merchants, after, limit)
         ]
-
-    async def put_tokens(self, cards: Mapping[FundingToken, Sealed]) -> frozenset[FundingToken]:
-        """Store sealed cards under tokens that are free; return these tokens. A token's card never changes."""
-        rows = await self._fetch(
-            _SQL.put_tokens,
-            list(cards),
-            [c.key_id for c in cards.values()],
-            [c.nonce for c in cards.values()],
-            [c.ciphertext for c in cards.values()],
-        )
-        return frozenset(r["token"] for r in rows)
 
     async def add_consents(
         self, consents: Sequence[tuple[ConsentTerms, ConsentStatus]], *, documents: Sequence[bytes] | None = None

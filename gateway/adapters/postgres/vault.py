@@ -1,29 +1,46 @@
 """The token vault: sealed cards in PostgreSQL, opened a batch at a time, never kept."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from gateway.adapters.postgres.queries import load
 from gateway.adapters.postgres.store import PostgresStore
 from gateway.domain.exchange import CardData
-from schemas.primitives import FundingToken
+from gateway.domain.funding import OwnedToken
+from gateway.ports import OpenedCards, Unopened
 
 _SQL = load("directory")
 
 
-OpenCard = Callable[[FundingToken, str, bytes, bytes], CardData]
-"""Opens a sealed row: token, key id, nonce, ciphertext → the card."""
+class CardOpener(Protocol):
+    """Opens sealed rows with the master keys of this process."""
+
+    def open(self, owned: OwnedToken, key_id: str, nonce: bytes, ciphertext: bytes) -> CardData | Unopened:
+        """The card, or why it does not open; never raises for what is wrong with one row."""
+
+    async def reload(self) -> bool:
+        """Read the keys again, for a row under a key that is not known; True if they were read: look once more."""
 
 
 class PostgresTokenVault:
     """Implements :class:`gateway.ports.TokenVault`; one query a batch."""
 
-    def __init__(self, store: PostgresStore, open_card: OpenCard) -> None:
+    def __init__(self, store: PostgresStore, opener: CardOpener) -> None:
         self._store = store
-        self._open_card = open_card
+        self._opener = opener
 
-    async def open(self, tokens: Sequence[FundingToken]) -> Mapping[FundingToken, CardData]:
+    async def open(self, tokens: Sequence[OwnedToken]) -> OpenedCards:
         if not tokens:
-            return {}
+            return OpenedCards()
         async with self._store.connection() as connection:
-            rows = await connection.fetch(_SQL.funding_tokens, tokens)
-        return {r["token"]: self._open_card(r["token"], r["key_id"], r["nonce"], r["ciphertext"]) for r in rows}
+            rows = await connection.fetch(_SQL.funding_tokens, *map(list, zip(*tokens, strict=True)))
+        sealed = {OwnedToken(r["token"], r["customer_id"]): (r["key_id"], r["nonce"], r["ciphertext"]) for r in rows}
+        found = {owned: self._opener.open(owned, *row) for owned, row in sealed.items()}
+        # Sealed anew under a key that is younger than this process: it is in the directory by now.
+        unknown = [owned for owned, card in found.items() if card is Unopened.NO_KEY]
+        if unknown and await self._opener.reload():
+            found.update({owned: self._opener.open(owned, *sealed[owned]) for owned in unknown})
+        cards = {owned: card for owned, card in found.items() if isinstance(card, CardData)}
+        unopened = {t: Unopened.MISSING for t in tokens if t not in found}
+        unopened |= {owned: why for owned, why in found.items() if isinstance(why, Unopened)}
+        return OpenedCards(cards, unopened)

@@ -9,7 +9,7 @@ from gateway.domain.cancellation import CutOver
 from gateway.domain.execution import UnknownPolicy
 from gateway.ports import Outgoing
 from schemas.consents import ConsentTerms
-from schemas.primitives import FundingToken, MerchantId, Money, NetworkId, PartnerId
+from schemas.primitives import CustomerId, FundingToken, MerchantId, Money, NetworkId, PartnerId
 from schemas.reasons import ReasonCode
 
 PARTNER: Final = PartnerId("partner-1")
@@ -17,6 +17,7 @@ NETWORK: Final = NetworkId("net-a")
 MERCHANT: Final = MerchantId("merchant-1")
 TERMINAL: Final = "GW000001"
 TOKEN: Final = FundingToken("token-1")
+CUSTOMER: Final = CustomerId("customer-1")
 PAN: Final = "4111111111111111"
 DISABLED_CODE: Final = ReasonCode.DS0C
 """Why a signature is refused whose key was disabled."""

@@ -14,6 +14,7 @@ from gateway.ports import Outgoing
 from gateway.proving.simulation.orders import write_orders
 from gateway.proving.simulation.scene import (
     BEFORE_MIDNIGHT,
+    CUSTOMER,
     MERCHANT,
     NETWORK,
     NOON,
@@ -37,7 +38,7 @@ from schemas.consent_commands import (
 )
 from schemas.consents import ConsentTerms, PaymentPurpose, Period, PeriodLimit
 from schemas.envelope import Envelope, write_envelope
-from schemas.primitives import ConsentId, CustomerId
+from schemas.primitives import ConsentId
 from schemas.topics import CONSENT_COMMANDS
 
 
@@ -125,7 +126,7 @@ def terms(number: int, shape: int, until_s: int, epoch: datetime) -> ConsentTerm
     return ConsentTerms(
         consent_id=ConsentId(f"consent-{number}"),
         partner_id=PARTNER,
-        customer_id=CustomerId("customer-1"),
+        customer_id=CUSTOMER,
         valid_from=epoch - timedelta(days=40),
         valid_until=epoch + (timedelta(seconds=until_s) if until_s else timedelta(days=400)),
         payment=PaymentPurpose(funding_token=TOKEN, max_per_payment=(krw(50_000),), **purposes[shape]),

@@ -19,7 +19,6 @@ from gateway.adapters.memory import (
 )
 from gateway.adapters.memory.database import FollowUpRow
 from gateway.domain.calendar import BusinessDays
-from gateway.domain.exchange import CardData
 from gateway.domain.routing import NetworkProfile
 from gateway.ports import Record
 from gateway.proving.simulation.adversary import Adversary
@@ -27,7 +26,7 @@ from gateway.proving.simulation.audit import UNEXPECTED
 from gateway.proving.simulation.broker import Member, RelayPublisher
 from gateway.proving.simulation.links import SimulatedLinks
 from gateway.proving.simulation.loop import SkewedClock
-from gateway.proving.simulation.scene import NETWORK, PAN, PARTNER, TERMINAL, TOKEN
+from gateway.proving.simulation.scene import NETWORK, PARTNER, TERMINAL
 from gateway.services.bulks import BulkService
 from gateway.services.cancellation import CancellationService, WaitingCancellations
 from gateway.services.consent_commands import ConsentCommandService
@@ -214,7 +213,7 @@ class Worker:
     def start_execution(self) -> None:
         """Intents, links, results, reversals, recovery."""
         world = self.world
-        vault = MemoryVault({TOKEN: CardData(PAN, "2912")}, self.boundary)
+        vault = MemoryVault(world.cards, self.boundary)
         late_answers = LateAnswerService(
             network_id=NETWORK, store=self._store, observer=world.observer, clock=self.clock
         )
@@ -254,7 +253,6 @@ class Worker:
         reversals = ReversalService(**common, vault=vault, network=links, settings=ReversalSettings(queue=queue))
         inquiries = InquiryService(
             **common,
-            vault=vault,
             network=links,
             settings=InquirySettings(queue=queue, deadline_s=INQUIRY_DEADLINE_S),
         )

@@ -14,6 +14,8 @@ from gateway.adapters.memory import Database, MemoryHost, MemoryStore, MemoryVer
 from gateway.adapters.memory.host import Entry, EntryState
 from gateway.adapters.memory.kafka import Parked
 from gateway.domain.consent import Consent, ConsentCommand
+from gateway.domain.exchange import CardData
+from gateway.domain.funding import OwnedToken
 from gateway.ports import Outgoing
 from gateway.proving.simulation.adversary import Chances
 from gateway.proving.simulation.audit import UNEXPECTED, Auditor
@@ -25,11 +27,14 @@ from gateway.proving.simulation.loop import NothingLeftError, SkewedClock, Virtu
 from gateway.proving.simulation.outcome import CountingObserver, Outcome, Violation
 from gateway.proving.simulation.rest import left_to_do
 from gateway.proving.simulation.scene import (
+    CUSTOMER,
     DISABLED_CODE,
     NETWORK,
+    PAN,
     PARTNER,
     SIGNED,
     TAMPERED,
+    TOKEN,
     Act,
     Command,
     Produced,
@@ -80,6 +85,8 @@ class World:
         self.clock = SkewedClock(self.loop, self.script.epoch)
         self.observer = CountingObserver()
         self.database = Database()
+        self.database.put_token(TOKEN, CUSTOMER, PARTNER)
+        self.cards = {OwnedToken(TOKEN, CUSTOMER): CardData(PAN, "2912")}
         self.kafka = Broker(self.clock, partitions=PARTITIONS)
         self.host = MemoryHost()
         self.cut_overs = {NETWORK: self.script.cut_over} if self.script.cut_over else {}

@@ -7,8 +7,18 @@ SELECT partner_id FROM partner WHERE active
 -- name: partner_keys
 SELECT kid, partner_id, algorithm, jwk::text AS jwk, valid_from, valid_until, disabled_at FROM partner_key
 
+-- name: usable_tokens
+-- A missing token, another customer's and a withdrawn one end alike: in no row.
+SELECT u.token, u.customer_id, u.partner_id
+FROM unnest($1::text[], $2::text[], $3::text[]) AS u (token, customer_id, partner_id)
+JOIN funding_token AS t ON t.token = u.token AND t.customer_id = u.customer_id
+JOIN funding_token_partner AS p ON p.token = u.token AND p.partner_id = u.partner_id
+WHERE p.withdrawn_at IS NULL
+
 -- name: funding_tokens
-SELECT token, key_id, nonce, ciphertext FROM funding_token WHERE token = ANY ($1::text[])
+SELECT t.token, t.customer_id, t.key_id, t.nonce, t.ciphertext
+FROM unnest($1::text[], $2::text[]) AS o (token, customer_id)
+JOIN funding_token AS t ON t.token = o.token AND t.customer_id = o.customer_id
 
 -- name: open_networks
 SELECT DISTINCT network_id FROM network_status WHERE is_open AND reported_at >= $1

@@ -5,7 +5,7 @@ SELECT k.partner_id, k.payment_id, k.network_id, k.terminal_id, k.stan, k.transm
 FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::integer[], $6::timestamptz[], $7::timestamptz[])
     AS k (partner_id, payment_id, network_id, terminal_id, stan, transmitted_at, queued_at)
 ON CONFLICT (partner_id, payment_id) DO UPDATE
-SET stan = excluded.stan, transmitted_at = excluded.transmitted_at, attempts = 0,
+SET stan = excluded.stan, transmitted_at = excluded.transmitted_at, attempts = 0, last_code = NULL,
     next_attempt_at = excluded.next_attempt_at, leased_by = NULL, leased_until = NULL, queued_at = excluded.queued_at,
     closed_at = NULL
 WHERE {queue}.closed_at IS NOT NULL
@@ -27,6 +27,7 @@ WITH due AS MATERIALIZED (
       AND (NOT $6 OR NOT EXISTS (
           SELECT FROM {queue} older
           WHERE older.network_id = q.network_id AND older.terminal_id = q.terminal_id AND older.closed_at IS NULL
+            AND older.last_code IS DISTINCT FROM $7
             AND (older.queued_at, older.payment_id) < (q.queued_at, q.payment_id)))
     ORDER BY next_attempt_at
     LIMIT $5

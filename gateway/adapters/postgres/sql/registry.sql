@@ -45,12 +45,6 @@ SET acceptor_id = excluded.acceptor_id, name_location = excluded.name_location, 
 SELECT merchant_id, acceptor_id, name_location, mcc, networks, active, name
 FROM merchant WHERE merchant_id > $1 ORDER BY merchant_id LIMIT $2
 
--- name: put_tokens
-INSERT INTO funding_token (token, key_id, nonce, ciphertext)
-SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[])
-ON CONFLICT (token) DO NOTHING
-RETURNING token
-
 -- name: add_consents
 WITH given AS MATERIALIZED (
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
