@@ -51,7 +51,12 @@ class Settings(BaseSettings):
     networks_dir: Path = Path("deploy/networks")
     """One TOML file a card network."""
     master_keys_dir: Path = Path("var/keys/master")
-    """Master keys that seal the vault's cards, one file each; the newest seals, all open."""
+    """Keys that seal the vault's cards, one file each; the newest seals, all open. Execution alone needs them."""
+    dead_letter_keys_dir: Path = Path("var/keys/dead-letter")
+    """Keys that seal and mark dead letters, one file each, for every stage that writes one."""
+    internal_keys_dir: Path = Path("var/keys/internal")
+    """Keys by which execution knows what initiation and schedule hand to it, one file each; the newest marks, all are
+    known. A new one is put where execution runs first."""
     issuers_dir: Path | None = None
     """Trusted identity providers and the assurance policy, as in deploy/issuers. None: no customer's proof is asked
     for, and one that comes is refused."""

@@ -2,15 +2,19 @@
 
 import hashlib
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from gateway.adapters.crypto.mac import HmacMarks
+from gateway.adapters.crypto.vault import MasterKeys, Purpose
+from gateway.domain.authentication import Assertion
 from gateway.domain.exchange import Operation, TraceNumbers
+from gateway.domain.intent import TakenOrder
 from gateway.domain.lifecycle import PaymentState
 from gateway.domain.limits import WindowKey
 from gateway.domain.payment import Payment
-from gateway.ports import OutboxEvent, Record
-from gateway.services.dispatch import write_dispatch
+from gateway.ports import OutboxEvent, Outgoing, Record
+from gateway.services.dispatch import Dispatch
 from schemas.clearing import CLEARING_TYPE, ClearingBatch, ClearingKind, ClearingRecord
 from schemas.codec import encode
 from schemas.envelope import Envelope, write_envelope
@@ -21,6 +25,9 @@ from tests.unit.domain_samples import NOW, order
 
 NETWORK = "net-a"
 TERMINAL = "GW000001"
+DISPATCH = Dispatch(HmacMarks(MasterKeys({"20260101": bytes(32)}), Purpose.DISPATCH_MARK))
+"""Marks what these builders dispatch, and what the rigs' workers do."""
+
 UNSENT = (PaymentState.REJECTED, PaymentState.SCHEDULED)
 
 
@@ -87,18 +94,30 @@ def order_record(
     return Record(topic, 0, offset, timestamp_ms, key, value, (*headers, *more_headers))
 
 
-def dispatched_record(placed: PaymentOrder | bytes, *, offset: int = 0, at: datetime = NOW) -> Record:
+def dispatched_record(
+    placed: PaymentOrder | bytes,
+    *,
+    offset: int = 0,
+    at: datetime = NOW,
+    signature: str | None = "good",
+    proof: Assertion | None = None,
+) -> Record:
     """What initiation makes of the partner's record at ``offset`` of partition 0, or of bytes that are no order."""
-    dispatched = write_dispatch(order_record(placed, offset=offset, at=at), NetworkId(NETWORK))
-    return Record(
-        dispatched.topic,
-        0,
-        offset,
-        int(at.timestamp() * 1000),
-        dispatched.key,
-        dispatched.value,
-        tuple(dispatched.headers),
+    record = order_record(placed, offset=offset, at=at)
+    taken = TakenOrder(
+        order=order() if isinstance(placed, bytes) else placed,
+        digest=hashlib.sha256(record.value).digest(),
+        ordered_at=datetime.fromtimestamp(record.timestamp_ms / 1000, UTC),
+        reference=record.reference,
+        signature=signature,
+        assertion=proof,
     )
+    return as_record(DISPATCH.order(taken, record.value, NetworkId(NETWORK), at), offset, at=at)
+
+
+def as_record(sent: Outgoing, offset: int = 0, *, at: datetime = NOW) -> Record:
+    """What a consumer makes of it."""
+    return Record(sent.topic, 0, offset, int(at.timestamp() * 1000), sent.key, sent.value, tuple(sent.headers))
 
 
 def numbered_order(number: int, **fields: Any) -> PaymentOrder:

@@ -1,10 +1,11 @@
 """The one place where parts are put together: settings in, use cases on real adapters out; one module a process."""
 
 from gateway.bootstrap.consents import consent_service
+from gateway.bootstrap.errors import NotConfiguredError
 from gateway.bootstrap.events import SettlementParts, clearing_seals, relay_service, settlement_parts
 from gateway.bootstrap.execution import ExecutionParts, execution_parts
 from gateway.bootstrap.initiation import initiation_service
-from gateway.bootstrap.kafka import NotConfiguredError, kafka_settings, password_file
+from gateway.bootstrap.kafka import kafka_settings, password_file
 from gateway.bootstrap.process import (
     Parts,
     SystemClock,

@@ -10,7 +10,7 @@ from gateway.adapters.kafka.consumer import BatchConsumer
 from gateway.adapters.kafka.dead_letter import KafkaDeadLetters
 from gateway.adapters.kafka.producer import KafkaPublisher
 from gateway.adapters.postgres.outbox import PostgresOutboxReader
-from gateway.bootstrap.kafka import NotConfiguredError
+from gateway.bootstrap.errors import NotConfiguredError
 from gateway.bootstrap.process import Parts, dead_letters, publisher
 from gateway.ports import DeadLetters, Publisher
 from gateway.services.clearing_files import ClearingImport

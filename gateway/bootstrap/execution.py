@@ -10,7 +10,8 @@ from gateway.adapters.iso8583.pool import Iso8583Network
 from gateway.adapters.iso8583.reporting import LinkMetrics
 from gateway.adapters.kafka.consumer import BatchConsumer
 from gateway.adapters.postgres.vault import PostgresTokenVault
-from gateway.bootstrap.kafka import NotConfiguredError
+from gateway.bootstrap.errors import NotConfiguredError
+from gateway.bootstrap.keys import Ring, dispatch, load_ring
 from gateway.bootstrap.process import Parts, dead_letters, publisher
 from gateway.bootstrap.trust import proving
 from gateway.domain.execution import UnknownPolicy
@@ -53,13 +54,14 @@ async def execution_parts(parts: Parts, network_id: NetworkId) -> AsyncIterator[
     """Everything that executes one network.
 
     Raises:
-        NotConfiguredError: there is no file for this network, or no master key.
+        NotConfiguredError: there is no file for this network, or a ring of keys is empty.
     """
     settings = parts.settings
     config = load_networks(settings.networks_dir).get(network_id)
     if config is None:
         raise NotConfiguredError(f"no network {network_id} in {settings.networks_dir}")
     vault = token_vault(parts)
+    handed_on = dispatch(settings)
     late_answers = LateAnswerService(
         network_id=network_id,
         store=parts.store,
@@ -90,7 +92,9 @@ async def execution_parts(parts: Parts, network_id: NetworkId) -> AsyncIterator[
             observer=parts.observer,
             clock=parts.clock,
             settings=_execution_settings(settings, config),
+            dispatch=handed_on,
             signatures=proofs.signatures,
+            keys=proofs.keys,
             trust=proofs.trust,
             assertions=proofs.assertions,
             watch=watch,
@@ -190,14 +194,10 @@ def _reversals(parts: Parts, config: NetworkConfig, vault: TokenVault, network: 
 
 
 def token_vault(parts: Parts) -> PostgresTokenVault:
-    """The vault over the installation's master keys.
+    """The vault over the keys that seal cards.
 
     Raises:
-        NotConfiguredError: there is no master key.
+        NotConfiguredError: there is none.
     """
-    keys = MasterKeyRing(parts.settings.master_keys_dir)
-    if not len(keys):
-        raise NotConfiguredError(
-            f"no master key in {parts.settings.master_keys_dir}: make one with `mypay keys master create`"
-        )
-    return PostgresTokenVault(parts.store, keys)
+    load_ring(parts.settings, Ring.CARDS)
+    return PostgresTokenVault(parts.store, MasterKeyRing(parts.settings.master_keys_dir))

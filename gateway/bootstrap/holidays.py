@@ -5,7 +5,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from gateway.bootstrap.kafka import NotConfiguredError
+from gateway.bootstrap.errors import NotConfiguredError
 from gateway.domain.calendar import BusinessDays
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from gateway.adapters.iso8583.config import NetworkConfig, load_networks
 from gateway.bootstrap.holidays import business_days
+from gateway.bootstrap.keys import dispatch
 from gateway.bootstrap.networks import cut_overs
 from gateway.bootstrap.process import Parts, dead_letters, publisher
 from gateway.bootstrap.trust import proving
@@ -29,6 +30,7 @@ NETWORK_REPORT_FRESH_S = 5.0
 async def initiation_service(parts: Parts) -> AsyncIterator[tuple[InitiationService, IsolatedBatch]]:
     """The intake, with its key registry and its view of the networks kept fresh."""
     configured = load_networks(parts.settings.networks_dir)
+    handing_on = dispatch(parts.settings)
     networks = NetworkView(parts, configured)
     await until_done(networks.start)
     try:
@@ -42,6 +44,7 @@ async def initiation_service(parts: Parts) -> AsyncIterator[tuple[InitiationServ
                 assertions=proofs.assertions,
                 networks=networks.profiles,
                 publisher=producer,
+                dispatch=handing_on,
                 dead_letters=parked,
                 observer=parts.observer,
                 clock=parts.clock,
@@ -71,12 +74,13 @@ async def initiation_service(parts: Parts) -> AsyncIterator[tuple[InitiationServ
                             ahead_days_max=parts.settings.order_ahead_days_max,
                         ),
                         publisher=producer,
+                        dispatch=handing_on,
                         observer=parts.observer,
                         clock=parts.clock,
                         trust=proofs.trust,
                         assertions=proofs.assertions,
                     ),
-                    RefundIntake(store=parts.store, publisher=producer, observer=parts.observer),
+                    RefundIntake(store=parts.store, publisher=producer, dispatch=handing_on, observer=parts.observer),
                 ],
             )
             yield service, IsolatedBatch("initiation", dead_letters=parked, observer=parts.observer)

@@ -7,11 +7,8 @@ from pydantic import SecretStr
 from gateway.adapters.crypto.files import SecretFileError, read_secret_file
 from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.addresses import KafkaAddress
+from gateway.bootstrap.errors import NotConfiguredError
 from gateway.settings import Settings
-
-
-class NotConfiguredError(Exception):
-    """Something that this process needs is not configured; the text says what to do."""
 
 
 def kafka_settings(settings: Settings, at: KafkaAddress, principal: str, *, client_id: str = "mypay") -> KafkaSettings:

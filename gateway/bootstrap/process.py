@@ -12,7 +12,6 @@ from functools import partial
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from gateway.adapters.crypto.redaction import redact
-from gateway.adapters.crypto.vault import MasterKeys
 from gateway.adapters.kafka.dead_letter import KafkaDeadLetters
 from gateway.adapters.kafka.probe import KafkaProbe
 from gateway.adapters.kafka.producer import KafkaPublisher
@@ -23,7 +22,9 @@ from gateway.adapters.observability.observer import StageObserver
 from gateway.adapters.observability.web import MetricsServer
 from gateway.adapters.postgres.store import PostgresStore
 from gateway.addresses import kafka_address, postgres_address
-from gateway.bootstrap.kafka import NotConfiguredError, kafka_settings
+from gateway.bootstrap.errors import NotConfiguredError
+from gateway.bootstrap.kafka import kafka_settings
+from gateway.bootstrap.keys import RINGS_OF, Ring, load_ring
 from gateway.ports import Observer, StoreUnavailableError
 from gateway.services.retrying import until_done
 from gateway.settings import Settings
@@ -73,7 +74,8 @@ async def process_parts(settings: Settings, stage: str, *, network_id: str = "")
     ``network_id`` is given of execution, whose principal is its network's.
 
     Raises:
-        NotConfiguredError: Kafka or PostgreSQL have no address, or Kafka asks for what is not configured.
+        NotConfiguredError: Kafka or PostgreSQL have no address, Kafka asks for what is not configured, or the stage
+            lacks a key.
     """
     configure_logging(redact=redact, level=settings.log_level, fmt=settings.log_format)
     at, dsn = kafka_address(settings), postgres_address(settings)
@@ -83,6 +85,9 @@ async def process_parts(settings: Settings, stage: str, *, network_id: str = "")
             "set them, or start one with `mypay local up`"
         )
     kafka = kafka_settings(settings, at, Principal(Role(stage), network_id).name, client_id=f"mypay-{stage}")
+    # Before anything is waited for: who lacks a key says so, and does not first wait for the database.
+    for ring in RINGS_OF.get(stage, ()):
+        load_ring(settings, ring)
     registry = CollectorRegistry()
     for collect in (ProcessCollector, PlatformCollector, GCCollector):
         collect(registry=registry)
@@ -152,8 +157,12 @@ async def publisher(parts: Parts) -> AsyncIterator[KafkaPublisher]:
 
 
 def dead_letters(parts: Parts, producer: KafkaPublisher) -> KafkaDeadLetters:
-    """Where this process parks what it cannot read."""
-    return KafkaDeadLetters(producer, MasterKeys.load(parts.settings.master_keys_dir))
+    """Where this process parks what it cannot read.
+
+    Raises:
+        NotConfiguredError: there is no key for dead letters.
+    """
+    return KafkaDeadLetters(producer, load_ring(parts.settings, Ring.DEAD_LETTER))
 
 
 def watch_consumer(

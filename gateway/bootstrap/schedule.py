@@ -8,6 +8,7 @@ from datetime import timedelta
 from gateway.adapters.iso8583.config import load_networks
 from gateway.bootstrap.holidays import business_days
 from gateway.bootstrap.initiation import NetworkView
+from gateway.bootstrap.keys import dispatch
 from gateway.bootstrap.networks import cut_overs
 from gateway.bootstrap.process import Parts, publisher
 from gateway.services.cancellation import WaitingCancellations
@@ -38,6 +39,7 @@ async def schedule_parts(parts: Parts) -> AsyncIterator[ScheduleParts]:
     """What time does, with a producer and a fresh view of the networks for the orders that are due."""
     store, observer, clock, settings = parts.store, parts.observer, parts.clock, parts.settings
     configured = load_networks(settings.networks_dir)
+    handing_on = dispatch(settings)
     networks = NetworkView(parts, configured)
     await until_done(networks.start)
     try:
@@ -71,6 +73,7 @@ async def schedule_parts(parts: Parts) -> AsyncIterator[ScheduleParts]:
                 orders=ScheduledOrderService(
                     store=store,
                     publisher=producer,
+                    dispatch=handing_on,
                     networks=networks.profiles,
                     observer=observer,
                     clock=clock,

@@ -8,10 +8,10 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from gateway.adapters.crypto.vault import MasterKeys
 from gateway.adapters.iso8583.config import load_networks
 from gateway.adapters.kafka.dead_letter import KafkaDeadLetters
 from gateway.bootstrap import clearing_seals
+from gateway.bootstrap.keys import Ring, load_ring
 from gateway.cli.common import (
     ExitCode,
     Json,
@@ -78,7 +78,7 @@ async def _import(settings: Settings, files: list[Path], *, force: bool, sealed:
     async with open_publisher(settings, Principal(Role.CLEARING_IMPORT).name) as publisher:
         importing = ClearingImport(
             publisher=publisher,
-            dead_letters=KafkaDeadLetters(publisher, MasterKeys.load(settings.master_keys_dir)),
+            dead_letters=KafkaDeadLetters(publisher, load_ring(settings, Ring.DEAD_LETTER)),
             observer=SilentObserver(),
             seals=clearing_seals(settings, networks),
             networks=networks,

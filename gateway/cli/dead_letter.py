@@ -1,7 +1,8 @@
 """``mypay dead-letter …``: look at what no stage could read, and send it again once its cause is gone.
 
-Nothing is taken out of the topic. What was sent again is noted there, in a record without a value that names the
-original in header ``mypay-replayed``; a dead letter counts as open while no note is younger than it.
+Nothing is taken out of the topic. What was sent again is noted there; a dead letter counts as open while no note names
+it. Letters and notes count only with the gateway's mark: whoever else writes to the topic shows nothing, sends nothing
+and hides nothing. What is sent again takes the way that it took first, and every check is made again.
 """
 
 from dataclasses import dataclass
@@ -11,9 +12,19 @@ from typing import Annotated, Any, Final
 import typer
 
 from gateway.adapters.crypto.redaction import redact
-from gateway.adapters.crypto.vault import MasterKeys, NoMasterKeyError, UnsealError
-from gateway.adapters.kafka.dead_letter import DeadLetterError, Fate, read_fate, restore
+from gateway.adapters.crypto.vault import NoMasterKeyError, UnsealError
+from gateway.adapters.kafka.dead_letter import (
+    DeadLetterError,
+    Fate,
+    LetterKeys,
+    looks_like_note,
+    read_fate,
+    read_note,
+    replay_note,
+    restore,
+)
 from gateway.adapters.kafka.reader import open_reader
+from gateway.bootstrap.keys import Ring, load_ring
 from gateway.cli.common import (
     CliError,
     ExitCode,
@@ -36,8 +47,6 @@ app = typer.Typer(help="Records that no stage could read.", no_args_is_help=True
 
 SHOWN_CHARS_MAX: Final = 4_000
 
-_REPLAYED: Final = "mypay-replayed"
-
 _REPLAY_BATCH: Final = 200
 """Originals are up to 1 MiB: what is held at a time stays bounded."""
 
@@ -47,7 +56,7 @@ Reference = Annotated[str, typer.Argument(metavar="REF", help="Where the origina
 
 @dataclass(slots=True)
 class _Letter:
-    """A dead letter with its fate; without one, somebody else wrote it."""
+    """A dead letter with its fate; without one, somebody else wrote it, whatever it says of itself."""
 
     record: Record
     fate: Fate | None
@@ -80,11 +89,18 @@ def list_(
     stage: Stage = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many.")] = 50,
     all_: Annotated[bool, typer.Option("--all", help="Those too that were sent again.")] = False,
+    forged: Annotated[
+        bool, typer.Option("--forged", help="Instead: what others than the gateway have written to the topic.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Show dead letters that were not sent again, newest last."""
-    found = [x for x in run(_letters(load_settings(), stage)) if all_ or not x.replayed]
+    everything = run(_letters(load_settings(), None if forged else stage))
+    others = [x for x in everything if x.fate is None]
+    found = others if forged else [x for x in everything if x.fate is not None and (all_ or not x.replayed)]
     letters = found[-limit:]
+    if others and not forged:
+        say(f"{len(others)} records on the topic were not written by the gateway: `mypay dead-letter list --forged`.")
     if json_:
         print_json([_json(letter) for letter in letters])
         return
@@ -125,14 +141,18 @@ def replay(
     if (reference is None) is not all_:
         raise CliError("Name one original, or --all.", ExitCode.USAGE)
     settings = load_settings()
-    keys = MasterKeys.load(settings.master_keys_dir)
+    keys = _keys(settings)
+    everything = run(_letters(settings, None))
     if reference is not None:
-        letters = [run(_one(settings, reference))]
+        letters = [_newest(everything, reference)]
     else:
-        letters = list({x.reference: x for x in run(_letters(settings, stage)) if not x.replayed}.values())
+        wanted = [x for x in everything if x.fate and not x.replayed and stage in {None, x.fate.stage}]
+        letters = list({x.reference: x for x in wanted}.values())
         if letters and not yes:
             typer.confirm(f"Send {len(letters)} originals again?", abort=True, err=True)
-    replayed, refused = run(_replay(settings, letters, keys))
+    # A record that was parked twice is sent again once, and all its letters are noted.
+    alike = [(x, [y for y in everything if y.fate and y.reference == x.reference]) for x in letters]
+    replayed, refused = run(_replay(settings, alike, keys))
     if json_:
         print_json({"replayed": replayed, "refused": [{"reference": r, "why": why} for r, why in refused.items()]})
     else:
@@ -148,26 +168,30 @@ def replay(
 
 async def _letters(settings: Settings, stage: str | None) -> list[_Letter]:
     """Every dead letter, oldest first."""
-    letters: list[_Letter] = []
-    replayed_ms: dict[str, int] = {}
+    keys = _keys(settings)
+    letters: dict[str, _Letter] = {}
+    replayed: set[str] = set()
     async with open_reader(kafka(settings), DEAD_LETTER) as reader:
         async for record in reader.read_all():
-            noted = next((value for name, value in record.headers if name == _REPLAYED), None)
-            if noted is not None and not record.value:
-                reference = noted.decode("utf-8", "replace")
-                replayed_ms[reference] = max(record.timestamp_ms, replayed_ms.get(reference, 0))
+            if looks_like_note(record) and (noted := read_note(record, keys)) is not None:
+                replayed.add(noted)
                 continue
-            letter = _Letter(record, _fate(record))
+            letter = _Letter(record, _fate(record, keys))
             if stage is None or (letter.fate is not None and letter.fate.stage == stage):
-                letters.append(letter)
-    for letter in letters:
-        letter.replayed = replayed_ms.get(letter.reference, -1) >= letter.record.timestamp_ms
-    return sorted(letters, key=lambda x: x.record.timestamp_ms)
+                # The same letter again, copied by somebody, is the same letter.
+                letters.setdefault(letter.fate.letter_id if letter.fate else record.reference, letter)
+    for letter_id, letter in letters.items():
+        letter.replayed = letter_id in replayed
+    return sorted(letters.values(), key=lambda x: x.record.timestamp_ms)
 
 
 async def _one(settings: Settings, reference: str) -> _Letter:
     """The newest dead letter of an original."""
-    found = [x for x in await _letters(settings, None) if x.reference == reference][-1:]
+    return _newest(await _letters(settings, None), reference)
+
+
+def _newest(letters: list[_Letter], reference: str) -> _Letter:
+    found = [x for x in letters if x.reference == reference][-1:]
     if not found:
         raise CliError(
             f"No dead letter has the original {reference}.", ExitCode.NOT_FOUND, hint="`mypay dead-letter list`"
@@ -175,9 +199,13 @@ async def _one(settings: Settings, reference: str) -> _Letter:
     return found[0]
 
 
-def _fate(record: Record) -> Fate | None:
+def _keys(settings: Settings) -> LetterKeys:
+    return LetterKeys(load_ring(settings, Ring.DEAD_LETTER))
+
+
+def _fate(record: Record, keys: LetterKeys) -> Fate | None:
     try:
-        return read_fate(record)
+        return read_fate(record, keys)
     except DeadLetterError:
         return None
 
@@ -185,33 +213,33 @@ def _fate(record: Record) -> Fate | None:
 # --- sending again ----------------------------------------------------------------------------------------------------
 
 
-async def _replay(settings: Settings, letters: list[_Letter], keys: MasterKeys) -> tuple[list[str], dict[str, str]]:
+async def _replay(
+    settings: Settings, letters: list[tuple[_Letter, list[_Letter]]], keys: LetterKeys
+) -> tuple[list[str], dict[str, str]]:
     replayed: list[str] = []
     refused: dict[str, str] = {}
     async with open_publisher(settings) as publisher:
         for begin in range(0, len(letters), _REPLAY_BATCH):
             batch: dict[str, Outgoing] = {}
-            for letter in letters[begin : begin + _REPLAY_BATCH]:
+            notes: list[Outgoing] = []
+            for letter, alike in letters[begin : begin + _REPLAY_BATCH]:
                 original = _original(letter, keys)
                 if isinstance(original, str):
                     refused[letter.reference] = original
                 else:
                     batch[letter.reference] = original
+                    notes += [replay_note(x.fate.letter_id, x.reference, keys) for x in alike if x.fate]
             await publisher.publish(list(batch.values()))
-            await publisher.publish([_note(ref) for ref in batch])
+            await publisher.publish(notes)
             replayed += batch
     return replayed, refused
 
 
-def _note(reference: str) -> Outgoing:
-    return Outgoing(topic=DEAD_LETTER, key=None, value=b"", headers=[(_REPLAYED, reference.encode())])
-
-
-def _original(letter: _Letter, keys: MasterKeys) -> Outgoing | str:
+def _original(letter: _Letter, keys: LetterKeys) -> Outgoing | str:
     """The original as it came, or why it cannot be sent again."""
     fate = letter.fate
     if fate is None:
-        return letter.note
+        return f"it was {letter.note}, and is not sent anywhere"
     if fate.topic.startswith(FILE_TOPIC_PREFIX):
         return "it is a line of a file: correct the file and import it again"
     try:

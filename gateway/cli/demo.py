@@ -270,7 +270,8 @@ def _look_around(world: "World", result: "DemoResult") -> None:
     tell("\nFor the other commands, in this shell:")
     tell(f"  export MYPAY_KAFKA_BOOTSTRAP_SERVERS={world.kafka_bootstrap_servers}")
     tell(f"  export MYPAY_POSTGRES_DSN='{redact(world.postgres_dsn)}'")
-    tell(f"  export MYPAY_MASTER_KEYS_DIR={world.keys} MYPAY_NETWORKS_DIR={world.directory / 'networks'}")
+    tell("  export " + " ".join(f"{name}={folder}" for name, folder in world.key_folders.items()))
+    tell(f"  export MYPAY_NETWORKS_DIR={world.directory / 'networks'}")
     tell(f"  export MYPAY_ISSUERS_DIR={world.issuers}")
     if result.example is not None:
         tell(f"  mypay trace {result.example[1]}")

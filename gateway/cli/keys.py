@@ -1,14 +1,17 @@
-"""``mypay keys …``: changing keys without a pause and in an emergency, and the master keys.
+"""``mypay keys …``: partners' keys, changed without a pause and in an emergency, and the gateway's own rings of keys.
 
-Master keys seal the cards behind funding tokens and dead letters that hold a secret. Identity providers rotate their
-own keys, in their key sets; ``mypay auth revoke-key`` stops one of them.
+A ring is a folder (:mod:`gateway.bootstrap.keys`): one for cards, one for dead letters, one for what stages hand to
+each other. Identity providers rotate their own keys, in their key sets; ``mypay auth revoke-key`` stops one of them.
 """
 
 from datetime import UTC, datetime
+from typing import Annotated
 
 import typer
 
+from gateway.adapters.crypto.key_ring import ring_ids
 from gateway.adapters.crypto.vault import MasterKeys
+from gateway.bootstrap.keys import RINGS, Ring, create_missing_rings, ring_folder
 from gateway.cli.arguments import PartnerArgument
 from gateway.cli.common import Json, load_settings, print_json, print_table, say
 from gateway.cli.operating import operated
@@ -17,10 +20,10 @@ from gateway.cli.partner import Generate, Jwk, KeyOut, Kid, disable_key, read_ke
 from gateway.ports import PartnerKey
 
 app = typer.Typer(
-    help="Rotate and disable partners' keys; master keys that seal cards. A provider's key: `mypay auth revoke-key`.",
+    help="The gateway's own keys; rotate and disable partners' keys. A provider's key: `mypay auth revoke-key`.",
     no_args_is_help=True,
 )
-master = typer.Typer(help="Master keys: the newest seals, all of them open.", no_args_is_help=True)
+master = typer.Typer(help="The ring of cards: the newest key seals, all of them open.", no_args_is_help=True)
 app.add_typer(master, name="master")
 
 
@@ -58,12 +61,54 @@ def _is_good(key: PartnerKey, now: datetime) -> bool:
     return key.disabled_at is None and (key.valid_until is None or now < key.valid_until)
 
 
-@master.command()
-def create(json_: Json = False) -> None:
-    """Make a new master key file (mode 0600) in MYPAY_MASTER_KEYS_DIR. Processes take it up when they restart.
+@app.command("create")
+def create(
+    ring: Annotated[
+        Ring | None, typer.Argument(help="The ring that gets a new key; none: every ring that has no key yet.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Make a key of the gateway's own: it seals or marks from the next start of a process on, older ones still open.
 
-    Older keys must stay for as long as anything that they sealed is there.
+    Older keys must stay for as long as anything that they sealed is there. A new internal key goes first where
+    execution runs, which reads it when it meets it, then where initiation and schedule run.
     """
+    settings = load_settings()
+    made = create_missing_rings(settings) if ring is None else {ring: MasterKeys.create(ring_folder(settings, ring))}
+    if json_:
+        print_json([{"ring": r, "key_id": k, "directory": ring_folder(settings, r)} for r, k in made.items()])
+        return
+    for r, key_id in made.items():
+        say(f"Key {key_id} {RINGS[r].what} is in {ring_folder(settings, r)}.")
+    if Ring.CARDS in made:
+        say("Back the key for cards up: without it the cards that it seals are lost.")
+    if not made:
+        say("Every ring has a key already; name a ring to give it a new one.")
+
+
+@app.command("list")
+def list_rings(json_: Json = False) -> None:
+    """Show the ids of the gateway's own keys; the keys themselves are never shown."""
+    settings = load_settings()
+    rows = [
+        {"ring": ring, "key_id": key_id, "newest": key_id == ids[-1], "directory": ring_folder(settings, ring)}
+        for ring in Ring
+        for ids in [ring_ids(ring_folder(settings, ring))]
+        for key_id in ids
+    ]
+    if json_:
+        print_json(rows)
+    else:
+        print_table(
+            "Keys",
+            ("ring", "id", "newest", "folder"),
+            [(r["ring"], r["key_id"], r["newest"], r["directory"]) for r in rows],
+        )
+
+
+@master.command("create")
+def create_master(json_: Json = False) -> None:
+    """Make a new key for cards: as `mypay keys create cards`."""
     directory = load_settings().master_keys_dir
     key_id = MasterKeys.create(directory)
     if json_:
@@ -74,9 +119,8 @@ def create(json_: Json = False) -> None:
 
 @master.command("list")
 def list_(json_: Json = False) -> None:
-    """Show the ids of the master keys; the keys themselves are never shown."""
-    # From the files' names alone: nothing here needs the keys.
-    ids = sorted(path.stem for path in load_settings().master_keys_dir.glob("*.key"))
+    """Show the ids of the keys for cards; the keys themselves are never shown."""
+    ids = ring_ids(load_settings().master_keys_dir)
     rows = [{"key_id": key_id, "seals": key_id == ids[-1]} for key_id in ids]
     if json_:
         print_json(rows)

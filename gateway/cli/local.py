@@ -57,14 +57,18 @@ def up(
     ] = False,
     json_: Json = False,
 ) -> None:
-    """Start Kafka and PostgreSQL, unless they run, and print their addresses.
+    """Start Kafka and PostgreSQL, unless they run, and print their addresses. Makes the gateway's keys where none are.
 
     Servers named by MYPAY_KAFKA_BOOTSTRAP_SERVERS or MYPAY_POSTGRES_DSN are used as they are.
     """
     with _errors_for_people():
         from gateway import local  # noqa: PLC0415
+        from gateway.bootstrap.keys import RINGS, create_missing_rings  # noqa: PLC0415 - starts of the others stay quick
+        from gateway.cli.common import load_settings  # noqa: PLC0415
 
         addresses = local.up(name, home=local.default_home(), containers=containers, secure=secure, progress=_progress)
+        for ring in create_missing_rings(load_settings(), within=local.default_home()):
+            _progress(f"A key {RINGS[ring].what} was made.")
         if json_:
             typer.echo(json.dumps({name: redact(address) for name, address in asdict(addresses).items()}))
             return

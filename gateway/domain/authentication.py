@@ -57,6 +57,7 @@ class Assertion:
         authenticated_at: when the customer last authenticated (``auth_time``).
         level_name: the assurance level in the provider's word (``acr``).
         methods: how the customer authenticated (``amr``).
+        kid: the provider's key that signed it.
     """
 
     issuer: str
@@ -70,6 +71,7 @@ class Assertion:
     level_name: str
     methods: tuple[str, ...]
     link: Link
+    kid: str = ""
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -181,6 +183,11 @@ def link_of(order: PaymentOrder) -> PaymentLink:
         amount=order.amount,
         requested_execution_date=order.requested_execution_date,
     )
+
+
+def is_made_for(assertion: Assertion, order: PaymentOrder) -> bool:
+    """True if the dynamic link names exactly this order."""
+    return _differing_field(assertion.link, order) is None
 
 
 def judge_payment_assertion(

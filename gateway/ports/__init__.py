@@ -25,7 +25,7 @@ from gateway.ports.errors import (
 )
 from gateway.ports.follow_ups import UNSENDABLE, FollowUp, FollowUpStore
 from gateway.ports.kafka import DeadLetters, Outgoing, Publisher, Record, Unread, UnreadError
-from gateway.ports.keys import KeySource, PartnerKey, SignatureVerifier
+from gateway.ports.keys import KeySource, MarkProblem, PartnerKey, RecordMarks, SignatureVerifier
 from gateway.ports.network import CardNetwork
 from gateway.ports.orders import BulkStore, CancellationStore, ScheduleStore, StandingOrderStore
 from gateway.ports.outbox import Outbox, OutboxEvent, OutboxReader, OutboxRow
@@ -55,6 +55,7 @@ __all__ = [
     "IssuerKey",
     "KeySource",
     "LateAnswer",
+    "MarkProblem",
     "Observer",
     "OpenedCards",
     "Outbox",
@@ -67,6 +68,7 @@ __all__ = [
     "Publisher",
     "PublisherUnavailableError",
     "Record",
+    "RecordMarks",
     "Refusal",
     "ScheduleStore",
     "SignatureVerifier",

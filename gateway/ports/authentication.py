@@ -55,11 +55,8 @@ class AssertionVerifier(Protocol):
     def verify(self, token: str, now: datetime) -> Assertion | Reason:
         """The verified claims of a compact JWS, or why there are none."""
 
-    def recheck(self, token: str, now: datetime) -> Assertion | Reason:
-        """The claims of a JWS that :meth:`verify` accepted a while ago, without verifying its signature again.
-
-        Refused where its key was revoked or withdrawn since.
-        """
+    def recheck(self, issuer: str, kid: str) -> Reason | None:
+        """Why what this key signed, and :meth:`verify` accepted a while ago, counts no more: revoked or withdrawn."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """Partners' keys and signatures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum, unique
 from typing import Any, Protocol
 
 from schemas.primitives import PartnerId
@@ -47,4 +48,25 @@ class SignatureVerifier(Protocol):
         """None if the partner signed exactly these bytes as this message type; else why not."""
 
     def recheck(self, *, signature: str | None, now: datetime) -> Reason | None:
-        """Why a signature that :meth:`verify` accepted a while ago counts no more: its key or partner was disabled."""
+        """Why a signature that :meth:`verify` accepted a while ago counts no more.
+
+        Its key or partner was disabled, or the registry does not hold the key.
+        """
+
+
+@unique
+class MarkProblem(StrEnum):
+    """Why a mark does not show that the gateway wrote a record."""
+
+    UNKNOWN_KEY = "unknown_key"
+    WRONG = "wrong"
+
+
+class RecordMarks(Protocol):
+    """Marks (MACs) on what the gateway's own processes write, by which they know it again. CPU only: some 3 µs."""
+
+    def mark(self, parts: Sequence[bytes | None]) -> bytes:
+        """The mark over exactly these parts, in this order."""
+
+    def check(self, mark: bytes, parts: Sequence[bytes | None]) -> MarkProblem | None:
+        """None if :meth:`mark` made this mark of exactly these parts, under a key of the ring."""

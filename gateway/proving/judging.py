@@ -44,7 +44,7 @@ async def judge(
             kafka_bootstrap_servers=world.kafka_bootstrap_servers,
             partners=[p.partner_id for p in world.cast.partners],
             ledgers=world.ledgers,
-            master_keys=world.master_keys,
+            dead_letter_keys=world.dead_letter_keys,
         )
         evidence.cancellations = list(cancellations)
         evidence.proof_free = PROOF_FREE if world.plan.with_proofs else None

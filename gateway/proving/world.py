@@ -131,8 +131,17 @@ class World:
 
     @property
     def keys(self) -> Path:
-        """Directory of the master keys."""
+        """Directory of the rings of keys."""
         return self.directory / "keys"
+
+    @property
+    def key_folders(self) -> dict[str, Path]:
+        """Setting → directory of one ring of keys."""
+        return {
+            "MYPAY_MASTER_KEYS_DIR": self.keys / "master",
+            "MYPAY_DEAD_LETTER_KEYS_DIR": self.keys / "dead-letter",
+            "MYPAY_INTERNAL_KEYS_DIR": self.keys / "internal",
+        }
 
     @property
     def issuers(self) -> Path:
@@ -141,8 +150,13 @@ class World:
 
     @property
     def master_keys(self) -> MasterKeys:
-        """The keys that seal cards and dead letters."""
-        return MasterKeys.load(self.keys)
+        """The keys that seal cards."""
+        return MasterKeys.load(self.key_folders["MYPAY_MASTER_KEYS_DIR"])
+
+    @property
+    def dead_letter_keys(self) -> MasterKeys:
+        """The keys that seal and mark dead letters."""
+        return MasterKeys.load(self.key_folders["MYPAY_DEAD_LETTER_KEYS_DIR"])
 
     @property
     def ledgers(self) -> dict[str, Path]:
@@ -166,7 +180,7 @@ class World:
             "MYPAY_KAFKA_BOOTSTRAP_SERVERS": self.kafka_bootstrap_servers,
             "MYPAY_POSTGRES_DSN": self.postgres_dsn,
             "MYPAY_NETWORKS_DIR": str(self.directory / "networks"),
-            "MYPAY_MASTER_KEYS_DIR": str(self.keys),
+            **{name: str(folder) for name, folder in self.key_folders.items()},
             "MYPAY_CLEARING_INBOX": str(self.inbox),
             "MYPAY_CLEARING_STATE_DIR": str(self.cleared),
             "MYPAY_CLEARING_KEYS_DIR": str(self.clearing_keys),
@@ -282,7 +296,8 @@ async def _build(world: World, steps: Steps) -> None:
     with steps("Making the database and the topics"):
         await asyncio.gather(_make_database(world, addresses.postgres_dsn), _make_topics(world))
     with steps("Registering partners, shops and customers"):
-        MasterKeys.create(world.keys)
+        for folder in world.key_folders.values():
+            MasterKeys.create(folder)
         world.cast.identities.write(world.issuers)
         networks = [n.network_id for n in world.networks]
         await register(world.postgres_dsn, world.cast, networks=networks, master_keys=world.master_keys)

@@ -27,7 +27,7 @@ from gateway.ports import (
     Store,
     TrustTable,
 )
-from gateway.services.dispatch import write_item
+from gateway.services.dispatch import Dispatch
 from gateway.services.instructions import Instruction, SignedInstruction
 from gateway.services.intake import Intake, Seen, Waits
 from gateway.services.notices import ORDER_ID_TAKEN, RefusedOrder, refuse_orders
@@ -84,6 +84,7 @@ class BulkService:
         store: Store,
         intake: Intake,
         publisher: Publisher,
+        dispatch: Dispatch,
         observer: Observer,
         clock: Clock,
         trust: TrustTable | None = None,
@@ -92,6 +93,7 @@ class BulkService:
         self._store = store
         self._intake = intake
         self._publisher = publisher
+        self._dispatch = dispatch
         self._observer = observer
         self._clock = clock
         self._trust: TrustTable = trust or NoIdentityProviders()
@@ -233,7 +235,8 @@ class BulkService:
     async def _hand_on(self, bulk: Bulk, targets: Sequence[tuple[_Item, NetworkId]]) -> None:
         if not bulk.accepted:
             return
-        outgoing = [write_item(item.taken, item.body, network) for item, network in targets]
+        now = self._clock.now()
+        outgoing = [self._dispatch.order(item.taken, item.body, network, now) for item, network in targets]
         await until_done(lambda: self._publisher.publish(outgoing))
 
         async def note() -> None:

@@ -8,9 +8,9 @@ Postgres, whatever its size.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import TypeVar
 
+from gateway.domain.authentication import Assertion
 from gateway.domain.exchange import FinancialRequest
 from gateway.domain.funding import OwnedToken, token_uses
 from gateway.domain.intent import (
@@ -29,6 +29,7 @@ from gateway.ports import (
     CardNetwork,
     Clock,
     DeadLetters,
+    KeySource,
     Observer,
     Record,
     SignatureVerifier,
@@ -39,9 +40,9 @@ from gateway.ports import (
     UnitOfWork,
     UsageChange,
 )
-from gateway.services.dispatch import read_dispatch
+from gateway.services.dispatch import Dispatch, Dispatched
 from gateway.services.ended_consents import EndedConsentWatch
-from gateway.services.incidents import report_card_incidents, report_unopened
+from gateway.services.incidents import report_card_incidents, report_unopened, report_untrusted
 from gateway.services.notices import (
     ORDER_ID_TAKEN,
     RefusedOrder,
@@ -49,12 +50,11 @@ from gateway.services.notices import (
     refuse_orders,
     reported_events,
 )
-from gateway.services.proofs import NoIdentityProviders, use_proofs
-from gateway.services.refunds import RefundService, split_refunds
+from gateway.services.proofs import NoIdentityProviders, recheck_signatures, use_proofs
+from gateway.services.refunds import RefundService
 from gateway.services.results import Intent, ResultSettings, ResultWriter, count_states
 from gateway.services.retrying import until_done
 from gateway.services.transitions import payment_events
-from schemas.codec import DecodeError
 from schemas.envelope import EnvelopeError
 from schemas.primitives import NetworkId
 
@@ -95,7 +95,9 @@ class ExecutionService:
         observer: Observer,
         clock: Clock,
         settings: ExecutionSettings,
-        signatures: SignatureVerifier | None = None,
+        dispatch: Dispatch,
+        signatures: SignatureVerifier,
+        keys: KeySource,
         trust: TrustTable | None = None,
         assertions: AssertionVerifier | None = None,
         watch: EndedConsentWatch | None = None,
@@ -110,7 +112,9 @@ class ExecutionService:
         self._observer = observer
         self._clock = clock
         self._settings = settings
+        self._dispatch = dispatch
         self._signatures = signatures
+        self._keys = keys
         self._trust: TrustTable = trust or NoIdentityProviders()
         self._assertions: AssertionVerifier = assertions or NoIdentityProviders()
         self._watch = watch
@@ -129,10 +133,10 @@ class ExecutionService:
             terminals=terminals,
             store=store,
             vault=vault,
-            dead_letters=dead_letters,
             observer=observer,
             clock=clock,
             signatures=signatures,
+            keys=keys,
         )
 
     # --- orders → intents → wire ---
@@ -145,8 +149,8 @@ class ExecutionService:
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
-        order_records, refund_records = split_refunds(records)
-        orders, refused = await self._read(order_records)
+        dispatched = await self._trusted(records)
+        orders, refused = await self._read([d for d in dispatched if not d.is_refund])
         if refused:
             await until_done(lambda: self._refuse(refused))
         if orders:
@@ -154,11 +158,30 @@ class ExecutionService:
             if self._watch is not None and intents:
                 self._watch.intended([i.consent_key for i in intents], intents[0].payment.decided_at)
             self._report(decided)
+        refund_records = [d for d in dispatched if d.is_refund]
         if refund_records:
             await self._take_refunds(refund_records)
         self._observer.batch("execution", size=len(records), seconds=loop.time() - started)
 
-    async def _take_refunds(self, records: Sequence[Record]) -> None:
+    async def _trusted(self, records: Sequence[Record]) -> list[Dispatched]:
+        """Those that the gateway itself wrote for this network; the others are parked, and told to operators alone."""
+        trusted: list[Dispatched] = []
+        others: list[tuple[Record, Exception]] = []
+        for record in records:
+            try:
+                trusted.append(self._dispatch.read(record, self._network_id))
+            except EnvelopeError as error:
+                others.append((record, error))
+        if others:
+            report_untrusted(self._observer, "execution", self._network_id, others)
+            await self._park(others)
+        return trusted
+
+    async def _park(self, unreadable: Sequence[tuple[Record, Exception]]) -> None:
+        self._observer.count("execution", "dead_letter", n=len(unreadable))
+        await until_done(lambda: self._dead_letters.park("execution", unreadable))
+
+    async def _take_refunds(self, records: Sequence[Dispatched]) -> None:
         refunds = await self._refunds.read(records)
         if not refunds:
             return
@@ -199,42 +222,35 @@ class ExecutionService:
             raise
         return places
 
-    async def _read(self, records: Sequence[Record]) -> tuple[list[TakenOrder], list[tuple[TakenOrder, RefusedOrder]]]:
+    async def _read(
+        self, records: Sequence[Dispatched]
+    ) -> tuple[list[TakenOrder], list[tuple[TakenOrder, RefusedOrder]]]:
+        """The orders, with what has become of the keys that signed them and their proofs since they were judged."""
         now = self._clock.now()
+        taken = [r.order() for r in records]
+        problems = await recheck_signatures(self._signatures, self._keys, [t.signature for t in taken], now)
         orders: list[TakenOrder] = []
         refused: list[tuple[TakenOrder, RefusedOrder]] = []
-        unreadable: list[tuple[Record, Exception]] = []
-        for record in records:
-            try:
-                taken = read_dispatch(record)
-            except (DecodeError, EnvelopeError) as error:
-                unreadable.append((record, error))
-                continue
-            order = taken.order
-            # Initiation verified both signatures; a key that was disabled while the order waited counts no more.
-            problem = self._signatures and self._signatures.recheck(signature=taken.signature, now=now)
-            if problem and taken.is_due:
+        for one, problem in zip(taken, problems, strict=True):
+            if problem is None:
+                orders.append(one)
+            elif one.is_due:
                 # Its payment waits: it must end, as rejected.
-                orders.append(replace(taken, problem=problem))
-                continue
-            if problem:
-                refusal = RefusedOrder(order.partner_id, order.order_id, None, problem, taken.reference)
-                refused.append((taken, refusal))
-                continue
-            orders.append(taken)
-        if unreadable:
-            self._observer.count("execution", "dead_letter", n=len(unreadable))
-            await until_done(lambda: self._dead_letters.park("execution", unreadable))
-        checked = self._recheck_proofs(orders, now)
+                orders.append(replace(one, problem=problem))
+            else:
+                refusal = RefusedOrder(one.order.partner_id, one.order.order_id, None, problem, one.reference)
+                refused.append((one, refusal))
+        checked = self._recheck_proofs(orders)
         if await self._trust.refresh_unknown():
             # A provider's key may be newer than what this process knows: look once more.
-            checked = self._recheck_proofs(orders, now)
+            checked = self._recheck_proofs(orders)
         return checked, refused
 
-    def _recheck_proofs(self, orders: Sequence[TakenOrder], now: datetime) -> list[TakenOrder]:
+    def _recheck_proofs(self, orders: Sequence[TakenOrder]) -> list[TakenOrder]:
         return [
-            replace(o, assertion=self._assertions.recheck(o.order.authentication, now))
-            if o.order.authentication and not o.proven
+            replace(o, assertion=problem)
+            if isinstance(o.assertion, Assertion)
+            and (problem := self._assertions.recheck(o.assertion.issuer, o.assertion.kid))
             else o
             for o in orders
         ]

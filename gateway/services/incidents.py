@@ -1,12 +1,13 @@
 """Telling operators what must not happen: answers with other numbers, and answers that contradict what is known."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from gateway.domain.funding import CARD_NOT_OPENED
 from gateway.domain.lifecycle import IGNORED
 from gateway.domain.payment import Payment, PaymentKey
-from gateway.ports import Observer, OpenedCards
+from gateway.ports import Observer, OpenedCards, Record
+from gateway.services.dispatch import UntrustedRecordError
 from gateway.services.transitions import Applied
 from schemas.primitives import NetworkId
 
@@ -37,6 +38,17 @@ def report_card_incidents(observer: Observer, stage: str, network_id: NetworkId,
         if payment.reason == CARD_NOT_OPENED:
             observer.count(stage, "incident")
             observer.note("card_not_opened", level="error", payment_id=payment.payment_id, network_id=network_id)
+
+
+def report_untrusted(
+    observer: Observer, stage: str, network_id: NetworkId, records: Sequence[tuple[Record, Exception]]
+) -> None:
+    """Count and note records that the gateway did not write on a topic that only it should write to."""
+    for record, error in records:
+        why = error.why if isinstance(error, UntrustedRecordError) else "unreadable"
+        observer.count(stage, "untrusted", reason=why)
+        observer.count(stage, "incident")
+        observer.note("untrusted_record", level="error", network_id=network_id, reference=record.reference, reason=why)
 
 
 def report_unwritable(observer: Observer, stage: str, network_id: NetworkId, key: PaymentKey, error: Exception) -> None:

@@ -32,7 +32,7 @@ from gateway.ports import (
     Store,
     TrustTable,
 )
-from gateway.services.dispatch import write_dispatch
+from gateway.services.dispatch import Dispatch
 from gateway.services.instructions import Instruction, InstructionHandler, SignedInstruction
 from gateway.services.intake import Intake, Waits
 from gateway.services.notices import ORDER_ID_TAKEN, RefusedOrder, refuse_orders, reported_events
@@ -89,6 +89,7 @@ class InitiationService:
         verifier: SignatureVerifier,
         networks: Callable[[], Sequence[NetworkProfile]],
         publisher: Publisher,
+        dispatch: Dispatch,
         dead_letters: DeadLetters,
         observer: Observer,
         clock: Clock,
@@ -105,6 +106,7 @@ class InitiationService:
         self._keys = keys
         self._verifier = verifier
         self._publisher = publisher
+        self._dispatch = dispatch
         self._dead_letters = dead_letters
         self._observer = observer
         self._clock = clock
@@ -177,6 +179,7 @@ class InitiationService:
             reference=record.reference,
             traceparent=envelope.traceparent,
             assertion=self._assertions.verify(message.authentication, now) if message.authentication else None,
+            signature=envelope.signature,
         )
 
     def _decode(self, record: Record) -> tuple[Envelope, SignedInstruction]:
@@ -219,7 +222,7 @@ class InitiationService:
                 ends.scheduled.append(accepted)
             else:
                 sent_to[taken.key] = target
-                ends.dispatched.append(write_dispatch(record, target))
+                ends.dispatched.append(self._dispatch.order(taken, record.value, target, now))
 
     async def _sort_disabled(self, ends: _Sorted) -> None:
         """Refuse what a disabled key signed; but what was accepted with these very bytes before that goes on."""

@@ -7,8 +7,8 @@ from gateway.domain.authentication import NO_PROOF_ASKED, UNKNOWN_ISSUER, Assert
 from gateway.domain.consent import Consent
 from gateway.domain.intent import ConsentKey, TakenOrder, Trust
 from gateway.domain.payment import PaymentKey
-from gateway.ports import AssertionUse, IssuerKey, TrustTable, UnitOfWork
-from schemas.reasons import Reason
+from gateway.ports import AssertionUse, IssuerKey, KeySource, SignatureVerifier, TrustTable, UnitOfWork
+from schemas.reasons import Reason, ReasonCode
 
 
 class NoIdentityProviders:
@@ -35,9 +35,22 @@ class NoIdentityProviders:
         """Refused."""
         return UNKNOWN_ISSUER
 
-    def recheck(self, token: str, now: datetime) -> Assertion | Reason:  # noqa: ARG002 - the port's
+    def recheck(self, issuer: str, kid: str) -> Reason | None:  # noqa: ARG002 - the port's
         """Refused."""
         return UNKNOWN_ISSUER
+
+
+async def recheck_signatures(
+    verifier: SignatureVerifier, keys: KeySource, signatures: Sequence[str | None], now: datetime
+) -> list[Reason | None]:
+    """What initiation verified, looked at again: why each signature counts no more, or None.
+
+    A key that this process does not know may be newer than what it has read: then it is looked at once more.
+    """
+    problems = [verifier.recheck(signature=s, now=now) for s in signatures]
+    if any(p is not None and p.code is ReasonCode.DS0E for p in problems) and await keys.refresh_if_stale():
+        problems = [verifier.recheck(signature=s, now=now) for s in signatures]
+    return problems
 
 
 async def use_proofs(

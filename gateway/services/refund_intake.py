@@ -13,7 +13,7 @@ from typing import Final
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.refund import NO_ORIGINAL, TakenRefund, is_of, refund_payment, refuse_before_dispatch
 from gateway.ports import Observer, Outgoing, Publisher, Store, UnitOfWork
-from gateway.services.dispatch import write_dispatch
+from gateway.services.dispatch import Dispatch
 from gateway.services.instructions import Instruction, SignedInstruction
 from gateway.services.notices import ORDER_ID_TAKEN, RefusedOrder, refuse_orders, reported_events
 from gateway.services.retrying import until_done
@@ -42,9 +42,10 @@ class _Sorted:
 class RefundIntake:
     """Takes in refunds; a :class:`gateway.services.instructions.InstructionHandler`."""
 
-    def __init__(self, *, store: Store, publisher: Publisher, observer: Observer) -> None:
+    def __init__(self, *, store: Store, publisher: Publisher, dispatch: Dispatch, observer: Observer) -> None:
         self._store = store
         self._publisher = publisher
+        self._dispatch = dispatch
         self._observer = observer
 
     @property
@@ -72,7 +73,7 @@ class RefundIntake:
         """Sort a batch and write down what ends here; None, with nothing written, where it must be sorted anew."""
         payments, over = await until_done(lambda: self._find([t for _, t in taken]))
         # What was refused when it came before has ended, also where there is something to refund by now.
-        ends = _sort([(i, t) for i, t in taken if t.reference not in over], payments, now)
+        ends = _sort([(i, t) for i, t in taken if t.reference not in over], payments, self._dispatch, now)
         if ends.rejected or ends.refused or ends.repeated:
             try:
                 await until_done(lambda: self._record(ends, now))
@@ -124,7 +125,10 @@ def _taken(instruction: Instruction) -> TakenRefund:
 
 
 def _sort(
-    taken: Sequence[tuple[Instruction, TakenRefund]], payments: Mapping[PaymentKey, Payment], now: datetime
+    taken: Sequence[tuple[Instruction, TakenRefund]],
+    payments: Mapping[PaymentKey, Payment],
+    dispatch: Dispatch,
+    now: datetime,
 ) -> _Sorted:
     ends = _Sorted()
     # What this batch itself does with an order id counts for the refunds behind it.
@@ -151,7 +155,7 @@ def _sort(
                 continue
         # A second refund under a dispatched id follows the first: execution meets both in order, the first stands.
         sent_to[refund.key] = network_id
-        ends.dispatched.append(write_dispatch(instruction.record, network_id))
+        ends.dispatched.append(dispatch.refund(refund, instruction.record.value, network_id, now))
     return ends
 
 

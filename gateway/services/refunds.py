@@ -5,7 +5,6 @@ its order's cancellations alone: money goes back to the customer whatever has be
 """
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
 
 from gateway.domain.exchange import FinancialRequest
@@ -15,16 +14,15 @@ from gateway.domain.payment import Payment
 from gateway.domain.refund import RefundFacts, RefundsDecided, TakenRefund, decide_refunds
 from gateway.ports import (
     Clock,
-    DeadLetters,
+    KeySource,
     Observer,
-    Record,
     SignatureVerifier,
     Store,
     StoreConflictError,
     TokenVault,
     UnitOfWork,
 )
-from gateway.services.dispatch import read_ordered_at
+from gateway.services.dispatch import Dispatched
 from gateway.services.incidents import report_unopened
 from gateway.services.notices import (
     ORDER_ID_TAKEN,
@@ -33,22 +31,10 @@ from gateway.services.notices import (
     refuse_orders,
     reported_events,
 )
+from gateway.services.proofs import recheck_signatures
 from gateway.services.retrying import until_done
 from gateway.services.transitions import payment_events
-from schemas.codec import DecodeError, decode
-from schemas.envelope import EnvelopeError, read_envelope
 from schemas.primitives import NetworkId
-from schemas.refunds import REFUND_TYPE, PaymentRefund
-
-_TYPE_HEADER = ("ce_type", REFUND_TYPE.encode())
-
-
-def split_refunds(records: Sequence[Record]) -> tuple[Sequence[Record], list[Record]]:
-    """Return the dispatched records that are no refunds, in their order, and those that are."""
-    refunds = [r for r in records if _TYPE_HEADER in r.headers]
-    if not refunds:
-        return records, refunds
-    return [r for r in records if _TYPE_HEADER not in r.headers], refunds
 
 
 class RefundService:
@@ -62,42 +48,34 @@ class RefundService:
         terminals: Sequence[str],
         store: Store,
         vault: TokenVault,
-        dead_letters: DeadLetters,
         observer: Observer,
         clock: Clock,
-        signatures: SignatureVerifier | None = None,
+        signatures: SignatureVerifier,
+        keys: KeySource,
     ) -> None:
         self._network_id = network_id
         self._worker = worker
         self._terminals = terminals
         self._store = store
         self._vault = vault
-        self._dead_letters = dead_letters
         self._observer = observer
         self._clock = clock
         self._signatures = signatures
+        self._keys = keys
 
-    async def read(self, records: Sequence[Record]) -> list[TakenRefund]:
-        """Read dispatched refunds; what cannot be read is parked, what its partner's disabled key signed is refused."""
+    async def read(self, records: Sequence[Dispatched]) -> list[TakenRefund]:
+        """Read dispatched refunds; what its partner's disabled key signed is refused."""
         now = self._clock.now()
+        taken = [r.refund() for r in records]
+        problems = await recheck_signatures(self._signatures, self._keys, [t.signature for t in taken], now)
         refunds: list[TakenRefund] = []
         refused: list[tuple[TakenRefund, RefusedOrder]] = []
-        unreadable: list[tuple[Record, Exception]] = []
-        for record in records:
-            try:
-                taken = _read(record)
-            except (DecodeError, EnvelopeError) as error:
-                unreadable.append((record, error))
-                continue
-            problem = self._signatures and self._signatures.recheck(signature=taken.signature, now=now)
-            if problem:
-                partner_id, order_id = taken.refund.partner_id, taken.refund.order_id
-                refused.append((taken, RefusedOrder(partner_id, order_id, None, problem, taken.reference)))
-                continue
-            refunds.append(taken)
-        if unreadable:
-            self._observer.count("execution", "dead_letter", n=len(unreadable))
-            await until_done(lambda: self._dead_letters.park("execution", unreadable))
+        for one, problem in zip(taken, problems, strict=True):
+            if problem is None:
+                refunds.append(one)
+            else:
+                partner_id, order_id = one.refund.partner_id, one.refund.order_id
+                refused.append((one, RefusedOrder(partner_id, order_id, None, problem, one.reference)))
         if refused:
             await until_done(lambda: self._refuse(refused))
         return refunds
@@ -166,18 +144,6 @@ class RefundService:
             _, repeated = await refuse_or_report(uow, refused, self._clock.now())
         self._observer.count("execution", "refused", n=len(refused) - repeated)
         self._observer.count("execution", "repeated", n=repeated)
-
-
-def _read(record: Record) -> TakenRefund:
-    envelope = read_envelope(record.headers)
-    return TakenRefund(
-        refund=decode(PaymentRefund, record.value, trusted=True),
-        digest=hashlib.sha256(record.value).digest(),
-        ordered_at=read_ordered_at(record),
-        reference=envelope.id,
-        traceparent=envelope.traceparent,
-        signature=envelope.signature,
-    )
 
 
 def _refused(decided: RefundsDecided) -> list[RefusedOrder]:

@@ -29,7 +29,7 @@ from gateway.ports import (
     TopicClosedError,
     UnitOfWork,
 )
-from gateway.services.dispatch import decode_order, write_due
+from gateway.services.dispatch import Dispatch, decode_order
 from gateway.services.intake import Waits
 from gateway.services.retrying import until_done
 from gateway.services.transitions import apply_changes
@@ -151,6 +151,7 @@ class ScheduledOrderService:
         *,
         store: Store,
         publisher: Publisher,
+        dispatch: Dispatch,
         networks: Callable[[], Sequence[NetworkProfile]],
         observer: Observer,
         clock: Clock,
@@ -158,6 +159,7 @@ class ScheduledOrderService:
     ) -> None:
         self._store = store
         self._publisher = publisher
+        self._dispatch = dispatch
         self._networks = networks
         self._observer = observer
         self._clock = clock
@@ -183,7 +185,7 @@ class ScheduledOrderService:
             if isinstance(target, Reason):
                 changes.append(Change(waited.key, PaymentEventKind.REFUSED, target))
             else:
-                outgoing.append(write_due(waited, order, target, now))
+                outgoing.append(self._dispatch.due(waited, order, target, now))
         dispatched = await self._hand_on(outgoing) if outgoing else 0
         if waiting:
             await until_done(lambda: self._settle(waiting, changes))

@@ -13,22 +13,23 @@ from gateway.adapters.memory import (
     MemoryClock,
     MemoryDeadLetters,
     MemoryHost,
+    MemoryKeySource,
     MemoryVault,
+    MemoryVerifier,
 )
 from gateway.adapters.observability.recording import RecordingObserver
 from gateway.domain.exchange import CardData
 from gateway.domain.lifecycle import PaymentState
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.scheduling import ScheduledOrder
-from gateway.ports import Outgoing, Record, Store, StoreIntegrityError
-from gateway.services.dispatch import write_due
+from gateway.ports import Record, Store, StoreIntegrityError
 from gateway.services.execution import ExecutionService, ExecutionSettings
 from gateway.services.results import ResultSettings
 from schemas.codec import encode
 from schemas.orders import ORDER_TYPE
 from schemas.primitives import NetworkId
 from schemas.reasons import Reason, ReasonCode
-from tests.builders import NETWORK, TERMINAL, later, numbered_order, payment, trace, window
+from tests.builders import DISPATCH, NETWORK, TERMINAL, as_record, later, numbered_order, payment, trace, window
 from tests.contract.conftest import Backend, rolled_back
 from tests.unit.domain_samples import NOW, USE, consent, merchant
 
@@ -163,11 +164,10 @@ def worker(store: Store, clock: MemoryClock, host: MemoryHost, name: str) -> Exe
         observer=RecordingObserver(),
         clock=clock,
         settings=ExecutionSettings(results=ResultSettings(wait_s=0.0)),
+        dispatch=DISPATCH,
+        signatures=MemoryVerifier(),
+        keys=MemoryKeySource(["partner-1"]),
     )
-
-
-def consumed(out: Outgoing, offset: int) -> Record:
-    return Record(out.topic, 0, offset, int(NOW.timestamp() * 1000), out.key, out.value, tuple(out.headers))
 
 
 async def accepted(backend: Backend, due_at: datetime, numbers: range) -> list[Record]:
@@ -182,7 +182,7 @@ async def accepted(backend: Backend, due_at: datetime, numbers: range) -> list[R
         )
         order = waiting(n, body=encode(placed), due_at=due_at, expires_at=placed.expires_at)
         payments.append(payment(n, state=PaymentState.SCHEDULED, order_digest=sha256(order.body).digest()))
-        records.append(consumed(write_due(order, placed, NetworkId(NETWORK), due_at), n))
+        records.append(as_record(DISPATCH.due(order, placed, NetworkId(NETWORK), due_at), n))
         await keep(backend.store, order)
     async with backend.store.transaction() as uow:
         await uow.payments.insert(payments)

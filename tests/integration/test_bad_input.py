@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.adapters.crypto.jwk import generate_key
 from gateway.adapters.crypto.signature import sign_detached
-from gateway.adapters.kafka.dead_letter import Fate, read_fate
+from gateway.adapters.kafka.dead_letter import Fate, LetterKeys, read_fate
 from gateway.ports import Outgoing, Record
 from gateway.proving.cast import Customer, Partner, Role
 from gateway.proving.collect.topics import read_topics
@@ -212,7 +212,8 @@ async def fates(scene: Scene) -> dict[tuple[str, int, int], Fate]:
     """Where a dead letter's original stands → why it is one."""
     found = {}
     async for r in read_topics(scene.world.kafka_bootstrap_servers, [DEAD_LETTER]):
-        fate = read_fate(Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers)))
+        letter = Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers))
+        fate = read_fate(letter, LetterKeys(scene.world.dead_letter_keys))
         found[fate.topic, fate.partition, fate.offset] = fate
     return found
 

@@ -105,7 +105,9 @@ def environment(folder: Path) -> Iterator[None]:
         os.environ |= {
             "MYPAY_HOME": str(HOME),
             "MYPAY_STACK": name,
-            "MYPAY_MASTER_KEYS_DIR": str(folder / "master"),
+            "MYPAY_MASTER_KEYS_DIR": str(folder / "keys" / "master"),
+            "MYPAY_DEAD_LETTER_KEYS_DIR": str(folder / "keys" / "dead-letter"),
+            "MYPAY_INTERNAL_KEYS_DIR": str(folder / "keys" / "internal"),
             "MYPAY_NETWORKS_DIR": str(folder / "networks"),
             "MYPAY_LOG_LEVEL": "warning",
             # What a busy machine delays is not what is tested here.
@@ -159,9 +161,17 @@ def prepare(folder: Path) -> None:
     applied = mypay("migrate", "--json").expect().json["applied"]
     assert applied[0] == "0001_core.sql"
     assert mypay("migrate", "--json").expect().json["applied"] == []
-    assert "keys master create" in add_token().expect(1).err
+    assert "mypay keys create" in add_token().expect(1).err
     mypay("keys", "master", "create").expect()
     assert [k["seals"] for k in mypay("keys", "master", "list", "--json").expect().json] == [True]
+    assert "mypay keys create dead-letter" in mypay("dead-letter", "list").expect(2).err
+    for stage, missing in (("initiation", "dead-letter"), ("consents", "dead-letter"), ("schedule", "internal")):
+        assert f"`mypay keys create {missing}`" in mypay("run", stage).expect(2).err
+    assert {k["ring"] for k in mypay("keys", "create", "--json").expect().json} == {"dead-letter", "internal"}
+    assert mypay("keys", "create", "--json").expect().json == []
+    mypay("keys", "create", "internal").expect()
+    listed = [(k["ring"], k["newest"]) for k in mypay("keys", "list", "--json").expect().json]
+    assert listed == [("cards", True), ("dead-letter", True), ("internal", False), ("internal", True)]
     assert "partner is not registered" in add_token().expect(3).err
     key = folder / "acme.pem"
     registered = mypay(
@@ -424,12 +434,16 @@ def test_a_token_from_before_there_were_owners_is_refused_until_it_has_one(world
 
 
 def produce(world: World, *records: tuple[bytes, bytes]) -> None:
+    write(world, "mypay.orders", *((key, value, [("ce_id", b"\x1b[31m")]) for key, value in records))
+
+
+def write(world: World, topic: str, *records: tuple[bytes | None, bytes, list[tuple[str, bytes]]]) -> None:
     async def send() -> None:
         producer = AIOKafkaProducer(bootstrap_servers=world.kafka)
         await producer.start()
         try:
-            for key, value in records:
-                await producer.send_and_wait("mypay.orders", value, key=key, headers=[("ce_id", b"\x1b[31m")])
+            for key, value, headers in records:
+                await producer.send_and_wait(topic, value, key=key, headers=headers)
         finally:
             await producer.stop()
 
@@ -471,6 +485,28 @@ def test_dead_letters_are_shown_masked_and_sent_again_once(world: World) -> None
         len(mypay("dead-letter", "replay", "--all", "--stage", "nowhere", "--yes", "--json").expect().json["replayed"])
         == 0
     )
+
+
+def test_what_others_write_to_the_dead_letter_topic_shows_sends_and_hides_nothing(world: World) -> None:
+    produce(world, (b"honest", b"not an order either"))
+    [honest] = until(lambda: [x for x in open_letters("mypay.orders") if x["bytes"] == 19], "it is parked")
+    topic, partition, _ = honest["reference"].split("/")
+    place = [("kafka_dlt-original-topic", topic.encode()), ("kafka_dlt-original-partition", partition.encode())]
+    told = [("kafka_dlt-original-offset", b"9"), ("kafka_dlt-original-timestamp", b"9"), ("mypay-stage", b"initiation")]
+    why = [("kafka_dlt-exception-fqcn", b"X"), ("kafka_dlt-exception-message", b"x")]
+    write(world, "mypay.dead-letter", (b"k", b"an order of mine", [*place, *told, *why]))
+    write(world, "mypay.dead-letter", (None, b"", [("mypay-replayed", honest["reference"].encode())]))
+    listed = mypay("dead-letter", "list", "--json").expect()
+    assert "2 records on the topic were not written by the gateway" in listed.err
+    assert honest["reference"] in {x["reference"] for x in listed.json}
+    forged = mypay("dead-letter", "list", "--forged", "--json").expect().json
+    assert {x["note"] for x in forged} == {"not written by the gateway"}
+    assert len(forged) == 2
+    for one in forged:
+        assert "not sent anywhere" in mypay("dead-letter", "replay", one["reference"]).expect(1).err
+    replayed = mypay("dead-letter", "replay", "--all", "--yes", "--json").expect().json
+    assert replayed["refused"] == []
+    assert not {x["reference"] for x in forged} & set(replayed["replayed"])
 
 
 # --- clearing: stops the network, so it comes last --------------------------------------------------------------------

@@ -14,7 +14,14 @@ from typing import Any
 import asyncpg
 import pytest
 
-from gateway.adapters.memory import MemoryCardNetwork, MemoryDeadLetters, MemoryHost, MemoryVault
+from gateway.adapters.memory import (
+    MemoryCardNetwork,
+    MemoryDeadLetters,
+    MemoryHost,
+    MemoryKeySource,
+    MemoryVault,
+    MemoryVerifier,
+)
 from gateway.adapters.observability.recording import RecordingObserver
 from gateway.adapters.postgres.migrate import migrate
 from gateway.adapters.postgres.registry import open_registry
@@ -29,7 +36,7 @@ from schemas.codec import decode
 from schemas.consents import Alignment, ConsentStatus, PaymentPurpose, Period, PeriodLimit
 from schemas.events import ConsentEvent
 from schemas.primitives import NetworkId
-from tests.builders import NETWORK, TERMINAL, dispatched_record, numbered_order
+from tests.builders import DISPATCH, NETWORK, TERMINAL, dispatched_record, numbered_order
 from tests.support.consents import ISSUER, SUBJECT, ConsentRig, digest, document
 from tests.support.tokens import put_token
 from tests.unit.domain_samples import USE, krw, merchant, purpose, terms
@@ -74,6 +81,9 @@ class World:
             observer=RecordingObserver(),
             clock=SystemClock(),
             settings=ExecutionSettings(results=ResultSettings(wait_s=0.0)),
+            dispatch=DISPATCH,
+            signatures=MemoryVerifier(),
+            keys=MemoryKeySource(["partner-1"]),
         )
 
     async def add_consent(self, consent_id: str, of: PaymentPurpose, **fields: Any) -> Consent:

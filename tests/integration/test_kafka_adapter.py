@@ -15,7 +15,13 @@ from aiokafka.record._crc32c import crc as crc32c
 from gateway.adapters.crypto.vault import MasterKeys
 from gateway.adapters.kafka.admin import TopicAdminError, TopicState, TopicStatus, ensure_topics
 from gateway.adapters.kafka.consumer import BatchConsumer
-from gateway.adapters.kafka.dead_letter import DEAD_LETTER_BYTES_MAX, ORIGINAL_BYTES_MAX, KafkaDeadLetters, restore
+from gateway.adapters.kafka.dead_letter import (
+    DEAD_LETTER_BYTES_MAX,
+    ORIGINAL_BYTES_MAX,
+    KafkaDeadLetters,
+    LetterKeys,
+    restore,
+)
 from gateway.adapters.kafka.producer import RECORD_BYTES_MAX, KafkaPublisher, RecordTooLargeError
 from gateway.adapters.kafka.reader import open_reader
 from gateway.adapters.kafka.settings import KafkaSettings
@@ -207,7 +213,7 @@ async def test_dead_letters_of_the_largest_size_fit_their_topic(
     [letter] = await take_until(await readers.join(), 1)
     await readers.stop()
     assert ORIGINAL_BYTES_MAX < len(letter.value) <= DEAD_LETTER_BYTES_MAX
-    assert restore(letter, keys).value == value
+    assert restore(letter, LetterKeys(keys)).value == value
 
 
 # --- committing -------------------------------------------------------------------------------------------------------

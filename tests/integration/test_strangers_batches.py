@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 
 from gateway.adapters.kafka import fetching
 from gateway.adapters.kafka.consumer import BatchConsumer
-from gateway.adapters.kafka.dead_letter import Omitted, read_fate
+from gateway.adapters.kafka.dead_letter import LetterKeys, Omitted, read_fate
 from gateway.adapters.kafka.reader import open_reader
 from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.adapters.observability.recording import RecordingObserver
@@ -89,7 +89,7 @@ async def test_bombs_among_orders_are_parked_by_their_place_and_every_order_is_s
     assert told["initiation", "unread", ""] == len(places)
     fates = {}
     async for message in read_topics(scene.world.kafka_bootstrap_servers, [DEAD_LETTER]):
-        fate = read_fate(fetching.record_of(message, message.timestamp))
+        fate = read_fate(fetching.record_of(message, message.timestamp), LetterKeys(scene.world.dead_letter_keys))
         fates[fate.topic, fate.partition, fate.offset] = fate
         if fate.offset in places and fate.topic == ORDERS:
             assert message.value == b""

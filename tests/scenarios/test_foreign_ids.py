@@ -29,7 +29,7 @@ from schemas.standing import (
     StandingOrderCreate,
     StandingSchedule,
 )
-from tests.builders import numbered_order, order_record
+from tests.builders import DISPATCH, numbered_order, order_record
 from tests.scenarios.test_way_of_a_payment import work
 from tests.support.consents import ConsentRig, document
 from tests.support.instructions import cancellation, instruction_record, refund
@@ -52,16 +52,18 @@ class IntakeRig(Rig):
             store=self.store,
             intake=Intake(store=self.store, trust=trust, networks=lambda: self.networks, ahead_days_max=366),
             publisher=self.publisher,
+            dispatch=DISPATCH,
             observer=self.observer,
             clock=self.clock,
         )
-        refunds = RefundIntake(store=self.store, publisher=self.publisher, observer=self.observer)
+        refunds = RefundIntake(store=self.store, publisher=self.publisher, dispatch=DISPATCH, observer=self.observer)
         self.initiation = InitiationService(
             store=self.store,
             keys=self.keys,
             verifier=self.verifier,
             networks=lambda: self.networks,
             publisher=self.publisher,
+            dispatch=DISPATCH,
             dead_letters=self.dead_letters,
             observer=self.observer,
             clock=self.clock,

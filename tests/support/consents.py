@@ -37,6 +37,7 @@ ISSUER: Final = "https://id.test"
 SUBJECT: Final = "subject-1"
 TYPES: Final[Mapping[str, str]] = {command.value: type_ for type_, command in COMMANDS.items()}
 FORGED: Final = Reason(code=ReasonCode.DS17, text="signature does not match the body")
+REVOKED_KEY: Final = Reason(code=ReasonCode.DS0C, text="assertion key is revoked")
 UNKNOWN_KEY: Final = Reason(code=ReasonCode.DS0E, text="signing key is not registered")
 BAD_PROOF: Final = Reason(code=ReasonCode.DS17, text="assertion signature does not match")
 
@@ -59,6 +60,7 @@ class FakeIdentities:
         self.policy = policy()
         self.made: list[Assertion] = []
         self.hidden: set[str] = set()
+        self.revoked: set[str] = set()
         self.refreshed = 0
         self._known = Issuer(ISSUER, "financial", "gateway", {"low": 1, "high": 2})
 
@@ -75,6 +77,7 @@ class FakeIdentities:
             "level_name": "high",
             "methods": ("pin",),
             "link": link,
+            "kid": f"kid-{len(self.made)}",
         }
         self.made.append(Assertion(**(values | fields)))
         return f"a.{len(self.made) - 1}.z"
@@ -96,7 +99,9 @@ class FakeIdentities:
             return UNKNOWN_KEY
         return self.made[int(number)] if number.isdigit() else BAD_PROOF
 
-    recheck = verify
+    def recheck(self, issuer: str, kid: str) -> Reason | None:
+        token = f"a.{kid.removeprefix('kid-')}.z"
+        return REVOKED_KEY if kid in self.revoked else UNKNOWN_KEY if token in self.hidden else None
 
 
 def document(of: ConsentTerms) -> dict[str, Any]:

@@ -1,17 +1,17 @@
 """Cancellations and refunds as partners send them; every argument overrides one field."""
 
-from dataclasses import replace
+import hashlib
 from datetime import datetime, timedelta
 from typing import Any
 
+from gateway.domain.refund import TakenRefund
 from gateway.ports import Record
-from gateway.services.dispatch import write_dispatch
 from schemas.cancellation import CANCEL_TYPE, PaymentCancellation
 from schemas.codec import encode
 from schemas.envelope import Envelope, write_envelope
 from schemas.primitives import NetworkId
 from schemas.refunds import REFUND_TYPE, PaymentRefund
-from tests.builders import NETWORK, NOW
+from tests.builders import DISPATCH, NETWORK, NOW, as_record
 from tests.unit.domain_samples import krw
 
 
@@ -55,5 +55,11 @@ def instruction_record(
 def dispatched_refund(message: PaymentRefund, offset: int) -> Record:
     """What initiation makes of the partner's record."""
     record = instruction_record(message, offset)
-    out = write_dispatch(record, NetworkId(NETWORK))
-    return replace(record, topic=out.topic, headers=tuple(out.headers))
+    taken = TakenRefund(
+        refund=message,
+        digest=hashlib.sha256(record.value).digest(),
+        ordered_at=NOW,
+        reference=record.reference,
+        signature="good",
+    )
+    return as_record(DISPATCH.refund(taken, record.value, NetworkId(NETWORK), NOW), offset)

@@ -43,7 +43,7 @@ from gateway.services.reversal import ReversalService, ReversalSettings
 from gateway.services.settlement import SettlementService, SettlementSettings
 from schemas.primitives import CustomerId, FundingToken, NetworkId, payment_id_of
 from schemas.reasons import Reason, ReasonCode
-from tests.builders import NETWORK, NOW, TERMINAL
+from tests.builders import DISPATCH, NETWORK, NOW, TERMINAL
 from tests.support.faults import Faults
 from tests.unit.domain_samples import consent, merchant
 
@@ -88,12 +88,13 @@ class Rig:
             verifier=self.verifier,
             networks=lambda: self.networks,
             publisher=self.publisher,
+            dispatch=DISPATCH,
             dead_letters=self.dead_letters,
             observer=self.observer,
             clock=self.clock,
             handlers=[
                 self.cancellations,
-                RefundIntake(store=self.store, publisher=self.publisher, observer=self.observer),
+                RefundIntake(store=self.store, publisher=self.publisher, dispatch=DISPATCH, observer=self.observer),
             ],
         )
         self.waiting = WaitingCancellations(
@@ -133,9 +134,8 @@ class Rig:
         worker: str = "worker-1",
         policy: UnknownPolicy = UnknownPolicy.REVERSE,
         watch: EndedConsentWatch | None = None,
-        rechecks: bool = False,
     ) -> ExecutionService:
-        """Another execution worker; one that ``rechecks`` looks again at partners' keys."""
+        """Another execution worker."""
         return ExecutionService(
             network_id=NetworkId(NETWORK),
             worker=worker,
@@ -148,7 +148,9 @@ class Rig:
             clock=self.clock,
             settings=ExecutionSettings(results=ResultSettings(wait_s=0.0, policy=policy)),
             watch=watch,
-            signatures=self.verifier if rechecks else None,
+            dispatch=DISPATCH,
+            signatures=self.verifier,
+            keys=self.keys,
         )
 
     def new_reversals(

@@ -68,7 +68,24 @@ def test_what_the_provider_said_comes_out(algorithm: Any) -> None:
         level_name="urn:mypay:telecom:app",
         methods=("pin", "hwk"),
         link=PAYMENT_LINK,
+        kid=idp.kid,
     )
+
+
+def test_what_was_verified_counts_no_more_once_its_key_is_revoked_or_withdrawn() -> None:
+    idp = provider("telecom")
+    known = Trust(idp)
+
+    def rechecked(issuer: str = idp.issuer, kid: str = idp.kid) -> str | None:
+        reason = JwsAssertionVerifier(known).recheck(issuer, kid)
+        return reason.code.value if reason else None
+
+    assert rechecked() is None
+    assert rechecked(kid="another") == "DS0E"
+    assert rechecked(kid="") == "DS0E"
+    assert rechecked(issuer="https://id.financial.mypay.example") == "DS0E"
+    known.keys[idp.issuer, idp.kid] = replace(known.keys[idp.issuer, idp.kid], revoked=True)
+    assert rechecked() == "DS0C"
 
 
 def test_a_command_on_a_consent_comes_out() -> None:

@@ -13,10 +13,13 @@ from gateway.adapters.kafka.dead_letter import (
     ORIGINAL_BYTES_MAX,
     DeadLetterError,
     KafkaDeadLetters,
+    LetterKeys,
     Omitted,
     dead_letter,
     dead_letters,
     read_fate,
+    read_note,
+    replay_note,
     restore,
 )
 from gateway.ports import Outgoing, PublisherUnavailableError, Record
@@ -24,8 +27,8 @@ from schemas.codec import DecodeError
 from schemas.envelope import EnvelopeError
 from schemas.topics import DEAD_LETTER
 
-KEYS = MasterKeys({"20260101": bytes(32)})
-NO_KEYS = MasterKeys({})
+RING = MasterKeys({"20260101": bytes(32)})
+KEYS = LetterKeys(RING)
 PAN = b"4111111111111111"
 ERROR = DecodeError("amount.value", "must be a string")
 RECORD = Record(
@@ -54,7 +57,10 @@ def test_a_harmless_record_is_kept_byte_for_byte() -> None:
     assert letter.topic == DEAD_LETTER
     assert (letter.key, letter.value) == (RECORD.key, RECORD.value)
     assert tuple(letter.headers)[:3] == RECORD.headers
-    assert dict(tuple(letter.headers)[3:]) == {
+    ours = dict(tuple(letter.headers)[3:])
+    assert ours.pop("mypay-letter-id")
+    assert ours.pop("mypay-mark").startswith(b"20260101.")
+    assert ours == {
         "kafka_dlt-original-topic": b"mypay.orders",
         "kafka_dlt-original-partition": b"3",
         "kafka_dlt-original-offset": b"42",
@@ -66,7 +72,7 @@ def test_a_harmless_record_is_kept_byte_for_byte() -> None:
 
 
 def test_its_fate_can_be_read() -> None:
-    fate = read_fate(arrived(dead_letter("execution", RECORD, EnvelopeError("ce_id", "given twice"), KEYS)))
+    fate = read_fate(arrived(dead_letter("execution", RECORD, EnvelopeError("ce_id", "given twice"), KEYS)), KEYS)
     assert fate.reference == RECORD.reference == "mypay.orders/3/42"
     assert (fate.stage, fate.error) == ("execution", "schemas.envelope.EnvelopeError")
     assert fate.message == "header ce_id: given twice"
@@ -96,7 +102,7 @@ def test_a_record_with_a_secret_is_sealed_and_comes_back_whole(record: Record) -
     letter = dead_letter("initiation", record, ERROR, KEYS)
     assert PAN not in whole(letter)
     assert record.value not in letter.value
-    assert read_fate(arrived(letter)).sealed
+    assert read_fate(arrived(letter), KEYS).sealed
     original = restore(arrived(letter), KEYS)
     assert (original.key, original.value, original.headers) == (record.key, record.value, record.headers)
 
@@ -110,16 +116,17 @@ def test_what_holds_no_secret_stays_readable_beside_the_seal() -> None:
     assert dict(letter.headers)["mypay-sealed-key"] == b"20260101"
 
 
-def test_without_a_master_key_a_secret_is_left_out() -> None:
-    letter = dead_letter("initiation", replace(RECORD, value=PAN), ERROR, NO_KEYS)
-    assert (letter.key, letter.value) == (None, b"")
-    assert dict(letter.headers)["mypay-omitted"] == b"no-master-key"
-    with pytest.raises(DeadLetterError, match=r"mypay\.orders/3/42"):
-        restore(arrived(letter), KEYS)
+def test_without_a_key_nothing_is_parked() -> None:
+    """Processes do not start without one; and an unmarked letter would be nobody's."""
+    for record in (RECORD, replace(RECORD, value=PAN)):
+        with pytest.raises(NoMasterKeyError):
+            dead_letter("initiation", record, ERROR, LetterKeys(MasterKeys({})))
 
 
-def test_without_a_master_key_a_harmless_record_is_kept() -> None:
-    assert restore(arrived(dead_letter("initiation", RECORD, ERROR, NO_KEYS)), NO_KEYS).value == RECORD.value
+def test_the_ring_of_dead_letters_opens_nothing_that_another_ring_sealed() -> None:
+    letter = arrived(dead_letter("initiation", replace(RECORD, value=PAN), ERROR, KEYS))
+    with pytest.raises(DeadLetterError, match="not written by the gateway"):
+        restore(letter, LetterKeys(MasterKeys({"20260101": bytes([1] * 32)})))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +143,7 @@ def test_without_a_master_key_a_harmless_record_is_kept() -> None:
 def test_a_large_record_fits_or_is_left_out(value: bytes, omitted: Omitted | None, *, sealed: bool) -> None:
     letter = dead_letter("initiation", replace(RECORD, value=value), ERROR, KEYS)
     assert len(whole(letter)) <= DEAD_LETTER_BYTES_MAX
-    fate = read_fate(arrived(letter))
+    fate = read_fate(arrived(letter), KEYS)
     assert (fate.omitted, fate.sealed) == (omitted, sealed)
 
 
@@ -165,14 +172,14 @@ def test_any_record_comes_back_as_it_was(key: bytes | None, value: bytes, header
     letter = dead_letter("initiation", record, ERROR, KEYS)
     original = restore(arrived(letter), KEYS)
     assert (original.key, original.value, original.headers) == (record.key, record.value, record.headers)
-    assert read_fate(arrived(letter)).reference == record.reference
+    assert read_fate(arrived(letter), KEYS).reference == record.reference
 
 
 def test_a_dead_letter_of_a_dead_letter_gives_back_the_first() -> None:
     first = arrived(dead_letter("initiation", replace(RECORD, value=PAN), ERROR, KEYS))
     second = arrived(dead_letter("replay", first, ERROR, KEYS))
     assert restore(second, KEYS).value == first.value
-    assert read_fate(second).reference == first.reference
+    assert read_fate(second, KEYS).reference == first.reference
 
 
 def sealed_letter() -> Record:
@@ -183,7 +190,7 @@ def with_header(record: Record, name: str, value: bytes) -> Record:
     return replace(record, headers=tuple((n, value if n == name else v) for n, v in record.headers))
 
 
-def test_a_changed_or_moved_seal_does_not_open() -> None:
+def test_a_changed_or_moved_letter_is_not_believed_and_its_seal_does_not_open() -> None:
     letter = sealed_letter()
     tampered = bytearray(letter.value)
     tampered[-1] ^= 1
@@ -191,11 +198,59 @@ def test_a_changed_or_moved_seal_does_not_open() -> None:
         replace(letter, value=bytes(tampered)),
         replace(letter, value=b""),
         with_header(letter, "kafka_dlt-original-offset", b"43"),
+        with_header(letter, "mypay-sealed-key", b"20250101"),
     ):
-        with pytest.raises(UnsealError):
+        with pytest.raises(DeadLetterError, match="not written by the gateway"):
             restore(changed, KEYS)
-    with pytest.raises(NoMasterKeyError):
-        restore(with_header(letter, "mypay-sealed-key", b"20250101"), KEYS)
+        # Also where whoever changed it had the key of marks: the seal is bound to the record's place.
+        marked = arrived(
+            KEYS.marked(b"letter", Outgoing(DEAD_LETTER, changed.key, changed.value, changed.headers[:-1]))
+        )
+        with pytest.raises((UnsealError, NoMasterKeyError)):
+            restore(marked, KEYS)
+
+
+# --- what others write to the topic ---
+
+
+LETTER, OTHER = (arrived(dead_letter("execution", r, ERROR, KEYS)) for r in (RECORD, replace(RECORD, offset=43)))
+STRANGERS = LetterKeys(MasterKeys({"20260101": bytes([1] * 32)}))
+BARE = Outgoing(DEAD_LETTER, LETTER.key, LETTER.value, LETTER.headers[:-1])
+ELSEWHERE = ("kafka_dlt-original-topic", b"mypay.dispatch.bcard")
+FORGED = {
+    "an invented letter": replace(LETTER, headers=(ELSEWHERE, *LETTER.headers[4:-1])),
+    "sent elsewhere": with_header(LETTER, *ELSEWHERE),
+    "another body": replace(LETTER, value=b"{}"),
+    "another key": replace(LETTER, key=b"consent-2"),
+    "another letter's mark": replace(LETTER, headers=(*LETTER.headers[:-1], OTHER.headers[-1])),
+    "no mark": replace(LETTER, headers=LETTER.headers[:-1]),
+    "more behind the mark": replace(LETTER, headers=(*LETTER.headers, ("x", b"y"))),
+    "another ring": arrived(dead_letter("execution", RECORD, ERROR, STRANGERS)),
+    "a note's mark": arrived(KEYS.marked(b"note", BARE)),
+}
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_a_forged_letter_is_no_letter(kind: str) -> None:
+    with pytest.raises(DeadLetterError, match="not written by the gateway"):
+        read_fate(FORGED[kind], KEYS)
+    with pytest.raises(DeadLetterError, match="not written by the gateway"):
+        restore(FORGED[kind], KEYS)
+
+
+def test_a_note_names_one_letter_and_only_the_gateway_writes_it() -> None:
+    first, again = (read_fate(arrived(dead_letter("execution", RECORD, ERROR, KEYS)), KEYS) for _ in range(2))
+    assert first.letter_id != again.letter_id
+    note = arrived(replay_note(first.letter_id, first.reference, KEYS))
+    assert read_note(note, KEYS) == first.letter_id
+    forgeries = [
+        with_header(note, "mypay-replayed", again.letter_id.encode()),
+        replace(note, headers=note.headers[:-1]),
+        replace(note, headers=(("mypay-replayed", again.letter_id.encode()),)),
+        replace(note, headers=(("mypay-replayed", again.reference.encode()),)),
+        arrived(replay_note(again.letter_id, again.reference, STRANGERS)),
+    ]
+    assert [read_note(x, KEYS) for x in forgeries] == [None] * len(forgeries)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +259,7 @@ def test_a_changed_or_moved_seal_does_not_open() -> None:
 )
 def test_what_is_no_dead_letter_is_told(record: Record) -> None:
     with pytest.raises(DeadLetterError):
-        read_fate(record)
+        read_fate(record, KEYS)
 
 
 def test_text_of_foreign_errors_is_not_repeated() -> None:
@@ -258,7 +313,7 @@ async def test_a_batch_that_is_parked_again_is_searched_once_and_off_the_loop_wh
 
     monkeypatch.setattr("gateway.adapters.kafka.dead_letter.contains_secret", counted)
     published = Published()
-    letters = KafkaDeadLetters(published, KEYS)
+    letters = KafkaDeadLetters(published, RING)
     for record, on_loop in ((RECORD, True), (replace(RECORD, value=b"x" * 10_000), False)):
         batch = [(record, ERROR)]
         searched.clear()
@@ -275,13 +330,14 @@ async def test_a_batch_that_is_parked_again_is_searched_once_and_off_the_loop_wh
 
 def test_of_many_records_a_bounded_part_is_searched_and_the_rest_sealed() -> None:
     record = replace(RECORD, value=b"x" * 60_000)
-    fates = [read_fate(arrived(letter)) for letter in dead_letters("initiation", [(record, ERROR)] * 40, KEYS)]
+    fates = [read_fate(arrived(letter), KEYS) for letter in dead_letters("initiation", [(record, ERROR)] * 40, KEYS)]
     assert [fate.sealed for fate in fates] == [False] * 17 + [True] * 23
 
 
 async def test_a_batch_is_parked_with_one_publication() -> None:
     published = Published()
     other = replace(RECORD, offset=43, value=PAN)
-    await KafkaDeadLetters(published, KEYS).park("initiation", [(RECORD, ERROR), (other, ERROR)])
-    assert published.calls == [[dead_letter("initiation", RECORD, ERROR, KEYS), published.calls[0][1]]]
-    assert restore(arrived(published.calls[0][1]), KEYS).value == PAN
+    await KafkaDeadLetters(published, RING).park("initiation", [(RECORD, ERROR), (other, ERROR)])
+    [[first, second]] = published.calls
+    assert restore(arrived(first), KEYS).value == RECORD.value
+    assert restore(arrived(second), KEYS).value == PAN

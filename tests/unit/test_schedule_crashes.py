@@ -30,7 +30,7 @@ from schemas.standing import (
     StandingSchedule,
 )
 from schemas.topics import dispatch_topic
-from tests.builders import NETWORK, later, numbered_order, order_record
+from tests.builders import DISPATCH, NETWORK, later, numbered_order, order_record
 from tests.support.rig import Rig
 from tests.unit.domain_samples import NOW, consent, krw
 
@@ -66,7 +66,14 @@ class Worker:
             return rig.networks
 
         intake = Intake(store=store, trust=trust, networks=networks, ahead_days_max=366)
-        bulks = BulkService(store=store, intake=intake, publisher=publisher, observer=rig.observer, clock=rig.clock)
+        bulks = BulkService(
+            store=store,
+            intake=intake,
+            publisher=publisher,
+            dispatch=DISPATCH,
+            observer=rig.observer,
+            clock=rig.clock,
+        )
         standing = StandingOrderService(store=store, networks=networks, observer=rig.observer)
         self.initiation = InitiationService(
             store=store,
@@ -74,6 +81,7 @@ class Worker:
             verifier=rig.verifier,
             networks=networks,
             publisher=publisher,
+            dispatch=DISPATCH,
             dead_letters=rig.dead_letters,
             observer=rig.observer,
             clock=rig.clock,
@@ -82,6 +90,7 @@ class Worker:
         self.orders = ScheduledOrderService(
             store=store,
             publisher=publisher,
+            dispatch=DISPATCH,
             networks=networks,
             observer=rig.observer,
             clock=rig.clock,

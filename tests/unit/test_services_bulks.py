@@ -18,10 +18,10 @@ from gateway.services.proofs import NoIdentityProviders
 from schemas.bulk import BULK_BYTES_MAX, BULK_TYPE, Acceptance, BulkItem, ControlSum, PaymentBulk
 from schemas.codec import DecodeError, decode, encode
 from schemas.consents import ConsentStatus, Period, PeriodLimit
-from schemas.primitives import CustomerId, Money
+from schemas.primitives import CustomerId, Money, NetworkId
 from schemas.reasons import Reason, ReasonCode
 from schemas.topics import dispatch_topic
-from tests.builders import NETWORK, dispatched_record, numbered_order, order_record
+from tests.builders import DISPATCH, NETWORK, dispatched_record, numbered_order, order_record
 from tests.support.consents import ISSUER, SUBJECT, FakeIdentities
 from tests.support.rig import TAMPERED, Rig
 from tests.unit.domain_samples import NOW, consent, krw, purpose
@@ -44,6 +44,7 @@ class BulkRig(Rig):
             store=self.store,
             intake=Intake(store=self.store, trust=trust, networks=lambda: self.networks, ahead_days_max=366),
             publisher=self.publisher,
+            dispatch=DISPATCH,
             observer=self.observer,
             clock=self.clock,
             trust=trust,
@@ -55,6 +56,7 @@ class BulkRig(Rig):
             verifier=self.verifier,
             networks=lambda: self.networks,
             publisher=self.publisher,
+            dispatch=DISPATCH,
             dead_letters=self.dead_letters,
             observer=self.observer,
             clock=self.clock,
@@ -123,11 +125,11 @@ def rig() -> BulkRig:
 
 async def test_every_item_becomes_a_payment_of_its_own(rig: BulkRig) -> None:
     await rig.initiation.take([record(bulk(item(1), item(2, consent_id="other"), item(3)), signature="theirs")])
-    headers = {dict(r.headers)["ce_id"]: (r.key, dict(r.headers)["signature"]) for r in rig.handed_on()}
-    assert headers == {
-        b"mypay.orders/0/7#1": (b"consent-1", b"theirs"),
-        b"mypay.orders/0/7#2": (b"other", b"theirs"),
-        b"mypay.orders/0/7#3": (b"consent-1", b"theirs"),
+    handed_on = [(r.key, DISPATCH.read(r, NetworkId(NETWORK))) for r in rig.handed_on()]
+    assert {d.reference: (key, d.signature) for key, d in handed_on} == {
+        "mypay.orders/0/7#1": (b"consent-1", "theirs"),
+        "mypay.orders/0/7#2": (b"other", "theirs"),
+        "mypay.orders/0/7#3": (b"consent-1", "theirs"),
     }
     await rig.pay()
     assert rig.states() == {f"order-{n}": "approved" for n in (1, 2, 3)}

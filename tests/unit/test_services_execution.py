@@ -477,7 +477,6 @@ async def test_no_card_number_is_in_anything_that_is_kept_or_told(rig: Rig) -> N
 
 async def test_what_was_sent_is_not_refused_when_it_comes_again_after_its_key_was_disabled() -> None:
     rig = Rig()
-    rig.execution = rig.new_execution(rechecks=True)
     paid, bought = dispatched_record(numbered_order(1)), dispatched_refund(refund(1), 1)
     await rig.execute([paid])
     await rig.execute([bought])

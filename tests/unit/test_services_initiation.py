@@ -4,20 +4,21 @@ import asyncio
 import json
 from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 import pytest
 
 from gateway.ports import PublisherUnavailableError, Record, StoreConflictError, StoreUnavailableError
-from gateway.services.dispatch import ORDERED_AT_HEADER, SOURCE, read_dispatch
+from gateway.services.dispatch import JUDGED_HEADER, MARK_HEADER, SOURCE
 from gateway.services.isolation import IsolatedBatch
 from schemas.consents import ConsentStatus, Payees
 from schemas.envelope import read_envelope
 from schemas.events import OrderRefused, PaymentEvent
-from schemas.primitives import MerchantId, Money
+from schemas.primitives import MerchantId, Money, NetworkId
 from schemas.reasons import Reason, ReasonCode
 from schemas.topics import dispatch_topic
-from tests.builders import NETWORK, NOW, dispatched_record, later, numbered_order, order_record
+from tests.builders import DISPATCH, NETWORK, NOW, dispatched_record, later, numbered_order, order_record
 from tests.support.rig import TAMPERED, Rig
 from tests.unit.domain_samples import consent, krw, merchant, order, purpose, terms
 
@@ -49,7 +50,9 @@ def rig() -> Rig:
 
 def dispatched(rig: Rig) -> list[str]:
     """Order ids on the network's dispatch topic."""
-    return [read_dispatch(r).order.order_id for r in rig.kafka.records(dispatch_topic(NETWORK))]
+    return [
+        DISPATCH.read(r, NetworkId(NETWORK)).order().order.order_id for r in rig.kafka.records(dispatch_topic(NETWORK))
+    ]
 
 
 def parked(rig: Rig) -> list[tuple[int, str]]:
@@ -187,9 +190,11 @@ async def test_accepted_orders_go_on_unchanged_in_order_with_the_time_they_came(
     assert [(r.key, r.value) for r in forwarded] == [(r.key, r.value) for r in records]
     for before, after in zip(records, forwarded, strict=True):
         known = read_envelope(before.headers)
-        assert read_envelope(after.headers) == replace(known, id=before.reference, source=SOURCE)
-        taken = read_dispatch(after)
-        assert (taken.reference, taken.ordered_at) == (before.reference, known.time)
+        envelope = read_envelope(after.headers)
+        assert envelope == replace(known, id=before.reference, source=SOURCE, time=NOW, signature=None)
+        taken = DISPATCH.read(after, NetworkId(NETWORK))
+        assert (taken.reference, taken.ordered_at, taken.judged_at) == (before.reference, known.time, NOW)
+        assert (taken.signature, taken.digest) == (known.signature, sha256(before.value).digest())
     assert (rig.states(), rig.told()) == ({}, [])
 
 
@@ -198,14 +203,15 @@ async def test_what_execution_does_not_need_of_an_order_goes_no_further(rig: Rig
     await rig.initiation.take([order_record(order(), more_headers=more)])
     (forwarded,) = rig.kafka.records(dispatch_topic(NETWORK))
     names = {name for name, _ in forwarded.headers}
-    assert names == {name for name, _ in order_record(order()).headers} | {ORDERED_AT_HEADER}
+    kept = {name for name, _ in order_record(order()).headers} - {"signature"}
+    assert names == kept | {JUDGED_HEADER, MARK_HEADER}
 
 
 async def test_a_partner_cannot_choose_when_its_order_came(rig: Rig) -> None:
-    claimed = order_record(order(), more_headers=[(ORDERED_AT_HEADER, b"1")], at=later(3))
+    claimed = order_record(order(), more_headers=[(JUDGED_HEADER, b"[1]")], at=later(3))
     await rig.initiation.take([claimed])
     (forwarded,) = rig.kafka.records(dispatch_topic(NETWORK))
-    assert read_dispatch(forwarded).ordered_at == later(3)
+    assert DISPATCH.read(forwarded, NetworkId(NETWORK)).ordered_at == later(3)
 
 
 @pytest.mark.parametrize(("signature", "reason"), [(TAMPERED, R.DS17), (None, R.DS0B)])
@@ -258,7 +264,7 @@ async def test_an_order_that_was_refused_stays_refused_when_its_record_is_delive
     del rig.verifier.refused["unknown-key"]
     await rig.initiation.take([early, order_record(numbered_order(1), offset=2)])
     (handed_on,) = rig.kafka.records(dispatch_topic(NETWORK))
-    assert read_dispatch(handed_on).reference == "mypay.orders/0/2"
+    assert DISPATCH.read(handed_on, NetworkId(NETWORK)).reference == "mypay.orders/0/2"
     assert rig.told() == ["order.refused"]
 
 

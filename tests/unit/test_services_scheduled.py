@@ -26,7 +26,7 @@ from schemas.orders import PaymentOrder
 from schemas.primitives import CustomerId, MerchantId, NetworkId
 from schemas.reasons import Reason, ReasonCode
 from schemas.topics import dispatch_topic
-from tests.builders import NETWORK, TERMINAL, numbered_order, order_record
+from tests.builders import DISPATCH, NETWORK, TERMINAL, dispatched_record, numbered_order, order_record
 from tests.support.consents import ISSUER, SUBJECT, FakeIdentities
 from tests.support.instructions import cancellation, instruction_record
 from tests.support.rig import Rig
@@ -47,6 +47,7 @@ def schedule(rig: Rig, **settings: Any) -> ScheduledOrderService:
     return ScheduledOrderService(
         store=rig.store,
         publisher=rig.publisher,
+        dispatch=DISPATCH,
         networks=lambda: rig.networks,
         observer=rig.observer,
         clock=rig.clock,
@@ -109,10 +110,10 @@ async def test_the_partner_s_own_bytes_and_signature_are_handed_on(rig: Rig) -> 
     until(rig.clock, DUE)
     await schedule(rig).dispatch_due()
     (sent,) = handed_on(rig)
-    headers = dict(sent.headers)
+    taken = DISPATCH.read(sent, NetworkId(NETWORK))
     assert (sent.value, sent.key) == (record.value, record.key)
-    assert (headers["signature"], headers["ce_id"]) == (b"theirs", b"mypay.orders/0/7")
-    assert headers["mypay-ordered-at"] == str(record.timestamp_ms).encode()
+    assert (taken.signature, taken.reference) == ("theirs", "mypay.orders/0/7")
+    assert (taken.ordered_at, taken.judged_at) == (NOW, DUE)
 
 
 async def test_what_is_handed_on_twice_is_paid_once_and_told_once(rig: Rig) -> None:
@@ -169,8 +170,7 @@ async def test_an_order_dispatched_at_once_is_not_decided_while_a_payment_waits_
     # Another worker of the intake took the same record for due, before it saw that this one had made it wait.
     record = order_record(tomorrow(), offset=0)
     await rig.initiation.take([record])
-    early = order_record(tomorrow(), offset=0, more_headers=[("mypay-ordered-at", b"1")])
-    await rig.execute([early])
+    await rig.execute([dispatched_record(tomorrow())])
     assert rig.payment(1).state is S.SCHEDULED
     assert told(rig)[-1] == ("payment.reported", 1)
 
@@ -349,6 +349,7 @@ class ProvingRig(Rig):
             verifier=self.verifier,
             networks=lambda: self.networks,
             publisher=self.publisher,
+            dispatch=DISPATCH,
             dead_letters=self.dead_letters,
             observer=self.observer,
             clock=self.clock,
@@ -366,7 +367,9 @@ class ProvingRig(Rig):
             observer=self.observer,
             clock=self.clock,
             settings=ExecutionSettings(results=ResultSettings(wait_s=0.0)),
+            dispatch=DISPATCH,
             signatures=self.verifier,
+            keys=self.keys,
             trust=self.identities,
             assertions=self.identities,
         )

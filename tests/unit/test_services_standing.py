@@ -29,7 +29,7 @@ from schemas.standing import (
     schedule_digest,
 )
 from schemas.topics import dispatch_topic
-from tests.builders import NETWORK, TERMINAL, order_record
+from tests.builders import DISPATCH, NETWORK, TERMINAL, order_record
 from tests.support.consents import ISSUER, SUBJECT, FakeIdentities
 from tests.support.rig import Rig
 from tests.unit.domain_samples import NOW, consent, krw, purpose
@@ -61,6 +61,7 @@ class StandingRig(Rig):
             verifier=self.verifier,
             networks=lambda: self.networks,
             publisher=self.publisher,
+            dispatch=DISPATCH,
             dead_letters=self.dead_letters,
             observer=self.observer,
             clock=self.clock,
@@ -69,6 +70,7 @@ class StandingRig(Rig):
         self.orders = ScheduledOrderService(
             store=self.store,
             publisher=self.publisher,
+            dispatch=DISPATCH,
             networks=lambda: self.networks,
             observer=self.observer,
             clock=self.clock,
@@ -87,6 +89,9 @@ class StandingRig(Rig):
             observer=self.observer,
             clock=self.clock,
             settings=ExecutionSettings(results=ResultSettings(wait_s=0.0)),
+            dispatch=DISPATCH,
+            signatures=self.verifier,
+            keys=self.keys,
             trust=identities,
             assertions=identities,
         )

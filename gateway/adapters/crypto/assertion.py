@@ -99,8 +99,11 @@ class JwsAssertionVerifier:
     def verify(self, token: str, now: datetime) -> Assertion | Reason:
         return self._told(token, partial(self._verify, now=now))
 
-    def recheck(self, token: str, now: datetime) -> Assertion | Reason:  # noqa: ARG002 - a revoked key has no grace
-        return self._told(token, self._recheck)
+    def recheck(self, issuer: str, kid: str) -> Reason | None:
+        record = self._trust.key(issuer, kid)
+        if record is None:
+            return _REFUSED["unknown"]
+        return _REFUSED["revoked"] if record.revoked else None
 
     def _told(self, token: str, read: Callable[[str], Assertion]) -> Assertion | Reason:
         try:
@@ -126,18 +129,7 @@ class JwsAssertionVerifier:
         signed = token[: len(parts[0]) + 1 + len(parts[1])].encode()
         if not verify(signed, _decoded(parts[2])):
             raise _RefusedError("bytes")
-        return _assertion(AssertionClaims.__pydantic_validator__.validate_python(claims))
-
-    def _recheck(self, token: str) -> Assertion:
-        header_text, _, rest = token.partition(".")
-        claims = _read_object(_decoded(rest.partition(".")[0]))
-        issuer = claims.get("iss")
-        record = self._trust.key(issuer, _read_header(header_text).kid) if isinstance(issuer, str) else None
-        if record is None:
-            raise _RefusedError("unknown")
-        if record.revoked:
-            raise _RefusedError("revoked")
-        return _assertion(AssertionClaims.__pydantic_validator__.validate_python(claims))
+        return _assertion(AssertionClaims.__pydantic_validator__.validate_python(claims), header.kid)
 
     def _usable_key(self, header: _Header, issuer: Issuer, now: datetime) -> Verify:
         if header.algorithm not in issuer.algorithms:
@@ -163,7 +155,7 @@ class JwsAssertionVerifier:
         return parsed.verify
 
 
-def _assertion(claims: AssertionClaims) -> Assertion:
+def _assertion(claims: AssertionClaims, kid: str) -> Assertion:
     return Assertion(
         issuer=claims.iss,
         subject=claims.sub,
@@ -176,6 +168,7 @@ def _assertion(claims: AssertionClaims) -> Assertion:
         level_name=claims.acr,
         methods=claims.amr,
         link=claims.mypay_link,
+        kid=kid,
     )
 
 

@@ -112,7 +112,7 @@ class JwsVerifier:
         except _RefusedError as refused:
             return _REFUSED[refused.rule]
         if record is None:
-            return None
+            return _REFUSED["unknown"]
         if record.disabled_at is not None and record.disabled_at <= now:
             return _REFUSED["disabled"]
         return None if self._keys.partner_exists(record.partner_id) else _REFUSED["inactive"]

@@ -9,15 +9,12 @@ Several master keys live side by side: the newest seals, all of them open.
 """
 
 import asyncio
-import base64
-import binascii
 import os
 import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import StrEnum, unique
 from pathlib import Path
 from string import ascii_lowercase
@@ -28,13 +25,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from gateway.adapters.crypto.files import SecretFileError, read_secret_file, write_secret_file
+from gateway.adapters.crypto.files import SecretFileError
+from gateway.adapters.crypto.key_ring import KEY_BYTES, create_key, read_ring
 from gateway.domain.exchange import CardData
 from gateway.domain.funding import OwnedToken
 from gateway.ports import Unopened
 from schemas.primitives import FundingToken
 
-MASTER_KEY_BYTES: Final = 32
+MASTER_KEY_BYTES: Final = KEY_BYTES
 KEYS_REREAD_SECONDS: Final = 1.0
 """Rows under a key that is nowhere cost one look into the directory a second at most."""
 
@@ -42,7 +40,6 @@ TOKEN_LETTERS: Final = 28
 """26^28 is 2^131: whoever tries a million ids a second for the age of the universe finds none."""
 
 _NONCE_BYTES: Final = 12
-_SUFFIX: Final = ".key"
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PAN: Final = re.compile(r"[0-9]{12,19}")
 _EXPIRY: Final = re.compile(r"[0-9]{4}")
@@ -54,6 +51,8 @@ class Purpose(StrEnum):
 
     FUNDING_TOKEN = "funding-token"  # noqa: S105 - a name
     DEAD_LETTER = "dead-letter"
+    DEAD_LETTER_MARK = "dead-letter-mark"
+    DISPATCH_MARK = "dispatch-mark"
 
 
 class NoMasterKeyError(Exception):
@@ -78,7 +77,7 @@ SealedCard = Sealed
 
 
 class MasterKeys:
-    """The master keys of one installation; empty where none is configured. Holds nothing but memory.
+    """The keys of one ring (cards, dead letters, internal); empty where none is configured. Holds nothing but memory.
 
     Args:
         keys: id → 32 bytes. The greatest id, as text, is the newest: ids begin with a date.
@@ -98,28 +97,17 @@ class MasterKeys:
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """Read every ``<id>.key`` of a directory: base64 of 32 bytes. A missing directory holds none.
+        """Read a ring (:func:`gateway.adapters.crypto.key_ring.read_ring`). A missing directory holds none.
 
         Raises:
-            SecretFileError: a file cannot be used.
+            SecretFileError: the directory or a file cannot be used.
         """
-        keys: dict[str, bytes] = {}
-        for path in sorted(directory.glob(f"*{_SUFFIX}")):
-            try:
-                key = base64.b64decode(read_secret_file(path).strip(), validate=True)
-            except binascii.Error:
-                raise SecretFileError(f"{path} is not base64") from None
-            if len(key) != MASTER_KEY_BYTES:
-                raise SecretFileError(f"{path} does not hold {MASTER_KEY_BYTES} bytes")
-            keys[path.name.removesuffix(_SUFFIX)] = key
-        return cls(keys)
+        return cls(read_ring(directory))
 
     @staticmethod
     def create(directory: Path) -> str:
         """Make a new master key file, newer than all others; return its id. Processes take it up when they restart."""
-        key_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
-        write_secret_file(directory / f"{key_id}{_SUFFIX}", base64.b64encode(os.urandom(MASTER_KEY_BYTES)) + b"\n")
-        return key_id
+        return create_key(directory)
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -131,6 +119,16 @@ class MasterKeys:
     def newest(self) -> str | None:
         """Id of the key that seals."""
         return max(self._keys, default=None)
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of all keys, oldest first."""
+        return sorted(self._keys)
+
+    def derive(self, purpose: Purpose, key_id: str) -> bytes:
+        """The key of one purpose that follows from a master key: 32 bytes."""
+        info = f"mypay/{purpose}/v1".encode()
+        return HKDF(SHA256(), length=32, salt=None, info=info).derive(self._keys[key_id])
 
     def seal(self, purpose: Purpose, plaintext: bytes, context: str) -> Sealed:
         """Seal under the newest key; ``context`` must be given again to open.
@@ -163,10 +161,7 @@ class MasterKeys:
     def _cipher(self, purpose: Purpose, key_id: str) -> AESGCM:
         cipher = self._derived.get((purpose, key_id))
         if cipher is None:
-            derived = HKDF(SHA256(), length=32, salt=None, info=f"mypay/{purpose}/v1".encode()).derive(
-                self._keys[key_id]
-            )
-            cipher = self._derived[purpose, key_id] = AESGCM(derived)
+            cipher = self._derived[purpose, key_id] = AESGCM(self.derive(purpose, key_id))
         return cipher
 
 

@@ -19,7 +19,7 @@ async def collect(
     kafka_bootstrap_servers: str,
     partners: Sequence[str],
     ledgers: Mapping[str, Path],
-    master_keys: MasterKeys,
+    dead_letter_keys: MasterKeys,
 ) -> Evidence:
     """Read all three sides. Call it when nothing moves any more: the sides are not one snapshot.
 
@@ -29,10 +29,10 @@ async def collect(
         kafka_bootstrap_servers: where the gateway tells partners.
         partners: whose event topics are read.
         ledgers: network id → its ledger file.
-        master_keys: open sealed dead letters, so that their bytes can be compared.
+        dead_letter_keys: open sealed dead letters, so that their bytes can be compared.
     """
     evidence = Evidence(produced=sorted(produced, key=lambda p: (p.partition, p.offset)))
     await collect_postgres(postgres_dsn, evidence)
-    await collect_topics(kafka_bootstrap_servers, partners, master_keys, evidence)
+    await collect_topics(kafka_bootstrap_servers, partners, dead_letter_keys, evidence)
     collect_networks(ledgers, evidence)
     return evidence

@@ -12,7 +12,7 @@ from pydantic_core import from_json
 
 from gateway.adapters.crypto.vault import MasterKeys
 from gateway.adapters.kafka.consumer import ISOLATION_LEVEL
-from gateway.adapters.kafka.dead_letter import read_fate, restore
+from gateway.adapters.kafka.dead_letter import DeadLetterError, LetterKeys, read_fate, restore
 from gateway.adapters.kafka.fetching import guard_fetches, is_unread
 from gateway.ports import Record
 from gateway.proving.books.evidence import DeadLetterRow, EventRow, Evidence
@@ -23,13 +23,15 @@ _FETCH_BYTES: Final = 4 * 1024 * 1024
 
 
 async def collect_topics(
-    bootstrap_servers: str, partners: Sequence[str], master_keys: MasterKeys, evidence: Evidence
+    bootstrap_servers: str, partners: Sequence[str], dead_letter_keys: MasterKeys, evidence: Evidence
 ) -> None:
     """Read what was told, up to where the topics end now. About 20 µs an event."""
+    keys = LetterKeys(dead_letter_keys)
     topics = [events_topic(p) for p in partners]
     async for record in read_topics(bootstrap_servers, [*topics, DEAD_LETTER]):
         if record.topic == DEAD_LETTER:
-            evidence.dead_letters.append(dead_letter_row(record, master_keys))
+            if (row := dead_letter_row(record, keys)) is not None:
+                evidence.dead_letters.append(row)
         else:
             evidence.events.append(event_row(record))
 
@@ -106,8 +108,8 @@ def _kind(ce_type: bytes) -> str:
     return ce_type.decode().removeprefix("kr.mypay.").removesuffix(".v1")
 
 
-def dead_letter_row(record: Any, master_keys: MasterKeys) -> DeadLetterRow:
-    """Read a dead letter and open it where it is sealed."""
+def dead_letter_row(record: Any, keys: LetterKeys) -> DeadLetterRow | None:
+    """Read a dead letter and open it where it is sealed; None for what the gateway did not write."""
     parked = Record(
         topic=record.topic,
         partition=record.partition,
@@ -117,6 +119,9 @@ def dead_letter_row(record: Any, master_keys: MasterKeys) -> DeadLetterRow:
         value=record.value or b"",
         headers=tuple(record.headers),
     )
-    fate = read_fate(parked)
-    digest = None if fate.omitted else hashlib.sha256(restore(parked, master_keys).value).digest()
+    try:
+        fate = read_fate(parked, keys)
+    except DeadLetterError:
+        return None
+    digest = None if fate.omitted else hashlib.sha256(restore(parked, keys).value).digest()
     return DeadLetterRow(fate.topic, fate.partition, fate.offset, fate.error.rpartition(".")[2], digest)

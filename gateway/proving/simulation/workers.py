@@ -186,6 +186,7 @@ class Worker:
             verifier=world.verifier,
             networks=_networks,
             publisher=self._publisher,
+            dispatch=world.dispatch,
             dead_letters=self._dead_letters,
             observer=world.observer,
             clock=self.clock,
@@ -202,10 +203,13 @@ class Worker:
                         store=self._store, trust=NoIdentityProviders(), networks=_networks, ahead_days_max=366
                     ),
                     publisher=self._publisher,
+                    dispatch=world.dispatch,
                     observer=world.observer,
                     clock=self.clock,
                 ),
-                RefundIntake(store=self._store, publisher=self._publisher, observer=world.observer),
+                RefundIntake(
+                    store=self._store, publisher=self._publisher, dispatch=world.dispatch, observer=world.observer
+                ),
             ],
         )
         self.run(self._consume(ORDERS, service.take))
@@ -237,7 +241,9 @@ class Worker:
             settings=ExecutionSettings(
                 intent_to_wire_s=INTENT_TO_WIRE_S, results=ResultSettings(policy=world.script.unknown_policy)
             ),
+            dispatch=world.dispatch,
             signatures=world.verifier,
+            keys=MemoryKeySource([PARTNER], boundary=self.boundary),
             watch=watch,
         )
         common: dict[str, Any] = {
@@ -331,6 +337,7 @@ class Worker:
         orders = ScheduledOrderService(
             **common,
             publisher=self._publisher,
+            dispatch=world.dispatch,
             networks=_networks,
             settings=ScheduleSettings(batch=20, lease_s=10.0, again_s=8.0, again_max_s=16.0),
         )

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import stamina.instrumentation
 
+from gateway.adapters.crypto.mac import HmacMarks
+from gateway.adapters.crypto.vault import MasterKeys, Purpose
 from gateway.adapters.memory import Database, MemoryHost, MemoryStore, MemoryVerifier
 from gateway.adapters.memory.host import Entry, EntryState
 from gateway.adapters.memory.kafka import Parked
@@ -50,6 +52,7 @@ from gateway.proving.simulation.workers import (
     Worker,
 )
 from gateway.services.consents import ConsentCommandRefusedError, ConsentUnknownError, change_consent_status
+from gateway.services.dispatch import Dispatch
 from schemas.clearing import CLEARING_TYPE, ClearingBatch, ClearingKind, ClearingRecord
 from schemas.codec import encode
 from schemas.consents import ConsentStatus, ConsentTerms
@@ -63,6 +66,9 @@ FAULTS_END_S: Final = 14.0
 
 REST_WITHIN_S: Final = 180.0
 """By then everything has ended: recovery, leases, repeats and their polls take less than a third of it."""
+
+INTERNAL_KEYS: Final = MasterKeys({"20260101": bytes(range(32))})
+"""The same in every world, so that a seed tells everything; whoever forges records in a world does not have them."""
 
 FREEZE_NOTICED_S: Final = 3.0
 """A worker that is frozen for longer loses its partitions to another."""
@@ -102,6 +108,7 @@ class World:
             on_leave=self.auditor.left,
         )
         self.verifier = MemoryVerifier({TAMPERED: _FORGED})
+        self.dispatch = Dispatch(HmacMarks(INTERNAL_KEYS, Purpose.DISPATCH_MARK))
         self.parked: list[Parked] = []
         self.written: list[tuple[Produced, str]] = []
         self.workers: list[Worker] = []

@@ -355,7 +355,7 @@ class Scene:
             kafka_bootstrap_servers=world.kafka_bootstrap_servers,
             partners=[p.partner_id for p in world.cast.partners],
             ledgers=world.ledgers,
-            master_keys=world.master_keys,
+            dead_letter_keys=world.dead_letter_keys,
         )
         evidence.cancellations = list(self.cancelled)
         evidence.dead_letters = [
