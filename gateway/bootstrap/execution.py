@@ -68,6 +68,7 @@ async def execution_parts(parts: Parts, network_id: NetworkId) -> AsyncIterator[
         observer=parts.observer,
         clock=parts.clock,
         codes=config.codes,
+        match_by=config.matching,
     )
     network = Iso8583Network(config, on_unmatched=late_answers.take, observer=LinkMetrics(parts.observer))
     consumer = BatchConsumer(

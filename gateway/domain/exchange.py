@@ -117,7 +117,8 @@ class Answered:
     Attributes:
         response_code: DE39, 2 characters, raw.
         approval_code: DE38 or None.
-        amount_minor: DE4 of the response. Compare with what was asked: a mismatch is an incident, not an approval.
+        amount_minor: DE4 of the response; zero where that of a reversal left it out. Compare with what was asked: a
+            mismatch is an incident, not an approval.
         currency_numeric: DE49 of the response, 3 digits, or None where it was left out.
         rrn: DE37 of the response, or None where it was left out.
         sent_at: ``loop.time()`` at which the request was handed to the network; tells of the way, not of the answer.
@@ -173,12 +174,26 @@ ExchangeResult = Answered | Unanswered | NotSent
 
 
 @dataclass(frozen=True, slots=True)
+class Echoed:
+    """What an answer carries of its request's numbers; None where it lacks one.
+
+    Attributes:
+        stan: DE11. terminal_id: DE41. rrn: DE37. transmitted_at: DE7, ``MMDDhhmmss``.
+    """
+
+    stan: int
+    terminal_id: str | None = None
+    rrn: str | None = None
+    transmitted_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class UnmatchedAnswer:
     """A response that belongs to no request in flight: late, repeated or unsolicited.
 
     Attributes:
         mti: four digits.
-        terminal_id: DE41; stan: DE11; transmitted_at_raw: DE7 as received, ``MMDDhhmmss``.
+        terminal_id: DE41; stan: DE11; transmitted_at_raw: DE7 as received, ``MMDDhhmmss``. Empty where it lacks one.
     """
 
     network_id: NetworkId
@@ -187,3 +202,8 @@ class UnmatchedAnswer:
     stan: int
     transmitted_at_raw: str
     answer: Answered
+
+    @property
+    def echoed(self) -> Echoed:
+        """What it carries of its request's numbers."""
+        return Echoed(self.stan, self.terminal_id or None, self.answer.rrn, self.transmitted_at_raw or None)

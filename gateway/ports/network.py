@@ -19,14 +19,21 @@ class CardNetwork(Protocol):
     async def wait_open(self) -> None:
         """Return once ``is_open``."""
 
-    async def reserve(self, wanted: int) -> int:
+    async def reserve(self, wanted: int, *, follow_up: bool = False, held: int = 0) -> int:
         """Wait until the in-flight window has room; take and return 1 … ``wanted`` places.
 
         Every place taken must be followed by one ``submit`` or given back with ``release``.
+
+        Args:
+            wanted: at most so many.
+            follow_up: for reversals and inquiries, which must not take orders' places from a network that is tried
+                again after an outage.
+            held: places that the caller holds and has not used yet: a network on trial then answers 0 rather than let
+                it wait for more, for the trial ends by what is sent.
         """
 
-    def release(self, places: int) -> None:
-        """Give back places that will not be used."""
+    def release(self, places: int, *, follow_up: bool = False) -> None:
+        """Give back places that will not be used, of the kind that they were taken as."""
 
     def submit(self, request: NetworkRequest, *, send_before: float, done: Callable[[ExchangeResult], None]) -> None:
         """Encode and write one request; ``done`` is called exactly once, from the event loop.

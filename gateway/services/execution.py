@@ -8,6 +8,7 @@ Postgres, whatever its size.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 from gateway.domain.authentication import Assertion
@@ -23,7 +24,7 @@ from gateway.domain.intent import (
 )
 from gateway.domain.lifecycle import PaymentState
 from gateway.domain.payment import Payment, PaymentKey
-from gateway.domain.refund import RefundsDecided
+from gateway.domain.refund import RefundsDecided, TakenRefund
 from gateway.ports import (
     AssertionVerifier,
     CardNetwork,
@@ -153,8 +154,10 @@ class ExecutionService:
         orders, refused = await self._read([d for d in dispatched if not d.is_refund])
         if refused:
             await until_done(lambda: self._refuse(refused))
-        if orders:
-            decided, intents = await self._intend(len(orders), lambda: self._commit_intents(orders))
+        while orders:
+            places = await self._reserve(len(orders))
+            part, orders = orders[:places], orders[places:]
+            decided, intents = await self._intend(places, partial(self._commit_intents, part))
             if self._watch is not None and intents:
                 self._watch.intended([i.consent_key for i in intents], intents[0].payment.decided_at)
             self._report(decided)
@@ -183,25 +186,23 @@ class ExecutionService:
 
     async def _take_refunds(self, records: Sequence[Dispatched]) -> None:
         refunds = await self._refunds.read(records)
-        if not refunds:
-            return
+        while refunds:
+            places = await self._reserve(len(refunds))
+            part, refunds = refunds[:places], refunds[places:]
+            decided, _ = await self._intend(places, partial(self._commit_refunds, part))
+            count_states(self._observer, decided.payments)
+            report_card_incidents(self._observer, "execution", self._network_id, decided.payments)
+            self._observer.count("execution", "repeated", n=len(decided.repeats))
+            self._observer.count("execution", "order_id_taken", n=len(decided.conflicts))
 
-        async def commit() -> tuple[RefundsDecided, list[Intent], float]:
-            decided, sent, before_commit = await self._refunds.commit(refunds)
-            return decided, [Intent(payment, request) for payment, request in sent], before_commit
-
-        decided, _ = await self._intend(len(refunds), commit)
-        count_states(self._observer, decided.payments)
-        report_card_incidents(self._observer, "execution", self._network_id, decided.payments)
-        self._observer.count("execution", "repeated", n=len(decided.repeats))
-        self._observer.count("execution", "order_id_taken", n=len(decided.conflicts))
+    async def _commit_refunds(self, refunds: Sequence[TakenRefund]) -> tuple[RefundsDecided, list[Intent], float]:
+        decided, sent, before_commit = await self._refunds.commit(refunds)
+        return decided, [Intent(payment, request) for payment, request in sent], before_commit
 
     async def _intend(
-        self, wanted: int, commit: Callable[[], Awaitable[tuple[D, list[Intent], float]]]
+        self, places: int, commit: Callable[[], Awaitable[tuple[D, list[Intent], float]]]
     ) -> tuple[D, list[Intent]]:
-        """Commit up to ``wanted`` intents and hand them to the network."""
-        # Places first: an intent that has committed must never wait for room.
-        places = await self._reserve(wanted)
+        """Commit up to ``places`` intents, for which there is room, and hand them to the network."""
         try:
             decided, intents, committed = await until_done(commit)
         except BaseException:
@@ -213,10 +214,11 @@ class ExecutionService:
         return decided, intents
 
     async def _reserve(self, wanted: int) -> int:
+        """Take places first, for an intent that has committed must never wait for room: all, or what a trial allows."""
         places = 0
         try:
-            while places < wanted:
-                places += await self._network.reserve(wanted - places)
+            while places < wanted and (more := await self._network.reserve(wanted - places, held=places)):
+                places += more
         except BaseException:
             self._network.release(places)
             raise

@@ -104,14 +104,14 @@ class FollowUpSender:
     async def send_due(self) -> list[Attempt]:
         """Wait until the network is open, then send what is due once."""
         await self._network.wait_open()
-        places = await self._network.reserve(self._settings.batch)
+        places = await self._network.reserve(self._settings.batch, follow_up=True)
         try:
             claimed = await until_done(lambda: self._claim(places))
             prepared = await until_done(lambda: self._prepare(claimed))
         except BaseException:
-            self._network.release(places)
+            self._network.release(places, follow_up=True)
             raise
-        self._network.release(places - len(claimed))
+        self._network.release(places - len(claimed), follow_up=True)
         results = await asyncio.gather(*(self._exchange(request) for _, _, request in prepared))
         return [Attempt(f, p, result) for (f, p, _), result in zip(prepared, results, strict=True)]
 
@@ -176,7 +176,7 @@ class FollowUpSender:
 
     async def _exchange(self, request: NetworkRequest | None) -> ExchangeResult:
         if request is None:
-            self._network.release(1)
+            self._network.release(1, follow_up=True)
             return NotSent(NotSentCause.NOT_ENCODABLE)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[ExchangeResult] = loop.create_future()

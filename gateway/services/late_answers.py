@@ -12,6 +12,7 @@ from typing import Final
 from gateway.domain.exchange import UnmatchedAnswer
 from gateway.domain.execution import Verdict
 from gateway.domain.lifecycle import PaymentEventKind
+from gateway.domain.matching import MatchBy, answers_to
 from gateway.domain.payment import Change, Payment
 from gateway.domain.resolution import judge_late_answer
 from gateway.domain.response_codes import STANDARD, ResponseCodes
@@ -46,6 +47,7 @@ class LateAnswerService:
         observer: Observer,
         clock: Clock,
         codes: ResponseCodes = STANDARD,
+        match_by: MatchBy = MatchBy.REFERENCE,
         batch_max: int = 500,
     ) -> None:
         self._network_id = network_id
@@ -53,6 +55,7 @@ class LateAnswerService:
         self._observer = observer
         self._clock = clock
         self._codes = codes
+        self._match_by = match_by
         self._batch_max = batch_max
         self._waiting: asyncio.Queue[UnmatchedAnswer] = asyncio.Queue(QUEUE_MAX)
 
@@ -97,7 +100,7 @@ class LateAnswerService:
             )
             named = [(u, keys.get(u.answer.rrn or "")) for u in batch]
             payments = await uow.payments.find(sorted({k for _, k in named if k is not None}))
-            financial = [(u, payments[k]) for u, k in named if k and k in payments and _answers(u, payments[k])]
+            financial = [(u, payments[k]) for u, k in named if k and k in payments and self._answers(u, payments[k])]
             applied = await self._apply(uow, financial, now)
             outcomes = {
                 **{p.key: "ignored" for _, p in financial},
@@ -135,6 +138,15 @@ class LateAnswerService:
             )
         return await apply_changes(uow, changes, now=now)
 
+    def _answers(self, unmatched: UnmatchedAnswer, payment: Payment) -> bool:
+        """True if it answers the very 0200 that the payment was sent with, as the network's answers are matched."""
+        trace = payment.trace
+        return (
+            unmatched.mti == FINANCIAL_RESPONSE
+            and trace is not None
+            and answers_to(trace, unmatched.echoed, self._match_by)
+        )
+
     def _judge(self, payment: Payment, unmatched: UnmatchedAnswer, *, inquiry_open: bool) -> Verdict:
         return judge_late_answer(payment, unmatched.answer, inquiry_open=inquiry_open, codes=self._codes)
 
@@ -164,14 +176,3 @@ class LateAnswerService:
                 code=answer.unmatched.answer.response_code,
                 outcome=answer.outcome,
             )
-
-
-def _answers(unmatched: UnmatchedAnswer, payment: Payment) -> bool:
-    """True if it answers the very 0200 that the payment was sent with."""
-    trace = payment.trace
-    return (
-        unmatched.mti == FINANCIAL_RESPONSE
-        and trace is not None
-        and (trace.terminal_id, trace.stan, f"{trace.transmitted_at:%m%d%H%M%S}")
-        == (unmatched.terminal_id, unmatched.stan, unmatched.transmitted_at_raw)
-    )

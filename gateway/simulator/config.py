@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
-from gateway.adapters.iso8583.dialect import DialectName
 from gateway.adapters.iso8583.framing import FrameHeader
+from gateway.adapters.iso8583.layout import DialectName
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 ResponseCode = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{2}$")]

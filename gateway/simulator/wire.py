@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from enum import IntEnum, unique
 from typing import Final, NamedTuple
 
-from gateway.adapters.iso8583.dialect import FIELDS, Content, DialectName, Field
+from gateway.adapters.iso8583.dialect import FIELDS, Content, Field
+from gateway.adapters.iso8583.layout import DialectName
 
 MTI: Final = 0
 """The key of the message type among a message's fields."""

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.adapters.iso8583.codec import Iso8583Error, Message, decode_message, encode_message
-from gateway.adapters.iso8583.dialect import FIELDS, RULES, Content, dialect_of
+from gateway.adapters.iso8583.dialect import FIELDS, RULES, Content
 from gateway.adapters.iso8583.framing import FrameFormat, FrameHeader, FrameReader, FramingError
+from gateway.adapters.iso8583.wire import dialect_of
 
 DIALECTS = {
     "ascii": dialect_of("iso87-ascii"),

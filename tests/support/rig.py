@@ -26,6 +26,7 @@ from gateway.domain.exchange import CardData, UnmatchedAnswer
 from gateway.domain.execution import UnknownPolicy
 from gateway.domain.funding import OwnedToken
 from gateway.domain.limits import Usage
+from gateway.domain.matching import MatchBy
 from gateway.domain.payment import Payment
 from gateway.domain.routing import NetworkProfile
 from gateway.ports import OutboxEvent, Record
@@ -202,10 +203,10 @@ class Rig:
             self.clock.advance(1)
         return await recovery.take_over()
 
-    def new_late_answers(self) -> LateAnswerService:
+    def new_late_answers(self, match_by: MatchBy = MatchBy.REFERENCE) -> LateAnswerService:
         """Another worker's late answers."""
         return LateAnswerService(
-            network_id=NetworkId(NETWORK), store=self.store, observer=self.observer, clock=self.clock
+            network_id=NetworkId(NETWORK), store=self.store, observer=self.observer, clock=self.clock, match_by=match_by
         )
 
     def new_settlement(self, *, too_early_s: float = 90.0) -> SettlementService:

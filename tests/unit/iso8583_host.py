@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from gateway.adapters.iso8583.codec import Message, decode_message, encode_message, response_to
+from gateway.adapters.iso8583.codec import Message, decode_message, encode_message
 from gateway.adapters.iso8583.config import NetworkConfig, network_from
 from gateway.adapters.iso8583.framing import FrameReader
+from gateway.adapters.iso8583.messages import response_to
 from gateway.adapters.iso8583.observer import SilentObserver
 from gateway.adapters.iso8583.pool import Iso8583Network
 from gateway.domain.exchange import (
@@ -81,6 +82,7 @@ class Host:
         self.received: list[tuple[Peer, Message]] = []
         self.peers: list[Peer] = []
         self.scripts: dict[str, Callable[[Peer, Message], None]] = {}
+        self.on_raw: Callable[[bytes], None] | None = None
         self.is_reading = asyncio.Event()
         self.is_reading.set()
         self._changed = asyncio.Event()
@@ -93,6 +95,9 @@ class Host:
         try:
             while data := await reader.read(65_536):
                 for frame in frames.feed(data):
+                    if self.on_raw is not None and frame[:4] != b"0800":
+                        self.on_raw(frame)
+                        continue
                     message = decode_message(frame, self.config.wire)
                     self.received.append((peer, message))
                     self._changed.set()
@@ -150,6 +155,9 @@ class Watcher(SilentObserver):
     def unexpected(self, network_id: str, link: str, mti: str) -> None:
         self._note("unexpected", mti)
 
+    def host_asked(self, network_id: str, link: str, mti: str, answer: str) -> None:
+        self._note("host_asked", mti, answer)
+
     async def until(self, *event: Any, count: int = 1) -> None:
         """Wait for events that begin so."""
         async with asyncio.timeout(PATIENCE_S):
@@ -183,7 +191,7 @@ class Bench:
             await self.network.wait_open()
 
     async def submit(self, request: Any, *, within_s: float = 2.0) -> "asyncio.Future[ExchangeResult]":
-        assert await self.network.reserve(1) == 1
+        assert await self.network.reserve(1, follow_up=not isinstance(request, FinancialRequest)) == 1
         loop = asyncio.get_running_loop()
         result: asyncio.Future[ExchangeResult] = loop.create_future()
         # set_result raises at a second end.

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway.adapters.iso8583.codec import Message, decode_message, encode_message
-from gateway.adapters.iso8583.dialect import DialectName, dialect_of
 from gateway.adapters.iso8583.framing import FrameFormat, FrameHeader, FrameReader
+from gateway.adapters.iso8583.layout import DialectName
+from gateway.adapters.iso8583.wire import dialect_of
 from gateway.simulator.books import Books
 from gateway.simulator.config import Faults, SimulatorConfig
 from gateway.simulator.host import Host

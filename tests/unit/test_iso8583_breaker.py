@@ -72,3 +72,35 @@ def test_what_was_submitted_before_a_change_counts_no_more() -> None:
     assert not b.failed(old, 106)
     assert not b.answered(old)
     assert b.state is HALF_OPEN
+
+
+def test_an_answer_that_cannot_be_read_ends_a_run_of_silence_and_opens_nothing() -> None:
+    breaker = CircuitBreaker(Breaker(open_after_failures=3))
+    for _ in range(10):
+        assert not breaker.failed(0, 1.0)
+        assert not breaker.failed(0, 1.0)
+        breaker.unreadable(0)
+    assert breaker.state is BreakerState.CLOSED
+    # In the trial it decides nothing: the network may still not authorise.
+    on_trial = half_open()
+    on_trial.unreadable(on_trial.generation)
+    assert on_trial.state is BreakerState.HALF_OPEN
+
+
+def half_open() -> CircuitBreaker:
+    breaker = CircuitBreaker(Breaker(open_after_failures=1))
+    assert breaker.failed(0, 1.0)
+    assert breaker.probed(9.0, answered=True)
+    assert breaker.state is BreakerState.HALF_OPEN
+    return breaker
+
+
+def test_in_the_trial_follow_ups_neither_close_nor_open() -> None:
+    breaker = half_open()
+    assert not breaker.answered(breaker.generation, is_order=False)
+    assert not breaker.failed(breaker.generation, 10.0, is_order=False)
+    assert breaker.state is BreakerState.HALF_OPEN
+    assert breaker.answered(breaker.generation)
+    assert breaker.state is BreakerState.CLOSED
+    # While it is closed their silence counts as any other.
+    assert breaker.failed(breaker.generation, 11.0, is_order=False)

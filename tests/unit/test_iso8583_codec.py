@@ -6,27 +6,31 @@ from datetime import UTC, datetime
 import pytest
 
 from gateway.adapters.iso8583.codec import (
-    ECHO,
     Iso8583Error,
-    MatchKey,
     Message,
-    OriginalData,
-    answer_of,
+    decode_arriving,
     decode_message,
     encode_message,
+)
+from gateway.adapters.iso8583.dialect import FIELDS, RULES
+from gateway.adapters.iso8583.messages import (
+    ECHO,
+    OriginalData,
+    answer_of,
+    echoed_in,
     financial_message,
     inquiry_message,
-    match_key,
     network_management,
     original_data_of,
     response_to,
     reversal_message,
 )
-from gateway.adapters.iso8583.dialect import FIELDS, RULES, dialect_of
+from gateway.adapters.iso8583.wire import dialect_of
 from gateway.domain.exchange import (
     Acceptor,
     Answered,
     CardData,
+    Echoed,
     FinancialRequest,
     InquiryRequest,
     Operation,
@@ -180,7 +184,8 @@ def test_an_approval_is_read_as_it_is() -> None:
         b"123456789012" b"A1    " b"00" b"GW000001" b"M0000001       " b"410"
     )  # fmt: skip
     message = decode_message(data, ASCII)
-    assert match_key(message) == match_key(financial_message(SALE, CONFIG))
+    assert decode_arriving(data, ASCII) == message
+    assert echoed_in(message) == Echoed(123456, "GW000001", "123456789012", "0703200506")
     assert answer_of(message) == Answered("00", "A1", 12_500, "410", "123456789012")
 
 
@@ -260,10 +265,11 @@ def test_an_undecodable_answer_still_says_whose_it_is() -> None:
     good = encode_message(response_to(financial_message(SALE, CONFIG), "00"), ASCII)
     with pytest.raises(Iso8583Error) as caught:
         decode_message(good.replace(b"000000012500", b"0000000I2500"), ASCII)
-    assert caught.value.match_key == MatchKey("02", "123456", "GW000001", "0703200506")
+    assert caught.value.mti == "0210"
+    assert caught.value.echoed == Echoed(123456, "GW000001", "123456789012", "0703200506")
     with pytest.raises(Iso8583Error) as caught:
         decode_message(good[:40], ASCII)
-    assert caught.value.match_key is None
+    assert caught.value.echoed is None
 
 
 @pytest.mark.parametrize("mti", sorted(RULES))

@@ -8,6 +8,7 @@ import pytest
 from gateway.domain.exchange import Answered, UnmatchedAnswer
 from gateway.domain.lifecycle import PaymentEventKind, PaymentState
 from gateway.domain.limits import Usage
+from gateway.domain.matching import MatchBy
 from gateway.domain.payment import Change
 from gateway.ports import StoreUnavailableError, UsageChange
 from gateway.services.transitions import apply_changes
@@ -83,19 +84,46 @@ CASES = """
 
 def answer_of(text: str) -> UnmatchedAnswer:
     code, _, change = text.partition(",")
-    match change:
-        case "amount+1":
-            return answer(code, amount_minor=10_001)
-        case "stan+1":
-            return replace(answer(code), stan=answer().stan + 1)
-        case "mti=0430":
-            return answer(code, mti="0430")
-        case "no_rrn":
-            return answer(code, rrn=None)
-        case "rrn=none":
-            return answer(code, rrn="000000000000")
-        case _:
-            return answer(code)
+    plain = answer(code)
+    changed = {
+        "amount+1": replace(plain, answer=replace(plain.answer, amount_minor=10_001)),
+        "stan+1": replace(plain, stan=plain.stan + 1),
+        "mti=0430": replace(plain, mti="0430"),
+        "no_rrn": replace(plain, answer=replace(plain.answer, rrn=None)),
+        "rrn=none": replace(plain, answer=replace(plain.answer, rrn="000000000000")),
+        "other_time": replace(plain, transmitted_at_raw="0101000000"),
+        "no_time": replace(plain, transmitted_at_raw=""),
+        "other_terminal": replace(plain, terminal_id="TERM9999"),
+        "no_terminal": replace(plain, terminal_id=""),
+    }
+    return changed.get(change, plain)
+
+
+# Which late answers are known as the payment's own, by what the network's answers are matched by.
+MATCHED = """
+  answer          strict         reference      terminal       stan
+  -               approved       approved       approved       approved
+  other_time      other_numbers  approved       approved       approved
+  no_time         other_numbers  approved       approved       approved
+  no_terminal     other_numbers  approved       other_numbers  approved
+  other_terminal  other_numbers  other_numbers  other_numbers  other_numbers
+  stan+1          other_numbers  other_numbers  other_numbers  other_numbers
+  no_rrn          unsolicited    unsolicited    unsolicited    unsolicited
+"""
+
+
+@pytest.mark.parametrize("row", [line.split() for line in MATCHED.strip().splitlines()[1:]], ids=lambda r: r[0])
+@pytest.mark.parametrize("by", ["strict", "reference", "terminal", "stan"])
+async def test_a_late_answer_is_known_as_the_networks_answers_are(row: list[str], by: str) -> None:
+    change, *outcomes = row
+    expected = dict(zip(MATCHED.split()[1:5], outcomes, strict=True))[by]
+    rig = Rig()
+    await put(rig, S.SENT)
+    service = rig.new_late_answers(match_by=MatchBy(by))
+    service.take(answer_of(f"00,{change}"))
+    await service.work()
+    assert [late.outcome for late in rig.database.late_answers.rows.values()] == [expected]
+    assert rig.states() == {"order-1": "approved" if expected == "approved" else "sent"}
 
 
 @pytest.mark.parametrize("row", [line.split() for line in CASES.strip().splitlines()], ids=lambda r: f"{r[0]}-{r[1]}")

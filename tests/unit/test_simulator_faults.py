@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.adapters.iso8583.codec import Iso8583Error
-from gateway.adapters.iso8583.dialect import DialectName
+from gateway.adapters.iso8583.layout import DialectName
 from gateway.simulator.config import Faults
 from tests.unit.simulator_peer import Network, Peer, inquiry, management, purchase, reversal, running, until
 

@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 
 from gateway.adapters.iso8583.codec import Message
-from gateway.adapters.iso8583.dialect import DialectName
 from gateway.adapters.iso8583.framing import FrameFormat, FrameHeader
+from gateway.adapters.iso8583.layout import DialectName
 from gateway.simulator.books import Books
 from gateway.simulator.config import ClearingFaults
 from gateway.simulator.control import Control

@@ -39,7 +39,7 @@ async def ask(network: Iso8583Network, request: NetworkRequest) -> ExchangeResul
     ended: asyncio.Future[ExchangeResult] = loop.create_future()
     async with asyncio.timeout(DEADLINE_S):
         await network.wait_open()
-        await network.reserve(1)
+        await network.reserve(1, follow_up=not isinstance(request, FinancialRequest))
         network.submit(request, send_before=loop.time() + DEADLINE_S, done=ended.set_result)
         return await ended
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.adapters.iso8583.codec import Message, decode_message, encode_message
-from gateway.adapters.iso8583.dialect import DialectName, dialect_of
+from gateway.adapters.iso8583.layout import DialectName
+from gateway.adapters.iso8583.wire import dialect_of
 from gateway.simulator.wire import MTI, Wire, WireError
 
 DIALECTS: list[DialectName] = ["iso87-ascii", "iso87-bcd"]

@@ -6,8 +6,10 @@ CLOSED ─(failures in a row)─► OPEN ─(pause over, echo answered)─► HA
                                └──(a request failed; longer pause)────┘
 ```
 An answered echo proves the host, not what lies behind it: HALF_OPEN lets a few requests through, and an answer to one
-of them closes the breaker. Every change begins a new generation; what was submitted in an older one counts no more, or
-the time-outs of the outage itself would open the breaker again.
+of them closes the breaker. Orders alone decide there: reversals and inquiries have places of their own beside them, and
+neither their answers nor their silence say whether the network authorises. An answer that cannot be read proves that
+the host lives: it ends a run of silence, and decides nothing in HALF_OPEN. Every change begins a new generation; what
+was submitted in an older one counts no more, or the time-outs of the outage itself would open the breaker again.
 """
 
 from enum import StrEnum, unique
@@ -43,9 +45,9 @@ class CircuitBreaker:
         self.generation = 0
         self.probe_at = 0.0
 
-    def failed(self, generation: int, now_s: float) -> bool:
+    def failed(self, generation: int, now_s: float, *, is_order: bool = True) -> bool:
         """Count an outcome that speaks against the network; True where the state changed."""
-        if generation != self.generation or self.state is BreakerState.OPEN:
+        if not self._counts(generation, is_order=is_order):
             return False
         if self.state is BreakerState.HALF_OPEN:
             self._pause_s = min(self._pause_s * 2, self._settings.open_max_s)
@@ -53,9 +55,9 @@ class CircuitBreaker:
         self._failures += 1
         return self._failures >= self._settings.open_after_failures and self._open(now_s)
 
-    def answered(self, generation: int) -> bool:
+    def answered(self, generation: int, *, is_order: bool = True) -> bool:
         """Count an answer; True where the state changed."""
-        if generation != self.generation or self.state is BreakerState.OPEN:
+        if not self._counts(generation, is_order=is_order):
             return False
         self._failures = 0
         if self.state is BreakerState.CLOSED:
@@ -63,6 +65,16 @@ class CircuitBreaker:
         self._pause_s = self._settings.open_s
         self._enter(BreakerState.CLOSED)
         return True
+
+    def unreadable(self, generation: int) -> None:
+        """Count an answer that came and could not be read."""
+        if generation == self.generation:
+            self._failures = 0
+
+    def _counts(self, generation: int, *, is_order: bool) -> bool:
+        if generation != self.generation or self.state is BreakerState.OPEN:
+            return False
+        return is_order or self.state is BreakerState.CLOSED
 
     def probed(self, now_s: float, *, answered: bool) -> bool:
         """Take the outcome of a probe in OPEN; True where the state changed."""

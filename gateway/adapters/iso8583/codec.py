@@ -1,57 +1,30 @@
-"""Typed requests ↔ messages ↔ bytes.
+"""Messages ↔ bytes.
 
-pyiso8583 lays the fields out; this module checks what it does not (content classes, ranges, padding, mandatory fields
-per message) in both directions, so that a message that was decoded is one that the tables allow. No error text carries
-the content of a field, and ``repr`` that of a short list of harmless ones alone.
+pyiso8583 lays the fields out; this module checks what it does not: content classes, ranges, padding, mandatory fields.
+
+What this side sends is written strictly (:func:`encode_message`). What a host sends is read for what decides
+(:func:`decode_arriving`): those fields strictly, and all others as they came, for an approval must not be lost over a
+text that nobody judges. No error text carries the content of a field, and ``repr`` that of a short list of harmless
+ones alone.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import iso8583
 
 from gateway.adapters.iso8583.ascii_wire import read_ascii, write_ascii
-from gateway.adapters.iso8583.config import NetworkConfig
-from gateway.adapters.iso8583.dialect import RULES, Dialect
-from gateway.domain.exchange import (
-    Acceptor,
-    Answered,
-    FinancialRequest,
-    InquiryRequest,
-    NetworkRequest,
-    Operation,
-    ReversalRequest,
-    TraceNumbers,
-)
-from schemas.primitives import AMOUNT_MINOR_MAX, NUMERIC_CODES
+from gateway.adapters.iso8583.dialect import ANSWERS, HOST_REQUEST, MessageRule, answering_mti
+from gateway.adapters.iso8583.wire import WIRE_TEXT, Dialect, FieldCodec
+from gateway.domain.exchange import Echoed
 
-SIGN_ON: Final = "001"
-SIGN_OFF: Final = "002"
-KEY_CHANGE: Final = "161"
-ECHO: Final = "301"
-
-APPROVED: Final = "00"
-FUNCTION_NOT_SUPPORTED: Final = "40"
-
-PROCESSING_CODES: Final[Mapping[Operation, str]] = {Operation.PURCHASE: "000000", Operation.REFUND: "200000"}
-INQUIRY_CODE: Final = "380000"
+ZERO_AMOUNT: Final = "0" * 12
 
 _SHOWN: Final = frozenset({3, 4, 7, 11, 12, 13, 18, 22, 25, 32, 37, 38, 39, 41, 42, 49, 50, 66, 70, 90})
-_ECHOED: Final = (3, 4, 7, 11, 32, 37, 41, 42, 49, 70)
 _BITMAP: Final = re.compile(r"[0-9A-Fa-f]{16}").fullmatch
-_ZERO_AMOUNT: Final = "0" * 12
-
-
-class MatchKey(NamedTuple):
-    """What ties a response to its request; fields the message lacks are empty."""
-
-    mti_class: str
-    stan: str
-    terminal_id: str
-    transmitted_at: str
+_MTI: Final = re.compile(r"[0-9]{4}").fullmatch
 
 
 class Iso8583Error(ValueError):
@@ -60,15 +33,17 @@ class Iso8583Error(ValueError):
     Attributes:
         field: ``"4"``, ``"mti"``, ``"bitmap"`` or ``"message"``.
         reason: what is wrong.
-        match_key: of the message that could not be decoded, where those fields could be read; else None.
+        mti: of the message that could not be decoded, where it could be read; else empty.
+        echoed: the numbers of it that could be read; None where DE11 could not.
     """
 
-    def __init__(self, field: str, reason: str, match_key: MatchKey | None = None) -> None:
-        name = f"field {field}" if field.isdigit() else field
+    def __init__(self, field_: str, reason: str, mti: str = "", echoed: Echoed | None = None) -> None:
+        name = f"field {field_}" if field_.isdigit() else field_
         super().__init__(f"{name}: {reason}")
-        self.field = field
+        self.field = field_
         self.reason = reason
-        self.match_key = match_key
+        self.mti = mti
+        self.echoed = echoed
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -79,17 +54,21 @@ class Message:
         mti: four digits.
         fields: by number, none empty. Digits as they are, fixed text without its trailing spaces, binary as upper-case
             hexadecimal, x+n amounts with a leading C or D, track data with "=".
+        others: by number, the bytes of fields that decide nothing and do not fit their tables. Number 0: the end of a
+            message that could not be cut into fields.
     """
 
     mti: str
     fields: Mapping[int, str]
+    others: Mapping[int, bytes] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         shown = ", ".join(
             f"{number}={value!r}" if number in _SHOWN else f"{number}=***"
             for number, value in sorted(self.fields.items())
         )
-        return f"Message({self.mti}, {shown})"
+        more = "".join(f", {number}=***" for number in sorted(self.others))
+        return f"Message({self.mti}, {shown}{more})"
 
     def __getitem__(self, number: int) -> str:
         return self.fields[number]
@@ -99,62 +78,68 @@ class Message:
         return self.fields.get(number)
 
 
-class OriginalData(NamedTuple):
-    """DE90: the message that is asked about or undone. Institutions are 11 digits, zero-filled."""
+class _Raw(NamedTuple):
+    """A message cut into fields, each as it lies on the wire; ``failed``: of the field at which cutting ended."""
 
     mti: str
-    stan: str
-    transmitted_at: str
-    acquirer_id: str
-    forwarder_id: str = "0" * 11
-
-    def __str__(self) -> str:
-        return f"{self.mti}{self.stan}{self.transmitted_at}{self.acquirer_id:0>11}{self.forwarder_id:0>11}"
-
-
-def original_data_of(message: Message) -> OriginalData | None:
-    """Read DE90 of a decoded message; None where it has none."""
-    value = message.get(90)
-    if value is None:
-        return None
-    return OriginalData(value[:4], value[4:10], value[10:20], value[20:31], value[31:42])
-
-
-def match_key(message: Message) -> MatchKey:
-    """Return what ties request and response: class of the MTI, DE11, DE41 and DE7."""
-    fields = message.fields
-    return MatchKey(message.mti[:2], fields.get(11, ""), fields.get(41, ""), fields.get(7, ""))
-
-
-def response_mti(mti: str) -> str | None:
-    """Return the MTI that answers this one, or None where it is a response itself or unknown."""
-    rule = RULES.get(mti)
-    return rule.response if rule else None
+    values: dict[int, str]
+    failed: tuple[str, str] | None = None
+    rest: bytes = b""
 
 
 def encode_message(message: Message, dialect: Dialect) -> bytes:
-    """Write one message.
+    """Write one message, with the constants that the network's layout asks for and without what it leaves out.
 
     Raises:
         Iso8583Error: a field is unknown, not allowed in this message, missing, or its value does not fit.
     """
-    rule = RULES.get(message.mti)
+    rule = dialect.rules.get(message.mti)
     if rule is None:
         raise Iso8583Error("mti", "is not supported")
     fields = message.fields
+    constants, omitted = dialect.constants[message.mti], dialect.omitted[message.mti]
+    if constants or omitted:
+        fields = {n: value for n, value in {**constants, **fields}.items() if n not in omitted}
     if not fields.keys() <= rule.allowed:
         raise Iso8583Error(str(min(fields.keys() - rule.allowed)), f"is not sent in {message.mti}")
-    _check_presence(message.mti, fields)
+    _check_presence(message.mti, fields, rule)
+    return _write(message.mti, fields, dialect)
+
+
+def encode_refusal(message: Message, dialect: Dialect) -> bytes:
+    """Write the answer to a message that the tables do not know: whatever of it was echoed.
+
+    Raises:
+        Iso8583Error: a value does not fit.
+    """
+    return _write(message.mti, message.fields, dialect)
+
+
+def _write(mti: str, fields: Mapping[int, str], dialect: Dialect) -> bytes:
     codecs = dialect.fields
     values: dict[int, str] = {}
+    is_plain = dialect.is_plain_ascii
     for number, value in fields.items():
         codec = codecs[number]
         if codec.check(value) is None:
-            raise Iso8583Error(codec.key, "has a wrong length or character")
+            value = _in_charset(codec, value, dialect.charset)  # noqa: PLW2901  # its bytes, one character each
+            is_plain = False
         values[number] = codec.to_wire(value) if codec.to_wire else value
-    if dialect.name == "iso87-ascii":
-        return write_ascii(message.mti, values)
-    return _write_by_library(message.mti, values, dialect)
+    if is_plain:
+        return write_ascii(mti, values)
+    return _write_by_library(mti, values, dialect)
+
+
+def _in_charset(codec: FieldCodec, value: str, charset: str) -> str:
+    """The bytes of a text in the network's character set; of ASCII that does not fit there is no other spelling."""
+    if codec.is_free_text and not value.isascii() and value.isprintable():
+        try:
+            data = value.encode(charset)
+        except UnicodeEncodeError:
+            data = b""
+        if 0 < len(data) <= codec.length and not data.endswith(b" "):
+            return data.decode(WIRE_TEXT)
+    raise Iso8583Error(codec.key, "has a wrong length or character")
 
 
 def _write_by_library(mti: str, values: Mapping[int, str], dialect: Dialect) -> bytes:
@@ -172,243 +157,147 @@ def _write_by_library(mti: str, values: Mapping[int, str], dialect: Dialect) -> 
 
 
 def decode_message(data: bytes, dialect: Dialect) -> Message:
-    """Read one message, without its frame header.
+    """Read one message, without its frame header, that keeps the tables in every field.
 
-    Fields that the tables neither ask for nor forbid are accepted, as hosts add their own; blank ones are left out.
+    Fields that the tables neither ask for nor forbid are accepted; blank ones are left out.
 
     Raises:
-        Iso8583Error: the bytes are not exactly one message of this dialect, or it breaks the tables.
+        Iso8583Error: the bytes are not exactly one message of this layout, or it breaks the tables.
     """
-    short = read_ascii(data) if dialect.name == "iso87-ascii" else None
-    if short is None:
-        mti, raw, key = _read_by_library(data, dialect)
-    else:
-        mti, raw = short
-        key = _key_in(mti, raw.get(11), raw.get(41, ""), raw.get(7))
-    rule = RULES.get(mti)
+    raw = _take_apart(data, dialect)
+    echoed = _echoed(raw)
+    rule = dialect.rules.get(raw.mti)
+    if rule is None and (raw.failed is None or _MTI(raw.mti)):
+        raise Iso8583Error("mti", "is not supported", raw.mti, echoed)
+    if raw.failed is not None or rule is None:
+        raise Iso8583Error(*(raw.failed or _CUT_SHORT), raw.mti, echoed)
+    fields, others = _read(raw, dialect)
+    if others:
+        raise Iso8583Error(str(min(others)), "has a wrong length or character", raw.mti, echoed)
+    if not rule.forbidden.isdisjoint(fields):
+        raise Iso8583Error(str(min(rule.forbidden & fields.keys())), f"does not belong in {raw.mti}", raw.mti, echoed)
+    _check_presence(raw.mti, fields, rule, echoed)
+    return Message(raw.mti, fields)
+
+
+def decode_arriving(data: bytes, dialect: Dialect, *, by_time: bool = False) -> Message:
+    """Read one message that a host sent: an answer, or a request of its own.
+
+    Args:
+        data: without its frame header.
+        dialect: the network's.
+        by_time: DE7 decides too, for answers are matched by it.
+
+    Raises:
+        Iso8583Error: the MTI is none of them, or a field that decides is missing, does not fit or cannot be found.
+    """
+    raw = _take_apart(data, dialect)
+    echoed = _echoed(raw)
+    rule = ANSWERS.get(raw.mti) or (HOST_REQUEST if answering_mti(raw.mti) else None)
     if rule is None:
-        raise Iso8583Error("mti", "is not supported", key)
+        where, why = ("mti", "is not supported") if _MTI(raw.mti) else raw.failed or _CUT_SHORT
+        raise Iso8583Error(where, why, raw.mti, echoed)
+    deciding = rule.deciding | {7} if by_time else rule.deciding
+    if raw.failed is not None and not _all_found(raw, deciding):
+        raise Iso8583Error(*raw.failed, raw.mti, echoed)
+    fields, others = _read(raw, dialect)
+    if wrong := deciding & others.keys():
+        raise Iso8583Error(str(min(wrong)), "has a wrong length or character", raw.mti, echoed)
+    required = rule.mandatory | dialect.mandatory.get(raw.mti, frozenset())
+    if missing := required - fields.keys() - others.keys():
+        raise Iso8583Error(str(min(missing)), f"is missing in {raw.mti}", raw.mti, echoed)
+    if raw.failed is not None:
+        others[0] = raw.rest
+    return Message(raw.mti, fields, others)
+
+
+def _all_found(raw: _Raw, deciding: frozenset[int]) -> bool:
+    """True if cutting ended behind every field that decides: fields come in the order of their numbers."""
+    where = raw.failed[0] if raw.failed else ""
+    return where.isdigit() and int(where) > max(deciding)
+
+
+def _read(raw: _Raw, dialect: Dialect) -> tuple[dict[int, str], dict[int, bytes]]:
     fields: dict[int, str] = {}
+    others: dict[int, bytes] = {}
     codecs = dialect.fields
-    for number, value in raw.items():
+    for number, wire in raw.values.items():
         codec = codecs[number]
-        if codec.from_wire is not None:
-            value = codec.from_wire(value)  # noqa: PLW2901  # the raw form is of no further use
+        value = codec.from_wire(wire) if codec.from_wire is not None else wire
         if not value:
             continue
-        if codec.check(value) is None:
-            raise Iso8583Error(codec.key, "has a wrong length or character", key)
-        fields[number] = value
-    if not rule.forbidden.isdisjoint(fields):
-        raise Iso8583Error(str(min(rule.forbidden & fields.keys())), f"does not belong in {mti}", key)
-    _check_presence(mti, fields, key)
-    return Message(mti, fields)
+        if codec.check(value) is not None:
+            fields[number] = value
+        elif (text := _from_charset(codec, value, dialect.charset)) is not None:
+            fields[number] = text
+        else:
+            others[number] = wire.encode(WIRE_TEXT) if codec.is_text else bytes.fromhex(wire + "0" * (len(wire) % 2))
+    return fields, others
 
 
-def _read_by_library(data: bytes, dialect: Dialect) -> tuple[str, dict[int, str], MatchKey | None]:
-    document, lengths = _take_apart(data, dialect)
-    mti = document.pop("t")
-    key = _key_of(document, mti)
-    if mti not in RULES:
-        raise Iso8583Error("mti", "is not supported", key)
-    if not _BITMAP(document.pop("p")) or not _BITMAP(document.pop("1", _ZERO_AMOUNT + "0000")):
-        raise Iso8583Error("bitmap", "is malformed", key)
-    raw: dict[int, str] = {}
+def _from_charset(codec: FieldCodec, value: str, charset: str) -> str | None:
+    if charset == "ascii" or not codec.is_free_text or value.isascii():
+        return None
+    try:
+        text = value.encode(WIRE_TEXT).decode(charset)
+    except UnicodeDecodeError:
+        return None
+    return text if text.isprintable() else None
+
+
+_CUT_SHORT: Final = ("message", "is malformed or cut short")
+
+
+def _take_apart(data: bytes, dialect: Dialect) -> _Raw:
+    short = read_ascii(data) if dialect.is_plain_ascii else None
+    if short is not None:
+        return _Raw(*short)
+    found: _Raw | None = None
+    for spec in dialect.specs:
+        raw = _by_library(data, spec, dialect)
+        if raw.failed is None:
+            return raw
+        # The one that came furthest; of equals the first.
+        if found is None or len(raw.values) > len(found.values):
+            found = raw
+    return found or _Raw("", {}, _CUT_SHORT)
+
+
+def _by_library(data: bytes, spec: Mapping[str, Mapping[str, Any]], dialect: Dialect) -> _Raw:
+    failed: tuple[str, str] | None = None
+    rest = b""
+    try:
+        document, lengths = iso8583.decode(data, spec)
+    except iso8583.DecodeError as error:
+        document, lengths = error.doc_dec, error.doc_enc
+        document.pop(error.field if error.field not in {"t", "p", "1"} else "", None)
+        failed = ({"t": "mti", "p": "bitmap", "1": "bitmap"}.get(error.field, error.field), _CUT_SHORT[1])
+        rest = data[error.pos :]
+    except KeyError:
+        document, lengths, failed = {}, {}, ("bitmap", _CUT_SHORT[1])
+    mti = document.pop("t", "")
+    if not all(_BITMAP(document.pop(name, ZERO_AMOUNT + "0000")) for name in ("p", "1")) and failed is None:
+        return _Raw(mti, {}, ("bitmap", "is malformed"))
+    values: dict[int, str] = {}
     for name, value in document.items():
         number = dialect.numbers[name]
         # int() inside the library takes "+5" and " 5" for a length.
         if dialect.fields[number].text_length and not lengths[name]["len"].isdigit():
-            raise Iso8583Error(name, "length is not digits", key)
-        raw[number] = value
-    return mti, raw, key
+            return _Raw(mti, values, (name, "length is not digits"))
+        values[number] = value
+    return _Raw(mti, values, failed, rest)
 
 
-def _take_apart(data: bytes, dialect: Dialect) -> tuple[dict[str, str], dict[str, dict[str, bytes]]]:
-    where, partial = "message", None
-    for spec in dialect.specs:
-        try:
-            document, lengths = iso8583.decode(data, spec)
-        except iso8583.DecodeError as error:
-            if partial is None:
-                where, partial = error.field, error.doc_dec
-        except KeyError:
-            where = "bitmap"
-            break
-        else:
-            return document, lengths
-    # Raised out here so that no traceback reaches the library's error, which holds the whole message.
-    named = {"t": "mti", "p": "bitmap", "1": "bitmap"}.get(where, where)
-    raise Iso8583Error(named, "is malformed or cut short", _key_of(partial or {}, (partial or {}).get("t", "")))
+def _echoed(raw: _Raw) -> Echoed | None:
+    """The numbers of a message that may be unreadable otherwise."""
+    stan = raw.values.get(11, "")
+    if not (len(stan) == 6 and stan.isascii() and stan.isdigit()):
+        return None
+    return Echoed(int(stan), *(raw.values.get(number, "").rstrip(" ") or None for number in (41, 37, 7)))
 
 
-_KEY_PARTS: Final = re.compile(r"(0[0-9])[0-9]{2}\n([0-9]{6})\n([!-~]{0,8}) *\n([0-9]{10})").fullmatch
-
-
-def _key_of(document: Mapping[str, Any], mti: str) -> MatchKey | None:
-    return _key_in(mti, document.get("11"), document.get("41", ""), document.get("7"))
-
-
-def _key_in(mti: str, stan: str | None, terminal: str, transmitted_at: str | None) -> MatchKey | None:
-    parts = _KEY_PARTS(f"{mti}\n{stan}\n{terminal}\n{transmitted_at}")
-    return MatchKey(*parts.groups()) if parts else None
-
-
-def _check_presence(mti: str, fields: Mapping[int, str], key: MatchKey | None = None) -> None:
-    rule = RULES[mti]
+def _check_presence(mti: str, fields: Mapping[int, str], rule: MessageRule, echoed: Echoed | None = None) -> None:
     if not rule.mandatory <= fields.keys():
-        raise Iso8583Error(str(min(rule.mandatory - fields.keys())), f"is missing in {mti}", key)
-    if rule.response is not None and fields.get(4) == _ZERO_AMOUNT:
-        raise Iso8583Error("4", "is zero", key)
-
-
-def answer_of(message: Message, *, sent_at: float | None = None) -> Answered:
-    """Return what a decoded 0110, 0210, 0230 or 0430 says, unjudged; ``sent_at`` of its request is handed on."""
-    fields = message.fields
-    return Answered(
-        response_code=fields[39],
-        approval_code=fields.get(38),
-        amount_minor=int(fields[4]),
-        currency_numeric=fields.get(49),
-        rrn=fields.get(37),
-        sent_at=sent_at,
-    )
-
-
-def response_to(request: Message, response_code: str, **extra: str) -> Message:
-    """Build the response to a decoded request: the fields that responses echo, DE39, and ``de38="…"`` and the like.
-
-    Raises:
-        Iso8583Error: the message is not a request.
-    """
-    mti = response_mti(request.mti)
-    if mti is None:
-        raise Iso8583Error("mti", "is not a request")
-    fields = {number: request.fields[number] for number in _ECHOED if number in request.fields}
-    fields[39] = response_code
-    for name, value in extra.items():
-        fields[int(name.removeprefix("de"))] = value
-    return Message(mti, fields)
-
-
-def transmission_time(moment: datetime) -> str:
-    """Spell an aware time as DE7: ``MMDDhhmmss`` in UTC."""
-    if moment.tzinfo is None:
-        raise Iso8583Error("7", "needs a time with an offset")
-    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
-    return f"{utc.month:02d}{utc.day:02d}{utc.hour:02d}{utc.minute:02d}{utc.second:02d}"
-
-
-def _stan(trace: TraceNumbers) -> str:
-    if not 1 <= trace.stan <= 999_999:
-        raise Iso8583Error("11", "is not 1 … 999999")
-    return f"{trace.stan:06d}"
-
-
-def _common(
-    trace: TraceNumbers,
-    amount_minor: int,
-    currency: str,
-    acceptor: Acceptor,
-    config: NetworkConfig,
-) -> dict[int, str]:
-    if not 0 < amount_minor <= AMOUNT_MINOR_MAX:
-        raise Iso8583Error("4", "is not 1 … 999999999999")
-    if currency not in config.currencies:
-        raise Iso8583Error("49", "is not a currency of this network")
-    return {
-        4: f"{amount_minor:012d}",
-        7: transmission_time(trace.transmitted_at),
-        11: _stan(trace),
-        32: config.acquirer_id,
-        37: trace.rrn,
-        41: trace.terminal_id,
-        42: acceptor.acceptor_id.rstrip(),
-        49: NUMERIC_CODES[currency],
-    }
-
-
-def _local_time(moment: datetime, config: NetworkConfig) -> dict[int, str]:
-    local = moment.astimezone(config.time_zone)
-    return {12: f"{local.hour:02d}{local.minute:02d}{local.second:02d}", 13: f"{local.month:02d}{local.day:02d}"}
-
-
-def _original(original: TraceNumbers, config: NetworkConfig) -> str:
-    return str(OriginalData("0200", _stan(original), transmission_time(original.transmitted_at), config.acquirer_id))
-
-
-def financial_message(request: FinancialRequest, config: NetworkConfig) -> Message:
-    """Build the 0200 of a purchase or refund.
-
-    Raises:
-        Iso8583Error: a number is out of its range or the currency is not one of the network's.
-    """
-    fields = _common(request.trace, request.amount_minor, request.currency, request.acceptor, config)
-    fields |= _local_time(request.trace.transmitted_at, config)
-    fields[2] = request.card.pan
-    fields[3] = PROCESSING_CODES[request.operation]
-    if request.card.expiry is not None:
-        fields[14] = request.card.expiry
-    fields[18] = request.acceptor.mcc
-    fields[22] = config.pos_entry_mode
-    fields[25] = config.pos_condition_code
-    fields[43] = request.acceptor.name_location.rstrip()
-    return Message("0200", fields)
-
-
-def reversal_message(request: ReversalRequest, config: NetworkConfig) -> Message:
-    """Build the 0420, or the 0421 that repeats it and differs in the MTI alone.
-
-    DE12 and DE13 are the original's, DE90 names it.
-
-    Raises:
-        Iso8583Error: as :func:`financial_message`.
-    """
-    fields = _common(request.trace, request.amount_minor, request.currency, request.acceptor, config)
-    fields |= _local_time(request.original.transmitted_at, config)
-    fields[2] = request.card.pan
-    fields[3] = PROCESSING_CODES[request.operation]
-    if request.card.expiry is not None:
-        fields[14] = request.card.expiry
-    fields[90] = _original(request.original, config)
-    return Message("0421" if request.repeat else "0420", fields)
-
-
-def inquiry_message(request: InquiryRequest, config: NetworkConfig) -> Message:
-    """Build the 0100 that asks what became of an original 0200.
-
-    Raises:
-        Iso8583Error: as :func:`financial_message`.
-    """
-    fields = _common(request.trace, request.amount_minor, request.currency, request.acceptor, config)
-    fields[3] = INQUIRY_CODE
-    fields[90] = _original(request.original, config)
-    return Message("0100", fields)
-
-
-def request_message(request: NetworkRequest, config: NetworkConfig) -> Message:
-    """Build the message of any request.
-
-    Raises:
-        Iso8583Error: as :func:`financial_message`.
-    """
-    match request:
-        case FinancialRequest():
-            return financial_message(request, config)
-        case ReversalRequest():
-            return reversal_message(request, config)
-        case InquiryRequest():
-            return inquiry_message(request, config)
-
-
-def network_management(code: str, *, stan: int, at: datetime, acquirer_id: str | None = None) -> Message:
-    """Build an 0800: DE70 ``code`` (:data:`SIGN_ON`, :data:`SIGN_OFF`, :data:`ECHO`), DE11 and DE7.
-
-    Raises:
-        Iso8583Error: ``stan`` is not 1 … 999999 or ``at`` has no offset.
-    """
-    if not 1 <= stan <= 999_999:
-        raise Iso8583Error("11", "is not 1 … 999999")
-    fields = {7: transmission_time(at), 11: f"{stan:06d}", 70: code}
-    if acquirer_id is not None:
-        fields[32] = acquirer_id
-    return Message("0800", fields)
+        raise Iso8583Error(str(min(rule.mandatory - fields.keys())), f"is missing in {mti}", mti, echoed)
+    if rule.response is not None and fields.get(4) == ZERO_AMOUNT:
+        raise Iso8583Error("4", "is zero", mti, echoed)

@@ -9,15 +9,25 @@ import tomllib
 from collections.abc import Mapping
 from datetime import time
 from functools import cached_property
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, model_validator
 
-from gateway.adapters.iso8583.dialect import Dialect, dialect_of
+from gateway.adapters.iso8583.base import Section
 from gateway.adapters.iso8583.framing import FrameFormat, FrameHeader
-from gateway.adapters.iso8583.sections import Breaker, DefinedCode, Section, Terminals
+from gateway.adapters.iso8583.sections import (
+    Breaker,
+    DefinedCode,
+    LayoutSection,
+    ProcessingCodes,
+    Terminals,
+)
+from gateway.adapters.iso8583.tls import TlsSection
+from gateway.adapters.iso8583.wire import Dialect, wire_of
+from gateway.domain.matching import MatchBy
 from gateway.domain.response_codes import CodeDefinitionError, ResponseCodes, codes_of
 from schemas.primitives import NUMERIC_CODES, CurrencyCode, MerchantCategoryCode, NetworkIdField
 
@@ -49,6 +59,13 @@ def _address(value: object) -> Address:
     raise ValueError('must be "host:port"')
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _time_zone(value: object) -> ZoneInfo:
     if isinstance(value, ZoneInfo):
         return value
@@ -72,7 +89,7 @@ class NetworkConfig(Section):
     network_id: NetworkIdField
     addresses: Annotated[tuple[Annotated[Address, BeforeValidator(_address)], ...], Field(min_length=1, strict=False)]
     dialect: Literal["iso87-ascii", "iso87-bcd"]
-    frame: Literal["binary2", "ascii4", "tpdu"]
+    frame: Literal["binary2", "binary4", "ascii4", "bcd2", "tpdu"]
     acquirer_id: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,11}$")]
     """DE32."""
     terminals: Terminals
@@ -84,6 +101,14 @@ class NetworkConfig(Section):
     links_per_address: Annotated[int, Field(ge=1, le=64)] = 2
     # The filler nibble of odd-length variable BCD fields: F cannot be taken for a digit. Both are read.
     bcd_pad: Literal["F", "0"] = "F"
+    # What the host does otherwise than the dialect: bitmap, single fields, a character set, constants.
+    layout: LayoutSection = LayoutSection()
+    processing_codes: ProcessingCodes = ProcessingCodes()
+    # The length in front of a message counts itself too.
+    frame_counts_itself: bool = False
+    # What an answer must echo beside DE11 to be taken for its request's: see gateway/domain/matching.py. The default
+    # serves hosts that stamp a DE7 of their own, or leave DE41 out, as long as they echo DE37.
+    match_by: Literal["strict", "reference", "terminal", "stan"] = "reference"
     # NAC/TPDU: protocol 60, destination 0001, source 0000. Only used with frame = "tpdu".
     tpdu: Annotated[str, StringConstraints(pattern=r"^[0-9A-F]{10}$")] = "6000010000"
     # Four times the largest message that the field tables are used for; a longer length is a lost frame boundary.
@@ -92,6 +117,11 @@ class NetworkConfig(Section):
     pos_entry_mode: Annotated[str, StringConstraints(pattern=r"^[0-9]{3}$")] = "012"
     # DE25: 08 card holder and card not present. Networks with a code for electronic commerce use 59.
     pos_condition_code: Annotated[str, StringConstraints(pattern=r"^[0-9]{2}$")] = "08"
+
+    # Without it only loopback addresses are taken, unless the next one says that the line is protected otherwise.
+    tls: TlsSection | None = None
+    # The bytes, card numbers among them, leave as they are: for a leased line or a tunnel.
+    plaintext: bool = False
 
     # Nearly every acquirer link must be signed on; a host that does not know 0800 needs false, and no echoes.
     sign_on: bool = True
@@ -103,6 +133,8 @@ class NetworkConfig(Section):
     echo_missed_max: Annotated[int, Field(ge=1)] = 3
     # A TCP handshake that takes longer than a few retransmissions will not come.
     connect_timeout_s: Annotated[float, Field(gt=0)] = 5.0
+    # How long a host that signed the gateway off is left in peace, unless it signs it on again: a host's change-over.
+    sign_off_wait_s: Annotated[float, Field(ge=0)] = 60.0
     # A peer that has not read one socket buffer for this long is stuck.
     write_deadline_s: Annotated[float, Field(gt=0)] = 5.0
     # Above the time-out towards issuers that hosts commonly use (10 s), so that the host's own refusal arrives first.
@@ -150,12 +182,17 @@ class NetworkConfig(Section):
     def _parts_agree(self) -> Self:
         if self.unknown_policy == "inquire" and not self.supports_inquiry:
             raise ValueError('unknown_policy "inquire" needs supports_inquiry = true')
+        if self.tls is not None and self.plaintext:
+            raise ValueError("plaintext = true and [tls] exclude each other")
+        if self.tls is None and not self.plaintext and not all(_is_loopback(a.host) for a in self.addresses):
+            raise ValueError("an address that is not loopback needs [tls], or plaintext = true where the line is safe")
         if self.reversal_repeat_max_s < self.reversal_repeat_interval_s:
             raise ValueError("reversal_repeat_max_s must not be below reversal_repeat_interval_s")
         if self.backoff_max_s < self.backoff_min_s:
             raise ValueError("backoff_max_s must not be below backoff_min_s")
-        if self.frame == "ascii4" and self.frame_bytes_max > 9999:
-            raise ValueError("frame_bytes_max is at most 9999 with four ASCII digits of length")
+        if self.frame in {"ascii4", "bcd2"} and self.frame_bytes_max > 9999:
+            raise ValueError("frame_bytes_max is at most 9999 with four digits of length")
+        wire_of(self.layout.layout(self.dialect, self.bcd_pad))
         try:
             codes_of({code: defined.definition for code, defined in self.response_codes.items()})
         except CodeDefinitionError as error:
@@ -171,13 +208,23 @@ class NetworkConfig(Section):
 
     @cached_property
     def wire(self) -> Dialect:
-        """The field tables that ``dialect`` and ``bcd_pad`` name."""
-        return dialect_of(self.dialect, bcd_pad=self.bcd_pad)
+        """How ``dialect``, ``bcd_pad`` and ``layout`` put fields on the wire."""
+        return wire_of(self.layout.layout(self.dialect, self.bcd_pad))
+
+    @cached_property
+    def matching(self) -> MatchBy:
+        """What ``match_by`` names."""
+        return MatchBy(self.match_by)
 
     @cached_property
     def framing(self) -> FrameFormat:
-        """The frame header that ``frame``, ``tpdu`` and ``frame_bytes_max`` name."""
-        return FrameFormat(FrameHeader(self.frame), tpdu=bytes.fromhex(self.tpdu), bytes_max=self.frame_bytes_max)
+        """The frame header that ``frame``, ``tpdu``, ``frame_bytes_max`` and ``frame_counts_itself`` name."""
+        return FrameFormat(
+            FrameHeader(self.frame),
+            tpdu=bytes.fromhex(self.tpdu),
+            bytes_max=self.frame_bytes_max,
+            counts_itself=self.frame_counts_itself,
+        )
 
 
 def _problems(error: ValidationError) -> str:
@@ -205,6 +252,9 @@ def network_from(data: Mapping[str, Any], *, source: str) -> NetworkConfig:
     raise NetworkConfigError(text)
 
 
+_TLS_FILES: Final = ("ca", "certificate", "key")
+
+
 def load_network(path: Path) -> NetworkConfig:
     """Read one network's TOML file.
 
@@ -217,6 +267,10 @@ def load_network(path: Path) -> NetworkConfig:
         raise NetworkConfigError(f"{path}: cannot be read ({type(error).__name__})") from error
     except tomllib.TOMLDecodeError as error:
         raise NetworkConfigError(f"{path}: is not TOML: {error}") from error
+    tls = data.get("tls")
+    if isinstance(tls, dict):
+        files = {name: str(path.parent / tls[name]) for name in _TLS_FILES if isinstance(tls.get(name), str)}
+        data["tls"] = {**tls, **files}
     return network_from(data, source=str(path))
 
 

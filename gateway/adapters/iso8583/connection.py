@@ -7,16 +7,18 @@ Time: one timer per connection serves all deadlines.
 """
 
 import asyncio
+import ssl
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
-from gateway.adapters.iso8583.codec import MatchKey
 from gateway.adapters.iso8583.framing import FrameFormat, FrameReader, FramingError
+from gateway.adapters.iso8583.tls import tls_failure
 from gateway.domain.exchange import (
     ExchangeResult,
     NotSent,
     NotSentCause,
+    TraceNumbers,
     Unanswered,
     UnansweredCause,
 )
@@ -29,7 +31,8 @@ class Exchange:
     """One request and its one end.
 
     Attributes:
-        key: what its response will carry.
+        trace: the numbers that it is sent under, by which its answer is known.
+        is_order: a payment's own message, not a follow-up.
         response_mti: MTI of that response.
         generation: of the circuit breaker when it was submitted.
         submitted_at, send_before: ``loop.time()``.
@@ -44,25 +47,28 @@ class Exchange:
         "ended",
         "frame",
         "generation",
-        "key",
+        "is_order",
         "response_mti",
         "send_before",
         "sent_at",
         "submitted_at",
+        "trace",
     )
 
     def __init__(
         self,
-        key: MatchKey,
+        trace: TraceNumbers,
         response_mti: str,
         *,
+        is_order: bool,
         generation: int,
         submitted_at: float,
         send_before: float,
         done: Callable[[ExchangeResult], None],
         on_end: "Callable[[Exchange, ExchangeResult], None]",
     ) -> None:
-        self.key = key
+        self.trace = trace
+        self.is_order = is_order
         self.response_mti = response_mti
         self.generation = generation
         self.submitted_at = submitted_at
@@ -134,8 +140,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; see asyncio.Protocol."""
         self._transport = cast("asyncio.Transport", transport)
-        # Zero: any byte that the kernel has not taken pauses writing.
-        self._transport.set_write_buffer_limits(high=0)
+        # Any byte that the kernel has not taken pauses writing. TLS holds whole records, and takes zero for "always".
+        has_tls = transport.get_extra_info("sslcontext") is not None
+        self._transport.set_write_buffer_limits(high=1 if has_tls else 0, low=0)
         self.last_read = self._loop.time()
 
     def data_received(self, data: bytes) -> None:
@@ -173,7 +180,7 @@ class Connection(asyncio.Protocol):
                 timer.cancel()
         self._timer = self._stuck_timer = None
         if not self.is_lost:
-            self.reason = f"connection lost ({type(exc).__name__})" if exc else "closed by the host"
+            self.reason = _loss(exc)
             self.is_lost = True
         self._owner.on_lost(self)
         queue, self._queue = self._queue, deque()
@@ -290,3 +297,10 @@ class Connection(asyncio.Protocol):
             self._wake_at(self._written[0].deadline)
         if self._queue:
             self._wake_at(min(exchange.send_before for exchange in self._queue))
+
+
+def _loss(error: Exception | None) -> str:
+    if error is None:
+        return "closed by the host"
+    # A host that refuses a client certificate says so after the handshake of TLS 1.3.
+    return tls_failure(error) if isinstance(error, ssl.SSLError) else f"connection lost ({type(error).__name__})"

@@ -1,20 +1,14 @@
-"""ISO 8583:1987 as data: the format of every field, how two dialects put it on the wire, what each message carries.
+"""ISO 8583:1987 as data: the format of every field, and what each message carries.
 
-``iso87-ascii``: everything is ASCII, bitmaps and binary fields as hexadecimal characters.
-``iso87-bcd``: MTI and digits are packed (odd fixed lengths filled on the left with 0, odd variable lengths on the right
-with a filler nibble that the length does not count), bitmaps and binary fields are raw, length prefixes are packed,
-text and the currency codes (DE49–51) stay ASCII, and the sign of x+n amounts is an ASCII C or D before packed digits.
+How fields lie on the wire is told in :mod:`gateway.adapters.iso8583.layout`.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum, unique
-from functools import cache
 from types import MappingProxyType
-from typing import Any, Final, Literal, assert_never
-
-DialectName = Literal["iso87-ascii", "iso87-bcd"]
+from typing import Final
 
 
 @unique
@@ -73,163 +67,6 @@ FIELDS: Final[Mapping[int, Field]] = MappingProxyType(
 )
 """Every field of ISO 8583:1987 by number. The length of x+n counts its sign."""
 
-_ASCII_ALSO_IN_BCD: Final = frozenset({49, 50, 51})
-
-_DAY_OF_YEAR: Final = (
-    r"(?:(?:0[13578]|1[02])(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)(?:0[1-9]|[12][0-9]|30)|02(?:0[1-9]|[12][0-9]))"
-)
-_TIME_OF_DAY: Final = r"(?:[01][0-9]|2[0-3])[0-5][0-9][0-5][0-9]"
-_NARROWER: Final[Mapping[int, str]] = {
-    2: r"[0-9]{8,19}",
-    7: _DAY_OF_YEAR + _TIME_OF_DAY,
-    12: _TIME_OF_DAY,
-    13: _DAY_OF_YEAR,
-    14: r"[0-9]{2}(?:0[1-9]|1[0-2])",
-}
-"""Fields whose values are fewer than their content class allows."""
-
-
-def _pattern(field: Field) -> str:
-    if narrower := _NARROWER.get(field.number):
-        return narrower
-    length = field.length
-    count = f"{{1,{length}}}" if field.length_digits else f"{{{length}}}"
-    # Fixed text may be shorter here, as it is filled with spaces on the wire.
-    filled = not field.length_digits
-    match field.content:
-        case Content.N:
-            pattern = f"[0-9]{count}"
-        case Content.AN:
-            pattern = f"[A-Za-z0-9 ]{{0,{length - 1}}}[A-Za-z0-9]" if filled else f"[A-Za-z0-9]{count}"
-        case Content.ANS:
-            pattern = f"[ -~]{{0,{length - 1}}}[!-~]" if filled else f"[ -~]{count}"
-        case Content.B:
-            pattern = f"[0-9A-F]{{{length * 2}}}"
-        case Content.XN:
-            pattern = f"[CD][0-9]{{{length - 1}}}"
-        case Content.Z:
-            pattern = f"[0-9=]{count}"
-        case _:
-            assert_never(field.content)
-    return pattern
-
-
-@dataclass(frozen=True, slots=True)
-class FieldCodec:
-    """What the codec needs of one field, worked out once.
-
-    Attributes:
-        key: the field's key in pyiso8583's dictionaries.
-        check: returns None for a value that is not of the content class and length.
-        to_wire: fills or converts a checked value for pyiso8583, or None where it goes as it is.
-        from_wire: undoes ``to_wire``; may meet anything, ``check`` comes after it.
-        text_length: whether the length prefix is ASCII digits.
-    """
-
-    key: str
-    check: Callable[[str], Any]
-    to_wire: Callable[[str], str] | None
-    from_wire: Callable[[str], str] | None
-    text_length: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """One way to put the fields on the wire. Get it from :func:`dialect_of`.
-
-    Attributes:
-        name: as configured.
-        specs: pyiso8583 specifications, the one to write with first; the others are accepted when reading.
-        fields: per field number.
-        numbers: field number of each pyiso8583 key.
-    """
-
-    name: DialectName
-    specs: tuple[Mapping[str, Mapping[str, Any]], ...]
-    fields: Mapping[int, FieldCodec]
-    numbers: Mapping[str, int]
-
-
-def _spec_ascii(field: Field) -> dict[str, Any]:
-    length = field.length * 2 if field.content is Content.B else field.length
-    return {"data_enc": "ascii", "len_enc": "ascii", "len_type": field.length_digits, "max_len": length}
-
-
-def _is_packed(field: Field) -> bool:
-    return field.content in {Content.N, Content.Z} and field.number not in _ASCII_ALSO_IN_BCD
-
-
-def _spec_bcd(field: Field, pad: str) -> dict[str, Any]:
-    # Two digits of length fit one packed byte, three need two.
-    spec: dict[str, Any] = {"data_enc": "ascii", "len_enc": "bcd", "len_type": (field.length_digits + 1) // 2}
-    spec["max_len"] = field.length
-    if _is_packed(field):
-        spec |= {"data_enc": "b", "len_count": "nibbles"}
-        spec |= {"right_pad": pad} if field.length_digits else {"left_pad": "0"}
-    elif field.content is Content.B:
-        spec["data_enc"] = "b"
-    elif field.content is Content.XN:
-        spec |= {"data_enc": "b", "max_len": 1 + (field.length - 1) // 2}
-    return spec
-
-
-def _spec(name: DialectName, pad: str) -> Mapping[str, Mapping[str, Any]]:
-    is_bcd = name == "iso87-bcd"
-    bitmap = {"data_enc": "b", "max_len": 8} if is_bcd else {"data_enc": "ascii", "max_len": 16}
-    fixed = {"len_enc": "ascii", "len_type": 0}
-    return {
-        "h": {"data_enc": "ascii", "max_len": 0, **fixed},
-        "t": {"data_enc": "b", "max_len": 2, **fixed} if is_bcd else {"data_enc": "ascii", "max_len": 4, **fixed},
-        "p": bitmap | fixed,
-        "1": bitmap | fixed,
-    } | {str(number): _spec_bcd(field, pad) if is_bcd else _spec_ascii(field) for number, field in FIELDS.items()}
-
-
-def _sign_to_hex(value: str) -> str:
-    return ("43" if value[0] == "C" else "44") + value[1:]
-
-
-def _sign_from_hex(value: str) -> str:
-    return {"43": "C", "44": "D"}.get(value[:2], "?") + value[2:]
-
-
-def _field_codec(field: Field, *, is_bcd: bool) -> FieldCodec:
-    to_wire: Callable[[str], str] | None = None
-    from_wire: Callable[[str], str] | None = None
-    if field.content in {Content.AN, Content.ANS} and not field.length_digits:
-        to_wire, from_wire = f"{{:<{field.length}}}".format, str.rstrip
-    elif field.content is Content.B:
-        from_wire = str.upper
-    elif is_bcd and field.content is Content.XN:
-        to_wire, from_wire = _sign_to_hex, _sign_from_hex
-    elif is_bcd and field.content is Content.Z:
-        to_wire, from_wire = (lambda value: value.replace("=", "D")), (lambda value: value.replace("D", "="))
-    return FieldCodec(
-        key=str(field.number),
-        check=re.compile(_pattern(field)).fullmatch,
-        to_wire=to_wire,
-        from_wire=from_wire,
-        text_length=bool(field.length_digits) and not is_bcd,
-    )
-
-
-@cache
-def dialect_of(name: DialectName, *, bcd_pad: str = "F") -> Dialect:
-    """Return a dialect.
-
-    Args:
-        name: ``iso87-ascii`` or ``iso87-bcd``.
-        bcd_pad: filler nibble written after an odd number of variable-length digits, ``F`` or ``0``; both are read.
-    """
-    is_bcd = name == "iso87-bcd"
-    pads = (bcd_pad, "0" if bcd_pad == "F" else "F") if is_bcd else ("",)
-    return Dialect(
-        name=name,
-        specs=tuple(_spec(name, pad) for pad in pads),
-        fields=MappingProxyType({number: _field_codec(field, is_bcd=is_bcd) for number, field in FIELDS.items()}),
-        numbers=MappingProxyType({str(number): number for number in FIELDS}),
-    )
-
 
 @dataclass(frozen=True, slots=True)
 class MessageRule:
@@ -238,7 +75,7 @@ class MessageRule:
     Attributes:
         mandatory: present, sent and received.
         allowed: what may be sent: the mandatory and the conditional fields.
-        forbidden: never accepted. Any other field of the standard is accepted when received and left alone.
+        forbidden: never accepted. Any other field of the standard is accepted and left alone.
         response: MTI of the response to this message, or None where it is one.
     """
 
@@ -295,3 +132,44 @@ RULES: Final[Mapping[str, MessageRule]] = MappingProxyType(
     }
 )
 """The messages of ISO 8583:1987 that merchant networks use, by MTI; 0100 serves as the status inquiry (DE3=380000)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivalRule:
+    """What is looked at in a message that a host sends: all else is kept as it came, whatever it is.
+
+    Attributes:
+        mandatory: without one of these the message means nothing.
+        deciding: read strictly where present; a value that does not fit makes the message unreadable.
+    """
+
+    mandatory: frozenset[int]
+    deciding: frozenset[int]
+
+
+_ANSWER: Final = ArrivalRule(_numbers("4 11 39"), _numbers("3 4 11 37-39 41 49"))
+# The answer to a reversal is judged by DE39 alone.
+_REVERSED: Final = ArrivalRule(_numbers("11 39"), _numbers("11 37 39 41"))
+_MANAGED: Final = ArrivalRule(_numbers("11 39"), _numbers("11 39 70"))
+
+ANSWERS: Final[Mapping[str, ArrivalRule]] = MappingProxyType(
+    {"0110": _ANSWER, "0210": _ANSWER, "0230": _ANSWER, "0430": _REVERSED, "0810": _MANAGED}
+)
+"""The answers that this side reads. DE7 decides as well where a network's answers are matched by it."""
+
+HOST_REQUEST: Final = ArrivalRule(_numbers("11"), _numbers("11 70"))
+"""Any request that a host sends: it is answered or refused by :func:`answering_mti` and its DE70."""
+
+
+def answering_mti(mti: str) -> str | None:
+    """Return the MTI that answers a request or advice of any class; None where the message is no such thing.
+
+    Third digit 0 (request) or 2 (advice): one more answers it. A repeat (last digit odd) is answered as its original.
+    Versions other than 1987 (first digit 0) are not known.
+    """
+    if _REQUEST(mti) is None:
+        return None
+    return f"{mti[:2]}{int(mti[2]) + 1}{int(mti[3]) // 2 * 2}"
+
+
+_REQUEST: Final = re.compile(r"0[1-8][02][0-5]").fullmatch

@@ -1,8 +1,9 @@
 """Frames on a TCP stream: where one message ends and the next begins.
 
-Three headers: ``binary2`` (two bytes, big-endian length), ``ascii4`` (four ASCII digits) and ``tpdu`` (two bytes of
-length that counts the five bytes of the TPDU after it). The length never counts itself. A frame of length zero, or a
-TPDU with nothing behind it, is a keep-alive.
+Five headers: ``binary2`` and ``binary4`` (two or four bytes, big-endian length), ``ascii4`` (four ASCII digits),
+``bcd2`` (four packed digits) and ``tpdu`` (two bytes of length that counts the five bytes of the TPDU after it). The
+length counts what follows it, at some networks itself too. A frame with nothing in it, or with a TPDU alone, is a
+keep-alive.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +19,9 @@ class FrameHeader(StrEnum):
     """The header in front of every message."""
 
     BINARY2 = "binary2"
+    BINARY4 = "binary4"
     ASCII4 = "ascii4"
+    BCD2 = "bcd2"
     TPDU = "tpdu"
 
 
@@ -47,11 +50,23 @@ class FrameFormat:
         header: kind of header.
         tpdu: the five bytes that are written with ``FrameHeader.TPDU``.
         bytes_max: a longer length, as the header states it, is an error.
+        counts_itself: the length counts its own bytes too.
     """
 
     header: FrameHeader
     tpdu: bytes = bytes.fromhex("6000010000")
     bytes_max: int = 8192
+    counts_itself: bool = False
+
+    @property
+    def header_bytes(self) -> int:
+        """How many bytes state the length."""
+        return 4 if self.header in {FrameHeader.ASCII4, FrameHeader.BINARY4} else 2
+
+    @property
+    def counted(self) -> int:
+        """How many bytes of the header the length counts."""
+        return self.header_bytes if self.counts_itself else 0
 
     def frame(self, message: bytes, *, tpdu: bytes | None = None) -> bytes:
         """Return one message with its header; ``tpdu`` overrides the configured one.
@@ -60,13 +75,19 @@ class FrameFormat:
             FramingError: the message is longer than ``bytes_max`` or than the header can say.
         """
         body = (self.tpdu if tpdu is None else tpdu) + message if self.header is FrameHeader.TPDU else message
-        if len(body) > self.bytes_max:
+        if len(body) + self.counted > self.bytes_max:
             raise FramingError(f"message of {len(body)} bytes is over the limit of {self.bytes_max}")
+        return self._stated(len(body)) + body
+
+    def _stated(self, length: int) -> bytes:
+        total = length + self.counted
         match self.header:
             case FrameHeader.ASCII4:
-                return b"%04d" % len(body) + body
-            case FrameHeader.BINARY2 | FrameHeader.TPDU:
-                return len(body).to_bytes(2, "big") + body
+                return b"%04d" % total
+            case FrameHeader.BCD2:
+                return bytes.fromhex(f"{total:04d}")
+            case FrameHeader.BINARY2 | FrameHeader.BINARY4 | FrameHeader.TPDU:
+                return total.to_bytes(self.header_bytes, "big")
             case _:
                 assert_never(self.header)
 
@@ -75,8 +96,8 @@ class FrameFormat:
         return b"".join([self.frame(message) for message in messages])
 
     def keep_alive(self) -> bytes:
-        """Return a frame of length zero."""
-        return b"0000" if self.header is FrameHeader.ASCII4 else b"\x00\x00"
+        """Return a frame with nothing in it."""
+        return self._stated(0)
 
 
 class FrameReader:
@@ -87,11 +108,12 @@ class FrameReader:
         last_tpdu: the TPDU of the last message, or None; a host answers with :func:`reply_tpdu` of it.
     """
 
-    __slots__ = ("_buffer", "_failed", "_format", "_header_length", "keep_alives", "last_tpdu")
+    __slots__ = ("_buffer", "_counted", "_failed", "_format", "_header_length", "keep_alives", "last_tpdu")
 
     def __init__(self, frame_format: FrameFormat) -> None:
         self._format = frame_format
-        self._header_length = 4 if frame_format.header is FrameHeader.ASCII4 else 2
+        self._header_length = frame_format.header_bytes
+        self._counted = frame_format.counted
         self._buffer = b""
         self._failed = False
         self.keep_alives = 0
@@ -128,20 +150,27 @@ class FrameReader:
         return messages
 
     def _length(self, header: bytes, before: list[bytes]) -> int:
-        if self._header_length == 2:
+        kind = self._format.header
+        digits = header.hex().encode() if kind is FrameHeader.BCD2 else header
+        if kind not in {FrameHeader.ASCII4, FrameHeader.BCD2}:
             length = int.from_bytes(header, "big")
-        elif header.isdigit():
-            length = int(header)
+        elif digits.isdigit():
+            length = int(digits)
         else:
-            self._failed = True
-            raise FramingError("length is not four digits", before)
+            raise self._lost("length is not four digits", before)
         if length > self._format.bytes_max:
-            self._failed = True
-            raise FramingError(f"length {length} is over the limit of {self._format.bytes_max}", before)
-        if self._format.header is FrameHeader.TPDU and 0 < length < TPDU_LENGTH:
-            self._failed = True
-            raise FramingError(f"length {length} cannot hold a TPDU", before)
-        return length
+            raise self._lost(f"length {length} is over the limit of {self._format.bytes_max}", before)
+        # Some hosts that count the header send a bare zero to keep the connection alive.
+        body = length - self._counted if length else 0
+        if body < 0:
+            raise self._lost(f"length {length} does not count itself", before)
+        if kind is FrameHeader.TPDU and 0 < body < TPDU_LENGTH:
+            raise self._lost(f"length {length} cannot hold a TPDU", before)
+        return body
+
+    def _lost(self, text: str, before: list[bytes]) -> FramingError:
+        self._failed = True
+        return FramingError(text, before)
 
     def _message(self, body: bytes) -> bytes:
         if self._format.header is FrameHeader.TPDU and body:

@@ -1,8 +1,12 @@
 """One link of a network: connect, sign on, carry requests, prove it is alive, and begin again when it is not.
 
-Sign-on (0800/001) comes before any request; an echo (0800/301) goes out when nothing has arrived for a while; the
-host's own 0800s are answered. A host that signs this link off gets no new requests on it: the link closes when what is
-in flight has ended, and connects anew, unless the host signs it on again before.
+Sign-on (0800/001) comes before any request; an echo (0800/301) goes out when nothing has arrived for a while. What the
+host asks itself is answered or refused by the tables of :mod:`gateway.adapters.iso8583.messages`. A host that signs
+this link off gets no new requests on it until it signs it on again, or ``sign_off_wait_s`` have passed, whether or not
+the connection lasts.
+
+Bytes leave and arrive whole in ``send``, ``_send_control`` and ``on_frame`` alone: the place of a message
+authentication code (DE64, DE128).
 """
 
 import asyncio
@@ -11,11 +15,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from gateway.adapters.iso8583 import codec
-from gateway.adapters.iso8583.codec import Iso8583Error, MatchKey, Message
+from gateway.adapters.iso8583 import messages
+from gateway.adapters.iso8583.codec import Iso8583Error, Message, decode_arriving, encode_message, encode_refusal
 from gateway.adapters.iso8583.config import Address, NetworkConfig
 from gateway.adapters.iso8583.connection import Connection, Exchange
+from gateway.adapters.iso8583.dialect import ANSWERS
 from gateway.adapters.iso8583.observer import LinkObserver, LinkState
+from gateway.adapters.iso8583.tls import TlsError, client_context, tls_failure
+from gateway.domain.exchange import Echoed
+from gateway.domain.matching import MatchBy
 
 SIGN_OFF_TIMEOUT_S: Final = 1.0
 """A courtesy: the link closes whether or not the host confirms."""
@@ -31,8 +39,8 @@ class LinkOwner(Protocol):
     def on_response(self, message: Message) -> None:
         """A response other than 0810 arrived."""
 
-    def on_garbled(self, key: MatchKey) -> None:
-        """A message with this key arrived that could not be decoded."""
+    def on_garbled(self, mti: str, echoed: Echoed) -> None:
+        """An answer with these numbers arrived that could not be decoded."""
 
     def on_link_changed(self) -> None:
         """``is_up`` of a link may have changed."""
@@ -69,7 +77,8 @@ class Link:
         self._is_stopping = False
         self._wake = asyncio.Event()
         self._stan = 0
-        self._management: dict[tuple[str, str], asyncio.Future[Message]] = {}
+        self._resume_at: float | None = None
+        self._management: dict[str, asyncio.Future[Message]] = {}
 
     # --- used by the pool --------------------------------------------------------------------------------------------
 
@@ -96,7 +105,7 @@ class Link:
     async def echo(self) -> bool:
         """Send one echo and return whether the host confirmed it in time."""
         try:
-            return await self._manage(codec.ECHO, self._config.echo_timeout_s) == codec.APPROVED
+            return await self._manage(messages.ECHO, self._config.echo_timeout_s) == messages.APPROVED
         except LinkDownError:
             return False
 
@@ -108,8 +117,9 @@ class Link:
             began = loop.time()
             reason = "closed"
             try:
+                await self._left_in_peace()
                 await self._live()
-            except LinkDownError as down:
+            except (LinkDownError, TlsError) as down:
                 reason = str(down)
             except (OSError, TimeoutError) as error:
                 reason = f"cannot connect ({type(error).__name__})"
@@ -129,7 +139,7 @@ class Link:
         if self.state is LinkState.UP and self._config.sign_on:
             self._set_state(LinkState.SIGNED_OFF, "stopped")
             try:
-                await self._manage(codec.SIGN_OFF, SIGN_OFF_TIMEOUT_S)
+                await self._manage(messages.SIGN_OFF, SIGN_OFF_TIMEOUT_S)
             except LinkDownError:
                 return
         connection.close("stopped")
@@ -140,60 +150,100 @@ class Link:
     async def _live(self) -> None:
         config = self._config
         self._set_state(LinkState.CONNECTING)
-        async with asyncio.timeout(config.connect_timeout_s):
-            _, self._connection = await asyncio.get_running_loop().create_connection(
-                lambda: Connection(
-                    config.framing,
-                    self,
-                    write_deadline_s=config.write_deadline_s,
-                    answer_timeout_s=config.answer_timeout_s,
-                ),
-                *self._address,
-            )
+        connection = await self._connect()
         if config.sign_on:
             self._set_state(LinkState.SIGNING_ON)
-            code = await self._manage(codec.SIGN_ON, config.answer_timeout_s)
-            if code != codec.APPROVED:
-                raise LinkDownError("sign-on was not answered" if code is None else "sign-on was refused")
+            await self._sign_on()
         self._set_state(LinkState.UP)
-        await self._watch(self._connection)
+        await self._watch(connection)
+
+    async def _connect(self) -> Connection:
+        config, loop = self._config, asyncio.get_running_loop()
+        connection = Connection(
+            config.framing,
+            self,
+            write_deadline_s=config.write_deadline_s,
+            answer_timeout_s=config.answer_timeout_s,
+        )
+        if config.tls is None:
+            async with asyncio.timeout(config.connect_timeout_s):
+                await loop.create_connection(lambda: connection, *self._address)
+            self._connection = connection
+            return connection
+        context = await asyncio.to_thread(client_context, config.tls)
+        async with asyncio.timeout(config.connect_timeout_s):
+            plain, _ = await loop.create_connection(asyncio.Protocol, *self._address)
+        # As for the connection itself: what the kernel has not taken holds up what comes after it.
+        plain.set_write_buffer_limits(high=0)
+        try:
+            transport = await loop.start_tls(
+                plain,
+                connection,
+                context,
+                server_hostname=config.tls.server_name or self._address.host,
+                ssl_handshake_timeout=config.connect_timeout_s,
+            )
+        except OSError as error:
+            plain.abort()
+            raise LinkDownError(tls_failure(error)) from None
+        except asyncio.CancelledError:
+            plain.abort()
+            raise
+        if transport is None:
+            raise LinkDownError(tls_failure(ConnectionResetError()))
+        self._connection = connection
+        connection.connection_made(transport)
+        return connection
+
+    async def _sign_on(self) -> None:
+        code = await self._manage(messages.SIGN_ON, self._config.answer_timeout_s)
+        if code != messages.APPROVED:
+            raise LinkDownError("sign-on was not answered" if code is None else "sign-on was refused")
+
+    async def _left_in_peace(self) -> None:
+        """Wait for as long as a host that signed off and closed is to be left alone."""
+        resume_at, self._resume_at = self._resume_at, None
+        if resume_at is not None:
+            self._wake.clear()
+            await self._sleep(max(0.0, resume_at - asyncio.get_running_loop().time()))
 
     async def _watch(self, connection: Connection) -> None:
         config = self._config
         loop = asyncio.get_running_loop()
         missed = 0
-        signed_off_at: float | None = None
         while True:
             self._wake.clear()
             if connection.is_lost:
                 raise LinkDownError(connection.reason)
             if self._is_stopping:
                 await self._sleep(None)
-                continue
-            if self.state is LinkState.SIGNED_OFF:
-                signed_off_at = signed_off_at or loop.time()
-                left = signed_off_at + config.answer_timeout_s - loop.time()
-                if self.load == 0 or left <= 0:
-                    raise LinkDownError("signed off by the host")
-                await self._sleep(left)
-                continue
-            signed_off_at = None
-            if config.echo_interval_s == 0:
+            elif self._resume_at is not None:
+                await self._wait_for_sign_on(self._resume_at)
+            elif config.echo_interval_s == 0:
                 await self._sleep(None)
-                continue
-            idle_left = connection.last_read + config.echo_interval_s - loop.time()
-            if idle_left > 0:
+            elif (idle_left := connection.last_read + config.echo_interval_s - loop.time()) > 0:
                 await self._sleep(idle_left)
                 missed = 0
-                continue
-            read_before = connection.last_read
-            await self._manage(codec.ECHO, config.echo_timeout_s)
-            if connection.last_read > read_before:
-                continue
-            missed += 1
-            self._observer.echo_missed(config.network_id, self.name, missed)
-            if missed >= config.echo_missed_max:
-                raise LinkDownError("echoes were not answered")
+            elif not await self._proves_alive(connection):
+                missed += 1
+                self._observer.echo_missed(config.network_id, self.name, missed)
+                if missed >= config.echo_missed_max:
+                    raise LinkDownError("echoes were not answered")
+
+    async def _proves_alive(self, connection: Connection) -> bool:
+        read_before = connection.last_read
+        await self._manage(messages.ECHO, self._config.echo_timeout_s)
+        return connection.last_read > read_before
+
+    async def _wait_for_sign_on(self, resume_at: float) -> None:
+        left = resume_at - asyncio.get_running_loop().time()
+        if left > 0:
+            await self._sleep(left)
+            return
+        self._resume_at = None
+        if self._config.sign_on:
+            await self._sign_on()
+        self._set_state(LinkState.UP)
 
     async def _sleep(self, seconds: float | None) -> None:
         try:
@@ -208,23 +258,22 @@ class Link:
         if connection is None or connection.is_lost:
             raise LinkDownError(connection.reason if connection else "not connected")
         self._stan = self._stan % 999_999 + 1
-        message = codec.network_management(code, stan=self._stan, at=self._now(), acquirer_id=self._config.acquirer_id)
-        key = (message[11], message[7])
+        acquirer_id = self._config.acquirer_id
+        message = messages.network_management(code, stan=self._stan, at=self._now(), acquirer_id=acquirer_id)
         answer = asyncio.get_running_loop().create_future()
-        self._management[key] = answer
-        self._send_management(message)
+        self._management[message[11]] = answer
+        self._send_control(encode_message(message, self._config.wire))
         try:
             async with asyncio.timeout(timeout_s):
                 response: Message = await answer
         except TimeoutError:
             return None
         finally:
-            del self._management[key]
-        return response[39]
+            del self._management[message[11]]
+        return response[39] if response.get(70) in {None, code} else None
 
-    def _send_management(self, message: Message) -> None:
+    def _send_control(self, data: bytes) -> None:
         if self._connection is not None:
-            data = codec.encode_message(message, self._config.wire)
             self._connection.send_control(self._config.framing.frame(data))
 
     def _leave(self, reason: str) -> None:
@@ -261,34 +310,44 @@ class Link:
 
     def on_frame(self, data: bytes) -> None:
         """See ConnectionOwner."""
+        config = self._config
         try:
-            message = codec.decode_message(data, self._config.wire)
+            message = decode_arriving(data, config.wire, by_time=config.matching is MatchBy.STRICT)
         except Iso8583Error as error:
-            self._observer.undecodable(self._config.network_id, self.name, error.field, error.reason)
-            if error.match_key is not None:
-                self._owner.on_garbled(error.match_key)
+            self._observer.undecodable(config.network_id, self.name, error.field, error.reason)
+            if error.echoed is not None and error.mti in ANSWERS:
+                self._owner.on_garbled(error.mti, error.echoed)
             return
+        if 0 in message.others:
+            self._observer.undecodable(config.network_id, self.name, "message", "its end cannot be read")
         if message.mti == "0810":
-            answer = self._management.get((message[11], message[7]))
-            if answer is not None and not answer.done():
-                answer.set_result(message)
-            else:
-                self._observer.unexpected(self._config.network_id, self.name, message.mti)
-        elif message.mti == "0800":
-            self._answer_management(message)
-        elif codec.response_mti(message.mti) is None and 4 in message.fields:
+            self._on_management_answer(message)
+        elif message.mti in ANSWERS:
             self._owner.on_response(message)
-            if self.state is LinkState.SIGNED_OFF:
-                self._wake.set()
+        else:
+            self._answer_host(message)
+
+    def _on_management_answer(self, message: Message) -> None:
+        answer = self._management.get(message[11])
+        if answer is not None and not answer.done():
+            answer.set_result(message)
         else:
             self._observer.unexpected(self._config.network_id, self.name, message.mti)
 
-    def _answer_management(self, request: Message) -> None:
-        code = request[70]
-        known = code in {codec.SIGN_ON, codec.SIGN_OFF, codec.ECHO}
-        self._send_management(codec.response_to(request, codec.APPROVED if known else codec.FUNCTION_NOT_SUPPORTED))
-        if code == codec.SIGN_OFF and self.state is LinkState.UP:
+    def _answer_host(self, request: Message) -> None:
+        code = messages.answer_to_host(request)
+        management = request.get(70) if request.mti[1] == "8" else None
+        if management not in messages.HOST_MANAGEMENT:
+            self._observer.host_asked(self._config.network_id, self.name, request.mti, code)
+        try:
+            self._send_control(encode_refusal(messages.response_to(request, code), self._config.wire))
+        except Iso8583Error as error:
+            self._observer.undecodable(self._config.network_id, self.name, error.field, error.reason)
+            return
+        if management == messages.SIGN_OFF and self.state is LinkState.UP:
+            self._resume_at = asyncio.get_running_loop().time() + self._config.sign_off_wait_s
             self._set_state(LinkState.SIGNED_OFF, "signed off by the host")
-        elif code == codec.SIGN_ON and self.state is LinkState.SIGNED_OFF:
+        elif management == messages.SIGN_ON and self._resume_at is not None:
+            self._resume_at = None
             self._set_state(LinkState.UP)
         self._wake.set()

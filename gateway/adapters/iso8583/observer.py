@@ -36,7 +36,10 @@ class LinkObserver(Protocol):
         """A frame is no message of the dialect; ``field`` and ``reason`` as in Iso8583Error."""
 
     def unexpected(self, network_id: str, link: str, mti: str) -> None:
-        """A request arrived that this side does not serve, or a response to nothing."""
+        """A response to nothing arrived, or a message that is neither request nor response."""
+
+    def host_asked(self, network_id: str, link: str, mti: str, answer: str) -> None:
+        """The host sent a request or an advice of its own that this side does not serve; ``answer``: its DE39."""
 
     def bytes_moved(self, network_id: str, link: str, *, sent: int = 0, received: int = 0) -> None:
         """Bytes went over a link, headers included."""
@@ -61,6 +64,9 @@ class SilentObserver:
         """See :class:`LinkObserver`."""
 
     def unexpected(self, network_id: str, link: str, mti: str) -> None:
+        """See :class:`LinkObserver`."""
+
+    def host_asked(self, network_id: str, link: str, mti: str, answer: str) -> None:
         """See :class:`LinkObserver`."""
 
     def bytes_moved(self, network_id: str, link: str, *, sent: int = 0, received: int = 0) -> None:

@@ -4,18 +4,23 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from typing import Final
 
-from gateway.adapters.iso8583 import codec
+from gateway.adapters.iso8583 import messages
 from gateway.adapters.iso8583.breaker import BreakerState, CircuitBreaker
-from gateway.adapters.iso8583.codec import Iso8583Error, MatchKey, Message
+from gateway.adapters.iso8583.codec import Iso8583Error, Message, encode_message
 from gateway.adapters.iso8583.config import NetworkConfig
 from gateway.adapters.iso8583.connection import Exchange
+from gateway.adapters.iso8583.dialect import answering_mti
 from gateway.adapters.iso8583.framing import FramingError
+from gateway.adapters.iso8583.in_flight import InFlight
 from gateway.adapters.iso8583.link import Link
 from gateway.adapters.iso8583.observer import LinkObserver, SilentObserver
 from gateway.domain.exchange import (
     Answered,
+    Echoed,
     ExchangeResult,
+    FinancialRequest,
     NetworkRequest,
     NotSent,
     NotSentCause,
@@ -23,6 +28,9 @@ from gateway.domain.exchange import (
     UnansweredCause,
     UnmatchedAnswer,
 )
+
+FOLLOW_UP_SHARE: Final = 4
+"""In the breaker's trial, reversals and inquiries have this part of the trial window beside it: enough to go on."""
 
 
 class NetworkStoppedError(RuntimeError):
@@ -54,8 +62,9 @@ class Iso8583Network:
         self._on_unmatched = on_unmatched
         self._observer: LinkObserver = observer or SilentObserver()
         self._breaker = CircuitBreaker(config.breaker)
-        self._exchanges: dict[MatchKey, Exchange] = {}
-        self._reserved = 0
+        self._exchanges = InFlight(config.matching)
+        # Places taken and not used yet: orders', follow-ups'.
+        self._reserved = {False: 0, True: 0}
         self._next_link = 0
         self._is_stopping = False
         self._is_open_now = asyncio.Event()
@@ -92,30 +101,34 @@ class Iso8583Network:
             self._is_open_now.clear()
             await self._is_open_now.wait()
 
-    async def reserve(self, wanted: int) -> int:
+    async def reserve(self, wanted: int, *, follow_up: bool = False, held: int = 0) -> int:
         """Wait until the in-flight window has room; take and return 1 … ``wanted`` places.
+
+        In the breaker's trial who holds some already gets 0 instead of waiting: only what is sent ends the trial.
 
         Raises:
             NetworkStoppedError: the network was stopped.
         """
-        while (room := self._room) <= 0:
+        while (room := self._room(follow_up=follow_up)) <= 0:
             self._refuse_if_stopping()
+            if held and self._breaker.state is BreakerState.HALF_OPEN:
+                return 0
             self._has_room.clear()
             await self._has_room.wait()
         self._refuse_if_stopping()
         taken = min(room, wanted)
-        self._reserved += taken
+        self._reserved[follow_up] += taken
         return taken
 
-    def release(self, places: int) -> None:
+    def release(self, places: int, *, follow_up: bool = False) -> None:
         """Give back places that will not be used.
 
         Raises:
             ValueError: more than were taken.
         """
-        if places > self._reserved:
+        if places > self._reserved[follow_up]:
             raise ValueError("more places given back than were taken")
-        self._reserved -= places
+        self._reserved[follow_up] -= places
         self._has_room.set()
 
     def submit(self, request: NetworkRequest, *, send_before: float, done: Callable[[ExchangeResult], None]) -> None:
@@ -124,9 +137,10 @@ class Iso8583Network:
         Raises:
             RuntimeError: no place was reserved for it.
         """
-        if self._reserved <= 0:
+        follow_up = not isinstance(request, FinancialRequest)
+        if self._reserved[follow_up] <= 0:
             raise RuntimeError("submit without a reserved place")
-        self._reserved -= 1
+        self._reserved[follow_up] -= 1
         refusal = self._try_submit(request, send_before, done)
         if refusal is not None:
             self._has_room.set()
@@ -175,25 +189,26 @@ class Iso8583Network:
 
     def on_response(self, message: Message) -> None:
         """Give an answer to its exchange, or report it as unmatched."""
-        exchange = self._exchanges.get(codec.match_key(message))
-        answer = codec.answer_of(message, sent_at=exchange.sent_at if exchange else None)
-        if exchange is not None and exchange.response_mti == message.mti:
+        echoed = messages.echoed_in(message)
+        exchange = self._exchanges.find(message.mti, echoed)
+        answer = messages.answer_of(message, sent_at=exchange.sent_at if exchange else None)
+        if exchange is not None:
             exchange.end(answer)
             return
         self._on_unmatched(
             UnmatchedAnswer(
                 network_id=self.network_id,
                 mti=message.mti,
-                terminal_id=message[41],
-                stan=int(message[11]),
-                transmitted_at_raw=message[7],
+                terminal_id=echoed.terminal_id or "",
+                stan=echoed.stan,
+                transmitted_at_raw=echoed.transmitted_at or "",
                 answer=answer,
             )
         )
 
-    def on_garbled(self, key: MatchKey) -> None:
+    def on_garbled(self, mti: str, echoed: Echoed) -> None:
         """End the exchange whose answer cannot be read: its outcome is unknown."""
-        exchange = self._exchanges.get(key)
+        exchange = self._exchanges.find(mti, echoed)
         if exchange is not None:
             exchange.end(Unanswered(UnansweredCause.GARBLED, exchange.sent_at))
 
@@ -206,11 +221,16 @@ class Iso8583Network:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    @property
-    def _room(self) -> int:
-        half_open = self._breaker.state is BreakerState.HALF_OPEN
-        window = min(self.config.window, self.config.breaker.trial_window) if half_open else self.config.window
-        return window - self._reserved - len(self._exchanges)
+    def _room(self, *, follow_up: bool) -> int:
+        room = self.config.window - sum(self._reserved.values()) - len(self._exchanges)
+        if self._breaker.state is not BreakerState.HALF_OPEN:
+            return room
+        # Each kind has its own places: what an outage left to be reversed must not go ahead of the orders that try.
+        trial = self.config.breaker.trial_window
+        orders = self._exchanges.orders
+        taken = len(self._exchanges) - orders if follow_up else orders
+        allowed = max(1, trial // FOLLOW_UP_SHARE) if follow_up else trial
+        return min(room, allowed - self._reserved[follow_up] - taken)
 
     def _refuse_if_stopping(self) -> None:
         if self._is_stopping:
@@ -228,16 +248,14 @@ class Iso8583Network:
         if link is None:
             return NotSent(NotSentCause.NO_LINK, "no link is signed on")
         try:
-            message = codec.request_message(request, self.config)
-            frame = self.config.framing.frame(codec.encode_message(message, self.config.wire))
+            message = messages.request_message(request, self.config)
+            frame = self.config.framing.frame(encode_message(message, self.config.wire))
         except (Iso8583Error, FramingError) as error:
             return NotSent(NotSentCause.NOT_ENCODABLE, str(error))
-        key = codec.match_key(message)
-        if key in self._exchanges:
-            return NotSent(NotSentCause.NOT_ENCODABLE, "STAN, terminal and time are those of a request in flight")
         exchange = Exchange(
-            key,
-            codec.response_mti(message.mti) or "",
+            request.trace,
+            answering_mti(message.mti) or "",
+            is_order=isinstance(request, FinancialRequest),
             generation=self._breaker.generation,
             submitted_at=now,
             send_before=send_before,
@@ -245,7 +263,8 @@ class Iso8583Network:
             on_end=self._end,
         )
         exchange.frame = frame
-        self._exchanges[key] = exchange
+        if not self._exchanges.add(exchange):
+            return NotSent(NotSentCause.NOT_ENCODABLE, "its answer could not be told from that of a request in flight")
         self._is_idle.clear()
         link.send(exchange)
         return None
@@ -257,12 +276,12 @@ class Iso8583Network:
         return min((link for link in links if link.is_up), key=lambda link: (link.is_paused, link.load), default=None)
 
     def _end(self, exchange: Exchange, result: ExchangeResult) -> None:
-        del self._exchanges[exchange.key]
-        if not self._exchanges:
+        self._exchanges.remove(exchange)
+        if not len(self._exchanges):
             self._is_idle.set()
         self._has_room.set()
         now = asyncio.get_running_loop().time()
-        self._judge(exchange.generation, result, now)
+        self._judge(exchange, result, now)
         outcome = "answered" if isinstance(result, Answered) else result.cause.value
         self._observer.exchange_ended(self.network_id, outcome, now - exchange.submitted_at)
         self._tell(exchange.done, result)
@@ -279,15 +298,18 @@ class Iso8583Network:
                 {"message": "the caller failed to take the result of an exchange", "exception": error}
             )
 
-    def _judge(self, generation: int, result: ExchangeResult, now: float) -> None:
+    def _judge(self, exchange: Exchange, result: ExchangeResult, now: float) -> None:
         """Tell the breaker. A lost link is no evidence: the links themselves back off, and others may be well."""
+        changed = False
         match result:
             case Answered():
-                changed = self._breaker.answered(generation)
-            case Unanswered(UnansweredCause.TIMEOUT | UnansweredCause.GARBLED) | NotSent(NotSentCause.TOO_LATE):
-                changed = self._breaker.failed(generation, now)
+                changed = self._breaker.answered(exchange.generation, is_order=exchange.is_order)
+            case Unanswered(UnansweredCause.GARBLED):
+                self._breaker.unreadable(exchange.generation)
+            case Unanswered(UnansweredCause.TIMEOUT) | NotSent(NotSentCause.TOO_LATE):
+                changed = self._breaker.failed(exchange.generation, now, is_order=exchange.is_order)
             case _:
-                changed = False
+                pass
         if changed:
             self._on_breaker_changed()
 

@@ -37,6 +37,12 @@ class LinkMetrics:
         self._observer.count("link", "unexpected")
         self._observer.note("unexpected_message", level="warning", network_id=network_id, link=link, mti=mti)
 
+    def host_asked(self, network_id: str, link: str, mti: str, answer: str) -> None:
+        self._observer.count("link", "host_asked", reason=answer)
+        # A host that books or undoes something by itself needs a person.
+        level = "error" if mti[:2] in {"02", "04"} else "warning"
+        self._observer.note("host_request", level=level, network_id=network_id, link=link, mti=mti, code=answer)
+
     def bytes_moved(self, network_id: str, link: str, *, sent: int = 0, received: int = 0) -> None:
         del network_id, link
         self._observer.count("link_bytes", "sent", n=sent)

@@ -125,7 +125,7 @@ class MemoryCardNetwork:
         while not self._is_open:
             await self._wait_change()
 
-    async def reserve(self, wanted: int) -> int:
+    async def reserve(self, wanted: int, *, follow_up: bool = False, held: int = 0) -> int:  # noqa: ARG002 - no trial
         await self._boundary("network.reserve")
         while (room := self.window - self._reserved - len(self._in_flight)) <= 0:
             await self._wait_change()
@@ -133,7 +133,7 @@ class MemoryCardNetwork:
         self._reserved += taken
         return taken
 
-    def release(self, places: int) -> None:
+    def release(self, places: int, *, follow_up: bool = False) -> None:  # noqa: ARG002 - no trial here
         if places > self._reserved:
             raise ValueError("more places given back than were taken")
         self._reserved -= places

@@ -114,7 +114,7 @@ class SimulatedLinks:
         while not self._is_open:
             await self._change()
 
-    async def reserve(self, wanted: int) -> int:
+    async def reserve(self, wanted: int, *, follow_up: bool = False, held: int = 0) -> int:  # noqa: ARG002 - no trial
         """Take places in the window."""
         while (room := self._window - self._reserved - len(self._in_flight)) <= 0:
             await self._change()
@@ -122,7 +122,7 @@ class SimulatedLinks:
         self._reserved += taken
         return taken
 
-    def release(self, places: int) -> None:
+    def release(self, places: int, *, follow_up: bool = False) -> None:  # noqa: ARG002 - no trial here
         """Give places back."""
         if places > self._reserved:
             raise ValueError("more places given back than were taken")
