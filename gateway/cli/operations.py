@@ -18,11 +18,13 @@ from gateway.adapters.postgres.errors import translated
 from gateway.adapters.postgres.identities import PostgresIdentities
 from gateway.adapters.postgres.operators import PostgresOperators
 from gateway.adapters.postgres.registry import PostgresRegistry
+from gateway.adapters.postgres.tokens import PostgresTokens
 from gateway.cli.common import CliError, ExitCode, postgres_dsn, run
 from gateway.cli.operating import Actor, current_actor, note_proposed
 from gateway.domain.approval import PROPOSAL_LIVES, Decision, Proposal, judge
 from gateway.ports import IdentityLink, PartnerKey
 from gateway.settings import Settings
+from schemas.primitives import FundingToken, PartnerId
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -56,9 +58,17 @@ async def _add_link(connection: "Connection", payload: Payload) -> str:
     return f"The identity is linked to customer {link.customer_id}."
 
 
+async def _allow_token(connection: "Connection", payload: Payload) -> str:
+    tokens = PostgresTokens(connection)
+    token, partners = FundingToken(payload["token"]), payload["partners"]
+    await tokens.allow([(token, PartnerId(p)) for p in partners], now=datetime.now(UTC))
+    return f"{', '.join(partners)} may pay with token {token}."
+
+
 OPERATIONS: Final[Mapping[str, Callable[["Connection", Payload], Awaitable[str]]]] = {
     "partner.key.add": _add_key,
     "auth.link.add": _add_link,
+    "token.allow": _allow_token,
 }
 """Kind → what writes it; each returns a sentence for people. A payload holds public data alone."""
 
@@ -74,6 +84,11 @@ def key_payload(key: PartnerKey) -> dict[str, Any]:
     }
 
 
+def needs_two(settings: Settings, *, propose: bool) -> bool:
+    """True if what gives a right is only proposed: asked so, or required."""
+    return propose or settings.operator_two_people
+
+
 def carry_out(
     settings: Settings, kind: str, subject: str, payload: Payload, *, propose: bool
 ) -> tuple[str, UUID | None]:
@@ -83,7 +98,7 @@ def carry_out(
         A sentence for people, and the proposal's id if it was only proposed.
     """
     actor = current_actor()
-    if not (propose or settings.operator_two_people):
+    if not needs_two(settings, propose=propose):
 
         async def write() -> str:
             async with _connected(settings) as connection, connection.transaction():

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 
@@ -35,6 +36,7 @@ from gateway.cli.common import (
     shown,
 )
 from gateway.cli.operating import operated
+from gateway.cli.operations import Propose, carry_out, needs_two
 from gateway.domain.funding import OwnedToken
 from gateway.services.card_files import read_card
 from gateway.settings import Settings
@@ -53,38 +55,51 @@ def add(
     customer: CustomerOption,
     partner: PartnersOption,
     card_file: Annotated[Path, typer.Option(help='{"pan": "…", "expiry": "YYMM"}; - reads standard input.')],
+    propose: Propose = False,
     json_: Json = False,
 ) -> None:
     """Seal a customer's card under the newest master key and print the new token that stands for it.
 
-    The card belongs to this customer for ever; the partners named may pay with it under the customer's consents.
+    The card belongs to this customer for ever; the partners named may pay with it under the customer's consents. Where
+    two people are needed it is stored at once, and the partners may use it when another operator has approved them.
     """
     settings = load_settings()
     card = read_card(read_input(card_file), now=datetime.now(UTC))
     owned = OwnedToken(FundingToken(new_token()), CustomerId(customer))
     sealed = CardSealer(MasterKeys.load(settings.master_keys_dir)).seal_card(owned, card)
     partners = tuple(map(PartnerId, partner))
-    run(_put(settings, NewToken(*owned, partners, sealed)))
+    told, proposed = f"{', '.join(partners)} may pay with it under {customer}'s consents.", None
+    if needs_two(settings, propose=propose):
+        run(_put(settings, NewToken(*owned, (), sealed)))
+        told, proposed = _allow(settings, owned.token, partner, propose=True)
+    else:
+        run(_put(settings, NewToken(*owned, partners, sealed)))
     if json_:
-        print_json({"token": owned.token, "customer_id": customer, "partners": partners, "key_id": sealed.key_id})
+        fields = {"token": owned.token, "customer_id": customer, "partners": partners, "key_id": sealed.key_id}
+        print_json(fields | ({"partners": (), "proposal_id": proposed} if proposed else {}))
     else:
         typer.echo(owned.token)
-        say(f"The token is customer {customer}'s; {', '.join(partners)} may pay with it under {customer}'s consents.")
+        say(f"The token is customer {customer}'s. {told}")
 
 
 @app.command()
 @operated("token allow", _allowed)
-def allow(token: TokenArgument, partner: PartnersOption, json_: Json = False) -> None:
+def allow(token: TokenArgument, partner: PartnersOption, propose: Propose = False, json_: Json = False) -> None:
     """Let partners pay with a token under its customer's consents. The customer has asked for this."""
     settings = load_settings()
 
-    async def write() -> StoredToken:
+    async def read() -> StoredToken:
         async with open_tokens(postgres_dsn(settings)) as tokens:
-            _owned(_one(token, await tokens.find(token=FundingToken(token))))
-            await tokens.allow([(FundingToken(token), PartnerId(p)) for p in partner], now=datetime.now(UTC))
             return _one(token, await tokens.find(token=FundingToken(token)))
 
-    _told(run(write()), json_=json_)
+    _owned(run(read()))
+    told, proposed = _allow(settings, FundingToken(token), partner, propose=propose)
+    if proposed is None:
+        _told(run(read()), json_=json_)
+    elif json_:
+        print_json({"token": token, "proposal_id": proposed})
+    else:
+        say(told)
 
 
 @app.command()
@@ -111,9 +126,20 @@ def disallow(token: TokenArgument, partner: PartnerOption, json_: Json = False) 
 
 @app.command()
 @operated("token assign", lambda *, token, customer, **_: f"{token} {customer}")
-def assign(token: TokenArgument, customer: CustomerOption, partner: PartnersOption, json_: Json = False) -> None:
-    """Give a token from before tokens had owners its customer: seals the card anew, bound to both."""
+def assign(
+    token: TokenArgument,
+    customer: CustomerOption,
+    partner: PartnersOption,
+    propose: Propose = False,
+    json_: Json = False,
+) -> None:
+    """Give a token from before tokens had owners its customer: seals the card anew, bound to both.
+
+    Where two people are needed it has its customer at once, and the partners may use it when another operator has
+    approved them.
+    """
     settings = load_settings()
+    waits = needs_two(settings, propose=propose)
     sealer = CardSealer(MasterKeys.load(settings.master_keys_dir))
     now = datetime.now(UTC)
 
@@ -125,10 +151,19 @@ def assign(token: TokenArgument, customer: CustomerOption, partner: PartnersOpti
             sealed = _sealed_for(sealer, was, CustomerId(customer))
             if sealed is None or not await tokens.assign(was, CustomerId(customer), sealed, now=now):
                 raise CliError(f"Token {token} has an owner already, and keeps it.")
-            await tokens.allow([(FundingToken(token), PartnerId(p)) for p in partner], now=now)
+            if not waits:
+                await tokens.allow([(FundingToken(token), PartnerId(p)) for p in partner], now=now)
             return _one(token, await tokens.find(token=FundingToken(token)))
 
-    _told(run(write()), json_=json_)
+    assigned = run(write())
+    if not waits:
+        _told(assigned, json_=json_)
+        return
+    told, proposed = _allow(settings, assigned.token, partner, propose=True)
+    if json_:
+        print_json({**asdict(assigned), "proposal_id": proposed})
+    else:
+        say(f"Token {token} is customer {customer}'s. {told}")
 
 
 @app.command()
@@ -179,6 +214,11 @@ def list_(
 
 
 _NOBODY = "nobody: `mypay token assign`"
+
+
+def _allow(settings: Settings, token: FundingToken, partners: list[str], *, propose: bool) -> tuple[str, UUID | None]:
+    payload = {"token": token, "partners": partners}
+    return carry_out(settings, "token.allow", f"{token} {' '.join(partners)}", payload, propose=propose)
 
 
 async def _put(settings: Settings, token: NewToken) -> None:

@@ -92,6 +92,22 @@ def test_where_two_people_are_required_nobody_grants_alone_but_anybody_takes_awa
     mypay("operators", "reject", again).expect()
 
 
+@pytest.mark.usefixtures("database")
+def test_a_token_that_one_operator_proposes_pays_only_when_another_approves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MYPAY_MASTER_KEYS_DIR", str(tmp_path / "master"))
+    mypay("keys", "master", "create").expect()
+    mypay("partner", "add", *PARTNER).expect()
+    card = json.dumps({"pan": "4929123456789015"})
+    whose = ("--customer", "cust-1", "--partner", "shop-pay", "--card-file", "-", "--propose", "--json")
+    added = mypay("token", "add", *whose, given=card).expect().json
+    assert mypay("token", "show", added["token"], "--json").json["partners"] == []
+    mypay("operators", "approve", added["proposal_id"]).expect(1)
+    mypay("operators", "approve", added["proposal_id"], "--operator", "lee").expect()
+    assert mypay("token", "show", added["token"], "--json").json["partners"] == ["shop-pay"]
+
+
 def test_the_record_cannot_be_changed_nor_an_own_proposal_approved_past_the_program(
     database: str, tmp_path: Path
 ) -> None:
