@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.adapters.kafka.settings import SecurityProtocol
+from gateway.adapters.postgres.dsn import check_dsn, with_user
+from gateway.adapters.postgres.roles import Role
 from gateway.settings import Settings
 
 
@@ -42,13 +44,26 @@ def kafka_address(settings: Settings) -> KafkaAddress | None:
     return KafkaAddress(local.kafka.address, "SASL_SSL", secure.cafile, secure.credentials)
 
 
-def postgres_address(settings: Settings) -> str | None:
-    """DSN of the database that is set, or else of the running local stack's; None where there is neither."""
-    if settings.postgres_dsn is not None:
-        return settings.postgres_dsn.get_secret_value()
+def postgres_address(settings: Settings, role: Role) -> str | None:
+    """DSN of the database for the user of a role, as it is set, or else of the running local stack's; None: neither.
+
+    Of a local stack the owner's address is the superuser's, who makes the roles.
+
+    Raises:
+        DsnError: the one that is set may not be used; the text names the setting.
+    """
+    for name in (f"postgres_dsn_{role.value}", "postgres_dsn"):
+        if (secret := getattr(settings, name)) is not None:
+            dsn: str = secret.get_secret_value()
+            check_dsn(dsn, name=f"MYPAY_{name.upper()}", allow_plaintext=settings.postgres_allow_plaintext)
+            return dsn
     try:
         from gateway.local import ServerState, status  # noqa: PLC0415 - an extra that production does not install
     except ModuleNotFoundError:
         return None
-    local = status(settings.stack, home=settings.home)
-    return None if local.postgres.state is ServerState.STOPPED else local.postgres.address
+    local = status(settings.stack, home=settings.home).postgres
+    if local.state is ServerState.STOPPED:
+        return None
+    return (
+        local.address if role is Role.OWNER or local.state is ServerState.GIVEN else with_user(local.address, role.user)
+    )

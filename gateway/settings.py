@@ -47,7 +47,27 @@ class Settings(BaseSettings):
     kafka_replication_factor: PositiveInt = 1
     """For topics that we create: 3 on a real cluster."""
     postgres_dsn: SecretStr | None = None
-    """``postgresql://…``. None: the local stack's."""
+    """``postgresql://…``, for every process that has no address of its own below. None: the local stack's, where each
+    process is its own user."""
+    postgres_dsn_owner: SecretStr | None = None
+    """For `mypay migrate`: user mypay_owner."""
+    postgres_dsn_initiation: SecretStr | None = None
+    """For `mypay run initiation`: user mypay_initiation; and so on. See deploy/postgres."""
+    postgres_dsn_consents: SecretStr | None = None
+    postgres_dsn_execution: SecretStr | None = None
+    postgres_dsn_relay: SecretStr | None = None
+    postgres_dsn_settlement: SecretStr | None = None
+    postgres_dsn_schedule: SecretStr | None = None
+    postgres_dsn_operator: SecretStr | None = None
+    """For people's commands that change something: user mypay_operator."""
+    postgres_dsn_readonly: SecretStr | None = None
+    """For people's commands that only look: user mypay_readonly."""
+    postgres_allow_plaintext: bool = False
+    """Connect to a database on another machine that need not show who it is (no sslmode=verify-full or verify-ca),
+    where the network itself keeps others out."""
+    postgres_allow_any_role: bool = False
+    """Let a process run as a database user who may do more than it needs: an owner, a superuser. On this machine always
+    permitted."""
     networks_dir: Path = Path("deploy/networks")
     """One TOML file a card network."""
     master_keys_dir: Path = Path("var/keys/master")

@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
@@ -20,8 +20,10 @@ from gateway.adapters.observability.health import Health, Watchdog
 from gateway.adapters.observability.logging import configure_logging
 from gateway.adapters.observability.observer import StageObserver
 from gateway.adapters.observability.web import MetricsServer
+from gateway.adapters.postgres.roles import Role as DatabaseRole
 from gateway.adapters.postgres.store import PostgresStore
-from gateway.addresses import kafka_address, postgres_address
+from gateway.addresses import kafka_address
+from gateway.bootstrap import database
 from gateway.bootstrap.errors import NotConfiguredError
 from gateway.bootstrap.kafka import kafka_settings
 from gateway.bootstrap.keys import RINGS_OF, Ring, load_ring
@@ -47,6 +49,7 @@ class Parts:
     """What every process has.
 
     Attributes:
+        dsn: of this process's own user in the database; it can hold a password.
         worker: names this process in leases and reports; never two alike.
         store: started.
         health: add a stage's own checks here.
@@ -54,7 +57,7 @@ class Parts:
 
     settings: Settings
     kafka: KafkaSettings
-    dsn: str
+    dsn: str = field(repr=False)
     store: PostgresStore
     observer: Observer
     health: Health
@@ -74,15 +77,16 @@ async def process_parts(settings: Settings, stage: str, *, network_id: str = "")
     ``network_id`` is given of execution, whose principal is its network's.
 
     Raises:
-        NotConfiguredError: Kafka or PostgreSQL have no address, Kafka asks for what is not configured, or the stage
-            lacks a key.
+        NotConfiguredError: Kafka or PostgreSQL have no address, Kafka asks for what is not configured, the stage lacks
+            a key, or the database is not fit for it.
     """
     configure_logging(redact=redact, level=settings.log_level, fmt=settings.log_format)
-    at, dsn = kafka_address(settings), postgres_address(settings)
-    if at is None or not dsn:
+    user = DatabaseRole(stage)
+    at, dsn = kafka_address(settings), database.database_dsn(settings, user)
+    if at is None:
         raise NotConfiguredError(
-            "MYPAY_KAFKA_BOOTSTRAP_SERVERS and MYPAY_POSTGRES_DSN are not set, and no local stack runs: "
-            "set them, or start one with `mypay local up`"
+            "MYPAY_KAFKA_BOOTSTRAP_SERVERS is not set, and no local stack runs: "
+            "set it, or start one with `mypay local up`"
         )
     kafka = kafka_settings(settings, at, Principal(Role(stage), network_id).name, client_id=f"mypay-{stage}")
     # Before anything is waited for: who lacks a key says so, and does not first wait for the database.
@@ -102,6 +106,7 @@ async def process_parts(settings: Settings, stage: str, *, network_id: str = "")
     observer.note("process_started", stage=stage, pid=os.getpid(), http_port=web.port)
     try:
         await until_done(store.start)
+        await until_done(partial(database.check_database, store, settings, user, dsn, observer))
         yield Parts(
             settings=settings,
             kafka=kafka,

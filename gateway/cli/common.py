@@ -16,6 +16,8 @@ from uuid import UUID
 import typer
 
 from gateway.adapters.crypto.redaction import redact
+from gateway.adapters.postgres.dsn import DsnError
+from gateway.adapters.postgres.roles import Role
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -91,18 +93,20 @@ def load_settings() -> "Settings":
         raise CliError(text, ExitCode.USAGE) from None
 
 
-def postgres_dsn(settings: "Settings") -> str:
-    """The database as given, or else the running local stack's.
+def postgres_dsn(settings: "Settings", role: Role = Role.OPERATOR) -> str:
+    """The database as given, or else the running local stack's, for the user of this role.
 
     Raises:
-        CliError: there is neither.
+        CliError: there is neither, or the one that is given may not be used.
     """
     from gateway.addresses import postgres_address  # noqa: PLC0415
 
-    if (dsn := postgres_address(settings)) is None:
+    try:
+        dsn = postgres_address(settings, role)
+    except DsnError as error:
+        raise CliError(f"{error}.", ExitCode.USAGE) from None
+    if dsn is None:
         raise _not_there(settings, "MYPAY_POSTGRES_DSN")
-    if not dsn.startswith(("postgresql://", "postgres://")):
-        raise CliError("MYPAY_POSTGRES_DSN is not a URL like postgresql://user@host/database.", ExitCode.USAGE)
     return dsn
 
 
@@ -349,6 +353,11 @@ _KAFKA: Final = "Is Kafka running, and MYPAY_KAFKA_BOOTSTRAP_SERVERS right? `myp
 # By name, so that telling one library's error loads no other. The nearest class of an error's ancestors counts.
 _KNOWN: Final[Mapping[str, tuple[ExitCode, str, str]]] = {
     "gateway.ports.errors.StoreUnavailableError": (_AWAY, "The database is not available: {error}.", _POSTGRES),
+    "gateway.ports.errors.StoreForbiddenError": (
+        _FAILED,
+        "PostgreSQL does not permit this user to do that ({error}).",
+        "Each command has a user of its own: see deploy/postgres.",
+    ),
     "gateway.ports.errors.StoreConflictError": (_FAILED, "Another transaction was faster ({error}).", "Run it again."),
     "gateway.ports.errors.StoreIntegrityError": (_FAILED, "The database refused this: {error}.", ""),
     "gateway.ports.errors.PublisherUnavailableError": (_AWAY, "{error}.", _KAFKA),
@@ -383,7 +392,7 @@ _KNOWN: Final[Mapping[str, tuple[ExitCode, str, str]]] = {
     "asyncpg.exceptions.InvalidAuthorizationSpecificationError": (
         _AWAY,
         "PostgreSQL does not let this user in.",
-        _POSTGRES,
+        f"`mypay migrate` makes the users of a local stack. {_POSTGRES}",
     ),
     "asyncpg.exceptions.InvalidCatalogNameError": (_AWAY, "PostgreSQL has no such database.", _POSTGRES),
     "asyncpg.exceptions.InsufficientPrivilegeError": (_FAILED, "PostgreSQL does not permit this user to do that.", ""),

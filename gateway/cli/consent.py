@@ -11,6 +11,7 @@ import typer
 from gateway.adapters.postgres.consent_history import AskedOfConsent, read_consent_history
 from gateway.adapters.postgres.inspect import StoredConsent, open_inspector
 from gateway.adapters.postgres.registry import open_registry
+from gateway.adapters.postgres.roles import Role
 from gateway.adapters.postgres.store import PostgresStore
 from gateway.adapters.postgres.tokens import open_tokens
 from gateway.bootstrap import SystemClock
@@ -119,7 +120,7 @@ def show(consent: ConsentArgument, partner: SomePartnerOption = None, json_: Jso
 
     async def read() -> tuple[StoredConsent, Sequence[ConsentVersion]]:
         found = await _find(settings, consent, partner)
-        async with open_inspector(postgres_dsn(settings)) as inspector:
+        async with open_inspector(postgres_dsn(settings, Role.READONLY)) as inspector:
             return found, await inspector.versions(found)
 
     found, versions = run(read())
@@ -150,7 +151,7 @@ def list_(
     settings = load_settings()
 
     async def read() -> list[StoredConsent]:
-        async with open_inspector(postgres_dsn(settings)) as inspector:
+        async with open_inspector(postgres_dsn(settings, Role.READONLY)) as inspector:
             return await inspector.consents(partner_id=partner, status=status, limit=limit)
 
     found = run(read())
@@ -298,7 +299,7 @@ def usage(consent: ConsentArgument, partner: SomePartnerOption = None, json_: Js
 
     async def read() -> tuple[StoredConsent, list[tuple[Window, Usage]], Usage | None]:
         found = await _find(settings, consent, partner)
-        async with open_inspector(postgres_dsn(settings)) as inspector:
+        async with open_inspector(postgres_dsn(settings, Role.READONLY)) as inspector:
             return found, await inspector.usage(found, datetime.now(UTC)), await inspector.exempt_usage(found)
 
     found, windows, exempt = run(read())
@@ -324,7 +325,7 @@ def history(
 
     async def read() -> tuple[StoredConsent, list[AskedOfConsent]]:
         found = await _find(settings, consent, partner)
-        dsn = postgres_dsn(settings)
+        dsn = postgres_dsn(settings, Role.READONLY)
         return found, await read_consent_history(dsn, found.partner_id, found.consent_id, limit=limit)
 
     found, asked = run(read())
@@ -378,7 +379,7 @@ def _change(
 
 
 async def _find(settings: Settings, consent: str, partner: str | None) -> StoredConsent:
-    async with open_inspector(postgres_dsn(settings)) as inspector:
+    async with open_inspector(postgres_dsn(settings, Role.READONLY)) as inspector:
         found = await inspector.consent(consent, partner_id=partner)
     if not found:
         raise CliError(f"There is no consent {consent}.", ExitCode.NOT_FOUND, hint="`mypay consent list` shows them.")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 import typer
 
 from gateway.adapters.crypto.redaction import redact
+from gateway.adapters.postgres.roles import Role
 from gateway.cli.common import CliError, ExitCode, err, money, run, say
 from gateway.cli.live import LiveView, results
 
@@ -264,12 +265,12 @@ def _look_around(world: "World", result: "DemoResult") -> None:
         tell(f"  {name:<18} {url}/metrics")
     for network in world.networks:
         tell(f"  {'network ' + network.network_id:<18} http://127.0.0.1:{network.control_port}/state")
-    tell(f"  {'PostgreSQL':<18} psql '{redact(world.postgres_dsn)}'")
+    tell(f"  {'PostgreSQL':<18} psql '{redact(world.dsn_of(Role.READONLY))}'")
     tell(f"  {'Kafka':<18} {world.kafka_bootstrap_servers}")
     tell(f"  {'logs':<18} {world.logs}")
     tell("\nFor the other commands, in this shell:")
     tell(f"  export MYPAY_KAFKA_BOOTSTRAP_SERVERS={world.kafka_bootstrap_servers}")
-    tell(f"  export MYPAY_POSTGRES_DSN='{redact(world.postgres_dsn)}'")
+    tell(f"  export MYPAY_POSTGRES_DSN='{redact(world.dsn_of(Role.OPERATOR))}'")
     tell("  export " + " ".join(f"{name}={folder}" for name, folder in world.key_folders.items()))
     tell(f"  export MYPAY_NETWORKS_DIR={world.directory / 'networks'}")
     tell(f"  export MYPAY_ISSUERS_DIR={world.issuers}")

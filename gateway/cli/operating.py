@@ -19,9 +19,9 @@ import typer
 import uuid_utils
 
 from gateway.adapters.crypto.redaction import contains_secret
+from gateway.adapters.postgres.dsn import is_local
 from gateway.adapters.postgres.operators import Phase, open_operators
 from gateway.cli.common import CliError, ExitCode, load_settings, postgres_dsn, run
-from gateway.cli.local_database import is_local
 from gateway.settings import Settings
 
 R = TypeVar("R")

@@ -9,6 +9,7 @@ import uuid_utils
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.adapters.postgres.inspect import open_inspector
+from gateway.adapters.postgres.roles import Role
 from gateway.bootstrap.holidays import business_days
 from gateway.cli.arguments import ConsentOption, PartnerOption, SomePartnerOption
 from gateway.cli.common import (
@@ -100,7 +101,7 @@ def show(standing_order_id: StandingArgument, partner: SomePartnerOption = None,
 
 
 async def _look_up(settings: Settings, standing_order_id: str, partner: str | None) -> list[StandingOrder]:
-    async with open_inspector(postgres_dsn(settings)) as inspector:
+    async with open_inspector(postgres_dsn(settings, Role.READONLY)) as inspector:
         found = await inspector.standing(standing_order_id, partner_id=partner)
     if not found:
         raise CliError(f"There is no standing order {standing_order_id}.", ExitCode.NOT_FOUND)

@@ -9,6 +9,7 @@ from uuid import UUID
 import typer
 
 from gateway.adapters.postgres.inspect import PaymentFacts, PostgresInspector, StoredRefusal, open_inspector
+from gateway.adapters.postgres.roles import Role
 from gateway.cli.arguments import SomePartnerOption
 from gateway.cli.common import (
     CliError,
@@ -71,7 +72,7 @@ async def _look_up(
     settings: Settings, name: str, partner: str | None, *, refusals: bool
 ) -> tuple[PaymentFacts | None, list[StoredRefusal]]:
     partner_id, order_id, payment_id = _read_name(name, partner)
-    async with open_inspector(postgres_dsn(settings)) as inspector:
+    async with open_inspector(postgres_dsn(settings, Role.READONLY)) as inspector:
         found = await inspector.payments(payment_id, partner_id=partner_id)
         if not found and (partner_id is None or order_id is None):
             raise CliError(f"There is no payment {payment_id}.", ExitCode.NOT_FOUND)

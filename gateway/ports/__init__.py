@@ -19,6 +19,7 @@ from gateway.ports.directory import Directory, OpenedCards, TokenVault, Unopened
 from gateway.ports.errors import (
     PublisherUnavailableError,
     StoreConflictError,
+    StoreForbiddenError,
     StoreIntegrityError,
     StoreUnavailableError,
     TopicClosedError,
@@ -75,6 +76,7 @@ __all__ = [
     "StandingOrderStore",
     "Store",
     "StoreConflictError",
+    "StoreForbiddenError",
     "StoreIntegrityError",
     "StoreUnavailableError",
     "TokenVault",

@@ -5,6 +5,13 @@ class StoreUnavailableError(Exception):
     """The database cannot be reached or refuses work for now: nothing was decided; try again later."""
 
 
+class StoreForbiddenError(StoreUnavailableError):
+    """The database does not let this process do its work, for want of rights.
+
+    Nothing was decided, and no order is at fault: it goes on once the rights are given.
+    """
+
+
 class StoreConflictError(Exception):
     """The transaction lost a race (deadlock, serialization, a concurrent insert): nothing was written; run it again."""
 

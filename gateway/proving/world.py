@@ -23,7 +23,10 @@ from gateway import local
 from gateway.adapters.crypto.vault import MasterKeys
 from gateway.adapters.kafka.admin import TopicState, ensure_topics
 from gateway.adapters.kafka.settings import KafkaSettings
+from gateway.adapters.postgres.dsn import with_user
+from gateway.adapters.postgres.grants import apply_roles
 from gateway.adapters.postgres.migrate import migrate
+from gateway.adapters.postgres.roles import RUNNING, Role
 from gateway.local.ports import free_ports
 from gateway.proving.cast import Cast
 from gateway.proving.children import Child, base_environment, find_marked, kill_leftovers, mark_of
@@ -92,6 +95,8 @@ class World:
     """A running world.
 
     Attributes:
+        postgres_dsn: as a superuser; see :meth:`dsn_of`.
+        has_roles: each process is a user of its own in the database.
         directory: its files: ``logs``, ``networks``, ``keys``, the networks' ledgers, ``inbox``.
         http: process name → base URL of its ``/metrics``, ``/healthz`` and ``/readyz``.
         succeeded: set it when the run went well: then no data are kept.
@@ -103,6 +108,7 @@ class World:
     cast: Cast
     kafka_bootstrap_servers: str = ""
     postgres_dsn: str = ""
+    has_roles: bool = False
     networks: tuple[Network, ...] = ()
     simulators: list[Child] = field(default_factory=list)
     stages: list[Child] = field(default_factory=list)
@@ -178,7 +184,7 @@ class World:
             "MYPAY_HOME": str(self.directory),
             "MYPAY_STACK": self.name,
             "MYPAY_KAFKA_BOOTSTRAP_SERVERS": self.kafka_bootstrap_servers,
-            "MYPAY_POSTGRES_DSN": self.postgres_dsn,
+            **{f"MYPAY_POSTGRES_DSN_{role.value.upper()}": self.dsn_of(role) for role in RUNNING},
             "MYPAY_NETWORKS_DIR": str(self.directory / "networks"),
             **{name: str(folder) for name, folder in self.key_folders.items()},
             "MYPAY_CLEARING_INBOX": str(self.inbox),
@@ -186,6 +192,13 @@ class World:
             "MYPAY_CLEARING_KEYS_DIR": str(self.clearing_keys),
             "MYPAY_LOG_LEVEL": self.plan.log_level,
         }
+
+    def dsn_of(self, role: Role) -> str:
+        """The database as a role's user: each process is its own.
+
+        On a given server, whose users are not ours to let in without passwords, it is the given one's.
+        """
+        return with_user(self.postgres_dsn, role.user) if self.has_roles else self.postgres_dsn
 
     def stage(self, name: str) -> Child:
         """One of the gateway's processes by its name."""
@@ -376,6 +389,10 @@ async def _make_database(world: World, server_dsn: str) -> None:
     database = "mypay_" + world.name.replace("-", "_")
     await asyncio.to_thread(local.drop_database, server_dsn, database)
     world.postgres_dsn = await asyncio.to_thread(local.create_database, server_dsn, database)
+    server = await asyncio.to_thread(local.status, world.name, home=world.plan.home)
+    world.has_roles = server.postgres.state is not local.ServerState.GIVEN
+    if world.has_roles:
+        await apply_roles(world.postgres_dsn)
     await migrate(world.postgres_dsn)
 
 

@@ -15,7 +15,7 @@ from gateway.adapters.postgres.migrate import migrate
 from gateway.adapters.postgres.store import PostgresStore
 from gateway.ports import AssertionUse, IdentityLink, StoreUnavailableError
 
-NOW = datetime(2026, 3, 2, 3, 4, 5, tzinfo=UTC)
+NOW = datetime(2025, 3, 2, 3, 4, 5, tzinfo=UTC)
 BANK, TELCO = "https://id.financial", "https://id.telecom"
 
 

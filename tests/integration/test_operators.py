@@ -151,7 +151,7 @@ def test_away_from_this_machine_who_and_why_are_required(
     arguments: tuple[str, ...], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MYPAY_OPERATOR", raising=False)
-    monkeypatch.setenv("MYPAY_POSTGRES_DSN", "postgresql://mypay@db.invalid/mypay")
+    monkeypatch.setenv("MYPAY_POSTGRES_DSN", "postgresql://mypay@db.invalid/mypay?sslmode=verify-full")
     assert told in mypay("partner", "disable", "shop-pay", *arguments).expect(2).err
 
 

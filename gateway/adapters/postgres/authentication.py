@@ -61,8 +61,8 @@ class PostgresAuthenticationStore:
             await self._connection.execute(_SQL.mark_authenticated, [k[0] for k in keys], [k[1] for k in keys], now)
 
     async def purge(self, *, before: datetime, limit: int) -> int:
-        status = await self._connection.execute(_SQL.purge, before, limit)
-        return int(status.rpartition(" ")[2])
+        purged: int = await self._connection.fetchval(_SQL.purge, before, limit)
+        return purged
 
 
 def _user(use: AssertionUse) -> tuple[PartnerId, UUID]:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 from asyncpg.exceptions import _base
 
-from gateway.ports import StoreConflictError, StoreIntegrityError, StoreUnavailableError
+from gateway.ports import StoreConflictError, StoreForbiddenError, StoreIntegrityError, StoreUnavailableError
 
 _RULES = frozenset({"ledger_transfer_pkey", "consent_version_pkey", "scheduled_order_pkey"})
 """Unique constraints that no race can break: the payment's or consent's row is locked by whoever writes there."""
@@ -53,6 +53,8 @@ async def translated() -> AsyncIterator[None]:
         raise kind(_describe(error)) from None
     except _INTEGRITY as error:
         raise StoreIntegrityError(_describe(error)) from None
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise StoreForbiddenError(_describe(error)) from None
     except _UNAVAILABLE as error:
         raise StoreUnavailableError(_describe(error)) from None
 

@@ -3,8 +3,12 @@
 import hashlib
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 import asyncpg
+
+from gateway.adapters.postgres.grants import apply_grants
+from gateway.adapters.postgres.roles import Role
 
 _LOCK_KEY = 0x6D79706179  # "mypay": any constant, the same in every process
 
@@ -36,12 +40,19 @@ def migrations() -> list[Migration]:
 async def migrate(dsn: str) -> list[str]:
     """Apply what is missing and return the names of what was applied. Safe to run from many processes at once.
 
+    Where the owner's role owns the schema, everything is done as the owner, and at the end every role is given exactly
+    its rights. Where there are no roles (:func:`gateway.adapters.postgres.grants.apply_roles`), the user that connects
+    owns what is made, and is the one whom all processes must be.
+
     Raises:
         MigrationError: an applied migration is unknown to this version, or its text has changed.
     """
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK_KEY)
+        # Not what the user's own search path may put in front.
+        await connection.execute("SET search_path TO public, pg_temp")
+        owned = await _become_owner(connection)
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS schema_migration "
             "(name text PRIMARY KEY, digest text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
@@ -56,9 +67,21 @@ async def migrate(dsn: str) -> list[str]:
                 await connection.execute(
                     "INSERT INTO schema_migration (name, digest) VALUES ($1, $2)", migration.name, migration.digest
                 )
+        if owned:
+            async with connection.transaction():
+                await apply_grants(connection)
         return [m.name for m in missing]
     finally:
         await connection.close()
+
+
+async def _become_owner(connection: "asyncpg.Connection[Any]") -> bool:
+    """Be the owner's role from here on, if the schema is its; else False."""
+    owner = await connection.fetchval("SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = 'public'")
+    if owner != Role.OWNER.user:
+        return False
+    await connection.execute(f"SET ROLE {Role.OWNER.user}")
+    return True
 
 
 def _check_history(applied: dict[str, str], known: list[Migration]) -> None:

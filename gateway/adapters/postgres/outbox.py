@@ -15,7 +15,7 @@ from gateway.ports import OutboxEvent, OutboxRow
 _SQL = load("outbox")
 _LEADER_LOCK = 0x6F7574626F78  # "outbox": any constant, the same in every relay
 
-_COLUMNS = ("topic", "key", "event_id", "event_type", "occurred_at", "traceparent", "body")
+EVENT_COLUMNS = ("topic", "key", "event_id", "event_type", "occurred_at", "traceparent", "body")
 
 
 class PostgresOutbox:
@@ -29,7 +29,7 @@ class PostgresOutbox:
             return
         await self._connection.copy_records_to_table(
             "outbox",
-            columns=_COLUMNS,
+            columns=EVENT_COLUMNS,
             records=[(e.topic, e.key, e.event_id, e.event_type, e.occurred_at, e.traceparent, e.body) for e in events],
         )
 

@@ -19,7 +19,7 @@ from schemas.reasons import Reason, ReasonCode
 
 _SQL = load("payment")
 
-_LATE_COLUMNS = (
+LATE_COLUMNS = (
     "network_id",
     "received_at",
     "mti",
@@ -34,7 +34,7 @@ _LATE_COLUMNS = (
     "payment_id",
     "outcome",
 )
-_TRANSFER_COLUMNS = ("partner_id", "payment_id", "kind", "debit", "credit", "amount_minor", "currency", "posted_at")
+TRANSFER_COLUMNS = ("partner_id", "payment_id", "kind", "debit", "credit", "amount_minor", "currency", "posted_at")
 
 
 class PostgresPaymentStore:
@@ -118,7 +118,7 @@ class PostgresPaymentStore:
             return
         await self._connection.copy_records_to_table(
             "ledger_transfer",
-            columns=_TRANSFER_COLUMNS,
+            columns=TRANSFER_COLUMNS,
             records=[
                 (*key, t.kind.value, t.debit, t.credit, t.amount_minor, t.currency, posted_at)
                 for key, t, posted_at in transfers
@@ -162,7 +162,7 @@ class PostgresPaymentStore:
     async def note_late_answers(self, answers: Sequence[LateAnswer]) -> None:
         if answers:
             rows = [_late_row(a) for a in answers]
-            await self._connection.copy_records_to_table("late_answer", columns=_LATE_COLUMNS, records=rows)
+            await self._connection.copy_records_to_table("late_answer", columns=LATE_COLUMNS, records=rows)
 
 
 def _columns(keys: Sequence[PaymentKey]) -> tuple[list[Any], list[Any]]:

@@ -39,16 +39,5 @@ DELETE FROM outbox_parked p USING unnest($1::text[], $2::bigint[]) AS k (tx, id)
 WHERE (p.tx, p.id) = (k.tx::xid8, k.id)
 
 -- name: purge
--- From the beginning of the key on: one range, however large the table is.
-WITH first AS MATERIALIZED (
-    SELECT o.tx, o.id, o.occurred_at < $1 AS old FROM outbox o, outbox_cursor c
-    WHERE (o.tx, o.id) <= (c.tx, c.id)
-      AND NOT EXISTS (SELECT FROM outbox_parked p WHERE (p.tx, p.id) = (o.tx, o.id))
-    ORDER BY o.tx, o.id LIMIT $2
-), gone AS (
-    DELETE FROM outbox o USING first f
-    WHERE (o.tx, o.id) = (f.tx, f.id) AND f.old
-      AND NOT EXISTS (SELECT FROM first y WHERE NOT y.old AND (y.tx, y.id) < (f.tx, f.id))
-    RETURNING 1
-)
-SELECT count(*) FROM gone
+-- A function of the owner's: nobody who runs may delete an event.
+SELECT purge_relayed_events($1, $2)

@@ -1,0 +1,93 @@
+"""A process looks at its database before it relies on it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+from gateway.adapters.postgres.dsn import with_user
+from gateway.adapters.postgres.fitness import DatabaseUnfitError, examine, faults
+from gateway.adapters.postgres.grants import apply_roles
+from gateway.adapters.postgres.migrate import migrate
+from gateway.adapters.postgres.roles import RUNNING, Role
+from gateway.adapters.postgres.store import PostgresStore
+from gateway.bootstrap import NotConfiguredError, process_parts
+from gateway.ports import StoreForbiddenError
+from gateway.settings import Settings
+from tests.builders import payment
+
+
+@asynccontextmanager
+async def session(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@pytest.fixture(scope="module")
+async def db(module_database: str) -> str:
+    await apply_roles(module_database)
+    await migrate(module_database)
+    return module_database
+
+
+@pytest.mark.parametrize("role", RUNNING)
+async def test_each_role_finds_the_database_fit(db: str, role: Role) -> None:
+    async with session(with_user(db, role.user)) as connection:
+        found = await examine(connection, role)
+    assert faults(found, role, any_role=False) == []
+    assert (found.who, found.pooled, found.in_recovery, found.idle_ms) == (role.user, False, False, 10_000)
+
+
+async def test_another_processs_user_lacks_rights(db: str) -> None:
+    async with session(with_user(db, Role.RELAY.user)) as connection:
+        (told,) = faults(await examine(connection, Role.EXECUTION), Role.EXECUTION, any_role=False)
+    assert "user mypay_relay lacks SELECT on partner" in told
+
+
+@pytest.mark.parametrize("user", ["postgres", Role.OWNER.user])
+async def test_a_superuser_and_the_owner_may_do_too_much(db: str, user: str) -> None:
+    async with session(with_user(db, user)) as connection:
+        (told,) = faults(await examine(connection, Role.EXECUTION), Role.EXECUTION, any_role=False)
+    assert f"user {user} may do more than this process needs" in told
+
+
+async def test_an_empty_database_is_told(database: str) -> None:
+    async with session(database) as connection:
+        with pytest.raises(DatabaseUnfitError, match="run `mypay migrate`"):
+            await examine(connection, Role.RELAY)
+
+
+def settings_of(dsn: str) -> Settings:
+    return Settings(postgres_dsn_relay=SecretStr(dsn), kafka_bootstrap_servers="127.0.0.1:1", log_level="error")
+
+
+async def test_a_process_does_not_start_on_a_database_that_is_not_fit(db: str, database: str) -> None:
+    refusals = {
+        database: "has not our tables",
+        with_user(db, Role.READONLY.user): "not fit for relay: user mypay_readonly lacks",
+        f"{with_user(db, Role.RELAY.user)}&synchronous_commit=off": "synchronous_commit is off",
+        "postgresql://mypay_relay@db.example/mypay": "another machine",
+    }
+    for dsn, said in refusals.items():
+        with pytest.raises(NotConfiguredError, match=said):
+            async with process_parts(settings_of(dsn), "relay"):
+                pytest.fail("it started")
+    async with process_parts(settings_of(with_user(db, Role.RELAY.user)), "relay") as parts:
+        assert "mypay_relay" not in repr(parts)
+
+
+async def test_a_missing_right_is_an_outage_and_no_orders_fault(db: str) -> None:
+    """Else every order of a batch would be parked, one by one, for what an operator forgot."""
+    store = PostgresStore(with_user(db, Role.RELAY.user))
+    await store.start()
+    try:
+        with pytest.raises(StoreForbiddenError):
+            async with store.transaction() as uow:
+                await uow.payments.insert([payment(1)])
+    finally:
+        await store.stop()

@@ -1,0 +1,196 @@
+"""Rights against work: each role may run every statement of its process, and has no right that none of these needs.
+
+Nothing is executed: PostgreSQL checks rights when it explains a statement, too.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Final
+
+import asyncpg
+import pytest
+
+from gateway.adapters.postgres.outbox import EVENT_COLUMNS
+from gateway.adapters.postgres.payments import LATE_COLUMNS, TRANSFER_COLUMNS
+from gateway.adapters.postgres.queries import load
+from gateway.adapters.postgres.roles import FUNCTIONS, RUNNING, SEQUENCES, TABLES, Access, Role
+from tests.integration.test_postgres_roles import Database, made
+
+COPIES: Final = {"outbox": EVENT_COLUMNS, "ledger_transfer": TRANSFER_COLUMNS, "late_answer": LATE_COLUMNS}
+"""What is written by COPY, which cannot be explained: table → columns."""
+
+_TRUST = "directory: active_partners partner_keys; authentication: revoked_keys"
+_MOVES = (  # what services/transitions.py writes, whoever calls it
+    "payment: lock lock_versions find update; copy: outbox"
+)
+_REVERSES = "reversal: queue begin_anew; payment: next_follow_up_numbers"
+
+RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
+    Role.INITIATION: (
+        _TRUST,
+        _MOVES,
+        _REVERSES,
+        "directory: merchants open_networks",
+        "consent: read lock",
+        "authentication: links use users",
+        "payment: find insert refuse refused refunded",
+        "bulk: find insert dispatched",
+        "cancellation: handled remember answer not_sent",
+        "schedule: keep",
+        "standing: lock insert update",
+    ),
+    Role.CONSENTS: (
+        _TRUST,
+        "directory: usable_tokens",
+        "authentication: links use users",
+        "consent: lock_records digests insert update add_versions add_proofs handled remember",
+        "payment: in_flight refuse",
+        "copy: outbox",
+    ),
+    Role.EXECUTION: (
+        _TRUST,
+        _MOVES,
+        _REVERSES,
+        "directory: merchants funding_tokens usable_tokens report_network",
+        "authentication: links use users authenticated_at mark_authenticated",
+        "consent: lock usage make_usage_rows add_usage ended_since",
+        "payment: insert refuse refused refunded next_payment_numbers abandoned keys_by_rrn",
+        "schedule: begin",
+        "cancellation: not_sent",
+        "reversal: claim retry close next_due",
+        "inquiry: queue begin_anew claim retry close take_away next_due",
+        "copy: ledger_transfer late_answer",
+    ),
+    Role.RELAY: ("outbox: cursor read advance park parked_topics read_parked unpark",),
+    Role.SETTLEMENT: (
+        _MOVES,
+        "clearing: payments_by_rrn insert write_outcomes approved_since",
+        "copy: ledger_transfer",
+    ),
+    Role.SCHEDULE: (
+        _MOVES,
+        _REVERSES,
+        "directory: merchants open_networks",
+        "consent: read lock_past_end lock_records digests update add_versions add_proofs insert handled remember",
+        "payment: in_flight insert refunded open_since",
+        "cancellation: lock_due update",
+        "standing: claim_due update",
+        "schedule: keep claim close put_off",
+        "authentication: purge",
+        "outbox: purge",
+    ),
+    Role.OPERATOR: (
+        "registry: *",
+        "inspect: *",
+        "consent_history: *",
+        "operators: *",
+        "token: *",
+        "directory: usable_tokens",
+        "authentication: add_links unlink history revoke_key revoked_keys",
+        "consent: lock_records digests update add_versions add_proofs insert handled remember versions usage",
+        "authentication: authenticated_at",
+        "payment: in_flight",
+        "copy: outbox",
+    ),
+}
+"""Role → statements of its process: a noun of ``sql/`` and names of blocks there, or tables that are copied to."""
+
+LOOKING = ("schema_migration",)
+"""Read by every process when it starts."""
+
+
+def statements(runs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """(name, SQL) of each."""
+    for group in "; ".join(runs).split("; "):
+        noun, _, names = group.partition(": ")
+        match noun:
+            case "copy":
+                for table in names.split():
+                    columns = COPIES[table]
+                    yield (
+                        f"copy {table}",
+                        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(['NULL'] * len(columns))}",
+                    )
+                continue
+            case "reversal" | "inquiry":
+                blocks = vars(load("follow_up", queue=noun))
+            case _:
+                blocks = vars(load(noun))
+        for name in blocks if names == "*" else names.split():
+            yield f"{noun}.{name}", blocks[name]
+
+
+async def allowed(connection: asyncpg.Connection, sql: str) -> bool:
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        # With placeholders as they are: no values are needed to ask for rights.
+        await connection.execute(f"EXPLAIN (GENERIC_PLAN) {sql}")
+    except asyncpg.InsufficientPrivilegeError:
+        return False
+    finally:
+        await transaction.rollback()
+    return True
+
+
+@pytest.fixture(scope="module")
+async def db(module_database: str) -> Database:
+    return await made(module_database)
+
+
+@pytest.fixture(scope="module")
+async def admin(db: Database) -> AsyncIterator[asyncpg.Connection]:
+    async with db.as_(None) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize("role", RUNS)
+async def test_a_role_may_do_what_its_process_does(db: Database, role: Role) -> None:
+    async with db.as_(role) as connection:
+        assert [name for name, sql in statements(RUNS[role]) if not await allowed(connection, sql)] == []
+
+
+def rights(role: Role) -> Iterator[tuple[str, str]]:
+    """(what, how it is taken away), one by one: table rights as a whole, and each column that is named."""
+    for table, accesses in TABLES.items():
+        access = accesses.get(role, Access(select=()))
+        named = {"SELECT": access.select, "INSERT": access.insert, "UPDATE": access.update}
+        for right, columns in named.items():
+            for column in columns:
+                on = right if column == "*" else f"{right} ({column})"
+                yield f"{on} ON {table}", f"REVOKE {on} ON {table} FROM {role.user}"
+        if access.delete:
+            yield f"DELETE ON {table}", f"REVOKE DELETE ON {table} FROM {role.user}"
+
+
+@pytest.mark.parametrize("role", RUNS)
+async def test_a_role_has_no_right_that_its_process_does_not_need(admin: asyncpg.Connection, role: Role) -> None:
+    work = list(statements(RUNS[role]))
+    idle = []
+    for what, revoke in rights(role):
+        if what.rpartition(" ")[2] in LOOKING:
+            continue
+        transaction = admin.transaction()
+        await transaction.start()
+        await admin.execute(revoke)
+        await admin.execute(f"SET LOCAL ROLE {role.user}")
+        if all([await allowed(admin, sql) for _, sql in work]):
+            idle.append(what)
+        await transaction.rollback()
+    assert idle == []
+
+
+def test_numbers_and_functions_are_for_whom_they_are_called_by() -> None:
+    for name, roles in SEQUENCES.items():
+        assert roles == {r for r in RUNS for _, sql in statements(RUNS[r]) if f"nextval('{name}')" in sql}
+    for function, roles in FUNCTIONS.items():
+        call = function.partition("(")[0] + "("
+        assert roles == {r for r in RUNS for _, sql in statements(RUNS[r]) if call in sql}
+
+
+def test_whoever_looks_changes_nothing() -> None:
+    assert set(RUNS) == set(RUNNING) - {Role.READONLY}
+    for accesses in TABLES.values():
+        access = accesses[Role.READONLY]
+        assert access == Access(select=access.select)
+    assert "ciphertext" not in TABLES["funding_token"][Role.READONLY].select
+    assert TABLES["funding_token"][Role.READONLY].select != ("*",)
