@@ -35,6 +35,8 @@ BulkIdField = Annotated[
     str, StringConstraints(min_length=1, max_length=35, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", strict=True)
 ]
 
+TransactionCount = Annotated[int, Field(ge=1, le=1_000_000)]
+
 
 @unique
 class Acceptance(StrEnum):
@@ -104,7 +106,7 @@ class PaymentBulk(Model):
     partner_id: PartnerIdField
     bulk_id: BulkIdField
     acceptance: Acceptance
-    number_of_transactions: Annotated[int, Field(ge=1, le=1_000_000)]
+    number_of_transactions: TransactionCount
     control_sum: ControlSum
     items: Annotated[tuple[BulkItem, ...], Field(min_length=1, max_length=ITEMS_MAX)]
     issued_at: UtcTime

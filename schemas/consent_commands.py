@@ -39,6 +39,11 @@ class _Command(Model):
     command_id: CommandIdField
     issued_at: UtcTime
 
+    @property
+    def record_key(self) -> str:
+        """The record's Kafka key: commands on one consent keep their order."""
+        return self.consent_id
+
 
 class ConsentRequest(_Command):
     """A new consent, to be authorised by the customer. Closed: an unknown field is refused by name.

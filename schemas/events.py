@@ -73,9 +73,12 @@ class PaymentEvent(Model):
 
 
 class OrderRefused(Model):
-    """An order was refused without becoming a payment: its sender could not be trusted, or its id was already used.
+    """An order was refused without becoming a payment: it has a fault, or its id was already used.
+
+    Also any other record on ``mypay.orders`` of which too little can be read to answer it as what it was meant to be.
 
     Attributes:
+        order_id: the partner's own id of it; where that cannot be read the record's place, as in ``reference``.
         payment_id: the payment that already stands under this order id, or None.
         reference: topic, partition and offset of the refused record: ``mypay.orders/3/1207``.
     """
@@ -176,14 +179,15 @@ class ConsentRefused(Model):
     """A command on a consent was refused and changed nothing.
 
     Attributes:
-        command: what was asked for: request, grant, reject, suspend, resume, revoke or amend.
-        command_id: the partner's own id of the command; as claimed, where the signature does not hold.
-        status: the consent's, which stays as it is; left out where there is no such consent.
+        consent_id, command_id: the partner's own ids; where one cannot be read the record's place, as in ``reference``.
+        command: what was asked for: request, grant, reject, suspend, resume, revoke or amend; unknown where the record
+            does not say.
+        status: the consent's, which stays as it is; left out where there is no such consent, or the command is none.
         reference: topic, partition and offset of the refused record: ``mypay.consents.commands/3/1207``.
     """
 
     partner_id: PartnerIdField
-    consent_id: ConsentIdField
+    consent_id: str
     command: str
     command_id: str
     status: ConsentStatus | None = None

@@ -4,6 +4,7 @@ Money is a whole number of the currency's minor unit (won, cents) with its ISO 4
 string with exactly the currency's number of decimals (``"12500"`` KRW, ``"12.50"`` USD): one amount has one spelling.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -12,7 +13,16 @@ from typing import Annotated, Final, NewType, Self
 from uuid import UUID
 
 import iso4217
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
 PartnerId = NewType("PartnerId", str)
 OrderId = NewType("OrderId", str)
@@ -66,24 +76,47 @@ class Model(BaseModel):
     )
 
 
-def _aware_utc(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
-        raise ValueError("a time needs a UTC offset")
+_TIME: Final = re.compile(
+    r"2[0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt]"
+    r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+)
+"""RFC 3339 without leap seconds, in the years 2000 to 2999: far from both ends of the calendar, where offsets,
+tolerances and months could be added no more."""
+
+
+def read_time(text: str) -> datetime:
+    """Read an RFC 3339 time with an offset, in a body or a header; returned in UTC.
+
+    Raises:
+        ValueError: it is not one, or its year is not one of 2000 to 2999.
+    """
+    if _TIME.fullmatch(text) is None:
+        raise ValueError("must be an RFC 3339 time with an offset, in a year from 2000 to 2999")
     try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("the time is out of range") from None
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except ValueError:
+        raise ValueError("must be a day that its month has") from None
 
 
-def _time_or_its_text(value: object) -> object:
-    # The parser would take a number, also one in quotes, for seconds since 1970 in UTC.
-    if isinstance(value, datetime) or (isinstance(value, str) and value[4:5] == "-"):
-        return value
-    raise ValueError("must be an RFC 3339 time")
+def _utc(value: object) -> datetime:
+    # A number, also one in quotes, would be taken for seconds since 1970 elsewhere: only one form is a time.
+    if isinstance(value, str):
+        return read_time(value)
+    if not isinstance(value, datetime):
+        raise ValueError("must be an RFC 3339 time")  # noqa: TRY004 - a validator's errors are ValueErrors
+    if value.tzinfo is None:
+        raise ValueError("a time needs a UTC offset")
+    if not 2000 <= value.year < 3000:
+        raise ValueError("the year must be from 2000 to 2999")
+    return value if value.tzinfo is UTC else value.astimezone(UTC)
 
 
-UtcTime = Annotated[datetime, Field(strict=False), BeforeValidator(_time_or_its_text), AfterValidator(_aware_utc)]
-"""An RFC 3339 time with an offset, held in UTC."""
+UtcTime = Annotated[
+    datetime,
+    BeforeValidator(_utc),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": f"^{_TIME.pattern}$"}),
+]
+"""An RFC 3339 time with an offset, in the years 2000 to 2999, held in UTC."""
 
 
 def _date_or_its_text(value: object) -> object:

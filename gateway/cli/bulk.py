@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 import uuid_utils
 
-from gateway.cli.common import CliError, ExitCode, Json, print_json, print_table, say
+from gateway.cli.common import SILENCE_HINT, CliError, ExitCode, Json, print_json, print_table, say
 from gateway.cli.instruction_sending import Key, Kid, Sending, Timeout, Wait, read_one, send_instruction, times
 from schemas.bulk import BULK_BYTES_MAX, BULK_TYPE, BulkStatus, PaymentBulk
 from schemas.codec import DecodeError, decode, encode_json
@@ -37,7 +37,7 @@ def bulk(
         raise CliError(f"{error}; nothing was sent.") from None
 
     def is_answer(told: str, answer: dict[str, Any]) -> bool:
-        # A signature that does not hold is told as an order's.
+        # What cannot be read as what it is meant to be is told as an order.
         refused = told == EventType.ORDER_REFUSED and answer.get("order_id") == message.bulk_id
         return refused or (told.startswith("kr.mypay.bulk.") and answer.get("bulk_id") == message.bulk_id)
 
@@ -47,7 +47,7 @@ def bulk(
     else:
         _print(message, told)
     if wait and told is None:
-        raise CliError(f"Nothing was told within {timeout:g} s.", ExitCode.UNAVAILABLE)
+        raise CliError(f"Nothing was told within {timeout:g} s.", ExitCode.UNAVAILABLE, hint=SILENCE_HINT)
     if told is not None and told.get("accepted") != len(message.items):
         raise typer.Exit(ExitCode.FAILED)
 

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+SILENCE_HINT: Final = (
+    "What no registered key has signed is told to nobody: `mypay dead-letter list` shows it to operators."
+)
+
 
 @unique
 class ExitCode(IntEnum):

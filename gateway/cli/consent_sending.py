@@ -16,6 +16,7 @@ from gateway.adapters.crypto.signature import sign_detached
 from gateway.adapters.kafka.reader import TopicReader, open_reader
 from gateway.cli.arguments import key_id
 from gateway.cli.common import (
+    SILENCE_HINT,
     CliError,
     ExitCode,
     kafka,
@@ -198,6 +199,6 @@ def _print(message: ConsentMessage, told: dict[str, Any] | None, sending: Sendin
         if told["in_flight"]:
             say(f"{len(told['in_flight'])} payments were already on their way: {', '.join(told['in_flight'])}")
     if sending.wait and told is None:
-        raise CliError(f"Nothing was told within {sending.timeout:g} s.", ExitCode.UNAVAILABLE)
+        raise CliError(f"Nothing was told within {sending.timeout:g} s.", ExitCode.UNAVAILABLE, hint=SILENCE_HINT)
     if told is not None and told["type"] == EventType.CONSENT_REFUSED:
         raise typer.Exit(ExitCode.FAILED)

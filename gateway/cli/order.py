@@ -20,6 +20,7 @@ from gateway.adapters.kafka.reader import TopicReader, open_reader
 from gateway.cli.arguments import key_id
 from gateway.cli.bulk import bulk
 from gateway.cli.common import (
+    SILENCE_HINT,
     CliError,
     ExitCode,
     Json,
@@ -129,7 +130,9 @@ def send(
     if wait:
         wanted = _WANTED[until]
         if any(f.state not in wanted for f in followed):
-            raise CliError(f"Not every order had its {until} within {timeout:g} s.", ExitCode.UNAVAILABLE)
+            raise CliError(
+                f"Not every order had its {until} within {timeout:g} s.", ExitCode.UNAVAILABLE, hint=SILENCE_HINT
+            )
         if any(f.state not in _GOOD for f in followed):
             raise typer.Exit(ExitCode.FAILED)
 

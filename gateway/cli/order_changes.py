@@ -7,7 +7,7 @@ import uuid_utils
 from pydantic import BaseModel
 
 from gateway.cli.arguments import ConsentOption, PartnerOption
-from gateway.cli.common import CliError, ExitCode, Json, print_json, say
+from gateway.cli.common import SILENCE_HINT, CliError, ExitCode, Json, print_json, say
 from gateway.cli.instruction_sending import Key, Kid, Sending, Timeout, Wait, send_instruction, times
 from gateway.domain.lifecycle import TERMINAL, PaymentState
 from schemas.cancellation import CANCEL_TYPE, PaymentCancellation
@@ -58,7 +58,7 @@ def cancel(
 
     def is_answer(type_: str, told: dict[str, Any]) -> bool:
         if type_ == EventType.ORDER_REFUSED:
-            # A signature that does not hold is told as an order's.
+            # What cannot be read as what it is meant to be is told as an order.
             return bool(told.get("order_id") == message.cancellation_id)
         answers = (EventType.CANCELLATION_ACCEPTED, EventType.CANCELLATION_REFUSED)
         return type_ in answers and told.get("cancellation_id") == message.cancellation_id
@@ -129,7 +129,7 @@ def _decoded(model: type[M], body: bytes) -> M:
 
 def _end(told: dict[str, Any] | None, *, refused: bool, json_: bool, waited: bool, timeout: float) -> None:
     if told is None and waited:
-        raise CliError(f"Nothing was told within {timeout:g} s.", ExitCode.UNAVAILABLE)
+        raise CliError(f"Nothing was told within {timeout:g} s.", ExitCode.UNAVAILABLE, hint=SILENCE_HINT)
     if told is not None and refused:
         if not json_:
             why = "{code} {text}".format(**told["reason"]) if "reason" in told else told.get("state", "")

@@ -13,6 +13,7 @@ from gateway.adapters.postgres.roles import Role
 from gateway.bootstrap.holidays import business_days
 from gateway.cli.arguments import ConsentOption, PartnerOption, SomePartnerOption
 from gateway.cli.common import (
+    SILENCE_HINT,
     CliError,
     ExitCode,
     Json,
@@ -119,7 +120,7 @@ def _send(
 
     def is_answer(told: str, fields: dict[str, Any]) -> bool:
         named = fields.get("standing_order_id") == message.standing_order_id
-        # A signature that does not hold is told as an order's.
+        # What cannot be read as what it is meant to be is told as an order.
         refused = told == EventType.ORDER_REFUSED and fields.get("order_id") == message.standing_order_id
         return refused or (named and told.startswith("kr.mypay.standing-order."))
 
@@ -134,7 +135,7 @@ def _send(
     elif told is not None:
         say("Refused: {code} {text}.".format(**told["reason"]))
     if sending.timeout is not None and told is None:
-        raise CliError(f"Nothing was told within {sending.timeout:g} s.", ExitCode.UNAVAILABLE)
+        raise CliError(f"Nothing was told within {sending.timeout:g} s.", ExitCode.UNAVAILABLE, hint=SILENCE_HINT)
     if told is not None and "status" not in told:
         raise typer.Exit(ExitCode.FAILED)
 

@@ -26,7 +26,15 @@ from gateway.ports.errors import (
 )
 from gateway.ports.follow_ups import UNSENDABLE, FollowUp, FollowUpStore
 from gateway.ports.kafka import DeadLetters, Outgoing, Publisher, Record, Unread, UnreadError
-from gateway.ports.keys import KeySource, MarkProblem, PartnerKey, RecordMarks, SignatureVerifier
+from gateway.ports.keys import (
+    KeySource,
+    MarkProblem,
+    NotAuthenticatedError,
+    PartnerKey,
+    RecordMarks,
+    SignatureVerifier,
+    Signed,
+)
 from gateway.ports.network import CardNetwork
 from gateway.ports.orders import BulkStore, CancellationStore, ScheduleStore, StandingOrderStore
 from gateway.ports.outbox import Outbox, OutboxEvent, OutboxReader, OutboxRow
@@ -57,6 +65,7 @@ __all__ = [
     "KeySource",
     "LateAnswer",
     "MarkProblem",
+    "NotAuthenticatedError",
     "Observer",
     "OpenedCards",
     "Outbox",
@@ -73,6 +82,7 @@ __all__ = [
     "Refusal",
     "ScheduleStore",
     "SignatureVerifier",
+    "Signed",
     "StandingOrderStore",
     "Store",
     "StoreConflictError",

@@ -39,16 +39,43 @@ class KeySource(Protocol):
         """
 
 
-class SignatureVerifier(Protocol):
-    """Checks a partner's detached signature."""
+class NotAuthenticatedError(Exception):
+    """Nobody is known to have written the record, so nobody is told of it. The text holds nothing of the record.
 
-    def verify(
-        self, *, body: bytes, signature: str | None, partner_id: str, type_: str, now: datetime
-    ) -> Reason | None:
-        """None if the partner signed exactly these bytes as this message type; else why not."""
+    Attributes:
+        reason: why.
+    """
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(f"{reason.code}: {reason.text}")
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A signature that matches its bytes.
+
+    Attributes:
+        partner_id: whose key it was made with, whatever the body says.
+        lapsed: why the key vouches for nothing new any more: it was disabled, or its time is over. None: it does.
+    """
+
+    partner_id: PartnerId
+    lapsed: Reason | None = None
+
+
+class SignatureVerifier(Protocol):
+    """Checks partners' detached signatures."""
+
+    def authenticate(self, *, body: bytes, signature: str | None, type_: str | None, now: datetime) -> Signed | Reason:
+        """Who signed exactly these bytes as this message type, or why nobody is known to have.
+
+        Nothing of ``body`` is read: it may be large, and anybody's. ``type_`` None: the record does not say what it is,
+        and the signature may be one for any type.
+        """
 
     def recheck(self, *, signature: str | None, now: datetime) -> Reason | None:
-        """Why a signature that :meth:`verify` accepted a while ago counts no more.
+        """Why a signature that held a while ago counts no more.
 
         Its key or partner was disabled, or the registry does not hold the key.
         """

@@ -23,7 +23,7 @@ from gateway.proving.cast import (
 )
 from gateway.proving.identities import GROUPS, PROOF_FREE, needs_proof
 from gateway.proving.shops import BLOCKED, CLOSED, FOOD_SHOPS, OPEN_SHOPS, OTHER_SHOPS, Shop
-from gateway.proving.spoiling import MALFORMED
+from gateway.proving.spoiling import SPOILS
 from gateway.simulator.idp.provider import Group
 
 ORDERS_MIN: Final = 150
@@ -74,12 +74,12 @@ KINDS: Final[Mapping[str, Kind]] = {
     "declined": Kind(600, _only(Ending.DECLINED), "declined by the network"),
     "repeated": Kind(150, _R, "the same order sent twice: answered again, paid once"),
     "id_reused": Kind(70, _R, "an order id used again for another amount"),
-    "tampered": Kind(80, _R, "amount changed after signing"),
-    "foreign_key": Kind(30, _R, "signed with another partner's key"),
-    "unknown_key": Kind(30, _R, "signed with a key nobody registered"),
-    "alg_none": Kind(30, _R, 'a signature of "alg": "none"'),
-    "unsigned": Kind(30, _R, "not signed at all"),
-    "other_typ": Kind(20, _R, "a signature made for another kind of message"),
+    "tampered": Kind(80, _D, "amount changed after signing"),
+    "foreign_key": Kind(30, _D, "signed with another partner's key"),
+    "unknown_key": Kind(30, _D, "signed with a key nobody registered"),
+    "alg_none": Kind(30, _D, 'a signature of "alg": "none"'),
+    "unsigned": Kind(30, _D, "not signed at all"),
+    "other_typ": Kind(20, _D, "a signature made for another kind of message"),
     "payee_not_allowed": Kind(50, _R, "a shop that the consent does not allow"),
     "payee_blocked": Kind(30, _R, "a shop that the consent blocks"),
     "payee_unknown": Kind(30, _R, "a shop that nobody knows"),
@@ -108,7 +108,9 @@ KINDS: Final[Mapping[str, Kind]] = {
     "suspended": Kind(30, _R, "under a suspended consent"),
     "consent_over": Kind(30, _R, "under a consent that has ended"),
     "revoked": Kind(60, _R, "under a consent that was revoked a moment before"),
-    "malformed": Kind(200, _D, "bytes that are no order"),
+    "malformed": Kind(100, _D, "bytes that are no order, and that nobody signed"),
+    "faulty": Kind(100, _R, "signed, and with a fault: the partner is told which field"),
+    "odd_headers": Kind(20, _S, "signed, and with headers that are wrong and decide nothing"),
     "cancelled": Kind(40, _only(Ending.REVERSED), "cancelled after its approval: reversed at the network"),
     "cancelled_first": Kind(20, _R, "cancelled before it came: never sent"),
     "refund_part": Kind(0, _S, "a part of an earlier payment given back"),
@@ -149,7 +151,7 @@ class Planned:
     Attributes:
         kind: a row of :data:`KINDS`.
         order_id: of its own, but for ``repeated`` (the very bytes of the order's first record) and ``id_reused``.
-        spoil: which way of :data:`gateway.proving.spoiling.MALFORMED` spoils a malformed one.
+        spoil: which of the ways that :data:`gateway.proving.spoiling.SPOILS` has for its kind.
         proof: the group whose identity provider proves that the customer wants it; None: nobody does.
         jti_of: the order whose proof's id is used again.
         refund_of: the order whose payment this one refunds; None: it is no refund.
@@ -319,15 +321,15 @@ class _Planner:
             yield [first, replace(first, kind="id_reused", amount_minor=first.amount_minor + 1000)]
 
     def _singles(self) -> Iterator[Planned]:
-        ways = sorted(MALFORMED)
         for kind, make in self._single_kinds().items():
             for n in range(self._counts[kind]):
                 planned = replace(make(n), kind=kind)
-                yield replace(planned, spoil=ways[n % len(ways)]) if kind == "malformed" else planned
+                ways = sorted(SPOILS.get(kind, ()))
+                yield replace(planned, spoil=ways[n % len(ways)]) if ways else planned
 
     def _single_kinds(self) -> Mapping[str, Callable[[int], Planned]]:
         suffixes = sorted(DECLINES)
-        plain = ("tampered", "foreign_key", "unknown_key", "alg_none", "unsigned", "other_typ", "malformed")
+        plain = ("tampered", "foreign_key", "unknown_key", "alg_none", "unsigned", "other_typ", *SPOILS)
         times = ("expired", "future", "valid_too_long", "dated_today", "dated_before", "dated_too_far")
         proofs = ("proof_missing", "proof_other_amount", "proof_expired", "proof_weak", "proof_other_person")
 

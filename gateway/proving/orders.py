@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -18,7 +18,7 @@ from gateway.proving.books.evidence import OrderFacts
 from gateway.proving.cast import Cast, Partner
 from gateway.proving.identities import LEVEL
 from gateway.proving.mix import Planned
-from gateway.proving.spoiling import MALFORMED
+from gateway.proving.spoiling import SPOILS
 from schemas.cancellation import CANCEL_TYPE, PaymentCancellation
 from schemas.codec import encode
 from schemas.envelope import Envelope, write_envelope
@@ -84,8 +84,8 @@ class OrderWriter:
         body = encode(order)
         record = self._sign(planned, body, now)
         if planned.spoil is not None:
-            record = MALFORMED[planned.spoil](record)
-        readable = planned.spoil is None
+            record = self._spoilt(planned, record)
+        readable = planned.kind not in ("malformed", "faulty")
         written = Written(
             planned,
             record,
@@ -95,6 +95,13 @@ class OrderWriter:
         if planned.order_id in self._again:
             self._first.setdefault(planned.order_id, written)
         return written
+
+    def _spoilt(self, planned: Planned, record: Outgoing) -> Outgoing:
+        spoilt = SPOILS[planned.kind][planned.spoil or ""](record)
+        if planned.kind == "malformed":
+            return spoilt
+        signature = _signature(self._partners[PartnerId(planned.partner_id)], spoilt.value).encode()
+        return replace(spoilt, headers=[(n, signature if n == "signature" else v) for n, v in spoilt.headers])
 
     def cancel(self, planned: Planned, now: datetime) -> Outgoing:
         """Write the cancellation of a planned order."""

@@ -30,6 +30,7 @@ from schemas.consents import ConsentStatus
 from schemas.envelope import read_envelope
 from schemas.orders import ORDER_TYPE, PaymentOrder
 from schemas.primitives import NetworkId
+from schemas.reasons import Reason
 
 BATCH: Final = 500
 """As the stages take them."""
@@ -96,16 +97,12 @@ class PurePath:
             NotDecidedError: the partner's signature does not hold.
         """
         envelope = read_envelope(record.headers)
-        order = decode(PaymentOrder, record.value)
-        problem = self._signatures.verify(
-            body=record.value,
-            signature=envelope.signature,
-            partner_id=order.partner_id,
-            type_=ORDER_TYPE,
-            now=self._now,
+        signed = self._signatures.authenticate(
+            body=record.value, signature=envelope.signature, type_=ORDER_TYPE, now=self._now
         )
-        if problem is not None:
-            raise NotDecidedError(problem.text)
+        if isinstance(signed, Reason):
+            raise NotDecidedError(signed.text)
+        order = decode(PaymentOrder, record.value)
         proof = self._assertions.verify(order.authentication, self._now) if order.authentication else None
         return TakenOrder(order, hashlib.sha256(record.value).digest(), self._now, "", assertion=proof)
 

@@ -1,4 +1,4 @@
-"""Ways to spoil a good order so that it cannot be read: each must end as a dead letter, and harm no neighbour.
+"""Ways to spoil a good order: it ends as a dead letter, or its partner is told of it, or it is paid all the same.
 
 Pure: a signed record in, the spoilt record out.
 """
@@ -60,7 +60,7 @@ def _key(key: bytes | None) -> Spoil:
     return lambda record: replace(record, key=key)
 
 
-MALFORMED: Final[Mapping[str, Spoil]] = {
+_BODIES: Final[Mapping[str, Spoil]] = {
     "empty": _value(b""),
     "not JSON": _value(b"please pay the coffee shop, thanks"),
     "cut off": lambda record: replace(record, value=record.value[: len(record.value) // 2]),
@@ -80,13 +80,37 @@ MALFORMED: Final[Mapping[str, Spoil]] = {
     "wrong decimals": _fields(amount__currency="KRW", amount__value="100.00"),
     "time without zone": _fields(issued_at="2026-01-01T09:00:00"),
     "expires before issue": _fields(expires_at="2020-01-01T00:00:00Z"),
+}
+
+MALFORMED: Final[Mapping[str, Spoil]] = {
+    **_BODIES,
     "unknown partner": _fields(partner_id="nobody-at-all"),
     "no headers": lambda record: replace(record, headers=[]),
-    "no ce_id": _without("ce_id"),
-    "wrong specversion": _header("ce_specversion", b"0.3"),
     "wrong type": _header("ce_type", b"kr.mypay.payment.refund.v9"),
+}
+"""What breaks the signature: nobody is told."""
+
+FAULTY: Final[Mapping[str, Spoil]] = {
+    **_BODIES,
+    "wrong specversion": _header("ce_specversion", b"0.3"),
     "header twice": _twice("ce_type"),
-    "header not ASCII": _header("ce_source", "한국".encode()),
     "wrong key": _key(b"somebody-else"),
     "no key": _key(None),
 }
+"""What is signed all the same: its partner is told of the fault."""
+
+INDIFFERENT: Final[Mapping[str, Spoil]] = {
+    "no ce_id": _without("ce_id"),
+    "a blank in ce_id": _header("ce_id", b"order 1"),
+    "header not ASCII": _header("ce_source", "한국".encode()),
+    "time unreadable": _header("ce_time", b"yesterday"),
+    "another header twice": _twice("ce_source"),
+}
+"""What decides nothing: it is paid."""
+
+SPOILS: Final[Mapping[str, Mapping[str, Spoil]]] = {
+    "malformed": MALFORMED,
+    "faulty": FAULTY,
+    "odd_headers": INDIFFERENT,
+}
+"""Kind of record → the ways to spoil it."""

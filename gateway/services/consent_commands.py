@@ -1,7 +1,8 @@
-"""Partners' commands on consents: decode → partner signature → customer's proof → decided under the consents' locks.
+"""Partners' commands on consents: partner signature → decode → customer's proof → decided under the consents' locks.
 
 A batch costs seven to a dozen round trips and one transaction, whatever its size. Every record ends in exactly one way:
-done (the consent changed, one event), unchanged (told where it stands), refused (told why), or parked as a dead letter.
+done (the consent changed, one event), unchanged (told where it stands), refused (told why), or parked as a dead letter,
+of which nobody is told: nobody is known to have sent it (:mod:`gateway.services.door`).
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Final, assert_never
 
 from gateway.domain.authentication import Assertion
 from gateway.domain.consent import ConsentCommand
@@ -30,17 +31,22 @@ from gateway.ports import (
     Clock,
     DeadLetters,
     KeySource,
+    NotAuthenticatedError,
     Observer,
+    OutboxEvent,
     Record,
+    Refusal,
     SignatureVerifier,
     Store,
     TrustTable,
     UnitOfWork,
 )
-from gateway.services.consents import tell_refusals, usable_tokens, write_decided
+from gateway.services.consents import usable_tokens, write_decided
+from gateway.services.door import Authentic, Door, Faulty, Nobodys
+from gateway.services.faults import read_field
 from gateway.services.proofs import NoIdentityProviders
 from gateway.services.retrying import until_done
-from schemas.codec import DecodeError, decode
+from schemas.codec import encode
 from schemas.consent_commands import (
     CONSENT_AMEND_TYPE,
     CONSENT_GRANT_TYPE,
@@ -56,8 +62,9 @@ from schemas.consent_commands import (
     canonical_terms,
     terms_digest,
 )
-from schemas.envelope import EnvelopeError, read_envelope
-from schemas.reasons import Reason, ReasonCode
+from schemas.events import ConsentRefused, EventType
+from schemas.reasons import Reason
+from schemas.topics import events_topic
 
 COMMANDS: Final[Mapping[str, ConsentCommand]] = {
     CONSENT_REQUEST_TYPE: ConsentCommand.REQUEST,
@@ -71,24 +78,13 @@ COMMANDS: Final[Mapping[str, ConsentCommand]] = {
 """What each message type asks for."""
 
 
-class UnknownSenderError(Exception):
-    """The command names a partner that is not registered: there is nobody to tell."""
-
-
 @dataclass(slots=True)
 class _Read:
-    """A batch as read. ``untrusted``: not signed by whom they name; they use up no command id."""
+    """A batch as read."""
 
     trusted: list[TakenCommand] = field(default_factory=list)
-    untrusted: list[Refused] = field(default_factory=list)
-    unreadable: list[tuple[Record, Exception]] = field(default_factory=list)
-
-    @property
-    def has_unknown_sender(self) -> bool:
-        """True if a record names a partner or key that the registry does not hold."""
-        return any(isinstance(e, UnknownSenderError) for _, e in self.unreadable) or any(
-            r.reason.code is ReasonCode.DS0E for r in self.untrusted
-        )
+    faults: list[Faulty] = field(default_factory=list)
+    nobodys: list[Nobodys] = field(default_factory=list)
 
 
 class ConsentCommandService:
@@ -108,7 +104,7 @@ class ConsentCommandService:
     ) -> None:
         self._store = store
         self._keys = keys
-        self._verifier = verifier
+        self._door: Door[ConsentMessage] = Door(verifier=verifier, models=CONSENT_MESSAGES)
         self._dead_letters = dead_letters
         self._observer = observer
         self._clock = clock
@@ -122,14 +118,16 @@ class ConsentCommandService:
         now = self._clock.now()
         read = self._read_all(records, now)
         # A partner or key may have been registered a moment ago: look once more before turning anybody away.
-        refreshed = read.has_unknown_sender and await self._keys.refresh_if_stale()
+        unknown = any(n.may_be_known_by_now for n in read.nobodys)
+        refreshed = unknown and await self._keys.refresh_if_stale()
         if await self._trust.refresh_unknown() or refreshed:
             read = self._read_all(records, now)
-        if read.trusted or read.untrusted:
+        if read.trusted or read.faults:
             self._report(await until_done(lambda: self._commit(read)), read)
-        if read.unreadable:
-            await until_done(lambda: self._dead_letters.park("consents", read.unreadable))
-            for name, n in Counter(type(e).__name__ for _, e in read.unreadable).items():
+        if read.nobodys:
+            parked = [(n.record, n.error) for n in read.nobodys]
+            await until_done(lambda: self._dead_letters.park("consents", parked))
+            for name, n in Counter(n.error.reason.code.value for n in read.nobodys).items():
                 self._observer.count("consents", "dead_letter", reason=name, n=n)
         self._observer.batch("consents", size=len(records), seconds=loop.time() - started)
 
@@ -140,43 +138,34 @@ class ConsentCommandService:
         return read
 
     def _read(self, record: Record, now: datetime, read: _Read) -> None:
-        """Decode and check who sent it."""
-        try:
-            envelope = read_envelope(record.headers)
-            model = CONSENT_MESSAGES.get(envelope.type)
-            if model is None:
-                raise EnvelopeError("ce_type", "must be a command on consents")
-            message: ConsentMessage = decode(model, record.value)
-            if record.key != message.consent_id.encode():
-                raise EnvelopeError("key", "the record's key must be consent_id")
-            if not self._keys.partner_exists(message.partner_id):
-                raise UnknownSenderError("partner_id is not a registered, active partner")
-        except (EnvelopeError, DecodeError, UnknownSenderError) as error:
-            read.unreadable.append((record, error))
-            return
-        problem = self._verifier.verify(
-            body=record.value,
-            signature=envelope.signature,
-            partner_id=message.partner_id,
-            type_=envelope.type,
-            now=now,
-        )
-        taken = TakenCommand(
+        authentic = self._door.read(record, now)
+        match authentic:
+            case Nobodys():
+                read.nobodys.append(authentic)
+            case Faulty():
+                read.faults.append(authentic)
+            case Authentic() if authentic.lapsed is not None:
+                # What the key did before it was disabled stands; what comes now may be a thief's.
+                read.nobodys.append(Nobodys(record, NotAuthenticatedError(authentic.lapsed)))
+            case Authentic():
+                read.trusted.append(self._taken(authentic, now))
+            case _:
+                assert_never(authentic)
+
+    def _taken(self, read: Authentic[ConsentMessage], now: datetime) -> TakenCommand:
+        message, body = read.message, read.record.value
+        return TakenCommand(
             partner_id=message.partner_id,
             consent_id=message.consent_id,
             command_id=message.command_id,
-            command=COMMANDS[envelope.type],
+            command=COMMANDS[read.envelope.type],
             issued_at=message.issued_at,
-            body_digest=hashlib.sha256(record.value).digest(),
-            reference=record.reference,
-            terms=_new_terms(message, record.value),
-            proof=None if problem else self._proof(message, now),
-            traceparent=envelope.traceparent,
+            body_digest=hashlib.sha256(body).digest(),
+            reference=read.record.reference,
+            terms=_new_terms(message, body),
+            proof=self._proof(message, now),
+            traceparent=read.envelope.traceparent,
         )
-        if problem is not None:
-            read.untrusted.append(Refused(taken, problem, None, is_remembered=False))
-        else:
-            read.trusted.append(taken)
 
     def _proof(self, message: ConsentMessage, now: datetime) -> Assertion | Reason | None:
         if isinstance(message, ConsentRequest) or message.authentication is None:
@@ -205,7 +194,7 @@ class ConsentCommandService:
                 tried.update(fresh)
                 trust = _with_replayed(trust, replayed)
             await write_decided(uow, decided, now=now)
-            await tell_refusals(uow, read.untrusted, now=now)
+            await tell_faults(uow, read.faults, now=now)
         return decided
 
     async def _read_trust(self, uow: UnitOfWork, commands: Sequence[TakenCommand]) -> ConsentTrust:
@@ -224,7 +213,7 @@ class ConsentCommandService:
                 ends[end.command.command.value, end.actor.value] += 1
             else:
                 ends["refused" if isinstance(end, Refused) else "unchanged", _code(end)] += 1
-        ends.update(("refused", _code(end)) for end in read.untrusted)
+        ends.update(("refused", fault.reason.code.value) for fault in read.faults)
         for (outcome, reason), n in ends.items():
             self._observer.count("consents", outcome, reason=reason, n=n)
 
@@ -260,3 +249,45 @@ async def _use(uow: UnitOfWork, wanted: Mapping[CommandKey, tuple[TakenCommand, 
 
 def _with_replayed(trust: ConsentTrust, replayed: frozenset[CommandKey]) -> ConsentTrust:
     return ConsentTrust(trust.policy, trust.issuers, trust.links, trust.replayed | replayed)
+
+
+async def tell_faults(uow: UnitOfWork, faults: Sequence[Faulty], *, now: datetime) -> None:
+    """Write down partners' records that are no command, and tell the partners, once however often one is delivered.
+
+    An id that cannot be read is told, and written down, as the record's place.
+    """
+    if not faults:
+        return
+    told = [_told(fault, now) for fault in faults]
+    # No order's id holds a colon.
+    new = await uow.payments.refuse(
+        [Refusal(t.partner_id, f"{t.consent_id}:{t.command_id}", t.reference, t.reason) for t in told]
+    )
+    await uow.outbox.append(
+        [
+            OutboxEvent(
+                topic=events_topic(t.partner_id),
+                key=t.consent_id,
+                event_id=t.reference,
+                event_type=EventType.CONSENT_REFUSED,
+                occurred_at=now,
+                body=encode(t),
+                traceparent=fault.traceparent,
+            )
+            for fault, t in zip(faults, told, strict=True)
+            if t.reference in new
+        ]
+    )
+
+
+def _told(fault: Faulty, now: datetime) -> ConsentRefused:
+    command = COMMANDS.get(fault.type_ or "")
+    return ConsentRefused(
+        partner_id=fault.partner_id,
+        consent_id=read_field(fault, "consent_id") or fault.reference,
+        command=command.value if command else "unknown",
+        command_id=read_field(fault, "command_id") or fault.reference,
+        reason=fault.reason,
+        reference=fault.reference,
+        occurred_at=now,
+    )

@@ -1,10 +1,10 @@
-"""Initiation: decode → partner signature → idempotency → consent → route. Advice only: execution decides under locks.
+"""Initiation: partner signature → decode → idempotency → consent → route. Advice only: execution decides under locks.
 
 A batch costs four reads, at most one transaction and one publication, whatever its size. Every record ends in
 exactly one way: dispatched, scheduled (accepted for a later day: a payment in state SCHEDULED), rejected (a payment in
-state REJECTED), refused (an order that becomes no payment, because its sender could not be trusted or its id is taken),
-repeated (its payment's state is told again), handed to the handler of its kind (:mod:`gateway.services.instructions`),
-or parked as a dead letter.
+state REJECTED), refused (no payment, for its id is taken, or it has a fault that its partner is told of), repeated (its
+payment's state is told again), handed to the handler of its kind (:mod:`gateway.services.instructions`), or parked as a
+dead letter, of which nobody is told: nobody is known to have sent it (:mod:`gateway.services.door`).
 """
 
 import asyncio
@@ -12,7 +12,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
+from typing import assert_never
 
 from gateway.domain.bulk import Bulk, BulkKey
 from gateway.domain.intent import TakenOrder, rejected
@@ -24,6 +25,7 @@ from gateway.ports import (
     Clock,
     DeadLetters,
     KeySource,
+    NotAuthenticatedError,
     Observer,
     Outgoing,
     Publisher,
@@ -33,6 +35,8 @@ from gateway.ports import (
     TrustTable,
 )
 from gateway.services.dispatch import Dispatch
+from gateway.services.door import Authentic, Door, Faulty, Nobodys
+from gateway.services.faults import tell_faults
 from gateway.services.instructions import Instruction, InstructionHandler, SignedInstruction
 from gateway.services.intake import Intake, Waits
 from gateway.services.notices import ORDER_ID_TAKEN, RefusedOrder, refuse_orders, reported_events
@@ -42,15 +46,10 @@ from gateway.services.scheduled import Accepted, keep_waiting
 from gateway.services.transitions import payment_events
 from schemas.bulk import BULK_TYPE, PaymentBulk
 from schemas.cancellation import CANCEL_TYPE
-from schemas.codec import BODY_BYTES_MAX, DecodeError, decode
-from schemas.envelope import Envelope, EnvelopeError, read_envelope
 from schemas.orders import ORDER_TYPE, PaymentOrder
 from schemas.primitives import NetworkId
-from schemas.reasons import Reason, ReasonCode
-
-
-class UnknownPartnerError(Exception):
-    """The order names a partner that is not registered: there is nobody to tell."""
+from schemas.reasons import Reason
+from schemas.refunds import PaymentRefund
 
 
 class _OvertakenError(Exception):
@@ -66,16 +65,10 @@ class _Sorted:
     rejected: list[Payment] = field(default_factory=list)
     refused: list[RefusedOrder] = field(default_factory=list)
     repeated: list[tuple[Payment, str]] = field(default_factory=list)
-    unreadable: list[tuple[Record, Exception]] = field(default_factory=list)
+    faults: list[Faulty] = field(default_factory=list)
+    nobodys: list[Nobodys] = field(default_factory=list)
     instructions: dict[InstructionHandler, list[Instruction]] = field(default_factory=dict)
-    disabled: list[tuple[Instruction, RefusedOrder]] = field(default_factory=list)
-
-    @property
-    def has_unknown_sender(self) -> bool:
-        """True if a record names a partner or key that the registry does not hold."""
-        return any(isinstance(e, UnknownPartnerError) for _, e in self.unreadable) or any(
-            r.reason.code is ReasonCode.DS0E for r in self.refused
-        )
+    lapsed: list[tuple[Instruction, Nobodys]] = field(default_factory=list)
 
 
 class InitiationService:
@@ -99,12 +92,12 @@ class InitiationService:
         ahead_days_max: int = AHEAD_DAYS_DEFAULT,
     ) -> None:
         self._handlers = {type_: handler for handler in handlers for type_ in handler.models}
-        self._models: dict[str, type[SignedInstruction]] = {ORDER_TYPE: PaymentOrder}
+        models: dict[str, type[SignedInstruction]] = {ORDER_TYPE: PaymentOrder}
         for handler in handlers:
-            self._models.update(handler.models)
+            models.update(handler.models)
+        self._door = Door(verifier=verifier, models=models)
         self._store = store
         self._keys = keys
-        self._verifier = verifier
         self._publisher = publisher
         self._dispatch = dispatch
         self._dead_letters = dead_letters
@@ -121,7 +114,8 @@ class InitiationService:
         now = self._clock.now()
         ends, trusted = self._read_all(records, now)
         # A partner or key may have been registered a moment ago: look once more before turning anybody away.
-        refreshed = ends.has_unknown_sender and await self._keys.refresh_if_stale()
+        unknown = any(n.may_be_known_by_now for n in ends.nobodys)
+        refreshed = unknown and await self._keys.refresh_if_stale()
         if await self._trust.refresh_unknown() or refreshed:
             ends, trusted = self._read_all(records, now)
         await self._sort(trusted, now, ends)
@@ -144,63 +138,48 @@ class InitiationService:
         return ends, [t for r in records if (t := self._read(r, now, ends))]
 
     def _read(self, record: Record, now: datetime, ends: _Sorted) -> tuple[Record, TakenOrder] | None:
-        """Decode and check who sent it; what fails, and what is no plain order, is put where it ends."""
-        try:
-            envelope, message = self._decode(record)
-        except (EnvelopeError, DecodeError, UnknownPartnerError) as error:
-            ends.unreadable.append((record, error))
-            return None
-        problem = self._verifier.verify(
-            body=record.value,
-            signature=envelope.signature,
-            partner_id=message.partner_id,
-            type_=envelope.type,
-            now=now,
-        )
-        digest = hashlib.sha256(record.value).digest()
-        ordered_at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
-        if problem is not None:
-            # Not a payment: whoever sent this must not be able to use up an order id of the partner it names.
-            refused = RefusedOrder(message.partner_id, message.instruction_id, None, problem, record.reference)
-            if problem.code is ReasonCode.DS0C:
-                ends.disabled.append((Instruction(message, record, envelope, digest, ordered_at), refused))
+        """Read; what is no plain order, or has no partner that vouches for it, is put where it ends."""
+        read = self._door.read(record, now)
+        match read:
+            case Nobodys():
+                ends.nobodys.append(read)
+                return None
+            case Faulty():
+                ends.faults.append(read)
+                return None
+            case Authentic():
+                return self._take_in(read, now, ends)
+            case _:
+                assert_never(read)
+
+    def _take_in(
+        self, read: Authentic[SignedInstruction], now: datetime, ends: _Sorted
+    ) -> tuple[Record, TakenOrder] | None:
+        message, envelope = read.message, read.envelope
+        digest = hashlib.sha256(read.record.value).digest()
+        if read.lapsed is not None or not isinstance(message, PaymentOrder):
+            instruction = Instruction(message, read.record, envelope, digest, read.ordered_at)
+            if read.lapsed is not None:
+                ends.lapsed.append((instruction, Nobodys(read.record, NotAuthenticatedError(read.lapsed))))
             else:
-                ends.refused.append(refused)
+                ends.instructions.setdefault(self._handlers[envelope.type], []).append(instruction)
             return None
-        if not isinstance(message, PaymentOrder):
-            ends.instructions.setdefault(self._handlers[envelope.type], []).append(
-                Instruction(message, record, envelope, digest, ordered_at)
-            )
-            return None
-        return record, TakenOrder(
+        return read.record, TakenOrder(
             order=message,
             digest=digest,
-            ordered_at=ordered_at,
-            reference=record.reference,
+            ordered_at=read.ordered_at,
+            reference=read.record.reference,
             traceparent=envelope.traceparent,
             assertion=self._assertions.verify(message.authentication, now) if message.authentication else None,
             signature=envelope.signature,
         )
 
-    def _decode(self, record: Record) -> tuple[Envelope, SignedInstruction]:
-        envelope = read_envelope(record.headers)
-        model = self._models.get(envelope.type)
-        if model is None:
-            raise EnvelopeError("ce_type", f"must be {' or '.join(sorted(self._models))}")
-        bytes_max: int = getattr(model, "BYTES_MAX", BODY_BYTES_MAX)
-        message = decode(model, record.value, bytes_max=bytes_max)  # type: ignore[type-var]
-        if record.key != message.record_key.encode():
-            raise EnvelopeError("key", "the record's key must be the message's consent_id (a bulk's: its bulk_id)")
-        if not self._keys.partner_exists(message.partner_id):
-            raise UnknownPartnerError("partner_id is not a registered, active partner")
-        return envelope, message
-
     async def _sort(self, trusted: Sequence[tuple[Record, TakenOrder]], now: datetime, ends: _Sorted) -> None:
-        if ends.disabled:
-            await self._sort_disabled(ends)
+        if ends.lapsed:
+            await self._sort_lapsed(ends)
         if not trusted:
             return
-        # What was refused when it came before, by a key that was not registered yet, say, has ended and was told so.
+        # What was refused when it came before, for a field that was not known yet, say, has ended and was told so.
         over = await until_done(lambda: self._refused(trusted))
         trusted = [(r, t) for r, t in trusted if t.reference not in over]
         seen = await self._intake.look([t for _, t in trusted])
@@ -217,17 +196,17 @@ class InitiationService:
                 first_of[taken.key] = rejected(taken, target, now)
                 ends.rejected.append(first_of[taken.key])
             elif isinstance(target, Waits):
-                accepted = Accepted.of(record, taken, target, now)
+                accepted = Accepted.of(record.value, taken, target, now)
                 first_of[taken.key] = accepted.payment
                 ends.scheduled.append(accepted)
             else:
                 sent_to[taken.key] = target
                 ends.dispatched.append(self._dispatch.order(taken, record.value, target, now))
 
-    async def _sort_disabled(self, ends: _Sorted) -> None:
-        """Refuse what a disabled key signed; but what was accepted with these very bytes before that goes on."""
-        orders = {i.reference: i.message for i, _ in ends.disabled if isinstance(i.message, PaymentOrder)}
-        bulks = {i.reference: i.message for i, _ in ends.disabled if isinstance(i.message, PaymentBulk)}
+    async def _sort_lapsed(self, ends: _Sorted) -> None:
+        """A key that was disabled may be stolen, so nothing is told of what it signs; what it did before stands."""
+        orders = {i.reference: i.message for i, _ in ends.lapsed if isinstance(i.message, PaymentOrder | PaymentRefund)}
+        bulks = {i.reference: i.message for i, _ in ends.lapsed if isinstance(i.message, PaymentBulk)}
 
         async def read() -> tuple[Mapping[PaymentKey, Payment], Mapping[BulkKey, Bulk]]:
             async with self._store.reading() as uow:
@@ -237,16 +216,17 @@ class InitiationService:
                 )
 
         payments, accepted = await until_done(read)
-        for instruction, refused in ends.disabled:
+        for instruction, nobodys in ends.lapsed:
             order, bulk = orders.get(instruction.reference), bulks.get(instruction.reference)
             payment = payments.get((order.partner_id, order.payment_id)) if order else None
             stored = accepted.get((bulk.partner_id, bulk.bulk_id)) if bulk else None
+            # The partner's own bytes, which the key vouched for when they came.
             if payment is not None and payment.digest_is(instruction.digest):
                 ends.repeated.append((payment, instruction.reference))
             elif stored is not None and stored.digest == instruction.digest:
                 ends.instructions.setdefault(self._handlers[BULK_TYPE], []).append(instruction)
             else:
-                ends.refused.append(refused)
+                ends.nobodys.append(nobodys)
 
     async def _refused(self, trusted: Sequence[tuple[Record, TakenOrder]]) -> frozenset[str]:
         async with self._store.reading() as uow:
@@ -254,7 +234,7 @@ class InitiationService:
 
     async def _recorded(self, ends: _Sorted, now: datetime) -> bool:
         """Write what ends here; False, with nothing written, if a payment came up under one of these ids meanwhile."""
-        if not (ends.rejected or ends.refused or ends.repeated or ends.scheduled):
+        if not (ends.rejected or ends.refused or ends.faults or ends.repeated or ends.scheduled):
             return True
         try:
             await until_done(lambda: self._record(ends, now))
@@ -263,8 +243,9 @@ class InitiationService:
         return True
 
     async def _hand_on(self, ends: _Sorted) -> None:
-        if ends.unreadable:
-            await until_done(lambda: self._dead_letters.park("initiation", ends.unreadable))
+        if ends.nobodys:
+            parked = [(n.record, n.error) for n in ends.nobodys]
+            await until_done(lambda: self._dead_letters.park("initiation", parked))
         if ends.dispatched:
             await until_done(lambda: self._publisher.publish(ends.dispatched))
 
@@ -282,16 +263,18 @@ class InitiationService:
             new = [p for p in ends.rejected if p.key in inserted]
             await uow.outbox.append([*payment_events([*new, *waiting]), *reported_events(ends.repeated, now)])
             await refuse_orders(uow, ends.refused, now)
+            await tell_faults(uow, ends.faults, now)
 
     def _report(self, ends: _Sorted) -> None:
         count = self._observer.count
         count("initiation", "dispatched", n=len(ends.dispatched))
         count("initiation", "scheduled", n=len(ends.scheduled))
         count("initiation", "repeated", n=len(ends.repeated))
+        refused = [*(r.reason for r in ends.refused), *(f.reason for f in ends.faults)]
         for outcome, reasons in (
             ("rejected", Counter(p.reason.code.value for p in ends.rejected if p.reason)),
-            ("refused", Counter(r.reason.code.value for r in ends.refused)),
-            ("dead_letter", Counter(type(e).__name__ for _, e in ends.unreadable)),
+            ("refused", Counter(r.code.value for r in refused)),
+            ("dead_letter", Counter(n.error.reason.code.value for n in ends.nobodys)),
         ):
             for reason, n in reasons.items():
                 count("initiation", outcome, reason=reason, n=n)

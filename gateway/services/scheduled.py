@@ -24,7 +24,6 @@ from gateway.ports import (
     Observer,
     Outgoing,
     Publisher,
-    Record,
     Store,
     TopicClosedError,
     UnitOfWork,
@@ -34,8 +33,7 @@ from gateway.services.intake import Waits
 from gateway.services.retrying import until_done
 from gateway.services.transitions import apply_changes
 from schemas.codec import DecodeError
-from schemas.envelope import read_envelope
-from schemas.orders import PaymentOrder
+from schemas.orders import ORDER_TYPE, PaymentOrder
 from schemas.primitives import ConsentId, MerchantId, NetworkId
 from schemas.reasons import Reason, ReasonCode
 
@@ -54,18 +52,17 @@ class Accepted:
     order: ScheduledOrder
 
     @classmethod
-    def of(cls, record: Record, taken: TakenOrder, waits: Waits, now: datetime) -> "Accepted":
-        """Build both from the partner's record."""
-        envelope = read_envelope(record.headers)
+    def of(cls, body: bytes, taken: TakenOrder, waits: Waits, now: datetime) -> "Accepted":
+        """Build both from the partner's bytes and what was read of them."""
         order = ScheduledOrder(
             key=taken.key,
             due_at=waits.due_at,
             expires_at=taken.order.expires_at,
-            order_type=envelope.type,
-            body=record.value,
-            signature=envelope.signature,
+            order_type=ORDER_TYPE,
+            body=body,
+            signature=taken.signature,
             proven=taken.assertion is not None,
-            reference=record.reference,
+            reference=taken.reference,
             ordered_at=taken.ordered_at,
             traceparent=taken.traceparent,
         )

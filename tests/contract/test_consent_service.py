@@ -50,7 +50,7 @@ async def test_a_whole_life_with_repetitions(backend: Backend, rig: ConsentRig) 
     batches = [
         [rig.record("request", terms=asked), rig.record("grant", authentication=grant)],
         [rig.record("suspend"), rig.record("grant", command_id="again", authentication=grant)],
-        [rig.record("resume", authentication=grant), rig.record("revoke", signature="forged")],
+        [rig.record("resume", authentication=grant), rig.record("revoke", because="it has a fault")],
         [rig.record("resume", authentication=rig.proof("resume", digest(asked)))],
         [rig.record("amend", terms=amended, authentication=rig.proof("amend", digest(amended)))],
     ]
@@ -75,7 +75,7 @@ async def test_a_whole_life_with_repetitions(backend: Backend, rig: ConsentRig) 
         ("changed", "CANC", 6, "partner"),
         ("refused", "CANC", None, None),
     ]
-    assert [body["reason"]["code"] for kind, body in found if kind == "refused"] == ["TKSP", "DS17", "DS17", "AM05"]
+    assert [body["reason"]["code"] for kind, body in found if kind == "refused"] == ["TKSP", "DS17", "FF01", "AM05"]
     assert found[8][1]["in_flight"] == [str(payment(1).payment_id)]
     async with backend.store.reading() as uow:
         first, second = await uow.consents.versions(KEY)  # type: ignore[arg-type]

@@ -22,67 +22,60 @@ from gateway.adapters.kafka.dead_letter import Fate, LetterKeys, read_fate
 from gateway.ports import Outgoing, Record
 from gateway.proving.cast import Customer, Partner, Role
 from gateway.proving.collect.topics import read_topics
-from gateway.proving.spoiling import MALFORMED
+from gateway.proving.spoiling import FAULTY, INDIFFERENT, MALFORMED
 from schemas.orders import ORDER_TYPE
-from schemas.topics import DEAD_LETTER, ORDERS, clearing_topic, dispatch_topic
+from schemas.topics import DEAD_LETTER, ORDERS, clearing_topic, dispatch_topic, events_topic
 from tests.integration.support.entries import BCARD, DEAD, REJECTED, Entry
 from tests.integration.support.scene import Scene
 
 Spoil = Callable[[Outgoing], Outgoing]
 
-DECODE, ENVELOPE, PARTNER = "DecodeError", "EnvelopeError", "UnknownPartnerError"
+STRANGER = "NotAuthenticatedError"
 
-# --- what cannot be read: (error's class, how its text begins) --------------------------------------------------------
+# --- what is signed and has a fault, which its partner is told of: how the reason begins ------------------------------
 
-DEAD_LETTERS: dict[str, tuple[str, str]] = {
-    "empty": (DECODE, "Invalid JSON"),
-    "not JSON": (DECODE, "Invalid JSON"),
-    "cut off": (DECODE, "Invalid JSON"),
-    "a list": (DECODE, "Input should be an object"),
-    "nested too deep": (DECODE, "Invalid JSON: recursion limit exceeded"),
-    "more than 64 KiB": (DECODE, "body is larger than 65536 bytes"),
-    "bad UTF-8": (DECODE, "Invalid JSON: invalid unicode"),
-    "NUL character": (DECODE, "body contains a NUL character"),
-    "unknown field": (DECODE, "tip: unknown field"),
-    "a card number": (DECODE, "card_number: unknown field"),
-    "amount as a number": (DECODE, "amount.value: "),
-    "field missing": (DECODE, "expires_at: field is missing"),
-    "negative amount": (DECODE, "amount: value must be a decimal number"),
-    "zero amount": (DECODE, "amount: value must be above zero"),
-    "amount too large": (DECODE, "amount: value must be above zero and at most 999999999999"),
-    "unknown currency": (DECODE, "amount: currency is not"),
-    "wrong decimals": (DECODE, "amount: KRW amounts have exactly 0 decimals"),
-    "time without zone": (DECODE, "issued_at: a time needs a UTC offset"),
-    "expires before issue": (DECODE, "expires_at must be later than issued_at"),
-    "unknown partner": (PARTNER, ""),
-    "no headers": (ENVELOPE, "header ce_specversion: is missing"),
-    "no ce_id": (ENVELOPE, "header ce_id: is missing"),
-    "wrong specversion": (ENVELOPE, "header ce_specversion: must be 1.0"),
-    "wrong type": (ENVELOPE, "header ce_type: must be"),
-    "header twice": (ENVELOPE, "header ce_type: given twice"),
-    "header not ASCII": (ENVELOPE, "header ce_source: must be ASCII"),
-    "wrong key": (ENVELOPE, "header key: "),
-    "no key": (ENVELOPE, "header key: "),
-    "lone surrogate": (DECODE, "Invalid JSON"),
-    "not a number": (DECODE, "amount.value: "),
-    "infinity": (DECODE, "amount: value must be a decimal number"),
-    "exponent": (DECODE, "amount: value must be a decimal number"),
-    "other digits": (DECODE, "amount: value must be a decimal number"),
-    "5,000 digits": (DECODE, ""),
-    "byte order mark": (DECODE, "Invalid JSON"),
-    "UTF-16": (DECODE, "body contains a NUL character"),
-    "end of time": (DECODE, "expires_at: "),
-    "field twice": (DECODE, "a field is given twice"),
-    "slash in an id": (DECODE, "order_id: "),
-    "id too long": (DECODE, "order_id: "),
-    "900 KiB": (DECODE, "body is larger than 65536 bytes"),
-    "other content type": (ENVELOPE, "header content-type: "),
-    "no time": (ENVELOPE, "header ce_time: "),
-    "endless signature": (ENVELOPE, "header signature: "),
+FAULTS: dict[str, str] = {
+    "empty": "Invalid JSON",
+    "not JSON": "Invalid JSON",
+    "cut off": "Invalid JSON",
+    "a list": "Input should be an object",
+    "nested too deep": "Invalid JSON: recursion limit exceeded",
+    "more than 64 KiB": "body is larger than 65536 bytes",
+    "bad UTF-8": "Invalid JSON: invalid unicode",
+    "NUL character": "",
+    "unknown field": "tip: unknown field",
+    "a card number": "card_number: unknown field",
+    "amount as a number": "amount.value: ",
+    "field missing": "expires_at: field is missing",
+    "negative amount": "amount",
+    "zero amount": "amount",
+    "amount too large": "amount",
+    "unknown currency": "amount: currency is not",
+    "wrong decimals": "amount: KRW amounts have exactly 0 decimals",
+    "time without zone": "issued_at: ",
+    "expires before issue": "expires_at must be later than issued_at",
+    "wrong specversion": "header ce_specversion: must be 1.0",
+    "header twice": "header ce_type: given twice",
+    "wrong key": "header key: ",
+    "no key": "header key: ",
+    "lone surrogate": "Invalid JSON",
+    "not a number": "amount.value: ",
+    "infinity": "amount",
+    "exponent": "amount",
+    "other digits": "amount",
+    "5,000 digits": "",
+    "byte order mark": "Invalid JSON",
+    "UTF-16": "",
+    "end of time": "expires_at: ",
+    "field twice": "a field is given twice",
+    "slash in an id": "order_id: ",
+    "id too long": "order_id: ",
+    "900 KiB": "body is larger than 65536 bytes",
+    "other content type": "header content-type: ",
 }
 
-SEALED = {"a card number", "5,000 digits"}
-"""What holds, or may hold, a card number."""
+SEALED = {"a card number"}
+"""What holds a card number."""
 
 
 def swap(old: bytes, new: bytes) -> Spoil:
@@ -124,11 +117,9 @@ MORE: dict[str, Spoil] = {
     "id too long": field("order_id", f'"{"a" * 36}"'),
     "900 KiB": lambda r: replace(r, value=r.value + b" " * 900 * 1024),
     "other content type": header("content-type", b"text/plain"),
-    "no time": header("ce_time", b"yesterday"),
-    "endless signature": header("signature", b"x" * 5_000),
 }
 
-# --- whom one cannot trust, and what came at the wrong time: reason ---------------------------------------------------
+# --- what nobody is known to have sent, and what came at the wrong time: reason ---------------------------------------
 
 Sign = Callable[[bytes, Partner, Partner], str | None]
 """(body, its partner, another partner) → header ``signature``"""
@@ -168,6 +159,7 @@ SIGNATURES: dict[str, tuple[str, Sign]] = {
     "not signed": ("DS0B", lambda *_: None),
     "signed as something else": ("DS17", lambda body, own, _: signed(own, body, typ="kr.mypay.consent.command.v1")),
     "not a JWS": ("DS0B", lambda *_: "signed, sealed, delivered"),
+    "endless signature": ("DS0B", lambda *_: "x" * 5_000),
     "signature cut off": ("DS17", lambda body, own, _: signed(own, body)[:-2]),
 }
 
@@ -178,12 +170,25 @@ TIMES: dict[str, tuple[str, dict[str, timedelta]]] = {
 }
 
 
-def spoilt(scene: Scene, customer: Customer) -> list[Entry]:
-    ways = {**MALFORMED, **MORE}
-    assert ways.keys() == DEAD_LETTERS.keys()
+def faulty(scene: Scene, customer: Customer) -> list[Entry]:
+    """Signed as they are."""
+    ways = {**FAULTY, **MORE}
+    assert ways.keys() == FAULTS.keys()
+    own = scene.world.cast.partner(customer.terms.partner_id)
+    entries = []
+    for name, spoil in ways.items():
+        record = spoil(scene.entry(scene.order(customer=customer)).record)
+        signature = signed(own, record.value).encode()
+        headers = [(n, signature if n == "signature" else v) for n, v in record.headers]
+        entries.append(Entry(replace(record, headers=headers), None, REJECTED, name))
+    return entries
+
+
+def malformed(scene: Scene, customer: Customer) -> list[Entry]:
+    """Signed as they were."""
     return [
-        Entry(spoil(scene.entry(scene.order(customer=customer)).record), None, DEAD, name)
-        for name, spoil in ways.items()
+        Entry(spoil(scene.entry(scene.order(customer=customer)).record), None, DEAD, f"{name}, not signed")
+        for name, spoil in MALFORMED.items()
     ]
 
 
@@ -192,13 +197,18 @@ def untrusted(scene: Scene, customer: Customer) -> list[Entry]:
     other = next(p for p in scene.world.cast.partners if p is not own)
     entries = []
     for name, (_, sign) in SIGNATURES.items():
-        good = scene.entry(scene.order(customer=customer), REJECTED, label=name)
+        good = scene.entry(scene.order(customer=customer), DEAD, label=name)
         signature = sign(good.record.value, own, other)
         headers = [(n, v) for n, v in good.record.headers if n != "signature"]
         if signature is not None:
             headers.append(("signature", signature.encode()))
         entries.append(good._replace(record=replace(good.record, headers=headers)))
     return entries
+
+
+def indifferent(scene: Scene, customer: Customer) -> list[Entry]:
+    entries = [scene.entry(scene.order(customer=customer)) for _ in INDIFFERENT]
+    return [e._replace(record=spoil(e.record)) for e, spoil in zip(entries, INDIFFERENT.values(), strict=True)]
 
 
 def untimely(scene: Scene, customer: Customer) -> list[Entry]:
@@ -221,10 +231,11 @@ async def fates(scene: Scene) -> dict[tuple[str, int, int], Fate]:
 async def test_every_bad_order_has_its_end_and_harms_no_neighbour(scene: Scene) -> None:
     # One customer, so one key and one partition: the bad and the good come in one batch, in turn.
     customer = scene.world.cast.of(Role.PLAIN)[0]
-    bad = [*spoilt(scene, customer), *untrusted(scene, customer), *untimely(scene, customer)]
-    good = [scene.entry(scene.order(customer=customer)) for _ in bad]
+    strangers = [*malformed(scene, customer), *untrusted(scene, customer)]
+    bad = [*faulty(scene, customer), *strangers, *untimely(scene, customer)]
+    good = [scene.entry(scene.order(customer=customer)) for _ in bad] + indifferent(scene, customer)
     before, pid = await scene.outcomes("initiation"), scene.process("initiation").pid
-    sent = await scene.send(list(chain.from_iterable(zip(bad, good, strict=True))))
+    sent = await scene.send(list(chain.from_iterable(zip(bad, good, strict=False))) + good[len(bad) :])
 
     await scene.until_states(good, "approved")
     await scene.until_quiet()
@@ -235,26 +246,43 @@ async def test_every_bad_order_has_its_end_and_harms_no_neighbour(scene: Scene) 
 
     why = {p.label: endings.reasons.get(i) for i, p in enumerate(evidence.produced) if p in sent and p.label != "order"}
     assert why == {
-        **{name: error for name, (error, _) in DEAD_LETTERS.items()},
-        **{name: code for name, (code, _) in SIGNATURES.items()},
+        **dict.fromkeys(FAULTS, "FF01"),
+        **{entry.label: STRANGER for entry in strangers},
         **{name: code for name, (code, _) in TIMES.items()},
     }
-    told = await fates(scene)
+    texts = await told_texts(scene, customer.terms.partner_id)
+    letters = await fates(scene)
     for record in sent:
-        if record.label in DEAD_LETTERS:
-            fate = told[ORDERS, record.partition, record.offset]
-            assert fate.stage == "initiation"
-            assert fate.message.startswith(DEAD_LETTERS[record.label][1]), record.label
-            assert fate.sealed == (record.label in SEALED), record.label
+        place = (ORDERS, record.partition, record.offset)
+        if record.label in FAULTS:
+            assert texts["/".join(map(str, place))].startswith(FAULTS[record.label]), record.label
+        elif record.label in SIGNATURES:
+            assert letters[place].message.startswith(SIGNATURES[record.label][0]), record.label
+        if place in letters:
+            assert letters[place].stage == "initiation"
+            assert letters[place].sealed == (record.label.partition(",")[0] in SEALED), record.label
     assert counted == expected_counts(len(good))
     assert scene.process("initiation").pid == pid
     assert await scene.healthz("initiation") == 200
     assert await scene.count_in(good, "settled") == len(good)
 
 
+async def told_texts(scene: Scene, partner_id: str) -> dict[str, str]:
+    """Reference of a refused record → the text that its partner read."""
+    found = {}
+    async for r in read_topics(scene.world.kafka_bootstrap_servers, [events_topic(partner_id)]):
+        if dict(r.headers)["ce_type"] == b"kr.mypay.order.refused.v1":
+            body = json.loads(r.value)
+            found[body["reference"]] = body["reason"]["text"]
+    return found
+
+
 def expected_counts(dispatched: int) -> Counter[tuple[str, str, str]]:
-    counts = Counter(("initiation", "dead_letter", error) for error, _ in DEAD_LETTERS.values())
-    counts.update(("initiation", "refused", code) for code, _ in SIGNATURES.values())
+    counts: Counter[tuple[str, str, str]] = Counter()
+    counts["initiation", "refused", "FF01"] = len(FAULTS)
+    counts["initiation", "dead_letter", "DS0B"] = 1  # no headers at all
+    counts["initiation", "dead_letter", "DS17"] = len(MALFORMED) - 1
+    counts.update(("initiation", "dead_letter", code) for code, _ in SIGNATURES.values())
     counts.update(("initiation", "rejected", code) for code, _ in TIMES.values())
     counts["initiation", "dispatched", ""] = dispatched
     return counts

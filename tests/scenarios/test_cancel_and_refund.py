@@ -1,6 +1,7 @@
 """Cancellations and refunds on fakes, from the partner's record to the last event and the books of all three sides."""
 
 import asyncio
+import json
 from dataclasses import replace
 from datetime import time, timedelta
 from zoneinfo import ZoneInfo
@@ -148,7 +149,34 @@ async def test_a_cancellation_that_its_partner_did_not_sign_does_nothing(rig: Ri
     await send(rig, ORDER, instruction_record(cancellation(), 1, signature=TAMPERED))
     assert rig.states() == {"order-1": "approved"}
     assert answers_to_cancellations(rig) == []
-    assert rig.told("mypay.orders/0/1") == ["order.refused"]
+    assert rig.told("mypay.orders/0/1") == []
+    assert [p.record.offset for p in rig.dead_letters.parked] == [1]
+
+
+FAULTS = {
+    # What is wrong: (the event, under which id, how the reason begins)
+    "a reason that is too long": (
+        b'"reason_text":"',
+        b'"reason_text":"' + b"x" * 140,
+        "cancellation.refused",
+        "cancellation-1",
+    ),
+    "no order that can be read": (b'"order_id":"', b'"order_id":"/', "order.refused", "cancellation-1"),
+    "no id that can be read": (b'"cancellation_id":"', b'"cancellation_id":"/', "order.refused", "mypay.orders/0/1"),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+async def test_a_cancellation_with_a_fault_is_answered_with_the_field(rig: Rig, case: str) -> None:
+    old, new, kind, id_ = FAULTS[case]
+    good = instruction_record(cancellation(reason_text="ordered twice"), 1)
+    await send(rig, ORDER, replace(good, value=good.value.replace(old, new)))
+    assert rig.states() == {"order-1": "approved"}
+    (event,) = [e for e in rig.events() if e.event_id == "mypay.orders/0/1"]
+    told = json.loads(event.body)
+    assert event.event_type == f"kr.mypay.{kind}.v1"
+    assert told["cancellation_id" if kind == "cancellation.refused" else "order_id"] == id_
+    assert (told["reason"]["code"], told["reason"]["text"].partition(":")[0]) == ("FF01", old.decode().split('"')[1])
 
 
 async def test_anothers_payment_is_out_of_reach(rig: Rig) -> None:

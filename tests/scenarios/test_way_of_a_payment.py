@@ -154,9 +154,9 @@ async def test_a_mixed_day_ends_with_every_order_ended_once_and_the_books_agreei
     await clear(rig)
     check_books(rig, produced)
     assert set(rig.states().values()) == {"settled", "declined", "rejected", "reversed"}
-    assert len(rig.dead_letters.parked) == 9
+    assert len(rig.dead_letters.parked) == 10
     refused = [r for r in rig.kafka.records(EVENTS) if read_envelope(r.headers).type == "kr.mypay.order.refused.v1"]
-    assert len(refused) == 10
+    assert len(refused) == 9
 
 
 async def test_everything_delivered_twice_ends_the_same(rig: Rig) -> None:

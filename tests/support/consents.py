@@ -39,6 +39,8 @@ TYPES: Final[Mapping[str, str]] = {command.value: type_ for type_, command in CO
 FORGED: Final = Reason(code=ReasonCode.DS17, text="signature does not match the body")
 REVOKED_KEY: Final = Reason(code=ReasonCode.DS0C, text="assertion key is revoked")
 UNKNOWN_KEY: Final = Reason(code=ReasonCode.DS0E, text="signing key is not registered")
+DISABLED: Final = Reason(code=ReasonCode.DS0C, text="signing key is disabled")
+OVER: Final = Reason(code=ReasonCode.DS0D, text="signing key is valid no more")
 BAD_PROOF: Final = Reason(code=ReasonCode.DS17, text="assertion signature does not match")
 
 
@@ -144,7 +146,11 @@ class ConsentRig:
         return ConsentCommandService(
             store=store or self.store,
             keys=self.keys,
-            verifier=MemoryVerifier({"forged": FORGED, "unknown-key": UNKNOWN_KEY}),
+            verifier=MemoryVerifier(
+                {"forged": FORGED, "unknown-key": UNKNOWN_KEY, "stolen": DISABLED, "over": OVER},
+                owners={"theirs": "partner-2"},
+                keys=self.keys,
+            ),
             dead_letters=self.dead_letters,
             observer=self.observer,
             clock=self.clock,

@@ -70,7 +70,7 @@ class Rig:
         self.publisher = MemoryPublisher(self.kafka, self.faults)
         self.dead_letters = MemoryDeadLetters(self.faults)
         self.keys = MemoryKeySource(["partner-1", "partner-2"], boundary=self.faults)
-        self.verifier = MemoryVerifier({TAMPERED: FORGED, "unknown-key": UNKNOWN_KEY})
+        self.verifier = MemoryVerifier({TAMPERED: FORGED, "unknown-key": UNKNOWN_KEY}, keys=self.keys)
         self.vault = MemoryVault({}, self.faults)
         self.put_card("token-1")
         self.host = MemoryHost()

@@ -11,10 +11,11 @@ from gateway.adapters.crypto.jwk import generate_key, write_private_key
 from gateway.adapters.crypto.signature import JwsVerifier
 from gateway.cli import order as order_cli
 from gateway.cli.partner import default_kid
-from gateway.ports import Outgoing, PartnerKey
+from gateway.ports import Outgoing, PartnerKey, Signed
 from schemas.codec import decode, encode
 from schemas.envelope import read_envelope
 from schemas.orders import ORDER_TYPE, PaymentOrder
+from schemas.reasons import Reason
 from tests.cli import mypay
 from tests.unit.messages import NOW, ORDER
 
@@ -54,14 +55,17 @@ def test_an_order_goes_out_signed_under_its_consent(key: Path, sent: list[Outgoi
     public = order_cli.public_jwk(private)
 
     class Keys:
+        def partner_exists(self, _partner_id: str) -> bool:
+            return True
+
         def key(self, kid: str) -> PartnerKey | None:
             assert kid == default_kid("acme", public, "Ed25519")
             return PartnerKey(kid, ORDER.partner_id, "Ed25519", public, NOW - timedelta(days=1), None, None)
 
     verifier = JwsVerifier(Keys())  # type: ignore[arg-type]
-    checked = {"signature": envelope.signature, "partner_id": "acme", "type_": ORDER_TYPE, "now": NOW}
-    assert verifier.verify(body=record.value, **checked) is None  # type: ignore[arg-type]
-    assert verifier.verify(body=record.value + b" ", **checked) is not None  # type: ignore[arg-type]
+    checked = {"signature": envelope.signature, "type_": ORDER_TYPE, "now": NOW}
+    assert verifier.authenticate(body=record.value, **checked) == Signed(ORDER.partner_id)  # type: ignore[arg-type]
+    assert isinstance(verifier.authenticate(body=record.value + b" ", **checked), Reason)  # type: ignore[arg-type]
 
 
 def test_fill_gives_what_is_missing_and_changes_nothing(key: Path, sent: list[Outgoing]) -> None:

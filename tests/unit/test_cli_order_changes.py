@@ -10,7 +10,7 @@ from gateway.adapters.crypto.jwk import generate_key, public_jwk, write_private_
 from gateway.adapters.crypto.signature import JwsVerifier
 from gateway.cli import instruction_sending
 from gateway.cli.partner import default_kid
-from gateway.ports import Outgoing, PartnerKey
+from gateway.ports import Outgoing, PartnerKey, Signed
 from schemas.cancellation import CANCEL_TYPE, PaymentCancellation
 from schemas.codec import decode
 from schemas.envelope import read_envelope
@@ -56,14 +56,17 @@ def is_signed(record: Outgoing, key: Path, type_: str) -> bool:
     public = public_jwk(instruction_sending.read_private_key(key))
 
     class Keys:
+        def partner_exists(self, _partner_id: str) -> bool:
+            return True
+
         def key(self, kid: str) -> PartnerKey | None:
             assert kid == default_kid("acme", public, "Ed25519")
             since = envelope.time - timedelta(days=1)
             return PartnerKey(kid, "acme", "Ed25519", public, since, None, None)  # type: ignore[arg-type]
 
-    checked = {"signature": envelope.signature, "partner_id": "acme", "type_": type_, "now": envelope.time}
-    problem = JwsVerifier(Keys()).verify(body=record.value, **checked)  # type: ignore[arg-type]
-    return envelope.type == type_ and problem is None
+    checked = {"signature": envelope.signature, "type_": type_, "now": envelope.time}
+    signed = JwsVerifier(Keys()).authenticate(body=record.value, **checked)  # type: ignore[arg-type]
+    return envelope.type == type_ and signed == Signed("acme")  # type: ignore[arg-type]
 
 
 def test_a_cancellation_goes_out_signed_under_its_consent(key: Path, network: Network) -> None:

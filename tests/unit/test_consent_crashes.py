@@ -61,7 +61,7 @@ async def records_of(rig: ConsentRig) -> list[Record]:
     return [
         rig.record("request", terms=asked),
         rig.record("grant", authentication=grant),
-        rig.record("revoke", signature="forged"),
+        rig.record("revoke", because="it has a fault"),
         rig.record("suspend"),
         rig.record("resume", authentication=grant),
         rig.record("resume", authentication=rig.proof("resume", digest(asked))),

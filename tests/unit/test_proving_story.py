@@ -14,7 +14,7 @@ from gateway.adapters.crypto.issuers import CachedTrustTable
 from gateway.adapters.crypto.signature import JwsVerifier
 from gateway.adapters.memory.keys import MemoryKeySource
 from gateway.domain.authentication import Assertion
-from gateway.ports import Outgoing, PartnerKey
+from gateway.ports import Outgoing, PartnerKey, Signed
 from gateway.proving.cast import STORY, Cast, Role, make_cast, make_partners
 from gateway.proving.load import Unobserved
 from gateway.proving.mix import Planned, Wave, plan, roles_for
@@ -115,14 +115,8 @@ async def test_commands_are_signed_by_the_partner_and_proven_for_the_terms(cast:
         envelope = read_envelope(record.headers)
         message = decode(CONSENT_MESSAGES[envelope.type], record.value)
         assert (record.topic, record.key) == (CONSENT_COMMANDS, message.consent_id.encode())
-        problem = signatures.verify(
-            body=record.value,
-            signature=envelope.signature,
-            partner_id=message.partner_id,
-            type_=envelope.type,
-            now=now,
-        )
-        assert problem is None
+        signed = signatures.authenticate(body=record.value, signature=envelope.signature, type_=envelope.type, now=now)
+        assert signed == Signed(message.partner_id)
         if hasattr(message, "terms"):
             digests[message.consent_id] = terms_digest(canonical_terms(record.value, member="terms"))
             continue

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -15,11 +16,11 @@ from gateway.ports import Record, StoreConflictError, StoreUnavailableError
 from gateway.services.consents import ExpiryService
 from schemas.codec import decode
 from schemas.consents import ConsentStatus, Period, PeriodLimit
-from schemas.events import ConsentEvent, ConsentRefused
+from schemas.events import ConsentEvent
 from schemas.primitives import CustomerId
 from schemas.topics import events_topic
 from tests.builders import NOW, payment
-from tests.support.consents import FORGED, ISSUER, SUBJECT, ConsentRig, digest, document, policy
+from tests.support.consents import ISSUER, SUBJECT, ConsentRig, digest, document, policy
 from tests.unit.domain_samples import consent, krw, purpose, terms
 
 OTHER = terms(payment=purpose(max_per_payment=(krw(99_000),)))
@@ -414,17 +415,30 @@ async def test_two_consents_may_use_one_command_id(rig: ConsentRig) -> None:
 # --- who sends, and what cannot be read ---
 
 
-async def test_an_unsigned_command_uses_no_id_up_and_is_told_to_whom_it_names(rig: ConsentRig) -> None:
+async def test_a_forged_command_uses_no_id_up_and_is_told_to_nobody(rig: ConsentRig) -> None:
     put(rig, "AUTH")
     forged = rig.record("revoke", command_id="c-1", signature="forged")
     await rig.take(forged)
-    await rig.take(forged)
-    [(kind, told)] = rig.told()
-    assert (kind, told["reason"]["code"], told["command_id"]) == ("refused", FORGED.code, "c-1")
-    assert decode(ConsentRefused, rig.events()[0].body).reference == forged.reference
+    assert rig.told() == []
+    assert rig.database.refusals.rows == {}
+    assert [(p.stage, p.record, str(p.error)) for p in rig.dead_letters.parked] == [
+        ("consents", forged, "DS17: signature does not match the body")
+    ]
+    assert rig.observer.counts["consents", "dead_letter", "DS17"] == 1
     assert rig.consent().status is ConsentStatus.AUTH
     await rig.take(rig.record("revoke", command_id="c-1"))
     assert rig.consent().status is ConsentStatus.CANC
+
+
+@pytest.mark.parametrize(("signature", "code"), [("stolen", "DS0C"), ("over", "DS0D"), ("theirs", "DS19")])
+async def test_a_key_that_does_not_vouch_for_it_changes_and_tells_nothing(
+    rig: ConsentRig, signature: str, code: str
+) -> None:
+    put(rig, "AUTH")
+    await rig.take(rig.record("revoke", signature=signature), rig.record("revoke", signature=signature, because="x"))
+    assert [str(p.error)[:4] for p in rig.dead_letters.parked] == [code, code]
+    assert rig.told() == []
+    assert rig.consent().status is ConsentStatus.AUTH
 
 
 async def test_a_partner_that_was_registered_a_moment_ago_is_looked_up_once_more(rig: ConsentRig) -> None:
@@ -445,30 +459,84 @@ async def test_another_partner_s_consent_is_no_consent(rig: ConsentRig) -> None:
     assert rig.consent().status is ConsentStatus.AUTH
 
 
-UNREADABLE = {
-    "not JSON": lambda rig, good: replace(good, value=b"{"),
-    "an unknown field": lambda rig, good: rig.record("revoke", because="x"),
-    "a field given twice": lambda rig, good: replace(good, value=good.value[:-1] + b',"command_id":"x"}'),
-    "no command id": lambda rig, good: rig.record("revoke", command_id=None),
-    "an id of the gateway's own": lambda rig, good: rig.record("revoke", command_id="operator:1"),
-    "another key": lambda rig, good: replace(good, key=b"consent-2"),
-    "no key": lambda rig, good: replace(good, key=None),
-    "no headers": lambda rig, good: replace(good, headers=()),
-    "another type": lambda rig, good: replace(
-        good, headers=tuple((n, b"kr.mypay.payment.order.v1" if n == "ce_type" else v) for n, v in good.headers)
+Spoil = Callable[[ConsentRig, Record], Record]
+
+
+def other_type(record: Record, type_: bytes | None) -> Record:
+    headers = ((n, type_ if n == "ce_type" else v) for n, v in record.headers)
+    return replace(record, headers=tuple((n, v) for n, v in headers if v is not None))
+
+
+# fmt: off
+FAULTY: dict[str, tuple[Spoil, tuple[str, str, str], str]] = {
+    # What it is: the record; consent, command and id that it is told under, "" for its place; how the reason begins.
+    "not JSON": (lambda _, good: replace(good, value=b"{"), ("", "revoke", ""), "Invalid JSON"),
+    "an unknown field": (
+        lambda rig, _: rig.record("revoke", because="x"), ("consent-1", "revoke", "command-3"), "because: unknown field"
     ),
-    "terms without a purpose": lambda rig, good: rig.record(
-        "request", terms={k: v for k, v in document(terms()).items() if k != "payment"}
+    "a field given twice": (
+        lambda _, good: replace(good, value=good.value[:-1] + b',"command_id":"x"}'),
+        ("", "revoke", ""), "a field is given twice",
     ),
-    "an assertion that is none": lambda rig, good: rig.record("grant", authentication="x"),
-    "an unknown partner": lambda rig, good: rig.record("revoke", partner_id="nobody"),
+    "no command id": (
+        lambda rig, _: rig.record("revoke", command_id=None), ("consent-1", "revoke", ""), "command_id: "
+    ),
+    "an id of the gateway's own": (
+        lambda rig, _: rig.record("revoke", command_id="operator:1"), ("consent-1", "revoke", ""), "command_id: "
+    ),
+    "another key": (
+        lambda _, good: replace(good, key=b"consent-2"), ("consent-1", "revoke", "command-2"), "header key: "
+    ),
+    "no key": (lambda _, good: replace(good, key=None), ("consent-1", "revoke", "command-2"), "header key: "),
+    "another type": (
+        lambda _, good: other_type(good, b"kr.mypay.payment.order.v1"),
+        ("consent-1", "unknown", "command-2"), "header ce_type: ",
+    ),
+    "no type": (lambda _, good: other_type(good, None), ("consent-1", "unknown", "command-2"), "header ce_type: "),
+    "terms without a purpose": (
+        lambda rig, _: rig.record("request", terms={k: v for k, v in document(terms()).items() if k != "payment"}),
+        ("consent-1", "request", "command-3"), "terms: a consent needs at least one purpose",
+    ),
+    "an assertion that is none": (
+        lambda rig, _: rig.record("grant", authentication="x"), ("consent-1", "grant", "command-3"), "authentication: "
+    ),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("case", FAULTY)
+async def test_a_partner_is_told_what_is_wrong_with_its_command_and_its_neighbours_go_on(
+    rig: ConsentRig, case: str
+) -> None:
+    put(rig, "AUTH")
+    spoil, ids, text = FAULTY[case]
+    first, good = rig.record("suspend"), rig.record("revoke")
+    bad = spoil(rig, good)
+    await rig.take(first, bad, rig.record("revoke"))
+    await rig.take(bad)
+    assert rig.dead_letters.parked == []
+    told = [body for kind, body in rig.told() if kind == "refused"]
+    assert len(told) == 1
+    assert (told[0]["consent_id"], told[0]["command"], told[0]["command_id"]) == tuple(i or bad.reference for i in ids)
+    assert (told[0]["reference"], told[0]["reason"]["code"]) == (bad.reference, "FF01")
+    assert told[0]["reason"]["text"].startswith(text)
+    assert [body["status"] for kind, body in rig.told() if kind == "changed"] == ["SUSP", "CANC"]
+
+
+NOBODYS: dict[str, Spoil] = {
+    "no headers": lambda _, good: replace(good, headers=()),
+    "an unknown partner": lambda rig, _: rig.record("revoke", partner_id="nobody"),
+    "not signed": lambda rig, _: rig.record("revoke", signature=None),
+    "a key nobody registered": lambda rig, _: rig.record("revoke", signature="unknown-key"),
 }
 
 
-@pytest.mark.parametrize("case", UNREADABLE)
-async def test_what_cannot_be_read_is_parked_and_its_neighbours_are_not(rig: ConsentRig, case: str) -> None:
+@pytest.mark.parametrize("case", NOBODYS)
+async def test_what_nobody_is_known_to_have_sent_is_parked_and_its_neighbours_are_not(
+    rig: ConsentRig, case: str
+) -> None:
     put(rig, "AUTH")
-    bad = UNREADABLE[case](rig, rig.record("revoke"))
+    bad = NOBODYS[case](rig, rig.record("revoke"))
     await rig.take(rig.record("suspend"), bad, rig.record("revoke"))
     assert [(p.stage, p.record) for p in rig.dead_letters.parked] == [("consents", bad)]
     assert [body["status"] for _, body in rig.told()] == ["SUSP", "CANC"]

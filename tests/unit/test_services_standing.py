@@ -386,7 +386,7 @@ async def test_a_partner_cannot_take_an_occurrence_s_order_id(rig: StandingRig) 
         }
     )
     await rig.initiation.take([order_record(body, key=b"consent-1")])
-    assert len(rig.dead_letters.parked) == 1
+    assert rig.told() == ["standing-order.created", "order.refused"]
     await rig.until(NOW + DAY)
     assert rig.of("rent+20250518").amount_minor == 10_000
 

@@ -26,8 +26,9 @@ from gateway.adapters.crypto.jwk import (
     write_private_key,
 )
 from gateway.adapters.crypto.signature import JwsVerifier, sign_detached
-from gateway.ports import PartnerKey
+from gateway.ports import PartnerKey, Signed
 from schemas.primitives import PartnerId
+from schemas.reasons import Reason
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TYPE = "kr.mypay.payment.order.v1"
@@ -68,12 +69,15 @@ def code(
     *,
     body: bytes = BODY,
     verifier: JwsVerifier = VERIFIER,
-    partner: str = "acme",
-    type_: str = TYPE,
+    type_: str | None = TYPE,
     now: datetime = NOW,
 ) -> str | None:
-    reason = verifier.verify(body=body, signature=signature, partner_id=partner, type_=type_, now=now)
-    return None if reason is None else str(reason.code)
+    """None where partner acme has signed."""
+    found = verifier.authenticate(body=body, signature=signature, type_=type_, now=now)
+    if isinstance(found, Signed):
+        assert found.partner_id == "acme"
+        return f"lapsed {found.lapsed.code}" if found.lapsed else None
+    return str(found.code)
 
 
 def b64(data: bytes) -> str:
@@ -170,8 +174,28 @@ def test_any_other_header_is_refused(header: dict[str, object]) -> None:
         assert code(signed(header)) is not None
 
 
-def test_signature_of_one_partner_is_refused_for_another() -> None:
-    assert code(SIGNATURE, partner="globex") == "DS19"
+def test_the_key_tells_who_signed_whatever_the_body_says() -> None:
+    theirs = JwsVerifier(Keys(replace(ES_KEY, partner_id=PartnerId("globex"))))
+    found = theirs.authenticate(body=BODY, signature=SIGNATURE, type_=TYPE, now=NOW)
+    assert found == Signed(PartnerId("globex"))
+
+
+def test_a_partner_that_is_no_longer_active_has_signed_nothing() -> None:
+    keys = Keys(ES_KEY)
+    keys.partner_exists = lambda _: False  # type: ignore[method-assign]
+    assert code(SIGNATURE, verifier=JwsVerifier(keys)) == "AG01"
+
+
+def test_a_record_that_does_not_say_what_it_is_may_be_signed_as_anything() -> None:
+    assert code(SIGNATURE, type_=None) is None
+    assert code(SIGNATURE, type_=None, body=BODY + b" ") == "DS17"
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be", "utf-8-sig"]
+)
+def test_a_header_in_another_encoding_than_utf8_is_refused(encoding: str) -> None:
+    assert code(signed(json.dumps(HEADER).encode(encoding))) == "DS0B"
 
 
 def test_signature_for_another_message_type_is_refused() -> None:
@@ -189,12 +213,13 @@ def test_unknown_key_is_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "now", "expected"),
     [
-        ({"disabled_at": NOW}, NOW, "DS0C"),
+        ({"disabled_at": NOW}, NOW, "lapsed DS0C"),
         ({"disabled_at": NOW + timedelta(seconds=1)}, NOW, None),
         ({"valid_from": NOW}, NOW, None),
         ({"valid_from": NOW}, NOW - timedelta(microseconds=1), "DS0D"),
         ({"valid_until": NOW}, NOW - timedelta(microseconds=1), None),
-        ({"valid_until": NOW}, NOW, "DS0D"),
+        ({"valid_until": NOW}, NOW, "lapsed DS0D"),
+        ({"valid_until": NOW, "disabled_at": NOW}, NOW, "lapsed DS0C"),
         ({"valid_until": None}, NOW + timedelta(days=9999), None),
         ({"algorithm": "Ed25519"}, NOW, "DS0B"),
         ({"algorithm": "RS256"}, NOW, "DS0B"),
@@ -216,7 +241,8 @@ def test_replaced_key_takes_effect_at_once() -> None:
     keys.keys["k-es"] = replace(ES_KEY, jwk=other)
     assert code(SIGNATURE, verifier=verifier) == "DS17"
     keys.keys["k-es"] = replace(ES_KEY, disabled_at=NOW)
-    assert code(SIGNATURE, verifier=verifier) == "DS0C"
+    assert code(SIGNATURE, verifier=verifier) == "lapsed DS0C"
+    assert code(signed(HEADER, body=b"other"), verifier=verifier) == "DS17"
 
 
 def test_alg_none_is_refused() -> None:
@@ -276,14 +302,9 @@ def test_base64_body_signature_is_refused_for_raw_bytes() -> None:
 
 @given(st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=6, max_size=40))
 def test_reason_repeats_nothing_of_the_input(kid: str) -> None:
-    reason = VERIFIER.verify(
-        body=BODY,
-        signature=signed({**HEADER, "kid": f"x{kid}", "typ": f"x{kid}"}),
-        partner_id="acme",
-        type_=TYPE,
-        now=NOW,
-    )
-    assert reason is not None
+    forged = signed({**HEADER, "kid": f"x{kid}", "typ": f"x{kid}"})
+    reason = VERIFIER.authenticate(body=BODY, signature=forged, type_=TYPE, now=NOW)
+    assert isinstance(reason, Reason)
     assert kid not in reason.text
 
 

@@ -4,20 +4,23 @@ The header text is ``protected..signature``. What is signed is ``protected "." b
 Algorithms are cryptography's, header rules joserfc's. Partners send the same protected header with every message, so
 what follows from it alone is worked out once per header text and kept (bounded, least recently used goes).
 
-How every refusal is told, in the order in which the rules are applied:
+Who signed follows from the key alone: the header's kid names it, the registry knows its owner. The body is not read.
+
+Why nobody is known to have signed, in the order in which the rules are applied:
 
 ====== ========================================================================================================
-DS0B   no signature; not ``protected..signature``; not base64url JSON; a member other than alg, kid, typ, b64 and
-       crit; alg not on the allow-list (``none`` and HMAC never are); b64 not false; crit not exactly ``["b64"]``
+DS0B   no signature; not ``protected..signature``; not base64url of JSON in UTF-8; a member other than alg, kid, typ,
+       b64 and crit; alg not on the allow-list (``none`` and HMAC never are); b64 not false; crit not ``["b64"]``
 DS0E   no registered key has this kid, or the registered key cannot be used
-DS19   the key belongs to another partner
-DS0C   the key was disabled
-AG01   the partner is no longer active: of what waited; before, nobody is told that a partner exists
-DS0D   now lies outside the key's validity
+AG01   the key's owner is no active partner
+DS0D   the key is not valid yet
 DS0B   alg is not the registered key's algorithm
 DS17   typ is not this message's type: a signature made for one kind of message does not sign another
 DS17   the signature does not match the bytes
 ====== ========================================================================================================
+
+A signature that holds is the owner's, but vouches for nothing new (:attr:`gateway.ports.Signed.lapsed`) where the key
+was disabled (DS0C: whoever stole it may have written this) or its time is over (DS0D).
 """
 
 import json
@@ -33,7 +36,7 @@ from joserfc.util import json_b64encode, urlsafe_b64encode
 
 from gateway.adapters.crypto import base64url
 from gateway.adapters.crypto.jwk import ALGORITHMS, KeyFormatError, PrivateKey, Verify, import_private, import_verifier
-from gateway.ports import KeySource, PartnerKey
+from gateway.ports import KeySource, PartnerKey, Signed
 from schemas.reasons import Reason, ReasonCode
 
 SIGNATURE_CHARS_MAX: Final = 1024
@@ -53,10 +56,10 @@ _REFUSED: Final[Mapping[str, Reason]] = {
         ("b64", ReasonCode.DS0B, 'signature header must have b64 false and crit ["b64"]'),
         ("unknown", ReasonCode.DS0E, "signing key is not registered"),
         ("unusable", ReasonCode.DS0E, "the registered signing key cannot be used"),
-        ("foreign", ReasonCode.DS19, "signing key belongs to another partner"),
         ("disabled", ReasonCode.DS0C, "signing key is disabled"),
         ("inactive", ReasonCode.AG01, "the partner is no longer active"),
-        ("validity", ReasonCode.DS0D, "signing key is outside its validity"),
+        ("early", ReasonCode.DS0D, "signing key is not valid yet"),
+        ("over", ReasonCode.DS0D, "signing key is valid no more"),
         ("key_alg", ReasonCode.DS0B, "signature algorithm is not the registered key's"),
         ("typ", ReasonCode.DS17, "signature was made for another message type"),
         ("bytes", ReasonCode.DS17, "signature does not match the body"),
@@ -96,15 +99,17 @@ class JwsVerifier:
         self._keys = keys
         self._parsed: dict[str, _Parsed] = {}
 
-    def verify(
-        self, *, body: bytes, signature: str | None, partner_id: str, type_: str, now: datetime
-    ) -> Reason | None:
-        """None if ``partner_id`` signed exactly ``body`` as ``type_``; else why not, as the module's table tells."""
+    def authenticate(self, *, body: bytes, signature: str | None, type_: str | None, now: datetime) -> Signed | Reason:
         try:
-            self._verify(body, signature, partner_id, type_, now)
+            record = self._verify(body, signature, type_, now)
         except _RefusedError as refused:
             return _REFUSED[refused.rule]
-        return None
+        lapsed = None
+        if record.disabled_at is not None and record.disabled_at <= now:
+            lapsed = _REFUSED["disabled"]
+        elif record.valid_until is not None and now >= record.valid_until:
+            lapsed = _REFUSED["over"]
+        return Signed(record.partner_id, lapsed)
 
     def recheck(self, *, signature: str | None, now: datetime) -> Reason | None:
         try:
@@ -117,7 +122,7 @@ class JwsVerifier:
             return _REFUSED["disabled"]
         return None if self._keys.partner_exists(record.partner_id) else _REFUSED["inactive"]
 
-    def _verify(self, body: bytes, signature: str | None, partner_id: str, type_: str, now: datetime) -> None:
+    def _verify(self, body: bytes, signature: str | None, type_: str | None, now: datetime) -> PartnerKey:
         if signature is None:
             raise _RefusedError("missing")
         protected_text, _, rest = signature.partition(".")
@@ -125,26 +130,25 @@ class JwsVerifier:
         if len(signature) > SIGNATURE_CHARS_MAX or payload_text or not signature.isascii():
             raise _RefusedError("format")
         protected = _read_protected(protected_text)
-        verify = self._usable_key(protected, partner_id, now)
-        if protected.typ != type_:
+        parsed = self._usable_key(protected, now)
+        if type_ is not None and protected.typ != type_:
             raise _RefusedError("typ")
         try:
             raw_signature = base64url.decode(signature_text)
         except ValueError:
             raise _RefusedError("format") from None
-        if not verify(protected_text.encode() + b"." + body, raw_signature):
+        if not parsed.verify(protected_text.encode() + b"." + body, raw_signature):
             raise _RefusedError("bytes")
+        return parsed.record
 
-    def _usable_key(self, protected: _Protected, partner_id: str, now: datetime) -> Verify:
+    def _usable_key(self, protected: _Protected, now: datetime) -> _Parsed:
         record = self._keys.key(protected.kid)
         if record is None:
             raise _RefusedError("unknown")
-        if record.partner_id != partner_id:
-            raise _RefusedError("foreign")
-        if record.disabled_at is not None and record.disabled_at <= now:
-            raise _RefusedError("disabled")
-        if now < record.valid_from or (record.valid_until is not None and now >= record.valid_until):
-            raise _RefusedError("validity")
+        if not self._keys.partner_exists(record.partner_id):
+            raise _RefusedError("inactive")
+        if now < record.valid_from:
+            raise _RefusedError("early")
         if ALGORITHMS.get(record.algorithm) != protected.algorithm:
             raise _RefusedError("key_alg")
         parsed = self._parsed.get(record.kid)
@@ -154,7 +158,7 @@ class JwsVerifier:
             except KeyFormatError:
                 raise _RefusedError("unusable") from None
             self._parsed[record.kid] = parsed
-        return parsed.verify
+        return parsed
 
 
 def sign_detached(body: bytes, private_key: PrivateKey, *, kid: str, algorithm: str, typ: str) -> str:
@@ -181,7 +185,8 @@ def sign_detached(body: bytes, private_key: PrivateKey, *, kid: str, algorithm: 
 @lru_cache(maxsize=PROTECTED_HEADERS_KEPT)
 def _read_protected(text: str) -> _Protected:
     try:
-        header = json.loads(base64url.decode(text), object_pairs_hook=_without_duplicates)
+        # As text: given bytes, the parser would take UTF-16 and UTF-32 too, which other readers do not.
+        header = json.loads(base64url.decode(text).decode("utf-8"), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError):
         raise _RefusedError("format") from None
     if not isinstance(header, dict):

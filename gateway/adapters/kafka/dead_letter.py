@@ -34,7 +34,7 @@ from typing import Final
 from gateway.adapters.crypto.mac import HmacMarks
 from gateway.adapters.crypto.redaction import SCAN_CHARS_MAX, contains_secret, redact
 from gateway.adapters.crypto.vault import MasterKeys, Purpose, Sealed, UnsealError
-from gateway.ports import Outgoing, Publisher, Record, UnreadError
+from gateway.ports import NotAuthenticatedError, Outgoing, Publisher, Record, UnreadError
 from schemas.codec import DecodeError
 from schemas.envelope import EnvelopeError
 from schemas.topics import DEAD_LETTER
@@ -289,7 +289,7 @@ def _told(stage: str, record: Record, error: Exception) -> Headers:
 
 def _message(error: Exception) -> str:
     """Text that shows nothing of the record: the contract's own errors promise that; of others, where they arose."""
-    if isinstance(error, DecodeError | EnvelopeError | UnreadError):
+    if isinstance(error, DecodeError | EnvelopeError | UnreadError | NotAuthenticatedError):
         line = " ".join(str(error).split())
         return redact(line, chars_max=10 * _MESSAGE_CHARS_MAX)[:_MESSAGE_CHARS_MAX]
     frames = traceback.extract_tb(error.__traceback__)

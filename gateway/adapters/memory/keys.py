@@ -1,13 +1,19 @@
 """Partners' keys, signature checks and the clock in memory."""
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from gateway.adapters.memory.boundary import Boundary, no_boundary
-from gateway.ports import PartnerKey
+from gateway.ports import KeySource, PartnerKey, Signed
+from schemas.primitives import PartnerId
 from schemas.reasons import Reason, ReasonCode
 
+INACTIVE = Reason(code=ReasonCode.AG01, text="the partner is no longer active")
 UNSIGNED = Reason(code=ReasonCode.DS0B, text="header signature is missing")
+
+_LAPSED = frozenset({ReasonCode.DS0C, ReasonCode.DS0D})
+_PARTNER = re.compile(rb'"partner_id"\s*:\s*"([A-Za-z0-9._-]+)"')
 
 
 class MemoryKeySource:
@@ -43,22 +49,44 @@ class MemoryKeySource:
 class MemoryVerifier:
     """Implements :class:`gateway.ports.SignatureVerifier` by a table: signature text → why it is refused.
 
-    A signature that is not in the table is accepted; a missing one never is.
+    A signature that is not in the table is accepted; a missing one never is. A key that was disabled (DS0C) or is over
+    (DS0D) still tells who signed.
+
+    Args:
+        owners: signature text → whose key it was made with. Of any other: the partner that the body names, or where it
+            names none ``partner-1``.
+        keys: tells which partners are active; None: all are.
     """
 
-    def __init__(self, refused: Mapping[str, Reason] | None = None) -> None:
+    def __init__(
+        self,
+        refused: Mapping[str, Reason] | None = None,
+        *,
+        owners: Mapping[str, str] | None = None,
+        keys: KeySource | None = None,
+    ) -> None:
         self.refused = dict(refused or {})
+        self.owners = dict(owners or {})
+        self._keys = keys
 
-    def verify(
+    def authenticate(
         self,
         *,
-        body: bytes,  # noqa: ARG002 - the port's, as the others below: the table looks at the signature alone
+        body: bytes,
         signature: str | None,
-        partner_id: str,  # noqa: ARG002
-        type_: str,  # noqa: ARG002
+        type_: str | None,  # noqa: ARG002 - the port's, as the next: the table looks at the signature alone
         now: datetime,  # noqa: ARG002
-    ) -> Reason | None:
-        return UNSIGNED if signature is None else self.refused.get(signature)
+    ) -> Signed | Reason:
+        if signature is None:
+            return UNSIGNED
+        refused = self.refused.get(signature)
+        if refused is not None and refused.code not in _LAPSED:
+            return refused
+        named = _PARTNER.search(body)
+        owner = self.owners.get(signature) or (named[1].decode() if named else "partner-1")
+        if self._keys is not None and not self._keys.partner_exists(owner):
+            return INACTIVE
+        return Signed(PartnerId(owner), refused)
 
     def recheck(self, *, signature: str | None, now: datetime) -> Reason | None:  # noqa: ARG002
         return UNSIGNED if signature is None else self.refused.get(signature)

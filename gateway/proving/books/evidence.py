@@ -21,7 +21,7 @@ class Ending(StrEnum):
     """How a produced record ended: exactly one of these.
 
     ``rejected`` covers every order that had no financial effect by the gateway's own decision: a payment in state
-    REJECTED, an order refused without becoming a payment (signature, taken order id), and a repeated order, whose
+    REJECTED, an order refused without becoming a payment (a fault, a taken order id), and a repeated order, whose
     first record stands and whose state was told again.
     """
 

@@ -24,7 +24,7 @@ def records_end_once(evidence: Evidence, endings: Endings) -> Checked:
 
 def ends_as_planned(evidence: Evidence, endings: Endings) -> Checked:
     """Each record ended in a way that its sender's plan allows."""
-    found = Finding("ends_as_planned", "Each ended as its sender planned it (a tampered order is refused, and so on)")
+    found = Finding("ends_as_planned", "Each ended as its sender planned it (a tampered order is parked, and so on)")
     for record, ending in zip(evidence.produced, endings.of, strict=True):
         if record.expected:
             found.looked_at += 1

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from gateway.adapters.memory.host import EntryState
 from gateway.domain.exchange import ReversalRequest
 from gateway.domain.payment import Payment
+from gateway.ports import NotAuthenticatedError
 from gateway.proving.simulation.audit import FINAL, STANDING, UNEXPECTED
-from gateway.proving.simulation.scene import DISABLED_CODE, JUNK, PAN, PARTNER, Kind, Produced
+from gateway.proving.simulation.scene import DISABLED_CODE, PAN, PARTNER, Kind, Produced
 from schemas.topics import events_topic
 
 if TYPE_CHECKING:
@@ -74,19 +75,24 @@ class _Told:
 def _orders_end_once(world: "World", told: _Told) -> None:
     payments = {str(p.order_id): p for p in world.database.payments.rows.values()}
     refused = {row.reference: row.reason.code for row in world.database.refusals.rows.values()}
-    dead = {p.record.reference for p in world.parked if p.stage == "initiation"}
+    parked = {p.record.reference: p.error for p in world.parked if p.stage == "initiation"}
+    lapsed = {reference for reference, error in parked.items() if _is_disabled(error)}
     mine: dict[str, list[str]] = defaultdict(list)
     known: set[str] = set()
     for produced, reference in world.written:
         known.update(produced.items)
-        ends = ["parked"] if reference in dead else []
+        ends = ["parked"] if reference in parked and reference not in lapsed else []
         ends += _answers(produced, reference, told)
         if produced.kind is not Kind.REFUND or refused.get(reference) in {None, DISABLED_CODE}:
             # A refund that is refused for want of a payment uses no id up: it may be sent again.
             ends += _payment_end(produced, payments)
-        # A delivery is refused once the partner's key is disabled, also where an earlier one has come to its end.
         if reference in refused and not (ends and refused[reference] == DISABLED_CODE):
             ends.append("refused")
+        # A delivery is parked once the partner's key is disabled, also where an earlier one has come to its end.
+        if reference in lapsed and not ends:
+            ends.append("parked")
+        if produced.kind is Kind.FORGED and told.refused[reference]:
+            world.violated("nobody speaks for a partner", f"{produced.order_id} at {reference} was told")
         if len(ends) != 1:
             text = f"{produced.kind} {produced.order_id} at {reference}"
             world.violated("every order ends once", f"{text} ends as {ends or 'nothing'}")
@@ -95,7 +101,11 @@ def _orders_end_once(world: "World", told: _Told) -> None:
         if reference in refused and produced.kind in _PAYING and told.refused[reference] != 1:
             text = f"{produced.order_id} at {reference}"
             world.violated("every order is answered", f"{text}: refused, told {told.refused[reference]} times")
-    _payments_ordered(world, told, payments, mine, known, refused.keys())
+    _payments_ordered(world, told, payments, mine, known, refused.keys() | lapsed)
+
+
+def _is_disabled(error: Exception) -> bool:
+    return isinstance(error, NotAuthenticatedError) and error.reason.code == DISABLED_CODE
 
 
 def _payments_ordered(
@@ -200,7 +210,7 @@ def _refunds_fit(world: "World") -> None:
 
 def _nothing_parked(world: "World") -> None:
     for parked in world.parked:
-        if parked.stage != "initiation" or parked.record.value != JUNK:
+        if parked.stage not in ("initiation", "consents") or not isinstance(parked.error, NotAuthenticatedError):
             error = f"{type(parked.error).__name__}: {parked.error}"
             world.violated(UNEXPECTED, f"{parked.stage} parked {parked.record.reference}: {error}")
 
