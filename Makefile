@@ -20,7 +20,7 @@ INSTALLED := .venv/.installed
 # The access rules of every stage, and of one partner as an example.
 ACLS := MYPAY_NETWORKS_DIR=deploy/networks $(BIN)/mypay topics acl --print --partner example-partner
 
-.PHONY: help install demo test check acls bench format lock clean
+.PHONY: help install demo test check acls bench format lock holidays clean
 
 help:
 	@echo "make install   make .venv from requirements.lock (every other target does so when needed)"
@@ -31,6 +31,7 @@ help:
 	@echo "make bench     measure the gateway on this machine: ARGS are those of mypay bench"
 	@echo "make format    format the sources and apply the linter's safe fixes"
 	@echo "make lock      write requirements.lock and deploy/kafka-jars.sha256 anew"
+	@echo "make holidays  write gateway/domain/holidays.py anew, from the package holidays"
 	@echo "make clean     delete .venv and all caches; the data of local stacks stay in var/"
 
 install: $(INSTALLED)
@@ -93,6 +94,9 @@ lock: $(INSTALLED)
 	    --universal --python-version 3.11 --output-file requirements.lock >/dev/null
 	@echo "Resolving Kafka's libraries"
 	@$(BIN)/python -m gateway.local.pin
+
+holidays: $(INSTALLED)
+	@$(BIN)/python -m gateway.local.holiday_table
 
 clean:
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build *.egg-info

@@ -23,6 +23,7 @@ async def run(parts: Parts, stopping: asyncio.Event) -> None:
             tasks.create_task(_repeat(parts, name, work, pause_s), name=name)
             for name, (work, pause_s) in timers.items()
         ]
+        workers.append(tasks.create_task(schedule.occurrences.follow_calendar(), name="calendar"))
         await stopping.wait()
         for task in workers:
             task.cancel()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
-from gateway.domain.holidays import FIXED, MOVABLE
+from gateway.domain.holidays import FIRST_YEAR, FIXED, HOLIDAYS, LAST_YEAR
 from gateway.domain.limits import SEOUL
 
 _SATURDAY = 5
@@ -26,8 +26,9 @@ class BusinessDays:
         """True for a business day."""
         if day in self.working:
             return True
-        is_holiday = (day.month, day.day) in FIXED or day in MOVABLE or day in self.more_holidays
-        return day.weekday() < _SATURDAY and not is_holiday
+        if day.weekday() >= _SATURDAY or day in self.more_holidays:
+            return False
+        return day not in HOLIDAYS if FIRST_YEAR <= day.year <= LAST_YEAR else (day.month, day.day) not in FIXED
 
     def next(self, day: date) -> date:
         """The day itself, or the first business day after it."""

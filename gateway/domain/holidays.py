@@ -1,45 +1,50 @@
-"""Korean public holidays, as data.
+"""Korean public holidays and the days on which banks are closed, as data. Made by ``make holidays``: do not edit.
 
-Source: the Regulations on Public Holidays of Government Offices (관공서의 공휴일에 관한 규정) with their rule on
-substitute holidays, lunar days by the almanac of the Korea Astronomy and Space Science Institute (월력요항); and
-Labour Day, on which banks are closed. Years outside the table know the holidays of fixed dates only. Days that are
-declared later (elections, special holidays, new laws) belong into the operators' own file: ``MYPAY_HOLIDAYS_FILE``.
+Source: the package ``holidays`` (KR, public and bank), which follows the law on public holidays with its rule on
+substitutes, and the almanac for lunar days. Years outside the table know the holidays of fixed dates only. Days that
+are declared later (elections, special holidays, new laws) belong into the operators' own file, which wins:
+``MYPAY_HOLIDAYS_FILE``.
 """
 
 from datetime import date
 from typing import Final
 
-FIXED: Final = ((1, 1), (3, 1), (5, 1), (5, 5), (6, 6), (8, 15), (10, 3), (10, 9), (12, 25))
-"""(month, day): New Year, Independence, Labour, Children, Memorial, Liberation, Foundation, Hangul, Christmas."""
+FIRST_YEAR: Final = 2025
+LAST_YEAR: Final = 2035
 
-_MOVABLE: Final = {
-    2025: (
-        (1, 27),  # special holiday
-        (1, 28), (1, 29), (1, 30),  # Seollal
-        (3, 3),  # for 1 March, a Saturday
-        (5, 6),  # for Buddha's birthday, on Children's Day
-        (6, 3),  # presidential election
-        (10, 5), (10, 6), (10, 7), (10, 8),  # Chuseok, with a substitute for its Sunday
-    ),
-    2026: (
-        (2, 16), (2, 17), (2, 18),  # Seollal
-        (3, 2),  # for 1 March, a Sunday
-        (5, 24), (5, 25),  # Buddha's birthday, a Sunday, and its substitute
-        (6, 3),  # local elections
-        (8, 17),  # for 15 August, a Saturday
-        (9, 24), (9, 25), (9, 26),  # Chuseok
-        (10, 5),  # for 3 October, a Saturday
-    ),
-    2027: (
-        (2, 6), (2, 7), (2, 8), (2, 9),  # Seollal, with a substitute for its Sunday
-        (5, 13),  # Buddha's birthday
-        (8, 16),  # for 15 August, a Sunday
-        (9, 14), (9, 15), (9, 16),  # Chuseok
-        (10, 4),  # for 3 October, a Sunday
-        (10, 11),  # for 9 October, a Saturday
-        (12, 27),  # for 25 December, a Saturday
-    ),
-}  # fmt: skip
+_BY_YEAR: Final = """
+2025 0101 0127 0128 0129 0130 0301 0303 0501 0505 0506 0603 0606
+2025 0815 1003 1005 1006 1007 1008 1009 1225
+2026 0101 0216 0217 0218 0301 0302 0501 0505 0524 0525 0603 0606
+2026 0717 0815 0817 0924 0925 0926 1003 1005 1009 1225
+2027 0101 0206 0207 0208 0209 0301 0501 0503 0505 0513 0606
+2027 0717 0719 0815 0816 0914 0915 0916 1003 1004 1009 1011 1225 1227
+2028 0101 0126 0127 0128 0301 0412 0501 0502 0505 0606
+2028 0717 0815 1002 1003 1004 1005 1009 1225
+2029 0101 0212 0213 0214 0301 0501 0505 0507 0520 0521 0606
+2029 0717 0815 0921 0922 0923 0924 1003 1009 1225
+2030 0101 0202 0203 0204 0205 0301 0327 0501 0505 0506 0509 0606 0612
+2030 0717 0815 0911 0912 0913 1003 1009 1225
+2031 0101 0122 0123 0124 0301 0303 0501 0505 0528 0606
+2031 0717 0815 0930 1001 1002 1003 1009 1225
+2032 0101 0210 0211 0212 0301 0414 0501 0503 0505 0516 0517 0606
+2032 0717 0719 0815 0816 0918 0919 0920 0921 1003 1004 1009 1011 1225 1227
+2033 0101 0130 0131 0201 0202 0301 0501 0502 0505 0506 0606
+2033 0717 0718 0815 0907 0908 0909 1003 1009 1010 1225 1226
+2034 0101 0218 0219 0220 0221 0301 0501 0505 0525 0531 0606
+2034 0717 0815 0926 0927 0928 1003 1009 1225
+2035 0101 0207 0208 0209 0301 0328 0501 0505 0507 0515 0606
+2035 0717 0815 0915 0916 0917 0918 1003 1009 1225
+"""
 
-MOVABLE: Final = frozenset(date(year, month, day) for year, days in _MOVABLE.items() for month, day in days)
-"""Lunar holidays, substitutes, elections and special holidays of the years in the table."""
+HOLIDAYS: Final = frozenset(
+    date(int(year), int(day[:2]), int(day[2:]))
+    for year, *days in (line.split() for line in _BY_YEAR.split("\n") if line)
+    for day in days
+)
+"""Every holiday from ``FIRST_YEAR`` to ``LAST_YEAR``."""
+
+FIXED: Final = (
+    (1, 1), (3, 1), (5, 1), (5, 5), (6, 6), (7, 17), (8, 15), (10, 3), (10, 9), (12, 25),
+)  # fmt: skip
+"""(month, day) of those that fall on the same date each year."""

@@ -65,6 +65,9 @@ class StandingOrderStore(Protocol):
     async def claim_due(self, *, now: datetime, limit: int) -> Sequence[StandingOrder]:
         """Active ones whose next occurrence is due, earliest first, locked; what another transaction holds is left."""
 
+    async def active(self, *, after: StandingKey | None, limit: int) -> Sequence[StandingOrder]:
+        """Active ones behind a key, in key order, locked; what another transaction holds is left."""
+
     async def update(self, orders: Sequence[StandingOrder]) -> None:
         """Write status, version, occurrences, next due time, reason and time of orders that are locked."""
 

@@ -10,11 +10,13 @@ as rejected payments and never paid.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
-from gateway.domain.calendar import BusinessDays
+from gateway.domain.calendar import BusinessDays, day_of
 from gateway.domain.consent import ORDER_VALIDITY_MAX, Consent
 from gateway.domain.intent import TakenOrder, rejected, scheduled
 from gateway.domain.payment import Payment
@@ -23,6 +25,7 @@ from gateway.domain.standing import (
     CONSENT_ENDED,
     DAY_MISSED,
     Occurrence,
+    StandingKey,
     StandingOrder,
     consent_is_over,
     occurrence,
@@ -33,6 +36,7 @@ from gateway.services.standing_notices import standing_event
 from gateway.services.transitions import payment_events
 from schemas.codec import encode
 from schemas.orders import OCCURRENCE_TYPE, OccurrenceOrder
+from schemas.primitives import OrderId
 from schemas.standing import StandingStatus
 
 LATE_MAX_S: Final = ORDER_VALIDITY_MAX.total_seconds()
@@ -62,6 +66,7 @@ class _Made:
     payments: list[Payment]
     orders: list[ScheduledOrder]
     events: list[OutboxEvent]
+    moved: OrderId | None = None  # the occurrence whose day the calendar has moved since it was computed
 
 
 class OccurrenceService:
@@ -84,7 +89,49 @@ class OccurrenceService:
         count("schedule", "occurrence", n=sum(len(m.orders) for m in made))
         count("schedule", "occurrence_missed", n=sum(len(m.payments) - len(m.orders) for m in made))
         count("schedule", "standing_order_completed", n=sum(m.row.next_due_at is None for m in made))
+        for one in made:
+            if one.moved is not None:
+                self._tell_moved(one.row, one.moved)
         return len(made)
+
+    async def follow_calendar(self) -> int:
+        """Move next occurrences to the days that the calendar gives them now; return how many were moved.
+
+        Once at the start is enough: a process's calendar does not change. Each is told in the log, and counted. One
+        whose new day is over keeps the day that it had.
+        """
+        moved, after = 0, None
+        while True:
+            rows, found = await until_done(partial(self._follow, after))
+            for row, order_id in found:
+                self._tell_moved(row, order_id)
+            moved += len(found)
+            if not rows:
+                return moved
+            after = rows[-1].key
+
+    async def _follow(
+        self, after: StandingKey | None
+    ) -> tuple[Sequence[StandingOrder], list[tuple[StandingOrder, OrderId]]]:
+        async with self._store.transaction() as uow:
+            rows = await uow.standing.active(after=after, limit=self._settings.batch)
+            found: list[tuple[StandingOrder, OrderId]] = []
+            for row in rows:
+                due = occurrence(row.schedule, row.occurrences, self._days)
+                if due is not None and due.due_at != row.next_due_at and due.day >= day_of(self._clock.now()):
+                    found.append((replace(row, next_due_at=due.due_at), row.order_id(due)))
+            await uow.standing.update([row for row, _ in found])
+        return rows, found
+
+    def _tell_moved(self, row: StandingOrder, order_id: OrderId) -> None:
+        self._observer.count("schedule", "day_moved")
+        self._observer.note(
+            "standing_order_day_moved",
+            level="warning",
+            partner_id=row.partner_id,
+            order_id=order_id,
+            reason="the calendar of business days has changed",
+        )
 
     async def _make(self) -> list[_Made]:
         async with self._store.transaction() as uow:
@@ -107,6 +154,11 @@ class OccurrenceService:
         made = _Made(row, [], [], [])
         over = consent_is_over(consent, now)
         following = occurrence(row.schedule, row.occurrences, self._days)
+        if following is not None and row.next_due_at is not None and following.due_at != row.next_due_at:
+            made.moved = row.order_id(following)
+            # The calendar put it on a day that was over when that was noticed: paid on the day that it had.
+            if following.due_at < row.next_due_at:
+                following = replace(following, day=day_of(row.next_due_at))
         while following is not None and following.due_at <= now and len(made.payments) < self._settings.at_once:
             self._add(made, row, following, consent, now)
             following = None if over else occurrence(row.schedule, following.number + 1, self._days)

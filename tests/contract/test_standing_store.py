@@ -175,3 +175,15 @@ async def test_workers_who_race_make_each_day_once_and_its_order_waits_to_be_han
     assert states == [PaymentState.REJECTED, PaymentState.REJECTED, PaymentState.SCHEDULED] * len(names)
     assert {w.key for w in waiting} == {k for k in keys if found[k].state is PaymentState.SCHEDULED}
     assert {(r.status, r.version, r.occurrences) for r in rows.values()} == {(StandingStatus.COMPLETED, 2, 3)}
+
+
+async def test_active_ones_are_walked_through_by_key_and_what_is_held_is_left(store: Store) -> None:
+    async with store.transaction() as uow:
+        await uow.standing.insert([standing(n) for n in ("a", "b", "c", "d")])
+        over = replace(standing("b"), status=StandingStatus.CANCELLED, next_due_at=None)
+        await uow.standing.update([over])
+    async with store.transaction() as uow, store.transaction() as other:
+        first = await uow.standing.active(after=None, limit=2)
+        assert [o.standing_order_id for o in first] == ["a", "c"]
+        assert [o.standing_order_id for o in await other.standing.active(after=first[0].key, limit=9)] == ["d"]
+        assert await other.standing.active(after=standing("d").key, limit=9) == []

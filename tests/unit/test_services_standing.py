@@ -437,3 +437,60 @@ async def test_a_proof_is_for_this_order_and_schedule_alone(fields: dict[str, An
         message = message.model_copy(update={"authentication": token})
     await rig.send(message)
     assert [b["reason"]["code"] for _, b in rig.standing()] == [code]
+
+
+# --- a calendar that changes ---
+
+
+def moved(rig: StandingRig) -> list[tuple[object, object]]:
+    return [
+        (n.fields["partner_id"], n.fields["order_id"])
+        for n in rig.observer.notes
+        if n.event == "standing_order_day_moved"
+    ]
+
+
+@pytest.mark.parametrize(("rule", "paid"), [("next", 10), ("previous", 6)])
+async def test_a_day_that_the_calendar_moves_is_told_and_kept(rig: StandingRig, rule: str, paid: int) -> None:
+    # Monday the 26th becomes a holiday after the order was created: paid on Tuesday, or on Friday the 23rd.
+    first = TODAY + 9 * DAY
+    schedule = {"frequency": "monthly", "count": 1, "holiday_rule": rule, "first_date": first.isoformat()}
+    await rig.send(create(schedule=schedule))
+    await rig.send(create(standing_order_id="other", schedule=schedule | {"holiday_rule": "none"}))
+    rig.days = BusinessDays(more_holidays=frozenset({first}))
+    rig.occurrences = rig.new_occurrences()
+    assert await rig.occurrences.follow_calendar() == 1
+    assert moved(rig) == [("partner-1", "rent+20250526")]
+    assert rig.observer.counted("schedule", "day_moved") == 1
+    assert await rig.occurrences.follow_calendar() == 0
+    await rig.until(day_start(TODAY + paid * DAY) - timedelta(microseconds=1))
+    assert "rent+20250526" not in rig.made()
+    await rig.until(day_start(TODAY + paid * DAY))
+    assert rig.made()["rent+20250526"] == "approved"
+    assert len(moved(rig)) == 1
+
+
+async def test_a_day_that_moves_into_the_past_is_paid_when_it_was_to_be(rig: StandingRig) -> None:
+    # Monday the 19th becomes a holiday: Friday the 16th was the day to pay on, and is over.
+    first = TODAY + 2 * DAY
+    await rig.send(create(schedule={"count": 1, "holiday_rule": "previous", "first_date": first.isoformat()}))
+    rig.days = BusinessDays(more_holidays=frozenset({first}))
+    rig.occurrences = rig.new_occurrences()
+    assert await rig.occurrences.follow_calendar() == 0
+    await rig.until(day_start(first) - timedelta(microseconds=1))
+    assert rig.made() == {}
+    await rig.until(day_start(first))
+    assert rig.made() == {"rent+20250519": "approved"}
+    assert moved(rig) == [("partner-1", "rent+20250519")]
+
+
+async def test_a_day_that_moves_while_it_is_due_is_told_too(rig: StandingRig) -> None:
+    first = TODAY + 2 * DAY
+    await rig.send(create(schedule={"count": 1, "holiday_rule": "next", "first_date": first.isoformat()}))
+    rig.days = BusinessDays(more_holidays=frozenset({first}))
+    rig.occurrences = rig.new_occurrences()
+    await rig.until(day_start(first))
+    assert (rig.made(), moved(rig)) == ({}, [("partner-1", "rent+20250519")])
+    await rig.until(day_start(first + DAY))
+    assert rig.made() == {"rent+20250519": "approved"}
+    assert len(moved(rig)) == 1

@@ -42,6 +42,15 @@ class MemoryStandingOrderStore:
                 claimed.append(order)
         return claimed
 
+    async def active(self, *, after: StandingKey | None, limit: int) -> Sequence[StandingOrder]:
+        await self._boundary("standing.active")
+        found: list[StandingOrder] = []
+        for key, order in sorted(self._tx.items(self._db.standing), key=lambda item: item[0]):
+            wanted = order.status is StandingStatus.ACTIVE and (after is None or key > after)
+            if wanted and len(found) < limit and self._tx.try_lock(self._db.standing, key):
+                found.append(order)
+        return found
+
     async def update(self, orders: Sequence[StandingOrder]) -> None:
         await self._boundary("standing.update")
         for order in orders:

@@ -36,6 +36,11 @@ class PostgresStandingOrderStore:
     async def claim_due(self, *, now: datetime, limit: int) -> Sequence[StandingOrder]:
         return [standing_of(r) for r in await self._connection.fetch(_SQL.claim_due, now, limit)]
 
+    async def active(self, *, after: StandingKey | None, limit: int) -> Sequence[StandingOrder]:
+        partner_id, standing_order_id = after or ("", "")
+        rows = await self._connection.fetch(_SQL.active, partner_id, standing_order_id, limit)
+        return [standing_of(r) for r in rows]
+
     async def update(self, orders: Sequence[StandingOrder]) -> None:
         if not orders:
             return

@@ -23,6 +23,13 @@ ORDER BY next_due_at, partner_id, standing_order_id
 LIMIT $2
 FOR NO KEY UPDATE SKIP LOCKED
 
+-- name: active
+SELECT * FROM standing_order
+WHERE status = 'active' AND (partner_id, standing_order_id) > ($1, $2)
+ORDER BY partner_id, standing_order_id
+LIMIT $3
+FOR NO KEY UPDATE SKIP LOCKED
+
 -- name: update
 UPDATE standing_order s
 SET status = k.status, version = k.version, occurrences = k.occurrences, next_due_at = k.next_due_at,
