@@ -4,7 +4,9 @@ A **window** is one stretch of time of one limit. Day, week, month and year wind
 (weeks begin on Monday) or the consent's own ``valid_from``; lifetime and single-use limits have one window without end.
 
 - A calendar window that the consent's start cuts short has the pro-rata share of its maximum, amount or count: whole
-  Seoul days that remain, the first included, over the days of the period, rounded down. A day is never cut short.
+  Seoul days that remain, the first included, over the days of the period, rounded down. A day is never cut short. The
+  share of a count is at least one: a payment cannot be made in part, so "once a month" means once in a short month too.
+  An amount has no such floor: it may be as little as nothing, for what is a share of money is never rounded up.
 - A consent-aligned month begins on the day of month of ``valid_from``, or on the last day of a shorter month; a year
   likewise (29 February → 28 February). Each is counted from ``valid_from`` itself, so a short month shortens no other.
 - What is in flight counts: a payment is reserved when it is sent, consumed when approved, released when declined.
@@ -169,7 +171,7 @@ def _period_window(limit: PeriodLimit, start: datetime, seoul_day: int, consent_
     if limit.max_amount is not None:
         return Window(key, ends_at, limit.max_amount.minor * days_left // days, None, limit.max_amount.currency)
     if limit.max_count is not None:
-        return Window(key, ends_at, None, limit.max_count * days_left // days, None)
+        return Window(key, ends_at, None, max(1, limit.max_count * days_left // days), None)
     raise ValueError("a period limit has exactly one of max_amount and max_count")
 
 

@@ -125,7 +125,7 @@ class Oracle:
                 caps.append(Cap(name, int(plain(money_cap) * share), money_cap.currency, now))
             else:
                 assert limit.max_count is not None
-                caps.append(Cap(f"{period}/{alignment}/count", int(limit.max_count * share), None, now))
+                caps.append(Cap(f"{period}/{alignment}/count", int(limit.max_count * share) or 1, None, now))
         for cap in caps:
             cap.inside = [
                 p for p in cap.inside if cap.name in p.limits and (cap.currency is None or p.currency == cap.currency)

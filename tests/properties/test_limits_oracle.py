@@ -150,7 +150,8 @@ class Oracle:
                 yield Cap(name, int(whole * share), money_cap.currency, now)
             else:
                 assert limit.max_count is not None
-                yield Cap(f"{period}/{alignment}/count", int(limit.max_count * share), None, now)
+                # Nobody pays half a time.
+                yield Cap(f"{period}/{alignment}/count", int(limit.max_count * share) or 1, None, now)
 
     def stops(self, at: datetime, minor: int, currency: str) -> Cap | None:
         """The first limit that a payment does not fit into."""

@@ -28,7 +28,7 @@ PARTNER, CONSENT, SHOP, NETWORK = "bank", "c-1", "m-1", "bcard"
 TOPIC = f"mypay.events.{PARTNER}"
 # 2026-11-23T03:00:00Z, a Monday noon in Seoul; the consent began a day and a minute earlier.
 NOW_S = 1_795_402_800
-VALID_FROM_S = NOW_S - 86_460
+VALID_FROM_S = NOW_S - 86_460  # nine days of thirty before the month ends
 DAY_S = NOW_S - 60
 MONTH_S = 1_793_458_800
 EXEMPT = f" exempt/KRW@{VALID_FROM_S}"
@@ -88,7 +88,7 @@ def balanced() -> Evidence:
                 1,
                 VALID_FROM_S,
                 (
-                    LimitCap("month/calendar/KRW", "month", "calendar", "KRW", 20_000, None),
+                    LimitCap("month/calendar/KRW", "month", "calendar", "KRW", 66_667, None),
                     LimitCap("month/calendar/USD", "month", "calendar", "USD", 20_000, None),
                     LimitCap("day/consent/count", "day", "consent", None, None, 5),
                 ),

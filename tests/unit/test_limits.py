@@ -107,6 +107,43 @@ def test_windows_begin_and_end_as_the_table_says(row: list[str]) -> None:
         assert window.key.starts_at <= seoul(at) < window.ends_at
 
 
+# What is left of a limit in the consent's first month, of a month with 30 days (April 2025) from a day of it on.
+SHARES = """
+  from         whole  count  amount
+  25-04-01         1      1       1
+  25-04-02         1      1       0
+  25-04-30         1      1       0
+  25-04-02         2      1       1
+  25-04-16         2      1       1
+  25-04-17         2      1       0
+  25-04-16         3      1       1
+  25-04-30        29      1       0
+  25-04-30        30      1       1
+  25-04-30        59      1       1
+  25-04-30        60      2       2
+"""
+
+
+@pytest.mark.parametrize("row", SHARES.strip().splitlines()[1:])
+def test_a_count_is_never_cut_to_nothing_and_an_amount_is_never_rounded_up(row: str) -> None:
+    begin, whole, count, amount = row.split()
+    kind: dict[str, Any] = {"period": Period.MONTH, "alignment": Alignment.CALENDAR}
+    terms = terms_from(
+        seoul(begin), PeriodLimit(max_count=int(whole), **kind), PeriodLimit(max_amount=krw(int(whole)), **kind)
+    )
+    windows = windows_at(terms, seoul(begin))
+    assert [(w.max_count, w.max_minor) for w in windows] == [(int(count), None), (None, int(amount))]
+    # One payment a month is one payment, also in the month in which the consent begins on the second.
+    counted = terms_from(seoul(begin), PeriodLimit(max_count=int(whole), **kind))
+    assert isinstance(reserve(counted, 1000, "KRW", seoul(begin), {}), Reserved)
+    # An amount that is cut to nothing lets nothing pass until the next month begins.
+    if amount == "0":
+        summed = terms_from(seoul(begin), PeriodLimit(max_amount=krw(int(whole)), **kind))
+        refused = reserve(summed, 1, "KRW", seoul(begin), {})
+        assert isinstance(refused, Reason)
+        assert refused.code.value == "SL14"
+
+
 def test_seoul_has_kept_the_offset_that_is_built_in() -> None:
     # Red on the day that the law of time changes: then windows must be computed with the time zone database.
     zone = ZoneInfo("Asia/Seoul")

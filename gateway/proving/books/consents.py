@@ -13,7 +13,7 @@ from gateway.proving.books.evidence import (
 )
 from gateway.proving.books.money import STANDS
 from gateway.proving.books.report import Finding
-from gateway.proving.books.windows import windows_of
+from gateway.proving.books.windows import days_left, windows_of
 
 _EXEMPT = "exempt/"
 _ID_TAKEN = "AM05"
@@ -69,8 +69,11 @@ def limits_hold(evidence: Evidence) -> Checked:
             continue
         found.looked_at += 1
         # An exemption has both: a sum and a number.
-        over_minor = cap.max_minor is not None and row.reserved_minor + row.consumed_minor > cap.max_minor
-        over_count = cap.max_count is not None and row.reserved_count + row.consumed_count > cap.max_count
+        left, whole = days_left(cap, consent.valid_from_s, row.starts_at) if consent else (1, 1)
+        minor, count = row.reserved_minor + row.consumed_minor, row.reserved_count + row.consumed_count
+        over_minor = cap.max_minor is not None and minor * whole > cap.max_minor * left
+        # Of a count at least one is left, however short the window.
+        over_count = cap.max_count is not None and count > 1 and count * whole > cap.max_count * left
         if over_minor or over_count:
             found.wrong(f"consent {row.consent_id}, {row.limit_key}@{row.starts_at}: more than the limit")
     return found.result()

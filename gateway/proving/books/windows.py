@@ -23,6 +23,21 @@ def windows_of(consent: ConsentRow, currency: str, at_s: float) -> frozenset[str
     )
 
 
+def days_left(cap: LimitCap, valid_from_s: float, starts_at: str) -> tuple[int, int]:
+    """How many Seoul days of a calendar window the consent has, its first one included, and how many it is long.
+
+    Of a window that is not of the calendar: all of it.
+    """
+    if cap.alignment != "calendar" or cap.period in {None, "day"}:
+        return 1, 1
+    day = timedelta(days=1)
+    first = datetime.fromtimestamp(float(starts_at), UTC) + _SEOUL
+    after = first + 7 * day if cap.period == "week" else _plus_months(first, {"month": 1, "year": 12}[cap.period or ""])
+    begun = datetime.fromtimestamp(valid_from_s, UTC) + _SEOUL
+    whole = (after - first) // day
+    return min(whole, whole - (begun.replace(hour=0, minute=0, second=0, microsecond=0) - first) // day), whole
+
+
 def _start(cap: LimitCap, valid_from_s: float, at_s: float) -> int:
     if cap.period is None:
         return int(valid_from_s)
