@@ -205,10 +205,30 @@ class MerchantPosition(Model):
     net_minor: int
 
 
+class ClearingCorrection(Model):
+    """A network corrected a record of its clearing.
+
+    Attributes:
+        changed: names of the fields that are other than before.
+        amount_minor_before, currency_before: as the record was, minor units; without suffix: as it is now.
+        payment_id_before: the payment that it had settled, which is not settled by it any more.
+    """
+
+    record_no: int
+    changed: tuple[str, ...]
+    amount_minor_before: int
+    currency_before: str
+    amount_minor: int
+    currency: str
+    payment_id_before: UUID | None = None
+
+
 class CycleSettled(Model):
     """A chunk of one clearing cycle was matched: positions and breaks that it added.
 
     Attributes:
+        positions: what was added to them; less than nothing where corrections took more away.
+        corrections: records of an earlier file of the cycle that this one superseded, matched among the others.
         chunk: which message of its file this tells about; 0: breaks told before that match after all. A corrected file
             of one cycle counts them anew: tell events apart by ``ce_id``.
     """
@@ -219,4 +239,5 @@ class CycleSettled(Model):
     matched: int
     breaks: int
     positions: tuple[MerchantPosition, ...]
+    corrections: tuple[ClearingCorrection, ...] = ()
     occurred_at: UtcTime

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from gateway.bootstrap import Parts, schedule_parts, watch_consumer
+from gateway.bootstrap import Parts, ScheduleParts, schedule_parts, watch_consumer
 
 
 async def run(parts: Parts, stopping: asyncio.Event) -> None:
@@ -23,10 +23,14 @@ async def run(parts: Parts, stopping: asyncio.Event) -> None:
             tasks.create_task(_repeat(parts, name, work, pause_s), name=name)
             for name, (work, pause_s) in timers.items()
         ]
-        workers.append(tasks.create_task(schedule.occurrences.follow_calendar(), name="calendar"))
+        workers.append(tasks.create_task(_follow_calendar(schedule), name="calendar"))
         await stopping.wait()
         for task in workers:
             task.cancel()
+
+
+async def _follow_calendar(schedule: ScheduleParts) -> None:
+    await schedule.occurrences.follow_calendar()
 
 
 async def _repeat(parts: Parts, name: str, work: Callable[[], Awaitable[int]], pause_s: float) -> None:

@@ -12,12 +12,13 @@ from gateway.bootstrap.process import (
     process_parts,
     watch_consumer,
 )
-from gateway.bootstrap.schedule import schedule_parts
+from gateway.bootstrap.schedule import ScheduleParts, schedule_parts
 
 __all__ = [
     "ExecutionParts",
     "NotConfiguredError",
     "Parts",
+    "ScheduleParts",
     "SettlementParts",
     "SystemClock",
     "clearing_seals",

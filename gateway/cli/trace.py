@@ -136,6 +136,8 @@ def steps_of(facts: PaymentFacts) -> list[Step]:
         amount = f"cycle {c.cycle_id} record {c.record_no}: {c.kind} {money(c.amount_minor, c.currency)}"
         broken = f"break {c.break_kind}: {c.break_detail}; {amount}"
         steps.append(Step(c.imported_at, "cleared", broken if c.break_kind else amount, "clearing"))
+        if c.superseded_at is not None:
+            steps.append(Step(c.superseded_at, "clearing corrected", f"superseded: {amount}", "clearing"))
     return sorted(steps, key=lambda s: s.at)
 
 

@@ -9,6 +9,7 @@ purchase               debit                          credit
 authorised             ``network:<n>:receivable``     ``merchant:<m>:payable``
 authorisation undone   ``merchant:<m>:payable``       ``network:<n>:receivable``
 settled                ``merchant:<m>:payable``       ``network:<n>:receivable``
+settlement undone      ``network:<n>:receivable``     ``merchant:<m>:payable``
 ====================== ============================== ==============================
 
 A refund's transfers are the same with debit and credit exchanged.
@@ -29,6 +30,7 @@ class TransferKind(StrEnum):
     AUTHORISED = "authorised"
     AUTHORISATION_UNDONE = "authorisation_undone"
     SETTLED = "settled"
+    SETTLEMENT_UNDONE = "settlement_undone"  # the network corrected its clearing
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,11 @@ RECEIVABLE_GROWS: Final[Mapping[tuple[Operation, TransferKind], bool]] = {
     (Operation.PURCHASE, TransferKind.AUTHORISED): True,
     (Operation.PURCHASE, TransferKind.AUTHORISATION_UNDONE): False,
     (Operation.PURCHASE, TransferKind.SETTLED): False,
+    (Operation.PURCHASE, TransferKind.SETTLEMENT_UNDONE): True,
     (Operation.REFUND, TransferKind.AUTHORISED): False,
     (Operation.REFUND, TransferKind.AUTHORISATION_UNDONE): True,
     (Operation.REFUND, TransferKind.SETTLED): True,
+    (Operation.REFUND, TransferKind.SETTLEMENT_UNDONE): False,
 }
 """True: the network's receivable is debited; False: it is credited."""
 

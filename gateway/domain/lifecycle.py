@@ -34,7 +34,7 @@ class PaymentState(StrEnum):
     UNKNOWN = "unknown"  # outcome not known → APPROVED, DECLINED (by inquiry), REVERSED
     REVERSING = "reversing"  # approved, reversal queued → REVERSED
     REVERSED = "reversed"  # undone; final
-    SETTLED = "settled"  # cleared by the network; final
+    SETTLED = "settled"  # cleared by the network; final, unless the network corrects its clearing → APPROVED
 
 
 @unique
@@ -58,6 +58,7 @@ class PaymentEventKind(StrEnum):
     REVERSAL_CONFIRMED = "reversal_confirmed"  # the network confirmed that nothing of it stands
     CANCELLED = "cancelled"  # the customer or the partner asked for it to be undone
     CLEARED = "cleared"  # it is in the network's clearing, with the right numbers
+    UNCLEARED = "uncleared"  # the network corrected its clearing: the record that settled it is not its own any more
 
 
 @unique
@@ -133,6 +134,7 @@ TRANSITIONS: Final[Mapping[Pair, Transition]] = {
     (_S.APPROVED,  _E.CANCELLED):          Transition(_S.REVERSING, reverse=True),
     (_S.APPROVED,  _E.CLEARED):            Transition(_S.SETTLED,   transfers=(_T.SETTLED,)),
     (_S.REVERSING, _E.REVERSAL_CONFIRMED): Transition(_S.REVERSED,  _L.RETURN, (_T.AUTHORISATION_UNDONE,)),
+    (_S.SETTLED,   _E.UNCLEARED):          Transition(_S.APPROVED,  transfers=(_T.SETTLEMENT_UNDONE,)),
 }
 # fmt: on
 """Everything that can happen. A cancelled scheduled payment ends REVERSED: it is the state told as ISO 20022 CANC."""
@@ -214,6 +216,8 @@ _IGNORED_ROWS: Final[tuple[tuple[PaymentEventKind, tuple[PaymentState | None, ..
         "cleared but not approved: a break",
     ),
     (_E.CLEARED, (None,), True, "cleared but not known here: a break"),
+    (_E.UNCLEARED, tuple(s for s in _EXISTING if s is not _S.SETTLED), True, "no clearing settled it"),
+    (_E.UNCLEARED, (None,), True, "there is no such payment"),
 )
 
 
@@ -243,8 +247,10 @@ def _ignored_table() -> Mapping[Pair, Ignored]:
 IGNORED: Final[Mapping[Pair, Ignored]] = _ignored_table()
 """Every pair that is not in :data:`TRANSITIONS`."""
 
-TERMINAL: Final[frozenset[PaymentState]] = frozenset(PaymentState) - {s for s, _ in TRANSITIONS if s is not None}
-"""States that nothing leaves: every other one needs a deadline and an owner."""
+TERMINAL: Final[frozenset[PaymentState]] = frozenset(PaymentState) - {
+    s for s, event in TRANSITIONS if s is not None and event is not _E.UNCLEARED
+}
+"""States that a payment ends in; any other needs a deadline and an owner. Corrections alone leave SETTLED."""
 
 STATUS: Final[Mapping[PaymentState, PaymentStatus]] = {
     PaymentState.REJECTED: PaymentStatus.RJCT,

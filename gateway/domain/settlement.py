@@ -1,16 +1,19 @@
 """Clearing: what the network says it cleared, against what the gateway knows.
 
 A record that fits is :class:`Matched` and settles its payment. Any other is a :class:`Break`: stored, told, and left to
-people; it changes no payment.
+people; it changes no payment. A network that corrects a record supersedes it: what it settled is not settled any more,
+and the record is matched anew.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum, unique
 from typing import Final
 
 from gateway.domain.exchange import Operation
 from gateway.domain.lifecycle import PaymentEventKind, PaymentState, Transition, transition
+from gateway.domain.payment import PaymentKey
 from schemas.clearing import ClearingKind, ClearingRecord
 from schemas.events import MerchantPosition
 from schemas.primitives import MerchantId, PartnerId, PaymentId
@@ -111,6 +114,69 @@ def _other_payment(record: ClearingRecord, payment: ClearedPayment, *, already_c
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """A clearing record as it was recorded before.
+
+    Attributes:
+        created_at: when the network made the file that it is from, where that is known.
+        payment: which one it named or settled; ``found``: the break, None where it settled the payment.
+    """
+
+    record: ClearingRecord
+    created_at: datetime | None
+    payment: PaymentKey | None
+    found: Break | None
+
+    @property
+    def settled(self) -> PaymentKey | None:
+        """The payment that it settled."""
+        return self.payment if self.found is None else None
+
+
+@unique
+class Repeated(StrEnum):
+    """What a record is whose number was recorded before."""
+
+    SAME = "same"
+    CORRECTION = "correction"  # it supersedes the one before
+    STALE = "stale"  # the one before superseded it
+
+
+def judge_repeated(
+    record: ClearingRecord, created_at: datetime, stored: StoredRecord, earlier: Collection[ClearingRecord]
+) -> Repeated:
+    """Judge a record whose number was recorded before, by its content and by the age of its file.
+
+    A later file always wins. Of two files of one age the one that came later does, unless the record had its content
+    before: then it is the superseded one, delivered again.
+
+    Args:
+        record: as it comes now.
+        created_at: when the network made its file.
+        stored: as it stands.
+        earlier: what the stored one has superseded.
+    """
+    if content(record) == content(stored.record):
+        return Repeated.SAME
+    if stored.created_at is None or created_at > stored.created_at:
+        return Repeated.CORRECTION
+    if created_at < stored.created_at or any(content(e) == content(record) for e in earlier):
+        return Repeated.STALE
+    return Repeated.CORRECTION
+
+
+def content(record: ClearingRecord) -> ClearingRecord:
+    """What of a record is kept and compared."""
+    return record.model_copy(update={"approval_code": None})
+
+
+def changed_fields(before: ClearingRecord, now: ClearingRecord) -> tuple[str, ...]:
+    """Names of the fields that a correction changed."""
+    old, new = content(before).model_dump(), content(now).model_dump()
+    return tuple(name for name in new if old[name] != new[name])
+
+
 def missing_there(payments: Iterable[ClearedPayment]) -> tuple[tuple[ClearedPayment, Break], ...]:
     """Find the payments that a complete clearing should have settled and did not.
 
@@ -121,15 +187,21 @@ def missing_there(payments: Iterable[ClearedPayment]) -> tuple[tuple[ClearedPaym
     return tuple((p, lone) for p in payments if transition(p.state, PaymentEventKind.CLEARED) is not None)
 
 
-def positions(matched: Iterable[tuple[ClearingRecord, ClearedPayment]]) -> tuple[MerchantPosition, ...]:
-    """Net what was matched, by merchant and currency: purchases less refunds, minor units, sorted."""
+def positions(
+    matched: Iterable[tuple[ClearingRecord, MerchantId]], undone: Iterable[tuple[ClearingRecord, MerchantId]] = ()
+) -> tuple[MerchantPosition, ...]:
+    """Net what was matched, less what corrections undid, by merchant and currency, sorted.
+
+    Purchases less refunds, minor units.
+    """
     count: dict[tuple[MerchantId, str], int] = {}
     net: dict[tuple[MerchantId, str], int] = {}
-    for record, payment in matched:
-        key = (payment.merchant_id, record.currency)
-        signed = record.amount_minor if record.kind is ClearingKind.PURCHASE else -record.amount_minor
-        count[key] = count.get(key, 0) + 1
-        net[key] = net.get(key, 0) + signed
+    for sign, records in ((1, matched), (-1, undone)):
+        for record, merchant_id in records:
+            key = (merchant_id, record.currency)
+            signed = record.amount_minor if record.kind is ClearingKind.PURCHASE else -record.amount_minor
+            count[key] = count.get(key, 0) + sign
+            net[key] = net.get(key, 0) + sign * signed
     return tuple(
         MerchantPosition(
             merchant_id=merchant_id, currency=currency, count=count[merchant_id, currency], net_minor=minor

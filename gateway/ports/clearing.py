@@ -1,10 +1,11 @@
 """Clearing records and breaks."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import BinaryIO, Final, Protocol
 
 from gateway.domain.payment import PaymentKey
-from gateway.domain.settlement import Break, ClearedPayment
+from gateway.domain.settlement import Break, ClearedPayment, StoredRecord
 from schemas.clearing import ClearingRecord
 from schemas.primitives import NetworkId
 
@@ -42,8 +43,34 @@ class ClearingStore(Protocol):
     async def payments_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, ClearedPayment]:
         """Payments by the network's reference, locked until the transaction ends."""
 
-    async def insert(self, network_id: NetworkId, cycle_id: str, records: Sequence[ClearingRecord]) -> frozenset[int]:
-        """Record what was not recorded yet; return the record numbers of these."""
+    async def insert(
+        self, network_id: NetworkId, cycle_id: str, records: Sequence[ClearingRecord], *, created_at: datetime
+    ) -> frozenset[int]:
+        """Record what was not recorded yet; return the record numbers of these. ``created_at``: their file's time."""
+
+    async def lock(self, network_id: NetworkId, cycle_id: str, numbers: Sequence[int]) -> Mapping[int, StoredRecord]:
+        """Records that are there, by number, locked until the transaction ends."""
+
+    async def earlier(
+        self, network_id: NetworkId, cycle_id: str, numbers: Sequence[int]
+    ) -> Mapping[int, Sequence[ClearingRecord]]:
+        """What records with these numbers superseded; a number without any may be left out."""
+
+    async def supersede(
+        self,
+        network_id: NetworkId,
+        cycle_id: str,
+        records: Sequence[ClearingRecord],
+        *,
+        created_at: datetime,
+        now: datetime,
+    ) -> None:
+        """Put locked records aside, outcomes included, and these in their places, without an outcome yet."""
+
+    async def confirm(
+        self, network_id: NetworkId, cycle_id: str, numbers: Sequence[int], *, created_at: datetime
+    ) -> None:
+        """Note that locked records stand the same in a later file."""
 
     async def write_outcomes(
         self,
@@ -54,4 +81,7 @@ class ClearingStore(Protocol):
         """Note for each record number the payment it matched, or the break."""
 
     async def approved_since(self, limit: int) -> Sequence[tuple[NetworkId, str, ClearingRecord]]:
-        """Records (with network and cycle) that are breaks as not approved, and whose payments are approved now."""
+        """Records (with network and cycle) that are breaks as not approved, and whose payments are approved now.
+
+        Locked until the transaction ends; those that another holds are left out.
+        """

@@ -1,13 +1,16 @@
 """Settlement: clearing records → SETTLED or a break.
 
-One transaction a clearing message, keyed by (network, cycle, record number): importing a file twice changes nothing.
+One transaction a clearing message, keyed by (network, cycle, record number): importing a file twice changes nothing,
+and a corrected record supersedes the one before (:mod:`gateway.services.clearing_corrections`).
 """
 
 import asyncio
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import groupby
 from typing import Final, assert_never
 
@@ -16,6 +19,7 @@ from gateway.domain.payment import Change, PaymentKey
 from gateway.domain.settlement import Break, ClearedPayment, Matched, match_record, positions
 from gateway.ports import Clock, DeadLetters, Observer, OutboxEvent, Record, Store, UnitOfWork
 from gateway.services.clearing import read_clearing
+from gateway.services.clearing_corrections import TakenIn, take_in
 from gateway.services.retrying import until_done
 from gateway.services.transitions import Applied, apply_changes
 from schemas.clearing import ClearingBatch, ClearingRecord
@@ -48,6 +52,7 @@ _OUTCOME_OPEN: Final = frozenset({PaymentState.SENT, PaymentState.UNKNOWN})
 class _Outcomes:
     matched: list[Matched] = field(default_factory=list)
     breaks: list[tuple[ClearingRecord, PaymentKey | None, Break]] = field(default_factory=list)
+    taken: TakenIn = field(default_factory=TakenIn)
 
     @property
     def first_record(self) -> int:
@@ -88,7 +93,7 @@ class SettlementService:
                 bad = read.bad
                 await until_done(lambda bad=bad: self._dead_letters.park("settlement", bad))  # type: ignore[misc]
             if read.batch is not None:
-                await self._settle(read.batch)
+                await self._settle(read.batch, read.created_at)
         self._observer.batch("settlement", size=len(records), seconds=loop.time() - started)
 
     async def match_again(self) -> int:
@@ -122,33 +127,39 @@ class SettlementService:
         await self._record(uow, (network_id, cycle_id, 0), outcomes, now, event_id=event_id)
         return applied
 
-    async def _settle(self, batch: ClearingBatch) -> None:
+    async def _settle(self, batch: ClearingBatch, created_at: datetime) -> None:
         loop = asyncio.get_running_loop()
         patience_ends = loop.time() + self._settings.too_early_s
         while True:
             patient = loop.time() < patience_ends
             try:
-                outcomes, applied = await until_done(lambda: self._settle_once(batch, patient=patient))  # noqa: B023
+                settle = partial(self._settle_once, batch, created_at, patient=patient)
+                outcomes, applied = await until_done(settle)
             except _TooEarlyError:
                 await asyncio.sleep(self._settings.too_early_poll_s)
                 continue
             self._report(batch, outcomes, applied)
             return
 
-    async def _settle_once(self, batch: ClearingBatch, *, patient: bool) -> tuple[_Outcomes, Applied]:
+    async def _settle_once(
+        self, batch: ClearingBatch, created_at: datetime, *, patient: bool
+    ) -> tuple[_Outcomes, Applied]:
         now = self._clock.now()
         async with self._store.transaction() as uow:
-            numbers = await uow.clearing.insert(batch.network_id, batch.cycle_id, batch.records)
-            new = [r for r in batch.records if r.record_no in numbers]
-            if not new:
-                return _Outcomes(), Applied()
-            payments = await uow.clearing.payments_by_rrn(batch.network_id, sorted({r.rrn for r in new}))
+            taken = await take_in(uow, batch, created_at=created_at, now=now)
+            if not taken.to_match:
+                return _Outcomes(taken=taken), Applied()
+            rrns = sorted({r.rrn for r in taken.to_match})
+            payments = await uow.clearing.payments_by_rrn(batch.network_id, rrns)
             if patient and any(p.state in _OUTCOME_OPEN for p in payments.values()):
                 raise _TooEarlyError
-            outcomes = _match(new, payments)
+            outcomes = _match(taken.to_match, payments)
+            outcomes.taken = taken
             applied = await apply_changes(uow, _cleared(outcomes), now=now)
             # By its first new record: a corrected file of the same cycle counts its chunks anew.
             event_id = f"{batch.network_id}:{batch.cycle_id}:{outcomes.first_record}"
+            if taken.corrections:
+                event_id += f":{created_at:%Y%m%dT%H%M%S.%f}:{_digest(batch)}"
             await self._record(uow, (batch.network_id, batch.cycle_id, batch.chunk), outcomes, now, event_id=event_id)
         return outcomes, applied
 
@@ -176,7 +187,8 @@ class SettlementService:
             chunk=number,
             matched=len(outcomes.matched),
             breaks=len(outcomes.breaks),
-            positions=positions((m.record, m.payment) for m in outcomes.matched),
+            positions=positions(((m.record, m.payment.merchant_id) for m in outcomes.matched), outcomes.taken.undone),
+            corrections=tuple(outcomes.taken.corrections),
             occurred_at=now,
         )
         await uow.outbox.append(
@@ -193,12 +205,22 @@ class SettlementService:
         )
 
     def _report(self, batch: ClearingBatch, outcomes: _Outcomes, applied: Applied) -> None:
+        for name, n in (("corrected", len(outcomes.taken.corrections)), ("stale", outcomes.taken.stale)):
+            if n:
+                self._observer.count("settlement", name, n=n)
+                where = {"network_id": batch.network_id, "cycle_id": batch.cycle_id}
+                self._observer.note(f"clearing_{name}", level="warning", **where, count=n)
         self._observer.count("settlement", "settled", n=len(applied.changed))
         for payment in applied.changed:
             self._observer.delay("order_to_settled", (payment.changed_at - payment.ordered_at).total_seconds())
         for kind, n in Counter(found.kind.value for _, _, found in outcomes.breaks).items():
             self._observer.count("settlement", "break", reason=kind, n=n)
             self._observer.note("clearing_break", level="warning", network_id=batch.network_id, reason=kind, count=n)
+
+
+def _digest(batch: ClearingBatch) -> str:
+    """Tells one correction's event from the next, and a repetition of it is the same."""
+    return hashlib.sha256(encode(batch)).hexdigest()[:16]
 
 
 def _cleared(outcomes: _Outcomes) -> list[Change]:

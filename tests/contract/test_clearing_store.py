@@ -2,11 +2,13 @@
 
 import asyncio
 
+import pytest
+
 from gateway.domain.lifecycle import PaymentState
-from gateway.domain.settlement import Break, BreakKind, ClearedPayment
-from gateway.ports import Store
+from gateway.domain.settlement import Break, BreakKind, ClearedPayment, StoredRecord
+from gateway.ports import Store, StoreIntegrityError
 from schemas.primitives import NetworkId
-from tests.builders import NETWORK, TERMINAL, clearing_record, payment, trace
+from tests.builders import NETWORK, NOW, TERMINAL, clearing_record, later, payment, trace
 from tests.contract.conftest import Backend
 
 NET, OTHER = NetworkId(NETWORK), NetworkId("net-b")
@@ -14,7 +16,8 @@ NET, OTHER = NetworkId(NETWORK), NetworkId("net-b")
 
 async def insert(store: Store, *numbers: int, network_id: NetworkId = NET, cycle_id: str = "c1") -> frozenset[int]:
     async with store.transaction() as uow:
-        return await uow.clearing.insert(network_id, cycle_id, [clearing_record(payment(1), n) for n in numbers])
+        records = [clearing_record(payment(1), n) for n in numbers]
+        return await uow.clearing.insert(network_id, cycle_id, records, created_at=NOW)
 
 
 async def test_a_record_goes_in_once_a_network_and_cycle(store: Store) -> None:
@@ -27,7 +30,7 @@ async def test_a_record_goes_in_once_a_network_and_cycle(store: Store) -> None:
 
 async def test_of_two_imports_at_once_one_gets_the_record(backend: Backend) -> None:
     async with backend.store.transaction() as uow:
-        assert await uow.clearing.insert(NET, "c1", [clearing_record(payment(1), 1)]) == {1}
+        assert await uow.clearing.insert(NET, "c1", [clearing_record(payment(1), 1)], created_at=NOW) == {1}
         second = asyncio.create_task(insert(backend.store, 1))
         await backend.until_blocked(second)
     assert await second == frozenset()
@@ -66,6 +69,7 @@ async def test_outcomes_are_noted_by_record(backend: Backend) -> None:
     one = payment(1)
     await insert(backend.store, 1, 2, 3)
     async with backend.store.transaction() as uow:
+        await uow.payments.insert([one])
         await uow.clearing.write_outcomes(
             NET, "c1", [(1, one.key, None), (2, None, Break(BreakKind.MISSING_HERE, "no payment"))]
         )
@@ -79,7 +83,7 @@ async def test_breaks_are_found_again_once_their_payments_are_approved(store: St
     records = {n: clearing_record(payment(n), n) for n in states}
     async with store.transaction() as uow:
         await uow.payments.insert([payment(n, state=state) for n, state in states.items()])
-        await uow.clearing.insert(NET, "c1", list(records.values()))
+        await uow.clearing.insert(NET, "c1", list(records.values()), created_at=NOW)
         await uow.clearing.write_outcomes(
             NET, "c1", [(n, payment(n).key, Break(kind, "why")) for n, kind in kinds.items()]
         )
@@ -91,3 +95,88 @@ async def test_breaks_are_found_again_once_their_payments_are_approved(store: St
         assert await uow.clearing.approved_since(0) == []
         await uow.clearing.write_outcomes(NET, "c1", [(2, payment(2).key, None)])
         assert await uow.clearing.approved_since(10) == []
+
+
+async def test_a_correction_puts_what_it_supersedes_aside_with_its_outcome(store: Store) -> None:
+    one = payment(1)
+    wrong, right, third = (clearing_record(one, 1, amount_minor=n) for n in (5, 6, 7))
+    other = clearing_record(payment(2), 2)
+    async with store.transaction() as uow:
+        await uow.payments.insert([one, payment(2)])
+        await uow.clearing.insert(NET, "c1", [wrong, other], created_at=NOW)
+        await uow.clearing.write_outcomes(NET, "c1", [(1, one.key, Break(BreakKind.AMOUNT_DIFFERS, "why"))])
+    async with store.transaction() as uow:
+        assert await uow.clearing.lock(NET, "c1", [1, 3]) == {
+            1: StoredRecord(wrong, NOW, one.key, Break(BreakKind.AMOUNT_DIFFERS, "why"))
+        }
+        await uow.clearing.supersede(NET, "c1", [right], created_at=later(60), now=later(70))
+        await uow.clearing.write_outcomes(NET, "c1", [(1, one.key, None)])
+    async with store.transaction() as uow:
+        assert await uow.clearing.lock(NET, "c1", [1]) == {1: StoredRecord(right, later(60), one.key, None)}
+        await uow.clearing.supersede(NET, "c1", [third], created_at=later(80), now=later(90))
+        assert await uow.clearing.lock(NET, "c1", [1, 2]) == {
+            1: StoredRecord(third, later(80), None, None),
+            2: StoredRecord(other, NOW, None, None),
+        }
+        assert await uow.clearing.earlier(NET, "c1", [1, 2]) == {1: [wrong, right]}
+        assert await uow.clearing.earlier(NetworkId("net-b"), "c1", [1]) == {}
+
+
+async def test_a_later_file_with_the_same_record_is_remembered_and_an_older_is_not(store: Store) -> None:
+    await insert(store, 1)
+    for at, stands in ((60, 60), (30, 60), (90, 90)):
+        async with store.transaction() as uow:
+            await uow.clearing.confirm(NET, "c1", [1, 2], created_at=later(at))
+            assert (await uow.clearing.lock(NET, "c1", [1]))[1].created_at == later(stands)
+
+
+async def test_locked_records_are_waited_for(backend: Backend) -> None:
+    await insert(backend.store, 1, 2)
+
+    async def look() -> None:
+        async with backend.store.transaction() as uow:
+            await uow.clearing.lock(NET, "c1", [1, 2])
+
+    async with backend.store.transaction() as uow:
+        await uow.clearing.lock(NET, "c1", [2])
+        waiter = asyncio.create_task(look())
+        await backend.until_blocked(waiter)
+    await waiter
+
+
+async def test_breaks_that_another_transaction_looks_at_are_left_to_it(backend: Backend) -> None:
+    one = payment(1, state=PaymentState.APPROVED)
+    async with backend.store.transaction() as uow:
+        await uow.payments.insert([one])
+        await uow.clearing.insert(NET, "c1", [clearing_record(one, 1)], created_at=NOW)
+        await uow.clearing.write_outcomes(NET, "c1", [(1, one.key, Break(BreakKind.NOT_APPROVED, "why"))])
+    async with backend.store.transaction() as uow, backend.store.transaction() as other:
+        assert len(await uow.clearing.approved_since(10)) == 1
+        assert await other.clearing.approved_since(10) == []
+
+
+@pytest.mark.parametrize(("network_id", "number"), [(OTHER, 1), (NET, 2)])
+async def test_no_record_names_a_payment_of_another_network_or_number(
+    store: Store, network_id: NetworkId, number: int
+) -> None:
+    one = payment(1, state=PaymentState.APPROVED)
+    async with store.transaction() as uow:
+        await uow.payments.insert([one, payment(2)])
+        await uow.clearing.insert(network_id, "c1", [clearing_record(payment(number), 1)], created_at=NOW)
+    for found in (None, Break(BreakKind.AMOUNT_DIFFERS, "why")):
+        with pytest.raises(StoreIntegrityError):
+            async with store.transaction() as uow:
+                await uow.clearing.write_outcomes(network_id, "c1", [(1, one.key, found)])
+
+
+async def test_two_records_never_settle_one_payment(store: Store) -> None:
+    one = payment(1, state=PaymentState.APPROVED)
+    async with store.transaction() as uow:
+        await uow.payments.insert([one])
+        await uow.clearing.insert(NET, "c1", [clearing_record(one, n) for n in (1, 2)], created_at=NOW)
+        await uow.clearing.write_outcomes(NET, "c1", [(1, one.key, None)])
+    async with store.transaction() as uow:
+        await uow.clearing.write_outcomes(NET, "c1", [(2, one.key, Break(BreakKind.DUPLICATE, "why"))])
+    with pytest.raises(StoreIntegrityError):
+        async with store.transaction() as uow:
+            await uow.clearing.write_outcomes(NET, "c1", [(2, one.key, None)])

@@ -203,6 +203,19 @@ async def test_a_ledger_holds_one_transfer_of_a_kind_a_payment(backend: Backend)
     assert await backend.ledger() == [("authorised", *accounts), ("authorised", *accounts), ("settled", *accounts)]
 
 
+async def test_a_payment_is_settled_again_only_after_its_settlement_was_undone(backend: Backend) -> None:
+    key = payment(1).key
+    settled, undone = transfer(TransferKind.SETTLED), transfer(TransferKind.SETTLEMENT_UNDONE)
+    for kind in (settled, undone, settled, undone, settled):
+        async with backend.store.transaction() as uow:
+            await uow.payments.insert_transfers([(key, kind, NOW)])
+    for twice in ([settled], [undone, undone]):
+        with pytest.raises(StoreIntegrityError):
+            async with backend.store.transaction() as uow:
+                await uow.payments.insert_transfers([(key, t, NOW) for t in twice])
+    assert [kind for kind, *_ in await backend.ledger()] == ["settled"] * 3 + ["settlement_undone"] * 2
+
+
 @pytest.mark.parametrize("bad", [transfer(amount_minor=0), replace(transfer(), debit="x", credit="x")])
 async def test_a_transfer_moves_something_from_one_account_to_another(backend: Backend, bad: Transfer) -> None:
     with pytest.raises(StoreIntegrityError):

@@ -10,9 +10,11 @@ POSTINGS = """
   purchase   authorised            network:net-a:receivable  merchant:shop-1:payable
   purchase   authorisation_undone  merchant:shop-1:payable   network:net-a:receivable
   purchase   settled               merchant:shop-1:payable   network:net-a:receivable
+  purchase   settlement_undone     network:net-a:receivable  merchant:shop-1:payable
   refund     authorised            merchant:shop-1:payable   network:net-a:receivable
   refund     authorisation_undone  network:net-a:receivable  merchant:shop-1:payable
   refund     settled               network:net-a:receivable  merchant:shop-1:payable
+  refund     settlement_undone     merchant:shop-1:payable   network:net-a:receivable
 """
 
 

@@ -37,6 +37,7 @@ LIFE = """
   approved   cancelled           reversing  none     -                     reverse
   approved   cleared             settled    none     settled               -
   reversing  reversal_confirmed  reversed   return   authorisation_undone  -
+  settled    uncleared           approved   none     settlement_undone     -
 """
 
 # T: a transition of the table above. h: nothing happens, which is harmless. !: nothing happens, which is an incident.
@@ -60,6 +61,7 @@ EVERY_PAIR = """
   reversal_confirmed  !  !          !     !         T        T          h         h         h         !
   cancelled           h  T          h     T         h        h          h         h         h         h
   cleared             !  !          !     T         !        !          !         !         !         !
+  uncleared           !  !          !     !         !        !          !         !         !         T
 """
 
 
@@ -108,9 +110,11 @@ def test_every_ignored_pair_says_why() -> None:
     assert all(ignored.why for ignored in IGNORED.values())
 
 
-def test_terminal_states_are_those_that_nothing_leaves() -> None:
+def test_terminal_states_are_those_that_nothing_leaves_but_a_correction() -> None:
     assert {s.value for s in TERMINAL} == {"rejected", "declined", "reversed", "settled"}
-    assert all(not next_states(state) for state in TERMINAL)
+    assert all(not next_states(state) for state in TERMINAL - {PaymentState.SETTLED})
+    # Nothing leaves SETTLED but the network's own correction of its clearing.
+    assert [event for state, event in TRANSITIONS if state is PaymentState.SETTLED] == [PaymentEventKind.UNCLEARED]
 
 
 def test_every_state_can_be_reached_and_can_end() -> None:
@@ -128,10 +132,11 @@ def test_every_state_can_be_reached_and_can_end() -> None:
 
 
 def test_a_payment_has_few_versions_because_no_state_comes_twice() -> None:
-    # Only UNKNOWN may be told again, when its inquiry turns into a reversal; else a payment could circle for ever.
+    # Only UNKNOWN may be told again, when its inquiry turns into a reversal, and what the network itself corrects; else
+    # a payment could circle for ever.
     def longest(state: PaymentState | None, path: tuple[PaymentState, ...]) -> int:
         lengths = [len(path)]
-        for after in next_states(state):
+        for after in next_states(state) if state is not PaymentState.SETTLED else ():
             if after is state:
                 assert after is PaymentState.UNKNOWN
                 continue

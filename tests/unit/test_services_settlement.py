@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,12 +16,13 @@ from gateway.domain.settlement import BreakKind
 from gateway.ports import PublisherUnavailableError, StoreConflictError, StoreUnavailableError
 from gateway.services.settlement import SettlementService, SettlementSettings
 from gateway.services.transitions import apply_changes
-from schemas.clearing import ClearingBatch, ClearingKind, ClearingRecord
+from schemas.clearing import CLEARING_TYPE, ClearingBatch, ClearingKind, ClearingRecord
 from schemas.codec import encode
 from schemas.consents import Period, PeriodLimit
+from schemas.envelope import Envelope, write_envelope
 from schemas.events import CycleSettled, EventType
 from schemas.topics import SETTLEMENTS
-from tests.builders import NETWORK, clearing_message, clearing_record, dispatched_record, numbered_order, payment
+from tests.builders import NETWORK, NOW, clearing_message, clearing_record, dispatched_record, numbered_order, payment
 from tests.support.rig import Rig
 from tests.unit.domain_samples import consent, krw, purpose
 
@@ -288,3 +291,121 @@ async def test_two_workers_that_import_one_file_settle_it_once(rig: Rig) -> None
     await asyncio.gather(rig.settlement.take([message]), other.take([message]))
     assert rig.ledger_kinds().count("settled") == 3
     assert sum(c.matched for c in cycles(rig)) == 3
+
+
+# --- corrections ---
+
+
+def corrected(rig: Rig, *records: ClearingRecord, minutes: int = 1, offset: int = 9) -> Any:
+    envelope = Envelope(f"cl-{offset}", "/network", CLEARING_TYPE, NOW + timedelta(minutes=minutes))
+    return replace(clearing_message(batch(*records), offset=offset), headers=tuple(write_envelope(envelope)))
+
+
+def off(rig: Rig, number: int, minor: int = 1) -> ClearingRecord:
+    right = cleared(rig, number)
+    return right.model_copy(update={"amount_minor": right.amount_minor + minor})
+
+
+def owed(rig: Rig) -> int:
+    return sum(v for k, v in rig.balances().items() if k.startswith("network:"))
+
+
+@pytest.mark.parametrize("minutes", [0, 1])
+async def test_a_correction_closes_the_break_and_settles(rig: Rig, minutes: int) -> None:
+    await rig.settlement.take([clearing_message(batch(off(rig, 1), cleared(rig, 2)))])
+    assert (breaks(rig), rig.states()["order-1"]) == ({1: BreakKind.AMOUNT_DIFFERS}, "approved")
+    await rig.settlement.take([corrected(rig, cleared(rig, 1), cleared(rig, 2), minutes=minutes)])
+    assert (breaks(rig), rig.states()["order-1"]) == ({}, "settled")
+    assert rig.ledger_kinds().count("settled") == 2
+    told = cycles(rig)[-1]
+    assert (told.matched, told.breaks, [p.net_minor for p in told.positions]) == (1, 0, [1000])
+    [correction] = told.corrections
+    assert (correction.record_no, correction.changed) == (1, ("amount_minor",))
+    assert (correction.amount_minor_before, correction.amount_minor, correction.payment_id_before) == (1001, 1000, None)
+    # Both are kept.
+    [aside] = rig.database.clearing_superseded.rows.values()
+    assert (aside.record.amount_minor, aside.found and aside.found.kind) == (1001, BreakKind.AMOUNT_DIFFERS)
+    assert rig.observer.counted("settlement", "corrected") == 1
+
+
+async def test_a_correction_of_what_was_settled_books_it_back_and_forth(rig: Rig) -> None:
+    before = owed(rig)
+    for round_, (record, state) in enumerate(
+        [
+            (cleared(rig, 1), "settled"),
+            (off(rig, 1), "approved"),
+            (cleared(rig, 1), "settled"),
+            (off(rig, 1), "approved"),
+        ]
+    ):
+        await rig.settlement.take([corrected(rig, record, minutes=round_)])
+        assert rig.states()["order-1"] == state
+        assert owed(rig) == before - (1000 if state == "settled" else 0)
+        assert sum(rig.balances().values()) == 0
+    kinds = rig.ledger_kinds()
+    assert (kinds.count("settled"), kinds.count("settlement_undone")) == (2, 2)
+    assert breaks(rig) == {1: BreakKind.AMOUNT_DIFFERS}
+    told = rig.told(str(rig.payment(1).payment_id))
+    assert told[-4:] == ["payment.settled", "payment.approved", "payment.settled", "payment.approved"]
+    reason = rig.payment(1).reason
+    assert reason is not None
+    assert (reason.code.value, reason.text) == (
+        "NARR",
+        "the network corrected amount_minor in its clearing (cycle c1, record 1); settled no more",
+    )
+    assert [[(p.count, p.net_minor) for p in c.positions] for c in cycles(rig)] == [
+        [(1, 1000)],
+        [(-1, -1000)],
+        [(1, 1000)],
+        [(-1, -1000)],
+    ]
+    assert len({e.event_id for e in rig.events() if e.topic == SETTLEMENTS}) == 4
+
+
+async def test_a_correction_may_name_another_payment_and_two_may_change_places(rig: Rig) -> None:
+    one, two, three = (cleared(rig, n) for n in (1, 2, 3))
+    await rig.settlement.take([clearing_message(batch(one, two))])
+    swapped = (two.model_copy(update={"record_no": 1}), one.model_copy(update={"record_no": 2}))
+    await rig.settlement.take([corrected(rig, *swapped)])
+    assert [rig.states()[f"order-{n}"] for n in (1, 2, 3)] == ["settled", "settled", "approved"]
+    await rig.settlement.take([corrected(rig, three.model_copy(update={"record_no": 1}), minutes=2)])
+    assert [rig.states()[f"order-{n}"] for n in (1, 2, 3)] == ["settled", "approved", "settled"]
+    assert breaks(rig) == {}
+
+
+async def test_an_older_file_and_a_superseded_record_that_comes_again_change_nothing(rig: Rig) -> None:
+    first = clearing_message(batch(off(rig, 1)))
+    await rig.settlement.take([first, corrected(rig, cleared(rig, 1), minutes=0)])
+    told, rows = rig.told(), dict(rig.database.clearing.rows)
+    await rig.settlement.take([first, corrected(rig, off(rig, 1, 7), minutes=-1)])
+    assert (rig.told(), rig.database.clearing.rows) == (told, rows)
+    assert rig.observer.counted("settlement", "stale") == 2
+    # A later file that says the same makes what lies between the two old.
+    await rig.settlement.take([corrected(rig, cleared(rig, 1), minutes=9), corrected(rig, off(rig, 1, 8), minutes=5)])
+    assert rig.states()["order-1"] == "settled"
+
+
+async def test_a_correction_of_a_reversed_payments_record_is_a_break_again(rig: Rig) -> None:
+    await rig.settlement.take([clearing_message(batch(off(rig, 1)))])
+    changes = [
+        Change(rig.payment(1).key, kind) for kind in (PaymentEventKind.CANCELLED, PaymentEventKind.REVERSAL_CONFIRMED)
+    ]
+    async with rig.store.transaction() as uow:
+        await apply_changes(uow, changes, now=rig.clock.now())
+    await rig.settlement.take([corrected(rig, cleared(rig, 1))])
+    assert breaks(rig) == {1: BreakKind.REVERSED_BUT_CLEARED}
+    assert "settled" not in rig.ledger_kinds()
+
+
+async def test_a_network_speaks_on_its_own_topic_alone(rig: Rig) -> None:
+    message = replace(clearing_message(batch(cleared(rig, 1))), topic="mypay.clearing.net-b")
+    await rig.settlement.take([message])
+    assert rig.states()["order-1"] == "approved"
+    assert rig.database.clearing.rows == {}
+    assert [str(p.error) for p in rig.dead_letters.parked] == ["network_id: is not the network of this topic"]
+
+
+async def test_a_number_that_stands_twice_in_a_message_counts_once(rig: Rig) -> None:
+    await rig.settlement.take([clearing_message(batch(cleared(rig, 1), off(rig, 1)))])
+    assert (rig.states()["order-1"], breaks(rig)) == ("settled", {})
+    assert len(rig.dead_letters.parked) == 1

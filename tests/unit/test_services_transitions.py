@@ -68,6 +68,7 @@ EFFECTS = {
     (S.APPROVED,  E.CANCELLED):          (S.REVERSING, (0, 0),   [],                       True),
     (S.APPROVED,  E.CLEARED):            (S.SETTLED,   (0, 0),   ["settled"],              False),
     (S.REVERSING, E.REVERSAL_CONFIRMED): (S.REVERSED,  (0, -1),  ["authorisation_undone"], False),
+    (S.SETTLED,   E.UNCLEARED):          (S.APPROVED,  (0, 0),   ["settlement_undone"],    False),
 }
 # fmt: on
 

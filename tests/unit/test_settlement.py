@@ -132,8 +132,8 @@ def test_after_cut_over_only_an_approved_payment_is_missing_there() -> None:
 
 
 def test_positions_are_purchases_less_refunds_by_merchant_and_currency() -> None:
-    def row(merchant: str, kind: ClearingKind, amount: int, currency: str) -> tuple[ClearingRecord, ClearedPayment]:
-        return record(kind=kind, amount_minor=amount, currency=currency), payment(merchant_id=MerchantId(merchant))
+    def row(merchant: str, kind: ClearingKind, amount: int, currency: str) -> tuple[ClearingRecord, MerchantId]:
+        return record(kind=kind, amount_minor=amount, currency=currency), MerchantId(merchant)
 
     rows = [
         row("m2", ClearingKind.PURCHASE, 500, "KRW"),
@@ -150,3 +150,9 @@ def test_positions_are_purchases_less_refunds_by_merchant_and_currency() -> None
     assert positions(rows) == expected
     assert positions(reversed(rows)) == expected
     assert positions([]) == ()
+    # What a correction undid is taken away.
+    assert positions(rows, rows[:1]) == (
+        *expected[:2],
+        MerchantPosition(merchant_id=MerchantId("m2"), currency="KRW", count=1, net_minor=-800),
+    )
+    assert [(p.count, p.net_minor) for p in positions([], rows[:1])] == [(-1, -500)]

@@ -77,6 +77,8 @@ class ClearingRow:
     record: ClearingRecord
     payment: PaymentKey | None = None
     found: Break | None = None
+    created_at: datetime | None = None
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ class Database:
         self.usage: Table[UsageKey, Usage] = Table("consent_usage")
         self.payments: Table[PaymentKey, Payment] = Table("payment")
         self.rrns: Table[tuple[NetworkId, str], PaymentKey] = Table("payment_rrn")
-        self.transfers: Table[tuple[PaymentKey, TransferKind], Posted] = Table("ledger_transfer", append_only=True)
+        self.transfers: Table[tuple[PaymentKey, TransferKind, int], Posted] = Table("ledger_transfer", append_only=True)
         self.refusals: Table[tuple[PartnerId, str], Refusal] = Table("refusal")
         self.reversals: Table[PaymentKey, FollowUpRow] = Table("reversal")
         self.inquiries: Table[PaymentKey, FollowUpRow] = Table("inquiry")
@@ -138,6 +140,9 @@ class Database:
         self.standing: Table[StandingKey, StandingOrder] = Table("standing_order")
         self.bulks: Table[BulkKey, Bulk] = Table("bulk")
         self.clearing: Table[tuple[NetworkId, str, int], ClearingRow] = Table("clearing_record")
+        self.clearing_superseded: Table[tuple[NetworkId, str, int, int], ClearingRow] = Table(
+            "clearing_superseded", append_only=True
+        )
         self.merchants: Table[MerchantId, Merchant] = Table("merchant")
         self.tokens: Table[FundingToken, TokenRow] = Table("funding_token")
         self.identity_links: Table[tuple[str, str], CustomerId] = Table("identity_link")

@@ -8,7 +8,7 @@ from gateway.adapters.memory.boundary import Boundary
 from gateway.adapters.memory.database import Posted, Transaction
 from gateway.domain.exchange import Operation
 from gateway.domain.intent import ConsentKey
-from gateway.domain.ledger import Transfer
+from gateway.domain.ledger import Transfer, TransferKind
 from gateway.domain.lifecycle import PaymentState
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.refund import NOT_REFUNDED
@@ -18,6 +18,8 @@ from schemas.primitives import NetworkId, PartnerId, PaymentId
 _UNSENT = frozenset({PaymentState.REJECTED, PaymentState.SCHEDULED})
 
 _IN_FLIGHT = frozenset({PaymentState.SENT, PaymentState.UNKNOWN, PaymentState.REVERSING})
+
+_REPEATED = (TransferKind.SETTLED, TransferKind.SETTLEMENT_UNDONE)
 
 
 class MemoryPaymentStore:
@@ -103,8 +105,19 @@ class MemoryPaymentStore:
         for key, transfer, posted_at in transfers:
             if transfer.amount_minor <= 0 or transfer.debit == transfer.credit:
                 raise StoreIntegrityError("ledger_amount or ledger_two_accounts")
-            if not await self._tx.insert(self._db.transfers, (key, transfer.kind), Posted(transfer, posted_at)):
+            place = (key, transfer.kind, self._round(key) if transfer.kind in _REPEATED else 0)
+            settled = (key, TransferKind.SETTLED, place[2])
+            if transfer.kind is TransferKind.SETTLEMENT_UNDONE and self._tx.get(self._db.transfers, settled) is None:
+                raise StoreIntegrityError("ledger_rounds")
+            if not await self._tx.insert(self._db.transfers, place, Posted(transfer, posted_at)):
                 raise StoreIntegrityError("ledger_transfer_pkey")
+
+    def _round(self, key: PaymentKey) -> int:
+        """How often the payment's settlement was undone."""
+        number = 0
+        while self._tx.get(self._db.transfers, (key, TransferKind.SETTLEMENT_UNDONE, number)) is not None:
+            number += 1
+        return number
 
     async def refuse(self, refusals: Sequence[Refusal]) -> frozenset[str]:
         await self._boundary("payments.refuse")

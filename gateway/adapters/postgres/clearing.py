@@ -1,15 +1,16 @@
 """Clearing records and breaks in PostgreSQL."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from asyncpg import Connection
+from asyncpg import Connection, Record
 
 from gateway.adapters.postgres.queries import load
 from gateway.domain.exchange import Operation
 from gateway.domain.lifecycle import PaymentState
 from gateway.domain.payment import PaymentKey
-from gateway.domain.settlement import Break, ClearedPayment
+from gateway.domain.settlement import Break, BreakKind, ClearedPayment, StoredRecord
 from schemas.clearing import ClearingKind, ClearingRecord
 from schemas.primitives import NetworkId
 
@@ -39,21 +40,49 @@ class PostgresClearingStore:
             for r in rows
         }
 
-    async def insert(self, network_id: NetworkId, cycle_id: str, records: Sequence[ClearingRecord]) -> frozenset[int]:
-        rows = await self._connection.fetch(
-            _SQL.insert,
-            network_id,
-            cycle_id,
-            [r.record_no for r in records],
-            [r.kind.value for r in records],
-            [r.rrn for r in records],
-            [r.stan for r in records],
-            [r.terminal_id for r in records],
-            [r.acceptor_id for r in records],
-            [r.amount_minor for r in records],
-            [r.currency for r in records],
-        )
+    async def insert(
+        self, network_id: NetworkId, cycle_id: str, records: Sequence[ClearingRecord], *, created_at: datetime
+    ) -> frozenset[int]:
+        rows = await self._connection.fetch(_SQL.insert, network_id, cycle_id, *_columns(records), created_at)
         return frozenset(r["record_no"] for r in rows)
+
+    async def lock(self, network_id: NetworkId, cycle_id: str, numbers: Sequence[int]) -> Mapping[int, StoredRecord]:
+        rows = await self._connection.fetch(_SQL.lock, network_id, cycle_id, numbers)
+        return {
+            r["record_no"]: StoredRecord(
+                record=_record(r),
+                created_at=r["created_at"],
+                payment=(r["partner_id"], r["payment_id"]) if r["payment_id"] else None,
+                found=Break(BreakKind(r["break_kind"]), r["break_detail"]) if r["break_kind"] else None,
+            )
+            for r in rows
+        }
+
+    async def earlier(
+        self, network_id: NetworkId, cycle_id: str, numbers: Sequence[int]
+    ) -> Mapping[int, Sequence[ClearingRecord]]:
+        found: dict[int, list[ClearingRecord]] = {}
+        for row in await self._connection.fetch(_SQL.earlier, network_id, cycle_id, numbers):
+            found.setdefault(row["record_no"], []).append(_record(row))
+        return found
+
+    async def supersede(
+        self,
+        network_id: NetworkId,
+        cycle_id: str,
+        records: Sequence[ClearingRecord],
+        *,
+        created_at: datetime,
+        now: datetime,
+    ) -> None:
+        numbers = [r.record_no for r in records]
+        await self._connection.execute(_SQL.put_aside, network_id, cycle_id, numbers, now)
+        await self._connection.execute(_SQL.supersede, network_id, cycle_id, *_columns(records), created_at, now)
+
+    async def confirm(
+        self, network_id: NetworkId, cycle_id: str, numbers: Sequence[int], *, created_at: datetime
+    ) -> None:
+        await self._connection.execute(_SQL.confirm, network_id, cycle_id, numbers, created_at)
 
     async def approved_since(self, limit: int) -> Sequence[tuple[NetworkId, str, ClearingRecord]]:
         rows = await self._connection.fetch(_SQL.approved_since, limit)
@@ -61,16 +90,7 @@ class PostgresClearingStore:
             (
                 r["network_id"],
                 r["cycle_id"],
-                ClearingRecord(
-                    record_no=r["record_no"],
-                    kind=ClearingKind(r["kind"]),
-                    rrn=r["rrn"],
-                    stan=r["stan"],
-                    terminal_id=r["terminal_id"],
-                    acceptor_id=r["acceptor_id"],
-                    amount_minor=r["amount_minor"],
-                    currency=r["currency"],
-                ),
+                _record(r),
             )
             for r in rows
         ]
@@ -91,3 +111,29 @@ class PostgresClearingStore:
             [found and found.kind.value for _, _, found in outcomes],
             [found and found.detail for _, _, found in outcomes],
         )
+
+
+def _columns(records: Sequence[ClearingRecord]) -> tuple[list[Any], ...]:
+    return (
+        [r.record_no for r in records],
+        [r.kind.value for r in records],
+        [r.rrn for r in records],
+        [r.stan for r in records],
+        [r.terminal_id for r in records],
+        [r.acceptor_id for r in records],
+        [r.amount_minor for r in records],
+        [r.currency for r in records],
+    )
+
+
+def _record(row: Record) -> ClearingRecord:
+    return ClearingRecord(
+        record_no=row["record_no"],
+        kind=ClearingKind(row["kind"]),
+        rrn=row["rrn"],
+        stan=row["stan"],
+        terminal_id=row["terminal_id"],
+        acceptor_id=row["acceptor_id"],
+        amount_minor=row["amount_minor"],
+        currency=row["currency"],
+    )

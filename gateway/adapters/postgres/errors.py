@@ -11,7 +11,7 @@ from asyncpg.exceptions import _base
 
 from gateway.ports import StoreConflictError, StoreForbiddenError, StoreIntegrityError, StoreUnavailableError
 
-_RULES = frozenset({"ledger_transfer_pkey", "consent_version_pkey", "scheduled_order_pkey"})
+_RULES = frozenset({"ledger_transfer_pkey", "consent_version_pkey", "scheduled_order_pkey", "clearing_settles_once"})
 """Unique constraints that no race can break: the payment's or consent's row is locked by whoever writes there."""
 
 _CONFLICT = (

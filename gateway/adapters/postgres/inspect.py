@@ -121,6 +121,7 @@ class StoredClearing:
     break_kind: str | None
     break_detail: str | None
     imported_at: datetime
+    superseded_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ _NEXT: Final[dict[str | None, frozenset[str]]] = {
     "unknown": frozenset(("unknown", "approved", "declined", "reversed")),
     "approved": frozenset(("settled", "reversing")),
     "reversing": frozenset(("reversed",)),
+    "settled": frozenset(("approved",)),  # the network corrected its clearing
 }
 """What a partner may be told next; after any other state, nothing."""
 

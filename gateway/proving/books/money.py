@@ -139,14 +139,24 @@ def ledger_fits(evidence: Evidence) -> Checked:
     for payment in evidence.payments.values():
         have = kinds.get(payment.key, [])
         allowed = _KINDS.get(payment.state, frozenset((frozenset(),)))
-        if frozenset(have) not in allowed or len(set(have)) != len(have):
+        if _without_corrections(have) not in allowed:
             found.wrong(f"payment {payment.payment_id} is {payment.state} with transfers {sorted(have)}")
     return found.result()
 
 
+def _without_corrections(kinds: list[str]) -> frozenset[str] | None:
+    """The kinds that are left when each settlement that was undone is taken away with what undid it; None: doubled."""
+    left = Counter(kinds)
+    undone = left.pop("settlement_undone", 0)
+    left["settled"] -= undone
+    if any(n not in {0, 1} for n in left.values()):
+        return None
+    return frozenset(kind for kind, n in left.items() if n)
+
+
 def _fits(transfer: TransferRow, payment: PaymentRow) -> bool:
     receivable, payable = _accounts(payment.network_id, payment.merchant_id)
-    grows = (transfer.kind == "authorised") == (payment.operation == "purchase")
+    grows = (transfer.kind in {"authorised", "settlement_undone"}) == (payment.operation == "purchase")
     accounts = (receivable, payable) if grows else (payable, receivable)
     return (transfer.debit, transfer.credit) == accounts and (transfer.amount_minor, transfer.currency) == (
         payment.amount_minor,

@@ -29,6 +29,7 @@ NEXT: Final[Mapping[str, frozenset[str]]] = {
     "unknown": frozenset({"reversed", "approved", "declined", "unknown"}),
     "approved": frozenset({"settled", "reversing"}),
     "reversing": frozenset({"reversed"}),
+    "settled": frozenset({"approved"}),
 }
 """Which states may follow which; none follows any other."""
 
@@ -43,6 +44,7 @@ _POSTED: Final[Mapping[tuple[str, str], str]] = {
     ("unknown", "approved"): "authorised",
     ("approved", "settled"): "settled",
     ("reversing", "reversed"): "authorisation_undone",
+    ("settled", "approved"): "settlement_undone",
 }
 """The one ledger transfer that each step posts; other steps post none."""
 
@@ -134,9 +136,9 @@ class Auditor:
             elif state in IN_FLIGHT:
                 self._as_the_network_did(name, payment, following)
             state = following
-        posted_now = sorted(kind.value for of, kind in written.get("ledger_transfer", {}) if of == key)
+        posted_now = sorted(kind.value for of, kind, _ in written.get("ledger_transfer", {}) if of == key)
         amounts = {
-            row.transfer.amount_minor for (of, _), row in written.get("ledger_transfer", {}).items() if of == key
+            row.transfer.amount_minor for (of, *_), row in written.get("ledger_transfer", {}).items() if of == key
         }
         if posted_now != sorted(transfers) or amounts - {payment.amount_minor}:
             self._report("ledger follows the states", f"{name}: {state} with {posted_now}")

@@ -254,7 +254,7 @@ def _reversed_by_message(world: "World") -> None:
 def _ledger_balances(world: "World") -> None:
     balances: Counter[str] = Counter()
     open_minor = 0
-    for (key, _), row in world.database.transfers.rows.items():
+    for (key, *_), row in world.database.transfers.rows.items():
         balances[row.transfer.debit] += row.transfer.amount_minor
         balances[row.transfer.credit] -= row.transfer.amount_minor
         if key not in world.database.payments.rows:

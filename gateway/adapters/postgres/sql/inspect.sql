@@ -57,14 +57,19 @@ FROM late_answer WHERE partner_id = $1 AND payment_id = $2 ORDER BY id
 
 -- name: clearing
 -- What settled it was recorded in the same transaction as the payment's last change; breaks have an index of their own.
-SELECT cycle_id, record_no, kind, amount_minor, currency, break_kind, break_detail, imported_at
+SELECT cycle_id, record_no, kind, amount_minor, currency, break_kind, break_detail, imported_at,
+       NULL::timestamptz AS superseded_at
 FROM clearing_record
 WHERE network_id = $3 AND partner_id = $1 AND payment_id = $2 AND break_kind IS NULL
   AND imported_at BETWEEN $4::timestamptz - interval '5 minutes' AND $4::timestamptz + interval '5 minutes'
 UNION ALL
-SELECT cycle_id, record_no, kind, amount_minor, currency, break_kind, break_detail, imported_at
+SELECT cycle_id, record_no, kind, amount_minor, currency, break_kind, break_detail, imported_at, NULL
 FROM clearing_record
 WHERE network_id = $3 AND partner_id = $1 AND payment_id = $2 AND break_kind IS NOT NULL
+UNION ALL
+SELECT cycle_id, record_no, kind, amount_minor, currency, break_kind, break_detail, imported_at, superseded_at
+FROM clearing_superseded
+WHERE network_id = $3 AND partner_id = $1 AND payment_id = $2
 ORDER BY imported_at, cycle_id, record_no
 
 -- name: refusals
