@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.domain.exchange import Operation
+from gateway.domain.ledger import Transfer, TransferKind
 from gateway.domain.lifecycle import IGNORED, TRANSITIONS, PaymentEventKind, PaymentState
 from gateway.domain.limits import Usage
 from gateway.domain.payment import Change, Payment
@@ -82,13 +83,18 @@ async def test_a_transition_writes_all_of_its_effects(rig: Rig, pair: tuple[Paym
     state, (reserved, consumed), ledger, reverse = EFFECTS[pair]
     before = payment(1, state=pair[0], windows=WINDOWS, version=3, approval_code="OLD")
     await store(rig, before, usage=Usage(30_000, 3, 40_000, 4))
+    stood = ["settled"] if pair[0] is S.SETTLED else []
+    async with rig.store.transaction() as uow:
+        await uow.payments.insert_transfers(
+            [(before.key, Transfer(TransferKind(kind), "a", "b", AMOUNT, "KRW"), later(1)) for kind in stood]
+        )
     applied = await apply(rig, Change(before.key, pair[1], reason=WHY))
 
     after = rig.payment(1)
     assert after == replace(before, state=state, version=4, reason=WHY, changed_at=later(5))
     assert applied.changed == [after]
     assert rig.used() == {Usage(30_000 + reserved * AMOUNT, 3 + reserved, 40_000 + consumed * AMOUNT, 4 + consumed)}
-    assert rig.ledger_kinds() == ledger
+    assert rig.ledger_kinds() == [*stood, *ledger]
     queued = [row.follow_up for row in rig.database.reversals.rows.values()]
     assert [(r.key, r.network_id, r.stan, r.queued_at) for r in queued] == (
         [(after.key, after.network_id, 500_001, later(5))] if reverse else []
