@@ -200,5 +200,5 @@ def token_vault(parts: Parts) -> PostgresTokenVault:
     Raises:
         NotConfiguredError: there is none.
     """
-    load_ring(parts.settings, Ring.CARDS)
-    return PostgresTokenVault(parts.store, MasterKeyRing(parts.settings.master_keys_dir))
+    keys = load_ring(parts.settings, Ring.CARDS)
+    return PostgresTokenVault(parts.store, MasterKeyRing(parts.settings.master_keys_dir, keys))

@@ -14,6 +14,7 @@ from gateway.adapters.crypto.vault import MasterKeys
 from gateway.bootstrap.keys import RINGS, Ring, create_missing_rings, ring_folder
 from gateway.cli.arguments import PartnerArgument
 from gateway.cli.common import Json, load_settings, print_json, print_table, say
+from gateway.cli.master_keys import list_, reseal, retire
 from gateway.cli.operating import operated
 from gateway.cli.operations import Propose
 from gateway.cli.partner import Generate, Jwk, KeyOut, Kid, disable_key, read_keys, register_key, say_key
@@ -29,6 +30,9 @@ app.add_typer(master, name="master")
 
 # As `mypay partner key disable`.
 app.command("disable")(disable_key)
+master.command("reseal")(reseal)
+master.command("retire")(retire)
+master.command("list")(list_)
 
 
 @app.command()
@@ -70,8 +74,9 @@ def create(
 ) -> None:
     """Make a key of the gateway's own: it seals or marks from the next start of a process on, older ones still open.
 
-    Older keys must stay for as long as anything that they sealed is there. A new internal key goes first where
-    execution runs, which reads it when it meets it, then where initiation and schedule run.
+    Older keys must stay for as long as anything that they sealed is there; of the cards `mypay keys master reseal` and
+    `retire` see to that, and execution takes a new key up when it meets a card under it. A new internal key goes first
+    where execution runs, which reads it when it meets it, then where initiation and schedule run.
     """
     settings = load_settings()
     made = create_missing_rings(settings) if ring is None else {ring: MasterKeys.create(ring_folder(settings, ring))}
@@ -115,14 +120,3 @@ def create_master(json_: Json = False) -> None:
         print_json({"key_id": key_id, "directory": directory})
     else:
         say(f"Master key {key_id} is in {directory}. Back it up: without it the cards it seals are lost.")
-
-
-@master.command("list")
-def list_(json_: Json = False) -> None:
-    """Show the ids of the keys for cards; the keys themselves are never shown."""
-    ids = ring_ids(load_settings().master_keys_dir)
-    rows = [{"key_id": key_id, "seals": key_id == ids[-1]} for key_id in ids]
-    if json_:
-        print_json(rows)
-    else:
-        print_table("Master keys", ("id", "seals"), [(r["key_id"], r["seals"]) for r in rows])

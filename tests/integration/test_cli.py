@@ -431,6 +431,26 @@ def test_a_token_from_before_there_were_owners_is_refused_until_it_has_one(world
     assert (refused["state"], refused["reason"]["code"]) == ("rejected", "DS0H")
 
 
+def test_cards_are_sealed_anew_under_the_next_master_key_and_the_old_one_is_retired(world: World) -> None:
+    [old] = [k["key_id"] for k in mypay("keys", "master", "list", "--json").expect().json if k["seals"]]
+    assert "it seals" in mypay("keys", "master", "retire", old).expect(1).err
+    new = mypay("keys", "master", "create", "--json").expect().json["key_id"]
+    assert "still sealed under" in mypay("keys", "master", "retire", old).expect(1).err
+    told = mypay("keys", "master", "reseal", "--batch", "1", "--json").expect()
+    assert (told.json["unopened"], told.json["left"]) == ({}, 0)
+    assert f"{told.json['resealed']} of {told.json['resealed']}" in told.err
+    uses = {k["key_id"]: k for k in mypay("keys", "master", "list", "--json").expect().json}
+    assert (uses[old]["tokens"], uses[old]["seals"], uses[new]["seals"]) == (0, False, True)
+    assert uses[new]["tokens"] == told.json["resealed"] > 0
+    mypay("keys", "master", "retire", old).expect()
+    mypay("keys", "master", "retire", old).expect(3)
+    assert [k["key_id"] for k in mypay("keys", "master", "list", "--json").expect().json] == [new]
+    # The process that executes began before the key was made, and goes on.
+    [paid] = world.order("--wait", "--json").expect().json
+    assert paid["state"] == "approved"
+    assert mypay("keys", "master", "reseal", "--json").expect().json["resealed"] == 0
+
+
 # --- dead letters -----------------------------------------------------------------------------------------------------
 
 

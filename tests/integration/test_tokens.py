@@ -1,15 +1,26 @@
 """Funding tokens in PostgreSQL: stored once, and withdrawn so that nothing follows."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import asyncpg
 import pytest
 
+from gateway.adapters.crypto.vault import CardSealer, MasterKeyRing, MasterKeys, Purpose, Sealed
 from gateway.adapters.postgres.migrate import migrate
 from gateway.adapters.postgres.registry import UnknownPartnerError, open_registry
 from gateway.adapters.postgres.store import PostgresStore
 from gateway.adapters.postgres.tokens import NewToken, PostgresTokens, SealedToken, open_tokens
+from gateway.adapters.postgres.vault import PostgresTokenVault
+from gateway.bootstrap.resealing import key_uses, reseal_all, set_aside
+from gateway.domain.exchange import CardData
+from gateway.domain.funding import OwnedToken
+from gateway.ports import OpenedCards, Unopened
 from schemas.consents import ConsentStatus
 from schemas.primitives import ConsentId, CustomerId, FundingToken, PartnerId
 from tests.support.tokens import put_token
@@ -78,3 +89,119 @@ async def test_a_withdrawal_returns_when_no_payment_that_knew_the_permission_can
     finally:
         await watcher.close()
         await store.stop()
+
+
+# --- sealing anew ---
+
+
+@dataclass
+class Vault:
+    """Cards under an old master key, and the next key beside it."""
+
+    dsn: str
+    directory: Path
+    cards: dict[OwnedToken, CardData]
+    old: str
+    new: str = ""
+
+    async def under(self) -> Mapping[str, int]:
+        async with open_tokens(self.dsn) as tokens:
+            return await tokens.count_by_key()
+
+    async def opened(self) -> OpenedCards:
+        store = PostgresStore(self.dsn, pool_size=1)
+        await store.start()
+        try:
+            return await PostgresTokenVault(store, MasterKeyRing(self.directory)).open(list(self.cards))
+        finally:
+            await store.stop()
+
+    def reseal(self, *, batch: int) -> "subprocess.Popen[bytes]":
+        """The command in a process of its own, as an operator runs it."""
+        command = [sys.executable, "-c", "from gateway.cli import main; main()", "keys", "master", "reseal"]
+        environment = {
+            **os.environ,
+            "MYPAY_POSTGRES_DSN": self.dsn,
+            "MYPAY_MASTER_KEYS_DIR": str(self.directory),
+        }
+        return subprocess.Popen([*command, "--batch", str(batch)], env=environment, stderr=subprocess.PIPE)
+
+
+@pytest.fixture
+async def vault(tokens: PostgresTokens, database: str, tmp_path: Path) -> Vault:
+    directory = tmp_path / "keys"
+    old = MasterKeys.create(directory)
+    sealer = CardSealer(MasterKeys.load(directory))
+    cards = {
+        OwnedToken(FundingToken(f"card-{n:03}"), USE.customer_id): CardData(f"4111111111{n:06}", "2912")
+        for n in range(100)
+    }
+    await tokens.put(
+        [NewToken(*owned, (PARTNER,), sealer.seal_card(owned, card)) for owned, card in cards.items()], now=NOW
+    )
+    async with tokens.transaction():
+        await tokens._connection.execute("DELETE FROM funding_token_partner WHERE token = $1", TOKEN)
+        await tokens._connection.execute("DELETE FROM funding_token WHERE token = $1", TOKEN)
+    return Vault(database, directory, cards, old, MasterKeys.create(directory))
+
+
+async def test_whoever_is_killed_while_sealing_anew_goes_on_with_what_is_left(vault: Vault) -> None:
+    holder = await asyncpg.connect(vault.dsn)
+    try:
+        async with holder.transaction():
+            await holder.execute("SELECT 1 FROM funding_token WHERE token = 'card-055' FOR UPDATE")
+            process = vault.reseal(batch=10)
+            # Five batches stand; the sixth waits for the row, and there it is killed.
+            while await vault.under() != {vault.old: 50, vault.new: 50}:
+                assert process.poll() is None
+            while not await holder.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            ):
+                assert process.poll() is None
+            process.kill()
+            process.communicate()
+        assert (await vault.opened()).cards == vault.cards
+    finally:
+        await holder.close()
+    again = vault.reseal(batch=10)
+    _, told = again.communicate()
+    assert again.returncode == 0
+    # The server may have finished the killed one's last statement; nothing is done twice.
+    assert told.splitlines()[-2] in {b"40 of 40 sealed anew", b"50 of 50 sealed anew"}
+    assert await vault.under() == {vault.new: 100}
+    set_aside(vault.directory, vault.old)
+    assert (await vault.opened()).cards == vault.cards
+
+
+async def test_what_does_not_open_stays_as_it_is_and_is_named(vault: Vault, tokens: PostgresTokens) -> None:
+    await tokens._connection.execute("UPDATE funding_token SET ciphertext = 'x' WHERE token = 'card-003'")
+    await tokens._connection.execute("UPDATE funding_token SET key_id = 'gone' WHERE token = 'card-004'")
+    sealer = CardSealer(MasterKeys.load(vault.directory))
+    steps: list[int] = []
+    made = await reseal_all(tokens, sealer, vault.new, batch=30, progress=lambda so_far: steps.append(so_far.done))
+    assert (made.done, made.left, steps) == (98, 0, [28, 58, 88, 98])
+    assert made.unopened == {Unopened.CHANGED: 1, Unopened.NO_KEY: 1}
+    assert made.named == ["card-003", "card-004"]
+    uses = key_uses([vault.old, vault.new], await tokens.count_by_key())
+    assert {u.key_id: (u.is_here, u.seals, u.tokens) for u in uses} == {
+        vault.old: (True, False, 1),
+        vault.new: (True, True, 98),
+        "gone": (False, False, 1),
+    }
+
+
+async def test_a_token_without_owner_is_sealed_anew_without_one(tokens: PostgresTokens, tmp_path: Path) -> None:
+    keys = MasterKeys({"a": b"a" * 32, "b": b"b" * 32})
+    before = MasterKeys({"a": b"a" * 32}).seal(Purpose.FUNDING_TOKEN, b"4111111111111111=2912", "old")
+    await tokens._connection.execute(
+        "INSERT INTO funding_token (token, key_id, nonce, ciphertext) VALUES ('old', 'a', $1, $2)",
+        before.nonce,
+        before.ciphertext,
+    )
+    made = await reseal_all(tokens, CardSealer(keys), "b", progress=lambda _: None)
+    assert made.done == 1
+    row = await tokens.sealed(FundingToken("old"))
+    assert row is not None
+    assert (row.customer_id, row.key_id) == (None, "b")
+    card = CardSealer(keys).open_unowned_card(row.token, Sealed(row.key_id, row.nonce, row.ciphertext))
+    assert card == CardData("4111111111111111", "2912")

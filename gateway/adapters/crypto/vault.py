@@ -9,11 +9,12 @@ Several master keys live side by side: the newest seals, all of them open.
 """
 
 import asyncio
+import math
 import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum, unique
 from pathlib import Path
@@ -34,7 +35,7 @@ from schemas.primitives import FundingToken
 
 MASTER_KEY_BYTES: Final = KEY_BYTES
 KEYS_REREAD_SECONDS: Final = 1.0
-"""Rows under a key that is nowhere cost one look into the directory a second at most."""
+"""Rows under a key that is nowhere cost one look into the directory a second."""
 
 TOKEN_LETTERS: Final = 28
 """26^28 is 2^131: whoever tries a million ids a second for the age of the universe finds none."""
@@ -210,6 +211,14 @@ class CardSealer:
         """
         return _card(self._keys.open(Purpose.FUNDING_TOKEN, sealed, token))
 
+    def reseal_unowned_card(self, token: FundingToken, sealed: SealedCard) -> SealedCard:
+        """Seal such a card under the newest key, still for no owner.
+
+        Raises:
+            NoMasterKeyError, UnsealError: as :meth:`open_card`.
+        """
+        return self._keys.seal(Purpose.FUNDING_TOKEN, self._keys.open(Purpose.FUNDING_TOKEN, sealed, token), token)
+
 
 class MasterKeyRing:
     """Opens stored cards with the master keys in a directory; implements :class:`gateway.adapters.postgres.CardOpener`.
@@ -218,20 +227,19 @@ class MasterKeyRing:
     sealed anew without a restart.
     """
 
-    def __init__(self, directory: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """Read the keys.
+    def __init__(
+        self, directory: Path, keys: MasterKeys | None = None, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Read the keys, unless they were read from there already.
 
         Raises:
             SecretFileError: a file cannot be used.
         """
         self._directory = directory
         self._monotonic = monotonic
-        self._keys = MasterKeys.load(directory)
+        self._keys = MasterKeys.load(directory) if keys is None else keys
         self._sealer = CardSealer(self._keys)
-        self._asked_at: float | None = None
-
-    def __len__(self) -> int:
-        return len(self._keys)
+        self._missing: dict[str, float] = {}
 
     def open(self, owned: OwnedToken, key_id: str, nonce: bytes, ciphertext: bytes) -> CardData | Unopened:
         """The card, or why it does not open."""
@@ -242,19 +250,22 @@ class MasterKeyRing:
         except UnsealError:
             return Unopened.CHANGED
 
-    async def reload(self) -> bool:
-        """Read the directory again, once in :data:`KEYS_REREAD_SECONDS` at most; True if it was read.
+    async def reload(self, key_ids: Collection[str]) -> bool:
+        """Read the directory again for keys that are not known; True if it was read.
 
-        A directory that cannot be read leaves the keys as they are.
+        Once in :data:`KEYS_REREAD_SECONDS` at most for each of them that is not there either. A directory that cannot
+        be read leaves the keys as they are.
         """
         now = self._monotonic()
-        if self._asked_at is not None and now - self._asked_at < KEYS_REREAD_SECONDS:
+        if all(now - self._missing.get(key_id, -math.inf) < KEYS_REREAD_SECONDS for key_id in key_ids):
             return False
-        self._asked_at = now
         try:
             keys = await asyncio.to_thread(MasterKeys.load, self._directory)
-        except SecretFileError:
+        except (SecretFileError, ValueError):
             return False
+        finally:
+            # None but those of this moment: what names keys that are nowhere fills no memory.
+            self._missing = dict.fromkeys(key_ids, now)
         self._keys, self._sealer = keys, CardSealer(keys)
         return True
 

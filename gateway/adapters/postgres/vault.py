@@ -1,6 +1,6 @@
 """The token vault: sealed cards in PostgreSQL, opened a batch at a time, never kept."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from gateway.adapters.postgres.queries import load
@@ -18,8 +18,8 @@ class CardOpener(Protocol):
     def open(self, owned: OwnedToken, key_id: str, nonce: bytes, ciphertext: bytes) -> CardData | Unopened:
         """The card, or why it does not open; never raises for what is wrong with one row."""
 
-    async def reload(self) -> bool:
-        """Read the keys again, for a row under a key that is not known; True if they were read: look once more."""
+    async def reload(self, key_ids: Collection[str]) -> bool:
+        """Read the keys again, for rows under keys that are not known; True if they were read: look once more."""
 
 
 class PostgresTokenVault:
@@ -38,7 +38,7 @@ class PostgresTokenVault:
         found = {owned: self._opener.open(owned, *row) for owned, row in sealed.items()}
         # Sealed anew under a key that is younger than this process: it is in the directory by now.
         unknown = [owned for owned, card in found.items() if card is Unopened.NO_KEY]
-        if unknown and await self._opener.reload():
+        if unknown and await self._opener.reload({sealed[owned][0] for owned in unknown}):
             found.update({owned: self._opener.open(owned, *sealed[owned]) for owned in unknown})
         cards = {owned: card for owned, card in found.items() if isinstance(card, CardData)}
         unopened = {t: Unopened.MISSING for t in tokens if t not in found}
