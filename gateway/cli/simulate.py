@@ -1,6 +1,7 @@
 """``mypay simulate …``: the other side of the gateway, as processes of their own."""
 
 import asyncio
+import json
 import sqlite3
 import sys
 import tomllib
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 
 from gateway.adapters.iso8583.framing import FrameHeader
 from gateway.cli.simulate_idp import idp
+from gateway.local.certificates import Authority
 from gateway.simulator.config import SimulatorConfig, Synchronous, load
 from gateway.simulator.ledger import LedgerError
 from gateway.simulator.run import run
@@ -60,6 +62,13 @@ def network(
     latency_ms: Annotated[float | None, typer.Option(help="Wait this long before each answer.")] = None,
     jitter_ms: Annotated[float | None, typer.Option(help="Spread of the latency, to either side.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of random declines, faults and latency.")] = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(help="Speak TLS with this certificate.", dir_okay=False)
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key.", dir_okay=False)] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="Ask who connects for a certificate signed by this authority.", dir_okay=False)
+    ] = None,
     ready_file: Annotated[
         Path | None, typer.Option(help="JSON with the ports, written when it listens.", dir_okay=False)
     ] = None,
@@ -81,6 +90,7 @@ def network(
             "close_on_stop": close_on_stop,
         },
         "declines": {"amount_suffixes": _suffixes(decline or []), "random_rate": decline_rate},
+        "tls": {"certificate": tls_certificate, "key": tls_key, "client_ca": tls_client_ca},
         "latency": {"base_ms": latency_ms, "jitter_ms": jitter_ms},
     }
     loaded = _load(config, _given(overrides))
@@ -99,6 +109,25 @@ def network(
     except (OSError, sqlite3.Error, LedgerError) as error:
         typer.echo(f"network {loaded.network_id}: {error}", err=True)
         raise typer.Exit(EXIT_FAILED) from error
+
+
+@app.command()
+def certificates(
+    out: Annotated[Path, typer.Argument(help="Folder to write into.", file_okay=False)],
+    name: Annotated[
+        list[str] | None, typer.Option(help="Name or address that the host is reached by (127.0.0.1, localhost).")
+    ] = None,
+) -> None:
+    """Make an authority and certificates of a host and of the gateway, to try TLS on a card link."""
+    authority = Authority()
+    host = authority.issue(out, "host", names=name or ["127.0.0.1", "localhost"])
+    gateway = authority.issue(out, "gateway")
+    typer.echo(
+        f"simulator: --tls-certificate {host.certificate} --tls-key {host.key} --tls-client-ca {host.ca}\n"
+        f"the network's file:\n[tls]\nca = {json.dumps(str(gateway.ca.resolve()))}\n"
+        f"certificate = {json.dumps(str(gateway.certificate.resolve()))}\n"
+        f"key = {json.dumps(str(gateway.key.resolve()))}"
+    )
 
 
 def _announce(line: str) -> None:

@@ -4,10 +4,11 @@ Rates are probabilities 0 … 1 per message; times name their unit. Nothing here
 configured there by its own file, as any foreign host would be.
 """
 
+import ssl
 import tomllib
 from enum import StrEnum, unique
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
@@ -206,6 +207,29 @@ class Ledger(Section):
     batch_max: Annotated[int, Field(ge=1, le=1_000)] = 256
 
 
+class Tls(Section):
+    """The host's side of TLS, PEM files. ``client_ca``: who connects must show a certificate signed by it."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+    minimum_version: Literal["1.2", "1.3"] = "1.2"
+
+    def context(self) -> ssl.SSLContext:
+        """Read the files.
+
+        Raises:
+            OSError: one cannot be read or used.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = getattr(ssl.TLSVersion, f"TLSv{self.minimum_version.replace('.', '_')}")
+        context.load_cert_chain(self.certificate, self.key)
+        if self.client_ca is not None:
+            context.load_verify_locations(cafile=self.client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+
 class SimulatorConfig(Section):
     """Everything about one simulated network.
 
@@ -215,6 +239,7 @@ class SimulatorConfig(Section):
         seed: of random declines, faults and latency.
         echo_seconds: interval of the host's own 0800/301 on signed-on links; None sends none.
         control_port: of the control interface on 127.0.0.1; None: none; 0: a free one.
+        tls: without it the host speaks plaintext.
         pan_hash_key: with it the ledger holds a keyed hash of each card beside its last four digits.
     """
 
@@ -227,6 +252,7 @@ class SimulatorConfig(Section):
     echo_seconds: Annotated[float, Field(gt=0)] | None = None
     control_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
     pan_hash_key: SecretStr | None = Field(default=None, min_length=16, max_length=64)
+    tls: Tls | None = None
     ledger: Ledger
     declines: Declines = Declines()
     policy: Policy = Policy()

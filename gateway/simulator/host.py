@@ -114,8 +114,9 @@ class Host:
             for cycle in await self._in_worker(self._ledger.unwritten_cycles):
                 await self._write_clearing(cycle)
         loop = asyncio.get_running_loop()
+        context = self.config.tls.context() if self.config.tls is not None else None
         self._server = await loop.create_server(
-            lambda: Link(self, self._frame), self.config.host, self.config.port, backlog=512
+            lambda: Link(self, self._frame), self.config.host, self.config.port, backlog=512, ssl=context
         )
 
     async def serve(self) -> None:

@@ -101,5 +101,5 @@ def _start_line(host: Host, control_port: int | None) -> str:
     control = f", control http://127.0.0.1:{control_port}" if control_port is not None else ""
     return (
         f"network {config.network_id} listens on {config.host}:{host.port} "
-        f"({config.dialect}, {config.header}), ledger {config.ledger.path}{control}"
+        f"({config.dialect}, {config.header}{', TLS' if config.tls else ''}), ledger {config.ledger.path}{control}"
     )

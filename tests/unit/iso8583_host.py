@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from ssl import SSLContext
 from typing import Any
 
 from gateway.adapters.iso8583.codec import Message, decode_message, encode_message
@@ -210,11 +211,18 @@ async def bench(
     """A started network on a listening host."""
     host = Host(config_of(**changes))
     host.scripts = dict(scripts or {})
+    async with bench_on(host, **changes) as b:
+        yield b
+
+
+@asynccontextmanager
+async def bench_on(host: Host, *, ssl: SSLContext | None = None, **changes: Any) -> AsyncIterator[Bench]:
+    """A started network on this host, which listens from now on."""
     listener = socket.create_server(("127.0.0.1", 0))
     # Small, so that a host that does not read is stuck soon; connections inherit it.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     port = listener.getsockname()[1]
-    server = await asyncio.start_server(host.serve, sock=listener)
+    server = await asyncio.start_server(host.serve, sock=listener, ssl=ssl)
     b = Bench(config_of(**{"addresses": [f"127.0.0.1:{port}"]} | changes), host)
     await b.network.start()
     try:
@@ -226,3 +234,10 @@ async def bench(
         for peer in host.peers:
             peer.drop()
         await server.wait_closed()
+
+
+async def fill(b: Bench, requests: int) -> list["asyncio.Future[ExchangeResult]"]:
+    """Send more than the two socket buffers (made small) can hold; return the futures."""
+    transport = b.network._links[0]._connection._transport
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+    return [await b.submit(purchase(stan), within_s=PATIENCE_S) for stan in range(1, requests + 1)]

@@ -1,7 +1,6 @@
 """Links and the network over them, against a scripted host on a real socket."""
 
 import asyncio
-import socket
 import time
 from collections.abc import Callable
 
@@ -26,7 +25,7 @@ from gateway.domain.exchange import (
     Unanswered,
     UnansweredCause,
 )
-from tests.unit.iso8583_host import AT, PATIENCE_S, Bench, Peer, approve, bench, config_of, ignore, purchase
+from tests.unit.iso8583_host import AT, PATIENCE_S, Peer, approve, bench, config_of, fill, ignore, purchase
 
 
 async def test_signs_on_before_any_request_and_answers_come_back() -> None:
@@ -470,19 +469,12 @@ async def test_a_deadline_that_passes_while_the_loop_is_busy_holds_too() -> None
         assert [m[11] for m in b.host.messages("0200")] == ["000002"]
 
 
-async def _fill(b: Bench, requests: int) -> list["asyncio.Future[ExchangeResult]"]:
-    """Send more than the two socket buffers (made small) can hold; return the futures."""
-    transport = b.network._links[0]._connection._transport
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
-    return [await b.submit(purchase(stan), within_s=PATIENCE_S) for stan in range(1, requests + 1)]
-
-
 async def test_a_stuck_host_leaves_the_unwritten_unsent_and_the_rest_unknown() -> None:
     async with bench(window=100_000, write_deadline_s=0.6, answer_timeout_s=30) as b:
         await b.open()
         b.host.is_reading.clear()
         b.host.peers[0].writer.transport.pause_reading()
-        waiting = await _fill(b, 2000)
+        waiting = await fill(b, 2000)
         late = await b.ask(purchase(99_999), within_s=0.05)
         assert isinstance(late, NotSent)
         assert late.cause is NotSentCause.TOO_LATE
@@ -501,7 +493,7 @@ async def test_a_stuck_host_is_dropped_also_when_little_waits() -> None:
         await b.open()
         b.host.is_reading.clear()
         b.host.peers[0].writer.transport.pause_reading()
-        waiting = await _fill(b, 300)
+        waiting = await fill(b, 300)
         await b.watcher.until("link", "down", "write deadline passed")
         assert {await future for future in waiting} == {Unanswered(UnansweredCause.LINK_LOST)}
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 from gateway.adapters.iso8583.framing import FrameFormat, FrameReader, FramingError
-from gateway.adapters.iso8583.tls import tls_failure
+from gateway.adapters.iso8583.tls import REFUSED_AT_ONCE, tls_failure
 from gateway.domain.exchange import (
     ExchangeResult,
     NotSent,
@@ -129,6 +129,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._stuck_timer: asyncio.TimerHandle | None = None
+        self._has_tls = self._has_read = False
         self.last_read = self._loop.time()
         self.is_lost = False
         self.is_paused = False
@@ -141,13 +142,14 @@ class Connection(asyncio.Protocol):
         """Begin; see asyncio.Protocol."""
         self._transport = cast("asyncio.Transport", transport)
         # Any byte that the kernel has not taken pauses writing. TLS holds whole records, and takes zero for "always".
-        has_tls = transport.get_extra_info("sslcontext") is not None
-        self._transport.set_write_buffer_limits(high=1 if has_tls else 0, low=0)
+        self._has_tls = transport.get_extra_info("sslcontext") is not None
+        self._transport.set_write_buffer_limits(high=1 if self._has_tls else 0, low=0)
         self.last_read = self._loop.time()
 
     def data_received(self, data: bytes) -> None:
         """Cut frames and hand them on; a lost frame boundary closes the connection."""
         self.last_read = self._loop.time()
+        self._has_read = True
         self._owner.on_bytes(received=len(data))
         try:
             messages = self._reader.feed(data)
@@ -180,7 +182,7 @@ class Connection(asyncio.Protocol):
                 timer.cancel()
         self._timer = self._stuck_timer = None
         if not self.is_lost:
-            self.reason = _loss(exc)
+            self.reason = _loss(exc, at_once=self._has_tls and not self._has_read)
             self.is_lost = True
         self._owner.on_lost(self)
         queue, self._queue = self._queue, deque()
@@ -299,8 +301,9 @@ class Connection(asyncio.Protocol):
             self._wake_at(min(exchange.send_before for exchange in self._queue))
 
 
-def _loss(error: Exception | None) -> str:
-    if error is None:
-        return "closed by the host"
-    # A host that refuses a client certificate says so after the handshake of TLS 1.3.
-    return tls_failure(error) if isinstance(error, ssl.SSLError) else f"connection lost ({type(error).__name__})"
+def _loss(error: Exception | None, *, at_once: bool) -> str:
+    # In TLS 1.3 a host refuses a client certificate, or asks for one in vain, after the handshake.
+    if isinstance(error, ssl.SSLError):
+        return tls_failure(error)
+    lost = f"connection lost ({type(error).__name__})" if error else "closed by the host"
+    return f"{lost} {REFUSED_AT_ONCE}" if at_once else lost

@@ -101,6 +101,11 @@ _ALERTS: Final[Mapping[str, str]] = {
 """OpenSSL's reasons: alerts of the host, and what it sent instead of a handshake."""
 
 
+REFUSED_AT_ONCE: Final = (
+    "before any answer came over TLS: the host may ask for, or not accept, the gateway's certificate"
+)
+
+
 def tls_failure(error: BaseException) -> str:
     """Say why TLS failed, in words for the operators; never content."""
     match error:

@@ -1,0 +1,121 @@
+"""Certificates of one's own for TLS on a card link: an authority, a host's and the gateway's. For trials and tests."""
+
+import ipaddress
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+_VALID: Final = timedelta(days=90)
+_SINCE: Final = timedelta(hours=1)
+"""Clocks differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    """PEM files. ``ca``: of the authority that signed it."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+class Authority:
+    """Signs certificates; its key is never written down."""
+
+    def __init__(self, name: str = "My-Payment trial") -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        builder = _begin(self._name, self._name, self._key.public_key(), _now() - _SINCE, _now() + _VALID)
+        self._certificate = (
+            builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_key_usage(signs=True), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+
+    def issue(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        names: Sequence[str] = (),
+        valid_until: datetime | None = None,
+    ) -> CertificateFiles:
+        """Write ``NAME.pem`` and ``NAME.key``, and the authority's own as ``ca.pem``.
+
+        Args:
+            folder: is made where it is missing.
+            name: the common name.
+            names: DNS names and addresses that it is good for, of a host; of a client none.
+            valid_until: 90 days from now when left out.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        key = ec.generate_private_key(ec.SECP256R1())
+        until = valid_until or _now() + _VALID
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        usage = ExtendedKeyUsageOID.SERVER_AUTH if names else ExtendedKeyUsageOID.CLIENT_AUTH
+        builder = (
+            _begin(subject, self._name, key.public_key(), min(_now(), until) - _SINCE, until)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(signs=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName([_general(n) for n in names]), critical=False)
+        files = CertificateFiles(folder / "ca.pem", folder / f"{name}.pem", folder / f"{name}.key")
+        files.ca.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
+        files.certificate.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        secret = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        with os.fdopen(os.open(files.key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(secret)
+        return files
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _begin(
+    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, since: datetime, until: datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(since)
+        .not_valid_after(until)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+    )
+
+
+def _key_usage(*, signs: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs,
+        key_cert_sign=signs,
+        crl_sign=signs,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _general(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
