@@ -24,7 +24,7 @@ ASSERTION_CHARS_MAX: Final = 4096
 """Header, claims with every field at its longest, and signature take about 2,900 characters."""
 
 ASSERTION_TYPE: Final = "mypay-assertion+jwt"
-"""The JWS header's ``typ`` (RFC 8725 §3.11); ``JWT`` or none is taken too, for ``mypay_link`` alone tells enough."""
+"""The JWS header's ``typ`` (RFC 8725 §3.11), required: no other kind of token of a provider is one of these."""
 
 EPOCH_SECONDS_MAX: Final = 253_402_300_799
 """The last second of the year 9999: the last that a time can be told of."""

@@ -8,12 +8,13 @@ with a time that a provider wrote allows :data:`gateway.domain.consent.CLOCK_SKE
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum, unique
 from typing import Final, assert_never
 
 from gateway.domain.consent import CLOCK_SKEW_MAX
+from gateway.domain.exemption import ExemptionCaps
 from schemas.assertions import ConsentLink, Link, LinkedCommand, PaymentLink, StandingOrderLink
 from schemas.orders import PaymentOrder
 from schemas.primitives import CustomerId, Money
@@ -134,9 +135,23 @@ class AssuranceRule:
 
 @dataclass(frozen=True, slots=True)
 class AssurancePolicy:
-    """Which level and freshness each operation and amount asks for. The first row that covers it counts."""
+    """Which level and freshness each operation and amount asks for. The first row that covers it counts.
+
+    Attributes:
+        methods: how a customer can authenticate (``amr``, RFC 8176) → the highest level that this can prove, whatever
+            the provider calls it. An assertion has the level of its ``acr``, and not more than its best method
+            proves; a method that is not listed proves nothing.
+        exemptions: the most that consents may let pass without a proof.
+    """
 
     rules: Sequence[AssuranceRule]
+    methods: Mapping[str, int] = field(default_factory=dict)
+    exemptions: ExemptionCaps = field(default_factory=dict)
+
+    def level(self, issuer: Issuer, assertion: "Assertion") -> int:
+        """The level that an assertion of this provider proves."""
+        proven = max((self.methods.get(m, 0) for m in assertion.methods), default=0)
+        return min(issuer.levels.get(assertion.level_name, 0), proven)
 
     def requirement(self, operation: AssuredOperation, amount: Money | None = None) -> Requirement | None:
         """Return what is asked for, or None where no row covers it: then nothing is enough.
@@ -154,7 +169,8 @@ class AssurancePolicy:
 
 
 NO_PROOF_ASKED: Final = AssurancePolicy(
-    tuple(AssuranceRule(operation, None, Requirement(0, timedelta(0))) for operation in AssuredOperation)
+    tuple(AssuranceRule(operation, None, Requirement(0, timedelta(0))) for operation in AssuredOperation),
+    exemptions=None,
 )
 """The policy of an installation without identity providers: nothing is asked for, and what is there is refused."""
 
@@ -215,7 +231,7 @@ def judge_payment_assertion(
     7    DS24  ``exp`` is past
     8    DS0B  it is valid for longer than :data:`ASSERTION_LIFETIME_MAX`
     9    DS24  ``auth_time`` is older than the policy allows: fresher proof is needed
-    10   DS19  the level is too low: stronger proof is needed
+    10   DS19  the level is too low, by ``acr`` or by ``amr``: stronger proof is needed
     11   DS17  the dynamic link differs from the order; names the field
     12   DS0H  the subject is not linked to the consent's customer: unlinked or another's, one answer
     ==== ===== ==========================================================================================
@@ -240,7 +256,7 @@ def judge_payment_assertion(
         if exempt or requirement.level == 0:
             return Accepted(None, 0)
         return _reason(ReasonCode.DS0A, f"the payment needs the customer's authentication: {requirement.ask()}")
-    return _judge(assertion, AssuredOperation.PAYMENT, requirement, order, customer_id, linked, issuer, now)
+    return _judge(assertion, AssuredOperation.PAYMENT, policy, requirement, order, customer_id, linked, issuer, now)
 
 
 def judge_consent_assertion(
@@ -265,7 +281,7 @@ def judge_consent_assertion(
         if requirement.level == 0:
             return Accepted(None, 0)
         return _reason(ReasonCode.DS0A, f"the command needs the customer's authentication: {requirement.ask()}")
-    return _judge(assertion, operation, requirement, link, customer_id, linked, issuer, now)
+    return _judge(assertion, operation, policy, requirement, link, customer_id, linked, issuer, now)
 
 
 def judge_standing_assertion(
@@ -292,7 +308,7 @@ def judge_standing_assertion(
         if exempt or requirement.level == 0:
             return Accepted(None, 0)
         return _reason(ReasonCode.DS0A, f"the standing order needs the customer's authentication: {requirement.ask()}")
-    return _judge(assertion, operation, requirement, link, customer_id, linked, issuer, now)
+    return _judge(assertion, operation, policy, requirement, link, customer_id, linked, issuer, now)
 
 
 def replayed() -> Reason:
@@ -303,6 +319,7 @@ def replayed() -> Reason:
 def _judge(
     assertion: Assertion,
     operation: AssuredOperation,
+    policy: AssurancePolicy,
     requirement: Requirement,
     about: _About,
     customer_id: CustomerId,
@@ -312,7 +329,7 @@ def _judge(
 ) -> Accepted | Reason:
     if issuer is None or issuer.issuer != assertion.issuer:
         return UNKNOWN_ISSUER
-    level = issuer.levels.get(assertion.level_name, 0)
+    level = policy.level(issuer, assertion)
     refused = (
         _refuse_by_issuer(assertion, issuer, operation)
         or _refuse_by_times(assertion, now)
@@ -353,7 +370,9 @@ def _refuse_by_strength(
     if now - assertion.authenticated_at > requirement.max_age + CLOCK_SKEW_MAX:
         return _reason(ReasonCode.DS24, f"the authentication is too old: {requirement.ask(issuer)}")
     if level < requirement.level:
-        return _reason(ReasonCode.DS19, f"the assertion's level {level} is too low: {requirement.ask(issuer)}")
+        said = issuer.levels.get(assertion.level_name, 0)
+        why = "" if said < requirement.level else " for how the customer authenticated (amr)"
+        return _reason(ReasonCode.DS19, f"the assertion's level {level} is too low{why}: {requirement.ask(issuer)}")
     return None
 
 

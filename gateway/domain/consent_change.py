@@ -31,10 +31,11 @@ from gateway.domain.consent_records import (
     TakenCommand,
     Unchanged,
 )
+from gateway.domain.exemption import refuse_beyond
 from gateway.domain.funding import TOKEN_NOT_USABLE, TokenUse, token_use
 from gateway.domain.intent import ConsentKey
 from schemas.assertions import ConsentLink, LinkedCommand
-from schemas.consents import ConsentStatus
+from schemas.consents import ConsentStatus, ConsentTerms
 from schemas.reasons import Reason, ReasonCode
 
 OPEN_STATUSES: Final = frozenset({ConsentStatus.AWAU, ConsentStatus.AUTH, ConsentStatus.SUSP})
@@ -116,9 +117,10 @@ def decide_commands(
     6    FF01  the terms name another partner or consent than the command
     7    AG01  an amendment's terms name another customer
     8    DT01  an amendment's ``valid_from`` is another; the terms' ``valid_until`` is not in the future
-    9    DS0H  what gives a permission: the funding token is none that the customer lets the partner use
-    10   DS…   the proof, see :func:`gateway.domain.authentication.judge_consent_assertion`
-    11   DS15  the proof was used before
+    9    AG01  the terms' low-value exemption is beyond what the trust policy allows
+    10   DS0H  what gives a permission: the funding token is none that the customer lets the partner use
+    11   DS…   the proof, see :func:`gateway.domain.authentication.judge_consent_assertion`
+    12   DS15  the proof was used before
     ==== ===== ==========================================================================================
 
     A consent that is open past its ``valid_until`` first expires: a change of its own, by TIME.
@@ -244,7 +246,7 @@ def _decide(
     if taken.issued_at - now > CLOCK_SKEW_MAX:
         return Refused(taken, _ISSUED_IN_FUTURE, status)
     if taken.command is ConsentCommand.REQUEST:
-        return _request(taken, record, usable, now)
+        return _request(taken, record, usable, trust, now)
     if record is None:
         return Refused(taken, _NO_CONSENT, None)
     if _is_already(taken, record):
@@ -254,7 +256,9 @@ def _decide(
         code, stands = _STANDS[record.status]
         return Refused(taken, _reason(code, f"{stands}: {taken.command} is not possible"), status)
     accepted = (
-        _refuse_terms(taken, record, now) or _refuse_token(taken, record, usable) or _judge(taken, record, trust, now)
+        _refuse_terms(taken, record, trust, now)
+        or _refuse_token(taken, record, usable)
+        or _judge(taken, record, trust, now)
     )
     return Refused(taken, accepted, status) if isinstance(accepted, Reason) else _done(taken, record, after, accepted)
 
@@ -267,13 +271,19 @@ def _done(taken: TakenCommand, record: ConsentRecord, after: ConsentStatus, acce
     return _changed(taken, record, after, Actor.CUSTOMER, proof)
 
 
-def _request(taken: TakenCommand, record: ConsentRecord | None, usable: Collection[TokenUse], now: datetime) -> Ended:
+def _request(
+    taken: TakenCommand,
+    record: ConsentRecord | None,
+    usable: Collection[TokenUse],
+    trust: ConsentTrust,
+    now: datetime,
+) -> Ended:
     new = _terms_of(taken)
     if record is not None:
         if record.status in OPEN_STATUSES and record.digest == new.digest:
             return Unchanged(taken, record)
         return Refused(taken, _CONSENT_ID_TAKEN, record.status)
-    refused = _refuse_terms(taken, None, now) or _refuse_token(taken, None, usable)
+    refused = _refuse_terms(taken, None, trust, now) or _refuse_token(taken, None, usable)
     if refused is not None:
         return Refused(taken, refused, None)
     created = ConsentRecord(Consent(new.terms, 1, ConsentStatus.AWAU), new.digest, 1)
@@ -287,7 +297,9 @@ def _is_already(taken: TakenCommand, record: ConsentRecord) -> bool:
     return _ALREADY[taken.command] is record.status
 
 
-def _refuse_terms(taken: TakenCommand, record: ConsentRecord | None, now: datetime) -> Reason | None:
+def _refuse_terms(
+    taken: TakenCommand, record: ConsentRecord | None, trust: ConsentTrust, now: datetime
+) -> Reason | None:
     if taken.terms is None:
         return None
     terms = taken.terms.terms
@@ -295,11 +307,11 @@ def _refuse_terms(taken: TakenCommand, record: ConsentRecord | None, now: dateti
         return _OTHER_PARTNER
     if terms.consent_id != taken.consent_id:
         return _OTHER_CONSENT
-    if record is not None and terms.customer_id != record.consent.terms.customer_id:
-        return _OTHER_CUSTOMER
-    if record is not None and terms.valid_from != record.consent.terms.valid_from:
-        return _OTHER_START
-    return _OVER_ALREADY if now >= terms.valid_until else None
+    if record is not None and (changed := _refuse_changed(terms, record.consent.terms)) is not None:
+        return changed
+    if now >= terms.valid_until:
+        return _OVER_ALREADY
+    return refuse_beyond(terms.payment.low_value_exemption if terms.payment else None, trust.policy.exemptions)
 
 
 def _refuse_token(taken: TakenCommand, record: ConsentRecord | None, usable: Collection[TokenUse]) -> Reason | None:
@@ -311,6 +323,13 @@ def _refuse_token(taken: TakenCommand, record: ConsentRecord | None, usable: Col
     else:
         use = token_use(record.consent.terms) if record else None
     return None if use is None or use in usable else TOKEN_NOT_USABLE
+
+
+def _refuse_changed(terms: ConsentTerms, before: ConsentTerms) -> Reason | None:
+    """Why an amendment is refused that changes what must stay."""
+    if terms.customer_id != before.customer_id:
+        return _OTHER_CUSTOMER
+    return _OTHER_START if terms.valid_from != before.valid_from else None
 
 
 def _judge(taken: TakenCommand, record: ConsentRecord, trust: ConsentTrust, now: datetime) -> Accepted | Reason | None:

@@ -1,8 +1,12 @@
 """The low-value exemption: payments that a consent lets pass without a proof, between two that carry one.
 
-Its count and sum are of the exempt payments since the last authentication, those in flight included.
+Its count and sum are of the exempt payments since the last authentication, those in flight included. The terms are the
+partner's to propose, but how much passes without a proof is the trust policy's to say: terms beyond it are refused
+(:func:`refuse_beyond`), and what older terms allow beyond it does not count (:func:`capped`).
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from schemas.consents import LowValueExemption
@@ -11,6 +15,60 @@ from schemas.reasons import Reason, ReasonCode
 
 LIMIT_NAME: Final = "without-proof"
 """As ``mypay consent usage`` names the exemption's limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExemptionCap:
+    """The most that any consent's exemption may allow in one currency; amounts in minor units."""
+
+    max_amount_minor: int
+    max_count: int
+    max_sum_minor: int
+
+
+ExemptionCaps = Mapping[str, ExemptionCap] | None
+"""Currency → cap: in a currency without one nothing is exempt. None: no proof is asked for, so nothing is capped."""
+
+
+def refuse_beyond(exemption: LowValueExemption | None, caps: ExemptionCaps) -> Reason | None:
+    """Why terms with this exemption are refused: names the member and what the policy allows. None if it fits."""
+    if exemption is None or caps is None:
+        return None
+    currency = exemption.max_amount.currency
+    cap = caps.get(currency)
+    if cap is None:
+        return _beyond("max_amount", f"no payment in {currency} without proof")
+    for member, wanted, most in (
+        ("max_amount", exemption.max_amount.minor, cap.max_amount_minor),
+        ("max_sum", exemption.max_sum.minor, cap.max_sum_minor),
+    ):
+        if wanted > most:
+            return _beyond(member, f"{decimal_of(most, currency)} {currency} at most")
+    if exemption.max_count > cap.max_count:
+        return _beyond("max_count", f"{cap.max_count} payments at most")
+    return None
+
+
+def capped(exemption: LowValueExemption | None, caps: ExemptionCaps) -> LowValueExemption | None:
+    """What counts of an exemption: never more than the policy allows now, whatever the terms say. None: nothing."""
+    if exemption is None or caps is None:
+        return exemption
+    currency = exemption.max_amount.currency
+    cap = caps.get(currency)
+    if cap is None:
+        return None
+    if refuse_beyond(exemption, caps) is None:
+        return exemption
+    return LowValueExemption(
+        max_amount=Money.of(min(exemption.max_amount.minor, cap.max_amount_minor), currency),
+        max_count=min(exemption.max_count, cap.max_count),
+        max_sum=Money.of(min(exemption.max_sum.minor, cap.max_sum_minor), currency),
+    )
+
+
+def _beyond(member: str, allowed: str) -> Reason:
+    text = f"terms.payment.low_value_exemption.{member} is beyond the trust policy, which allows {allowed}"
+    return Reason(code=ReasonCode.AG01, text=text)
 
 
 def exemption_allows(exemption: LowValueExemption | None, used_count: int, used_sum_minor: int, amount: Money) -> bool:

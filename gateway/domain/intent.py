@@ -22,7 +22,7 @@ from gateway.domain.authentication import (
 )
 from gateway.domain.consent import Consent, Merchant, refuse_order
 from gateway.domain.exchange import CardData, Operation, TraceNumbers
-from gateway.domain.exemption import exemption_allows, with_exemption_told
+from gateway.domain.exemption import capped, exemption_allows, with_exemption_told
 from gateway.domain.funding import CARD_NOT_OPENED, TOKEN_NOT_USABLE, OwnedToken, TokenUse, token_use
 from gateway.domain.lifecycle import PaymentEventKind, PaymentState, transition
 from gateway.domain.limits import UNUSED, Reserved, Usage, WindowKey, reserve, windows_at, with_reserved
@@ -264,7 +264,8 @@ def _judge_proof(
         return assertion
     if trust.replayed and taken.key in trust.replayed:
         return replayed()
-    exemption = consent.terms.payment.low_value_exemption if consent.terms.payment and assertion is None else None
+    terms = consent.terms.payment
+    exemption = capped(terms.low_value_exemption, trust.policy.exemptions) if terms and assertion is None else None
     window, used = None, UNUSED
     if exemption is not None:
         key = taken.consent_key

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 from gateway.adapters.crypto.jwk import PrivateKey, generate_key
 from gateway.domain.exchange import CardData
-from gateway.proving.identities import Identities
+from gateway.proving.identities import EXEMPT_COUNT, EXEMPT_KRW, Identities
 from gateway.proving.shops import BLOCKED, FOOD_CATEGORIES
 from schemas.consents import (
     Alignment,
@@ -35,12 +35,6 @@ DAY_AMOUNT_KRW: Final = 50_000
 
 DAY_COUNT: Final = 2
 """Daily number of payments of the consents that are made to run into it."""
-
-EXEMPT_KRW: Final = 60_000
-"""What an exempt payment of the mix is worth: above what is free of proof, within its consent's exemption."""
-
-EXEMPT_COUNT: Final = 2
-"""Exempt payments between two proofs, where a consent has an exemption."""
 
 _TEST_BIN: Final = "970000"
 """Nobody's: ISO/IEC 7812 numbers that begin with 9 go on with a country's code, and 700 is none."""

@@ -22,6 +22,12 @@ GROUPS: Final[tuple[Group, ...]] = ("financial", "telecom")
 PROOF_FREE: Final[Mapping[str, int]] = {"KRW": 50_000, "USD": 4_000}
 """Payments up to this much, in minor units, need no proof; in any other currency all do."""
 
+EXEMPT_KRW: Final = 60_000
+"""What an exempt payment of the mix is worth: above what is free of proof, and the most that the policy lets pass."""
+
+EXEMPT_COUNT: Final = 2
+"""Exempt payments between two proofs, where a consent has an exemption; the policy lets no more pass."""
+
 LEVEL: Final = 2
 """What the run's policy asks for above that, and for giving a permission."""
 
@@ -108,4 +114,6 @@ def _policy_file() -> str:
         *(f'operation = "consent.{c}"\nlevel = {LEVEL}\n{age}' for c in _GIVING),
         *(f'operation = "consent.{c}"\nlevel = 1\n{age}' for c in _ENDING),
     ]
-    return "".join(f"[[rules]]\n{rule}\n\n" for rule in rules)
+    most = f'max_amount = "{EXEMPT_KRW}"\nmax_count = {EXEMPT_COUNT}\nmax_sum = "{EXEMPT_KRW * EXEMPT_COUNT}"'
+    told = [f"[[rules]]\n{rule}\n\n" for rule in rules]
+    return "".join([*told, f"[methods]\npin = 1\nhwk = {LEVEL}\n\n", f"[exemptions.KRW]\n{most}\n"])

@@ -13,15 +13,13 @@ from gateway.proving.books.evidence import Ending
 from gateway.proving.cast import (
     DAY_AMOUNT_KRW,
     DAY_COUNT,
-    EXEMPT_COUNT,
-    EXEMPT_KRW,
     KRW_PER_PAYMENT_MAX,
     STORY,
     Cast,
     Customer,
     Role,
 )
-from gateway.proving.identities import GROUPS, PROOF_FREE, needs_proof
+from gateway.proving.identities import EXEMPT_COUNT, EXEMPT_KRW, GROUPS, PROOF_FREE, needs_proof
 from gateway.proving.shops import BLOCKED, CLOSED, FOOD_SHOPS, OPEN_SHOPS, OTHER_SHOPS, Shop
 from gateway.proving.spoiling import SPOILS
 from gateway.simulator.idp.provider import Group

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from gateway.domain.authentication import Assertion, judge_payment_assertion
 from gateway.domain.consent import Consent, Merchant, refuse_order
-from gateway.domain.exemption import exemption_allows, with_exemption_told
+from gateway.domain.exemption import capped, exemption_allows, with_exemption_told
 from gateway.domain.intent import ConsentKey, TakenOrder
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.routing import NetworkProfile, route
@@ -113,7 +113,8 @@ class Intake:
             return proof
         if consent.terms.payment is None:
             raise AssertionError("refuse_order lets no order pass without a payment consent")
-        exemption, amount = consent.terms.payment.low_value_exemption, taken.order.amount
+        exemption = capped(consent.terms.payment.low_value_exemption, self._trust.policy.exemptions)
+        amount = taken.order.amount
         verdict = judge_payment_assertion(
             proof,
             order=taken.order,

@@ -12,7 +12,7 @@ from typing import Final
 from gateway.domain.authentication import Assertion, judge_standing_assertion, replayed
 from gateway.domain.calendar import BusinessDays
 from gateway.domain.consent import Consent, Merchant, refuse_order
-from gateway.domain.exemption import exemption_allows
+from gateway.domain.exemption import capped, exemption_allows
 from gateway.domain.intent import ConsentKey
 from gateway.domain.routing import NetworkProfile, route
 from gateway.domain.scheduling import AHEAD_DAYS_DEFAULT
@@ -259,6 +259,7 @@ class StandingOrderService:
             amount=message.amount,
             schedule_digest=schedule_digest(instruction.record.value),
         )
+        exemption = capped(purpose.low_value_exemption if purpose else None, self._trust.policy.exemptions)
         verdict = judge_standing_assertion(
             proof,
             link=link,
@@ -267,7 +268,7 @@ class StandingOrderService:
             issuer=self._trust.issuer(proof.issuer) if proof else None,
             policy=self._trust.policy,
             # Each occurrence finds out whether the exemption still has room.
-            exempt=exemption_allows(purpose.low_value_exemption if purpose else None, 0, 0, message.amount),
+            exempt=exemption_allows(exemption, 0, 0, message.amount),
             now=now,
         )
         return verdict if isinstance(verdict, Reason) else None

@@ -32,7 +32,7 @@ OTHER = provider("telecom")
 TRUST = Trust(IDP, OTHER)
 VERIFIER = JwsAssertionVerifier(TRUST)
 STRONG = Requirement(2, timedelta(seconds=300))
-POLICY = AssurancePolicy(tuple(AssuranceRule(operation, None, STRONG) for operation in AssuredOperation))
+POLICY = AssurancePolicy(tuple(AssuranceRule(operation, None, STRONG) for operation in AssuredOperation), {"hwk": 3})
 
 ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)
 currencies = st.sampled_from(sorted(EXPONENTS))

@@ -19,6 +19,7 @@ from gateway.domain.authentication import (
 )
 from gateway.domain.consent import Consent
 from gateway.domain.consent_records import HandledCommand
+from gateway.domain.exemption import ExemptionCap
 from gateway.ports import IssuerKey, OutboxEvent, Record
 from gateway.services.consent_commands import COMMANDS, ConsentCommandService
 from gateway.services.consents import ExpiryService
@@ -51,7 +52,9 @@ def policy(level: int = 2, max_age: timedelta = timedelta(minutes=5)) -> Assuran
         tuple(
             AssuranceRule(o, None, Requirement(level, max_age) if o in strong else Requirement(1, timedelta(hours=1)))
             for o in AssuredOperation
-        )
+        ),
+        methods={"pin": 2},
+        exemptions={"KRW": ExemptionCap(50_000, 5, 150_000)},
     )
 
 

@@ -15,7 +15,7 @@ from gateway.adapters.crypto.assertion import JwsAssertionVerifier
 from gateway.domain.authentication import Assertion, Issuer
 from gateway.ports import IssuerKey
 from gateway.simulator.idp.provider import IdentityProvider
-from schemas.assertions import ASSERTION_CHARS_MAX
+from schemas.assertions import ASSERTION_CHARS_MAX, ASSERTION_TYPE
 from schemas.codec import encode
 from schemas.reasons import Reason
 from tests.unit.assertion_samples import CONSENT_LINK, PAYMENT_LINK, Trust, provider
@@ -44,7 +44,7 @@ def b64(raw: bytes) -> str:
 
 def signed(payload: bytes, header: bytes | None = None, by: IdentityProvider = IDP) -> str:
     """Any bytes as header and payload, with a good signature."""
-    members = header or json.dumps({"alg": by.algorithm, "kid": by.kid}).encode()
+    members = header or json.dumps({"alg": by.algorithm, "kid": by.kid, "typ": ASSERTION_TYPE}).encode()
     text = f"{b64(members)}.{b64(payload)}"
     return f"{text}.{b64(by._signing.sign(text.encode()))}"
 
@@ -95,8 +95,8 @@ def test_a_command_on_a_consent_comes_out() -> None:
 
 
 def test_a_foreign_library_can_issue_one() -> None:
-    token = jwt.encode(CLAIMS, IDP._signing.private, algorithm="ES256", headers={"kid": IDP.kid})
-    assert jwt.get_unverified_header(token)["typ"] == "JWT"
+    headers = {"kid": IDP.kid, "typ": ASSERTION_TYPE}
+    token = jwt.encode(CLAIMS, IDP._signing.private, algorithm="ES256", headers=headers)
     assert code(token) == "verified"
 
 
@@ -124,6 +124,10 @@ def test_claims_that_we_do_not_know_are_ignored_and_numbers_may_have_fractions()
         {"crit": []},
         {"crit": ["b64"], "b64": False},
         {"typ": "at+jwt"},
+        {"typ": "JWT"},
+        {"typ": "jwt"},
+        {"typ": ""},
+        {"typ": None},
         {"typ": 1},
         {"kid": None},
         {"kid": ""},
@@ -133,6 +137,12 @@ def test_claims_that_we_do_not_know_are_ignored_and_numbers_may_have_fractions()
 )
 def test_headers_that_are_refused(header: dict[str, Any]) -> None:
     assert code(IDP.sign(CLAIMS, **header)) == "DS0B"
+
+
+def test_an_assertion_of_no_type_is_refused_and_may_spell_its_type_in_full() -> None:
+    for typ, wanted in ((None, "DS0B"), (ASSERTION_TYPE, "verified"), (f"application/{ASSERTION_TYPE}", "verified")):
+        members = {"alg": IDP.algorithm, "kid": IDP.kid} | ({"typ": typ} if typ else {})
+        assert code(signed(json.dumps(CLAIMS).encode(), json.dumps(members).encode())) == wanted
 
 
 def test_a_token_without_signature_or_signed_with_the_public_key_is_refused() -> None:
@@ -171,7 +181,7 @@ def test_payloads_that_are_not_claims(payload: bytes) -> None:
 
 
 def test_a_header_member_given_twice_is_refused() -> None:
-    header = f'{{"alg":"ES256","alg":"ES256","kid":"{IDP.kid}"}}'.encode()
+    header = f'{{"alg":"ES256","alg":"ES256","kid":"{IDP.kid}","typ":"{ASSERTION_TYPE}"}}'.encode()
     assert code(signed(json.dumps(CLAIMS).encode(), header)) == "DS0B"
     assert code(signed(json.dumps(CLAIMS).encode(), header.replace(b'"alg":"ES256",', b"", 1))) == "verified"
 

@@ -39,7 +39,8 @@ POLICY = AssurancePolicy(
         AssuranceRule(AssuredOperation.GRANT, None, Requirement(2, timedelta(seconds=300))),
         AssuranceRule(AssuredOperation.REVOKE, None, Requirement(0, timedelta(seconds=3600))),
         AssuranceRule(AssuredOperation.SUSPEND, {"KRW": 1}, Requirement(1, timedelta(seconds=300))),
-    )
+    ),
+    methods={"otp": 1, "pin": 2, "hwk": 3},
 )
 ORDER = order()
 
@@ -118,7 +119,31 @@ def test_each_rule_alone_refuses(name: str, break_rule: Callable[..., None], exp
 def test_a_good_assertion_is_accepted_with_its_level() -> None:
     given = assertion()
     assert judge(given) == Accepted(given, 2)
-    assert code(judge(assertion(level_name="usim"))) == "accepted 3"
+    assert code(judge(assertion(level_name="usim", methods=("pin", "hwk")))) == "accepted 3"
+
+
+@pytest.mark.parametrize(
+    ("level_name", "methods", "expected"),
+    [
+        ("usim", ("hwk",), "accepted 3"),
+        ("usim", ("pin", "hwk"), "accepted 3"),
+        ("usim", ("pin",), "accepted 2"),
+        ("app", ("hwk",), "accepted 2"),
+        ("usim", ("otp",), "DS19"),
+        ("usim", ("otp", "otp"), "DS19"),
+        ("usim", ("unheard",), "DS19"),
+        ("usim", ("unheard", "pin"), "accepted 2"),
+        ("usim", ("PIN",), "DS19"),
+        ("sms", ("hwk",), "DS19"),
+    ],
+)
+def test_an_assertion_proves_no_more_than_how_the_customer_authenticated(
+    level_name: str, methods: tuple[str, ...], expected: str
+) -> None:
+    told = judge(assertion(level_name=level_name, methods=methods))
+    assert code(told) == expected
+    if level_name == "usim" and isinstance(told, Reason):
+        assert "too low for how the customer authenticated (amr)" in told.text
 
 
 @pytest.mark.parametrize(

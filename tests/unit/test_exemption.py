@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.domain.exemption import exemption_allows, with_exemption_told
+from gateway.domain.exemption import ExemptionCap, capped, exemption_allows, refuse_beyond, with_exemption_told
 from schemas.consents import LowValueExemption
 from schemas.primitives import Money
 from schemas.reasons import Reason, ReasonCode
@@ -41,3 +41,47 @@ def test_where_the_exemption_is_of_no_concern_nothing_is_said_of_it() -> None:
     assert with_exemption_told(missing, EXEMPTION, 3, 0, Money.of(1, "USD")) is missing
     assert not exemption_allows(EXEMPTION, 0, 0, Money.of(1, "USD"))
     assert not exemption_allows(None, 0, 0, krw(1))
+
+
+# --- what the trust policy lets exemptions allow ---
+
+CAPS = {"KRW": ExemptionCap(1_000, 3, 2_500), "USD": ExemptionCap(3_000, 5, 10_000)}
+
+
+def exemption(amount: int, count: int, most: int, currency: str = "KRW") -> LowValueExemption:
+    return LowValueExemption(max_amount=Money.of(amount, currency), max_count=count, max_sum=Money.of(most, currency))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "counts", "beyond"),
+    [
+        (exemption(1_000, 3, 2_500), (1_000, 3, 2_500), ""),
+        (exemption(10, 1, 10), (10, 1, 10), ""),
+        (exemption(1_001, 3, 2_500), (1_000, 3, 2_500), "max_amount is beyond the trust policy, which allows 1000 KRW"),
+        (exemption(10, 4, 10), (10, 3, 10), "max_count is beyond the trust policy, which allows 3 payments"),
+        (exemption(10, 1, 2_501), (10, 1, 2_500), "max_sum is beyond the trust policy, which allows 2500 KRW"),
+        (exemption(900_000, 999, 9_000_000), (1_000, 3, 2_500), "max_amount is beyond"),
+        (exemption(3_001, 5, 10_000, "USD"), (3_000, 5, 10_000), "which allows 30.00 USD at most"),
+        (exemption(1, 1, 1, "EUR"), None, "which allows no payment in EUR without proof"),
+    ],
+)
+def test_the_policy_caps_what_terms_allow(
+    wanted: LowValueExemption, counts: tuple[int, int, int] | None, beyond: str
+) -> None:
+    found = capped(wanted, CAPS)
+    assert (found and (found.max_amount.minor, found.max_count, found.max_sum.minor)) == counts
+    refused = refuse_beyond(wanted, CAPS)
+    assert (refused is not None) is bool(beyond)
+    if refused is not None:
+        assert refused.code is ReasonCode.AG01
+        assert beyond in refused.text
+        assert refused.text.startswith("terms.payment.low_value_exemption.")
+
+
+def test_a_policy_that_names_no_cap_exempts_nothing_and_one_that_asks_for_no_proof_caps_nothing() -> None:
+    huge = exemption(900_000, 999, 9_000_000)
+    assert capped(huge, {}) is None
+    assert refuse_beyond(huge, {}) is not None
+    assert capped(huge, None) is huge
+    assert refuse_beyond(huge, None) is None
+    assert capped(None, CAPS) is refuse_beyond(None, CAPS) is None

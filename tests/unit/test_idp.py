@@ -128,7 +128,7 @@ def test_its_trust_table_is_complete_and_leaves_an_operators_policy_alone(tmp_pa
     assert [a.level for a in asked if a] == [1, 1, 2, 2]
     assert all(policy.requirement(o) for o in AssuredOperation)
 
-    mine = '[[rules]]\noperation = "payment"\nlevel = 3\nmax_age_seconds = 60\n'
+    mine = '[[rules]]\noperation = "payment"\nlevel = 3\nmax_age_seconds = 60\n[methods]\nhwk = 3\n'
     (tmp_path / "policy.toml").write_text(mine)
     write_trust_files(tmp_path, providers, "http://127.0.0.1:2")
     assert (tmp_path / "policy.toml").read_text() == mine

@@ -17,6 +17,7 @@ from gateway.domain.authentication import (
     link_of,
 )
 from gateway.domain.exchange import CardData
+from gateway.domain.exemption import ExemptionCap
 from gateway.domain.intent import Decided, Facts, TakenOrder, Trust, decide, usage_keys
 from gateway.domain.lifecycle import PaymentState
 from gateway.domain.limits import Usage, WindowKey
@@ -27,7 +28,10 @@ from tests.unit.domain_samples import NOW, USE, consent, krw, merchant, order, p
 
 KEY = ("partner-1", "consent-1")
 ISSUER = Issuer("https://id.example", "telecom", "gateway", {"strong": 2})
-ALWAYS = AssurancePolicy((AssuranceRule(AssuredOperation.PAYMENT, None, Requirement(2, timedelta(minutes=5))),))
+CAPS = {"KRW": ExemptionCap(10_000, 2, 15_000)}
+ALWAYS = AssurancePolicy(
+    (AssuranceRule(AssuredOperation.PAYMENT, None, Requirement(2, timedelta(minutes=5))),), {"app": 2}, CAPS
+)
 EXEMPT = purpose(
     low_value_exemption=LowValueExemption(max_amount=krw(10_000), max_count=2, max_sum=krw(15_000)),
 )
@@ -159,3 +163,18 @@ def test_the_exempt_window_is_among_those_that_are_read() -> None:
     under = consent(payment=EXEMPT)
     keys = usage_keys({KEY: under}, NOW, {KEY: NOW})  # type: ignore[dict-item]
     assert (*KEY, WindowKey("exempt/KRW", NOW)) in keys
+
+
+def test_terms_that_allow_more_without_proof_than_the_policy_count_as_the_policy_says() -> None:
+    """As somebody got a dear order through without a proof: consents that were made before the policy had caps."""
+    generous = purpose(
+        low_value_exemption=LowValueExemption(max_amount=krw(900_000), max_count=99, max_sum=krw(9_000_000))
+    )
+    found = decided(taken(1, minor=48_000), taken(2, minor=8_000), taken(3, minor=8_000), payment=generous)
+    assert [p.state.value for p in found.payments] == ["rejected", "sent", "rejected"]
+    first, _, third = found.payments
+    assert first.reason is not None
+    assert first.reason.code is ReasonCode.DS0A
+    assert "limit without-proof of 10000 KRW per payment" in first.reason.text
+    assert third.reason is not None
+    assert "limit without-proof/KRW of 15000 KRW: 7000 KRW left" in third.reason.text

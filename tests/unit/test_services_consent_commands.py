@@ -15,7 +15,7 @@ from gateway.domain.lifecycle import PaymentState
 from gateway.ports import Record, StoreConflictError, StoreUnavailableError
 from gateway.services.consents import ExpiryService
 from schemas.codec import decode
-from schemas.consents import ConsentStatus, Period, PeriodLimit
+from schemas.consents import ConsentStatus, LowValueExemption, Period, PeriodLimit
 from schemas.events import ConsentEvent
 from schemas.primitives import CustomerId
 from schemas.topics import events_topic
@@ -188,6 +188,23 @@ async def test_terms_that_cannot_be_agreed_to_are_refused_and_the_field_is_named
     assert (kind, told["reason"]["code"]) == ("refused", code)
     assert f"terms.{next(iter(fields))}" in told["reason"]["text"]
     assert rig.database.consents.rows == ({} if command == "request" else {("partner-1", "consent-1"): consent()})
+
+
+BEYOND = LowValueExemption(max_amount=krw(900_000), max_count=5, max_sum=krw(9_000_000))
+"""More than the trust policy lets pass without a proof."""
+
+
+@pytest.mark.parametrize("command", ["request", "amend"])
+async def test_terms_that_weaken_the_trust_policy_are_refused_by_name(rig: ConsentRig, command: str) -> None:
+    if command == "amend":
+        put(rig, "AUTH")
+    asked = document(terms(payment=purpose(low_value_exemption=BEYOND)))
+    proof = {"authentication": rig.proof("amend", digest(asked))} if command == "amend" else {}
+    await rig.take(rig.record(command, terms=asked, **proof))
+    [(kind, told)] = rig.told()
+    assert (kind, told["reason"]["code"]) == ("refused", "AG01")
+    assert "terms.payment.low_value_exemption.max_amount" in told["reason"]["text"]
+    assert "50000 KRW at most" in told["reason"]["text"]
 
 
 async def test_an_amendment_may_change_everything_else(rig: ConsentRig) -> None:

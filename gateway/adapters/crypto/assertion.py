@@ -4,8 +4,8 @@ How every refusal is told, in the order in which the rules are applied:
 
 ====== ========================================================================================================
 DS0B   longer than :data:`schemas.assertions.ASSERTION_CHARS_MAX`; not three parts of canonical base64url; header or
-       claims not a JSON object, or with a member given twice; any ``crit`` (none is understood); a ``typ`` of
-       another kind of token; an ``alg`` that is not ES256 or Ed25519 (``none`` and HMAC never are); no ``kid``
+       claims not a JSON object, or with a member given twice; any ``crit`` (none is understood); no ``typ``, or
+       that of another kind of token; an ``alg`` that is not ES256 or Ed25519 (``none`` and HMAC never are); no ``kid``
 DS0F   ``iss`` is not in the trust table
 DS0B   ``alg`` is not one that the trust table allows this provider
 DS0E   the provider has no key of this ``kid``, or the key cannot be used
@@ -41,7 +41,7 @@ HEADERS_KEPT: Final = 1024
 
 KID_CHARS_MAX: Final = 256
 
-_TYPES: Final = frozenset((ASSERTION_TYPE, f"application/{ASSERTION_TYPE}", "jwt"))
+_TYPES: Final = frozenset((ASSERTION_TYPE, f"application/{ASSERTION_TYPE}"))
 _CLAIM_NAMES: Final = frozenset(
     name for model in (AssertionClaims, PaymentLink, ConsentLink, Money) for name in model.model_fields
 )
@@ -53,7 +53,7 @@ _REFUSED: Final[Mapping[str, Reason]] = {
         ("format", ReasonCode.DS0B, "authentication is not a compact JWS"),
         ("size", ReasonCode.DS0B, f"authentication is longer than {ASSERTION_CHARS_MAX} characters"),
         ("crit", ReasonCode.DS0B, "assertion header has crit, and no extension is understood"),
-        ("typ", ReasonCode.DS0B, f"assertion header typ must be {ASSERTION_TYPE}, JWT or absent"),
+        ("typ", ReasonCode.DS0B, f"assertion header typ must be {ASSERTION_TYPE}"),
         ("alg", ReasonCode.DS0B, "assertion algorithm is not allowed: use ES256 or Ed25519"),
         ("kid", ReasonCode.DS0B, "assertion header must have a kid"),
         ("issuer_alg", ReasonCode.DS0B, "assertion algorithm is not allowed for its issuer"),
@@ -190,7 +190,7 @@ def _read_header(text: str) -> _Header:
     header = _read_object(_decoded(text))
     if "crit" in header:
         raise _RefusedError("crit")
-    typ = header.get("typ", "JWT")
+    typ = header.get("typ")
     if not isinstance(typ, str) or typ.lower() not in _TYPES:
         raise _RefusedError("typ")
     alg = header.get("alg")

@@ -20,6 +20,7 @@ from gateway.domain.authentication import (
     Issuer,
     Requirement,
 )
+from gateway.domain.exemption import ExemptionCap
 from schemas.primitives import minor_of
 
 POLICY_FILE: Final = "policy.toml"
@@ -96,8 +97,35 @@ class _RuleRow(_Section):
         return None if self.up_to is None else {c: minor_of(value, c) for c, value in self.up_to.items()}
 
 
+class _CapRow(_Section):
+    max_amount: str
+    max_count: Annotated[int, Field(ge=1, le=1_000_000)]
+    max_sum: str
+
+
 class _PolicyFile(_Section):
+    """``policy.toml``.
+
+    Attributes:
+        methods: ``amr`` → the highest level that it can prove.
+        exemptions: currency → the most that consents may let pass without a proof; none in any other currency.
+    """
+
     rules: Annotated[list[_RuleRow], Field(min_length=1)]
+    methods: dict[Annotated[str, Field(min_length=1, max_length=255)], Annotated[int, Field(ge=1, le=9)]]
+    exemptions: dict[str, _CapRow] = {}
+
+    @model_validator(mode="after")
+    def _amounts_are_amounts(self) -> Self:
+        self.caps()
+        return self
+
+    def caps(self) -> dict[str, ExemptionCap]:
+        """The caps in minor units; raises ValueError for an amount that is none."""
+        return {
+            currency: ExemptionCap(minor_of(row.max_amount, currency), row.max_count, minor_of(row.max_sum, currency))
+            for currency, row in self.exemptions.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +142,7 @@ def read_trust_files(folder: Path) -> TrustFiles:
     Raises:
         TrustFileError: no policy, no provider, two files for one provider, or a wrong key in a file.
     """
-    rows = _read(_PolicyFile, folder / POLICY_FILE).rules
+    policy = _read(_PolicyFile, folder / POLICY_FILE)
     issuers: dict[str, IssuerFile] = {}
     for path in sorted(folder.glob("*.toml")):
         if path.name == POLICY_FILE:
@@ -129,9 +157,9 @@ def read_trust_files(folder: Path) -> TrustFiles:
         raise TrustFileError(f"{folder} names no issuer")
     rules = [
         AssuranceRule(r.operation, r.minor_units(), Requirement(r.level, timedelta(seconds=r.max_age_seconds)))
-        for r in rows
+        for r in policy.rules
     ]
-    return TrustFiles(issuers, AssurancePolicy(tuple(rules)))
+    return TrustFiles(issuers, AssurancePolicy(tuple(rules), policy.methods, policy.caps()))
 
 
 def _read(model: type[T], path: Path) -> T:

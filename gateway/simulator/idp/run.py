@@ -12,7 +12,8 @@ from typing import Final
 from gateway.simulator.idp.provider import LEVELS, Algorithm, Group, IdentityProvider
 from gateway.simulator.idp.server import IdpServer
 
-POLICY: Final = """\
+POLICY: Final = (
+    """\
 # What each operation asks for: see deploy/issuers/policy.toml, which explains every member.
 
 [[rules]]
@@ -25,10 +26,25 @@ max_age_seconds = 600
 operation = "payment"
 level = 2
 max_age_seconds = 300
-""" + "".join(
-    f'\n[[rules]]\noperation = "consent.{command}"\nlevel = {level}\nmax_age_seconds = {seconds}\n'
-    for level, seconds, commands in ((2, 300, ("grant", "amend", "resume")), (1, 3600, ("reject", "suspend", "revoke")))
-    for command in commands
+"""
+    + "".join(
+        f'\n[[rules]]\noperation = "consent.{command}"\nlevel = {level}\nmax_age_seconds = {seconds}\n'
+        for level, seconds, commands in (
+            (2, 300, ("grant", "amend", "resume")),
+            (1, 3600, ("reject", "suspend", "revoke")),
+        )
+        for command in commands
+    )
+    + """
+[methods]
+pin = 1
+hwk = 3
+
+[exemptions.KRW]
+max_amount = "50000"
+max_count = 5
+max_sum = "150000"
+"""
 )
 
 
