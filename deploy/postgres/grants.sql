@@ -89,8 +89,10 @@ GRANT SELECT, UPDATE (status, version, occurrences, next_due_at, changed_at, rea
 GRANT SELECT ON public.standing_order TO mypay_operator, mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (dispatched_at) ON public.bulk TO mypay_initiation;
 GRANT SELECT ON public.bulk TO mypay_readonly;
-GRANT SELECT, INSERT, UPDATE (partner_id, payment_id, break_kind, break_detail) ON public.clearing_record TO mypay_settlement;
+GRANT SELECT, INSERT, UPDATE (partner_id, payment_id, break_kind, break_detail, version, kind, rrn, stan, terminal_id, acceptor_id, amount_minor, currency, created_at, imported_at) ON public.clearing_record TO mypay_settlement;
 GRANT SELECT ON public.clearing_record TO mypay_operator, mypay_readonly;
+GRANT SELECT, INSERT ON public.clearing_superseded TO mypay_settlement;
+GRANT SELECT ON public.clearing_superseded TO mypay_operator, mypay_readonly;
 GRANT INSERT (topic, key, event_id, event_type, occurred_at, traceparent, body) ON public.outbox TO mypay_initiation, mypay_consents, mypay_execution, mypay_settlement, mypay_schedule;
 GRANT SELECT, INSERT (topic, key, event_id, event_type, occurred_at, traceparent, body) ON public.outbox TO mypay_operator;
 GRANT SELECT ON public.outbox TO mypay_relay, mypay_readonly;

@@ -15,7 +15,7 @@ from gateway.adapters.postgres.registry import open_registry
 from gateway.adapters.postgres.store import PostgresStore
 from gateway.adapters.postgres.tokens import open_tokens
 from gateway.domain.consent import Consent, Merchant
-from gateway.domain.intent import ConsentKey
+from gateway.domain.intent import ConsentKey, UsageKey
 from gateway.ports import OutboxReader, Store, UnitOfWork
 from schemas.consents import ConsentStatus
 from schemas.primitives import FundingToken, PartnerId
@@ -52,6 +52,9 @@ class Backend(Protocol):
 
     async def until_blocked(self, task: "asyncio.Task[Any]") -> None:
         """Return once ``task`` waits for a lock; fail if it ends instead."""
+
+    async def usage_is_free(self, key: UsageKey) -> bool:
+        """True if no transaction holds the row of this window."""
 
     async def ledger(self) -> list[tuple[str, str, str, int]]:
         """(kind, debit, credit, amount) of every transfer, sorted."""
@@ -91,6 +94,11 @@ class MemoryBackend:
         while not self.database.locks.waiting:
             assert not task.done()
             await asyncio.sleep(0)
+
+    async def usage_is_free(self, key: UsageKey) -> bool:
+        free = self.database.locks.try_acquire(-1, (self.database.usage.name, key))
+        self.database.locks.release_all(-1)
+        return free
 
     async def ledger(self) -> list[tuple[str, str, str, int]]:
         rows = [p.transfer for p in self.database.transfers.rows.values()]
@@ -140,6 +148,15 @@ class PostgresBackend:
         waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         while not await self.connection.fetchval(waiting):
             assert not task.done()
+
+    async def usage_is_free(self, key: UsageKey) -> bool:
+        partner_id, consent_id, window = key
+        found = await self.connection.fetchval(
+            "SELECT 1 FROM consent_usage WHERE (partner_id, consent_id, limit_key, starts_at) = ($1, $2, $3, $4) "
+            "FOR UPDATE SKIP LOCKED",
+            *(partner_id, consent_id, window.limit_key, window.starts_at),
+        )
+        return found is not None
 
     async def ledger(self) -> list[tuple[str, str, str, int]]:
         rows = await self.connection.fetch("SELECT kind, debit, credit, amount_minor FROM ledger_transfer")

@@ -200,3 +200,29 @@ async def test_additions_of_many_transactions_in_any_order_of_keys_lose_nothing(
     await asyncio.gather(*(add(n) for n in range(1, 9)))
     await asyncio.gather(*(consume(n) for n in range(1, 5)), *(add(n) for n in range(1, 5)))
     assert set((await usage_of(backend.store, *keys)).values()) == {Usage(36, 8, 10, 4)}
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (2, 0, 3, 1)])
+async def test_usage_rows_are_locked_in_the_order_of_their_keys_whatever_order_they_are_named_in(
+    backend: Backend, order: tuple[int, ...]
+) -> None:
+    keys = [usage_key(f"day/calendar/{name}") for name in ("A", "B", "C", "D")]
+    async with backend.store.transaction() as uow:
+        # Stored in another order than that of their keys, so that reading them as they lie is no help.
+        for key in (keys[2], keys[0], keys[3], keys[1]):
+            await uow.consents.add_usage([UsageChange(key, reserved_minor=1, reserved_count=1)])
+
+    async def add(*some: UsageKey) -> None:
+        async with backend.store.transaction() as uow:
+            await uow.consents.add_usage([UsageChange(key, reserved_minor=1, reserved_count=1) for key in some])
+
+    for held in range(4):
+        async with backend.store.transaction() as uow:
+            await uow.consents.add_usage([UsageChange(keys[held], reserved_minor=1, reserved_count=1)])
+            waiter = asyncio.create_task(add(*(keys[n] for n in order)))
+            await backend.until_blocked(waiter)
+            # Those before the one that is waited for are held, those behind it are free.
+            for n, key in enumerate(keys):
+                if n != held:
+                    assert await backend.usage_is_free(key) is (n > held), (held, n)
+        await waiter

@@ -63,7 +63,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
     Role.RELAY: ("outbox: cursor read advance park parked_topics read_parked unpark",),
     Role.SETTLEMENT: (
         _MOVES,
-        "clearing: payments_by_rrn insert write_outcomes approved_since",
+        "clearing: payments_by_rrn insert lock earlier put_aside supersede confirm write_outcomes approved_since",
         "copy: ledger_transfer",
     ),
     Role.SCHEDULE: (
@@ -73,7 +73,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
         "consent: read lock_past_end lock_records digests update add_versions add_proofs insert handled remember",
         "payment: in_flight insert refunded open_since",
         "cancellation: lock_due update",
-        "standing: claim_due update",
+        "standing: claim_due active update",
         "schedule: keep claim close put_off",
         "authentication: purge",
         "outbox: purge",

@@ -17,7 +17,7 @@ from schemas.codec import decode
 from schemas.consents import ConsentStatus, Period, PeriodLimit
 from schemas.events import CancellationAccepted, CancellationEffect, CancellationRefused, EventType, PaymentEvent
 from schemas.primitives import FundingToken, NetworkId, payment_id_of
-from schemas.reasons import ReasonCode
+from schemas.reasons import Reason, ReasonCode
 from schemas.topics import dispatch_topic
 from tests.builders import NETWORK, numbered_order, order_record
 from tests.scenarios.test_way_of_a_payment import clear, work
@@ -440,3 +440,29 @@ async def test_a_refund_whose_card_does_not_open_is_rejected_alone_and_is_an_inc
     assert refund_state(rig, 1) == ("rejected", "MS03")
     assert refund_state(rig, 2) == ("approved", None)
     assert rig.observer.counted("execution", "incident") == 1
+
+
+@pytest.mark.parametrize("code", [ReasonCode.DS0C, ReasonCode.DS0E])
+async def test_a_new_refund_whose_key_was_disabled_meanwhile_gives_nothing_back(rig: Rig, code: ReasonCode) -> None:
+    await send(rig, ORDER)
+    asked = len(rig.host.received)
+    rig.verifier.refused["good"] = Reason(code=code, text="signing key is disabled")
+    await rig.execute([dispatched_refund(refund(), 2)])
+    assert rig.states() == {"order-1": "approved"}
+    assert len(rig.host.received) == asked
+    assert rig.told()[-1] == "order.refused"
+    # Nor when it is delivered again, and the key is registered anew.
+    rig.verifier.refused.clear()
+    await rig.execute([dispatched_refund(refund(), 2)])
+    assert rig.states() == {"order-1": "approved"}
+    assert len(rig.host.received) == asked
+
+
+async def test_of_two_refunds_that_one_key_signed_the_new_one_alone_is_refused_once_it_is_disabled(rig: Rig) -> None:
+    await send(rig, ORDER)
+    first = dispatched_refund(refund(amount=krw(1_000)), 2)
+    await rig.execute([first])
+    rig.verifier.refused["good"] = Reason(code=ReasonCode.DS0C, text="signing key is disabled")
+    second = refund(order_id="refund-2", amount=krw(1_000))
+    await rig.execute([first, dispatched_refund(second, 3)])
+    assert rig.states() == {"order-1": "approved", "refund-1": "approved"}

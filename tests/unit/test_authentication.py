@@ -294,3 +294,34 @@ def test_a_used_assertion_is_kept_past_every_replay() -> None:
     given = assertion()
     # Even if it was ordered in its very last moment.
     assert given.keep_until - (given.expires_at + CLOCK_SKEW_MAX) >= ASSERTION_KEPT
+
+
+# --- whom an assertion is for: exactly, whatever it has in common ---
+
+
+@pytest.mark.parametrize(
+    "audience",
+    [
+        (),
+        ("",),
+        ("https",),
+        ("https://gatewa",),
+        ("https://gateway/",),
+        ("https://gateway.evil.example",),
+        ("https://gateway2",),
+        ("https://GATEWAY",),
+        (" https://gateway",),
+        ("https://gateway ",),
+        ("x https://gateway x",),
+        ("https://gateway,https://other",),
+    ],
+)
+def test_an_audience_that_is_only_like_ours_is_another(audience: tuple[str, ...]) -> None:
+    assert code(judge(assertion(audience=audience))) == "DS19"
+
+
+@pytest.mark.parametrize(
+    "audience", [("https://gateway",), ("https://other", "https://gateway"), ("https://gateway",) * 2]
+)
+def test_an_audience_that_names_us_among_others_is_ours(audience: tuple[str, ...]) -> None:
+    assert code(judge(assertion(audience=audience))).startswith("accepted")

@@ -360,3 +360,19 @@ def test_a_control_sum_is_an_amount_that_a_bulk_can_have(value: str) -> None:
 def test_amounts_of_other_currencies_have_their_decimals() -> None:
     dollars = bulk(item(1, amount=Money.of(1250, "USD")), control_sum=ControlSum(currency="USD", value="12.50"))
     assert dollars.control_sum.minor == 1250
+
+
+DOLLARS = Money.of(1_000, "USD")
+
+
+@pytest.mark.parametrize("acceptance", Acceptance)
+@pytest.mark.parametrize("foreign", [(1,), (2,), (3,), (1, 2), (2, 3), (1, 3), (1, 2, 3)])
+async def test_a_bulk_with_an_item_of_another_currency_is_refused_whole_though_others_fit(
+    rig: BulkRig, foreign: tuple[int, ...], acceptance: Acceptance
+) -> None:
+    items = [item(n, amount=DOLLARS if n in foreign else krw(1_000)) for n in (1, 2, 3)]
+    await rig.initiation.take([record(bulk(*items, acceptance=acceptance))])
+    ((verb, body),) = rig.bulks()
+    # The sum fits, and one item or two do.
+    assert (verb, body["status"], body["reason"]["code"], body["accepted"]) == ("refused", "refused", "AM03", 0)
+    assert (rig.states(), rig.handed_on()) == ({}, [])

@@ -87,6 +87,11 @@ _PROOF: Final = ("issuer", "subject", "jti", "level", "authenticated_at")
 """Added to a version once, when the customer gives it; a trigger lets no proof be replaced."""
 
 _VERSIONS: Final = Access(insert=ALL, update=_PROOF)
+_CORRECTS: Final = (
+    *("partner_id", "payment_id", "break_kind", "break_detail", "version", "kind", "rrn", "stan", "terminal_id"),
+    *("acceptor_id", "amount_minor", "currency", "created_at", "imported_at"),
+)
+"""A record's outcome, and what a correction puts in its place. Which record it is, is never changed."""
 _STANDING: Final = ("status", "version", "occurrences", "next_due_at", "changed_at", "reason_code", "reason_text")
 _EVENTS: Final = Access(select=(), insert=_EVENT)
 
@@ -140,9 +145,8 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "standing_order":         {_I: Access(insert=ALL, update=_STANDING), _T: Access(update=_STANDING),
                                _O: READ, _V: READ},
     "bulk":                   {_I: Access(insert=ALL, update=("dispatched_at",)), _V: READ},
-    "clearing_record":        {_S: Access(insert=ALL, update=("partner_id", "payment_id", "break_kind",
-                                                              "break_detail")),
-                               _O: READ, _V: READ},
+    "clearing_record":        {_S: Access(insert=ALL, update=_CORRECTS), _O: READ, _V: READ},
+    "clearing_superseded":    {_S: APPEND, _O: READ, _V: READ},
     # --- events ---
     "outbox":                 {_I: _EVENTS, _C: _EVENTS, _X: _EVENTS, _S: _EVENTS, _T: _EVENTS,
                                _O: Access(insert=_EVENT), _R: READ, _V: READ},
@@ -176,7 +180,7 @@ APPEND_ONLY: Final = frozenset(
     {
         *("ledger_transfer", "consent_version", "consent_command", "used_assertion", "refusal", "outbox"),
         *("late_answer", "cancellation_answer", "revoked_issuer_key", "schema_migration"),
-        *("operator_action", "operator_proposal", "operator_decision"),
+        *("operator_action", "operator_proposal", "operator_decision", "clearing_superseded"),
     }
 )
 """Tables whose rows nobody who runs may change or delete. In ``consent_version`` a proof may be filled in, once."""
