@@ -2,8 +2,8 @@
 
 Everything that is not in these rules is denied (``allow.everyone.if.no.acl.found=false``). Some are left out because
 others hold them: Read and Write let a principal describe a topic too, and since Kafka 2.8 (KIP-679) whoever may write
-to any topic may produce idempotently, so that nobody needs IdempotentWrite. Nobody has a transactional id: a producer
-that leaves a transaction open would hold up every reader behind it for as long as the brokers let it.
+to any topic may produce idempotently, so that nobody needs IdempotentWrite. Partners may produce in transactions, under
+transactional ids of their own: with another's a producer would fence that one off. No stage has one.
 """
 
 from collections.abc import Iterable
@@ -21,6 +21,7 @@ class Resource(StrEnum):
 
     TOPIC = "topic"
     GROUP = "group"
+    TRANSACTIONAL_ID = "transactional-id"
     CLUSTER = "cluster"
 
 
@@ -130,9 +131,11 @@ def _rules(principal: Principal) -> set[Acl]:
         if principal.role in topic.readers:
             found.add(Acl(principal.user, Resource.TOPIC, name, pattern, Operation.READ))
             reads = True
-    if reads:
-        for name, pattern in ((principal.name, Pattern.LITERAL), (f"{principal.name}:", Pattern.PREFIXED)):
+    for name, pattern in ((principal.name, Pattern.LITERAL), (f"{principal.name}:", Pattern.PREFIXED)):
+        if reads:
             found.add(Acl(principal.user, Resource.GROUP, name, pattern, Operation.READ))
+        if principal.role is Role.PARTNER:
+            found.add(Acl(principal.user, Resource.TRANSACTIONAL_ID, name, pattern, Operation.WRITE))
     if principal.role is Role.OPS:
         found |= _administration(principal)
     return found

@@ -1,9 +1,9 @@
 """Who speaks to Kafka: one principal a stage, one an execution network, one a partner, and people's own.
 
 A principal has the same name however it proves itself: the user of SASL/SCRAM, or the common name of its certificate.
-It is also the only consumer group that is the principal's, with every group that begins with it and a colon. No id has
-a colon in it (:data:`schemas.primitives.PartnerIdField`), so that the groups of partner ``shop`` never hold those of
-``shop-pay``.
+It is also the name of the consumer group and the transactional id that are the principal's own, with all that begin
+with it and a colon. No id has a colon in it (:data:`schemas.primitives.PartnerIdField`), so that what is partner
+``shop``'s never holds what is ``shop-pay``'s.
 """
 
 from collections.abc import Iterable

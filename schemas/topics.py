@@ -191,6 +191,8 @@ TOPICS: Final[tuple[Topic, ...]] = (
         ),
         readers=(Role.OPS,),
         description="Records that no stage could read: original bytes, key and headers, with the reason in headers.",
+        # Which of a letter and the note of its replay is younger is asked: by one clock.
+        timestamp_type=TimestampType.APPEND,
         # The original record plus the reason headers must always fit.
         max_message_bytes=2 * 1024 * 1024,
     ),

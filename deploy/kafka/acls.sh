@@ -51,6 +51,8 @@ acls --allow-principal 'User:mypay-partner-example-partner' --operation Read --g
 acls --allow-principal 'User:mypay-partner-example-partner' --operation Write --topic 'mypay.consents.commands' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-partner-example-partner' --operation Read --topic 'mypay.events.example-partner' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-partner-example-partner' --operation Write --topic 'mypay.orders' --resource-pattern-type literal
+acls --allow-principal 'User:mypay-partner-example-partner' --operation Write --transactional-id 'mypay-partner-example-partner' --resource-pattern-type literal
+acls --allow-principal 'User:mypay-partner-example-partner' --operation Write --transactional-id 'mypay-partner-example-partner:' --resource-pattern-type prefixed
 
 acls --allow-principal 'User:mypay-relay' --operation Write --topic 'mypay.events.' --resource-pattern-type prefixed
 acls --allow-principal 'User:mypay-relay' --operation Write --topic 'mypay.settlements' --resource-pattern-type literal

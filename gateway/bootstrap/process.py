@@ -133,7 +133,7 @@ async def _postgres_answers(store: PostgresStore) -> str | None:
 
 
 async def _kafka_answers(probe: KafkaProbe) -> str | None:
-    return None if await probe.answers(timeout_s=READINESS_TIMEOUT_S) else "no answer"
+    return await probe.problem(timeout_s=READINESS_TIMEOUT_S)
 
 
 @asynccontextmanager

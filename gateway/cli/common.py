@@ -368,6 +368,11 @@ _KNOWN: Final[Mapping[str, tuple[ExitCode, str, str]]] = {
     "gateway.adapters.kafka.reader.KafkaUnavailableError": (_AWAY, "{error}.", _KAFKA),
     "gateway.adapters.kafka.reader.TopicMissingError": (_MISSING, "{error}.", "`mypay topics apply` makes it."),
     "gateway.adapters.kafka.admin.TopicAdminError": (_AWAY, "{error}.", _KAFKA),
+    "gateway.adapters.kafka.probe.KafkaDeniedError": (
+        _FAILED,
+        "{error}.",
+        "`mypay topics acl` compares everybody's rights with the topic table.",
+    ),
     "gateway.adapters.kafka.access.AccessError": (_AWAY, "{error}.", _KAFKA),
     "gateway.adapters.postgres.registry.UnknownPartnerError": (
         _MISSING,

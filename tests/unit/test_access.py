@@ -98,11 +98,26 @@ def test_groups(principal: str, group: str, *, allowed: bool) -> None:
     assert may(principal, Operation.READ, Resource.GROUP, group) is allowed
 
 
-def test_nobody_but_ops_makes_topics_and_nobody_makes_rules_or_transactions() -> None:
+TRANSACTIONS = [
+    ("mypay-partner-shop", "mypay-partner-shop", True),
+    ("mypay-partner-shop", "mypay-partner-shop:orders-0", True),
+    ("mypay-partner-shop", "mypay-partner-shop-pay", False),
+    ("mypay-partner-shop", "shop", False),
+    ("mypay-relay", "mypay-relay", False),
+]
+
+
+@pytest.mark.parametrize(("principal", "transactional_id", "allowed"), TRANSACTIONS)
+def test_transactional_ids(principal: str, transactional_id: str, *, allowed: bool) -> None:
+    assert may(principal, Operation.WRITE, Resource.TRANSACTIONAL_ID, transactional_id) is allowed
+
+
+def test_nobody_but_ops_makes_topics_nobody_makes_rules_and_no_stage_transactions() -> None:
     making = {Operation.CREATE, Operation.ALTER, Operation.ALTER_CONFIGS}
     assert {r.principal for r in rules() if r.operation in making} == {"User:mypay-ops"}
     assert not [r for r in rules() if r.resource is Resource.CLUSTER and r.operation in making]
-    assert {r.resource for r in rules()} == {Resource.TOPIC, Resource.GROUP, Resource.CLUSTER}
+    stages = [r for r in rules() if not r.principal.startswith("User:mypay-partner-")]
+    assert not [r for r in stages if r.resource is Resource.TRANSACTIONAL_ID]
 
 
 def test_no_rule_is_for_everybody_or_on_everything() -> None:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import ClusterAuthorizationFailedError, KafkaError, for_code
 from aiokafka.protocol.admin import DescribeAclsRequest, DescribeClientQuotasRequest
 
+from gateway.adapters.kafka.probe import denied
 from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.adapters.kafka.wire import (
     SCRAM_SHA_512,
@@ -31,7 +32,9 @@ from schemas.topics import TOPIC_PREFIX
 _ANY: Final = 1
 _ALLOW: Final = 3
 _EVERYWHERE: Final = "*"
-_RESOURCES: Final = {2: Resource.TOPIC, 3: Resource.GROUP, 4: Resource.CLUSTER}
+_RESOURCES: Final = {2: Resource.TOPIC, 3: Resource.GROUP, 4: Resource.CLUSTER, 5: Resource.TRANSACTIONAL_ID}
+_BEGINNINGS: Final = {Resource.TOPIC: TOPIC_PREFIX, Resource.GROUP: PREFIX, Resource.TRANSACTIONAL_ID: PREFIX}
+"""How our names of each kind begin."""
 _PATTERNS: Final = {3: Pattern.LITERAL, 4: Pattern.PREFIXED}
 _OPERATIONS: Final = {
     3: Operation.READ,
@@ -43,7 +46,7 @@ _OPERATIONS: Final = {
     11: Operation.ALTER_CONFIGS,
 }
 _NAMES: Final[Mapping[str, Mapping[int, str]]] = {
-    "resource": {**_RESOURCES, 5: "transactional-id", 6: "delegation-token", 7: "user"},
+    "resource": {**_RESOURCES, 6: "delegation-token", 7: "user"},
     "pattern": _PATTERNS,
     "operation": {**_OPERATIONS, 2: "All", 6: "Delete", 9: "ClusterAction", 12: "IdempotentWrite"},
 }
@@ -101,7 +104,7 @@ async def ensure_access(
     ``whole``: the rules are all that there should be; else others' are neither told nor removed.
 
     Raises:
-        AccessError: see there.
+        AccessError, KafkaDeniedError: see there.
     """
     async with _administration(settings) as client:
         wanted = {_wire(rule) for rule in rules}
@@ -132,7 +135,7 @@ async def scram_users(settings: KafkaSettings) -> frozenset[str]:
     """Names of all users that have a SCRAM-SHA-512 password.
 
     Raises:
-        AccessError: see there.
+        AccessError, KafkaDeniedError: see there.
     """
     async with _administration(settings) as client:
         response = await _send(client, describe_scram_users())
@@ -148,7 +151,7 @@ async def set_passwords(settings: KafkaSettings, passwords: Mapping[str, str]) -
     """Make SCRAM-SHA-512 users, or give those that are there another password. The passwords themselves are not sent.
 
     Raises:
-        AccessError: see there.
+        AccessError, KafkaDeniedError: see there.
     """
     if not passwords:
         return
@@ -170,6 +173,8 @@ async def _administration(settings: KafkaSettings) -> AsyncIterator[Any]:
         await client.start()
         yield client
     except (KafkaError, TimeoutError, OSError) as error:
+        if (told := await denied(settings, error)) is not None:
+            raise told from error
         raise AccessError(f"Kafka refused or did not answer: {type(error).__name__}") from error
     finally:
         await client.close()
@@ -183,8 +188,11 @@ async def _send(client: Any, request: Any) -> Any:
 def _check(error_code: int, what: str) -> None:
     if error_code == _SECURITY_DISABLED:
         raise AccessError("the cluster has no authorizer: it lets everybody do everything (authorizer.class.name)")
+    failure = for_code(error_code)
+    if failure is ClusterAuthorizationFailedError:
+        raise failure
     if error_code:
-        raise AccessError(f"Kafka did not {what}: {for_code(error_code).__name__}")
+        raise AccessError(f"Kafka did not {what}: {failure.__name__}")
 
 
 # --- rules ------------------------------------------------------------------------------------------------------------
@@ -221,21 +229,22 @@ def _told(rule: _Wire) -> str:
 def _ours(rule: _Wire) -> bool:
     """A rule of one of our principals, or on what has our names."""
     resource, name, _, principal, *_ = rule
-    kind = _RESOURCES.get(resource)
-    return (
-        principal.startswith(f"User:{PREFIX}")
-        or (kind is Resource.TOPIC and name.startswith(TOPIC_PREFIX))
-        or (kind is Resource.GROUP and name.startswith(PREFIX))
-    )
+    beginning = _beginning(resource)
+    return principal.startswith(f"User:{PREFIX}") or (beginning is not None and name.startswith(beginning))
 
 
 def _reaches_us(rule: _Wire) -> bool:
     """A rule of others that covers names of ours: every name, or a prefix of our prefix."""
     resource, name, pattern, *_ = rule
-    ours = {Resource.TOPIC: TOPIC_PREFIX, Resource.GROUP: PREFIX}.get(_RESOURCES.get(resource, Resource.CLUSTER))
-    if ours is None:
+    beginning = _beginning(resource)
+    if beginning is None:
         return False
-    return name == _EVERYWHERE or (_PATTERNS.get(pattern) is Pattern.PREFIXED and ours.startswith(name))
+    return name == _EVERYWHERE or (_PATTERNS.get(pattern) is Pattern.PREFIXED and beginning.startswith(name))
+
+
+def _beginning(resource: int) -> str | None:
+    kind = _RESOURCES.get(resource)
+    return None if kind is None else _BEGINNINGS.get(kind)
 
 
 async def _rules(client: Any) -> set[_Wire]:

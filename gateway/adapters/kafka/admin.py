@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from gateway.adapters.kafka.probe import denied
 from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.adapters.kafka.wire import set_topic_configs
 from schemas.topics import Topic
@@ -64,12 +65,15 @@ async def ensure_topics(
 
     Raises:
         TopicAdminError: the cluster cannot be reached or refused a change.
+        KafkaDeniedError: it does not let us in, or not do this.
     """
     client = AIOKafkaAdminClient(**settings.client_arguments())
     try:
         await client.start()
         return await _ensure(client, topics, replication_factor, apply=apply)
     except (KafkaError, TimeoutError) as error:
+        if (told := await denied(settings, error)) is not None:
+            raise told from error
         raise TopicAdminError(f"Kafka refused or did not answer: {type(error).__name__}") from error
     finally:
         await client.close()
