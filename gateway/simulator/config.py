@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from gateway.adapters.iso8583.framing import FrameHeader
-from gateway.adapters.iso8583.layout import DialectName
+from gateway.adapters.iso8583.layout import DialectName, Layout
+from gateway.adapters.iso8583.sections import LayoutSection, ProcessingCodes
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 ResponseCode = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{2}$")]
@@ -239,6 +240,8 @@ class SimulatorConfig(Section):
         seed: of random declines, faults and latency.
         echo_seconds: interval of the host's own 0800/301 on signed-on links; None sends none.
         control_port: of the control interface on 127.0.0.1; None: none; 0: a free one.
+        layout, processing_codes: what it does otherwise than the dialect, as in the gateway's file of the network.
+        header_counts_itself: the length in front of a message counts itself too.
         tls: without it the host speaks plaintext.
         pan_hash_key: with it the ledger holds a keyed hash of each card beside its last four digits.
     """
@@ -247,7 +250,10 @@ class SimulatorConfig(Section):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 0
     dialect: DialectName = "iso87-ascii"
+    layout: LayoutSection = LayoutSection()
+    processing_codes: ProcessingCodes = ProcessingCodes()
     header: FrameHeader = FrameHeader.BINARY2
+    header_counts_itself: bool = False
     seed: int = 0
     echo_seconds: Annotated[float, Field(gt=0)] | None = None
     control_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
@@ -259,6 +265,11 @@ class SimulatorConfig(Section):
     latency: Latency = Latency()
     faults: Faults = Faults()
     clearing: Clearing = Clearing()
+
+    @property
+    def wire_layout(self) -> Layout:
+        """The dialect with what ``layout`` changes of it."""
+        return self.layout.layout(self.dialect, "F")
 
 
 def load(file: Path | None, overrides: dict[str, Any]) -> SimulatorConfig:

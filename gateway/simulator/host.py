@@ -17,11 +17,13 @@ from typing import Final, NamedTuple, TypeVar
 import structlog
 
 from gateway.adapters.iso8583.framing import FrameFormat
+from gateway.adapters.iso8583.layout import Layout
 from gateway.simulator import clearing, messages
 from gateway.simulator.config import ClearingFaults, Faults, OnUnsigned, Silence, SimulatorConfig
 from gateway.simulator.faults import Plan, draw, garble, is_faultless
 from gateway.simulator.ledger import Ledger
 from gateway.simulator.link import Link
+from gateway.simulator.mixed_wire import MixedWire
 from gateway.simulator.records import Cycle, Request
 from gateway.simulator.rules import Rules, Ruling
 from gateway.simulator.wire import MTI, Wire, WireError
@@ -56,8 +58,10 @@ class Host:
         """
         self.config = config
         self.links: set[Link] = set()
-        self._wire = Wire(config.dialect)
-        self._frame = FrameFormat(config.header)
+        layout = config.wire_layout
+        self._wire = Wire(config.dialect) if layout == Layout(config.dialect) else MixedWire(layout)
+        self._mandatory = layout.mandatory()
+        self._frame = FrameFormat(config.header, counts_itself=config.header_counts_itself)
         key = config.pan_hash_key
         self._pan_hash_key = key.get_secret_value().encode() if key else None
         rules = Rules(config.declines, config.policy, config.seed)
@@ -235,7 +239,9 @@ class Host:
         elif not link.signed_on:
             self._unsigned(link, fields)
         else:
-            request = messages.request_of(message_class, fields, self._pan_hash_key)
+            request = messages.request_of(message_class, fields, self._pan_hash_key, self.config.processing_codes)
+            if not self._mandatory.get(mti, frozenset()) <= fields.keys():
+                request = messages.FORMAT_ERROR
             if isinstance(request, str):
                 self._uncommitted["refused_at_the_door"] += 1
                 link.send(self._wire.encode(messages.answer(fields, request)))

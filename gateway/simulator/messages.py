@@ -10,6 +10,7 @@ from typing import Final
 
 import iso4217
 
+from gateway.adapters.iso8583.sections import ProcessingCodes
 from gateway.simulator.config import MessageClass
 from gateway.simulator.records import Operation, Request
 from gateway.simulator.wire import MTI
@@ -32,9 +33,10 @@ MONEY_CLASSES: Final[Mapping[str, MessageClass]] = {
 """The requests that the host takes, by MTI."""
 
 _ANSWER_MTI: Final = {"0100": "0110", "0200": "0210", "0420": "0430", "0421": "0430", "0800": "0810"}
-_ECHOED: Final = (3, 4, 7, 11, 37, 41, 42, 49)
+_ECHOED: Final = (3, 4, 7, 11, 24, 37, 41, 42, 49)
 _KEY_FIELDS: Final = frozenset({3, 4, 7, 11, 41})
 _OPERATIONS: Final = {"00": Operation.PURCHASE, "20": Operation.REFUND}
+_STANDARD_CODES: Final = ProcessingCodes()
 _ORIGINAL_MTI: Final = "0200"
 # Codes without a minor unit are metals, funds and "no currency": nothing is bought with them.
 _CURRENCIES: Final[Mapping[str, str]] = {f"{c.number:03d}": c.code for c in iso4217.Currency if c.exponent is not None}
@@ -45,7 +47,12 @@ def is_answerable(fields: Mapping[int, str]) -> bool:
     return fields.keys() >= _KEY_FIELDS
 
 
-def request_of(message_class: MessageClass, fields: Mapping[int, str], pan_hash_key: bytes | None) -> Request | str:
+def request_of(
+    message_class: MessageClass,
+    fields: Mapping[int, str],
+    pan_hash_key: bytes | None,
+    codes: ProcessingCodes = _STANDARD_CODES,
+) -> Request | str:
     """Return what the ledger is asked, or the DE39 by which the message is refused at the door.
 
     Nothing of the card but its last four digits and, with a key, its keyed hash goes further than this function.
@@ -55,13 +62,13 @@ def request_of(message_class: MessageClass, fields: Mapping[int, str], pan_hash_
         rrn, acceptor, amount, numeric = fields[37], fields[42], fields[4], fields[49]
         original_data = None if message_class is MessageClass.FINANCIAL else fields[90]
         pan = "" if message_class is MessageClass.INQUIRY else fields[2]
-        code = fields[3][:2]
+        code = fields[3]
     except KeyError:
         return FORMAT_ERROR
     text = own_key + rrn + acceptor
     if not (text.isascii() and text.isprintable()):
         return FORMAT_ERROR
-    operation = Operation.PURCHASE if message_class is MessageClass.INQUIRY and code == "38" else _OPERATIONS.get(code)
+    operation = _operation(message_class, code, codes)
     if operation is None or (original_data is not None and original_data[:4] != _ORIGINAL_MTI):
         return INVALID_TRANSACTION
     return Request(
@@ -76,6 +83,14 @@ def request_of(message_class: MessageClass, fields: Mapping[int, str], pan_hash_
         pan[-4:],
         blake2b(pan.encode(), key=pan_hash_key, digest_size=16).hexdigest() if pan and pan_hash_key else None,
     )
+
+
+def _operation(message_class: MessageClass, code: str, codes: ProcessingCodes) -> Operation | None:
+    if message_class is MessageClass.INQUIRY:
+        # It asks about whatever its original was.
+        return Operation.PURCHASE if code == codes.inquiry or code[:2] in _OPERATIONS else None
+    own = {codes.purchase: Operation.PURCHASE, codes.refund: Operation.REFUND}
+    return own.get(code) or _OPERATIONS.get(code[:2])
 
 
 def answer(request: Mapping[int, str], response_code: str, approval_code: str | None = None) -> dict[int, str]:

@@ -190,15 +190,22 @@ class NetworkConfig(Section):
             raise ValueError("reversal_repeat_max_s must not be below reversal_repeat_interval_s")
         if self.backoff_max_s < self.backoff_min_s:
             raise ValueError("backoff_max_s must not be below backoff_min_s")
+        if unknown := sorted(self.currencies - NUMERIC_CODES.keys()):
+            raise ValueError(f"currencies not in ISO 4217: {', '.join(unknown)}")
+        return self
+
+    @model_validator(mode="after")
+    def _wire_fits(self) -> Self:
         if self.frame in {"ascii4", "bcd2"} and self.frame_bytes_max > 9999:
             raise ValueError("frame_bytes_max is at most 9999 with four digits of length")
-        wire_of(self.layout.layout(self.dialect, self.bcd_pad))
+        wire = wire_of(self.layout.layout(self.dialect, self.bcd_pad))
+        for number, value in {n: value for fields in wire.constants.values() for n, value in fields.items()}.items():
+            if wire.fields[number].check(value) is None:
+                raise ValueError(f"layout.fields.{number}: its constant does not fit its class and length")
         try:
             codes_of({code: defined.definition for code, defined in self.response_codes.items()})
         except CodeDefinitionError as error:
             raise ValueError(f"response_codes: {error}") from error
-        if unknown := sorted(self.currencies - NUMERIC_CODES.keys()):
-            raise ValueError(f"currencies not in ISO 4217: {', '.join(unknown)}")
         return self
 
     @cached_property
