@@ -4,7 +4,7 @@ Everything but the keys follows from the seed. Card numbers are made up, valid b
 only until the vault has sealed them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum, unique
@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 from gateway.adapters.crypto.jwk import PrivateKey, generate_key
 from gateway.domain.exchange import CardData
+from gateway.domain.funding import token_use
 from gateway.proving.identities import EXEMPT_COUNT, EXEMPT_KRW, Identities
 from gateway.proving.shops import BLOCKED, FOOD_CATEGORIES
 from schemas.consents import (
@@ -70,6 +71,8 @@ class Role(StrEnum):
     EXPIRED = "expired"
     REVOKED = "revoked"  # revoked while the run goes on
     EXEMPT = "exempt"  # a few small payments need no proof
+    THIEF = "thief"  # of a consent that names another customer's card
+    UNTRUSTED = "untrusted"  # who no longer lets the partner use the card
     STORY_AMOUNT = "story_amount"  # requested, granted and revoked while the run goes on; a daily amount
     STORY_COUNT = "story_count"  # likewise; a daily number
 
@@ -128,15 +131,18 @@ def make_cast(roles: Mapping[Role, int], *, partners: tuple[Partner, ...], now: 
     """Make as many customers of each role as asked for, dealt out to the partners in turn."""
     random = Random(f"cast/{seed}")  # noqa: S311 - reproducible on purpose
     wanted = [role for role in Role for _ in range(roles.get(role, 0))]
-    customers = tuple(
-        Customer(
-            _terms(number, role, partners[number % len(partners)].partner_id, _token(random), now),
-            role,
-            _card(random, number),
-        )
-        for number, role in enumerate(wanted)
-    )
-    return Cast(partners, customers)
+    customers: list[Customer] = []
+    for number, role in enumerate(wanted):
+        partner_id = partners[number % len(partners)].partner_id
+        # The hardest case: a card that this very partner may use, for another customer.
+        token = _first_token(customers, partner_id) if role is Role.THIEF else _token(random)
+        customers.append(Customer(_terms(number, role, partner_id, token, now), role, _card(random, number)))
+    return Cast(partners, tuple(customers))
+
+
+def _first_token(customers: Iterable[Customer], partner_id: PartnerId) -> FundingToken:
+    tokens = (use.token for c in customers if (use := token_use(c.terms)) and use.partner_id == partner_id)
+    return next(tokens)
 
 
 def _token(random: Random) -> FundingToken:

@@ -189,6 +189,10 @@ class _Run:
             *(teller.tell(c, [p for p in orders if p.consent_id == c.terms.consent_id]) for c in customers)
         )
         self.story = [step for steps in told for step in steps]
+        thief = customers[0]
+        self._view.scene("A partner asks for a consent of its customer over another customer's card")
+        victim = next(c for c in self._world.cast.of(Role.PLAIN) if c.terms.partner_id == thief.terms.partner_id)
+        self.story += await teller.steal(thief, victim)
 
     async def _silence(self) -> None:
         """Three kinds of no answer, one after the other; each wave is swallowed whole before the next begins."""

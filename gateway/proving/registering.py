@@ -8,7 +8,7 @@ from gateway.adapters.crypto.vault import CardSealer, MasterKeys
 from gateway.adapters.postgres.identities import open_identities
 from gateway.adapters.postgres.registry import NewPartner, open_registry
 from gateway.adapters.postgres.tokens import NewToken, open_tokens
-from gateway.domain.funding import token_use
+from gateway.domain.funding import token_use, token_uses
 from gateway.ports import PartnerKey
 from gateway.proving.cast import STORY, Cast, Role
 from gateway.proving.shops import merchants
@@ -36,10 +36,12 @@ async def register(dsn: str, cast: Cast, *, networks: Sequence[str], master_keys
             [
                 NewToken(use.token, use.customer_id, (use.partner_id,), sealer.seal_card(use.owned, c.card))
                 for c in cast.customers
-                if (use := token_use(c.terms)) is not None
+                if c.role is not Role.THIEF and (use := token_use(c.terms)) is not None
             ],
             now=now,
         )
+        for use in token_uses(c.terms for c in cast.of(Role.UNTRUSTED)):
+            await tokens.withdraw(use.token, use.partner_id, now=now)
         await registry.add_consents(
             [
                 (c.terms, ConsentStatus.SUSP if c.role is Role.SUSPENDED else ConsentStatus.AUTH)

@@ -1,11 +1,11 @@
 """A consent's whole life, as one customer and one partner see it: each command and order, and the event that came back.
 
-Requested and granted with the customer's proof, paid under until a limit is reached, revoked, refused. All of it goes
-through the topics that partners use.
+Requested and granted with the customer's proof, paid under until a limit is reached, revoked, refused; and a consent
+over another customer's card, which is refused. All of it goes through the topics that partners use.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -89,6 +89,23 @@ class Teller:
             await life.pay("pay again", late, "rejected", "MD01"),
         ]
 
+    async def steal(self, customer: Customer, victim: Customer) -> list[Step]:
+        """Play a theft: for a customer of its own the partner asks for a consent over another customer's card."""
+        terms, payment = customer.terms, victim.terms.payment
+        if terms.payment is None or payment is None:
+            raise AssertionError("everybody in the story pays")
+        stolen = terms.model_copy(
+            update={
+                "consent_id": f"{terms.consent_id}-theft",
+                "payment": terms.payment.model_copy(update={"funding_token": payment.funding_token}),
+            }
+        )
+        life = _Life(self, replace(customer, terms=stolen))
+        return [
+            await life.request("another customer's card", None, "DS0H"),
+            await life.command(CONSENT_GRANT_TYPE, LinkedCommand.GRANT, None, "MD01"),
+        ]
+
 
 class _Life:
     def __init__(self, teller: Teller, customer: Customer) -> None:
@@ -99,13 +116,14 @@ class _Life:
         self._digest = ""
         self._number = 0
 
-    async def request(self) -> Step:
+    async def request(self, sent: str | None = None, status: str | None = "AWAU", code: str | None = None) -> Step:
         terms = self._customer.terms
         message = ConsentRequest(**self._head(), terms=terms)
         self._digest = terms_digest(canonical_terms(encode(message), member="terms"))
-        return await self._command("request", CONSENT_REQUEST_TYPE, message, _LIMITS[self._customer.role], "AWAU")
+        sent = sent or _LIMITS[self._customer.role]
+        return await self._command("request", CONSENT_REQUEST_TYPE, message, sent, status, code)
 
-    async def command(self, type_: str, command: LinkedCommand, status: str) -> Step:
+    async def command(self, type_: str, command: LinkedCommand, status: str | None, code: str | None = None) -> Step:
         terms = self._customer.terms
         link = ConsentLink(
             partner_id=terms.partner_id, consent_id=terms.consent_id, command=command, terms_digest=self._digest
@@ -113,7 +131,7 @@ class _Life:
         group = self._partner.home_group
         proof = self._teller.cast.identities.prove(group, terms.customer_id, link)
         message = ConsentInstruction(**self._head(), authentication=proof)
-        return await self._command(command.value, type_, message, f"proof of the {group} group", status)
+        return await self._command(command.value, type_, message, f"proof of the {group} group", status, code)
 
     async def pay(self, step: str, planned: Planned, state: str, code: str | None = None) -> Step:
         subject = str(payment_id_of(planned.partner_id, planned.order_id))
@@ -131,13 +149,17 @@ class _Life:
             (event.get("state"), reason.get("code")) == (state, code),
         )
 
-    async def _command(self, step: str, type_: str, message: ConsentMessage, sent: str, status: str) -> Step:
+    async def _command(
+        self, step: str, type_: str, message: ConsentMessage, sent: str, status: str | None, code: str | None
+    ) -> Step:
         told = self._teller.watch.overhear(message.consent_id)
         await self._teller.sender.command(signed_command(self._partner, type_, message))
         await self._teller.until(lambda: any(e.get("command_id") == message.command_id for e in told))
         event = next((e for e in told if e.get("command_id") == message.command_id), {})
-        words = _words("consent", event.get("status"), event.get("reason") or {}, event.get("actor"))
-        return Step(self._who, step, sent, words, event.get("status") == status and not event.get("reason"))
+        reason = event.get("reason") or {}
+        words = _words("consent", event.get("status"), reason, event.get("actor"))
+        is_right = bool(event) and (event.get("status"), reason.get("code")) == (status, code)
+        return Step(self._who, step, sent, words, is_right)
 
     def _head(self) -> dict[str, Any]:
         self._number += 1
@@ -164,7 +186,7 @@ def _words(what: str, state: str | None, reason: dict[str, str], actor: str | No
         return "nothing"
     by = f", by the {actor}" if actor else ""
     why = f", {reason['code']}: {reason['text']}" if reason else ""
-    return f"{what} {state}{by}{why}"
+    return f"{what} {state or 'refused'}{by}{why}"
 
 
 def story_is_right(steps: Sequence[Step]) -> Checked:

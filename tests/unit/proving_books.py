@@ -20,12 +20,14 @@ from gateway.proving.books.evidence import (
     ProducedCancellation,
     RefusalRow,
     ReversalRow,
+    TokenRow,
     TransferRow,
     UsageRow,
 )
 
 PARTNER, CONSENT, SHOP, NETWORK = "bank", "c-1", "m-1", "bcard"
 TOPIC = f"mypay.events.{PARTNER}"
+TOKEN, CUSTOMER = "token-1", "customer-1"
 # 2026-11-23T03:00:00Z, a Monday noon in Seoul; the consent began a day and a minute earlier.
 NOW_S = 1_795_402_800
 VALID_FROM_S = NOW_S - 86_460  # nine days of thirty before the month ends
@@ -93,8 +95,10 @@ def balanced() -> Evidence:
                     LimitCap("day/consent/count", "day", "consent", None, None, 5),
                 ),
                 Exemption("KRW", 8_000, 8_000, 1),
+                CUSTOMER,
             )
         },
+        tokens={TOKEN: TokenRow(TOKEN, CUSTOMER, {PARTNER: None})},
         clearing=[ClearingRow(NETWORK, "20261123-0001", 1, "RRNsettled", 12_500, "KRW", payment_id("settled"), None)],
         outbox_rows=20,
         consent_changes={(PARTNER, CONSENT): 2},
@@ -132,6 +136,7 @@ def add_payment(evidence: Evidence, name: str) -> None:
         NOW_S * 1000,
         NOW_S,
         NOW_S + 5,
+        funding_token=TOKEN if sent else None,
     )
     for version, state in enumerate(states, 1):
         reason = REASONS.get(name) if state != "sent" else None

@@ -13,6 +13,7 @@ from gateway.proving.books.evidence import (
     NetworkEntry,
     PaymentRow,
     RefusalRow,
+    TokenRow,
     TransferRow,
     UsageRow,
 )
@@ -20,12 +21,14 @@ from gateway.proving.books.report import NAMED_MAX
 from tests.unit.proving_books import (
     AMOUNTS,
     CONSENT,
+    CUSTOMER,
     DAY_S,
     EXEMPT,
     NETWORK,
     NOW_S,
     PARTNER,
     SHOP,
+    TOKEN,
     TOPIC,
     VALID_FROM_S,
     WINDOWS,
@@ -251,6 +254,19 @@ PLANTED: dict[str, tuple[Plant, str]] = {
     "an exempt payment too many": (
         lambda e: e.usage.append(UsageRow(PARTNER, CONSENT, "exempt/KRW", str(VALID_FROM_S), 0, 0, 100, 2)),
         "limits_hold",
+    ),
+    "another customer's card": (
+        lambda e: e.tokens.update({TOKEN: TokenRow(TOKEN, "somebody", {PARTNER: None})}),
+        "cards_are_their_customers",
+    ),
+    "a card of nobody": (change_payment("settled", funding_token="other"), "cards_are_their_customers"),
+    "a card of another partner": (
+        lambda e: e.tokens.update({TOKEN: TokenRow(TOKEN, CUSTOMER, {"other": None})}),
+        "cards_are_their_customers",
+    ),
+    "a card that was withdrawn before": (
+        lambda e: e.tokens.update({TOKEN: TokenRow(TOKEN, CUSTOMER, {PARTNER: NOW_S - 1.0})}),
+        "cards_are_their_customers",
     ),
     "sent without a proof": (lambda e: e.proofs_used.clear(), "proofs_hold"),
     "an inquiry is open": (

@@ -170,3 +170,31 @@ def test_an_operators_words_about_a_consent_are_no_reason_code() -> None:
     watch.record(SimpleNamespace(topic="t", timestamp=0, headers=headers, value=json.dumps(body).encode()))
     assert heard == [body]
     assert watch.ended == 0
+
+
+REFUSED = {
+    "request": {"status": None, "reason": {"code": "DS0H", "text": "not yours"}},
+    "grant": {"status": None, "reason": {"code": "MD01", "text": "none"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("answers", "right"),
+    [
+        (REFUSED, [True, True]),
+        ({}, [False, False]),  # done, as if it were the customer's own card
+        (REFUSED | {"grant": {"status": "AUTH"}}, [True, False]),
+        (REFUSED | {"request": {"status": None, "reason": {"code": "MD01", "text": "no"}}}, [False, True]),
+    ],
+)
+async def test_a_theft_is_right_only_where_it_is_refused(
+    cast: Cast, answers: dict[str, dict[str, Any]], right: list[bool]
+) -> None:
+    gateway = Gateway(cast, lambda about, event: event | answers.get(about, {}))
+    thief = cast.of(STORY[0])[0]
+    victim = next(c for c in cast.of(Role.PLAIN) if c.terms.partner_id == thief.terms.partner_id)
+    assert [s.is_right for s in await gateway.teller.steal(thief, victim)] == right
+    request, _ = gateway.commands
+    asked = decode(CONSENT_MESSAGES[read_envelope(request.headers).type], request.value)
+    assert asked.terms.customer_id == thief.terms.customer_id
+    assert asked.terms.payment.funding_token == victim.terms.payment.funding_token  # type: ignore[union-attr]

@@ -56,6 +56,7 @@ def check_books(
         consents.consent_use_exact(evidence),
         consents.limits_hold(evidence),
         consents.proofs_hold(evidence),
+        consents.cards_are_their_customers(evidence),
         events.events_complete(evidence, redelivery=redelivery),
         events.refusals_told(evidence, redelivery=redelivery),
         events.cancellations_told(evidence, redelivery=redelivery),

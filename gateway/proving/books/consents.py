@@ -9,6 +9,7 @@ from gateway.proving.books.evidence import (
     Evidence,
     LimitCap,
     PaymentRow,
+    TokenRow,
     UsageRow,
 )
 from gateway.proving.books.money import STANDS
@@ -89,6 +90,32 @@ def _cap_of(row: UsageRow, consent: ConsentRow) -> LimitCap | None:
     if exempt is not None and row.limit_key == f"{_EXEMPT}{exempt.currency}":
         return LimitCap(row.limit_key, None, None, exempt.currency, exempt.max_sum_minor, exempt.max_count)
     return next((c for c in consent.caps if c.limit_key == row.limit_key), None)
+
+
+def cards_are_their_customers(evidence: Evidence) -> Checked:
+    """Whatever was sent names a card of its consent's customer, who let this partner use it then.
+
+    A refund goes back to that card whoever may use it by now.
+    """
+    found = Finding("cards_are_their_customers", "Every payment was made with a card of its consent's own customer")
+    for payment in evidence.payments.values():
+        if payment.rrn is None:
+            continue
+        found.looked_at += 1
+        consent = evidence.consents.get((payment.partner_id, payment.consent_id))
+        token = evidence.tokens.get(payment.funding_token or "")
+        if consent is None or token is None or token.customer_id != consent.customer_id:
+            found.wrong(f"payment {payment.payment_id} was made with a card of somebody else")
+        elif payment.operation == "purchase" and not _may_use(token, payment):
+            found.wrong(f"payment {payment.payment_id} was made with a card that the partner may not use")
+    return found.result()
+
+
+def _may_use(token: TokenRow, payment: PaymentRow) -> bool:
+    if payment.partner_id not in token.uses:
+        return False
+    until_s = token.uses[payment.partner_id]
+    return until_s is None or payment.decided_at_s < until_s
 
 
 def proofs_hold(evidence: Evidence) -> Checked:

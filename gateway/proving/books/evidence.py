@@ -113,6 +113,7 @@ class PaymentRow(NamedTuple):
     decided_at_s: float
     changed_at_s: float
     original_payment_id: UUID | None = None
+    funding_token: str | None = None
 
     @property
     def key(self) -> PaymentKey:
@@ -194,7 +195,7 @@ class Exemption(NamedTuple):
 
 
 class ConsentRow(NamedTuple):
-    """A consent's limits. ``valid_from_s``: where lifetime and consent-aligned windows begin."""
+    """A consent's limits, and whose it is. ``valid_from_s``: where lifetime and consent-aligned windows begin."""
 
     partner_id: str
     consent_id: str
@@ -202,6 +203,15 @@ class ConsentRow(NamedTuple):
     valid_from_s: float
     caps: tuple[LimitCap, ...]
     exemption: Exemption | None = None
+    customer_id: str = ""
+
+
+class TokenRow(NamedTuple):
+    """A row of ``funding_token``. ``uses``: partner → until when (seconds) it may use it; None: it still may."""
+
+    token: str
+    customer_id: str | None
+    uses: Mapping[str, float | None]
 
 
 class ClearingRow(NamedTuple):
@@ -289,6 +299,7 @@ class Evidence:
     usage: list[UsageRow] = field(default_factory=list)
     consents: dict[tuple[str, str], ConsentRow] = field(default_factory=dict)
     consent_changes: dict[tuple[str, str], int] = field(default_factory=dict)
+    tokens: dict[str, TokenRow] = field(default_factory=dict)
     proof_free: Mapping[str, int] | None = None
     proofs_used: Counter[UUID] = field(default_factory=Counter)
     clearing: list[ClearingRow] = field(default_factory=list)

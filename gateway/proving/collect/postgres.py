@@ -20,6 +20,7 @@ from gateway.proving.books.evidence import (
     PaymentRow,
     RefusalRow,
     ReversalRow,
+    TokenRow,
     TransferRow,
     UsageRow,
 )
@@ -31,7 +32,7 @@ _PAYMENTS: Final = """
 SELECT partner_id, payment_id, order_id, consent_id, consent_version, merchant_id, operation, amount_minor, currency,
     order_digest, state, version, reason_code, network_id, rrn, limit_windows,
     round(extract(epoch FROM ordered_at) * 1000)::bigint, extract(epoch FROM decided_at)::float8,
-    extract(epoch FROM changed_at)::float8, original_payment_id
+    extract(epoch FROM changed_at)::float8, original_payment_id, funding_token
 FROM payment
 """
 _TRANSFERS: Final = "SELECT partner_id, payment_id, kind, debit, credit, amount_minor, currency FROM ledger_transfer"
@@ -47,6 +48,13 @@ FROM clearing_record
 _OUTBOX: Final = """
 SELECT count(*), count(*) FILTER (WHERE (o.tx, o.id) > (c.tx, c.id)) + (SELECT count(*) FROM outbox_parked)
 FROM outbox o CROSS JOIN outbox_cursor c
+"""
+
+
+_TOKENS: Final = """
+SELECT t.token, t.customer_id, array_agg(p.partner_id), array_agg(extract(epoch FROM p.withdrawn_at)::float8)
+FROM funding_token t JOIN funding_token_partner p USING (token)
+GROUP BY t.token
 """
 
 
@@ -77,6 +85,10 @@ async def _read(connection: "Connection[Any]", evidence: Evidence) -> None:
     async for partner_id, consent_id, version, terms, changes in _rows(connection, sql):
         evidence.consent_changes[partner_id, consent_id] = changes
         evidence.consents[partner_id, consent_id] = consent_row(partner_id, consent_id, version, terms)
+    evidence.tokens = {
+        token: TokenRow(token, customer_id, dict(zip(partners, until_s, strict=True)))
+        async for token, customer_id, partners, until_s in _rows(connection, _TOKENS)
+    }
     rows = await connection.fetch("SELECT used_by, count(*) FROM used_assertion GROUP BY used_by")
     evidence.proofs_used = Counter({r[0]: r[1] for r in rows})
     outbox = await connection.fetchrow(_OUTBOX)
@@ -101,7 +113,8 @@ def consent_row(partner_id: str, consent_id: str, version: int, terms: str) -> C
     if not purpose:
         return ConsentRow(partner_id, consent_id, version, valid_from_s, ())
     exemption = _exemption(purpose.get("low_value_exemption"))
-    return ConsentRow(partner_id, consent_id, version, valid_from_s, tuple(_caps(purpose)), exemption)
+    caps, customer_id = tuple(_caps(purpose)), read["customer_id"]
+    return ConsentRow(partner_id, consent_id, version, valid_from_s, caps, exemption, customer_id)
 
 
 def _exemption(terms: dict[str, Any] | None) -> Exemption | None:

@@ -18,6 +18,7 @@ from gateway.domain.intent import ConsentKey
 from gateway.domain.limits import Usage
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.ports import OutboxRow
+from gateway.proving.simulation.scene import PAN
 from schemas.consents import ConsentTerms
 
 Report = Callable[[str, str], None]
@@ -72,6 +73,7 @@ class Auditor:
         states: payment id → every state it went through, in order.
         steps: how often each step of a payment was seen.
         journal: where a traced world writes everything down.
+        withdrawn: the partner may not use its customer's card now, and whoever believed otherwise has ended.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Auditor:
         self.steps: Counter[str] = Counter()
         self.commits: list[str] = []
         self.journal: list[str] | None = None
+        self.withdrawn = False
         self._of_consent: dict[ConsentKey, set[PaymentKey]] = {}
         self._left: dict[str, float] = {}
         self._stans: set[tuple[str, int, str]] = set()
@@ -104,6 +107,8 @@ class Auditor:
         for subject in told:
             self._report("events are transitions", f"payment {subject}: an event without a change")
         touched.update((k[0], k[1]) for k in written.get("consent_usage", {}))
+        for consent_key, consent in written.get("consent", {}).items():
+            self._permission(consent_key, consent)
         for consent in sorted(touched):
             self._usage_exact(consent, written)
         if written or events:
@@ -176,6 +181,7 @@ class Auditor:
         if payment.trace.rrn in self.intents:
             self._report("trace numbers are used once", f"RRN {payment.trace.rrn} is given to two payments")
         self.intents[payment.trace.rrn] = Intent(self._now(), key)
+        self._card(payment)
         if payment.operation.value != "purchase":
             self._refund_fits(payment, written)
             return
@@ -188,6 +194,29 @@ class Auditor:
             self._report("no intent after a consent's end", f"{name}: the consent is {status}")
         elif consent.terms.payment is not None:
             self._within_limits(name, payment, consent, written)
+
+    def _permission(self, key: ConsentKey, consent: Consent) -> None:
+        """No command gives a permission to pay with another customer's card."""
+        before = self._db.consents.rows.get(key)
+        granted = before is not None and before.status is not consent.status and consent.status.value == "AUTH"
+        given = before is None or before.version != consent.version or granted
+        if given and not self._is_owned(consent):
+            self._report("nobody pays with another's card", f"{key[1]} is {consent.status} over a foreign card")
+
+    def _card(self, payment: Payment) -> None:
+        name = f"payment of {payment.order_id} under {payment.consent_id}"
+        consent = self._db.consents.rows.get((payment.partner_id, payment.consent_id))
+        own = consent is not None and (payment.operation.value != "purchase" or self._is_owned(consent))
+        row = self._db.tokens.rows.get(payment.funding_token) if payment.funding_token else None
+        if not own or consent is None or row is None or row.customer_id != consent.terms.customer_id:
+            self._report("nobody pays with another's card", f"{name}: {payment.funding_token} is another's")
+        if self.withdrawn and payment.operation.value == "purchase":
+            self._report("no payment after a permission's end", f"{name}: the card was withdrawn")
+
+    def _is_owned(self, consent: Consent) -> bool:
+        purpose = consent.terms.payment
+        row = self._db.tokens.rows.get(purpose.funding_token) if purpose else None
+        return purpose is None or (row is not None and row.customer_id == consent.terms.customer_id)
 
     def _refund_fits(self, refund: Payment, written: Mapping[str, Mapping[Any, Any]]) -> None:
         now: Mapping[PaymentKey, Payment] = written.get("payment", {})
@@ -260,6 +289,8 @@ class Auditor:
         if not isinstance(request, FinancialRequest):
             return
         rrn, now = request.trace.rrn, self._now()
+        if request.card.pan != PAN:
+            self._report("nobody pays with another's card", f"0200 {rrn} names the card of another customer")
         intent = self.intents.get(rrn)
         if intent is None:
             self._report("intent before the wire", f"0200 {rrn} leaves without a committed intent")

@@ -56,6 +56,9 @@ class Fault(StrEnum):
     CONSENT_RESUMED = "consent resumed"
     CONSENT_AMENDED = "consent amended"
     CONSENT_EXPIRED = "consent expired"
+    FOREIGN_TOKEN = "consent over a foreign card"  # noqa: S105 - no password
+    TOKEN_WITHDRAWN = "permission for a card withdrawn"  # noqa: S105 - no password
+    TOKEN_ALLOWED = "permission for a card given back"  # noqa: S105 - no password
     CLEARED_EARLY = "cleared while in flight"
 
 

@@ -3,20 +3,22 @@
 Each is one mistake that somebody could make in the real code, planted in this process for as long as it is hunted.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
+from gateway.adapters.memory import MemoryVault
 from gateway.domain import consent as consents
+from gateway.domain import consent_change, resolution, response_codes
 from gateway.domain import execution as verdicts
 from gateway.domain import intent as intents
-from gateway.domain import resolution, response_codes
 from gateway.domain.exchange import Answered, ExchangeResult, NotSent, NotSentCause, TraceNumbers, Unanswered
+from gateway.domain.funding import OwnedToken
 from gateway.domain.lifecycle import TRANSITIONS, LimitEffect, PaymentEventKind, PaymentState, Transition
 from gateway.domain.limits import Usage, reserve
 from gateway.domain.trace import payment_trace
-from gateway.ports import PublisherUnavailableError, StoreConflictError, StoreUnavailableError
+from gateway.ports import OpenedCards, PublisherUnavailableError, StoreConflictError, StoreUnavailableError
 from gateway.proving.simulation import workers
 from gateway.proving.simulation.audit import UNEXPECTED
 from gateway.proving.simulation.planting import Instead, edited, replaced, swapped, together
@@ -345,6 +347,40 @@ def _refused_refund_paid() -> AbstractContextManager[None]:
     )
 
 
+# --- whose card -------------------------------------------------------------------------------------------------------
+
+
+def _owner_unchecked_at_grant() -> AbstractContextManager[None]:
+    return replaced(consent_change, "_refuse_token", lambda *_: None)
+
+
+_ASKED: Final = "await uow.directory.usable_tokens(token_uses(c.terms for c in consents.values()))"
+
+
+def _permission_unchecked_under_lock() -> AbstractContextManager[None]:
+    return edited(
+        execution.ExecutionService, "_facts", (_ASKED, "frozenset(token_uses(c.terms for c in consents.values()))")
+    )
+
+
+def _owner_unchecked_under_lock() -> AbstractContextManager[None]:
+    """Both walls are gone: any customer's permission will do, and the vault opens for anybody."""
+
+    async def open_for_anybody(self: MemoryVault, tokens: Sequence[OwnedToken]) -> OpenedCards:
+        by_token = {owned.token: card for owned, card in self.cards.items()}
+        return OpenedCards({owned: by_token[owned.token] for owned in tokens})
+
+    anybodys = """frozenset(
+            use
+            for use in token_uses(c.terms for c in consents.values())
+            if use.partner_id in uow.directory._db.tokens.rows[use.token].partners
+        )"""
+    return together(
+        edited(execution.ExecutionService, "_facts", (_ASKED, anybodys)),
+        replaced(MemoryVault, "open", open_for_anybody),
+    )
+
+
 _ALL: Final = (
     Mutant("submit-before-commit", "sends while the intent is still being committed", _submit_before_commit),
     Mutant("resend-after-timeout", "sends the 0200 again when no answer came", _resend_after_timeout),
@@ -376,6 +412,9 @@ _ALL: Final = (
     Mutant("closed-topic-skipped", "drops the events of a closed topic", _topic_skipped),
     Mutant("cancellation-forgotten", "sends an order that was cancelled before it came", _cancellation_forgotten),
     Mutant("refunds-uncounted", "counts no earlier refunds of a payment", _refunds_not_counted),
+    Mutant("owner-unchecked-at-grant", "lets a consent name another customer's card", _owner_unchecked_at_grant),
+    Mutant("owner-unchecked-when-sent", "pays with another customer's card", _owner_unchecked_under_lock),
+    Mutant("permission-unchecked-when-sent", "pays with a card that was withdrawn", _permission_unchecked_under_lock),
     Mutant("refused-refund-paid", "pays a refused refund when it is delivered again", _refused_refund_paid),
     Mutant(
         "undone-still-used", "gives nothing back when an approved payment is undone", lambda: _signs(_L.RETURN, 0, 0)

@@ -18,7 +18,12 @@ MERCHANT: Final = MerchantId("merchant-1")
 TERMINAL: Final = "GW000001"
 TOKEN: Final = FundingToken("token-1")
 CUSTOMER: Final = CustomerId("customer-1")
+FOREIGN_TOKEN: Final = FundingToken("token-2")
+VICTIM: Final = CustomerId("customer-2")
+"""The partner may use both tokens; every consent is the first customer's."""
+
 PAN: Final = "4111111111111111"
+FOREIGN_PAN: Final = "4111111111111129"
 DISABLED_CODE: Final = ReasonCode.DS0C
 """Why a signature is refused whose key was disabled."""
 
@@ -56,6 +61,7 @@ class Act(StrEnum):
     SUSPEND = "suspend"
     RESUME = "resume"
     AMEND = "amend"
+    STEAL = "steal"  # terms over another customer's card: a new consent's, or an amendment's
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from gateway.proving.simulation.orders import write_orders
 from gateway.proving.simulation.scene import (
     BEFORE_MIDNIGHT,
     CUSTOMER,
+    FOREIGN_TOKEN,
     MERCHANT,
     NETWORK,
     NOON,
@@ -30,15 +31,19 @@ from gateway.proving.simulation.scene import (
 from schemas.codec import encode
 from schemas.consent_commands import (
     CONSENT_AMEND_TYPE,
+    CONSENT_GRANT_TYPE,
+    CONSENT_REQUEST_TYPE,
     CONSENT_RESUME_TYPE,
     CONSENT_REVOKE_TYPE,
     CONSENT_SUSPEND_TYPE,
     ConsentAmendment,
     ConsentInstruction,
+    ConsentMessage,
+    ConsentRequest,
 )
 from schemas.consents import ConsentTerms, PaymentPurpose, Period, PeriodLimit
 from schemas.envelope import Envelope, write_envelope
-from schemas.primitives import ConsentId
+from schemas.primitives import ConsentId, FundingToken
 from schemas.topics import CONSENT_COMMANDS
 
 
@@ -56,7 +61,14 @@ def write_script(rng: Random) -> Script:
         CutOver(time(0, 0, 3), SEOUL) if rng.random() < 0.3 else None,
     )
     script.consents = [
-        terms(number, rng.choice(_SHAPES), rng.choice((0, 0, 0, rng.randrange(2, 9))), script.epoch)
+        # One in twenty-five stands since before it was asked whose a card is.
+        terms(
+            number,
+            rng.choice(_SHAPES),
+            rng.choice((0, 0, 0, rng.randrange(2, 9))),
+            script.epoch,
+            FOREIGN_TOKEN if rng.random() < 0.04 else TOKEN,
+        )
         for number in range(rng.randrange(1, 4))
     ]
     amounts = [rng.randrange(1_000, 9_999) for _ in range(4)]
@@ -71,6 +83,7 @@ _ACT_TYPES: Final = {
     Act.SUSPEND: CONSENT_SUSPEND_TYPE,
     Act.RESUME: CONSENT_RESUME_TYPE,
     Act.AMEND: CONSENT_AMEND_TYPE,
+    Act.STEAL: CONSENT_AMEND_TYPE,
 }
 
 
@@ -80,12 +93,29 @@ def _write_commands(script: Script, rng: Random) -> None:
             continue
         at = rng.uniform(0.0, TRAFFIC_S / 2)
         for number in range(rng.randrange(1, 4)):
-            act = rng.choice((Act.REVOKE, Act.SUSPEND, Act.SUSPEND, Act.RESUME, Act.RESUME, Act.AMEND))
-            by_operator = act is not Act.AMEND and rng.random() < 0.3
+            act = rng.choice(
+                (Act.REVOKE, Act.SUSPEND, Act.SUSPEND, Act.RESUME, Act.RESUME, Act.AMEND, Act.AMEND, Act.STEAL)
+            )
+            by_operator = act not in (Act.AMEND, Act.STEAL) and rng.random() < 0.3
             record = None if by_operator else _command(script, of, act, f"command-{number}", rng)
             script.commands.append(Command(at, act, of.consent_id, record))
             at += rng.expovariate(0.7)
+    if rng.random() < 0.2:
+        _write_theft(script, rng)
     script.commands.sort(key=lambda c: c.at)
+
+
+def _write_theft(script: Script, rng: Random) -> None:
+    """A partner asks for a consent of its customer over another customer's card, and has its customer grant it."""
+    stolen = terms(_THEFT, rng.choice(_SHAPES), 0, script.epoch, FOREIGN_TOKEN)
+    told: dict[str, Any] = {"partner_id": PARTNER, "consent_id": stolen.consent_id, "issued_at": script.epoch}
+    request = ConsentRequest(**told, command_id="theft-1", terms=stolen)
+    grant = ConsentInstruction(**told, command_id="theft-2")
+    at = rng.uniform(0.0, TRAFFIC_S / 2)
+    for message, type_ in ((request, CONSENT_REQUEST_TYPE), (grant, CONSENT_GRANT_TYPE)):
+        record = _signed(script, message, type_)
+        script.commands.append(Command(at, Act.STEAL, stolen.consent_id, record))
+        at += rng.expovariate(2.0)
 
 
 def _command(script: Script, of: ConsentTerms, act: Act, command_id: str, rng: Random) -> Outgoing:
@@ -96,22 +126,30 @@ def _command(script: Script, of: ConsentTerms, act: Act, command_id: str, rng: R
         "issued_at": script.epoch,
     }
     message: ConsentAmendment | ConsentInstruction
-    if act is Act.AMEND:
+    if act in (Act.AMEND, Act.STEAL):
         number = script.consents.index(of)
         until = 0 if of.valid_until - script.epoch > timedelta(hours=1) else 9
-        message = ConsentAmendment(**told, terms=terms(number, rng.choice(_SHAPES), until, script.epoch))
+        token = FOREIGN_TOKEN if act is Act.STEAL else TOKEN
+        message = ConsentAmendment(**told, terms=terms(number, rng.choice(_SHAPES), until, script.epoch, token))
     else:
         message = ConsentInstruction(**told)
-    envelope = Envelope(f"ce-{command_id}", "/partner", _ACT_TYPES[act], script.epoch, signature=SIGNED)
-    return Outgoing(CONSENT_COMMANDS, of.consent_id.encode(), encode(message), write_envelope(envelope))
+    return _signed(script, message, _ACT_TYPES[act])
 
+
+def _signed(script: Script, message: ConsentMessage, type_: str) -> Outgoing:
+    envelope = Envelope(f"ce-{message.command_id}", "/partner", type_, script.epoch, signature=SIGNED)
+    return Outgoing(CONSENT_COMMANDS, message.consent_id.encode(), encode(message), write_envelope(envelope))
+
+
+_THEFT: Final = 9
+"""Number of the consent that a theft asks for: none of the others'."""
 
 _SHAPES: Final = (0, 0, 0, 1, 1, 2, 3, 4, 5)
 """Kinds of terms, from no limit at all to a single use, each as often as it is drawn."""
 
 
 @lru_cache(maxsize=1024)
-def terms(number: int, shape: int, until_s: int, epoch: datetime) -> ConsentTerms:
+def terms(number: int, shape: int, until_s: int, epoch: datetime, token: FundingToken = TOKEN) -> ConsentTerms:
     """Terms of the ``number``-th consent; ``until_s``: it ends then, or long after if 0. One object for equal terms."""
     daily = PeriodLimit(period=Period.DAY, max_amount=krw(22_000))
     few = PeriodLimit(period=Period.DAY, max_count=3)
@@ -129,5 +167,5 @@ def terms(number: int, shape: int, until_s: int, epoch: datetime) -> ConsentTerm
         customer_id=CUSTOMER,
         valid_from=epoch - timedelta(days=40),
         valid_until=epoch + (timedelta(seconds=until_s) if until_s else timedelta(days=400)),
-        payment=PaymentPurpose(funding_token=TOKEN, max_per_payment=(krw(50_000),), **purposes[shape]),
+        payment=PaymentPurpose(funding_token=token, max_per_payment=(krw(50_000),), **purposes[shape]),
     )

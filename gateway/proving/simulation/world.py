@@ -31,12 +31,15 @@ from gateway.proving.simulation.rest import left_to_do
 from gateway.proving.simulation.scene import (
     CUSTOMER,
     DISABLED_CODE,
+    FOREIGN_PAN,
+    FOREIGN_TOKEN,
     NETWORK,
     PAN,
     PARTNER,
     SIGNED,
     TAMPERED,
     TOKEN,
+    VICTIM,
     Act,
     Command,
     Produced,
@@ -92,7 +95,11 @@ class World:
         self.observer = CountingObserver()
         self.database = Database()
         self.database.put_token(TOKEN, CUSTOMER, PARTNER)
-        self.cards = {OwnedToken(TOKEN, CUSTOMER): CardData(PAN, "2912")}
+        self.database.put_token(FOREIGN_TOKEN, VICTIM, PARTNER)
+        self.cards = {
+            OwnedToken(TOKEN, CUSTOMER): CardData(PAN, "2912"),
+            OwnedToken(FOREIGN_TOKEN, VICTIM): CardData(FOREIGN_PAN, "2912"),
+        }
         self.kafka = Broker(self.clock, partitions=PARTITIONS)
         self.host = MemoryHost()
         self.cut_overs = {NETWORK: self.script.cut_over} if self.script.cut_over else {}
@@ -207,6 +214,7 @@ class World:
             ((0, 0, 1), self._clear_early),
             ((0, 0, 0, 1), self._rebalance_any),
             ((0,) * 15 + (1,), self._disable_key),
+            ((0,) * 5 + (1,), self._withdraw_token),
         ):
             for _ in range(rng.choice(times)):
                 loop.call_at(rng.uniform(0.0, FAULTS_END_S), cause)
@@ -232,6 +240,21 @@ class World:
             await change_consent_status(store, self.clock, key, ConsentCommand(command.act.value))
         except (ConsentCommandRefusedError, ConsentUnknownError):
             self.observer.count("consents", "operator_refused")
+
+    def _withdraw_token(self) -> None:
+        self.loop.create_task(self._withdrawn_for_a_while())
+
+    async def _withdrawn_for_a_while(self) -> None:
+        """As an operator does it: the permission is withdrawn, then the locks of all consents are waited for."""
+        self.faults.note(self.loop.time(), Fault.TOKEN_WITHDRAWN, TOKEN)
+        self.database.put_token(TOKEN, CUSTOMER)
+        async with MemoryStore(self.database).transaction() as uow:
+            await uow.consents.lock(sorted(self.database.consents.rows))
+        self.auditor.withdrawn = True
+        await asyncio.sleep(self.rng.uniform(0.1, 4.0))
+        self.faults.note(self.loop.time(), Fault.TOKEN_ALLOWED, TOKEN)
+        self.auditor.withdrawn = False
+        self.database.put_token(TOKEN, CUSTOMER, PARTNER)
 
     def _crash_any(self) -> None:
         worker = self.rng.choice(self.workers)
@@ -374,6 +397,7 @@ _FAULT_OF: Final = {
     Act.SUSPEND: Fault.CONSENT_SUSPENDED,
     Act.RESUME: Fault.CONSENT_RESUMED,
     Act.AMEND: Fault.CONSENT_AMENDED,
+    Act.STEAL: Fault.FOREIGN_TOKEN,
 }
 
 
