@@ -3,11 +3,14 @@
 Networks are configuration of their own: one TOML file each in ``networks_dir`` (see ``deploy/networks``).
 """
 
+import difflib
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 
 class Settings(BaseSettings):
@@ -78,8 +81,10 @@ class Settings(BaseSettings):
     """Keys by which execution knows what initiation and schedule hand to it, one file each; the newest marks, all are
     known. A new one is put where execution runs first."""
     issuers_dir: Path | None = None
-    """Trusted identity providers and the assurance policy, as in deploy/issuers. None: no customer's proof is asked
-    for, and one that comes is refused."""
+    """Trusted identity providers and the trust policy, as in deploy/issuers. What counts of it is what
+    `mypay auth policy apply` has written down: a process with another policy does not start."""
+    allow_no_proof: bool = False
+    """Without ``issuers_dir``: ask for no customer's proof at all, and refuse one that comes. Never with it."""
 
     # --- operators ---
     operator: str | None = None
@@ -183,3 +188,41 @@ class Settings(BaseSettings):
     # --- liveness ---
     stall_after_s: PositiveFloat = 60.0
     """A stage with waiting records and no progress for this long is reported dead, to be restarted."""
+
+
+OTHER_VARIABLES: Final[Mapping[str, str]] = {
+    "MYPAY_DEBUG": "tracebacks of commands",
+    "MYPAY_DEMO_KEEP": "`make demo` leaves everything running",
+}
+"""Variables that begin as settings do and are none: read by single commands, before there are settings."""
+
+
+class UnknownSettingError(ValueError):
+    """A variable is spelt like a setting, and there is no such setting. Names it, and never shows its value."""
+
+
+def read_settings() -> Settings:
+    """Read the environment and ``.env``.
+
+    Raises:
+        UnknownSettingError: a ``MYPAY_…`` variable is no setting: a slip in a name must not leave a default standing.
+        pydantic.ValidationError: a value is wrong.
+    """
+    names = {*os.environ, *DotEnvSettingsSource(Settings).env_vars}
+    if unknown := unknown_settings(names):
+        raise UnknownSettingError("; ".join(unknown))
+    return Settings()
+
+
+def unknown_settings(names: Iterable[str]) -> list[str]:
+    """A sentence for each name that begins as settings do and is none, with what may have been meant."""
+    prefix = "MYPAY_"
+    known = {*(prefix + field.upper() for field in Settings.model_fields), *OTHER_VARIABLES}
+    # As they are read: without regard to case.
+    strange = sorted({n.upper() for n in names if n.upper().startswith(prefix)} - known)
+    return [_told(name, known) for name in strange]
+
+
+def _told(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.8)
+    return f"{name} is no setting" + (f": did you mean {close[0]}?" if close else "")

@@ -11,7 +11,7 @@ import uvloop
 
 from gateway.bootstrap import NotConfiguredError, Parts, process_parts
 from gateway.garbage import collect_rarely
-from gateway.settings import Settings
+from gateway.settings import UnknownSettingError, read_settings
 from schemas.primitives import NetworkId
 from streams import consents, execution, initiation, relay, schedule, settlement
 
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     collect_rarely()
     try:
         uvloop.run(_process(options.stage, options.network))
-    except NotConfiguredError as error:
+    except (NotConfiguredError, UnknownSettingError) as error:
         print(f"mypay: {error}", file=sys.stderr)  # noqa: T201 - logging is not set up for people
         return 2
     return 0
@@ -56,7 +56,7 @@ async def _process(stage: str, network: str | None) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with process_parts(Settings(), stage, network_id=network or "") as parts:
+    async with process_parts(read_settings(), stage, network_id=network or "") as parts:
         await run(parts, stopping)
 
 

@@ -48,6 +48,8 @@ GRANT SELECT ON public.identity_link TO mypay_initiation, mypay_consents, mypay_
 GRANT SELECT, INSERT, UPDATE (unlinked_at) ON public.identity_link TO mypay_operator;
 GRANT SELECT ON public.revoked_issuer_key TO mypay_initiation, mypay_consents, mypay_execution, mypay_readonly;
 GRANT SELECT, INSERT ON public.revoked_issuer_key TO mypay_operator;
+GRANT SELECT ON public.trust_policy TO mypay_initiation, mypay_consents, mypay_execution, mypay_readonly;
+GRANT SELECT, INSERT ON public.trust_policy TO mypay_operator;
 GRANT SELECT, UPDATE (lock_only) ON public.consent TO mypay_initiation, mypay_execution;
 GRANT SELECT, INSERT, UPDATE (version, status, terms, valid_until, changes, status_changed_at) ON public.consent TO mypay_consents, mypay_schedule, mypay_operator;
 GRANT SELECT ON public.consent TO mypay_readonly;

@@ -27,6 +27,7 @@ from gateway.bootstrap import database
 from gateway.bootstrap.errors import NotConfiguredError
 from gateway.bootstrap.kafka import kafka_settings
 from gateway.bootstrap.keys import RINGS_OF, Ring, load_ring
+from gateway.bootstrap.policy import JUDGING, read_policy
 from gateway.ports import Observer, StoreUnavailableError
 from gateway.services.retrying import until_done
 from gateway.settings import Settings
@@ -78,7 +79,7 @@ async def process_parts(settings: Settings, stage: str, *, network_id: str = "")
 
     Raises:
         NotConfiguredError: Kafka or PostgreSQL have no address, Kafka asks for what is not configured, the stage lacks
-            a key, or the database is not fit for it.
+            a key, it judges proofs and was not told whose, or the database is not fit for it.
     """
     configure_logging(redact=redact, level=settings.log_level, fmt=settings.log_format)
     user = DatabaseRole(stage)
@@ -92,6 +93,8 @@ async def process_parts(settings: Settings, stage: str, *, network_id: str = "")
     # Before anything is waited for: who lacks a key says so, and does not first wait for the database.
     for ring in RINGS_OF.get(stage, ()):
         load_ring(settings, ring)
+    if stage in JUDGING:
+        read_policy(settings)
     registry = CollectorRegistry()
     for collect in (ProcessCollector, PlatformCollector, GCCollector):
         collect(registry=registry)

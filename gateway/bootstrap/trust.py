@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from gateway.adapters.crypto.assertion import JwsAssertionVerifier
-from gateway.adapters.crypto.issuers import CachedTrustTable
+from gateway.adapters.crypto.issuers import CachedTrustTable, PolicyNotAppliedError
 from gateway.adapters.crypto.keys import CachedKeySource, Registry
 from gateway.adapters.crypto.signature import JwsVerifier
-from gateway.adapters.postgres.identities import PostgresRevocations
+from gateway.adapters.postgres.identities import PostgresAppliedPolicy, PostgresRevocations
 from gateway.adapters.postgres.store import PostgresStore
+from gateway.bootstrap.policy import differs, digest_of
 from gateway.bootstrap.process import Parts
 from gateway.ports import AssertionVerifier, TrustTable
 from gateway.services.proofs import NoIdentityProviders
@@ -29,7 +30,11 @@ class Proving:
 
 @asynccontextmanager
 async def proving(parts: Parts) -> AsyncIterator[Proving]:
-    """The registries of keys and identity providers, started."""
+    """The registries of keys and identity providers, started.
+
+    Raises:
+        NotConfiguredError: the trust policy here is not the one that counts.
+    """
     keys = CachedKeySource(_registry_loader(parts.store), parts.observer)
     await until_done(partial(keys.start, parts.settings.registry_refresh_s))
     try:
@@ -42,13 +47,21 @@ async def proving(parts: Parts) -> AsyncIterator[Proving]:
 @asynccontextmanager
 async def _trust(parts: Parts) -> AsyncIterator[tuple[TrustTable, AssertionVerifier]]:
     folder = parts.settings.issuers_dir
+    applied = PostgresAppliedPolicy(parts.store)
+    parts.observer.level("no_proof_asked", float(folder is None))
     if folder is None:
-        parts.observer.note("no_identity_providers", level="warning")
+        found, counts = digest_of(parts.settings), await until_done(applied)
+        if found != counts:
+            raise differs(PolicyNotAppliedError(found, counts))
+        parts.observer.note("no_customers_proof_is_asked_for", level="warning")
         nobody = NoIdentityProviders()
         yield nobody, nobody
         return
-    table = CachedTrustTable(folder, parts.observer, revocations=PostgresRevocations(parts.store))
-    await until_done(table.start)
+    table = CachedTrustTable(folder, parts.observer, revocations=PostgresRevocations(parts.store), applied=applied)
+    try:
+        await until_done(table.start)
+    except PolicyNotAppliedError as error:
+        raise differs(error) from None
     try:
         yield table, JwsAssertionVerifier(table)
     finally:

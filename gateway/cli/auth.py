@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from gateway.adapters.crypto.issuers import CachedTrustTable
 from gateway.adapters.crypto.trust_files import read_trust_files
 from gateway.adapters.postgres.identities import open_identities
+from gateway.bootstrap.policy import digest_of
 from gateway.cli.common import (
     CliError,
     ExitCode,
@@ -32,6 +33,8 @@ from schemas.primitives import CustomerId, CustomerIdField
 app = typer.Typer(help="Identity providers, and who their customers are.", no_args_is_help=True)
 links = typer.Typer(help="Identities linked to customers.", no_args_is_help=True)
 app.add_typer(links, name="links")
+policy = typer.Typer(help="The trust policy: providers, levels, exemptions.", no_args_is_help=True)
+app.add_typer(policy, name="policy")
 
 _CUSTOMER: TypeAdapter[CustomerId] = TypeAdapter(CustomerIdField)
 
@@ -130,6 +133,55 @@ def remove(issuer: Issuer, subject: Subject, json_: Json = False) -> None:
         print_json({"issuer": issuer, "subject": subject, "customer_id": customer})
     else:
         say(f"The identity is no longer linked to customer {customer}.")
+
+
+@policy.command("show")
+def show_policy(json_: Json = False) -> None:
+    """Compare the trust policy here with the one that counts. Processes with another do not start."""
+    settings = load_settings()
+    here = digest_of(settings)
+    applied = run(_applied(settings))
+    told = {
+        "here": here,
+        "asks_for_proofs": not settings.allow_no_proof,
+        "counts": applied and applied[0],
+        "counts_since": applied and applied[1],
+        "same": applied is not None and applied[0] == here,
+    }
+    if json_:
+        print_json(told)
+        return
+    print_table("Trust policy", ("", ""), [(name.replace("_", " "), value) for name, value in told.items()])
+
+
+@policy.command("apply")
+@operated("auth policy apply", lambda **_: "trust policy")
+def apply_policy(json_: Json = False) -> None:
+    """Let the trust policy here count: the providers and rules of MYPAY_ISSUERS_DIR, or that no proof is asked for.
+
+    To change it: put the new files on every machine, then run this. Processes that run go on with the old policy until
+    then and take the new one up within seconds; one that is started with another than the one that counts does not
+    start. What revokes a key counts at once.
+    """
+    settings = load_settings()
+    here = digest_of(settings)
+    changed = run(_apply(settings, here))
+    if json_:
+        print_json({"digest": here, "changed": changed, "asks_for_proofs": not settings.allow_no_proof})
+        return
+    say(f"The trust policy {here[:12]} counts from now on." if changed else "This trust policy counts already.")
+    if settings.allow_no_proof:
+        say("It asks for no customer's proof: whoever signs as a partner can pay under any of its consents.")
+
+
+async def _applied(settings: Settings) -> tuple[str, datetime] | None:
+    async with open_identities(postgres_dsn(settings)) as identities:
+        return await identities.applied_policy()
+
+
+async def _apply(settings: Settings, digest: str) -> bool:
+    async with open_identities(postgres_dsn(settings)) as identities:
+        return await identities.apply_policy(digest)
 
 
 def _folder(settings: Settings) -> Path:

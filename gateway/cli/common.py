@@ -87,10 +87,12 @@ def load_settings() -> "Settings":
     """
     from pydantic import ValidationError  # noqa: PLC0415 - imported by the first command that needs it
 
-    from gateway.settings import Settings  # noqa: PLC0415
+    from gateway.settings import UnknownSettingError, read_settings  # noqa: PLC0415
 
     try:
-        return Settings()
+        return read_settings()
+    except UnknownSettingError as error:
+        raise CliError(f"{error}.", ExitCode.USAGE, hint="gateway/settings.py names and explains them all.") from None
     except ValidationError as error:
         problems = error.errors(include_input=False, include_url=False, include_context=False)
         text = "; ".join(f"MYPAY_{'.'.join(map(str, p['loc'])).upper()}: {p['msg']}" for p in problems)

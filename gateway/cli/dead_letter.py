@@ -141,8 +141,8 @@ def replay(
     if (reference is None) is not all_:
         raise CliError("Name one original, or --all.", ExitCode.USAGE)
     settings = load_settings()
-    keys = _keys(settings)
     everything = run(_letters(settings, None))
+    keys = _keys(settings)
     if reference is not None:
         letters = [_newest(everything, reference)]
     else:
@@ -168,10 +168,10 @@ def replay(
 
 async def _letters(settings: Settings, stage: str | None) -> list[_Letter]:
     """Every dead letter, oldest first."""
-    keys = _keys(settings)
     letters: dict[str, _Letter] = {}
     replayed: set[str] = set()
     async with open_reader(kafka(settings), DEAD_LETTER) as reader:
+        keys = _keys(settings)
         async for record in reader.read_all():
             if looks_like_note(record) and (noted := read_note(record, keys)) is not None:
                 replayed.add(noted)

@@ -20,11 +20,13 @@ from typing import Final
 import aiohttp
 
 from gateway import local
+from gateway.adapters.crypto.trust_files import policy_digest, read_trust_files
 from gateway.adapters.crypto.vault import MasterKeys
 from gateway.adapters.kafka.admin import TopicState, ensure_topics
 from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.adapters.postgres.dsn import with_user
 from gateway.adapters.postgres.grants import apply_roles
+from gateway.adapters.postgres.identities import open_identities
 from gateway.adapters.postgres.migrate import migrate
 from gateway.adapters.postgres.roles import RUNNING, Role
 from gateway.local.ports import free_ports
@@ -42,6 +44,7 @@ STOP_TIMEOUT_S: Final = 30.0
 
 _POLL_S: Final = 0.05
 _SLOTS: Final = 8
+_OF_TRUST: Final = frozenset(("MYPAY_ISSUERS_DIR", "MYPAY_ALLOW_NO_PROOF"))
 _SIMULATOR: Final = "from gateway.cli.simulate import app; app()"
 
 Steps = Callable[[str], AbstractContextManager[None]]
@@ -177,9 +180,10 @@ class World:
     @property
     def environment(self) -> dict[str, str]:
         """Settings that every process of the gateway gets."""
-        trust = {"MYPAY_ISSUERS_DIR": str(self.issuers)} if self.plan.with_proofs else {}
+        trust = {"MYPAY_ISSUERS_DIR": str(self.issuers)} if self.plan.with_proofs else {"MYPAY_ALLOW_NO_PROOF": "1"}
+        given = {k: v for k, v in base_environment().items() if k not in _OF_TRUST}
         return {
-            **base_environment(),
+            **given,
             **trust,
             "MYPAY_HOME": str(self.directory),
             "MYPAY_STACK": self.name,
@@ -312,6 +316,7 @@ async def _build(world: World, steps: Steps) -> None:
         for folder in world.key_folders.values():
             MasterKeys.create(folder)
         world.cast.identities.write(world.issuers)
+        await _apply_policy(world)
         networks = [n.network_id for n in world.networks]
         await register(world.postgres_dsn, world.cast, networks=networks, master_keys=world.master_keys)
     if world.plan.with_gateway:
@@ -406,6 +411,12 @@ async def _make_topics(world: World) -> None:
             f"Kafka at {world.kafka_bootstrap_servers} has topics of mypay already, and this run needs its own: "
             "unset MYPAY_KAFKA_BOOTSTRAP_SERVERS to use a local one"
         )
+
+
+async def _apply_policy(world: World) -> None:
+    files = read_trust_files(world.issuers) if world.plan.with_proofs else None
+    async with open_identities(world.postgres_dsn) as identities:
+        await identities.apply_policy(policy_digest(files))
 
 
 def _stage_names(world: World) -> list[str]:

@@ -109,6 +109,7 @@ def environment(folder: Path) -> Iterator[None]:
             "MYPAY_DEAD_LETTER_KEYS_DIR": str(folder / "keys" / "dead-letter"),
             "MYPAY_INTERNAL_KEYS_DIR": str(folder / "keys" / "internal"),
             "MYPAY_NETWORKS_DIR": str(folder / "networks"),
+            "MYPAY_ALLOW_NO_PROOF": "1",
             "MYPAY_LOG_LEVEL": "warning",
             # What a busy machine delays is not what is tested here.
             "MYPAY_EXECUTION_INTENT_TO_WIRE_S": "30",
@@ -157,19 +158,32 @@ def world(folder: Path, environment: None) -> Iterator[World]:
 
 def prepare(folder: Path) -> None:
     """What an operator does before the first payment."""
-    assert "mypay migrate" in mypay("partner", "list").expect(1).err
+    assert "mypay migrate" in mypay("partner", "list").expect(4).err
     applied = mypay("migrate", "--json").expect().json["applied"]
     assert applied[0] == "0001_core.sql"
     assert mypay("migrate", "--json").expect().json["applied"] == []
     assert "mypay keys create" in add_token().expect(1).err
     mypay("keys", "master", "create").expect()
     assert [k["seals"] for k in mypay("keys", "master", "list", "--json").expect().json] == [True]
-    assert "mypay keys create dead-letter" in mypay("dead-letter", "list").expect(2).err
     for stage, missing in (("initiation", "dead-letter"), ("consents", "dead-letter"), ("schedule", "internal")):
         assert f"`mypay keys create {missing}`" in mypay("run", stage).expect(2).err
     assert {k["ring"] for k in mypay("keys", "create", "--json").expect().json} == {"dead-letter", "internal"}
     assert mypay("keys", "create", "--json").expect().json == []
     mypay("keys", "create", "internal").expect()
+    assert mypay("auth", "policy", "show", "--json").expect().json["same"] is False
+    assert "mypay auth policy apply" in mypay("run", "initiation").expect(2).err
+    assert "no customer's proof" in mypay("auth", "policy", "apply").expect().err
+    assert mypay("auth", "policy", "apply", "--json").expect().json["changed"] is False
+    assert mypay("auth", "policy", "show", "--json").expect().json["same"] is True
+    os.environ["MYPAY_ISSUER_DIR"] = "deploy/issuers"
+    for stage in ("initiation", "relay"):
+        assert "MYPAY_ISSUER_DIR is no setting: did you mean MYPAY_ISSUERS_DIR" in mypay("run", stage).expect(2).err
+    assert "did you mean MYPAY_ISSUERS_DIR" in mypay("partner", "list").expect(2).err
+    del os.environ["MYPAY_ISSUER_DIR"]
+    del os.environ["MYPAY_ALLOW_NO_PROOF"]
+    for stage in ("initiation", "consents"):
+        assert "MYPAY_ALLOW_NO_PROOF=1" in mypay("run", stage).expect(2).err
+    os.environ["MYPAY_ALLOW_NO_PROOF"] = "1"
     listed = [(k["ring"], k["newest"]) for k in mypay("keys", "list", "--json").expect().json]
     assert listed == [("cards", True), ("dead-letter", True), ("internal", False), ("internal", True)]
     assert "partner is not registered" in add_token().expect(3).err

@@ -112,7 +112,10 @@ def test_an_order_is_paid_with_every_stage_its_own_user(secured: Secured, tmp_pa
     networks.mkdir()
     (inbox / "bcard").mkdir(parents=True)
     os.environ |= {
-        "MYPAY_MASTER_KEYS_DIR": str(tmp_path / "master"),
+        "MYPAY_MASTER_KEYS_DIR": str(tmp_path / "keys" / "master"),
+        "MYPAY_DEAD_LETTER_KEYS_DIR": str(tmp_path / "keys" / "dead-letter"),
+        "MYPAY_INTERNAL_KEYS_DIR": str(tmp_path / "keys" / "internal"),
+        "MYPAY_ALLOW_NO_PROOF": "1",
         "MYPAY_NETWORKS_DIR": str(networks),
         "MYPAY_CLEARING_INBOX": str(inbox),
         "MYPAY_CLEARING_STATE_DIR": str(tmp_path / "cleared"),
@@ -148,7 +151,8 @@ def prepare(secured: Secured, folder: Path) -> None:
     assert str(secured.security.cafile) in shown
     assert secured.password("mypay-admin") not in shown
     mypay("migrate").expect()
-    mypay("keys", "master", "create").expect()
+    mypay("keys", "create").expect()
+    mypay("auth", "policy", "apply").expect()
     mypay("token", "add", "tok-1", "--card-file", "-", given=json.dumps({"pan": PAN, "expiry": "3012"})).expect()
     mypay("topics", "acl").expect(1)
     mypay("topics", "acl", "--apply").expect()

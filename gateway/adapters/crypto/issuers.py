@@ -16,7 +16,7 @@ from typing import Final
 import aiohttp
 
 from gateway.adapters.crypto.jwks import KeySet, KeySetError, fetch, read_file
-from gateway.adapters.crypto.trust_files import IssuerFile, TrustFileError, TrustFiles, read_trust_files
+from gateway.adapters.crypto.trust_files import IssuerFile, TrustFileError, TrustFiles, policy_digest, read_trust_files
 from gateway.domain.authentication import AssurancePolicy, Issuer
 from gateway.ports import IssuerKey, Observer, StoreUnavailableError
 
@@ -35,8 +35,21 @@ Revocations = Callable[[], Awaitable[frozenset[tuple[str, str]]]]
 """Loads the (issuer, kid) pairs that operators have revoked."""
 
 
+AppliedPolicy = Callable[[], Awaitable[str | None]]
+"""Loads the digest of the trust policy that counts (:func:`gateway.adapters.crypto.trust_files.policy_digest`)."""
+
+
 async def _none_revoked() -> frozenset[tuple[str, str]]:
     return frozenset()
+
+
+class PolicyNotAppliedError(Exception):
+    """The files say another trust policy than the one that counts."""
+
+    def __init__(self, found: str, applied: str | None) -> None:
+        """Take both digests."""
+        counts = f"not the one that counts ({applied[:12]})" if applied else "not said to count, and no other is either"
+        super().__init__(f"the trust policy here ({found[:12]}) is {counts}")
 
 
 class _Source:
@@ -120,6 +133,8 @@ class CachedTrustTable:
         folder: as :func:`gateway.adapters.crypto.trust_files.read_trust_files` reads it.
         observer: told of refreshes, failures and ages.
         revocations: what operators have revoked, besides the files' ``revoked_kids``.
+        applied: which policy counts: files that say another are not taken up, but for the keys that they revoke. None:
+            whatever the files say counts.
     """
 
     def __init__(
@@ -128,11 +143,15 @@ class CachedTrustTable:
         observer: Observer,
         *,
         revocations: Revocations = _none_revoked,
+        applied: AppliedPolicy | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = folder
         self._observer = observer
         self._load_revocations = revocations
+        self._load_applied = applied
+        self._applied: str | None = None
+        self._differs = False
         self._monotonic = monotonic
         self._policy = AssurancePolicy(())
         self._sources: dict[str, _Source] = {}
@@ -203,7 +222,12 @@ class CachedTrustTable:
 
     async def load(self) -> None:
         """Read everything once; raises as :meth:`start`."""
-        self._follow(await asyncio.to_thread(read_trust_files, self._folder))
+        files = await asyncio.to_thread(read_trust_files, self._folder)
+        if self._load_applied is not None:
+            self._applied = await self._load_applied()
+            if policy_digest(files) != self._applied:
+                raise PolicyNotAppliedError(policy_digest(files), self._applied)
+        self._follow(files)
         self._revoked = await self._load_revocations()
         await self._finish(self._begin_reads())
 
@@ -232,12 +256,19 @@ class CachedTrustTable:
 
     async def _tick(self) -> list[asyncio.Task[None]]:
         try:
-            self._follow(await asyncio.to_thread(read_trust_files, self._folder))
+            self._revoked = await self._load_revocations()
+            if self._load_applied is not None:
+                self._applied = await self._load_applied()
+            files = await asyncio.to_thread(read_trust_files, self._folder)
+            if self._load_applied is None or policy_digest(files) == self._applied:
+                self._follow(files)
+                self._tell_difference(differs=False)
+            else:
+                self._follow_revocations(files)
+                self._tell_difference(differs=True)
         except TrustFileError as error:
             self._observer.count(_STAGE, "file_refused")
             self._observer.note("trust_file_refused", level="error", reason=str(error))
-        try:
-            self._revoked = await self._load_revocations()
         except StoreUnavailableError:
             self._observer.count(_STAGE, "revocations_unavailable")
         self._rebuild()
@@ -266,6 +297,21 @@ class CachedTrustTable:
                 known.follow(file)
         for name in self._sources.keys() - files.issuers.keys():
             del self._sources[name]
+
+    def _follow_revocations(self, files: TrustFiles) -> None:
+        """Of a policy that does not count: only what takes trust away."""
+        for name, file in files.issuers.items():
+            known = self._sources.get(name)
+            if known is not None and not file.revoked_kids <= known.file.revoked_kids:
+                both = known.file.revoked_kids | file.revoked_kids
+                known.follow(known.file.model_copy(update={"revoked_kids": both}))
+
+    def _tell_difference(self, *, differs: bool) -> None:
+        self._observer.level("trust_policy_differs", float(differs))
+        if differs and not self._differs:
+            self._observer.count(_STAGE, "policy_not_applied")
+            self._observer.note("trust_policy_not_applied", level="error")
+        self._differs = differs
 
     def _rebuild(self) -> None:
         known, keys = self._keys, {}

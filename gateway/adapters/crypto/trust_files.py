@@ -3,9 +3,11 @@
 Checked whole and refused by the name of the wrong key. Nothing here is secret.
 """
 
+import hashlib
+import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
@@ -160,6 +162,48 @@ def read_trust_files(folder: Path) -> TrustFiles:
         for r in policy.rules
     ]
     return TrustFiles(issuers, AssurancePolicy(tuple(rules), policy.methods, policy.caps()))
+
+
+def policy_digest(files: TrustFiles | None) -> str:
+    """Name what is trusted and asked for: SHA-256, hexadecimal. None: no proof is asked for.
+
+    Where keys come from is part of it. What only takes trust away (``revoked_kids``) and how often a source is read are
+    not: they count at once.
+    """
+    if files is None:
+        told: Any = "no proof"
+    else:
+        issuers = [_told_issuer(files.issuers[name]) for name in sorted(files.issuers)]
+        policy = files.policy
+        caps = policy.exemptions or {}
+        told = {
+            "issuers": issuers,
+            "rules": [
+                [r.operation.value, _sorted(r.up_to), r.requirement.level, r.requirement.max_age.total_seconds()]
+                for r in policy.rules
+            ],
+            "methods": _sorted(policy.methods),
+            "exemptions": [[c, *astuple(caps[c])] for c in sorted(caps)],
+        }
+    return hashlib.sha256(json.dumps(told, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+def _told_issuer(file: IssuerFile) -> dict[str, Any]:
+    return {
+        "issuer": file.issuer,
+        "group": file.group,
+        "audience": file.audience,
+        "algorithms": sorted(file.algorithms),
+        "jwks_url": file.jwks_url,
+        # The folder may be another on each machine.
+        "jwks_file": file.jwks_file and file.jwks_file.name,
+        "operations": sorted(file.operations),
+        "levels": _sorted(file.levels),
+    }
+
+
+def _sorted(table: Mapping[str, int] | None) -> list[tuple[str, int]] | None:
+    return None if table is None else sorted(table.items())
 
 
 def _read(model: type[T], path: Path) -> T:

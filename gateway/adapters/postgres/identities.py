@@ -1,4 +1,4 @@
-"""What people and provisioning write of identities, and revoked issuer keys, in PostgreSQL."""
+"""What people and provisioning write of identities, revoked issuer keys, and the trust policy that counts."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -56,6 +56,15 @@ class PostgresIdentities:
         """Every (issuer, kid) that was revoked."""
         return frozenset((r["issuer"], r["kid"]) for r in await self._fetch(_SQL.revoked_keys))
 
+    async def apply_policy(self, digest: str) -> bool:
+        """Let this trust policy count from now on; False if it does already."""
+        return bool(await self._fetch(_SQL.apply_policy, digest))
+
+    async def applied_policy(self) -> tuple[str, datetime] | None:
+        """Digest of the trust policy that counts, and since when; None if there is none yet."""
+        rows = await self._fetch(_SQL.applied_policy)
+        return (rows[0]["digest"], rows[0]["applied_at"]) if rows else None
+
     async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
         async with translated():
             rows: list[asyncpg.Record] = await self._connection.fetch(sql, *arguments)
@@ -77,6 +86,23 @@ class PostgresRevocations:
         async with self._store.connection() as connection:
             rows = await connection.fetch(_SQL.revoked_keys)
         return frozenset((r["issuer"], r["kid"]) for r in rows)
+
+
+class PostgresAppliedPolicy:
+    """Loads the digest of the trust policy that counts, for processes."""
+
+    def __init__(self, store: PostgresStore) -> None:
+        self._store = store
+
+    async def __call__(self) -> str | None:
+        """Read it; None if none counts yet.
+
+        Raises:
+            StoreUnavailableError: it could not be read.
+        """
+        async with self._store.connection() as connection:
+            found: str | None = await connection.fetchval(_SQL.applied_policy)
+        return found
 
 
 @asynccontextmanager

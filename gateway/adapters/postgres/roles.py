@@ -115,6 +115,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "identity_link":          {_I: READ, _C: READ, _X: READ, _V: READ,
                                _O: Access(insert=ALL, update=("unlinked_at",))},
     "revoked_issuer_key":     {_I: READ, _C: READ, _X: READ, _V: READ, _O: APPEND},
+    "trust_policy":           {_I: READ, _C: READ, _X: READ, _V: READ, _O: APPEND},
     # --- consents ---
     "consent":                {_I: _LOCK, _X: _LOCK, _T: _CONSENT_CHANGES, _C: _CONSENT_CHANGES, _O: _CONSENT_CHANGES,
                                _V: READ},
@@ -181,6 +182,7 @@ APPEND_ONLY: Final = frozenset(
         *("ledger_transfer", "consent_version", "consent_command", "used_assertion", "refusal", "outbox"),
         *("late_answer", "cancellation_answer", "revoked_issuer_key", "schema_migration"),
         *("operator_action", "operator_proposal", "operator_decision", "clearing_superseded"),
+        "trust_policy",
     }
 )
 """Tables whose rows nobody who runs may change or delete. In ``consent_version`` a proof may be filled in, once."""

@@ -58,3 +58,11 @@ INSERT INTO consent_authentication (partner_id, consent_id, authenticated_at)
 SELECT partner_id, consent_id, $3::timestamptz FROM unnest($1::text[], $2::text[]) AS k (partner_id, consent_id)
 ORDER BY partner_id, consent_id
 ON CONFLICT (partner_id, consent_id) DO UPDATE SET authenticated_at = excluded.authenticated_at
+
+-- name: apply_policy
+INSERT INTO trust_policy (digest)
+SELECT $1::text WHERE $1 IS DISTINCT FROM (SELECT digest FROM trust_policy ORDER BY id DESC LIMIT 1)
+RETURNING id
+
+-- name: applied_policy
+SELECT digest, applied_at FROM trust_policy ORDER BY id DESC LIMIT 1
