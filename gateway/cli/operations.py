@@ -14,10 +14,10 @@ import asyncpg
 import typer
 import uuid_utils
 
-from gateway.adapters.postgres.errors import translated
 from gateway.adapters.postgres.identities import PostgresIdentities
 from gateway.adapters.postgres.operators import PostgresOperators
 from gateway.adapters.postgres.registry import PostgresRegistry
+from gateway.adapters.postgres.sessions import PEOPLE_S, session, session_settings
 from gateway.adapters.postgres.tokens import PostgresTokens
 from gateway.cli.common import CliError, ExitCode, postgres_dsn, run
 from gateway.cli.operating import Actor, current_actor, note_proposed
@@ -154,11 +154,7 @@ async def decide(settings: Settings, proposal_id: UUID, decision: Decision, acto
 
 @asynccontextmanager
 async def _connected(settings: Settings) -> "AsyncIterator[Connection]":
-    async with translated():
-        connection = await asyncpg.connect(
-            postgres_dsn(settings), server_settings={"application_name": "mypay-operators"}
-        )
-    try:
+    async with session(
+        postgres_dsn(settings), session_settings("mypay-operators", idle_in_transaction_s=PEOPLE_S)
+    ) as connection:
         yield connection
-    finally:
-        await connection.close()

@@ -38,6 +38,7 @@ CASES = {
     "no fsync":                 ({"fsync": False},                                            "fsync is off"),
     "read-only":                ({"read_only": True},                                         "it must write"),
     "encoding":                 ({"encoding": "SQL_ASCII"},                                   "make it with UTF8"),
+    "locks without end":        ({"idle_ms": 0},                                              "keep its locks"),
     "superuser":                ({"is_powerful": True},                                       "rewrite the ledger"),
     "owner":                    ({"owns_tables": True},                                       "rewrite the ledger"),
     "too many rights":          ({"can_rewrite": ("ledger_transfer",)},                       "rewrite the ledger"),
@@ -61,6 +62,12 @@ def test_what_is_wrong_is_said(case: str) -> None:
 def test_a_user_who_may_do_more_is_accepted_where_that_was_said() -> None:
     found = replace(GOOD, is_powerful=True, owns_tables=True, can_rewrite=("outbox",))
     assert faults(found, Role.EXECUTION, any_role=True) == []
+
+
+def test_the_relay_leads_by_a_session_of_its_own() -> None:
+    assert faults(replace(GOOD, pooled=True), Role.EXECUTION, any_role=False) == []
+    (told,) = faults(replace(GOOD, pooled=True), Role.RELAY, any_role=False)
+    assert "MYPAY_POSTGRES_DSN_RELAY" in told
 
 
 def test_whoever_only_looks_needs_no_writing() -> None:

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-import asyncpg
-
 from gateway.adapters.postgres.errors import translated
 from gateway.adapters.postgres.queries import load
+from gateway.adapters.postgres.sessions import looking_settings, session
 from gateway.domain.consent_records import Actor, CommandOutcome
 
 _SQL = load("consent_history")
@@ -44,19 +43,9 @@ async def read_consent_history(dsn: str, partner_id: str, consent_id: str, *, li
     Raises:
         StoreUnavailableError: the server cannot be reached, or it took too long.
     """
-    async with translated():
-        connection = await asyncpg.connect(
-            dsn,
-            server_settings={
-                "application_name": "mypay-inspect",
-                "default_transaction_read_only": "on",
-                "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
-            },
-        )
-        try:
-            rows = await connection.fetch(_SQL.commands, partner_id, consent_id, limit)
-        finally:
-            await connection.close()
+    settings = looking_settings("mypay-inspect", statement_timeout_s=STATEMENT_TIMEOUT_S)
+    async with session(dsn, settings) as connection, translated():
+        rows = await connection.fetch(_SQL.commands, partner_id, consent_id, limit)
     return [
         AskedOfConsent(
             at=r["handled_at"],

@@ -122,6 +122,13 @@ def _checks(found: Found, role: Role, *, any_role: bool) -> Iterator[tuple[bool,
     yield found.synchronous_commit == "off", lazy
     read_only = f"default_transaction_read_only is on for {found.who}: it must write"
     yield found.read_only and role is not Role.READONLY, read_only
+    led = (
+        "a pooler lends it sessions, and the relay's lead is a lock of its session: "
+        f"give it PostgreSQL's own address in MYPAY_POSTGRES_DSN_{role.value.upper()}"
+    )
+    yield found.pooled and role is Role.RELAY, led
+    held = "idle_in_transaction_session_timeout is 0: a process that stands still would keep its locks for ever"
+    yield found.idle_ms == 0, held
     too_much = found.is_powerful or found.owns_tables or bool(found.can_rewrite)
     powers = (
         f"user {found.who} may do more than this process needs (it could rewrite the ledger): run it as {role.user} "

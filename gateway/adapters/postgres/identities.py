@@ -10,6 +10,7 @@ from asyncpg import Connection
 
 from gateway.adapters.postgres.errors import translated
 from gateway.adapters.postgres.queries import load
+from gateway.adapters.postgres.sessions import PEOPLE_S, session, session_settings
 from gateway.adapters.postgres.store import PostgresStore
 from gateway.ports import IdentityLink
 from schemas.primitives import CustomerId
@@ -112,9 +113,5 @@ async def open_identities(dsn: str) -> AsyncIterator[PostgresIdentities]:
     Raises:
         StoreUnavailableError: the server cannot be reached.
     """
-    async with translated():
-        connection = await asyncpg.connect(dsn, server_settings={"application_name": "mypay-identities"})
-    try:
+    async with session(dsn, session_settings("mypay-identities", idle_in_transaction_s=PEOPLE_S)) as connection:
         yield PostgresIdentities(connection)
-    finally:
-        await connection.close()

@@ -19,6 +19,7 @@ from gateway.adapters.postgres.consents import PostgresConsentStore, TermsCache
 from gateway.adapters.postgres.errors import translated
 from gateway.adapters.postgres.payments import payment_of
 from gateway.adapters.postgres.queries import load
+from gateway.adapters.postgres.sessions import looking_settings, session
 from gateway.adapters.postgres.standing import standing_of
 from gateway.domain.consent import Consent
 from gateway.domain.consent_records import ConsentVersion
@@ -247,19 +248,8 @@ async def open_inspector(dsn: str) -> AsyncIterator[PostgresInspector]:
     Raises:
         StoreUnavailableError: the server cannot be reached, or a look-up took too long.
     """
-    async with translated():
-        connection = await asyncpg.connect(
-            dsn,
-            server_settings={
-                "application_name": "mypay-inspect",
-                "default_transaction_read_only": "on",
-                "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
-            },
-        )
-    try:
+    async with session(dsn, looking_settings("mypay-inspect", statement_timeout_s=STATEMENT_TIMEOUT_S)) as connection:
         yield PostgresInspector(connection)
-    finally:
-        await connection.close()
 
 
 def _consent(row: asyncpg.Record) -> StoredConsent:

@@ -9,6 +9,7 @@ import asyncpg
 
 from gateway.adapters.postgres.grants import apply_grants
 from gateway.adapters.postgres.roles import Role
+from gateway.adapters.postgres.sessions import is_pooled
 
 _LOCK_KEY = 0x6D79706179  # "mypay": any constant, the same in every process
 
@@ -45,10 +46,16 @@ async def migrate(dsn: str) -> list[str]:
     owns what is made, and is the one whom all processes must be.
 
     Raises:
-        MigrationError: an applied migration is unknown to this version, or its text has changed.
+        MigrationError: an applied migration is unknown to this version, or its text has changed; or a pooler lies
+            between.
     """
-    connection = await asyncpg.connect(dsn)
+    connection = await asyncpg.connect(dsn, statement_cache_size=0)
     try:
+        if await is_pooled(connection):
+            raise MigrationError(
+                "a pooler lends its sessions, and migrations hold a lock of their session: "
+                "give them PostgreSQL's own address in MYPAY_POSTGRES_DSN_OWNER"
+            )
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK_KEY)
         # Not what the user's own search path may put in front.
         await connection.execute("SET search_path TO public, pg_temp")

@@ -14,6 +14,7 @@ from asyncpg import Connection
 
 from gateway.adapters.postgres.errors import translated
 from gateway.adapters.postgres.queries import load
+from gateway.adapters.postgres.sessions import PEOPLE_S, session, session_settings
 from gateway.domain.approval import Decision, Proposal
 
 _SQL = load("operators")
@@ -114,9 +115,5 @@ async def open_operators(dsn: str) -> AsyncIterator[PostgresOperators]:
     Raises:
         StoreUnavailableError: the server cannot be reached.
     """
-    async with translated():
-        connection = await asyncpg.connect(dsn, server_settings={"application_name": "mypay-operators"})
-    try:
+    async with session(dsn, session_settings("mypay-operators", idle_in_transaction_s=PEOPLE_S)) as connection:
         yield PostgresOperators(connection)
-    finally:
-        await connection.close()

@@ -16,6 +16,7 @@ from asyncpg import Connection
 
 from gateway.adapters.postgres.errors import translated
 from gateway.adapters.postgres.queries import load
+from gateway.adapters.postgres.sessions import PEOPLE_S, session, session_settings
 from gateway.domain.consent import Merchant
 from gateway.domain.exchange import Acceptor
 from gateway.domain.intent import ConsentKey
@@ -185,9 +186,5 @@ async def open_registry(dsn: str) -> AsyncIterator[PostgresRegistry]:
     Raises:
         StoreUnavailableError: the server cannot be reached.
     """
-    async with translated():
-        connection = await asyncpg.connect(dsn, server_settings={"application_name": "mypay-registry"})
-    try:
+    async with session(dsn, session_settings("mypay-registry", idle_in_transaction_s=PEOPLE_S)) as connection:
         yield PostgresRegistry(connection)
-    finally:
-        await connection.close()

@@ -1,7 +1,7 @@
 """The database as the use cases see it: transactions that hand out one store a noun."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -17,7 +17,14 @@ from gateway.adapters.postgres.follow_ups import PostgresFollowUpStore
 from gateway.adapters.postgres.outbox import PostgresOutbox
 from gateway.adapters.postgres.payments import PostgresPaymentStore
 from gateway.adapters.postgres.schedule import PostgresScheduleStore
-from gateway.adapters.postgres.sessions import COMMAND_TIMEOUT_S, IDLE_IN_TRANSACTION_S, session_settings
+from gateway.adapters.postgres.sessions import (
+    COMMAND_TIMEOUT_S,
+    IDLE_IN_TRANSACTION_S,
+    looks_pooled,
+    pooler_options,
+    session_settings,
+    set_sql,
+)
 from gateway.adapters.postgres.standing import PostgresStandingOrderStore
 
 
@@ -64,6 +71,7 @@ class PostgresStore:
         self._command_timeout_s = command_timeout_s
         self._settings = session_settings(name, idle_in_transaction_s=idle_in_transaction_s)
         self._pool: asyncpg.Pool[Any] | None = None
+        self._pooled = False
         self._cache = TermsCache()
 
     async def start(self) -> None:
@@ -73,12 +81,16 @@ class PostgresStore:
             StoreUnavailableError: the server cannot be reached.
         """
         async with translated():
+            self._pooled = await looks_pooled(self._dsn, self._settings, timeout_s=self._command_timeout_s)
+            options = pooler_options(self._settings) if self._pooled else {"server_settings": self._settings}
             self._pool = await asyncpg.create_pool(
                 self._dsn,
                 min_size=1,
                 max_size=self._pool_size,
                 command_timeout=self._command_timeout_s,
-                server_settings=self._settings,
+                # Nothing is ever set for a session that would have to be taken back.
+                reset=_nothing,
+                **options,
             )
 
     async def stop(self) -> None:
@@ -91,21 +103,34 @@ class PostgresStore:
     async def transaction(self) -> AsyncIterator[PostgresUnitOfWork]:
         """One transaction at READ COMMITTED: what must not change under a decision is locked by name."""
         async with translated(), self._connected().acquire() as connection, connection.transaction():
+            await self._settle(connection)  # type: ignore[arg-type]
             yield PostgresUnitOfWork(connection, self._cache)  # type: ignore[arg-type]
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[PostgresUnitOfWork]:
         """A connection without a transaction."""
-        async with translated(), self._connected().acquire() as connection:
-            yield PostgresUnitOfWork(connection, self._cache)  # type: ignore[arg-type]
+        async with self.connection() as connection:
+            yield PostgresUnitOfWork(connection, self._cache)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator["asyncpg.Connection[Any]"]:
-        """A bare connection, for this package's other adapters."""
-        async with translated(), self._connected().acquire() as connection:
+        """A bare connection, for this package's other adapters; a transaction where a pooler lends it."""
+        async with translated(), self._connected().acquire() as connection, AsyncExitStack() as stack:
+            if self._pooled:
+                await stack.enter_async_context(connection.transaction())
+                await self._settle(connection)  # type: ignore[arg-type]
             yield connection  # type: ignore[misc]
+
+    async def _settle(self, connection: "asyncpg.Connection[Any]") -> None:
+        """Begin a transaction with what sessions of our own begin with."""
+        if self._pooled:
+            await connection.execute(set_sql(self._settings, local=True))
 
     def _connected(self) -> "asyncpg.Pool[Any]":
         if self._pool is None:
             raise asyncpg.InterfaceError("the store is not started")
         return self._pool
+
+
+async def _nothing(_: "asyncpg.Connection[Any]") -> None:
+    """Leave a connection as it is between two uses."""

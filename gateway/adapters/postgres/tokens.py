@@ -16,7 +16,7 @@ from gateway.adapters.postgres.directory import PostgresDirectory
 from gateway.adapters.postgres.errors import translated
 from gateway.adapters.postgres.queries import load
 from gateway.adapters.postgres.registry import UnknownPartnerError
-from gateway.adapters.postgres.sessions import session_settings
+from gateway.adapters.postgres.sessions import PEOPLE_S, session, session_settings
 from gateway.domain.funding import TokenUse
 from schemas.primitives import ConsentId, CustomerId, FundingToken, PartnerId
 
@@ -214,9 +214,5 @@ async def open_tokens(dsn: str) -> AsyncIterator[PostgresTokens]:
     Raises:
         StoreUnavailableError: the server cannot be reached.
     """
-    async with translated():
-        connection = await asyncpg.connect(dsn, server_settings=session_settings("mypay-tokens"))
-    try:
+    async with session(dsn, session_settings("mypay-tokens", idle_in_transaction_s=PEOPLE_S)) as connection:
         yield PostgresTokens(connection)
-    finally:
-        await connection.close()
