@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from gateway.adapters.iso8583.config import load_networks
+from gateway.adapters.postgres.roles import Role
 from gateway.cli.common import CliError, ExitCode, err, load_settings
 
 app = typer.Typer(help="Run the gateway's processes; each stops cleanly on SIGTERM or Ctrl-C.", no_args_is_help=True)
@@ -70,10 +72,22 @@ def all_() -> None:
         ["settlement"],
         ["schedule"],
     ]
-    # A port that is set can serve one process only; the others tell theirs in the log.
-    environment = {**os.environ, "MYPAY_HTTP_PORT": "0"}
-    children = {subprocess.Popen(_command(*s), env=environment): " ".join(s) for s in stages}  # noqa: S603 - ours
+    children = {
+        subprocess.Popen(_command(*s), env=environment_of(s[0], os.environ)): " ".join(s)  # noqa: S603 - ours
+        for s in stages
+    }
     raise typer.Exit(_supervise(children))
+
+
+def environment_of(stage: str, given: Mapping[str, str]) -> dict[str, str]:
+    """What a stage's process is given: no database user's address but its own."""
+    own = f"MYPAY_POSTGRES_DSN_{stage.upper()}"
+    others = {f"MYPAY_POSTGRES_DSN_{r.value.upper()}" for r in Role} - {own}
+    if own in given:
+        others.add("MYPAY_POSTGRES_DSN")
+    kept = {name: value for name, value in given.items() if name not in others}
+    # A port that is set can serve one process only; the others tell theirs in the log.
+    return {**kept, "MYPAY_HTTP_PORT": "0"}
 
 
 def _supervise(children: dict["subprocess.Popen[bytes]", str]) -> int:
