@@ -1,0 +1,353 @@
+"""Every statement that locks: that it does, in which order, and what becomes of who comes second. The simulation cannot
+see SQL, so each is tried on the real database by two sessions.
+
+Rows lie in the table in the other order than that of their keys, and are asked for in that order: who does not say in
+which order to lock locks them the other way round.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from importlib import resources
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from gateway.adapters.postgres.queries import load
+from tests.contract.conftest import PostgresBackend, postgres_backend
+
+pytestmark = pytest.mark.integration
+
+AT: Final = datetime(2025, 5, 17, 3, 4, 5, tzinfo=UTC)
+LATER: Final = AT + timedelta(days=1)
+FIRST, SECOND = 1, 2
+ROWS: Final = (FIRST, SECOND)
+"""Numbers of the rows that each table has, in the order of their keys and of their times."""
+
+
+def uuid_of(n: int) -> UUID:
+    return UUID(int=n)
+
+
+def at(n: int) -> datetime:
+    return AT + timedelta(seconds=n)
+
+
+Seed = Callable[[int], tuple[str, tuple[object, ...]]]
+
+
+def payment_row(n: int, *, state: str = "approved") -> tuple[str, tuple[object, ...]]:
+    return (
+        (
+            "INSERT INTO payment (partner_id, payment_id, order_id, consent_id, consent_version, merchant_id, "
+            "operation, "
+            "amount_minor, currency, order_digest, state, version, network_id, terminal_id, stan, rrn, transmitted_at, "
+            "limit_windows, ordered_at, decided_at, changed_at) VALUES ('p', $1, $2, 'c', 1, 'm', 'purchase', 1, "
+            "'KRW', "
+            "'\\x00', $3, 1, 'bcard', 't', 1, $2, $4, '', $4, $4, $4)"
+        ),
+        (uuid_of(n), f"{n:012d}", state, at(n)),
+    )
+
+
+def consent_row(n: int) -> tuple[str, tuple[object, ...]]:
+    terms = '{"payment": {"funding_token": "tok"}}'
+    return (
+        (
+            "WITH v AS (INSERT INTO consent_version (partner_id, consent_id, version, terms, digest, created_at) "
+            "VALUES ('p', $1, 1, '{}', encode(sha256('{}'), 'hex'), $3)) "
+            "INSERT INTO consent (partner_id, consent_id, customer_id, version, status, terms, valid_until) "
+            "VALUES ('p', $1, 'k', 1, 'AUTH', $2::text::jsonb, $3)"
+        ),
+        (f"c{n}", terms, at(n)),
+    )
+
+
+def usage_row(n: int) -> tuple[str, tuple[object, ...]]:
+    return (
+        "INSERT INTO consent_usage (partner_id, consent_id, limit_key, starts_at) VALUES ('p', 'c', $1, $2)",
+        (f"l{n}", AT),
+    )
+
+
+def follow_up_row(queue: str, n: int) -> tuple[str, tuple[object, ...]]:
+    return (
+        (
+            f"INSERT INTO {queue} (partner_id, payment_id, network_id, terminal_id, stan, transmitted_at, "
+            "next_attempt_at, "
+            "queued_at) VALUES ('p', $1, 'bcard', $2, 1, $3, $3, $3)"
+        ),
+        (uuid_of(n), f"t{n}", at(n)),
+    )
+
+
+def standing_row(n: int) -> tuple[str, tuple[object, ...]]:
+    return (
+        (
+            "INSERT INTO standing_order (partner_id, standing_order_id, consent_id, merchant_id, amount_minor, "
+            "currency, "
+            "schedule, status, version, occurrences, next_due_at, proven, digest, reference, ordered_at, changed_at) "
+            "VALUES ('p', $1, 'c', 'm', 1, 'KRW', '{}', 'active', 1, 0, $2, false, '\\x00', $1, $2, $2)"
+        ),
+        (f"s{n}", at(n)),
+    )
+
+
+def scheduled_row(n: int) -> tuple[str, tuple[object, ...]]:
+    return (
+        (
+            "INSERT INTO scheduled_order (partner_id, payment_id, due_at, look_at, expires_at, order_type, body, "
+            "proven, "
+            "reference, ordered_at) VALUES ('p', $1, $2, $2, $2, 't', '\\x00', false, 'r', $2)"
+        ),
+        (uuid_of(n), at(n)),
+    )
+
+
+def cancellation_row(n: int) -> tuple[str, tuple[object, ...]]:
+    return (
+        (
+            "INSERT INTO cancellation (partner_id, cancellation_id, consent_id, order_id, payment_id, body_digest, "
+            "effect, "
+            "is_open, reference, handled_at) VALUES ('p', $1, 'c', 'o', $2, '\\x00', 'once_known', true, 'r', $3)"
+        ),
+        (f"x{n}", uuid_of(n), at(n)),
+    )
+
+
+def clearing_row(n: int) -> tuple[str, tuple[object, ...]]:
+    return (
+        (
+            "INSERT INTO clearing_record (network_id, cycle_id, record_no, kind, rrn, stan, terminal_id, acceptor_id, "
+            "amount_minor, currency, partner_id, payment_id, break_kind) "
+            "VALUES ('bcard', 'y', $1, 'sale', $2, 1, 't', 'a', 1, 'KRW', 'p', $3, 'not_approved')"
+        ),
+        (n, f"{n:012d}", uuid_of(n)),
+    )
+
+
+def proof_row(n: int) -> tuple[str, tuple[object, ...]]:
+    return (
+        "INSERT INTO used_assertion (jti, issuer, partner_id, used_by, keep_until) VALUES ($1, 'i', 'p', $2, $3)",
+        (f"j{n}", uuid_of(n), at(n)),
+    )
+
+
+@dataclass(frozen=True)
+class Lock:
+    """One locking statement.
+
+    Attributes:
+        arguments: of the statement, for rows of these numbers in this order; of one that takes what is due: for at most
+            so many rows.
+        locked: WHERE of the row with number $1, among ``seeds``' last table.
+    """
+
+    sql: str
+    table: str
+    seeds: tuple[Seed, ...]
+    arguments: Callable[[Sequence[int]], tuple[object, ...]]
+    locked: str
+
+
+def ids(prefix: str, rows: Sequence[int]) -> tuple[list[str], list[str]]:
+    return ["p" for _ in rows], [f"{prefix}{n}" for n in rows]
+
+
+def keys(rows: Sequence[int]) -> tuple[list[str], list[UUID]]:
+    return ["p" for _ in rows], [uuid_of(n) for n in rows]
+
+
+def number_of(column: str, prefix: str) -> str:
+    return f"{column} = '{prefix}' || $1::integer"
+
+
+UUID_NUMBER = "payment_id = lpad(to_hex($1::integer), 32, '0')::uuid"
+
+WAITS: Final = {
+    "consent.lock": Lock(
+        *(load("consent").lock, "consent", (consent_row,), partial(ids, "c"), number_of("consent_id", "c")),
+    ),
+    "consent.lock_records": Lock(
+        *(load("consent").lock_records, "consent", (consent_row,), partial(ids, "c"), number_of("consent_id", "c")),
+    ),
+    "consent.add_usage": Lock(
+        *(load("consent").add_usage, "consent_usage", (usage_row,)),
+        lambda rows: (
+            *(["p" for _ in rows], ["c" for _ in rows], [f"l{n}" for n in rows], [AT for _ in rows]),
+            *([1 for _ in rows] for _ in range(4)),
+        ),
+        number_of("limit_key", "l"),
+    ),
+    "payment.lock": Lock(load("payment").lock, "payment", (payment_row,), keys, UUID_NUMBER),
+    "payment.lock_versions": Lock(load("payment").lock_versions, "payment", (payment_row,), keys, UUID_NUMBER),
+    "clearing.payments_by_rrn": Lock(
+        *(load("clearing").payments_by_rrn, "payment", (payment_row,)),
+        lambda rows: ("bcard", [f"{n:012d}" for n in rows]),
+        UUID_NUMBER,
+    ),
+    "clearing.lock": Lock(
+        *(load("clearing").lock, "clearing_record", (payment_row, clearing_row)),
+        lambda rows: ("bcard", "y", list(rows)),
+        "record_no = $1",
+    ),
+    "standing.lock": Lock(
+        *(load("standing").lock, "standing_order", (standing_row,), partial(ids, "s")),
+        number_of("standing_order_id", "s"),
+    ),
+    "token.lock_consents_under": Lock(
+        *(load("token").lock_consents_under, "consent", (consent_row,)),
+        lambda rows: ("tok", "p"),
+        number_of("consent_id", "c"),
+    ),
+}
+"""Statements for whose rows the second one waits."""
+
+
+def claim(rows: Sequence[int]) -> tuple[object, ...]:
+    return ("bcard", "w", LATER, LATER, len(rows), False, "none")
+
+
+SKIPS: Final = {
+    "cancellation.lock_due": Lock(
+        *(load("cancellation").lock_due, "cancellation", (payment_row, cancellation_row)),
+        lambda rows: (len(rows),),
+        number_of("cancellation_id", "x"),
+    ),
+    "clearing.approved_since": Lock(
+        *(load("clearing").approved_since, "clearing_record", (payment_row, clearing_row)),
+        lambda rows: (len(rows),),
+        "record_no = $1",
+    ),
+    "consent.lock_past_end": Lock(
+        *(load("consent").lock_past_end, "consent", (consent_row,)),
+        lambda rows: (LATER, len(rows)),
+        number_of("consent_id", "c"),
+    ),
+    "schedule.claim": Lock(
+        *(load("schedule").claim, "scheduled_order", (scheduled_row,)),
+        lambda rows: (LATER, LATER, len(rows)),
+        UUID_NUMBER,
+    ),
+    "standing.claim_due": Lock(
+        *(load("standing").claim_due, "standing_order", (standing_row,)),
+        lambda rows: (LATER, len(rows)),
+        number_of("standing_order_id", "s"),
+    ),
+    "standing.active": Lock(
+        *(load("standing").active, "standing_order", (standing_row,)),
+        lambda rows: ("", "", len(rows)),
+        number_of("standing_order_id", "s"),
+    ),
+    **{
+        f"follow_up.claim {queue}": Lock(
+            *(load("follow_up", queue=queue).claim, queue, (partial(follow_up_row, queue),), claim, UUID_NUMBER),
+        )
+        for queue in ("reversal", "inquiry")
+    },
+    "purge_used_assertions": Lock(
+        *(load("authentication").purge, "used_assertion", (proof_row,)),
+        lambda rows: (LATER, len(rows)),
+        number_of("jti", "j"),
+    ),
+}
+"""Statements that pass over rows which another holds: work is shared out, and nobody waits."""
+
+
+@pytest.fixture
+async def backend(contract_dsn: str) -> AsyncIterator[PostgresBackend]:
+    async with postgres_backend(contract_dsn) as backend:
+        yield backend
+
+
+@asynccontextmanager
+async def session(backend: PostgresBackend) -> AsyncIterator[asyncpg.Connection]:
+    """A transaction of its own, undone at the end. Who waits in it fails in the end, where the test would hang."""
+    connection = await asyncpg.connect(backend.dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute("SET LOCAL lock_timeout = '20s'")
+            yield connection
+            await connection.execute("ROLLBACK AND CHAIN")
+    finally:
+        await connection.close()
+
+
+async def seed(backend: PostgresBackend, lock: Lock) -> None:
+    for make in lock.seeds:
+        for n in reversed(ROWS):
+            sql, values = make(n)
+            await backend.connection.execute(sql, *values)
+
+
+async def is_free(backend: PostgresBackend, lock: Lock, n: int) -> bool:
+    found = await backend.connection.fetchval(
+        f"SELECT true FROM {lock.table} WHERE {lock.locked} FOR NO KEY UPDATE SKIP LOCKED", n
+    )
+    return found is not None
+
+
+async def run(connection: asyncpg.Connection, lock: Lock, rows: Sequence[int]) -> None:
+    await connection.fetch(lock.sql, *lock.arguments(rows))
+
+
+@pytest.mark.parametrize("name", WAITS)
+async def test_the_second_waits_for_the_first(backend: PostgresBackend, name: str) -> None:
+    lock = WAITS[name]
+    await seed(backend, lock)
+    async with session(backend) as first, session(backend) as second:
+        await run(first, lock, [FIRST])
+        assert not await is_free(backend, lock, FIRST)
+        waiter = asyncio.create_task(run(second, lock, [FIRST]))
+        await backend.until_blocked(waiter)
+        await first.execute("ROLLBACK AND CHAIN")
+        await waiter
+
+
+@pytest.mark.parametrize("name", WAITS)
+async def test_rows_are_locked_in_the_order_of_their_keys(backend: PostgresBackend, name: str) -> None:
+    """Who waits for the second row holds the first; who waits for the first holds none: no two wait for each other."""
+    lock = WAITS[name]
+    await seed(backend, lock)
+    for held, first_is_free, second_is_free in ((FIRST, False, True), (SECOND, False, False)):
+        async with session(backend) as holder, session(backend) as worker:
+            await holder.fetch(f"SELECT FROM {lock.table} WHERE {lock.locked} FOR NO KEY UPDATE", held)
+            waiter = asyncio.create_task(run(worker, lock, list(reversed(ROWS))))
+            await backend.until_blocked(waiter)
+            assert await is_free(backend, lock, FIRST) == first_is_free
+            assert await is_free(backend, lock, SECOND) == second_is_free
+            await holder.execute("ROLLBACK AND CHAIN")
+            await waiter
+
+
+@pytest.mark.parametrize("name", SKIPS)
+async def test_the_second_takes_what_the_first_left(backend: PostgresBackend, name: str) -> None:
+    lock = SKIPS[name]
+    await seed(backend, lock)
+    async with session(backend) as first, session(backend) as second:
+        # The one that has waited longest comes first.
+        await run(first, lock, [FIRST])
+        assert not await is_free(backend, lock, FIRST)
+        assert await is_free(backend, lock, SECOND)
+        # Its turn is over in a moment: it waits for nobody. (Where it did, the session's own limit ends this test.)
+        await second.execute("SET LOCAL lock_timeout = '200ms'")
+        await run(second, lock, [SECOND])
+        assert not await is_free(backend, lock, SECOND)
+
+
+def test_every_locking_statement_is_here() -> None:
+    """A new one needs its line in a table above, and so its test."""
+    folder = resources.files("gateway.adapters.postgres") / "sql"
+    found = set()
+    for file in folder.iterdir():
+        if not file.name.endswith(".sql"):
+            continue
+        noun = file.name.removesuffix(".sql")
+        blocks: dict[str, Any] = vars(load(noun))
+        found |= {f"{noun}.{name}" for name, sql in blocks.items() if "FOR UPDATE" in sql or "FOR NO KEY UPDATE" in sql}
+    assert found == {name.partition(" ")[0] for name in (*WAITS, *SKIPS)} - {"purge_used_assertions"}
