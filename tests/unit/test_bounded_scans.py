@@ -14,7 +14,7 @@ import pytest
 import gateway
 from gateway.adapters.crypto.redaction import SCAN_CHARS_MAX, contains_secret, redact
 from gateway.adapters.crypto.vault import MasterKeys
-from gateway.adapters.kafka.dead_letter import dead_letter
+from gateway.adapters.kafka.dead_letter import LetterKeys, dead_letter
 from gateway.ports import Record
 
 MEGABYTE = 1024 * 1024
@@ -42,7 +42,8 @@ WORST = (
 
 
 def steps(call: Callable[[], object]) -> int:
-    """Lines of ours that run."""
+    """Lines of ours that run once tables that are made only once are there."""
+    call()
     count = 0
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
@@ -70,8 +71,9 @@ def test_a_megabyte_is_decided_by_its_length(unit: str) -> None:
     data = filled(unit, MEGABYTE)
     assert steps(lambda: contains_secret(data.encode())) < 10
     record = Record("mypay.orders", 0, 1, 0, None, data.encode()[: MEGABYTE - 1000], ())
-    keys = MasterKeys({"1": bytes(32)})
-    assert steps(lambda: dead_letter("initiation", record, ValueError(), keys)) < 100
+    keys = LetterKeys(MasterKeys({"1": bytes(32)}))
+    # The same few lines whatever the record holds: what is too large is sealed and marked, not searched.
+    assert steps(lambda: dead_letter("initiation", record, ValueError(), keys)) < 300
     # Of a text as much is searched as is shown, and a little behind it.
     assert steps(lambda: redact(data, chars_max=1000)) < 400_000
 
