@@ -28,8 +28,9 @@ from schemas.consent_commands import (
     canonical_terms,
     terms_digest,
 )
+from schemas.consents import ConsentTerms
 from schemas.envelope import Envelope, write_envelope
-from schemas.primitives import payment_id_of
+from schemas.primitives import ConsentId, payment_id_of
 from schemas.topics import CONSENT_COMMANDS
 
 Until = Callable[[Callable[[], bool]], Awaitable[bool]]
@@ -91,16 +92,7 @@ class Teller:
 
     async def steal(self, customer: Customer, victim: Customer) -> list[Step]:
         """Play a theft: for a customer of its own the partner asks for a consent over another customer's card."""
-        terms, payment = customer.terms, victim.terms.payment
-        if terms.payment is None or payment is None:
-            raise AssertionError("everybody in the story pays")
-        stolen = terms.model_copy(
-            update={
-                "consent_id": f"{terms.consent_id}-theft",
-                "payment": terms.payment.model_copy(update={"funding_token": payment.funding_token}),
-            }
-        )
-        life = _Life(self, replace(customer, terms=stolen))
+        life = _Life(self, with_card_of(customer, victim))
         return [
             await life.request("another customer's card", None, "DS0H"),
             await life.command(CONSENT_GRANT_TYPE, LinkedCommand.GRANT, None, "MD01"),
@@ -170,6 +162,47 @@ class _Life:
             "command_id": f"k-{self._number}",
             "issued_at": datetime.now(UTC),
         }
+
+
+def with_card_of(customer: Customer, victim: Customer) -> Customer:
+    """The customer with terms of another consent, which name the victim's card."""
+    terms, payment = customer.terms, victim.terms.payment
+    if terms.payment is None or payment is None:
+        raise AssertionError("everybody of a cast pays")
+    stolen = terms.payment.model_copy(update={"funding_token": payment.funding_token})
+    consent_id = ConsentId(f"{terms.consent_id}-theft")
+    return replace(customer, terms=terms.model_copy(update={"consent_id": consent_id, "payment": stolen}))
+
+
+def asked_for(partner: Partner, terms: ConsentTerms) -> Outgoing:
+    """The partner's request for a consent, without a story around it."""
+    request = ConsentRequest(
+        partner_id=terms.partner_id,
+        consent_id=terms.consent_id,
+        command_id="request",
+        issued_at=datetime.now(UTC),
+        terms=terms,
+    )
+    return signed_command(partner, CONSENT_REQUEST_TYPE, request)
+
+
+def granted(partner: Partner, terms: ConsentTerms, cast: Cast) -> Outgoing:
+    """The grant of such a request, with the customer's proof."""
+    digest = terms_digest(canonical_terms(encode(terms)))
+    link = ConsentLink(
+        partner_id=terms.partner_id,
+        consent_id=terms.consent_id,
+        command=LinkedCommand.GRANT,
+        terms_digest=digest,
+    )
+    grant = ConsentInstruction(
+        partner_id=terms.partner_id,
+        consent_id=terms.consent_id,
+        command_id="grant",
+        issued_at=datetime.now(UTC),
+        authentication=cast.identities.prove(partner.home_group, terms.customer_id, link),
+    )
+    return signed_command(partner, CONSENT_GRANT_TYPE, grant)
 
 
 def signed_command(partner: Partner, type_: str, message: ConsentMessage) -> Outgoing:

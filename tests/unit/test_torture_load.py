@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from gateway.domain.funding import token_use
 from gateway.proving.books import Ending
 from gateway.proving.cast import STORY, Role, make_cast, make_partners
 from gateway.proving.mix import KINDS, Wave, plan, roles_for
@@ -46,11 +47,37 @@ def test_every_revocation_has_orders_around_it_and_after_it(load: Load) -> None:
         assert consents == {revocation.customer.terms.consent_id}
 
 
+def test_every_theft_is_of_another_customers_card_that_the_partner_may_use(load: Load) -> None:
+    cast = make_cast(roles_for(ORDERS), partners=make_partners(), now=datetime.now(UTC), seed=SEED)
+    owners = {use.token: use for c in cast.of(Role.PLAIN) if (use := token_use(c.terms))}
+    assert len(load.thefts) == len(STORY)
+    for theft in load.thefts:
+        use = token_use(theft.thief.terms)
+        assert use is not None
+        assert (owners[use.token].partner_id, owners[use.token].customer_id != use.customer_id) == (
+            use.partner_id,
+            True,
+        )
+        assert theft.orders
+        assert {(p.consent_id, p.kind) for p in theft.orders} == {(theft.thief.terms.consent_id, "no_consent")}
+        assert all(p in load.all for p in theft.orders)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_faults_never_make_a_bad_order_good_unless_it_depends_on_another(kind: str) -> None:
     planned = KINDS[kind].ends
     allowed = expected_under_faults(kind, planned)
     assert planned <= allowed
     assert Ending.UNKNOWN not in allowed
-    if kind in {"tampered", "revoked", "suspended", "proof_missing", "malformed", "over_payment", "cancelled_first"}:
+    if kind in {
+        "stolen_card",
+        "card_withdrawn",
+        "tampered",
+        "revoked",
+        "suspended",
+        "proof_missing",
+        "malformed",
+        "over_payment",
+        "cancelled_first",
+    }:
         assert allowed == planned

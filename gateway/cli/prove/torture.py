@@ -149,8 +149,9 @@ def _show_numbers(result: "TortureResult") -> None:
     recovery = result.recovery
     console.print(
         f"\nUnder load: {result.revoked} consents revoked, {result.cancelled} orders cancelled, "
-        f"{result.cycles} clearing cycles closed",
+        f"{result.stolen} consents asked for over another customer's card, {result.cycles} clearing cycles closed",
         markup=False,
+        soft_wrap=True,
     )
     console.print(
         f"Kills of execution that left payments SENT: {recovery.kills}, {recovery.left:,} payments; "

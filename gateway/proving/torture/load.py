@@ -5,7 +5,7 @@ Meanwhile consents are revoked, orders cancelled, payments refunded, and clearin
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from gateway.proving.books import Ending, OrderFacts, Produced
 from gateway.proving.cast import STORY, Cast, Customer, Role
 from gateway.proving.mix import PAID, Planned, Wave
 from gateway.proving.sending import Sender
-from gateway.proving.story import signed_command
+from gateway.proving.story import asked_for, granted, signed_command, with_card_of
 from gateway.proving.world import World
 from schemas.consent_commands import CONSENT_REVOKE_TYPE, ConsentInstruction
 from schemas.events import CancellationEffect
@@ -82,6 +82,14 @@ class Revocation:
     after: Sequence[Planned]
 
 
+@dataclass(frozen=True, slots=True)
+class Theft:
+    """A consent of this customer over another's card is asked for and granted; orders under it follow."""
+
+    thief: Customer
+    orders: Sequence[Planned]
+
+
 @dataclass(slots=True)
 class Load:
     """What is sent.
@@ -89,6 +97,7 @@ class Load:
     Attributes:
         main: in its order.
         revocations: each at a time of its own.
+        thefts: likewise.
         cancelled: orders that are cancelled a moment after they are sent.
         cancelled_first: orders that are cancelled before.
         refunds: place of an original in ``main`` → its refunds.
@@ -104,11 +113,13 @@ class Load:
     refunds: dict[int, list[Planned]]
     limited: frozenset[str]
     rivals: frozenset[str]
+    thefts: list[Theft] = field(default_factory=list)
 
     @property
     def all(self) -> list[Planned]:
         """Every record."""
         later = [p for r in self.revocations for p in (*r.racing, *r.after)]
+        later += [p for t in self.thefts for p in t.orders]
         refunds = [p for each in self.refunds.values() for p in each]
         return [*self.main, *later, *self.cancelled, *self.cancelled_first, *refunds]
 
@@ -166,7 +177,18 @@ def make_load(planned: Sequence[Planned], cast: Cast, seed: int) -> Load:
         dict(refunds),
         frozenset(limited),
         frozenset(rivals),
+        list(_thefts(planned, cast)),
     )
+
+
+def _thefts(planned: Sequence[Planned], cast: Cast) -> Iterator[Theft]:
+    """The customers of the story, whom nothing else is about here, and their orders under a consent that is refused."""
+    for customer in (c for role in STORY for c in cast.of(role)):
+        victim = next(c for c in cast.of(Role.PLAIN) if c.terms.partner_id == customer.terms.partner_id)
+        thief = with_card_of(customer, victim)
+        changed: dict[str, Any] = {"consent_id": thief.terms.consent_id, "kind": "no_consent", "wave": Wave.MAIN}
+        mine = (p for p in planned if p.wave is Wave.STORY and p.consent_id == customer.terms.consent_id)
+        yield Theft(thief, [replace(p, **changed) for p in mine])
 
 
 @dataclass(slots=True)
@@ -176,6 +198,7 @@ class Loader:
     Attributes:
         tick: called about 20 times a second while records are sent.
         revoked: revocations that were seen to hold.
+        stolen: consents over another customer's card that were asked for and granted.
         cycles: clearing cycles closed.
     """
 
@@ -183,6 +206,7 @@ class Loader:
     sender: Sender
     tick: Callable[[], None]
     revoked: int = 0
+    stolen: int = 0
     cycles: int = 0
     _number: int = field(default=0)
 
@@ -200,6 +224,8 @@ class Loader:
                 tasks.create_task(self._send(load.main, per_second), name="load")
                 for revocation in load.revocations:
                     tasks.create_task(self._revoke(revocation, moment()), name="revocation")
+                for theft in load.thefts:
+                    tasks.create_task(self._steal(theft, moment()), name="theft")
                 for order in load.cancelled:
                     tasks.create_task(self._cancel(order, moment(), random.uniform(*_CANCEL_S)), name="cancellation")
                 for order in load.cancelled_first:
@@ -231,6 +257,15 @@ class Loader:
         await until(lambda: self._has_ended(terms.partner_id, terms.consent_id))
         self.revoked += 1
         await self._send(revocation.after, _AFTER_PER_SECOND)
+
+    async def _steal(self, theft: Theft, at_s: float) -> None:
+        await asyncio.sleep(at_s)
+        terms = theft.thief.terms
+        partner = self.world.cast.partner(terms.partner_id)
+        for record in (asked_for(partner, terms), granted(partner, terms, self.world.cast)):
+            await self.sender.command(record)
+        self.stolen += 1
+        await self._send(theft.orders, _AFTER_PER_SECOND)
 
     async def _cancel(self, order: Planned, at_s: float, after_s: float) -> None:
         await asyncio.sleep(at_s)

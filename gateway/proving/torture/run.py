@@ -117,6 +117,7 @@ class TortureResult:
     unhealthy: Counter[str]
     overdue: Counter[str]
     revoked: int
+    stolen: int
     cancelled: int
     cycles: int
     logs: Path
@@ -261,6 +262,7 @@ class _Run:
             unhealthy=self._supervisor.unhealthy,
             overdue=self._striker.overdue,
             revoked=self._loader.revoked,
+            stolen=self._loader.stolen,
             cancelled=len(self._sender.cancelled),
             cycles=self._loader.cycles,
             logs=self._world.logs,
