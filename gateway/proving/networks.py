@@ -62,6 +62,8 @@ class Network:
         gateway_port: where the gateway connects to: the network itself, or whoever stands in between.
         asked: the gateway asks it what became of a payment (inquiry) before it reverses.
         latency_ms: it takes this long to answer, give or take four fifths.
+        has_habits: it stamps a time of its own into DE7 of its answers and leaves DE41 out.
+        papers: folder of certificates (``host``, ``gateway``) for mutual TLS on its links; None: plaintext.
     """
 
     network_id: str
@@ -73,16 +75,20 @@ class Network:
     gateway_port: int
     asked: bool = False
     latency_ms: float = 0.0
+    has_habits: bool = False
+    papers: Path | None = None
 
     def simulator_file(self, *, seed: int, cycle_seconds: float | None) -> str:
         """The simulator's settings (TOML)."""
         kind = _SIMULATORS[self.network_id]
         cycle = f"cycle_seconds = {cycle_seconds}\n" if cycle_seconds else ""
         latency = f"[latency]\nbase_ms = {self.latency_ms}\njitter_ms = {0.8 * self.latency_ms}\n"
+        habits = "[policy]\nown_time = true\nomits_terminal = true\n" if self.has_habits else ""
         declines = "".join(f'"{suffix}" = "{code}"\n' for suffix, code in DECLINES.items())
         return (
             f'network_id = "{self.network_id}"\nport = {self.port}\ncontrol_port = {self.control_port}\n'
             f'dialect = "{kind["dialect"]}"\nheader = "{kind["header"]}"\nseed = {seed}\n'
+            f"{self._tls('certificate', 'key', 'client_ca', 'host')}{habits}"
             f"[ledger]\npath = {json.dumps(str(self.ledger))}\n"
             f"[clearing]\ndirectory = {json.dumps(str(self.inbox))}\n"
             f"seal_key = {json.dumps(str(self.seal_key))}\n{cycle}"
@@ -107,7 +113,13 @@ class Network:
             policy="inquire" if self.asked else "reverse",
             answers="true" if self.asked else "false",
             prefix="GW" if dear else "KG",
-        )
+        ) + self._tls("certificate", "key", "ca", "gateway")
+
+    def _tls(self, certificate: str, key: str, ca: str, whose: str) -> str:
+        if self.papers is None:
+            return ""
+        files = {certificate: f"{whose}.pem", key: f"{whose}.key", ca: "ca.pem"}
+        return "[tls]\n" + "".join(f"{name} = {json.dumps(str(self.papers / file))}\n" for name, file in files.items())
 
     async def state(self) -> dict[str, Any]:
         """``{"links", "signed_on", "faults", "counters", …}``."""

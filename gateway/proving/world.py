@@ -29,6 +29,7 @@ from gateway.adapters.postgres.grants import apply_roles
 from gateway.adapters.postgres.identities import open_identities
 from gateway.adapters.postgres.migrate import migrate
 from gateway.adapters.postgres.roles import RUNNING, Role
+from gateway.local.certificates import Authority
 from gateway.local.ports import free_ports
 from gateway.proving.cast import Cast
 from gateway.proving.children import Child, base_environment, find_marked, kill_leftovers, mark_of
@@ -68,6 +69,8 @@ class WorldPlan:
         initiation_workers, execution_workers, relay_workers: processes of the stage; of execution per network.
         asked: network ids at which the gateway inquires before it reverses; it reverses at once at the others.
         latency_ms: what the networks take to answer.
+        tls: network ids whose links are under mutual TLS.
+        with_habits: network ids that stamp their own time into answers and leave the terminal out.
         with_proxies: the gateway reaches each network by a port of its own, where somebody is to listen and pass on.
         with_gateway: start the gateway's processes too; else call :func:`start_gateway` when it is time.
         with_proofs: the gateway trusts identity providers of both groups, asks for proofs of dear payments, and takes
@@ -86,6 +89,8 @@ class WorldPlan:
     relay_workers: int = 1
     asked: tuple[str, ...] = ()
     latency_ms: float = 0.0
+    tls: tuple[str, ...] = ()
+    with_habits: tuple[str, ...] = ()
     with_proxies: bool = False
     log_level: str = "info"
     with_gateway: bool = True
@@ -353,6 +358,14 @@ def _clearing_key(world: World, network_id: str) -> Path:
     return path
 
 
+def _papers(world: World, network_id: str) -> Path:
+    folder = world.directory / "tls" / network_id
+    authority = Authority()
+    authority.issue(folder, "host", names=["127.0.0.1"])
+    authority.issue(folder, "gateway")
+    return folder
+
+
 def _start_networks(world: World) -> None:
     plan = world.plan
     ports = free_ports(3 * plan.networks)
@@ -367,6 +380,8 @@ def _start_networks(world: World) -> None:
             gateway_port=between if plan.with_proxies else port,
             asked=network_id in plan.asked,
             latency_ms=plan.latency_ms,
+            has_habits=network_id in plan.with_habits,
+            papers=_papers(world, network_id) if network_id in plan.tls else None,
         )
         for network_id, port, control, between in zip(NETWORKS, ports[::3], ports[1::3], ports[2::3], strict=False)
     )

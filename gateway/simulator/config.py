@@ -104,7 +104,12 @@ class Declines(Section):
 
 
 class Policy(Section):
-    """How the network behaves where hosts differ."""
+    """How the network behaves where hosts differ.
+
+    Attributes:
+        own_time: answers carry the host's own time in DE7, not the request's.
+        omits_terminal: answers leave DE41 out.
+    """
 
     on_duplicate: OnDuplicate = OnDuplicate.REPLAY
     on_late_original: OnLateOriginal = OnLateOriginal.DECLINE
@@ -112,6 +117,8 @@ class Policy(Section):
     on_unsigned: OnUnsigned = OnUnsigned.REFUSE_91
     on_cleared_reversal: OnClearedReversal = OnClearedReversal.ADJUST
     answers_inquiry: bool = True
+    own_time: bool = False
+    omits_terminal: bool = False
 
 
 class Latency(Section):
@@ -135,6 +142,8 @@ class Faults(Section):
         garbled: the answer's body cannot be decoded; its frame is whole.
         wrong_amount: DE4 of the answer is one minor unit above the request's.
         wrong_rrn: DE37 of the answer is not the request's.
+        unlisted: DE39 of the answer is one that no standard lists, whatever was booked.
+        noisy: DE12 and DE63 of the answer hold what nobody can read: another character set, separators, 24 o'clock.
         silence: overrides all of the above; ``silence_seconds`` ends it by itself (None: until it is set back).
         ignore_management: 0800 is not answered, so sign-on and echo time out.
         refuse_sign_on: sign-on is answered 91.
@@ -152,6 +161,8 @@ class Faults(Section):
     garbled: Rate = 0.0
     wrong_amount: Rate = 0.0
     wrong_rrn: Rate = 0.0
+    unlisted: Rate = 0.0
+    noisy: Rate = 0.0
     silence: Silence = Silence.OFF
     silence_seconds: Annotated[float, Field(gt=0, le=86_400)] | None = None
     ignore_management: bool = False

@@ -1,5 +1,6 @@
 """What goes wrong with one message: drawn before it is judged, from a seeded stream in order of arrival."""
 
+from collections.abc import Callable
 from random import Random
 from typing import Final, NamedTuple
 
@@ -26,6 +27,8 @@ class Plan(NamedTuple):
     garbled: bool = False
     wrong_amount: bool = False
     wrong_rrn: bool = False
+    unlisted: bool = False
+    noisy: bool = False
 
 
 _SILENT_APPLY: Final = Plan(("silence",), answers=False)
@@ -36,7 +39,16 @@ _ENDINGS: Final = (
     Plan(("drop_after_apply",), answers=False),
     Plan(("close_after_apply",), answers=False, closes=True),
 )
-_OF_ANSWER: Final = ("late", "duplicate_answer", "other_link", "garbled", "wrong_amount", "wrong_rrn")
+_OF_ANSWER: Final = (
+    "late",
+    "duplicate_answer",
+    "other_link",
+    "garbled",
+    "wrong_amount",
+    "wrong_rrn",
+    "unlisted",
+    "noisy",
+)
 _RATES: Final = tuple(plan.names[0] for plan in _ENDINGS) + _OF_ANSWER
 
 
@@ -66,6 +78,19 @@ def draw(faults: Faults, stream: Random, message_class: MessageClass) -> Plan | 
 
 def _happens(rate: float, stream: Random) -> bool:
     return rate > 0 and stream.random() < rate
+
+
+UNLISTED: Final = ("06", "20", "76", "78", "98", "N7")
+"""Codes that no table of ISO 8583:1987 gives a meaning for a payment."""
+
+_PLACE: Final = b"#" * 9
+_NOISE: Final = "승인".encode("euc-kr") + b"\x1c\t\x00\xff\x9f"
+
+
+def with_noise(answer: dict[int, str], encode: Callable[[dict[int, str]], bytes]) -> bytes:
+    """Return an answer that tells all it should, beside texts that nobody can read."""
+    body = encode({**answer, 12: "240000", 63: _PLACE.decode()})
+    return body.replace(_PLACE, _NOISE)
 
 
 def garble(body: bytes, stream: Random) -> bytes:

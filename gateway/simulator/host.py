@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Final, NamedTuple, TypeVar
 
@@ -20,7 +20,7 @@ from gateway.adapters.iso8583.framing import FrameFormat
 from gateway.adapters.iso8583.layout import Layout
 from gateway.simulator import clearing, messages
 from gateway.simulator.config import ClearingFaults, Faults, OnUnsigned, Silence, SimulatorConfig
-from gateway.simulator.faults import Plan, draw, garble, is_faultless
+from gateway.simulator.faults import UNLISTED, Plan, draw, garble, is_faultless, with_noise
 from gateway.simulator.ledger import Ledger
 from gateway.simulator.link import Link
 from gateway.simulator.mixed_wire import MixedWire
@@ -280,7 +280,10 @@ class Host:
         if self.faults.ignore_management:
             self._uncommitted["fault_ignore_management"] += 1
             return
-        link.send(self._wire.encode(messages.management_answer(fields, self._manage_code(link, code))))
+        answer = messages.management_answer(fields, self._manage_code(link, code))
+        if self.config.policy.own_time:
+            answer[7] = _own_time()
+        link.send(self._wire.encode(answer))
 
     def _manage_code(self, link: Link, code: str) -> str:
         match code:
@@ -331,7 +334,7 @@ class Host:
             if plan is not None:
                 self._answer_faultily(link, fields, ruling, plan)
                 continue
-            body = self._wire.encode(messages.answer(fields, ruling.response_code, ruling.approval_code))
+            body = self._wire.encode(self._told(fields, ruling))
             if self._delays:
                 self._send_later(link, body, self._latency_s())
             else:
@@ -339,17 +342,27 @@ class Host:
         for link, bodies in together.items():
             link.send_all(bodies)
 
+    def _told(self, fields: dict[int, str], ruling: Ruling) -> dict[int, str]:
+        answer = messages.answer(fields, ruling.response_code, ruling.approval_code)
+        if self.config.policy.own_time:
+            answer[7] = _own_time()
+        if self.config.policy.omits_terminal:
+            answer.pop(41, None)
+        return answer
+
     def _answer_faultily(self, link: Link, fields: dict[int, str], ruling: Ruling, plan: Plan) -> None:
         if plan.closes:
             link.close()
         if not plan.answers:
             return
-        answer = messages.answer(fields, ruling.response_code, ruling.approval_code)
+        answer = self._told(fields, ruling)
+        if plan.unlisted:
+            answer[39] = self._fault_stream.choice(UNLISTED)
         if plan.wrong_amount:
             answer[4] = f"{(int(answer[4]) + 1) % 10**12:012d}"
         if plan.wrong_rrn:
             answer[37] = ("X" if answer[37][0] != "X" else "Y") + answer[37][1:]
-        body = self._wire.encode(answer)
+        body = with_noise(answer, self._wire.encode) if plan.noisy else self._wire.encode(answer)
         if plan.garbled:
             body = garble(body, self._fault_stream)
         if plan.other_link:
@@ -370,3 +383,8 @@ class Host:
             asyncio.get_running_loop().call_later(delay_s, link.send, body)
         else:
             link.send(body)
+
+
+def _own_time() -> str:
+    """The host's clock on its wall: nine hours ahead, as hosts do that take DE7 for their own local time."""
+    return f"{datetime.now(UTC) + timedelta(hours=9):%m%d%H%M%S}"

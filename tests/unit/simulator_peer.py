@@ -29,7 +29,7 @@ class Peer:
     """A client of one link: what it received, decoded, in order."""
 
     def __init__(self, dialect: DialectName, header: FrameHeader) -> None:
-        self._dialect = dialect_of(dialect)
+        self.dialect = dialect_of(dialect)
         self._format = FrameFormat(header)
         self._frames = FrameReader(self._format)
         self._bodies: list[bytes] = []
@@ -40,7 +40,7 @@ class Peer:
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", port)
 
     def send(self, *messages: Message) -> None:
-        bodies = [encode_message(message, self._dialect) for message in messages]
+        bodies = [encode_message(message, self.dialect) for message in messages]
         self.writer.write(self._format.frames(bodies))
 
     async def body(self) -> bytes:
@@ -53,7 +53,7 @@ class Peer:
         return self._bodies.pop(0)
 
     async def receive(self) -> Message:
-        return decode_message(await self.body(), self._dialect)
+        return decode_message(await self.body(), self.dialect)
 
     async def ask(self, message: Message) -> Message:
         self.send(message)

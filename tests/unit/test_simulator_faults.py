@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.iso8583.codec import Iso8583Error
+from gateway.adapters.iso8583.codec import Iso8583Error, decode_arriving
 from gateway.adapters.iso8583.layout import DialectName
 from gateway.simulator.config import Faults
 from tests.unit.simulator_peer import Network, Peer, inquiry, management, purchase, reversal, running, until
@@ -50,6 +50,16 @@ async def gets_another_rrn(_net: Network, peer: Peer) -> None:
     assert answer[37] != purchase(1)[37]
 
 
+async def gets_a_code_of_no_meaning(_net: Network, peer: Peer) -> None:
+    assert (await peer.receive())[39] in {"06", "20", "76", "78", "98", "N7"}
+
+
+async def gets_noise_beside_its_answer(_net: Network, peer: Peer) -> None:
+    answer = decode_arriving(await peer.body(), peer.dialect)
+    assert (answer[39], answer[4], answer[37]) == ("00", "000000001000", purchase(1)[37])
+    assert answer.others.keys() == {12, 63}
+
+
 FAULTS: dict[str, tuple[dict[str, Any], Check, str | None]] = {
     "drop_before_apply": ({"drop_before_apply": 1}, gets_nothing, None),
     "drop_after_apply": ({"drop_after_apply": 1}, gets_nothing, "approved"),
@@ -60,6 +70,8 @@ FAULTS: dict[str, tuple[dict[str, Any], Check, str | None]] = {
     "garbled": ({"garbled": 1}, gets_garbage, "approved"),
     "wrong_amount": ({"wrong_amount": 1}, gets_another_amount, "approved"),
     "wrong_rrn": ({"wrong_rrn": 1}, gets_another_rrn, "approved"),
+    "unlisted": ({"unlisted": 1}, gets_a_code_of_no_meaning, "approved"),
+    "noisy": ({"noisy": 1}, gets_noise_beside_its_answer, "approved"),
     "silence": ({"silence": "apply"}, gets_nothing, "approved"),
     "silence, nothing booked": ({"silence": "ignore"}, gets_nothing, None),
 }
@@ -134,3 +146,13 @@ async def test_the_same_seed_gives_the_same_faults(tmp_path: Path) -> None:
     assert 10 <= len(first) <= 50
     assert await dropped("two", 5) == first
     assert await dropped("three", 6) != first
+
+
+async def test_a_host_may_stamp_its_own_time_and_leave_the_terminal_out(tmp_path: Path) -> None:
+    async with running(tmp_path, policy={"own_time": True, "omits_terminal": True}) as net:
+        peer = await net.peer(sign_on=False)
+        assert (await peer.ask(management("001")))[7] != management("001")[7]
+        peer.send(purchase(1))
+        answer = decode_arriving(await peer.body(), peer.dialect)
+        assert (answer[39], answer[37], answer.get(41)) == ("00", purchase(1)[37], None)
+        assert answer[7] != purchase(1)[7]

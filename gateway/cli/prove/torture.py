@@ -61,6 +61,9 @@ def command(
         # One network of each policy: asked what became of a payment, or told to undo it at once.
         asked=("bcard",),
         latency_ms=LATENCY_MS,
+        # And one under mutual TLS, the other with a host that echoes little.
+        tls=("bcard",),
+        with_habits=("kcard",),
         keep=keep,
     )
     plan = TorturePlan.short(seed) if short else TorturePlan(60 * minutes, seed, per_second=per_second)

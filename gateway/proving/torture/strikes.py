@@ -40,6 +40,8 @@ class Kind(StrEnum):
     WRONG_AMOUNT = "wrong_amount"
     WRONG_RRN = "wrong_rrn"
     OTHER_LINK = "other_link"
+    UNLISTED = "unlisted"
+    NOISY = "noisy"
     SILENT_BOOKING = "silent_booking"
     SILENT_LOSING = "silent_losing"
     DEAF = "deaf"
@@ -103,6 +105,8 @@ ROWS: Final[Mapping[Kind, Row]] = {
     Kind.GARBLED: Row("answers garbled", Aim.NETWORK, 1, _BRIEF, {"garbled": 0.2}),
     Kind.WRONG_AMOUNT: Row("answers with another amount", Aim.NETWORK, 1, _BRIEF, {"wrong_amount": 0.2}),
     Kind.WRONG_RRN: Row("answers with another RRN", Aim.NETWORK, 1, _BRIEF, {"wrong_rrn": 0.2}),
+    Kind.UNLISTED: Row("answers with codes of no known meaning", Aim.NETWORK, 1, _BRIEF, {"unlisted": 0.3}),
+    Kind.NOISY: Row("answers with texts that cannot be read", Aim.NETWORK, 1, _BRIEF, {"noisy": 0.5}),
     Kind.OTHER_LINK: Row("answers on another link", Aim.NETWORK, 1, _BRIEF, {"other_link": 0.3}),
     Kind.SILENT_BOOKING: Row("the host books and says nothing", Aim.NETWORK, 1, (2.0, 8.0), {"silence": "apply"}),
     Kind.SILENT_LOSING: Row("the host loses all and says nothing", Aim.NETWORK, 1, (2.0, 8.0), {"silence": "ignore"}),

@@ -125,6 +125,8 @@ class Striker:
                 | Kind.WRONG_AMOUNT
                 | Kind.WRONG_RRN
                 | Kind.OTHER_LINK
+                | Kind.UNLISTED
+                | Kind.NOISY
                 | Kind.SILENT_BOOKING
                 | Kind.SILENT_LOSING
                 | Kind.DEAF
