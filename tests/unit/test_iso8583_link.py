@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 import uvloop
@@ -25,7 +26,7 @@ from gateway.domain.exchange import (
     Unanswered,
     UnansweredCause,
 )
-from tests.unit.iso8583_host import AT, PATIENCE_S, Peer, approve, bench, config_of, fill, ignore, purchase
+from tests.unit.iso8583_host import AT, PATIENCE_S, Bench, Peer, approve, bench, config_of, fill, ignore, purchase
 
 
 async def test_signs_on_before_any_request_and_answers_come_back() -> None:
@@ -653,6 +654,67 @@ async def test_the_breaker_opens_probes_tries_and_closes() -> None:
             "half_open",
             "closed",
         ]
+
+
+TRIAL = {"open_after_failures": 1, "open_s": 0.01, "open_max_s": 0.02, "trial_window": 8}
+
+
+def inquiry_about(stan: int) -> InquiryRequest:
+    sale = purchase(stan)
+    own = TraceNumbers("GW000001", 500_000 + stan, sale.trace.rrn, AT)
+    return InquiryRequest(own, sale.trace, 12_500, "KRW", sale.acceptor)
+
+
+@asynccontextmanager
+async def on_trial(**scripts: Callable[[Peer, Message], None]) -> AsyncIterator[Bench]:
+    """A network whose breaker has just let it be tried again; its host follows ``scripts`` (``m0200=…``)."""
+    async with bench(answer_timeout_s=0.05, breaker=TRIAL, scripts={"0200": ignore}) as b:
+        await b.open()
+        assert await b.ask(purchase(1)) == Unanswered(UnansweredCause.TIMEOUT)
+        await b.watcher.until("breaker", "half_open")
+        b.host.scripts = {name.removeprefix("m"): script for name, script in scripts.items()}
+        yield b
+
+
+async def test_in_the_trial_follow_ups_have_places_of_their_own_and_take_none_of_the_orders() -> None:
+    async with on_trial() as b:
+        assert await b.network.reserve(100, follow_up=True) == 2
+        assert await b.network.reserve(100) == 8
+        # Who holds some already is not kept waiting for more: only what is sent ends the trial.
+        assert await b.network.reserve(92, held=8) == 0
+        b.network.release(8)
+        b.network.release(2, follow_up=True)
+
+
+async def test_in_the_trial_an_answered_follow_up_closes_nothing_and_a_silent_one_opens_nothing() -> None:
+    async with on_trial(m0100=approve) as b:
+        assert isinstance(await b.ask(inquiry_about(2)), Answered)
+        assert b.network.breaker_state is BreakerState.HALF_OPEN
+        b.host.scripts = {"0100": ignore}
+        assert await b.ask(inquiry_about(3)) == Unanswered(UnansweredCause.TIMEOUT)
+        assert b.network.breaker_state is BreakerState.HALF_OPEN
+        assert isinstance(await b.ask(purchase(4)), Answered)
+        assert b.network.breaker_state is BreakerState.CLOSED
+
+
+async def test_answers_that_cannot_be_read_never_close_a_network() -> None:
+    def unreadable(peer: Peer, message: Message) -> None:
+        good = encode_message(response_to(message, "00"), config_of().wire)
+        peer.send_raw(config_of().framing.frame(good.replace(b"000000012500", b"0000000I2500")))
+
+    async with bench(breaker={"open_after_failures": 2}, scripts={"0200": unreadable}) as b:
+        await b.open()
+        for stan in range(1, 9):
+            assert await b.ask(purchase(stan)) == Unanswered(UnansweredCause.GARBLED)
+        assert b.network.breaker_state is BreakerState.CLOSED
+        assert b.network.is_open
+    async with on_trial(m0200=unreadable) as b:
+        for stan in range(2, 5):
+            assert await b.ask(purchase(stan)) == Unanswered(UnansweredCause.GARBLED)
+            assert b.network.breaker_state is BreakerState.HALF_OPEN
+        b.host.scripts.clear()
+        assert isinstance(await b.ask(purchase(9)), Answered)
+        assert b.network.breaker_state is BreakerState.CLOSED
 
 
 async def test_stop_waits_for_answers_then_signs_off() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.memory import Behaviour, Fate
+from gateway.adapters.memory import Behaviour, Fate, MemoryCardNetwork
 from gateway.domain.consent import ConsentCommand
 from gateway.domain.exchange import (
     Answered,
@@ -22,6 +22,7 @@ from gateway.ports import PublisherUnavailableError, StoreConflictError, StoreUn
 from gateway.services.consents import change_consent_status
 from schemas.consents import ConsentStatus, Period, PeriodLimit
 from schemas.events import OrderRefused, PaymentEvent
+from schemas.primitives import NetworkId
 from schemas.reasons import Reason, ReasonCode
 from tests.builders import NETWORK, NOW, dispatched_record, later, numbered_order, order_record
 from tests.support.instructions import dispatched_refund, refund
@@ -487,3 +488,24 @@ async def test_what_was_sent_is_not_refused_when_it_comes_again_after_its_key_wa
     assert rig.told().count("order.refused") == 1
     assert [r.reference for r in rig.database.refusals.rows.values()] == ["mypay.orders/0/3"]
     assert len(rig.host.received) == 2
+
+
+# --- a network that is tried again after an outage ---
+
+
+class OnTrial(MemoryCardNetwork):
+    """Lets two requests at a time through, and gives nobody more who holds some."""
+
+    async def reserve(self, wanted: int, *, follow_up: bool = False, held: int = 0) -> int:
+        return 0 if held else await super().reserve(min(wanted, 2), follow_up=follow_up)
+
+
+async def test_a_batch_is_sent_in_parts_where_a_trial_gives_no_more_places(rig: Rig) -> None:
+    rig.database.put_consent(consent(payment=purpose()))
+    rig.network = OnTrial(NetworkId(NETWORK), rig.host)
+    rig.execution = rig.new_execution()
+    async with asyncio.timeout(5):
+        await rig.execute(orders(1, 2, 3, 4, 5))
+    assert rig.states() == {f"order-{n}": "approved" for n in range(1, 6)}
+    assert [r.trace.rrn for r in sent(rig)] == [rig.payment(n).trace.rrn for n in range(1, 6)]  # type: ignore[union-attr]
+    assert rig.network.reserved == 0

@@ -44,6 +44,8 @@ class Fault(StrEnum):
     UNCLEAR_CODE = "host does not know either"
     UNLISTED_CODE = "answer with a code of no known meaning"
     UNREADABLE = "answer that cannot be read"
+    OWN_TIME = "answer with a time of the host's own, or without its terminal"
+    STALE_ANSWER = "answer of another day under the same numbers"
     LINK_CUT = "links cut"
     # around it all
     STORE_DOWN = "store down for a while"
@@ -92,6 +94,8 @@ WIRE: Final = {
     Fault.UNCLEAR_CODE: 0.03,
     Fault.UNLISTED_CODE: 0.03,
     Fault.UNREADABLE: 0.02,
+    Fault.OWN_TIME: 0.5,
+    Fault.STALE_ANSWER: 0.03,
 }
 """Usual chance per request."""
 

@@ -22,10 +22,14 @@ from gateway.domain.exchange import (
     UnansweredCause,
     UnmatchedAnswer,
 )
+from gateway.domain.matching import MatchBy
 from gateway.proving.simulation.faults import Fault, Faults
 from schemas.primitives import NetworkId
 
 DECLINED = "51"
+OTHER_DAY = "0101000000"
+"""DE7 of no message in a world."""
+
 UNLISTED = ("06", "20", "76", "78", "98", "N7")
 """Codes that no table lists, whatever the host has booked."""
 
@@ -57,6 +61,7 @@ class Wire:
     Attributes:
         sent: every message that left, in order.
         decline_amounts: amounts (minor units) that the host declines.
+        match_by: what the host echoes; STRICT is all of it, and there answers of another day may come as well.
         on_leave: told of every message that leaves, at that moment.
         travelling: messages on their way, in either direction.
         links: of workers that live.
@@ -68,6 +73,7 @@ class Wire:
     rng: Random
     answer_timeout_s: float
     decline_amounts: frozenset[int]
+    match_by: MatchBy
     on_leave: Callable[[NetworkRequest], None]
     sent: list[Sent] = field(default_factory=list)
     travelling: int = 0
@@ -216,6 +222,8 @@ class SimulatedLinks:
         if exchange.lost:
             return
         answer = replace(wire.host.handle(request, self._code(request)), sent_at=exchange.left_at)
+        if isinstance(request, FinancialRequest) and wire.match_by is MatchBy.STRICT:
+            self._maybe_stale(request, answer)
         answer = self._altered(answer, request)
         if wire.faults.chance(Fault.ANSWER_LOST):
             self._note(Fault.ANSWER_LOST, request)
@@ -254,15 +262,42 @@ class SimulatedLinks:
         if open_links:
             wire.rng.choice(open_links)._take_unmatched(exchange.request, answer)  # noqa: SLF001 - of this class
 
+    def _maybe_stale(self, request: FinancialRequest, answer: Answered) -> None:
+        """What an answer of another day says under these numbers is the opposite, and must do nothing."""
+        wire = self._wire
+        if not wire.faults.chance(Fault.STALE_ANSWER):
+            return
+        self._note(Fault.STALE_ANSWER, request)
+        opposite = replace(answer, response_code=DECLINED if answer.response_code == APPROVED else APPROVED)
+        wire.travelling += 1
+        seconds = wire.rng.uniform(0.0, 3 * wire.answer_timeout_s)
+        asyncio.get_running_loop().call_later(seconds, self._stale, request, opposite)
+
+    def _stale(self, request: FinancialRequest, answer: Answered) -> None:
+        wire = self._wire
+        wire.travelling -= 1
+        wire.unmatched += 1
+        open_links = [links for links in wire.links if links.is_open]
+        if open_links:
+            taking = wire.rng.choice(open_links)
+            taking._hand_over(request, answer, request.trace.terminal_id, OTHER_DAY)  # noqa: SLF001 - of this class
+
     def _take_unmatched(self, request: NetworkRequest, answer: Answered) -> None:
         trace = request.trace
+        terminal_id, time = trace.terminal_id, f"{trace.transmitted_at:%m%d%H%M%S}"
+        if self._wire.match_by is not MatchBy.STRICT and self._wire.faults.chance(Fault.OWN_TIME):
+            self._note(Fault.OWN_TIME, request)
+            terminal_id, time = self._wire.rng.choice((("", time), (terminal_id, OTHER_DAY), ("", OTHER_DAY)))
+        self._hand_over(request, answer, terminal_id, time)
+
+    def _hand_over(self, request: NetworkRequest, answer: Answered, terminal_id: str, time: str) -> None:
         self._on_unmatched(
             UnmatchedAnswer(
                 network_id=self.network_id,
                 mti=_response_mti(request),
-                terminal_id=trace.terminal_id,
-                stan=trace.stan,
-                transmitted_at_raw=f"{trace.transmitted_at:%m%d%H%M%S}",
+                terminal_id=terminal_id,
+                stan=request.trace.stan,
+                transmitted_at_raw=time,
                 answer=answer,
             )
         )

@@ -13,6 +13,7 @@ from gateway.domain import consent as consents
 from gateway.domain import consent_change, resolution, response_codes
 from gateway.domain import execution as verdicts
 from gateway.domain import intent as intents
+from gateway.domain import matching as matches
 from gateway.domain.exchange import Answered, ExchangeResult, NotSent, NotSentCause, TraceNumbers, Unanswered
 from gateway.domain.funding import OwnedToken
 from gateway.domain.lifecycle import TRANSITIONS, LimitEffect, PaymentEventKind, PaymentState, Transition
@@ -27,6 +28,7 @@ from gateway.services import (
     execution,
     initiation,
     inquiry,
+    late_answers,
     recovery,
     refund_intake,
     refunds,
@@ -164,6 +166,13 @@ def _late_answer_flips() -> AbstractContextManager[None]:
 
 def _late_answer_beats_reversal() -> AbstractContextManager[None]:
     return swapped(TRANSITIONS, {(_S.UNKNOWN, _E.APPROVED): TRANSITIONS[_S.UNKNOWN, _E.INQUIRY_APPROVED]})
+
+
+def _late_answer_of_any_time() -> AbstractContextManager[None]:
+    def matching(trace: TraceNumbers, echoed: Any, _: Any) -> bool:
+        return bool(matches.answers_to(trace, echoed, matches.MatchBy.TERMINAL))
+
+    return replaced(late_answers, "answers_to", matching)
 
 
 def _reversal_taken_for_done() -> AbstractContextManager[None]:
@@ -391,6 +400,7 @@ _ALL: Final = (
     Mutant("unanswered-withdrawn", "takes no answer for not sent", _unanswered_is_withdrawn),
     Mutant("late-answer-flips", "approves after the end, on a late answer", _late_answer_flips),
     Mutant("late-answer-wins", "approves what is being reversed", _late_answer_beats_reversal),
+    Mutant("late-answer-of-any-time", "takes another day's answer for a payment's own", _late_answer_of_any_time),
     Mutant("reversal-assumed", "takes an unanswered reversal for done", _reversal_taken_for_done),
     Mutant("reversal-lost", "queues no reversal", _reversal_not_queued),
     Mutant("reversal-of-another", "reverses under other trace numbers", _reversal_of_another),

@@ -219,7 +219,11 @@ class Worker:
         world = self.world
         vault = MemoryVault(world.cards, self.boundary)
         late_answers = LateAnswerService(
-            network_id=NETWORK, store=self._store, observer=world.observer, clock=self.clock
+            network_id=NETWORK,
+            store=self._store,
+            observer=world.observer,
+            clock=self.clock,
+            match_by=world.wire.match_by,
         )
         self.links = links = SimulatedLinks(NETWORK, self.name, world.wire, on_unmatched=late_answers.take)
         watch = EndedConsentWatch(

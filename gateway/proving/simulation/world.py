@@ -18,6 +18,7 @@ from gateway.adapters.memory.kafka import Parked
 from gateway.domain.consent import Consent, ConsentCommand
 from gateway.domain.exchange import CardData
 from gateway.domain.funding import OwnedToken
+from gateway.domain.matching import MatchBy
 from gateway.ports import Outgoing
 from gateway.proving.simulation.adversary import Chances
 from gateway.proving.simulation.audit import UNEXPECTED, Auditor
@@ -112,6 +113,7 @@ class World:
             self.rng,
             ANSWER_TIMEOUT_S,
             self.script.decline_amounts,
+            self.rng.choice((MatchBy.STRICT, MatchBy.REFERENCE)),
             on_leave=self.auditor.left,
         )
         self.verifier = MemoryVerifier({TAMPERED: _FORGED})
