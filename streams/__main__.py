@@ -14,6 +14,7 @@ from gateway.garbage import collect_rarely
 from gateway.settings import UnknownSettingError, read_settings
 from schemas.primitives import NetworkId
 from streams import consents, execution, initiation, relay, schedule, settlement
+from streams.stopping import Ended, StopSignal, end_now, run_until_stopped
 
 Run = Callable[[Parts, asyncio.Event], Awaitable[None]]
 
@@ -21,7 +22,10 @@ STAGES = ("initiation", "consents", "execution", "relay", "settlement", "schedul
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one stage until SIGTERM or SIGINT; 0 after a clean stop, 2 where something is not configured."""
+    """Run one stage until SIGTERM or SIGINT.
+
+    0 after a clean stop, 1 where what was in hand could not be ended in time, 2 where something is not configured.
+    """
     parser = argparse.ArgumentParser(prog="python -m streams", description=__doc__)
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--network", help="execution: the card network to execute")
@@ -52,12 +56,23 @@ async def _process(stage: str, network: str | None) -> None:
             run = schedule.run
         case _:
             run = settlement.run
-    stopping = asyncio.Event()
+    stopping = StopSignal()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with process_parts(read_settings(), stage, network_id=network or "") as parts:
-        await run(parts, stopping)
+    settings = read_settings()
+    seen: list[Parts] = []
+
+    async def work() -> None:
+        async with process_parts(settings, stage, network_id=network or "") as parts:
+            seen.append(parts)
+            await run(parts, stopping)
+
+    drain_s = settings.stop_s + (settings.execution_drain_s if stage == "execution" else 0.0)
+    ended = await run_until_stopped(work(), stopping, drain_s=drain_s)
+    if ended is not Ended.BY_ITSELF:
+        # Nothing was in hand where it had not started yet.
+        end_now(seen[0].observer if seen else None, clean=ended is Ended.CANCELLED and not stopping.awaited)
 
 
 if __name__ == "__main__":

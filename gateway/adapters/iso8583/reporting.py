@@ -16,7 +16,8 @@ class LinkMetrics:
         (self._up.add if state is LinkState.UP else self._up.discard)((network_id, link))
         self._observer.level("links_signed_on", len(self._up))
         self._observer.count("link", state.value)
-        level = "warning" if state is LinkState.DOWN else "info"
+        # A link that we end ourselves is none that went down.
+        level = "warning" if state is LinkState.DOWN and reason != "stopped" else "info"
         self._observer.note("link", level=level, network_id=network_id, link=link, state=state.value, reason=reason)
 
     def echo_missed(self, network_id: str, link: str, missed: int) -> None:

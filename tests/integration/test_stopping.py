@@ -1,0 +1,111 @@
+"""SIGTERM: a process ends within seconds whatever is away, nothing is lost by it, and a clean stop says nothing bad."""
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.integration.support.entries import KCARD
+from tests.integration.support.scene import Scene
+from tests.integration.test_outages import ANY_END, STOPS, light_load, until_more_approved, until_told
+
+END_S: Final = 45.0
+"""Past this a test gives up on a process: longer than execution's 20 s and everybody's 5 s, on a busy machine."""
+
+SAID_ON_PURPOSE: Final = ("no_identity_providers", "proof_not_asked")
+"""What a world without identity providers is warned of."""
+
+SERVERS: Final = ["postgres", "kafka"]
+
+
+async def end_all(scene: Scene) -> dict[str, int | None]:
+    """SIGTERM to every stage; return how each ended. -9: it had to be killed."""
+    names = list(scene.world.http)
+    scene.down.update(names)
+    codes = await asyncio.gather(*(scene.process(n).stop(END_S) for n in names))
+    return dict(zip(names, codes, strict=True))
+
+
+async def start_all(scene: Scene) -> None:
+    scene.start(*scene.world.http)
+    await scene.until_ready()
+
+
+class Logs:
+    """What the stages write from now on."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._sizes = {name: self._path(name).stat().st_size for name in scene.world.http}
+
+    def _path(self, name: str) -> Path:
+        return self._scene.process(name).log
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        text = self._path(name).read_bytes()[self._sizes[name] :].decode()
+        return [json.loads(line) for line in text.splitlines()]
+
+    async def all_told(self, event: str) -> bool:
+        return all(any(line["event"] == event for line in self.lines(name)) for name in self._scene.world.http)
+
+
+async def test_a_clean_start_and_stop_says_nothing_bad(scene: Scene) -> None:
+    await scene.settle()
+    assert set((await end_all(scene)).values()) == {0}
+    logs = Logs(scene)
+    await start_all(scene)
+    entries = [*scene.payments(5), *scene.payments(5, KCARD)]
+    await scene.send(entries)
+    await scene.until_states(entries, "approved")
+    await scene.settle()
+    assert set((await end_all(scene)).values()) == {0}
+    lines = [(name, line) for name in scene.world.http for line in logs.lines(name)]
+    assert {line["event"] for _, line in lines} >= {"process_started", "process_stopped"}
+    bad = sorted({f"{name}: {line}" for name, line in lines if line["level"] not in ("debug", "info")})
+    assert "\n".join(line for line in bad if not any(said in line for said in SAID_ON_PURPOSE)) == ""
+    await start_all(scene)
+
+
+@pytest.mark.parametrize("server", SERVERS)
+async def test_a_stage_that_waits_for_a_server_to_start_with_ends_at_once(scene: Scene, server: str) -> None:
+    scene.disturbed = True
+    stop, _, start = STOPS[server]
+    await end_all(scene)
+    await asyncio.to_thread(stop, scene.stack.name, home=scene.stack.home)
+    logs = Logs(scene)
+    scene.start(*scene.world.http)
+    await scene.until(lambda: logs.all_told("process_started"), "every stage has begun to start")
+    codes = await end_all(scene)
+    await asyncio.to_thread(start, scene.stack.name, home=scene.stack.home)
+    await start_all(scene)
+    assert -signal.SIGKILL not in codes.values(), codes
+    if server == "postgres":
+        # None of them had anything in hand.
+        assert set(codes.values()) == {0}
+
+
+@pytest.mark.parametrize("server", SERVERS)
+async def test_a_stage_whose_server_is_away_ends_and_loses_nothing(scene: Scene, server: str) -> None:
+    scene.disturbed = True
+    stop, _, start = STOPS[server]
+    async with light_load(scene) as entries:
+        await until_more_approved(scene, entries)
+        if server == "postgres":
+            await asyncio.to_thread(stop, scene.stack.name, home=scene.stack.home)
+            await until_told(scene, server)
+            codes = await end_all(scene)
+    if server == "kafka":
+        await asyncio.to_thread(stop, scene.stack.name, home=scene.stack.home)
+        codes = await end_all(scene)
+    await asyncio.to_thread(start, scene.stack.name, home=scene.stack.home)
+    await start_all(scene)
+    assert -signal.SIGKILL not in codes.values(), codes
+    after = scene.payments(5, expected=ANY_END)
+    await scene.send(after)
+    await scene.until_states(after, "approved")
+    await scene.settle()
+    assert len(await scene.rows_of([*entries, *after])) == len(entries) + len(after)
+    await scene.check_books()
