@@ -107,6 +107,13 @@ class Settings(BaseSettings):
     """Amortises three queries and one publication; larger batches only add waiting."""
     initiation_batch_wait_s: PositiveFloat = 0.02
     """How long the first order waits for company: adds at most this to a payment's time."""
+    initiation_look_max: PositiveInt = 2000
+    """Records looked at in one turn: a flood is passed over this fast, at the cost of publishing what has to wait."""
+    initiation_turn_min: PositiveInt = 50
+    """Orders of a turn, shared by all senders, however far execution is behind."""
+    initiation_ahead_max: PositiveInt = 500
+    """Orders that may wait for execution before senders have to take turns: they stand in one line again. Execution
+    takes so many at once; more would be how late everybody's orders are under a flood."""
     registry_refresh_s: PositiveFloat = 2.0
     """A disabled key or partner stops working in every process within this time."""
 
@@ -186,6 +193,9 @@ class Settings(BaseSettings):
     clearing_inbox_poll_s: PositiveFloat = 0.5
 
     # --- liveness ---
+    stop_s: PositiveFloat = 5.0
+    """On SIGTERM: how long what is in hand may take to end, of execution on top of execution_drain_s. It waits for
+    PostgreSQL and Kafka where these are away, and is then cut off: it comes again, or recovery settles it."""
     stall_after_s: PositiveFloat = 60.0
     """A stage with waiting records and no progress for this long is reported dead, to be restarted."""
 

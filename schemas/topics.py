@@ -41,6 +41,7 @@ TOPIC_PREFIX: Final = "mypay."
 """How every topic's name begins."""
 
 ORDERS: Final = "mypay.orders"
+WAITING_ORDERS: Final = "mypay.waiting-orders"
 CONSENT_COMMANDS: Final = "mypay.consents.commands"
 SETTLEMENTS: Final = "mypay.settlements"
 DEAD_LETTER: Final = "mypay.dead-letter"
@@ -107,6 +108,18 @@ TOPICS: Final[tuple[Topic, ...]] = (
         readers=(Role.INITIATION,),
         description="Signed payment-initiation orders, their cancellations and refunds, bulks and standing orders.",
         timestamp_type=TimestampType.APPEND,
+    ),
+    Topic(
+        name=WAITING_ORDERS,
+        key="the sender's partner_id, empty where nobody is known to have signed",
+        messages={},
+        partitions=8,
+        retention_ms=7 * _DAY_MS,
+        writers=(Role.INITIATION,),
+        readers=(Role.INITIATION,),
+        description="Partners' records beyond their share of a turn, as they came, and where they stand.",
+        # As much as may wait, and the header that tells its place.
+        max_message_bytes=2 * 1024 * 1024,
     ),
     Topic(
         name=CONSENT_COMMANDS,

@@ -56,7 +56,7 @@ def build_app(name: str, settings: Settings, kafka: KafkaSettings) -> faust.App:
         broker_heartbeat_interval=SESSION_TIMEOUT_MS / 1000 / 5,
         broker_rebalance_timeout=REBALANCE_TIMEOUT_MS / 1000,
         # Two batches: one being handled, one waiting; more would only be memory.
-        stream_buffer_maxsize=2 * settings.initiation_batch_max,
+        stream_buffer_maxsize=2 * settings.initiation_look_max,
         # On shutdown the batch in hand is finished before offsets are committed.
         stream_wait_empty=True,
         consumer_auto_offset_reset="earliest",
@@ -78,7 +78,11 @@ def read_batches(app: faust.App, topic: str, take: TakeBatch, *, batch_max: int,
         reader = BatchReader(app, stream, batch_max=batch_max, batch_wait_s=batch_wait_s)
         cast("DirectConsumer", app.consumer).enter_through(reader.doorway)
         while True:
-            messages = await reader.take()
+            try:
+                messages = await reader.take()
+            except StopAsyncIteration:
+                # How Faust tells an agent that it is stopping.
+                return
             if not messages:
                 continue
             try:
@@ -93,12 +97,17 @@ def read_batches(app: faust.App, topic: str, take: TakeBatch, *, batch_max: int,
 
 @dataclass(frozen=True, slots=True)
 class FaustStage:
-    """A stage that reads one topic through Faust, in batches of at most ``batch_max``."""
+    """A stage that reads one topic through Faust, in batches of at most ``batch_max``.
+
+    Attributes:
+        on_assigned: awaited before the first batch of each assignment.
+    """
 
     name: str
     topic: str
     batch_max: int
     batch_wait_s: float
+    on_assigned: Callable[[], Awaitable[None]] | None = None
 
 
 async def run_stage(parts: Parts, stage: FaustStage, take: TakeBatch, stopping: asyncio.Event) -> None:
@@ -110,7 +119,12 @@ async def run_stage(parts: Parts, stage: FaustStage, take: TakeBatch, stopping: 
     app = build_app(stage.name, parts.settings, parts.kafka)
     watchdog = watch_consumer(parts, stage.name, partial(waiting, app))
 
+    generation: list[Any] = []
+
     async def take_and_tell(records: Sequence[Record]) -> None:
+        if stage.on_assigned is not None and generation != [app.consumer_generation_id]:
+            generation[:] = [app.consumer_generation_id]
+            await stage.on_assigned()
         await take(records)
         watchdog.progress()
 

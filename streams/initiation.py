@@ -1,20 +1,54 @@
 """The initiation process: partners' orders → checked and routed. Runs on Faust; scales by partitions and workers."""
 
 import asyncio
-from functools import partial
 
-from gateway.bootstrap import Parts, initiation_service
+from gateway.bootstrap import InitiationParts, Parts, initiation_parts, watch_consumer
+from gateway.services.fair_intake import TURN
 from schemas.topics import ORDERS
 from streams.app import FaustStage, run_stage
 
 
 async def run(parts: Parts, stopping: asyncio.Event) -> None:
-    """Take in orders until told to stop; the batch in hand is finished and its offsets are committed."""
-    async with initiation_service(parts) as (service, isolated):
+    """Take in orders until told to stop; what is in hand is finished and its offsets are committed."""
+    async with initiation_parts(parts) as initiation:
         stage = FaustStage(
             name="initiation",
             topic=ORDERS,
-            batch_max=parts.settings.initiation_batch_max,
+            batch_max=parts.settings.initiation_look_max,
             batch_wait_s=parts.settings.initiation_batch_wait_s,
+            on_assigned=initiation.intake.assigned,
         )
-        await run_stage(parts, stage, partial(isolated.run, service.take), stopping)
+        waiting = asyncio.create_task(_take_waiting(parts, initiation, stopping), name="waiting-orders")
+        orders = asyncio.create_task(run_stage(parts, stage, initiation.intake.take, stopping), name="orders")
+        try:
+            # Neither ends by itself before it is told to; where one fails the process does.
+            await asyncio.wait({waiting, orders}, return_when=asyncio.FIRST_EXCEPTION)
+            for task in (orders, waiting):
+                if task.done():
+                    task.result()
+        finally:
+            for task in (orders, waiting):
+                task.cancel()
+            await asyncio.wait({waiting, orders})
+            await initiation.waiting.stop()
+
+
+async def _take_waiting(parts: Parts, initiation: InitiationParts, stopping: asyncio.Event) -> None:
+    """Take what waits for its turn, while there is room."""
+    consumer = initiation.waiting
+    await consumer.start()
+    watchdog = watch_consumer(parts, "waiting-orders", consumer.lag)
+    while not stopping.is_set():
+        room = await initiation.room.free_for_patient()
+        if room <= 0:
+            # Kafka takes a member that never polls for dead.
+            consumer.pause()
+            await consumer.take(1, max_wait=0.05)
+            consumer.resume()
+            watchdog.progress()
+            continue
+        records = await consumer.take(min(room, TURN), max_wait=0.2)
+        if records:
+            await initiation.intake.take_waiting(records)
+            await consumer.commit(records)
+            watchdog.progress()

@@ -28,11 +28,13 @@ acls --allow-principal 'User:mypay-finance' --operation Read --group 'mypay-fina
 acls --allow-principal 'User:mypay-finance' --operation Read --group 'mypay-finance:' --resource-pattern-type prefixed
 acls --allow-principal 'User:mypay-finance' --operation Read --topic 'mypay.settlements' --resource-pattern-type literal
 
+acls --allow-principal 'User:mypay-initiation' --operation Describe --group 'mypay-execution-' --resource-pattern-type prefixed
 acls --allow-principal 'User:mypay-initiation' --operation Read --group 'mypay-initiation' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-initiation' --operation Read --group 'mypay-initiation:' --resource-pattern-type prefixed
 acls --allow-principal 'User:mypay-initiation' --operation Write --topic 'mypay.dead-letter' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-initiation' --operation Write --topic 'mypay.dispatch.' --resource-pattern-type prefixed
 acls --allow-principal 'User:mypay-initiation' --operation Read --topic 'mypay.orders' --resource-pattern-type literal
+acls --allow-principal 'User:mypay-initiation' --operation Read --operation Write --topic 'mypay.waiting-orders' --resource-pattern-type literal
 
 acls --allow-principal 'User:mypay-ops' --operation Describe --operation DescribeConfigs --cluster
 acls --allow-principal 'User:mypay-ops' --operation Describe --group 'mypay-' --resource-pattern-type prefixed

@@ -4,7 +4,7 @@ from gateway.bootstrap.consents import consent_service
 from gateway.bootstrap.errors import NotConfiguredError
 from gateway.bootstrap.events import SettlementParts, clearing_seals, relay_service, settlement_parts
 from gateway.bootstrap.execution import ExecutionParts, execution_parts
-from gateway.bootstrap.initiation import initiation_service
+from gateway.bootstrap.initiation import InitiationParts, initiation_parts
 from gateway.bootstrap.kafka import kafka_settings, password_file
 from gateway.bootstrap.process import (
     Parts,
@@ -16,6 +16,7 @@ from gateway.bootstrap.schedule import ScheduleParts, schedule_parts
 
 __all__ = [
     "ExecutionParts",
+    "InitiationParts",
     "NotConfiguredError",
     "Parts",
     "ScheduleParts",
@@ -24,7 +25,7 @@ __all__ = [
     "clearing_seals",
     "consent_service",
     "execution_parts",
-    "initiation_service",
+    "initiation_parts",
     "kafka_settings",
     "password_file",
     "process_parts",

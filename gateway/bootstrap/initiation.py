@@ -3,11 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from typing import Final
 
+from gateway.adapters.crypto.vault import Purpose
 from gateway.adapters.iso8583.config import NetworkConfig, load_networks
+from gateway.adapters.kafka.backlog import Backlogs
+from gateway.adapters.kafka.consumer import BatchConsumer
 from gateway.bootstrap.holidays import business_days
-from gateway.bootstrap.keys import dispatch
+from gateway.bootstrap.keys import dispatch, internal_marks
 from gateway.bootstrap.networks import cut_overs
 from gateway.bootstrap.process import Parts, dead_letters, publisher
 from gateway.bootstrap.trust import proving
@@ -15,27 +21,49 @@ from gateway.domain.routing import NetworkProfile
 from gateway.ports import StoreUnavailableError
 from gateway.services.bulks import BulkService
 from gateway.services.cancellation import CancellationService
+from gateway.services.fair_intake import FairIntake
 from gateway.services.initiation import InitiationService
 from gateway.services.intake import Intake
 from gateway.services.isolation import IsolatedBatch
 from gateway.services.refund_intake import RefundIntake
 from gateway.services.retrying import until_done
+from gateway.services.room import ExecutionRoom
 from gateway.services.standing import StandingOrderService
+from schemas.principals import Principal, Role
+from schemas.topics import TOPICS, WAITING_ORDERS, dispatch_topic
 
 NETWORK_REPORT_FRESH_S = 5.0
 """Workers report every second: five missed reports mean that nobody executes on that network."""
 
 
+WAITING_GROUP: Final = f"{Principal(Role.INITIATION).name}:waiting"
+
+LOOK_AGAIN_S: Final = 0.5
+"""While Kafka is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class InitiationParts:
+    """What takes orders in. ``waiting``: reads those that wait for their turn; not started."""
+
+    intake: FairIntake
+    room: ExecutionRoom
+    waiting: BatchConsumer
+
+
 @asynccontextmanager
-async def initiation_service(parts: Parts) -> AsyncIterator[tuple[InitiationService, IsolatedBatch]]:
+async def initiation_parts(parts: Parts) -> AsyncIterator[InitiationParts]:
     """The intake, with its key registry and its view of the networks kept fresh."""
+    settings = parts.settings
     configured = load_networks(parts.settings.networks_dir)
     handing_on = dispatch(parts.settings)
     networks = NetworkView(parts, configured)
+    backlogs = Backlogs(parts.kafka)
     await until_done(networks.start)
     try:
         async with proving(parts) as proofs, publisher(parts) as producer:
             parked = dead_letters(parts, producer)
+            room = ExecutionRoom(partial(_behind, backlogs, networks), ahead_max=settings.initiation_ahead_max)
             service = InitiationService(
                 store=parts.store,
                 keys=proofs.keys,
@@ -79,13 +107,56 @@ async def initiation_service(parts: Parts) -> AsyncIterator[tuple[InitiationServ
                         clock=parts.clock,
                         trust=proofs.trust,
                         assertions=proofs.assertions,
+                        room=room,
                     ),
                     RefundIntake(store=parts.store, publisher=producer, dispatch=handing_on, observer=parts.observer),
                 ],
             )
-            yield service, IsolatedBatch("initiation", dead_letters=parked, observer=parts.observer)
+            isolated = IsolatedBatch("initiation", dead_letters=parked, observer=parts.observer)
+            intake = FairIntake(
+                take=partial(isolated.run, service.take),
+                keys=proofs.keys,
+                verifier=proofs.signatures,
+                publisher=producer,
+                marks=internal_marks(settings, Purpose.WAITING_MARK),
+                room=room,
+                lane=KafkaLane(backlogs),
+                partitions=next(t.partitions for t in TOPICS if t.name == WAITING_ORDERS),
+                observer=parts.observer,
+                clock=parts.clock,
+                turn_min=settings.initiation_turn_min,
+                turn_max=settings.initiation_batch_max,
+            )
+            waiting = BatchConsumer(
+                parts.kafka, parts.observer, topics=[WAITING_ORDERS], group_id=WAITING_GROUP, in_turns=True
+            )
+            yield InitiationParts(intake, room, waiting)
     finally:
+        await backlogs.stop()
         await networks.stop()
+
+
+class KafkaLane:
+    """Implements :class:`gateway.services.fair_intake.Lane`."""
+
+    def __init__(self, backlogs: Backlogs) -> None:
+        self._backlogs = backlogs
+
+    async def busy(self) -> frozenset[int]:
+        """Waits while Kafka does not say."""
+        found = None
+        while found is None:
+            # Not knowing is no answer: an order could overtake another.
+            found = await self._backlogs.of([(WAITING_ORDERS, WAITING_GROUP)])
+            if found is None:
+                await asyncio.sleep(LOOK_AGAIN_S)
+        return frozenset(partition for _, partition in found)
+
+
+async def _behind(backlogs: Backlogs, networks: "NetworkView") -> int:
+    waited = [(dispatch_topic(n), Principal(Role.EXECUTION, n).name) for n in networks.open_networks()]
+    found = await backlogs.of(waited) if waited else {}
+    return sum(found.values()) if found else 0
 
 
 class NetworkView:
@@ -96,6 +167,10 @@ class NetworkView:
         self._networks = networks
         self._open: frozenset[str] = frozenset()
         self._task: asyncio.Task[None] | None = None
+
+    def open_networks(self) -> Sequence[str]:
+        """Ids of those that execute at this moment."""
+        return sorted(self._open & self._networks.keys())
 
     def profiles(self) -> Sequence[NetworkProfile]:
         """The networks as they are known at this moment."""

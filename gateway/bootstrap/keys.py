@@ -111,6 +111,11 @@ def create_missing_rings(settings: Settings, *, within: Path | None = None) -> d
 
 def dispatch(settings: Settings) -> Dispatch:
     """What marks dispatched records and knows them again; raises as :func:`load_ring`."""
+    return Dispatch(internal_marks(settings, Purpose.DISPATCH_MARK))
+
+
+def internal_marks(settings: Settings, purpose: Purpose) -> HmacMarks:
+    """Marks under the internal key; raises as :func:`load_ring`."""
     keys = load_ring(settings, Ring.INTERNAL)
     folder = ring_folder(settings, Ring.INTERNAL)
-    return Dispatch(HmacMarks(keys, Purpose.DISPATCH_MARK, reload=lambda: MasterKeys.load(folder)))
+    return HmacMarks(keys, purpose, reload=lambda: MasterKeys.load(folder))

@@ -29,6 +29,9 @@ def command(
     profile: Annotated[
         str | None, typer.Option(help="Also record this process with py-spy, e.g. 'execution bcard'. Costs speed.")
     ] = None,
+    flood: Annotated[
+        bool, typer.Option("--flood", help="Instead: how late one partner's orders are while another floods.")
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the result here.", dir_okay=False)
     ] = None,
@@ -42,6 +45,9 @@ def command(
         from gateway.proving.bench import BenchError, BenchPlan, run_bench  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise CliError(f"The bench needs the package {error.name}.", hint="Run `make install`.") from error
+    if flood:
+        _flood(initiation_workers)
+        return
     plan = BenchPlan(
         seconds=seconds,
         latency_seconds=latency_seconds,
@@ -62,6 +68,32 @@ def command(
     typer.echo(result.last_line())
     if not result.balanced:
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _flood(initiation_workers: int) -> None:
+    from gateway.proving.bench import BenchError  # noqa: PLC0415 - an extra that production does not install
+    from gateway.proving.flood import QUIET, FloodPlan, run_flood  # noqa: PLC0415
+
+    view = LiveView(err())
+    plan = FloodPlan(initiation_workers=initiation_workers)
+    try:
+        result = run_to_end(run_flood(plan, Path(os.environ.get("MYPAY_HOME") or "var"), view=view))
+    except BenchError as error:
+        raise CliError(str(error)) from error
+    view.settle()
+    console = results()
+    for phase in (QUIET, *result.sent):
+        count, per_second = result.sent.get(phase, (0, 0.0))
+        beside = f", beside {count:,} records of another, {per_second:,.0f}/s" if count else ", alone"
+        latencies = result.latencies_ms[phase]
+        ratio = f", {result.ratio(phase):.1f} times as late" if count else ""
+        console.print(
+            f"{phase:<9} p50 {latencies[len(latencies) // 2]:,} ms, p99 {result.p99_ms(phase):,.0f} ms"
+            f" of {len(latencies):,} orders{beside}{ratio}",
+            markup=False,
+            soft_wrap=True,
+        )
+    typer.echo(result.last_line())
 
 
 def _show(result: "BenchResult") -> None:

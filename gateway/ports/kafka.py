@@ -55,12 +55,13 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One Kafka record to publish."""
+    """One Kafka record to publish. ``partition``: None leaves it to the key, as Java's producers do."""
 
     topic: str
     key: bytes | None
     value: bytes
     headers: Sequence[tuple[str, bytes]]
+    partition: int | None = None
 
 
 class Publisher(Protocol):

@@ -33,6 +33,7 @@ from gateway.services.intake import Intake, Seen, Waits
 from gateway.services.notices import ORDER_ID_TAKEN, RefusedOrder, refuse_orders
 from gateway.services.proofs import NoIdentityProviders
 from gateway.services.retrying import until_done
+from gateway.services.room import ExecutionRoom
 from gateway.services.transitions import payment_events
 from schemas.bulk import BULK_TYPE, BulkEvent, BulkStatus, PaymentBulk, RejectedItem
 from schemas.codec import encode
@@ -43,6 +44,9 @@ from schemas.topics import events_topic
 
 PROOFS_AT_ONCE: Final = 50
 """Signatures verified before other work gets its turn: some milliseconds."""
+
+HANDED_ON_AT_ONCE: Final = 50
+"""Items published before it is looked whether execution has room for more: a twentieth of a second of its work."""
 
 _ID_TAKEN: Final = Reason(code=ReasonCode.AM05, text="bulk_id was used before with other content; the first one stands")
 
@@ -74,6 +78,7 @@ class BulkService:
 
     Args:
         intake: judges each item as it judges an order.
+        room: handing items on waits for it, so that other orders are not behind thousands of them. None: it does not.
     """
 
     models: Mapping[str, type[SignedInstruction]] = {BULK_TYPE: PaymentBulk}
@@ -89,8 +94,10 @@ class BulkService:
         clock: Clock,
         trust: TrustTable | None = None,
         assertions: AssertionVerifier | None = None,
+        room: ExecutionRoom | None = None,
     ) -> None:
         self._store = store
+        self._room = room
         self._intake = intake
         self._publisher = publisher
         self._dispatch = dispatch
@@ -237,7 +244,13 @@ class BulkService:
             return
         now = self._clock.now()
         outgoing = [self._dispatch.order(item.taken, item.body, network, now) for item, network in targets]
-        await until_done(lambda: self._publisher.publish(outgoing))
+        for begin in range(0, len(outgoing), HANDED_ON_AT_ONCE):
+            some = outgoing[begin : begin + HANDED_ON_AT_ONCE]
+            if self._room is not None:
+                if len(outgoing) > HANDED_ON_AT_ONCE:
+                    await self._room.wait_for_patient()
+                self._room.use(len(some))
+            await until_done(lambda some=some: self._publisher.publish(some))  # type: ignore[misc]
 
         async def note() -> None:
             async with self._store.transaction() as uow:

@@ -1,7 +1,6 @@
 """What partners do to Kafka itself: batches that unpack without end, transactions that are aborted or never end."""
 
 import asyncio
-import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -122,7 +121,7 @@ async def test_an_order_in_a_transaction_is_paid_once_it_is_committed_and_never_
         assert not await scene.rows_of([*aborted, *undecided, *behind])
         assert await scene.healthz("initiation") == 200
         await producer.commit_transaction()
-        scene.sent(undecided, [(at.partition, at.offset) for at in places], places[0].timestamp)
+        scene.sent(undecided, [(at.partition, at.offset, at.timestamp) for at in places])
     await scene.until_states([*undecided, *behind], "approved")
     # Past the mark that ends a transaction nothing is committed before the next order.
     last = await send_to(scene, 1, scene.payments(1))
@@ -151,7 +150,6 @@ async def transactional(scene: Scene) -> AsyncIterator[Any]:
 
 
 async def send_all(producer: Any, entries: Sequence[Entry], partition: int) -> list[Any]:
-    now_ms = time.time_ns() // 1_000_000
     futures = [
         await producer.send(
             ORDERS,
@@ -159,7 +157,6 @@ async def send_all(producer: Any, entries: Sequence[Entry], partition: int) -> l
             key=e.record.key,
             headers=list(e.record.headers),
             partition=partition,
-            timestamp_ms=now_ms,
         )
         for e in entries
     ]
@@ -168,7 +165,7 @@ async def send_all(producer: Any, entries: Sequence[Entry], partition: int) -> l
 
 async def send_to(scene: Scene, partition: int, entries: list[Entry]) -> list[Entry]:
     places = await send_all(scene.producer, entries, partition)
-    scene.sent(entries, [(at.partition, at.offset) for at in places], places[0].timestamp)
+    scene.sent(entries, [(at.partition, at.offset, at.timestamp) for at in places])
     return entries
 
 

@@ -12,19 +12,19 @@ PARTNERS, NETWORKS = ["shop", "shop-pay"], ["bcard", "kcard"]
 
 # R may read, W may write, everything else is denied.
 TABLE = """
-                           orders commands d.bcard d.kcard e.shop e.shop-pay c.bcard settlements dead
-mypay-partner-shop         W      W        -       -       R      -          -       -           -
-mypay-partner-shop-pay     W      W        -       -       -      R          -       -           -
-mypay-initiation           R      -        W       W       -      -          -       -           W
-mypay-consents             -      R        -       -       -      -          -       -           W
-mypay-execution-bcard      -      -        R       -       -      -          -       -           W
-mypay-execution-kcard      -      -        -       R       -      -          -       -           W
-mypay-relay                -      -        -       -       W      W          -       W           -
-mypay-settlement           -      -        -       -       -      -          RW      -           W
-mypay-schedule             -      -        W       W       -      -          -       -           -
-mypay-clearing-import      -      -        -       -       -      -          W       -           W
-mypay-finance              -      -        -       -       -      -          -       R           -
-mypay-ops                  W      W        W       W       -      -          W       R           RW
+                           orders commands d.bcard d.kcard e.shop e.shop-pay c.bcard settlements dead       waiting
+mypay-partner-shop         W      W        -       -       R      -          -       -           -       -
+mypay-partner-shop-pay     W      W        -       -       -      R          -       -           -       -
+mypay-initiation           R      -        W       W       -      -          -       -           W       RW
+mypay-consents             -      R        -       -       -      -          -       -           W       -
+mypay-execution-bcard      -      -        R       -       -      -          -       -           W       -
+mypay-execution-kcard      -      -        -       R       -      -          -       -           W       -
+mypay-relay                -      -        -       -       W      W          -       W           -       -
+mypay-settlement           -      -        -       -       -      -          RW      -           W       -
+mypay-schedule             -      -        W       W       -      -          -       -           -       -
+mypay-clearing-import      -      -        -       -       -      -          W       -           W       -
+mypay-finance              -      -        -       -       -      -          -       R           -       -
+mypay-ops                  W      W        W       W       -      -          W       R           RW       -
 """
 COLUMNS = {
     "orders": "mypay.orders",
@@ -36,6 +36,7 @@ COLUMNS = {
     "c.bcard": "mypay.clearing.bcard",
     "settlements": "mypay.settlements",
     "dead": "mypay.dead-letter",
+    "waiting": "mypay.waiting-orders",
 }
 LETTERS = {"R": Operation.READ, "W": Operation.WRITE}
 
@@ -110,6 +111,13 @@ TRANSACTIONS = [
 @pytest.mark.parametrize(("principal", "transactional_id", "allowed"), TRANSACTIONS)
 def test_transactional_ids(principal: str, transactional_id: str, *, allowed: bool) -> None:
     assert may(principal, Operation.WRITE, Resource.TRANSACTIONAL_ID, transactional_id) is allowed
+
+
+def test_only_ops_and_initiation_see_how_far_other_groups_are() -> None:
+    looking = {
+        (r.principal, r.name) for r in rules() if (r.resource, r.operation) == (Resource.GROUP, Operation.DESCRIBE)
+    }
+    assert looking == {("User:mypay-ops", "mypay-"), ("User:mypay-initiation", "mypay-execution-")}
 
 
 def test_nobody_but_ops_makes_topics_nobody_makes_rules_and_no_stage_transactions() -> None:

@@ -54,6 +54,7 @@ class Purpose(StrEnum):
     DEAD_LETTER = "dead-letter"
     DEAD_LETTER_MARK = "dead-letter-mark"
     DISPATCH_MARK = "dispatch-mark"
+    WAITING_MARK = "waiting-mark"
 
 
 class NoMasterKeyError(Exception):

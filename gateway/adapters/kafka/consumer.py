@@ -71,6 +71,7 @@ class BatchConsumer:
         on_assigned: awaited when partitions have come.
         drain_seconds: how long a rebalance waits for commits.
         session_timeout_ms: see :data:`SESSION_TIMEOUT_MS`.
+        in_turns: a take has as many records of each partition as of any other, as far as there are.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class BatchConsumer:
         on_assigned: PartitionCallback | None = None,
         drain_seconds: float = DRAIN_SECONDS,
         session_timeout_ms: int = SESSION_TIMEOUT_MS,
+        in_turns: bool = False,
     ) -> None:
         self._settings = settings
         self._observer = observer
@@ -95,6 +97,7 @@ class BatchConsumer:
         self._on_assigned = on_assigned
         self._drain_seconds = drain_seconds
         self._session_timeout_ms = session_timeout_ms
+        self._in_turns = in_turns
         self._consumer: Any = None
         self._attempt = 0
         self._paused = False
@@ -148,7 +151,7 @@ class BatchConsumer:
         return self._taken_records(polled)
 
     async def _poll(self, consumer: Any, max_items: int, max_wait: float) -> Mapping[TopicPartition, Sequence[Any]]:
-        poll = asyncio.ensure_future(consumer.getmany(timeout_ms=int(max_wait * 1000), max_records=max_items))
+        poll = asyncio.ensure_future(self._fetched(consumer, max_items, int(max_wait * 1000)))
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait({poll, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -166,6 +169,37 @@ class BatchConsumer:
         if not polled and consumer._fetcher.error_future.done():  # noqa: SLF001
             raise KafkaError("the fetch task has ended")
         return polled
+
+    async def _fetched(self, consumer: Any, max_items: int, wait_ms: int) -> Mapping[TopicPartition, Sequence[Any]]:
+        if not self._in_turns:
+            polled: Mapping[TopicPartition, Sequence[Any]] = await consumer.getmany(
+                timeout_ms=wait_ms, max_records=max_items
+            )
+            return polled
+        found: dict[TopicPartition, list[Any]] = {}
+        try:
+            await self._fetch_in_turns(consumer, max_items, found)
+            if not found:
+                found.update(await consumer.getmany(timeout_ms=wait_ms, max_records=1))
+        except asyncio.CancelledError:
+            _seek_back(consumer, {p: messages[0].offset for p, messages in found.items()})
+            raise
+        return found
+
+    async def _fetch_in_turns(self, consumer: Any, max_items: int, found: dict[TopicPartition, list[Any]]) -> None:
+        """What was fetched already, the same number from every partition, and again while any has more."""
+        left, having = max_items, sorted(consumer.assignment())
+        while left > 0 and having:
+            share = max(1, left // len(having))
+            still = []
+            for partition in having[:left]:
+                polled = await consumer.getmany(partition, timeout_ms=0, max_records=share)
+                for p, messages in polled.items():
+                    found.setdefault(p, []).extend(messages)
+                    left -= len(messages)
+                    if len(messages) == share:
+                        still.append(p)
+            having = still
 
     async def commit(self, records: Sequence[Record]) -> bool:
         """Commit past the last of ``records`` in each partition: everything before it there must be done with.

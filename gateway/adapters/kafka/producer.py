@@ -246,7 +246,8 @@ async def _group(producer: Any, records: Sequence[Outgoing], deadline: float) ->
             raise PublisherUnavailableError(f"Kafka did not tell the partitions of {topic}") from None
     groups: defaultdict[_Partition, list[Outgoing]] = defaultdict(list)
     for record in records:
-        groups[_Partition(record.topic, partition_of(record.key, counts[record.topic]))].append(record)
+        number = partition_of(record.key, counts[record.topic]) if record.partition is None else record.partition
+        groups[_Partition(record.topic, number)].append(record)
     return groups
 
 

@@ -29,6 +29,7 @@ class MemoryKafka:
     def write(self, record: Outgoing, *, partition: int | None = None) -> Record:
         """Append one record, durably; ``partition`` overrides the key's."""
         log = self._logs.setdefault(record.topic, [[] for _ in range(self.partitions)])
+        partition = record.partition if partition is None else partition
         number = crc32(record.key or b"") % self.partitions if partition is None else partition
         written = Record(
             topic=record.topic,

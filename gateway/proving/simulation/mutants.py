@@ -26,6 +26,7 @@ from gateway.proving.simulation.planting import Instead, edited, replaced, swapp
 from gateway.proving.simulation.world import simulate
 from gateway.services import (
     execution,
+    fair_intake,
     initiation,
     inquiry,
     late_answers,
@@ -317,6 +318,27 @@ def _offsets_first() -> AbstractContextManager[None]:
     )
 
 
+def _waiting_lost() -> AbstractContextManager[None]:
+    return edited(fair_intake.FairIntake, "_let_wait", ("await self._publisher.publish(outgoing)", "pass"))
+
+
+def _waiting_committed_first() -> AbstractContextManager[None]:
+    return edited(
+        workers.Worker,
+        "_take_waiting",
+        (
+            "await intake.take_waiting(records)\n        await member.commit()",
+            "await member.commit()\n        await intake.take_waiting(records)",
+        ),
+    )
+
+
+def _half_a_turn() -> AbstractContextManager[None]:
+    return edited(
+        fair_intake.FairIntake, "take_waiting", ("    if turn:\n        await self._take_turn(turn)", "    pass")
+    )
+
+
 def _overtaken_order_dropped() -> AbstractContextManager[None]:
     return edited(initiation.InitiationService, "_record", ("raise _OvertakenError", "pass"))
 
@@ -418,6 +440,9 @@ _ALL: Final = (
     Mutant("outbox-row-dropped", "writes no event for an unknown outcome", _outbox_row_dropped),
     Mutant("relay-gives-up", "moves its cursor past what Kafka refused", _relay_gives_up),
     Mutant("offsets-first", "commits Kafka's offsets before the work", _offsets_first),
+    Mutant("waiting-order-lost", "drops what has to wait for its turn", _waiting_lost),
+    Mutant("waiting-offsets-first", "commits what waited before the work", _waiting_committed_first),
+    Mutant("half-a-turn", "drops the end of a turn of what waited", _half_a_turn),
     Mutant("overtaken-order-dropped", "drops an order that lost its id to another", _overtaken_order_dropped),
     Mutant("closed-topic-skipped", "drops the events of a closed topic", _topic_skipped),
     Mutant("cancellation-forgotten", "sends an order that was cancelled before it came", _cancellation_forgotten),

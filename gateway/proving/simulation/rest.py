@@ -4,14 +4,15 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.proving.simulation.audit import FINAL
 from gateway.proving.simulation.scene import NETWORK
-from gateway.proving.simulation.workers import OPEN, PARTITIONS, Stage
-from schemas.topics import CONSENT_COMMANDS, ORDERS, clearing_topic, dispatch_topic
+from gateway.proving.simulation.workers import OPEN, PARTITIONS, WAITING_GROUP, Stage
+from schemas.topics import CONSENT_COMMANDS, ORDERS, WAITING_ORDERS, clearing_topic, dispatch_topic
 
 if TYPE_CHECKING:
     from gateway.proving.simulation.world import World
 
 _READ: Final = (
     (ORDERS, Stage.INITIATION),
+    (WAITING_ORDERS, WAITING_GROUP),
     (dispatch_topic(NETWORK), Stage.EXECUTION),
     (CONSENT_COMMANDS, Stage.CONSENTS),
     (clearing_topic(NETWORK), Stage.SETTLEMENT),

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import timedelta
 from enum import StrEnum, unique
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.adapters.memory import (
@@ -33,6 +34,7 @@ from gateway.services.consent_commands import ConsentCommandService
 from gateway.services.consents import ExpiryService
 from gateway.services.ended_consents import EndedConsentWatch
 from gateway.services.execution import ExecutionService, ExecutionSettings
+from gateway.services.fair_intake import FairIntake
 from gateway.services.follow_ups import FollowUpSettings
 from gateway.services.initiation import InitiationService
 from gateway.services.inquiry import InquiryService, InquirySettings
@@ -46,11 +48,12 @@ from gateway.services.refund_intake import RefundIntake
 from gateway.services.relay import RelayService, RelaySettings
 from gateway.services.results import ResultSettings
 from gateway.services.reversal import ReversalService, ReversalSettings
+from gateway.services.room import ExecutionRoom
 from gateway.services.scheduled import ScheduledOrderService, ScheduleSettings
 from gateway.services.settlement import SettlementService, SettlementSettings
 from gateway.services.standing import StandingOrderService
 from schemas.consents import ConsentStatus
-from schemas.topics import CONSENT_COMMANDS, ORDERS, clearing_topic, dispatch_topic
+from schemas.topics import CONSENT_COMMANDS, ORDERS, WAITING_ORDERS, clearing_topic, dispatch_topic
 
 if TYPE_CHECKING:
     from gateway.proving.simulation.world import World
@@ -67,6 +70,12 @@ POLL_S: Final = 2.0
 
 SKEW_MAX_S: Final = 5.0
 OPEN: Final = (ConsentStatus.AWAU, ConsentStatus.AUTH, ConsentStatus.SUSP)
+
+AHEAD_MAX: Final = 8
+TURN_MAX: Final = 3
+"""Small, so that in nearly every world something waits for its turn."""
+
+WAITING_GROUP: Final = "initiation:waiting"
 
 PARTITIONS: Final = 3
 _BATCH: Final = 6
@@ -103,6 +112,7 @@ class Worker:
         dead: True once it has crashed: nothing that it still does has any effect.
         frozen_until: loop time until which it does nothing, as after SIGSTOP.
         member: its place in its consumer group, where the stage has one.
+        waiting: the intake's place among those that read what waits for its turn.
         links: its links to the card network, where it has any.
         reader: its session on the outbox, where it has one.
     """
@@ -116,6 +126,7 @@ class Worker:
         self.clock = SkewedClock(world.loop, world.script.epoch)
         self.boundary = Adversary(world, self)
         self.member: Member | None = None
+        self.waiting: Member | None = None
         self.links: SimulatedLinks | None = None
         self.reader: MemoryOutboxReader | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -140,8 +151,9 @@ class Worker:
 
     def rewind(self) -> None:
         """Read again from what the group has committed."""
-        if self.member is not None:
-            self.member.rewind()
+        for member in (self.member, self.waiting):
+            if member is not None:
+                member.rewind()
 
     def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run a task of this process; an error that ends it is one of the gateway's."""
@@ -206,13 +218,54 @@ class Worker:
                     dispatch=world.dispatch,
                     observer=world.observer,
                     clock=self.clock,
+                    room=ExecutionRoom(world.backlog, ahead_max=AHEAD_MAX, look_s=1.0),
                 ),
                 RefundIntake(
                     store=self._store, publisher=self._publisher, dispatch=world.dispatch, observer=world.observer
                 ),
             ],
         )
-        self.run(self._consume(ORDERS, service.take))
+        isolated = IsolatedBatch(self.stage, dead_letters=self._dead_letters, observer=world.observer)
+        room = ExecutionRoom(world.backlog, ahead_max=AHEAD_MAX, look_s=1.0)
+        intake = FairIntake(
+            take=partial(isolated.run, service.take),
+            keys=MemoryKeySource([PARTNER], boundary=self.boundary),
+            verifier=world.verifier,
+            publisher=self._publisher,
+            marks=world.waiting_marks,
+            room=room,
+            lane=world,
+            partitions=PARTITIONS,
+            observer=world.observer,
+            clock=self.clock,
+            turn_min=1,
+            turn_max=TURN_MAX,
+        )
+        self.run(self._take_orders(intake))
+        self.run(self._take_waiting(intake, room))
+
+    async def _take_orders(self, intake: FairIntake) -> None:
+        world = self.world
+        self.member = member = Member(world.kafka, ORDERS, self.stage, world.rng, self.boundary)
+        world.rebalance(self.stage)
+        assigned: list[int] = []
+        while True:
+            records = await member.take(_BATCH)
+            if assigned != list(member.assigned):
+                assigned = list(member.assigned)
+                await intake.assigned()
+            await intake.take(records)
+            await member.commit()
+
+    async def _take_waiting(self, intake: FairIntake, room: ExecutionRoom) -> None:
+        world = self.world
+        self.waiting = member = Member(world.kafka, WAITING_ORDERS, WAITING_GROUP, world.rng, self.boundary)
+        world.rebalance(self.stage)
+        while True:
+            await room.wait_for_patient()
+            records = await member.take(_BATCH)
+            await intake.take_waiting(records)
+            await member.commit()
 
     def start_execution(self) -> None:
         """Intents, links, results, reversals, recovery."""

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from random import Random
 from typing import Any, Final
@@ -22,7 +22,7 @@ from gateway.domain.matching import MatchBy
 from gateway.ports import Outgoing
 from gateway.proving.simulation.adversary import Chances
 from gateway.proving.simulation.audit import UNEXPECTED, Auditor
-from gateway.proving.simulation.broker import Broker
+from gateway.proving.simulation.broker import Broker, Member
 from gateway.proving.simulation.faults import Fault, Faults
 from gateway.proving.simulation.invariants import check_at_rest
 from gateway.proving.simulation.links import Wire
@@ -51,6 +51,7 @@ from gateway.proving.simulation.workers import (
     INTENT_TO_WIRE_S,
     PARTITIONS,
     SKEW_MAX_S,
+    WAITING_GROUP,
     WORKERS,
     Stage,
     Worker,
@@ -63,7 +64,7 @@ from schemas.consents import ConsentStatus, ConsentTerms
 from schemas.envelope import Envelope, write_envelope
 from schemas.primitives import ConsentId
 from schemas.reasons import Reason, ReasonCode
-from schemas.topics import clearing_topic, events_topic
+from schemas.topics import WAITING_ORDERS, clearing_topic, dispatch_topic, events_topic
 
 FAULTS_END_S: Final = 14.0
 """Past the traffic, so that recoveries are disturbed too."""
@@ -118,6 +119,7 @@ class World:
         )
         self.verifier = MemoryVerifier({TAMPERED: _FORGED})
         self.dispatch = Dispatch(HmacMarks(INTERNAL_KEYS, Purpose.DISPATCH_MARK))
+        self.waiting_marks = HmacMarks(INTERNAL_KEYS, Purpose.WAITING_MARK)
         self.parked: list[Parked] = []
         self.written: list[tuple[Produced, str]] = []
         self.workers: list[Worker] = []
@@ -167,24 +169,44 @@ class World:
 
     def rebalance(self, stage: Stage) -> None:
         """Deal a stage's partitions out to its workers that live and move."""
+        workers = [w for w in self.workers if w.stage is stage]
+        for members in ([(w, w.member) for w in workers], [(w, w.waiting) for w in workers]):
+            self._deal([(worker, member) for worker, member in members if member is not None])
+
+    def _deal(self, members: Sequence[tuple[Worker, Member]]) -> None:
         now = self.loop.time()
-        members = [w.member for w in self.workers if w.stage is stage and w.member and w.frozen_until <= now]
-        for worker in self.workers:
-            if worker.stage is stage and worker.member and worker.member not in members:
-                worker.member.assign([])
-        shift = self.rng.randrange(len(members)) if members else 0
-        for place, member in enumerate(members):
-            member.assign(range((place + shift) % len(members), PARTITIONS, len(members)))
+        moving = [m for w, m in members if w.frozen_until <= now]
+        for _, member in members:
+            if member not in moving:
+                member.assign([])
+        shift = self.rng.randrange(len(moving)) if moving else 0
+        for place, member in enumerate(moving):
+            member.assign(range((place + shift) % len(moving), PARTITIONS, len(moving)))
+
+    async def backlog(self) -> int:
+        """Records that execution has not taken yet."""
+        topic = dispatch_topic(NETWORK)
+        return sum(
+            len(self.kafka.log(topic, n)) - self.kafka.committed(Stage.EXECUTION, (topic, n)) for n in range(PARTITIONS)
+        )
+
+    async def busy(self) -> frozenset[int]:
+        """Partitions with records that wait for their turn."""
+        kafka, topic = self.kafka, WAITING_ORDERS
+        return frozenset(
+            n for n in range(PARTITIONS) if kafka.committed(WAITING_GROUP, (topic, n)) < len(kafka.log(topic, n))
+        )
 
     def redeliver(self, worker: Worker) -> None:
         """Set a group back by some records that it had committed, where this worker reads."""
-        if (member := worker.member) is None:
-            return
-        for partition in member.assigned:
-            place = (member.topic, partition)
-            back = self.kafka.committed(member.group, place) - self.rng.randrange(4)
-            self.kafka.commit(member.group, place, max(0, back))
-        member.rewind()
+        for member in (worker.member, worker.waiting):
+            if member is None:
+                continue
+            for partition in member.assigned:
+                place = (member.topic, partition)
+                back = self.kafka.committed(member.group, place) - self.rng.randrange(4)
+                self.kafka.commit(member.group, place, max(0, back))
+            member.rewind()
 
     def depose_relay(self) -> None:
         """End the session of the relay that leads."""

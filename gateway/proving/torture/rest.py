@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 
 from gateway.proving.torture.load import AWAY, fetch
 from gateway.proving.world import World
-from schemas.topics import CONSENT_COMMANDS, ORDERS, clearing_topic, dispatch_topic
+from schemas.topics import CONSENT_COMMANDS, ORDERS, WAITING_ORDERS, clearing_topic, dispatch_topic
 
 REST_TIMEOUT_S: Final = 300.0
 """For each thing that is waited for: twenty times what it takes on two idle cores."""
@@ -120,6 +120,7 @@ async def lags(world: World) -> dict[str, int]:
     networks = [n.network_id for n in world.networks]
     groups: dict[str, Sequence[str]] = {
         "mypay-initiation": [ORDERS],
+        "mypay-initiation:waiting": [WAITING_ORDERS],
         "mypay-consents": [CONSENT_COMMANDS],
         **{f"mypay-execution-{n}": [dispatch_topic(n)] for n in networks},
         "mypay-settlement": [clearing_topic(n) for n in networks],

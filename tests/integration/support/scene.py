@@ -39,7 +39,7 @@ from gateway.proving.orders import facts_of, signed_record
 from gateway.proving.world import World
 from schemas.orders import PaymentOrder
 from schemas.primitives import ConsentId, MerchantId, Money, OrderId
-from schemas.topics import ORDERS, clearing_topic, dispatch_topic, events_topic
+from schemas.topics import ORDERS, WAITING_ORDERS, clearing_topic, dispatch_topic, events_topic
 from tests.integration.support.entries import BCARD, SETTLED, SHOP_OF, Entry, Told, payment_ids
 from tests.stack import Stack
 
@@ -263,6 +263,7 @@ class Scene:
         """Consumer group → records that it has not committed yet."""
         networks = [n.network_id for n in self.world.networks]
         lags = {"mypay-initiation": await self._lag("mypay-initiation", [ORDERS])}
+        lags["mypay-initiation:waiting"] = await self._lag("mypay-initiation:waiting", [WAITING_ORDERS])
         for network in networks:
             group = f"mypay-execution-{network}"
             lags[group] = await self._lag(group, [dispatch_topic(network)])
@@ -322,6 +323,7 @@ class Scene:
         networks = [n.network_id for n in self.world.networks]
         groups = {
             "mypay-initiation": [ORDERS],
+            "mypay-initiation:waiting": [WAITING_ORDERS],
             **{f"mypay-execution-{n}": [dispatch_topic(n)] for n in networks},
             "mypay-settlement": [clearing_topic(n) for n in networks],
         }

@@ -1,0 +1,50 @@
+"""How far execution is behind, so that the intake hands on no more than it can soon take.
+
+What was handed on stands in one line again, whoever sent it: a line that is short holds nobody up.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+LOOK_S: Final = 0.05
+"""How old a look may be: execution takes some fifty orders in this time."""
+
+
+class ExecutionRoom:
+    """Tells how many more orders may be handed on now.
+
+    Args:
+        backlog: looks how many were handed on and not taken by execution, of networks that are open: what waits for a
+            closed one holds nobody up who is not for it, too.
+        ahead_max: how many may be.
+    """
+
+    def __init__(self, backlog: Callable[[], Awaitable[int]], *, ahead_max: int, look_s: float = LOOK_S) -> None:
+        self._backlog = backlog
+        self._ahead_max = ahead_max
+        self._look_s = look_s
+        self._free = ahead_max
+        self._looked_at: float | None = None
+
+    async def free(self) -> int:
+        """For whoever sends within their share; negative where execution is further behind than it should be."""
+        now = asyncio.get_running_loop().time()
+        if self._looked_at is None or now - self._looked_at >= self._look_s:
+            self._free = self._ahead_max - await self._backlog()
+            self._looked_at = asyncio.get_running_loop().time()
+        return self._free
+
+    async def free_for_patient(self) -> int:
+        """For what waits, and for bulks: half of it is left to the others."""
+        return await self.free() - self._ahead_max // 2
+
+    async def wait_for_patient(self) -> int:
+        """As that; waits until there is some."""
+        while (free := await self.free_for_patient()) <= 0:  # noqa: ASYNC110 - Kafka tells nobody
+            await asyncio.sleep(self._look_s)
+        return free
+
+    def use(self, orders: int) -> None:
+        """So many were handed on since the last look."""
+        self._free -= orders
