@@ -445,6 +445,20 @@ def test_a_token_from_before_there_were_owners_is_refused_until_it_has_one(world
     assert (refused["state"], refused["reason"]["code"]) == ("rejected", "DS0H")
 
 
+def test_a_card_that_does_not_open_rejects_its_own_orders_alone(world: World) -> None:
+    damaged = add_token().expect().out.strip()
+    add_consent("c-damaged", funding_token=damaged).expect()
+    changed = "UPDATE funding_token SET ciphertext = set_byte(ciphertext, 3, get_byte(ciphertext, 3) # 1)"
+    world.sql(f"{changed} WHERE token = '{damaged}' RETURNING 1")
+    [refused] = world.order("--wait", "--json", consent_id="c-damaged").expect(1).json
+    assert (refused["state"], refused["reason"]["code"]) == ("rejected", "MS03")
+    [paid] = world.order("--wait", "--json").expect().json
+    assert paid["state"] == "approved"
+    world.sql(f"{changed} WHERE token = '{damaged}' RETURNING 1")
+    [paid] = world.order("--wait", "--json", consent_id="c-damaged").expect().json
+    assert paid["state"] == "approved"
+
+
 def test_cards_are_sealed_anew_under_the_next_master_key_and_the_old_one_is_retired(world: World) -> None:
     [old] = [k["key_id"] for k in mypay("keys", "master", "list", "--json").expect().json if k["seals"]]
     assert "it seals" in mypay("keys", "master", "retire", old).expect(1).err
