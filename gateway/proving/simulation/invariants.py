@@ -10,7 +10,9 @@ from gateway.adapters.memory.host import EntryState
 from gateway.domain.exchange import ReversalRequest
 from gateway.domain.payment import Payment
 from gateway.ports import NotAuthenticatedError
+from gateway.proving.simulation.asking import CAP, FREE_MINOR, AskingForProofs
 from gateway.proving.simulation.audit import FINAL, STANDING, UNEXPECTED
+from gateway.proving.simulation.forging import FORGED_PREFIX
 from gateway.proving.simulation.scene import DISABLED_CODE, PAN, PARTNER, Kind, Produced
 from schemas.topics import events_topic
 
@@ -26,6 +28,8 @@ def check_at_rest(world: "World") -> None:
     _bulks_whole(world, told)
     _refunds_fit(world)
     _nothing_parked(world)
+    _nothing_forged_believed(world, told)
+    _exempt_within_policy(world)
     _network_agrees(world)
     _reversed_by_message(world)
     _ledger_balances(world)
@@ -208,8 +212,41 @@ def _refunds_fit(world: "World") -> None:
             world.violated("never more is given back", f"{original.order_id}: {back} of {stands}")
 
 
+def _nothing_forged_believed(world: "World", told: _Told) -> None:
+    """What nobody of the gateway wrote for execution makes no payment, is told to nobody, and is told to operators."""
+    for payment in world.database.payments.rows.values():
+        if str(payment.order_id).startswith(FORGED_PREFIX):
+            world.violated("execution believes the gateway alone", f"{payment.order_id} became {payment.state}")
+    names = {body.get("order_id", "") for kind in told.answers.values() for bodies in kind.values() for body in bodies}
+    refused = [r.order_id for r in world.database.refusals.rows.values()]
+    for name in (*names, *refused):
+        if str(name).startswith(FORGED_PREFIX):
+            world.violated("execution believes the gateway alone", f"{name} was told to a partner")
+    parked = {p.record.reference for p in world.parked if p.stage == "execution"}
+    for reference in world.forged - parked:
+        world.violated("execution believes the gateway alone", f"{reference} is parked nowhere")
+
+
+def _exempt_within_policy(world: "World") -> None:
+    """Where proofs are asked for, and nobody has one, no more passes than the policy says, whatever the terms do."""
+    if not isinstance(world.trust, AskingForProofs):
+        return
+    passed: dict[str, list[int]] = defaultdict(list)
+    for payment in world.database.payments.rows.values():
+        bought = payment.operation.value == "purchase" and payment.amount_minor > FREE_MINOR
+        if bought and payment.trace is not None and payment.amount_minor > CAP.max_amount_minor:
+            world.violated("the policy caps what needs no proof", f"{payment.order_id} of {payment.amount_minor}")
+        if bought and payment.state.value in STANDING:
+            passed[payment.consent_id].append(payment.amount_minor)
+    for consent_id, amounts in passed.items():
+        if len(amounts) > CAP.max_count or sum(amounts) > CAP.max_sum_minor:
+            world.violated("the policy caps what needs no proof", f"{consent_id}: {amounts}")
+
+
 def _nothing_parked(world: "World") -> None:
     for parked in world.parked:
+        if parked.record.reference in world.forged:
+            continue
         if parked.stage not in ("initiation", "consents") or not isinstance(parked.error, NotAuthenticatedError):
             error = f"{type(parked.error).__name__}: {parked.error}"
             world.violated(UNEXPECTED, f"{parked.stage} parked {parked.record.reference}: {error}")

@@ -25,10 +25,12 @@ from gateway.proving.simulation.audit import UNEXPECTED
 from gateway.proving.simulation.planting import Instead, edited, replaced, swapped, together
 from gateway.proving.simulation.world import simulate
 from gateway.services import (
+    dispatch,
     execution,
     fair_intake,
     initiation,
     inquiry,
+    intake,
     late_answers,
     recovery,
     refund_intake,
@@ -412,6 +414,31 @@ def _owner_unchecked_under_lock() -> AbstractContextManager[None]:
     )
 
 
+# --- what execution believes ------------------------------------------------------------------------------------------
+
+
+def _mark_unchecked() -> AbstractContextManager[None]:
+    return edited(dispatch.Dispatch, "read", ("if problem is not None:", "if problem is None and not mark:"))
+
+
+def _mark_without_network() -> AbstractContextManager[None]:
+    return edited(dispatch, "_parts", ("yield network_id.encode()", 'yield b""'))
+
+
+def _keys_not_looked_at_again() -> AbstractContextManager[None]:
+    async def blind(_: Any, __: Any, signatures: Any, ___: Any) -> list[None]:
+        return [None] * len(signatures)
+
+    return together(replaced(execution, "recheck_signatures", blind), replaced(refunds, "recheck_signatures", blind))
+
+
+def _exemption_uncapped() -> AbstractContextManager[None]:
+    def unbound(exemption: Any, _: Any) -> Any:
+        return exemption
+
+    return together(replaced(intents, "capped", unbound), replaced(intake, "capped", unbound))
+
+
 _ALL: Final = (
     Mutant("submit-before-commit", "sends while the intent is still being committed", _submit_before_commit),
     Mutant("resend-after-timeout", "sends the 0200 again when no answer came", _resend_after_timeout),
@@ -454,6 +481,10 @@ _ALL: Final = (
     Mutant(
         "undone-still-used", "gives nothing back when an approved payment is undone", lambda: _signs(_L.RETURN, 0, 0)
     ),
+    Mutant("mark-unchecked", "believes a dispatched record whose mark does not match", _mark_unchecked),
+    Mutant("mark-without-network", "believes what was written for another network", _mark_without_network),
+    Mutant("key-unchecked", "does not look again at the keys of what was handed on", _keys_not_looked_at_again),
+    Mutant("exemption-uncapped", "lets as much pass without a proof as a consent's terms say", _exemption_uncapped),
     Mutant("ledger-row-lost", "posts nothing when an inquiry finds an approval", _unledgered),
 )
 

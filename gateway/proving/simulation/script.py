@@ -41,7 +41,7 @@ from schemas.consent_commands import (
     ConsentMessage,
     ConsentRequest,
 )
-from schemas.consents import ConsentTerms, PaymentPurpose, Period, PeriodLimit
+from schemas.consents import ConsentTerms, LowValueExemption, PaymentPurpose, Period, PeriodLimit
 from schemas.envelope import Envelope, write_envelope
 from schemas.primitives import ConsentId, FundingToken
 from schemas.topics import CONSENT_COMMANDS
@@ -153,8 +153,10 @@ def terms(number: int, shape: int, until_s: int, epoch: datetime, token: Funding
     """Terms of the ``number``-th consent; ``until_s``: it ends then, or long after if 0. One object for equal terms."""
     daily = PeriodLimit(period=Period.DAY, max_amount=krw(22_000))
     few = PeriodLimit(period=Period.DAY, max_count=3)
+    # More than the policy lets pass in worlds that ask for proofs.
+    generous = LowValueExemption(max_amount=krw(9_999), max_count=99, max_sum=krw(999_999))
     purposes: tuple[dict[str, Any], ...] = (
-        {},
+        {"low_value_exemption": generous},
         {"period_limits": (daily,)},
         {"period_limits": (daily, few)},
         {"lifetime_amounts": (krw(30_000),)},

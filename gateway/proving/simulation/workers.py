@@ -42,7 +42,6 @@ from gateway.services.intake import Intake
 from gateway.services.isolation import IsolatedBatch
 from gateway.services.late_answers import LateAnswerService
 from gateway.services.occurrences import OccurrenceService, OccurrenceSettings
-from gateway.services.proofs import NoIdentityProviders
 from gateway.services.recovery import RecoveryService, RecoverySettings
 from gateway.services.refund_intake import RefundIntake
 from gateway.services.relay import RelayService, RelaySettings
@@ -202,23 +201,30 @@ class Worker:
             dead_letters=self._dead_letters,
             observer=world.observer,
             clock=self.clock,
+            trust=world.trust,
+            assertions=world.trust,
             handlers=[
                 CancellationService(
                     store=self._store, cut_overs=world.cut_overs, observer=world.observer, clock=self.clock
                 ),
                 StandingOrderService(
-                    store=self._store, networks=_networks, observer=world.observer, days=BusinessDays()
+                    store=self._store,
+                    networks=_networks,
+                    observer=world.observer,
+                    trust=world.trust,
+                    assertions=world.trust,
+                    days=BusinessDays(),
                 ),
                 BulkService(
                     store=self._store,
-                    intake=Intake(
-                        store=self._store, trust=NoIdentityProviders(), networks=_networks, ahead_days_max=366
-                    ),
+                    intake=Intake(store=self._store, trust=world.trust, networks=_networks, ahead_days_max=366),
                     publisher=self._publisher,
                     dispatch=world.dispatch,
                     observer=world.observer,
                     clock=self.clock,
                     room=ExecutionRoom(world.backlog, ahead_max=AHEAD_MAX, look_s=1.0),
+                    trust=world.trust,
+                    assertions=world.trust,
                 ),
                 RefundIntake(
                     store=self._store, publisher=self._publisher, dispatch=world.dispatch, observer=world.observer
@@ -301,6 +307,8 @@ class Worker:
             dispatch=world.dispatch,
             signatures=world.verifier,
             keys=MemoryKeySource([PARTNER], boundary=self.boundary),
+            trust=world.trust,
+            assertions=world.trust,
             watch=watch,
         )
         common: dict[str, Any] = {
@@ -356,6 +364,8 @@ class Worker:
             dead_letters=self._dead_letters,
             observer=self.world.observer,
             clock=self.clock,
+            trust=self.world.trust,
+            assertions=self.world.trust,
         )
         self.run(self._consume(CONSENT_COMMANDS, service.take))
 

@@ -21,9 +21,11 @@ from gateway.domain.funding import OwnedToken
 from gateway.domain.matching import MatchBy
 from gateway.ports import Outgoing
 from gateway.proving.simulation.adversary import Chances
+from gateway.proving.simulation.asking import AskingForProofs
 from gateway.proving.simulation.audit import UNEXPECTED, Auditor
 from gateway.proving.simulation.broker import Broker, Member
 from gateway.proving.simulation.faults import Fault, Faults
+from gateway.proving.simulation.forging import forge
 from gateway.proving.simulation.invariants import check_at_rest
 from gateway.proving.simulation.links import Wire
 from gateway.proving.simulation.loop import NothingLeftError, SkewedClock, VirtualLoop
@@ -58,6 +60,7 @@ from gateway.proving.simulation.workers import (
 )
 from gateway.services.consents import ConsentCommandRefusedError, ConsentUnknownError, change_consent_status
 from gateway.services.dispatch import Dispatch
+from gateway.services.proofs import NoIdentityProviders
 from schemas.clearing import CLEARING_TYPE, ClearingBatch, ClearingKind, ClearingRecord
 from schemas.codec import encode
 from schemas.consents import ConsentStatus, ConsentTerms
@@ -118,10 +121,12 @@ class World:
             on_leave=self.auditor.left,
         )
         self.verifier = MemoryVerifier({TAMPERED: _FORGED})
+        self.trust = AskingForProofs() if self.rng.random() < 0.12 else NoIdentityProviders()
         self.dispatch = Dispatch(HmacMarks(INTERNAL_KEYS, Purpose.DISPATCH_MARK))
         self.waiting_marks = HmacMarks(INTERNAL_KEYS, Purpose.WAITING_MARK)
         self.parked: list[Parked] = []
         self.written: list[tuple[Produced, str]] = []
+        self.forged: set[str] = set()
         self.workers: list[Worker] = []
         self._numbers: Counter[Stage] = Counter()
         self._cleared: set[str] = set()
@@ -239,6 +244,7 @@ class World:
             ((0, 0, 0, 1), self._rebalance_any),
             ((0,) * 15 + (1,), self._disable_key),
             ((0,) * 5 + (1,), self._withdraw_token),
+            ((0, 0, 0, 1, 3), self._forge),
         ):
             for _ in range(rng.choice(times)):
                 loop.call_at(rng.uniform(0.0, FAULTS_END_S), cause)
@@ -312,6 +318,14 @@ class World:
     def _disable_key(self) -> None:
         self.faults.note(self.loop.time(), Fault.KEY_DISABLED, PARTNER)
         self.verifier.refused[SIGNED] = _DISABLED
+        # Whoever had looked at the key before is gone: what is sent from now on was looked at after it.
+        for worker in [w for w in self.workers if w.stage is Stage.EXECUTION]:
+            self.crash(worker)
+        self.auditor.key_gone = True
+
+    def _forge(self) -> None:
+        self.faults.note(self.loop.time(), Fault.DISPATCH_FORGED, NETWORK)
+        self.forged.add(self.kafka.write(forge(self, self.rng, len(self.forged))).reference)
 
     # --- clearing ---
 
