@@ -97,7 +97,10 @@ class SettlementService:
         self._observer.batch("settlement", size=len(records), seconds=loop.time() - started)
 
     async def match_again(self) -> int:
-        """Settle payments whose outcome was found only after their clearing had become a break; return how many."""
+        """Settle payments whose clearing had become a break and would match now; return how many.
+
+        Their outcome was found later, or another record that had settled them was corrected.
+        """
 
         async def match() -> tuple[int, Applied]:
             async with self._store.transaction() as uow:
@@ -123,7 +126,7 @@ class SettlementService:
         if not outcomes.matched:
             return Applied()
         applied = await apply_changes(uow, _cleared(outcomes), now=now)
-        event_id = f"matched:{outcomes.matched[0].payment.payment_id}"
+        event_id = f"matched:{outcomes.matched[0].payment.payment_id}:{applied.changed[0].version}"
         await self._record(uow, (network_id, cycle_id, 0), outcomes, now, event_id=event_id)
         return applied
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Protocol
 
 import asyncpg
@@ -53,6 +53,9 @@ class Backend(Protocol):
     async def until_blocked(self, task: "asyncio.Task[Any]") -> None:
         """Return once ``task`` waits for a lock; fail if it ends instead."""
 
+    def usage_held(self, key: UsageKey) -> AbstractAsyncContextManager[None]:
+        """Hold the row of this window, and change nothing."""
+
     async def usage_is_free(self, key: UsageKey) -> bool:
         """True if no transaction holds the row of this window."""
 
@@ -94,6 +97,14 @@ class MemoryBackend:
         while not self.database.locks.waiting:
             assert not task.done()
             await asyncio.sleep(0)
+
+    @asynccontextmanager
+    async def usage_held(self, key: UsageKey) -> AsyncIterator[None]:
+        assert self.database.locks.try_acquire(-2, (self.database.usage.name, key))
+        try:
+            yield
+        finally:
+            self.database.locks.release_all(-2)
 
     async def usage_is_free(self, key: UsageKey) -> bool:
         free = self.database.locks.try_acquire(-1, (self.database.usage.name, key))
@@ -149,13 +160,18 @@ class PostgresBackend:
         while not await self.connection.fetchval(waiting):
             assert not task.done()
 
+    @asynccontextmanager
+    async def usage_held(self, key: UsageKey) -> AsyncIterator[None]:
+        other = await asyncpg.connect(self.dsn)
+        try:
+            async with other.transaction():
+                assert await other.fetchval(_LOCK_USAGE + "FOR UPDATE", *_usage_row(key))
+                yield
+        finally:
+            await other.close()
+
     async def usage_is_free(self, key: UsageKey) -> bool:
-        partner_id, consent_id, window = key
-        found = await self.connection.fetchval(
-            "SELECT 1 FROM consent_usage WHERE (partner_id, consent_id, limit_key, starts_at) = ($1, $2, $3, $4) "
-            "FOR UPDATE SKIP LOCKED",
-            *(partner_id, consent_id, window.limit_key, window.starts_at),
-        )
+        found = await self.connection.fetchval(_LOCK_USAGE + "FOR UPDATE SKIP LOCKED", *_usage_row(key))
         return found is not None
 
     async def ledger(self) -> list[tuple[str, str, str, int]]:
@@ -165,6 +181,14 @@ class PostgresBackend:
     async def outcomes(self) -> dict[int, tuple[object, str | None]]:
         rows = await self.connection.fetch("SELECT record_no, payment_id, break_kind FROM clearing_record")
         return {row[0]: (row[1], row[2]) for row in rows}
+
+
+_LOCK_USAGE = "SELECT 1 FROM consent_usage WHERE (partner_id, consent_id, limit_key, starts_at) = ($1, $2, $3, $4) "
+
+
+def _usage_row(key: UsageKey) -> tuple[object, ...]:
+    partner_id, consent_id, window = key
+    return partner_id, consent_id, window.limit_key, window.starts_at
 
 
 @pytest.fixture(scope="session")

@@ -78,8 +78,18 @@ async def test_outcomes_are_noted_by_record(backend: Backend) -> None:
 
 
 async def test_breaks_are_found_again_once_their_payments_are_approved(store: Store) -> None:
-    states = {1: PaymentState.UNKNOWN, 2: PaymentState.UNKNOWN, 3: PaymentState.APPROVED}
-    kinds = {1: BreakKind.NOT_APPROVED, 2: BreakKind.NOT_APPROVED, 3: BreakKind.AMOUNT_DIFFERS}
+    states = {
+        1: PaymentState.UNKNOWN,
+        2: PaymentState.UNKNOWN,
+        3: PaymentState.APPROVED,
+        4: PaymentState.SETTLED,
+    }
+    kinds = {
+        1: BreakKind.NOT_APPROVED,
+        2: BreakKind.NOT_APPROVED,
+        3: BreakKind.AMOUNT_DIFFERS,
+        4: BreakKind.DUPLICATE,
+    }
     records = {n: clearing_record(payment(n), n) for n in states}
     async with store.transaction() as uow:
         await uow.payments.insert([payment(n, state=state) for n, state in states.items()])
@@ -95,6 +105,10 @@ async def test_breaks_are_found_again_once_their_payments_are_approved(store: St
         assert await uow.clearing.approved_since(0) == []
         await uow.clearing.write_outcomes(NET, "c1", [(2, payment(2).key, None)])
         assert await uow.clearing.approved_since(10) == []
+        # What had settled it was corrected.
+        await uow.payments.lock([payment(4).key])
+        await uow.payments.update([payment(4, state=PaymentState.APPROVED, version=2)])
+        assert await uow.clearing.approved_since(10) == [(NET, "c1", records[4])]
 
 
 async def test_a_correction_puts_what_it_supersedes_aside_with_its_outcome(store: Store) -> None:

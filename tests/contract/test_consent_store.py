@@ -217,8 +217,7 @@ async def test_usage_rows_are_locked_in_the_order_of_their_keys_whatever_order_t
             await uow.consents.add_usage([UsageChange(key, reserved_minor=1, reserved_count=1) for key in some])
 
     for held in range(4):
-        async with backend.store.transaction() as uow:
-            await uow.consents.add_usage([UsageChange(keys[held], reserved_minor=1, reserved_count=1)])
+        async with backend.usage_held(keys[held]):
             waiter = asyncio.create_task(add(*(keys[n] for n in order)))
             await backend.until_blocked(waiter)
             # Those before the one that is waited for are held, those behind it are free.

@@ -373,6 +373,19 @@ async def test_a_correction_may_name_another_payment_and_two_may_change_places(r
     assert breaks(rig) == {}
 
 
+async def test_a_record_that_was_a_duplicate_settles_once_the_one_before_it_is_corrected(rig: Rig) -> None:
+    one, two = cleared(rig, 1), cleared(rig, 2)
+    wrong = two.model_copy(update={"record_no": 1})
+    await rig.settlement.take([clearing_message(batch(wrong, two))])
+    assert (breaks(rig), rig.states()["order-2"]) == ({2: BreakKind.DUPLICATE}, "settled")
+    await rig.settlement.take([corrected(rig, one, two)])
+    assert (rig.states()["order-1"], rig.states()["order-2"]) == ("settled", "approved")
+    assert await rig.settlement.match_again() == 1
+    assert (breaks(rig), rig.states()["order-2"]) == ({}, "settled")
+    assert rig.ledger_kinds().count("settled") - rig.ledger_kinds().count("settlement_undone") == 2
+    assert await rig.settlement.match_again() == 0
+
+
 async def test_an_older_file_and_a_superseded_record_that_comes_again_change_nothing(rig: Rig) -> None:
     first = clearing_message(batch(off(rig, 1)))
     await rig.settlement.take([first, corrected(rig, cleared(rig, 1), minutes=0)])

@@ -13,6 +13,8 @@ from gateway.ports import StoreIntegrityError
 from schemas.clearing import ClearingRecord
 from schemas.primitives import NetworkId
 
+_MAY_MATCH = (BreakKind.NOT_APPROVED, BreakKind.DUPLICATE)
+
 
 class MemoryClearingStore:
     """Implements :class:`gateway.ports.ClearingStore` in one transaction."""
@@ -91,7 +93,7 @@ class MemoryClearingStore:
         await self._boundary("clearing.approved_since")
         found = []
         for (network_id, cycle_id, number), row in sorted(self._tx.items(self._db.clearing), key=lambda item: item[0]):
-            if row.found is None or row.found.kind is not BreakKind.NOT_APPROVED or row.payment is None:
+            if row.found is None or row.found.kind not in _MAY_MATCH or row.payment is None:
                 continue
             payment = self._tx.get(self._db.payments, row.payment)
             if payment is None or payment.state is not PaymentState.APPROVED:

@@ -63,6 +63,7 @@ class Fault(StrEnum):
     TOKEN_ALLOWED = "permission for a card given back"  # noqa: S105 - no password
     CLEARED_EARLY = "cleared while in flight"
     DISPATCH_FORGED = "record forged for execution"
+    CLEARING_CORRECTED = "clearing corrected"
 
 
 BOUNDARY: Final = {

@@ -33,6 +33,7 @@ def check_at_rest(world: "World") -> None:
     _network_agrees(world)
     _reversed_by_message(world)
     _ledger_balances(world)
+    _settled_by_one_record(world)
     _events_in_order(world, told)
     _nothing_waits(world)
     _no_card_number(world)
@@ -301,6 +302,15 @@ def _ledger_balances(world: "World") -> None:
             open_minor += payment.amount_minor if payment.operation.value == "purchase" else -payment.amount_minor
     if sum(balances.values()) != 0 or sum(v for k, v in balances.items() if k.startswith("network:")) != open_minor:
         world.violated("ledger follows the states", f"{dict(balances)}, open {open_minor}")
+
+
+def _settled_by_one_record(world: "World") -> None:
+    """Each settled payment stands in one clearing record that is no break, and no other payment does."""
+    settling = Counter(row.payment for row in world.database.clearing.rows.values() if row.found is None)
+    for payment in world.database.payments.rows.values():
+        found = settling[payment.key]
+        if found != (payment.state.value == "settled"):
+            world.violated("clearing settles", f"{payment.order_id} is {payment.state}, settled by {found} records")
 
 
 def _events_in_order(world: "World", told: _Told) -> None:

@@ -10,14 +10,23 @@ from typing import Any, Final, TypeVar
 
 from gateway.adapters.memory import MemoryVault
 from gateway.domain import consent as consents
-from gateway.domain import consent_change, resolution, response_codes
+from gateway.domain import consent_change, resolution, response_codes, settlement
 from gateway.domain import execution as verdicts
 from gateway.domain import intent as intents
 from gateway.domain import matching as matches
-from gateway.domain.exchange import Answered, ExchangeResult, NotSent, NotSentCause, TraceNumbers, Unanswered
+from gateway.domain.exchange import (
+    Answered,
+    ExchangeResult,
+    NotSent,
+    NotSentCause,
+    Operation,
+    TraceNumbers,
+    Unanswered,
+)
 from gateway.domain.funding import OwnedToken
+from gateway.domain.ledger import RECEIVABLE_GROWS, TransferKind
 from gateway.domain.lifecycle import TRANSITIONS, LimitEffect, PaymentEventKind, PaymentState, Transition
-from gateway.domain.limits import Usage, reserve
+from gateway.domain.limits import Reserved, Usage, reserve
 from gateway.domain.trace import payment_trace
 from gateway.ports import OpenedCards, PublisherUnavailableError, StoreConflictError, StoreUnavailableError
 from gateway.proving.simulation import workers
@@ -25,6 +34,7 @@ from gateway.proving.simulation.audit import UNEXPECTED
 from gateway.proving.simulation.planting import Instead, edited, replaced, swapped, together
 from gateway.proving.simulation.world import simulate
 from gateway.services import (
+    clearing_corrections,
     dispatch,
     execution,
     fair_intake,
@@ -40,6 +50,7 @@ from gateway.services import (
     reversal,
     transitions,
 )
+from schemas.reasons import Reason
 
 T = TypeVar("T")
 _S, _E, _L = PaymentState, PaymentEventKind, LimitEffect
@@ -439,6 +450,45 @@ def _exemption_uncapped() -> AbstractContextManager[None]:
     return together(replaced(intents, "capped", unbound), replaced(intake, "capped", unbound))
 
 
+# --- clearing, and what a rejected order must leave alone -------------------------------------------------------------
+
+
+def _correction_dropped() -> AbstractContextManager[None]:
+    return replaced(clearing_corrections, "judge_repeated", lambda *_: settlement.Repeated.SAME)
+
+
+def _correction_booked_forth() -> AbstractContextManager[None]:
+    undone = {(operation, TransferKind.SETTLEMENT_UNDONE) for operation in Operation}
+    return swapped(RECEIVABLE_GROWS, {pair: not RECEIVABLE_GROWS[pair] for pair in undone})
+
+
+def _correction_keeps_settled() -> AbstractContextManager[None]:
+    return edited(clearing_corrections, "_correct", ("if before.settled is not None:", "if False:"))
+
+
+def _stale_clearing_wins() -> AbstractContextManager[None]:
+    def judged(record: Any, created_at: Any, stored: Any, earlier: Any) -> settlement.Repeated:
+        found = before(record, created_at, stored, earlier)
+        return settlement.Repeated.CORRECTION if found is settlement.Repeated.STALE else found
+
+    before = settlement.judge_repeated
+    return replaced(clearing_corrections, "judge_repeated", judged)
+
+
+def _rejected_counts() -> AbstractContextManager[None]:
+    def refuse(taken: Any, consent: Any, facts: Any, usage: Any, decided: Any) -> Any:
+        outcome = before(taken, consent, facts, usage, decided)
+        if isinstance(outcome, Reason) and consent is not None:
+            order = taken.order
+            fits = reserve(consent.terms, order.amount.minor, order.amount.currency, facts.now, {})
+            if isinstance(fits, Reserved):
+                intents._count(taken.consent_key, order.amount.minor, fits, usage, decided)  # noqa: SLF001
+        return outcome
+
+    before = intents._outcome  # noqa: SLF001 - planted around it
+    return replaced(intents, "_outcome", refuse)
+
+
 _ALL: Final = (
     Mutant("submit-before-commit", "sends while the intent is still being committed", _submit_before_commit),
     Mutant("resend-after-timeout", "sends the 0200 again when no answer came", _resend_after_timeout),
@@ -485,6 +535,11 @@ _ALL: Final = (
     Mutant("mark-without-network", "believes what was written for another network", _mark_without_network),
     Mutant("key-unchecked", "does not look again at the keys of what was handed on", _keys_not_looked_at_again),
     Mutant("exemption-uncapped", "lets as much pass without a proof as a consent's terms say", _exemption_uncapped),
+    Mutant("correction-dropped", "drops a corrected clearing record", _correction_dropped),
+    Mutant("correction-unbooked", "books forth instead of back when clearing is corrected", _correction_booked_forth),
+    Mutant("correction-half-done", "leaves settled what a correction took back", _correction_keeps_settled),
+    Mutant("stale-clearing-wins", "lets a superseded clearing record supersede", _stale_clearing_wins),
+    Mutant("rejected-counts", "counts a rejected order in its limits", _rejected_counts),
     Mutant("ledger-row-lost", "posts nothing when an inquiry finds an approval", _unledgered),
 )
 

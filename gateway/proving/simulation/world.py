@@ -13,17 +13,17 @@ import stamina.instrumentation
 from gateway.adapters.crypto.mac import HmacMarks
 from gateway.adapters.crypto.vault import MasterKeys, Purpose
 from gateway.adapters.memory import Database, MemoryHost, MemoryStore, MemoryVerifier
-from gateway.adapters.memory.host import Entry, EntryState
+from gateway.adapters.memory.host import EntryState
 from gateway.adapters.memory.kafka import Parked
 from gateway.domain.consent import Consent, ConsentCommand
 from gateway.domain.exchange import CardData
 from gateway.domain.funding import OwnedToken
 from gateway.domain.matching import MatchBy
-from gateway.ports import Outgoing
 from gateway.proving.simulation.adversary import Chances
 from gateway.proving.simulation.asking import AskingForProofs
 from gateway.proving.simulation.audit import UNEXPECTED, Auditor
 from gateway.proving.simulation.broker import Broker, Member
+from gateway.proving.simulation.clearing import clearing_messages
 from gateway.proving.simulation.faults import Fault, Faults
 from gateway.proving.simulation.forging import forge
 from gateway.proving.simulation.invariants import check_at_rest
@@ -61,13 +61,10 @@ from gateway.proving.simulation.workers import (
 from gateway.services.consents import ConsentCommandRefusedError, ConsentUnknownError, change_consent_status
 from gateway.services.dispatch import Dispatch
 from gateway.services.proofs import NoIdentityProviders
-from schemas.clearing import CLEARING_TYPE, ClearingBatch, ClearingKind, ClearingRecord
-from schemas.codec import encode
 from schemas.consents import ConsentStatus, ConsentTerms
-from schemas.envelope import Envelope, write_envelope
 from schemas.primitives import ConsentId
 from schemas.reasons import Reason, ReasonCode
-from schemas.topics import WAITING_ORDERS, clearing_topic, dispatch_topic, events_topic
+from schemas.topics import WAITING_ORDERS, dispatch_topic, events_topic
 
 FAULTS_END_S: Final = 14.0
 """Past the traffic, so that recoveries are disturbed too."""
@@ -88,6 +85,8 @@ class World:
     def __init__(self, seed: int, *, traced: bool = False) -> None:
         self.seed = seed
         self.rng = Random(seed)  # noqa: S311 - repeatable is what it must be
+        # The network's own: how it clears changes nothing of what else happens in a world.
+        self._network_rng = Random(~seed)  # noqa: S311
         self.violations: list[Violation] = []
         self.trace: list[str] | None = [] if traced else None
         self.steps = 0
@@ -350,18 +349,13 @@ class World:
         if early:
             self.faults.note(self.loop.time(), Fault.CLEARED_EARLY, f"{len(standing)} entries")
         self._cleared.update(e.trace.rrn for e in standing)
-        batch = ClearingBatch(
-            network_id=NETWORK,
-            cycle_id=f"cycle-{self._cycles}",
-            chunk=1,
-            records=tuple(_clearing(e, number) for number, e in enumerate(standing, 1)),
-        )
-        envelope = Envelope(f"clearing-{self._cycles}", "/network", CLEARING_TYPE, self.clock.now())
-        record = Outgoing(clearing_topic(NETWORK), b"cycle", encode(batch), write_envelope(envelope))
-        self.kafka.write(record)
-        if self.rng.random() < 0.3:
+        now = self.clock.now()
+        for record in clearing_messages(standing, self._cycles, now, self._network_rng, self._corrected):
             self.kafka.write(record)
         return True
+
+    def _corrected(self, text: str) -> None:
+        self.faults.note(self.loop.time(), Fault.CLEARING_CORRECTED, text)
 
     def awaiting_match(self) -> Iterator[str]:
         """Orders that are approved, and whose clearing came before that and was told as a break."""
@@ -437,19 +431,6 @@ _FAULT_OF: Final = {
     Act.AMEND: Fault.CONSENT_AMENDED,
     Act.STEAL: Fault.FOREIGN_TOKEN,
 }
-
-
-def _clearing(entry: Entry, number: int) -> ClearingRecord:
-    return ClearingRecord(
-        record_no=number,
-        kind=ClearingKind(entry.operation.value),
-        rrn=entry.trace.rrn,
-        stan=entry.trace.stan,
-        terminal_id=entry.trace.terminal_id,
-        acceptor_id="ACCEPTOR1",
-        amount_minor=entry.amount_minor,
-        currency=entry.currency,
-    )
 
 
 def simulate(seed: int, *, traced: bool = False) -> Outcome:
