@@ -29,6 +29,9 @@ ASSERTION_TYPE: Final = "mypay-assertion+jwt"
 EPOCH_SECONDS_MAX: Final = 253_402_300_799
 """The last second of the year 9999: the last that a time can be told of."""
 
+CLAIM_SECONDS_MAX: Final = 32_503_679_999
+"""The last second of the year 2999, as for every time of a partner's: tolerances can be added to it."""
+
 
 @unique
 class LinkedCommand(StrEnum):
@@ -92,7 +95,7 @@ class StandingOrderLink(Model):
 Link = PaymentLink | ConsentLink | StandingOrderLink
 
 _Printable = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$", strict=True)]
-_Seconds = Annotated[float, Field(ge=0, le=EPOCH_SECONDS_MAX)]
+_Seconds = Annotated[float, Field(ge=0, le=CLAIM_SECONDS_MAX)]
 
 
 def _as_tuple(value: Any) -> Any:

@@ -7,11 +7,13 @@ as a payment of its own, whatever becomes of its neighbours.
 from enum import StrEnum, unique
 from typing import Annotated, ClassVar, Final, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from schemas.orders import CompactJws, PaymentOrder
 from schemas.primitives import (
     AMOUNT_MINOR_MAX,
+    NO_CARD_NUMBER,
+    AmountText,
     ConsentIdField,
     CurrencyCode,
     MerchantIdField,
@@ -20,6 +22,8 @@ from schemas.primitives import (
     OrderIdField,
     PartnerIdField,
     UtcTime,
+    amount_rules,
+    id_field,
     minor_of,
 )
 from schemas.reasons import Reason
@@ -31,9 +35,7 @@ ITEMS_MAX: Final = 2000
 BULK_BYTES_MAX: Final = 1_000_000
 """With its headers it fits a record of 1 MiB. 2,000 items take about 450,000 bytes, an item with a proof 1,500."""
 
-BulkIdField = Annotated[
-    str, StringConstraints(min_length=1, max_length=35, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", strict=True)
-]
+BulkIdField = Annotated[str, id_field(35), NO_CARD_NUMBER]
 
 TransactionCount = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -57,8 +59,10 @@ class BulkStatus(StrEnum):
 class ControlSum(Model):
     """The sum of all items' amounts (ISO 20022 CtrlSum), in the one currency that they share."""
 
+    model_config = ConfigDict(json_schema_extra=amount_rules(digits=len(str(ITEMS_MAX * AMOUNT_MINOR_MAX)), zero=True))
+
     currency: CurrencyCode
-    value: Annotated[str, StringConstraints(min_length=1, max_length=20, strict=True)]
+    value: AmountText
 
     @model_validator(mode="after")
     def _value_fits_currency(self) -> Self:

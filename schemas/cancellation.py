@@ -6,21 +6,21 @@ from typing import Annotated, Final, Self
 from pydantic import StringConstraints, model_validator
 
 from schemas.primitives import (
+    NO_CARD_NUMBER,
     ConsentIdField,
     Model,
     PaidOrderIdField,
     PartnerIdField,
     PaymentId,
     UtcTime,
+    id_field,
     payment_id_of,
 )
 
 CANCEL_TYPE: Final = "kr.mypay.payment.cancel.v1"
 """CloudEvents type of a cancellation; also the ``typ`` that its signature must carry."""
 
-CancellationIdField = Annotated[
-    str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", strict=True)
-]
+CancellationIdField = Annotated[str, id_field(64), NO_CARD_NUMBER]
 
 
 class PaymentCancellation(Model):
@@ -42,7 +42,9 @@ class PaymentCancellation(Model):
     order_id: PaidOrderIdField
     issued_at: UtcTime
     expires_at: UtcTime
-    reason_text: Annotated[str, StringConstraints(min_length=1, max_length=140, strict=True)] | None = None
+    reason_text: Annotated[str, StringConstraints(min_length=1, max_length=140, strict=True), NO_CARD_NUMBER] | None = (
+        None
+    )
 
     @model_validator(mode="after")
     def _expires_after_issue(self) -> Self:

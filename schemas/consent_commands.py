@@ -12,12 +12,10 @@ every other command carries the digest of the version that is in force.
 import hashlib
 from typing import Annotated, Final
 
-from pydantic import StringConstraints
-
 from schemas.codec import canonical
 from schemas.consents import ConsentTerms
 from schemas.orders import CompactJws
-from schemas.primitives import ConsentIdField, Model, PartnerIdField, UtcTime
+from schemas.primitives import NO_CARD_NUMBER, ConsentIdField, Model, PartnerIdField, UtcTime, id_field
 
 CONSENT_REQUEST_TYPE: Final = "kr.mypay.consent.request.v1"
 CONSENT_GRANT_TYPE: Final = "kr.mypay.consent.grant.v1"
@@ -28,9 +26,7 @@ CONSENT_REVOKE_TYPE: Final = "kr.mypay.consent.revoke.v1"
 CONSENT_AMEND_TYPE: Final = "kr.mypay.consent.amend.v1"
 
 # Ids with a colon are the gateway's own: what operators and time do to a consent.
-CommandIdField = Annotated[
-    str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", strict=True)
-]
+CommandIdField = Annotated[str, id_field(64), NO_CARD_NUMBER]
 
 
 class _Command(Model):

@@ -6,6 +6,7 @@ from typing import Annotated, Final, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from schemas.primitives import (
+    NO_CARD_NUMBER,
     ConsentIdField,
     CustomerIdField,
     FundingTokenField,
@@ -21,7 +22,7 @@ PERIOD_LIMITS_MAX: Final = 16
 """Each limit is a row that every payment under the consent updates; sixteen is more than any product offers."""
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
-ScopeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", strict=True)]
+ScopeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", strict=True), NO_CARD_NUMBER]
 
 
 @unique

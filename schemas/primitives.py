@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from functools import cached_property
 from hashlib import sha1
-from typing import Annotated, Final, NewType, Self
+from typing import Annotated, Any, Final, NewType, Self
 from uuid import UUID
 
 import iso4217
@@ -20,6 +20,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
@@ -98,7 +99,13 @@ def read_time(text: str) -> datetime:
         raise ValueError("must be a day that its month has") from None
 
 
-def _utc(value: object) -> datetime:
+STORED: Final[Mapping[str, bool]] = {"stored": True}
+"""Context of validation: the bytes passed an earlier version's rules, which were wider for ids and times."""
+
+
+def _utc(value: object, info: ValidationInfo) -> datetime:
+    if info.context is STORED and isinstance(value, str):
+        return _stored_time(value)
     # A number, also one in quotes, would be taken for seconds since 1970 elsewhere: only one form is a time.
     if isinstance(value, str):
         return read_time(value)
@@ -111,6 +118,13 @@ def _utc(value: object) -> datetime:
     return value if value.tzinfo is UTC else value.astimezone(UTC)
 
 
+def _stored_time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("must be an RFC 3339 time") from None
+
+
 UtcTime = Annotated[
     datetime,
     BeforeValidator(_utc),
@@ -119,47 +133,106 @@ UtcTime = Annotated[
 """An RFC 3339 time with an offset, in the years 2000 to 2999, held in UTC."""
 
 
-def _date_or_its_text(value: object) -> object:
-    # The parser would take a number for days since 1970, and a time at midnight for its day.
-    if isinstance(value, str) and len(value) == 10 and value[4] == "-":
-        return value
+_DATE: Final = re.compile(r"2[0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])")
+
+
+def _date(value: object) -> date:
+    # A number would be taken for days since 1970 elsewhere, and a time at midnight for its day.
+    if isinstance(value, str):
+        if _DATE.fullmatch(value) is None:
+            raise ValueError("must be an ISO 8601 date of a year from 2000 to 2999")
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            raise ValueError("must be a day that its month has") from None
     if isinstance(value, date) and not isinstance(value, datetime):
+        if not 2000 <= value.year < 3000:
+            raise ValueError("the year must be from 2000 to 2999")
         return value
     raise ValueError("must be an ISO 8601 date")
 
 
-def _within_our_times(day: date) -> date:
-    # Far from both ends of the calendar, where offsets and months could be added no more.
-    if not 2000 <= day.year < 3000:
-        raise ValueError("the year must be from 2000 to 2999")
-    return day
-
-
-SeoulDate = Annotated[date, Field(strict=False), BeforeValidator(_date_or_its_text), AfterValidator(_within_our_times)]
+SeoulDate = Annotated[
+    date,
+    BeforeValidator(_date),
+    WithJsonSchema({"type": "string", "format": "date", "pattern": f"^{_DATE.pattern}$"}),
+]
 """An ISO 8601 calendar date, ``2026-12-01``, which begins and ends with the day in Asia/Seoul."""
 
 
-def _id(max_length: int) -> StringConstraints:
-    # The first character is not "." or "-": ids become parts of topic names and command-line arguments.
-    return StringConstraints(min_length=1, max_length=max_length, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", strict=True)
+_DIGITS: Final = re.compile(r"[0-9]{12,}")
+_GROUPS: Final = re.compile(
+    r"(?<![0-9])(?:[0-9]{4}([-._ ])[0-9]{4}\1[0-9]{4}\1[0-9]{4}|[0-9]{4}([-._ ])[0-9]{6}\2[0-9]{5})(?![0-9])"
+)
+_HEXADECIMAL: Final = re.compile(
+    r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|(?<![0-9A-Za-z])(?![0-9]+(?![0-9A-Za-z]))[0-9A-Fa-f]{24,}(?![0-9A-Za-z])"
+)
+_DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+_CARD_DIGITS: Final = range(12, 20)
 
 
-PartnerIdField = Annotated[PartnerId, _id(35)]
-OrderIdField = Annotated[OrderId, _id(35)]  # ISO 20022 Max35Text, as EndToEndIdentification
-StandingOrderIdField = Annotated[StandingOrderId, _id(26)]  # room for the occurrence's date in 35 characters
-PaidOrderIdField = Annotated[
-    OrderId,
-    StringConstraints(min_length=1, max_length=35, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(\+[0-9]{8})?$", strict=True),
-]
+def holds_card_number(text: str) -> bool:
+    """True if a text holds what may be a card number: 12 to 19 digits that pass the Luhn check (ISO/IEC 7812).
+
+    Digits that stand together, with no digit beside them, or in the groups of a card. UUIDs, and words of 24 or more
+    hexadecimal digits that are not all decimal, hold none: of random ones every few hundredth would.
+    """
+    for found in (_DIGITS, _GROUPS):
+        for match in found.finditer(text):
+            digits = [int(c) for c in match.group() if c.isdigit()]
+            if len(digits) in _CARD_DIGITS and _passes_luhn(digits) and not _is_in_hexadecimal(text, match.start()):
+                return True
+    return False
+
+
+def _is_in_hexadecimal(text: str, place: int) -> bool:
+    return any(word.start() <= place < word.end() for word in _HEXADECIMAL.finditer(text))
+
+
+def _passes_luhn(digits: list[int]) -> bool:
+    return (sum(digits[-1::-2]) + sum(_DOUBLED[d] for d in digits[-2::-2])) % 10 == 0
+
+
+def _no_card_number(text: str, info: ValidationInfo) -> str:
+    if len(text) >= _CARD_DIGITS.start and info.context is not STORED and holds_card_number(text):
+        raise ValueError("must not hold a card number: 12 to 19 digits in a row that pass the Luhn check")
+    return text
+
+
+NO_CARD_NUMBER: Final = AfterValidator(_no_card_number)
+"""Texts of partners are written down, told and logged as they are: none of them may be a card number."""
+
+
+def id_field(max_length: int, *, suffix: str = "") -> Any:
+    """Constraints of an id: letters, digits and ``. _ -``, and no card number among them.
+
+    The first character is not "." or "-": ids become parts of topic names and command-line arguments.
+    """
+    pattern = rf"^[A-Za-z0-9][A-Za-z0-9._-]*{suffix}$"
+    return StringConstraints(min_length=1, max_length=max_length, pattern=pattern, strict=True)
+
+
+PartnerIdField = Annotated[PartnerId, id_field(35), NO_CARD_NUMBER]
+OrderIdField = Annotated[OrderId, id_field(35), NO_CARD_NUMBER]  # ISO 20022 Max35Text, as EndToEndIdentification
+StandingOrderIdField = Annotated[StandingOrderId, id_field(26), NO_CARD_NUMBER]  # room for the occurrence's date in 35
+PaidOrderIdField = Annotated[OrderId, id_field(35, suffix=r"(\+[0-9]{8})?"), NO_CARD_NUMBER]
 """A partner's order id, or that of a standing order's occurrence: ``rent+20261201``, which no partner can choose."""
-ConsentIdField = Annotated[ConsentId, _id(64)]
-CustomerIdField = Annotated[CustomerId, _id(64)]
-MerchantIdField = Annotated[MerchantId, _id(35)]
-NetworkIdField = Annotated[NetworkId, _id(35)]
-FundingTokenField = Annotated[FundingToken, _id(64)]
+ConsentIdField = Annotated[ConsentId, id_field(64), NO_CARD_NUMBER]
+CustomerIdField = Annotated[CustomerId, id_field(64), NO_CARD_NUMBER]
+MerchantIdField = Annotated[MerchantId, id_field(35), NO_CARD_NUMBER]
+NetworkIdField = Annotated[NetworkId, id_field(35), NO_CARD_NUMBER]
+FundingTokenField = Annotated[FundingToken, id_field(64), NO_CARD_NUMBER]
 CurrencyCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$", strict=True)]
 MerchantCategoryCode = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}$", strict=True)]
 """ISO 18245 merchant category code."""
+
+_AMOUNT: Final = re.compile(r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
+AmountText = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=20, strict=True),
+    Field(json_schema_extra={"pattern": f"^{_AMOUNT.pattern}$"}),
+]
+"""A decimal number, which has one spelling; how many decimals it has is the currency's."""
 
 
 def decimal_of(minor: int, currency: str) -> str:
@@ -181,21 +254,49 @@ def minor_of(value: str, currency: str) -> int:
     exponent = EXPONENTS.get(currency)
     if exponent is None:
         raise ValueError("currency is not an ISO 4217 currency with a minor unit")
-    whole, point, fraction = value.partition(".")
-    if len(fraction) != exponent or bool(point) != bool(exponent):
+    if _AMOUNT.fullmatch(value) is None:
+        raise ValueError("value must be a decimal number such as 12500 or 0.50: no sign, exponent or leading zeros")
+    whole, _, fraction = value.partition(".")
+    if len(fraction) != exponent:
         raise ValueError(f"{currency} amounts have exactly {exponent} decimals")
-    if not (whole + fraction).isascii() or not (whole + fraction).isdigit():
-        raise ValueError("value must be a decimal number")
-    if len(whole) > 1 and whole[0] == "0":
-        raise ValueError("value must not have leading zeros")
     return int(whole + fraction)
+
+
+def _amount_pattern(exponent: int, *, digits: int, zero: bool) -> str:
+    """Every spelling of an amount, of at most ``digits`` digits in minor units; ``zero``: nothing is an amount too."""
+    if exponent == 0:
+        return f"^(?:{'0|' if zero else ''}[1-9][0-9]{{0,{digits - 1}}})$"
+    fraction = f"\\.[0-9]{{{exponent}}}"
+    least = [f"0\\.{'0' * n}[1-9]{'[0-9]' * (exponent - n - 1)}" for n in range(exponent)]
+    if zero:
+        least.append(f"0\\.{'0' * exponent}")
+    return f"^(?:[1-9][0-9]{{0,{digits - exponent - 1}}}{fraction}|{'|'.join(least)})$"
+
+
+def amount_rules(*, digits: int, zero: bool) -> dict[str, Any]:
+    """JSON Schema of amounts: which currencies there are, and how each one's amounts are spelt."""
+    by_exponent = {e: sorted(c for c, of in EXPONENTS.items() if of == e) for e in sorted(set(EXPONENTS.values()))}
+    return {
+        "allOf": [
+            {"properties": {"currency": {"enum": sorted(EXPONENTS)}}},
+            *(
+                {
+                    "if": {"properties": {"currency": {"enum": currencies}}, "required": ["currency"]},
+                    "then": {"properties": {"value": {"pattern": _amount_pattern(e, digits=digits, zero=zero)}}},
+                }
+                for e, currencies in by_exponent.items()
+            ),
+        ]
+    }
 
 
 class Money(Model):
     """A positive amount: ``{"currency": "KRW", "value": "12500"}``; at most :data:`AMOUNT_MINOR_MAX` minor units."""
 
+    model_config = ConfigDict(json_schema_extra=amount_rules(digits=len(str(AMOUNT_MINOR_MAX)), zero=False))
+
     currency: CurrencyCode
-    value: Annotated[str, StringConstraints(min_length=1, max_length=16, strict=True)]
+    value: AmountText
 
     @model_validator(mode="after")
     def _value_fits_currency(self) -> Self:

@@ -166,6 +166,9 @@ def _tidy(value: Any, direction: Direction) -> Any:
         return value
     out: dict[str, Any] = {}
     for key, item in value.items():
+        if key == "allOf" and direction is Direction.EMITTED:
+            # Rules about what one may write: a reader needs none.
+            continue
         if key == "properties":
             out[key] = {name: _field(field, direction) for name, field in item.items()}
         elif key == "required" and direction is Direction.EMITTED:

@@ -1,15 +1,23 @@
 """The only JSON door: what is not exactly a message is refused, named, and never repeated."""
 
 import json
-from typing import Any
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Annotated, Any
 
 import pytest
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
+from schemas import codec
+from schemas.bulk import ControlSum
+from schemas.cancellation import PaymentCancellation
 from schemas.clearing import ClearingBatch
 from schemas.codec import BODY_BYTES_MAX, DecodeError, decode, encode, encode_json
 from schemas.consents import ConsentTerms
 from schemas.orders import PaymentOrder
-from schemas.primitives import Model
+from schemas.primitives import Model, Money
+from schemas.topics import CONSENT_COMMANDS, ORDERS, TOPICS
 from tests.unit.messages import CONSENT, EXAMPLES, ORDER, RECORD
 
 BODY = encode(ORDER)
@@ -86,6 +94,123 @@ def test_escapes_are_not_taken_for_repeats() -> None:
     assert decode(ConsentTerms, encode(CONSENT).replace(b'"sharing"', b'"portability":null,"sharing"')) == CONSENT
 
 
+CANCEL = PaymentCancellation(
+    partner_id="acme",  # type: ignore[arg-type]
+    cancellation_id="k-1",
+    consent_id="c-1",  # type: ignore[arg-type]
+    order_id="A",  # type: ignore[arg-type]
+    issued_at=ORDER.issued_at,
+    expires_at=ORDER.expires_at,
+    reason_text="x",
+)
+
+
+def cancel(reason: str, *, twice: str = "") -> bytes:
+    """A cancellation with its reason spelt so, and before it more members."""
+    return encode(CANCEL).replace(b'"order_id"', twice.encode() + b'"order_id"').replace(b'"x"', f'"{reason}"'.encode())
+
+
+DOUBLED = {
+    "in plain sight": cancel("x", twice='"order_id":"B",'),
+    "behind escaped quotes": cancel(r"\u0022x\u0022 \u0022y\u0022", twice='"order_id":"B",'),
+    "behind the other escape": cancel(r"\"x\" \"y\"", twice='"order_id":"B",'),
+    "by an escaped name": cancel("x", twice=r'"\u006frder_id":"B",'),
+    "by an escaped name, behind quotes": cancel(r"\u0022\u0022\u0022\u0022", twice=r'"\u006frder_\u0069d":"B",'),
+    "with a text of backslashes": cancel(r"C:\\temp\\", twice='"order_id":"B",'),
+    "nested": BODY.replace(b'"value"', rb'"\u0076alue":"1","value"'),
+    "nested, behind quotes": rb'{"reason_text":"\u0022\u0022","amount":{"value":"1","value":"2"}}',
+}
+
+
+@pytest.mark.parametrize("name", DOUBLED)
+def test_a_doubled_member_is_found_whatever_its_spelling(name: str) -> None:
+    model = PaymentOrder if b"amount" in DOUBLED[name] else PaymentCancellation
+    if name == "nested, behind quotes":
+        with pytest.raises(DecodeError, match="given twice"):
+            codec._check_spelling(ORDER, DOUBLED[name])
+        return
+    assert refused(DOUBLED[name], model).problem == "a field is given twice"
+
+
+HONEST = {
+    r"C:\\u0000": r"C:\u0000",
+    r"C:\\u0022": r"C:\u0022",
+    r"say \"x\" \u0022y\u0022": 'say "x" "y"',
+    r"\ud55c\uae00 \\\" ": '한글 \\" ',
+    r"\\\\u0000": r"\\u0000",
+}
+
+
+@pytest.mark.parametrize("spelt", HONEST)
+def test_honest_texts_are_read_whatever_their_spelling(spelt: str) -> None:
+    assert decode(PaymentCancellation, cancel(spelt)).reason_text == HONEST[spelt]
+
+
+@pytest.mark.parametrize("spelt", [r"a\u0000b", r"\\\u0000", r"\u0000\\u0000"])
+def test_a_nul_is_found_behind_backslashes(spelt: str) -> None:
+    error = refused(cancel(spelt), PaymentCancellation)
+    assert (error.field, error.problem) == ("reason_text", "holds a NUL character")
+
+
+def test_a_body_of_faults_alone_is_refused_without_listing_them() -> None:
+    assert refused(order(**{f"x{n}": 1 for n in range(1001)})).problem == "body has more than 1000 faults"
+
+
+CARD = "4111111111111111"
+CARDS = {
+    "order_id": (PaymentOrder, BODY),
+    "consent_id": (PaymentOrder, BODY),
+    "merchant_id": (PaymentOrder, BODY),
+    "partner_id": (PaymentOrder, BODY),
+    "cancellation_id": (PaymentCancellation, encode(CANCEL)),
+    "reason_text": (PaymentCancellation, encode(CANCEL)),
+}
+
+
+@pytest.mark.parametrize("field", CARDS)
+def test_an_id_that_is_a_card_number_is_refused_by_name(field: str) -> None:
+    model, body = CARDS[field]
+    error = refused(json.dumps({**json.loads(body), field: f"k-{CARD}"}).encode(), model)
+    assert error.field == field
+    assert error.problem.startswith("must not hold a card number")
+    assert CARD not in str(error)
+
+
+def test_every_id_of_a_partner_is_looked_at_for_a_card_number() -> None:
+    """Wherever a model has a text of the ids' alphabet, a card number in it is refused."""
+    unchecked, texts = [], list(partner_texts())
+    assert {name for _, name, _ in texts} >= {"order_id", "bulk_id", "command_id", "standing_order_id", "funding_token"}
+    for model, name, field in texts:
+        adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, *field.metadata])  # type: ignore[valid-type]
+        with suppress(ValidationError):
+            adapter.validate_python(CARD)
+            unchecked.append(f"{model.__name__}.{name}")
+    assert unchecked == []
+
+
+def partner_texts() -> Iterator[tuple[type[BaseModel], str, FieldInfo]]:
+    sent = [m for t in TOPICS if t.name in (ORDERS, CONSENT_COMMANDS) for m in t.messages.values()]
+    pending, seen = list(sent), set[type[BaseModel]]()
+    while pending:
+        model = pending.pop()
+        if model in seen:
+            continue
+        seen.add(model)
+        if model in (Money, ControlSum):
+            # Digits they have, and too few for a card: an amount has at most twelve.
+            continue
+        for name, field in model.model_fields.items():
+            pending += codec._models_in(field.annotation)
+            if field.annotation is str or getattr(field.annotation, "__supertype__", None) is str:
+                yield model, name, field
+
+
+def test_stored_bytes_of_an_older_version_are_read_by_its_wider_rules() -> None:
+    old = order(order_id=CARD, expires_at="9999-12-31T00:00:00Z")
+    assert decode(PaymentOrder, old, trusted=True).order_id == CARD
+    assert refused(old).field in ("order_id", "expires_at")
+
+
 def test_bytes_that_were_decoded_before_are_not_looked_at_for_repeats() -> None:
     assert decode(PaymentOrder, BODIES["the same value twice"], trusted=True) == ORDER
 
@@ -126,6 +251,19 @@ WRONG_FIELDS = {
     "amount zero dollars": (money("0.00", "USD"), "amount"),
     "amount negative": (money("-1"), "amount"),
     "amount with plus": (money("+1"), "amount"),
+    "a fraction without whole": (money(".50", "USD"), "amount"),
+    "leading zeros before a fraction": (money("01.00", "USD"), "amount"),
+    "exponent with a fraction": (money("1.0e3", "USD"), "amount"),
+    "a year before ours": (order(issued_at="1999-12-31T23:59:59Z"), "issued_at"),
+    "the end of all years": (order(expires_at="9999-12-31T23:59:59Z"), "expires_at"),
+    "the year 3000": (order(expires_at="3000-01-01T00:00:00Z"), "expires_at"),
+    "a blank in a time": (order(issued_at="2026-03-02 03:04:05Z"), "issued_at"),
+    "no seconds": (order(issued_at="2026-03-02T03:04Z"), "issued_at"),
+    "an offset of a day": (order(issued_at="2026-03-02T03:04:05+24:00"), "issued_at"),
+    "an offset without colon": (order(issued_at="2026-03-02T03:04:05+0900"), "issued_at"),
+    "30 February": (order(issued_at="2026-02-30T03:04:05Z"), "issued_at"),
+    "a day without dashes": (order(requested_execution_date="2026/03/02"), "requested_execution_date"),
+    "31 April": (order(requested_execution_date="2026-04-31"), "requested_execution_date"),
     "amount too large": (money("1000000000000"), "amount"),
     "amount too large in cents": (money("10000000000.00", "USD"), "amount"),
     "amount without end": (money("9" * 1_000), "amount.value"),

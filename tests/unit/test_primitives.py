@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from uuid import RFC_4122, UUID, uuid5
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
@@ -12,10 +12,12 @@ from schemas.primitives import (
     AMOUNT_MINOR_MAX,
     EXPONENTS,
     NUMERIC_CODES,
+    ConsentIdField,
     Money,
     PartnerIdField,
     UtcTime,
     decimal_of,
+    holds_card_number,
     minor_of,
     payment_id_of,
 )
@@ -79,6 +81,55 @@ def test_one_order_has_one_payment_id_for_ever() -> None:
 @pytest.mark.parametrize("text", ["a", "A-1_b.c", "9", "x" * 35])
 def test_ids(text: str) -> None:
     assert TypeAdapter(PartnerIdField).validate_python(text) == text
+
+
+CARDS = [
+    "4111111111111111",
+    "378282246310005",
+    "6759649826438453",
+    "501800000009",
+    "order-4111111111111111",
+    "4111111111111111x",
+    "o4111111111111111",
+    "4111-1111-1111-1111",
+    "4111.1111.1111.1111",
+    "4111_1111_1111_1111",
+    "3782-822463-10005",
+    "a.4111111111111111.b",
+]
+NO_CARDS = [
+    "4111111111111112",
+    "4111111111111111" * 2,
+    "41111111111",
+    "2026-11-23-000123",
+    "20261123-000123",
+    "2026.11.23.10.00.00",
+    "4111-1111-1111-11-11",
+    "a3f2b8c1e9a7d4e5f841111111111111111f"[:35],
+    "3f2b8c1e-9a7d-4e5f-8a6b-411111111111",
+    "00000000-0000-4000-8000-501800000009",
+    "507f1f77bcf4501800000009",
+]
+
+
+@pytest.mark.parametrize("text", CARDS)
+def test_ids_that_hold_a_card_number_are_refused(text: str) -> None:
+    assert holds_card_number(text)
+    with pytest.raises(ValidationError, match="card number"):
+        TypeAdapter(ConsentIdField).validate_python(text)
+
+
+@pytest.mark.parametrize("text", NO_CARDS)
+def test_ids_with_many_digits_that_are_no_card_are_taken(text: str) -> None:
+    assert not holds_card_number(text)
+    assert TypeAdapter(ConsentIdField).validate_python(text) == text
+
+
+@given(st.uuids(version=4), st.booleans())
+def test_a_uuid_is_never_taken_for_a_card(uuid: UUID, bare: bool) -> None:
+    # All of decimal digits, one in three million: such an id may be refused.
+    assume(not uuid.hex.isdigit())
+    assert not holds_card_number(uuid.hex if bare else str(uuid))
 
 
 @pytest.mark.parametrize("text", ["", "x" * 36, ".a", "-a", "_a", "a b", "a/b", "a\n", "é", "a\x00"])

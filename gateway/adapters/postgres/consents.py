@@ -43,7 +43,7 @@ class TermsCache:
         if terms is None:
             if len(self._terms) >= CACHED_TERMS_MAX:
                 self._terms.pop(next(iter(self._terms)))
-            terms = self._terms[key] = decode(ConsentTerms, row["terms"].encode())
+            terms = self._terms[key] = decode(ConsentTerms, row["terms"].encode(), trusted=True)
         return terms
 
 
