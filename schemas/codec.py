@@ -82,6 +82,35 @@ def canonical(body: bytes, *, member: str | None = None) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
+def parse_strictly(data: bytes) -> Any:
+    """Read JSON that is no message of ours: keys, headers of signatures, claims.
+
+    UTF-8 alone (given bytes, the parser would take UTF-16 and UTF-32 too, which others do not), each member once
+    (readers that differ on which of two counts would differ on what was signed: RFC 7493 §2.3, RFC 7515 §4), no NaN.
+
+    Raises:
+        ValueError: not such JSON, or nested too deep.
+    """
+    try:
+        return _STRICT.decode(data.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise DecodeError("", "a field is given twice")
+    return members
+
+
+def _no_constant(_name: str) -> Any:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+_STRICT: Final = json.JSONDecoder(object_pairs_hook=_unique_members, parse_constant=_no_constant)
+
+
 def _check_spelling(message: BaseModel, body: bytes) -> None:
     # RFC 7493 §2.3: readers that differ on which of two members counts would differ on what was signed. The parser
     # takes the last and tells nothing. Every name and every text has two quotes, and without an escape there are no
@@ -94,9 +123,7 @@ def _check_spelling(message: BaseModel, body: bytes) -> None:
 
 
 def _plain_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise DecodeError("", "a field is given twice")
+    members = _unique_members(pairs)
     for name, value in pairs:
         # PostgreSQL text cannot hold NUL, which JSON spells as an escape.
         texts = value if isinstance(value, list) else (value,)

@@ -1,6 +1,5 @@
 """A partner's public key as partners send it: a JWK, a JWKS of one key, or PEM; what it is not is told in words."""
 
-import json
 from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -11,6 +10,7 @@ from joserfc.jwk import ECKey, OKPKey
 
 from gateway.adapters.crypto.jwk import KeyFormatError, import_public
 from gateway.cli.arguments import is_key_id
+from schemas.codec import parse_strictly
 
 _ALGORITHM_OF_CURVE: Final = {"P-256": "ES256", "Ed25519": "Ed25519"}
 _KEPT: Final = ("kty", "crv", "x", "y")
@@ -51,9 +51,9 @@ def read_public_key(data: bytes) -> tuple[dict[str, str], str, str | None]:
 
 def _of_json(text: bytes) -> dict[str, Any]:
     try:
-        jwk = json.loads(text)
-    except (ValueError, RecursionError):
-        raise KeyFormatError("the file begins like a JWK, but is not JSON") from None
+        jwk = parse_strictly(text)
+    except ValueError:
+        raise KeyFormatError("the file begins like a JWK, but is not JSON in UTF-8 with unique members") from None
     if isinstance(jwk, dict) and "keys" in jwk:
         keys = jwk["keys"]
         if not isinstance(keys, list) or len(keys) != 1 or not isinstance(keys[0], dict):

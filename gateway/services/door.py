@@ -8,14 +8,13 @@ Bytes are bounded, then the signature says whose they are, and only then are the
 - **a partner's message**: metadata that decides nothing stops none, and is set right where it was wrong.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Generic, Protocol, TypeVar
 
 from gateway.ports import NotAuthenticatedError, Record, SignatureVerifier, Signed
-from schemas.codec import BODY_BYTES_MAX, DecodeError, decode
+from schemas.codec import BODY_BYTES_MAX, DecodeError, decode, parse_strictly
 from schemas.envelope import Envelope, EnvelopeError, read_envelope, read_loosely, read_signature
 from schemas.primitives import PartnerId
 from schemas.reasons import Reason, ReasonCode
@@ -179,17 +178,10 @@ def _fault(
 
 def _fields(body: bytes) -> Mapping[str, object]:
     try:
-        fields = json.loads(body.decode(), object_pairs_hook=_unique)
-    except (ValueError, RecursionError):
+        fields = parse_strictly(body)
+    except ValueError:
         return {}
     return fields if isinstance(fields, dict) else {}
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member is given twice")
-    return members
 
 
 def _ordered_at(record: Record) -> datetime:

@@ -138,7 +138,7 @@ FAULTY_BODIES: dict[str, tuple[bytes, str, str]] = {
     "a list":                (b"[]",                                             "", "Input should be an object"),
     "bad UTF-8":             (json_of().replace(b"order-2", b"\xc3\x28"),        "", "Invalid JSON"),
     "a lone surrogate":      (json_of(order_id="\ud800"),                        "", "Invalid JSON"),
-    "a NUL character":       (json_of(order_id="a\0b"),                          "", "body contains a NUL"),
+    "a NUL character":       (json_of(order_id="a\0b"),                          "", "order_id: "),
     "deeply nested":         (b"[" * 60_000,                                     "", "Invalid JSON"),
     "larger than 64 KiB":    (json_of() + b" " * 65_536,                         "order-2", "body is larger"),
     "an unknown field":      (json_of(note="x"),                                 "order-2", "note: unknown field"),

@@ -19,7 +19,6 @@ DS0B   a claim is missing or wrong; names it
 Keys come from the trust table alone: header members that bring a key or its address (jwk, jku, x5c, x5u) are ignored.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,6 +32,7 @@ from gateway.adapters.crypto.jwk import ALGORITHMS, KeyFormatError, Verify, impo
 from gateway.domain.authentication import UNKNOWN_ISSUER, Assertion, Issuer
 from gateway.ports import IssuerKey, TrustTable
 from schemas.assertions import ASSERTION_CHARS_MAX, ASSERTION_TYPE, AssertionClaims, ConsentLink, PaymentLink
+from schemas.codec import parse_strictly
 from schemas.primitives import Money
 from schemas.reasons import Reason, ReasonCode
 
@@ -210,25 +210,10 @@ def _decoded(text: str) -> bytes:
         raise _RefusedError("format") from None
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # RFC 7515 §4, RFC 7519 §4: readers that differ on which of two counts would differ on what was signed.
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member is given twice")
-    return members
-
-
-def _no_constant(_name: str) -> Any:
-    raise ValueError("NaN and Infinity are not JSON")
-
-
-_JSON: Final = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
-
-
 def _read_object(raw: bytes) -> dict[str, Any]:
     try:
-        value = _JSON.decode(raw.decode())
-    except (ValueError, RecursionError):
+        value = parse_strictly(raw)
+    except ValueError:
         raise _RefusedError("format") from None
     if not isinstance(value, dict):
         raise _RefusedError("format")

@@ -37,6 +37,11 @@ ALGORITHMS: Final[Mapping[str, str]] = {"ES256": "ES256", "Ed25519": "Ed25519", 
 
 _CURVES: Final = {"ES256": ("EC", "P-256"), "Ed25519": ("OKP", "Ed25519")}
 _PUBLIC_MEMBERS: Final = ("kty", "crv", "x", "y")
+_ED25519_PRIME: Final = 2**255 - 19
+_ED25519_ORDER_8: Final = 2707385501144840649318225287225658788936804267575313519463743609750303402022
+_ED25519_SMALL_ORDER: Final = frozenset((0, 1, _ED25519_PRIME - 1, _ED25519_ORDER_8, _ED25519_PRIME - _ED25519_ORDER_8))
+"""The y of every point of order 1, 2, 4 and 8."""
+
 _ES256: Final = ECDSA(SHA256())
 _ES256_HALF: Final = 32
 
@@ -82,18 +87,46 @@ def import_public(jwk: Mapping[str, Any], algorithm: str) -> Any:
     """Read a registered public JWK as joserfc's key object.
 
     Raises:
-        KeyFormatError: unknown algorithm, wrong type or curve, a private member, or not a point on the curve.
+        KeyFormatError: unknown algorithm, wrong type or curve, a private member, meant for something else (``use``,
+            ``key_ops``, ``alg``: RFC 7517 §4.2 to 4.4), not a point on the curve, or one of small order.
     """
     kind, curve = _CURVES[_known(algorithm)]
     if jwk.get("kty") != kind or jwk.get("crv") != curve:
         raise KeyFormatError(f"a key for {algorithm} must be of type {kind} and curve {curve}")
     if "d" in jwk:
         raise KeyFormatError("a registered key must be public: it has the private member d")
+    _check_purpose(jwk, algorithm)
     members = {name: jwk[name] for name in _PUBLIC_MEMBERS if name in jwk}
     try:
-        return ECKey.import_key(members) if kind == "EC" else OKPKey.import_key(members)
+        key = ECKey.import_key(members) if kind == "EC" else OKPKey.import_key(members)
     except (JoseError, ValueError, TypeError, KeyError) as error:
         raise KeyFormatError(f"the key is not a valid {curve} public key ({type(error).__name__})") from None
+    if isinstance(key.public_key, Ed25519PublicKey):
+        _check_order(key.public_key.public_bytes_raw())
+    return key
+
+
+def _check_purpose(jwk: Mapping[str, Any], algorithm: str) -> None:
+    operations = jwk.get("key_ops", ["verify"])
+    if jwk.get("use", "sig") != "sig":
+        raise KeyFormatError("the key's use must be sig, or left out")
+    if not isinstance(operations, list) or "verify" not in operations:
+        raise KeyFormatError("the key's key_ops must hold verify, or be left out")
+    alg = jwk.get("alg", algorithm)
+    if not isinstance(alg, str) or ALGORITHMS.get(alg) != ALGORITHMS[algorithm]:
+        raise KeyFormatError(f"the key's alg must be {ALGORITHMS[algorithm]}, or left out")
+
+
+def _check_order(point: bytes) -> None:
+    """Refuse points under which signatures can be made without a private key (RFC 8032 §5.1.7, RFC 7748 §6).
+
+    Libraries differ on whether they take them, and on spellings above the field's prime.
+    """
+    y = int.from_bytes(point, "little") & ((1 << 255) - 1)
+    if y >= _ED25519_PRIME:
+        raise KeyFormatError("the key is not spelt in the one way of its point")
+    if y in _ED25519_SMALL_ORDER:
+        raise KeyFormatError("the key is a point of small order: anybody could sign for it")
 
 
 def import_verifier(jwk: Mapping[str, Any], algorithm: str) -> Verify:

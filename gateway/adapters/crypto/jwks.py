@@ -4,7 +4,6 @@ Of each key ``nbf``, ``exp`` and ``revoked`` are honoured where the provider wri
 """
 
 import ipaddress
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ import aiohttp
 from gateway.adapters.crypto.jwk import import_public
 from gateway.ports import IssuerKey
 from schemas.assertions import EPOCH_SECONDS_MAX
+from schemas.codec import parse_strictly
 
 JWKS_BYTES_MAX: Final = 64 * 1024
 """About two hundred keys; a provider publishes a handful."""
@@ -68,8 +68,8 @@ def parse_jwks(content: bytes, issuer: str) -> KeySet:
         KeySetError: not a JWK Set.
     """
     try:
-        document = json.loads(content, object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError):
+        document = parse_strictly(content)
+    except ValueError:
         raise KeySetError("it is not JSON with unique members") from None
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
@@ -137,22 +137,14 @@ def _bounded(size: int) -> None:
 def _key(entry: Mapping[str, Any], issuer: str, kid: str) -> IssuerKey | None:
     kind, curve = entry.get("kty"), entry.get("crv")
     algorithm = _CURVE_ALGORITHMS.get((kind, curve)) if isinstance(kind, str) and isinstance(curve, str) else None
-    operations = entry.get("key_ops", ["verify"])
-    if (
-        algorithm is None
-        or "d" in entry
-        or entry.get("use", "sig") != "sig"
-        or not isinstance(operations, list)
-        or "verify" not in operations
-        or entry.get("alg", algorithm) not in (algorithm, "EdDSA" if algorithm == "Ed25519" else algorithm)
-    ):
+    if algorithm is None:
         return None
-    jwk = {name: entry[name] for name in _PUBLIC_MEMBERS if name in entry}
     try:
-        import_public(jwk, algorithm)
+        import_public(entry, algorithm)
         valid_from, valid_until = _moment(entry, "nbf"), _moment(entry, "exp")
     except ValueError:  # includes KeyFormatError
         return None
+    jwk = {name: entry[name] for name in _PUBLIC_MEMBERS if name in entry}
     return IssuerKey(
         issuer=issuer,
         kid=kid,
@@ -171,13 +163,6 @@ def _moment(entry: Mapping[str, Any], name: str) -> datetime | None:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= EPOCH_SECONDS_MAX:
         raise ValueError(f"{name} is not a time")
     return datetime.fromtimestamp(seconds, UTC)
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member is given twice")
-    return members
 
 
 def _is_loopback(host: str) -> bool:

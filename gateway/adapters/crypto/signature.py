@@ -23,12 +23,11 @@ A signature that holds is the owner's, but vouches for nothing new (:attr:`gatew
 was disabled (DS0C: whoever stole it may have written this) or its time is over (DS0D).
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from joserfc.errors import JoseError
 from joserfc.jws import JWSRegistry, default_registry
@@ -37,6 +36,7 @@ from joserfc.util import json_b64encode, urlsafe_b64encode
 from gateway.adapters.crypto import base64url
 from gateway.adapters.crypto.jwk import ALGORITHMS, KeyFormatError, PrivateKey, Verify, import_private, import_verifier
 from gateway.ports import KeySource, PartnerKey, Signed
+from schemas.codec import parse_strictly
 from schemas.reasons import Reason, ReasonCode
 
 SIGNATURE_CHARS_MAX: Final = 1024
@@ -185,9 +185,8 @@ def sign_detached(body: bytes, private_key: PrivateKey, *, kid: str, algorithm: 
 @lru_cache(maxsize=PROTECTED_HEADERS_KEPT)
 def _read_protected(text: str) -> _Protected:
     try:
-        # As text: given bytes, the parser would take UTF-16 and UTF-32 too, which other readers do not.
-        header = json.loads(base64url.decode(text).decode("utf-8"), object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError):
+        header = parse_strictly(base64url.decode(text))
+    except ValueError:
         raise _RefusedError("format") from None
     if not isinstance(header, dict):
         raise _RefusedError("format")
@@ -203,11 +202,3 @@ def _read_protected(text: str) -> _Protected:
     except JoseError:
         raise _RefusedError("format") from None
     return _Protected(algorithm, header["kid"], header["typ"])
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # RFC 7515 §4: member names must be unique; readers that differ on which one counts would differ on what was signed.
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member is given twice")
-    return members
