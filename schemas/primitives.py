@@ -177,16 +177,20 @@ def holds_card_number(text: str) -> bool:
     Digits that stand together, with no digit beside them, or in the groups of a card. UUIDs, and words of 24 or more
     hexadecimal digits that are not all decimal, hold none: of random ones every few hundredth would.
     """
-    for found in (_DIGITS, _GROUPS):
-        for match in found.finditer(text):
-            digits = [int(c) for c in match.group() if c.isdigit()]
-            if len(digits) in _CARD_DIGITS and _passes_luhn(digits) and not _is_in_hexadecimal(text, match.start()):
-                return True
-    return False
+    cards = [
+        match.start()
+        for pattern in (_DIGITS, _GROUPS)
+        for match in pattern.finditer(text)
+        if _is_card_number([int(c) for c in match.group() if c.isdigit()])
+    ]
+    if not cards:
+        return False
+    hexadecimal = [word.span() for word in _HEXADECIMAL.finditer(text)]
+    return any(not any(begin <= place < end for begin, end in hexadecimal) for place in cards)
 
 
-def _is_in_hexadecimal(text: str, place: int) -> bool:
-    return any(word.start() <= place < word.end() for word in _HEXADECIMAL.finditer(text))
+def _is_card_number(digits: list[int]) -> bool:
+    return len(digits) in _CARD_DIGITS and _passes_luhn(digits)
 
 
 def _passes_luhn(digits: list[int]) -> bool:
