@@ -67,8 +67,8 @@ class _Letter:
         return self.fate.reference if self.fate else self.record.reference
 
     @property
-    def parked_at(self) -> datetime:
-        return datetime.fromtimestamp(self.record.timestamp_ms / 1000, UTC)
+    def parked_at(self) -> datetime | str:
+        return _moment(self.record.timestamp_ms)
 
     @property
     def note(self) -> str:
@@ -259,7 +259,7 @@ def _json(letter: _Letter) -> dict[str, Any]:
         "stage": fate and fate.stage,
         "error": fate and fate.error,
         "message": fate and fate.message,
-        "arrived_at": fate and datetime.fromtimestamp(fate.timestamp_ms / 1000, UTC),
+        "arrived_at": fate and _moment(fate.timestamp_ms),
         "parked_at": letter.parked_at,
         "bytes": len(letter.record.value),
         "note": letter.note,
@@ -290,6 +290,14 @@ def _visible(data: bytes) -> str:
     if len(text) > SHOWN_CHARS_MAX:
         text = f"{text[:SHOWN_CHARS_MAX]}… ({len(data)} bytes)"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _moment(timestamp_ms: int) -> datetime | str:
+    """A Kafka timestamp as a time; whoever produced the record may have chosen a number that is none."""
+    try:
+        return datetime.fromtimestamp(timestamp_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{timestamp_ms} ms"
 
 
 def _reason(fate: Fate) -> str:

@@ -315,6 +315,31 @@ async def test_a_header_name_that_is_not_utf8_harms_no_order(scene: Scene) -> No
     await scene.check_books()
 
 
+async def test_extreme_times_and_headers_of_a_record_harm_no_order(scene: Scene) -> None:
+    """A producer may write any timestamp and any headers; what decides nothing stops none, here or at a later stage."""
+    customer = scene.world.cast.of(Role.PLAIN)[2]
+    odd: list[tuple[int | None, list[tuple[str, bytes]]]] = [
+        (-1, []),
+        (-(2**40), []),
+        (0, []),
+        (2**50, []),
+        (None, [("", b"")] * 900),
+        (None, [("ce_source", b"\xff" * 60_000), ("traceparent", b"\x00")]),
+        (None, [("mypay-mark", b"x"), ("mypay-judged", b"[1]"), ("kafka_dlt-original-topic", b"x")]),
+    ]
+    entries = [scene.entry(scene.order(customer=customer), headers=more) for _, more in odd]
+    places = []
+    for entry, (timestamp, _) in zip(entries, odd, strict=True):
+        batch, r = scene.producer.create_batch(), entry.record
+        batch.append(timestamp=timestamp, key=r.key, value=r.value, headers=list(r.headers))
+        at = await (await scene.producer.send_batch(batch, ORDERS, partition=0))
+        places.append((at.partition, at.offset, at.timestamp))
+    scene.sent(entries, places)
+    await scene.until_states(entries, "approved")
+    await scene.settle()
+    await scene.check_books()
+
+
 async def test_junk_on_the_gateways_own_topics_is_parked_and_harms_no_neighbour(scene: Scene) -> None:
     """Only the gateway may write there; whatever stands there all the same stops nobody."""
     junk = [b"", b"not JSON", b"[1,2]", b'{"order_id":"\\u0000"}', b"\xff" * 100, b"x" * 600_000]
