@@ -222,8 +222,8 @@ class SimulatedLinks:
         if exchange.lost:
             return
         answer = replace(wire.host.handle(request, self._code(request)), sent_at=exchange.left_at)
-        if isinstance(request, FinancialRequest) and wire.match_by is MatchBy.STRICT:
-            self._maybe_stale(request, answer)
+        if isinstance(request, FinancialRequest) and self._is_answered_by_another_day(request, answer):
+            return
         answer = self._altered(answer, request)
         if wire.faults.chance(Fault.ANSWER_LOST):
             self._note(Fault.ANSWER_LOST, request)
@@ -262,16 +262,17 @@ class SimulatedLinks:
         if open_links:
             wire.rng.choice(open_links)._take_unmatched(exchange.request, answer)  # noqa: SLF001 - of this class
 
-    def _maybe_stale(self, request: FinancialRequest, answer: Answered) -> None:
-        """What an answer of another day says under these numbers is the opposite, and must do nothing."""
+    def _is_answered_by_another_day(self, request: FinancialRequest, answer: Answered) -> bool:
+        """The opposite comes in the answer's place, under its numbers and another day's time: it must do nothing."""
         wire = self._wire
-        if not wire.faults.chance(Fault.STALE_ANSWER):
-            return
+        if wire.match_by is not MatchBy.STRICT or not wire.faults.chance(Fault.STALE_ANSWER):
+            return False
         self._note(Fault.STALE_ANSWER, request)
         opposite = replace(answer, response_code=DECLINED if answer.response_code == APPROVED else APPROVED)
         wire.travelling += 1
         seconds = wire.rng.uniform(0.0, 3 * wire.answer_timeout_s)
         asyncio.get_running_loop().call_later(seconds, self._stale, request, opposite)
+        return True
 
     def _stale(self, request: FinancialRequest, answer: Answered) -> None:
         wire = self._wire
