@@ -13,8 +13,13 @@ was submitted in an older one counts no more, or the time-outs of the outage its
 """
 
 from enum import StrEnum, unique
+from typing import Final
 
 from gateway.adapters.iso8583.sections import Breaker
+from gateway.domain.exchange import Answered, ExchangeResult, NotSent, NotSentCause, Unanswered, UnansweredCause
+
+FOLLOW_UP_SHARE: Final = 4
+"""In the trial, reversals and inquiries have this part of the trial window beside it: enough to go on."""
 
 
 @unique
@@ -44,6 +49,22 @@ class CircuitBreaker:
         self.state = BreakerState.CLOSED
         self.generation = 0
         self.probe_at = 0.0
+
+    def ended(self, generation: int, result: ExchangeResult, now_s: float, *, is_order: bool) -> bool:
+        """Count the end of one exchange; True where the state changed.
+
+        A lost link is no evidence: the links themselves back off, and others may be well.
+        """
+        match result:
+            case Answered():
+                return self.answered(generation, is_order=is_order)
+            case Unanswered(UnansweredCause.GARBLED):
+                self.unreadable(generation)
+                return False
+            case Unanswered(UnansweredCause.TIMEOUT) | NotSent(NotSentCause.TOO_LATE):
+                return self.failed(generation, now_s, is_order=is_order)
+            case _:
+                return False
 
     def failed(self, generation: int, now_s: float, *, is_order: bool = True) -> bool:
         """Count an outcome that speaks against the network; True where the state changed."""
@@ -96,3 +117,23 @@ class CircuitBreaker:
         self.state = state
         self.generation += 1
         self._failures = 0
+
+
+def room(state: BreakerState, settings: Breaker, *, window: int, orders: int, follow_ups: int, follow_up: bool) -> int:
+    """How many more requests of a kind may be sent.
+
+    Args:
+        state: of the breaker.
+        settings: its own.
+        window: most requests in flight at all.
+        orders: reserved or in flight.
+        follow_ups: the same of reversals and inquiries.
+        follow_up: which kind. In the trial each has its own places: what an outage left to be reversed must not go
+            ahead of the orders that try.
+    """
+    left = window - orders - follow_ups
+    if state is not BreakerState.HALF_OPEN:
+        return left
+    trial = settings.trial_window
+    allowed, taken = (max(1, trial // FOLLOW_UP_SHARE), follow_ups) if follow_up else (trial, orders)
+    return min(left, allowed - taken)

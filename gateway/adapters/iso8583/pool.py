@@ -4,10 +4,9 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Final
 
 from gateway.adapters.iso8583 import messages
-from gateway.adapters.iso8583.breaker import BreakerState, CircuitBreaker
+from gateway.adapters.iso8583.breaker import BreakerState, CircuitBreaker, room
 from gateway.adapters.iso8583.codec import Iso8583Error, Message, encode_message
 from gateway.adapters.iso8583.config import NetworkConfig
 from gateway.adapters.iso8583.connection import Exchange
@@ -28,9 +27,6 @@ from gateway.domain.exchange import (
     UnansweredCause,
     UnmatchedAnswer,
 )
-
-FOLLOW_UP_SHARE: Final = 4
-"""In the breaker's trial, reversals and inquiries have this part of the trial window beside it: enough to go on."""
 
 
 class NetworkStoppedError(RuntimeError):
@@ -109,14 +105,14 @@ class Iso8583Network:
         Raises:
             NetworkStoppedError: the network was stopped.
         """
-        while (room := self._room(follow_up=follow_up)) <= 0:
+        while (left := self._room(follow_up=follow_up)) <= 0:
             self._refuse_if_stopping()
             if held and self._breaker.state is BreakerState.HALF_OPEN:
                 return 0
             self._has_room.clear()
             await self._has_room.wait()
         self._refuse_if_stopping()
-        taken = min(room, wanted)
+        taken = min(left, wanted)
         self._reserved[follow_up] += taken
         return taken
 
@@ -222,15 +218,15 @@ class Iso8583Network:
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _room(self, *, follow_up: bool) -> int:
-        room = self.config.window - sum(self._reserved.values()) - len(self._exchanges)
-        if self._breaker.state is not BreakerState.HALF_OPEN:
-            return room
-        # Each kind has its own places: what an outage left to be reversed must not go ahead of the orders that try.
-        trial = self.config.breaker.trial_window
         orders = self._exchanges.orders
-        taken = len(self._exchanges) - orders if follow_up else orders
-        allowed = max(1, trial // FOLLOW_UP_SHARE) if follow_up else trial
-        return min(room, allowed - self._reserved[follow_up] - taken)
+        return room(
+            self._breaker.state,
+            self.config.breaker,
+            window=self.config.window,
+            orders=self._reserved[False] + orders,
+            follow_ups=self._reserved[True] + len(self._exchanges) - orders,
+            follow_up=follow_up,
+        )
 
     def _refuse_if_stopping(self) -> None:
         if self._is_stopping:
@@ -299,17 +295,7 @@ class Iso8583Network:
             )
 
     def _judge(self, exchange: Exchange, result: ExchangeResult, now: float) -> None:
-        """Tell the breaker. A lost link is no evidence: the links themselves back off, and others may be well."""
-        changed = False
-        match result:
-            case Answered():
-                changed = self._breaker.answered(exchange.generation, is_order=exchange.is_order)
-            case Unanswered(UnansweredCause.GARBLED):
-                self._breaker.unreadable(exchange.generation)
-            case Unanswered(UnansweredCause.TIMEOUT) | NotSent(NotSentCause.TOO_LATE):
-                changed = self._breaker.failed(exchange.generation, now, is_order=exchange.is_order)
-            case _:
-                pass
+        changed = self._breaker.ended(exchange.generation, result, now, is_order=exchange.is_order)
         if changed:
             self._on_breaker_changed()
 

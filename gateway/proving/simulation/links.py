@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
 
+from gateway.adapters.iso8583.breaker import BreakerState, CircuitBreaker, room
+from gateway.adapters.iso8583.sections import Breaker
 from gateway.adapters.memory.host import APPROVED, MemoryHost
 from gateway.domain.exchange import (
     Answered,
@@ -27,6 +29,11 @@ from gateway.proving.simulation.faults import Fault, Faults
 from schemas.primitives import NetworkId
 
 DECLINED = "51"
+CLOSED_WRONGLY = "a network is closed for silence alone"
+
+BREAKER = Breaker(open_after_failures=4, open_s=1.0, open_max_s=4.0, trial_window=4)
+"""Small, so that a world sees it open and close."""
+
 OTHER_DAY = "0101000000"
 """DE7 of no message in a world."""
 
@@ -37,6 +44,7 @@ UNLISTED = ("06", "20", "76", "78", "98", "N7")
 @dataclass(eq=False, slots=True)
 class _Exchange:
     request: NetworkRequest
+    generation: int
     send_before: float
     done: Callable[[ExchangeResult], None]
     left_at: float | None = None
@@ -63,6 +71,7 @@ class Wire:
         decline_amounts: amounts (minor units) that the host declines.
         match_by: what the host echoes; STRICT is all of it, and there answers of another day may come as well.
         on_leave: told of every message that leaves, at that moment.
+        violated: told of a promise that the links themselves break: its name, and what happened.
         travelling: messages on their way, in either direction.
         links: of workers that live.
         unmatched: answers that came to no exchange.
@@ -75,6 +84,7 @@ class Wire:
     decline_amounts: frozenset[int]
     match_by: MatchBy
     on_leave: Callable[[NetworkRequest], None]
+    violated: Callable[[str, str], None]
     sent: list[Sent] = field(default_factory=list)
     travelling: int = 0
     links: list["SimulatedLinks"] = field(default_factory=list)
@@ -98,7 +108,9 @@ class SimulatedLinks:
         self._wire = wire
         self._on_unmatched = on_unmatched
         self._window = window
-        self._reserved = 0
+        self._breaker = CircuitBreaker(BREAKER)
+        self._silent = 0
+        self._reserved = {False: 0, True: 0}
         self._in_flight: dict[_Exchange, None] = {}
         self._changed: list[asyncio.Future[None]] = []
         self._is_open = True
@@ -107,8 +119,8 @@ class SimulatedLinks:
 
     @property
     def is_open(self) -> bool:
-        """True while signed on."""
-        return self._is_open
+        """True while signed on and not closed by the circuit breaker."""
+        return self._is_open and self._breaker.state is not BreakerState.OPEN
 
     @property
     def in_flight(self) -> int:
@@ -116,34 +128,48 @@ class SimulatedLinks:
         return len(self._in_flight)
 
     async def wait_open(self) -> None:
-        """Return once signed on."""
-        while not self._is_open:
+        """Return once open."""
+        while not self.is_open:
             await self._change()
 
-    async def reserve(self, wanted: int, *, follow_up: bool = False, held: int = 0) -> int:  # noqa: ARG002 - no trial
+    async def reserve(self, wanted: int, *, follow_up: bool = False, held: int = 0) -> int:
         """Take places in the window."""
-        while (room := self._window - self._reserved - len(self._in_flight)) <= 0:
+        while (left := self._room(follow_up=follow_up)) <= 0:
+            if held and self._breaker.state is BreakerState.HALF_OPEN:
+                return 0
             await self._change()
-        taken = min(room, wanted)
-        self._reserved += taken
+        taken = min(left, wanted)
+        self._reserved[follow_up] += taken
         return taken
 
-    def release(self, places: int, *, follow_up: bool = False) -> None:  # noqa: ARG002 - no trial here
+    def _room(self, *, follow_up: bool) -> int:
+        orders = sum(isinstance(e.request, FinancialRequest) for e in self._in_flight)
+        return room(
+            self._breaker.state,
+            BREAKER,
+            window=self._window,
+            orders=self._reserved[False] + orders,
+            follow_ups=self._reserved[True] + len(self._in_flight) - orders,
+            follow_up=follow_up,
+        )
+
+    def release(self, places: int, *, follow_up: bool = False) -> None:
         """Give places back."""
-        if places > self._reserved:
+        if places > self._reserved[follow_up]:
             raise ValueError("more places given back than were taken")
-        self._reserved -= places
+        self._reserved[follow_up] -= places
         self._tell()
 
     def submit(self, request: NetworkRequest, *, send_before: float, done: Callable[[ExchangeResult], None]) -> None:
         """Send one request as a link would, past whatever the adversary does to it."""
-        if self._reserved <= 0:
+        follow_up = not isinstance(request, FinancialRequest)
+        if self._reserved[follow_up] <= 0:
             raise RuntimeError("submit without a reserved place")
-        self._reserved -= 1
-        exchange = _Exchange(request, send_before, done)
+        self._reserved[follow_up] -= 1
+        exchange = _Exchange(request, self._breaker.generation, send_before, done)
         self._in_flight[exchange] = None
         loop, faults = asyncio.get_running_loop(), self._wire.faults
-        if faults.chance(Fault.NOT_SENT):
+        if self._breaker.state is BreakerState.OPEN or faults.chance(Fault.NOT_SENT):
             self._note(Fault.NOT_SENT, request)
             loop.call_soon(self._end, exchange, NotSent(NotSentCause.NO_LINK))
         elif faults.chance(Fault.SLOW_LINK):
@@ -340,8 +366,34 @@ class SimulatedLinks:
         if exchange.timer is not None:
             exchange.timer.cancel()
         self._in_flight.pop(exchange, None)
+        self._judge(exchange, result)
         self._tell()
         exchange.done(result)
+
+    def _judge(self, exchange: _Exchange, result: ExchangeResult) -> None:
+        """Tell the breaker as the real links do; that it opens for silence alone is checked beside it."""
+        is_order = isinstance(exchange.request, FinancialRequest)
+        if exchange.generation == self._breaker.generation and self._breaker.state is not BreakerState.OPEN:
+            is_silence = isinstance(result, Unanswered) and result.cause is UnansweredCause.TIMEOUT
+            is_silence = is_silence or (isinstance(result, NotSent) and result.cause is NotSentCause.TOO_LATE)
+            came = isinstance(result, Answered) or (
+                isinstance(result, Unanswered) and result.cause is UnansweredCause.GARBLED
+            )
+            self._silent = 0 if came else self._silent + is_silence
+        was, loop = self._breaker.state, asyncio.get_running_loop()
+        changed = self._breaker.ended(exchange.generation, result, loop.time(), is_order=is_order)
+        if changed and self._breaker.state is BreakerState.OPEN:
+            needed = 1 if was is BreakerState.HALF_OPEN else BREAKER.open_after_failures
+            if self._silent < needed or (was is BreakerState.HALF_OPEN and not is_order):
+                self._wire.violated(CLOSED_WRONGLY, f"{self._worker}: after {self._silent} unanswered requests")
+            loop.call_at(self._breaker.probe_at, self._probe)
+        if changed:
+            self._silent = 0
+
+    def _probe(self) -> None:
+        # An echo is answered wherever the links are.
+        if self._breaker.probed(asyncio.get_running_loop().time(), answered=True):
+            self._tell()
 
     def _tell(self) -> None:
         waiting, self._changed = self._changed, []

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
+from gateway.adapters.iso8583.breaker import CircuitBreaker
 from gateway.adapters.memory import MemoryVault
 from gateway.domain import consent as consents
 from gateway.domain import consent_change, resolution, response_codes, settlement
@@ -187,6 +188,18 @@ def _late_answer_of_any_time() -> AbstractContextManager[None]:
         return bool(matches.answers_to(trace, echoed, matches.MatchBy.TERMINAL))
 
     return replaced(late_answers, "answers_to", matching)
+
+
+def _unreadable_is_silence() -> AbstractContextManager[None]:
+    return edited(
+        CircuitBreaker,
+        "ended",
+        ("self.unreadable(generation)\n            return False", "return self.failed(generation, now_s)"),
+    )
+
+
+def _follow_ups_decide_the_trial() -> AbstractContextManager[None]:
+    return edited(CircuitBreaker, "_counts", ("is_order or self.state is BreakerState.CLOSED", "True"))
 
 
 def _reversal_taken_for_done() -> AbstractContextManager[None]:
@@ -500,6 +513,8 @@ _ALL: Final = (
     Mutant("late-answer-flips", "approves after the end, on a late answer", _late_answer_flips),
     Mutant("late-answer-wins", "approves what is being reversed", _late_answer_beats_reversal),
     Mutant("late-answer-of-any-time", "takes another day's answer for a payment's own", _late_answer_of_any_time),
+    Mutant("unreadable-is-silence", "counts answers that cannot be read as silence", _unreadable_is_silence),
+    Mutant("follow-ups-decide", "lets reversals close a network that is tried again", _follow_ups_decide_the_trial),
     Mutant("reversal-assumed", "takes an unanswered reversal for done", _reversal_taken_for_done),
     Mutant("reversal-lost", "queues no reversal", _reversal_not_queued),
     Mutant("reversal-of-another", "reverses under other trace numbers", _reversal_of_another),

@@ -118,6 +118,7 @@ class World:
             self.script.decline_amounts,
             self.rng.choice((MatchBy.STRICT, MatchBy.REFERENCE)),
             on_leave=self.auditor.left,
+            violated=self.violated,
         )
         self.verifier = MemoryVerifier({TAMPERED: _FORGED})
         self.trust = AskingForProofs() if self.rng.random() < 0.12 else NoIdentityProviders()
