@@ -1,6 +1,7 @@
 """Whatever strangers send, searching it takes steps in proportion to its size, up to a bound."""
 
 import importlib
+import io
 import pkgutil
 import re
 import sys
@@ -16,6 +17,8 @@ from gateway.adapters.crypto.redaction import SCAN_CHARS_MAX, contains_secret, r
 from gateway.adapters.crypto.vault import MasterKeys
 from gateway.adapters.kafka.dead_letter import LetterKeys, dead_letter
 from gateway.ports import Record
+from gateway.services.clearing_format import BAD_LINES_TOLD_MAX, scan
+from gateway.services.merchant_files import read_merchants
 
 MEGABYTE = 1024 * 1024
 
@@ -84,6 +87,39 @@ def test_steps_grow_with_the_size_and_no_faster(unit: str) -> None:
     for search in (lambda t: contains_secret(t.encode()), redact):
         assert steps(lambda s=search: s(large)) <= 5 * steps(lambda s=search: s(small)) + 200  # type: ignore[misc]
     assert len(large) <= SCAN_CHARS_MAX
+
+
+FILES = (
+    "\n",
+    ",",
+    "D,",
+    '"',
+    "\x1a",
+    " ",
+    "x",
+    "D,1,purchase,\n",
+    "{",
+    '{"merchant_id":"a"}\n',
+    "\r\n",
+    "\u00a0",
+    "T,1,1\n",
+)
+HEADERS = (b"H,bcard,c,2026-01-01,2026-01-01T00:00:00+09:00\n", b"merchant_id,acceptor_id,name_location,mcc,networks\n")
+
+
+@pytest.mark.parametrize("unit", FILES)
+def test_files_of_strangers_are_read_in_steps_that_grow_with_them_and_no_faster(unit: str) -> None:
+    def clearing(data: bytes) -> object:
+        return scan(io.BytesIO(HEADERS[0] + data))
+
+    def merchants(data: bytes) -> object:
+        return read_merchants(HEADERS[1] + data)
+
+    small, large = (filled(unit, size).encode() for size in (16 * 1024, 64 * 1024))
+    for read in (clearing, merchants):
+        assert steps(lambda r=read: r(large)) <= 5 * steps(lambda r=read: r(small)) + 200  # type: ignore[misc]
+    # However many of its lines are none, a few of them are told.
+    assert len(scan(io.BytesIO(HEADERS[0] + large)).bad) <= BAD_LINES_TOLD_MAX
 
 
 def patterns() -> Iterator[tuple[str, re.Pattern[Any]]]:

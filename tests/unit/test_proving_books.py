@@ -436,3 +436,30 @@ def test_a_refund_is_the_opposite_of_a_purchase() -> None:
         for t in evidence.transfers
     ]
     assert failing(evidence) == set()
+
+
+def transfers_of(evidence: Evidence, name: str, kind: str) -> list[TransferRow]:
+    return [t for t in evidence.transfers if t.payment_id == payment_id(name) and t.kind == kind]
+
+
+def turned(row: TransferRow) -> TransferRow:
+    return row._replace(kind="settlement_undone", debit=row.credit, credit=row.debit)
+
+
+def test_a_settlement_may_be_booked_back_and_made_again() -> None:
+    evidence = balanced()
+    [settled] = transfers_of(evidence, "settled", "settled")
+    evidence.transfers += [turned(settled), settled, turned(settled), settled]
+    assert failing(evidence) == set()
+
+
+def test_a_settlement_that_was_booked_back_once_too_often_or_forth_is_found() -> None:
+    for more in (1, 2):
+        evidence = balanced()
+        [settled] = transfers_of(evidence, "settled", "settled")
+        evidence.transfers += [turned(settled)] * more
+        assert failing(evidence) >= {"ledger_fits"}
+    evidence = balanced()
+    [settled] = transfers_of(evidence, "settled", "settled")
+    evidence.transfers += [settled._replace(kind="settlement_undone"), settled]
+    assert failing(evidence) >= {"ledger_fits"}
