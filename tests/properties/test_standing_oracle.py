@@ -120,8 +120,8 @@ def test_a_schedule_without_an_end_stops_before_the_calendar_does() -> None:
 
 HOLIDAYS = {
     2025: "0101 0127 0128 0129 0130 0303 0501 0505 0506 0603 0606 0815 1003 1006 1007 1008 1009 1225",
-    2026: "0101 0216 0217 0218 0302 0501 0505 0525 0603 0817 0924 0925 1005 1009 1225",
-    2027: "0101 0208 0209 0301 0505 0513 0816 0914 0915 0916 1004 1011 1227",
+    2026: "0101 0216 0217 0218 0302 0501 0505 0525 0603 0717 0817 0924 0925 1005 1009 1225",
+    2027: "0101 0208 0209 0301 0503 0505 0513 0719 0816 0914 0915 0916 1004 1011 1227",
 }
 
 
@@ -132,9 +132,9 @@ def test_weekdays_on_which_nothing_is_open(year: int) -> None:
 
 
 def test_operators_add_holidays_and_take_them_away() -> None:
-    days = BusinessDays(frozenset({date(2026, 7, 17)}), working=frozenset({date(2026, 5, 1)}))
-    assert date(2026, 7, 17) in KOREA
-    assert date(2026, 7, 17) not in days
+    days = BusinessDays(frozenset({date(2026, 7, 10)}), working=frozenset({date(2026, 5, 1)}))
+    assert date(2026, 7, 10) in KOREA
+    assert date(2026, 7, 10) not in days
     assert (date(2026, 5, 1) in days, date(2026, 5, 1) in KOREA) == (True, False)
-    assert days.next(date(2026, 7, 17)) == date(2026, 7, 20)
-    assert days.previous(date(2026, 7, 19)) == date(2026, 7, 16)
+    assert days.next(date(2026, 7, 10)) == date(2026, 7, 13)
+    assert days.previous(date(2026, 7, 12)) == date(2026, 7, 9)
