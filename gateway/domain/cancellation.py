@@ -25,6 +25,7 @@ from gateway.domain.exchange import Operation
 from gateway.domain.intent import ORDER_CANCELLED, ConsentKey
 from gateway.domain.lifecycle import PaymentEventKind, PaymentState, transition
 from gateway.domain.payment import Change, Payment, PaymentKey
+from gateway.domain.repetition import id_taken
 from gateway.domain.validity import refuse_by_times
 from schemas.cancellation import PaymentCancellation
 from schemas.events import CancellationEffect
@@ -155,9 +156,6 @@ def _reason(code: ReasonCode, text: str) -> Reason:
     return Reason(code=code, text=text)
 
 
-_ID_TAKEN: Final = _reason(
-    ReasonCode.AM05, "cancellation_id was used before for another cancellation; the first stands"
-)
 _NO_CONSENT: Final = _reason(ReasonCode.MD01, "consent_id names no consent of this partner")
 _OTHER_CONSENT: Final = _reason(ReasonCode.NOOR, "order_id names no order under this consent")
 _NOT_APPROVED: Final = _reason(ReasonCode.NOOR, "the payment was not made: there is nothing to undo")
@@ -181,6 +179,15 @@ _BY_STATE: Final[Mapping[PaymentState, CancellationEffect | Reason]] = {
 """What the state alone decides: all but APPROVED."""
 
 
+def _id_taken(first: HandledCancellation, later: TakenCancellation) -> Reason:
+    fields = ("consent_id", "order_id")
+    return id_taken(
+        "cancellation_id",
+        {f: getattr(first, f) for f in fields},
+        {f: getattr(later.message, f) for f in fields},
+    )
+
+
 def decide_cancellations(cancellations: Sequence[TakenCancellation], facts: CancellationFacts) -> CancellationsDecided:
     """Decide a batch, in its order: each sees what those before it did."""
     decided = CancellationsDecided()
@@ -188,7 +195,7 @@ def decide_cancellations(cancellations: Sequence[TakenCancellation], facts: Canc
     for taken in cancellations:
         first = handled.get(taken.key)
         if first is not None:
-            decided.answers.append((taken, first.outcome if first.digest == taken.digest else _ID_TAKEN))
+            decided.answers.append((taken, first.outcome if first.digest == taken.digest else _id_taken(first, taken)))
             continue
         payment = payments.get(taken.payment_key)
         outcome = _judge(taken, payment, facts)

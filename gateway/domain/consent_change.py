@@ -34,6 +34,7 @@ from gateway.domain.consent_records import (
 from gateway.domain.exemption import refuse_beyond
 from gateway.domain.funding import TOKEN_NOT_USABLE, TokenUse, token_use
 from gateway.domain.intent import ConsentKey
+from gateway.domain.repetition import id_taken
 from schemas.assertions import ConsentLink, LinkedCommand
 from schemas.consents import ConsentStatus, ConsentTerms
 from schemas.reasons import Reason, ReasonCode
@@ -80,9 +81,6 @@ def _reason(code: ReasonCode, text: str) -> Reason:
     return Reason(code=code, text=text)
 
 
-COMMAND_ID_TAKEN: Final = _reason(
-    ReasonCode.AM05, "command_id was used before for a command with other content; what the first one did stands"
-)
 _NO_CONSENT: Final = _reason(ReasonCode.MD01, "consent_id names no consent of this partner")
 _CONSENT_ID_TAKEN: Final = _reason(ReasonCode.AM05, "consent_id was used before for other terms; that consent stands")
 _ISSUED_IN_FUTURE: Final = _reason(ReasonCode.DT04, "issued_at lies in the future")
@@ -185,7 +183,13 @@ def _expired(record: ConsentRecord, reference: str) -> Changed:
 def _repeat(taken: TakenCommand, first: HandledCommand, record: ConsentRecord | None, decided: CommandsDecided) -> None:
     status = record.status if record else None
     if first.body_digest != taken.body_digest or first.command is not taken.command:
-        decided.ended.append(Refused(taken, COMMAND_ID_TAKEN, status, is_remembered=False))
+        reason = id_taken(
+            "command_id",
+            {"the command": first.command},
+            {"the command": taken.command},
+            stands="terms may differ too; what the first one did stands",
+        )
+        decided.ended.append(Refused(taken, reason, status, is_remembered=False))
     elif first.reference == taken.reference:
         # Kafka's redelivery of the very record: what it did was told in the transaction that did it.
         return

@@ -17,6 +17,7 @@ from gateway.domain.authentication import Assertion
 from gateway.domain.bulk import Bulk, doubled, refuse_totals, status_of
 from gateway.domain.intent import TakenOrder, rejected
 from gateway.domain.payment import Payment, PaymentKey
+from gateway.domain.repetition import id_taken, order_id_taken
 from gateway.ports import (
     AssertionVerifier,
     Clock,
@@ -30,7 +31,7 @@ from gateway.ports import (
 from gateway.services.dispatch import Dispatch
 from gateway.services.instructions import Instruction, SignedInstruction
 from gateway.services.intake import Intake, Seen, Waits
-from gateway.services.notices import ORDER_ID_TAKEN, RefusedOrder, refuse_orders
+from gateway.services.notices import RefusedOrder, refuse_orders
 from gateway.services.proofs import NoIdentityProviders
 from gateway.services.retrying import until_done
 from gateway.services.room import ExecutionRoom
@@ -39,7 +40,7 @@ from schemas.bulk import BULK_TYPE, BulkEvent, BulkStatus, PaymentBulk, Rejected
 from schemas.codec import encode
 from schemas.events import EventType
 from schemas.primitives import NetworkId
-from schemas.reasons import Reason, ReasonCode
+from schemas.reasons import Reason
 from schemas.topics import events_topic
 
 PROOFS_AT_ONCE: Final = 50
@@ -47,8 +48,6 @@ PROOFS_AT_ONCE: Final = 50
 
 HANDED_ON_AT_ONCE: Final = 50
 """Items published before it is looked whether execution has room for more: a twentieth of a second of its work."""
-
-_ID_TAKEN: Final = Reason(code=ReasonCode.AM05, text="bulk_id was used before with other content; the first one stands")
 
 
 class _OvertakenError(Exception):
@@ -147,7 +146,7 @@ class BulkService:
             if item.number in reasons:
                 continue
             if item.taken.key in seen.existing:
-                reasons[item.number] = ORDER_ID_TAKEN
+                reasons[item.number] = order_id_taken(seen.existing[item.taken.key], item.taken.order)
                 continue
             target = self._intake.judge(item.taken, seen, now)
             if isinstance(target, Reason):
@@ -215,21 +214,22 @@ class BulkService:
 
     async def _repeat(self, instruction: Instruction, message: PaymentBulk, stored: Bulk, now: datetime) -> None:
         if stored.digest != instruction.digest:
-            await until_done(lambda: self._refuse(instruction, message, now))
+            reason = _id_taken(stored, message)
+            await until_done(lambda: self._refuse(instruction, message, reason, now))
             return
         if stored.accepted and stored.dispatched_at is None:
             await self._hand_on_again(instruction, message, stored, now)
         await until_done(lambda: self._tell_again(instruction, stored, now))
 
-    async def _refuse(self, instruction: Instruction, message: PaymentBulk, now: datetime) -> None:
+    async def _refuse(self, instruction: Instruction, message: PaymentBulk, reason: Reason, now: datetime) -> None:
         async with self._store.transaction() as uow:
             # Written down with a "+", which no order's id has: this is no order.
-            refusal = Refusal(message.partner_id, f"{message.bulk_id}+", instruction.reference, _ID_TAKEN)
+            refusal = Refusal(message.partner_id, f"{message.bulk_id}+", instruction.reference, reason)
             if await uow.payments.refuse([refusal]):
-                bulk = _bulk(instruction, message, BulkStatus.REFUSED, (), _ID_TAKEN, now)
+                bulk = _bulk(instruction, message, BulkStatus.REFUSED, (), reason, now)
                 event = _event(bulk, EventType.BULK_REFUSED, instruction.reference, instruction.reference, now)
                 await uow.outbox.append([event])
-        self._observer.count("initiation", "bulk_refused", reason=_ID_TAKEN.code.value)
+        self._observer.count("initiation", "bulk_refused", reason=reason.code.value)
 
     async def _tell_again(self, instruction: Instruction, stored: Bulk, now: datetime) -> None:
         name = f"{stored.partner_id}/{stored.bulk_id}:{instruction.reference}"
@@ -270,7 +270,8 @@ class BulkService:
                 continue
             if item.taken.key in seen.existing:
                 # Its own payment, or that of another order which has taken its id meanwhile: _reject finds out.
-                payments.append(rejected(item.taken, ORDER_ID_TAKEN, now))
+                first = seen.existing[item.taken.key]
+                payments.append(rejected(item.taken, order_id_taken(first, item.taken.order), now))
                 continue
             target = self._intake.judge(item.taken, seen, now)
             if isinstance(target, Reason):
@@ -291,7 +292,9 @@ class BulkService:
             lost = [p for p in payments if p.key not in inserted]
             firsts = await uow.payments.find([p.key for p in lost]) if lost else {}
             taken = [
-                RefusedOrder(p.partner_id, p.order_id, p.payment_id, ORDER_ID_TAKEN, references[p.key])
+                RefusedOrder(
+                    p.partner_id, p.order_id, p.payment_id, order_id_taken(firsts[p.key], p), references[p.key]
+                )
                 for p in lost
                 if p.key in firsts and not firsts[p.key].digest_is(p.order_digest)
             ]
@@ -304,6 +307,20 @@ class BulkService:
 
 
 _TOLD: Final = {BulkStatus.ACCEPTED: EventType.BULK_ACCEPTED, BulkStatus.REFUSED: EventType.BULK_REFUSED}
+
+
+def _id_taken(stored: Bulk, message: PaymentBulk) -> Reason:
+    first = {
+        "number_of_transactions": stored.items,
+        "control_sum": (stored.currency, stored.control_minor),
+    }
+    later = {
+        "number_of_transactions": len(message.items),
+        "control_sum": (message.control_sum.currency, message.control_sum.minor),
+    }
+    # Its items are not kept: where as many add up to the same, one of them may differ.
+    stands = "the first one stands" if first != later else "items and acceptance may differ too; the first one stands"
+    return id_taken("bulk_id", first, later, stands=stands)
 
 
 def _bulk(

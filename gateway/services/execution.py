@@ -25,6 +25,7 @@ from gateway.domain.intent import (
 from gateway.domain.lifecycle import PaymentState
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.refund import RefundsDecided, TakenRefund
+from gateway.domain.repetition import order_id_taken
 from gateway.ports import (
     AssertionVerifier,
     CardNetwork,
@@ -45,7 +46,6 @@ from gateway.services.dispatch import Dispatch, Dispatched
 from gateway.services.ended_consents import EndedConsentWatch
 from gateway.services.incidents import report_card_incidents, report_unopened, report_untrusted
 from gateway.services.notices import (
-    ORDER_ID_TAKEN,
     RefusedOrder,
     refuse_or_report,
     refuse_orders,
@@ -294,7 +294,7 @@ class ExecutionService:
             await refuse_orders(
                 uow,
                 [
-                    RefusedOrder(p.partner_id, p.order_id, p.payment_id, ORDER_ID_TAKEN, t.reference)
+                    RefusedOrder(p.partner_id, p.order_id, p.payment_id, order_id_taken(p, t.order), t.reference)
                     for t, p in decided.conflicts
                 ],
                 facts.now,

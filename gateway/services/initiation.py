@@ -18,6 +18,7 @@ from typing import assert_never
 from gateway.domain.bulk import Bulk, BulkKey
 from gateway.domain.intent import TakenOrder, rejected
 from gateway.domain.payment import Payment, PaymentKey
+from gateway.domain.repetition import order_id_taken
 from gateway.domain.routing import NetworkProfile
 from gateway.domain.scheduling import AHEAD_DAYS_DEFAULT
 from gateway.ports import (
@@ -39,7 +40,7 @@ from gateway.services.door import Authentic, Door, Faulty, Nobodys
 from gateway.services.faults import tell_faults
 from gateway.services.instructions import Instruction, InstructionHandler, SignedInstruction
 from gateway.services.intake import Intake, Waits
-from gateway.services.notices import ORDER_ID_TAKEN, RefusedOrder, refuse_orders, reported_events
+from gateway.services.notices import RefusedOrder, refuse_orders, reported_events
 from gateway.services.proofs import NoIdentityProviders
 from gateway.services.retrying import until_done
 from gateway.services.scheduled import Accepted, keep_waiting
@@ -289,5 +290,5 @@ def _repeat(taken: TakenOrder, first: Payment, ends: _Sorted) -> None:
         return
     order = taken.order
     ends.refused.append(
-        RefusedOrder(order.partner_id, order.order_id, first.payment_id, ORDER_ID_TAKEN, taken.reference)
+        RefusedOrder(order.partner_id, order.order_id, first.payment_id, order_id_taken(first, order), taken.reference)
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from gateway.domain.intent import ConsentKey
@@ -12,12 +12,8 @@ from gateway.ports import OutboxEvent, Refusal, UnitOfWork
 from schemas.codec import encode, encode_json
 from schemas.events import EventType, OrderRefused
 from schemas.primitives import PartnerId
-from schemas.reasons import Reason, ReasonCode
+from schemas.reasons import Reason
 from schemas.topics import events_topic
-
-ORDER_ID_TAKEN: Final = Reason(
-    code=ReasonCode.AM05, text="order_id was used before for an order with other content; the first payment stands"
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,11 @@ from typing import Final
 
 from gateway.domain.payment import Payment, PaymentKey
 from gateway.domain.refund import NO_ORIGINAL, TakenRefund, is_of, refund_payment, refuse_before_dispatch
+from gateway.domain.repetition import order_id_taken
 from gateway.ports import Observer, Outgoing, Publisher, Store, UnitOfWork
 from gateway.services.dispatch import Dispatch
 from gateway.services.instructions import Instruction, SignedInstruction
-from gateway.services.notices import ORDER_ID_TAKEN, RefusedOrder, refuse_orders, reported_events
+from gateway.services.notices import RefusedOrder, refuse_orders, reported_events
 from gateway.services.retrying import until_done
 from gateway.services.transitions import payment_events
 from schemas.primitives import NetworkId
@@ -165,5 +166,7 @@ def _repeat(taken: TakenRefund, first: Payment, ends: _Sorted) -> None:
         return
     refund = taken.refund
     ends.refused.append(
-        RefusedOrder(refund.partner_id, refund.order_id, first.payment_id, ORDER_ID_TAKEN, taken.reference)
+        RefusedOrder(
+            refund.partner_id, refund.order_id, first.payment_id, order_id_taken(first, refund), taken.reference
+        )
     )

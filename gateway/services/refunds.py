@@ -12,6 +12,7 @@ from gateway.domain.funding import OwnedToken
 from gateway.domain.lifecycle import PaymentState
 from gateway.domain.payment import Payment
 from gateway.domain.refund import RefundFacts, RefundsDecided, TakenRefund, decide_refunds
+from gateway.domain.repetition import order_id_taken
 from gateway.ports import (
     Clock,
     KeySource,
@@ -25,7 +26,6 @@ from gateway.ports import (
 from gateway.services.dispatch import Dispatched
 from gateway.services.incidents import report_unopened
 from gateway.services.notices import (
-    ORDER_ID_TAKEN,
     RefusedOrder,
     refuse_or_report,
     refuse_orders,
@@ -148,7 +148,8 @@ class RefundService:
 
 def _refused(decided: RefundsDecided) -> list[RefusedOrder]:
     taken_ids = [
-        RefusedOrder(p.partner_id, p.order_id, p.payment_id, ORDER_ID_TAKEN, t.reference) for t, p in decided.conflicts
+        RefusedOrder(p.partner_id, p.order_id, p.payment_id, order_id_taken(p, t.refund), t.reference)
+        for t, p in decided.conflicts
     ]
     orphans = [
         RefusedOrder(t.refund.partner_id, t.refund.order_id, None, reason, t.reference) for t, reason in decided.orphans

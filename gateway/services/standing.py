@@ -14,6 +14,7 @@ from gateway.domain.calendar import BusinessDays
 from gateway.domain.consent import Consent, Merchant, refuse_order
 from gateway.domain.exemption import capped, exemption_allows
 from gateway.domain.intent import ConsentKey
+from gateway.domain.repetition import id_taken
 from gateway.domain.routing import NetworkProfile, route
 from gateway.domain.scheduling import AHEAD_DAYS_DEFAULT
 from gateway.domain.standing import (
@@ -50,9 +51,6 @@ from schemas.standing import (
     schedule_digest,
 )
 
-_ID_TAKEN: Final = Reason(
-    code=ReasonCode.AM05, text="standing_order_id was used before with other content; the first one stands"
-)
 _UNKNOWN: Final = Reason(code=ReasonCode.NOOR, text="there is no such standing order under this consent")
 
 
@@ -191,7 +189,7 @@ class StandingOrderService:
         key = _key(instruction)
         if (first := ends.rows.get(key)) is not None:
             if first.digest != instruction.digest:
-                ends.refused.append((instruction, _ID_TAKEN))
+                ends.refused.append((instruction, _id_taken(first, message)))
             elif first.status is StandingStatus.REFUSED and first.reason is not None:
                 ends.refused.append((instruction, first.reason))
             else:
@@ -279,6 +277,11 @@ def _key(instruction: Instruction) -> StandingKey:
     if not isinstance(message, StandingOrderCreate | StandingOrderCancel):
         raise TypeError("initiation hands over what models names")
     return (message.partner_id, message.standing_order_id)
+
+
+def _id_taken(first: StandingOrder, later: StandingOrderCreate) -> Reason:
+    fields = ("consent_id", "merchant_id", "amount", "schedule")
+    return id_taken("standing_order_id", {f: getattr(first, f) for f in fields}, {f: getattr(later, f) for f in fields})
 
 
 def _as_order(message: StandingOrderCreate) -> PaymentOrder:
