@@ -19,6 +19,7 @@ from gateway.services.isolation import IsolatedBatch
 from gateway.services.relay import RelayService, RelaySettings
 from gateway.services.settlement import SettlementService, SettlementSettings
 from gateway.settings import Settings
+from schemas.primitives import NetworkId
 from schemas.topics import clearing_topic
 
 
@@ -90,11 +91,15 @@ def _inbox(parts: Parts, networks: frozenset[str], producer: Publisher, parked: 
     settings = parts.settings
     if settings.clearing_inbox is None:
         return None
+    seals = clearing_seals(settings, networks)
+    for network_id in sorted(networks):
+        if not seals.required(NetworkId(network_id)):
+            parts.observer.note("clearing_files_need_no_seal", level="warning", network_id=network_id)
     importing = ClearingImport(
         publisher=producer,
         dead_letters=parked,
         observer=parts.observer,
-        seals=clearing_seals(settings, networks),
+        seals=seals,
         networks=networks,
     )
     try:

@@ -7,6 +7,7 @@ is no clearing file is named once, in the log and as a metric.
 """
 
 import asyncio
+import fcntl
 import os
 import re
 import shutil
@@ -97,8 +98,12 @@ class ClearingInbox:
         for where, why in await asyncio.to_thread(self._strangers, networks):
             self._name(where, why)
         for network_id in sorted(networks):
-            for name in await asyncio.to_thread(self._names, network_id):
-                reports += await self._take(network_id, name)
+            names = await asyncio.to_thread(self._names, network_id)
+            if not names:
+                continue
+            with _alone(self._state / network_id) as alone:
+                for name in names if alone else ():
+                    reports += await self._take(network_id, name)
         return reports
 
     async def _take(self, network_id: str, name: str) -> tuple[ImportReport, ...]:
@@ -185,6 +190,9 @@ class ClearingInbox:
                 with path.open("wb") as copy:
                     os.fchmod(copy.fileno(), 0o600)
                     shutil.copyfileobj(_Limited(file, FILE_BYTES_MAX), copy, _BLOCK_BYTES)
+                    copy.flush()
+                    # The original is removed later, and then this is the only one.
+                    os.fsync(copy.fileno())
                 if _identity(os.fstat(file)) != _identity(found):
                     raise _ArrivingError
             seals = {s: seal for s in SEAL_SUFFIXES if (seal := _seal(folder, name + s)) is not None}
@@ -226,6 +234,19 @@ class _Limited:
         block = os.read(self._descriptor, min(size, self._left))
         self._left -= len(block)
         return block
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """True while no other process takes this network's files; they are one's alone until they are put away."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 @contextmanager

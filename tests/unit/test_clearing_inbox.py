@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.services.clearing_files import ClearingImport, ImportReport
+from gateway.services.clearing_files import ClearingFile, ClearingImport, ImportReport
 from gateway.services.clearing_inbox import STILL_ARRIVING_S, ClearingInbox
 from tests.unit.test_clearing_files import HEADER, Kafka, Quiet, Seals, clearing_file, importer, line
 
@@ -32,7 +32,7 @@ class Box:
 
     def ended(self, network_id: str = "bcard") -> dict[str, list[str]]:
         folders = sorted((self.state / network_id).iterdir()) if (self.state / network_id).exists() else []
-        return {f.name: sorted(p.name for p in f.iterdir()) for f in folders if f.name != "incoming"}
+        return {f.name: sorted(p.name for p in f.iterdir()) for f in folders if f.is_dir() and f.name != "incoming"}
 
     @property
     def named(self) -> list[str]:
@@ -199,6 +199,25 @@ async def test_the_inbox_waits_out_an_outage(box: Box) -> None:
     box.kafka.failures = 2
     assert len(await box.take()) == 1
     assert box.kafka.record_numbers == [1]
+
+
+async def test_two_processes_never_take_a_networks_files_at_once(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = ClearingInbox(box.inbox, box.state, box.importing, box.quiet)  # type: ignore[arg-type]
+    box.put("a.csv", clearing_file(line(1)))
+    taken: list[list[ImportReport]] = []
+    bring = box.importing.bring
+
+    async def bring_slowly(source: ClearingFile) -> ImportReport:
+        taken.append(await other.take(NETWORKS))
+        return await bring(source)
+
+    monkeypatch.setattr(box.importing, "bring", bring_slowly)
+    assert len(await box.take()) == 1
+    assert taken == [[]]
+    assert box.kafka.record_numbers == [1]
+    box.put("b.csv", clearing_file(line(2)))
+    monkeypatch.undo()
+    assert len(await other.take(NETWORKS)) == 1
 
 
 async def test_a_missing_inbox_is_an_empty_one(tmp_path: Path, box: Box) -> None:

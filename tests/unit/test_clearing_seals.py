@@ -6,6 +6,7 @@ import hmac
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -13,7 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.adapters.crypto.clearing_seals import ClearingKeysError, FileSeals
+from gateway.bootstrap import NotConfiguredError, clearing_seals
 from gateway.ports import ClearingSealError
+from gateway.settings import Settings
 from schemas.primitives import NetworkId
 
 BCARD, KCARD, ZCARD = NetworkId("bcard"), NetworkId("kcard"), NetworkId("zcard")
@@ -109,3 +112,23 @@ def test_a_key_that_is_none_is_told_by_name(tmp_path: Path, name: str, content: 
     (tmp_path / BCARD / name).write_bytes(content)
     with pytest.raises(ClearingKeysError, match=told):
         seals(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "required"),
+    [
+        ({}, False),
+        ({"kafka_bootstrap_servers": "kafka:9092"}, True),
+        ({"postgres_dsn": "postgresql://db/x"}, True),
+        ({"kafka_bootstrap_servers": "kafka:9092", "clearing_unsealed": True}, False),
+    ],
+)
+def test_beyond_the_local_stack_files_without_a_seal_are_refused_unless_that_is_said(
+    keys: Path, fields: dict[str, Any], *, required: bool
+) -> None:
+    settings = Settings(_env_file=None, clearing_keys_dir=keys, **fields)
+    found = clearing_seals(settings, frozenset({BCARD, ZCARD}))
+    assert [found.required(n) for n in (BCARD, ZCARD)] == [True, required]
+    (keys / ZCARD).mkdir()
+    with pytest.raises(NotConfiguredError):
+        clearing_seals(settings, frozenset({ZCARD}))
