@@ -48,11 +48,11 @@ count = 4
 MERCHANTS = """merchant_id,acceptor_id,name_location,mcc,networks
 cafe-1,CAFE1,CAFE SEOUL KR,5812,bcard
 """
+LIMITS = {"max_per_payment": [{"currency": "KRW", "value": "50000"}]}
 TERMS = {
     "consent_id": "c-1",
     "partner_id": "acme",
     "customer_id": "kim",
-    "payment": {"funding_token": "tok-1", "max_per_payment": [{"currency": "KRW", "value": "50000"}]},
     "valid_from": "2020-01-01T00:00:00+09:00",
     "valid_until": "2099-01-01T00:00:00+09:00",
 }
@@ -153,7 +153,6 @@ def prepare(secured: Secured, folder: Path) -> None:
     mypay("migrate").expect()
     mypay("keys", "create").expect()
     mypay("auth", "policy", "apply").expect()
-    mypay("token", "add", "tok-1", "--card-file", "-", given=json.dumps({"pan": PAN, "expiry": "3012"})).expect()
     mypay("topics", "acl").expect(1)
     mypay("topics", "acl", "--apply").expect()
     mypay("topics", "apply").expect()
@@ -164,7 +163,10 @@ def prepare(secured: Secured, folder: Path) -> None:
     assert (secured.security.credentials / "mypay-partner-acme.password").stat().st_mode & 0o777 == 0o600
     mypay("topics", "acl").expect()
     mypay("merchant", "import", "-", given=MERCHANTS).expect()
-    mypay("consent", "add", "-", given=json.dumps(TERMS)).expect()
+    card = json.dumps({"pan": PAN, "expiry": "3012"})
+    owned = ("token", "add", "--customer", "kim", "--partner", "acme", "--card-file", "-")
+    payment = {"funding_token": mypay(*owned, given=card).expect().out.strip(), **LIMITS}
+    mypay("consent", "add", "-", given=json.dumps({**TERMS, "payment": payment})).expect()
     # Nobody sends in the name of a partner whose password it has not.
     stranger = {"partner_id": "other", "consent_id": "c-1", "merchant_id": "cafe-1"}
     amount = {"amount": {"currency": "KRW", "value": "1"}}
