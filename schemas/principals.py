@@ -6,6 +6,7 @@ with it and a colon. No id has a colon in it (:data:`schemas.primitives.PartnerI
 ``shop``'s never holds what is ``shop-pay``'s.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum, unique
@@ -13,6 +14,9 @@ from typing import Final
 
 PREFIX: Final = "mypay-"
 """How every principal's name begins."""
+
+NAME_PART: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""An id in the name of a principal or a topic."""
 
 ADMIN: Final = "mypay-admin"
 """Makes users and access rules; in the brokers' ``super.users``, and in no rule of ours."""
@@ -50,11 +54,13 @@ class Principal:
     member: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a role without its member.
+        """Refuse a role without its member, and a member that could be taken for more than an id.
 
         Raises:
             ValueError: as said.
         """
+        if self.member and not NAME_PART.fullmatch(self.member):
+            raise ValueError("an id has letters, digits, dots, underscores and hyphens only")
         if (self.role in FAMILIES) is not bool(self.member):
             raise ValueError(f"a principal of role {self.role} has {'no' if self.member else 'an'} id of its own")
 

@@ -3,7 +3,6 @@
 ``mypay topics apply`` creates what is missing and checks what exists; the AsyncAPI document is made from it.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum, unique
@@ -26,7 +25,7 @@ from schemas.events import (
     PaymentEvent,
 )
 from schemas.orders import OCCURRENCE_TYPE, ORDER_TYPE, OccurrenceOrder, PaymentOrder
-from schemas.principals import Role
+from schemas.principals import NAME_PART, Role
 from schemas.refunds import REFUND_TYPE, PaymentRefund
 from schemas.standing import (
     STANDING_CANCEL_TYPE,
@@ -47,7 +46,6 @@ SETTLEMENTS: Final = "mypay.settlements"
 DEAD_LETTER: Final = "mypay.dead-letter"
 
 _DAY_MS: Final = 24 * 60 * 60 * 1000
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @unique
@@ -213,7 +211,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
 
 
 def _member(family: str, part: str) -> str:
-    if not _NAME.fullmatch(part):
+    if not NAME_PART.fullmatch(part):
         raise ValueError("a topic name part has letters, digits, dots, underscores and hyphens only")
     return f"mypay.{family}.{part}"
 

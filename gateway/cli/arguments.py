@@ -42,6 +42,15 @@ def is_key_id(text: str) -> bool:
 
 # Typer shows the annotation's name, so these are texts; the parser has checked them.
 PartnerArgument = Annotated[str, typer.Argument(metavar="PARTNER", parser=_parser(PartnerIdField))]
+OnlyPartnersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--partner",
+        metavar="PARTNER",
+        parser=_parser(PartnerIdField),
+        help="Of these partners, and not of those that are registered.",
+    ),
+]
 PartnerOption = Annotated[str, typer.Option("--partner", metavar="PARTNER", parser=_parser(PartnerIdField))]
 SomePartnerOption = Annotated[
     str | None, typer.Option("--partner", metavar="PARTNER", parser=_parser(PartnerIdField), help="Of this one alone.")

@@ -14,6 +14,7 @@ from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.adapters.postgres.registry import open_registry
 from gateway.addresses import kafka_address
 from gateway.bootstrap import password_file
+from gateway.cli.arguments import OnlyPartnersOption
 from gateway.cli.common import (
     CliError,
     ExitCode,
@@ -43,9 +44,7 @@ def command(
         bool,
         typer.Option("--prune", help="With --apply: remove rules of our principals and topics that are in no table."),
     ] = False,
-    partner: Annotated[
-        list[str] | None, typer.Option(help="Of these partners, and not of those that are registered.")
-    ] = None,
+    partner: OnlyPartnersOption = None,
     json_: Json = False,
 ) -> None:
     """Compare the cluster's access rules with the topic table; the exit code is 0 when all is as it should be, else 1.

@@ -9,9 +9,10 @@ the gateway's stages as processes of their own. Whatever ends the block, everyth
 
 import asyncio
 import fcntl
+import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -304,7 +305,26 @@ def _free_name(plan: WorldPlan) -> Iterator[str]:
     raise WorldError(f"{_SLOTS} runs of {plan.name} are under way already")
 
 
+def refuse_secured_kafka(environment: Mapping[str, str]) -> None:
+    """What a run sends and reads back goes to Kafka as anybody: it needs one on this machine that asks for no names.
+
+    Raises:
+        WorldError: the Kafka that is given is another's machine, or secured.
+    """
+    given = environment.get("MYPAY_KAFKA_BOOTSTRAP_SERVERS", "")
+    try:
+        reachable = not given or bool(KafkaSettings(given).addresses)
+    except ValueError:
+        reachable = False
+    if not reachable or environment.get("MYPAY_KAFKA_SECURITY_PROTOCOL", "PLAINTEXT") != "PLAINTEXT":
+        raise WorldError(
+            "this run needs a Kafka on this machine without access rules: unset MYPAY_KAFKA_BOOTSTRAP_SERVERS and "
+            "MYPAY_KAFKA_SECURITY_PROTOCOL to use one of its own"
+        )
+
+
 async def _build(world: World, steps: Steps) -> None:
+    refuse_secured_kafka(os.environ)
     with steps("Clearing away an earlier run"):
         await asyncio.to_thread(stop_kept, world.name, world.plan.home)
         shutil.rmtree(world.directory, ignore_errors=True)

@@ -151,6 +151,12 @@ def test_a_principal_has_a_member_where_its_role_has_members(role: Role, member:
         _ = Principal(role, member)
 
 
+@pytest.mark.parametrize("member", ["a'b", "a b", "a:b", "$(id)", "../x", "a\n", "é", "x" * 101])
+def test_what_is_no_id_is_nobodys_name(member: str) -> None:
+    with pytest.raises(ValueError, match="letters, digits"):
+        _ = Principal(Role.PARTNER, member)
+
+
 def test_the_script_says_every_rule_and_quota() -> None:
     script = shell_script(rules(), quotas(partners=PARTNERS))
     said: set[tuple[str, ...]] = set()
