@@ -222,7 +222,7 @@ class CardSealer:
 
 
 class MasterKeyRing:
-    """Opens stored cards with the master keys in a directory; implements :class:`gateway.adapters.postgres.CardOpener`.
+    """Opens stored cards with a directory's master keys: a :class:`gateway.adapters.postgres.vault.CardOpener`.
 
     A key that is made while the process runs is taken up when the first row under it is met, so that cards can be
     sealed anew without a restart.
