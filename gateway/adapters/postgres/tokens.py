@@ -134,8 +134,11 @@ class PostgresTokens:
         """Let a partner use a token no longer; return the consents that name it, or None where it was not permitted.
 
         Once this returns, no payment of this partner with this token can be sent any more: whoever had read the
-        permission before it was withdrawn held the lock of such a consent, and each of these locks was waited for.
+        permission before it was withdrawn held the lock of such a consent, and each of these locks was waited for. So
+        it is two transactions of its own, and never a part of another.
         """
+        if self._connection.is_in_transaction():
+            raise AssertionError("what is withdrawn must be visible before the locks are waited for")
         if not await self._fetch(_SQL.withdraw, token, partner_id, now):
             return None
         async with self.transaction():
