@@ -8,9 +8,9 @@ import typer
 
 app = typer.Typer(no_args_is_help=True, help="Check that no money is lost or doubled, whatever fails.")
 
-_SUBCOMMANDS: Final = ("simulate", "torture", "mutants")
+_SUBCOMMANDS: Final = ("simulate", "torture", "mutants", "sql_mutants")
 """Modules of this package, in the order in which help lists them; each has a function ``command``."""
 
 for _name in _SUBCOMMANDS:
     if importlib.util.find_spec(f"{__name__}.{_name}"):
-        app.command(_name)(importlib.import_module(f"{__name__}.{_name}").command)
+        app.command(_name.replace("_", "-"))(importlib.import_module(f"{__name__}.{_name}").command)
