@@ -1,7 +1,8 @@
 """Which database a process uses, as whom, and whether it is fit for it."""
 
 from gateway.adapters.postgres.dsn import DsnError, is_local
-from gateway.adapters.postgres.fitness import DatabaseUnfitError, examine, faults
+from gateway.adapters.postgres.errors import DatabaseUnfitError
+from gateway.adapters.postgres.fitness import examine, faults
 from gateway.adapters.postgres.roles import Role
 from gateway.adapters.postgres.store import PostgresStore
 from gateway.addresses import postgres_address
@@ -26,6 +27,19 @@ def database_dsn(settings: Settings, role: Role) -> str:
             "set one of them, or start a local stack with `mypay local up`"
         )
     return dsn
+
+
+async def connect(store: PostgresStore) -> None:
+    """Start the store.
+
+    Raises:
+        NotConfiguredError: the server does not let this user in.
+        StoreUnavailableError: it cannot be reached now.
+    """
+    try:
+        await store.start()
+    except DatabaseUnfitError as error:
+        raise NotConfiguredError(str(error)) from None
 
 
 async def check_database(store: PostgresStore, settings: Settings, role: Role, dsn: str, observer: Observer) -> None:

@@ -108,7 +108,7 @@ async def process_parts(settings: Settings, stage: str, *, network_id: str = "")
     await web.start()
     observer.note("process_started", stage=stage, pid=os.getpid(), http_port=web.port)
     try:
-        await until_done(store.start)
+        await until_done(partial(database.connect, store))
         await until_done(partial(database.check_database, store, settings, user, dsn, observer))
         yield Parts(
             settings=settings,

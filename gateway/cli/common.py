@@ -381,6 +381,7 @@ _KNOWN: Final[Mapping[str, tuple[ExitCode, str, str]]] = {
         "{error}.",
         "`mypay partner list` shows them.",
     ),
+    "gateway.adapters.postgres.errors.DatabaseUnfitError": (_AWAY, "{error}.", ""),
     "gateway.adapters.postgres.migrate.MigrationError": (_FAILED, "{error}.", ""),
     "gateway.adapters.crypto.files.SecretFileError": (_FAILED, "{error}.", ""),
     "gateway.adapters.crypto.jwk.KeyFormatError": (_FAILED, "{error}.", ""),

@@ -8,7 +8,8 @@ import pytest
 from pydantic import SecretStr
 
 from gateway.adapters.postgres.dsn import with_user
-from gateway.adapters.postgres.fitness import DatabaseUnfitError, examine, faults
+from gateway.adapters.postgres.errors import DatabaseUnfitError
+from gateway.adapters.postgres.fitness import examine, faults
 from gateway.adapters.postgres.grants import apply_roles
 from gateway.adapters.postgres.migrate import migrate
 from gateway.adapters.postgres.roles import RUNNING, Role
@@ -72,6 +73,8 @@ async def test_a_process_does_not_start_on_a_database_that_is_not_fit(db: str, d
         with_user(db, Role.READONLY.user): "not fit for relay: user mypay_readonly lacks",
         f"{with_user(db, Role.RELAY.user)}&synchronous_commit=off": "synchronous_commit is off",
         "postgresql://mypay_relay@db.example/mypay": "another machine",
+        with_user(db, "nobody"): "does not let mypay-relay in",
+        db.replace("/test_", "/none_"): "does not let mypay-relay in",
     }
     for dsn, said in refusals.items():
         with pytest.raises(NotConfiguredError, match=said):

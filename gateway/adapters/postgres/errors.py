@@ -43,6 +43,29 @@ _UNAVAILABLE = (
 )
 
 
+class DatabaseUnfitError(Exception):
+    """The database cannot be used by this process; the text says what to do."""
+
+
+_TURNED_AWAY = (
+    asyncpg.InvalidAuthorizationSpecificationError,  # no such user, a wrong password, or no rule that lets it in
+    asyncpg.InvalidCatalogNameError,
+)
+
+
+@asynccontextmanager
+async def letting_in(what: str) -> AsyncIterator[None]:
+    """Say in words that the server lets ``what`` not in: waiting would not help."""
+    try:
+        async with translated():
+            yield
+    except _TURNED_AWAY as error:
+        raise DatabaseUnfitError(
+            f"PostgreSQL does not let {what} in ({_describe(error)}): is the user there, with this password, and the "
+            "database? `mypay migrate roles` makes the users, `mypay migrate` those of a local stack"
+        ) from None
+
+
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
     """Raise the ports' errors in place of the driver's; let bugs that hold no data through."""

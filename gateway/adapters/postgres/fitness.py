@@ -11,6 +11,7 @@ from typing import Any, Final
 import asyncpg
 from asyncpg import Connection
 
+from gateway.adapters.postgres.errors import DatabaseUnfitError
 from gateway.adapters.postgres.migrate import migrations
 from gateway.adapters.postgres.queries import load
 from gateway.adapters.postgres.roles import ALL, APPEND_ONLY, TABLES, Role
@@ -19,10 +20,6 @@ _SQL = load("fitness")
 
 SERVER_VERSION_MIN: Final = 160000
 """PostgreSQL 16: the oldest that is still kept and has all that is used here."""
-
-
-class DatabaseUnfitError(Exception):
-    """The database cannot be used by this process; the text says what to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from gateway.adapters.postgres.cancellations import PostgresCancellationStore
 from gateway.adapters.postgres.clearing import PostgresClearingStore
 from gateway.adapters.postgres.consents import PostgresConsentStore, TermsCache
 from gateway.adapters.postgres.directory import PostgresDirectory
-from gateway.adapters.postgres.errors import translated
+from gateway.adapters.postgres.errors import letting_in, translated
 from gateway.adapters.postgres.follow_ups import PostgresFollowUpStore
 from gateway.adapters.postgres.outbox import PostgresOutbox
 from gateway.adapters.postgres.payments import PostgresPaymentStore
@@ -79,8 +79,9 @@ class PostgresStore:
 
         Raises:
             StoreUnavailableError: the server cannot be reached.
+            DatabaseUnfitError: it does not let this user in.
         """
-        async with translated():
+        async with letting_in(self._settings["application_name"]):
             self._pooled = await looks_pooled(self._dsn, self._settings, timeout_s=self._command_timeout_s)
             options = pooler_options(self._settings) if self._pooled else {"server_settings": self._settings}
             self._pool = await asyncpg.create_pool(
