@@ -18,7 +18,7 @@ from tests.integration.test_postgres_roles import Database, made
 COPIES: Final = {"outbox": EVENT_COLUMNS, "ledger_transfer": TRANSFER_COLUMNS, "late_answer": LATE_COLUMNS}
 """What is written by COPY, which cannot be explained: table → columns."""
 
-_TRUST = "directory: active_partners partner_keys; authentication: revoked_keys"
+_TRUST = "directory: active_partners partner_keys; authentication: revoked_keys applied_policy"
 _MOVES = (  # what services/transitions.py writes, whoever calls it
     "payment: lock lock_versions find update; copy: outbox"
 )
@@ -85,7 +85,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
         "operators: *",
         "token: *",
         "directory: usable_tokens",
-        "authentication: add_links unlink history revoke_key revoked_keys",
+        "authentication: add_links unlink history revoke_key revoked_keys apply_policy applied_policy",
         "consent: lock_records digests update add_versions add_proofs insert handled remember versions usage",
         "authentication: authenticated_at",
         "payment: in_flight",

@@ -198,7 +198,7 @@ def _judge(mutant: Mutant) -> int:
 def postgres() -> Iterator[None]:
     """A PostgreSQL for all of them; tests take it for a given one. Kafka is nobody's here."""
     from gateway import local  # noqa: PLC0415
-    from gateway.local.postgres import PostgresServer  # noqa: PLC0415
+    from gateway.local.postgres import SERVER_SETTINGS, PostgresServer  # noqa: PLC0415
     from gateway.local.stack import ENV_KAFKA, ENV_POSTGRES  # noqa: PLC0415
     from gateway.local.state import StackDir  # noqa: PLC0415
     from tests.stack import HOME, free_slot  # noqa: PLC0415
@@ -208,6 +208,8 @@ def postgres() -> Iterator[None]:
         stack = StackDir.of(name, HOME)
         stack.data.mkdir(parents=True)
         stack.logs.mkdir()
+        # Each bug is worth a database of its own, and none a disk's patience.
+        SERVER_SETTINGS.update(fsync="off", synchronous_commit="off", full_page_writes="off")
         server = PostgresServer(stack, lambda _: None)
         try:
             os.environ |= {ENV_POSTGRES: server.start(), ENV_KAFKA: "127.0.0.1:1"}
