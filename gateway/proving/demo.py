@@ -15,6 +15,7 @@ from gateway.adapters.postgres.store import PostgresStore
 from gateway.domain.consent import ConsentCommand
 from gateway.proving.books import Checked, Ending, Endings, Evidence
 from gateway.proving.cast import STORY, Role, make_cast, make_partners
+from gateway.proving.forgeries import Forger, forged_records, parked
 from gateway.proving.judging import judge
 from gateway.proving.mix import Planned, Wave, plan, roles_for
 from gateway.proving.networks import ANSWER_TIMEOUT_S
@@ -177,6 +178,7 @@ class _Run:
         await self._revoke()
         await self._until(self._all_ended)
         await self._take_back()
+        await self._forge()
         self.seconds["orders"] = time.monotonic() - first
         await self._clear()
 
@@ -257,6 +259,20 @@ class _Run:
         await self._send([p for p in returned if p.refund_of is not None])
         await self._until(lambda: self._all_answered() and self._all_ended())
 
+    async def _forge(self) -> None:
+        self._view.scene("Somebody who can write to execution's topic orders payments in the gateway's name")
+        written = await Forger(self._world).forge(datetime.now(UTC))
+        refused = await parked(self._world, written, self._tick)
+        self.story.append(
+            Step(
+                "somebody at Kafka, in the gateway's name",
+                "forge",
+                f"{written} orders of 880000 KRW for execution: copied marks, unknown keys, invented proofs",
+                "none: parked for operators, paid by nobody" if refused else "nothing",
+                refused,
+            )
+        )
+
     async def _clear(self) -> None:
         began = time.monotonic()
         self._view.scene("The network closes its day and sends its clearing file")
@@ -307,7 +323,8 @@ class _Clock:
 
 async def _judge(world: World, sender: Sender, watch: Watch) -> DemoResult:
     await _until_relayed(world.postgres_dsn)
-    judged = await judge(world, sender.produced, cancellations=sender.cancelled)
+    forged = await forged_records(world)
+    judged = await judge(world, sender.produced, cancellations=sender.cancelled, forged=forged)
     evidence, endings = judged.evidence, judged.endings
     settled: Counter[str] = Counter()
     for payment in evidence.payments.values():

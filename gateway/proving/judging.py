@@ -5,7 +5,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from gateway.proving.books import Checked, Endings, Evidence, Produced, ProducedCancellation, check_books, endings_of
+from gateway.proving.books import (
+    Checked,
+    Endings,
+    Evidence,
+    Forged,
+    Produced,
+    ProducedCancellation,
+    check_books,
+    endings_of,
+)
 from gateway.proving.collect import collect
 from gateway.proving.identities import PROOF_FREE
 from gateway.proving.world import World
@@ -25,6 +34,7 @@ async def judge(
     produced: Sequence[Produced],
     *,
     cancellations: Sequence[ProducedCancellation] = (),
+    forged: Sequence[Forged] = (),
     redelivery: bool = False,
     breaks_allowed: bool = False,
 ) -> Judged:
@@ -34,6 +44,7 @@ async def judge(
         world: still running, with nothing under way.
         produced: everything that was sent.
         cancellations: all that were sent beside it.
+        forged: what was written to topics of the gateway's own, to be believed by nobody.
         redelivery: as :func:`gateway.proving.books.check_books` takes it.
         breaks_allowed: likewise.
     """
@@ -47,6 +58,7 @@ async def judge(
             dead_letter_keys=world.dead_letter_keys,
         )
         evidence.cancellations = list(cancellations)
+        evidence.forged = list(forged)
         evidence.proof_free = PROOF_FREE if world.plan.with_proofs else None
         endings = endings_of(evidence, redelivery=redelivery)
         checked = check_books(evidence, endings, redelivery=redelivery, breaks_allowed=breaks_allowed)

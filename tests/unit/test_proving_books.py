@@ -9,6 +9,7 @@ from gateway.proving.books.evidence import (
     ClearingRow,
     DeadLetterRow,
     EventRow,
+    Forged,
     InquiryRow,
     NetworkEntry,
     PaymentRow,
@@ -331,11 +332,41 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         lambda e: e.dead_letters.__setitem__(0, e.dead_letters[0]._replace(digest=b"")),
         "dead_letters_whole",
     ),
+    "a forged record is parked nowhere": (lambda e: e.forged.append(FORGERY), "forged_refused"),
     "a dead letter without a reason": (
         lambda e: e.dead_letters.__setitem__(0, e.dead_letters[0]._replace(error="")),
         "dead_letters_whole",
     ),
 }
+
+
+FORGERY = Forged("mypay.dispatch.bcard", 0, 7, b"forged", PARTNER, "forged-1", payment_id("forged-1"))
+
+
+def with_forgery(*, error: str = "UntrustedRecordError", digest: bytes = b"forged") -> Evidence:
+    evidence = balanced()
+    evidence.forged = [FORGERY]
+    evidence.dead_letters = [*evidence.dead_letters, DeadLetterRow(*FORGERY[:3], error, digest)]
+    return evidence
+
+
+def test_what_is_forged_for_execution_must_be_parked_unpaid_and_untold() -> None:
+    assert failing(with_forgery()) == set()
+    # Another cause than the mark, or other bytes; parked nowhere.
+    assert failing(with_forgery(error="DecodeError")) == {"forged_refused"}
+    assert failing(with_forgery(digest=b"other")) == {"dead_letters_whole"}
+    silent = with_forgery()
+    silent.dead_letters.pop()
+    assert failing(silent) == {"forged_refused"}
+    paid = with_forgery()
+    paid.payments[PARTNER, FORGERY.payment_id] = next(iter(paid.payments.values()))
+    assert "forged_refused" in failing(paid)
+    told = with_forgery()
+    told.refusals.append(RefusalRow(PARTNER, "mypay.dispatch.bcard/0/7", "forged-1", "AM05"))
+    assert "forged_refused" in failing(told)
+    heard = with_forgery()
+    heard.events.append(heard.events[0]._replace(subject=str(FORGERY.payment_id)))
+    assert "forged_refused" in failing(heard)
 
 
 def test_balanced_books_pass_every_check() -> None:

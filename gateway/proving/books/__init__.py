@@ -12,6 +12,7 @@ from gateway.proving.books.evidence import (
     Checked,
     Ending,
     Evidence,
+    Forged,
     OrderFacts,
     Produced,
     ProducedCancellation,
@@ -22,6 +23,7 @@ __all__ = [
     "Ending",
     "Endings",
     "Evidence",
+    "Forged",
     "OrderFacts",
     "Produced",
     "ProducedCancellation",
@@ -63,4 +65,5 @@ def check_books(
         events.consents_told(evidence, redelivery=redelivery),
         events.outbox_relayed(evidence),
         orders.dead_letters_whole(evidence),
+        orders.forged_refused(evidence),
     ]

@@ -82,10 +82,11 @@ class _Matcher:
         return self._result
 
     def _sort_traces(self) -> None:
+        forged = {(f.topic, f.partition, f.offset) for f in self._evidence.forged}
         for letter in self._evidence.dead_letters:
             if letter.topic == ORDERS:
                 self._dead[letter.partition, letter.offset].append(letter)
-            else:
+            elif (letter.topic, letter.partition, letter.offset) not in forged:
                 self._result.strays.append(f"dead letter of {letter.topic}/{letter.partition}/{letter.offset}")
         for refusal in self._evidence.refusals:
             if refusal.reference.startswith(f"{ORDERS}/"):

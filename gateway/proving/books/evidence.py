@@ -262,6 +262,18 @@ class DeadLetterRow(NamedTuple):
     digest: bytes | None
 
 
+class Forged(NamedTuple):
+    """A record on a topic of the gateway's own that the gateway did not write; its order, as it says."""
+
+    topic: str
+    partition: int
+    offset: int
+    digest: bytes
+    partner_id: str
+    order_id: str
+    payment_id: UUID
+
+
 class NetworkEntry(NamedTuple):
     """A transaction in the network's own ledger. ``cleared``: it is in a closed clearing cycle."""
 
@@ -286,6 +298,7 @@ class Evidence:
         proofs_used: payment or command → proofs that it has used up.
         outbox_rows: rows of the outbox ever written; outbox_unrelayed: those past the relay's cursor.
         events: in the order of their topics' partitions.
+        forged: what somebody wrote to topics of the gateway's own.
         network_counters: what the networks counted, summed: ``duplicates_that_differ``, ``refused_at_the_door`` …
     """
 
@@ -307,6 +320,7 @@ class Evidence:
     outbox_unrelayed: int = 0
     events: list[EventRow] = field(default_factory=list)
     dead_letters: list[DeadLetterRow] = field(default_factory=list)
+    forged: list[Forged] = field(default_factory=list)
     network: list[NetworkEntry] = field(default_factory=list)
     network_counters: dict[str, int] = field(default_factory=dict)
 

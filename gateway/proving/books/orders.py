@@ -6,6 +6,7 @@ from operator import attrgetter
 from gateway.proving.books.endings import Endings
 from gateway.proving.books.evidence import Checked, Ending, Evidence, OrderFacts, PaymentKey, PaymentRow, Produced
 from gateway.proving.books.report import Finding
+from schemas.topics import ORDERS
 
 
 def records_end_once(evidence: Evidence, endings: Endings) -> Checked:
@@ -78,12 +79,32 @@ def nothing_open(evidence: Evidence) -> Checked:
 def dead_letters_whole(evidence: Evidence) -> Checked:
     """Each dead letter keeps the original bytes of the record that it names, and says why."""
     found = Finding("dead_letters_whole", "Every dead letter holds the sender's own bytes and a reason")
-    digests = {(r.partition, r.offset): r.digest for r in evidence.produced}
+    digests = {(ORDERS, r.partition, r.offset): r.digest for r in evidence.produced}
+    digests |= {(f.topic, f.partition, f.offset): f.digest for f in evidence.forged}
     for letter in evidence.dead_letters:
         found.looked_at += 1
         place = f"dead letter of record {letter.partition}/{letter.offset}"
-        if letter.digest is not None and letter.digest != digests.get((letter.partition, letter.offset)):
+        if letter.digest is not None and letter.digest != digests.get((letter.topic, letter.partition, letter.offset)):
             found.wrong(f"{place}: other bytes")
         if not letter.error:
             found.wrong(f"{place}: no reason")
+    return found.result()
+
+
+def forged_refused(evidence: Evidence) -> Checked:
+    """What somebody wrote for execution is parked for operators, becomes no payment, and is told to nobody."""
+    found = Finding("forged_refused", "Forged records for execution are parked, never paid, and told to no partner")
+    letters = {(d.topic, d.partition, d.offset): d for d in evidence.dead_letters}
+    told = {e.subject for e in evidence.events}
+    refused = {(r.partner_id, r.order_id) for r in evidence.refusals}
+    for forged in evidence.forged:
+        found.looked_at += 1
+        place = f"{forged.topic}/{forged.partition}/{forged.offset}"
+        letter = letters.get((forged.topic, forged.partition, forged.offset))
+        if letter is None or letter.error != "UntrustedRecordError":
+            found.wrong(f"{place}: {letter.error if letter else 'no dead letter'}")
+        if (forged.partner_id, forged.payment_id) in evidence.payments:
+            found.wrong(f"{place}: became a payment")
+        if str(forged.payment_id) in told or (forged.partner_id, forged.order_id) in refused:
+            found.wrong(f"{place}: was told to the partner that it names")
     return found.result()

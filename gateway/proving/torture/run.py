@@ -15,6 +15,8 @@ from gateway.proving.books import Checked, Endings, Evidence
 from gateway.proving.books.losses import Losses, breaks_explained, losses_of, topic_holds, turned_away_rightly
 from gateway.proving.cast import make_cast, make_partners
 from gateway.proving.collect.topics import read_topics
+from gateway.proving.forgeries import AWAY as NOT_FORGED
+from gateway.proving.forgeries import Forger, forged_records
 from gateway.proving.judging import judge
 from gateway.proving.mix import ORDERS_MIN, PAID, plan, roles_for
 from gateway.proving.orders import OrderWriter
@@ -40,6 +42,7 @@ KAFKA_PATIENCE_S: Final = 300.0
 """The sender waits this long for Kafka to come back: a record that it gave up might be there all the same."""
 
 _LOOK_S: Final = 1.0
+_FORGE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,13 +209,23 @@ class _Run:
                     self._loader.run(self._load, per_second=self._plan.per_second, seed=self._plan.seed), name="load"
                 )
                 await flowing(self._world, tell=self._view.waiting)
-                tasks.create_task(self._striker.run(strikes), name="strikes")
+                forging = tasks.create_task(self._forge(), name="forger")
+                await self._striker.run(strikes)
+                forging.cancel()
             self._view.scene("All faults end; what is in doubt is settled with the networks")
             await self._striker.heal()
             try:
                 await come_to_rest(self._world, tell=self._view.waiting)
             except NotAtRestError as error:
                 self._rest.append(str(error))
+
+    async def _forge(self) -> None:
+        """Write to execution's topics what the gateway did not, again and again, whenever Kafka is there."""
+        forger = Forger(self._world)
+        while True:
+            with suppress(*NOT_FORGED):
+                await forger.forge(datetime.now(UTC))
+            await asyncio.sleep(_FORGE_S)
 
     def _strikes(self) -> Sequence[Strike]:
         stages = list(self._world.http)
@@ -240,7 +253,12 @@ class _Run:
     async def judge(self) -> TortureResult:
         produced = self._load.expected(self._sender.produced)
         judged = await judge(
-            self._world, produced, cancellations=self._sender.cancelled, redelivery=True, breaks_allowed=True
+            self._world,
+            produced,
+            cancellations=self._sender.cancelled,
+            forged=await forged_records(self._world),
+            redelivery=True,
+            breaks_allowed=True,
         )
         evidence, endings, checked = judged.evidence, judged.endings, judged.checked
         checked.append(breaks_explained(evidence))
