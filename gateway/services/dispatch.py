@@ -16,10 +16,10 @@ rest of the partner's headers stays behind: what execution does not need goes no
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gateway.domain.authentication import Assertion, is_made_for, link_of
 from gateway.domain.intent import TakenOrder
@@ -43,6 +43,7 @@ SCHEDULE_SOURCE: Final = "/mypay/schedule"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _TYPES: Final = frozenset((ORDER_TYPE, OCCURRENCE_TYPE, REFUND_TYPE))
+_DUE: Final = (None, "proven", "unproven")
 _PROBLEMS: Final = {
     None: "is missing",
     MarkProblem.UNKNOWN_KEY: "is made with a key that is not in MYPAY_INTERNAL_KEYS_DIR",
@@ -63,8 +64,7 @@ class UntrustedRecordError(EnvelopeError):
         self.why = problem.value if problem else "no_mark"
 
 
-@dataclass(frozen=True, slots=True)
-class Dispatched:
+class Dispatched(NamedTuple):
     """A dispatched message as its mark vouches for it.
 
     Attributes:
@@ -204,7 +204,7 @@ class Dispatch:
         if not record.headers or record.headers[-1][0] != MARK_HEADER:
             raise UntrustedRecordError(None)
         *headers, (_, mark) = record.headers
-        problem = self._marks.check(mark or b"", list(_parts(network_id, record.key, record.value, headers)))
+        problem = self._marks.check(mark or b"", _parts(network_id, record.key, record.value, headers))
         if problem is not None:
             raise UntrustedRecordError(problem)
         if not headers or headers[-1][0] != JUDGED_HEADER:
@@ -221,7 +221,7 @@ class Dispatch:
         )
         headers = [*write_envelope(envelope), (JUDGED_HEADER, facts.written())]
         record_key = key.encode()
-        mark = self._marks.mark(list(_parts(network_id, record_key, body, headers)))
+        mark = self._marks.mark(_parts(network_id, record_key, body, headers))
         return Outgoing(dispatch_topic(network_id), record_key, body, [*headers, (MARK_HEADER, mark)])
 
 
@@ -274,22 +274,22 @@ def _read_facts(written: bytes, body: bytes) -> Dispatched:
         version, type_, digest, ordered_at, judged_at, reference, signature, traceparent, due, proof = json.loads(
             written
         )
-        if version != _VERSION or type_ not in _TYPES or due not in {None, "proven", "unproven"}:
+        if version != _VERSION or type_ not in _TYPES or due not in _DUE:
             raise ValueError("another version")
         return Dispatched(
-            type=type_,
-            body=body,
-            digest=bytes.fromhex(digest),
-            ordered_at=_moment(ordered_at),
-            judged_at=_moment(judged_at),
-            reference=reference,
-            signature=signature,
-            traceparent=traceparent,
-            is_due=due is not None,
-            proven=due == "proven",
-            proof=proof,
+            type_,
+            body,
+            bytes.fromhex(digest),
+            _moment(ordered_at),
+            _moment(judged_at),
+            reference,
+            signature,
+            traceparent,
+            due is not None,
+            due == "proven",
+            proof,
         )
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, OSError):
         raise EnvelopeError(JUDGED_HEADER, "is not in a form that is known here") from None
 
 
@@ -329,13 +329,11 @@ def _assertion(proof: Sequence[Any], order: PaymentOrder) -> Assertion:
 
 def _parts(
     network_id: NetworkId, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes]]
-) -> Iterator[bytes | None]:
-    yield network_id.encode()
-    yield key
-    yield value
+) -> list[bytes | None]:
+    parts: list[bytes | None] = [network_id.encode(), key, value]
     for name, content in headers:
-        yield name.encode("utf-8", "surrogatepass")
-        yield content
+        parts += (name.encode("utf-8", "surrogatepass"), content)
+    return parts
 
 
 def _micros(moment: datetime) -> int:
@@ -343,4 +341,4 @@ def _micros(moment: datetime) -> int:
 
 
 def _moment(micros: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=micros)
+    return datetime.fromtimestamp(micros / 1_000_000, UTC)

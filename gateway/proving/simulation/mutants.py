@@ -446,7 +446,7 @@ def _mark_unchecked() -> AbstractContextManager[None]:
 
 
 def _mark_without_network() -> AbstractContextManager[None]:
-    return edited(dispatch, "_parts", ("yield network_id.encode()", 'yield b""'))
+    return edited(dispatch, "_parts", ("network_id.encode()", 'b""'))
 
 
 def _keys_not_looked_at_again() -> AbstractContextManager[None]:
