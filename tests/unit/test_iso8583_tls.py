@@ -149,7 +149,7 @@ async def test_a_handshake_that_fails_is_told_clearly_and_tried_again(
     config: dict[str, Any] = {} if settings is None else {"tls": settings}
     async with (
         running(tmp_path, **config) as simulated,
-        connected(simulated, gateways(papers), connect_timeout_s=0.3) as (network, watcher),
+        connected(simulated, gateways(papers), connect_timeout_s=PATIENCE_S if config else 0.2) as (network, watcher),
     ):
         await until_told(watcher, told)
         assert not network.is_open
