@@ -381,6 +381,13 @@ async def test_silence_ends_at_the_answer_timeout_and_the_late_answer_is_unmatch
         assert late.answer == Answered("00", "A12345", 12_500, "410", "000000000001")
 
 
+async def test_silence_ends_by_itself_at_the_answer_timeout() -> None:
+    # Without a sign-on, which the same time-out would end.
+    async with bench(answer_timeout_s=0.02, sign_on=False, echo_interval_s=0, scripts={"0200": ignore}) as b:
+        await b.open()
+        assert await b.ask(purchase(1)) == Unanswered(UnansweredCause.TIMEOUT)
+
+
 async def test_a_second_answer_is_unmatched() -> None:
     def twice(peer: Peer, message: Message) -> None:
         approve(peer, message)

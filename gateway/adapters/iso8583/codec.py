@@ -102,7 +102,8 @@ def encode_message(message: Message, dialect: Dialect) -> bytes:
         fields = {n: value for n, value in {**constants, **fields}.items() if n not in omitted}
     if not fields.keys() <= rule.allowed:
         raise Iso8583Error(str(min(fields.keys() - rule.allowed)), f"is not sent in {message.mti}")
-    _check_presence(message.mti, fields, rule)
+    if fault := _absent(message.mti, fields, rule):
+        raise Iso8583Error(*fault)
     return _write(message.mti, fields, dialect)
 
 
@@ -165,18 +166,18 @@ def decode_message(data: bytes, dialect: Dialect) -> Message:
         Iso8583Error: the bytes are not exactly one message of this layout, or it breaks the tables.
     """
     raw = _take_apart(data, dialect)
-    echoed = _echoed(raw)
     rule = dialect.rules.get(raw.mti)
     if rule is None and (raw.failed is None or _MTI(raw.mti)):
-        raise Iso8583Error("mti", "is not supported", raw.mti, echoed)
+        raise _broken(raw, "mti", "is not supported")
     if raw.failed is not None or rule is None:
-        raise Iso8583Error(*(raw.failed or _CUT_SHORT), raw.mti, echoed)
+        raise _broken(raw, *(raw.failed or _CUT_SHORT))
     fields, others = _read(raw, dialect)
     if others:
-        raise Iso8583Error(str(min(others)), "has a wrong length or character", raw.mti, echoed)
+        raise _broken(raw, str(min(others)), "has a wrong length or character")
     if not rule.forbidden.isdisjoint(fields):
-        raise Iso8583Error(str(min(rule.forbidden & fields.keys())), f"does not belong in {raw.mti}", raw.mti, echoed)
-    _check_presence(raw.mti, fields, rule, echoed)
+        raise _broken(raw, str(min(rule.forbidden & fields.keys())), f"does not belong in {raw.mti}")
+    if fault := _absent(raw.mti, fields, rule):
+        raise _broken(raw, *fault)
     return Message(raw.mti, fields)
 
 
@@ -192,23 +193,26 @@ def decode_arriving(data: bytes, dialect: Dialect, *, by_time: bool = False) -> 
         Iso8583Error: the MTI is none of them, or a field that decides is missing, does not fit or cannot be found.
     """
     raw = _take_apart(data, dialect)
-    echoed = _echoed(raw)
     rule = ANSWERS.get(raw.mti) or (HOST_REQUEST if answering_mti(raw.mti) else None)
     if rule is None:
         where, why = ("mti", "is not supported") if _MTI(raw.mti) else raw.failed or _CUT_SHORT
-        raise Iso8583Error(where, why, raw.mti, echoed)
+        raise _broken(raw, where, why)
     deciding = rule.deciding | {7} if by_time else rule.deciding
     if raw.failed is not None and not _all_found(raw, deciding):
-        raise Iso8583Error(*raw.failed, raw.mti, echoed)
+        raise _broken(raw, *raw.failed)
     fields, others = _read(raw, dialect)
-    if wrong := deciding & others.keys():
-        raise Iso8583Error(str(min(wrong)), "has a wrong length or character", raw.mti, echoed)
-    required = rule.mandatory | dialect.mandatory.get(raw.mti, frozenset())
-    if missing := required - fields.keys() - others.keys():
-        raise Iso8583Error(str(min(missing)), f"is missing in {raw.mti}", raw.mti, echoed)
+    if others and (wrong := deciding & others.keys()):
+        raise _broken(raw, str(min(wrong)), "has a wrong length or character")
+    required = rule.mandatory | dialect.mandatory[raw.mti] if raw.mti in dialect.mandatory else rule.mandatory
+    if not required <= fields.keys() and (missing := required - fields.keys() - others.keys()):
+        raise _broken(raw, str(min(missing)), f"is missing in {raw.mti}")
     if raw.failed is not None:
         others[0] = raw.rest
     return Message(raw.mti, fields, others)
+
+
+def _broken(raw: _Raw, where: str, why: str) -> Iso8583Error:
+    return Iso8583Error(where, why, raw.mti, _echoed(raw))
 
 
 def _all_found(raw: _Raw, deciding: frozenset[int]) -> bool:
@@ -296,8 +300,10 @@ def _echoed(raw: _Raw) -> Echoed | None:
     return Echoed(int(stan), *(raw.values.get(number, "").rstrip(" ") or None for number in (41, 37, 7)))
 
 
-def _check_presence(mti: str, fields: Mapping[int, str], rule: MessageRule, echoed: Echoed | None = None) -> None:
+def _absent(mti: str, fields: Mapping[int, str], rule: MessageRule) -> tuple[str, str] | None:
+    """The field that must be there and is not, and what is wrong with it."""
     if not rule.mandatory <= fields.keys():
-        raise Iso8583Error(str(min(rule.mandatory - fields.keys())), f"is missing in {mti}", mti, echoed)
+        return str(min(rule.mandatory - fields.keys())), f"is missing in {mti}"
     if rule.response is not None and fields.get(4) == ZERO_AMOUNT:
-        raise Iso8583Error("4", "is zero", mti, echoed)
+        return "4", "is zero"
+    return None
