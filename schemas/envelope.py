@@ -148,11 +148,6 @@ def write_envelope(envelope: Envelope) -> list[tuple[str, bytes]]:
     return headers
 
 
-def is_traceparent(value: bytes) -> bool:
-    """True for a W3C trace context header as :func:`read_envelope` takes it."""
-    return value.isascii() and _TRACEPARENT.fullmatch(value.decode("ascii")) is not None
-
-
 _TRACE: Final = "traceparent"
 _KNOWN: Final = frozenset((*_REQUIRED, "content-type", "signature", _TRACE))
 
