@@ -328,6 +328,29 @@ async def test_a_forged_bulk_and_one_under_another_key_decide_nothing(rig: BulkR
     assert [p.record.offset for p in rig.dead_letters.parked] == [7]
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "kind", "id_", "text"),
+    [
+        (b'"order_id":"order-2"', b'"order_id":"a/b"', "bulk.refused", "bulk-1", "items.1.order_id: "),
+        (b'"order_id":"order-2"', b'"order":"order-2"', "bulk.refused", "bulk-1", "items.1.order"),
+        (b'"number_of_transactions":2', b'"number_of_transactions":0', "order.refused", "bulk-1", "number_of_trans"),
+        (b'"bulk_id":"bulk-1"', b'"bulk_id":""', "order.refused", "mypay.orders/0/7", "bulk_id: "),
+    ],
+)
+async def test_a_bulk_with_a_fault_is_answered_with_the_field(
+    rig: BulkRig, old: bytes, new: bytes, kind: str, id_: str, text: str
+) -> None:
+    good = record(bulk(item(1), item(2)))
+    assert old in good.value
+    await rig.initiation.take([replace(good, value=good.value.replace(old, new))])
+    (event,) = rig.events()
+    told = json.loads(event.body)
+    assert event.event_type == f"kr.mypay.{kind}.v1"
+    assert told["bulk_id" if kind == "bulk.refused" else "order_id"] == id_
+    assert (told["reason"]["code"], told["reason"]["text"].startswith(text)) == ("FF01", True), told["reason"]
+    assert (rig.handed_on(), rig.database.bulks.rows, rig.states()) == ([], {}, {})
+
+
 async def test_each_item_has_a_proof_of_its_own() -> None:
     identities = FakeIdentities()
     rig = BulkRig(identities)

@@ -1,6 +1,7 @@
 """Standing orders on fakes: given, ended, and what time makes of them, each day once."""
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -494,3 +495,32 @@ async def test_a_day_that_moves_while_it_is_due_is_told_too(rig: StandingRig) ->
     await rig.until(day_start(first + DAY))
     assert rig.made() == {"rent+20250519": "approved"}
     assert len(moved(rig)) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind", "id_", "text"),
+    [
+        (b'"count":2', b'"count":0', "standing-order.refused", "rent", "schedule.count: "),
+        (b'"10000"', b'"1e4"', "standing-order.refused", "rent", "amount: value must be a decimal number"),
+        (b'"consent_id":"', b'"consent_id":"/', "order.refused", "rent", "consent_id: "),
+        (
+            b'"rent"',
+            b'"4111111111111111"',
+            "order.refused",
+            "mypay.orders/0/1",
+            "standing_order_id: must not hold a card",
+        ),
+    ],
+)
+async def test_a_standing_order_with_a_fault_is_answered_with_the_field(
+    rig: StandingRig, old: bytes, new: bytes, kind: str, id_: str, text: str
+) -> None:
+    good = rig.record(create(schedule={"count": 2}))
+    assert old in good.value
+    await rig.initiation.take([replace(good, value=good.value.replace(old, new))])
+    (event,) = rig.events()
+    told = json.loads(event.body)
+    assert event.event_type == f"kr.mypay.{kind}.v1"
+    assert told["standing_order_id" if kind.startswith("standing") else "order_id"] == (id_ or good.reference)
+    assert (told["reason"]["code"], told["reason"]["text"].startswith(text)) == ("FF01", True), told["reason"]
+    assert rig.verbs() in (["refused"], [])
