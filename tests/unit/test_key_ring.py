@@ -104,5 +104,15 @@ def test_missing_rings_are_made_once(tmp_path: Path) -> None:
     assert len(load_ring(settings(tmp_path), Ring.CARDS)) == 1
 
 
+def test_a_local_stack_makes_keys_in_its_own_folder_alone(tmp_path: Path) -> None:
+    elsewhere = Settings(
+        master_keys_dir=tmp_path / "var" / "keys" / "master",
+        dead_letter_keys_dir=tmp_path / "etc" / "dead-letter",
+        internal_keys_dir=tmp_path / "var" / ".." / "etc" / "internal",
+    )
+    assert set(create_missing_rings(elsewhere, within=tmp_path / "var")) == {Ring.CARDS}
+    assert not (tmp_path / "etc").exists()
+
+
 def test_who_parses_what_strangers_send_holds_no_key_that_opens_cards() -> None:
     assert {stage for stage, rings in RINGS_OF.items() if Ring.CARDS in rings} == {"execution"}
