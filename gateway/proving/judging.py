@@ -1,7 +1,7 @@
 """The check of the books of a running world: collect from all three sides, find every record's end, run every check."""
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from gateway.proving.books import (
     check_books,
     endings_of,
 )
+from gateway.proving.books.evidence import DeadLetterRow
 from gateway.proving.collect import collect
 from gateway.proving.identities import PROOF_FREE
 from gateway.proving.world import World
@@ -37,6 +38,7 @@ async def judge(
     forged: Sequence[Forged] = (),
     redelivery: bool = False,
     breaks_allowed: bool = False,
+    strangers: Callable[[DeadLetterRow], bool] | None = None,
 ) -> Judged:
     """Check the books at rest: about 100 µs and 3 kB a payment.
 
@@ -47,6 +49,7 @@ async def judge(
         forged: what was written to topics of the gateway's own, to be believed by nobody.
         redelivery: as :func:`gateway.proving.books.check_books` takes it.
         breaks_allowed: likewise.
+        strangers: tells dead letters of records that are in no plan, which are left out.
     """
     with _without_collector():
         evidence = await collect(
@@ -59,6 +62,8 @@ async def judge(
         )
         evidence.cancellations = list(cancellations)
         evidence.forged = list(forged)
+        if strangers is not None:
+            evidence.dead_letters = [letter for letter in evidence.dead_letters if not strangers(letter)]
         evidence.proof_free = PROOF_FREE if world.plan.with_proofs else None
         endings = endings_of(evidence, redelivery=redelivery)
         checked = check_books(evidence, endings, redelivery=redelivery, breaks_allowed=breaks_allowed)

@@ -38,6 +38,7 @@ def test_strikes_fit_their_rows() -> None:
         Aim.EXECUTION: {s for s in STAGES if is_execution(s)},
         Aim.NETWORK: set(NETWORKS),
         Aim.SERVER: {""},
+        Aim.ORDERS: {""},
     }
     for strike in schedule(3, seconds=600, stages=STAGES, networks=NETWORKS):
         shortest, longest = ROWS[strike.kind].lasts_s

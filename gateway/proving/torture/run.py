@@ -22,6 +22,7 @@ from gateway.proving.mix import ORDERS_MIN, PAID, plan, roles_for
 from gateway.proving.orders import OrderWriter
 from gateway.proving.sending import Sender, open_sender
 from gateway.proving.torture.load import AWAY, Load, Loader, fetch, make_load
+from gateway.proving.torture.noise import is_from_strangers, is_noise
 from gateway.proving.torture.proxy import Proxy, open_proxy
 from gateway.proving.torture.recovery import Recovery, recovery_of
 from gateway.proving.torture.rest import NotAtRestError, come_to_rest, flowing
@@ -259,6 +260,7 @@ class _Run:
             forged=await forged_records(self._world),
             redelivery=True,
             breaks_allowed=True,
+            strangers=is_from_strangers,
         )
         evidence, endings, checked = judged.evidence, judged.endings, judged.checked
         checked.append(breaks_explained(evidence))
@@ -288,7 +290,8 @@ class _Run:
         )
 
     async def _on_topic(self) -> list[tuple[int, int, bytes]]:
-        return [
+        found = [
             (r.partition, r.offset, hashlib.sha256(r.value or b"").digest())
             async for r in read_topics(self._world.kafka_bootstrap_servers, [ORDERS])
         ]
+        return [record for record in found if not is_noise(record[2])]

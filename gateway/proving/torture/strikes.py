@@ -45,6 +45,8 @@ class Kind(StrEnum):
     SILENT_BOOKING = "silent_booking"
     SILENT_LOSING = "silent_losing"
     DEAF = "deaf"
+    FLOOD = "flood"
+    BOMB = "bomb"
 
 
 @unique
@@ -55,6 +57,7 @@ class Aim(StrEnum):
     EXECUTION = "execution"  # a worker of execution
     SERVER = "server"  # Kafka or PostgreSQL, as the kind says
     NETWORK = "network"  # one card network: its host, or the way to it
+    ORDERS = "orders"  # the topic that partners write to
 
 
 class Row(NamedTuple):
@@ -111,6 +114,8 @@ ROWS: Final[Mapping[Kind, Row]] = {
     Kind.SILENT_BOOKING: Row("the host books and says nothing", Aim.NETWORK, 1, (2.0, 8.0), {"silence": "apply"}),
     Kind.SILENT_LOSING: Row("the host loses all and says nothing", Aim.NETWORK, 1, (2.0, 8.0), {"silence": "ignore"}),
     Kind.DEAF: Row("sign-on and echo stay unanswered", Aim.NETWORK, 1, _BRIEF, {"ignore_management": True}),
+    Kind.FLOOD: Row("a flood of unsigned records under a partner's key id", Aim.ORDERS, 1, (0.0, 0.0)),
+    Kind.BOMB: Row("a batch that unpacks without end", Aim.ORDERS, 1, (0.0, 0.0)),
 }
 
 KILLS: Final = frozenset((Kind.KILL, Kind.KAFKA, Kind.POSTGRES, Kind.HOST))
@@ -180,7 +185,7 @@ def _target(kind: Kind, random: Random, stages: Sequence[str], networks: Sequenc
             return random.choice(execution)
         case Aim.NETWORK:
             return random.choice(networks)
-        case Aim.SERVER:
+        case Aim.SERVER | Aim.ORDERS:
             return ""
 
 
@@ -198,6 +203,8 @@ def each_once(*, stages: Sequence[str], networks: Sequence[str], gap_s: float) -
     order = [
         (Kind.KAFKA_FROZEN, ""),
         (Kind.POSTGRES_FROZEN, ""),
+        (Kind.FLOOD, ""),
+        (Kind.BOMB, ""),
         *((k, "") for k in ROWS if ROWS[k].aim is Aim.NETWORK and k not in _SILENCES),
         *((k, "") for k in _SILENCES),
         (Kind.POSTGRES, ""),

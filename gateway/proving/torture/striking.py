@@ -16,6 +16,7 @@ import psutil
 
 from gateway import local
 from gateway.proving.networks import Network
+from gateway.proving.torture.noise import bomb, flood
 from gateway.proving.torture.proxy import Link, Proxy, Way
 from gateway.proving.torture.strikes import KILLS, ROWS, Kind, Strike, is_execution
 from gateway.proving.torture.supervising import Supervisor
@@ -132,6 +133,10 @@ class Striker:
                 | Kind.DEAF
             ):
                 return await self._at_host(strike)
+            case Kind.FLOOD | Kind.BOMB:
+                kafka = self.world.kafka
+                kid = self.world.cast.partners[0].kid
+                return await (bomb(kafka) if strike.kind is Kind.BOMB else flood(kafka, kid))
             case _ as never:
                 assert_never(never)
 
