@@ -194,7 +194,8 @@ def _record(message: Any) -> Record:
     if isinstance(headers, Mapping):
         # Two headers of one name would have become one without a trace: Faust must hand on what Kafka delivered.
         raise TypeError("Faust gave headers as a mapping")
-    return record_of(message, round(message.timestamp * 1000))
+    # The oldest message format has no times.
+    return record_of(message, round((message.timestamp or 0) * 1000))
 
 
 def _credentials(kafka: KafkaSettings) -> Any:

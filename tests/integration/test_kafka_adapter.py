@@ -14,6 +14,7 @@ from aiokafka.record._crc32c import crc as crc32c
 
 from gateway.adapters.crypto.vault import MasterKeys
 from gateway.adapters.kafka.admin import TopicAdminError, TopicState, TopicStatus, ensure_topics
+from gateway.adapters.kafka.backlog import Backlogs
 from gateway.adapters.kafka.consumer import BatchConsumer
 from gateway.adapters.kafka.dead_letter import (
     DEAD_LETTER_BYTES_MAX,
@@ -612,3 +613,47 @@ async def test_simultaneous_creation_is_no_failure(settings: KafkaSettings) -> N
         *(ensure_topics(settings, [topic], replication_factor=1, apply=True) for _ in range(4))
     )
     assert {s.state for [s] in results} <= {TopicState.CREATED, TopicState.OK}
+
+
+# --- how much waits, and turns ----------------------------------------------------------------------------------------
+
+
+async def test_how_much_waits_for_a_group_is_told_from_outside(
+    settings: KafkaSettings, publisher: KafkaPublisher, group: Group, topic: str
+) -> None:
+    backlogs = Backlogs(settings)
+    try:
+        assert await backlogs.of([(topic, group.name)]) == {}
+        await publisher.publish([Outgoing(topic, b"k", b"%d" % n, [], partition=2) for n in range(5)])
+        assert await backlogs.of([(topic, group.name)]) == {(topic, 2): 5}
+        consumer = await group.join()
+        taken = await take_until(consumer, 5)
+        assert await consumer.commit(taken[:3])
+        # Both at once, as the intake's two tasks ask.
+        assert await asyncio.gather(*(backlogs.of([(topic, group.name)]) for _ in range(3))) == [{(topic, 2): 2}] * 3
+        assert await consumer.commit(taken)
+        assert await backlogs.of([(topic, group.name)]) == {}
+        assert await Backlogs(KafkaSettings("127.0.0.1:1")).of([(topic, group.name)]) is None
+    finally:
+        await backlogs.stop()
+
+
+async def test_in_turns_no_partition_waits_for_anothers_flood(
+    settings: KafkaSettings, observer: RecordingObserver, publisher: KafkaPublisher, topic: str
+) -> None:
+    flood = [Outgoing(topic, b"", b"%d" % n, [], partition=0) for n in range(2_000)]
+    await publisher.publish([*flood, *(Outgoing(topic, b"", b"quiet-%d" % p, [], partition=p) for p in (1, 2, 3))])
+    consumer = BatchConsumer(settings, observer, topics=[topic], group_id=uuid.uuid4().hex, in_turns=True)
+    await consumer.start()
+    try:
+        taken: list[Record] = []
+        async with asyncio.timeout(30):
+            while len({r.partition for r in taken}) < 4:
+                taken += await consumer.take(40, max_wait=0.5)
+        # What one partition leaves of a take is the others'.
+        assert len(taken) <= 400
+        taken += await take_until(consumer, len(flood) + 3 - len(taken))
+        assert [int(r.value) for r in taken if r.partition == 0] == list(range(2_000))
+        assert await consumer.commit(taken)
+    finally:
+        await consumer.stop()

@@ -136,7 +136,9 @@ def test_old_formats_are_read_without_unpacking_anything(magic: Any) -> None:
     packed.append(0, 1, b"k", b"b" * 100)
     wrapped = bytearray(packed.build())
     wrapped[7] = 1
-    assert told(bytes(plain.build()) + bytes(wrapped)) == [b"a" * 100, Unread(1, 1, fetching.OLD_FORMAT)]
+    data = bytes(plain.build()) + bytes(wrapped)
+    assert told(data) == [b"a" * 100, Unread(1, 1, fetching.OLD_FORMAT)]
+    assert [record_of(m, m.timestamp).timestamp_ms for m in fetched(data)] == [magic, 0]
 
 
 def test_the_place_of_the_next_batch_is_never_before() -> None:

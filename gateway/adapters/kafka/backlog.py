@@ -21,26 +21,33 @@ class Backlogs:
         self._settings = settings
         self._admin: Any = None
         self._reader: Any = None
+        # One look at a time: whoever fails closes the connections of all.
+        self._looking = asyncio.Lock()
 
     async def of(self, waited: Sequence[tuple[str, str]]) -> Mapping[tuple[str, int], int] | None:
         """Return (topic, partition) → records that the group has not committed, for each (topic, group).
 
         Partitions without any are left out. None where Kafka does not answer.
         """
-        try:
-            async with asyncio.timeout(_WAIT_S):
-                if self._reader is None:
-                    await self._connect()
-                found: dict[tuple[str, int], int] = {}
-                for topic, group in waited:
-                    found.update(await self._of(topic, group))
-        except (KafkaError, TimeoutError, OSError):
-            await self.stop()
-            return None
-        return found
+        async with self._looking:
+            try:
+                async with asyncio.timeout(_WAIT_S):
+                    if self._reader is None:
+                        await self._connect()
+                    found: dict[tuple[str, int], int] = {}
+                    for topic, group in waited:
+                        found.update(await self._of(topic, group))
+            except (KafkaError, TimeoutError, OSError):
+                await self._close()
+                return None
+            return found
 
     async def stop(self) -> None:
         """Close the connections, within a bound."""
+        async with self._looking:
+            await self._close()
+
+    async def _close(self) -> None:
         admin, reader = self._admin, self._reader
         self._admin = self._reader = None
         for close in (admin and admin.close, reader and reader.stop):

@@ -102,14 +102,15 @@ def guard_fetches() -> None:
     fetcher.PartitionRecords = _PartitionRecords
 
 
-def record_of(message: Any, timestamp_ms: int) -> Record:
+def record_of(message: Any, timestamp_ms: int | None) -> Record:
     """Our record of a message as aiokafka or Faust gives it. A value or a header without bytes has ``b""``."""
     value = message.value
     return Record(
         topic=message.topic,
         partition=message.partition,
         offset=message.offset,
-        timestamp_ms=timestamp_ms,
+        # The oldest message format has no times.
+        timestamp_ms=timestamp_ms or 0,
         key=message.key,
         value=b"" if value is None else value,
         headers=tuple([(name, b"" if header is None else header) for name, header in message.headers or ()]),
