@@ -26,14 +26,26 @@ class ExecutionRoom:
         self._look_s = look_s
         self._free = ahead_max
         self._looked_at: float | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     async def free(self) -> int:
         """For whoever sends within their share; negative where execution is further behind than it should be."""
-        now = asyncio.get_running_loop().time()
-        if self._looked_at is None or now - self._looked_at >= self._look_s:
-            self._free = self._ahead_max - await self._backlog()
-            self._looked_at = asyncio.get_running_loop().time()
+        if self._looked_at is None:
+            await self._look()
+            return self._free
+        stale = asyncio.get_running_loop().time() - self._looked_at >= self._look_s
+        if stale and (self._looking is None or self._looking.done()):
+            # Nobody waits for it: what was handed on since the last one is known.
+            self._looking = asyncio.create_task(self._look(), name="execution-room")
         return self._free
+
+    async def _look(self) -> None:
+        before = self._free
+        behind = await self._backlog()
+        # What was handed on while the brokers answered may not be among it.
+        used = before - self._free
+        self._free = self._ahead_max - behind - used
+        self._looked_at = asyncio.get_running_loop().time()
 
     async def free_for_patient(self) -> int:
         """For what waits, and for bulks: half of it is left to the others."""

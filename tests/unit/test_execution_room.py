@@ -1,0 +1,60 @@
+"""How far execution is behind is known without waiting for it, and what was handed on meanwhile is not forgotten."""
+
+import asyncio
+
+from gateway.services.room import ExecutionRoom
+
+
+class Execution:
+    """Answers when it is let: ``behind`` as it stood when it was asked."""
+
+    def __init__(self) -> None:
+        self.behind = 0
+        self.asked = 0
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    async def backlog(self) -> int:
+        self.asked += 1
+        behind = self.behind
+        await self.may_answer.wait()
+        return behind
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_the_first_look_is_waited_for_and_no_other() -> None:
+    execution = Execution()
+    execution.behind = 30
+    room = ExecutionRoom(execution.backlog, ahead_max=100, look_s=0.0)
+    assert await room.free() == 70
+    execution.may_answer.clear()
+    execution.behind = 90
+    assert [await room.free(), await room.free()] == [70, 70]
+    await settle()
+    assert execution.asked == 2
+    room.use(5)
+    execution.may_answer.set()
+    await settle()
+    assert await room.free() == 5
+
+
+async def test_what_was_handed_on_since_the_last_look_counts() -> None:
+    room = ExecutionRoom(Execution().backlog, ahead_max=100, look_s=1000.0)
+    assert await room.free() == 100
+    room.use(60)
+    assert (await room.free(), await room.free_for_patient()) == (40, -10)
+
+
+async def test_the_patient_wait_for_half_of_it() -> None:
+    execution = Execution()
+    execution.behind = 60
+    room = ExecutionRoom(execution.backlog, ahead_max=100, look_s=0.001)
+    waiting = asyncio.create_task(room.wait_for_patient())
+    await settle()
+    assert not waiting.done()
+    execution.behind = 20
+    assert await asyncio.wait_for(waiting, 30) == 30
