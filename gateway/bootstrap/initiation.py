@@ -38,8 +38,7 @@ NETWORK_REPORT_FRESH_S = 5.0
 
 WAITING_GROUP: Final = f"{Principal(Role.INITIATION).name}:waiting"
 
-LOOK_AGAIN_S: Final = 0.5
-"""While Kafka is away."""
+WAITING_PARTITIONS: Final = next(t.partitions for t in TOPICS if t.name == WAITING_ORDERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ async def initiation_parts(parts: Parts) -> AsyncIterator[InitiationParts]:
     configured = load_networks(parts.settings.networks_dir)
     handing_on = dispatch(parts.settings)
     networks = NetworkView(parts, configured)
-    backlogs = Backlogs(parts.kafka)
+    backlogs = Backlogs(parts.kafka, parts.observer)
     await until_done(networks.start)
     try:
         async with proving(parts) as proofs, publisher(parts) as producer:
@@ -121,7 +120,7 @@ async def initiation_parts(parts: Parts) -> AsyncIterator[InitiationParts]:
                 marks=internal_marks(settings, Purpose.WAITING_MARK),
                 room=room,
                 lane=KafkaLane(backlogs),
-                partitions=next(t.partitions for t in TOPICS if t.name == WAITING_ORDERS),
+                partitions=WAITING_PARTITIONS,
                 observer=parts.observer,
                 clock=parts.clock,
                 turn_min=settings.initiation_turn_min,
@@ -143,14 +142,9 @@ class KafkaLane:
         self._backlogs = backlogs
 
     async def busy(self) -> frozenset[int]:
-        """Waits while Kafka does not say."""
-        found = None
-        while found is None:
-            # Not knowing is no answer: an order could overtake another.
-            found = await self._backlogs.of([(WAITING_ORDERS, WAITING_GROUP)])
-            if found is None:
-                await asyncio.sleep(LOOK_AGAIN_S)
-        return frozenset(partition for _, partition in found)
+        """All of them where Kafka does not say: an order could overtake another."""
+        found = await self._backlogs.of([(WAITING_ORDERS, WAITING_GROUP)])
+        return frozenset(range(WAITING_PARTITIONS)) if found is None else frozenset(n for _, n in found)
 
 
 async def _behind(backlogs: Backlogs, networks: "NetworkView") -> int:

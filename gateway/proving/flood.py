@@ -265,7 +265,7 @@ class _Flood:
 
     async def _taken_in(self, name: str) -> None:
         with self._view.step(f"Until the flood has been taken in: {name}"):
-            backlogs = Backlogs(self._world.kafka)
+            backlogs = Backlogs(self._world.kafka, Unobserved())
             waited = [
                 (ORDERS, Principal(KafkaRole.INITIATION).name),
                 (WAITING_ORDERS, f"{Principal(KafkaRole.INITIATION).name}:waiting"),

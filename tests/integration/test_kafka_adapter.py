@@ -619,23 +619,31 @@ async def test_simultaneous_creation_is_no_failure(settings: KafkaSettings) -> N
 
 
 async def test_how_much_waits_for_a_group_is_told_from_outside(
-    settings: KafkaSettings, publisher: KafkaPublisher, group: Group, topic: str
+    settings: KafkaSettings, observer: RecordingObserver, publisher: KafkaPublisher, group: Group, topic: str
 ) -> None:
-    backlogs = Backlogs(settings)
+    backlogs = Backlogs(settings, observer)
+
+    async def known() -> bool:
+        return await backlogs.of([(topic, group.name)]) is not None
+
     try:
-        assert await backlogs.of([(topic, group.name)]) == {}
+        # A new cluster makes its topic of offsets when it is first asked for a group.
+        await eventually(known)
+        assert await backlogs.of([(topic, group.name), ("no-such-topic", group.name)]) == {}
         await publisher.publish([Outgoing(topic, b"k", b"%d" % n, [], partition=2) for n in range(5)])
         assert await backlogs.of([(topic, group.name)]) == {(topic, 2): 5}
         consumer = await group.join()
         taken = await take_until(consumer, 5)
         assert await consumer.commit(taken[:3])
-        # Both at once, as the intake's two tasks ask.
+        # Several at once, as the intake's two tasks ask.
         assert await asyncio.gather(*(backlogs.of([(topic, group.name)]) for _ in range(3))) == [{(topic, 2): 2}] * 3
         assert await consumer.commit(taken)
         assert await backlogs.of([(topic, group.name)]) == {}
-        assert await Backlogs(KafkaSettings("127.0.0.1:1")).of([(topic, group.name)]) is None
     finally:
         await backlogs.stop()
+    nowhere = Backlogs(KafkaSettings("127.0.0.1:1"), observer)
+    assert await nowhere.of([(topic, group.name)]) is None
+    assert observer.counts["backlog", "unknown", "KafkaConnectionError"] == 1, observer.counts
 
 
 async def test_in_turns_no_partition_waits_for_anothers_flood(

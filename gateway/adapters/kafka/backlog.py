@@ -9,6 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from gateway.adapters.kafka.settings import KafkaSettings
+from gateway.ports import Observer
 
 _WAIT_S: Final = 5.0
 _CLOSE_S: Final = 2.0
@@ -17,10 +18,12 @@ _CLOSE_S: Final = 2.0
 class Backlogs:
     """Looks at topics and groups. Connects when it is first asked; nothing raises while no broker answers."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, observer: Observer) -> None:
         self._settings = settings
+        self._observer = observer
         self._admin: Any = None
         self._reader: Any = None
+        self._partitions: dict[str, list[TopicPartition]] = {}
         # One look at a time: whoever fails closes the connections of all.
         self._looking = asyncio.Lock()
 
@@ -37,7 +40,8 @@ class Backlogs:
                     found: dict[tuple[str, int], int] = {}
                     for topic, group in waited:
                         found.update(await self._of(topic, group))
-            except (KafkaError, TimeoutError, OSError):
+            except (KafkaError, TimeoutError, OSError) as error:
+                self._observer.count("backlog", "unknown", reason=type(error).__name__)
                 await self._close()
                 return None
             return found
@@ -60,17 +64,13 @@ class Backlogs:
 
     async def _connect(self) -> None:
         self._admin = AIOKafkaAdminClient(**self._settings.client_arguments())
-        # Subscribed to nothing: it knows all topics, and fetches none.
+        # Subscribed to nothing: it fetches nothing.
         self._reader = AIOKafkaConsumer(**self._settings.client_arguments(), group_id=None, enable_auto_commit=False)
         await self._admin.start()
         await self._reader.start()
 
     async def _of(self, topic: str, group: str) -> Mapping[tuple[str, int], int]:
-        numbers = self._reader.partitions_for_topic(topic)
-        if not numbers:
-            await self._reader.topics()
-            numbers = self._reader.partitions_for_topic(topic) or ()
-        partitions = [TopicPartition(topic, n) for n in sorted(numbers)]
+        partitions = await self._partitions_of(topic)
         if not partitions:
             return {}
         committed = await self._admin.list_consumer_group_offsets(group, partitions=partitions)
@@ -84,3 +84,15 @@ class Backlogs:
             if at < end:
                 waiting[p.topic, p.partition] = end - at
         return waiting
+
+    async def _partitions_of(self, topic: str) -> Sequence[TopicPartition]:
+        """As they were when the topic was first asked for; none if there is no such topic.
+
+        Asked of the cluster: a consumer that is subscribed to nothing knows of no topic (read: 0.14).
+        """
+        if topic not in self._partitions:
+            for found in await self._admin.describe_topics():
+                if found["error_code"] == 0:
+                    numbers = sorted(p["partition"] for p in found["partitions"])
+                    self._partitions[found["topic"]] = [TopicPartition(found["topic"], n) for n in numbers]
+        return self._partitions.get(topic, ())
