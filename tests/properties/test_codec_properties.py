@@ -6,6 +6,7 @@ import string
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from schemas.cancellation import PaymentCancellation
 from schemas.codec import DecodeError, decode, encode
 from schemas.consents import ConsentTerms
 from schemas.envelope import EnvelopeError, read_envelope
@@ -113,3 +114,49 @@ def test_a_field_given_twice_is_always_found(name: str, first: bool) -> None:
     twice = json.dumps({name: fields[name]})[1:-1].encode()
     repeated = b"{" + twice + b"," + body[1:] if first else body[:-1] + b"," + twice + b"}"
     assert refusal(PaymentOrder, repeated) == "a field is given twice"
+
+
+CANCELLATION = {
+    "partner_id": "acme",
+    "cancellation_id": "k-1",
+    "consent_id": "c-1",
+    "order_id": "A",
+    "issued_at": "2026-03-02T03:04:05Z",
+    "expires_at": "2026-03-02T03:14:05Z",
+}
+
+
+@st.composite
+def spelt(draw: st.DrawFn, text: str) -> str:
+    """A JSON string of the text, each character as it is or as one of its escapes."""
+    short = {'"': r"\"", "\\": r"\\", "\n": r"\n", "/": r"\/"}
+    parts = []
+    for character in text:
+        ways = [] if character in '"\\' or ord(character) < 0x20 else [character]
+        if ord(character) < 0x10000:
+            ways.append(f"\\u{ord(character):04x}")
+        if character in short:
+            ways.append(short[character])
+        parts.append(draw(st.sampled_from(ways)))
+    return f'"{"".join(parts)}"'
+
+
+REASONS = st.text(st.sampled_from('"\\u0/ax:,{}안\n'), min_size=1, max_size=12)
+
+
+@given(st.data(), REASONS)
+def test_a_member_is_found_twice_if_a_parser_that_tells_finds_it_twice(data: st.DataObject, reason: str) -> None:
+    names = [*CANCELLATION, *data.draw(st.lists(st.sampled_from([*CANCELLATION, "reason_text"]), max_size=2))]
+    if "reason_text" not in names:
+        names.append("reason_text")
+    values = {**CANCELLATION, "reason_text": reason}
+    order = data.draw(st.permutations(names))
+    members = [f"{data.draw(spelt(n))}:{data.draw(spelt(values[n]))}" for n in order]
+    body = ("{" + ",".join(members) + "}").encode()
+    assert json.loads(body) == values
+    doubled = len(set(names)) != len(names)
+    told = refusal(PaymentCancellation, body)
+    assert (told == "a field is given twice") is doubled, told
+    if not doubled:
+        assert told is None
+        assert decode(PaymentCancellation, body).reason_text == reason
