@@ -205,6 +205,13 @@ def partner_texts() -> Iterator[tuple[type[BaseModel], str, FieldInfo]]:
                 yield model, name, field
 
 
+@pytest.mark.parametrize("edge", ["2000-01-01T00:00:00+14:00", "2999-12-31T23:59:59-23:59"])
+def test_a_time_at_the_edge_of_our_years_can_be_written_and_read_by_us(edge: str) -> None:
+    read = decode(PaymentOrder, order(issued_at="2000-01-01T00:00:00+15:00", expires_at=edge))
+    assert PaymentOrder.model_validate(dict(read)) == read
+    assert decode(PaymentOrder, encode(read), trusted=True) == read
+
+
 def test_stored_bytes_of_an_older_version_are_read_by_its_wider_rules() -> None:
     old = order(order_id=CARD, expires_at="9999-12-31T00:00:00Z")
     assert decode(PaymentOrder, old, trusted=True).order_id == CARD

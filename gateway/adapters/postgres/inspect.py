@@ -254,6 +254,6 @@ async def open_inspector(dsn: str) -> AsyncIterator[PostgresInspector]:
 
 def _consent(row: asyncpg.Record) -> StoredConsent:
     fields = dict(row)
-    fields["terms"] = decode(ConsentTerms, row["terms"].encode())
+    fields["terms"] = decode(ConsentTerms, row["terms"].encode(), trusted=True)
     fields["status"] = ConsentStatus(row["status"])
     return StoredConsent(**fields)
