@@ -163,7 +163,7 @@ async def test_rows_are_set_aside_with_the_move_of_the_cursor_and_come_back_in_o
         await uow.outbox.append([replace(outbox_event(n), topic=f"t-{n[0]}") for n in ("a1", "b1", "a2", "b2", "b3")])
     rows = await reader.read(10)
     aside = [r for r in rows if r.event.topic == "t-b"]
-    await reader.advance(rows[-1], parked=aside, reason="missing")
+    await reader.advance(rows[-1], parked=aside[::-1], reason="missing")
     assert await reader.read(10) == []
     assert await reader.parked_topics() == {"t-b"}
     assert await reader.read_parked("t-b", 2) == aside[:2]

@@ -259,10 +259,37 @@ SKIPS: Final = {
 """Statements that pass over rows which another holds: work is shared out, and nobody waits."""
 
 
+INSERTS: Final[dict[str, tuple[str, Callable[[Sequence[int]], tuple[object, ...]]]]] = {
+    "authentication.use": (
+        load("authentication").use,
+        lambda rows: (
+            *([f"j{n}" for n in rows], ["i" for _ in rows], ["p" for _ in rows]),
+            *([uuid_of(n) for n in rows], [AT for _ in rows]),
+        ),
+    ),
+    "authentication.mark_authenticated": (
+        load("authentication").mark_authenticated,
+        lambda rows: (*ids("c", rows), AT),
+    ),
+    "consent.insert": (
+        load("consent").insert,
+        lambda rows: (
+            *(*ids("c", rows), ["k" for _ in rows], [1 for _ in rows], ["AUTH" for _ in rows], ["{}" for _ in rows]),
+            *([AT for _ in rows], [0 for _ in rows], AT),
+        ),
+    ),
+}
+"""Statements that make rows which another may make at the same moment: who is second waits for the end of the first."""
+
+
 @pytest.fixture
 async def backend(contract_dsn: str) -> AsyncIterator[PostgresBackend]:
     async with postgres_backend(contract_dsn) as backend:
         yield backend
+
+
+WITHOUT_INDEXES: Final = "; ".join(f"SET LOCAL enable_{kind}scan = off" for kind in ("index", "indexonly", "bitmap"))
+"""An index gives its own order: which one a statement gets must not be left to the plan that is made for it."""
 
 
 @asynccontextmanager
@@ -271,7 +298,7 @@ async def session(backend: PostgresBackend) -> AsyncIterator[asyncpg.Connection]
     connection = await asyncpg.connect(backend.dsn)
     try:
         async with connection.transaction():
-            await connection.execute("SET LOCAL lock_timeout = '20s'")
+            await connection.execute(f"SET LOCAL lock_timeout = '20s'; {WITHOUT_INDEXES}")
             yield connection
             await connection.execute("ROLLBACK AND CHAIN")
     finally:
@@ -325,6 +352,21 @@ async def test_rows_are_locked_in_the_order_of_their_keys(backend: PostgresBacke
             await waiter
 
 
+@pytest.mark.parametrize("name", INSERTS)
+async def test_rows_are_made_in_the_order_of_their_keys(backend: PostgresBackend, name: str) -> None:
+    sql, arguments = INSERTS[name]
+    async with session(backend) as holder, session(backend) as worker, session(backend) as other:
+        await holder.fetch(sql, *arguments([FIRST]))
+        waiter = asyncio.create_task(worker.fetch(sql, *arguments([SECOND, FIRST])))
+        await backend.until_blocked(waiter)
+        # Who waits for the first has not made the second. (Had he, the session's own limit would end this test.)
+        await other.execute("SET LOCAL lock_timeout = '200ms'")
+        await other.fetch(sql, *arguments([SECOND]))
+        await other.execute("ROLLBACK AND CHAIN")
+        await holder.execute("ROLLBACK AND CHAIN")
+        await waiter
+
+
 @pytest.mark.parametrize("name", SKIPS)
 async def test_the_second_takes_what_the_first_left(backend: PostgresBackend, name: str) -> None:
     lock = SKIPS[name]
@@ -338,6 +380,42 @@ async def test_the_second_takes_what_the_first_left(backend: PostgresBackend, na
         await second.execute("SET LOCAL lock_timeout = '200ms'")
         await run(second, lock, [SECOND])
         assert not await is_free(backend, lock, SECOND)
+
+
+async def test_versions_of_terms_come_in_their_order(backend: PostgresBackend) -> None:
+    add = (
+        "INSERT INTO consent_version (partner_id, consent_id, version, terms, digest, created_at) "
+        "SELECT 'p', 'c', n, '{}', encode(sha256('{}'), 'hex'), now() FROM unnest($1::integer[]) AS n"
+    )
+    async with session(backend) as connection:
+        await connection.execute(add, [3, 1, 2])
+        assert [r["version"] for r in await connection.fetch(load("consent").versions, "p", "c")] == [1, 2, 3]
+
+
+async def test_what_was_put_aside_of_clearing_comes_in_its_order(backend: PostgresBackend) -> None:
+    add = (
+        "INSERT INTO clearing_superseded (network_id, cycle_id, record_no, version, kind, rrn, stan, terminal_id, "
+        "acceptor_id, amount_minor, currency, imported_at, superseded_at) "
+        "SELECT 'bcard', 'y', n, v, 'sale', 'r', 1, 't', 'a', 10 * n + v, 'KRW', now(), now() "
+        "FROM unnest($1::integer[], $2::integer[]) AS u (n, v)"
+    )
+    async with session(backend) as connection:
+        # The amounts tell them apart: the version itself is not among what is read.
+        await connection.execute(add, [2, 1, 1], [1, 2, 1])
+        rows = await connection.fetch(load("clearing").earlier, "bcard", "y", [2, 1])
+        assert [r["amount_minor"] for r in rows] == [11, 12, 21]
+
+
+async def test_events_that_were_set_aside_come_back_in_their_order(backend: PostgresBackend) -> None:
+    async with session(backend) as connection:
+        for n in (3, 1, 2):
+            await connection.execute(
+                "WITH o AS (INSERT INTO outbox (tx, id, topic, key, event_id, event_type, occurred_at, body) "
+                "OVERRIDING SYSTEM VALUE VALUES ('1', $1, 't', 'k', 'e', 'e', now(), '')) "
+                "INSERT INTO outbox_parked (tx, id, topic, reason) VALUES ('1', $1, 't', 'r')",
+                n,
+            )
+        assert [r["id"] for r in await connection.fetch(load("outbox").read_parked, "t", 9)] == [1, 2, 3]
 
 
 def test_every_locking_statement_is_here() -> None:

@@ -39,7 +39,7 @@ TESTS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "directory": (f"{CONTRACT}test_directory.py",),
     "follow_up": (f"{CONTRACT}test_follow_up_store.py",),
-    "outbox": (f"{CONTRACT}test_outbox.py",),
+    "outbox": (f"{CONTRACT}test_outbox.py", "tests/integration/test_outbox_order.py"),
     "payment": (f"{CONTRACT}test_payment_store.py", f"{CONTRACT}test_cancel_and_refund_races.py"),
     "schedule": (f"{CONTRACT}test_schedule_store.py",),
     "standing": (f"{CONTRACT}test_standing_store.py",),
@@ -64,7 +64,22 @@ class Mutant:
         return f"{self.noun}.{self.block}: {self.what}"
 
 
-ARGUED: Final[Mapping[str, str]] = {}
+ARGUED: Final[Mapping[str, str]] = {
+    "outbox.read: by one: … ) > ($1::text::xid8, $2::bigint) AND tx < pg_snapshot_xmin(pg_current_s …": (
+        "a committed event stands at the number of a transaction that has ended; xmin is of one that has not"
+    ),
+    "standing.claim_due: without: status = 'active'": "only an active one has a next_due_at: standing_order_next",
+    "payment.refunded: without: p.original_payment_id IS NOT NULL": (
+        "said for its index alone: what is joined by that column is not null"
+    ),
+    "payment.abandoned: dropped ORDER BY p.decided_at": "all are taken over, in batches: who is first decides nothing",
+    "payment.abandoned: by one: … ND p.state = 'sent' AND (p.decided_at < $3 OR NOT EXISTS ( SELE …": (
+        "the very microsecond of the limit is on neither side of it"
+    ),
+    "payment.abandoned: by one: … s.worker = p.sent_by AND s.reported_at >= $2)) ORDER BY p.decided_at LI …": (
+        "the very microsecond of the limit is on neither side of it"
+    ),
+}
 """Mutant's name → why no test can or need tell it from the right text."""
 
 _LOCK: Final = re.compile(r"FOR (?:NO KEY )?UPDATE(?: OF \w+)?(?: SKIP LOCKED)?")
