@@ -130,7 +130,8 @@ async def parked(world: World, number: int, tick: Callable[[], None]) -> bool:
 
 
 def _producer(world: World) -> Any:
-    return AIOKafkaProducer(bootstrap_servers=world.kafka_bootstrap_servers)
+    # Whoever is told to stop while Kafka is away waits no longer than this.
+    return AIOKafkaProducer(bootstrap_servers=world.kafka_bootstrap_servers, request_timeout_ms=5_000)
 
 
 async def _last_order(world: World, topic: str) -> Any:
