@@ -34,7 +34,7 @@ _AMOUNT: Final = {"currency": "KRW", "value": "880000"}
 
 
 class NothingToForgeError(Exception):
-    """No order has been handed to a network yet."""
+    """No order has been handed to any network yet."""
 
 
 class Forger:
@@ -45,7 +45,7 @@ class Forger:
         self._numbers = count(1)
 
     async def forge(self, now: datetime) -> int:
-        """Write one record of each kind for every network; return how many for execution.
+        """Write one record of each kind for every network that was handed an order; return how many for execution.
 
         Raises:
             NothingToForgeError: there is nothing to copy yet.
@@ -56,10 +56,14 @@ class Forger:
             for network in self._world.networks:
                 topic = dispatch_topic(network.network_id)
                 authentic = await _last_order(self._world, topic)
+                if authentic is None:
+                    continue
                 for record in self._records(authentic, now):
                     await producer.send_and_wait(topic, **record)
                     written += 1
                 await producer.send_and_wait(DEAD_LETTER, **self._letter(authentic, topic))
+        if not written:
+            raise NothingToForgeError
         return written
 
     def _records(self, authentic: Any, now: datetime) -> Iterator[dict[str, Any]]:
@@ -139,8 +143,6 @@ async def _last_order(world: World, topic: str) -> Any:
     async for record in read_topics(world.kafka_bootstrap_servers, [topic]):
         if ("ce_type", ORDER_TYPE.encode()) in record.headers and PREFIX.encode() not in (record.value or b""):
             last = record
-    if last is None:
-        raise NothingToForgeError(topic)
     return last
 
 

@@ -11,7 +11,7 @@ from pydantic_core import from_json
 
 from gateway.proving.books.evidence import EventRow
 from gateway.proving.collect.topics import event_row, open_reader
-from schemas.topics import DEAD_LETTER, events_topic
+from schemas.topics import DEAD_LETTER, ORDERS, events_topic
 
 _POLL_MS: Final = 100
 
@@ -112,10 +112,13 @@ async def _follow(consumer: Any, watch: Watch) -> None:
             for record in records:
                 if partition.topic == DEAD_LETTER:
                     headers = dict(record.headers)
-                    watch.dead.add((int(headers[_PARTITION]), int(headers[_OFFSET])))
+                    # Those of the gateway's own topics, and what is forged, are no ends of what partners sent.
+                    if headers.get(_TOPIC) == ORDERS.encode():
+                        watch.dead.add((int(headers[_PARTITION]), int(headers[_OFFSET])))
                 else:
                     watch.record(record)
 
 
+_TOPIC: Final = "kafka_dlt-original-topic"
 _PARTITION: Final = "kafka_dlt-original-partition"
 _OFFSET: Final = "kafka_dlt-original-offset"
