@@ -44,6 +44,10 @@ def command(
         bool,
         typer.Option("--prune", help="With --apply: remove rules of our principals and topics that are in no table."),
     ] = False,
+    renew: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PRINCIPAL", help="With --apply: give these users new passwords, and their files."),
+    ] = None,
     partner: OnlyPartnersOption = None,
     json_: Json = False,
 ) -> None:
@@ -54,6 +58,8 @@ def command(
     """
     if prune and (partner or not apply):
         raise CliError("--prune goes with --apply, and not with --partner.", ExitCode.USAGE)
+    if renew and not apply:
+        raise CliError("--renew goes with --apply.", ExitCode.USAGE)
     if print_ and apply:
         raise CliError("Give either --print or --apply.", ExitCode.USAGE)
     settings = load_settings()
@@ -65,8 +71,14 @@ def command(
         return
     cluster = kafka(settings, ADMIN)
     names = [p.name for p in principals(partners=partners, networks=networks)]
+    if strangers := set(renew or ()) - {*names, ADMIN}:
+        raise CliError(f"No principal is called {', '.join(sorted(strangers))}.", ExitCode.NOT_FOUND)
     made = run(make_users(cluster, _credentials(settings), names)) if apply else []
     report = run(ensure_access(cluster, rules, limits, apply=apply, prune=prune, whole=not partner))
+    if renew:
+        # Last: this very command may have the administrator's old one.
+        run(renew_passwords(cluster, _credentials(settings), renew))
+        made += renew
     _tell(report, made, json_=json_)
     if not report.as_it_should_be:
         raise typer.Exit(ExitCode.FAILED)
@@ -103,6 +115,27 @@ async def make_users(cluster: KafkaSettings, credentials: Path | None, names: Se
         passwords[name] = read_secret_file(path).decode().strip()
     await set_passwords(cluster, passwords)
     return missing
+
+
+async def renew_passwords(cluster: KafkaSettings, credentials: Path | None, names: Sequence[str]) -> None:
+    """Give SCRAM users new passwords. What is connected stays so until the brokers ask again, or the process does.
+
+    The new password is on disk before the cluster has it, in ``<principal>.password.new``: a run that is killed between
+    the two leaves both.
+
+    Raises:
+        CliError: no folder of passwords is known.
+    """
+    if credentials is None:
+        raise CliError("MYPAY_KAFKA_CREDENTIALS_DIR names no folder for the new passwords.", ExitCode.USAGE)
+    for name in names:
+        path = password_file(credentials, name)
+        coming = path.with_name(f"{path.name}.new")
+        coming.unlink(missing_ok=True)
+        password = secrets.token_urlsafe(_PASSWORD_BYTES)
+        write_secret_file(coming, password.encode() + b"\n")
+        await set_passwords(cluster, {name: password})
+        coming.replace(path)
 
 
 def _credentials(settings: Settings) -> Path | None:

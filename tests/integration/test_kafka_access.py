@@ -28,7 +28,7 @@ from gateway.adapters.kafka.access import ensure_access, scram_users, set_passwo
 from gateway.adapters.kafka.admin import ensure_topics
 from gateway.adapters.kafka.probe import KafkaDeniedError, KafkaProbe
 from gateway.adapters.kafka.settings import KafkaSettings
-from gateway.cli.topics_acl import make_users
+from gateway.cli.topics_acl import make_users, renew_passwords
 from gateway.local import secure
 from schemas.access import Acl, Operation, Pattern, Quota, Resource, acls, quotas
 from schemas.principals import principals
@@ -243,6 +243,21 @@ async def refused(settings: KafkaSettings) -> bool:
             return False
     except (KafkaError, ssl.SSLError, OSError, TimeoutError):
         return True
+
+
+async def test_a_new_password_ends_the_old_one(everybody: Secured) -> None:
+    before = everybody.as_user("mypay-finance")
+    await renew_passwords(everybody.as_user("mypay-admin"), everybody.security.credentials, ["mypay-finance"])
+    # The broker hears of it a moment after the controller has it.
+    async with asyncio.timeout(20):
+        while not await refused(before):  # noqa: ASYNC110 - the broker tells nobody
+            await asyncio.sleep(0.1)
+    assert not await refused(everybody.as_user("mypay-finance"))
+    await renew_passwords(everybody.as_user("mypay-admin"), everybody.security.credentials, ["mypay-admin"])
+    async with asyncio.timeout(20):
+        while await refused(everybody.as_user("mypay-admin")):  # noqa: ASYNC110 - likewise
+            await asyncio.sleep(0.1)
+    assert list(everybody.security.credentials.glob("*.new")) == []
 
 
 async def test_a_certificate_says_who_one_is_as_a_password_does(everybody: Secured) -> None:

@@ -31,7 +31,13 @@ def test_what_is_no_partner_id_gets_into_no_script(partner: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--prune",), ("--print", "--apply"), ("--apply", "--prune", "--partner", "acme"), ("--print", "--prune")],
+    [
+        ("--prune",),
+        ("--print", "--apply"),
+        ("--apply", "--prune", "--partner", "acme"),
+        ("--print", "--prune"),
+        ("--renew", "mypay-relay"),
+    ],
 )
 def test_options_that_do_not_go_together(arguments: tuple[str, ...]) -> None:
     mypay("topics", "acl", *arguments).expect(2)
