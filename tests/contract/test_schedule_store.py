@@ -93,6 +93,13 @@ async def test_an_order_is_put_off_and_closed(store: Store) -> None:
     assert await claim(store, at=9999) == []
 
 
+async def test_what_is_closed_leaves_the_others_waiting(store: Store) -> None:
+    await keep(store, *(waiting(n) for n in (3, 2, 1)))
+    async with store.transaction() as uow:
+        await uow.schedule.close(keys(2), now=NOW)
+    assert [o.key for o in await claim(store, at=9)] == keys(1, 3)
+
+
 async def test_a_claim_passes_by_what_another_is_claiming(store: Store) -> None:
     await keep(store, waiting(1), waiting(2))
     async with store.transaction() as uow:

@@ -392,6 +392,14 @@ async def test_versions_of_terms_come_in_their_order(backend: PostgresBackend) -
         assert [r["version"] for r in await connection.fetch(load("consent").versions, "p", "c")] == [1, 2, 3]
 
 
+async def test_what_is_claimed_at_a_time_comes_earliest_first(backend: PostgresBackend) -> None:
+    lock = SKIPS["schedule.claim"]
+    await seed(backend, lock)
+    async with session(backend) as connection:
+        rows = await connection.fetch(lock.sql, *lock.arguments(ROWS))
+    assert [r["payment_id"] for r in rows] == [uuid_of(n) for n in ROWS]
+
+
 async def test_what_was_put_aside_of_clearing_comes_in_its_order(backend: PostgresBackend) -> None:
     add = (
         "INSERT INTO clearing_superseded (network_id, cycle_id, record_no, version, kind, rrn, stan, terminal_id, "

@@ -68,6 +68,11 @@ ARGUED: Final[Mapping[str, str]] = {
     "outbox.read: by one: … ) > ($1::text::xid8, $2::bigint) AND tx < pg_snapshot_xmin(pg_current_s …": (
         "a committed event stands at the number of a transaction that has ended; xmin is of one that has not"
     ),
+    "clearing.confirm: by one: … no = ANY ($3::integer[]) AND created_at < $4 …": "what is equal is set to itself",
+    "follow_up.begin_anew: without: q.closed_at IS NULL": "a closed row is leased to nobody",
+    "schedule.put_off: without: s.closed_at IS NULL": "when a closed one would be looked at is read by nobody",
+    "schedule.close: without: s.closed_at IS NULL": "a second closing moves a time that only people read",
+    "authentication.history: dropped ORDER BY customer_id, linked_at, issuer, subject": "for people's eyes alone",
     "standing.claim_due: without: status = 'active'": "only an active one has a next_due_at: standing_order_next",
     "payment.refunded: without: p.original_payment_id IS NOT NULL": (
         "said for its index alone: what is joined by that column is not null"
