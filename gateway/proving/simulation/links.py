@@ -31,7 +31,7 @@ from schemas.primitives import NetworkId
 DECLINED = "51"
 CLOSED_WRONGLY = "a network is closed for silence alone"
 
-BREAKER = Breaker(open_after_failures=4, open_s=1.0, open_max_s=4.0, trial_window=4)
+BREAKER = Breaker(open_after_failures=2, open_s=0.5, open_max_s=2.0, trial_window=4)
 """Small, so that a world sees it open and close."""
 
 OTHER_DAY = "0101000000"
