@@ -15,7 +15,7 @@ from tests.integration.test_outages import ANY_END, STOPS, light_load, until_mor
 END_S: Final = 45.0
 """Past this a test gives up on a process: longer than execution's 20 s and everybody's 5 s, on a busy machine."""
 
-SAID_ON_PURPOSE: Final = ("no_identity_providers", "proof_not_asked")
+SAID_ON_PURPOSE: Final = ("no_customers_proof_is_asked_for",)
 """What a world without identity providers is warned of."""
 
 SERVERS: Final = ["postgres", "kafka"]
