@@ -220,6 +220,8 @@ async def test_in_order_only_the_oldest_of_a_terminal_is_claimed(fifo: Queue) ->
         follow_up(1, queued_at=later(1)),
         follow_up(2, queued_at=later(0)),
         follow_up(3, queued_at=later(2), terminal_id="GW000099"),
+        # Another network may have a terminal of the same name.
+        follow_up(4, queued_at=later(-1), network_id="another"),
     )
 
     async def claim_in_order(at: float) -> list[int]:

@@ -213,6 +213,21 @@ async def test_two_links_at_once_end_with_one(db: Database) -> None:
 # --- revoked keys ---
 
 
+async def test_the_trust_policy_that_was_applied_last_counts(db: Database) -> None:
+    assert await db.identities.applied_policy() is None
+    assert [await db.identities.apply_policy(d * 64) for d in ("a", "b", "b", "a", "b")] == [
+        True,
+        True,
+        False,
+        True,
+        True,
+    ]
+    found = await db.identities.applied_policy()
+    assert found is not None
+    assert found[0] == "b" * 64
+    assert not await db.identities.apply_policy("b" * 64)
+
+
 async def test_a_revoked_key_is_seen_by_running_processes(db: Database) -> None:
     store = PostgresStore(db.dsn)
     await store.start()
