@@ -64,6 +64,18 @@ async def test_a_partner_is_registered_once_and_can_be_shut_out(registry: Postgr
     ]
 
 
+async def test_processes_know_the_partners_that_were_not_shut_out(registry: PostgresRegistry, database: str) -> None:
+    await registry.add_partners([NewPartner("beta", "Beta", "telecom")])
+    await registry.set_partner_active("beta", active=False)
+    store = PostgresStore(database)
+    await store.start()
+    async with store.reading() as uow:
+        assert await uow.directory.active_partners() == {"acme"}
+        await registry.set_partner_active("beta", active=True)
+        assert await uow.directory.active_partners() == {"acme", "beta"}
+    await store.stop()
+
+
 async def test_a_kid_is_never_used_for_another_key(registry: PostgresRegistry) -> None:
     assert await registry.add_keys([KEY]) == {"acme-1"}
     assert await registry.add_keys([replace(KEY, algorithm="ES256"), replace(KEY, kid="acme-2")]) == {"acme-2"}

@@ -37,7 +37,7 @@ TESTS: Final[Mapping[str, tuple[str, ...]]] = {
         f"{CONTRACT}test_consent_changes.py",
         f"{CONTRACT}test_consent_service.py",
     ),
-    "directory": (f"{CONTRACT}test_directory.py",),
+    "directory": (f"{CONTRACT}test_directory.py", "tests/integration/test_registry.py"),
     "follow_up": (f"{CONTRACT}test_follow_up_store.py",),
     "outbox": (f"{CONTRACT}test_outbox.py", "tests/integration/test_outbox_order.py"),
     "payment": (f"{CONTRACT}test_payment_store.py", f"{CONTRACT}test_cancel_and_refund_races.py"),
