@@ -70,6 +70,12 @@ ARGUED: Final[Mapping[str, str]] = {
     ),
     "clearing.confirm: by one: … no = ANY ($3::integer[]) AND created_at < $4 …": "what is equal is set to itself",
     "follow_up.begin_anew: without: q.closed_at IS NULL": "a closed row is leased to nobody",
+    "follow_up.retry: without: q.closed_at IS NULL": "a closed row is leased to nobody",
+    "follow_up.close: without: q.closed_at IS NULL": "a closed row is leased to nobody",
+    "directory.report_network: by one: … s WHERE network_id = $1 AND reported_at < $4::timestamptz - interval '1 …": (
+        "the very microsecond of the limit is on neither side of it"
+    ),
+    "directory.report_network: without: network_id = $1": "what no worker said for a day is read by nobody",
     "schedule.put_off: without: s.closed_at IS NULL": "when a closed one would be looked at is read by nobody",
     "schedule.close: without: s.closed_at IS NULL": "a second closing moves a time that only people read",
     "authentication.history: dropped ORDER BY customer_id, linked_at, issuer, subject": "for people's eyes alone",
