@@ -15,7 +15,7 @@ from gateway.simulator.idp.run import trust_file
 from tests.unit.assertion_samples import provider
 
 IDP = provider()
-POLICY = '[[rules]]\noperation = "payment"\nlevel = 1\nmax_age_seconds = 60\n'
+POLICY = '[[rules]]\noperation = "payment"\nlevel = 1\nmax_age_seconds = 60\n[methods]\nhwk = 3\n'
 
 
 @pytest.fixture
