@@ -240,7 +240,8 @@ async def test_every_bad_order_has_its_end_and_harms_no_neighbour(scene: Scene) 
     await scene.until_states(good, "approved")
     await scene.until_quiet()
     counted = await scene.outcomes("initiation") - before
-    counted = Counter({key: n for key, n in counted.items() if key[0] == "initiation"})
+    # How many waited for their sender's turn on the way depends on the machine.
+    counted = Counter({key: n for key, n in counted.items() if key[0] == "initiation" and key[1] != "waits"})
     await scene.settle()
     evidence, endings = await scene.check_books()
 

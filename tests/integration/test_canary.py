@@ -155,8 +155,9 @@ class Planted:
             self.needles[f"the card of {customer.terms.customer_id}"] = card_spellings(customer.card.pan)
         for partner in world.cast.partners:
             self.needles[f"the key of {partner.partner_id}"] = private_key_spellings(partner.private_key)
-        (file,) = world.keys.iterdir()
-        self.needles["the master key"] = bytes_spellings(base64.b64decode(file.read_bytes()))
+        for ring in ("master", "dead-letter", "internal"):
+            (file,) = (world.keys / ring).iterdir()
+            self.needles[f"the {ring} key"] = bytes_spellings(base64.b64decode(file.read_bytes()))
 
 
 async def use_cards(scene: Scene) -> list[Entry]:
