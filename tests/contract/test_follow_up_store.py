@@ -264,3 +264,10 @@ async def test_what_nobody_claimed_cannot_be_confirmed(fifo: Queue) -> None:
     await queue(fifo, follow_up(1))
     assert await close(fifo, 1) == frozenset()
     assert await claim(fifo) == [1]
+
+
+async def test_what_is_taken_away_leaves_the_others_open(fifo: Queue) -> None:
+    await queue(fifo, follow_up(1), follow_up(2))
+    async with fifo.store.transaction() as uow:
+        assert await fifo.of(uow).take_away(keys(1), now=later(1)) == frozenset(keys(1))
+    assert await claim(fifo, at=2) == [2]
