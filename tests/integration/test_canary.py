@@ -1,6 +1,7 @@
 """Card numbers and keys that were planted, or are used, must be found nowhere: topics, tables, logs, pages, files."""
 
 import base64
+import hmac
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,6 +24,7 @@ from tests.integration.support.canaries import (
 )
 from tests.integration.support.entries import BCARD, DEAD, DECLINED, KCARD, REJECTED, REVERSED, Entry
 from tests.integration.support.scene import Scene
+from tests.integration.test_bad_input import fates
 
 Plant = Callable[[Outgoing, str], Outgoing]
 """(a good order's record, a card number) → the record with the number in it"""
@@ -180,18 +182,22 @@ async def use_cards(scene: Scene) -> list[Entry]:
 
 async def send_clearing_file(scene: Scene, pan: str) -> Path:
     """A file of a network that writes a card number into a line that is no record."""
-    path = scene.world.inbox / "leaky.csv"
-    text = f"H,{BCARD},leaky-1,2026-01-01,2026-01-01T00:00:00Z\nD,1,purchase,{pan},no record\nT,0,0\n"
-    unfinished = path.with_suffix(".part")
-    unfinished.write_text(text)
-    unfinished.replace(path)
-    done = path.parent / "done" / path.name
+    inbox, ended, name = scene.world.inbox / BCARD, scene.world.cleared / BCARD, "leaky.csv"
+    data = f"H,{BCARD},leaky-1,2026-01-01,2026-01-01T00:00:00Z\nD,1,purchase,{pan},no record\nT,0,0\n".encode()
+    key = bytes.fromhex((scene.world.clearing_keys / BCARD / "1.hmac").read_text())
+    (inbox / f"{name}.hmac").write_text(hmac.digest(key, data, "sha256").hex())
+    (inbox / f"{name}.part").write_bytes(data)
+    (inbox / f"{name}.part").replace(inbox / name)
+
+    async def ends() -> list[Path]:
+        return [p for p in ended.glob(f"*/{name}") if p.is_file()]
 
     async def imported() -> bool:
-        return done.is_file()
+        return bool(await ends())
 
-    await scene.until(imported, "the clearing file is imported")
-    scene.planted.add((f"file:{path.name}", 0, 2))
+    await scene.until(imported, "the clearing file is put away")
+    scene.planted |= {place for place in await fates(scene) if place[0] == f"file:{name}"}
+    [done] = await ends()
     return done
 
 
