@@ -51,7 +51,11 @@ VERIFIED_AT_ONCE: Final = 50
 """Before other work gets its turn: some milliseconds."""
 
 WAITING_BYTES_MAX: Final = 1024 * 1024
-"""Of a record that may wait; a larger one is refused by its size, which costs nothing."""
+"""Of a record that may wait, with its key and headers: with what is added the topic holds it. A larger one is refused
+by its size or its key, which costs nothing."""
+
+WAITING_HEADERS_MAX: Final = 100
+"""Of a record that may wait: with those that are added it can be read again. An order has seven."""
 
 LOOK_S: Final = 0.2
 """How long after the last of a sender's records was taken it is noticed that none waits."""
@@ -326,7 +330,10 @@ def _kid(head: bytes) -> str:
 
 
 def _may_wait(record: Record) -> bool:
-    return len(record.value) + sum(len(n) + len(v) for n, v in record.headers) <= WAITING_BYTES_MAX
+    # In bytes, names too: whatever is passed on here must not be too large to be published.
+    size = len(record.key or b"") + len(record.value)
+    size += sum(len(n.encode("utf-8", "surrogatepass")) + len(v) for n, v in record.headers)
+    return size <= WAITING_BYTES_MAX and len(record.headers) <= WAITING_HEADERS_MAX
 
 
 def _header(record: Record, name: str) -> bytes:

@@ -11,12 +11,22 @@ import pytest
 
 from gateway.adapters.crypto.mac import HmacMarks
 from gateway.adapters.crypto.vault import MasterKeys, Purpose
+from gateway.adapters.kafka.fetching import HEADERS_MAX
+from gateway.adapters.kafka.producer import RECORD_BYTES_MAX
 from gateway.adapters.memory import MemoryKeySource
 from gateway.adapters.memory.kafka import MemoryKafka, MemoryPublisher
 from gateway.adapters.observability.recording import RecordingObserver
 from gateway.domain.fairness import NOBODY
 from gateway.ports import Outgoing, PartnerKey, Record, Signed, TopicClosedError, Unread
-from gateway.services.fair_intake import LOOK_S, FairIntake, claimed_kid, kept, partition_of, restored
+from gateway.services.fair_intake import (
+    LOOK_S,
+    WAITING_BYTES_MAX,
+    FairIntake,
+    claimed_kid,
+    kept,
+    partition_of,
+    restored,
+)
 from gateway.services.room import ExecutionRoom
 from schemas.primitives import PartnerId
 from schemas.reasons import Reason, ReasonCode
@@ -211,12 +221,44 @@ async def test_each_turn_is_told_and_none_begins_once_it_is_to_end() -> None:
     assert names(world.taken) == ["flood-0"]
 
 
-async def test_what_cannot_wait_is_taken_at_once() -> None:
+WAITS = record(FLOOD, 31)
+
+
+@pytest.mark.parametrize(
+    "larger",
+    [
+        replace(WAITS, value=b"", headers=(), unread=Unread(30, 30, "too large")),
+        replace(WAITS, value=bytes(1_100_000)),
+        # What follows shrinks well on its way to us, and would be too large for any topic with what is added.
+        replace(WAITS, key=bytes(1_900_000)),
+        replace(WAITS, headers=(*WAITS.headers, ("x", bytes(1_100_000)))),
+        replace(WAITS, headers=(*WAITS.headers, ("가" * 650_000, b""))),
+        replace(WAITS, headers=(*WAITS.headers, *(("x", b"") for _ in range(998)))),
+    ],
+    ids=["unread", "value", "key", "header", "header_name", "headers"],
+)
+async def test_what_cannot_wait_is_taken_at_once(larger: Record) -> None:
     world = World()
-    unread = replace(record(FLOOD, 30), value=b"", headers=(), unread=Unread(30, 30, "too large"))
-    huge = record(FLOOD, 31, size=1_100_000)
-    await world.intake().take([*(record(FLOOD, n) for n in range(30)), unread, huge])
-    assert world.taken[-2:] == [unread, huge]
+    await world.intake().take([*(record(FLOOD, n) for n in range(30)), larger])
+    assert world.taken[-1] == larger
+    assert all(len(r.headers) < HEADERS_MAX for r in world.waiting())
+
+
+@pytest.mark.parametrize(
+    "largest",
+    [
+        replace(WAITS, key=bytes(WAITING_BYTES_MAX - 1_000)),
+        replace(WAITS, value=bytes(WAITING_BYTES_MAX - 1_000)),
+        replace(WAITS, headers=(*WAITS.headers, ("가" * (WAITING_BYTES_MAX // 3 - 1_000), b""))),
+    ],
+    ids=["key", "value", "header_name"],
+)
+async def test_the_largest_that_may_wait_can_be_published_and_comes_back_whole(largest: Record) -> None:
+    world = World()
+    await world.intake().take([*(record(FLOOD, n) for n in range(30)), largest])
+    (waits,) = [r for r in world.waiting() if restored(r, MARKS) == largest]
+    size = len(waits.key or b"") + len(waits.value) + sum(len(n.encode()) + len(v) for n, v in waits.headers)
+    assert size < RECORD_BYTES_MAX
 
 
 async def test_without_the_topic_nothing_waits_and_nothing_is_lost() -> None:
