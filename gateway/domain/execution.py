@@ -146,8 +146,8 @@ def _judge_answer(request: Asked, answer: Answered, codes: ResponseCodes) -> Ver
     return Verdict(meaning.event, reason, incident=incident)
 
 
-def _mismatch(request: Asked, answer: Answered) -> str | None:
-    if answer.amount_minor != request.amount_minor:
+def _mismatch(request: Asked, answer: Answered, *, amount_may_lack: bool = False) -> str | None:
+    if answer.amount_minor != request.amount_minor and (answer.amount_minor or not amount_may_lack):
         return "DE4 of the answer is another amount than was asked for"
     if answer.currency_numeric is not None and answer.currency_numeric != NUMERIC_CODES[request.currency]:
         return "DE49 of the answer is another currency than was asked for"
@@ -192,15 +192,20 @@ class ReversalVerdict:
     incident: str | None = None
 
 
+_OTHER_REVERSAL: Final = "the answer is not to this reversal"
 _LOST_ORIGINAL: Final = "DE39 25 to the reversal: the network holds nothing of what it approved"
 
 
 def judge_reversal(
-    result: ExchangeResult, *, approved: bool = False, codes: ResponseCodes = STANDARD
+    asked: Asked | None, result: ExchangeResult, *, approved: bool = False, codes: ResponseCodes = STANDARD
 ) -> ReversalVerdict:
     """Turn the end of a reversal's exchange into what to do next; only CONFIRMED ends it.
 
+    An answer that carries another payment's numbers (DE4, DE37, DE49) confirms nothing, whatever its code says: STANs
+    come again, and only a part may have been undone. Numbers that are left out, or are all zeros in DE4, are none.
+
     Args:
+        asked: the payment that is to be undone; None where it could not be read, so that nothing was sent.
         result: of the 0420 or 0421.
         approved: the network is known to have approved the original. That it holds none (25) then ends the reversal
             all the same, for a host may forget what it has undone, but it is an incident.
@@ -211,6 +216,10 @@ def judge_reversal(
             raw = result.response_code
             if not is_response_code(raw):
                 return ReversalVerdict(ReversalOutcome.ALERT, None, "DE39 of the answer is not a response code")
+            other = _mismatch(asked, result, amount_may_lack=True) if asked is not None else None
+            if other is not None:
+                # The code is another message's.
+                return ReversalVerdict(ReversalOutcome.ALERT, None, f"{_OTHER_REVERSAL}: {other}")
             outcome, detail = codes.of_reversal(raw)
             lost = approved and raw == NOT_SEEN
             return ReversalVerdict(outcome, raw, detail, incident=_LOST_ORIGINAL if lost else None)

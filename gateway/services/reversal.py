@@ -84,7 +84,7 @@ class ReversalService:
 
     def _judge(self, attempt: Attempt) -> _Ended:
         approved = attempt.payment is not None and attempt.payment.state is PaymentState.REVERSING
-        verdict = judge_reversal(attempt.result, approved=approved, codes=self._settings.codes)
+        verdict = judge_reversal(attempt.payment, attempt.result, approved=approved, codes=self._settings.codes)
         never = isinstance(attempt.result, NotSent) and attempt.result.cause is NotSentCause.NOT_ENCODABLE
         return _Ended(attempt.follow_up, verdict, UNSENDABLE if never else verdict.network_code or "none")
 

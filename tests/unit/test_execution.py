@@ -94,7 +94,7 @@ def test_what_is_no_response_code_is_undone_not_guessed(code: str) -> None:
     assert verdict.incident
     assert verdict.reason is not None
     assert verdict.reason.network_code is None
-    assert judge_reversal(replace(APPROVAL, response_code=code)).outcome is ReversalOutcome.ALERT
+    assert judge_reversal(REQUEST, replace(APPROVAL, response_code=code)).outcome is ReversalOutcome.ALERT
 
 
 @pytest.mark.parametrize("code", ["00", "51", "68", "10", "ZZ"])
@@ -174,7 +174,7 @@ REVERSALS = {
 
 def test_a_reversal_ends_only_when_the_network_confirms_it() -> None:
     for code in TWO_CHARACTER_CODES:
-        verdict = judge_reversal(replace(APPROVAL, response_code=code))
+        verdict = judge_reversal(REQUEST, replace(APPROVAL, response_code=code))
         assert verdict.outcome.value == REVERSALS.get(code, "alert"), code
         assert verdict.network_code == code
         assert verdict.detail
@@ -183,14 +183,36 @@ def test_a_reversal_ends_only_when_the_network_confirms_it() -> None:
 
 def test_that_the_network_holds_nothing_of_what_it_approved_is_an_incident() -> None:
     for code in TWO_CHARACTER_CODES:
-        verdict = judge_reversal(replace(APPROVAL, response_code=code), approved=True)
+        verdict = judge_reversal(REQUEST, replace(APPROVAL, response_code=code), approved=True)
         assert verdict.outcome.value == REVERSALS.get(code, "alert"), code
         assert (verdict.incident is not None) == (code == "25"), code
 
 
+@pytest.mark.parametrize("code", sorted(REVERSALS))
+@pytest.mark.parametrize(
+    ("field", "value", "element"),
+    [
+        ("amount_minor", 12_499, "DE4"),
+        ("currency_numeric", "840", "DE49"),
+        ("rrn", "513703000002", "DE37"),
+        ("rrn", "", "DE37"),
+    ],
+)
+def test_an_answer_to_anothers_reversal_confirms_nothing(code: str, field: str, value: object, element: str) -> None:
+    answer = replace(APPROVAL, response_code=code, **{field: value})  # type: ignore[arg-type]
+    verdict = judge_reversal(REQUEST, answer)
+    assert (verdict.outcome, verdict.network_code) == (ReversalOutcome.ALERT, None)
+    assert element in verdict.detail
+
+
+def test_numbers_that_the_answer_to_a_reversal_leaves_out_are_no_mismatch() -> None:
+    bare = replace(APPROVAL, amount_minor=0, currency_numeric=None, rrn=None)
+    assert judge_reversal(REQUEST, bare).outcome is ReversalOutcome.CONFIRMED
+
+
 def test_a_reversal_without_answer_is_repeated() -> None:
     for spec in (line.split()[0] for line in ENDS.strip().splitlines()[1:]):
-        verdict = judge_reversal(ended(spec))
+        verdict = judge_reversal(REQUEST, ended(spec))
         assert verdict.network_code is None
         assert verdict.outcome.value == ("alert" if "not_encodable" in spec else "retry")
         assert spec.split(":")[1] in verdict.detail

@@ -32,7 +32,7 @@ def test_a_definition(code: str, row: list[str]) -> None:
     assert verdict.incident is None
     found = judge_inquiry(ASKED, answered(code), past_deadline=False, codes=codes)
     assert (found.verdict.event.value if found.verdict else "-") == inquiry
-    assert judge_reversal(answered(code), codes=codes).outcome.value == reversal
+    assert judge_reversal(ASKED, answered(code), codes=codes).outcome.value == reversal
     late = judge_late_answer(ASKED, answered(code), inquiry_open=False, codes=codes)
     assert late.event is verdict.event
     # Nothing else changes.

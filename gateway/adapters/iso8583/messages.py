@@ -77,7 +77,7 @@ def original_data_of(message: Message) -> OriginalData | None:
 def answer_of(message: Message, *, sent_at: float | None = None) -> Answered:
     """Return what a decoded 0110, 0210, 0230 or 0430 says, unjudged; ``sent_at`` of its request is handed on.
 
-    An 0430 may leave DE4 out, which is then told as zero: nothing is judged by it there.
+    An 0430 may leave DE4 out, which is then told as zero.
     """
     fields = message.fields
     return Answered(

@@ -203,9 +203,9 @@ def _follow_ups_decide_the_trial() -> AbstractContextManager[None]:
 
 
 def _reversal_taken_for_done() -> AbstractContextManager[None]:
-    def judging(result: ExchangeResult, **known: Any) -> verdicts.ReversalVerdict:
+    def judging(asked: verdicts.Asked, result: ExchangeResult, **known: Any) -> verdicts.ReversalVerdict:
         if isinstance(result, Answered):
-            return verdicts.judge_reversal(result, **known)
+            return verdicts.judge_reversal(asked, result, **known)
         return verdicts.ReversalVerdict(response_codes.ReversalOutcome.CONFIRMED, None, "sent")
 
     return replaced(reversal, "judge_reversal", judging)
