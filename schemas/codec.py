@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
 from schemas.primitives import STORED
+from schemas.wording import told
 
 BODY_BYTES_MAX: Final = 64 * 1024
 """No partner's message is near this size; larger ones are refused before they are parsed."""
@@ -136,14 +137,11 @@ def _decode_error(error: ValidationError, model: type[BaseModel]) -> DecodeError
     if error.error_count() > FAULTS_TOLD_MAX:
         # To name the first, all would be listed: of a large body, for longer than it took to read it.
         return DecodeError("", f"body has more than {FAULTS_TOLD_MAX} faults")
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    first = error.errors(include_url=False, include_input=False)[0]
     known = _field_names(model)
     # An unknown field's name is the sender's text: it is told, cut and stripped, only where it looks like a name.
     path = ".".join(_safe_part(part, known) for part in first["loc"])
-    problem = {"extra_forbidden": "unknown field", "missing": "field is missing"}.get(
-        first["type"], first["msg"].removeprefix("Value error, ")
-    )
-    return DecodeError(path, problem)
+    return DecodeError(path, told(first))
 
 
 def _safe_part(part: int | str, known: frozenset[str]) -> str:

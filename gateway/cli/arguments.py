@@ -8,6 +8,7 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.primitives import ConsentIdField, CustomerIdField, FundingTokenField, PartnerIdField
+from schemas.wording import told
 
 _KID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -19,7 +20,7 @@ def _parser(field: Any) -> Callable[[str], Any]:
         try:
             return adapter.validate_python(text)
         except ValidationError as error:
-            raise typer.BadParameter(error.errors(include_input=False)[0]["msg"]) from None
+            raise typer.BadParameter(told(error.errors(include_input=False)[0])) from None
 
     return parse
 

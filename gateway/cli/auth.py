@@ -29,6 +29,7 @@ from gateway.cli.operations import Propose, carry_out
 from gateway.ports import IdentityLink, IssuerKey, StoreUnavailableError
 from gateway.settings import Settings
 from schemas.primitives import CustomerId, CustomerIdField
+from schemas.wording import told
 
 app = typer.Typer(help="Identity providers, and who their customers are.", no_args_is_help=True)
 links = typer.Typer(help="Identities linked to customers.", no_args_is_help=True)
@@ -43,7 +44,7 @@ def _customer(text: str) -> CustomerId:
     try:
         return _CUSTOMER.validate_python(text)
     except ValidationError as error:
-        raise typer.BadParameter(error.errors(include_input=False)[0]["msg"]) from None
+        raise typer.BadParameter(told(error.errors(include_input=False)[0])) from None
 
 
 Issuer = Annotated[str, typer.Argument(metavar="ISSUER", help="The provider's iss, as `mypay auth issuers` shows it.")]

@@ -18,6 +18,7 @@ import typer
 from gateway.adapters.crypto.redaction import redact
 from gateway.adapters.postgres.dsn import DsnError
 from gateway.adapters.postgres.roles import Role
+from schemas.wording import told
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,8 +95,8 @@ def load_settings() -> "Settings":
     except UnknownSettingError as error:
         raise CliError(f"{error}.", ExitCode.USAGE, hint="gateway/settings.py names and explains them all.") from None
     except ValidationError as error:
-        problems = error.errors(include_input=False, include_url=False, include_context=False)
-        text = "; ".join(f"MYPAY_{'.'.join(map(str, p['loc'])).upper()}: {p['msg']}" for p in problems)
+        problems = error.errors(include_input=False, include_url=False)
+        text = "; ".join(f"MYPAY_{'.'.join(map(str, p['loc'])).upper()}: {told(p)}" for p in problems)
         raise CliError(text, ExitCode.USAGE) from None
 
 

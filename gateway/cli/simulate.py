@@ -20,6 +20,7 @@ from gateway.local.certificates import Authority
 from gateway.simulator.config import SimulatorConfig, Synchronous, load
 from gateway.simulator.ledger import LedgerError
 from gateway.simulator.run import run
+from schemas.wording import told
 
 app = typer.Typer(no_args_is_help=True, help="Simulated counterparts: a card network's host, identity providers.")
 app.command(name="idp")(idp)
@@ -159,8 +160,8 @@ def _load(file: Path | None, overrides: dict[str, Any]) -> SimulatorConfig:
     try:
         return load(file, overrides)
     except ValidationError as error:
-        problems = error.errors(include_input=False, include_url=False, include_context=False)
-        text = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)
+        problems = error.errors(include_input=False, include_url=False)
+        text = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {told(problem)}" for problem in problems)
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         text = str(error)
     typer.echo(f"{file or 'options'}: {text}", err=True)

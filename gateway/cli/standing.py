@@ -34,6 +34,7 @@ from schemas.codec import DecodeError, decode, encode_json
 from schemas.events import EventType
 from schemas.primitives import StandingOrderIdField
 from schemas.standing import STANDING_CANCEL_TYPE, STANDING_CREATE_TYPE, StandingOrderCancel, StandingOrderCreate
+from schemas.wording import told
 
 app = typer.Typer(help="Standing orders: give them, end them, see when they pay.", no_args_is_help=True)
 
@@ -44,7 +45,7 @@ def _standing_id(text: str) -> str:
     try:
         return str(TypeAdapter(StandingOrderIdField).validate_python(text))
     except ValidationError as error:
-        raise typer.BadParameter(error.errors(include_input=False)[0]["msg"]) from None
+        raise typer.BadParameter(told(error.errors(include_input=False)[0])) from None
 
 
 StandingArgument = Annotated[str, typer.Argument(metavar="STANDING-ORDER", parser=_standing_id)]

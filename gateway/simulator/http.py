@@ -7,6 +7,8 @@ from typing import Final, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from schemas.wording import told
+
 BODY_MAX: Final = 16 * 1024
 
 M = TypeVar("M", bound=BaseModel)
@@ -51,6 +53,6 @@ def checked(model: type[M], given: object) -> M:
             return model.model_validate_json(given)
         return model.model_validate(given)
     except ValidationError as error:
-        problems = error.errors(include_input=False, include_url=False, include_context=False)
-        text = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)
+        problems = error.errors(include_input=False, include_url=False)
+        text = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {told(problem)}" for problem in problems)
     raise http_error(web.HTTPBadRequest, text)

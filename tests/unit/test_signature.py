@@ -257,8 +257,11 @@ def test_public_key_used_as_hmac_secret_is_refused() -> None:
     assert code(forged) == "DS0B"
 
 
-def test_der_encoded_ecdsa_signature_is_refused() -> None:
-    assert code(signed(HEADER, sign=lambda data: ES_PRIVATE.sign(data, ec.ECDSA(hashes.SHA256())))) == "DS17"
+def test_der_encoded_ecdsa_signature_is_refused_and_told_as_one() -> None:
+    der = signed(HEADER, sign=lambda data: ES_PRIVATE.sign(data, ec.ECDSA(hashes.SHA256())))
+    refused = VERIFIER.authenticate(body=BODY, signature=der, type_=TYPE, now=NOW)
+    assert isinstance(refused, Reason)
+    assert (str(refused.code), "is DER" in (refused.text or "")) == ("DS0B", True)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from joserfc.errors import JoseError
 from joserfc.jws import JWSRegistry, default_registry
 from joserfc.util import json_b64encode, urlsafe_b64encode
@@ -63,6 +64,7 @@ _REFUSED: Final[Mapping[str, Reason]] = {
         ("key_alg", ReasonCode.DS0B, "signature algorithm is not the registered key's"),
         ("typ", ReasonCode.DS17, "signature was made for another message type"),
         ("bytes", ReasonCode.DS17, "signature does not match the body"),
+        ("der", ReasonCode.DS0B, "ES256 signature is DER: JWS wants r and s, 32 bytes each (RFC 7518 section 3.4)"),
     )
 }
 
@@ -90,6 +92,17 @@ class _Parsed:
 
     record: PartnerKey
     verify: Verify
+
+
+def _is_der(algorithm: str, signature: bytes) -> bool:
+    """True for what most libraries make of ECDSA unless told otherwise: a SEQUENCE of r and s."""
+    if algorithm != "ES256":
+        return False
+    try:
+        decode_dss_signature(signature)
+    except ValueError:
+        return False
+    return True
 
 
 class JwsVerifier:
@@ -138,7 +151,7 @@ class JwsVerifier:
         except ValueError:
             raise _RefusedError("format") from None
         if not parsed.verify(protected_text.encode() + b"." + body, raw_signature):
-            raise _RefusedError("bytes")
+            raise _RefusedError("der" if _is_der(protected.algorithm, raw_signature) else "bytes")
         return parsed.record
 
     def _usable_key(self, protected: _Protected, now: datetime) -> _Parsed:

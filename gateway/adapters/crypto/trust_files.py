@@ -24,6 +24,7 @@ from gateway.domain.authentication import (
 )
 from gateway.domain.exemption import ExemptionCap
 from schemas.primitives import minor_of
+from schemas.wording import told
 
 POLICY_FILE: Final = "policy.toml"
 
@@ -215,6 +216,6 @@ def _read(model: type[T], path: Path) -> T:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TrustFileError(f"{path.name}: {error}") from None
     except ValidationError as error:
-        problems = error.errors(include_input=False, include_url=False, include_context=False)
-        text = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems)
+        problems = error.errors(include_input=False, include_url=False)
+        text = "; ".join(f"{'.'.join(map(str, p['loc']))}: {told(p)}" for p in problems)
         raise TrustFileError(f"{path.name}: {text}") from None

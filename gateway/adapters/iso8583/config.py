@@ -30,6 +30,7 @@ from gateway.adapters.iso8583.wire import Dialect, wire_of
 from gateway.domain.matching import MatchBy
 from gateway.domain.response_codes import CodeDefinitionError, ResponseCodes, codes_of
 from schemas.primitives import NUMERIC_CODES, CurrencyCode, MerchantCategoryCode, NetworkIdField
+from schemas.wording import told
 
 _TIME_OF_DAY: Final = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 
@@ -236,9 +237,9 @@ class NetworkConfig(Section):
 
 def _problems(error: ValidationError) -> str:
     lines = []
-    for problem in error.errors(include_input=False, include_url=False, include_context=False):
+    for problem in error.errors(include_input=False, include_url=False):
         place = ".".join(str(part) for part in problem["loc"]) or "file"
-        lines.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}")
+        lines.append(f"{place}: {told(problem)}")
     return "; ".join(lines)
 
 
