@@ -120,6 +120,13 @@ CANARY = "Zx7qkW93"
         "&quot;pin&quot;: &quot;{}&quot;",
         "Authorization: Bearer {}{}",
         "client_secret={}",
+        '{{"password": ["old", "{}"]}}',
+        '{{"cvv": {{"type": "cvv2", "value": "{}"}}, "amount": 1}}',
+        '{{"pin": {{"a": [{{"b": "}}"}}, "{}"]}}}}',
+        '{{"pin": {{"a": "{}',
+        '{{\\"pin\\": {{\\"value\\": \\"{}\\"}}}}',
+        "{{'password' => '{}'}}",
+        "secret => {}",
         "x-api-key: {}",
     ],
 )
@@ -135,6 +142,10 @@ def test_what_a_name_says_is_secret_is_masked(text: str) -> None:
 def test_the_value_of_a_field_with_such_a_name_is_masked(name: str) -> None:
     assert redact("123", name=name) == "[secret]"
     assert redact("", name=name) == ""
+
+
+def test_behind_a_list_or_an_object_that_is_a_secret_the_text_is_shown() -> None:
+    assert redact('{"pin": {"a": "}"}, "order_id": "o-1"}') == '{"pin": [secret], "order_id": "o-1"}'
 
 
 @pytest.mark.parametrize("name", ["spinning", "shipping", "order_id", "companion", "panel", "token_id", "key_id"])

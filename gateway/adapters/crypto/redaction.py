@@ -38,13 +38,15 @@ _PRIVATE_JWK: Final = re.compile(
 )
 # A name, and what stands between it and its value in JSON, forms, XML, DSNs and logs.
 _NAME: Final = re.compile(
-    rf"""(?<![A-Za-z0-9_.\-/])([A-Za-z][A-Za-z0-9_.\-]{{0,{_NAME_CHARS_MAX}}})(?:\\{{0,8}}["'])?\s{{0,8}}[:=>]\s{{0,8}}"""
+    rf"""(?<![A-Za-z0-9_.\-/])([A-Za-z][A-Za-z0-9_.\-]{{0,{_NAME_CHARS_MAX}}})(?:\\{{0,8}}["'])?\s{{0,8}}(?:=>|[:=>])\s{{0,8}}"""
 )
 _VALUE: Final = re.compile(
     rf"""(?P<quote>\\{{0,8}}["'])(?P<quoted>(?:(?!(?P=quote)).){{1,{_VALUE_CHARS_MAX}}})
       |(?P<bare>[^\s"'\\,;&<>\[\]{{}}()]{{1,{_VALUE_CHARS_MAX}}})""",
     re.VERBOSE | re.DOTALL,
 )
+# A list or an object: up to where its brackets close, those inside of texts apart.
+_BRACKETS: Final = re.compile(r""""(?:[^"\\]|\\.)*+"?|(?P<open>[\[{(])|(?P<close>[\]})])""", re.DOTALL)
 _WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _SECRET_WORDS: Final = frozenset(
     [
@@ -75,6 +77,7 @@ _BASE64: Final = re.compile(r"[A-Za-z0-9+/_\-]{16,}")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
+_OPENING: Final = ("[", "{", "(")
 _MASKED: Final = frozenset(("[secret]", "[private key]"))
 
 
@@ -139,11 +142,27 @@ def _named_secrets(text: str) -> Iterator[_Secret]:
     if "PRIVATE KEY" in text:
         yield from (_Secret(*m.span(), "[private key]") for m in _PRIVATE_PEM.finditer(text))
     yield from (_Secret(*m.span("value"), "[private key]") for m in _PRIVATE_JWK.finditer(text))
+    behind = 0
     for name in _NAME.finditer(text):
-        if _is_secret_name(name[1]) and (value := _VALUE.match(text, name.end())) is not None:
+        if name.start() < behind or not _is_secret_name(name[1]):
+            continue
+        if text[name.end() : name.end() + 1] in _OPENING:
+            behind = _closed(text, name.end())
+            yield _Secret(name.end(), behind, "[secret]")
+        elif (value := _VALUE.match(text, name.end())) is not None:
             yield _Secret(*value.span("bare" if value["quoted"] is None else "quoted"), "[secret]")
     for pattern in (_BEARER, _URL_PASSWORD) if "@" in text else (_BEARER,):
         yield from (_Secret(*m.span("value"), "[secret]") for m in pattern.finditer(text))
+
+
+def _closed(text: str, begin: int) -> int:
+    """Where the bracket at ``begin`` is closed; where that is too far away, so far."""
+    end, depth = min(len(text), begin + _VALUE_CHARS_MAX), 0
+    for found in _BRACKETS.finditer(text, begin, end):
+        depth += (found["open"] is not None) - (found["close"] is not None)
+        if depth == 0 and found["close"]:
+            return found.end()
+    return end
 
 
 def _is_secret_name(name: str) -> bool:

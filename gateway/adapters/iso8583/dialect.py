@@ -148,7 +148,7 @@ class ArrivalRule:
 
 
 _ANSWER: Final = ArrivalRule(_numbers("4 11 39"), _numbers("3 4 11 37-39 41 49"))
-# The answer to a reversal is judged by DE39 alone.
+# DE4 and DE49 of the answer to a reversal are compared where they can be read.
 _REVERSED: Final = ArrivalRule(_numbers("11 39"), _numbers("11 37 39 41"))
 _MANAGED: Final = ArrivalRule(_numbers("11 39"), _numbers("11 39 70"))
 
