@@ -1,12 +1,13 @@
 """Who may sign: partners and identity providers, kept fresh."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
 from gateway.adapters.crypto.assertion import JwsAssertionVerifier
-from gateway.adapters.crypto.issuers import CachedTrustTable, PolicyNotAppliedError
+from gateway.adapters.crypto.issuers import TICK_SECONDS, CachedTrustTable, PolicyNotAppliedError
 from gateway.adapters.crypto.keys import CachedKeySource, Registry
 from gateway.adapters.crypto.signature import JwsVerifier
 from gateway.adapters.postgres.identities import PostgresAppliedPolicy, PostgresRevocations
@@ -14,7 +15,7 @@ from gateway.adapters.postgres.store import PostgresStore
 from gateway.bootstrap.policy import differs, digest_of
 from gateway.bootstrap.process import Parts
 from gateway.ports import AssertionVerifier, TrustTable
-from gateway.services.proofs import NoIdentityProviders
+from gateway.services.proofs import NoProofWhileItCounts
 from gateway.services.retrying import until_done
 
 
@@ -54,8 +55,13 @@ async def _trust(parts: Parts) -> AsyncIterator[tuple[TrustTable, AssertionVerif
         if found != counts:
             raise differs(PolicyNotAppliedError(found, counts))
         parts.observer.note("no_customers_proof_is_asked_for", level="warning")
-        nobody = NoIdentityProviders()
-        yield nobody, nobody
+        nobody = NoProofWhileItCounts(partial(_is_applied, applied, found), parts.observer)
+        looking = asyncio.create_task(_keep_looking(nobody), name="trust-policy")
+        try:
+            yield nobody, nobody
+        finally:
+            looking.cancel()
+            await asyncio.wait([looking])
         return
     table = CachedTrustTable(folder, parts.observer, revocations=PostgresRevocations(parts.store), applied=applied)
     try:
@@ -66,6 +72,16 @@ async def _trust(parts: Parts) -> AsyncIterator[tuple[TrustTable, AssertionVerif
         yield table, JwsAssertionVerifier(table)
     finally:
         await table.stop()
+
+
+async def _is_applied(applied: PostgresAppliedPolicy, digest: str) -> bool:
+    return await applied() == digest
+
+
+async def _keep_looking(nobody: NoProofWhileItCounts) -> None:
+    while True:
+        await asyncio.sleep(TICK_SECONDS)
+        await nobody.look()
 
 
 def _registry_loader(store: PostgresStore) -> Callable[[], Awaitable[Registry]]:

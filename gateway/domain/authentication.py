@@ -175,6 +175,10 @@ NO_PROOF_ASKED: Final = AssurancePolicy(
 """The policy of an installation without identity providers: nothing is asked for, and what is there is refused."""
 
 
+NOTHING_IS_ENOUGH: Final = AssurancePolicy(())
+"""No row covers anything: nothing passes that needs a proof, or could need one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """The operation may go on.

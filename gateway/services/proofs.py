@@ -1,13 +1,29 @@
 """Customers' proofs in both stages: initiation verifies them, execution judges them under the consent's lock."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
-from gateway.domain.authentication import NO_PROOF_ASKED, UNKNOWN_ISSUER, Assertion, AssurancePolicy, Issuer
+from gateway.domain.authentication import (
+    NO_PROOF_ASKED,
+    NOTHING_IS_ENOUGH,
+    UNKNOWN_ISSUER,
+    Assertion,
+    AssurancePolicy,
+    Issuer,
+)
 from gateway.domain.consent import Consent
 from gateway.domain.intent import ConsentKey, TakenOrder, Trust
 from gateway.domain.payment import PaymentKey
-from gateway.ports import AssertionUse, IssuerKey, KeySource, SignatureVerifier, TrustTable, UnitOfWork
+from gateway.ports import (
+    AssertionUse,
+    IssuerKey,
+    KeySource,
+    Observer,
+    SignatureVerifier,
+    StoreUnavailableError,
+    TrustTable,
+    UnitOfWork,
+)
 from schemas.reasons import Reason, ReasonCode
 
 
@@ -38,6 +54,36 @@ class NoIdentityProviders:
     def recheck(self, issuer: str, kid: str) -> Reason | None:  # noqa: ARG002 - the port's
         """Refused."""
         return UNKNOWN_ISSUER
+
+
+class NoProofWhileItCounts(NoIdentityProviders):
+    """As that, for as long as to ask for no proof is the trust policy that counts: once another does, nothing passes.
+
+    A process that was started to ask for none knows no provider, and would let through what all others refuse.
+
+    Args:
+        counts: reads whether it is.
+        observer: told of the difference.
+    """
+
+    def __init__(self, counts: Callable[[], Awaitable[bool]], observer: Observer) -> None:
+        self._counts = counts
+        self._observer = observer
+        self.policy = NO_PROOF_ASKED
+
+    async def look(self) -> None:
+        """Read it once; while the database is away what was read last stands."""
+        try:
+            counts = await self._counts()
+        except StoreUnavailableError:
+            self._observer.count("trust_table", "policy_unavailable")
+            return
+        if counts is not (self.policy is NO_PROOF_ASKED):
+            self.policy = NO_PROOF_ASKED if counts else NOTHING_IS_ENOUGH
+            if not counts:
+                self._observer.count("trust_table", "policy_not_applied")
+                self._observer.note("trust_policy_not_applied", level="error")
+        self._observer.level("trust_policy_differs", float(not counts))
 
 
 async def recheck_signatures(

@@ -11,9 +11,14 @@ from gateway.adapters.crypto.trust_files import policy_digest, read_trust_files
 from gateway.adapters.observability.recording import RecordingObserver
 from gateway.bootstrap import NotConfiguredError
 from gateway.bootstrap.policy import JUDGING, digest_of, read_policy
+from gateway.domain.authentication import Accepted, judge_consent_assertion, judge_payment_assertion
+from gateway.ports import StoreUnavailableError
+from gateway.services.proofs import NoProofWhileItCounts
 from gateway.settings import OTHER_VARIABLES, Settings, UnknownSettingError, read_settings, unknown_settings
 from gateway.simulator.idp.run import write_trust_files
-from tests.unit.assertion_samples import provider
+from schemas.primitives import CustomerId
+from tests.builders import NOW, numbered_order
+from tests.unit.assertion_samples import CONSENT_LINK, provider
 
 URL = "http://127.0.0.1:8590"
 
@@ -147,6 +152,53 @@ async def test_a_running_process_takes_a_policy_up_once_it_counts(folder: Path) 
     assert table.policy.methods == {**before.methods, "sms": 3}
     assert observer.levels["trust_policy_differs"] == 0.0
     await table.stop()
+
+
+async def test_a_running_process_that_asks_for_no_proof_lets_nothing_pass_once_another_policy_counts() -> None:
+    counts: list[bool | Exception] = [True]
+
+    async def read() -> bool:
+        if isinstance(counts[0], Exception):
+            raise counts[0]
+        return counts[0]
+
+    observer = RecordingObserver()
+    trust = NoProofWhileItCounts(read, observer)
+
+    async def judged() -> set[str]:
+        await trust.look()
+        payment = judge_payment_assertion(
+            None,
+            order=numbered_order(1),
+            customer_id=CustomerId("c"),
+            linked=None,
+            issuer=None,
+            policy=trust.policy,
+            exempt=True,
+            now=NOW,
+        )
+        grant = judge_consent_assertion(
+            None,
+            link=CONSENT_LINK,
+            customer_id=CustomerId("c"),
+            linked=None,
+            issuer=None,
+            policy=trust.policy,
+            now=NOW,
+        )
+        return {"passes" if isinstance(j, Accepted) else j.code.value for j in (payment, grant)}
+
+    assert await judged() == {"passes"}
+    counts[0] = False
+    assert [await judged() for _ in range(2)] == [{"DS0G"}, {"DS0G"}]
+    assert observer.counted("trust_table", "policy_not_applied") == 1
+    assert observer.levels["trust_policy_differs"] == 1.0
+    # Without news the last answer stands, whichever it was.
+    counts[0] = StoreUnavailableError("away")
+    assert await judged() == {"DS0G"}
+    counts[0] = True
+    assert await judged() == {"passes"}
+    assert observer.levels["trust_policy_differs"] == 0.0
 
 
 async def test_what_revokes_a_key_counts_at_once_also_in_files_that_do_not(folder: Path) -> None:
