@@ -16,6 +16,8 @@ Faust commits what it finds acknowledged without a gap, and takes for a gap what
 offset down, one by one, so that one large aborted transaction fills memory, and its gaps include a record that has just
 been delivered. Our stages acknowledge a partition's records in their order and leave none out, so the last one that is
 acknowledged says it all.
+
+Faust's producer is not idempotent: what it sent again could be there twice. Our stages publish through their own.
 """
 
 import types
@@ -23,7 +25,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
 from mode.services import WaitResults
 
 from gateway.adapters.kafka.consumer import FETCH_BYTES, FETCH_WAIT_MS, ISOLATION_LEVEL
@@ -119,10 +121,23 @@ class DirectConsumer(Consumer):
         return await super().wait_first(_finish(first, waits_for), *others, timeout=timeout)
 
 
+class SilentProducer(Producer):
+    """Sends nothing: see the module's text."""
+
+    async def send(self, topic: str, *_: Any, **__: Any) -> Any:
+        """Refuse.
+
+        Raises:
+            AssertionError: always. It is a bug of ours.
+        """
+        raise AssertionError(f"nothing is sent to {topic} through Faust: use the stage's publisher")
+
+
 class DirectTransport(Transport):
-    """The ``kafka://`` transport with that consumer."""
+    """The ``kafka://`` transport with that consumer, and without a producer."""
 
     Consumer = DirectConsumer
+    Producer = SilentProducer
 
 
 async def _finish(begun: Coroutine[Any, Any, Any], waits_for: Any) -> Any:
