@@ -1,1 +1,7 @@
+from hypothesis import settings
+
 pytest_plugins = ["tests.stack"]
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
