@@ -76,6 +76,16 @@ class Model(BaseModel):
         ser_json_timedelta="iso8601",
     )
 
+    @classmethod
+    def of_stored(cls, **fields: object) -> Self:
+        """Build one of what is stored already, perhaps since before today's rules for ids and times.
+
+        Raises:
+            ValidationError: a field is missing, unknown or of another type.
+        """
+        built: Self = cls.__pydantic_validator__.validate_python(fields, context=STORED)
+        return built
+
 
 _TIME: Final = re.compile(
     r"2[0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt]"

@@ -203,7 +203,7 @@ def positions(
             count[key] = count.get(key, 0) + sign
             net[key] = net.get(key, 0) + sign * signed
     return tuple(
-        MerchantPosition(
+        MerchantPosition.of_stored(
             merchant_id=merchant_id, currency=currency, count=count[merchant_id, currency], net_minor=minor
         )
         for (merchant_id, currency), minor in sorted(net.items())

@@ -354,7 +354,7 @@ def _event(bulk: Bulk, type_: EventType, event_id: str, reference: str, now: dat
         event_type=type_,
         occurred_at=now,
         body=encode(
-            BulkEvent(
+            BulkEvent.of_stored(
                 partner_id=bulk.partner_id,
                 bulk_id=bulk.bulk_id,
                 status=bulk.status,

@@ -200,9 +200,9 @@ def _event(
 ) -> OutboxEvent:
     refused = isinstance(outcome, Reason)
     told = (
-        CancellationRefused(**names, reason=outcome, reference=reference, occurred_at=now)
+        CancellationRefused.of_stored(**names, reason=outcome, reference=reference, occurred_at=now)
         if isinstance(outcome, Reason)
-        else CancellationAccepted(**names, effect=outcome, reference=reference, occurred_at=now)
+        else CancellationAccepted.of_stored(**names, effect=outcome, reference=reference, occurred_at=now)
     )
     return OutboxEvent(
         topic=events_topic(names["partner_id"]),

@@ -86,7 +86,7 @@ async def _correct(
     settled: dict[PaymentKey, ClearingRecord] = {}
     changes: list[Change] = []
     for record, before in corrected:
-        told = ClearingCorrection(
+        told = ClearingCorrection.of_stored(
             record_no=record.record_no,
             changed=changed_fields(before.record, record),
             amount_minor_before=before.record.amount_minor,

@@ -282,7 +282,7 @@ async def tell_faults(uow: UnitOfWork, faults: Sequence[Faulty], *, now: datetim
 
 def _told(fault: Faulty, now: datetime) -> ConsentRefused:
     command = COMMANDS.get(fault.type_ or "")
-    return ConsentRefused(
+    return ConsentRefused.of_stored(
         partner_id=fault.partner_id,
         consent_id=read_field(fault, "consent_id") or fault.reference,
         command=command.value if command else "unknown",

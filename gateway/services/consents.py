@@ -238,7 +238,7 @@ def _told(
     reason: str | None,
 ) -> ConsentEvent:
     own = command.actor in (Actor.OPERATOR, Actor.TIME)
-    return ConsentEvent(
+    return ConsentEvent.of_stored(
         consent_id=record.key[1],
         version=record.consent.version,
         partner_id=record.key[0],
@@ -257,7 +257,7 @@ def _told(
 
 def _refused(end: Refused, now: datetime) -> OutboxEvent:
     command = end.command
-    told = ConsentRefused(
+    told = ConsentRefused.of_stored(
         partner_id=command.partner_id,
         consent_id=command.consent_id,
         command=command.command.value,

@@ -97,7 +97,7 @@ def _refused(
     order_id = own_id or fault.reference
     key = (fault.partner_id, payment_id_of(fault.partner_id, order_id))
     payment = payments.get(key) if not suffix else None
-    body = OrderRefused(
+    body = OrderRefused.of_stored(
         partner_id=fault.partner_id,
         order_id=order_id,
         payment_id=payment.payment_id if payment else None,
@@ -113,7 +113,7 @@ def _cancellation(fault: Faulty, payments: Mapping[PaymentKey, Payment], now: da
     own, consent, order = (read_field(fault, n) for n in ("cancellation_id", "consent_id", "order_id"))
     if own is None or consent is None or order is None:
         return _refused(fault, own, payments, now)
-    body = CancellationRefused(
+    body = CancellationRefused.of_stored(
         partner_id=fault.partner_id,
         cancellation_id=own,
         consent_id=consent,
@@ -130,7 +130,7 @@ def _standing_order(fault: Faulty, payments: Mapping[PaymentKey, Payment], now: 
     own, consent = (read_field(fault, n) for n in ("standing_order_id", "consent_id"))
     if own is None or consent is None:
         return _refused(fault, own, payments, now)
-    body = StandingOrderRefused(
+    body = StandingOrderRefused.of_stored(
         partner_id=fault.partner_id,
         standing_order_id=own,
         consent_id=consent,
@@ -145,7 +145,7 @@ def _bulk(fault: Faulty, payments: Mapping[PaymentKey, Payment], now: datetime) 
     own, number = (read_field(fault, n) for n in ("bulk_id", "number_of_transactions"))
     if own is None or number is None:
         return _refused(fault, own, payments, now)
-    body = BulkEvent(
+    body = BulkEvent.of_stored(
         partner_id=fault.partner_id,
         bulk_id=own,
         status=BulkStatus.REFUSED,

@@ -57,7 +57,7 @@ async def refuse_orders(uow: UnitOfWork, refused: Sequence[RefusedOrder], now: d
                 event_type=EventType.ORDER_REFUSED,
                 occurred_at=now,
                 body=encode(
-                    OrderRefused(
+                    OrderRefused.of_stored(
                         partner_id=r.partner_id,
                         order_id=r.order_id,
                         payment_id=r.payment_id,

@@ -175,7 +175,7 @@ class OccurrenceService:
         return made
 
     def _add(self, made: _Made, row: StandingOrder, due: Occurrence, consent: Consent | None, now: datetime) -> None:
-        order = OccurrenceOrder(
+        order = OccurrenceOrder.of_stored(
             partner_id=row.partner_id,
             order_id=row.order_id(due),
             consent_id=row.consent_id,

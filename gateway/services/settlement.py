@@ -184,7 +184,7 @@ class SettlementService:
                 *((record.record_no, key, found) for record, key, found in outcomes.breaks),
             ],
         )
-        told = CycleSettled(
+        told = CycleSettled.of_stored(
             network_id=network_id,
             cycle_id=cycle_id,
             chunk=number,

@@ -35,7 +35,7 @@ def standing_event(
         occurred_at=now,
         traceparent=row.traceparent,
         body=encode(
-            StandingOrderEvent(
+            StandingOrderEvent.of_stored(
                 partner_id=row.partner_id,
                 standing_order_id=row.standing_order_id,
                 consent_id=row.consent_id,
@@ -73,7 +73,7 @@ def _refused(instruction: Instruction, reason: Reason, now: datetime) -> OutboxE
         occurred_at=now,
         traceparent=instruction.envelope.traceparent,
         body=encode(
-            StandingOrderRefused(
+            StandingOrderRefused.of_stored(
                 partner_id=partner_id,
                 standing_order_id=standing_order_id,
                 consent_id=instruction.message.record_key,

@@ -15,7 +15,7 @@ from gateway.domain.lifecycle import PaymentState
 from gateway.ports import Record, StoreConflictError, StoreUnavailableError
 from gateway.services.consents import ExpiryService
 from schemas.codec import decode
-from schemas.consents import ConsentStatus, LowValueExemption, Period, PeriodLimit
+from schemas.consents import ConsentStatus, ConsentTerms, LowValueExemption, Period, PeriodLimit
 from schemas.events import ConsentEvent
 from schemas.primitives import CustomerId
 from schemas.topics import events_topic
@@ -607,6 +607,14 @@ async def test_an_end_that_an_amendment_puts_off_is_no_end(rig: ConsentRig) -> N
     assert await rig.expiry.expire() == 0
     rig.clock.advance(5 * 86_400)
     assert await rig.expiry.expire() == 1
+
+
+async def test_a_consent_from_before_todays_rules_for_ids_ends_and_stops_no_other(rig: ConsentRig) -> None:
+    from_before = ConsentTerms.of_stored(**{**dict(terms()), "consent_id": "4111111111111111", "valid_until": NOW})
+    rig.database.put_consent(replace(consent(valid_until=NOW), terms=from_before))
+    rig.database.put_consent(consent(consent_id="c-2", valid_until=NOW))
+    assert await rig.expiry.expire() == 2
+    assert sorted(e.key for e in rig.events()) == ["4111111111111111", "c-2"]
 
 
 async def test_two_timers_side_by_side_tell_each_end_once(rig: ConsentRig) -> None:

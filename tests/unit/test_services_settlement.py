@@ -21,6 +21,7 @@ from schemas.codec import encode
 from schemas.consents import Period, PeriodLimit
 from schemas.envelope import Envelope, write_envelope
 from schemas.events import CycleSettled, EventType
+from schemas.primitives import MerchantId
 from schemas.topics import SETTLEMENTS
 from tests.builders import NETWORK, NOW, clearing_message, clearing_record, dispatched_record, numbered_order, payment
 from tests.support.rig import Rig
@@ -73,6 +74,15 @@ async def test_what_matches_is_settled_posted_and_told(rig: Rig) -> None:
     assert rig.used() == {Usage(5000, 1, 6000, 3)}
     assert {row.payment for row in rig.database.clearing.rows.values()} == {rig.payment(n).key for n in (1, 2, 3)}
     assert rig.observer.counted("settlement", "settled") == 3
+
+
+async def test_a_merchant_from_before_todays_rules_for_ids_is_settled(rig: Rig) -> None:
+    from_before = "4111111111111111"
+    rig.database.payments.rows[rig.payment(1).key] = replace(rig.payment(1), merchant_id=MerchantId(from_before))
+    await rig.settlement.take([clearing_message(batch(*(cleared(rig, n) for n in (1, 2))))])
+    assert [rig.states()[f"order-{n}"] for n in (1, 2)] == ["settled"] * 2
+    (told,) = [json.loads(e.body) for e in rig.events() if e.event_type == EventType.CYCLE_SETTLED]
+    assert [p["merchant_id"] for p in told["positions"]] == [from_before, "merchant-1"]
 
 
 # fmt: off

@@ -20,7 +20,7 @@ from gateway.services.standing import StandingOrderService
 from schemas.assertions import StandingOrderLink
 from schemas.codec import encode, encode_json
 from schemas.consents import ConsentStatus, Payees
-from schemas.primitives import CustomerId, NetworkId
+from schemas.primitives import CustomerId, MerchantId, NetworkId
 from schemas.reasons import ReasonCode
 from schemas.standing import (
     STANDING_CANCEL_TYPE,
@@ -195,6 +195,16 @@ async def test_every_day_is_paid_once_and_the_order_ends_by_itself(rig: Standing
     first = rig.of("rent+20250518")
     assert (first.decided_at, first.version) == (day_start(TODAY + DAY) + (NOW - day_start(TODAY)), 3)
     assert rig.told(str(first.payment_id)) == ["payment.scheduled", "payment.sent", "payment.approved"]
+
+
+async def test_a_standing_order_from_before_todays_rules_for_ids_stops_no_other(rig: StandingRig) -> None:
+    await rig.send(create(schedule={"count": 1}), create(standing_order_id="fees", schedule={"count": 1}))
+    rows = rig.database.standing.rows
+    rows[KEY] = replace(rows[KEY], merchant_id=MerchantId("4111111111111111"))
+    await rig.until(day_start(TODAY + 10 * DAY))
+    # Its merchant is in no directory; the other one's is.
+    assert rig.made() == {"rent+20250518": "rejected", "fees+20250518": "approved"}
+    assert [e["status"] for _, e in rig.standing()].count("completed") == 2
 
 
 async def test_an_occurrence_moves_off_a_holiday_and_keeps_its_id(rig: StandingRig) -> None:

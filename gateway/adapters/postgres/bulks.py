@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from gateway.adapters.postgres.queries import load
 from gateway.domain.bulk import Bulk, BulkKey
 from schemas.bulk import BulkStatus, RejectedItem
+from schemas.primitives import STORED
 from schemas.reasons import Reason, ReasonCode
 
 _SQL = load("bulk")
@@ -65,7 +66,7 @@ def _bulk(row: Record) -> Bulk:
         items=row["items"],
         currency=row["currency"],
         control_minor=row["control_minor"],
-        rejected=_REJECTED.validate_json(row["rejected"]),
+        rejected=_REJECTED.validate_json(row["rejected"], context=STORED),
         reason=code and Reason(code=ReasonCode(code), text=row["reason_text"] or ""),
         reference=row["reference"],
         decided_at=row["decided_at"],
