@@ -68,7 +68,7 @@ def import_(
         ]
         print_table("Clearing files", columns, rows, right=("records", "published", "bad lines"))
         if any(r.outcome is FileOutcome.FAILED for r in reports):
-            say("Nothing of a file that failed was imported; --force imports what can be read.")
+            say("Nothing of a file that failed was imported; --force imports what can be read, if its seal is good.")
     if any(r.outcome is not FileOutcome.DONE for r in reports):
         raise typer.Exit(ExitCode.FAILED)
 

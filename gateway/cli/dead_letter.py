@@ -278,7 +278,7 @@ def _content(letter: _Letter) -> dict[str, Any]:
     return {
         "key": None if record.key is None else _visible(record.key),
         "headers": {_visible(n.encode()): _visible(v) for n, v in headers},
-        "value": "(sealed: it holds a card number or a private key; replay opens it)"
+        "value": "(sealed: it holds a secret, or digits that may be a card number; replay opens it)"
         if sealed
         else _visible(record.value),
     }

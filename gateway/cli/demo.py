@@ -130,7 +130,7 @@ def show(result: "DemoResult") -> None:
     ends: dict[str, Counter[str]] = defaultdict(Counter)
     reasons: dict[str, Counter[str]] = defaultdict(Counter)
     for index, (record, ending) in enumerate(zip(result.evidence.produced, result.endings.of, strict=True)):
-        ends[record.label][ending] += 1
+        ends[record.label]["answered again" if index in result.endings.repeats else ending] += 1
         if (reason := result.endings.reasons.get(index)) is not None:
             reasons[record.label][reason] += 1
     table = Table(title="What was sent, and how it ended", title_justify="left", title_style="bold")
@@ -154,7 +154,7 @@ def _show_story(result: "DemoResult") -> None:
     console = results()
     console.print()
     for who in dict.fromkeys(s.who for s in result.story):
-        table = Table(title=f"A consent's life: {who}", title_justify="left", title_style="bold")
+        table = Table(title=who, title_justify="left", title_style="bold")
         table.add_column("step")
         table.add_column("what was sent", overflow="fold")
         table.add_column("event that came back", overflow="fold")

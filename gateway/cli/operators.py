@@ -6,7 +6,7 @@ from uuid import UUID
 import typer
 
 from gateway.adapters.postgres.operators import Action, open_operators
-from gateway.cli.common import Json, load_settings, postgres_dsn, print_json, print_table, run, say
+from gateway.cli.common import Json, load_settings, postgres_dsn, print_json, print_table, run, say, shown
 from gateway.cli.operating import current_actor, operated
 from gateway.cli.operations import decide
 from gateway.domain.approval import Decision, Proposal
@@ -38,10 +38,8 @@ def log(
     if json_:
         print_json(found)
         return
-    columns = ("when", "operator", "login", "command", "about", "why", "outcome")
-    print_table(
-        "Actions", columns, [(a.at, a.operator, a.login, a.command, a.subject, a.why, a.outcome) for a in found]
-    )
+    rows = [(a.at, f"{a.operator}\n({a.login})", f"{a.command}\n{a.subject}", a.why, a.outcome) for a in found]
+    print_table("Actions", ("when", "who (login)", "what", "why", "outcome"), rows)
 
 
 @app.command()
@@ -61,11 +59,19 @@ def proposals(
     if json_:
         print_json(found)
         return
-    columns = ("proposal", "kind", "about", "by", "why", "until", "decision", "decided by")
-    rows = [
-        (p.proposal_id, p.kind, p.subject, p.operator, p.why, p.expires_at, p.decision, p.decided_by) for p in found
-    ]
-    print_table("Proposals", columns, rows, whole=("proposal",))
+    rows = [(p.proposal_id, _words(p), _standing(p)) for p in found]
+    print_table("Proposals", ("proposal", "what, by whom and why", "decision"), rows, whole=("proposal",))
+
+
+def _words(proposal: Proposal) -> str:
+    why = f": {proposal.why}" if proposal.why else ""
+    return f"{proposal.kind}\n{proposal.subject}\nby {proposal.operator}{why}"
+
+
+def _standing(proposal: Proposal) -> str:
+    if proposal.decision is None:
+        return f"open until {shown(proposal.expires_at)}"
+    return f"{proposal.decision} by {proposal.decided_by}"
 
 
 @app.command()

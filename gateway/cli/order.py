@@ -34,6 +34,7 @@ from gateway.cli.common import (
     run,
     say,
 )
+from gateway.cli.instruction_sending import timestamp
 from gateway.cli.order_changes import cancel, refund
 from gateway.cli.partner import default_kid
 from gateway.domain.calendar import day_start
@@ -161,8 +162,8 @@ def _filled(body: bytes, *, fill: bool, on: date | None) -> bytes:
     expires_at = now + FILLED_VALIDITY if on is None else max(day_start(on) + ORDER_VALIDITY_MAX, now + FILLED_VALIDITY)
     missing = {
         "order_id": uuid_utils.uuid7().hex,
-        "issued_at": now.isoformat(),
-        "expires_at": expires_at.isoformat(),
+        "issued_at": timestamp(now),
+        "expires_at": timestamp(expires_at),
     }
     return encode_json({**missing, **fields})
 

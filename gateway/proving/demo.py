@@ -265,7 +265,7 @@ class _Run:
         refused = await parked(self._world, written, self._tick)
         self.story.append(
             Step(
-                "somebody at Kafka, in the gateway's name",
+                "Forged: somebody at Kafka, in the gateway's name",
                 "forge",
                 f"{written} orders of 880000 KRW for execution: copied marks, unknown keys, invented proofs",
                 "none: parked for operators, paid by nobody" if refused else "nothing",

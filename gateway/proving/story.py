@@ -104,7 +104,9 @@ class _Life:
         self._teller = teller
         self._customer = customer
         self._partner: Partner = teller.cast.partner(customer.terms.partner_id)
-        self._who = f"{customer.terms.customer_id} at {self._partner.name} ({self._partner.home_group})"
+        self._who = (
+            f"A consent's life: {customer.terms.customer_id} at {self._partner.name} ({self._partner.home_group})"
+        )
         self._digest = ""
         self._number = 0
 

@@ -30,7 +30,8 @@ from tests.integration.support.scene import Scene
 
 Spoil = Callable[[Outgoing], Outgoing]
 
-STRANGER = "NotAuthenticatedError"
+UNSIGNED = {"no headers, not signed": "DS0B"}
+"""Of what was signed and then spoilt the signature does not match the bytes: DS17."""
 
 # --- what is signed and has a fault, which its partner is told of: how the reason begins ------------------------------
 
@@ -206,6 +207,10 @@ def untrusted(scene: Scene, customer: Customer) -> list[Entry]:
     return entries
 
 
+def reason_of_stranger(label: str) -> str:
+    return SIGNATURES[label][0] if label in SIGNATURES else UNSIGNED.get(label, "DS17")
+
+
 def indifferent(scene: Scene, customer: Customer) -> list[Entry]:
     entries = [scene.entry(scene.order(customer=customer)) for _ in INDIFFERENT]
     return [e._replace(record=spoil(e.record)) for e, spoil in zip(entries, INDIFFERENT.values(), strict=True)]
@@ -248,7 +253,7 @@ async def test_every_bad_order_has_its_end_and_harms_no_neighbour(scene: Scene) 
     why = {p.label: endings.reasons.get(i) for i, p in enumerate(evidence.produced) if p in sent and p.label != "order"}
     assert why == {
         **dict.fromkeys(FAULTS, "FF01"),
-        **{entry.label: STRANGER for entry in strangers},
+        **{entry.label: reason_of_stranger(entry.label) for entry in strangers},
         **{name: code for name, (code, _) in TIMES.items()},
     }
     texts = await told_texts(scene, customer.terms.partner_id)

@@ -57,6 +57,10 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
     return sent
 
 
+def test_the_times_that_fill_gives_look_like_no_card_number() -> None:
+    assert {datetime.fromisoformat(t).microsecond for t in instruction_sending.times().values()} == {0}
+
+
 def test_a_standing_order_goes_out_as_it_was_written(key: Path, sent: Sent) -> None:
     mypay("standing", "create", "-", "--key", key, "--fill", given=json.dumps(STANDING)).expect()
     [record] = sent.records

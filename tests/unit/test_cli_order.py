@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.adapters.crypto.jwk import generate_key, write_private_key
+from gateway.adapters.crypto.redaction import contains_secret
 from gateway.adapters.crypto.signature import JwsVerifier
 from gateway.cli import order as order_cli
 from gateway.cli.partner import default_kid
@@ -77,6 +78,16 @@ def test_fill_gives_what_is_missing_and_changes_nothing(key: Path, sent: list[Ou
     assert third.issued_at == datetime.fromisoformat("2026-03-02T00:00:00Z")
     assert timedelta(0) < first.expires_at - first.issued_at <= order_cli.FILLED_VALIDITY
     assert [o["payment_id"] for o in ran.json] == [str(o.payment_id) for o in (first, second, third)]
+
+
+@pytest.mark.parametrize("on", [(), ("--on", "2031-12-24")])
+def test_the_times_that_fill_gives_look_like_no_card_number(
+    on: tuple[str, ...], key: Path, sent: list[Outgoing]
+) -> None:
+    mypay("order", "send", "-", "--key", key, "--fill", *on, given=given({**BARE, "order_id": "o-1"})).expect()
+    order = decode(PaymentOrder, sent[0].value)
+    assert (order.issued_at.microsecond, order.expires_at.microsecond) == (0, 0)
+    assert not contains_secret(sent[0].value)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -22,9 +23,11 @@ from gateway.adapters.kafka.dead_letter import (
     replay_note,
     restore,
 )
-from gateway.ports import Outgoing, PublisherUnavailableError, Record
+from gateway.ports import NotAuthenticatedError, Outgoing, PublisherUnavailableError, Record
+from gateway.proving.collect.topics import dead_letter_row
 from schemas.codec import DecodeError
 from schemas.envelope import EnvelopeError
+from schemas.reasons import Reason, ReasonCode
 from schemas.topics import DEAD_LETTER
 
 RING = MasterKeys({"20260101": bytes(32)})
@@ -50,6 +53,22 @@ def arrived(letter: Outgoing) -> Record:
 def whole(letter: Outgoing) -> bytes:
     parts = [letter.key or b"", letter.value, *(n.encode() + b": " + v for n, v in letter.headers)]
     return b"\n".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NotAuthenticatedError(Reason(code=ReasonCode.DS17, text="signature does not match the value")), "DS17"),
+        (ERROR, None),
+    ],
+)
+def test_the_books_name_a_dead_letters_reason_by_its_code(error: Exception, code: str | None) -> None:
+    letter = dead_letter("initiation", RECORD, error, KEYS)
+    consumed = SimpleNamespace(**{name: getattr(arrived(letter), name) for name in ("topic", "partition", "offset")})
+    consumed.timestamp, consumed.key, consumed.value, consumed.headers = 0, letter.key, letter.value, letter.headers
+    row = dead_letter_row(consumed, KEYS)
+    assert row is not None
+    assert (row.error, row.reason_code) == (type(error).__name__, code)
 
 
 def test_a_harmless_record_is_kept_byte_for_byte() -> None:

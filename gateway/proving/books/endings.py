@@ -105,7 +105,7 @@ class _Matcher:
         letters = self._dead.pop((record.partition, record.offset), [])
         if letters:
             ends.extend([Ending.DEAD_LETTER] * (1 if self._redelivery else len(letters)))
-            reasons[index] = letters[0].error
+            reasons[index] = letters[0].reason_code or letters[0].error
         refused = self._refused.pop(f"{ORDERS}/{record.partition}/{record.offset}", None)
         if refused is not None:
             ends.append(Ending.REJECTED)

@@ -253,6 +253,7 @@ class DeadLetterRow(NamedTuple):
     """A record of the dead-letter topic: where it came from, and the error's class.
 
     ``digest``: SHA-256 of the original bytes; None where they are sealed and were not opened.
+    ``reason_code``: the ISO 20022 reason that the error names, if it names one.
     """
 
     topic: str
@@ -260,6 +261,7 @@ class DeadLetterRow(NamedTuple):
     offset: int
     error: str
     digest: bytes | None
+    reason_code: str | None = None
 
 
 class Forged(NamedTuple):

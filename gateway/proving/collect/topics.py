@@ -16,9 +16,11 @@ from gateway.adapters.kafka.dead_letter import DeadLetterError, LetterKeys, read
 from gateway.adapters.kafka.fetching import guard_fetches, is_unread
 from gateway.ports import Record
 from gateway.proving.books.evidence import DeadLetterRow, EventRow, Evidence
+from schemas.reasons import ReasonCode
 from schemas.topics import DEAD_LETTER, events_topic
 
 _POLL_MS: Final = 200
+_REASONS: Final = frozenset(ReasonCode)
 _FETCH_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -124,4 +126,8 @@ def dead_letter_row(record: Any, keys: LetterKeys) -> DeadLetterRow | None:
     except DeadLetterError:
         return None
     digest = None if fate.omitted else hashlib.sha256(restore(parked, keys).value).digest()
-    return DeadLetterRow(fate.topic, fate.partition, fate.offset, fate.error.rpartition(".")[2], digest)
+    code = fate.message.partition(":")[0]
+    return DeadLetterRow(
+        *(fate.topic, fate.partition, fate.offset, fate.error.rpartition(".")[2], digest),
+        reason_code=code if code in _REASONS else None,
+    )
