@@ -31,12 +31,16 @@ class _OvertakenError(Exception):
 
 @dataclass(slots=True)
 class _Sorted:
-    """A batch, sorted by how each refund ends. ``orphans``: of the refused, those that have nothing to refund."""
+    """A batch, sorted by how each refund ends.
+
+    ``orphans``: of the refused, those that have nothing to refund; ``decided``: those that are rejected.
+    """
 
     dispatched: list[Outgoing] = field(default_factory=list)
     rejected: list[Payment] = field(default_factory=list)
     refused: list[RefusedOrder] = field(default_factory=list)
     orphans: list[TakenRefund] = field(default_factory=list)
+    decided: list[TakenRefund] = field(default_factory=list)
     repeated: list[tuple[Payment, str]] = field(default_factory=list)
 
 
@@ -90,7 +94,7 @@ class RefundIntake:
 
     async def _record(self, ends: _Sorted, now: datetime) -> None:
         async with self._store.transaction() as uow:
-            await _refuse_if_overtaken(uow, ends.orphans)
+            await _refuse_if_overtaken(uow, ends)
             inserted = await uow.payments.insert(ends.rejected)
             lost = [p for p in ends.rejected if p.key not in inserted]
             stored = await uow.payments.find([p.key for p in lost]) if lost else {}
@@ -102,13 +106,19 @@ class RefundIntake:
             await refuse_orders(uow, ends.refused, now)
 
 
-async def _refuse_if_overtaken(uow: UnitOfWork, orphans: Sequence[TakenRefund]) -> None:
-    """Make certain that there is still nothing to refund: execution decides under the same locks."""
-    if not orphans:
+async def _refuse_if_overtaken(uow: UnitOfWork, ends: _Sorted) -> None:
+    """Make certain that what was read still holds: execution and other workers decide under the same locks.
+
+    Who has nothing to refund still has nothing, and who is rejected was not refused by another worker meanwhile.
+    """
+    concerned = [*ends.orphans, *ends.decided]
+    if not concerned:
         return
-    await uow.consents.lock(sorted({t.consent_key for t in orphans}))
-    stored = await uow.payments.find(sorted({k for t in orphans for k in (t.key, t.original_key)}))
-    if any(t.key in stored or is_of(t.refund, stored.get(t.original_key)) for t in orphans):
+    await uow.consents.lock(sorted({t.consent_key for t in concerned}))
+    stored = await uow.payments.find(sorted({k for t in ends.orphans for k in (t.key, t.original_key)}))
+    if any(t.key in stored or is_of(t.refund, stored.get(t.original_key)) for t in ends.orphans):
+        raise _OvertakenError
+    if await uow.payments.refused([(t.refund.partner_id, t.reference) for t in ends.decided]):
         raise _OvertakenError
 
 
@@ -153,6 +163,7 @@ def _sort(
             if refused is not None or network_id is None:
                 first_of[refund.key] = refund_payment(refund, original, refused, now)
                 ends.rejected.append(first_of[refund.key])
+                ends.decided.append(refund)
                 continue
         # A second refund under a dispatched id follows the first: execution meets both in order, the first stands.
         sent_to[refund.key] = network_id

@@ -384,6 +384,21 @@ async def test_a_refund_that_no_network_needs_to_see_is_rejected_at_the_intake(
     assert not await rig.consumer(dispatch_topic(NETWORK), "execution").take(1)
 
 
+async def test_a_refund_that_one_worker_refuses_is_not_rejected_by_another_that_has_the_same_record(rig: Rig) -> None:
+    record = instruction_record(refund(original_order_id="order-9"), 2)
+    # The slow worker has looked for refusals, and not yet for the original.
+    rig.faults.hold("payments.find", visit=1)
+    slow = asyncio.create_task(rig.initiation.take([record]))
+    await rig.faults.reached("payments.find")
+    await rig.initiation.take([record])
+    await send(rig, order_record(numbered_order(9, amount=krw(60_000)), offset=3))
+    rig.faults.open("payments.find")
+    await slow
+    await work(rig)
+    assert rig.states() == {"order-9": "rejected"}
+    assert rig.told("mypay.orders/0/2") == ["order.refused"]
+
+
 async def test_a_refund_delivered_again_is_told_again_and_one_under_its_id_is_refused(rig: Rig) -> None:
     record = instruction_record(refund(), 1)
     await send(rig, ORDER)
