@@ -7,18 +7,19 @@ from typing import Annotated, Any, Final
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from schemas.primitives import ConsentIdField, CustomerIdField, FundingTokenField, PartnerIdField
+from schemas.primitives import STORED, ConsentIdField, CustomerIdField, FundingTokenField, PartnerIdField
 from schemas.wording import told
 
 _KID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
-def _parser(field: Any) -> Callable[[str], Any]:
+def _parser(field: Any, *, existing: bool = False) -> Callable[[str], Any]:
+    """``existing``: it names what is there already, perhaps since before today's rules: a right must be taken away."""
     adapter: TypeAdapter[Any] = TypeAdapter(field)
 
     def parse(text: str) -> Any:
         try:
-            return adapter.validate_python(text)
+            return adapter.validate_python(text, context=STORED if existing else None)
         except ValidationError as error:
             raise typer.BadParameter(told(error.errors(include_input=False)[0])) from None
 
@@ -42,7 +43,8 @@ def is_key_id(text: str) -> bool:
 
 
 # Typer shows the annotation's name, so these are texts; the parser has checked them.
-PartnerArgument = Annotated[str, typer.Argument(metavar="PARTNER", parser=_parser(PartnerIdField))]
+NewPartnerArgument = Annotated[str, typer.Argument(metavar="PARTNER", parser=_parser(PartnerIdField))]
+PartnerArgument = Annotated[str, typer.Argument(metavar="PARTNER", parser=_parser(PartnerIdField, existing=True))]
 OnlyPartnersOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -52,13 +54,18 @@ OnlyPartnersOption = Annotated[
         help="Of these partners, and not of those that are registered.",
     ),
 ]
-PartnerOption = Annotated[str, typer.Option("--partner", metavar="PARTNER", parser=_parser(PartnerIdField))]
-SomePartnerOption = Annotated[
-    str | None, typer.Option("--partner", metavar="PARTNER", parser=_parser(PartnerIdField), help="Of this one alone.")
+PartnerOption = Annotated[
+    str, typer.Option("--partner", metavar="PARTNER", parser=_parser(PartnerIdField, existing=True))
 ]
-ConsentArgument = Annotated[str, typer.Argument(metavar="CONSENT", parser=_parser(ConsentIdField))]
+SomePartnerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--partner", metavar="PARTNER", parser=_parser(PartnerIdField, existing=True), help="Of this one alone."
+    ),
+]
+ConsentArgument = Annotated[str, typer.Argument(metavar="CONSENT", parser=_parser(ConsentIdField, existing=True))]
 ConsentOption = Annotated[str, typer.Option("--consent", metavar="CONSENT", parser=_parser(ConsentIdField))]
-TokenArgument = Annotated[str, typer.Argument(metavar="TOKEN", parser=_parser(FundingTokenField))]
+TokenArgument = Annotated[str, typer.Argument(metavar="TOKEN", parser=_parser(FundingTokenField, existing=True))]
 PartnersOption = Annotated[
     list[str],
     typer.Option("--partner", metavar="PARTNER", parser=_parser(PartnerIdField), help="May be given several times."),

@@ -11,7 +11,7 @@ import typer
 from gateway.adapters.crypto.jwk import ALGORITHMS, generate_key, import_public, write_private_key
 from gateway.adapters.kafka.admin import ensure_topics
 from gateway.adapters.postgres.registry import HomeGroup, NewPartner, open_registry
-from gateway.cli.arguments import PartnerArgument, key_id
+from gateway.cli.arguments import NewPartnerArgument, PartnerArgument, key_id
 from gateway.cli.common import (
     CliError,
     ExitCode,
@@ -63,7 +63,7 @@ def _partner(*, partner: str, **_: Any) -> str:
 @app.command()
 @operated("partner add", _partner)
 def add(
-    partner: PartnerArgument,
+    partner: NewPartnerArgument,
     name: Annotated[str, typer.Option(help="Name for people.")],
     group: Group,
     generate: Generate = None,

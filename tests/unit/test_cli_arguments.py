@@ -1,0 +1,32 @@
+"""What ids commands take: new ones by today's rules, and any that may be there already."""
+
+from typing import Any
+
+import pytest
+import typer
+
+from gateway.cli import arguments
+
+FROM_BEFORE = "shop-4111111111111111"
+"""Refused as a new id since ids must hold no card number."""
+
+NEW = ("NewPartnerArgument", "PartnersOption", "CustomerOption")
+EXISTING = ("PartnerArgument", "PartnerOption", "SomePartnerOption", "ConsentArgument", "TokenArgument")
+
+
+def parser(name: str) -> Any:
+    return getattr(arguments, name).__metadata__[0].parser
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_a_new_id_keeps_todays_rules(name: str) -> None:
+    assert parser(name)("shop-pay") == "shop-pay"
+    with pytest.raises(typer.BadParameter, match="card number"):
+        parser(name)(FROM_BEFORE)
+
+
+@pytest.mark.parametrize("name", EXISTING)
+def test_a_right_can_be_taken_away_whatever_the_id(name: str) -> None:
+    assert parser(name)(FROM_BEFORE) == FROM_BEFORE
+    with pytest.raises(typer.BadParameter):
+        parser(name)("two words")
