@@ -105,7 +105,10 @@ def allow(token: TokenArgument, partner: PartnersOption, propose: Propose = Fals
 @app.command()
 @operated("token disallow", lambda *, token, partner, **_: f"{token} {partner}")
 def disallow(token: TokenArgument, partner: PartnerOption, json_: Json = False) -> None:
-    """Let a partner pay with a token no longer: once this returns, no further payment of this kind can be sent."""
+    """Let a partner pay with a token no longer: once this returns, no further payment of this kind can begin.
+
+    What had begun before leaves within two seconds, or not at all.
+    """
     settings = load_settings()
 
     async def write() -> list[ConsentId] | None:

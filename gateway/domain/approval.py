@@ -61,6 +61,7 @@ def judge(proposal: Proposal, decision: Decision, *, operator: str, now: datetim
         return Refused.DECIDED
     if now >= proposal.expires_at:
         return Refused.EXPIRED
-    if decision is Decision.APPROVED and operator == proposal.operator:
+    # One person may be known by a name in two spellings: from the setting, and from this machine.
+    if decision is Decision.APPROVED and operator.casefold() == proposal.operator.casefold():
         return Refused.OWN
     return None

@@ -125,6 +125,7 @@ def test_the_record_cannot_be_changed_nor_an_own_proposal_approved_past_the_prog
                 "TRUNCATE operator_action",
                 "UPDATE operator_proposal SET operator = 'lee'",
                 f"INSERT INTO operator_decision (proposal_id, decision, operator, why) VALUES ('{proposal}', 'approved', 'kim', '')",  # noqa: E501
+                f"INSERT INTO operator_decision (proposal_id, decision, operator, why) VALUES ('{proposal}', 'approved', 'Kim', '')",  # noqa: E501
             ):
                 try:
                     await connection.execute(statement)
@@ -134,7 +135,7 @@ def test_the_record_cannot_be_changed_nor_an_own_proposal_approved_past_the_prog
             await connection.close()
         return told
 
-    assert asyncio.run(refused()) == ["RaiseError"] * 4 + ["CheckViolationError"]
+    assert asyncio.run(refused()) == ["RaiseError"] * 4 + ["CheckViolationError"] * 2
 
 
 @pytest.mark.parametrize(

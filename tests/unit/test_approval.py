@@ -29,6 +29,7 @@ OLD = replace(OPEN, expires_at=NOW)
         (OPEN, Decision.REJECTED, "lee", None),
         (OPEN, Decision.REJECTED, "kim", None),
         (OPEN, Decision.APPROVED, "kim", Refused.OWN),
+        (OPEN, Decision.APPROVED, "Kim", Refused.OWN),
         (DECIDED, Decision.APPROVED, "lee", Refused.DECIDED),
         (DECIDED, Decision.REJECTED, "kim", Refused.DECIDED),
         (OLD, Decision.APPROVED, "lee", Refused.EXPIRED),

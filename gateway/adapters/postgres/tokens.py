@@ -133,7 +133,8 @@ class PostgresTokens:
     async def withdraw(self, token: FundingToken, partner_id: PartnerId, *, now: datetime) -> list[ConsentId] | None:
         """Let a partner use a token no longer; return the consents that name it, or None where it was not permitted.
 
-        Once this returns, no payment of this partner with this token can be sent any more: whoever had read the
+        Once this returns, no payment of this partner with this token can begin any more, and one that had begun leaves
+        soon or not at all (:attr:`gateway.services.execution.ExecutionSettings.intent_to_wire_s`): whoever had read the
         permission before it was withdrawn held the lock of such a consent, and each of these locks was waited for. So
         it is two transactions of its own, and never a part of another.
         """
