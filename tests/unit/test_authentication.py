@@ -18,12 +18,14 @@ from gateway.domain.authentication import (
     AssuredOperation,
     Issuer,
     Requirement,
+    is_made_for,
     judge_consent_assertion,
     judge_payment_assertion,
+    judge_standing_assertion,
     link_of,
 )
 from gateway.domain.consent import CLOCK_SKEW_MAX
-from schemas.assertions import ConsentLink, LinkedCommand
+from schemas.assertions import ConsentLink, LinkedCommand, StandingOrderLink
 from schemas.primitives import Money
 from schemas.reasons import Reason, ReasonCode
 from schemas.topics import TOPICS
@@ -325,3 +327,82 @@ def test_an_audience_that_is_only_like_ours_is_another(audience: tuple[str, ...]
 )
 def test_an_audience_that_names_us_among_others_is_ours(audience: tuple[str, ...]) -> None:
     assert code(judge(assertion(audience=audience))).startswith("accepted")
+
+
+# --- standing orders ---
+
+STANDING_LINK = StandingOrderLink(
+    partner_id="partner-1",
+    standing_order_id="standing-1",
+    consent_id="consent-1",
+    merchant_id="merchant-1",
+    amount=krw(10_000),
+    schedule_digest="ab" * 32,
+)
+
+
+def judge_standing(given: Assertion | None, **fields: Any) -> Accepted | Reason:
+    defaults: dict[str, Any] = {
+        "link": STANDING_LINK,
+        "customer_id": "customer-1",
+        "linked": "customer-1",
+        "issuer": ISSUER,
+        "policy": POLICY,
+        "exempt": False,
+        "now": NOW,
+    }
+    return judge_standing_assertion(given, **(defaults | fields))
+
+
+def test_a_standing_order_needs_an_assertion_for_exactly_it() -> None:
+    given = assertion(link=STANDING_LINK)
+    assert judge_standing(given) == Accepted(given, 2)
+    assert code(judge_standing(assertion())) == "DS17"  # made for a payment
+    assert code(judge(given)) == "DS17"  # made for a standing order
+    for changed in (
+        {"partner_id": "partner-2"},
+        {"standing_order_id": "standing-2"},
+        {"consent_id": "consent-2"},
+        {"merchant_id": "merchant-2"},
+        {"amount": krw(9_999)},
+        {"schedule_digest": "cd" * 32},
+    ):
+        assert code(judge_standing(assertion(link=STANDING_LINK.model_copy(update=changed)))) == "DS17", changed
+
+
+STANDING_BREAKS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "another customer": ({}, {"linked": "customer-2"}, "DS0H"),
+    "nobody linked": ({}, {"linked": None}, "DS0H"),
+    "too weak": ({"level_name": "sms", "methods": ()}, {}, "DS19"),
+    "too long ago": ({"authenticated_at": NOW - timedelta(hours=2)}, {}, "DS24"),
+    "over": ({"expires_at": NOW - timedelta(hours=2)}, {}, "DS24"),
+    "another audience": ({"audience": ("https://other",)}, {}, "DS19"),
+    "may not vouch for payments": ({}, {"issuer": replace(ISSUER, operations=frozenset())}, "DS0G"),
+    "an unknown issuer": ({}, {"issuer": None}, "DS0F"),
+    "no level is enough": ({}, {"policy": AssurancePolicy(())}, "DS0G"),
+}
+
+
+@pytest.mark.parametrize("case", STANDING_BREAKS)
+def test_each_rule_refuses_the_proof_of_a_standing_order(case: str) -> None:
+    claims, around, expected = STANDING_BREAKS[case]
+    assert code(judge_standing(assertion(link=STANDING_LINK, **claims), **around)) == expected
+
+
+def test_a_standing_order_without_a_proof() -> None:
+    """As a payment of its amount: free where that is, exempt where the consent says so, and otherwise refused."""
+    missing = judge_standing(None)
+    assert isinstance(missing, Reason)
+    assert (missing.code.value, "obtain an assertion of level" in missing.text) == ("DS0A", True)
+    assert judge_standing(None, exempt=True) == Accepted(None, 0)
+    assert judge_standing(None, link=STANDING_LINK.model_copy(update={"amount": krw(1_000)})) == Accepted(None, 0)
+    assert code(judge_standing(None, link=STANDING_LINK.model_copy(update={"amount": krw(50_001)}))) == "DS0G"
+    # A level of one is a proof, too.
+    low = AssurancePolicy((AssuranceRule(AssuredOperation.PAYMENT, None, Requirement(1, timedelta(minutes=5))),))
+    assert code(judge_standing(None, policy=low)) == "DS0A"
+
+
+def test_a_proof_is_made_for_the_one_order_that_its_link_names() -> None:
+    assert is_made_for(assertion(), ORDER)
+    assert not is_made_for(assertion(), order(order_id="order-2"))
+    assert not is_made_for(assertion(link=STANDING_LINK), ORDER)

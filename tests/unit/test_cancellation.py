@@ -254,3 +254,24 @@ def test_what_waited_too_long_is_refused() -> None:
             [waiting()], payments={of.key: of}, refunded=refunded, cut_overs={NETWORK: cut_over}, now=now
         )
         assert (told(judged.outcome), judged.is_open, changes) == (code, False, [])
+
+
+def test_each_that_waited_is_judged_whatever_became_of_those_before_it() -> None:
+    """One whose payment does not stand ends there; the next one's still does, and nothing of it was refunded."""
+    gone, stands = payment(1, state=S.DECLINED), payment(2, state=S.APPROVED)
+    two = replace(waiting(2), order_id=stands.order_id, payment_id=stands.payment_id)
+    judged, changes = carry_out(
+        [waiting(1), two], payments={p.key: p for p in (gone, stands)}, refunded={gone.key: 1}, cut_overs={}, now=NOW
+    )
+    assert [(j.key, j.is_open) for j in judged] == [(waiting(1).key, False), (two.key, False)]
+    assert judged[1].outcome is E.REVERSING
+    assert [c.key for c in changes] == [stands.key]
+
+
+def test_a_cancellation_under_a_taken_id_is_told_which_id_and_what_differs() -> None:
+    first, again = taken(1), taken(1, digest=b"other", order_id="order-2")
+    answers = decide_cancellations([first, again], facts(payment(1), payment(2))).answers
+    refused = answers[1][1]
+    assert isinstance(refused, Reason)
+    assert refused.text.startswith("cancellation_id was used before")
+    assert "order_id differs" in refused.text

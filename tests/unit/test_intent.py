@@ -143,6 +143,21 @@ def test_nothing_is_exempt_where_no_proof_is_asked_for() -> None:
     assert result.reserved == {}
 
 
+def test_an_exemption_is_used_up_only_where_the_amount_asks_for_a_proof_of_any_level() -> None:
+    """What the policy frees by its amount takes nothing of the exemption; the lowest level is a proof, too."""
+    by_amount = AssurancePolicy(
+        (
+            AssuranceRule(AssuredOperation.PAYMENT, {"KRW": 1_000}, Requirement(0, timedelta(0))),
+            AssuranceRule(AssuredOperation.PAYMENT, None, Requirement(1, timedelta(minutes=5))),
+        ),
+        exemptions=ALWAYS.exemptions,
+    )
+    free = decided(*(taken(n, minor=1_000) for n in range(3)), policy=by_amount)
+    assert (ends(free), free.reserved) == (["sent"] * 3, {})
+    asked = decided(*(taken(n, minor=1_001) for n in range(3)), policy=by_amount)
+    assert (ends(asked), len(asked.reserved)) == (["sent", "sent", "DS0A"], 1)
+
+
 def test_a_consent_without_exemption_needs_a_proof_for_the_smallest_payment() -> None:
     assert ends(decided(taken(1, minor=1), payment=purpose())) == ["DS0A"]
 

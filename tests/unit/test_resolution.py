@@ -17,6 +17,7 @@ from gateway.domain.exchange import (
 from gateway.domain.execution import UnknownPolicy, abandoned, judge
 from gateway.domain.lifecycle import PaymentEventKind as E
 from gateway.domain.resolution import InquiryStep, judge_inquiry, judge_late_answer
+from schemas.reasons import Reason
 from tests.builders import payment
 
 ASKED = payment(1)
@@ -136,10 +137,24 @@ def test_an_unknown_outcome_is_settled_as_the_network_wants_it_and_nothing_else_
         assert judge(ASKED, timeout, policy).event is event
         assert judge(ASKED, answered("68"), policy).event is event
         assert abandoned(policy).event is event
+        assert told(abandoned(policy).reason) == "AB05"
         assert judge(ASKED, answered("00"), policy).event is E.APPROVED
         assert judge(ASKED, answered("51"), policy).event is E.DECLINED
         assert judge(ASKED, answered("94"), policy).event is E.MISMATCHED
         assert judge(ASKED, NotSent(NotSentCause.NO_LINK), policy).event is E.WITHDRAWN
+
+
+@pytest.mark.parametrize(("text", "event"), [("00", E.INQUIRY_APPROVED), ("51", E.INQUIRY_DECLINED)])
+def test_a_late_answer_that_ends_an_inquiry_brings_what_the_answer_itself_would(text: str, event: E) -> None:
+    """The approval code and the reason go to the partner: an answer that came late has them as one in time has."""
+    in_time = judge(ASKED, answered(text))
+    late = judge_late_answer(ASKED, answered(text), inquiry_open=True)
+    assert (late.event, late.approval_code, late.reason) == (event, in_time.approval_code, in_time.reason)
+    assert (late.approval_code, told(late.reason)) == (("123456", None) if text == "00" else (None, "AM04"))
+
+
+def told(reason: Reason | None) -> str | None:
+    return None if reason is None else reason.code.value
 
 
 @pytest.mark.parametrize(

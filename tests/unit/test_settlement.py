@@ -1,3 +1,4 @@
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,9 @@ from gateway.domain.settlement import (
     BreakKind,
     ClearedPayment,
     Matched,
+    StoredRecord,
+    changed_fields,
+    judge_repeated,
     match_record,
     missing_there,
     positions,
@@ -96,6 +100,8 @@ def test_records_match_as_the_table_says(row: str) -> None:
     )
     result = match_record(record(), known, already_cleared=cleared == "yes")
     assert (result.kind.value if isinstance(result, Break) else "matched") == found
+    # Operators read why.
+    assert not isinstance(result, Break) or result.detail
 
 
 def test_every_state_and_kind_of_break_is_in_the_table() -> None:
@@ -129,6 +135,7 @@ def test_after_cut_over_only_an_approved_payment_is_missing_there() -> None:
     payments = [payment(state=state) for state in PaymentState]
     found = missing_there(payments)
     assert [(p.state, b.kind) for p, b in found] == [(PaymentState.APPROVED, BreakKind.MISSING_THERE)]
+    assert all(b.detail for _, b in found)
 
 
 def test_positions_are_purchases_less_refunds_by_merchant_and_currency() -> None:
@@ -156,3 +163,40 @@ def test_positions_are_purchases_less_refunds_by_merchant_and_currency() -> None
         MerchantPosition(merchant_id=MerchantId("m2"), currency="KRW", count=1, net_minor=-800),
     )
     assert [(p.count, p.net_minor) for p in positions([], rows[:1])] == [(-1, -500)]
+
+
+# A record comes again under its number. Its file's age beside the stored one's, its content, and whether the record had
+# that content before → what it is.
+REPEATED = """
+  file     content  before  found
+  older    same     no      same
+  equal    same     no      same
+  newer    same     no      same
+  unknown  same     no      same
+  newer    other    no      correction
+  newer    other    yes     correction
+  equal    other    no      correction
+  equal    other    yes     stale
+  older    other    no      stale
+  older    other    yes     stale
+  unknown  other    no      correction
+  unknown  other    yes     correction
+"""
+
+
+@pytest.mark.parametrize("line", REPEATED.split("\n")[2:-1])
+def test_a_record_that_comes_again(line: str) -> None:
+    age, content_, before, found = line.split()
+    at = datetime(2025, 5, 1, tzinfo=UTC)
+    created_at = at + {"older": -1, "equal": 0, "newer": 1, "unknown": 0}[age] * timedelta(seconds=1)
+    stored = StoredRecord(record(), None if age == "unknown" else at, None, None)
+    again = record() if content_ == "same" else record(amount_minor=999)
+    # An approval code is not kept, so it is no difference.
+    again = again.model_copy(update={"approval_code": "123456"})
+    earlier = [record(amount_minor=998), *([record(amount_minor=999)] if before == "yes" else [])]
+    assert judge_repeated(again, created_at, stored, earlier).value == found
+
+
+def test_what_a_correction_changed_is_named() -> None:
+    assert changed_fields(record(), record(approval_code="123456")) == ()
+    assert set(changed_fields(record(), record(amount_minor=999, stan=18))) == {"amount_minor", "stan"}
