@@ -6,7 +6,8 @@ the payment is         then
 not there              the cancellation is remembered; the order is rejected when it comes (DS02)
 SCHEDULED              cancelled
 SENT, UNKNOWN          remembered, and judged anew once the outcome is known
-APPROVED               reversed at the network, until its cut-over and unless something of it was refunded
+APPROVED               reversed at the network, until its cut-over and unless something of it was refunded, or it was
+                       settled and the network corrected its clearing
 REVERSING              being undone already: nothing is added
 SETTLED                refused: refund it instead
 DECLINED, REJECTED     refused: there is nothing to undo
@@ -161,6 +162,7 @@ _OTHER_CONSENT: Final = _reason(ReasonCode.NOOR, "order_id names no order under 
 _NOT_APPROVED: Final = _reason(ReasonCode.NOOR, "the payment was not made: there is nothing to undo")
 _REVERSED: Final = _reason(ReasonCode.ARDT, "the payment is undone already")
 _SETTLED: Final = _reason(ReasonCode.TM01, "the payment is settled: refund it instead")
+_CLEARED: Final = _reason(ReasonCode.TM01, "the network has cleared the payment: refund it instead")
 _PAST_CUT_OVER: Final = _reason(ReasonCode.TM01, "the network's cut-over has passed: refund the payment instead")
 _IS_REFUND: Final = _reason(ReasonCode.AG13, "a refund that was sent cannot be cancelled")
 
@@ -243,6 +245,10 @@ def judge_payment(
 def _judge_approved(
     payment: Payment, refunded_minor: int, cut_over: CutOver | None, now: datetime
 ) -> CancellationEffect | Reason:
+    if payment.reason is not None:
+        # Nothing else is told with an approval: it was settled, and the network corrected what had settled it. Whatever
+        # stands there now, to undo it beside what was cleared could give the money back twice.
+        return _CLEARED
     if refunded_minor:
         refunded = decimal_of(refunded_minor, payment.currency)
         text = f"{refunded} {payment.currency} of the payment are refunded or being refunded: refund the rest instead"

@@ -101,6 +101,10 @@ def payment_events(payments: Sequence[Payment]) -> list[OutboxEvent]:
     ]
 
 
+_AS_IT_IS = (PaymentState.APPROVED, PaymentState.SETTLED)
+"""States without a reason but that of the very step that led there."""
+
+
 def _move(payment: Payment, change: Change, now: datetime, effects: _Effects) -> Payment | None:
     step = transition(payment.state, change.kind)
     if step is None:
@@ -109,8 +113,9 @@ def _move(payment: Payment, change: Change, now: datetime, effects: _Effects) ->
         payment,
         state=step.state,
         version=payment.version + 1,
-        # Why it was unknown no longer matters once it is approved; why it was undone stays told to the end.
-        reason=change.reason if step.state is PaymentState.APPROVED else change.reason or payment.reason,
+        # Why it was unknown no longer matters once it is approved, nor why its clearing was once it is settled; why it
+        # was undone stays told to the end.
+        reason=change.reason if step.state in _AS_IT_IS else change.reason or payment.reason,
         approval_code=change.approval_code or payment.approval_code,
         changed_at=now,
     )

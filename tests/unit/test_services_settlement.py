@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.adapters.memory import Behaviour, Fate
+from gateway.domain.cancellation import judge_payment
 from gateway.domain.lifecycle import PaymentEventKind
 from gateway.domain.limits import Usage
 from gateway.domain.payment import Change
@@ -22,6 +23,7 @@ from schemas.consents import Period, PeriodLimit
 from schemas.envelope import Envelope, write_envelope
 from schemas.events import CycleSettled, EventType
 from schemas.primitives import MerchantId
+from schemas.reasons import Reason, ReasonCode
 from schemas.topics import SETTLEMENTS
 from tests.builders import NETWORK, NOW, clearing_message, clearing_record, dispatched_record, numbered_order, payment
 from tests.support.rig import Rig
@@ -350,6 +352,11 @@ async def test_a_correction_of_what_was_settled_books_it_back_and_forth(rig: Rig
     ):
         await rig.settlement.take([corrected(rig, record, minutes=round_)])
         assert rig.states()["order-1"] == state
+        # What was corrected is told for as long as it is so, and what the network has cleared is not undone beside it.
+        assert (rig.payment(1).reason is None) == (state == "settled")
+        effect = judge_payment(rig.payment(1), 0, None, NOW)
+        assert isinstance(effect, Reason)
+        assert (effect.code, "refund it instead" in effect.text) == (ReasonCode.TM01, True)
         assert owed(rig) == before - (1000 if state == "settled" else 0)
         assert sum(rig.balances().values()) == 0
     kinds = rig.ledger_kinds()
