@@ -11,6 +11,7 @@ from faust.auth import SASLCredentials, SSLCredentials
 
 from gateway.adapters.kafka.consumer import PARTITION_FETCH_BYTES, REBALANCE_TIMEOUT_MS, SESSION_TIMEOUT_MS
 from gateway.adapters.kafka.fetching import guard_fetches, record_of
+from gateway.adapters.kafka.probe import KafkaProbe
 from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.bootstrap import Parts, watch_consumer
 from gateway.ports import Record
@@ -20,6 +21,7 @@ from streams.open_transactions import OpenTransactions
 from streams.transport import DirectConsumer, DirectTransport
 
 LOOK_S = 1.0
+KAFKA_ANSWERS_S = 2.0
 """How often a stage makes sure that it is still a member of its group."""
 
 TakeBatch = Callable[[Sequence[Record]], Awaitable[None]]
@@ -116,6 +118,8 @@ async def run_stage(parts: Parts, stage: FaustStage, take: TakeBatch, stopping: 
     Raises:
         AppCrashedError: see :func:`run_until`.
     """
+    if not await _kafka_answers(parts, stopping):
+        return
     app = build_app(stage.name, parts.settings, parts.kafka)
     watchdog = watch_consumer(parts, stage.name, partial(waiting, app))
 
@@ -135,6 +139,24 @@ async def run_stage(parts: Parts, stage: FaustStage, take: TakeBatch, stopping: 
     finally:
         watching.cancel()
         await asyncio.wait([watching])
+
+
+async def _kafka_answers(parts: Parts, stopping: asyncio.Event) -> bool:
+    """Wait until Kafka answers, for as long as it takes; False if told to stop before.
+
+    Faust gives up where no broker answers when it starts; what keeps us out is told by ``/readyz``.
+    """
+    probe = KafkaProbe(parts.kafka)
+    # Of the event itself: a stage that waits here has not started.
+    told = asyncio.ensure_future(asyncio.Event.wait(stopping))
+    try:
+        while not told.done():
+            if await probe.problem(timeout_s=KAFKA_ANSWERS_S) is None:
+                return True
+            await asyncio.wait({told}, timeout=LOOK_S)
+        return False
+    finally:
+        told.cancel()
 
 
 class AppCrashedError(Exception):

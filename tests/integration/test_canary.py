@@ -133,7 +133,7 @@ class Planted:
                 Entry(replace(good, value=pem(key).encode()), None, DEAD, "PEM alone"),
                 Entry(with_fields(good, key=jwk), None, DEAD, "JWK in a field"),
                 Entry(with_fields(good, key=json.dumps(jwk)), None, DEAD, "JWK as text in a field"),
-                Entry(with_header(good, "ce_type", json.dumps(jwk)), None, DEAD, "JWK in a header"),
+                Entry(with_header(good, "ce_type", json.dumps(jwk)), None, REJECTED, "JWK in a header"),
             ]
 
     def good_orders(self) -> None:
@@ -185,6 +185,7 @@ async def send_clearing_file(scene: Scene, pan: str) -> Path:
     inbox, ended, name = scene.world.inbox / BCARD, scene.world.cleared / BCARD, "leaky.csv"
     data = f"H,{BCARD},leaky-1,2026-01-01,2026-01-01T00:00:00Z\nD,1,purchase,{pan},no record\nT,0,0\n".encode()
     key = bytes.fromhex((scene.world.clearing_keys / BCARD / "1.hmac").read_text())
+    inbox.mkdir(exist_ok=True)
     (inbox / f"{name}.hmac").write_text(hmac.digest(key, data, "sha256").hex())
     (inbox / f"{name}.part").write_bytes(data)
     (inbox / f"{name}.part").replace(inbox / name)
