@@ -45,6 +45,23 @@ def test_a_refusal_of_the_standard_can_be_narrowed_to_unknown() -> None:
     assert judge(ASKED, answered("91"), codes=codes).event is E.UNANSWERED
 
 
+@pytest.mark.parametrize("code", ["11", "16"])
+def test_an_approval_of_the_standard_may_be_defined_as_one(code: str) -> None:
+    codes = codes_of({code: CodeDefinition(CodeClass.APPROVE)})
+    assert judge(ASKED, answered(code, approval_code="123456"), codes=codes).event is E.APPROVED
+
+
+@pytest.mark.parametrize("meaning", [CodeClass.DECLINE, CodeClass.UNKNOWN, CodeClass.RETRY])
+def test_a_definition_without_words_of_its_own_is_told_in_ours(meaning: CodeClass) -> None:
+    codes = codes_of({"ZZ": CodeDefinition(meaning, ReasonCode.AB05)})
+    reason = judge(ASKED, answered("ZZ"), codes=codes).reason
+    assert reason is not None
+    assert "network" in reason.text.partition(";")[0]
+    undone = judge_reversal(ASKED, answered("ZZ"), codes=codes)
+    if meaning is CodeClass.RETRY:
+        assert codes.of_reversal("ZZ")[1], undone
+
+
 @pytest.mark.parametrize(
     ("code", "meaning"),
     [
