@@ -406,3 +406,11 @@ def test_a_proof_is_made_for_the_one_order_that_its_link_names() -> None:
     assert is_made_for(assertion(), ORDER)
     assert not is_made_for(assertion(), order(order_id="order-2"))
     assert not is_made_for(assertion(link=STANDING_LINK), ORDER)
+
+
+def test_a_link_names_the_day_for_which_the_order_is() -> None:
+    day = NOW.date() + timedelta(days=3)
+    later = order(requested_execution_date=day)
+    assert link_of(later).requested_execution_date == day
+    assert is_made_for(assertion(link=link_of(later)), later)
+    assert not is_made_for(assertion(link=link_of(order())), later)

@@ -275,3 +275,15 @@ def test_a_cancellation_under_a_taken_id_is_told_which_id_and_what_differs() -> 
     assert isinstance(refused, Reason)
     assert refused.text.startswith("cancellation_id was used before")
     assert "order_id differs" in refused.text
+
+
+def test_a_cancellation_is_remembered_with_its_record_and_moment() -> None:
+    (handled,) = decide_cancellations([taken(1)], facts(payment(1))).handled
+    assert (handled.reference, handled.handled_at, handled.digest) == ("mypay.orders/0/1", NOW, b"cancellation-1")
+
+
+def test_a_cancellation_that_came_too_late_says_what_it_is() -> None:
+    late = taken(1, issued_at=NOW - timedelta(minutes=9), expires_at=NOW)
+    ((_, refused),) = decide_cancellations([late], facts(payment(1))).answers
+    assert isinstance(refused, Reason)
+    assert refused.text == "the cancellation is past its expires_at"

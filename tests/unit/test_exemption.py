@@ -81,7 +81,9 @@ def test_the_policy_caps_what_terms_allow(
 def test_a_policy_that_names_no_cap_exempts_nothing_and_one_that_asks_for_no_proof_caps_nothing() -> None:
     huge = exemption(900_000, 999, 9_000_000)
     assert capped(huge, {}) is None
-    assert refuse_beyond(huge, {}) is not None
+    none_named = refuse_beyond(huge, {})
+    assert none_named is not None
+    assert "low_value_exemption.max_amount is beyond" in none_named.text
     assert capped(huge, None) is huge
     assert refuse_beyond(huge, None) is None
     assert capped(None, CAPS) is refuse_beyond(None, CAPS) is None

@@ -165,6 +165,18 @@ def test_a_consent_without_exemption_needs_a_proof_for_the_smallest_payment() ->
 def test_a_replayed_proof_is_refused() -> None:
     order_ = taken(1, proof="strong")
     assert ends(decided(order_, replayed=frozenset([order_.key]))) == [ReasonCode.DS15.value]
+    # Another's replay is not ours.
+    assert ends(decided(order_, taken(2, proof="strong"), replayed=frozenset([order_.key]))) == ["DS15", "sent"]
+
+
+def test_an_exemption_is_used_up_by_what_was_paid_as_by_what_is_in_flight() -> None:
+    window = WindowKey("exempt/KRW", SINCE_START)
+    for used in (
+        Usage(reserved_minor=12_000, reserved_count=1),
+        Usage(consumed_minor=12_000, consumed_count=1),
+        Usage(reserved_minor=6_000, reserved_count=1, consumed_minor=6_000),
+    ):
+        assert ends(decided(taken(1, minor=4_000), usage={window: used})) == ["DS0A"], used
 
 
 def test_a_proof_that_does_not_verify_is_the_reason() -> None:

@@ -1,5 +1,6 @@
 """Which refunds are sent: what may be refunded, how much, and what each of a batch sees of the others."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -84,6 +85,35 @@ def test_a_refund_is_a_payment_of_its_own_that_points_to_the_original() -> None:
     assert (sent.merchant_id, sent.network_id) == (ORIGINAL.merchant_id, ORIGINAL.network_id)
     assert (sent.funding_token, sent.consent_version, sent.sent_by) == (ORIGINAL.funding_token, 3, "worker-1")
     assert sent.trace is not None
+    told = refund()
+    assert (sent.partner_id, sent.order_id, sent.consent_id) == (told.partner_id, told.order_id, told.consent_id)
+
+
+def test_a_refund_keeps_the_moments_and_the_trace_that_it_came_with() -> None:
+    came = replace(taken(), ordered_at=NOW - timedelta(hours=1), traceparent="trace-1")
+    for known in (facts(), facts(payment(1, state=S.DECLINED))):
+        (found,) = decide(came, known=known).payments
+        moments = (found.ordered_at, found.decided_at, found.changed_at)
+        assert (moments, found.traceparent) == ((NOW - timedelta(hours=1), NOW, NOW), "trace-1")
+
+
+def test_all_of_a_payment_of_which_nothing_was_refunded_is_refunded() -> None:
+    assert ends(decide(taken(minor=ORIGINAL.amount_minor))) == [(S.SENT, None)]
+    (over,) = decide(taken(minor=ORIGINAL.amount_minor + 1)).payments
+    assert over.state is S.REJECTED
+
+
+def test_a_refund_that_came_too_late_says_what_it_is() -> None:
+    (late,) = decide(taken(issued_at=NOW - timedelta(minutes=9), expires_at=NOW)).payments
+    assert late.reason is not None
+    assert late.reason.text == "the refund is past its expires_at"
+
+
+def test_whatever_became_of_a_refund_those_behind_it_are_decided() -> None:
+    first = decide(taken(1)).payments[0]
+    known = facts(existing={first.key: first})
+    found = decide(taken(1), taken(2, original_order_id="nobody"), taken(3), known=known)
+    assert (len(found.repeats), len(found.orphans), ends(found)) == (1, 1, [(S.SENT, None)])
 
 
 # state of the original → reason, or None where it is refunded

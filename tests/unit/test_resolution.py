@@ -14,7 +14,7 @@ from gateway.domain.exchange import (
     Unanswered,
     UnansweredCause,
 )
-from gateway.domain.execution import UnknownPolicy, abandoned, judge
+from gateway.domain.execution import UnknownPolicy, abandoned, judge, judge_reversal
 from gateway.domain.lifecycle import PaymentEventKind as E
 from gateway.domain.resolution import InquiryStep, judge_inquiry, judge_late_answer
 from schemas.reasons import Reason
@@ -174,3 +174,22 @@ def test_a_late_answer(text: str, with_inquiry: E, without: E) -> None:
     assert isinstance(answer, Answered)
     assert judge_late_answer(ASKED, answer, inquiry_open=True).event is with_inquiry
     assert judge_late_answer(ASKED, answer, inquiry_open=False).event is without
+
+
+@pytest.mark.parametrize("text", ["00", "51", "68", "00,amount+1", "00,other_rrn", "25", "12"])
+def test_an_inquirys_verdict_tells_the_code_why_and_what_somebody_must_look_at(text: str) -> None:
+    answer = result_of(text)
+    assert isinstance(answer, Answered)
+    found = judge_inquiry(ASKED, answer, past_deadline=False)
+    assert (found.network_code, bool(found.detail)) == (answer.response_code, True)
+    # An answer that belongs to another payment is somebody's to look at, wherever it is noticed.
+    if "," in text:
+        assert found.verdict is not None
+        assert found.verdict.incident == judge(ASKED, answer).incident is not None
+    if text == "51":
+        assert found.verdict is not None
+        assert found.verdict.reason == judge(ASKED, answer).reason is not None
+
+
+def test_a_reversal_that_cannot_be_judged_says_why() -> None:
+    assert judge_reversal(ASKED, answered("??")).detail

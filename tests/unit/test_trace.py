@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.domain.trace import PAYMENT_STANS, payment_trace
+from gateway.domain.trace import FOLLOW_UP_STANS, PAYMENT_STANS, follow_up_stan, payment_trace
 
 NOON = datetime(2026, 2, 1, 12, 0, 0, 999_999, tzinfo=UTC)
 TERMINALS = ("A", "B", "C")
@@ -31,3 +31,9 @@ def test_stans_walk_through_one_terminal_after_the_other() -> None:
     ends = (1, PAYMENT_STANS, PAYMENT_STANS + 1, 3 * PAYMENT_STANS + 1)
     traces = [payment_trace(n, TERMINALS, NOON) for n in ends]
     assert [(t.terminal_id, t.stan) for t in traces] == [("A", 1), ("A", PAYMENT_STANS), ("B", 1), ("A", 1)]
+
+
+def test_follow_ups_walk_through_stans_of_their_own() -> None:
+    """Never a payment's: the network would take the one for the other."""
+    numbers = (1, 2, FOLLOW_UP_STANS, FOLLOW_UP_STANS + 1)
+    assert [follow_up_stan(n) for n in numbers] == [PAYMENT_STANS + 1, PAYMENT_STANS + 2, 999_999, PAYMENT_STANS + 1]
