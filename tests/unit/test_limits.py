@@ -257,6 +257,9 @@ def test_a_refusal_names_the_limit_its_value_and_what_is_left(row: str) -> None:
     assert result.code == answer
     for word in words.split("|"):
         assert word.replace("_", " ") in result.text
+    # Nothing follows what is left but when there will be more.
+    rest = result.text.rpartition(" left")[2]
+    assert spec == "single-use" or (rest == "" if window.ends_at is None else rest.startswith(" until 20"))
 
 
 def test_the_first_limit_in_order_is_told() -> None:
