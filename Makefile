@@ -20,12 +20,13 @@ INSTALLED := .venv/.installed
 # The access rules of every stage, and of one partner as an example.
 ACLS := MYPAY_NETWORKS_DIR=deploy/networks $(BIN)/mypay topics acl --print --partner example-partner
 
-.PHONY: help install demo test check acls bench format lock holidays clean
+.PHONY: help install demo test mutants check acls bench format lock holidays clean
 
 help:
 	@echo "make install   make .venv from requirements.lock (every other target does so when needed)"
 	@echo "make demo      run ORDERS=$(ORDERS) signed orders through the gateway and check the books; MYPAY_DEMO_KEEP=1 leaves it running"
 	@echo "make test      run the tests: ARGS are pytest's"
+	@echo "make mutants   change every pure rule in every small way and show what no test sees: ARGS are modules of gateway/domain"
 	@echo "make check     format, lint, types, import rules, drift of schemas, access rules and the database's roles"
 	@echo "make acls      write deploy/kafka/acls.sh, Kafka's access rules, anew"
 	@echo "make bench     measure the gateway on this machine: ARGS are those of mypay bench"
@@ -68,6 +69,9 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	@$(BIN)/pytest $(ARGS)
 
+mutants: $(INSTALLED)
+	@$(BIN)/python -m tests.mutation $(ARGS)
+
 check: $(INSTALLED)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
@@ -99,5 +103,5 @@ holidays: $(INSTALLED)
 	@$(BIN)/python -m gateway.local.holiday_table
 
 clean:
-	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build *.egg-info
+	@rm -rf .venv mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build *.egg-info
 	@find . -name __pycache__ -type d -not -path './var/*' -prune -exec rm -rf {} +
