@@ -192,3 +192,11 @@ def test_each_state_has_its_iso_20022_status_and_its_event() -> None:
         "settled": "ACSC",
     }
     assert {s: EVENT_TYPE[s].value for s in PaymentState} == {s: f"kr.mypay.payment.{s}.v1" for s in PaymentState}
+
+
+def test_the_network_is_asked_again_to_undo_what_it_may_have_captured_after_it_found_nothing() -> None:
+    again = {pair for pair, ignored in IGNORED.items() if ignored.again}
+    assert again == {
+        (PaymentState.UNKNOWN, PaymentEventKind.APPROVED),
+        (PaymentState.UNKNOWN, PaymentEventKind.MISMATCHED),
+    }

@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest
 
+from gateway.domain.exchange import Operation
+from gateway.domain.payment import Payment
 from gateway.domain.repetition import id_taken, order_id_taken
 from gateway.ports import Record
 from schemas.codec import encode
-from schemas.primitives import Money
+from schemas.orders import PaymentOrder
+from schemas.primitives import ConsentId, MerchantId, Money
+from schemas.refunds import PaymentRefund
 from tests.builders import dispatched_record, numbered_order, order_record, payment
 from tests.support.instructions import cancellation, instruction_record, refund
 from tests.support.rig import Rig
@@ -85,3 +89,33 @@ def test_nothing_of_the_values_is_told() -> None:
 
 def test_fields_that_are_known_of_one_side_only_are_not_compared() -> None:
     assert "byte for byte" in id_taken("x_id", {"a": 1, "b": 2}, {"a": 1, "c": 3}).text
+
+
+# Under one id stands the first; the later one differs from it in what is beside it.
+PURCHASE = payment(1)
+REFUND = replace(PURCHASE, operation=Operation.REFUND, original_payment_id=refund().original_payment_id)
+AN_ORDER, A_REFUND = numbered_order(1), refund(amount=krw(PURCHASE.amount_minor))
+LATER_ONES: dict[str, tuple[Payment, PaymentOrder | PaymentRefund | Payment, list[str]]] = {
+    "order, payee": (PURCHASE, AN_ORDER.model_copy(update={"merchant_id": "m-2"}), ["merchant_id"]),
+    "order, consent": (PURCHASE, AN_ORDER.model_copy(update={"consent_id": "c-2"}), ["consent_id"]),
+    "order, value": (PURCHASE, AN_ORDER.model_copy(update={"amount": krw(1)}), ["amount.value"]),
+    "order, currency": (replace(PURCHASE, currency="JPY"), AN_ORDER, ["amount.currency"]),
+    "item, payee": (PURCHASE, replace(PURCHASE, merchant_id=MerchantId("m-2")), ["merchant_id"]),
+    "item, consent": (PURCHASE, replace(PURCHASE, consent_id=ConsentId("c-2")), ["consent_id"]),
+    "item, value": (PURCHASE, replace(PURCHASE, amount_minor=1), ["amount.value"]),
+    "item, currency": (PURCHASE, replace(PURCHASE, currency="JPY"), ["amount.currency"]),
+    "refund, consent": (REFUND, A_REFUND.model_copy(update={"consent_id": "c-2"}), ["consent_id"]),
+    "refund, value": (REFUND, A_REFUND.model_copy(update={"amount": krw(1)}), ["amount.value"]),
+    "refund, currency": (replace(REFUND, currency="JPY"), A_REFUND, ["amount.currency"]),
+    "refund, of another": (REFUND, A_REFUND.model_copy(update={"original_order_id": "o-2"}), ["original_order_id"]),
+    "refund where an order stands": (PURCHASE, A_REFUND, ["the kind"]),
+    "order where a refund stands": (REFUND, AN_ORDER, ["the kind"]),
+}
+
+
+@pytest.mark.parametrize("case", LATER_ONES)
+def test_whatever_stands_and_whatever_comes_the_id_and_the_differing_fields_are_named(case: str) -> None:
+    first, later, differing = LATER_ONES[case]
+    words = f"{' and '.join(differing)} differs"
+    reason = order_id_taken(first, later)
+    assert reason.text == f"order_id was used before with other content: {words}; the first payment stands"
