@@ -418,6 +418,10 @@ async def test_a_command_id_that_is_used_for_another_command_is_refused(rig: Con
     await rig.take(other)
     [(_, _), (kind, told)] = rig.told()
     assert (kind, told["reason"]["code"], told["status"]) == ("refused", "AM05", "SUSP")
+    text = told["reason"]["text"]
+    assert text.startswith("command_id was used before with other")
+    assert ("the command differs" in text) is (change == "another command")
+    assert text.endswith("; terms may differ too; what the first one did stands")
     assert rig.handled("c-1").outcome is CommandOutcome.DONE
     assert rig.consent().status is ConsentStatus.SUSP
 
