@@ -414,3 +414,25 @@ def test_a_link_names_the_day_for_which_the_order_is() -> None:
     assert link_of(later).requested_execution_date == day
     assert is_made_for(assertion(link=link_of(later)), later)
     assert not is_made_for(assertion(link=link_of(order())), later)
+
+
+@pytest.mark.parametrize(
+    ("claims", "claim"),
+    [
+        ({"issued_at": NOW + timedelta(hours=1)}, "iat"),
+        ({"not_before": NOW + timedelta(hours=1)}, "nbf"),
+        ({"authenticated_at": NOW + timedelta(hours=1)}, "auth_time"),
+    ],
+)
+def test_a_claim_that_lies_in_the_future_is_named(claims: dict[str, Any], claim: str) -> None:
+    refused = judge(assertion(**claims))
+    assert isinstance(refused, Reason)
+    assert f"assertion's {claim} lies" in refused.text
+
+
+def test_a_level_that_is_too_low_by_name_is_told_apart_from_one_that_the_methods_do_not_bear() -> None:
+    by_name = judge(assertion(level_name="sms", methods=("pin",)))
+    by_methods = judge(assertion(level_name="app", methods=("otp",)))
+    assert isinstance(by_name, Reason)
+    assert isinstance(by_methods, Reason)
+    assert ("(amr)" in by_name.text, "(amr)" in by_methods.text) == (False, True)

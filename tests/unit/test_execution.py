@@ -216,3 +216,11 @@ def test_a_reversal_without_answer_is_repeated() -> None:
         assert verdict.network_code is None
         assert verdict.outcome.value == ("alert" if "not_encodable" in spec else "retry")
         assert spec.split(":")[1] in verdict.detail
+
+
+@pytest.mark.parametrize("amount", [None, 0])
+def test_an_approval_that_does_not_say_its_amount_is_undone(amount: int | None) -> None:
+    """Only a reversal's answer may leave it out: of a purchase it may be another's, or a part of it."""
+    verdict = judge(REQUEST, replace(APPROVAL, amount_minor=amount))
+    assert verdict.event is PaymentEventKind.MISMATCHED
+    assert verdict.reason is not None

@@ -193,3 +193,22 @@ def test_an_inquirys_verdict_tells_the_code_why_and_what_somebody_must_look_at(t
 
 def test_a_reversal_that_cannot_be_judged_says_why() -> None:
     assert judge_reversal(ASKED, answered("??")).detail
+
+
+@pytest.mark.parametrize("past_deadline", [False, True])
+def test_whatever_ends_an_inquiry_without_an_answer_says_why(*, past_deadline: bool) -> None:
+    for result in (Unanswered(UnansweredCause.TIMEOUT), *(NotSent(cause) for cause in NotSentCause)):
+        found = judge_inquiry(ASKED, result, past_deadline=past_deadline)
+        assert str(result.cause) in found.detail, result
+        if found.step is InquiryStep.REVERSE:
+            assert found.verdict is not None
+            assert told(found.verdict.reason) == "AB05", result
+
+
+def test_a_reversal_after_an_inquiry_keeps_the_networks_code_for_the_partner() -> None:
+    """Also where the deadline is what ends it."""
+    for past_deadline in (False, True):
+        found = judge_inquiry(ASKED, answered("25"), past_deadline=past_deadline)
+        assert found.verdict is not None
+        assert found.verdict.reason is not None
+        assert (found.network_code, found.verdict.reason.network_code) == ("25", "25")
