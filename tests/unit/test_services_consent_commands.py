@@ -142,6 +142,7 @@ async def test_one_batch_may_hold_a_whole_life(rig: ConsentRig) -> None:
     [version] = rig.database.consent_versions.rows.values()
     assert version.proof is not None
     assert (version.proof.subject, version.proof.level) == (SUBJECT, 2)
+    assert (version.proof.issuer, version.proof.authenticated_at) == (ISSUER, rig.identities.made[-1].authenticated_at)
 
 
 async def test_terms_are_kept_as_they_were_sent_version_by_version(rig: ConsentRig) -> None:
