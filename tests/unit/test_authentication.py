@@ -436,3 +436,32 @@ def test_a_level_that_is_too_low_by_name_is_told_apart_from_one_that_the_methods
     assert isinstance(by_name, Reason)
     assert isinstance(by_methods, Reason)
     assert ("(amr)" in by_name.text, "(amr)" in by_methods.text) == (False, True)
+
+
+def test_a_level_whose_name_the_provider_does_not_have_is_too_low_by_name() -> None:
+    lowest = AssurancePolicy(
+        (AssuranceRule(AssuredOperation.PAYMENT, None, Requirement(1, timedelta(minutes=5))),), methods={"pin": 2}
+    )
+    refused = judge(assertion(level_name="unheard"), policy=lowest)
+    assert isinstance(refused, Reason)
+    assert refused.text.startswith("the assertion's level 0 is too low: obtain an assertion of level 1 or higher")
+
+
+@pytest.mark.parametrize(
+    ("claims", "text"),
+    [
+        ({"link": STANDING_LINK}, "the assertion was made for something else: mypay_link.kind differs"),
+        ({"expires_at": NOW + timedelta(hours=2)}, "the assertion is valid for longer than 60 minutes"),
+        (
+            {"authenticated_at": NOW - timedelta(hours=1)},
+            (
+                "the authentication is too old: obtain an assertion of level 2 or higher (acr app or usim) whose "
+                "auth_time is at most 300 s old"
+            ),
+        ),
+    ],
+)
+def test_a_refusal_tells_the_partner_what_to_change(claims: dict[str, Any], text: str) -> None:
+    refused = judge(assertion(**claims))
+    assert isinstance(refused, Reason)
+    assert refused.text == text

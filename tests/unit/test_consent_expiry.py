@@ -1,11 +1,20 @@
-"""What time does to consents: those that are open past their ends expire, in the gateway's own name."""
+"""What time does to consents and to commands on them: what is open past its end expires, in the gateway's own name."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
-from gateway.domain.consent_change import decide_expiry
-from gateway.domain.consent_records import Actor, CommandOutcome, ConsentRecord
+from gateway.domain.consent import CLOCK_SKEW_MAX, ConsentCommand
+from gateway.domain.consent_change import decide_commands, decide_expiry
+from gateway.domain.consent_records import (
+    Actor,
+    CommandOutcome,
+    CommandsDecided,
+    ConsentRecord,
+    ConsentTrust,
+    Refused,
+    TakenCommand,
+)
 from schemas.consents import ConsentStatus
 from tests.unit.domain_samples import NOW, consent
 
@@ -34,3 +43,34 @@ def test_a_consent_expires_when_it_is_open_and_its_end_has_come(
     # Numbered by the change that it is, so that it is made once, under an id that no partner can use.
     assert (handled.change, handled.key) == (4, (*record.key, f"{Actor.TIME}:4"))
     assert (handled.body_digest, handled.handled_at) == (b"", NOW)
+
+
+def suspended(record: ConsentRecord, *, issued_at: datetime = NOW) -> CommandsDecided:
+    """What becomes of a partner's command to suspend."""
+    partner_id, consent_id = record.key
+    taken = TakenCommand(
+        partner_id=partner_id,
+        consent_id=consent_id,
+        command_id="command-1",
+        command=ConsentCommand.SUSPEND,
+        issued_at=issued_at,
+        body_digest=b"digest",
+        reference="commands/0/7",
+    )
+    return decide_commands([taken], records={record.key: record}, handled={}, usable=(), trust=ConsentTrust(), now=NOW)
+
+
+def test_a_command_on_what_is_past_its_end_lets_it_expire_first() -> None:
+    """Both at the moment of the decision, and both because of the record that brought the command."""
+    decided = suspended(stored(S.AUTH, ends_in_s=-1))
+    assert [(h.command, h.outcome, h.status, h.actor) for h in decided.handled] == [
+        (ConsentCommand.EXPIRE, CommandOutcome.DONE, S.EXPD, Actor.TIME),
+        (ConsentCommand.SUSPEND, CommandOutcome.REFUSED, S.EXPD, Actor.PARTNER),
+    ]
+    assert {(h.reference, h.handled_at) for h in decided.handled} == {("commands/0/7", NOW)}
+
+
+def test_a_command_from_the_future_is_refused_with_the_status_that_the_consent_keeps() -> None:
+    (ended,) = suspended(stored(S.AUTH, ends_in_s=60), issued_at=NOW + CLOCK_SKEW_MAX + timedelta(seconds=1)).ended
+    assert isinstance(ended, Refused)
+    assert (ended.reason.code.value, ended.status) == ("DT04", S.AUTH)

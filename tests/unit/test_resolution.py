@@ -207,8 +207,8 @@ def test_whatever_ends_an_inquiry_without_an_answer_says_why(*, past_deadline: b
 
 def test_a_reversal_after_an_inquiry_keeps_the_networks_code_for_the_partner() -> None:
     """Also where the deadline is what ends it."""
-    for past_deadline in (False, True):
-        found = judge_inquiry(ASKED, answered("25"), past_deadline=past_deadline)
+    for code, past_deadline in (("25", False), ("25", True), ("91", True)):
+        found = judge_inquiry(ASKED, answered(code), past_deadline=past_deadline)
         assert found.verdict is not None
         assert found.verdict.reason is not None
-        assert (found.network_code, found.verdict.reason.network_code) == ("25", "25")
+        assert (found.network_code, found.verdict.reason.network_code) == (code, code)
