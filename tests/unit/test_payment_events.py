@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateway.domain.exchange import Operation
 from gateway.domain.lifecycle import STATUS, PaymentState
 from gateway.domain.payment import event_fields
 from schemas.codec import decode, encode, encode_json
@@ -39,3 +40,9 @@ def test_an_event_reads_back_as_the_payment_it_tells_of(
         approval_code="A1B2C3",
     )
     assert encode(event) == body
+
+
+def test_a_refunds_event_names_the_payment_that_it_gives_back() -> None:
+    original = payment(9).payment_id
+    told = payment(operation=Operation.REFUND, original_payment_id=original)
+    assert decode(PaymentEvent, encode_json(event_fields(told))).original_payment_id == original
