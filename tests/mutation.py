@@ -3,6 +3,8 @@
 mutmut does the changing. What survives and is argued in ``mutation_survivors.toml`` is not shown again; anything else
 that survives, or that no test reaches, makes this fail. A run begins anew each time: mutmut keeps what it found of a
 function as long as the function is the same, whatever has become of its tests.
+
+mutmut leaves alone what stands under a decorator: the methods of dataclasses, properties, memoised functions.
 """
 
 import argparse
