@@ -148,6 +148,12 @@ def test_an_assertion_proves_no_more_than_how_the_customer_authenticated(
         assert "too low for how the customer authenticated (amr)" in told.text
 
 
+@pytest.mark.parametrize("methods", [(), ("unheard",), ("PIN",)])
+def test_who_authenticated_in_no_way_that_is_listed_proves_nothing(methods: tuple[str, ...]) -> None:
+    assert POLICY.level(ISSUER, assertion(level_name="usim", methods=methods)) == 0
+    assert POLICY.level(ISSUER, assertion(level_name="unheard", methods=("hwk",))) == 0
+
+
 @pytest.mark.parametrize(
     ("minor", "exempt", "expected"),
     [(1_000, False, "accepted 0"), (1_001, False, "DS0A"), (1_001, True, "accepted 0"), (50_001, True, "DS0G")],
