@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.bulk import doubled, refuse_totals, status_of
-from schemas.bulk import Acceptance, BulkItem, BulkStatus, ControlSum, PaymentBulk
+from gateway.domain.bulk import Bulk, doubled, refuse_totals, status_of
+from schemas.bulk import Acceptance, BulkItem, BulkStatus, ControlSum, PaymentBulk, RejectedItem
 from schemas.primitives import Money
 from schemas.reasons import Reason, ReasonCode
 from tests.unit.domain_samples import NOW, krw
@@ -93,3 +93,10 @@ def test_one_rejected_item_refuses_all_where_the_partner_wants_it_so(
     acceptance: Acceptance, rejected: int, expected: tuple[BulkStatus, Reason | None]
 ) -> None:
     assert status_of(acceptance, 3, rejected) == expected
+
+
+@pytest.mark.parametrize(("status", "accepted"), [(BulkStatus.ACCEPTED, 2), (BulkStatus.REFUSED, 0)])
+def test_how_many_items_were_accepted(status: BulkStatus, accepted: int) -> None:
+    rejected = (RejectedItem(item=2, order_id="order-1", reason=Reason(code=ReasonCode.AM05, text="twice")),)
+    kept = Bulk("partner-1", "bulk-1", b"", status, 3, "KRW", 3_000, rejected, None, "orders/0/1", NOW)
+    assert kept.accepted == accepted

@@ -1,5 +1,6 @@
 """What time does to consents and to commands on them: what is open past its end expires, in the gateway's own name."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import pytest
@@ -8,12 +9,14 @@ from gateway.domain.consent import CLOCK_SKEW_MAX, ConsentCommand
 from gateway.domain.consent_change import decide_commands, decide_expiry
 from gateway.domain.consent_records import (
     Actor,
+    Changed,
     CommandOutcome,
     CommandsDecided,
     ConsentRecord,
     ConsentTrust,
     Refused,
     TakenCommand,
+    Unchanged,
 )
 from schemas.consents import ConsentStatus
 from tests.unit.domain_samples import NOW, consent
@@ -45,19 +48,24 @@ def test_a_consent_expires_when_it_is_open_and_its_end_has_come(
     assert (handled.body_digest, handled.handled_at) == (b"", NOW)
 
 
-def suspended(record: ConsentRecord, *, issued_at: datetime = NOW) -> CommandsDecided:
-    """What becomes of a partner's command to suspend."""
+def suspended(
+    record: ConsentRecord, *, issued_at: datetime = NOW, references: Sequence[str] = ("commands/0/7",)
+) -> CommandsDecided:
+    """What becomes of a partner's command to suspend, sent once a reference."""
     partner_id, consent_id = record.key
-    taken = TakenCommand(
-        partner_id=partner_id,
-        consent_id=consent_id,
-        command_id="command-1",
-        command=ConsentCommand.SUSPEND,
-        issued_at=issued_at,
-        body_digest=b"digest",
-        reference="commands/0/7",
-    )
-    return decide_commands([taken], records={record.key: record}, handled={}, usable=(), trust=ConsentTrust(), now=NOW)
+    taken = [
+        TakenCommand(
+            partner_id=partner_id,
+            consent_id=consent_id,
+            command_id="command-1",
+            command=ConsentCommand.SUSPEND,
+            issued_at=issued_at,
+            body_digest=b"digest",
+            reference=reference,
+        )
+        for reference in references
+    ]
+    return decide_commands(taken, records={record.key: record}, handled={}, usable=(), trust=ConsentTrust(), now=NOW)
 
 
 def test_a_command_on_what_is_past_its_end_lets_it_expire_first() -> None:
@@ -68,9 +76,17 @@ def test_a_command_on_what_is_past_its_end_lets_it_expire_first() -> None:
         (ConsentCommand.SUSPEND, CommandOutcome.REFUSED, S.EXPD, Actor.PARTNER),
     ]
     assert {(h.reference, h.handled_at) for h in decided.handled} == {("commands/0/7", NOW)}
+    # Only what was done is a change of the consent; the version of its terms stays.
+    assert [(h.change, h.version) for h in decided.handled] == [(4, 1), (None, 1)]
 
 
 def test_a_command_from_the_future_is_refused_with_the_status_that_the_consent_keeps() -> None:
     (ended,) = suspended(stored(S.AUTH, ends_in_s=60), issued_at=NOW + CLOCK_SKEW_MAX + timedelta(seconds=1)).ended
     assert isinstance(ended, Refused)
     assert (ended.reason.code.value, ended.status) == ("DT04", S.AUTH)
+
+
+def test_a_command_that_comes_twice_in_a_batch_is_done_once() -> None:
+    decided = suspended(stored(S.AUTH, ends_in_s=60), references=("commands/0/7", "commands/0/8"))
+    assert [type(ended) for ended in decided.ended] == [Changed, Unchanged]
+    assert [(h.change, h.reference) for h in decided.handled] == [(4, "commands/0/7")]

@@ -1,5 +1,7 @@
 """What partners are told of a payment is a PaymentEvent of the contract, in every state."""
 
+from datetime import timedelta
+
 import pytest
 
 from gateway.domain.exchange import Operation
@@ -9,7 +11,7 @@ from schemas.codec import decode, encode, encode_json
 from schemas.events import PaymentEvent
 from schemas.primitives import Money
 from schemas.reasons import Reason, ReasonCode
-from tests.builders import payment
+from tests.builders import NOW, payment
 
 REASON = Reason(code=ReasonCode.AM04, text="insufficient funds", network_code="51")
 
@@ -46,3 +48,12 @@ def test_a_refunds_event_names_the_payment_that_it_gives_back() -> None:
     original = payment(9).payment_id
     told = payment(operation=Operation.REFUND, original_payment_id=original)
     assert decode(PaymentEvent, encode_json(event_fields(told))).original_payment_id == original
+
+
+def test_a_payment_is_the_stored_one_by_its_record_and_the_moment_of_its_decision() -> None:
+    ours = payment()
+    later = NOW + timedelta(seconds=1)
+    assert ours.is_written_as(payment(state=PaymentState.APPROVED, version=2))
+    assert not ours.is_written_as(None)
+    for other in ({"order_digest": b"another"}, {"decided_at": later}, {"ordered_at": later}):
+        assert not ours.is_written_as(payment(**other)), other
