@@ -131,6 +131,21 @@ def test_weekdays_on_which_nothing_is_open(year: int) -> None:
     assert " ".join(f"{d:%m%d}" for d in every if d.weekday() < 5 and d not in KOREA) == HOLIDAYS[year]
 
 
+@pytest.mark.parametrize(
+    ("day", "is_open"),
+    [
+        (date(2024, 1, 1), False),
+        (date(2024, 2, 9), True),  # the lunar new year, which only the table knows
+        (date(2025, 1, 28), False),
+        (date(2035, 2, 7), False),
+        (date(2036, 1, 1), False),
+        (date(2036, 1, 28), True),
+    ],
+)
+def test_beyond_the_table_only_holidays_of_fixed_dates_are_known(day: date, *, is_open: bool) -> None:
+    assert (day in KOREA) is is_open
+
+
 def test_operators_add_holidays_and_take_them_away() -> None:
     days = BusinessDays(frozenset({date(2026, 7, 10)}), working=frozenset({date(2026, 5, 1)}))
     assert date(2026, 7, 10) in KOREA
