@@ -382,14 +382,16 @@ async def test_the_second_takes_what_the_first_left(backend: PostgresBackend, na
         assert not await is_free(backend, lock, SECOND)
 
 
-async def test_versions_of_terms_come_in_their_order(backend: PostgresBackend) -> None:
+@pytest.mark.parametrize("name", ["consent.versions"])
+async def test_rows_come_in_their_order_without_an_index(backend: PostgresBackend, name: str) -> None:
+    noun, block = name.split(".")
     add = (
         "INSERT INTO consent_version (partner_id, consent_id, version, terms, digest, created_at) "
         "SELECT 'p', 'c', n, '{}', encode(sha256('{}'), 'hex'), now() FROM unnest($1::integer[]) AS n"
     )
     async with session(backend) as connection:
         await connection.execute(add, [3, 1, 2])
-        assert [r["version"] for r in await connection.fetch(load("consent").versions, "p", "c")] == [1, 2, 3]
+        assert [r["version"] for r in await connection.fetch(getattr(load(noun), block), "p", "c")] == [1, 2, 3]
 
 
 async def test_what_is_claimed_at_a_time_comes_earliest_first(backend: PostgresBackend) -> None:
