@@ -12,7 +12,7 @@ from pydantic import Field
 
 from gateway.domain.exchange import CardData
 from schemas.codec import DecodeError, decode
-from schemas.primitives import Model
+from schemas.primitives import Model, holds_card_number
 
 _SEPARATORS: Final = re.compile(r"[ -]")
 _PAN: Final = re.compile(r"[0-9]{12,19}")
@@ -38,7 +38,7 @@ def read_card(data: bytes, *, now: datetime) -> CardData:
     pan = _SEPARATORS.sub("", given.pan)
     if not _PAN.fullmatch(pan):
         raise DecodeError("pan", "must be 12 to 19 digits; blanks and hyphens between them are left out")
-    if not _passes_luhn(pan):
+    if not holds_card_number(pan):
         raise DecodeError("pan", "is mistyped: its last digit does not fit the others (Luhn check)")
     if given.expiry is not None:
         if not _EXPIRY.fullmatch(given.expiry):
@@ -47,9 +47,3 @@ def read_card(data: bytes, *, now: datetime) -> CardData:
         if (2000 + int(given.expiry[:2]), int(given.expiry[2:])) < (local.year, local.month):
             raise DecodeError("expiry", "has passed (it is YYMM: year first)")
     return CardData(pan=pan, expiry=given.expiry)
-
-
-def _passes_luhn(pan: str) -> bool:
-    digits = [int(d) for d in reversed(pan)]
-    doubled = [d * 2 - 9 if d > 4 else d * 2 for d in digits[1::2]]
-    return (sum(digits[::2]) + sum(doubled)) % 10 == 0
