@@ -1,15 +1,16 @@
-"""The instant of truth: which orders of a batch become intents to send, decided while their consents are locked.
+"""The instant of truth: which orders and refunds of a batch become intents to send, decided under their locks.
 
-Pure: the caller has locked the consents, read what is used of their limits, and opened the funding tokens; it writes
-what is decided here in the same transaction. Orders count in their order in the batch, each seeing what those before
-it reserved.
+Pure: the caller has locked consents and the payments that are refunded or waited for their day, read what is used of
+limits and was refunded, and opened the funding tokens; it writes what is decided here in the same transaction. All
+count in their order in the batch, each seeing what those before it reserved and gave back: where a batch ends changes
+nothing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Final
+from typing import Final, assert_never
 
 from gateway.domain.authentication import (
     NO_PROOF_ASKED,
@@ -27,6 +28,7 @@ from gateway.domain.funding import CARD_NOT_OPENED, TOKEN_NOT_USABLE, OwnedToken
 from gateway.domain.lifecycle import PaymentEventKind, PaymentState, transition
 from gateway.domain.limits import UNUSED, Reserved, Usage, WindowKey, reserve, windows_at, with_reserved
 from gateway.domain.payment import Payment, PaymentKey
+from gateway.domain.refund import NO_MERCHANT, NO_ORIGINAL, TakenRefund, is_of, refund_payment, refuse_refund
 from gateway.domain.trace import payment_trace
 from schemas.orders import PaymentOrder
 from schemas.primitives import ConsentId, CustomerId, MerchantId, Money, NetworkId, PartnerId
@@ -66,6 +68,11 @@ class TakenOrder:
     problem: Reason | None = None
 
     @property
+    def message(self) -> PaymentOrder:
+        """What the partner sent."""
+        return self.order
+
+    @property
     def key(self) -> PaymentKey:
         """Key of the one payment that this order can have."""
         return (self.order.partner_id, self.order.payment_id)
@@ -94,47 +101,63 @@ class Trust:
     authenticated_at: Mapping[ConsentKey, datetime] = field(default_factory=dict)
 
 
+OrderOrRefund = TakenOrder | TakenRefund
+"""What execution decides: each becomes one payment at most."""
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What the database said, under the locks of this transaction.
 
     Attributes:
+        payments: those under the batch's own ids, and those that its refunds refund.
         usable: the uses of funding tokens that their customers permit.
-        cards: the cards behind those that could be opened.
+        cards: the cards behind those that could be opened, of payments that are refunded as well.
         now: read after the locks were granted.
         cancelled: orders that were cancelled before they came, with the consents that these cancellations name.
+        refunded: minor units of each original's refunds that may stand.
+        refused: places of refunds that were refused when another delivery of the record came: so these have ended.
     """
 
     consents: Mapping[ConsentKey, Consent]
     merchants: Mapping[MerchantId, Merchant]
-    existing: Mapping[PaymentKey, Payment]
+    payments: Mapping[PaymentKey, Payment]
     usage: Mapping[UsageKey, Usage]
     usable: frozenset[TokenUse]
     cards: Mapping[OwnedToken, CardData]
     now: datetime
     trust: Trust = field(default_factory=Trust)
     cancelled: Mapping[PaymentKey, frozenset[ConsentId]] = field(default_factory=dict)
+    refunded: Mapping[PaymentKey, int] = field(default_factory=dict)
+    refused: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
 class Decided:
-    """What becomes of a batch of orders.
+    """What becomes of a batch of orders and refunds.
 
     Attributes:
         payments: new payments, SENT or REJECTED.
         due: SCHEDULED payments whose day has come, now SENT or REJECTED.
         reserved: what the SENT ones add to each window: (minor units, count).
-        repeats: orders whose payment exists with the same content; it stands and its state is told again.
-        conflicts: orders under an id that another order has used; refused, the first payment stands.
+        repeats: those whose payment exists with the same content; it stands and its state is told again.
+        conflicts: those under an id that another has used; refused, the first payment stands.
+        orphans: refunds that become no payment, for there is none that they could refund.
         authenticated: consents under which a SENT payment carried a proof: exempt payments count anew from here.
     """
 
     payments: list[Payment] = field(default_factory=list)
     due: list[Payment] = field(default_factory=list)
     reserved: dict[UsageKey, tuple[int, int]] = field(default_factory=dict)
-    repeats: list[tuple[TakenOrder, Payment]] = field(default_factory=list)
-    conflicts: list[tuple[TakenOrder, Payment]] = field(default_factory=list)
+    repeats: list[tuple[OrderOrRefund, Payment]] = field(default_factory=list)
+    conflicts: list[tuple[OrderOrRefund, Payment]] = field(default_factory=list)
+    orphans: list[tuple[TakenRefund, Reason]] = field(default_factory=list)
     authenticated: set[ConsentKey] = field(default_factory=set)
+
+    @property
+    def begun(self) -> list[Payment]:
+        """All payments that are SENT or REJECTED now."""
+        return [*self.payments, *self.due]
 
 
 def usage_keys(
@@ -169,8 +192,27 @@ def exempt_window(consent: Consent, authenticated_at: datetime | None) -> Window
     return WindowKey(f"exempt/{currency}", authenticated_at or consent.terms.valid_from)
 
 
+@dataclass(slots=True)
+class _Deciding:
+    """A batch while it is decided; ``payments``, ``refunded`` and ``usage`` hold what it has done itself, too."""
+
+    facts: Facts
+    network_id: NetworkId
+    terminals: Sequence[str]
+    numbers: Iterator[int]
+    worker: str | None
+    payments: dict[PaymentKey, Payment]
+    refunded: dict[PaymentKey, int]
+    usage: dict[ConsentKey, dict[WindowKey, Usage]]
+    decided: Decided = field(default_factory=Decided)
+
+    def next_trace(self) -> TraceNumbers:
+        """Fresh numbers to send a payment under."""
+        return payment_trace(next(self.numbers), self.terminals, self.facts.now)
+
+
 def decide(
-    orders: Sequence[TakenOrder],
+    batch: Sequence[OrderOrRefund],
     facts: Facts,
     *,
     network_id: NetworkId,
@@ -181,45 +223,105 @@ def decide(
     """Decide a batch.
 
     Args:
-        orders: in the order in which they count.
+        batch: in the order in which they count.
         facts: read under the locks.
-        network_id: where the SENT ones go.
+        network_id: where the SENT ones go; of refunds the originals' network.
         terminals: the network's terminal ids.
-        numbers: yields at least one fresh payment number an order.
+        numbers: yields at least one fresh payment number for each of the batch.
         worker: who sends them.
     """
-    decided = Decided()
-    known = dict(facts.existing)
     usage: dict[ConsentKey, dict[WindowKey, Usage]] = {key: {} for key in facts.consents}
     for (partner_id, consent_id, window), used in facts.usage.items():
         usage[partner_id, consent_id][window] = used
-    for taken in orders:
-        key, consent_key = taken.key, taken.consent_key
-        first = known.get(key)
-        if taken.is_due:
-            # Handed on more than once, or cancelled since: only a payment that still waits is decided.
-            if first is None or first.state is not PaymentState.SCHEDULED or not first.digest_is(taken.digest):
-                continue
-        elif first is not None:
-            (decided.repeats if first.digest_is(taken.digest) else decided.conflicts).append((taken, first))
-            continue
-        consent = facts.consents.get(consent_key)
-        windows = usage.setdefault(consent_key, {})
-        is_cancelled = taken.order.consent_id in facts.cancelled.get(key, ())
-        outcome = ORDER_CANCELLED if is_cancelled else _outcome(taken, consent, facts, windows, decided)
-        if isinstance(outcome, Reason):
-            payment = _payment(taken, consent, outcome, facts.now)
-        else:
-            trace = payment_trace(next(numbers), terminals, facts.now)
-            payment = _payment(taken, consent, outcome, facts.now, network_id, trace, worker)
-            _count(consent_key, taken.order.amount.minor, outcome, windows, decided)
-            if taken.assertion is not None:
-                decided.authenticated.add(consent_key)
-        if first is not None:
-            payment = replace(payment, version=first.version + 1, ordered_at=first.ordered_at)
-        known[key] = payment
-        (decided.payments if first is None else decided.due).append(payment)
-    return decided
+    deciding = _Deciding(
+        facts, network_id, terminals, numbers, worker, dict(facts.payments), dict(facts.refunded), usage
+    )
+    for one in batch:
+        match one:
+            case TakenOrder():
+                _decide_order(one, deciding)
+            case TakenRefund():
+                _decide_refund(one, deciding)
+            case _:
+                assert_never(one)
+    return deciding.decided
+
+
+def _decide_order(taken: TakenOrder, deciding: _Deciding) -> None:
+    facts, decided = deciding.facts, deciding.decided
+    key, consent_key = taken.key, taken.consent_key
+    first = deciding.payments.get(key)
+    if taken.is_due:
+        # Handed on more than once, or cancelled since: only a payment that still waits is decided.
+        if first is None or first.state is not PaymentState.SCHEDULED or not first.digest_is(taken.digest):
+            return
+    elif first is not None:
+        _repeat(taken, first, decided)
+        return
+    consent = facts.consents.get(consent_key)
+    windows = deciding.usage.setdefault(consent_key, {})
+    is_cancelled = taken.order.consent_id in facts.cancelled.get(key, ())
+    outcome = ORDER_CANCELLED if is_cancelled else _outcome(taken, consent, facts, windows, decided)
+    if isinstance(outcome, Reason):
+        payment = _payment(taken, consent, outcome, facts.now)
+    else:
+        trace = deciding.next_trace()
+        payment = _payment(taken, consent, outcome, facts.now, deciding.network_id, trace, deciding.worker)
+        _count(consent_key, taken.order.amount.minor, outcome, windows, decided)
+        if taken.assertion is not None:
+            decided.authenticated.add(consent_key)
+    if first is not None:
+        payment = replace(payment, version=first.version + 1, ordered_at=first.ordered_at)
+    deciding.payments[key] = payment
+    (decided.payments if first is None else decided.due).append(payment)
+
+
+def _repeat(taken: OrderOrRefund, first: Payment, decided: Decided) -> None:
+    (decided.repeats if first.digest_is(taken.digest) else decided.conflicts).append((taken, first))
+
+
+def _decide_refund(taken: TakenRefund, deciding: _Deciding) -> None:
+    facts, decided = deciding.facts, deciding.decided
+    if taken.reference in facts.refused:
+        return
+    first = deciding.payments.get(taken.key)
+    if first is not None:
+        _repeat(taken, first, decided)
+        return
+    original = deciding.payments.get(taken.original_key)
+    if original is None or not is_of(taken.refund, original):
+        decided.orphans.append((taken, NO_ORIGINAL))
+        return
+    refused = _refuse_refund(taken, original, deciding)
+    trace = None if refused else deciding.next_trace()
+    payment = refund_payment(taken, original, refused, facts.now, trace, deciding.worker)
+    if refused is None:
+        deciding.refunded[original.key] = deciding.refunded.get(original.key, 0) + payment.amount_minor
+    deciding.payments[taken.key] = payment
+    decided.payments.append(payment)
+
+
+def _refuse_refund(taken: TakenRefund, original: Payment, deciding: _Deciding) -> Reason | None:
+    facts = deciding.facts
+    if taken.refund.consent_id in facts.cancelled.get(taken.key, ()):
+        return ORDER_CANCELLED
+    refused = refuse_refund(taken.refund, original, deciding.refunded.get(original.key, 0), facts.now)
+    if refused is not None:
+        return refused
+    if original.network_id != deciding.network_id:
+        raise AssertionError("a refund goes to its original's network")
+    if original.merchant_id not in facts.merchants:
+        return NO_MERCHANT
+    # The owner alone: money goes back to its customer's card, whoever may pay with it by now.
+    return None if owned_token(original, facts.consents) in facts.cards else CARD_NOT_OPENED
+
+
+def owned_token(payment: Payment, consents: Mapping[ConsentKey, Consent]) -> OwnedToken | None:
+    """The token that a payment names with its owner: the customer of its consent, which no amendment changes."""
+    consent = consents.get(payment.consent_key)
+    if payment.funding_token is None or consent is None:
+        return None
+    return OwnedToken(payment.funding_token, consent.terms.customer_id)
 
 
 def _outcome(

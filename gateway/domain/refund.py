@@ -1,24 +1,18 @@
-"""Which refunds of a batch are sent, decided while the payments that they refund are locked.
+"""What a refund is, what refuses it, and the payment that it becomes; :mod:`gateway.domain.intent` decides a batch.
 
-Pure: the caller has locked consents and originals, read what was refunded of these, and opened the cards; it writes
-what is decided here in the same transaction. Refunds count in their order in the batch, each seeing those before it.
 What was sent and is not known to have failed counts as refunded: never is more given back than was taken.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from gateway.domain.consent import Merchant
-from gateway.domain.exchange import CardData, Operation, TraceNumbers
-from gateway.domain.funding import CARD_NOT_OPENED
-from gateway.domain.intent import ORDER_CANCELLED, ConsentKey
+from gateway.domain.exchange import Operation, TraceNumbers
 from gateway.domain.lifecycle import PaymentState
 from gateway.domain.payment import Payment, PaymentKey
-from gateway.domain.trace import payment_trace
 from gateway.domain.validity import refuse_by_times
-from schemas.primitives import ConsentId, MerchantId, NetworkId, decimal_of
+from schemas.primitives import ConsentId, PartnerId, decimal_of
 from schemas.reasons import Reason, ReasonCode
 from schemas.refunds import PaymentRefund
 
@@ -46,6 +40,11 @@ class TakenRefund:
     signature: str | None = None
 
     @property
+    def message(self) -> PaymentRefund:
+        """What the partner sent."""
+        return self.refund
+
+    @property
     def key(self) -> PaymentKey:
         """Key of the one payment that this refund can be."""
         return (self.refund.partner_id, self.refund.payment_id)
@@ -56,48 +55,9 @@ class TakenRefund:
         return (self.refund.partner_id, self.refund.original_payment_id)
 
     @property
-    def consent_key(self) -> ConsentKey:
+    def consent_key(self) -> tuple[PartnerId, ConsentId]:
         """Key of the consent that it names."""
         return (self.refund.partner_id, self.refund.consent_id)
-
-
-@dataclass(frozen=True, slots=True)
-class RefundFacts:
-    """What the database said, under the locks of this transaction.
-
-    Attributes:
-        existing: payments under the refunds' own ids.
-        originals: the payments that are refunded.
-        refunded: minor units of each original's refunds that are not in :data:`NOT_REFUNDED`.
-        cancelled: orders that were cancelled before they came, with the consents that these cancellations name.
-        cards: the cards that could be opened, by the originals that were paid with them.
-        now: read after the locks were granted.
-    """
-
-    existing: Mapping[PaymentKey, Payment]
-    originals: Mapping[PaymentKey, Payment]
-    refunded: Mapping[PaymentKey, int]
-    cancelled: Mapping[PaymentKey, frozenset[ConsentId]]
-    merchants: Mapping[MerchantId, Merchant]
-    cards: Mapping[PaymentKey, CardData]
-    now: datetime
-
-
-@dataclass(slots=True)
-class RefundsDecided:
-    """What becomes of a batch of refunds.
-
-    Attributes:
-        payments: new payments, SENT or REJECTED.
-        repeats: refunds whose payment exists with the same content; it stands and its state is told again.
-        conflicts: refunds under an order id that is used; the first payment stands.
-        orphans: refunds that become no payment, for there is none that they could refund.
-    """
-
-    payments: list[Payment] = field(default_factory=list)
-    repeats: list[tuple[TakenRefund, Payment]] = field(default_factory=list)
-    conflicts: list[tuple[TakenRefund, Payment]] = field(default_factory=list)
-    orphans: list[tuple[TakenRefund, Reason]] = field(default_factory=list)
 
 
 def _reason(code: ReasonCode, text: str) -> Reason:
@@ -112,7 +72,7 @@ _NOT_MADE: Final = _reason(ReasonCode.AG01, "the original was not paid: there is
 _OPEN: Final = _reason(ReasonCode.AG01, "the original's outcome is not known yet: refund it once it is approved")
 _UNDONE: Final = _reason(ReasonCode.ARDT, "the original was cancelled or undone: there is nothing to refund")
 _OTHER_CURRENCY: Final = _reason(ReasonCode.AM03, "the refund's currency is not the original's")
-_NO_MERCHANT: Final = _reason(ReasonCode.AC03, "the original's merchant is not in the merchant directory any more")
+NO_MERCHANT: Final = _reason(ReasonCode.AC03, "the original's merchant is not in the merchant directory any more")
 
 _BY_STATE: Final[Mapping[PaymentState, Reason]] = {
     PaymentState.REJECTED: _NOT_MADE,
@@ -162,61 +122,6 @@ def refuse_refund(refund: PaymentRefund, original: Payment, refunded_minor: int,
         left = decimal_of(remaining, original.currency)
         return _reason(ReasonCode.AM02, f"{left} {original.currency} of the original remain to be refunded")
     return None
-
-
-def decide_refunds(
-    refunds: Sequence[TakenRefund],
-    facts: RefundFacts,
-    *,
-    network_id: NetworkId,
-    terminals: Sequence[str],
-    numbers: Iterator[int],
-    worker: str | None = None,
-) -> RefundsDecided:
-    """Decide a batch.
-
-    Args:
-        refunds: in the order in which they count.
-        facts: read under the locks.
-        network_id: the originals' network, where the SENT ones go.
-        terminals: the network's terminal ids.
-        numbers: yields at least one fresh payment number a refund.
-        worker: who sends them.
-    """
-    decided = RefundsDecided()
-    known, refunded = dict(facts.existing), dict(facts.refunded)
-    for taken in refunds:
-        first = known.get(taken.key)
-        if first is not None:
-            (decided.repeats if first.digest_is(taken.digest) else decided.conflicts).append((taken, first))
-            continue
-        original = facts.originals.get(taken.original_key)
-        if original is None or not is_of(taken.refund, original):
-            decided.orphans.append((taken, NO_ORIGINAL))
-            continue
-        refused = _refuse(taken, original, refunded.get(original.key, 0), facts, network_id)
-        trace = None if refused else payment_trace(next(numbers), terminals, facts.now)
-        payment = refund_payment(taken, original, refused, facts.now, trace, worker)
-        if refused is None:
-            refunded[original.key] = refunded.get(original.key, 0) + payment.amount_minor
-        known[taken.key] = payment
-        decided.payments.append(payment)
-    return decided
-
-
-def _refuse(
-    taken: TakenRefund, original: Payment, refunded_minor: int, facts: RefundFacts, network_id: NetworkId
-) -> Reason | None:
-    if taken.refund.consent_id in facts.cancelled.get(taken.key, ()):
-        return ORDER_CANCELLED
-    refused = refuse_refund(taken.refund, original, refunded_minor, facts.now)
-    if refused is not None:
-        return refused
-    if original.network_id != network_id:
-        raise AssertionError("a refund goes to its original's network")
-    if original.merchant_id not in facts.merchants:
-        return _NO_MERCHANT
-    return None if original.key in facts.cards else CARD_NOT_OPENED
 
 
 def refund_payment(

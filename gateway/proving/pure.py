@@ -112,7 +112,7 @@ class PurePath:
         return Facts(
             consents=consents,
             merchants=self._merchants,
-            existing={},
+            payments={},
             usage={key: self._usage.get(key, _UNUSED) for key in usage_keys(consents, self._now)},
             usable=self._uses,
             cards=self._cards,

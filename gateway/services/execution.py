@@ -6,25 +6,25 @@ Postgres, whatever its size.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TypeVar
 
 from gateway.domain.authentication import Assertion
-from gateway.domain.exchange import FinancialRequest
-from gateway.domain.funding import OwnedToken, token_uses
+from gateway.domain.exchange import FinancialRequest, Operation
+from gateway.domain.funding import token_uses
 from gateway.domain.intent import (
     Decided,
     Facts,
+    OrderOrRefund,
     TakenOrder,
     decide,
     exempt_window,
+    owned_token,
     usage_keys,
 )
 from gateway.domain.lifecycle import PaymentState
-from gateway.domain.payment import Payment, PaymentKey
-from gateway.domain.refund import RefundsDecided, TakenRefund
+from gateway.domain.payment import Payment
+from gateway.domain.refund import TakenRefund
 from gateway.domain.repetition import order_id_taken
 from gateway.ports import (
     AssertionVerifier,
@@ -52,14 +52,12 @@ from gateway.services.notices import (
     reported_events,
 )
 from gateway.services.proofs import NoIdentityProviders, recheck_signatures, use_proofs
-from gateway.services.refunds import RefundService
 from gateway.services.results import Intent, ResultSettings, ResultWriter, count_states
 from gateway.services.retrying import until_done
 from gateway.services.transitions import payment_events
 from schemas.envelope import EnvelopeError
-from schemas.primitives import NetworkId
-
-D = TypeVar("D")
+from schemas.primitives import NetworkId, PaymentId
+from schemas.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ class ExecutionSettings:
 
 
 class ExecutionService:
-    """Executes the orders of one card network.
+    """Executes the orders and refunds of one card network.
 
     Attributes:
         results: sends the intents and writes what comes of them; run it beside :meth:`take`.
@@ -128,19 +126,8 @@ class ExecutionService:
             settings=settings.results,
             watch=watch,
         )
-        self._refunds = RefundService(
-            network_id=network_id,
-            worker=worker,
-            terminals=terminals,
-            store=store,
-            vault=vault,
-            observer=observer,
-            clock=clock,
-            signatures=signatures,
-            keys=keys,
-        )
 
-    # --- orders → intents → wire ---
+    # --- orders and refunds → intents → wire ---
 
     async def take(self, records: Sequence[Record]) -> None:
         """Commit the batch's intents and hand them to the network. Once this returns, the offsets may be committed.
@@ -150,20 +137,13 @@ class ExecutionService:
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
-        dispatched = await self._trusted(records)
-        orders, refused = await self._read([d for d in dispatched if not d.is_refund])
+        batch, refused = await self._read(await self._trusted(records))
         if refused:
             await until_done(lambda: self._refuse(refused))
-        while orders:
-            places = await self._reserve(len(orders))
-            part, orders = orders[:places], orders[places:]
-            decided, intents = await self._intend(places, partial(self._commit_intents, part))
-            if self._watch is not None and intents:
-                self._watch.intended([i.consent_key for i in intents], intents[0].payment.decided_at)
-            self._report(decided)
-        refund_records = [d for d in dispatched if d.is_refund]
-        if refund_records:
-            await self._take_refunds(refund_records)
+        while batch:
+            places = await self._reserve(len(batch))
+            part, batch = batch[:places], batch[places:]
+            self._report(await self._intend(part))
         self._observer.batch("execution", size=len(records), seconds=loop.time() - started)
 
     async def _trusted(self, records: Sequence[Record]) -> list[Dispatched]:
@@ -184,34 +164,22 @@ class ExecutionService:
         self._observer.count("execution", "dead_letter", n=len(unreadable))
         await until_done(lambda: self._dead_letters.park("execution", unreadable))
 
-    async def _take_refunds(self, records: Sequence[Dispatched]) -> None:
-        refunds = await self._refunds.read(records)
-        while refunds:
-            places = await self._reserve(len(refunds))
-            part, refunds = refunds[:places], refunds[places:]
-            decided, _ = await self._intend(places, partial(self._commit_refunds, part))
-            count_states(self._observer, decided.payments)
-            report_card_incidents(self._observer, "execution", self._network_id, decided.payments)
-            self._observer.count("execution", "repeated", n=len(decided.repeats))
-            self._observer.count("execution", "order_id_taken", n=len(decided.conflicts))
-
-    async def _commit_refunds(self, refunds: Sequence[TakenRefund]) -> tuple[RefundsDecided, list[Intent], float]:
-        decided, sent, before_commit = await self._refunds.commit(refunds)
-        return decided, [Intent(payment, request) for payment, request in sent], before_commit
-
-    async def _intend(
-        self, places: int, commit: Callable[[], Awaitable[tuple[D, list[Intent], float]]]
-    ) -> tuple[D, list[Intent]]:
-        """Commit up to ``places`` intents, for which there is room, and hand them to the network."""
+    async def _intend(self, batch: Sequence[OrderOrRefund]) -> Decided:
+        """Commit the intents of a batch for which places are taken, and hand them to the network."""
         try:
-            decided, intents, committed = await until_done(commit)
+            decided, intents, before_commit = await until_done(lambda: self._commit_intents(batch))
         except BaseException:
-            self._network.release(places)
+            self._network.release(len(batch))
             raise
-        self._network.release(places - len(intents))
+        self._network.release(len(batch) - len(intents))
         for intent in intents:
-            self.results.submit(intent, send_before=committed + self._settings.intent_to_wire_s)
-        return decided, intents
+            self.results.submit(intent, send_before=before_commit + self._settings.intent_to_wire_s)
+        if self._watch is not None:
+            # Money goes back also under a consent that has ended: refunds are not watched.
+            watched = [i for i in intents if i.payment.operation is Operation.PURCHASE]
+            if watched:
+                self._watch.intended([i.consent_key for i in watched], watched[0].payment.decided_at)
+        return decided
 
     async def _reserve(self, wanted: int) -> int:
         """Take places first, for an intent that has committed must never wait for room: all, or what a trial allows."""
@@ -226,126 +194,145 @@ class ExecutionService:
 
     async def _read(
         self, records: Sequence[Dispatched]
-    ) -> tuple[list[TakenOrder], list[tuple[TakenOrder, RefusedOrder]]]:
-        """The orders, with what has become of the keys that signed them and their proofs since they were judged."""
+    ) -> tuple[list[OrderOrRefund], list[tuple[OrderOrRefund, RefusedOrder]]]:
+        """What is to be decided, and what is refused: the key that signed it is disabled since it was judged."""
         now = self._clock.now()
-        taken = [r.order() for r in records]
-        problems = await recheck_signatures(self._signatures, self._keys, [t.signature for t in taken], now)
-        orders: list[TakenOrder] = []
-        refused: list[tuple[TakenOrder, RefusedOrder]] = []
-        for one, problem in zip(taken, problems, strict=True):
+        read = [r.refund() if r.is_refund else r.order() for r in records]
+        problems = await recheck_signatures(self._signatures, self._keys, [one.signature for one in read], now)
+        batch: list[OrderOrRefund] = []
+        refused: list[tuple[OrderOrRefund, RefusedOrder]] = []
+        for one, problem in zip(read, problems, strict=True):
             if problem is None:
-                orders.append(one)
-            elif one.is_due:
+                batch.append(one)
+            elif isinstance(one, TakenOrder) and one.is_due:
                 # Its payment waits: it must end, as rejected.
-                orders.append(replace(one, problem=problem))
+                batch.append(replace(one, problem=problem))
             else:
-                refusal = RefusedOrder(one.order.partner_id, one.order.order_id, None, problem, one.reference)
-                refused.append((one, refusal))
-        checked = self._recheck_proofs(orders)
+                refused.append((one, _refused(one, None, problem)))
+        checked = self._recheck_proofs(batch)
         if await self._trust.refresh_unknown():
             # A provider's key may be newer than what this process knows: look once more.
-            checked = self._recheck_proofs(orders)
+            checked = self._recheck_proofs(batch)
         return checked, refused
 
-    def _recheck_proofs(self, orders: Sequence[TakenOrder]) -> list[TakenOrder]:
+    def _recheck_proofs(self, batch: Sequence[OrderOrRefund]) -> list[OrderOrRefund]:
         return [
             replace(o, assertion=problem)
-            if isinstance(o.assertion, Assertion)
+            if isinstance(o, TakenOrder)
+            and isinstance(o.assertion, Assertion)
             and (problem := self._assertions.recheck(o.assertion.issuer, o.assertion.kid))
             else o
-            for o in orders
+            for o in batch
         ]
 
-    async def _refuse(self, refused: Sequence[tuple[TakenOrder, RefusedOrder]]) -> None:
+    async def _refuse(self, refused: Sequence[tuple[OrderOrRefund, RefusedOrder]]) -> None:
         async with self._store.transaction() as uow:
             _, repeated = await refuse_or_report(uow, refused, self._clock.now())
         self._observer.count("execution", "refused", n=len(refused) - repeated)
         self._observer.count("execution", "repeated", n=repeated)
 
-    async def _commit_intents(self, orders: Sequence[TakenOrder]) -> tuple[Decided, list[Intent], float]:
-        # The bound from intent to wire runs from before the commit: never longer than promised.
+    async def _commit_intents(self, batch: Sequence[OrderOrRefund]) -> tuple[Decided, list[Intent], float]:
+        """Read under the locks, decide, write it down; the time is of ``loop.time()`` before the commit.
+
+        Raises:
+            StoreUnavailableError, StoreConflictError: nothing was decided, or it is not known: run it again.
+        """
         async with self._store.transaction() as uow:
-            facts = await self._facts(uow, orders)
-            numbers = iter(await uow.payments.next_payment_numbers(len(orders)))
+            facts = await self._facts(uow, batch)
             decided = decide(
-                orders,
+                batch,
                 facts,
                 network_id=self._network_id,
                 terminals=self._terminals,
-                numbers=numbers,
+                numbers=iter(await uow.payments.next_payment_numbers(len(batch))),
                 worker=self._worker,
             )
-            if len(await uow.payments.insert(decided.payments)) != len(decided.payments):
-                # Another worker inserted one of these ids under another consent since we looked.
-                raise StoreConflictError("payment inserted concurrently")
-            await uow.schedule.begin(decided.due)
-            begun = [*decided.payments, *decided.due]
-            await uow.consents.add_usage(
-                [
-                    UsageChange(key, reserved_minor=minor, reserved_count=count)
-                    for key, (minor, count) in decided.reserved.items()
-                ]
-            )
-            exempting = [k for k in decided.authenticated if exempt_window(facts.consents[k], None)]
-            await uow.authentication.mark_authenticated(sorted(exempting), now=facts.now)
-            repeats = [(p, t.reference) for t, p in decided.repeats]
-            await uow.outbox.append([*payment_events(begun), *reported_events(repeats, facts.now)])
-            await refuse_orders(
-                uow,
-                [
-                    RefusedOrder(p.partner_id, p.order_id, p.payment_id, order_id_taken(p, t.order), t.reference)
-                    for t, p in decided.conflicts
-                ],
-                facts.now,
-            )
-            intents = [Intent(p, self._request(p, facts)) for p in begun if p.state is PaymentState.SENT]
+            await _write(uow, decided, facts)
+            intents = [Intent(p, self._request(p, facts)) for p in decided.begun if p.state is PaymentState.SENT]
+            # The bound from intent to wire runs from before the commit: never longer than promised.
             before_commit = asyncio.get_running_loop().time()
         return decided, intents, before_commit
 
-    async def _facts(self, uow: UnitOfWork, orders: Sequence[TakenOrder]) -> Facts:
-        consents = await uow.consents.lock(sorted({o.consent_key for o in orders}))
-        usable = await uow.directory.usable_tokens(token_uses(c.terms for c in consents.values()))
-        opened = await self._vault.open(sorted({use.owned for use in usable}))
+    async def _facts(self, uow: UnitOfWork, batch: Sequence[OrderOrRefund]) -> Facts:
+        orders = [one for one in batch if isinstance(one, TakenOrder)]
+        refunds = [one for one in batch if isinstance(one, TakenRefund)]
+        keys = sorted({one.key for one in batch})
+        consents = await uow.consents.lock(sorted({one.consent_key for one in batch}))
+        # What waits can be decided by another worker or cancelled at this moment, and an original be refunded by one:
+        # under its lock it is certain.
+        waiting = sorted({*(o.key for o in orders if o.is_due), *(r.original_key for r in refunds)})
+        locked = await uow.payments.lock(waiting) if waiting else {}
+        originals = [locked[r.original_key] for r in refunds if r.original_key in locked]
+        # Money goes back whatever has become of the consent, its permission to use the token included.
+        paying = {key: consents[key] for o in orders if (key := o.consent_key) in consents} if refunds else consents
+        usable = await uow.directory.usable_tokens(token_uses(c.terms for c in paying.values()))
+        returning = (owned for p in originals if (owned := owned_token(p, consents)) is not None)
+        opened = await self._vault.open(sorted({*(use.owned for use in usable), *returning}))
         report_unopened(self._observer, "execution", opened)
         # Time is read after the locks were granted: an order that expired while it waited for them is refused.
         now = self._clock.now()
-        trust = await use_proofs(uow, orders, consents, self._trust)
+        trust = await use_proofs(uow, orders, paying, self._trust)
+        merchants = {*(o.order.merchant_id for o in orders), *(p.merchant_id for p in originals)}
+        used = usage_keys(paying, now, trust.authenticated_at)
         return Facts(
             consents=consents,
-            merchants=await uow.directory.merchants(sorted({o.order.merchant_id for o in orders})),
-            existing=await self._existing(uow, orders),
-            usage=await uow.consents.usage(usage_keys(consents, now, trust.authenticated_at)),
+            merchants=await uow.directory.merchants(sorted(merchants)),
+            payments={**(await uow.payments.find(keys)), **locked},
+            usage=await uow.consents.usage(used) if orders else {},
             usable=usable,
             cards=opened.cards,
             now=now,
             trust=trust,
-            cancelled=await uow.cancellations.not_sent([o.key for o in orders]),
+            cancelled=await uow.cancellations.not_sent(keys),
+            refunded=await uow.payments.refunded(sorted({p.key for p in originals})) if refunds else {},
+            # With nothing to refund yet when another delivery of the record reached the intake: so it ended.
+            refused=await uow.payments.refused([(r.refund.partner_id, r.reference) for r in refunds])
+            if refunds
+            else frozenset(),
         )
 
     @staticmethod
-    async def _existing(uow: UnitOfWork, orders: Sequence[TakenOrder]) -> Mapping[PaymentKey, Payment]:
-        found = await uow.payments.find(sorted({o.key for o in orders}))
-        # What waits can be decided by another worker or cancelled at this moment: under its lock it is certain.
-        due = sorted({o.key for o in orders if o.is_due})
-        return {**found, **(await uow.payments.lock(due))} if due else found
-
-    def _request(self, payment: Payment, facts: Facts) -> FinancialRequest:
-        if payment.trace is None or payment.funding_token is None:
+    def _request(payment: Payment, facts: Facts) -> FinancialRequest:
+        owned = owned_token(payment, facts.consents)
+        if payment.trace is None or owned is None:
             raise AssertionError("a SENT payment has trace numbers and a funding token")
-        owner = facts.consents[payment.consent_key].terms.customer_id
         return FinancialRequest(
             trace=payment.trace,
             operation=payment.operation,
             amount_minor=payment.amount_minor,
             currency=payment.currency,
             acceptor=facts.merchants[payment.merchant_id].acceptor,
-            card=facts.cards[OwnedToken(payment.funding_token, owner)],
+            card=facts.cards[owned],
         )
 
     def _report(self, decided: Decided) -> None:
-        begun = [*decided.payments, *decided.due]
+        begun = decided.begun
         count_states(self._observer, begun)
         report_card_incidents(self._observer, "execution", self._network_id, begun)
         self._observer.count("execution", "repeated", n=len(decided.repeats))
         self._observer.count("execution", "order_id_taken", n=len(decided.conflicts))
+
+
+async def _write(uow: UnitOfWork, decided: Decided, facts: Facts) -> None:
+    if len(await uow.payments.insert(decided.payments)) != len(decided.payments):
+        # Another worker inserted one of these ids under another consent since we looked.
+        raise StoreConflictError("payment inserted concurrently")
+    await uow.schedule.begin(decided.due)
+    await uow.consents.add_usage(
+        [
+            UsageChange(key, reserved_minor=minor, reserved_count=count)
+            for key, (minor, count) in decided.reserved.items()
+        ]
+    )
+    exempting = [k for k in decided.authenticated if exempt_window(facts.consents[k], None)]
+    await uow.authentication.mark_authenticated(sorted(exempting), now=facts.now)
+    repeats = [(payment, one.reference) for one, payment in decided.repeats]
+    await uow.outbox.append([*payment_events(decided.begun), *reported_events(repeats, facts.now)])
+    conflicts = [_refused(one, p.payment_id, order_id_taken(p, one.message)) for one, p in decided.conflicts]
+    orphans = [_refused(one, None, reason) for one, reason in decided.orphans]
+    await refuse_orders(uow, [*conflicts, *orphans], facts.now)
+
+
+def _refused(one: OrderOrRefund, first: PaymentId | None, reason: Reason) -> RefusedOrder:
+    """Refused under an id of which ``first`` may stand."""
+    return RefusedOrder(one.message.partner_id, one.message.order_id, first, reason, one.reference)

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 from uuid import UUID
 
-from gateway.domain.intent import ConsentKey
-from gateway.domain.payment import Payment, PaymentKey, event_fields
+from gateway.domain.intent import OrderOrRefund
+from gateway.domain.payment import Payment, event_fields
 from gateway.ports import OutboxEvent, Refusal, UnitOfWork
 from schemas.codec import encode, encode_json
 from schemas.events import EventType, OrderRefused
@@ -74,28 +73,8 @@ async def refuse_orders(uow: UnitOfWork, refused: Sequence[RefusedOrder], now: d
     return len(new)
 
 
-class Dispatched(Protocol):
-    """An order or a refund as execution reads it."""
-
-    @property
-    def key(self) -> PaymentKey:
-        """Key of the one payment that it can have."""
-
-    @property
-    def consent_key(self) -> ConsentKey:
-        """Key of the consent that it names."""
-
-    @property
-    def digest(self) -> bytes:
-        """SHA-256 of its raw bytes."""
-
-    @property
-    def reference(self) -> str:
-        """Place of the partner's record."""
-
-
 async def refuse_or_report(
-    uow: UnitOfWork, refused: Sequence[tuple[Dispatched, RefusedOrder]], now: datetime
+    uow: UnitOfWork, refused: Sequence[tuple[OrderOrRefund, RefusedOrder]], now: datetime
 ) -> tuple[int, int]:
     """Refuse what may not be paid any more; what was paid before, and only comes again, is told as it stands.
 

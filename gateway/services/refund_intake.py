@@ -1,6 +1,6 @@
 """Refunds at the intake: checked as far as that needs no lock, then handed to the network of the payment they refund.
 
-Advice only: execution decides under the original's lock (:mod:`gateway.services.refunds`). Every refund ends in exactly
+Advice only: execution decides under the original's lock (:mod:`gateway.domain.intent`). Every refund ends in exactly
 one way: dispatched, rejected (a payment in state REJECTED), refused (no payment, for there is none that it could
 refund, or its order id is taken) or repeated (its payment's state is told again).
 """

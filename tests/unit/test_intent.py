@@ -70,7 +70,7 @@ def decided(
     facts = Facts(
         consents={KEY: under},  # type: ignore[dict-item]
         merchants={MerchantId("merchant-1"): merchant()},
-        existing={},
+        payments={},
         usage={(*KEY, window): used for window, used in (usage or {}).items()},  # type: ignore[misc]
         usable=frozenset({USE}),
         cards={USE.owned: CardData("4111111111111111")},

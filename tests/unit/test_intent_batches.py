@@ -41,7 +41,7 @@ def facts(**fields: Any) -> Facts:
     defaults: dict[str, Any] = {
         "consents": {KEY: replace(consent(payment=DAY), version=7)},
         "merchants": {MerchantId("merchant-1"): merchant()},
-        "existing": {},
+        "payments": {},
         "usage": {},
         "usable": frozenset({USE}),
         "cards": {USE.owned: CardData("4111111111111111")},
@@ -146,9 +146,9 @@ def test_an_order_that_has_its_payment_is_a_repeat_or_a_conflict_and_those_behin
     first = begun(1)
     other = replace(first, order_digest=b"other")
     again = taken(1)
-    found = decided(again, taken(2), existing={first.key: first})
+    found = decided(again, taken(2), payments={first.key: first})
     assert (found.repeats, found.conflicts, ends(found.payments)) == ([(again, first)], [], [("order-2", "sent")])
-    found = decided(again, taken(2), existing={other.key: other})
+    found = decided(again, taken(2), payments={other.key: other})
     assert (found.repeats, found.conflicts, ends(found.payments)) == ([], [(again, other)], [("order-2", "sent")])
 
 
@@ -169,11 +169,11 @@ def waiting(number: int, at: datetime = BEFORE, **fields: Any) -> Payment:
 def test_a_payment_whose_day_has_come_goes_on_as_the_one_that_it_is() -> None:
     long_ago = BEFORE - timedelta(days=3)
     stored = waiting(1, long_ago)
-    found = decided(taken(1, is_due=True), existing={stored.key: stored})
+    found = decided(taken(1, is_due=True), payments={stored.key: stored})
     assert found.payments == []
     (sent,) = found.due
     assert replace(sent, windows=()) == begun(1, version=5, ordered_at=long_ago)
-    found = decided(taken(1, is_due=True, problem=REFUSED), existing={stored.key: stored})
+    found = decided(taken(1, is_due=True, problem=REFUSED), payments={stored.key: stored})
     assert found.due == [begun(1, version=5, ordered_at=long_ago, state=S.REJECTED, reason=REFUSED, **UNSENT)]
 
 
@@ -184,7 +184,7 @@ def test_only_a_payment_that_still_waits_with_the_same_content_is_decided_when_d
         waiting(1, order_digest=b"other"),
     ):
         existing = {stored.key: stored} if stored else {}
-        found = decided(taken(1, is_due=True), taken(2), existing=existing)
+        found = decided(taken(1, is_due=True), taken(2), payments=existing)
         assert (found.due, found.repeats, found.conflicts) == ([], [], []), stored
         # Those behind it are decided all the same.
         assert ends(found.payments) == [("order-2", "sent")]
@@ -193,7 +193,7 @@ def test_only_a_payment_that_still_waits_with_the_same_content_is_decided_when_d
 def test_a_payment_that_is_handed_on_twice_is_sent_once() -> None:
     stored = waiting(1)
     due = taken(1, is_due=True)
-    assert len(decided(due, due, existing={stored.key: stored}).due) == 1
+    assert len(decided(due, due, payments={stored.key: stored}).due) == 1
 
 
 # --- what was cancelled before it came ---

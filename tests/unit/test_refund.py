@@ -8,24 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.domain import intent
 from gateway.domain.exchange import CardData, Operation
-from gateway.domain.intent import ORDER_CANCELLED
+from gateway.domain.funding import OwnedToken
+from gateway.domain.intent import ORDER_CANCELLED, Decided, Facts
 from gateway.domain.lifecycle import PaymentState
 from gateway.domain.payment import Payment
-from gateway.domain.refund import (
-    NO_ORIGINAL,
-    NOT_REFUNDED,
-    RefundFacts,
-    RefundsDecided,
-    TakenRefund,
-    decide_refunds,
-    refuse_refund,
-)
-from schemas.primitives import Money, NetworkId
+from gateway.domain.refund import NO_ORIGINAL, NOT_REFUNDED, TakenRefund, refuse_refund
+from schemas.primitives import CustomerId, FundingToken, Money, NetworkId
 from schemas.reasons import ReasonCode
 from schemas.refunds import PaymentRefund
 from tests.builders import NETWORK, NOW, TERMINAL, payment
-from tests.unit.domain_samples import krw, merchant
+from tests.unit.domain_samples import consent, krw, merchant
 
 S, R = PaymentState, ReasonCode
 ORIGINAL = payment(1, state=S.APPROVED, consent_version=3)
@@ -49,21 +43,23 @@ def taken(number: int = 1, minor: int = 1_000, *, digest: bytes | None = None, *
     return TakenRefund(message, digest or f"digest-{number}".encode(), NOW, f"mypay.orders/0/{number}")
 
 
-def facts(*originals: Payment, **fields: Any) -> RefundFacts:
+def facts(*originals: Payment, beside: Payment | None = None, **fields: Any) -> Facts:
+    """What is known of these originals; ``beside``: another payment that exists."""
+    payments = [*(originals or (ORIGINAL,)), *([beside] if beside else ())]
     defaults: dict[str, Any] = {
-        "existing": {},
-        "originals": {p.key: p for p in originals or (ORIGINAL,)},
-        "refunded": {},
-        "cancelled": {},
+        "consents": {("partner-1", "consent-1"): consent()},
+        "payments": {p.key: p for p in payments},
         "merchants": {"merchant-1": merchant()},
-        "cards": {p.key: CardData("4111111111111111", "2912") for p in originals or (ORIGINAL,)},
+        "usage": {},
+        "usable": frozenset(),
+        "cards": {OwnedToken(FundingToken("token-1"), CustomerId("customer-1")): CardData("4111111111111111", "2912")},
         "now": NOW,
     }
-    return RefundFacts(**(defaults | fields))
+    return Facts(**(defaults | fields))
 
 
-def decide(*refunds: TakenRefund, known: RefundFacts | None = None) -> RefundsDecided:
-    return decide_refunds(
+def decide(*refunds: TakenRefund, known: Facts | None = None) -> Decided:
+    return intent.decide(
         refunds,
         known or facts(),
         network_id=NetworkId(NETWORK),
@@ -73,7 +69,7 @@ def decide(*refunds: TakenRefund, known: RefundFacts | None = None) -> RefundsDe
     )
 
 
-def ends(decided: RefundsDecided) -> list[tuple[S, R | None]]:
+def ends(decided: Decided) -> list[tuple[S, R | None]]:
     return [(p.state, p.reason and p.reason.code) for p in decided.payments]
 
 
@@ -111,7 +107,7 @@ def test_a_refund_that_came_too_late_says_what_it_is() -> None:
 
 def test_whatever_became_of_a_refund_those_behind_it_are_decided() -> None:
     first = decide(taken(1)).payments[0]
-    known = facts(existing={first.key: first})
+    known = facts(beside=first)
     found = decide(taken(1), taken(2, original_order_id="nobody"), taken(3), known=known)
     assert (len(found.repeats), len(found.orphans), ends(found)) == (1, 1, [(S.SENT, None)])
 
@@ -197,7 +193,7 @@ def test_a_refund_again_is_told_where_the_first_stands() -> None:
 
 def test_an_order_id_that_is_used_is_not_used_again() -> None:
     bought = payment(2, order_id="refund-1")
-    decided = decide(taken(1), known=facts(existing={bought.key: bought}))
+    decided = decide(taken(1), known=facts(beside=bought))
     assert [p for _, p in decided.conflicts] == [bought]
     assert not decided.payments
 
@@ -205,7 +201,7 @@ def test_an_order_id_that_is_used_is_not_used_again() -> None:
 @pytest.mark.parametrize(
     "known", [facts(payment(2, state=S.APPROVED)), facts(payment(1, state=S.APPROVED, consent_id="consent-2"))]
 )
-def test_without_an_original_under_its_consent_there_is_no_payment(known: RefundFacts) -> None:
+def test_without_an_original_under_its_consent_there_is_no_payment(known: Facts) -> None:
     decided = decide(taken(), known=known)
     assert [(t.reference, reason) for t, reason in decided.orphans] == [("mypay.orders/0/1", NO_ORIGINAL)]
     assert not decided.payments

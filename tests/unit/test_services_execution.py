@@ -14,6 +14,7 @@ from gateway.domain.exchange import (
     FinancialRequest,
     NetworkRequest,
     NotSentCause,
+    Operation,
     UnansweredCause,
 )
 from gateway.domain.lifecycle import PaymentState
@@ -509,3 +510,36 @@ async def test_a_batch_is_sent_in_parts_where_a_trial_gives_no_more_places(rig: 
     assert rig.states() == {f"order-{n}": "approved" for n in range(1, 6)}
     assert [r.trace.rrn for r in sent(rig)] == [rig.payment(n).trace.rrn for n in range(1, 6)]  # type: ignore[union-attr]
     assert rig.network.reserved == 0
+
+
+# --- orders and refunds of one batch ---
+
+
+async def test_the_orders_and_refunds_of_a_batch_are_decided_in_one_transaction(rig: Rig) -> None:
+    await rig.execute(orders(1))
+    before = len(rig.faults.places)
+    await rig.execution.take([*orders(2), dispatched_refund(refund(1), 3), *orders(4, amount=krw(5_000))])
+    once = ("consents.lock", "payments.lock", "payments.insert", "outbox.append", "store.commit")
+    assert {place: rig.faults.places[before:].count(place) for place in once} == dict.fromkeys(once, 1)
+    assert rig.states() == {"order-1": "approved", "order-2": "sent", "refund-1": "sent", "order-4": "sent"}
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2, 3])
+async def test_where_a_batch_ends_changes_nothing_of_what_is_decided(rig: Rig, cut: int) -> None:
+    """Of a refund and an order under one id the first stands, as where they come in two batches."""
+    await rig.execute(orders(1))
+    batch = [
+        dispatched_refund(refund(1), 1),
+        dispatched_record(numbered_order(9, order_id="refund-1"), offset=2),
+        dispatched_record(numbered_order(2), offset=3),
+    ]
+    for part in (batch[:cut], batch[cut:]):
+        await rig.execute(part)
+    assert rig.states() == {"order-1": "approved", "refund-1": "approved", "order-2": "approved"}
+    assert [r.reference for r in rig.database.refusals.rows.values()] == ["mypay.orders/0/2"]
+    assert [r.operation for r in sent(rig)] == [Operation.PURCHASE, Operation.REFUND, Operation.PURCHASE]
+
+
+async def test_a_refund_of_what_its_own_batch_sends_is_too_early(rig: Rig) -> None:
+    await rig.execute([*orders(1), dispatched_refund(refund(1), 2)])
+    assert rig.states() == {"order-1": "approved", "refund-1": "rejected"}

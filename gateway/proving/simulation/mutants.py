@@ -45,7 +45,6 @@ from gateway.services import (
     late_answers,
     recovery,
     refund_intake,
-    refunds,
     relay,
     results,
     reversal,
@@ -138,7 +137,7 @@ def _resend_after_restart() -> AbstractContextManager[None]:
     return edited(
         execution.ExecutionService,
         "_commit_intents",
-        ("for p in begun if", "for p in [*begun, *(q for _, q in decided.repeats)] if"),
+        ("for p in decided.begun if", "for p in [*decided.begun, *(q for _, q in decided.repeats)] if"),
     )
 
 
@@ -395,13 +394,13 @@ def _refunds_not_counted() -> AbstractContextManager[None]:
     async def facts(self: Any, *arguments: Any) -> Any:
         return replace(await before(self, *arguments), refunded={})
 
-    before = refunds.RefundService._facts  # noqa: SLF001 - planted inside of it
-    return replaced(refunds.RefundService, "_facts", facts)
+    before = execution.ExecutionService._facts  # noqa: SLF001 - planted inside of it
+    return replaced(execution.ExecutionService, "_facts", facts)
 
 
 def _refused_refund_paid() -> AbstractContextManager[None]:
     return together(
-        edited(refunds.RefundService, "commit", ("if r.reference not in over", "if True")),
+        edited(intents, "_decide_refund", ("if taken.reference in facts.refused:", "if False:")),
         edited(refund_intake.RefundIntake, "_recorded", ("if t.reference not in over", "if True")),
     )
 
@@ -413,12 +412,12 @@ def _owner_unchecked_at_grant() -> AbstractContextManager[None]:
     return replaced(consent_change, "_refuse_token", lambda *_: None)
 
 
-_ASKED: Final = "await uow.directory.usable_tokens(token_uses(c.terms for c in consents.values()))"
+_ASKED: Final = "await uow.directory.usable_tokens(token_uses(c.terms for c in paying.values()))"
 
 
 def _permission_unchecked_under_lock() -> AbstractContextManager[None]:
     return edited(
-        execution.ExecutionService, "_facts", (_ASKED, "frozenset(token_uses(c.terms for c in consents.values()))")
+        execution.ExecutionService, "_facts", (_ASKED, "frozenset(token_uses(c.terms for c in paying.values()))")
     )
 
 
@@ -431,7 +430,7 @@ def _owner_unchecked_under_lock() -> AbstractContextManager[None]:
 
     anybodys = """frozenset(
             use
-            for use in token_uses(c.terms for c in consents.values())
+            for use in token_uses(c.terms for c in paying.values())
             if use.partner_id in uow.directory._db.tokens.rows[use.token].partners
         )"""
     return together(
@@ -455,7 +454,7 @@ def _keys_not_looked_at_again() -> AbstractContextManager[None]:
     async def blind(_: Any, __: Any, signatures: Any, ___: Any) -> list[None]:
         return [None] * len(signatures)
 
-    return together(replaced(execution, "recheck_signatures", blind), replaced(refunds, "recheck_signatures", blind))
+    return replaced(execution, "recheck_signatures", blind)
 
 
 def _exemption_uncapped() -> AbstractContextManager[None]:
