@@ -18,13 +18,13 @@ from gateway.domain.execution import UnknownPolicy
 from gateway.ports import CardNetwork, TokenVault
 from gateway.services.ended_consents import EndedConsentWatch
 from gateway.services.execution import ExecutionService, ExecutionSettings
-from gateway.services.follow_ups import FollowUpSettings
-from gateway.services.inquiry import InquiryService, InquirySettings
+from gateway.services.follow_ups import FollowUpKind, FollowUpService, FollowUpSettings
+from gateway.services.inquiry import Inquiry
 from gateway.services.isolation import IsolatedBatch
 from gateway.services.late_answers import LateAnswerService
 from gateway.services.recovery import RecoveryService, RecoverySettings
 from gateway.services.results import ResultSettings
-from gateway.services.reversal import ReversalService, ReversalSettings
+from gateway.services.reversal import Reversal
 from gateway.settings import Settings
 from schemas.primitives import NetworkId
 from schemas.topics import dispatch_topic
@@ -37,8 +37,8 @@ class ExecutionParts:
     network: Iso8583Network
     consumer: BatchConsumer
     service: ExecutionService
-    inquiries: InquiryService
-    reversals: ReversalService
+    inquiries: FollowUpService
+    reversals: FollowUpService
     late_answers: LateAnswerService
     recovery: RecoveryService
     isolated: IsolatedBatch
@@ -148,49 +148,52 @@ def _recovery(parts: Parts, config: NetworkConfig) -> RecoveryService:
     )
 
 
-def _follow_up_settings(
-    settings: Settings, config: NetworkConfig, *, interval_s: float, interval_max_s: float
-) -> FollowUpSettings:
-    return FollowUpSettings(
-        batch=settings.follow_up_batch,
-        interval_s=interval_s,
-        interval_max_s=interval_max_s,
-        # Waiting for the socket takes at most a quarter of it, the answer its time-out: twice that is never lost alive.
-        lease_s=4 * config.answer_timeout_s,
-        in_order=config.follow_ups_in_order,
-    )
-
-
-def _inquiries(parts: Parts, config: NetworkConfig, network: CardNetwork) -> InquiryService:
+def _inquiries(parts: Parts, config: NetworkConfig, network: CardNetwork) -> FollowUpService:
+    kind = Inquiry(deadline_s=config.inquiry_deadline_s, codes=config.codes)
     interval_s = config.inquiry_interval_s
-    queue = _follow_up_settings(parts.settings, config, interval_s=interval_s, interval_max_s=4 * interval_s)
-    return InquiryService(
-        network_id=config.network_id,
-        worker=parts.worker,
-        store=parts.store,
-        network=network,
-        observer=parts.observer,
-        clock=parts.clock,
-        settings=InquirySettings(queue=queue, deadline_s=config.inquiry_deadline_s, codes=config.codes),
-    )
+    return _follow_ups(parts, config, network, kind, interval_s=interval_s, interval_max_s=4 * interval_s)
 
 
-def _reversals(parts: Parts, config: NetworkConfig, vault: TokenVault, network: CardNetwork) -> ReversalService:
-    queue = _follow_up_settings(
-        parts.settings,
+def _reversals(parts: Parts, config: NetworkConfig, vault: TokenVault, network: CardNetwork) -> FollowUpService:
+    return _follow_ups(
+        parts,
         config,
+        network,
+        Reversal(alert_after_s=config.reversal_alert_after_s, codes=config.codes),
         interval_s=config.reversal_repeat_interval_s,
         interval_max_s=config.reversal_repeat_max_s,
+        vault=vault,
     )
-    return ReversalService(
+
+
+def _follow_ups(
+    parts: Parts,
+    config: NetworkConfig,
+    network: CardNetwork,
+    kind: FollowUpKind,
+    *,
+    interval_s: float,
+    interval_max_s: float,
+    vault: TokenVault | None = None,
+) -> FollowUpService:
+    return FollowUpService(
+        kind=kind,
         network_id=config.network_id,
         worker=parts.worker,
         store=parts.store,
-        vault=vault,
         network=network,
         observer=parts.observer,
         clock=parts.clock,
-        settings=ReversalSettings(queue=queue, alert_after_s=config.reversal_alert_after_s, codes=config.codes),
+        settings=FollowUpSettings(
+            batch=parts.settings.follow_up_batch,
+            interval_s=interval_s,
+            interval_max_s=interval_max_s,
+            # Waiting for the socket takes at most a quarter of it, the answer its time-out: twice that is never lost
+            # alive.
+            lease_s=4 * config.answer_timeout_s,
+            in_order=config.follow_ups_in_order,
+        ),
+        vault=vault,
     )
 
 

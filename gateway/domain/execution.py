@@ -19,6 +19,7 @@ from gateway.domain.exchange import (
     UnansweredCause,
 )
 from gateway.domain.lifecycle import PaymentEventKind
+from gateway.domain.payment import Change, PaymentKey
 from gateway.domain.response_codes import (
     NOT_SEEN,
     STANDARD,
@@ -69,6 +70,10 @@ class Verdict:
     reason: Reason | None
     approval_code: str | None = None
     incident: str | None = None
+
+    def change_of(self, key: PaymentKey) -> Change:
+        """What it asks of the payment."""
+        return Change(key, self.event, self.reason, self.approval_code, self.incident)
 
 
 _MISMATCH_REASON: Final = Reason(

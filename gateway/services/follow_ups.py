@@ -1,19 +1,23 @@
-"""What reversals and inquiries share: claim what is due under a lease, send it once, and tell how each exchange ended.
+"""Follow-ups: what was sent and not answered is asked about, and what may not stand is reversed, until it is settled.
+
+One service works off one queue: it claims what is due under a lease, sends it once, and writes how each exchange ended.
+What it asks and what an answer means is the kind's: :mod:`gateway.services.inquiry`, :mod:`gateway.services.reversal`.
 
 A dead worker's leases run out and another goes on. A live one that lost its lease (it was stopped for longer) may still
 send: every follow-up may be repeated without effect. What it learns counts no more, for closing asks who holds the row.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from gateway.domain.consent import Merchant
 from gateway.domain.exchange import CardData, ExchangeResult, NetworkRequest, NotSent, NotSentCause, TraceNumbers
 from gateway.domain.funding import OwnedToken
-from gateway.domain.payment import Payment, PaymentKey
+from gateway.domain.intent import owned_token
+from gateway.domain.payment import Change, Payment, PaymentKey
 from gateway.ports import (
     CardNetwork,
     Clock,
@@ -25,8 +29,10 @@ from gateway.ports import (
     TokenVault,
     UnitOfWork,
 )
-from gateway.services.incidents import report_unopened
+from gateway.services.incidents import report_incidents, report_unopened, report_unwritable
+from gateway.services.isolation import write_apart
 from gateway.services.retrying import until_done
+from gateway.services.transitions import Applied, apply_changes
 from schemas.primitives import NetworkId
 
 DOUBLINGS_MAX = 16
@@ -56,29 +62,61 @@ class FollowUpSettings:
         return timedelta(seconds=min(self.interval_s * 2 ** min(attempts, DOUBLINGS_MAX), self.interval_max_s))
 
 
-class Attempt(NamedTuple):
-    """One follow-up, its payment (None: it cannot be read) and how the exchange ended."""
+class Outcome(NamedTuple):
+    """What one attempt comes to.
 
-    follow_up: FollowUp
-    payment: Payment | None
-    result: ExchangeResult
+    Attributes:
+        code: what the network said last, kept in the queue.
+        change: what happens to the payment, whose follow-up is closed with it; None: it is sent again.
+        alert: one that is sent again, and that people must look at.
+    """
+
+    code: str
+    change: Change | None
+    alert: bool = False
 
 
-Build = Callable[[FollowUp, Payment, Merchant, CardData | None], NetworkRequest]
+class FollowUpKind(Protocol):
+    """What is asked, and what an answer to it means."""
+
+    @property
+    def name(self) -> str:
+        """The stage that metrics and notes name."""
+
+    def queue(self, uow: UnitOfWork) -> FollowUpStore:
+        """Where those of this kind wait."""
+
+    def request(
+        self, follow_up: FollowUp, payment: Payment, merchant: Merchant, card: CardData | None
+    ) -> NetworkRequest:
+        """Make the message. ``card``: None where the service has no vault."""
+
+    def judge(self, key: PaymentKey, payment: Payment | None, result: ExchangeResult, *, age_s: float) -> Outcome:
+        """Turn the end of an exchange into what follows.
+
+        Args:
+            key: the payment's.
+            payment: None where it cannot be read, so that nothing was sent.
+            result: how the exchange ended.
+            age_s: seconds since it was queued.
+        """
 
 
-class FollowUpSender:
-    """Sends what is due of one network's queue.
+_Prepared = tuple[FollowUp, Payment | None, NetworkRequest | None]
+_Ended = tuple[FollowUp, Outcome]
+
+
+class FollowUpService:
+    """Works off one network's queue of one kind.
 
     Args:
-        queue: which one.
-        build: makes the message.
         vault: opens the cards of messages that name them; None where they name none.
     """
 
     def __init__(
         self,
         *,
+        kind: FollowUpKind,
         network_id: NetworkId,
         worker: str,
         store: Store,
@@ -86,10 +124,9 @@ class FollowUpSender:
         observer: Observer,
         clock: Clock,
         settings: FollowUpSettings,
-        queue: Callable[[UnitOfWork], FollowUpStore],
-        build: Build,
         vault: TokenVault | None = None,
     ) -> None:
+        self._kind = kind
         self._network_id = network_id
         self._worker = worker
         self._store = store
@@ -98,11 +135,9 @@ class FollowUpSender:
         self._observer = observer
         self._clock = clock
         self._settings = settings
-        self._queue = queue
-        self._build = build
 
-    async def send_due(self) -> list[Attempt]:
-        """Wait until the network is open, then send what is due once."""
+    async def work(self) -> int:
+        """Send what is due once, when the network is open, and write how it ended; return how many were attempted."""
         await self._network.wait_open()
         places = await self._network.reserve(self._settings.batch, follow_up=True)
         try:
@@ -113,21 +148,16 @@ class FollowUpSender:
             raise
         self._network.release(places - len(claimed), follow_up=True)
         results = await asyncio.gather(*(self._exchange(request) for _, _, request in prepared))
-        return [Attempt(f, p, result) for (f, p, _), result in zip(prepared, results, strict=True)]
+        if prepared:
+            await self._finish([(f, self._judge(f, p, r)) for (f, p, _), r in zip(prepared, results, strict=True)])
+        return len(prepared)
 
-    async def give_back(
-        self, uow: UnitOfWork, open_: Sequence[tuple[FollowUp, str]], *, owner: str, now: datetime
-    ) -> None:
-        """Put back what is not settled, each with the code of its last answer, until its next attempt is due."""
-        for code, attempts in sorted({(code, f.attempts) for f, code in open_}):
-            keys = [f.key for f, c in open_ if (c, f.attempts) == (code, attempts)]
-            next_attempt = now + self._settings.pause(attempts)
-            await self._queue(uow).retry(keys, owner=owner, next_attempt_at=next_attempt, code=code)
+    # --- claim and send ---
 
     async def _claim(self, limit: int) -> Sequence[FollowUp]:
         now = self._clock.now()
         async with self._store.transaction() as uow:
-            return await self._queue(uow).claim(
+            return await self._kind.queue(uow).claim(
                 self._network_id,
                 owner=self._worker,
                 now=now,
@@ -136,9 +166,7 @@ class FollowUpSender:
                 in_order=self._settings.in_order,
             )
 
-    async def _prepare(
-        self, claimed: Sequence[FollowUp]
-    ) -> list[tuple[FollowUp, Payment | None, NetworkRequest | None]]:
+    async def _prepare(self, claimed: Sequence[FollowUp]) -> list[_Prepared]:
         if not claimed:
             return []
         async with self._store.reading() as uow:
@@ -147,7 +175,7 @@ class FollowUpSender:
             owned = await self._owned(uow, payments.values())
         opened = await self._vault.open(sorted(set(owned.values()))) if self._vault else OpenedCards()
         report_unopened(self._observer, "follow_up", opened)
-        prepared: list[tuple[FollowUp, Payment | None, NetworkRequest | None]] = []
+        prepared: list[_Prepared] = []
         for follow_up in claimed:
             payment = payments.get(follow_up.key)
             token = owned.get(follow_up.key)
@@ -160,19 +188,14 @@ class FollowUpSender:
                 )
                 prepared.append((follow_up, payment, None))
             else:
-                prepared.append((follow_up, payment, self._build(follow_up, payment, merchant, card)))
+                prepared.append((follow_up, payment, self._kind.request(follow_up, payment, merchant, card)))
         return prepared
 
-    async def _owned(self, uow: UnitOfWork, payments: Collection[Payment]) -> dict[PaymentKey, OwnedToken]:
-        """The token of each payment with its owner: the customer of its consent, which no amendment changes."""
+    async def _owned(self, uow: UnitOfWork, payments: Collection[Payment]) -> Mapping[PaymentKey, OwnedToken]:
         if self._vault is None:
             return {}
         consents = await uow.consents.read(sorted({p.consent_key for p in payments}))
-        return {
-            p.key: OwnedToken(p.funding_token, consent.terms.customer_id)
-            for p in payments
-            if p.funding_token is not None and (consent := consents.get(p.consent_key)) is not None
-        }
+        return {p.key: owned for p in payments if (owned := owned_token(p, consents)) is not None}
 
     async def _exchange(self, request: NetworkRequest | None) -> ExchangeResult:
         if request is None:
@@ -183,6 +206,64 @@ class FollowUpSender:
         # A late follow-up does no harm: it may wait for the socket for as long as its lease lasts.
         self._network.submit(request, send_before=loop.time() + self._settings.lease_s / 4, done=answer.set_result)
         return await answer
+
+    # --- judge and write ---
+
+    def _judge(self, follow_up: FollowUp, payment: Payment | None, result: ExchangeResult) -> Outcome:
+        return self._kind.judge(follow_up.key, payment, result, age_s=self._age(follow_up))
+
+    def _age(self, follow_up: FollowUp) -> float:
+        queued_at = follow_up.queued_at
+        return (self._clock.now() - queued_at).total_seconds() if queued_at else 0.0
+
+    async def _finish(self, ended: Sequence[_Ended]) -> None:
+        now = self._clock.now()
+
+        async def write(part: Sequence[_Ended]) -> Applied:
+            return await self._write(part, now)
+
+        def failed(one: _Ended, error: Exception) -> None:
+            # Its lease runs out, and it is sent again: a follow-up is never dropped.
+            report_unwritable(self._observer, self._kind.name, self._network_id, one[0].key, error)
+
+        for applied in await write_apart(ended, write, failed):
+            report_incidents(self._observer, self._kind.name, self._network_id, applied)
+            for payment in applied.changed:
+                self._observer.count(self._kind.name, payment.state.value)
+        for follow_up, outcome in ended:
+            if outcome.change is None:
+                self._tell_open(follow_up, outcome)
+
+    async def _write(self, ended: Sequence[_Ended], now: datetime) -> Applied:
+        """Close what is settled together with its payment's change; nothing of what this worker holds no more."""
+        changes = {f.key: (outcome.code, outcome.change) for f, outcome in ended if outcome.change is not None}
+        async with self._store.transaction() as uow:
+            queue = self._kind.queue(uow)
+            codes = {key: code for key, (code, _) in changes.items()}
+            closed = await queue.close(codes, owner=self._worker, now=now)
+            applied = await apply_changes(uow, [changes[key][1] for key in sorted(closed)], now=now)
+            await self._give_back(queue, [(f, o.code) for f, o in ended if o.change is None], now)
+            return applied
+
+    async def _give_back(self, queue: FollowUpStore, open_: Sequence[tuple[FollowUp, str]], now: datetime) -> None:
+        """Put back what is not settled, each with the code of its last answer, until its next attempt is due."""
+        for code, attempts in sorted({(code, f.attempts) for f, code in open_}):
+            keys = [f.key for f, c in open_ if (c, f.attempts) == (code, attempts)]
+            next_attempt = now + self._settings.pause(attempts)
+            await queue.retry(keys, owner=self._worker, next_attempt_at=next_attempt, code=code)
+
+    def _tell_open(self, follow_up: FollowUp, outcome: Outcome) -> None:
+        self._observer.count(self._kind.name, "repeated", reason=outcome.code)
+        if outcome.alert:
+            self._observer.count(self._kind.name, "alert")
+            self._observer.note(
+                f"{self._kind.name}_open",
+                level="error",
+                payment_id=follow_up.key[1],
+                network_id=self._network_id,
+                code=outcome.code,
+                seconds=self._age(follow_up),
+            )
 
 
 def own_trace(follow_up: FollowUp, original: TraceNumbers) -> TraceNumbers:

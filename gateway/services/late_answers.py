@@ -127,15 +127,7 @@ class LateAnswerService:
             # The first clear answer settles it, and none that came before; a second copy is what it says.
             if verdict.event in (PaymentEventKind.INQUIRY_APPROVED, PaymentEventKind.INQUIRY_DECLINED):
                 closed.discard(payment.key)
-            changes.append(
-                Change(
-                    key=payment.key,
-                    kind=verdict.event,
-                    reason=verdict.reason,
-                    approval_code=verdict.approval_code,
-                    incident=verdict.incident,
-                )
-            )
+            changes.append(verdict.change_of(payment.key))
         return await apply_changes(uow, changes, now=now)
 
     def _answers(self, unmatched: UnmatchedAnswer, payment: Payment) -> bool:

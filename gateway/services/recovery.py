@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from gateway.domain.execution import UnknownPolicy, abandoned
-from gateway.domain.payment import Change, PaymentKey
+from gateway.domain.payment import PaymentKey
 from gateway.ports import Clock, Observer, Store
 from gateway.services.incidents import report_unwritable
 from gateway.services.isolation import write_apart
@@ -114,9 +114,7 @@ class RecoveryService:
             return Applied()
         verdict = abandoned(self._policy)
         async with self._store.transaction() as uow:
-            return await apply_changes(
-                uow, [Change(key=k, kind=verdict.event, reason=verdict.reason) for k in keys], now=now
-            )
+            return await apply_changes(uow, [verdict.change_of(k) for k in keys], now=now)
 
     def _cannot(self, key: PaymentKey, error: Exception) -> None:
         report_unwritable(self._observer, "recovery", self._network_id, key, error)

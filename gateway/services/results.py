@@ -130,13 +130,7 @@ class ResultWriter:
 
     def _change(self, intent: Intent, result: ExchangeResult) -> Change:
         verdict = judge(intent.request, result, self._settings.policy, self._settings.codes)
-        return Change(
-            key=intent.payment.key,
-            kind=verdict.event,
-            reason=verdict.reason,
-            approval_code=verdict.approval_code,
-            incident=verdict.incident,
-        )
+        return verdict.change_of(intent.payment.key)
 
     def _report(self, applied: Applied, waited: Collection[PaymentKey]) -> None:
         count_states(self._observer, applied.changed)

@@ -33,14 +33,15 @@ from gateway.ports import OutboxEvent, Record
 from gateway.services.cancellation import CancellationService, WaitingCancellations
 from gateway.services.ended_consents import EndedConsentWatch
 from gateway.services.execution import ExecutionService, ExecutionSettings
+from gateway.services.follow_ups import FollowUpService, FollowUpSettings
 from gateway.services.initiation import InitiationService
-from gateway.services.inquiry import InquiryService, InquirySettings
+from gateway.services.inquiry import Inquiry
 from gateway.services.late_answers import LateAnswerService
 from gateway.services.recovery import RecoveryService, RecoverySettings
 from gateway.services.refund_intake import RefundIntake
 from gateway.services.relay import RelayService, RelaySettings
 from gateway.services.results import ResultSettings
-from gateway.services.reversal import ReversalService, ReversalSettings
+from gateway.services.reversal import Reversal
 from gateway.services.settlement import SettlementService, SettlementSettings
 from schemas.primitives import CustomerId, FundingToken, NetworkId, payment_id_of
 from schemas.reasons import Reason, ReasonCode
@@ -155,10 +156,11 @@ class Rig:
         )
 
     def new_reversals(
-        self, worker: str, network: MemoryCardNetwork | None = None, *, settings: ReversalSettings | None = None
-    ) -> ReversalService:
+        self, worker: str, network: MemoryCardNetwork | None = None, *, settings: FollowUpSettings | None = None
+    ) -> FollowUpService:
         """Another worker on the reversal queue."""
-        return ReversalService(
+        return FollowUpService(
+            kind=Reversal(),
             network_id=NetworkId(NETWORK),
             worker=worker,
             store=self.store,
@@ -166,19 +168,20 @@ class Rig:
             network=network or self.network,
             observer=self.observer,
             clock=self.clock,
-            settings=settings or ReversalSettings(),
+            settings=settings or FollowUpSettings(),
         )
 
-    def new_inquiries(self, worker: str, network: MemoryCardNetwork | None = None) -> InquiryService:
+    def new_inquiries(self, worker: str, network: MemoryCardNetwork | None = None) -> FollowUpService:
         """Another worker on the inquiry queue."""
-        return InquiryService(
+        return FollowUpService(
+            kind=Inquiry(),
             network_id=NetworkId(NETWORK),
             worker=worker,
             store=self.store,
             network=network or self.network,
             observer=self.observer,
             clock=self.clock,
-            settings=InquirySettings(),
+            settings=FollowUpSettings(interval_s=5.0, interval_max_s=20.0),
         )
 
     def new_recovery(self, worker: str, *, policy: UnknownPolicy = UnknownPolicy.REVERSE) -> RecoveryService:

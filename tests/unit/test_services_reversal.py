@@ -15,7 +15,6 @@ from gateway.domain.limits import Usage
 from gateway.domain.payment import Change
 from gateway.ports import StoreUnavailableError, Unopened
 from gateway.services.follow_ups import FollowUpSettings
-from gateway.services.reversal import ReversalSettings
 from gateway.services.transitions import apply_changes
 from schemas.consents import Period, PeriodLimit
 from schemas.primitives import CustomerId, FundingToken
@@ -341,7 +340,7 @@ async def test_in_order_a_card_that_does_not_open_holds_up_no_other_reversal_of_
     await rig.execute([dispatched_record(numbered_order(2, consent_id="second"), offset=1)])
     rig.network.script = lambda _: Behaviour()
     rig.vault.damaged[FundingToken("token-1")] = Unopened.CHANGED
-    ordered = rig.new_reversals("worker-2", settings=ReversalSettings(queue=FollowUpSettings(in_order=True)))
+    ordered = rig.new_reversals("worker-2", settings=FollowUpSettings(in_order=True))
     assert await ordered.work() == 1
     assert rig.states() == {"order-1": "unknown", "order-2": "unknown"}
     assert await ordered.work() == 1

@@ -224,14 +224,13 @@ def _reversal_of_another() -> AbstractContextManager[None]:
 
 
 def _not_seen_is_declined() -> AbstractContextManager[None]:
-    def judging(self: Any, attempt: Any) -> Any:
-        found = before(self, attempt)
+    def judging(asked: Any, result: ExchangeResult, **known: Any) -> Any:
+        found = resolution.judge_inquiry(asked, result, **known)
         if found.network_code == "25" and found.verdict is not None:
             return replace(found, verdict=replace(found.verdict, event=_E.INQUIRY_DECLINED))
         return found
 
-    before = inquiry.InquiryService._judge  # noqa: SLF001 - planted inside of it
-    return replaced(inquiry.InquiryService, "_judge", judging)
+    return replaced(inquiry, "judge_inquiry", judging)
 
 
 def _unlisted_is_declined() -> AbstractContextManager[None]:

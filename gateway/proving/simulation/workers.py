@@ -35,9 +35,9 @@ from gateway.services.consents import ExpiryService
 from gateway.services.ended_consents import EndedConsentWatch
 from gateway.services.execution import ExecutionService, ExecutionSettings
 from gateway.services.fair_intake import FairIntake
-from gateway.services.follow_ups import FollowUpSettings
+from gateway.services.follow_ups import FollowUpService, FollowUpSettings
 from gateway.services.initiation import InitiationService
-from gateway.services.inquiry import InquiryService, InquirySettings
+from gateway.services.inquiry import Inquiry
 from gateway.services.intake import Intake
 from gateway.services.isolation import IsolatedBatch
 from gateway.services.late_answers import LateAnswerService
@@ -46,7 +46,7 @@ from gateway.services.recovery import RecoveryService, RecoverySettings
 from gateway.services.refund_intake import RefundIntake
 from gateway.services.relay import RelayService, RelaySettings
 from gateway.services.results import ResultSettings
-from gateway.services.reversal import ReversalService, ReversalSettings
+from gateway.services.reversal import Reversal
 from gateway.services.room import ExecutionRoom
 from gateway.services.scheduled import ScheduledOrderService, ScheduleSettings
 from gateway.services.settlement import SettlementService, SettlementSettings
@@ -321,11 +321,9 @@ class Worker:
         queue = FollowUpSettings(
             batch=20, interval_s=3.0, interval_max_s=6.0, lease_s=LEASE_S, in_order=world.script.in_order
         )
-        reversals = ReversalService(**common, vault=vault, network=links, settings=ReversalSettings(queue=queue))
-        inquiries = InquiryService(
-            **common,
-            network=links,
-            settings=InquirySettings(queue=queue, deadline_s=INQUIRY_DEADLINE_S),
+        reversals = FollowUpService(**common, kind=Reversal(), vault=vault, network=links, settings=queue)
+        inquiries = FollowUpService(
+            **common, kind=Inquiry(deadline_s=INQUIRY_DEADLINE_S), network=links, settings=queue
         )
         recovery = RecoveryService(
             **common,
