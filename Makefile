@@ -26,13 +26,13 @@ help:
 	@echo "make install   make .venv from requirements.lock (every other target does so when needed)"
 	@echo "make demo      run ORDERS=$(ORDERS) signed orders through the gateway and check the books; MYPAY_DEMO_KEEP=1 leaves it running"
 	@echo "make test      run the tests: ARGS are pytest's"
-	@echo "make mutants   change every pure rule in every small way and show what no test sees: ARGS are modules of gateway/domain"
+	@echo "make mutants   change every pure rule in every small way and show what no test sees: ARGS are modules or rooms, as consents.rules.limits"
 	@echo "make check     format, lint, types, import rules, drift of schemas, access rules and the database's roles"
 	@echo "make acls      write deploy/kafka/acls.sh, Kafka's access rules, anew"
 	@echo "make bench     measure the gateway on this machine: ARGS are those of mypay bench"
 	@echo "make format    format the sources and apply the linter's safe fixes"
 	@echo "make lock      write requirements.lock and deploy/kafka-jars.sha256 anew"
-	@echo "make holidays  write gateway/domain/holidays.py anew, from the package holidays"
+	@echo "make holidays  write gateway/base/holidays.py anew, from the package holidays"
 	@echo "make clean     delete .venv and all caches; the data of local stacks stay in var/"
 
 install: $(INSTALLED)
@@ -97,10 +97,10 @@ lock: $(INSTALLED)
 	@$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	    --universal --python-version 3.11 --output-file requirements.lock >/dev/null
 	@echo "Resolving Kafka's libraries"
-	@$(BIN)/python -m gateway.local.pin
+	@$(BIN)/python -m gateway.proving.stack.pin
 
 holidays: $(INSTALLED)
-	@$(BIN)/python -m gateway.local.holiday_table
+	@$(BIN)/python -m gateway.proving.holiday_table
 
 clean:
 	@rm -rf .venv mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build *.egg-info

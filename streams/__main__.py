@@ -9,9 +9,10 @@ from functools import partial
 
 import uvloop
 
-from gateway.bootstrap import NotConfiguredError, Parts, process_parts
-from gateway.garbage import collect_rarely
-from gateway.settings import UnknownSettingError, read_settings
+from gateway.app.errors import NotConfiguredError
+from gateway.app.process import Parts, process_parts
+from gateway.app.settings import UnknownSettingError, read_settings
+from gateway.base.garbage_collection import collect_rarely
 from schemas.primitives import NetworkId
 from streams import consents, execution, initiation, relay, schedule, settlement
 from streams.stopping import Ended, StopSignal, end_now, run_until_stopped

@@ -9,13 +9,13 @@ from typing import Any, cast
 import faust
 from faust.auth import SASLCredentials, SSLCredentials
 
-from gateway.adapters.kafka.consumer import PARTITION_FETCH_BYTES, REBALANCE_TIMEOUT_MS, SESSION_TIMEOUT_MS
-from gateway.adapters.kafka.fetching import guard_fetches, record_of
-from gateway.adapters.kafka.probe import KafkaProbe
-from gateway.adapters.kafka.settings import KafkaSettings
-from gateway.bootstrap import Parts, watch_consumer
-from gateway.ports import Record
-from gateway.settings import Settings
+from gateway.app.process import Parts, watch_consumer
+from gateway.app.settings import Settings
+from gateway.messaging.consumer import PARTITION_FETCH_BYTES, REBALANCE_TIMEOUT_MS, SESSION_TIMEOUT_MS
+from gateway.messaging.fetching import guard_fetches, record_of
+from gateway.messaging.probe import KafkaProbe
+from gateway.messaging.records import Record
+from gateway.messaging.settings import KafkaSettings
 from streams.batches import BatchReader
 from streams.open_transactions import OpenTransactions
 from streams.transport import DirectConsumer, DirectTransport

@@ -3,7 +3,8 @@
 import asyncio
 from functools import partial
 
-from gateway.bootstrap import Parts, consent_service
+from gateway.app.consents import consent_service
+from gateway.app.process import Parts
 from schemas.topics import CONSENT_COMMANDS
 from streams.app import FaustStage, run_stage
 

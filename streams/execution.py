@@ -7,9 +7,10 @@ nothing is consumed: the backlog waits in Kafka, and orders that expire there ar
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from gateway.bootstrap import ExecutionParts, Parts, execution_parts, watch_consumer
-from gateway.ports import Record
-from gateway.services.ended_consents import LOOK_S
+from gateway.app.execution import ExecutionParts, execution_parts
+from gateway.app.process import Parts, watch_consumer
+from gateway.consents.ended_watch import LOOK_S
+from gateway.messaging.records import Record
 from schemas.primitives import NetworkId
 
 

@@ -2,8 +2,9 @@
 
 import asyncio
 
-from gateway.bootstrap import InitiationParts, Parts, initiation_parts, watch_consumer
-from gateway.services.fair_intake import TURN
+from gateway.app.initiation import InitiationParts, initiation_parts
+from gateway.app.process import Parts, watch_consumer
+from gateway.orders.turns import TURN
 from schemas.topics import ORDERS
 from streams.app import FaustStage, run_stage
 

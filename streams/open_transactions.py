@@ -7,7 +7,7 @@ first of them waits, until the transaction ends or the broker ends it (``transac
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.ports import Observer
+from gateway.base.process import Observer
 
 ALARM_S: Final = 10.0
 """An honest transaction lasts for as long as a batch takes to be confirmed."""

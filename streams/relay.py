@@ -2,7 +2,8 @@
 
 import asyncio
 
-from gateway.bootstrap import Parts, relay_service
+from gateway.app.events import relay_service
+from gateway.app.process import Parts
 
 
 async def run(parts: Parts, stopping: asyncio.Event) -> None:

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from gateway.bootstrap import Parts, ScheduleParts, schedule_parts, watch_consumer
+from gateway.app.process import Parts, watch_consumer
+from gateway.app.schedule import ScheduleParts, schedule_parts
 
 
 async def run(parts: Parts, stopping: asyncio.Event) -> None:

@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 
-from gateway.bootstrap import Parts, SettlementParts, settlement_parts, watch_consumer
-from gateway.ports import Record
+from gateway.app.events import SettlementParts, settlement_parts
+from gateway.app.process import Parts, watch_consumer
+from gateway.messaging.records import Record
 
 
 async def run(parts: Parts, stopping: asyncio.Event) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from enum import StrEnum, unique
 from typing import Any, Final, Literal
 
-from gateway.ports import Observer
+from gateway.base.process import Observer
 
 CANCEL_S: Final = 2.0
 """What is cancelled closes its connections within this."""

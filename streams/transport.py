@@ -28,7 +28,7 @@ from aiokafka import AIOKafkaConsumer
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
 from mode.services import WaitResults
 
-from gateway.adapters.kafka.consumer import FETCH_BYTES, FETCH_WAIT_MS, ISOLATION_LEVEL
+from gateway.messaging.consumer import FETCH_BYTES, FETCH_WAIT_MS, ISOLATION_LEVEL
 from streams.batches import Doorway, size_of
 
 

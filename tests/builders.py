@@ -5,16 +5,17 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gateway.adapters.crypto.mac import HmacMarks
-from gateway.adapters.crypto.vault import MasterKeys, Purpose
-from gateway.domain.authentication import Assertion
-from gateway.domain.exchange import Operation, TraceNumbers
-from gateway.domain.intent import TakenOrder
-from gateway.domain.lifecycle import PaymentState
-from gateway.domain.limits import WindowKey
-from gateway.domain.payment import Payment
-from gateway.ports import OutboxEvent, Outgoing, Record
-from gateway.services.dispatch import Dispatch
+from gateway.consents.rules.limits import WindowKey
+from gateway.identity.rules import Assertion
+from gateway.messaging.records import Outgoing, Record
+from gateway.network.exchange import Operation, TraceNumbers
+from gateway.outbox.store import OutboxEvent
+from gateway.payments.dispatch import Dispatch
+from gateway.payments.rules.intent import TakenOrder
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.payments.rules.payment import Payment
+from gateway.sealing.mac import HmacMarks
+from gateway.sealing.sealing import MasterKeys, Purpose
 from schemas.clearing import CLEARING_TYPE, ClearingBatch, ClearingKind, ClearingRecord
 from schemas.codec import encode
 from schemas.envelope import Envelope, write_envelope

@@ -23,7 +23,7 @@ from typing import Any, Final
 from typer import echo
 
 SURVIVORS: Final = Path(__file__).with_name("mutation_survivors.toml")
-ROOM: Final = "gateway.domain."
+HOUSE: Final = "gateway."
 WORK: Final = Path("mutants")
 LOG: Final = WORK / "log.txt"
 LITERAL: Final = re.compile(r"\"[^\"]*\"|'[^']*'")
@@ -41,7 +41,7 @@ run_tests = PytestRunner.run_tests
 def run_afresh(self, *, mutant_name, tests):
     # What a rule remembers it has found before it was changed.
     for name, module in list(sys.modules.items()):
-        if name.startswith("gateway.domain"):
+        if name.startswith("gateway."):
             for value in vars(module).values():
                 if hasattr(value, "cache_clear"):
                     value.cache_clear()
@@ -57,7 +57,7 @@ class Survivor:
     """A change that no test saw.
 
     Attributes:
-        function: where, without the room: ``limits.reserve``.
+        function: where, without the house: ``consents.rules.limits.reserve``.
         to: what the line became; lines joined by blanks.
         status: of mutmut: ``survived``, ``no tests``, ``timeout`` …
     """
@@ -102,8 +102,8 @@ def survivors() -> Iterator[tuple[str, Survivor | None]]:
             status = mutmut.status_by_exit_code[code]
             if status == "not checked":
                 continue
-            function = name.partition("__mutmut_")[0].removeprefix(ROOM).replace(".x_", ".").replace(".xǁ", ".")
-            module = function.partition(".")[0]
+            function = name.partition("__mutmut_")[0].removeprefix(HOUSE).replace(".x_", ".").replace(".xǁ", ".")
+            module = function.rpartition(".")[0]
             if status in {"killed", "timeout"}:
                 yield module, None
                 continue
@@ -141,20 +141,22 @@ def tell() -> int:
         elif found is not None:
             left[module] += 1
             echo(f'\n[[argued]]  # {found.status}\nfunction = "{found.function}"\nto = {found.to!r}\nwhy = ""')
-    echo(f"\n{'module':<20}{'mutants':>9}{'killed':>9}{'argued':>9}{'left':>9}")
+    echo(f"\n{'module':<32}{'mutants':>9}{'killed':>9}{'argued':>9}{'left':>9}")
     for module in sorted(tried):
         killed = tried[module] - let[module] - left[module]
-        echo(f"{module:<20}{tried[module]:>9}{killed:>9}{let[module]:>9}{left[module]:>9}")
+        echo(f"{module:<32}{tried[module]:>9}{killed:>9}{let[module]:>9}{left[module]:>9}")
     return 1 if left else 0
 
 
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
-    parser.add_argument("modules", nargs="*", help="modules of gateway/domain, as limits; without any all of them")
+    parser.add_argument(
+        "modules", nargs="*", help="modules or rooms, as consents.rules.limits or settlement; without any all rules"
+    )
     parser.add_argument("--tell", action="store_true", help="only tell of the last run")
     given = parser.parse_args()
-    patterns = [f"{ROOM}{module}.*" for module in given.modules]
+    patterns = [f"{HOUSE}{module}.*" for module in given.modules]
     os.environ.setdefault("MUTANT_UNDER_TEST", "")
     return tell() if given.tell else run(patterns)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import local
+from gateway.proving import stack as local
 
 HOME = Path(os.environ.get("MYPAY_HOME") or Path(__file__).parents[1] / "var").resolve()
 # Sessions that may run side by side on one machine.

@@ -1,4 +1,4 @@
--- Made from gateway/adapters/postgres/roles.py by `mypay migrate roles --write`. Do not edit.
+-- Made from gateway/database/roles.py by `mypay migrate roles --write`. Do not edit.
 -- In the gateway's database, as mypay_owner, after its migrations; `mypay migrate` does so itself.
 
 -- From nothing: what is not granted below is not granted.

@@ -1,4 +1,4 @@
--- Made from gateway/adapters/postgres/roles.py by `mypay migrate roles --write`. Do not edit.
+-- Made from gateway/database/roles.py by `mypay migrate roles --write`. Do not edit.
 -- In the gateway's database, as a superuser; safe to run again. Then give each role a password of
 -- its own (psql: \password mypay_relay), or let it in by certificate; run `mypay migrate` as mypay_owner.
 

@@ -8,10 +8,9 @@ import asyncpg
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.adapters.crypto.issuers import CachedTrustTable
-from gateway.adapters.crypto.trust_files import read_trust_files
-from gateway.adapters.postgres.identities import open_identities
-from gateway.bootstrap.policy import digest_of
+from gateway.app.policy import digest_of
+from gateway.app.settings import Settings
+from gateway.base.errors import StoreUnavailableError
 from gateway.cli.common import (
     CliError,
     ExitCode,
@@ -26,8 +25,10 @@ from gateway.cli.common import (
 )
 from gateway.cli.operating import operated
 from gateway.cli.operations import Propose, carry_out
-from gateway.ports import IdentityLink, IssuerKey, StoreUnavailableError
-from gateway.settings import Settings
+from gateway.identity.jose.issuers import CachedTrustTable
+from gateway.identity.jose.trust_files import read_trust_files
+from gateway.identity.registry import open_identities
+from gateway.identity.store import IdentityLink, IssuerKey
 from schemas.primitives import CustomerId, CustomerIdField
 from schemas.wording import told
 

@@ -12,7 +12,7 @@ from gateway.cli.demo import books_json, run_to_end, show_books
 from gateway.cli.live import LiveView, results
 
 if TYPE_CHECKING:
-    from gateway.proving.bench import BenchResult
+    from gateway.proving.bench.bench import BenchResult
 
 _MIB: Final = 1 << 20
 _OTHERS_CORES: Final = 0.1
@@ -42,7 +42,7 @@ def command(
     books agree over the whole run.
     """
     try:
-        from gateway.proving.bench import BenchError, BenchPlan, run_bench  # noqa: PLC0415
+        from gateway.proving.bench.bench import BenchError, BenchPlan, run_bench  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise CliError(f"The bench needs the package {error.name}.", hint="Run `make install`.") from error
     if flood:
@@ -71,8 +71,8 @@ def command(
 
 
 def _flood(initiation_workers: int) -> None:
-    from gateway.proving.bench import BenchError  # noqa: PLC0415 - an extra that production does not install
-    from gateway.proving.flood import QUIET, FloodPlan, run_flood  # noqa: PLC0415
+    from gateway.proving.bench.bench import BenchError  # noqa: PLC0415 - an extra that production does not install
+    from gateway.proving.bench.flood import QUIET, FloodPlan, run_flood  # noqa: PLC0415
 
     view = LiveView(err())
     plan = FloodPlan(initiation_workers=initiation_workers)

@@ -8,10 +8,9 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from gateway.adapters.iso8583.config import load_networks
-from gateway.adapters.kafka.dead_letter import KafkaDeadLetters
-from gateway.bootstrap import clearing_seals
-from gateway.bootstrap.keys import Ring, load_ring
+from gateway.app.events import clearing_seals
+from gateway.app.keys import Ring, load_ring
+from gateway.app.settings import Settings
 from gateway.cli.common import (
     ExitCode,
     Json,
@@ -23,9 +22,10 @@ from gateway.cli.common import (
     run,
     say,
 )
-from gateway.ports import SEAL_SUFFIXES
-from gateway.services.clearing_files import ClearingFile, ClearingImport, FileOutcome, ImportReport
-from gateway.settings import Settings
+from gateway.messaging.dead_letters import KafkaDeadLetters
+from gateway.network.iso8583.config import load_networks
+from gateway.settlement.files import ClearingFile, ClearingImport, FileOutcome, ImportReport
+from gateway.settlement.store import SEAL_SUFFIXES
 from schemas.principals import Principal, Role
 
 app = typer.Typer(help="Networks' clearing files.", no_args_is_help=True)

@@ -15,17 +15,17 @@ from uuid import UUID
 
 import typer
 
-from gateway.adapters.crypto.redaction import redact
-from gateway.adapters.postgres.dsn import DsnError
-from gateway.adapters.postgres.roles import Role
+from gateway.database.dsn import DsnError
+from gateway.database.roles import Role
+from gateway.sealing.redaction import redact
 from schemas.wording import told
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gateway.adapters.kafka.producer import KafkaPublisher
-    from gateway.adapters.kafka.settings import KafkaSettings
-    from gateway.settings import Settings
+    from gateway.app.settings import Settings
+    from gateway.messaging.producer import KafkaPublisher
+    from gateway.messaging.settings import KafkaSettings
 
 T = TypeVar("T")
 
@@ -88,12 +88,14 @@ def load_settings() -> "Settings":
     """
     from pydantic import ValidationError  # noqa: PLC0415 - imported by the first command that needs it
 
-    from gateway.settings import UnknownSettingError, read_settings  # noqa: PLC0415
+    from gateway.app.settings import UnknownSettingError, read_settings  # noqa: PLC0415
 
     try:
         return read_settings()
     except UnknownSettingError as error:
-        raise CliError(f"{error}.", ExitCode.USAGE, hint="gateway/settings.py names and explains them all.") from None
+        raise CliError(
+            f"{error}.", ExitCode.USAGE, hint="gateway/app/settings.py names and explains them all."
+        ) from None
     except ValidationError as error:
         problems = error.errors(include_input=False, include_url=False)
         text = "; ".join(f"MYPAY_{'.'.join(map(str, p['loc'])).upper()}: {told(p)}" for p in problems)
@@ -106,7 +108,7 @@ def postgres_dsn(settings: "Settings", role: Role = Role.OPERATOR) -> str:
     Raises:
         CliError: there is neither, or the one that is given may not be used.
     """
-    from gateway.addresses import postgres_address  # noqa: PLC0415
+    from gateway.app.addresses import postgres_address  # noqa: PLC0415
 
     try:
         dsn = postgres_address(settings, role)
@@ -124,8 +126,8 @@ def kafka(settings: "Settings", principal: str = OPS) -> "KafkaSettings":
         CliError: there is neither.
         NotConfiguredError: it asks for a password or a certificate that is nowhere.
     """
-    from gateway.addresses import kafka_address  # noqa: PLC0415
-    from gateway.bootstrap import kafka_settings  # noqa: PLC0415
+    from gateway.app.addresses import kafka_address  # noqa: PLC0415
+    from gateway.app.kafka import kafka_settings  # noqa: PLC0415
 
     if (at := kafka_address(settings)) is None:
         raise _not_there(settings, "MYPAY_KAFKA_BOOTSTRAP_SERVERS")
@@ -279,7 +281,7 @@ def _plain(value: object) -> object:
 
 
 class SilentObserver:
-    """Implements :class:`gateway.ports.Observer` for a command: it tells what it did itself."""
+    """Implements :class:`gateway.base.process.Observer` for a command: it tells what it did itself."""
 
     def batch(self, stage: str, *, size: int, seconds: float) -> None:
         """Tell nobody."""
@@ -304,7 +306,7 @@ async def open_publisher(settings: "Settings", principal: str = OPS) -> "AsyncIt
     Raises:
         PublisherUnavailableError: no broker answers within :data:`KAFKA_DEADLINE_S`.
     """
-    from gateway.adapters.kafka.producer import KafkaPublisher  # noqa: PLC0415
+    from gateway.messaging.producer import KafkaPublisher  # noqa: PLC0415
 
     publisher = KafkaPublisher(kafka(settings, principal), SilentObserver(), deadline_seconds=KAFKA_DEADLINE_S)
     await publisher.start()
@@ -359,46 +361,46 @@ _KAFKA: Final = "Is Kafka running, and MYPAY_KAFKA_BOOTSTRAP_SERVERS right? `myp
 
 # By name, so that telling one library's error loads no other. The nearest class of an error's ancestors counts.
 _KNOWN: Final[Mapping[str, tuple[ExitCode, str, str]]] = {
-    "gateway.ports.errors.StoreUnavailableError": (_AWAY, "The database is not available: {error}.", _POSTGRES),
-    "gateway.ports.errors.StoreForbiddenError": (
+    "gateway.base.errors.StoreUnavailableError": (_AWAY, "The database is not available: {error}.", _POSTGRES),
+    "gateway.base.errors.StoreForbiddenError": (
         _FAILED,
         "PostgreSQL does not permit this user to do that ({error}).",
         "Each command has a user of its own: see deploy/postgres.",
     ),
-    "gateway.ports.errors.StoreConflictError": (_FAILED, "Another transaction was faster ({error}).", "Run it again."),
-    "gateway.ports.errors.StoreIntegrityError": (_FAILED, "The database refused this: {error}.", ""),
-    "gateway.ports.errors.PublisherUnavailableError": (_AWAY, "{error}.", _KAFKA),
-    "gateway.adapters.kafka.reader.KafkaUnavailableError": (_AWAY, "{error}.", _KAFKA),
-    "gateway.adapters.kafka.reader.TopicMissingError": (_MISSING, "{error}.", "`mypay topics apply` makes it."),
-    "gateway.adapters.kafka.admin.TopicAdminError": (_AWAY, "{error}.", _KAFKA),
-    "gateway.adapters.kafka.probe.KafkaDeniedError": (
+    "gateway.base.errors.StoreConflictError": (_FAILED, "Another transaction was faster ({error}).", "Run it again."),
+    "gateway.base.errors.StoreIntegrityError": (_FAILED, "The database refused this: {error}.", ""),
+    "gateway.base.errors.PublisherUnavailableError": (_AWAY, "{error}.", _KAFKA),
+    "gateway.messaging.reader.KafkaUnavailableError": (_AWAY, "{error}.", _KAFKA),
+    "gateway.messaging.reader.TopicMissingError": (_MISSING, "{error}.", "`mypay topics apply` makes it."),
+    "gateway.messaging.topics_admin.TopicAdminError": (_AWAY, "{error}.", _KAFKA),
+    "gateway.messaging.probe.KafkaDeniedError": (
         _FAILED,
         "{error}.",
         "`mypay topics acl` compares everybody's rights with the topic table.",
     ),
-    "gateway.adapters.kafka.access.AccessError": (_AWAY, "{error}.", _KAFKA),
-    "gateway.adapters.postgres.registry.UnknownPartnerError": (
+    "gateway.messaging.access.AccessError": (_AWAY, "{error}.", _KAFKA),
+    "gateway.directory.registry.UnknownPartnerError": (
         _MISSING,
         "{error}.",
         "`mypay partner list` shows them.",
     ),
-    "gateway.adapters.postgres.errors.DatabaseUnfitError": (_AWAY, "{error}.", ""),
-    "gateway.adapters.postgres.migrate.MigrationError": (_FAILED, "{error}.", ""),
-    "gateway.adapters.crypto.files.SecretFileError": (_FAILED, "{error}.", ""),
-    "gateway.adapters.crypto.jwk.KeyFormatError": (_FAILED, "{error}.", ""),
-    "gateway.adapters.crypto.vault.NoMasterKeyError": (
+    "gateway.database.errors.DatabaseUnfitError": (_AWAY, "{error}.", ""),
+    "gateway.database.migrate.MigrationError": (_FAILED, "{error}.", ""),
+    "gateway.sealing.files.SecretFileError": (_FAILED, "{error}.", ""),
+    "gateway.identity.jose.jwk.KeyFormatError": (_FAILED, "{error}.", ""),
+    "gateway.sealing.sealing.NoMasterKeyError": (
         _FAILED,
         "{error}.",
         "`mypay keys create` makes what is missing.",
     ),
-    "gateway.adapters.crypto.vault.UnsealError": (_FAILED, "{error}.", ""),
-    "gateway.adapters.crypto.trust_files.TrustFileError": (_USAGE, "{error}.", "MYPAY_ISSUERS_DIR names the folder."),
-    "gateway.adapters.iso8583.config.NetworkConfigError": (_USAGE, "{error}.", "MYPAY_NETWORKS_DIR names the folder."),
-    "gateway.bootstrap.errors.NotConfiguredError": (_USAGE, "{error}.", ""),
-    "gateway.local.errors.LocalStackError": (_FAILED, "{error}", ""),
-    "gateway.services.clearing_format.ClearingFileError": (_FAILED, "{error}.", ""),
-    "gateway.services.consents.ConsentUnknownError": (_MISSING, "{error}.", "`mypay consent list` shows them."),
-    "gateway.services.consents.ConsentCommandRefusedError": (_FAILED, "{error}.", ""),
+    "gateway.sealing.sealing.UnsealError": (_FAILED, "{error}.", ""),
+    "gateway.identity.jose.trust_files.TrustFileError": (_USAGE, "{error}.", "MYPAY_ISSUERS_DIR names the folder."),
+    "gateway.network.iso8583.config.NetworkConfigError": (_USAGE, "{error}.", "MYPAY_NETWORKS_DIR names the folder."),
+    "gateway.app.errors.NotConfiguredError": (_USAGE, "{error}.", ""),
+    "gateway.proving.stack.errors.LocalStackError": (_FAILED, "{error}", ""),
+    "gateway.settlement.format.ClearingFileError": (_FAILED, "{error}.", ""),
+    "gateway.consents.changing.ConsentUnknownError": (_MISSING, "{error}.", "`mypay consent list` shows them."),
+    "gateway.consents.changing.ConsentCommandRefusedError": (_FAILED, "{error}.", ""),
     "schemas.codec.DecodeError": (_FAILED, "{error}.", ""),
     "asyncpg.exceptions.UndefinedTableError": (_FAILED, "The database has not our tables.", "Run `mypay migrate`."),
     "asyncpg.exceptions.UndefinedColumnError": (_FAILED, "The database's tables are older.", "Run `mypay migrate`."),

@@ -8,13 +8,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from gateway.adapters.postgres.consent_history import AskedOfConsent, read_consent_history
-from gateway.adapters.postgres.inspect import StoredConsent, open_inspector
-from gateway.adapters.postgres.registry import open_registry
-from gateway.adapters.postgres.roles import Role
-from gateway.adapters.postgres.store import PostgresStore
-from gateway.adapters.postgres.tokens import open_tokens
-from gateway.bootstrap import SystemClock
+from gateway.app.postgres import PostgresStore
+from gateway.app.process import SystemClock
+from gateway.app.settings import Settings
 from gateway.cli.arguments import ConsentArgument, PartnerOption, SomePartnerOption
 from gateway.cli.common import (
     CliError,
@@ -45,12 +41,16 @@ from gateway.cli.consent_sending import (
 )
 from gateway.cli.consent_usage import COLUMNS, exempt_windows, window_json, window_row
 from gateway.cli.operating import operated
-from gateway.domain.consent import ConsentCommand
-from gateway.domain.consent_records import CommandOutcome, ConsentVersion
-from gateway.domain.funding import token_use
-from gateway.domain.limits import Usage, Window
-from gateway.services.consents import ConsentChanged, change_consent_status
-from gateway.settings import Settings
+from gateway.consents.changing import ConsentChanged, change_consent_status
+from gateway.consents.rules.consent import ConsentCommand
+from gateway.consents.rules.limits import Usage, Window
+from gateway.consents.rules.records import CommandOutcome, ConsentVersion
+from gateway.database.roles import Role
+from gateway.directory.funding import token_use
+from gateway.directory.registry import open_registry
+from gateway.directory.tokens import open_tokens
+from gateway.views.consent_history import AskedOfConsent, read_consent_history
+from gateway.views.inspect import StoredConsent, open_inspector
 from schemas.codec import DecodeError, decode
 from schemas.consent_commands import canonical_terms, terms_digest
 from schemas.consents import ConsentStatus, ConsentTerms

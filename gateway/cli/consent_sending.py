@@ -11,9 +11,7 @@ from typing import Annotated, Any, Final
 import typer
 import uuid_utils
 
-from gateway.adapters.crypto.jwk import algorithm_of, public_jwk, read_private_key
-from gateway.adapters.crypto.signature import sign_detached
-from gateway.adapters.kafka.reader import TopicReader, open_reader
+from gateway.app.settings import Settings
 from gateway.cli.arguments import key_id
 from gateway.cli.common import (
     SILENCE_HINT,
@@ -30,10 +28,12 @@ from gateway.cli.common import (
     say,
 )
 from gateway.cli.partner import default_kid
-from gateway.domain.consent import ConsentCommand
-from gateway.ports import Outgoing, Record
-from gateway.services.consent_commands import COMMANDS
-from gateway.settings import Settings
+from gateway.consents.commands import COMMANDS
+from gateway.consents.rules.consent import ConsentCommand
+from gateway.identity.jose.jwk import algorithm_of, public_jwk, read_private_key
+from gateway.identity.jose.signature import sign_detached
+from gateway.messaging.reader import TopicReader, open_reader
+from gateway.messaging.records import Outgoing, Record
 from schemas.codec import DecodeError, decode, encode_json
 from schemas.consent_commands import CONSENT_MESSAGES, ConsentMessage
 from schemas.consents import ConsentTerms

@@ -2,8 +2,9 @@
 
 from typing import Any, Final
 
+from gateway.base.calendar import SEOUL
 from gateway.cli.common import money
-from gateway.domain.limits import SEOUL, Usage, Window, WindowKey
+from gateway.consents.rules.limits import Usage, Window, WindowKey
 from schemas.consents import ConsentTerms
 
 COLUMNS: Final = ("limit", "maximum", "used", "reserved", "left", f"begins anew ({SEOUL})")

@@ -11,20 +11,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from gateway.adapters.crypto.redaction import redact
-from gateway.adapters.crypto.vault import NoMasterKeyError, UnsealError
-from gateway.adapters.kafka.dead_letter import (
-    DeadLetterError,
-    Fate,
-    LetterKeys,
-    looks_like_note,
-    read_fate,
-    read_note,
-    replay_note,
-    restore,
-)
-from gateway.adapters.kafka.reader import open_reader
-from gateway.bootstrap.keys import Ring, load_ring
+from gateway.app.keys import Ring, load_ring
+from gateway.app.settings import Settings
 from gateway.cli.common import (
     CliError,
     ExitCode,
@@ -38,9 +26,21 @@ from gateway.cli.common import (
     say,
 )
 from gateway.cli.operating import operated
-from gateway.ports import Outgoing, Record
-from gateway.services.clearing_files import FILE_TOPIC_PREFIX
-from gateway.settings import Settings
+from gateway.messaging.dead_letters import (
+    DeadLetterError,
+    Fate,
+    LetterKeys,
+    looks_like_note,
+    read_fate,
+    read_note,
+    replay_note,
+    restore,
+)
+from gateway.messaging.reader import open_reader
+from gateway.messaging.records import Outgoing, Record
+from gateway.sealing.redaction import redact
+from gateway.sealing.sealing import NoMasterKeyError, UnsealError
+from gateway.settlement.files import FILE_TOPIC_PREFIX
 from schemas.topics import DEAD_LETTER
 
 app = typer.Typer(help="Records that no stage could read.", no_args_is_help=True)

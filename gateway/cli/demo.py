@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
-from gateway.adapters.crypto.redaction import redact
-from gateway.adapters.postgres.roles import Role
 from gateway.cli.common import CliError, ExitCode, err, money, run, say
 from gateway.cli.live import LiveView, results
+from gateway.database.roles import Role
+from gateway.sealing.redaction import redact
 
 if TYPE_CHECKING:
     from gateway.proving.books import Checked
     from gateway.proving.demo import Counts, DemoResult
-    from gateway.proving.world import World
+    from gateway.proving.world.world import World
 
 NAME: Final = "demo"
 ENV_KEEP: Final = "MYPAY_DEMO_KEEP"
@@ -51,7 +51,7 @@ def command(
     # Loaded late: the other commands need none of it, and production does not install all of it.
     try:
         from gateway.proving.demo import run_demo  # noqa: PLC0415
-        from gateway.proving.world import WorldPlan  # noqa: PLC0415
+        from gateway.proving.world.world import WorldPlan  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise CliError(f"The demo needs the package {error.name}.", hint="Run `make install`.") from error
     view = DemoView()
@@ -77,8 +77,8 @@ def run_to_end(main: Coroutine[Any, Any, T]) -> T:
     Raises:
         CliError: it could not be set up, a process of it died, or it was stopped.
     """
-    from gateway.proving.children import ChildError  # noqa: PLC0415
-    from gateway.proving.world import WorldError  # noqa: PLC0415
+    from gateway.proving.world.children import ChildError  # noqa: PLC0415
+    from gateway.proving.world.world import WorldError  # noqa: PLC0415
 
     async def guarded() -> T:
         task = asyncio.current_task()
@@ -125,7 +125,7 @@ def show(result: "DemoResult") -> None:
     """Print the tables."""
     from rich.table import Table  # noqa: PLC0415
 
-    from gateway.proving.mix import KINDS  # noqa: PLC0415
+    from gateway.proving.traffic.mix import KINDS  # noqa: PLC0415
 
     ends: dict[str, Counter[str]] = defaultdict(Counter)
     reasons: dict[str, Counter[str]] = defaultdict(Counter)
@@ -281,7 +281,7 @@ def _look_around(world: "World", result: "DemoResult") -> None:
 
 
 def _stop(home: Path) -> None:
-    from gateway.proving.world import stop_kept  # noqa: PLC0415
+    from gateway.proving.world.world import stop_kept  # noqa: PLC0415
 
     stopped = stop_kept(NAME, home)
     say(f"{stopped} processes of the demo were stopped; its Kafka and PostgreSQL are gone.")

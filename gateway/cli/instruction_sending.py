@@ -11,9 +11,7 @@ from typing import Annotated, Any, Final, Protocol
 
 import typer
 
-from gateway.adapters.crypto.jwk import algorithm_of, public_jwk, read_private_key
-from gateway.adapters.crypto.signature import sign_detached
-from gateway.adapters.kafka.reader import TopicReader, open_reader
+from gateway.app.settings import Settings
 from gateway.cli.arguments import key_id
 from gateway.cli.common import (
     CliError,
@@ -26,8 +24,10 @@ from gateway.cli.common import (
     run,
 )
 from gateway.cli.partner import default_kid
-from gateway.ports import Outgoing, Record
-from gateway.settings import Settings
+from gateway.identity.jose.jwk import algorithm_of, public_jwk, read_private_key
+from gateway.identity.jose.signature import sign_detached
+from gateway.messaging.reader import TopicReader, open_reader
+from gateway.messaging.records import Outgoing, Record
 from schemas.envelope import Envelope, EnvelopeError, read_envelope, write_envelope
 from schemas.primitives import PartnerId
 from schemas.topics import ORDERS, events_topic

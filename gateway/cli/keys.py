@@ -1,6 +1,6 @@
 """``mypay keys …``: partners' keys, changed without a pause and in an emergency, and the gateway's own rings of keys.
 
-A ring is a folder (:mod:`gateway.bootstrap.keys`): one for cards, one for dead letters, one for what stages hand to
+A ring is a folder (:mod:`gateway.app.keys`): one for cards, one for dead letters, one for what stages hand to
 each other. Identity providers rotate their own keys, in their key sets; ``mypay auth revoke-key`` stops one of them.
 """
 
@@ -9,16 +9,16 @@ from typing import Annotated
 
 import typer
 
-from gateway.adapters.crypto.key_ring import ring_ids
-from gateway.adapters.crypto.vault import MasterKeys
-from gateway.bootstrap.keys import RINGS, Ring, create_missing_rings, ring_folder
+from gateway.app.keys import RINGS, Ring, create_missing_rings, ring_folder
 from gateway.cli.arguments import PartnerArgument
 from gateway.cli.common import Json, load_settings, print_json, print_table, say
 from gateway.cli.master_keys import list_, reseal, retire
 from gateway.cli.operating import operated
 from gateway.cli.operations import Propose
 from gateway.cli.partner import Generate, Jwk, KeyOut, Kid, disable_key, read_keys, register_key, say_key
-from gateway.ports import PartnerKey
+from gateway.directory.partners import PartnerKey
+from gateway.sealing.key_ring import ring_ids
+from gateway.sealing.sealing import MasterKeys
 
 app = typer.Typer(
     help="The gateway's own keys; rotate and disable partners' keys. A provider's key: `mypay auth revoke-key`.",

@@ -10,10 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gateway.adapters.crypto.redaction import redact
+from gateway.sealing.redaction import redact
 
 if TYPE_CHECKING:
-    from gateway.local import KafkaSecurity, ServerStatus
+    from gateway.proving.stack import KafkaSecurity, ServerStatus
 
 app = typer.Typer(help="Start, stop and look at a Kafka and a PostgreSQL of your own.", no_args_is_help=True)
 
@@ -29,7 +29,7 @@ _err = Console(stderr=True)
 def _errors_for_people() -> Iterator[None]:
     """Turn the stack's errors into a sentence, a hint and exit code 1."""
     try:
-        from gateway.local import LocalStackError  # noqa: PLC0415  the rest of the program runs without the extra
+        from gateway.proving.stack import LocalStackError  # noqa: PLC0415  the rest of the program runs without the extra
     except ModuleNotFoundError as error:
         _err.print(f"[red]The local stack needs the package {error.name}.[/] Run `make install`.")
         raise typer.Exit(1) from error
@@ -62,9 +62,9 @@ def up(
     Servers named by MYPAY_KAFKA_BOOTSTRAP_SERVERS or MYPAY_POSTGRES_DSN are used as they are.
     """
     with _errors_for_people():
-        from gateway import local  # noqa: PLC0415
-        from gateway.bootstrap.keys import RINGS, create_missing_rings  # noqa: PLC0415 - starts of the others stay quick
+        from gateway.app.keys import RINGS, create_missing_rings  # noqa: PLC0415 - starts of the others stay quick
         from gateway.cli.common import load_settings  # noqa: PLC0415
+        from gateway.proving import stack as local  # noqa: PLC0415
 
         addresses = local.up(name, home=local.default_home(), containers=containers, secure=secure, progress=_progress)
         for ring in create_missing_rings(load_settings(), within=local.default_home()):
@@ -81,7 +81,7 @@ def up(
 def down(name: Name = "default") -> None:
     """Stop both servers; their data stay."""
     with _errors_for_people():
-        from gateway import local  # noqa: PLC0415
+        from gateway.proving import stack as local  # noqa: PLC0415
 
         local.down(name, home=local.default_home())
         _progress(f"The local stack '{name}' is down.")
@@ -91,7 +91,7 @@ def down(name: Name = "default") -> None:
 def status(name: Name = "default", json_: Json = False) -> None:
     """Show what runs and where. The exit code is 0 when both servers are to be had, else 3."""
     with _errors_for_people():
-        from gateway import local  # noqa: PLC0415
+        from gateway.proving import stack as local  # noqa: PLC0415
 
         stack = local.status(name, home=local.default_home())
         servers = {"kafka": stack.kafka, "postgres": stack.postgres}
@@ -109,7 +109,7 @@ def status(name: Name = "default", json_: Json = False) -> None:
 def reset(name: Name = "default", yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
     """Stop both servers and delete all their data."""
     with _errors_for_people():
-        from gateway import local  # noqa: PLC0415
+        from gateway.proving import stack as local  # noqa: PLC0415
 
         directory = local.status(name, home=local.default_home()).directory
         if not yes:

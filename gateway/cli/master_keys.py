@@ -4,10 +4,8 @@ from typing import Annotated
 
 import typer
 
-from gateway.adapters.crypto.key_ring import ring_ids
-from gateway.adapters.crypto.vault import CardSealer, MasterKeys, NoMasterKeyError
-from gateway.adapters.postgres.tokens import open_tokens
-from gateway.bootstrap.resealing import RESEAL_BATCH, MasterKeyUse, Resealed, key_uses, reseal_all, set_aside
+from gateway.app.resealing import RESEAL_BATCH, MasterKeyUse, Resealed, key_uses, reseal_all, set_aside
+from gateway.app.settings import Settings
 from gateway.cli.arguments import key_id
 from gateway.cli.common import (
     CliError,
@@ -21,7 +19,10 @@ from gateway.cli.common import (
     say,
 )
 from gateway.cli.operating import operated
-from gateway.settings import Settings
+from gateway.directory.cards import CardSealer
+from gateway.directory.tokens import open_tokens
+from gateway.sealing.key_ring import ring_ids
+from gateway.sealing.sealing import MasterKeys, NoMasterKeyError
 
 KeyIdArgument = Annotated[str, typer.Argument(metavar="KEY", parser=key_id)]
 Batch = Annotated[int, typer.Option(min=1, max=10_000, help="Cards a transaction.")]

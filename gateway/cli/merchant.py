@@ -6,8 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from gateway.adapters.iso8583.config import load_networks
-from gateway.adapters.postgres.registry import open_registry
+from gateway.app.settings import Settings
 from gateway.cli.common import (
     ExitCode,
     Json,
@@ -20,9 +19,10 @@ from gateway.cli.common import (
     say,
 )
 from gateway.cli.operating import operated
-from gateway.domain.consent import Merchant
-from gateway.services.merchant_files import read_merchants
-from gateway.settings import Settings
+from gateway.directory.merchant_files import read_merchants
+from gateway.directory.merchants import Merchant
+from gateway.directory.registry import open_registry
+from gateway.network.iso8583.config import load_networks
 
 app = typer.Typer(help="The merchant directory.", no_args_is_help=True)
 

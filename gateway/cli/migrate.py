@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from gateway.adapters.postgres.errors import translated
-from gateway.adapters.postgres.grants import GRANTS_FILE, ROLES_FILE, apply_roles, grants_sql, roles_sql
-from gateway.adapters.postgres.migrate import migrate
-from gateway.adapters.postgres.roles import RUNNING, Role
 from gateway.cli.common import CliError, ExitCode, Json, load_settings, postgres_dsn, print_json, run, say
+from gateway.database.errors import translated
+from gateway.database.grants import GRANTS_FILE, ROLES_FILE, apply_roles, grants_sql, roles_sql
+from gateway.database.migrate import migrate
+from gateway.database.roles import RUNNING, Role
 
 if TYPE_CHECKING:
-    from gateway.settings import Settings
+    from gateway.app.settings import Settings
 
 app = typer.Typer(invoke_without_command=True)
 

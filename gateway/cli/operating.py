@@ -18,11 +18,11 @@ from uuid import UUID
 import typer
 import uuid_utils
 
-from gateway.adapters.crypto.redaction import contains_secret
-from gateway.adapters.postgres.dsn import is_local
-from gateway.adapters.postgres.operators import Phase, open_operators
+from gateway.app.settings import Settings
 from gateway.cli.common import CliError, ExitCode, load_settings, postgres_dsn, run
-from gateway.settings import Settings
+from gateway.database.dsn import is_local
+from gateway.directory.operators import Phase, open_operators
+from gateway.sealing.redaction import contains_secret
 
 R = TypeVar("R")
 

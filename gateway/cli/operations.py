@@ -14,16 +14,17 @@ import asyncpg
 import typer
 import uuid_utils
 
-from gateway.adapters.postgres.identities import PostgresIdentities
-from gateway.adapters.postgres.operators import PostgresOperators
-from gateway.adapters.postgres.registry import PostgresRegistry
-from gateway.adapters.postgres.sessions import PEOPLE_S, session, session_settings
-from gateway.adapters.postgres.tokens import PostgresTokens
+from gateway.app.settings import Settings
 from gateway.cli.common import CliError, ExitCode, postgres_dsn, run
 from gateway.cli.operating import Actor, current_actor, note_proposed
-from gateway.domain.approval import PROPOSAL_LIVES, Decision, Proposal, judge
-from gateway.ports import IdentityLink, PartnerKey
-from gateway.settings import Settings
+from gateway.database.sessions import PEOPLE_S, session, session_settings
+from gateway.directory.approval import PROPOSAL_LIVES, Decision, Proposal, judge
+from gateway.directory.operators import PostgresOperators
+from gateway.directory.partners import PartnerKey
+from gateway.directory.registry import PostgresRegistry
+from gateway.directory.tokens import PostgresTokens
+from gateway.identity.registry import PostgresIdentities
+from gateway.identity.store import IdentityLink
 from schemas.primitives import FundingToken, PartnerId
 
 if TYPE_CHECKING:

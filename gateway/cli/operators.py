@@ -5,11 +5,11 @@ from uuid import UUID
 
 import typer
 
-from gateway.adapters.postgres.operators import Action, open_operators
 from gateway.cli.common import Json, load_settings, postgres_dsn, print_json, print_table, run, say, shown
 from gateway.cli.operating import current_actor, operated
 from gateway.cli.operations import decide
-from gateway.domain.approval import Decision, Proposal
+from gateway.directory.approval import Decision, Proposal
+from gateway.directory.operators import Action, open_operators
 
 app = typer.Typer(help="Who changed what by hand; proposals that a second person approves.", no_args_is_help=True)
 

@@ -14,9 +14,9 @@ from uuid import UUID
 import typer
 import uuid_utils
 
-from gateway.adapters.crypto.jwk import PrivateKey, algorithm_of, public_jwk, read_private_key
-from gateway.adapters.crypto.signature import sign_detached
-from gateway.adapters.kafka.reader import TopicReader, open_reader
+from gateway.app.settings import Settings
+from gateway.base.calendar import day_start
+from gateway.base.validity import ORDER_VALIDITY_MAX
 from gateway.cli.arguments import key_id
 from gateway.cli.bulk import bulk
 from gateway.cli.common import (
@@ -37,11 +37,11 @@ from gateway.cli.common import (
 from gateway.cli.instruction_sending import timestamp
 from gateway.cli.order_changes import cancel, refund
 from gateway.cli.partner import default_kid
-from gateway.domain.calendar import day_start
-from gateway.domain.consent import ORDER_VALIDITY_MAX
-from gateway.domain.lifecycle import TERMINAL, PaymentState
-from gateway.ports import Outgoing, Record
-from gateway.settings import Settings
+from gateway.identity.jose.jwk import PrivateKey, algorithm_of, public_jwk, read_private_key
+from gateway.identity.jose.signature import sign_detached
+from gateway.messaging.reader import TopicReader, open_reader
+from gateway.messaging.records import Outgoing, Record
+from gateway.payments.rules.lifecycle import TERMINAL, PaymentState
 from schemas.codec import DecodeError, decode, encode, encode_json
 from schemas.envelope import Envelope, EnvelopeError, read_envelope, write_envelope
 from schemas.events import EventType

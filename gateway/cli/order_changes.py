@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from gateway.cli.arguments import ConsentOption, PartnerOption
 from gateway.cli.common import SILENCE_HINT, CliError, ExitCode, Json, print_json, say
 from gateway.cli.instruction_sending import Key, Kid, Sending, Timeout, Wait, send_instruction, times
-from gateway.domain.lifecycle import TERMINAL, PaymentState
+from gateway.payments.rules.lifecycle import TERMINAL, PaymentState
 from schemas.cancellation import CANCEL_TYPE, PaymentCancellation
 from schemas.codec import DecodeError, decode, encode_json
 from schemas.events import CancellationEffect, EventType

@@ -8,9 +8,7 @@ from uuid import UUID
 
 import typer
 
-from gateway.adapters.crypto.jwk import ALGORITHMS, generate_key, import_public, write_private_key
-from gateway.adapters.kafka.admin import ensure_topics
-from gateway.adapters.postgres.registry import HomeGroup, NewPartner, open_registry
+from gateway.app.settings import Settings
 from gateway.cli.arguments import NewPartnerArgument, PartnerArgument, key_id
 from gateway.cli.common import (
     CliError,
@@ -29,8 +27,10 @@ from gateway.cli.operating import operated
 from gateway.cli.operations import Propose, carry_out, key_payload
 from gateway.cli.public_keys import read_public_key
 from gateway.cli.topics_acl import grant_partner
-from gateway.ports import PartnerKey
-from gateway.settings import Settings
+from gateway.directory.partners import PartnerKey
+from gateway.directory.registry import HomeGroup, NewPartner, open_registry
+from gateway.identity.jose.jwk import ALGORITHMS, generate_key, import_public, write_private_key
+from gateway.messaging.topics_admin import ensure_topics
 from schemas.primitives import PartnerId
 from schemas.principals import ADMIN
 from schemas.topics import concrete_topics, events_topic

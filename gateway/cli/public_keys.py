@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from joserfc.jwk import ECKey, OKPKey
 
-from gateway.adapters.crypto.jwk import KeyFormatError, import_public
 from gateway.cli.arguments import is_key_id
+from gateway.identity.jose.jwk import KeyFormatError, import_public
 from schemas.codec import parse_strictly
 
 _ALGORITHM_OF_CURVE: Final = {"P-256": "ES256", "Ed25519": "Ed25519"}

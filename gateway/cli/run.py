@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from gateway.adapters.iso8583.config import load_networks
-from gateway.adapters.postgres.roles import Role
 from gateway.cli.common import CliError, ExitCode, err, load_settings
+from gateway.database.roles import Role
+from gateway.network.iso8583.config import load_networks
 
 app = typer.Typer(help="Run the gateway's processes; each stops cleanly on SIGTERM or Ctrl-C.", no_args_is_help=True)
 

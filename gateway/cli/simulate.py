@@ -14,12 +14,12 @@ import typer
 import uvloop
 from pydantic import ValidationError
 
-from gateway.adapters.iso8583.framing import FrameHeader
 from gateway.cli.simulate_idp import idp
-from gateway.local.certificates import Authority
-from gateway.simulator.config import SimulatorConfig, Synchronous, load
-from gateway.simulator.ledger import LedgerError
-from gateway.simulator.run import run
+from gateway.network.iso8583.framing import FrameHeader
+from gateway.proving.counterparts.config import SimulatorConfig, Synchronous, load
+from gateway.proving.counterparts.ledger import LedgerError
+from gateway.proving.counterparts.run import run
+from gateway.proving.stack.certificates import Authority
 from schemas.wording import told
 
 app = typer.Typer(no_args_is_help=True, help="Simulated counterparts: a card network's host, identity providers.")

@@ -10,7 +10,7 @@ import typer
 import uvloop
 
 from gateway.cli.common import CliError
-from gateway.simulator.idp.run import run
+from gateway.proving.counterparts.idp.run import run
 
 DEFAULT_PORT = 8590
 """The one that ``deploy/issuers`` names."""

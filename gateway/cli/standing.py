@@ -8,9 +8,9 @@ import typer
 import uuid_utils
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.adapters.postgres.inspect import open_inspector
-from gateway.adapters.postgres.roles import Role
-from gateway.bootstrap.holidays import business_days
+from gateway.app.holidays import business_days
+from gateway.app.settings import Settings
+from gateway.base.calendar import BusinessDays
 from gateway.cli.arguments import ConsentOption, PartnerOption, SomePartnerOption
 from gateway.cli.common import (
     SILENCE_HINT,
@@ -27,9 +27,9 @@ from gateway.cli.common import (
     shown,
 )
 from gateway.cli.instruction_sending import Key, Kid, Sending, Timeout, Wait, read_one, send_instruction, times
-from gateway.domain.calendar import BusinessDays
-from gateway.domain.standing import StandingOrder, occurrence
-from gateway.settings import Settings
+from gateway.database.roles import Role
+from gateway.orders.standing.rules import StandingOrder, occurrence
+from gateway.views.inspect import open_inspector
 from schemas.codec import DecodeError, decode, encode_json
 from schemas.events import EventType
 from schemas.primitives import StandingOrderIdField

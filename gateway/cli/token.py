@@ -13,8 +13,7 @@ from uuid import UUID
 
 import typer
 
-from gateway.adapters.crypto.vault import CardSealer, MasterKeys, Sealed, new_token
-from gateway.adapters.postgres.tokens import NewToken, Permission, SealedToken, StoredToken, open_tokens
+from gateway.app.settings import Settings
 from gateway.cli.arguments import (
     CustomerOption,
     PartnerOption,
@@ -37,9 +36,11 @@ from gateway.cli.common import (
 )
 from gateway.cli.operating import operated
 from gateway.cli.operations import Propose, carry_out, needs_two
-from gateway.domain.funding import OwnedToken
-from gateway.services.card_files import read_card
-from gateway.settings import Settings
+from gateway.directory.card_files import read_card
+from gateway.directory.cards import CardSealer, new_token
+from gateway.directory.funding import OwnedToken
+from gateway.directory.tokens import NewToken, Permission, SealedToken, StoredToken, open_tokens
+from gateway.sealing.sealing import MasterKeys, Sealed
 from schemas.primitives import ConsentId, CustomerId, FundingToken, PartnerId
 
 app = typer.Typer(help="Funding tokens: the cards behind consents, and who may pay with them.", no_args_is_help=True)

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from gateway.adapters.iso8583.config import load_networks
-from gateway.adapters.kafka.admin import TopicState, TopicStatus, ensure_topics
-from gateway.adapters.postgres.registry import open_registry
+from gateway.app.settings import Settings
 from gateway.cli import topics_acl
 from gateway.cli.common import ExitCode, Json, kafka, load_settings, postgres_dsn, print_json, print_table, run
-from gateway.settings import Settings
+from gateway.directory.registry import open_registry
+from gateway.messaging.topics_admin import TopicState, TopicStatus, ensure_topics
+from gateway.network.iso8583.config import load_networks
 from schemas.topics import Topic, concrete_topics
 
 app = typer.Typer(help="Create and check the Kafka topics.", no_args_is_help=True)

@@ -7,13 +7,9 @@ from typing import Annotated, Final
 
 import typer
 
-from gateway.adapters.crypto.files import read_secret_file, write_secret_file
-from gateway.adapters.iso8583.config import load_networks
-from gateway.adapters.kafka.access import AccessReport, ensure_access, scram_users, set_passwords
-from gateway.adapters.kafka.settings import KafkaSettings
-from gateway.adapters.postgres.registry import open_registry
-from gateway.addresses import kafka_address
-from gateway.bootstrap import password_file
+from gateway.app.addresses import kafka_address
+from gateway.app.kafka import password_file
+from gateway.app.settings import Settings
 from gateway.cli.arguments import OnlyPartnersOption
 from gateway.cli.common import (
     CliError,
@@ -26,7 +22,11 @@ from gateway.cli.common import (
     run,
     say,
 )
-from gateway.settings import Settings
+from gateway.directory.registry import open_registry
+from gateway.messaging.access import AccessReport, ensure_access, scram_users, set_passwords
+from gateway.messaging.settings import KafkaSettings
+from gateway.network.iso8583.config import load_networks
+from gateway.sealing.files import read_secret_file, write_secret_file
 from schemas.access import acls, partner_acls, quotas, shell_script
 from schemas.principals import ADMIN, Principal, Role, principals
 

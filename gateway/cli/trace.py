@@ -8,8 +8,7 @@ from uuid import UUID
 
 import typer
 
-from gateway.adapters.postgres.inspect import PaymentFacts, PostgresInspector, StoredRefusal, open_inspector
-from gateway.adapters.postgres.roles import Role
+from gateway.app.settings import Settings
 from gateway.cli.arguments import SomePartnerOption
 from gateway.cli.common import (
     CliError,
@@ -24,8 +23,9 @@ from gateway.cli.common import (
     say,
     shown,
 )
-from gateway.domain.payment import Payment
-from gateway.settings import Settings
+from gateway.database.roles import Role
+from gateway.payments.rules.payment import Payment
+from gateway.views.inspect import PaymentFacts, PostgresInspector, StoredRefusal, open_inspector
 from schemas.events import EventType
 from schemas.primitives import payment_id_of
 

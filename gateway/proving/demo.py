@@ -11,20 +11,20 @@ from typing import Final, Protocol
 
 import asyncpg
 
-from gateway.adapters.postgres.store import PostgresStore
-from gateway.domain.consent import ConsentCommand
+from gateway.app.postgres import PostgresStore
+from gateway.consents.changing import change_consent_status
+from gateway.consents.rules.consent import ConsentCommand
 from gateway.proving.books import Checked, Ending, Endings, Evidence
-from gateway.proving.cast import STORY, Role, make_cast, make_partners
-from gateway.proving.forgeries import Forger, forged_records, parked
-from gateway.proving.judging import judge
-from gateway.proving.mix import Planned, Wave, plan, roles_for
-from gateway.proving.networks import ANSWER_TIMEOUT_S
-from gateway.proving.orders import OrderWriter
-from gateway.proving.sending import Sender, open_sender
-from gateway.proving.story import Step, Teller, story_is_right
-from gateway.proving.watching import Watch, open_watch
-from gateway.proving.world import World, WorldPlan, open_world
-from gateway.services.consents import change_consent_status
+from gateway.proving.traffic.cast import STORY, Role, make_cast, make_partners
+from gateway.proving.traffic.forgeries import Forger, forged_records, parked
+from gateway.proving.traffic.mix import Planned, Wave, plan, roles_for
+from gateway.proving.traffic.orders import OrderWriter
+from gateway.proving.traffic.sending import Sender, open_sender
+from gateway.proving.traffic.story import Step, Teller, story_is_right
+from gateway.proving.world.judging import judge
+from gateway.proving.world.networks import ANSWER_TIMEOUT_S
+from gateway.proving.world.watching import Watch, open_watch
+from gateway.proving.world.world import World, WorldPlan, open_world
 from schemas.events import CancellationEffect
 
 SENDING_SECONDS: Final = 12.0
@@ -117,7 +117,7 @@ async def run_demo(world_plan: WorldPlan, *, orders: int, seed: int, view: View)
     """Run the whole demo.
 
     Raises:
-        WorldError, ChildError, gateway.local.LocalStackError: it could not be set up, or a process died.
+        WorldError, ChildError, gateway.proving.stack.LocalStackError: it could not be set up, or a process died.
         ValueError: fewer orders than the mix needs.
     """
     cast = make_cast(roles_for(orders), partners=make_partners(), now=datetime.now(UTC), seed=seed)
@@ -315,7 +315,7 @@ class _Run:
 
 
 class _Clock:
-    """Implements :class:`gateway.ports.Clock`."""
+    """Implements :class:`gateway.base.process.Clock`."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)

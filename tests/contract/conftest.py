@@ -8,15 +8,18 @@ from typing import Any, Protocol
 import asyncpg
 import pytest
 
-from gateway.adapters.memory import Database, MemoryOutboxReader, MemoryStore
-from gateway.adapters.postgres.migrate import migrate
-from gateway.adapters.postgres.outbox import PostgresOutboxReader
-from gateway.adapters.postgres.registry import open_registry
-from gateway.adapters.postgres.store import PostgresStore
-from gateway.adapters.postgres.tokens import open_tokens
-from gateway.domain.consent import Consent, Merchant
-from gateway.domain.intent import ConsentKey, UsageKey
-from gateway.ports import OutboxReader, Store, UnitOfWork
+from gateway.app.postgres import PostgresStore
+from gateway.base.keys import ConsentKey
+from gateway.consents.rules.consent import Consent
+from gateway.consents.rules.limits import UsageKey
+from gateway.database.migrate import migrate
+from gateway.database.unit import Store, UnitOfWork
+from gateway.directory.merchants import Merchant
+from gateway.directory.registry import open_registry
+from gateway.directory.tokens import open_tokens
+from gateway.outbox.postgres import PostgresOutboxReader
+from gateway.outbox.store import OutboxReader
+from gateway.proving.memory import Database, MemoryOutboxReader, MemoryStore
 from schemas.consents import ConsentStatus
 from schemas.primitives import FundingToken, PartnerId
 from tests.builders import NOW

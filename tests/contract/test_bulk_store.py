@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from gateway.domain.bulk import Bulk, BulkKey
-from gateway.ports import Store
+from gateway.database.unit import Store
+from gateway.orders.bulk.rules import Bulk, BulkKey
 from schemas.bulk import BulkStatus, RejectedItem
 from schemas.primitives import PartnerId
 from schemas.reasons import Reason, ReasonCode

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from gateway.services.instructions import Instruction
+from gateway.orders.kinds import Instruction
 from schemas.cancellation import PaymentCancellation
 from schemas.consents import Period, PeriodLimit
 from schemas.envelope import read_envelope

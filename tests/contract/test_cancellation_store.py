@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.domain.cancellation import HandledCancellation
-from gateway.domain.exchange import Operation
-from gateway.domain.lifecycle import PaymentState
-from gateway.domain.payment import Payment
-from gateway.domain.refund import NOT_REFUNDED
-from gateway.ports import Store, StoreIntegrityError
+from gateway.base.errors import StoreIntegrityError
+from gateway.database.unit import Store
+from gateway.network.exchange import Operation
+from gateway.payments.cancellations.rules import HandledCancellation
+from gateway.payments.refunds.rules import NOT_REFUNDED
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.payments.rules.payment import Payment
 from schemas.events import CancellationEffect
 from schemas.primitives import ConsentId, PartnerId, payment_id_of
 from schemas.reasons import Reason, ReasonCode

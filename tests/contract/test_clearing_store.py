@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
-from gateway.domain.lifecycle import PaymentState
-from gateway.domain.settlement import Break, BreakKind, ClearedPayment, StoredRecord
-from gateway.ports import Store, StoreIntegrityError
+from gateway.base.errors import StoreIntegrityError
+from gateway.database.unit import Store
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.settlement.rules import Break, BreakKind, ClearedPayment, StoredRecord
 from schemas.primitives import NetworkId
 from tests.builders import NETWORK, NOW, TERMINAL, clearing_record, later, payment, trace
 from tests.contract.conftest import Backend

@@ -5,16 +5,13 @@ import json
 
 import pytest
 
-from gateway.adapters.memory import MemoryClock
-from gateway.domain.consent import ConsentCommand
-from gateway.domain.intent import ConsentKey
-from gateway.domain.lifecycle import PaymentState
-from gateway.ports import OutboxEvent, Store
-from gateway.services.consents import (
-    ConsentCommandRefusedError,
-    ConsentUnknownError,
-    change_consent_status,
-)
+from gateway.base.keys import ConsentKey
+from gateway.consents.changing import ConsentCommandRefusedError, ConsentUnknownError, change_consent_status
+from gateway.consents.rules.consent import ConsentCommand
+from gateway.database.unit import Store
+from gateway.outbox.store import OutboxEvent
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.proving.memory import MemoryClock
 from schemas.codec import decode
 from schemas.consents import ConsentStatus
 from schemas.events import ConsentEvent, EventType

@@ -6,8 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.domain.consent import Consent, ConsentCommand
-from gateway.domain.consent_records import (
+from gateway.base.errors import StoreIntegrityError
+from gateway.base.keys import ConsentKey
+from gateway.consents.rules.consent import Consent, ConsentCommand
+from gateway.consents.rules.records import (
     Actor,
     CommandKey,
     CommandOutcome,
@@ -16,8 +18,7 @@ from gateway.domain.consent_records import (
     HandledCommand,
     Proof,
 )
-from gateway.domain.intent import ConsentKey
-from gateway.ports import Store, StoreIntegrityError
+from gateway.database.unit import Store
 from schemas.codec import encode
 from schemas.consent_commands import canonical_terms, terms_digest
 from schemas.consents import ConsentStatus, ConsentTerms

@@ -6,8 +6,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from gateway.services.consents import ExpiryService
-from gateway.services.used_proofs import UsedProofsService
+from gateway.consents.changing import ExpiryService
+from gateway.identity.forgetting import UsedProofsService
 from schemas.consents import ConsentStatus
 from tests.builders import later, payment
 from tests.contract.conftest import Backend

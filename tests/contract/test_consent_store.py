@@ -6,9 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.domain.intent import ConsentKey, UsageKey
-from gateway.domain.limits import Usage
-from gateway.ports import Store, StoreIntegrityError, UsageChange
+from gateway.base.errors import StoreIntegrityError
+from gateway.base.keys import ConsentKey
+from gateway.consents.rules.limits import Usage, UsageKey
+from gateway.consents.store import UsageChange
+from gateway.database.unit import Store
 from schemas.consents import ConsentStatus, Period, PeriodLimit
 from tests.builders import NOW, window
 from tests.contract.conftest import Backend

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from gateway.domain.funding import TokenUse
-from gateway.ports import Store
+from gateway.database.unit import Store
+from gateway.directory.funding import TokenUse
 from schemas.primitives import CustomerId, FundingToken, MerchantId, NetworkId, PartnerId
 from tests.builders import later
 from tests.contract.conftest import Backend

@@ -6,8 +6,9 @@ from datetime import datetime
 
 import pytest
 
-from gateway.domain.payment import PaymentKey
-from gateway.ports import UNSENDABLE, FollowUp, FollowUpStore, Store, UnitOfWork
+from gateway.database.unit import Store, UnitOfWork
+from gateway.payments.rules.payment import PaymentKey
+from gateway.payments.unknown.store import UNSENDABLE, FollowUp, FollowUpStore
 from schemas.primitives import NetworkId
 from tests.builders import NETWORK, NOW, TERMINAL, later, payment
 

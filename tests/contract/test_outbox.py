@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.ports import OutboxReader, Store, StoreUnavailableError
+from gateway.base.errors import StoreUnavailableError
+from gateway.database.unit import Store
+from gateway.outbox.store import OutboxReader
 from tests.builders import later, outbox_event, payment
 from tests.contract.conftest import Backend, rolled_back
 

@@ -6,9 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.domain.ledger import Transfer, TransferKind
-from gateway.domain.lifecycle import PaymentState
-from gateway.ports import Refusal, Store, StoreConflictError, StoreIntegrityError
+from gateway.base.errors import StoreConflictError, StoreIntegrityError
+from gateway.database.unit import Store
+from gateway.identity.refusals import Refusal
+from gateway.payments.rules.ledger import Transfer, TransferKind
+from gateway.payments.rules.lifecycle import PaymentState
 from schemas.primitives import NetworkId, PartnerId
 from schemas.reasons import Reason, ReasonCode
 from tests.builders import NETWORK, NOW, later, payment, trace, window

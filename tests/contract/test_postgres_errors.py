@@ -9,15 +9,11 @@ from urllib.parse import quote
 import asyncpg
 import pytest
 
-from gateway.adapters.postgres.errors import translated
-from gateway.adapters.postgres.store import PostgresStore
-from gateway.ports import (
-    StoreConflictError,
-    StoreIntegrityError,
-    StoreUnavailableError,
-    UnitOfWork,
-    UsageChange,
-)
+from gateway.app.postgres import PostgresStore
+from gateway.base.errors import StoreConflictError, StoreIntegrityError, StoreUnavailableError
+from gateway.consents.store import UsageChange
+from gateway.database.errors import translated
+from gateway.database.unit import UnitOfWork
 from schemas.reasons import Reason, ReasonCode
 from tests.builders import NOW, outbox_event, payment, trace, window
 from tests.contract.conftest import PostgresBackend, postgres_backend

@@ -4,10 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.domain.authentication import Assertion
-from gateway.domain.intent import TakenOrder
-from gateway.ports import Store
-from gateway.services.proofs import NoIdentityProviders, use_proofs
+from gateway.database.unit import Store
+from gateway.identity.no_providers import NoIdentityProviders
+from gateway.identity.rules import Assertion
+from gateway.payments.proofs import use_proofs
+from gateway.payments.rules.intent import TakenOrder
 from schemas.orders import PaymentOrder
 from tests.builders import NOW, numbered_order
 from tests.unit.assertion_samples import PAYMENT_LINK

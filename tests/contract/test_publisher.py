@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.adapters.kafka.admin import ensure_topics
-from gateway.adapters.kafka.consumer import BatchConsumer
-from gateway.adapters.kafka.producer import KafkaPublisher
-from gateway.adapters.kafka.settings import KafkaSettings
-from gateway.adapters.memory.kafka import MemoryKafka, MemoryPublisher
-from gateway.adapters.observability.recording import RecordingObserver
-from gateway.ports import Outgoing, Publisher, Record
+from gateway.messaging.consumer import BatchConsumer
+from gateway.messaging.producer import KafkaPublisher
+from gateway.messaging.records import Outgoing, Publisher, Record
+from gateway.messaging.settings import KafkaSettings
+from gateway.messaging.topics_admin import ensure_topics
+from gateway.observability.recording import RecordingObserver
+from gateway.proving.memory.kafka import MemoryKafka, MemoryPublisher
 from schemas.topics import TOPICS
 
 

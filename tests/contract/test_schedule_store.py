@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.memory import (
+from gateway.base.errors import StoreIntegrityError
+from gateway.database.unit import Store
+from gateway.messaging.records import Record
+from gateway.network.exchange import CardData
+from gateway.observability.recording import RecordingObserver
+from gateway.payments.execution import ExecutionService, ExecutionSettings
+from gateway.payments.results import ResultSettings
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.payments.rules.payment import Payment, PaymentKey
+from gateway.payments.rules.waiting import ScheduledOrder
+from gateway.proving.memory import (
     MemoryCardNetwork,
     MemoryClock,
     MemoryDeadLetters,
@@ -17,14 +27,6 @@ from gateway.adapters.memory import (
     MemoryVault,
     MemoryVerifier,
 )
-from gateway.adapters.observability.recording import RecordingObserver
-from gateway.domain.exchange import CardData
-from gateway.domain.lifecycle import PaymentState
-from gateway.domain.payment import Payment, PaymentKey
-from gateway.domain.scheduling import ScheduledOrder
-from gateway.ports import Record, Store, StoreIntegrityError
-from gateway.services.execution import ExecutionService, ExecutionSettings
-from gateway.services.results import ResultSettings
 from schemas.codec import encode
 from schemas.orders import ORDER_TYPE
 from schemas.primitives import NetworkId

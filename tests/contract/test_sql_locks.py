@@ -11,15 +11,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from importlib import resources
 from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 import pytest
 
-from gateway.adapters.postgres.queries import load
 from tests.contract.conftest import PostgresBackend, postgres_backend
+from tests.support.sql import SQL_FILES, load
 
 pytestmark = pytest.mark.integration
 
@@ -430,12 +429,8 @@ async def test_events_that_were_set_aside_come_back_in_their_order(backend: Post
 
 def test_every_locking_statement_is_here() -> None:
     """A new one needs its line in a table above, and so its test."""
-    folder = resources.files("gateway.adapters.postgres") / "sql"
     found = set()
-    for file in folder.iterdir():
-        if not file.name.endswith(".sql"):
-            continue
-        noun = file.name.removesuffix(".sql")
+    for noun in SQL_FILES:
         blocks: dict[str, Any] = vars(load(noun))
         found |= {f"{noun}.{name}" for name, sql in blocks.items() if "FOR UPDATE" in sql or "FOR NO KEY UPDATE" in sql}
     assert found == {name.partition(" ")[0] for name in (*WAITS, *SKIPS)} - {"purge_used_assertions"}

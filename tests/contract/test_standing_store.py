@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.memory import MemoryClock
-from gateway.adapters.observability.recording import RecordingObserver
-from gateway.domain.calendar import BusinessDays, day_start
-from gateway.domain.lifecycle import PaymentState
-from gateway.domain.standing import StandingKey, StandingOrder
-from gateway.ports import Store, StoreIntegrityError
-from gateway.services.occurrences import OccurrenceService, OccurrenceSettings
+from gateway.base.calendar import BusinessDays, day_start
+from gateway.base.errors import StoreIntegrityError
+from gateway.database.unit import Store
+from gateway.observability.recording import RecordingObserver
+from gateway.orders.standing.occurrences import OccurrenceService, OccurrenceSettings
+from gateway.orders.standing.rules import StandingKey, StandingOrder
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.proving.memory import MemoryClock
 from schemas.primitives import ConsentId, MerchantId, PartnerId, StandingOrderId, payment_id_of
 from schemas.reasons import Reason, ReasonCode
 from schemas.standing import DayRule, Frequency, HolidayRule, StandingSchedule, StandingStatus

@@ -7,13 +7,14 @@ from typing import Protocol
 
 import pytest
 
-from gateway.adapters.crypto.vault import CardSealer, MasterKeyRing, MasterKeys
-from gateway.adapters.memory import MemoryVault
-from gateway.adapters.postgres.tokens import open_tokens
-from gateway.adapters.postgres.vault import PostgresTokenVault
-from gateway.domain.exchange import CardData
-from gateway.domain.funding import OwnedToken
-from gateway.ports import TokenVault, Unopened
+from gateway.directory.cards import CardSealer, MasterKeyRing
+from gateway.directory.funding import OwnedToken
+from gateway.directory.store import TokenVault, Unopened
+from gateway.directory.tokens import open_tokens
+from gateway.directory.vault import PostgresTokenVault
+from gateway.network.exchange import CardData
+from gateway.proving.memory import MemoryVault
+from gateway.sealing.sealing import MasterKeys
 from schemas.primitives import CustomerId, FundingToken
 from tests.builders import NOW
 from tests.contract.conftest import PostgresBackend, postgres_backend

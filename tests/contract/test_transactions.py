@@ -2,9 +2,10 @@
 
 import asyncio
 
-from gateway.domain.intent import ConsentKey
-from gateway.domain.lifecycle import PaymentState
-from gateway.ports import Store, StoreConflictError, UnitOfWork
+from gateway.base.errors import StoreConflictError
+from gateway.base.keys import ConsentKey
+from gateway.database.unit import Store, UnitOfWork
+from gateway.payments.rules.lifecycle import PaymentState
 from tests.builders import outbox_event, payment
 from tests.contract.conftest import Backend, ended, rolled_back
 from tests.unit.domain_samples import consent

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from gateway.adapters.postgres.migrate import migrate
 from gateway.cli.auth import app
 from gateway.cli.common import CliError, ExitCode
-from gateway.simulator.idp.run import trust_file
+from gateway.database.migrate import migrate
+from gateway.proving.counterparts.idp.run import trust_file
 from tests.unit.assertion_samples import provider
 
 IDP = provider()

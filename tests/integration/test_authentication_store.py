@@ -9,11 +9,12 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from gateway.adapters.postgres.authentication import PostgresAuthenticationStore
-from gateway.adapters.postgres.identities import PostgresIdentities, PostgresRevocations, open_identities
-from gateway.adapters.postgres.migrate import migrate
-from gateway.adapters.postgres.store import PostgresStore
-from gateway.ports import AssertionUse, IdentityLink, StoreUnavailableError
+from gateway.app.postgres import PostgresStore
+from gateway.base.errors import StoreUnavailableError
+from gateway.database.migrate import migrate
+from gateway.identity.postgres import PostgresAuthenticationStore
+from gateway.identity.registry import PostgresIdentities, PostgresRevocations, open_identities
+from gateway.identity.store import AssertionUse, IdentityLink
 
 NOW = datetime(2025, 3, 2, 3, 4, 5, tzinfo=UTC)
 BANK, TELCO = "https://id.financial", "https://id.telecom"

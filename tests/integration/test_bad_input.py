@@ -16,13 +16,13 @@ from typing import Any
 from aiokafka.record._crc32c import crc as crc32c
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gateway.adapters.crypto.jwk import generate_key
-from gateway.adapters.crypto.signature import sign_detached
-from gateway.adapters.kafka.dead_letter import Fate, LetterKeys, read_fate
-from gateway.ports import Outgoing, Record
-from gateway.proving.cast import Customer, Partner, Role
+from gateway.identity.jose.jwk import generate_key
+from gateway.identity.jose.signature import sign_detached
+from gateway.messaging.dead_letters import Fate, LetterKeys, read_fate
+from gateway.messaging.records import Outgoing, Record
 from gateway.proving.collect.topics import read_topics
-from gateway.proving.spoiling import FAULTY, INDIFFERENT, MALFORMED
+from gateway.proving.traffic.cast import Customer, Partner, Role
+from gateway.proving.traffic.spoiling import FAULTY, INDIFFERENT, MALFORMED
 from schemas.orders import ORDER_TYPE
 from schemas.topics import DEAD_LETTER, ORDERS, clearing_topic, dispatch_topic, events_topic
 from tests.integration.support.entries import BCARD, DEAD, REJECTED, Entry

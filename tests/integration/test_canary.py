@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gateway.adapters.crypto.jwk import generate_key
-from gateway.adapters.crypto.signature import sign_detached
-from gateway.ports import Outgoing
-from gateway.proving.cast import Role, luhn_digit
+from gateway.identity.jose.jwk import generate_key
+from gateway.identity.jose.signature import sign_detached
+from gateway.messaging.records import Outgoing
+from gateway.proving.traffic.cast import Role, luhn_digit
 from schemas.primitives import Money
 from tests.integration.support.canaries import (
     bytes_spellings,

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.crypto.jwk import write_private_key
-from gateway.adapters.crypto.signature import sign_detached
-from gateway.bootstrap import process_parts
+from gateway.app.process import process_parts
+from gateway.app.settings import Settings
+from gateway.identity.jose.jwk import write_private_key
+from gateway.identity.jose.signature import sign_detached
 from gateway.proving.books import ProducedCancellation
-from gateway.proving.orders import record_of
-from gateway.settings import Settings
+from gateway.proving.traffic.orders import record_of
 from schemas.codec import encode
 from schemas.primitives import Money, OrderId
 from schemas.refunds import REFUND_TYPE, PaymentRefund

@@ -19,9 +19,9 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from gateway import local
-from gateway.adapters.crypto.vault import MasterKeys, Purpose
-from gateway.settings import Settings
+from gateway.app.settings import Settings
+from gateway.proving import stack as local
+from gateway.sealing.sealing import MasterKeys, Purpose
 from tests.cli import Ran, mypay
 from tests.stack import HOME, free_slot
 

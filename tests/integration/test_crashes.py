@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from gateway.simulator.books import Books
+from gateway.proving.counterparts.books import Books
 from tests.integration.support.entries import BCARD, KCARD, REJECTED, REVERSED, SETTLED, payment_ids
 from tests.integration.support.scene import Scene
 

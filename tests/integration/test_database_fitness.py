@@ -7,16 +7,17 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from gateway.adapters.postgres.dsn import with_user
-from gateway.adapters.postgres.errors import DatabaseUnfitError
-from gateway.adapters.postgres.fitness import examine, faults
-from gateway.adapters.postgres.grants import apply_roles
-from gateway.adapters.postgres.migrate import migrate
-from gateway.adapters.postgres.roles import RUNNING, Role
-from gateway.adapters.postgres.store import PostgresStore
-from gateway.bootstrap import NotConfiguredError, process_parts
-from gateway.ports import StoreForbiddenError
-from gateway.settings import Settings
+from gateway.app.errors import NotConfiguredError
+from gateway.app.postgres import PostgresStore
+from gateway.app.process import process_parts
+from gateway.app.settings import Settings
+from gateway.base.errors import StoreForbiddenError
+from gateway.database.dsn import with_user
+from gateway.database.errors import DatabaseUnfitError
+from gateway.database.fitness import examine, faults
+from gateway.database.grants import apply_roles
+from gateway.database.migrate import migrate
+from gateway.database.roles import RUNNING, Role
 from tests.builders import payment
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gateway.proving.mix import KINDS
+from gateway.proving.traffic.mix import KINDS
 from tests.stack import HOME
 
 ORDERS = 200

@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from gateway.ports import Outgoing
-from gateway.proving.cast import Role
+from gateway.messaging.records import Outgoing
+from gateway.proving.traffic.cast import Role
 from schemas.topics import ORDERS
 from tests.integration.support.entries import BCARD, DEAD, KCARD, Entry
 from tests.integration.support.scene import Scene

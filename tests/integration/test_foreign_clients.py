@@ -14,10 +14,10 @@ from confluent_kafka import Consumer, Message, Producer
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gateway.adapters.postgres.registry import open_registry
-from gateway.ports import PartnerKey
+from gateway.directory.partners import PartnerKey
+from gateway.directory.registry import open_registry
 from gateway.proving.books import OrderFacts, Produced
-from gateway.proving.cast import Role
+from gateway.proving.traffic.cast import Role
 from schemas.primitives import PartnerId
 from tests.integration.support.entries import SETTLED, SHOP_OF, Entry
 from tests.integration.support.scene import WAIT_S, Scene

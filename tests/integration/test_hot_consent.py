@@ -14,7 +14,17 @@ from typing import Any
 import asyncpg
 import pytest
 
-from gateway.adapters.memory import (
+from gateway.app.postgres import PostgresStore
+from gateway.consents.changing import ExpiryService, change_consent_status
+from gateway.consents.rules.consent import Consent, ConsentCommand
+from gateway.database.migrate import migrate
+from gateway.directory.registry import open_registry
+from gateway.messaging.records import Record
+from gateway.network.exchange import CardData, ExchangeResult, NetworkRequest
+from gateway.observability.recording import RecordingObserver
+from gateway.payments.execution import ExecutionService, ExecutionSettings
+from gateway.payments.results import ResultSettings
+from gateway.proving.memory import (
     MemoryCardNetwork,
     MemoryDeadLetters,
     MemoryHost,
@@ -22,16 +32,6 @@ from gateway.adapters.memory import (
     MemoryVault,
     MemoryVerifier,
 )
-from gateway.adapters.observability.recording import RecordingObserver
-from gateway.adapters.postgres.migrate import migrate
-from gateway.adapters.postgres.registry import open_registry
-from gateway.adapters.postgres.store import PostgresStore
-from gateway.domain.consent import Consent, ConsentCommand
-from gateway.domain.exchange import CardData, ExchangeResult, NetworkRequest
-from gateway.ports import Record
-from gateway.services.consents import ExpiryService, change_consent_status
-from gateway.services.execution import ExecutionService, ExecutionSettings
-from gateway.services.results import ResultSettings
 from schemas.codec import decode
 from schemas.consents import Alignment, ConsentStatus, PaymentPurpose, Period, PeriodLimit
 from schemas.events import ConsentEvent

@@ -23,13 +23,13 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from pydantic import SecretStr
 
-from gateway import local
-from gateway.adapters.kafka.access import ensure_access, scram_users, set_passwords
-from gateway.adapters.kafka.admin import ensure_topics
-from gateway.adapters.kafka.probe import KafkaDeniedError, KafkaProbe
-from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.cli.topics_acl import make_users, renew_passwords
-from gateway.local import secure
+from gateway.messaging.access import ensure_access, scram_users, set_passwords
+from gateway.messaging.probe import KafkaDeniedError, KafkaProbe
+from gateway.messaging.settings import KafkaSettings
+from gateway.messaging.topics_admin import ensure_topics
+from gateway.proving import stack as local
+from gateway.proving.stack import secure
 from schemas.access import Acl, Operation, Pattern, Quota, Resource, acls, quotas
 from schemas.principals import principals
 from schemas.topics import concrete_topics

@@ -12,22 +12,23 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.record._crc32c import crc as crc32c
 
-from gateway.adapters.crypto.vault import MasterKeys
-from gateway.adapters.kafka.admin import TopicAdminError, TopicState, TopicStatus, ensure_topics
-from gateway.adapters.kafka.backlog import Backlogs
-from gateway.adapters.kafka.consumer import BatchConsumer
-from gateway.adapters.kafka.dead_letter import (
+from gateway.base.errors import PublisherUnavailableError, TopicClosedError
+from gateway.messaging.backlog import Backlogs
+from gateway.messaging.consumer import BatchConsumer
+from gateway.messaging.dead_letters import (
     DEAD_LETTER_BYTES_MAX,
     ORIGINAL_BYTES_MAX,
     KafkaDeadLetters,
     LetterKeys,
     restore,
 )
-from gateway.adapters.kafka.producer import RECORD_BYTES_MAX, KafkaPublisher, RecordTooLargeError
-from gateway.adapters.kafka.reader import open_reader
-from gateway.adapters.kafka.settings import KafkaSettings
-from gateway.adapters.observability.recording import RecordingObserver
-from gateway.ports import Outgoing, PublisherUnavailableError, Record, TopicClosedError
+from gateway.messaging.producer import RECORD_BYTES_MAX, KafkaPublisher, RecordTooLargeError
+from gateway.messaging.reader import open_reader
+from gateway.messaging.records import Outgoing, Record
+from gateway.messaging.settings import KafkaSettings
+from gateway.messaging.topics_admin import TopicAdminError, TopicState, TopicStatus, ensure_topics
+from gateway.observability.recording import RecordingObserver
+from gateway.sealing.sealing import MasterKeys
 from schemas.topics import DEAD_LETTER, TOPICS, TimestampType, Topic
 from tests.stack import Stack
 

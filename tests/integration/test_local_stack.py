@@ -16,11 +16,11 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from gateway import local
-from gateway.local import server as server_module
-from gateway.local import stack as stack_module
-from gateway.local.postgres import PostgresServer, _binary, _system_user
-from gateway.local.state import StackDir
+from gateway.proving import stack as local
+from gateway.proving.stack import server as server_module
+from gateway.proving.stack import stack as stack_module
+from gateway.proving.stack.postgres import PostgresServer, _binary, _system_user
+from gateway.proving.stack.state import StackDir
 from tests.stack import HOME, Stack, free_slot
 
 TOPIC = "kept"

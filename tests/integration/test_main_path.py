@@ -4,10 +4,10 @@ from collections import Counter
 from datetime import timedelta
 from uuid import UUID
 
-from gateway.proving.cast import DAY_AMOUNT_KRW, DAY_COUNT, KRW_PER_PAYMENT_MAX, Role
-from gateway.proving.shops import BLOCKED, CLOSED
-from gateway.simulator.books import Books
-from gateway.simulator.books import Entry as Booked
+from gateway.proving.counterparts.books import Books
+from gateway.proving.counterparts.books import Entry as Booked
+from gateway.proving.traffic.cast import DAY_AMOUNT_KRW, DAY_COUNT, KRW_PER_PAYMENT_MAX, Role
+from gateway.proving.traffic.shops import BLOCKED, CLOSED
 from schemas.codec import decode
 from schemas.events import PaymentEvent
 from schemas.orders import PaymentOrder

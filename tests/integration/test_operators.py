@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from gateway.adapters.crypto.jwk import generate_key
-from gateway.adapters.postgres.migrate import migrate
+from gateway.database.migrate import migrate
+from gateway.identity.jose.jwk import generate_key
 from tests.cli import mypay
 
 PARTNER = ("shop-pay", "--name", "Shop Pay", "--group", "telecom", "--no-topics")

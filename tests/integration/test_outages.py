@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gateway import local
+from gateway.proving import stack as local
 from tests.integration.support.entries import BCARD, KCARD, REJECTED, REVERSED, SETTLED, Entry
 from tests.integration.support.scene import Scene
 

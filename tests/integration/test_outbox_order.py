@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import asyncpg
 
-from gateway.adapters.postgres.migrate import migrate
-from gateway.adapters.postgres.outbox import PostgresOutboxReader
+from gateway.database.migrate import migrate
+from gateway.outbox.postgres import PostgresOutboxReader
 
 NUMBERS = ("9", "10", "11", "99", "100")
 

@@ -12,17 +12,17 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 import pytest
 
-from gateway.adapters.postgres.consent_history import read_consent_history
-from gateway.adapters.postgres.dsn import with_user
-from gateway.adapters.postgres.fitness import examine, faults
-from gateway.adapters.postgres.grants import apply_roles
-from gateway.adapters.postgres.inspect import open_inspector
-from gateway.adapters.postgres.migrate import MigrationError, migrate
-from gateway.adapters.postgres.registry import NewPartner, open_registry
-from gateway.adapters.postgres.roles import Role
-from gateway.adapters.postgres.store import PostgresStore
-from gateway.local.ports import free_ports
-from gateway.ports import StoreUnavailableError
+from gateway.app.postgres import PostgresStore
+from gateway.base.errors import StoreUnavailableError
+from gateway.database.dsn import with_user
+from gateway.database.fitness import examine, faults
+from gateway.database.grants import apply_roles
+from gateway.database.migrate import MigrationError, migrate
+from gateway.database.roles import Role
+from gateway.directory.registry import NewPartner, open_registry
+from gateway.proving.stack.ports import free_ports
+from gateway.views.consent_history import read_consent_history
+from gateway.views.inspect import open_inspector
 from tests.builders import later, outbox_event, payment
 from tests.unit.domain_samples import consent
 

@@ -9,11 +9,11 @@ from typing import Final
 import asyncpg
 import pytest
 
-from gateway.adapters.postgres.outbox import EVENT_COLUMNS
-from gateway.adapters.postgres.payments import LATE_COLUMNS, TRANSFER_COLUMNS
-from gateway.adapters.postgres.queries import load
-from gateway.adapters.postgres.roles import FUNCTIONS, RUNNING, SEQUENCES, TABLES, Access, Role
+from gateway.database.roles import FUNCTIONS, RUNNING, SEQUENCES, TABLES, Access, Role
+from gateway.outbox.postgres import EVENT_COLUMNS
+from gateway.payments.postgres import LATE_COLUMNS, TRANSFER_COLUMNS
 from tests.integration.test_postgres_roles import Database, made
+from tests.support.sql import load
 
 COPIES: Final = {"outbox": EVENT_COLUMNS, "ledger_transfer": TRANSFER_COLUMNS, "late_answer": LATE_COLUMNS}
 """What is written by COPY, which cannot be explained: table → columns."""

@@ -7,21 +7,11 @@ from dataclasses import dataclass
 import asyncpg
 import pytest
 
-from gateway.adapters.postgres import grants
-from gateway.adapters.postgres.dsn import with_user
-from gateway.adapters.postgres.migrate import migrate
-from gateway.adapters.postgres.queries import load
-from gateway.adapters.postgres.roles import (
-    ALL,
-    APPEND_ONLY,
-    FUNCTIONS,
-    RUNNING,
-    SEQUENCES,
-    SETTINGS,
-    TABLES,
-    Access,
-    Role,
-)
+from gateway.database import grants
+from gateway.database.dsn import with_user
+from gateway.database.migrate import migrate
+from gateway.database.roles import ALL, APPEND_ONLY, FUNCTIONS, RUNNING, SEQUENCES, SETTINGS, TABLES, Access, Role
+from tests.support.sql import load
 
 Connection = asyncpg.Connection
 OUTSIDE = {"CREATE DATABASE mine", "ALTER SYSTEM SET fsync = off"}

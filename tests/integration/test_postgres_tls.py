@@ -13,11 +13,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from gateway.adapters.postgres.dsn import DsnError, check_dsn
-from gateway.adapters.postgres.store import PostgresStore
-from gateway.local import secure
-from gateway.local.ports import free_ports
-from gateway.ports import StoreUnavailableError
+from gateway.app.postgres import PostgresStore
+from gateway.base.errors import StoreUnavailableError
+from gateway.database.dsn import DsnError, check_dsn
+from gateway.proving.stack import secure
+from gateway.proving.stack.ports import free_ports
 
 HERE, ELSEWHERE = "127.0.0.1", "127.0.0.2"
 """Both are this machine; the certificate names the first alone."""

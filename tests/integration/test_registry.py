@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gateway.adapters.postgres.migrate import migrate
-from gateway.adapters.postgres.registry import NewPartner, PostgresRegistry, UnknownPartnerError, open_registry
-from gateway.adapters.postgres.store import PostgresStore
-from gateway.domain.consent import Merchant
-from gateway.domain.exchange import Acceptor
-from gateway.ports import PartnerKey
+from gateway.app.postgres import PostgresStore
+from gateway.database.migrate import migrate
+from gateway.directory.merchants import Merchant
+from gateway.directory.partners import PartnerKey
+from gateway.directory.registry import NewPartner, PostgresRegistry, UnknownPartnerError, open_registry
+from gateway.network.exchange import Acceptor
 from schemas.consents import ConsentStatus, ConsentTerms, PaymentPurpose
 from schemas.primitives import Money
 

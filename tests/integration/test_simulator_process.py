@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from gateway.adapters.iso8583.codec import Message
-from gateway.adapters.iso8583.framing import FrameHeader
 from gateway.cli.simulate import app
-from gateway.simulator.books import Books
+from gateway.network.iso8583.codec import Message
+from gateway.network.iso8583.framing import FrameHeader
+from gateway.proving.counterparts.books import Books
 from tests.unit.simulator_peer import Peer, purchase, reversal, until
 
 COMMAND = [sys.executable, "-c", "from gateway.cli.simulate import app; app()", "network"]

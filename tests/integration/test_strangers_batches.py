@@ -10,13 +10,13 @@ from typing import Any, Final
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from gateway.adapters.kafka import fetching
-from gateway.adapters.kafka.consumer import BatchConsumer
-from gateway.adapters.kafka.dead_letter import LetterKeys, Omitted, read_fate
-from gateway.adapters.kafka.reader import open_reader
-from gateway.adapters.kafka.settings import KafkaSettings
-from gateway.adapters.observability.recording import RecordingObserver
-from gateway.ports import Record, Unread
+from gateway.messaging import fetching
+from gateway.messaging.consumer import BatchConsumer
+from gateway.messaging.dead_letters import LetterKeys, Omitted, read_fate
+from gateway.messaging.reader import open_reader
+from gateway.messaging.records import Record, Unread
+from gateway.messaging.settings import KafkaSettings
+from gateway.observability.recording import RecordingObserver
 from gateway.proving.collect.topics import read_topics
 from schemas.topics import DEAD_LETTER, ORDERS
 from tests.integration.support.entries import Entry

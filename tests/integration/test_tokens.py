@@ -11,16 +11,17 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from gateway.adapters.crypto.vault import CardSealer, MasterKeyRing, MasterKeys, Purpose, Sealed
-from gateway.adapters.postgres.migrate import migrate
-from gateway.adapters.postgres.registry import UnknownPartnerError, open_registry
-from gateway.adapters.postgres.store import PostgresStore
-from gateway.adapters.postgres.tokens import NewToken, PostgresTokens, SealedToken, open_tokens
-from gateway.adapters.postgres.vault import PostgresTokenVault
-from gateway.bootstrap.resealing import key_uses, reseal_all, set_aside
-from gateway.domain.exchange import CardData
-from gateway.domain.funding import OwnedToken
-from gateway.ports import OpenedCards, Unopened
+from gateway.app.postgres import PostgresStore
+from gateway.app.resealing import key_uses, reseal_all, set_aside
+from gateway.database.migrate import migrate
+from gateway.directory.cards import CardSealer, MasterKeyRing
+from gateway.directory.funding import OwnedToken
+from gateway.directory.registry import UnknownPartnerError, open_registry
+from gateway.directory.store import OpenedCards, Unopened
+from gateway.directory.tokens import NewToken, PostgresTokens, SealedToken, open_tokens
+from gateway.directory.vault import PostgresTokenVault
+from gateway.network.exchange import CardData
+from gateway.sealing.sealing import MasterKeys, Purpose, Sealed
 from schemas.consents import ConsentStatus
 from schemas.primitives import ConsentId, CustomerId, FundingToken, PartnerId
 from tests.support.tokens import put_token

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from gateway.adapters.kafka.admin import ensure_topics
-from gateway.adapters.kafka.reader import KafkaUnavailableError, TopicMissingError, open_reader
-from gateway.adapters.kafka.settings import KafkaSettings
+from gateway.messaging.reader import KafkaUnavailableError, TopicMissingError, open_reader
+from gateway.messaging.settings import KafkaSettings
+from gateway.messaging.topics_admin import ensure_topics
 from schemas.topics import Topic
 
 

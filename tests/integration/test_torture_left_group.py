@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from gateway.adapters.kafka.admin import ensure_topics
-from gateway.adapters.kafka.settings import KafkaSettings
-from gateway.ports import Record
-from gateway.settings import Settings
+from gateway.app.settings import Settings
+from gateway.messaging.records import Record
+from gateway.messaging.settings import KafkaSettings
+from gateway.messaging.topics_admin import ensure_topics
 from schemas.topics import TOPICS
 from streams.app import AppCrashedError, build_app, read_batches, run_until
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from gateway import local
+from gateway.proving import stack as local
 from tests.integration.support.entries import BCARD, REVERSED
 from tests.integration.support.scene import Scene
 

@@ -9,12 +9,12 @@ from uuid import UUID
 
 import pytest
 
-from gateway.adapters.crypto.signature import sign_detached
-from gateway.bootstrap import process_parts
-from gateway.domain.calendar import day_of, day_start
-from gateway.domain.consent import ORDER_VALIDITY_MAX
-from gateway.proving.cast import Customer, Partner, Role
-from gateway.settings import Settings
+from gateway.app.process import process_parts
+from gateway.app.settings import Settings
+from gateway.base.calendar import day_of, day_start
+from gateway.base.validity import ORDER_VALIDITY_MAX
+from gateway.identity.jose.signature import sign_detached
+from gateway.proving.traffic.cast import Customer, Partner, Role
 from schemas.bulk import BULK_TYPE, Acceptance, BulkItem, ControlSum, PaymentBulk
 from schemas.codec import encode
 from schemas.envelope import Envelope, write_envelope

@@ -8,8 +8,8 @@ import jwt
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from gateway.adapters.crypto.assertion import JwsAssertionVerifier
-from gateway.domain.authentication import (
+from gateway.identity.jose.assertion import JwsAssertionVerifier
+from gateway.identity.rules import (
     Accepted,
     Assertion,
     AssurancePolicy,
@@ -19,7 +19,7 @@ from gateway.domain.authentication import (
     judge_consent_assertion,
     judge_payment_assertion,
 )
-from gateway.simulator.idp.provider import IdentityProvider
+from gateway.proving.counterparts.idp.provider import IdentityProvider
 from schemas.assertions import AssertionClaims, ConsentLink, LinkedCommand, PaymentLink
 from schemas.orders import PaymentOrder
 from schemas.primitives import EXPONENTS, Money

@@ -5,9 +5,9 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.adapters.memory.host import EntryState
-from gateway.domain.exchange import Operation
-from gateway.services.instructions import Instruction
+from gateway.network.exchange import Operation
+from gateway.orders.kinds import Instruction
+from gateway.proving.memory.host import EntryState
 from schemas.consents import Period, PeriodLimit
 from schemas.envelope import read_envelope
 from schemas.reasons import Reason

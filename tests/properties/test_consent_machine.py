@@ -16,9 +16,15 @@ from hypothesis import event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
-from gateway.adapters.memory.network import MemoryCardNetwork
-from gateway.domain.consent import ConsentCommand
-from gateway.domain.exchange import (
+from gateway.consents.changing import (
+    ConsentCommandRefusedError,
+    ConsentUnknownError,
+    ExpiryService,
+    change_consent_status,
+)
+from gateway.consents.rules.consent import ConsentCommand
+from gateway.consents.rules.limits import Usage
+from gateway.network.exchange import (
     Answered,
     ExchangeResult,
     FinancialRequest,
@@ -28,16 +34,10 @@ from gateway.domain.exchange import (
     Unanswered,
     UnansweredCause,
 )
-from gateway.domain.lifecycle import PaymentEventKind
-from gateway.domain.limits import Usage
-from gateway.domain.payment import Change, Payment
-from gateway.services.consents import (
-    ConsentCommandRefusedError,
-    ConsentUnknownError,
-    ExpiryService,
-    change_consent_status,
-)
-from gateway.services.transitions import apply_changes
+from gateway.payments.rules.lifecycle import PaymentEventKind
+from gateway.payments.rules.payment import Change, Payment
+from gateway.payments.transitions import apply_changes
+from gateway.proving.memory.network import MemoryCardNetwork
 from schemas.consents import Alignment, ConsentTerms, Payees, PaymentPurpose, Period, PeriodLimit
 from schemas.primitives import NUMERIC_CODES, MerchantId, Money
 from schemas.reasons import Reason

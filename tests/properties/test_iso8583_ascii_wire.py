@@ -4,9 +4,9 @@ import iso8583
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.adapters.iso8583.ascii_wire import read_ascii, write_ascii
-from gateway.adapters.iso8583.codec import Message
-from gateway.adapters.iso8583.wire import dialect_of
+from gateway.network.iso8583.ascii_wire import read_ascii, write_ascii
+from gateway.network.iso8583.codec import Message
+from gateway.network.iso8583.wire import dialect_of
 from tests.properties.test_iso8583_properties import messages
 
 DIALECT = dialect_of("iso87-ascii")

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.adapters.iso8583.codec import Iso8583Error, Message, decode_message, encode_message
-from gateway.adapters.iso8583.dialect import FIELDS, RULES, Content
-from gateway.adapters.iso8583.framing import FrameFormat, FrameHeader, FrameReader, FramingError
-from gateway.adapters.iso8583.wire import dialect_of
+from gateway.network.iso8583.codec import Iso8583Error, Message, decode_message, encode_message
+from gateway.network.iso8583.dialect import FIELDS, RULES, Content
+from gateway.network.iso8583.framing import FrameFormat, FrameHeader, FrameReader, FramingError
+from gateway.network.iso8583.wire import dialect_of
 
 DIALECTS = {
     "ascii": dialect_of("iso87-ascii"),

@@ -5,10 +5,10 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.domain.exchange import Operation
-from gateway.domain.ledger import transfers_of
-from gateway.domain.lifecycle import TERMINAL, LimitEffect, PaymentEventKind, PaymentState, transition
-from gateway.domain.limits import Usage, with_consumed, with_released, with_reserved, with_returned
+from gateway.consents.rules.limits import Usage, with_consumed, with_released, with_reserved, with_returned
+from gateway.network.exchange import Operation
+from gateway.payments.rules.ledger import transfers_of
+from gateway.payments.rules.lifecycle import TERMINAL, LimitEffect, PaymentEventKind, PaymentState, transition
 
 EVENTS = st.lists(st.sampled_from(PaymentEventKind), max_size=40)
 # Such a walk mostly stays where it is; these numbers choose among the events that do something.

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
-from gateway.domain.limits import (
+from gateway.consents.rules.limits import (
     Reserved,
     Usage,
     WindowKey,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.calendar import BusinessDays
-from gateway.domain.standing import occurrence, occurrences
+from gateway.base.calendar import BusinessDays
+from gateway.orders.standing.rules import occurrence, occurrences
 from schemas.standing import DayRule, Frequency, HolidayRule, StandingSchedule
 
 DAY = timedelta(days=1)

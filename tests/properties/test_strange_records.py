@@ -8,11 +8,11 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.adapters.crypto.vault import MasterKeys
-from gateway.adapters.kafka.dead_letter import LetterKeys, dead_letter, read_fate
+from gateway.base.calendar import day_of, day_start
 from gateway.cli import dead_letter as command
-from gateway.domain.calendar import day_of, day_start
-from gateway.ports import Record
+from gateway.messaging.dead_letters import LetterKeys, dead_letter, read_fate
+from gateway.messaging.records import Record
+from gateway.sealing.sealing import MasterKeys
 from schemas.topics import dispatch_topic
 from tests.builders import NETWORK, numbered_order, order_record
 from tests.support.consents import ConsentRig

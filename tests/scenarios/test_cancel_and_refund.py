@@ -8,11 +8,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from gateway.adapters.memory import Behaviour, Fate
-from gateway.domain.cancellation import CutOver
-from gateway.domain.exchange import FinancialRequest, NetworkRequest, Operation, ReversalRequest
-from gateway.domain.limits import Usage
-from gateway.ports import Record, StoreConflictError, Unopened
+from gateway.base.errors import StoreConflictError
+from gateway.consents.rules.limits import Usage
+from gateway.directory.store import Unopened
+from gateway.messaging.records import Record
+from gateway.network.exchange import FinancialRequest, NetworkRequest, Operation, ReversalRequest
+from gateway.payments.cancellations.rules import CutOver
+from gateway.proving.memory import Behaviour, Fate
 from schemas.codec import decode
 from schemas.consents import ConsentStatus, Period, PeriodLimit
 from schemas.events import CancellationAccepted, CancellationEffect, CancellationRefused, EventType, PaymentEvent

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from gateway.ports import Record
-from gateway.services.bulks import BulkService
-from gateway.services.initiation import InitiationService
-from gateway.services.intake import Intake
-from gateway.services.proofs import NoIdentityProviders
-from gateway.services.refund_intake import RefundIntake
-from gateway.services.standing import StandingOrderService
+from gateway.identity.no_providers import NoIdentityProviders
+from gateway.messaging.records import Record
+from gateway.orders.bulk.service import BulkService
+from gateway.orders.intake import InitiationService
+from gateway.orders.judging import Intake
+from gateway.orders.refunds import RefundIntake
+from gateway.orders.standing.service import StandingOrderService
 from schemas.bulk import BULK_TYPE
 from schemas.codec import encode
 from schemas.consents import ConsentStatus

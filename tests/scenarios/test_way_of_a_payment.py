@@ -5,12 +5,13 @@ from collections import defaultdict
 
 import pytest
 
-from gateway.adapters.memory import Behaviour, Fate
-from gateway.adapters.memory.host import EntryState
-from gateway.domain.exchange import NetworkRequest, ReversalRequest
-from gateway.domain.lifecycle import TERMINAL
-from gateway.domain.limits import Usage
-from gateway.ports import PublisherUnavailableError, Record, StoreConflictError, StoreUnavailableError
+from gateway.base.errors import PublisherUnavailableError, StoreConflictError, StoreUnavailableError
+from gateway.consents.rules.limits import Usage
+from gateway.messaging.records import Record
+from gateway.network.exchange import NetworkRequest, ReversalRequest
+from gateway.payments.rules.lifecycle import TERMINAL
+from gateway.proving.memory import Behaviour, Fate
+from gateway.proving.memory.host import EntryState
 from schemas.clearing import ClearingBatch
 from schemas.consents import Period, PeriodLimit
 from schemas.envelope import read_envelope

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pytest
 
-from gateway.adapters.memory.database import Table
+from gateway.proving.memory.database import Table
 from schemas.consents import ConsentStatus, Period, PeriodLimit
 from schemas.orders import PaymentOrder
 from schemas.primitives import MerchantId

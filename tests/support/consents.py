@@ -6,23 +6,18 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from gateway.adapters.memory import Database, MemoryClock, MemoryDeadLetters, MemoryKeySource, MemoryStore
-from gateway.adapters.memory.keys import MemoryVerifier
-from gateway.adapters.observability.recording import RecordingObserver
-from gateway.domain.authentication import (
-    Assertion,
-    AssurancePolicy,
-    AssuranceRule,
-    AssuredOperation,
-    Issuer,
-    Requirement,
-)
-from gateway.domain.consent import Consent
-from gateway.domain.consent_records import HandledCommand
-from gateway.domain.exemption import ExemptionCap
-from gateway.ports import IssuerKey, OutboxEvent, Record
-from gateway.services.consent_commands import COMMANDS, ConsentCommandService
-from gateway.services.consents import ExpiryService
+from gateway.consents.changing import ExpiryService
+from gateway.consents.commands import COMMANDS, ConsentCommandService
+from gateway.consents.rules.consent import Consent
+from gateway.consents.rules.records import HandledCommand
+from gateway.identity.exemption_caps import ExemptionCap
+from gateway.identity.rules import Assertion, AssurancePolicy, AssuranceRule, AssuredOperation, Issuer, Requirement
+from gateway.identity.store import IssuerKey
+from gateway.messaging.records import Record
+from gateway.observability.recording import RecordingObserver
+from gateway.outbox.store import OutboxEvent
+from gateway.proving.memory import Database, MemoryClock, MemoryDeadLetters, MemoryKeySource, MemoryStore
+from gateway.proving.memory.keys import MemoryVerifier
 from schemas.assertions import ConsentLink, LinkedCommand
 from schemas.codec import encode
 from schemas.consent_commands import canonical_terms, terms_digest

@@ -4,8 +4,8 @@ import hashlib
 from datetime import datetime, timedelta
 from typing import Any
 
-from gateway.domain.refund import TakenRefund
-from gateway.ports import Record
+from gateway.messaging.records import Record
+from gateway.payments.refunds.rules import TakenRefund
 from schemas.cancellation import CANCEL_TYPE, PaymentCancellation
 from schemas.codec import encode
 from schemas.envelope import Envelope, write_envelope

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from gateway.adapters.memory import Database, MemoryStore
-from gateway.domain.payment import Payment, PaymentKey
-from gateway.ports import Store
-from gateway.services.cancellation import CancellationService, WaitingCancellations
-from gateway.services.execution import ExecutionService
+from gateway.database.unit import Store
+from gateway.orders.cancellations import CancellationService, WaitingCancellations
+from gateway.payments.execution import ExecutionService
+from gateway.payments.rules.payment import Payment, PaymentKey
+from gateway.proving.memory import Database, MemoryStore
 from schemas.primitives import PartnerId, payment_id_of
 from tests.builders import dispatched_record, numbered_order
 from tests.support.faults import Faults

@@ -4,7 +4,30 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
-from gateway.adapters.memory import (
+from gateway.consents.ended_watch import EndedConsentWatch
+from gateway.consents.rules.limits import Usage
+from gateway.directory.funding import OwnedToken
+from gateway.messaging.records import Record
+from gateway.network.exchange import CardData, UnmatchedAnswer
+from gateway.network.matching import MatchBy
+from gateway.observability.recording import RecordingObserver
+from gateway.orders.cancellations import CancellationService, WaitingCancellations
+from gateway.orders.intake import InitiationService
+from gateway.orders.refunds import RefundIntake
+from gateway.outbox.relay import RelayService, RelaySettings
+from gateway.outbox.store import OutboxEvent
+from gateway.payments.cancellations.rules import CutOver
+from gateway.payments.execution import ExecutionService, ExecutionSettings
+from gateway.payments.results import ResultSettings
+from gateway.payments.rules.payment import Payment
+from gateway.payments.rules.routing import NetworkProfile
+from gateway.payments.unknown.follow_ups import FollowUpService, FollowUpSettings
+from gateway.payments.unknown.inquiry import Inquiry
+from gateway.payments.unknown.late_answers import LateAnswerService
+from gateway.payments.unknown.recovery import RecoveryService, RecoverySettings
+from gateway.payments.unknown.reversal import Reversal
+from gateway.payments.unknown.verdicts import UnknownPolicy
+from gateway.proving.memory import (
     Database,
     MemoryCardNetwork,
     MemoryClock,
@@ -19,30 +42,8 @@ from gateway.adapters.memory import (
     MemoryVault,
     MemoryVerifier,
 )
-from gateway.adapters.memory.network import Script, answers
-from gateway.adapters.observability.recording import RecordingObserver
-from gateway.domain.cancellation import CutOver
-from gateway.domain.exchange import CardData, UnmatchedAnswer
-from gateway.domain.execution import UnknownPolicy
-from gateway.domain.funding import OwnedToken
-from gateway.domain.limits import Usage
-from gateway.domain.matching import MatchBy
-from gateway.domain.payment import Payment
-from gateway.domain.routing import NetworkProfile
-from gateway.ports import OutboxEvent, Record
-from gateway.services.cancellation import CancellationService, WaitingCancellations
-from gateway.services.ended_consents import EndedConsentWatch
-from gateway.services.execution import ExecutionService, ExecutionSettings
-from gateway.services.follow_ups import FollowUpService, FollowUpSettings
-from gateway.services.initiation import InitiationService
-from gateway.services.inquiry import Inquiry
-from gateway.services.late_answers import LateAnswerService
-from gateway.services.recovery import RecoveryService, RecoverySettings
-from gateway.services.refund_intake import RefundIntake
-from gateway.services.relay import RelayService, RelaySettings
-from gateway.services.results import ResultSettings
-from gateway.services.reversal import Reversal
-from gateway.services.settlement import SettlementService, SettlementSettings
+from gateway.proving.memory.network import Script, answers
+from gateway.settlement.matching import SettlementService, SettlementSettings
 from schemas.primitives import CustomerId, FundingToken, NetworkId, payment_id_of
 from schemas.reasons import Reason, ReasonCode
 from tests.builders import DISPATCH, NETWORK, NOW, TERMINAL

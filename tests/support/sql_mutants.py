@@ -14,10 +14,11 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Final
+
+from tests.support.sql import SQL_FILES
 
 CONTRACT: Final = "tests/contract/"
 LOCKS: Final = f"{CONTRACT}test_sql_locks.py"
@@ -161,7 +162,7 @@ def mutants(nouns: tuple[str, ...]) -> list[Mutant]:
 
 
 def _blocks(noun: str) -> dict[str, str]:
-    text = (resources.files("gateway.adapters.postgres") / "sql" / f"{noun}.sql").read_text(encoding="utf-8")
+    text = SQL_FILES[noun].read_text(encoding="utf-8")
     blocks = {}
     for block in text.split("-- name: ")[1:]:
         name, _, sql = block.partition("\n")
@@ -172,12 +173,12 @@ def _blocks(noun: str) -> dict[str, str]:
 
 def plant(mutant: Mutant) -> None:
     """Let everything that reads the SQL from here on read the spoiled text."""
-    from gateway.adapters.postgres import queries  # noqa: PLC0415
+    from gateway.database import queries  # noqa: PLC0415
 
     right = queries.load
 
-    def load(noun: str, **names: str) -> SimpleNamespace:
-        blocks = right(noun, **names)
+    def load(module: str, noun: str, **names: str) -> SimpleNamespace:
+        blocks = right(module, noun, **names)
         if noun == mutant.noun:
             sql = mutant.sql
             for placeholder, table in names.items():
@@ -223,10 +224,10 @@ def _judge(mutant: Mutant) -> int:
 @contextlib.contextmanager
 def postgres() -> Iterator[None]:
     """A PostgreSQL for all of them; tests take it for a given one. Kafka is nobody's here."""
-    from gateway import local  # noqa: PLC0415
-    from gateway.local.postgres import SERVER_SETTINGS, PostgresServer  # noqa: PLC0415
-    from gateway.local.stack import ENV_KAFKA, ENV_POSTGRES  # noqa: PLC0415
-    from gateway.local.state import StackDir  # noqa: PLC0415
+    from gateway.proving import stack as local  # noqa: PLC0415
+    from gateway.proving.stack.postgres import SERVER_SETTINGS, PostgresServer  # noqa: PLC0415
+    from gateway.proving.stack.stack import ENV_KAFKA, ENV_POSTGRES  # noqa: PLC0415
+    from gateway.proving.stack.state import StackDir  # noqa: PLC0415
     from tests.stack import HOME, free_slot  # noqa: PLC0415
 
     with free_slot("sql-mutants") as name:

@@ -1,7 +1,7 @@
 """Funding tokens in a real database."""
 
-from gateway.adapters.postgres.registry import NewPartner, open_registry
-from gateway.adapters.postgres.tokens import NewToken, Sealed, SealedToken, open_tokens
+from gateway.directory.registry import NewPartner, open_registry
+from gateway.directory.tokens import NewToken, Sealed, SealedToken, open_tokens
 from schemas.primitives import CustomerId, FundingToken, PartnerId
 from tests.builders import NOW  # type: ignore[attr-defined]
 

@@ -4,10 +4,10 @@ import json
 from datetime import datetime
 from typing import Any
 
-from gateway.adapters.crypto.jwks import parse_jwks
-from gateway.domain.authentication import AssurancePolicy, Issuer
-from gateway.ports import IssuerKey
-from gateway.simulator.idp.provider import LEVELS, Algorithm, Group, IdentityProvider
+from gateway.identity.jose.jwks import parse_jwks
+from gateway.identity.rules import AssurancePolicy, Issuer
+from gateway.identity.store import IssuerKey
+from gateway.proving.counterparts.idp.provider import LEVELS, Algorithm, Group, IdentityProvider
 from schemas.assertions import ConsentLink, LinkedCommand, PaymentLink
 from schemas.primitives import Money
 from tests.unit.domain_samples import NOW

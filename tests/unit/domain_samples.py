@@ -3,9 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gateway.domain.consent import Consent, Merchant
-from gateway.domain.exchange import Acceptor
-from gateway.domain.funding import TokenUse
+from gateway.consents.rules.consent import Consent
+from gateway.directory.funding import TokenUse
+from gateway.directory.merchants import Merchant
+from gateway.network.exchange import Acceptor
 from schemas.consents import ConsentStatus, ConsentTerms, PaymentPurpose
 from schemas.orders import PaymentOrder
 from schemas.primitives import CustomerId, FundingToken, MerchantId, Money, NetworkId, PartnerId

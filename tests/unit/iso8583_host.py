@@ -8,13 +8,7 @@ from datetime import UTC, datetime
 from ssl import SSLContext
 from typing import Any
 
-from gateway.adapters.iso8583.codec import Message, decode_message, encode_message
-from gateway.adapters.iso8583.config import NetworkConfig, network_from
-from gateway.adapters.iso8583.framing import FrameReader
-from gateway.adapters.iso8583.messages import response_to
-from gateway.adapters.iso8583.observer import SilentObserver
-from gateway.adapters.iso8583.pool import Iso8583Network
-from gateway.domain.exchange import (
+from gateway.network.exchange import (
     Acceptor,
     CardData,
     ExchangeResult,
@@ -23,6 +17,12 @@ from gateway.domain.exchange import (
     TraceNumbers,
     UnmatchedAnswer,
 )
+from gateway.network.iso8583.codec import Message, decode_message, encode_message
+from gateway.network.iso8583.config import NetworkConfig, network_from
+from gateway.network.iso8583.framing import FrameReader
+from gateway.network.iso8583.messages import response_to
+from gateway.network.iso8583.observer import SilentObserver
+from gateway.network.iso8583.pool import Iso8583Network
 
 PAN = "4000123412341238"
 AT = datetime(2026, 7, 3, 4, 5, 6, tzinfo=UTC)

@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from gateway.adapters.iso8583.codec import Message, decode_message, encode_message
-from gateway.adapters.iso8583.framing import FrameFormat, FrameHeader, FrameReader
-from gateway.adapters.iso8583.layout import DialectName
-from gateway.adapters.iso8583.wire import dialect_of
-from gateway.simulator.books import Books
-from gateway.simulator.config import Faults, SimulatorConfig
-from gateway.simulator.host import Host
+from gateway.network.iso8583.codec import Message, decode_message, encode_message
+from gateway.network.iso8583.framing import FrameFormat, FrameHeader, FrameReader
+from gateway.network.iso8583.layout import DialectName
+from gateway.network.iso8583.wire import dialect_of
+from gateway.proving.counterparts.books import Books
+from gateway.proving.counterparts.config import Faults, SimulatorConfig
+from gateway.proving.counterparts.host import Host
 
 DEADLINE_S = 10
 AT = "1123034500"

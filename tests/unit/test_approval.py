@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from gateway.domain.approval import Decision, Proposal, Refused, judge
+from gateway.directory.approval import Decision, Proposal, Refused, judge
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 OPEN = Proposal(

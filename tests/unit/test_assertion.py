@@ -11,10 +11,10 @@ from typing import Any
 import jwt
 import pytest
 
-from gateway.adapters.crypto.assertion import JwsAssertionVerifier
-from gateway.domain.authentication import Assertion, Issuer
-from gateway.ports import IssuerKey
-from gateway.simulator.idp.provider import IdentityProvider
+from gateway.identity.jose.assertion import JwsAssertionVerifier
+from gateway.identity.rules import Assertion, Issuer
+from gateway.identity.store import IssuerKey
+from gateway.proving.counterparts.idp.provider import IdentityProvider
 from schemas.assertions import ASSERTION_CHARS_MAX, ASSERTION_TYPE
 from schemas.codec import encode
 from schemas.reasons import Reason

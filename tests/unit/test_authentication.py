@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.authentication import (
+from gateway.base.validity import CLOCK_SKEW_MAX
+from gateway.identity.rules import (
     ASSERTION_KEPT,
     ASSERTION_LIFETIME_MAX,
     OPERATION_OF,
@@ -24,7 +25,6 @@ from gateway.domain.authentication import (
     judge_standing_assertion,
     link_of,
 )
-from gateway.domain.consent import CLOCK_SKEW_MAX
 from schemas.assertions import ConsentLink, LinkedCommand, StandingOrderLink
 from schemas.primitives import Money
 from schemas.reasons import Reason, ReasonCode

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from joserfc.util import urlsafe_b64decode
 
-from gateway.adapters.crypto import base64url
+from gateway.identity.jose import base64url
 
 ALPHABET = "AEQgwz059-_"
 

@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 
 import schemas
-from gateway.adapters.crypto import base64url
-from gateway.adapters.crypto.assertion import JwsAssertionVerifier
-from gateway.adapters.crypto.jwks import KeySetError, parse_jwks
-from gateway.adapters.crypto.signature import JwsVerifier
-from gateway.adapters.memory import MemoryKeySource, MemoryVerifier
-from gateway.ports import Record
-from gateway.services import door as door_module
-from gateway.services.door import Door, Faulty, Nobodys
-from gateway.services.proofs import NoIdentityProviders
+from gateway.identity import door as door_module
+from gateway.identity.door import Door, Faulty, Nobodys
+from gateway.identity.jose import base64url
+from gateway.identity.jose.assertion import JwsAssertionVerifier
+from gateway.identity.jose.jwks import KeySetError, parse_jwks
+from gateway.identity.jose.signature import JwsVerifier
+from gateway.identity.no_providers import NoIdentityProviders
+from gateway.messaging.records import Record
+from gateway.proving.memory import MemoryKeySource, MemoryVerifier
 from schemas.bulk import BULK_BYTES_MAX, BULK_TYPE, PaymentBulk
 from schemas.codec import DecodeError, decode, parse_strictly
 from schemas.envelope import Envelope, EnvelopeError, read_envelope, read_loosely, read_signature, write_envelope

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 import gateway
-from gateway.adapters.crypto.redaction import SCAN_CHARS_MAX, contains_secret, redact
-from gateway.adapters.crypto.vault import MasterKeys
-from gateway.adapters.kafka.dead_letter import LetterKeys, dead_letter
-from gateway.ports import Record
-from gateway.services.clearing_format import BAD_LINES_TOLD_MAX, scan
-from gateway.services.merchant_files import read_merchants
+from gateway.directory.merchant_files import read_merchants
+from gateway.messaging.dead_letters import LetterKeys, dead_letter
+from gateway.messaging.records import Record
+from gateway.sealing.redaction import SCAN_CHARS_MAX, contains_secret, redact
+from gateway.sealing.sealing import MasterKeys
+from gateway.settlement.format import BAD_LINES_TOLD_MAX, scan
 
 MEGABYTE = 1024 * 1024
 

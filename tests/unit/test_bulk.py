@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.bulk import Bulk, doubled, refuse_totals, status_of
+from gateway.orders.bulk.rules import Bulk, doubled, refuse_totals, status_of
 from schemas.bulk import Acceptance, BulkItem, BulkStatus, ControlSum, PaymentBulk, RejectedItem
 from schemas.primitives import Money
 from schemas.reasons import Reason, ReasonCode

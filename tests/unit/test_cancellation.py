@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from gateway.domain.cancellation import (
+from gateway.network.exchange import Operation
+from gateway.payments.cancellations.rules import (
     CancellationFacts,
     CutOver,
     HandledCancellation,
@@ -17,10 +18,9 @@ from gateway.domain.cancellation import (
     decide_cancellations,
     end_of_cycle,
 )
-from gateway.domain.exchange import Operation
-from gateway.domain.intent import ORDER_CANCELLED
-from gateway.domain.lifecycle import PaymentEventKind, PaymentState
-from gateway.domain.payment import Payment
+from gateway.payments.rules.intent import ORDER_CANCELLED
+from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState
+from gateway.payments.rules.payment import Payment
 from schemas.cancellation import PaymentCancellation
 from schemas.events import CancellationEffect
 from schemas.reasons import Reason, ReasonCode

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.services.card_files import read_card
+from gateway.directory.card_files import read_card
 from schemas.codec import DecodeError
 
 PAN = "4929123456789015"  # passes the Luhn check; belongs to nobody

@@ -10,12 +10,14 @@ from typing import BinaryIO
 
 import pytest
 
-from gateway.ports import ClearingSealError, Outgoing, PublisherUnavailableError, Record
-from gateway.services.clearing import read_clearing
-from gateway.services.clearing_files import ClearingFile, ClearingImport, FileOutcome
-from gateway.services.clearing_format import LINE_BYTES_MAX, read_lines, read_record, scan
-from gateway.services.merchant_files import read_merchants
-from gateway.simulator.clearing import ClearingSummary, _line_of, _Record
+from gateway.base.errors import PublisherUnavailableError
+from gateway.directory.merchant_files import read_merchants
+from gateway.messaging.records import Outgoing, Record
+from gateway.proving.counterparts.clearing import ClearingSummary, _line_of, _Record
+from gateway.settlement.files import ClearingFile, ClearingImport, FileOutcome
+from gateway.settlement.format import LINE_BYTES_MAX, read_lines, read_record, scan
+from gateway.settlement.messages import read_clearing
+from gateway.settlement.store import ClearingSealError
 from schemas.clearing import ClearingKind
 from schemas.codec import DecodeError
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.services.clearing_files import ClearingFile, ClearingImport, ImportReport
-from gateway.services.clearing_inbox import STILL_ARRIVING_S, ClearingInbox
+from gateway.settlement.files import ClearingFile, ClearingImport, ImportReport
+from gateway.settlement.inbox import STILL_ARRIVING_S, ClearingInbox
 from tests.unit.test_clearing_files import HEADER, Kafka, Quiet, Seals, clearing_file, importer, line
 
 NETWORKS = frozenset({"bcard", "kcard"})

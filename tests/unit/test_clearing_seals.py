@@ -13,10 +13,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gateway.adapters.crypto.clearing_seals import ClearingKeysError, FileSeals
-from gateway.bootstrap import NotConfiguredError, clearing_seals
-from gateway.ports import ClearingSealError
-from gateway.settings import Settings
+from gateway.app.errors import NotConfiguredError
+from gateway.app.events import clearing_seals
+from gateway.app.settings import Settings
+from gateway.settlement.seals import ClearingKeysError, FileSeals
+from gateway.settlement.store import ClearingSealError
 from schemas.primitives import NetworkId
 
 BCARD, KCARD, ZCARD = NetworkId("bcard"), NetworkId("kcard"), NetworkId("zcard")

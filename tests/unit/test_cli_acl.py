@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.proving.world import WorldError, refuse_secured_kafka
+from gateway.proving.world.world import WorldError, refuse_secured_kafka
 from tests.cli import mypay
 
 REPOSITORY = Path(__file__).parents[2]

@@ -14,9 +14,9 @@ import asyncpg
 import pytest
 
 from gateway import cli
+from gateway.base.errors import StoreUnavailableError
 from gateway.cli import common
 from gateway.cli.common import CliError, ExitCode, explain
-from gateway.ports import StoreUnavailableError
 from schemas.codec import DecodeError
 from tests.cli import mypay
 

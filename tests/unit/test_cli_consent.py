@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from gateway.adapters.crypto.jwk import generate_key, write_private_key
 from gateway.cli import common
 from gateway.cli.consent_usage import COLUMNS, exempt_windows, window_json, window_row
-from gateway.domain.limits import Usage, windows_at
+from gateway.consents.rules.limits import Usage, windows_at
+from gateway.identity.jose.jwk import generate_key, write_private_key
 from schemas.consents import Alignment, ConsentTerms, LowValueExemption, Period, PeriodLimit
 from schemas.primitives import Money
 from tests.cli import mypay

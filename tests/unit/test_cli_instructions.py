@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.crypto.jwk import generate_key, write_private_key
 from gateway.cli import instruction_sending
-from gateway.ports import Outgoing
+from gateway.identity.jose.jwk import generate_key, write_private_key
+from gateway.messaging.records import Outgoing
 from schemas.bulk import BULK_BYTES_MAX, BULK_TYPE, PaymentBulk
 from schemas.codec import decode
 from schemas.envelope import read_envelope

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from gateway import local
 from gateway.cli.local import app
-from gateway.local import ServerState, ServerStatus, StackAddresses, StackStatus
+from gateway.proving import stack as local
+from gateway.proving.stack import ServerState, ServerStatus, StackAddresses, StackStatus
 
 DSN = "postgresql://gateway:hunter2-canary@db.internal/gateway"
 

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.crypto.jwk import generate_key, write_private_key
-from gateway.adapters.crypto.redaction import contains_secret
-from gateway.adapters.crypto.signature import JwsVerifier
 from gateway.cli import order as order_cli
 from gateway.cli.partner import default_kid
-from gateway.ports import Outgoing, PartnerKey, Signed
+from gateway.directory.partners import PartnerKey
+from gateway.identity.jose.jwk import generate_key, write_private_key
+from gateway.identity.jose.signature import JwsVerifier
+from gateway.identity.signing import Signed
+from gateway.messaging.records import Outgoing
+from gateway.sealing.redaction import contains_secret
 from schemas.codec import decode, encode
 from schemas.envelope import read_envelope
 from schemas.orders import ORDER_TYPE, PaymentOrder

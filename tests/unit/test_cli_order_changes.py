@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.crypto.jwk import generate_key, public_jwk, write_private_key
-from gateway.adapters.crypto.signature import JwsVerifier
 from gateway.cli import instruction_sending
 from gateway.cli.partner import default_kid
-from gateway.ports import Outgoing, PartnerKey, Signed
+from gateway.directory.partners import PartnerKey
+from gateway.identity.jose.jwk import generate_key, public_jwk, write_private_key
+from gateway.identity.jose.signature import JwsVerifier
+from gateway.identity.signing import Signed
+from gateway.messaging.records import Outgoing
 from schemas.cancellation import CANCEL_TYPE, PaymentCancellation
 from schemas.codec import decode
 from schemas.envelope import read_envelope

@@ -5,7 +5,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from gateway.adapters.postgres.inspect import (
+from gateway.cli.trace import _missing_events, steps_of
+from gateway.network.exchange import Operation, TraceNumbers
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.payments.rules.payment import Payment, event_fields, event_type_of
+from gateway.views.inspect import (
     PaymentFacts,
     StoredClearing,
     StoredEvent,
@@ -14,10 +18,6 @@ from gateway.adapters.postgres.inspect import (
     StoredSchedule,
     StoredTransfer,
 )
-from gateway.cli.trace import _missing_events, steps_of
-from gateway.domain.exchange import Operation, TraceNumbers
-from gateway.domain.lifecycle import PaymentState
-from gateway.domain.payment import Payment, event_fields, event_type_of
 from schemas.codec import encode_json
 from schemas.primitives import payment_id_of
 from tests.unit.messages import NOW

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.consent import STATUS_REFUSALS, Consent, ConsentCommand, Merchant, consent_transition, refuse_order
+from gateway.consents.rules.consent import STATUS_REFUSALS, Consent, ConsentCommand, consent_transition, refuse_order
+from gateway.directory.merchants import Merchant
 from schemas.consents import ConsentStatus, Payees, PortabilityPurpose
 from schemas.orders import PaymentOrder
 from schemas.primitives import Money

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.memory import Database, MemoryStore
-from gateway.domain.consent import ConsentCommand
-from gateway.ports import Record
-from gateway.services.consents import ConsentCommandRefusedError, ExpiryService, change_consent_status
+from gateway.consents.changing import ConsentCommandRefusedError, ExpiryService, change_consent_status
+from gateway.consents.rules.consent import ConsentCommand
+from gateway.messaging.records import Record
+from gateway.proving.memory import Database, MemoryStore
 from tests.builders import NOW, payment
 from tests.support.consents import ConsentRig, digest, document
 from tests.unit.domain_samples import consent, krw, purpose, terms

@@ -5,9 +5,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from gateway.domain.consent import CLOCK_SKEW_MAX, ConsentCommand
-from gateway.domain.consent_change import decide_commands, decide_expiry
-from gateway.domain.consent_records import (
+from gateway.base.validity import CLOCK_SKEW_MAX
+from gateway.consents.rules.change import decide_commands, decide_expiry
+from gateway.consents.rules.consent import ConsentCommand
+from gateway.consents.rules.records import (
     Actor,
     Changed,
     CommandOutcome,

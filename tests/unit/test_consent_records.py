@@ -2,8 +2,8 @@
 
 from uuid import UUID
 
-from gateway.domain.consent import ConsentCommand
-from gateway.domain.consent_records import TakenCommand
+from gateway.consents.rules.consent import ConsentCommand
+from gateway.consents.rules.records import TakenCommand
 from schemas.primitives import ConsentId, PartnerId
 from tests.unit.domain_samples import NOW
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.adapters.postgres.fitness import Found, faults
-from gateway.adapters.postgres.migrate import migrations
-from gateway.adapters.postgres.roles import Role
+from gateway.database.fitness import Found, faults
+from gateway.database.migrate import migrations
+from gateway.database.roles import Role
 
 GOOD = Found(
     server_version=180006,

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.adapters.crypto.redaction import SCAN_CHARS_MAX, contains_secret
-from gateway.adapters.crypto.vault import MasterKeys, NoMasterKeyError, UnsealError
-from gateway.adapters.kafka.dead_letter import (
+from gateway.base.errors import NotAuthenticatedError, PublisherUnavailableError
+from gateway.messaging.dead_letters import (
     DEAD_LETTER_BYTES_MAX,
     ORIGINAL_BYTES_MAX,
     DeadLetterError,
@@ -23,8 +22,10 @@ from gateway.adapters.kafka.dead_letter import (
     replay_note,
     restore,
 )
-from gateway.ports import NotAuthenticatedError, Outgoing, PublisherUnavailableError, Record
+from gateway.messaging.records import Outgoing, Record
 from gateway.proving.collect.topics import dead_letter_row
+from gateway.sealing.redaction import SCAN_CHARS_MAX, contains_secret
+from gateway.sealing.sealing import MasterKeys, NoMasterKeyError, UnsealError
 from schemas.codec import DecodeError
 from schemas.envelope import EnvelopeError
 from schemas.reasons import Reason, ReasonCode
@@ -330,7 +331,7 @@ async def test_a_batch_that_is_parked_again_is_searched_once_and_off_the_loop_wh
         searched.append(threading.current_thread() is threading.main_thread())
         return contains_secret(data)
 
-    monkeypatch.setattr("gateway.adapters.kafka.dead_letter.contains_secret", counted)
+    monkeypatch.setattr("gateway.messaging.dead_letters.contains_secret", counted)
     published = Published()
     letters = KafkaDeadLetters(published, RING)
     for record, on_loop in ((RECORD, True), (replace(RECORD, value=b"x" * 10_000), False)):

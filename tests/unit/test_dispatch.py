@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.crypto.mac import HmacMarks
-from gateway.adapters.crypto.vault import MasterKeys, Purpose
-from gateway.domain.authentication import link_of
-from gateway.domain.intent import TakenOrder
-from gateway.domain.scheduling import ScheduledOrder
-from gateway.ports import Record
-from gateway.services.dispatch import JUDGED_HEADER, MARK_HEADER, Dispatch, UntrustedRecordError
+from gateway.identity.rules import link_of
+from gateway.messaging.records import Record
+from gateway.payments.dispatch import JUDGED_HEADER, MARK_HEADER, Dispatch, UntrustedRecordError
+from gateway.payments.rules.intent import TakenOrder
+from gateway.payments.rules.waiting import ScheduledOrder
+from gateway.sealing.mac import HmacMarks
+from gateway.sealing.sealing import MasterKeys, Purpose
 from schemas.codec import encode
 from schemas.envelope import EnvelopeError
 from schemas.orders import OCCURRENCE_TYPE, ORDER_TYPE

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from gateway.domain.exchange import (
+from gateway.network.exchange import (
     Acceptor,
     Answered,
     CardData,
@@ -17,9 +17,9 @@ from gateway.domain.exchange import (
     Unanswered,
     UnansweredCause,
 )
-from gateway.domain.execution import UnknownPolicy, judge, judge_reversal
-from gateway.domain.lifecycle import TRANSITIONS, PaymentEventKind, PaymentState
-from gateway.domain.response_codes import ReversalOutcome
+from gateway.network.response_codes import ReversalOutcome
+from gateway.payments.rules.lifecycle import TRANSITIONS, PaymentEventKind, PaymentState
+from gateway.payments.unknown.verdicts import UnknownPolicy, judge, judge_reversal
 from tests.unit.domain_samples import NOW
 
 PAN = "4111111111111111"

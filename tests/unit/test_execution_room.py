@@ -2,7 +2,7 @@
 
 import asyncio
 
-from gateway.services.room import ExecutionRoom
+from gateway.orders.room import ExecutionRoom
 
 
 class Execution:

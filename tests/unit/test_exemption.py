@@ -2,7 +2,8 @@
 
 import pytest
 
-from gateway.domain.exemption import ExemptionCap, capped, exemption_allows, refuse_beyond, with_exemption_told
+from gateway.consents.rules.exemption import capped, exemption_allows, refuse_beyond, with_exemption_told
+from gateway.identity.exemption_caps import ExemptionCap
 from schemas.consents import LowValueExemption
 from schemas.primitives import Money
 from schemas.reasons import Reason, ReasonCode

@@ -9,25 +9,20 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.crypto.mac import HmacMarks
-from gateway.adapters.crypto.vault import MasterKeys, Purpose
-from gateway.adapters.kafka.fetching import HEADERS_MAX
-from gateway.adapters.kafka.producer import RECORD_BYTES_MAX
-from gateway.adapters.memory import MemoryKeySource
-from gateway.adapters.memory.kafka import MemoryKafka, MemoryPublisher
-from gateway.adapters.observability.recording import RecordingObserver
-from gateway.domain.fairness import NOBODY
-from gateway.ports import Outgoing, PartnerKey, Record, Signed, TopicClosedError, Unread
-from gateway.services.fair_intake import (
-    LOOK_S,
-    WAITING_BYTES_MAX,
-    FairIntake,
-    claimed_kid,
-    kept,
-    partition_of,
-    restored,
-)
-from gateway.services.room import ExecutionRoom
+from gateway.base.errors import TopicClosedError
+from gateway.directory.partners import PartnerKey
+from gateway.identity.signing import Signed
+from gateway.messaging.fetching import HEADERS_MAX
+from gateway.messaging.producer import RECORD_BYTES_MAX
+from gateway.messaging.records import Outgoing, Record, Unread
+from gateway.observability.recording import RecordingObserver
+from gateway.orders.fairness import NOBODY
+from gateway.orders.room import ExecutionRoom
+from gateway.orders.turns import LOOK_S, WAITING_BYTES_MAX, FairIntake, claimed_kid, kept, partition_of, restored
+from gateway.proving.memory import MemoryKeySource
+from gateway.proving.memory.kafka import MemoryKafka, MemoryPublisher
+from gateway.sealing.mac import HmacMarks
+from gateway.sealing.sealing import MasterKeys, Purpose
 from schemas.primitives import PartnerId
 from schemas.reasons import Reason, ReasonCode
 from schemas.topics import ORDERS, WAITING_ORDERS

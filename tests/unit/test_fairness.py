@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.fairness import cost_of, in_turn, shares
+from gateway.orders.fairness import cost_of, in_turn, shares
 
 SENDERS = st.sampled_from(["a", "b", "c", "d"])
 WANTED = st.dictionaries(SENDERS, st.integers(1, 1000), min_size=1)

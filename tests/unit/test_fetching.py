@@ -9,9 +9,9 @@ from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 
-from gateway.adapters.kafka import fetching
-from gateway.adapters.kafka.fetching import guard_fetches, record_of
-from gateway.ports import Unread
+from gateway.messaging import fetching
+from gateway.messaging.fetching import guard_fetches, record_of
+from gateway.messaging.records import Unread
 from tests.support.batches import CODECS, GZIP, NONE, batch, bomb, bomb_chunks, pack, record, sealed, small_batch
 
 PLACE = TopicPartition("t", 0)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.consent import ConsentCommand
-from gateway.ports import Unopened
-from gateway.services.consents import ConsentCommandRefusedError, change_consent_status
+from gateway.consents.changing import ConsentCommandRefusedError, change_consent_status
+from gateway.consents.rules.consent import ConsentCommand
+from gateway.directory.store import Unopened
 from schemas.consents import ConsentStatus, PortabilityPurpose
 from schemas.primitives import FundingToken
 from schemas.reasons import ReasonCode

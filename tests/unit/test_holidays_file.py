@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway.bootstrap import NotConfiguredError
-from gateway.bootstrap.holidays import business_days
-from gateway.domain import holidays
-from gateway.domain.calendar import BusinessDays
-from gateway.domain.holidays import FIRST_YEAR, HOLIDAYS, LAST_YEAR
-from gateway.domain.limits import SEOUL
-from gateway.local.holiday_table import found_by_package, text
+from gateway.app.errors import NotConfiguredError
+from gateway.app.holidays import business_days
+from gateway.base import holidays
+from gateway.base.calendar import SEOUL, BusinessDays
+from gateway.base.holidays import FIRST_YEAR, HOLIDAYS, LAST_YEAR
+from gateway.proving.holiday_table import found_by_package, text
 
 
 def test_days_are_added_and_taken_away(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ import aiohttp
 import jwt
 import pytest
 
-from gateway.adapters.crypto.trust_files import read_trust_files
-from gateway.domain.authentication import AssuredOperation
-from gateway.simulator.idp.provider import Group, IdentityProvider
-from gateway.simulator.idp.run import write_trust_files
-from gateway.simulator.idp.server import IdpServer
+from gateway.identity.jose.trust_files import read_trust_files
+from gateway.identity.rules import AssuredOperation
+from gateway.proving.counterparts.idp.provider import Group, IdentityProvider
+from gateway.proving.counterparts.idp.run import write_trust_files
+from gateway.proving.counterparts.idp.server import IdpServer
 from schemas.codec import encode
 from schemas.primitives import AMOUNT_MINOR_MAX, Money
 from tests.unit.assertion_samples import CONSENT_LINK, PAYMENT_LINK

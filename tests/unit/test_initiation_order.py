@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from gateway.ports import Outgoing
+from gateway.messaging.records import Outgoing
 from schemas.topics import dispatch_topic
 from tests.builders import NETWORK, numbered_order, order_record
 from tests.support.instructions import cancellation, instruction_record

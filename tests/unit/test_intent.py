@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.authentication import (
+from gateway.consents.rules.limits import Usage, WindowKey
+from gateway.identity.exemption_caps import ExemptionCap
+from gateway.identity.rules import (
     Assertion,
     AssurancePolicy,
     AssuranceRule,
@@ -16,11 +18,9 @@ from gateway.domain.authentication import (
     Requirement,
     link_of,
 )
-from gateway.domain.exchange import CardData
-from gateway.domain.exemption import ExemptionCap
-from gateway.domain.intent import Decided, Facts, TakenOrder, Trust, decide, usage_keys
-from gateway.domain.lifecycle import PaymentState
-from gateway.domain.limits import Usage, WindowKey
+from gateway.network.exchange import CardData
+from gateway.payments.rules.intent import Decided, Facts, TakenOrder, Trust, decide, usage_keys
+from gateway.payments.rules.lifecycle import PaymentState
 from schemas.consents import LowValueExemption
 from schemas.primitives import CustomerId, MerchantId, NetworkId
 from schemas.reasons import Reason, ReasonCode

@@ -5,20 +5,12 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
-from gateway.domain.exchange import CardData, Operation
-from gateway.domain.intent import (
-    ORDER_CANCELLED,
-    Decided,
-    Facts,
-    TakenOrder,
-    decide,
-    rejected,
-    scheduled,
-)
-from gateway.domain.lifecycle import PaymentState
-from gateway.domain.limits import Usage
-from gateway.domain.payment import Payment
-from gateway.domain.trace import payment_trace
+from gateway.consents.rules.limits import Usage
+from gateway.network.exchange import CardData, Operation
+from gateway.network.trace import payment_trace
+from gateway.payments.rules.intent import ORDER_CANCELLED, Decided, Facts, TakenOrder, decide, rejected, scheduled
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.payments.rules.payment import Payment
 from schemas.consents import Period, PeriodLimit
 from schemas.primitives import MerchantId, Money, NetworkId, PartnerId, payment_id_of
 from schemas.reasons import Reason, ReasonCode

@@ -2,11 +2,11 @@
 
 import pytest
 
-from gateway.adapters.iso8583.codec import Iso8583Error, decode_arriving, decode_message
-from gateway.adapters.iso8583.layout import Layout
-from gateway.adapters.iso8583.messages import answer_of
-from gateway.adapters.iso8583.wire import Dialect, dialect_of, wire_of
-from gateway.domain.exchange import Answered, Echoed
+from gateway.network.exchange import Answered, Echoed
+from gateway.network.iso8583.codec import Iso8583Error, decode_arriving, decode_message
+from gateway.network.iso8583.layout import Layout
+from gateway.network.iso8583.messages import answer_of
+from gateway.network.iso8583.wire import Dialect, dialect_of, wire_of
 
 ASCII, BCD = dialect_of("iso87-ascii"), dialect_of("iso87-bcd")
 KOREAN = "승인완료".encode("euc-kr")

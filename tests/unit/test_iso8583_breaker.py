@@ -2,8 +2,8 @@
 
 import pytest
 
-from gateway.adapters.iso8583.breaker import BreakerState, CircuitBreaker
-from gateway.adapters.iso8583.config import Breaker
+from gateway.network.iso8583.breaker import BreakerState, CircuitBreaker
+from gateway.network.iso8583.config import Breaker
 
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 

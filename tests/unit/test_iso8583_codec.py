@@ -5,15 +5,20 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.adapters.iso8583.codec import (
-    Iso8583Error,
-    Message,
-    decode_arriving,
-    decode_message,
-    encode_message,
+from gateway.network.exchange import (
+    Acceptor,
+    Answered,
+    CardData,
+    Echoed,
+    FinancialRequest,
+    InquiryRequest,
+    Operation,
+    ReversalRequest,
+    TraceNumbers,
 )
-from gateway.adapters.iso8583.dialect import FIELDS, RULES
-from gateway.adapters.iso8583.messages import (
+from gateway.network.iso8583.codec import Iso8583Error, Message, decode_arriving, decode_message, encode_message
+from gateway.network.iso8583.dialect import FIELDS, RULES
+from gateway.network.iso8583.messages import (
     ECHO,
     OriginalData,
     answer_of,
@@ -25,18 +30,7 @@ from gateway.adapters.iso8583.messages import (
     response_to,
     reversal_message,
 )
-from gateway.adapters.iso8583.wire import dialect_of
-from gateway.domain.exchange import (
-    Acceptor,
-    Answered,
-    CardData,
-    Echoed,
-    FinancialRequest,
-    InquiryRequest,
-    Operation,
-    ReversalRequest,
-    TraceNumbers,
-)
+from gateway.network.iso8583.wire import dialect_of
 from tests.unit.iso8583_host import config_of, purchase
 
 ASCII = dialect_of("iso87-ascii")

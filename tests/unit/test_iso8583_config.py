@@ -7,14 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.iso8583.config import (
-    Address,
-    NetworkConfigError,
-    load_network,
-    load_networks,
-    network_from,
-)
-from gateway.adapters.iso8583.framing import FrameHeader
+from gateway.network.iso8583.config import Address, NetworkConfigError, load_network, load_networks, network_from
+from gateway.network.iso8583.framing import FrameHeader
 from tests.unit.iso8583_host import BASE
 
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "networks"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.adapters.iso8583.framing import FrameFormat, FrameHeader, FrameReader, FramingError, reply_tpdu
+from gateway.network.iso8583.framing import FrameFormat, FrameHeader, FrameReader, FramingError, reply_tpdu
 
 BINARY = FrameFormat(FrameHeader.BINARY2)
 ASCII = FrameFormat(FrameHeader.ASCII4)

@@ -11,11 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.adapters.iso8583.codec import Iso8583Error, Message, decode_message, encode_message
-from gateway.adapters.iso8583.config import NetworkConfigError, load_network, network_from
-from gateway.adapters.iso8583.framing import FrameFormat, FrameHeader, FrameReader, FramingError
-from gateway.adapters.iso8583.pool import Iso8583Network
-from gateway.domain.exchange import (
+from gateway.network.exchange import (
     Acceptor,
     Answered,
     ExchangeResult,
@@ -26,10 +22,14 @@ from gateway.domain.exchange import (
     ReversalRequest,
     TraceNumbers,
 )
-from gateway.domain.execution import judge
-from gateway.domain.lifecycle import PaymentEventKind
-from gateway.simulator.mixed_wire import MixedWire
-from gateway.simulator.wire import MTI, WireError
+from gateway.network.iso8583.codec import Iso8583Error, Message, decode_message, encode_message
+from gateway.network.iso8583.config import NetworkConfigError, load_network, network_from
+from gateway.network.iso8583.framing import FrameFormat, FrameHeader, FrameReader, FramingError
+from gateway.network.iso8583.pool import Iso8583Network
+from gateway.payments.rules.lifecycle import PaymentEventKind
+from gateway.payments.unknown.verdicts import judge
+from gateway.proving.counterparts.mixed_wire import MixedWire
+from gateway.proving.counterparts.wire import MTI, WireError
 from tests.properties.test_iso8583_properties import messages
 from tests.unit.foreign_host import CHIP, Switch
 from tests.unit.iso8583_host import AT, BASE, PATIENCE_S, purchase

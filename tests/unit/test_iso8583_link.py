@@ -8,13 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import uvloop
 
-from gateway.adapters.iso8583 import link
-from gateway.adapters.iso8583.breaker import BreakerState
-from gateway.adapters.iso8583.codec import Message, decode_arriving, encode_message, encode_refusal
-from gateway.adapters.iso8583.messages import network_management, response_to
-from gateway.adapters.iso8583.observer import LinkState
-from gateway.adapters.iso8583.pool import NetworkStoppedError
-from gateway.domain.exchange import (
+from gateway.network.exchange import (
     Answered,
     ExchangeResult,
     InquiryRequest,
@@ -26,6 +20,12 @@ from gateway.domain.exchange import (
     Unanswered,
     UnansweredCause,
 )
+from gateway.network.iso8583 import link
+from gateway.network.iso8583.breaker import BreakerState
+from gateway.network.iso8583.codec import Message, decode_arriving, encode_message, encode_refusal
+from gateway.network.iso8583.messages import network_management, response_to
+from gateway.network.iso8583.observer import LinkState
+from gateway.network.iso8583.pool import NetworkStoppedError
 from tests.unit.iso8583_host import AT, PATIENCE_S, Bench, Peer, approve, bench, config_of, fill, ignore, purchase
 
 

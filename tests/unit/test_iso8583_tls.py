@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import uvloop
 
-from gateway.adapters.iso8583.config import NetworkConfigError, load_network, network_from
-from gateway.adapters.iso8583.pool import Iso8583Network
-from gateway.domain.exchange import Answered, NotSent, Unanswered, UnansweredCause
-from gateway.local.certificates import Authority, CertificateFiles
-from gateway.simulator.config import Faults
+from gateway.network.exchange import Answered, NotSent, Unanswered, UnansweredCause
+from gateway.network.iso8583.config import NetworkConfigError, load_network, network_from
+from gateway.network.iso8583.pool import Iso8583Network
+from gateway.proving.counterparts.config import Faults
+from gateway.proving.stack.certificates import Authority, CertificateFiles
 from tests.unit.iso8583_host import BASE, PATIENCE_S, Host, Watcher, bench_on, config_of, fill, purchase
 from tests.unit.simulator_peer import Network, running
 

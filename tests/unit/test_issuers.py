@@ -11,22 +11,17 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateway.adapters.crypto import jwks as jwks_module
-from gateway.adapters.crypto.assertion import JwsAssertionVerifier
-from gateway.adapters.crypto.issuers import (
-    TICK_SECONDS,
-    UNKNOWN_KID_SECONDS,
-    UNKNOWN_KID_WAIT_SECONDS,
-    CachedTrustTable,
-)
-from gateway.adapters.crypto.jwk import generate_key
-from gateway.adapters.crypto.jwks import JWKS_BYTES_MAX, KeySetError, check_url, parse_jwks
-from gateway.adapters.crypto.trust_files import TrustFileError, read_trust_files
-from gateway.domain.authentication import Assertion, AssuredOperation
-from gateway.ports import StoreUnavailableError
-from gateway.simulator.idp.provider import LEVELS, IdentityProvider
-from gateway.simulator.idp.run import trust_file, write_trust_files
-from gateway.simulator.idp.server import IdpServer
+from gateway.base.errors import StoreUnavailableError
+from gateway.identity.jose import jwks as jwks_module
+from gateway.identity.jose.assertion import JwsAssertionVerifier
+from gateway.identity.jose.issuers import TICK_SECONDS, UNKNOWN_KID_SECONDS, UNKNOWN_KID_WAIT_SECONDS, CachedTrustTable
+from gateway.identity.jose.jwk import generate_key
+from gateway.identity.jose.jwks import JWKS_BYTES_MAX, KeySetError, check_url, parse_jwks
+from gateway.identity.jose.trust_files import TrustFileError, read_trust_files
+from gateway.identity.rules import Assertion, AssuredOperation
+from gateway.proving.counterparts.idp.provider import LEVELS, IdentityProvider
+from gateway.proving.counterparts.idp.run import trust_file, write_trust_files
+from gateway.proving.counterparts.idp.server import IdpServer
 from schemas.primitives import Money
 from schemas.reasons import Reason
 from tests.unit.assertion_samples import PAYMENT_LINK, provider

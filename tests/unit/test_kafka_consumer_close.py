@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
-from gateway.adapters.kafka.consumer import close_consumer
+from gateway.messaging.consumer import close_consumer
 
 
 @dataclass

@@ -6,12 +6,13 @@ import pytest
 from faust.auth import SASLCredentials, SSLCredentials
 from pydantic import SecretStr
 
-from gateway import local
-from gateway.adapters.kafka.settings import KafkaSettings
-from gateway.addresses import KafkaAddress
-from gateway.bootstrap import NotConfiguredError, kafka_settings
-from gateway.local import secure
-from gateway.settings import Settings
+from gateway.app.addresses import KafkaAddress
+from gateway.app.errors import NotConfiguredError
+from gateway.app.kafka import kafka_settings
+from gateway.app.settings import Settings
+from gateway.messaging.settings import KafkaSettings
+from gateway.proving import stack as local
+from gateway.proving.stack import secure
 from streams.app import build_app
 
 

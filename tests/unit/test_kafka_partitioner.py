@@ -4,7 +4,7 @@ from aiokafka.partitioner import murmur2 as reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.adapters.kafka.partitioner import murmur2, partition_of
+from gateway.messaging.partitioner import murmur2, partition_of
 
 
 @given(st.binary(max_size=70))

@@ -6,9 +6,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from pydantic import SecretStr
 
-from gateway.adapters.kafka.admin import topic_configuration
-from gateway.adapters.kafka.settings import KafkaSettings, SecurityProtocol
-from gateway.local import issue_certificate, secure
+from gateway.messaging.settings import KafkaSettings, SecurityProtocol
+from gateway.messaging.topics_admin import topic_configuration
+from gateway.proving.stack import issue_certificate, secure
 from schemas.topics import TOPICS
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.crypto import key_ring
-from gateway.adapters.crypto.files import SecretFileError
-from gateway.adapters.crypto.key_ring import create_key, read_ring, ring_ids
-from gateway.bootstrap import NotConfiguredError
-from gateway.bootstrap.keys import RINGS, RINGS_OF, Ring, create_missing_rings, load_ring
-from gateway.settings import Settings
+from gateway.app.errors import NotConfiguredError
+from gateway.app.keys import RINGS, RINGS_OF, Ring, create_missing_rings, load_ring
+from gateway.app.settings import Settings
+from gateway.sealing import key_ring
+from gateway.sealing.files import SecretFileError
+from gateway.sealing.key_ring import create_key, read_ring, ring_ids
 
 KEY = base64.b64encode(bytes(32))
 

@@ -3,14 +3,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.adapters.crypto.keys import (
+from gateway.base.errors import StoreUnavailableError
+from gateway.directory.partners import PartnerKey
+from gateway.identity.jose.keys import (
     FLOOD_OVER_SECONDS,
     FRUITLESS_MAX,
     UNKNOWN_KEY_REFRESH_SECONDS,
     CachedKeySource,
     Registry,
 )
-from gateway.ports import PartnerKey, StoreUnavailableError
 from schemas.primitives import PartnerId
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

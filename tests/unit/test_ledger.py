@@ -1,7 +1,7 @@
 import pytest
 
-from gateway.domain.exchange import Operation
-from gateway.domain.ledger import RECEIVABLE_GROWS, TransferKind, transfers_of
+from gateway.network.exchange import Operation
+from gateway.payments.rules.ledger import RECEIVABLE_GROWS, TransferKind, transfers_of
 
 NET, SHOP = "network:net-a:receivable", "merchant:shop-1:payable"
 

@@ -1,4 +1,4 @@
-from gateway.domain.lifecycle import (
+from gateway.payments.rules.lifecycle import (
     EVENT_TYPE,
     IGNORED,
     STATUS,

@@ -4,8 +4,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from gateway.domain.limits import (
-    SEOUL,
+from gateway.base.calendar import SEOUL
+from gateway.consents.rules.limits import (
     LimitAccountingError,
     Reserved,
     Usage,

@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from gateway.local import LocalStackError, jars
-from gateway.local.jars import Jar
-from gateway.local.versions import versions
+from gateway.proving.stack import LocalStackError, jars
+from gateway.proving.stack.jars import Jar
+from gateway.proving.stack.versions import versions
 
 FILES = {"/org/example/a/1.0/a-1.0.jar": b"first", "/org/example/deep/b/2.1/b-2.1.jar": b"second"}
 LISTED = tuple(Jar(PurePosixPath(path[1:]), hashlib.sha256(body).hexdigest()) for path, body in FILES.items())

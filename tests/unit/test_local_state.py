@@ -14,16 +14,16 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from gateway import local
 from gateway.cli.local import app
-from gateway.local import kafka as kafka_module
-from gateway.local import processes, stack, state
-from gateway.local.databases import database_dsn
-from gateway.local.kafka import KafkaServer
-from gateway.local.ports import LOOPBACK, free_ports, is_free
-from gateway.local.postgres import PostgresServer
-from gateway.local.processes import ProcessRecord
-from gateway.local.state import ServerRecord, StackDir
+from gateway.proving import stack as local
+from gateway.proving.stack import kafka as kafka_module
+from gateway.proving.stack import processes, stack, state
+from gateway.proving.stack.databases import database_dsn
+from gateway.proving.stack.kafka import KafkaServer
+from gateway.proving.stack.ports import LOOPBACK, free_ports, is_free
+from gateway.proving.stack.postgres import PostgresServer
+from gateway.proving.stack.processes import ProcessRecord
+from gateway.proving.stack.state import ServerRecord, StackDir
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.adapters.crypto.mac import HmacMarks
-from gateway.adapters.crypto.vault import MasterKeys, NoMasterKeyError, Purpose
-from gateway.ports import MarkProblem
+from gateway.sealing.mac import HmacMarks
+from gateway.sealing.marks import MarkProblem
+from gateway.sealing.sealing import MasterKeys, NoMasterKeyError, Purpose
 
 OLD, NEW = MasterKeys({"20260101": bytes(32)}), MasterKeys({"20260101": bytes(32), "20260201": bytes(range(32))})
 PURPOSE = Purpose.DISPATCH_MARK

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.domain.exchange import Echoed, TraceNumbers
-from gateway.domain.matching import MatchBy, answers_to
+from gateway.network.exchange import Echoed, TraceNumbers
+from gateway.network.matching import MatchBy, answers_to
 
 SENT = TraceNumbers("GW000001", 17, "513703000001", datetime(2026, 7, 3, 4, 5, 6, tzinfo=UTC))
 OWN, OTHER, NONE = "own", "other", "-"

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from gateway.adapters.memory.locks import Locks
-from gateway.ports import StoreConflictError
+from gateway.base.errors import StoreConflictError
+from gateway.proving.memory.locks import Locks
 
 ROW = ("payment", 1)
 OTHER = ("payment", 2)

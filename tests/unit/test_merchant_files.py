@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from gateway.domain.consent import Merchant
-from gateway.domain.exchange import Acceptor
-from gateway.services.merchant_files import read_merchants
+from gateway.directory.merchant_files import read_merchants
+from gateway.directory.merchants import Merchant
+from gateway.network.exchange import Acceptor
 from schemas.codec import DecodeError
 
 HEAD = "merchant_id,acceptor_id,name_location,mcc,networks,active\n"

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.adapters.crypto.redaction import redact
-from gateway.adapters.observability.health import Health, Watchdog, run_checks
-from gateway.adapters.observability.logging import REPEATS_MAX, TEXT_CHARS_MAX, RepeatFilter, configure_logging
-from gateway.adapters.observability.observer import LABEL_SETS_MAX, LOGGED_FIELDS, StageObserver
-from gateway.adapters.observability.web import MetricsServer
+from gateway.observability.health import Health, Watchdog, run_checks
+from gateway.observability.logging import REPEATS_MAX, TEXT_CHARS_MAX, RepeatFilter, configure_logging
+from gateway.observability.observer import LABEL_SETS_MAX, LOGGED_FIELDS, StageObserver
+from gateway.observability.web import MetricsServer
+from gateway.sealing.redaction import redact
 
 PAN = "4111111111111111"
 

@@ -14,17 +14,17 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.adapters.crypto.mac import HmacMarks
-from gateway.adapters.crypto.vault import MasterKeys, Purpose
-from gateway.adapters.kafka.settings import KafkaSettings
-from gateway.adapters.memory import MemoryConsumer, MemoryKafka, MemoryPublisher, MemoryStore
-from gateway.domain.exchange import FinancialRequest
-from gateway.ports import Outgoing, Record
-from gateway.services.fair_intake import FairIntake
-from gateway.services.initiation import InitiationService
-from gateway.services.isolation import IsolatedBatch
-from gateway.services.room import ExecutionRoom
-from gateway.settings import Settings
+from gateway.app.settings import Settings
+from gateway.messaging.isolation import IsolatedBatch
+from gateway.messaging.records import Outgoing, Record
+from gateway.messaging.settings import KafkaSettings
+from gateway.network.exchange import FinancialRequest
+from gateway.orders.intake import InitiationService
+from gateway.orders.room import ExecutionRoom
+from gateway.orders.turns import FairIntake
+from gateway.proving.memory import MemoryConsumer, MemoryKafka, MemoryPublisher, MemoryStore
+from gateway.sealing.mac import HmacMarks
+from gateway.sealing.sealing import MasterKeys, Purpose
 from schemas.topics import CONSENT_COMMANDS, ORDERS, WAITING_ORDERS, dispatch_topic
 from streams import execution, initiation
 from streams.app import build_app, read_batches

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.domain.exchange import Operation
-from gateway.domain.lifecycle import STATUS, PaymentState
-from gateway.domain.payment import event_fields
+from gateway.network.exchange import Operation
+from gateway.payments.rules.lifecycle import STATUS, PaymentState
+from gateway.payments.rules.payment import event_fields
 from schemas.codec import decode, encode, encode_json
 from schemas.events import PaymentEvent
 from schemas.primitives import Money

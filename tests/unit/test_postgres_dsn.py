@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.adapters.postgres.dsn import DsnError, check_dsn, is_local, with_user
+from gateway.database.dsn import DsnError, check_dsn, is_local, with_user
 
 # fmt: off
 ADDRESSES = [

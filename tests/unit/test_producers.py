@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.kafka.producer import KafkaPublisher
-from gateway.adapters.kafka.settings import KafkaSettings
-from gateway.adapters.observability.recording import RecordingObserver
-from gateway.proving import sending
-from gateway.settings import Settings
+from gateway.app.settings import Settings
+from gateway.messaging.producer import KafkaPublisher
+from gateway.messaging.settings import KafkaSettings
+from gateway.observability.recording import RecordingObserver
+from gateway.proving.traffic import sending
 from streams.app import build_app
 
 ROOT = Path(__file__).parents[2]
 NOWHERE = KafkaSettings("127.0.0.1:1")
-STRANGERS = {"gateway/proving/forgeries.py", "gateway/proving/torture/noise.py"}
+STRANGERS = {"gateway/proving/traffic/forgeries.py", "gateway/proving/torture/noise.py"}
 """They play whoever sends what he must not: nothing of theirs has to arrive."""
 
 
@@ -40,7 +40,7 @@ def test_every_producer_asks_for_idempotence_and_for_all_replicas() -> None:
         if place not in STRANGERS
     }
     assert asked == dict.fromkeys(
-        ("gateway/adapters/kafka/producer.py", "gateway/proving/baselines.py", "gateway/proving/sending.py"),
+        ("gateway/messaging/producer.py", "gateway/proving/bench/baselines.py", "gateway/proving/traffic/sending.py"),
         (True, "all"),
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gateway.proving.children import Child, ChildError, base_environment, kill_leftovers, mark_of
+from gateway.proving.world.children import Child, ChildError, base_environment, kill_leftovers, mark_of
 
 SLEEPS = "import time; print('up', flush=True); time.sleep(60)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"

@@ -7,11 +7,11 @@ from typing import Any, Self
 
 import pytest
 
-from gateway.adapters.crypto.vault import MasterKeys
-from gateway.adapters.kafka.dead_letter import DeadLetterError, LetterKeys, read_fate
-from gateway.ports import Record
-from gateway.proving import forgeries
-from gateway.proving.forgeries import Forger, NothingToForgeError, forged_records, parked
+from gateway.messaging.dead_letters import DeadLetterError, LetterKeys, read_fate
+from gateway.messaging.records import Record
+from gateway.proving.traffic import forgeries
+from gateway.proving.traffic.forgeries import Forger, NothingToForgeError, forged_records, parked
+from gateway.sealing.sealing import MasterKeys
 from schemas.topics import DEAD_LETTER
 from tests.builders import NETWORK, NOW, dispatched_record, numbered_order
 from tests.support.rig import Rig
@@ -99,7 +99,7 @@ async def test_it_is_waited_for_until_execution_has_parked_them(
     monkeypatch.setattr(forgeries, "PARKED_WITHIN_S", 60.0)
     told = [
         ("kafka_dlt-original-topic", TOPIC.encode()),
-        ("kafka_dlt-exception-fqcn", b"gateway.services.dispatch.UntrustedRecordError"),
+        ("kafka_dlt-exception-fqcn", b"gateway.payments.dispatch.UntrustedRecordError"),
     ]
     kafka.records.append(Written(DEAD_LETTER, b"{}", None, told))
     assert await parked(world, 1, lambda: None)

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.crypto.assertion import JwsAssertionVerifier
-from gateway.adapters.crypto.issuers import CachedTrustTable
-from gateway.domain.authentication import Accepted, judge_payment_assertion
-from gateway.domain.exemption import exemption_allows
-from gateway.proving.cast import EXEMPT_COUNT, STORY, Cast, Role, make_cast, make_partners
-from gateway.proving.identities import GROUPS, PROOF_FREE, needs_proof, subject_of
-from gateway.proving.load import Unobserved
-from gateway.proving.mix import PAID, Planned, Wave, plan, roles_for
-from gateway.proving.orders import OrderWriter, Written
+from gateway.consents.rules.exemption import exemption_allows
+from gateway.identity.jose.assertion import JwsAssertionVerifier
+from gateway.identity.jose.issuers import CachedTrustTable
+from gateway.identity.rules import Accepted, judge_payment_assertion
+from gateway.proving.traffic.cast import EXEMPT_COUNT, STORY, Cast, Role, make_cast, make_partners
+from gateway.proving.traffic.identities import GROUPS, PROOF_FREE, needs_proof, subject_of
+from gateway.proving.traffic.load import Unobserved
+from gateway.proving.traffic.mix import PAID, Planned, Wave, plan, roles_for
+from gateway.proving.traffic.orders import OrderWriter, Written
 from schemas.codec import decode
 from schemas.orders import PaymentOrder
 from schemas.reasons import Reason, ReasonCode

@@ -5,10 +5,10 @@ import os
 
 import pytest
 
+from gateway.proving.bench.meters import Meter, Meters
 from gateway.proving.books import Ending
-from gateway.proving.confirming import confirmed_between, latencies_at_half_rate
 from gateway.proving.demo import percentile
-from gateway.proving.meters import Meter, Meters
+from gateway.proving.world.confirming import confirmed_between, latencies_at_half_rate
 from tests.unit.proving_books import NOW_S, balanced, produced
 
 MIB = 1 << 20

@@ -5,17 +5,19 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gateway.adapters.crypto.redaction import contains_secret
-from gateway.adapters.crypto.signature import JwsVerifier
-from gateway.domain.consent import Consent, refuse_order
-from gateway.ports import PartnerKey, Record, Signed
+from gateway.consents.rules.consent import Consent, refuse_order
+from gateway.directory.partners import PartnerKey
+from gateway.identity.door import Authentic, Door, Faulty, Nobodys
+from gateway.identity.jose.signature import JwsVerifier
+from gateway.identity.signing import Signed
+from gateway.messaging.records import Record
 from gateway.proving.books import Ending
-from gateway.proving.cast import Cast, Role, luhn_digit, make_cast, make_partners
-from gateway.proving.mix import DECLINES, KINDS, ORDERS_MIN, PAID, Planned, Wave, counts_of, plan, roles_for
-from gateway.proving.orders import OrderWriter, Written
-from gateway.proving.shops import merchants
-from gateway.proving.spoiling import SPOILS
-from gateway.services.door import Authentic, Door, Faulty, Nobodys
+from gateway.proving.traffic.cast import Cast, Role, luhn_digit, make_cast, make_partners
+from gateway.proving.traffic.mix import DECLINES, KINDS, ORDERS_MIN, PAID, Planned, Wave, counts_of, plan, roles_for
+from gateway.proving.traffic.orders import OrderWriter, Written
+from gateway.proving.traffic.shops import merchants
+from gateway.proving.traffic.spoiling import SPOILS
+from gateway.sealing.redaction import contains_secret
 from schemas.cancellation import PaymentCancellation
 from schemas.codec import decode
 from schemas.consents import ConsentStatus
@@ -65,7 +67,7 @@ def day() -> tuple[Cast, list[Written]]:
 
 
 class Keys:
-    """Implements :class:`gateway.ports.KeySource`."""
+    """Implements :class:`gateway.identity.signing.KeySource`."""
 
     def __init__(self) -> None:
         self._keys = {p.kid: PartnerKey(p.kid, p.partner_id, p.algorithm, p.jwk, NOW, None, None) for p in PARTNERS}

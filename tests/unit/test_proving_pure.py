@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.crypto.issuers import CachedTrustTable
-from gateway.ports import Outgoing
-from gateway.proving.cast import Cast, Role, make_cast, make_partners
-from gateway.proving.hot import PREFIX, Hot, one_customer
-from gateway.proving.identities import Identities, needs_proof
-from gateway.proving.intake import Intake, NotTakenError, Seen, intake_of, taken_of
-from gateway.proving.load import Unobserved
-from gateway.proving.presigning import Presigned, presign, read_presigned
-from gateway.proving.pure import BATCH, NotDecidedError, PurePath, measure, measure_pure
+from gateway.identity.jose.issuers import CachedTrustTable
+from gateway.messaging.records import Outgoing
+from gateway.proving.bench.hot import PREFIX, Hot, one_customer
+from gateway.proving.bench.intake import Intake, NotTakenError, Seen, intake_of, taken_of
+from gateway.proving.bench.pure import BATCH, NotDecidedError, PurePath, measure, measure_pure
+from gateway.proving.traffic.cast import Cast, Role, make_cast, make_partners
+from gateway.proving.traffic.identities import Identities, needs_proof
+from gateway.proving.traffic.load import Unobserved
+from gateway.proving.traffic.presigning import Presigned, presign, read_presigned
 from schemas.codec import decode
 from schemas.orders import PaymentOrder
 

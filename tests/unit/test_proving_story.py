@@ -9,17 +9,19 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.crypto.assertion import JwsAssertionVerifier
-from gateway.adapters.crypto.issuers import CachedTrustTable
-from gateway.adapters.crypto.signature import JwsVerifier
-from gateway.adapters.memory.keys import MemoryKeySource
-from gateway.domain.authentication import Assertion
-from gateway.ports import Outgoing, PartnerKey, Signed
-from gateway.proving.cast import STORY, Cast, Role, make_cast, make_partners
-from gateway.proving.load import Unobserved
-from gateway.proving.mix import Planned, Wave, plan, roles_for
-from gateway.proving.story import LIMIT_CODES, Step, Teller, story_is_right
-from gateway.proving.watching import Watch
+from gateway.directory.partners import PartnerKey
+from gateway.identity.jose.assertion import JwsAssertionVerifier
+from gateway.identity.jose.issuers import CachedTrustTable
+from gateway.identity.jose.signature import JwsVerifier
+from gateway.identity.rules import Assertion
+from gateway.identity.signing import Signed
+from gateway.messaging.records import Outgoing
+from gateway.proving.memory.keys import MemoryKeySource
+from gateway.proving.traffic.cast import STORY, Cast, Role, make_cast, make_partners
+from gateway.proving.traffic.load import Unobserved
+from gateway.proving.traffic.mix import Planned, Wave, plan, roles_for
+from gateway.proving.traffic.story import LIMIT_CODES, Step, Teller, story_is_right
+from gateway.proving.world.watching import Watch
 from schemas.assertions import ConsentLink
 from schemas.codec import decode
 from schemas.consent_commands import CONSENT_MESSAGES, canonical_terms, terms_digest

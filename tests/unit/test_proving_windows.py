@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.domain.limits import windows_at
+from gateway.consents.rules.limits import windows_at
 from gateway.proving.books.windows import windows_of
 from gateway.proving.collect.postgres import consent_row
 from schemas.codec import encode

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, SECP384R1, g
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa
 
-from gateway.adapters.crypto.jwk import KeyFormatError, import_verifier, public_jwk
-from gateway.adapters.crypto.jwks import KeySetError, parse_jwks
 from gateway.cli.public_keys import read_public_key
+from gateway.identity.jose.jwk import KeyFormatError, import_verifier, public_jwk
+from gateway.identity.jose.jwks import KeySetError, parse_jwks
 
 EC = generate_private_key(SECP256R1())
 ED = Ed25519PrivateKey.generate()

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
-from gateway.adapters.crypto.jwk import generate_key
-from gateway.adapters.crypto.redaction import SCAN_CHARS_MAX, contains_secret, redact
+from gateway.identity.jose.jwk import generate_key
+from gateway.sealing.redaction import SCAN_CHARS_MAX, contains_secret, redact
 
 
 def luhn_digit(payload: str) -> str:

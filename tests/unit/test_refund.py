@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain import intent
-from gateway.domain.exchange import CardData, Operation
-from gateway.domain.funding import OwnedToken
-from gateway.domain.intent import ORDER_CANCELLED, Decided, Facts
-from gateway.domain.lifecycle import PaymentState
-from gateway.domain.payment import Payment
-from gateway.domain.refund import NO_ORIGINAL, NOT_REFUNDED, TakenRefund, refuse_refund
+from gateway.directory.funding import OwnedToken
+from gateway.network.exchange import CardData, Operation
+from gateway.payments.refunds.rules import NO_ORIGINAL, NOT_REFUNDED, TakenRefund, refuse_refund
+from gateway.payments.rules import intent
+from gateway.payments.rules.intent import ORDER_CANCELLED, Decided, Facts
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.payments.rules.payment import Payment
 from schemas.primitives import CustomerId, FundingToken, Money, NetworkId
 from schemas.reasons import ReasonCode
 from schemas.refunds import PaymentRefund

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.exchange import Operation
-from gateway.domain.payment import Payment
-from gateway.domain.repetition import id_taken, order_id_taken
-from gateway.ports import Record
+from gateway.base.repetition import id_taken
+from gateway.messaging.records import Record
+from gateway.network.exchange import Operation
+from gateway.payments.rules.payment import Payment
+from gateway.payments.rules.repetition import order_id_taken
 from schemas.codec import encode
 from schemas.orders import PaymentOrder
 from schemas.primitives import ConsentId, MerchantId, Money

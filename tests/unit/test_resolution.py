@@ -6,17 +6,10 @@ from itertools import product
 
 import pytest
 
-from gateway.domain.exchange import (
-    Answered,
-    ExchangeResult,
-    NotSent,
-    NotSentCause,
-    Unanswered,
-    UnansweredCause,
-)
-from gateway.domain.execution import UnknownPolicy, abandoned, judge, judge_reversal
-from gateway.domain.lifecycle import PaymentEventKind as E
-from gateway.domain.resolution import InquiryStep, judge_inquiry, judge_late_answer
+from gateway.network.exchange import Answered, ExchangeResult, NotSent, NotSentCause, Unanswered, UnansweredCause
+from gateway.payments.rules.lifecycle import PaymentEventKind as E
+from gateway.payments.unknown.rules import InquiryStep, judge_inquiry, judge_late_answer
+from gateway.payments.unknown.verdicts import UnknownPolicy, abandoned, judge, judge_reversal
 from schemas.reasons import Reason
 from tests.builders import payment
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from gateway.domain.execution import judge, judge_reversal
-from gateway.domain.lifecycle import PaymentEventKind as E
-from gateway.domain.resolution import judge_inquiry, judge_late_answer
-from gateway.domain.response_codes import CodeClass, CodeDefinition, CodeDefinitionError, codes_of
+from gateway.network.response_codes import CodeClass, CodeDefinition, CodeDefinitionError, codes_of
+from gateway.payments.rules.lifecycle import PaymentEventKind as E
+from gateway.payments.unknown.rules import judge_inquiry, judge_late_answer
+from gateway.payments.unknown.verdicts import judge, judge_reversal
 from schemas.reasons import ReasonCode
 from tests.unit.test_resolution import ASKED, answered
 

@@ -2,7 +2,7 @@ from itertools import permutations
 
 import pytest
 
-from gateway.domain.routing import NetworkProfile, route
+from gateway.payments.rules.routing import NetworkProfile, route
 from schemas.primitives import NetworkId
 from schemas.reasons import Reason
 from tests.unit import domain_samples as sample

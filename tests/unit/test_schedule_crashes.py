@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.memory import MemoryPublisher, MemoryStore
-from gateway.domain.calendar import BusinessDays, day_of, day_start
-from gateway.domain.routing import NetworkProfile
-from gateway.ports import Record
-from gateway.services.bulks import BulkService
-from gateway.services.initiation import InitiationService
-from gateway.services.intake import Intake
-from gateway.services.occurrences import OccurrenceService, OccurrenceSettings
-from gateway.services.proofs import NoIdentityProviders
-from gateway.services.scheduled import ScheduledOrderService, ScheduleSettings
-from gateway.services.standing import StandingOrderService
+from gateway.base.calendar import BusinessDays, day_of, day_start
+from gateway.identity.no_providers import NoIdentityProviders
+from gateway.messaging.records import Record
+from gateway.orders.bulk.service import BulkService
+from gateway.orders.intake import InitiationService
+from gateway.orders.judging import Intake
+from gateway.orders.scheduled.service import ScheduledOrderService, ScheduleSettings
+from gateway.orders.standing.occurrences import OccurrenceService, OccurrenceSettings
+from gateway.orders.standing.service import StandingOrderService
+from gateway.payments.rules.routing import NetworkProfile
+from gateway.proving.memory import MemoryPublisher, MemoryStore
 from schemas.bulk import BULK_TYPE, BulkItem, PaymentBulk
 from schemas.codec import encode
 from schemas.consents import ConsentStatus

@@ -4,9 +4,9 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from gateway.domain.calendar import day_of, day_start
-from gateway.domain.consent import refuse_order
-from gateway.domain.scheduling import due_later, refuse_to_wait
+from gateway.base.calendar import day_of, day_start
+from gateway.consents.rules.consent import refuse_order
+from gateway.orders.scheduled.rules import due_later, refuse_to_wait
 from schemas.codec import DecodeError, decode, encode
 from schemas.orders import PaymentOrder
 from schemas.reasons import ReasonCode

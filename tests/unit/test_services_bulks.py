@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.authentication import link_of
-from gateway.domain.lifecycle import PaymentState
-from gateway.ports import Record
-from gateway.services.bulks import BulkService
-from gateway.services.initiation import InitiationService
-from gateway.services.intake import Intake
-from gateway.services.proofs import NoIdentityProviders
+from gateway.identity.no_providers import NoIdentityProviders
+from gateway.identity.rules import link_of
+from gateway.messaging.records import Record
+from gateway.orders.bulk.service import BulkService
+from gateway.orders.intake import InitiationService
+from gateway.orders.judging import Intake
+from gateway.payments.rules.lifecycle import PaymentState
 from schemas.bulk import BULK_BYTES_MAX, BULK_TYPE, Acceptance, BulkItem, ControlSum, PaymentBulk
 from schemas.codec import DecodeError, decode, encode
 from schemas.consents import ConsentStatus, Period, PeriodLimit

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.memory import MemoryStore
-from gateway.domain.consent_records import CommandOutcome
-from gateway.domain.lifecycle import PaymentState
-from gateway.ports import Record, StoreConflictError, StoreUnavailableError
-from gateway.services.consents import ExpiryService
+from gateway.base.errors import StoreConflictError, StoreUnavailableError
+from gateway.consents.changing import ExpiryService
+from gateway.consents.rules.records import CommandOutcome
+from gateway.messaging.records import Record
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.proving.memory import MemoryStore
 from schemas.codec import decode
 from schemas.consents import ConsentStatus, ConsentTerms, LowValueExemption, Period, PeriodLimit
 from schemas.events import ConsentEvent

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from gateway.domain.consent import ConsentCommand
-from gateway.services.consents import change_consent_status
-from gateway.services.ended_consents import KEPT_S, EndedConsentWatch
+from gateway.consents.changing import change_consent_status
+from gateway.consents.ended_watch import KEPT_S, EndedConsentWatch
+from gateway.consents.rules.consent import ConsentCommand
 from tests.builders import dispatched_record, later, numbered_order
 from tests.support.rig import Rig
 from tests.unit.domain_samples import consent

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.memory import Behaviour, Fate, MemoryCardNetwork
-from gateway.domain.consent import ConsentCommand
-from gateway.domain.exchange import (
+from gateway.base.errors import PublisherUnavailableError, StoreConflictError, StoreUnavailableError
+from gateway.consents.changing import change_consent_status
+from gateway.consents.rules.consent import ConsentCommand
+from gateway.consents.rules.limits import Usage
+from gateway.network.exchange import (
     Answered,
     CardData,
     FinancialRequest,
@@ -17,10 +19,8 @@ from gateway.domain.exchange import (
     Operation,
     UnansweredCause,
 )
-from gateway.domain.lifecycle import PaymentState
-from gateway.domain.limits import Usage
-from gateway.ports import PublisherUnavailableError, StoreConflictError, StoreUnavailableError
-from gateway.services.consents import change_consent_status
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.proving.memory import Behaviour, Fate, MemoryCardNetwork
 from schemas.consents import ConsentStatus, Period, PeriodLimit
 from schemas.events import OrderRefused, PaymentEvent
 from schemas.primitives import NetworkId

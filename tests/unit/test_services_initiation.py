@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.calendar import day_of, day_start
-from gateway.ports import PublisherUnavailableError, Record, StoreConflictError, StoreUnavailableError
-from gateway.services.dispatch import JUDGED_HEADER, MARK_HEADER, SOURCE
+from gateway.base.calendar import day_of, day_start
+from gateway.base.errors import PublisherUnavailableError, StoreConflictError, StoreUnavailableError
+from gateway.messaging.records import Record
+from gateway.payments.dispatch import JUDGED_HEADER, MARK_HEADER, SOURCE
 from schemas.consents import ConsentStatus, Payees
 from schemas.envelope import read_envelope
 from schemas.events import OrderRefused, PaymentEvent

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.adapters.memory import Behaviour, Fate
-from gateway.domain.exchange import FinancialRequest, InquiryRequest, NetworkRequest, ReversalRequest
-from gateway.domain.execution import UnknownPolicy
-from gateway.domain.limits import Usage
-from gateway.ports import StoreUnavailableError
+from gateway.base.errors import StoreUnavailableError
+from gateway.consents.rules.limits import Usage
+from gateway.network.exchange import FinancialRequest, InquiryRequest, NetworkRequest, ReversalRequest
+from gateway.payments.unknown.verdicts import UnknownPolicy
+from gateway.proving.memory import Behaviour, Fate
 from schemas.consents import Period, PeriodLimit
 from tests.builders import dispatched_record, numbered_order
 from tests.support.rig import Rig

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from gateway.ports import PublisherUnavailableError, Record, Unread, UnreadError
-from gateway.services.isolation import IsolatedBatch
+from gateway.base.errors import PublisherUnavailableError
+from gateway.messaging.isolation import IsolatedBatch
+from gateway.messaging.records import Record, Unread, UnreadError
 from tests.builders import dispatched_record, numbered_order
 from tests.support.rig import Rig
 

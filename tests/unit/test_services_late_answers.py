@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.exchange import Answered, UnmatchedAnswer
-from gateway.domain.lifecycle import PaymentEventKind, PaymentState
-from gateway.domain.limits import Usage
-from gateway.domain.matching import MatchBy
-from gateway.domain.payment import Change
-from gateway.ports import StoreUnavailableError, UsageChange
-from gateway.services.transitions import apply_changes
+from gateway.base.errors import StoreUnavailableError
+from gateway.consents.rules.limits import Usage
+from gateway.consents.store import UsageChange
+from gateway.network.exchange import Answered, UnmatchedAnswer
+from gateway.network.matching import MatchBy
+from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState
+from gateway.payments.rules.payment import Change
+from gateway.payments.transitions import apply_changes
 from schemas.primitives import NetworkId
 from tests.builders import NETWORK, later, payment, window
 from tests.support.rig import Rig

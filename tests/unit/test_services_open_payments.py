@@ -1,7 +1,7 @@
 """What operators are told of open outcomes."""
 
-from gateway.domain.lifecycle import PaymentState
-from gateway.services.open_payments import OpenPaymentsWatch
+from gateway.payments.open_watch import OpenPaymentsWatch
+from gateway.payments.rules.lifecycle import PaymentState
 from tests.builders import later, payment
 from tests.support.rig import Rig
 

@@ -3,9 +3,9 @@
 import asyncio
 from typing import Any
 
-from gateway.domain.execution import UnknownPolicy
-from gateway.domain.lifecycle import PaymentState
-from gateway.ports import StoreUnavailableError
+from gateway.base.errors import StoreUnavailableError
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.payments.unknown.verdicts import UnknownPolicy
 from schemas.reasons import ReasonCode as R
 from tests.builders import later, payment
 from tests.support.rig import Rig

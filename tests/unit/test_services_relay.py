@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.memory import MemoryOutboxReader
-from gateway.ports import Outgoing, PublisherUnavailableError, StoreUnavailableError, TopicClosedError
-from gateway.services.relay import SOURCE, RelayService, RelaySettings
+from gateway.base.errors import PublisherUnavailableError, StoreUnavailableError, TopicClosedError
+from gateway.messaging.records import Outgoing
+from gateway.outbox.relay import SOURCE, RelayService, RelaySettings
+from gateway.proving.memory import MemoryOutboxReader
 from schemas.envelope import read_envelope
 from schemas.events import EventType
 from tests.builders import NOW, dispatched_record, later, numbered_order, outbox_event

@@ -6,16 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.adapters.memory import Behaviour, Fate
-from gateway.adapters.memory.host import EntryState
-from gateway.domain.exchange import CardData, FinancialRequest, NetworkRequest, NotSentCause, ReversalRequest
-from gateway.domain.funding import OwnedToken
-from gateway.domain.lifecycle import PaymentEventKind, PaymentState
-from gateway.domain.limits import Usage
-from gateway.domain.payment import Change
-from gateway.ports import StoreUnavailableError, Unopened
-from gateway.services.follow_ups import FollowUpSettings
-from gateway.services.transitions import apply_changes
+from gateway.base.errors import StoreUnavailableError
+from gateway.consents.rules.limits import Usage
+from gateway.directory.funding import OwnedToken
+from gateway.directory.store import Unopened
+from gateway.network.exchange import CardData, FinancialRequest, NetworkRequest, NotSentCause, ReversalRequest
+from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState
+from gateway.payments.rules.payment import Change
+from gateway.payments.transitions import apply_changes
+from gateway.payments.unknown.follow_ups import FollowUpSettings
+from gateway.proving.memory import Behaviour, Fate
+from gateway.proving.memory.host import EntryState
 from schemas.consents import Period, PeriodLimit
 from schemas.primitives import CustomerId, FundingToken
 from tests.builders import TERMINAL, dispatched_record, numbered_order

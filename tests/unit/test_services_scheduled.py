@@ -8,19 +8,20 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.memory import MemoryClock, MemoryPublisher
-from gateway.adapters.memory.network import Behaviour
-from gateway.domain.authentication import link_of
-from gateway.domain.calendar import day_of, day_start
-from gateway.domain.lifecycle import PaymentEventKind, PaymentState
-from gateway.domain.payment import Change
-from gateway.domain.routing import NetworkProfile
-from gateway.ports import Outgoing, Record, TopicClosedError
-from gateway.services.execution import ExecutionService, ExecutionSettings
-from gateway.services.initiation import InitiationService
-from gateway.services.results import ResultSettings
-from gateway.services.scheduled import ScheduledOrderService, ScheduleSettings
-from gateway.services.transitions import apply_changes
+from gateway.base.calendar import day_of, day_start
+from gateway.base.errors import TopicClosedError
+from gateway.identity.rules import link_of
+from gateway.messaging.records import Outgoing, Record
+from gateway.orders.intake import InitiationService
+from gateway.orders.scheduled.service import ScheduledOrderService, ScheduleSettings
+from gateway.payments.execution import ExecutionService, ExecutionSettings
+from gateway.payments.results import ResultSettings
+from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState
+from gateway.payments.rules.payment import Change
+from gateway.payments.rules.routing import NetworkProfile
+from gateway.payments.transitions import apply_changes
+from gateway.proving.memory import MemoryClock, MemoryPublisher
+from gateway.proving.memory.network import Behaviour
 from schemas.consents import ConsentStatus, LowValueExemption, Period, PeriodLimit
 from schemas.orders import PaymentOrder
 from schemas.primitives import CustomerId, MerchantId, NetworkId

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.memory import Behaviour, Fate
-from gateway.domain.cancellation import judge_payment
-from gateway.domain.lifecycle import PaymentEventKind
-from gateway.domain.limits import Usage
-from gateway.domain.payment import Change
-from gateway.domain.settlement import BreakKind
-from gateway.ports import PublisherUnavailableError, StoreConflictError, StoreUnavailableError
-from gateway.services.settlement import SettlementService, SettlementSettings
-from gateway.services.transitions import apply_changes
+from gateway.base.errors import PublisherUnavailableError, StoreConflictError, StoreUnavailableError
+from gateway.consents.rules.limits import Usage
+from gateway.payments.cancellations.rules import judge_payment
+from gateway.payments.rules.lifecycle import PaymentEventKind
+from gateway.payments.rules.payment import Change
+from gateway.payments.transitions import apply_changes
+from gateway.proving.memory import Behaviour, Fate
+from gateway.settlement.matching import SettlementService, SettlementSettings
+from gateway.settlement.rules import BreakKind
 from schemas.clearing import CLEARING_TYPE, ClearingBatch, ClearingKind, ClearingRecord
 from schemas.codec import encode
 from schemas.consents import Period, PeriodLimit

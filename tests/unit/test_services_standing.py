@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.calendar import BusinessDays, day_of, day_start
-from gateway.domain.lifecycle import PaymentState
-from gateway.domain.payment import Payment
-from gateway.ports import Record
-from gateway.services.execution import ExecutionService, ExecutionSettings
-from gateway.services.initiation import InitiationService
-from gateway.services.occurrences import OccurrenceService, OccurrenceSettings
-from gateway.services.results import ResultSettings
-from gateway.services.scheduled import ScheduledOrderService, ScheduleSettings
-from gateway.services.standing import StandingOrderService
+from gateway.base.calendar import BusinessDays, day_of, day_start
+from gateway.messaging.records import Record
+from gateway.orders.intake import InitiationService
+from gateway.orders.scheduled.service import ScheduledOrderService, ScheduleSettings
+from gateway.orders.standing.occurrences import OccurrenceService, OccurrenceSettings
+from gateway.orders.standing.service import StandingOrderService
+from gateway.payments.execution import ExecutionService, ExecutionSettings
+from gateway.payments.results import ResultSettings
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.payments.rules.payment import Payment
 from schemas.assertions import StandingOrderLink
 from schemas.codec import encode, encode_json
 from schemas.consents import ConsentStatus, Payees

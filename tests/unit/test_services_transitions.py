@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.domain.exchange import Operation
-from gateway.domain.ledger import Transfer, TransferKind
-from gateway.domain.lifecycle import IGNORED, TRANSITIONS, PaymentEventKind, PaymentState
-from gateway.domain.limits import Usage
-from gateway.domain.payment import Change, Payment
-from gateway.ports import StoreIntegrityError, UsageChange
-from gateway.services.transitions import Applied, apply_changes
+from gateway.base.errors import StoreIntegrityError
+from gateway.consents.rules.limits import Usage
+from gateway.consents.store import UsageChange
+from gateway.network.exchange import Operation
+from gateway.payments.rules.ledger import Transfer, TransferKind
+from gateway.payments.rules.lifecycle import IGNORED, TRANSITIONS, PaymentEventKind, PaymentState
+from gateway.payments.rules.payment import Change, Payment
+from gateway.payments.transitions import Applied, apply_changes
 from schemas.events import PaymentEvent
 from schemas.primitives import NetworkId
 from schemas.reasons import Reason, ReasonCode

@@ -4,10 +4,10 @@ from uuid import UUID
 
 import pytest
 
-from gateway.domain.exchange import Operation
-from gateway.domain.ledger import TransferKind
-from gateway.domain.lifecycle import PaymentState
-from gateway.domain.settlement import (
+from gateway.network.exchange import Operation
+from gateway.payments.rules.ledger import TransferKind
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.settlement.rules import (
     OPERATION_OF,
     Break,
     BreakKind,

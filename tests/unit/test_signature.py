@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from joserfc.jwk import ECKey
 from joserfc.jws import JWSRegistry
 
-from gateway.adapters.crypto.jwk import (
+from gateway.directory.partners import PartnerKey
+from gateway.identity.jose.jwk import (
     KeyFormatError,
     algorithm_of,
     generate_key,
@@ -25,8 +26,8 @@ from gateway.adapters.crypto.jwk import (
     read_private_key,
     write_private_key,
 )
-from gateway.adapters.crypto.signature import JwsVerifier, sign_detached
-from gateway.ports import PartnerKey, Signed
+from gateway.identity.jose.signature import JwsVerifier, sign_detached
+from gateway.identity.signing import Signed
 from schemas.primitives import PartnerId
 from schemas.reasons import Reason
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway.simulator.books import Books, BooksError
-from gateway.simulator.clearing import ClearingSummary, write_file
-from gateway.simulator.config import ClearingFaults, Declines, MessageClass, Policy
-from gateway.simulator.ledger import Ledger, LedgerError
-from gateway.simulator.records import Operation, Request
-from gateway.simulator.rules import Rules
+from gateway.proving.counterparts.books import Books, BooksError
+from gateway.proving.counterparts.clearing import ClearingSummary, write_file
+from gateway.proving.counterparts.config import ClearingFaults, Declines, MessageClass, Policy
+from gateway.proving.counterparts.ledger import Ledger, LedgerError
+from gateway.proving.counterparts.records import Operation, Request
+from gateway.proving.counterparts.rules import Rules
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 RULES = Rules(Declines(amount_suffixes={"051": "51"}), Policy(), seed=1)

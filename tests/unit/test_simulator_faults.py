@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.iso8583.codec import Iso8583Error, decode_arriving
-from gateway.adapters.iso8583.layout import DialectName
-from gateway.simulator.config import Faults
+from gateway.network.iso8583.codec import Iso8583Error, decode_arriving
+from gateway.network.iso8583.layout import DialectName
+from gateway.proving.counterparts.config import Faults
 from tests.unit.simulator_peer import Network, Peer, inquiry, management, purchase, reversal, running, until
 
 Check = Callable[[Network, Peer], Awaitable[None]]

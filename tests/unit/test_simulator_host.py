@@ -8,12 +8,12 @@ from threading import Event
 import aiohttp
 import pytest
 
-from gateway.adapters.iso8583.codec import Message
-from gateway.adapters.iso8583.framing import FrameFormat, FrameHeader
-from gateway.adapters.iso8583.layout import DialectName
-from gateway.simulator.books import Books
-from gateway.simulator.config import ClearingFaults
-from gateway.simulator.control import Control
+from gateway.network.iso8583.codec import Message
+from gateway.network.iso8583.framing import FrameFormat, FrameHeader
+from gateway.network.iso8583.layout import DialectName
+from gateway.proving.counterparts.books import Books
+from gateway.proving.counterparts.config import ClearingFaults
+from gateway.proving.counterparts.control import Control
 from tests.unit.simulator_peer import inquiry, management, purchase, reversal, running
 
 

@@ -7,10 +7,7 @@ from typing import Literal
 
 import pytest
 
-from gateway.adapters.iso8583.config import network_from
-from gateway.adapters.iso8583.framing import FrameHeader
-from gateway.adapters.iso8583.pool import Iso8583Network
-from gateway.domain.exchange import (
+from gateway.network.exchange import (
     Acceptor,
     Answered,
     CardData,
@@ -22,8 +19,11 @@ from gateway.domain.exchange import (
     ReversalRequest,
     TraceNumbers,
 )
-from gateway.services.clearing_format import scan
-from gateway.simulator.config import ClearingFaults
+from gateway.network.iso8583.config import network_from
+from gateway.network.iso8583.framing import FrameHeader
+from gateway.network.iso8583.pool import Iso8583Network
+from gateway.proving.counterparts.config import ClearingFaults
+from gateway.settlement.format import scan
 from tests.unit.simulator_peer import DEADLINE_S, Network, running
 
 SHOP = Acceptor("SHOP0001", "Shop Seoul KR", "5411")

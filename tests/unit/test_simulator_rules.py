@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.simulator.config import (
+from gateway.proving.counterparts.config import (
     Declines,
     MessageClass,
     OnClearedReversal,
@@ -13,9 +13,9 @@ from gateway.simulator.config import (
     OnLateOriginal,
     Policy,
 )
-from gateway.simulator.ledger import Ledger
-from gateway.simulator.records import Operation, Request
-from gateway.simulator.rules import Book, Rules, apply
+from gateway.proving.counterparts.ledger import Ledger
+from gateway.proving.counterparts.records import Operation, Request
+from gateway.proving.counterparts.rules import Book, Rules, apply
 
 DECLINES = Declines(last4={"0009": "41"}, amount_suffixes={"51": "61", "051": "51", "9054": "54"})
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.adapters.iso8583.codec import Message, decode_message, encode_message
-from gateway.adapters.iso8583.layout import DialectName
-from gateway.adapters.iso8583.wire import dialect_of
-from gateway.simulator.wire import MTI, Wire, WireError
+from gateway.network.iso8583.codec import Message, decode_message, encode_message
+from gateway.network.iso8583.layout import DialectName
+from gateway.network.iso8583.wire import dialect_of
+from gateway.proving.counterparts.wire import MTI, Wire, WireError
 
 DIALECTS: list[DialectName] = ["iso87-ascii", "iso87-bcd"]
 

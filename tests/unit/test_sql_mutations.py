@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.adapters.postgres.queries import load
+from tests.support.sql import load
 from tests.support.sql_mutants import TESTS, mutants, mutations
 
 SQL = """SELECT a FROM t

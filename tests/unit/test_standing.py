@@ -4,9 +4,9 @@ from datetime import date, datetime, timedelta
 
 import pytest
 
-from gateway.domain.calendar import BusinessDays, day_start
-from gateway.domain.consent import Consent
-from gateway.domain.standing import Occurrence, consent_is_over, occurrence, proof_used_by, refuse_schedule
+from gateway.base.calendar import BusinessDays, day_start
+from gateway.consents.rules.consent import Consent
+from gateway.orders.standing.rules import Occurrence, consent_is_over, occurrence, proof_used_by, refuse_schedule
 from schemas.consents import ConsentStatus
 from schemas.primitives import payment_id_of
 from schemas.reasons import Reason

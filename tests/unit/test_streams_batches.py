@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
-from gateway.adapters.kafka.settings import KafkaSettings
-from gateway.settings import Settings
+from gateway.app.settings import Settings
+from gateway.messaging.settings import KafkaSettings
 from streams.app import build_app, read_batches
 from streams.batches import BATCH_BYTES_MAX, BatchReader, Doorway
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.observability.recording import RecordingObserver
+from gateway.observability.recording import RecordingObserver
 from streams.open_transactions import ALARM_S, OpenTransactions
 from streams.transport import DirectConsumer
 

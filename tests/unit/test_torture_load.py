@@ -4,11 +4,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.domain.funding import token_use
+from gateway.directory.funding import token_use
 from gateway.proving.books import Ending
-from gateway.proving.cast import STORY, Role, make_cast, make_partners
-from gateway.proving.mix import KINDS, Wave, plan, roles_for
 from gateway.proving.torture.load import Load, expected_under_faults, make_load
+from gateway.proving.traffic.cast import STORY, Role, make_cast, make_partners
+from gateway.proving.traffic.mix import KINDS, Wave, plan, roles_for
 
 ORDERS = 1200
 SEED = 5

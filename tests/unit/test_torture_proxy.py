@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from gateway.local.ports import free_ports
+from gateway.proving.stack.ports import free_ports
 from gateway.proving.torture.proxy import Link, Proxy, Way, open_proxy
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.domain.trace import FOLLOW_UP_STANS, PAYMENT_STANS, follow_up_stan, payment_trace
+from gateway.network.trace import FOLLOW_UP_STANS, PAYMENT_STANS, follow_up_stan, payment_trace
 
 NOON = datetime(2026, 2, 1, 12, 0, 0, 999_999, tzinfo=UTC)
 TERMINALS = ("A", "B", "C")

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.crypto.issuers import CachedTrustTable, PolicyNotAppliedError
-from gateway.adapters.crypto.trust_files import policy_digest, read_trust_files
-from gateway.adapters.observability.recording import RecordingObserver
-from gateway.bootstrap import NotConfiguredError
-from gateway.bootstrap.policy import JUDGING, digest_of, read_policy
-from gateway.domain.authentication import Accepted, judge_consent_assertion, judge_payment_assertion
-from gateway.ports import StoreUnavailableError
-from gateway.services.proofs import NoProofWhileItCounts
-from gateway.settings import OTHER_VARIABLES, Settings, UnknownSettingError, read_settings, unknown_settings
-from gateway.simulator.idp.run import write_trust_files
+from gateway.app.errors import NotConfiguredError
+from gateway.app.policy import JUDGING, digest_of, read_policy
+from gateway.app.settings import OTHER_VARIABLES, Settings, UnknownSettingError, read_settings, unknown_settings
+from gateway.base.errors import StoreUnavailableError
+from gateway.identity.jose.issuers import CachedTrustTable, PolicyNotAppliedError
+from gateway.identity.jose.trust_files import policy_digest, read_trust_files
+from gateway.identity.no_providers import NoProofWhileItCounts
+from gateway.identity.rules import Accepted, judge_consent_assertion, judge_payment_assertion
+from gateway.observability.recording import RecordingObserver
+from gateway.proving.counterparts.idp.run import write_trust_files
 from schemas.primitives import CustomerId
 from tests.builders import NOW, numbered_order
 from tests.unit.assertion_samples import CONSENT_LINK, provider

@@ -8,19 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.adapters.crypto.files import SecretFileError
-from gateway.adapters.crypto.vault import (
-    CardSealer,
-    MasterKeyRing,
-    MasterKeys,
-    NoMasterKeyError,
-    Purpose,
-    UnsealError,
-    new_token,
-)
-from gateway.domain.exchange import CardData
-from gateway.domain.funding import OwnedToken
-from gateway.ports import Unopened
+from gateway.directory.cards import CardSealer, MasterKeyRing, new_token
+from gateway.directory.funding import OwnedToken
+from gateway.directory.store import Unopened
+from gateway.network.exchange import CardData
+from gateway.sealing.files import SecretFileError
+from gateway.sealing.sealing import MasterKeys, NoMasterKeyError, Purpose, UnsealError
 from schemas.primitives import CustomerId, FundingToken
 
 OLD, NEW = bytes(range(32)), bytes(range(32, 64))

@@ -40,7 +40,7 @@ def command(
     """
     try:
         from gateway.proving.torture.run import TorturePlan, run_torture  # noqa: PLC0415
-        from gateway.proving.world import WorldPlan, stop_kept  # noqa: PLC0415
+        from gateway.proving.world.world import WorldPlan, stop_kept  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise CliError(f"This needs the package {error.name}.", hint="Run `make install`.") from error
     home = Path(os.environ.get("MYPAY_HOME") or "var")

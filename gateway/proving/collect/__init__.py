@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gateway.adapters.crypto.vault import MasterKeys
 from gateway.proving.books.evidence import Evidence, Produced
 from gateway.proving.collect.ledgers import collect_networks
 from gateway.proving.collect.postgres import collect_postgres
 from gateway.proving.collect.topics import collect_topics
+from gateway.sealing.sealing import MasterKeys
 
 __all__ = ["collect"]
 

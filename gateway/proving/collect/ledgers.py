@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gateway.proving.books.evidence import Evidence, NetworkEntry
-from gateway.simulator.books import Books
+from gateway.proving.counterparts.books import Books
 
 
 def collect_networks(ledgers: Mapping[str, Path], evidence: Evidence) -> None:

@@ -10,12 +10,12 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer
 from pydantic_core import from_json
 
-from gateway.adapters.crypto.vault import MasterKeys
-from gateway.adapters.kafka.consumer import ISOLATION_LEVEL
-from gateway.adapters.kafka.dead_letter import DeadLetterError, LetterKeys, read_fate, restore
-from gateway.adapters.kafka.fetching import guard_fetches, is_unread
-from gateway.ports import Record
+from gateway.messaging.consumer import ISOLATION_LEVEL
+from gateway.messaging.dead_letters import DeadLetterError, LetterKeys, read_fate, restore
+from gateway.messaging.fetching import guard_fetches, is_unread
+from gateway.messaging.records import Record
 from gateway.proving.books.evidence import DeadLetterRow, EventRow, Evidence
+from gateway.sealing.sealing import MasterKeys
 from schemas.reasons import ReasonCode
 from schemas.topics import DEAD_LETTER, events_topic
 

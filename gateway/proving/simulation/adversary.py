@@ -3,7 +3,7 @@
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from gateway.ports import PublisherUnavailableError, StoreConflictError, StoreUnavailableError
+from gateway.base.errors import PublisherUnavailableError, StoreConflictError, StoreUnavailableError
 from gateway.proving.simulation.faults import Fault
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _possible(name: str) -> tuple[Fault, ...]:
 
 
 class Adversary:
-    """Implements :data:`gateway.adapters.memory.Boundary` for one worker."""
+    """Implements :data:`gateway.proving.memory.Boundary` for one worker."""
 
     def __init__(self, world: "World", worker: "Worker") -> None:
         self._world = world

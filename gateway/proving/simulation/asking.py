@@ -3,9 +3,9 @@
 from datetime import timedelta
 from typing import Final
 
-from gateway.domain.authentication import AssurancePolicy, AssuranceRule, AssuredOperation, Requirement
-from gateway.domain.exemption import ExemptionCap
-from gateway.services.proofs import NoIdentityProviders
+from gateway.identity.exemption_caps import ExemptionCap
+from gateway.identity.no_providers import NoIdentityProviders
+from gateway.identity.rules import AssurancePolicy, AssuranceRule, AssuredOperation, Requirement
 
 FREE_MINOR: Final = 4_000
 """Payments up to this much need no proof."""

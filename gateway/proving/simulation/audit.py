@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from gateway.adapters.memory import Database, MemoryHost
-from gateway.adapters.memory.host import trace_key
-from gateway.domain.consent import Consent
-from gateway.domain.exchange import FinancialRequest, NetworkRequest
-from gateway.domain.intent import ConsentKey
-from gateway.domain.limits import Usage
-from gateway.domain.payment import Payment, PaymentKey
-from gateway.ports import OutboxRow
+from gateway.base.keys import ConsentKey
+from gateway.consents.rules.consent import Consent
+from gateway.consents.rules.limits import Usage
+from gateway.network.exchange import FinancialRequest, NetworkRequest
+from gateway.outbox.store import OutboxRow
+from gateway.payments.rules.payment import Payment, PaymentKey
+from gateway.proving.memory import Database, MemoryHost
+from gateway.proving.memory.host import trace_key
 from gateway.proving.simulation.scene import PAN
 from schemas.consents import ConsentTerms
 

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from random import Random
 
-from gateway.adapters.memory import Boundary
-from gateway.adapters.memory.kafka import MemoryKafka
-from gateway.ports import Clock, Outgoing, Publisher, Record, TopicClosedError
+from gateway.base.errors import TopicClosedError
+from gateway.base.process import Clock
+from gateway.messaging.records import Outgoing, Publisher, Record
+from gateway.proving.memory import Boundary
+from gateway.proving.memory.kafka import MemoryKafka
 
 
 class Broker(MemoryKafka):
@@ -36,7 +38,7 @@ class Broker(MemoryKafka):
 
 
 class RelayPublisher:
-    """Implements :class:`gateway.ports.Publisher` for a relay: a topic may be closed to it.
+    """Implements :class:`gateway.messaging.records.Publisher` for a relay: a topic may be closed to it.
 
     Args:
         is_closed: asked about each topic.

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from random import Random
 
-from gateway.adapters.memory.host import Entry
-from gateway.ports import Outgoing
+from gateway.messaging.records import Outgoing
+from gateway.proving.memory.host import Entry
 from gateway.proving.simulation.scene import NETWORK
 from schemas.clearing import CLEARING_TYPE, ClearingBatch, ClearingKind, ClearingRecord
 from schemas.codec import encode

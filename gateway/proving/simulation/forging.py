@@ -5,8 +5,8 @@ from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Final
 
-from gateway.domain.intent import TakenOrder
-from gateway.ports import Outgoing
+from gateway.messaging.records import Outgoing
+from gateway.payments.rules.intent import TakenOrder
 from gateway.proving.simulation.scene import MERCHANT, NETWORK, PARTNER, SIGNED, krw
 from schemas.codec import encode
 from schemas.envelope import Envelope, write_envelope

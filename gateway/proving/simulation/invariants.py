@@ -6,10 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from gateway.adapters.memory.host import EntryState
-from gateway.domain.exchange import ReversalRequest
-from gateway.domain.payment import Payment
-from gateway.ports import NotAuthenticatedError
+from gateway.base.errors import NotAuthenticatedError
+from gateway.network.exchange import ReversalRequest
+from gateway.payments.rules.payment import Payment
+from gateway.proving.memory.host import EntryState
 from gateway.proving.simulation.asking import CAP, FREE_MINOR, AskingForProofs
 from gateway.proving.simulation.audit import FINAL, STANDING, UNEXPECTED
 from gateway.proving.simulation.forging import FORGED_PREFIX

@@ -8,10 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from gateway.adapters.iso8583.breaker import BreakerState, CircuitBreaker, room
-from gateway.adapters.iso8583.sections import Breaker
-from gateway.adapters.memory.host import APPROVED, MemoryHost
-from gateway.domain.exchange import (
+from gateway.network.exchange import (
     Answered,
     ExchangeResult,
     FinancialRequest,
@@ -24,7 +21,10 @@ from gateway.domain.exchange import (
     UnansweredCause,
     UnmatchedAnswer,
 )
-from gateway.domain.matching import MatchBy
+from gateway.network.iso8583.breaker import BreakerState, CircuitBreaker, room
+from gateway.network.iso8583.sections import Breaker
+from gateway.network.matching import MatchBy
+from gateway.proving.memory.host import APPROVED, MemoryHost
 from gateway.proving.simulation.faults import Fault, Faults
 from schemas.primitives import NetworkId
 
@@ -92,7 +92,7 @@ class Wire:
 
 
 class SimulatedLinks:
-    """Implements :class:`gateway.ports.CardNetwork` for one worker."""
+    """Implements :class:`gateway.network.port.CardNetwork` for one worker."""
 
     def __init__(
         self,

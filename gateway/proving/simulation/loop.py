@@ -139,7 +139,10 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
 
 class SkewedClock:
-    """Implements :class:`gateway.ports.Clock` for one worker: the loop's time from ``epoch``, wrong by ``skew_s``."""
+    """Implements :class:`gateway.base.process.Clock` for one worker.
+
+    The loop's time from ``epoch``, wrong by ``skew_s``.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, epoch: datetime, skew_s: float = 0.0) -> None:
         self._loop = loop

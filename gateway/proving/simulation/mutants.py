@@ -8,14 +8,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
-from gateway.adapters.iso8583.breaker import CircuitBreaker
-from gateway.adapters.memory import MemoryVault
-from gateway.domain import consent as consents
-from gateway.domain import consent_change, resolution, response_codes, settlement
-from gateway.domain import execution as verdicts
-from gateway.domain import intent as intents
-from gateway.domain import matching as matches
-from gateway.domain.exchange import (
+from gateway.base.errors import PublisherUnavailableError, StoreConflictError, StoreUnavailableError
+from gateway.consents.rules import change as consent_change
+from gateway.consents.rules import consent as consents
+from gateway.consents.rules.limits import Reserved, Usage, reserve
+from gateway.directory.funding import OwnedToken
+from gateway.directory.store import OpenedCards
+from gateway.network import matching as matches
+from gateway.network import response_codes
+from gateway.network.exchange import (
     Answered,
     ExchangeResult,
     NotSent,
@@ -24,32 +25,26 @@ from gateway.domain.exchange import (
     TraceNumbers,
     Unanswered,
 )
-from gateway.domain.funding import OwnedToken
-from gateway.domain.ledger import RECEIVABLE_GROWS, TransferKind
-from gateway.domain.lifecycle import TRANSITIONS, LimitEffect, PaymentEventKind, PaymentState, Transition
-from gateway.domain.limits import Reserved, Usage, reserve
-from gateway.domain.trace import payment_trace
-from gateway.ports import OpenedCards, PublisherUnavailableError, StoreConflictError, StoreUnavailableError
+from gateway.network.iso8583.breaker import CircuitBreaker
+from gateway.network.trace import payment_trace
+from gateway.orders import intake as initiation
+from gateway.orders import judging as intake
+from gateway.orders import refunds as refund_intake
+from gateway.orders import turns as fair_intake
+from gateway.outbox import relay
+from gateway.payments import dispatch, execution, results, transitions
+from gateway.payments.rules import intent as intents
+from gateway.payments.rules.ledger import RECEIVABLE_GROWS, TransferKind
+from gateway.payments.rules.lifecycle import TRANSITIONS, LimitEffect, PaymentEventKind, PaymentState, Transition
+from gateway.payments.unknown import inquiry, late_answers, recovery, reversal, verdicts
+from gateway.payments.unknown import rules as resolution
+from gateway.proving.memory import MemoryVault
 from gateway.proving.simulation import workers
 from gateway.proving.simulation.audit import UNEXPECTED
 from gateway.proving.simulation.planting import Instead, edited, replaced, swapped, together
 from gateway.proving.simulation.world import simulate
-from gateway.services import (
-    clearing_corrections,
-    dispatch,
-    execution,
-    fair_intake,
-    initiation,
-    inquiry,
-    intake,
-    late_answers,
-    recovery,
-    refund_intake,
-    relay,
-    results,
-    reversal,
-    transitions,
-)
+from gateway.settlement import corrections as clearing_corrections
+from gateway.settlement import rules as settlement
 from schemas.reasons import Reason
 
 T = TypeVar("T")

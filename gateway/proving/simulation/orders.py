@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from gateway.ports import Outgoing
+from gateway.messaging.records import Outgoing
 from gateway.proving.simulation.scene import (
     BEFORE_MIDNIGHT,
     JUNK,

@@ -39,7 +39,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class CountingObserver:
-    """Implements :class:`gateway.ports.Observer`; keeps counts, and notes for the search for card numbers."""
+    """Implements :class:`gateway.base.process.Observer`; keeps counts, and notes for the search for card numbers."""
 
     counts: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from enum import StrEnum, unique
 from typing import Final
 
-from gateway.domain.cancellation import CutOver
-from gateway.domain.execution import UnknownPolicy
-from gateway.ports import Outgoing
+from gateway.messaging.records import Outgoing
+from gateway.payments.cancellations.rules import CutOver
+from gateway.payments.unknown.verdicts import UnknownPolicy
 from schemas.consents import ConsentTerms
 from schemas.primitives import CustomerId, FundingToken, MerchantId, Money, NetworkId, PartnerId
 from schemas.reasons import ReasonCode

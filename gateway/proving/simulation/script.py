@@ -5,12 +5,12 @@ from functools import lru_cache
 from random import Random
 from typing import Any, Final
 
-from gateway.domain.cancellation import CutOver
-from gateway.domain.consent import Merchant
-from gateway.domain.exchange import Acceptor
-from gateway.domain.execution import UnknownPolicy
-from gateway.domain.limits import SEOUL
-from gateway.ports import Outgoing
+from gateway.base.calendar import SEOUL
+from gateway.directory.merchants import Merchant
+from gateway.messaging.records import Outgoing
+from gateway.network.exchange import Acceptor
+from gateway.payments.cancellations.rules import CutOver
+from gateway.payments.unknown.verdicts import UnknownPolicy
 from gateway.proving.simulation.orders import write_orders
 from gateway.proving.simulation.scene import (
     BEFORE_MIDNIGHT,

@@ -10,7 +10,32 @@ from enum import StrEnum, unique
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.adapters.memory import (
+from gateway.base.calendar import BusinessDays
+from gateway.consents.changing import ExpiryService
+from gateway.consents.commands import ConsentCommandService
+from gateway.consents.ended_watch import EndedConsentWatch
+from gateway.messaging.isolation import IsolatedBatch
+from gateway.messaging.records import Record
+from gateway.orders.bulk.service import BulkService
+from gateway.orders.cancellations import CancellationService, WaitingCancellations
+from gateway.orders.intake import InitiationService
+from gateway.orders.judging import Intake
+from gateway.orders.refunds import RefundIntake
+from gateway.orders.room import ExecutionRoom
+from gateway.orders.scheduled.service import ScheduledOrderService, ScheduleSettings
+from gateway.orders.standing.occurrences import OccurrenceService, OccurrenceSettings
+from gateway.orders.standing.service import StandingOrderService
+from gateway.orders.turns import FairIntake
+from gateway.outbox.relay import RelayService, RelaySettings
+from gateway.payments.execution import ExecutionService, ExecutionSettings
+from gateway.payments.results import ResultSettings
+from gateway.payments.rules.routing import NetworkProfile
+from gateway.payments.unknown.follow_ups import FollowUpService, FollowUpSettings
+from gateway.payments.unknown.inquiry import Inquiry
+from gateway.payments.unknown.late_answers import LateAnswerService
+from gateway.payments.unknown.recovery import RecoveryService, RecoverySettings
+from gateway.payments.unknown.reversal import Reversal
+from gateway.proving.memory import (
     MemoryDeadLetters,
     MemoryKeySource,
     MemoryOutboxReader,
@@ -18,39 +43,14 @@ from gateway.adapters.memory import (
     MemoryStore,
     MemoryVault,
 )
-from gateway.adapters.memory.database import FollowUpRow
-from gateway.domain.calendar import BusinessDays
-from gateway.domain.routing import NetworkProfile
-from gateway.ports import Record
+from gateway.proving.memory.database import FollowUpRow
 from gateway.proving.simulation.adversary import Adversary
 from gateway.proving.simulation.audit import UNEXPECTED
 from gateway.proving.simulation.broker import Member, RelayPublisher
 from gateway.proving.simulation.links import SimulatedLinks
 from gateway.proving.simulation.loop import SkewedClock
 from gateway.proving.simulation.scene import NETWORK, PARTNER, TERMINAL
-from gateway.services.bulks import BulkService
-from gateway.services.cancellation import CancellationService, WaitingCancellations
-from gateway.services.consent_commands import ConsentCommandService
-from gateway.services.consents import ExpiryService
-from gateway.services.ended_consents import EndedConsentWatch
-from gateway.services.execution import ExecutionService, ExecutionSettings
-from gateway.services.fair_intake import FairIntake
-from gateway.services.follow_ups import FollowUpService, FollowUpSettings
-from gateway.services.initiation import InitiationService
-from gateway.services.inquiry import Inquiry
-from gateway.services.intake import Intake
-from gateway.services.isolation import IsolatedBatch
-from gateway.services.late_answers import LateAnswerService
-from gateway.services.occurrences import OccurrenceService, OccurrenceSettings
-from gateway.services.recovery import RecoveryService, RecoverySettings
-from gateway.services.refund_intake import RefundIntake
-from gateway.services.relay import RelayService, RelaySettings
-from gateway.services.results import ResultSettings
-from gateway.services.reversal import Reversal
-from gateway.services.room import ExecutionRoom
-from gateway.services.scheduled import ScheduledOrderService, ScheduleSettings
-from gateway.services.settlement import SettlementService, SettlementSettings
-from gateway.services.standing import StandingOrderService
+from gateway.settlement.matching import SettlementService, SettlementSettings
 from schemas.consents import ConsentStatus
 from schemas.topics import CONSENT_COMMANDS, ORDERS, WAITING_ORDERS, clearing_topic, dispatch_topic
 

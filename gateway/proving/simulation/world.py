@@ -10,15 +10,16 @@ from typing import Any, Final
 
 import stamina.instrumentation
 
-from gateway.adapters.crypto.mac import HmacMarks
-from gateway.adapters.crypto.vault import MasterKeys, Purpose
-from gateway.adapters.memory import Database, MemoryHost, MemoryStore, MemoryVerifier
-from gateway.adapters.memory.host import EntryState
-from gateway.adapters.memory.kafka import Parked
-from gateway.domain.consent import Consent, ConsentCommand
-from gateway.domain.exchange import CardData
-from gateway.domain.funding import OwnedToken
-from gateway.domain.matching import MatchBy
+from gateway.consents.changing import ConsentCommandRefusedError, ConsentUnknownError, change_consent_status
+from gateway.consents.rules.consent import Consent, ConsentCommand
+from gateway.directory.funding import OwnedToken
+from gateway.identity.no_providers import NoIdentityProviders
+from gateway.network.exchange import CardData
+from gateway.network.matching import MatchBy
+from gateway.payments.dispatch import Dispatch
+from gateway.proving.memory import Database, MemoryHost, MemoryStore, MemoryVerifier
+from gateway.proving.memory.host import EntryState
+from gateway.proving.memory.kafka import Parked
 from gateway.proving.simulation.adversary import Chances
 from gateway.proving.simulation.asking import AskingForProofs
 from gateway.proving.simulation.audit import UNEXPECTED, Auditor
@@ -58,9 +59,8 @@ from gateway.proving.simulation.workers import (
     Stage,
     Worker,
 )
-from gateway.services.consents import ConsentCommandRefusedError, ConsentUnknownError, change_consent_status
-from gateway.services.dispatch import Dispatch
-from gateway.services.proofs import NoIdentityProviders
+from gateway.sealing.mac import HmacMarks
+from gateway.sealing.sealing import MasterKeys, Purpose
 from schemas.consents import ConsentStatus, ConsentTerms
 from schemas.primitives import ConsentId
 from schemas.reasons import Reason, ReasonCode

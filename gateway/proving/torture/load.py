@@ -16,11 +16,11 @@ import aiohttp
 import asyncpg
 
 from gateway.proving.books import Ending, OrderFacts, Produced
-from gateway.proving.cast import STORY, Cast, Customer, Role
-from gateway.proving.mix import PAID, Planned, Wave
-from gateway.proving.sending import Sender
-from gateway.proving.story import asked_for, granted, signed_command, with_card_of
-from gateway.proving.world import World
+from gateway.proving.traffic.cast import STORY, Cast, Customer, Role
+from gateway.proving.traffic.mix import PAID, Planned, Wave
+from gateway.proving.traffic.sending import Sender
+from gateway.proving.traffic.story import asked_for, granted, signed_command, with_card_of
+from gateway.proving.world.world import World
 from schemas.consent_commands import CONSENT_REVOKE_TYPE, ConsentInstruction
 from schemas.events import CancellationEffect
 

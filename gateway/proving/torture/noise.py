@@ -15,9 +15,9 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from gateway.adapters.kafka.settings import KafkaSettings
+from gateway.messaging.settings import KafkaSettings
 from gateway.proving.books.evidence import DeadLetterRow
-from gateway.proving.orders import record_of
+from gateway.proving.traffic.orders import record_of
 from schemas.orders import ORDER_TYPE
 from schemas.topics import ORDERS
 

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from gateway.proving.torture.load import AWAY, fetch
-from gateway.proving.world import World
+from gateway.proving.world.world import World
 from schemas.topics import CONSENT_COMMANDS, ORDERS, WAITING_ORDERS, clearing_topic, dispatch_topic
 
 REST_TIMEOUT_S: Final = 300.0

@@ -13,14 +13,7 @@ from typing import Final, Protocol
 
 from gateway.proving.books import Checked, Endings, Evidence
 from gateway.proving.books.losses import Losses, breaks_explained, losses_of, topic_holds, turned_away_rightly
-from gateway.proving.cast import make_cast, make_partners
 from gateway.proving.collect.topics import read_topics
-from gateway.proving.forgeries import AWAY as NOT_FORGED
-from gateway.proving.forgeries import Forger, forged_records
-from gateway.proving.judging import judge
-from gateway.proving.mix import ORDERS_MIN, PAID, plan, roles_for
-from gateway.proving.orders import OrderWriter
-from gateway.proving.sending import Sender, open_sender
 from gateway.proving.torture.load import AWAY, Load, Loader, fetch, make_load
 from gateway.proving.torture.noise import is_from_strangers, is_noise
 from gateway.proving.torture.proxy import Proxy, open_proxy
@@ -29,7 +22,14 @@ from gateway.proving.torture.rest import NotAtRestError, come_to_rest, flowing
 from gateway.proving.torture.strikes import Kind, Strike, each_once, schedule
 from gateway.proving.torture.striking import Striker, in_background
 from gateway.proving.torture.supervising import Supervisor
-from gateway.proving.world import World, WorldPlan, open_world, start_gateway
+from gateway.proving.traffic.cast import make_cast, make_partners
+from gateway.proving.traffic.forgeries import AWAY as NOT_FORGED
+from gateway.proving.traffic.forgeries import Forger, forged_records
+from gateway.proving.traffic.mix import ORDERS_MIN, PAID, plan, roles_for
+from gateway.proving.traffic.orders import OrderWriter
+from gateway.proving.traffic.sending import Sender, open_sender
+from gateway.proving.world.judging import judge
+from gateway.proving.world.world import World, WorldPlan, open_world, start_gateway
 from schemas.topics import ORDERS
 
 PER_SECOND: Final = 100.0
@@ -149,7 +149,7 @@ async def run_torture(world_plan: WorldPlan, torture: TorturePlan, *, view: View
     """Run it.
 
     Raises:
-        WorldError, ChildError, gateway.local.LocalStackError: it could not be set up.
+        WorldError, ChildError, gateway.proving.stack.LocalStackError: it could not be set up.
     """
     orders = max(ORDERS_MIN, round(torture.seconds * torture.per_second))
     cast = make_cast(roles_for(orders), partners=make_partners(), now=datetime.now(UTC), seed=torture.seed)

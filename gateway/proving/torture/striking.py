@@ -14,13 +14,13 @@ from typing import Final, assert_never
 import aiohttp
 import psutil
 
-from gateway import local
-from gateway.proving.networks import Network
+from gateway.proving import stack as local
 from gateway.proving.torture.noise import bomb, flood
 from gateway.proving.torture.proxy import Link, Proxy, Way
 from gateway.proving.torture.strikes import KILLS, ROWS, Kind, Strike, is_execution
 from gateway.proving.torture.supervising import Supervisor
-from gateway.proving.world import World
+from gateway.proving.world.networks import Network
+from gateway.proving.world.world import World
 
 TERMINATE_TIMEOUT_S: Final = 40.0
 """Above what a stage may take to drain, on a busy machine; past it the stage is killed, and that is counted."""
@@ -255,7 +255,7 @@ class _Server:
         """Make it answer again: wake it up if it is frozen, start it if it does not run.
 
         Raises:
-            gateway.local.LocalStackError: it did not start, not even when it was tried again.
+            gateway.proving.stack.LocalStackError: it did not start, not even when it was tried again.
         """
         for process in self._processes():
             with suppress(psutil.NoSuchProcess):

@@ -10,8 +10,8 @@ from typing import Final
 
 import aiohttp
 
-from gateway.proving.children import Child
-from gateway.proving.world import World
+from gateway.proving.world.children import Child
+from gateway.proving.world.world import World
 
 LOOK_S: Final = 0.2
 RESTART_S: Final = 1.0

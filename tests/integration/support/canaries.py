@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from gateway.adapters.crypto.jwk import PrivateKey
+from gateway.identity.jose.jwk import PrivateKey
 from gateway.proving.collect.topics import read_topics
 from schemas.topics import ORDERS
 from tests.integration.support.scene import Scene

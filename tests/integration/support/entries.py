@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from gateway.ports import Outgoing
+from gateway.messaging.records import Outgoing
 from gateway.proving.books import Ending, OrderFacts
 
 BCARD: Final = "bcard"

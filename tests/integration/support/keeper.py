@@ -6,8 +6,8 @@ from typing import Final
 
 import pytest
 
-from gateway.proving.cast import Role, make_cast, make_partners
-from gateway.proving.world import WorldPlan, open_world
+from gateway.proving.traffic.cast import Role, make_cast, make_partners
+from gateway.proving.world.world import WorldPlan, open_world
 from tests.integration.support.scene import Scene, open_scene
 from tests.stack import HOME
 

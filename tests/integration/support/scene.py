@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.ports import Outgoing
+from gateway.messaging.records import Outgoing
 from gateway.proving.books import (
     Checked,
     Ending,
@@ -30,13 +30,13 @@ from gateway.proving.books import (
     check_books,
     endings_of,
 )
-from gateway.proving.cast import Customer, Role
-from gateway.proving.children import Child
 from gateway.proving.collect import collect
 from gateway.proving.collect.topics import read_topics
-from gateway.proving.networks import Network
-from gateway.proving.orders import facts_of, signed_record
-from gateway.proving.world import World
+from gateway.proving.traffic.cast import Customer, Role
+from gateway.proving.traffic.orders import facts_of, signed_record
+from gateway.proving.world.children import Child
+from gateway.proving.world.networks import Network
+from gateway.proving.world.world import World
 from schemas.orders import PaymentOrder
 from schemas.primitives import ConsentId, MerchantId, Money, OrderId
 from schemas.topics import ORDERS, WAITING_ORDERS, clearing_topic, dispatch_topic, events_topic

@@ -9,8 +9,8 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient
 from pydantic import SecretStr
 
-from gateway import local
-from gateway.adapters.kafka.settings import KafkaSettings
+from gateway.messaging.settings import KafkaSettings
+from gateway.proving import stack as local
 from tests.cli import mypay
 from tests.stack import HOME, free_slot
 

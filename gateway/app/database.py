@@ -1,0 +1,65 @@
+"""Which database a process uses, as whom, and whether it is fit for it."""
+
+from gateway.app.addresses import postgres_address
+from gateway.app.errors import NotConfiguredError
+from gateway.app.postgres import PostgresStore
+from gateway.app.settings import Settings
+from gateway.base.errors import StoreUnavailableError
+from gateway.base.process import Observer
+from gateway.database.dsn import DsnError, is_local
+from gateway.database.errors import DatabaseUnfitError
+from gateway.database.fitness import examine, faults
+from gateway.database.roles import Role
+
+
+def database_dsn(settings: Settings, role: Role) -> str:
+    """The database as given, or else the running local stack's, for this role's user.
+
+    Raises:
+        NotConfiguredError: there is neither, or the one that is given may not be used.
+    """
+    try:
+        dsn = postgres_address(settings, role)
+    except DsnError as error:
+        raise NotConfiguredError(str(error)) from None
+    if dsn is None:
+        raise NotConfiguredError(
+            f"MYPAY_POSTGRES_DSN_{role.value.upper()} and MYPAY_POSTGRES_DSN are not set, and no local stack runs: "
+            "set one of them, or start a local stack with `mypay local up`"
+        )
+    return dsn
+
+
+async def connect(store: PostgresStore) -> None:
+    """Start the store.
+
+    Raises:
+        NotConfiguredError: the server does not let this user in.
+        StoreUnavailableError: it cannot be reached now.
+    """
+    try:
+        await store.start()
+    except DatabaseUnfitError as error:
+        raise NotConfiguredError(str(error)) from None
+
+
+async def check_database(store: PostgresStore, settings: Settings, role: Role, dsn: str, observer: Observer) -> None:
+    """Make sure that the database is ours, up to date, safe to write to, and lets this process do what it does.
+
+    Raises:
+        NotConfiguredError: it is not; the text says what is wrong and what to do.
+        StoreUnavailableError: it cannot be asked now, or is a standby that has yet to take over.
+    """
+    try:
+        async with store.connection() as connection:
+            found = await examine(connection, role)
+    except DatabaseUnfitError as error:
+        raise NotConfiguredError(str(error)) from None
+    if found.in_recovery:
+        observer.note("database_is_a_standby", level="warning")
+        raise StoreUnavailableError("the server is a standby")
+    trusted = is_local(dsn) or settings.postgres_allow_any_role
+    if wrong := faults(found, role, any_role=trusted):
+        raise NotConfiguredError(f"the database is not fit for {role.value}: " + "; ".join(wrong))
+    if found.unknown_migrations:
+        observer.note("database_is_newer", level="warning", migration=found.unknown_migrations[-1])

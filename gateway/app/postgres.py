@@ -1,0 +1,73 @@
+"""The database as the use cases see it: transactions that hand out one store a noun."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from gateway.consents.postgres import PostgresConsentStore, TermsCache
+from gateway.database.pool import ConnectionPool
+from gateway.database.sessions import COMMAND_TIMEOUT_S, IDLE_IN_TRANSACTION_S
+from gateway.directory.postgres import PostgresDirectory
+from gateway.identity.postgres import PostgresAuthenticationStore
+from gateway.orders.bulk.postgres import PostgresBulkStore
+from gateway.orders.scheduled.postgres import PostgresScheduleStore
+from gateway.orders.standing.postgres import PostgresStandingOrderStore
+from gateway.outbox.postgres import PostgresOutbox
+from gateway.payments.cancellations.postgres import PostgresCancellationStore
+from gateway.payments.postgres import PostgresPaymentStore
+from gateway.payments.unknown.postgres import PostgresFollowUpStore
+from gateway.settlement.postgres import PostgresClearingStore
+
+
+class PostgresUnitOfWork:
+    """Implements :class:`gateway.database.unit.UnitOfWork` on one connection."""
+
+    def __init__(self, connection: "asyncpg.Connection[Any]", cache: TermsCache) -> None:
+        self.consents = PostgresConsentStore(connection, cache)
+        self.payments = PostgresPaymentStore(connection)
+        self.reversals = PostgresFollowUpStore(connection, "reversal")
+        self.inquiries = PostgresFollowUpStore(connection, "inquiry")
+        self.schedule = PostgresScheduleStore(connection)
+        self.cancellations = PostgresCancellationStore(connection)
+        self.standing = PostgresStandingOrderStore(connection)
+        self.bulks = PostgresBulkStore(connection)
+        self.clearing = PostgresClearingStore(connection)
+        self.outbox = PostgresOutbox(connection)
+        self.authentication = PostgresAuthenticationStore(connection)
+        self.directory = PostgresDirectory(connection)
+
+
+class PostgresStore(ConnectionPool):
+    """Implements :class:`gateway.database.unit.Store` over a connection pool."""
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        pool_size: int = 4,
+        command_timeout_s: float = COMMAND_TIMEOUT_S,
+        idle_in_transaction_s: float = IDLE_IN_TRANSACTION_S,
+        name: str = "mypay",
+    ) -> None:
+        super().__init__(
+            dsn,
+            pool_size=pool_size,
+            command_timeout_s=command_timeout_s,
+            idle_in_transaction_s=idle_in_transaction_s,
+            name=name,
+        )
+        self._cache = TermsCache()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[PostgresUnitOfWork]:
+        """One transaction (:meth:`transacting`)."""
+        async with self.transacting() as connection:
+            yield PostgresUnitOfWork(connection, self._cache)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[PostgresUnitOfWork]:
+        """A connection without a transaction."""
+        async with self.connection() as connection:
+            yield PostgresUnitOfWork(connection, self._cache)

@@ -1,0 +1,183 @@
+"""What every process needs: addresses, logs, metrics, health, the database, a producer."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from gateway.app import database
+from gateway.app.addresses import kafka_address
+from gateway.app.errors import NotConfiguredError
+from gateway.app.kafka import kafka_settings
+from gateway.app.keys import RINGS_OF, Ring, load_ring
+from gateway.app.policy import JUDGING, read_policy
+from gateway.app.postgres import PostgresStore
+from gateway.app.settings import Settings
+from gateway.base.errors import StoreUnavailableError
+from gateway.base.process import Observer
+from gateway.base.retrying import until_done
+from gateway.database.roles import Role as DatabaseRole
+from gateway.messaging.dead_letters import KafkaDeadLetters
+from gateway.messaging.probe import KafkaProbe
+from gateway.messaging.producer import KafkaPublisher
+from gateway.messaging.settings import KafkaSettings
+from gateway.observability.health import Health, Watchdog
+from gateway.observability.logging import configure_logging
+from gateway.observability.observer import StageObserver
+from gateway.observability.web import MetricsServer
+from gateway.sealing.redaction import redact
+from schemas.principals import Principal, Role
+
+READINESS_TIMEOUT_S = 2.0
+"""Orchestrators ask every few seconds; an answer that takes longer is no answer."""
+
+
+class SystemClock:
+    """Implements :class:`gateway.base.process.Clock`."""
+
+    def now(self) -> datetime:
+        """Aware UTC."""
+        return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What every process has.
+
+    Attributes:
+        dsn: of this process's own user in the database; it can hold a password.
+        worker: names this process in leases and reports; never two alike.
+        store: started.
+        health: add a stage's own checks here.
+    """
+
+    settings: Settings
+    kafka: KafkaSettings
+    dsn: str = field(repr=False)
+    store: PostgresStore
+    observer: Observer
+    health: Health
+    clock: SystemClock
+    worker: str
+
+
+def worker_name(stage: str) -> str:
+    """A name that no other process has, now or after a restart."""
+    return f"{stage}@{socket.gethostname()}/{os.getpid()}/{datetime.now(UTC):%Y%m%dT%H%M%S}"
+
+
+@asynccontextmanager
+async def process_parts(settings: Settings, stage: str, *, network_id: str = "") -> AsyncIterator[Parts]:
+    """What every process needs, started: logs, metrics with health checks over HTTP, and the database.
+
+    ``network_id`` is given of execution, whose principal is its network's.
+
+    Raises:
+        NotConfiguredError: Kafka or PostgreSQL have no address, Kafka asks for what is not configured, the stage lacks
+            a key, it judges proofs and was not told whose, or the database is not fit for it.
+    """
+    configure_logging(redact=redact, level=settings.log_level, fmt=settings.log_format)
+    user = DatabaseRole(stage)
+    at, dsn = kafka_address(settings), database.database_dsn(settings, user)
+    if at is None:
+        raise NotConfiguredError(
+            "MYPAY_KAFKA_BOOTSTRAP_SERVERS is not set, and no local stack runs: "
+            "set it, or start one with `mypay local up`"
+        )
+    kafka = kafka_settings(settings, at, Principal(Role(stage), network_id).name, client_id=f"mypay-{stage}")
+    # Before anything is waited for: who lacks a key says so, and does not first wait for the database.
+    for ring in RINGS_OF.get(stage, ()):
+        load_ring(settings, ring)
+    if stage in JUDGING:
+        read_policy(settings)
+    registry = CollectorRegistry()
+    for collect in (ProcessCollector, PlatformCollector, GCCollector):
+        collect(registry=registry)
+    observer = StageObserver(registry, stage=stage)
+    health = Health()
+    store = PostgresStore(dsn, pool_size=settings.execution_pool_size, name=f"mypay-{stage}")
+    # Before anything is waited for: a process that still waits for a server to start with is not ready.
+    health.readiness["postgres"] = partial(_postgres_answers, store)
+    health.readiness["kafka"] = partial(_kafka_answers, KafkaProbe(kafka))
+    web = MetricsServer(host=settings.http_host, port=settings.http_port, registry=registry, health=health)
+    await web.start()
+    observer.note("process_started", stage=stage, pid=os.getpid(), http_port=web.port)
+    try:
+        await until_done(partial(database.connect, store))
+        await until_done(partial(database.check_database, store, settings, user, dsn, observer))
+        yield Parts(
+            settings=settings,
+            kafka=kafka,
+            dsn=dsn,
+            store=store,
+            observer=observer,
+            health=health,
+            clock=SystemClock(),
+            worker=worker_name(stage),
+        )
+    finally:
+        await store.stop()
+        await web.stop()
+        observer.note("process_stopped", stage=stage)
+
+
+async def _postgres_answers(store: PostgresStore) -> str | None:
+    try:
+        async with asyncio.timeout(READINESS_TIMEOUT_S), store.connection() as connection:
+            await connection.fetchval("SELECT 1")
+    except (StoreUnavailableError, TimeoutError):
+        return "no answer"
+    return None
+
+
+async def _kafka_answers(probe: KafkaProbe) -> str | None:
+    return await probe.problem(timeout_s=READINESS_TIMEOUT_S)
+
+
+@asynccontextmanager
+async def publisher(parts: Parts) -> AsyncIterator[KafkaPublisher]:
+    """A producer that connects in the background.
+
+    A process that starts while Kafka is away does at once what needs no Kafka: what a dead worker left in flight is
+    settled with PostgreSQL and the network alone. Whoever publishes before waits for the connection, and fails by what
+    makes it impossible.
+    """
+    producer = KafkaPublisher(parts.kafka, parts.observer)
+
+    async def connect() -> None:
+        try:
+            await until_done(producer.start)
+        except Exception as error:  # noqa: BLE001 - told here, raised to whoever publishes
+            parts.observer.note("publisher_cannot_connect", level="error", reason=type(error).__name__)
+
+    connecting = asyncio.create_task(connect(), name="publisher")
+    try:
+        yield producer
+    finally:
+        connecting.cancel()
+        await asyncio.wait([connecting])
+        await producer.stop()
+
+
+def dead_letters(parts: Parts, producer: KafkaPublisher) -> KafkaDeadLetters:
+    """Where this process parks what it cannot read.
+
+    Raises:
+        NotConfiguredError: there is no key for dead letters.
+    """
+    return KafkaDeadLetters(producer, load_ring(parts.settings, Ring.DEAD_LETTER))
+
+
+def watch_consumer(
+    parts: Parts, stage: str, lag: Callable[[], Awaitable[int]], *, stall_after_s: float | None = None
+) -> Watchdog:
+    """Make the process's liveness fail when ``stage`` stands still while records wait."""
+    watchdog = Watchdog(stall_after_s=stall_after_s or parts.settings.stall_after_s, waiting=lag)
+    parts.health.liveness[stage] = watchdog.check
+    return watchdog

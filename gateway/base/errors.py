@@ -1,0 +1,46 @@
+"""How what is outside fails: typed, and told apart by what to do next."""
+
+from schemas.reasons import Reason
+
+
+class StoreUnavailableError(Exception):
+    """The database cannot be reached or refuses work for now: nothing was decided; try again later."""
+
+
+class StoreForbiddenError(StoreUnavailableError):
+    """The database does not let this process do its work, for want of rights.
+
+    Nothing was decided, and no order is at fault: it goes on once the rights are given.
+    """
+
+
+class StoreConflictError(Exception):
+    """The transaction lost a race (deadlock, serialization, a concurrent insert): nothing was written; run it again."""
+
+
+class StoreIntegrityError(Exception):
+    """The database refused a write that breaks one of its rules: a bug. Nothing was written; again would not help."""
+
+
+class PublisherUnavailableError(Exception):
+    """Kafka did not confirm in time. The records may or may not be there: publish them again."""
+
+
+class TopicClosedError(PublisherUnavailableError):
+    """A topic does not exist, or we may not write to it, as Kafka says itself. Other topics are not concerned."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"topic {topic} does not exist, or is closed to us")
+        self.topic = topic
+
+
+class NotAuthenticatedError(Exception):
+    """Nobody is known to have written the record, so nobody is told of it. The text holds nothing of the record.
+
+    Attributes:
+        reason: why.
+    """
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(f"{reason.code}: {reason.text}")
+        self.reason = reason

@@ -1,0 +1,284 @@
+"""Partners' commands on consents: partner signature → decode → customer's proof → decided under the consents' locks.
+
+A batch costs seven to a dozen round trips and one transaction, whatever its size. Every record ends in exactly one way:
+done (the consent changed, one event), unchanged (told where it stands), refused (told why), or parked as a dead letter,
+of which nobody is told: nobody is known to have sent it (:mod:`gateway.identity.door`).
+"""
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, assert_never
+
+from gateway.base.errors import NotAuthenticatedError
+from gateway.base.process import Clock, Observer
+from gateway.base.retrying import until_done
+from gateway.consents.changing import usable_tokens, write_decided
+from gateway.consents.rules.change import decide_commands
+from gateway.consents.rules.consent import ConsentCommand
+from gateway.consents.rules.records import (
+    Changed,
+    CommandKey,
+    CommandsDecided,
+    ConsentTrust,
+    NewTerms,
+    Refused,
+    TakenCommand,
+)
+from gateway.database.unit import Store, UnitOfWork
+from gateway.identity.door import Authentic, Door, Faulty, Nobodys, read_field
+from gateway.identity.no_providers import NoIdentityProviders
+from gateway.identity.refusals import Refusal
+from gateway.identity.rules import Assertion
+from gateway.identity.signing import KeySource, SignatureVerifier
+from gateway.identity.store import AssertionUse, AssertionVerifier, TrustTable
+from gateway.messaging.records import DeadLetters, Record
+from gateway.outbox.store import OutboxEvent
+from schemas.codec import encode
+from schemas.consent_commands import (
+    CONSENT_AMEND_TYPE,
+    CONSENT_GRANT_TYPE,
+    CONSENT_MESSAGES,
+    CONSENT_REJECT_TYPE,
+    CONSENT_REQUEST_TYPE,
+    CONSENT_RESUME_TYPE,
+    CONSENT_REVOKE_TYPE,
+    CONSENT_SUSPEND_TYPE,
+    ConsentInstruction,
+    ConsentMessage,
+    ConsentRequest,
+    canonical_terms,
+    terms_digest,
+)
+from schemas.events import ConsentRefused, EventType
+from schemas.reasons import Reason
+from schemas.topics import events_topic
+
+COMMANDS: Final[Mapping[str, ConsentCommand]] = {
+    CONSENT_REQUEST_TYPE: ConsentCommand.REQUEST,
+    CONSENT_GRANT_TYPE: ConsentCommand.GRANT,
+    CONSENT_REJECT_TYPE: ConsentCommand.REJECT,
+    CONSENT_SUSPEND_TYPE: ConsentCommand.SUSPEND,
+    CONSENT_RESUME_TYPE: ConsentCommand.RESUME,
+    CONSENT_REVOKE_TYPE: ConsentCommand.REVOKE,
+    CONSENT_AMEND_TYPE: ConsentCommand.AMEND,
+}
+"""What each message type asks for."""
+
+
+@dataclass(slots=True)
+class _Read:
+    """A batch as read."""
+
+    trusted: list[TakenCommand] = field(default_factory=list)
+    faults: list[Faulty] = field(default_factory=list)
+    nobodys: list[Nobodys] = field(default_factory=list)
+
+
+class ConsentCommandService:
+    """Takes in partners' commands on consents."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        keys: KeySource,
+        verifier: SignatureVerifier,
+        dead_letters: DeadLetters,
+        observer: Observer,
+        clock: Clock,
+        trust: TrustTable | None = None,
+        assertions: AssertionVerifier | None = None,
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._door: Door[ConsentMessage] = Door(verifier=verifier, models=CONSENT_MESSAGES)
+        self._dead_letters = dead_letters
+        self._observer = observer
+        self._clock = clock
+        self._trust: TrustTable = trust or NoIdentityProviders()
+        self._assertions: AssertionVerifier = assertions or NoIdentityProviders()
+
+    async def take(self, records: Sequence[Record]) -> None:
+        """Bring every record of a batch to its end. Once this returns, the offsets may be committed."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        now = self._clock.now()
+        read = self._read_all(records, now)
+        # A partner or key may have been registered a moment ago: look once more before turning anybody away.
+        unknown = any(n.may_be_known_by_now for n in read.nobodys)
+        refreshed = unknown and await self._keys.refresh_if_stale()
+        if await self._trust.refresh_unknown() or refreshed:
+            read = self._read_all(records, now)
+        if read.trusted or read.faults:
+            self._report(await until_done(lambda: self._commit(read)), read)
+        if read.nobodys:
+            parked = [(n.record, n.error) for n in read.nobodys]
+            await until_done(lambda: self._dead_letters.park("consents", parked))
+            for name, n in Counter(n.error.reason.code.value for n in read.nobodys).items():
+                self._observer.count("consents", "dead_letter", reason=name, n=n)
+        self._observer.batch("consents", size=len(records), seconds=loop.time() - started)
+
+    def _read_all(self, records: Sequence[Record], now: datetime) -> _Read:
+        read = _Read()
+        for record in records:
+            self._read(record, now, read)
+        return read
+
+    def _read(self, record: Record, now: datetime, read: _Read) -> None:
+        authentic = self._door.read(record, now)
+        match authentic:
+            case Nobodys():
+                read.nobodys.append(authentic)
+            case Faulty():
+                read.faults.append(authentic)
+            case Authentic() if authentic.lapsed is not None:
+                # What the key did before it was disabled stands; what comes now may be a thief's.
+                read.nobodys.append(Nobodys(record, NotAuthenticatedError(authentic.lapsed)))
+            case Authentic():
+                read.trusted.append(self._taken(authentic, now))
+            case _:
+                assert_never(authentic)
+
+    def _taken(self, read: Authentic[ConsentMessage], now: datetime) -> TakenCommand:
+        message, body = read.message, read.record.value
+        return TakenCommand(
+            partner_id=message.partner_id,
+            consent_id=message.consent_id,
+            command_id=message.command_id,
+            command=COMMANDS[read.envelope.type],
+            issued_at=message.issued_at,
+            body_digest=hashlib.sha256(body).digest(),
+            reference=read.record.reference,
+            terms=_new_terms(message, body),
+            proof=self._proof(message, now),
+            traceparent=read.envelope.traceparent,
+        )
+
+    def _proof(self, message: ConsentMessage, now: datetime) -> Assertion | Reason | None:
+        if isinstance(message, ConsentRequest) or message.authentication is None:
+            return None
+        return self._assertions.verify(message.authentication, now)
+
+    async def _commit(self, read: _Read) -> CommandsDecided:
+        async with self._store.transaction() as uow:
+            commands = read.trusted
+            records = await uow.consents.lock_records(sorted({c.consent_key for c in commands}))
+            # Time is read after the locks were granted: a proof that went stale while it waited counts no more.
+            now = self._clock.now()
+            handled = await uow.consents.handled(sorted({c.key for c in commands}))
+            usable = await usable_tokens(uow, commands, records.values())
+            trust = await self._read_trust(uow, commands)
+            tried: set[CommandKey] = set()
+            while True:
+                decided = decide_commands(
+                    commands, records=records, handled=handled, usable=usable, trust=trust, now=now
+                )
+                fresh = {key: use for key, use in decided.uses.items() if key not in tried}
+                replayed = await _use(uow, fresh)
+                if not replayed:
+                    break
+                # A replayed proof counts for nothing: what rested on it, and what followed, is decided again.
+                tried.update(fresh)
+                trust = _with_replayed(trust, replayed)
+            await write_decided(uow, decided, now=now)
+            await tell_faults(uow, read.faults, now=now)
+        return decided
+
+    async def _read_trust(self, uow: UnitOfWork, commands: Sequence[TakenCommand]) -> ConsentTrust:
+        proofs = [c.proof for c in commands if isinstance(c.proof, Assertion)]
+        found = {a.issuer: self._trust.issuer(a.issuer) for a in proofs}
+        return ConsentTrust(
+            policy=self._trust.policy,
+            issuers={name: issuer for name, issuer in found.items() if issuer is not None},
+            links=await uow.authentication.links(sorted({a.identity for a in proofs})) if proofs else {},
+        )
+
+    def _report(self, decided: CommandsDecided, read: _Read) -> None:
+        ends: Counter[tuple[str, str]] = Counter()
+        for end in decided.ended:
+            if isinstance(end, Changed):
+                ends[end.command.command.value, end.actor.value] += 1
+            else:
+                ends["refused" if isinstance(end, Refused) else "unchanged", _code(end)] += 1
+        ends.update(("refused", fault.reason.code.value) for fault in read.faults)
+        for (outcome, reason), n in ends.items():
+            self._observer.count("consents", outcome, reason=reason, n=n)
+
+
+def _code(end: object) -> str:
+    return end.reason.code.value if isinstance(end, Refused) else ""
+
+
+def _new_terms(message: ConsentMessage, body: bytes) -> NewTerms | None:
+    if isinstance(message, ConsentInstruction):
+        return None
+    canonical = canonical_terms(body, member="terms")
+    return NewTerms(message.terms, canonical, terms_digest(canonical))
+
+
+async def _use(uow: UnitOfWork, wanted: Mapping[CommandKey, tuple[TakenCommand, Assertion]]) -> frozenset[CommandKey]:
+    """Use proofs up; return the commands whose proof another payment or command has used."""
+    if not wanted:
+        return frozenset()
+    uses = {
+        key: AssertionUse(
+            issuer=assertion.issuer,
+            jti=assertion.jti,
+            partner_id=taken.partner_id,
+            used_by=taken.used_by,
+            keep_until=assertion.keep_until,
+        )
+        for key, (taken, assertion) in wanted.items()
+    }
+    refused = await uow.authentication.use(list(uses.values()))
+    return frozenset(key for key, use in uses.items() if use in refused)
+
+
+def _with_replayed(trust: ConsentTrust, replayed: frozenset[CommandKey]) -> ConsentTrust:
+    return ConsentTrust(trust.policy, trust.issuers, trust.links, trust.replayed | replayed)
+
+
+async def tell_faults(uow: UnitOfWork, faults: Sequence[Faulty], *, now: datetime) -> None:
+    """Write down partners' records that are no command, and tell the partners, once however often one is delivered.
+
+    An id that cannot be read is told, and written down, as the record's place.
+    """
+    if not faults:
+        return
+    told = [_told(fault, now) for fault in faults]
+    # No order's id holds a colon.
+    new = await uow.payments.refuse(
+        [Refusal(t.partner_id, f"{t.consent_id}:{t.command_id}", t.reference, t.reason) for t in told]
+    )
+    await uow.outbox.append(
+        [
+            OutboxEvent(
+                topic=events_topic(t.partner_id),
+                key=t.consent_id,
+                event_id=t.reference,
+                event_type=EventType.CONSENT_REFUSED,
+                occurred_at=now,
+                body=encode(t),
+                traceparent=fault.traceparent,
+            )
+            for fault, t in zip(faults, told, strict=True)
+            if t.reference in new
+        ]
+    )
+
+
+def _told(fault: Faulty, now: datetime) -> ConsentRefused:
+    command = COMMANDS.get(fault.type_ or "")
+    return ConsentRefused.of_stored(
+        partner_id=fault.partner_id,
+        consent_id=read_field(fault, "consent_id") or fault.reference,
+        command=command.value if command else "unknown",
+        command_id=read_field(fault, "command_id") or fault.reference,
+        reason=fault.reason,
+        reference=fault.reference,
+        occurred_at=now,
+    )

@@ -1,0 +1,388 @@
+"""Commands on consents: what each does, decided while the consents are locked.
+
+Pure: the caller has locked the consents, read which commands were handled before, and verified signatures; it writes
+what is decided here in the same transaction. Commands count in their order, each seeing what those before it did.
+
+Taking a permission away needs no proof: reject, suspend and revoke work on the partner's signature alone. A proof that
+comes with them and holds tells that the customer did it; one that does not hold changes nothing about the command, for
+a customer who ends a consent must not be stopped by a proof that went stale on its way.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Final, assert_never
+
+from gateway.base.keys import ConsentKey
+from gateway.base.repetition import id_taken
+from gateway.base.validity import CLOCK_SKEW_MAX
+from gateway.consents.rules.consent import Consent, ConsentCommand, consent_transition
+from gateway.consents.rules.exemption import refuse_beyond
+from gateway.consents.rules.records import (
+    Actor,
+    Changed,
+    CommandKey,
+    CommandOutcome,
+    CommandsDecided,
+    ConsentRecord,
+    ConsentTrust,
+    Ended,
+    HandledCommand,
+    NewTerms,
+    Proof,
+    Refused,
+    TakenCommand,
+    Unchanged,
+)
+from gateway.directory.funding import TOKEN_NOT_USABLE, TokenUse, token_use
+from gateway.identity.rules import Accepted, Assertion, judge_consent_assertion, replayed
+from schemas.assertions import ConsentLink, LinkedCommand
+from schemas.consents import ConsentStatus, ConsentTerms
+from schemas.reasons import Reason, ReasonCode
+
+OPEN_STATUSES: Final = frozenset({ConsentStatus.AWAU, ConsentStatus.AUTH, ConsentStatus.SUSP})
+"""A consent in one of these can still change, and time ends it."""
+
+_ALREADY: Final[Mapping[ConsentCommand, ConsentStatus]] = {
+    ConsentCommand.GRANT: ConsentStatus.AUTH,
+    ConsentCommand.REJECT: ConsentStatus.RJCT,
+    ConsentCommand.SUSPEND: ConsentStatus.SUSP,
+    ConsentCommand.RESUME: ConsentStatus.AUTH,
+    ConsentCommand.REVOKE: ConsentStatus.CANC,
+    ConsentCommand.EXPIRE: ConsentStatus.EXPD,
+}
+"""The status in which a consent already is what the command wants."""
+
+_NEEDS_PROOF: Final = frozenset({ConsentCommand.GRANT, ConsentCommand.RESUME, ConsentCommand.AMEND})
+"""Commands that give a permission; the assurance policy says which proof."""
+
+_GIVES: Final = _NEEDS_PROOF | {ConsentCommand.REQUEST}
+"""Commands whose terms name a funding token that will be paid with."""
+
+_LINKED: Final[Mapping[ConsentCommand, LinkedCommand]] = {
+    ConsentCommand.GRANT: LinkedCommand.GRANT,
+    ConsentCommand.REJECT: LinkedCommand.REJECT,
+    ConsentCommand.SUSPEND: LinkedCommand.SUSPEND,
+    ConsentCommand.RESUME: LinkedCommand.RESUME,
+    ConsentCommand.REVOKE: LinkedCommand.REVOKE,
+    ConsentCommand.AMEND: LinkedCommand.AMEND,
+}
+
+_STANDS: Final[Mapping[ConsentStatus, tuple[ReasonCode, str]]] = {
+    ConsentStatus.AWAU: (ReasonCode.MD01, "the consent awaits the customer's authorisation"),
+    ConsentStatus.AUTH: (ReasonCode.AG01, "the consent is authorised"),
+    ConsentStatus.SUSP: (ReasonCode.TKSP, "the consent is suspended"),
+    ConsentStatus.RJCT: (ReasonCode.MD01, "the customer rejected the consent"),
+    ConsentStatus.CANC: (ReasonCode.MD01, "the consent is revoked"),
+    ConsentStatus.EXPD: (ReasonCode.TKXP, "the consent is past its end"),
+}
+
+
+def _reason(code: ReasonCode, text: str) -> Reason:
+    return Reason(code=code, text=text)
+
+
+_NO_CONSENT: Final = _reason(ReasonCode.MD01, "consent_id names no consent of this partner")
+_CONSENT_ID_TAKEN: Final = _reason(ReasonCode.AM05, "consent_id was used before for other terms; that consent stands")
+_ISSUED_IN_FUTURE: Final = _reason(ReasonCode.DT04, "issued_at lies in the future")
+_OTHER_PARTNER: Final = _reason(ReasonCode.FF01, "terms.partner_id must be the command's partner_id")
+_OTHER_CONSENT: Final = _reason(ReasonCode.FF01, "terms.consent_id must be the command's consent_id")
+_OTHER_CUSTOMER: Final = _reason(ReasonCode.AG01, "terms.customer_id must stay: a consent is one customer's")
+_OTHER_START: Final = _reason(
+    ReasonCode.DT01, "terms.valid_from must stay: what is used of each limit is counted from there"
+)
+_OVER_ALREADY: Final = _reason(ReasonCode.DT01, "terms.valid_until lies in the past")
+
+
+def decide_commands(
+    commands: Iterable[TakenCommand],
+    *,
+    records: Mapping[ConsentKey, ConsentRecord],
+    handled: Mapping[CommandKey, HandledCommand],
+    usable: Collection[TokenUse],
+    trust: ConsentTrust,
+    now: datetime,
+) -> CommandsDecided:
+    """Decide a batch.
+
+    The first that applies is told, in this order:
+
+    ==== ===== ==========================================================================================
+    1    AM05  the command id belongs to a command with other content
+    2    DT04  ``issued_at`` is more than :data:`gateway.base.validity.CLOCK_SKEW_MAX` in the future
+    3    MD01  there is no such consent (but for a request)
+    4    AM05  a request names a consent that exists, with other terms or ended
+    5    —     the consent's status does not permit it: AWAU, RJCT, CANC MD01; AUTH AG01; SUSP TKSP; EXPD TKXP
+    6    FF01  the terms name another partner or consent than the command
+    7    AG01  an amendment's terms name another customer
+    8    DT01  an amendment's ``valid_from`` is another; the terms' ``valid_until`` is not in the future
+    9    AG01  the terms' low-value exemption is beyond what the trust policy allows
+    10   DS0H  what gives a permission: the funding token is none that the customer lets the partner use
+    11   DS…   the proof, see :func:`gateway.identity.rules.judge_consent_assertion`
+    12   DS15  the proof was used before
+    ==== ===== ==========================================================================================
+
+    A consent that is open past its ``valid_until`` first expires: a change of its own, by TIME.
+
+    Args:
+        commands: in their order.
+        records: the consents that exist, locked.
+        handled: commands that were handled before.
+        usable: of the uses of funding tokens by terms new and in force, those that their customers permit.
+        trust: what proofs are judged by.
+        now: read after the locks were granted.
+    """
+    decided = CommandsDecided()
+    known = dict(handled)
+    standing = dict(records)
+    for taken in commands:
+        first = known.get(taken.key)
+        if first is not None:
+            _repeat(taken, first, standing.get(taken.consent_key), decided)
+            continue
+        record = standing.get(taken.consent_key)
+        if record is not None and record.status in OPEN_STATUSES and now >= record.consent.terms.valid_until:
+            expired = _expired(record, taken.reference)
+            _remember(expired, now, decided, standing, known)
+            record = expired.after
+        end = _decide(taken, record, usable, trust, now)
+        _remember(end, now, decided, standing, known)
+        if isinstance(end, Changed) and end.proof is not None and isinstance(taken.proof, Assertion):
+            decided.uses[taken.key] = (taken, taken.proof)
+    return decided
+
+
+def decide_expiry(records: Sequence[ConsentRecord], *, reference: str, now: datetime) -> CommandsDecided:
+    """Expire consents, locked, that are open past their ends; the others stay."""
+    decided = CommandsDecided()
+    for record in records:
+        if record.status in OPEN_STATUSES and now >= record.consent.terms.valid_until:
+            _remember(_expired(record, reference), now, decided, {}, {})
+    return decided
+
+
+def own_command_id(actor: Actor, record: ConsentRecord) -> str:
+    """Id of a command of the gateway's own; a partner's holds no colon."""
+    return f"{actor}:{record.changes + 1}"
+
+
+def _expired(record: ConsentRecord, reference: str) -> Changed:
+    partner_id, consent_id = record.key
+    command = TakenCommand(
+        partner_id=partner_id,
+        consent_id=consent_id,
+        command_id=own_command_id(Actor.TIME, record),
+        command=ConsentCommand.EXPIRE,
+        issued_at=record.consent.terms.valid_until,
+        body_digest=b"",
+        reference=reference,
+        actor=Actor.TIME,
+    )
+    return _changed(command, record, ConsentStatus.EXPD, Actor.TIME)
+
+
+def _repeat(taken: TakenCommand, first: HandledCommand, record: ConsentRecord | None, decided: CommandsDecided) -> None:
+    status = record.status if record else None
+    if first.body_digest != taken.body_digest or first.command is not taken.command:
+        reason = id_taken(
+            "command_id",
+            {"the command": first.command},
+            {"the command": taken.command},
+            stands="terms may differ too; what the first one did stands",
+        )
+        decided.ended.append(Refused(taken, reason, status, is_remembered=False))
+    elif first.reference == taken.reference:
+        # Kafka's redelivery of the very record: what it did was told in the transaction that did it.
+        return
+    elif first.reason is not None:
+        decided.ended.append(Refused(taken, first.reason, status, is_remembered=False))
+    elif record is not None:
+        decided.ended.append(Unchanged(taken, record))
+
+
+def _remember(
+    end: Ended,
+    now: datetime,
+    decided: CommandsDecided,
+    standing: dict[ConsentKey, ConsentRecord],
+    known: dict[CommandKey, HandledCommand],
+) -> None:
+    taken, actor = end.command, end.command.actor
+    record = standing.get(taken.consent_key)
+    reason: Reason | None = None
+    match end:
+        case Changed():
+            outcome, record, actor = CommandOutcome.DONE, end.after, end.actor
+            standing[record.key] = decided.records[record.key] = record
+            if end.before is None:
+                decided.created.add(record.key)
+        case Unchanged():
+            outcome, record = CommandOutcome.UNCHANGED, end.record
+        case Refused():
+            outcome, reason = CommandOutcome.REFUSED, end.reason
+        case _:
+            assert_never(end)
+    handled = HandledCommand(
+        key=taken.key,
+        command=taken.command,
+        body_digest=taken.body_digest,
+        outcome=outcome,
+        change=record.changes if record and outcome is CommandOutcome.DONE else None,
+        status=record.status if record else None,
+        version=record.consent.version if record else None,
+        reason=reason,
+        actor=actor,
+        reference=taken.reference,
+        handled_at=now,
+    )
+    known[taken.key] = handled
+    decided.handled.append(handled)
+    decided.ended.append(end)
+
+
+def _decide(
+    taken: TakenCommand,
+    record: ConsentRecord | None,
+    usable: Collection[TokenUse],
+    trust: ConsentTrust,
+    now: datetime,
+) -> Ended:
+    status = record.status if record else None
+    if taken.issued_at - now > CLOCK_SKEW_MAX:
+        return Refused(taken, _ISSUED_IN_FUTURE, status)
+    if taken.command is ConsentCommand.REQUEST:
+        return _request(taken, record, usable, trust, now)
+    if record is None:
+        return Refused(taken, _NO_CONSENT, None)
+    if _is_already(taken, record):
+        return Unchanged(taken, record)
+    after = consent_transition(record.status, taken.command)
+    if after is None:
+        code, stands = _STANDS[record.status]
+        return Refused(taken, _reason(code, f"{stands}: {taken.command} is not possible"), status)
+    accepted = (
+        _refuse_terms(taken, record, trust, now)
+        or _refuse_token(taken, record, usable)
+        or _judge(taken, record, trust, now)
+    )
+    return Refused(taken, accepted, status) if isinstance(accepted, Reason) else _done(taken, record, after, accepted)
+
+
+def _done(taken: TakenCommand, record: ConsentRecord, after: ConsentStatus, accepted: Accepted | None) -> Changed:
+    if accepted is None or accepted.assertion is None:
+        return _changed(taken, record, after, taken.actor)
+    shown = accepted.assertion
+    proof = Proof(shown.issuer, shown.subject, shown.jti, accepted.level, shown.authenticated_at)
+    return _changed(taken, record, after, Actor.CUSTOMER, proof)
+
+
+def _request(
+    taken: TakenCommand,
+    record: ConsentRecord | None,
+    usable: Collection[TokenUse],
+    trust: ConsentTrust,
+    now: datetime,
+) -> Ended:
+    new = _terms_of(taken)
+    if record is not None:
+        if record.status in OPEN_STATUSES and record.digest == new.digest:
+            return Unchanged(taken, record)
+        return Refused(taken, _CONSENT_ID_TAKEN, record.status)
+    refused = _refuse_terms(taken, None, trust, now) or _refuse_token(taken, None, usable)
+    if refused is not None:
+        return Refused(taken, refused, None)
+    created = ConsentRecord(Consent(new.terms, 1, ConsentStatus.AWAU), new.digest, 1)
+    return Changed(taken, None, created, taken.actor)
+
+
+def _is_already(taken: TakenCommand, record: ConsentRecord) -> bool:
+    if taken.command is ConsentCommand.AMEND:
+        amendable = consent_transition(record.status, taken.command) is not None
+        return amendable and record.digest == _terms_of(taken).digest
+    return _ALREADY[taken.command] is record.status
+
+
+def _refuse_terms(
+    taken: TakenCommand, record: ConsentRecord | None, trust: ConsentTrust, now: datetime
+) -> Reason | None:
+    if taken.terms is None:
+        return None
+    terms = taken.terms.terms
+    if terms.partner_id != taken.partner_id:
+        return _OTHER_PARTNER
+    if terms.consent_id != taken.consent_id:
+        return _OTHER_CONSENT
+    if record is not None and (changed := _refuse_changed(terms, record.consent.terms)) is not None:
+        return changed
+    if now >= terms.valid_until:
+        return _OVER_ALREADY
+    return refuse_beyond(terms.payment.low_value_exemption if terms.payment else None, trust.policy.exemptions)
+
+
+def _refuse_token(taken: TakenCommand, record: ConsentRecord | None, usable: Collection[TokenUse]) -> Reason | None:
+    """Refuse what would give a permission over a token that is not the customer's, or not this partner's to use."""
+    if taken.command not in _GIVES:
+        return None
+    if taken.terms is not None:
+        use = token_use(taken.terms.terms)
+    else:
+        use = token_use(record.consent.terms) if record else None
+    return None if use is None or use in usable else TOKEN_NOT_USABLE
+
+
+def _refuse_changed(terms: ConsentTerms, before: ConsentTerms) -> Reason | None:
+    """Why an amendment is refused that changes what must stay."""
+    if terms.customer_id != before.customer_id:
+        return _OTHER_CUSTOMER
+    return _OTHER_START if terms.valid_from != before.valid_from else None
+
+
+def _judge(taken: TakenCommand, record: ConsentRecord, trust: ConsentTrust, now: datetime) -> Accepted | Reason | None:
+    """Judge the proof; None where none is needed and none that holds is there."""
+    if taken.actor is not Actor.PARTNER:
+        return None
+    found = _judged(taken, record, trust, now)
+    if isinstance(found, Reason) and taken.command not in _NEEDS_PROOF:
+        return None
+    return found
+
+
+def _judged(taken: TakenCommand, record: ConsentRecord, trust: ConsentTrust, now: datetime) -> Accepted | Reason:
+    proof = taken.proof
+    if isinstance(proof, Reason):
+        return proof
+    link = ConsentLink(
+        partner_id=taken.partner_id,
+        consent_id=taken.consent_id,
+        command=_LINKED[taken.command],
+        terms_digest=taken.terms.digest if taken.terms else record.digest,
+    )
+    accepted = judge_consent_assertion(
+        proof,
+        link=link,
+        customer_id=record.consent.terms.customer_id,
+        linked=trust.links.get(proof.identity) if proof else None,
+        issuer=trust.issuers.get(proof.issuer) if proof else None,
+        policy=trust.policy,
+        now=now,
+    )
+    if isinstance(accepted, Accepted) and taken.key in trust.replayed:
+        return replayed()
+    return accepted
+
+
+def _changed(
+    taken: TakenCommand, record: ConsentRecord, status: ConsentStatus, actor: Actor, proof: Proof | None = None
+) -> Changed:
+    consent = replace(record.consent, status=status)
+    digest = record.digest
+    if taken.command is ConsentCommand.AMEND:
+        new = _terms_of(taken)
+        consent, digest = Consent(new.terms, record.consent.version + 1, status), new.digest
+    return Changed(taken, record, ConsentRecord(consent, digest, record.changes + 1), actor, proof)
+
+
+def _terms_of(taken: TakenCommand) -> NewTerms:
+    if taken.terms is None:
+        raise AssertionError("a request and an amendment bring terms")
+    return taken.terms

@@ -1,0 +1,68 @@
+"""Consents and what is used of their limits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from gateway.base.keys import ConsentKey
+from gateway.consents.rules.consent import Consent
+from gateway.consents.rules.limits import Usage, UsageKey
+from gateway.consents.rules.records import CommandKey, ConsentRecord, ConsentVersion, HandledCommand, Proof
+
+
+@dataclass(frozen=True, slots=True)
+class UsageChange:
+    """What to add to one window's usage (negative to take away)."""
+
+    key: UsageKey
+    reserved_minor: int = 0
+    reserved_count: int = 0
+    consumed_minor: int = 0
+    consumed_count: int = 0
+
+
+class ConsentStore(Protocol):
+    """Consents and the usage of their limits."""
+
+    async def read(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, Consent]:
+        """Current versions, without a lock: good for advice, never for the decision."""
+
+    async def lock(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, Consent]:
+        """Current versions, locked in key order until the transaction ends: the instant of truth."""
+
+    async def lock_records(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, ConsentRecord]:
+        """The same, with what commands on consents need besides."""
+
+    async def lock_past_end(self, *, now: datetime, limit: int) -> Sequence[ConsentRecord]:
+        """Open consents past their ends, earliest end first, locked; those that another transaction holds are left."""
+
+    async def insert(self, records: Sequence[ConsentRecord], *, now: datetime) -> frozenset[ConsentKey]:
+        """Store new consents; return the keys of those that did not exist. An existing one is left as it is."""
+
+    async def update(self, records: Sequence[ConsentRecord], *, now: datetime) -> None:
+        """Write status, terms, version and changes of consents that this transaction has locked."""
+
+    async def add_versions(self, versions: Sequence[ConsentVersion]) -> None:
+        """Add versions of terms. One that exists is a bug and fails."""
+
+    async def add_proofs(self, proofs: Sequence[tuple[ConsentKey, int, Proof]]) -> None:
+        """Note who authenticated versions that nobody has authenticated yet."""
+
+    async def versions(self, key: ConsentKey) -> Sequence[ConsentVersion]:
+        """Every version of a consent's terms, the first one first."""
+
+    async def handled(self, keys: Sequence[CommandKey]) -> Mapping[CommandKey, HandledCommand]:
+        """Commands that were handled before."""
+
+    async def remember(self, handled: Sequence[HandledCommand]) -> frozenset[CommandKey]:
+        """Remember commands that are not remembered yet; return the keys of these."""
+
+    async def ended_since(self, since: datetime) -> Mapping[ConsentKey, datetime]:
+        """Consents that were revoked or expired at or after ``since``, with the moment."""
+
+    async def usage(self, keys: Sequence[UsageKey]) -> Mapping[UsageKey, Usage]:
+        """Usage of the windows that have any."""
+
+    async def add_usage(self, changes: Sequence[UsageChange]) -> None:
+        """Add to usages, making rows as needed. Fails (a bug, not a race) where a number would fall below zero."""

@@ -1,0 +1,207 @@
+"""Who may do what in the database: one role a process, and for each table what each role may do to it.
+
+The table below is the only place: the SQL that grants it is made from it (:mod:`gateway.database.grants`).
+What a role may do is what its process does. Nobody who runs may change a table, a trigger or a function: these belong
+to :attr:`Role.OWNER`, whom only migrations connect as.
+
+Tables of the kinds that tell what happened (ledger, terms of consents, commands, used proofs, refusals, events, late
+answers, cancellations' answers) can only be added to, by whoever may add: see :data:`APPEND_ONLY`. What must be deleted
+after its time is deleted by functions of the owner's, :data:`FUNCTIONS`, which decide themselves what is old.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum, unique
+from typing import Final
+
+
+@unique
+class Role(StrEnum):
+    """Whom a process is to the database; the value names its setting, :attr:`user` is its name there."""
+
+    OWNER = "owner"  # `mypay migrate`, and nothing else
+    INITIATION = "initiation"
+    CONSENTS = "consents"
+    EXECUTION = "execution"
+    RELAY = "relay"
+    SETTLEMENT = "settlement"
+    SCHEDULE = "schedule"
+    OPERATOR = "operator"  # people's commands that change something
+    READONLY = "readonly"  # people who look, dashboards
+
+    @property
+    def user(self) -> str:
+        """Name of the database's role."""
+        return f"mypay_{self.value}"
+
+
+RUNNING: Final = tuple(r for r in Role if r is not Role.OWNER)
+"""Roles of processes that serve: none of them owns anything."""
+
+Columns = tuple[str, ...]
+ALL: Final[Columns] = ("*",)
+"""Every column, also of those that are added later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a role may do to a table: columns that it may read, fill in new rows and change; and delete rows."""
+
+    select: Columns = ALL
+    insert: Columns = ()
+    update: Columns = ()
+    delete: bool = False
+
+
+READ: Final = Access()
+APPEND: Final = Access(insert=ALL)
+WRITE: Final = Access(select=(), insert=ALL)
+"""Add rows, and not read them again."""
+
+_I, _C, _X, _R, _S, _T, _O, _V = RUNNING
+
+_LOCK: Final = Access(update=("lock_only",))
+"""Row locks need the right to change something: a column that can hold one value only."""
+
+_MOVES: Final = (*("state", "version", "reason_code", "reason_text", "network_code", "approval_code", "changed_at"),)
+"""What a step of a payment's life changes. Amount, payee, order and consent are never changed by anybody."""
+
+_BEGINS: Final = (
+    *("consent_version", "funding_token", "network_id", "terminal_id", "stan", "rrn", "transmitted_at"),
+    *("limit_windows", "decided_at", "sent_by"),
+)
+"""What is added when a payment that waited for its day is sent."""
+
+_QUEUES: Final = (
+    *("stan", "transmitted_at", "attempts", "next_attempt_at", "leased_by", "leased_until", "queued_at", "closed_at"),
+    "last_code",
+)
+"""What opening a reversal or an inquiry anew changes."""
+_EVENT: Final = ("topic", "key", "event_id", "event_type", "occurred_at", "traceparent", "body")
+"""All but an event's place in the order of relaying, which the database gives."""
+
+_CONSENT_CHANGES: Final = Access(
+    insert=ALL, update=("version", "status", "terms", "valid_until", "changes", "status_changed_at")
+)
+_PROOF: Final = ("issuer", "subject", "jti", "level", "authenticated_at")
+"""Added to a version once, when the customer gives it; a trigger lets no proof be replaced."""
+
+_VERSIONS: Final = Access(insert=ALL, update=_PROOF)
+_CORRECTS: Final = (
+    *("partner_id", "payment_id", "break_kind", "break_detail", "version", "kind", "rrn", "stan", "terminal_id"),
+    *("acceptor_id", "amount_minor", "currency", "created_at", "imported_at"),
+)
+"""A record's outcome, and what a correction puts in its place. Which record it is, is never changed."""
+_STANDING: Final = ("status", "version", "occurrences", "next_due_at", "changed_at", "reason_code", "reason_text")
+_EVENTS: Final = Access(select=(), insert=_EVENT)
+
+# fmt: off
+TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
+    # --- registries: written by people, read by whoever decides ---
+    "partner":                {_I: READ, _C: READ, _X: READ, _V: READ,
+                               _O: Access(insert=ALL, update=("active",))},
+    "partner_key":            {_I: READ, _C: READ, _X: READ, _V: READ,
+                               _O: Access(insert=ALL, update=("disabled_at",))},
+    "merchant":               {_I: READ, _X: READ, _T: READ, _V: READ,
+                               _O: Access(insert=ALL, update=("acceptor_id", "name_location", "mcc", "networks",
+                                                              "active", "name"))},
+    "funding_token":          {_X: Access(select=("token", "customer_id", "key_id", "nonce", "ciphertext")),
+                               _C: Access(select=("token", "customer_id")),
+                               _O: Access(insert=ALL, update=("customer_id", "key_id", "nonce", "ciphertext",
+                                                              "sealed_at")),
+                               _V: Access(select=("token", "customer_id", "key_id", "created_at", "sealed_at"))},
+    "funding_token_partner":  {_C: READ, _X: READ, _V: READ,
+                               _O: Access(insert=ALL, update=("allowed_at", "withdrawn_at"))},
+    "identity_link":          {_I: READ, _C: READ, _X: READ, _V: READ,
+                               _O: Access(insert=ALL, update=("unlinked_at",))},
+    "revoked_issuer_key":     {_I: READ, _C: READ, _X: READ, _V: READ, _O: APPEND},
+    "trust_policy":           {_I: READ, _C: READ, _X: READ, _V: READ, _O: APPEND},
+    # --- consents ---
+    "consent":                {_I: _LOCK, _X: _LOCK, _T: _CONSENT_CHANGES, _C: _CONSENT_CHANGES, _O: _CONSENT_CHANGES,
+                               _V: READ},
+    "consent_version":        {_T: _VERSIONS, _C: _VERSIONS, _O: _VERSIONS, _V: READ},
+    "consent_command":        {_T: APPEND, _C: APPEND, _O: APPEND, _V: READ},
+    "consent_usage":          {_X: Access(insert=ALL, update=("reserved_minor", "reserved_count", "consumed_minor",
+                                                              "consumed_count")),
+                               _O: READ, _V: READ},
+    "consent_authentication": {_X: Access(insert=ALL, update=("authenticated_at",)), _O: READ, _V: READ},
+    "used_assertion":         {_I: APPEND, _C: APPEND, _X: APPEND, _V: READ},
+    # --- payments ---
+    "payment":                {_I: Access(insert=ALL, update=_MOVES), _C: READ, _O: READ, _V: READ,
+                               _X: Access(insert=ALL, update=(*_MOVES, *_BEGINS)),
+                               _S: Access(update=_MOVES),
+                               _T: Access(insert=ALL, update=_MOVES)},
+    "refusal":                {_I: APPEND, _C: APPEND, _X: APPEND, _O: READ, _V: READ},
+    "reversal":               {_I: Access(insert=ALL, update=_QUEUES), _T: Access(insert=ALL, update=_QUEUES),
+                               _X: Access(insert=ALL, update=_QUEUES), _O: READ, _V: READ},
+    "inquiry":                {_X: Access(insert=ALL, update=_QUEUES), _O: READ, _V: READ},
+    "late_answer":            {_X: WRITE, _O: READ, _V: READ},
+    "ledger_transfer":        {_X: WRITE, _S: WRITE, _O: READ, _V: READ},
+    "ledger_posting":         {_V: READ},
+    "cancellation":           {_I: APPEND, _X: READ, _V: READ,
+                               _T: Access(update=("effect", "reason_code", "reason_text", "is_open"))},
+    "cancellation_answer":    {_I: APPEND, _V: READ},
+    "scheduled_order":        {_I: WRITE, _O: READ, _V: READ,
+                               _T: Access(insert=ALL, update=("look_at", "dispatches", "closed_at"))},
+    "standing_order":         {_I: Access(insert=ALL, update=_STANDING), _T: Access(update=_STANDING),
+                               _O: READ, _V: READ},
+    "bulk":                   {_I: Access(insert=ALL, update=("dispatched_at",)), _V: READ},
+    "clearing_record":        {_S: Access(insert=ALL, update=_CORRECTS), _O: READ, _V: READ},
+    "clearing_superseded":    {_S: APPEND, _O: READ, _V: READ},
+    # --- events ---
+    "outbox":                 {_I: _EVENTS, _C: _EVENTS, _X: _EVENTS, _S: _EVENTS, _T: _EVENTS,
+                               _O: Access(insert=_EVENT), _R: READ, _V: READ},
+    "outbox_cursor":          {_R: Access(update=("tx", "id")), _O: READ, _V: READ},
+    "outbox_parked":          {_R: Access(insert=ALL, delete=True), _V: READ},
+    # --- what people did ---
+    "operator_action":        {_O: APPEND, _V: READ},
+    "operator_proposal":      {_O: APPEND, _V: READ},
+    "operator_decision":      {_O: APPEND, _V: READ},
+    # --- the installation ---
+    "network_status":         {_I: READ, _T: READ, _V: READ,
+                               _X: Access(insert=ALL, update=("is_open", "reported_at"), delete=True)},
+    "schema_migration":       dict.fromkeys(RUNNING, READ),
+}
+"""Table or view → role → what it may do. A role that is not named may do nothing."""
+
+SEQUENCES: Final[Mapping[str, frozenset[Role]]] = {
+    "payment_number":   frozenset({_X}),
+    "follow_up_number": frozenset({_I, _X, _T}),
+}
+"""Sequence → roles that may take numbers."""
+
+FUNCTIONS: Final[Mapping[str, frozenset[Role]]] = {
+    "purge_relayed_events(timestamptz, integer)":  frozenset({_T}),
+    "purge_used_assertions(timestamptz, integer)": frozenset({_T}),
+}
+"""Function → roles that may call it. Those of triggers are called by nobody."""
+# fmt: on
+
+APPEND_ONLY: Final = frozenset(
+    {
+        *("ledger_transfer", "consent_version", "consent_command", "used_assertion", "refusal", "outbox"),
+        *("late_answer", "cancellation_answer", "revoked_issuer_key", "schema_migration"),
+        *("operator_action", "operator_proposal", "operator_decision", "clearing_superseded"),
+        "trust_policy",
+    }
+)
+"""Tables whose rows nobody who runs may change or delete. In ``consent_version`` a proof may be filled in, once."""
+
+SETTINGS: Final[Mapping[str, str]] = {
+    # Temporary tables last, and no schema but ours: nobody can put a table of his own in front.
+    "search_path": "public, pg_temp",
+    "timezone": "UTC",
+    # A process that stands still with locks in hand, and one whose machine is gone: see sessions.py.
+    "idle_in_transaction_session_timeout": "10s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    # What was confirmed is on disk.
+    "synchronous_commit": "on",
+}
+"""What every running role's sessions begin with, whatever stands between it and the server."""
+
+SETTINGS_OF: Final[Mapping[Role, Mapping[str, str]]] = {
+    _V: {"default_transaction_read_only": "on", "statement_timeout": "30s"},
+}
+"""And some roles' besides."""

@@ -1,0 +1,98 @@
+"""How many records wait for a consumer group, looked at from outside of it."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from gateway.base.process import Observer
+from gateway.messaging.settings import KafkaSettings
+
+_WAIT_S: Final = 5.0
+_CLOSE_S: Final = 2.0
+
+
+class Backlogs:
+    """Looks at topics and groups. Connects when it is first asked; nothing raises while no broker answers."""
+
+    def __init__(self, settings: KafkaSettings, observer: Observer) -> None:
+        self._settings = settings
+        self._observer = observer
+        self._admin: Any = None
+        self._reader: Any = None
+        self._partitions: dict[str, list[TopicPartition]] = {}
+        # One look at a time: whoever fails closes the connections of all.
+        self._looking = asyncio.Lock()
+
+    async def of(self, waited: Sequence[tuple[str, str]]) -> Mapping[tuple[str, int], int] | None:
+        """Return (topic, partition) → records that the group has not committed, for each (topic, group).
+
+        Partitions without any are left out. None where Kafka does not answer.
+        """
+        async with self._looking:
+            try:
+                async with asyncio.timeout(_WAIT_S):
+                    if self._reader is None:
+                        await self._connect()
+                    found: dict[tuple[str, int], int] = {}
+                    for topic, group in waited:
+                        found.update(await self._of(topic, group))
+            except (KafkaError, TimeoutError, OSError) as error:
+                self._observer.count("backlog", "unknown", reason=type(error).__name__)
+                await self._close()
+                return None
+            return found
+
+    async def stop(self) -> None:
+        """Close the connections, within a bound."""
+        async with self._looking:
+            await self._close()
+
+    async def _close(self) -> None:
+        admin, reader = self._admin, self._reader
+        self._admin = self._reader = None
+        for close in (admin and admin.close, reader and reader.stop):
+            if close:
+                try:
+                    async with asyncio.timeout(_CLOSE_S):
+                        await close()
+                except (KafkaError, TimeoutError, OSError):
+                    pass  # it holds nothing
+
+    async def _connect(self) -> None:
+        self._admin = AIOKafkaAdminClient(**self._settings.client_arguments())
+        # Subscribed to nothing: it fetches nothing.
+        self._reader = AIOKafkaConsumer(**self._settings.client_arguments(), group_id=None, enable_auto_commit=False)
+        await self._admin.start()
+        await self._reader.start()
+
+    async def _of(self, topic: str, group: str) -> Mapping[tuple[str, int], int]:
+        partitions = await self._partitions_of(topic)
+        if not partitions:
+            return {}
+        committed = await self._admin.list_consumer_group_offsets(group, partitions=partitions)
+        ends = await self._reader.end_offsets(partitions)
+        begins: Mapping[Any, int] = {}
+        if any(p not in committed or committed[p].offset < 0 for p in partitions):
+            begins = await self._reader.beginning_offsets(partitions)
+        waiting = {}
+        for p, end in ends.items():
+            at = committed[p].offset if p in committed and committed[p].offset >= 0 else begins[p]
+            if at < end:
+                waiting[p.topic, p.partition] = end - at
+        return waiting
+
+    async def _partitions_of(self, topic: str) -> Sequence[TopicPartition]:
+        """As they were when the topic was first asked for; none if there is no such topic.
+
+        Asked of the cluster: a consumer that is subscribed to nothing knows of no topic (read: 0.14).
+        """
+        if topic not in self._partitions:
+            for found in await self._admin.describe_topics():
+                if found["error_code"] == 0:
+                    numbers = sorted(p["partition"] for p in found["partitions"])
+                    self._partitions[found["topic"]] = [TopicPartition(found["topic"], n) for n in numbers]
+        return self._partitions.get(topic, ())

@@ -1,0 +1,439 @@
+"""Consuming from Kafka in batches, with offsets committed by hand.
+
+At least once: what was taken and not committed comes again, after a crash, a rebalance or a rewind. While no broker
+answers, nothing raises: :meth:`BatchConsumer.take` returns nothing and :meth:`BatchConsumer.commit` waits.
+
+When partitions are to be given away, the group waits a bounded time for the owner to commit what it has in hand, so
+that a rebalance normally repeats nothing.
+
+Facts of aiokafka 0.14 (read in its source) that shape this: one fetch a broker is in flight at a time, and it may wait
+for other, empty partitions while new records arrive in one that was just emptied, so the wait is kept short; after an
+unexpected error its group or fetch task is dead for good, so the consumer is then replaced; ``commit`` retries for ever
+while no coordinator is known, even after ``stop``.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
+
+from gateway.base.process import Observer
+from gateway.messaging.fetching import guard_fetches, record_of
+from gateway.messaging.records import Record
+from gateway.messaging.settings import KafkaSettings
+
+SESSION_TIMEOUT_MS: Final = 10_000
+"""A dead process's partitions move to others after this; shorter makes long collections look like death."""
+
+REBALANCE_TIMEOUT_MS: Final = 30_000
+"""How long the group waits for a member that still drains: above :data:`DRAIN_SECONDS`, with room to rejoin."""
+
+DRAIN_SECONDS: Final = 15.0
+"""An execution batch is at most the network's answer timeout away from its commit; the rest is repeated elsewhere."""
+
+FETCH_WAIT_MS: Final = 25
+"""Worst extra delay of a record at low load (see above), against forty empty fetches a second."""
+
+PARTITION_FETCH_BYTES: Final = 512 * 1024
+"""Prefetched a partition: with 8 partitions at most 4 MiB, several batches of 1,000 orders."""
+
+FETCH_BYTES: Final = 8 * PARTITION_FETCH_BYTES
+"""Of one answer of a broker, however many partitions it leads."""
+
+ISOLATION_LEVEL: Final = "read_committed"
+"""A record of a transaction that its writer gave up, or has not ended yet, was never said."""
+
+_COMMIT_WAIT_SECONDS: Final = 1.0
+_CLOSE_SECONDS: Final = 10.0
+_BACKOFF_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
+_STAGE: Final = "consumer"
+
+Partitions = frozenset[tuple[str, int]]
+"""(topic, partition) pairs."""
+
+PartitionCallback = Callable[[Partitions], Awaitable[None]]
+
+
+class BatchConsumer:
+    """One member of a consumer group. One task takes; any may commit.
+
+    Args:
+        settings: the cluster.
+        observer: counts reconnects, lost commits and drains that took too long.
+        topics: what to read.
+        group_id: the group.
+        instance_id: a name that stays over restarts (static membership): a restart within the session timeout then
+            moves no partitions. No two living processes may share it.
+        on_revoked: awaited when partitions are about to go, after what was taken from them was committed or the drain
+            time was up.
+        on_assigned: awaited when partitions have come.
+        drain_seconds: how long a rebalance waits for commits.
+        session_timeout_ms: see :data:`SESSION_TIMEOUT_MS`.
+        in_turns: a take has as many records of each partition as of any other, as far as there are.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        observer: Observer,
+        *,
+        topics: Collection[str],
+        group_id: str,
+        instance_id: str | None = None,
+        on_revoked: PartitionCallback | None = None,
+        on_assigned: PartitionCallback | None = None,
+        drain_seconds: float = DRAIN_SECONDS,
+        session_timeout_ms: int = SESSION_TIMEOUT_MS,
+        in_turns: bool = False,
+    ) -> None:
+        self._settings = settings
+        self._observer = observer
+        self._topics = frozenset(topics)
+        self._group_id = group_id
+        self._instance_id = instance_id
+        self._on_revoked = on_revoked
+        self._on_assigned = on_assigned
+        self._drain_seconds = drain_seconds
+        self._session_timeout_ms = session_timeout_ms
+        self._in_turns = in_turns
+        self._consumer: Any = None
+        self._attempt = 0
+        self._paused = False
+        self._connecting = asyncio.Lock()
+        self._stopping = asyncio.Event()
+        # Next offset to take and to commit, of partitions taken from since they were assigned.
+        self._taken: dict[TopicPartition, int] = {}
+        self._committed: dict[TopicPartition, int] = {}
+        self._settled = asyncio.Condition()
+
+    @property
+    def assignment(self) -> Partitions:
+        """Partitions that this member holds now."""
+        return frozenset() if self._consumer is None else _pairs(self._consumer.assignment())
+
+    async def start(self) -> None:
+        """Join the group; returns with the first assignment. Tries again in place while no broker answers."""
+        while self._consumer is None and not self._stopping.is_set():
+            await self._connect()
+
+    async def stop(self) -> None:
+        """Leave the group. A waiting ``take`` returns nothing; what was not committed comes again to somebody."""
+        self._stopping.set()
+        async with self._connecting:
+            consumer, self._consumer = self._consumer, None
+            if consumer is not None:
+                await close_consumer(consumer)
+
+    async def take(self, max_items: int, *, max_wait: float) -> list[Record]:
+        """Return 1 … ``max_items`` records as soon as there are any, or nothing after ``max_wait`` seconds.
+
+        Records of one partition come in offset order, partition after partition. A record without a value has ``b""``.
+        During a rebalance this waits for its end.
+        """
+        consumer = self._consumer
+        if consumer is None:
+            if not self._stopping.is_set():
+                await self._connect()
+            return []
+        try:
+            polled = await self._poll(consumer, max_items, max_wait)
+        except ConsumerStoppedError:
+            return []
+        except KafkaError as error:
+            await self._discard(consumer, error)
+            return []
+        if self._paused:
+            # Partitions that came in this moment are not paused yet.
+            _seek_back(consumer, {p: messages[0].offset for p, messages in polled.items()})
+            return []
+        return self._taken_records(polled)
+
+    async def _poll(self, consumer: Any, max_items: int, max_wait: float) -> Mapping[TopicPartition, Sequence[Any]]:
+        poll = asyncio.ensure_future(self._fetched(consumer, max_items, int(max_wait * 1000)))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({poll, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not poll.done():
+                return {}
+            polled: Mapping[TopicPartition, Sequence[Any]] = poll.result()
+        except asyncio.CancelledError:
+            # What was handed out in this very moment is nobody's: it must be handed out again.
+            if poll.done() and not poll.cancelled() and poll.exception() is None:
+                _seek_back(consumer, {p: messages[0].offset for p, messages in poll.result().items()})
+            raise
+        finally:
+            stopping.cancel()
+            poll.cancel()
+        if not polled and consumer._fetcher.error_future.done():  # noqa: SLF001
+            raise KafkaError("the fetch task has ended")
+        return polled
+
+    async def _fetched(self, consumer: Any, max_items: int, wait_ms: int) -> Mapping[TopicPartition, Sequence[Any]]:
+        if not self._in_turns:
+            polled: Mapping[TopicPartition, Sequence[Any]] = await consumer.getmany(
+                timeout_ms=wait_ms, max_records=max_items
+            )
+            return polled
+        found: dict[TopicPartition, list[Any]] = {}
+        try:
+            await self._fetch_in_turns(consumer, max_items, found)
+            if not found:
+                found.update(await consumer.getmany(timeout_ms=wait_ms, max_records=1))
+        except asyncio.CancelledError:
+            _seek_back(consumer, {p: messages[0].offset for p, messages in found.items()})
+            raise
+        return found
+
+    async def _fetch_in_turns(self, consumer: Any, max_items: int, found: dict[TopicPartition, list[Any]]) -> None:
+        """What was fetched already, the same number from every partition, and again while any has more."""
+        left, having = max_items, sorted(consumer.assignment())
+        while left > 0 and having:
+            share = max(1, left // len(having))
+            still = []
+            for partition in having[:left]:
+                polled = await consumer.getmany(partition, timeout_ms=0, max_records=share)
+                for p, messages in polled.items():
+                    found.setdefault(p, []).extend(messages)
+                    left -= len(messages)
+                    if len(messages) == share:
+                        still.append(p)
+            having = still
+
+    async def commit(self, records: Sequence[Record]) -> bool:
+        """Commit past the last of ``records`` in each partition: everything before it there must be done with.
+
+        Waits while no broker answers. False if partitions were lost meanwhile: their records come again, to somebody.
+        """
+        offsets: dict[TopicPartition, int] = {}
+        for record in records:
+            partition = TopicPartition(record.topic, record.partition)
+            offsets[partition] = max(offsets.get(partition, 0), record.offset + 1)
+        consumer = self._consumer
+        held = {p: o for p, o in offsets.items() if o <= self._taken.get(p, -1)}
+        new = {p: o for p, o in held.items() if o > self._committed.get(p, -1)}
+        if new and not await self._commit_offsets(consumer, new):
+            held = {}
+        async with self._settled:
+            for partition, offset in new.items():
+                if partition in self._taken:
+                    self._committed[partition] = max(offset, self._committed.get(partition, -1))
+            self._settled.notify_all()
+        if len(held) < len(offsets):
+            self._observer.count(_STAGE, "commit_lost", n=len(offsets) - len(held))
+            return False
+        return True
+
+    async def rewind(self, records: Sequence[Record]) -> None:
+        """Take from the first of ``records`` on again, in each partition that is still held."""
+        first: dict[TopicPartition, int] = {}
+        for record in records:
+            partition = TopicPartition(record.topic, record.partition)
+            first[partition] = min(first.get(partition, record.offset), record.offset)
+        async with self._settled:
+            for partition, offset in first.items():
+                if partition in self._taken:
+                    self._taken[partition] = offset
+                    _seek_back(self._consumer, {partition: offset})
+            self._settled.notify_all()
+
+    def pause(self) -> None:
+        """Take nothing until ``resume``; the member stays in its group. Holds over rebalances."""
+        self._paused = True
+        if self._consumer is not None:
+            self._consumer.pause(*self._consumer.assignment())
+
+    def resume(self) -> None:
+        """Take again."""
+        self._paused = False
+        if self._consumer is not None:
+            self._consumer.resume(*self._consumer.assignment())
+
+    async def lag(self) -> int:
+        """Records in the held partitions that could be taken and were not yet, as far as the brokers have told.
+
+        What stands behind the first open transaction of a partition cannot be taken before that one ends.
+        """
+        consumer = self._consumer
+        if consumer is None:
+            return 0
+        total = 0
+        for partition in consumer.assignment():
+            end = consumer.last_stable_offset(partition)
+            if end is not None:
+                with suppress(TimeoutError, IllegalStateError):
+                    async with asyncio.timeout(_COMMIT_WAIT_SECONDS):
+                        total += max(0, end - await consumer.position(partition))
+        return total
+
+    def _taken_records(self, polled: Mapping[TopicPartition, Sequence[Any]]) -> list[Record]:
+        self._attempt = 0
+        result: list[Record] = []
+        for partition, messages in polled.items():
+            self._taken[partition] = messages[-1].offset + 1
+            self._committed.setdefault(partition, messages[0].offset)
+            result.extend(record_of(m, m.timestamp) for m in messages)
+        return result
+
+    async def _commit_offsets(self, consumer: Any, offsets: dict[TopicPartition, int]) -> bool:
+        while consumer is not None and self._consumer is consumer:
+            commit = asyncio.ensure_future(consumer.commit(offsets))
+            try:
+                while not commit.done():
+                    await asyncio.wait({commit}, timeout=_COMMIT_WAIT_SECONDS)
+                    if not commit.done():
+                        self._observer.count(_STAGE, "commit_waits")
+                        if self._consumer is not consumer:
+                            return False
+                commit.result()
+            except (CommitFailedError, IllegalStateError):
+                return False
+            except KafkaError as error:
+                self._observer.count(_STAGE, "commit_failed", reason=type(error).__name__)
+                await asyncio.sleep(_BACKOFF_SECONDS[0])
+            else:
+                return True
+            finally:
+                commit.cancel()
+        return False
+
+    async def _connect(self) -> None:
+        """Try once, after a pause that grows with every failure."""
+        if self._attempt:
+            with suppress(TimeoutError):
+                wait = _BACKOFF_SECONDS[min(self._attempt, len(_BACKOFF_SECONDS)) - 1]
+                await asyncio.wait_for(self._stopping.wait(), wait)
+        async with self._connecting:
+            if self._stopping.is_set():
+                return
+            self._consumer = consumer = self._new_consumer()
+            start = asyncio.ensure_future(consumer.start())
+            stopping = asyncio.ensure_future(self._stopping.wait())
+            try:
+                await asyncio.wait({start, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if start.done():
+                    start.result()
+                    return
+            except (KafkaError, OSError) as error:
+                await self._discard(consumer, error)
+                return
+            finally:
+                stopping.cancel()
+                start.cancel()
+            # Stopped meanwhile.
+            self._consumer = None
+            await asyncio.wait({start})
+            await close_consumer(consumer)
+
+    def _new_consumer(self) -> Any:
+        guard_fetches()
+        consumer = AIOKafkaConsumer(
+            **self._settings.client_arguments(),
+            group_id=self._group_id,
+            group_instance_id=self._instance_id,
+            enable_auto_commit=False,
+            # A new group reads what is there; nothing is skipped.
+            auto_offset_reset="earliest",
+            session_timeout_ms=self._session_timeout_ms,
+            heartbeat_interval_ms=self._session_timeout_ms // 5,
+            rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
+            fetch_max_bytes=FETCH_BYTES,
+            isolation_level=ISOLATION_LEVEL,
+        )
+        consumer.subscribe(list(self._topics), listener=_Listener(self._revoked, self._assigned))
+        return consumer
+
+    async def _discard(self, consumer: Any, error: Exception) -> None:
+        """Close a consumer that cannot go on; the next ``take`` makes a new one."""
+        reason = type(error).__name__
+        self._observer.count(_STAGE, "consumer_replaced", reason=reason)
+        self._observer.note("consumer_replaced", level="warning", reason=reason)
+        if self._consumer is consumer:
+            self._consumer = None
+        self._attempt += 1
+        await self._forget(frozenset(self._taken))
+        await close_consumer(consumer)
+
+    async def _revoked(self, partitions: Collection[TopicPartition]) -> None:
+        if not partitions:
+            return
+        try:
+            async with asyncio.timeout(self._drain_seconds), self._settled:
+                await self._settled.wait_for(lambda: self._is_settled(partitions))
+        except TimeoutError:
+            self._observer.count(_STAGE, "drain_timeout")
+        if self._on_revoked is not None:
+            await self._on_revoked(_pairs(partitions))
+        await self._forget(partitions)
+
+    async def _assigned(self, partitions: Collection[TopicPartition]) -> None:
+        # Positions start again at the committed offsets.
+        await self._forget(partitions)
+        if self._paused and self._consumer is not None:
+            self._consumer.pause(*partitions)
+        self._observer.note("partitions_assigned", count=len(partitions))
+        if self._on_assigned is not None:
+            await self._on_assigned(_pairs(partitions))
+
+    def _is_settled(self, partitions: Collection[TopicPartition]) -> bool:
+        return all(self._committed.get(p, -1) >= self._taken[p] for p in partitions if p in self._taken)
+
+    async def _forget(self, partitions: Collection[TopicPartition]) -> None:
+        async with self._settled:
+            for partition in partitions:
+                self._taken.pop(partition, None)
+                self._committed.pop(partition, None)
+            self._settled.notify_all()
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(
+        self,
+        revoked: Callable[[Collection[TopicPartition]], Awaitable[None]],
+        assigned: Callable[[Collection[TopicPartition]], Awaitable[None]],
+    ) -> None:
+        self._revoked = revoked
+        self._assigned = assigned
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        await self._revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        await self._assigned(assigned)
+
+
+def _seek_back(consumer: Any, offsets: Mapping[TopicPartition, int]) -> None:
+    for partition, offset in offsets.items():
+        with suppress(IllegalStateError):  # no longer held: it comes again anyway, to its holder
+            consumer.seek(partition, offset)
+
+
+async def close_consumer(consumer: Any) -> None:
+    """Close a consumer within a bound, whatever state it is in.
+
+    aiokafka awaits fetches that it has cancelled itself (those that wait for a broker to come back), so that their
+    CancelledError comes out of ``stop`` (read: 0.14): in a task of its own it is not taken for the caller's.
+    """
+    stopping = asyncio.ensure_future(consumer.stop())
+    try:
+        await asyncio.wait({stopping}, timeout=_CLOSE_SECONDS)
+    finally:
+        stopped = stopping.done() and not stopping.cancelled() and stopping.exception() is None
+        stopping.cancel()
+    if stopped:
+        return
+    # What it had not come to: its connections.
+    with suppress(KafkaError, TimeoutError):
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await consumer._client.close()  # noqa: SLF001
+    error = None if not stopping.done() or stopping.cancelled() else stopping.exception()
+    if error is not None and not isinstance(error, KafkaError):
+        raise error
+
+
+def _pairs(partitions: Collection[TopicPartition]) -> Partitions:
+    return frozenset((p.topic, p.partition) for p in partitions)

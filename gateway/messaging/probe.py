@@ -1,0 +1,82 @@
+"""Asking whether Kafka answers, and lets us in: for health checks, and to say why it does not."""
+
+import asyncio
+import ssl
+
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
+)
+
+from gateway.messaging.settings import KafkaSettings
+
+NO_ANSWER = "no answer"
+
+_WHY_SECONDS = 5.0
+
+
+class KafkaDeniedError(Exception):
+    """The cluster does not let this principal in, or not do this. The text names who, and never a secret."""
+
+
+class KafkaProbe:
+    """Connects anew for each question, as a client that starts now would; tries one address after the other.
+
+    Raises:
+        OSError, ssl.SSLError: a certificate file cannot be used.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._arguments = settings.client_arguments()
+        self._hosts = collect_hosts(self._arguments.pop("bootstrap_servers"), randomize=False)
+
+    async def problem(self, *, timeout_s: float) -> str | None:
+        """None if one of the addresses speaks Kafka to us within the time, authentication included; else why not."""
+        told = NO_ANSWER
+        try:
+            async with asyncio.timeout(timeout_s):
+                for host, port, _ in self._hosts:
+                    problem = await self._problem(host, port, timeout_s)
+                    if problem is None:
+                        return None
+                    # What a broker says tells more than the silence of the next one.
+                    told = problem if told == NO_ANSWER else told
+        except TimeoutError:
+            pass
+        return told
+
+    async def _problem(self, host: str, port: int, timeout_s: float) -> str | None:
+        settings = self._settings
+        try:
+            connection = await create_conn(host, port, request_timeout_ms=int(timeout_s * 1000), **self._arguments)
+        except (AuthenticationFailedError, SaslAuthenticationFailed):
+            return f"the password of user {settings.username} is not accepted"
+        except ssl.SSLCertVerificationError as error:
+            return f"the broker's certificate is not trusted: {error.verify_message}"
+        except ssl.SSLError as error:
+            return f"no TLS: {error.reason or 'the handshake failed'}"
+        except (KafkaError, OSError):
+            return NO_ANSWER
+        connection.close()
+        return None
+
+
+async def denied(settings: KafkaSettings, error: Exception) -> KafkaDeniedError | None:
+    """What an administrator's client ran into, if it is a matter of who we are; None where it is another.
+
+    aiokafka tells of a connection that was refused alone, not why: the question is asked again.
+    """
+    who = settings.username or "this certificate"
+    if isinstance(
+        error, (ClusterAuthorizationFailedError, GroupAuthorizationFailedError, TopicAuthorizationFailedError)
+    ):
+        what = type(error).__name__.removesuffix("AuthorizationFailedError").lower()
+        return KafkaDeniedError(f"{who} may not do this ({what})")
+    problem = await KafkaProbe(settings).problem(timeout_s=_WHY_SECONDS)
+    return None if problem in (None, NO_ANSWER) else KafkaDeniedError(f"Kafka does not let {who} in: {problem}")

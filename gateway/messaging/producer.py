@@ -1,0 +1,315 @@
+"""Publishing to Kafka: one idempotent producer, whole batches.
+
+Records are packed by partition into batches of our own (``send_batch``): one future a batch instead of one a record,
+which takes a third of the processor time of ``send``. Within a producer's life aiokafka retries a batch for ever and
+the broker drops repeats by sequence number. A producer that has failed a batch is replaced: its sequence numbers no
+longer fit. What it left unconfirmed is published again, so a record may be there twice, never out of order.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFailedError
+
+from gateway.base.errors import PublisherUnavailableError, TopicClosedError
+from gateway.base.process import Observer
+from gateway.messaging.partitioner import partition_of
+from gateway.messaging.records import Outgoing
+from gateway.messaging.settings import KafkaSettings
+
+BATCH_BYTES: Final = 512 * 1024
+"""Before compression. Measured: 512 KiB gives the most records a second, and it is half of a topic's default limit."""
+
+RECORD_BYTES_MAX: Final = 2 * 1024 * 1024 - 4096
+"""Largest record, key and headers included: the dead-letter topic's limit less the batch's own fields."""
+
+DEADLINE_SECONDS: Final = 30.0
+"""A broker restart or a leader election takes a few seconds; past this the caller should say that it is stuck."""
+
+TOPIC_LOOK_UP_SECONDS: Final = 5.0
+"""A topic whose partitions are not known by then is looked for among all topics: is it missing, or Kafka away?"""
+
+REQUEST_TIMEOUT_MS: Final = 15_000
+"""A broker that does not answer one request for this long is taken to be gone."""
+
+_BACKOFF_SECONDS: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
+_DISCARD_SECONDS: Final = 2.0
+_STAGE: Final = "publisher"
+
+
+class RecordTooLargeError(ValueError):
+    """A record that no topic of ours can hold: nothing of its batch was published."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Partition:
+    topic: str
+    number: int
+
+
+class KafkaPublisher:
+    """Implements :class:`gateway.messaging.records.Publisher`. ``start`` before use, ``stop`` after."""
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        observer: Observer,
+        *,
+        deadline_seconds: float = DEADLINE_SECONDS,
+        batch_bytes: int = BATCH_BYTES,
+        request_timeout_ms: int = REQUEST_TIMEOUT_MS,
+    ) -> None:
+        self._settings = settings
+        self._observer = observer
+        self._deadline_seconds = deadline_seconds
+        self._batch_bytes = batch_bytes
+        self._request_timeout_ms = request_timeout_ms
+        self._producer: Any = None
+        self._replacing = asyncio.Lock()
+        self._stopped = False
+        # Batches that outlived their caller's deadline. aiokafka still retries them: nothing is added before they end,
+        # or an outage would fill memory with repeats of one batch.
+        self._left_behind: set[asyncio.Future[Any]] = set()
+
+    async def start(self) -> None:
+        """Connect, trying again in place while no broker answers.
+
+        Raises:
+            PublisherUnavailableError: none answered within the deadline.
+        """
+        await self._live_producer(self._deadline())
+
+    async def stop(self) -> None:
+        """Wait shortly for what is in flight, then close. What was not confirmed raises in its ``publish``."""
+        self._stopped = True
+        async with self._replacing:
+            producer, self._producer = self._producer, None
+            if producer is not None:
+                await _close(producer)
+
+    async def publish(self, records: Sequence[Outgoing]) -> None:
+        """Return when every record is durably in Kafka; records with one topic and key keep their order.
+
+        Raises:
+            PublisherUnavailableError: not all were confirmed within the deadline. Publish all of them again.
+            RecordTooLargeError: a record is larger than :data:`RECORD_BYTES_MAX`; nothing was published.
+        """
+        if not records:
+            return
+        for record in records:
+            if _size(record) > RECORD_BYTES_MAX:
+                raise RecordTooLargeError(f"a record for {record.topic} is larger than {RECORD_BYTES_MAX} bytes")
+        loop = asyncio.get_running_loop()
+        began, deadline = loop.time(), self._deadline()
+        pending: Sequence[Outgoing] = records
+        attempt = 0
+        while True:
+            producer = await self._live_producer(deadline)
+            await self._await_left_behind(producer, deadline)
+            pending, failure = await self._publish_once(producer, pending, deadline)
+            if failure is None:
+                break
+            if isinstance(failure, PublisherUnavailableError):
+                raise failure
+            await _back_off(attempt, deadline, failure)
+            attempt += 1
+        self._observer.count(_STAGE, "published", n=len(records))
+        self._observer.delay("kafka_publish", loop.time() - began)
+
+    async def _publish_once(
+        self, producer: Any, records: Sequence[Outgoing], deadline: float
+    ) -> tuple[Sequence[Outgoing], Exception | None]:
+        """Publish with one producer; return what it failed to publish, in order, and the first failure."""
+        try:
+            by_partition = await _group(producer, records, deadline)
+        except PublisherUnavailableError as error:
+            self._observer.count(_STAGE, "unknown_topic")
+            return records, error
+        except KafkaError as error:
+            return records, error
+        results = await asyncio.gather(
+            *(self._publish_partition(producer, p, group, deadline) for p, group in by_partition.items())
+        )
+        failures = [e for _, e in results if e is not None]
+        broken = next((e for e in failures if isinstance(e, KafkaError)), None)
+        if broken is not None:
+            await self._replace(producer, broken)
+        return [r for failed, _ in results for r in failed], next(iter(failures), None)
+
+    async def _publish_partition(
+        self, producer: Any, partition: _Partition, records: list[Outgoing], deadline: float
+    ) -> tuple[list[Outgoing], Exception | None]:
+        sent: list[tuple[int, asyncio.Future[Any]]] = []
+        begin = 0
+        try:
+            async with asyncio.timeout_at(deadline):
+                while begin < len(records):
+                    batch, end = _pack(producer, records, begin)
+                    sent.append((begin, await producer.send_batch(batch, partition.topic, partition=partition.number)))
+                    begin = end
+                await asyncio.wait([future for _, future in sent])
+        except KafkaError as error:
+            return _unconfirmed(records, sent, begin), error
+        except TimeoutError:
+            return records, PublisherUnavailableError("Kafka did not confirm a batch in time")
+        finally:
+            self._leave_behind(future for _, future in sent if not future.done())
+        failure = next((e for _, future in sent if (e := future.exception()) is not None), None)
+        if failure is None or isinstance(failure, KafkaError):
+            return _unconfirmed(records, sent, begin), failure
+        raise failure
+
+    async def _live_producer(self, deadline: float) -> Any:
+        async with self._replacing:
+            attempt = 0
+            while self._producer is None:
+                if self._stopped:
+                    raise PublisherUnavailableError("the publisher is stopped")
+                producer = self._new_producer()
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        await producer.start()
+                except (KafkaError, TimeoutError, OSError) as error:
+                    self._observer.count(_STAGE, "connect_failed", reason=type(error).__name__)
+                    await _close(producer)
+                    await _back_off(attempt, deadline, error)
+                    attempt += 1
+                except BaseException:
+                    await _close(producer)
+                    raise
+                else:
+                    self._producer = producer
+            return self._producer
+
+    def _new_producer(self) -> Any:
+        return AIOKafkaProducer(
+            **self._settings.client_arguments(),
+            enable_idempotence=True,
+            acks="all",
+            compression_type="lz4",
+            max_batch_size=self._batch_bytes,
+            # No linger: a caller's batch is complete when it arrives, waiting longer adds delay alone.
+            linger_ms=0,
+            request_timeout_ms=self._request_timeout_ms,
+        )
+
+    async def _replace(self, failed: Any, failure: Exception) -> None:
+        async with self._replacing:
+            if self._producer is not failed:
+                return
+            self._producer = None
+            reason = type(failure).__name__
+            self._observer.count(_STAGE, "producer_replaced", reason=reason)
+            self._observer.note("producer_replaced", level="warning", reason=reason)
+            await _close(failed)
+
+    def _leave_behind(self, futures: Iterable[asyncio.Future[Any]]) -> None:
+        for future in futures:
+            self._observer.count(_STAGE, "late")
+            self._left_behind.add(future)
+            future.add_done_callback(self._forget)
+
+    def _forget(self, future: asyncio.Future[Any]) -> None:
+        self._left_behind.discard(future)
+        if not future.cancelled():
+            # Whatever became of it, its caller was told to publish it again.
+            future.exception()
+
+    async def _await_left_behind(self, producer: Any, deadline: float) -> None:
+        if self._left_behind:
+            loop = asyncio.get_running_loop()
+            _, late = await asyncio.wait(set(self._left_behind), timeout=max(0.0, deadline - loop.time()))
+            if late:
+                failure = PublisherUnavailableError("Kafka has not confirmed earlier batches yet")
+                await self._replace(producer, failure)
+                raise failure
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._deadline_seconds
+
+
+async def _group(producer: Any, records: Sequence[Outgoing], deadline: float) -> dict[_Partition, list[Outgoing]]:
+    counts: dict[str, int] = {}
+    for topic in {r.topic for r in records}:
+        look_up_ends = min(deadline, asyncio.get_running_loop().time() + TOPIC_LOOK_UP_SECONDS)
+        try:
+            async with asyncio.timeout_at(look_up_ends):
+                counts[topic] = len(await producer.partitions_for(topic))
+        except TopicAuthorizationFailedError:
+            raise TopicClosedError(topic) from None
+        except TimeoutError:
+            await _refuse_missing(producer, topic)
+            raise PublisherUnavailableError(f"Kafka did not tell the partitions of {topic}") from None
+    groups: defaultdict[_Partition, list[Outgoing]] = defaultdict(list)
+    for record in records:
+        number = partition_of(record.key, counts[record.topic]) if record.partition is None else record.partition
+        groups[_Partition(record.topic, number)].append(record)
+    return groups
+
+
+async def _refuse_missing(producer: Any, topic: str) -> None:
+    """Raise TopicClosedError if a broker answers and knows no such topic."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARD_SECONDS):
+            known = await producer.client.fetch_all_metadata()
+            if topic not in known.topics():
+                raise TopicClosedError(topic)
+
+
+def _pack(producer: Any, records: list[Outgoing], begin: int) -> tuple[Any, int]:
+    """Fill one batch from ``begin`` on; return it and where the next begins. A batch takes one record of any size."""
+    batch = producer.create_batch()
+    position = begin
+    while position < len(records):
+        record = records[position]
+        if batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers)) is None:
+            break
+        position += 1
+    batch.close()
+    return batch, position
+
+
+def _size(record: Outgoing) -> int:
+    size = len(record.value) + (0 if record.key is None else len(record.key))
+    return size + sum(len(name) + len(value) + 8 for name, value in record.headers)
+
+
+def _unconfirmed(records: list[Outgoing], sent: Sequence[tuple[int, asyncio.Future[Any]]], end: int) -> list[Outgoing]:
+    """Records from the first batch on that is not confirmed: a later one must not overtake it."""
+    for first, future in sent:
+        if not future.done() or future.exception() is not None:
+            return records[first:]
+    return records[end:]
+
+
+async def _close(producer: Any) -> None:
+    """Close a producer within a bound, whatever state it is in."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARD_SECONDS):
+            await producer.stop()
+            return
+    # It waits for batches that no broker takes. aiokafka (pinned) offers no public way to drop them: its sender has to
+    # end first, for it would stumble over batches that failed behind its back.
+    with suppress(TimeoutError, KafkaError):
+        async with asyncio.timeout(_DISCARD_SECONDS):
+            await producer._sender.close()  # noqa: SLF001
+    accumulator = producer._message_accumulator  # noqa: SLF001
+    accumulator.fail_all(KafkaTimeoutError())
+    for batch in chain(*accumulator._batches.values(), accumulator._pending_batches):  # noqa: SLF001
+        # Nobody waits for these: asyncio would complain that their exception was never looked at.
+        batch._drain_waiter.exception()  # noqa: SLF001
+    await producer.client.close()
+
+
+async def _back_off(attempt: int, deadline: float, cause: Exception) -> None:
+    loop = asyncio.get_running_loop()
+    wait = _BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)]
+    if loop.time() + wait >= deadline:
+        raise PublisherUnavailableError(f"Kafka is unavailable: {type(cause).__name__}") from cause
+    await asyncio.sleep(wait)

@@ -1,0 +1,100 @@
+"""Reading a topic outside of any group: for tools that look at what is there, or follow what comes. Commits nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+
+from gateway.messaging.consumer import ISOLATION_LEVEL
+from gateway.messaging.fetching import guard_fetches, record_of
+from gateway.messaging.records import Record
+from gateway.messaging.settings import KafkaSettings
+
+_POLL_MS: Final = 500
+_CLOSE_SECONDS: Final = 5.0
+
+
+class TopicMissingError(Exception):
+    """There is no such topic."""
+
+
+class KafkaUnavailableError(Exception):
+    """No broker answers."""
+
+
+class TopicReader:
+    """All partitions of one topic, without what cannot be read. Get one from :func:`open_reader`."""
+
+    def __init__(self, consumer: Any, topic: str) -> None:
+        self._consumer = consumer
+        self._topic = topic
+
+    async def read_all(self) -> AsyncIterator[Record]:
+        """Yield every record from the reader's place to what is the end now; partition by partition."""
+        partitions = sorted(self._consumer.assignment())
+        ends = await self._consumer.end_offsets(partitions)
+        for partition in partitions:
+            self._consumer.pause(partition)
+        for partition in partitions:
+            self._consumer.resume(partition)
+            # The position moves past what is no record too: transaction markers, compacted places.
+            while await self._consumer.position(partition) < ends[partition]:
+                for message in await self._poll(partition):
+                    record = record_of(message, message.timestamp)
+                    if record.offset < ends[partition] and record.unread is None:
+                        yield record
+            self._consumer.pause(partition)
+
+    async def follow(self) -> AsyncIterator[list[Record]]:
+        """Yield what comes from the reader's place on, batch by batch; an empty one every half second without any."""
+        while True:
+            polled = await self._consumer.getmany(timeout_ms=_POLL_MS)
+            records = [record_of(m, m.timestamp) for messages in polled.values() for m in messages]
+            yield [r for r in records if r.unread is None]
+
+    async def _poll(self, partition: TopicPartition) -> Sequence[Any]:
+        messages: Sequence[Any] = (await self._consumer.getmany(partition, timeout_ms=_POLL_MS)).get(partition, ())
+        return messages
+
+
+@asynccontextmanager
+async def open_reader(settings: KafkaSettings, topic: str, *, at_end: bool = False) -> AsyncIterator[TopicReader]:
+    """Connect for as long as the block lasts.
+
+    Args:
+        settings: the cluster.
+        topic: what to read.
+        at_end: stand at the end, so that what is produced from now on is followed; else at the beginning.
+
+    Raises:
+        TopicMissingError, KafkaUnavailableError: from here or from any call inside.
+    """
+    guard_fetches()
+    consumer = AIOKafkaConsumer(
+        topic,
+        **settings.client_arguments(),
+        group_id=None,
+        enable_auto_commit=False,
+        # The place is found by this rule alone: a seek races with it (aiokafka 0.14, ran).
+        auto_offset_reset="latest" if at_end else "earliest",
+        isolation_level=ISOLATION_LEVEL,
+    )
+    try:
+        await consumer.start()
+        for partition in consumer.assignment():
+            # Finding it is lazy: a record that comes before would be passed over.
+            await consumer.position(partition)
+        yield TopicReader(consumer, topic)
+    except UnknownTopicOrPartitionError:
+        raise TopicMissingError(f"there is no topic {topic}") from None
+    except (KafkaError, OSError) as error:
+        raise KafkaUnavailableError(f"Kafka does not answer ({type(error).__name__})") from error
+    finally:
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await consumer.stop()
+        except (KafkaError, TimeoutError):
+            pass  # it committed nothing, so nothing is lost with it

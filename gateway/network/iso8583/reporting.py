@@ -1,0 +1,55 @@
+"""What the links of a card network report, as metrics and log lines."""
+
+from gateway.base.process import Observer
+from gateway.network.iso8583.breaker import BreakerState
+from gateway.network.iso8583.observer import LinkState
+
+
+class LinkMetrics:
+    """Implements the ISO 8583 adapter's LinkObserver over the stages' observer."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._up: set[tuple[str, str]] = set()
+
+    def link_state(self, network_id: str, link: str, state: LinkState, reason: str) -> None:
+        (self._up.add if state is LinkState.UP else self._up.discard)((network_id, link))
+        self._observer.level("links_signed_on", len(self._up))
+        self._observer.count("link", state.value)
+        # A link that we end ourselves is none that went down.
+        level = "warning" if state is LinkState.DOWN and reason != "stopped" else "info"
+        self._observer.note("link", level=level, network_id=network_id, link=link, state=state.value, reason=reason)
+
+    def echo_missed(self, network_id: str, link: str, missed: int) -> None:
+        self._observer.count("link", "echo_missed")
+        self._observer.note("echo_missed", level="warning", network_id=network_id, link=link, missed=missed)
+
+    def breaker_state(self, network_id: str, state: BreakerState) -> None:
+        self._observer.count("link", f"breaker_{state.value}")
+        self._observer.note("breaker", level="warning", network_id=network_id, state=state.value)
+
+    def undecodable(self, network_id: str, link: str, field: str, reason: str) -> None:
+        self._observer.count("link", "undecodable")
+        self._observer.note(
+            "undecodable_response", level="error", network_id=network_id, link=link, field=field, reason=reason
+        )
+
+    def unexpected(self, network_id: str, link: str, mti: str) -> None:
+        self._observer.count("link", "unexpected")
+        self._observer.note("unexpected_message", level="warning", network_id=network_id, link=link, mti=mti)
+
+    def host_asked(self, network_id: str, link: str, mti: str, answer: str) -> None:
+        self._observer.count("link", "host_asked", reason=answer)
+        # A host that books or undoes something by itself needs a person.
+        level = "error" if mti[:2] in {"02", "04"} else "warning"
+        self._observer.note("host_request", level=level, network_id=network_id, link=link, mti=mti, code=answer)
+
+    def bytes_moved(self, network_id: str, link: str, *, sent: int = 0, received: int = 0) -> None:
+        del network_id, link
+        self._observer.count("link_bytes", "sent", n=sent)
+        self._observer.count("link_bytes", "received", n=received)
+
+    def exchange_ended(self, network_id: str, outcome: str, seconds: float) -> None:
+        del network_id
+        self._observer.count("exchange", outcome)
+        self._observer.delay("exchange", seconds)

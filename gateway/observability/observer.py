@@ -1,0 +1,137 @@
+"""The stages' reports as Prometheus metrics and log lines.
+
+Metrics carry no ids: their labels come from small fixed sets. What does not look like a name, and what comes after the
+set is full, is counted under ``other``, so that a slip can neither fill the memory nor show data. Log lines carry ids,
+codes and numbers by name; a field whose name is not on the list is dropped and counted.
+"""
+
+import re
+from typing import Final
+from uuid import UUID
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_DELAY_SECONDS: Final = (*_SECONDS, 300.0, 3600.0, 86400.0)
+_SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+
+LABEL_SETS_MAX: Final = 500
+"""Per metric and process. Stages, outcomes and reasons together make some two hundred."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_.:+-]{0,60}")
+_OTHER: Final = "other"
+
+LOGGED_FIELDS: Final = frozenset(
+    {
+        "address",
+        "age_seconds",
+        "code",
+        "consent_id",
+        "count",
+        "cycle_id",
+        "error",
+        "field",
+        "file",
+        "http_port",
+        "kid",
+        "link",
+        "missed",
+        "mti",
+        "network_id",
+        "offset",
+        "order_id",
+        "outcome",
+        "partition",
+        "partner_id",
+        "payment_id",
+        "pid",
+        "reason",
+        "reference",
+        "seconds",
+        "stage",
+        "stan",
+        "state",
+        "terminal_id",
+        "topic",
+        "worker",
+    }
+)
+
+
+class StageObserver:
+    """Implements :class:`gateway.base.process.Observer`."""
+
+    def __init__(self, registry: CollectorRegistry, *, stage: str) -> None:
+        """Register the metrics of one process in ``registry``."""
+        self._log = structlog.get_logger().bind(process=stage)
+        self._batch_size = Histogram(
+            "mypay_batch_size", "Items in a batch.", ["stage"], buckets=_SIZES, registry=registry
+        )
+        self._batch_seconds = Histogram(
+            "mypay_batch_seconds", "Time to handle a batch.", ["stage"], buckets=_SECONDS, registry=registry
+        )
+        self._outcomes = Counter(
+            "mypay_outcomes", "Items by how a stage ended them.", ["stage", "outcome", "reason"], registry=registry
+        )
+        self._delays = Histogram(
+            "mypay_delay_seconds", "Spans of payments' ways.", ["span"], buckets=_DELAY_SECONDS, registry=registry
+        )
+        self._levels = Gauge("mypay_level", "Quantities as they stand.", ["name"], registry=registry)
+        # Looking up a label set costs more than counting: they are kept.
+        self._batches_of: dict[str, tuple[Histogram, Histogram]] = {}
+        self._outcome_of: dict[tuple[str, str, str], Counter] = {}
+        self._delay_of: dict[str, Histogram] = {}
+        self._level_of: dict[str, Gauge] = {}
+
+    def batch(self, stage: str, *, size: int, seconds: float) -> None:
+        known = self._batches_of.get(stage)
+        if known is None:
+            name = _label(stage, len(self._batches_of))
+            known = self._batch_size.labels(name), self._batch_seconds.labels(name)
+            if len(self._batches_of) < LABEL_SETS_MAX:
+                self._batches_of[stage] = known
+        known[0].observe(size)
+        known[1].observe(seconds)
+
+    def count(self, stage: str, outcome: str, *, reason: str = "", n: int = 1) -> None:
+        if not n:
+            return
+        known = self._outcome_of.get((stage, outcome, reason))
+        if known is None:
+            taken = len(self._outcome_of)
+            known = self._outcomes.labels(_label(stage, taken), _label(outcome, taken), _label(reason, taken))
+            if taken < LABEL_SETS_MAX:
+                self._outcome_of[stage, outcome, reason] = known
+        known.inc(n)
+
+    def delay(self, span: str, seconds: float) -> None:
+        known = self._delay_of.get(span)
+        if known is None:
+            known = self._delays.labels(_label(span, len(self._delay_of)))
+            if len(self._delay_of) < LABEL_SETS_MAX:
+                self._delay_of[span] = known
+        known.observe(seconds)
+
+    def level(self, name: str, value: float) -> None:
+        known = self._level_of.get(name)
+        if known is None:
+            known = self._levels.labels(_label(name, len(self._level_of)))
+            if len(self._level_of) < LABEL_SETS_MAX:
+                self._level_of[name] = known
+        known.set(value)
+
+    def note(self, event: str, *, level: str = "info", **fields: str | float | UUID | None) -> None:
+        known = {
+            k: str(v) if isinstance(v, UUID) else v for k, v in fields.items() if k in LOGGED_FIELDS and v is not None
+        }
+        if len(known) < sum(v is not None for v in fields.values()):
+            self.count("log", "field_dropped")
+        self._log.log(_LEVELS.get(level, _LEVELS["error"]), event, **known)
+
+
+def _label(text: str, taken: int) -> str:
+    return text if taken < LABEL_SETS_MAX and _NAME.fullmatch(text) else _OTHER
+
+
+_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}

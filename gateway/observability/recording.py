@@ -1,0 +1,56 @@
+"""An observer that remembers: for tests of whatever reports."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One log line as it was given."""
+
+    event: str
+    level: str
+    fields: dict[str, str | float | UUID | None]
+
+
+@dataclass(slots=True)
+class RecordingObserver:
+    """Implements :class:`gateway.base.process.Observer`.
+
+    Attributes:
+        counts: (stage, outcome, reason) → items.
+        batches: (stage, size) in order. delays: (span, seconds) in order.
+        levels: the last value of each name. notes: log lines in order.
+    """
+
+    counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    batches: list[tuple[str, int]] = field(default_factory=list)
+    delays: list[tuple[str, float]] = field(default_factory=list)
+    levels: dict[str, float] = field(default_factory=dict)
+    notes: list[Note] = field(default_factory=list)
+
+    def batch(self, stage: str, *, size: int, seconds: float) -> None:  # noqa: ARG002 - tests look at sizes, not speed
+        """Remember the size."""
+        self.batches.append((stage, size))
+
+    def count(self, stage: str, outcome: str, *, reason: str = "", n: int = 1) -> None:
+        """Add up."""
+        if n:
+            self.counts[stage, outcome, reason] += n
+
+    def delay(self, span: str, seconds: float) -> None:
+        """Remember."""
+        self.delays.append((span, seconds))
+
+    def level(self, name: str, value: float) -> None:
+        """Remember the last."""
+        self.levels[name] = value
+
+    def note(self, event: str, *, level: str = "info", **fields: str | float | UUID | None) -> None:
+        """Remember."""
+        self.notes.append(Note(event, level, fields))
+
+    def counted(self, stage: str, outcome: str) -> int:
+        """Items that ended this way, for whatever reason."""
+        return sum(n for (s, o, _), n in self.counts.items() if (s, o) == (stage, outcome))

@@ -1,0 +1,131 @@
+"""Judging orders as they come, one by one or in a bulk: what is read for a batch, and what each may count on.
+
+Advice only: execution decides again, under the consents' locks. A batch costs one round trip for each kind of fact.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from gateway.base.keys import ConsentKey
+from gateway.base.retrying import until_done
+from gateway.consents.rules.consent import Consent, refuse_order
+from gateway.consents.rules.exemption import capped, exemption_allows, with_exemption_told
+from gateway.database.unit import Store
+from gateway.directory.merchants import Merchant
+from gateway.identity.rules import Assertion, judge_payment_assertion
+from gateway.identity.store import TrustTable
+from gateway.orders.scheduled.rules import due_later, refuse_to_wait
+from gateway.payments.rules.intent import TakenOrder
+from gateway.payments.rules.payment import Payment, PaymentKey
+from gateway.payments.rules.routing import NetworkProfile, route
+from schemas.primitives import CustomerId, MerchantId, NetworkId
+from schemas.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the database said of a batch, without locks.
+
+    Attributes:
+        existing: payments that stand under the orders' ids.
+        links: (issuer, subject) → customer, for the proofs of the batch.
+    """
+
+    existing: Mapping[PaymentKey, Payment]
+    consents: Mapping[ConsentKey, Consent]
+    merchants: Mapping[MerchantId, Merchant]
+    links: Mapping[tuple[str, str], CustomerId]
+    networks: Sequence[NetworkProfile]
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """The order is accepted for a later day.
+
+    Attributes:
+        due_at: when that day begins.
+    """
+
+    due_at: datetime
+    consent: Consent
+
+
+class Intake:
+    """Judges orders whose partner's signature holds.
+
+    Args:
+        networks: what routing knows of the networks at this moment.
+        ahead_days_max: how far ahead an order's day may be.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        trust: TrustTable,
+        networks: Callable[[], Sequence[NetworkProfile]],
+        ahead_days_max: int,
+    ) -> None:
+        self._store = store
+        self._trust = trust
+        self._networks = networks
+        self._ahead_days_max = ahead_days_max
+
+    async def look(self, orders: Sequence[TakenOrder]) -> Seen:
+        """Read what judging these orders needs; waits while the database is away."""
+        identities = sorted({t.assertion.identity for t in orders if isinstance(t.assertion, Assertion)})
+
+        async def read() -> Seen:
+            async with self._store.reading() as uow:
+                return Seen(
+                    existing=await uow.payments.find([t.key for t in orders]),
+                    consents=await uow.consents.read(sorted({t.consent_key for t in orders})),
+                    merchants=await uow.directory.merchants(sorted({t.order.merchant_id for t in orders})),
+                    links=await uow.authentication.links(identities),
+                    networks=self._networks(),
+                )
+
+        return await until_done(read)
+
+    def judge(self, taken: TakenOrder, seen: Seen, now: datetime) -> NetworkId | Waits | Reason:
+        """Where the order goes: to a network, into the schedule, or nowhere."""
+        order = taken.order
+        consent = seen.consents.get(taken.consent_key)
+        merchant = seen.merchants.get(order.merchant_id)
+        refused = refuse_order(order, consent=consent, merchant=merchant, now=now)
+        if refused is not None:
+            return refused
+        if merchant is None or consent is None:
+            raise AssertionError("refuse_order lets no order pass without a consent and a merchant")
+        refused = self._judge_proof(taken, consent, seen.links, now)
+        if refused is not None:
+            return refused
+        target = route(order.amount.minor, order.amount.currency, merchant, seen.networks)
+        due_at = due_later(order, now)
+        if due_at is None or isinstance(target, Reason):
+            return target
+        return refuse_to_wait(due_at, consent, now=now, ahead_days_max=self._ahead_days_max) or Waits(due_at, consent)
+
+    def _judge_proof(
+        self, taken: TakenOrder, consent: Consent, links: Mapping[tuple[str, str], CustomerId], now: datetime
+    ) -> Reason | None:
+        """Judge the proof as far as it can be without the consent's lock: an exemption is taken to have room."""
+        proof = taken.assertion
+        if isinstance(proof, Reason):
+            return proof
+        if consent.terms.payment is None:
+            raise AssertionError("refuse_order lets no order pass without a payment consent")
+        exemption = capped(consent.terms.payment.low_value_exemption, self._trust.policy.exemptions)
+        amount = taken.order.amount
+        verdict = judge_payment_assertion(
+            proof,
+            order=taken.order,
+            customer_id=consent.terms.customer_id,
+            linked=links.get(proof.identity) if proof else None,
+            issuer=self._trust.issuer(proof.issuer) if proof else None,
+            policy=self._trust.policy,
+            exempt=exemption_allows(exemption, 0, 0, amount),
+            now=now,
+        )
+        return with_exemption_told(verdict, exemption, 0, 0, amount) if isinstance(verdict, Reason) else None

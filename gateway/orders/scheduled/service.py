@@ -1,0 +1,253 @@
+"""Orders for a later day: kept when they come, handed on to execution when their day has come.
+
+Handing on happens at least once: an order stays in the schedule until its payment waits no more, and is handed on again
+after a while. Execution decides it once, under the payment's lock, as SENT or REJECTED; a payment that was cancelled
+meanwhile is neither handed on nor decided. An order that expires before execution reaches it is rejected from here.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from gateway.base.errors import TopicClosedError
+from gateway.base.process import Clock, Observer
+from gateway.base.retrying import until_done
+from gateway.database.unit import Store, UnitOfWork
+from gateway.directory.merchants import Merchant
+from gateway.identity.rules import Assertion, replayed
+from gateway.identity.store import AssertionUse
+from gateway.messaging.records import Outgoing, Publisher
+from gateway.orders.judging import Waits
+from gateway.payments.dispatch import Dispatch, decode_order
+from gateway.payments.rules.intent import ORDER_CANCELLED, TakenOrder, rejected, scheduled
+from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState
+from gateway.payments.rules.payment import Change, Payment, PaymentKey
+from gateway.payments.rules.routing import NetworkProfile, route
+from gateway.payments.rules.waiting import ScheduledOrder
+from gateway.payments.transitions import apply_changes
+from schemas.codec import DecodeError
+from schemas.orders import ORDER_TYPE, PaymentOrder
+from schemas.primitives import ConsentId, MerchantId, NetworkId
+from schemas.reasons import Reason, ReasonCode
+
+_EXPIRED: Final = Reason(code=ReasonCode.TM01, text="the order is past its expires_at")
+_NO_MERCHANT: Final = Reason(code=ReasonCode.AC03, text="merchant_id is not in the merchant directory")
+
+# --- when an order comes ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An order that is accepted for a later day: what becomes of it, and what is kept."""
+
+    taken: TakenOrder
+    payment: Payment
+    order: ScheduledOrder
+
+    @classmethod
+    def of(cls, body: bytes, taken: TakenOrder, waits: Waits, now: datetime) -> "Accepted":
+        """Build both from the partner's bytes and what was read of them."""
+        order = ScheduledOrder(
+            key=taken.key,
+            due_at=waits.due_at,
+            expires_at=taken.order.expires_at,
+            order_type=ORDER_TYPE,
+            body=body,
+            signature=taken.signature,
+            proven=taken.assertion is not None,
+            reference=taken.reference,
+            ordered_at=taken.ordered_at,
+            traceparent=taken.traceparent,
+        )
+        return cls(taken, scheduled(taken, waits.consent, now), order)
+
+
+async def keep_waiting(uow: UnitOfWork, accepted: Sequence[Accepted], now: datetime) -> list[Payment]:
+    """Use the orders' proofs up and write their payments: SCHEDULED, or REJECTED where cancelled or a proof was used.
+
+    Returns:
+        those that are new; a payment that another worker has written meanwhile stands.
+    """
+    if not accepted:
+        return []
+    used_before = await _use_proofs(uow, accepted)
+    # A cancellation that comes at this very moment is met by execution, when the order is due.
+    cancelled = await uow.cancellations.not_sent([a.payment.key for a in accepted])
+    payments = [_begun(a, used_before, cancelled, now) for a in accepted]
+    inserted = await uow.payments.insert(payments)
+    new = {p.key: p for p in payments if p.key in inserted}
+    waiting = {key for key, p in new.items() if p.state is PaymentState.SCHEDULED}
+    await uow.schedule.keep([a.order for a in accepted if a.order.key in waiting])
+    return list(new.values())
+
+
+def _begun(
+    accepted: Accepted,
+    used_before: frozenset[PaymentKey],
+    cancelled: Mapping[PaymentKey, frozenset[ConsentId]],
+    now: datetime,
+) -> Payment:
+    payment = accepted.payment
+    if payment.consent_id in cancelled.get(payment.key, ()):
+        return rejected(accepted.taken, ORDER_CANCELLED, now)
+    return rejected(accepted.taken, replayed(), now) if payment.key in used_before else payment
+
+
+async def _use_proofs(uow: UnitOfWork, accepted: Sequence[Accepted]) -> frozenset[PaymentKey]:
+    uses = [
+        AssertionUse(
+            issuer=proof.issuer,
+            jti=proof.jti,
+            partner_id=a.payment.partner_id,
+            used_by=a.payment.payment_id,
+            keep_until=proof.keep_until,
+        )
+        for a in accepted
+        if isinstance(proof := a.taken.assertion, Assertion)
+    ]
+    refused = await uow.authentication.use(uses) if uses else frozenset()
+    return frozenset((u.partner_id, u.used_by) for u in refused)  # type: ignore[misc]
+
+
+# --- when its day has come --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSettings:
+    """Bounds of the schedule; each has its reason.
+
+    Attributes:
+        batch: orders handed on at a time: one publication and four statements.
+        lease_s: longer than handing a batch on takes; after it another worker may.
+        again_s: how long execution may take before an order is handed on again; doubles each time, up to an hour, so
+            that a network that is away finds few copies of each.
+    """
+
+    batch: int = 500
+    lease_s: float = 30.0
+    again_s: float = 300.0
+    again_max_s: float = 3600.0
+
+
+class ScheduledOrderService:
+    """Hands orders on whose day has come. Any number of workers may do so side by side.
+
+    Args:
+        networks: what routing knows of the networks at this moment.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        publisher: Publisher,
+        dispatch: Dispatch,
+        networks: Callable[[], Sequence[NetworkProfile]],
+        observer: Observer,
+        clock: Clock,
+        settings: ScheduleSettings,
+    ) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._dispatch = dispatch
+        self._networks = networks
+        self._observer = observer
+        self._clock = clock
+        self._settings = settings
+
+    async def dispatch_due(self) -> int:
+        """Hand a batch on; return how many orders were looked at."""
+        claimed, waiting, merchants = await until_done(self._claim)
+        outgoing: list[Outgoing] = []
+        changes: list[Change] = []
+        now = self._clock.now()
+        for waited in waiting:
+            try:
+                order = decode_order(waited.order_type, waited.body)
+            except DecodeError:
+                # It must not hold the others up. It ends when it expires; until then people can look at it.
+                self._observer.count("schedule", "order_unreadable")
+                self._observer.note("scheduled_order_unreadable", level="error", payment_id=waited.key[1])
+                if now >= waited.expires_at:
+                    changes.append(Change(waited.key, PaymentEventKind.REFUSED, _EXPIRED))
+                continue
+            target = self._target(waited, order, merchants, now)
+            if isinstance(target, Reason):
+                changes.append(Change(waited.key, PaymentEventKind.REFUSED, target))
+            else:
+                outgoing.append(self._dispatch.due(waited, order, target, now))
+        dispatched = await self._hand_on(outgoing) if outgoing else 0
+        if waiting:
+            await until_done(lambda: self._settle(waiting, changes))
+        self._report(waiting, changes, dispatched)
+        return claimed
+
+    async def _hand_on(self, outgoing: Sequence[Outgoing]) -> int:
+        """Publish all but those whose network has no open topic: they wait, and the others go. Return how many went."""
+        closed: set[str] = set()
+        going = list(outgoing)
+
+        async def publish() -> str | None:
+            try:
+                await self._publisher.publish(going)
+            except TopicClosedError as error:
+                return error.topic
+            return None
+
+        while (topic := await until_done(publish)) is not None:
+            closed.add(topic)
+            going = [o for o in outgoing if o.topic not in closed]
+            self._observer.count("schedule", "topic_closed")
+            self._observer.note("topic_closed", level="error", topic=topic)
+        return len(going)
+
+    async def _claim(self) -> tuple[int, list[ScheduledOrder], dict[MerchantId, Merchant]]:
+        async with self._store.transaction() as uow:
+            now = self._clock.now()
+            lease_until = now + timedelta(seconds=self._settings.lease_s)
+            claimed = await uow.schedule.claim(now=now, lease_until=lease_until, limit=self._settings.batch)
+            if not claimed:
+                return 0, [], {}
+            payments = await uow.payments.find([w.key for w in claimed])
+            waiting = [w for w in claimed if _waits(payments.get(w.key))]
+            await uow.schedule.close([w.key for w in claimed if not _waits(payments.get(w.key))], now=now)
+            wanted = sorted({p.merchant_id for p in payments.values()})
+            return len(claimed), waiting, dict(await uow.directory.merchants(wanted))
+
+    def _target(
+        self, waited: ScheduledOrder, order: PaymentOrder, merchants: dict[MerchantId, Merchant], now: datetime
+    ) -> NetworkId | Reason:
+        if now >= waited.expires_at:
+            return _EXPIRED
+        merchant = merchants.get(order.merchant_id)
+        if merchant is None:
+            return _NO_MERCHANT
+        return route(order.amount.minor, order.amount.currency, merchant, self._networks())
+
+    async def _settle(self, waiting: Sequence[ScheduledOrder], changes: Sequence[Change]) -> None:
+        async with self._store.transaction() as uow:
+            now = self._clock.now()
+            await apply_changes(uow, changes, now=now)
+            # A change that came too late found a payment that waits no more: either way it is over.
+            over = {c.key for c in changes}
+            await uow.schedule.close(sorted(over), now=now)
+            await uow.schedule.put_off([(w.key, self._again_at(w, now)) for w in waiting if w.key not in over])
+
+    def _again_at(self, waited: ScheduledOrder, now: datetime) -> datetime:
+        pause_s = min(self._settings.again_s * 2 ** min(waited.dispatches, 16), self._settings.again_max_s)
+        # What expires before is rejected then, and not later.
+        return min(now + timedelta(seconds=pause_s), max(waited.expires_at, now))
+
+    def _report(self, waiting: Sequence[ScheduledOrder], changes: Sequence[Change], dispatched: int) -> None:
+        count, now = self._observer.count, self._clock.now()
+        count("schedule", "order_dispatched", n=dispatched)
+        for reason, n in Counter(c.reason.code.value for c in changes if c.reason).items():
+            count("schedule", "order_rejected", reason=reason, n=n)
+        if first := [w for w in waiting if not w.dispatches]:
+            self._observer.delay("due_to_dispatch", max((now - w.due_at).total_seconds() for w in first))
+
+
+def _waits(payment: Payment | None) -> bool:
+    return payment is not None and payment.state is PaymentState.SCHEDULED

@@ -1,0 +1,126 @@
+"""The outbox in PostgreSQL: the writers' side and the relay's."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+from asyncpg import Connection
+
+from gateway.database.errors import translated
+from gateway.database.queries import load
+from gateway.database.sessions import COMMAND_TIMEOUT_S, session_settings
+from gateway.outbox.store import OutboxEvent, OutboxRow
+
+_SQL = load(__name__, "outbox")
+_LEADER_LOCK = 0x6F7574626F78  # "outbox": any constant, the same in every relay
+
+EVENT_COLUMNS = ("topic", "key", "event_id", "event_type", "occurred_at", "traceparent", "body")
+
+
+class PostgresOutbox:
+    """Implements :class:`gateway.outbox.store.Outbox` on one connection."""
+
+    def __init__(self, connection: "Connection[Any]") -> None:
+        self._connection = connection
+
+    async def append(self, events: Sequence[OutboxEvent]) -> None:
+        if not events:
+            return
+        await self._connection.copy_records_to_table(
+            "outbox",
+            columns=EVENT_COLUMNS,
+            records=[(e.topic, e.key, e.event_id, e.event_type, e.occurred_at, e.traceparent, e.body) for e in events],
+        )
+
+    async def purge(self, *, before: datetime, limit: int) -> int:
+        purged: int = await self._connection.fetchval(_SQL.purge, before, limit)
+        return purged
+
+
+class PostgresOutboxReader:
+    """Implements :class:`gateway.outbox.store.OutboxReader` on a connection of its own, which holds the leader lock."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._connection: Connection[Any] | None = None
+        self._cursor: tuple[str, int] = ("0", 0)
+
+    async def acquire(self) -> bool:
+        async with translated():
+            await self.release()
+            # Losing the cursor's last moves only means to publish those rows again: no need to wait for the disk.
+            connection = await asyncpg.connect(
+                self._dsn,
+                # A server that has gone without a word must not hold the relay up for as long as TCP hopes.
+                command_timeout=COMMAND_TIMEOUT_S,
+                server_settings={**session_settings("mypay-relay"), "synchronous_commit": "off"},
+            )
+            if not await connection.fetchval(_SQL.try_lead, _LEADER_LOCK):
+                await connection.close()
+                return False
+            row = await connection.fetchrow(_SQL.cursor)
+            if row is None:
+                raise AssertionError("outbox_cursor has no row: migrations have not run")
+            self._connection, self._cursor = connection, (row["tx"], row["id"])
+            return True
+
+    async def read(self, limit: int) -> Sequence[OutboxRow]:
+        async with translated():
+            rows = await self._connected().fetch(_SQL.read, *self._cursor, limit)
+        return [_row(r) for r in rows]
+
+    async def advance(self, last: OutboxRow, *, parked: Sequence[OutboxRow] = (), reason: str = "") -> None:
+        cursor = (str(last.tx), last.id)
+        async with translated():
+            connection = self._connected()
+            if not parked:
+                await connection.execute(_SQL.advance, *cursor)
+            else:
+                async with connection.transaction():
+                    await connection.execute(_SQL.park, *_places(parked), [r.event.topic for r in parked], reason)
+                    await connection.execute(_SQL.advance, *cursor)
+        self._cursor = cursor
+
+    async def parked_topics(self) -> frozenset[str]:
+        async with translated():
+            return frozenset(r["topic"] for r in await self._connected().fetch(_SQL.parked_topics))
+
+    async def read_parked(self, topic: str, limit: int) -> Sequence[OutboxRow]:
+        async with translated():
+            return [_row(r) for r in await self._connected().fetch(_SQL.read_parked, topic, limit)]
+
+    async def unpark(self, rows: Sequence[OutboxRow]) -> None:
+        async with translated():
+            await self._connected().execute(_SQL.unpark, *_places(rows))
+
+    async def release(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            # Closing the session gives the lock back, also where the server can no longer answer.
+            connection.terminate()
+
+    def _connected(self) -> "Connection[Any]":
+        if self._connection is None:
+            raise asyncpg.InterfaceError("the relay holds no connection")
+        return self._connection
+
+
+def _places(rows: Sequence[OutboxRow]) -> tuple[list[str], list[int]]:
+    return [str(r.tx) for r in rows], [r.id for r in rows]
+
+
+def _row(row: asyncpg.Record) -> OutboxRow:
+    return OutboxRow(
+        tx=int(row["tx"]),
+        id=row["id"],
+        event=OutboxEvent(
+            topic=row["topic"],
+            key=row["key"],
+            event_id=row["event_id"],
+            event_type=row["event_type"],
+            occurred_at=row["occurred_at"],
+            traceparent=row["traceparent"],
+            body=row["body"],
+        ),
+    )

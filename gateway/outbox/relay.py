@@ -1,0 +1,156 @@
+"""Relay: outbox → Kafka, in order, at least once.
+
+The cursor moves only after Kafka has confirmed, so a crash means some events twice, never none; readers deduplicate by
+(payment_id, version) or by ce_id. One relay works at a time, so that one payment's events cannot overtake each other.
+
+A topic that Kafka does not have, or that is closed to us, holds up nobody else: its events are set aside, together with
+all later ones of that topic, and tried again every minute, in their order.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.base.errors import StoreUnavailableError, TopicClosedError
+from gateway.base.process import Clock, Observer
+from gateway.base.retrying import until_done
+from gateway.messaging.records import Outgoing, Publisher
+from gateway.outbox.store import OutboxEvent, OutboxReader, OutboxRow
+from schemas.envelope import Envelope, write_envelope
+
+SOURCE = "/mypay/gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class RelaySettings:
+    """Bounds of the relay; each has its reason.
+
+    Attributes:
+        batch: rows read and published at a time; amortises one query, one Kafka round trip and one cursor move.
+        idle_s: pause after a batch that was not full: adds at most this to an event's time, and lets events gather,
+            for a query, a publication and a cursor move cost much the same for one as for a hundred.
+        standby_s: how often a relay that is not the leader asks again.
+        parked_retry_s: how often topics are tried again whose events are set aside.
+    """
+
+    batch: int = 2000
+    idle_s: float = 0.02
+    standby_s: float = 1.0
+    parked_retry_s: float = 60.0
+
+
+class RelayService:
+    """Publishes the outbox while it is the leader."""
+
+    def __init__(
+        self,
+        *,
+        reader: OutboxReader,
+        publisher: Publisher,
+        observer: Observer,
+        clock: Clock,
+        settings: RelaySettings,
+    ) -> None:
+        self._reader = reader
+        self._publisher = publisher
+        self._observer = observer
+        self._clock = clock
+        self._settings = settings
+        self._closed: set[str] = set()
+        self._retry_at = 0.0
+
+    async def run(self) -> None:
+        """Relay until cancelled; wait while another leads, or while Postgres or Kafka is away."""
+        while True:
+            if not await until_done(self._reader.acquire):
+                await asyncio.sleep(self._settings.standby_s)
+                continue
+            self._observer.note("relay_leads")
+            try:
+                await self.look_for_parked()
+                while True:
+                    if self._closed and asyncio.get_running_loop().time() >= self._retry_at:
+                        await self.retry_parked()
+                    if await self.relay_once() < self._settings.batch:
+                        await asyncio.sleep(self._settings.idle_s)
+            except StoreUnavailableError:
+                # The leader lock went with the session: another may lead by now.
+                self._observer.note("relay_lost_lead", level="warning")
+            finally:
+                await self._reader.release()
+
+    async def relay_once(self) -> int:
+        """Relay one batch; return its size.
+
+        Raises:
+            StoreUnavailableError: the session that holds the leader lock is lost.
+        """
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        rows = await self._reader.read(self._settings.batch)
+        if not rows:
+            return 0
+        await self._publish(rows)
+        parked = [r for r in rows if r.event.topic in self._closed] if self._closed else []
+        await self._reader.advance(rows[-1], parked=parked, reason="topic does not exist, or is closed to us")
+        now = self._clock.now()
+        self._observer.batch("relay", size=len(rows), seconds=loop.time() - started)
+        self._observer.count("relay", "published", n=len(rows) - len(parked))
+        self._observer.count("relay", "parked", n=len(parked))
+        # One observation a batch, of its oldest row: the worst that any of them waited.
+        self._observer.delay("outbox_to_event", (now - rows[0].event.occurred_at).total_seconds())
+        return len(rows)
+
+    async def look_for_parked(self) -> None:
+        """Learn which topics have events that an earlier relay set aside.
+
+        Raises:
+            StoreUnavailableError: the session that holds the leader lock is lost.
+        """
+        self._closed = set(await self._reader.parked_topics())
+        self._retry_at = asyncio.get_running_loop().time()
+
+    async def retry_parked(self) -> int:
+        """Publish what is set aside, topic by topic, as far as Kafka takes it now; return how much that was.
+
+        Raises:
+            StoreUnavailableError: the session that holds the leader lock is lost.
+        """
+        total = 0
+        for topic in sorted(self._closed):
+            self._closed.discard(topic)
+            while rows := await self._reader.read_parked(topic, self._settings.batch):
+                await self._publish(rows)
+                if topic in self._closed:
+                    break
+                await self._reader.unpark(rows)
+                total += len(rows)
+        self._observer.count("relay", "unparked", n=total)
+        self._retry_at = asyncio.get_running_loop().time() + self._settings.parked_retry_s
+        return total
+
+    async def _publish(self, rows: Sequence[OutboxRow]) -> None:
+        """Publish all but those of closed topics; a topic that turns out to be closed is one from now on."""
+
+        async def publish() -> str | None:
+            try:
+                await self._publisher.publish([_record(r.event) for r in rows if r.event.topic not in self._closed])
+            except TopicClosedError as error:
+                return error.topic
+            return None
+
+        while (closed := await until_done(publish)) is not None:
+            self._closed.add(closed)
+            self._observer.count("relay", "topic_closed")
+            self._observer.note("topic_closed", level="error", topic=closed)
+
+
+def _record(event: OutboxEvent) -> Outgoing:
+    envelope = Envelope(
+        id=event.event_id,
+        source=SOURCE,
+        type=event.event_type,
+        time=event.occurred_at,
+        traceparent=event.traceparent,
+    )
+    return Outgoing(topic=event.topic, key=event.key.encode(), value=event.body, headers=write_envelope(envelope))

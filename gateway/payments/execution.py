@@ -1,0 +1,327 @@
+"""Execution: intents in one transaction, then the card network, then results in another.
+
+The row that says "may have been sent" commits before the first byte leaves. What was sent and not answered is UNKNOWN
+until an inquiry or a reversal settles it; nothing is ever sent a second time. A batch costs about ten round trips to
+Postgres, whatever its size.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from gateway.base.errors import StoreConflictError
+from gateway.base.process import Clock, Observer
+from gateway.base.retrying import until_done
+from gateway.consents.ended_watch import EndedConsentWatch
+from gateway.consents.store import UsageChange
+from gateway.database.unit import Store, UnitOfWork
+from gateway.directory.funding import token_uses
+from gateway.directory.store import TokenVault
+from gateway.identity.no_providers import NoIdentityProviders
+from gateway.identity.rules import Assertion
+from gateway.identity.signing import KeySource, SignatureVerifier, recheck_signatures
+from gateway.identity.store import AssertionVerifier, TrustTable
+from gateway.messaging.records import DeadLetters, Record
+from gateway.network.exchange import FinancialRequest, Operation
+from gateway.network.port import CardNetwork
+from gateway.payments.dispatch import Dispatch, Dispatched
+from gateway.payments.notices import RefusedOrder, refuse_or_report, refuse_orders, reported_events
+from gateway.payments.proofs import use_proofs
+from gateway.payments.refunds.rules import TakenRefund
+from gateway.payments.results import Intent, ResultSettings, ResultWriter, count_states
+from gateway.payments.rules.intent import (
+    Decided,
+    Facts,
+    OrderOrRefund,
+    TakenOrder,
+    decide,
+    exempt_window,
+    owned_token,
+    usage_keys,
+)
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.payments.rules.payment import Payment
+from gateway.payments.rules.repetition import order_id_taken
+from gateway.payments.transitions import payment_events
+from gateway.payments.unknown.incidents import report_card_incidents, report_unopened, report_untrusted
+from schemas.envelope import EnvelopeError
+from schemas.primitives import NetworkId, PaymentId
+from schemas.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionSettings:
+    """Bounds of execution; each has its reason.
+
+    Attributes:
+        intent_to_wire_s: an intent whose bytes have not left after this long is withdrawn: a revocation is then
+            certain to have no effect later than this after it committed.
+        results: how what comes of them is written.
+    """
+
+    intent_to_wire_s: float = 2.0
+    results: ResultSettings = field(default_factory=ResultSettings)
+
+
+class ExecutionService:
+    """Executes the orders and refunds of one card network.
+
+    Attributes:
+        results: sends the intents and writes what comes of them; run it beside :meth:`take`.
+    """
+
+    def __init__(
+        self,
+        *,
+        network_id: NetworkId,
+        worker: str,
+        terminals: Sequence[str],
+        store: Store,
+        vault: TokenVault,
+        network: CardNetwork,
+        dead_letters: DeadLetters,
+        observer: Observer,
+        clock: Clock,
+        settings: ExecutionSettings,
+        dispatch: Dispatch,
+        signatures: SignatureVerifier,
+        keys: KeySource,
+        trust: TrustTable | None = None,
+        assertions: AssertionVerifier | None = None,
+        watch: EndedConsentWatch | None = None,
+    ) -> None:
+        self._network_id = network_id
+        self._worker = worker
+        self._terminals = terminals
+        self._store = store
+        self._vault = vault
+        self._network = network
+        self._dead_letters = dead_letters
+        self._observer = observer
+        self._clock = clock
+        self._settings = settings
+        self._dispatch = dispatch
+        self._signatures = signatures
+        self._keys = keys
+        self._trust: TrustTable = trust or NoIdentityProviders()
+        self._assertions: AssertionVerifier = assertions or NoIdentityProviders()
+        self._watch = watch
+        self.results = ResultWriter(
+            network_id=network_id,
+            store=store,
+            network=network,
+            observer=observer,
+            clock=clock,
+            settings=settings.results,
+            watch=watch,
+        )
+
+    # --- orders and refunds → intents → wire ---
+
+    async def take(self, records: Sequence[Record]) -> None:
+        """Commit the batch's intents and hand them to the network. Once this returns, the offsets may be committed.
+
+        Args:
+            records: dispatched orders and refunds in their order, no more than the network's window holds.
+        """
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        batch, refused = await self._read(await self._trusted(records))
+        if refused:
+            await until_done(lambda: self._refuse(refused))
+        while batch:
+            places = await self._reserve(len(batch))
+            part, batch = batch[:places], batch[places:]
+            self._report(await self._intend(part))
+        self._observer.batch("execution", size=len(records), seconds=loop.time() - started)
+
+    async def _trusted(self, records: Sequence[Record]) -> list[Dispatched]:
+        """Those that the gateway itself wrote for this network; the others are parked, and told to operators alone."""
+        trusted: list[Dispatched] = []
+        others: list[tuple[Record, Exception]] = []
+        for record in records:
+            try:
+                trusted.append(self._dispatch.read(record, self._network_id))
+            except EnvelopeError as error:
+                others.append((record, error))
+        if others:
+            report_untrusted(self._observer, "execution", self._network_id, others)
+            await self._park(others)
+        return trusted
+
+    async def _park(self, unreadable: Sequence[tuple[Record, Exception]]) -> None:
+        self._observer.count("execution", "dead_letter", n=len(unreadable))
+        await until_done(lambda: self._dead_letters.park("execution", unreadable))
+
+    async def _intend(self, batch: Sequence[OrderOrRefund]) -> Decided:
+        """Commit the intents of a batch for which places are taken, and hand them to the network."""
+        try:
+            decided, intents, before_commit = await until_done(lambda: self._commit_intents(batch))
+        except BaseException:
+            self._network.release(len(batch))
+            raise
+        self._network.release(len(batch) - len(intents))
+        for intent in intents:
+            self.results.submit(intent, send_before=before_commit + self._settings.intent_to_wire_s)
+        if self._watch is not None:
+            # Money goes back also under a consent that has ended: refunds are not watched.
+            watched = [i for i in intents if i.payment.operation is Operation.PURCHASE]
+            if watched:
+                self._watch.intended([i.consent_key for i in watched], watched[0].payment.decided_at)
+        return decided
+
+    async def _reserve(self, wanted: int) -> int:
+        """Take places first, for an intent that has committed must never wait for room: all, or what a trial allows."""
+        places = 0
+        try:
+            while places < wanted and (more := await self._network.reserve(wanted - places, held=places)):
+                places += more
+        except BaseException:
+            self._network.release(places)
+            raise
+        return places
+
+    async def _read(
+        self, records: Sequence[Dispatched]
+    ) -> tuple[list[OrderOrRefund], list[tuple[OrderOrRefund, RefusedOrder]]]:
+        """What is to be decided, and what is refused: the key that signed it is disabled since it was judged."""
+        now = self._clock.now()
+        read = [r.refund() if r.is_refund else r.order() for r in records]
+        problems = await recheck_signatures(self._signatures, self._keys, [one.signature for one in read], now)
+        batch: list[OrderOrRefund] = []
+        refused: list[tuple[OrderOrRefund, RefusedOrder]] = []
+        for one, problem in zip(read, problems, strict=True):
+            if problem is None:
+                batch.append(one)
+            elif isinstance(one, TakenOrder) and one.is_due:
+                # Its payment waits: it must end, as rejected.
+                batch.append(replace(one, problem=problem))
+            else:
+                refused.append((one, _refused(one, None, problem)))
+        checked = self._recheck_proofs(batch)
+        if await self._trust.refresh_unknown():
+            # A provider's key may be newer than what this process knows: look once more.
+            checked = self._recheck_proofs(batch)
+        return checked, refused
+
+    def _recheck_proofs(self, batch: Sequence[OrderOrRefund]) -> list[OrderOrRefund]:
+        return [
+            replace(o, assertion=problem)
+            if isinstance(o, TakenOrder)
+            and isinstance(o.assertion, Assertion)
+            and (problem := self._assertions.recheck(o.assertion.issuer, o.assertion.kid))
+            else o
+            for o in batch
+        ]
+
+    async def _refuse(self, refused: Sequence[tuple[OrderOrRefund, RefusedOrder]]) -> None:
+        async with self._store.transaction() as uow:
+            _, repeated = await refuse_or_report(uow, refused, self._clock.now())
+        self._observer.count("execution", "refused", n=len(refused) - repeated)
+        self._observer.count("execution", "repeated", n=repeated)
+
+    async def _commit_intents(self, batch: Sequence[OrderOrRefund]) -> tuple[Decided, list[Intent], float]:
+        """Read under the locks, decide, write it down; the time is of ``loop.time()`` before the commit.
+
+        Raises:
+            StoreUnavailableError, StoreConflictError: nothing was decided, or it is not known: run it again.
+        """
+        async with self._store.transaction() as uow:
+            facts = await self._facts(uow, batch)
+            decided = decide(
+                batch,
+                facts,
+                network_id=self._network_id,
+                terminals=self._terminals,
+                numbers=iter(await uow.payments.next_payment_numbers(len(batch))),
+                worker=self._worker,
+            )
+            await _write(uow, decided, facts)
+            intents = [Intent(p, self._request(p, facts)) for p in decided.begun if p.state is PaymentState.SENT]
+            # The bound from intent to wire runs from before the commit: never longer than promised.
+            before_commit = asyncio.get_running_loop().time()
+        return decided, intents, before_commit
+
+    async def _facts(self, uow: UnitOfWork, batch: Sequence[OrderOrRefund]) -> Facts:
+        orders = [one for one in batch if isinstance(one, TakenOrder)]
+        refunds = [one for one in batch if isinstance(one, TakenRefund)]
+        keys = sorted({one.key for one in batch})
+        consents = await uow.consents.lock(sorted({one.consent_key for one in batch}))
+        # What waits can be decided by another worker or cancelled at this moment, and an original be refunded by one:
+        # under its lock it is certain.
+        waiting = sorted({*(o.key for o in orders if o.is_due), *(r.original_key for r in refunds)})
+        locked = await uow.payments.lock(waiting) if waiting else {}
+        originals = [locked[r.original_key] for r in refunds if r.original_key in locked]
+        # Money goes back whatever has become of the consent, its permission to use the token included.
+        paying = {key: consents[key] for o in orders if (key := o.consent_key) in consents} if refunds else consents
+        usable = await uow.directory.usable_tokens(token_uses(c.terms for c in paying.values()))
+        returning = (owned for p in originals if (owned := owned_token(p, consents)) is not None)
+        opened = await self._vault.open(sorted({*(use.owned for use in usable), *returning}))
+        report_unopened(self._observer, "execution", opened)
+        # Time is read after the locks were granted: an order that expired while it waited for them is refused.
+        now = self._clock.now()
+        trust = await use_proofs(uow, orders, paying, self._trust)
+        merchants = {*(o.order.merchant_id for o in orders), *(p.merchant_id for p in originals)}
+        used = usage_keys(paying, now, trust.authenticated_at)
+        return Facts(
+            consents=consents,
+            merchants=await uow.directory.merchants(sorted(merchants)),
+            payments={**(await uow.payments.find(keys)), **locked},
+            usage=await uow.consents.usage(used) if orders else {},
+            usable=usable,
+            cards=opened.cards,
+            now=now,
+            trust=trust,
+            cancelled=await uow.cancellations.not_sent(keys),
+            refunded=await uow.payments.refunded(sorted({p.key for p in originals})) if refunds else {},
+            # With nothing to refund yet when another delivery of the record reached the intake: so it ended.
+            refused=await uow.payments.refused([(r.refund.partner_id, r.reference) for r in refunds])
+            if refunds
+            else frozenset(),
+        )
+
+    @staticmethod
+    def _request(payment: Payment, facts: Facts) -> FinancialRequest:
+        owned = owned_token(payment, facts.consents)
+        if payment.trace is None or owned is None:
+            raise AssertionError("a SENT payment has trace numbers and a funding token")
+        return FinancialRequest(
+            trace=payment.trace,
+            operation=payment.operation,
+            amount_minor=payment.amount_minor,
+            currency=payment.currency,
+            acceptor=facts.merchants[payment.merchant_id].acceptor,
+            card=facts.cards[owned],
+        )
+
+    def _report(self, decided: Decided) -> None:
+        begun = decided.begun
+        count_states(self._observer, begun)
+        report_card_incidents(self._observer, "execution", self._network_id, begun)
+        self._observer.count("execution", "repeated", n=len(decided.repeats))
+        self._observer.count("execution", "order_id_taken", n=len(decided.conflicts))
+
+
+async def _write(uow: UnitOfWork, decided: Decided, facts: Facts) -> None:
+    if len(await uow.payments.insert(decided.payments)) != len(decided.payments):
+        # Another worker inserted one of these ids under another consent since we looked.
+        raise StoreConflictError("payment inserted concurrently")
+    await uow.schedule.begin(decided.due)
+    await uow.consents.add_usage(
+        [
+            UsageChange(key, reserved_minor=minor, reserved_count=count)
+            for key, (minor, count) in decided.reserved.items()
+        ]
+    )
+    exempting = [k for k in decided.authenticated if exempt_window(facts.consents[k], None)]
+    await uow.authentication.mark_authenticated(sorted(exempting), now=facts.now)
+    repeats = [(payment, one.reference) for one, payment in decided.repeats]
+    await uow.outbox.append([*payment_events(decided.begun), *reported_events(repeats, facts.now)])
+    conflicts = [_refused(one, p.payment_id, order_id_taken(p, one.message)) for one, p in decided.conflicts]
+    orphans = [_refused(one, None, reason) for one, reason in decided.orphans]
+    await refuse_orders(uow, [*conflicts, *orphans], facts.now)
+
+
+def _refused(one: OrderOrRefund, first: PaymentId | None, reason: Reason) -> RefusedOrder:
+    """Refused under an id of which ``first`` may stand."""
+    return RefusedOrder(one.message.partner_id, one.message.order_id, first, reason, one.reference)

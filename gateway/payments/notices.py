@@ -1,0 +1,97 @@
+"""Events that tell a partner something without moving a payment."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from gateway.database.unit import UnitOfWork
+from gateway.identity.refusals import Refusal
+from gateway.outbox.store import OutboxEvent
+from gateway.payments.rules.intent import OrderOrRefund
+from gateway.payments.rules.payment import Payment, event_fields
+from schemas.codec import encode, encode_json
+from schemas.events import EventType, OrderRefused
+from schemas.primitives import PartnerId
+from schemas.reasons import Reason
+from schemas.topics import events_topic
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedOrder:
+    """An order that does not become a payment. ``payment_id``: the payment that stands under its id, or None."""
+
+    partner_id: PartnerId
+    order_id: str
+    payment_id: UUID | None
+    reason: Reason
+    reference: str
+
+
+def reported_events(repeats: Sequence[tuple[Payment, str]], now: datetime) -> list[OutboxEvent]:
+    """Tell again where payments stand whose orders came again; each with the reference of the repeated record."""
+    return [
+        OutboxEvent(
+            topic=events_topic(payment.partner_id),
+            key=str(payment.payment_id),
+            event_id=f"{payment.payment_id}:{payment.version}:{reference}",
+            event_type=EventType.PAYMENT_REPORTED,
+            occurred_at=now,
+            traceparent=payment.traceparent,
+            body=encode_json(event_fields(payment)),
+        )
+        for payment, reference in repeats
+    ]
+
+
+async def refuse_orders(uow: UnitOfWork, refused: Sequence[RefusedOrder], now: datetime) -> int:
+    """Record refusals and tell the partners, once however often a record is delivered; return how many were new."""
+    if not refused:
+        return 0
+    new = await uow.payments.refuse([Refusal(r.partner_id, r.order_id, r.reference, r.reason) for r in refused])
+    await uow.outbox.append(
+        [
+            OutboxEvent(
+                topic=events_topic(r.partner_id),
+                key=str(r.payment_id or r.reference),
+                event_id=r.reference,
+                event_type=EventType.ORDER_REFUSED,
+                occurred_at=now,
+                body=encode(
+                    OrderRefused.of_stored(
+                        partner_id=r.partner_id,
+                        order_id=r.order_id,
+                        payment_id=r.payment_id,
+                        reason=r.reason,
+                        reference=r.reference,
+                        occurred_at=now,
+                    )
+                ),
+            )
+            for r in refused
+            if r.reference in new
+        ]
+    )
+    return len(new)
+
+
+async def refuse_or_report(
+    uow: UnitOfWork, refused: Sequence[tuple[OrderOrRefund, RefusedOrder]], now: datetime
+) -> tuple[int, int]:
+    """Refuse what may not be paid any more; what was paid before, and only comes again, is told as it stands.
+
+    Under the consents' locks, which intents take: a payment that is not there is not being made either.
+
+    Returns:
+        how many refusals were new, and how many payments were reported.
+    """
+    await uow.consents.lock(sorted({taken.consent_key for taken, _ in refused}))
+    stored = await uow.payments.find(sorted({taken.key for taken, _ in refused}))
+    standing = {
+        taken.reference: payment
+        for taken, _ in refused
+        if (payment := stored.get(taken.key)) is not None and payment.digest_is(taken.digest)
+    }
+    await uow.outbox.append(reported_events([(payment, ref) for ref, payment in standing.items()], now))
+    new = await refuse_orders(uow, [r for taken, r in refused if taken.reference not in standing], now)
+    return new, len(standing)

@@ -1,0 +1,261 @@
+"""Payments, their ledger transfers and refused orders in PostgreSQL."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from asyncpg import Connection, Record
+
+from gateway.base.keys import ConsentKey
+from gateway.database.queries import load
+from gateway.identity.refusals import Refusal
+from gateway.network.exchange import Operation, TraceNumbers
+from gateway.payments.rules.ledger import Transfer
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.payments.rules.payment import Payment, PaymentKey
+from gateway.payments.unknown.store import LateAnswer
+from gateway.payments.windows import read_windows, write_windows
+from schemas.primitives import NetworkId, PartnerId, PaymentId
+from schemas.reasons import Reason, ReasonCode
+
+_SQL = load(__name__, "payment")
+
+LATE_COLUMNS = (
+    "network_id",
+    "received_at",
+    "mti",
+    "terminal_id",
+    "stan",
+    "transmitted_at",
+    "rrn",
+    "response_code",
+    "approval_code",
+    "amount_minor",
+    "partner_id",
+    "payment_id",
+    "outcome",
+)
+TRANSFER_COLUMNS = ("partner_id", "payment_id", "kind", "debit", "credit", "amount_minor", "currency", "posted_at")
+
+
+class PostgresPaymentStore:
+    """Implements :class:`gateway.payments.store.PaymentStore` on one connection."""
+
+    def __init__(self, connection: "Connection[Any]") -> None:
+        self._connection = connection
+
+    async def find(self, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, Payment]:
+        return await self._fetch(_SQL.find, keys)
+
+    async def lock(
+        self, keys: Sequence[PaymentKey], *, known: Mapping[PaymentKey, Payment] | None = None
+    ) -> Mapping[PaymentKey, Payment]:
+        if not known:
+            return await self._fetch(_SQL.lock, keys)
+        same: dict[PaymentKey, Payment] = {}
+        other: list[PaymentKey] = []
+        for row in await self._connection.fetch(_SQL.lock_versions, *_columns(keys)):
+            key = (row["partner_id"], row["payment_id"])
+            payment = known.get(key)
+            if payment is not None and payment.version == row["version"]:
+                same[key] = payment
+            else:
+                other.append(key)
+        # The locks are held: these rows cannot change between the two statements.
+        return {**same, **(await self.find(other))} if other else same
+
+    async def _fetch(self, sql: str, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, Payment]:
+        rows = await self._connection.fetch(sql, *_columns(keys))
+        return {p.key: p for p in map(payment_of, rows)}
+
+    async def insert(self, payments: Sequence[Payment]) -> frozenset[PaymentKey]:
+        if not payments:
+            return frozenset()
+        columns = zip(*map(_row, payments), strict=True)
+        rows = await self._connection.fetch(_SQL.insert, *map(list, columns))
+        return frozenset((r["partner_id"], r["payment_id"]) for r in rows)
+
+    async def update(self, payments: Sequence[Payment]) -> None:
+        if not payments:
+            return
+        reasons = [p.reason for p in payments]
+        await self._connection.execute(
+            _SQL.update,
+            *_columns([p.key for p in payments]),
+            [p.state.value for p in payments],
+            [p.version for p in payments],
+            [r and r.code.value for r in reasons],
+            [r and r.text for r in reasons],
+            [r and r.network_code for r in reasons],
+            [p.approval_code for p in payments],
+            [p.changed_at for p in payments],
+        )
+
+    async def in_flight(self, consents: Sequence[ConsentKey]) -> Mapping[ConsentKey, Sequence[PaymentId]]:
+        found: dict[ConsentKey, list[PaymentId]] = {}
+        if consents:
+            rows = await self._connection.fetch(_SQL.in_flight, [c[0] for c in consents], [c[1] for c in consents])
+            for row in rows:
+                found.setdefault((row["partner_id"], row["consent_id"]), []).append(row["payment_id"])
+        return found
+
+    async def refunded(self, originals: Sequence[PaymentKey]) -> Mapping[PaymentKey, int]:
+        if not originals:
+            return {}
+        rows = await self._connection.fetch(_SQL.refunded, *_columns(originals))
+        return {(r["partner_id"], r["original_payment_id"]): r["minor"] for r in rows}
+
+    async def next_payment_numbers(self, count: int) -> Sequence[int]:
+        return await self._numbers(_SQL.next_payment_numbers, count)
+
+    async def next_follow_up_numbers(self, count: int) -> Sequence[int]:
+        return await self._numbers(_SQL.next_follow_up_numbers, count)
+
+    async def _numbers(self, sql: str, count: int) -> Sequence[int]:
+        return [row[0] for row in await self._connection.fetch(sql, count)] if count else ()
+
+    async def insert_transfers(self, transfers: Sequence[tuple[PaymentKey, Transfer, datetime]]) -> None:
+        if not transfers:
+            return
+        await self._connection.copy_records_to_table(
+            "ledger_transfer",
+            columns=TRANSFER_COLUMNS,
+            records=[
+                (*key, t.kind.value, t.debit, t.credit, t.amount_minor, t.currency, posted_at)
+                for key, t, posted_at in transfers
+            ],
+        )
+
+    async def refuse(self, refusals: Sequence[Refusal]) -> frozenset[str]:
+        if not refusals:
+            return frozenset()
+        rows = await self._connection.fetch(
+            _SQL.refuse,
+            [r.partner_id for r in refusals],
+            [r.reference for r in refusals],
+            [r.order_id for r in refusals],
+            [r.reason.code.value for r in refusals],
+            [r.reason.text for r in refusals],
+        )
+        return frozenset(r["reference"] for r in rows)
+
+    async def refused(self, records: Sequence[tuple[PartnerId, str]]) -> frozenset[str]:
+        if not records:
+            return frozenset()
+        partners, references = [p for p, _ in records], [r for _, r in records]
+        rows = await self._connection.fetch(_SQL.refused, partners, references)
+        return frozenset(r["reference"] for r in rows)
+
+    async def abandoned(
+        self, network_id: NetworkId, *, alive_since: datetime, sent_before: datetime, limit: int
+    ) -> Sequence[PaymentKey]:
+        rows = await self._connection.fetch(_SQL.abandoned, network_id, alive_since, sent_before, limit)
+        return [(r["partner_id"], r["payment_id"]) for r in rows]
+
+    async def open_since(self) -> Mapping[PaymentState, tuple[int, datetime]]:
+        rows = await self._connection.fetch(_SQL.open_since)
+        return {PaymentState(r["state"]): (r["count"], r["since"]) for r in rows}
+
+    async def keys_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, PaymentKey]:
+        rows = await self._connection.fetch(_SQL.keys_by_rrn, network_id, rrns)
+        return {r["rrn"]: (r["partner_id"], r["payment_id"]) for r in rows}
+
+    async def note_late_answers(self, answers: Sequence[LateAnswer]) -> None:
+        if answers:
+            rows = [_late_row(a) for a in answers]
+            await self._connection.copy_records_to_table("late_answer", columns=LATE_COLUMNS, records=rows)
+
+
+def _columns(keys: Sequence[PaymentKey]) -> tuple[list[Any], list[Any]]:
+    return [k[0] for k in keys], [k[1] for k in keys]
+
+
+def _row(p: Payment) -> tuple[Any, ...]:
+    reason, trace = p.reason, p.trace
+    return (
+        p.partner_id,
+        p.payment_id,
+        p.order_id,
+        p.consent_id,
+        p.consent_version,
+        p.merchant_id,
+        p.operation.value,
+        p.amount_minor,
+        p.currency,
+        p.funding_token,
+        p.order_digest,
+        p.state.value,
+        p.version,
+        reason and reason.code.value,
+        reason and reason.text,
+        reason and reason.network_code,
+        p.network_id,
+        trace and trace.terminal_id,
+        trace and trace.stan,
+        trace and trace.rrn,
+        trace and trace.transmitted_at,
+        p.approval_code,
+        write_windows(p.windows),
+        p.ordered_at,
+        p.decided_at,
+        p.changed_at,
+        p.traceparent,
+        p.sent_by,
+        p.original_payment_id,
+    )
+
+
+def _late_row(late: LateAnswer) -> tuple[Any, ...]:
+    unmatched, answer = late.unmatched, late.unmatched.answer
+    partner_id, payment_id = late.key or (None, None)
+    return (
+        unmatched.network_id,
+        late.received_at,
+        unmatched.mti,
+        unmatched.terminal_id,
+        unmatched.stan,
+        unmatched.transmitted_at_raw,
+        answer.rrn,
+        answer.response_code,
+        answer.approval_code,
+        answer.amount_minor,
+        partner_id,
+        payment_id,
+        late.outcome,
+    )
+
+
+def payment_of(row: Record) -> Payment:
+    """Build a payment from a row of its table."""
+    code = row["reason_code"]
+    stan = row["stan"]
+    return Payment(
+        partner_id=row["partner_id"],
+        payment_id=row["payment_id"],
+        order_id=row["order_id"],
+        consent_id=row["consent_id"],
+        consent_version=row["consent_version"],
+        merchant_id=row["merchant_id"],
+        operation=Operation(row["operation"]),
+        amount_minor=row["amount_minor"],
+        currency=row["currency"],
+        funding_token=row["funding_token"],
+        order_digest=row["order_digest"],
+        state=PaymentState(row["state"]),
+        version=row["version"],
+        reason=code and Reason(code=ReasonCode(code), text=row["reason_text"] or "", network_code=row["network_code"]),
+        network_id=row["network_id"],
+        trace=None
+        if stan is None
+        else TraceNumbers(
+            terminal_id=row["terminal_id"], stan=stan, rrn=row["rrn"], transmitted_at=row["transmitted_at"]
+        ),
+        approval_code=row["approval_code"],
+        windows=read_windows(row["limit_windows"]),
+        ordered_at=row["ordered_at"],
+        decided_at=row["decided_at"],
+        changed_at=row["changed_at"],
+        traceparent=row["traceparent"],
+        original_payment_id=row["original_payment_id"],
+        sent_by=row["sent_by"],
+    )

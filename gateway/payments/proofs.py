@@ -1,0 +1,46 @@
+"""What judging the proofs of a batch of orders needs, read once for the batch."""
+
+from collections.abc import Mapping, Sequence
+
+from gateway.base.keys import ConsentKey
+from gateway.consents.rules.consent import Consent
+from gateway.database.unit import UnitOfWork
+from gateway.identity.rules import Assertion
+from gateway.identity.store import AssertionUse, TrustTable
+from gateway.payments.rules.intent import TakenOrder, Trust
+from gateway.payments.rules.payment import PaymentKey
+
+
+async def use_proofs(
+    uow: UnitOfWork, orders: Sequence[TakenOrder], consents: Mapping[ConsentKey, Consent], table: TrustTable
+) -> Trust:
+    """Read what judging a batch's proofs needs, and use the proofs up: three statements at most, none without proofs.
+
+    An order that is refused in the end has used its proof all the same: it was made for that order alone.
+    """
+    proofs = [(o.key, o.assertion) for o in orders if isinstance(o.assertion, Assertion)]
+    exempting = [k for k, c in consents.items() if c.terms.payment and c.terms.payment.low_value_exemption]
+    uses: dict[PaymentKey, AssertionUse] = {}
+    for key, assertion in proofs:
+        # In the orders' order: the first of the batch that carries a proof has it, and of two orders under one id the
+        # first may stand.
+        uses.setdefault(
+            key,
+            AssertionUse(
+                issuer=assertion.issuer,
+                jti=assertion.jti,
+                partner_id=key[0],
+                used_by=key[1],
+                keep_until=assertion.keep_until,
+            ),
+        )
+    refused = await uow.authentication.use(list(uses.values())) if uses else frozenset()
+    issuers = {a.issuer: table.issuer(a.issuer) for _, a in proofs}
+    replayed: frozenset[PaymentKey] = frozenset(key for key, use in uses.items() if use in refused)
+    return Trust(
+        policy=table.policy,
+        issuers={name: issuer for name, issuer in issuers.items() if issuer is not None},
+        links=await uow.authentication.links(sorted({a.identity for _, a in proofs})) if proofs else {},
+        replayed=replayed,
+        authenticated_at=await uow.authentication.authenticated_at(exempting) if exempting else {},
+    )

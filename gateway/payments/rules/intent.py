@@ -1,0 +1,477 @@
+"""The instant of truth: which orders and refunds of a batch become intents to send, decided under their locks.
+
+Pure: the caller has locked consents and the payments that are refunded or waited for their day, read what is used of
+limits and was refunded, and opened the funding tokens; it writes what is decided here in the same transaction. All
+count in their order in the batch, each seeing what those before it reserved and gave back: where a batch ends changes
+nothing.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final, assert_never
+
+from gateway.base.keys import ConsentKey
+from gateway.consents.rules.consent import Consent, refuse_order
+from gateway.consents.rules.exemption import capped, exemption_allows, with_exemption_told
+from gateway.consents.rules.limits import (
+    UNUSED,
+    Reserved,
+    Usage,
+    UsageKey,
+    WindowKey,
+    reserve,
+    windows_at,
+    with_reserved,
+)
+from gateway.directory.funding import CARD_NOT_OPENED, TOKEN_NOT_USABLE, OwnedToken, TokenUse, token_use
+from gateway.directory.merchants import Merchant
+from gateway.identity.rules import (
+    NO_PROOF_ASKED,
+    Assertion,
+    AssurancePolicy,
+    AssuredOperation,
+    Issuer,
+    judge_payment_assertion,
+    replayed,
+)
+from gateway.network.exchange import CardData, Operation, TraceNumbers
+from gateway.network.trace import payment_trace
+from gateway.payments.refunds.rules import NO_MERCHANT, NO_ORIGINAL, TakenRefund, is_of, refund_payment, refuse_refund
+from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState, transition
+from gateway.payments.rules.payment import Payment, PaymentKey
+from schemas.orders import PaymentOrder
+from schemas.primitives import ConsentId, CustomerId, MerchantId, Money, NetworkId
+from schemas.reasons import Reason, ReasonCode
+
+ORDER_CANCELLED: Final = Reason(code=ReasonCode.DS02, text="the order was cancelled")
+"""Why a payment was rejected or undone that was cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOrder:
+    """An accepted order as it reaches execution.
+
+    Attributes:
+        digest: SHA-256 of the order's raw bytes.
+        ordered_at: Kafka timestamp of the partner's record.
+        reference: topic/partition/offset of the partner's record.
+        assertion: the customer's proof, its signature verified; why it does not hold; None where the order has none.
+        signature: the partner's, already verified.
+        is_due: it waited for its day as a SCHEDULED payment, which is decided now.
+        proven: of one that is due: its proof was judged when it was accepted.
+        problem: why it may not be paid, known before the locks were taken.
+    """
+
+    order: PaymentOrder
+    digest: bytes
+    ordered_at: datetime
+    reference: str
+    traceparent: str | None = None
+    assertion: Assertion | Reason | None = None
+    signature: str | None = None
+    is_due: bool = False
+    proven: bool = False
+    problem: Reason | None = None
+
+    @property
+    def message(self) -> PaymentOrder:
+        """What the partner sent."""
+        return self.order
+
+    @property
+    def key(self) -> PaymentKey:
+        """Key of the one payment that this order can have."""
+        return (self.order.partner_id, self.order.payment_id)
+
+    @property
+    def consent_key(self) -> ConsentKey:
+        """Key of the consent that this order names."""
+        return (self.order.partner_id, self.order.consent_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What proofs are judged by.
+
+    Attributes:
+        issuers: the trusted identity providers by name.
+        links: (issuer, subject) → customer, for the proofs of the batch.
+        replayed: payments whose proof another payment has used.
+        authenticated_at: when each consent last had an authenticated payment; exempt ones count from there.
+    """
+
+    policy: AssurancePolicy = NO_PROOF_ASKED
+    issuers: Mapping[str, Issuer] = field(default_factory=dict)
+    links: Mapping[tuple[str, str], CustomerId] = field(default_factory=dict)
+    replayed: frozenset[PaymentKey] = frozenset()
+    authenticated_at: Mapping[ConsentKey, datetime] = field(default_factory=dict)
+
+
+OrderOrRefund = TakenOrder | TakenRefund
+"""What execution decides: each becomes one payment at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the database said, under the locks of this transaction.
+
+    Attributes:
+        payments: those under the batch's own ids, and those that its refunds refund.
+        usable: the uses of funding tokens that their customers permit.
+        cards: the cards behind those that could be opened, of payments that are refunded as well.
+        now: read after the locks were granted.
+        cancelled: orders that were cancelled before they came, with the consents that these cancellations name.
+        refunded: minor units of each original's refunds that may stand.
+        refused: places of refunds that were refused when another delivery of the record came: so these have ended.
+    """
+
+    consents: Mapping[ConsentKey, Consent]
+    merchants: Mapping[MerchantId, Merchant]
+    payments: Mapping[PaymentKey, Payment]
+    usage: Mapping[UsageKey, Usage]
+    usable: frozenset[TokenUse]
+    cards: Mapping[OwnedToken, CardData]
+    now: datetime
+    trust: Trust = field(default_factory=Trust)
+    cancelled: Mapping[PaymentKey, frozenset[ConsentId]] = field(default_factory=dict)
+    refunded: Mapping[PaymentKey, int] = field(default_factory=dict)
+    refused: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Decided:
+    """What becomes of a batch of orders and refunds.
+
+    Attributes:
+        payments: new payments, SENT or REJECTED.
+        due: SCHEDULED payments whose day has come, now SENT or REJECTED.
+        reserved: what the SENT ones add to each window: (minor units, count).
+        repeats: those whose payment exists with the same content; it stands and its state is told again.
+        conflicts: those under an id that another has used; refused, the first payment stands.
+        orphans: refunds that become no payment, for there is none that they could refund.
+        authenticated: consents under which a SENT payment carried a proof: exempt payments count anew from here.
+    """
+
+    payments: list[Payment] = field(default_factory=list)
+    due: list[Payment] = field(default_factory=list)
+    reserved: dict[UsageKey, tuple[int, int]] = field(default_factory=dict)
+    repeats: list[tuple[OrderOrRefund, Payment]] = field(default_factory=list)
+    conflicts: list[tuple[OrderOrRefund, Payment]] = field(default_factory=list)
+    orphans: list[tuple[TakenRefund, Reason]] = field(default_factory=list)
+    authenticated: set[ConsentKey] = field(default_factory=set)
+
+    @property
+    def begun(self) -> list[Payment]:
+        """All payments that are SENT or REJECTED now."""
+        return [*self.payments, *self.due]
+
+
+def usage_keys(
+    consents: Mapping[ConsentKey, Consent],
+    now: datetime,
+    authenticated_at: Mapping[ConsentKey, datetime] = MappingProxyType({}),
+) -> list[UsageKey]:
+    """Keys of every limit window that is running at ``now`` under these consents."""
+    keys = [
+        (*key, window.key)
+        for key, consent in consents.items()
+        if consent.terms.payment
+        for window in windows_at(consent.terms, now)
+    ]
+    keys.extend(
+        (*key, exempt)
+        for key, consent in consents.items()
+        if (exempt := exempt_window(consent, authenticated_at.get(key)))
+    )
+    return keys
+
+
+def exempt_window(consent: Consent, authenticated_at: datetime | None) -> WindowKey | None:
+    """The window that payments without proof count in: it runs from one authenticated payment to the next.
+
+    Not a limit of its own: a payment that does not fit needs a proof. None where the consent has no exemption.
+    """
+    purpose = consent.terms.payment
+    if purpose is None or purpose.low_value_exemption is None:
+        return None
+    currency = purpose.low_value_exemption.max_amount.currency
+    return WindowKey(f"exempt/{currency}", authenticated_at or consent.terms.valid_from)
+
+
+@dataclass(slots=True)
+class _Deciding:
+    """A batch while it is decided; ``payments``, ``refunded`` and ``usage`` hold what it has done itself, too."""
+
+    facts: Facts
+    network_id: NetworkId
+    terminals: Sequence[str]
+    numbers: Iterator[int]
+    worker: str | None
+    payments: dict[PaymentKey, Payment]
+    refunded: dict[PaymentKey, int]
+    usage: dict[ConsentKey, dict[WindowKey, Usage]]
+    decided: Decided = field(default_factory=Decided)
+
+    def next_trace(self) -> TraceNumbers:
+        """Fresh numbers to send a payment under."""
+        return payment_trace(next(self.numbers), self.terminals, self.facts.now)
+
+
+def decide(
+    batch: Sequence[OrderOrRefund],
+    facts: Facts,
+    *,
+    network_id: NetworkId,
+    terminals: Sequence[str],
+    numbers: Iterator[int],
+    worker: str | None = None,
+) -> Decided:
+    """Decide a batch.
+
+    Args:
+        batch: in the order in which they count.
+        facts: read under the locks.
+        network_id: where the SENT ones go; of refunds the originals' network.
+        terminals: the network's terminal ids.
+        numbers: yields at least one fresh payment number for each of the batch.
+        worker: who sends them.
+    """
+    usage: dict[ConsentKey, dict[WindowKey, Usage]] = {key: {} for key in facts.consents}
+    for (partner_id, consent_id, window), used in facts.usage.items():
+        usage[partner_id, consent_id][window] = used
+    deciding = _Deciding(
+        facts, network_id, terminals, numbers, worker, dict(facts.payments), dict(facts.refunded), usage
+    )
+    for one in batch:
+        match one:
+            case TakenOrder():
+                _decide_order(one, deciding)
+            case TakenRefund():
+                _decide_refund(one, deciding)
+            case _:
+                assert_never(one)
+    return deciding.decided
+
+
+def _decide_order(taken: TakenOrder, deciding: _Deciding) -> None:
+    facts, decided = deciding.facts, deciding.decided
+    key, consent_key = taken.key, taken.consent_key
+    first = deciding.payments.get(key)
+    if taken.is_due:
+        # Handed on more than once, or cancelled since: only a payment that still waits is decided.
+        if first is None or first.state is not PaymentState.SCHEDULED or not first.digest_is(taken.digest):
+            return
+    elif first is not None:
+        _repeat(taken, first, decided)
+        return
+    consent = facts.consents.get(consent_key)
+    windows = deciding.usage.setdefault(consent_key, {})
+    is_cancelled = taken.order.consent_id in facts.cancelled.get(key, ())
+    outcome = ORDER_CANCELLED if is_cancelled else _outcome(taken, consent, facts, windows, decided)
+    if isinstance(outcome, Reason):
+        payment = _payment(taken, consent, outcome, facts.now)
+    else:
+        trace = deciding.next_trace()
+        payment = _payment(taken, consent, outcome, facts.now, deciding.network_id, trace, deciding.worker)
+        _count(consent_key, taken.order.amount.minor, outcome, windows, decided)
+        if taken.assertion is not None:
+            decided.authenticated.add(consent_key)
+    if first is not None:
+        payment = replace(payment, version=first.version + 1, ordered_at=first.ordered_at)
+    deciding.payments[key] = payment
+    (decided.payments if first is None else decided.due).append(payment)
+
+
+def _repeat(taken: OrderOrRefund, first: Payment, decided: Decided) -> None:
+    (decided.repeats if first.digest_is(taken.digest) else decided.conflicts).append((taken, first))
+
+
+def _decide_refund(taken: TakenRefund, deciding: _Deciding) -> None:
+    facts, decided = deciding.facts, deciding.decided
+    if taken.reference in facts.refused:
+        return
+    first = deciding.payments.get(taken.key)
+    if first is not None:
+        _repeat(taken, first, decided)
+        return
+    original = deciding.payments.get(taken.original_key)
+    if original is None or not is_of(taken.refund, original):
+        decided.orphans.append((taken, NO_ORIGINAL))
+        return
+    refused = _refuse_refund(taken, original, deciding)
+    trace = None if refused else deciding.next_trace()
+    payment = refund_payment(taken, original, refused, facts.now, trace, deciding.worker)
+    if refused is None:
+        deciding.refunded[original.key] = deciding.refunded.get(original.key, 0) + payment.amount_minor
+    deciding.payments[taken.key] = payment
+    decided.payments.append(payment)
+
+
+def _refuse_refund(taken: TakenRefund, original: Payment, deciding: _Deciding) -> Reason | None:
+    facts = deciding.facts
+    if taken.refund.consent_id in facts.cancelled.get(taken.key, ()):
+        return ORDER_CANCELLED
+    refused = refuse_refund(taken.refund, original, deciding.refunded.get(original.key, 0), facts.now)
+    if refused is not None:
+        return refused
+    if original.network_id != deciding.network_id:
+        raise AssertionError("a refund goes to its original's network")
+    if original.merchant_id not in facts.merchants:
+        return NO_MERCHANT
+    # The owner alone: money goes back to its customer's card, whoever may pay with it by now.
+    return None if owned_token(original, facts.consents) in facts.cards else CARD_NOT_OPENED
+
+
+def owned_token(payment: Payment, consents: Mapping[ConsentKey, Consent]) -> OwnedToken | None:
+    """The token that a payment names with its owner: the customer of its consent, which no amendment changes."""
+    consent = consents.get(payment.consent_key)
+    if payment.funding_token is None or consent is None:
+        return None
+    return OwnedToken(payment.funding_token, consent.terms.customer_id)
+
+
+def _outcome(
+    taken: TakenOrder, consent: Consent | None, facts: Facts, usage: Mapping[WindowKey, Usage], decided: Decided
+) -> Reserved | Reason:
+    order, now = taken.order, facts.now
+    if taken.problem is not None:
+        return taken.problem
+    refused = refuse_order(
+        order, consent=consent, merchant=facts.merchants.get(order.merchant_id), now=now
+    ) or _refuse_token(consent, facts)
+    if refused is not None:
+        return refused
+    if consent is None:
+        raise AssertionError("refuse_order lets no order pass without a consent")
+    proof = _judge_proof(taken, consent, facts, usage, decided)
+    if isinstance(proof, Reason):
+        return proof
+    reserved = reserve(consent.terms, order.amount.minor, order.amount.currency, now, usage)
+    if proof is None or isinstance(reserved, Reason):
+        return reserved
+    return Reserved((*reserved.windows, proof))
+
+
+def _refuse_token(consent: Consent | None, facts: Facts) -> Reason | None:
+    use = token_use(consent.terms) if consent is not None else None
+    if use is None:
+        raise AssertionError("refuse_order lets no order pass without a payment consent")
+    if use not in facts.usable:
+        return TOKEN_NOT_USABLE
+    return None if use.owned in facts.cards else CARD_NOT_OPENED
+
+
+def _judge_proof(
+    taken: TakenOrder, consent: Consent, facts: Facts, usage: Mapping[WindowKey, Usage], decided: Decided
+) -> WindowKey | Reason | None:
+    """Judge the order's proof; the exempt window where it has none and the exemption is what lets it pass."""
+    trust, assertion = facts.trust, taken.assertion
+    if taken.proven:
+        return None
+    if isinstance(assertion, Reason):
+        return assertion
+    if trust.replayed and taken.key in trust.replayed:
+        return replayed()
+    terms = consent.terms.payment
+    exemption = capped(terms.low_value_exemption, trust.policy.exemptions) if terms and assertion is None else None
+    window, used = None, UNUSED
+    if exemption is not None:
+        key = taken.consent_key
+        since = facts.now if key in decided.authenticated else trust.authenticated_at.get(key)
+        window = exempt_window(consent, since)
+        used = usage.get(window, UNUSED) if window else UNUSED
+    spent = (used.reserved_count + used.consumed_count, used.reserved_minor + used.consumed_minor)
+    exempt = exemption_allows(exemption, *spent, taken.order.amount)
+    verdict = judge_payment_assertion(
+        assertion,
+        order=taken.order,
+        customer_id=consent.terms.customer_id,
+        linked=trust.links.get(assertion.identity) if assertion else None,
+        issuer=trust.issuers.get(assertion.issuer) if assertion else None,
+        policy=trust.policy,
+        exempt=exempt,
+        now=facts.now,
+    )
+    if isinstance(verdict, Reason):
+        return with_exemption_told(verdict, exemption, *spent, taken.order.amount)
+    # Where no proof is asked for at all there is nothing to be exempt from.
+    return window if exempt and _proof_is_asked(trust.policy, taken.order.amount) else None
+
+
+def _proof_is_asked(policy: AssurancePolicy, amount: Money) -> bool:
+    asked = policy.requirement(AssuredOperation.PAYMENT, amount)
+    return asked is not None and asked.level > 0
+
+
+def _count(
+    consent_key: ConsentKey, minor: int, reserved: Reserved, windows: dict[WindowKey, Usage], decided: Decided
+) -> None:
+    for window in reserved.windows:
+        windows[window] = with_reserved(windows.get(window, UNUSED), minor)
+        key = (*consent_key, window)
+        before_minor, before_count = decided.reserved.get(key, (0, 0))
+        decided.reserved[key] = (before_minor + minor, before_count + 1)
+
+
+def _payment(
+    taken: TakenOrder,
+    consent: Consent | None,
+    outcome: Reserved | Reason,
+    now: datetime,
+    network_id: NetworkId | None = None,
+    trace: TraceNumbers | None = None,
+    worker: str | None = None,
+) -> Payment:
+    """The payment as it begins; ``network_id``, ``trace`` and ``worker`` are of one that is sent."""
+    order = taken.order
+    purpose = consent.terms.payment if consent else None
+    sent = not isinstance(outcome, Reason)
+    return Payment(
+        partner_id=order.partner_id,
+        payment_id=order.payment_id,
+        order_id=order.order_id,
+        consent_id=order.consent_id,
+        consent_version=consent.version if consent else 0,
+        merchant_id=order.merchant_id,
+        operation=Operation.PURCHASE,
+        amount_minor=order.amount.minor,
+        currency=order.amount.currency,
+        funding_token=purpose.funding_token if purpose and sent else None,
+        order_digest=taken.digest,
+        state=_INTENDED if sent else _REFUSED,
+        version=1,
+        reason=outcome if isinstance(outcome, Reason) else None,
+        network_id=network_id,
+        trace=trace,
+        approval_code=None,
+        windows=() if isinstance(outcome, Reason) else outcome.windows,
+        ordered_at=taken.ordered_at,
+        decided_at=now,
+        changed_at=now,
+        traceparent=taken.traceparent,
+        sent_by=worker,
+    )
+
+
+def rejected(taken: TakenOrder, reason: Reason, now: datetime) -> Payment:
+    """The payment of an order that is refused before it reaches execution."""
+    return _payment(taken, None, reason, now)
+
+
+def scheduled(taken: TakenOrder, consent: Consent | None, now: datetime) -> Payment:
+    """The payment of an order that waits for its day: nothing is reserved, no card is named."""
+    return replace(_payment(taken, consent, Reserved(()), now), state=_SCHEDULED, funding_token=None)
+
+
+def _first_state(event: PaymentEventKind) -> PaymentState:
+    found = transition(None, event)
+    if found is None:
+        raise AssertionError(f"the lifecycle has no beginning by {event}")
+    return found.state
+
+
+_INTENDED: Final = _first_state(PaymentEventKind.INTENDED)
+_REFUSED: Final = _first_state(PaymentEventKind.REFUSED)
+_SCHEDULED: Final = _first_state(PaymentEventKind.SCHEDULED)

@@ -1,0 +1,77 @@
+"""Payments, the ledger, refused orders, and answers that came too late."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from gateway.base.keys import ConsentKey
+from gateway.identity.refusals import Refusal
+from gateway.payments.rules.ledger import Transfer
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.payments.rules.payment import Payment, PaymentKey
+from gateway.payments.unknown.store import LateAnswer
+from schemas.primitives import NetworkId, PartnerId, PaymentId
+
+
+class PaymentStore(Protocol):
+    """Payments."""
+
+    async def find(self, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, Payment]:
+        """Payments that exist, without a lock."""
+
+    async def lock(
+        self, keys: Sequence[PaymentKey], *, known: Mapping[PaymentKey, Payment] | None = None
+    ) -> Mapping[PaymentKey, Payment]:
+        """Payments that exist, locked in key order until the transaction ends.
+
+        ``known``: payments as the caller last wrote them. Where the stored version is still the same, that very object
+        is returned and the row is not read: nothing of a payment changes without its version.
+        """
+
+    async def insert(self, payments: Sequence[Payment]) -> frozenset[PaymentKey]:
+        """Insert those that do not exist yet; return the keys of these. An existing payment is left as it is."""
+
+    async def update(self, payments: Sequence[Payment]) -> None:
+        """Write state, version, reason, approval code and time of payments that this transaction has locked."""
+
+    async def in_flight(self, consents: Sequence[ConsentKey]) -> Mapping[ConsentKey, Sequence[PaymentId]]:
+        """Payments that were sent and whose outcome is open: SENT, UNKNOWN or REVERSING; by id. No entry for none."""
+
+    async def refunded(self, originals: Sequence[PaymentKey]) -> Mapping[PaymentKey, int]:
+        """Minor units of each payment's refunds that were sent and did not fail; no entry for none.
+
+        Exact while the caller holds the originals' locks: nobody sends a refund without them.
+        """
+
+    async def next_payment_numbers(self, count: int) -> Sequence[int]:
+        """``count`` numbers, from 1, that were never given out before and never will be again, also after a crash."""
+
+    async def next_follow_up_numbers(self, count: int) -> Sequence[int]:
+        """The same for reversals and inquiries, which count apart."""
+
+    async def insert_transfers(self, transfers: Sequence[tuple[PaymentKey, Transfer, datetime]]) -> None:
+        """Append to the ledger. One transfer of a kind per payment: a second one is a bug and fails."""
+
+    async def refuse(self, refusals: Sequence[Refusal]) -> frozenset[str]:
+        """Record refusals that are not recorded yet; return the references of these."""
+
+    async def refused(self, records: Sequence[tuple[PartnerId, str]]) -> frozenset[str]:
+        """Of records (partner, reference), the references of those whose refusal is recorded."""
+
+    async def abandoned(
+        self, network_id: NetworkId, *, alive_since: datetime, sent_before: datetime, limit: int
+    ) -> Sequence[PaymentKey]:
+        """Payments that are still SENT although nobody will tell how they ended.
+
+        Their worker has not reported (:meth:`Directory.report_network`) since ``alive_since``, or they were sent before
+        ``sent_before``: longer ago than a live worker holds one.
+        """
+
+    async def open_since(self) -> Mapping[PaymentState, tuple[int, datetime]]:
+        """Of each state with an open outcome (SENT, UNKNOWN, REVERSING): how many, and since when the oldest is so."""
+
+    async def keys_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, PaymentKey]:
+        """Payments by the reference that they were sent under."""
+
+    async def note_late_answers(self, answers: Sequence[LateAnswer]) -> None:
+        """Keep answers that belonged to no exchange in flight."""

@@ -1,0 +1,323 @@
+"""``mypay bench --flood``: how late one partner's orders are while another sends ten times what the gateway takes.
+
+The quiet partner sends at a steady, low rate: first alone, then beside each kind of flood. A latency is that of an
+order to its approved event, both by Kafka's time. Before the next flood begins the one before has been taken in.
+
+Everything runs on this machine, the flood's sender too: with as few cores as stages it measures their share of the
+processor as well.
+"""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic_core import from_json
+
+from gateway.identity.jose.signature import sign_detached
+from gateway.messaging.backlog import Backlogs
+from gateway.messaging.producer import KafkaPublisher
+from gateway.messaging.records import Outgoing
+from gateway.proving.bench.bench import BenchError, View
+from gateway.proving.collect.topics import event_row, read_topics
+from gateway.proving.demo import percentile
+from gateway.proving.traffic.cast import Cast, Partner, Role, make_cast, make_partners
+from gateway.proving.traffic.load import Unobserved
+from gateway.proving.traffic.orders import VALIDITY, record_of
+from gateway.proving.traffic.presigning import presign, read_presigned
+from gateway.proving.world.world import World, WorldPlan, open_world
+from schemas.bulk import BULK_TYPE, Acceptance, BulkItem, ControlSum, PaymentBulk
+from schemas.codec import decode, encode
+from schemas.orders import PaymentOrder
+from schemas.primitives import OrderId, payment_id_of
+from schemas.principals import Principal
+from schemas.principals import Role as KafkaRole
+from schemas.topics import ORDERS, WAITING_ORDERS, dispatch_topic, events_topic
+
+CUSTOMERS: Final = 400
+QUIET_PER_SECOND: Final = 20.0
+WARM_ORDERS: Final = 4_000
+FLOOD: Final = 10
+"""Times what the gateway takes."""
+
+UNSIGNED: Final = 20_000
+BULKS: Final = 40
+BULK_ITEMS: Final = 1_000
+_BATCH: Final = 250
+_TIMEOUT_S: Final = 120.0
+_TAKEN_IN_S: Final = 600.0
+_POLL_S: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class FloodPlan:
+    """What to measure; ``seconds``: alone, and beside each flood."""
+
+    seconds: float = 15.0
+    initiation_workers: int = 1
+    seed: int = 1
+
+
+@dataclass(slots=True)
+class FloodResult:
+    """What was measured.
+
+    Attributes:
+        capacity_per_s: orders of one partner that were decided a second, with nobody else.
+        latencies_ms: phase → latencies of the quiet partner's orders, sorted.
+        sent: flood → records that were sent, and how many a second.
+    """
+
+    plan: FloodPlan
+    capacity_per_s: float = 0.0
+    latencies_ms: dict[str, list[int]] = field(default_factory=dict)
+    sent: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+    def p99_ms(self, phase: str) -> float:
+        """Of the quiet partner's orders."""
+        return percentile(self.latencies_ms[phase], 0.99)
+
+    def ratio(self, flood: str) -> float:
+        """How many times as late they were beside that flood."""
+        return self.p99_ms(flood) / max(1.0, self.p99_ms(QUIET))
+
+    def last_line(self) -> str:
+        """The line for machines."""
+        ratios = " ".join(f"{name}_ratio={self.ratio(name):.2f}" for name in self.sent)
+        return f"flood: capacity_per_s={self.capacity_per_s:.0f} quiet_p99_ms={self.p99_ms(QUIET):.0f} {ratios}"
+
+
+QUIET: Final = "quiet"
+
+
+async def run_flood(plan: FloodPlan, home: Path, *, view: View) -> FloodResult:
+    """Measure.
+
+    Raises:
+        BenchError: an order of the quiet partner was not approved.
+        WorldError, ChildError, gateway.proving.stack.LocalStackError: it could not be set up, or a process died.
+    """
+    partners = make_partners(2)
+    cast = make_cast({Role.PLAIN: CUSTOMERS}, partners=partners, now=datetime.now(UTC), seed=plan.seed)
+    world_plan = WorldPlan(
+        "flood",
+        home,
+        seed=plan.seed,
+        cycle_seconds=2.0,
+        initiation_workers=plan.initiation_workers,
+        log_level="warning",
+        with_proofs=True,
+    )
+    async with open_world(world_plan, cast, steps=view.step) as world:
+        publisher = KafkaPublisher(world.kafka, Unobserved())
+        await publisher.start()
+        try:
+            result = await _Flood(plan, world, cast, publisher, view).run()
+        finally:
+            await publisher.stop()
+        world.succeeded = True
+    return result
+
+
+class _Flood:
+    def __init__(self, plan: FloodPlan, world: World, cast: Cast, publisher: KafkaPublisher, view: View) -> None:
+        self._plan = plan
+        self._world = world
+        self._quiet, self._loud = (_alone(cast, p) for p in cast.partners)
+        self._publisher = publisher
+        self._view = view
+        self._asked: dict[str, str] = {}
+
+    async def run(self) -> FloodResult:
+        result = FloodResult(self._plan)
+        result.capacity_per_s = await self._capacity()
+        count = int(self._plan.seconds * FLOOD * result.capacity_per_s)
+        floods: Mapping[str, Callable[[], Coroutine[Any, Any, int]]] = {
+            "orders": await self._signed(count, FLOOD * result.capacity_per_s),
+            "unsigned": self._unsigned,
+            "bulks": self._bulks,
+        }
+        quiet = await self._sign(self._quiet, int(QUIET_PER_SECOND * self._plan.seconds) * (1 + len(floods)), "q")
+        orders = read_presigned(quiet)
+        await self._phase(QUIET, orders, None, result)
+        for name, flood in floods.items():
+            await self._phase(name, orders, flood, result)
+            await self._taken_in(name)
+        with self._view.step("Reading what the quiet partner was told"):
+            await self._read(result)
+        return result
+
+    async def _sign(self, cast: Cast, count: int, name: str) -> list[Path]:
+        with self._view.step(f"Signing {count:,} orders"):
+            return await asyncio.to_thread(presign, cast, count, self._world.directory, name=name, seed=self._plan.seed)
+
+    async def _capacity(self) -> float:
+        orders = list(read_presigned(await self._sign(self._loud, WARM_ORDERS, "w")))
+        with self._view.step(f"{WARM_ORDERS:,} orders as fast as they go"):
+            began = time.monotonic()
+            for begin in range(0, len(orders), _BATCH):
+                await self._publisher.publish(orders[begin : begin + _BATCH])
+            await self._until_decided(WARM_ORDERS)
+            return WARM_ORDERS / (time.monotonic() - began)
+
+    async def _until_decided(self, count: int) -> None:
+        deadline = time.monotonic() + _TIMEOUT_S
+        while (decided := await self._decided()) < count:
+            self._world.check()
+            if time.monotonic() > deadline:
+                raise BenchError(f"{count - decided} orders were not decided in time")
+            await asyncio.sleep(_POLL_S)
+
+    async def _decided(self) -> int:
+        states = await asyncio.gather(*(n.state() for n in self._world.networks))
+        return sum(int(s["counters"].get("approved", 0)) for s in states)
+
+    async def _phase(
+        self,
+        name: str,
+        orders: Iterator[Outgoing],
+        flood: Callable[[], Coroutine[Any, Any, int]] | None,
+        result: FloodResult,
+    ) -> None:
+        with self._view.step(f"{QUIET_PER_SECOND:.0f} orders a second for {self._plan.seconds:.0f} s: {name}"):
+            began = time.monotonic()
+            sending = None if flood is None else asyncio.create_task(flood())
+            loop = asyncio.get_running_loop()
+            sent = 0
+            while sent < int(QUIET_PER_SECOND * self._plan.seconds):
+                due = min(int((loop.time() - began) * QUIET_PER_SECOND) + 1, int(QUIET_PER_SECOND * self._plan.seconds))
+                some = list(itertools.islice(orders, due - sent))
+                for order in some:
+                    self._asked[_payment_id(order.value)] = name
+                await self._publisher.publish(some)
+                sent = max(sent, due)
+                self._world.check()
+                await asyncio.sleep(1 / QUIET_PER_SECOND)
+            if sending is not None:
+                count = await sending
+                result.sent[name] = (count, count / (time.monotonic() - began))
+
+    async def _signed(self, count: int, per_second: float) -> Callable[[], Coroutine[Any, Any, int]]:
+        records = read_presigned(await self._sign(self._loud, count, "f"))
+
+        async def send() -> int:
+            loop = asyncio.get_running_loop()
+            began, sent = loop.time(), 0
+            while loop.time() - began < self._plan.seconds:
+                due = int((loop.time() - began) * per_second) - sent
+                if due > 0:
+                    some = list(itertools.islice(records, min(due, _BATCH * 4)))
+                    if not some:
+                        break
+                    await self._publisher.publish(some)
+                    sent += len(some)
+                await asyncio.sleep(0.01)
+            return sent
+
+        return send
+
+    async def _unsigned(self) -> int:
+        [order] = list(itertools.islice(read_presigned(await self._sign(self._loud, 1, "u")), 1))
+        head, _, _ = dict(order.headers)["signature"].partition(b".")
+        bad = [(n, head + b".." + b"A" * 86 if n == "signature" else v) for n, v in order.headers]
+        for begin in range(0, UNSIGNED, _BATCH):
+            some = [
+                replace(order, key=b"n-%d" % n, value=order.value.replace(b'"u', b'"x%d' % n), headers=bad)
+                for n in range(begin, begin + _BATCH)
+            ]
+            await self._publisher.publish(some)
+        return UNSIGNED
+
+    async def _bulks(self) -> int:
+        orders = [decode(PaymentOrder, o.value) for o in read_presigned(await self._sign(self._loud, BULK_ITEMS, "v"))]
+        for number in range(BULKS):
+            await self._publisher.publish([self._bulk(number, orders)])
+        return BULKS
+
+    def _bulk(self, number: int, orders: Sequence[PaymentOrder]) -> Outgoing:
+        partner: Partner = self._loud.partners[0]
+        items = tuple(
+            BulkItem(
+                order_id=OrderId(f"k{number}-{n}"), consent_id=o.consent_id, merchant_id=o.merchant_id, amount=o.amount
+            )
+            for n, o in enumerate(orders)
+        )
+        now = datetime.now(UTC)
+        bulk = PaymentBulk(
+            partner_id=partner.partner_id,
+            bulk_id=f"flood-{number}",
+            acceptance=Acceptance.PARTIAL,
+            number_of_transactions=len(items),
+            control_sum=ControlSum(currency="KRW", value=str(sum(i.amount.minor for i in items))),
+            items=items,
+            issued_at=now,
+            expires_at=now + VALIDITY,
+        )
+        body = encode(bulk)
+        signature = sign_detached(
+            body, partner.private_key, kid=partner.kid, algorithm=partner.algorithm, typ=BULK_TYPE
+        )
+        return record_of(bulk.bulk_id, body, bulk.bulk_id, now, signature, BULK_TYPE)
+
+    async def _taken_in(self, name: str) -> None:
+        with self._view.step(f"Until the flood has been taken in: {name}"):
+            backlogs = Backlogs(self._world.kafka, Unobserved())
+            waited = [
+                (ORDERS, Principal(KafkaRole.INITIATION).name),
+                (WAITING_ORDERS, f"{Principal(KafkaRole.INITIATION).name}:waiting"),
+                *(
+                    (dispatch_topic(n), Principal(KafkaRole.EXECUTION, n).name)
+                    for n in (n.network_id for n in self._world.networks)
+                ),
+            ]
+            deadline = time.monotonic() + _TAKEN_IN_S
+            try:
+                while (left := await backlogs.of(waited)) is None or left:
+                    self._world.check()
+                    if time.monotonic() > deadline:
+                        raise BenchError("the flood was not taken in in time")
+                    self._view.line(f"{sum((left or {}).values()):,} records wait")
+                    await asyncio.sleep(_POLL_S)
+            finally:
+                await backlogs.stop()
+
+    async def _read(self, result: FloodResult) -> None:
+        """Wait until every order of the quiet partner is approved; then compare Kafka's times."""
+        kafka, partner = self._world.kafka_bootstrap_servers, self._quiet.partners[0].partner_id
+        deadline = time.monotonic() + _TIMEOUT_S
+        while True:
+            told = {}
+            async for record in read_topics(kafka, [events_topic(partner)]):
+                row = event_row(record)
+                if row.kind == "payment.approved":
+                    told[row.subject] = row.timestamp_ms
+            if told.keys() >= self._asked.keys():
+                break
+            if time.monotonic() > deadline:
+                missing = len(self._asked.keys() - told.keys())
+                raise BenchError(f"{missing} orders of the quiet partner were not approved in time")
+            await asyncio.sleep(1.0)
+        sent = {
+            _payment_id(record.value): record.timestamp
+            async for record in read_topics(kafka, [ORDERS])
+            # The floods are others'.
+            if b'"order_id":"q' in record.value
+        }
+        for payment_id, phase in self._asked.items():
+            result.latencies_ms.setdefault(phase, []).append(told[payment_id] - sent[payment_id])
+        for latencies in result.latencies_ms.values():
+            latencies.sort()
+
+
+def _alone(cast: Cast, partner: Partner) -> Cast:
+    customers = tuple(c for c in cast.customers if c.terms.partner_id == partner.partner_id)
+    return Cast((partner,), customers, cast.identities)
+
+
+def _payment_id(body: bytes) -> str:
+    order = from_json(body)
+    return str(payment_id_of(order["partner_id"], order["order_id"]))

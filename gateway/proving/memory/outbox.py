@@ -1,0 +1,90 @@
+"""The outbox in memory: the writers' side and the relay's."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import islice, takewhile
+
+from gateway.base.errors import StoreUnavailableError
+from gateway.outbox.store import OutboxEvent, OutboxRow
+from gateway.proving.memory.boundary import Boundary, no_boundary
+from gateway.proving.memory.database import Database, Transaction
+
+
+class MemoryOutbox:
+    """Implements :class:`gateway.outbox.store.Outbox` in one transaction."""
+
+    def __init__(self, transaction: Transaction, boundary: Boundary) -> None:
+        self._tx = transaction
+        self._boundary = boundary
+
+    async def append(self, events: Sequence[OutboxEvent]) -> None:
+        await self._boundary("outbox.append")
+        if events:
+            self._tx.append(events)
+
+    async def purge(self, *, before: datetime, limit: int) -> int:
+        await self._boundary("outbox.purge")
+        db = self._tx.database
+        relayed = [r for r in db.outbox if (r.tx, r.id) <= db.outbox_cursor and (r.tx, r.id) not in db.outbox_parked]
+        gone = list(takewhile(lambda r: r.event.occurred_at < before, relayed[:limit]))
+        for row in gone:
+            db.outbox.remove(row)
+        return len(gone)
+
+
+class MemoryOutboxReader:
+    """Implements :class:`gateway.outbox.store.OutboxReader`; the lead is held until ``release`` or ``lose_session``."""
+
+    def __init__(self, database: Database, boundary: Boundary = no_boundary) -> None:
+        self._db = database
+        self._boundary = boundary
+        self._cursor = (0, 0)
+
+    async def acquire(self) -> bool:
+        await self._boundary("relay.acquire")
+        await self.release()
+        if self._db.outbox_leader is not None:
+            return False
+        self._db.outbox_leader, self._cursor = self, self._db.outbox_cursor
+        return True
+
+    async def read(self, limit: int) -> Sequence[OutboxRow]:
+        await self._boundary("relay.read")
+        self._refuse_unless_leader()
+        return self._db.read_outbox(self._cursor, limit)
+
+    async def advance(self, last: OutboxRow, *, parked: Sequence[OutboxRow] = (), reason: str = "") -> None:
+        await self._boundary("relay.advance")
+        self._refuse_unless_leader()
+        self._db.outbox_cursor = self._cursor = (last.tx, last.id)
+        self._db.outbox_parked.update({(row.tx, row.id): (row, reason) for row in parked})
+        await self._boundary("relay.advanced")
+
+    async def parked_topics(self) -> frozenset[str]:
+        await self._boundary("relay.parked_topics")
+        self._refuse_unless_leader()
+        return frozenset(row.event.topic for row, _ in self._db.outbox_parked.values())
+
+    async def read_parked(self, topic: str, limit: int) -> Sequence[OutboxRow]:
+        await self._boundary("relay.read_parked")
+        self._refuse_unless_leader()
+        rows = (row for _, (row, _) in sorted(self._db.outbox_parked.items()) if row.event.topic == topic)
+        return list(islice(rows, limit))
+
+    async def unpark(self, rows: Sequence[OutboxRow]) -> None:
+        await self._boundary("relay.unpark")
+        self._refuse_unless_leader()
+        for row in rows:
+            self._db.outbox_parked.pop((row.tx, row.id), None)
+
+    async def release(self) -> None:
+        self.lose_session()
+
+    def lose_session(self) -> None:
+        """End the session that holds the lead, as a crash or a restarted server does."""
+        if self._db.outbox_leader is self:
+            self._db.outbox_leader = None
+
+    def _refuse_unless_leader(self) -> None:
+        if self._db.outbox_leader is not self:
+            raise StoreUnavailableError("the session that held the lead is gone")

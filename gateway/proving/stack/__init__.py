@@ -1,0 +1,48 @@
+from gateway.proving.stack.databases import create_database, database_dsn, drop_database
+from gateway.proving.stack.errors import LocalStackError
+from gateway.proving.stack.secure import KafkaSecurity, issue_certificate
+from gateway.proving.stack.stack import (
+    ServerState,
+    ServerStatus,
+    StackAddresses,
+    StackStatus,
+    default_home,
+    down,
+    kill_kafka,
+    kill_postgres,
+    reset,
+    restart_kafka,
+    restart_postgres,
+    start_kafka,
+    start_postgres,
+    status,
+    stop_kafka,
+    stop_postgres,
+    up,
+)
+
+__all__ = [
+    "KafkaSecurity",
+    "LocalStackError",
+    "ServerState",
+    "ServerStatus",
+    "StackAddresses",
+    "StackStatus",
+    "create_database",
+    "database_dsn",
+    "default_home",
+    "down",
+    "drop_database",
+    "issue_certificate",
+    "kill_kafka",
+    "kill_postgres",
+    "reset",
+    "restart_kafka",
+    "restart_postgres",
+    "start_kafka",
+    "start_postgres",
+    "status",
+    "stop_kafka",
+    "stop_postgres",
+    "up",
+]

@@ -1,0 +1,254 @@
+"""Settlement: clearing records → SETTLED or a break.
+
+One transaction a clearing message, keyed by (network, cycle, record number): importing a file twice changes nothing,
+and a corrected record supersedes the one before (:mod:`gateway.settlement.corrections`).
+"""
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from itertools import groupby
+from typing import Final, assert_never
+
+from gateway.base.process import Clock, Observer
+from gateway.base.retrying import until_done
+from gateway.database.unit import Store, UnitOfWork
+from gateway.messaging.records import DeadLetters, Record
+from gateway.outbox.store import OutboxEvent
+from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState
+from gateway.payments.rules.payment import Change, PaymentKey
+from gateway.payments.transitions import Applied, apply_changes
+from gateway.settlement.corrections import TakenIn, take_in
+from gateway.settlement.messages import read_clearing
+from gateway.settlement.rules import Break, ClearedPayment, Matched, match_record, positions
+from schemas.clearing import ClearingBatch, ClearingRecord
+from schemas.codec import encode
+from schemas.events import CycleSettled, EventType
+from schemas.primitives import NetworkId
+from schemas.topics import SETTLEMENTS
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementSettings:
+    """Bounds of settlement; each has its reason.
+
+    Attributes:
+        too_early_s: how long a record waits for a payment that is still SENT or UNKNOWN: its result is on the way to
+            Postgres, or an inquiry finds it, or its worker died and recovery takes it over within this time.
+        too_early_poll_s: how often it is looked at again meanwhile.
+        match_again_max: breaks looked at in one transaction, once their payments are approved after all.
+    """
+
+    too_early_s: float = 90.0
+    too_early_poll_s: float = 0.2
+    match_again_max: int = 500
+
+
+_OUTCOME_OPEN: Final = frozenset({PaymentState.SENT, PaymentState.UNKNOWN})
+
+
+@dataclass(slots=True)
+class _Outcomes:
+    matched: list[Matched] = field(default_factory=list)
+    breaks: list[tuple[ClearingRecord, PaymentKey | None, Break]] = field(default_factory=list)
+    taken: TakenIn = field(default_factory=TakenIn)
+
+    @property
+    def first_record(self) -> int:
+        """Number of the first record among these."""
+        return min(r.record_no for r in (*(m.record for m in self.matched), *(b[0] for b in self.breaks)))
+
+
+class _TooEarlyError(Exception):
+    """A cleared payment's result has not reached Postgres yet."""
+
+
+class SettlementService:
+    """Matches what networks cleared with what the gateway knows."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        dead_letters: DeadLetters,
+        observer: Observer,
+        clock: Clock,
+        settings: SettlementSettings,
+    ) -> None:
+        self._store = store
+        self._dead_letters = dead_letters
+        self._observer = observer
+        self._clock = clock
+        self._settings = settings
+
+    async def take(self, records: Sequence[Record]) -> None:
+        """Settle a batch of clearing messages. Once this returns, the offsets may be committed."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        for record in records:
+            read = read_clearing(record)
+            if read.bad:
+                self._observer.count("settlement", "dead_letter", n=len(read.bad))
+                bad = read.bad
+                await until_done(lambda bad=bad: self._dead_letters.park("settlement", bad))  # type: ignore[misc]
+            if read.batch is not None:
+                await self._settle(read.batch, read.created_at)
+        self._observer.batch("settlement", size=len(records), seconds=loop.time() - started)
+
+    async def match_again(self) -> int:
+        """Settle payments whose clearing had become a break and would match now; return how many.
+
+        Their outcome was found later, or another record that had settled them was corrected.
+        """
+
+        async def match() -> tuple[int, Applied]:
+            async with self._store.transaction() as uow:
+                found = await uow.clearing.approved_since(self._settings.match_again_max)
+                applied = Applied()
+                for (network_id, cycle_id), group in groupby(found, key=lambda f: (f[0], f[1])):
+                    records = [record for _, _, record in group]
+                    applied.changed += (await self._match_cycle(uow, network_id, cycle_id, records)).changed
+                return len(found), applied
+
+        found, applied = await until_done(match)
+        self._observer.count("settlement", "settled", n=len(applied.changed))
+        self._observer.count("settlement", "break_matched", n=len(applied.changed))
+        return found if applied.changed else 0
+
+    async def _match_cycle(
+        self, uow: UnitOfWork, network_id: NetworkId, cycle_id: str, records: Sequence[ClearingRecord]
+    ) -> Applied:
+        now = self._clock.now()
+        payments = await uow.clearing.payments_by_rrn(network_id, sorted({r.rrn for r in records}))
+        # What another worker has settled meanwhile is no break again.
+        outcomes = _Outcomes(matched=_match(records, payments).matched)
+        if not outcomes.matched:
+            return Applied()
+        applied = await apply_changes(uow, _cleared(outcomes), now=now)
+        event_id = f"matched:{outcomes.matched[0].payment.payment_id}:{applied.changed[0].version}"
+        await self._record(uow, (network_id, cycle_id, 0), outcomes, now, event_id=event_id)
+        return applied
+
+    async def _settle(self, batch: ClearingBatch, created_at: datetime) -> None:
+        loop = asyncio.get_running_loop()
+        patience_ends = loop.time() + self._settings.too_early_s
+        while True:
+            patient = loop.time() < patience_ends
+            try:
+                settle = partial(self._settle_once, batch, created_at, patient=patient)
+                outcomes, applied = await until_done(settle)
+            except _TooEarlyError:
+                await asyncio.sleep(self._settings.too_early_poll_s)
+                continue
+            self._report(batch, outcomes, applied)
+            return
+
+    async def _settle_once(
+        self, batch: ClearingBatch, created_at: datetime, *, patient: bool
+    ) -> tuple[_Outcomes, Applied]:
+        now = self._clock.now()
+        async with self._store.transaction() as uow:
+            taken = await take_in(uow, batch, created_at=created_at, now=now)
+            if not taken.to_match:
+                return _Outcomes(taken=taken), Applied()
+            rrns = sorted({r.rrn for r in taken.to_match})
+            payments = await uow.clearing.payments_by_rrn(batch.network_id, rrns)
+            if patient and any(p.state in _OUTCOME_OPEN for p in payments.values()):
+                raise _TooEarlyError
+            outcomes = _match(taken.to_match, payments)
+            outcomes.taken = taken
+            applied = await apply_changes(uow, _cleared(outcomes), now=now)
+            # By its first new record: a corrected file of the same cycle counts its chunks anew.
+            event_id = f"{batch.network_id}:{batch.cycle_id}:{outcomes.first_record}"
+            if taken.corrections:
+                event_id += f":{created_at:%Y%m%dT%H%M%S.%f}:{_digest(batch)}"
+            await self._record(uow, (batch.network_id, batch.cycle_id, batch.chunk), outcomes, now, event_id=event_id)
+        return outcomes, applied
+
+    async def _record(
+        self,
+        uow: UnitOfWork,
+        chunk: tuple[NetworkId, str, int],
+        outcomes: _Outcomes,
+        now: datetime,
+        *,
+        event_id: str,
+    ) -> None:
+        network_id, cycle_id, number = chunk
+        await uow.clearing.write_outcomes(
+            network_id,
+            cycle_id,
+            [
+                *((m.record.record_no, (m.payment.partner_id, m.payment.payment_id), None) for m in outcomes.matched),
+                *((record.record_no, key, found) for record, key, found in outcomes.breaks),
+            ],
+        )
+        told = CycleSettled.of_stored(
+            network_id=network_id,
+            cycle_id=cycle_id,
+            chunk=number,
+            matched=len(outcomes.matched),
+            breaks=len(outcomes.breaks),
+            positions=positions(((m.record, m.payment.merchant_id) for m in outcomes.matched), outcomes.taken.undone),
+            corrections=tuple(outcomes.taken.corrections),
+            occurred_at=now,
+        )
+        await uow.outbox.append(
+            [
+                OutboxEvent(
+                    topic=SETTLEMENTS,
+                    key=network_id,
+                    event_id=event_id,
+                    event_type=EventType.CYCLE_SETTLED,
+                    occurred_at=now,
+                    body=encode(told),
+                )
+            ]
+        )
+
+    def _report(self, batch: ClearingBatch, outcomes: _Outcomes, applied: Applied) -> None:
+        for name, n in (("corrected", len(outcomes.taken.corrections)), ("stale", outcomes.taken.stale)):
+            if n:
+                self._observer.count("settlement", name, n=n)
+                where = {"network_id": batch.network_id, "cycle_id": batch.cycle_id}
+                self._observer.note(f"clearing_{name}", level="warning", **where, count=n)
+        self._observer.count("settlement", "settled", n=len(applied.changed))
+        for payment in applied.changed:
+            self._observer.delay("order_to_settled", (payment.changed_at - payment.ordered_at).total_seconds())
+        for kind, n in Counter(found.kind.value for _, _, found in outcomes.breaks).items():
+            self._observer.count("settlement", "break", reason=kind, n=n)
+            self._observer.note("clearing_break", level="warning", network_id=batch.network_id, reason=kind, count=n)
+
+
+def _digest(batch: ClearingBatch) -> str:
+    """Tells one correction's event from the next, and a repetition of it is the same."""
+    return hashlib.sha256(encode(batch)).hexdigest()[:16]
+
+
+def _cleared(outcomes: _Outcomes) -> list[Change]:
+    return [
+        Change(key=(m.payment.partner_id, m.payment.payment_id), kind=PaymentEventKind.CLEARED)
+        for m in outcomes.matched
+    ]
+
+
+def _match(records: Sequence[ClearingRecord], payments: Mapping[str, ClearedPayment]) -> _Outcomes:
+    outcomes = _Outcomes()
+    cleared: set[str] = set()
+    for record in records:
+        payment = payments.get(record.rrn)
+        outcome = match_record(record, payment, already_cleared=record.rrn in cleared)
+        match outcome:
+            case Matched():
+                cleared.add(record.rrn)
+                outcomes.matched.append(outcome)
+            case Break():
+                key = (payment.partner_id, payment.payment_id) if payment else None
+                outcomes.breaks.append((record, key, outcome))
+            case _:
+                assert_never(outcome)
+    return outcomes

@@ -1,0 +1,139 @@
+"""Clearing records and breaks in PostgreSQL."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from asyncpg import Connection, Record
+
+from gateway.database.queries import load
+from gateway.network.exchange import Operation
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.payments.rules.payment import PaymentKey
+from gateway.settlement.rules import Break, BreakKind, ClearedPayment, StoredRecord
+from schemas.clearing import ClearingKind, ClearingRecord
+from schemas.primitives import NetworkId
+
+_SQL = load(__name__, "clearing")
+
+
+class PostgresClearingStore:
+    """Implements :class:`gateway.settlement.store.ClearingStore` on one connection."""
+
+    def __init__(self, connection: "Connection[Any]") -> None:
+        self._connection = connection
+
+    async def payments_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, ClearedPayment]:
+        rows = await self._connection.fetch(_SQL.payments_by_rrn, network_id, rrns)
+        return {
+            r["rrn"]: ClearedPayment(
+                partner_id=r["partner_id"],
+                payment_id=r["payment_id"],
+                state=PaymentState(r["state"]),
+                operation=Operation(r["operation"]),
+                amount_minor=r["amount_minor"],
+                currency=r["currency"],
+                merchant_id=r["merchant_id"],
+                stan=r["stan"],
+                terminal_id=r["terminal_id"],
+            )
+            for r in rows
+        }
+
+    async def insert(
+        self, network_id: NetworkId, cycle_id: str, records: Sequence[ClearingRecord], *, created_at: datetime
+    ) -> frozenset[int]:
+        rows = await self._connection.fetch(_SQL.insert, network_id, cycle_id, *_columns(records), created_at)
+        return frozenset(r["record_no"] for r in rows)
+
+    async def lock(self, network_id: NetworkId, cycle_id: str, numbers: Sequence[int]) -> Mapping[int, StoredRecord]:
+        rows = await self._connection.fetch(_SQL.lock, network_id, cycle_id, numbers)
+        return {
+            r["record_no"]: StoredRecord(
+                record=_record(r),
+                created_at=r["created_at"],
+                payment=(r["partner_id"], r["payment_id"]) if r["payment_id"] else None,
+                found=Break(BreakKind(r["break_kind"]), r["break_detail"]) if r["break_kind"] else None,
+            )
+            for r in rows
+        }
+
+    async def earlier(
+        self, network_id: NetworkId, cycle_id: str, numbers: Sequence[int]
+    ) -> Mapping[int, Sequence[ClearingRecord]]:
+        found: dict[int, list[ClearingRecord]] = {}
+        for row in await self._connection.fetch(_SQL.earlier, network_id, cycle_id, numbers):
+            found.setdefault(row["record_no"], []).append(_record(row))
+        return found
+
+    async def supersede(
+        self,
+        network_id: NetworkId,
+        cycle_id: str,
+        records: Sequence[ClearingRecord],
+        *,
+        created_at: datetime,
+        now: datetime,
+    ) -> None:
+        numbers = [r.record_no for r in records]
+        await self._connection.execute(_SQL.put_aside, network_id, cycle_id, numbers, now)
+        await self._connection.execute(_SQL.supersede, network_id, cycle_id, *_columns(records), created_at, now)
+
+    async def confirm(
+        self, network_id: NetworkId, cycle_id: str, numbers: Sequence[int], *, created_at: datetime
+    ) -> None:
+        await self._connection.execute(_SQL.confirm, network_id, cycle_id, numbers, created_at)
+
+    async def approved_since(self, limit: int) -> Sequence[tuple[NetworkId, str, ClearingRecord]]:
+        rows = await self._connection.fetch(_SQL.approved_since, limit)
+        return [
+            (
+                r["network_id"],
+                r["cycle_id"],
+                _record(r),
+            )
+            for r in rows
+        ]
+
+    async def write_outcomes(
+        self,
+        network_id: NetworkId,
+        cycle_id: str,
+        outcomes: Sequence[tuple[int, PaymentKey | None, Break | None]],
+    ) -> None:
+        await self._connection.execute(
+            _SQL.write_outcomes,
+            network_id,
+            cycle_id,
+            [number for number, _, _ in outcomes],
+            [key and key[0] for _, key, _ in outcomes],
+            [key and key[1] for _, key, _ in outcomes],
+            [found and found.kind.value for _, _, found in outcomes],
+            [found and found.detail for _, _, found in outcomes],
+        )
+
+
+def _columns(records: Sequence[ClearingRecord]) -> tuple[list[Any], ...]:
+    return (
+        [r.record_no for r in records],
+        [r.kind.value for r in records],
+        [r.rrn for r in records],
+        [r.stan for r in records],
+        [r.terminal_id for r in records],
+        [r.acceptor_id for r in records],
+        [r.amount_minor for r in records],
+        [r.currency for r in records],
+    )
+
+
+def _record(row: Record) -> ClearingRecord:
+    return ClearingRecord(
+        record_no=row["record_no"],
+        kind=ClearingKind(row["kind"]),
+        rrn=row["rrn"],
+        stan=row["stan"],
+        terminal_id=row["terminal_id"],
+        acceptor_id=row["acceptor_id"],
+        amount_minor=row["amount_minor"],
+        currency=row["currency"],
+    )
