@@ -85,8 +85,10 @@ class Quota:
         }
 
 
-PARTNER_BYTES_IN: Final = 4 * 1024 * 1024
-"""Two thousand signed orders of 2 KB a second, or four full bulks: more than one partner's share of any stage."""
+PARTNER_BYTES_IN: Final = 256 * 1024
+"""Some 300 signed orders of 900 bytes a second as they are, or 1,000 that are packed in batches with lz4: what two
+cores take in all (`mypay bench`). Of a larger gateway an operator allows partners more: it is per broker, and what one
+partner may send should be no more than all of them together can have carried out."""
 
 PARTNER_BYTES_OUT: Final = 16 * 1024 * 1024
 """A partner reads three or four events for every order, and reads a week's again when it has to."""

@@ -66,4 +66,4 @@ acls --allow-principal 'User:mypay-settlement' --operation Read --group 'mypay-s
 acls --allow-principal 'User:mypay-settlement' --operation Read --operation Write --topic 'mypay.clearing.' --resource-pattern-type prefixed
 acls --allow-principal 'User:mypay-settlement' --operation Write --topic 'mypay.dead-letter' --resource-pattern-type literal
 
-quota 'mypay-partner-example-partner' 'producer_byte_rate=4194304,consumer_byte_rate=16777216,request_percentage=50'
+quota 'mypay-partner-example-partner' 'producer_byte_rate=262144,consumer_byte_rate=16777216,request_percentage=50'

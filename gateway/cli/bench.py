@@ -13,6 +13,7 @@ from gateway.cli.live import LiveView, results
 
 if TYPE_CHECKING:
     from gateway.proving.bench.bench import BenchResult
+    from gateway.proving.bench.flood import FloodResult, Sent
 
 _MIB: Final = 1 << 20
 _OTHERS_CORES: Final = 0.1
@@ -83,10 +84,10 @@ def _flood(initiation_workers: int) -> None:
     view.settle()
     console = results()
     for phase in (QUIET, *result.sent):
-        count, per_second = result.sent.get(phase, (0, 0.0))
-        beside = f", beside {count:,} records of another, {per_second:,.0f}/s" if count else ", alone"
+        sent = result.sent.get(phase)
+        beside = ", alone" if sent is None else f", beside {_admitted(result, sent)}"
         latencies = result.latencies_ms[phase]
-        ratio = f", {result.ratio(phase):.1f} times as late" if count else ""
+        ratio = "" if sent is None else f", {result.ratio(phase):.1f} times as late"
         console.print(
             f"{phase:<9} p50 {latencies[len(latencies) // 2]:,} ms, p99 {result.p99_ms(phase):,.0f} ms"
             f" of {len(latencies):,} orders{beside}{ratio}",
@@ -94,6 +95,14 @@ def _flood(initiation_workers: int) -> None:
             soft_wrap=True,
         )
     typer.echo(result.last_line())
+
+
+def _admitted(result: "FloodResult", sent: "Sent") -> str:
+    """How much of a flood was sent, and of that let in."""
+    return (
+        f"{sent.admitted:,} of {sent.offered:,} records of another that the brokers let in, "
+        f"{sent.admitted_per_s:,.0f} orders/s, {result.times_capacity(sent.admitted_per_s):.1f} times what is taken"
+    )
 
 
 def _show(result: "BenchResult") -> None:

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import ClusterAuthorizationFailedError, KafkaError, for_code
@@ -22,8 +22,8 @@ from gateway.messaging.wire import (
     create_acls,
     delete_acls,
     describe_scram_users,
+    set_quotas,
     set_scram_passwords,
-    set_user_quotas,
 )
 from schemas.access import Acl, Operation, Pattern, Quota, Resource
 from schemas.principals import PREFIX
@@ -297,7 +297,23 @@ async def _quota_differences(
 
 
 async def _set_quotas(client: Any, unset: Mapping[str, Mapping[str, float]]) -> None:
-    response = await _send(client, set_user_quotas(unset))
+    await _send_quotas(client, "user", unset)
+
+
+async def limit_clients(settings: KafkaSettings, quotas: Iterable[Quota]) -> None:
+    """Set quotas by client id, on a cluster that asks nobody for a user: there it is whatever a client says.
+
+    Raises:
+        AccessError, KafkaDeniedError: see there.
+    """
+    async with _administration(settings) as client:
+        await _send_quotas(client, "client-id", {q.user: q.values() for q in quotas})
+
+
+async def _send_quotas(
+    client: Any, kind: Literal["user", "client-id"], quotas: Mapping[str, Mapping[str, float]]
+) -> None:
+    response = await _send(client, set_quotas(kind, quotas))
     for error_code, _, entity in response.entries:
         _check(error_code, f"set the quota of {entity[0][1]}")
 

@@ -5,7 +5,7 @@ brokers of 4.x still take.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 
 from aiokafka.errors import IncompatibleBrokerVersion
 from aiokafka.protocol.admin import CreateAclsRequest_v1, DeleteAclsRequest_v1
@@ -66,9 +66,9 @@ def set_topic_configs(settings: Mapping[str, Mapping[str, str]]) -> Prepared:
     return Prepared(_IncrementalAlterConfigsRequestV0(resources, False))  # noqa: FBT003 - not a trial
 
 
-def set_user_quotas(quotas: Mapping[str, Mapping[str, float]]) -> Prepared:
-    """``quotas``: user → quota → value; what is not named stays."""
-    entries = [([("user", user)], [(n, v, False) for n, v in values.items()]) for user, values in quotas.items()]
+def set_quotas(kind: Literal["user", "client-id"], quotas: Mapping[str, Mapping[str, float]]) -> Prepared:
+    """``quotas``: user (or client id) → quota → value; what is not named stays."""
+    entries = [([(kind, name)], [(n, v, False) for n, v in values.items()]) for name, values in quotas.items()]
     return Prepared(_AlterClientQuotasRequestV0(entries, False))  # noqa: FBT003 - not a trial
 
 

@@ -24,7 +24,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from pydantic import SecretStr
 
 from gateway.cli.topics_acl import make_users, renew_passwords
-from gateway.messaging.access import ensure_access, scram_users, set_passwords
+from gateway.messaging.access import ensure_access, limit_clients, scram_users, set_passwords
 from gateway.messaging.probe import KafkaDeniedError, KafkaProbe
 from gateway.messaging.settings import KafkaSettings
 from gateway.messaging.topics_admin import ensure_topics
@@ -232,6 +232,19 @@ async def test_a_partner_that_takes_too_much_is_made_to_wait(everybody: Secured)
                 break
         else:
             pytest.fail("180 MB were taken without a pause")
+
+
+async def test_where_nobody_is_asked_for_a_user_a_client_that_sends_too_much_is_made_to_wait(
+    everybody: Secured,
+) -> None:
+    # Operations are under no quota of a user's.
+    ops = replace(everybody.as_user("mypay-ops"), client_id="limited")
+    await limit_clients(everybody.as_user("mypay-admin"), [Quota("limited", 1_000, 1_000_000, 50)])
+    async with connected(ops) as send:
+        produce = ProduceRequest(None, -1, 10_000, [("mypay.orders", [(0, batch())])])
+        async with asyncio.timeout(60):
+            while not (await send(produce)).throttle_time_ms:
+                pass
 
 
 # --- who is let in ----------------------------------------------------------------------------------------------------

@@ -41,6 +41,8 @@ NODE_SETTINGS = {
     "transaction.state.log.num.partitions": "4",
     # Whoever leaves a transaction open holds up what stands behind it, others' orders too: for this long at most.
     "transaction.max.timeout.ms": "60000",
+    # Who is beyond a quota is slowed after a second's worth of it, not after a burst of ten.
+    "quota.window.num": "2",
     # The first member of a group gets its partitions at once.
     "group.initial.rebalance.delay.ms": "0",
     # The default of 128 MiB would take a quarter of the heap for a log cleaner that has little to clean.
