@@ -70,7 +70,7 @@ test: $(INSTALLED)
 	@$(BIN)/pytest $(ARGS)
 
 mutants: $(INSTALLED)
-	@$(BIN)/python -m tests.mutation $(ARGS)
+	@$(BIN)/python -m tests.support.mutation $(ARGS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check --quiet .

@@ -22,8 +22,8 @@ from gateway.outbox.store import OutboxReader
 from gateway.proving.memory import Database, MemoryOutboxReader, MemoryStore
 from schemas.consents import ConsentStatus
 from schemas.primitives import FundingToken, PartnerId
-from tests.builders import NOW
-from tests.stack import fresh_database
+from tests.support.builders import NOW
+from tests.support.stack import fresh_database
 from tests.support.tokens import put_token
 
 TABLES = (

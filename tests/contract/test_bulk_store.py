@@ -8,8 +8,8 @@ from gateway.orders.bulk.rules import Bulk, BulkKey
 from schemas.bulk import BulkStatus, RejectedItem
 from schemas.primitives import PartnerId
 from schemas.reasons import Reason, ReasonCode
-from tests.builders import later
-from tests.unit.domain_samples import NOW
+from tests.support.builders import later
+from tests.support.domain_samples import NOW
 
 
 def decided(name: str, **fields: Any) -> Bulk:

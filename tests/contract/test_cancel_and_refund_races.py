@@ -10,11 +10,11 @@ from schemas.cancellation import PaymentCancellation
 from schemas.consents import Period, PeriodLimit
 from schemas.envelope import read_envelope
 from schemas.events import EventType
-from tests.builders import dispatched_record, numbered_order
 from tests.contract.conftest import Backend
+from tests.support.builders import dispatched_record, numbered_order
+from tests.support.domain_samples import NOW, consent, krw, merchant, purpose
 from tests.support.instructions import cancellation, dispatched_refund, instruction_record, refund
 from tests.support.races import Crowd
-from tests.unit.domain_samples import NOW, consent, krw, merchant, purpose
 
 SEEDS = range(6)
 LIMIT = PeriodLimit(period=Period.DAY, max_amount=krw(500_000))

@@ -15,8 +15,8 @@ from gateway.payments.rules.payment import Payment
 from schemas.events import CancellationEffect
 from schemas.primitives import ConsentId, PartnerId, payment_id_of
 from schemas.reasons import Reason, ReasonCode
-from tests.builders import later, payment
 from tests.contract.conftest import Backend, rolled_back
+from tests.support.builders import later, payment
 
 REFUSED = Reason(code=ReasonCode.TM01, text="the payment is settled: refund it instead")
 PARTNER = PartnerId("partner-1")

@@ -9,8 +9,8 @@ from gateway.database.unit import Store
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.settlement.rules import Break, BreakKind, ClearedPayment, StoredRecord
 from schemas.primitives import NetworkId
-from tests.builders import NETWORK, NOW, TERMINAL, clearing_record, later, payment, trace
 from tests.contract.conftest import Backend
+from tests.support.builders import NETWORK, NOW, TERMINAL, clearing_record, later, payment, trace
 
 NET, OTHER = NetworkId(NETWORK), NetworkId("net-b")
 

@@ -15,9 +15,9 @@ from gateway.proving.memory import MemoryClock
 from schemas.codec import decode
 from schemas.consents import ConsentStatus
 from schemas.events import ConsentEvent, EventType
-from tests.builders import NOW, payment
 from tests.contract.conftest import Backend, ended
-from tests.unit.domain_samples import consent
+from tests.support.builders import NOW, payment
+from tests.support.domain_samples import consent
 
 KEY: ConsentKey = ("partner-1", "consent-1")  # type: ignore[assignment]
 

@@ -23,9 +23,9 @@ from schemas.codec import encode
 from schemas.consent_commands import canonical_terms, terms_digest
 from schemas.consents import ConsentStatus, ConsentTerms
 from schemas.reasons import Reason, ReasonCode
-from tests.builders import NOW, later
 from tests.contract.conftest import Backend, ended, rolled_back
-from tests.unit.domain_samples import consent, krw, purpose, terms
+from tests.support.builders import NOW, later
+from tests.support.domain_samples import consent, krw, purpose, terms
 
 KEY: ConsentKey = ("partner-1", "consent-1")  # type: ignore[assignment]
 PROOF = Proof("https://id", "subject", "jti", 2, NOW)

@@ -9,10 +9,10 @@ import pytest
 from gateway.consents.changing import ExpiryService
 from gateway.identity.forgetting import UsedProofsService
 from schemas.consents import ConsentStatus
-from tests.builders import later, payment
 from tests.contract.conftest import Backend
+from tests.support.builders import later, payment
 from tests.support.consents import ISSUER, SUBJECT, ConsentRig, digest, document, short
-from tests.unit.domain_samples import krw, purpose, terms
+from tests.support.domain_samples import krw, purpose, terms
 
 KEY = ("partner-1", "consent-1")
 AMENDED = terms(payment=purpose(max_per_payment=(krw(99_000),)))

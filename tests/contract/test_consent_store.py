@@ -12,9 +12,9 @@ from gateway.consents.rules.limits import Usage, UsageKey
 from gateway.consents.store import UsageChange
 from gateway.database.unit import Store
 from schemas.consents import ConsentStatus, Period, PeriodLimit
-from tests.builders import NOW, window
 from tests.contract.conftest import Backend
-from tests.unit.domain_samples import consent, krw, purpose
+from tests.support.builders import NOW, window
+from tests.support.domain_samples import consent, krw, purpose
 
 KEY: ConsentKey = ("partner-1", "consent-1")  # type: ignore[assignment]
 OTHER: ConsentKey = ("partner-2", "consent-1")  # type: ignore[assignment]

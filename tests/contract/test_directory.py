@@ -5,9 +5,9 @@ from dataclasses import replace
 from gateway.database.unit import Store
 from gateway.directory.funding import TokenUse
 from schemas.primitives import CustomerId, FundingToken, MerchantId, NetworkId, PartnerId
-from tests.builders import later
 from tests.contract.conftest import Backend
-from tests.unit.domain_samples import merchant
+from tests.support.builders import later
+from tests.support.domain_samples import merchant
 
 A, B = NetworkId("net-a"), NetworkId("net-b")
 

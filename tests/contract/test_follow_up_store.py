@@ -10,7 +10,7 @@ from gateway.database.unit import Store, UnitOfWork
 from gateway.payments.rules.payment import PaymentKey
 from gateway.payments.unknown.store import UNSENDABLE, FollowUp, FollowUpStore
 from schemas.primitives import NetworkId
-from tests.builders import NETWORK, NOW, TERMINAL, later, payment
+from tests.support.builders import NETWORK, NOW, TERMINAL, later, payment
 
 NET = NetworkId(NETWORK)
 

@@ -8,8 +8,8 @@ import pytest
 from gateway.base.errors import StoreUnavailableError
 from gateway.database.unit import Store
 from gateway.outbox.store import OutboxReader
-from tests.builders import later, outbox_event, payment
 from tests.contract.conftest import Backend, rolled_back
+from tests.support.builders import later, outbox_event, payment
 
 
 async def append(store: Store, *names: str) -> None:

@@ -13,8 +13,8 @@ from gateway.payments.rules.ledger import Transfer, TransferKind
 from gateway.payments.rules.lifecycle import PaymentState
 from schemas.primitives import NetworkId, PartnerId
 from schemas.reasons import Reason, ReasonCode
-from tests.builders import NETWORK, NOW, later, payment, trace, window
 from tests.contract.conftest import Backend, rolled_back
+from tests.support.builders import NETWORK, NOW, later, payment, trace, window
 
 NET = NetworkId(NETWORK)
 

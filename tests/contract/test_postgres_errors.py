@@ -15,10 +15,10 @@ from gateway.consents.store import UsageChange
 from gateway.database.errors import translated
 from gateway.database.unit import UnitOfWork
 from schemas.reasons import Reason, ReasonCode
-from tests.builders import NOW, outbox_event, payment, trace, window
 from tests.contract.conftest import PostgresBackend, postgres_backend
 from tests.contract.test_payment_store import refusal, transfer
-from tests.unit.domain_samples import consent
+from tests.support.builders import NOW, outbox_event, payment, trace, window
+from tests.support.domain_samples import consent
 
 pytestmark = pytest.mark.integration
 

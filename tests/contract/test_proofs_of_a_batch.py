@@ -10,8 +10,8 @@ from gateway.identity.rules import Assertion
 from gateway.payments.proofs import use_proofs
 from gateway.payments.rules.intent import TakenOrder
 from schemas.orders import PaymentOrder
-from tests.builders import NOW, numbered_order
-from tests.unit.assertion_samples import PAYMENT_LINK
+from tests.support.assertion_samples import PAYMENT_LINK
+from tests.support.builders import NOW, numbered_order
 
 
 def taken(order: PaymentOrder, jti: str) -> TakenOrder:

@@ -31,9 +31,9 @@ from schemas.codec import encode
 from schemas.orders import ORDER_TYPE
 from schemas.primitives import NetworkId
 from schemas.reasons import Reason, ReasonCode
-from tests.builders import DISPATCH, NETWORK, TERMINAL, as_record, later, numbered_order, payment, trace, window
 from tests.contract.conftest import Backend, rolled_back
-from tests.unit.domain_samples import NOW, USE, consent, merchant
+from tests.support.builders import DISPATCH, NETWORK, TERMINAL, as_record, later, numbered_order, payment, trace, window
+from tests.support.domain_samples import NOW, USE, consent, merchant
 
 
 def waiting(number: int, **fields: Any) -> ScheduledOrder:

@@ -18,9 +18,9 @@ from gateway.proving.memory import MemoryClock
 from schemas.primitives import ConsentId, MerchantId, PartnerId, StandingOrderId, payment_id_of
 from schemas.reasons import Reason, ReasonCode
 from schemas.standing import DayRule, Frequency, HolidayRule, StandingSchedule, StandingStatus
-from tests.builders import later
 from tests.contract.conftest import Backend
-from tests.unit.domain_samples import NOW, consent, krw, merchant
+from tests.support.builders import later
+from tests.support.domain_samples import NOW, consent, krw, merchant
 
 FIRST = date(2025, 5, 18)
 

@@ -16,8 +16,8 @@ from gateway.network.exchange import CardData
 from gateway.proving.memory import MemoryVault
 from gateway.sealing.sealing import MasterKeys
 from schemas.primitives import CustomerId, FundingToken
-from tests.builders import NOW
 from tests.contract.conftest import PostgresBackend, postgres_backend
+from tests.support.builders import NOW
 from tests.support.tokens import put_token
 
 

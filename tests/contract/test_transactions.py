@@ -6,9 +6,9 @@ from gateway.base.errors import StoreConflictError
 from gateway.base.keys import ConsentKey
 from gateway.database.unit import Store, UnitOfWork
 from gateway.payments.rules.lifecycle import PaymentState
-from tests.builders import outbox_event, payment
 from tests.contract.conftest import Backend, ended, rolled_back
-from tests.unit.domain_samples import consent
+from tests.support.builders import outbox_event, payment
+from tests.support.domain_samples import consent
 
 CONSENT_A: ConsentKey = ("partner-1", "a")  # type: ignore[assignment]
 CONSENT_B: ConsentKey = ("partner-1", "b")  # type: ignore[assignment]

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.support.keeper import Keeper
-from tests.integration.support.scene import Scene
+from tests.support.keeper import Keeper
+from tests.support.scene import Scene
 
 HERE = Path(__file__).parent
 FAILED = pytest.StashKey[bool]()

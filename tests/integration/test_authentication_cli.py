@@ -12,7 +12,7 @@ from gateway.cli.auth import app
 from gateway.cli.common import CliError, ExitCode
 from gateway.database.migrate import migrate
 from gateway.proving.counterparts.idp.run import trust_file
-from tests.unit.assertion_samples import provider
+from tests.support.assertion_samples import provider
 
 IDP = provider()
 POLICY = '[[rules]]\noperation = "payment"\nlevel = 1\nmax_age_seconds = 60\n[methods]\nhwk = 3\n'

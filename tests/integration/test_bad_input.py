@@ -25,8 +25,8 @@ from gateway.proving.traffic.cast import Customer, Partner, Role
 from gateway.proving.traffic.spoiling import FAULTY, INDIFFERENT, MALFORMED
 from schemas.orders import ORDER_TYPE
 from schemas.topics import DEAD_LETTER, ORDERS, clearing_topic, dispatch_topic, events_topic
-from tests.integration.support.entries import BCARD, DEAD, REJECTED, Entry
-from tests.integration.support.scene import Scene
+from tests.support.entries import BCARD, DEAD, REJECTED, Entry
+from tests.support.scene import Scene
 
 Spoil = Callable[[Outgoing], Outgoing]
 

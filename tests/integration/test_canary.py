@@ -13,7 +13,8 @@ from gateway.identity.jose.signature import sign_detached
 from gateway.messaging.records import Outgoing
 from gateway.proving.traffic.cast import Role, luhn_digit
 from schemas.primitives import Money
-from tests.integration.support.canaries import (
+from tests.integration.test_bad_input import fates
+from tests.support.canaries import (
     bytes_spellings,
     card_spellings,
     found_in,
@@ -22,9 +23,8 @@ from tests.integration.support.canaries import (
     private_bytes,
     private_key_spellings,
 )
-from tests.integration.support.entries import BCARD, DEAD, DECLINED, KCARD, REJECTED, REVERSED, Entry
-from tests.integration.support.scene import Scene
-from tests.integration.test_bad_input import fates
+from tests.support.entries import BCARD, DEAD, DECLINED, KCARD, REJECTED, REVERSED, Entry
+from tests.support.scene import Scene
 
 Plant = Callable[[Outgoing, str], Outgoing]
 """(a good order's record, a card number) → the record with the number in it"""

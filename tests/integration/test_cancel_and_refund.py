@@ -19,9 +19,9 @@ from schemas.codec import encode
 from schemas.primitives import Money, OrderId
 from schemas.refunds import REFUND_TYPE, PaymentRefund
 from streams import schedule
-from tests.cli import Ran, mypay
-from tests.integration.support.entries import BCARD, REJECTED, REVERSED, SETTLED, Entry
-from tests.integration.support.scene import Scene
+from tests.support.cli import Ran, mypay
+from tests.support.entries import BCARD, REJECTED, REVERSED, SETTLED, Entry
+from tests.support.scene import Scene
 
 
 @asynccontextmanager

@@ -22,8 +22,8 @@ from aiokafka import AIOKafkaProducer
 from gateway.app.settings import Settings
 from gateway.proving import stack as local
 from gateway.sealing.sealing import MasterKeys, Purpose
-from tests.cli import Ran, mypay
-from tests.stack import HOME, free_slot
+from tests.support.cli import Ran, mypay
+from tests.support.stack import HOME, free_slot
 
 REPOSITORY = Path(__file__).parents[2]
 DEADLINE_S = 60.0

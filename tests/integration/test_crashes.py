@@ -8,8 +8,8 @@ from typing import Any
 import asyncpg
 
 from gateway.proving.counterparts.books import Books
-from tests.integration.support.entries import BCARD, KCARD, REJECTED, REVERSED, SETTLED, payment_ids
-from tests.integration.support.scene import Scene
+from tests.support.entries import BCARD, KCARD, REJECTED, REVERSED, SETTLED, payment_ids
+from tests.support.scene import Scene
 
 EXECUTION = f"execution {BCARD}"
 

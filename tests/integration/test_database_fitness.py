@@ -18,7 +18,7 @@ from gateway.database.fitness import examine, faults
 from gateway.database.grants import apply_roles
 from gateway.database.migrate import migrate
 from gateway.database.roles import RUNNING, Role
-from tests.builders import payment
+from tests.support.builders import payment
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from gateway.proving.traffic.mix import KINDS
-from tests.stack import HOME
+from tests.support.stack import HOME
 
 ORDERS = 200
 LAST_LINE = re.compile(

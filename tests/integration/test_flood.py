@@ -5,8 +5,8 @@ from collections import Counter
 from gateway.messaging.records import Outgoing
 from gateway.proving.traffic.cast import Role
 from schemas.topics import ORDERS
-from tests.integration.support.entries import BCARD, DEAD, KCARD, Entry
-from tests.integration.support.scene import Scene
+from tests.support.entries import BCARD, DEAD, KCARD, Entry
+from tests.support.scene import Scene
 
 FLOOD = 1_200
 NOISE = 3_000

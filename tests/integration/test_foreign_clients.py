@@ -19,8 +19,8 @@ from gateway.directory.registry import open_registry
 from gateway.proving.books import OrderFacts, Produced
 from gateway.proving.traffic.cast import Role
 from schemas.primitives import PartnerId
-from tests.integration.support.entries import SETTLED, SHOP_OF, Entry
-from tests.integration.support.scene import WAIT_S, Scene
+from tests.support.entries import SETTLED, SHOP_OF, Entry
+from tests.support.scene import WAIT_S, Scene
 
 KOREA = timezone(timedelta(hours=9))
 ORDER_TYPE = "kr.mypay.payment.order.v1"

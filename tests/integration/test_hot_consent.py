@@ -36,10 +36,10 @@ from schemas.codec import decode
 from schemas.consents import Alignment, ConsentStatus, PaymentPurpose, Period, PeriodLimit
 from schemas.events import ConsentEvent
 from schemas.primitives import NetworkId
-from tests.builders import DISPATCH, NETWORK, TERMINAL, dispatched_record, numbered_order
+from tests.support.builders import DISPATCH, NETWORK, TERMINAL, dispatched_record, numbered_order
 from tests.support.consents import ISSUER, SUBJECT, ConsentRig, digest, document
+from tests.support.domain_samples import USE, krw, merchant, purpose, terms
 from tests.support.tokens import put_token
-from tests.unit.domain_samples import USE, krw, merchant, purpose, terms
 
 pytestmark = pytest.mark.integration
 

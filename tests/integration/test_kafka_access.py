@@ -1,6 +1,6 @@
 """Kafka that asks everybody who they are: every principal tries everything, on a real broker.
 
-What is allowed is the table of `tests/unit/test_access.py`, written by hand.
+What is allowed is the table of `tests/unit/messaging/test_access.py`, written by hand.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ from gateway.proving.stack import secure
 from schemas.access import Acl, Operation, Pattern, Quota, Resource, acls, quotas
 from schemas.principals import principals
 from schemas.topics import concrete_topics
-from tests.integration.support.secured import Secured, connected, secured_stack
-from tests.unit.test_access import GROUPS, NETWORKS, PARTNERS, table
+from tests.support.secured import Secured, connected, secured_stack
+from tests.unit.messaging.test_access import GROUPS, NETWORKS, PARTNERS, table
 
 NONE, TOPIC_EXISTS, MEMBER_ID_REQUIRED = 0, 36, 79
 TOPIC_DENIED, GROUP_DENIED, CLUSTER_DENIED, TRANSACTIONAL_ID_DENIED = 29, 30, 31, 53

@@ -30,7 +30,7 @@ from gateway.messaging.topics_admin import TopicAdminError, TopicState, TopicSta
 from gateway.observability.recording import RecordingObserver
 from gateway.sealing.sealing import MasterKeys
 from schemas.topics import DEAD_LETTER, TOPICS, TimestampType, Topic
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.integration
 

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer
 
-from tests.cli import mypay
-from tests.integration.support.secured import Secured, secured_stack
+from tests.support.cli import mypay
+from tests.support.secured import Secured, secured_stack
 
 REPOSITORY = Path(__file__).parents[2]
 DEADLINE_S = 90.0

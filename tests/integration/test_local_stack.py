@@ -21,7 +21,7 @@ from gateway.proving.stack import server as server_module
 from gateway.proving.stack import stack as stack_module
 from gateway.proving.stack.postgres import PostgresServer, _binary, _system_user
 from gateway.proving.stack.state import StackDir
-from tests.stack import HOME, Stack, free_slot
+from tests.support.stack import HOME, Stack, free_slot
 
 TOPIC = "kept"
 

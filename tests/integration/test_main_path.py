@@ -13,8 +13,8 @@ from schemas.events import PaymentEvent
 from schemas.orders import PaymentOrder
 from schemas.primitives import Money
 from schemas.topics import SETTLEMENTS, events_topic
-from tests.integration.support.entries import BCARD, DECLINED, KCARD, REJECTED, Told
-from tests.integration.support.scene import Scene
+from tests.support.entries import BCARD, DECLINED, KCARD, REJECTED, Told
+from tests.support.scene import Scene
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 DECLINES = {"051": ("51", "AM04"), "061": ("61", "AM14"), "065": ("65", "AM21")}

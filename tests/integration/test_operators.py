@@ -11,7 +11,7 @@ import pytest
 
 from gateway.database.migrate import migrate
 from gateway.identity.jose.jwk import generate_key
-from tests.cli import mypay
+from tests.support.cli import mypay
 
 PARTNER = ("shop-pay", "--name", "Shop Pay", "--group", "telecom", "--no-topics")
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gateway.proving import stack as local
-from tests.integration.support.entries import BCARD, KCARD, REJECTED, REVERSED, SETTLED, Entry
-from tests.integration.support.scene import Scene
+from tests.support.entries import BCARD, KCARD, REJECTED, REVERSED, SETTLED, Entry
+from tests.support.scene import Scene
 
 NETWORK = f"network {BCARD}"
 

@@ -23,8 +23,8 @@ from gateway.directory.registry import NewPartner, open_registry
 from gateway.proving.stack.ports import free_ports
 from gateway.views.consent_history import read_consent_history
 from gateway.views.inspect import open_inspector
-from tests.builders import later, outbox_event, payment
-from tests.unit.domain_samples import consent
+from tests.support.builders import later, outbox_event, payment
+from tests.support.domain_samples import consent
 
 PGBOUNCER = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
 pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer is not installed: apt-get install pgbouncer")

@@ -18,7 +18,7 @@ from gateway.cli.simulate import app
 from gateway.network.iso8583.codec import Message
 from gateway.network.iso8583.framing import FrameHeader
 from gateway.proving.counterparts.books import Books
-from tests.unit.simulator_peer import Peer, purchase, reversal, until
+from tests.support.simulator_peer import Peer, purchase, reversal, until
 
 COMMAND = [sys.executable, "-c", "from gateway.cli.simulate import app; app()", "network"]
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import pytest
 
-from tests.integration.support.entries import KCARD
-from tests.integration.support.scene import Scene
 from tests.integration.test_outages import ANY_END, STOPS, light_load, until_more_approved, until_told
+from tests.support.entries import KCARD
+from tests.support.scene import Scene
 
 END_S: Final = 45.0
 """Past this a test gives up on a process: longer than execution's 20 s and everybody's 5 s, on a busy machine."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.stack import HOME
+from tests.support.stack import HOME
 
 PROGRAM = [sys.executable, "-c", "from gateway.cli import main; main()", "demo", "--orders", "3000"]
 

@@ -19,10 +19,10 @@ from gateway.messaging.settings import KafkaSettings
 from gateway.observability.recording import RecordingObserver
 from gateway.proving.collect.topics import read_topics
 from schemas.topics import DEAD_LETTER, ORDERS
-from tests.integration.support.entries import Entry
-from tests.integration.support.scene import Scene
 from tests.integration.test_kafka_adapter import fresh_topic
 from tests.support.batches import CODECS, GZIP, LZ4, SNAPPY, ZSTD, bomb, send_raw, small_batch
+from tests.support.entries import Entry
+from tests.support.scene import Scene
 
 MIB: Final = 1 << 20
 

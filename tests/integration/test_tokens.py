@@ -24,8 +24,8 @@ from gateway.network.exchange import CardData
 from gateway.sealing.sealing import MasterKeys, Purpose, Sealed
 from schemas.consents import ConsentStatus
 from schemas.primitives import ConsentId, CustomerId, FundingToken, PartnerId
+from tests.support.domain_samples import NOW, USE, purpose, terms
 from tests.support.tokens import put_token
-from tests.unit.domain_samples import NOW, USE, purpose, terms
 
 TOKEN, PARTNER = USE.token, USE.partner_id
 

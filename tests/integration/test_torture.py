@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from gateway.proving.torture.strikes import ROWS, Kind
-from tests.stack import HOME
+from tests.support.stack import HOME
 
 LAST_LINE = re.compile(r"torture: minutes=0\.25 kills=(\d+) orders=(\d+) lost=0 doubled=0 violations=0")
 KILLS_MIN = 12

@@ -3,8 +3,8 @@
 import asyncio
 
 from gateway.proving import stack as local
-from tests.integration.support.entries import BCARD, REVERSED
-from tests.integration.support.scene import Scene
+from tests.support.entries import BCARD, REVERSED
+from tests.support.scene import Scene
 
 EXECUTION = f"execution {BCARD}"
 

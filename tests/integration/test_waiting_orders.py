@@ -23,10 +23,10 @@ from schemas.primitives import MerchantId, Money, OrderId, StandingOrderId, paym
 from schemas.standing import STANDING_CREATE_TYPE, Frequency, StandingOrderCreate, StandingSchedule
 from schemas.topics import ORDERS, events_topic
 from streams import schedule
-from tests.cli import mypay
-from tests.integration.support.entries import BCARD, SHOP_OF
-from tests.integration.support.keeper import Keeper
-from tests.integration.support.scene import Scene
+from tests.support.cli import mypay
+from tests.support.entries import BCARD, SHOP_OF
+from tests.support.keeper import Keeper
+from tests.support.scene import Scene
 
 NUMBER = 5
 

@@ -24,8 +24,8 @@ from schemas.assertions import AssertionClaims, ConsentLink, LinkedCommand, Paym
 from schemas.orders import PaymentOrder
 from schemas.primitives import EXPONENTS, Money
 from schemas.reasons import Reason, ReasonCode
-from tests.unit.assertion_samples import CONSENT_LINK, Trust, provider
-from tests.unit.domain_samples import NOW, order
+from tests.support.assertion_samples import CONSENT_LINK, Trust, provider
+from tests.support.domain_samples import NOW, order
 
 IDP = provider()
 OTHER = provider("telecom")

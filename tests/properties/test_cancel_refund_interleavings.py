@@ -11,10 +11,10 @@ from gateway.proving.memory.host import EntryState
 from schemas.consents import Period, PeriodLimit
 from schemas.envelope import read_envelope
 from schemas.reasons import Reason
-from tests.builders import dispatched_record, numbered_order
+from tests.support.builders import dispatched_record, numbered_order
+from tests.support.domain_samples import NOW, consent, krw, purpose
 from tests.support.instructions import cancellation, dispatched_refund, instruction_record, refund
 from tests.support.races import Crowd
-from tests.unit.domain_samples import NOW, consent, krw, purpose
 
 LIMIT = PeriodLimit(period=Period.DAY, max_amount=krw(500_000))
 PAID = 10_000

@@ -12,7 +12,7 @@ from schemas.consents import ConsentTerms
 from schemas.envelope import EnvelopeError, read_envelope
 from schemas.orders import PaymentOrder
 from schemas.primitives import AMOUNT_MINOR_MAX, EXPONENTS, Model, Money, decimal_of, minor_of, payment_id_of
-from tests.unit.messages import CONSENT, ORDER
+from tests.support.messages import CONSENT, ORDER
 
 CANARY = "4929 1234 5678 9012 s3cr3t"
 

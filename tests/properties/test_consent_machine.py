@@ -41,11 +41,11 @@ from gateway.proving.memory.network import MemoryCardNetwork
 from schemas.consents import Alignment, ConsentTerms, Payees, PaymentPurpose, Period, PeriodLimit
 from schemas.primitives import NUMERIC_CODES, MerchantId, Money
 from schemas.reasons import Reason
-from tests.builders import dispatched_record, numbered_order
 from tests.properties.test_limits_oracle import CURRENCIES, STARTS, period_around, share_of
+from tests.support.builders import dispatched_record, numbered_order
 from tests.support.consents import ConsentRig, digest, document
+from tests.support.domain_samples import terms
 from tests.support.rig import Rig
-from tests.unit.domain_samples import terms
 
 # ---------------------------------------------------------------- the oracle
 

@@ -30,7 +30,7 @@ from gateway.consents.rules.limits import (
 from schemas.consents import Alignment, ConsentTerms, PaymentPurpose, Period, PeriodLimit
 from schemas.primitives import Money
 from schemas.reasons import Reason
-from tests.unit import domain_samples as sample
+from tests.support import domain_samples as sample
 
 ZONE = ZoneInfo("Asia/Seoul")
 MAX_PER_PAYMENT = (Money.of(10**6, "KRW"), Money.of(10**6, "USD"))

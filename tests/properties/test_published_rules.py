@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from schemas.bulk import BULK_BYTES_MAX
 from schemas.codec import DecodeError, decode, encode
 from schemas.publish import Direction, directions, render, schema_file
-from tests.unit.messages import EXAMPLES
+from tests.support.messages import EXAMPLES
 
 FILES = render()
 SENT = [e for e in EXAMPLES if directions()[schema_file(type(e))] is Direction.SENT]

@@ -14,11 +14,11 @@ from gateway.messaging.dead_letters import LetterKeys, dead_letter, read_fate
 from gateway.messaging.records import Record
 from gateway.sealing.sealing import MasterKeys
 from schemas.topics import dispatch_topic
-from tests.builders import NETWORK, numbered_order, order_record
+from tests.support.builders import NETWORK, numbered_order, order_record
 from tests.support.consents import ConsentRig
+from tests.support.domain_samples import NOW
 from tests.support.instructions import cancellation, instruction_record, refund
 from tests.support.rig import TAMPERED, Rig
-from tests.unit.domain_samples import NOW
 
 KEYS = LetterKeys(MasterKeys({"1": bytes(32)}))
 TOMORROW = day_of(NOW) + timedelta(days=1)

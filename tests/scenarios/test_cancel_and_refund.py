@@ -21,11 +21,11 @@ from schemas.events import CancellationAccepted, CancellationEffect, Cancellatio
 from schemas.primitives import FundingToken, NetworkId, payment_id_of
 from schemas.reasons import Reason, ReasonCode
 from schemas.topics import dispatch_topic
-from tests.builders import NETWORK, numbered_order, order_record
 from tests.scenarios.test_way_of_a_payment import clear, work
+from tests.support.builders import NETWORK, numbered_order, order_record
+from tests.support.domain_samples import consent, krw, order, purpose
 from tests.support.instructions import cancellation, dispatched_refund, instruction_record, refund
 from tests.support.rig import TAMPERED, Rig
-from tests.unit.domain_samples import consent, krw, order, purpose
 
 LIMIT = PeriodLimit(period=Period.DAY, max_amount=krw(500_000))
 ORDER = order_record(numbered_order(1, amount=krw(10_000)), offset=0)

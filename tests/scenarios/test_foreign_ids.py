@@ -29,13 +29,13 @@ from schemas.standing import (
     StandingOrderCreate,
     StandingSchedule,
 )
-from tests.builders import DISPATCH, numbered_order, order_record
 from tests.scenarios.test_way_of_a_payment import work
+from tests.support.builders import DISPATCH, numbered_order, order_record
 from tests.support.consents import ConsentRig, document
+from tests.support.domain_samples import NOW, consent, krw, purpose, terms
 from tests.support.instructions import cancellation, instruction_record, refund
 from tests.support.rig import Rig
-from tests.unit.domain_samples import NOW, consent, krw, purpose, terms
-from tests.unit.test_services_bulks import bulk, item
+from tests.unit.orders.test_bulk_service import bulk, item
 
 MINE, OTHERS = "partner-2", "partner-1"
 TIMES = {"issued_at": NOW - timedelta(seconds=1), "expires_at": NOW + timedelta(minutes=5)}

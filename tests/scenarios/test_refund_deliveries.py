@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.builders import payment
+from tests.support.builders import payment
 from tests.support.instructions import dispatched_refund, instruction_record, refund
 from tests.support.rig import Rig
 

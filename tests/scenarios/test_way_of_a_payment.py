@@ -18,9 +18,9 @@ from schemas.envelope import read_envelope
 from schemas.events import PaymentEvent
 from schemas.orders import PaymentOrder
 from schemas.topics import ORDERS, dispatch_topic, events_topic
-from tests.builders import NETWORK, clearing_message, clearing_record, numbered_order, order_record
+from tests.support.builders import NETWORK, clearing_message, clearing_record, numbered_order, order_record
+from tests.support.domain_samples import consent, krw, purpose
 from tests.support.rig import TAMPERED, Rig
-from tests.unit.domain_samples import consent, krw, purpose
 
 EVENTS = events_topic("partner-1")
 LIMIT = PeriodLimit(period=Period.DAY, max_amount=krw(500_000))

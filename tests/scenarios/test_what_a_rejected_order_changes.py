@@ -10,9 +10,9 @@ from gateway.proving.memory.database import Table
 from schemas.consents import ConsentStatus, Period, PeriodLimit
 from schemas.orders import PaymentOrder
 from schemas.primitives import MerchantId
-from tests.builders import dispatched_record, numbered_order
+from tests.support.builders import dispatched_record, numbered_order
+from tests.support.domain_samples import NOW, consent, krw, merchant, purpose
 from tests.support.rig import Rig
-from tests.unit.domain_samples import NOW, consent, krw, merchant, purpose
 
 DAY_KRW: Final = 30_000
 CONSENT: Final[dict[str, Any]] = {

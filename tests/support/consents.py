@@ -25,9 +25,9 @@ from schemas.consents import ConsentTerms
 from schemas.envelope import Envelope, write_envelope
 from schemas.reasons import Reason, ReasonCode
 from schemas.topics import CONSENT_COMMANDS
-from tests.builders import NOW
+from tests.support.builders import NOW
+from tests.support.domain_samples import terms
 from tests.support.faults import Faults
-from tests.unit.domain_samples import terms
 
 ISSUER: Final = "https://id.test"
 SUBJECT: Final = "subject-1"

@@ -11,8 +11,8 @@ from schemas.codec import encode
 from schemas.envelope import Envelope, write_envelope
 from schemas.primitives import NetworkId
 from schemas.refunds import REFUND_TYPE, PaymentRefund
-from tests.builders import DISPATCH, NETWORK, NOW, as_record
-from tests.unit.domain_samples import krw
+from tests.support.builders import DISPATCH, NETWORK, NOW, as_record
+from tests.support.domain_samples import krw
 
 
 def cancellation(number: int = 1, **fields: Any) -> PaymentCancellation:

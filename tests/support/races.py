@@ -10,10 +10,10 @@ from gateway.payments.execution import ExecutionService
 from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.proving.memory import Database, MemoryStore
 from schemas.primitives import PartnerId, payment_id_of
-from tests.builders import dispatched_record, numbered_order
+from tests.support.builders import dispatched_record, numbered_order
+from tests.support.domain_samples import krw
 from tests.support.faults import Faults
 from tests.support.rig import Rig
-from tests.unit.domain_samples import krw
 
 
 class Jitter(Faults):

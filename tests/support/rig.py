@@ -46,9 +46,9 @@ from gateway.proving.memory.network import Script, answers
 from gateway.settlement.matching import SettlementService, SettlementSettings
 from schemas.primitives import CustomerId, FundingToken, NetworkId, payment_id_of
 from schemas.reasons import Reason, ReasonCode
-from tests.builders import DISPATCH, NETWORK, NOW, TERMINAL
+from tests.support.builders import DISPATCH, NETWORK, NOW, TERMINAL
+from tests.support.domain_samples import consent, merchant
 from tests.support.faults import Faults
-from tests.unit.domain_samples import consent, merchant
 
 TAMPERED = "tampered"
 FORGED = Reason(code=ReasonCode.DS17, text="signature does not match the body")
@@ -59,7 +59,8 @@ PAN = "4111111111111111"
 class Rig:
     """One database, one Kafka and one network host, and one worker of each stage over them.
 
-    Partner ``partner-1`` is registered, with the consent, merchant and card that :mod:`tests.unit.domain_samples` use.
+    Partner ``partner-1`` is registered, with the consent, merchant and card that
+    :mod:`tests.support.domain_samples` use.
     """
 
     def __init__(self, script: Script = answers, *, faults: Faults | None = None) -> None:

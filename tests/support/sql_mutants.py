@@ -228,7 +228,7 @@ def postgres() -> Iterator[None]:
     from gateway.proving.stack.postgres import SERVER_SETTINGS, PostgresServer  # noqa: PLC0415
     from gateway.proving.stack.stack import ENV_KAFKA, ENV_POSTGRES  # noqa: PLC0415
     from gateway.proving.stack.state import StackDir  # noqa: PLC0415
-    from tests.stack import HOME, free_slot  # noqa: PLC0415
+    from tests.support.stack import HOME, free_slot  # noqa: PLC0415
 
     with free_slot("sql-mutants") as name:
         local.reset(name, home=HOME)

@@ -3,7 +3,7 @@
 from gateway.directory.registry import NewPartner, open_registry
 from gateway.directory.tokens import NewToken, Sealed, SealedToken, open_tokens
 from schemas.primitives import CustomerId, FundingToken, PartnerId
-from tests.builders import NOW  # type: ignore[attr-defined]
+from tests.support.builders import NOW  # type: ignore[attr-defined]
 
 
 async def put_token(dsn: str, token: str, customer_id: str, *partners: str, sealed: Sealed | None = None) -> None:

@@ -1,0 +1,109 @@
+"""Real Kafka and PostgreSQL for the tests that ask for them: one stack a test session, started by the first."""
+
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gateway.proving import stack as local
+
+HOME = Path(os.environ.get("MYPAY_HOME") or Path(__file__).parents[2] / "var").resolve()
+# Sessions that may run side by side on one machine.
+SLOTS = 16
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running local stack; its servers can be killed and started again by name."""
+
+    name: str
+    home: Path
+    kafka: str
+    postgres: str
+
+    def kill_kafka(self) -> None:
+        local.kill_kafka(self.name, home=self.home)
+
+    def start_kafka(self) -> None:
+        local.start_kafka(self.name, home=self.home)
+
+    def restart_kafka(self) -> None:
+        local.restart_kafka(self.name, home=self.home)
+
+    def kill_postgres(self) -> None:
+        local.kill_postgres(self.name, home=self.home)
+
+    def start_postgres(self) -> None:
+        local.start_postgres(self.name, home=self.home)
+
+    def restart_postgres(self) -> None:
+        local.restart_postgres(self.name, home=self.home)
+
+
+@contextmanager
+def free_slot(prefix: str) -> Iterator[str]:
+    """Hold a stack name that no other live session uses.
+
+    Names are few and used again, so that a stack which a killed session left running is found and cleared away.
+    """
+    HOME.mkdir(parents=True, exist_ok=True)
+    for number in range(SLOTS):
+        name = f"{prefix}-{number}"
+        with (HOME / f".{name}.session").open("ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield name
+            return
+    pytest.fail(f"{SLOTS} test sessions run already")
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    with free_slot("test") as name:
+        local.reset(name, home=HOME)
+        addresses = local.up(name, home=HOME)
+        yield Stack(name, HOME, addresses.kafka_bootstrap_servers, addresses.postgres_dsn)
+        local.reset(name, home=HOME)
+
+
+@pytest.fixture(scope="session")
+def kafka(stack: Stack) -> str:
+    """Bootstrap servers. Topics are shared by the whole session: give yours names of their own."""
+    return stack.kafka
+
+
+@pytest.fixture(scope="session")
+def postgres_server(stack: Stack) -> str:
+    """DSN of the superuser."""
+    return stack.postgres
+
+
+@contextmanager
+def fresh_database(server: str) -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex}"
+    dsn = local.create_database(server, name)
+    try:
+        yield dsn
+    finally:
+        local.drop_database(server, name)
+
+
+@pytest.fixture
+def database(postgres_server: str) -> Iterator[str]:
+    """DSN of an empty database of this test's own."""
+    with fresh_database(postgres_server) as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="module")
+def module_database(postgres_server: str) -> Iterator[str]:
+    """DSN of an empty database that the tests of one module share."""
+    with fresh_database(postgres_server) as dsn:
+        yield dsn

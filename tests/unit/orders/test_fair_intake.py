@@ -1,0 +1,309 @@
+"""Turns between senders: a flood of one makes its own records wait, in their order, and nobody else's."""
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from gateway.base.errors import TopicClosedError
+from gateway.directory.partners import PartnerKey
+from gateway.identity.signing import Signed
+from gateway.messaging.fetching import HEADERS_MAX
+from gateway.messaging.producer import RECORD_BYTES_MAX
+from gateway.messaging.records import Outgoing, Record, Unread
+from gateway.observability.recording import RecordingObserver
+from gateway.orders.fairness import NOBODY
+from gateway.orders.room import ExecutionRoom
+from gateway.orders.turns import LOOK_S, WAITING_BYTES_MAX, FairIntake, claimed_kid, kept, partition_of, restored
+from gateway.proving.memory import MemoryKeySource
+from gateway.proving.memory.kafka import MemoryKafka, MemoryPublisher
+from gateway.sealing.mac import HmacMarks
+from gateway.sealing.sealing import MasterKeys, Purpose
+from schemas.primitives import PartnerId
+from schemas.reasons import Reason, ReasonCode
+from schemas.topics import ORDERS, WAITING_ORDERS
+from tests.support.builders import NOW
+
+PARTITIONS = 4
+FLOOD, SHOP = "flood", "shop"
+MARKS = HmacMarks(MasterKeys({"20260101": bytes(32)}), Purpose.WAITING_MARK)
+FOREIGN = HmacMarks(MasterKeys({"20260101": bytes([1] * 32)}), Purpose.WAITING_MARK)
+BAD = Reason(code=ReasonCode.DS02, text="no")
+
+
+class Clock:
+    def now(self) -> datetime:
+        return NOW
+
+
+@dataclass
+class Verifier:
+    """A signature whose last part is ``good`` holds."""
+
+    asked: int = 0
+
+    def authenticate(self, *, signature: str | None, **_: Any) -> Signed | Reason:
+        self.asked += 1
+        if not (signature or "").endswith(".good"):
+            return BAD
+        return Signed(PartnerId(SHOP if claimed_kid((signature or "").encode()).endswith(SHOP) else FLOOD))
+
+
+@dataclass
+class World:
+    """The intake with everything around it in memory; ``behind``: what execution has not taken."""
+
+    behind: int = 0
+    taken: list[Record] = field(default_factory=list)
+    lane: frozenset[int] = frozenset()
+    verifier: Verifier = field(default_factory=Verifier)
+    observer: RecordingObserver = field(default_factory=RecordingObserver)
+    kafka: MemoryKafka = field(default_factory=lambda: MemoryKafka(Clock(), partitions=PARTITIONS))
+    publisher: Any = None
+
+    async def backlog(self) -> int:
+        return self.behind
+
+    async def busy(self) -> frozenset[int]:
+        return self.lane
+
+    async def take(self, records: Sequence[Record]) -> None:
+        self.taken.extend(records)
+
+    def intake(self, *, turn_min: int = 4, turn_max: int = 10) -> FairIntake:
+        return FairIntake(
+            take=self.take,
+            keys=MemoryKeySource([FLOOD, SHOP], [partner_key(FLOOD), partner_key(SHOP)]),
+            verifier=self.verifier,  # type: ignore[arg-type]
+            publisher=self.publisher or MemoryPublisher(self.kafka),
+            marks=MARKS,
+            room=ExecutionRoom(self.backlog, ahead_max=turn_max, look_s=0.0),
+            lane=self,
+            partitions=PARTITIONS,
+            observer=self.observer,
+            clock=Clock(),
+            turn_min=turn_min,
+            turn_max=turn_max,
+        )
+
+    def waiting(self) -> list[Record]:
+        return self.kafka.records(WAITING_ORDERS)
+
+
+def partner_key(partner: str) -> PartnerKey:
+    return PartnerKey(f"kid-{partner}", PartnerId(partner), "ES256", {}, NOW, None, None)
+
+
+def record(sender: str, number: int, *, signature: str = "good", size: int = 100, partition: int = 0) -> Record:
+    head = base64.urlsafe_b64encode(json.dumps({"kid": f"kid-{sender}"}).encode()).rstrip(b"=")
+    headers = (("ce_type", b"t"), ("signature", head + b".." + signature.encode()))
+    value = f"{sender}-{number}".encode().ljust(size)
+    return Record(ORDERS, partition, number, 1_000 + number, b"key-%d" % number, value, headers)
+
+
+def names(records: Sequence[Record]) -> list[str]:
+    return [r.value.decode().strip() for r in records]
+
+
+async def test_where_there_is_room_nothing_waits_and_nothing_is_asked() -> None:
+    world = World()
+    records = [record(FLOOD, n) for n in range(10)]
+    await world.intake().take(records)
+    assert world.taken == records
+    assert not world.waiting()
+    assert world.verifier.asked == 0
+
+
+async def test_a_floods_rest_waits_and_everybody_elses_goes_through() -> None:
+    world = World()
+    flood = [record(FLOOD, n) for n in range(30)]
+    shop = [record(SHOP, n) for n in range(30, 33)]
+    await world.intake().take([*flood, *shop])
+    assert names(world.taken) == [*(f"flood-{n}" for n in range(7)), "shop-30", "shop-31", "shop-32"]
+    assert names(world.waiting()) == [f"flood-{n}" for n in range(7, 30)]
+    assert world.observer.counts["initiation", "waits", ""] == 23
+    assert {r.partition for r in world.waiting()} == {partition_of(FLOOD, PARTITIONS)}
+
+
+async def test_what_waited_is_taken_as_it_came() -> None:
+    world = World()
+    records = [replace(record(FLOOD, n), key=None if n == 19 else b"\xff") for n in range(20)]
+    intake = world.intake()
+    await intake.take(records)
+    await intake.take_waiting(world.waiting())
+    assert world.taken == records
+
+
+async def test_behind_a_record_that_waits_all_of_its_sender_do_until_none_waits_any_more() -> None:
+    world, intake = World(), None
+    intake = world.intake()
+    await intake.take([record(FLOOD, n) for n in range(20)])
+    world.taken.clear()
+    world.lane = frozenset({partition_of(FLOOD, PARTITIONS)})
+    intake._looked_at = -LOOK_S
+    await intake.take([record(FLOOD, 20), record(SHOP, 21)])
+    assert names(world.taken) == ["shop-21"]
+    assert names(world.waiting())[-1] == "flood-20"
+    world.lane = frozenset()
+    intake._looked_at = -LOOK_S
+    await intake.take([record(FLOOD, 22)])
+    assert names(world.taken) == ["shop-21", "flood-22"]
+
+
+async def test_after_an_assignment_whose_records_wait_is_not_known() -> None:
+    world = World(lane=frozenset({partition_of(SHOP, PARTITIONS)}))
+    intake = world.intake()
+    await intake.assigned()
+    await intake.take([record(SHOP, 1)])
+    assert (names(world.taken), names(world.waiting())) == ([], ["shop-1"])
+
+
+async def test_the_further_execution_is_behind_the_less_a_turn_has_and_never_nothing() -> None:
+    world = World(behind=1_000)
+    await world.intake().take([record(FLOOD, n) for n in range(20)])
+    assert len(world.taken) == 4
+
+
+async def test_nobody_uses_up_anothers_share_by_its_key_id() -> None:
+    world = World()
+    noise = [record(SHOP, n, signature="forged") for n in range(30)]
+    honest = [record(SHOP, n) for n in range(30, 33)]
+    await world.intake().take([*noise, *honest])
+    assert names(world.taken)[-3:] == ["shop-30", "shop-31", "shop-32"]
+    assert all(r.partition == partition_of(NOBODY, PARTITIONS) for r in world.waiting())
+    # And the partner's own next one does not wait, either.
+    await world.intake().take([record(SHOP, 33)])
+    assert names(world.taken)[-1] == "shop-33"
+
+
+async def test_a_large_bulk_waits_and_small_orders_of_others_do_not() -> None:
+    world = World()
+    bulk = record(FLOOD, 0, size=900_000)
+    await world.intake().take([bulk, record(SHOP, 1)])
+    assert (names(world.taken), names(world.waiting())) == (["shop-1"], ["flood-0"])
+
+
+async def test_bulks_that_waited_take_a_turn_each() -> None:
+    world, turns = World(), []
+    intake = world.intake()
+
+    async def take(records: Sequence[Record]) -> None:
+        turns.append(names(records))
+
+    async def taken(records: Sequence[Record]) -> None:
+        # Its records may be forgotten: only now, for until here the turn could be lost with the process.
+        turns.append([f"done {name}" for name in names([restored(r, MARKS) for r in records])])
+
+    intake._take = take
+    sizes = [900_000, 900_000, 100, 100]
+    waiting = [to_record(kept(record(FLOOD, n, size=s), FLOOD, PARTITIONS, MARKS)) for n, s in enumerate(sizes)]
+    await intake.take_waiting(waiting, taken=taken)
+    last = ["flood-2", "flood-3"]
+    assert turns == [
+        *(["flood-0"], ["done flood-0"]),
+        *(["flood-1"], ["done flood-1"]),
+        *(last, [f"done {name}" for name in last]),
+    ]
+
+
+async def test_each_turn_is_told_and_none_begins_once_it_is_to_end() -> None:
+    world, told = World(), []
+    waiting = [to_record(kept(record(FLOOD, n, size=900_000), FLOOD, PARTITIONS, MARKS)) for n in range(3)]
+
+    async def taken(records: Sequence[Record]) -> None:
+        told.append(names(records))
+        world.behind = 1_000
+        intake._room._looked_at = None
+
+    intake = world.intake()
+    await intake.take_waiting(waiting, taken=taken, ending=lambda: True)
+    assert told == [["flood-0"]]
+    assert names(world.taken) == ["flood-0"]
+
+
+WAITS = record(FLOOD, 31)
+
+
+@pytest.mark.parametrize(
+    "larger",
+    [
+        replace(WAITS, value=b"", headers=(), unread=Unread(30, 30, "too large")),
+        replace(WAITS, value=bytes(1_100_000)),
+        # What follows shrinks well on its way to us, and would be too large for any topic with what is added.
+        replace(WAITS, key=bytes(1_900_000)),
+        replace(WAITS, headers=(*WAITS.headers, ("x", bytes(1_100_000)))),
+        replace(WAITS, headers=(*WAITS.headers, ("가" * 650_000, b""))),
+        replace(WAITS, headers=(*WAITS.headers, *(("x", b"") for _ in range(998)))),
+    ],
+    ids=["unread", "value", "key", "header", "header_name", "headers"],
+)
+async def test_what_cannot_wait_is_taken_at_once(larger: Record) -> None:
+    world = World()
+    await world.intake().take([*(record(FLOOD, n) for n in range(30)), larger])
+    assert world.taken[-1] == larger
+    assert all(len(r.headers) < HEADERS_MAX for r in world.waiting())
+
+
+@pytest.mark.parametrize(
+    "largest",
+    [
+        replace(WAITS, key=bytes(WAITING_BYTES_MAX - 1_000)),
+        replace(WAITS, value=bytes(WAITING_BYTES_MAX - 1_000)),
+        replace(WAITS, headers=(*WAITS.headers, ("가" * (WAITING_BYTES_MAX // 3 - 1_000), b""))),
+    ],
+    ids=["key", "value", "header_name"],
+)
+async def test_the_largest_that_may_wait_can_be_published_and_comes_back_whole(largest: Record) -> None:
+    world = World()
+    await world.intake().take([*(record(FLOOD, n) for n in range(30)), largest])
+    (waits,) = [r for r in world.waiting() if restored(r, MARKS) == largest]
+    size = len(waits.key or b"") + len(waits.value) + sum(len(n.encode()) + len(v) for n, v in waits.headers)
+    assert size < RECORD_BYTES_MAX
+
+
+async def test_without_the_topic_nothing_waits_and_nothing_is_lost() -> None:
+    class Closed:
+        async def publish(self, records: Sequence[Outgoing]) -> None:
+            raise TopicClosedError(records[0].topic)
+
+    world = World(publisher=Closed())
+    records = [record(FLOOD, n) for n in range(30)]
+    await world.intake().take(records)
+    assert world.taken == records
+
+
+def to_record(outgoing: Outgoing) -> Record:
+    return Record(outgoing.topic, 3, 7, 5, outgoing.key, outgoing.value, tuple(outgoing.headers))
+
+
+def test_only_what_we_wrote_is_told_of_as_standing_elsewhere() -> None:
+    original = record(SHOP, 1)
+    whole = to_record(kept(original, SHOP, PARTITIONS, MARKS))
+    assert restored(whole, MARKS) == original
+    (*rest, origin, mark) = whole.headers
+    moved = (origin[0], origin[1].replace(b"[", b"[ "))
+    for forged in (
+        to_record(kept(original, SHOP, PARTITIONS, FOREIGN)),
+        replace(whole, value=whole.value + b" "),
+        replace(whole, headers=(*rest, moved, mark)),
+        replace(whole, headers=(*rest[1:], origin, mark)),
+        replace(whole, headers=(*rest, mark, origin)),
+        replace(whole, headers=(*rest, origin)),
+        replace(whole, headers=()),
+    ):
+        assert restored(forged, MARKS) == forged
+
+
+@pytest.mark.parametrize("signature", [b"", b".", b"!!..x", b"e30..x", b"W10..x", b"eyJraWQiOjF9..x", b"a" * 20_000])
+def test_a_signature_without_a_key_id_claims_nobody(signature: bytes) -> None:
+    assert claimed_kid(signature) == ""
+
+
+def test_nobody_has_a_partition_of_its_own() -> None:
+    assert partition_of(NOBODY, PARTITIONS) == 0
+    assert all(partition_of(f"p{n}", PARTITIONS) in range(1, PARTITIONS) for n in range(100))
+    assert partition_of(SHOP, 1) == 0

@@ -1,0 +1,459 @@
+"""Orders for a later day on fakes: from their coming to their day, decided once whoever hands them on how often."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from gateway.base.calendar import day_of, day_start
+from gateway.base.errors import TopicClosedError
+from gateway.identity.rules import link_of
+from gateway.messaging.records import Outgoing, Record
+from gateway.orders.intake import InitiationService
+from gateway.orders.scheduled.service import ScheduledOrderService, ScheduleSettings
+from gateway.payments.execution import ExecutionService, ExecutionSettings
+from gateway.payments.results import ResultSettings
+from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState
+from gateway.payments.rules.payment import Change
+from gateway.payments.rules.routing import NetworkProfile
+from gateway.payments.transitions import apply_changes
+from gateway.proving.memory import MemoryClock, MemoryPublisher
+from gateway.proving.memory.network import Behaviour
+from schemas.consents import ConsentStatus, LowValueExemption, Period, PeriodLimit
+from schemas.orders import PaymentOrder
+from schemas.primitives import CustomerId, MerchantId, NetworkId
+from schemas.reasons import Reason, ReasonCode
+from schemas.topics import dispatch_topic
+from tests.support.builders import DISPATCH, NETWORK, TERMINAL, dispatched_record, numbered_order, order_record
+from tests.support.consents import ISSUER, SUBJECT, FakeIdentities
+from tests.support.domain_samples import NOW, consent, krw, merchant, purpose
+from tests.support.instructions import cancellation, instruction_record
+from tests.support.rig import Rig
+
+TOMORROW = day_of(NOW) + timedelta(days=1)
+DUE = day_start(TOMORROW)
+EXPIRES = DUE + timedelta(hours=2)
+S = PaymentState
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def schedule(rig: Rig, **settings: Any) -> ScheduledOrderService:
+    return ScheduledOrderService(
+        store=rig.store,
+        publisher=rig.publisher,
+        dispatch=DISPATCH,
+        networks=lambda: rig.networks,
+        observer=rig.observer,
+        clock=rig.clock,
+        settings=ScheduleSettings(**settings),
+    )
+
+
+def tomorrow(number: int = 1, **fields: Any) -> PaymentOrder:
+    return numbered_order(number, **({"requested_execution_date": TOMORROW, "expires_at": EXPIRES} | fields))
+
+
+def until(clock: MemoryClock, moment: Any) -> None:
+    clock.advance((moment - clock.now()).total_seconds())
+
+
+def handed_on(rig: Rig) -> list[Record]:
+    return rig.kafka.records(dispatch_topic(NETWORK))
+
+
+def told(rig: Rig) -> list[tuple[str, int]]:
+    return [
+        (e.event_type.removeprefix("kr.mypay.").removesuffix(".v1"), int(e.event_id.split(":")[1]))
+        for e in rig.events()
+    ]
+
+
+async def accept(rig: Rig, *orders: PaymentOrder) -> None:
+    await rig.initiation.take([order_record(o, offset=n) for n, o in enumerate(orders)])
+
+
+async def test_an_order_waits_for_its_day_and_is_paid_then(rig: Rig) -> None:
+    placed = tomorrow()
+    await accept(rig, placed)
+    waiting = rig.payment(1)
+    assert (waiting.state, waiting.version, waiting.windows, waiting.funding_token) == (S.SCHEDULED, 1, (), None)
+    assert (rig.kafka.topics(), rig.database.usage.rows) == ([], {})
+
+    until(rig.clock, DUE - timedelta(microseconds=1))
+    assert await schedule(rig).dispatch_due() == 0
+    until(rig.clock, DUE)
+    assert await schedule(rig).dispatch_due() == 1
+    await rig.execute(handed_on(rig))
+
+    paid = rig.payment(1)
+    assert (paid.state, paid.version, paid.order_digest) == (S.APPROVED, 3, waiting.order_digest)
+    assert (paid.decided_at, paid.ordered_at) == (DUE, waiting.ordered_at)
+    assert paid.trace is not None
+    # The time that it waited is not the gateway's.
+    assert [span for span, _ in rig.observer.delays] == ["due_to_dispatch"]
+    assert [n for n in told(rig) if n[0] != "payment.reported"] == [
+        ("payment.scheduled", 1),
+        ("payment.sent", 2),
+        ("payment.approved", 3),
+    ]
+
+
+async def test_the_partner_s_own_bytes_and_signature_are_handed_on(rig: Rig) -> None:
+    record = order_record(tomorrow(), offset=7, signature="theirs")
+    await rig.initiation.take([record])
+    until(rig.clock, DUE)
+    await schedule(rig).dispatch_due()
+    (sent,) = handed_on(rig)
+    taken = DISPATCH.read(sent, NetworkId(NETWORK))
+    assert (sent.value, sent.key) == (record.value, record.key)
+    assert (taken.signature, taken.reference) == ("theirs", "mypay.orders/0/7")
+    assert (taken.ordered_at, taken.judged_at) == (NOW, DUE)
+
+
+async def test_what_is_handed_on_twice_is_paid_once_and_told_once(rig: Rig) -> None:
+    await accept(rig, tomorrow())
+    until(rig.clock, DUE)
+    scheduler = schedule(rig, again_s=60)
+    await scheduler.dispatch_due()
+    rig.clock.advance(60)
+    await scheduler.dispatch_due()
+    first, second = handed_on(rig)
+    await rig.execute([first, second])
+    await rig.execute([second])
+    assert [n for _, n in told(rig)] == [1, 2, 3]
+    assert rig.ledger_kinds() == ["authorised"]
+    rig.clock.advance(3600)
+    assert await scheduler.dispatch_due() == 1
+    assert await scheduler.dispatch_due() == 0
+    assert len(handed_on(rig)) == 2
+
+
+async def test_two_workers_do_not_both_decide_one_payment(rig: Rig) -> None:
+    await accept(rig, tomorrow())
+    until(rig.clock, DUE)
+    await schedule(rig).dispatch_due()
+    (record,) = handed_on(rig)
+    other = rig.new_execution()
+    async with rig.results(), rig.results(other):
+        await asyncio.gather(rig.execution.take([record]), other.take([record]))
+        await rig.network.wait_idle()
+        await rig.execution.results.written()
+        await other.results.written()
+    assert rig.payment(1).version == 3
+    assert [n for _, n in told(rig)] == [1, 2, 3]
+
+
+async def test_the_partner_s_record_again_is_a_repetition_and_pays_nothing_early(rig: Rig) -> None:
+    record = order_record(tomorrow(), offset=0)
+    await rig.initiation.take([record, record])
+    await rig.initiation.take([record])
+    until(rig.clock, DUE)
+    await rig.initiation.take([record])
+    assert (handed_on(rig), rig.payment(1).state) == ([], S.SCHEDULED)
+    assert told(rig) == [("payment.scheduled", 1), *[("payment.reported", 1)] * 3]
+
+
+async def test_another_order_under_the_id_of_one_that_waits_is_refused(rig: Rig) -> None:
+    await accept(rig, tomorrow(), tomorrow(amount=krw(9)))
+    await accept(rig, tomorrow(amount=krw(8)))
+    assert rig.payment(1).amount_minor == 10_000
+    assert [e.event_type for e in rig.events()].count("kr.mypay.order.refused.v1") == 2
+
+
+async def test_an_order_dispatched_at_once_is_not_decided_while_a_payment_waits_under_its_id(rig: Rig) -> None:
+    # Another worker of the intake took the same record for due, before it saw that this one had made it wait.
+    record = order_record(tomorrow(), offset=0)
+    await rig.initiation.take([record])
+    await rig.execute([dispatched_record(tomorrow())])
+    assert rig.payment(1).state is S.SCHEDULED
+    assert told(rig)[-1] == ("payment.reported", 1)
+
+
+async def test_a_cancelled_payment_is_neither_handed_on_nor_decided(rig: Rig) -> None:
+    await accept(rig, tomorrow(1), tomorrow(2))
+    until(rig.clock, DUE)
+    scheduler = schedule(rig, batch=1)
+    await scheduler.dispatch_due()
+    first = handed_on(rig)
+    async with rig.store.transaction() as uow:
+        changes = [Change(rig.payment(n).key, PaymentEventKind.CANCELLED) for n in (1, 2)]
+        await apply_changes(uow, changes, now=rig.clock.now())
+    assert await scheduler.dispatch_due() == 1
+    await rig.execute(first)
+    assert handed_on(rig) == first
+    assert rig.states() == {"order-1": "reversed", "order-2": "reversed"}
+    assert rig.database.usage.rows == {}
+
+
+REFUSED_WHEN_DUE = {
+    "revoked": (consent(ConsentStatus.CANC), ReasonCode.MD01),
+    "suspended": (consent(ConsentStatus.SUSP), ReasonCode.TKSP),
+    "payee no longer allowed": (
+        consent(payment=purpose(payees={"block_merchants": ("merchant-1",)})),
+        ReasonCode.SL12,
+    ),
+    "over what is left of a limit": (
+        consent(payment=purpose(period_limits=(PeriodLimit(period=Period.DAY, max_amount=krw(9_999)),))),
+        ReasonCode.SL14,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_WHEN_DUE)
+async def test_the_consent_of_the_day_decides(rig: Rig, case: str) -> None:
+    changed, code = REFUSED_WHEN_DUE[case]
+    await accept(rig, tomorrow())
+    rig.database.put_consent(changed)
+    until(rig.clock, DUE)
+    await schedule(rig).dispatch_due()
+    await rig.execute(handed_on(rig))
+    ended = rig.payment(1)
+    assert (ended.state, ended.version) == (S.REJECTED, 2)
+    assert ended.reason is not None
+    assert ended.reason.code is code
+    assert told(rig) == [("payment.scheduled", 1), ("payment.rejected", 2)]
+    assert sum(u.reserved_minor for u in rig.database.usage.rows.values()) == 0
+
+
+async def test_what_was_reserved_for_a_due_payment_is_given_back_when_it_is_declined() -> None:
+    rig = Rig(lambda _: Behaviour(code="51"))
+    rig.database.put_consent(
+        consent(payment=purpose(period_limits=(PeriodLimit(period=Period.DAY, max_amount=krw(10_000)),)))
+    )
+    await accept(rig, tomorrow())
+    until(rig.clock, DUE)
+    await schedule(rig).dispatch_due()
+    await rig.execute(handed_on(rig))
+    assert rig.payment(1).state is S.DECLINED
+    assert rig.payment(1).windows
+    assert [(u.reserved_minor, u.consumed_minor) for u in rig.database.usage.rows.values()] == [(0, 0)]
+
+
+async def test_a_merchant_who_left_or_whom_no_network_takes_is_told_from_the_schedule(rig: Rig) -> None:
+    await accept(rig, tomorrow())
+    rig.database.put_merchant(merchant(networks=frozenset({"net-z"})))
+    until(rig.clock, DUE)
+    await schedule(rig).dispatch_due()
+    ended = rig.payment(1)
+    assert handed_on(rig) == []
+    assert (ended.state, ended.reason and ended.reason.code) == (S.REJECTED, ReasonCode.AGNT)
+    rig.database.merchants.rows.pop(MerchantId("merchant-1"))
+    await accept(rig, tomorrow(2))
+    assert rig.payment(2).state is S.REJECTED
+
+
+async def test_an_order_that_execution_did_not_reach_ends_when_it_expires(rig: Rig) -> None:
+    await accept(rig, tomorrow())
+    until(rig.clock, DUE)
+    scheduler = schedule(rig)
+    await scheduler.dispatch_due()
+    while rig.clock.now() < EXPIRES:
+        assert rig.payment(1).state is S.SCHEDULED
+        rig.clock.advance(300)
+        await scheduler.dispatch_due()
+    assert rig.payment(1).reason == Reason(code=ReasonCode.TM01, text="the order is past its expires_at")
+    # Handed on seldom: after 5, 15, 35, 75 … minutes.
+    assert len(handed_on(rig)) == 5
+    await rig.execute(handed_on(rig))
+    assert rig.payment(1).version == 2
+
+
+async def test_a_schedule_that_died_after_claiming_is_relieved(rig: Rig) -> None:
+    await accept(rig, tomorrow())
+    until(rig.clock, DUE)
+    async with rig.store.transaction() as uow:
+        await uow.schedule.claim(now=DUE, lease_until=DUE + timedelta(seconds=30), limit=10)
+    assert await schedule(rig).dispatch_due() == 0
+    rig.clock.advance(30)
+    assert await schedule(rig).dispatch_due() == 1
+    assert len(handed_on(rig)) == 1
+
+
+async def test_an_order_that_was_cancelled_before_it_came_does_not_wait(rig: Rig) -> None:
+    await rig.initiation.take([instruction_record(cancellation(1), 50)])
+    await accept(rig, tomorrow(1), tomorrow(2))
+    assert rig.states() == {"order-1": "rejected", "order-2": "scheduled"}
+    reason = rig.payment(1).reason
+    assert reason is not None
+    assert reason.code is ReasonCode.DS02
+
+
+async def test_a_partner_cancels_an_order_while_it_waits(rig: Rig) -> None:
+    await accept(rig, tomorrow(1))
+    await rig.initiation.take([instruction_record(cancellation(1), 50)])
+    assert rig.payment(1).state is S.REVERSED
+    until(rig.clock, DUE)
+    assert await schedule(rig).dispatch_due() == 1
+    assert handed_on(rig) == []
+    assert rig.told(str(rig.payment(1).payment_id)) == [
+        "payment.scheduled",
+        "payment.reversed",
+        "cancellation.accepted",
+    ]
+
+
+async def test_an_order_that_cannot_be_read_any_more_holds_nobody_up_and_ends(rig: Rig) -> None:
+    await accept(rig, tomorrow(1), tomorrow(2))
+    key = rig.payment(1).key
+    row = rig.database.scheduled.rows[key]
+    rig.database.scheduled.rows[key] = replace(row, order=replace(row.order, body=b"{}"))
+    until(rig.clock, DUE)
+    await schedule(rig).dispatch_due()
+    await rig.execute(handed_on(rig))
+    assert rig.states() == {"order-1": "scheduled", "order-2": "approved"}
+    assert rig.observer.counted("schedule", "order_unreadable") == 1
+    until(rig.clock, EXPIRES)
+    await schedule(rig).dispatch_due()
+    assert rig.states()["order-1"] == "rejected"
+
+
+async def test_a_cancellation_and_the_decision_wait_for_each_other(rig: Rig) -> None:
+    await accept(rig, tomorrow())
+    until(rig.clock, DUE)
+    await schedule(rig).dispatch_due()
+    rig.faults.hold("schedule.begin")
+    deciding = asyncio.create_task(rig.execute(handed_on(rig)))
+    await rig.faults.reached("schedule.begin")
+
+    async def cancel() -> None:
+        async with rig.store.transaction() as uow:
+            change = Change(rig.payment(1).key, PaymentEventKind.CANCELLED)
+            await apply_changes(uow, [change], now=rig.clock.now())
+
+    cancelling = asyncio.create_task(cancel())
+    await asyncio.wait_for(rig.until_locked_out(), 5)
+    rig.faults.open("schedule.begin")
+    await asyncio.gather(deciding, cancelling)
+    assert [n for _, n in told(rig)] == [1, 2, 3]
+
+
+# --- keys and proofs ---
+
+
+class ProvingRig(Rig):
+    """The rig where intake and execution ask for proofs, and execution looks again at partners' keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.identities = FakeIdentities()
+        self.database.identity_links.rows[ISSUER, SUBJECT] = CustomerId("customer-1")
+        self.initiation = InitiationService(
+            store=self.store,
+            keys=self.keys,
+            verifier=self.verifier,
+            networks=lambda: self.networks,
+            publisher=self.publisher,
+            dispatch=DISPATCH,
+            dead_letters=self.dead_letters,
+            observer=self.observer,
+            clock=self.clock,
+            trust=self.identities,
+            assertions=self.identities,
+        )
+        self.execution = ExecutionService(
+            network_id=NetworkId(NETWORK),
+            worker="worker-1",
+            terminals=[TERMINAL],
+            store=self.store,
+            vault=self.vault,
+            network=self.network,
+            dead_letters=self.dead_letters,
+            observer=self.observer,
+            clock=self.clock,
+            settings=ExecutionSettings(results=ResultSettings(wait_s=0.0)),
+            dispatch=DISPATCH,
+            signatures=self.verifier,
+            keys=self.keys,
+            trust=self.identities,
+            assertions=self.identities,
+        )
+
+    async def pay(self) -> None:
+        until(self.clock, DUE)
+        await schedule(self).dispatch_due()
+        await self.execute(handed_on(self))
+
+
+def proven(rig: ProvingRig, placed: PaymentOrder, **fields: Any) -> PaymentOrder:
+    token = rig.identities.issue(link_of(placed), now=NOW, **fields)  # type: ignore[arg-type]
+    return placed.model_copy(update={"authentication": token})
+
+
+async def test_a_proof_is_judged_when_the_order_comes_and_is_not_asked_for_again() -> None:
+    rig = ProvingRig()
+    await accept(rig, proven(rig, tomorrow(1)), tomorrow(2))
+    assert rig.states() == {"order-1": "scheduled", "order-2": "rejected"}
+    # Hours later it would be too old, and its key is not known any more.
+    rig.identities.made.clear()
+    await rig.pay()
+    assert rig.payment(1).state is S.APPROVED
+
+
+async def test_a_proof_is_used_up_by_the_order_that_waits() -> None:
+    rig = ProvingRig()
+    first = proven(rig, tomorrow(1))
+    await accept(rig, first)
+    # One issuer gave one jti to two assertions: each is good by itself.
+    await accept(rig, proven(rig, tomorrow(2), jti=rig.identities.made[0].jti))
+    assert rig.states() == {"order-1": "scheduled", "order-2": "rejected"}
+    reason = rig.payment(2).reason
+    assert reason is not None
+    assert reason.code is ReasonCode.DS15
+    await rig.pay()
+    assert rig.payment(2).version == 1
+
+
+async def test_a_key_that_was_disabled_meanwhile_ends_the_payment_that_waits() -> None:
+    rig = ProvingRig()
+    await rig.initiation.take([order_record(proven(rig, tomorrow()), signature="stolen")])
+    gone = Reason(code=ReasonCode.DS0C, text="signing key is disabled")
+    rig.verifier.refused["stolen"] = gone
+    await rig.pay()
+    assert (rig.payment(1).state, rig.payment(1).reason, rig.payment(1).version) == (S.REJECTED, gone, 2)
+    assert told(rig) == [("payment.scheduled", 1), ("payment.rejected", 2)]
+
+
+async def test_an_exemption_is_judged_on_the_day() -> None:
+    rig = ProvingRig()
+    exemption = LowValueExemption(max_amount=krw(10_000), max_count=1, max_sum=krw(10_000))
+    rig.database.put_consent(consent(payment=purpose(low_value_exemption=exemption)))
+    await accept(rig, tomorrow(1), tomorrow(2))
+    assert rig.states() == {"order-1": "scheduled", "order-2": "scheduled"}
+    await rig.pay()
+    assert sorted(rig.states().values()) == ["approved", "rejected"]
+
+
+class WithoutTopic(MemoryPublisher):
+    """Kafka that knows no such topic."""
+
+    def __init__(self, rig: Rig, missing: str) -> None:
+        super().__init__(rig.kafka)
+        self.missing = missing
+
+    async def publish(self, records: Sequence[Outgoing]) -> None:
+        if any(r.topic == self.missing for r in records):
+            raise TopicClosedError(self.missing)
+        await super().publish(records)
+
+
+async def test_a_network_without_a_topic_holds_up_no_order_for_another(rig: Rig) -> None:
+    other = NetworkId("net-b")
+    rig.networks.append(NetworkProfile(other, frozenset({"KRW"}), None, 1, 0, open=True))
+    rig.database.put_merchant(replace(merchant(networks=frozenset({"net-b"})), merchant_id=MerchantId("merchant-2")))
+    await accept(rig, tomorrow(1, merchant_id="merchant-2"), tomorrow(2))
+    until(rig.clock, DUE)
+    rig.publisher = WithoutTopic(rig, dispatch_topic(other))
+    assert await schedule(rig).dispatch_due() == 2
+    await rig.execute(handed_on(rig))
+    assert rig.states() == {"order-1": "scheduled", "order-2": "approved"}
+    rig.publisher.missing = ""
+    rig.clock.advance(300)
+    await schedule(rig).dispatch_due()
+    assert len(rig.kafka.records(dispatch_topic(other))) == 1

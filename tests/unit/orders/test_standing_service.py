@@ -1,0 +1,536 @@
+"""Standing orders on fakes: given, ended, and what time makes of them, each day once."""
+
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from gateway.base.calendar import BusinessDays, day_of, day_start
+from gateway.messaging.records import Record
+from gateway.orders.intake import InitiationService
+from gateway.orders.scheduled.service import ScheduledOrderService, ScheduleSettings
+from gateway.orders.standing.occurrences import OccurrenceService, OccurrenceSettings
+from gateway.orders.standing.service import StandingOrderService
+from gateway.payments.execution import ExecutionService, ExecutionSettings
+from gateway.payments.results import ResultSettings
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.payments.rules.payment import Payment
+from schemas.assertions import StandingOrderLink
+from schemas.codec import encode, encode_json
+from schemas.consents import ConsentStatus, Payees
+from schemas.primitives import CustomerId, MerchantId, NetworkId
+from schemas.reasons import ReasonCode
+from schemas.standing import (
+    STANDING_CANCEL_TYPE,
+    STANDING_CREATE_TYPE,
+    StandingOrderCancel,
+    StandingOrderCreate,
+    schedule_digest,
+)
+from schemas.topics import dispatch_topic
+from tests.support.builders import DISPATCH, NETWORK, TERMINAL, order_record
+from tests.support.consents import ISSUER, SUBJECT, FakeIdentities
+from tests.support.domain_samples import NOW, consent, krw, purpose
+from tests.support.rig import Rig
+
+R, S = ReasonCode, PaymentState
+DAY = timedelta(days=1)
+TODAY = day_of(NOW)  # Saturday, 17 May 2025
+KEY = ("partner-1", "rent")
+
+
+class StandingRig(Rig):
+    """The rig with an intake that takes standing orders, and the schedule's two services."""
+
+    def __init__(self, identities: FakeIdentities | None = None, **settings: Any) -> None:
+        super().__init__()
+        self.settings = OccurrenceSettings(**settings)
+        self.days = BusinessDays()
+        handler = StandingOrderService(
+            store=self.store,
+            networks=lambda: self.networks,
+            observer=self.observer,
+            trust=identities,
+            assertions=identities,
+            days=self.days,
+        )
+        self.initiation = InitiationService(
+            store=self.store,
+            keys=self.keys,
+            verifier=self.verifier,
+            networks=lambda: self.networks,
+            publisher=self.publisher,
+            dispatch=DISPATCH,
+            dead_letters=self.dead_letters,
+            observer=self.observer,
+            clock=self.clock,
+            handlers=[handler],
+        )
+        self.orders = ScheduledOrderService(
+            store=self.store,
+            publisher=self.publisher,
+            dispatch=DISPATCH,
+            networks=lambda: self.networks,
+            observer=self.observer,
+            clock=self.clock,
+            settings=ScheduleSettings(),
+        )
+        self.occurrences = self.new_occurrences()
+        # Execution asks for the same proofs as the intake does.
+        self.execution = ExecutionService(
+            network_id=NetworkId(NETWORK),
+            worker="worker-1",
+            terminals=[TERMINAL],
+            store=self.store,
+            vault=self.vault,
+            network=self.network,
+            dead_letters=self.dead_letters,
+            observer=self.observer,
+            clock=self.clock,
+            settings=ExecutionSettings(results=ResultSettings(wait_s=0.0)),
+            dispatch=DISPATCH,
+            signatures=self.verifier,
+            keys=self.keys,
+            trust=identities,
+            assertions=identities,
+        )
+        self.offset = 100
+        self.executed = 0
+
+    def new_occurrences(self) -> OccurrenceService:
+        return OccurrenceService(
+            store=self.store, observer=self.observer, clock=self.clock, days=self.days, settings=self.settings
+        )
+
+    def record(self, message: StandingOrderCreate | StandingOrderCancel | bytes, type_: str = "") -> Record:
+        self.offset += 1
+        cancel = isinstance(message, StandingOrderCancel)
+        value = message if isinstance(message, bytes) else encode(message)
+        return order_record(
+            value,
+            offset=self.offset,
+            key=b"consent-1",
+            type_=type_ or (STANDING_CANCEL_TYPE if cancel else STANDING_CREATE_TYPE),
+            at=self.clock.now(),
+        )
+
+    async def send(self, *messages: StandingOrderCreate | StandingOrderCancel) -> None:
+        await self.initiation.take([self.record(m) for m in messages])
+
+    async def until(self, moment: datetime) -> None:
+        """Let time pass in steps of a day, each of them worked through to the end."""
+        while self.clock.now() < moment:
+            self.clock.advance(min(DAY, moment - self.clock.now()).total_seconds())
+            await self.work()
+
+    async def work(self) -> None:
+        while await self.occurrences.make_due():
+            pass
+        while await self.orders.dispatch_due():
+            pass
+        records = self.kafka.records(dispatch_topic(NETWORK))
+        if records[self.executed :]:
+            await self.execute(records[self.executed :])
+        self.executed = len(records)
+
+    def made(self) -> dict[str, str]:
+        return dict(sorted(self.states().items()))
+
+    def of(self, order_id: str) -> Payment:
+        return next(p for p in self.database.payments.rows.values() if p.order_id == order_id)
+
+    def standing(self) -> list[tuple[str, dict[str, Any]]]:
+        """What was told of standing orders: verb and body."""
+        prefix = "kr.mypay.standing-order."
+        return [
+            (e.event_type.removeprefix(prefix).removesuffix(".v1"), json.loads(e.body))
+            for e in self.events()
+            if e.event_type.startswith(prefix)
+        ]
+
+    def verbs(self) -> list[str]:
+        return [verb for verb, _ in self.standing()]
+
+
+def create(*, schedule: dict[str, Any] | None = None, **fields: Any) -> StandingOrderCreate:
+    defaults: dict[str, Any] = {
+        "partner_id": "partner-1",
+        "standing_order_id": "rent",
+        "consent_id": "consent-1",
+        "merchant_id": "merchant-1",
+        "amount": krw(10_000),
+        "issued_at": NOW - timedelta(seconds=1),
+        "expires_at": NOW + timedelta(minutes=5),
+        "schedule": {"frequency": "daily", "first_date": (TODAY + DAY).isoformat()} | (schedule or {}),
+    }
+    values = defaults | fields
+    wire = {
+        k: v.isoformat() if isinstance(v, datetime) else v.model_dump() if k == "amount" else v
+        for k, v in values.items()
+    }
+    return StandingOrderCreate.model_validate_json(encode_json(wire))
+
+
+def cancel(**fields: Any) -> StandingOrderCancel:
+    defaults = {"partner_id": "partner-1", "standing_order_id": "rent", "consent_id": "consent-1", "issued_at": NOW}
+    return StandingOrderCancel(**(defaults | fields))
+
+
+@pytest.fixture
+def rig() -> StandingRig:
+    return StandingRig()
+
+
+async def test_every_day_is_paid_once_and_the_order_ends_by_itself(rig: StandingRig) -> None:
+    await rig.send(create(schedule={"count": 3}))
+    assert rig.made() == {}
+    await rig.until(day_start(TODAY + 10 * DAY))
+    assert rig.made() == {f"rent+2025051{n}": "approved" for n in (8, 9)} | {"rent+20250520": "approved"}
+    (_, created), (_, completed) = rig.standing()
+    assert (created["status"], created["version"], created["next_date"]) == ("active", 1, "2025-05-18")
+    assert (completed["status"], completed["version"], completed["occurrences"]) == ("completed", 2, 3)
+    assert "next_date" not in completed
+    first = rig.of("rent+20250518")
+    assert (first.decided_at, first.version) == (day_start(TODAY + DAY) + (NOW - day_start(TODAY)), 3)
+    assert rig.told(str(first.payment_id)) == ["payment.scheduled", "payment.sent", "payment.approved"]
+
+
+async def test_a_standing_order_from_before_todays_rules_for_ids_stops_no_other(rig: StandingRig) -> None:
+    await rig.send(create(schedule={"count": 1}), create(standing_order_id="fees", schedule={"count": 1}))
+    rows = rig.database.standing.rows
+    rows[KEY] = replace(rows[KEY], merchant_id=MerchantId("4111111111111111"))
+    await rig.until(day_start(TODAY + 10 * DAY))
+    # Its merchant is in no directory; the other one's is.
+    assert rig.made() == {"rent+20250518": "rejected", "fees+20250518": "approved"}
+    assert [e["status"] for _, e in rig.standing()].count("completed") == 2
+
+
+async def test_an_occurrence_moves_off_a_holiday_and_keeps_its_id(rig: StandingRig) -> None:
+    # The 18th is a Sunday.
+    await rig.send(create(schedule={"frequency": "monthly", "count": 1, "holiday_rule": "next"}))
+    await rig.until(day_start(TODAY + 2 * DAY) - timedelta(microseconds=1))
+    assert rig.made() == {}
+    await rig.until(day_start(TODAY + 2 * DAY))
+    assert rig.made() == {"rent+20250518": "approved"}
+
+
+async def test_an_order_for_today_begins_today(rig: StandingRig) -> None:
+    await rig.send(create(schedule={"first_date": TODAY.isoformat()}))
+    await rig.work()
+    assert rig.made() == {"rent+20250517": "approved"}
+
+
+REFUSED = {
+    "no such consent": ({"consent_id": "consent-1", "merchant_id": "nobody"}, R.AC03),
+    "over the maximum": ({"amount": krw(50_001)}, R.TKVE),
+    "expired": ({"expires_at": NOW}, R.TM01),
+    "valid for too long": ({"expires_at": NOW + 25 * timedelta(hours=1)}, R.DT01),
+    "begins before its issue": ({"schedule": {"first_date": (TODAY - DAY).isoformat()}}, R.DT01),
+    "moved before its issue": (
+        {"schedule": {"first_date": TODAY.isoformat(), "holiday_rule": "previous", "frequency": "monthly"}},
+        R.DT01,
+    ),
+    "too far ahead": ({"schedule": {"first_date": (TODAY + 367 * DAY).isoformat()}}, R.DT04),
+    "no day before its end": (
+        {
+            "schedule": {
+                "frequency": "monthly",
+                "day_rule": "last_day",
+                "first_date": (TODAY + DAY).isoformat(),
+                "last_date": (TODAY + 2 * DAY).isoformat(),
+            }
+        },
+        R.DT01,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_a_standing_order_that_could_not_be_kept_is_refused_once_and_for_ever(
+    rig: StandingRig, case: str
+) -> None:
+    fields, code = REFUSED[case]
+    message = create(**fields)
+    record = rig.record(message)
+    await rig.initiation.take([record])
+    await rig.initiation.take([record])
+    ((verb, body),) = rig.standing()
+    assert (verb, body["reason"]["code"], body["reference"]) == ("refused", code, record.reference)
+    # Its id is used up: the same is refused alike, other content too, and it can be neither cancelled nor made.
+    await rig.send(message, create(), cancel())
+    assert [b["reason"]["code"] for _, b in rig.standing()[1:]] == [code, "AM05", "NOOR"]
+    await rig.until(NOW + 3 * DAY)
+    assert rig.made() == {}
+
+
+async def test_a_consent_that_does_not_allow_it_refuses_it(rig: StandingRig) -> None:
+    rig.database.put_consent(consent(ConsentStatus.SUSP))
+    await rig.send(create())
+    rig.database.put_consent(consent(valid_until=day_start(TODAY + DAY)))
+    await rig.send(create(standing_order_id="other"))
+    assert [b["reason"]["code"] for _, b in rig.standing()] == ["TKSP", "TKXP"]
+
+
+async def test_the_same_again_has_no_second_effect(rig: StandingRig) -> None:
+    message = create(schedule={"count": 1})
+    record = rig.record(message)
+    await rig.initiation.take([record, record])
+    await rig.initiation.take([record])
+    await rig.send(message)
+    assert rig.verbs() == ["created", "reported", "reported", "reported"]
+    assert len({e.event_id for e in rig.events()}) == 3
+    await rig.until(NOW + 2 * DAY)
+    await rig.send(message)
+    assert rig.standing()[-1][1]["status"] == "completed"
+    assert len(rig.made()) == 1
+
+
+async def test_a_cancelled_order_makes_nothing_more(rig: StandingRig) -> None:
+    await rig.send(create())
+    await rig.until(NOW + 2 * DAY)
+    await rig.send(cancel(), cancel())
+    await rig.until(NOW + 6 * DAY)
+    assert list(rig.made()) == ["rent+20250518", "rent+20250519"]
+    assert rig.verbs() == ["created", "cancelled", "reported"]
+    assert rig.standing()[1][1] | {"version": 2, "status": "cancelled"} == rig.standing()[1][1]
+
+
+@pytest.mark.parametrize("fields", [{"standing_order_id": "other"}, {"partner_id": "partner-2"}])
+async def test_what_is_not_there_cannot_be_cancelled(rig: StandingRig, fields: dict[str, str]) -> None:
+    await rig.send(create(), cancel(**fields))
+    assert rig.verbs() == ["created", "refused"]
+    assert rig.standing()[1][1]["reason"]["code"] == "NOOR"
+    await rig.until(NOW + DAY)
+    assert len(rig.made()) == 1
+
+
+async def test_a_refused_cancellation_stays_refused_when_its_record_is_delivered_again(rig: StandingRig) -> None:
+    early = rig.record(cancel())
+    await rig.initiation.take([early])
+    await rig.send(create(schedule={"count": 1}))
+    await rig.initiation.take([early])
+    assert rig.verbs() == ["refused", "created"]
+    await rig.until(NOW + DAY)
+    assert list(rig.made().values()) == ["approved"]
+
+
+async def test_an_occurrence_that_its_consent_refuses_is_told_and_the_order_goes_on(rig: StandingRig) -> None:
+    await rig.send(create(schedule={"count": 3}))
+    await rig.until(NOW + DAY)
+    rig.database.put_consent(consent(ConsentStatus.SUSP))
+    await rig.until(NOW + 2 * DAY)
+    rig.database.put_consent(consent())
+    await rig.until(NOW + 3 * DAY)
+    assert list(rig.made().values()) == ["approved", "rejected", "approved"]
+    refused = rig.of("rent+20250519")
+    assert refused.reason is not None
+    assert refused.reason.code is R.TKSP
+    assert rig.verbs() == ["created", "completed"]
+
+
+@pytest.mark.parametrize("status", ["CANC", "EXPD"])
+async def test_the_order_ends_with_its_consent(rig: StandingRig, status: str) -> None:
+    await rig.send(create())
+    await rig.until(NOW + DAY)
+    rig.database.put_consent(consent(ConsentStatus(status)))
+    await rig.until(NOW + 5 * DAY)
+    assert list(rig.made().values()) == ["approved", "rejected"]
+    (_, completed) = rig.standing()[-1]
+    assert (completed["status"], completed["reason"]["code"], completed["occurrences"]) == ("completed", "MD01", 2)
+
+
+async def test_limits_are_those_of_the_day_of_the_occurrence(rig: StandingRig) -> None:
+    await rig.send(create(schedule={"count": 2}))
+    rig.database.put_consent(consent(payment=purpose(payees=Payees(block_categories=("5411",)))))
+    await rig.until(NOW + DAY)
+    assert rig.made() == {"rent+20250518": "rejected"}
+
+
+async def test_days_that_were_missed_are_made_up_for_within_a_day_and_told_otherwise(rig: StandingRig) -> None:
+    await rig.send(create())
+    rig.clock.advance((day_start(TODAY + 4 * DAY) + timedelta(hours=1) - rig.clock.now()).total_seconds())
+    await rig.work()
+    assert rig.made() == {
+        "rent+20250518": "rejected",
+        "rent+20250519": "rejected",
+        "rent+20250520": "rejected",
+        "rent+20250521": "approved",
+    }
+    missed = rig.of("rent+20250518")
+    assert missed.reason is not None
+    assert (missed.reason.code, missed.version) == (R.TM01, 1)
+
+
+async def test_a_long_outage_is_caught_up_with_in_several_transactions() -> None:
+    rig = StandingRig(at_once=2)
+    await rig.send(create(schedule={"count": 7}))
+    rig.clock.advance(30 * DAY.total_seconds())
+    assert [await rig.occurrences.make_due() for _ in range(5)] == [1, 1, 1, 1, 0]
+    assert set(rig.made().values()) == {"rejected"}
+    assert len(rig.made()) == 7
+    assert rig.verbs() == ["created", "completed"]
+
+
+async def test_a_stricter_window_is_kept() -> None:
+    rig = StandingRig(late_s=60)
+    await rig.send(create(schedule={"count": 2}))
+    rig.clock.advance((day_start(TODAY + DAY) - rig.clock.now()).total_seconds() + 59)
+    await rig.work()
+    rig.clock.advance(DAY.total_seconds() + 1)
+    await rig.work()
+    assert list(rig.made().values()) == ["approved", "rejected"]
+
+
+async def test_a_partner_cannot_take_an_occurrence_s_order_id(rig: StandingRig) -> None:
+    await rig.send(create())
+    body = encode_json(
+        {
+            "partner_id": "partner-1",
+            "order_id": "rent+20250518",
+            "consent_id": "consent-1",
+            "merchant_id": "merchant-1",
+            "amount": {"currency": "KRW", "value": "1"},
+            "issued_at": NOW.isoformat(),
+            "expires_at": (NOW + timedelta(minutes=1)).isoformat(),
+        }
+    )
+    await rig.initiation.take([order_record(body, key=b"consent-1")])
+    assert rig.told() == ["standing-order.created", "order.refused"]
+    await rig.until(NOW + DAY)
+    assert rig.of("rent+20250518").amount_minor == 10_000
+
+
+# --- proofs ---
+
+
+def proving() -> tuple[StandingRig, FakeIdentities]:
+    identities = FakeIdentities()
+    rig = StandingRig(identities)
+    rig.database.identity_links.rows[ISSUER, SUBJECT] = CustomerId("customer-1")
+    return rig, identities
+
+
+def link(message: StandingOrderCreate, **fields: Any) -> StandingOrderLink:
+    names = ("partner_id", "standing_order_id", "consent_id", "merchant_id", "amount")
+    values = {n: getattr(message, n) for n in names} | {"schedule_digest": schedule_digest(encode(message))}
+    return StandingOrderLink(**(values | fields))
+
+
+async def test_one_proof_is_for_all_occurrences_and_is_not_asked_for_again() -> None:
+    rig, identities = proving()
+    bare = create(schedule={"count": 2})
+    token = identities.issue(link(bare), now=NOW)  # type: ignore[arg-type]
+    await rig.send(bare.model_copy(update={"authentication": token}))
+    await rig.until(NOW + 3 * DAY)
+    assert list(rig.made().values()) == ["approved", "approved"]
+    again = create(standing_order_id="other", issued_at=rig.clock.now(), expires_at=rig.clock.now() + DAY)
+    await rig.send(again.model_copy(update={"authentication": token}))
+    assert rig.standing()[-1][1]["reason"]["code"] == "DS15"
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        (None, "DS0A"),
+        ({"schedule_digest": "0" * 64}, "DS17"),
+        ({"amount": krw(9_999)}, "DS17"),
+        ({"merchant_id": "merchant-2"}, "DS17"),
+        ({"standing_order_id": "other"}, "DS17"),
+    ],
+)
+async def test_a_proof_is_for_this_order_and_schedule_alone(fields: dict[str, Any] | None, code: str) -> None:
+    rig, identities = proving()
+    message = create()
+    if fields is not None:
+        token = identities.issue(link(message, **fields), now=NOW)  # type: ignore[arg-type]
+        message = message.model_copy(update={"authentication": token})
+    await rig.send(message)
+    assert [b["reason"]["code"] for _, b in rig.standing()] == [code]
+
+
+# --- a calendar that changes ---
+
+
+def moved(rig: StandingRig) -> list[tuple[object, object]]:
+    return [
+        (n.fields["partner_id"], n.fields["order_id"])
+        for n in rig.observer.notes
+        if n.event == "standing_order_day_moved"
+    ]
+
+
+@pytest.mark.parametrize(("rule", "paid"), [("next", 10), ("previous", 6)])
+async def test_a_day_that_the_calendar_moves_is_told_and_kept(rig: StandingRig, rule: str, paid: int) -> None:
+    # Monday the 26th becomes a holiday after the order was created: paid on Tuesday, or on Friday the 23rd.
+    first = TODAY + 9 * DAY
+    schedule = {"frequency": "monthly", "count": 1, "holiday_rule": rule, "first_date": first.isoformat()}
+    await rig.send(create(schedule=schedule))
+    await rig.send(create(standing_order_id="other", schedule=schedule | {"holiday_rule": "none"}))
+    rig.days = BusinessDays(more_holidays=frozenset({first}))
+    rig.occurrences = rig.new_occurrences()
+    assert await rig.occurrences.follow_calendar() == 1
+    assert moved(rig) == [("partner-1", "rent+20250526")]
+    assert rig.observer.counted("schedule", "day_moved") == 1
+    assert await rig.occurrences.follow_calendar() == 0
+    await rig.until(day_start(TODAY + paid * DAY) - timedelta(microseconds=1))
+    assert "rent+20250526" not in rig.made()
+    await rig.until(day_start(TODAY + paid * DAY))
+    assert rig.made()["rent+20250526"] == "approved"
+    assert len(moved(rig)) == 1
+
+
+async def test_a_day_that_moves_into_the_past_is_paid_when_it_was_to_be(rig: StandingRig) -> None:
+    # Monday the 19th becomes a holiday: Friday the 16th was the day to pay on, and is over.
+    first = TODAY + 2 * DAY
+    await rig.send(create(schedule={"count": 1, "holiday_rule": "previous", "first_date": first.isoformat()}))
+    rig.days = BusinessDays(more_holidays=frozenset({first}))
+    rig.occurrences = rig.new_occurrences()
+    assert await rig.occurrences.follow_calendar() == 0
+    await rig.until(day_start(first) - timedelta(microseconds=1))
+    assert rig.made() == {}
+    await rig.until(day_start(first))
+    assert rig.made() == {"rent+20250519": "approved"}
+    assert moved(rig) == [("partner-1", "rent+20250519")]
+
+
+async def test_a_day_that_moves_while_it_is_due_is_told_too(rig: StandingRig) -> None:
+    first = TODAY + 2 * DAY
+    await rig.send(create(schedule={"count": 1, "holiday_rule": "next", "first_date": first.isoformat()}))
+    rig.days = BusinessDays(more_holidays=frozenset({first}))
+    rig.occurrences = rig.new_occurrences()
+    await rig.until(day_start(first))
+    assert (rig.made(), moved(rig)) == ({}, [("partner-1", "rent+20250519")])
+    await rig.until(day_start(first + DAY))
+    assert rig.made() == {"rent+20250519": "approved"}
+    assert len(moved(rig)) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind", "id_", "text"),
+    [
+        (b'"count":2', b'"count":0', "standing-order.refused", "rent", "schedule.count: "),
+        (b'"10000"', b'"1e4"', "standing-order.refused", "rent", "amount: value must be a decimal number"),
+        (b'"consent_id":"', b'"consent_id":"/', "order.refused", "rent", "consent_id: "),
+        (
+            b'"rent"',
+            b'"4111111111111111"',
+            "order.refused",
+            "",
+            "standing_order_id: must not hold a card",
+        ),
+    ],
+)
+async def test_a_standing_order_with_a_fault_is_answered_with_the_field(
+    rig: StandingRig, old: bytes, new: bytes, kind: str, id_: str, text: str
+) -> None:
+    good = rig.record(create(schedule={"count": 2}))
+    assert old in good.value
+    await rig.initiation.take([replace(good, value=good.value.replace(old, new))])
+    (event,) = rig.events()
+    told = json.loads(event.body)
+    assert event.event_type == f"kr.mypay.{kind}.v1"
+    assert told["standing_order_id" if kind.startswith("standing") else "order_id"] == (id_ or good.reference)
+    assert (told["reason"]["code"], told["reason"]["text"].startswith(text)) == ("FF01", True), told["reason"]
+    assert rig.verbs() in (["refused"], [])

@@ -1,0 +1,230 @@
+"""Relay on fakes: outbox to Kafka in order, at least once, one relay at a time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gateway.base.errors import PublisherUnavailableError, StoreUnavailableError, TopicClosedError
+from gateway.messaging.records import Outgoing
+from gateway.outbox.relay import SOURCE, RelayService, RelaySettings
+from gateway.proving.memory import MemoryOutboxReader
+from schemas.envelope import read_envelope
+from schemas.events import EventType
+from tests.support.builders import NOW, dispatched_record, later, numbered_order, outbox_event
+from tests.support.deadline import in_time
+from tests.support.rig import Rig
+
+AWAY = StoreUnavailableError("away")
+UNCONFIRMED = PublisherUnavailableError("away")
+TOPIC = "mypay.events.partner-1"
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+async def append(rig: Rig, *names: str) -> None:
+    async with rig.store.transaction() as uow:
+        await uow.outbox.append([outbox_event(name) for name in names])
+
+
+def published(rig: Rig) -> list[str]:
+    return [r.value.decode() for r in rig.kafka.records(TOPIC)]
+
+
+@asynccontextmanager
+async def running(relay: RelayService) -> AsyncIterator["asyncio.Task[Any]"]:
+    task = asyncio.create_task(relay.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def until_published(rig: Rig, count: int) -> None:
+    async with in_time(f"{count} events in Kafka"):
+        while len(rig.kafka.records(TOPIC)) < count:
+            await rig.kafka.wait_written()
+
+
+async def test_an_event_is_published_as_a_cloud_event_under_its_key(rig: Rig) -> None:
+    await rig.execute([dispatched_record(numbered_order(1), at=later(-1))])
+    assert await rig.relay_all() == 2
+    stored = rig.events()
+    for record, event in zip(rig.kafka.records(TOPIC), stored, strict=True):
+        envelope = read_envelope(record.headers)
+        assert (record.key, record.value) == (event.key.encode(), event.body)
+        assert (envelope.id, envelope.source, envelope.type) == (event.event_id, SOURCE, event.event_type)
+        assert envelope.time == event.occurred_at
+    assert [e.event_type for e in stored] == [EventType.PAYMENT_SENT, EventType.PAYMENT_APPROVED]
+    assert len({r.partition for r in rig.kafka.records(TOPIC)}) == 1
+    assert await rig.relay_all() == 0
+
+
+async def test_events_keep_their_order_over_batches(rig: Rig) -> None:
+    names = [f"{n:02}" for n in range(25)]
+    await append(rig, *names)
+    relay = rig.new_relay(batch=4)
+    async with running(relay):
+        await until_published(rig, 25)
+    assert published(rig) == names
+    assert [size for stage, size in rig.observer.batches if stage == "relay"] == [4, 4, 4, 4, 4, 4, 1]
+
+
+async def test_what_kafka_did_not_confirm_is_published_again_and_the_cursor_waits(rig: Rig) -> None:
+    await append(rig, "a", "b")
+    rig.faults.plan("publisher.publish", UNCONFIRMED)
+    rig.faults.plan("publisher.written", None, UNCONFIRMED)
+    rig.faults.plan("publisher.confirmed", UNCONFIRMED)
+    rig.faults.hold("relay.advance")
+    relaying = asyncio.create_task(rig.relay_all())
+    await rig.faults.reached("relay.advance")
+    assert rig.database.outbox_cursor == (0, 0)
+    rig.faults.open("relay.advance")
+    assert await relaying == 2
+    assert published(rig) == ["a", "b", "a", "b", "a", "b"]
+    assert await rig.relay_all() == 0
+
+
+async def test_a_relay_that_dies_before_the_cursor_moves_repeats_and_loses_nothing(rig: Rig) -> None:
+    await append(rig, "a", "b")
+    rig.faults.hold("relay.advance")
+    async with running(rig.new_relay()):
+        await rig.faults.reached("relay.advance")
+    rig.faults.open("relay.advance")
+    await append(rig, "c")
+    assert await rig.relay_all() == 3
+    assert published(rig) == ["a", "b", "a", "b", "c"]
+
+
+async def test_a_relay_that_loses_its_session_gets_the_lead_back_and_goes_on(rig: Rig) -> None:
+    await append(rig, "a", "b", "c")
+    rig.faults.plan("relay.read", None, AWAY)
+    rig.faults.plan("relay.advance", AWAY)
+    rig.faults.plan("relay.acquire", None, AWAY)
+    async with running(rig.new_relay(batch=2)):
+        await until_published(rig, 5)
+    assert published(rig) == ["a", "b", "a", "b", "c"]
+    assert rig.faults.pending == 0
+    assert [n.event for n in rig.observer.notes].count("relay_lost_lead") == 2
+
+
+async def test_a_second_relay_stands_by_until_the_first_is_gone(rig: Rig) -> None:
+    async with running(rig.new_relay()):
+        await append(rig, "a")
+        await until_published(rig, 1)
+        async with running(rig.new_relay()):
+            await rig.faults.visited("relay.acquire", 10)
+            await append(rig, "b")
+            await until_published(rig, 2)
+            assert [n.event for n in rig.observer.notes] == ["relay_leads"]
+    async with running(rig.new_relay()):
+        await append(rig, "c")
+        await until_published(rig, 3)
+    assert published(rig) == ["a", "b", "c"]
+
+
+async def test_a_slow_transaction_holds_back_what_may_come_behind_it(rig: Rig) -> None:
+    async with rig.store.transaction() as slow:
+        await slow.outbox.append([outbox_event("slow")])
+        await append(rig, "fast")
+        await rig.relay_all()
+        assert "slow" not in published(rig)
+    await rig.relay_all()
+    assert sorted(published(rig)) == ["fast", "slow"]
+
+
+async def test_how_long_events_wait_is_observed(rig: Rig) -> None:
+    await append(rig, "a")
+    rig.clock.set(later(2.5))
+    await rig.relay_all()
+    assert ("outbox_to_event", 2.5) in [d[:2] for d in rig.observer.delays]
+    assert rig.observer.counted("relay", "published") == 1
+    assert rig.clock.now() > NOW
+
+
+# --- topics that Kafka does not take ---
+
+
+class Picky:
+    """A publisher before a Kafka that lacks some topics."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._inner = rig.publisher
+        self.missing: set[str] = set()
+        self.refused = 0
+
+    async def publish(self, records: Sequence[Outgoing]) -> None:
+        for topic in sorted({r.topic for r in records} & self.missing):
+            self.refused += 1
+            raise TopicClosedError(topic)
+        await self._inner.publish(records)
+
+
+OTHER = "mypay.events.partner-2"
+
+
+async def append_for(rig: Rig, *names: str) -> None:
+    """``a1`` is for the first partner, ``b1`` for the second."""
+    async with rig.store.transaction() as uow:
+        await uow.outbox.append([replace(outbox_event(n), topic=TOPIC if n[0] == "a" else OTHER) for n in names])
+
+
+def values(rig: Rig, topic: str) -> list[str]:
+    return [r.value.decode() for r in rig.kafka.records(topic)]
+
+
+async def test_a_missing_topic_holds_up_nobody_else_and_loses_nothing(rig: Rig) -> None:
+    picky = Picky(rig)
+    rig.publisher = picky  # type: ignore[assignment]
+    relay, reader = await leading_relay(rig)
+    picky.missing = {OTHER}
+    await append_for(rig, "a1", "b1", "a2", "b2")
+    assert await relay.relay_once() == 4
+    assert (values(rig, TOPIC), values(rig, OTHER)) == (["a1", "a2"], [])
+    await append_for(rig, "b3", "a3")
+    assert await relay.relay_once() == 2
+    assert picky.refused == 1  # what is known to be closed is not tried with every batch
+    assert await relay.retry_parked() == 0
+    picky.missing = set()
+    # It is there again, but what is set aside goes first.
+    await append_for(rig, "b4")
+    await relay.relay_once()
+    assert values(rig, OTHER) == []
+    assert await relay.retry_parked() == 4
+    await append_for(rig, "b5")
+    await relay.relay_once()
+    assert values(rig, OTHER) == ["b1", "b2", "b3", "b4", "b5"]
+    assert values(rig, TOPIC) == ["a1", "a2", "a3"]
+    await reader.release()
+
+
+async def test_the_next_relay_knows_what_was_set_aside(rig: Rig) -> None:
+    picky = Picky(rig)
+    rig.publisher = picky  # type: ignore[assignment]
+    picky.missing = {OTHER}
+    relay, reader = await leading_relay(rig)
+    await append_for(rig, "b1")
+    await relay.relay_once()
+    await reader.release()
+    picky.missing = set()
+    await append_for(rig, "b2")
+    async with running(rig.new_relay()), in_time("what was set aside"):
+        while values(rig, OTHER) != ["b1", "b2"]:
+            await rig.kafka.wait_written()
+
+
+async def leading_relay(rig: Rig) -> tuple[RelayService, MemoryOutboxReader]:
+    reader = MemoryOutboxReader(rig.database)
+    assert await reader.acquire()
+    relay = RelayService(
+        reader=reader, publisher=rig.publisher, observer=rig.observer, clock=rig.clock, settings=RelaySettings()
+    )
+    return relay, reader

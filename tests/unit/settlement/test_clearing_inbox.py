@@ -1,0 +1,225 @@
+"""The inbox: files are taken once, of their network alone, and nothing that a stranger puts there is followed."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.settlement.files import ClearingFile, ClearingImport, ImportReport
+from gateway.settlement.inbox import STILL_ARRIVING_S, ClearingInbox
+from tests.unit.settlement.test_clearing_files import HEADER, Kafka, Quiet, Seals, clearing_file, importer, line
+
+NETWORKS = frozenset({"bcard", "kcard"})
+
+
+class Box:
+    def __init__(self, home: Path) -> None:
+        self.inbox, self.state = home / "inbox", home / "state"
+        self.mine = self.inbox / "bcard"
+        self.mine.mkdir(parents=True)
+        self.kafka, self.quiet = Kafka(), Quiet()
+        self.importing: ClearingImport = importer(self.kafka, networks=NETWORKS, quiet=self.quiet)
+        self.taking = ClearingInbox(self.inbox, self.state, self.importing, self.quiet)  # type: ignore[arg-type]
+
+    async def take(self) -> list[ImportReport]:
+        return await self.taking.take(NETWORKS)
+
+    def put(self, name: str, data: bytes) -> Path:
+        (self.mine / name).write_bytes(data)
+        return self.mine / name
+
+    def ended(self, network_id: str = "bcard") -> dict[str, list[str]]:
+        folders = sorted((self.state / network_id).iterdir()) if (self.state / network_id).exists() else []
+        return {f.name: sorted(p.name for p in f.iterdir()) for f in folders if f.is_dir() and f.name != "incoming"}
+
+    @property
+    def named(self) -> list[str]:
+        return [str(fields["file"]) for event, fields in self.quiet.notes if event == "clearing_file_not_taken"]
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    return Box(tmp_path)
+
+
+def old(path: Path) -> Path:
+    changed = path.stat().st_mtime - 2 * STILL_ARRIVING_S
+    os.utime(path, (changed, changed))
+    return path
+
+
+async def test_each_file_ends_in_a_folder_outside_the_inbox_with_the_cause(box: Box) -> None:
+    box.put("b.csv", clearing_file(line(2)))
+    box.put("a.CSV", clearing_file(line(1)))
+    box.put("c.csv", clearing_file(line(3), trailer="T,9,9"))
+    box.put("d.csv", clearing_file(line(4), "D,?", trailer="T,2,5000"))
+    reports = await box.take()
+    assert [r.file for r in reports] == ["a.CSV", "b.csv", "c.csv", "d.csv"]
+    assert box.kafka.record_numbers == [1, 2, 4]
+    assert box.ended() == {
+        "done": ["a.CSV", "b.csv"],
+        "failed": ["c.csv", "c.why.txt"],
+        "partial": ["d.csv", "d.why.txt"],
+    }
+    assert "trailer tells 9 records" in (box.state / "bcard" / "failed" / "c.why.txt").read_text()
+    assert "line 3: " in (box.state / "bcard" / "partial" / "d.why.txt").read_text()
+    assert list(box.mine.iterdir()) == []
+    assert await box.take() == []
+
+
+async def test_a_file_in_another_networks_inbox_is_refused(box: Box) -> None:
+    (box.inbox / "kcard").mkdir()
+    (box.inbox / "kcard" / "a.csv").write_bytes(clearing_file(line(1)))
+    [report] = await box.take()
+    assert "another network" in report.problems[0]
+    assert box.kafka.published == []
+    assert box.ended("kcard") == {"failed": ["a.csv", "a.why.txt"]}
+
+
+def link(target: Path, path: Path) -> None:
+    path.symlink_to(target)
+
+
+def hard_link(target: Path, path: Path) -> None:
+    path.hardlink_to(target)
+
+
+def pipe(_: Path, path: Path) -> None:
+    os.mkfifo(path)
+
+
+def folder(_: Path, path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize("make", [link, hard_link, pipe, folder])
+async def test_what_is_no_file_of_its_own_is_not_followed_but_named_once(
+    box: Box, tmp_path: Path, make: Callable[[Path, Path], None]
+) -> None:
+    target = tmp_path / "secret"
+    target.write_bytes(clearing_file(line(1)))
+    make(target, box.mine / "a.csv")
+    assert await box.take() == []
+    assert await box.take() == []
+    assert box.kafka.published == []
+    assert box.kafka.parked == []
+    assert box.named == ["bcard/a.csv"]
+    assert box.quiet.counted["not_taken"] == 1
+    assert [p.name for p in box.mine.iterdir()] == ["a.csv"]
+    assert target.read_bytes() == clearing_file(line(1))
+
+
+async def test_a_networks_folder_that_is_a_link_is_not_followed(box: Box, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "a.csv").write_bytes(clearing_file(line(1), header=HEADER.replace("bcard", "kcard")))
+    (box.inbox / "kcard").symlink_to(elsewhere)
+    assert await box.take() == []
+    assert box.named == ["kcard"]
+
+
+async def test_files_of_any_other_name_or_place_are_named_once(box: Box) -> None:
+    box.put("a.csv.gz", b"x")
+    box.put("settlement.txt", b"x")
+    old(box.put("left.tmp", b"x"))
+    box.put("coming.tmp", b"x")
+    (box.inbox / "b.csv").write_bytes(clearing_file(line(1)))
+    (box.inbox / "zcard").mkdir()
+    for _ in range(3):
+        assert await box.take() == []
+    assert sorted(box.named) == ["b.csv", "bcard/a.csv.gz", "bcard/left.tmp", "bcard/settlement.txt", "zcard"]
+    assert box.quiet.counted["not_taken"] == 5
+
+
+async def test_a_state_folder_inside_the_inbox_is_refused(box: Box) -> None:
+    with pytest.raises(ValueError, match="MYPAY_CLEARING_STATE_DIR"):
+        ClearingInbox(box.inbox, box.inbox / "bcard" / "state", box.importing, box.quiet)  # type: ignore[arg-type]
+
+
+async def test_what_is_judged_is_a_copy_that_nobody_changes(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = box.put("a.csv", clearing_file(line(1)))
+    check = Seals.check
+
+    def check_and_change(self: Seals, network_id: str, file: object, seals: object) -> None:
+        check(self, network_id, file, seals)  # type: ignore[arg-type]
+        path.write_bytes(clearing_file(line(1, amount=999_999)))
+
+    monkeypatch.setattr(Seals, "check", check_and_change)
+    [report] = await box.take()
+    assert [r.amount_minor for b in box.kafka.batches for r in b.records] == [1000]  # type: ignore[attr-defined]
+    assert (box.state / "bcard" / "done" / "a.csv").read_bytes() == clearing_file(line(1))
+    # The other one that took its place stays, and is taken as a file of its own.
+    assert path.exists()
+    assert report.published == 1
+
+
+async def test_a_seal_is_waited_for_and_then_asked_for(box: Box) -> None:
+    seals: Seals = box.importing.seals  # type: ignore[assignment]
+    seals.asked = frozenset({"bcard"})
+    path = box.put("a.csv", clearing_file(line(1)))
+    assert await box.take() == []
+    assert path.exists()
+    (box.mine / "a.csv.hmac").write_text(hashlib.sha256(path.read_bytes()).hexdigest())
+    [report] = await box.take()
+    assert (report.published, box.named, list(box.mine.iterdir())) == (1, [], [])
+    old(box.put("b.csv", clearing_file(line(2))))
+    box.put("c.csv", clearing_file(line(3)))
+    box.put("c.csv.hmac", b"0" * 64)
+    assert [r.problems for r in await box.take()] == [("no seal",), ("no seal",)]
+    assert box.kafka.record_numbers == [1]
+    assert box.ended()["failed"] == ["b.csv", "b.why.txt", "c.csv", "c.why.txt"]
+
+
+async def test_a_file_that_is_still_being_written_is_left_until_it_is_whole_or_old(box: Box) -> None:
+    path = box.put("a.csv", clearing_file(line(1), trailer=""))
+    await box.take()
+    assert path.exists()
+    path.write_bytes(clearing_file(line(1)))
+    await box.take()
+    assert box.kafka.record_numbers == [1]
+    path.write_bytes(clearing_file(line(1), trailer=""))
+    await box.take()
+    assert path.exists()
+    old(path)
+    await box.take()
+    assert box.ended()["failed"] == ["a.csv", "a.why.txt"]
+
+
+async def test_a_name_that_was_used_before_loses_nothing(box: Box) -> None:
+    for _ in range(3):
+        box.put("a.csv", clearing_file(line(1)))
+        await box.take()
+    assert box.ended()["done"] == ["a.2.csv", "a.3.csv", "a.csv"]
+
+
+async def test_the_inbox_waits_out_an_outage(box: Box) -> None:
+    box.put("a.csv", clearing_file(line(1)))
+    box.kafka.failures = 2
+    assert len(await box.take()) == 1
+    assert box.kafka.record_numbers == [1]
+
+
+async def test_two_processes_never_take_a_networks_files_at_once(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = ClearingInbox(box.inbox, box.state, box.importing, box.quiet)  # type: ignore[arg-type]
+    box.put("a.csv", clearing_file(line(1)))
+    taken: list[list[ImportReport]] = []
+    bring = box.importing.bring
+
+    async def bring_slowly(source: ClearingFile) -> ImportReport:
+        taken.append(await other.take(NETWORKS))
+        return await bring(source)
+
+    monkeypatch.setattr(box.importing, "bring", bring_slowly)
+    assert len(await box.take()) == 1
+    assert taken == [[]]
+    assert box.kafka.record_numbers == [1]
+    box.put("b.csv", clearing_file(line(2)))
+    monkeypatch.undo()
+    assert len(await other.take(NETWORKS)) == 1
+
+
+async def test_a_missing_inbox_is_an_empty_one(tmp_path: Path, box: Box) -> None:
+    taking = ClearingInbox(tmp_path / "none", box.state, box.importing, box.quiet)  # type: ignore[arg-type]
+    assert await taking.take(NETWORKS) == []
