@@ -10,7 +10,7 @@ from gateway.consents.postgres import PostgresConsentStore, TermsCache
 from gateway.database.pool import ConnectionPool
 from gateway.database.sessions import COMMAND_TIMEOUT_S, IDLE_IN_TRANSACTION_S
 from gateway.directory.postgres import PostgresDirectory
-from gateway.identity.postgres import PostgresAuthenticationStore
+from gateway.identity.postgres import PostgresAuthenticationStore, PostgresRefusalStore
 from gateway.orders.bulk.postgres import PostgresBulkStore
 from gateway.orders.scheduled.postgres import PostgresScheduleStore
 from gateway.orders.standing.postgres import PostgresStandingOrderStore
@@ -22,7 +22,7 @@ from gateway.settlement.postgres import PostgresClearingStore
 
 
 class PostgresUnitOfWork:
-    """Implements :class:`gateway.database.unit.UnitOfWork` on one connection."""
+    """Implements :class:`gateway.app.unit.GatewayUnit` on one connection."""
 
     def __init__(self, connection: "asyncpg.Connection[Any]", cache: TermsCache) -> None:
         self.consents = PostgresConsentStore(connection, cache)
@@ -36,6 +36,7 @@ class PostgresUnitOfWork:
         self.clearing = PostgresClearingStore(connection)
         self.outbox = PostgresOutbox(connection)
         self.authentication = PostgresAuthenticationStore(connection)
+        self.refusals = PostgresRefusalStore(connection)
         self.directory = PostgresDirectory(connection)
 
 

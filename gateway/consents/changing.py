@@ -27,9 +27,11 @@ from gateway.consents.rules.records import (
     TakenCommand,
     Unchanged,
 )
-from gateway.database.unit import Store, UnitOfWork
+from gateway.consents.store import ConsentChangeUnit
+from gateway.database.unit import Store
 from gateway.directory.funding import TOKEN_NOT_USABLE, TokenUse, token_uses
-from gateway.identity.refusals import Refusal
+from gateway.directory.store import DirectoryUnit
+from gateway.identity.refusals import Refusal, RefusingUnit
 from gateway.outbox.store import OutboxEvent
 from schemas.codec import encode
 from schemas.consents import ConsentStatus
@@ -78,7 +80,12 @@ class ConsentChanged:
 
 
 async def change_consent_status(
-    store: Store, clock: Clock, key: ConsentKey, command: ConsentCommand, *, reason: str | None = None
+    store: Store[ConsentChangeUnit],
+    clock: Clock,
+    key: ConsentKey,
+    command: ConsentCommand,
+    *,
+    reason: str | None = None,
 ) -> ConsentChanged:
     """Suspend, resume, revoke … a consent for an operator, and tell its partner.
 
@@ -121,7 +128,9 @@ async def change_consent_status(
 class ExpiryService:
     """Ends consents whose time is up: an order past a consent's end is refused by the time itself; this tells of it."""
 
-    def __init__(self, *, store: Store, observer: Observer, clock: Clock, batch_max: int = 500) -> None:
+    def __init__(
+        self, *, store: Store[ConsentChangeUnit], observer: Observer, clock: Clock, batch_max: int = 500
+    ) -> None:
         self._store = store
         self._observer = observer
         self._clock = clock
@@ -147,7 +156,7 @@ class ExpiryService:
 
 
 async def usable_tokens(
-    uow: UnitOfWork, commands: Iterable[TakenCommand], records: Iterable[ConsentRecord]
+    uow: DirectoryUnit, commands: Iterable[TakenCommand], records: Iterable[ConsentRecord]
 ) -> frozenset[TokenUse]:
     """Of the funding tokens that a batch's terms name, new or in force, those that may be used; one query."""
     named = [r.consent.terms for r in records] + [c.terms.terms for c in commands if c.terms is not None]
@@ -155,7 +164,7 @@ async def usable_tokens(
 
 
 async def write_decided(
-    uow: UnitOfWork, decided: CommandsDecided, *, now: datetime, reason: str | None = None
+    uow: ConsentChangeUnit, decided: CommandsDecided, *, now: datetime, reason: str | None = None
 ) -> InFlight:
     """Write a batch's consents, versions, memory of commands and events; return what was in flight.
 
@@ -183,11 +192,11 @@ async def write_decided(
     return in_flight
 
 
-async def tell_refusals(uow: UnitOfWork, refused: Sequence[Refused], *, now: datetime) -> None:
+async def tell_refusals(uow: RefusingUnit, refused: Sequence[Refused], *, now: datetime) -> None:
     """Tell of refused commands that are not remembered under their ids: once, however often a record is delivered."""
     if not refused:
         return
-    new = await uow.payments.refuse(
+    new = await uow.refusals.insert(
         [
             # No order's id holds a colon.
             Refusal(r.command.partner_id, ":".join(r.command.key[1:]), r.command.reference, r.reason)

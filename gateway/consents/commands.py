@@ -28,13 +28,14 @@ from gateway.consents.rules.records import (
     Refused,
     TakenCommand,
 )
-from gateway.database.unit import Store, UnitOfWork
+from gateway.consents.store import ConsentCommandUnit
+from gateway.database.unit import Store
 from gateway.identity.door import Authentic, Door, Faulty, Nobodys, read_field
 from gateway.identity.no_providers import NoIdentityProviders
-from gateway.identity.refusals import Refusal
+from gateway.identity.refusals import Refusal, RefusingUnit
 from gateway.identity.rules import Assertion
 from gateway.identity.signing import KeySource, SignatureVerifier
-from gateway.identity.store import AssertionUse, AssertionVerifier, TrustTable
+from gateway.identity.store import AssertionUse, AssertionVerifier, AuthenticationUnit, TrustTable
 from gateway.messaging.records import DeadLetters, Record
 from gateway.outbox.store import OutboxEvent
 from schemas.codec import encode
@@ -84,7 +85,7 @@ class ConsentCommandService:
     def __init__(
         self,
         *,
-        store: Store,
+        store: Store[ConsentCommandUnit],
         keys: KeySource,
         verifier: SignatureVerifier,
         dead_letters: DeadLetters,
@@ -188,7 +189,7 @@ class ConsentCommandService:
             await tell_faults(uow, read.faults, now=now)
         return decided
 
-    async def _read_trust(self, uow: UnitOfWork, commands: Sequence[TakenCommand]) -> ConsentTrust:
+    async def _read_trust(self, uow: AuthenticationUnit, commands: Sequence[TakenCommand]) -> ConsentTrust:
         proofs = [c.proof for c in commands if isinstance(c.proof, Assertion)]
         found = {a.issuer: self._trust.issuer(a.issuer) for a in proofs}
         return ConsentTrust(
@@ -220,7 +221,9 @@ def _new_terms(message: ConsentMessage, body: bytes) -> NewTerms | None:
     return NewTerms(message.terms, canonical, terms_digest(canonical))
 
 
-async def _use(uow: UnitOfWork, wanted: Mapping[CommandKey, tuple[TakenCommand, Assertion]]) -> frozenset[CommandKey]:
+async def _use(
+    uow: AuthenticationUnit, wanted: Mapping[CommandKey, tuple[TakenCommand, Assertion]]
+) -> frozenset[CommandKey]:
     """Use proofs up; return the commands whose proof another payment or command has used."""
     if not wanted:
         return frozenset()
@@ -242,7 +245,7 @@ def _with_replayed(trust: ConsentTrust, replayed: frozenset[CommandKey]) -> Cons
     return ConsentTrust(trust.policy, trust.issuers, trust.links, trust.replayed | replayed)
 
 
-async def tell_faults(uow: UnitOfWork, faults: Sequence[Faulty], *, now: datetime) -> None:
+async def tell_faults(uow: RefusingUnit, faults: Sequence[Faulty], *, now: datetime) -> None:
     """Write down partners' records that are no command, and tell the partners, once however often one is delivered.
 
     An id that cannot be read is told, and written down, as the record's place.
@@ -251,7 +254,7 @@ async def tell_faults(uow: UnitOfWork, faults: Sequence[Faulty], *, now: datetim
         return
     told = [_told(fault, now) for fault in faults]
     # No order's id holds a colon.
-    new = await uow.payments.refuse(
+    new = await uow.refusals.insert(
         [Refusal(t.partner_id, f"{t.consent_id}:{t.command_id}", t.reference, t.reason) for t in told]
     )
     await uow.outbox.append(

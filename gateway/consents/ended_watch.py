@@ -15,6 +15,7 @@ from typing import Final
 from gateway.base.keys import ConsentKey
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
+from gateway.consents.store import ConsentUnit
 from gateway.database.unit import Store
 
 LOOK_S: Final = 1.0
@@ -38,7 +39,7 @@ class EndedConsentWatch:
         settle_s: how long after an end its last result may come: the bound from intent to wire and the answer's time.
     """
 
-    def __init__(self, *, store: Store, observer: Observer, clock: Clock, settle_s: float) -> None:
+    def __init__(self, *, store: Store[ConsentUnit], observer: Observer, clock: Clock, settle_s: float) -> None:
         self._store = store
         self._observer = observer
         self._clock = clock

@@ -9,6 +9,10 @@ from gateway.base.keys import ConsentKey
 from gateway.consents.rules.consent import Consent
 from gateway.consents.rules.limits import Usage, UsageKey
 from gateway.consents.rules.records import CommandKey, ConsentRecord, ConsentVersion, HandledCommand, Proof
+from gateway.directory.store import DirectoryUnit
+from gateway.identity.refusals import RefusingUnit
+from gateway.identity.store import AuthenticationUnit
+from schemas.primitives import PaymentId
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +70,30 @@ class ConsentStore(Protocol):
 
     async def add_usage(self, changes: Sequence[UsageChange]) -> None:
         """Add to usages, making rows as needed. Fails (a bug, not a race) where a number would fall below zero."""
+
+
+class ConsentUnit(Protocol):
+    """Consents."""
+
+    @property
+    def consents(self) -> ConsentStore:
+        """Consents and the usage of their limits."""
+
+
+class PaymentsInFlight(Protocol):
+    """What a change of a consent asks of payments."""
+
+    async def in_flight(self, consents: Sequence[ConsentKey]) -> Mapping[ConsentKey, Sequence[PaymentId]]:
+        """Payments that were sent and whose outcome is open, by id. No entry for none."""
+
+
+class ConsentChangeUnit(ConsentUnit, DirectoryUnit, RefusingUnit, Protocol):
+    """Changes consents and tells what was in flight."""
+
+    @property
+    def payments(self) -> PaymentsInFlight:
+        """Payments, as far as a change tells of them."""
+
+
+class ConsentCommandUnit(ConsentChangeUnit, AuthenticationUnit, Protocol):
+    """Does what partners' commands on consents ask."""

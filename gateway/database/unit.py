@@ -1,80 +1,23 @@
-"""The database: transactions that hand out one store a noun."""
+"""Transactions that hand out stores. Which ones says the type of the unit, which the use case names."""
 
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from gateway.consents.store import ConsentStore
-from gateway.directory.store import Directory
-from gateway.identity.store import AuthenticationStore
-from gateway.orders.store import BulkStore, ScheduleStore, StandingOrderStore
-from gateway.outbox.store import Outbox
-from gateway.payments.cancellations.store import CancellationStore
-from gateway.payments.store import PaymentStore
-from gateway.payments.unknown.store import FollowUpStore
-from gateway.settlement.store import ClearingStore
+U_co = TypeVar("U_co", covariant=True)
 
 
-class UnitOfWork(Protocol):
-    """One transaction. Everything written through it commits together or not at all."""
+class Store(Protocol[U_co]):
+    """The database, as far as a use case may touch it.
 
-    @property
-    def consents(self) -> ConsentStore:
-        """Consents and usage."""
+    What is written through one unit commits together or not at all. A store of a wider unit is one of a narrower.
+    """
 
-    @property
-    def payments(self) -> PaymentStore:
-        """Payments, ledger, refusals."""
-
-    @property
-    def reversals(self) -> FollowUpStore:
-        """The reversal queue."""
-
-    @property
-    def inquiries(self) -> FollowUpStore:
-        """The inquiry queue."""
-
-    @property
-    def schedule(self) -> ScheduleStore:
-        """Orders that wait for their day."""
-
-    @property
-    def cancellations(self) -> CancellationStore:
-        """Cancellations of orders."""
-
-    @property
-    def standing(self) -> StandingOrderStore:
-        """Standing orders."""
-
-    @property
-    def bulks(self) -> BulkStore:
-        """Bulks."""
-
-    @property
-    def clearing(self) -> ClearingStore:
-        """Clearing records."""
-
-    @property
-    def outbox(self) -> Outbox:
-        """Events."""
-
-    @property
-    def authentication(self) -> AuthenticationStore:
-        """Identity links and used assertions."""
-
-    @property
-    def directory(self) -> Directory:
-        """Merchants."""
-
-
-class Store(Protocol):
-    """The database."""
-
-    def transaction(self) -> AbstractAsyncContextManager[UnitOfWork]:
+    def transaction(self) -> AbstractAsyncContextManager[U_co]:
         """Begin; commit at the end of the block, roll back when it raises.
 
         Raises:
             StoreUnavailableError, StoreConflictError: from any call inside, or at the commit.
         """
 
-    def reading(self) -> AbstractAsyncContextManager[UnitOfWork]:
+    def reading(self) -> AbstractAsyncContextManager[U_co]:
         """A connection without a transaction, for advice that nothing rests on."""

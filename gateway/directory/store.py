@@ -32,6 +32,14 @@ class Directory(Protocol):
         """Note what one worker sees of one network, and that it lives."""
 
 
+class DirectoryUnit(Protocol):
+    """Reference data."""
+
+    @property
+    def directory(self) -> Directory:
+        """Merchants, tokens, networks' health."""
+
+
 @unique
 class Unopened(StrEnum):
     """Why a funding token did not open."""

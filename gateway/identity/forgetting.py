@@ -5,6 +5,7 @@ from typing import Final
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.database.unit import Store
+from gateway.identity.store import AuthenticationUnit
 
 PURGE_BATCH: Final = 5000
 """Rows a transaction: some hundred milliseconds, so that no snapshot is held back for long."""
@@ -13,7 +14,9 @@ PURGE_BATCH: Final = 5000
 class UsedProofsService:
     """Keeps the table of used assertions as long as Kafka can replay what used them, and no longer."""
 
-    def __init__(self, *, store: Store, observer: Observer, clock: Clock, batch_max: int = PURGE_BATCH) -> None:
+    def __init__(
+        self, *, store: Store[AuthenticationUnit], observer: Observer, clock: Clock, batch_max: int = PURGE_BATCH
+    ) -> None:
         self._store = store
         self._observer = observer
         self._clock = clock

@@ -1,4 +1,4 @@
-"""Identity links and used assertions in PostgreSQL, as the use cases need them."""
+"""Identity links, used assertions and refused records in PostgreSQL, as the use cases need them."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -9,10 +9,12 @@ from asyncpg import Connection
 
 from gateway.base.keys import ConsentKey
 from gateway.database.queries import load
+from gateway.identity.refusals import Refusal
 from gateway.identity.store import AssertionUse
 from schemas.primitives import CustomerId, PartnerId
 
 _SQL = load(__name__, "authentication")
+_REFUSAL = load(__name__, "refusal")
 
 
 class PostgresAuthenticationStore:
@@ -63,6 +65,33 @@ class PostgresAuthenticationStore:
     async def purge(self, *, before: datetime, limit: int) -> int:
         purged: int = await self._connection.fetchval(_SQL.purge, before, limit)
         return purged
+
+
+class PostgresRefusalStore:
+    """Implements :class:`gateway.identity.refusals.RefusalStore` on one connection."""
+
+    def __init__(self, connection: "Connection[Any]") -> None:
+        self._connection = connection
+
+    async def insert(self, refusals: Sequence[Refusal]) -> frozenset[str]:
+        if not refusals:
+            return frozenset()
+        rows = await self._connection.fetch(
+            _REFUSAL.insert,
+            [r.partner_id for r in refusals],
+            [r.reference for r in refusals],
+            [r.order_id for r in refusals],
+            [r.reason.code.value for r in refusals],
+            [r.reason.text for r in refusals],
+        )
+        return frozenset(r["reference"] for r in rows)
+
+    async def find(self, records: Sequence[tuple[PartnerId, str]]) -> frozenset[str]:
+        if not records:
+            return frozenset()
+        partners, references = [p for p, _ in records], [r for _, r in records]
+        rows = await self._connection.fetch(_REFUSAL.find, partners, references)
+        return frozenset(r["reference"] for r in rows)
 
 
 def _user(use: AssertionUse) -> tuple[PartnerId, UUID]:

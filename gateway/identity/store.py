@@ -106,3 +106,11 @@ class AuthenticationStore(Protocol):
 
     async def purge(self, *, before: datetime, limit: int) -> int:
         """Forget up to ``limit`` used assertions that need not be kept past ``before``; return how many."""
+
+
+class AuthenticationUnit(Protocol):
+    """What proves customers."""
+
+    @property
+    def authentication(self) -> AuthenticationStore:
+        """Identity links and used assertions."""

@@ -14,6 +14,7 @@ from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.database.unit import Store
 from gateway.orders.kinds import Instruction, SignedInstruction
+from gateway.orders.store import CancellationIntakeUnit
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.cancellations.rules import (
     CancellationFacts,
@@ -53,7 +54,12 @@ class CancellationService:
     """
 
     def __init__(
-        self, *, store: Store, cut_overs: Mapping[NetworkId, CutOver], observer: Observer, clock: Clock
+        self,
+        *,
+        store: Store[CancellationIntakeUnit],
+        cut_overs: Mapping[NetworkId, CutOver],
+        observer: Observer,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._cut_overs = cut_overs
@@ -116,7 +122,7 @@ class WaitingCancellations:
     def __init__(
         self,
         *,
-        store: Store,
+        store: Store[CancellationIntakeUnit],
         cut_overs: Mapping[NetworkId, CutOver],
         observer: Observer,
         clock: Clock,

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from gateway.database.unit import UnitOfWork
 from gateway.identity.door import Faulty, read_field
 from gateway.identity.refusals import Refusal
+from gateway.orders.store import FaultUnit
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.rules.payment import Payment, PaymentKey
+from gateway.payments.store import PaymentUnit
 from schemas.bulk import BULK_TYPE, BulkEvent, BulkStatus
 from schemas.cancellation import CANCEL_TYPE
 from schemas.codec import encode
@@ -23,13 +24,13 @@ from schemas.standing import STANDING_CANCEL_TYPE, STANDING_CREATE_TYPE, Standin
 from schemas.topics import events_topic
 
 
-async def tell_faults(uow: UnitOfWork, faults: Sequence[Faulty], now: datetime) -> None:
+async def tell_faults(uow: FaultUnit, faults: Sequence[Faulty], now: datetime) -> None:
     """Write faults down and tell the partners, once however often a record is delivered."""
     if not faults:
         return
     payments = await _find_payments(uow, faults)
     told = [_KINDS.get(f.type_ or "", _order)(f, payments, now) for f in faults]
-    new = await uow.payments.refuse(
+    new = await uow.refusals.insert(
         [Refusal(t.fault.partner_id, t.written_id, t.fault.reference, t.fault.reason) for t in told]
     )
     await uow.outbox.append(
@@ -49,7 +50,7 @@ async def tell_faults(uow: UnitOfWork, faults: Sequence[Faulty], now: datetime) 
     )
 
 
-async def _find_payments(uow: UnitOfWork, faults: Sequence[Faulty]) -> Mapping[PaymentKey, Payment]:
+async def _find_payments(uow: PaymentUnit, faults: Sequence[Faulty]) -> Mapping[PaymentKey, Payment]:
     """Payments under the order ids that are named: who reads the refusal must not take such a payment for gone."""
     keys = {
         (f.partner_id, payment_id_of(f.partner_id, order_id)) for f in faults if (order_id := read_field(f, "order_id"))

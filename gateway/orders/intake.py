@@ -30,6 +30,7 @@ from gateway.orders.judging import Intake, Waits
 from gateway.orders.kinds import Instruction, InstructionHandler, SignedInstruction
 from gateway.orders.scheduled.rules import AHEAD_DAYS_DEFAULT
 from gateway.orders.scheduled.service import Accepted, keep_waiting
+from gateway.orders.store import InitiationUnit
 from gateway.payments.dispatch import Dispatch
 from gateway.payments.notices import RefusedOrder, refuse_orders, reported_events
 from gateway.payments.rules.intent import TakenOrder, rejected
@@ -70,7 +71,7 @@ class InitiationService:
     def __init__(
         self,
         *,
-        store: Store,
+        store: Store[InitiationUnit],
         keys: KeySource,
         verifier: SignatureVerifier,
         networks: Callable[[], Sequence[NetworkProfile]],
@@ -223,7 +224,7 @@ class InitiationService:
 
     async def _refused(self, trusted: Sequence[tuple[Record, TakenOrder]]) -> frozenset[str]:
         async with self._store.reading() as uow:
-            return await uow.payments.refused([(t.order.partner_id, t.reference) for _, t in trusted])
+            return await uow.refusals.find([(t.order.partner_id, t.reference) for _, t in trusted])
 
     async def _recorded(self, ends: _Sorted, now: datetime) -> bool:
         """Write what ends here; False, with nothing written, if a payment came up under one of these ids meanwhile."""

@@ -16,6 +16,7 @@ from gateway.directory.merchants import Merchant
 from gateway.identity.rules import Assertion, judge_payment_assertion
 from gateway.identity.store import TrustTable
 from gateway.orders.scheduled.rules import due_later, refuse_to_wait
+from gateway.orders.store import JudgingUnit
 from gateway.payments.rules.intent import TakenOrder
 from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.payments.rules.routing import NetworkProfile, route
@@ -62,7 +63,7 @@ class Intake:
     def __init__(
         self,
         *,
-        store: Store,
+        store: Store[JudgingUnit],
         trust: TrustTable,
         networks: Callable[[], Sequence[NetworkProfile]],
         ahead_days_max: int,

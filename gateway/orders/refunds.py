@@ -12,9 +12,10 @@ from typing import Final
 
 from gateway.base.process import Observer
 from gateway.base.retrying import until_done
-from gateway.database.unit import Store, UnitOfWork
+from gateway.database.unit import Store
 from gateway.messaging.records import Outgoing, Publisher
 from gateway.orders.kinds import Instruction, SignedInstruction
+from gateway.orders.store import RefundIntakeUnit
 from gateway.payments.dispatch import Dispatch
 from gateway.payments.notices import RefusedOrder, refuse_orders, reported_events
 from gateway.payments.refunds.rules import NO_ORIGINAL, TakenRefund, is_of, refund_payment, refuse_before_dispatch
@@ -49,7 +50,9 @@ class _Sorted:
 class RefundIntake:
     """Takes in refunds; a :class:`gateway.orders.kinds.InstructionHandler`."""
 
-    def __init__(self, *, store: Store, publisher: Publisher, dispatch: Dispatch, observer: Observer) -> None:
+    def __init__(
+        self, *, store: Store[RefundIntakeUnit], publisher: Publisher, dispatch: Dispatch, observer: Observer
+    ) -> None:
         self._store = store
         self._publisher = publisher
         self._dispatch = dispatch
@@ -91,7 +94,7 @@ class RefundIntake:
     async def _find(self, taken: Sequence[TakenRefund]) -> tuple[Mapping[PaymentKey, Payment], frozenset[str]]:
         keys = {k for t in taken for k in (t.key, t.original_key)}
         async with self._store.reading() as uow:
-            over = await uow.payments.refused([(t.refund.partner_id, t.reference) for t in taken])
+            over = await uow.refusals.find([(t.refund.partner_id, t.reference) for t in taken])
             return await uow.payments.find(sorted(keys)), over
 
     async def _record(self, ends: _Sorted, now: datetime) -> None:
@@ -108,7 +111,7 @@ class RefundIntake:
             await refuse_orders(uow, ends.refused, now)
 
 
-async def _refuse_if_overtaken(uow: UnitOfWork, ends: _Sorted) -> None:
+async def _refuse_if_overtaken(uow: RefundIntakeUnit, ends: _Sorted) -> None:
     """Make certain that what was read still holds: execution and other workers decide under the same locks.
 
     Who has nothing to refund still has nothing, and who is rejected was not refused by another worker meanwhile.
@@ -120,7 +123,7 @@ async def _refuse_if_overtaken(uow: UnitOfWork, ends: _Sorted) -> None:
     stored = await uow.payments.find(sorted({k for t in ends.orphans for k in (t.key, t.original_key)}))
     if any(t.key in stored or is_of(t.refund, stored.get(t.original_key)) for t in ends.orphans):
         raise _OvertakenError
-    if await uow.payments.refused([(t.refund.partner_id, t.reference) for t in ends.decided]):
+    if await uow.refusals.find([(t.refund.partner_id, t.reference) for t in ends.decided]):
         raise _OvertakenError
 
 

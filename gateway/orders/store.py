@@ -4,10 +4,17 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from gateway.consents.store import ConsentUnit
+from gateway.directory.store import DirectoryUnit
+from gateway.identity.refusals import RefusingUnit
+from gateway.identity.store import AuthenticationUnit
 from gateway.orders.bulk.rules import Bulk, BulkKey
 from gateway.orders.standing.rules import StandingKey, StandingOrder
-from gateway.payments.rules.payment import Payment, PaymentKey
+from gateway.outbox.store import OutboxUnit
+from gateway.payments.cancellations.store import CancellationUnit
+from gateway.payments.rules.payment import PaymentKey
 from gateway.payments.rules.waiting import ScheduledOrder
+from gateway.payments.store import PaymentChangeUnit, PaymentUnit
 
 
 class ScheduleStore(Protocol):
@@ -24,9 +31,6 @@ class ScheduleStore(Protocol):
 
     async def close(self, keys: Sequence[PaymentKey], *, now: datetime) -> None:
         """Forget about orders whose payments wait no more."""
-
-    async def begin(self, payments: Sequence[Payment]) -> None:
-        """Write what was decided of SCHEDULED payments that this transaction has locked: SENT or REJECTED, in full."""
 
 
 class StandingOrderStore(Protocol):
@@ -59,3 +63,67 @@ class BulkStore(Protocol):
 
     async def dispatched(self, keys: Sequence[BulkKey], *, now: datetime) -> None:
         """Note that every accepted item was handed on, where that is not noted yet."""
+
+
+class ScheduleUnit(Protocol):
+    """Orders that wait for their day."""
+
+    @property
+    def schedule(self) -> ScheduleStore:
+        """Orders that wait for their day."""
+
+
+class StandingUnit(Protocol):
+    """Standing orders."""
+
+    @property
+    def standing(self) -> StandingOrderStore:
+        """Standing orders."""
+
+
+class BulkUnit(Protocol):
+    """Bulks."""
+
+    @property
+    def bulks(self) -> BulkStore:
+        """Bulks that were decided."""
+
+
+class JudgingUnit(PaymentUnit, ConsentUnit, DirectoryUnit, AuthenticationUnit, Protocol):
+    """What judging an order reads."""
+
+
+class FaultUnit(PaymentUnit, RefusingUnit, Protocol):
+    """Tells partners of records with a fault."""
+
+
+class WaitingUnit(PaymentUnit, CancellationUnit, ScheduleUnit, AuthenticationUnit, Protocol):
+    """Accepts an order for a later day."""
+
+
+class InitiationUnit(JudgingUnit, FaultUnit, WaitingUnit, BulkUnit, Protocol):
+    """Takes orders in."""
+
+
+class BulkIntakeUnit(JudgingUnit, RefusingUnit, BulkUnit, Protocol):
+    """Takes bulks in."""
+
+
+class RefundIntakeUnit(PaymentUnit, ConsentUnit, RefusingUnit, Protocol):
+    """Takes refunds in."""
+
+
+class CancellationIntakeUnit(PaymentChangeUnit, CancellationUnit, Protocol):
+    """Cancels orders."""
+
+
+class StandingIntakeUnit(StandingUnit, ConsentUnit, DirectoryUnit, AuthenticationUnit, RefusingUnit, Protocol):
+    """Takes instructions on standing orders in."""
+
+
+class OccurrenceUnit(StandingUnit, ConsentUnit, PaymentUnit, ScheduleUnit, OutboxUnit, Protocol):
+    """Makes the payments of standing orders' days."""
+
+
+class DueUnit(PaymentChangeUnit, ScheduleUnit, DirectoryUnit, Protocol):
+    """Hands on orders whose day has come, and rejects those that expired first."""

@@ -6,6 +6,7 @@ from datetime import timedelta
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.database.unit import Store
+from gateway.outbox.store import OutboxUnit
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,9 @@ class RetentionSettings:
 class OutboxRetentionService:
     """Keeps the outbox from growing for ever."""
 
-    def __init__(self, *, store: Store, observer: Observer, clock: Clock, settings: RetentionSettings) -> None:
+    def __init__(
+        self, *, store: Store[OutboxUnit], observer: Observer, clock: Clock, settings: RetentionSettings
+    ) -> None:
         self._store = store
         self._observer = observer
         self._clock = clock

@@ -32,6 +32,14 @@ class Outbox(Protocol):
         """
 
 
+class OutboxUnit(Protocol):
+    """Events to be told with what this transaction does."""
+
+    @property
+    def outbox(self) -> Outbox:
+        """Events that wait for the relay."""
+
+
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
     """One outbox row with its place in the relay's order."""

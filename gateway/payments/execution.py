@@ -14,7 +14,7 @@ from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.consents.ended_watch import EndedConsentWatch
 from gateway.consents.store import UsageChange
-from gateway.database.unit import Store, UnitOfWork
+from gateway.database.unit import Store
 from gateway.directory.funding import token_uses
 from gateway.directory.store import TokenVault
 from gateway.identity.no_providers import NoIdentityProviders
@@ -42,6 +42,7 @@ from gateway.payments.rules.intent import (
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment
 from gateway.payments.rules.repetition import order_id_taken
+from gateway.payments.store import ExecutionUnit
 from gateway.payments.transitions import payment_events
 from gateway.payments.unknown.incidents import report_card_incidents, report_unopened, report_untrusted
 from schemas.envelope import EnvelopeError
@@ -76,7 +77,7 @@ class ExecutionService:
         network_id: NetworkId,
         worker: str,
         terminals: Sequence[str],
-        store: Store,
+        store: Store[ExecutionUnit],
         vault: TokenVault,
         network: CardNetwork,
         dead_letters: DeadLetters,
@@ -242,7 +243,7 @@ class ExecutionService:
             before_commit = asyncio.get_running_loop().time()
         return decided, intents, before_commit
 
-    async def _facts(self, uow: UnitOfWork, batch: Sequence[OrderOrRefund]) -> Facts:
+    async def _facts(self, uow: ExecutionUnit, batch: Sequence[OrderOrRefund]) -> Facts:
         orders = [one for one in batch if isinstance(one, TakenOrder)]
         refunds = [one for one in batch if isinstance(one, TakenRefund)]
         keys = sorted({one.key for one in batch})
@@ -275,7 +276,7 @@ class ExecutionService:
             cancelled=await uow.cancellations.not_sent(keys),
             refunded=await uow.payments.refunded(sorted({p.key for p in originals})) if refunds else {},
             # With nothing to refund yet when another delivery of the record reached the intake: so it ended.
-            refused=await uow.payments.refused([(r.refund.partner_id, r.reference) for r in refunds])
+            refused=await uow.refusals.find([(r.refund.partner_id, r.reference) for r in refunds])
             if refunds
             else frozenset(),
         )
@@ -302,11 +303,11 @@ class ExecutionService:
         self._observer.count("execution", "order_id_taken", n=len(decided.conflicts))
 
 
-async def _write(uow: UnitOfWork, decided: Decided, facts: Facts) -> None:
+async def _write(uow: ExecutionUnit, decided: Decided, facts: Facts) -> None:
     if len(await uow.payments.insert(decided.payments)) != len(decided.payments):
         # Another worker inserted one of these ids under another consent since we looked.
         raise StoreConflictError("payment inserted concurrently")
-    await uow.schedule.begin(decided.due)
+    await uow.payments.begin_scheduled(decided.due)
     await uow.consents.add_usage(
         [
             UsageChange(key, reserved_minor=minor, reserved_count=count)

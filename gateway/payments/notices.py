@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from gateway.database.unit import UnitOfWork
-from gateway.identity.refusals import Refusal
+from gateway.identity.refusals import Refusal, RefusingUnit
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.rules.intent import OrderOrRefund
 from gateway.payments.rules.payment import Payment, event_fields
+from gateway.payments.store import OrderRefusingUnit
 from schemas.codec import encode, encode_json
 from schemas.events import EventType, OrderRefused
 from schemas.primitives import PartnerId
@@ -44,11 +44,11 @@ def reported_events(repeats: Sequence[tuple[Payment, str]], now: datetime) -> li
     ]
 
 
-async def refuse_orders(uow: UnitOfWork, refused: Sequence[RefusedOrder], now: datetime) -> int:
+async def refuse_orders(uow: RefusingUnit, refused: Sequence[RefusedOrder], now: datetime) -> int:
     """Record refusals and tell the partners, once however often a record is delivered; return how many were new."""
     if not refused:
         return 0
-    new = await uow.payments.refuse([Refusal(r.partner_id, r.order_id, r.reference, r.reason) for r in refused])
+    new = await uow.refusals.insert([Refusal(r.partner_id, r.order_id, r.reference, r.reason) for r in refused])
     await uow.outbox.append(
         [
             OutboxEvent(
@@ -76,7 +76,7 @@ async def refuse_orders(uow: UnitOfWork, refused: Sequence[RefusedOrder], now: d
 
 
 async def refuse_or_report(
-    uow: UnitOfWork, refused: Sequence[tuple[OrderOrRefund, RefusedOrder]], now: datetime
+    uow: OrderRefusingUnit, refused: Sequence[tuple[OrderOrRefund, RefusedOrder]], now: datetime
 ) -> tuple[int, int]:
     """Refuse what may not be paid any more; what was paid before, and only comes again, is told as it stands.
 

@@ -6,6 +6,7 @@ from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.database.unit import Store
 from gateway.payments.rules.lifecycle import PaymentState
+from gateway.payments.store import PaymentUnit
 
 OPEN_STATES: Final = (PaymentState.SENT, PaymentState.UNKNOWN, PaymentState.REVERSING)
 
@@ -13,7 +14,7 @@ OPEN_STATES: Final = (PaymentState.SENT, PaymentState.UNKNOWN, PaymentState.REVE
 class OpenPaymentsWatch:
     """Tells levels ``open_<state>`` and ``oldest_<state>_seconds``, of all networks together."""
 
-    def __init__(self, *, store: Store, observer: Observer, clock: Clock) -> None:
+    def __init__(self, *, store: Store[PaymentUnit], observer: Observer, clock: Clock) -> None:
         self._store = store
         self._observer = observer
         self._clock = clock

@@ -37,6 +37,22 @@ FROM unnest($1::text[], $2::uuid[], $3::text[], $4::integer[], $5::text[], $6::t
     AS u (partner_id, payment_id, state, version, reason_code, reason_text, network_code, approval_code, changed_at)
 WHERE (p.partner_id, p.payment_id) = (u.partner_id, u.payment_id)
 
+-- name: begin_scheduled
+UPDATE payment p
+SET consent_version = u.consent_version, funding_token = u.funding_token, state = u.state, version = u.version,
+    reason_code = u.reason_code, reason_text = u.reason_text, network_code = u.network_code, network_id = u.network_id,
+    terminal_id = u.terminal_id, stan = u.stan, rrn = u.rrn, transmitted_at = u.transmitted_at,
+    limit_windows = u.limit_windows, decided_at = u.decided_at, changed_at = u.changed_at, sent_by = u.sent_by
+FROM unnest(
+    $1::text[], $2::uuid[], $3::integer[], $4::text[], $5::text[], $6::integer[], $7::text[], $8::text[], $9::text[],
+    $10::text[], $11::text[], $12::integer[], $13::text[], $14::timestamptz[], $15::text[], $16::timestamptz[],
+    $17::timestamptz[], $18::text[])
+    AS u (partner_id, payment_id, consent_version, funding_token, state, version, reason_code, reason_text,
+          network_code, network_id, terminal_id, stan, rrn, transmitted_at, limit_windows, decided_at, changed_at,
+          sent_by)
+WHERE (p.partner_id, p.payment_id) = (u.partner_id, u.payment_id) AND p.state = 'scheduled'
+RETURNING p.payment_id
+
 -- name: in_flight
 -- Through the index of open payments, of which there are few at all times: a consent may have had any number.
 SELECT p.partner_id, p.consent_id, p.payment_id FROM payment p
@@ -71,13 +87,3 @@ WHERE state IN ('sent', 'unknown', 'reversing') GROUP BY state
 
 -- name: keys_by_rrn
 SELECT rrn, partner_id, payment_id FROM payment WHERE network_id = $1 AND rrn = ANY ($2::text[])
-
--- name: refuse
-INSERT INTO refusal (partner_id, reference, order_id, reason_code, reason_text)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
-ON CONFLICT (partner_id, reference) DO NOTHING
-RETURNING reference
-
--- name: refused
-SELECT reference FROM refusal
-JOIN unnest($1::text[], $2::text[]) AS record (partner_id, reference) USING (partner_id, reference)

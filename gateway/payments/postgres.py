@@ -1,4 +1,4 @@
-"""Payments, their ledger transfers and refused orders in PostgreSQL."""
+"""Payments and their ledger transfers in PostgreSQL."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -6,16 +6,16 @@ from typing import Any
 
 from asyncpg import Connection, Record
 
+from gateway.base.errors import StoreIntegrityError
 from gateway.base.keys import ConsentKey
 from gateway.database.queries import load
-from gateway.identity.refusals import Refusal
 from gateway.network.exchange import Operation, TraceNumbers
 from gateway.payments.rules.ledger import Transfer
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.payments.unknown.store import LateAnswer
 from gateway.payments.windows import read_windows, write_windows
-from schemas.primitives import NetworkId, PartnerId, PaymentId
+from schemas.primitives import NetworkId, PaymentId
 from schemas.reasons import Reason, ReasonCode
 
 _SQL = load(__name__, "payment")
@@ -91,6 +91,14 @@ class PostgresPaymentStore:
             [p.changed_at for p in payments],
         )
 
+    async def begin_scheduled(self, payments: Sequence[Payment]) -> None:
+        if not payments:
+            return
+        columns = zip(*map(_begun, payments), strict=True)
+        rows = await self._connection.fetch(_SQL.begin_scheduled, *map(list, columns))
+        if len(rows) != len(payments):
+            raise StoreIntegrityError("scheduled payment")
+
     async def in_flight(self, consents: Sequence[ConsentKey]) -> Mapping[ConsentKey, Sequence[PaymentId]]:
         found: dict[ConsentKey, list[PaymentId]] = {}
         if consents:
@@ -125,26 +133,6 @@ class PostgresPaymentStore:
                 for key, t, posted_at in transfers
             ],
         )
-
-    async def refuse(self, refusals: Sequence[Refusal]) -> frozenset[str]:
-        if not refusals:
-            return frozenset()
-        rows = await self._connection.fetch(
-            _SQL.refuse,
-            [r.partner_id for r in refusals],
-            [r.reference for r in refusals],
-            [r.order_id for r in refusals],
-            [r.reason.code.value for r in refusals],
-            [r.reason.text for r in refusals],
-        )
-        return frozenset(r["reference"] for r in rows)
-
-    async def refused(self, records: Sequence[tuple[PartnerId, str]]) -> frozenset[str]:
-        if not records:
-            return frozenset()
-        partners, references = [p for p, _ in records], [r for _, r in records]
-        rows = await self._connection.fetch(_SQL.refused, partners, references)
-        return frozenset(r["reference"] for r in rows)
 
     async def abandoned(
         self, network_id: NetworkId, *, alive_since: datetime, sent_before: datetime, limit: int
@@ -202,6 +190,29 @@ def _row(p: Payment) -> tuple[Any, ...]:
         p.traceparent,
         p.sent_by,
         p.original_payment_id,
+    )
+
+
+def _begun(p: Payment) -> tuple[Any, ...]:
+    reason, trace = p.reason, p.trace
+    return (
+        *p.key,
+        p.consent_version,
+        p.funding_token,
+        p.state.value,
+        p.version,
+        reason and reason.code.value,
+        reason and reason.text,
+        reason and reason.network_code,
+        p.network_id,
+        trace and trace.terminal_id,
+        trace and trace.stan,
+        trace and trace.rrn,
+        trace and trace.transmitted_at,
+        write_windows(p.windows),
+        p.decided_at,
+        p.changed_at,
+        p.sent_by,
     )
 
 

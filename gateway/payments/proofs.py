@@ -4,15 +4,14 @@ from collections.abc import Mapping, Sequence
 
 from gateway.base.keys import ConsentKey
 from gateway.consents.rules.consent import Consent
-from gateway.database.unit import UnitOfWork
 from gateway.identity.rules import Assertion
-from gateway.identity.store import AssertionUse, TrustTable
+from gateway.identity.store import AssertionUse, AuthenticationUnit, TrustTable
 from gateway.payments.rules.intent import TakenOrder, Trust
 from gateway.payments.rules.payment import PaymentKey
 
 
 async def use_proofs(
-    uow: UnitOfWork, orders: Sequence[TakenOrder], consents: Mapping[ConsentKey, Consent], table: TrustTable
+    uow: AuthenticationUnit, orders: Sequence[TakenOrder], consents: Mapping[ConsentKey, Consent], table: TrustTable
 ) -> Trust:
     """Read what judging a batch's proofs needs, and use the proofs up: three statements at most, none without proofs.
 

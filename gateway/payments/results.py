@@ -14,6 +14,7 @@ from gateway.network.exchange import ExchangeResult, FinancialRequest, NotSent, 
 from gateway.network.port import CardNetwork
 from gateway.network.response_codes import STANDARD, ResponseCodes
 from gateway.payments.rules.payment import Change, Payment, PaymentKey
+from gateway.payments.store import PaymentChangeUnit
 from gateway.payments.transitions import Applied, apply_changes
 from gateway.payments.unknown.incidents import report_incidents, report_unwritable
 from gateway.payments.unknown.verdicts import UnknownPolicy, judge
@@ -60,7 +61,7 @@ class ResultWriter:
         self,
         *,
         network_id: NetworkId,
-        store: Store,
+        store: Store[PaymentChangeUnit],
         network: CardNetwork,
         observer: Observer,
         clock: Clock,

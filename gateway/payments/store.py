@@ -1,16 +1,21 @@
-"""Payments, the ledger, refused orders, and answers that came too late."""
+"""Payments, the ledger, and answers that came too late."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from gateway.base.keys import ConsentKey
-from gateway.identity.refusals import Refusal
+from gateway.consents.store import ConsentUnit
+from gateway.directory.store import DirectoryUnit
+from gateway.identity.refusals import RefusingUnit
+from gateway.identity.store import AuthenticationUnit
+from gateway.outbox.store import OutboxUnit
+from gateway.payments.cancellations.store import CancellationUnit
 from gateway.payments.rules.ledger import Transfer
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment, PaymentKey
-from gateway.payments.unknown.store import LateAnswer
-from schemas.primitives import NetworkId, PartnerId, PaymentId
+from gateway.payments.unknown.store import FollowUpUnit, LateAnswer
+from schemas.primitives import NetworkId, PaymentId
 
 
 class PaymentStore(Protocol):
@@ -34,6 +39,9 @@ class PaymentStore(Protocol):
     async def update(self, payments: Sequence[Payment]) -> None:
         """Write state, version, reason, approval code and time of payments that this transaction has locked."""
 
+    async def begin_scheduled(self, payments: Sequence[Payment]) -> None:
+        """Write what was decided of SCHEDULED payments that this transaction has locked: SENT or REJECTED, in full."""
+
     async def in_flight(self, consents: Sequence[ConsentKey]) -> Mapping[ConsentKey, Sequence[PaymentId]]:
         """Payments that were sent and whose outcome is open: SENT, UNKNOWN or REVERSING; by id. No entry for none."""
 
@@ -52,12 +60,6 @@ class PaymentStore(Protocol):
     async def insert_transfers(self, transfers: Sequence[tuple[PaymentKey, Transfer, datetime]]) -> None:
         """Append to the ledger. One transfer of a kind per payment: a second one is a bug and fails."""
 
-    async def refuse(self, refusals: Sequence[Refusal]) -> frozenset[str]:
-        """Record refusals that are not recorded yet; return the references of these."""
-
-    async def refused(self, records: Sequence[tuple[PartnerId, str]]) -> frozenset[str]:
-        """Of records (partner, reference), the references of those whose refusal is recorded."""
-
     async def abandoned(
         self, network_id: NetworkId, *, alive_since: datetime, sent_before: datetime, limit: int
     ) -> Sequence[PaymentKey]:
@@ -75,3 +77,29 @@ class PaymentStore(Protocol):
 
     async def note_late_answers(self, answers: Sequence[LateAnswer]) -> None:
         """Keep answers that belonged to no exchange in flight."""
+
+
+class PaymentUnit(Protocol):
+    """Payments."""
+
+    @property
+    def payments(self) -> PaymentStore:
+        """Payments and the ledger."""
+
+
+class PaymentChangeUnit(PaymentUnit, ConsentUnit, FollowUpUnit, OutboxUnit, Protocol):
+    """Moves payments, with every effect that it has."""
+
+
+class UnknownUnit(PaymentChangeUnit, DirectoryUnit, Protocol):
+    """Settles what is not known: inquiries, reversals, recovery."""
+
+
+class OrderRefusingUnit(PaymentUnit, ConsentUnit, RefusingUnit, Protocol):
+    """Refuses an order, or tells the payment that stands under its id."""
+
+
+class ExecutionUnit(
+    PaymentChangeUnit, OrderRefusingUnit, DirectoryUnit, AuthenticationUnit, CancellationUnit, Protocol
+):
+    """Decides under the locks of consents which orders and refunds are sent."""

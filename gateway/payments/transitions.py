@@ -10,12 +10,12 @@ from datetime import datetime
 
 from gateway.consents.rules.limits import UsageKey
 from gateway.consents.store import UsageChange
-from gateway.database.unit import UnitOfWork
 from gateway.network.trace import follow_up_stan
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.rules.ledger import Transfer, transfers_of
 from gateway.payments.rules.lifecycle import IGNORED, LimitEffect, PaymentState, transition
 from gateway.payments.rules.payment import Change, Payment, PaymentKey, event_fields, event_type_of
+from gateway.payments.store import PaymentChangeUnit
 from gateway.payments.unknown.store import FollowUp
 from schemas.codec import encode_json
 from schemas.topics import events_topic
@@ -50,7 +50,7 @@ class _Effects:
 
 
 async def apply_changes(
-    uow: UnitOfWork,
+    uow: PaymentChangeUnit,
     changes: Sequence[Change],
     *,
     now: datetime,
@@ -166,7 +166,7 @@ def _count_usage(payment: Payment, effect: LimitEffect, effects: _Effects) -> No
         sums[3] += consumed
 
 
-async def _write(uow: UnitOfWork, applied: Applied, effects: _Effects, now: datetime) -> None:
+async def _write(uow: PaymentChangeUnit, applied: Applied, effects: _Effects, now: datetime) -> None:
     await _queue(uow, effects, now)
     if not applied.changed:
         return
@@ -177,7 +177,7 @@ async def _write(uow: UnitOfWork, applied: Applied, effects: _Effects, now: date
     await uow.outbox.append(payment_events(applied.changed))
 
 
-async def _queue(uow: UnitOfWork, effects: _Effects, now: datetime) -> None:
+async def _queue(uow: PaymentChangeUnit, effects: _Effects, now: datetime) -> None:
     for write, payments in (
         (uow.reversals.queue, effects.reversals),
         (uow.reversals.begin_anew, effects.reversals_anew),

@@ -8,11 +8,11 @@ one that stands changes nothing. Must run inside a transaction; takes clearing r
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from gateway.database.unit import UnitOfWork
 from gateway.payments.rules.lifecycle import PaymentEventKind
 from gateway.payments.rules.payment import Change, PaymentKey
 from gateway.payments.transitions import apply_changes
 from gateway.settlement.rules import Repeated, StoredRecord, changed_fields, judge_repeated
+from gateway.settlement.store import SettlementUnit
 from schemas.clearing import ClearingBatch, ClearingRecord
 from schemas.events import ClearingCorrection
 from schemas.primitives import MerchantId
@@ -36,7 +36,7 @@ class TakenIn:
     stale: int = 0
 
 
-async def take_in(uow: UnitOfWork, batch: ClearingBatch, *, created_at: datetime, now: datetime) -> TakenIn:
+async def take_in(uow: SettlementUnit, batch: ClearingBatch, *, created_at: datetime, now: datetime) -> TakenIn:
     """Record a batch, and undo what its corrections supersede.
 
     Args:
@@ -73,7 +73,7 @@ async def take_in(uow: UnitOfWork, batch: ClearingBatch, *, created_at: datetime
 
 
 async def _correct(
-    uow: UnitOfWork,
+    uow: SettlementUnit,
     batch: ClearingBatch,
     corrected: list[tuple[ClearingRecord, StoredRecord]],
     taken: TakenIn,

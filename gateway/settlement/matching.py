@@ -16,7 +16,7 @@ from typing import Final, assert_never
 
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
-from gateway.database.unit import Store, UnitOfWork
+from gateway.database.unit import Store
 from gateway.messaging.records import DeadLetters, Record
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState
@@ -25,6 +25,7 @@ from gateway.payments.transitions import Applied, apply_changes
 from gateway.settlement.corrections import TakenIn, take_in
 from gateway.settlement.messages import read_clearing
 from gateway.settlement.rules import Break, ClearedPayment, Matched, match_record, positions
+from gateway.settlement.store import SettlementUnit
 from schemas.clearing import ClearingBatch, ClearingRecord
 from schemas.codec import encode
 from schemas.events import CycleSettled, EventType
@@ -73,7 +74,7 @@ class SettlementService:
     def __init__(
         self,
         *,
-        store: Store,
+        store: Store[SettlementUnit],
         dead_letters: DeadLetters,
         observer: Observer,
         clock: Clock,
@@ -120,7 +121,7 @@ class SettlementService:
         return found if applied.changed else 0
 
     async def _match_cycle(
-        self, uow: UnitOfWork, network_id: NetworkId, cycle_id: str, records: Sequence[ClearingRecord]
+        self, uow: SettlementUnit, network_id: NetworkId, cycle_id: str, records: Sequence[ClearingRecord]
     ) -> Applied:
         now = self._clock.now()
         payments = await uow.clearing.payments_by_rrn(network_id, sorted({r.rrn for r in records}))
@@ -171,7 +172,7 @@ class SettlementService:
 
     async def _record(
         self,
-        uow: UnitOfWork,
+        uow: SettlementUnit,
         chunk: tuple[NetworkId, str, int],
         outcomes: _Outcomes,
         now: datetime,

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import BinaryIO, Final, Protocol
 
 from gateway.payments.rules.payment import PaymentKey
+from gateway.payments.store import PaymentChangeUnit
 from gateway.settlement.rules import Break, ClearedPayment, StoredRecord
 from schemas.clearing import ClearingRecord
 from schemas.primitives import NetworkId
@@ -86,3 +87,15 @@ class ClearingStore(Protocol):
         They are breaks as not approved, and an outcome was found, or as cleared before, which a correction took back.
         Locked until the transaction ends; those that another holds are left out.
         """
+
+
+class ClearingUnit(Protocol):
+    """Clearing records."""
+
+    @property
+    def clearing(self) -> ClearingStore:
+        """Clearing records and breaks."""
+
+
+class SettlementUnit(PaymentChangeUnit, ClearingUnit, Protocol):
+    """Matches clearing records with payments and settles these."""

@@ -9,11 +9,12 @@ import asyncpg
 import pytest
 
 from gateway.app.postgres import PostgresStore
+from gateway.app.unit import GatewayUnit
 from gateway.base.keys import ConsentKey
 from gateway.consents.rules.consent import Consent
 from gateway.consents.rules.limits import UsageKey
 from gateway.database.migrate import migrate
-from gateway.database.unit import Store, UnitOfWork
+from gateway.database.unit import Store
 from gateway.directory.merchants import Merchant
 from gateway.directory.registry import open_registry
 from gateway.directory.tokens import open_tokens
@@ -255,7 +256,7 @@ class _RolledBackError(Exception):
 
 
 @asynccontextmanager
-async def rolled_back(store: Store) -> AsyncIterator[UnitOfWork]:
+async def rolled_back(store: Store) -> AsyncIterator[GatewayUnit]:
     """A transaction whose block raises at its end."""
     with suppress(_RolledBackError):
         async with store.transaction() as uow:

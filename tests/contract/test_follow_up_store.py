@@ -6,7 +6,8 @@ from datetime import datetime
 
 import pytest
 
-from gateway.database.unit import Store, UnitOfWork
+from gateway.app.unit import GatewayUnit
+from gateway.database.unit import Store
 from gateway.payments.rules.payment import PaymentKey
 from gateway.payments.unknown.store import UNSENDABLE, FollowUp, FollowUpStore
 from schemas.primitives import NetworkId
@@ -22,7 +23,7 @@ class Queue:
         self.store = store
         self._name = name
 
-    def of(self, uow: UnitOfWork) -> FollowUpStore:
+    def of(self, uow: GatewayUnit) -> FollowUpStore:
         return uow.reversals if self._name == "reversals" else uow.inquiries
 
 

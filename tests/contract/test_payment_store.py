@@ -57,7 +57,7 @@ async def test_nothing_asked_for_is_nothing_done(store: Store) -> None:
         assert await uow.payments.find([]) == {}
         assert await uow.payments.lock([]) == {}
         assert list(await uow.payments.next_payment_numbers(0)) == []
-        assert await uow.payments.refuse([]) == frozenset()
+        assert await uow.refusals.insert([]) == frozenset()
         await uow.payments.update([])
         await uow.payments.insert_transfers([])
 
@@ -228,20 +228,20 @@ async def test_a_transfer_moves_something_from_one_account_to_another(backend: B
 
 async def test_a_refusal_is_recorded_once_a_reference(store: Store) -> None:
     async with store.transaction() as uow:
-        assert await uow.payments.refuse([refusal("t/0/1"), refusal("t/0/2"), refusal("t/0/1")]) == {"t/0/1", "t/0/2"}
+        assert await uow.refusals.insert([refusal("t/0/1"), refusal("t/0/2"), refusal("t/0/1")]) == {"t/0/1", "t/0/2"}
     async with store.transaction() as uow:
         again = [refusal("t/0/1"), refusal("t/0/3"), refusal("t/0/2")]
-        assert await uow.payments.refuse(again) == {"t/0/3"}
+        assert await uow.refusals.insert(again) == {"t/0/3"}
 
 
 async def test_it_is_known_which_records_were_refused(store: Store) -> None:
     async with store.transaction() as uow:
-        await uow.payments.refuse([refusal("t/0/1"), refusal("t/0/2")])
+        await uow.refusals.insert([refusal("t/0/1"), refusal("t/0/2")])
         partner_id = refusal("t/0/1").partner_id
     async with store.reading() as uow:
         asked = [(partner_id, "t/0/2"), (partner_id, "t/0/3"), (PartnerId("another"), "t/0/1")]
-        assert await uow.payments.refused(asked) == {"t/0/2"}
-        assert await uow.payments.refused([]) == frozenset()
+        assert await uow.refusals.find(asked) == {"t/0/2"}
+        assert await uow.refusals.find([]) == frozenset()
 
 
 async def test_abandoned_are_this_networks_oldest_that_are_still_sent(store: Store) -> None:

@@ -10,10 +10,10 @@ import asyncpg
 import pytest
 
 from gateway.app.postgres import PostgresStore
+from gateway.app.unit import GatewayUnit
 from gateway.base.errors import StoreConflictError, StoreIntegrityError, StoreUnavailableError
 from gateway.consents.store import UsageChange
 from gateway.database.errors import translated
-from gateway.database.unit import UnitOfWork
 from schemas.reasons import Reason, ReasonCode
 from tests.contract.conftest import PostgresBackend, postgres_backend
 from tests.contract.test_payment_store import refusal, transfer
@@ -40,13 +40,13 @@ async def kill_others(backend: PostgresBackend) -> None:
     assert killed
 
 
-async def run(store: PostgresStore, act: Callable[[UnitOfWork], Awaitable[object]]) -> None:
+async def run(store: PostgresStore, act: Callable[[GatewayUnit], Awaitable[object]]) -> None:
     async with store.transaction() as uow:
         await act(uow)
 
 
 async def test_a_session_that_dies_in_a_transaction_is_an_outage_and_nothing_stays(backend: PostgresBackend) -> None:
-    async def act(uow: UnitOfWork) -> None:
+    async def act(uow: GatewayUnit) -> None:
         await uow.payments.insert([payment(1)])
         await kill_others(backend)
         await uow.payments.insert([payment(2)])
@@ -59,7 +59,7 @@ async def test_a_session_that_dies_in_a_transaction_is_an_outage_and_nothing_sta
 
 
 async def test_a_session_that_dies_before_the_commit_is_an_outage_and_nothing_stays(backend: PostgresBackend) -> None:
-    async def act(uow: UnitOfWork) -> None:
+    async def act(uow: GatewayUnit) -> None:
         await uow.payments.insert([payment(1)])
         await kill_others(backend)
 
@@ -75,10 +75,10 @@ async def test_who_stands_still_in_a_transaction_loses_it_and_its_locks_to_the_o
     await stopped.start()
     locked_by_others = False
 
-    async def lock(uow: UnitOfWork) -> None:
+    async def lock(uow: GatewayUnit) -> None:
         await uow.payments.lock([payment(1).key])
 
-    async def stand_still(uow: UnitOfWork) -> None:
+    async def stand_still(uow: GatewayUnit) -> None:
         nonlocal locked_by_others
         await lock(uow)
         # Ends because the server has ended the first session: nobody else gives the lock up.
@@ -96,7 +96,7 @@ async def test_who_stands_still_in_a_transaction_loses_it_and_its_locks_to_the_o
 async def test_who_waits_for_a_lock_when_its_session_dies_meets_an_outage(backend: PostgresBackend) -> None:
     await run(backend.store, lambda uow: uow.payments.insert([payment(1)]))
 
-    async def lock(uow: UnitOfWork) -> None:
+    async def lock(uow: GatewayUnit) -> None:
         await uow.payments.lock([payment(1).key])
 
     holder = await asyncpg.connect(backend.dsn)
@@ -214,7 +214,7 @@ REFUSED_WRITES = {
     ),
     "no trace numbers": (StoreIntegrityError, lambda uow: uow.payments.insert([replace(NAMED, trace=None)])),
     "no amount": (StoreIntegrityError, lambda uow: uow.payments.insert([replace(NAMED, amount_minor=0)])),
-    "a NUL character": (StoreIntegrityError, lambda uow: uow.payments.refuse([refusal(SECRET, order_id="\0")])),
+    "a NUL character": (StoreIntegrityError, lambda uow: uow.refusals.insert([refusal(SECRET, order_id="\0")])),
     "a missing value": (StoreIntegrityError, lambda uow: uow.payments.insert([replace(NAMED, consent_id=None)])),
     "a number too large": (StoreIntegrityError, lambda uow: uow.payments.insert([replace(NAMED, amount_minor=2**63)])),
     "a value of another type": (

@@ -124,7 +124,7 @@ async def test_nothing_asked_for_is_nothing_done(store: Store) -> None:
         await uow.schedule.keep([])
         await uow.schedule.put_off([])
         await uow.schedule.close([], now=NOW)
-        await uow.schedule.begin([])
+        await uow.payments.begin_scheduled([])
 
 
 async def test_what_was_decided_of_a_due_payment_is_written_in_full(store: Store) -> None:
@@ -150,12 +150,12 @@ async def test_what_was_decided_of_a_due_payment_is_written_in_full(store: Store
         await uow.payments.insert(scheduled)
     async with store.transaction() as uow:
         await uow.payments.lock(keys(1, 2))
-        await uow.schedule.begin([sent, refused])
+        await uow.payments.begin_scheduled([sent, refused])
     async with store.reading() as uow:
         assert await uow.payments.find(keys(1, 2)) == {sent.key: sent, refused.key: refused}
     with pytest.raises(StoreIntegrityError):
         async with store.transaction() as uow:
-            await uow.schedule.begin([sent])
+            await uow.payments.begin_scheduled([sent])
 
 
 # --- a due payment, raced for -----------------------------------------------------------------------------------------

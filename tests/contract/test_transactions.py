@@ -2,9 +2,10 @@
 
 import asyncio
 
+from gateway.app.unit import GatewayUnit
 from gateway.base.errors import StoreConflictError
 from gateway.base.keys import ConsentKey
-from gateway.database.unit import Store, UnitOfWork
+from gateway.database.unit import Store
 from gateway.payments.rules.lifecycle import PaymentState
 from tests.contract.conftest import Backend, ended, rolled_back
 from tests.support.builders import outbox_event, payment
@@ -144,7 +145,7 @@ async def test_rows_that_another_transaction_is_inserting_are_neither_seen_nor_w
             assert await other.payments.lock([one.key]) == {}
 
 
-async def write_everything(uow: UnitOfWork) -> None:
+async def write_everything(uow: GatewayUnit) -> None:
     await uow.payments.insert([payment(7)])
     await uow.outbox.append([outbox_event("seven")])
 

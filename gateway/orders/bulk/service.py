@@ -26,6 +26,7 @@ from gateway.orders.bulk.rules import Bulk, doubled, refuse_totals, status_of
 from gateway.orders.judging import Intake, Seen, Waits
 from gateway.orders.kinds import Instruction, SignedInstruction
 from gateway.orders.room import ExecutionRoom
+from gateway.orders.store import BulkIntakeUnit
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.dispatch import Dispatch
 from gateway.payments.notices import RefusedOrder, refuse_orders
@@ -82,7 +83,7 @@ class BulkService:
     def __init__(
         self,
         *,
-        store: Store,
+        store: Store[BulkIntakeUnit],
         intake: Intake,
         publisher: Publisher,
         dispatch: Dispatch,
@@ -222,7 +223,7 @@ class BulkService:
         async with self._store.transaction() as uow:
             # Written down with a "+", which no order's id has: this is no order.
             refusal = Refusal(message.partner_id, f"{message.bulk_id}+", instruction.reference, reason)
-            if await uow.payments.refuse([refusal]):
+            if await uow.refusals.insert([refusal]):
                 bulk = _bulk(instruction, message, BulkStatus.REFUSED, (), reason, now)
                 event = _event(bulk, EventType.BULK_REFUSED, instruction.reference, instruction.reference, now)
                 await uow.outbox.append([event])

@@ -6,11 +6,9 @@ from typing import Any
 
 from asyncpg import Connection, Record
 
-from gateway.base.errors import StoreIntegrityError
 from gateway.database.queries import load
-from gateway.payments.rules.payment import Payment, PaymentKey
+from gateway.payments.rules.payment import PaymentKey
 from gateway.payments.rules.waiting import ScheduledOrder
-from gateway.payments.windows import write_windows
 
 _SQL = load(__name__, "schedule")
 
@@ -39,14 +37,6 @@ class PostgresScheduleStore:
     async def close(self, keys: Sequence[PaymentKey], *, now: datetime) -> None:
         if keys:
             await self._connection.execute(_SQL.close, [k[0] for k in keys], [k[1] for k in keys], now)
-
-    async def begin(self, payments: Sequence[Payment]) -> None:
-        if not payments:
-            return
-        columns = zip(*map(_begun, payments), strict=True)
-        rows = await self._connection.fetch(_SQL.begin, *map(list, columns))
-        if len(rows) != len(payments):
-            raise StoreIntegrityError("scheduled payment")
 
 
 def _row(o: ScheduledOrder) -> tuple[Any, ...]:
@@ -77,27 +67,4 @@ def _order(row: Record) -> ScheduledOrder:
         ordered_at=row["ordered_at"],
         traceparent=row["traceparent"],
         dispatches=row["dispatches"],
-    )
-
-
-def _begun(p: Payment) -> tuple[Any, ...]:
-    reason, trace = p.reason, p.trace
-    return (
-        *p.key,
-        p.consent_version,
-        p.funding_token,
-        p.state.value,
-        p.version,
-        reason and reason.code.value,
-        reason and reason.text,
-        reason and reason.network_code,
-        p.network_id,
-        trace and trace.terminal_id,
-        trace and trace.stan,
-        trace and trace.rrn,
-        trace and trace.transmitted_at,
-        write_windows(p.windows),
-        p.decided_at,
-        p.changed_at,
-        p.sent_by,
     )

@@ -36,19 +36,3 @@ WHERE (s.partner_id, s.payment_id) = (k.partner_id, k.payment_id) AND s.closed_a
 UPDATE scheduled_order s SET closed_at = $3
 FROM unnest($1::text[], $2::uuid[]) AS k (partner_id, payment_id)
 WHERE (s.partner_id, s.payment_id) = (k.partner_id, k.payment_id) AND s.closed_at IS NULL
-
--- name: begin
-UPDATE payment p
-SET consent_version = u.consent_version, funding_token = u.funding_token, state = u.state, version = u.version,
-    reason_code = u.reason_code, reason_text = u.reason_text, network_code = u.network_code, network_id = u.network_id,
-    terminal_id = u.terminal_id, stan = u.stan, rrn = u.rrn, transmitted_at = u.transmitted_at,
-    limit_windows = u.limit_windows, decided_at = u.decided_at, changed_at = u.changed_at, sent_by = u.sent_by
-FROM unnest(
-    $1::text[], $2::uuid[], $3::integer[], $4::text[], $5::text[], $6::integer[], $7::text[], $8::text[], $9::text[],
-    $10::text[], $11::text[], $12::integer[], $13::text[], $14::timestamptz[], $15::text[], $16::timestamptz[],
-    $17::timestamptz[], $18::text[])
-    AS u (partner_id, payment_id, consent_version, funding_token, state, version, reason_code, reason_text,
-          network_code, network_id, terminal_id, stan, rrn, transmitted_at, limit_windows, decided_at, changed_at,
-          sent_by)
-WHERE (p.partner_id, p.payment_id) = (u.partner_id, u.payment_id) AND p.state = 'scheduled'
-RETURNING p.payment_id

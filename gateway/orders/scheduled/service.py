@@ -14,12 +14,13 @@ from typing import Final
 from gateway.base.errors import TopicClosedError
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
-from gateway.database.unit import Store, UnitOfWork
+from gateway.database.unit import Store
 from gateway.directory.merchants import Merchant
 from gateway.identity.rules import Assertion, replayed
-from gateway.identity.store import AssertionUse
+from gateway.identity.store import AssertionUse, AuthenticationUnit
 from gateway.messaging.records import Outgoing, Publisher
 from gateway.orders.judging import Waits
+from gateway.orders.store import DueUnit, WaitingUnit
 from gateway.payments.dispatch import Dispatch, decode_order
 from gateway.payments.rules.intent import ORDER_CANCELLED, TakenOrder, rejected, scheduled
 from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState
@@ -64,7 +65,7 @@ class Accepted:
         return cls(taken, scheduled(taken, waits.consent, now), order)
 
 
-async def keep_waiting(uow: UnitOfWork, accepted: Sequence[Accepted], now: datetime) -> list[Payment]:
+async def keep_waiting(uow: WaitingUnit, accepted: Sequence[Accepted], now: datetime) -> list[Payment]:
     """Use the orders' proofs up and write their payments: SCHEDULED, or REJECTED where cancelled or a proof was used.
 
     Returns:
@@ -95,7 +96,7 @@ def _begun(
     return rejected(accepted.taken, replayed(), now) if payment.key in used_before else payment
 
 
-async def _use_proofs(uow: UnitOfWork, accepted: Sequence[Accepted]) -> frozenset[PaymentKey]:
+async def _use_proofs(uow: AuthenticationUnit, accepted: Sequence[Accepted]) -> frozenset[PaymentKey]:
     uses = [
         AssertionUse(
             issuer=proof.issuer,
@@ -141,7 +142,7 @@ class ScheduledOrderService:
     def __init__(
         self,
         *,
-        store: Store,
+        store: Store[DueUnit],
         publisher: Publisher,
         dispatch: Dispatch,
         networks: Callable[[], Sequence[NetworkProfile]],

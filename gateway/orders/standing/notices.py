@@ -5,8 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from gateway.base.calendar import BusinessDays
-from gateway.database.unit import UnitOfWork
-from gateway.identity.refusals import Refusal
+from gateway.identity.refusals import Refusal, RefusingUnit
 from gateway.orders.kinds import Instruction
 from gateway.orders.standing.rules import StandingOrder, occurrence
 from gateway.outbox.store import OutboxEvent
@@ -54,12 +53,14 @@ def standing_event(
     )
 
 
-async def tell_standing_refusals(uow: UnitOfWork, refused: Sequence[tuple[Instruction, Reason]], now: datetime) -> None:
+async def tell_standing_refusals(
+    uow: RefusingUnit, refused: Sequence[tuple[Instruction, Reason]], now: datetime
+) -> None:
     """Tell of what was refused: once, however often a record is delivered."""
     # Written down with a "+", which no order's id has: these are no orders.
     if not refused:
         return
-    new = await uow.payments.refuse(
+    new = await uow.refusals.insert(
         [Refusal(i.message.partner_id, f"{i.message.instruction_id}+", i.reference, reason) for i, reason in refused]
     )
     await uow.outbox.append([_refused(i, reason, now) for i, reason in refused if i.reference in new])

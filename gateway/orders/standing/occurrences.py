@@ -32,6 +32,7 @@ from gateway.orders.standing.rules import (
     consent_is_over,
     occurrence,
 )
+from gateway.orders.store import OccurrenceUnit
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.rules.intent import TakenOrder, rejected, scheduled
 from gateway.payments.rules.payment import Payment
@@ -76,7 +77,13 @@ class OccurrenceService:
     """Makes the occurrences that are due. Any number of workers may do so side by side."""
 
     def __init__(
-        self, *, store: Store, observer: Observer, clock: Clock, days: BusinessDays, settings: OccurrenceSettings
+        self,
+        *,
+        store: Store[OccurrenceUnit],
+        observer: Observer,
+        clock: Clock,
+        days: BusinessDays,
+        settings: OccurrenceSettings,
     ) -> None:
         self._store = store
         self._observer = observer

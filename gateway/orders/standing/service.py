@@ -17,7 +17,7 @@ from gateway.base.repetition import id_taken
 from gateway.base.retrying import until_done
 from gateway.consents.rules.consent import Consent, refuse_order
 from gateway.consents.rules.exemption import capped, exemption_allows
-from gateway.database.unit import Store, UnitOfWork
+from gateway.database.unit import Store
 from gateway.directory.merchants import Merchant
 from gateway.identity.no_providers import NoIdentityProviders
 from gateway.identity.rules import Assertion, judge_standing_assertion, replayed
@@ -26,6 +26,7 @@ from gateway.orders.kinds import Instruction, SignedInstruction
 from gateway.orders.scheduled.rules import AHEAD_DAYS_DEFAULT
 from gateway.orders.standing.notices import standing_event, tell_standing_refusals
 from gateway.orders.standing.rules import Occurrence, StandingKey, StandingOrder, proof_used_by, refuse_schedule
+from gateway.orders.store import StandingIntakeUnit
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.rules.routing import NetworkProfile, route
 from schemas.assertions import StandingOrderLink
@@ -80,7 +81,7 @@ class StandingOrderService:
     def __init__(
         self,
         *,
-        store: Store,
+        store: Store[StandingIntakeUnit],
         networks: Callable[[], Sequence[NetworkProfile]],
         observer: Observer,
         trust: TrustTable | None = None,
@@ -120,7 +121,7 @@ class StandingOrderService:
         async with self._store.transaction() as uow:
             ends = _Ends(dict(await uow.standing.lock(sorted({_key(i) for i in instructions}))))
             records = [(i.message.partner_id, i.reference) for i in instructions]
-            over = await uow.payments.refused(records)
+            over = await uow.refusals.find(records)
             seen = await self._look(uow, instructions, proofs, ends)
             for instruction in instructions:
                 if instruction.reference in over:
@@ -140,7 +141,7 @@ class StandingOrderService:
 
     async def _look(
         self,
-        uow: UnitOfWork,
+        uow: StandingIntakeUnit,
         instructions: Sequence[Instruction],
         proofs: Mapping[str, Assertion | Reason],
         ends: _Ends,

@@ -28,3 +28,11 @@ class CancellationStore(Protocol):
 
     async def update(self, handled: Sequence[HandledCancellation]) -> None:
         """Write outcome and openness of cancellations that this transaction has locked."""
+
+
+class CancellationUnit(Protocol):
+    """Cancellations."""
+
+    @property
+    def cancellations(self) -> CancellationStore:
+        """Cancellations and what became of them."""

@@ -16,7 +16,8 @@ from typing import NamedTuple, Protocol
 
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
-from gateway.database.unit import Store, UnitOfWork
+from gateway.consents.store import ConsentUnit
+from gateway.database.unit import Store
 from gateway.directory.funding import OwnedToken
 from gateway.directory.merchants import Merchant
 from gateway.directory.store import OpenedCards, TokenVault
@@ -25,9 +26,10 @@ from gateway.network.exchange import CardData, ExchangeResult, NetworkRequest, N
 from gateway.network.port import CardNetwork
 from gateway.payments.rules.intent import owned_token
 from gateway.payments.rules.payment import Change, Payment, PaymentKey
+from gateway.payments.store import UnknownUnit
 from gateway.payments.transitions import Applied, apply_changes
 from gateway.payments.unknown.incidents import report_incidents, report_unopened, report_unwritable
-from gateway.payments.unknown.store import FollowUp, FollowUpStore
+from gateway.payments.unknown.store import FollowUp, FollowUpStore, FollowUpUnit
 from schemas.primitives import NetworkId
 
 DOUBLINGS_MAX = 16
@@ -78,7 +80,7 @@ class FollowUpKind(Protocol):
     def name(self) -> str:
         """The stage that metrics and notes name."""
 
-    def queue(self, uow: UnitOfWork) -> FollowUpStore:
+    def queue(self, uow: FollowUpUnit) -> FollowUpStore:
         """Where those of this kind wait."""
 
     def request(
@@ -114,7 +116,7 @@ class FollowUpService:
         kind: FollowUpKind,
         network_id: NetworkId,
         worker: str,
-        store: Store,
+        store: Store[UnknownUnit],
         network: CardNetwork,
         observer: Observer,
         clock: Clock,
@@ -186,7 +188,7 @@ class FollowUpService:
                 prepared.append((follow_up, payment, self._kind.request(follow_up, payment, merchant, card)))
         return prepared
 
-    async def _owned(self, uow: UnitOfWork, payments: Collection[Payment]) -> Mapping[PaymentKey, OwnedToken]:
+    async def _owned(self, uow: ConsentUnit, payments: Collection[Payment]) -> Mapping[PaymentKey, OwnedToken]:
         if self._vault is None:
             return {}
         consents = await uow.consents.read(sorted({p.consent_key for p in payments}))

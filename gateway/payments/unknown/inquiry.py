@@ -6,14 +6,13 @@ closed and the reversal queued in one transaction, so a payment always has exact
 
 from dataclasses import dataclass
 
-from gateway.database.unit import UnitOfWork
 from gateway.directory.merchants import Merchant
 from gateway.network.exchange import CardData, ExchangeResult, InquiryRequest
 from gateway.network.response_codes import STANDARD, ResponseCodes
 from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.payments.unknown.follow_ups import Outcome, original_trace, own_trace
 from gateway.payments.unknown.rules import judge_inquiry
-from gateway.payments.unknown.store import FollowUp, FollowUpStore
+from gateway.payments.unknown.store import FollowUp, FollowUpStore, FollowUpUnit
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class Inquiry:
         """Names its metrics."""
         return "inquiry"
 
-    def queue(self, uow: UnitOfWork) -> FollowUpStore:
+    def queue(self, uow: FollowUpUnit) -> FollowUpStore:
         """The inquiries' own."""
         return uow.inquiries
 

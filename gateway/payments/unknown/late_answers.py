@@ -10,13 +10,14 @@ from datetime import datetime
 from typing import Final
 
 from gateway.base.process import Clock, Observer
-from gateway.database.unit import Store, UnitOfWork
+from gateway.database.unit import Store
 from gateway.messaging.isolation import write_apart
 from gateway.network.exchange import UnmatchedAnswer
 from gateway.network.matching import MatchBy, answers_to
 from gateway.network.response_codes import STANDARD, ResponseCodes
 from gateway.payments.rules.lifecycle import PaymentEventKind
 from gateway.payments.rules.payment import Change, Payment
+from gateway.payments.store import PaymentChangeUnit
 from gateway.payments.transitions import Applied, apply_changes
 from gateway.payments.unknown.incidents import report_incidents
 from gateway.payments.unknown.rules import judge_late_answer
@@ -45,7 +46,7 @@ class LateAnswerService:
         self,
         *,
         network_id: NetworkId,
-        store: Store,
+        store: Store[PaymentChangeUnit],
         observer: Observer,
         clock: Clock,
         codes: ResponseCodes = STANDARD,
@@ -114,7 +115,7 @@ class LateAnswerService:
         return applied, late
 
     async def _apply(
-        self, uow: UnitOfWork, answers: Sequence[tuple[UnmatchedAnswer, Payment]], now: datetime
+        self, uow: PaymentChangeUnit, answers: Sequence[tuple[UnmatchedAnswer, Payment]], now: datetime
     ) -> Applied:
         """Turn each into the payment's event; one that is clear takes an open inquiry's place."""
         clear = {

@@ -16,6 +16,7 @@ from gateway.base.retrying import until_done
 from gateway.database.unit import Store
 from gateway.messaging.isolation import write_apart
 from gateway.payments.rules.payment import PaymentKey
+from gateway.payments.store import UnknownUnit
 from gateway.payments.transitions import Applied, apply_changes
 from gateway.payments.unknown.incidents import report_unwritable
 from gateway.payments.unknown.verdicts import UnknownPolicy, abandoned
@@ -45,7 +46,7 @@ class RecoveryService:
         *,
         network_id: NetworkId,
         worker: str,
-        store: Store,
+        store: Store[UnknownUnit],
         observer: Observer,
         clock: Clock,
         policy: UnknownPolicy,

@@ -5,14 +5,13 @@ The payment becomes REVERSED in the transaction that closes the queue's row, so 
 
 from dataclasses import dataclass
 
-from gateway.database.unit import UnitOfWork
 from gateway.directory.merchants import Merchant
 from gateway.network.exchange import CardData, ExchangeResult, NotSent, NotSentCause, ReversalRequest
 from gateway.network.response_codes import STANDARD, ResponseCodes, ReversalOutcome
 from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState
 from gateway.payments.rules.payment import Change, Payment, PaymentKey
 from gateway.payments.unknown.follow_ups import Outcome, original_trace, own_trace
-from gateway.payments.unknown.store import UNSENDABLE, FollowUp, FollowUpStore
+from gateway.payments.unknown.store import UNSENDABLE, FollowUp, FollowUpStore, FollowUpUnit
 from gateway.payments.unknown.verdicts import judge_reversal
 
 
@@ -33,7 +32,7 @@ class Reversal:
         """Names its metrics."""
         return "reversal"
 
-    def queue(self, uow: UnitOfWork) -> FollowUpStore:
+    def queue(self, uow: FollowUpUnit) -> FollowUpStore:
         """The reversals' own."""
         return uow.reversals
 

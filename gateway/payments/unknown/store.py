@@ -91,3 +91,15 @@ class FollowUpStore(Protocol):
 
     async def next_due(self, network_id: NetworkId) -> datetime | None:
         """When the earliest open one is due."""
+
+
+class FollowUpUnit(Protocol):
+    """The two queues."""
+
+    @property
+    def reversals(self) -> FollowUpStore:
+        """Reversals."""
+
+    @property
+    def inquiries(self) -> FollowUpStore:
+        """Inquiries."""

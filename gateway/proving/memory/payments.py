@@ -1,4 +1,4 @@
-"""Payments, their ledger transfers and refused orders in memory."""
+"""Payments and their ledger transfers in memory."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -6,7 +6,6 @@ from datetime import datetime
 
 from gateway.base.errors import StoreConflictError, StoreIntegrityError
 from gateway.base.keys import ConsentKey
-from gateway.identity.refusals import Refusal
 from gateway.network.exchange import Operation
 from gateway.payments.refunds.rules import NOT_REFUNDED
 from gateway.payments.rules.ledger import Transfer, TransferKind
@@ -15,7 +14,7 @@ from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.payments.unknown.store import LateAnswer
 from gateway.proving.memory.boundary import Boundary
 from gateway.proving.memory.database import Posted, Transaction
-from schemas.primitives import NetworkId, PartnerId, PaymentId
+from schemas.primitives import NetworkId, PaymentId
 
 _UNSENT = frozenset({PaymentState.REJECTED, PaymentState.SCHEDULED})
 
@@ -74,6 +73,20 @@ class MemoryPaymentStore:
             _check(moved)
             self._tx.update(self._db.payments, payment.key, moved)
 
+    async def begin_scheduled(self, payments: Sequence[Payment]) -> None:
+        await self._boundary("payments.begin_scheduled")
+        for payment in payments:
+            stored = self._tx.get(self._db.payments, payment.key)
+            if stored is None or stored.state is not PaymentState.SCHEDULED:
+                raise StoreIntegrityError("scheduled payment")
+            if payment.state is PaymentState.SENT:
+                if payment.network_id is None or payment.trace is None:
+                    raise StoreIntegrityError("payment_sent_has_trace")
+                reference = (payment.network_id, payment.trace.rrn)
+                if not await self._tx.insert(self._db.rrns, reference, payment.key):
+                    raise StoreConflictError("payment_rrn")
+            self._tx.update(self._db.payments, payment.key, payment)
+
     async def in_flight(self, consents: Sequence[ConsentKey]) -> Mapping[ConsentKey, Sequence[PaymentId]]:
         await self._boundary("payments.in_flight")
         found: dict[ConsentKey, list[PaymentId]] = {}
@@ -120,16 +133,6 @@ class MemoryPaymentStore:
         while self._tx.get(self._db.transfers, (key, TransferKind.SETTLEMENT_UNDONE, number)) is not None:
             number += 1
         return number
-
-    async def refuse(self, refusals: Sequence[Refusal]) -> frozenset[str]:
-        await self._boundary("payments.refuse")
-        return frozenset(
-            [r.reference for r in refusals if await self._tx.insert(self._db.refusals, (r.partner_id, r.reference), r)]
-        )
-
-    async def refused(self, records: Sequence[tuple[PartnerId, str]]) -> frozenset[str]:
-        await self._boundary("payments.refused")
-        return frozenset(key[1] for key in records if self._tx.get(self._db.refusals, key) is not None)
 
     async def abandoned(
         self, network_id: NetworkId, *, alive_since: datetime, sent_before: datetime, limit: int

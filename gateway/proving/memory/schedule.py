@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from gateway.base.errors import StoreConflictError, StoreIntegrityError
-from gateway.payments.rules.lifecycle import PaymentState
-from gateway.payments.rules.payment import Payment, PaymentKey
+from gateway.base.errors import StoreIntegrityError
+from gateway.payments.rules.payment import PaymentKey
 from gateway.payments.rules.waiting import ScheduledOrder
 from gateway.proving.memory.boundary import Boundary
 from gateway.proving.memory.database import ScheduledRow, Transaction
@@ -53,17 +52,3 @@ class MemoryScheduleStore:
         for key, row in (await self._tx.lock(self._db.scheduled, keys)).items():
             if row.closed_at is None:
                 self._tx.update(self._db.scheduled, key, replace(row, closed_at=now))
-
-    async def begin(self, payments: Sequence[Payment]) -> None:
-        await self._boundary("schedule.begin")
-        for payment in payments:
-            stored = self._tx.get(self._db.payments, payment.key)
-            if stored is None or stored.state is not PaymentState.SCHEDULED:
-                raise StoreIntegrityError("scheduled payment")
-            if payment.state is PaymentState.SENT:
-                if payment.network_id is None or payment.trace is None:
-                    raise StoreIntegrityError("payment_sent_has_trace")
-                reference = (payment.network_id, payment.trace.rrn)
-                if not await self._tx.insert(self._db.rrns, reference, payment.key):
-                    raise StoreConflictError("payment_rrn")
-            self._tx.update(self._db.payments, payment.key, payment)

@@ -14,12 +14,13 @@ from gateway.proving.memory.directory import MemoryDirectory
 from gateway.proving.memory.follow_ups import MemoryFollowUpStore
 from gateway.proving.memory.outbox import MemoryOutbox
 from gateway.proving.memory.payments import MemoryPaymentStore
+from gateway.proving.memory.refusals import MemoryRefusalStore
 from gateway.proving.memory.schedule import MemoryScheduleStore
 from gateway.proving.memory.standing import MemoryStandingOrderStore
 
 
 class MemoryUnitOfWork:
-    """Implements :class:`gateway.database.unit.UnitOfWork` in one transaction."""
+    """Implements :class:`gateway.app.unit.GatewayUnit` in one transaction."""
 
     def __init__(self, transaction: Transaction, boundary: Boundary) -> None:
         self.consents = MemoryConsentStore(transaction, boundary)
@@ -34,6 +35,7 @@ class MemoryUnitOfWork:
         self.clearing = MemoryClearingStore(transaction, boundary)
         self.outbox = MemoryOutbox(transaction, boundary)
         self.authentication = MemoryAuthenticationStore(transaction, boundary)
+        self.refusals = MemoryRefusalStore(transaction, boundary)
         self.directory = MemoryDirectory(transaction, boundary)
 
 

@@ -318,9 +318,9 @@ async def test_a_cancellation_and_the_decision_wait_for_each_other(rig: Rig) -> 
     await accept(rig, tomorrow())
     until(rig.clock, DUE)
     await schedule(rig).dispatch_due()
-    rig.faults.hold("schedule.begin")
+    rig.faults.hold("payments.begin_scheduled")
     deciding = asyncio.create_task(rig.execute(handed_on(rig)))
-    await rig.faults.reached("schedule.begin")
+    await rig.faults.reached("payments.begin_scheduled")
 
     async def cancel() -> None:
         async with rig.store.transaction() as uow:
@@ -329,7 +329,7 @@ async def test_a_cancellation_and_the_decision_wait_for_each_other(rig: Rig) -> 
 
     cancelling = asyncio.create_task(cancel())
     await asyncio.wait_for(rig.until_locked_out(), 5)
-    rig.faults.open("schedule.begin")
+    rig.faults.open("payments.begin_scheduled")
     await asyncio.gather(deciding, cancelling)
     assert [n for _, n in told(rig)] == [1, 2, 3]
 

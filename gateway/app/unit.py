@@ -1,0 +1,32 @@
+"""Every room's stores in one transaction: what a database hands out of which each use case names its part."""
+
+from typing import Protocol
+
+from gateway.consents.store import ConsentUnit
+from gateway.directory.store import DirectoryUnit
+from gateway.identity.refusals import RefusalUnit
+from gateway.identity.store import AuthenticationUnit
+from gateway.orders.store import BulkUnit, ScheduleUnit, StandingUnit
+from gateway.outbox.store import OutboxUnit
+from gateway.payments.cancellations.store import CancellationUnit
+from gateway.payments.store import PaymentUnit
+from gateway.payments.unknown.store import FollowUpUnit
+from gateway.settlement.store import ClearingUnit
+
+
+class GatewayUnit(
+    ClearingUnit,
+    StandingUnit,
+    ScheduleUnit,
+    BulkUnit,
+    PaymentUnit,
+    CancellationUnit,
+    FollowUpUnit,
+    ConsentUnit,
+    RefusalUnit,
+    AuthenticationUnit,
+    OutboxUnit,
+    DirectoryUnit,
+    Protocol,
+):
+    """One transaction with every store. A service that is given its database may touch what its own unit names."""
