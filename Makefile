@@ -27,7 +27,7 @@ help:
 	@echo "make demo      run ORDERS=$(ORDERS) signed orders through the gateway and check the books; MYPAY_DEMO_KEEP=1 leaves it running"
 	@echo "make test      run the tests: ARGS are pytest's"
 	@echo "make mutants   change every pure rule in every small way and show what no test sees: ARGS are modules or rooms, as consents.rules.limits"
-	@echo "make check     format, lint, types, import rules, drift of schemas, access rules and the database's roles"
+	@echo "make check     format, lint, types, import rules, drift of schemas, guides, access rules and the database's roles"
 	@echo "make acls      write deploy/kafka/acls.sh, Kafka's access rules, anew"
 	@echo "make bench     measure the gateway on this machine: ARGS are those of mypay bench"
 	@echo "make format    format the sources and apply the linter's safe fixes"
@@ -78,6 +78,7 @@ check: $(INSTALLED)
 	$(BIN)/mypy --no-error-summary
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypay schemas check
+	$(BIN)/mypay docs check
 	$(BIN)/mypay migrate roles --check
 	@$(ACLS) | cmp -s - deploy/kafka/acls.sh || { echo "deploy/kafka/acls.sh is not what the code says: make acls" >&2; exit 1; }
 

@@ -28,12 +28,16 @@ class Settings(BaseSettings):
     kafka_bootstrap_servers: str | None = None
     """``host:port[,host:port]``. None: the local stack's."""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How to speak to the brokers. PLAINTEXT and SASL_PLAINTEXT are for this machine alone, unless
+    `MYPAY_KAFKA_ALLOW_PLAINTEXT` is set."""
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    """Of the SASL protocols. PLAIN hands the broker the password itself: only if you must."""
+    """How a password is shown, where the protocol is a SASL one. PLAIN hands the broker the password itself: only if
+    you must."""
     kafka_username: str | None = None
     """Who this process is to the brokers. None: the principal of its stage, ``mypay-relay`` or
     ``mypay-execution-bcard`` (`mypay topics acl` lists them), so that one set of settings serves every stage."""
     kafka_password: SecretStr | None = None
+    """The password of that user."""
     kafka_credentials_dir: Path | None = None
     """Files by principal where no password or certificate is given: ``mypay-relay.password``, or ``mypay-relay.crt``
     and ``mypay-relay.key`` (PEM). Readable by their owner alone; a process reads its own. `mypay topics acl --apply`
@@ -45,6 +49,7 @@ class Settings(BaseSettings):
     kafka_ssl_keyfile: Path | None = None
     """Its key, where it is not in the same file."""
     kafka_ssl_key_password: SecretStr | None = None
+    """What the key's file is encrypted with, if it is."""
     kafka_allow_plaintext: bool = False
     """Let a protocol without encryption leave this machine: where something else encrypts. Refused otherwise."""
     kafka_replication_factor: PositiveInt = 1
@@ -55,12 +60,17 @@ class Settings(BaseSettings):
     postgres_dsn_owner: SecretStr | None = None
     """For `mypay migrate`: user mypay_owner."""
     postgres_dsn_initiation: SecretStr | None = None
-    """For `mypay run initiation`: user mypay_initiation; and so on. See deploy/postgres."""
+    """For `mypay run initiation`: user mypay_initiation; and so on below. See deploy/postgres."""
     postgres_dsn_consents: SecretStr | None = None
+    """For `mypay run consents`."""
     postgres_dsn_execution: SecretStr | None = None
+    """For `mypay run execution`."""
     postgres_dsn_relay: SecretStr | None = None
+    """For `mypay run relay`."""
     postgres_dsn_settlement: SecretStr | None = None
+    """For `mypay run settlement`."""
     postgres_dsn_schedule: SecretStr | None = None
+    """For `mypay run schedule`."""
     postgres_dsn_operator: SecretStr | None = None
     """For people's commands that change something: user mypay_operator."""
     postgres_dsn_readonly: SecretStr | None = None
@@ -95,16 +105,19 @@ class Settings(BaseSettings):
 
     # --- HTTP of each process: /metrics /healthz /readyz ---
     http_host: str = "127.0.0.1"
+    """Where each process serves /metrics, /healthz and /readyz."""
     http_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """0: a free port, written to the log."""
+    """On which port; 0: a free one, written to the log."""
 
     # --- logs ---
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lines below it are left out."""
     log_format: Literal["json", "console"] = "json"
+    """One JSON object a line, or lines for people."""
 
     # --- initiation ---
     initiation_batch_max: PositiveInt = 500
-    """Amortises three queries and one publication; larger batches only add waiting."""
+    """Orders a batch. It amortises three queries and one publication; larger ones only add waiting."""
     initiation_batch_wait_s: PositiveFloat = 0.02
     """How long the first order waits for company: adds at most this to a payment's time."""
     initiation_look_max: PositiveInt = 2000
@@ -124,6 +137,7 @@ class Settings(BaseSettings):
     consents_batch_max: PositiveInt = 200
     """Commands a transaction: their consents stay locked for as long as it takes, and orders under them wait."""
     consents_batch_wait_s: PositiveFloat = 0.02
+    """How long the first command waits for company."""
 
     # --- schedule ---
     schedule_interval_s: PositiveFloat = 1.0
@@ -148,12 +162,15 @@ class Settings(BaseSettings):
     execution_batch_max: PositiveInt = 500
     """Intents a transaction: amortises its ten round trips and one disk flush."""
     execution_batch_wait_s: PositiveFloat = 0.02
+    """How long the first order waits for company."""
     execution_pool_size: PositiveInt = 8
     """Connections: intents, results, reversals, inquiries, recovery, late answers, vault, and one to spare."""
     execution_intent_to_wire_s: PositiveFloat = 2.0
     """Past this age an intent whose bytes have not left is withdrawn."""
     execution_results_max: PositiveInt = 500
+    """Answers of a network that are written in one transaction."""
     execution_results_wait_s: PositiveFloat = 0.02
+    """How long the first answer waits for company."""
     execution_drain_s: PositiveFloat = 20.0
     """On SIGTERM: how long answers are waited for. Longer than a network's answer time-out."""
     recovery_interval_s: PositiveFloat = 1.0
@@ -177,6 +194,7 @@ class Settings(BaseSettings):
     settlement_batch_max: PositiveInt = 10
     """Clearing messages a poll; each is a transaction of up to 500 records."""
     settlement_batch_wait_s: PositiveFloat = 0.1
+    """How long the first message waits for company."""
     settlement_too_early_s: PositiveFloat = 90.0
     """How long a cleared payment whose outcome is open is waited for: longer than recovery and an inquiry take."""
     settlement_match_again_s: PositiveFloat = 5.0
@@ -191,6 +209,7 @@ class Settings(BaseSettings):
     clearing_unsealed: bool = False
     """Take clearing files without a seal from networks that have no key there. On the local stack they are taken."""
     clearing_inbox_poll_s: PositiveFloat = 0.5
+    """How often the inbox is looked at."""
 
     # --- liveness ---
     stop_s: PositiveFloat = 5.0

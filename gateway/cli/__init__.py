@@ -29,6 +29,7 @@ _NOUNS: Final[dict[str, str]] = {
     "dead_letter": "Records that no stage could read.",
     "clearing": "Networks' clearing files.",
     "schemas": "The published contract.",
+    "docs": "The guides' tables, made from the code.",
     "run": "Run the gateway's processes.",
     "simulate": "Simulated counterparts: a card network's host, identity providers.",
     "demo": "Run signed orders through everything on this machine and check the books.",

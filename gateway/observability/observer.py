@@ -12,9 +12,14 @@ from uuid import UUID
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-_DELAY_SECONDS: Final = (*_SECONDS, 300.0, 3600.0, 86400.0)
-_SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+from gateway.observability.metrics import (
+    BATCH_SECONDS,
+    BATCH_SIZE,
+    DELAY_SECONDS,
+    LEVEL,
+    OUTCOMES_TOTAL,
+    Family,
+)
 
 LABEL_SETS_MAX: Final = 500
 """Per metric and process. Stages, outcomes and reasons together make some two hundred."""
@@ -65,19 +70,11 @@ class StageObserver:
     def __init__(self, registry: CollectorRegistry, *, stage: str) -> None:
         """Register the metrics of one process in ``registry``."""
         self._log = structlog.get_logger().bind(process=stage)
-        self._batch_size = Histogram(
-            "mypay_batch_size", "Items in a batch.", ["stage"], buckets=_SIZES, registry=registry
-        )
-        self._batch_seconds = Histogram(
-            "mypay_batch_seconds", "Time to handle a batch.", ["stage"], buckets=_SECONDS, registry=registry
-        )
-        self._outcomes = Counter(
-            "mypay_outcomes", "Items by how a stage ended them.", ["stage", "outcome", "reason"], registry=registry
-        )
-        self._delays = Histogram(
-            "mypay_delay_seconds", "Spans of payments' ways.", ["span"], buckets=_DELAY_SECONDS, registry=registry
-        )
-        self._levels = Gauge("mypay_level", "Quantities as they stand.", ["name"], registry=registry)
+        self._batch_size = _histogram(BATCH_SIZE, registry)
+        self._batch_seconds = _histogram(BATCH_SECONDS, registry)
+        self._outcomes = Counter(OUTCOMES_TOTAL.name, OUTCOMES_TOTAL.help, OUTCOMES_TOTAL.labels, registry=registry)
+        self._delays = _histogram(DELAY_SECONDS, registry)
+        self._levels = Gauge(LEVEL.name, LEVEL.help, LEVEL.labels, registry=registry)
         # Looking up a label set costs more than counting: they are kept.
         self._batches_of: dict[str, tuple[Histogram, Histogram]] = {}
         self._outcome_of: dict[tuple[str, str, str], Counter] = {}
@@ -128,6 +125,10 @@ class StageObserver:
         if len(known) < sum(v is not None for v in fields.values()):
             self.count("log", "field_dropped")
         self._log.log(_LEVELS.get(level, _LEVELS["error"]), event, **known)
+
+
+def _histogram(family: Family, registry: CollectorRegistry) -> Histogram:
+    return Histogram(family.name, family.help, family.labels, buckets=family.buckets, registry=registry)
 
 
 def _label(text: str, taken: int) -> str:

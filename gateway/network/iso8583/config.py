@@ -82,96 +82,115 @@ class NetworkConfig(Section):
     """One card network. Load it with :func:`load_network`."""
 
     network_id: NetworkIdField
+    """The network's name: in topics, in `mypay run execution --network`, in every table."""
     addresses: Annotated[tuple[Annotated[Address, BeforeValidator(_address)], ...], Field(min_length=1, strict=False)]
+    """Where its hosts listen: `["host:port", …]`."""
     dialect: Literal["iso87-ascii", "iso87-bcd"]
+    """How messages lie on the wire: everything ASCII, or digits packed. `[layout]` changes single parts of it."""
     frame: Literal["binary2", "binary4", "ascii4", "bcd2", "tpdu"]
+    """What stands in front of each message: its length as 2 or 4 bytes, as 4 ASCII digits, as 2 packed bytes, or a
+    TPDU."""
     acquirer_id: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,11}$")]
-    """DE32."""
+    """DE32: the number that the network gave this gateway."""
     terminals: Terminals
+    """The terminal ids that the network registered for this gateway."""
     currencies: Annotated[frozenset[CurrencyCode], Field(min_length=1, strict=False)]
+    """ISO 4217 codes of the currencies that it takes."""
     time_zone: Annotated[ZoneInfo, BeforeValidator(_time_zone)]
     """Zone of DE12 and DE13, the local time of the transaction."""
 
-    # Two, so that the loss of one connection never stops the network.
     links_per_address: Annotated[int, Field(ge=1, le=64)] = 2
-    # The filler nibble of odd-length variable BCD fields: F cannot be taken for a digit. Both are read.
+    """TCP connections to each address. Two, so that the loss of one never stops the network."""
     bcd_pad: Literal["F", "0"] = "F"
-    # What the host does otherwise than the dialect: bitmap, single fields, a character set, constants.
+    """The filler of packed variable fields of odd length. F cannot be taken for a digit; both are read."""
     layout: LayoutSection = LayoutSection()
+    """What the host does otherwise than the dialect: bitmap, single fields, a character set, constants."""
     processing_codes: ProcessingCodes = ProcessingCodes()
-    # The length in front of a message counts itself too.
+    """DE3 of what the gateway sends, where the network has codes of its own."""
     frame_counts_itself: bool = False
-    # What an answer must echo beside DE11 to be taken for its request's: see gateway/network/matching.py. The default
-    # serves hosts that stamp a DE7 of their own, or leave DE41 out, as long as they echo DE37.
+    """The length in front of a message counts itself too."""
     match_by: Literal["strict", "reference", "terminal", "stan"] = "reference"
-    # NAC/TPDU: protocol 60, destination 0001, source 0000. Only used with frame = "tpdu".
+    """What an answer must echo beside DE11 to be its request's. The default serves hosts that stamp a DE7 of their own,
+    or leave DE41 out, as long as they echo DE37."""
     tpdu: Annotated[str, StringConstraints(pattern=r"^[0-9A-F]{10}$")] = "6000010000"
-    # Four times the largest message that the field tables are used for; a longer length is a lost frame boundary.
+    """NAC/TPDU: protocol 60, destination 0001, source 0000. Only used with `frame = "tpdu"`."""
     frame_bytes_max: Annotated[int, Field(ge=64, le=65_535)] = 8192
-    # DE22: 01 number entered by hand or from file, 2 no PIN entry capability.
+    """The longest message. Four times the largest that the field tables are used for: a longer length is a lost frame
+    boundary."""
     pos_entry_mode: Annotated[str, StringConstraints(pattern=r"^[0-9]{3}$")] = "012"
-    # DE25: 08 card holder and card not present. Networks with a code for electronic commerce use 59.
+    """DE22: 01 number entered by hand or from file, 2 no PIN entry capability."""
     pos_condition_code: Annotated[str, StringConstraints(pattern=r"^[0-9]{2}$")] = "08"
+    """DE25: 08 card holder and card not present. Networks with a code for electronic commerce use 59."""
 
-    # Without it only loopback addresses are taken, unless the next one says that the line is protected otherwise.
     tls: TlsSection | None = None
-    # The bytes, card numbers among them, leave as they are: for a leased line or a tunnel.
+    """TLS of every link. Without it only loopback addresses are taken, unless `plaintext` says that the line is
+    safe."""
     plaintext: bool = False
+    """Let bytes, card numbers among them, leave as they are: for a leased line or a tunnel."""
 
-    # Nearly every acquirer link must be signed on; a host that does not know 0800 needs false, and no echoes.
     sign_on: bool = True
-    # Firewalls commonly forget an idle connection after 60 s. Zero: no echoes, for a host that does not know 0800.
+    """Sign on at each link, as nearly every host asks. A host that does not know 0800 needs false, and no echoes."""
     echo_interval_s: Annotated[float, Field(ge=0)] = 30.0
-    # An echo is answered by the host itself without asking an issuer.
+    """Pause between echoes. Firewalls commonly forget an idle connection after 60 s. 0: no echoes."""
     echo_timeout_s: Annotated[float, Field(gt=0)] = 5.0
-    # One lost echo may be a host's garbage collection; three in a row are a dead peer.
+    """How long the answer to an echo is waited for. The host gives it without asking an issuer."""
     echo_missed_max: Annotated[int, Field(ge=1)] = 3
-    # A TCP handshake that takes longer than a few retransmissions will not come.
+    """After so many lost echoes in a row a link is dead. One may be a host's garbage collection."""
     connect_timeout_s: Annotated[float, Field(gt=0)] = 5.0
-    # How long a host that signed the gateway off is left in peace, unless it signs it on again: a host's change-over.
+    """How long a TCP connection may take. One that takes more than a few retransmissions will not come."""
     sign_off_wait_s: Annotated[float, Field(ge=0)] = 60.0
-    # A peer that has not read one socket buffer for this long is stuck.
+    """How long a host that signed the gateway off is left in peace, unless it signs it on again: a host's
+    change-over."""
     write_deadline_s: Annotated[float, Field(gt=0)] = 5.0
-    # Above the time-out towards issuers that hosts commonly use (10 s), so that the host's own refusal arrives first.
+    """A peer that has not read one socket buffer for this long is stuck: its link is closed."""
     answer_timeout_s: Annotated[float, Field(gt=0)] = 15.0
-    # In flight over all links: throughput × answer time (1,500/s × 0.3 s), rounded up.
+    """How long an answer is waited for. Above the time-out that hosts commonly have towards issuers (10 s), so that the
+    host's own refusal arrives first."""
     window: Annotated[int, Field(ge=1, le=100_000)] = 512
-    # Full jitter between 0 and a ceiling that doubles from the first to the second.
+    """Requests in flight over all links: throughput × answer time (1,500/s × 0.3 s), rounded up."""
     backoff_min_s: Annotated[float, Field(gt=0)] = 0.5
+    """The first pause before a link is opened again: random between 0 and this, which then doubles."""
     backoff_max_s: Annotated[float, Field(gt=0)] = 30.0
+    """What that pause grows to at most."""
     breaker: Breaker = Breaker()
+    """When to stop sending to a network that does not answer."""
 
-    # What DE39 means here beyond ISO 8583: [response_codes.N7] and so on. A code that neither defines is unknown.
     response_codes: dict[Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{2}$")], DefinedCode] = Field(
         default_factory=dict
     )
+    """What DE39 means here beyond ISO 8583: `[response_codes.N7]` and so on. A code that neither defines is unknown."""
 
-    # Asking first can still end in an approval; reversing always loses the sale. Needs a host that knows the inquiry.
     unknown_policy: Literal["inquire", "reverse"] = "reverse"
-    # 0100 with DE3=380000 is a convention of some networks, not a part of ISO 8583:1987.
+    """What is done when no answer comes: `reverse` undoes the payment at once, which loses the sale; `inquire` asks
+    first, which may still end in an approval and needs a host that knows the inquiry."""
     supports_inquiry: bool = False
-    # The host may still be working on it: asked again after this long, then twice as long each time up to four times.
+    """The host knows the inquiry, 0100 with DE3 380000: a convention of some networks, no part of ISO 8583:1987."""
     inquiry_interval_s: Annotated[float, Field(gt=0)] = 5.0
-    # What asking has not settled by then is reversed: the customer waits for the outcome.
+    """An inquiry that settled nothing is repeated after this long, then after twice as long, up to four times as
+    long."""
     inquiry_deadline_s: Annotated[float, Field(gt=0)] = 60.0
-    # Hosts ask not to be repeated to faster than they time out themselves. Doubles with each repeat up to the second.
+    """What asking has not settled by then is reversed: the customer waits for the outcome."""
     reversal_repeat_interval_s: Annotated[float, Field(gt=0)] = 30.0
+    """A reversal that was not confirmed is repeated after this long, then after twice as long. Hosts ask not to be
+    repeated to faster than they time out themselves."""
     reversal_repeat_max_s: Annotated[float, Field(gt=0)] = 300.0
-    # Some hosts want the reversals and inquiries of one terminal one after the other, the oldest first. One that cannot
-    # be sent at all (its card is gone from the vault) then holds up its terminal until people see to it.
+    """What that pause grows to at most."""
     follow_ups_in_order: bool = False
-    # A reversal that is still open after this long needs a person and the network's operator.
+    """Send the reversals and inquiries of one terminal one after the other, the oldest first, as some hosts want. One
+    that cannot be sent at all (its card is gone from the vault) then holds up its terminal until people see to it."""
     reversal_alert_after_s: Annotated[float, Field(gt=0)] = 900.0
+    """A reversal that is still open after this long needs a person and the network's operator."""
 
-    # When the network closes its day, local time of time_zone: what it approved can be reversed until then. Left out:
-    # until it is cleared. A little before the network's own hour, for a reversal takes a moment to get there.
     cutover: Annotated[time | None, BeforeValidator(_time_of_day)] = None
+    """When the network closes its day, local time of time_zone: what it approved can be reversed until then. Left out:
+    until it is cleared. A little before the network's own hour, for a reversal takes a moment to get there."""
 
-    # Empty: every merchant category (ISO 18245) is accepted.
     categories: Annotated[frozenset[MerchantCategoryCode], Field(strict=False)] = frozenset()
-    # What the network charges, for routing alone: parts of ten thousand of the amount, and minor units each.
+    """Merchant categories (ISO 18245) that it takes; empty: all."""
     cost_basis_points: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """What the network charges, for routing alone: ten-thousandths of the amount."""
     cost_fixed_minor: Annotated[int, Field(ge=0)] = 0
+    """What it charges for each payment beside that, in minor units."""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:

@@ -24,7 +24,9 @@ class Terminals(Section):
     """
 
     prefix: Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{0,7}$")]
+    """How each terminal id (DE41, 8 characters) begins."""
     count: Annotated[int, Field(ge=1, le=10_000)]
+    """How many there are: the prefix and a zero-filled number from 0 on. Each can send 999,999 messages a day."""
 
     @model_validator(mode="after")
     def _numbers_fit(self) -> Self:
@@ -42,14 +44,16 @@ class Terminals(Section):
 class Breaker(Section):
     """When to stop sending to a network that does not answer."""
 
-    # Above any honest run of slow answers, far below one window of unknown outcomes.
     open_after_failures: Annotated[int, Field(ge=1)] = 20
-    # Long enough for a host to fail over, short enough that the backlog stays small.
+    """So many unanswered requests in a row stop sending. Above any honest run of slow answers, far below one window of
+    unknown outcomes."""
     open_s: Annotated[float, Field(gt=0)] = 5.0
-    # Repeated failure doubles the pause up to here, so that a dead network is not pestered.
+    """The first pause. Long enough for a host to fail over, short enough that the backlog stays small."""
     open_max_s: Annotated[float, Field(gt=0)] = 60.0
-    # An answered echo proves the host, not its issuers: this many requests at a time until one is answered.
+    """What the pause grows to at most: repeated failure doubles it, so that a dead network is not pestered."""
     trial_window: Annotated[int, Field(ge=1)] = 8
+    """After the pause so many requests at a time, until one is answered: an answered echo proves the host, not its
+    issuers."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -63,19 +67,16 @@ def _reason(value: object) -> object:
 
 
 class DefinedCode(Section):
-    """One DE39 value as the network's manual defines it: ``[response_codes.N7]``.
-
-    Attributes:
-        means: ``decline``, ``unknown``, ``retry`` or, for a plain approval of what was asked, ``approve``.
-        reason: ISO 20022, for the partner.
-        text: one sentence for the partner.
-        settles_inquiry: with ``decline``: no inquiry is ever refused with it.
-    """
+    """One DE39 value as the network's manual defines it: ``[response_codes.N7]``."""
 
     means: Literal["decline", "unknown", "retry", "approve"]
+    """`decline`, `unknown`, `retry` or, for a plain approval of what was asked, `approve`."""
     reason: Annotated[ReasonCode, BeforeValidator(_reason)] = ReasonCode.MS03
+    """ISO 20022 reason for the partner."""
     text: Annotated[str, StringConstraints(max_length=140)] = ""
+    """One sentence for the partner."""
     settles_inquiry: bool = False
+    """With `decline`: the code ends an original and never refuses an inquiry, so it settles one."""
 
     @model_validator(mode="after")
     def _only_declines_settle(self) -> Self:
@@ -93,8 +94,11 @@ class ProcessingCodes(Section):
     """DE3 of what the gateway sends."""
 
     purchase: Annotated[str, StringConstraints(pattern=r"^[0-9]{6}$")] = "000000"
+    """Of a purchase and its reversal."""
     refund: Annotated[str, StringConstraints(pattern=r"^[0-9]{6}$")] = "200000"
+    """Of a refund and its reversal."""
     inquiry: Annotated[str, StringConstraints(pattern=r"^[0-9]{6}$")] = "380000"
+    """Of an inquiry."""
 
     def of(self, operation: Operation) -> str:
         """The code of a financial message and of its reversal."""
@@ -108,28 +112,26 @@ _ALWAYS_SENT: Final = frozenset({3, 4, 7, 11, 37, 39, 41, 49, 70, 90})
 
 
 class FieldSection(Section):
-    """One data element that a network has otherwise: ``[layout.fields.55]``. What is left out is as in the dialect.
-
-    Attributes:
-        content: ``class`` in the file: ``n``, ``an``, ``ans``, ``b``, ``x+n`` or ``z``.
-        length: exact, or the longest with ``length_digits``; characters, for class b bytes.
-        length_digits: 0: fixed; else decimal digits of the length prefix.
-        encoding: ``text``, ``bcd``, ``binary`` or ``hex``.
-        length_encoding: of the prefix: ``ascii``, ``bcd`` or ``binary``.
-        constant, sent_in: a value, and the MTIs that the gateway sends it in.
-        mandatory_in: MTIs that must carry it: sent by the gateway, or else by the host.
-        omit_in: MTIs that the gateway sends without it.
-    """
+    """One data element that a network has otherwise: ``[layout.fields.55]``. What is left out is as in the dialect."""
 
     content: Annotated[Content | None, Field(alias="class", strict=False)] = None
+    """Written `class`: `n`, `an`, `ans`, `b`, `x+n` or `z`."""
     length: Annotated[int | None, Field(ge=1, le=9999)] = None
+    """The exact length, or the longest with `length_digits`; in characters, for class b in bytes."""
     length_digits: Annotated[int | None, Field(ge=0, le=4)] = None
+    """0: fixed length; else how many decimal digits the length prefix has."""
     encoding: Annotated[Encoding | None, Field(strict=False)] = None
+    """`text`, `bcd`, `binary` or `hex`."""
     length_encoding: Annotated[LengthEncoding | None, Field(strict=False)] = None
+    """Of the prefix: `ascii`, `bcd` or `binary`."""
     constant: Annotated[str, StringConstraints(min_length=1, max_length=999)] | None = None
+    """A value that is always sent."""
     sent_in: _Mtis = frozenset()
+    """The MTIs in which the gateway sends the constant."""
     mandatory_in: _Mtis = frozenset()
+    """MTIs that must carry it, whether the gateway or the host sends them."""
     omit_in: _Mtis = frozenset()
+    """MTIs that the gateway sends without it."""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -154,20 +156,18 @@ _FITTING: Final = {
 
 
 class LayoutSection(Section):
-    """What a network does otherwise than its dialect: ``[layout]``.
-
-    Attributes:
-        mti: ``text`` or ``bcd``. bitmap: ``hex`` or ``binary``.
-        charset: of text that decides nothing (DE43, 44, 48, 54 …): ``ascii``, ``euc-kr``, ``utf-8`` …
-        fields: by number.
-    """
+    """What a network does otherwise than its dialect: ``[layout]``."""
 
     mti: Literal["text", "bcd"] | None = None
+    """`text` or `bcd`."""
     bitmap: Literal["hex", "binary"] | None = None
+    """`hex` or `binary`."""
     charset: str = "ascii"
+    """Of text that decides nothing (DE43, 44, 48, 54 …): `ascii`, `euc-kr`, `utf-8` …"""
     fields: dict[Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,2}$")], FieldSection] = Field(
         default_factory=dict
     )
+    """What a single data element has otherwise, by its number: `[layout.fields.55]`."""
 
     @model_validator(mode="after")
     def _known(self) -> Self:

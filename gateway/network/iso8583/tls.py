@@ -18,20 +18,18 @@ _File = Annotated[Path, Field(strict=False)]
 
 
 class TlsSection(Section):
-    """TLS of every link of a network: ``[tls]``. Paths are relative to the network's file.
-
-    Attributes:
-        ca: certificates (PEM) of who may have signed the host's.
-        certificate, key: the gateway's own (PEM), for hosts that ask who connects (mutual TLS); both or neither.
-        server_name: that the host's certificate must carry; the address's own when left out.
-        minimum_version: of the protocol.
-    """
+    """TLS of every link of a network: ``[tls]``. Paths are relative to the network's file."""
 
     ca: _File
+    """Certificates (PEM) of who may have signed the host's."""
     certificate: _File | None = None
+    """The gateway's own (PEM), for hosts that ask who connects (mutual TLS). With `key` or not at all."""
     key: _File | None = None
+    """Its key (PEM)."""
     server_name: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = None
+    """The name that the host's certificate must carry; left out: the address's own."""
     minimum_version: Literal["1.2", "1.3"] = "1.2"
+    """Of the protocol."""
 
     @model_validator(mode="after")
     def _pair(self) -> "TlsSection":

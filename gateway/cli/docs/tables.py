@@ -1,0 +1,256 @@
+"""The tables of the guides, made from the code: a name, and what renders it as Markdown."""
+
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import time, timedelta
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, SecretStr
+
+from gateway.app.settings import OTHER_VARIABLES, Settings
+from gateway.cli.docs.docstrings import attribute_docs, headings, markdown
+from gateway.network.iso8583.base import Section
+from gateway.network.iso8583.config import Address, NetworkConfig
+from gateway.observability.metrics import ANY_STAGE, FAMILIES, LEVELS, OUTCOMES, SPANS, Family
+from gateway.payments.rules.lifecycle import EVENT_TYPE, STATUS
+from schemas.events import EventType
+from schemas.principals import Role
+from schemas.publish import schema_file
+from schemas.reasons import PaymentStatus, ReasonCode
+from schemas.topics import TOPICS, Topic
+
+_STATUS_OF: Final = {EVENT_TYPE[state]: status for state, status in STATUS.items()}
+_DAY: Final = timedelta(days=1) // timedelta(milliseconds=1)
+
+
+def messages() -> str:
+    """What partners send, by CloudEvents type."""
+    rows = [
+        (f"`{type_}`", f"`{topic.name}`", _schema(model), _summary(model))
+        for topic in TOPICS
+        if Role.PARTNER in topic.writers
+        for type_, model in topic.messages.items()
+    ]
+    return _table(("`ce_type`", "topic", "schema", "what it asks for"), rows)
+
+
+def events() -> str:
+    """What a partner is told, by CloudEvents type."""
+    docs = attribute_docs(EventType)
+    (told,) = (topic for topic in TOPICS if Role.PARTNER in topic.readers)
+    rows = [
+        (f"`{type_}`", _told_status(EventType(type_)), _schema(model), docs[EventType(type_).name])
+        for type_, model in told.messages.items()
+    ]
+    return _table(("`ce_type`", "ISO 20022", "schema", "meaning"), rows)
+
+
+def reasons() -> str:
+    """Every reason code: its official name, and what it means here."""
+    return _table(("code", "ISO 20022 name", "meaning"), _coded(ReasonCode))
+
+
+def statuses() -> str:
+    """Every status of a payment."""
+    return _table(("status", "ISO 20022 name", "meaning"), _coded(PaymentStatus))
+
+
+def topics() -> str:
+    """Every topic."""
+    head = ("topic", "what is on it", "record key", "written by", "read by", "partitions", "kept")
+    return _table(head, map(_topic, TOPICS))
+
+
+def settings() -> str:
+    """Every setting, a table a group."""
+    docs, groups = attribute_docs(Settings), headings(Settings)
+    found: dict[str, list[Sequence[str]]] = {}
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f"`{_plain(field.default)}`"
+        row = f"`MYPAY_{name.upper()}`", default, _with_choices(docs[name], field.annotation)
+        found.setdefault(groups[name], []).append(row)
+    found["read by single commands"] = [(f"`{n}`", "", f"`1`: {text}.") for n, text in OTHER_VARIABLES.items()]
+    head = ("variable", "default", "meaning")
+    return "\n\n".join(f"**{group[0].upper()}{group[1:]}**\n\n{_table(head, rows)}" for group, rows in found.items())
+
+
+def network() -> str:
+    """Every key of a network's file."""
+    return _table(("key", "value", "default", "meaning"), _keys(NetworkConfig, ""))
+
+
+def metrics() -> str:
+    """The metric families."""
+    rows = [(f"`{_served(f)}`", ", ".join(f"`{label}`" for label in f.labels), f.help) for f in FAMILIES]
+    return _table(("metric", "labels", "what it is"), rows)
+
+
+def levels() -> str:
+    """The names of levels."""
+    return _table(("`name` of `mypay_level`", "meaning"), [(f"`{n}`", text) for n, text in LEVELS.items()])
+
+
+def spans() -> str:
+    """The names of spans."""
+    return _table(("`span` of `mypay_delay_seconds`", "meaning"), [(f"`{n}`", text) for n, text in SPANS.items()])
+
+
+def outcomes() -> str:
+    """The outcomes of every stage."""
+    stages: dict[tuple[str, str], list[str]] = {}
+    for stage, known in OUTCOMES.items():
+        for told in known.items():
+            stages.setdefault(told, []).append("any" if stage == ANY_STAGE else f"`{stage}`")
+    rows = [(", ".join(names), f"`{outcome}`", text) for (outcome, text), names in stages.items()]
+    return _table(("`stage`", "`outcome`", "meaning"), rows)
+
+
+TABLES: Final[Mapping[str, Callable[[], str]]] = {
+    table.__name__: table
+    for table in (
+        messages,
+        events,
+        reasons,
+        statuses,
+        topics,
+        settings,
+        network,
+        metrics,
+        levels,
+        spans,
+        outcomes,
+    )
+}
+"""By the name that a guide's marker has."""
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |".replace("  |", " |") for line in lines)
+
+
+def _schema(model: type[BaseModel]) -> str:
+    name = schema_file(model)
+    return f"[{name.partition('.')[0]}](published/{name})"
+
+
+def _summary(model: type[BaseModel]) -> str:
+    return markdown((model.__doc__ or "").partition("\n\n")[0])
+
+
+def _told_status(event: EventType) -> str:
+    if event is EventType.PAYMENT_REPORTED:
+        return "as it stands"
+    return _STATUS_OF[event].value if event in _STATUS_OF else ""
+
+
+def _coded(codes: type[Enum]) -> Iterator[Sequence[str]]:
+    docs = attribute_docs(codes)
+    for code in codes:
+        official, _, meaning = docs[code.name].partition(". ")
+        yield f"`{code.value}`", official, meaning
+
+
+def _topic(topic: Topic) -> Sequence[str]:
+    writers, readers = (", ".join(roles) for roles in (topic.writers, topic.readers))
+    kept = f"{topic.retention_ms // _DAY} days"
+    return f"`{topic.name}`", markdown(topic.description), topic.key, writers, readers, str(topic.partitions), kept
+
+
+def _served(family: Family) -> str:
+    return family.name if family.buckets or family.name == "mypay_level" else f"{family.name}_total"
+
+
+def _keys(section: type[BaseModel], prefix: str) -> Iterator[Sequence[str]]:
+    docs = attribute_docs(section)
+    for name, field in section.model_fields.items():
+        key = f"{prefix}{field.alias or name}"
+        inner, in_table = _section_of(field.annotation)
+        if inner is not None and not in_table:
+            yield from _keys(inner, f"{key}.")
+            continue
+        if inner is not None:
+            yield from _keys(inner, f"{key}.{_PLACES[name]}.")
+            continue
+        default = "required" if field.is_required() else _default(field.get_default(call_default_factory=True))
+        yield f"`{key}`", _kind(field.annotation), default, _with_choices(docs[name], field.annotation)
+
+
+_PLACES: Final = {"fields": "N", "response_codes": "XX"}
+"""How the key of a table of tables is written: a field's number, a code."""
+
+
+def _section_of(annotation: object) -> tuple[type[BaseModel] | None, bool]:
+    """The table that a key holds; and True if it holds one by each name."""
+    for part in _parts(annotation):
+        if isinstance(part, type) and issubclass(part, Section):
+            return part, get_origin(_bare(annotation)) is dict
+    return None, False
+
+
+def _bare(annotation: object) -> object:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
+def _parts(annotation: object) -> Iterator[object]:
+    bare = _bare(annotation)
+    yield bare
+    if get_origin(bare) is not Literal:
+        for argument in get_args(bare):
+            yield from _parts(argument)
+
+
+_KINDS: Final[tuple[tuple[type, str], ...]] = (
+    (frozenset, "list"),
+    (tuple, "list"),
+    (bool, "true or false"),
+    (int, "number"),
+    (float, "number"),
+    (time, "text"),
+    (ZoneInfo, "text"),
+    (Path, "path"),
+    (str, "text"),
+)
+
+
+def _kind(annotation: object) -> str:
+    """What is written in the file, in a word."""
+    bare = _bare(annotation)
+    if get_origin(bare) is Literal:
+        return "text"
+    if get_origin(bare) in {Union, types.UnionType}:
+        return _kind(next(a for a in get_args(bare) if a is not types.NoneType))
+    written = get_origin(bare) or bare
+    if isinstance(written, type) and not issubclass(written, Address):
+        return next((word for kind, word in _KINDS if issubclass(written, kind)), "text")
+    return "text"
+
+
+def _with_choices(text: str, annotation: object) -> str:
+    choices = [value for part in _parts(annotation) if get_origin(part) is Literal for value in get_args(part)]
+    named = [c for c in choices if f"`{c}`" not in text]
+    return f"{text} One of {', '.join(f'`{c}`' for c in choices)}." if named else text
+
+
+def _default(value: Any) -> str:
+    return "" if value in (None, "", frozenset()) else f"`{_plain(value)}`"
+
+
+def _plain(value: Any) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case SecretStr():
+            raise TypeError("a secret has no default")
+        case float():
+            return f"{value:g}"
+        case Enum():
+            return str(value.value)
+        case _:
+            return str(value)

@@ -1,0 +1,29 @@
+"""The guides do what they say: each command, program and message in them, in order, on an empty stack."""
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.proving.stack.ports import free_ports
+from tests.support.guides import Reader
+
+# Ports that the guides and the files in deploy name: a second reader on this machine has others.
+PORTS = ("8583", "8590")
+
+MISSING = [name for name in ("jq", "curl") if shutil.which(name) is None]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"the guides use {MISSING}, which are not installed")
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[Reader]:
+    reader = Reader({port: str(own) for port, own in zip(PORTS, free_ports(len(PORTS)), strict=True)})
+    yield reader
+    reader.leave()
+
+
+@pytest.mark.timeout(420)
+def test_a_reader_can_follow_every_guide(reader: Reader) -> None:
+    for page in ("README.md", "schemas/README.md", "deploy/README.md", "gateway/proving/README.md"):
+        reader.follow(page)
+    reader.finish()

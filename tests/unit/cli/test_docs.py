@@ -1,0 +1,367 @@
+"""The guides say what is so: their tables, the commands and settings that they name, the files that they point to."""
+
+import ast
+import re
+import shlex
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+from typer.core import TyperGroup
+
+from gateway.app.settings import OTHER_VARIABLES, Settings
+from gateway.cli import program
+from gateway.cli.docs import PAGES
+from gateway.cli.docs.docstrings import attribute_docs, headings, markdown
+from gateway.cli.docs.pages import MarkerError, filled, tables_in
+from gateway.cli.docs.tables import TABLES, settings
+from gateway.observability.metrics import ANY_STAGE, LEVELS, OUTCOMES, SPANS
+from schemas.assertions import Link
+from schemas.codec import decode
+from schemas.standing import STANDING_CANCEL_TYPE
+from schemas.topics import TOPICS
+from tests.support.cli import mypay
+from tests.support.guides import ROOT, Block, GuideError, blocks, matches
+
+TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_tables_are_what_the_code_says() -> None:
+    assert {page: filled(text, TABLES) for page, text in TEXTS.items()} == TEXTS
+    assert sorted(TABLES) == sorted(table for text in TEXTS.values() for table in tables_in(text))
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    for page, text in TEXTS.items():
+        (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / page).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_a_table_that_was_changed_by_hand_is_found_and_written_anew(copied: Path) -> None:
+    page = copied / "schemas/README.md"
+    page.write_text(TEXTS["schemas/README.md"].replace("InsufficientFunds", "EnoughFunds"), encoding="utf-8")
+    found = mypay("docs", "check", "--directory", copied, "--json").expect(1)
+    assert found.json == {"drift": ["schemas/README.md"], "missing": []}
+    assert mypay("docs", "generate", "--directory", copied, "--json").expect().json == {
+        "written": ["schemas/README.md"]
+    }
+    assert page.read_text(encoding="utf-8") == TEXTS["schemas/README.md"]
+    mypay("docs", "check", "--directory", copied).expect()
+
+
+def test_a_table_that_is_in_no_guide_is_found(copied: Path) -> None:
+    page = copied / "schemas/README.md"
+    page.write_text(TEXTS["schemas/README.md"].replace("generated: reasons", "generated: topics"), encoding="utf-8")
+    assert mypay("docs", "check", "--directory", copied, "--json").expect(1).json["missing"] == ["reasons"]
+
+
+@pytest.mark.parametrize(
+    ("page", "told"),
+    [
+        ("<!-- generated: nothing -->\n<!-- end -->\n", "there is no table nothing"),
+        ("<!-- generated: topics -->\n", "no <!-- end -->"),
+        ("<!-- generated: topics -->\n<!-- generated: topics -->\n<!-- end -->\n", "no <!-- end -->"),
+    ],
+)
+def test_a_marker_that_cannot_be_followed_is_told(page: str, told: str) -> None:
+    with pytest.raises(MarkerError, match=re.escape(told)):
+        filled(page, TABLES)
+
+
+def test_text_around_a_table_stays() -> None:
+    tables: Mapping[str, Callable[[], str]] = {"one": lambda: "| 1 |"}
+    once = filled("before\n<!-- generated: one -->\nold\n<!-- end -->\nafter\n", tables)
+    assert once == "before\n<!-- generated: one -->\n\n| 1 |\n\n<!-- end -->\nafter\n"
+    assert filled(once, tables) == once
+
+
+def test_every_setting_is_told_once_with_its_default_and_its_choices() -> None:
+    rows = [line for line in settings().splitlines() if line.startswith("| `MYPAY_")]
+    names = [line.split("`")[1] for line in rows]
+    assert sorted(names) == sorted([*(f"MYPAY_{n.upper()}" for n in Settings.model_fields), *OTHER_VARIABLES])
+    (level,) = (line for line in rows if "MYPAY_LOG_LEVEL" in line)
+    assert "| `info` |" in level
+    assert "`debug`, `info`, `warning`, `error`" in level
+
+
+class Sample:
+    """Has texts.
+
+    Attributes are told below themselves.
+    """
+
+    # --- first ---
+    one: int = 1
+    """One, see :class:`gateway.base.Clock` and ``two``:
+    a | b."""
+    # --- second ---
+    two: int = 2
+    three = 3
+    """Three."""
+
+
+class Narrower(Sample):
+    three = 4
+    """Four."""
+
+
+def test_texts_under_attributes_are_read() -> None:
+    assert markdown(":class:`a.B` |") == "`B` \\|"
+    assert headings(Sample) == {"one": "first", "two": "second", "three": "second"}
+    # Classes of other packages than ours say nothing here: dataclasses and models have bases of libraries.
+    assert attribute_docs(Narrower) == {}
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------------
+
+
+@cache
+def calls() -> list[ast.Call]:
+    files = [f for folder in ("gateway", "streams") for f in (ROOT / folder).rglob("*.py")]
+    texts = [f.read_text(encoding="utf-8") for f in files if not f.is_relative_to(ROOT / "gateway/proving")]
+    modules = [ast.parse(text) for text in texts if "bserver" in text]
+    return [node for module in modules for node in ast.walk(module) if isinstance(node, ast.Call)]
+
+
+def reported(method: str) -> Iterator[tuple[ast.expr, ...]]:
+    """The arguments of every call of an observer's method, and of names that stand for it."""
+    for node in calls():
+        match node.func:
+            case ast.Attribute(attr=name, value=owner) if name == method and "observer" in ast.unparse(owner):
+                yield tuple(node.args)
+            case ast.Name(id=name) if name == method and len(node.args) > 1:
+                yield tuple(node.args)
+
+
+def shape(expression: ast.expr) -> re.Pattern[str] | None:
+    """What a name may be as far as the source says it; None where it says nothing."""
+    match expression:
+        case ast.Constant(value=str(text)):
+            return re.compile(re.escape(text))
+        case ast.JoinedStr(values=parts):
+            return re.compile("".join(re.escape(str(p.value)) if isinstance(p, ast.Constant) else ".+" for p in parts))
+        case _:
+            return None
+
+
+@pytest.mark.parametrize(("method", "told"), [("level", LEVELS), ("delay", SPANS)])
+def test_every_level_and_span_that_is_reported_is_told_and_no_other(method: str, told: Mapping[str, str]) -> None:
+    shapes = [shape(arguments[0]) for arguments in reported(method)]
+    assert len(shapes) >= 8
+    assert None not in shapes
+    known = [s for s in shapes if s is not None]
+    assert [s.pattern for s in known if not any(s.fullmatch(name) for name in told)] == []
+    assert [name for name in told if not any(s.fullmatch(name) for s in known)] == []
+
+
+def test_every_outcome_that_is_counted_is_told() -> None:
+    everybodys = OUTCOMES[ANY_STAGE]
+    anyones = {outcome for known in OUTCOMES.values() for outcome in known}
+    untold: list[str] = []
+    looked_at = 0
+    for arguments in reported("count"):
+        stage, outcome = (arguments[0], shape(arguments[1])) if len(arguments) > 1 else (None, None)
+        if outcome is None:
+            continue
+        looked_at += 1
+        match stage:
+            case ast.Constant(value=str(name)) if name != "log":
+                told = OUTCOMES[name].keys() | everybodys.keys()
+            case _:
+                told = anyones
+        if not any(outcome.fullmatch(name) for name in told):
+            untold.append(f"{ast.unparse(stage)}: {ast.unparse(arguments[1])}" if stage else "")
+    assert untold == []
+    assert looked_at > 60
+
+
+def test_every_metric_has_a_text() -> None:
+    texts = [*LEVELS.values(), *SPANS.values(), *(text for known in OUTCOMES.values() for text in known.values())]
+    assert all(text.endswith(".") for text in texts)
+
+
+# --- what is pointed to -----------------------------------------------------------------------------------------------
+
+
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*)`")
+
+
+def anchors(text: str) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    for target in LINK.findall(TEXTS[page]):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        file = (ROOT / page).parent / name if name else ROOT / page
+        assert file.exists(), target
+        if anchor:
+            assert anchor in anchors(file.read_text(encoding="utf-8")), target
+
+
+FOLDERS = {"gateway", "schemas", "streams", "tests", "deploy"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_are_named_exist(page: str) -> None:
+    for path in PATH.findall(TEXTS[page]):
+        if path.split("/")[0] in FOLDERS:
+            assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_settings_that_are_named_exist(page: str) -> None:
+    known = {*(f"MYPAY_{name.upper()}" for name in Settings.model_fields), *OTHER_VARIABLES}
+    assert set(re.findall(r"MYPAY_[A-Z_]*[A-Z]", TEXTS[page])) <= known
+
+
+def test_the_picture_of_the_rooms_is_what_the_import_rules_say() -> None:
+    picture = next(b.text for b in blocks("ARCHITECTURE.md") if b.text.startswith("streams  "))
+    drawn = [re.split(r" · ", re.split(r"  +", line.strip())[0]) for line in picture.splitlines() if line[:2] == "  "]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    (rooms,) = (c["layers"] for c in contracts if c["name"] == "Rooms inside the gateway")
+    assert drawn == [[r.strip(" ()").removeprefix("gateway.") for r in line.split("|")] for line in rooms]
+
+
+def test_tests_that_are_named_exist() -> None:
+    doors = TEXTS["ARCHITECTURE.md"].partition("## Doors")[2].partition("## Tests")[0]
+    rows = [
+        line.strip("|").split("|") for line in doors.splitlines() if line.startswith("| ") and "| test |" not in line
+    ]
+    named = {name.strip() for row in rows for name in re.sub("mutants? ?`[^`]*`", "", row[-1]).split(",")}
+    files = [f.with_name(f.stem.removeprefix("test_")) for f in (ROOT / "tests").rglob("test_*.py")]
+    known = {"/".join(f.parts[-depth:]) for f in files for depth in (1, 2)}
+    assert len(named) > 40
+    assert named - known - {"", "worlds", "mutant"} == set()
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+INLINE = re.compile(r"`(mypay [^`]+)`")
+
+
+def commands(page: str) -> Iterator[str]:
+    """Every command that a page names, in blocks and in text; ``a | b`` in text are two."""
+    for block in blocks(page):
+        if block.language == "sh":
+            text = re.sub(r"\\\n\s*", " ", block.text)
+            yield from re.findall(r"(?:^|[\s(])(mypay [^|&;>)#<\n]*)", text)
+    for line in INLINE.findall(re.sub(r"```.*?```", "", TEXTS[page], flags=re.DOTALL)):
+        first, *others = line.split(" | ")
+        yield first
+        known = known_words(first)
+        yield from (f"{known.rpartition(' ')[0]} {other}" for other in others)
+
+
+def known_words(command: str) -> str:
+    """The part of a command that names it."""
+    words, node = ["mypay"], loaded(program())
+    for word in command.split()[1:]:
+        if not isinstance(node, TyperGroup) or word not in node.commands:
+            break
+        words.append(word)
+        node = loaded(node.commands[word])
+    return " ".join(words)
+
+
+def loaded(node: Any) -> Any:
+    return node._load() if hasattr(node, "_load") else node
+
+
+def problem(command: str) -> str:
+    """What is wrong with a command: no such name, or no such option; empty if nothing."""
+    node = loaded(program())
+    for word in shlex.split(command.replace("…", "").replace("'", ""))[1:]:
+        if word.startswith("--"):
+            options = {name for parameter in node.params for name in (*parameter.opts, *parameter.secondary_opts)}
+            if word.partition("=")[0] not in options | {"--help", "--json"}:
+                return f"{command}: no option {word}"
+        elif isinstance(node, TyperGroup):
+            if word not in node.commands:
+                return f"{command}: no command {word}"
+            node = loaded(node.commands[word])
+    return ""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_that_are_named_exist(page: str) -> None:
+    assert [told for command in commands(page) if (told := problem(command))] == []
+
+
+def test_a_command_that_is_none_is_found() -> None:
+    assert "no command dance" in problem("mypay consent dance C-1")
+    assert "no option --loudly" in problem("mypay consent list --loudly")
+    assert problem("mypay consent show C-1 --partner shop-pay") == ""
+    assert known_words("mypay consent list --json") == "mypay consent list"
+    assert sum(1 for page in PAGES for _ in commands(page)) > 100
+
+
+# --- blocks -----------------------------------------------------------------------------------------------------------
+
+
+BODIES = [b for page in PAGES for b in blocks(page) if b.language == "json"]
+MODELS = {type_: model for topic in TOPICS for type_, model in topic.messages.items()}
+
+
+@pytest.mark.parametrize("block", BODIES, ids=str)
+def test_bodies_are_what_the_contract_takes(block: Block) -> None:
+    if block.mark == "link":
+        TypeAdapter(Link).validate_json(block.text)
+    else:
+        decode(MODELS[block.mark.removeprefix("body: ")], block.text.encode())
+
+
+def test_every_kind_of_message_on_the_orders_topic_but_the_shortest_has_an_example() -> None:
+    shown = {b.mark.removeprefix("body: ") for b in BODIES}
+    assert set(next(t for t in TOPICS if t.name == "mypay.orders").messages) - shown == {STANDING_CANCEL_TYPE}
+
+
+def test_what_is_shown_is_compared() -> None:
+    assert matches("a 1\n…\nz\n", "a 1  \nb\nc\nz\n\n")
+    assert matches("…\nz\n", "z\n")
+    assert not matches("a 1\nz\n", "a 1\nb\nz\n")
+    assert matches("id … paid\n", "id 7f-3 paid\n")
+    assert not matches("id … paid\n", "id 7f-3\npaid\n")
+    assert not matches("1 of 2\n", "1 of 3\n")
+    assert matches("1 of 20, lost=0\n", "70 of 3, lost=0\n", other_figures=True)
+    assert not matches("lost=0\n", "lost=1\n", other_figures=True)
+    assert not matches("lost=10\n", "lost=\n", other_figures=True)
+
+
+def test_blocks_are_read_with_their_comments(tmp_path: Path) -> None:
+    page = "text\n<!-- not run: it is for others -->\n```sh\nls\n```\n\n1. item\n\n   ```text\n   x\n    y\n   ```\n"
+    (tmp_path / "page.md").write_text(page, encoding="utf-8")
+    first, second = blocks("page.md", tmp_path)
+    assert (first.language, first.text, first.not_run, str(first)) == ("sh", "ls\n", "it is for others", "page.md:4")
+    assert (second.language, second.text, second.mark) == ("text", "x\n y\n", "")
+
+
+@pytest.mark.parametrize(
+    ("page", "told"),
+    [
+        ("<!-- not run -->\n```sh\nls\n```\n", "no such comment: not run"),
+        ("<!-- skip: later -->\n```sh\nls\n```\n", "no such comment"),
+        ("```sh\nls\n", "no end"),
+    ],
+)
+def test_a_block_that_is_not_run_needs_a_reason(tmp_path: Path, page: str, told: str) -> None:
+    (tmp_path / "page.md").write_text(page, encoding="utf-8")
+    with pytest.raises(GuideError, match=told):
+        blocks("page.md", tmp_path)
