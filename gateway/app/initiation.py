@@ -11,6 +11,7 @@ from typing import Final
 from gateway.app.holidays import business_days
 from gateway.app.keys import dispatch, internal_marks
 from gateway.app.networks import cut_overs
+from gateway.app.orders import IntakeParts, order_intake
 from gateway.app.process import Parts, dead_letters, publisher
 from gateway.app.trust import proving
 from gateway.base.errors import StoreUnavailableError
@@ -19,13 +20,7 @@ from gateway.messaging.backlog import Backlogs
 from gateway.messaging.consumer import BatchConsumer
 from gateway.messaging.isolation import IsolatedBatch
 from gateway.network.iso8583.config import NetworkConfig, load_networks
-from gateway.orders.bulk.service import BulkService
-from gateway.orders.cancellations import CancellationService
-from gateway.orders.intake import InitiationService
-from gateway.orders.judging import Intake
-from gateway.orders.refunds import RefundIntake
 from gateway.orders.room import ExecutionRoom
-from gateway.orders.standing.service import StandingOrderService
 from gateway.orders.turns import FairIntake
 from gateway.payments.rules.routing import NetworkProfile
 from gateway.sealing.sealing import Purpose
@@ -54,8 +49,7 @@ class InitiationParts:
 async def initiation_parts(parts: Parts) -> AsyncIterator[InitiationParts]:
     """The intake, with its key registry and its view of the networks kept fresh."""
     settings = parts.settings
-    configured = load_networks(parts.settings.networks_dir)
-    handing_on = dispatch(parts.settings)
+    configured = load_networks(settings.networks_dir)
     networks = NetworkView(parts, configured)
     backlogs = Backlogs(parts.kafka, parts.observer)
     await until_done(networks.start)
@@ -63,53 +57,24 @@ async def initiation_parts(parts: Parts) -> AsyncIterator[InitiationParts]:
         async with proving(parts) as proofs, publisher(parts) as producer:
             parked = dead_letters(parts, producer)
             room = ExecutionRoom(partial(_behind, backlogs, networks), ahead_max=settings.initiation_ahead_max)
-            service = InitiationService(
-                store=parts.store,
-                keys=proofs.keys,
-                verifier=proofs.signatures,
-                trust=proofs.trust,
-                assertions=proofs.assertions,
-                networks=networks.profiles,
-                publisher=producer,
-                dispatch=handing_on,
-                dead_letters=parked,
-                observer=parts.observer,
-                clock=parts.clock,
-                ahead_days_max=parts.settings.order_ahead_days_max,
-                handlers=[
-                    CancellationService(
-                        store=parts.store,
-                        cut_overs=cut_overs(configured),
-                        observer=parts.observer,
-                        clock=parts.clock,
-                    ),
-                    StandingOrderService(
-                        store=parts.store,
-                        networks=networks.profiles,
-                        observer=parts.observer,
-                        trust=proofs.trust,
-                        assertions=proofs.assertions,
-                        days=business_days(parts.settings.holidays_file),
-                        ahead_days_max=parts.settings.order_ahead_days_max,
-                    ),
-                    BulkService(
-                        store=parts.store,
-                        intake=Intake(
-                            store=parts.store,
-                            trust=proofs.trust,
-                            networks=networks.profiles,
-                            ahead_days_max=parts.settings.order_ahead_days_max,
-                        ),
-                        publisher=producer,
-                        dispatch=handing_on,
-                        observer=parts.observer,
-                        clock=parts.clock,
-                        trust=proofs.trust,
-                        assertions=proofs.assertions,
-                        room=room,
-                    ),
-                    RefundIntake(store=parts.store, publisher=producer, dispatch=handing_on, observer=parts.observer),
-                ],
+            service = order_intake(
+                IntakeParts(
+                    store=parts.store,
+                    keys=proofs.keys,
+                    verifier=proofs.signatures,
+                    trust=proofs.trust,
+                    assertions=proofs.assertions,
+                    networks=networks.profiles,
+                    cut_overs=cut_overs(configured),
+                    publisher=producer,
+                    dispatch=dispatch(settings),
+                    dead_letters=parked,
+                    observer=parts.observer,
+                    clock=parts.clock,
+                    days=business_days(settings.holidays_file),
+                    ahead_days_max=settings.order_ahead_days_max,
+                    room=room,
+                )
             )
             isolated = IsolatedBatch("initiation", dead_letters=parked, observer=parts.observer)
             intake = FairIntake(

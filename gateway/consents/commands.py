@@ -6,12 +6,13 @@ of which nobody is told: nobody is known to have sent it (:mod:`gateway.identity
 """
 
 import asyncio
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, assert_never
+
+from pydantic import TypeAdapter
 
 from gateway.base.errors import NotAuthenticatedError
 from gateway.base.process import Clock, Observer
@@ -30,12 +31,13 @@ from gateway.consents.rules.records import (
 )
 from gateway.consents.store import ConsentCommandUnit
 from gateway.database.unit import Store
-from gateway.identity.door import Authentic, Door, Faulty, Nobodys, read_field
+from gateway.identity.door import Authentic, Door, Faulty, Nobodys
 from gateway.identity.no_providers import NoIdentityProviders
 from gateway.identity.refusals import Refusal, RefusingUnit
 from gateway.identity.rules import Assertion
 from gateway.identity.signing import KeySource, SignatureVerifier
 from gateway.identity.store import AssertionUse, AssertionVerifier, AuthenticationUnit, TrustTable
+from gateway.identity.verifying import verify_proofs
 from gateway.messaging.records import DeadLetters, Record
 from gateway.outbox.store import OutboxEvent
 from schemas.codec import encode
@@ -48,6 +50,7 @@ from schemas.consent_commands import (
     CONSENT_RESUME_TYPE,
     CONSENT_REVOKE_TYPE,
     CONSENT_SUSPEND_TYPE,
+    CommandIdField,
     ConsentInstruction,
     ConsentMessage,
     ConsentRequest,
@@ -55,6 +58,7 @@ from schemas.consent_commands import (
     terms_digest,
 )
 from schemas.events import ConsentRefused, EventType
+from schemas.primitives import ConsentIdField
 from schemas.reasons import Reason
 from schemas.topics import events_topic
 
@@ -68,6 +72,9 @@ COMMANDS: Final[Mapping[str, ConsentCommand]] = {
     CONSENT_AMEND_TYPE: ConsentCommand.AMEND,
 }
 """What each message type asks for."""
+
+_CONSENT_ID: Final[TypeAdapter[str]] = TypeAdapter(ConsentIdField)
+_COMMAND_ID: Final[TypeAdapter[str]] = TypeAdapter(CommandIdField)
 
 
 @dataclass(slots=True)
@@ -108,12 +115,7 @@ class ConsentCommandService:
         loop = asyncio.get_running_loop()
         started = loop.time()
         now = self._clock.now()
-        read = self._read_all(records, now)
-        # A partner or key may have been registered a moment ago: look once more before turning anybody away.
-        unknown = any(n.may_be_known_by_now for n in read.nobodys)
-        refreshed = unknown and await self._keys.refresh_if_stale()
-        if await self._trust.refresh_unknown() or refreshed:
-            read = self._read_all(records, now)
+        read = await self._read(records, now)
         if read.trusted or read.faults:
             self._report(await until_done(lambda: self._commit(read)), read)
         if read.nobodys:
@@ -123,46 +125,26 @@ class ConsentCommandService:
                 self._observer.count("consents", "dead_letter", reason=name, n=n)
         self._observer.batch("consents", size=len(records), seconds=loop.time() - started)
 
-    def _read_all(self, records: Sequence[Record], now: datetime) -> _Read:
+    async def _read(self, records: Sequence[Record], now: datetime) -> _Read:
         read = _Read()
-        for record in records:
-            self._read(record, now, read)
+        authentic: list[Authentic[ConsentMessage]] = []
+        for one in await self._door.read_all(records, now, self._keys):
+            match one:
+                case Nobodys():
+                    read.nobodys.append(one)
+                case Faulty():
+                    read.faults.append(one)
+                case Authentic() if one.lapsed is not None:
+                    # What the key did before it was disabled stands; what comes now may be a thief's.
+                    read.nobodys.append(Nobodys(one.record, NotAuthenticatedError(one.lapsed)))
+                case Authentic():
+                    authentic.append(one)
+                case _:
+                    assert_never(one)
+        proofs = [_proof(a.message) for a in authentic]
+        verified = await verify_proofs(proofs, self._assertions, self._trust, now)
+        read.trusted = [_taken(a, proof) for a, proof in zip(authentic, verified, strict=True)]
         return read
-
-    def _read(self, record: Record, now: datetime, read: _Read) -> None:
-        authentic = self._door.read(record, now)
-        match authentic:
-            case Nobodys():
-                read.nobodys.append(authentic)
-            case Faulty():
-                read.faults.append(authentic)
-            case Authentic() if authentic.lapsed is not None:
-                # What the key did before it was disabled stands; what comes now may be a thief's.
-                read.nobodys.append(Nobodys(record, NotAuthenticatedError(authentic.lapsed)))
-            case Authentic():
-                read.trusted.append(self._taken(authentic, now))
-            case _:
-                assert_never(authentic)
-
-    def _taken(self, read: Authentic[ConsentMessage], now: datetime) -> TakenCommand:
-        message, body = read.message, read.record.value
-        return TakenCommand(
-            partner_id=message.partner_id,
-            consent_id=message.consent_id,
-            command_id=message.command_id,
-            command=COMMANDS[read.envelope.type],
-            issued_at=message.issued_at,
-            body_digest=hashlib.sha256(body).digest(),
-            reference=read.record.reference,
-            terms=_new_terms(message, body),
-            proof=self._proof(message, now),
-            traceparent=read.envelope.traceparent,
-        )
-
-    def _proof(self, message: ConsentMessage, now: datetime) -> Assertion | Reason | None:
-        if isinstance(message, ConsentRequest) or message.authentication is None:
-            return None
-        return self._assertions.verify(message.authentication, now)
 
     async def _commit(self, read: _Read) -> CommandsDecided:
         async with self._store.transaction() as uow:
@@ -245,6 +227,26 @@ def _with_replayed(trust: ConsentTrust, replayed: frozenset[CommandKey]) -> Cons
     return ConsentTrust(trust.policy, trust.issuers, trust.links, trust.replayed | replayed)
 
 
+def _proof(message: ConsentMessage) -> str | None:
+    return None if isinstance(message, ConsentRequest) else message.authentication
+
+
+def _taken(read: Authentic[ConsentMessage], proof: Assertion | Reason | None) -> TakenCommand:
+    message = read.message
+    return TakenCommand(
+        partner_id=message.partner_id,
+        consent_id=message.consent_id,
+        command_id=message.command_id,
+        command=COMMANDS[read.envelope.type],
+        issued_at=message.issued_at,
+        body_digest=read.digest,
+        reference=read.reference,
+        terms=_new_terms(message, read.record.value),
+        proof=proof,
+        traceparent=read.envelope.traceparent,
+    )
+
+
 async def tell_faults(uow: RefusingUnit, faults: Sequence[Faulty], *, now: datetime) -> None:
     """Write down partners' records that are no command, and tell the partners, once however often one is delivered.
 
@@ -278,9 +280,9 @@ def _told(fault: Faulty, now: datetime) -> ConsentRefused:
     command = COMMANDS.get(fault.type_ or "")
     return ConsentRefused.of_stored(
         partner_id=fault.partner_id,
-        consent_id=read_field(fault, "consent_id") or fault.reference,
+        consent_id=fault.member("consent_id", _CONSENT_ID) or fault.reference,
         command=command.value if command else "unknown",
-        command_id=read_field(fault, "command_id") or fault.reference,
+        command_id=fault.member("command_id", _COMMAND_ID) or fault.reference,
         reason=fault.reason,
         reference=fault.reference,
         occurred_at=now,

@@ -8,7 +8,8 @@ Bytes are bounded, then the signature says whose they are, and only then are the
 - **a partner's message**: metadata that decides nothing stops none, and is set right where it was wrong.
 """
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -16,14 +17,11 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.base.errors import NotAuthenticatedError
-from gateway.identity.signing import SignatureVerifier, Signed
+from gateway.identity.signing import KeySource, SignatureVerifier, Signed
 from gateway.messaging.records import Record
-from schemas.bulk import BulkIdField, TransactionCount
-from schemas.cancellation import CancellationIdField
 from schemas.codec import BODY_BYTES_MAX, DecodeError, decode, parse_strictly
-from schemas.consent_commands import CommandIdField
 from schemas.envelope import Envelope, EnvelopeError, read_envelope, read_loosely, read_signature
-from schemas.primitives import ConsentIdField, PaidOrderIdField, PartnerId, StandingOrderIdField
+from schemas.primitives import PartnerId
 from schemas.reasons import Reason, ReasonCode
 
 RECORD_BYTES_MAX: Final = 1024 * 1024
@@ -60,6 +58,7 @@ class Authentic(Generic[M_co]):
 
     Attributes:
         envelope: its headers; of those that decide nothing what was wrong is set right.
+        digest: SHA-256 of the raw bytes; tells a redelivery from an id that is used again.
         ordered_at: Kafka timestamp of the record.
         lapsed: why its key vouches for nothing new; what was accepted with these very bytes before stands.
     """
@@ -67,8 +66,14 @@ class Authentic(Generic[M_co]):
     record: Record
     envelope: Envelope
     message: M_co
+    digest: bytes
     ordered_at: datetime
     lapsed: Reason | None = None
+
+    @property
+    def reference(self) -> str:
+        """Topic, partition and offset of the partner's record."""
+        return self.record.reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,13 @@ class Faulty:
     def reference(self) -> str:
         """Topic, partition and offset of the partner's record."""
         return self.record.reference
+
+    def member(self, name: str, type_: TypeAdapter[Any]) -> Any:
+        """A member of the body, if it is of its type; else None."""
+        try:
+            return type_.validate_python(self.fields.get(name))
+        except ValidationError:
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +131,21 @@ class Door(Generic[M_co]):
         self._verifier = verifier
         self._models = models
         self._types = " or ".join(sorted(models))
+
+    async def read_all(
+        self, records: Sequence[Record], now: datetime, keys: KeySource
+    ) -> list[Authentic[M_co] | Faulty | Nobodys]:
+        """As :meth:`read`, a batch in its order.
+
+        A partner or key may have been registered a moment ago: before anybody is turned away, the registry is read
+        again, and then those records alone whose sender was not known.
+        """
+        read = [self.read(record, now) for record in records]
+        unknown = [n for n, one in enumerate(read) if isinstance(one, Nobodys) and one.may_be_known_by_now]
+        if unknown and await keys.refresh_if_stale():
+            for n in unknown:
+                read[n] = self.read(records[n], now)
+        return read
 
     def read(self, record: Record, now: datetime) -> Authentic[M_co] | Faulty | Nobodys:
         """Tell whose a record is, and what it says."""
@@ -151,7 +178,8 @@ class Door(Generic[M_co]):
             ordered_at = _ordered_at(record)
         except (DecodeError, EnvelopeError) as error:
             return _fault(record, envelope, signed, error)
-        return Authentic(record, envelope, message, ordered_at, signed.lapsed)
+        digest = hashlib.sha256(record.value).digest()
+        return Authentic(record, envelope, message, digest, ordered_at, signed.lapsed)
 
 
 def _headers(record: Record) -> Envelope | EnvelopeError:
@@ -195,22 +223,3 @@ def _ordered_at(record: Record) -> datetime:
     if record.timestamp_ms not in _TIMESTAMPS_MS:
         raise EnvelopeError("timestamp", "the record's must be one of the years 2000 to 2999")
     return datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
-
-
-_FIELDS: Final[Mapping[str, TypeAdapter[Any]]] = {
-    "order_id": TypeAdapter(PaidOrderIdField),
-    "consent_id": TypeAdapter(ConsentIdField),
-    "command_id": TypeAdapter(CommandIdField),
-    "cancellation_id": TypeAdapter(CancellationIdField),
-    "standing_order_id": TypeAdapter(StandingOrderIdField),
-    "bulk_id": TypeAdapter(BulkIdField),
-    "number_of_transactions": TypeAdapter(TransactionCount),
-}
-
-
-def read_field(fault: Faulty, name: str) -> Any:
-    """A member of a faulty body, if it is right; else None."""
-    try:
-        return _FIELDS[name].validate_python(fault.fields.get(name))
-    except ValidationError:
-        return None

@@ -1,19 +1,24 @@
-"""Partners' cancellations: decided under the consents' locks. Intents take them too: an order is either sent or not.
+"""Cancellations, a kind of message on ``mypay.orders``: decided under the consents' locks.
 
-A batch costs eight to ten round trips and one transaction, whatever its size. Every cancellation is answered by one
-event a record, however often the record is delivered, and an id's second use is told what became of the first.
+Intents take these too, so an order is either sent or not. A batch costs eight to ten round trips and one transaction,
+whatever its size. Every cancellation is answered by one event a record, however often the record is delivered, and an
+id's second use is told what became of the first.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, TypedDict
+
+from pydantic import TypeAdapter
 
 from gateway.base.errors import StoreConflictError
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.database.unit import Store
-from gateway.orders.kinds import Instruction, SignedInstruction
+from gateway.identity.door import Authentic, Faulty
+from gateway.orders.kinds import FaultAnswer, Kind, Turn
 from gateway.orders.store import CancellationIntakeUnit
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.cancellations.rules import (
@@ -26,14 +31,25 @@ from gateway.payments.cancellations.rules import (
     decide_cancellations,
 )
 from gateway.payments.transitions import apply_changes
-from schemas.cancellation import CANCEL_TYPE, PaymentCancellation
+from schemas.cancellation import CANCEL_TYPE, CancellationIdField, PaymentCancellation
 from schemas.codec import encode
 from schemas.events import CancellationAccepted, CancellationEffect, CancellationRefused, EventType
-from schemas.primitives import ConsentId, NetworkId, OrderId, PartnerId, PaymentId
+from schemas.primitives import (
+    ConsentId,
+    ConsentIdField,
+    NetworkId,
+    OrderId,
+    PaidOrderIdField,
+    PartnerId,
+    PaymentId,
+    payment_id_of,
+)
 from schemas.reasons import Reason
 from schemas.topics import events_topic
 
-_MODELS: Final[Mapping[str, type[SignedInstruction]]] = {CANCEL_TYPE: PaymentCancellation}
+_CANCELLATION_ID: Final[TypeAdapter[str]] = TypeAdapter(CancellationIdField)
+_CONSENT_ID: Final[TypeAdapter[ConsentId]] = TypeAdapter(ConsentIdField)
+_ORDER_ID: Final[TypeAdapter[OrderId]] = TypeAdapter(PaidOrderIdField)
 
 
 class _Names(TypedDict):
@@ -46,12 +62,28 @@ class _Names(TypedDict):
     payment_id: PaymentId
 
 
-class CancellationService:
-    """Takes in cancellations; a :class:`gateway.orders.kinds.InstructionHandler`.
+@dataclass(frozen=True, slots=True)
+class Cancellations:
+    """A batch of cancellations, and what was decided of them.
+
+    Attributes:
+        traces: reference → trace context.
+    """
+
+    taken: Sequence[TakenCancellation]
+    traces: Mapping[str, str | None]
+    decided: CancellationsDecided | None = None
+
+
+class CancellationKind(Kind[PaymentCancellation, Cancellations]):
+    """Takes in cancellations.
 
     Args:
         cut_overs: of the networks that have one.
     """
+
+    models: Mapping[str, type[PaymentCancellation]] = {CANCEL_TYPE: PaymentCancellation}
+    turn = Turn.CANCELLATIONS
 
     def __init__(
         self,
@@ -66,49 +98,74 @@ class CancellationService:
         self._observer = observer
         self._clock = clock
 
-    @property
-    def models(self) -> Mapping[str, type[SignedInstruction]]:
-        """What it takes."""
-        return _MODELS
+    async def prepare(
+        self,
+        messages: Sequence[Authentic[PaymentCancellation]],
+        now: datetime,  # noqa: ARG002 - a cancellation has no proof
+    ) -> Cancellations:
+        """All is decided under the locks."""
+        return Cancellations(
+            [TakenCancellation(m.message, m.digest, m.reference) for m in messages],
+            {m.reference: m.envelope.traceparent for m in messages},
+        )
 
-    async def take(self, instructions: Sequence[Instruction], now: datetime) -> None:  # noqa: ARG002 - read under locks
+    async def write(self, work: Cancellations, now: datetime) -> Cancellations:  # noqa: ARG002 - read under locks
         """Decide cancellations, and answer them."""
-        taken = [_taken(i) for i in instructions]
-        traces = {i.reference: i.envelope.traceparent for i in instructions}
-        decided = await until_done(lambda: self._commit(taken, traces))
-        _report(self._observer, decided.handled)
-
-    async def _commit(
-        self, taken: Sequence[TakenCancellation], traces: Mapping[str, str | None]
-    ) -> CancellationsDecided:
         async with self._store.transaction() as uow:
-            consents = await uow.consents.lock(sorted({t.consent_key for t in taken}))
-            payments = await uow.payments.lock(sorted({t.payment_key for t in taken}))
-            # Time is read after the locks were granted: the cut-over may have passed meanwhile.
-            now = self._clock.now()
-            facts = CancellationFacts(
-                consents=frozenset(consents),
-                payments=payments,
-                handled=await uow.cancellations.handled(sorted({t.key for t in taken})),
-                refunded=await uow.payments.refunded(sorted(payments)),
-                cut_overs=self._cut_overs,
-                now=now,
-            )
-            decided = decide_cancellations(taken, facts)
-            if len(await uow.cancellations.remember(decided.handled)) != len(decided.handled):
-                # Another worker handled one of these ids under another consent since we looked.
-                raise StoreConflictError("cancellation handled concurrently")
-            if decided.changes:
-                await apply_changes(uow, decided.changes, now=now, known=payments)
-            new = await uow.cancellations.answer([(t.message.partner_id, t.reference) for t in taken])
-            await uow.outbox.append(
-                [
-                    _told(t, outcome, now, traces[t.reference])
-                    for t, outcome in decided.answers
-                    if (t.message.partner_id, t.reference) in new
-                ]
-            )
+            return replace(work, decided=await self._decide(uow, work))
+
+    async def _decide(self, uow: CancellationIntakeUnit, work: Cancellations) -> CancellationsDecided:
+        taken = work.taken
+        consents = await uow.consents.lock(sorted({t.consent_key for t in taken}))
+        payments = await uow.payments.lock(sorted({t.payment_key for t in taken}))
+        # Time is read after the locks were granted: the cut-over may have passed meanwhile.
+        now = self._clock.now()
+        facts = CancellationFacts(
+            consents=frozenset(consents),
+            payments=payments,
+            handled=await uow.cancellations.handled(sorted({t.key for t in taken})),
+            refunded=await uow.payments.refunded(sorted(payments)),
+            cut_overs=self._cut_overs,
+            now=now,
+        )
+        decided = decide_cancellations(taken, facts)
+        if len(await uow.cancellations.remember(decided.handled)) != len(decided.handled):
+            # Another worker handled one of these ids under another consent since we looked.
+            raise StoreConflictError("cancellation handled concurrently")
+        if decided.changes:
+            await apply_changes(uow, decided.changes, now=now, known=payments)
+        new = await uow.cancellations.answer([(t.message.partner_id, t.reference) for t in taken])
+        await uow.outbox.append(
+            [
+                _told(t, outcome, now, work.traces[t.reference])
+                for t, outcome in decided.answers
+                if (t.message.partner_id, t.reference) in new
+            ]
+        )
         return decided
+
+    async def hand_on(self, work: Cancellations) -> None:
+        """Count what became of the batch."""
+        if work.decided is not None:
+            _report(self._observer, work.decided.handled)
+
+    def answer_fault(self, fault: Faulty, now: datetime) -> FaultAnswer:
+        """Refused as a cancellation, where order and consent can be named."""
+        own = fault.member("cancellation_id", _CANCELLATION_ID)
+        consent, order = fault.member("consent_id", _CONSENT_ID), fault.member("order_id", _ORDER_ID)
+        if own is None or consent is None or order is None:
+            return FaultAnswer(own)
+        body = CancellationRefused.of_stored(
+            partner_id=fault.partner_id,
+            cancellation_id=own,
+            consent_id=consent,
+            order_id=order,
+            payment_id=payment_id_of(fault.partner_id, order),
+            reason=fault.reason,
+            reference=fault.reference,
+            occurred_at=now,
+        )
+        return FaultAnswer(own, (EventType.CANCELLATION_REFUSED, str(body.payment_id), body))
 
 
 class WaitingCancellations:
@@ -160,12 +217,6 @@ class WaitingCancellations:
                 await apply_changes(uow, changes, now=now, known=payments)
             await uow.outbox.append([_lapsed(h, h.outcome, now) for h in judged if isinstance(h.outcome, Reason)])
         return judged
-
-
-def _taken(instruction: Instruction) -> TakenCancellation:
-    if not isinstance(instruction.message, PaymentCancellation):
-        raise TypeError("initiation decodes what it hands on by the handler's models")
-    return TakenCancellation(instruction.message, instruction.digest, instruction.reference)
 
 
 def _report(observer: Observer, handled: Sequence[HandledCancellation]) -> None:

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from gateway.base.keys import ConsentKey
-from gateway.base.retrying import until_done
 from gateway.consents.rules.consent import Consent, refuse_order
 from gateway.consents.rules.exemption import capped, exemption_allows, with_exemption_told
-from gateway.database.unit import Store
 from gateway.directory.merchants import Merchant
 from gateway.identity.rules import Assertion, judge_payment_assertion
 from gateway.identity.store import TrustTable
-from gateway.orders.scheduled.rules import due_later, refuse_to_wait
+from gateway.orders.scheduled.rules import AHEAD_DAYS_DEFAULT, due_later, refuse_to_wait
 from gateway.orders.store import JudgingUnit
 from gateway.payments.rules.intent import TakenOrder
 from gateway.payments.rules.payment import Payment, PaymentKey
@@ -52,7 +50,7 @@ class Waits:
     consent: Consent
 
 
-class Intake:
+class OrderJudge:
     """Judges orders whose partner's signature holds.
 
     Args:
@@ -63,31 +61,24 @@ class Intake:
     def __init__(
         self,
         *,
-        store: Store[JudgingUnit],
         trust: TrustTable,
         networks: Callable[[], Sequence[NetworkProfile]],
-        ahead_days_max: int,
+        ahead_days_max: int = AHEAD_DAYS_DEFAULT,
     ) -> None:
-        self._store = store
         self._trust = trust
         self._networks = networks
         self._ahead_days_max = ahead_days_max
 
-    async def look(self, orders: Sequence[TakenOrder]) -> Seen:
-        """Read what judging these orders needs; waits while the database is away."""
+    async def look(self, uow: JudgingUnit, orders: Sequence[TakenOrder]) -> Seen:
+        """Read what judging these orders needs."""
         identities = sorted({t.assertion.identity for t in orders if isinstance(t.assertion, Assertion)})
-
-        async def read() -> Seen:
-            async with self._store.reading() as uow:
-                return Seen(
-                    existing=await uow.payments.find([t.key for t in orders]),
-                    consents=await uow.consents.read(sorted({t.consent_key for t in orders})),
-                    merchants=await uow.directory.merchants(sorted({t.order.merchant_id for t in orders})),
-                    links=await uow.authentication.links(identities),
-                    networks=self._networks(),
-                )
-
-        return await until_done(read)
+        return Seen(
+            existing=await uow.payments.find([t.key for t in orders]),
+            consents=await uow.consents.read(sorted({t.consent_key for t in orders})),
+            merchants=await uow.directory.merchants(sorted({t.order.merchant_id for t in orders})),
+            links=await uow.authentication.links(identities),
+            networks=self._networks(),
+        )
 
     def judge(self, taken: TakenOrder, seen: Seen, now: datetime) -> NetworkId | Waits | Reason:
         """Where the order goes: to a network, into the schedule, or nowhere."""

@@ -1,18 +1,21 @@
-"""What partners send on ``mypay.orders`` besides plain orders: cancellations, refunds, standing orders, bulks.
+"""Kinds of messages on ``mypay.orders``: what the intake asks of each. It knows none of them by name.
 
-Initiation reads and verifies every record the same way, and hands each kind to its one handler. Cancellations go to
-theirs before the batch's plain orders are dispatched, so that an order finds one that came first; every other kind
-after it, so that it never overtakes an order before it.
+A kind is one module: its model, its turn in a batch, what of it was accepted before, how it is judged and written, and
+how a fault in one is told. A batch of one kind moves through its steps as one value, the kind's *work*: prepared once,
+judged and written as often as it takes, then handed on.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from enum import IntEnum, unique
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from gateway.messaging.records import Record
-from schemas.envelope import Envelope
-from schemas.primitives import PartnerId
+from gateway.base.retrying import until_done
+from gateway.identity.door import Authentic, Faulty
+from schemas.events import EventType
+from schemas.primitives import Model, PartnerId
 
 
 class SignedInstruction(Protocol):
@@ -31,34 +34,102 @@ class SignedInstruction(Protocol):
         """The partner's own id of it, named when it is refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Instruction:
-    """One verified instruction.
+class OvertakenError(Exception):
+    """What was read no longer holds: another worker, or execution, has written under an id of the batch since."""
 
-    Attributes:
-        message: as decoded; of the model that the handler names for its type.
-        digest: SHA-256 of the raw bytes; tells a redelivery from an id that is used again.
-        ordered_at: Kafka timestamp of the record.
+
+@unique
+class Turn(IntEnum):
+    """When a kind's messages of a batch are brought to their ends.
+
+    Orders and cancellations are written, in this order, before the orders are handed on: execution then finds each
+    cancellation that came before its order, also where both came in one batch. All other kinds follow, so that none
+    overtakes an order before it.
     """
 
-    message: SignedInstruction
-    record: Record
-    envelope: Envelope
-    digest: bytes
-    ordered_at: datetime
-
-    @property
-    def reference(self) -> str:
-        """Topic, partition and offset of the partner's record."""
-        return self.record.reference
+    ORDERS = 1
+    CANCELLATIONS = 2
+    AFTERWARDS = 3
 
 
-class InstructionHandler(Protocol):
-    """Carries out one kind of instruction."""
+@dataclass(frozen=True, slots=True)
+class FaultAnswer:
+    """What a partner is told of a message that is none.
 
-    @property
-    def models(self) -> Mapping[str, type[SignedInstruction]]:
-        """CloudEvents type → body model (a :class:`schemas.primitives.Model`) of what it takes."""
+    Attributes:
+        own_id: the message's own id; None where it cannot be read.
+        told: type, key and body of the event that answers its kind; None where that would name what cannot be read:
+            then it is told as an order is.
+    """
 
-    async def take(self, instructions: Sequence[Instruction], now: datetime) -> None:
-        """Bring each to its end, durably. Must be safe to repeat: a record may come twice."""
+    own_id: str | None
+    told: tuple[EventType, str, Model] | None = None
+
+
+M = TypeVar("M", bound=SignedInstruction)
+W = TypeVar("W")
+
+
+class Kind(ABC, Generic[M, W]):
+    """One kind of message. Every step must be safe to repeat, for a record may come twice.
+
+    Attributes:
+        models: CloudEvents type → body model (a :class:`schemas.primitives.Model`).
+        turn: its place in a batch.
+        at_once: how many are judged and written together; None: all of a batch.
+    """
+
+    models: Mapping[str, type[M]]
+    turn: ClassVar[Turn] = Turn.AFTERWARDS
+    at_once: ClassVar[int | None] = None
+
+    async def accepted(self, messages: Sequence[Authentic[M]]) -> frozenset[str]:  # noqa: ARG002 - none is by itself
+        """References of those that were accepted before, with these very bytes.
+
+        A key that was disabled may be stolen: of what it signs nothing else is looked at, and nobody is told of it.
+        """
+        return frozenset()
+
+    @abstractmethod
+    async def prepare(self, messages: Sequence[Authentic[M]], now: datetime) -> W:
+        """Read what the messages themselves say, proofs too: once, however often they are judged."""
+
+    async def judge(self, work: W, now: datetime) -> W:  # noqa: ARG002 - as above
+        """Decide by what is read without locks. What is decided under locks is decided by :meth:`write`."""
+        return work
+
+    @abstractmethod
+    async def write(self, work: W, now: datetime) -> W:
+        """Write, in one transaction, what ends here; return what was written, for :meth:`hand_on`.
+
+        Raises:
+            OvertakenError: nothing was written; it must be judged anew.
+        """
+
+    async def hand_on(self, work: W) -> None:
+        """Publish, durably, what goes on, and count what became of the batch."""
+
+    def answer_fault(self, fault: Faulty, now: datetime) -> FaultAnswer | None:  # noqa: ARG002 - as above
+        """What the partner is told of a message with a fault; None: it is told as an order is, by its order id."""
+        return FaultAnswer(None)
+
+
+AnyKind = Kind[Any, Any]
+
+
+async def settle(kind: Kind[M, W], messages: Sequence[Authentic[M]], now: datetime) -> W:
+    """Judge messages and write them down, through outages and anew where they were overtaken; they are read once."""
+    prepared = await kind.prepare(messages, now)
+    while True:
+        judged = await until_done(lambda: kind.judge(prepared, now))
+        try:
+            return await until_done(lambda judged=judged: kind.write(judged, now))  # type: ignore[misc]
+        except OvertakenError:
+            continue
+
+
+async def bring_to_end(kind: Kind[M, W], messages: Sequence[Authentic[M]], now: datetime) -> None:
+    """Bring messages to their ends, as many at once as the kind says."""
+    step = kind.at_once or len(messages) or 1
+    for begin in range(0, len(messages), step):
+        await kind.hand_on(await settle(kind, messages[begin : begin + step], now))

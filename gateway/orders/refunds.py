@@ -1,188 +1,111 @@
-"""Refunds at the intake: checked as far as that needs no lock, then handed to the network of the payment they refund.
+"""Refunds, a kind of message on ``mypay.orders``: checked as far as that needs no lock, then handed on.
 
-Advice only: execution decides under the original's lock (:mod:`gateway.payments.rules.intent`). Every refund ends in
-exactly one way: dispatched, rejected (a payment in state REJECTED), refused (no payment, for there is none that it
-could refund, or its order id is taken) or repeated (its payment's state is told again).
+They go to the network of the payment that they refund. Advice only: execution decides under the original's lock
+(:mod:`gateway.payments.rules.intent`).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from gateway.base.process import Observer
-from gateway.base.retrying import until_done
 from gateway.database.unit import Store
+from gateway.identity.door import Authentic
 from gateway.messaging.records import Outgoing, Publisher
-from gateway.orders.kinds import Instruction, SignedInstruction
-from gateway.orders.store import RefundIntakeUnit
+from gateway.orders.claims import Claim, ClaimKind, Claims, Ends
+from gateway.orders.kinds import OvertakenError
+from gateway.orders.store import ClaimUnit
 from gateway.payments.dispatch import Dispatch
-from gateway.payments.notices import RefusedOrder, refuse_orders, reported_events
+from gateway.payments.notices import RefusedOrder
 from gateway.payments.refunds.rules import NO_ORIGINAL, TakenRefund, is_of, refund_payment, refuse_before_dispatch
 from gateway.payments.rules.payment import Payment, PaymentKey
-from gateway.payments.rules.repetition import order_id_taken
-from gateway.payments.transitions import payment_events
 from schemas.primitives import NetworkId
 from schemas.refunds import REFUND_TYPE, PaymentRefund
 
-_MODELS: Final[Mapping[str, type[SignedInstruction]]] = {REFUND_TYPE: PaymentRefund}
+
+@dataclass(frozen=True, slots=True)
+class SeenOriginals:
+    """What the database said of a batch, without locks: payments under the refunds' own ids, and those they refund."""
+
+    existing: Mapping[PaymentKey, Payment]
 
 
-class _OvertakenError(Exception):
-    """A payment came up under an id that the batch names since it was sorted."""
+class RefundKind(ClaimKind[PaymentRefund, TakenRefund, SeenOriginals]):
+    """Takes in refunds."""
 
-
-@dataclass(slots=True)
-class _Sorted:
-    """A batch, sorted by how each refund ends.
-
-    ``orphans``: of the refused, those that have nothing to refund; ``decided``: those that are rejected.
-    """
-
-    dispatched: list[Outgoing] = field(default_factory=list)
-    rejected: list[Payment] = field(default_factory=list)
-    refused: list[RefusedOrder] = field(default_factory=list)
-    orphans: list[TakenRefund] = field(default_factory=list)
-    decided: list[TakenRefund] = field(default_factory=list)
-    repeated: list[tuple[Payment, str]] = field(default_factory=list)
-
-
-class RefundIntake:
-    """Takes in refunds; a :class:`gateway.orders.kinds.InstructionHandler`."""
+    models: Mapping[str, type[PaymentRefund]] = {REFUND_TYPE: PaymentRefund}
+    counted_as = "refund"
 
     def __init__(
-        self, *, store: Store[RefundIntakeUnit], publisher: Publisher, dispatch: Dispatch, observer: Observer
+        self, *, store: Store[ClaimUnit], publisher: Publisher, dispatch: Dispatch, observer: Observer
     ) -> None:
-        self._store = store
-        self._publisher = publisher
+        super().__init__(store=store, publisher=publisher, observer=observer)
         self._dispatch = dispatch
-        self._observer = observer
 
-    @property
-    def models(self) -> Mapping[str, type[SignedInstruction]]:
-        """What it takes."""
-        return _MODELS
-
-    async def take(self, instructions: Sequence[Instruction], now: datetime) -> None:
-        """Bring each refund to its end here, durably."""
-        taken = [(i, _taken(i)) for i in instructions]
-        ends = None
-        while ends is None:
-            ends = await self._recorded(taken, now)
-        if ends.dispatched:
-            await until_done(lambda: self._publisher.publish(ends.dispatched))
-        for outcome, n in (
-            ("dispatched", len(ends.dispatched)),
-            ("rejected", len(ends.rejected)),
-            ("refused", len(ends.refused)),
-            ("repeated", len(ends.repeated)),
-        ):
-            self._observer.count("refund", outcome, n=n)
-
-    async def _recorded(self, taken: Sequence[tuple[Instruction, TakenRefund]], now: datetime) -> _Sorted | None:
-        """Sort a batch and write down what ends here; None, with nothing written, where it must be sorted anew."""
-        payments, over = await until_done(lambda: self._find([t for _, t in taken]))
-        # What was refused when it came before has ended, also where there is something to refund by now.
-        ends = _sort([(i, t) for i, t in taken if t.reference not in over], payments, self._dispatch, now)
-        if ends.rejected or ends.refused or ends.repeated:
-            try:
-                await until_done(lambda: self._record(ends, now))
-            except _OvertakenError:
-                return None
-        return ends
-
-    async def _find(self, taken: Sequence[TakenRefund]) -> tuple[Mapping[PaymentKey, Payment], frozenset[str]]:
-        keys = {k for t in taken for k in (t.key, t.original_key)}
-        async with self._store.reading() as uow:
-            over = await uow.refusals.find([(t.refund.partner_id, t.reference) for t in taken])
-            return await uow.payments.find(sorted(keys)), over
-
-    async def _record(self, ends: _Sorted, now: datetime) -> None:
-        async with self._store.transaction() as uow:
-            await _refuse_if_overtaken(uow, ends)
-            inserted = await uow.payments.insert(ends.rejected)
-            lost = [p for p in ends.rejected if p.key not in inserted]
-            stored = await uow.payments.find([p.key for p in lost]) if lost else {}
-            # Written by an earlier run of this transaction whose confirmation was lost: told already.
-            if not all(p.is_written_as(stored.get(p.key)) for p in lost):
-                raise _OvertakenError
-            new = [p for p in ends.rejected if p.key in inserted]
-            await uow.outbox.append([*payment_events(new), *reported_events(ends.repeated, now)])
-            await refuse_orders(uow, ends.refused, now)
-
-
-async def _refuse_if_overtaken(uow: RefundIntakeUnit, ends: _Sorted) -> None:
-    """Make certain that what was read still holds: execution and other workers decide under the same locks.
-
-    Who has nothing to refund still has nothing, and who is rejected was not refused by another worker meanwhile.
-    """
-    concerned = [*ends.orphans, *ends.decided]
-    if not concerned:
-        return
-    await uow.consents.lock(sorted({t.consent_key for t in concerned}))
-    stored = await uow.payments.find(sorted({k for t in ends.orphans for k in (t.key, t.original_key)}))
-    if any(t.key in stored or is_of(t.refund, stored.get(t.original_key)) for t in ends.orphans):
-        raise _OvertakenError
-    if await uow.refusals.find([(t.refund.partner_id, t.reference) for t in ends.decided]):
-        raise _OvertakenError
-
-
-def _taken(instruction: Instruction) -> TakenRefund:
-    if not isinstance(instruction.message, PaymentRefund):
-        raise TypeError("initiation decodes what it hands on by the handler's models")
-    return TakenRefund(
-        refund=instruction.message,
-        digest=instruction.digest,
-        ordered_at=instruction.ordered_at,
-        reference=instruction.reference,
-        traceparent=instruction.envelope.traceparent,
-        signature=instruction.envelope.signature,
-    )
-
-
-def _sort(
-    taken: Sequence[tuple[Instruction, TakenRefund]],
-    payments: Mapping[PaymentKey, Payment],
-    dispatch: Dispatch,
-    now: datetime,
-) -> _Sorted:
-    ends = _Sorted()
-    # What this batch itself does with an order id counts for the refunds behind it.
-    first_of = dict(payments)
-    sent_to: dict[PaymentKey, NetworkId] = {}
-    for instruction, refund in taken:
-        first = first_of.get(refund.key)
-        if first is not None:
-            _repeat(refund, first, ends)
-            continue
-        if (network_id := sent_to.get(refund.key)) is None:
-            original = payments.get(refund.original_key)
-            if original is None or not is_of(refund.refund, original):
-                ends.refused.append(
-                    RefusedOrder(refund.refund.partner_id, refund.refund.order_id, None, NO_ORIGINAL, refund.reference)
+    async def prepare(
+        self,
+        messages: Sequence[Authentic[PaymentRefund]],
+        now: datetime,  # noqa: ARG002 - a refund has no proof
+    ) -> Claims[PaymentRefund, TakenRefund]:
+        """Nothing is to be verified."""
+        return Claims(
+            [
+                Claim(
+                    read,
+                    TakenRefund(
+                        refund=read.message,
+                        digest=read.digest,
+                        ordered_at=read.ordered_at,
+                        reference=read.reference,
+                        traceparent=read.envelope.traceparent,
+                        signature=read.envelope.signature,
+                    ),
                 )
-                ends.orphans.append(refund)
-                continue
-            refused = refuse_before_dispatch(refund.refund, original, now)
-            network_id = original.network_id
-            if refused is not None or network_id is None:
-                first_of[refund.key] = refund_payment(refund, original, refused, now)
-                ends.rejected.append(first_of[refund.key])
-                ends.decided.append(refund)
-                continue
-        # A second refund under a dispatched id follows the first: execution meets both in order, the first stands.
-        sent_to[refund.key] = network_id
-        ends.dispatched.append(dispatch.refund(refund, instruction.record.value, network_id, now))
-    return ends
-
-
-def _repeat(taken: TakenRefund, first: Payment, ends: _Sorted) -> None:
-    if first.digest_is(taken.digest):
-        ends.repeated.append((first, taken.reference))
-        return
-    refund = taken.refund
-    ends.refused.append(
-        RefusedOrder(
-            refund.partner_id, refund.order_id, first.payment_id, order_id_taken(first, refund), taken.reference
+                for read in messages
+            ]
         )
-    )
+
+    async def look(self, uow: ClaimUnit, taken: Sequence[TakenRefund]) -> SeenOriginals:
+        """The refunds' own payments, and the originals."""
+        return SeenOriginals(await uow.payments.find(sorted({k for t in taken for k in (t.key, t.original_key)})))
+
+    def end_of(self, claim: Claim[PaymentRefund, TakenRefund], seen: SeenOriginals, now: datetime) -> Ends:
+        """To the original's network, or nowhere."""
+        taken, refund = claim.taken, claim.taken.refund
+        original = seen.existing.get(taken.original_key)
+        if original is None or not is_of(refund, original):
+            return RefusedOrder(refund.partner_id, refund.order_id, None, NO_ORIGINAL, taken.reference)
+        refused = refuse_before_dispatch(refund, original, now)
+        if refused is not None or original.network_id is None:
+            return refund_payment(taken, original, refused, now)
+        return original.network_id
+
+    def outgoing(self, claim: Claim[PaymentRefund, TakenRefund], network_id: NetworkId, now: datetime) -> Outgoing:
+        """The partner's own bytes."""
+        return self._dispatch.refund(claim.taken, claim.read.record.value, network_id, now)
+
+    async def hold(self, uow: ClaimUnit, work: Claims[PaymentRefund, TakenRefund]) -> None:
+        """Execution and other workers decide under the same locks.
+
+        Who has nothing to refund still has nothing, and who is rejected was not refused by another worker meanwhile.
+        """
+        decided = [taken for taken, _ in work.rejected]
+        concerned = [*work.orphans, *decided]
+        if not concerned:
+            return
+        await uow.consents.lock(sorted({t.consent_key for t in concerned}))
+        stored = await uow.payments.find(sorted({k for t in work.orphans for k in (t.key, t.original_key)}))
+        if any(t.key in stored or is_of(t.refund, stored.get(t.original_key)) for t in work.orphans):
+            raise OvertakenError
+        if await uow.refusals.find([(t.refund.partner_id, t.reference) for t in decided]):
+            raise OvertakenError
+
+    def report(self, work: Claims[PaymentRefund, TakenRefund]) -> None:
+        """Count what became of the batch."""
+        for outcome, n in (
+            ("dispatched", len(work.dispatched)),
+            ("rejected", len(work.rejected)),
+            ("refused", len(work.refused)),
+            ("repeated", len(work.repeated)),
+        ):
+            self._observer.count(self.counted_as, outcome, n=n)

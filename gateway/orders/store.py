@@ -101,16 +101,12 @@ class WaitingUnit(PaymentUnit, CancellationUnit, ScheduleUnit, AuthenticationUni
     """Accepts an order for a later day."""
 
 
-class InitiationUnit(JudgingUnit, FaultUnit, WaitingUnit, BulkUnit, Protocol):
-    """Takes orders in."""
+class ClaimUnit(JudgingUnit, WaitingUnit, RefusingUnit, Protocol):
+    """Takes in orders to pay, and refunds."""
 
 
 class BulkIntakeUnit(JudgingUnit, RefusingUnit, BulkUnit, Protocol):
     """Takes bulks in."""
-
-
-class RefundIntakeUnit(PaymentUnit, ConsentUnit, RefusingUnit, Protocol):
-    """Takes refunds in."""
 
 
 class CancellationIntakeUnit(PaymentChangeUnit, CancellationUnit, Protocol):

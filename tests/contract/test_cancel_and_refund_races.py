@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from gateway.orders.kinds import Instruction
+from gateway.identity.door import Authentic
 from schemas.cancellation import PaymentCancellation
 from schemas.consents import Period, PeriodLimit
 from schemas.envelope import read_envelope
@@ -27,9 +27,9 @@ async def crowd(backend: Backend, seed: int, *, workers: int = 3) -> Crowd:
     return Crowd(lambda: dice.randrange(4), backend.store, workers=workers)
 
 
-def instruction(message: PaymentCancellation, offset: int) -> Instruction:
+def instruction(message: PaymentCancellation, offset: int) -> Authentic[PaymentCancellation]:
     record = instruction_record(message, offset)
-    return Instruction(message, record, read_envelope(record.headers), message.cancellation_id.encode(), NOW)
+    return Authentic(record, read_envelope(record.headers), message, message.cancellation_id.encode(), NOW)
 
 
 async def answers(backend: Backend) -> list[str]:
@@ -76,7 +76,7 @@ async def test_a_payment_is_either_cancelled_or_refunded(backend: Backend, seed:
     async with world.results():
         await asyncio.gather(
             world.executions[0].take([dispatched_refund(refund(1, 4_000), 1)]),
-            world.intakes[0].take([instruction(cancellation(), 2)], NOW),
+            world.cancel(instruction(cancellation(), 2)),
             world.executions[1].take([dispatched_refund(refund(2, 4_000), 3)]),
         )
     await world.settle_what_is_open()
@@ -100,7 +100,7 @@ async def test_an_order_is_either_not_sent_or_undone(backend: Backend, seed: int
     async with world.results():
         await asyncio.gather(
             *(world.executions[0].take([o]) for o in orders[:3]),
-            *(world.intakes[0].take([c], NOW) for c in cancellations),
+            *(world.cancel(c) for c in cancellations),
             *(world.executions[1].take([o]) for o in orders[3:]),
         )
     await world.settle_what_is_open()
@@ -116,7 +116,7 @@ async def test_one_cancellation_at_several_workers_counts_once(backend: Backend,
     world = await crowd(backend, seed)
     await world.pay()
     same = instruction(cancellation(), 1)
-    await asyncio.gather(*(i.take([same], NOW) for i in world.intakes))
+    await asyncio.gather(*(world.cancel(same, worker=w) for w in range(len(world.intakes))))
     stored = await world.payments("order-1")
     assert (stored["order-1"].state.value, stored["order-1"].version) == ("reversing", 3)
     assert await answers(backend) == [EventType.CANCELLATION_ACCEPTED]
@@ -127,7 +127,7 @@ async def test_what_waits_is_carried_out_once_by_several_workers(backend: Backen
     world = await crowd(backend, seed)
     orders = [dispatched_record(numbered_order(n), offset=n) for n in range(1, 6)]
     await world.executions[0].take(orders)
-    await world.intakes[0].take([instruction(cancellation(n), 10 + n) for n in range(1, 6)], NOW)
+    await world.cancel(*(instruction(cancellation(n), 10 + n) for n in range(1, 6)))
     async with world.results():
         pass
     done = await asyncio.gather(*(s.work() for s in world.sweeps))

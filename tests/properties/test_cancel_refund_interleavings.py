@@ -5,9 +5,10 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.identity.door import Authentic
 from gateway.network.exchange import Operation
-from gateway.orders.kinds import Instruction
 from gateway.proving.memory.host import EntryState
+from schemas.cancellation import PaymentCancellation
 from schemas.consents import Period, PeriodLimit
 from schemas.envelope import read_envelope
 from schemas.reasons import Reason
@@ -27,10 +28,10 @@ def new_crowd(turns: list[int]) -> Crowd:
     return world
 
 
-def cancel(number: int) -> Instruction:
+def cancel(number: int) -> Authentic[PaymentCancellation]:
     message = cancellation(number, order_id="order-1")
     record = instruction_record(message, 100 + number)
-    return Instruction(message, record, read_envelope(record.headers), bytes([number]), NOW)
+    return Authentic(record, read_envelope(record.headers), message, bytes([number]), NOW)
 
 
 def check(world: Crowd) -> None:
@@ -81,7 +82,7 @@ def test_whatever_comes_first_the_books_agree(turns: list[int], groups: list[lis
                     order = numbered_order(1, amount=krw(PAID))
                     await world.executions[worker].take([dispatched_record(order, offset=offset)])
                 case "cancel":
-                    await world.intakes[worker].take([cancel(value)], NOW)
+                    await world.cancel(cancel(value), worker=worker)
                 case "refund":
                     await world.executions[worker].take([dispatched_refund(refund(offset, value), offset)])
                 case _:

@@ -10,13 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.identity.no_providers import NoIdentityProviders
 from gateway.messaging.records import Record
-from gateway.orders.bulk.service import BulkService
-from gateway.orders.intake import InitiationService
-from gateway.orders.judging import Intake
-from gateway.orders.refunds import RefundIntake
-from gateway.orders.standing.service import StandingOrderService
 from schemas.bulk import BULK_TYPE
 from schemas.codec import encode
 from schemas.consents import ConsentStatus
@@ -30,7 +24,7 @@ from schemas.standing import (
     StandingSchedule,
 )
 from tests.scenarios.test_way_of_a_payment import work
-from tests.support.builders import DISPATCH, numbered_order, order_record
+from tests.support.builders import numbered_order, order_record
 from tests.support.consents import ConsentRig, document
 from tests.support.domain_samples import NOW, consent, krw, purpose, terms
 from tests.support.instructions import cancellation, instruction_record, refund
@@ -42,33 +36,7 @@ TIMES = {"issued_at": NOW - timedelta(seconds=1), "expires_at": NOW + timedelta(
 
 
 class IntakeRig(Rig):
-    """The rig with an intake that takes whatever partners may send."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        trust = NoIdentityProviders()
-        standing = StandingOrderService(store=self.store, networks=lambda: self.networks, observer=self.observer)
-        bulks = BulkService(
-            store=self.store,
-            intake=Intake(store=self.store, trust=trust, networks=lambda: self.networks, ahead_days_max=366),
-            publisher=self.publisher,
-            dispatch=DISPATCH,
-            observer=self.observer,
-            clock=self.clock,
-        )
-        refunds = RefundIntake(store=self.store, publisher=self.publisher, dispatch=DISPATCH, observer=self.observer)
-        self.initiation = InitiationService(
-            store=self.store,
-            keys=self.keys,
-            verifier=self.verifier,
-            networks=lambda: self.networks,
-            publisher=self.publisher,
-            dispatch=DISPATCH,
-            dead_letters=self.dead_letters,
-            observer=self.observer,
-            clock=self.clock,
-            handlers=[self.cancellations, refunds, standing, bulks],
-        )
+    """The rig, and what it holds of one partner."""
 
     async def send(self, *records: Record) -> None:
         await self.initiation.take(records)

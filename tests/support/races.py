@@ -5,13 +5,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from gateway.database.unit import Store
-from gateway.orders.cancellations import CancellationService, WaitingCancellations
+from gateway.identity.door import Authentic
+from gateway.orders.cancellations import CancellationKind, WaitingCancellations
+from gateway.orders.kinds import bring_to_end
 from gateway.payments.execution import ExecutionService
 from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.proving.memory import Database, MemoryStore
+from schemas.cancellation import PaymentCancellation
 from schemas.primitives import PartnerId, payment_id_of
 from tests.support.builders import dispatched_record, numbered_order
-from tests.support.domain_samples import krw
+from tests.support.domain_samples import NOW, krw
 from tests.support.faults import Faults
 from tests.support.rig import Rig
 
@@ -48,7 +51,7 @@ class Crowd:
             self.rig.new_execution(network, worker=f"worker-{n}") for n, network in enumerate(self._networks)
         ]
         self.intakes = [
-            CancellationService(store=self.store, cut_overs={}, observer=self.rig.observer, clock=self.rig.clock)
+            CancellationKind(store=self.store, cut_overs={}, observer=self.rig.observer, clock=self.rig.clock)
             for _ in range(workers)
         ]
         self.sweeps = [
@@ -63,6 +66,10 @@ class Crowd:
     def database(self) -> Database:
         """The database in memory."""
         return self.rig.database
+
+    async def cancel(self, *cancellations: Authentic[PaymentCancellation], worker: int = 0) -> None:
+        """A worker of the intake takes cancellations, together."""
+        await bring_to_end(self.intakes[worker], cancellations, NOW)
 
     async def pay(self, minor: int = 10_000) -> None:
         """Order-1 is paid."""

@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
+from gateway.app.orders import IntakeParts, order_intake
 from gateway.consents.ended_watch import EndedConsentWatch
 from gateway.consents.rules.limits import Usage
 from gateway.directory.funding import OwnedToken
@@ -11,9 +13,8 @@ from gateway.messaging.records import Record
 from gateway.network.exchange import CardData, UnmatchedAnswer
 from gateway.network.matching import MatchBy
 from gateway.observability.recording import RecordingObserver
-from gateway.orders.cancellations import CancellationService, WaitingCancellations
-from gateway.orders.intake import InitiationService
-from gateway.orders.refunds import RefundIntake
+from gateway.orders.cancellations import WaitingCancellations
+from gateway.orders.intake import OrderIntake
 from gateway.outbox.relay import RelayService, RelaySettings
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.cancellations.rules import CutOver
@@ -83,24 +84,7 @@ class Rig:
             NetworkProfile(NetworkId(NETWORK), frozenset({"KRW"}), None, 10, 0, open=True),
         ]
         self.cut_overs: dict[NetworkId, CutOver] = {}
-        self.cancellations = CancellationService(
-            store=self.store, cut_overs=self.cut_overs, observer=self.observer, clock=self.clock
-        )
-        self.initiation = InitiationService(
-            store=self.store,
-            keys=self.keys,
-            verifier=self.verifier,
-            networks=lambda: self.networks,
-            publisher=self.publisher,
-            dispatch=DISPATCH,
-            dead_letters=self.dead_letters,
-            observer=self.observer,
-            clock=self.clock,
-            handlers=[
-                self.cancellations,
-                RefundIntake(store=self.store, publisher=self.publisher, dispatch=DISPATCH, observer=self.observer),
-            ],
-        )
+        self.initiation = self.new_initiation()
         self.waiting = WaitingCancellations(
             store=self.store,
             cut_overs=self.cut_overs,
@@ -120,6 +104,22 @@ class Rig:
         self.vault.cards[OwnedToken(FundingToken(token), CustomerId(customer))] = CardData(PAN, "2912")
 
     # --- workers ---
+
+    def new_initiation(self, **others: Any) -> OrderIntake:
+        """Another worker of the intake, with other parts where they are named."""
+        mine: dict[str, Any] = {
+            "store": self.store,
+            "keys": self.keys,
+            "verifier": self.verifier,
+            "networks": lambda: self.networks,
+            "cut_overs": self.cut_overs,
+            "publisher": self.publisher,
+            "dispatch": DISPATCH,
+            "dead_letters": self.dead_letters,
+            "observer": self.observer,
+            "clock": self.clock,
+        }
+        return order_intake(IntakeParts(**(mine | others)))
 
     def new_network(self, script: Script = answers, faults: Faults | None = None) -> MemoryCardNetwork:
         """Another worker's links to the same host."""

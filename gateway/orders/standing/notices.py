@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import Final
 
 from gateway.base.calendar import BusinessDays
+from gateway.identity.door import Authentic
 from gateway.identity.refusals import Refusal, RefusingUnit
-from gateway.orders.kinds import Instruction
+from gateway.orders.kinds import SignedInstruction
 from gateway.orders.standing.rules import StandingOrder, occurrence
 from gateway.outbox.store import OutboxEvent
 from schemas.codec import encode
@@ -54,7 +55,7 @@ def standing_event(
 
 
 async def tell_standing_refusals(
-    uow: RefusingUnit, refused: Sequence[tuple[Instruction, Reason]], now: datetime
+    uow: RefusingUnit, refused: Sequence[tuple[Authentic[SignedInstruction], Reason]], now: datetime
 ) -> None:
     """Tell of what was refused: once, however often a record is delivered."""
     # Written down with a "+", which no order's id has: these are no orders.
@@ -66,7 +67,7 @@ async def tell_standing_refusals(
     await uow.outbox.append([_refused(i, reason, now) for i, reason in refused if i.reference in new])
 
 
-def _refused(instruction: Instruction, reason: Reason, now: datetime) -> OutboxEvent:
+def _refused(instruction: Authentic[SignedInstruction], reason: Reason, now: datetime) -> OutboxEvent:
     partner_id, standing_order_id = (instruction.message.partner_id, instruction.message.instruction_id)
     return OutboxEvent(
         topic=events_topic(partner_id),

@@ -1,7 +1,8 @@
-"""Standing orders as partners give and end them; :mod:`gateway.orders.standing.occurrences` makes payments of them.
+"""Standing orders, a kind of message on ``mypay.orders``: as partners give and end them.
 
-What would refuse an order to pay the same now refuses a standing order, and uses its id up. Its end makes no further
-occurrence; one that is made already is a payment, and is cancelled as such.
+Payments are made of them by :mod:`gateway.orders.standing.occurrences`. What would refuse an order to pay the same now
+refuses a standing order, and uses its id up. Its end makes no further occurrence; one that is made already is a
+payment, and is cancelled as such.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,20 +10,22 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
+from pydantic import TypeAdapter
+
 from gateway.base.calendar import BusinessDays
 from gateway.base.errors import StoreConflictError
 from gateway.base.keys import ConsentKey
 from gateway.base.process import Observer
 from gateway.base.repetition import id_taken
-from gateway.base.retrying import until_done
 from gateway.consents.rules.consent import Consent, refuse_order
 from gateway.consents.rules.exemption import capped, exemption_allows
 from gateway.database.unit import Store
 from gateway.directory.merchants import Merchant
-from gateway.identity.no_providers import NoIdentityProviders
+from gateway.identity.door import Authentic, Faulty
 from gateway.identity.rules import Assertion, judge_standing_assertion, replayed
 from gateway.identity.store import AssertionUse, AssertionVerifier, TrustTable
-from gateway.orders.kinds import Instruction, SignedInstruction
+from gateway.identity.verifying import verify_proofs
+from gateway.orders.kinds import FaultAnswer, Kind
 from gateway.orders.scheduled.rules import AHEAD_DAYS_DEFAULT
 from gateway.orders.standing.notices import standing_event, tell_standing_refusals
 from gateway.orders.standing.rules import Occurrence, StandingKey, StandingOrder, proof_used_by, refuse_schedule
@@ -30,17 +33,25 @@ from gateway.orders.store import StandingIntakeUnit
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.rules.routing import NetworkProfile, route
 from schemas.assertions import StandingOrderLink
+from schemas.events import EventType
 from schemas.orders import PaymentOrder
-from schemas.primitives import CustomerId, MerchantId, OrderId
+from schemas.primitives import ConsentIdField, CustomerId, MerchantId, OrderId, StandingOrderIdField
 from schemas.reasons import Reason, ReasonCode
 from schemas.standing import (
     STANDING_CANCEL_TYPE,
     STANDING_CREATE_TYPE,
     StandingOrderCancel,
     StandingOrderCreate,
+    StandingOrderRefused,
     StandingStatus,
     schedule_digest,
 )
+
+StandingMessage = StandingOrderCreate | StandingOrderCancel
+Message = Authentic[StandingMessage]
+
+_STANDING_ORDER_ID: Final[TypeAdapter[str]] = TypeAdapter(StandingOrderIdField)
+_CONSENT_ID: Final[TypeAdapter[str]] = TypeAdapter(ConsentIdField)
 
 _UNKNOWN: Final = Reason(code=ReasonCode.NOOR, text="there is no such standing order under this consent")
 
@@ -53,7 +64,7 @@ class _Ends:
     created: set[StandingKey] = field(default_factory=set)
     changed: set[StandingKey] = field(default_factory=set)
     events: list[OutboxEvent] = field(default_factory=list)
-    refused: list[tuple[Instruction, Reason]] = field(default_factory=list)
+    refused: list[tuple[Message, Reason]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +75,17 @@ class _Seen:
     replayed: frozenset[StandingKey]
 
 
-class StandingOrderService:
-    """Implements :class:`gateway.orders.kinds.InstructionHandler` for standing orders and their ends.
+@dataclass(frozen=True, slots=True)
+class StandingOrders:
+    """A batch, the proofs of its messages by their references, and what became of it."""
+
+    messages: Sequence[Message]
+    proofs: Mapping[str, Assertion | Reason]
+    ends: _Ends = field(default_factory=_Ends)
+
+
+class StandingOrderKind(Kind[StandingMessage, StandingOrders]):
+    """Takes in standing orders and their ends.
 
     Args:
         networks: what routing knows of the networks at this moment.
@@ -73,7 +93,7 @@ class StandingOrderService:
         ahead_days_max: how far ahead the first occurrence may be.
     """
 
-    models: Mapping[str, type[SignedInstruction]] = {
+    models: Mapping[str, type[StandingMessage]] = {
         STANDING_CREATE_TYPE: StandingOrderCreate,
         STANDING_CANCEL_TYPE: StandingOrderCancel,
     }
@@ -84,40 +104,30 @@ class StandingOrderService:
         store: Store[StandingIntakeUnit],
         networks: Callable[[], Sequence[NetworkProfile]],
         observer: Observer,
-        trust: TrustTable | None = None,
-        assertions: AssertionVerifier | None = None,
-        days: BusinessDays | None = None,
+        trust: TrustTable,
+        assertions: AssertionVerifier,
+        days: BusinessDays,
         ahead_days_max: int = AHEAD_DAYS_DEFAULT,
     ) -> None:
         self._store = store
         self._networks = networks
         self._observer = observer
-        self._trust: TrustTable = trust or NoIdentityProviders()
-        self._assertions: AssertionVerifier = assertions or NoIdentityProviders()
-        self._days = days or BusinessDays()
+        self._trust = trust
+        self._assertions = assertions
+        self._days = days
         self._ahead_days_max = ahead_days_max
 
-    async def take(self, instructions: Sequence[Instruction], now: datetime) -> None:
+    async def prepare(self, messages: Sequence[Message], now: datetime) -> StandingOrders:
+        """Verify the customers' proofs."""
+        proofs = [m.message.authentication if isinstance(m.message, StandingOrderCreate) else None for m in messages]
+        verified = await verify_proofs(proofs, self._assertions, self._trust, now)
+        return StandingOrders(
+            messages, {m.reference: p for m, p in zip(messages, verified, strict=True) if p is not None}
+        )
+
+    async def write(self, work: StandingOrders, now: datetime) -> StandingOrders:
         """Create and cancel, in one transaction for a batch."""
-        proofs = self._verify(instructions, now)
-        if await self._trust.refresh_unknown():
-            # A provider's key may be newer than what this process knows: look once more.
-            proofs = self._verify(instructions, now)
-        ends = await until_done(lambda: self._write(instructions, proofs, now))
-        count = self._observer.count
-        count("initiation", "standing_order", n=len(ends.created | ends.changed))
-        count("initiation", "standing_order_refused", n=len(ends.refused))
-
-    def _verify(self, instructions: Sequence[Instruction], now: datetime) -> dict[str, Assertion | Reason]:
-        return {
-            i.reference: self._assertions.verify(i.message.authentication, now)
-            for i in instructions
-            if isinstance(i.message, StandingOrderCreate) and i.message.authentication
-        }
-
-    async def _write(
-        self, instructions: Sequence[Instruction], proofs: Mapping[str, Assertion | Reason], now: datetime
-    ) -> _Ends:
+        instructions, proofs = work.messages, work.proofs
         async with self._store.transaction() as uow:
             ends = _Ends(dict(await uow.standing.lock(sorted({_key(i) for i in instructions}))))
             records = [(i.message.partner_id, i.reference) for i in instructions]
@@ -137,12 +147,33 @@ class StandingOrderService:
             await uow.standing.update([ends.rows[k] for k in sorted(ends.changed - ends.created)])
             await uow.outbox.append(ends.events)
             await tell_standing_refusals(uow, ends.refused, now)
-        return ends
+        return replace(work, ends=ends)
+
+    async def hand_on(self, work: StandingOrders) -> None:
+        """Count what became of the batch."""
+        count, ends = self._observer.count, work.ends
+        count("initiation", "standing_order", n=len(ends.created | ends.changed))
+        count("initiation", "standing_order_refused", n=len(ends.refused))
+
+    def answer_fault(self, fault: Faulty, now: datetime) -> FaultAnswer:
+        """Refused as a standing order, where its consent can be named."""
+        own, consent = fault.member("standing_order_id", _STANDING_ORDER_ID), fault.member("consent_id", _CONSENT_ID)
+        if own is None or consent is None:
+            return FaultAnswer(own)
+        body = StandingOrderRefused.of_stored(
+            partner_id=fault.partner_id,
+            standing_order_id=own,
+            consent_id=consent,
+            reason=fault.reason,
+            reference=fault.reference,
+            occurred_at=now,
+        )
+        return FaultAnswer(own, (EventType.STANDING_REFUSED, own, body))
 
     async def _look(
         self,
         uow: StandingIntakeUnit,
-        instructions: Sequence[Instruction],
+        instructions: Sequence[Message],
         proofs: Mapping[str, Assertion | Reason],
         ends: _Ends,
     ) -> _Seen:
@@ -170,7 +201,7 @@ class StandingOrderService:
 
     def _create(
         self,
-        instruction: Instruction,
+        instruction: Message,
         message: StandingOrderCreate,
         proof: Assertion | Reason | None,
         seen: _Seen,
@@ -197,7 +228,7 @@ class StandingOrderService:
 
     def _refuse(
         self,
-        instruction: Instruction,
+        instruction: Message,
         message: StandingOrderCreate,
         proof: Assertion | Reason | None,
         seen: _Seen,
@@ -228,7 +259,7 @@ class StandingOrderService:
 
     def _judge(
         self,
-        instruction: Instruction,
+        instruction: Message,
         message: StandingOrderCreate,
         proof: Assertion | Reason | None,
         consent: Consent,
@@ -263,11 +294,8 @@ class StandingOrderService:
         return verdict if isinstance(verdict, Reason) else None
 
 
-def _key(instruction: Instruction) -> StandingKey:
-    message = instruction.message
-    if not isinstance(message, StandingOrderCreate | StandingOrderCancel):
-        raise TypeError("initiation hands over what models names")
-    return (message.partner_id, message.standing_order_id)
+def _key(instruction: Message) -> StandingKey:
+    return (instruction.message.partner_id, instruction.message.standing_order_id)
 
 
 def _id_taken(first: StandingOrder, later: StandingOrderCreate) -> Reason:
@@ -289,7 +317,7 @@ def _as_order(message: StandingOrderCreate) -> PaymentOrder:
 
 
 def _row(
-    instruction: Instruction, message: StandingOrderCreate, begins: Occurrence | Reason, now: datetime, *, proven: bool
+    instruction: Message, message: StandingOrderCreate, begins: Occurrence | Reason, now: datetime, *, proven: bool
 ) -> StandingOrder:
     refused = isinstance(begins, Reason)
     return StandingOrder(
@@ -314,7 +342,7 @@ def _row(
     )
 
 
-def _cancel(instruction: Instruction, now: datetime, ends: _Ends) -> None:
+def _cancel(instruction: Message, now: datetime, ends: _Ends) -> None:
     message, key = instruction.message, _key(instruction)
     row = ends.rows.get(key)
     if row is None or row.status is StandingStatus.REFUSED or row.consent_id != message.record_key:

@@ -27,9 +27,8 @@ from gateway.network.exchange import (
 )
 from gateway.network.iso8583.breaker import CircuitBreaker
 from gateway.network.trace import payment_trace
-from gateway.orders import intake as initiation
+from gateway.orders import claims
 from gateway.orders import judging as intake
-from gateway.orders import refunds as refund_intake
 from gateway.orders import turns as fair_intake
 from gateway.outbox import relay
 from gateway.payments import dispatch, execution, results, transitions
@@ -361,7 +360,7 @@ def _half_a_turn() -> AbstractContextManager[None]:
 
 
 def _overtaken_order_dropped() -> AbstractContextManager[None]:
-    return edited(initiation.InitiationService, "_record", ("raise _OvertakenError", "pass"))
+    return edited(claims, "_write", ("raise OvertakenError", "pass"))
 
 
 def _unledgered() -> AbstractContextManager[None]:
@@ -395,7 +394,14 @@ def _refunds_not_counted() -> AbstractContextManager[None]:
 def _refused_refund_paid() -> AbstractContextManager[None]:
     return together(
         edited(intents, "_decide_refund", ("if taken.reference in facts.refused:", "if False:")),
-        edited(refund_intake.RefundIntake, "_recorded", ("if t.reference not in over", "if True")),
+        edited(
+            claims.ClaimKind,
+            "judge",
+            (
+                "if c.taken.reference not in refused",
+                'if self.counted_as == "refund" or c.taken.reference not in refused',
+            ),
+        ),
     )
 
 

@@ -10,21 +10,17 @@ from enum import StrEnum, unique
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway.app.orders import IntakeParts, order_intake
 from gateway.base.calendar import BusinessDays
 from gateway.consents.changing import ExpiryService
 from gateway.consents.commands import ConsentCommandService
 from gateway.consents.ended_watch import EndedConsentWatch
 from gateway.messaging.isolation import IsolatedBatch
 from gateway.messaging.records import Record
-from gateway.orders.bulk.service import BulkService
-from gateway.orders.cancellations import CancellationService, WaitingCancellations
-from gateway.orders.intake import InitiationService
-from gateway.orders.judging import Intake
-from gateway.orders.refunds import RefundIntake
+from gateway.orders.cancellations import WaitingCancellations
 from gateway.orders.room import ExecutionRoom
 from gateway.orders.scheduled.service import ScheduledOrderService, ScheduleSettings
 from gateway.orders.standing.occurrences import OccurrenceService, OccurrenceSettings
-from gateway.orders.standing.service import StandingOrderService
 from gateway.orders.turns import FairIntake
 from gateway.outbox.relay import RelayService, RelaySettings
 from gateway.payments.execution import ExecutionService, ExecutionSettings
@@ -191,45 +187,22 @@ class Worker:
     def start_initiation(self) -> None:
         """Partners' orders."""
         world = self.world
-        service = InitiationService(
-            store=self._store,
-            keys=MemoryKeySource([PARTNER], boundary=self.boundary),
-            verifier=world.verifier,
-            networks=_networks,
-            publisher=self._publisher,
-            dispatch=world.dispatch,
-            dead_letters=self._dead_letters,
-            observer=world.observer,
-            clock=self.clock,
-            trust=world.trust,
-            assertions=world.trust,
-            handlers=[
-                CancellationService(
-                    store=self._store, cut_overs=world.cut_overs, observer=world.observer, clock=self.clock
-                ),
-                StandingOrderService(
-                    store=self._store,
-                    networks=_networks,
-                    observer=world.observer,
-                    trust=world.trust,
-                    assertions=world.trust,
-                    days=BusinessDays(),
-                ),
-                BulkService(
-                    store=self._store,
-                    intake=Intake(store=self._store, trust=world.trust, networks=_networks, ahead_days_max=366),
-                    publisher=self._publisher,
-                    dispatch=world.dispatch,
-                    observer=world.observer,
-                    clock=self.clock,
-                    room=ExecutionRoom(world.backlog, ahead_max=AHEAD_MAX, look_s=1.0),
-                    trust=world.trust,
-                    assertions=world.trust,
-                ),
-                RefundIntake(
-                    store=self._store, publisher=self._publisher, dispatch=world.dispatch, observer=world.observer
-                ),
-            ],
+        service = order_intake(
+            IntakeParts(
+                store=self._store,
+                keys=MemoryKeySource([PARTNER], boundary=self.boundary),
+                verifier=world.verifier,
+                networks=_networks,
+                publisher=self._publisher,
+                dispatch=world.dispatch,
+                dead_letters=self._dead_letters,
+                observer=world.observer,
+                clock=self.clock,
+                trust=world.trust,
+                assertions=world.trust,
+                cut_overs=world.cut_overs,
+                room=ExecutionRoom(world.backlog, ahead_max=AHEAD_MAX, look_s=1.0),
+            )
         )
         isolated = IsolatedBatch(self.stage, dead_letters=self._dead_letters, observer=world.observer)
         room = ExecutionRoom(world.backlog, ahead_max=AHEAD_MAX, look_s=1.0)

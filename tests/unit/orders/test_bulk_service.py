@@ -11,9 +11,6 @@ import pytest
 from gateway.identity.no_providers import NoIdentityProviders
 from gateway.identity.rules import link_of
 from gateway.messaging.records import Record
-from gateway.orders.bulk.service import BulkService
-from gateway.orders.intake import InitiationService
-from gateway.orders.judging import Intake
 from gateway.payments.rules.lifecycle import PaymentState
 from schemas.bulk import BULK_BYTES_MAX, BULK_TYPE, Acceptance, BulkItem, ControlSum, PaymentBulk
 from schemas.codec import DecodeError, decode, encode
@@ -34,34 +31,9 @@ class BulkRig(Rig):
 
     def __init__(self, identities: FakeIdentities | None = None) -> None:
         super().__init__()
-        self.identities = identities
-        self.initiation = self.new_initiation()
+        self.identities = identities or NoIdentityProviders()
+        self.initiation = self.new_initiation(trust=self.identities, assertions=self.identities)
         self.executed = 0
-
-    def new_initiation(self) -> InitiationService:
-        trust = self.identities or NoIdentityProviders()
-        handler = BulkService(
-            store=self.store,
-            intake=Intake(store=self.store, trust=trust, networks=lambda: self.networks, ahead_days_max=366),
-            publisher=self.publisher,
-            dispatch=DISPATCH,
-            observer=self.observer,
-            clock=self.clock,
-            trust=trust,
-            assertions=trust,
-        )
-        return InitiationService(
-            store=self.store,
-            keys=self.keys,
-            verifier=self.verifier,
-            networks=lambda: self.networks,
-            publisher=self.publisher,
-            dispatch=DISPATCH,
-            dead_letters=self.dead_letters,
-            observer=self.observer,
-            clock=self.clock,
-            handlers=[handler],
-        )
 
     def handed_on(self) -> list[Record]:
         return self.kafka.records(dispatch_topic(NETWORK))

@@ -10,14 +10,9 @@ from typing import Any
 import pytest
 
 from gateway.base.calendar import BusinessDays, day_of, day_start
-from gateway.identity.no_providers import NoIdentityProviders
 from gateway.messaging.records import Record
-from gateway.orders.bulk.service import BulkService
-from gateway.orders.intake import InitiationService
-from gateway.orders.judging import Intake
 from gateway.orders.scheduled.service import ScheduledOrderService, ScheduleSettings
 from gateway.orders.standing.occurrences import OccurrenceService, OccurrenceSettings
-from gateway.orders.standing.service import StandingOrderService
 from gateway.payments.rules.routing import NetworkProfile
 from gateway.proving.memory import MemoryPublisher, MemoryStore
 from schemas.bulk import BULK_TYPE, BulkItem, PaymentBulk
@@ -60,33 +55,11 @@ class Worker:
 
     def __init__(self, rig: Rig, boundary: CrashAt) -> None:
         store, publisher = MemoryStore(rig.database, boundary), MemoryPublisher(rig.kafka, boundary)
-        trust = NoIdentityProviders()
 
         def networks() -> list[NetworkProfile]:
             return rig.networks
 
-        intake = Intake(store=store, trust=trust, networks=networks, ahead_days_max=366)
-        bulks = BulkService(
-            store=store,
-            intake=intake,
-            publisher=publisher,
-            dispatch=DISPATCH,
-            observer=rig.observer,
-            clock=rig.clock,
-        )
-        standing = StandingOrderService(store=store, networks=networks, observer=rig.observer)
-        self.initiation = InitiationService(
-            store=store,
-            keys=rig.keys,
-            verifier=rig.verifier,
-            networks=networks,
-            publisher=publisher,
-            dispatch=DISPATCH,
-            dead_letters=rig.dead_letters,
-            observer=rig.observer,
-            clock=rig.clock,
-            handlers=[bulks, standing],
-        )
+        self.initiation = rig.new_initiation(store=store, publisher=publisher)
         self.orders = ScheduledOrderService(
             store=store,
             publisher=publisher,

@@ -12,7 +12,6 @@ from gateway.base.calendar import day_of, day_start
 from gateway.base.errors import TopicClosedError
 from gateway.identity.rules import link_of
 from gateway.messaging.records import Outgoing, Record
-from gateway.orders.intake import InitiationService
 from gateway.orders.scheduled.service import ScheduledOrderService, ScheduleSettings
 from gateway.payments.execution import ExecutionService, ExecutionSettings
 from gateway.payments.results import ResultSettings
@@ -344,19 +343,7 @@ class ProvingRig(Rig):
         super().__init__()
         self.identities = FakeIdentities()
         self.database.identity_links.rows[ISSUER, SUBJECT] = CustomerId("customer-1")
-        self.initiation = InitiationService(
-            store=self.store,
-            keys=self.keys,
-            verifier=self.verifier,
-            networks=lambda: self.networks,
-            publisher=self.publisher,
-            dispatch=DISPATCH,
-            dead_letters=self.dead_letters,
-            observer=self.observer,
-            clock=self.clock,
-            trust=self.identities,
-            assertions=self.identities,
-        )
+        self.initiation = self.new_initiation(trust=self.identities, assertions=self.identities)
         self.execution = ExecutionService(
             network_id=NetworkId(NETWORK),
             worker="worker-1",

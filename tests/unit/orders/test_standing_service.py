@@ -9,10 +9,8 @@ import pytest
 
 from gateway.base.calendar import BusinessDays, day_of, day_start
 from gateway.messaging.records import Record
-from gateway.orders.intake import InitiationService
 from gateway.orders.scheduled.service import ScheduledOrderService, ScheduleSettings
 from gateway.orders.standing.occurrences import OccurrenceService, OccurrenceSettings
-from gateway.orders.standing.service import StandingOrderService
 from gateway.payments.execution import ExecutionService, ExecutionSettings
 from gateway.payments.results import ResultSettings
 from gateway.payments.rules.lifecycle import PaymentState
@@ -48,26 +46,8 @@ class StandingRig(Rig):
         super().__init__()
         self.settings = OccurrenceSettings(**settings)
         self.days = BusinessDays()
-        handler = StandingOrderService(
-            store=self.store,
-            networks=lambda: self.networks,
-            observer=self.observer,
-            trust=identities,
-            assertions=identities,
-            days=self.days,
-        )
-        self.initiation = InitiationService(
-            store=self.store,
-            keys=self.keys,
-            verifier=self.verifier,
-            networks=lambda: self.networks,
-            publisher=self.publisher,
-            dispatch=DISPATCH,
-            dead_letters=self.dead_letters,
-            observer=self.observer,
-            clock=self.clock,
-            handlers=[handler],
-        )
+        others = {"trust": identities, "assertions": identities} if identities else {}
+        self.initiation = self.new_initiation(days=self.days, **others)
         self.orders = ScheduledOrderService(
             store=self.store,
             publisher=self.publisher,

@@ -19,7 +19,7 @@ from gateway.messaging.isolation import IsolatedBatch
 from gateway.messaging.records import Outgoing, Record
 from gateway.messaging.settings import KafkaSettings
 from gateway.network.exchange import FinancialRequest
-from gateway.orders.intake import InitiationService
+from gateway.orders.intake import OrderIntake
 from gateway.orders.room import ExecutionRoom
 from gateway.orders.turns import FairIntake
 from gateway.proving.memory import MemoryConsumer, MemoryKafka, MemoryPublisher, MemoryStore
@@ -138,18 +138,8 @@ async def execute(rig: Rig, crash: CrashAt, home: Path) -> None:
         await service.results.written()
 
 
-def initiating(rig: Rig, crash: CrashAt) -> InitiationService:
-    return InitiationService(
-        store=MemoryStore(rig.database, crash),
-        keys=rig.keys,
-        verifier=rig.verifier,
-        networks=lambda: rig.networks,
-        publisher=MemoryPublisher(rig.kafka, crash),
-        dispatch=DISPATCH,
-        dead_letters=rig.dead_letters,
-        observer=rig.observer,
-        clock=rig.clock,
-    )
+def initiating(rig: Rig, crash: CrashAt) -> OrderIntake:
+    return rig.new_initiation(store=MemoryStore(rig.database, crash), publisher=MemoryPublisher(rig.kafka, crash))
 
 
 async def initiate(rig: Rig, crash: CrashAt, home: Path) -> None:

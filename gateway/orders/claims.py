@@ -1,0 +1,206 @@
+"""What purchases and refunds share: each claims an order id, under which one payment stands for ever.
+
+Advice only: execution decides under locks. Every claim ends in exactly one way: dispatched, scheduled (accepted for a
+later day: a payment in state SCHEDULED), rejected (a payment in state REJECTED), refused (no payment, for its id is
+taken, or there is none that it could be about) or repeated (its payment's state is told again).
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import ClassVar, Generic, Protocol, TypeVar, assert_never
+
+from gateway.base.process import Observer
+from gateway.base.retrying import until_done
+from gateway.database.unit import Store
+from gateway.identity.door import Authentic, Faulty
+from gateway.messaging.records import Outgoing, Publisher
+from gateway.orders.kinds import FaultAnswer, Kind, OvertakenError
+from gateway.orders.scheduled.service import Accepted, keep_waiting
+from gateway.orders.store import ClaimUnit
+from gateway.payments.notices import RefusedOrder, refuse_orders, reported_events
+from gateway.payments.rules.intent import OrderOrRefund
+from gateway.payments.rules.payment import Payment, PaymentKey
+from gateway.payments.rules.repetition import order_id_taken
+from gateway.payments.transitions import payment_events
+from schemas.orders import PaymentOrder
+from schemas.primitives import NetworkId
+from schemas.refunds import PaymentRefund
+
+
+class SeenPayments(Protocol):
+    """What was read of a batch without locks."""
+
+    @property
+    def existing(self) -> Mapping[PaymentKey, Payment]:
+        """Payments that stand under the claims' ids."""
+
+
+M = TypeVar("M", bound=PaymentOrder | PaymentRefund)
+T = TypeVar("T", bound=OrderOrRefund)
+S = TypeVar("S", bound=SeenPayments)
+
+Ends = NetworkId | Payment | Accepted | RefusedOrder
+"""Of one claim: dispatched to a network, rejected, accepted for a later day, or refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim(Generic[M, T]):
+    """One message, as it came and as execution takes it."""
+
+    read: Authentic[M]
+    taken: T
+
+
+@dataclass(slots=True)
+class Claims(Generic[M, T]):
+    """A batch, and how each claim of it ends.
+
+    Attributes:
+        rejected: with their payments.
+        orphans: of the refused, those that are about no payment that there is.
+        repeated: payments that are told again, each with the repeated record's reference.
+    """
+
+    claims: Sequence[Claim[M, T]]
+    dispatched: list[Outgoing] = field(default_factory=list)
+    scheduled: list[Accepted] = field(default_factory=list)
+    rejected: list[tuple[T, Payment]] = field(default_factory=list)
+    refused: list[RefusedOrder] = field(default_factory=list)
+    orphans: list[T] = field(default_factory=list)
+    repeated: list[tuple[Payment, str]] = field(default_factory=list)
+
+    @property
+    def ends_here(self) -> bool:
+        """True where something is to be written down."""
+        return bool(self.rejected or self.refused or self.repeated or self.scheduled)
+
+
+class ClaimKind(Kind[M, Claims[M, T]], Generic[M, T, S]):
+    """A kind whose messages become payments; it says what it looks at, and how it judges one claim."""
+
+    counted_as: ClassVar[str]
+    """The stage that its metrics name."""
+
+    def __init__(self, *, store: Store[ClaimUnit], publisher: Publisher, observer: Observer) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._observer = observer
+
+    @abstractmethod
+    async def look(self, uow: ClaimUnit, taken: Sequence[T]) -> S:
+        """Read what judging these needs, payments under their ids too."""
+
+    @abstractmethod
+    def end_of(self, claim: Claim[M, T], seen: S, now: datetime) -> Ends:
+        """Judge one claim under whose id no payment stands."""
+
+    @abstractmethod
+    def outgoing(self, claim: Claim[M, T], network_id: NetworkId, now: datetime) -> Outgoing:
+        """The record by which it goes on."""
+
+    async def hold(self, uow: ClaimUnit, work: Claims[M, T]) -> None:
+        """Make certain, within the transaction that writes, of what was read and must still hold.
+
+        Raises:
+            OvertakenError: it does not.
+        """
+
+    # --- steps of a kind ---
+
+    async def accepted(self, messages: Sequence[Authentic[M]]) -> frozenset[str]:
+        """Those whose payments came of these very bytes."""
+        keys: dict[str, PaymentKey] = {m.reference: (m.message.partner_id, m.message.payment_id) for m in messages}
+        async with self._store.reading() as uow:
+            stored = await uow.payments.find(list(keys.values()))
+        return frozenset(
+            m.reference for m in messages if (p := stored.get(keys[m.reference])) is not None and p.digest_is(m.digest)
+        )
+
+    async def judge(self, work: Claims[M, T], now: datetime) -> Claims[M, T]:
+        """Sort a batch by how each claim ends."""
+        async with self._store.reading() as uow:
+            refused = await uow.refusals.find([(c.read.message.partner_id, c.taken.reference) for c in work.claims])
+            # What was refused when it came before, for a field that was not known yet, say, has ended and was told so.
+            claims = [c for c in work.claims if c.taken.reference not in refused]
+            seen = await self.look(uow, [c.taken for c in claims])
+        judged = Claims[M, T](work.claims)
+        # What this batch itself does with an order id counts for the claims behind it.
+        first_of = dict(seen.existing)
+        sent_to: dict[PaymentKey, NetworkId] = {}
+        for claim in claims:
+            key = claim.taken.key
+            if (first := first_of.get(key)) is not None:
+                _repeat(claim, first, judged)
+                continue
+            # A second one under a dispatched id follows the first: execution meets both in order, the first stands.
+            end = sent_to.get(key) or self.end_of(claim, seen, now)
+            match end:
+                case str():
+                    sent_to[key] = end
+                    judged.dispatched.append(self.outgoing(claim, end, now))
+                case Payment():
+                    first_of[key] = end
+                    judged.rejected.append((claim.taken, end))
+                case Accepted():
+                    first_of[key] = end.payment
+                    judged.scheduled.append(end)
+                case RefusedOrder():
+                    judged.refused.append(end)
+                    judged.orphans.append(claim.taken)
+                case _:
+                    assert_never(end)
+        return judged
+
+    async def write(self, work: Claims[M, T], now: datetime) -> Claims[M, T]:
+        """Write payments that begin here, and tell of them."""
+        if work.ends_here:
+            async with self._store.transaction() as uow:
+                await self.hold(uow, work)
+                await _write(uow, work, now)
+        return work
+
+    async def hand_on(self, work: Claims[M, T]) -> None:
+        """Publish what execution decides."""
+        if work.dispatched:
+            await until_done(lambda: self._publisher.publish(work.dispatched))
+        self.report(work)
+
+    def report(self, work: Claims[M, T]) -> None:
+        """Count what became of the batch."""
+        for outcome, n in (
+            ("dispatched", len(work.dispatched)),
+            ("scheduled", len(work.scheduled)),
+            ("repeated", len(work.repeated)),
+        ):
+            self._observer.count(self.counted_as, outcome, n=n)
+
+    def answer_fault(self, fault: Faulty, now: datetime) -> FaultAnswer | None:  # noqa: ARG002 - the kind's
+        """Told by its order id."""
+        return None
+
+
+def _repeat(claim: Claim[M, T], first: Payment, judged: Claims[M, T]) -> None:
+    taken, message = claim.taken, claim.read.message
+    if first.digest_is(taken.digest):
+        judged.repeated.append((first, taken.reference))
+        return
+    reason = order_id_taken(first, message)
+    judged.refused.append(RefusedOrder(message.partner_id, message.order_id, first.payment_id, reason, taken.reference))
+
+
+async def _write(uow: ClaimUnit, work: Claims[M, T], now: datetime) -> None:
+    rejected = [payment for _, payment in work.rejected]
+    inserted = await uow.payments.insert(rejected)
+    waiting = await keep_waiting(uow, work.scheduled, now)
+    there = {*inserted, *(p.key for p in waiting)}
+    lost = [p for p in (*rejected, *(a.payment for a in work.scheduled)) if p.key not in there]
+    stored = await uow.payments.find([p.key for p in lost]) if lost else {}
+    # Written by an earlier run of this transaction whose confirmation was lost: told already. Of any other the payment
+    # that stands is the first, and these must be told so, not be dropped.
+    if not all(p.is_written_as(stored.get(p.key)) for p in lost):
+        raise OvertakenError
+    new = [p for p in rejected if p.key in inserted]
+    await uow.outbox.append([*payment_events([*new, *waiting]), *reported_events(work.repeated, now)])
+    await refuse_orders(uow, work.refused, now)

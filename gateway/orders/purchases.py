@@ -1,0 +1,101 @@
+"""Orders to pay, a kind of message on ``mypay.orders``: judged, then dispatched, scheduled or rejected.
+
+A batch costs five reads, at most one transaction and one publication, whatever its size.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from gateway.base.process import Observer
+from gateway.database.unit import Store
+from gateway.identity.door import Authentic
+from gateway.identity.store import AssertionVerifier, TrustTable
+from gateway.identity.verifying import verify_proofs
+from gateway.messaging.records import Outgoing, Publisher
+from gateway.orders.claims import Claim, ClaimKind, Claims, Ends
+from gateway.orders.judging import OrderJudge, Seen, Waits
+from gateway.orders.kinds import Turn
+from gateway.orders.scheduled.service import Accepted
+from gateway.orders.store import ClaimUnit
+from gateway.payments.dispatch import Dispatch
+from gateway.payments.rules.intent import TakenOrder, rejected
+from schemas.orders import ORDER_TYPE, PaymentOrder
+from schemas.primitives import NetworkId
+from schemas.reasons import Reason
+
+
+class PurchaseKind(ClaimKind[PaymentOrder, TakenOrder, Seen]):
+    """Takes in orders to pay."""
+
+    models: Mapping[str, type[PaymentOrder]] = {ORDER_TYPE: PaymentOrder}
+    turn = Turn.ORDERS
+    counted_as = "initiation"
+
+    def __init__(
+        self,
+        *,
+        store: Store[ClaimUnit],
+        judge: OrderJudge,
+        publisher: Publisher,
+        dispatch: Dispatch,
+        observer: Observer,
+        trust: TrustTable,
+        assertions: AssertionVerifier,
+    ) -> None:
+        super().__init__(store=store, publisher=publisher, observer=observer)
+        self._judge = judge
+        self._dispatch = dispatch
+        self._trust = trust
+        self._assertions = assertions
+
+    async def prepare(
+        self, messages: Sequence[Authentic[PaymentOrder]], now: datetime
+    ) -> Claims[PaymentOrder, TakenOrder]:
+        """Verify the customers' proofs."""
+        tokens = [m.message.authentication for m in messages]
+        proofs = await verify_proofs(tokens, self._assertions, self._trust, now)
+        return Claims(
+            [
+                Claim(
+                    read,
+                    TakenOrder(
+                        order=read.message,
+                        digest=read.digest,
+                        ordered_at=read.ordered_at,
+                        reference=read.reference,
+                        traceparent=read.envelope.traceparent,
+                        assertion=proof,
+                        signature=read.envelope.signature,
+                    ),
+                )
+                for read, proof in zip(messages, proofs, strict=True)
+            ]
+        )
+
+    async def look(self, uow: ClaimUnit, taken: Sequence[TakenOrder]) -> Seen:
+        """As the judge does."""
+        return await self._judge.look(uow, taken)
+
+    def end_of(self, claim: Claim[PaymentOrder, TakenOrder], seen: Seen, now: datetime) -> Ends:
+        """As judged: to a network, into the schedule, or nowhere."""
+        target = self._judge.judge(claim.taken, seen, now)
+        if isinstance(target, Reason):
+            return rejected(claim.taken, target, now)
+        if isinstance(target, Waits):
+            return Accepted.of(claim.read.record.value, claim.taken, target, now)
+        return target
+
+    def outgoing(self, claim: Claim[PaymentOrder, TakenOrder], network_id: NetworkId, now: datetime) -> Outgoing:
+        """The partner's own bytes."""
+        return self._dispatch.order(claim.taken, claim.read.record.value, network_id, now)
+
+    def report(self, work: Claims[PaymentOrder, TakenOrder]) -> None:
+        """Count what became of the batch, and why it was turned away."""
+        super().report(work)
+        for outcome, reasons in (
+            ("rejected", Counter(p.reason.code.value for _, p in work.rejected if p.reason)),
+            ("refused", Counter(r.reason.code.value for r in work.refused)),
+        ):
+            for reason, n in reasons.items():
+                self._observer.count(self.counted_as, outcome, reason=reason, n=n)
