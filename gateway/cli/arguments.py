@@ -43,8 +43,12 @@ def is_key_id(text: str) -> bool:
 
 
 # Typer shows the annotation's name, so these are texts; the parser has checked them.
-NewPartnerArgument = Annotated[str, typer.Argument(metavar="PARTNER", parser=_parser(PartnerIdField))]
-PartnerArgument = Annotated[str, typer.Argument(metavar="PARTNER", parser=_parser(PartnerIdField, existing=True))]
+NewPartnerArgument = Annotated[
+    str, typer.Argument(metavar="PARTNER", parser=_parser(PartnerIdField), help="The partner's new id.")
+]
+PartnerArgument = Annotated[
+    str, typer.Argument(metavar="PARTNER", parser=_parser(PartnerIdField, existing=True), help="The partner's id.")
+]
 OnlyPartnersOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -55,22 +59,42 @@ OnlyPartnersOption = Annotated[
     ),
 ]
 PartnerOption = Annotated[
-    str, typer.Option("--partner", metavar="PARTNER", parser=_parser(PartnerIdField, existing=True))
+    str,
+    typer.Option(
+        "--partner", metavar="PARTNER", parser=_parser(PartnerIdField, existing=True), help="Which partner's it is."
+    ),
 ]
 SomePartnerOption = Annotated[
     str | None,
     typer.Option(
-        "--partner", metavar="PARTNER", parser=_parser(PartnerIdField, existing=True), help="Of this one alone."
+        "--partner", metavar="PARTNER", parser=_parser(PartnerIdField, existing=True), help="Of this partner alone."
     ),
 ]
-ConsentArgument = Annotated[str, typer.Argument(metavar="CONSENT", parser=_parser(ConsentIdField, existing=True))]
-ConsentOption = Annotated[str, typer.Option("--consent", metavar="CONSENT", parser=_parser(ConsentIdField))]
-TokenArgument = Annotated[str, typer.Argument(metavar="TOKEN", parser=_parser(FundingTokenField, existing=True))]
+ConsentArgument = Annotated[
+    str, typer.Argument(metavar="CONSENT", parser=_parser(ConsentIdField, existing=True), help="The consent's id.")
+]
+ConsentOption = Annotated[
+    str,
+    typer.Option(
+        "--consent", metavar="CONSENT", parser=_parser(ConsentIdField), help="The consent that the order names."
+    ),
+]
+TokenArgument = Annotated[
+    str, typer.Argument(metavar="TOKEN", parser=_parser(FundingTokenField, existing=True), help="The funding token.")
+]
 PartnersOption = Annotated[
     list[str],
-    typer.Option("--partner", metavar="PARTNER", parser=_parser(PartnerIdField), help="May be given several times."),
+    typer.Option(
+        "--partner",
+        metavar="PARTNER",
+        parser=_parser(PartnerIdField),
+        help="Who may pay with it; may be given several times.",
+    ),
 ]
-CustomerOption = Annotated[str, typer.Option("--customer", metavar="CUSTOMER", parser=_parser(CustomerIdField))]
+CustomerOption = Annotated[
+    str, typer.Option("--customer", metavar="CUSTOMER", parser=_parser(CustomerIdField), help="Whose card it is.")
+]
 SomeCustomerOption = Annotated[
-    str | None, typer.Option("--customer", metavar="CUSTOMER", parser=_parser(CustomerIdField), help="This one's only.")
+    str | None,
+    typer.Option("--customer", metavar="CUSTOMER", parser=_parser(CustomerIdField), help="Of this customer alone."),
 ]

@@ -93,9 +93,7 @@ def load_settings() -> "Settings":
     try:
         return read_settings()
     except UnknownSettingError as error:
-        raise CliError(
-            f"{error}.", ExitCode.USAGE, hint="gateway/app/settings.py names and explains them all."
-        ) from None
+        raise CliError(f"{error}.", ExitCode.USAGE, hint="deploy/REFERENCE.md names and explains them all.") from None
     except ValidationError as error:
         problems = error.errors(include_input=False, include_url=False)
         text = "; ".join(f"MYPAY_{'.'.join(map(str, p['loc'])).upper()}: {told(p)}" for p in problems)

@@ -144,7 +144,7 @@ def show(consent: ConsentArgument, partner: SomePartnerOption = None, json_: Jso
 def list_(
     partner: SomePartnerOption = None,
     status: Annotated[ConsentStatus | None, typer.Option(help="In this status alone.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Rows at most.")] = 100,
     json_: Json = False,
 ) -> None:
     """Show consents."""

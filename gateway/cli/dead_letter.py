@@ -87,7 +87,7 @@ class _Letter:
 @app.command("list")
 def list_(
     stage: Stage = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Letters at most: the newest.")] = 50,
     all_: Annotated[bool, typer.Option("--all", help="Those too that were sent again.")] = False,
     forged: Annotated[
         bool, typer.Option("--forged", help="Instead: what others than the gateway have written to the topic.")

@@ -66,7 +66,7 @@ def import_(
 @app.command("list")
 def list_(
     after: Annotated[str, typer.Option(metavar="MERCHANT", help="Begin behind this id.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Rows at most.")] = 100,
     json_: Json = False,
 ) -> None:
     """Show merchants by id, a page at a time."""

@@ -23,7 +23,7 @@ def _subject(*, proposal: UUID, **_: Any) -> str:
 
 @app.command()
 def log(
-    operator: Annotated[str | None, typer.Option("--operator", metavar="NAME", help="Of this one alone.")] = None,
+    operator: Annotated[str | None, typer.Option("--operator", metavar="NAME", help="Of this operator alone.")] = None,
     limit: Limit = 100,
     json_: Json = False,
 ) -> None:

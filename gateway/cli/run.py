@@ -33,13 +33,13 @@ def consents() -> None:
 
 @app.command()
 def execution(network: Network) -> None:
-    """Execute one card network's payments."""
+    """Send one card network's payments, and settle those without an answer."""
     _become("execution", "--network", network)
 
 
 @app.command()
 def relay() -> None:
-    """Relay events to Kafka."""
+    """Bring events from the database to Kafka."""
     _become("relay")
 
 
@@ -51,7 +51,7 @@ def settlement() -> None:
 
 @app.command()
 def schedule() -> None:
-    """Do what is due: end consents whose time is up."""
+    """Do what is due: end consents, pay orders whose day has come and what standing orders ask for."""
     _become("schedule")
 
 

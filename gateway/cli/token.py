@@ -197,8 +197,8 @@ def show(token: TokenArgument, json_: Json = False) -> None:
 def list_(
     customer: SomeCustomerOption = None,
     unowned: Annotated[bool, typer.Option("--unowned", help="Those without an owner, which are refused.")] = False,
-    after: Annotated[str, typer.Option(help="Those past this one.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
+    after: Annotated[str, typer.Option(help="Begin behind this token.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Rows at most.")] = 100,
     json_: Json = False,
 ) -> None:
     """Show tokens, whose they are and who may use them."""

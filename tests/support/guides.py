@@ -21,7 +21,7 @@ import subprocess
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -139,9 +139,10 @@ class Reader:
     Only addresses are other than a reader's: two readers on one machine must not meet.
     """
 
-    def __init__(self, replaced: Mapping[str, str]) -> None:
-        """``replaced``: what stands in the guides and in ``deploy`` → what is used instead."""
+    def __init__(self, replaced: Mapping[str, str], root: Path = ROOT) -> None:
+        """``replaced``: what stands in the guides and in ``deploy`` → what is used instead; ``root``: of the clone."""
         self._replaced = dict(replaced)
+        self._root = root
         # Short: sockets below it have a longest name.
         self.folder = Path(tempfile.mkdtemp(prefix="reader-"))
         self._blocks = 0
@@ -161,10 +162,11 @@ class Reader:
         self._give("set -o pipefail; trap 'echo \"$? $BASH_COMMAND\" >> failed' ERR; set -E")
 
     def _clone(self) -> None:
-        for entry in ROOT.iterdir():
+        for entry in self._root.iterdir():
             if entry.name not in {"var", "deploy", ".git", ".env"}:
                 (self.folder / entry.name).symlink_to(entry)
-        shutil.copytree(ROOT / "deploy", self.folder / "deploy")
+        if (self._root / "deploy").exists():
+            shutil.copytree(self._root / "deploy", self.folder / "deploy")
         for file in (self.folder / "deploy").rglob("*.toml"):
             file.write_text(self._own(file.read_text(encoding="utf-8")), encoding="utf-8")
 
@@ -179,7 +181,7 @@ class Reader:
         Raises:
             GuideError: something did not go as the page says, or it is not said how a block is read.
         """
-        for block in blocks(page):
+        for block in blocks(page, self._root):
             if block.mark == "last":
                 self._last.append(block)
             elif not block.not_run and not block.mark.startswith(("body:", "link")):
@@ -221,7 +223,9 @@ class Reader:
     def _run_until_stopped(self, block: Block) -> None:
         out = self._written(block)
         self._give(f"{self._command(block)} > {out} 2>&1 & endless=$!")
-        (shown,) = [b for b in _after(block) if b.is_output][:1]
+        shown = next(b for b in blocks(block.page, self._root) if b.line > block.line)
+        if not shown.is_output:
+            raise GuideError(f"{block}: it is not said what this prints until it is stopped")
 
         def told() -> bool:
             self._output = out.read_text(encoding="utf-8", errors="replace") if out.exists() else ""
@@ -282,7 +286,3 @@ class Reader:
         for record in (self.folder / "var").glob("*/kafka.json"):
             local.reset(record.parent.name, home=self.folder / "var")
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _after(block: Block) -> Iterator[Block]:
-    yield from (b for b in blocks(block.page) if b.line > block.line)

@@ -25,7 +25,7 @@ from schemas.codec import decode
 from schemas.standing import STANDING_CANCEL_TYPE
 from schemas.topics import TOPICS
 from tests.support.cli import mypay
-from tests.support.guides import ROOT, Block, GuideError, blocks, matches
+from tests.support.guides import ROOT, Block, blocks
 
 TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
 
@@ -331,37 +331,3 @@ def test_bodies_are_what_the_contract_takes(block: Block) -> None:
 def test_every_kind_of_message_on_the_orders_topic_but_the_shortest_has_an_example() -> None:
     shown = {b.mark.removeprefix("body: ") for b in BODIES}
     assert set(next(t for t in TOPICS if t.name == "mypay.orders").messages) - shown == {STANDING_CANCEL_TYPE}
-
-
-def test_what_is_shown_is_compared() -> None:
-    assert matches("a 1\n…\nz\n", "a 1  \nb\nc\nz\n\n")
-    assert matches("…\nz\n", "z\n")
-    assert not matches("a 1\nz\n", "a 1\nb\nz\n")
-    assert matches("id … paid\n", "id 7f-3 paid\n")
-    assert not matches("id … paid\n", "id 7f-3\npaid\n")
-    assert not matches("1 of 2\n", "1 of 3\n")
-    assert matches("1 of 20, lost=0\n", "70 of 3, lost=0\n", other_figures=True)
-    assert not matches("lost=0\n", "lost=1\n", other_figures=True)
-    assert not matches("lost=10\n", "lost=\n", other_figures=True)
-
-
-def test_blocks_are_read_with_their_comments(tmp_path: Path) -> None:
-    page = "text\n<!-- not run: it is for others -->\n```sh\nls\n```\n\n1. item\n\n   ```text\n   x\n    y\n   ```\n"
-    (tmp_path / "page.md").write_text(page, encoding="utf-8")
-    first, second = blocks("page.md", tmp_path)
-    assert (first.language, first.text, first.not_run, str(first)) == ("sh", "ls\n", "it is for others", "page.md:4")
-    assert (second.language, second.text, second.mark) == ("text", "x\n y\n", "")
-
-
-@pytest.mark.parametrize(
-    ("page", "told"),
-    [
-        ("<!-- not run -->\n```sh\nls\n```\n", "no such comment: not run"),
-        ("<!-- skip: later -->\n```sh\nls\n```\n", "no such comment"),
-        ("```sh\nls\n", "no end"),
-    ],
-)
-def test_a_block_that_is_not_run_needs_a_reason(tmp_path: Path, page: str, told: str) -> None:
-    (tmp_path / "page.md").write_text(page, encoding="utf-8")
-    with pytest.raises(GuideError, match=told):
-        blocks("page.md", tmp_path)
