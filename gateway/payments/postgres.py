@@ -1,20 +1,20 @@
 """Payments and their ledger transfers in PostgreSQL."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from asyncpg import Connection, Record
 
 from gateway.base.errors import StoreIntegrityError
 from gateway.base.keys import ConsentKey
+from gateway.consents.rules.limits import WindowKey
 from gateway.database.queries import load
 from gateway.network.exchange import Operation, TraceNumbers
 from gateway.payments.rules.ledger import Transfer
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.payments.unknown.store import LateAnswer
-from gateway.payments.windows import read_windows, write_windows
 from schemas.primitives import NetworkId, PaymentId
 from schemas.reasons import Reason, ReasonCode
 
@@ -183,7 +183,7 @@ def _row(p: Payment) -> tuple[Any, ...]:
         trace and trace.rrn,
         trace and trace.transmitted_at,
         p.approval_code,
-        write_windows(p.windows),
+        _write_windows(p.windows),
         p.ordered_at,
         p.decided_at,
         p.changed_at,
@@ -209,7 +209,7 @@ def _begun(p: Payment) -> tuple[Any, ...]:
         trace and trace.stan,
         trace and trace.rrn,
         trace and trace.transmitted_at,
-        write_windows(p.windows),
+        _write_windows(p.windows),
         p.decided_at,
         p.changed_at,
         p.sent_by,
@@ -262,7 +262,7 @@ def payment_of(row: Record) -> Payment:
             terminal_id=row["terminal_id"], stan=stan, rrn=row["rrn"], transmitted_at=row["transmitted_at"]
         ),
         approval_code=row["approval_code"],
-        windows=read_windows(row["limit_windows"]),
+        windows=_read_windows(row["limit_windows"]),
         ordered_at=row["ordered_at"],
         decided_at=row["decided_at"],
         changed_at=row["changed_at"],
@@ -270,3 +270,30 @@ def payment_of(row: Record) -> Payment:
         original_payment_id=row["original_payment_id"],
         sent_by=row["sent_by"],
     )
+
+
+def _write_windows(windows: Sequence[WindowKey]) -> str:
+    """Windows that a payment counts in, as one column: ``month/calendar/KRW@1761922800 …``, seconds since the epoch.
+
+    Limit keys have no blank and no "@". A consent's own windows begin when it does, also within a second:
+    ``lifetime/KRW@1761922800.000250``.
+    """
+    return " ".join(f"{w.limit_key}@{_write_second(w.starts_at)}" for w in windows)
+
+
+def _read_windows(text: str) -> tuple[WindowKey, ...]:
+    """Inverse of :func:`_write_windows`."""
+    pairs = (item.rsplit("@", 1) for item in text.split())
+    return tuple(WindowKey(key, _read_second(second)) for key, second in pairs)
+
+
+def _write_second(moment: datetime) -> str:
+    if not moment.microsecond:
+        return str(int(moment.timestamp()))
+    return f"{int(moment.replace(microsecond=0).timestamp())}.{moment.microsecond:06d}"
+
+
+def _read_second(text: str) -> datetime:
+    second, _, microsecond = text.partition(".")
+    moment = datetime.fromtimestamp(int(second), UTC)
+    return moment.replace(microsecond=int(microsecond)) if microsecond else moment
