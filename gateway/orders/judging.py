@@ -15,8 +15,8 @@ from gateway.identity.rules import Assertion, judge_payment_assertion
 from gateway.identity.store import TrustTable
 from gateway.orders.scheduled.rules import AHEAD_DAYS_DEFAULT, due_later, refuse_to_wait
 from gateway.orders.store import JudgingUnit
-from gateway.payments.rules.intent import TakenOrder
 from gateway.payments.rules.payment import Payment, PaymentKey
+from gateway.payments.rules.purchase import TakenOrder
 from gateway.payments.rules.routing import NetworkProfile, route
 from schemas.primitives import CustomerId, MerchantId, NetworkId
 from schemas.reasons import Reason

@@ -19,7 +19,7 @@ from gateway.orders.kinds import Turn
 from gateway.orders.scheduled.service import Accepted
 from gateway.orders.store import ClaimUnit
 from gateway.payments.dispatch import Dispatch
-from gateway.payments.rules.intent import TakenOrder, rejected
+from gateway.payments.rules.purchase import TakenOrder, rejected
 from schemas.orders import ORDER_TYPE, PaymentOrder
 from schemas.primitives import NetworkId
 from schemas.reasons import Reason

@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 from gateway.identity.rules import Assertion, is_made_for, link_of
 from gateway.messaging.records import Outgoing, Record
 from gateway.payments.refunds.rules import TakenRefund
-from gateway.payments.rules.intent import TakenOrder
+from gateway.payments.rules.purchase import TakenOrder
 from gateway.payments.rules.waiting import ScheduledOrder
 from gateway.sealing.marks import MarkProblem, RecordMarks
 from schemas.codec import decode

@@ -13,6 +13,7 @@ from gateway.base.errors import StoreConflictError
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.consents.ended_watch import EndedConsentWatch
+from gateway.consents.rules.exemption import exempt_window
 from gateway.consents.store import UsageChange
 from gateway.database.unit import Store
 from gateway.directory.funding import token_uses
@@ -29,18 +30,10 @@ from gateway.payments.notices import RefusedOrder, refuse_or_report, refuse_orde
 from gateway.payments.proofs import use_proofs
 from gateway.payments.refunds.rules import TakenRefund
 from gateway.payments.results import Intent, ResultSettings, ResultWriter, count_states
-from gateway.payments.rules.intent import (
-    Decided,
-    Facts,
-    OrderOrRefund,
-    TakenOrder,
-    decide,
-    exempt_window,
-    owned_token,
-    usage_keys,
-)
+from gateway.payments.rules.intent import Decided, Facts, OrderOrRefund, decide, usage_keys
 from gateway.payments.rules.lifecycle import PaymentState
-from gateway.payments.rules.payment import Payment
+from gateway.payments.rules.payment import Payment, owned_token
+from gateway.payments.rules.purchase import TakenOrder
 from gateway.payments.rules.repetition import order_id_taken
 from gateway.payments.store import ExecutionUnit
 from gateway.payments.transitions import payment_events
@@ -314,7 +307,7 @@ async def _write(uow: ExecutionUnit, decided: Decided, facts: Facts) -> None:
             for key, (minor, count) in decided.reserved.items()
         ]
     )
-    exempting = [k for k in decided.authenticated if exempt_window(facts.consents[k], None)]
+    exempting = [k for k in decided.authenticated if exempt_window(facts.consents[k].terms, None)]
     await uow.authentication.mark_authenticated(sorted(exempting), now=facts.now)
     repeats = [(payment, one.reference) for one, payment in decided.repeats]
     await uow.outbox.append([*payment_events(decided.begun), *reported_events(repeats, facts.now)])

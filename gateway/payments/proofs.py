@@ -6,8 +6,9 @@ from gateway.base.keys import ConsentKey
 from gateway.consents.rules.consent import Consent
 from gateway.identity.rules import Assertion
 from gateway.identity.store import AssertionUse, AuthenticationUnit, TrustTable
-from gateway.payments.rules.intent import TakenOrder, Trust
+from gateway.payments.rules.intent import Trust
 from gateway.payments.rules.payment import PaymentKey
+from gateway.payments.rules.purchase import TakenOrder
 
 
 async def use_proofs(

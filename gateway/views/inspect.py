@@ -16,7 +16,7 @@ from asyncpg import Connection
 
 from gateway.base.keys import ConsentKey
 from gateway.consents.postgres import PostgresConsentStore, TermsCache
-from gateway.consents.rules.consent import Consent
+from gateway.consents.rules.exemption import exempt_window
 from gateway.consents.rules.limits import Usage, Window, windows_at
 from gateway.consents.rules.records import ConsentVersion
 from gateway.database.errors import translated
@@ -26,7 +26,6 @@ from gateway.identity.postgres import PostgresAuthenticationStore
 from gateway.orders.standing.postgres import standing_of
 from gateway.orders.standing.rules import StandingOrder
 from gateway.payments.postgres import payment_of
-from gateway.payments.rules.intent import exempt_window
 from gateway.payments.rules.payment import Payment
 from schemas.codec import decode
 from schemas.consents import ConsentStatus, ConsentTerms
@@ -230,7 +229,7 @@ class PostgresInspector:
         key: ConsentKey = (consent.terms.partner_id, consent.terms.consent_id)
         async with translated():
             since = await PostgresAuthenticationStore(self._connection).authenticated_at([key])
-            window = exempt_window(Consent(consent.terms, consent.version, consent.status), since.get(key))
+            window = exempt_window(consent.terms, since.get(key))
             if window is None:
                 return None
             store = PostgresConsentStore(self._connection, TermsCache())

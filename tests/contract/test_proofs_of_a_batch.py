@@ -8,7 +8,7 @@ from gateway.database.unit import Store
 from gateway.identity.no_providers import NoIdentityProviders
 from gateway.identity.rules import Assertion
 from gateway.payments.proofs import use_proofs
-from gateway.payments.rules.intent import TakenOrder
+from gateway.payments.rules.purchase import TakenOrder
 from schemas.orders import PaymentOrder
 from tests.support.assertion_samples import PAYMENT_LINK
 from tests.support.builders import NOW, numbered_order

@@ -14,8 +14,9 @@ from gateway.identity.exemption_caps import ExemptionCap
 from gateway.identity.rules import Assertion, AssurancePolicy, AssuranceRule, AssuredOperation, Requirement, link_of
 from gateway.network.exchange import CardData, Operation
 from gateway.payments.refunds.rules import TakenRefund
-from gateway.payments.rules.intent import Decided, Facts, OrderOrRefund, TakenOrder, Trust, decide
+from gateway.payments.rules.intent import Decided, Facts, OrderOrRefund, Trust, decide
 from gateway.payments.rules.lifecycle import PaymentState
+from gateway.payments.rules.purchase import TakenOrder
 from schemas.consents import LowValueExemption, Period, PeriodLimit
 from schemas.primitives import CustomerId, MerchantId, NetworkId
 from schemas.refunds import PaymentRefund

@@ -11,9 +11,9 @@ from gateway.messaging.records import Outgoing, Record
 from gateway.network.exchange import Operation, TraceNumbers
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.dispatch import Dispatch
-from gateway.payments.rules.intent import TakenOrder
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment
+from gateway.payments.rules.purchase import TakenOrder
 from gateway.sealing.mac import HmacMarks
 from gateway.sealing.sealing import MasterKeys, Purpose
 from schemas.clearing import CLEARING_TYPE, ClearingBatch, ClearingKind, ClearingRecord

@@ -5,10 +5,12 @@ partner's to propose, but how much passes without a proof is the trust policy's 
 (:func:`refuse_beyond`), and what older terms allow beyond it does not count (:func:`capped`).
 """
 
+from datetime import datetime
 from typing import Final
 
+from gateway.consents.rules.limits import WindowKey
 from gateway.identity.exemption_caps import ExemptionCaps
-from schemas.consents import LowValueExemption
+from schemas.consents import ConsentTerms, LowValueExemption
 from schemas.primitives import Money, decimal_of
 from schemas.reasons import Reason, ReasonCode
 
@@ -50,6 +52,18 @@ def capped(exemption: LowValueExemption | None, caps: ExemptionCaps) -> LowValue
         max_count=min(exemption.max_count, cap.max_count),
         max_sum=Money.of(min(exemption.max_sum.minor, cap.max_sum_minor), currency),
     )
+
+
+def exempt_window(terms: ConsentTerms, authenticated_at: datetime | None) -> WindowKey | None:
+    """The window that payments without proof count in: it runs from one authenticated payment to the next.
+
+    Not a limit of its own: a payment that does not fit needs a proof. None where the terms have no exemption.
+    """
+    purpose = terms.payment
+    if purpose is None or purpose.low_value_exemption is None:
+        return None
+    currency = purpose.low_value_exemption.max_amount.currency
+    return WindowKey(f"exempt/{currency}", authenticated_at or terms.valid_from)
 
 
 def _beyond(member: str, allowed: str) -> Reason:

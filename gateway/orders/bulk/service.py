@@ -32,8 +32,8 @@ from gateway.orders.store import BulkIntakeUnit
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.dispatch import Dispatch
 from gateway.payments.notices import RefusedOrder, refuse_orders
-from gateway.payments.rules.intent import TakenOrder, rejected
 from gateway.payments.rules.payment import Payment, PaymentKey
+from gateway.payments.rules.purchase import TakenOrder, rejected
 from gateway.payments.rules.repetition import order_id_taken
 from gateway.payments.transitions import payment_events
 from schemas.bulk import BULK_TYPE, BulkEvent, BulkIdField, BulkStatus, PaymentBulk, RejectedItem, TransactionCount

@@ -21,10 +21,11 @@ from gateway.identity.store import AssertionUse, AuthenticationUnit
 from gateway.messaging.records import Outgoing, Publisher
 from gateway.orders.judging import Waits
 from gateway.orders.store import DueUnit, WaitingUnit
+from gateway.payments.cancellations.rules import ORDER_CANCELLED
 from gateway.payments.dispatch import Dispatch, decode_order
-from gateway.payments.rules.intent import ORDER_CANCELLED, TakenOrder, rejected, scheduled
 from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState
 from gateway.payments.rules.payment import Change, Payment, PaymentKey
+from gateway.payments.rules.purchase import TakenOrder, rejected, scheduled
 from gateway.payments.rules.routing import NetworkProfile, route
 from gateway.payments.rules.waiting import ScheduledOrder
 from gateway.payments.transitions import apply_changes

@@ -34,8 +34,8 @@ from gateway.orders.standing.rules import (
 )
 from gateway.orders.store import OccurrenceUnit
 from gateway.outbox.store import OutboxEvent
-from gateway.payments.rules.intent import TakenOrder, rejected, scheduled
 from gateway.payments.rules.payment import Payment
+from gateway.payments.rules.purchase import TakenOrder, rejected, scheduled
 from gateway.payments.rules.waiting import ScheduledOrder
 from gateway.payments.transitions import payment_events
 from schemas.codec import encode

@@ -26,13 +26,15 @@ from gateway.base.keys import ConsentKey
 from gateway.base.repetition import id_taken
 from gateway.base.validity import refuse_by_times
 from gateway.network.exchange import Operation
-from gateway.payments.rules.intent import ORDER_CANCELLED
 from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState, transition
 from gateway.payments.rules.payment import Change, Payment, PaymentKey
 from schemas.cancellation import PaymentCancellation
 from schemas.events import CancellationEffect
 from schemas.primitives import ConsentId, NetworkId, OrderId, PartnerId, PaymentId, decimal_of
 from schemas.reasons import Reason, ReasonCode
+
+ORDER_CANCELLED: Final = Reason(code=ReasonCode.DS02, text="the order was cancelled")
+"""Why a payment was rejected or undone that was cancelled."""
 
 CancellationKey = tuple[PartnerId, str]
 """Partner and the partner's own id of the cancellation."""

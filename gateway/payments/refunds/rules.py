@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from gateway.base.keys import ConsentKey
 from gateway.base.validity import refuse_by_times
 from gateway.network.exchange import Operation, TraceNumbers
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment, PaymentKey
-from schemas.primitives import ConsentId, PartnerId, decimal_of
+from schemas.primitives import decimal_of
 from schemas.reasons import Reason, ReasonCode
 from schemas.refunds import PaymentRefund
 
@@ -57,7 +58,7 @@ class TakenRefund:
         return (self.refund.partner_id, self.refund.original_payment_id)
 
     @property
-    def consent_key(self) -> tuple[PartnerId, ConsentId]:
+    def consent_key(self) -> ConsentKey:
         """Key of the consent that it names."""
         return (self.refund.partner_id, self.refund.consent_id)
 

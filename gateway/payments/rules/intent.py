@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Final, assert_never
+from typing import assert_never
 
 from gateway.base.keys import ConsentKey
 from gateway.consents.rules.consent import Consent, refuse_order
-from gateway.consents.rules.exemption import capped, exemption_allows, with_exemption_told
+from gateway.consents.rules.exemption import capped, exempt_window, exemption_allows, with_exemption_told
 from gateway.consents.rules.limits import (
     UNUSED,
     Reserved,
@@ -29,66 +29,21 @@ from gateway.directory.funding import CARD_NOT_OPENED, TOKEN_NOT_USABLE, OwnedTo
 from gateway.directory.merchants import Merchant
 from gateway.identity.rules import (
     NO_PROOF_ASKED,
-    Assertion,
     AssurancePolicy,
     AssuredOperation,
     Issuer,
     judge_payment_assertion,
     replayed,
 )
-from gateway.network.exchange import CardData, Operation, TraceNumbers
+from gateway.network.exchange import CardData, TraceNumbers
 from gateway.network.trace import payment_trace
+from gateway.payments.cancellations.rules import ORDER_CANCELLED
 from gateway.payments.refunds.rules import NO_MERCHANT, NO_ORIGINAL, TakenRefund, is_of, refund_payment, refuse_refund
-from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState, transition
-from gateway.payments.rules.payment import Payment, PaymentKey
-from schemas.orders import PaymentOrder
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.payments.rules.payment import Payment, PaymentKey, owned_token
+from gateway.payments.rules.purchase import TakenOrder, purchase_payment
 from schemas.primitives import ConsentId, CustomerId, MerchantId, Money, NetworkId
-from schemas.reasons import Reason, ReasonCode
-
-ORDER_CANCELLED: Final = Reason(code=ReasonCode.DS02, text="the order was cancelled")
-"""Why a payment was rejected or undone that was cancelled."""
-
-
-@dataclass(frozen=True, slots=True)
-class TakenOrder:
-    """An accepted order as it reaches execution.
-
-    Attributes:
-        digest: SHA-256 of the order's raw bytes.
-        ordered_at: Kafka timestamp of the partner's record.
-        reference: topic/partition/offset of the partner's record.
-        assertion: the customer's proof, its signature verified; why it does not hold; None where the order has none.
-        signature: the partner's, already verified.
-        is_due: it waited for its day as a SCHEDULED payment, which is decided now.
-        proven: of one that is due: its proof was judged when it was accepted.
-        problem: why it may not be paid, known before the locks were taken.
-    """
-
-    order: PaymentOrder
-    digest: bytes
-    ordered_at: datetime
-    reference: str
-    traceparent: str | None = None
-    assertion: Assertion | Reason | None = None
-    signature: str | None = None
-    is_due: bool = False
-    proven: bool = False
-    problem: Reason | None = None
-
-    @property
-    def message(self) -> PaymentOrder:
-        """What the partner sent."""
-        return self.order
-
-    @property
-    def key(self) -> PaymentKey:
-        """Key of the one payment that this order can have."""
-        return (self.order.partner_id, self.order.payment_id)
-
-    @property
-    def consent_key(self) -> ConsentKey:
-        """Key of the consent that this order names."""
-        return (self.order.partner_id, self.order.consent_id)
+from schemas.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,21 +138,9 @@ def usage_keys(
     keys.extend(
         (*key, exempt)
         for key, consent in consents.items()
-        if (exempt := exempt_window(consent, authenticated_at.get(key)))
+        if (exempt := exempt_window(consent.terms, authenticated_at.get(key)))
     )
     return keys
-
-
-def exempt_window(consent: Consent, authenticated_at: datetime | None) -> WindowKey | None:
-    """The window that payments without proof count in: it runs from one authenticated payment to the next.
-
-    Not a limit of its own: a payment that does not fit needs a proof. None where the consent has no exemption.
-    """
-    purpose = consent.terms.payment
-    if purpose is None or purpose.low_value_exemption is None:
-        return None
-    currency = purpose.low_value_exemption.max_amount.currency
-    return WindowKey(f"exempt/{currency}", authenticated_at or consent.terms.valid_from)
 
 
 @dataclass(slots=True)
@@ -271,10 +214,10 @@ def _decide_order(taken: TakenOrder, deciding: _Deciding) -> None:
     is_cancelled = taken.order.consent_id in facts.cancelled.get(key, ())
     outcome = ORDER_CANCELLED if is_cancelled else _outcome(taken, consent, facts, windows, decided)
     if isinstance(outcome, Reason):
-        payment = _payment(taken, consent, outcome, facts.now)
+        payment = purchase_payment(taken, consent, outcome, facts.now)
     else:
         trace = deciding.next_trace()
-        payment = _payment(taken, consent, outcome, facts.now, deciding.network_id, trace, deciding.worker)
+        payment = purchase_payment(taken, consent, outcome, facts.now, deciding.network_id, trace, deciding.worker)
         _count(consent_key, taken.order.amount.minor, outcome, windows, decided)
         if taken.assertion is not None:
             decided.authenticated.add(consent_key)
@@ -322,14 +265,6 @@ def _refuse_refund(taken: TakenRefund, original: Payment, deciding: _Deciding) -
         return NO_MERCHANT
     # The owner alone: money goes back to its customer's card, whoever may pay with it by now.
     return None if owned_token(original, facts.consents) in facts.cards else CARD_NOT_OPENED
-
-
-def owned_token(payment: Payment, consents: Mapping[ConsentKey, Consent]) -> OwnedToken | None:
-    """The token that a payment names with its owner: the customer of its consent, which no amendment changes."""
-    consent = consents.get(payment.consent_key)
-    if payment.funding_token is None or consent is None:
-        return None
-    return OwnedToken(payment.funding_token, consent.terms.customer_id)
 
 
 def _outcome(
@@ -380,7 +315,7 @@ def _judge_proof(
     if exemption is not None:
         key = taken.consent_key
         since = facts.now if key in decided.authenticated else trust.authenticated_at.get(key)
-        window = exempt_window(consent, since)
+        window = exempt_window(consent.terms, since)
         used = usage.get(window, UNUSED) if window else UNUSED
     spent = (used.reserved_count + used.consumed_count, used.reserved_minor + used.consumed_minor)
     exempt = exemption_allows(exemption, *spent, taken.order.amount)
@@ -413,65 +348,3 @@ def _count(
         key = (*consent_key, window)
         before_minor, before_count = decided.reserved.get(key, (0, 0))
         decided.reserved[key] = (before_minor + minor, before_count + 1)
-
-
-def _payment(
-    taken: TakenOrder,
-    consent: Consent | None,
-    outcome: Reserved | Reason,
-    now: datetime,
-    network_id: NetworkId | None = None,
-    trace: TraceNumbers | None = None,
-    worker: str | None = None,
-) -> Payment:
-    """The payment as it begins; ``network_id``, ``trace`` and ``worker`` are of one that is sent."""
-    order = taken.order
-    purpose = consent.terms.payment if consent else None
-    sent = not isinstance(outcome, Reason)
-    return Payment(
-        partner_id=order.partner_id,
-        payment_id=order.payment_id,
-        order_id=order.order_id,
-        consent_id=order.consent_id,
-        consent_version=consent.version if consent else 0,
-        merchant_id=order.merchant_id,
-        operation=Operation.PURCHASE,
-        amount_minor=order.amount.minor,
-        currency=order.amount.currency,
-        funding_token=purpose.funding_token if purpose and sent else None,
-        order_digest=taken.digest,
-        state=_INTENDED if sent else _REFUSED,
-        version=1,
-        reason=outcome if isinstance(outcome, Reason) else None,
-        network_id=network_id,
-        trace=trace,
-        approval_code=None,
-        windows=() if isinstance(outcome, Reason) else outcome.windows,
-        ordered_at=taken.ordered_at,
-        decided_at=now,
-        changed_at=now,
-        traceparent=taken.traceparent,
-        sent_by=worker,
-    )
-
-
-def rejected(taken: TakenOrder, reason: Reason, now: datetime) -> Payment:
-    """The payment of an order that is refused before it reaches execution."""
-    return _payment(taken, None, reason, now)
-
-
-def scheduled(taken: TakenOrder, consent: Consent | None, now: datetime) -> Payment:
-    """The payment of an order that waits for its day: nothing is reserved, no card is named."""
-    return replace(_payment(taken, consent, Reserved(()), now), state=_SCHEDULED, funding_token=None)
-
-
-def _first_state(event: PaymentEventKind) -> PaymentState:
-    found = transition(None, event)
-    if found is None:
-        raise AssertionError(f"the lifecycle has no beginning by {event}")
-    return found.state
-
-
-_INTENDED: Final = _first_state(PaymentEventKind.INTENDED)
-_REFUSED: Final = _first_state(PaymentEventKind.REFUSED)
-_SCHEDULED: Final = _first_state(PaymentEventKind.SCHEDULED)

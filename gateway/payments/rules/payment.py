@@ -1,9 +1,13 @@
 """A payment as it is stored, and the changes that are asked of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from gateway.base.keys import ConsentKey
+from gateway.consents.rules.consent import Consent
 from gateway.consents.rules.limits import WindowKey
+from gateway.directory.funding import OwnedToken
 from gateway.network.exchange import Operation, TraceNumbers
 from gateway.payments.rules.lifecycle import EVENT_TYPE, STATUS, PaymentEventKind, PaymentState
 from schemas.primitives import (
@@ -67,7 +71,7 @@ class Payment:
         return (self.partner_id, self.payment_id)
 
     @property
-    def consent_key(self) -> tuple[PartnerId, ConsentId]:
+    def consent_key(self) -> ConsentKey:
         """Key of the consent that it was made under."""
         return (self.partner_id, self.consent_id)
 
@@ -97,6 +101,14 @@ class Change:
     reason: Reason | None = None
     approval_code: str | None = None
     incident: str | None = None
+
+
+def owned_token(payment: Payment, consents: Mapping[ConsentKey, Consent]) -> OwnedToken | None:
+    """The token that a payment names with its owner: the customer of its consent, which no amendment changes."""
+    consent = consents.get(payment.consent_key)
+    if payment.funding_token is None or consent is None:
+        return None
+    return OwnedToken(payment.funding_token, consent.terms.customer_id)
 
 
 def event_fields(payment: Payment) -> dict[str, object]:

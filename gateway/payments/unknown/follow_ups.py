@@ -24,8 +24,7 @@ from gateway.directory.store import OpenedCards, TokenVault
 from gateway.messaging.isolation import write_apart
 from gateway.network.exchange import CardData, ExchangeResult, NetworkRequest, NotSent, NotSentCause, TraceNumbers
 from gateway.network.port import CardNetwork
-from gateway.payments.rules.intent import owned_token
-from gateway.payments.rules.payment import Change, Payment, PaymentKey
+from gateway.payments.rules.payment import Change, Payment, PaymentKey, owned_token
 from gateway.payments.store import UnknownUnit
 from gateway.payments.transitions import Applied, apply_changes
 from gateway.payments.unknown.incidents import report_incidents, report_unopened, report_unwritable

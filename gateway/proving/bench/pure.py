@@ -21,8 +21,9 @@ from gateway.identity.jose.assertion import JwsAssertionVerifier
 from gateway.identity.jose.issuers import CachedTrustTable
 from gateway.identity.jose.signature import JwsVerifier
 from gateway.messaging.records import Outgoing
-from gateway.payments.rules.intent import Decided, Facts, TakenOrder, Trust, decide, usage_keys
+from gateway.payments.rules.intent import Decided, Facts, Trust, decide, usage_keys
 from gateway.payments.rules.lifecycle import PaymentState
+from gateway.payments.rules.purchase import TakenOrder
 from gateway.proving.memory.keys import MemoryKeySource
 from gateway.proving.traffic.cast import Cast
 from gateway.proving.traffic.shops import merchants

@@ -6,7 +6,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from gateway.messaging.records import Outgoing
-from gateway.payments.rules.intent import TakenOrder
+from gateway.payments.rules.purchase import TakenOrder
 from gateway.proving.simulation.scene import MERCHANT, NETWORK, PARTNER, SIGNED, krw
 from schemas.codec import encode
 from schemas.envelope import Envelope, write_envelope

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.network.exchange import Operation
 from gateway.payments.cancellations.rules import (
+    ORDER_CANCELLED,
     CancellationFacts,
     CutOver,
     HandledCancellation,
@@ -18,7 +19,6 @@ from gateway.payments.cancellations.rules import (
     decide_cancellations,
     end_of_cycle,
 )
-from gateway.payments.rules.intent import ORDER_CANCELLED
 from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState
 from gateway.payments.rules.payment import Payment
 from schemas.cancellation import PaymentCancellation

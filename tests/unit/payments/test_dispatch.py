@@ -9,7 +9,7 @@ import pytest
 from gateway.identity.rules import link_of
 from gateway.messaging.records import Record
 from gateway.payments.dispatch import JUDGED_HEADER, MARK_HEADER, Dispatch, UntrustedRecordError
-from gateway.payments.rules.intent import TakenOrder
+from gateway.payments.rules.purchase import TakenOrder
 from gateway.payments.rules.waiting import ScheduledOrder
 from gateway.sealing.mac import HmacMarks
 from gateway.sealing.sealing import MasterKeys, Purpose

@@ -19,8 +19,9 @@ from gateway.identity.rules import (
     link_of,
 )
 from gateway.network.exchange import CardData
-from gateway.payments.rules.intent import Decided, Facts, TakenOrder, Trust, decide, usage_keys
+from gateway.payments.rules.intent import Decided, Facts, Trust, decide, usage_keys
 from gateway.payments.rules.lifecycle import PaymentState
+from gateway.payments.rules.purchase import TakenOrder
 from schemas.consents import LowValueExemption
 from schemas.primitives import CustomerId, MerchantId, NetworkId
 from schemas.reasons import Reason, ReasonCode

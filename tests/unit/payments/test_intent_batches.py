@@ -8,9 +8,11 @@ from typing import Any
 from gateway.consents.rules.limits import Usage
 from gateway.network.exchange import CardData, Operation
 from gateway.network.trace import payment_trace
-from gateway.payments.rules.intent import ORDER_CANCELLED, Decided, Facts, TakenOrder, decide, rejected, scheduled
+from gateway.payments.cancellations.rules import ORDER_CANCELLED
+from gateway.payments.rules.intent import Decided, Facts, decide
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment
+from gateway.payments.rules.purchase import TakenOrder, rejected, scheduled
 from schemas.consents import Period, PeriodLimit
 from schemas.primitives import MerchantId, Money, NetworkId, PartnerId, payment_id_of
 from schemas.reasons import Reason, ReasonCode

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from gateway.directory.funding import OwnedToken
 from gateway.network.exchange import CardData, Operation
+from gateway.payments.cancellations.rules import ORDER_CANCELLED
 from gateway.payments.refunds.rules import NO_ORIGINAL, NOT_REFUNDED, TakenRefund, refuse_refund
 from gateway.payments.rules import intent
-from gateway.payments.rules.intent import ORDER_CANCELLED, Decided, Facts
+from gateway.payments.rules.intent import Decided, Facts
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment
 from schemas.primitives import CustomerId, FundingToken, Money, NetworkId
