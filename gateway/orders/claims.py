@@ -182,12 +182,11 @@ class ClaimKind(Kind[M, Claims[M, T]], Generic[M, T, S]):
 
 
 def _repeat(claim: Claim[M, T], first: Payment, judged: Claims[M, T]) -> None:
-    taken, message = claim.taken, claim.read.message
+    taken = claim.taken
     if first.digest_is(taken.digest):
         judged.repeated.append((first, taken.reference))
-        return
-    reason = order_id_taken(first, message)
-    judged.refused.append(RefusedOrder(message.partner_id, message.order_id, first.payment_id, reason, taken.reference))
+    else:
+        judged.refused.append(RefusedOrder.of(taken, order_id_taken(first, taken.message), first))
 
 
 async def _write(uow: ClaimUnit, work: Claims[M, T], now: datetime) -> None:

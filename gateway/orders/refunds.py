@@ -74,7 +74,7 @@ class RefundKind(ClaimKind[PaymentRefund, TakenRefund, SeenOriginals]):
         taken, refund = claim.taken, claim.taken.refund
         original = seen.existing.get(taken.original_key)
         if original is None or not is_of(refund, original):
-            return RefusedOrder(refund.partner_id, refund.order_id, None, NO_ORIGINAL, taken.reference)
+            return RefusedOrder.of(taken, NO_ORIGINAL)
         refused = refuse_before_dispatch(refund, original, now)
         if refused is not None or original.network_id is None:
             return refund_payment(taken, original, refused, now)

@@ -39,8 +39,7 @@ from gateway.payments.store import ExecutionUnit
 from gateway.payments.transitions import payment_events
 from gateway.payments.unknown.incidents import report_card_incidents, report_unopened, report_untrusted
 from schemas.envelope import EnvelopeError
-from schemas.primitives import NetworkId, PaymentId
-from schemas.reasons import Reason
+from schemas.primitives import NetworkId
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +190,7 @@ class ExecutionService:
                 # Its payment waits: it must end, as rejected.
                 batch.append(replace(one, problem=problem))
             else:
-                refused.append((one, _refused(one, None, problem)))
+                refused.append((one, RefusedOrder.of(one, problem)))
         checked = self._recheck_proofs(batch)
         if await self._trust.refresh_unknown():
             # A provider's key may be newer than what this process knows: look once more.
@@ -311,11 +310,6 @@ async def _write(uow: ExecutionUnit, decided: Decided, facts: Facts) -> None:
     await uow.authentication.mark_authenticated(sorted(exempting), now=facts.now)
     repeats = [(payment, one.reference) for one, payment in decided.repeats]
     await uow.outbox.append([*payment_events(decided.begun), *reported_events(repeats, facts.now)])
-    conflicts = [_refused(one, p.payment_id, order_id_taken(p, one.message)) for one, p in decided.conflicts]
-    orphans = [_refused(one, None, reason) for one, reason in decided.orphans]
+    conflicts = [RefusedOrder.of(one, order_id_taken(p, one.message), p) for one, p in decided.conflicts]
+    orphans = [RefusedOrder.of(one, reason) for one, reason in decided.orphans]
     await refuse_orders(uow, [*conflicts, *orphans], facts.now)
-
-
-def _refused(one: OrderOrRefund, first: PaymentId | None, reason: Reason) -> RefusedOrder:
-    """Refused under an id of which ``first`` may stand."""
-    return RefusedOrder(one.message.partner_id, one.message.order_id, first, reason, one.reference)

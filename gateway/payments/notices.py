@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 from uuid import UUID
 
 from gateway.identity.refusals import Refusal, RefusingUnit
@@ -26,6 +27,13 @@ class RefusedOrder:
     payment_id: UUID | None
     reason: Reason
     reference: str
+
+    @classmethod
+    def of(cls, refused: OrderOrRefund, reason: Reason, first: Payment | None = None) -> Self:
+        """Refuse an order or a refund; ``first`` stands under its id."""
+        message = refused.message
+        stands = None if first is None else first.payment_id
+        return cls(message.partner_id, message.order_id, stands, reason, refused.reference)
 
 
 def reported_events(repeats: Sequence[tuple[Payment, str]], now: datetime) -> list[OutboxEvent]:

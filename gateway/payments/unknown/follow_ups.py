@@ -27,7 +27,7 @@ from gateway.network.port import CardNetwork
 from gateway.payments.rules.payment import Change, Payment, PaymentKey, owned_token
 from gateway.payments.store import UnknownUnit
 from gateway.payments.transitions import Applied, apply_changes
-from gateway.payments.unknown.incidents import report_incidents, report_unopened, report_unwritable
+from gateway.payments.unknown.incidents import report_settled, report_unopened, report_unwritable
 from gateway.payments.unknown.store import FollowUp, FollowUpStore, FollowUpUnit
 from schemas.primitives import NetworkId
 
@@ -223,9 +223,7 @@ class FollowUpService:
             report_unwritable(self._observer, self._kind.name, self._network_id, one[0].key, error)
 
         for applied in await write_apart(ended, write, failed):
-            report_incidents(self._observer, self._kind.name, self._network_id, applied)
-            for payment in applied.changed:
-                self._observer.count(self._kind.name, payment.state.value)
+            report_settled(self._observer, self._kind.name, self._network_id, applied)
         for follow_up, outcome in ended:
             if outcome.change is None:
                 self._tell_open(follow_up, outcome)

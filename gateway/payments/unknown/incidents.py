@@ -28,6 +28,13 @@ def report_incidents(observer: Observer, stage: str, network_id: NetworkId, appl
         observer.note("network_incident", level="error", payment_id=change.key[1], network_id=network_id, reason=why)
 
 
+def report_settled(observer: Observer, stage: str, network_id: NetworkId, applied: Applied) -> None:
+    """Count the states that changes of unknown outcomes led to, and what must not happen of them."""
+    report_incidents(observer, stage, network_id, applied)
+    for payment in applied.changed:
+        observer.count(stage, payment.state.value)
+
+
 def report_unopened(observer: Observer, stage: str, opened: OpenedCards) -> None:
     """Count the funding tokens that did not open, by what is wrong with them."""
     for cause, n in Counter(opened.unopened.values()).items():

@@ -19,7 +19,7 @@ from gateway.payments.rules.lifecycle import PaymentEventKind
 from gateway.payments.rules.payment import Change, Payment
 from gateway.payments.store import PaymentChangeUnit
 from gateway.payments.transitions import Applied, apply_changes
-from gateway.payments.unknown.incidents import report_incidents
+from gateway.payments.unknown.incidents import report_settled
 from gateway.payments.unknown.rules import judge_late_answer
 from gateway.payments.unknown.store import LateAnswer
 from gateway.payments.unknown.verdicts import Verdict
@@ -84,8 +84,8 @@ class LateAnswerService:
             batch.append(self._waiting.get_nowait())
         try:
             for applied, late in await write_apart(batch, self._write, self._cannot):
-                report_incidents(self._observer, "late_answer", self._network_id, applied)
-                self._report(applied, late)
+                report_settled(self._observer, "late_answer", self._network_id, applied)
+                self._report(late)
         finally:
             for _ in batch:
                 self._waiting.task_done()
@@ -156,9 +156,7 @@ class LateAnswerService:
             error=type(error).__name__,
         )
 
-    def _report(self, applied: Applied, late: Sequence[LateAnswer]) -> None:
-        for payment in applied.changed:
-            self._observer.count("late_answer", payment.state.value)
+    def _report(self, late: Sequence[LateAnswer]) -> None:
         for answer in late:
             self._observer.note(
                 "late_answer",
