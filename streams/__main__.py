@@ -10,14 +10,14 @@ from functools import partial
 import uvloop
 
 from gateway.app.errors import NotConfiguredError
-from gateway.app.process import Parts, process_parts
+from gateway.app.process import Process, started_process
 from gateway.app.settings import UnknownSettingError, read_settings
 from gateway.base.garbage_collection import collect_rarely
 from schemas.primitives import NetworkId
 from streams import consents, execution, initiation, relay, schedule, settlement
 from streams.stopping import Ended, StopSignal, end_now, run_until_stopped
 
-Run = Callable[[Parts, asyncio.Event], Awaitable[None]]
+Run = Callable[[Process, asyncio.Event], Awaitable[None]]
 
 STAGES = ("initiation", "consents", "execution", "relay", "settlement", "schedule")
 
@@ -62,12 +62,12 @@ async def _process(stage: str, network: str | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     settings = read_settings()
-    seen: list[Parts] = []
+    seen: list[Process] = []
 
     async def work() -> None:
-        async with process_parts(settings, stage, network_id=network or "") as parts:
-            seen.append(parts)
-            await run(parts, stopping)
+        async with started_process(settings, stage, network_id=network or "") as process:
+            seen.append(process)
+            await run(process, stopping)
 
     drain_s = settings.stop_s + (settings.execution_drain_s if stage == "execution" else 0.0)
     ended = await run_until_stopped(work(), stopping, drain_s=drain_s)

@@ -2,16 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
 import faust
 from faust.auth import SASLCredentials, SSLCredentials
 
-from gateway.app.process import Parts, watch_consumer
+from gateway.app.process import Process
 from gateway.app.settings import Settings
 from gateway.messaging.consumer import PARTITION_FETCH_BYTES, REBALANCE_TIMEOUT_MS, SESSION_TIMEOUT_MS
+from gateway.messaging.consuming import Handle, consume
 from gateway.messaging.fetching import guard_fetches, record_of
 from gateway.messaging.probe import KafkaProbe
 from gateway.messaging.records import Record
@@ -24,7 +24,9 @@ LOOK_S = 1.0
 KAFKA_ANSWERS_S = 2.0
 """How often a stage makes sure that it is still a member of its group."""
 
-TakeBatch = Callable[[Sequence[Record]], Awaitable[None]]
+
+def _unwatched() -> None:
+    """Nobody watches."""
 
 
 def build_app(name: str, settings: Settings, kafka: KafkaSettings) -> faust.App:
@@ -68,85 +70,117 @@ def build_app(name: str, settings: Settings, kafka: KafkaSettings) -> faust.App:
     return app
 
 
-def read_batches(app: faust.App, topic: str, take: TakeBatch, *, batch_max: int, batch_wait_s: float) -> None:
-    """Register the agent of one topic: each batch is acknowledged when ``take`` returns.
+class FaustBatches:
+    """Implements :class:`gateway.messaging.consuming.Batches` over what Faust's consumer delivers to one stream."""
 
-    Concurrency is one: Faust commits past unfinished records otherwise. Scale by partitions and workers. ``take``
-    must not raise: the app then crashes, for an agent that is started again would commit past what was not handled.
+    def __init__(self, app: faust.App, reader: BatchReader) -> None:
+        self._app = app
+        self._reader = reader
+        self._messages: Sequence[Any] = ()
+
+    @property
+    def generation(self) -> object:
+        """Of the consumer group."""
+        return self._app.consumer_generation_id
+
+    async def take(self) -> Sequence[Record] | None:
+        """The next batch; None once the agent is stopping."""
+        try:
+            self._messages = await self._reader.take()
+        except StopAsyncIteration:
+            # How Faust tells an agent that it is stopping.
+            return None
+        return [_record(message) for message in self._messages]
+
+    async def finished(self, records: Sequence[Record]) -> None:  # noqa: ARG002 - those of the batch that was taken
+        """Acknowledge the batch: Faust commits its offsets before long."""
+        self._reader.acknowledge(self._messages)
+
+
+def read_batches(
+    app: faust.App,
+    topic: str,
+    handle: Handle,
+    *,
+    batch_max: int,
+    batch_wait_s: float,
+    progress: Callable[[], None] = _unwatched,
+    on_assigned: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Register the agent of one topic: each batch is acknowledged when ``handle`` returns.
+
+    Concurrency is one: Faust commits past unfinished records otherwise. Scale by partitions and workers. Where
+    ``handle`` raises the app crashes, for an agent that is started again would commit past what was not handled.
     """
     source = app.topic(topic, key_serializer="raw", value_serializer="raw", key_type=bytes, value_type=bytes)
 
     async def agent(stream: Any) -> None:
         reader = BatchReader(app, stream, batch_max=batch_max, batch_wait_s=batch_wait_s)
         cast("DirectConsumer", app.consumer).enter_through(reader.doorway)
-        while True:
-            try:
-                messages = await reader.take()
-            except StopAsyncIteration:
-                # How Faust tells an agent that it is stopping.
-                return
-            if not messages:
-                continue
-            try:
-                await take([_record(message) for message in messages])
-            except Exception as error:
-                await app.crash(error)
-                raise
-            reader.acknowledge(messages)
+        try:
+            await consume(FaustBatches(app, reader), handle, progress=progress, on_assigned=on_assigned)
+        except Exception as error:
+            await app.crash(error)
+            raise
 
     app.agent(source, name=f"{topic}.agent", concurrency=1)(agent)
 
 
-@dataclass(frozen=True, slots=True)
-class FaustStage:
-    """A stage that reads one topic through Faust, in batches of at most ``batch_max``.
+class FaustSubscription:
+    """Implements :class:`gateway.app.subscription.Subscription`: a topic that is read through Faust.
 
-    Attributes:
-        on_assigned: awaited before the first batch of each assignment.
+    Args:
+        batch_max: records a batch at most.
+        batch_wait_s: how long a batch waits for more records after its first.
     """
 
-    name: str
-    topic: str
-    batch_max: int
-    batch_wait_s: float
-    on_assigned: Callable[[], Awaitable[None]] | None = None
+    def __init__(self, process: Process, name: str, topic: str, *, batch_max: int, batch_wait_s: float) -> None:
+        self._process = process
+        self._name = name
+        self._topic = topic
+        self._batch_max = batch_max
+        self._batch_wait_s = batch_wait_s
+
+    async def run(
+        self,
+        handle: Handle,
+        stopping: asyncio.Event,
+        *,
+        on_assigned: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Handle batches until told to stop, under the watchdog.
+
+        Raises:
+            AppCrashedError: see :func:`run_until`.
+        """
+        process = self._process
+        if not await _kafka_answers(process, stopping):
+            return
+        app = build_app(self._name, process.settings, process.kafka)
+        watchdog = process.watch(self._name, partial(waiting, app))
+        read_batches(
+            app,
+            self._topic,
+            handle,
+            batch_max=self._batch_max,
+            batch_wait_s=self._batch_wait_s,
+            progress=watchdog.progress,
+            on_assigned=on_assigned,
+        )
+        watching = asyncio.create_task(_watch_transactions(process, app), name="transactions")
+        try:
+            await run_until(app, stopping)
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
 
 
-async def run_stage(parts: Parts, stage: FaustStage, take: TakeBatch, stopping: asyncio.Event) -> None:
-    """Run a stage until told to stop, under the watchdog. ``take`` must not raise: see :func:`read_batches`.
-
-    Raises:
-        AppCrashedError: see :func:`run_until`.
-    """
-    if not await _kafka_answers(parts, stopping):
-        return
-    app = build_app(stage.name, parts.settings, parts.kafka)
-    watchdog = watch_consumer(parts, stage.name, partial(waiting, app))
-
-    generation: list[Any] = []
-
-    async def take_and_tell(records: Sequence[Record]) -> None:
-        if stage.on_assigned is not None and generation != [app.consumer_generation_id]:
-            generation[:] = [app.consumer_generation_id]
-            await stage.on_assigned()
-        await take(records)
-        watchdog.progress()
-
-    read_batches(app, stage.topic, take_and_tell, batch_max=stage.batch_max, batch_wait_s=stage.batch_wait_s)
-    watching = asyncio.create_task(_watch_transactions(parts, app), name="transactions")
-    try:
-        await run_until(app, stopping)
-    finally:
-        watching.cancel()
-        await asyncio.wait([watching])
-
-
-async def _kafka_answers(parts: Parts, stopping: asyncio.Event) -> bool:
+async def _kafka_answers(process: Process, stopping: asyncio.Event) -> bool:
     """Wait until Kafka answers, for as long as it takes; False if told to stop before.
 
     Faust gives up where no broker answers when it starts; what keeps us out is told by ``/readyz``.
     """
-    probe = KafkaProbe(parts.kafka)
+    probe = KafkaProbe(process.kafka)
     # Of the event itself: a stage that waits here has not started.
     told = asyncio.ensure_future(asyncio.Event.wait(stopping))
     try:
@@ -190,8 +224,8 @@ async def _left(app: faust.App) -> None:
         await asyncio.sleep(LOOK_S)
 
 
-async def _watch_transactions(parts: Parts, app: faust.App) -> None:
-    watch = OpenTransactions(parts.observer)
+async def _watch_transactions(process: Process, app: faust.App) -> None:
+    watch = OpenTransactions(process.observer)
     while True:
         await asyncio.sleep(LOOK_S)
         watch.look(cast("DirectConsumer", app.consumer).held_back(), asyncio.get_running_loop().time())

@@ -1,24 +1,35 @@
-"""What executes one card network, with its vault."""
+"""The execution of one card network: dispatched orders → intents → ISO 8583 → results.
 
-from collections.abc import AsyncIterator
+Takes only what the network has room for. While the network is closed (no link, or its circuit breaker is open)
+nothing is consumed: the backlog waits in Kafka, and orders that expire there are refused when they are reached.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.app.errors import NotConfiguredError
 from gateway.app.keys import Ring, dispatch, load_ring
-from gateway.app.process import Parts, dead_letters, publisher
+from gateway.app.process import Process, dead_letters, publisher
+from gateway.app.runtime import Runtime
 from gateway.app.settings import Settings
-from gateway.app.trust import proving
-from gateway.consents.ended_watch import EndedConsentWatch
+from gateway.app.trust import Signers, signers
+from gateway.consents.ended_watch import LOOK_S, EndedConsentWatch
 from gateway.directory.cards import MasterKeyRing
 from gateway.directory.store import TokenVault
 from gateway.directory.vault import PostgresTokenVault
 from gateway.messaging.consumer import BatchConsumer
+from gateway.messaging.consuming import Consumer
 from gateway.messaging.isolation import IsolatedBatch
+from gateway.messaging.records import DeadLetters, Record
+from gateway.network.exchange import UnmatchedAnswer
 from gateway.network.iso8583.config import NetworkConfig, load_networks
 from gateway.network.iso8583.pool import Iso8583Network
 from gateway.network.iso8583.reporting import LinkMetrics
+from gateway.network.matching import MatchBy
 from gateway.network.port import CardNetwork
+from gateway.payments.dispatch import Dispatch
 from gateway.payments.execution import ExecutionService, ExecutionSettings
 from gateway.payments.results import ResultSettings
 from gateway.payments.unknown.follow_ups import FollowUpKind, FollowUpService, FollowUpSettings
@@ -31,178 +42,323 @@ from schemas.primitives import NetworkId
 from schemas.topics import dispatch_topic
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionParts:
-    """What executes one network: its links are being made, and its consumer is not started yet."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionConnections:
+    """What execution reaches others through.
 
-    network: Iso8583Network
-    consumer: BatchConsumer
+    Attributes:
+        consumer: of the network's dispatched orders and refunds.
+        connect: makes the links to the network, which hand over the answers that belong to no exchange.
+    """
+
+    consumer: Consumer
+    connect: Callable[[Callable[[UnmatchedAnswer], None]], CardNetwork]
+    vault: TokenVault
+    dead_letters: DeadLetters
+    dispatch: Dispatch
+    signers: Signers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionTerms:
+    """How one network's payments are executed; each bound has its reason in :mod:`gateway.app.settings`.
+
+    Attributes:
+        answer_timeout_s: how long the network may take to answer.
+    """
+
+    network_id: NetworkId
+    terminals: Sequence[str]
+    answer_timeout_s: float
+    match_by: MatchBy = MatchBy.REFERENCE
+    execution: ExecutionSettings = field(default_factory=ExecutionSettings)
+    inquiry: Inquiry = field(default_factory=Inquiry)
+    inquiries: FollowUpSettings = field(default_factory=FollowUpSettings)
+    reversal: Reversal = field(default_factory=Reversal)
+    reversals: FollowUpSettings = field(default_factory=FollowUpSettings)
+    recovery: RecoverySettings = field(default_factory=RecoverySettings)
+    batch_max: int = 500
+    batch_wait_s: float = 0.02
+    follow_up_poll_s: float = 0.5
+    recovery_interval_s: float = 1.0
+    ended_consents_interval_s: float = LOOK_S
+    drain_s: float = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionStage:
+    """Executes one network."""
+
+    runtime: Runtime
+    terms: ExecutionTerms
+    network: CardNetwork
+    consumer: Consumer
     service: ExecutionService
     inquiries: FollowUpService
     reversals: FollowUpService
     late_answers: LateAnswerService
     recovery: RecoveryService
     isolated: IsolatedBatch
-    watch: EndedConsentWatch
+    ended_consents: EndedConsentWatch
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Execute until told to stop; then take no more, wait for answers up to a deadline, and write every result."""
+        poll_s = self.terms.follow_up_poll_s
+        await self.network.start()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                results = tasks.create_task(self.service.results.run(), name="results")
+                late = tasks.create_task(_forever(self.late_answers.work), name="late-answers")
+                workers = [
+                    tasks.create_task(self.take(), name="intake"),
+                    tasks.create_task(self._poll("inquiries", self.inquiries.work, poll_s), name="inquiries"),
+                    tasks.create_task(self._poll("reversals", self.reversals.work, poll_s), name="reversals"),
+                    tasks.create_task(self._recover(), name="recovery"),
+                    tasks.create_task(self._watch_ended_consents(), name="ended-consents"),
+                ]
+                await stopping.wait()
+                for task in workers:
+                    task.cancel()
+                await asyncio.wait(workers)
+                # What is in flight ends answered or UNKNOWN; either way it is in Postgres before this process ends.
+                await self.network.stop(drain_seconds=self.terms.drain_s)
+                await self.service.results.written()
+                await self.late_answers.written()
+                results.cancel()
+                late.cancel()
+        finally:
+            await self.consumer.stop()
+            await self.network.stop(drain_seconds=0)
 
     async def waiting(self) -> int:
         """Orders that could be executed now: none while the network is closed, for then they are meant to wait."""
         return await self.consumer.lag() if self.network.is_open else 0
 
+    async def take(self) -> None:
+        """Take orders and refunds while the network has room for them."""
+        terms, network = self.terms, self.network
+        # Joining can take as long as Kafka needs to notice that an earlier member died: all else runs already.
+        await self.consumer.start()
+        watchdog = self.runtime.watch("execution", self.waiting)
+        while True:
+            await self._wait_open()
+            room = await network.reserve(terms.batch_max)
+            network.release(room)
+            records = await self.consumer.take(room, max_wait=terms.batch_wait_s)
+            if records:
+                # A batch that has begun is finished also when we are told to stop: its intents may have committed.
+                await _to_the_end(asyncio.create_task(self._handle(records)))
+                watchdog.progress()
+
+    async def _wait_open(self) -> None:
+        """Wait for the network, keeping the place in the group: Kafka takes a member that never polls for dead."""
+        if self.network.is_open:
+            return
+        self.consumer.pause()
+        try:
+            while not self.network.is_open:
+                await self.consumer.take(1, max_wait=0.2)
+        finally:
+            self.consumer.resume()
+
+    async def _handle(self, records: Sequence[Record]) -> None:
+        await self.isolated.run(self.service.take, records)
+        await self.consumer.commit(records)
+
+    async def _poll(self, name: str, work: Callable[[], Awaitable[int]], pause_s: float) -> None:
+        while True:
+            if await work() == 0:
+                await self.runtime.pause(name, pause_s)
+
+    async def _recover(self) -> None:
+        """Tell the others and routing that this worker lives, and settle what dead ones left behind."""
+        runtime = self.runtime
+        try:
+            while True:
+                is_open = self.network.is_open
+                runtime.observer.level("network_open", float(is_open))
+                await self.recovery.report(is_open=is_open)
+                await self.recovery.take_over()
+                await runtime.pause("recovery", self.terms.recovery_interval_s)
+        finally:
+            runtime.observer.level("network_open", 0.0)
+
+    async def _watch_ended_consents(self) -> None:
+        while True:
+            await self.runtime.pause("ended-consents", self.terms.ended_consents_interval_s)
+            await self.ended_consents.look()
+
+
+async def _to_the_end(task: "asyncio.Task[None]") -> None:
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
+
+
+async def _forever(work: Callable[[], Awaitable[int]]) -> None:
+    while True:
+        await work()
+
+
+def execution(runtime: Runtime, connections: ExecutionConnections, terms: ExecutionTerms) -> ExecutionStage:
+    """Put the execution of one network together."""
+    store, observer, clock = runtime.store, runtime.observer, runtime.clock
+    signed, results = connections.signers, terms.execution.results
+    late_answers = LateAnswerService(
+        network_id=terms.network_id,
+        store=store,
+        observer=observer,
+        clock=clock,
+        codes=results.codes,
+        match_by=terms.match_by,
+    )
+    network = connections.connect(late_answers.take)
+    ended_consents = EndedConsentWatch(
+        store=store,
+        observer=observer,
+        clock=clock,
+        settle_s=terms.execution.intent_to_wire_s + terms.answer_timeout_s,
+    )
+
+    def follow_ups(kind: FollowUpKind, settings: FollowUpSettings, vault: TokenVault | None = None) -> FollowUpService:
+        return FollowUpService(
+            kind=kind,
+            network_id=terms.network_id,
+            worker=runtime.worker,
+            store=store,
+            network=network,
+            observer=observer,
+            clock=clock,
+            settings=settings,
+            vault=vault,
+        )
+
+    return ExecutionStage(
+        runtime=runtime,
+        terms=terms,
+        network=network,
+        consumer=connections.consumer,
+        service=ExecutionService(
+            network_id=terms.network_id,
+            worker=runtime.worker,
+            terminals=terms.terminals,
+            store=store,
+            vault=connections.vault,
+            network=network,
+            dead_letters=connections.dead_letters,
+            observer=observer,
+            clock=clock,
+            settings=terms.execution,
+            dispatch=connections.dispatch,
+            signatures=signed.signatures,
+            keys=signed.keys,
+            trust=signed.trust,
+            assertions=signed.assertions,
+            watch=ended_consents,
+        ),
+        inquiries=follow_ups(terms.inquiry, terms.inquiries),
+        reversals=follow_ups(terms.reversal, terms.reversals, connections.vault),
+        late_answers=late_answers,
+        recovery=RecoveryService(
+            network_id=terms.network_id,
+            worker=runtime.worker,
+            store=store,
+            observer=observer,
+            clock=clock,
+            policy=results.policy,
+            settings=terms.recovery,
+        ),
+        isolated=IsolatedBatch("execution", dead_letters=connections.dead_letters, observer=observer),
+        ended_consents=ended_consents,
+    )
+
+
+# --- a process ---
+
 
 @asynccontextmanager
-async def execution_parts(parts: Parts, network_id: NetworkId) -> AsyncIterator[ExecutionParts]:
-    """Everything that executes one network.
+async def execution_process(process: Process, network_id: NetworkId) -> AsyncIterator[ExecutionStage]:
+    """The execution of one network, over Kafka, PostgreSQL and the network's links.
 
     Raises:
         NotConfiguredError: there is no file for this network, or a ring of keys is empty.
     """
-    settings = parts.settings
+    settings = process.settings
     config = load_networks(settings.networks_dir).get(network_id)
     if config is None:
         raise NotConfiguredError(f"no network {network_id} in {settings.networks_dir}")
-    vault = token_vault(parts)
+    vault = token_vault(process)
     handed_on = dispatch(settings)
-    late_answers = LateAnswerService(
-        network_id=network_id,
-        store=parts.store,
-        observer=parts.observer,
-        clock=parts.clock,
-        codes=config.codes,
-        match_by=config.matching,
-    )
-    network = Iso8583Network(config, on_unmatched=late_answers.take, observer=LinkMetrics(parts.observer))
-    consumer = BatchConsumer(
-        parts.kafka, parts.observer, topics=[dispatch_topic(network_id)], group_id=f"mypay-execution-{network_id}"
-    )
-    watch = EndedConsentWatch(
-        store=parts.store,
-        observer=parts.observer,
-        clock=parts.clock,
-        settle_s=settings.execution_intent_to_wire_s + config.answer_timeout_s,
-    )
-    async with proving(parts) as proofs, publisher(parts) as producer:
-        parked = dead_letters(parts, producer)
-        service = ExecutionService(
-            network_id=network_id,
-            worker=parts.worker,
-            terminals=config.terminals.ids,
-            store=parts.store,
+
+    def links(on_unmatched: Callable[[UnmatchedAnswer], None]) -> Iso8583Network:
+        return Iso8583Network(config, on_unmatched=on_unmatched, observer=LinkMetrics(process.observer))
+
+    async with signers(process) as signed, publisher(process) as producer:
+        connections = ExecutionConnections(
+            consumer=BatchConsumer(
+                process.kafka,
+                process.observer,
+                topics=[dispatch_topic(network_id)],
+                group_id=f"mypay-execution-{network_id}",
+            ),
+            connect=links,
             vault=vault,
-            network=network,
-            dead_letters=parked,
-            observer=parts.observer,
-            clock=parts.clock,
-            settings=_execution_settings(settings, config),
+            dead_letters=dead_letters(process, producer),
             dispatch=handed_on,
-            signatures=proofs.signatures,
-            keys=proofs.keys,
-            trust=proofs.trust,
-            assertions=proofs.assertions,
-            watch=watch,
+            signers=signed,
         )
-        await network.start()
-        try:
-            isolated = IsolatedBatch("execution", dead_letters=parked, observer=parts.observer)
-            yield ExecutionParts(
-                network=network,
-                consumer=consumer,
-                service=service,
-                inquiries=_inquiries(parts, config, network),
-                reversals=_reversals(parts, config, vault, network),
-                late_answers=late_answers,
-                recovery=_recovery(parts, config),
-                isolated=isolated,
-                watch=watch,
-            )
-        finally:
-            await consumer.stop()
-            await network.stop(drain_seconds=0)
+        yield execution(process, connections, execution_terms(settings, config))
 
 
-def _execution_settings(settings: Settings, config: NetworkConfig) -> ExecutionSettings:
-    return ExecutionSettings(
-        intent_to_wire_s=settings.execution_intent_to_wire_s,
-        results=ResultSettings(
-            batch_max=settings.execution_results_max,
-            wait_s=settings.execution_results_wait_s,
-            policy=UnknownPolicy(config.unknown_policy),
-            codes=config.codes,
-        ),
-    )
-
-
-def _recovery(parts: Parts, config: NetworkConfig) -> RecoveryService:
-    # The longest that a live worker can hold a payment in SENT: from intent to wire, then the answer's time.
-    held_s = parts.settings.execution_intent_to_wire_s + config.answer_timeout_s
-    return RecoveryService(
-        network_id=config.network_id,
-        worker=parts.worker,
-        store=parts.store,
-        observer=parts.observer,
-        clock=parts.clock,
+def execution_terms(settings: Settings, config: NetworkConfig) -> ExecutionTerms:
+    """What the settings and the network's file say."""
+    results = ResultSettings(
+        batch_max=settings.execution_results_max,
+        wait_s=settings.execution_results_wait_s,
         policy=UnknownPolicy(config.unknown_policy),
-        settings=RecoverySettings(
-            lease_s=parts.settings.recovery_lease_s,
-            held_s=held_s + parts.settings.recovery_margin_s,
-        ),
+        codes=config.codes,
     )
-
-
-def _inquiries(parts: Parts, config: NetworkConfig, network: CardNetwork) -> FollowUpService:
-    kind = Inquiry(deadline_s=config.inquiry_deadline_s, codes=config.codes)
-    interval_s = config.inquiry_interval_s
-    return _follow_ups(parts, config, network, kind, interval_s=interval_s, interval_max_s=4 * interval_s)
-
-
-def _reversals(parts: Parts, config: NetworkConfig, vault: TokenVault, network: CardNetwork) -> FollowUpService:
-    return _follow_ups(
-        parts,
-        config,
-        network,
-        Reversal(alert_after_s=config.reversal_alert_after_s, codes=config.codes),
-        interval_s=config.reversal_repeat_interval_s,
-        interval_max_s=config.reversal_repeat_max_s,
-        vault=vault,
+    # The longest that a live worker can hold a payment in SENT: from intent to wire, then the answer's time.
+    held_s = settings.execution_intent_to_wire_s + config.answer_timeout_s
+    return ExecutionTerms(
+        network_id=config.network_id,
+        terminals=config.terminals.ids,
+        answer_timeout_s=config.answer_timeout_s,
+        match_by=config.matching,
+        execution=ExecutionSettings(intent_to_wire_s=settings.execution_intent_to_wire_s, results=results),
+        inquiry=Inquiry(deadline_s=config.inquiry_deadline_s, codes=config.codes),
+        inquiries=_follow_ups(settings, config, config.inquiry_interval_s, 4 * config.inquiry_interval_s),
+        reversal=Reversal(alert_after_s=config.reversal_alert_after_s, codes=config.codes),
+        reversals=_follow_ups(settings, config, config.reversal_repeat_interval_s, config.reversal_repeat_max_s),
+        recovery=RecoverySettings(lease_s=settings.recovery_lease_s, held_s=held_s + settings.recovery_margin_s),
+        batch_max=settings.execution_batch_max,
+        batch_wait_s=settings.execution_batch_wait_s,
+        follow_up_poll_s=settings.follow_up_poll_s,
+        recovery_interval_s=settings.recovery_interval_s,
+        drain_s=settings.execution_drain_s,
     )
 
 
 def _follow_ups(
-    parts: Parts,
-    config: NetworkConfig,
-    network: CardNetwork,
-    kind: FollowUpKind,
-    *,
-    interval_s: float,
-    interval_max_s: float,
-    vault: TokenVault | None = None,
-) -> FollowUpService:
-    return FollowUpService(
-        kind=kind,
-        network_id=config.network_id,
-        worker=parts.worker,
-        store=parts.store,
-        network=network,
-        observer=parts.observer,
-        clock=parts.clock,
-        settings=FollowUpSettings(
-            batch=parts.settings.follow_up_batch,
-            interval_s=interval_s,
-            interval_max_s=interval_max_s,
-            # Waiting for the socket takes at most a quarter of it, the answer its time-out: twice that is never lost
-            # alive.
-            lease_s=4 * config.answer_timeout_s,
-            in_order=config.follow_ups_in_order,
-        ),
-        vault=vault,
+    settings: Settings, config: NetworkConfig, interval_s: float, interval_max_s: float
+) -> FollowUpSettings:
+    return FollowUpSettings(
+        batch=settings.follow_up_batch,
+        interval_s=interval_s,
+        interval_max_s=interval_max_s,
+        # Waiting for the socket takes at most a quarter of it, the answer its time-out: twice that is never lost alive.
+        lease_s=4 * config.answer_timeout_s,
+        in_order=config.follow_ups_in_order,
     )
 
 
-def token_vault(parts: Parts) -> PostgresTokenVault:
+def token_vault(process: Process) -> PostgresTokenVault:
     """The vault over the keys that seal cards.
 
     Raises:
         NotConfiguredError: there is none.
     """
-    keys = load_ring(parts.settings, Ring.CARDS)
-    return PostgresTokenVault(parts.store, MasterKeyRing(parts.settings.master_keys_dir, keys))
+    keys = load_ring(process.settings, Ring.CARDS)
+    return PostgresTokenVault(process.store, MasterKeyRing(process.settings.master_keys_dir, keys))

@@ -1,9 +1,9 @@
-"""What every process needs: addresses, logs, metrics, health, the database, a producer."""
+"""Starting a process: addresses, logs, metrics, health, the database, a producer."""
 
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,16 +18,16 @@ from gateway.app.kafka import kafka_settings
 from gateway.app.keys import RINGS_OF, Ring, load_ring
 from gateway.app.policy import JUDGING, read_policy
 from gateway.app.postgres import PostgresStore
+from gateway.app.runtime import Runtime
 from gateway.app.settings import Settings
 from gateway.base.errors import StoreUnavailableError
-from gateway.base.process import Observer
 from gateway.base.retrying import until_done
 from gateway.database.roles import Role as DatabaseRole
 from gateway.messaging.dead_letters import KafkaDeadLetters
 from gateway.messaging.probe import KafkaProbe
 from gateway.messaging.producer import KafkaPublisher
 from gateway.messaging.settings import KafkaSettings
-from gateway.observability.health import Health, Watchdog
+from gateway.observability.health import Health
 from gateway.observability.logging import configure_logging
 from gateway.observability.observer import StageObserver
 from gateway.observability.web import MetricsServer
@@ -46,25 +46,19 @@ class SystemClock:
         return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What every process has.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process(Runtime):
+    """A process of the gateway: what its stage stands on, and what its connections are made from.
 
     Attributes:
         dsn: of this process's own user in the database; it can hold a password.
-        worker: names this process in leases and reports; never two alike.
         store: started.
-        health: add a stage's own checks here.
     """
 
     settings: Settings
     kafka: KafkaSettings
     dsn: str = field(repr=False)
     store: PostgresStore
-    observer: Observer
-    health: Health
-    clock: SystemClock
-    worker: str
 
 
 def worker_name(stage: str) -> str:
@@ -73,8 +67,8 @@ def worker_name(stage: str) -> str:
 
 
 @asynccontextmanager
-async def process_parts(settings: Settings, stage: str, *, network_id: str = "") -> AsyncIterator[Parts]:
-    """What every process needs, started: logs, metrics with health checks over HTTP, and the database.
+async def started_process(settings: Settings, stage: str, *, network_id: str = "") -> AsyncIterator[Process]:
+    """A process, started: logs, metrics with health checks over HTTP, and the database.
 
     ``network_id`` is given of execution, whose principal is its network's.
 
@@ -111,7 +105,7 @@ async def process_parts(settings: Settings, stage: str, *, network_id: str = "")
     try:
         await until_done(partial(database.connect, store))
         await until_done(partial(database.check_database, store, settings, user, dsn, observer))
-        yield Parts(
+        yield Process(
             settings=settings,
             kafka=kafka,
             dsn=dsn,
@@ -120,6 +114,7 @@ async def process_parts(settings: Settings, stage: str, *, network_id: str = "")
             health=health,
             clock=SystemClock(),
             worker=worker_name(stage),
+            stall_after_s=settings.stall_after_s,
         )
     finally:
         await store.stop()
@@ -141,20 +136,20 @@ async def _kafka_answers(probe: KafkaProbe) -> str | None:
 
 
 @asynccontextmanager
-async def publisher(parts: Parts) -> AsyncIterator[KafkaPublisher]:
+async def publisher(process: Process) -> AsyncIterator[KafkaPublisher]:
     """A producer that connects in the background.
 
     A process that starts while Kafka is away does at once what needs no Kafka: what a dead worker left in flight is
     settled with PostgreSQL and the network alone. Whoever publishes before waits for the connection, and fails by what
     makes it impossible.
     """
-    producer = KafkaPublisher(parts.kafka, parts.observer)
+    producer = KafkaPublisher(process.kafka, process.observer)
 
     async def connect() -> None:
         try:
             await until_done(producer.start)
         except Exception as error:  # noqa: BLE001 - told here, raised to whoever publishes
-            parts.observer.note("publisher_cannot_connect", level="error", reason=type(error).__name__)
+            process.observer.note("publisher_cannot_connect", level="error", reason=type(error).__name__)
 
     connecting = asyncio.create_task(connect(), name="publisher")
     try:
@@ -165,19 +160,10 @@ async def publisher(parts: Parts) -> AsyncIterator[KafkaPublisher]:
         await producer.stop()
 
 
-def dead_letters(parts: Parts, producer: KafkaPublisher) -> KafkaDeadLetters:
+def dead_letters(process: Process, producer: KafkaPublisher) -> KafkaDeadLetters:
     """Where this process parks what it cannot read.
 
     Raises:
         NotConfiguredError: there is no key for dead letters.
     """
-    return KafkaDeadLetters(producer, load_ring(parts.settings, Ring.DEAD_LETTER))
-
-
-def watch_consumer(
-    parts: Parts, stage: str, lag: Callable[[], Awaitable[int]], *, stall_after_s: float | None = None
-) -> Watchdog:
-    """Make the process's liveness fail when ``stage`` stands still while records wait."""
-    watchdog = Watchdog(stall_after_s=stall_after_s or parts.settings.stall_after_s, waiting=lag)
-    parts.health.liveness[stage] = watchdog.check
-    return watchdog
+    return KafkaDeadLetters(producer, load_ring(process.settings, Ring.DEAD_LETTER))

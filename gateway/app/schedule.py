@@ -1,30 +1,72 @@
-"""Putting the schedule together: what is done because time has come."""
+"""The schedule: what is done because time has come. Any number may run; each row is one's alone."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from gateway.app.holidays import business_days
-from gateway.app.initiation import NetworkView
 from gateway.app.keys import dispatch
-from gateway.app.networks import cut_overs
-from gateway.app.process import Parts, publisher
+from gateway.app.networks import NetworkView, cut_overs
+from gateway.app.process import Process, publisher
+from gateway.app.runtime import Runtime
+from gateway.base.calendar import BusinessDays
 from gateway.base.retrying import until_done
 from gateway.consents.changing import ExpiryService
 from gateway.identity.forgetting import UsedProofsService
+from gateway.messaging.records import Publisher
 from gateway.network.iso8583.config import load_networks
 from gateway.orders.cancellations import WaitingCancellations
 from gateway.orders.scheduled.service import ScheduledOrderService, ScheduleSettings
 from gateway.orders.standing.occurrences import OccurrenceService, OccurrenceSettings
 from gateway.outbox.retention import OutboxRetentionService, RetentionSettings
+from gateway.payments.cancellations.rules import CutOver
+from gateway.payments.dispatch import Dispatch
 from gateway.payments.open_watch import OpenPaymentsWatch
+from gateway.payments.rules.routing import NetworkProfile
+from schemas.primitives import NetworkId
 
 
-@dataclass(frozen=True, slots=True)
-class ScheduleParts:
-    """The timers' use cases."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleConnections:
+    """What the schedule reaches others through.
 
+    Attributes:
+        networks: as they are known at this moment.
+    """
+
+    publisher: Publisher
+    dispatch: Dispatch
+    networks: Callable[[], Sequence[NetworkProfile]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleTerms:
+    """What is done when; each bound has its reason in :mod:`gateway.app.settings`.
+
+    Attributes:
+        cut_overs: of the networks that have one.
+        batch_max: consents ended, and cancellations carried out, in one transaction.
+    """
+
+    cut_overs: Mapping[NetworkId, CutOver]
+    days: BusinessDays
+    batch_max: int = 500
+    occurrences: OccurrenceSettings = field(default_factory=OccurrenceSettings)
+    orders: ScheduleSettings = field(default_factory=ScheduleSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
+    interval_s: float = 1.0
+    open_payments_interval_s: float = 5.0
+    purge_interval_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleStage:
+    """What time does."""
+
+    runtime: Runtime
+    terms: ScheduleTerms
     expiry: ExpiryService
     used_proofs: UsedProofsService
     open_payments: OpenPaymentsWatch
@@ -33,54 +75,105 @@ class ScheduleParts:
     occurrences: OccurrenceService
     orders: ScheduledOrderService
 
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Work until told to stop. What is in hand may be cut: what was not written is found again."""
+        terms = self.terms
+        timers: Mapping[str, tuple[Callable[[], Awaitable[int]], float]] = {
+            "consent-expiry": (self.expiry.expire, terms.interval_s),
+            "cancellations": (self.cancellations.work, terms.interval_s),
+            "standing-orders": (self.occurrences.make_due, terms.interval_s),
+            "due-orders": (self.orders.dispatch_due, terms.interval_s),
+            "open-payments": (self.open_payments.look, terms.open_payments_interval_s),
+            "relayed-events": (self.outbox.purge, terms.purge_interval_s),
+            "used-proofs": (self.used_proofs.purge, terms.purge_interval_s),
+        }
+        async with asyncio.TaskGroup() as tasks:
+            workers = [
+                tasks.create_task(self._repeat(name, work, pause_s), name=name)
+                for name, (work, pause_s) in timers.items()
+            ]
+            workers.append(tasks.create_task(self._follow_calendar(), name="calendar"))
+            await stopping.wait()
+            for task in workers:
+                task.cancel()
+
+    async def _follow_calendar(self) -> None:
+        await self.occurrences.follow_calendar()
+
+    async def _repeat(self, name: str, work: Callable[[], Awaitable[int]], pause_s: float) -> None:
+        observer = self.runtime.observer
+        # Always due: a timer that has not come round is a stall, also with an empty table.
+        watchdog = self.runtime.watch(name, _always_due, pause_s=pause_s)
+        while True:
+            try:
+                while await work():
+                    watchdog.progress()
+            except Exception as error:  # noqa: BLE001 - one timer's bug must not stop the others; its watchdog tells
+                observer.count("schedule", "failed", reason=type(error).__name__)
+                observer.note("timer_failed", level="error", stage=name, error=type(error).__name__)
+            else:
+                watchdog.progress()
+            await self.runtime.pause(name, pause_s)
+
+
+async def _always_due() -> int:
+    return 1
+
+
+def schedule(runtime: Runtime, connections: ScheduleConnections, terms: ScheduleTerms) -> ScheduleStage:
+    """Put the schedule together."""
+    store, observer, clock = runtime.store, runtime.observer, runtime.clock
+    return ScheduleStage(
+        runtime=runtime,
+        terms=terms,
+        expiry=ExpiryService(store=store, observer=observer, clock=clock, batch_max=terms.batch_max),
+        used_proofs=UsedProofsService(store=store, observer=observer, clock=clock),
+        outbox=OutboxRetentionService(store=store, observer=observer, clock=clock, settings=terms.retention),
+        open_payments=OpenPaymentsWatch(store=store, observer=observer, clock=clock),
+        cancellations=WaitingCancellations(
+            store=store, cut_overs=terms.cut_overs, observer=observer, clock=clock, batch_max=terms.batch_max
+        ),
+        occurrences=OccurrenceService(
+            store=store, observer=observer, clock=clock, days=terms.days, settings=terms.occurrences
+        ),
+        orders=ScheduledOrderService(
+            store=store,
+            publisher=connections.publisher,
+            dispatch=connections.dispatch,
+            networks=connections.networks,
+            observer=observer,
+            clock=clock,
+            settings=terms.orders,
+        ),
+    )
+
+
+# --- a process ---
+
 
 @asynccontextmanager
-async def schedule_parts(parts: Parts) -> AsyncIterator[ScheduleParts]:
-    """What time does, with a producer and a fresh view of the networks for the orders that are due."""
-    store, observer, clock, settings = parts.store, parts.observer, parts.clock, parts.settings
+async def schedule_process(process: Process) -> AsyncIterator[ScheduleStage]:
+    """The schedule over PostgreSQL and a producer, with a fresh view of the networks for the orders that are due."""
+    settings = process.settings
     configured = load_networks(settings.networks_dir)
     handing_on = dispatch(settings)
-    networks = NetworkView(parts, configured)
+    batch = settings.schedule_batch_max
+    terms = ScheduleTerms(
+        cut_overs=cut_overs(configured),
+        days=business_days(settings.holidays_file),
+        batch_max=batch,
+        occurrences=OccurrenceSettings(batch=batch, late_s=settings.standing_late_s),
+        orders=ScheduleSettings(batch=batch, again_s=settings.schedule_dispatch_again_s),
+        retention=RetentionSettings(keep=timedelta(days=settings.outbox_keep_days)),
+        interval_s=settings.schedule_interval_s,
+        open_payments_interval_s=settings.open_payments_interval_s,
+        purge_interval_s=settings.purge_interval_s,
+    )
+    networks = NetworkView(process.store, process.clock, configured)
     await until_done(networks.start)
     try:
-        async with publisher(parts) as producer:
-            yield ScheduleParts(
-                expiry=ExpiryService(
-                    store=store, observer=observer, clock=clock, batch_max=settings.schedule_batch_max
-                ),
-                used_proofs=UsedProofsService(store=store, observer=observer, clock=clock),
-                outbox=OutboxRetentionService(
-                    store=store,
-                    observer=observer,
-                    clock=clock,
-                    settings=RetentionSettings(keep=timedelta(days=settings.outbox_keep_days)),
-                ),
-                open_payments=OpenPaymentsWatch(store=store, observer=observer, clock=clock),
-                cancellations=WaitingCancellations(
-                    store=store,
-                    cut_overs=cut_overs(configured),
-                    observer=observer,
-                    clock=clock,
-                    batch_max=settings.schedule_batch_max,
-                ),
-                occurrences=OccurrenceService(
-                    store=store,
-                    observer=observer,
-                    clock=clock,
-                    days=business_days(settings.holidays_file),
-                    settings=OccurrenceSettings(batch=settings.schedule_batch_max, late_s=settings.standing_late_s),
-                ),
-                orders=ScheduledOrderService(
-                    store=store,
-                    publisher=producer,
-                    dispatch=handing_on,
-                    networks=networks.profiles,
-                    observer=observer,
-                    clock=clock,
-                    settings=ScheduleSettings(
-                        batch=settings.schedule_batch_max, again_s=settings.schedule_dispatch_again_s
-                    ),
-                ),
-            )
+        async with publisher(process) as producer:
+            connections = ScheduleConnections(publisher=producer, dispatch=handing_on, networks=networks.profiles)
+            yield schedule(process, connections, terms)
     finally:
         await networks.stop()

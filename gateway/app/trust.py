@@ -8,7 +8,7 @@ from functools import partial
 
 from gateway.app.policy import differs, digest_of
 from gateway.app.postgres import PostgresStore
-from gateway.app.process import Parts
+from gateway.app.process import Process
 from gateway.base.retrying import until_done
 from gateway.identity.jose.assertion import JwsAssertionVerifier
 from gateway.identity.jose.issuers import TICK_SECONDS, CachedTrustTable, PolicyNotAppliedError
@@ -16,46 +16,52 @@ from gateway.identity.jose.keys import CachedKeySource, Registry
 from gateway.identity.jose.signature import JwsVerifier
 from gateway.identity.no_providers import NoProofWhileItCounts
 from gateway.identity.registry import PostgresAppliedPolicy, PostgresRevocations
+from gateway.identity.signing import KeySource, SignatureVerifier
 from gateway.identity.store import AssertionVerifier, TrustTable
 
 
 @dataclass(frozen=True, slots=True)
-class Proving:
-    """Who may sign: partners' keys and trusted identity providers, both kept fresh."""
+class Signers:
+    """Who may sign: partners with their keys, and trusted identity providers.
 
-    keys: CachedKeySource
-    signatures: JwsVerifier
+    Attributes:
+        keys, signatures: of partners.
+        trust, assertions: of identity providers, for their customers' proofs.
+    """
+
+    keys: KeySource
+    signatures: SignatureVerifier
     trust: TrustTable
     assertions: AssertionVerifier
 
 
 @asynccontextmanager
-async def proving(parts: Parts) -> AsyncIterator[Proving]:
-    """The registries of keys and identity providers, started.
+async def signers(process: Process) -> AsyncIterator[Signers]:
+    """The registries of keys and identity providers, started, and kept fresh.
 
     Raises:
         NotConfiguredError: the trust policy here is not the one that counts.
     """
-    keys = CachedKeySource(_registry_loader(parts.store), parts.observer)
-    await until_done(partial(keys.start, parts.settings.registry_refresh_s))
+    keys = CachedKeySource(_registry_loader(process.store), process.observer)
+    await until_done(partial(keys.start, process.settings.registry_refresh_s))
     try:
-        async with _trust(parts) as (trust, assertions):
-            yield Proving(keys, JwsVerifier(keys), trust, assertions)
+        async with _trust(process) as (trust, assertions):
+            yield Signers(keys, JwsVerifier(keys), trust, assertions)
     finally:
         await keys.stop()
 
 
 @asynccontextmanager
-async def _trust(parts: Parts) -> AsyncIterator[tuple[TrustTable, AssertionVerifier]]:
-    folder = parts.settings.issuers_dir
-    applied = PostgresAppliedPolicy(parts.store)
-    parts.observer.level("no_proof_asked", float(folder is None))
+async def _trust(process: Process) -> AsyncIterator[tuple[TrustTable, AssertionVerifier]]:
+    folder = process.settings.issuers_dir
+    applied = PostgresAppliedPolicy(process.store)
+    process.observer.level("no_proof_asked", float(folder is None))
     if folder is None:
-        found, counts = digest_of(parts.settings), await until_done(applied)
+        found, counts = digest_of(process.settings), await until_done(applied)
         if found != counts:
             raise differs(PolicyNotAppliedError(found, counts))
-        parts.observer.note("no_customers_proof_is_asked_for", level="warning")
-        nobody = NoProofWhileItCounts(partial(_is_applied, applied, found), parts.observer)
+        process.observer.note("no_customers_proof_is_asked_for", level="warning")
+        nobody = NoProofWhileItCounts(partial(_is_applied, applied, found), process.observer)
         looking = asyncio.create_task(_keep_looking(nobody), name="trust-policy")
         try:
             yield nobody, nobody
@@ -63,7 +69,7 @@ async def _trust(parts: Parts) -> AsyncIterator[tuple[TrustTable, AssertionVerif
             looking.cancel()
             await asyncio.wait([looking])
         return
-    table = CachedTrustTable(folder, parts.observer, revocations=PostgresRevocations(parts.store), applied=applied)
+    table = CachedTrustTable(folder, process.observer, revocations=PostgresRevocations(process.store), applied=applied)
     try:
         await until_done(table.start)
     except PolicyNotAppliedError as error:

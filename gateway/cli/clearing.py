@@ -8,9 +8,9 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from gateway.app.events import clearing_seals
 from gateway.app.keys import Ring, load_ring
 from gateway.app.settings import Settings
+from gateway.app.settlement import clearing_seals
 from gateway.cli.common import (
     ExitCode,
     Json,

@@ -12,28 +12,24 @@ from gateway.base.errors import StoreIntegrityError
 from gateway.database.unit import Store
 from gateway.messaging.records import Record
 from gateway.network.exchange import CardData
-from gateway.observability.recording import RecordingObserver
-from gateway.payments.execution import ExecutionService, ExecutionSettings
-from gateway.payments.results import ResultSettings
+from gateway.payments.execution import ExecutionService
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.payments.rules.waiting import ScheduledOrder
 from gateway.proving.memory import (
     MemoryCardNetwork,
     MemoryClock,
-    MemoryDeadLetters,
     MemoryHost,
-    MemoryKeySource,
     MemoryVault,
-    MemoryVerifier,
 )
 from schemas.codec import encode
 from schemas.orders import ORDER_TYPE
 from schemas.primitives import NetworkId
 from schemas.reasons import Reason, ReasonCode
 from tests.contract.conftest import Backend, rolled_back
-from tests.support.builders import DISPATCH, NETWORK, TERMINAL, as_record, later, numbered_order, payment, trace, window
+from tests.support.builders import DISPATCH, NETWORK, as_record, later, numbered_order, payment, trace, window
 from tests.support.domain_samples import NOW, USE, consent, merchant
+from tests.support.stages import execution_stage
 
 
 def waiting(number: int, **fields: Any) -> ScheduledOrder:
@@ -162,21 +158,9 @@ async def test_what_was_decided_of_a_due_payment_is_written_in_full(store: Store
 
 
 def worker(store: Store, clock: MemoryClock, host: MemoryHost, name: str) -> ExecutionService:
-    return ExecutionService(
-        network_id=NetworkId(NETWORK),
-        worker=name,
-        terminals=[TERMINAL],
-        store=store,
-        vault=MemoryVault({USE.owned: CardData("4111111111111111", "2912")}),
-        network=MemoryCardNetwork(NetworkId(NETWORK), host),
-        dead_letters=MemoryDeadLetters(),
-        observer=RecordingObserver(),
-        clock=clock,
-        settings=ExecutionSettings(results=ResultSettings(wait_s=0.0)),
-        dispatch=DISPATCH,
-        signatures=MemoryVerifier(),
-        keys=MemoryKeySource(["partner-1"]),
-    )
+    vault = MemoryVault({USE.owned: CardData("4111111111111111", "2912")})
+    network = MemoryCardNetwork(NetworkId(NETWORK), host)
+    return execution_stage(store, network, vault, clock=clock, worker=name).service
 
 
 async def accepted(backend: Backend, due_at: datetime, numbers: range) -> list[Record]:

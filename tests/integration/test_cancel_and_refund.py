@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.app.process import process_parts
+from gateway.app.process import started_process
 from gateway.app.settings import Settings
 from gateway.identity.jose.jwk import write_private_key
 from gateway.identity.jose.signature import sign_detached
@@ -30,7 +30,7 @@ async def the_schedule(scene: Scene) -> AsyncIterator[None]:
     given = {k.removeprefix("MYPAY_").lower(): v for k, v in scene.world.environment.items() if k.startswith("MYPAY_")}
     settings = Settings(**given | {"schedule_interval_s": 0.1, "http_port": 0, "log_level": "error"})  # type: ignore[arg-type]
     stopping = asyncio.Event()
-    async with process_parts(settings, "schedule") as parts, asyncio.TaskGroup() as tasks:
+    async with started_process(settings, "schedule") as parts, asyncio.TaskGroup() as tasks:
         tasks.create_task(schedule.run(parts, stopping))
         yield
         stopping.set()

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from gateway.app.errors import NotConfiguredError
 from gateway.app.postgres import PostgresStore
-from gateway.app.process import process_parts
+from gateway.app.process import started_process
 from gateway.app.settings import Settings
 from gateway.base.errors import StoreForbiddenError
 from gateway.database.dsn import with_user
@@ -79,9 +79,9 @@ async def test_a_process_does_not_start_on_a_database_that_is_not_fit(db: str, d
     }
     for dsn, said in refusals.items():
         with pytest.raises(NotConfiguredError, match=said):
-            async with process_parts(settings_of(dsn), "relay"):
+            async with started_process(settings_of(dsn), "relay"):
                 pytest.fail("it started")
-    async with process_parts(settings_of(with_user(db, Role.RELAY.user)), "relay") as parts:
+    async with started_process(settings_of(with_user(db, Role.RELAY.user)), "relay") as parts:
         assert "mypay_relay" not in repr(parts)
 
 

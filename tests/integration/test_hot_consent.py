@@ -22,23 +22,20 @@ from gateway.directory.registry import open_registry
 from gateway.messaging.records import Record
 from gateway.network.exchange import CardData, ExchangeResult, NetworkRequest
 from gateway.observability.recording import RecordingObserver
-from gateway.payments.execution import ExecutionService, ExecutionSettings
-from gateway.payments.results import ResultSettings
+from gateway.payments.execution import ExecutionService
 from gateway.proving.memory import (
     MemoryCardNetwork,
-    MemoryDeadLetters,
     MemoryHost,
-    MemoryKeySource,
     MemoryVault,
-    MemoryVerifier,
 )
 from schemas.codec import decode
 from schemas.consents import Alignment, ConsentStatus, PaymentPurpose, Period, PeriodLimit
 from schemas.events import ConsentEvent
 from schemas.primitives import NetworkId
-from tests.support.builders import DISPATCH, NETWORK, TERMINAL, dispatched_record, numbered_order
+from tests.support.builders import NETWORK, dispatched_record, numbered_order
 from tests.support.consents import ISSUER, SUBJECT, ConsentRig, digest, document
 from tests.support.domain_samples import USE, krw, merchant, purpose, terms
+from tests.support.stages import execution_stage
 from tests.support.tokens import put_token
 
 pytestmark = pytest.mark.integration
@@ -70,21 +67,9 @@ class World:
     next_order: int = 0
 
     def worker(self, number: int, network: MemoryCardNetwork) -> ExecutionService:
-        return ExecutionService(
-            network_id=NetworkId(NETWORK),
-            worker=f"worker-{number}",
-            terminals=[TERMINAL],
-            store=self.stores[number],
-            vault=MemoryVault({USE.owned: CardData("4111111111111111", "2912")}),
-            network=network,
-            dead_letters=MemoryDeadLetters(),
-            observer=RecordingObserver(),
-            clock=SystemClock(),
-            settings=ExecutionSettings(results=ResultSettings(wait_s=0.0)),
-            dispatch=DISPATCH,
-            signatures=MemoryVerifier(),
-            keys=MemoryKeySource(["partner-1"]),
-        )
+        vault = MemoryVault({USE.owned: CardData("4111111111111111", "2912")})
+        store = self.stores[number]
+        return execution_stage(store, network, vault, clock=SystemClock(), worker=f"worker-{number}").service
 
     async def add_consent(self, consent_id: str, of: PaymentPurpose, **fields: Any) -> Consent:
         now = datetime.now(UTC)

@@ -5,28 +5,31 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from gateway.app.orders import IntakeParts, order_intake
-from gateway.consents.ended_watch import EndedConsentWatch
+from gateway.app.execution import ExecutionStage
+from gateway.app.initiation import InitiationConnections, InitiationStage, InitiationTerms, initiation
+from gateway.app.relay import relay
+from gateway.app.runtime import Runtime
+from gateway.app.schedule import ScheduleConnections, ScheduleStage, ScheduleTerms, schedule
+from gateway.app.settlement import SettlementConnections, SettlementTerms, settlement
+from gateway.app.trust import Signers
+from gateway.base.calendar import BusinessDays
 from gateway.consents.rules.limits import Usage
 from gateway.directory.funding import OwnedToken
+from gateway.messaging.consuming import Consumer
 from gateway.messaging.records import Record
 from gateway.network.exchange import CardData, UnmatchedAnswer
 from gateway.network.matching import MatchBy
 from gateway.observability.recording import RecordingObserver
-from gateway.orders.cancellations import WaitingCancellations
 from gateway.orders.intake import OrderIntake
 from gateway.outbox.relay import RelayService, RelaySettings
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.cancellations.rules import CutOver
-from gateway.payments.execution import ExecutionService, ExecutionSettings
-from gateway.payments.results import ResultSettings
+from gateway.payments.execution import ExecutionService
 from gateway.payments.rules.payment import Payment
 from gateway.payments.rules.routing import NetworkProfile
 from gateway.payments.unknown.follow_ups import FollowUpService, FollowUpSettings
-from gateway.payments.unknown.inquiry import Inquiry
 from gateway.payments.unknown.late_answers import LateAnswerService
-from gateway.payments.unknown.recovery import RecoveryService, RecoverySettings
-from gateway.payments.unknown.reversal import Reversal
+from gateway.payments.unknown.recovery import RecoveryService
 from gateway.payments.unknown.verdicts import UnknownPolicy
 from gateway.proving.memory import (
     Database,
@@ -44,17 +47,26 @@ from gateway.proving.memory import (
     MemoryVerifier,
 )
 from gateway.proving.memory.network import Script, answers
+from gateway.sealing.mac import HmacMarks
+from gateway.sealing.sealing import MasterKeys, Purpose
 from gateway.settlement.matching import SettlementService, SettlementSettings
 from schemas.primitives import CustomerId, FundingToken, NetworkId, payment_id_of
 from schemas.reasons import Reason, ReasonCode
-from tests.support.builders import DISPATCH, NETWORK, NOW, TERMINAL
+from tests.support.builders import DISPATCH, NETWORK, NOW
 from tests.support.domain_samples import consent, merchant
 from tests.support.faults import Faults
+from tests.support.stages import NO_CONSUMER, NoSubscription, execution_stage, signers
 
+WAITING_MARKS = HmacMarks(MasterKeys({"20260101": bytes(32)}), Purpose.WAITING_MARK)
+NO_LANE: Any = None
 TAMPERED = "tampered"
 FORGED = Reason(code=ReasonCode.DS17, text="signature does not match the body")
 UNKNOWN_KEY = Reason(code=ReasonCode.DS0E, text="signing key is not registered")
 PAN = "4111111111111111"
+
+
+async def _nothing_waits() -> int:
+    return 0
 
 
 class Rig:
@@ -85,13 +97,8 @@ class Rig:
         ]
         self.cut_overs: dict[NetworkId, CutOver] = {}
         self.initiation = self.new_initiation()
-        self.waiting = WaitingCancellations(
-            store=self.store,
-            cut_overs=self.cut_overs,
-            observer=self.observer,
-            clock=self.clock,
-            batch_max=100,
-        )
+        self.schedule = self.new_schedule()
+        self.waiting = self.schedule.cancellations
         self.execution = self.new_execution()
         self.reversals = self.new_reversals("worker-1")
         self.settlement = self.new_settlement()
@@ -105,22 +112,6 @@ class Rig:
 
     # --- workers ---
 
-    def new_initiation(self, **others: Any) -> OrderIntake:
-        """Another worker of the intake, with other parts where they are named."""
-        mine: dict[str, Any] = {
-            "store": self.store,
-            "keys": self.keys,
-            "verifier": self.verifier,
-            "networks": lambda: self.networks,
-            "cut_overs": self.cut_overs,
-            "publisher": self.publisher,
-            "dispatch": DISPATCH,
-            "dead_letters": self.dead_letters,
-            "observer": self.observer,
-            "clock": self.clock,
-        }
-        return order_intake(IntakeParts(**(mine | others)))
-
     def new_network(self, script: Script = answers, faults: Faults | None = None) -> MemoryCardNetwork:
         """Another worker's links to the same host."""
         return MemoryCardNetwork(
@@ -131,72 +122,102 @@ class Rig:
             boundary=faults or self.faults,
         )
 
+    def runtime(self, worker: str = "worker-1", store: MemoryStore | None = None) -> Runtime:
+        """What another stage stands on."""
+        return Runtime(store=store or self.store, observer=self.observer, clock=self.clock, worker=worker)
+
+    def signers(self, identities: Any = None) -> Signers:
+        """Who may sign; ``identities``: a trust table that also verifies."""
+        return signers(self.keys, self.verifier, identities)
+
+    def new_intake(
+        self,
+        *,
+        identities: Any = None,
+        store: MemoryStore | None = None,
+        publisher: MemoryPublisher | None = None,
+        waiting: Consumer = NO_CONSUMER,
+        **terms: Any,
+    ) -> InitiationStage:
+        """Another worker of the intake."""
+        return initiation(
+            self.runtime(store=store),
+            InitiationConnections(
+                orders=NoSubscription(),
+                waiting=waiting,
+                publisher=publisher or self.publisher,
+                dead_letters=self.dead_letters,
+                dispatch=DISPATCH,
+                marks=WAITING_MARKS,
+                signers=self.signers(identities),
+                networks=lambda: self.networks,
+                behind=_nothing_waits,
+                lane=NO_LANE,
+            ),
+            InitiationTerms(cut_overs=self.cut_overs, waiting_partitions=self.kafka.partitions, **terms),
+        )
+
+    def new_initiation(self, **others: Any) -> OrderIntake:
+        """Another worker's orders, as they come out of turns."""
+        return self.new_intake(**others).service
+
+    def new_schedule(
+        self, *, store: MemoryStore | None = None, publisher: MemoryPublisher | None = None, **terms: Any
+    ) -> ScheduleStage:
+        """Another worker of the schedule."""
+        return schedule(
+            self.runtime(store=store),
+            ScheduleConnections(
+                publisher=publisher or self.publisher, dispatch=DISPATCH, networks=lambda: self.networks
+            ),
+            ScheduleTerms(cut_overs=self.cut_overs, **({"days": BusinessDays(), "batch_max": 100} | terms)),
+        )
+
+    def new_stage(
+        self,
+        network: MemoryCardNetwork | None = None,
+        *,
+        worker: str = "worker-1",
+        identities: Any = None,
+        **terms: Any,
+    ) -> ExecutionStage:
+        """Another execution worker, with all that it does beside taking orders."""
+        return execution_stage(
+            self.store,
+            network or self.network,
+            self.vault,
+            clock=self.clock,
+            worker=worker,
+            observer=self.observer,
+            dead_letters=self.dead_letters,
+            signed=self.signers(identities),
+            **terms,
+        )
+
     def new_execution(
         self,
         network: MemoryCardNetwork | None = None,
         *,
         worker: str = "worker-1",
         policy: UnknownPolicy = UnknownPolicy.REVERSE,
-        watch: EndedConsentWatch | None = None,
     ) -> ExecutionService:
-        """Another execution worker."""
-        return ExecutionService(
-            network_id=NetworkId(NETWORK),
-            worker=worker,
-            terminals=[TERMINAL],
-            store=self.store,
-            vault=self.vault,
-            network=network or self.network,
-            dead_letters=self.dead_letters,
-            observer=self.observer,
-            clock=self.clock,
-            settings=ExecutionSettings(results=ResultSettings(wait_s=0.0, policy=policy)),
-            watch=watch,
-            dispatch=DISPATCH,
-            signatures=self.verifier,
-            keys=self.keys,
-        )
+        """Another execution worker's orders and refunds."""
+        return self.new_stage(network, worker=worker, policy=policy).service
 
     def new_reversals(
         self, worker: str, network: MemoryCardNetwork | None = None, *, settings: FollowUpSettings | None = None
     ) -> FollowUpService:
         """Another worker on the reversal queue."""
-        return FollowUpService(
-            kind=Reversal(),
-            network_id=NetworkId(NETWORK),
-            worker=worker,
-            store=self.store,
-            vault=self.vault,
-            network=network or self.network,
-            observer=self.observer,
-            clock=self.clock,
-            settings=settings or FollowUpSettings(),
-        )
+        return self.new_stage(network, worker=worker, reversals=settings or FollowUpSettings()).reversals
 
     def new_inquiries(self, worker: str, network: MemoryCardNetwork | None = None) -> FollowUpService:
         """Another worker on the inquiry queue."""
-        return FollowUpService(
-            kind=Inquiry(),
-            network_id=NetworkId(NETWORK),
-            worker=worker,
-            store=self.store,
-            network=network or self.network,
-            observer=self.observer,
-            clock=self.clock,
-            settings=FollowUpSettings(interval_s=5.0, interval_max_s=20.0),
-        )
+        settings = FollowUpSettings(interval_s=5.0, interval_max_s=20.0)
+        return self.new_stage(network, worker=worker, inquiries=settings).inquiries
 
     def new_recovery(self, worker: str, *, policy: UnknownPolicy = UnknownPolicy.REVERSE) -> RecoveryService:
         """Another worker that reports, and settles what dead ones left."""
-        return RecoveryService(
-            network_id=NetworkId(NETWORK),
-            worker=worker,
-            store=self.store,
-            observer=self.observer,
-            clock=self.clock,
-            policy=policy,
-            settings=RecoverySettings(),
-        )
+        return self.new_stage(worker=worker, policy=policy).recovery
 
     async def take_over(
         self, *, worker: str = "peer", after_s: int = 46, policy: UnknownPolicy = UnknownPolicy.REVERSE
@@ -210,29 +231,20 @@ class Rig:
 
     def new_late_answers(self, match_by: MatchBy = MatchBy.REFERENCE) -> LateAnswerService:
         """Another worker's late answers."""
-        return LateAnswerService(
-            network_id=NetworkId(NETWORK), store=self.store, observer=self.observer, clock=self.clock, match_by=match_by
-        )
+        return self.new_stage(match_by=match_by).late_answers
 
     def new_settlement(self, *, too_early_s: float = 90.0) -> SettlementService:
         """Settlement that waits this long (of the event loop's time) for outcomes that are open."""
-        return SettlementService(
-            store=self.store,
-            dead_letters=self.dead_letters,
-            observer=self.observer,
-            clock=self.clock,
-            settings=SettlementSettings(too_early_s=too_early_s, too_early_poll_s=0.0),
-        )
+        settings = SettlementSettings(too_early_s=too_early_s, too_early_poll_s=0.0)
+        connections = SettlementConnections(consumer=NO_CONSUMER, dead_letters=self.dead_letters)
+        terms = SettlementTerms(networks=frozenset({NETWORK}), settlement=settings)
+        return settlement(self.runtime(), connections, terms).service
 
-    def new_relay(self, *, batch: int = 2000) -> RelayService:
+    def new_relay(self, *, batch: int = 2000, reader: MemoryOutboxReader | None = None) -> RelayService:
         """Another relay."""
-        return RelayService(
-            reader=MemoryOutboxReader(self.database, self.faults),
-            publisher=self.publisher,
-            observer=self.observer,
-            clock=self.clock,
-            settings=RelaySettings(batch=batch, idle_s=0.0, standby_s=0.0),
-        )
+        reading = reader or MemoryOutboxReader(self.database, self.faults)
+        settings = RelaySettings(batch=batch, idle_s=0.0, standby_s=0.0)
+        return relay(self.runtime(), reading, self.publisher, settings).service
 
     def consumer(self, topic: str, group_id: str = "test") -> MemoryConsumer:
         """A member of a consumer group that reads one topic."""
@@ -262,15 +274,9 @@ class Rig:
         """Relay until the outbox is empty; return how many events."""
         reader = MemoryOutboxReader(self.database, self.faults)
         assert await reader.acquire()
-        relay = RelayService(
-            reader=reader,
-            publisher=self.publisher,
-            observer=self.observer,
-            clock=self.clock,
-            settings=RelaySettings(),
-        )
+        relaying = self.new_relay(reader=reader)
         total = 0
-        while relayed := await relay.relay_once():
+        while relayed := await relaying.relay_once():
             total += relayed
         await reader.release()
         return total

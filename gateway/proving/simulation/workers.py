@@ -7,30 +7,30 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import timedelta
 from enum import StrEnum, unique
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.app.orders import IntakeParts, order_intake
+from gateway.app.consents import ConsentConnections, consents
+from gateway.app.execution import ExecutionConnections, ExecutionTerms, execution
+from gateway.app.initiation import InitiationConnections, InitiationTerms, initiation
+from gateway.app.relay import relay
+from gateway.app.runtime import Runtime
+from gateway.app.schedule import ScheduleConnections, ScheduleTerms, schedule
+from gateway.app.settlement import SettlementConnections, SettlementTerms, settlement
+from gateway.app.trust import Signers
 from gateway.base.calendar import BusinessDays
-from gateway.consents.changing import ExpiryService
-from gateway.consents.commands import ConsentCommandService
-from gateway.consents.ended_watch import EndedConsentWatch
 from gateway.messaging.isolation import IsolatedBatch
 from gateway.messaging.records import Record
-from gateway.orders.cancellations import WaitingCancellations
+from gateway.network.exchange import UnmatchedAnswer
 from gateway.orders.room import ExecutionRoom
-from gateway.orders.scheduled.service import ScheduledOrderService, ScheduleSettings
-from gateway.orders.standing.occurrences import OccurrenceService, OccurrenceSettings
+from gateway.orders.scheduled.service import ScheduleSettings
 from gateway.orders.turns import FairIntake
-from gateway.outbox.relay import RelayService, RelaySettings
-from gateway.payments.execution import ExecutionService, ExecutionSettings
+from gateway.outbox.relay import RelaySettings
+from gateway.payments.execution import ExecutionSettings
 from gateway.payments.results import ResultSettings
 from gateway.payments.rules.routing import NetworkProfile
-from gateway.payments.unknown.follow_ups import FollowUpService, FollowUpSettings
+from gateway.payments.unknown.follow_ups import FollowUpSettings
 from gateway.payments.unknown.inquiry import Inquiry
-from gateway.payments.unknown.late_answers import LateAnswerService
-from gateway.payments.unknown.recovery import RecoveryService, RecoverySettings
-from gateway.payments.unknown.reversal import Reversal
+from gateway.payments.unknown.recovery import RecoverySettings
 from gateway.proving.memory import (
     MemoryDeadLetters,
     MemoryKeySource,
@@ -46,7 +46,7 @@ from gateway.proving.simulation.broker import Member, RelayPublisher
 from gateway.proving.simulation.links import SimulatedLinks
 from gateway.proving.simulation.loop import SkewedClock
 from gateway.proving.simulation.scene import NETWORK, PARTNER, TERMINAL
-from gateway.settlement.matching import SettlementService, SettlementSettings
+from gateway.settlement.matching import SettlementSettings
 from schemas.consents import ConsentStatus
 from schemas.topics import CONSENT_COMMANDS, ORDERS, WAITING_ORDERS, clearing_topic, dispatch_topic
 
@@ -129,6 +129,7 @@ class Worker:
         self._publisher = MemoryPublisher(world.kafka, self.boundary)
         self._dead_letters = MemoryDeadLetters(self.boundary)
         self._dead_letters.parked = world.parked
+        self._runtime = Runtime(store=self._store, observer=world.observer, clock=self.clock, worker=name)
 
     def start(self) -> None:
         """Begin to work."""
@@ -184,44 +185,39 @@ class Worker:
             if not needed() or await work() == 0:
                 await asyncio.sleep(pause_s)
 
+    def _signers(self) -> Signers:
+        world = self.world
+        keys = MemoryKeySource([PARTNER], boundary=self.boundary)
+        return Signers(keys, world.verifier, world.trust, world.trust)
+
     def start_initiation(self) -> None:
         """Partners' orders."""
         world = self.world
-        service = order_intake(
-            IntakeParts(
-                store=self._store,
-                keys=MemoryKeySource([PARTNER], boundary=self.boundary),
-                verifier=world.verifier,
-                networks=_networks,
+        stage = initiation(
+            self._runtime,
+            InitiationConnections(
+                orders=_UNUSED,
+                waiting=_UNUSED,
                 publisher=self._publisher,
-                dispatch=world.dispatch,
                 dead_letters=self._dead_letters,
-                observer=world.observer,
-                clock=self.clock,
-                trust=world.trust,
-                assertions=world.trust,
+                dispatch=world.dispatch,
+                marks=world.waiting_marks,
+                signers=self._signers(),
+                networks=_networks,
+                behind=world.backlog,
+                lane=world,
+            ),
+            InitiationTerms(
                 cut_overs=world.cut_overs,
-                room=ExecutionRoom(world.backlog, ahead_max=AHEAD_MAX, look_s=1.0),
-            )
+                ahead_max=AHEAD_MAX,
+                room_look_s=1.0,
+                turn_min=1,
+                turn_max=TURN_MAX,
+                waiting_partitions=PARTITIONS,
+            ),
         )
-        isolated = IsolatedBatch(self.stage, dead_letters=self._dead_letters, observer=world.observer)
-        room = ExecutionRoom(world.backlog, ahead_max=AHEAD_MAX, look_s=1.0)
-        intake = FairIntake(
-            take=partial(isolated.run, service.take),
-            keys=MemoryKeySource([PARTNER], boundary=self.boundary),
-            verifier=world.verifier,
-            publisher=self._publisher,
-            marks=world.waiting_marks,
-            room=room,
-            lane=world,
-            partitions=PARTITIONS,
-            observer=world.observer,
-            clock=self.clock,
-            turn_min=1,
-            turn_max=TURN_MAX,
-        )
-        self.run(self._take_orders(intake))
-        self.run(self._take_waiting(intake, room))
+        self.run(self._take_orders(stage.turns))
+        self.run(self._take_waiting(stage.turns, stage.room))
 
     async def _take_orders(self, intake: FairIntake) -> None:
         world = self.world
@@ -249,60 +245,39 @@ class Worker:
     def start_execution(self) -> None:
         """Intents, links, results, reversals, recovery."""
         world = self.world
-        vault = MemoryVault(world.cards, self.boundary)
-        late_answers = LateAnswerService(
-            network_id=NETWORK,
-            store=self._store,
-            observer=world.observer,
-            clock=self.clock,
-            match_by=world.wire.match_by,
-        )
-        self.links = links = SimulatedLinks(NETWORK, self.name, world.wire, on_unmatched=late_answers.take)
-        watch = EndedConsentWatch(
-            store=self._store,
-            observer=world.observer,
-            clock=self.clock,
-            settle_s=INTENT_TO_WIRE_S + ANSWER_TIMEOUT_S,
-        )
-        service = ExecutionService(
-            network_id=NETWORK,
-            worker=self.name,
-            terminals=[TERMINAL],
-            store=self._store,
-            vault=vault,
-            network=links,
-            dead_letters=self._dead_letters,
-            observer=world.observer,
-            clock=self.clock,
-            settings=ExecutionSettings(
-                intent_to_wire_s=INTENT_TO_WIRE_S, results=ResultSettings(policy=world.script.unknown_policy)
-            ),
-            dispatch=world.dispatch,
-            signatures=world.verifier,
-            keys=MemoryKeySource([PARTNER], boundary=self.boundary),
-            trust=world.trust,
-            assertions=world.trust,
-            watch=watch,
-        )
-        common: dict[str, Any] = {
-            "network_id": NETWORK,
-            "worker": self.name,
-            "store": self._store,
-            "observer": world.observer,
-            "clock": self.clock,
-        }
         queue = FollowUpSettings(
             batch=20, interval_s=3.0, interval_max_s=6.0, lease_s=LEASE_S, in_order=world.script.in_order
         )
-        reversals = FollowUpService(**common, kind=Reversal(), vault=vault, network=links, settings=queue)
-        inquiries = FollowUpService(
-            **common, kind=Inquiry(deadline_s=INQUIRY_DEADLINE_S), network=links, settings=queue
+        results = ResultSettings(policy=world.script.unknown_policy)
+
+        def connect(on_unmatched: Callable[[UnmatchedAnswer], None]) -> SimulatedLinks:
+            self.links = SimulatedLinks(NETWORK, self.name, world.wire, on_unmatched=on_unmatched)
+            return self.links
+
+        stage = execution(
+            self._runtime,
+            ExecutionConnections(
+                consumer=_UNUSED,
+                connect=connect,
+                vault=MemoryVault(world.cards, self.boundary),
+                dead_letters=self._dead_letters,
+                dispatch=world.dispatch,
+                signers=self._signers(),
+            ),
+            ExecutionTerms(
+                network_id=NETWORK,
+                terminals=[TERMINAL],
+                answer_timeout_s=ANSWER_TIMEOUT_S,
+                match_by=world.wire.match_by,
+                execution=ExecutionSettings(intent_to_wire_s=INTENT_TO_WIRE_S, results=results),
+                inquiry=Inquiry(deadline_s=INQUIRY_DEADLINE_S),
+                inquiries=queue,
+                reversals=queue,
+                recovery=RecoverySettings(lease_s=HEARTBEAT_LEASE_S, held_s=HELD_S),
+            ),
         )
-        recovery = RecoveryService(
-            **common,
-            policy=world.script.unknown_policy,
-            settings=RecoverySettings(lease_s=HEARTBEAT_LEASE_S, held_s=HELD_S),
-        )
+        service, late_answers, watch = stage.service, stage.late_answers, stage.ended_consents
+        links, recovery, inquiries, reversals = stage.network, stage.recovery, stage.inquiries, stage.reversals
 
         async def take(records: Sequence[Record]) -> None:
             await links.wait_open()
@@ -328,74 +303,62 @@ class Worker:
 
     def start_consents(self) -> None:
         """Partners' commands on consents."""
-        service = ConsentCommandService(
-            store=self._store,
-            keys=MemoryKeySource([PARTNER], boundary=self.boundary),
-            verifier=self.world.verifier,
-            dead_letters=self._dead_letters,
-            observer=self.world.observer,
-            clock=self.clock,
-            trust=self.world.trust,
-            assertions=self.world.trust,
-        )
-        self.run(self._consume(CONSENT_COMMANDS, service.take))
+        connections = ConsentConnections(commands=_UNUSED, dead_letters=self._dead_letters, signers=self._signers())
+        self.run(self._consume(CONSENT_COMMANDS, consents(self._runtime, connections).service.take))
 
     def start_relay(self) -> None:
         """Outbox → Kafka."""
         self.reader = MemoryOutboxReader(self.world.database, self.boundary)
-        service = RelayService(
-            reader=self.reader,
-            publisher=RelayPublisher(self._publisher, self.world.is_closed),
-            observer=self.world.observer,
-            clock=self.clock,
-            settings=RelaySettings(batch=20, idle_s=1.0, standby_s=3.0, parked_retry_s=3.0),
-        )
-        self.run(service.run())
+        publishing = RelayPublisher(self._publisher, self.world.is_closed)
+        settings = RelaySettings(batch=20, idle_s=1.0, standby_s=3.0, parked_retry_s=3.0)
+        self.run(relay(self._runtime, self.reader, publishing, settings).service.run())
 
     def start_settlement(self) -> None:
         """Clearing messages."""
-        service = SettlementService(
-            store=self._store,
-            dead_letters=self._dead_letters,
-            observer=self.world.observer,
-            clock=self.clock,
-            settings=SettlementSettings(too_early_s=30.0, too_early_poll_s=1.0),
+        stage = settlement(
+            self._runtime,
+            SettlementConnections(consumer=_UNUSED, dead_letters=self._dead_letters),
+            SettlementTerms(
+                networks=frozenset({NETWORK}), settlement=SettlementSettings(too_early_s=30.0, too_early_poll_s=1.0)
+            ),
         )
-        self.run(self._consume(clearing_topic(NETWORK), service.take))
-        self.run(self._repeat(service.match_again, needed=lambda: any(self.world.awaiting_match())))
+        self.run(self._consume(clearing_topic(NETWORK), stage.service.take))
+        self.run(self._repeat(stage.service.match_again, needed=lambda: any(self.world.awaiting_match())))
 
     def start_schedule(self) -> None:
         """What happens because time has come."""
         world, now = self.world, self.clock.now
         database, soon = world.database, timedelta(seconds=2 * SKEW_MAX_S)
-        common: dict[str, Any] = {"store": self._store, "observer": world.observer, "clock": self.clock}
-        expiry = ExpiryService(**common)
-        cancellations = WaitingCancellations(**common, cut_overs=world.cut_overs, batch_max=20)
-        occurrences = OccurrenceService(**common, days=BusinessDays(), settings=OccurrenceSettings())
-        orders = ScheduledOrderService(
-            **common,
-            publisher=self._publisher,
-            dispatch=world.dispatch,
-            networks=_networks,
-            settings=ScheduleSettings(batch=20, lease_s=10.0, again_s=8.0, again_max_s=16.0),
+        stage = schedule(
+            self._runtime,
+            ScheduleConnections(publisher=self._publisher, dispatch=world.dispatch, networks=_networks),
+            ScheduleTerms(
+                cut_overs=world.cut_overs,
+                days=BusinessDays(),
+                batch_max=20,
+                orders=ScheduleSettings(batch=20, lease_s=10.0, again_s=8.0, again_max_s=16.0),
+            ),
         )
         for work, needed in (
             (
-                expiry.expire,
+                stage.expiry.expire,
                 lambda: any(
                     c.status in OPEN and c.terms.valid_until <= now() + soon for c in database.consents.rows.values()
                 ),
             ),
-            (cancellations.work, lambda: any(c.is_open for c in database.cancellations.rows.values())),
+            (stage.cancellations.work, lambda: any(c.is_open for c in database.cancellations.rows.values())),
             (
-                occurrences.make_due,
+                stage.occurrences.make_due,
                 lambda: any(
                     o.next_due_at is not None and o.next_due_at <= now() + soon for o in database.standing.rows.values()
                 ),
             ),
-            (orders.dispatch_due, lambda: any(r.closed_at is None for r in database.scheduled.rows.values())),
+            (stage.orders.dispatch_due, lambda: any(r.closed_at is None for r in database.scheduled.rows.values())),
         ):
             self.run(self._repeat(work, needed=needed))
+
+
+_UNUSED: Any = None
 
 
 def _networks() -> list[NetworkProfile]:

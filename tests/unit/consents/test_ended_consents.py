@@ -7,6 +7,7 @@ import pytest
 from gateway.consents.changing import change_consent_status
 from gateway.consents.ended_watch import KEPT_S, EndedConsentWatch
 from gateway.consents.rules.consent import ConsentCommand
+from gateway.payments.execution import ExecutionSettings
 from tests.support.builders import dispatched_record, later, numbered_order
 from tests.support.domain_samples import consent
 from tests.support.rig import Rig
@@ -22,8 +23,8 @@ class Watched(Rig):
 @pytest.fixture
 def rig() -> Watched:
     rig = Watched()
-    rig.watch = EndedConsentWatch(store=rig.store, observer=rig.observer, clock=rig.clock, settle_s=SETTLE_S)
-    rig.execution = rig.new_execution(watch=rig.watch)
+    stage = rig.new_stage(answer_timeout_s=SETTLE_S - ExecutionSettings().intent_to_wire_s)
+    rig.watch, rig.execution = stage.ended_consents, stage.service
     return rig
 
 

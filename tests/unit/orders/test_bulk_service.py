@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from gateway.identity.no_providers import NoIdentityProviders
 from gateway.identity.rules import link_of
 from gateway.messaging.records import Record
 from gateway.payments.rules.lifecycle import PaymentState
@@ -31,8 +30,8 @@ class BulkRig(Rig):
 
     def __init__(self, identities: FakeIdentities | None = None) -> None:
         super().__init__()
-        self.identities = identities or NoIdentityProviders()
-        self.initiation = self.new_initiation(trust=self.identities, assertions=self.identities)
+        self.identities = identities
+        self.initiation = self.new_initiation(identities=identities)
         self.executed = 0
 
     def handed_on(self) -> list[Record]:

@@ -67,7 +67,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Counts:
 def new_rig(identities: FakeIdentities) -> Rig:
     rig = Rig()
     rig.database.identity_links.rows[ISSUER, SUBJECT] = CustomerId("customer-1")
-    rig.initiation = rig.new_initiation(trust=identities, assertions=identities)
+    rig.initiation = rig.new_initiation(identities=identities)
     return rig
 
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from gateway.base.calendar import BusinessDays, day_of, day_start
+from gateway.base.calendar import day_of, day_start
 from gateway.messaging.records import Record
-from gateway.orders.scheduled.service import ScheduledOrderService, ScheduleSettings
-from gateway.orders.standing.occurrences import OccurrenceService, OccurrenceSettings
-from gateway.payments.rules.routing import NetworkProfile
+from gateway.orders.scheduled.service import ScheduleSettings
+from gateway.orders.standing.occurrences import OccurrenceSettings
 from gateway.proving.memory import MemoryPublisher, MemoryStore
 from schemas.bulk import BULK_TYPE, BulkItem, PaymentBulk
 from schemas.codec import encode
@@ -25,7 +24,7 @@ from schemas.standing import (
     StandingSchedule,
 )
 from schemas.topics import dispatch_topic
-from tests.support.builders import DISPATCH, NETWORK, later, numbered_order, order_record
+from tests.support.builders import NETWORK, later, numbered_order, order_record
 from tests.support.domain_samples import NOW, consent, krw
 from tests.support.rig import Rig
 
@@ -56,26 +55,14 @@ class Worker:
     def __init__(self, rig: Rig, boundary: CrashAt) -> None:
         store, publisher = MemoryStore(rig.database, boundary), MemoryPublisher(rig.kafka, boundary)
 
-        def networks() -> list[NetworkProfile]:
-            return rig.networks
-
         self.initiation = rig.new_initiation(store=store, publisher=publisher)
-        self.orders = ScheduledOrderService(
+        scheduling = rig.new_schedule(
             store=store,
             publisher=publisher,
-            dispatch=DISPATCH,
-            networks=networks,
-            observer=rig.observer,
-            clock=rig.clock,
-            settings=ScheduleSettings(batch=2, lease_s=1, again_s=10),
+            orders=ScheduleSettings(batch=2, lease_s=1, again_s=10),
+            occurrences=OccurrenceSettings(batch=1, at_once=1),
         )
-        self.occurrences = OccurrenceService(
-            store=store,
-            observer=rig.observer,
-            clock=rig.clock,
-            days=BusinessDays(),
-            settings=OccurrenceSettings(batch=1, at_once=1),
-        )
+        self.orders, self.occurrences = scheduling.orders, scheduling.occurrences
 
 
 def records() -> list[Record]:

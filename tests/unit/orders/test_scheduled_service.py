@@ -13,8 +13,6 @@ from gateway.base.errors import TopicClosedError
 from gateway.identity.rules import link_of
 from gateway.messaging.records import Outgoing, Record
 from gateway.orders.scheduled.service import ScheduledOrderService, ScheduleSettings
-from gateway.payments.execution import ExecutionService, ExecutionSettings
-from gateway.payments.results import ResultSettings
 from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState
 from gateway.payments.rules.payment import Change
 from gateway.payments.rules.routing import NetworkProfile
@@ -26,7 +24,7 @@ from schemas.orders import PaymentOrder
 from schemas.primitives import CustomerId, MerchantId, NetworkId
 from schemas.reasons import Reason, ReasonCode
 from schemas.topics import dispatch_topic
-from tests.support.builders import DISPATCH, NETWORK, TERMINAL, dispatched_record, numbered_order, order_record
+from tests.support.builders import DISPATCH, NETWORK, dispatched_record, numbered_order, order_record
 from tests.support.consents import ISSUER, SUBJECT, FakeIdentities
 from tests.support.domain_samples import NOW, consent, krw, merchant, purpose
 from tests.support.instructions import cancellation, instruction_record
@@ -44,15 +42,7 @@ def rig() -> Rig:
 
 
 def schedule(rig: Rig, **settings: Any) -> ScheduledOrderService:
-    return ScheduledOrderService(
-        store=rig.store,
-        publisher=rig.publisher,
-        dispatch=DISPATCH,
-        networks=lambda: rig.networks,
-        observer=rig.observer,
-        clock=rig.clock,
-        settings=ScheduleSettings(**settings),
-    )
+    return rig.new_schedule(orders=ScheduleSettings(**settings)).orders
 
 
 def tomorrow(number: int = 1, **fields: Any) -> PaymentOrder:
@@ -343,24 +333,8 @@ class ProvingRig(Rig):
         super().__init__()
         self.identities = FakeIdentities()
         self.database.identity_links.rows[ISSUER, SUBJECT] = CustomerId("customer-1")
-        self.initiation = self.new_initiation(trust=self.identities, assertions=self.identities)
-        self.execution = ExecutionService(
-            network_id=NetworkId(NETWORK),
-            worker="worker-1",
-            terminals=[TERMINAL],
-            store=self.store,
-            vault=self.vault,
-            network=self.network,
-            dead_letters=self.dead_letters,
-            observer=self.observer,
-            clock=self.clock,
-            settings=ExecutionSettings(results=ResultSettings(wait_s=0.0)),
-            dispatch=DISPATCH,
-            signatures=self.verifier,
-            keys=self.keys,
-            trust=self.identities,
-            assertions=self.identities,
-        )
+        self.initiation = self.new_initiation(identities=self.identities)
+        self.execution = self.new_stage(identities=self.identities).service
 
     async def pay(self) -> None:
         until(self.clock, DUE)

@@ -9,16 +9,13 @@ import pytest
 
 from gateway.base.calendar import BusinessDays, day_of, day_start
 from gateway.messaging.records import Record
-from gateway.orders.scheduled.service import ScheduledOrderService, ScheduleSettings
 from gateway.orders.standing.occurrences import OccurrenceService, OccurrenceSettings
-from gateway.payments.execution import ExecutionService, ExecutionSettings
-from gateway.payments.results import ResultSettings
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment
 from schemas.assertions import StandingOrderLink
 from schemas.codec import encode, encode_json
 from schemas.consents import ConsentStatus, Payees
-from schemas.primitives import CustomerId, MerchantId, NetworkId
+from schemas.primitives import CustomerId, MerchantId
 from schemas.reasons import ReasonCode
 from schemas.standing import (
     STANDING_CANCEL_TYPE,
@@ -28,7 +25,7 @@ from schemas.standing import (
     schedule_digest,
 )
 from schemas.topics import dispatch_topic
-from tests.support.builders import DISPATCH, NETWORK, TERMINAL, order_record
+from tests.support.builders import NETWORK, order_record
 from tests.support.consents import ISSUER, SUBJECT, FakeIdentities
 from tests.support.domain_samples import NOW, consent, krw, purpose
 from tests.support.rig import Rig
@@ -46,43 +43,16 @@ class StandingRig(Rig):
         super().__init__()
         self.settings = OccurrenceSettings(**settings)
         self.days = BusinessDays()
-        others = {"trust": identities, "assertions": identities} if identities else {}
-        self.initiation = self.new_initiation(days=self.days, **others)
-        self.orders = ScheduledOrderService(
-            store=self.store,
-            publisher=self.publisher,
-            dispatch=DISPATCH,
-            networks=lambda: self.networks,
-            observer=self.observer,
-            clock=self.clock,
-            settings=ScheduleSettings(),
-        )
-        self.occurrences = self.new_occurrences()
+        self.initiation = self.new_initiation(identities=identities, days=self.days)
+        scheduling = self.new_schedule(days=self.days, occurrences=self.settings)
+        self.orders, self.occurrences = scheduling.orders, scheduling.occurrences
         # Execution asks for the same proofs as the intake does.
-        self.execution = ExecutionService(
-            network_id=NetworkId(NETWORK),
-            worker="worker-1",
-            terminals=[TERMINAL],
-            store=self.store,
-            vault=self.vault,
-            network=self.network,
-            dead_letters=self.dead_letters,
-            observer=self.observer,
-            clock=self.clock,
-            settings=ExecutionSettings(results=ResultSettings(wait_s=0.0)),
-            dispatch=DISPATCH,
-            signatures=self.verifier,
-            keys=self.keys,
-            trust=identities,
-            assertions=identities,
-        )
+        self.execution = self.new_stage(identities=identities).service
         self.offset = 100
         self.executed = 0
 
     def new_occurrences(self) -> OccurrenceService:
-        return OccurrenceService(
-            store=self.store, observer=self.observer, clock=self.clock, days=self.days, settings=self.settings
-        )
+        return self.new_schedule(days=self.days, occurrences=self.settings).occurrences
 
     def record(self, message: StandingOrderCreate | StandingOrderCancel | bytes, type_: str = "") -> Record:
         self.offset += 1

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.base.errors import PublisherUnavailableError, StoreUnavailableError, TopicClosedError
 from gateway.messaging.records import Outgoing
-from gateway.outbox.relay import SOURCE, RelayService, RelaySettings
+from gateway.outbox.relay import SOURCE, RelayService
 from gateway.proving.memory import MemoryOutboxReader
 from schemas.envelope import read_envelope
 from schemas.events import EventType
@@ -224,7 +224,5 @@ async def test_the_next_relay_knows_what_was_set_aside(rig: Rig) -> None:
 async def leading_relay(rig: Rig) -> tuple[RelayService, MemoryOutboxReader]:
     reader = MemoryOutboxReader(rig.database)
     assert await reader.acquire()
-    relay = RelayService(
-        reader=reader, publisher=rig.publisher, observer=rig.observer, clock=rig.clock, settings=RelaySettings()
-    )
+    relay = rig.new_relay(reader=reader)
     return relay, reader

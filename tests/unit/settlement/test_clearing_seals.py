@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.app.errors import NotConfiguredError
-from gateway.app.events import clearing_seals
 from gateway.app.settings import Settings
+from gateway.app.settlement import clearing_seals
 from gateway.settlement.seals import ClearingKeysError, FileSeals
 from gateway.settlement.store import ClearingSealError
 from schemas.primitives import NetworkId

@@ -15,7 +15,6 @@ from gateway.payments.rules.lifecycle import PaymentEventKind
 from gateway.payments.rules.payment import Change
 from gateway.payments.transitions import apply_changes
 from gateway.proving.memory import Behaviour, Fate
-from gateway.settlement.matching import SettlementService, SettlementSettings
 from gateway.settlement.rules import BreakKind
 from schemas.clearing import CLEARING_TYPE, ClearingBatch, ClearingKind, ClearingRecord
 from schemas.codec import encode
@@ -251,13 +250,7 @@ async def test_a_record_waits_for_a_result_that_is_on_its_way(rig: Rig) -> None:
 
 
 async def test_a_record_does_not_wait_for_ever(rig: Rig) -> None:
-    hasty = SettlementService(
-        store=rig.store,
-        dead_letters=rig.dead_letters,
-        observer=rig.observer,
-        clock=rig.clock,
-        settings=SettlementSettings(too_early_s=0.0),
-    )
+    hasty = rig.new_settlement(too_early_s=0.0)
     async with rig.store.transaction() as uow:
         await uow.payments.insert([payment(60)])
     await hasty.take([clearing_message(batch(clearing_record(payment(60), 60), cleared(rig, 1)))])
@@ -301,13 +294,7 @@ async def test_parking_waits_for_kafka(rig: Rig) -> None:
 
 async def test_two_workers_that_import_one_file_settle_it_once(rig: Rig) -> None:
     message = clearing_message(batch(*(cleared(rig, n) for n in (1, 2, 3))))
-    other = SettlementService(
-        store=rig.store,
-        dead_letters=rig.dead_letters,
-        observer=rig.observer,
-        clock=rig.clock,
-        settings=SettlementSettings(too_early_poll_s=0.0),
-    )
+    other = rig.new_settlement()
     await asyncio.gather(rig.settlement.take([message]), other.take([message]))
     assert rig.ledger_kinds().count("settled") == 3
     assert sum(c.matched for c in cycles(rig)) == 3

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -20,13 +20,8 @@ from gateway.messaging.records import Outgoing, Record
 from gateway.messaging.settings import KafkaSettings
 from gateway.network.exchange import FinancialRequest
 from gateway.orders.intake import OrderIntake
-from gateway.orders.room import ExecutionRoom
-from gateway.orders.turns import FairIntake
 from gateway.proving.memory import MemoryConsumer, MemoryKafka, MemoryPublisher, MemoryStore
-from gateway.sealing.mac import HmacMarks
-from gateway.sealing.sealing import MasterKeys, Purpose
 from schemas.topics import CONSENT_COMMANDS, ORDERS, WAITING_ORDERS, dispatch_topic
-from streams import execution, initiation
 from streams.app import build_app, read_batches
 from tests.support.builders import DISPATCH, NETWORK, numbered_order, order_record
 from tests.support.consents import ConsentRig
@@ -69,6 +64,8 @@ class Consumer:
 
     async def start(self) -> None: ...
 
+    async def stop(self) -> None: ...
+
     async def take(self, max_items: int, *, max_wait: float) -> list[Record]:
         taken = self._inner._next(max_items)
         if not taken:
@@ -90,12 +87,6 @@ class Consumer:
     def pause(self) -> None: ...
 
     def resume(self) -> None: ...
-
-
-def parts(rig: Any, home: Path) -> Any:
-    return SimpleNamespace(
-        settings=Settings(home=home), observer=rig.observer, health=SimpleNamespace(liveness={}), kafka=None
-    )
 
 
 def isolated(stage: str, rig: Any) -> IsolatedBatch:
@@ -120,19 +111,13 @@ async def until_idle(loop: Awaitable[None], idle: asyncio.Event) -> None:
 # --- one life of each stage ---
 
 
-async def execute(rig: Rig, crash: CrashAt, home: Path) -> None:
+async def execute(rig: Rig, crash: CrashAt, _: Path) -> None:
     rig.store = MemoryStore(rig.database, crash)
     network = rig.new_network()
-    service = rig.new_execution(network)
     consumer = Consumer(rig.kafka, dispatch_topic(NETWORK), crash)
-    made: Any = SimpleNamespace(
-        consumer=consumer,
-        network=network,
-        service=service,
-        isolated=isolated("execution", rig),
-        waiting=consumer.lag,
-    )
-    await until_idle(execution._take(parts(rig, home), made), consumer.idle)
+    stage = rig.new_stage(network, consumer=consumer)
+    service = stage.service
+    await until_idle(stage.take(), consumer.idle)
     async with rig.results(service):
         await network.wait_idle()
         await service.results.written()
@@ -147,30 +132,19 @@ async def initiate(rig: Rig, crash: CrashAt, home: Path) -> None:
     await by_faust(ORDERS, rig.kafka, crash, home, lambda r: isolated("initiation", rig).run(take, r))
 
 
-async def initiate_waiting(rig: Rig, crash: CrashAt, home: Path) -> None:
+async def initiate_waiting(rig: Rig, crash: CrashAt, _: Path) -> None:
     """The partners' own records lie where orders wait; whether the gateway marked them is not the question here."""
     consumer = Consumer(rig.kafka, WAITING_ORDERS, crash)
-    room = ExecutionRoom(no_backlog, ahead_max=10, look_s=0.0)
-    intake = FairIntake(
-        take=initiating(rig, crash).take,
-        keys=rig.keys,
-        verifier=rig.verifier,
+    stage = rig.new_intake(
+        store=MemoryStore(rig.database, crash),
         publisher=MemoryPublisher(rig.kafka, crash),
-        marks=HmacMarks(MasterKeys({"20260101": bytes(32)}), Purpose.WAITING_MARK),
-        room=room,
-        lane=cast("Any", None),
-        partitions=rig.kafka.partitions,
-        observer=rig.observer,
-        clock=rig.clock,
+        waiting=consumer,
+        ahead_max=10,
+        room_look_s=0.0,
         turn_min=2,
         turn_max=2,
     )
-    made: Any = SimpleNamespace(waiting=consumer, intake=intake, room=room)
-    await until_idle(initiation._take_waiting(parts(rig, home), made, asyncio.Event()), consumer.idle)
-
-
-async def no_backlog() -> int:
-    return 0
+    await until_idle(stage.take_waiting(asyncio.Event()), consumer.idle)
 
 
 async def by_faust(

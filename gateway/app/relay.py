@@ -1,0 +1,52 @@
+"""The relay: outbox → Kafka."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from gateway.app.process import Process, publisher
+from gateway.app.runtime import Runtime
+from gateway.messaging.records import Publisher
+from gateway.outbox.postgres import PostgresOutboxReader
+from gateway.outbox.relay import RelayService, RelaySettings
+from gateway.outbox.store import OutboxReader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayStage:
+    """Relays events."""
+
+    service: RelayService
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Relay until told to stop. A batch in hand may be cut: its rows are published again by the next relay."""
+        async with asyncio.TaskGroup() as tasks:
+            relaying = tasks.create_task(self.service.run())
+            await stopping.wait()
+            relaying.cancel()
+
+
+def relay(runtime: Runtime, reader: OutboxReader, publishing: Publisher, settings: RelaySettings) -> RelayStage:
+    """Put the relay together."""
+    return RelayStage(
+        service=RelayService(
+            reader=reader,
+            publisher=publishing,
+            observer=runtime.observer,
+            clock=runtime.clock,
+            settings=settings,
+        )
+    )
+
+
+# --- a process ---
+
+
+@asynccontextmanager
+async def relay_process(process: Process) -> AsyncIterator[RelayStage]:
+    """The relay, from PostgreSQL to Kafka."""
+    settings = process.settings
+    async with publisher(process) as producer:
+        bounds = RelaySettings(batch=settings.relay_batch_max, idle_s=settings.relay_idle_s)
+        yield relay(process, PostgresOutboxReader(process.dsn), producer, bounds)

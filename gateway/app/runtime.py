@@ -1,0 +1,53 @@
+"""What every stage stands on, whether it is a process, a simulated worker or a test's."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.app.unit import GatewayUnit
+from gateway.base.process import Clock, Observer
+from gateway.database.unit import Store
+from gateway.observability.health import Health, Watchdog
+
+STALL_AFTER_S: Final = 60.0
+
+Pause = Callable[[str, float], Awaitable[None]]
+"""Waits before the work of this name is looked for again, for so many seconds."""
+
+
+async def sleep(_: str, seconds: float) -> None:
+    """Implements :data:`Pause`: let the time pass."""
+    await asyncio.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """What every stage has.
+
+    Attributes:
+        worker: names it in leases and reports; never two alike.
+        health: where a stage adds checks of its own.
+        stall_after_s: no progress for this long, with work waiting, is a stall.
+        pause: how its timers wait.
+    """
+
+    store: Store[GatewayUnit]
+    observer: Observer
+    clock: Clock
+    worker: str
+    health: Health = field(default_factory=Health)
+    stall_after_s: float = STALL_AFTER_S
+    pause: Pause = sleep
+
+    def watch(self, name: str, waiting: Callable[[], Awaitable[int]], *, pause_s: float = 0.0) -> Watchdog:
+        """Make liveness fail when what has this name stands still while work waits.
+
+        Args:
+            name: of the check.
+            waiting: how much work waits.
+            pause_s: how long it pauses when it has nothing to do.
+        """
+        watchdog = Watchdog(stall_after_s=self.stall_after_s + pause_s, waiting=waiting)
+        self.health.liveness[name] = watchdog.check
+        return watchdog
