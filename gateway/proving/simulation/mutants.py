@@ -27,7 +27,7 @@ from gateway.network.exchange import (
 )
 from gateway.network.iso8583.breaker import CircuitBreaker
 from gateway.network.trace import payment_trace
-from gateway.orders import claims
+from gateway.orders import claims, refunds
 from gateway.orders import judging as intake
 from gateway.orders import turns as fair_intake
 from gateway.outbox import relay
@@ -401,6 +401,9 @@ def _refused_refund_paid() -> AbstractContextManager[None]:
                 "if c.taken.reference not in refused",
                 'if self.counted_as == "refund" or c.taken.reference not in refused',
             ),
+        ),
+        edited(
+            refunds.RefundKind, "hold", ("if await uow.refusals.find(", "if not decided and await uow.refusals.find(")
         ),
     )
 
