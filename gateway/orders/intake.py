@@ -7,7 +7,7 @@ of which nobody is told, for nobody is known to have sent it (:mod:`gateway.iden
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, assert_never
@@ -38,8 +38,11 @@ class _Batch:
 class OrderIntake:
     """Takes in what partners send on ``mypay.orders``.
 
-    Args:
+    Attributes:
         kinds: everything that they may send there.
+
+    Raises:
+        ValueError: two kinds have one type.
     """
 
     def __init__(
@@ -53,10 +56,14 @@ class OrderIntake:
         observer: Observer,
         clock: Clock,
     ) -> None:
-        self._kinds: Mapping[str, AnyKind] = {type_: kind for kind in kinds for type_ in kind.models}
+        self.kinds = kinds
+        self._kinds: dict[str, AnyKind] = {}
         models: dict[str, type[SignedInstruction]] = {}
         for kind in kinds:
-            models.update(kind.models)
+            for type_, model in kind.models.items():
+                if type_ in models:
+                    raise ValueError(f"{type_} is of two kinds")
+                self._kinds[type_], models[type_] = kind, model
         self._door = Door(verifier=verifier, models=models)
         self._store = store
         self._keys = keys

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, unique
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from gateway.base.retrying import until_done
 from gateway.identity.door import Authentic, Faulty
@@ -80,8 +80,8 @@ class Kind(ABC, Generic[M, W]):
     """
 
     models: Mapping[str, type[M]]
-    turn: ClassVar[Turn] = Turn.AFTERWARDS
-    at_once: ClassVar[int | None] = None
+    turn: Turn = Turn.AFTERWARDS
+    at_once: int | None = None
 
     async def accepted(self, messages: Sequence[Authentic[M]]) -> frozenset[str]:  # noqa: ARG002 - none is by itself
         """References of those that were accepted before, with these very bytes.
