@@ -41,7 +41,12 @@ TESTS: Final[Mapping[str, tuple[str, ...]]] = {
     "directory": (f"{CONTRACT}test_directory.py", "tests/integration/test_registry.py"),
     "follow_up": (f"{CONTRACT}test_follow_up_store.py",),
     "outbox": (f"{CONTRACT}test_outbox.py", "tests/integration/test_outbox_order.py"),
-    "payment": (f"{CONTRACT}test_payment_store.py", f"{CONTRACT}test_cancel_and_refund_races.py"),
+    "payment": (
+        f"{CONTRACT}test_payment_store.py",
+        f"{CONTRACT}test_schedule_store.py",
+        f"{CONTRACT}test_cancel_and_refund_races.py",
+    ),
+    "refusal": (f"{CONTRACT}test_payment_store.py",),
     "schedule": (f"{CONTRACT}test_schedule_store.py",),
     "standing": (f"{CONTRACT}test_standing_store.py",),
 }
