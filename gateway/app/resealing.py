@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from gateway.directory.cards import CardSealer
-from gateway.directory.funding import OwnedToken
+from gateway.directory.funding import OwnedToken, SealedToken
 from gateway.directory.store import Unopened
-from gateway.directory.tokens import PostgresTokens, SealedToken
+from gateway.directory.tokens import PostgresTokens
 from gateway.sealing.sealing import NoMasterKeyError, Sealed, UnsealError
 from schemas.primitives import FundingToken
 

@@ -9,6 +9,7 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.app.policy import digest_of
+from gateway.app.registries import open_registries
 from gateway.app.settings import Settings
 from gateway.base.errors import StoreUnavailableError
 from gateway.cli.common import (
@@ -27,8 +28,8 @@ from gateway.cli.operating import operated
 from gateway.cli.operations import Propose, carry_out
 from gateway.identity.jose.issuers import CachedTrustTable
 from gateway.identity.jose.trust_files import read_trust_files
-from gateway.identity.registry import open_identities
 from gateway.identity.store import IdentityLink, IssuerKey
+from gateway.views.identities import IdentitiesView
 from schemas.primitives import CustomerId, CustomerIdField
 from schemas.wording import told
 
@@ -177,13 +178,13 @@ def apply_policy(json_: Json = False) -> None:
 
 
 async def _applied(settings: Settings) -> tuple[str, datetime] | None:
-    async with open_identities(postgres_dsn(settings)) as identities:
+    async with IdentitiesView.opened(postgres_dsn(settings)) as identities:
         return await identities.applied_policy()
 
 
 async def _apply(settings: Settings, digest: str) -> bool:
-    async with open_identities(postgres_dsn(settings)) as identities:
-        return await identities.apply_policy(digest)
+    async with open_registries(postgres_dsn(settings)) as registries:
+        return await registries.identities.apply_policy(digest)
 
 
 def _folder(settings: Settings) -> Path:
@@ -237,7 +238,7 @@ async def _issuers(settings: Settings) -> tuple[list[dict[str, Any]], str]:
 
 async def _revoked(settings: Settings) -> tuple[frozenset[tuple[str, str]], str]:
     try:
-        async with open_identities(postgres_dsn(settings)) as identities:
+        async with IdentitiesView.opened(postgres_dsn(settings)) as identities:
             return await identities.revoked_keys(), ""
     except (CliError, StoreUnavailableError):
         return frozenset(), "The database cannot be reached: keys that operators revoked are not marked."
@@ -256,15 +257,15 @@ def _state(key: IssuerKey, now: datetime) -> str:
 
 
 async def _revoke(settings: Settings, issuer: str, kid: str) -> bool:
-    async with open_identities(postgres_dsn(settings)) as identities:
-        return await identities.revoke_key(issuer, kid, now=datetime.now(UTC))
+    async with open_registries(postgres_dsn(settings)) as registries:
+        return await registries.identities.revoke_key(issuer, kid, now=datetime.now(UTC))
 
 
 async def _links(settings: Settings, customer: CustomerId | None, *, ended: bool, limit: int) -> list[IdentityLink]:
-    async with open_identities(postgres_dsn(settings)) as identities:
+    async with IdentitiesView.opened(postgres_dsn(settings)) as identities:
         return await identities.links(customer, ended=ended, limit=limit)
 
 
 async def _remove(settings: Settings, issuer: str, subject: str) -> CustomerId | None:
-    async with open_identities(postgres_dsn(settings)) as identities:
-        return await identities.unlink(issuer, subject, now=datetime.now(UTC))
+    async with open_registries(postgres_dsn(settings)) as registries:
+        return await registries.identities.unlink(issuer, subject, now=datetime.now(UTC))

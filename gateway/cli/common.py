@@ -377,7 +377,7 @@ _KNOWN: Final[Mapping[str, tuple[ExitCode, str, str]]] = {
         "`mypay topics acl` compares everybody's rights with the topic table.",
     ),
     "gateway.messaging.access.AccessError": (_AWAY, "{error}.", _KAFKA),
-    "gateway.directory.registry.UnknownPartnerError": (
+    "gateway.directory.partners.UnknownPartnerError": (
         _MISSING,
         "{error}.",
         "`mypay partner list` shows them.",

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from gateway.app.postgres import PostgresStore
 from gateway.app.process import SystemClock
+from gateway.app.registries import open_consent_changes, open_registries
 from gateway.app.settings import Settings
 from gateway.cli.arguments import ConsentArgument, PartnerOption, SomePartnerOption
 from gateway.cli.common import (
@@ -47,10 +47,8 @@ from gateway.consents.rules.limits import Usage, Window
 from gateway.consents.rules.records import CommandOutcome, ConsentVersion
 from gateway.database.roles import Role
 from gateway.directory.funding import token_use
-from gateway.directory.registry import open_registry
-from gateway.directory.tokens import open_tokens
-from gateway.views.consent_history import AskedOfConsent, read_consent_history
-from gateway.views.inspect import StoredConsent, open_inspector
+from gateway.views.consents import AskedOfConsent, ConsentsView, StoredConsent
+from gateway.views.tokens import TokensView
 from schemas.codec import DecodeError, decode
 from schemas.consent_commands import canonical_terms, terms_digest
 from schemas.consents import ConsentStatus, ConsentTerms
@@ -87,14 +85,16 @@ def add(
         raise CliError("The file names one consent twice; nothing was added.")
 
     async def write() -> None:
-        async with open_registry(postgres_dsn(settings)) as registry, registry.transaction():
-            added = await registry.add_consents([(t, ConsentStatus.AUTH) for t in terms], documents=documents)
+        async with open_registries(postgres_dsn(settings)) as registries, registries.transaction():
+            added = await registries.consents.add_consents(
+                [(t, ConsentStatus.AUTH) for t in terms], documents=documents
+            )
             if there := [t for t in terms if (t.partner_id, t.consent_id) not in added]:
                 names = ", ".join(f"{t.partner_id}/{t.consent_id}" for t in there[:5])
                 raise CliError(f"{len(there)} of them exist already ({names}); nothing was added.")
 
     async def check() -> None:
-        async with open_tokens(postgres_dsn(settings)) as tokens:
+        async with TokensView.opened(postgres_dsn(settings)) as tokens:
             uses = [use for t in terms if (use := token_use(t)) is not None]
             usable = await tokens.usable(uses)
         if foreign := [u for u in uses if u not in usable]:
@@ -120,8 +120,8 @@ def show(consent: ConsentArgument, partner: SomePartnerOption = None, json_: Jso
 
     async def read() -> tuple[StoredConsent, Sequence[ConsentVersion]]:
         found = await _find(settings, consent, partner)
-        async with open_inspector(postgres_dsn(settings, Role.READONLY)) as inspector:
-            return found, await inspector.versions(found)
+        async with ConsentsView.opened(postgres_dsn(settings, Role.READONLY)) as consents:
+            return found, await consents.versions(found)
 
     found, versions = run(read())
     if json_:
@@ -151,8 +151,8 @@ def list_(
     settings = load_settings()
 
     async def read() -> list[StoredConsent]:
-        async with open_inspector(postgres_dsn(settings, Role.READONLY)) as inspector:
-            return await inspector.consents(partner_id=partner, status=status, limit=limit)
+        async with ConsentsView.opened(postgres_dsn(settings, Role.READONLY)) as consents:
+            return await consents.all(partner_id=partner, status=status, limit=limit)
 
     found = run(read())
     if json_:
@@ -299,8 +299,8 @@ def usage(consent: ConsentArgument, partner: SomePartnerOption = None, json_: Js
 
     async def read() -> tuple[StoredConsent, list[tuple[Window, Usage]], Usage | None]:
         found = await _find(settings, consent, partner)
-        async with open_inspector(postgres_dsn(settings, Role.READONLY)) as inspector:
-            return found, await inspector.usage(found, datetime.now(UTC)), await inspector.exempt_usage(found)
+        async with ConsentsView.opened(postgres_dsn(settings, Role.READONLY)) as consents:
+            return found, await consents.usage(found, datetime.now(UTC)), await consents.exempt_usage(found)
 
     found, windows, exempt = run(read())
     windows += exempt_windows(found.terms, exempt)
@@ -325,8 +325,8 @@ def history(
 
     async def read() -> tuple[StoredConsent, list[AskedOfConsent]]:
         found = await _find(settings, consent, partner)
-        dsn = postgres_dsn(settings, Role.READONLY)
-        return found, await read_consent_history(dsn, found.partner_id, found.consent_id, limit=limit)
+        async with ConsentsView.opened(postgres_dsn(settings, Role.READONLY)) as consents:
+            return found, await consents.history(found.partner_id, found.consent_id, limit=limit)
 
     found, asked = run(read())
     told = [a for a in asked if every or a.outcome is CommandOutcome.DONE]
@@ -361,13 +361,9 @@ def _change(
     settings = load_settings()
 
     async def write() -> ConsentChanged:
-        store = PostgresStore(postgres_dsn(settings), pool_size=1, name="mypay-cli")
-        await store.start()
-        try:
+        async with open_consent_changes(postgres_dsn(settings)) as store:
             key = (PartnerId(partner), ConsentId(consent))
             return await change_consent_status(store, SystemClock(), key, command, reason=reason)
-        finally:
-            await store.stop()
 
     changed = run(write())
     if json_:
@@ -379,8 +375,8 @@ def _change(
 
 
 async def _find(settings: Settings, consent: str, partner: str | None) -> StoredConsent:
-    async with open_inspector(postgres_dsn(settings, Role.READONLY)) as inspector:
-        found = await inspector.consent(consent, partner_id=partner)
+    async with ConsentsView.opened(postgres_dsn(settings, Role.READONLY)) as consents:
+        found = await consents.find(consent, partner_id=partner)
     if not found:
         raise CliError(f"There is no consent {consent}.", ExitCode.NOT_FOUND, hint="`mypay consent list` shows them.")
     if len(found) > 1:

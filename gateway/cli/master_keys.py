@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.app.registries import open_registries
 from gateway.app.resealing import RESEAL_BATCH, MasterKeyUse, Resealed, key_uses, reseal_all, set_aside
 from gateway.app.settings import Settings
 from gateway.cli.arguments import key_id
@@ -20,9 +21,9 @@ from gateway.cli.common import (
 )
 from gateway.cli.operating import operated
 from gateway.directory.cards import CardSealer
-from gateway.directory.tokens import open_tokens
 from gateway.sealing.key_ring import ring_ids
 from gateway.sealing.sealing import MasterKeys, NoMasterKeyError
+from gateway.views.tokens import TokensView
 
 KeyIdArgument = Annotated[str, typer.Argument(metavar="KEY", parser=key_id)]
 Batch = Annotated[int, typer.Option(min=1, max=10_000, help="Cards a transaction.")]
@@ -42,15 +43,16 @@ def reseal(batch: Batch = RESEAL_BATCH, json_: Json = False) -> None:
         raise NoMasterKeyError("no master key is configured")
 
     async def write() -> Resealed:
-        async with open_tokens(postgres_dsn(settings)) as tokens:
+        async with TokensView.opened(postgres_dsn(settings)) as tokens:
             under = await tokens.count_by_key()
-            wanted = sum(n for key, n in under.items() if key != newest)
-            say(f"{wanted} cards are sealed under other keys than {newest}.")
+        wanted = sum(n for key, n in under.items() if key != newest)
+        say(f"{wanted} cards are sealed under other keys than {newest}.")
 
-            def tell(made: Resealed) -> None:
-                say(f"{made.done} of {wanted} sealed anew")
+        def tell(made: Resealed) -> None:
+            say(f"{made.done} of {wanted} sealed anew")
 
-            return await reseal_all(tokens, CardSealer(keys), newest, batch=batch, progress=tell)
+        async with open_registries(postgres_dsn(settings)) as registries:
+            return await reseal_all(registries.tokens, CardSealer(keys), newest, batch=batch, progress=tell)
 
     made = run(write())
     unopened = {cause.value: n for cause, n in made.unopened.items()}
@@ -107,7 +109,7 @@ def _uses(settings: Settings) -> list[MasterKeyUse]:
     ids = ring_ids(settings.master_keys_dir)
 
     async def read() -> list[MasterKeyUse]:
-        async with open_tokens(postgres_dsn(settings)) as tokens:
+        async with TokensView.opened(postgres_dsn(settings)) as tokens:
             return key_uses(ids, await tokens.count_by_key())
 
     return run(read())

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
+from gateway.app.registries import open_registries
 from gateway.app.settings import Settings
 from gateway.cli.common import (
     ExitCode,
@@ -21,8 +22,8 @@ from gateway.cli.common import (
 from gateway.cli.operating import operated
 from gateway.directory.merchant_files import read_merchants
 from gateway.directory.merchants import Merchant
-from gateway.directory.registry import open_registry
 from gateway.network.iso8583.config import load_networks
+from gateway.views.merchants import MerchantsView
 
 app = typer.Typer(help="The merchant directory.", no_args_is_help=True)
 
@@ -73,8 +74,8 @@ def list_(
     settings = load_settings()
 
     async def read() -> list[Merchant]:
-        async with open_registry(postgres_dsn(settings)) as registry:
-            return await registry.merchants(after=after, limit=limit)
+        async with MerchantsView.opened(postgres_dsn(settings)) as merchants:
+            return await merchants.page(after=after, limit=limit)
 
     found = run(read())
     if json_:
@@ -91,6 +92,6 @@ def list_(
 
 
 async def _write(settings: Settings, merchants: Sequence[Merchant]) -> None:
-    async with open_registry(postgres_dsn(settings)) as registry, registry.transaction():
+    async with open_registries(postgres_dsn(settings)) as registries, registries.transaction():
         for begin in range(0, len(merchants), _BATCH):
-            await registry.upsert_merchants(merchants[begin : begin + _BATCH])
+            await registries.directory.upsert_merchants(merchants[begin : begin + _BATCH])

@@ -18,10 +18,11 @@ from uuid import UUID
 import typer
 import uuid_utils
 
+from gateway.app.registries import open_registries
 from gateway.app.settings import Settings
 from gateway.cli.common import CliError, ExitCode, load_settings, postgres_dsn, run
 from gateway.database.dsn import is_local
-from gateway.directory.operators import Phase, open_operators
+from gateway.directory.approval import Phase
 from gateway.sealing.redaction import contains_secret
 
 R = TypeVar("R")
@@ -107,8 +108,8 @@ def _recorded(settings: Settings, actor: Actor, command: str, subject: str, do: 
 
     def note(phase: Phase) -> None:
         async def write() -> None:
-            async with open_operators(dsn) as operators:
-                await operators.note(
+            async with open_registries(dsn) as registries:
+                await registries.operators.note(
                     action_id, phase, operator=actor.operator, command=command, subject=subject, why=actor.why
                 )
 

@@ -4,40 +4,29 @@ Taking a right away (disabling a key, ending a link) is never here: one person m
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
-import asyncpg
 import typer
 import uuid_utils
 
+from gateway.app.registries import Registries, open_registries
 from gateway.app.settings import Settings
 from gateway.cli.common import CliError, ExitCode, postgres_dsn, run
 from gateway.cli.operating import Actor, current_actor, note_proposed
-from gateway.database.sessions import PEOPLE_S, session, session_settings
 from gateway.directory.approval import PROPOSAL_LIVES, Decision, Proposal, judge
-from gateway.directory.operators import PostgresOperators
 from gateway.directory.partners import PartnerKey
-from gateway.directory.registry import PostgresRegistry
-from gateway.directory.tokens import PostgresTokens
-from gateway.identity.registry import PostgresIdentities
 from gateway.identity.store import IdentityLink
 from schemas.primitives import FundingToken, PartnerId
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    Connection = asyncpg.Connection[Any]
 
 Payload = Mapping[str, Any]
 
 Propose = Annotated[bool, typer.Option("--propose", help="Only propose it: another operator must approve it.")]
 
 
-async def _add_key(connection: "Connection", payload: Payload) -> str:
+async def _add_key(registries: Registries, payload: Payload) -> str:
     key = PartnerKey(
         **{
             **payload,
@@ -47,26 +36,25 @@ async def _add_key(connection: "Connection", payload: Payload) -> str:
             "disabled_at": None,
         }
     )
-    if not await PostgresRegistry(connection).add_keys([key]):
+    if not await registries.directory.add_keys([key]):
         raise CliError(f"Key id {key.kid} is already in use.", hint="Give another one with --kid.")
     return f"Key {key.kid} ({key.algorithm}) is registered."
 
 
-async def _add_link(connection: "Connection", payload: Payload) -> str:
+async def _add_link(registries: Registries, payload: Payload) -> str:
     link = IdentityLink(payload["issuer"], payload["subject"], payload["customer_id"], datetime.now(UTC))
-    if not await PostgresIdentities(connection).link([link]):
+    if not await registries.identities.link([link]):
         raise CliError("This identity is linked already.", hint="`mypay auth links remove` ends that link first.")
     return f"The identity is linked to customer {link.customer_id}."
 
 
-async def _allow_token(connection: "Connection", payload: Payload) -> str:
-    tokens = PostgresTokens(connection)
+async def _allow_token(registries: Registries, payload: Payload) -> str:
     token, partners = FundingToken(payload["token"]), payload["partners"]
-    await tokens.allow([(token, PartnerId(p)) for p in partners], now=datetime.now(UTC))
+    await registries.tokens.allow([(token, PartnerId(p)) for p in partners], now=datetime.now(UTC))
     return f"{', '.join(partners)} may pay with token {token}."
 
 
-OPERATIONS: Final[Mapping[str, Callable[["Connection", Payload], Awaitable[str]]]] = {
+OPERATIONS: Final[Mapping[str, Callable[[Registries, Payload], Awaitable[str]]]] = {
     "partner.key.add": _add_key,
     "auth.link.add": _add_link,
     "token.allow": _allow_token,
@@ -102,8 +90,8 @@ def carry_out(
     if not needs_two(settings, propose=propose):
 
         async def write() -> str:
-            async with _connected(settings) as connection, connection.transaction():
-                return await OPERATIONS[kind](connection, payload)
+            async with open_registries(postgres_dsn(settings)) as registries, registries.transaction():
+                return await OPERATIONS[kind](registries, payload)
 
         return run(write()), None
     proposal_id = run(_propose(settings, kind, subject, payload, actor))
@@ -124,8 +112,8 @@ async def _propose(settings: Settings, kind: str, subject: str, payload: Payload
         proposed_at=now,
         expires_at=now + PROPOSAL_LIVES,
     )
-    async with _connected(settings) as connection:
-        await PostgresOperators(connection).propose(proposal)
+    async with open_registries(postgres_dsn(settings)) as registries:
+        await registries.operators.propose(proposal)
     return proposal.proposal_id
 
 
@@ -135,9 +123,8 @@ async def decide(settings: Settings, proposal_id: UUID, decision: Decision, acto
     Raises:
         CliError: there is none, this operator may not, or somebody was faster.
     """
-    async with _connected(settings) as connection, connection.transaction():
-        operators = PostgresOperators(connection)
-        found = await operators.proposal(proposal_id)
+    async with open_registries(postgres_dsn(settings)) as registries, registries.transaction():
+        found = await registries.operators.proposal(proposal_id)
         if found is None:
             raise CliError(
                 f"There is no proposal {proposal_id}.", ExitCode.NOT_FOUND, hint="`mypay operators proposals`"
@@ -145,17 +132,9 @@ async def decide(settings: Settings, proposal_id: UUID, decision: Decision, acto
         refused = judge(found, decision, operator=actor.operator, now=datetime.now(UTC))
         if refused is not None:
             raise CliError(f"Proposal {proposal_id}: {refused.value}.")
-        if not await operators.decide(proposal_id, decision, operator=actor.operator, why=actor.why):
+        if not await registries.operators.decide(proposal_id, decision, operator=actor.operator, why=actor.why):
             raise CliError(f"Proposal {proposal_id}: another operator was faster.")
         told = "Nothing was changed."
         if decision is Decision.APPROVED:
-            told = await OPERATIONS[found.kind](connection, found.payload)
+            told = await OPERATIONS[found.kind](registries, found.payload)
     return replace(found, decision=decision, decided_by=actor.operator), told
-
-
-@asynccontextmanager
-async def _connected(settings: Settings) -> "AsyncIterator[Connection]":
-    async with session(
-        postgres_dsn(settings), session_settings("mypay-operators", idle_in_transaction_s=PEOPLE_S)
-    ) as connection:
-        yield connection

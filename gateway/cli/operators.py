@@ -9,7 +9,7 @@ from gateway.cli.common import Json, load_settings, postgres_dsn, print_json, pr
 from gateway.cli.operating import current_actor, operated
 from gateway.cli.operations import decide
 from gateway.directory.approval import Decision, Proposal
-from gateway.directory.operators import Action, open_operators
+from gateway.views.operator_actions import Action, OperatorActionsView
 
 app = typer.Typer(help="Who changed what by hand; proposals that a second person approves.", no_args_is_help=True)
 
@@ -31,7 +31,7 @@ def log(
     settings = load_settings()
 
     async def read() -> list[Action]:
-        async with open_operators(postgres_dsn(settings)) as operators:
+        async with OperatorActionsView.opened(postgres_dsn(settings)) as operators:
             return await operators.actions(operator=operator, limit=limit)
 
     found = run(read())
@@ -52,7 +52,7 @@ def proposals(
     settings = load_settings()
 
     async def read() -> list[Proposal]:
-        async with open_operators(postgres_dsn(settings)) as operators:
+        async with OperatorActionsView.opened(postgres_dsn(settings)) as operators:
             return await operators.proposals(every=every, limit=limit)
 
     found = run(read())

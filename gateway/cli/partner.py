@@ -8,6 +8,7 @@ from uuid import UUID
 
 import typer
 
+from gateway.app.registries import open_registries
 from gateway.app.settings import Settings
 from gateway.cli.arguments import NewPartnerArgument, PartnerArgument, key_id
 from gateway.cli.common import (
@@ -27,10 +28,10 @@ from gateway.cli.operating import operated
 from gateway.cli.operations import Propose, carry_out, key_payload
 from gateway.cli.public_keys import read_public_key
 from gateway.cli.topics_acl import grant_partner
-from gateway.directory.partners import PartnerKey
-from gateway.directory.registry import HomeGroup, NewPartner, open_registry
+from gateway.directory.partners import HomeGroup, NewPartner, PartnerKey
 from gateway.identity.jose.jwk import ALGORITHMS, generate_key, import_public, write_private_key
 from gateway.messaging.topics_admin import ensure_topics
+from gateway.views.partners import PartnersView, RegisteredPartner
 from schemas.primitives import PartnerId
 from schemas.principals import ADMIN
 from schemas.topics import concrete_topics, events_topic
@@ -112,9 +113,9 @@ def list_(json_: Json = False) -> None:
     """Show every partner."""
     settings = load_settings()
 
-    async def read() -> list[Any]:
-        async with open_registry(postgres_dsn(settings)) as registry:
-            return await registry.partners()
+    async def read() -> list[RegisteredPartner]:
+        async with PartnersView.opened(postgres_dsn(settings)) as partners:
+            return await partners.all()
 
     found = run(read())
     if json_:
@@ -177,8 +178,8 @@ def disable_key(
     settings = load_settings()
 
     async def write() -> datetime | None:
-        async with open_registry(postgres_dsn(settings)) as registry:
-            return await registry.disable_key(PartnerId(partner), kid, now=datetime.now(UTC))
+        async with open_registries(postgres_dsn(settings)) as registries:
+            return await registries.directory.disable_key(PartnerId(partner), kid, now=datetime.now(UTC))
 
     since = run(write())
     if since is None:
@@ -220,8 +221,8 @@ def read_keys(partner: str) -> list[PartnerKey]:
     settings = load_settings()
 
     async def read() -> list[PartnerKey]:
-        async with open_registry(postgres_dsn(settings)) as registry:
-            return await registry.partner_keys(PartnerId(partner))
+        async with PartnersView.opened(postgres_dsn(settings)) as partners:
+            return await partners.keys(PartnerId(partner))
 
     return run(read())
 
@@ -239,8 +240,8 @@ async def _register(settings: Settings, new: NewPartner, *, with_topic: bool) ->
         cluster = kafka(settings, ADMIN)
         await ensure_topics(cluster, wanted, replication_factor=settings.kafka_replication_factor, apply=True)
         users = await grant_partner(settings, new.partner_id)
-    async with open_registry(postgres_dsn(settings)) as registry:
-        if not await registry.add_partners([new]):
+    async with open_registries(postgres_dsn(settings)) as registries:
+        if not await registries.directory.add_partners([new]):
             raise CliError(
                 f"Partner {new.partner_id} is already registered.", hint="`mypay partner key add` adds keys."
             )
@@ -251,8 +252,8 @@ def _set_active(partner: PartnerId, *, active: bool) -> None:
     settings = load_settings()
 
     async def write() -> bool:
-        async with open_registry(postgres_dsn(settings)) as registry:
-            return await registry.set_partner_active(partner, active=active)
+        async with open_registries(postgres_dsn(settings)) as registries:
+            return await registries.directory.set_partner_active(partner, active=active)
 
     if not run(write()):
         raise CliError(f"There is no partner {partner}.", ExitCode.NOT_FOUND, hint="`mypay partner list` shows them.")

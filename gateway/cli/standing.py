@@ -29,7 +29,7 @@ from gateway.cli.common import (
 from gateway.cli.instruction_sending import Key, Kid, Sending, Timeout, Wait, read_one, send_instruction, times
 from gateway.database.roles import Role
 from gateway.orders.standing.rules import StandingOrder, occurrence
-from gateway.views.inspect import open_inspector
+from gateway.views.standing_orders import StandingOrdersView
 from schemas.codec import DecodeError, decode, encode_json
 from schemas.events import EventType
 from schemas.primitives import StandingOrderIdField
@@ -103,8 +103,8 @@ def show(standing_order_id: StandingArgument, partner: SomePartnerOption = None,
 
 
 async def _look_up(settings: Settings, standing_order_id: str, partner: str | None) -> list[StandingOrder]:
-    async with open_inspector(postgres_dsn(settings, Role.READONLY)) as inspector:
-        found = await inspector.standing(standing_order_id, partner_id=partner)
+    async with StandingOrdersView.opened(postgres_dsn(settings, Role.READONLY)) as orders:
+        found = await orders.find(standing_order_id, partner_id=partner)
     if not found:
         raise CliError(f"There is no standing order {standing_order_id}.", ExitCode.NOT_FOUND)
     return found

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import typer
 
+from gateway.app.registries import open_registries
 from gateway.app.settings import Settings
 from gateway.cli.arguments import (
     CustomerOption,
@@ -38,9 +39,9 @@ from gateway.cli.operating import operated
 from gateway.cli.operations import Propose, carry_out, needs_two
 from gateway.directory.card_files import read_card
 from gateway.directory.cards import CardSealer, new_token
-from gateway.directory.funding import OwnedToken
-from gateway.directory.tokens import NewToken, Permission, SealedToken, StoredToken, open_tokens
+from gateway.directory.funding import NewToken, OwnedToken, SealedToken
 from gateway.sealing.sealing import MasterKeys, Sealed
+from gateway.views.tokens import Permission, StoredToken, TokensView
 from schemas.primitives import ConsentId, CustomerId, FundingToken, PartnerId
 
 app = typer.Typer(help="Funding tokens: the cards behind consents, and who may pay with them.", no_args_is_help=True)
@@ -89,14 +90,10 @@ def allow(token: TokenArgument, partner: PartnersOption, propose: Propose = Fals
     """Let partners pay with a token under its customer's consents. The customer has asked for this."""
     settings = load_settings()
 
-    async def read() -> StoredToken:
-        async with open_tokens(postgres_dsn(settings)) as tokens:
-            return _one(token, await tokens.find(token=FundingToken(token)))
-
-    _owned(run(read()))
+    _owned(run(_find(settings, token)))
     told, proposed = _allow(settings, FundingToken(token), partner, propose=propose)
     if proposed is None:
-        _told(run(read()), json_=json_)
+        _told(run(_find(settings, token)), json_=json_)
     elif json_:
         print_json({"token": token, "proposal_id": proposed})
     else:
@@ -113,9 +110,9 @@ def disallow(token: TokenArgument, partner: PartnerOption, json_: Json = False) 
     settings = load_settings()
 
     async def write() -> list[ConsentId] | None:
-        async with open_tokens(postgres_dsn(settings)) as tokens:
-            _one(token, await tokens.find(token=FundingToken(token)))
-            return await tokens.withdraw(FundingToken(token), PartnerId(partner), now=datetime.now(UTC))
+        await _find(settings, token)
+        async with open_registries(postgres_dsn(settings)) as registries:
+            return await registries.tokens.withdraw(FundingToken(token), PartnerId(partner), now=datetime.now(UTC))
 
     consents = run(write())
     if consents is None:
@@ -148,16 +145,16 @@ def assign(
     now = datetime.now(UTC)
 
     async def write() -> StoredToken:
-        async with open_tokens(postgres_dsn(settings)) as tokens, tokens.transaction():
-            was = await tokens.sealed(FundingToken(token))
+        async with open_registries(postgres_dsn(settings)) as registries, registries.transaction():
+            was = await registries.tokens.sealed(FundingToken(token))
             if was is None:
                 raise _missing(token)
             sealed = _sealed_for(sealer, was, CustomerId(customer))
-            if sealed is None or not await tokens.assign(was, CustomerId(customer), sealed, now=now):
+            if sealed is None or not await registries.tokens.assign(was, CustomerId(customer), sealed, now=now):
                 raise CliError(f"Token {token} has an owner already, and keeps it.")
             if not waits:
-                await tokens.allow([(FundingToken(token), PartnerId(p)) for p in partner], now=now)
-            return _one(token, await tokens.find(token=FundingToken(token)))
+                await registries.tokens.allow([(FundingToken(token), PartnerId(p)) for p in partner], now=now)
+        return await _find(settings, token)
 
     assigned = run(write())
     if not waits:
@@ -176,7 +173,7 @@ def show(token: TokenArgument, json_: Json = False) -> None:
     settings = load_settings()
 
     async def read() -> tuple[StoredToken, list[Permission]]:
-        async with open_tokens(postgres_dsn(settings)) as tokens:
+        async with TokensView.opened(postgres_dsn(settings)) as tokens:
             found = _one(token, await tokens.find(token=FundingToken(token)))
             return found, await tokens.permissions(found.token)
 
@@ -205,7 +202,7 @@ def list_(
     settings = load_settings()
 
     async def read() -> list[StoredToken]:
-        async with open_tokens(postgres_dsn(settings)) as tokens:
+        async with TokensView.opened(postgres_dsn(settings)) as tokens:
             owner = CustomerId(customer) if customer else None
             return await tokens.find(customer_id=owner, unowned=unowned, after=after, limit=limit)
 
@@ -225,9 +222,14 @@ def _allow(settings: Settings, token: FundingToken, partners: list[str], *, prop
     return carry_out(settings, "token.allow", f"{token} {' '.join(partners)}", payload, propose=propose)
 
 
+async def _find(settings: Settings, token: str) -> StoredToken:
+    async with TokensView.opened(postgres_dsn(settings)) as tokens:
+        return _one(token, await tokens.find(token=FundingToken(token)))
+
+
 async def _put(settings: Settings, token: NewToken) -> None:
-    async with open_tokens(postgres_dsn(settings)) as tokens:
-        if not await tokens.put([token], now=datetime.now(UTC)):
+    async with open_registries(postgres_dsn(settings)) as registries:
+        if not await registries.tokens.put([token], now=datetime.now(UTC)):
             raise AssertionError("a token of 28 random letters is there already")
 
 

@@ -8,9 +8,9 @@ import typer
 from gateway.app.settings import Settings
 from gateway.cli import topics_acl
 from gateway.cli.common import ExitCode, Json, kafka, load_settings, postgres_dsn, print_json, print_table, run
-from gateway.directory.registry import open_registry
 from gateway.messaging.topics_admin import TopicState, TopicStatus, ensure_topics
 from gateway.network.iso8583.config import load_networks
+from gateway.views.partners import PartnersView
 from schemas.topics import Topic, concrete_topics
 
 app = typer.Typer(help="Create and check the Kafka topics.", no_args_is_help=True)
@@ -52,6 +52,6 @@ async def _found(settings: Settings, replication_factor: int, *, change: bool) -
 
 
 async def _wanted(settings: Settings) -> list[Topic]:
-    async with open_registry(postgres_dsn(settings)) as registry:
-        partners = [p.partner_id for p in await registry.partners()]
+    async with PartnersView.opened(postgres_dsn(settings)) as registered:
+        partners = [p.partner_id for p in await registered.all()]
     return concrete_topics(partners=partners, networks=load_networks(settings.networks_dir))

@@ -22,11 +22,11 @@ from gateway.cli.common import (
     run,
     say,
 )
-from gateway.directory.registry import open_registry
 from gateway.messaging.access import AccessReport, ensure_access, scram_users, set_passwords
 from gateway.messaging.settings import KafkaSettings
 from gateway.network.iso8583.config import load_networks
 from gateway.sealing.files import read_secret_file, write_secret_file
+from gateway.views.partners import PartnersView
 from schemas.access import acls, partner_acls, quotas, shell_script
 from schemas.principals import ADMIN, Principal, Role, principals
 
@@ -144,8 +144,8 @@ def _credentials(settings: Settings) -> Path | None:
 
 
 async def _partners(settings: Settings) -> list[str]:
-    async with open_registry(postgres_dsn(settings)) as registry:
-        return [p.partner_id for p in await registry.partners()]
+    async with PartnersView.opened(postgres_dsn(settings)) as registered:
+        return [p.partner_id for p in await registered.all()]
 
 
 def _tell(report: AccessReport, users: Sequence[str], *, json_: bool) -> None:

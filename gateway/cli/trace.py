@@ -25,7 +25,7 @@ from gateway.cli.common import (
 )
 from gateway.database.roles import Role
 from gateway.payments.rules.payment import Payment
-from gateway.views.inspect import PaymentFacts, PostgresInspector, StoredRefusal, open_inspector
+from gateway.views.payments import PaymentFacts, PaymentsView, StoredRefusal
 from schemas.events import EventType
 from schemas.primitives import payment_id_of
 
@@ -72,12 +72,12 @@ async def _look_up(
     settings: Settings, name: str, partner: str | None, *, refusals: bool
 ) -> tuple[PaymentFacts | None, list[StoredRefusal]]:
     partner_id, order_id, payment_id = _read_name(name, partner)
-    async with open_inspector(postgres_dsn(settings, Role.READONLY)) as inspector:
-        found = await inspector.payments(payment_id, partner_id=partner_id)
+    async with PaymentsView.opened(postgres_dsn(settings, Role.READONLY)) as payments:
+        found = await payments.find(payment_id, partner_id=partner_id)
         if not found and (partner_id is None or order_id is None):
             raise CliError(f"There is no payment {payment_id}.", ExitCode.NOT_FOUND)
-        facts = await inspector.facts(found[0]) if found else None
-        refused = await _refused(inspector, facts, partner_id, order_id) if refusals or facts is None else []
+        facts = await payments.facts(found[0]) if found else None
+        refused = await _refused(payments, facts, partner_id, order_id) if refusals or facts is None else []
     if facts is None and not refused:
         raise CliError(
             f"Partner {partner_id} has no payment and no refused order {order_id}.",
@@ -98,11 +98,11 @@ def _read_name(name: str, partner: str | None) -> tuple[str | None, str | None, 
 
 
 async def _refused(
-    inspector: PostgresInspector, facts: PaymentFacts | None, partner_id: str | None, order_id: str | None
+    payments: PaymentsView, facts: PaymentFacts | None, partner_id: str | None, order_id: str | None
 ) -> list[StoredRefusal]:
     if facts is not None:
         partner_id, order_id = facts.payment.partner_id, facts.payment.order_id
-    return [] if partner_id is None or order_id is None else await inspector.refusals(partner_id, order_id)
+    return [] if partner_id is None or order_id is None else await payments.refusals(partner_id, order_id)
 
 
 # --- the story --------------------------------------------------------------------------------------------------------

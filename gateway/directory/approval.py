@@ -15,6 +15,16 @@ PROPOSAL_LIVES: Final = timedelta(days=7)
 
 
 @unique
+class Phase(StrEnum):
+    """Where an operator's action stands. One that has only begun was cut off: look at what it was about."""
+
+    BEGUN = "begun"
+    DONE = "done"
+    PROPOSED = "proposed"
+    FAILED = "failed"
+
+
+@unique
 class Decision(StrEnum):
     """How a proposal ended."""
 

@@ -6,7 +6,8 @@ amended, and under the consent's lock when a payment is about to be sent.
 """
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
 
 from schemas.consents import ConsentTerms
 from schemas.primitives import CustomerId, FundingToken, PartnerId
@@ -29,6 +30,43 @@ class OwnedToken(NamedTuple):
 
     token: FundingToken
     customer_id: CustomerId
+
+
+class Sealed(Protocol):
+    """A card as the vault sealed it."""
+
+    @property
+    def key_id(self) -> str:
+        """Which master key sealed it."""
+
+    @property
+    def nonce(self) -> bytes:
+        """AES-GCM nonce."""
+
+    @property
+    def ciphertext(self) -> bytes:
+        """AES-GCM ciphertext with its tag."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """A token to store: whose it is, who may use it, and the card as it was sealed for this owner."""
+
+    token: FundingToken
+    customer_id: CustomerId
+    partners: tuple[PartnerId, ...]
+    sealed: Sealed
+
+
+@dataclass(frozen=True, slots=True)
+class SealedToken:
+    """A token's row as it is sealed."""
+
+    token: FundingToken
+    customer_id: CustomerId | None
+    key_id: str
+    nonce: bytes
+    ciphertext: bytes
 
 
 class TokenUse(NamedTuple):

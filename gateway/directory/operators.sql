@@ -1,25 +1,17 @@
 -- name: note_action
 INSERT INTO operator_action (action_id, phase, operator, command, subject, why) VALUES ($1, $2, $3, $4, $5, $6)
 
--- name: actions
-SELECT b.action_id, b.at, b.operator, b.login, b.command, b.subject, b.why, e.phase AS outcome
-FROM operator_action b
-LEFT JOIN operator_action e ON e.action_id = b.action_id AND e.phase <> 'begun'
-WHERE b.phase = 'begun' AND ($1::text IS NULL OR b.operator = $1)
-ORDER BY b.at DESC LIMIT $2
-
 -- name: propose
 INSERT INTO operator_proposal (proposal_id, kind, subject, payload, operator, why, expires_at)
 VALUES ($1, $2, $3, $4::jsonb, $5, $6, $7)
-
--- name: proposals
-SELECT p.proposal_id, p.kind, p.subject, p.payload::text AS payload, p.operator, p.login, p.why, p.proposed_at, p.expires_at,
-       d.decision, d.operator AS decided_by, d.decided_at
-FROM operator_proposal p LEFT JOIN operator_decision d USING (proposal_id)
-WHERE ($1::uuid IS NULL OR p.proposal_id = $1) AND ($2::boolean OR (d.decision IS NULL AND p.expires_at > clock_timestamp()))
-ORDER BY p.proposed_at DESC LIMIT $3
 
 -- name: decide
 INSERT INTO operator_decision (proposal_id, decision, operator, why) VALUES ($1, $2, $3, $4)
 ON CONFLICT (proposal_id) DO NOTHING
 RETURNING proposal_id
+
+-- name: proposal
+SELECT p.proposal_id, p.kind, p.subject, p.payload::text AS payload, p.operator, p.login, p.why, p.proposed_at, p.expires_at,
+       d.decision, d.operator AS decided_by
+FROM operator_proposal p LEFT JOIN operator_decision d USING (proposal_id)
+WHERE p.proposal_id = $1

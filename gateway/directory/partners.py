@@ -1,11 +1,26 @@
-"""Partners' registered keys."""
+"""Partners and their registered keys."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from schemas.primitives import PartnerId
+
+HomeGroup = Literal["financial", "telecom"]
+
+
+class UnknownPartnerError(Exception):
+    """What was to be written names a partner that is not registered."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewPartner:
+    """A partner to register, with the group it belongs to."""
+
+    partner_id: PartnerId
+    name: str
+    home_group: HomeGroup
 
 
 @dataclass(frozen=True, slots=True)

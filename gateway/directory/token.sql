@@ -24,22 +24,6 @@ WHERE terms #>> '{payment,funding_token}' = $1 AND partner_id = $2
 ORDER BY partner_id, consent_id
 FOR UPDATE
 
--- name: find
-SELECT t.token, t.customer_id, t.key_id, t.created_at, t.sealed_at,
-       coalesce(array_agg(p.partner_id ORDER BY p.partner_id)
-                FILTER (WHERE p.partner_id IS NOT NULL AND p.withdrawn_at IS NULL), '{}') AS partners
-FROM funding_token AS t LEFT JOIN funding_token_partner AS p USING (token)
-WHERE ($1::text IS NULL OR t.token = $1)
-  AND ($2::text IS NULL OR t.customer_id = $2)
-  AND (NOT $3 OR t.customer_id IS NULL)
-  AND t.token > $4
-GROUP BY t.token
-ORDER BY t.token
-LIMIT $5
-
--- name: history
-SELECT partner_id, allowed_at, withdrawn_at FROM funding_token_partner WHERE token = $1 ORDER BY partner_id
-
 -- name: sealed
 SELECT token, customer_id, key_id, nonce, ciphertext FROM funding_token WHERE token = $1
 
@@ -60,6 +44,3 @@ FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[])
     AS n (token, key_id, nonce, ciphertext, was)
 WHERE t.token = n.token AND t.nonce = n.was
 RETURNING t.token
-
--- name: count_by_key
-SELECT key_id, count(*) AS tokens FROM funding_token GROUP BY key_id

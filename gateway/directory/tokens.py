@@ -3,88 +3,21 @@
 Nothing here sees a card: rows come sealed and go sealed.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import asyncpg
 from asyncpg import Connection
 
 from gateway.database.errors import translated
 from gateway.database.queries import load
-from gateway.database.sessions import PEOPLE_S, session, session_settings
-from gateway.directory.funding import TokenUse
-from gateway.directory.postgres import PostgresDirectory
-from gateway.directory.registry import UnknownPartnerError
+from gateway.directory.funding import NewToken, Sealed, SealedToken
+from gateway.directory.partners import UnknownPartnerError
 from schemas.primitives import ConsentId, CustomerId, FundingToken, PartnerId
 
 _SQL = load(__name__, "token")
-
-
-class Sealed(Protocol):
-    """A card as the vault sealed it."""
-
-    @property
-    def key_id(self) -> str:
-        """Which master key sealed it."""
-
-    @property
-    def nonce(self) -> bytes:
-        """AES-GCM nonce."""
-
-    @property
-    def ciphertext(self) -> bytes:
-        """AES-GCM ciphertext with its tag."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewToken:
-    """A token to store: whose it is, who may use it, and the card as it was sealed for this owner."""
-
-    token: FundingToken
-    customer_id: CustomerId
-    partners: tuple[PartnerId, ...]
-    sealed: Sealed
-
-
-@dataclass(frozen=True, slots=True)
-class StoredToken:
-    """What may be shown of a token; nothing of its card.
-
-    Attributes:
-        customer_id: None for one from before tokens had owners: it is refused until it is assigned.
-        partners: those that may use it now.
-        key_id: the master key that it is sealed under, since ``sealed_at``.
-    """
-
-    token: FundingToken
-    customer_id: CustomerId | None
-    partners: tuple[PartnerId, ...]
-    key_id: str
-    created_at: datetime
-    sealed_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Permission:
-    """One partner's use of a token; ``withdrawn_at`` is None while it stands."""
-
-    partner_id: PartnerId
-    allowed_at: datetime
-    withdrawn_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class SealedToken:
-    """A token's row as it is sealed."""
-
-    token: FundingToken
-    customer_id: CustomerId | None
-    key_id: str
-    nonce: bytes
-    ciphertext: bytes
 
 
 class PostgresTokens:
@@ -146,28 +79,6 @@ class PostgresTokens:
             rows = await self._fetch(_SQL.lock_consents_under, token, partner_id)
         return [ConsentId(r["consent_id"]) for r in rows]
 
-    async def usable(self, uses: Sequence[TokenUse]) -> frozenset[TokenUse]:
-        """As :meth:`gateway.ports.Directory.usable_tokens`."""
-        async with translated():
-            return await PostgresDirectory(self._connection).usable_tokens(uses)
-
-    async def find(
-        self,
-        *,
-        token: FundingToken | None = None,
-        customer_id: CustomerId | None = None,
-        unowned: bool = False,
-        after: str = "",
-        limit: int = 100,
-    ) -> list[StoredToken]:
-        """Tokens by id, a page at a time: that one, a customer's, those without an owner, or all."""
-        rows = await self._fetch(_SQL.find, token, customer_id, unowned, after, limit)
-        return [StoredToken(**{**dict(r), "partners": tuple(r["partners"])}) for r in rows]
-
-    async def permissions(self, token: FundingToken) -> list[Permission]:
-        """Every partner that may use a token or once might."""
-        return [Permission(**dict(r)) for r in await self._fetch(_SQL.history, token)]
-
     async def sealed(self, token: FundingToken) -> SealedToken | None:
         """One row as it is sealed."""
         rows = await self._fetch(_SQL.sealed, token)
@@ -197,10 +108,6 @@ class PostgresTokens:
         )
         return len(done)
 
-    async def count_by_key(self) -> Mapping[str, int]:
-        """How many tokens are sealed under each master key."""
-        return {r["key_id"]: r["tokens"] for r in await self._fetch(_SQL.count_by_key)}
-
     async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
         async with translated():
             try:
@@ -209,14 +116,3 @@ class PostgresTokens:
                 # The token is there, or was inserted in this transaction; the driver's text quotes the row.
                 raise UnknownPartnerError("the partner is not registered") from None
             return rows
-
-
-@asynccontextmanager
-async def open_tokens(dsn: str) -> AsyncIterator[PostgresTokens]:
-    """Connect for as long as the block lasts.
-
-    Raises:
-        StoreUnavailableError: the server cannot be reached.
-    """
-    async with session(dsn, session_settings("mypay-tokens", idle_in_transaction_s=PEOPLE_S)) as connection:
-        yield PostgresTokens(connection)

@@ -15,13 +15,6 @@ UPDATE identity_link SET unlinked_at = greatest($3, linked_at)
 WHERE issuer = $1 AND subject = $2 AND unlinked_at IS NULL
 RETURNING customer_id
 
--- name: history
-SELECT issuer, subject, customer_id, linked_at, unlinked_at
-FROM identity_link
-WHERE ($1::text IS NULL OR customer_id = $1) AND ($2 OR unlinked_at IS NULL)
-ORDER BY customer_id, linked_at, issuer, subject
-LIMIT $3
-
 -- name: use
 -- In key order, so that two workers can never wait for each other.
 INSERT INTO used_assertion (jti, issuer, partner_id, used_by, keep_until)

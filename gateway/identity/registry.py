@@ -1,7 +1,6 @@
 """What people and provisioning write of identities, revoked issuer keys, and the trust policy that counts."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +10,6 @@ from asyncpg import Connection
 from gateway.database.errors import translated
 from gateway.database.pool import ConnectionPool
 from gateway.database.queries import load
-from gateway.database.sessions import PEOPLE_S, session, session_settings
 from gateway.identity.store import IdentityLink
 from schemas.primitives import CustomerId
 
@@ -42,12 +40,6 @@ class PostgresIdentities:
         """End a link; return whose it was, or None if there was none. The next order that relies on it is refused."""
         rows = await self._fetch(_SQL.unlink, issuer, subject, now)
         return rows[0]["customer_id"] if rows else None
-
-    async def links(
-        self, customer_id: CustomerId | None = None, *, ended: bool = False, limit: int = 1000
-    ) -> list[IdentityLink]:
-        """Links of one customer or all, by customer; with ``ended`` also those that no longer stand."""
-        return [IdentityLink(**dict(r)) for r in await self._fetch(_SQL.history, customer_id, ended, limit)]
 
     async def revoke_key(self, issuer: str, kid: str, *, now: datetime) -> bool:
         """Revoke a provider's key for ever, in every process within seconds; False if it was revoked before."""
@@ -104,14 +96,3 @@ class PostgresAppliedPolicy:
         async with self._store.connection() as connection:
             found: str | None = await connection.fetchval(_SQL.applied_policy)
         return found
-
-
-@asynccontextmanager
-async def open_identities(dsn: str) -> AsyncIterator[PostgresIdentities]:
-    """Connect for as long as the block lasts.
-
-    Raises:
-        StoreUnavailableError: the server cannot be reached.
-    """
-    async with session(dsn, session_settings("mypay-identities", idle_in_transaction_s=PEOPLE_S)) as connection:
-        yield PostgresIdentities(connection)

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import asyncpg
 
-from gateway.app.postgres import PostgresStore
+from gateway.app.registries import open_consent_changes
 from gateway.consents.changing import change_consent_status
 from gateway.consents.rules.consent import ConsentCommand
 from gateway.proving.books import Checked, Ending, Endings, Evidence
@@ -237,14 +237,10 @@ class _Run:
     async def _revoke(self) -> None:
         customers = self._world.cast.of(Role.REVOKED)
         self._view.scene(f"{len(customers)} customers revoke their consents; orders under them still come")
-        store = PostgresStore(self._world.postgres_dsn, name="mypay-demo")
-        await store.start()
-        try:
+        async with open_consent_changes(self._world.postgres_dsn) as store:
             for customer in customers:
                 key = (customer.terms.partner_id, customer.terms.consent_id)
                 await change_consent_status(store, _Clock(), key, ConsentCommand.REVOKE)
-        finally:
-            await store.stop()
         await self._send(self._waves[Wave.REVOKED])
 
     async def _take_back(self) -> None:

@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from gateway.app.postgres import PostgresStore
+from gateway.app.registries import open_registries
 from gateway.app.unit import GatewayUnit
 from gateway.base.keys import ConsentKey
 from gateway.consents.rules.consent import Consent
@@ -16,8 +17,6 @@ from gateway.consents.rules.limits import UsageKey
 from gateway.database.migrate import migrate
 from gateway.database.unit import Store
 from gateway.directory.merchants import Merchant
-from gateway.directory.registry import open_registry
-from gateway.directory.tokens import open_tokens
 from gateway.outbox.postgres import PostgresOutboxReader
 from gateway.outbox.store import OutboxReader
 from gateway.proving.memory import Database, MemoryOutboxReader, MemoryStore
@@ -138,8 +137,8 @@ class PostgresBackend:
         return self.readers[-1]
 
     async def put_consents(self, *consents: Consent) -> None:
-        async with open_registry(self.dsn) as registry:
-            await registry.add_consents([(c.terms, c.status) for c in consents])
+        async with open_registries(self.dsn) as registries:
+            await registries.consents.add_consents([(c.terms, c.status) for c in consents])
 
     async def set_status(self, key: ConsentKey, status: ConsentStatus) -> None:
         await self.connection.execute(
@@ -149,15 +148,15 @@ class PostgresBackend:
         )
 
     async def put_merchants(self, *merchants: Merchant) -> None:
-        async with open_registry(self.dsn) as registry:
-            await registry.upsert_merchants(merchants)
+        async with open_registries(self.dsn) as registries:
+            await registries.directory.upsert_merchants(merchants)
 
     async def put_token(self, token: str, customer_id: str, *partners: str) -> None:
         await put_token(self.dsn, token, customer_id, *partners)
 
     async def withdraw_token(self, token: str, partner_id: str) -> None:
-        async with open_tokens(self.dsn) as tokens:
-            await tokens.withdraw(FundingToken(token), PartnerId(partner_id), now=NOW)
+        async with open_registries(self.dsn) as registries:
+            await registries.tokens.withdraw(FundingToken(token), PartnerId(partner_id), now=NOW)
 
     async def until_blocked(self, task: "asyncio.Task[Any]") -> None:
         waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"

@@ -7,10 +7,10 @@ from typing import Protocol
 
 import pytest
 
+from gateway.app.registries import open_registries
 from gateway.directory.cards import CardSealer, MasterKeyRing
 from gateway.directory.funding import OwnedToken
 from gateway.directory.store import TokenVault, Unopened
-from gateway.directory.tokens import open_tokens
 from gateway.directory.vault import PostgresTokenVault
 from gateway.network.exchange import CardData
 from gateway.proving.memory import MemoryVault
@@ -84,7 +84,8 @@ class PostgresCards:
     async def seal_under_new_key(self, number: int) -> None:
         MasterKeys.create(self.directory)
         sealed = CardSealer(MasterKeys.load(self.directory)).seal_card(owned(number), card(number))
-        async with open_tokens(self.backend.dsn) as tokens:
+        async with open_registries(self.backend.dsn) as registries:
+            tokens = registries.tokens
             was = await tokens.sealed(owned(number).token)
             assert was is not None
             assert await tokens.reseal([(was, sealed)], now=NOW) == 1

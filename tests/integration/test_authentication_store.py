@@ -10,11 +10,13 @@ import asyncpg
 import pytest
 
 from gateway.app.postgres import PostgresStore
+from gateway.app.registries import open_registries
 from gateway.base.errors import StoreUnavailableError
 from gateway.database.migrate import migrate
 from gateway.identity.postgres import PostgresAuthenticationStore
-from gateway.identity.registry import PostgresIdentities, PostgresRevocations, open_identities
+from gateway.identity.registry import PostgresIdentities, PostgresRevocations
 from gateway.identity.store import AssertionUse, IdentityLink
+from gateway.views.identities import IdentitiesView
 
 NOW = datetime(2025, 3, 2, 3, 4, 5, tzinfo=UTC)
 BANK, TELCO = "https://id.financial", "https://id.telecom"
@@ -32,6 +34,10 @@ class Database:
     @property
     def identities(self) -> PostgresIdentities:
         return PostgresIdentities(self.connection)
+
+    @property
+    def seen(self) -> IdentitiesView:
+        return IdentitiesView(self.connection)
 
     async def reconnect(self) -> None:
         await self.connection.close()
@@ -193,18 +199,18 @@ async def test_an_identity_belongs_to_one_customer_at_a_time(db: Database) -> No
     await db.identities.link([link(customer="c-2", at=later)])
     assert await db.store.links([(BANK, "s-1")]) == {(BANK, "s-1"): "c-2"}
     # The history says who was whom, and when.
-    assert await db.identities.links(ended=True) == [
+    assert await db.seen.links(ended=True) == [
         replace(link(), unlinked_at=later),
         link(customer="c-2", at=later),
     ]
-    assert await db.identities.links() == [link(customer="c-2", at=later)]
-    assert await db.identities.links("c-1", ended=True) == [replace(link(), unlinked_at=later)]  # type: ignore[arg-type]
+    assert await db.seen.links() == [link(customer="c-2", at=later)]
+    assert await db.seen.links("c-1", ended=True) == [replace(link(), unlinked_at=later)]  # type: ignore[arg-type]
 
 
 async def test_two_links_at_once_end_with_one(db: Database) -> None:
     async def attempt(number: int) -> frozenset[tuple[str, str]]:
-        async with open_identities(db.dsn) as identities:
-            return await identities.link([link(customer=f"c-{number}")])
+        async with open_registries(db.dsn) as registries:
+            return await registries.identities.link([link(customer=f"c-{number}")])
 
     won = await asyncio.gather(*(attempt(n) for n in range(6)))
     assert sorted(map(len, won)) == [0, 0, 0, 0, 0, 1]

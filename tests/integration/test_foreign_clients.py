@@ -14,8 +14,8 @@ from confluent_kafka import Consumer, Message, Producer
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from gateway.app.registries import open_registries
 from gateway.directory.partners import PartnerKey
-from gateway.directory.registry import open_registry
 from gateway.proving.books import OrderFacts, Produced
 from gateway.proving.traffic.cast import Role
 from schemas.primitives import PartnerId
@@ -37,8 +37,10 @@ def base64url(data: bytes) -> str:
 async def register_key(scene: Scene, algorithm: str, jwk: dict[str, str]) -> str:
     kid = f"foreign-{uuid4()}"
     valid_from = datetime.now(UTC) - timedelta(hours=1)
-    async with open_registry(scene.world.postgres_dsn) as registry:
-        await registry.add_keys([PartnerKey(kid, PartnerId(PARTNER), algorithm, jwk, valid_from, None, None)])
+    async with open_registries(scene.world.postgres_dsn) as registries:
+        await registries.directory.add_keys(
+            [PartnerKey(kid, PartnerId(PARTNER), algorithm, jwk, valid_from, None, None)]
+        )
     known = await refreshes(scene)
 
     async def noticed() -> bool:

@@ -15,10 +15,10 @@ import asyncpg
 import pytest
 
 from gateway.app.postgres import PostgresStore
+from gateway.app.registries import open_registries
 from gateway.consents.changing import ExpiryService, change_consent_status
 from gateway.consents.rules.consent import Consent, ConsentCommand
 from gateway.database.migrate import migrate
-from gateway.directory.registry import open_registry
 from gateway.messaging.records import Record
 from gateway.network.exchange import CardData, ExchangeResult, NetworkRequest
 from gateway.observability.recording import RecordingObserver
@@ -75,8 +75,8 @@ class World:
         now = datetime.now(UTC)
         defaults = {"valid_from": now - timedelta(days=3), "valid_until": now + timedelta(days=300)}
         made = terms(consent_id=consent_id, payment=of, **(defaults | fields))
-        async with open_registry(self.dsn) as registry:
-            await registry.add_consents([(made, ConsentStatus.AUTH)])
+        async with open_registries(self.dsn) as registries:
+            await registries.consents.add_consents([(made, ConsentStatus.AUTH)])
         return Consent(made, 1, ConsentStatus.AUTH)
 
     def orders(self, consent_id: str, count: int) -> list[Record]:
@@ -115,8 +115,8 @@ async def world(module_database: str) -> AsyncIterator[World]:
             await store.start()
             stack.push_async_callback(store.stop)
             world.stores.append(store)
-        async with open_registry(module_database) as registry:
-            await registry.upsert_merchants([merchant()])
+        async with open_registries(module_database) as registries:
+            await registries.directory.upsert_merchants([merchant()])
         await put_token(module_database, *USE)
         yield world
 

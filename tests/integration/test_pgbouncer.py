@@ -13,16 +13,16 @@ import asyncpg
 import pytest
 
 from gateway.app.postgres import PostgresStore
+from gateway.app.registries import open_registries
 from gateway.base.errors import StoreUnavailableError
 from gateway.database.dsn import with_user
 from gateway.database.fitness import examine, faults
 from gateway.database.grants import apply_roles
 from gateway.database.migrate import MigrationError, migrate
 from gateway.database.roles import Role
-from gateway.directory.registry import NewPartner, open_registry
+from gateway.directory.partners import NewPartner
 from gateway.proving.stack.ports import free_ports
-from gateway.views.consent_history import read_consent_history
-from gateway.views.inspect import open_inspector
+from gateway.views.consents import ConsentsView
 from tests.support.builders import later, outbox_event, payment
 from tests.support.domain_samples import consent
 
@@ -100,9 +100,9 @@ async def store_as(dsn: str, role: Role, **options: float) -> AsyncIterator[Post
 
 async def test_many_workers_share_few_sessions(pooler: str, database: str) -> None:
     """Statements, parameters, copies and locks of eight workers at once: none meets another's."""
-    async with open_registry(with_user(pooler, Role.OPERATOR.user)) as registry:
-        await registry.add_partners([NewPartner("shop-pay", "Shop Pay", "telecom")])
-        await registry.add_consents([(consent().terms, consent().status)])
+    async with open_registries(with_user(pooler, Role.OPERATOR.user)) as registries:
+        await registries.directory.add_partners([NewPartner("shop-pay", "Shop Pay", "telecom")])
+        await registries.consents.add_consents([(consent().terms, consent().status)])
     async with store_as(pooler, Role.EXECUTION) as store:
 
         async def work(number: int) -> None:
@@ -167,12 +167,12 @@ async def test_migrations_say_that_they_need_a_session(pooler: str, database: st
 
 
 async def test_commands_that_look_cannot_write(pooler: str) -> None:
-    async with open_inspector(with_user(pooler, Role.READONLY.user)) as inspector:
-        assert await inspector.consents(partner_id=None, status=None, limit=10)
-    assert await read_consent_history(with_user(pooler, Role.READONLY.user), "shop-pay", "C-1", limit=10) == []
+    async with ConsentsView.opened(with_user(pooler, Role.READONLY.user)) as consents:
+        assert await consents.all(partner_id=None, status=None, limit=10)
+        assert await consents.history("shop-pay", "C-1", limit=10) == []
     with pytest.raises(StoreUnavailableError):
-        async with open_registry(with_user(pooler, Role.READONLY.user)) as registry:
-            await registry.add_partners([NewPartner("other", "Other", "telecom")])
+        async with open_registries(with_user(pooler, Role.READONLY.user)) as registries:
+            await registries.directory.add_partners([NewPartner("other", "Other", "telecom")])
 
 
 async def test_purges_run_as_their_owner(pooler: str) -> None:

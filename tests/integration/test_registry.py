@@ -8,11 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gateway.app.postgres import PostgresStore
+from gateway.app.registries import Registries, open_registries
 from gateway.database.migrate import migrate
 from gateway.directory.merchants import Merchant
-from gateway.directory.partners import PartnerKey
-from gateway.directory.registry import NewPartner, PostgresRegistry, UnknownPartnerError, open_registry
+from gateway.directory.partners import NewPartner, PartnerKey, UnknownPartnerError
+from gateway.directory.registry import PostgresRegistry
 from gateway.network.exchange import Acceptor
+from gateway.views.merchants import MerchantsView
+from gateway.views.partners import PartnersView
 from schemas.consents import ConsentStatus, ConsentTerms, PaymentPurpose
 from schemas.primitives import Money
 
@@ -46,19 +49,32 @@ def terms(number: int) -> ConsentTerms:
 
 
 @pytest.fixture
-async def registry(database: str) -> AsyncIterator[PostgresRegistry]:
+async def registries(database: str) -> AsyncIterator[Registries]:
     await migrate(database)
-    async with open_registry(database) as registry:
-        await registry.add_partners([NewPartner("acme", "Acme", "financial")])
-        yield registry
+    async with open_registries(database) as registries:
+        await registries.directory.add_partners([NewPartner("acme", "Acme", "financial")])
+        yield registries
 
 
-async def test_a_partner_is_registered_once_and_can_be_shut_out(registry: PostgresRegistry) -> None:
+@pytest.fixture
+def registry(registries: Registries) -> PostgresRegistry:
+    return registries.directory
+
+
+@pytest.fixture
+async def partners(registries: Registries, database: str) -> AsyncIterator[PartnersView]:
+    async with PartnersView.opened(database) as partners:
+        yield partners
+
+
+async def test_a_partner_is_registered_once_and_can_be_shut_out(
+    registry: PostgresRegistry, partners: PartnersView
+) -> None:
     added = await registry.add_partners([NewPartner("acme", "Other", "telecom"), NewPartner("beta", "Beta", "telecom")])
     assert added == {"beta"}
     assert await registry.set_partner_active("beta", active=False)
     assert not await registry.set_partner_active("nobody", active=False)
-    assert [(p.partner_id, p.name, p.home_group, p.active) for p in await registry.partners()] == [
+    assert [(p.partner_id, p.name, p.home_group, p.active) for p in await partners.all()] == [
         ("acme", "Acme", "financial", True),
         ("beta", "Beta", "telecom", False),
     ]
@@ -76,40 +92,41 @@ async def test_processes_know_the_partners_that_were_not_shut_out(registry: Post
     await store.stop()
 
 
-async def test_a_kid_is_never_used_for_another_key(registry: PostgresRegistry) -> None:
+async def test_a_kid_is_never_used_for_another_key(registry: PostgresRegistry, partners: PartnersView) -> None:
     assert await registry.add_keys([KEY]) == {"acme-1"}
     assert await registry.add_keys([replace(KEY, algorithm="ES256"), replace(KEY, kid="acme-2")]) == {"acme-2"}
-    assert [(k.kid, k.algorithm) for k in await registry.partner_keys("acme")] == [
+    assert [(k.kid, k.algorithm) for k in await partners.keys("acme")] == [
         ("acme-1", "Ed25519"),
         ("acme-2", "Ed25519"),
     ]
-    assert (await registry.partner_keys("acme"))[0] == KEY
+    assert (await partners.keys("acme"))[0] == KEY
     with pytest.raises(UnknownPartnerError):
         await registry.add_keys([replace(KEY, kid="x", partner_id="nobody")])
 
 
-async def test_a_disabled_key_keeps_its_first_moment(registry: PostgresRegistry) -> None:
+async def test_a_disabled_key_keeps_its_first_moment(registry: PostgresRegistry, partners: PartnersView) -> None:
     await registry.add_keys([KEY])
     assert await registry.disable_key("acme", "acme-1", now=NOW) == NOW
     assert await registry.disable_key("acme", "acme-1", now=NOW + timedelta(hours=1)) == NOW
     assert await registry.disable_key("other", "acme-1", now=NOW) is None
-    assert [p.live_keys for p in await registry.partners()] == [0]
+    assert [p.live_keys for p in await partners.all()] == [0]
 
 
-async def test_merchants_follow_the_last_import(registry: PostgresRegistry) -> None:
+async def test_merchants_follow_the_last_import(registry: PostgresRegistry, database: str) -> None:
     await registry.upsert_merchants([merchant(1), merchant(2), merchant(3)])
     changed = replace(merchant(2), networks=frozenset(("kcard",)), active=False)
     await registry.upsert_merchants([changed])
-    assert await registry.merchants() == [merchant(1), changed, merchant(3)]
-    assert await registry.merchants(after="m-1", limit=1) == [changed]
+    async with MerchantsView.opened(database) as merchants:
+        assert await merchants.page() == [merchant(1), changed, merchant(3)]
+        assert await merchants.page(after="m-1", limit=1) == [changed]
 
 
-async def test_consents_are_stored_once(registry: PostgresRegistry, database: str) -> None:
-    assert await registry.add_consents([(terms(1), ConsentStatus.AUTH), (terms(2), ConsentStatus.AWAU)]) == {
+async def test_consents_are_stored_once(registries: Registries, database: str) -> None:
+    assert await registries.consents.add_consents([(terms(1), ConsentStatus.AUTH), (terms(2), ConsentStatus.AWAU)]) == {
         ("acme", "c-1"),
         ("acme", "c-2"),
     }
-    assert await registry.add_consents([(terms(1), ConsentStatus.CANC)]) == frozenset()
+    assert await registries.consents.add_consents([(terms(1), ConsentStatus.CANC)]) == frozenset()
     store = PostgresStore(database)
     await store.start()
     async with store.reading() as uow:
@@ -119,8 +136,8 @@ async def test_consents_are_stored_once(registry: PostgresRegistry, database: st
     assert found["acme", "c-1"].status is ConsentStatus.AUTH
 
 
-async def test_five_thousand_consents_take_one_statement(registry: PostgresRegistry) -> None:
+async def test_five_thousand_consents_take_one_statement(registries: Registries) -> None:
     started = asyncio.get_running_loop().time()
-    added = await registry.add_consents([(terms(n), ConsentStatus.AUTH) for n in range(5000)])
+    added = await registries.consents.add_consents([(terms(n), ConsentStatus.AUTH) for n in range(5000)])
     assert len(added) == 5000
     assert asyncio.get_running_loop().time() - started < 10

@@ -12,16 +12,18 @@ import asyncpg
 import pytest
 
 from gateway.app.postgres import PostgresStore
+from gateway.app.registries import open_registries
 from gateway.app.resealing import key_uses, reseal_all, set_aside
 from gateway.database.migrate import migrate
 from gateway.directory.cards import CardSealer, MasterKeyRing
-from gateway.directory.funding import OwnedToken
-from gateway.directory.registry import UnknownPartnerError, open_registry
+from gateway.directory.funding import NewToken, OwnedToken, SealedToken
+from gateway.directory.partners import UnknownPartnerError
 from gateway.directory.store import OpenedCards, Unopened
-from gateway.directory.tokens import NewToken, PostgresTokens, SealedToken, open_tokens
+from gateway.directory.tokens import PostgresTokens
 from gateway.directory.vault import PostgresTokenVault
 from gateway.network.exchange import CardData
 from gateway.sealing.sealing import MasterKeys, Purpose, Sealed
+from gateway.views.tokens import StoredToken, TokensView
 from schemas.consents import ConsentStatus
 from schemas.primitives import ConsentId, CustomerId, FundingToken, PartnerId
 from tests.support.domain_samples import NOW, USE, purpose, terms
@@ -34,8 +36,13 @@ TOKEN, PARTNER = USE.token, USE.partner_id
 async def tokens(database: str) -> AsyncIterator[PostgresTokens]:
     await migrate(database)
     await put_token(database, *USE)
-    async with open_tokens(database) as opened:
-        yield opened
+    async with open_registries(database) as registries:
+        yield registries.tokens
+
+
+async def found(database: str, token: str) -> list[StoredToken]:
+    async with TokensView.opened(database) as tokens:
+        return await tokens.find(token=FundingToken(token))
 
 
 def new(name: str, partner: str = PARTNER, ciphertext: bytes = b"c") -> NewToken:
@@ -44,19 +51,21 @@ def new(name: str, partner: str = PARTNER, ciphertext: bytes = b"c") -> NewToken
     return NewToken(token, CustomerId("customer-9"), (PartnerId(partner),), sealed)
 
 
-async def test_tokens_are_stored_once_and_keep_their_owner_and_card(tokens: PostgresTokens) -> None:
+async def test_tokens_are_stored_once_and_keep_their_owner_and_card(tokens: PostgresTokens, database: str) -> None:
     assert await tokens.put([new("t1"), new("t2")], now=NOW) == {"t1", "t2"}
     other = new("t1", ciphertext=b"other")
     assert await tokens.put([NewToken(other.token, USE.customer_id, (PARTNER,), other.sealed)], now=NOW) == frozenset()
-    [stored] = await tokens.find(token=FundingToken("t1"))
+    [stored] = await found(database, "t1")
     assert (stored.customer_id, stored.partners) == ("customer-9", (PARTNER,))
     assert (await tokens.sealed(FundingToken("t1"))).ciphertext == b"c"  # type: ignore[union-attr]
 
 
-async def test_a_token_for_a_partner_that_is_not_registered_is_not_stored(tokens: PostgresTokens) -> None:
+async def test_a_token_for_a_partner_that_is_not_registered_is_not_stored(
+    tokens: PostgresTokens, database: str
+) -> None:
     with pytest.raises(UnknownPartnerError):
         await tokens.put([new("t1", "nobody")], now=NOW)
-    assert await tokens.find(token=FundingToken("t1")) == []
+    assert await found(database, "t1") == []
 
 
 async def test_a_withdrawal_returns_when_no_payment_that_knew_the_permission_can_follow(
@@ -64,8 +73,8 @@ async def test_a_withdrawal_returns_when_no_payment_that_knew_the_permission_can
 ) -> None:
     """An execution worker that has read the permission holds the consent's lock: the operator's command waits."""
     named = terms(consent_id="c-1"), terms(consent_id="c-2", payment=purpose(funding_token="other"))
-    async with open_registry(database) as registry:
-        await registry.add_consents([(t, ConsentStatus.AUTH) for t in named])
+    async with open_registries(database) as registries:
+        await registries.consents.add_consents([(t, ConsentStatus.AUTH) for t in named])
     store = PostgresStore(database, pool_size=2)
     await store.start()
     watcher = await asyncpg.connect(database)
@@ -106,7 +115,7 @@ class Vault:
     new: str = ""
 
     async def under(self) -> Mapping[str, int]:
-        async with open_tokens(self.dsn) as tokens:
+        async with TokensView.opened(self.dsn) as tokens:
             return await tokens.count_by_key()
 
     async def opened(self) -> OpenedCards:
@@ -183,7 +192,7 @@ async def test_what_does_not_open_stays_as_it_is_and_is_named(vault: Vault, toke
     assert (made.done, made.left, steps) == (98, 0, [28, 58, 88, 98])
     assert made.unopened == {Unopened.CHANGED: 1, Unopened.NO_KEY: 1}
     assert made.named == ["card-003", "card-004"]
-    uses = key_uses([vault.old, vault.new], await tokens.count_by_key())
+    uses = key_uses([vault.old, vault.new], await vault.under())
     assert {u.key_id: (u.is_here, u.seals, u.tokens) for u in uses} == {
         vault.old: (True, False, 1),
         vault.new: (True, True, 98),

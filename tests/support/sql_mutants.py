@@ -84,7 +84,6 @@ ARGUED: Final[Mapping[str, str]] = {
     "directory.report_network: without: network_id = $1": "what no worker said for a day is read by nobody",
     "schedule.put_off: without: s.closed_at IS NULL": "when a closed one would be looked at is read by nobody",
     "schedule.close: without: s.closed_at IS NULL": "a second closing moves a time that only people read",
-    "authentication.history: dropped ORDER BY customer_id, linked_at, issuer, subject": "for people's eyes alone",
     "standing.claim_due: without: status = 'active'": "only an active one has a next_due_at: standing_order_next",
     "payment.refunded: without: p.original_payment_id IS NOT NULL": (
         "said for its index alone: what is joined by that column is not null"

@@ -28,6 +28,7 @@ TYPES: Final[Mapping[str, type[Contract]]] = {
 
 INSIDE: Final = "Inside a room: service, postgres, store, rules"
 ROOMS: Final = "Rooms inside the gateway"
+SQL: Final = "Only app and views know what runs SQL"
 PROVING: Final = "Only the command line starts what proves the gateway"
 BOOKS: Final = "The check of the books shares no rule with what it checks"
 PURE: Final = "Rules and the contract are pure"
@@ -47,6 +48,12 @@ PLANTED: Final = [
     (INSIDE, "gateway.consents.store", "gateway.consents.changing"),
     (INSIDE, "gateway.settlement.postgres", "gateway.settlement.matching"),
     (INSIDE, "gateway.directory.tokens", "gateway.directory.card_files"),
+    (SQL, "gateway.payments.execution", "gateway.payments.postgres"),
+    (SQL, "gateway.orders.bulk.service", "gateway.orders.bulk.postgres"),
+    (SQL, "gateway.cli.partner", "gateway.directory.registry"),
+    (SQL, "gateway.cli.consent", "gateway.app.postgres"),
+    (SQL, "gateway.proving.demo", "gateway.app.postgres"),
+    (SQL, "streams.relay", "gateway.outbox.postgres"),
     (PROVING, "gateway.app.process", "gateway.proving.memory.store"),
     (PROVING, "streams.relay", "gateway.proving.stack"),
     (BOOKS, "gateway.proving.books.money", "gateway.payments.rules.ledger"),

@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from gateway.app.registries import open_registries
 from gateway.directory.cards import CardSealer
-from gateway.directory.funding import token_use, token_uses
-from gateway.directory.partners import PartnerKey
-from gateway.directory.registry import NewPartner, open_registry
-from gateway.directory.tokens import NewToken, open_tokens
-from gateway.identity.registry import open_identities
+from gateway.directory.funding import NewToken, token_use, token_uses
+from gateway.directory.partners import NewPartner, PartnerKey
 from gateway.proving.traffic.cast import STORY, Cast, Role
 from gateway.proving.traffic.shops import merchants
 from gateway.sealing.sealing import MasterKeys
@@ -27,7 +25,8 @@ async def register(dsn: str, cast: Cast, *, networks: Sequence[str], master_keys
     """
     now = datetime.now(UTC)
     sealer = CardSealer(master_keys)
-    async with open_registry(dsn) as registry, open_tokens(dsn) as tokens:
+    async with open_registries(dsn) as registries:
+        registry, tokens = registries.directory, registries.tokens
         await registry.add_partners([NewPartner(p.partner_id, p.name, p.home_group) for p in cast.partners])
         await registry.add_keys(
             [PartnerKey(p.kid, p.partner_id, p.algorithm, p.jwk, now - _KEY_AGE, None, None) for p in cast.partners]
@@ -43,12 +42,11 @@ async def register(dsn: str, cast: Cast, *, networks: Sequence[str], master_keys
         )
         for use in token_uses(c.terms for c in cast.of(Role.UNTRUSTED)):
             await tokens.withdraw(use.token, use.partner_id, now=now)
-        await registry.add_consents(
+        await registries.consents.add_consents(
             [
                 (c.terms, ConsentStatus.SUSP if c.role is Role.SUSPENDED else ConsentStatus.AUTH)
                 for c in cast.customers
                 if c.role not in STORY
             ]
         )
-    async with open_identities(dsn) as identities:
-        await identities.link(cast.identities.links([c.terms.customer_id for c in cast.customers], now))
+        await registries.identities.link(cast.identities.links([c.terms.customer_id for c in cast.customers], now))

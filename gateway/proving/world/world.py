@@ -20,12 +20,12 @@ from typing import Final
 
 import aiohttp
 
+from gateway.app.registries import open_registries
 from gateway.database.dsn import with_user
 from gateway.database.grants import apply_roles
 from gateway.database.migrate import migrate
 from gateway.database.roles import RUNNING, Role
 from gateway.identity.jose.trust_files import policy_digest, read_trust_files
-from gateway.identity.registry import open_identities
 from gateway.messaging.settings import KafkaSettings
 from gateway.messaging.topics_admin import TopicState, ensure_topics
 from gateway.proving import stack as local
@@ -450,8 +450,8 @@ async def _make_topics(world: World) -> None:
 
 async def _apply_policy(world: World) -> None:
     files = read_trust_files(world.issuers) if world.plan.with_proofs else None
-    async with open_identities(world.postgres_dsn) as identities:
-        await identities.apply_policy(policy_digest(files))
+    async with open_registries(world.postgres_dsn) as registries:
+        await registries.identities.apply_policy(policy_digest(files))
 
 
 def _stage_names(world: World) -> list[str]:

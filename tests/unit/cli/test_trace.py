@@ -9,7 +9,7 @@ from gateway.cli.trace import _missing_events, steps_of
 from gateway.network.exchange import Operation, TraceNumbers
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment, event_fields, event_type_of
-from gateway.views.inspect import (
+from gateway.views.payments import (
     PaymentFacts,
     StoredClearing,
     StoredEvent,

@@ -5,20 +5,6 @@ SELECT * FROM payment WHERE partner_id = $1 AND payment_id = $2
 -- The key begins with the partner: one index probe for each.
 SELECT p.* FROM partner r JOIN payment p ON p.partner_id = r.partner_id AND p.payment_id = $1
 
--- name: consents
-SELECT partner_id, consent_id, customer_id, version, status, terms::text AS terms, created_at, status_changed_at
-FROM consent
-WHERE ($1::text IS NULL OR partner_id = $1) AND ($2::text IS NULL OR status = $2)
-ORDER BY partner_id, consent_id LIMIT $3
-
--- name: consent
--- One index probe for each partner.
-SELECT c.partner_id, c.consent_id, c.customer_id, c.version, c.status, c.terms::text AS terms, c.created_at,
-       c.status_changed_at
-FROM unnest(coalesce($1::text[], ARRAY(SELECT partner_id FROM partner))) AS r (partner_id)
-JOIN consent c ON c.partner_id = r.partner_id AND c.consent_id = $2
-ORDER BY c.partner_id
-
 -- name: events_at
 SELECT o.event_id, o.event_type, o.occurred_at, o.body,
        (o.tx, o.id) <= (SELECT c.tx, c.id FROM outbox_cursor c) AS relayed
@@ -39,9 +25,6 @@ FROM ledger_transfer WHERE partner_id = $1 AND payment_id = $2 ORDER BY posted_a
 
 -- name: schedule
 SELECT due_at, expires_at, dispatches FROM scheduled_order WHERE partner_id = $1 AND payment_id = $2
-
--- name: standing
-SELECT * FROM standing_order WHERE ($1::text IS NULL OR partner_id = $1) AND standing_order_id = $2 ORDER BY partner_id
 
 -- name: follow_ups
 SELECT 'inquiry' AS kind, stan, transmitted_at, attempts, next_attempt_at, last_code, queued_at, closed_at

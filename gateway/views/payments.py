@@ -1,56 +1,23 @@
-"""Looking things up for people: read-only, bounded in time, and without an index that payments would pay for.
+"""One payment's whole story, without an index that payments would pay for.
 
 A payment's events are found by the moments that its other rows tell: an event carries the very time that its
 transaction wrote there. What is no longer in the outbox is still told by those rows.
 """
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
-import asyncpg
-from asyncpg import Connection
-
-from gateway.base.keys import ConsentKey
-from gateway.consents.postgres import PostgresConsentStore, TermsCache
-from gateway.consents.rules.exemption import exempt_window
-from gateway.consents.rules.limits import Usage, Window, windows_at
-from gateway.consents.rules.records import ConsentVersion
-from gateway.database.errors import translated
 from gateway.database.queries import load
-from gateway.database.sessions import looking_settings, session
-from gateway.identity.postgres import PostgresAuthenticationStore
-from gateway.orders.standing.postgres import standing_of
-from gateway.orders.standing.rules import StandingOrder
 from gateway.payments.postgres import payment_of
 from gateway.payments.rules.payment import Payment
-from schemas.codec import decode
-from schemas.consents import ConsentStatus, ConsentTerms
+from gateway.views.view import View
 
-_SQL = load(__name__, "inspect")
-
-STATEMENT_TIMEOUT_S: Final = 20
-"""A person waits no longer, and no look-up may hold back the outbox's horizon for longer."""
+_SQL = load(__name__, "payments")
 
 _UNTOLD: Final = timedelta(minutes=5)
 """Only the moment at which an inquiry began is in no other row: an answer's time-out after the intent."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredConsent:
-    """A consent with what stands beside it."""
-
-    partner_id: str
-    consent_id: str
-    customer_id: str
-    version: int
-    status: ConsentStatus
-    terms: ConsentTerms
-    created_at: datetime
-    status_changed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +115,10 @@ class PaymentFacts:
     late_answers: tuple[StoredLateAnswer, ...] = ()
 
 
-class PostgresInspector:
-    """Look-ups on one connection. Get one from :func:`open_inspector`."""
+class PaymentsView(View):
+    """Payments and what is known of them."""
 
-    def __init__(self, connection: "Connection[Any]") -> None:
-        self._connection = connection
-
-    async def payments(self, payment_id: UUID, *, partner_id: str | None = None) -> list[Payment]:
+    async def find(self, payment_id: UUID, *, partner_id: str | None = None) -> list[Payment]:
         """Payments with this id; one at most, unless ids were made elsewhere."""
         if partner_id is None:
             rows = await self._fetch(_SQL.payment_of_any_partner, payment_id)
@@ -195,65 +159,3 @@ class PostgresInspector:
     async def refusals(self, partner_id: str, order_id: str) -> list[StoredRefusal]:
         """Refused orders under an order id, oldest first; reads all of the partner's refusals."""
         return [StoredRefusal(**dict(r)) for r in await self._fetch(_SQL.refusals, partner_id, order_id)]
-
-    async def standing(self, standing_order_id: str, *, partner_id: str | None = None) -> list[StandingOrder]:
-        """Standing orders with this id: one a partner at most."""
-        return [standing_of(r) for r in await self._fetch(_SQL.standing, partner_id, standing_order_id)]
-
-    async def consents(self, *, partner_id: str | None, status: str | None, limit: int) -> list[StoredConsent]:
-        """Consents by partner and id."""
-        return [_consent(r) for r in await self._fetch(_SQL.consents, partner_id, status, limit)]
-
-    async def consent(self, consent_id: str, *, partner_id: str | None = None) -> list[StoredConsent]:
-        """Consents with this id: one a partner at most."""
-        partners = None if partner_id is None else [partner_id]
-        return [_consent(r) for r in await self._fetch(_SQL.consent, partners, consent_id)]
-
-    async def versions(self, consent: StoredConsent) -> Sequence[ConsentVersion]:
-        """Every version of the consent's terms, the first one first."""
-        async with translated():
-            store = PostgresConsentStore(self._connection, TermsCache())
-            return await store.versions((consent.terms.partner_id, consent.terms.consent_id))
-
-    async def usage(self, consent: StoredConsent, now: datetime) -> list[tuple[Window, Usage]]:
-        """Every limit window that runs at ``now``, with what is used of it."""
-        key: ConsentKey = (consent.terms.partner_id, consent.terms.consent_id)
-        windows = windows_at(consent.terms, now)
-        async with translated():
-            store = PostgresConsentStore(self._connection, TermsCache())
-            found = await store.usage([(*key, w.key) for w in windows])
-        return [(w, found.get((*key, w.key), Usage())) for w in windows]
-
-    async def exempt_usage(self, consent: StoredConsent) -> Usage | None:
-        """What was paid without a proof since the last payment with one; None where the consent exempts nothing."""
-        key: ConsentKey = (consent.terms.partner_id, consent.terms.consent_id)
-        async with translated():
-            since = await PostgresAuthenticationStore(self._connection).authenticated_at([key])
-            window = exempt_window(consent.terms, since.get(key))
-            if window is None:
-                return None
-            store = PostgresConsentStore(self._connection, TermsCache())
-            return (await store.usage([(*key, window)])).get((*key, window), Usage())
-
-    async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
-        async with translated():
-            rows: list[asyncpg.Record] = await self._connection.fetch(sql, *arguments)
-            return rows
-
-
-@asynccontextmanager
-async def open_inspector(dsn: str) -> AsyncIterator[PostgresInspector]:
-    """Connect, read-only, for as long as the block lasts.
-
-    Raises:
-        StoreUnavailableError: the server cannot be reached, or a look-up took too long.
-    """
-    async with session(dsn, looking_settings("mypay-inspect", statement_timeout_s=STATEMENT_TIMEOUT_S)) as connection:
-        yield PostgresInspector(connection)
-
-
-def _consent(row: asyncpg.Record) -> StoredConsent:
-    fields = dict(row)
-    fields["terms"] = decode(ConsentTerms, row["terms"].encode(), trusted=True)
-    fields["status"] = ConsentStatus(row["status"])
-    return StoredConsent(**fields)

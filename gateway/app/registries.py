@@ -1,0 +1,63 @@
+"""What people and provisioning write through: every room's registry on one connection, and changes of consents."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from asyncpg import Connection
+
+from gateway.app.postgres import PostgresStore
+from gateway.consents.registry import PostgresConsentRegistry
+from gateway.consents.store import ConsentChangeUnit
+from gateway.database.errors import translated
+from gateway.database.sessions import PEOPLE_S, session, session_settings
+from gateway.database.unit import Store
+from gateway.directory.operators import PostgresOperators
+from gateway.directory.registry import PostgresRegistry
+from gateway.directory.tokens import PostgresTokens
+from gateway.identity.registry import PostgresIdentities
+
+
+class Registries:
+    """The registries. Each of their calls is a transaction of its own unless one is open (:meth:`transaction`)."""
+
+    def __init__(self, connection: "Connection[Any]") -> None:
+        self._connection = connection
+        self.directory = PostgresRegistry(connection)
+        self.tokens = PostgresTokens(connection)
+        self.operators = PostgresOperators(connection)
+        self.identities = PostgresIdentities(connection)
+        self.consents = PostgresConsentRegistry(connection)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """Make the calls inside one transaction: all of them or none."""
+        async with translated(), self._connection.transaction():
+            yield
+
+
+@asynccontextmanager
+async def open_registries(dsn: str) -> AsyncIterator[Registries]:
+    """Connect for as long as the block lasts.
+
+    Raises:
+        StoreUnavailableError: the server cannot be reached.
+    """
+    async with session(dsn, session_settings("mypay-registries", idle_in_transaction_s=PEOPLE_S)) as connection:
+        yield Registries(connection)
+
+
+@asynccontextmanager
+async def open_consent_changes(dsn: str) -> AsyncIterator[Store[ConsentChangeUnit]]:
+    """Where people change consents (:mod:`gateway.consents.changing`), for as long as the block lasts.
+
+    Raises:
+        StoreUnavailableError: the server cannot be reached.
+        DatabaseUnfitError: it does not let this user in.
+    """
+    store = PostgresStore(dsn, pool_size=1, name="mypay-cli")
+    await store.start()
+    try:
+        yield store
+    finally:
+        await store.stop()

@@ -1,0 +1,57 @@
+"""What people and provisioning write of consents: those that customers have given elsewhere."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+from asyncpg import Connection
+
+from gateway.base.keys import ConsentKey
+from gateway.database.errors import translated
+from gateway.database.queries import load
+from gateway.directory.partners import UnknownPartnerError
+from schemas.codec import encode
+from schemas.consent_commands import canonical_terms
+from schemas.consents import ConsentStatus, ConsentTerms
+
+_SQL = load(__name__, "consent_registry")
+
+
+class PostgresConsentRegistry:
+    """Consents on one connection; a call is a transaction of its own unless the caller holds one open.
+
+    Every method raises StoreUnavailableError or StoreConflictError as the stores do.
+    """
+
+    def __init__(self, connection: "Connection[Any]") -> None:
+        self._connection = connection
+
+    async def add_consents(
+        self, consents: Sequence[tuple[ConsentTerms, ConsentStatus]], *, documents: Sequence[bytes] | None = None
+    ) -> frozenset[ConsentKey]:
+        """Store first versions of consents that do not exist; return the keys of these.
+
+        Args:
+            consents: no consent may be named twice.
+            documents: the terms as they were given: their digest is of these. None: as the gateway writes them.
+        """
+        written = [encode(t) for t, _ in consents]
+        rows = await self._fetch(
+            _SQL.add_consents,
+            [t.partner_id for t, _ in consents],
+            [t.consent_id for t, _ in consents],
+            [t.customer_id for t, _ in consents],
+            [status.value for _, status in consents],
+            [w.decode() for w in written],
+            [canonical_terms(d) for d in (documents or written)],
+        )
+        return frozenset((r["partner_id"], r["consent_id"]) for r in rows)
+
+    async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
+        async with translated():
+            try:
+                rows: list[asyncpg.Record] = await self._connection.fetch(sql, *arguments)
+            except asyncpg.ForeignKeyViolationError:
+                # The only foreign key of these tables; the driver's text quotes the row.
+                raise UnknownPartnerError("the partner is not registered") from None
+            return rows

@@ -1,0 +1,20 @@
+-- name: consents
+SELECT partner_id, consent_id, customer_id, version, status, terms::text AS terms, created_at, status_changed_at
+FROM consent
+WHERE ($1::text IS NULL OR partner_id = $1) AND ($2::text IS NULL OR status = $2)
+ORDER BY partner_id, consent_id LIMIT $3
+
+-- name: consent
+-- One index probe for each partner.
+SELECT c.partner_id, c.consent_id, c.customer_id, c.version, c.status, c.terms::text AS terms, c.created_at,
+       c.status_changed_at
+FROM unnest(coalesce($1::text[], ARRAY(SELECT partner_id FROM partner))) AS r (partner_id)
+JOIN consent c ON c.partner_id = r.partner_id AND c.consent_id = $2
+ORDER BY c.partner_id
+
+-- name: commands
+SELECT command_id, command, outcome, change, status, version, reason_code, reason_text, actor, reference, handled_at
+FROM consent_command
+WHERE partner_id = $1 AND consent_id = $2
+ORDER BY handled_at, change NULLS LAST, command_id
+LIMIT $3
