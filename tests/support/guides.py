@@ -7,7 +7,8 @@ A comment above a block says how it is read where it is not simply run:
 ``<!-- exit code N -->``                its last command ends so
 ``<!-- until stopped -->``              it does not end by itself: its output is waited for, then it is stopped
 ``<!-- last -->``                       run when all the guides are through
-``<!-- output -->``                     what the block above prints; ``…``: anything, alone on a line: any lines
+``<!-- output -->``                     what the block above prints; ids, days and times may be others; ``…`` is
+                                        anything, on a line of its own any lines
 ``<!-- output, other figures -->``      the same, and every number but 0 may be another
 ``<!-- body: TYPE -->``                 JSON that somebody sends under this CloudEvents type
 ``<!-- link -->``                       JSON of what an identity provider is asked to prove
@@ -35,6 +36,9 @@ BLOCK_S: Final = 90.0
 _FENCE: Final = re.compile(r"^( *)```(\w*)$")
 _MARK: Final = re.compile(r"^ *<!-- (.*) -->$")
 _WITH: Final = re.compile(r'run with "(.*?)" for "(.*?)": .+')
+# Ids that are new each time, days and times.
+_HEX: Final = re.compile(r"(?<![0-9a-z])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![0-9a-z])[0-9a-f]{32}")
+_CLOCK: Final = re.compile(r"\d{4}-\d\d-\d\d|\d\d:\d\d(?::\d\d(?:\.\d+)?)?")
 _NUMBER: Final = re.compile(r"\d[\d,.]*\d|\d")
 _MARKS: Final = re.compile(
     r'not run: .+|run with ".*" for ".*": .+|exit code \d+|until stopped|last|output|output, other figures'
@@ -115,18 +119,28 @@ def _pattern(told: str, *, other_figures: bool) -> str:
         if line.strip() == "…":
             lines.append(r"(?:[^\n]*\n)*?")
             continue
-        parts = [_figures(part) if other_figures else re.escape(part) for part in line.split("…")]
+        parts = [_figures(part) if other_figures else _new_each_time(part) for part in line.split("…")]
         lines.append(r"[^\n]*".join(parts) + "\n")
     return "".join(lines)
 
 
 def _figures(text: str) -> str:
+    return _replaced(text, _NUMBER, lambda number: "0" if number == "0" else r"\d[\d,.]*", re.escape)
+
+
+def _new_each_time(text: str) -> str:
+    def of_clock(part: str) -> str:
+        return _replaced(part, _CLOCK, lambda time: re.sub(r"\d", r"\\d", re.escape(time)), re.escape)
+
+    return _replaced(text, _HEX, lambda known: re.sub("[0-9a-f]", "[0-9a-f]", known), of_clock)
+
+
+def _replaced(text: str, what: re.Pattern[str], by: Callable[[str], str], rest: Callable[[str], str]) -> str:
     out, at = "", 0
-    for match in _NUMBER.finditer(text):
-        number = re.escape(match[0]) if match[0] == "0" else r"\d[\d,.]*"
-        out += re.escape(text[at : match.start()]) + number
+    for match in what.finditer(text):
+        out += rest(text[at : match.start()]) + by(match[0])
         at = match.end()
-    return out + re.escape(text[at:])
+    return out + rest(text[at:])
 
 
 def _trimmed(text: str) -> str:

@@ -105,6 +105,12 @@ def test_what_is_shown_is_compared() -> None:
     assert matches("id … paid\n", "id 7f-3 paid\n")
     assert not matches("id … paid\n", "id 7f-3\npaid\n")
     assert not matches("1 of 2\n", "1 of 3\n")
+    uuid, other = "52de4dc4-82e1-5111-bb3a-b0b396c08dd1", "e1e9ec38-8ec9-59f5-aff1-105452dc288b"
+    assert matches(f"{uuid} on 2026-11-28 00:00\n", f"{other} on 2027-01-02 13:59\n")
+    assert matches(f"{uuid.replace('-', '')}.\n", f"{other.replace('-', '')}.\n")
+    assert not matches(f"{uuid} on 2026-11-28\n", f"{other} on\n")
+    assert not matches(f"{uuid}\n", f"{uuid[:-1]}\n")
+    assert not matches("2026-000212\n", "2026-000213\n")
     assert matches("1 of 20, lost=0\n", "70 of 3, lost=0\n", other_figures=True)
     assert not matches("lost=0\n", "lost=1\n", other_figures=True)
     assert not matches("lost=10\n", "lost=\n", other_figures=True)
