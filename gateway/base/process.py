@@ -29,3 +29,22 @@ class Observer(Protocol):
 
     def note(self, event: str, *, level: str = "info", **fields: str | float | UUID | None) -> None:
         """One log line. Only ids, codes and numbers: the adapter drops every field that it does not know."""
+
+
+class SilentObserver:
+    """Implements :class:`Observer` where nobody looks."""
+
+    def batch(self, stage: str, *, size: int, seconds: float) -> None:
+        """Tell nobody."""
+
+    def count(self, stage: str, outcome: str, *, reason: str = "", n: int = 1) -> None:
+        """Tell nobody."""
+
+    def delay(self, span: str, seconds: float) -> None:
+        """Tell nobody."""
+
+    def level(self, name: str, value: float) -> None:
+        """Tell nobody."""
+
+    def note(self, event: str, *, level: str = "info", **fields: str | float | UUID | None) -> None:
+        """Tell nobody."""

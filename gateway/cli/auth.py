@@ -12,11 +12,11 @@ from gateway.app.policy import digest_of
 from gateway.app.registries import open_registries
 from gateway.app.settings import Settings
 from gateway.base.errors import StoreUnavailableError
+from gateway.base.process import SilentObserver
 from gateway.cli.common import (
     CliError,
     ExitCode,
     Json,
-    SilentObserver,
     load_settings,
     postgres_dsn,
     print_json,

@@ -7,10 +7,9 @@ import typer
 import uuid_utils
 
 from gateway.cli.common import SILENCE_HINT, CliError, ExitCode, Json, print_json, print_table, say
-from gateway.cli.instruction_sending import Key, Kid, Sending, Timeout, Wait, read_one, send_instruction, times
-from schemas.bulk import BULK_BYTES_MAX, BULK_TYPE, BulkStatus, PaymentBulk
-from schemas.codec import DecodeError, decode, encode_json
-from schemas.events import EventType
+from gateway.cli.sending import Key, Kid, Sending, Timeout, Wait, read_message, read_one, send, times
+from schemas.bulk import BULK_BYTES_MAX, BulkStatus, PaymentBulk
+from schemas.codec import encode_json
 from schemas.primitives import decimal_of, minor_of
 
 
@@ -31,17 +30,8 @@ def bulk(
     """
     fields = read_one(file)
     body = encode_json(_filled(fields) if fill else fields)
-    try:
-        message = decode(PaymentBulk, body, bytes_max=BULK_BYTES_MAX)
-    except DecodeError as error:
-        raise CliError(f"{error}; nothing was sent.") from None
-
-    def is_answer(told: str, answer: dict[str, Any]) -> bool:
-        # What cannot be read as what it is meant to be is told as an order.
-        refused = told == EventType.ORDER_REFUSED and answer.get("order_id") == message.bulk_id
-        return refused or (told.startswith("kr.mypay.bulk.") and answer.get("bulk_id") == message.bulk_id)
-
-    told = send_instruction(body, message, BULK_TYPE, Sending(key, kid, timeout if wait else None), is_answer)
+    message = read_message(PaymentBulk, body, bytes_max=BULK_BYTES_MAX)
+    told = send(body, message, Sending(key, kid, timeout if wait else None))
     if json_:
         print_json({"bulk_id": message.bulk_id, "event": told})
     else:

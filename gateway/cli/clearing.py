@@ -11,10 +11,10 @@ import typer
 from gateway.app.keys import Ring, load_ring
 from gateway.app.settings import Settings
 from gateway.app.settlement import clearing_seals
+from gateway.base.process import SilentObserver
 from gateway.cli.common import (
     ExitCode,
     Json,
-    SilentObserver,
     load_settings,
     open_publisher,
     print_json,

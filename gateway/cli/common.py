@@ -278,25 +278,6 @@ def _plain(value: object) -> object:
 # --- running ----------------------------------------------------------------------------------------------------------
 
 
-class SilentObserver:
-    """Implements :class:`gateway.base.process.Observer` for a command: it tells what it did itself."""
-
-    def batch(self, stage: str, *, size: int, seconds: float) -> None:
-        """Tell nobody."""
-
-    def count(self, stage: str, outcome: str, *, reason: str = "", n: int = 1) -> None:
-        """Tell nobody."""
-
-    def delay(self, span: str, seconds: float, *, n: int = 1) -> None:
-        """Tell nobody."""
-
-    def level(self, name: str, value: float) -> None:
-        """Tell nobody."""
-
-    def note(self, event: str, *, level: str = "info", **fields: str | float | UUID | None) -> None:
-        """Tell nobody."""
-
-
 @asynccontextmanager
 async def open_publisher(settings: "Settings", principal: str = OPS) -> "AsyncIterator[KafkaPublisher]":
     """A started producer for as long as the block lasts.
@@ -304,6 +285,7 @@ async def open_publisher(settings: "Settings", principal: str = OPS) -> "AsyncIt
     Raises:
         PublisherUnavailableError: no broker answers within :data:`KAFKA_DEADLINE_S`.
     """
+    from gateway.base.process import SilentObserver  # noqa: PLC0415
     from gateway.messaging.producer import KafkaPublisher  # noqa: PLC0415
 
     publisher = KafkaPublisher(kafka(settings, principal), SilentObserver(), deadline_seconds=KAFKA_DEADLINE_S)

@@ -29,18 +29,14 @@ from gateway.cli.common import (
 from gateway.cli.consent_sending import (
     Assertion,
     CommandId,
-    Key,
-    Kid,
-    Sending,
-    SomeKey,
-    Timeout,
-    Wait,
+    ConsentSending,
     read_terms,
     send_instruction,
     send_terms,
 )
 from gateway.cli.consent_usage import COLUMNS, exempt_windows, window_json, window_row
 from gateway.cli.operating import operated
+from gateway.cli.sending import Key, Kid, SomeKey, Timeout, Wait
 from gateway.consents.changing import ConsentChanged, change_consent_status
 from gateway.consents.rules.consent import ConsentCommand
 from gateway.consents.rules.limits import Usage, Window
@@ -183,7 +179,7 @@ def request(
     json_: Json = False,
 ) -> None:
     """Send a partner's request for a new consent: it awaits the customer's authorisation (AWAU)."""
-    send_terms(ConsentCommand.REQUEST, file, None, Sending(key, kid, command_id, wait, timeout, json_))
+    send_terms(ConsentCommand.REQUEST, file, None, ConsentSending(key, kid, command_id, wait, timeout, json_))
 
 
 @app.command()
@@ -198,7 +194,7 @@ def amend(
     json_: Json = False,
 ) -> None:
     """Send a partner's new terms for a consent, authenticated by the customer: its next version."""
-    send_terms(ConsentCommand.AMEND, file, assertion, Sending(key, kid, command_id, wait, timeout, json_))
+    send_terms(ConsentCommand.AMEND, file, assertion, ConsentSending(key, kid, command_id, wait, timeout, json_))
 
 
 @app.command()
@@ -214,7 +210,7 @@ def grant(
     json_: Json = False,
 ) -> None:
     """Send a partner's grant of a requested consent, authenticated by the customer (AUTH)."""
-    sending = Sending(key, kid, command_id, wait, timeout, json_)
+    sending = ConsentSending(key, kid, command_id, wait, timeout, json_)
     send_instruction(ConsentCommand.GRANT, partner, consent, assertion, sending)
 
 
@@ -231,7 +227,7 @@ def reject(
     json_: Json = False,
 ) -> None:
     """Send a partner's word that the customer rejected a requested consent (RJCT)."""
-    sending = Sending(key, kid, command_id, wait, timeout, json_)
+    sending = ConsentSending(key, kid, command_id, wait, timeout, json_)
     send_instruction(ConsentCommand.REJECT, partner, consent, assertion, sending)
 
 
@@ -250,7 +246,7 @@ def revoke(
     json_: Json = False,
 ) -> None:
     """End a consent for ever. As an operator: once this returns no further payment under it can be sent."""
-    sending = Sending(key, kid, command_id, wait, timeout, json_) if key else None
+    sending = ConsentSending(key, kid, command_id, wait, timeout, json_) if key else None
     _change(consent, partner, ConsentCommand.REVOKE, reason, assertion, sending, json_=json_)
 
 
@@ -269,7 +265,7 @@ def suspend(
     json_: Json = False,
 ) -> None:
     """Let no payment be sent under a consent until it is resumed."""
-    sending = Sending(key, kid, command_id, wait, timeout, json_) if key else None
+    sending = ConsentSending(key, kid, command_id, wait, timeout, json_) if key else None
     _change(consent, partner, ConsentCommand.SUSPEND, reason, assertion, sending, json_=json_)
 
 
@@ -288,7 +284,7 @@ def resume(
     json_: Json = False,
 ) -> None:
     """Let payments be sent again under a suspended consent."""
-    sending = Sending(key, kid, command_id, wait, timeout, json_) if key else None
+    sending = ConsentSending(key, kid, command_id, wait, timeout, json_) if key else None
     _change(consent, partner, ConsentCommand.RESUME, reason, assertion, sending, json_=json_)
 
 
@@ -344,7 +340,7 @@ def _change(
     command: ConsentCommand,
     reason: str | None,
     assertion: Path | None,
-    sending: Sending | None,
+    sending: ConsentSending | None,
     *,
     json_: bool,
 ) -> None:

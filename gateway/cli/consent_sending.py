@@ -1,8 +1,6 @@
 """Commands on consents as a partner sends them: signed, on Kafka, and followed to what became of them."""
 
-import asyncio
 import json
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,60 +9,27 @@ from typing import Annotated, Any, Final
 import typer
 import uuid_utils
 
-from gateway.app.settings import Settings
-from gateway.cli.arguments import key_id
-from gateway.cli.common import (
-    SILENCE_HINT,
-    CliError,
-    ExitCode,
-    kafka,
-    load_settings,
-    open_publisher,
-    partner_principal,
-    print_json,
-    read_documents,
-    read_input,
-    run,
-    say,
-)
-from gateway.cli.partner import default_kid
+from gateway.cli.common import SILENCE_HINT, CliError, ExitCode, print_json, read_documents, read_input, say
+from gateway.cli.sending import Sending, read_message, send
 from gateway.consents.commands import COMMANDS
 from gateway.consents.rules.consent import ConsentCommand
-from gateway.identity.jose.jwk import algorithm_of, public_jwk, read_private_key
-from gateway.identity.jose.signature import sign_detached
-from gateway.messaging.reader import TopicReader, open_reader
-from gateway.messaging.records import Outgoing, Record
-from schemas.codec import DecodeError, decode, encode_json
+from schemas.codec import encode_json
 from schemas.consent_commands import CONSENT_MESSAGES, ConsentMessage
 from schemas.consents import ConsentTerms
-from schemas.envelope import Envelope, EnvelopeError, read_envelope, write_envelope
 from schemas.events import EventType
-from schemas.topics import CONSENT_COMMANDS, events_topic
 
 TYPE_OF: Final = {command: type_ for type_, command in COMMANDS.items()}
 
-Key = Annotated[Path, typer.Option(help="The partner's private key (PEM).", dir_okay=False)]
-SomeKey = Annotated[
-    Path | None,
-    typer.Option("--key", help="Send it as the partner, signed with this private key (PEM).", dir_okay=False),
-]
-Kid = Annotated[
-    str | None, typer.Option(parser=key_id, metavar="KID", help="As registered. Default: from the key's thumbprint.")
-]
 Assertion = Annotated[
     Path | None,
     typer.Option(help="The customer's assertion, or an identity provider's JSON with it; - reads standard input."),
 ]
 CommandId = Annotated[str | None, typer.Option("--command-id", metavar="ID", help="Default: a new one.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Follow the partner's events and print what became of it.")]
-Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds that --wait waits.")]
-
-_TELLS: Final = frozenset({EventType.CONSENT_CHANGED, EventType.CONSENT_REPORTED, EventType.CONSENT_REFUSED})
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
-    """How to sign and what to do after."""
+class ConsentSending:
+    """How to sign a command and what to do after."""
 
     key: Path
     kid: str | None
@@ -84,13 +49,10 @@ def read_terms(file: Path) -> tuple[bytes, ConsentTerms]:
     if len(documents) > 1:
         raise CliError("The file holds more than one document; give one consent's terms.", ExitCode.USAGE)
     document = documents[0][1]
-    try:
-        return document, decode(ConsentTerms, document)
-    except DecodeError as error:
-        raise CliError(f"{error}; nothing was sent.") from None
+    return document, read_message(ConsentTerms, document)
 
 
-def send_terms(command: ConsentCommand, file: Path, assertion: Path | None, sending: Sending) -> None:
+def send_terms(command: ConsentCommand, file: Path, assertion: Path | None, sending: ConsentSending) -> None:
     """Send a request or an amendment, the terms exactly as the file has them."""
     document, terms = read_terms(file)
     fields = {"terms": json.loads(document)}
@@ -98,7 +60,7 @@ def send_terms(command: ConsentCommand, file: Path, assertion: Path | None, send
 
 
 def send_instruction(
-    command: ConsentCommand, partner_id: str, consent_id: str, assertion: Path | None, sending: Sending
+    command: ConsentCommand, partner_id: str, consent_id: str, assertion: Path | None, sending: ConsentSending
 ) -> None:
     """Send any other command."""
     _send(command, partner_id, consent_id, _authentication(assertion), sending)
@@ -116,77 +78,23 @@ def _authentication(assertion: Path | None) -> dict[str, Any]:
     return {"authentication": text}
 
 
-def _send(command: ConsentCommand, partner_id: str, consent_id: str, fields: dict[str, Any], sending: Sending) -> None:
-    settings = load_settings()
-    now = datetime.now(UTC)
+def _send(
+    command: ConsentCommand, partner_id: str, consent_id: str, fields: dict[str, Any], sending: ConsentSending
+) -> None:
     named = {
         "partner_id": partner_id,
         "consent_id": consent_id,
         "command_id": sending.command_id or uuid_utils.uuid7().hex,
-        "issued_at": now.isoformat(),
+        "issued_at": datetime.now(UTC).isoformat(),
     }
     body = encode_json(named | fields)
     type_ = TYPE_OF[command]
-    try:
-        message: ConsentMessage = decode(CONSENT_MESSAGES[type_], body)
-    except DecodeError as error:
-        raise CliError(f"{error}; nothing was sent.") from None
-    private = read_private_key(sending.key)
-    algorithm = algorithm_of(private)
-    kid = sending.kid or default_kid(message.partner_id, public_jwk(private), algorithm)
-    envelope = Envelope(
-        id=message.command_id,
-        source=f"/partners/{partner_id}",
-        type=type_,
-        time=now,
-        signature=sign_detached(body, private, kid=kid, algorithm=algorithm, typ=type_),
-    )
-    record = Outgoing(topic=CONSENT_COMMANDS, key=consent_id.encode(), value=body, headers=write_envelope(envelope))
-    told = run(_publish(settings, record, message, sending))
-    _print(message, told, sending)
+    message: ConsentMessage = read_message(CONSENT_MESSAGES[type_], body)
+    how = Sending(sending.key, sending.kid, sending.timeout if sending.wait else None)
+    _print(message, send(body, message, how, type_=type_), sending)
 
 
-async def _publish(
-    settings: Settings, record: Outgoing, message: ConsentMessage, sending: Sending
-) -> dict[str, Any] | None:
-    sender = partner_principal(message.partner_id)
-    async with AsyncExitStack() as stack:
-        reader = None
-        if sending.wait:
-            # Before it is sent, or its event would be missed.
-            reader = await stack.enter_async_context(
-                open_reader(kafka(settings, sender), events_topic(message.partner_id), at_end=True)
-            )
-        publisher = await stack.enter_async_context(open_publisher(settings, sender))
-        await publisher.publish([record])
-        return None if reader is None else await _follow(reader, message, sending.timeout)
-
-
-async def _follow(reader: TopicReader, message: ConsentMessage, seconds: float) -> dict[str, Any] | None:
-    try:
-        async with asyncio.timeout(seconds):
-            async for records in reader.follow():
-                for record in records:
-                    if (told := _told(record, message)) is not None:
-                        return told
-    except TimeoutError:
-        pass
-    return None
-
-
-def _told(record: Record, message: ConsentMessage) -> dict[str, Any] | None:
-    try:
-        type_ = read_envelope(record.headers).type
-        if type_ not in _TELLS:
-            return None
-        body: dict[str, Any] = json.loads(record.value)
-    except (EnvelopeError, ValueError):
-        return None
-    ours = (body.get("consent_id"), body.get("command_id")) == (message.consent_id, message.command_id)
-    return {"type": type_, **body} if ours else None
-
-
-def _print(message: ConsentMessage, told: dict[str, Any] | None, sending: Sending) -> None:
+def _print(message: ConsentMessage, told: dict[str, Any] | None, sending: ConsentSending) -> None:
     if sending.json_:
         print_json({"consent_id": message.consent_id, "command_id": message.command_id, "event": told})
     elif told is None:

@@ -1,11 +1,9 @@
 """``mypay order …``: sign orders as a partner does, send them, and see what becomes of them."""
 
-import asyncio
 import json
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from enum import StrEnum, unique
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -17,41 +15,29 @@ import uuid_utils
 from gateway.app.settings import Settings
 from gateway.base.calendar import day_start
 from gateway.base.validity import ORDER_VALIDITY_MAX
-from gateway.cli.arguments import key_id
 from gateway.cli.bulk import bulk
 from gateway.cli.common import (
     SILENCE_HINT,
     CliError,
     ExitCode,
     Json,
-    kafka,
     load_settings,
-    open_publisher,
-    partner_principal,
     print_json,
     print_table,
     read_documents,
     run,
     say,
 )
-from gateway.cli.instruction_sending import timestamp
 from gateway.cli.order_changes import cancel, refund
-from gateway.cli.partner import default_kid
-from gateway.identity.jose.jwk import PrivateKey, algorithm_of, public_jwk, read_private_key
-from gateway.identity.jose.signature import sign_detached
-from gateway.messaging.reader import TopicReader, open_reader
-from gateway.messaging.records import Outgoing, Record
+from gateway.cli.sending import FILLED_VALIDITY, Key, Kid, open_partner, timestamp
+from gateway.client import Event, read_signer, signed
+from gateway.messaging.records import Outgoing
 from gateway.payments.rules.lifecycle import TERMINAL, PaymentState
-from schemas.codec import DecodeError, decode, encode, encode_json
-from schemas.envelope import Envelope, EnvelopeError, read_envelope, write_envelope
+from schemas.codec import DecodeError, decode, encode_json
 from schemas.events import EventType
-from schemas.orders import ORDER_TYPE, PaymentOrder
-from schemas.topics import ORDERS, events_topic
+from schemas.orders import PaymentOrder
 
 app = typer.Typer(help="Sign and send payment orders, their cancellations and refunds.", no_args_is_help=True)
-
-FILLED_VALIDITY: Final = timedelta(minutes=10)
-"""What --fill gives an order to live: enough for a person to watch it, too short to be forgotten."""
 
 REFUSED: Final = "refused"
 
@@ -94,11 +80,8 @@ app.command()(refund)
 @app.command()
 def send(
     file: Annotated[Path, typer.Argument(help="An order as JSON, or JSON lines; - reads standard input.")],
-    key: Annotated[Path, typer.Option(help="The partner's private key (PEM).", dir_okay=False)],
-    kid: Annotated[
-        str | None,
-        typer.Option(parser=key_id, metavar="KID", help="As registered. Default: from the key's thumbprint."),
-    ] = None,
+    key: Key,
+    kid: Kid = None,
     fill: Annotated[
         bool, typer.Option("--fill", help="Give orders without order_id, issued_at or expires_at new ones.")
     ] = False,
@@ -119,13 +102,12 @@ def send(
     ended otherwise, 4 if time ran out.
     """
     settings = load_settings()
-    private = read_private_key(key)
     orders = [_order(line, body, fill=fill, on=on.date() if on else None) for line, body in read_documents(file)]
     if len({o.partner_id for o in orders}) > 1:
         raise CliError("One key signs for one partner: the orders name several.", ExitCode.USAGE)
     followed = [_Followed(o, o.payment_id) for o in orders]
-    signed_as = kid or default_kid(orders[0].partner_id, public_jwk(private), algorithm_of(private))
-    records = [_record(o, private, signed_as) for o in orders]
+    signer = read_signer(key, orders[0].partner_id, kid)
+    records = [signed(signer, o) for o in orders]
     run(_send(settings, records, followed, until if wait else None, timeout))
     _print(followed, waited=wait, json_=json_)
     if wait:
@@ -168,66 +150,37 @@ def _filled(body: bytes, *, fill: bool, on: date | None) -> bytes:
     return encode_json({**missing, **fields})
 
 
-def _record(order: PaymentOrder, private: PrivateKey, kid: str) -> Outgoing:
-    body = encode(order)
-    envelope = Envelope(
-        id=order.order_id,
-        source=f"/partners/{order.partner_id}",
-        type=ORDER_TYPE,
-        time=order.issued_at,
-        signature=sign_detached(body, private, kid=kid, algorithm=algorithm_of(private), typ=ORDER_TYPE),
-    )
-    return Outgoing(topic=ORDERS, key=order.consent_id.encode(), value=body, headers=write_envelope(envelope))
-
-
 async def _send(
     settings: Settings, records: Sequence[Outgoing], followed: list[_Followed], until: Until | None, seconds: float
 ) -> None:
     partner_id = followed[0].order.partner_id
-    sender = partner_principal(partner_id)
-    async with AsyncExitStack() as stack:
-        reader = None
-        if until is not None:
-            # Before anything is sent, or the first events would be missed.
-            reader = await stack.enter_async_context(
-                open_reader(kafka(settings, sender), events_topic(partner_id), at_end=True)
-            )
-        publisher = await stack.enter_async_context(open_publisher(settings, sender))
-        await publisher.publish(records)
-        if reader is not None and until is not None:
-            await _follow(reader, followed, until, seconds)
+    async with open_partner(settings, partner_id) as client:
+        if until is None:
+            await client.send(records)
+            return
+        # Before anything is sent, or the first events would be missed.
+        async with client.events(partner_id) as events:
+            await client.send(records)
+            await events.first(_story_told(followed, _WANTED[until]), seconds=seconds)
 
 
-async def _follow(reader: TopicReader, followed: list[_Followed], until: Until, seconds: float) -> None:
-    wanted = _WANTED[until]
+def _story_told(followed: list[_Followed], wanted: frozenset[str]) -> Callable[[Event], bool]:
+    """Notes each event, and tells when every order is where it is waited for."""
     by_payment = {str(f.payment_id): f for f in followed}
     by_order = {str(f.order.order_id): f for f in followed}
-    try:
-        async with asyncio.timeout(seconds):
-            async for records in reader.follow():
-                for record in records:
-                    _take(record, by_payment, by_order)
-                if all(f.state in wanted for f in followed):
-                    return
-    except TimeoutError:
-        return
 
+    def note(event: Event) -> bool:
+        if event.type == EventType.ORDER_REFUSED:
+            found, state = by_order.get(event.body.get("order_id", "")), REFUSED
+        else:
+            found, state = by_payment.get(event.body.get("payment_id", "")), event.body.get("state", "")
+        if found is None:
+            return False
+        found.state, found.reason = state, event.body.get("reason")
+        found.events.append({"type": event.type, **event.body})
+        return all(f.state in wanted for f in followed)
 
-def _take(record: Record, by_payment: dict[str, _Followed], by_order: dict[str, _Followed]) -> None:
-    try:
-        type_ = read_envelope(record.headers).type
-        body = json.loads(record.value)
-    except (EnvelopeError, ValueError):
-        return
-    if type_ == EventType.ORDER_REFUSED:
-        found = by_order.get(body.get("order_id", ""))
-        state = REFUSED
-    else:
-        found = by_payment.get(body.get("payment_id", ""))
-        state = body.get("state", "")
-    if found is not None:
-        found.state, found.reason = state, body.get("reason")
-        found.events.append({"type": type_, **body})
+    return note
 
 
 def _print(followed: Sequence[_Followed], *, waited: bool, json_: bool) -> None:

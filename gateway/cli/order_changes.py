@@ -1,21 +1,18 @@
 """``mypay order cancel`` and ``mypay order refund``: have an order undone, or give a payment's money back."""
 
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 import typer
 import uuid_utils
-from pydantic import BaseModel
 
 from gateway.cli.arguments import ConsentOption, PartnerOption
 from gateway.cli.common import SILENCE_HINT, CliError, ExitCode, Json, print_json, say
-from gateway.cli.instruction_sending import Key, Kid, Sending, Timeout, Wait, send_instruction, times
-from gateway.payments.rules.lifecycle import TERMINAL, PaymentState
-from schemas.cancellation import CANCEL_TYPE, PaymentCancellation
-from schemas.codec import DecodeError, decode, encode_json
+from gateway.cli.sending import Key, Kid, Sending, Timeout, Wait, read_message, send, times
+from gateway.payments.rules.lifecycle import PaymentState
+from schemas.cancellation import PaymentCancellation
+from schemas.codec import encode_json
 from schemas.events import CancellationEffect, EventType
-from schemas.refunds import REFUND_TYPE, PaymentRefund
-
-M = TypeVar("M", bound=BaseModel)
+from schemas.refunds import PaymentRefund
 
 OrderArgument = Annotated[str, typer.Argument(metavar="ORDER", help="The order's id.")]
 
@@ -26,7 +23,6 @@ _EFFECTS: Final = {
     CancellationEffect.ONCE_KNOWN: "the payment is in flight and will be reversed if it was approved",
 }
 _REFUNDED: Final = frozenset({PaymentState.APPROVED, PaymentState.SETTLED})
-_OUTCOMES: Final = frozenset({PaymentState.APPROVED, *TERMINAL})
 
 
 def cancel(
@@ -54,16 +50,8 @@ def cancel(
         **({"reason_text": reason} if reason else {}),
     }
     body = encode_json(fields)
-    message = _decoded(PaymentCancellation, body)
-
-    def is_answer(type_: str, told: dict[str, Any]) -> bool:
-        if type_ == EventType.ORDER_REFUSED:
-            # What cannot be read as what it is meant to be is told as an order.
-            return bool(told.get("order_id") == message.cancellation_id)
-        answers = (EventType.CANCELLATION_ACCEPTED, EventType.CANCELLATION_REFUSED)
-        return type_ in answers and told.get("cancellation_id") == message.cancellation_id
-
-    told = send_instruction(body, message, CANCEL_TYPE, Sending(key, kid, timeout if wait else None), is_answer)
+    message = read_message(PaymentCancellation, body)
+    told = send(body, message, Sending(key, kid, timeout if wait else None))
     accepted = told is not None and told["type"] == EventType.CANCELLATION_ACCEPTED
     if json_:
         print_json({"cancellation_id": message.cancellation_id, "payment_id": message.payment_id, "event": told})
@@ -102,14 +90,8 @@ def refund(
         **times(),
     }
     body = encode_json(fields)
-    message = _decoded(PaymentRefund, body)
-
-    def is_answer(type_: str, told: dict[str, Any]) -> bool:
-        if type_ == EventType.ORDER_REFUSED:
-            return bool(told.get("order_id") == message.order_id)
-        return told.get("payment_id") == str(message.payment_id) and told.get("state") in _OUTCOMES
-
-    told = send_instruction(body, message, REFUND_TYPE, Sending(key, kid, timeout if wait else None), is_answer)
+    message = read_message(PaymentRefund, body)
+    told = send(body, message, Sending(key, kid, timeout if wait else None))
     refunded = told is not None and told.get("state") in _REFUNDED
     if json_:
         print_json({"order_id": message.order_id, "payment_id": message.payment_id, "event": told})
@@ -118,13 +100,6 @@ def refund(
     elif refunded:
         say(f"Refunded {amount} {currency} as order {message.order_id}: {told['state']}.")
     _end(told, refused=not refunded, json_=json_, waited=wait, timeout=timeout)
-
-
-def _decoded(model: type[M], body: bytes) -> M:
-    try:
-        return decode(model, body)
-    except DecodeError as error:
-        raise CliError(f"{error}; nothing was sent.") from None
 
 
 def _end(told: dict[str, Any] | None, *, refused: bool, json_: bool, waited: bool, timeout: float) -> None:

@@ -1,6 +1,5 @@
 """``mypay partner …``: partners, the keys they sign with, and the topics their events go to."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,8 +27,9 @@ from gateway.cli.operating import operated
 from gateway.cli.operations import Propose, carry_out, key_payload
 from gateway.cli.public_keys import read_public_key
 from gateway.cli.topics_acl import grant_partner
+from gateway.client import default_kid
 from gateway.directory.partners import HomeGroup, NewPartner, PartnerKey
-from gateway.identity.jose.jwk import ALGORITHMS, generate_key, import_public, write_private_key
+from gateway.identity.jose.jwk import ALGORITHMS, generate_key, write_private_key
 from gateway.messaging.topics_admin import ensure_topics
 from gateway.views.partners import PartnersView, RegisteredPartner
 from schemas.primitives import PartnerId
@@ -258,11 +258,6 @@ def _set_active(partner: PartnerId, *, active: bool) -> None:
     if not run(write()):
         raise CliError(f"There is no partner {partner}.", ExitCode.NOT_FOUND, hint="`mypay partner list` shows them.")
     say(f"Partner {partner} is {'enabled' if active else 'disabled'}.")
-
-
-def default_kid(partner_id: str, public: Mapping[str, str], algorithm: str) -> str:
-    """The id of a key unless told another: partner and RFC 7638 thumbprint."""
-    return f"{partner_id}-{import_public(public, algorithm).thumbprint()[:16]}"
 
 
 def _key(

@@ -26,14 +26,13 @@ from gateway.cli.common import (
     say,
     shown,
 )
-from gateway.cli.instruction_sending import Key, Kid, Sending, Timeout, Wait, read_one, send_instruction, times
+from gateway.cli.sending import Key, Kid, Sending, Timeout, Wait, read_message, read_one, send, times
 from gateway.database.roles import Role
 from gateway.orders.standing.rules import StandingOrder, occurrence
 from gateway.views.standing_orders import StandingOrdersView
-from schemas.codec import DecodeError, decode, encode_json
-from schemas.events import EventType
+from schemas.codec import encode_json
 from schemas.primitives import StandingOrderIdField
-from schemas.standing import STANDING_CANCEL_TYPE, STANDING_CREATE_TYPE, StandingOrderCancel, StandingOrderCreate
+from schemas.standing import StandingOrderCancel, StandingOrderCreate
 from schemas.wording import told
 
 app = typer.Typer(help="Standing orders: give them, end them, see when they pay.", no_args_is_help=True)
@@ -113,19 +112,8 @@ async def _look_up(settings: Settings, standing_order_id: str, partner: str | No
 def _send(
     body: bytes, model: type[StandingOrderCreate] | type[StandingOrderCancel], sending: Sending, *, json_: bool
 ) -> None:
-    try:
-        message = decode(model, body)
-    except DecodeError as error:
-        raise CliError(f"{error}; nothing was sent.") from None
-    type_ = STANDING_CREATE_TYPE if model is StandingOrderCreate else STANDING_CANCEL_TYPE
-
-    def is_answer(told: str, fields: dict[str, Any]) -> bool:
-        named = fields.get("standing_order_id") == message.standing_order_id
-        # What cannot be read as what it is meant to be is told as an order.
-        refused = told == EventType.ORDER_REFUSED and fields.get("order_id") == message.standing_order_id
-        return refused or (named and told.startswith("kr.mypay.standing-order."))
-
-    told = send_instruction(body, message, type_, sending, is_answer)
+    message = read_message(model, body)
+    told = send(body, message, sending)
     if json_:
         print_json({"standing_order_id": message.standing_order_id, "event": told})
     elif sending.timeout is None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFailedError
@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFai
 from gateway.base.errors import PublisherUnavailableError, TopicClosedError
 from gateway.base.process import Observer
 from gateway.messaging.partitioner import partition_of
-from gateway.messaging.records import Outgoing
+from gateway.messaging.records import Outgoing, Receipt
 from gateway.messaging.settings import KafkaSettings
 
 BATCH_BYTES: Final = 512 * 1024
@@ -51,6 +51,21 @@ class RecordTooLargeError(ValueError):
 class _Partition:
     topic: str
     number: int
+
+
+_Sent = tuple[list[int], "asyncio.Future[Any]"]
+"""Which records a batch holds, by their numbers in what was to be published, and its confirmation."""
+
+_Confirmed = tuple[list[int], Any]
+"""Likewise with what the broker said: topic, partition, offset of the first and timestamp."""
+
+
+class _Outcome(NamedTuple):
+    """What was confirmed; the numbers of the other records, in order; and the first failure."""
+
+    confirmed: list[_Confirmed]
+    pending: Sequence[int]
+    failure: Exception | None
 
 
 class KafkaPublisher:
@@ -100,19 +115,36 @@ class KafkaPublisher:
             PublisherUnavailableError: not all were confirmed within the deadline. Publish all of them again.
             RecordTooLargeError: a record is larger than :data:`RECORD_BYTES_MAX`; nothing was published.
         """
+        await self._publish(records)
+
+    async def deliver(self, records: Sequence[Outgoing]) -> list[Receipt]:
+        """Publish, and tell in their order where the records stand; of one that is there twice, the last place.
+
+        Raises:
+            PublisherUnavailableError, RecordTooLargeError: as :meth:`publish`.
+        """
+        receipts: dict[int, Receipt] = {}
+        for numbers, at in await self._publish(records):
+            places = enumerate(numbers, at.offset)
+            receipts |= {n: Receipt(at.topic, at.partition, offset, at.timestamp) for offset, n in places}
+        return [receipts[n] for n in range(len(records))]
+
+    async def _publish(self, records: Sequence[Outgoing]) -> Sequence[_Confirmed]:
         if not records:
-            return
+            return []
         for record in records:
             if _size(record) > RECORD_BYTES_MAX:
                 raise RecordTooLargeError(f"a record for {record.topic} is larger than {RECORD_BYTES_MAX} bytes")
         loop = asyncio.get_running_loop()
         began, deadline = loop.time(), self._deadline()
-        pending: Sequence[Outgoing] = records
+        confirmed: list[_Confirmed] = []
+        pending: Sequence[int] = range(len(records))
         attempt = 0
         while True:
             producer = await self._live_producer(deadline)
             await self._await_left_behind(producer, deadline)
-            pending, failure = await self._publish_once(producer, pending, deadline)
+            done, pending, failure = await self._publish_once(producer, records, pending, deadline)
+            confirmed += done
             if failure is None:
                 break
             if isinstance(failure, PublisherUnavailableError):
@@ -121,48 +153,54 @@ class KafkaPublisher:
             attempt += 1
         self._observer.count(_STAGE, "published", n=len(records))
         self._observer.delay("kafka_publish", loop.time() - began)
+        return confirmed
 
     async def _publish_once(
-        self, producer: Any, records: Sequence[Outgoing], deadline: float
-    ) -> tuple[Sequence[Outgoing], Exception | None]:
-        """Publish with one producer; return what it failed to publish, in order, and the first failure."""
+        self, producer: Any, records: Sequence[Outgoing], pending: Sequence[int], deadline: float
+    ) -> _Outcome:
+        """Publish the pending ones with one producer."""
         try:
-            by_partition = await _group(producer, records, deadline)
+            by_partition = await _group(producer, records, pending, deadline)
         except PublisherUnavailableError as error:
             self._observer.count(_STAGE, "unknown_topic")
-            return records, error
+            return _Outcome([], pending, error)
         except KafkaError as error:
-            return records, error
-        results = await asyncio.gather(
-            *(self._publish_partition(producer, p, group, deadline) for p, group in by_partition.items())
+            return _Outcome([], pending, error)
+        outcomes = await asyncio.gather(
+            *(self._publish_partition(producer, p, records, group, deadline) for p, group in by_partition.items())
         )
-        failures = [e for _, e in results if e is not None]
+        failures = [o.failure for o in outcomes if o.failure is not None]
         broken = next((e for e in failures if isinstance(e, KafkaError)), None)
         if broken is not None:
             await self._replace(producer, broken)
-        return [r for failed, _ in results for r in failed], next(iter(failures), None)
+        return _Outcome(
+            [c for o in outcomes for c in o.confirmed],
+            [n for o in outcomes for n in o.pending],
+            next(iter(failures), None),
+        )
 
     async def _publish_partition(
-        self, producer: Any, partition: _Partition, records: list[Outgoing], deadline: float
-    ) -> tuple[list[Outgoing], Exception | None]:
-        sent: list[tuple[int, asyncio.Future[Any]]] = []
+        self, producer: Any, partition: _Partition, records: Sequence[Outgoing], pending: list[int], deadline: float
+    ) -> _Outcome:
+        sent: list[_Sent] = []
         begin = 0
         try:
             async with asyncio.timeout_at(deadline):
-                while begin < len(records):
-                    batch, end = _pack(producer, records, begin)
-                    sent.append((begin, await producer.send_batch(batch, partition.topic, partition=partition.number)))
-                    begin = end
+                while begin < len(pending):
+                    batch, numbers = _pack(producer, records, pending, begin)
+                    future = await producer.send_batch(batch, partition.topic, partition=partition.number)
+                    sent.append((numbers, future))
+                    begin += len(numbers)
                 await asyncio.wait([future for _, future in sent])
         except KafkaError as error:
-            return _unconfirmed(records, sent, begin), error
+            return _outcome(sent, pending, error)
         except TimeoutError:
-            return records, PublisherUnavailableError("Kafka did not confirm a batch in time")
+            return _Outcome([], pending, PublisherUnavailableError("Kafka did not confirm a batch in time"))
         finally:
             self._leave_behind(future for _, future in sent if not future.done())
         failure = next((e for _, future in sent if (e := future.exception()) is not None), None)
         if failure is None or isinstance(failure, KafkaError):
-            return _unconfirmed(records, sent, begin), failure
+            return _outcome(sent, pending, failure)
         raise failure
 
     async def _live_producer(self, deadline: float) -> Any:
@@ -234,9 +272,11 @@ class KafkaPublisher:
         return asyncio.get_running_loop().time() + self._deadline_seconds
 
 
-async def _group(producer: Any, records: Sequence[Outgoing], deadline: float) -> dict[_Partition, list[Outgoing]]:
+async def _group(
+    producer: Any, records: Sequence[Outgoing], pending: Sequence[int], deadline: float
+) -> dict[_Partition, list[int]]:
     counts: dict[str, int] = {}
-    for topic in {r.topic for r in records}:
+    for topic in {records[n].topic for n in pending}:
         look_up_ends = min(deadline, asyncio.get_running_loop().time() + TOPIC_LOOK_UP_SECONDS)
         try:
             async with asyncio.timeout_at(look_up_ends):
@@ -246,10 +286,11 @@ async def _group(producer: Any, records: Sequence[Outgoing], deadline: float) ->
         except TimeoutError:
             await _refuse_missing(producer, topic)
             raise PublisherUnavailableError(f"Kafka did not tell the partitions of {topic}") from None
-    groups: defaultdict[_Partition, list[Outgoing]] = defaultdict(list)
-    for record in records:
+    groups: defaultdict[_Partition, list[int]] = defaultdict(list)
+    for n in pending:
+        record = records[n]
         number = partition_of(record.key, counts[record.topic]) if record.partition is None else record.partition
-        groups[_Partition(record.topic, number)].append(record)
+        groups[_Partition(record.topic, number)].append(n)
     return groups
 
 
@@ -262,17 +303,17 @@ async def _refuse_missing(producer: Any, topic: str) -> None:
                 raise TopicClosedError(topic)
 
 
-def _pack(producer: Any, records: list[Outgoing], begin: int) -> tuple[Any, int]:
-    """Fill one batch from ``begin`` on; return it and where the next begins. A batch takes one record of any size."""
+def _pack(producer: Any, records: Sequence[Outgoing], pending: list[int], begin: int) -> tuple[Any, list[int]]:
+    """Fill one batch from ``begin`` on; return it and which records it holds. It takes one record of any size."""
     batch = producer.create_batch()
-    position = begin
-    while position < len(records):
-        record = records[position]
+    end = begin
+    while end < len(pending):
+        record = records[pending[end]]
         if batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers)) is None:
             break
-        position += 1
+        end += 1
     batch.close()
-    return batch, position
+    return batch, pending[begin:end]
 
 
 def _size(record: Outgoing) -> int:
@@ -280,12 +321,16 @@ def _size(record: Outgoing) -> int:
     return size + sum(len(name) + len(value) + 8 for name, value in record.headers)
 
 
-def _unconfirmed(records: list[Outgoing], sent: Sequence[tuple[int, asyncio.Future[Any]]], end: int) -> list[Outgoing]:
-    """Records from the first batch on that is not confirmed: a later one must not overtake it."""
-    for first, future in sent:
+def _outcome(sent: Sequence[_Sent], pending: list[int], failure: Exception | None) -> _Outcome:
+    """What is confirmed up to the first batch that is not: a later one must not overtake it."""
+    confirmed: list[_Confirmed] = []
+    count = 0
+    for numbers, future in sent:
         if not future.done() or future.exception() is not None:
-            return records[first:]
-    return records[end:]
+            break
+        confirmed.append((numbers, future.result()))
+        count += len(numbers)
+    return _Outcome(confirmed, pending[count:], failure)
 
 
 async def _close(producer: Any) -> None:

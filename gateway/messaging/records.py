@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,24 @@ class Outgoing:
     value: bytes
     headers: Sequence[tuple[str, bytes]]
     partition: int | None = None
+
+
+class Receipt(NamedTuple):
+    """Where a record stands that Kafka has confirmed.
+
+    Attributes:
+        timestamp_ms: since the epoch by the broker's clock; -1 where the topic keeps the producer's.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+
+    @property
+    def reference(self) -> str:
+        """``topic/partition/offset``, as events name the record that they answer."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
 
 
 class Publisher(Protocol):

@@ -16,8 +16,8 @@ from typing import Any
 from aiokafka.record._crc32c import crc as crc32c
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from gateway.client import Signer
 from gateway.identity.jose.jwk import generate_key
-from gateway.identity.jose.signature import sign_detached
 from gateway.messaging.dead_letters import Fate, LetterKeys, read_fate
 from gateway.messaging.records import Outgoing, Record
 from gateway.proving.collect.topics import read_topics
@@ -131,12 +131,12 @@ def protected(**members: Any) -> str:
 
 
 def signed(by: Partner, body: bytes, *, kid: str | None = None, typ: str = ORDER_TYPE) -> str:
-    return sign_detached(body, by.private_key, kid=kid or by.kid, algorithm=by.algorithm, typ=typ)
+    return Signer(by.private_key, kid or by.kid).sign(body, typ)
 
 
 def stranger(body: bytes, partner: Partner, _: Partner) -> str:
     key, _jwk = generate_key(partner.algorithm)
-    return sign_detached(body, key, kid=partner.kid, algorithm=partner.algorithm, typ=ORDER_TYPE)
+    return Signer(key, partner.kid).sign(body, ORDER_TYPE)
 
 
 def symmetric(body: bytes, partner: Partner, _: Partner) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from gateway.identity.jose.jwk import generate_key
-from gateway.identity.jose.signature import sign_detached
 from gateway.messaging.records import Outgoing
 from gateway.proving.traffic.cast import Role, luhn_digit
 from schemas.primitives import Money
@@ -102,7 +101,7 @@ class Planted:
         assert of.order is not None
         own = self.scene.world.cast.partner(of.order.partner_id)
         typ = dict(record.headers)["ce_type"].decode()
-        signature = sign_detached(record.value, own.private_key, kid=own.kid, algorithm=own.algorithm, typ=typ)
+        signature = own.signer.sign(record.value, typ)
         return with_header(record, "signature", signature)
 
     def bad_orders(self) -> None:

@@ -11,13 +11,11 @@ import pytest
 
 from gateway.app.process import started_process
 from gateway.app.settings import Settings
+from gateway.client import signed
 from gateway.identity.jose.jwk import write_private_key
-from gateway.identity.jose.signature import sign_detached
 from gateway.proving.books import ProducedCancellation
-from gateway.proving.traffic.orders import record_of
-from schemas.codec import encode
 from schemas.primitives import Money, OrderId
-from schemas.refunds import REFUND_TYPE, PaymentRefund
+from schemas.refunds import PaymentRefund
 from streams import schedule
 from tests.support.cli import Ran, mypay
 from tests.support.entries import BCARD, REJECTED, REVERSED, SETTLED, Entry
@@ -65,16 +63,13 @@ def refund_of(scene: Scene, entry: Entry, minor: int, *, fits: bool) -> Entry:
         issued_at=now,
         expires_at=now + timedelta(hours=1),
     )
-    body = encode(refund)
-    signature = sign_detached(body, partner.private_key, kid=partner.kid, algorithm=partner.algorithm, typ=REFUND_TYPE)
     facts = order._replace(
         order_id=refund.order_id,
         payment_id=refund.payment_id,
         amount_minor=minor,
         original_payment_id=order.payment_id,
     )
-    record = record_of(order.consent_id, body, refund.order_id, now, signature, REFUND_TYPE)
-    return Entry(record, facts, SETTLED if fits else REJECTED, "refund")
+    return Entry(signed(partner.signer, refund), facts, SETTLED if fits else REJECTED, "refund")
 
 
 async def test_orders_are_cancelled_before_and_after_they_are_sent(scene: Scene, tmp_path: Path) -> None:

@@ -13,15 +13,13 @@ from gateway.app.process import started_process
 from gateway.app.settings import Settings
 from gateway.base.calendar import day_of, day_start
 from gateway.base.validity import ORDER_VALIDITY_MAX
-from gateway.identity.jose.signature import sign_detached
+from gateway.client import signed
 from gateway.proving.traffic.cast import Customer, Partner, Role
-from schemas.bulk import BULK_TYPE, Acceptance, BulkItem, ControlSum, PaymentBulk
-from schemas.codec import encode
-from schemas.envelope import Envelope, write_envelope
+from schemas.bulk import Acceptance, BulkItem, ControlSum, PaymentBulk
 from schemas.orders import PaymentOrder
 from schemas.primitives import MerchantId, Money, OrderId, StandingOrderId, payment_id_of
-from schemas.standing import STANDING_CREATE_TYPE, Frequency, StandingOrderCreate, StandingSchedule
-from schemas.topics import ORDERS, events_topic
+from schemas.standing import Frequency, StandingOrderCreate, StandingSchedule
+from schemas.topics import events_topic
 from streams import schedule
 from tests.support.cli import mypay
 from tests.support.entries import BCARD, SHOP_OF
@@ -41,12 +39,6 @@ async def the_schedule(scene: Scene) -> AsyncIterator[None]:
         tasks.create_task(schedule.run(parts, stopping))
         yield
         stopping.set()
-
-
-async def send(scene: Scene, partner: Partner, type_: str, key: str, body: bytes) -> None:
-    signature = sign_detached(body, partner.private_key, kid=partner.kid, algorithm=partner.algorithm, typ=type_)
-    envelope = Envelope(f"t-{key}", "/test", type_, datetime.now(UTC), signature=signature)
-    await scene.producer.send_and_wait(ORDERS, value=body, key=key.encode(), headers=write_envelope(envelope))
 
 
 async def states(scene: Scene, ids: list[UUID]) -> list[str]:
@@ -118,8 +110,7 @@ async def test_waiting_standing_and_bulk_orders_go_to_settlement(scene: Scene, k
         schedule=StandingSchedule(frequency=Frequency.MONTHLY, first_date=today, count=1),
         **times,
     )
-    await send(scene, partner, BULK_TYPE, "bulk-1", encode(bulk))
-    await send(scene, partner, STANDING_CREATE_TYPE, terms.consent_id, encode(standing))
+    await scene.client.send([signed(partner.signer, bulk), signed(partner.signer, standing)])
 
     accepted = [payment_id_of(terms.partner_id, i.order_id) for i in items[1:]]
     await until(scene, later, "scheduled")

@@ -19,7 +19,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.client import Client, open_client, signed
 from gateway.messaging.records import Outgoing
+from gateway.messaging.settings import KafkaSettings
 from gateway.proving.books import (
     Checked,
     Ending,
@@ -33,7 +35,7 @@ from gateway.proving.books import (
 from gateway.proving.collect import collect
 from gateway.proving.collect.topics import read_topics
 from gateway.proving.traffic.cast import Customer, Role
-from gateway.proving.traffic.orders import facts_of, signed_record
+from gateway.proving.traffic.orders import facts_of
 from gateway.proving.world.children import Child
 from gateway.proving.world.networks import Network
 from gateway.proving.world.world import World
@@ -56,6 +58,8 @@ class Scene:
     """One world and everything that was ever sent into it.
 
     Attributes:
+        client: sends as partners do.
+        producer: of what no client makes: batches byte by byte, junk on inner topics.
         produced: as the check of the books wants it.
         cancelled: likewise the cancellations.
         disturbed: stages were killed or rewound: partners may be told things again.
@@ -64,6 +68,7 @@ class Scene:
     """
 
     world: World
+    client: Client
     producer: Any
     session: aiohttp.ClientSession
     produced: list[Produced] = field(default_factory=list)
@@ -118,7 +123,7 @@ class Scene:
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> Entry:
         """The order as its partner signs and sends it, with more headers where given."""
-        record = signed_record(self.world.cast.partner(order.partner_id), order, datetime.now(UTC))
+        record = signed(self.world.cast.partner(order.partner_id).signer, order)
         record = Outgoing(record.topic, record.key, record.value, [*record.headers, *headers])
         return Entry(record, facts_of(order), expected, label)
 
@@ -127,12 +132,8 @@ class Scene:
 
     async def send(self, entries: Sequence[Entry]) -> list[Produced]:
         """Produce all of them; return once Kafka has confirmed every one."""
-        futures = [
-            await self.producer.send(ORDERS, value=e.record.value, key=e.record.key, headers=list(e.record.headers))
-            for e in entries
-        ]
-        confirmed = await asyncio.gather(*futures)
-        return self.sent(entries, [(at.partition, at.offset, at.timestamp) for at in confirmed])
+        receipts = await self.client.send([e.record for e in entries])
+        return self.sent(entries, [(at.partition, at.offset, at.timestamp_ms) for at in receipts])
 
     def sent(self, entries: Sequence[Entry], places: Sequence[tuple[int, int, int]]) -> list[Produced]:
         """Remember where on the orders topic these stand, and since when by the broker's clock."""
@@ -417,7 +418,10 @@ async def open_scene(world: World) -> AsyncIterator[Scene]:
     )
     await producer.start()
     try:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
-            yield Scene(world, producer, session)
+        async with (
+            open_client(KafkaSettings(world.kafka_bootstrap_servers)) as client,
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
+        ):
+            yield Scene(world, client, producer, session)
     finally:
         await producer.stop()

@@ -30,6 +30,7 @@ INSIDE: Final = "Inside a room: service, postgres, store, rules"
 ROOMS: Final = "Rooms inside the gateway"
 SQL: Final = "Only app and views know what runs SQL"
 PROVING: Final = "Only the command line starts what proves the gateway"
+CLIENT: Final = "A partner's client knows messages, keys and Kafka alone"
 BOOKS: Final = "The check of the books shares no rule with what it checks"
 PURE: Final = "Rules and the contract are pure"
 
@@ -56,6 +57,10 @@ PLANTED: Final = [
     (SQL, "streams.relay", "gateway.outbox.postgres"),
     (PROVING, "gateway.app.process", "gateway.proving.memory.store"),
     (PROVING, "streams.relay", "gateway.proving.stack"),
+    (ROOMS, "gateway.app.initiation", "gateway.client.messages"),
+    (CLIENT, "gateway.client.messages", "gateway.payments.rules.lifecycle"),
+    (CLIENT, "gateway.messaging.reader", "gateway.network.port"),
+    (CLIENT, "gateway.client.sending", "asyncpg"),
     (BOOKS, "gateway.proving.books.money", "gateway.payments.rules.ledger"),
     (PURE, "gateway.consents.rules.limits", "asyncio"),
     (PURE, "gateway.settlement.rules", "asyncpg"),

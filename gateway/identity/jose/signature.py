@@ -31,12 +31,11 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from joserfc.errors import JoseError
-from joserfc.jws import JWSRegistry, default_registry
-from joserfc.util import json_b64encode, urlsafe_b64encode
+from joserfc.jws import default_registry
 
 from gateway.directory.partners import PartnerKey
 from gateway.identity.jose import base64url
-from gateway.identity.jose.jwk import ALGORITHMS, KeyFormatError, PrivateKey, Verify, import_private, import_verifier
+from gateway.identity.jose.jwk import ALGORITHMS, KeyFormatError, Verify, import_verifier
 from gateway.identity.signing import KeySource, Signed
 from schemas.codec import parse_strictly
 from schemas.reasons import Reason, ReasonCode
@@ -176,26 +175,6 @@ class JwsVerifier:
                 raise _RefusedError("unusable") from None
             self._parsed[record.kid] = parsed
         return parsed
-
-
-def sign_detached(body: bytes, private_key: PrivateKey, *, kid: str, algorithm: str, typ: str) -> str:
-    """Sign ``body`` as message type ``typ``: the value of header ``signature``, about 250 characters.
-
-    Args:
-        body: the record's value, exactly as it will be sent.
-        private_key: as :func:`gateway.identity.jose.jwk.generate_key` or ``read_private_key`` return it.
-        kid: the key's registered id.
-        algorithm: ``ES256`` or ``Ed25519``.
-        typ: the CloudEvents type.
-
-    Raises:
-        KeyFormatError: the key is not one for this algorithm.
-    """
-    key = import_private(private_key, algorithm)
-    header = {"alg": algorithm, "kid": kid, "typ": typ, "b64": False, "crit": ["b64"]}
-    protected: bytes = json_b64encode(header)
-    signature = JWSRegistry.algorithms[ALGORITHMS[algorithm]].sign(protected + b"." + body, key)
-    return f"{protected.decode()}..{urlsafe_b64encode(signature).decode()}"
 
 
 # Refused headers raise and so are not kept: junk cannot push the partners' headers out.

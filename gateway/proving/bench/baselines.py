@@ -14,11 +14,12 @@ from typing import Any, Final
 import asyncpg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from gateway.base.process import SilentObserver
 from gateway.messaging.producer import KafkaPublisher
 from gateway.messaging.records import Outgoing
 from gateway.messaging.settings import KafkaSettings
 from gateway.messaging.topics_admin import ensure_topics
-from gateway.proving.traffic.load import BATCH, Unobserved
+from gateway.proving.traffic.load import BATCH
 from schemas.topics import Topic
 
 FLOOR_BATCH: Final = 2000
@@ -48,7 +49,7 @@ async def prepare(kafka: KafkaSettings, dsn: str, records: Sequence[Outgoing], *
         await connection.execute(_TABLE)
     finally:
         await connection.close()
-    publisher = KafkaPublisher(kafka, Unobserved())
+    publisher = KafkaPublisher(kafka, SilentObserver())
     await publisher.start()
     try:
         for _ in range(copies):
@@ -60,7 +61,7 @@ async def prepare(kafka: KafkaSettings, dsn: str, records: Sequence[Outgoing], *
 
 async def floor(kafka: KafkaSettings, dsn: str, *, seconds: float) -> Baseline:
     """Run the floor for ``seconds``, or until everything prepared is through."""
-    publisher = KafkaPublisher(kafka, Unobserved())
+    publisher = KafkaPublisher(kafka, SilentObserver())
     await publisher.start()
     connection = await asyncpg.connect(dsn)
     try:

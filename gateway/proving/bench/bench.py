@@ -22,6 +22,7 @@ from typing import Final, Protocol
 
 import asyncpg
 
+from gateway.base.process import SilentObserver
 from gateway.identity.jose.issuers import CachedTrustTable
 from gateway.proving import stack as local
 from gateway.proving.bench import baselines
@@ -33,7 +34,6 @@ from gateway.proving.bench.pure import NotDecidedError, Pure, measure_pure
 from gateway.proving.books import Checked
 from gateway.proving.demo import percentile
 from gateway.proving.traffic.cast import Cast, Role, make_cast, make_partners
-from gateway.proving.traffic.load import Unobserved
 from gateway.proving.traffic.presigning import presign, read_presigned
 from gateway.proving.world.children import Child, base_environment
 from gateway.proving.world.confirming import confirmed_between, latencies_at_half_rate, produced_on_topic
@@ -242,7 +242,7 @@ class _Bench:
     async def _pure(self, orders: Sequence[Path]) -> Pure:
         with self._view.step("The decisions alone, in one thread"):
             records = list(itertools.islice(read_presigned(orders), PURE_ORDERS))
-            trust = CachedTrustTable(self._world.issuers, Unobserved())
+            trust = CachedTrustTable(self._world.issuers, SilentObserver())
             try:
                 return await measure_pure(self._cast, trust, records)
             except NotDecidedError as error:

@@ -22,7 +22,8 @@ from typing import Final
 
 from pydantic_core import from_json
 
-from gateway.identity.jose.signature import sign_detached
+from gateway.base.process import SilentObserver
+from gateway.client import signed
 from gateway.messaging.access import limit_clients
 from gateway.messaging.backlog import Backlogs
 from gateway.messaging.producer import KafkaPublisher
@@ -32,13 +33,12 @@ from gateway.proving.bench.bench import BenchError, View
 from gateway.proving.collect.topics import event_row, read_topics
 from gateway.proving.demo import percentile
 from gateway.proving.traffic.cast import Cast, Partner, Role, make_cast, make_partners
-from gateway.proving.traffic.load import Unobserved
-from gateway.proving.traffic.orders import VALIDITY, record_of
+from gateway.proving.traffic.orders import VALIDITY
 from gateway.proving.traffic.presigning import presign, read_presigned
 from gateway.proving.world.world import World, WorldPlan, open_world
 from schemas.access import quotas
-from schemas.bulk import BULK_TYPE, Acceptance, BulkItem, ControlSum, PaymentBulk
-from schemas.codec import decode, encode
+from schemas.bulk import Acceptance, BulkItem, ControlSum, PaymentBulk
+from schemas.codec import decode
 from schemas.orders import PaymentOrder
 from schemas.primitives import OrderId, payment_id_of
 from schemas.principals import Principal
@@ -166,7 +166,7 @@ async def run_flood(plan: FloodPlan, home: Path, *, view: View) -> FloodResult:
 
 
 async def _publishing(stack: AsyncExitStack, kafka: KafkaSettings) -> KafkaPublisher:
-    publisher = KafkaPublisher(kafka, Unobserved())
+    publisher = KafkaPublisher(kafka, SilentObserver())
     await publisher.start()
     stack.push_async_callback(publisher.stop)
     return publisher
@@ -323,15 +323,11 @@ class _Flood:
             issued_at=now,
             expires_at=now + VALIDITY,
         )
-        body = encode(bulk)
-        signature = sign_detached(
-            body, partner.private_key, kid=partner.kid, algorithm=partner.algorithm, typ=BULK_TYPE
-        )
-        return record_of(bulk.bulk_id, body, bulk.bulk_id, now, signature, BULK_TYPE)
+        return signed(partner.signer, bulk)
 
     async def _taken_in(self, name: str) -> None:
         with self._view.step(f"Until the flood has been taken in: {name}"):
-            backlogs = Backlogs(self._world.kafka, Unobserved())
+            backlogs = Backlogs(self._world.kafka, SilentObserver())
             waited = [
                 (ORDERS, Principal(KafkaRole.INITIATION).name),
                 (WAITING_ORDERS, f"{Principal(KafkaRole.INITIATION).name}:waiting"),

@@ -15,11 +15,12 @@ from typing import Any, Final
 import aiohttp
 import asyncpg
 
+from gateway.client import signed
 from gateway.proving.books import Ending, OrderFacts, Produced
 from gateway.proving.traffic.cast import STORY, Cast, Customer, Role
 from gateway.proving.traffic.mix import PAID, Planned, Wave
 from gateway.proving.traffic.sending import Sender
-from gateway.proving.traffic.story import asked_for, granted, signed_command, with_card_of
+from gateway.proving.traffic.story import asked_for, granted, with_card_of
 from gateway.proving.world.world import World
 from schemas.consent_commands import CONSENT_REVOKE_TYPE, ConsentInstruction
 from schemas.events import CancellationEffect
@@ -252,7 +253,7 @@ class Loader:
         )
         racing = asyncio.create_task(self._send(revocation.racing, _RACING / _RACE_S))
         await asyncio.sleep(_RACE_S / 2)
-        await self.sender.command(signed_command(partner, CONSENT_REVOKE_TYPE, message))
+        await self.sender.command(signed(partner.signer, message, type_=CONSENT_REVOKE_TYPE))
         await racing
         await until(lambda: self._has_ended(terms.partner_id, terms.consent_id))
         self.revoked += 1

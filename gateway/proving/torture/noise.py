@@ -15,9 +15,9 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from gateway.client import record_of
 from gateway.messaging.settings import KafkaSettings
 from gateway.proving.books.evidence import DeadLetterRow
-from gateway.proving.traffic.orders import record_of
 from schemas.orders import ORDER_TYPE
 from schemas.topics import ORDERS
 
@@ -50,7 +50,8 @@ async def flood(settings: KafkaSettings, kid: str) -> bool:
     head = base64.urlsafe_b64encode(json.dumps(header).encode()).rstrip(b"=").decode()
     now = datetime.now(UTC)
     records = [
-        record_of(f"noise-{n}", value, f"noise-{n}", now, f"{head}..{'A' * 86}") for n, value in enumerate(NOISE)
+        record_of(ORDER_TYPE, f"noise-{n}", value, event_id=f"noise-{n}", at=now, signature=f"{head}..{'A' * 86}")
+        for n, value in enumerate(NOISE)
     ]
     async with _producer(settings) as producer:
         if producer is None:

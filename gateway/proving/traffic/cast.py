@@ -12,6 +12,7 @@ from random import Random
 from string import ascii_lowercase
 from typing import Any, Final, Literal
 
+from gateway.client import Signer
 from gateway.directory.funding import token_use
 from gateway.identity.jose.jwk import PrivateKey, generate_key
 from gateway.network.exchange import CardData
@@ -56,6 +57,11 @@ class Partner:
     def kid(self) -> str:
         """The registered key's id."""
         return f"{self.partner_id}-2026-1"
+
+    @property
+    def signer(self) -> Signer:
+        """What it signs with."""
+        return Signer(self.private_key, self.kid)
 
 
 @unique

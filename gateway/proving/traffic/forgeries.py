@@ -16,8 +16,8 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from gateway.client import Signer
 from gateway.identity.jose.jwk import generate_key
-from gateway.identity.jose.signature import sign_detached
 from gateway.proving.books.evidence import Forged
 from gateway.proving.collect.topics import read_topics
 from gateway.proving.world.world import World
@@ -72,7 +72,7 @@ class Forger:
         # As a record looked that was believed once: a signature under a key that nobody knows, an invented proof.
         body = self._body(authentic, authentication="e30.e30.c2ln")
         private, _ = generate_key("ES256")
-        signature = sign_detached(body, private, kid="nobodys", algorithm="ES256", typ=ORDER_TYPE)
+        signature = Signer(private, "nobodys").sign(body, ORDER_TYPE)
         envelope = Envelope(f"{PREFIX}{next(self._numbers)}", "/mypay/initiation", ORDER_TYPE, now, signature=signature)
         ordered_at = str(int(now.timestamp() * 1000)).encode()
         headers = [*write_envelope(envelope), ("mypay-ordered-at", ordered_at), ("mypay-due", b"proven")]

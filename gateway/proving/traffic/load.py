@@ -17,12 +17,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
-from uuid import UUID
 
 import aiohttp
 import uvloop
 
-from gateway.messaging.producer import KafkaPublisher
+from gateway.client import Client, open_client
 from gateway.messaging.settings import KafkaSettings
 from gateway.proving.traffic.presigning import Presigned
 
@@ -31,28 +30,9 @@ _POLL_S: Final = 0.1
 _TICK_S: Final = 0.02
 
 
-class Unobserved:
-    """Implements :class:`gateway.base.process.Observer` where nobody looks."""
-
-    def batch(self, stage: str, *, size: int, seconds: float) -> None:
-        """Tell nobody."""
-
-    def count(self, stage: str, outcome: str, *, reason: str = "", n: int = 1) -> None:
-        """Tell nobody."""
-
-    def delay(self, span: str, seconds: float, *, n: int = 1) -> None:
-        """Tell nobody."""
-
-    def level(self, name: str, value: float) -> None:
-        """Tell nobody."""
-
-    def note(self, event: str, *, level: str = "info", **fields: str | float | UUID | None) -> None:
-        """Tell nobody."""
-
-
 class _Generator:
-    def __init__(self, publisher: KafkaPublisher, orders: Presigned, stopping: asyncio.Event) -> None:
-        self._publisher = publisher
+    def __init__(self, client: Client, orders: Presigned, stopping: asyncio.Event) -> None:
+        self._client = client
         self._orders = orders
         self._stopping = stopping
         self.produced = 0
@@ -66,7 +46,7 @@ class _Generator:
             self.starved_s += _POLL_S
             await asyncio.sleep(_POLL_S)
             return
-        await self._publisher.publish(batch)
+        await self._client.send(batch)
         self.produced += len(batch)
 
     def _going_on(self) -> bool:
@@ -105,17 +85,13 @@ async def _decided(session: aiohttp.ClientSession, networks: Sequence[str]) -> i
 async def _run(options: argparse.Namespace) -> None:
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
-    publisher = KafkaPublisher(KafkaSettings(bootstrap_servers=options.kafka, client_id="mypay-load"), Unobserved())
-    await publisher.start()
-    try:
+    async with open_client(KafkaSettings(bootstrap_servers=options.kafka, client_id="mypay-load")) as client:
         more = (Path(options.more[0]), options.more[1]) if options.more else None
-        generator = _Generator(publisher, Presigned(options.orders, more), stopping)
+        generator = _Generator(client, Presigned(options.orders, more), stopping)
         if options.per_second:
             await generator.keep_pace(options.per_second)
         else:
             await generator.keep_ahead(options.ahead, options.network)
-    finally:
-        await publisher.stop()
     told = {"produced": generator.produced, "exhausted": generator.exhausted, "starved_s": generator.starved_s}
     options.report.write_text(json.dumps(told))
 

@@ -10,22 +10,20 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from gateway.base.calendar import day_of, day_start
-from gateway.identity.jose.jwk import PrivateKey, generate_key
-from gateway.identity.jose.signature import sign_detached
+from gateway.client import Signer, record_of, signed
+from gateway.identity.jose.jwk import generate_key
 from gateway.identity.rules import link_of
 from gateway.messaging.records import Outgoing
 from gateway.proving.books.evidence import OrderFacts
-from gateway.proving.traffic.cast import Cast, Partner
+from gateway.proving.traffic.cast import Cast
 from gateway.proving.traffic.identities import LEVEL
 from gateway.proving.traffic.mix import Planned
 from gateway.proving.traffic.spoiling import SPOILS
-from schemas.cancellation import CANCEL_TYPE, PaymentCancellation
+from schemas.cancellation import PaymentCancellation
 from schemas.codec import encode
-from schemas.envelope import Envelope, write_envelope
 from schemas.orders import ORDER_TYPE, PaymentOrder
 from schemas.primitives import ConsentId, MerchantId, Money, OrderId, PartnerId, payment_id_of
-from schemas.refunds import REFUND_TYPE, PaymentRefund
-from schemas.topics import ORDERS
+from schemas.refunds import PaymentRefund
 
 VALIDITY: Final = timedelta(hours=1)
 """Longer than any run."""
@@ -64,7 +62,8 @@ class OrderWriter:
     def __init__(self, cast: Cast, planned: Iterable[Planned]) -> None:
         self._partners = {p.partner_id: p for p in cast.partners}
         self._others = dict(zip(self._partners, [*list(self._partners)[1:], *list(self._partners)[:1]], strict=True))
-        self._unregistered, _ = generate_key("ES256")
+        unregistered, _ = generate_key("ES256")
+        self._unregistered = Signer(unregistered, "nobody-1")
         self._identities = cast.identities
         self._customers = {c.terms.consent_id: c.terms.customer_id for c in cast.customers}
         ids = Counter(p.order_id for p in planned)
@@ -100,7 +99,8 @@ class OrderWriter:
         spoilt = SPOILS[planned.kind][planned.spoil or ""](record)
         if planned.kind == "malformed":
             return spoilt
-        signature = _signature(self._partners[PartnerId(planned.partner_id)], spoilt.value).encode()
+        signer = self._partners[PartnerId(planned.partner_id)].signer
+        signature = signer.sign(spoilt.value, ORDER_TYPE).encode()
         return replace(spoilt, headers=[(n, signature if n == "signature" else v) for n, v in spoilt.headers])
 
     def cancel(self, planned: Planned, now: datetime) -> Outgoing:
@@ -114,9 +114,7 @@ class OrderWriter:
             issued_at=now,
             expires_at=now + VALIDITY,
         )
-        body = encode(message)
-        signature = _signature(self._partners[message.partner_id], body, CANCEL_TYPE)
-        return record_of(planned.consent_id, body, message.cancellation_id, now, signature, CANCEL_TYPE)
+        return signed(self._partners[message.partner_id].signer, message)
 
     def _refund(self, planned: Planned, now: datetime) -> Written:
         refund = PaymentRefund(
@@ -128,9 +126,8 @@ class OrderWriter:
             issued_at=now,
             expires_at=now + VALIDITY,
         )
-        body = encode(refund)
-        signature = _signature(self._partners[refund.partner_id], body, REFUND_TYPE)
-        record = record_of(planned.consent_id, body, f"{planned.order_id}-{self._number}", now, signature, REFUND_TYPE)
+        signer = self._partners[refund.partner_id].signer
+        record = signed(signer, refund, event_id=f"{planned.order_id}-{self._number}")
         facts = OrderFacts(
             partner_id=refund.partner_id,
             order_id=refund.order_id,
@@ -141,7 +138,7 @@ class OrderWriter:
             currency=refund.amount.currency,
             original_payment_id=refund.original_payment_id,
         )
-        return Written(planned, record, hashlib.sha256(body).digest(), facts)
+        return Written(planned, record, hashlib.sha256(record.value).digest(), facts)
 
     def _proven(self, planned: Planned, order: PaymentOrder, now: datetime) -> PaymentOrder:
         """The order with the proof that the plan gives it."""
@@ -167,29 +164,24 @@ class OrderWriter:
 
     def _sign(self, planned: Planned, body: bytes, now: datetime) -> Outgoing:
         partner = self._partners[PartnerId(planned.partner_id)]
-        key, kid, algorithm, typ = partner.private_key, partner.kid, partner.algorithm, ORDER_TYPE
         signature: str | None
         match planned.kind:
             case "foreign_key":
                 other = self._partners[self._others[partner.partner_id]]
-                signature = _signature(other, body)
+                signature = other.signer.sign(body, ORDER_TYPE)
             case "unknown_key":
-                signature = sign_detached(body, self._unregistered, kid="nobody-1", algorithm="ES256", typ=typ)
+                signature = self._unregistered.sign(body, ORDER_TYPE)
             case "alg_none":
                 signature = f"{_ALG_NONE}.."
             case "unsigned":
                 signature = None
             case "other_typ":
-                signature = sign_detached(body, key, kid=kid, algorithm=algorithm, typ="kr.mypay.consent.command.v1")
+                signature = partner.signer.sign(body, "kr.mypay.consent.command.v1")
             case _:
-                signature = _signature(partner, body)
+                signature = partner.signer.sign(body, ORDER_TYPE)
         value = _tampered(body) if planned.kind == "tampered" else body
-        return record_of(planned.consent_id, value, f"{planned.order_id}-{self._number}", now, signature)
-
-
-def _signature(partner: Partner, body: bytes, typ: str = ORDER_TYPE) -> str:
-    key: PrivateKey = partner.private_key
-    return sign_detached(body, key, kid=partner.kid, algorithm=partner.algorithm, typ=typ)
+        event_id = f"{planned.order_id}-{self._number}"
+        return record_of(ORDER_TYPE, planned.consent_id, value, event_id=event_id, at=now, signature=signature)
 
 
 def _order(planned: Planned, now: datetime) -> PaymentOrder:
@@ -222,20 +214,6 @@ def facts_of(order: PaymentOrder) -> OrderFacts:
         amount_minor=order.amount.minor,
         currency=order.amount.currency,
     )
-
-
-def record_of(
-    consent_id: str, value: bytes, event_id: str, now: datetime, signature: str | None, type_: str = ORDER_TYPE
-) -> Outgoing:
-    """The Kafka record of an order, or of another message on its topic."""
-    envelope = Envelope(id=event_id, source="/mypay/proving", type=type_, time=now, signature=signature)
-    return Outgoing(ORDERS, consent_id.encode(), value, write_envelope(envelope))
-
-
-def signed_record(partner: Partner, order: PaymentOrder, now: datetime) -> Outgoing:
-    """A good order as its partner sends it."""
-    body = encode(order)
-    return record_of(order.consent_id, body, order.order_id, now, _signature(partner, body))
 
 
 def _tampered(body: bytes) -> bytes:

@@ -5,17 +5,15 @@ import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-from aiokafka import AIOKafkaProducer
-
-from gateway.messaging.records import Outgoing
+from gateway.client import Client, open_client
+from gateway.messaging.records import Outgoing, Receipt
 from gateway.messaging.settings import KafkaSettings
 from gateway.proving.books.evidence import Produced, ProducedCancellation
 from gateway.proving.traffic.mix import Planned
 from gateway.proving.traffic.orders import OrderWriter, Written
 from schemas.primitives import payment_id_of
-from schemas.topics import ORDERS
 
 _TICK_S: Final = 0.05
 
@@ -28,8 +26,8 @@ class Sender:
         cancelled: every cancellation that was sent.
     """
 
-    def __init__(self, producer: Any, writer: OrderWriter) -> None:
-        self._producer = producer
+    def __init__(self, client: Client, writer: OrderWriter) -> None:
+        self._client = client
         self._writer = writer
         self.produced: list[Produced] = []
         self.cancelled: list[ProducedCancellation] = []
@@ -43,9 +41,8 @@ class Sender:
             due = min(len(planned), max(1, math.floor((loop.time() - began) * per_second)))
             now = datetime.now(UTC)
             written = [self._writer.write(p, now) for p in planned[sent:due]]
-            sending = [await self._hand_over(w.record) for w in written]
-            await asyncio.gather(*sending)
-            self.produced.extend(_produced(w, future.result()) for w, future in zip(written, sending, strict=True))
+            receipts = await self._client.send([w.record for w in written])
+            self.produced.extend(map(_produced, written, receipts))
             sent = max(sent, due)
             tick()
             await asyncio.sleep(_TICK_S)
@@ -55,32 +52,21 @@ class Sender:
         answers = frozenset(() if answer is None else (answer,))
         now = datetime.now(UTC)
         for order in planned:
-            record = self._writer.cancel(order, now)
-            metadata = await (await self._hand_over(record))
+            [at] = await self._client.send([self._writer.cancel(order, now)])
             payment_id = payment_id_of(order.partner_id, order.order_id)
-            self.cancelled.append(
-                ProducedCancellation(metadata.partition, metadata.offset, order.partner_id, payment_id, answers)
-            )
+            self.cancelled.append(ProducedCancellation(at.partition, at.offset, order.partner_id, payment_id, answers))
 
     async def command(self, record: Outgoing) -> None:
         """Send a record that is no order, and wait until Kafka has it."""
-        await self._producer.send_and_wait(
-            record.topic, value=record.value, key=record.key, headers=list(record.headers)
-        )
-
-    async def _hand_over(self, record: Outgoing) -> "asyncio.Future[Any]":
-        future: asyncio.Future[Any] = await self._producer.send(
-            ORDERS, value=record.value, key=record.key, headers=list(record.headers)
-        )
-        return future
+        await self._client.send([record])
 
 
-def _produced(written: Written, metadata: Any) -> Produced:
+def _produced(written: Written, at: Receipt) -> Produced:
     return Produced(
-        partition=metadata.partition,
-        offset=metadata.offset,
+        partition=at.partition,
+        offset=at.offset,
         # The broker's (LogAppendTime), one for all records of a batch.
-        timestamp_ms=metadata.timestamp,
+        timestamp_ms=at.timestamp_ms,
         digest=written.digest,
         order=written.order,
         expected=written.planned.ends,
@@ -90,16 +76,6 @@ def _produced(written: Written, metadata: Any) -> Produced:
 
 @asynccontextmanager
 async def open_sender(kafka: KafkaSettings, writer: OrderWriter, *, patience_s: float = 40.0) -> AsyncIterator[Sender]:
-    """A sender with an idempotent producer of its own; it waits up to ``patience_s`` for a Kafka that is away."""
-    producer = AIOKafkaProducer(
-        **kafka.client_arguments(),
-        enable_idempotence=True,
-        acks="all",
-        linger_ms=5,
-        request_timeout_ms=round(1000 * patience_s),
-    )
-    await producer.start()
-    try:
-        yield Sender(producer, writer)
-    finally:
-        await producer.stop()
+    """A sender with a client of its own; it waits up to ``patience_s`` for a Kafka that is away."""
+    async with open_client(kafka, patience_s=patience_s) as client:
+        yield Sender(client, writer)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from gateway.identity.jose.signature import sign_detached
+from gateway.client import signed
 from gateway.messaging.records import Outgoing
 from gateway.proving.books import Checked
 from gateway.proving.traffic.cast import STORY_DAY_COUNT, STORY_DAY_KRW, Cast, Customer, Partner, Role
@@ -29,9 +29,7 @@ from schemas.consent_commands import (
     terms_digest,
 )
 from schemas.consents import ConsentTerms
-from schemas.envelope import Envelope, write_envelope
 from schemas.primitives import ConsentId, payment_id_of
-from schemas.topics import CONSENT_COMMANDS
 
 Until = Callable[[Callable[[], bool]], Awaitable[bool]]
 """Waits until something holds; False if there was no news for too long."""
@@ -147,7 +145,7 @@ class _Life:
         self, step: str, type_: str, message: ConsentMessage, sent: str, status: str | None, code: str | None
     ) -> Step:
         told = self._teller.watch.overhear(message.consent_id)
-        await self._teller.sender.command(signed_command(self._partner, type_, message))
+        await self._teller.sender.command(signed(self._partner.signer, message, type_=type_))
         await self._teller.until(lambda: any(e.get("command_id") == message.command_id for e in told))
         event = next((e for e in told if e.get("command_id") == message.command_id), {})
         reason = event.get("reason") or {}
@@ -185,7 +183,7 @@ def asked_for(partner: Partner, terms: ConsentTerms) -> Outgoing:
         issued_at=datetime.now(UTC),
         terms=terms,
     )
-    return signed_command(partner, CONSENT_REQUEST_TYPE, request)
+    return signed(partner.signer, request)
 
 
 def granted(partner: Partner, terms: ConsentTerms, cast: Cast) -> Outgoing:
@@ -204,16 +202,7 @@ def granted(partner: Partner, terms: ConsentTerms, cast: Cast) -> Outgoing:
         issued_at=datetime.now(UTC),
         authentication=cast.identities.prove(partner.home_group, terms.customer_id, link),
     )
-    return signed_command(partner, CONSENT_GRANT_TYPE, grant)
-
-
-def signed_command(partner: Partner, type_: str, message: ConsentMessage) -> Outgoing:
-    """A command on a consent as its partner sends it."""
-    body = encode(message)
-    signature = sign_detached(body, partner.private_key, kid=partner.kid, algorithm=partner.algorithm, typ=type_)
-    name = f"{message.consent_id}-{message.command_id}"
-    envelope = Envelope(id=name, source="/mypay/proving", type=type_, time=message.issued_at, signature=signature)
-    return Outgoing(CONSENT_COMMANDS, message.consent_id.encode(), body, write_envelope(envelope))
+    return signed(partner.signer, grant, type_=CONSENT_GRANT_TYPE)
 
 
 def _words(what: str, state: str | None, reason: dict[str, str], actor: str | None = None) -> str:

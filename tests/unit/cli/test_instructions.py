@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.cli import instruction_sending
+from gateway.cli import sending
+from gateway.client import Event, Message, answers
 from gateway.identity.jose.jwk import generate_key, write_private_key
 from gateway.messaging.records import Outgoing
 from schemas.bulk import BULK_BYTES_MAX, BULK_TYPE, PaymentBulk
@@ -44,21 +45,21 @@ class Sent:
         self.records: list[Outgoing] = []
         self.answers: list[tuple[str, dict[str, Any]]] = []
 
-    async def publish(self, _settings: object, record: Outgoing, _partner: str, seconds: object, is_answer: Any) -> Any:
+    async def ask(self, _settings: object, record: Outgoing, message: Message, seconds: float | None) -> Event | None:
         self.records.append(record)
-        found = [{"type": t, **b} for t, b in self.answers if is_answer(t, b)]
-        return found[0] if found and seconds is not None else None
+        events = [Event("e", type_, body) for type_, body in self.answers] if seconds is not None else []
+        return next((e for e in events if answers(message, e)), None)
 
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
     sent = Sent()
-    monkeypatch.setattr(instruction_sending, "_publish", sent.publish)
+    monkeypatch.setattr(sending, "_ask", sent.ask)
     return sent
 
 
 def test_the_times_that_fill_gives_look_like_no_card_number() -> None:
-    assert {datetime.fromisoformat(t).microsecond for t in instruction_sending.times().values()} == {0}
+    assert {datetime.fromisoformat(t).microsecond for t in sending.times().values()} == {0}
 
 
 def test_a_standing_order_goes_out_as_it_was_written(key: Path, sent: Sent) -> None:

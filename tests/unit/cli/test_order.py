@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from gateway.cli import order as order_cli
-from gateway.cli.partner import default_kid
+from gateway.client import default_kid
 from gateway.directory.partners import PartnerKey
-from gateway.identity.jose.jwk import generate_key, write_private_key
+from gateway.identity.jose.jwk import generate_key, public_jwk, read_private_key, write_private_key
 from gateway.identity.jose.signature import JwsVerifier
 from gateway.identity.signing import Signed
 from gateway.messaging.records import Outgoing
@@ -54,8 +54,8 @@ def test_an_order_goes_out_signed_under_its_consent(key: Path, sent: list[Outgoi
     envelope = read_envelope(record.headers)
     assert (record.topic, record.key, envelope.type) == ("mypay.orders", b"consent-1", ORDER_TYPE)
     assert decode(PaymentOrder, record.value) == ORDER
-    private = order_cli.read_private_key(key)
-    public = order_cli.public_jwk(private)
+    private = read_private_key(key)
+    public = public_jwk(private)
 
     class Keys:
         def partner_exists(self, _partner_id: str) -> bool:

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from gateway.cli import instruction_sending
-from gateway.cli.partner import default_kid
+from gateway.cli import sending
+from gateway.client import Event, Message, answers, default_kid
 from gateway.directory.partners import PartnerKey
-from gateway.identity.jose.jwk import generate_key, public_jwk, write_private_key
+from gateway.identity.jose.jwk import generate_key, public_jwk, read_private_key, write_private_key
 from gateway.identity.jose.signature import JwsVerifier
 from gateway.identity.signing import Signed
 from gateway.messaging.records import Outgoing
+from gateway.payments.rules.lifecycle import STATUS, PaymentState
 from schemas.cancellation import CANCEL_TYPE, PaymentCancellation
 from schemas.codec import decode
 from schemas.envelope import read_envelope
@@ -30,19 +31,16 @@ class Network:
         self.sent: list[Outgoing] = []
         self.events: list[tuple[str, dict[str, Any]]] = []
 
-    async def publish(
-        self, _settings: object, record: Outgoing, _partner: str, seconds: float | None, is_answer: Any
-    ) -> Any:
+    async def ask(self, _settings: object, record: Outgoing, message: Message, seconds: float | None) -> Event | None:
         self.sent.append(record)
-        if seconds is None:
-            return None
-        return next(({"type": t, **body} for t, body in self.events if is_answer(t, body)), None)
+        events = [Event("e", type_, body) for type_, body in self.events] if seconds is not None else []
+        return next((e for e in events if answers(message, e)), None)
 
 
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> Network:
     network = Network()
-    monkeypatch.setattr(instruction_sending, "_publish", network.publish)
+    monkeypatch.setattr(sending, "_ask", network.ask)
     return network
 
 
@@ -55,7 +53,7 @@ def key(tmp_path: Path) -> Path:
 
 def is_signed(record: Outgoing, key: Path, type_: str) -> bool:
     envelope = read_envelope(record.headers)
-    public = public_jwk(instruction_sending.read_private_key(key))
+    public = public_jwk(read_private_key(key))
 
     class Keys:
         def partner_exists(self, _partner_id: str) -> bool:
@@ -139,7 +137,8 @@ def test_a_cancellation_is_followed_to_its_answer(
 
 def refund_event(state: str, **fields: Any) -> tuple[str, dict[str, Any]]:
     payment_id = str(payment_id_of("acme", "r-1"))
-    return f"kr.mypay.payment.{state}.v1", {"payment_id": payment_id, "state": state, **fields}
+    told = {"payment_id": payment_id, "state": state, "status": STATUS[PaymentState(state)], **fields}
+    return f"kr.mypay.payment.{state}.v1", told
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ from gateway.identity.jose.jwk import (
     read_private_key,
     write_private_key,
 )
-from gateway.identity.jose.signature import JwsVerifier, sign_detached
+from gateway.identity.jose.signature import JwsVerifier
+from gateway.identity.jose.signing import sign_detached
 from gateway.identity.signing import Signed
 from schemas.primitives import PartnerId
 from schemas.reasons import Reason

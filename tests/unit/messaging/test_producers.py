@@ -14,7 +14,6 @@ from gateway.app.settings import Settings
 from gateway.messaging.producer import KafkaPublisher
 from gateway.messaging.settings import KafkaSettings
 from gateway.observability.recording import RecordingObserver
-from gateway.proving.traffic import sending
 from streams.app import build_app
 
 ROOT = Path(__file__).parents[3]
@@ -40,7 +39,7 @@ def test_every_producer_asks_for_idempotence_and_for_all_replicas() -> None:
         if place not in STRANGERS
     }
     assert asked == dict.fromkeys(
-        ("gateway/messaging/producer.py", "gateway/proving/bench/baselines.py", "gateway/proving/traffic/sending.py"),
+        ("gateway/messaging/producer.py", "gateway/proving/bench/baselines.py"),
         (True, "all"),
     )
 
@@ -53,21 +52,6 @@ def told(producer: Any) -> tuple[bool, int]:
 async def test_the_publishers_producer_numbers_its_batches() -> None:
     publisher = KafkaPublisher(NOWHERE, RecordingObserver())
     assert told(publisher._new_producer()) == (True, -1)
-
-
-async def test_the_loads_producer_numbers_its_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Any] = []
-
-    class Idle(sending.AIOKafkaProducer):  # type: ignore[misc]
-        async def start(self) -> None:
-            made.append(self)
-
-        async def stop(self) -> None: ...
-
-    monkeypatch.setattr(sending, "AIOKafkaProducer", Idle)
-    async with sending.open_sender(NOWHERE, None):  # type: ignore[arg-type]
-        pass
-    assert [told(p) for p in made] == [(True, -1)]
 
 
 async def test_fausts_producer_asks_for_all_replicas_and_sends_nothing(tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from gateway.base.process import SilentObserver
 from gateway.consents.rules.exemption import exemption_allows
 from gateway.identity.jose.assertion import JwsAssertionVerifier
 from gateway.identity.jose.issuers import CachedTrustTable
 from gateway.identity.rules import Accepted, judge_payment_assertion
 from gateway.proving.traffic.cast import EXEMPT_COUNT, STORY, Cast, Role, make_cast, make_partners
 from gateway.proving.traffic.identities import GROUPS, PROOF_FREE, needs_proof, subject_of
-from gateway.proving.traffic.load import Unobserved
 from gateway.proving.traffic.mix import PAID, Planned, Wave, plan, roles_for
 from gateway.proving.traffic.orders import OrderWriter, Written
 from schemas.codec import decode
@@ -46,7 +46,7 @@ def day(cast: Cast) -> list[Written]:
 @pytest.fixture
 async def trust(cast: Cast, tmp_path: Path) -> AsyncIterator[CachedTrustTable]:
     cast.identities.write(tmp_path)
-    table = CachedTrustTable(tmp_path, Unobserved())
+    table = CachedTrustTable(tmp_path, SilentObserver())
     await table.load()
     yield table
     await table.stop()

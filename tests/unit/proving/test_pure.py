@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.base.process import SilentObserver
 from gateway.identity.jose.issuers import CachedTrustTable
 from gateway.messaging.records import Outgoing
 from gateway.proving.bench.hot import PREFIX, Hot, one_customer
@@ -13,7 +14,6 @@ from gateway.proving.bench.intake import Intake, NotTakenError, Seen, intake_of,
 from gateway.proving.bench.pure import BATCH, NotDecidedError, PurePath, measure, measure_pure
 from gateway.proving.traffic.cast import Cast, Role, make_cast, make_partners
 from gateway.proving.traffic.identities import Identities, needs_proof
-from gateway.proving.traffic.load import Unobserved
 from gateway.proving.traffic.presigning import Presigned, presign, read_presigned
 from schemas.codec import decode
 from schemas.orders import PaymentOrder
@@ -32,7 +32,7 @@ def signed(cast: Cast, tmp_path_factory: pytest.TempPathFactory) -> list[Outgoin
 
 def table(cast: Cast, folder: Path) -> CachedTrustTable:
     cast.identities.write(folder)
-    return CachedTrustTable(folder, Unobserved())
+    return CachedTrustTable(folder, SilentObserver())
 
 
 def test_orders_that_are_signed_later_are_sent_after_those_that_were_there(cast: Cast, tmp_path: Path) -> None:

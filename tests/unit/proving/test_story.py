@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.base.process import SilentObserver
 from gateway.directory.partners import PartnerKey
 from gateway.identity.jose.assertion import JwsAssertionVerifier
 from gateway.identity.jose.issuers import CachedTrustTable
@@ -18,7 +19,6 @@ from gateway.identity.signing import Signed
 from gateway.messaging.records import Outgoing
 from gateway.proving.memory.keys import MemoryKeySource
 from gateway.proving.traffic.cast import STORY, Cast, Role, make_cast, make_partners
-from gateway.proving.traffic.load import Unobserved
 from gateway.proving.traffic.mix import Planned, Wave, plan, roles_for
 from gateway.proving.traffic.story import LIMIT_CODES, Step, Teller, story_is_right
 from gateway.proving.world.watching import Watch
@@ -109,7 +109,7 @@ async def test_commands_are_signed_by_the_partner_and_proven_for_the_terms(cast:
     keys = [PartnerKey(p.kid, p.partner_id, p.algorithm, p.jwk, now, None, None) for p in cast.partners]
     signatures = JwsVerifier(MemoryKeySource([p.partner_id for p in cast.partners], keys))
     cast.identities.write(tmp_path)
-    trust = CachedTrustTable(tmp_path, Unobserved())
+    trust = CachedTrustTable(tmp_path, SilentObserver())
     await trust.load()
     await trust.stop()
     digests: dict[str, str] = {}
