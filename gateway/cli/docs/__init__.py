@@ -7,7 +7,7 @@ import typer
 
 import gateway
 from gateway.cli.common import CliError, ExitCode, Json, print_json, say
-from gateway.cli.docs.pages import MarkerError, filled, tables_in
+from gateway.cli.docs.pages import MarkerError, dead_ends, filled, tables_in
 from gateway.cli.docs.tables import TABLES
 
 app = typer.Typer(help="The guides' tables, made from the code.", no_args_is_help=True)
@@ -43,20 +43,23 @@ def generate(directory: Directory = ROOT, json_: Json = False) -> None:
 
 @app.command()
 def check(directory: Directory = ROOT, json_: Json = False) -> None:
-    """Compare the tables with the code; exit with 1 on a difference, or when a table is in no guide."""
+    """Compare the tables with the code, and look what the guides point to; exit with 1 where something is not so."""
     before, after = _read(directory)
     drift = [name for name in after if after[name] != before[name]]
     missing = sorted(TABLES.keys() - {table for page in before.values() for table in tables_in(page)})
+    nowhere = {name: found for name, page in before.items() if (found := dead_ends(name, page, directory))}
     if json_:
-        print_json({"drift": drift, "missing": missing})
+        print_json({"drift": drift, "missing": missing, "nowhere": nowhere})
     else:
         for name in drift:
             say(f"{directory / name} is not what the code says: run `mypay docs generate`.")
         for table in missing:
             say(f"The table {table} is in no guide.")
-        if not drift and not missing:
+        for name, found in nowhere.items():
+            say(f"{directory / name} points to what is not there: {', '.join(found)}.")
+        if not drift and not missing and not nowhere:
             say(f"{len(TABLES)} tables in {len(after)} guides are what the code says.")
-    if drift or missing:
+    if drift or missing or nowhere:
         raise typer.Exit(ExitCode.FAILED)
 
 
