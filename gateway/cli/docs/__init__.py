@@ -7,6 +7,7 @@ import typer
 
 import gateway
 from gateway.cli.common import CliError, ExitCode, Json, print_json, say
+from gateway.cli.docs.docstrings import UntoldError
 from gateway.cli.docs.pages import MarkerError, dead_ends, filled, tables_in
 from gateway.cli.docs.tables import TABLES
 
@@ -73,6 +74,6 @@ def _read(directory: Path) -> tuple[dict[str, str], dict[str, str]]:
             after[name] = filled(before[name], TABLES)
         except OSError as error:
             raise CliError(f"{directory / name}: {error.strerror}.", ExitCode.NOT_FOUND) from None
-        except MarkerError as error:
+        except (MarkerError, UntoldError) as error:
             raise CliError(f"{directory / name}: {error}.") from None
     return before, after

@@ -12,12 +12,27 @@ _ROLE: Final = re.compile(r":[a-z]+:`~?([^`]+)`")
 _HEADING: Final = re.compile(r"# --- (.+?) -*$")
 
 
-def attribute_docs(owner: type) -> dict[str, str]:
-    """Attribute → the text under it, as one line of Markdown; of base classes too, the class's own winning.
+class UntoldError(ValueError):
+    """An attribute that a guide tells of has no text under it."""
 
-    Attributes without a text are left out.
+
+class AttributeDocs(dict[str, str]):
+    """Attribute → the text under it, as one line of Markdown.
+
+    Looking one up that has none raises UntoldError.
     """
-    found: dict[str, str] = {}
+
+    def __init__(self, owner: type) -> None:
+        super().__init__()
+        self._owner = owner
+
+    def __missing__(self, name: str) -> str:
+        raise UntoldError(f"{self._owner.__module__}.{self._owner.__name__}.{name} has no text under it")
+
+
+def attribute_docs(owner: type) -> AttributeDocs:
+    """Read the texts of a class; of base classes too, the class's own winning. Attributes without one are left out."""
+    found = AttributeDocs(owner)
     for base in reversed(owner.__mro__):
         if base.__module__.partition(".")[0] in {"gateway", "schemas"}:
             found.update(_docs_of(base))

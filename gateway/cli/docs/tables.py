@@ -71,7 +71,7 @@ def settings() -> str:
     for name, field in Settings.model_fields.items():
         default = "" if field.default is None else f"`{_plain(field.default)}`"
         row = f"`MYPAY_{name.upper()}`", default, _with_choices(docs[name], field.annotation)
-        found.setdefault(groups[name], []).append(row)
+        found.setdefault(groups.get(name, "all"), []).append(row)
     found["read by single commands"] = [(f"`{n}`", "", f"`1`: {text}.") for n, text in OTHER_VARIABLES.items()]
     head = ("variable", "default", "meaning")
     return "\n\n".join(f"**{group[0].upper()}{group[1:]}**\n\n{_table(head, rows)}" for group, rows in found.items())

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from gateway.app.settings import OTHER_VARIABLES, Settings
 from gateway.cli import program
 from gateway.cli.docs import PAGES
-from gateway.cli.docs.docstrings import attribute_docs, headings, markdown
+from gateway.cli.docs.docstrings import UntoldError, attribute_docs, headings, markdown
 from gateway.cli.docs.pages import MarkerError, dead_ends, filled, tables_in
 from gateway.cli.docs.tables import TABLES, settings
 from gateway.observability.metrics import ANY_STAGE, LEVELS, OUTCOMES, SPANS
@@ -127,6 +127,13 @@ def test_texts_under_attributes_are_read() -> None:
     assert headings(Sample) == {"one": "first", "two": "second", "three": "second"}
     # Classes of other packages than ours say nothing here: dataclasses and models have bases of libraries.
     assert attribute_docs(Narrower) == {}
+
+
+def test_an_attribute_without_a_text_is_told() -> None:
+    docs = attribute_docs(Settings)
+    assert docs["log_level"] == "Lines below it are left out."
+    with pytest.raises(UntoldError, match=r"gateway\.app\.settings\.Settings\.model_config has no text"):
+        docs["model_config"]
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------------
