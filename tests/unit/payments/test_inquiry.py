@@ -166,3 +166,23 @@ async def test_an_inquiry_needs_no_card() -> None:
     rig.vault.cards.clear()
     assert await rig.new_inquiries("w1").work() == 1
     assert rig.states() == {"order-1": "approved"}
+
+
+async def test_one_payment_that_cannot_be_written_takes_no_other_with_it() -> None:
+    """Its windows hold nothing to consume: a bug that the database's rule stops. It is asked about again."""
+    rig = await unknown(LOST)
+    rig.database.put_consent(consent(consent_id="second", payment=purpose()))
+    rig.network.script = lambda _: LOST
+    await rig.execute([dispatched_record(numbered_order(2, consent_id="second"))])
+    rig.network.script = lambda _: Behaviour()
+    broken = rig.payment(1)
+    for window in broken.windows:
+        rig.database.usage.rows[broken.partner_id, broken.consent_id, window] = Usage()
+    inquiries = rig.new_inquiries("w1")
+    assert await inquiries.work() == 2
+    assert rig.states() == {"order-1": "unknown", "order-2": "approved"}
+    assert rig.database.inquiries.rows[broken.key].closed_at is None
+    assert rig.observer.counted("inquiry", "unwritable") == 1
+    assert await inquiries.work() == 0
+    rig.clock.advance(61)
+    assert await inquiries.work() == 1
