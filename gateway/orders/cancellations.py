@@ -18,7 +18,7 @@ from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.database.unit import Store
 from gateway.identity.door import Authentic, Faulty
-from gateway.orders.kinds import FaultAnswer, Kind, Turn
+from gateway.orders.kinds import FaultAnswer, Kind, Precedence
 from gateway.orders.store import CancellationIntakeUnit
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.cancellations.rules import (
@@ -83,7 +83,7 @@ class CancellationKind(Kind[PaymentCancellation, Cancellations]):
     """
 
     models: Mapping[str, type[PaymentCancellation]] = {CANCEL_TYPE: PaymentCancellation}
-    turn = Turn.CANCELLATIONS
+    precedence = Precedence.CANCELLATIONS
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ from gateway.identity.door import Authentic, Door, Faulty, Nobodys
 from gateway.identity.signing import KeySource, SignatureVerifier
 from gateway.messaging.records import DeadLetters, Record
 from gateway.orders.faults import tell_faults
-from gateway.orders.kinds import AnyKind, FaultAnswer, SignedInstruction, Turn, bring_to_end, settle
+from gateway.orders.kinds import AnyKind, FaultAnswer, Precedence, SignedInstruction, bring_to_end, settle
 from gateway.orders.store import FaultUnit
 
 Message = Authentic[SignedInstruction]
@@ -77,16 +77,16 @@ class OrderIntake:
         started = loop.time()
         now = self._clock.now()
         batch = await self._sort(await self._door.read_all(records, now, self._keys))
-        kinds = sorted(batch.by_kind.items(), key=lambda item: item[0].turn)
+        kinds = sorted(batch.by_kind.items(), key=lambda item: item[0].precedence)
         written: list[tuple[AnyKind, Any]] = []
         for kind, messages in kinds:
-            if kind.turn is not Turn.AFTERWARDS:
+            if kind.precedence is not Precedence.AFTERWARDS:
                 written.append((kind, await settle(kind, messages, now)))
         await self._end_what_is_no_message(batch, now)
         for kind, work in written:
             await kind.hand_on(work)
         for kind, messages in kinds:
-            if kind.turn is Turn.AFTERWARDS:
+            if kind.precedence is Precedence.AFTERWARDS:
                 await bring_to_end(kind, messages, now)
         self._report(batch)
         self._observer.batch("initiation", size=len(records), seconds=loop.time() - started)
@@ -140,6 +140,6 @@ class OrderIntake:
             for reason, n in reasons.items():
                 count("initiation", outcome, reason=reason, n=n)
         for kind, messages in batch.by_kind.items():
-            if kind.turn is not Turn.ORDERS:
+            if kind.precedence is not Precedence.ORDERS:
                 for type_, n in Counter(m.envelope.type for m in messages).items():
                     count("initiation", "instruction", reason=type_, n=n)

@@ -1,6 +1,6 @@
 """Kinds of messages on ``mypay.orders``: what the intake asks of each. It knows none of them by name.
 
-A kind is one module: its model, its turn in a batch, what of it was accepted before, how it is judged and written, and
+A kind is one module: its model, its place in a batch, what of it was accepted before, how it is judged and written, and
 how a fault in one is told. A batch of one kind moves through its steps as one value, the kind's *work*: prepared once,
 judged and written as often as it takes, then handed on.
 """
@@ -39,7 +39,7 @@ class OvertakenError(Exception):
 
 
 @unique
-class Turn(IntEnum):
+class Precedence(IntEnum):
     """When a kind's messages of a batch are brought to their ends.
 
     Orders and cancellations are written, in this order, before the orders are handed on: execution then finds each
@@ -75,12 +75,12 @@ class Kind(ABC, Generic[M, W]):
 
     Attributes:
         models: CloudEvents type → body model (a :class:`schemas.primitives.Model`).
-        turn: its place in a batch.
+        precedence: its place in a batch.
         at_once: how many are judged and written together; None: all of a batch.
     """
 
     models: Mapping[str, type[M]]
-    turn: Turn = Turn.AFTERWARDS
+    precedence: Precedence = Precedence.AFTERWARDS
     at_once: int | None = None
 
     async def accepted(self, messages: Sequence[Authentic[M]]) -> frozenset[str]:  # noqa: ARG002 - none is by itself

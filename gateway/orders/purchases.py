@@ -13,11 +13,11 @@ from gateway.identity.door import Authentic
 from gateway.identity.store import AssertionVerifier, TrustTable
 from gateway.identity.verifying import verify_proofs
 from gateway.messaging.records import Outgoing, Publisher
-from gateway.orders.claims import Claim, ClaimKind, Claims, Ends
 from gateway.orders.judging import OrderJudge, Seen, Waits
-from gateway.orders.kinds import Turn
+from gateway.orders.kinds import Precedence
+from gateway.orders.payment_kinds import End, Instruction, Instructions, PaymentKind
 from gateway.orders.scheduled.service import Accepted
-from gateway.orders.store import ClaimUnit
+from gateway.orders.store import PaymentIntakeUnit
 from gateway.payments.dispatch import Dispatch
 from gateway.payments.rules.purchase import TakenOrder, rejected
 from schemas.orders import ORDER_TYPE, PaymentOrder
@@ -25,17 +25,17 @@ from schemas.primitives import NetworkId
 from schemas.reasons import Reason
 
 
-class PurchaseKind(ClaimKind[PaymentOrder, TakenOrder, Seen]):
+class PurchaseKind(PaymentKind[PaymentOrder, TakenOrder, Seen]):
     """Takes in orders to pay."""
 
     models: Mapping[str, type[PaymentOrder]] = {ORDER_TYPE: PaymentOrder}
-    turn = Turn.ORDERS
+    precedence = Precedence.ORDERS
     counted_as = "initiation"
 
     def __init__(
         self,
         *,
-        store: Store[ClaimUnit],
+        store: Store[PaymentIntakeUnit],
         judge: OrderJudge,
         publisher: Publisher,
         dispatch: Dispatch,
@@ -51,13 +51,13 @@ class PurchaseKind(ClaimKind[PaymentOrder, TakenOrder, Seen]):
 
     async def prepare(
         self, messages: Sequence[Authentic[PaymentOrder]], now: datetime
-    ) -> Claims[PaymentOrder, TakenOrder]:
+    ) -> Instructions[PaymentOrder, TakenOrder]:
         """Verify the customers' proofs."""
         tokens = [m.message.authentication for m in messages]
         proofs = await verify_proofs(tokens, self._assertions, self._trust, now)
-        return Claims(
+        return Instructions(
             [
-                Claim(
+                Instruction(
                     read,
                     TakenOrder(
                         order=read.message,
@@ -73,24 +73,26 @@ class PurchaseKind(ClaimKind[PaymentOrder, TakenOrder, Seen]):
             ]
         )
 
-    async def look(self, uow: ClaimUnit, taken: Sequence[TakenOrder]) -> Seen:
+    async def look(self, uow: PaymentIntakeUnit, taken: Sequence[TakenOrder]) -> Seen:
         """As the judge does."""
         return await self._judge.look(uow, taken)
 
-    def end_of(self, claim: Claim[PaymentOrder, TakenOrder], seen: Seen, now: datetime) -> Ends:
+    def end_of(self, instruction: Instruction[PaymentOrder, TakenOrder], seen: Seen, now: datetime) -> End:
         """As judged: to a network, into the schedule, or nowhere."""
-        target = self._judge.judge(claim.taken, seen, now)
+        target = self._judge.judge(instruction.taken, seen, now)
         if isinstance(target, Reason):
-            return rejected(claim.taken, target, now)
+            return rejected(instruction.taken, target, now)
         if isinstance(target, Waits):
-            return Accepted.of(claim.read.record.value, claim.taken, target, now)
+            return Accepted.of(instruction.read.record.value, instruction.taken, target, now)
         return target
 
-    def outgoing(self, claim: Claim[PaymentOrder, TakenOrder], network_id: NetworkId, now: datetime) -> Outgoing:
+    def outgoing(
+        self, instruction: Instruction[PaymentOrder, TakenOrder], network_id: NetworkId, now: datetime
+    ) -> Outgoing:
         """The partner's own bytes."""
-        return self._dispatch.order(claim.taken, claim.read.record.value, network_id, now)
+        return self._dispatch.order(instruction.taken, instruction.read.record.value, network_id, now)
 
-    def report(self, work: Claims[PaymentOrder, TakenOrder]) -> None:
+    def report(self, work: Instructions[PaymentOrder, TakenOrder]) -> None:
         """Count what became of the batch, and why it was turned away."""
         super().report(work)
         for outcome, reasons in (

@@ -12,9 +12,9 @@ from gateway.base.process import Observer
 from gateway.database.unit import Store
 from gateway.identity.door import Authentic
 from gateway.messaging.records import Outgoing, Publisher
-from gateway.orders.claims import Claim, ClaimKind, Claims, Ends
 from gateway.orders.kinds import OvertakenError
-from gateway.orders.store import ClaimUnit
+from gateway.orders.payment_kinds import End, Instruction, Instructions, PaymentKind
+from gateway.orders.store import PaymentIntakeUnit
 from gateway.payments.dispatch import Dispatch
 from gateway.payments.notices import RefusedOrder
 from gateway.payments.refunds.rules import NO_ORIGINAL, TakenRefund, is_of, refund_payment, refuse_before_dispatch
@@ -30,14 +30,14 @@ class SeenOriginals:
     existing: Mapping[PaymentKey, Payment]
 
 
-class RefundKind(ClaimKind[PaymentRefund, TakenRefund, SeenOriginals]):
+class RefundKind(PaymentKind[PaymentRefund, TakenRefund, SeenOriginals]):
     """Takes in refunds."""
 
     models: Mapping[str, type[PaymentRefund]] = {REFUND_TYPE: PaymentRefund}
     counted_as = "refund"
 
     def __init__(
-        self, *, store: Store[ClaimUnit], publisher: Publisher, dispatch: Dispatch, observer: Observer
+        self, *, store: Store[PaymentIntakeUnit], publisher: Publisher, dispatch: Dispatch, observer: Observer
     ) -> None:
         super().__init__(store=store, publisher=publisher, observer=observer)
         self._dispatch = dispatch
@@ -46,11 +46,11 @@ class RefundKind(ClaimKind[PaymentRefund, TakenRefund, SeenOriginals]):
         self,
         messages: Sequence[Authentic[PaymentRefund]],
         now: datetime,  # noqa: ARG002 - a refund has no proof
-    ) -> Claims[PaymentRefund, TakenRefund]:
+    ) -> Instructions[PaymentRefund, TakenRefund]:
         """Nothing is to be verified."""
-        return Claims(
+        return Instructions(
             [
-                Claim(
+                Instruction(
                     read,
                     TakenRefund(
                         refund=read.message,
@@ -65,13 +65,13 @@ class RefundKind(ClaimKind[PaymentRefund, TakenRefund, SeenOriginals]):
             ]
         )
 
-    async def look(self, uow: ClaimUnit, taken: Sequence[TakenRefund]) -> SeenOriginals:
+    async def look(self, uow: PaymentIntakeUnit, taken: Sequence[TakenRefund]) -> SeenOriginals:
         """The refunds' own payments, and the originals."""
         return SeenOriginals(await uow.payments.find(sorted({k for t in taken for k in (t.key, t.original_key)})))
 
-    def end_of(self, claim: Claim[PaymentRefund, TakenRefund], seen: SeenOriginals, now: datetime) -> Ends:
+    def end_of(self, instruction: Instruction[PaymentRefund, TakenRefund], seen: SeenOriginals, now: datetime) -> End:
         """To the original's network, or nowhere."""
-        taken, refund = claim.taken, claim.taken.refund
+        taken, refund = instruction.taken, instruction.taken.refund
         original = seen.existing.get(taken.original_key)
         if original is None or not is_of(refund, original):
             return RefusedOrder.of(taken, NO_ORIGINAL)
@@ -80,11 +80,13 @@ class RefundKind(ClaimKind[PaymentRefund, TakenRefund, SeenOriginals]):
             return refund_payment(taken, original, refused, now)
         return original.network_id
 
-    def outgoing(self, claim: Claim[PaymentRefund, TakenRefund], network_id: NetworkId, now: datetime) -> Outgoing:
+    def outgoing(
+        self, instruction: Instruction[PaymentRefund, TakenRefund], network_id: NetworkId, now: datetime
+    ) -> Outgoing:
         """The partner's own bytes."""
-        return self._dispatch.refund(claim.taken, claim.read.record.value, network_id, now)
+        return self._dispatch.refund(instruction.taken, instruction.read.record.value, network_id, now)
 
-    async def hold(self, uow: ClaimUnit, work: Claims[PaymentRefund, TakenRefund]) -> None:
+    async def hold(self, uow: PaymentIntakeUnit, work: Instructions[PaymentRefund, TakenRefund]) -> None:
         """Execution and other workers decide under the same locks.
 
         Who has nothing to refund still has nothing, and who is rejected was not refused by another worker meanwhile.
@@ -100,7 +102,7 @@ class RefundKind(ClaimKind[PaymentRefund, TakenRefund, SeenOriginals]):
         if await uow.refusals.find([(t.refund.partner_id, t.reference) for t in decided]):
             raise OvertakenError
 
-    def report(self, work: Claims[PaymentRefund, TakenRefund]) -> None:
+    def report(self, work: Instructions[PaymentRefund, TakenRefund]) -> None:
         """Count what became of the batch."""
         for outcome, n in (
             ("dispatched", len(work.dispatched)),

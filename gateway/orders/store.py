@@ -101,7 +101,7 @@ class WaitingUnit(PaymentUnit, CancellationUnit, ScheduleUnit, AuthenticationUni
     """Accepts an order for a later day."""
 
 
-class ClaimUnit(JudgingUnit, WaitingUnit, RefusingUnit, Protocol):
+class PaymentIntakeUnit(JudgingUnit, WaitingUnit, RefusingUnit, Protocol):
     """Takes in orders to pay, and refunds."""
 
 

@@ -27,8 +27,8 @@ from gateway.network.exchange import (
 )
 from gateway.network.iso8583.breaker import CircuitBreaker
 from gateway.network.trace import payment_trace
-from gateway.orders import claims, refunds
 from gateway.orders import judging as intake
+from gateway.orders import payment_kinds, refunds
 from gateway.orders import turns as fair_intake
 from gateway.outbox import relay
 from gateway.payments import dispatch, execution, results, transitions
@@ -360,7 +360,7 @@ def _half_a_turn() -> AbstractContextManager[None]:
 
 
 def _overtaken_order_dropped() -> AbstractContextManager[None]:
-    return edited(claims, "_write", ("raise OvertakenError", "pass"))
+    return edited(payment_kinds, "_write", ("raise OvertakenError", "pass"))
 
 
 def _unledgered() -> AbstractContextManager[None]:
@@ -395,11 +395,11 @@ def _refused_refund_paid() -> AbstractContextManager[None]:
     return together(
         edited(intents, "_decide_refund", ("if taken.reference in facts.refused:", "if False:")),
         edited(
-            claims.ClaimKind,
+            payment_kinds.PaymentKind,
             "judge",
             (
-                "if c.taken.reference not in refused",
-                'if self.counted_as == "refund" or c.taken.reference not in refused',
+                "if i.taken.reference not in refused",
+                'if self.counted_as == "refund" or i.taken.reference not in refused',
             ),
         ),
         edited(

@@ -1,4 +1,4 @@
-"""The kinds of messages on ``mypay.orders``: all that the contract names, each taken by one; and their turns."""
+"""The kinds of messages on ``mypay.orders``: all that the contract names, each taken by one, each in its place."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import pytest
 
 from gateway.identity.door import Authentic, Door
 from gateway.orders.intake import OrderIntake
-from gateway.orders.kinds import AnyKind, Kind, OvertakenError, Turn, bring_to_end, settle
+from gateway.orders.kinds import AnyKind, Kind, OvertakenError, Precedence, bring_to_end, settle
 from schemas.orders import PaymentOrder
 from schemas.reasons import Reason, ReasonCode
 from schemas.topics import ORDERS, TOPICS
@@ -23,14 +23,16 @@ TYPE = "kr.mypay.test.v1"
 class Noted(Kind[PaymentOrder, list[str]]):
     """Notes its steps; its first ``overtaken`` writes come too late."""
 
-    def __init__(self, type_: str, steps: list[str], *, turn: Turn = Turn.AFTERWARDS, overtaken: int = 0) -> None:
+    def __init__(
+        self, type_: str, steps: list[str], *, precedence: Precedence = Precedence.AFTERWARDS, overtaken: int = 0
+    ) -> None:
         self.models = {type_: PaymentOrder}
-        self.turn = turn
+        self.precedence = precedence
         self.steps = steps
         self.overtaken = overtaken
 
     def _note(self, step: str, work: Sequence[str]) -> None:
-        self.steps.append(f"{self.turn.name.lower()} {step} {' '.join(work)}")
+        self.steps.append(f"{self.precedence.name.lower()} {step} {' '.join(work)}")
 
     async def prepare(self, messages: Sequence[Authentic[PaymentOrder]], now: datetime) -> list[str]:
         work = [str(m.message.order_id) for m in messages]
@@ -78,8 +80,8 @@ def test_one_type_cannot_be_of_two_kinds() -> None:
 
 
 def test_one_kind_is_written_first_and_one_before_it_is_handed_on() -> None:
-    turns = Counter(kind.turn for kind in Rig().initiation.kinds)
-    assert turns[Turn.ORDERS] == turns[Turn.CANCELLATIONS] == 1
+    turns = Counter(kind.precedence for kind in Rig().initiation.kinds)
+    assert turns[Precedence.ORDERS] == turns[Precedence.CANCELLATIONS] == 1
 
 
 # --- steps ---
@@ -121,7 +123,10 @@ async def test_as_many_are_brought_to_their_ends_together_as_the_kind_says(
 async def test_orders_and_then_cancellations_are_written_before_orders_are_handed_on_and_the_rest_follows() -> None:
     rig = Rig()
     steps: list[str] = []
-    kinds = [Noted(f"kr.mypay.{turn.name.lower()}.v1", steps, turn=turn) for turn in sorted(Turn, reverse=True)]
+    kinds = [
+        Noted(f"kr.mypay.{precedence.name.lower()}.v1", steps, precedence=precedence)
+        for precedence in sorted(Precedence, reverse=True)
+    ]
     batch = [
         order_record(numbered_order(n), offset=n, type_=type_)
         for n, kind in enumerate(kinds, 1)

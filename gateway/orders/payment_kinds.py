@@ -1,8 +1,8 @@
-"""What purchases and refunds share: each claims an order id, under which one payment stands for ever.
+"""Kinds whose messages become payments, purchases and refunds: of each order id one, which stands for ever.
 
-Advice only: execution decides under locks. Every claim ends in exactly one way: dispatched, scheduled (accepted for a
-later day: a payment in state SCHEDULED), rejected (a payment in state REJECTED), refused (no payment, for its id is
-taken, or there is none that it could be about) or repeated (its payment's state is told again).
+Advice only: execution decides under locks. Every instruction ends in exactly one way: dispatched, scheduled (accepted
+for a later day: a payment in state SCHEDULED), rejected (a payment in state REJECTED), refused (no payment, for its id
+has another, or there is none that it could be about) or repeated (its payment's state is told again).
 """
 
 from abc import abstractmethod
@@ -18,7 +18,7 @@ from gateway.identity.door import Authentic, Faulty
 from gateway.messaging.records import Outgoing, Publisher
 from gateway.orders.kinds import FaultAnswer, Kind, OvertakenError
 from gateway.orders.scheduled.service import Accepted, keep_waiting
-from gateway.orders.store import ClaimUnit
+from gateway.orders.store import PaymentIntakeUnit
 from gateway.payments.notices import RefusedOrder, refuse_orders, reported_events
 from gateway.payments.rules.intent import OrderOrRefund
 from gateway.payments.rules.payment import Payment, PaymentKey
@@ -34,19 +34,19 @@ class SeenPayments(Protocol):
 
     @property
     def existing(self) -> Mapping[PaymentKey, Payment]:
-        """Payments that stand under the claims' ids."""
+        """Payments that stand under the instructions' ids."""
 
 
 M = TypeVar("M", bound=PaymentOrder | PaymentRefund)
 T = TypeVar("T", bound=OrderOrRefund)
 S = TypeVar("S", bound=SeenPayments)
 
-Ends = NetworkId | Payment | Accepted | RefusedOrder
-"""Of one claim: dispatched to a network, rejected, accepted for a later day, or refused."""
+End = NetworkId | Payment | Accepted | RefusedOrder
+"""Of one instruction: dispatched to a network, rejected, accepted for a later day, or refused."""
 
 
 @dataclass(frozen=True, slots=True)
-class Claim(Generic[M, T]):
+class Instruction(Generic[M, T]):
     """One message, as it came and as execution takes it."""
 
     read: Authentic[M]
@@ -54,8 +54,8 @@ class Claim(Generic[M, T]):
 
 
 @dataclass(slots=True)
-class Claims(Generic[M, T]):
-    """A batch, and how each claim of it ends.
+class Instructions(Generic[M, T]):
+    """A batch, and how each instruction of it ends.
 
     Attributes:
         rejected: with their payments.
@@ -63,7 +63,7 @@ class Claims(Generic[M, T]):
         repeated: payments that are told again, each with the repeated record's reference.
     """
 
-    claims: Sequence[Claim[M, T]]
+    instructions: Sequence[Instruction[M, T]]
     dispatched: list[Outgoing] = field(default_factory=list)
     scheduled: list[Accepted] = field(default_factory=list)
     rejected: list[tuple[T, Payment]] = field(default_factory=list)
@@ -77,30 +77,30 @@ class Claims(Generic[M, T]):
         return bool(self.rejected or self.refused or self.repeated or self.scheduled)
 
 
-class ClaimKind(Kind[M, Claims[M, T]], Generic[M, T, S]):
-    """A kind whose messages become payments; it says what it looks at, and how it judges one claim."""
+class PaymentKind(Kind[M, Instructions[M, T]], Generic[M, T, S]):
+    """A kind whose messages become payments; it says what it looks at, and how it judges one instruction."""
 
     counted_as: ClassVar[str]
     """The stage that its metrics name."""
 
-    def __init__(self, *, store: Store[ClaimUnit], publisher: Publisher, observer: Observer) -> None:
+    def __init__(self, *, store: Store[PaymentIntakeUnit], publisher: Publisher, observer: Observer) -> None:
         self._store = store
         self._publisher = publisher
         self._observer = observer
 
     @abstractmethod
-    async def look(self, uow: ClaimUnit, taken: Sequence[T]) -> S:
+    async def look(self, uow: PaymentIntakeUnit, taken: Sequence[T]) -> S:
         """Read what judging these needs, payments under their ids too."""
 
     @abstractmethod
-    def end_of(self, claim: Claim[M, T], seen: S, now: datetime) -> Ends:
-        """Judge one claim under whose id no payment stands."""
+    def end_of(self, instruction: Instruction[M, T], seen: S, now: datetime) -> End:
+        """Judge one instruction under whose id no payment stands."""
 
     @abstractmethod
-    def outgoing(self, claim: Claim[M, T], network_id: NetworkId, now: datetime) -> Outgoing:
+    def outgoing(self, instruction: Instruction[M, T], network_id: NetworkId, now: datetime) -> Outgoing:
         """The record by which it goes on."""
 
-    async def hold(self, uow: ClaimUnit, work: Claims[M, T]) -> None:
+    async def hold(self, uow: PaymentIntakeUnit, work: Instructions[M, T]) -> None:
         """Make certain, within the transaction that writes, of what was read and must still hold.
 
         Raises:
@@ -118,42 +118,44 @@ class ClaimKind(Kind[M, Claims[M, T]], Generic[M, T, S]):
             m.reference for m in messages if (p := stored.get(keys[m.reference])) is not None and p.digest_is(m.digest)
         )
 
-    async def judge(self, work: Claims[M, T], now: datetime) -> Claims[M, T]:
-        """Sort a batch by how each claim ends."""
+    async def judge(self, work: Instructions[M, T], now: datetime) -> Instructions[M, T]:
+        """Sort a batch by how each instruction ends."""
         async with self._store.reading() as uow:
-            refused = await uow.refusals.find([(c.read.message.partner_id, c.taken.reference) for c in work.claims])
+            refused = await uow.refusals.find(
+                [(i.read.message.partner_id, i.taken.reference) for i in work.instructions]
+            )
             # What was refused when it came before, for a field that was not known yet, say, has ended and was told so.
-            claims = [c for c in work.claims if c.taken.reference not in refused]
-            seen = await self.look(uow, [c.taken for c in claims])
-        judged = Claims[M, T](work.claims)
-        # What this batch itself does with an order id counts for the claims behind it.
+            instructions = [i for i in work.instructions if i.taken.reference not in refused]
+            seen = await self.look(uow, [i.taken for i in instructions])
+        judged = Instructions[M, T](work.instructions)
+        # What this batch itself does with an order id counts for the instructions behind it.
         first_of = dict(seen.existing)
         sent_to: dict[PaymentKey, NetworkId] = {}
-        for claim in claims:
-            key = claim.taken.key
+        for instruction in instructions:
+            key = instruction.taken.key
             if (first := first_of.get(key)) is not None:
-                _repeat(claim, first, judged)
+                _repeat(instruction, first, judged)
                 continue
             # A second one under a dispatched id follows the first: execution meets both in order, the first stands.
-            end = sent_to.get(key) or self.end_of(claim, seen, now)
+            end = sent_to.get(key) or self.end_of(instruction, seen, now)
             match end:
                 case str():
                     sent_to[key] = end
-                    judged.dispatched.append(self.outgoing(claim, end, now))
+                    judged.dispatched.append(self.outgoing(instruction, end, now))
                 case Payment():
                     first_of[key] = end
-                    judged.rejected.append((claim.taken, end))
+                    judged.rejected.append((instruction.taken, end))
                 case Accepted():
                     first_of[key] = end.payment
                     judged.scheduled.append(end)
                 case RefusedOrder():
                     judged.refused.append(end)
-                    judged.orphans.append(claim.taken)
+                    judged.orphans.append(instruction.taken)
                 case _:
                     assert_never(end)
         return judged
 
-    async def write(self, work: Claims[M, T], now: datetime) -> Claims[M, T]:
+    async def write(self, work: Instructions[M, T], now: datetime) -> Instructions[M, T]:
         """Write payments that begin here, and tell of them."""
         if work.ends_here:
             async with self._store.transaction() as uow:
@@ -161,13 +163,13 @@ class ClaimKind(Kind[M, Claims[M, T]], Generic[M, T, S]):
                 await _write(uow, work, now)
         return work
 
-    async def hand_on(self, work: Claims[M, T]) -> None:
+    async def hand_on(self, work: Instructions[M, T]) -> None:
         """Publish what execution decides."""
         if work.dispatched:
             await until_done(lambda: self._publisher.publish(work.dispatched))
         self.report(work)
 
-    def report(self, work: Claims[M, T]) -> None:
+    def report(self, work: Instructions[M, T]) -> None:
         """Count what became of the batch."""
         for outcome, n in (
             ("dispatched", len(work.dispatched)),
@@ -181,15 +183,15 @@ class ClaimKind(Kind[M, Claims[M, T]], Generic[M, T, S]):
         return None
 
 
-def _repeat(claim: Claim[M, T], first: Payment, judged: Claims[M, T]) -> None:
-    taken = claim.taken
+def _repeat(instruction: Instruction[M, T], first: Payment, judged: Instructions[M, T]) -> None:
+    taken = instruction.taken
     if first.digest_is(taken.digest):
         judged.repeated.append((first, taken.reference))
     else:
         judged.refused.append(RefusedOrder.of(taken, order_id_taken(first, taken.message), first))
 
 
-async def _write(uow: ClaimUnit, work: Claims[M, T], now: datetime) -> None:
+async def _write(uow: PaymentIntakeUnit, work: Instructions[M, T], now: datetime) -> None:
     rejected = [payment for _, payment in work.rejected]
     inserted = await uow.payments.insert(rejected)
     waiting = await keep_waiting(uow, work.scheduled, now)
