@@ -14,13 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum, unique
 from typing import Any, Final
 
+import yaml
 from pydantic import BaseModel
 
 from schemas.consents import ConsentTerms
 from schemas.envelope import CONTENT_TYPE
 from schemas.principals import FAMILIES, Role
 from schemas.topics import TOPICS, Topic
-from schemas.yamltext import to_yaml
 
 ASYNCAPI: Final = "asyncapi.yaml"
 DRAFT_7: Final = "http://json-schema.org/draft-07/schema#"
@@ -65,6 +65,38 @@ def render() -> dict[str, str]:
     }
     notice = "# Made by `mypay schemas generate` from schemas/; do not edit.\n"
     return {**dict(sorted(files.items())), ASYNCAPI: notice + to_yaml(_asyncapi())}
+
+
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]  # has no types
+    """Block style for people to read: items indented, double quotes, long texts in one piece, nothing abbreviated."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: FBT001, FBT002, ARG002 - PyYAML's
+        super().increase_indent(flow, indentless=False)
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - PyYAML's
+        return True
+
+    def choose_scalar_style(self) -> str:
+        style: str = super().choose_scalar_style()
+        return '"' if style == "'" else style
+
+
+def _represent_text(dumper: Any, text: str) -> Any:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _represent_text)
+_Dumper.add_multi_representer(StrEnum, _represent_text)
+
+
+def to_yaml(value: object) -> str:
+    """Write plain data as YAML, keys in the order given.
+
+    Raises:
+        yaml.YAMLError: it holds something else than mappings, lists, texts, numbers, booleans and None.
+    """
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=sys.maxsize)
+    return text
 
 
 def _models() -> dict[type[BaseModel], Direction]:

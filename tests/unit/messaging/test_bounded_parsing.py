@@ -165,7 +165,7 @@ def test_of_a_large_bulk_nothing_is_decoded_before_it_is_known_whose_it_is(
     assert (type(read), decoded) == (Faulty, 1)
 
 
-OWN_TEXT = ("schemas.publish", "schemas.yamltext", "schemas.compatibility")
+OWN_TEXT = ("schemas.publish", "schemas.compatibility")
 """What these search is our own."""
 
 

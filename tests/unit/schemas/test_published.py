@@ -8,14 +8,14 @@ from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 
 import schemas
 from schemas.codec import encode
 from schemas.compatibility import breaking_changes
 from schemas.primitives import Model
-from schemas.publish import ASYNCAPI, Direction, directions, render, schema_file
+from schemas.publish import ASYNCAPI, Direction, directions, render, schema_file, to_yaml
 from schemas.topics import TOPICS
-from schemas.yamltext import to_yaml
 from tests.support.messages import EXAMPLES, ORDER
 
 PUBLISHED = Path(schemas.__path__[0]) / "published"
@@ -166,7 +166,7 @@ def test_nothing_breaks_without_a_change(name: str) -> None:
         ({"a": 1, "b": [True, None]}, "a: 1\nb:\n  - true\n  - null\n"),
         ({"a": {}, "b": []}, "a: {}\nb: []\n"),
         ([{"a": 1, "b": 2}, [3]], "- a: 1\n  b: 2\n- - 3\n"),
-        ("plain text", "plain text\n"),
+        ({"k": "plain text"}, "k: plain text\n"),
         ({"k": "first\n  second"}, "k: |-\n  first\n    second\n"),
         # Whatever a reader could take for something else is quoted.
         ({"k": "no"}, 'k: "no"\n'),
@@ -175,15 +175,18 @@ def test_nothing_breaks_without_a_change(name: str) -> None:
         ({"k": "a #b"}, 'k: "a #b"\n'),
         ({"k": "- a"}, 'k: "- a"\n'),
         ({"k": ""}, 'k: ""\n'),
-        ({"k": "a\n"}, 'k: "a\\n"\n'),
+        ({"k": "a\n"}, "k: |\n  a\n"),
+        ({"k": "o'clock: 한국"}, 'k: "o\'clock: 한국"\n'),
+        ({"k": "long " * 100}, 'k: "' + "long " * 100 + '"\n'),
         ({"k": "tab\there"}, 'k: "tab\\there"\n'),
         ({"yes": 1}, '"yes": 1\n'),
     ],
 )
 def test_yaml(value: object, text: str) -> None:
     assert to_yaml(value) == text
+    assert yaml.safe_load(text) == value
 
 
 def test_yaml_refuses_what_it_cannot_say() -> None:
-    with pytest.raises(TypeError):
-        to_yaml({"k": 1.5})
+    with pytest.raises(yaml.YAMLError):
+        to_yaml({"k": object()})
