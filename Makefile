@@ -101,7 +101,7 @@ lock: $(INSTALLED)
 	@$(BIN)/python -m gateway.proving.stack.pin
 
 holidays: $(INSTALLED)
-	@$(BIN)/python -m gateway.proving.holiday_table
+	@$(BIN)/python -m gateway.base.holiday_table
 
 clean:
 	@rm -rf .venv mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build *.egg-info

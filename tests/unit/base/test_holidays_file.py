@@ -9,8 +9,8 @@ from gateway.app.errors import NotConfiguredError
 from gateway.app.holidays import business_days
 from gateway.base import holidays
 from gateway.base.calendar import SEOUL, BusinessDays
+from gateway.base.holiday_table import found_by_package, text
 from gateway.base.holidays import FIRST_YEAR, HOLIDAYS, LAST_YEAR
-from gateway.proving.holiday_table import found_by_package, text
 
 
 def test_days_are_added_and_taken_away(tmp_path: Path) -> None:
