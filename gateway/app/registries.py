@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 from asyncpg import Connection
@@ -16,6 +17,7 @@ from gateway.directory.operators import PostgresOperators
 from gateway.directory.registry import PostgresRegistry
 from gateway.directory.tokens import PostgresTokens
 from gateway.identity.registry import PostgresIdentities
+from schemas.primitives import ConsentId, FundingToken, PartnerId
 
 
 class Registries:
@@ -34,6 +36,22 @@ class Registries:
         """Make the calls inside one transaction: all of them or none."""
         async with translated(), self._connection.transaction():
             yield
+
+    async def withdraw_token(
+        self, token: FundingToken, partner_id: PartnerId, *, now: datetime
+    ) -> list[ConsentId] | None:
+        """Let a partner use a token no longer; return the consents that name it, or None where it was not permitted.
+
+        Once this returns, no payment of this partner with this token can begin any more, and one that had begun leaves
+        soon or not at all (:attr:`gateway.payments.execution.ExecutionSettings.intent_to_wire_s`): whoever had read the
+        permission before it was withdrawn held the lock of such a consent, and each of these locks was waited for. So
+        it is two transactions of its own, and never a part of another.
+        """
+        if self._connection.is_in_transaction():
+            raise AssertionError("what is withdrawn must be visible before the locks are waited for")
+        if not await self.tokens.withdraw(token, partner_id, now=now):
+            return None
+        return await self.consents.lock_under(token, partner_id)
 
 
 @asynccontextmanager

@@ -112,7 +112,7 @@ def disallow(token: TokenArgument, partner: PartnerOption, json_: Json = False) 
     async def write() -> list[ConsentId] | None:
         await _find(settings, token)
         async with open_registries(postgres_dsn(settings)) as registries:
-            return await registries.tokens.withdraw(FundingToken(token), PartnerId(partner), now=datetime.now(UTC))
+            return await registries.withdraw_token(FundingToken(token), PartnerId(partner), now=datetime.now(UTC))
 
     consents = run(write())
     if consents is None:

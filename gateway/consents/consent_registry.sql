@@ -15,3 +15,10 @@ WITH given AS MATERIALIZED (
     FROM added JOIN given USING (partner_id, consent_id)
 )
 SELECT partner_id, consent_id FROM added
+
+-- name: lock_under
+-- Whoever pays under one of these now was allowed to; once they are free everybody knows better.
+SELECT consent_id FROM consent
+WHERE terms #>> '{payment,funding_token}' = $1 AND partner_id = $2
+ORDER BY partner_id, consent_id
+FOR UPDATE

@@ -13,6 +13,7 @@ from gateway.directory.partners import UnknownPartnerError
 from schemas.codec import encode
 from schemas.consent_commands import canonical_terms
 from schemas.consents import ConsentStatus, ConsentTerms
+from schemas.primitives import ConsentId, FundingToken, PartnerId
 
 _SQL = load(__name__, "consent_registry")
 
@@ -46,6 +47,11 @@ class PostgresConsentRegistry:
             [canonical_terms(d) for d in (documents or written)],
         )
         return frozenset((r["partner_id"], r["consent_id"]) for r in rows)
+
+    async def lock_under(self, token: FundingToken, partner_id: PartnerId) -> list[ConsentId]:
+        """Wait for the locks of a partner's consents that name a token; return these consents."""
+        rows = await self._fetch(_SQL.lock_under, token, partner_id)
+        return [ConsentId(r["consent_id"]) for r in rows]
 
     async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
         async with translated():

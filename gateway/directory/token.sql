@@ -17,13 +17,6 @@ UPDATE funding_token_partner SET withdrawn_at = $3
 WHERE token = $1 AND partner_id = $2 AND withdrawn_at IS NULL
 RETURNING token
 
--- name: lock_consents_under
--- Whoever pays under one of these now was allowed to; once they are free everybody knows better.
-SELECT consent_id FROM consent
-WHERE terms #>> '{payment,funding_token}' = $1 AND partner_id = $2
-ORDER BY partner_id, consent_id
-FOR UPDATE
-
 -- name: sealed
 SELECT token, customer_id, key_id, nonce, ciphertext FROM funding_token WHERE token = $1
 

@@ -15,7 +15,7 @@ from gateway.database.errors import translated
 from gateway.database.queries import load
 from gateway.directory.funding import NewToken, Sealed, SealedToken
 from gateway.directory.partners import UnknownPartnerError
-from schemas.primitives import ConsentId, CustomerId, FundingToken, PartnerId
+from schemas.primitives import CustomerId, FundingToken, PartnerId
 
 _SQL = load(__name__, "token")
 
@@ -63,21 +63,13 @@ class PostgresTokens:
         if permissions:
             await self._fetch(_SQL.allow, *map(list, zip(*permissions, strict=True)), now)
 
-    async def withdraw(self, token: FundingToken, partner_id: PartnerId, *, now: datetime) -> list[ConsentId] | None:
-        """Let a partner use a token no longer; return the consents that name it, or None where it was not permitted.
+    async def withdraw(self, token: FundingToken, partner_id: PartnerId, *, now: datetime) -> bool:
+        """Let a partner use a token no longer; False where it was not permitted.
 
-        Once this returns, no payment of this partner with this token can begin any more, and one that had begun leaves
-        soon or not at all (:attr:`gateway.payments.execution.ExecutionSettings.intent_to_wire_s`): whoever had read the
-        permission before it was withdrawn held the lock of such a consent, and each of these locks was waited for. So
-        it is two transactions of its own, and never a part of another.
+        A payment that read the permission before may still begin: see
+        :meth:`gateway.app.registries.Registries.withdraw_token`.
         """
-        if self._connection.is_in_transaction():
-            raise AssertionError("what is withdrawn must be visible before the locks are waited for")
-        if not await self._fetch(_SQL.withdraw, token, partner_id, now):
-            return None
-        async with self.transaction():
-            rows = await self._fetch(_SQL.lock_consents_under, token, partner_id)
-        return [ConsentId(r["consent_id"]) for r in rows]
+        return bool(await self._fetch(_SQL.withdraw, token, partner_id, now))
 
     async def sealed(self, token: FundingToken) -> SealedToken | None:
         """One row as it is sealed."""

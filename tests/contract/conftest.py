@@ -156,7 +156,7 @@ class PostgresBackend:
 
     async def withdraw_token(self, token: str, partner_id: str) -> None:
         async with open_registries(self.dsn) as registries:
-            await registries.tokens.withdraw(FundingToken(token), PartnerId(partner_id), now=NOW)
+            await registries.withdraw_token(FundingToken(token), PartnerId(partner_id), now=NOW)
 
     async def until_blocked(self, task: "asyncio.Task[Any]") -> None:
         waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"

@@ -199,8 +199,8 @@ WAITS: Final = {
         *(load("standing").lock, "standing_order", (standing_row,), partial(ids, "s")),
         number_of("standing_order_id", "s"),
     ),
-    "token.lock_consents_under": Lock(
-        *(load("token").lock_consents_under, "consent", (consent_row,)),
+    "consent_registry.lock_under": Lock(
+        *(load("consent_registry").lock_under, "consent", (consent_row,)),
         lambda rows: ("tok", "p"),
         number_of("consent_id", "c"),
     ),

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from gateway.app.postgres import PostgresStore
-from gateway.app.registries import open_registries
+from gateway.app.registries import Registries, open_registries
 from gateway.app.resealing import key_uses, reseal_all, set_aside
 from gateway.database.migrate import migrate
 from gateway.directory.cards import CardSealer, MasterKeyRing
@@ -33,11 +33,16 @@ TOKEN, PARTNER = USE.token, USE.partner_id
 
 
 @pytest.fixture
-async def tokens(database: str) -> AsyncIterator[PostgresTokens]:
+async def registries(database: str) -> AsyncIterator[Registries]:
     await migrate(database)
     await put_token(database, *USE)
     async with open_registries(database) as registries:
-        yield registries.tokens
+        yield registries
+
+
+@pytest.fixture
+def tokens(registries: Registries) -> PostgresTokens:
+    return registries.tokens
 
 
 async def found(database: str, token: str) -> list[StoredToken]:
@@ -69,12 +74,11 @@ async def test_a_token_for_a_partner_that_is_not_registered_is_not_stored(
 
 
 async def test_a_withdrawal_returns_when_no_payment_that_knew_the_permission_can_follow(
-    tokens: PostgresTokens, database: str
+    registries: Registries, database: str
 ) -> None:
     """An execution worker that has read the permission holds the consent's lock: the operator's command waits."""
     named = terms(consent_id="c-1"), terms(consent_id="c-2", payment=purpose(funding_token="other"))
-    async with open_registries(database) as registries:
-        await registries.consents.add_consents([(t, ConsentStatus.AUTH) for t in named])
+    await registries.consents.add_consents([(t, ConsentStatus.AUTH) for t in named])
     store = PostgresStore(database, pool_size=2)
     await store.start()
     watcher = await asyncpg.connect(database)
@@ -82,7 +86,7 @@ async def test_a_withdrawal_returns_when_no_payment_that_knew_the_permission_can
         async with store.transaction() as worker:
             await worker.consents.lock([(PARTNER, ConsentId("c-1")), (PARTNER, ConsentId("c-2"))])
             assert await worker.directory.usable_tokens([USE]) == {USE}
-            withdrawing = asyncio.create_task(tokens.withdraw(TOKEN, PARTNER, now=NOW))
+            withdrawing = asyncio.create_task(registries.withdraw_token(TOKEN, PARTNER, now=NOW))
             waiting = (
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
             )
@@ -92,8 +96,8 @@ async def test_a_withdrawal_returns_when_no_payment_that_knew_the_permission_can
             async with store.reading() as another:
                 assert await another.directory.usable_tokens([USE]) == frozenset()
         assert await withdrawing == ["c-1"]
-        assert await tokens.withdraw(TOKEN, PARTNER, now=NOW) is None
-        await tokens.allow([(TOKEN, PARTNER)], now=NOW)
+        assert await registries.withdraw_token(TOKEN, PARTNER, now=NOW) is None
+        await registries.tokens.allow([(TOKEN, PARTNER)], now=NOW)
         async with store.reading() as another:
             assert await another.directory.usable_tokens([USE]) == {USE}
     finally:
