@@ -102,7 +102,9 @@ def test_a_damaged_message_is_read_or_refused_and_the_card_stays_hidden(
         text = "".join(traceback.format_exception(refusal)) + repr(refusal)
         assert refusal.__context__ is None
     pan = message.get(2)
-    if pan is not None and len(pan) >= 12:
+    # Digits that another field has too, twelve zeros say, tell nothing of the card.
+    elsewhere = any(pan in value for number, value in message.fields.items() if number != 2) if pan else False
+    if pan is not None and len(pan) >= 12 and not elsewhere:
         assert pan not in text
 
 
