@@ -6,13 +6,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from gateway.consents.changing import ExpiryService
-from gateway.identity.forgetting import UsedProofsService
 from schemas.consents import ConsentStatus
 from tests.contract.conftest import Backend
 from tests.support.builders import later, payment
 from tests.support.consents import ISSUER, SUBJECT, ConsentRig, digest, document, short
 from tests.support.domain_samples import krw, purpose, terms
+from tests.support.stages import timers
 
 KEY = ("partner-1", "consent-1")
 AMENDED = terms(payment=purpose(max_per_payment=(krw(99_000),)))
@@ -88,7 +87,7 @@ async def test_a_whole_life_with_repetitions(backend: Backend, rig: ConsentRig) 
 async def test_time_ends_what_is_left_open(backend: Backend, rig: ConsentRig) -> None:
     await rig.take(rig.request(terms(valid_until=later(5))))
     rig.clock.advance(5)
-    expiry = ExpiryService(store=backend.store, observer=rig.observer, clock=rig.clock)
+    expiry = timers(backend.store, rig.clock, rig.observer).expiry
     assert [await expiry.expire(), await expiry.expire()] == [1, 0]
     assert [(kind, body["status"]) for kind, body in await told(backend)] == [("changed", "AWAU"), ("changed", "EXPD")]
 
@@ -97,7 +96,7 @@ async def test_proofs_are_forgotten_when_nothing_can_replay_them(backend: Backen
     await rig.take(rig.request())
     record = rig.record("grant", authentication=rig.proof("grant", digest(document(terms()))))
     await rig.take(record)
-    purge = UsedProofsService(store=backend.store, observer=rig.observer, clock=rig.clock)
+    purge = timers(backend.store, rig.clock, rig.observer).used_proofs
     rig.clock.set(rig.identities.made[0].keep_until)
     assert await purge.purge() == 0
     rig.clock.advance(0.001)

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from gateway.base.calendar import BusinessDays, day_start
+from gateway.base.calendar import day_start
 from gateway.base.errors import StoreIntegrityError
 from gateway.database.unit import Store
-from gateway.observability.recording import RecordingObserver
 from gateway.orders.standing.occurrences import OccurrenceService, OccurrenceSettings
 from gateway.orders.standing.rules import StandingKey, StandingOrder
 from gateway.payments.rules.lifecycle import PaymentState
@@ -21,6 +20,7 @@ from schemas.standing import DayRule, Frequency, HolidayRule, StandingSchedule, 
 from tests.contract.conftest import Backend
 from tests.support.builders import later
 from tests.support.domain_samples import NOW, consent, krw, merchant
+from tests.support.stages import timers
 
 FIRST = date(2025, 5, 18)
 
@@ -145,16 +145,7 @@ async def test_workers_who_race_make_each_day_once_and_its_order_waits_to_be_han
     schedule = StandingSchedule(frequency=Frequency.DAILY, first_date=FIRST, count=3)
     await insert(store, *(standing(n, schedule=schedule) for n in names))
     clock = MemoryClock(day_start(FIRST) + timedelta(days=2, hours=1))
-    workers = [
-        OccurrenceService(
-            store=store,
-            observer=RecordingObserver(),
-            clock=clock,
-            days=BusinessDays(),
-            settings=OccurrenceSettings(batch=4, at_once=1),
-        )
-        for _ in range(4)
-    ]
+    workers = [timers(store, clock, occurrences=OccurrenceSettings(batch=4, at_once=1)).occurrences for _ in range(4)]
 
     async def work(service: OccurrenceService) -> None:
         while await service.make_due():

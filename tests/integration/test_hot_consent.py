@@ -16,12 +16,11 @@ import pytest
 
 from gateway.app.postgres import PostgresStore
 from gateway.app.registries import open_registries
-from gateway.consents.changing import ExpiryService, change_consent_status
+from gateway.consents.changing import change_consent_status
 from gateway.consents.rules.consent import Consent, ConsentCommand
 from gateway.database.migrate import migrate
 from gateway.messaging.records import Record
 from gateway.network.exchange import CardData, ExchangeResult, NetworkRequest
-from gateway.observability.recording import RecordingObserver
 from gateway.payments.execution import ExecutionService
 from gateway.proving.memory import (
     MemoryCardNetwork,
@@ -35,7 +34,7 @@ from schemas.primitives import NetworkId
 from tests.support.builders import NETWORK, dispatched_record, numbered_order
 from tests.support.consents import ISSUER, SUBJECT, ConsentRig, digest, document
 from tests.support.domain_samples import USE, krw, merchant, purpose, terms
-from tests.support.stages import execution_stage
+from tests.support.stages import execution_stage, timers
 from tests.support.tokens import put_token
 
 pytestmark = pytest.mark.integration
@@ -209,7 +208,7 @@ def _most(of: PaymentPurpose) -> int:
 async def _act(world: World, name: str, action: str) -> None:
     store, clock = world.stores[-1], SystemClock()
     if action == "expire":
-        expiry = ExpiryService(store=store, observer=RecordingObserver(), clock=clock)
+        expiry = timers(store, clock).expiry
         while not await expiry.expire():  # noqa: ASYNC110 - time tells nobody
             await asyncio.sleep(0.005)
         return

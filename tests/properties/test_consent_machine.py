@@ -19,7 +19,6 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from gateway.consents.changing import (
     ConsentCommandRefusedError,
     ConsentUnknownError,
-    ExpiryService,
     change_consent_status,
 )
 from gateway.consents.rules.consent import ConsentCommand
@@ -258,7 +257,7 @@ class Machine(RuleBasedStateMachine):
         self.consents = ConsentRig(self.rig.faults, database)
         self.consents.clock = self.rig.clock
         self.consents.service = self.consents.new_service()
-        self.expiry = ExpiryService(store=self.rig.store, observer=self.rig.observer, clock=self.rig.clock)
+        self.expiry = self.rig.schedule.expiry
 
     def teardown(self) -> None:
         async def stop() -> None:

@@ -6,9 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli.prove import app
-from gateway.proving.simulation.audit import UNEXPECTED
-from gateway.proving.simulation.mutants import MUTANTS
-from gateway.proving.simulation.planting import NotPlantedError, edited, replaced, swapped
+from gateway.proving.simulation.bugs import MUTANTS
+from gateway.proving.simulation.bugs.planting import NotPlantedError, edited, replaced, swapped
+from gateway.proving.simulation.outcome import UNEXPECTED
 from gateway.proving.simulation.runner import hunt_all
 
 

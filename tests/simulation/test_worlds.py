@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 from gateway.cli.prove import app
 from gateway.cli.prove.simulate import show_failure
+from gateway.proving.simulation.bugs import MUTANTS
 from gateway.proving.simulation.faults import Fault
-from gateway.proving.simulation.mutants import MUTANTS
 from gateway.proving.simulation.runner import Summary, replay, run_seeds, workers
 from gateway.proving.simulation.world import simulate
 

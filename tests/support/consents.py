@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from gateway.consents.changing import ExpiryService
+from gateway.app.consents import ConsentConnections, consents
+from gateway.app.runtime import Runtime
 from gateway.consents.commands import COMMANDS, ConsentCommandService
 from gateway.consents.rules.consent import Consent
 from gateway.consents.rules.records import HandledCommand
@@ -28,6 +29,7 @@ from schemas.topics import CONSENT_COMMANDS
 from tests.support.builders import NOW
 from tests.support.domain_samples import terms
 from tests.support.faults import Faults
+from tests.support.stages import NoSubscription, signers, timers
 
 ISSUER: Final = "https://id.test"
 SUBJECT: Final = "subject-1"
@@ -136,25 +138,23 @@ class ConsentRig:
         for token in ("token-1", "token-2"):
             self.database.put_token(token, "customer-1", "partner-1", "partner-2")
         self.service = self.new_service()
-        self.expiry = ExpiryService(store=self.store, observer=self.observer, clock=self.clock)
+        self.expiry = timers(self.store, self.clock, self.observer).expiry
         self.offset = 0
 
     def new_service(self, store: MemoryStore | None = None) -> ConsentCommandService:
         """Another worker."""
-        return ConsentCommandService(
-            store=store or self.store,
+        verifier = MemoryVerifier(
+            {"forged": FORGED, "unknown-key": UNKNOWN_KEY, "stolen": DISABLED, "over": OVER},
+            owners={"theirs": "partner-2"},
             keys=self.keys,
-            verifier=MemoryVerifier(
-                {"forged": FORGED, "unknown-key": UNKNOWN_KEY, "stolen": DISABLED, "over": OVER},
-                owners={"theirs": "partner-2"},
-                keys=self.keys,
-            ),
-            dead_letters=self.dead_letters,
-            observer=self.observer,
-            clock=self.clock,
-            trust=self.identities,
-            assertions=self.identities,
         )
+        connections = ConsentConnections(
+            commands=NoSubscription(),
+            dead_letters=self.dead_letters,
+            signers=signers(self.keys, verifier, self.identities),
+        )
+        runtime = Runtime(store=store or self.store, observer=self.observer, clock=self.clock, worker="consents-1")
+        return consents(runtime, connections).service
 
     # --- what partners and customers make ---
 

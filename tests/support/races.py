@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from gateway.database.unit import Store
 from gateway.identity.door import Authentic
-from gateway.orders.cancellations import CancellationKind, WaitingCancellations
+from gateway.orders.cancellations import CancellationKind
 from gateway.orders.kinds import bring_to_end
 from gateway.payments.execution import ExecutionService
 from gateway.payments.rules.payment import Payment, PaymentKey
@@ -17,6 +17,7 @@ from tests.support.builders import dispatched_record, numbered_order
 from tests.support.domain_samples import NOW, krw
 from tests.support.faults import Faults
 from tests.support.rig import Rig
+from tests.support.stages import timers
 
 
 class Jitter(Faults):
@@ -55,10 +56,7 @@ class Crowd:
             for _ in range(workers)
         ]
         self.sweeps = [
-            WaitingCancellations(
-                store=self.store, cut_overs={}, observer=self.rig.observer, clock=self.rig.clock, batch_max=10
-            )
-            for _ in range(workers)
+            timers(self.store, self.rig.clock, self.rig.observer, batch_max=10).cancellations for _ in range(workers)
         ]
         self.reversals = self.rig.new_reversals("worker-0", self._networks[0])
 

@@ -9,10 +9,9 @@ from gateway.app.execution import ExecutionStage
 from gateway.app.initiation import InitiationConnections, InitiationStage, InitiationTerms, initiation
 from gateway.app.relay import relay
 from gateway.app.runtime import Runtime
-from gateway.app.schedule import ScheduleConnections, ScheduleStage, ScheduleTerms, schedule
+from gateway.app.schedule import ScheduleStage
 from gateway.app.settlement import SettlementConnections, SettlementTerms, settlement
 from gateway.app.trust import Signers
-from gateway.base.calendar import BusinessDays
 from gateway.consents.rules.limits import Usage
 from gateway.directory.funding import OwnedToken
 from gateway.messaging.consuming import Consumer
@@ -55,7 +54,7 @@ from schemas.reasons import Reason, ReasonCode
 from tests.support.builders import DISPATCH, NETWORK, NOW
 from tests.support.domain_samples import consent, merchant
 from tests.support.faults import Faults
-from tests.support.stages import NO_CONSUMER, NoSubscription, execution_stage, signers
+from tests.support.stages import NO_CONSUMER, NoSubscription, execution_stage, signers, timers
 
 WAITING_MARKS = HmacMarks(MasterKeys({"20260101": bytes(32)}), Purpose.WAITING_MARK)
 NO_LANE: Any = None
@@ -165,12 +164,13 @@ class Rig:
         self, *, store: MemoryStore | None = None, publisher: MemoryPublisher | None = None, **terms: Any
     ) -> ScheduleStage:
         """Another worker of the schedule."""
-        return schedule(
-            self.runtime(store=store),
-            ScheduleConnections(
-                publisher=publisher or self.publisher, dispatch=DISPATCH, networks=lambda: self.networks
-            ),
-            ScheduleTerms(cut_overs=self.cut_overs, **({"days": BusinessDays(), "batch_max": 100} | terms)),
+        return timers(
+            store or self.store,
+            self.clock,
+            self.observer,
+            publisher=publisher or self.publisher,
+            networks=lambda: self.networks,
+            **({"cut_overs": self.cut_overs} | terms),
         )
 
     def new_stage(

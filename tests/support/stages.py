@@ -6,8 +6,10 @@ from typing import Any
 
 from gateway.app.execution import ExecutionConnections, ExecutionStage, ExecutionTerms, execution
 from gateway.app.runtime import Runtime
+from gateway.app.schedule import ScheduleConnections, ScheduleStage, ScheduleTerms, schedule
 from gateway.app.trust import Signers
 from gateway.app.unit import GatewayUnit
+from gateway.base.calendar import BusinessDays
 from gateway.base.process import Clock, Observer
 from gateway.database.unit import Store
 from gateway.directory.store import TokenVault
@@ -19,6 +21,7 @@ from gateway.network.port import CardNetwork
 from gateway.observability.recording import RecordingObserver
 from gateway.payments.execution import ExecutionSettings
 from gateway.payments.results import ResultSettings
+from gateway.payments.rules.routing import NetworkProfile
 from gateway.payments.unknown.verdicts import UnknownPolicy
 from gateway.proving.memory import MemoryDeadLetters, MemoryKeySource, MemoryVerifier
 from schemas.primitives import NetworkId
@@ -69,6 +72,23 @@ def execution_stage(
             execution=ExecutionSettings(results=results or ResultSettings(wait_s=0.0, policy=policy)),
             **({"answer_timeout_s": 18.0} | terms),
         ),
+    )
+
+
+def timers(
+    store: Store[GatewayUnit],
+    clock: Clock,
+    observer: Observer | None = None,
+    *,
+    publisher: Any = None,
+    networks: Callable[[], Sequence[NetworkProfile]] = list,
+    **terms: Any,
+) -> ScheduleStage:
+    """The schedule; ``publisher``: None where nothing is handed on."""
+    return schedule(
+        Runtime(store=store, observer=observer or RecordingObserver(), clock=clock, worker="schedule-1"),
+        ScheduleConnections(publisher=publisher, dispatch=DISPATCH, networks=networks),
+        ScheduleTerms(**({"cut_overs": {}, "days": BusinessDays(), "batch_max": 100} | terms)),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import grimp
 import pytest
 from importlinter import Contract, api
+from importlinter.contracts.acyclic_siblings import AcyclicSiblingsContract
 from importlinter.contracts.forbidden import ForbiddenContract
 from importlinter.contracts.layers import LayersContract
 from importlinter.contracts.protected import ProtectedContract
@@ -20,6 +21,7 @@ from tests.support.room_contract import RoomContract
 ROOT: Final = Path(__file__).parents[2]
 PACKAGES: Final = ("gateway", "schemas", "streams")
 TYPES: Final[Mapping[str, type[Contract]]] = {
+    "acyclic_siblings": AcyclicSiblingsContract,
     "forbidden": ForbiddenContract,
     "layers": LayersContract,
     "protected": ProtectedContract,
@@ -32,6 +34,8 @@ SQL: Final = "Only app and views know what runs SQL"
 PROVING: Final = "Only the command line starts what proves the gateway"
 CLIENT: Final = "A partner's client knows messages, keys and Kafka alone"
 BOOKS: Final = "The check of the books shares no rule with what it checks"
+WORLDS: Final = "Inside the simulation: nobody knows the world that it is a part of"
+CIRCLES: Final = "No circle inside the simulation"
 PURE: Final = "Rules and the contract are pure"
 
 PLANTED: Final = [
@@ -61,6 +65,9 @@ PLANTED: Final = [
     (CLIENT, "gateway.client.messages", "gateway.payments.rules.lifecycle"),
     (CLIENT, "gateway.messaging.reader", "gateway.network.port"),
     (CLIENT, "gateway.client.sending", "asyncpg"),
+    (WORLDS, "gateway.proving.simulation.crew.worker", "gateway.proving.simulation.world"),
+    (WORLDS, "gateway.proving.simulation.wire.links", "gateway.proving.simulation.crew.worker"),
+    (CIRCLES, "gateway.proving.simulation.wire.wire", "gateway.proving.simulation.wire.links"),
     (BOOKS, "gateway.proving.books.money", "gateway.payments.rules.ledger"),
     (PURE, "gateway.consents.rules.limits", "asyncio"),
     (PURE, "gateway.settlement.rules", "asyncpg"),

@@ -17,7 +17,7 @@ def command(
     from rich.progress import Progress  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    from gateway.proving.simulation.mutants import MUTANTS  # noqa: PLC0415
+    from gateway.proving.simulation.bugs import MUTANTS  # noqa: PLC0415
     from gateway.proving.simulation.runner import hunt_all  # noqa: PLC0415
 
     if unknown := sorted(set(only or ()) - MUTANTS.keys()):

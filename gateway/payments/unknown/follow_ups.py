@@ -199,8 +199,14 @@ class FollowUpService:
             return NotSent(NotSentCause.NOT_ENCODABLE)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[ExchangeResult] = loop.create_future()
+
+        def done(result: ExchangeResult) -> None:
+            # A stop cancels whoever waits, and what is in flight ends all the same: its lease runs out.
+            if not answer.done():
+                answer.set_result(result)
+
         # A late follow-up does no harm: it may wait for the socket for as long as its lease lasts.
-        self._network.submit(request, send_before=loop.time() + self._settings.lease_s / 4, done=answer.set_result)
+        self._network.submit(request, send_before=loop.time() + self._settings.lease_s / 4, done=done)
         return await answer
 
     # --- judge and write ---

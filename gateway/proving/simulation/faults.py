@@ -26,6 +26,7 @@ class Fault(StrEnum):
     PUBLISH_UNCONFIRMED = "publication not confirmed"
     COMMIT_LOST = "offset commit lost"
     RELAY_DEPOSED = "relay lost its lead"
+    DEFECT = "error that nobody expects"
     # in Kafka
     REDELIVERED = "records redelivered"
     DUPLICATED = "order sent twice"
@@ -48,6 +49,7 @@ class Fault(StrEnum):
     STALE_ANSWER = "answer of another day under the same numbers"
     LINK_CUT = "links cut"
     # around it all
+    STOPPED = "worker told to stop"
     STORE_DOWN = "store down for a while"
     KAFKA_DOWN = "Kafka down for a while"
     TOPIC_CLOSED = "partner's topic closed for a while"
@@ -78,6 +80,7 @@ BOUNDARY: Final = {
     Fault.PUBLISH_UNCONFIRMED: 0.05,
     Fault.COMMIT_LOST: 0.05,
     Fault.RELAY_DEPOSED: 0.01,
+    Fault.DEFECT: 0.02,
     Fault.REDELIVERED: 0.04,
 }
 """Usual chance per boundary at which the fault is possible."""
@@ -102,12 +105,18 @@ WIRE: Final = {
 """Usual chance per request."""
 
 
+Chances = tuple[float, list[tuple[float, Fault]]]
+
+
 @dataclass
 class Faults:
     """One world's faults: the chances drawn for it, and what was caused so far.
 
     Attributes:
         on: False once the world is to come to rest.
+        outage: what lasts for a while now.
+        steps: calls of ports so far.
+        chances: of each place where something is called: all faults' sum, and each with the upper end of its share.
         journal: where a traced world writes everything down.
         log: (time, what, where) of every fault, in order.
     """
@@ -115,6 +124,9 @@ class Faults:
     rng: Random
     journal: list[str] | None = None
     on: bool = True
+    outage: Fault | None = None
+    steps: int = 0
+    chances: dict[str, Chances] = field(default_factory=dict)
     rates: dict[Fault, float] = field(default_factory=dict)
     log: list[tuple[float, Fault, str]] = field(default_factory=list)
 

@@ -8,14 +8,18 @@ import asyncio
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextvars import Context
+from contextvars import Context, ContextVar
 from datetime import datetime, timedelta
+from functools import partial
 from heapq import heappop, heappush
 from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+
+OWN_TASKS: ContextVar["dict[asyncio.Task[Any], None] | None"] = ContextVar("own_tasks", default=None)
+"""Where the tasks are kept of whoever runs, so that they can be ended together. Tasks inherit it."""
 
 CALLBACKS_MAX = 200_000
 """A world needs some hundreds; one that needs so many turns in circles."""
@@ -109,8 +113,13 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         return asyncio.Future(loop=self)
 
     def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None) -> asyncio.Task[Any]:
-        """As asyncio's."""
-        return asyncio.Task(coro, loop=self, name=name, context=context)
+        """As asyncio's; the task is one of whoever's context it runs in."""
+        task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)
+        tasks = OWN_TASKS.get() if context is None else context.get(OWN_TASKS)
+        if tasks is not None:
+            tasks[task] = None
+            task.add_done_callback(partial(_forget, tasks))
+        return task
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Tell of an error that nobody caught."""
@@ -136,6 +145,10 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """Leave it in the heap: it is skipped when its time comes."""
+
+
+def _forget(tasks: dict[asyncio.Task[Any], None], task: asyncio.Task[Any]) -> None:
+    tasks.pop(task, None)
 
 
 class SkewedClock:

@@ -1,10 +1,15 @@
-"""What is told of a world."""
+"""What is found in a world while it lives, and what is told of it."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 from uuid import UUID
 
 from gateway.proving.simulation.faults import Fault
+
+UNEXPECTED: Final = "no unexpected error"
+"""The promise that any error breaks which nobody caused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +19,26 @@ class Violation:
     invariant: str
     text: str
     at: float
+
+
+@dataclass(slots=True)
+class Findings:
+    """Promises that were broken in one world; of a traced one, all that happened.
+
+    Args:
+        time: virtual seconds.
+
+    Attributes:
+        trace: None where nothing is written down.
+    """
+
+    time: Callable[[], float]
+    trace: list[str] | None = None
+    violations: list[Violation] = field(default_factory=list)
+
+    def violated(self, invariant: str, text: str) -> None:
+        """Note a broken promise."""
+        self.violations.append(Violation(invariant, text, self.time()))
 
 
 @dataclass(slots=True)

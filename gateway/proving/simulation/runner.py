@@ -12,7 +12,7 @@ from threading import Thread
 from typing import Final
 
 from gateway.proving.simulation.faults import Fault
-from gateway.proving.simulation.mutants import Hunted, hunt
+from gateway.proving.simulation.hunting import Hunted, hunt
 from gateway.proving.simulation.outcome import Outcome
 from gateway.proving.simulation.world import simulate
 

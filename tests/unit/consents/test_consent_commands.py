@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from gateway.base.errors import StoreConflictError, StoreUnavailableError
-from gateway.consents.changing import ExpiryService
 from gateway.consents.rules.records import CommandOutcome
 from gateway.messaging.records import Record
 from gateway.payments.rules.lifecycle import PaymentState
@@ -23,6 +22,7 @@ from schemas.topics import events_topic
 from tests.support.builders import NOW, payment
 from tests.support.consents import ISSUER, SUBJECT, ConsentRig, digest, document, policy
 from tests.support.domain_samples import consent, krw, purpose, terms
+from tests.support.stages import timers
 
 OTHER = terms(payment=purpose(max_per_payment=(krw(99_000),)))
 
@@ -629,7 +629,7 @@ async def test_two_timers_side_by_side_tell_each_end_once(rig: ConsentRig) -> No
     rig.faults.hold("consents.update")
     first = asyncio.create_task(rig.expiry.expire())
     await rig.faults.reached("consents.update")
-    other = ExpiryService(store=MemoryStore(rig.database), observer=rig.observer, clock=rig.clock)
+    other = timers(MemoryStore(rig.database), rig.clock, rig.observer).expiry
     assert await other.expire() == 0
     rig.faults.open("consents.update")
     assert await first == 40

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from gateway.consents.changing import ConsentCommandRefusedError, ExpiryService, change_consent_status
+from gateway.consents.changing import ConsentCommandRefusedError, change_consent_status
 from gateway.consents.rules.consent import ConsentCommand
 from gateway.messaging.records import Record
 from gateway.proving.memory import Database, MemoryStore
 from tests.support.builders import NOW, payment
 from tests.support.consents import ConsentRig, digest, document
 from tests.support.domain_samples import consent, krw, purpose, terms
+from tests.support.stages import timers
 
 KEY = ("partner-1", "consent-1")
 AMENDED = terms(payment=purpose(max_per_payment=(krw(99_000),)))
@@ -84,7 +85,7 @@ async def operator(rig: ConsentRig) -> None:
 
 
 async def timer(rig: ConsentRig) -> None:
-    await ExpiryService(store=rig.store, observer=rig.observer, clock=rig.clock).expire()
+    await timers(rig.store, rig.clock, rig.observer).expiry.expire()
 
 
 async def new_rig(act: Act, boundary: CrashAt) -> ConsentRig:

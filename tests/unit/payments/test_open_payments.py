@@ -1,6 +1,5 @@
 """What operators are told of open outcomes."""
 
-from gateway.payments.open_watch import OpenPaymentsWatch
 from gateway.payments.rules.lifecycle import PaymentState
 from tests.support.builders import later, payment
 from tests.support.rig import Rig
@@ -8,7 +7,7 @@ from tests.support.rig import Rig
 
 async def test_counts_and_ages_are_told_and_go_back_to_zero() -> None:
     rig = Rig()
-    watch = OpenPaymentsWatch(store=rig.store, observer=rig.observer, clock=rig.clock)
+    watch = rig.schedule.open_payments
     async with rig.store.transaction() as uow:
         await uow.payments.insert([payment(1, changed_at=later(-7)), payment(2, changed_at=later(-2))])
     assert await watch.look() == 0

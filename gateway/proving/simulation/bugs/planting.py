@@ -2,11 +2,26 @@
 
 import inspect
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
 _NO_VALUE = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One bug.
+
+    Attributes:
+        breaks: what it does, in a few words.
+        plant: makes the program have it while the context lasts.
+    """
+
+    name: str
+    breaks: str
+    plant: Callable[[], AbstractContextManager[None]]
 
 
 class NotPlantedError(Exception):

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from gateway.messaging.records import Outgoing
-from gateway.proving.simulation.scene import (
+from gateway.proving.simulation.script.scene import (
     BEFORE_MIDNIGHT,
     JUNK,
     MERCHANT,

@@ -1,22 +1,17 @@
-"""One worker's links to the card network, with everything that wires do to messages.
-
-The wire outlives the worker: what has left goes on to the host when its sender has crashed.
-"""
+"""One worker's links to the card network, with everything that happens to its messages on their way."""
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from random import Random
+from dataclasses import dataclass, replace
+from functools import partial
 
 from gateway.network.exchange import (
     Answered,
     ExchangeResult,
     FinancialRequest,
-    InquiryRequest,
     NetworkRequest,
     NotSent,
     NotSentCause,
-    ReversalRequest,
     Unanswered,
     UnansweredCause,
     UnmatchedAnswer,
@@ -24,21 +19,15 @@ from gateway.network.exchange import (
 from gateway.network.iso8583.breaker import BreakerState, CircuitBreaker, room
 from gateway.network.iso8583.sections import Breaker
 from gateway.network.matching import MatchBy
-from gateway.proving.memory.host import APPROVED, MemoryHost
-from gateway.proving.simulation.faults import Fault, Faults
+from gateway.proving.memory.host import APPROVED
+from gateway.proving.simulation.faults import Fault
+from gateway.proving.simulation.wire.wire import DECLINED, MTI, RESPONSE_MTI, Sent, Wire
 from schemas.primitives import NetworkId
 
-DECLINED = "51"
 CLOSED_WRONGLY = "a network is closed for silence alone"
 
 BREAKER = Breaker(open_after_failures=2, open_s=0.5, open_max_s=2.0, trial_window=4)
 """Small, so that a world sees it open and close."""
-
-OTHER_DAY = "0101000000"
-"""DE7 of no message in a world."""
-
-UNLISTED = ("06", "20", "76", "78", "98", "N7")
-"""Codes that no table lists, whatever the host has booked."""
 
 
 @dataclass(eq=False, slots=True)
@@ -51,44 +40,6 @@ class _Exchange:
     ended: bool = False
     lost: bool = False
     timer: asyncio.TimerHandle | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """One message that left: when, from whom, and what."""
-
-    at: float
-    worker: str
-    request: NetworkRequest
-
-
-@dataclass
-class Wire:
-    """What all links share: the host, the adversary, and what was seen.
-
-    Attributes:
-        sent: every message that left, in order.
-        decline_amounts: amounts (minor units) that the host declines.
-        match_by: what the host echoes; STRICT is all of it, and there answers of another day may come as well.
-        on_leave: told of every message that leaves, at that moment.
-        violated: told of a promise that the links themselves break: its name, and what happened.
-        travelling: messages on their way, in either direction.
-        links: of workers that live.
-        unmatched: answers that came to no exchange.
-    """
-
-    host: MemoryHost
-    faults: Faults
-    rng: Random
-    answer_timeout_s: float
-    decline_amounts: frozenset[int]
-    match_by: MatchBy
-    on_leave: Callable[[NetworkRequest], None]
-    violated: Callable[[str, str], None]
-    sent: list[Sent] = field(default_factory=list)
-    travelling: int = 0
-    links: list["SimulatedLinks"] = field(default_factory=list)
-    unmatched: int = 0
 
 
 class SimulatedLinks:
@@ -115,6 +66,7 @@ class SimulatedLinks:
         self._changed: list[asyncio.Future[None]] = []
         self._is_open = True
         self._crashed = False
+        self._is_stopping = False
         wire.links.append(self)
 
     @property
@@ -182,15 +134,22 @@ class SimulatedLinks:
         """Sign on."""
         self.open()
 
-    async def stop(self, *, drain_seconds: float) -> None:  # noqa: ARG002 - nothing here waits
-        """Sign off; what is in flight ends unanswered."""
+    async def stop(self, *, drain_seconds: float) -> None:
+        """Wait for what is in flight, for a while; then sign off: the rest ends unanswered."""
+        self._is_stopping = True
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + drain_seconds
+        while self._in_flight and loop.time() < deadline and not self._crashed:
+            timer = loop.call_at(deadline, self._tell)
+            await self._change()
+            timer.cancel()
         self.cut()
 
     # --- faults ---
 
     def open(self) -> None:
         """Sign on (again)."""
-        if not self._crashed:
+        if not self._crashed and not self._is_stopping:
             self._is_open = True
             self._tell()
 
@@ -206,6 +165,8 @@ class SimulatedLinks:
 
     def crash(self) -> None:
         """The worker is gone: nobody is told anything, and what had not left never will."""
+        if self._crashed:
+            return
         self._is_open, self._crashed = False, True
         for exchange in self._in_flight:
             exchange.ended = True
@@ -247,10 +208,10 @@ class SimulatedLinks:
         wire.travelling -= 1
         if exchange.lost:
             return
-        answer = replace(wire.host.handle(request, self._code(request)), sent_at=exchange.left_at)
+        answer = replace(wire.answer(request), sent_at=exchange.left_at)
         if isinstance(request, FinancialRequest) and self._is_answered_by_another_day(request, answer):
             return
-        answer = self._altered(answer, request)
+        answer = wire.altered(answer, request, partial(self._note, request=request))
         if wire.faults.chance(Fault.ANSWER_LOST):
             self._note(Fault.ANSWER_LOST, request)
             return
@@ -282,11 +243,7 @@ class SimulatedLinks:
         if not exchange.ended and not elsewhere:
             self._end(exchange, answer)
             return
-        # It belongs to no exchange of the link that it came on.
-        wire.unmatched += 1
-        open_links = [links for links in wire.links if links.is_open]
-        if open_links:
-            wire.rng.choice(open_links)._take_unmatched(exchange.request, answer)  # noqa: SLF001 - of this class
+        wire.arrive_elsewhere(exchange.request, answer, partial(self._note, request=exchange.request))
 
     def _is_answered_by_another_day(self, request: FinancialRequest, answer: Answered) -> bool:
         """The opposite comes in the answer's place, under its numbers and another day's time: it must do nothing."""
@@ -301,27 +258,15 @@ class SimulatedLinks:
         return True
 
     def _stale(self, request: FinancialRequest, answer: Answered) -> None:
-        wire = self._wire
-        wire.travelling -= 1
-        wire.unmatched += 1
-        open_links = [links for links in wire.links if links.is_open]
-        if open_links:
-            taking = wire.rng.choice(open_links)
-            taking._hand_over(request, answer, request.trace.terminal_id, OTHER_DAY)  # noqa: SLF001 - of this class
+        self._wire.travelling -= 1
+        self._wire.arrive_of_another_day(request, answer)
 
-    def _take_unmatched(self, request: NetworkRequest, answer: Answered) -> None:
-        trace = request.trace
-        terminal_id, time = trace.terminal_id, f"{trace.transmitted_at:%m%d%H%M%S}"
-        if self._wire.match_by is not MatchBy.STRICT and self._wire.faults.chance(Fault.OWN_TIME):
-            self._note(Fault.OWN_TIME, request)
-            terminal_id, time = self._wire.rng.choice((("", time), (terminal_id, OTHER_DAY), ("", OTHER_DAY)))
-        self._hand_over(request, answer, terminal_id, time)
-
-    def _hand_over(self, request: NetworkRequest, answer: Answered, terminal_id: str, time: str) -> None:
+    def arrived(self, request: NetworkRequest, answer: Answered, terminal_id: str, time: str) -> None:
+        """Hand over an answer to another's request."""
         self._on_unmatched(
             UnmatchedAnswer(
                 network_id=self.network_id,
-                mti=_response_mti(request),
+                mti=RESPONSE_MTI[MTI[type(request)]],
                 terminal_id=terminal_id,
                 stan=request.trace.stan,
                 transmitted_at_raw=time,
@@ -329,34 +274,10 @@ class SimulatedLinks:
             )
         )
 
-    def _code(self, request: NetworkRequest) -> str:
-        if isinstance(request, FinancialRequest):
-            return DECLINED if request.amount_minor in self._wire.decline_amounts else APPROVED
-        return APPROVED
-
-    def _altered(self, answer: Answered, request: NetworkRequest) -> Answered:
-        """What the wire or the host's front end does to an answer; the books stay as they are."""
-        faults = self._wire.faults
-        if faults.chance(Fault.UNCLEAR_CODE):
-            self._note(Fault.UNCLEAR_CODE, request)
-            return replace(answer, response_code=self._wire.rng.choice(("09", "68")))
-        if faults.chance(Fault.UNLISTED_CODE):
-            self._note(Fault.UNLISTED_CODE, request)
-            return replace(answer, response_code=self._wire.rng.choice(UNLISTED))
-        if isinstance(request, ReversalRequest):
-            return answer
-        if faults.chance(Fault.OTHER_AMOUNT):
-            self._note(Fault.OTHER_AMOUNT, request)
-            return replace(answer, amount_minor=answer.amount_minor + 1)
-        if faults.chance(Fault.OTHER_RRN):
-            self._note(Fault.OTHER_RRN, request)
-            return replace(answer, rrn="000000000000")
-        return answer
-
     # --- inside ---
 
     def _note(self, fault: Fault, request: NetworkRequest) -> None:
-        where = f"{self._worker} {_MTI[type(request)]} {request.trace.rrn}"
+        where = f"{self._worker} {MTI[type(request)]} {request.trace.rrn}"
         self._wire.faults.note(asyncio.get_running_loop().time(), fault, where)
 
     def _end(self, exchange: _Exchange, result: ExchangeResult) -> None:
@@ -405,10 +326,3 @@ class SimulatedLinks:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._changed.append(future)
         await future
-
-
-_MTI = {FinancialRequest: "0200", ReversalRequest: "0420", InquiryRequest: "0100"}
-
-
-def _response_mti(request: NetworkRequest) -> str:
-    return {"0200": "0210", "0420": "0430", "0100": "0110"}[_MTI[type(request)]]

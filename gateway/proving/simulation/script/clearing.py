@@ -6,7 +6,7 @@ from random import Random
 
 from gateway.messaging.records import Outgoing
 from gateway.proving.memory.host import Entry
-from gateway.proving.simulation.scene import NETWORK
+from gateway.proving.simulation.script.scene import NETWORK
 from schemas.clearing import CLEARING_TYPE, ClearingBatch, ClearingKind, ClearingRecord
 from schemas.codec import encode
 from schemas.envelope import Envelope, write_envelope

@@ -11,8 +11,8 @@ from gateway.messaging.records import Outgoing
 from gateway.network.exchange import Acceptor
 from gateway.payments.cancellations.rules import CutOver
 from gateway.payments.unknown.verdicts import UnknownPolicy
-from gateway.proving.simulation.orders import write_orders
-from gateway.proving.simulation.scene import (
+from gateway.proving.simulation.script.orders import write_orders
+from gateway.proving.simulation.script.scene import (
     BEFORE_MIDNIGHT,
     CUSTOMER,
     FOREIGN_TOKEN,

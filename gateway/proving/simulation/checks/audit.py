@@ -18,7 +18,7 @@ from gateway.outbox.store import OutboxRow
 from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.proving.memory import Database, MemoryHost
 from gateway.proving.memory.host import trace_key
-from gateway.proving.simulation.scene import PAN
+from gateway.proving.simulation.script.scene import PAN
 from schemas.consents import ConsentTerms
 
 Report = Callable[[str, str], None]
@@ -33,8 +33,6 @@ NEXT: Final[Mapping[str, frozenset[str]]] = {
     "settled": frozenset({"approved"}),
 }
 """Which states may follow which; none follows any other."""
-
-UNEXPECTED: Final = "no unexpected error"
 
 STANDING: Final = frozenset({"approved", "reversing", "settled"})
 IN_FLIGHT: Final = frozenset({"sent", "unknown"})
@@ -330,7 +328,7 @@ def _told(events: Sequence[OutboxRow]) -> dict[str, list[tuple[int, str]]]:
 
 
 def _caps(terms: ConsentTerms, at: datetime) -> list[tuple[str, datetime, int | None, int | None]]:
-    """Limit, its window's start, and what it allows, of terms as :mod:`.script` writes them: all in one currency."""
+    """Limit, its window's start, and what it allows, of a world's terms: all in one currency."""
     purpose = terms.payment
     if purpose is None:
         return []

@@ -40,6 +40,28 @@ BEFORE_MIDNIGHT: Final = datetime(2025, 5, 17, 14, 59, 57, tzinfo=UTC)
 """Three seconds before Seoul's midnight: daily limits begin anew and days come while payments are in flight."""
 
 
+PARTITIONS: Final = 3
+"""Of every topic."""
+
+WAITING_GROUP: Final = "initiation:waiting"
+"""Who reads the orders that wait for their turn. Every other group has its stage's name."""
+
+SKEW_MAX_S: Final = 5.0
+"""By which a worker's clock may be wrong."""
+
+
+@unique
+class Stage(StrEnum):
+    """Kinds of processes."""
+
+    INITIATION = "initiation"
+    EXECUTION = "execution"
+    CONSENTS = "consents"
+    RELAY = "relay"
+    SETTLEMENT = "settlement"
+    SCHEDULE = "schedule"
+
+
 @unique
 class Kind(StrEnum):
     """What a produced record of ``mypay.orders`` is."""

@@ -1,0 +1,45 @@
+"""What the tables of a world say is left to do."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Final
+
+from gateway.proving.memory import Database
+from gateway.proving.memory.database import FollowUpRow
+from schemas.consents import ConsentStatus
+
+OPEN: Final = (ConsentStatus.AWAU, ConsentStatus.AUTH, ConsentStatus.SUSP)
+
+
+def any_open(rows: Iterable[FollowUpRow]) -> bool:
+    """True while a follow-up is to be sent."""
+    return any(row.closed_at is None for row in rows)
+
+
+def awaiting_match(database: Database) -> Iterator[str]:
+    """Orders that are approved, and whose clearing came before that and was told as a break."""
+    broken = {row.record.rrn for row in database.clearing.rows.values() if row.found is not None}
+    for payment in database.payments.rows.values():
+        if payment.state.value == "approved" and payment.trace is not None and payment.trace.rrn in broken:
+            yield payment.order_id
+
+
+def past_their_end(database: Database, now: datetime) -> Iterator[str]:
+    """Consents that time has ended, and whose status does not say so."""
+    for key, consent in database.consents.rows.items():
+        if consent.status in OPEN and consent.terms.valid_until <= now:
+            yield key[1]
+
+
+def due_occurrences(database: Database, now: datetime) -> Iterator[str]:
+    """Standing orders whose next day has come."""
+    for key, standing in database.standing.rows.items():
+        if standing.next_due_at is not None and standing.next_due_at <= now:
+            yield key[1]
+
+
+def open_cancellations(database: Database) -> Iterator[str]:
+    """Orders whose cancellation is to be carried out."""
+    for row in database.cancellations.rows.values():
+        if row.is_open:
+            yield row.order_id

@@ -1,0 +1,190 @@
+"""What happens to a world at times that are drawn before: partners write, operators act, and things break."""
+
+import asyncio
+from typing import Final
+
+from gateway.consents.changing import ConsentCommandRefusedError, ConsentUnknownError, change_consent_status
+from gateway.consents.rules.consent import ConsentCommand
+from gateway.proving.memory import MemoryStore
+from gateway.proving.simulation.checks.audit import Auditor
+from gateway.proving.simulation.crew.crew import Crew
+from gateway.proving.simulation.crew.stages import Surroundings
+from gateway.proving.simulation.cycles import ClearingCycles
+from gateway.proving.simulation.faults import Fault, Faults
+from gateway.proving.simulation.loop import SkewedClock, VirtualLoop
+from gateway.proving.simulation.script.forging import forge
+from gateway.proving.simulation.script.scene import (
+    CUSTOMER,
+    DISABLED_CODE,
+    NETWORK,
+    PARTNER,
+    SIGNED,
+    TOKEN,
+    Act,
+    Command,
+    Produced,
+    Stage,
+)
+from schemas.primitives import ConsentId
+from schemas.reasons import Reason
+
+FAULTS_END_S: Final = 14.0
+"""Past the traffic, so that recoveries are disturbed too."""
+
+_DISABLED: Final = Reason(code=DISABLED_CODE, text="signing key is disabled")
+_FAULT_OF: Final = {
+    Act.REVOKE: Fault.CONSENT_REVOKED,
+    Act.SUSPEND: Fault.CONSENT_SUSPENDED,
+    Act.RESUME: Fault.CONSENT_RESUMED,
+    Act.AMEND: Fault.CONSENT_AMENDED,
+    Act.STEAL: Fault.FOREIGN_TOKEN,
+}
+
+
+class Plans:
+    """One world's.
+
+    Attributes:
+        written: what partners wrote, with each record's reference.
+        forged: references of what others wrote for execution.
+    """
+
+    def __init__(
+        self,
+        around: Surroundings,
+        crew: Crew,
+        auditor: Auditor,
+        cycles: ClearingCycles,
+        faults: Faults,
+        *,
+        loop: VirtualLoop,
+        clock: SkewedClock,
+    ) -> None:
+        self.written: list[tuple[Produced, str]] = []
+        self.forged: set[str] = set()
+        self._around = around
+        self._crew = crew
+        self._auditor = auditor
+        self._cycles = cycles
+        self._faults = faults
+        self._loop = loop
+        self._clock = clock
+        self._rng = faults.rng
+
+    def begin(self) -> None:
+        """Plan everything from now on."""
+        loop, rng, script = self._loop, self._rng, self._around.script
+        for produced in script.produced:
+            loop.call_at(produced.at, self._produce, produced)
+        for command in script.commands:
+            loop.call_at(command.at, self._command, command)
+        for terms in script.consents:
+            ends_at = (terms.valid_until - script.epoch).total_seconds()
+            if ends_at < FAULTS_END_S:
+                loop.call_at(ends_at, self._caused, Fault.CONSENT_EXPIRED, terms.consent_id)
+        for times, cause in (
+            ((0, 0, 1, 1, 2, 4), self._crash_any),
+            ((0, 0, 1, 2), self._cut_any),
+            ((0, 0, 0, 1, 2), self._go_down),
+            ((0, 0, 1), self._cycles.clear_early),
+            ((0, 0, 0, 1), self._rebalance_any),
+            ((0,) * 15 + (1,), self._disable_key),
+            ((0,) * 5 + (1,), self._withdraw_token),
+            ((0, 0, 0, 1, 3), self._forge),
+            ((0, 0, 0, 1, 2), self._stop_any),
+        ):
+            for _ in range(rng.choice(times)):
+                loop.call_at(rng.uniform(0.0, FAULTS_END_S), cause)
+        loop.call_at(FAULTS_END_S, self._faults.stop)
+
+    def _caused(self, fault: Fault, where: str) -> None:
+        self._faults.note(self._loop.time(), fault, where)
+
+    # --- partners, customers, operators ---
+
+    def _produce(self, produced: Produced) -> None:
+        if produced.again:
+            self._caused(Fault.DUPLICATED, f"{produced.kind} {produced.order_id}")
+        record = self._around.kafka.write(produced.record)
+        self.written.append((produced, record.reference))
+
+    def _command(self, command: Command) -> None:
+        self._caused(_FAULT_OF[command.act], command.consent_id)
+        if command.record is not None:
+            self._around.kafka.write(command.record)
+            return
+        self._loop.create_task(self._operate(command))
+
+    async def _operate(self, command: Command) -> None:
+        around, key = self._around, (PARTNER, ConsentId(command.consent_id))
+        store = MemoryStore(around.database)
+        try:
+            await change_consent_status(store, self._clock, key, ConsentCommand(command.act.value))
+        except (ConsentCommandRefusedError, ConsentUnknownError):
+            around.observer.count("consents", "operator_refused")
+
+    def _withdraw_token(self) -> None:
+        self._loop.create_task(self._withdrawn_for_a_while())
+
+    async def _withdrawn_for_a_while(self) -> None:
+        """As an operator does it: the permission is withdrawn, then the locks of all consents are waited for."""
+        database = self._around.database
+        self._caused(Fault.TOKEN_WITHDRAWN, TOKEN)
+        database.put_token(TOKEN, CUSTOMER)
+        async with MemoryStore(database).transaction() as uow:
+            await uow.consents.lock(sorted(database.consents.rows))
+        self._auditor.withdrawn = True
+        await asyncio.sleep(self._rng.uniform(0.1, 4.0))
+        self._caused(Fault.TOKEN_ALLOWED, TOKEN)
+        self._auditor.withdrawn = False
+        database.put_token(TOKEN, CUSTOMER, PARTNER)
+
+    def _disable_key(self) -> None:
+        self._caused(Fault.KEY_DISABLED, PARTNER)
+        self._around.verifier.refused[SIGNED] = _DISABLED
+        # Whoever had looked at the key before is gone: what is sent from now on was looked at after it.
+        for worker in self._crew.of(Stage.EXECUTION):
+            self._crew.crash(worker)
+        self._auditor.key_gone = True
+
+    # --- what breaks ---
+
+    def _crash_any(self) -> None:
+        worker = self._rng.choice(self._crew.workers)
+        self._caused(Fault.CRASH, worker.name)
+        self._crew.crash(worker)
+
+    def _stop_any(self) -> None:
+        worker = self._rng.choice(self._crew.workers)
+        self._caused(Fault.STOPPED, worker.name)
+        self._crew.stop(worker)
+
+    def _cut_any(self) -> None:
+        linked = [w for w in self._crew.workers if w.links is not None]
+        if not linked:
+            return
+        links = (worker := self._rng.choice(linked)).links
+        self._caused(Fault.LINK_CUT, worker.name)
+        if links is not None:
+            links.cut()
+            self._loop.call_later(self._rng.uniform(0.1, 5.0), links.open)
+
+    def _go_down(self) -> None:
+        outage = self._rng.choice((Fault.STORE_DOWN, Fault.KAFKA_DOWN, Fault.TOPIC_CLOSED))
+        seconds = self._rng.uniform(0.2, 8.0)
+        self._faults.outage = outage
+        self._caused(outage, f"{seconds:.1f} s")
+        if outage is Fault.STORE_DOWN:
+            self._crew.depose_relay()
+        self._loop.call_later(seconds, setattr, self._faults, "outage", None)
+
+    def _rebalance_any(self) -> None:
+        stage = self._rng.choice((Stage.INITIATION, Stage.EXECUTION))
+        self._caused(Fault.REBALANCED, stage)
+        self._crew.rebalance(stage)
+
+    def _forge(self) -> None:
+        self._caused(Fault.DISPATCH_FORGED, NETWORK)
+        around = self._around
+        record = forge(around.script, around.kafka, around.dispatch, self._rng, len(self.forged))
+        self.forged.add(around.kafka.write(record).reference)

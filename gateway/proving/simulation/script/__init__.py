@@ -1,0 +1,1 @@
+"""What partners, customers, operators, networks and forgers do in one world."""

@@ -1,0 +1,1 @@
+"""Between the workers and the card network: links, and everything that wires do to messages."""
