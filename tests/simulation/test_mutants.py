@@ -8,13 +8,14 @@ from typer.testing import CliRunner
 from gateway.cli.prove import app
 from gateway.proving.simulation.bugs import MUTANTS
 from gateway.proving.simulation.bugs.planting import NotPlantedError, edited, replaced, swapped
+from gateway.proving.simulation.hunting import BUDGET
 from gateway.proving.simulation.outcome import UNEXPECTED
 from gateway.proving.simulation.runner import hunt_all
 
 
 @pytest.mark.timeout(300)
 def test_every_planted_bug_is_found() -> None:
-    hunted = list(hunt_all(list(MUTANTS), first=0, budget=1_000, jobs=os.cpu_count() or 1))
+    hunted = list(hunt_all(list(MUTANTS), first=0, budget=BUDGET, jobs=os.cpu_count() or 1))
     assert {h.name for h in hunted} == MUTANTS.keys()
     assert len(hunted) >= 12
     assert [h.name for h in hunted if h.invariant is None] == []

@@ -21,7 +21,11 @@ STAGES = (
     gateway.app.schedule.ScheduleStage,
 )
 
-ALONE = {"FairIntake": {"tests/unit/orders/test_fair_intake.py"}, "CancellationKind": {"tests/support/races.py"}}
+ALONE = {
+    "CancellationKind": {"tests/support/races.py"},
+    "FairIntake": {"tests/unit/orders/test_fair_intake.py"},
+    "OrderIntake": {"tests/unit/orders/test_kinds.py"},
+}
 """What a test of its own puts together for itself, and where."""
 
 

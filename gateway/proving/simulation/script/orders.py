@@ -73,6 +73,11 @@ class _Author:
         order_id = f"order-{number}"
         if draw < 0.06 and (taken := self._paid()) is not None:
             order_id = taken.order_id
+            if rng.random() < 0.7:
+                # Both at once, under two consents where there are any: two workers then have the id in hand.
+                at = taken.at + rng.uniform(0.0, 0.02)
+                others = [c.consent_id for c in self._script.consents if c.consent_id != _consent_of(taken)]
+                consent_id = rng.choice(others) if others else consent_id
         elif draw < 0.08:
             consent_id = ConsentId("nobody")
         waits = self._script.epoch == BEFORE_MIDNIGHT and rng.random() < 0.2
