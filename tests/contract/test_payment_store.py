@@ -8,10 +8,9 @@ import pytest
 
 from gateway.base.errors import StoreConflictError, StoreIntegrityError
 from gateway.database.unit import Store
-from gateway.identity.refusals import Refusal
 from gateway.payments.rules.ledger import Transfer, TransferKind
 from gateway.payments.rules.lifecycle import PaymentState
-from schemas.primitives import NetworkId, PartnerId
+from schemas.primitives import NetworkId
 from schemas.reasons import Reason, ReasonCode
 from tests.contract.conftest import Backend, rolled_back
 from tests.support.builders import NETWORK, NOW, later, payment, trace, window
@@ -21,10 +20,6 @@ NET = NetworkId(NETWORK)
 
 def transfer(kind: TransferKind = TransferKind.AUTHORISED, amount_minor: int = 10_000) -> Transfer:
     return Transfer(kind, "network:net-a:receivable", "merchant:merchant-1:payable", amount_minor, "KRW")
-
-
-def refusal(reference: str, *, partner_id: str = "partner-1", order_id: str = "order-1") -> Refusal:
-    return Refusal(PartnerId(partner_id), order_id, reference, Reason(code=ReasonCode.DS17, text="why"))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +52,6 @@ async def test_nothing_asked_for_is_nothing_done(store: Store) -> None:
         assert await uow.payments.find([]) == {}
         assert await uow.payments.lock([]) == {}
         assert list(await uow.payments.next_payment_numbers(0)) == []
-        assert await uow.refusals.insert([]) == frozenset()
         await uow.payments.update([])
         await uow.payments.insert_transfers([])
 
@@ -224,24 +218,6 @@ async def test_a_transfer_moves_something_from_one_account_to_another(backend: B
         async with backend.store.transaction() as uow:
             await uow.payments.insert_transfers([(payment(1).key, bad, NOW)])
     assert await backend.ledger() == []
-
-
-async def test_a_refusal_is_recorded_once_a_reference(store: Store) -> None:
-    async with store.transaction() as uow:
-        assert await uow.refusals.insert([refusal("t/0/1"), refusal("t/0/2"), refusal("t/0/1")]) == {"t/0/1", "t/0/2"}
-    async with store.transaction() as uow:
-        again = [refusal("t/0/1"), refusal("t/0/3"), refusal("t/0/2")]
-        assert await uow.refusals.insert(again) == {"t/0/3"}
-
-
-async def test_it_is_known_which_records_were_refused(store: Store) -> None:
-    async with store.transaction() as uow:
-        await uow.refusals.insert([refusal("t/0/1"), refusal("t/0/2")])
-        partner_id = refusal("t/0/1").partner_id
-    async with store.reading() as uow:
-        asked = [(partner_id, "t/0/2"), (partner_id, "t/0/3"), (PartnerId("another"), "t/0/1")]
-        assert await uow.refusals.find(asked) == {"t/0/2"}
-        assert await uow.refusals.find([]) == frozenset()
 
 
 async def test_abandoned_are_this_networks_oldest_that_are_still_sent(store: Store) -> None:

@@ -16,7 +16,8 @@ from gateway.consents.store import UsageChange
 from gateway.database.errors import translated
 from schemas.reasons import Reason, ReasonCode
 from tests.contract.conftest import PostgresBackend, postgres_backend
-from tests.contract.test_payment_store import refusal, transfer
+from tests.contract.test_payment_store import transfer
+from tests.contract.test_refusal_store import refusal
 from tests.support.builders import NOW, outbox_event, payment, trace, window
 from tests.support.domain_samples import consent
 

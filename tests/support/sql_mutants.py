@@ -46,7 +46,7 @@ TESTS: Final[Mapping[str, tuple[str, ...]]] = {
         f"{CONTRACT}test_schedule_store.py",
         f"{CONTRACT}test_cancel_and_refund_races.py",
     ),
-    "refusal": (f"{CONTRACT}test_payment_store.py",),
+    "refusal": (f"{CONTRACT}test_refusal_store.py",),
     "schedule": (f"{CONTRACT}test_schedule_store.py",),
     "standing": (f"{CONTRACT}test_standing_store.py",),
 }
