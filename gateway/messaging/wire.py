@@ -31,6 +31,15 @@ SCRAM_SHA_512: Final = 2
 _TOPIC: Final = 2
 _SET: Final = 0
 
+_TEXT: Final = String("utf-8")
+_COMPACT_TEXT: Final = CompactString("utf-8")
+_TAGS: Final = ("tags", TaggedFields)
+_THROTTLE: Final = ("throttle_time_ms", Int32)
+_ERROR: Final = (("error_code", Int16), ("error_message", _TEXT))
+_COMPACT_ERROR: Final = (("error_code", Int16), ("error_message", _COMPACT_TEXT))
+_ENTITY: Final = ("entity", Array(("entity_type", _TEXT), ("entity_name", _TEXT)))
+"""A user or client id that a quota is for."""
+
 
 class Prepared:
     """A request in the one version that we speak; what aiokafka's connections ask of its own kind."""
@@ -88,18 +97,7 @@ def set_scram_passwords(users: Sequence[tuple[str, int, bytes, bytes]]) -> Prepa
 class _IncrementalAlterConfigsResponseV0(Response):  # type: ignore[misc]  # aiokafka ships no types
     API_KEY = 44
     API_VERSION = 0
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "responses",
-            Array(
-                ("error_code", Int16),
-                ("error_message", String("utf-8")),
-                ("resource_type", Int8),
-                ("resource_name", String("utf-8")),
-            ),
-        ),
-    )
+    SCHEMA = Schema(_THROTTLE, ("responses", Array(*_ERROR, ("resource_type", Int8), ("resource_name", _TEXT))))
 
 
 class _IncrementalAlterConfigsRequestV0(RequestStruct):  # type: ignore[misc]  # aiokafka ships no types
@@ -111,15 +109,8 @@ class _IncrementalAlterConfigsRequestV0(RequestStruct):  # type: ignore[misc]  #
             "resources",
             Array(
                 ("resource_type", Int8),
-                ("resource_name", String("utf-8")),
-                (
-                    "configs",
-                    Array(
-                        ("name", String("utf-8")),
-                        ("config_operation", Int8),
-                        ("value", String("utf-8")),
-                    ),
-                ),
+                ("resource_name", _TEXT),
+                ("configs", Array(("name", _TEXT), ("config_operation", Int8), ("value", _TEXT))),
             ),
         ),
         ("validate_only", Boolean),
@@ -129,17 +120,7 @@ class _IncrementalAlterConfigsRequestV0(RequestStruct):  # type: ignore[misc]  #
 class _AlterClientQuotasResponseV0(Response):  # type: ignore[misc]  # aiokafka ships no types
     API_KEY = 49
     API_VERSION = 0
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "entries",
-            Array(
-                ("error_code", Int16),
-                ("error_message", String("utf-8")),
-                ("entity", Array(("entity_type", String("utf-8")), ("entity_name", String("utf-8")))),
-            ),
-        ),
-    )
+    SCHEMA = Schema(_THROTTLE, ("entries", Array(*_ERROR, _ENTITY)))
 
 
 class _AlterClientQuotasRequestV0(RequestStruct):  # type: ignore[misc]  # aiokafka ships no types
@@ -147,13 +128,7 @@ class _AlterClientQuotasRequestV0(RequestStruct):  # type: ignore[misc]  # aioka
     API_VERSION = 0
     RESPONSE_TYPE = _AlterClientQuotasResponseV0
     SCHEMA = Schema(
-        (
-            "entries",
-            Array(
-                ("entity", Array(("entity_type", String("utf-8")), ("entity_name", String("utf-8")))),
-                ("ops", Array(("key", String("utf-8")), ("value", Float64), ("remove", Boolean))),
-            ),
-        ),
+        ("entries", Array(_ENTITY, ("ops", Array(("key", _TEXT), ("value", Float64), ("remove", Boolean))))),
         ("validate_only", Boolean),
     )
 
@@ -162,23 +137,18 @@ class _DescribeUserScramCredentialsResponseV0(Response):  # type: ignore[misc]  
     API_KEY = 50
     API_VERSION = 0
     SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        ("error_code", Int16),
-        ("error_message", CompactString("utf-8")),
+        _THROTTLE,
+        *_COMPACT_ERROR,
         (
             "results",
             CompactArray(
-                ("user", CompactString("utf-8")),
-                ("error_code", Int16),
-                ("error_message", CompactString("utf-8")),
-                (
-                    "credential_infos",
-                    CompactArray(("mechanism", Int8), ("iterations", Int32), ("tags", TaggedFields)),
-                ),
-                ("tags", TaggedFields),
+                ("user", _COMPACT_TEXT),
+                *_COMPACT_ERROR,
+                ("credential_infos", CompactArray(("mechanism", Int8), ("iterations", Int32), _TAGS)),
+                _TAGS,
             ),
         ),
-        ("tags", TaggedFields),
+        _TAGS,
     )
 
 
@@ -187,28 +157,13 @@ class _DescribeUserScramCredentialsRequestV0(RequestStruct):  # type: ignore[mis
     API_KEY = 50
     API_VERSION = 0
     RESPONSE_TYPE = _DescribeUserScramCredentialsResponseV0
-    SCHEMA = Schema(
-        ("users", CompactArray(("name", CompactString("utf-8")), ("tags", TaggedFields))),
-        ("tags", TaggedFields),
-    )
+    SCHEMA = Schema(("users", CompactArray(("name", _COMPACT_TEXT), _TAGS)), _TAGS)
 
 
 class _AlterUserScramCredentialsResponseV0(Response):  # type: ignore[misc]  # aiokafka ships no types
     API_KEY = 51
     API_VERSION = 0
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "results",
-            CompactArray(
-                ("user", CompactString("utf-8")),
-                ("error_code", Int16),
-                ("error_message", CompactString("utf-8")),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("tags", TaggedFields),
-    )
+    SCHEMA = Schema(_THROTTLE, ("results", CompactArray(("user", _COMPACT_TEXT), *_COMPACT_ERROR, _TAGS)), _TAGS)
 
 
 class _AlterUserScramCredentialsRequestV0(RequestStruct):  # type: ignore[misc]  # aiokafka ships no types
@@ -217,17 +172,17 @@ class _AlterUserScramCredentialsRequestV0(RequestStruct):  # type: ignore[misc] 
     API_VERSION = 0
     RESPONSE_TYPE = _AlterUserScramCredentialsResponseV0
     SCHEMA = Schema(
-        ("deletions", CompactArray(("name", CompactString("utf-8")), ("mechanism", Int8), ("tags", TaggedFields))),
+        ("deletions", CompactArray(("name", _COMPACT_TEXT), ("mechanism", Int8), _TAGS)),
         (
             "upsertions",
             CompactArray(
-                ("name", CompactString("utf-8")),
+                ("name", _COMPACT_TEXT),
                 ("mechanism", Int8),
                 ("iterations", Int32),
                 ("salt", CompactBytes),
                 ("salted_password", CompactBytes),
-                ("tags", TaggedFields),
+                _TAGS,
             ),
         ),
-        ("tags", TaggedFields),
+        _TAGS,
     )

@@ -1,4 +1,8 @@
-"""Certificates of one's own for TLS on a card link: an authority, a host's and the gateway's. For trials and tests."""
+"""Certificates of one's own, for trials and tests: an authority on a card link, a host's and the gateway's.
+
+What every certificate begins with, and how it is written, is here for the secured local Kafka too
+(:mod:`gateway.proving.stack.secure`).
+"""
 
 import ipaddress
 import os
@@ -32,11 +36,11 @@ class Authority:
 
     def __init__(self, name: str = "My-Payment trial") -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        builder = _begin(self._name, self._name, self._key.public_key(), _now() - _SINCE, _now() + _VALID)
+        self._name = common_name(name)
+        builder = begin_certificate(self._name, self._name, self._key.public_key(), _now() - _SINCE, _now() + _VALID)
         self._certificate = (
             builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_key_usage(signs=True), critical=True)
+            .add_extension(key_usage(signs=True), critical=True)
             .sign(self._key, hashes.SHA256())
         )
 
@@ -59,25 +63,20 @@ class Authority:
         folder.mkdir(parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
         until = valid_until or _now() + _VALID
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         usage = ExtendedKeyUsageOID.SERVER_AUTH if names else ExtendedKeyUsageOID.CLIENT_AUTH
         builder = (
-            _begin(subject, self._name, key.public_key(), min(_now(), until) - _SINCE, until)
+            begin_certificate(common_name(name), self._name, key.public_key(), min(_now(), until) - _SINCE, until)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(signs=False), critical=True)
+            .add_extension(key_usage(signs=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName([_general(n) for n in names]), critical=False)
         files = CertificateFiles(folder / "ca.pem", folder / f"{name}.pem", folder / f"{name}.key")
-        files.ca.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
-        files.certificate.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-        secret = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        with os.fdopen(os.open(files.key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(secret)
+        files.ca.write_bytes(pem(self._certificate))
+        files.certificate.write_bytes(pem(builder.sign(self._key, hashes.SHA256())))
+        write_private(files.key, pem(key))
         return files
 
 
@@ -85,9 +84,15 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _begin(
+def common_name(name: str) -> x509.Name:
+    """A subject that is a common name alone."""
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def begin_certificate(
     subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, since: datetime, until: datetime
 ) -> x509.CertificateBuilder:
+    """What every certificate has."""
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -100,7 +105,8 @@ def _begin(
     )
 
 
-def _key_usage(*, signs: bool) -> x509.KeyUsage:
+def key_usage(*, signs: bool) -> x509.KeyUsage:
+    """Of an authority, which ``signs`` certificates, or of one that shows who it is."""
     return x509.KeyUsage(
         digital_signature=not signs,
         key_cert_sign=signs,
@@ -119,3 +125,19 @@ def _general(name: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         return x509.DNSName(name)
+
+
+def pem(thing: x509.Certificate | ec.EllipticCurvePrivateKey) -> bytes:
+    """A certificate, or a key in clear."""
+    if isinstance(thing, x509.Certificate):
+        return thing.public_bytes(serialization.Encoding.PEM)
+    return thing.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that its owner alone can read; one that is there is overwritten."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)

@@ -5,7 +5,6 @@ and what is made for others later), readable by their owner alone.
 """
 
 import ipaddress
-import os
 import secrets
 import shutil
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from gateway.proving.stack.certificates import begin_certificate, common_name, key_usage, pem, write_private
 from gateway.proving.stack.ports import LOOPBACK
 
 ADMIN: Final = "mypay-admin"
@@ -81,19 +81,19 @@ def make(stack: Path) -> str:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700)
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"My-Payment local stack {secrets.token_hex(4)}")])
+    name = common_name(f"My-Payment local stack {secrets.token_hex(4)}")
     authority = (
         _certificate(name, name, key.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(authority=True), critical=True)
+        .add_extension(key_usage(signs=True), critical=True)
         .sign(key, hashes.SHA256())
     )
-    (tls / "ca.crt").write_bytes(_pem(authority))
-    _write_private(tls / "ca.key", _pem(key))
+    (tls / "ca.crt").write_bytes(pem(authority))
+    write_private(tls / "ca.key", pem(key))
     broker_certificate, broker_key = _issue(tls, BROKER)
-    _write_private(tls / "broker.pem", broker_key + broker_certificate)
+    write_private(tls / "broker.pem", broker_key + broker_certificate)
     password = secrets.token_urlsafe(32)
-    _write_private(credentials / f"{ADMIN}.password", password.encode() + b"\n")
+    write_private(credentials / f"{ADMIN}.password", password.encode() + b"\n")
     for folder in (tls, credentials):
         final = folder.with_suffix("")
         shutil.rmtree(final, ignore_errors=True)
@@ -104,7 +104,7 @@ def make(stack: Path) -> str:
 def issue_certificate(security: KafkaSecurity, principal: str) -> None:
     """Make a certificate and key for a principal, beside its password if it has one."""
     certificate, key = _issue(security.cafile.parent, principal)
-    _write_private(security.credentials / f"{principal}.key", key)
+    write_private(security.credentials / f"{principal}.key", key)
     (security.credentials / f"{principal}.crt").write_bytes(certificate)
 
 
@@ -112,58 +112,21 @@ def _issue(tls: Path, principal: str) -> tuple[bytes, bytes]:
     authority = x509.load_pem_x509_certificate((tls / "ca.crt").read_bytes())
     signing: Any = serialization.load_pem_private_key((tls / "ca.key").read_bytes(), password=None)
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, principal)])
+    subject = common_name(principal)
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     builder = (
         _certificate(subject, authority.subject, key.public_key())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(authority=False), critical=True)
+        .add_extension(key_usage(signs=False), critical=True)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key()), critical=False)
         .add_extension(x509.ExtendedKeyUsage(usages if principal == BROKER else usages[1:]), critical=False)
     )
     if principal == BROKER:
         names = [x509.IPAddress(ipaddress.ip_address(LOOPBACK)), x509.DNSName("localhost")]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    return _pem(builder.sign(signing, hashes.SHA256())), _pem(key)
+    return pem(builder.sign(signing, hashes.SHA256())), pem(key)
 
 
 def _certificate(subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _SINCE)
-        .not_valid_after(now + _VALID)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-    )
-
-
-def _key_usage(*, authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not authority,
-        key_cert_sign=authority,
-        crl_sign=authority,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _pem(thing: x509.Certificate | ec.EllipticCurvePrivateKey) -> bytes:
-    if isinstance(thing, x509.Certificate):
-        return thing.public_bytes(serialization.Encoding.PEM)
-    return thing.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
+    return begin_certificate(subject, issuer, public, now - _SINCE, now + _VALID)
