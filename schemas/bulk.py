@@ -23,6 +23,7 @@ from schemas.primitives import (
     PartnerIdField,
     UtcTime,
     amount_rules,
+    expires_after_issue,
     id_field,
     minor_of,
 )
@@ -116,11 +117,7 @@ class PaymentBulk(Model):
     issued_at: UtcTime
     expires_at: UtcTime
 
-    @model_validator(mode="after")
-    def _expires_after_issue(self) -> Self:
-        if self.expires_at <= self.issued_at:
-            raise ValueError("expires_at must be later than issued_at")
-        return self
+    _expires_after_issue = model_validator(mode="after")(expires_after_issue)
 
     @property
     def record_key(self) -> str:

@@ -1,7 +1,7 @@
 """What partners send on ``mypay.orders`` to have an order undone: before it is sent, or by a reversal after it."""
 
 from functools import cached_property
-from typing import Annotated, Final, Self
+from typing import Annotated, Final
 
 from pydantic import StringConstraints, model_validator
 
@@ -13,6 +13,7 @@ from schemas.primitives import (
     PartnerIdField,
     PaymentId,
     UtcTime,
+    expires_after_issue,
     id_field,
     payment_id_of,
 )
@@ -46,11 +47,7 @@ class PaymentCancellation(Model):
         None
     )
 
-    @model_validator(mode="after")
-    def _expires_after_issue(self) -> Self:
-        if self.expires_at <= self.issued_at:
-            raise ValueError("expires_at must be later than issued_at")
-        return self
+    _expires_after_issue = model_validator(mode="after")(expires_after_issue)
 
     @property
     def record_key(self) -> str:

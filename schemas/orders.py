@@ -1,7 +1,7 @@
 """What partners send on ``mypay.orders``: payment-initiation orders."""
 
 from functools import cached_property
-from typing import Annotated, Final, Self
+from typing import Annotated, Final
 
 from pydantic import StringConstraints, model_validator
 
@@ -17,6 +17,7 @@ from schemas.primitives import (
     PaymentId,
     SeoulDate,
     UtcTime,
+    expires_after_issue,
     payment_id_of,
 )
 
@@ -63,11 +64,7 @@ class PaymentOrder(Model):
     requested_execution_date: SeoulDate | None = None
     authentication: CompactJws | None = None
 
-    @model_validator(mode="after")
-    def _expires_after_issue(self) -> Self:
-        if self.expires_at <= self.issued_at:
-            raise ValueError("expires_at must be later than issued_at")
-        return self
+    _expires_after_issue = model_validator(mode="after")(expires_after_issue)
 
     @property
     def record_key(self) -> str:

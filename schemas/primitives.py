@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from functools import cached_property
 from hashlib import sha1
-from typing import Annotated, Any, Final, NewType, Self
+from typing import Annotated, Any, Final, NewType, Protocol, Self, TypeVar
 from uuid import UUID
 
 import iso4217
@@ -85,6 +85,28 @@ class Model(BaseModel):
         """
         built: Self = cls.__pydantic_validator__.validate_python(fields, context=STORED)
         return built
+
+
+class _Expiring(Protocol):
+    @property
+    def issued_at(self) -> datetime: ...
+
+    @property
+    def expires_at(self) -> datetime: ...
+
+
+E = TypeVar("E", bound=_Expiring)
+
+
+def expires_after_issue(message: E) -> E:
+    """Check a message that a partner gives a time to live.
+
+    Raises:
+        ValueError: it expires before it is issued, or then.
+    """
+    if message.expires_at <= message.issued_at:
+        raise ValueError("expires_at must be later than issued_at")
+    return message
 
 
 _TIME: Final = re.compile(

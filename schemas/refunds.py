@@ -14,6 +14,7 @@ from schemas.primitives import (
     PartnerIdField,
     PaymentId,
     UtcTime,
+    expires_after_issue,
     payment_id_of,
 )
 
@@ -48,8 +49,7 @@ class PaymentRefund(Model):
     def _is_another_order_and_expires_after_issue(self) -> Self:
         if self.order_id == self.original_order_id:
             raise ValueError("order_id must be the refund's own, not original_order_id")
-        if self.expires_at <= self.issued_at:
-            raise ValueError("expires_at must be later than issued_at")
+        expires_after_issue(self)
         return self
 
     @property

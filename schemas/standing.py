@@ -24,6 +24,7 @@ from schemas.primitives import (
     SeoulDate,
     StandingOrderIdField,
     UtcTime,
+    expires_after_issue,
 )
 from schemas.reasons import Reason
 
@@ -122,11 +123,7 @@ class StandingOrderCreate(Model):
     expires_at: UtcTime
     authentication: CompactJws | None = None
 
-    @model_validator(mode="after")
-    def _expires_after_issue(self) -> Self:
-        if self.expires_at <= self.issued_at:
-            raise ValueError("expires_at must be later than issued_at")
-        return self
+    _expires_after_issue = model_validator(mode="after")(expires_after_issue)
 
     @property
     def record_key(self) -> str:
