@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import typer
@@ -41,8 +41,11 @@ keys = typer.Typer(help="A partner's public keys.", no_args_is_help=True)
 app.add_typer(keys, name="key")
 
 Group = Annotated[HomeGroup, typer.Option(help="The group that the partner belongs to.")]
+KeyAlgorithm = Literal["ES256", "Ed25519", "EdDSA"]
+
 Generate = Annotated[
-    str | None, typer.Option("--generate-key", metavar="ES256|Ed25519", help="Make a key pair; needs --key-out.")
+    KeyAlgorithm | None,
+    typer.Option("--generate-key", metavar="ES256|Ed25519", help="Make a key pair; needs --key-out."),
 ]
 KeyOut = Annotated[Path | None, typer.Option(help="New file (PEM, mode 0600) for the private key.", dir_okay=False)]
 Jwk = Annotated[
@@ -191,7 +194,13 @@ def disable_key(
 
 
 def register_key(
-    partner: str, generate: str | None, key_out: Path | None, jwk: Path | None, kid: str | None, *, propose: bool
+    partner: str,
+    generate: KeyAlgorithm | None,
+    key_out: Path | None,
+    jwk: Path | None,
+    kid: str | None,
+    *,
+    propose: bool,
 ) -> tuple[PartnerKey, str, UUID | None]:
     """Make or read a key and register or propose it; a private key whose registration fails is not left behind.
 
@@ -261,7 +270,7 @@ def _set_active(partner: PartnerId, *, active: bool) -> None:
 
 
 def _key(
-    partner: PartnerId, generate: str | None, key_out: Path | None, jwk: Path | None, kid: str | None
+    partner: PartnerId, generate: KeyAlgorithm | None, key_out: Path | None, jwk: Path | None, kid: str | None
 ) -> PartnerKey | None:
     """The key to register, or None where none was asked for."""
     if generate and jwk:
@@ -269,8 +278,6 @@ def _key(
     if bool(generate) is not bool(key_out):
         raise CliError("--generate-key and --key-out belong together.", ExitCode.USAGE)
     if generate and key_out:
-        if generate not in ALGORITHMS:
-            raise CliError("--generate-key takes ES256 or Ed25519.", ExitCode.USAGE)
         algorithm = ALGORITHMS[generate]
         private, public = generate_key(algorithm)
         try:
