@@ -1,37 +1,20 @@
 """Cancellations by the command line and refunds on real parts, from the partner's record to settlement."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.app.process import started_process
-from gateway.app.settings import Settings
 from gateway.client import signed
 from gateway.identity.jose.jwk import write_private_key
 from gateway.proving.books import ProducedCancellation
 from schemas.primitives import Money, OrderId
 from schemas.refunds import PaymentRefund
-from streams import schedule
 from tests.support.cli import Ran, mypay
 from tests.support.entries import BCARD, REJECTED, REVERSED, SETTLED, Entry
-from tests.support.scene import Scene
-
-
-@asynccontextmanager
-async def the_schedule(scene: Scene) -> AsyncIterator[None]:
-    """The schedule process's own work, as long as the block lasts."""
-    given = {k.removeprefix("MYPAY_").lower(): v for k, v in scene.world.environment.items() if k.startswith("MYPAY_")}
-    settings = Settings(**given | {"schedule_interval_s": 0.1, "http_port": 0, "log_level": "error"})  # type: ignore[arg-type]
-    stopping = asyncio.Event()
-    async with started_process(settings, "schedule") as parts, asyncio.TaskGroup() as tasks:
-        tasks.create_task(schedule.run(parts, stopping))
-        yield
-        stopping.set()
+from tests.support.scene import Scene, the_schedule
 
 
 async def cancel(scene: Scene, entry: Entry, folder: Path) -> dict[str, Any]:

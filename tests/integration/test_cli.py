@@ -22,25 +22,13 @@ from aiokafka import AIOKafkaProducer
 from gateway.app.settings import Settings
 from gateway.proving import stack as local
 from gateway.sealing.sealing import MasterKeys, Purpose
-from tests.support.cli import Ran, mypay
+from tests.support.cli import NETWORK, Ran, mypay
 from tests.support.stack import HOME, free_slot
 
 REPOSITORY = Path(__file__).parents[2]
 DEADLINE_S = 60.0
 PAN = "4929123456789015"  # passes the Luhn check; belongs to nobody
 
-NETWORK = """
-network_id = "bcard"
-addresses = ["127.0.0.1:{port}"]
-dialect = "iso87-ascii"
-frame = "binary2"
-acquirer_id = "410001"
-time_zone = "Asia/Seoul"
-currencies = ["KRW"]
-[terminals]
-prefix = "GW"
-count = 4
-"""
 MERCHANTS = """merchant_id,acceptor_id,name_location,mcc,networks
 cafe-1,CAFE1,CAFE SEOUL KR,5812,bcard
 mart-1,MART1,MART SEOUL KR,5411,bcard

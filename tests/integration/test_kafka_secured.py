@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer
 
-from tests.support.cli import mypay
+from tests.support.cli import NETWORK, mypay
 from tests.support.secured import Secured, secured_stack
 
 REPOSITORY = Path(__file__).parents[2]
@@ -33,18 +33,6 @@ def secured() -> Iterator[Secured]:
         yield made
 
 
-NETWORK = """
-network_id = "bcard"
-addresses = ["127.0.0.1:{port}"]
-dialect = "iso87-ascii"
-frame = "binary2"
-acquirer_id = "410001"
-time_zone = "Asia/Seoul"
-currencies = ["KRW"]
-[terminals]
-prefix = "GW"
-count = 4
-"""
 MERCHANTS = """merchant_id,acceptor_id,name_location,mcc,networks
 cafe-1,CAFE1,CAFE SEOUL KR,5812,bcard
 """

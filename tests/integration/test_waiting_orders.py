@@ -1,16 +1,12 @@
 """Orders for a later day, standing orders and bulks on real parts, from the partner's record to settlement."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from gateway.app.process import started_process
-from gateway.app.settings import Settings
 from gateway.base.calendar import day_of, day_start
 from gateway.base.validity import ORDER_VALIDITY_MAX
 from gateway.client import signed
@@ -20,25 +16,12 @@ from schemas.orders import PaymentOrder
 from schemas.primitives import MerchantId, Money, OrderId, StandingOrderId, payment_id_of
 from schemas.standing import Frequency, StandingOrderCreate, StandingSchedule
 from schemas.topics import events_topic
-from streams import schedule
 from tests.support.cli import mypay
 from tests.support.entries import BCARD, SHOP_OF
 from tests.support.keeper import Keeper
-from tests.support.scene import Scene
+from tests.support.scene import Scene, the_schedule
 
 NUMBER = 5
-
-
-@asynccontextmanager
-async def the_schedule(scene: Scene) -> AsyncIterator[None]:
-    """The schedule process's own work, as long as the block lasts."""
-    given = {k.removeprefix("MYPAY_").lower(): v for k, v in scene.world.environment.items() if k.startswith("MYPAY_")}
-    settings = Settings(**given | {"schedule_interval_s": 0.1, "http_port": 0, "log_level": "error"})  # type: ignore[arg-type]
-    stopping = asyncio.Event()
-    async with started_process(settings, "schedule") as parts, asyncio.TaskGroup() as tasks:
-        tasks.create_task(schedule.run(parts, stopping))
-        yield
-        stopping.set()
 
 
 async def states(scene: Scene, ids: list[UUID]) -> list[str]:

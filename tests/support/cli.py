@@ -9,6 +9,20 @@ from typing import Any
 
 from gateway.cli import main
 
+NETWORK = """
+network_id = "bcard"
+addresses = ["127.0.0.1:{port}"]
+dialect = "iso87-ascii"
+frame = "binary2"
+acquirer_id = "410001"
+time_zone = "Asia/Seoul"
+currencies = ["KRW"]
+[terminals]
+prefix = "GW"
+count = 4
+"""
+"""A network's file."""
+
 
 @dataclass(frozen=True)
 class Ran:

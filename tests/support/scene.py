@@ -19,6 +19,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.app.process import started_process
+from gateway.app.settings import Settings
 from gateway.client import Client, open_client, signed
 from gateway.messaging.records import Outgoing
 from gateway.messaging.settings import KafkaSettings
@@ -42,6 +44,7 @@ from gateway.proving.world.world import World
 from schemas.orders import PaymentOrder
 from schemas.primitives import ConsentId, MerchantId, Money, OrderId
 from schemas.topics import ORDERS, WAITING_ORDERS, clearing_topic, dispatch_topic, events_topic
+from streams import schedule
 from tests.support.entries import BCARD, SETTLED, SHOP_OF, Entry, Told, payment_ids
 from tests.support.stack import Stack
 
@@ -425,3 +428,15 @@ async def open_scene(world: World) -> AsyncIterator[Scene]:
             yield Scene(world, client, producer, session)
     finally:
         await producer.stop()
+
+
+@asynccontextmanager
+async def the_schedule(scene: Scene) -> AsyncIterator[None]:
+    """The schedule process's own work, as long as the block lasts."""
+    given = {k.removeprefix("MYPAY_").lower(): v for k, v in scene.world.environment.items() if k.startswith("MYPAY_")}
+    settings = Settings(**given | {"schedule_interval_s": 0.1, "http_port": 0, "log_level": "error"})  # type: ignore[arg-type]
+    stopping = asyncio.Event()
+    async with started_process(settings, "schedule") as parts, asyncio.TaskGroup() as tasks:
+        tasks.create_task(schedule.run(parts, stopping))
+        yield
+        stopping.set()
