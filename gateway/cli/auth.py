@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import asyncpg
 import typer
 from pydantic import TypeAdapter, ValidationError
 
@@ -26,6 +25,7 @@ from gateway.cli.common import (
 )
 from gateway.cli.operating import operated
 from gateway.cli.operations import Propose, carry_out
+from gateway.database.errors import NoTablesError
 from gateway.identity.jose.issuers import CachedTrustTable
 from gateway.identity.jose.trust_files import read_trust_files
 from gateway.identity.store import IdentityLink, IssuerKey
@@ -242,7 +242,7 @@ async def _revoked(settings: Settings) -> tuple[frozenset[tuple[str, str]], str]
             return await identities.revoked_keys(), ""
     except (CliError, StoreUnavailableError):
         return frozenset(), "The database cannot be reached: keys that operators revoked are not marked."
-    except asyncpg.UndefinedTableError:
+    except NoTablesError:
         return frozenset(), "The database has not our tables (`mypay migrate`): no operator has revoked a key."
 
 

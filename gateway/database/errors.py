@@ -11,6 +11,9 @@ from asyncpg.exceptions import _base
 
 from gateway.base.errors import StoreConflictError, StoreForbiddenError, StoreIntegrityError, StoreUnavailableError
 
+NoTablesError = asyncpg.UndefinedTableError
+"""Raised as it is: the database has not our tables, or not yet all of them."""
+
 _RULES = frozenset({"ledger_transfer_pkey", "consent_version_pkey", "scheduled_order_pkey", "clearing_settles_once"})
 """Unique constraints that no race can break: the payment's or consent's row is locked by whoever writes there."""
 

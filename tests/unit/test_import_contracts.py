@@ -31,6 +31,7 @@ TYPES: Final[Mapping[str, type[Contract]]] = {
 INSIDE: Final = "Inside a room: service, postgres, store, rules"
 ROOMS: Final = "Rooms inside the gateway"
 SQL: Final = "Only app and views know what runs SQL"
+DRIVER: Final = "Only what runs SQL knows PostgreSQL's driver"
 PROVING: Final = "Only the command line starts what proves the gateway"
 CLIENT: Final = "A partner's client knows messages, keys and Kafka alone"
 BOOKS: Final = "The check of the books shares no rule with what it checks"
@@ -59,6 +60,8 @@ PLANTED: Final = [
     (SQL, "gateway.cli.consent", "gateway.app.postgres"),
     (SQL, "gateway.proving.demo", "gateway.app.postgres"),
     (SQL, "streams.relay", "gateway.outbox.postgres"),
+    (DRIVER, "gateway.orders.faults", "asyncpg"),
+    (DRIVER, "gateway.cli.auth", "asyncpg"),
     (PROVING, "gateway.app.process", "gateway.proving.memory.store"),
     (PROVING, "streams.relay", "gateway.proving.stack"),
     (ROOMS, "gateway.app.initiation", "gateway.client.messages"),
