@@ -6,23 +6,23 @@ from typing import Annotated, Any
 import typer
 import uuid_utils
 
-from gateway.cli.common import SILENCE_HINT, CliError, ExitCode, Json, print_json, print_table, say
-from gateway.cli.sending import Key, Kid, Sending, Timeout, Wait, read_message, read_one, send, times
+from gateway.cli.common import ExitCode, print_json, print_table, say
+from gateway.cli.grouping import grouped
+from gateway.cli.sending import Key, Sending, fail_in_silence, read_message, read_one, send, times
 from schemas.bulk import BULK_BYTES_MAX, BulkStatus, PaymentBulk
 from schemas.codec import encode_json
 from schemas.primitives import decimal_of, minor_of
 
 
+@grouped
 def bulk(
     file: Annotated[Path, typer.Argument(help="A bulk as one JSON object; - reads standard input.")],
     key: Key,
-    kid: Kid = None,
     fill: Annotated[
         bool, typer.Option("--fill", help="Give it bulk_id, times, acceptance partial and its totals, if it has none.")
     ] = False,
-    wait: Wait = False,
-    timeout: Timeout = 60.0,
-    json_: Json = False,
+    *,
+    sending: Sending,
 ) -> None:
     """Sign a bulk of orders and send it.
 
@@ -31,13 +31,12 @@ def bulk(
     fields = read_one(file)
     body = encode_json(_filled(fields) if fill else fields)
     message = read_message(PaymentBulk, body, bytes_max=BULK_BYTES_MAX)
-    told = send(body, message, Sending(key, kid, timeout if wait else None))
-    if json_:
+    told = send(body, message, key, sending)
+    if sending.json_:
         print_json({"bulk_id": message.bulk_id, "event": told})
     else:
         _print(message, told)
-    if wait and told is None:
-        raise CliError(f"Nothing was told within {timeout:g} s.", ExitCode.UNAVAILABLE, hint=SILENCE_HINT)
+    fail_in_silence(told, sending)
     if told is not None and told.get("accepted") != len(message.items):
         raise typer.Exit(ExitCode.FAILED)
 

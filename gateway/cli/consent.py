@@ -28,15 +28,15 @@ from gateway.cli.common import (
 )
 from gateway.cli.consent_sending import (
     Assertion,
-    CommandId,
     ConsentSending,
     read_terms,
     send_instruction,
     send_terms,
 )
 from gateway.cli.consent_usage import COLUMNS, exempt_windows, window_json, window_row
+from gateway.cli.grouping import grouped
 from gateway.cli.operating import operated
-from gateway.cli.sending import Key, Kid, SomeKey, Timeout, Wait
+from gateway.cli.sending import Key, SomeKey
 from gateway.consents.changing import ConsentChanged, change_consent_status
 from gateway.consents.rules.consent import ConsentCommand
 from gateway.consents.rules.limits import Usage, Window
@@ -169,123 +169,104 @@ def digest(file: TermsFile) -> None:
 
 
 @app.command()
+@grouped
 def request(
     file: TermsFile,
     key: Key,
-    kid: Kid = None,
-    command_id: CommandId = None,
-    wait: Wait = False,
-    timeout: Timeout = 60.0,
-    json_: Json = False,
+    *,
+    sending: ConsentSending,
 ) -> None:
     """Send a partner's request for a new consent: it awaits the customer's authorisation (AWAU)."""
-    send_terms(ConsentCommand.REQUEST, file, None, ConsentSending(key, kid, command_id, wait, timeout, json_))
+    send_terms(ConsentCommand.REQUEST, file, None, key, sending)
 
 
 @app.command()
+@grouped
 def amend(
     file: TermsFile,
     key: Key,
     assertion: Assertion = None,
-    kid: Kid = None,
-    command_id: CommandId = None,
-    wait: Wait = False,
-    timeout: Timeout = 60.0,
-    json_: Json = False,
+    *,
+    sending: ConsentSending,
 ) -> None:
     """Send a partner's new terms for a consent, authenticated by the customer: its next version."""
-    send_terms(ConsentCommand.AMEND, file, assertion, ConsentSending(key, kid, command_id, wait, timeout, json_))
+    send_terms(ConsentCommand.AMEND, file, assertion, key, sending)
 
 
 @app.command()
+@grouped
 def grant(
     consent: ConsentArgument,
     partner: PartnerOption,
     key: Key,
     assertion: Assertion = None,
-    kid: Kid = None,
-    command_id: CommandId = None,
-    wait: Wait = False,
-    timeout: Timeout = 60.0,
-    json_: Json = False,
+    *,
+    sending: ConsentSending,
 ) -> None:
     """Send a partner's grant of a requested consent, authenticated by the customer (AUTH)."""
-    sending = ConsentSending(key, kid, command_id, wait, timeout, json_)
-    send_instruction(ConsentCommand.GRANT, partner, consent, assertion, sending)
+    send_instruction(ConsentCommand.GRANT, partner, consent, assertion, key, sending)
 
 
 @app.command()
+@grouped
 def reject(
     consent: ConsentArgument,
     partner: PartnerOption,
     key: Key,
     assertion: Assertion = None,
-    kid: Kid = None,
-    command_id: CommandId = None,
-    wait: Wait = False,
-    timeout: Timeout = 60.0,
-    json_: Json = False,
+    *,
+    sending: ConsentSending,
 ) -> None:
     """Send a partner's word that the customer rejected a requested consent (RJCT)."""
-    sending = ConsentSending(key, kid, command_id, wait, timeout, json_)
-    send_instruction(ConsentCommand.REJECT, partner, consent, assertion, sending)
+    send_instruction(ConsentCommand.REJECT, partner, consent, assertion, key, sending)
 
 
 @app.command()
 @operated("consent revoke", _subject, when=_by_operator)
+@grouped
 def revoke(
     consent: ConsentArgument,
     partner: PartnerOption,
     reason: Reason = None,
     key: SomeKey = None,
     assertion: Assertion = None,
-    kid: Kid = None,
-    command_id: CommandId = None,
-    wait: Wait = False,
-    timeout: Timeout = 60.0,
-    json_: Json = False,
+    *,
+    sending: ConsentSending,
 ) -> None:
     """End a consent for ever. As an operator: once this returns no further payment under it can be sent."""
-    sending = ConsentSending(key, kid, command_id, wait, timeout, json_) if key else None
-    _change(consent, partner, ConsentCommand.REVOKE, reason, assertion, sending, json_=json_)
+    _change(consent, partner, ConsentCommand.REVOKE, reason, assertion, key, sending)
 
 
 @app.command()
 @operated("consent suspend", _subject, when=_by_operator)
+@grouped
 def suspend(
     consent: ConsentArgument,
     partner: PartnerOption,
     reason: Reason = None,
     key: SomeKey = None,
     assertion: Assertion = None,
-    kid: Kid = None,
-    command_id: CommandId = None,
-    wait: Wait = False,
-    timeout: Timeout = 60.0,
-    json_: Json = False,
+    *,
+    sending: ConsentSending,
 ) -> None:
     """Let no payment be sent under a consent until it is resumed."""
-    sending = ConsentSending(key, kid, command_id, wait, timeout, json_) if key else None
-    _change(consent, partner, ConsentCommand.SUSPEND, reason, assertion, sending, json_=json_)
+    _change(consent, partner, ConsentCommand.SUSPEND, reason, assertion, key, sending)
 
 
 @app.command()
 @operated("consent resume", _subject, when=_by_operator)
+@grouped
 def resume(
     consent: ConsentArgument,
     partner: PartnerOption,
     reason: Reason = None,
     key: SomeKey = None,
     assertion: Assertion = None,
-    kid: Kid = None,
-    command_id: CommandId = None,
-    wait: Wait = False,
-    timeout: Timeout = 60.0,
-    json_: Json = False,
+    *,
+    sending: ConsentSending,
 ) -> None:
     """Let payments be sent again under a suspended consent."""
-    sending = ConsentSending(key, kid, command_id, wait, timeout, json_) if key else None
-    _change(consent, partner, ConsentCommand.RESUME, reason, assertion, sending, json_=json_)
+    _change(consent, partner, ConsentCommand.RESUME, reason, assertion, key, sending)
 
 
 @app.command()
@@ -340,15 +321,14 @@ def _change(
     command: ConsentCommand,
     reason: str | None,
     assertion: Path | None,
-    sending: ConsentSending | None,
-    *,
-    json_: bool,
+    key: Path | None,
+    sending: ConsentSending,
 ) -> None:
     """Send it as the partner where there is a key, or else do it as an operator."""
-    if sending is not None:
+    if key is not None:
         if reason is not None:
             raise CliError("--reason is an operator's word; a partner's command has none.", ExitCode.USAGE)
-        send_instruction(command, partner, consent, assertion, sending)
+        send_instruction(command, partner, consent, assertion, key, sending)
         return
     if assertion is not None:
         raise CliError("--assertion goes with a partner's command: add --key.", ExitCode.USAGE)
@@ -362,7 +342,7 @@ def _change(
             return await change_consent_status(store, SystemClock(), key, command, reason=reason)
 
     changed = run(write())
-    if json_:
+    if sending.json_:
         print_json(changed)
         return
     say(f"Consent {consent} is {changed.status} (was {changed.before}).")

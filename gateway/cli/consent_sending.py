@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final
 import typer
 import uuid_utils
 
-from gateway.cli.common import SILENCE_HINT, CliError, ExitCode, print_json, read_documents, read_input, say
-from gateway.cli.sending import Sending, read_message, send
+from gateway.cli.common import CliError, ExitCode, print_json, read_documents, read_input, say
+from gateway.cli.sending import Sending, fail_in_silence, read_message, send
 from gateway.consents.commands import COMMANDS
 from gateway.consents.rules.consent import ConsentCommand
 from schemas.codec import encode_json
@@ -28,15 +28,10 @@ CommandId = Annotated[str | None, typer.Option("--command-id", metavar="ID", hel
 
 
 @dataclass(frozen=True, slots=True)
-class ConsentSending:
-    """How to sign a command and what to do after."""
+class ConsentSending(Sending):
+    """The options of every command that sends a command on a consent."""
 
-    key: Path
-    kid: str | None
-    command_id: str | None
-    wait: bool
-    timeout: float
-    json_: bool
+    command_id: CommandId = None
 
 
 def read_terms(file: Path) -> tuple[bytes, ConsentTerms]:
@@ -52,18 +47,23 @@ def read_terms(file: Path) -> tuple[bytes, ConsentTerms]:
     return document, read_message(ConsentTerms, document)
 
 
-def send_terms(command: ConsentCommand, file: Path, assertion: Path | None, sending: ConsentSending) -> None:
+def send_terms(command: ConsentCommand, file: Path, assertion: Path | None, key: Path, sending: ConsentSending) -> None:
     """Send a request or an amendment, the terms exactly as the file has them."""
     document, terms = read_terms(file)
     fields = {"terms": json.loads(document)}
-    _send(command, terms.partner_id, terms.consent_id, fields | _authentication(assertion), sending)
+    _send(command, terms.partner_id, terms.consent_id, fields | _authentication(assertion), key, sending)
 
 
 def send_instruction(
-    command: ConsentCommand, partner_id: str, consent_id: str, assertion: Path | None, sending: ConsentSending
+    command: ConsentCommand,
+    partner_id: str,
+    consent_id: str,
+    assertion: Path | None,
+    key: Path,
+    sending: ConsentSending,
 ) -> None:
     """Send any other command."""
-    _send(command, partner_id, consent_id, _authentication(assertion), sending)
+    _send(command, partner_id, consent_id, _authentication(assertion), key, sending)
 
 
 def _authentication(assertion: Path | None) -> dict[str, Any]:
@@ -79,7 +79,12 @@ def _authentication(assertion: Path | None) -> dict[str, Any]:
 
 
 def _send(
-    command: ConsentCommand, partner_id: str, consent_id: str, fields: dict[str, Any], sending: ConsentSending
+    command: ConsentCommand,
+    partner_id: str,
+    consent_id: str,
+    fields: dict[str, Any],
+    key: Path,
+    sending: ConsentSending,
 ) -> None:
     named = {
         "partner_id": partner_id,
@@ -90,8 +95,7 @@ def _send(
     body = encode_json(named | fields)
     type_ = TYPE_OF[command]
     message: ConsentMessage = read_message(CONSENT_MESSAGES[type_], body)
-    how = Sending(sending.key, sending.kid, sending.timeout if sending.wait else None)
-    _print(message, send(body, message, how, type_=type_), sending)
+    _print(message, send(body, message, key, sending, type_=type_), sending)
 
 
 def _print(message: ConsentMessage, told: dict[str, Any] | None, sending: ConsentSending) -> None:
@@ -106,7 +110,6 @@ def _print(message: ConsentMessage, told: dict[str, Any] | None, sending: Consen
         say(f"Consent {message.consent_id} is {told['status']}{same} (version {told['version']}).")
         if told["in_flight"]:
             say(f"{len(told['in_flight'])} payments were already on their way: {', '.join(told['in_flight'])}")
-    if sending.wait and told is None:
-        raise CliError(f"Nothing was told within {sending.timeout:g} s.", ExitCode.UNAVAILABLE, hint=SILENCE_HINT)
+    fail_in_silence(told, sending)
     if told is not None and told["type"] == EventType.CONSENT_REFUSED:
         raise typer.Exit(ExitCode.FAILED)

@@ -6,8 +6,9 @@ import typer
 import uuid_utils
 
 from gateway.cli.arguments import ConsentOption, PartnerOption
-from gateway.cli.common import SILENCE_HINT, CliError, ExitCode, Json, print_json, say
-from gateway.cli.sending import Key, Kid, Sending, Timeout, Wait, read_message, send, times
+from gateway.cli.common import ExitCode, print_json, say
+from gateway.cli.grouping import grouped
+from gateway.cli.sending import Key, Sending, fail_in_silence, read_message, send, times
 from gateway.payments.rules.lifecycle import PaymentState
 from schemas.cancellation import PaymentCancellation
 from schemas.codec import encode_json
@@ -25,17 +26,16 @@ _EFFECTS: Final = {
 _REFUNDED: Final = frozenset({PaymentState.APPROVED, PaymentState.SETTLED})
 
 
+@grouped
 def cancel(
     order: OrderArgument,
     partner: PartnerOption,
     consent: ConsentOption,
     key: Key,
-    kid: Kid = None,
     cancellation_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="Default: a new one.")] = None,
     reason: Annotated[str | None, typer.Option(help="For your own records; no personal data.")] = None,
-    wait: Wait = False,
-    timeout: Timeout = 60.0,
-    json_: Json = False,
+    *,
+    sending: Sending,
 ) -> None:
     """Sign a cancellation and send it.
 
@@ -51,17 +51,18 @@ def cancel(
     }
     body = encode_json(fields)
     message = read_message(PaymentCancellation, body)
-    told = send(body, message, Sending(key, kid, timeout if wait else None))
+    told = send(body, message, key, sending)
     accepted = told is not None and told["type"] == EventType.CANCELLATION_ACCEPTED
-    if json_:
+    if sending.json_:
         print_json({"cancellation_id": message.cancellation_id, "payment_id": message.payment_id, "event": told})
     elif told is None:
         say(f"Sent as cancellation {message.cancellation_id}. What becomes of it: mypay trace {message.payment_id}")
     elif accepted:
         say(f"Accepted: {_EFFECTS[CancellationEffect(told['effect'])]}.")
-    _end(told, refused=not accepted, json_=json_, waited=wait, timeout=timeout)
+    _end(told, refused=not accepted, sending=sending)
 
 
+@grouped
 def refund(
     order: OrderArgument,
     amount: Annotated[str, typer.Option(metavar="VALUE", help="In the currency's decimals: 12500, or 12.50.")],
@@ -69,13 +70,11 @@ def refund(
     consent: ConsentOption,
     key: Key,
     currency: Annotated[str, typer.Option(metavar="CODE", help="ISO 4217; the order's.")] = "KRW",
-    kid: Kid = None,
     refund_id: Annotated[
         str | None, typer.Option("--id", metavar="ID", help="The refund's own order id. Default: a new one.")
     ] = None,
-    wait: Wait = False,
-    timeout: Timeout = 60.0,
-    json_: Json = False,
+    *,
+    sending: Sending,
 ) -> None:
     """Sign a refund of an order's payment, in full or in part, and send it.
 
@@ -91,22 +90,21 @@ def refund(
     }
     body = encode_json(fields)
     message = read_message(PaymentRefund, body)
-    told = send(body, message, Sending(key, kid, timeout if wait else None))
+    told = send(body, message, key, sending)
     refunded = told is not None and told.get("state") in _REFUNDED
-    if json_:
+    if sending.json_:
         print_json({"order_id": message.order_id, "payment_id": message.payment_id, "event": told})
     elif told is None:
         say(f"Sent as order {message.order_id}. What becomes of it: mypay trace {message.payment_id}")
     elif refunded:
         say(f"Refunded {amount} {currency} as order {message.order_id}: {told['state']}.")
-    _end(told, refused=not refunded, json_=json_, waited=wait, timeout=timeout)
+    _end(told, refused=not refunded, sending=sending)
 
 
-def _end(told: dict[str, Any] | None, *, refused: bool, json_: bool, waited: bool, timeout: float) -> None:
-    if told is None and waited:
-        raise CliError(f"Nothing was told within {timeout:g} s.", ExitCode.UNAVAILABLE, hint=SILENCE_HINT)
+def _end(told: dict[str, Any] | None, *, refused: bool, sending: Sending) -> None:
+    fail_in_silence(told, sending)
     if told is not None and refused:
-        if not json_:
+        if not sending.json_:
             why = "{code} {text}".format(**told["reason"]) if "reason" in told else told.get("state", "")
             say(f"{str(told.get('state', 'refused')).capitalize()}: {why}.")
         raise typer.Exit(ExitCode.FAILED)

@@ -1,7 +1,7 @@
 """What every command shares that sends as a partner: its options, and the way from a body to its answer."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,8 +16,10 @@ from gateway.app.settings import Settings
 from gateway.cli.arguments import key_id
 from gateway.cli.common import (
     KAFKA_DEADLINE_S,
+    SILENCE_HINT,
     CliError,
     ExitCode,
+    Json,
     kafka,
     load_settings,
     partner_principal,
@@ -47,11 +49,12 @@ Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds that --wait waits
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """How to sign and what to do after. ``timeout``: seconds to follow the events; None: it is only sent."""
+    """The options of every command that sends one message: how to sign it, and what to do after."""
 
-    key: Path
-    kid: str | None
-    timeout: float | None
+    kid: Kid = None
+    wait: Wait = False
+    timeout: Timeout = 60.0
+    json_: Json = False
 
 
 def read_one(file: Path) -> dict[str, Any]:
@@ -95,16 +98,31 @@ def timestamp(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds")
 
 
-def send(body: bytes, message: Message, sending: Sending, *, type_: str | None = None) -> dict[str, Any] | None:
-    """Sign a body, send it, and follow the partner's events up to the answer: its fields with its type, or None.
+def send(
+    body: bytes, message: Message, key: Path, sending: Sending, *, type_: str | None = None
+) -> dict[str, Any] | None:
+    """Sign a body, send it, and with --wait follow the partner's events up to the answer.
 
     ``type_``: of a message whose body is that of several types.
+
+    Returns:
+        The answer's fields with its type; None where there was none, or none was waited for.
     """
     settings = load_settings()
-    signer = read_signer(sending.key, message.partner_id, sending.kid)
+    signer = read_signer(key, message.partner_id, sending.kid)
     record = signed(signer, message, type_=type_, body=body)
-    event = run(_ask(settings, record, message, sending.timeout))
+    event = run(_ask(settings, record, message, sending.timeout if sending.wait else None))
     return None if event is None else {"type": event.type, **event.body}
+
+
+def fail_in_silence(answer: Mapping[str, Any] | None, sending: Sending) -> None:
+    """End the program where an answer was waited for and did not come.
+
+    Raises:
+        CliError: it did not.
+    """
+    if sending.wait and answer is None:
+        raise CliError(f"Nothing was told within {sending.timeout:g} s.", ExitCode.UNAVAILABLE, hint=SILENCE_HINT)
 
 
 @asynccontextmanager

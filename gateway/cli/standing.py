@@ -13,7 +13,6 @@ from gateway.app.settings import Settings
 from gateway.base.calendar import BusinessDays
 from gateway.cli.arguments import ConsentOption, PartnerOption, SomePartnerOption
 from gateway.cli.common import (
-    SILENCE_HINT,
     CliError,
     ExitCode,
     Json,
@@ -26,7 +25,8 @@ from gateway.cli.common import (
     say,
     shown,
 )
-from gateway.cli.sending import Key, Kid, Sending, Timeout, Wait, read_message, read_one, send, times
+from gateway.cli.grouping import grouped
+from gateway.cli.sending import Key, Sending, fail_in_silence, read_message, read_one, send, times
 from gateway.database.roles import Role
 from gateway.orders.standing.rules import StandingOrder, occurrence
 from gateway.views.standing_orders import StandingOrdersView
@@ -51,39 +51,37 @@ StandingArgument = Annotated[str, typer.Argument(metavar="STANDING-ORDER", parse
 
 
 @app.command()
+@grouped
 def create(
     file: Annotated[Path, typer.Argument(help="A standing order as JSON; - reads standard input.")],
     key: Key,
-    kid: Kid = None,
     fill: Annotated[
         bool, typer.Option("--fill", help="Give it a new standing_order_id, issued_at and expires_at if it has none.")
     ] = False,
-    wait: Wait = False,
-    timeout: Timeout = 60.0,
-    json_: Json = False,
+    *,
+    sending: Sending,
 ) -> None:
     """Sign a standing order and send it."""
     fields = read_one(file)
     if fill:
         fields = {"standing_order_id": uuid_utils.uuid7().hex[:26], **times(), **fields}
-    _send(encode_json(fields), StandingOrderCreate, Sending(key, kid, timeout if wait else None), json_=json_)
+    _send(encode_json(fields), StandingOrderCreate, key, sending)
 
 
 @app.command()
+@grouped
 def cancel(
     standing_order_id: StandingArgument,
     partner: PartnerOption,
     consent: ConsentOption,
     key: Key,
-    kid: Kid = None,
-    wait: Wait = False,
-    timeout: Timeout = 60.0,
-    json_: Json = False,
+    *,
+    sending: Sending,
 ) -> None:
     """End a standing order: no occurrence is made any more. One that is made already is a payment of its own."""
     fields = {"partner_id": partner, "standing_order_id": standing_order_id, "consent_id": consent}
     body = encode_json(fields | {"issued_at": times()["issued_at"]})
-    _send(body, StandingOrderCancel, Sending(key, kid, timeout if wait else None), json_=json_)
+    _send(body, StandingOrderCancel, key, sending)
 
 
 @app.command()
@@ -110,21 +108,20 @@ async def _look_up(settings: Settings, standing_order_id: str, partner: str | No
 
 
 def _send(
-    body: bytes, model: type[StandingOrderCreate] | type[StandingOrderCancel], sending: Sending, *, json_: bool
+    body: bytes, model: type[StandingOrderCreate] | type[StandingOrderCancel], key: Path, sending: Sending
 ) -> None:
     message = read_message(model, body)
-    told = send(body, message, sending)
-    if json_:
+    told = send(body, message, key, sending)
+    if sending.json_:
         print_json({"standing_order_id": message.standing_order_id, "event": told})
-    elif sending.timeout is None:
+    elif not sending.wait:
         say(f"Sent. What became of it: mypay standing show {message.standing_order_id}")
     elif told is not None and "status" in told:
         following = f", next on {told['next_date']}" if "next_date" in told else ""
         say(f"Standing order {message.standing_order_id} is {told['status']}{following}.")
     elif told is not None:
         say("Refused: {code} {text}.".format(**told["reason"]))
-    if sending.timeout is not None and told is None:
-        raise CliError(f"Nothing was told within {sending.timeout:g} s.", ExitCode.UNAVAILABLE, hint=SILENCE_HINT)
+    fail_in_silence(told, sending)
     if told is not None and "status" not in told:
         raise typer.Exit(ExitCode.FAILED)
 
