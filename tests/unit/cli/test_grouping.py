@@ -55,9 +55,7 @@ def test_a_command_is_given_its_group(
     assert given == [made]
 
 
-@pytest.mark.parametrize(
-    "arguments", [["f"], ["f", "--name", "n", "--number", "0"], ["f", "--name", "n", "--more", "x"]]
-)
+@pytest.mark.parametrize("more", [[], ["--name", "n", "--number", "0"], ["--name", "n", "--more", "x"]])
 def test_what_a_group_asks_for_is_asked_of_the_command(more: list[str], app: typer.Typer, given: list[Any]) -> None:
     assert CliRunner().invoke(app, ["f", *more]).exit_code == 2
     assert given == []
