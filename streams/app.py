@@ -1,7 +1,7 @@
 """The Faust application of the stages that run on Faust: raw bytes in, batches out, nothing else of Faust's."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -12,11 +12,11 @@ from gateway.app.process import Process
 from gateway.app.settings import Settings
 from gateway.messaging.consumer import PARTITION_FETCH_BYTES, REBALANCE_TIMEOUT_MS, SESSION_TIMEOUT_MS
 from gateway.messaging.consuming import Handle, consume
-from gateway.messaging.fetching import guard_fetches, record_of
+from gateway.messaging.fetching import guard_fetches
 from gateway.messaging.probe import KafkaProbe
 from gateway.messaging.records import Record
 from gateway.messaging.settings import KafkaSettings
-from streams.batches import BatchReader
+from streams.batches import BatchReader, in_parts
 from streams.open_transactions import OpenTransactions
 from streams.transport import DirectConsumer, DirectTransport
 
@@ -73,10 +73,13 @@ def build_app(name: str, settings: Settings, kafka: KafkaSettings) -> faust.App:
 class FaustBatches:
     """Implements :class:`gateway.messaging.consuming.Batches` over what Faust's consumer delivers to one stream."""
 
-    def __init__(self, app: faust.App, reader: BatchReader) -> None:
+    def __init__(self, app: faust.App, reader: BatchReader, batch_max: int) -> None:
         self._app = app
         self._reader = reader
+        self._batch_max = batch_max
         self._messages: Sequence[Any] = ()
+        self._parts: Iterator[list[Record]] = iter(())
+        self._part: Sequence[Record] = ()
 
     @property
     def generation(self) -> object:
@@ -85,16 +88,27 @@ class FaustBatches:
 
     async def take(self) -> Sequence[Record] | None:
         """The next batch; None once the agent is stopping."""
+        if self._part:
+            return self._part
         try:
             self._messages = await self._reader.take()
         except StopAsyncIteration:
             # How Faust tells an agent that it is stopping.
             return None
-        return [_record(message) for message in self._messages]
+        self._parts = in_parts(self._messages, records_max=self._batch_max)
+        self._go_on()
+        return self._part
 
     async def finished(self, records: Sequence[Record]) -> None:  # noqa: ARG002 - those of the batch that was taken
-        """Acknowledge the batch: Faust commits its offsets before long."""
-        self._reader.acknowledge(self._messages)
+        """Acknowledge the messages whose last records these were: Faust commits their offsets before long."""
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """To the next part of what was taken: messages are unpacked one after another."""
+        self._part = next(self._parts, [])
+        if not self._part:
+            self._reader.acknowledge(self._messages)
+            self._messages = ()
 
 
 def read_batches(
@@ -118,7 +132,7 @@ def read_batches(
         reader = BatchReader(app, stream, batch_max=batch_max, batch_wait_s=batch_wait_s)
         cast("DirectConsumer", app.consumer).enter_through(reader.doorway)
         try:
-            await consume(FaustBatches(app, reader), handle, progress=progress, on_assigned=on_assigned)
+            await consume(FaustBatches(app, reader, batch_max), handle, progress=progress, on_assigned=on_assigned)
         except Exception as error:
             await app.crash(error)
             raise
@@ -243,15 +257,6 @@ async def waiting(app: faust.App) -> int:
         end, _ = stable.get((partition.topic, partition.partition), (0, 0))
         total += max(0, end - (await consumer.position(partition) or 0))
     return total
-
-
-def _record(message: Any) -> Record:
-    headers = message.headers
-    if isinstance(headers, Mapping):
-        # Two headers of one name would have become one without a trace: Faust must hand on what Kafka delivered.
-        raise TypeError("Faust gave headers as a mapping")
-    # The oldest message format has no times.
-    return record_of(message, round((message.timestamp or 0) * 1000))
 
 
 def _credentials(kafka: KafkaSettings) -> Any:

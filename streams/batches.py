@@ -11,17 +11,20 @@ What waits is bounded by bytes, not only by records: a partner's largest bulks w
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 import faust
 
+from gateway.messaging.fetching import count_of, records_of
+from gateway.messaging.records import Record
+
 WAITING_BYTES_MAX: Final = 8 * 1024 * 1024
 """Of records that were delivered and not taken: several batches of orders, or eight of the largest bulks."""
 
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
-"""Of one batch, and at least one record: four of the largest bulks."""
+"""Of one batch, and at least one message: four of the largest bulks. What is packed tighter is handled in parts."""
 
 _LOOK_S: Final = 0.2
 
@@ -59,13 +62,37 @@ def size_of(message: Any) -> int:
     return size + sum(len(name) + len(value or b"") for name, value in message.headers or ())
 
 
+def in_parts(messages: Iterable[Any], *, records_max: int) -> Iterator[list[Record]]:
+    """The messages' records, unpacked as they are asked for, in parts of bounded size.
+
+    Args:
+        messages: of Faust.
+        records_max: of a part; it has about :data:`BATCH_BYTES_MAX` bytes at most, too, and one record at least.
+    """
+    part: list[Record] = []
+    size = 0
+    for message in messages:
+        if isinstance(message.headers, Mapping):
+            # Two headers of one name would have become one without a trace: Faust must hand on what Kafka delivered.
+            raise TypeError("Faust gave headers as a mapping")
+        # The oldest message format has no times.
+        for record in records_of(message, round((message.timestamp or 0) * 1000)):
+            part.append(record)
+            size += len(record.value) + len(record.key or b"")
+            if len(part) >= records_max or size >= BATCH_BYTES_MAX:
+                yield part
+                part, size = [], 0
+    if part:
+        yield part
+
+
 class BatchReader:
     """Takes batches of one stream's channel.
 
     Args:
         app: whose consumer fills the channel.
         stream: the agent's own; it is never iterated.
-        batch_max: records a batch at most.
+        batch_max: records that a batch has at most before one more message is added.
         batch_wait_s: how long a batch waits for more records after its first.
 
     Attributes:
@@ -84,14 +111,15 @@ class BatchReader:
         messages = self._wanted([await self._queue.get()])
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._batch_wait_s
-        size = sum(map(size_of, messages))
+        size, count = sum(map(size_of, messages)), sum(map(count_of, messages))
         while True:
             events: list[Any] = []
-            while len(messages) + len(events) < self._batch_max and size < BATCH_BYTES_MAX and not self._queue.empty():
+            while count < self._batch_max and size < BATCH_BYTES_MAX and not self._queue.empty():
                 events.append(self._queue.get_nowait())
                 size += size_of(events[-1].message)
+                count += count_of(events[-1].message)
             messages += self._wanted(events)
-            if len(messages) >= self._batch_max or size >= BATCH_BYTES_MAX or loop.time() >= deadline:
+            if count >= self._batch_max or size >= BATCH_BYTES_MAX or loop.time() >= deadline:
                 return messages
             try:
                 async with asyncio.timeout_at(deadline):
@@ -100,6 +128,7 @@ class BatchReader:
                 return messages
             messages += more
             size += sum(map(size_of, more))
+            count += sum(map(count_of, more))
 
     def acknowledge(self, messages: Sequence[Any]) -> None:
         """Let the messages' offsets be committed.

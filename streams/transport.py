@@ -17,6 +17,9 @@ offset down, one by one, so that one large aborted transaction fills memory, and
 been delivered. Our stages acknowledge a partition's records in their order and leave none out, so the last one that is
 acknowledged says it all.
 
+Faust hands on message by message, at a cost above that of reading a record: so a message is a whole batch, as its
+producer packed it, and is unpacked where it is taken (:func:`streams.batches.in_parts`).
+
 Faust's producer is not idempotent: what it sent again could be there twice. Our stages publish through their own.
 """
 
@@ -29,6 +32,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, P
 from mode.services import WaitResults
 
 from gateway.messaging.consumer import FETCH_BYTES, FETCH_WAIT_MS, ISOLATION_LEVEL
+from gateway.messaging.fetching import whole_batches
 from streams.batches import Doorway, size_of
 
 
@@ -41,6 +45,7 @@ class PromptConsumerThread(AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001
         consumer._fetch_max_bytes = FETCH_BYTES  # noqa: SLF001
         consumer._isolation_level = ISOLATION_LEVEL  # noqa: SLF001
+        consumer._value_deserializer = whole_batches  # noqa: SLF001
         return consumer
 
 

@@ -32,7 +32,7 @@ from gateway.orders.refunds import RefundKind
 from gateway.orders.room import LOOK_S, ExecutionRoom
 from gateway.orders.scheduled.rules import AHEAD_DAYS_DEFAULT
 from gateway.orders.standing.service import StandingOrderKind
-from gateway.orders.turns import TURN, FairIntake, Lane
+from gateway.orders.turns import WAITING_AT_ONCE, FairIntake, Lane
 from gateway.payments.cancellations.rules import CutOver
 from gateway.payments.dispatch import Dispatch
 from gateway.payments.rules.routing import NetworkProfile
@@ -79,7 +79,7 @@ class InitiationTerms:
     Attributes:
         cut_overs: of the networks that have one.
         waiting_partitions: of the topic where orders wait.
-        waiting_batch_max: orders that waited, looked at in one turn.
+        waiting_batch_max: records that waited, taken at a time; each holds several orders, or a bulk.
         waiting_wait_s, full_wait_s: how long the next of them is waited for, and while execution has no room.
     """
 
@@ -88,10 +88,10 @@ class InitiationTerms:
     ahead_days_max: int = AHEAD_DAYS_DEFAULT
     ahead_max: int = 500
     room_look_s: float = LOOK_S
-    turn_min: int = 50
-    turn_max: int = 500
+    turn_min: int = 8
+    turn_max: int = 250
     waiting_partitions: int = WAITING_PARTITIONS
-    waiting_batch_max: int = TURN
+    waiting_batch_max: int = WAITING_AT_ONCE
     waiting_wait_s: float = 0.2
     full_wait_s: float = 0.05
 
@@ -152,7 +152,7 @@ class InitiationStage:
                 consumer.resume()
                 watchdog.progress()
                 continue
-            records = await consumer.take(min(room, terms.waiting_batch_max), max_wait=terms.waiting_wait_s)
+            records = await consumer.take(terms.waiting_batch_max, max_wait=terms.waiting_wait_s)
             if records:
                 await self.turns.take_waiting(records, taken=consumer.commit, ending=stopping.is_set)
                 watchdog.progress()

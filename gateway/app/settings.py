@@ -116,14 +116,15 @@ class Settings(BaseSettings):
     """One JSON object a line, or lines for people."""
 
     # --- initiation ---
-    initiation_batch_max: PositiveInt = 500
+    initiation_batch_max: PositiveInt = 250
     """Orders a batch. It amortises three queries and one publication; larger ones only add waiting."""
     initiation_batch_wait_s: PositiveFloat = 0.02
     """How long the first order waits for company: adds at most this to a payment's time."""
     initiation_look_max: PositiveInt = 2000
     """Records looked at in one turn: a flood is passed over this fast, at the cost of publishing what has to wait."""
-    initiation_turn_min: PositiveInt = 50
-    """Orders of a turn, shared by all senders, however far execution is behind."""
+    initiation_turn_min: PositiveInt = 8
+    """Orders of a turn, shared by all senders, however far execution is behind: with fifty turns a second no more than
+    it takes, so that it catches up."""
     initiation_ahead_max: PositiveInt = 500
     """Orders that may wait for execution before senders have to take turns: they stand in one line again. Execution
     takes so many at once; more would be how late everybody's orders are under a flood."""

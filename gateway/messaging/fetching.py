@@ -96,6 +96,22 @@ class _Placeholder:
         self.value.unread = unread
 
 
+class _PackedBytes(bytes):
+    """A batch's own bytes; ``said``: how many records it says it has; ``checked``: the bytes are what was sent."""
+
+    said: int
+    checked: bool
+
+
+def whole_batches(value: bytes) -> bytes:
+    """A ``value_deserializer`` that is never called: a consumer that has it is given a message a batch, still packed.
+
+    So nothing is done for each record until :func:`records_of` unpacks them. A batch that the fetch begins within is
+    given whole. Only on consumers under :func:`guard_fetches`.
+    """
+    return value
+
+
 def guard_fetches() -> None:
     """Make every aiokafka consumer of this process (Faust's too) read so. Doing it twice changes nothing."""
     fetcher.MemoryRecords = _Fetched
@@ -118,6 +134,33 @@ def record_of(message: Any, timestamp_ms: int | None) -> Record:
     )
 
 
+def records_of(message: Any, timestamp_ms: int | None) -> Iterator[Record]:
+    """Our records of a message: one, or those of the batch that it is."""
+    value = message.value
+    if not isinstance(value, _PackedBytes):
+        yield record_of(message, timestamp_ms)
+        return
+    topic, partition = message.topic, message.partition
+    for record in _Batch(value, _uncounted, checked=value.checked):
+        content = record.value
+        yield Record(
+            topic,
+            partition,
+            record.offset,
+            record.timestamp or 0,
+            record.key,
+            b"" if content is None else content,
+            tuple([(name, b"" if header is None else header) for name, header in record.headers or ()]),
+            content.unread if isinstance(content, _UnreadBytes) else None,
+        )
+
+
+def count_of(message: Any) -> int:
+    """How many records a message says it holds; it may hold fewer."""
+    value = message.value
+    return max(1, value.said) if isinstance(value, _PackedBytes) else 1
+
+
 def is_unread(message: Any) -> bool:
     """True of a message that stands for what was passed over."""
     return isinstance(message.value, _UnreadBytes)
@@ -126,9 +169,20 @@ def is_unread(message: Any) -> bool:
 class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
     """Tells a fetch's batches which partition they are of."""
 
-    def __init__(self, tp: Any, records: "_Fetched", *rest: Any) -> None:
+    def __init__(
+        self,
+        tp: Any,
+        records: "_Fetched",
+        aborted_transactions: Any,
+        fetch_offset: int,
+        key_deserializer: Any,
+        value_deserializer: Any,
+        *rest: Any,
+    ) -> None:
         records.partition = (tp.topic, tp.partition)
-        super().__init__(tp, records, *rest)
+        if value_deserializer is whole_batches:
+            records.whole, value_deserializer = True, None
+        super().__init__(tp, records, aborted_transactions, fetch_offset, key_deserializer, value_deserializer, *rest)
 
 
 class _Fetched:
@@ -141,6 +195,7 @@ class _Fetched:
         self._place = 0
         self._unpacked = 0
         self.partition: tuple[str, int] = ("", 0)
+        self.whole = False
 
     def size_in_bytes(self) -> int:
         return len(self._data)
@@ -161,7 +216,8 @@ class _Fetched:
         raw = self._data[begin:end]
         if raw[_MAGIC_PLACE] < 2:
             return _LegacyBatch(raw)
-        return _Batch(raw, self._count_unpacked, checked=self._failed.pop(self._key(begin), 0) < CHECKSUM_TRIES)
+        checked = self._failed.pop(self._key(begin), 0) < CHECKSUM_TRIES
+        return (_WholeBatch if self.whole else _Batch)(raw, self._count_unpacked, checked=checked)
 
     def _end(self) -> int | None:
         if len(self._data) - self._place < _HEADER.size:
@@ -226,11 +282,11 @@ class _Batch:
     __slots__ = (
         "_checked",
         "_codec",
-        "_count",
         "_inner",
         "_on_unpacked",
         "_raw",
         "base_offset",
+        "count",
         "is_control_batch",
         "is_transactional",
         "next_offset",
@@ -243,13 +299,18 @@ class _Batch:
         self._on_unpacked = on_unpacked
         self._checked = checked
         self._codec = raw[_CODEC_PLACE] & _CODEC_BITS
-        self._count = int(_LENGTH.unpack_from(raw, _COUNT_PLACE)[0])
+        self.count = int(_LENGTH.unpack_from(raw, _COUNT_PLACE)[0])
         self.base_offset = int(inner.base_offset)
         # Never back: the next fetch begins there.
         self.next_offset = max(self.base_offset + 1, int(inner.next_offset))
         self.producer_id = inner.producer_id
         self.is_control_batch = inner.is_control_batch
         self.is_transactional = inner.is_transactional
+
+    @property
+    def timestamp(self) -> int:
+        """The latest of its records."""
+        return int(self._inner.max_timestamp)
 
     def validate_crc(self) -> bool:
         """Decided before: see :meth:`_Fetched.has_next`."""
@@ -273,12 +334,12 @@ class _Batch:
     def _records(self) -> Iterator[Any]:
         if not self._checked:
             raise _UnreadableError(BAD_CHECKSUM)
-        if not 0 <= self._count <= RECORDS_MAX:
+        if not 0 <= self.count <= RECORDS_MAX:
             raise _UnreadableError(TOO_MANY)
         raw, body = self._raw, self._body()
         self._on_unpacked(len(body))
         left_out: list[_Placeholder] = []
-        count = self._count
+        count = self.count
         if len(body) > RECORD_BYTES_MAX:
             body, left_out = self._without_large(body)
             count -= len(left_out)
@@ -302,7 +363,7 @@ class _Batch:
         left_out: list[_Placeholder] = []
         buffer = bytearray(body)
         place = 0
-        for _ in range(self._count):
+        for _ in range(self.count):
             length, begin = decode_varint(buffer, place)
             end = begin + length
             if length < 0 or end > len(body):
@@ -318,6 +379,37 @@ class _Batch:
 
     def _told(self, offset: int, reason: str) -> _Placeholder:
         return _Placeholder(Unread(offset, offset, reason), self._inner.max_timestamp)
+
+
+class _WholeBatch(_Batch):
+    """A batch as one record that is not unpacked yet, at the place of its last."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        yield _Packed(self._raw, self._checked)
+
+
+class _Packed:
+    """Has what aiokafka asks a record for."""
+
+    __slots__ = ("offset", "timestamp", "value")
+    key = None
+    headers: tuple[tuple[str, bytes], ...] = ()
+    timestamp_type = 0
+    checksum = None
+
+    def __init__(self, raw: bytes, checked: bool) -> None:  # noqa: FBT001
+        # What it unpacks to is bounded by whoever does that, not by the fetch.
+        batch = _Batch(raw, _uncounted, checked=checked)
+        self.offset = batch.next_offset - 1
+        self.timestamp = max(0, batch.timestamp)
+        self.value = _PackedBytes(raw)
+        self.value.said, self.value.checked = batch.count, checked
+
+
+def _uncounted(size: int) -> None:
+    """Nobody counts."""
 
 
 def _bounded(records: Iterator[Any], told: Callable[[int, str], _Placeholder]) -> Iterator[Any]:

@@ -11,6 +11,9 @@ from typing import Final
 NOBODY: Final = ""
 """The sender of everything that nobody is known to have signed: together they are one."""
 
+LARGE: Final = 50
+"""The cost of a record from which on it waits in any case: it is a bulk, and would be everybody's turn alone."""
+
 _COST_BYTES: Final = 512
 
 
@@ -33,16 +36,16 @@ def in_turn(items: Sequence[tuple[str, int]], room: int, waiting: Collection[str
     """Which of a batch's (sender, cost) are for this turn; the others wait.
 
     A sender's records keep their order: behind its first one that waits all of them do, and so do all of a sender that
-    has others ``waiting`` already.
+    has others ``waiting`` already. What is :data:`LARGE` waits however much room there is.
     """
     wanted: Counter[str] = Counter()
     for sender, cost in items:
-        if sender not in waiting:
+        if sender not in waiting and cost < LARGE:
             wanted[sender] += cost
     left = shares(wanted, room)
     result: list[bool] = []
     for sender, cost in items:
-        fits = sender in left and cost <= left[sender]
+        fits = sender in left and cost < LARGE and cost <= left[sender]
         if fits:
             left[sender] -= cost
         else:

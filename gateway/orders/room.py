@@ -10,6 +10,12 @@ from typing import Final
 LOOK_S: Final = 0.05
 """How old a look may be: execution takes some fifty orders in this time."""
 
+BESIDE_OTHERS: Final = 8
+"""What waits has this part of the room while others come: some sixty orders, less than a tenth of a second's."""
+
+OTHERS_S: Final = 5.0
+"""So long after the last order of others they are expected to come again."""
+
 
 class ExecutionRoom:
     """Tells how many more orders may be handed on now.
@@ -26,6 +32,7 @@ class ExecutionRoom:
         self._look_s = look_s
         self._free = ahead_max
         self._looked_at: float | None = None
+        self._others_at: float | None = None
         self._looking: asyncio.Task[None] | None = None
 
     async def free(self) -> int:
@@ -48,8 +55,16 @@ class ExecutionRoom:
         self._looked_at = asyncio.get_running_loop().time()
 
     async def free_for_patient(self) -> int:
-        """For what waits, and for bulks: half of it is left to the others."""
-        return await self.free() - self._ahead_max // 2
+        """For what waits, and for bulks: half of it is left to the others; nearly all of it where there are any.
+
+        Those meet then a short line, and execution's batches are small: what waits is carried out a little slower.
+        """
+        ahead = max(1, self._ahead_max // (BESIDE_OTHERS if self.is_shared() else 2))
+        return await self.free() - (self._ahead_max - ahead)
+
+    def is_shared(self) -> bool:
+        """True while others come who do not wait."""
+        return self._others_at is not None and asyncio.get_running_loop().time() - self._others_at < OTHERS_S
 
     async def wait_for_patient(self) -> int:
         """As that; waits until there is some."""
@@ -61,6 +76,8 @@ class ExecutionRoom:
         """Return when another look is worth it."""
         await asyncio.sleep(self._look_s)
 
-    def use(self, orders: int) -> None:
-        """So many were handed on since the last look."""
+    def use(self, orders: int, *, beside_others: bool = False) -> None:
+        """So many were handed on since the last look; ``beside_others``: whose orders wait, unlike these."""
         self._free -= orders
+        if beside_others:
+            self._others_at = asyncio.get_running_loop().time()

@@ -3,8 +3,8 @@
 All partners' orders stand in the same partitions, in the order in which they came. Where more waits than execution has
 room for, each sender gets its share of the turn (:mod:`gateway.orders.fairness`), and what is beyond goes, as it came,
 to a topic of ours: there each sender has one partition, which is read in small turns while there is room. Everything is
-judged there as if it came from outside. The place of the partner's own record goes along, under our mark, so that what
-is told of it is told once.
+judged there as if it came from outside. Records wait many in one (:mod:`gateway.orders.waiting`), with the places of
+the partner's own, so that what is told of each is told once.
 
 A sender's records keep their order: once one of them waits, all that come behind it do, until none waits any more.
 
@@ -17,25 +17,19 @@ import asyncio
 import base64
 import json
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import lru_cache
 from typing import Final, Protocol
-from zlib import crc32
 
 from gateway.base.errors import TopicClosedError
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.identity.signing import KeySource, SignatureVerifier, Signed
-from gateway.messaging.records import Outgoing, Publisher, Record
+from gateway.messaging.records import Publisher, Record
 from gateway.orders.fairness import NOBODY, cost_of, in_turn
 from gateway.orders.room import ExecutionRoom
-from gateway.payments.dispatch import MARK_HEADER
+from gateway.orders.waiting import Waited, kept, may_wait, one_by_one, partition_of
 from gateway.sealing.marks import RecordMarks
-from schemas.topics import WAITING_ORDERS
-
-ORIGIN_HEADER: Final = "mypay-origin"
-"""The last header but one of a record that waits: where the partner's own stands, its time and key, as JSON."""
 
 SAMPLE: Final = 8
 """Signatures that are checked of a sender whose records are about to wait: a millisecond."""
@@ -43,18 +37,13 @@ SAMPLE: Final = 8
 VERIFIED_AT_ONCE: Final = 50
 """Before other work gets its turn: some milliseconds."""
 
-WAITING_BYTES_MAX: Final = 1024 * 1024
-"""Of a record that may wait, with its key and headers: with what is added the topic holds it. A larger one is refused
-by its size or its key, which costs nothing."""
-
-WAITING_HEADERS_MAX: Final = 100
-"""Of a record that may wait: with those that are added it can be read again. An order has seven."""
-
 LOOK_S: Final = 0.2
 """How long after the last of a sender's records was taken it is noticed that none waits."""
 
-TURN: Final = 100
-"""Records that wait, taken at a time: a second of work at most, where they are bulks each has its own turn."""
+WAITING_AT_ONCE: Final = 16
+"""Records that wait are taken so many at a time: with what each holds a second of work, or a turn for each bulk."""
+
+_REST_S_MAX: Final = 0.2
 
 Take = Callable[[Sequence[Record]], Awaitable[None]]
 
@@ -113,14 +102,19 @@ class FairIntake:
         self._waiting: defaultdict[int, set[str]] = defaultdict(set)
         self._inherited: frozenset[int] = frozenset()
         self._looked_at = 0.0
+        self._looking: asyncio.Task[None] | None = None
+        self._since_look: set[int] = set()
 
     async def assigned(self) -> None:
         """Partitions of orders came from others: whose records wait is not known."""
+        if self._looking is not None:
+            # What it was told is older.
+            await asyncio.wait([self._looking])
         self._inherited = await self._lane.busy()
 
     async def take(self, records: Sequence[Record]) -> None:
         """Bring every record to its end, or have it wait durably. Then the offsets may be committed."""
-        await self._look()
+        self._look()
         if len(records) <= self._turn_min and not self._waiting and not self._inherited:
             size = sum(cost_of(len(r.value)) for r in records)
             if size <= self._turn_min:
@@ -130,11 +124,12 @@ class FairIntake:
         senders = [self._claimed(r) for r in records]
         turn = self._in_turn(records, senders, room)
         if not all(turn) and await self._check_claims(records, senders, turn):
-            turn = self._in_turn(records, senders, room)
+            # Nobody waits for what becomes of it: all of what nobody signed leaves the turn to others.
+            turn = self._in_turn(records, senders, room, {NOBODY})
         now = [r for r, is_now in zip(records, turn, strict=True) if is_now]
         later = [(r, s) for r, s, is_now in zip(records, senders, turn, strict=True) if not is_now]
         if now:
-            self._room.use(len(now))
+            self._room.use(len(now), beside_others=bool(self._waiting or self._inherited))
             await self._take(now)
         if later:
             await self._let_wait(later)
@@ -150,38 +145,44 @@ class FairIntake:
 
         Args:
             records: as they wait.
-            taken: awaited after each turn, with its records.
+            taken: awaited after each turn, with those of the records that were taken to their end.
             ending: true once no more turns shall begin: what is left goes on waiting.
         """
         left = 0
-        turn: list[Record] = []
-        for record in records:
-            cost = cost_of(len(record.value))
+        turn: list[Waited] = []
+        for waited in one_by_one(records, self._marks):
+            cost = cost_of(len(waited.record.value))
             if not turn or cost > left:
                 if turn:
-                    await self._take_turn(turn)
-                    await taken(turn)
+                    await self._take_turn(turn, taken)
                 turn = []
                 while (left := await self._room.free_for_patient()) <= 0:
                     if ending():
                         return
                     await self._room.pause()
-            turn.append(record)
+            turn.append(waited)
             left -= cost
         if turn:
-            await self._take_turn(turn)
-            await taken(turn)
+            await self._take_turn(turn, taken)
 
-    async def _take_turn(self, turn: Sequence[Record]) -> None:
+    async def _take_turn(self, turn: Sequence[Waited], taken: Callable[[Sequence[Record]], Awaitable[object]]) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         self._room.use(len(turn))
-        await self._take([restored(record, self._marks) for record in turn])
+        await self._take([w.record for w in turn])
+        await taken([w.ends for w in turn if w.ends is not None])
+        if self._room.is_shared():
+            # As much time for those who come beside it.
+            await asyncio.sleep(min(_REST_S_MAX, loop.time() - began))
 
-    def _in_turn(self, records: Sequence[Record], senders: Sequence[str], room: int) -> list[bool]:
-        waiting = {s for s in set(senders) if self._has_waiting(s)}
+    def _in_turn(
+        self, records: Sequence[Record], senders: Sequence[str], room: int, waits: Collection[str] = ()
+    ) -> list[bool]:
+        waiting = {s for s in set(senders) if s in waits or self._has_waiting(s)}
         costs = [cost_of(len(r.value)) for r in records]
         turn = in_turn(list(zip(senders, costs, strict=True)), room, waiting)
         # What was passed over unread has nothing that could wait, and what is too large is refused at once.
-        return [is_now or r.unread is not None or not _may_wait(r) for r, is_now in zip(records, turn, strict=True)]
+        return [is_now or r.unread is not None or not may_wait(r) for r, is_now in zip(records, turn, strict=True)]
 
     def _has_waiting(self, sender: str) -> bool:
         partition = partition_of(sender, self._partitions)
@@ -225,8 +226,10 @@ class FairIntake:
 
     async def _let_wait(self, later: Sequence[tuple[Record, str]]) -> None:
         for sender in {s for _, s in later}:
-            self._waiting[partition_of(sender, self._partitions)].add(sender)
-        outgoing = [kept(record, sender, self._partitions, self._marks) for record, sender in later]
+            partition = partition_of(sender, self._partitions)
+            self._waiting[partition].add(sender)
+            self._since_look.add(partition)
+        outgoing = kept(later, self._partitions, self._marks)
 
         async def publish() -> bool:
             try:
@@ -242,69 +245,27 @@ class FairIntake:
             return
         self._observer.count("initiation", "waits", n=len(later))
 
-    async def _look(self) -> None:
-        """Forget about senders none of whose records waits any more."""
+    def _look(self) -> None:
+        """Have it looked, beside all else, whether senders whose records waited have none any more."""
         if not self._waiting and not self._inherited:
             return
         now = asyncio.get_running_loop().time()
         if now - self._looked_at < LOOK_S:
             return
+        if self._looking is not None:
+            if not self._looking.done():
+                return
+            self._looking.result()
         self._looked_at = now
+        self._since_look.clear()
+        self._looking = asyncio.create_task(self._forget(), name="waiting-lane")
+
+    async def _forget(self) -> None:
         busy = await self._lane.busy()
         self._inherited &= busy
-        for partition in set(self._waiting) - busy:
+        # What has been let wait since the brokers were asked may not be among it.
+        for partition in set(self._waiting) - busy - self._since_look:
             del self._waiting[partition]
-
-
-def kept(record: Record, sender: str, partitions: int, marks: RecordMarks) -> Outgoing:
-    """The record as it waits."""
-    where = {
-        "place": [record.topic, record.partition, record.offset],
-        "time": record.timestamp_ms,
-        "key": None if record.key is None else base64.b64encode(record.key).decode(),
-    }
-    origin = json.dumps(where).encode()
-    mark = marks.mark(_marked(record, origin))
-    return Outgoing(
-        topic=WAITING_ORDERS,
-        key=sender.encode(),
-        value=record.value,
-        headers=[*record.headers, (ORIGIN_HEADER, origin), (MARK_HEADER, mark)],
-        partition=partition_of(sender, partitions),
-    )
-
-
-def restored(record: Record, marks: RecordMarks) -> Record:
-    """The partner's own record of one that waited; one that we did not write stays as it is, and is judged so."""
-    if [name for name, _ in record.headers[-2:]] != [ORIGIN_HEADER, MARK_HEADER]:
-        return record
-    origin, mark = (value for _, value in record.headers[-2:])
-    partners = replace(record, headers=record.headers[:-2])
-    if marks.check(mark, _marked(partners, origin)) is not None:
-        return record
-    where = json.loads(origin)
-    topic, partition, offset = where["place"]
-    return replace(
-        partners,
-        topic=topic,
-        partition=partition,
-        offset=offset,
-        timestamp_ms=where["time"],
-        key=None if where["key"] is None else base64.b64decode(where["key"]),
-    )
-
-
-def _marked(record: Record, origin: bytes) -> list[bytes | None]:
-    """What a mark vouches for: everything but the record's place and time in the topic where it waits."""
-    headers = [part for name, value in record.headers for part in (name.encode("utf-8", "surrogatepass"), value)]
-    return [WAITING_ORDERS.encode(), origin, record.value, *headers]
-
-
-def partition_of(sender: str, partitions: int) -> int:
-    """Where a sender's records wait; those of nobody have a partition for themselves."""
-    if sender == NOBODY or partitions == 1:
-        return 0
-    return 1 + crc32(sender.encode()) % (partitions - 1)
 
 
 def claimed_kid(signature: bytes) -> str:
@@ -320,13 +281,6 @@ def _kid(head: bytes) -> str:
         return ""
     kid = header.get("kid") if isinstance(header, dict) else None
     return kid if isinstance(kid, str) else ""
-
-
-def _may_wait(record: Record) -> bool:
-    # In bytes, names too: whatever is passed on here must not be too large to be published.
-    size = len(record.key or b"") + len(record.value)
-    size += sum(len(n.encode("utf-8", "surrogatepass")) + len(v) for n, v in record.headers)
-    return size <= WAITING_BYTES_MAX and len(record.headers) <= WAITING_HEADERS_MAX
 
 
 def _header(record: Record, name: str) -> bytes:

@@ -10,7 +10,7 @@ from aiokafka.consumer import fetcher
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 
 from gateway.messaging import fetching
-from gateway.messaging.fetching import guard_fetches, record_of
+from gateway.messaging.fetching import count_of, guard_fetches, record_of, records_of, whole_batches
 from gateway.messaging.records import Unread
 from tests.support.batches import CODECS, GZIP, NONE, batch, bomb, bomb_chunks, pack, record, sealed, small_batch
 
@@ -20,57 +20,67 @@ MIB = 1 << 20
 Told = bytes | Unread
 
 
-def fetched(data: bytes, *, offset: int = 0, place: TopicPartition = PLACE) -> Any:
+@pytest.fixture(params=[None, whole_batches], ids=["records", "batches"])
+def reader(request: pytest.FixtureRequest) -> Any:
+    """The ``value_deserializer`` of the consumer: it reads records, or batches that are unpacked later."""
+    return request.param
+
+
+def fetched(data: bytes, *, offset: int = 0, place: TopicPartition = PLACE, reader: Any = None) -> Any:
     guard_fetches()
     records = fetcher.MemoryRecords(data)
-    return fetcher.PartitionRecords(place, records, [], offset, None, None, True, fetcher.READ_COMMITTED)
+    return fetcher.PartitionRecords(place, records, [], offset, None, reader, True, fetcher.READ_COMMITTED)
 
 
-def told(data: bytes, *, offset: int = 0) -> list[Told]:
-    records = [record_of(m, m.timestamp) for m in fetched(data, offset=offset)]
+def told(data: bytes, reader: Any = None, *, offset: int = 0) -> list[Told]:
+    messages = list(fetched(data, offset=offset, reader=reader))
+    records = [r for m in messages for r in records_of(m, m.timestamp)]
+    assert all(r.topic == PLACE.topic and r.partition == PLACE.partition for r in records)
+    assert [r.offset for r in records] == sorted({r.offset for r in records})
+    assert not records or messages[-1].offset == records[-1].offset
     assert all(r.value == b"" and r.key is None and r.headers == () for r in records if r.unread)
     return [r.unread or r.value for r in records]
 
 
 @pytest.mark.parametrize("codec", [NONE, *CODECS.values()])
-def test_honest_batches_are_read_as_they_are(codec: int) -> None:
-    assert told(small_batch([b"a", b"", b"c" * 1000], codec=codec)) == [b"a", b"", b"c" * 1000]
+def test_honest_batches_are_read_as_they_are(codec: int, reader: Any) -> None:
+    assert told(small_batch([b"a", b"", b"c" * 1000], codec=codec), reader) == [b"a", b"", b"c" * 1000]
 
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
-def test_a_batch_that_unpacks_without_end_is_told_by_its_place_and_never_held(codec: int) -> None:
+def test_a_batch_that_unpacks_without_end_is_told_by_its_place_and_never_held(codec: int, reader: Any) -> None:
     data = small_batch([b"before"], codec=codec) + bomb(codec, 64 * MIB, base=1) + small_batch([b"behind"], base=2)
     tracemalloc.start()
     try:
-        assert told(data) == [b"before", Unread(1, 1, fetching.TOO_LARGE), b"behind"]
+        assert told(data, reader) == [b"before", Unread(1, 1, fetching.TOO_LARGE), b"behind"]
         assert tracemalloc.get_traced_memory()[1] < fetching.UNPACKED_BYTES_MAX + MIB + 4 * len(data)
     finally:
         tracemalloc.stop()
 
 
-def test_the_place_of_a_batch_is_all_its_offsets() -> None:
+def test_the_place_of_a_batch_is_all_its_offsets(reader: Any) -> None:
     body = pack(GZIP, [record(0, b"k", b"v"), *bomb_chunks(1, 20 * MIB)])
-    assert told(batch(2, body, codec=GZIP, base=10), offset=10) == [Unread(10, 11, fetching.TOO_LARGE)]
+    assert told(batch(2, body, codec=GZIP, base=10), reader, offset=10) == [Unread(10, 11, fetching.TOO_LARGE)]
 
 
-def test_more_records_than_any_honest_batch_has_are_not_read() -> None:
+def test_more_records_than_any_honest_batch_has_are_not_read(reader: Any) -> None:
     count = fetching.RECORDS_MAX + 1
     body = pack(GZIP, [b"".join(record(n, b"", b"") for n in range(count))])
-    assert told(batch(count, body, codec=GZIP)) == [Unread(0, count - 1, fetching.TOO_MANY)]
+    assert told(batch(count, body, codec=GZIP), reader) == [Unread(0, count - 1, fetching.TOO_MANY)]
 
 
-def test_a_record_that_is_too_large_goes_alone() -> None:
+def test_a_record_that_is_too_large_goes_alone(reader: Any) -> None:
     large = bytes(fetching.RECORD_BYTES_MAX)
     parts = [record(0, b"k", b"a"), record(1, b"k", large), record(2, b"k", b"b"), record(3, b"k", large)]
     body = pack(GZIP, parts)
     expected: list[Told] = [b"a", Unread(1, 1, fetching.LARGE_RECORD), b"b", Unread(3, 3, fetching.LARGE_RECORD)]
-    assert told(batch(4, body, codec=GZIP)) == expected
+    assert told(batch(4, body, codec=GZIP), reader) == expected
 
 
-def test_a_record_with_headers_without_end_goes_alone() -> None:
+def test_a_record_with_headers_without_end_goes_alone(reader: Any) -> None:
     many = [(b"", b"")] * (fetching.HEADERS_MAX + 1)
     parts = [record(0, b"k", b"a"), record(1, b"k", b"b", many), record(2, b"k", b"c", many[1:])]
-    assert told(batch(3, b"".join(parts))) == [b"a", Unread(1, 1, fetching.MANY_HEADERS), b"c"]
+    assert told(batch(3, b"".join(parts)), reader) == [b"a", Unread(1, 1, fetching.MANY_HEADERS), b"c"]
 
 
 @pytest.mark.parametrize(
@@ -87,10 +97,10 @@ def test_a_record_with_headers_without_end_goes_alone() -> None:
     ids=["garbage", "cut off", "endless block", "unknown codec", "broken record", "more than it says", "cut record"],
 )
 def test_what_cannot_be_read_is_told_by_its_place(
-    count: int, body: bytes, codec: int, expected: Sequence[Told]
+    count: int, body: bytes, codec: int, expected: Sequence[Told], reader: Any
 ) -> None:
     behind = small_batch([b"behind"], base=count)
-    assert told(batch(count, body, codec=codec) + behind) == [*expected, b"behind"]
+    assert told(batch(count, body, codec=codec) + behind, reader) == [*expected, b"behind"]
 
 
 def spoilt(raw: bytes) -> bytes:
@@ -109,10 +119,10 @@ def test_a_wrong_checksum_is_fetched_again_and_then_passed_over() -> None:
     assert fetches[-1] == ([b"a", b"", b"d"], 11)
 
 
-def test_what_the_way_spoilt_is_read_when_it_comes_whole() -> None:
+def test_what_the_way_spoilt_is_read_when_it_comes_whole(reader: Any) -> None:
     whole = small_batch([b"b"], base=20)
-    assert told(spoilt(whole), offset=20) == []
-    assert told(whole, offset=20) == [b"b"]
+    assert told(spoilt(whole), reader, offset=20) == []
+    assert told(whole, reader, offset=20) == [b"b"]
 
 
 def test_of_one_fetch_no_more_is_unpacked_than_fits_and_the_rest_is_fetched_again() -> None:
@@ -146,3 +156,18 @@ def test_the_place_of_the_next_batch_is_never_before() -> None:
     raw[23:27] = (-9).to_bytes(4, "big", signed=True)
     fetch = fetched(sealed(raw), offset=5)
     assert ([m.value for m in fetch], fetch.next_fetch_offset) == ([b"a"], 6)
+
+
+def test_a_message_is_a_batch_that_costs_what_it_holds_and_is_not_unpacked_before_it_is_asked_for() -> None:
+    data = bomb(GZIP, 64 * MIB) + small_batch([b"a", b"b"], codec=GZIP, base=1)
+    tracemalloc.start()
+    try:
+        large, small = fetched(data, reader=whole_batches)
+        assert tracemalloc.get_traced_memory()[1] < MIB
+    finally:
+        tracemalloc.stop()
+    assert (count_of(small), small.offset, [r.value for r in records_of(small, 0)]) == (2, 2, [b"a", b"b"])
+    assert len(small.value) < len(data)
+    assert large.offset == 0
+    [single] = fetched(small_batch([b"a"]))
+    assert count_of(single) == 1

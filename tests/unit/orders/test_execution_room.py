@@ -2,7 +2,9 @@
 
 import asyncio
 
-from gateway.orders.room import ExecutionRoom
+import pytest
+
+from gateway.orders.room import BESIDE_OTHERS, ExecutionRoom
 
 
 class Execution:
@@ -58,3 +60,20 @@ async def test_the_patient_wait_for_half_of_it() -> None:
     assert not waiting.done()
     execution.behind = 20
     assert await asyncio.wait_for(waiting, 30) == 30
+
+
+async def test_beside_others_the_patient_wait_for_nearly_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    room = ExecutionRoom(Execution().backlog, ahead_max=100, look_s=1000.0)
+    assert await room.free_for_patient() == 50
+    room.use(1, beside_others=True)
+    assert room.is_shared()
+    assert (await room.free(), await room.free_for_patient()) == (99, 100 // BESIDE_OTHERS - 1)
+    monkeypatch.setattr("gateway.orders.room.OTHERS_S", 0.0)
+    assert await room.free_for_patient() == 49
+
+
+async def test_beside_others_the_patient_have_some_of_the_smallest_room_too() -> None:
+    room = ExecutionRoom(Execution().backlog, ahead_max=2, look_s=1000.0)
+    await room.free()
+    room.use(0, beside_others=True)
+    assert await room.free_for_patient() == 1

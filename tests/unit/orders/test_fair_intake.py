@@ -1,5 +1,6 @@
 """Turns between senders: a flood of one makes its own records wait, in their order, and nobody else's."""
 
+import asyncio
 import base64
 import json
 from collections.abc import Sequence
@@ -18,7 +19,8 @@ from gateway.messaging.records import Outgoing, Record, Unread
 from gateway.observability.recording import RecordingObserver
 from gateway.orders.fairness import NOBODY
 from gateway.orders.room import ExecutionRoom
-from gateway.orders.turns import LOOK_S, WAITING_BYTES_MAX, FairIntake, claimed_kid, kept, partition_of, restored
+from gateway.orders.turns import LOOK_S, FairIntake, claimed_kid
+from gateway.orders.waiting import TOGETHER_BYTES, TOGETHER_MAX, WAITING_BYTES_MAX, kept, partition_of, restored
 from gateway.proving.memory import MemoryKeySource
 from gateway.proving.memory.kafka import MemoryKafka, MemoryPublisher
 from gateway.sealing.mac import HmacMarks
@@ -93,6 +95,10 @@ class World:
     def waiting(self) -> list[Record]:
         return self.kafka.records(WAITING_ORDERS)
 
+    def own_waiting(self) -> list[Record]:
+        """The partners' own of them."""
+        return [own for r in self.waiting() for own in restored(r, MARKS)]
+
 
 def partner_key(partner: str) -> PartnerKey:
     return PartnerKey(f"kid-{partner}", PartnerId(partner), "ES256", {}, NOW, None, None)
@@ -124,7 +130,7 @@ async def test_a_floods_rest_waits_and_everybody_elses_goes_through() -> None:
     shop = [record(SHOP, n) for n in range(30, 33)]
     await world.intake().take([*flood, *shop])
     assert names(world.taken) == [*(f"flood-{n}" for n in range(7)), "shop-30", "shop-31", "shop-32"]
-    assert names(world.waiting()) == [f"flood-{n}" for n in range(7, 30)]
+    assert names(world.own_waiting()) == [f"flood-{n}" for n in range(7, 30)]
     assert world.observer.counts["initiation", "waits", ""] == 23
     assert {r.partition for r in world.waiting()} == {partition_of(FLOOD, PARTITIONS)}
 
@@ -147,11 +153,48 @@ async def test_behind_a_record_that_waits_all_of_its_sender_do_until_none_waits_
     intake._looked_at = -LOOK_S
     await intake.take([record(FLOOD, 20), record(SHOP, 21)])
     assert names(world.taken) == ["shop-21"]
-    assert names(world.waiting())[-1] == "flood-20"
+    assert names(world.own_waiting())[-1] == "flood-20"
     world.lane = frozenset()
-    intake._looked_at = -LOOK_S
+    await look(intake)
     await intake.take([record(FLOOD, 22)])
     assert names(world.taken) == ["shop-21", "flood-22"]
+
+
+async def look(intake: FairIntake) -> None:
+    """Have the intake look whether senders still have records that wait, to the end."""
+    if intake._looking is not None:
+        await intake._looking
+    intake._looked_at = -LOOK_S
+    await intake.take([])
+    assert intake._looking is not None
+    await intake._looking
+
+
+@pytest.mark.parametrize("published", ["before", "while"])
+async def test_what_is_let_wait_while_it_is_looked_is_not_overtaken(published: str) -> None:
+    world = World()
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def busy() -> frozenset[int]:
+        # As it stood when the look began: nothing waits.
+        asked.set()
+        await may_answer.wait()
+        return frozenset()
+
+    world.busy = busy  # type: ignore[method-assign]
+    intake = world.intake()
+    await intake.take([record(FLOOD, n) for n in range(20)])
+    intake._looked_at = -LOOK_S
+    if published == "while":
+        await intake.take([])
+        await asked.wait()
+    # Its own look begins before its records wait.
+    await intake.take([record(FLOOD, n) for n in range(20, 40)])
+    may_answer.set()
+    assert intake._looking is not None
+    await intake._looking
+    await intake.take([record(FLOOD, 40)])
+    assert names(world.own_waiting())[-1] == "flood-40"
 
 
 async def test_after_an_assignment_whose_records_wait_is_not_known() -> None:
@@ -159,7 +202,7 @@ async def test_after_an_assignment_whose_records_wait_is_not_known() -> None:
     intake = world.intake()
     await intake.assigned()
     await intake.take([record(SHOP, 1)])
-    assert (names(world.taken), names(world.waiting())) == ([], ["shop-1"])
+    assert (names(world.taken), names(world.own_waiting())) == ([], ["shop-1"])
 
 
 async def test_the_further_execution_is_behind_the_less_a_turn_has_and_never_nothing() -> None:
@@ -184,7 +227,22 @@ async def test_a_large_bulk_waits_and_small_orders_of_others_do_not() -> None:
     world = World()
     bulk = record(FLOOD, 0, size=900_000)
     await world.intake().take([bulk, record(SHOP, 1)])
-    assert (names(world.taken), names(world.waiting())) == (["shop-1"], ["flood-0"])
+    assert (names(world.taken), names(world.own_waiting())) == (["shop-1"], ["flood-0"])
+
+
+async def test_a_large_bulk_waits_alone_too_for_it_would_hold_up_whoever_comes_next() -> None:
+    world = World()
+    intake = world.intake(turn_max=10_000)
+    await intake.take([record(FLOOD, 0, size=900_000)])
+    assert (names(world.taken), names(world.own_waiting())) == ([], ["flood-0"])
+
+
+async def test_what_nobody_signed_leaves_a_turn_that_is_too_small_for_all_to_the_others() -> None:
+    world = World()
+    noise = [record(SHOP, n, signature="forged") for n in range(30)]
+    flood = [record(FLOOD, n) for n in range(30, 60)]
+    await world.intake().take([*noise, *flood])
+    assert names(world.taken) == [f"flood-{n}" for n in range(30, 40)]
 
 
 async def test_bulks_that_waited_take_a_turn_each() -> None:
@@ -196,11 +254,11 @@ async def test_bulks_that_waited_take_a_turn_each() -> None:
 
     async def taken(records: Sequence[Record]) -> None:
         # Its records may be forgotten: only now, for until here the turn could be lost with the process.
-        turns.append([f"done {name}" for name in names([restored(r, MARKS) for r in records])])
+        turns.append([f"done {name}" for r in records for name in names(restored(r, MARKS))])
 
     intake._take = take
     sizes = [900_000, 900_000, 100, 100]
-    waiting = [to_record(kept(record(FLOOD, n, size=s), FLOOD, PARTITIONS, MARKS)) for n, s in enumerate(sizes)]
+    waiting = [wait(record(FLOOD, n, size=s)) for n, s in enumerate(sizes)]
     await intake.take_waiting(waiting, taken=taken)
     last = ["flood-2", "flood-3"]
     assert turns == [
@@ -212,16 +270,16 @@ async def test_bulks_that_waited_take_a_turn_each() -> None:
 
 async def test_each_turn_is_told_and_none_begins_once_it_is_to_end() -> None:
     world, told = World(), []
-    waiting = [to_record(kept(record(FLOOD, n, size=900_000), FLOOD, PARTITIONS, MARKS)) for n in range(3)]
+    waiting = [wait(record(FLOOD, n, size=900_000)) for n in range(3)]
 
     async def taken(records: Sequence[Record]) -> None:
-        told.append(names(records))
+        told.append(records)
         world.behind = 1_000
         intake._room._looked_at = None
 
     intake = world.intake()
     await intake.take_waiting(waiting, taken=taken, ending=lambda: True)
-    assert told == [["flood-0"]]
+    assert told == [waiting[:1]]
     assert names(world.taken) == ["flood-0"]
 
 
@@ -260,7 +318,7 @@ async def test_what_cannot_wait_is_taken_at_once(larger: Record) -> None:
 async def test_the_largest_that_may_wait_can_be_published_and_comes_back_whole(largest: Record) -> None:
     world = World()
     await world.intake().take([*(record(FLOOD, n) for n in range(30)), largest])
-    (waits,) = [r for r in world.waiting() if restored(r, MARKS) == largest]
+    (waits,) = [r for r in world.waiting() if restored(r, MARKS) == [largest]]
     size = len(waits.key or b"") + len(waits.value) + sum(len(n.encode()) + len(v) for n, v in waits.headers)
     assert size < RECORD_BYTES_MAX
 
@@ -280,22 +338,66 @@ def to_record(outgoing: Outgoing) -> Record:
     return Record(outgoing.topic, 3, 7, 5, outgoing.key, outgoing.value, tuple(outgoing.headers))
 
 
+def wait(*records: Record, sender: str = FLOOD, marks: HmacMarks = MARKS) -> Record:
+    """The records as they stand in the topic where they wait."""
+    (outgoing,) = kept([(r, sender) for r in records], PARTITIONS, marks)
+    return to_record(outgoing)
+
+
 def test_only_what_we_wrote_is_told_of_as_standing_elsewhere() -> None:
-    original = record(SHOP, 1)
-    whole = to_record(kept(original, SHOP, PARTITIONS, MARKS))
-    assert restored(whole, MARKS) == original
-    (*rest, origin, mark) = whole.headers
-    moved = (origin[0], origin[1].replace(b"[", b"[ "))
+    originals = [record(SHOP, 1), replace(record(SHOP, 2), key=None, value=b"", headers=()), record(SHOP, 3)]
+    whole = wait(*originals, sender=SHOP)
+    assert restored(whole, MARKS) == originals
+    (packed, mark) = whole.headers
     for forged in (
-        to_record(kept(original, SHOP, PARTITIONS, FOREIGN)),
+        wait(*originals, sender=SHOP, marks=FOREIGN),
         replace(whole, value=whole.value + b" "),
-        replace(whole, headers=(*rest, moved, mark)),
-        replace(whole, headers=(*rest[1:], origin, mark)),
-        replace(whole, headers=(*rest, mark, origin)),
-        replace(whole, headers=(*rest, origin)),
+        replace(whole, key=FLOOD.encode()),
+        replace(whole, headers=((packed[0], b"2"), mark)),
+        replace(whole, headers=(packed, mark, mark)),
+        replace(whole, headers=(mark, packed)),
+        replace(whole, headers=(packed,)),
         replace(whole, headers=()),
     ):
-        assert restored(forged, MARKS) == forged
+        assert restored(forged, MARKS) == [forged]
+
+
+def test_a_senders_records_wait_together_up_to_a_bound_and_keep_their_order() -> None:
+    flood = [record(FLOOD, n) for n in range(TOGETHER_MAX + 1)]
+    bulks = [record(SHOP, n, size=TOGETHER_BYTES) for n in range(2)]
+    mixed = [(r, FLOOD) for r in flood[:10]] + [(r, SHOP) for r in bulks] + [(r, FLOOD) for r in flood[10:]]
+    waiting = kept(mixed, PARTITIONS, MARKS)
+    assert sorted((o.key, len(restored(to_record(o), MARKS))) for o in waiting) == [
+        (b"flood", 1),
+        (b"flood", TOGETHER_MAX),
+        (b"shop", 1),
+        (b"shop", 1),
+    ]
+    for sender, records in ((FLOOD, flood), (SHOP, bulks)):
+        own = [o for o in waiting if o.key == sender.encode()]
+        assert [r for o in own for r in restored(to_record(o), MARKS)] == records
+        assert {o.partition for o in own} == {partition_of(sender, PARTITIONS)}
+
+
+async def test_who_waits_with_little_is_not_behind_who_waits_with_much() -> None:
+    world = World()
+    much = [replace(wait(*(record(FLOOD, n) for n in range(first, first + 9))), partition=1) for first in (0, 9)]
+    little = replace(wait(record(SHOP, 1), sender=SHOP), partition=2)
+    await world.intake().take_waiting([*much, little])
+    assert names(world.taken)[:3] == ["flood-0", "shop-1", "flood-1"]
+    assert names([r for r in world.taken if b"flood" in r.value]) == [f"flood-{n}" for n in range(18)]
+
+
+async def test_what_waits_may_be_forgotten_once_the_last_record_in_it_was_taken() -> None:
+    world, told = World(), []
+    waiting = [wait(*(record(FLOOD, n) for n in range(first, first + 7))) for first in (0, 7)]
+
+    async def taken(records: Sequence[Record]) -> None:
+        told.append((len(world.taken), len(records)))
+
+    # Five at a time: half of the room.
+    await world.intake().take_waiting(waiting, taken=taken)
+    assert told == [(5, 0), (10, 1), (14, 1)]
 
 
 @pytest.mark.parametrize("signature", [b"", b".", b"!!..x", b"e30..x", b"W10..x", b"eyJraWQiOjF9..x", b"a" * 20_000])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.orders.fairness import cost_of, in_turn, shares
+from gateway.orders.fairness import LARGE, cost_of, in_turn, shares
 
 SENDERS = st.sampled_from(["a", "b", "c", "d"])
 WANTED = st.dictionaries(SENDERS, st.integers(1, 1000), min_size=1)
@@ -67,3 +67,8 @@ def test_a_turn_is_no_larger_than_its_room(items: list[tuple[str, int]], room: i
     assert used.total() <= max(room, len({s for s, _ in items}))
     if sum(cost for _, cost in items) <= room:
         assert all(turn)
+
+
+def test_what_is_large_waits_however_much_room_there_is_and_what_its_sender_sends_behind_it_does() -> None:
+    items = [("a", 1), ("a", LARGE), ("a", 1), ("b", LARGE - 1)]
+    assert in_turn(items, 10_000) == [True, False, False, True]

@@ -7,12 +7,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.consumer import fetcher
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
 from gateway.app.settings import Settings
+from gateway.messaging.fetching import guard_fetches, whole_batches
 from gateway.messaging.settings import KafkaSettings
 from streams.app import build_app, read_batches
-from streams.batches import BATCH_BYTES_MAX, BatchReader, Doorway
+from streams.batches import BATCH_BYTES_MAX, BatchReader, Doorway, in_parts
+from tests.support.batches import CODECS, small_batch
 
 LONG_S = 30.0
 """Never waited for by a test that passes."""
@@ -191,3 +195,43 @@ async def test_no_more_bytes_wait_than_there_is_room_for() -> None:
     queue.get_nowait(), queue.get_nowait()
     await asyncio.wait_for(fourth, LONG_S)
     assert queue.qsize() == 1
+
+
+def fetched(*batches: bytes) -> list[Any]:
+    """Messages as the stages' consumer gives them, a batch each."""
+    guard_fetches()
+    place = TopicPartition("t", 0)
+    return [
+        message
+        for data in batches
+        for message in fetcher.PartitionRecords(
+            place, fetcher.MemoryRecords(data), [], 0, None, whole_batches, True, fetcher.READ_COMMITTED
+        )
+    ]
+
+
+def sizes(messages: Any, *, records_max: int) -> list[int]:
+    return [len(part) for part in in_parts(messages, records_max=records_max)]
+
+
+def test_packed_messages_are_handled_in_parts_of_bounded_size() -> None:
+    messages = fetched(small_batch([b"a"] * 5), small_batch([b"b"] * 2, base=5))
+    values = [r.value for part in in_parts(messages, records_max=3) for r in part]
+    assert values == [b"a"] * 5 + [b"b"] * 2
+    assert sizes(messages, records_max=3) == [3, 3, 1]
+    packed_tight = fetched(small_batch([bytes(BATCH_BYTES_MAX // 4)] * 9, codec=CODECS["gzip"]))
+    assert sizes(packed_tight, records_max=1000) == [4, 4, 1]
+
+
+async def test_a_batch_of_packed_messages_is_full_by_their_records(app: App) -> None:
+    for data in (small_batch([b"a"] * 2), small_batch([b"b"] * 2, base=2), small_batch([b"c"], base=4)):
+        (message,) = fetched(data)
+        packed = Message(message.offset, value=message.value)
+        app.queue.force_put_nowait(Event(packed))
+    assert numbers(await app.reader(batch_max=3).take()) == [1, 3]
+
+
+def test_headers_that_were_merged_on_the_way_are_a_bug() -> None:
+    message = SimpleNamespace(headers={"a": b"1"}, timestamp=0.0, value=b"")
+    with pytest.raises(TypeError, match="mapping"):
+        list(in_parts([message], records_max=1))

@@ -81,16 +81,19 @@ def _waiting_lost() -> AbstractContextManager[None]:
     return edited(fair_intake.FairIntake, "_let_wait", ("await self._publisher.publish(outgoing)", "pass"))
 
 
-_TURN: Final = "    if turn:\n        await self._take_turn(turn)\n        await taken(turn)"
+_LAST_TURN: Final = "    if turn:\n        await self._take_turn(turn, taken)"
 
 
 def _waiting_committed_first() -> AbstractContextManager[None]:
-    turned = "    if turn:\n        await taken(turn)\n        await self._take_turn(turn)"
-    return edited(fair_intake.FairIntake, "take_waiting", (_TURN, turned))
+    work, commit = (
+        "await self._take([w.record for w in turn])",
+        "await taken([w.ends for w in turn if w.ends is not None])",
+    )
+    return edited(fair_intake.FairIntake, "_take_turn", (f"{work}\n    {commit}", f"{commit}\n    {work}"))
 
 
 def _half_a_turn() -> AbstractContextManager[None]:
-    return edited(fair_intake.FairIntake, "take_waiting", (_TURN, "    pass"))
+    return edited(fair_intake.FairIntake, "take_waiting", (_LAST_TURN, "    pass"))
 
 
 def _overtaken_order_dropped() -> AbstractContextManager[None]:
