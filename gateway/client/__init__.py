@@ -10,8 +10,14 @@
 
 ``order`` is a message of :mod:`schemas` (order, cancellation, refund, bulk, standing order, command on a consent).
 What is sent again with the same id and the same bytes has no second effect: after any error it may be sent again.
+
+The errors are told apart by what to do next: :class:`PublisherUnavailableError` and :class:`KafkaUnavailableError`
+(Kafka is away: send the same again), :class:`TopicClosedError` and :class:`TopicMissingError` (ask the gateway's
+operators), :class:`RecordTooLargeError`, :class:`AmbiguousMessageError` and :class:`KeyFormatError` (correct what was
+given).
 """
 
+from gateway.base.errors import PublisherUnavailableError, TopicClosedError
 from gateway.client.events import Event, Events, answers, read_event
 from gateway.client.messages import (
     AmbiguousMessageError,
@@ -24,14 +30,27 @@ from gateway.client.messages import (
     type_of,
 )
 from gateway.client.sending import Client, open_client
+from gateway.identity.jose.jwk import KeyFormatError
+from gateway.messaging.producer import RecordTooLargeError
+from gateway.messaging.reader import KafkaUnavailableError, TopicMissingError
+from gateway.messaging.records import Receipt
+from gateway.messaging.settings import KafkaSettings
 
 __all__ = (
     "AmbiguousMessageError",
     "Client",
     "Event",
     "Events",
+    "KafkaSettings",
+    "KafkaUnavailableError",
+    "KeyFormatError",
     "Message",
+    "PublisherUnavailableError",
+    "Receipt",
+    "RecordTooLargeError",
     "Signer",
+    "TopicClosedError",
+    "TopicMissingError",
     "answers",
     "default_kid",
     "open_client",
