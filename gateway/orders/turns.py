@@ -37,6 +37,9 @@ SAMPLE: Final = 8
 VERIFIED_AT_ONCE: Final = 50
 """Before other work gets its turn: some milliseconds."""
 
+BEYOND_SHARE_MAX: Final = 50
+"""Orders of a turn that those share whose others wait: whoever comes next waits for as long as these take."""
+
 LOOK_S: Final = 0.2
 """How long after the last of a sender's records was taken it is noticed that none waits."""
 
@@ -123,14 +126,38 @@ class FairIntake:
         room = min(self._turn_max, max(self._turn_min, await self._room.free()))
         senders = [self._claimed(r) for r in records]
         turn = self._in_turn(records, senders, room)
-        if not all(turn) and await self._check_claims(records, senders, turn):
-            # Nobody waits for what becomes of it: all of what nobody signed leaves the turn to others.
-            turn = self._in_turn(records, senders, room, {NOBODY})
+        late = {s for s, is_now in zip(senders, turn, strict=True) if not is_now}
+        if not late:
+            await self._take_now(records)
+            return
+        # Those all of whose records are for this turn have them taken while the others' are looked at.
+        sure = [r for r, s in zip(records, senders, strict=True) if s not in late]
+        taking = asyncio.create_task(self._take_now(sure), name="orders-in-turn")
+        try:
+            # It begins at once.
+            await asyncio.sleep(0)
+            rest = [place for place, sender in enumerate(senders) if sender in late]
+            left = max(0, min(BEYOND_SHARE_MAX, room - sum(cost_of(len(r.value)) for r in sure)))
+            await self._share([records[p] for p in rest], [senders[p] for p in rest], left)
+        except BaseException:
+            taking.cancel()
+            await asyncio.wait([taking])
+            raise
+        await taking
+
+    async def _take_now(self, records: Sequence[Record]) -> None:
+        if records:
+            self._room.use(len(records), beside_others=bool(self._waiting or self._inherited))
+            await self._take(records)
+
+    async def _share(self, records: Sequence[Record], senders: list[str], room: int) -> None:
+        """Take of each sender what is for this turn, in its order; the rest waits."""
+        false = await self._check_claims(records, senders)
+        # Nobody waits for what becomes of it: all of what nobody signed leaves the turn to others.
+        turn = self._in_turn(records, senders, room, {NOBODY} if false else ())
         now = [r for r, is_now in zip(records, turn, strict=True) if is_now]
         later = [(r, s) for r, s, is_now in zip(records, senders, turn, strict=True) if not is_now]
-        if now:
-            self._room.use(len(now), beside_others=bool(self._waiting or self._inherited))
-            await self._take(now)
+        await self._take_now(now)
         if later:
             await self._let_wait(later)
 
@@ -188,16 +215,13 @@ class FairIntake:
         partition = partition_of(sender, self._partitions)
         return partition in self._inherited or sender in self._waiting.get(partition, ())
 
-    async def _check_claims(self, records: Sequence[Record], senders: list[str], turn: Sequence[bool]) -> bool:
+    async def _check_claims(self, records: Sequence[Record], senders: list[str]) -> bool:
         """Take from senders what they did not sign; True if there was any such."""
         by_sender: defaultdict[str, list[int]] = defaultdict(list)
-        late: set[str] = set()
         for place, sender in enumerate(senders):
             by_sender[sender].append(place)
-            if not turn[place]:
-                late.add(sender)
         changed = False
-        for sender in sorted(late - {NOBODY}):
+        for sender in sorted(by_sender.keys() - {NOBODY}):
             places = by_sender[sender]
             step = max(1, len(places) // SAMPLE)
             if all(self._holds(records[p], sender) for p in places[::step]):

@@ -19,7 +19,7 @@ from gateway.messaging.records import Outgoing, Record, Unread
 from gateway.observability.recording import RecordingObserver
 from gateway.orders.fairness import NOBODY
 from gateway.orders.room import ExecutionRoom
-from gateway.orders.turns import LOOK_S, FairIntake, claimed_kid
+from gateway.orders.turns import BEYOND_SHARE_MAX, LOOK_S, FairIntake, claimed_kid
 from gateway.orders.waiting import TOGETHER_BYTES, TOGETHER_MAX, WAITING_BYTES_MAX, kept, partition_of, restored
 from gateway.proving.memory import MemoryKeySource
 from gateway.proving.memory.kafka import MemoryKafka, MemoryPublisher
@@ -129,7 +129,7 @@ async def test_a_floods_rest_waits_and_everybody_elses_goes_through() -> None:
     flood = [record(FLOOD, n) for n in range(30)]
     shop = [record(SHOP, n) for n in range(30, 33)]
     await world.intake().take([*flood, *shop])
-    assert names(world.taken) == [*(f"flood-{n}" for n in range(7)), "shop-30", "shop-31", "shop-32"]
+    assert names(world.taken) == ["shop-30", "shop-31", "shop-32", *(f"flood-{n}" for n in range(7))]
     assert names(world.own_waiting()) == [f"flood-{n}" for n in range(7, 30)]
     assert world.observer.counts["initiation", "waits", ""] == 23
     assert {r.partition for r in world.waiting()} == {partition_of(FLOOD, PARTITIONS)}
@@ -245,6 +245,50 @@ async def test_what_nobody_signed_leaves_a_turn_that_is_too_small_for_all_to_the
     assert names(world.taken) == [f"flood-{n}" for n in range(30, 40)]
 
 
+async def test_those_whose_others_wait_get_little_of_a_large_turn_for_whoever_comes_next() -> None:
+    world = World()
+    flood = [record(FLOOD, n) for n in range(2_000)]
+    await world.intake(turn_max=1_000).take([*flood, record(SHOP, 2_000)])
+    assert names(world.taken)[0] == "shop-2000"
+    assert len(world.taken) == 1 + BEYOND_SHARE_MAX
+
+
+async def test_who_is_within_their_share_does_not_wait_until_others_claims_are_checked() -> None:
+    world, looked = World(), []
+    shop_taken = asyncio.Event()
+
+    async def take(records: Sequence[Record]) -> None:
+        looked.append(world.verifier.asked)
+        if b"shop" in records[0].value:
+            shop_taken.set()
+
+    intake = world.intake()
+    intake._take = take
+    noise = [record(FLOOD, n, signature="forged") for n in range(500)]
+    await intake.take([*noise, record(SHOP, 500)])
+    assert shop_taken.is_set()
+    assert looked[0] < len(noise)
+
+
+async def test_what_fails_of_a_turn_fails_it_with_nothing_left_running() -> None:
+    class Broken:
+        async def publish(self, records: Sequence[Outgoing]) -> None:
+            raise ZeroDivisionError
+
+    world = World(publisher=Broken())
+    intake = world.intake()
+    stuck = asyncio.Event()
+
+    async def take(records: Sequence[Record]) -> None:
+        if b"shop" in records[0].value:
+            await stuck.wait()
+
+    intake._take = take
+    with pytest.raises(ZeroDivisionError):
+        await intake.take([*(record(FLOOD, n) for n in range(30)), record(SHOP, 30)])
+    assert not [t for t in asyncio.all_tasks() if t.get_name() == "orders-in-turn"]
+
+
 async def test_bulks_that_waited_take_a_turn_each() -> None:
     world, turns = World(), []
     intake = world.intake()
@@ -302,7 +346,8 @@ WAITS = record(FLOOD, 31)
 async def test_what_cannot_wait_is_taken_at_once(larger: Record) -> None:
     world = World()
     await world.intake().take([*(record(FLOOD, n) for n in range(30)), larger])
-    assert world.taken[-1] == larger
+    assert larger in world.taken
+    assert len(world.taken) + len(world.own_waiting()) == 31
     assert all(len(r.headers) < HEADERS_MAX for r in world.waiting())
 
 
