@@ -12,7 +12,7 @@ Facts = Mapping[str, object]
 """Field → value, for the fields that are kept of a message. One that is missing on either side is not compared."""
 
 
-def id_taken(name: str, first: Facts, later: Facts, *, stands: str = "the first one stands") -> Reason:
+def id_used(name: str, first: Facts, later: Facts, *, stands: str = "the first one stands") -> Reason:
     """Refuse an id, of field ``name``, under which ``first`` stands; the fields of ``later`` that differ are named.
 
     Nothing of their values is told.

@@ -23,8 +23,8 @@ from gateway.consents.rules.records import (
     ConsentRecord,
     ConsentTrust,
     ConsentVersion,
+    ReceivedCommand,
     Refused,
-    TakenCommand,
     Unchanged,
 )
 from gateway.consents.store import ConsentChangeUnit
@@ -101,7 +101,7 @@ async def change_consent_status(
             raise ConsentUnknownError("the partner has no such consent")
         # After the lock: nothing that happened before it can be told as later.
         now = clock.now()
-        taken = TakenCommand(
+        received = ReceivedCommand(
             partner_id=key[0],
             consent_id=key[1],
             command_id=own_command_id(Actor.OPERATOR, record),
@@ -111,9 +111,9 @@ async def change_consent_status(
             reference=OWN_REFERENCE,
             actor=Actor.OPERATOR,
         )
-        usable = await usable_tokens(uow, [taken], [record])
+        usable = await usable_tokens(uow, [received], [record])
         decided = decide_commands(
-            [taken], records={key: record}, handled={}, usable=usable, trust=ConsentTrust(), now=now
+            [received], records={key: record}, handled={}, usable=usable, trust=ConsentTrust(), now=now
         )
         # What came to nothing is told to the operator and to nobody else; what time did on the way stands.
         done = _changes_alone(decided)
@@ -156,7 +156,7 @@ class ExpiryService:
 
 
 async def usable_tokens(
-    uow: DirectoryUnit, commands: Iterable[TakenCommand], records: Iterable[ConsentRecord]
+    uow: DirectoryUnit, commands: Iterable[ReceivedCommand], records: Iterable[ConsentRecord]
 ) -> frozenset[TokenUse]:
     """Of the funding tokens that a batch's terms name, new or in force, those that may be used; one query."""
     named = [r.consent.terms for r in records] + [c.terms.terms for c in commands if c.terms is not None]
@@ -244,7 +244,7 @@ def _events(decided: CommandsDecided, in_flight: InFlight, now: datetime, reason
 
 def _told(
     record: ConsentRecord,
-    command: TakenCommand,
+    command: ReceivedCommand,
     actor: Actor,
     in_flight: tuple[PaymentId, ...],
     now: datetime,
@@ -284,7 +284,7 @@ def _refused(end: Refused, now: datetime) -> OutboxEvent:
 
 
 def _event(
-    command: TakenCommand, type_: EventType, event_id: str, told: ConsentEvent | ConsentRefused, now: datetime
+    command: ReceivedCommand, type_: EventType, event_id: str, told: ConsentEvent | ConsentRefused, now: datetime
 ) -> OutboxEvent:
     return OutboxEvent(
         topic=events_topic(command.partner_id),

@@ -26,8 +26,8 @@ from gateway.consents.rules.records import (
     CommandsDecided,
     ConsentTrust,
     NewTerms,
+    ReceivedCommand,
     Refused,
-    TakenCommand,
 )
 from gateway.consents.store import ConsentCommandUnit
 from gateway.database.unit import Store
@@ -81,7 +81,7 @@ _COMMAND_ID: Final[TypeAdapter[str]] = TypeAdapter(CommandIdField)
 class _Read:
     """A batch as read."""
 
-    trusted: list[TakenCommand] = field(default_factory=list)
+    trusted: list[ReceivedCommand] = field(default_factory=list)
     faults: list[Faulty] = field(default_factory=list)
     nobodys: list[Nobodys] = field(default_factory=list)
 
@@ -171,7 +171,7 @@ class ConsentCommandService:
             await tell_faults(uow, read.faults, now=now)
         return decided
 
-    async def _read_trust(self, uow: AuthenticationUnit, commands: Sequence[TakenCommand]) -> ConsentTrust:
+    async def _read_trust(self, uow: AuthenticationUnit, commands: Sequence[ReceivedCommand]) -> ConsentTrust:
         proofs = [c.proof for c in commands if isinstance(c.proof, Assertion)]
         found = {a.issuer: self._trust.issuer(a.issuer) for a in proofs}
         return ConsentTrust(
@@ -181,14 +181,14 @@ class ConsentCommandService:
         )
 
     def _report(self, decided: CommandsDecided, read: _Read) -> None:
-        ends: Counter[tuple[str, str]] = Counter()
+        outcomes: Counter[tuple[str, str]] = Counter()
         for end in decided.ended:
             if isinstance(end, Changed):
-                ends[end.command.command.value, end.actor.value] += 1
+                outcomes[end.command.command.value, end.actor.value] += 1
             else:
-                ends["refused" if isinstance(end, Refused) else "unchanged", _code(end)] += 1
-        ends.update(("refused", fault.reason.code.value) for fault in read.faults)
-        for (outcome, reason), n in ends.items():
+                outcomes["refused" if isinstance(end, Refused) else "unchanged", _code(end)] += 1
+        outcomes.update(("refused", fault.reason.code.value) for fault in read.faults)
+        for (outcome, reason), n in outcomes.items():
             self._observer.count("consents", outcome, reason=reason, n=n)
 
 
@@ -204,7 +204,7 @@ def _new_terms(message: ConsentMessage, body: bytes) -> NewTerms | None:
 
 
 async def _use(
-    uow: AuthenticationUnit, wanted: Mapping[CommandKey, tuple[TakenCommand, Assertion]]
+    uow: AuthenticationUnit, wanted: Mapping[CommandKey, tuple[ReceivedCommand, Assertion]]
 ) -> frozenset[CommandKey]:
     """Use proofs up; return the commands whose proof another payment or command has used."""
     if not wanted:
@@ -213,11 +213,11 @@ async def _use(
         key: AssertionUse(
             issuer=assertion.issuer,
             jti=assertion.jti,
-            partner_id=taken.partner_id,
-            used_by=taken.used_by,
+            partner_id=received.partner_id,
+            used_by=received.used_by,
             keep_until=assertion.keep_until,
         )
-        for key, (taken, assertion) in wanted.items()
+        for key, (received, assertion) in wanted.items()
     }
     refused = await uow.authentication.use(list(uses.values()))
     return frozenset(key for key, use in uses.items() if use in refused)
@@ -231,9 +231,9 @@ def _proof(message: ConsentMessage) -> str | None:
     return None if isinstance(message, ConsentRequest) else message.authentication
 
 
-def _taken(read: Authentic[ConsentMessage], proof: Assertion | Reason | None) -> TakenCommand:
+def _taken(read: Authentic[ConsentMessage], proof: Assertion | Reason | None) -> ReceivedCommand:
     message = read.message
-    return TakenCommand(
+    return ReceivedCommand(
         partner_id=message.partner_id,
         consent_id=message.consent_id,
         command_id=message.command_id,

@@ -12,7 +12,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-async def write_apart(
+async def write_isolated(
     items: Sequence[T], write: Callable[[Sequence[T]], Awaitable[R]], failed: Callable[[T, Exception], None]
 ) -> list[R]:
     """Write a batch; where the database refuses it as breaking a rule, write each item alone.
@@ -34,7 +34,7 @@ async def write_apart(
             return []
     written: list[R] = []
     for item in items:
-        written += await write_apart([item], write, failed)
+        written += await write_isolated([item], write, failed)
     return written
 
 

@@ -26,7 +26,7 @@ from gateway.payments.cancellations.rules import (
     CancellationsDecided,
     CutOver,
     HandledCancellation,
-    TakenCancellation,
+    ReceivedCancellation,
     carry_out,
     decide_cancellations,
 )
@@ -70,7 +70,7 @@ class Cancellations:
         traces: reference → trace context.
     """
 
-    taken: Sequence[TakenCancellation]
+    received: Sequence[ReceivedCancellation]
     traces: Mapping[str, str | None]
     decided: CancellationsDecided | None = None
 
@@ -105,7 +105,7 @@ class CancellationKind(Kind[PaymentCancellation, Cancellations]):
     ) -> Cancellations:
         """All is decided under the locks."""
         return Cancellations(
-            [TakenCancellation(m.message, m.digest, m.reference) for m in messages],
+            [ReceivedCancellation(m.message, m.digest, m.reference) for m in messages],
             {m.reference: m.envelope.traceparent for m in messages},
         )
 
@@ -115,26 +115,26 @@ class CancellationKind(Kind[PaymentCancellation, Cancellations]):
             return replace(work, decided=await self._decide(uow, work))
 
     async def _decide(self, uow: CancellationIntakeUnit, work: Cancellations) -> CancellationsDecided:
-        taken = work.taken
-        consents = await uow.consents.lock(sorted({t.consent_key for t in taken}))
-        payments = await uow.payments.lock(sorted({t.payment_key for t in taken}))
+        received = work.received
+        consents = await uow.consents.lock(sorted({t.consent_key for t in received}))
+        payments = await uow.payments.lock(sorted({t.payment_key for t in received}))
         # Time is read after the locks were granted: the cut-over may have passed meanwhile.
         now = self._clock.now()
         facts = CancellationFacts(
             consents=frozenset(consents),
             payments=payments,
-            handled=await uow.cancellations.handled(sorted({t.key for t in taken})),
+            handled=await uow.cancellations.handled(sorted({t.key for t in received})),
             refunded=await uow.payments.refunded(sorted(payments)),
             cut_overs=self._cut_overs,
             now=now,
         )
-        decided = decide_cancellations(taken, facts)
+        decided = decide_cancellations(received, facts)
         if len(await uow.cancellations.remember(decided.handled)) != len(decided.handled):
             # Another worker handled one of these ids under another consent since we looked.
             raise StoreConflictError("cancellation handled concurrently")
         if decided.changes:
             await apply_changes(uow, decided.changes, now=now, known=payments)
-        new = await uow.cancellations.answer([(t.message.partner_id, t.reference) for t in taken])
+        new = await uow.cancellations.answer([(t.message.partner_id, t.reference) for t in received])
         await uow.outbox.append(
             [
                 _told(t, outcome, now, work.traces[t.reference])
@@ -220,18 +220,20 @@ class WaitingCancellations:
 
 
 def _report(observer: Observer, handled: Sequence[HandledCancellation]) -> None:
-    ends = Counter(
+    outcomes = Counter(
         ("refused", h.outcome.code.value) if isinstance(h.outcome, Reason) else ("accepted", h.outcome.value)
         for h in handled
     )
-    for (outcome, reason), n in ends.items():
+    for (outcome, reason), n in outcomes.items():
         observer.count("cancellation", outcome, reason=reason, n=n)
 
 
 def _told(
-    taken: TakenCancellation, outcome: CancellationEffect | Reason, now: datetime, traceparent: str | None
+    received: ReceivedCancellation, outcome: CancellationEffect | Reason, now: datetime, traceparent: str | None
 ) -> OutboxEvent:
-    return _event(_names(taken.message), outcome, taken.reference, now, event_id=taken.reference, trace=traceparent)
+    return _event(
+        _names(received.message), outcome, received.reference, now, event_id=received.reference, trace=traceparent
+    )
 
 
 def _lapsed(handled: HandledCancellation, reason: Reason, now: datetime) -> OutboxEvent:

@@ -16,7 +16,7 @@ from gateway.identity.store import TrustTable
 from gateway.orders.scheduled.rules import AHEAD_DAYS_DEFAULT, due_later, refuse_to_wait
 from gateway.orders.store import JudgingUnit
 from gateway.payments.rules.payment import Payment, PaymentKey
-from gateway.payments.rules.purchase import TakenOrder
+from gateway.payments.rules.purchase import ReceivedOrder
 from gateway.payments.rules.routing import NetworkProfile, route
 from schemas.primitives import CustomerId, MerchantId, NetworkId
 from schemas.reasons import Reason
@@ -69,7 +69,7 @@ class OrderJudge:
         self._networks = networks
         self._ahead_days_max = ahead_days_max
 
-    async def look(self, uow: JudgingUnit, orders: Sequence[TakenOrder]) -> Seen:
+    async def look(self, uow: JudgingUnit, orders: Sequence[ReceivedOrder]) -> Seen:
         """Read what judging these orders needs."""
         identities = sorted({t.assertion.identity for t in orders if isinstance(t.assertion, Assertion)})
         return Seen(
@@ -80,17 +80,17 @@ class OrderJudge:
             networks=self._networks(),
         )
 
-    def judge(self, taken: TakenOrder, seen: Seen, now: datetime) -> NetworkId | Waits | Reason:
+    def judge(self, received: ReceivedOrder, seen: Seen, now: datetime) -> NetworkId | Waits | Reason:
         """Where the order goes: to a network, into the schedule, or nowhere."""
-        order = taken.order
-        consent = seen.consents.get(taken.consent_key)
+        order = received.order
+        consent = seen.consents.get(received.consent_key)
         merchant = seen.merchants.get(order.merchant_id)
         refused = refuse_order(order, consent=consent, merchant=merchant, now=now)
         if refused is not None:
             return refused
         if merchant is None or consent is None:
             raise AssertionError("refuse_order lets no order pass without a consent and a merchant")
-        refused = self._judge_proof(taken, consent, seen.links, now)
+        refused = self._judge_proof(received, consent, seen.links, now)
         if refused is not None:
             return refused
         target = route(order.amount.minor, order.amount.currency, merchant, seen.networks)
@@ -100,19 +100,19 @@ class OrderJudge:
         return refuse_to_wait(due_at, consent, now=now, ahead_days_max=self._ahead_days_max) or Waits(due_at, consent)
 
     def _judge_proof(
-        self, taken: TakenOrder, consent: Consent, links: Mapping[tuple[str, str], CustomerId], now: datetime
+        self, received: ReceivedOrder, consent: Consent, links: Mapping[tuple[str, str], CustomerId], now: datetime
     ) -> Reason | None:
         """Judge the proof as far as it can be without the consent's lock: an exemption is taken to have room."""
-        proof = taken.assertion
+        proof = received.assertion
         if isinstance(proof, Reason):
             return proof
         if consent.terms.payment is None:
             raise AssertionError("refuse_order lets no order pass without a payment consent")
         exemption = capped(consent.terms.payment.low_value_exemption, self._trust.policy.exemptions)
-        amount = taken.order.amount
+        amount = received.order.amount
         verdict = judge_payment_assertion(
             proof,
-            order=taken.order,
+            order=received.order,
             customer_id=consent.terms.customer_id,
             linked=links.get(proof.identity) if proof else None,
             issuer=self._trust.issuer(proof.issuer) if proof else None,

@@ -22,7 +22,7 @@ from gateway.orders.store import PaymentIntakeUnit
 from gateway.payments.notices import RefusedOrder, refuse_orders, reported_events
 from gateway.payments.rules.intent import OrderOrRefund
 from gateway.payments.rules.payment import Payment, PaymentKey
-from gateway.payments.rules.repetition import order_id_taken
+from gateway.payments.rules.repetition import order_id_used
 from gateway.payments.transitions import payment_events
 from schemas.orders import PaymentOrder
 from schemas.primitives import NetworkId
@@ -50,7 +50,7 @@ class Instruction(Generic[M, T]):
     """One message, as it came and as execution takes it."""
 
     read: Authentic[M]
-    taken: T
+    received: T
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ class PaymentKind(Kind[M, Instructions[M, T]], Generic[M, T, S]):
         self._observer = observer
 
     @abstractmethod
-    async def look(self, uow: PaymentIntakeUnit, taken: Sequence[T]) -> S:
+    async def look(self, uow: PaymentIntakeUnit, received: Sequence[T]) -> S:
         """Read what judging these needs, payments under their ids too."""
 
     @abstractmethod
@@ -122,17 +122,17 @@ class PaymentKind(Kind[M, Instructions[M, T]], Generic[M, T, S]):
         """Sort a batch by how each instruction ends."""
         async with self._store.reading() as uow:
             refused = await uow.refusals.find(
-                [(i.read.message.partner_id, i.taken.reference) for i in work.instructions]
+                [(i.read.message.partner_id, i.received.reference) for i in work.instructions]
             )
             # What was refused when it came before, for a field that was not known yet, say, has ended and was told so.
-            instructions = [i for i in work.instructions if i.taken.reference not in refused]
-            seen = await self.look(uow, [i.taken for i in instructions])
+            instructions = [i for i in work.instructions if i.received.reference not in refused]
+            seen = await self.look(uow, [i.received for i in instructions])
         judged = Instructions[M, T](work.instructions)
         # What this batch itself does with an order id counts for the instructions behind it.
         first_of = dict(seen.existing)
         sent_to: dict[PaymentKey, NetworkId] = {}
         for instruction in instructions:
-            key = instruction.taken.key
+            key = instruction.received.key
             if (first := first_of.get(key)) is not None:
                 _repeat(instruction, first, judged)
                 continue
@@ -144,13 +144,13 @@ class PaymentKind(Kind[M, Instructions[M, T]], Generic[M, T, S]):
                     judged.dispatched.append(self.outgoing(instruction, end, now))
                 case Payment():
                     first_of[key] = end
-                    judged.rejected.append((instruction.taken, end))
+                    judged.rejected.append((instruction.received, end))
                 case Accepted():
                     first_of[key] = end.payment
                     judged.scheduled.append(end)
                 case RefusedOrder():
                     judged.refused.append(end)
-                    judged.orphans.append(instruction.taken)
+                    judged.orphans.append(instruction.received)
                 case _:
                     assert_never(end)
         return judged
@@ -184,11 +184,11 @@ class PaymentKind(Kind[M, Instructions[M, T]], Generic[M, T, S]):
 
 
 def _repeat(instruction: Instruction[M, T], first: Payment, judged: Instructions[M, T]) -> None:
-    taken = instruction.taken
-    if first.digest_is(taken.digest):
-        judged.repeated.append((first, taken.reference))
+    received = instruction.received
+    if first.digest_is(received.digest):
+        judged.repeated.append((first, received.reference))
     else:
-        judged.refused.append(RefusedOrder.of(taken, order_id_taken(first, taken.message), first))
+        judged.refused.append(RefusedOrder.of(received, order_id_used(first, received.message), first))
 
 
 async def _write(uow: PaymentIntakeUnit, work: Instructions[M, T], now: datetime) -> None:
@@ -200,7 +200,7 @@ async def _write(uow: PaymentIntakeUnit, work: Instructions[M, T], now: datetime
     stored = await uow.payments.find([p.key for p in lost]) if lost else {}
     # Written by an earlier run of this transaction whose confirmation was lost: told already. Of any other the payment
     # that stands is the first, and these must be told so, not be dropped.
-    if not all(p.is_written_as(stored.get(p.key)) for p in lost):
+    if not all(p.matches_stored(stored.get(p.key)) for p in lost):
         raise OvertakenError
     new = [p for p in rejected if p.key in inserted]
     await uow.outbox.append([*payment_events([*new, *waiting]), *reported_events(work.repeated, now)])

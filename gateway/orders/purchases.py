@@ -19,13 +19,13 @@ from gateway.orders.payment_kinds import End, Instruction, Instructions, Payment
 from gateway.orders.scheduled.service import Accepted
 from gateway.orders.store import PaymentIntakeUnit
 from gateway.payments.dispatch import Dispatch
-from gateway.payments.rules.purchase import TakenOrder, rejected
+from gateway.payments.rules.purchase import ReceivedOrder, rejected
 from schemas.orders import ORDER_TYPE, PaymentOrder
 from schemas.primitives import NetworkId
 from schemas.reasons import Reason
 
 
-class PurchaseKind(PaymentKind[PaymentOrder, TakenOrder, Seen]):
+class PurchaseKind(PaymentKind[PaymentOrder, ReceivedOrder, Seen]):
     """Takes in orders to pay."""
 
     models: Mapping[str, type[PaymentOrder]] = {ORDER_TYPE: PaymentOrder}
@@ -51,7 +51,7 @@ class PurchaseKind(PaymentKind[PaymentOrder, TakenOrder, Seen]):
 
     async def prepare(
         self, messages: Sequence[Authentic[PaymentOrder]], now: datetime
-    ) -> Instructions[PaymentOrder, TakenOrder]:
+    ) -> Instructions[PaymentOrder, ReceivedOrder]:
         """Verify the customers' proofs."""
         tokens = [m.message.authentication for m in messages]
         proofs = await verify_proofs(tokens, self._assertions, self._trust, now)
@@ -59,7 +59,7 @@ class PurchaseKind(PaymentKind[PaymentOrder, TakenOrder, Seen]):
             [
                 Instruction(
                     read,
-                    TakenOrder(
+                    ReceivedOrder(
                         order=read.message,
                         digest=read.digest,
                         ordered_at=read.ordered_at,
@@ -73,26 +73,26 @@ class PurchaseKind(PaymentKind[PaymentOrder, TakenOrder, Seen]):
             ]
         )
 
-    async def look(self, uow: PaymentIntakeUnit, taken: Sequence[TakenOrder]) -> Seen:
+    async def look(self, uow: PaymentIntakeUnit, received: Sequence[ReceivedOrder]) -> Seen:
         """As the judge does."""
-        return await self._judge.look(uow, taken)
+        return await self._judge.look(uow, received)
 
-    def end_of(self, instruction: Instruction[PaymentOrder, TakenOrder], seen: Seen, now: datetime) -> End:
+    def end_of(self, instruction: Instruction[PaymentOrder, ReceivedOrder], seen: Seen, now: datetime) -> End:
         """As judged: to a network, into the schedule, or nowhere."""
-        target = self._judge.judge(instruction.taken, seen, now)
+        target = self._judge.judge(instruction.received, seen, now)
         if isinstance(target, Reason):
-            return rejected(instruction.taken, target, now)
+            return rejected(instruction.received, target, now)
         if isinstance(target, Waits):
-            return Accepted.of(instruction.read.record.value, instruction.taken, target, now)
+            return Accepted.of(instruction.read.record.value, instruction.received, target, now)
         return target
 
     def outgoing(
-        self, instruction: Instruction[PaymentOrder, TakenOrder], network_id: NetworkId, now: datetime
+        self, instruction: Instruction[PaymentOrder, ReceivedOrder], network_id: NetworkId, now: datetime
     ) -> Outgoing:
         """The partner's own bytes."""
-        return self._dispatch.order(instruction.taken, instruction.read.record.value, network_id, now)
+        return self._dispatch.order(instruction.received, instruction.read.record.value, network_id, now)
 
-    def report(self, work: Instructions[PaymentOrder, TakenOrder]) -> None:
+    def report(self, work: Instructions[PaymentOrder, ReceivedOrder]) -> None:
         """Count what became of the batch, and why it was turned away."""
         super().report(work)
         for outcome, reasons in (

@@ -17,7 +17,7 @@ from gateway.orders.payment_kinds import End, Instruction, Instructions, Payment
 from gateway.orders.store import PaymentIntakeUnit
 from gateway.payments.dispatch import Dispatch
 from gateway.payments.notices import RefusedOrder
-from gateway.payments.refunds.rules import NO_ORIGINAL, TakenRefund, is_of, refund_payment, refuse_before_dispatch
+from gateway.payments.refunds.rules import NO_ORIGINAL, ReceivedRefund, is_of, refund_payment, refuse_before_dispatch
 from gateway.payments.rules.payment import Payment, PaymentKey
 from schemas.primitives import NetworkId
 from schemas.refunds import REFUND_TYPE, PaymentRefund
@@ -30,7 +30,7 @@ class SeenOriginals:
     existing: Mapping[PaymentKey, Payment]
 
 
-class RefundKind(PaymentKind[PaymentRefund, TakenRefund, SeenOriginals]):
+class RefundKind(PaymentKind[PaymentRefund, ReceivedRefund, SeenOriginals]):
     """Takes in refunds."""
 
     models: Mapping[str, type[PaymentRefund]] = {REFUND_TYPE: PaymentRefund}
@@ -46,13 +46,13 @@ class RefundKind(PaymentKind[PaymentRefund, TakenRefund, SeenOriginals]):
         self,
         messages: Sequence[Authentic[PaymentRefund]],
         now: datetime,  # noqa: ARG002 - a refund has no proof
-    ) -> Instructions[PaymentRefund, TakenRefund]:
+    ) -> Instructions[PaymentRefund, ReceivedRefund]:
         """Nothing is to be verified."""
         return Instructions(
             [
                 Instruction(
                     read,
-                    TakenRefund(
+                    ReceivedRefund(
                         refund=read.message,
                         digest=read.digest,
                         ordered_at=read.ordered_at,
@@ -65,33 +65,35 @@ class RefundKind(PaymentKind[PaymentRefund, TakenRefund, SeenOriginals]):
             ]
         )
 
-    async def look(self, uow: PaymentIntakeUnit, taken: Sequence[TakenRefund]) -> SeenOriginals:
+    async def look(self, uow: PaymentIntakeUnit, received: Sequence[ReceivedRefund]) -> SeenOriginals:
         """The refunds' own payments, and the originals."""
-        return SeenOriginals(await uow.payments.find(sorted({k for t in taken for k in (t.key, t.original_key)})))
+        return SeenOriginals(await uow.payments.find(sorted({k for t in received for k in (t.key, t.original_key)})))
 
-    def end_of(self, instruction: Instruction[PaymentRefund, TakenRefund], seen: SeenOriginals, now: datetime) -> End:
+    def end_of(
+        self, instruction: Instruction[PaymentRefund, ReceivedRefund], seen: SeenOriginals, now: datetime
+    ) -> End:
         """To the original's network, or nowhere."""
-        taken, refund = instruction.taken, instruction.taken.refund
-        original = seen.existing.get(taken.original_key)
+        received, refund = instruction.received, instruction.received.refund
+        original = seen.existing.get(received.original_key)
         if original is None or not is_of(refund, original):
-            return RefusedOrder.of(taken, NO_ORIGINAL)
+            return RefusedOrder.of(received, NO_ORIGINAL)
         refused = refuse_before_dispatch(refund, original, now)
         if refused is not None or original.network_id is None:
-            return refund_payment(taken, original, refused, now)
+            return refund_payment(received, original, refused, now)
         return original.network_id
 
     def outgoing(
-        self, instruction: Instruction[PaymentRefund, TakenRefund], network_id: NetworkId, now: datetime
+        self, instruction: Instruction[PaymentRefund, ReceivedRefund], network_id: NetworkId, now: datetime
     ) -> Outgoing:
         """The partner's own bytes."""
-        return self._dispatch.refund(instruction.taken, instruction.read.record.value, network_id, now)
+        return self._dispatch.refund(instruction.received, instruction.read.record.value, network_id, now)
 
-    async def hold(self, uow: PaymentIntakeUnit, work: Instructions[PaymentRefund, TakenRefund]) -> None:
+    async def hold(self, uow: PaymentIntakeUnit, work: Instructions[PaymentRefund, ReceivedRefund]) -> None:
         """Execution and other workers decide under the same locks.
 
         Who has nothing to refund still has nothing, and who is rejected was not refused by another worker meanwhile.
         """
-        decided = [taken for taken, _ in work.rejected]
+        decided = [received for received, _ in work.rejected]
         concerned = [*work.orphans, *decided]
         if not concerned:
             return
@@ -102,7 +104,7 @@ class RefundKind(PaymentKind[PaymentRefund, TakenRefund, SeenOriginals]):
         if await uow.refusals.find([(t.refund.partner_id, t.reference) for t in decided]):
             raise OvertakenError
 
-    def report(self, work: Instructions[PaymentRefund, TakenRefund]) -> None:
+    def report(self, work: Instructions[PaymentRefund, ReceivedRefund]) -> None:
         """Count what became of the batch."""
         for outcome, n in (
             ("dispatched", len(work.dispatched)),

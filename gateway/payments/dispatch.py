@@ -23,8 +23,8 @@ from typing import Any, Final, NamedTuple
 
 from gateway.identity.rules import Assertion, is_made_for, link_of
 from gateway.messaging.records import Outgoing, Record
-from gateway.payments.refunds.rules import TakenRefund
-from gateway.payments.rules.purchase import TakenOrder
+from gateway.payments.refunds.rules import ReceivedRefund
+from gateway.payments.rules.purchase import ReceivedOrder
 from gateway.payments.rules.waiting import ScheduledOrder
 from gateway.sealing.marks import MarkProblem, RecordMarks
 from schemas.codec import decode
@@ -94,14 +94,14 @@ class Dispatched(NamedTuple):
         """True for a refund; else it is an order."""
         return self.type == REFUND_TYPE
 
-    def order(self) -> TakenOrder:
+    def order(self) -> ReceivedOrder:
         """The order that it is.
 
         Raises:
             DecodeError: the marked bytes are none: a bug.
         """
         order = decode_order(self.type, self.body)
-        return TakenOrder(
+        return ReceivedOrder(
             order=order,
             digest=self.digest,
             ordered_at=self.ordered_at,
@@ -114,9 +114,9 @@ class Dispatched(NamedTuple):
             proven=self.proven,
         )
 
-    def refund(self) -> TakenRefund:
+    def refund(self) -> ReceivedRefund:
         """The refund that it is; raises as :meth:`order`."""
-        return TakenRefund(
+        return ReceivedRefund(
             refund=decode(PaymentRefund, self.body, trusted=True),
             digest=self.digest,
             ordered_at=self.ordered_at,
@@ -136,43 +136,43 @@ class Dispatch:
     def __init__(self, marks: RecordMarks) -> None:
         self._marks = marks
 
-    def order(self, taken: TakenOrder, body: bytes, network_id: NetworkId, now: datetime) -> Outgoing:
+    def order(self, received: ReceivedOrder, body: bytes, network_id: NetworkId, now: datetime) -> Outgoing:
         """Forward an accepted order, or an item of a bulk, to one network.
 
         ``body`` are the partner's bytes, of an item those that the gateway made of it; ``now`` is when it was judged.
         """
-        proof = taken.assertion
-        if proof is not None and not (isinstance(proof, Assertion) and is_made_for(proof, taken.order)):
+        proof = received.assertion
+        if proof is not None and not (isinstance(proof, Assertion) and is_made_for(proof, received.order)):
             raise AssertionError("an order whose proof does not hold is not dispatched")
         return self._outgoing(
             _Facts(
                 type=ORDER_TYPE,
-                digest=taken.digest,
-                ordered_at=taken.ordered_at,
+                digest=received.digest,
+                ordered_at=received.ordered_at,
                 judged_at=now,
-                reference=taken.reference,
-                signature=taken.signature,
-                traceparent=taken.traceparent,
+                reference=received.reference,
+                signature=received.signature,
+                traceparent=received.traceparent,
                 proof=proof,
             ),
-            taken.order.consent_id,
+            received.order.consent_id,
             body,
             network_id,
         )
 
-    def refund(self, taken: TakenRefund, body: bytes, network_id: NetworkId, now: datetime) -> Outgoing:
+    def refund(self, received: ReceivedRefund, body: bytes, network_id: NetworkId, now: datetime) -> Outgoing:
         """Forward an accepted refund to the network of the payment that it refunds."""
         return self._outgoing(
             _Facts(
                 type=REFUND_TYPE,
-                digest=taken.digest,
-                ordered_at=taken.ordered_at,
+                digest=received.digest,
+                ordered_at=received.ordered_at,
                 judged_at=now,
-                reference=taken.reference,
-                signature=taken.signature,
-                traceparent=taken.traceparent,
+                reference=received.reference,
+                signature=received.signature,
+                traceparent=received.traceparent,
             ),
-            taken.refund.consent_id,
+            received.refund.consent_id,
             body,
             network_id,
         )

@@ -28,13 +28,13 @@ from gateway.network.port import CardNetwork
 from gateway.payments.dispatch import Dispatch, Dispatched
 from gateway.payments.notices import RefusedOrder, refuse_or_report, refuse_orders, reported_events
 from gateway.payments.proofs import use_proofs
-from gateway.payments.refunds.rules import TakenRefund
+from gateway.payments.refunds.rules import ReceivedRefund
 from gateway.payments.results import Intent, ResultSettings, ResultWriter, count_states
 from gateway.payments.rules.intent import Decided, Facts, OrderOrRefund, decide, usage_keys
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment, owned_token
-from gateway.payments.rules.purchase import TakenOrder
-from gateway.payments.rules.repetition import order_id_taken
+from gateway.payments.rules.purchase import ReceivedOrder
+from gateway.payments.rules.repetition import order_id_used
 from gateway.payments.store import ExecutionUnit
 from gateway.payments.transitions import payment_events
 from gateway.payments.unknown.incidents import report_card_incidents, report_unopened, report_untrusted
@@ -186,7 +186,7 @@ class ExecutionService:
         for one, problem in zip(read, problems, strict=True):
             if problem is None:
                 batch.append(one)
-            elif isinstance(one, TakenOrder) and one.is_due:
+            elif isinstance(one, ReceivedOrder) and one.is_due:
                 # Its payment waits: it must end, as rejected.
                 batch.append(replace(one, problem=problem))
             else:
@@ -200,7 +200,7 @@ class ExecutionService:
     def _recheck_proofs(self, batch: Sequence[OrderOrRefund]) -> list[OrderOrRefund]:
         return [
             replace(o, assertion=problem)
-            if isinstance(o, TakenOrder)
+            if isinstance(o, ReceivedOrder)
             and isinstance(o.assertion, Assertion)
             and (problem := self._assertions.recheck(o.assertion.issuer, o.assertion.kid))
             else o
@@ -236,8 +236,8 @@ class ExecutionService:
         return decided, intents, before_commit
 
     async def _facts(self, uow: ExecutionUnit, batch: Sequence[OrderOrRefund]) -> Facts:
-        orders = [one for one in batch if isinstance(one, TakenOrder)]
-        refunds = [one for one in batch if isinstance(one, TakenRefund)]
+        orders = [one for one in batch if isinstance(one, ReceivedOrder)]
+        refunds = [one for one in batch if isinstance(one, ReceivedRefund)]
         keys = sorted({one.key for one in batch})
         consents = await uow.consents.lock(sorted({one.consent_key for one in batch}))
         # What waits can be decided by another worker or cancelled at this moment, and an original be refunded by one:
@@ -310,6 +310,6 @@ async def _write(uow: ExecutionUnit, decided: Decided, facts: Facts) -> None:
     await uow.authentication.mark_authenticated(sorted(exempting), now=facts.now)
     repeats = [(payment, one.reference) for one, payment in decided.repeats]
     await uow.outbox.append([*payment_events(decided.begun), *reported_events(repeats, facts.now)])
-    conflicts = [RefusedOrder.of(one, order_id_taken(p, one.message), p) for one, p in decided.conflicts]
+    conflicts = [RefusedOrder.of(one, order_id_used(p, one.message), p) for one, p in decided.conflicts]
     orphans = [RefusedOrder.of(one, reason) for one, reason in decided.orphans]
     await refuse_orders(uow, [*conflicts, *orphans], facts.now)

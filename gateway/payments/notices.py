@@ -93,13 +93,13 @@ async def refuse_or_report(
     Returns:
         how many refusals were new, and how many payments were reported.
     """
-    await uow.consents.lock(sorted({taken.consent_key for taken, _ in refused}))
-    stored = await uow.payments.find(sorted({taken.key for taken, _ in refused}))
+    await uow.consents.lock(sorted({received.consent_key for received, _ in refused}))
+    stored = await uow.payments.find(sorted({received.key for received, _ in refused}))
     standing = {
-        taken.reference: payment
-        for taken, _ in refused
-        if (payment := stored.get(taken.key)) is not None and payment.digest_is(taken.digest)
+        received.reference: payment
+        for received, _ in refused
+        if (payment := stored.get(received.key)) is not None and payment.digest_is(received.digest)
     }
     await uow.outbox.append(reported_events([(payment, ref) for ref, payment in standing.items()], now))
-    new = await refuse_orders(uow, [r for taken, r in refused if taken.reference not in standing], now)
+    new = await refuse_orders(uow, [r for received, r in refused if received.reference not in standing], now)
     return new, len(standing)

@@ -8,11 +8,11 @@ from gateway.identity.rules import Assertion
 from gateway.identity.store import AssertionUse, AuthenticationUnit, TrustTable
 from gateway.payments.rules.intent import Trust
 from gateway.payments.rules.payment import PaymentKey
-from gateway.payments.rules.purchase import TakenOrder
+from gateway.payments.rules.purchase import ReceivedOrder
 
 
 async def use_proofs(
-    uow: AuthenticationUnit, orders: Sequence[TakenOrder], consents: Mapping[ConsentKey, Consent], table: TrustTable
+    uow: AuthenticationUnit, orders: Sequence[ReceivedOrder], consents: Mapping[ConsentKey, Consent], table: TrustTable
 ) -> Trust:
     """Read what judging a batch's proofs needs, and use the proofs up: three statements at most, none without proofs.
 

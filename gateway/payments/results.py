@@ -9,7 +9,7 @@ from gateway.base.keys import ConsentKey
 from gateway.base.process import Clock, Observer
 from gateway.consents.ended_watch import EndedConsentWatch
 from gateway.database.unit import Store
-from gateway.messaging.isolation import write_apart
+from gateway.messaging.isolation import write_isolated
 from gateway.network.exchange import ExchangeResult, FinancialRequest, NotSent, Operation
 from gateway.network.port import CardNetwork
 from gateway.network.response_codes import STANDARD, ResponseCodes
@@ -127,7 +127,7 @@ class ResultWriter:
 
         # A payment that was SCHEDULED took as long as it was told to.
         waited = {intent.payment.key for intent, _ in batch if intent.payment.version > 1}
-        for applied in await write_apart(batch, write, failed):
+        for applied in await write_isolated(batch, write, failed):
             report_incidents(self._observer, "execution", self._network_id, applied)
             self._report(applied, waited)
 
@@ -145,6 +145,6 @@ class ResultWriter:
 
 def count_states(observer: Observer, payments: Sequence[Payment]) -> None:
     """Count payments by the state that they reached, and why."""
-    ends = Counter((p.state.value, p.reason.code.value if p.reason else "") for p in payments)
-    for (state, reason), n in ends.items():
+    outcomes = Counter((p.state.value, p.reason.code.value if p.reason else "") for p in payments)
+    for (state, reason), n in outcomes.items():
         observer.count("execution", state, reason=reason, n=n)

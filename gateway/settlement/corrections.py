@@ -20,7 +20,7 @@ from schemas.reasons import Reason, ReasonCode
 
 
 @dataclass(slots=True)
-class TakenIn:
+class SortedRecords:
     """What a batch of clearing records is.
 
     Attributes:
@@ -36,7 +36,9 @@ class TakenIn:
     stale: int = 0
 
 
-async def take_in(uow: SettlementUnit, batch: ClearingBatch, *, created_at: datetime, now: datetime) -> TakenIn:
+async def sort_records(
+    uow: SettlementUnit, batch: ClearingBatch, *, created_at: datetime, now: datetime
+) -> SortedRecords:
     """Record a batch, and undo what its corrections supersede.
 
     Args:
@@ -47,10 +49,10 @@ async def take_in(uow: SettlementUnit, batch: ClearingBatch, *, created_at: date
     """
     network_id, cycle_id = batch.network_id, batch.cycle_id
     new = await uow.clearing.insert(network_id, cycle_id, batch.records, created_at=created_at)
-    taken = TakenIn(to_match=[r for r in batch.records if r.record_no in new])
+    sorted_records = SortedRecords(to_match=[r for r in batch.records if r.record_no in new])
     known = [r for r in batch.records if r.record_no not in new]
     if not known:
-        return taken
+        return sorted_records
     stored = await uow.clearing.lock(network_id, cycle_id, [r.record_no for r in known])
     changed = [r.record_no for r in known if changed_fields(stored[r.record_no].record, r)]
     earlier = await uow.clearing.earlier(network_id, cycle_id, changed) if changed else {}
@@ -64,19 +66,19 @@ async def take_in(uow: SettlementUnit, batch: ClearingBatch, *, created_at: date
             case Repeated.CORRECTION:
                 corrected.append((record, before))
             case Repeated.STALE:
-                taken.stale += 1
+                sorted_records.stale += 1
     if same:
         await uow.clearing.confirm(network_id, cycle_id, same, created_at=created_at)
     if corrected:
-        await _correct(uow, batch, corrected, taken, created_at=created_at, now=now)
-    return taken
+        await _correct(uow, batch, corrected, sorted_records, created_at=created_at, now=now)
+    return sorted_records
 
 
 async def _correct(
     uow: SettlementUnit,
     batch: ClearingBatch,
     corrected: list[tuple[ClearingRecord, StoredRecord]],
-    taken: TakenIn,
+    sorted_records: SortedRecords,
     *,
     created_at: datetime,
     now: datetime,
@@ -95,13 +97,13 @@ async def _correct(
             currency=record.currency,
             payment_id_before=before.settled and before.settled[1],
         )
-        taken.corrections.append(told)
+        sorted_records.corrections.append(told)
         if before.settled is not None:
             settled[before.settled] = before.record
             changes.append(Change(before.settled, PaymentEventKind.UNCLEARED, _reason(batch, told)))
     applied = await apply_changes(uow, changes, now=now)
-    taken.undone += [(settled[p.key], p.merchant_id) for p in applied.changed]
-    taken.to_match += records
+    sorted_records.undone += [(settled[p.key], p.merchant_id) for p in applied.changed]
+    sorted_records.to_match += records
 
 
 def _reason(batch: ClearingBatch, told: ClearingCorrection) -> Reason:

@@ -22,7 +22,7 @@ from gateway.outbox.store import OutboxEvent
 from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState
 from gateway.payments.rules.payment import Change, PaymentKey
 from gateway.payments.transitions import Applied, apply_changes
-from gateway.settlement.corrections import TakenIn, take_in
+from gateway.settlement.corrections import SortedRecords, sort_records
 from gateway.settlement.messages import read_clearing
 from gateway.settlement.rules import Break, ClearedPayment, Matched, match_record, positions
 from gateway.settlement.store import SettlementUnit
@@ -56,7 +56,7 @@ _OUTCOME_OPEN: Final = frozenset({PaymentState.SENT, PaymentState.UNKNOWN})
 class _Outcomes:
     matched: list[Matched] = field(default_factory=list)
     breaks: list[tuple[ClearingRecord, PaymentKey | None, Break]] = field(default_factory=list)
-    taken: TakenIn = field(default_factory=TakenIn)
+    sorted_records: SortedRecords = field(default_factory=SortedRecords)
 
     @property
     def first_record(self) -> int:
@@ -153,19 +153,19 @@ class SettlementService:
     ) -> tuple[_Outcomes, Applied]:
         now = self._clock.now()
         async with self._store.transaction() as uow:
-            taken = await take_in(uow, batch, created_at=created_at, now=now)
-            if not taken.to_match:
-                return _Outcomes(taken=taken), Applied()
-            rrns = sorted({r.rrn for r in taken.to_match})
+            sorted_records = await sort_records(uow, batch, created_at=created_at, now=now)
+            if not sorted_records.to_match:
+                return _Outcomes(sorted_records=sorted_records), Applied()
+            rrns = sorted({r.rrn for r in sorted_records.to_match})
             payments = await uow.clearing.payments_by_rrn(batch.network_id, rrns)
             if patient and any(p.state in _OUTCOME_OPEN for p in payments.values()):
                 raise _TooEarlyError
-            outcomes = _match(taken.to_match, payments)
-            outcomes.taken = taken
+            outcomes = _match(sorted_records.to_match, payments)
+            outcomes.sorted_records = sorted_records
             applied = await apply_changes(uow, _cleared(outcomes), now=now)
             # By its first new record: a corrected file of the same cycle counts its chunks anew.
             event_id = f"{batch.network_id}:{batch.cycle_id}:{outcomes.first_record}"
-            if taken.corrections:
+            if sorted_records.corrections:
                 event_id += f":{created_at:%Y%m%dT%H%M%S.%f}:{_digest(batch)}"
             await self._record(uow, (batch.network_id, batch.cycle_id, batch.chunk), outcomes, now, event_id=event_id)
         return outcomes, applied
@@ -194,8 +194,10 @@ class SettlementService:
             chunk=number,
             matched=len(outcomes.matched),
             breaks=len(outcomes.breaks),
-            positions=positions(((m.record, m.payment.merchant_id) for m in outcomes.matched), outcomes.taken.undone),
-            corrections=tuple(outcomes.taken.corrections),
+            positions=positions(
+                ((m.record, m.payment.merchant_id) for m in outcomes.matched), outcomes.sorted_records.undone
+            ),
+            corrections=tuple(outcomes.sorted_records.corrections),
             occurred_at=now,
         )
         await uow.outbox.append(
@@ -212,7 +214,10 @@ class SettlementService:
         )
 
     def _report(self, batch: ClearingBatch, outcomes: _Outcomes, applied: Applied) -> None:
-        for name, n in (("corrected", len(outcomes.taken.corrections)), ("stale", outcomes.taken.stale)):
+        for name, n in (
+            ("corrected", len(outcomes.sorted_records.corrections)),
+            ("stale", outcomes.sorted_records.stale),
+        ):
             if n:
                 self._observer.count("settlement", name, n=n)
                 where = {"network_id": batch.network_id, "cycle_id": batch.cycle_id}

@@ -145,8 +145,8 @@ async def test_a_lease_runs_out_for_a_dead_worker(fifo: Queue) -> None:
     assert await claim(fifo, "dead", at=1, lease=60) == [1]
     assert await next_due(fifo) == later(61)
     assert await claim(fifo, "w2", at=61) == []
-    (taken,) = await _claim(fifo, "w2", 61.001, 60, 10)
-    assert taken.attempts == 1
+    (received,) = await _claim(fifo, "w2", 61.001, 60, 10)
+    assert received.attempts == 1
 
 
 async def test_who_lost_the_lease_can_neither_retry_nor_confirm(fifo: Queue) -> None:

@@ -174,9 +174,9 @@ async def test_numbers_are_given_out_once_to_concurrent_transactions(store: Stor
         async with store.transaction() as uow:
             return [*await uow.payments.next_payment_numbers(5), *await uow.payments.next_payment_numbers(1)]
 
-    taken = [n for batch in await asyncio.gather(*(take() for _ in range(6))) for n in batch]
-    assert len(set(taken)) == len(taken) == 36
-    assert min(taken) >= 1
+    received = [n for batch in await asyncio.gather(*(take() for _ in range(6))) for n in batch]
+    assert len(set(received)) == len(received) == 36
+    assert min(received) >= 1
 
 
 async def test_payments_and_follow_ups_count_apart(store: Store) -> None:

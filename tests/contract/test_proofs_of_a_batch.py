@@ -8,13 +8,13 @@ from gateway.database.unit import Store
 from gateway.identity.no_providers import NoIdentityProviders
 from gateway.identity.rules import Assertion
 from gateway.payments.proofs import use_proofs
-from gateway.payments.rules.purchase import TakenOrder
+from gateway.payments.rules.purchase import ReceivedOrder
 from schemas.orders import PaymentOrder
 from tests.support.assertion_samples import PAYMENT_LINK
 from tests.support.builders import NOW, numbered_order
 
 
-def taken(order: PaymentOrder, jti: str) -> TakenOrder:
+def received(order: PaymentOrder, jti: str) -> ReceivedOrder:
     proof = Assertion(
         issuer="https://id",
         subject="subject",
@@ -28,12 +28,12 @@ def taken(order: PaymentOrder, jti: str) -> TakenOrder:
         methods=("pin",),
         link=PAYMENT_LINK,
     )
-    return TakenOrder(order, jti.encode(), NOW, "r", assertion=proof)
+    return ReceivedOrder(order, jti.encode(), NOW, "r", assertion=proof)
 
 
 @pytest.mark.parametrize("numbers", [(1, 2, 3), (3, 2, 1), (2, 3, 1)])
 async def test_the_first_of_a_batch_has_the_proof_that_several_carry(store: Store, numbers: tuple[int, ...]) -> None:
-    orders = [taken(numbered_order(n), "one") for n in numbers]
+    orders = [received(numbered_order(n), "one") for n in numbers]
     for _ in range(2):  # delivered again, nothing is different
         async with store.transaction() as uow:
             trust = await use_proofs(uow, orders, {}, NoIdentityProviders())
@@ -41,10 +41,10 @@ async def test_the_first_of_a_batch_has_the_proof_that_several_carry(store: Stor
 
 
 async def test_of_two_orders_under_one_id_the_first_ones_proof_counts(store: Store) -> None:
-    first, second = taken(numbered_order(1), "one"), taken(numbered_order(1), "two")
+    first, second = received(numbered_order(1), "one"), received(numbered_order(1), "two")
     async with store.transaction() as uow:
         assert not (await use_proofs(uow, [first, second], {}, NoIdentityProviders())).replayed
     async with store.transaction() as uow:
         # The second's was not used up.
-        other = taken(numbered_order(2), "two")
+        other = received(numbered_order(2), "two")
         assert not (await use_proofs(uow, [other], {}, NoIdentityProviders())).replayed

@@ -55,11 +55,11 @@ async def real(kafka: str) -> AsyncIterator[Cluster]:
 
     async def read(at_least: int) -> list[Record]:
         await consumer.start()
-        taken: list[Record] = []
+        received: list[Record] = []
         async with asyncio.timeout(30):
-            while len(taken) < at_least:
-                taken += await consumer.take(1_000, max_wait=0.5)
-        return [*taken, *await consumer.take(1_000, max_wait=0.2)]
+            while len(received) < at_least:
+                received += await consumer.take(1_000, max_wait=0.5)
+        return [*received, *await consumer.take(1_000, max_wait=0.2)]
 
     yield Cluster(publisher, topic.name, read)
     await consumer.stop()

@@ -38,13 +38,13 @@ async def test_each_statement_sees_what_has_committed_before_it(store: Store) ->
 async def test_a_block_that_raises_leaves_nothing_but_the_numbers_it_took(backend: Backend) -> None:
     one = payment(1)
     async with rolled_back(backend.store) as uow:
-        taken = await uow.payments.next_payment_numbers(3)
+        received = await uow.payments.next_payment_numbers(3)
         followed = await uow.payments.next_follow_up_numbers(2)
         await uow.payments.insert([one])
         await uow.outbox.append([outbox_event("lost")])
     async with backend.store.transaction() as uow:
         assert await uow.payments.find([one.key]) == {}
-        assert min(await uow.payments.next_payment_numbers(2)) > max(taken)
+        assert min(await uow.payments.next_payment_numbers(2)) > max(received)
         assert min(await uow.payments.next_follow_up_numbers(1)) > max(followed)
     reader = backend.reader()
     assert await reader.acquire()

@@ -13,17 +13,17 @@ from gateway.consents.rules.limits import UNUSED, Usage
 from gateway.identity.exemption_caps import ExemptionCap
 from gateway.identity.rules import Assertion, AssurancePolicy, AssuranceRule, AssuredOperation, Requirement, link_of
 from gateway.network.exchange import CardData, Operation
-from gateway.payments.refunds.rules import TakenRefund
+from gateway.payments.refunds.rules import ReceivedRefund
 from gateway.payments.rules.intent import Decided, Facts, OrderOrRefund, Trust, decide
 from gateway.payments.rules.lifecycle import PaymentState
-from gateway.payments.rules.purchase import TakenOrder
+from gateway.payments.rules.purchase import ReceivedOrder
 from schemas.consents import LowValueExemption, Period, PeriodLimit
 from schemas.primitives import CustomerId, MerchantId, NetworkId
 from schemas.refunds import PaymentRefund
 from tests.support.builders import payment
 from tests.support.domain_samples import NOW, USE, consent, krw, merchant, order, purpose
 from tests.unit.payments.test_intent import ISSUER
-from tests.unit.payments.test_intent import taken as with_proof
+from tests.unit.payments.test_intent import received as with_proof
 
 IDS = ("a", "b", "c", "d", "e", "f")
 PURPOSE = purpose(
@@ -43,14 +43,14 @@ SETTLED = payment(9, order_id="c", state=PaymentState.SETTLED, network_id="net-a
 AMOUNTS = (1_000, 4_000, 9_000)
 
 
-def an_order(order_id: str, minor: int, *, proven: bool) -> TakenOrder:
+def an_order(order_id: str, minor: int, *, proven: bool) -> ReceivedOrder:
     placed = order(order_id=order_id, amount=krw(minor))
     proof = with_proof(1, proof="strong").assertion if proven else None
     assertion = replace(proof, link=link_of(placed)) if isinstance(proof, Assertion) else None
-    return TakenOrder(placed, b"%d" % minor, NOW, f"orders/{order_id}", assertion=assertion)
+    return ReceivedOrder(placed, b"%d" % minor, NOW, f"orders/{order_id}", assertion=assertion)
 
 
-def a_refund(order_id: str, minor: int, original: str) -> TakenRefund:
+def a_refund(order_id: str, minor: int, original: str) -> ReceivedRefund:
     message = PaymentRefund(
         partner_id="partner-1",
         order_id=order_id,
@@ -60,7 +60,7 @@ def a_refund(order_id: str, minor: int, original: str) -> TakenRefund:
         issued_at=NOW,
         expires_at=NOW + timedelta(minutes=5),
     )
-    return TakenRefund(message, b"%d" % minor, NOW, f"refunds/{order_id}")
+    return ReceivedRefund(message, b"%d" % minor, NOW, f"refunds/{order_id}")
 
 
 ORDERS = [an_order(i, minor, proven=p) for i in IDS for minor in AMOUNTS for p in (False, True)]

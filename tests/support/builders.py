@@ -13,7 +13,7 @@ from gateway.outbox.store import OutboxEvent
 from gateway.payments.dispatch import Dispatch
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment
-from gateway.payments.rules.purchase import TakenOrder
+from gateway.payments.rules.purchase import ReceivedOrder
 from gateway.sealing.mac import HmacMarks
 from gateway.sealing.sealing import MasterKeys, Purpose
 from schemas.clearing import CLEARING_TYPE, ClearingBatch, ClearingKind, ClearingRecord
@@ -105,7 +105,7 @@ def dispatched_record(
 ) -> Record:
     """What initiation makes of the partner's record at ``offset`` of partition 0, or of bytes that are no order."""
     record = order_record(placed, offset=offset, at=at)
-    taken = TakenOrder(
+    received = ReceivedOrder(
         order=order() if isinstance(placed, bytes) else placed,
         digest=hashlib.sha256(record.value).digest(),
         ordered_at=datetime.fromtimestamp(record.timestamp_ms / 1000, UTC),
@@ -113,7 +113,7 @@ def dispatched_record(
         signature=signature,
         assertion=proof,
     )
-    return as_record(DISPATCH.order(taken, record.value, NetworkId(NETWORK), at), offset, at=at)
+    return as_record(DISPATCH.order(received, record.value, NetworkId(NETWORK), at), offset, at=at)
 
 
 def as_record(sent: Outgoing, offset: int = 0, *, at: datetime = NOW) -> Record:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from gateway.messaging.records import Record
-from gateway.payments.refunds.rules import TakenRefund
+from gateway.payments.refunds.rules import ReceivedRefund
 from schemas.cancellation import CANCEL_TYPE, PaymentCancellation
 from schemas.codec import encode
 from schemas.envelope import Envelope, write_envelope
@@ -55,11 +55,11 @@ def instruction_record(
 def dispatched_refund(message: PaymentRefund, offset: int) -> Record:
     """What initiation makes of the partner's record."""
     record = instruction_record(message, offset)
-    taken = TakenRefund(
+    received = ReceivedRefund(
         refund=message,
         digest=hashlib.sha256(record.value).digest(),
         ordered_at=NOW,
         reference=record.reference,
         signature="good",
     )
-    return as_record(DISPATCH.refund(taken, record.value, NetworkId(NETWORK), NOW), offset)
+    return as_record(DISPATCH.refund(received, record.value, NetworkId(NETWORK), NOW), offset)

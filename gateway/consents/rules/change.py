@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Final, assert_never
 
 from gateway.base.keys import ConsentKey
-from gateway.base.repetition import id_taken
+from gateway.base.repetition import id_used
 from gateway.base.validity import CLOCK_SKEW_MAX
 from gateway.consents.rules.consent import Consent, ConsentCommand, consent_transition
 from gateway.consents.rules.exemption import refuse_beyond
@@ -30,8 +30,8 @@ from gateway.consents.rules.records import (
     HandledCommand,
     NewTerms,
     Proof,
+    ReceivedCommand,
     Refused,
-    TakenCommand,
     Unchanged,
 )
 from gateway.directory.funding import TOKEN_NOT_USABLE, TokenUse, token_use
@@ -95,7 +95,7 @@ _OVER_ALREADY: Final = _reason(ReasonCode.DT01, "terms.valid_until lies in the p
 
 
 def decide_commands(
-    commands: Iterable[TakenCommand],
+    commands: Iterable[ReceivedCommand],
     *,
     records: Mapping[ConsentKey, ConsentRecord],
     handled: Mapping[CommandKey, HandledCommand],
@@ -135,20 +135,20 @@ def decide_commands(
     decided = CommandsDecided()
     known = dict(handled)
     standing = dict(records)
-    for taken in commands:
-        first = known.get(taken.key)
+    for received in commands:
+        first = known.get(received.key)
         if first is not None:
-            _repeat(taken, first, standing.get(taken.consent_key), decided)
+            _repeat(received, first, standing.get(received.consent_key), decided)
             continue
-        record = standing.get(taken.consent_key)
+        record = standing.get(received.consent_key)
         if record is not None and record.status in OPEN_STATUSES and now >= record.consent.terms.valid_until:
-            expired = _expired(record, taken.reference)
+            expired = _expired(record, received.reference)
             _remember(expired, now, decided, standing, known)
             record = expired.after
-        end = _decide(taken, record, usable, trust, now)
+        end = _decide(received, record, usable, trust, now)
         _remember(end, now, decided, standing, known)
-        if isinstance(end, Changed) and end.proof is not None and isinstance(taken.proof, Assertion):
-            decided.uses[taken.key] = (taken, taken.proof)
+        if isinstance(end, Changed) and end.proof is not None and isinstance(received.proof, Assertion):
+            decided.uses[received.key] = (received, received.proof)
     return decided
 
 
@@ -168,7 +168,7 @@ def own_command_id(actor: Actor, record: ConsentRecord) -> str:
 
 def _expired(record: ConsentRecord, reference: str) -> Changed:
     partner_id, consent_id = record.key
-    command = TakenCommand(
+    command = ReceivedCommand(
         partner_id=partner_id,
         consent_id=consent_id,
         command_id=own_command_id(Actor.TIME, record),
@@ -181,23 +181,25 @@ def _expired(record: ConsentRecord, reference: str) -> Changed:
     return _changed(command, record, ConsentStatus.EXPD, Actor.TIME)
 
 
-def _repeat(taken: TakenCommand, first: HandledCommand, record: ConsentRecord | None, decided: CommandsDecided) -> None:
+def _repeat(
+    received: ReceivedCommand, first: HandledCommand, record: ConsentRecord | None, decided: CommandsDecided
+) -> None:
     status = record.status if record else None
-    if first.body_digest != taken.body_digest or first.command is not taken.command:
-        reason = id_taken(
+    if first.body_digest != received.body_digest or first.command is not received.command:
+        reason = id_used(
             "command_id",
             {"the command": first.command},
-            {"the command": taken.command},
+            {"the command": received.command},
             stands="terms may differ too; what the first one did stands",
         )
-        decided.ended.append(Refused(taken, reason, status, is_remembered=False))
-    elif first.reference == taken.reference:
+        decided.ended.append(Refused(received, reason, status, is_remembered=False))
+    elif first.reference == received.reference:
         # Kafka's redelivery of the very record: what it did was told in the transaction that did it.
         return
     elif first.reason is not None:
-        decided.ended.append(Refused(taken, first.reason, status, is_remembered=False))
+        decided.ended.append(Refused(received, first.reason, status, is_remembered=False))
     elif record is not None:
-        decided.ended.append(Unchanged(taken, record))
+        decided.ended.append(Unchanged(received, record))
 
 
 def _remember(
@@ -207,8 +209,8 @@ def _remember(
     standing: dict[ConsentKey, ConsentRecord],
     known: dict[CommandKey, HandledCommand],
 ) -> None:
-    taken, actor = end.command, end.command.actor
-    record = standing.get(taken.consent_key)
+    received, actor = end.command, end.command.actor
+    record = standing.get(received.consent_key)
     reason: Reason | None = None
     match end:
         case Changed():
@@ -223,94 +225,98 @@ def _remember(
         case _:
             assert_never(end)
     handled = HandledCommand(
-        key=taken.key,
-        command=taken.command,
-        body_digest=taken.body_digest,
+        key=received.key,
+        command=received.command,
+        body_digest=received.body_digest,
         outcome=outcome,
         change=record.changes if record and outcome is CommandOutcome.DONE else None,
         status=record.status if record else None,
         version=record.consent.version if record else None,
         reason=reason,
         actor=actor,
-        reference=taken.reference,
+        reference=received.reference,
         handled_at=now,
     )
-    known[taken.key] = handled
+    known[received.key] = handled
     decided.handled.append(handled)
     decided.ended.append(end)
 
 
 def _decide(
-    taken: TakenCommand,
+    received: ReceivedCommand,
     record: ConsentRecord | None,
     usable: Collection[TokenUse],
     trust: ConsentTrust,
     now: datetime,
 ) -> Ended:
     status = record.status if record else None
-    if taken.issued_at - now > CLOCK_SKEW_MAX:
-        return Refused(taken, _ISSUED_IN_FUTURE, status)
-    if taken.command is ConsentCommand.REQUEST:
-        return _request(taken, record, usable, trust, now)
+    if received.issued_at - now > CLOCK_SKEW_MAX:
+        return Refused(received, _ISSUED_IN_FUTURE, status)
+    if received.command is ConsentCommand.REQUEST:
+        return _request(received, record, usable, trust, now)
     if record is None:
-        return Refused(taken, _NO_CONSENT, None)
-    if _is_already(taken, record):
-        return Unchanged(taken, record)
-    after = consent_transition(record.status, taken.command)
+        return Refused(received, _NO_CONSENT, None)
+    if _is_already(received, record):
+        return Unchanged(received, record)
+    after = consent_transition(record.status, received.command)
     if after is None:
         code, stands = _STANDS[record.status]
-        return Refused(taken, _reason(code, f"{stands}: {taken.command} is not possible"), status)
+        return Refused(received, _reason(code, f"{stands}: {received.command} is not possible"), status)
     accepted = (
-        _refuse_terms(taken, record, trust, now)
-        or _refuse_token(taken, record, usable)
-        or _judge(taken, record, trust, now)
+        _refuse_terms(received, record, trust, now)
+        or _refuse_token(received, record, usable)
+        or _judge(received, record, trust, now)
     )
-    return Refused(taken, accepted, status) if isinstance(accepted, Reason) else _done(taken, record, after, accepted)
+    return (
+        Refused(received, accepted, status)
+        if isinstance(accepted, Reason)
+        else _done(received, record, after, accepted)
+    )
 
 
-def _done(taken: TakenCommand, record: ConsentRecord, after: ConsentStatus, accepted: Accepted | None) -> Changed:
+def _done(received: ReceivedCommand, record: ConsentRecord, after: ConsentStatus, accepted: Accepted | None) -> Changed:
     if accepted is None or accepted.assertion is None:
-        return _changed(taken, record, after, taken.actor)
+        return _changed(received, record, after, received.actor)
     shown = accepted.assertion
     proof = Proof(shown.issuer, shown.subject, shown.jti, accepted.level, shown.authenticated_at)
-    return _changed(taken, record, after, Actor.CUSTOMER, proof)
+    return _changed(received, record, after, Actor.CUSTOMER, proof)
 
 
 def _request(
-    taken: TakenCommand,
+    received: ReceivedCommand,
     record: ConsentRecord | None,
     usable: Collection[TokenUse],
     trust: ConsentTrust,
     now: datetime,
 ) -> Ended:
-    new = _terms_of(taken)
+    new = _terms_of(received)
     if record is not None:
         if record.status in OPEN_STATUSES and record.digest == new.digest:
-            return Unchanged(taken, record)
-        return Refused(taken, _CONSENT_ID_TAKEN, record.status)
-    refused = _refuse_terms(taken, None, trust, now) or _refuse_token(taken, None, usable)
+            return Unchanged(received, record)
+        return Refused(received, _CONSENT_ID_TAKEN, record.status)
+    refused = _refuse_terms(received, None, trust, now) or _refuse_token(received, None, usable)
     if refused is not None:
-        return Refused(taken, refused, None)
+        return Refused(received, refused, None)
     created = ConsentRecord(Consent(new.terms, 1, ConsentStatus.AWAU), new.digest, 1)
-    return Changed(taken, None, created, taken.actor)
+    return Changed(received, None, created, received.actor)
 
 
-def _is_already(taken: TakenCommand, record: ConsentRecord) -> bool:
-    if taken.command is ConsentCommand.AMEND:
-        amendable = consent_transition(record.status, taken.command) is not None
-        return amendable and record.digest == _terms_of(taken).digest
-    return _ALREADY[taken.command] is record.status
+def _is_already(received: ReceivedCommand, record: ConsentRecord) -> bool:
+    if received.command is ConsentCommand.AMEND:
+        amendable = consent_transition(record.status, received.command) is not None
+        return amendable and record.digest == _terms_of(received).digest
+    return _ALREADY[received.command] is record.status
 
 
 def _refuse_terms(
-    taken: TakenCommand, record: ConsentRecord | None, trust: ConsentTrust, now: datetime
+    received: ReceivedCommand, record: ConsentRecord | None, trust: ConsentTrust, now: datetime
 ) -> Reason | None:
-    if taken.terms is None:
+    if received.terms is None:
         return None
-    terms = taken.terms.terms
-    if terms.partner_id != taken.partner_id:
+    terms = received.terms.terms
+    if terms.partner_id != received.partner_id:
         return _OTHER_PARTNER
-    if terms.consent_id != taken.consent_id:
+    if terms.consent_id != received.consent_id:
         return _OTHER_CONSENT
     if record is not None and (changed := _refuse_changed(terms, record.consent.terms)) is not None:
         return changed
@@ -319,12 +325,14 @@ def _refuse_terms(
     return refuse_beyond(terms.payment.low_value_exemption if terms.payment else None, trust.policy.exemptions)
 
 
-def _refuse_token(taken: TakenCommand, record: ConsentRecord | None, usable: Collection[TokenUse]) -> Reason | None:
+def _refuse_token(
+    received: ReceivedCommand, record: ConsentRecord | None, usable: Collection[TokenUse]
+) -> Reason | None:
     """Refuse what would give a permission over a token that is not the customer's, or not this partner's to use."""
-    if taken.command not in _GIVES:
+    if received.command not in _GIVES:
         return None
-    if taken.terms is not None:
-        use = token_use(taken.terms.terms)
+    if received.terms is not None:
+        use = token_use(received.terms.terms)
     else:
         use = token_use(record.consent.terms) if record else None
     return None if use is None or use in usable else TOKEN_NOT_USABLE
@@ -337,25 +345,27 @@ def _refuse_changed(terms: ConsentTerms, before: ConsentTerms) -> Reason | None:
     return _OTHER_START if terms.valid_from != before.valid_from else None
 
 
-def _judge(taken: TakenCommand, record: ConsentRecord, trust: ConsentTrust, now: datetime) -> Accepted | Reason | None:
+def _judge(
+    received: ReceivedCommand, record: ConsentRecord, trust: ConsentTrust, now: datetime
+) -> Accepted | Reason | None:
     """Judge the proof; None where none is needed and none that holds is there."""
-    if taken.actor is not Actor.PARTNER:
+    if received.actor is not Actor.PARTNER:
         return None
-    found = _judged(taken, record, trust, now)
-    if isinstance(found, Reason) and taken.command not in _NEEDS_PROOF:
+    found = _judged(received, record, trust, now)
+    if isinstance(found, Reason) and received.command not in _NEEDS_PROOF:
         return None
     return found
 
 
-def _judged(taken: TakenCommand, record: ConsentRecord, trust: ConsentTrust, now: datetime) -> Accepted | Reason:
-    proof = taken.proof
+def _judged(received: ReceivedCommand, record: ConsentRecord, trust: ConsentTrust, now: datetime) -> Accepted | Reason:
+    proof = received.proof
     if isinstance(proof, Reason):
         return proof
     link = ConsentLink(
-        partner_id=taken.partner_id,
-        consent_id=taken.consent_id,
-        command=_LINKED[taken.command],
-        terms_digest=taken.terms.digest if taken.terms else record.digest,
+        partner_id=received.partner_id,
+        consent_id=received.consent_id,
+        command=_LINKED[received.command],
+        terms_digest=received.terms.digest if received.terms else record.digest,
     )
     accepted = judge_consent_assertion(
         proof,
@@ -366,23 +376,23 @@ def _judged(taken: TakenCommand, record: ConsentRecord, trust: ConsentTrust, now
         policy=trust.policy,
         now=now,
     )
-    if isinstance(accepted, Accepted) and taken.key in trust.replayed:
+    if isinstance(accepted, Accepted) and received.key in trust.replayed:
         return replayed()
     return accepted
 
 
 def _changed(
-    taken: TakenCommand, record: ConsentRecord, status: ConsentStatus, actor: Actor, proof: Proof | None = None
+    received: ReceivedCommand, record: ConsentRecord, status: ConsentStatus, actor: Actor, proof: Proof | None = None
 ) -> Changed:
     consent = replace(record.consent, status=status)
     digest = record.digest
-    if taken.command is ConsentCommand.AMEND:
-        new = _terms_of(taken)
+    if received.command is ConsentCommand.AMEND:
+        new = _terms_of(received)
         consent, digest = Consent(new.terms, record.consent.version + 1, status), new.digest
-    return Changed(taken, record, ConsentRecord(consent, digest, record.changes + 1), actor, proof)
+    return Changed(received, record, ConsentRecord(consent, digest, record.changes + 1), actor, proof)
 
 
-def _terms_of(taken: TakenCommand) -> NewTerms:
-    if taken.terms is None:
+def _terms_of(received: ReceivedCommand) -> NewTerms:
+    if received.terms is None:
         raise AssertionError("a request and an amendment bring terms")
-    return taken.terms
+    return received.terms

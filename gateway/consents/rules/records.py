@@ -73,7 +73,7 @@ class NewTerms:
 
 
 @dataclass(frozen=True, slots=True)
-class TakenCommand:
+class ReceivedCommand:
     """A command from a trusted sender.
 
     Attributes:
@@ -149,7 +149,7 @@ class Proof:
 class Changed:
     """A command that was done. ``before`` is None for a new consent."""
 
-    command: TakenCommand
+    command: ReceivedCommand
     before: ConsentRecord | None
     after: ConsentRecord
     actor: Actor
@@ -160,7 +160,7 @@ class Changed:
 class Unchanged:
     """A command that found the consent as it wanted it, or was handled before: where the consent stands is told."""
 
-    command: TakenCommand
+    command: ReceivedCommand
     record: ConsentRecord
 
 
@@ -173,7 +173,7 @@ class Refused:
         is_remembered: False where the id belongs to another command, whose memory stands.
     """
 
-    command: TakenCommand
+    command: ReceivedCommand
     reason: Reason
     status: ConsentStatus | None
     is_remembered: bool = True
@@ -214,7 +214,7 @@ class CommandsDecided:
     handled: list[HandledCommand] = field(default_factory=list)
     records: dict[ConsentKey, ConsentRecord] = field(default_factory=dict)
     created: set[ConsentKey] = field(default_factory=set)
-    uses: dict[CommandKey, tuple[TakenCommand, Assertion]] = field(default_factory=dict)
+    uses: dict[CommandKey, tuple[ReceivedCommand, Assertion]] = field(default_factory=dict)
 
     @property
     def changes(self) -> list[Changed]:

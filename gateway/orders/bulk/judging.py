@@ -5,14 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from gateway.base.repetition import id_taken
+from gateway.base.repetition import id_used
 from gateway.identity.door import Authentic
 from gateway.identity.rules import Assertion
 from gateway.orders.bulk.rules import Bulk, doubled, refuse_totals, status_of
 from gateway.orders.judging import OrderJudge, Seen, Waits
 from gateway.payments.rules.payment import Payment, PaymentKey
-from gateway.payments.rules.purchase import TakenOrder, rejected
-from gateway.payments.rules.repetition import order_id_taken
+from gateway.payments.rules.purchase import ReceivedOrder, rejected
+from gateway.payments.rules.repetition import order_id_used
 from schemas.bulk import BulkStatus, PaymentBulk, RejectedItem
 from schemas.codec import encode
 from schemas.primitives import NetworkId
@@ -24,7 +24,7 @@ class Item:
     """One item as an order, with the bytes that stand for it."""
 
     number: int
-    taken: TakenOrder
+    received: ReceivedOrder
     body: bytes
 
 
@@ -60,7 +60,7 @@ def items_of(read: Authentic[PaymentBulk], proofs: Sequence[Assertion | Reason |
     for number, (item, proof) in enumerate(zip(read.message.items, proofs, strict=True)):
         order = read.message.order(item)
         body = encode(order)
-        taken = TakenOrder(
+        received = ReceivedOrder(
             order=order,
             digest=hashlib.sha256(body).digest(),
             ordered_at=read.ordered_at,
@@ -69,7 +69,7 @@ def items_of(read: Authentic[PaymentBulk], proofs: Sequence[Assertion | Reason |
             assertion=proof,
             signature=read.envelope.signature,
         )
-        items.append(Item(number, taken, body))
+        items.append(Item(number, received, body))
     return items
 
 
@@ -92,8 +92,8 @@ def judge_first(
             targets.append((item, end))
             continue
         reasons[item.number] = end
-        if item.taken.key not in seen.existing:
-            payments.append(rejected(item.taken, end, now))
+        if item.received.key not in seen.existing:
+            payments.append(rejected(item.received, end, now))
     status, refused = status_of(message.acceptance, len(items), len(reasons))
     told = tuple(
         RejectedItem(item=n + 1, order_id=message.items[n].order_id, reason=reasons[n]) for n in sorted(reasons)
@@ -114,24 +114,24 @@ def judge_again(stored: Bulk, items: Sequence[Item], seen: Seen, judge: OrderJud
     targets: list[tuple[Item, NetworkId]] = []
     for item, end in _ends((i for i in items if i.number not in turned_away), seen, judge, now):
         if isinstance(end, Reason):
-            payments.append(rejected(item.taken, end, now))
+            payments.append(rejected(item.received, end, now))
         else:
             targets.append((item, end))
-    return Again(stored, payments, targets, {i.taken.key: i.taken.reference for i in items}, unfinished=True)
+    return Again(stored, payments, targets, {i.received.key: i.received.reference for i in items}, unfinished=True)
 
 
 def _ends(
     items: Iterator[Item], seen: Seen, judge: OrderJudge, now: datetime
 ) -> Iterator[tuple[Item, NetworkId | Reason]]:
     for item in items:
-        first = seen.existing.get(item.taken.key)
-        end = judge.judge(item.taken, seen, now) if first is None else order_id_taken(first, item.taken.order)
+        first = seen.existing.get(item.received.key)
+        end = judge.judge(item.received, seen, now) if first is None else order_id_used(first, item.received.order)
         if isinstance(end, Waits):
             raise TypeError("an item has no day of its own")
         yield item, end
 
 
-def bulk_id_taken(stored: Bulk, message: PaymentBulk) -> Reason:
+def bulk_id_used(stored: Bulk, message: PaymentBulk) -> Reason:
     """Refuse a bulk whose id has another."""
     first = {
         "number_of_transactions": stored.items,
@@ -143,7 +143,7 @@ def bulk_id_taken(stored: Bulk, message: PaymentBulk) -> Reason:
     }
     # Its items are not kept: where as many add up to the same, one of them may differ.
     stands = "the first one stands" if first != later else "items and acceptance may differ too; the first one stands"
-    return id_taken("bulk_id", first, later, stands=stands)
+    return id_used("bulk_id", first, later, stands=stands)
 
 
 def bulk_of(

@@ -25,7 +25,7 @@ from gateway.orders.bulk.judging import (
     Again,
     First,
     Item,
-    bulk_id_taken,
+    bulk_id_used,
     bulk_of,
     items_of,
     judge_again,
@@ -40,7 +40,7 @@ from gateway.orders.store import BulkIntakeUnit
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.dispatch import Dispatch
 from gateway.payments.notices import RefusedOrder, refuse_orders
-from gateway.payments.rules.repetition import order_id_taken
+from gateway.payments.rules.repetition import order_id_used
 from gateway.payments.transitions import payment_events
 from schemas.bulk import BULK_TYPE, BulkEvent, BulkIdField, BulkStatus, PaymentBulk, TransactionCount
 from schemas.codec import encode
@@ -125,7 +125,7 @@ class BulkKind(Kind[PaymentBulk, BulkWork]):
         if stored is None:
             work.judged = refused_by_totals(work.read, now) or await self._judge_first(work, now)
         elif stored.digest != work.read.digest:
-            work.judged = bulk_id_taken(stored, message)
+            work.judged = bulk_id_used(stored, message)
         elif stored.accepted and stored.dispatched_at is None:
             work.judged = await self._judge_again(work, stored, now)
         else:
@@ -205,13 +205,13 @@ class BulkKind(Kind[PaymentBulk, BulkWork]):
             proofs = [i.authentication or None for i in work.read.message.items]
             work.items = items_of(work.read, await verify_proofs(proofs, self._assertions, self._trust, now))
         async with self._store.reading() as uow:
-            return work.items, await self._judge.look(uow, [i.taken for i in work.items])
+            return work.items, await self._judge.look(uow, [i.received for i in work.items])
 
     # --- handing on ---
 
     async def _publish(self, bulk: Bulk, targets: Sequence[tuple[Item, NetworkId]]) -> None:
         now = self._clock.now()
-        outgoing = [self._dispatch.order(item.taken, item.body, network, now) for item, network in targets]
+        outgoing = [self._dispatch.order(item.received, item.body, network, now) for item, network in targets]
         for begin in range(0, len(outgoing), HANDED_ON_AT_ONCE):
             some = outgoing[begin : begin + HANDED_ON_AT_ONCE]
             if self._room is not None:
@@ -249,12 +249,12 @@ async def _reject(uow: BulkIntakeUnit, again: Again, now: datetime) -> None:
     await uow.outbox.append(payment_events([p for p in again.payments if p.key in inserted]))
     lost = [p for p in again.payments if p.key not in inserted]
     firsts = await uow.payments.find([p.key for p in lost]) if lost else {}
-    taken = [
-        RefusedOrder(p.partner_id, p.order_id, p.payment_id, order_id_taken(firsts[p.key], p), again.references[p.key])
+    received = [
+        RefusedOrder(p.partner_id, p.order_id, p.payment_id, order_id_used(firsts[p.key], p), again.references[p.key])
         for p in lost
         if p.key in firsts and not firsts[p.key].digest_is(p.order_digest)
     ]
-    await refuse_orders(uow, taken, now)
+    await refuse_orders(uow, received, now)
 
 
 async def _refuse(uow: BulkIntakeUnit, read: Authentic[PaymentBulk], reason: Reason, now: datetime) -> None:

@@ -25,7 +25,7 @@ from gateway.payments.cancellations.rules import ORDER_CANCELLED
 from gateway.payments.dispatch import Dispatch, decode_order
 from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState
 from gateway.payments.rules.payment import Change, Payment, PaymentKey
-from gateway.payments.rules.purchase import TakenOrder, rejected, scheduled
+from gateway.payments.rules.purchase import ReceivedOrder, rejected, scheduled
 from gateway.payments.rules.routing import NetworkProfile, route
 from gateway.payments.rules.waiting import ScheduledOrder
 from gateway.payments.transitions import apply_changes
@@ -44,26 +44,26 @@ _NO_MERCHANT: Final = Reason(code=ReasonCode.AC03, text="merchant_id is not in t
 class Accepted:
     """An order that is accepted for a later day: what becomes of it, and what is kept."""
 
-    taken: TakenOrder
+    received: ReceivedOrder
     payment: Payment
     order: ScheduledOrder
 
     @classmethod
-    def of(cls, body: bytes, taken: TakenOrder, waits: Waits, now: datetime) -> "Accepted":
+    def of(cls, body: bytes, received: ReceivedOrder, waits: Waits, now: datetime) -> "Accepted":
         """Build both from the partner's bytes and what was read of them."""
         order = ScheduledOrder(
-            key=taken.key,
+            key=received.key,
             due_at=waits.due_at,
-            expires_at=taken.order.expires_at,
+            expires_at=received.order.expires_at,
             order_type=ORDER_TYPE,
             body=body,
-            signature=taken.signature,
-            proven=taken.assertion is not None,
-            reference=taken.reference,
-            ordered_at=taken.ordered_at,
-            traceparent=taken.traceparent,
+            signature=received.signature,
+            proven=received.assertion is not None,
+            reference=received.reference,
+            ordered_at=received.ordered_at,
+            traceparent=received.traceparent,
         )
-        return cls(taken, scheduled(taken, waits.consent, now), order)
+        return cls(received, scheduled(received, waits.consent, now), order)
 
 
 async def keep_waiting(uow: WaitingUnit, accepted: Sequence[Accepted], now: datetime) -> list[Payment]:
@@ -93,8 +93,8 @@ def _begun(
 ) -> Payment:
     payment = accepted.payment
     if payment.consent_id in cancelled.get(payment.key, ()):
-        return rejected(accepted.taken, ORDER_CANCELLED, now)
-    return rejected(accepted.taken, replayed(), now) if payment.key in used_before else payment
+        return rejected(accepted.received, ORDER_CANCELLED, now)
+    return rejected(accepted.received, replayed(), now) if payment.key in used_before else payment
 
 
 async def _use_proofs(uow: AuthenticationUnit, accepted: Sequence[Accepted]) -> frozenset[PaymentKey]:
@@ -107,7 +107,7 @@ async def _use_proofs(uow: AuthenticationUnit, accepted: Sequence[Accepted]) -> 
             keep_until=proof.keep_until,
         )
         for a in accepted
-        if isinstance(proof := a.taken.assertion, Assertion)
+        if isinstance(proof := a.received.assertion, Assertion)
     ]
     refused = await uow.authentication.use(uses) if uses else frozenset()
     return frozenset((u.partner_id, u.used_by) for u in refused)  # type: ignore[misc]
@@ -233,9 +233,9 @@ class ScheduledOrderService:
             now = self._clock.now()
             await apply_changes(uow, changes, now=now)
             # A change that came too late found a payment that waits no more: either way it is over.
-            over = {c.key for c in changes}
-            await uow.schedule.close(sorted(over), now=now)
-            await uow.schedule.put_off([(w.key, self._again_at(w, now)) for w in waiting if w.key not in over])
+            decided = {c.key for c in changes}
+            await uow.schedule.close(sorted(decided), now=now)
+            await uow.schedule.put_off([(w.key, self._again_at(w, now)) for w in waiting if w.key not in decided])
 
     def _again_at(self, waited: ScheduledOrder, now: datetime) -> datetime:
         pause_s = min(self._settings.again_s * 2 ** min(waited.dispatches, 16), self._settings.again_max_s)

@@ -29,13 +29,13 @@ from gateway.orders.standing.rules import (
     Occurrence,
     StandingKey,
     StandingOrder,
-    consent_is_over,
+    consent_has_ended,
     occurrence,
 )
 from gateway.orders.store import OccurrenceUnit
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.rules.payment import Payment
-from gateway.payments.rules.purchase import TakenOrder, rejected, scheduled
+from gateway.payments.rules.purchase import ReceivedOrder, rejected, scheduled
 from gateway.payments.rules.waiting import ScheduledOrder
 from gateway.payments.transitions import payment_events
 from schemas.codec import encode
@@ -162,7 +162,7 @@ class OccurrenceService:
 
     def _of(self, row: StandingOrder, consent: Consent | None, now: datetime) -> _Made:
         made = _Made(row, [], [], [])
-        over = consent_is_over(consent, now)
+        consent_ended = consent_has_ended(consent, now)
         following = occurrence(row.schedule, row.occurrences, self._days)
         if following is not None and row.next_due_at is not None and following.due_at != row.next_due_at:
             made.moved = row.order_id(following)
@@ -171,7 +171,7 @@ class OccurrenceService:
                 following = replace(following, day=day_of(row.next_due_at))
         while following is not None and following.due_at <= now and len(made.payments) < self._settings.at_once:
             self._add(made, row, following, consent, now)
-            following = None if over else occurrence(row.schedule, following.number + 1, self._days)
+            following = None if consent_ended else occurrence(row.schedule, following.number + 1, self._days)
         made.row = replace(
             row,
             occurrences=row.occurrences + len(made.payments),
@@ -179,7 +179,7 @@ class OccurrenceService:
             changed_at=now,
         )
         if following is None:
-            reason = CONSENT_ENDED if over else None
+            reason = CONSENT_ENDED if consent_ended else None
             made.row = replace(made.row, status=StandingStatus.COMPLETED, version=row.version + 1, reason=reason)
             made.events.append(standing_event(made.row, self._days, now))
         return made
@@ -196,7 +196,7 @@ class OccurrenceService:
             requested_execution_date=due.day,
         )
         body = encode(order)
-        taken = TakenOrder(
+        received = ReceivedOrder(
             order=order,
             digest=hashlib.sha256(body).digest(),
             # Nobody ordered it at a moment of its own: it begins here.
@@ -205,12 +205,12 @@ class OccurrenceService:
             traceparent=row.traceparent,
         )
         if now >= order.expires_at:
-            made.payments.append(rejected(taken, DAY_MISSED, now))
+            made.payments.append(rejected(received, DAY_MISSED, now))
             return
-        made.payments.append(scheduled(taken, consent, now))
+        made.payments.append(scheduled(received, consent, now))
         made.orders.append(
             ScheduledOrder(
-                key=taken.key,
+                key=received.key,
                 due_at=due.due_at,
                 expires_at=order.expires_at,
                 order_type=OCCURRENCE_TYPE,

@@ -152,7 +152,7 @@ def refuse_schedule(
     return first
 
 
-def consent_is_over(consent: Consent | None, now: datetime) -> bool:
+def consent_has_ended(consent: Consent | None, now: datetime) -> bool:
     """True where no occurrence can be paid any more: the consent has ended for good. A suspended one may come back."""
     return consent is None or consent.status in _OVER_FOR_EVER or now >= consent.terms.valid_until
 

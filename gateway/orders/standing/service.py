@@ -16,7 +16,7 @@ from gateway.base.calendar import BusinessDays
 from gateway.base.errors import StoreConflictError
 from gateway.base.keys import ConsentKey
 from gateway.base.process import Observer
-from gateway.base.repetition import id_taken
+from gateway.base.repetition import id_used
 from gateway.consents.rules.consent import Consent, refuse_order
 from gateway.consents.rules.exemption import capped, exemption_allows
 from gateway.database.unit import Store
@@ -81,7 +81,7 @@ class StandingOrders:
 
     messages: Sequence[Message]
     proofs: Mapping[str, Assertion | Reason]
-    ends: _Ends = field(default_factory=_Ends)
+    outcome: _Ends = field(default_factory=_Ends)
 
 
 class StandingOrderKind(Kind[StandingMessage, StandingOrders]):
@@ -129,31 +129,33 @@ class StandingOrderKind(Kind[StandingMessage, StandingOrders]):
         """Create and cancel, in one transaction for a batch."""
         instructions, proofs = work.messages, work.proofs
         async with self._store.transaction() as uow:
-            ends = _Ends(dict(await uow.standing.lock(sorted({_key(i) for i in instructions}))))
+            outcome = _Ends(dict(await uow.standing.lock(sorted({_key(i) for i in instructions}))))
             records = [(i.message.partner_id, i.reference) for i in instructions]
-            over = await uow.refusals.find(records)
-            seen = await self._look(uow, instructions, proofs, ends)
+            refused_before = await uow.refusals.find(records)
+            seen = await self._look(uow, instructions, proofs, outcome)
             for instruction in instructions:
-                if instruction.reference in over:
+                if instruction.reference in refused_before:
                     # It was refused and told so: what has changed since does not bring it back.
                     continue
                 if isinstance(instruction.message, StandingOrderCreate):
-                    self._create(instruction, instruction.message, proofs.get(instruction.reference), seen, now, ends)
+                    self._create(
+                        instruction, instruction.message, proofs.get(instruction.reference), seen, now, outcome
+                    )
                 else:
-                    _cancel(instruction, now, ends)
-            created = [ends.rows[k] for k in sorted(ends.created)]
+                    _cancel(instruction, now, outcome)
+            created = [outcome.rows[k] for k in sorted(outcome.created)]
             if len(await uow.standing.insert(created)) != len(created):
                 raise StoreConflictError("standing order inserted concurrently")
-            await uow.standing.update([ends.rows[k] for k in sorted(ends.changed - ends.created)])
-            await uow.outbox.append(ends.events)
-            await tell_standing_refusals(uow, ends.refused, now)
-        return replace(work, ends=ends)
+            await uow.standing.update([outcome.rows[k] for k in sorted(outcome.changed - outcome.created)])
+            await uow.outbox.append(outcome.events)
+            await tell_standing_refusals(uow, outcome.refused, now)
+        return replace(work, outcome=outcome)
 
     async def hand_on(self, work: StandingOrders) -> None:
         """Count what became of the batch."""
-        count, ends = self._observer.count, work.ends
-        count("initiation", "standing_order", n=len(ends.created | ends.changed))
-        count("initiation", "standing_order_refused", n=len(ends.refused))
+        count, outcome = self._observer.count, work.outcome
+        count("initiation", "standing_order", n=len(outcome.created | outcome.changed))
+        count("initiation", "standing_order_refused", n=len(outcome.refused))
 
     def answer_fault(self, fault: Faulty, now: datetime) -> FaultAnswer:
         """Refused as a standing order, where its consent can be named."""
@@ -175,7 +177,7 @@ class StandingOrderKind(Kind[StandingMessage, StandingOrders]):
         uow: StandingIntakeUnit,
         instructions: Sequence[Message],
         proofs: Mapping[str, Assertion | Reason],
-        ends: _Ends,
+        outcome: _Ends,
     ) -> _Seen:
         creates = [i.message for i in instructions if isinstance(i.message, StandingOrderCreate)]
         verified = {r: p for r, p in proofs.items() if isinstance(p, Assertion)}
@@ -189,7 +191,7 @@ class StandingOrderKind(Kind[StandingMessage, StandingOrders]):
             )
             for i in instructions
             # One that stands is not judged again.
-            if (proof := verified.get(i.reference)) is not None and _key(i) not in ends.rows
+            if (proof := verified.get(i.reference)) is not None and _key(i) not in outcome.rows
         }
         refused = await uow.authentication.use(list(uses.values())) if uses else frozenset()
         return _Seen(
@@ -206,25 +208,25 @@ class StandingOrderKind(Kind[StandingMessage, StandingOrders]):
         proof: Assertion | Reason | None,
         seen: _Seen,
         now: datetime,
-        ends: _Ends,
+        outcome: _Ends,
     ) -> None:
         key = _key(instruction)
-        if (first := ends.rows.get(key)) is not None:
+        if (first := outcome.rows.get(key)) is not None:
             if first.digest != instruction.digest:
-                ends.refused.append((instruction, _id_taken(first, message)))
+                outcome.refused.append((instruction, _id_used(first, message)))
             elif first.status is StandingStatus.REFUSED and first.reason is not None:
-                ends.refused.append((instruction, first.reason))
+                outcome.refused.append((instruction, first.reason))
             else:
-                ends.events.append(standing_event(first, self._days, now, repeated=instruction.reference))
+                outcome.events.append(standing_event(first, self._days, now, repeated=instruction.reference))
             return
         begins = self._refuse(instruction, message, proof, seen, now)
         row = _row(instruction, message, begins, now, proven=proof is not None)
-        ends.rows[key] = row
-        ends.created.add(key)
+        outcome.rows[key] = row
+        outcome.created.add(key)
         if isinstance(begins, Reason):
-            ends.refused.append((instruction, begins))
+            outcome.refused.append((instruction, begins))
         else:
-            ends.events.append(standing_event(row, self._days, now))
+            outcome.events.append(standing_event(row, self._days, now))
 
     def _refuse(
         self,
@@ -298,9 +300,9 @@ def _key(instruction: Message) -> StandingKey:
     return (instruction.message.partner_id, instruction.message.standing_order_id)
 
 
-def _id_taken(first: StandingOrder, later: StandingOrderCreate) -> Reason:
+def _id_used(first: StandingOrder, later: StandingOrderCreate) -> Reason:
     fields = ("consent_id", "merchant_id", "amount", "schedule")
-    return id_taken("standing_order_id", {f: getattr(first, f) for f in fields}, {f: getattr(later, f) for f in fields})
+    return id_used("standing_order_id", {f: getattr(first, f) for f in fields}, {f: getattr(later, f) for f in fields})
 
 
 def _as_order(message: StandingOrderCreate) -> PaymentOrder:
@@ -342,16 +344,16 @@ def _row(
     )
 
 
-def _cancel(instruction: Message, now: datetime, ends: _Ends) -> None:
+def _cancel(instruction: Message, now: datetime, outcome: _Ends) -> None:
     message, key = instruction.message, _key(instruction)
-    row = ends.rows.get(key)
+    row = outcome.rows.get(key)
     if row is None or row.status is StandingStatus.REFUSED or row.consent_id != message.record_key:
-        ends.refused.append((instruction, _UNKNOWN))
+        outcome.refused.append((instruction, _UNKNOWN))
         return
     if row.status is not StandingStatus.ACTIVE:
-        ends.events.append(standing_event(row, BusinessDays(), now, repeated=instruction.reference))
+        outcome.events.append(standing_event(row, BusinessDays(), now, repeated=instruction.reference))
         return
     ended = replace(row, status=StandingStatus.CANCELLED, version=row.version + 1, next_due_at=None, changed_at=now)
-    ends.rows[key] = ended
-    ends.changed.add(key)
-    ends.events.append(standing_event(ended, BusinessDays(), now))
+    outcome.rows[key] = ended
+    outcome.changed.add(key)
+    outcome.events.append(standing_event(ended, BusinessDays(), now))

@@ -23,7 +23,7 @@ from datetime import datetime, time, timedelta, tzinfo
 from typing import Final
 
 from gateway.base.keys import ConsentKey
-from gateway.base.repetition import id_taken
+from gateway.base.repetition import id_used
 from gateway.base.validity import refuse_by_times
 from gateway.network.exchange import Operation
 from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState, transition
@@ -62,7 +62,7 @@ def end_of_cycle(moment: datetime, cut_over: CutOver) -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
-class TakenCancellation:
+class ReceivedCancellation:
     """A verified cancellation.
 
     Attributes:
@@ -152,7 +152,7 @@ class CancellationsDecided:
     """
 
     handled: list[HandledCancellation] = field(default_factory=list)
-    answers: list[tuple[TakenCancellation, CancellationEffect | Reason]] = field(default_factory=list)
+    answers: list[tuple[ReceivedCancellation, CancellationEffect | Reason]] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
 
 
@@ -184,38 +184,44 @@ _BY_STATE: Final[Mapping[PaymentState, CancellationEffect | Reason]] = {
 """What the state alone decides: all but APPROVED."""
 
 
-def _id_taken(first: HandledCancellation, later: TakenCancellation) -> Reason:
+def _id_used(first: HandledCancellation, later: ReceivedCancellation) -> Reason:
     fields = ("consent_id", "order_id")
-    return id_taken(
+    return id_used(
         "cancellation_id",
         {f: getattr(first, f) for f in fields},
         {f: getattr(later.message, f) for f in fields},
     )
 
 
-def decide_cancellations(cancellations: Sequence[TakenCancellation], facts: CancellationFacts) -> CancellationsDecided:
+def decide_cancellations(
+    cancellations: Sequence[ReceivedCancellation], facts: CancellationFacts
+) -> CancellationsDecided:
     """Decide a batch, in its order: each sees what those before it did."""
     decided = CancellationsDecided()
     handled, payments = dict(facts.handled), dict(facts.payments)
-    for taken in cancellations:
-        first = handled.get(taken.key)
+    for received in cancellations:
+        first = handled.get(received.key)
         if first is not None:
-            decided.answers.append((taken, first.outcome if first.digest == taken.digest else _id_taken(first, taken)))
+            decided.answers.append(
+                (received, first.outcome if first.digest == received.digest else _id_used(first, received))
+            )
             continue
-        payment = payments.get(taken.payment_key)
-        outcome = _judge(taken, payment, facts)
+        payment = payments.get(received.payment_key)
+        outcome = _judge(received, payment, facts)
         if payment is not None and (change := _cancelling(payment, outcome)) is not None:
             decided.changes.append(change)
             payments[payment.key] = _after(payment, change)
-        handled[taken.key] = _remembered(taken, outcome, facts.now)
-        decided.handled.append(handled[taken.key])
-        decided.answers.append((taken, outcome))
+        handled[received.key] = _remembered(received, outcome, facts.now)
+        decided.handled.append(handled[received.key])
+        decided.answers.append((received, outcome))
     return decided
 
 
-def _judge(taken: TakenCancellation, payment: Payment | None, facts: CancellationFacts) -> CancellationEffect | Reason:
-    message = taken.message
-    if taken.consent_key not in facts.consents:
+def _judge(
+    received: ReceivedCancellation, payment: Payment | None, facts: CancellationFacts
+) -> CancellationEffect | Reason:
+    message = received.message
+    if received.consent_key not in facts.consents:
         return _NO_CONSENT
     refused = refuse_by_times("the cancellation", message.issued_at, message.expires_at, facts.now)
     if refused is not None:
@@ -314,17 +320,19 @@ def _after(payment: Payment, change: Change) -> Payment:
     return payment if step is None else replace(payment, state=step.state)
 
 
-def _remembered(taken: TakenCancellation, outcome: CancellationEffect | Reason, now: datetime) -> HandledCancellation:
-    message = taken.message
+def _remembered(
+    received: ReceivedCancellation, outcome: CancellationEffect | Reason, now: datetime
+) -> HandledCancellation:
+    message = received.message
     return HandledCancellation(
         partner_id=message.partner_id,
         cancellation_id=message.cancellation_id,
         consent_id=message.consent_id,
         order_id=message.order_id,
         payment_id=message.payment_id,
-        digest=taken.digest,
+        digest=received.digest,
         outcome=outcome,
         is_open=outcome is CancellationEffect.ONCE_KNOWN,
-        reference=taken.reference,
+        reference=received.reference,
         handled_at=now,
     )

@@ -26,7 +26,7 @@ _REFUNDABLE: Final = (PaymentState.APPROVED, PaymentState.SETTLED)
 
 
 @dataclass(frozen=True, slots=True)
-class TakenRefund:
+class ReceivedRefund:
     """A verified refund.
 
     Attributes:
@@ -128,7 +128,7 @@ def refuse_refund(refund: PaymentRefund, original: Payment, refunded_minor: int,
 
 
 def refund_payment(
-    taken: TakenRefund,
+    received: ReceivedRefund,
     original: Payment,
     refused: Reason | None,
     now: datetime,
@@ -139,7 +139,7 @@ def refund_payment(
 
     It counts in no limit, and gives none back.
     """
-    refund, sent = taken.refund, refused is None
+    refund, sent = received.refund, refused is None
     return Payment(
         partner_id=refund.partner_id,
         payment_id=refund.payment_id,
@@ -151,7 +151,7 @@ def refund_payment(
         amount_minor=refund.amount.minor,
         currency=refund.amount.currency,
         funding_token=original.funding_token if sent else None,
-        order_digest=taken.digest,
+        order_digest=received.digest,
         state=PaymentState.SENT if sent else PaymentState.REJECTED,
         version=1,
         reason=refused,
@@ -159,10 +159,10 @@ def refund_payment(
         trace=trace,
         approval_code=None,
         windows=(),
-        ordered_at=taken.ordered_at,
+        ordered_at=received.ordered_at,
         decided_at=now,
         changed_at=now,
-        traceparent=taken.traceparent,
+        traceparent=received.traceparent,
         original_payment_id=original.payment_id,
         sent_by=worker if sent else None,
     )

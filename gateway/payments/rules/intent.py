@@ -38,10 +38,17 @@ from gateway.identity.rules import (
 from gateway.network.exchange import CardData, TraceNumbers
 from gateway.network.trace import payment_trace
 from gateway.payments.cancellations.rules import ORDER_CANCELLED
-from gateway.payments.refunds.rules import NO_MERCHANT, NO_ORIGINAL, TakenRefund, is_of, refund_payment, refuse_refund
+from gateway.payments.refunds.rules import (
+    NO_MERCHANT,
+    NO_ORIGINAL,
+    ReceivedRefund,
+    is_of,
+    refund_payment,
+    refuse_refund,
+)
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment, PaymentKey, owned_token
-from gateway.payments.rules.purchase import TakenOrder, purchase_payment
+from gateway.payments.rules.purchase import ReceivedOrder, purchase_payment
 from schemas.primitives import ConsentId, CustomerId, MerchantId, Money, NetworkId
 from schemas.reasons import Reason
 
@@ -64,7 +71,7 @@ class Trust:
     authenticated_at: Mapping[ConsentKey, datetime] = field(default_factory=dict)
 
 
-OrderOrRefund = TakenOrder | TakenRefund
+OrderOrRefund = ReceivedOrder | ReceivedRefund
 """What execution decides: each becomes one payment at most."""
 
 
@@ -114,7 +121,7 @@ class Decided:
     reserved: dict[UsageKey, tuple[int, int]] = field(default_factory=dict)
     repeats: list[tuple[OrderOrRefund, Payment]] = field(default_factory=list)
     conflicts: list[tuple[OrderOrRefund, Payment]] = field(default_factory=list)
-    orphans: list[tuple[TakenRefund, Reason]] = field(default_factory=list)
+    orphans: list[tuple[ReceivedRefund, Reason]] = field(default_factory=list)
     authenticated: set[ConsentKey] = field(default_factory=set)
 
     @property
@@ -189,37 +196,37 @@ def decide(
     )
     for one in batch:
         match one:
-            case TakenOrder():
+            case ReceivedOrder():
                 _decide_order(one, deciding)
-            case TakenRefund():
+            case ReceivedRefund():
                 _decide_refund(one, deciding)
             case _:
                 assert_never(one)
     return deciding.decided
 
 
-def _decide_order(taken: TakenOrder, deciding: _Deciding) -> None:
+def _decide_order(received: ReceivedOrder, deciding: _Deciding) -> None:
     facts, decided = deciding.facts, deciding.decided
-    key, consent_key = taken.key, taken.consent_key
+    key, consent_key = received.key, received.consent_key
     first = deciding.payments.get(key)
-    if taken.is_due:
+    if received.is_due:
         # Handed on more than once, or cancelled since: only a payment that still waits is decided.
-        if first is None or first.state is not PaymentState.SCHEDULED or not first.digest_is(taken.digest):
+        if first is None or first.state is not PaymentState.SCHEDULED or not first.digest_is(received.digest):
             return
     elif first is not None:
-        _repeat(taken, first, decided)
+        _repeat(received, first, decided)
         return
     consent = facts.consents.get(consent_key)
     windows = deciding.usage.setdefault(consent_key, {})
-    is_cancelled = taken.order.consent_id in facts.cancelled.get(key, ())
-    outcome = ORDER_CANCELLED if is_cancelled else _outcome(taken, consent, facts, windows, decided)
+    is_cancelled = received.order.consent_id in facts.cancelled.get(key, ())
+    outcome = ORDER_CANCELLED if is_cancelled else _outcome(received, consent, facts, windows, decided)
     if isinstance(outcome, Reason):
-        payment = purchase_payment(taken, consent, outcome, facts.now)
+        payment = purchase_payment(received, consent, outcome, facts.now)
     else:
         trace = deciding.next_trace()
-        payment = purchase_payment(taken, consent, outcome, facts.now, deciding.network_id, trace, deciding.worker)
-        _count(consent_key, taken.order.amount.minor, outcome, windows, decided)
-        if taken.assertion is not None:
+        payment = purchase_payment(received, consent, outcome, facts.now, deciding.network_id, trace, deciding.worker)
+        _count(consent_key, received.order.amount.minor, outcome, windows, decided)
+        if received.assertion is not None:
             decided.authenticated.add(consent_key)
     if first is not None:
         payment = replace(payment, version=first.version + 1, ordered_at=first.ordered_at)
@@ -227,36 +234,36 @@ def _decide_order(taken: TakenOrder, deciding: _Deciding) -> None:
     (decided.payments if first is None else decided.due).append(payment)
 
 
-def _repeat(taken: OrderOrRefund, first: Payment, decided: Decided) -> None:
-    (decided.repeats if first.digest_is(taken.digest) else decided.conflicts).append((taken, first))
+def _repeat(received: OrderOrRefund, first: Payment, decided: Decided) -> None:
+    (decided.repeats if first.digest_is(received.digest) else decided.conflicts).append((received, first))
 
 
-def _decide_refund(taken: TakenRefund, deciding: _Deciding) -> None:
+def _decide_refund(received: ReceivedRefund, deciding: _Deciding) -> None:
     facts, decided = deciding.facts, deciding.decided
-    if taken.reference in facts.refused:
+    if received.reference in facts.refused:
         return
-    first = deciding.payments.get(taken.key)
+    first = deciding.payments.get(received.key)
     if first is not None:
-        _repeat(taken, first, decided)
+        _repeat(received, first, decided)
         return
-    original = deciding.payments.get(taken.original_key)
-    if original is None or not is_of(taken.refund, original):
-        decided.orphans.append((taken, NO_ORIGINAL))
+    original = deciding.payments.get(received.original_key)
+    if original is None or not is_of(received.refund, original):
+        decided.orphans.append((received, NO_ORIGINAL))
         return
-    refused = _refuse_refund(taken, original, deciding)
+    refused = _refuse_refund(received, original, deciding)
     trace = None if refused else deciding.next_trace()
-    payment = refund_payment(taken, original, refused, facts.now, trace, deciding.worker)
+    payment = refund_payment(received, original, refused, facts.now, trace, deciding.worker)
     if refused is None:
         deciding.refunded[original.key] = deciding.refunded.get(original.key, 0) + payment.amount_minor
-    deciding.payments[taken.key] = payment
+    deciding.payments[received.key] = payment
     decided.payments.append(payment)
 
 
-def _refuse_refund(taken: TakenRefund, original: Payment, deciding: _Deciding) -> Reason | None:
+def _refuse_refund(received: ReceivedRefund, original: Payment, deciding: _Deciding) -> Reason | None:
     facts = deciding.facts
-    if taken.refund.consent_id in facts.cancelled.get(taken.key, ()):
+    if received.refund.consent_id in facts.cancelled.get(received.key, ()):
         return ORDER_CANCELLED
-    refused = refuse_refund(taken.refund, original, deciding.refunded.get(original.key, 0), facts.now)
+    refused = refuse_refund(received.refund, original, deciding.refunded.get(original.key, 0), facts.now)
     if refused is not None:
         return refused
     if original.network_id != deciding.network_id:
@@ -268,11 +275,11 @@ def _refuse_refund(taken: TakenRefund, original: Payment, deciding: _Deciding) -
 
 
 def _outcome(
-    taken: TakenOrder, consent: Consent | None, facts: Facts, usage: Mapping[WindowKey, Usage], decided: Decided
+    received: ReceivedOrder, consent: Consent | None, facts: Facts, usage: Mapping[WindowKey, Usage], decided: Decided
 ) -> Reserved | Reason:
-    order, now = taken.order, facts.now
-    if taken.problem is not None:
-        return taken.problem
+    order, now = received.order, facts.now
+    if received.problem is not None:
+        return received.problem
     refused = refuse_order(
         order, consent=consent, merchant=facts.merchants.get(order.merchant_id), now=now
     ) or _refuse_token(consent, facts)
@@ -280,7 +287,7 @@ def _outcome(
         return refused
     if consent is None:
         raise AssertionError("refuse_order lets no order pass without a consent")
-    proof = _judge_proof(taken, consent, facts, usage, decided)
+    proof = _judge_proof(received, consent, facts, usage, decided)
     if isinstance(proof, Reason):
         return proof
     reserved = reserve(consent.terms, order.amount.minor, order.amount.currency, now, usage)
@@ -299,29 +306,29 @@ def _refuse_token(consent: Consent | None, facts: Facts) -> Reason | None:
 
 
 def _judge_proof(
-    taken: TakenOrder, consent: Consent, facts: Facts, usage: Mapping[WindowKey, Usage], decided: Decided
+    received: ReceivedOrder, consent: Consent, facts: Facts, usage: Mapping[WindowKey, Usage], decided: Decided
 ) -> WindowKey | Reason | None:
     """Judge the order's proof; the exempt window where it has none and the exemption is what lets it pass."""
-    trust, assertion = facts.trust, taken.assertion
-    if taken.proven:
+    trust, assertion = facts.trust, received.assertion
+    if received.proven:
         return None
     if isinstance(assertion, Reason):
         return assertion
-    if trust.replayed and taken.key in trust.replayed:
+    if trust.replayed and received.key in trust.replayed:
         return replayed()
     terms = consent.terms.payment
     exemption = capped(terms.low_value_exemption, trust.policy.exemptions) if terms and assertion is None else None
     window, used = None, UNUSED
     if exemption is not None:
-        key = taken.consent_key
+        key = received.consent_key
         since = facts.now if key in decided.authenticated else trust.authenticated_at.get(key)
         window = exempt_window(consent.terms, since)
         used = usage.get(window, UNUSED) if window else UNUSED
     spent = (used.reserved_count + used.consumed_count, used.reserved_minor + used.consumed_minor)
-    exempt = exemption_allows(exemption, *spent, taken.order.amount)
+    exempt = exemption_allows(exemption, *spent, received.order.amount)
     verdict = judge_payment_assertion(
         assertion,
-        order=taken.order,
+        order=received.order,
         customer_id=consent.terms.customer_id,
         linked=trust.links.get(assertion.identity) if assertion else None,
         issuer=trust.issuers.get(assertion.issuer) if assertion else None,
@@ -330,9 +337,9 @@ def _judge_proof(
         now=facts.now,
     )
     if isinstance(verdict, Reason):
-        return with_exemption_told(verdict, exemption, *spent, taken.order.amount)
+        return with_exemption_told(verdict, exemption, *spent, received.order.amount)
     # Where no proof is asked for at all there is nothing to be exempt from.
-    return window if exempt and _proof_is_asked(trust.policy, taken.order.amount) else None
+    return window if exempt and _proof_is_asked(trust.policy, received.order.amount) else None
 
 
 def _proof_is_asked(policy: AssurancePolicy, amount: Money) -> bool:

@@ -79,7 +79,7 @@ class Payment:
         """True if this payment came of an order of exactly these bytes: then it is a redelivery."""
         return self.order_digest == digest
 
-    def is_written_as(self, stored: "Payment | None") -> bool:
+    def matches_stored(self, stored: "Payment | None") -> bool:
         """True if ``stored`` is this very payment: of the same record, decided at the same moment."""
         return (
             stored is not None

@@ -17,7 +17,7 @@ from schemas.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)
-class TakenOrder:
+class ReceivedOrder:
     """An accepted order as it reaches execution.
 
     Attributes:
@@ -59,7 +59,7 @@ class TakenOrder:
 
 
 def purchase_payment(
-    taken: TakenOrder,
+    received: ReceivedOrder,
     consent: Consent | None,
     outcome: Reserved | Reason,
     now: datetime,
@@ -68,7 +68,7 @@ def purchase_payment(
     worker: str | None = None,
 ) -> Payment:
     """The payment as it begins; ``network_id``, ``trace`` and ``worker`` are of one that is sent."""
-    order = taken.order
+    order = received.order
     purpose = consent.terms.payment if consent else None
     sent = not isinstance(outcome, Reason)
     return Payment(
@@ -82,7 +82,7 @@ def purchase_payment(
         amount_minor=order.amount.minor,
         currency=order.amount.currency,
         funding_token=purpose.funding_token if purpose and sent else None,
-        order_digest=taken.digest,
+        order_digest=received.digest,
         state=_INTENDED if sent else _REFUSED,
         version=1,
         reason=outcome if isinstance(outcome, Reason) else None,
@@ -90,22 +90,22 @@ def purchase_payment(
         trace=trace,
         approval_code=None,
         windows=() if isinstance(outcome, Reason) else outcome.windows,
-        ordered_at=taken.ordered_at,
+        ordered_at=received.ordered_at,
         decided_at=now,
         changed_at=now,
-        traceparent=taken.traceparent,
+        traceparent=received.traceparent,
         sent_by=worker,
     )
 
 
-def rejected(taken: TakenOrder, reason: Reason, now: datetime) -> Payment:
+def rejected(received: ReceivedOrder, reason: Reason, now: datetime) -> Payment:
     """The payment of an order that is refused before it reaches execution."""
-    return purchase_payment(taken, None, reason, now)
+    return purchase_payment(received, None, reason, now)
 
 
-def scheduled(taken: TakenOrder, consent: Consent | None, now: datetime) -> Payment:
+def scheduled(received: ReceivedOrder, consent: Consent | None, now: datetime) -> Payment:
     """The payment of an order that waits for its day: nothing is reserved, no card is named."""
-    return replace(purchase_payment(taken, consent, Reserved(()), now), state=_SCHEDULED, funding_token=None)
+    return replace(purchase_payment(received, consent, Reserved(()), now), state=_SCHEDULED, funding_token=None)
 
 
 def _first_state(event: PaymentEventKind) -> PaymentState:

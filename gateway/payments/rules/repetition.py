@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from gateway.base.repetition import Facts, id_taken
+from gateway.base.repetition import Facts, id_used
 from gateway.network.exchange import Operation
 from gateway.payments.rules.payment import Payment
 from schemas.orders import PaymentOrder
@@ -11,9 +11,9 @@ from schemas.reasons import Reason
 from schemas.refunds import PaymentRefund
 
 
-def order_id_taken(first: Payment, later: PaymentOrder | PaymentRefund | Payment) -> Reason:
+def order_id_used(first: Payment, later: PaymentOrder | PaymentRefund | Payment) -> Reason:
     """Refuse an order, a refund or a bulk's item whose order id has a payment with other content."""
-    return id_taken("order_id", _facts(first), _facts(later), stands="the first payment stands")
+    return id_used("order_id", _facts(first), _facts(later), stands="the first payment stands")
 
 
 def _facts(of: PaymentOrder | PaymentRefund | Payment) -> Facts:

@@ -21,7 +21,7 @@ from gateway.database.unit import Store
 from gateway.directory.funding import OwnedToken
 from gateway.directory.merchants import Merchant
 from gateway.directory.store import OpenedCards, TokenVault
-from gateway.messaging.isolation import write_apart
+from gateway.messaging.isolation import write_isolated
 from gateway.network.exchange import CardData, ExchangeResult, NetworkRequest, NotSent, NotSentCause, TraceNumbers
 from gateway.network.port import CardNetwork
 from gateway.payments.rules.payment import Change, Payment, PaymentKey, owned_token
@@ -228,7 +228,7 @@ class FollowUpService:
             # Its lease runs out, and it is sent again: a follow-up is never dropped.
             report_unwritable(self._observer, self._kind.name, self._network_id, one[0].key, error)
 
-        for applied in await write_apart(ended, write, failed):
+        for applied in await write_isolated(ended, write, failed):
             report_settled(self._observer, self._kind.name, self._network_id, applied)
         for follow_up, outcome in ended:
             if outcome.change is None:

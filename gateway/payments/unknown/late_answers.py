@@ -11,7 +11,7 @@ from typing import Final
 
 from gateway.base.process import Clock, Observer
 from gateway.database.unit import Store
-from gateway.messaging.isolation import write_apart
+from gateway.messaging.isolation import write_isolated
 from gateway.network.exchange import UnmatchedAnswer
 from gateway.network.matching import MatchBy, answers_to
 from gateway.network.response_codes import STANDARD, ResponseCodes
@@ -83,7 +83,7 @@ class LateAnswerService:
         while len(batch) < self._batch_max and not self._waiting.empty():
             batch.append(self._waiting.get_nowait())
         try:
-            for applied, late in await write_apart(batch, self._write, self._cannot):
+            for applied, late in await write_isolated(batch, self._write, self._cannot):
                 report_settled(self._observer, "late_answer", self._network_id, applied)
                 self._report(late)
         finally:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.database.unit import Store
-from gateway.messaging.isolation import write_apart
+from gateway.messaging.isolation import write_isolated
 from gateway.payments.rules.payment import PaymentKey
 from gateway.payments.store import UnknownUnit
 from gateway.payments.transitions import Applied, apply_changes
@@ -94,7 +94,7 @@ class RecoveryService:
         if not self._may_judge(now):
             return 0
         keys = await until_done(lambda: self._abandoned(now))
-        taken = sum(len(a.changed) for a in await write_apart(keys, self._settle, self._cannot)) if keys else 0
+        taken = sum(len(a.changed) for a in await write_isolated(keys, self._settle, self._cannot)) if keys else 0
         if taken:
             self._observer.count("execution", "taken_over", n=taken)
             self._observer.note("abandoned_taken_over", level="warning", count=taken, network_id=self._network_id)

@@ -23,7 +23,7 @@ from gateway.identity.jose.signature import JwsVerifier
 from gateway.messaging.records import Outgoing
 from gateway.payments.rules.intent import Decided, Facts, Trust, decide, usage_keys
 from gateway.payments.rules.lifecycle import PaymentState
-from gateway.payments.rules.purchase import TakenOrder
+from gateway.payments.rules.purchase import ReceivedOrder
 from gateway.proving.memory.keys import MemoryKeySource
 from gateway.proving.traffic.cast import Cast
 from gateway.proving.traffic.shops import merchants
@@ -92,7 +92,7 @@ class PurePath:
         self._numbers = itertools.count(1)
         self._now = now
 
-    def take(self, record: Outgoing) -> TakenOrder:
+    def take(self, record: Outgoing) -> ReceivedOrder:
         """Read and verify one order.
 
         Raises:
@@ -106,9 +106,9 @@ class PurePath:
             raise NotDecidedError(signed.text)
         order = decode(PaymentOrder, record.value)
         proof = self._assertions.verify(order.authentication, self._now) if order.authentication else None
-        return TakenOrder(order, hashlib.sha256(record.value).digest(), self._now, "", assertion=proof)
+        return ReceivedOrder(order, hashlib.sha256(record.value).digest(), self._now, "", assertion=proof)
 
-    def facts(self, orders: Sequence[TakenOrder]) -> Facts:
+    def facts(self, orders: Sequence[ReceivedOrder]) -> Facts:
         """What the database would say of a batch: not a part of the path that is measured."""
         consents = {o.consent_key: self._consents[o.consent_key] for o in orders}
         return Facts(
@@ -122,7 +122,7 @@ class PurePath:
             trust=self._trust,
         )
 
-    def decide(self, orders: Sequence[TakenOrder], facts: Facts) -> Decided:
+    def decide(self, orders: Sequence[ReceivedOrder], facts: Facts) -> Decided:
         """Decide a batch."""
         return decide(orders, facts, network_id=NETWORK, terminals=_TERMINALS, numbers=self._numbers)
 
@@ -155,17 +155,17 @@ def measure(path: PurePath, records: Sequence[Outgoing]) -> Pure:
 
 def _run(path: PurePath, records: Sequence[Outgoing]) -> Pure:
     began = time.thread_time()
-    taken = [path.take(r) for r in records]
+    received = [path.take(r) for r in records]
     seconds = time.thread_time() - began
-    facts = path.facts(taken)
+    facts = path.facts(received)
     began = time.thread_time()
-    decided = path.decide(taken, facts)
+    decided = path.decide(received, facts)
     seconds += time.thread_time() - began
     path.count(decided)
     for payment in decided.payments:
         if payment.state is not PaymentState.SENT:
             raise NotDecidedError(payment.reason.text if payment.reason else payment.state)
-    return Pure(len(records), sum(t.assertion is not None for t in taken), seconds)
+    return Pure(len(records), sum(t.assertion is not None for t in received), seconds)
 
 
 async def measure_pure(cast: Cast, trust: CachedTrustTable, records: Sequence[Outgoing]) -> Pure:

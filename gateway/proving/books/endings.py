@@ -74,10 +74,10 @@ class _Matcher:
     def run(self) -> Endings:
         self._sort_traces()
         for index, record in enumerate(self._evidence.produced):
-            ends = self._ends_of(index, record)
-            if len(ends) > 1:
-                self._result.doubled.append(f"{record.place}: {', '.join(ends)}")
-            self._result.of.append(ends[0] if ends else Ending.UNKNOWN)
+            endings = self._ends_of(index, record)
+            if len(endings) > 1:
+                self._result.doubled.append(f"{record.place}: {', '.join(endings)}")
+            self._result.of.append(endings[0] if endings else Ending.UNKNOWN)
         self._find_strays()
         return self._result
 
@@ -100,30 +100,30 @@ class _Matcher:
                 self._told_again[event.subject] += 1
 
     def _ends_of(self, index: int, record: Produced) -> list[Ending]:
-        ends: list[Ending] = []
+        endings: list[Ending] = []
         reasons = self._result.reasons
         letters = self._dead.pop((record.partition, record.offset), [])
         if letters:
-            ends.extend([Ending.DEAD_LETTER] * (1 if self._redelivery else len(letters)))
+            endings.extend([Ending.DEAD_LETTER] * (1 if self._redelivery else len(letters)))
             reasons[index] = letters[0].reason_code or letters[0].error
         refused = self._refused.pop(f"{ORDERS}/{record.partition}/{record.offset}", None)
         if refused is not None:
-            ends.append(Ending.REJECTED)
+            endings.append(Ending.REJECTED)
             reasons[index] = refused
         if record.order is None:
-            return ends
+            return endings
         key = (record.order.partner_id, record.order.payment_id)
         payment = self._evidence.payments.get(key)
         if payment is not None and payment.digest == record.digest and key not in self._claimed:
             # A record that was refused or parked has no claim on the payment of another with the same bytes.
-            if not ends:
+            if not endings:
                 self._claimed.add(key)
-                ends.append(FINAL.get(payment.state, Ending.UNKNOWN))
+                endings.append(FINAL.get(payment.state, Ending.UNKNOWN))
                 if payment.reason_code:
                     reasons[index] = payment.reason_code
-        elif not ends:
-            ends.extend(self._end_beside(index, record.order, same=_same(payment, record)))
-        return ends
+        elif not endings:
+            endings.extend(self._end_beside(index, record.order, same=_same(payment, record)))
+        return endings
 
     def _end_beside(self, index: int, order: OrderFacts, *, same: bool) -> Iterable[Ending]:
         """The end of a record whose order id belongs to an earlier one."""

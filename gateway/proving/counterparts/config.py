@@ -295,9 +295,9 @@ def load(file: Path | None, overrides: dict[str, Any]) -> SimulatorConfig:
     return SimulatorConfig.model_validate(_merge(given, overrides))
 
 
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def _merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
-    for key, value in over.items():
+    for key, value in override.items():
         below = merged.get(key)
         merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return merged

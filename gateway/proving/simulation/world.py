@@ -201,10 +201,10 @@ class World:
 
     def _endings(self) -> Counter[str]:
         """Payments by final state, refused orders, dead letters."""
-        ends = Counter(p.state.value for p in self.database.payments.rows.values())
-        ends["refused"] += len(self.database.refusals.rows)
-        ends["parked"] += len({p.record.reference for p in self.around.parked})
-        return +ends
+        outcomes = Counter(p.state.value for p in self.database.payments.rows.values())
+        outcomes["refused"] += len(self.database.refusals.rows)
+        outcomes["parked"] += len({p.record.reference for p in self.around.parked})
+        return +outcomes
 
     def _digest(self) -> str:
         """Of every fault, commit, published record and message sent."""

@@ -332,14 +332,14 @@ class _Planner:
             thousands = 1000 * self._random.randrange(3, 90)
             return replace(planned, currency="KRW", amount_minor=thousands + int(suffixes[n % len(suffixes)]))
 
-        def over(_: int) -> Planned:
+        def over_limit(_: int) -> Planned:
             won = KRW_PER_PAYMENT_MAX + 100 * self._random.randrange(1, 5000)
             return replace(self._payment(), currency="KRW", amount_minor=won)
 
         return {
             **{kind: lambda _: self._payment() for kind in (*plain, *times)},
             "declined": declined,
-            "over_payment": over,
+            "over_payment": over_limit,
             "payee_not_allowed": lambda n: self._under(Role.FOOD_ONLY, "", n, shop=self._random.choice(OTHER_SHOPS)),
             "payee_blocked": lambda _: replace(self._payment(), merchant_id=BLOCKED),
             "payee_unknown": lambda _: replace(self._payment(), merchant_id=NO_SHOP),

@@ -77,13 +77,13 @@ class Teller:
     async def tell(self, customer: Customer, orders: Sequence[Planned]) -> list[Step]:
         """Play one customer's story with the orders of the plan: two that fit, one over a limit, one too late."""
         life = _Life(self, customer)
-        first, second, over, late = orders
+        first, second, beyond, late = orders
         return [
             await life.request(),
             await life.command(CONSENT_GRANT_TYPE, LinkedCommand.GRANT, "AUTH"),
             await life.pay("pay", first, "approved"),
             await life.pay("pay", second, "approved"),
-            await life.pay("limit", over, "rejected", LIMIT_CODES[customer.role]),
+            await life.pay("limit", beyond, "rejected", LIMIT_CODES[customer.role]),
             await life.command(CONSENT_REVOKE_TYPE, LinkedCommand.REVOKE, "CANC"),
             await life.pay("pay again", late, "rejected", "MD01"),
         ]

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from gateway.base.repetition import id_taken
+from gateway.base.repetition import id_used
 from gateway.messaging.records import Record
 from gateway.network.exchange import Operation
 from gateway.payments.rules.payment import Payment
-from gateway.payments.rules.repetition import order_id_taken
+from gateway.payments.rules.repetition import order_id_used
 from schemas.codec import encode
 from schemas.orders import PaymentOrder
 from schemas.primitives import ConsentId, MerchantId, Money
@@ -83,13 +83,13 @@ async def test_a_cancellation_under_a_taken_id_is_told_what_differs(rig: Rig) ->
 def test_nothing_of_the_values_is_told() -> None:
     first = payment(1, amount_minor=12_345, merchant_id="secret-shop", consent_id="secret-consent")
     later = replace(first, amount_minor=54_321, merchant_id="other-shop")
-    text = order_id_taken(first, later).text
+    text = order_id_used(first, later).text
     assert all(value not in text for value in ("12345", "54321", "secret", "other-shop"))
     assert "amount.value and merchant_id differ" in text
 
 
 def test_fields_that_are_known_of_one_side_only_are_not_compared() -> None:
-    assert "byte for byte" in id_taken("x_id", {"a": 1, "b": 2}, {"a": 1, "c": 3}).text
+    assert "byte for byte" in id_used("x_id", {"a": 1, "b": 2}, {"a": 1, "c": 3}).text
 
 
 # Under one id stands the first; the later one differs from it in what is beside it.
@@ -118,5 +118,5 @@ LATER_ONES: dict[str, tuple[Payment, PaymentOrder | PaymentRefund | Payment, lis
 def test_whatever_stands_and_whatever_comes_the_id_and_the_differing_fields_are_named(case: str) -> None:
     first, later, differing = LATER_ONES[case]
     words = f"{' and '.join(differing)} differs"
-    reason = order_id_taken(first, later)
+    reason = order_id_used(first, later)
     assert reason.text == f"order_id was used before with other content: {words}; the first payment stands"

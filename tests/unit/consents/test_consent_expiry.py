@@ -15,8 +15,8 @@ from gateway.consents.rules.records import (
     CommandsDecided,
     ConsentRecord,
     ConsentTrust,
+    ReceivedCommand,
     Refused,
-    TakenCommand,
     Unchanged,
 )
 from schemas.consents import ConsentStatus
@@ -54,8 +54,8 @@ def suspended(
 ) -> CommandsDecided:
     """What becomes of a partner's command to suspend, sent once a reference."""
     partner_id, consent_id = record.key
-    taken = [
-        TakenCommand(
+    received = [
+        ReceivedCommand(
             partner_id=partner_id,
             consent_id=consent_id,
             command_id="command-1",
@@ -66,7 +66,7 @@ def suspended(
         )
         for reference in references
     ]
-    return decide_commands(taken, records={record.key: record}, handled={}, usable=(), trust=ConsentTrust(), now=NOW)
+    return decide_commands(received, records={record.key: record}, handled={}, usable=(), trust=ConsentTrust(), now=NOW)
 
 
 def test_a_command_on_what_is_past_its_end_lets_it_expire_first() -> None:

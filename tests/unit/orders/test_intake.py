@@ -308,9 +308,9 @@ async def test_accepted_orders_go_on_unchanged_in_order_with_the_time_they_came(
         known = read_envelope(before.headers)
         envelope = read_envelope(after.headers)
         assert envelope == replace(known, id=before.reference, source=SOURCE, time=NOW, signature=None)
-        taken = DISPATCH.read(after, NetworkId(NETWORK))
-        assert (taken.reference, taken.ordered_at, taken.judged_at) == (before.reference, known.time, NOW)
-        assert (taken.signature, taken.digest) == (known.signature, sha256(before.value).digest())
+        received = DISPATCH.read(after, NetworkId(NETWORK))
+        assert (received.reference, received.ordered_at, received.judged_at) == (before.reference, known.time, NOW)
+        assert (received.signature, received.digest) == (known.signature, sha256(before.value).digest())
     assert (rig.states(), rig.told()) == ({}, [])
 
 

@@ -68,9 +68,9 @@ def intake(rig: Rig, *kinds: AnyKind) -> OrderIntake:
 
 def test_whatever_the_contract_lets_partners_send_is_taken_by_one_kind() -> None:
     [topic] = [t for t in TOPICS if t.name == ORDERS]
-    taken = [(type_, model) for kind in Rig().initiation.kinds for type_, model in kind.models.items()]
-    assert dict(taken) == topic.messages
-    assert len(taken) == len(topic.messages)
+    received = [(type_, model) for kind in Rig().initiation.kinds for type_, model in kind.models.items()]
+    assert dict(received) == topic.messages
+    assert len(received) == len(topic.messages)
 
 
 def test_one_type_cannot_be_of_two_kinds() -> None:

@@ -100,10 +100,10 @@ async def test_the_partner_s_own_bytes_and_signature_are_handed_on(rig: Rig) -> 
     until(rig.clock, DUE)
     await schedule(rig).dispatch_due()
     (sent,) = handed_on(rig)
-    taken = DISPATCH.read(sent, NetworkId(NETWORK))
+    received = DISPATCH.read(sent, NetworkId(NETWORK))
     assert (sent.value, sent.key) == (record.value, record.key)
-    assert (taken.signature, taken.reference) == ("theirs", "mypay.orders/0/7")
-    assert (taken.ordered_at, taken.judged_at) == (NOW, DUE)
+    assert (received.signature, received.reference) == ("theirs", "mypay.orders/0/7")
+    assert (received.ordered_at, received.judged_at) == (NOW, DUE)
 
 
 async def test_what_is_handed_on_twice_is_paid_once_and_told_once(rig: Rig) -> None:

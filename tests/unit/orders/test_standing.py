@@ -6,7 +6,7 @@ import pytest
 
 from gateway.base.calendar import BusinessDays, day_start
 from gateway.consents.rules.consent import Consent
-from gateway.orders.standing.rules import Occurrence, consent_is_over, occurrence, proof_used_by, refuse_schedule
+from gateway.orders.standing.rules import Occurrence, consent_has_ended, occurrence, proof_used_by, refuse_schedule
 from schemas.consents import ConsentStatus
 from schemas.primitives import payment_id_of
 from schemas.reasons import Reason
@@ -89,13 +89,13 @@ def test_the_consent_must_last_past_the_moment_at_which_the_first_occurrence_is_
 @pytest.mark.parametrize("status", ConsentStatus)
 def test_a_consent_is_over_for_ever_by_its_status_or_its_end(status: ConsentStatus) -> None:
     ended = status in {ConsentStatus.RJCT, ConsentStatus.CANC, ConsentStatus.EXPD}
-    assert consent_is_over(consent(status, valid_until=NOW + SECOND), NOW) is ended
-    assert consent_is_over(consent(status, valid_until=NOW), NOW)
-    assert consent_is_over(consent(status, valid_until=NOW - SECOND), NOW)
+    assert consent_has_ended(consent(status, valid_until=NOW + SECOND), NOW) is ended
+    assert consent_has_ended(consent(status, valid_until=NOW), NOW)
+    assert consent_has_ended(consent(status, valid_until=NOW - SECOND), NOW)
 
 
 def test_no_consent_is_over() -> None:
-    assert consent_is_over(None, NOW)
+    assert consent_has_ended(None, NOW)
 
 
 def test_a_proof_is_used_under_an_id_that_only_its_standing_order_has() -> None:

@@ -14,7 +14,7 @@ from gateway.payments.cancellations.rules import (
     CancellationFacts,
     CutOver,
     HandledCancellation,
-    TakenCancellation,
+    ReceivedCancellation,
     carry_out,
     decide_cancellations,
     end_of_cycle,
@@ -42,9 +42,11 @@ def cancellation(number: int = 1, **fields: Any) -> PaymentCancellation:
     return PaymentCancellation(**(defaults | fields))
 
 
-def taken(number: int = 1, *, digest: bytes | None = None, reference: str = "", **fields: Any) -> TakenCancellation:
+def received(
+    number: int = 1, *, digest: bytes | None = None, reference: str = "", **fields: Any
+) -> ReceivedCancellation:
     message = cancellation(number, **fields)
-    return TakenCancellation(
+    return ReceivedCancellation(
         message, digest or message.cancellation_id.encode(), reference or f"mypay.orders/0/{number}"
     )
 
@@ -87,7 +89,7 @@ def test_the_table_names_every_state() -> None:
 def test_every_state_has_its_answer(state: S) -> None:
     outcome, changes = BY_STATE[state]
     of = payment(1, state=state)
-    decided = decide_cancellations([taken()], facts(of))
+    decided = decide_cancellations([received()], facts(of))
     assert [told(o) for _, o in decided.answers] == [outcome]
     assert [(c.key, c.kind, c.reason) for c in decided.changes] == (
         [(of.key, PaymentEventKind.CANCELLED, ORDER_CANCELLED)] if changes else []
@@ -99,7 +101,7 @@ def test_every_state_has_its_answer(state: S) -> None:
 @pytest.mark.parametrize("state", S)
 def test_a_refund_that_was_sent_is_never_undone(state: S) -> None:
     of = payment(1, state=state, operation=Operation.REFUND, original_payment_id=payment(9).payment_id)
-    decided = decide_cancellations([taken()], facts(of))
+    decided = decide_cancellations([received()], facts(of))
     if state in (S.SENT, S.UNKNOWN, S.APPROVED, S.SETTLED):
         assert [told(o) for _, o in decided.answers] == [R.AG13]
         assert not decided.changes
@@ -108,7 +110,7 @@ def test_a_refund_that_was_sent_is_never_undone(state: S) -> None:
 
 
 def test_an_order_that_has_not_come_will_not_be_sent() -> None:
-    decided = decide_cancellations([taken()], facts())
+    decided = decide_cancellations([received()], facts())
     assert [o for _, o in decided.answers] == [E.NOT_SENT]
     assert not decided.changes
 
@@ -126,20 +128,22 @@ def test_an_order_that_has_not_come_will_not_be_sent() -> None:
 def test_what_is_not_current_or_not_under_a_consent_is_refused(
     fields: dict[str, Any], code: R, *, exists: bool
 ) -> None:
-    decided = decide_cancellations([taken(**fields)], facts(*[payment(1, state=S.APPROVED)] * exists))
+    decided = decide_cancellations([received(**fields)], facts(*[payment(1, state=S.APPROVED)] * exists))
     assert [told(o) for _, o in decided.answers] == [code]
     assert not decided.changes
 
 
 def test_an_order_under_another_consent_is_not_found() -> None:
     both = frozenset({("partner-1", "consent-1"), ("partner-1", "consent-2")})
-    decided = decide_cancellations([taken(consent_id="consent-2")], facts(payment(1, state=S.APPROVED), consents=both))
+    decided = decide_cancellations(
+        [received(consent_id="consent-2")], facts(payment(1, state=S.APPROVED), consents=both)
+    )
     assert [told(o) for _, o in decided.answers] == [R.NOOR]
 
 
 def test_what_was_refunded_is_not_reversed_too() -> None:
     of = payment(1, state=S.APPROVED)
-    decided = decide_cancellations([taken()], facts(of, refunded={of.key: 1}))
+    decided = decide_cancellations([received()], facts(of, refunded={of.key: 1}))
     (outcome,) = [o for _, o in decided.answers]
     assert isinstance(outcome, Reason)
     assert (outcome.code, outcome.text) == (
@@ -151,19 +155,19 @@ def test_what_was_refunded_is_not_reversed_too() -> None:
 
 def test_an_id_is_answered_alike_and_changes_nothing_twice() -> None:
     of = payment(1, state=S.APPROVED)
-    first = decide_cancellations([taken()], facts(of))
+    first = decide_cancellations([received()], facts(of))
     handled = {h.key: h for h in first.handled}
     again = facts(replace(of, state=S.REVERSED), handled=handled)
-    second = decide_cancellations([taken(reference="mypay.orders/0/7")], again)
+    second = decide_cancellations([received(reference="mypay.orders/0/7")], again)
     assert [o for _, o in second.answers] == [E.REVERSING]
     assert not second.handled
     assert not second.changes
 
 
 def test_an_id_with_other_content_is_refused_and_the_first_stands() -> None:
-    first = decide_cancellations([taken()], facts())
+    first = decide_cancellations([received()], facts())
     handled = {h.key: h for h in first.handled}
-    second = decide_cancellations([taken(digest=b"other")], facts(payment(1, state=S.APPROVED), handled=handled))
+    second = decide_cancellations([received(digest=b"other")], facts(payment(1, state=S.APPROVED), handled=handled))
     assert [told(o) for _, o in second.answers] == [R.AM05]
     assert not second.handled
     assert not second.changes
@@ -171,7 +175,7 @@ def test_an_id_with_other_content_is_refused_and_the_first_stands() -> None:
 
 def test_cancellations_of_one_batch_see_each_other() -> None:
     of = payment(1, state=S.APPROVED)
-    batch = [taken(1), taken(2), taken(1, digest=b"other", reference="r"), taken(1, reference="r2")]
+    batch = [received(1), received(2), received(1, digest=b"other", reference="r"), received(1, reference="r2")]
     decided = decide_cancellations(batch, facts(of))
     assert [told(o) for _, o in decided.answers] == [E.REVERSING, E.REVERSING, R.AM05, E.REVERSING]
     assert len(decided.changes) == 1
@@ -213,7 +217,7 @@ def test_an_approved_payment_is_reversed_until_the_cut_over(now: int, outcome: E
     ends = end_of_cycle(NOW, cut_over).astimezone(UTC)
     of = payment(1, state=S.APPROVED, trace=trace(1, at=NOW))
     at = ends + timedelta(seconds=now)
-    message = taken(issued_at=at - timedelta(seconds=1), expires_at=at + timedelta(seconds=1))
+    message = received(issued_at=at - timedelta(seconds=1), expires_at=at + timedelta(seconds=1))
     decided = decide_cancellations([message], facts(of, cut_overs={NETWORK: cut_over}, now=at))
     assert [told(o) for _, o in decided.answers] == [outcome]
     elsewhere = facts(of, cut_overs={"net-b": cut_over}, now=at)
@@ -224,7 +228,7 @@ def test_an_approved_payment_is_reversed_until_the_cut_over(now: int, outcome: E
 
 
 def waiting(number: int = 1) -> HandledCancellation:
-    (handled,) = decide_cancellations([taken(number)], facts(payment(1))).handled
+    (handled,) = decide_cancellations([received(number)], facts(payment(1))).handled
     assert handled.is_open
     return handled
 
@@ -269,7 +273,7 @@ def test_each_that_waited_is_judged_whatever_became_of_those_before_it() -> None
 
 
 def test_a_cancellation_under_a_taken_id_is_told_which_id_and_what_differs() -> None:
-    first, again = taken(1), taken(1, digest=b"other", order_id="order-2")
+    first, again = received(1), received(1, digest=b"other", order_id="order-2")
     answers = decide_cancellations([first, again], facts(payment(1), payment(2))).answers
     refused = answers[1][1]
     assert isinstance(refused, Reason)
@@ -278,12 +282,12 @@ def test_a_cancellation_under_a_taken_id_is_told_which_id_and_what_differs() -> 
 
 
 def test_a_cancellation_is_remembered_with_its_record_and_moment() -> None:
-    (handled,) = decide_cancellations([taken(1)], facts(payment(1))).handled
+    (handled,) = decide_cancellations([received(1)], facts(payment(1))).handled
     assert (handled.reference, handled.handled_at, handled.digest) == ("mypay.orders/0/1", NOW, b"cancellation-1")
 
 
 def test_a_cancellation_that_came_too_late_says_what_it_is() -> None:
-    late = taken(1, issued_at=NOW - timedelta(minutes=9), expires_at=NOW)
+    late = received(1, issued_at=NOW - timedelta(minutes=9), expires_at=NOW)
     ((_, refused),) = decide_cancellations([late], facts(payment(1))).answers
     assert isinstance(refused, Reason)
     assert refused.text == "the cancellation is past its expires_at"

@@ -9,7 +9,7 @@ import pytest
 from gateway.identity.rules import link_of
 from gateway.messaging.records import Record
 from gateway.payments.dispatch import JUDGED_HEADER, MARK_HEADER, Dispatch, UntrustedRecordError
-from gateway.payments.rules.purchase import TakenOrder
+from gateway.payments.rules.purchase import ReceivedOrder
 from gateway.payments.rules.waiting import ScheduledOrder
 from gateway.sealing.mac import HmacMarks
 from gateway.sealing.sealing import MasterKeys, Purpose
@@ -57,7 +57,7 @@ def test_what_was_judged_of_an_order_comes_through_as_it_was() -> None:
     proof = identities.made[0]
     placed = placed.model_copy(update={"authentication": token})
     body = encode(placed)
-    taken = TakenOrder(
+    taken = ReceivedOrder(
         order=placed,
         digest=sha256(body).digest(),
         ordered_at=later(-3),
@@ -96,7 +96,7 @@ def test_an_order_whose_proof_was_refused_or_made_for_another_is_never_written()
     refused = Reason(code=ReasonCode.DS17, text="no")
     for proof in (identities.made[0], refused):
         placed = numbered_order(1)
-        taken = TakenOrder(placed, b"", NOW, "mypay.orders/0/7", assertion=proof)
+        taken = ReceivedOrder(placed, b"", NOW, "mypay.orders/0/7", assertion=proof)
         with pytest.raises(AssertionError, match="does not hold"):
             DISPATCH.order(taken, encode(placed), HERE, NOW)
 

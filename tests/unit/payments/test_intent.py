@@ -21,7 +21,7 @@ from gateway.identity.rules import (
 from gateway.network.exchange import CardData
 from gateway.payments.rules.intent import Decided, Facts, Trust, decide, usage_keys
 from gateway.payments.rules.lifecycle import PaymentState
-from gateway.payments.rules.purchase import TakenOrder
+from gateway.payments.rules.purchase import ReceivedOrder
 from schemas.consents import LowValueExemption
 from schemas.primitives import CustomerId, MerchantId, NetworkId
 from schemas.reasons import Reason, ReasonCode
@@ -39,7 +39,7 @@ EXEMPT = purpose(
 SINCE_START = consent().terms.valid_from
 
 
-def taken(number: int, *, minor: int = 5_000, proof: str = "", **fields: Any) -> TakenOrder:
+def received(number: int, *, minor: int = 5_000, proof: str = "", **fields: Any) -> ReceivedOrder:
     placed = order(order_id=f"order-{number}", amount=krw(minor), **fields)
     assertion: Assertion | Reason | None = None
     if proof:
@@ -56,11 +56,11 @@ def taken(number: int, *, minor: int = 5_000, proof: str = "", **fields: Any) ->
             methods=("app",),
             link=link_of(placed),
         )
-    return TakenOrder(placed, b"digest-%d" % number, NOW, f"t/0/{number}", assertion=assertion)
+    return ReceivedOrder(placed, b"digest-%d" % number, NOW, f"t/0/{number}", assertion=assertion)
 
 
 def decided(
-    *orders: TakenOrder,
+    *orders: ReceivedOrder,
     usage: dict[WindowKey, Usage] | None = None,
     authenticated_at: datetime | None = None,
     replayed: frozenset[Any] = frozenset(),
@@ -107,12 +107,12 @@ def ends(result: Decided) -> list[str]:
     ],
 )
 def test_what_may_go_without_a_proof(orders: list[tuple[int, str]], expected: list[str]) -> None:
-    batch = [taken(n, minor=minor, proof=proof) for n, (minor, proof) in enumerate(orders)]
+    batch = [received(n, minor=minor, proof=proof) for n, (minor, proof) in enumerate(orders)]
     assert ends(decided(*batch)) == expected
 
 
 def test_a_missing_proof_is_told_with_what_to_obtain_and_what_is_left_of_the_exemption() -> None:
-    reasons = [p.reason for p in decided(taken(1, minor=10_000), taken(2, minor=6_000)).payments]
+    reasons = [p.reason for p in decided(received(1, minor=10_000), received(2, minor=6_000)).payments]
     assert reasons[1] is not None
     assert "obtain an assertion of level" in reasons[1].text
     assert reasons[1].text.endswith(
@@ -124,22 +124,22 @@ def test_an_exempt_payment_counts_from_the_last_authentication() -> None:
     last = NOW - timedelta(days=3)
     full = Usage(reserved_minor=4_000, reserved_count=1, consumed_minor=4_000, consumed_count=1)
     old, new = WindowKey("exempt/KRW", SINCE_START), WindowKey("exempt/KRW", last)
-    assert ends(decided(taken(1), usage={new: full}, authenticated_at=last)) == ["DS0A"]
-    result = decided(taken(1), usage={old: full}, authenticated_at=last)
+    assert ends(decided(received(1), usage={new: full}, authenticated_at=last)) == ["DS0A"]
+    result = decided(received(1), usage={old: full}, authenticated_at=last)
     assert ends(result) == ["sent"]
     assert result.payments[0].windows == (new,)
     assert result.reserved == {(*KEY, new): (5_000, 1)}
 
 
 def test_a_proof_counts_in_no_exempt_window_and_marks_the_consent() -> None:
-    result = decided(taken(1, proof="strong"))
+    result = decided(received(1, proof="strong"))
     assert (result.payments[0].state, result.payments[0].windows) == (PaymentState.SENT, ())
     assert result.authenticated == {KEY}
 
 
 def test_nothing_is_exempt_where_no_proof_is_asked_for() -> None:
     none_asked = AssurancePolicy((AssuranceRule(AssuredOperation.PAYMENT, None, Requirement(0, timedelta(0))),))
-    result = decided(*(taken(n) for n in range(3)), policy=none_asked)
+    result = decided(*(received(n) for n in range(3)), policy=none_asked)
     assert ends(result) == ["sent"] * 3
     assert result.reserved == {}
 
@@ -153,21 +153,21 @@ def test_an_exemption_is_used_up_only_where_the_amount_asks_for_a_proof_of_any_l
         ),
         exemptions=ALWAYS.exemptions,
     )
-    free = decided(*(taken(n, minor=1_000) for n in range(3)), policy=by_amount)
+    free = decided(*(received(n, minor=1_000) for n in range(3)), policy=by_amount)
     assert (ends(free), free.reserved) == (["sent"] * 3, {})
-    asked = decided(*(taken(n, minor=1_001) for n in range(3)), policy=by_amount)
+    asked = decided(*(received(n, minor=1_001) for n in range(3)), policy=by_amount)
     assert (ends(asked), len(asked.reserved)) == (["sent", "sent", "DS0A"], 1)
 
 
 def test_a_consent_without_exemption_needs_a_proof_for_the_smallest_payment() -> None:
-    assert ends(decided(taken(1, minor=1), payment=purpose())) == ["DS0A"]
+    assert ends(decided(received(1, minor=1), payment=purpose())) == ["DS0A"]
 
 
 def test_a_replayed_proof_is_refused() -> None:
-    order_ = taken(1, proof="strong")
+    order_ = received(1, proof="strong")
     assert ends(decided(order_, replayed=frozenset([order_.key]))) == [ReasonCode.DS15.value]
     # Another's replay is not ours.
-    assert ends(decided(order_, taken(2, proof="strong"), replayed=frozenset([order_.key]))) == ["DS15", "sent"]
+    assert ends(decided(order_, received(2, proof="strong"), replayed=frozenset([order_.key]))) == ["DS15", "sent"]
 
 
 def test_an_exemption_is_used_up_by_what_was_paid_as_by_what_is_in_flight() -> None:
@@ -177,13 +177,13 @@ def test_an_exemption_is_used_up_by_what_was_paid_as_by_what_is_in_flight() -> N
         Usage(consumed_minor=12_000, consumed_count=1),
         Usage(reserved_minor=6_000, reserved_count=1, consumed_minor=6_000),
     ):
-        assert ends(decided(taken(1, minor=4_000), usage={window: used})) == ["DS0A"], used
+        assert ends(decided(received(1, minor=4_000), usage={window: used})) == ["DS0A"], used
 
 
 def test_a_proof_that_does_not_verify_is_the_reason() -> None:
     broken = Reason(code=ReasonCode.DS17, text="assertion signature does not match")
-    plain = taken(1)
-    failed = TakenOrder(plain.order, plain.digest, NOW, plain.reference, assertion=broken)
+    plain = received(1)
+    failed = ReceivedOrder(plain.order, plain.digest, NOW, plain.reference, assertion=broken)
     assert ends(decided(failed)) == ["DS17"]
 
 
@@ -198,7 +198,7 @@ def test_terms_that_allow_more_without_proof_than_the_policy_count_as_the_policy
     generous = purpose(
         low_value_exemption=LowValueExemption(max_amount=krw(900_000), max_count=99, max_sum=krw(9_000_000))
     )
-    found = decided(taken(1, minor=48_000), taken(2, minor=8_000), taken(3, minor=8_000), payment=generous)
+    found = decided(received(1, minor=48_000), received(2, minor=8_000), received(3, minor=8_000), payment=generous)
     assert [p.state.value for p in found.payments] == ["rejected", "sent", "rejected"]
     first, _, third = found.payments
     assert first.reason is not None

@@ -12,7 +12,7 @@ from gateway.payments.cancellations.rules import ORDER_CANCELLED
 from gateway.payments.rules.intent import Decided, Facts, decide
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment
-from gateway.payments.rules.purchase import TakenOrder, rejected, scheduled
+from gateway.payments.rules.purchase import ReceivedOrder, rejected, scheduled
 from schemas.consents import Period, PeriodLimit
 from schemas.primitives import MerchantId, Money, NetworkId, PartnerId, payment_id_of
 from schemas.reasons import Reason, ReasonCode
@@ -25,10 +25,10 @@ DAY = purpose(period_limits=(PeriodLimit(period=Period.DAY, max_amount=krw(12_00
 REFUSED = Reason(code=ReasonCode.DS0C, text="signing key is disabled")
 
 
-def taken(number: int, **fields: Any) -> TakenOrder:
+def received(number: int, **fields: Any) -> ReceivedOrder:
     placed = order(order_id=f"order-{number}", amount=krw(5_000))
     defaults: dict[str, Any] = {"traceparent": f"trace-{number}"}
-    return TakenOrder(placed, b"digest-%d" % number, BEFORE, f"t/0/{number}", **(defaults | fields))
+    return ReceivedOrder(placed, b"digest-%d" % number, BEFORE, f"t/0/{number}", **(defaults | fields))
 
 
 def facts(**fields: Any) -> Facts:
@@ -44,7 +44,7 @@ def facts(**fields: Any) -> Facts:
     return Facts(**(defaults | fields))
 
 
-def decided(*orders: TakenOrder, **fields: Any) -> Decided:
+def decided(*orders: ReceivedOrder, **fields: Any) -> Decided:
     return decide(
         orders, facts(**fields), network_id=NetworkId("net-a"), terminals=("GW000001",), numbers=count(1), worker="w-1"
     )
@@ -91,45 +91,45 @@ def ends(payments: list[Payment]) -> list[tuple[str, str]]:
 
 
 def test_a_payment_that_is_sent_holds_all_that_is_known_of_it() -> None:
-    (found,) = decided(taken(1)).payments
+    (found,) = decided(received(1)).payments
     assert len(found.windows) == 1
     assert replace(found, windows=()) == begun(1)
 
 
 def test_a_payment_that_is_refused_holds_its_reason_and_nothing_of_a_network() -> None:
-    (found,) = decided(taken(1, problem=REFUSED)).payments
+    (found,) = decided(received(1, problem=REFUSED)).payments
     assert found == begun(1, state=S.REJECTED, reason=REFUSED, **UNSENT)
 
 
 def test_a_payment_under_no_consent_is_of_no_version() -> None:
-    (found,) = decided(taken(1), consents={}).payments
+    (found,) = decided(received(1), consents={}).payments
     assert (found.state, found.consent_version, found.funding_token) == (S.REJECTED, 0, None)
 
 
 def test_a_payment_that_is_refused_before_execution() -> None:
     expected = begun(1, state=S.REJECTED, reason=REFUSED, consent_version=0, **UNSENT)
-    assert rejected(taken(1), REFUSED, NOW) == expected
+    assert rejected(received(1), REFUSED, NOW) == expected
 
 
 def test_a_payment_that_waits_for_its_day_reserves_nothing_and_names_no_card() -> None:
     under = replace(consent(payment=DAY), version=7)
-    assert scheduled(taken(1), under, NOW) == begun(1, state=S.SCHEDULED, **UNSENT)
-    assert scheduled(taken(1), None, NOW) == begun(1, state=S.SCHEDULED, consent_version=0, **UNSENT)
+    assert scheduled(received(1), under, NOW) == begun(1, state=S.SCHEDULED, **UNSENT)
+    assert scheduled(received(1), None, NOW) == begun(1, state=S.SCHEDULED, consent_version=0, **UNSENT)
 
 
 # --- limits within the batch ---
 
 
 def test_each_order_counts_what_those_before_it_in_the_batch_have_reserved() -> None:
-    found = decided(taken(1), taken(2), taken(3))
+    found = decided(received(1), received(2), received(3))
     assert ends(found.payments) == [("order-1", "sent"), ("order-2", "sent"), ("order-3", "SL14")]
     ((_, reserved),) = found.reserved.items()
     assert reserved == (10_000, 2)
 
 
 def test_what_was_reserved_before_the_batch_counts() -> None:
-    (window,) = decided(taken(1)).payments[0].windows
-    found = decided(taken(1), taken(2), usage={(*KEY, window): Usage(reserved_minor=3_000, reserved_count=1)})
+    (window,) = decided(received(1)).payments[0].windows
+    found = decided(received(1), received(2), usage={(*KEY, window): Usage(reserved_minor=3_000, reserved_count=1)})
     assert ends(found.payments) == [("order-1", "sent"), ("order-2", "SL14")]
 
 
@@ -139,15 +139,15 @@ def test_what_was_reserved_before_the_batch_counts() -> None:
 def test_an_order_that_has_its_payment_is_a_repeat_or_a_conflict_and_those_behind_it_are_decided() -> None:
     first = begun(1)
     other = replace(first, order_digest=b"other")
-    again = taken(1)
-    found = decided(again, taken(2), payments={first.key: first})
+    again = received(1)
+    found = decided(again, received(2), payments={first.key: first})
     assert (found.repeats, found.conflicts, ends(found.payments)) == ([(again, first)], [], [("order-2", "sent")])
-    found = decided(again, taken(2), payments={other.key: other})
+    found = decided(again, received(2), payments={other.key: other})
     assert (found.repeats, found.conflicts, ends(found.payments)) == ([], [(again, other)], [("order-2", "sent")])
 
 
 def test_of_two_orders_of_one_id_in_a_batch_the_first_is_the_payment() -> None:
-    first, second = taken(1), replace(taken(1), digest=b"other")
+    first, second = received(1), replace(received(1), digest=b"other")
     found = decided(first, second)
     assert ends(found.payments) == [("order-1", "sent")]
     assert [(t, p.order_digest) for t, p in found.conflicts] == [(second, b"digest-1")]
@@ -163,11 +163,11 @@ def waiting(number: int, at: datetime = BEFORE, **fields: Any) -> Payment:
 def test_a_payment_whose_day_has_come_goes_on_as_the_one_that_it_is() -> None:
     long_ago = BEFORE - timedelta(days=3)
     stored = waiting(1, long_ago)
-    found = decided(taken(1, is_due=True), payments={stored.key: stored})
+    found = decided(received(1, is_due=True), payments={stored.key: stored})
     assert found.payments == []
     (sent,) = found.due
     assert replace(sent, windows=()) == begun(1, version=5, ordered_at=long_ago)
-    found = decided(taken(1, is_due=True, problem=REFUSED), payments={stored.key: stored})
+    found = decided(received(1, is_due=True, problem=REFUSED), payments={stored.key: stored})
     assert found.due == [begun(1, version=5, ordered_at=long_ago, state=S.REJECTED, reason=REFUSED, **UNSENT)]
 
 
@@ -178,7 +178,7 @@ def test_only_a_payment_that_still_waits_with_the_same_content_is_decided_when_d
         waiting(1, order_digest=b"other"),
     ):
         existing = {stored.key: stored} if stored else {}
-        found = decided(taken(1, is_due=True), taken(2), payments=existing)
+        found = decided(received(1, is_due=True), received(2), payments=existing)
         assert (found.due, found.repeats, found.conflicts) == ([], [], []), stored
         # Those behind it are decided all the same.
         assert ends(found.payments) == [("order-2", "sent")]
@@ -186,7 +186,7 @@ def test_only_a_payment_that_still_waits_with_the_same_content_is_decided_when_d
 
 def test_a_payment_that_is_handed_on_twice_is_sent_once() -> None:
     stored = waiting(1)
-    due = taken(1, is_due=True)
+    due = received(1, is_due=True)
     assert len(decided(due, due, payments={stored.key: stored}).due) == 1
 
 
@@ -194,12 +194,12 @@ def test_a_payment_that_is_handed_on_twice_is_sent_once() -> None:
 
 
 def test_an_order_that_was_cancelled_under_its_consent_is_rejected() -> None:
-    one = taken(1)
+    one = received(1)
     for consents, end in (({"consent-1"}, ORDER_CANCELLED.code.value), ({"consent-2"}, "sent"), (set(), "sent")):
         found = decided(one, cancelled={one.key: frozenset(consents), ("partner-1", NOW): frozenset({"consent-1"})})
         assert ends(found.payments) == [("order-1", end)]
 
 
 def test_amounts_are_judged_in_their_own_currency() -> None:
-    dollars = replace(taken(1), order=order(order_id="order-1", amount=Money.of(5_000, "USD")))
+    dollars = replace(received(1), order=order(order_id="order-1", amount=Money.of(5_000, "USD")))
     assert ends(decided(dollars).payments) == [("order-1", "AM03")]

@@ -53,7 +53,7 @@ def test_a_refunds_event_names_the_payment_that_it_gives_back() -> None:
 def test_a_payment_is_the_stored_one_by_its_record_and_the_moment_of_its_decision() -> None:
     ours = payment()
     later = NOW + timedelta(seconds=1)
-    assert ours.is_written_as(payment(state=PaymentState.APPROVED, version=2))
-    assert not ours.is_written_as(None)
+    assert ours.matches_stored(payment(state=PaymentState.APPROVED, version=2))
+    assert not ours.matches_stored(None)
     for other in ({"order_digest": b"another"}, {"decided_at": later}, {"ordered_at": later}):
-        assert not ours.is_written_as(payment(**other)), other
+        assert not ours.matches_stored(payment(**other)), other

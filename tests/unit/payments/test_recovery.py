@@ -88,8 +88,8 @@ async def test_two_workers_that_take_over_at_once_do_it_once() -> None:
         for peer in peers:
             await peer.report(is_open=True)
         rig.clock.advance(1)
-    taken = await asyncio.gather(*(peer.take_over() for peer in peers))
-    assert sum(taken) == 5
+    received = await asyncio.gather(*(peer.take_over() for peer in peers))
+    assert sum(received) == 5
     assert rig.told() == ["payment.unknown"] * 5
     assert len({r.follow_up.stan for r in rig.database.reversals.rows.values()}) == 5
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.directory.funding import OwnedToken
 from gateway.network.exchange import CardData, Operation
 from gateway.payments.cancellations.rules import ORDER_CANCELLED
-from gateway.payments.refunds.rules import NO_ORIGINAL, NOT_REFUNDED, TakenRefund, refuse_refund
+from gateway.payments.refunds.rules import NO_ORIGINAL, NOT_REFUNDED, ReceivedRefund, refuse_refund
 from gateway.payments.rules import intent
 from gateway.payments.rules.intent import Decided, Facts
 from gateway.payments.rules.lifecycle import PaymentState
@@ -39,9 +39,9 @@ def refund(number: int = 1, minor: int = 1_000, **fields: Any) -> PaymentRefund:
     return PaymentRefund(**(defaults | fields))
 
 
-def taken(number: int = 1, minor: int = 1_000, *, digest: bytes | None = None, **fields: Any) -> TakenRefund:
+def received(number: int = 1, minor: int = 1_000, *, digest: bytes | None = None, **fields: Any) -> ReceivedRefund:
     message = refund(number, minor, **fields)
-    return TakenRefund(message, digest or f"digest-{number}".encode(), NOW, f"mypay.orders/0/{number}")
+    return ReceivedRefund(message, digest or f"digest-{number}".encode(), NOW, f"mypay.orders/0/{number}")
 
 
 def facts(*originals: Payment, beside: Payment | None = None, **fields: Any) -> Facts:
@@ -59,7 +59,7 @@ def facts(*originals: Payment, beside: Payment | None = None, **fields: Any) -> 
     return Facts(**(defaults | fields))
 
 
-def decide(*refunds: TakenRefund, known: Facts | None = None) -> Decided:
+def decide(*refunds: ReceivedRefund, known: Facts | None = None) -> Decided:
     return intent.decide(
         refunds,
         known or facts(),
@@ -75,7 +75,7 @@ def ends(decided: Decided) -> list[tuple[S, R | None]]:
 
 
 def test_a_refund_is_a_payment_of_its_own_that_points_to_the_original() -> None:
-    (sent,) = decide(taken(minor=2_500)).payments
+    (sent,) = decide(received(minor=2_500)).payments
     assert (sent.state, sent.version, sent.operation) == (S.SENT, 1, Operation.REFUND)
     assert (sent.payment_id, sent.original_payment_id) == (refund().payment_id, ORIGINAL.payment_id)
     assert (sent.amount_minor, sent.currency, sent.windows) == (2_500, "KRW", ())
@@ -87,7 +87,7 @@ def test_a_refund_is_a_payment_of_its_own_that_points_to_the_original() -> None:
 
 
 def test_a_refund_keeps_the_moments_and_the_trace_that_it_came_with() -> None:
-    came = replace(taken(), ordered_at=NOW - timedelta(hours=1), traceparent="trace-1")
+    came = replace(received(), ordered_at=NOW - timedelta(hours=1), traceparent="trace-1")
     for known in (facts(), facts(payment(1, state=S.DECLINED))):
         (found,) = decide(came, known=known).payments
         moments = (found.ordered_at, found.decided_at, found.changed_at)
@@ -95,21 +95,21 @@ def test_a_refund_keeps_the_moments_and_the_trace_that_it_came_with() -> None:
 
 
 def test_all_of_a_payment_of_which_nothing_was_refunded_is_refunded() -> None:
-    assert ends(decide(taken(minor=ORIGINAL.amount_minor))) == [(S.SENT, None)]
-    (over,) = decide(taken(minor=ORIGINAL.amount_minor + 1)).payments
+    assert ends(decide(received(minor=ORIGINAL.amount_minor))) == [(S.SENT, None)]
+    (over,) = decide(received(minor=ORIGINAL.amount_minor + 1)).payments
     assert over.state is S.REJECTED
 
 
 def test_a_refund_that_came_too_late_says_what_it_is() -> None:
-    (late,) = decide(taken(issued_at=NOW - timedelta(minutes=9), expires_at=NOW)).payments
+    (late,) = decide(received(issued_at=NOW - timedelta(minutes=9), expires_at=NOW)).payments
     assert late.reason is not None
     assert late.reason.text == "the refund is past its expires_at"
 
 
 def test_whatever_became_of_a_refund_those_behind_it_are_decided() -> None:
-    first = decide(taken(1)).payments[0]
+    first = decide(received(1)).payments[0]
     known = facts(beside=first)
-    found = decide(taken(1), taken(2, original_order_id="nobody"), taken(3), known=known)
+    found = decide(received(1), received(2, original_order_id="nobody"), received(3), known=known)
     assert (len(found.repeats), len(found.orphans), ends(found)) == (1, 1, [(S.SENT, None)])
 
 
@@ -129,7 +129,7 @@ BY_STATE = {
 
 @pytest.mark.parametrize("state", S)
 def test_only_what_stands_is_refunded(state: S) -> None:
-    decided = decide(taken(), known=facts(payment(1, state=state)))
+    decided = decide(received(), known=facts(payment(1, state=state)))
     reason = BY_STATE[state]
     assert ends(decided) == [(S.REJECTED if reason else S.SENT, reason)]
 
@@ -148,7 +148,7 @@ def test_only_what_stands_is_refunded(state: S) -> None:
 def test_what_cannot_be_sent_is_rejected_with_its_reason(
     fields: dict[str, Any], known: dict[str, Any], reason: R
 ) -> None:
-    (rejected,) = decide(taken(**fields), known=facts(**known)).payments
+    (rejected,) = decide(received(**fields), known=facts(**known)).payments
     assert (rejected.state, rejected.reason and rejected.reason.code) == (S.REJECTED, reason)
     assert (rejected.trace, rejected.network_id, rejected.funding_token) == (None, None, None)
     assert rejected.original_payment_id == ORIGINAL.payment_id
@@ -156,11 +156,11 @@ def test_what_cannot_be_sent_is_rejected_with_its_reason(
 
 def test_a_refund_of_a_refund_is_rejected() -> None:
     other = payment(1, state=S.APPROVED, operation=Operation.REFUND, original_payment_id=payment(9).payment_id)
-    assert ends(decide(taken(), known=facts(other))) == [(S.REJECTED, R.AG13)]
+    assert ends(decide(received(), known=facts(other))) == [(S.REJECTED, R.AG13)]
 
 
 def test_a_merchant_that_left_still_gives_money_back() -> None:
-    assert ends(decide(taken(), known=facts(merchants={"merchant-1": merchant(active=False)}))) == [(S.SENT, None)]
+    assert ends(decide(received(), known=facts(merchants={"merchant-1": merchant(active=False)}))) == [(S.SENT, None)]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_merchant_that_left_still_gives_money_back() -> None:
 )
 def test_no_more_than_what_remains_is_refunded(refunded: int, minor: int, left: str | None) -> None:
     known = facts(refunded={ORIGINAL.key: refunded})
-    (decided,) = decide(taken(minor=minor), known=known).payments
+    (decided,) = decide(received(minor=minor), known=known).payments
     if left is None:
         assert decided.state is S.SENT
     else:
@@ -180,13 +180,13 @@ def test_no_more_than_what_remains_is_refunded(refunded: int, minor: int, left: 
 
 
 def test_refunds_of_one_batch_see_each_other() -> None:
-    decided = decide(taken(1, 6_000), taken(2, 4_001), taken(3, 4_000), taken(4, 1))
+    decided = decide(received(1, 6_000), received(2, 4_001), received(3, 4_000), received(4, 1))
     assert ends(decided) == [(S.SENT, None), (S.REJECTED, R.AM02), (S.SENT, None), (S.REJECTED, R.AM02)]
     assert len({p.trace.rrn for p in decided.payments if p.trace}) == 2
 
 
 def test_a_refund_again_is_told_where_the_first_stands() -> None:
-    decided = decide(taken(1), taken(1), taken(1, digest=b"other"))
+    decided = decide(received(1), received(1), received(1, digest=b"other"))
     assert ends(decided) == [(S.SENT, None)]
     assert [p for _, p in decided.repeats] == decided.payments
     assert [p for _, p in decided.conflicts] == decided.payments
@@ -194,7 +194,7 @@ def test_a_refund_again_is_told_where_the_first_stands() -> None:
 
 def test_an_order_id_that_is_used_is_not_used_again() -> None:
     bought = payment(2, order_id="refund-1")
-    decided = decide(taken(1), known=facts(beside=bought))
+    decided = decide(received(1), known=facts(beside=bought))
     assert [p for _, p in decided.conflicts] == [bought]
     assert not decided.payments
 
@@ -203,20 +203,20 @@ def test_an_order_id_that_is_used_is_not_used_again() -> None:
     "known", [facts(payment(2, state=S.APPROVED)), facts(payment(1, state=S.APPROVED, consent_id="consent-2"))]
 )
 def test_without_an_original_under_its_consent_there_is_no_payment(known: Facts) -> None:
-    decided = decide(taken(), known=known)
+    decided = decide(received(), known=known)
     assert [(t.reference, reason) for t, reason in decided.orphans] == [("mypay.orders/0/1", NO_ORIGINAL)]
     assert not decided.payments
 
 
 @pytest.mark.parametrize(("consent_id", "is_cancelled"), [("consent-1", True), ("consent-2", False)])
 def test_a_refund_that_was_cancelled_before_it_came_is_rejected(consent_id: str, *, is_cancelled: bool) -> None:
-    (decided,) = decide(taken(), known=facts(cancelled={taken().key: frozenset({consent_id})})).payments
+    (decided,) = decide(received(), known=facts(cancelled={received().key: frozenset({consent_id})})).payments
     assert decided.reason == (ORDER_CANCELLED if is_cancelled else None)
 
 
 def test_a_refund_for_another_network_is_a_bug() -> None:
     with pytest.raises(AssertionError):
-        decide(taken(), known=facts(payment(1, state=S.APPROVED, network_id="net-b")))
+        decide(received(), known=facts(payment(1, state=S.APPROVED, network_id="net-b")))
 
 
 def test_what_may_still_stand_counts_as_refunded() -> None:
@@ -229,7 +229,7 @@ def test_what_may_still_stand_counts_as_refunded() -> None:
 )
 def test_never_more_than_the_original_and_never_refused_without_need(amounts: list[int], before: int) -> None:
     known = facts(refunded={ORIGINAL.key: before})
-    decided = decide(*(taken(n, minor) for n, minor in enumerate(amounts, 1)), known=known)
+    decided = decide(*(received(n, minor) for n, minor in enumerate(amounts, 1)), known=known)
     given_back = before
     for payment_ in decided.payments:
         if payment_.state is S.SENT:

@@ -41,13 +41,13 @@ def _refunds_not_counted() -> AbstractContextManager[None]:
 
 def _refused_refund_paid() -> AbstractContextManager[None]:
     return together(
-        edited(intents, "_decide_refund", ("if taken.reference in facts.refused:", "if False:")),
+        edited(intents, "_decide_refund", ("if received.reference in facts.refused:", "if False:")),
         edited(
             payment_kinds.PaymentKind,
             "judge",
             (
-                "if i.taken.reference not in refused",
-                'if self.counted_as == "refund" or i.taken.reference not in refused',
+                "if i.received.reference not in refused",
+                'if self.counted_as == "refund" or i.received.reference not in refused',
             ),
         ),
         edited(
@@ -101,13 +101,13 @@ def _stale_clearing_wins() -> AbstractContextManager[None]:
 
 
 def _rejected_counts() -> AbstractContextManager[None]:
-    def refuse(taken: Any, consent: Any, facts: Any, usage: Any, decided: Any) -> Any:
-        outcome = before(taken, consent, facts, usage, decided)
+    def refuse(received: Any, consent: Any, facts: Any, usage: Any, decided: Any) -> Any:
+        outcome = before(received, consent, facts, usage, decided)
         if isinstance(outcome, Reason) and consent is not None:
-            order = taken.order
+            order = received.order
             fits = reserve(consent.terms, order.amount.minor, order.amount.currency, facts.now, {})
             if isinstance(fits, Reserved):
-                intents._count(taken.consent_key, order.amount.minor, fits, usage, decided)  # noqa: SLF001
+                intents._count(received.consent_key, order.amount.minor, fits, usage, decided)  # noqa: SLF001
         return outcome
 
     before = intents._outcome  # noqa: SLF001 - planted around it

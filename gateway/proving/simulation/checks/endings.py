@@ -30,22 +30,22 @@ def _orders_end_once(remains: Remains, told: Told) -> None:
     known: set[str] = set()
     for produced, reference in remains.written:
         known.update(produced.items)
-        ends = ["parked"] if reference in parked and reference not in lapsed else []
-        ends += _answers(produced, reference, told)
+        outcomes = ["parked"] if reference in parked and reference not in lapsed else []
+        outcomes += _answers(produced, reference, told)
         if produced.kind is not Kind.REFUND or refused.get(reference) in {None, DISABLED_CODE}:
             # A refund that is refused for want of a payment uses no id up: it may be sent again.
-            ends += _payment_end(produced, payments)
-        if reference in refused and not (ends and refused[reference] == DISABLED_CODE):
-            ends.append("refused")
+            outcomes += _payment_end(produced, payments)
+        if reference in refused and not (outcomes and refused[reference] == DISABLED_CODE):
+            outcomes.append("refused")
         # A delivery is parked once the partner's key is disabled, also where an earlier one has come to its end.
-        if reference in lapsed and not ends:
-            ends.append("parked")
+        if reference in lapsed and not outcomes:
+            outcomes.append("parked")
         if produced.kind is Kind.FORGED and told.refused[reference]:
             remains.violated("nobody speaks for a partner", f"{produced.order_id} at {reference} was told")
-        if len(ends) != 1:
+        if len(outcomes) != 1:
             text = f"{produced.kind} {produced.order_id} at {reference}"
-            remains.violated("every order ends once", f"{text} ends as {ends or 'nothing'}")
-        elif ends[0] == "payment":
+            remains.violated("every order ends once", f"{text} ends as {outcomes or 'nothing'}")
+        elif outcomes[0] == "payment":
             mine[produced.order_id].append(reference)
         if reference in refused and produced.kind in _PAYING and told.refused[reference] != 1:
             text = f"{produced.order_id} at {reference}"

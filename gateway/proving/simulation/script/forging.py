@@ -7,7 +7,7 @@ from typing import Final
 
 from gateway.messaging.records import Outgoing
 from gateway.payments.dispatch import Dispatch
-from gateway.payments.rules.purchase import TakenOrder
+from gateway.payments.rules.purchase import ReceivedOrder
 from gateway.proving.memory.kafka import MemoryKafka
 from gateway.proving.simulation.script.scene import MERCHANT, NETWORK, PARTNER, SIGNED, Script, krw
 from schemas.codec import encode
@@ -41,8 +41,8 @@ def forge(script: Script, kafka: MemoryKafka, dispatch: Dispatch, rng: Random, n
     if kind == 1:
         # What the gateway wrote for another network, brought here.
         digest, reference = hashlib.sha256(body).digest(), f"mypay.orders/0/{10**6 + number}"
-        taken = TakenOrder(order, digest, script.epoch, reference, signature=SIGNED)
-        meant = dispatch.order(taken, body, ELSEWHERE, script.epoch)
+        received = ReceivedOrder(order, digest, script.epoch, reference, signature=SIGNED)
+        meant = dispatch.order(received, body, ELSEWHERE, script.epoch)
         return Outgoing(topic, key, body, meant.headers)
     envelope = Envelope(f"forged-{number}", "/mypay/initiation", ORDER_TYPE, script.epoch, signature=SIGNED)
     return Outgoing(topic, key, body, write_envelope(envelope))
