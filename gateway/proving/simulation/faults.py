@@ -64,6 +64,7 @@ class Fault(StrEnum):
     TOKEN_WITHDRAWN = "permission for a card withdrawn"  # noqa: S105 - no password
     TOKEN_ALLOWED = "permission for a card given back"  # noqa: S105 - no password
     CLEARED_EARLY = "cleared while in flight"
+    FALSE_PROOF = "false proof shown"
     DISPATCH_FORGED = "record forged for execution"
     CLEARING_CORRECTED = "clearing corrected"
 

@@ -78,6 +78,8 @@ class Plans:
             loop.call_at(produced.at, self._produce, produced)
         for command in script.commands:
             loop.call_at(command.at, self._command, command)
+        for at, what in script.false_proofs:
+            loop.call_at(max(0.0, at), self._caused, Fault.FALSE_PROOF, what)
         for terms in script.consents:
             ends_at = (terms.valid_until - script.epoch).total_seconds()
             if ends_at < FAULTS_END_S:

@@ -12,7 +12,6 @@ import stamina.instrumentation
 
 from gateway.consents.rules.consent import Consent
 from gateway.directory.funding import OwnedToken
-from gateway.identity.no_providers import NoIdentityProviders
 from gateway.network.exchange import CardData
 from gateway.network.matching import MatchBy
 from gateway.payments.dispatch import Dispatch
@@ -29,8 +28,8 @@ from gateway.proving.simulation.faults import Fault, Faults
 from gateway.proving.simulation.loop import NothingLeftError, SkewedClock, VirtualLoop
 from gateway.proving.simulation.outcome import UNEXPECTED, CountingObserver, Findings, Outcome
 from gateway.proving.simulation.plans import FAULTS_END_S, Plans
-from gateway.proving.simulation.script.asking import AskingForProofs
 from gateway.proving.simulation.script.commands import merchant, write_script
+from gateway.proving.simulation.script.proofs import IDENTITIES, trusted
 from gateway.proving.simulation.script.scene import (
     CUSTOMER,
     FOREIGN_PAN,
@@ -74,7 +73,9 @@ class World:
         self.database = database = _database()
         self.kafka = Broker(clock, partitions=PARTITIONS)
         self.host = MemoryHost()
-        self.auditor = Auditor(database, self.host, findings.violated, self.loop.time, wire_bound_s=INTENT_TO_WIRE_S)
+        self.auditor = Auditor(
+            database, self.host, findings.violated, self.loop.time, script=script, wire_bound_s=INTENT_TO_WIRE_S
+        )
         self.auditor.journal = findings.trace
         database.on_commit = self.auditor.committed
         self.wire = Wire(
@@ -87,7 +88,7 @@ class World:
             on_leave=self.auditor.left,
             violated=findings.violated,
         )
-        trust = AskingForProofs() if rng.random() < 0.12 else NoIdentityProviders()
+        trust, assertions = trusted(script.asked)
         self.around = around = Surroundings(
             script=script,
             database=database,
@@ -100,7 +101,7 @@ class World:
             },
             verifier=MemoryVerifier({TAMPERED: _FORGED}),
             trust=trust,
-            assertions=trust,
+            assertions=assertions,
             dispatch=Dispatch(HmacMarks(INTERNAL_KEYS, Purpose.DISPATCH_MARK)),
             waiting_marks=HmacMarks(INTERNAL_KEYS, Purpose.WAITING_MARK),
             is_closed=self._is_closed,
@@ -182,7 +183,7 @@ class World:
             states=self.auditor.states,
             sent=self.wire.sent,
             notes=self.observer.notes,
-            policy=self.around.trust.policy,
+            asked=self.around.script.asked,
             violated=self.findings.violated,
         )
 
@@ -227,6 +228,7 @@ def _database() -> Database:
     database.put_token(TOKEN, CUSTOMER, PARTNER)
     database.put_token(FOREIGN_TOKEN, VICTIM, PARTNER)
     database.put_merchant(merchant())
+    database.identity_links.rows.update(IDENTITIES)
     return database
 
 

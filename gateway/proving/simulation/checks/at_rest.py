@@ -5,12 +5,13 @@ from collections import Counter, defaultdict
 from gateway.base.errors import NotAuthenticatedError
 from gateway.network.exchange import ReversalRequest
 from gateway.proving.memory.host import EntryState
-from gateway.proving.simulation.checks.audit import STANDING
 from gateway.proving.simulation.checks.endings import check_endings
+from gateway.proving.simulation.checks.states import STANDING
 from gateway.proving.simulation.checks.told import Remains, Told
 from gateway.proving.simulation.outcome import UNEXPECTED
-from gateway.proving.simulation.script.asking import CAP, FREE_MINOR, AskingForProofs
+from gateway.proving.simulation.script.proofs import CAP, FREE_MINOR
 from gateway.proving.simulation.script.scene import PAN
+from gateway.proving.simulation.script.showing import Asked
 
 
 def check_at_rest(remains: Remains) -> None:
@@ -30,7 +31,7 @@ def check_at_rest(remains: Remains) -> None:
 
 def _exempt_within_policy(remains: Remains) -> None:
     """Where proofs are asked for, and nobody has one, no more passes than the policy says, whatever the terms do."""
-    if remains.policy is not AskingForProofs.policy:
+    if remains.asked is not Asked.IMPOSSIBLE:
         return
     passed: dict[str, list[int]] = defaultdict(list)
     for payment in remains.database.payments.rows.values():

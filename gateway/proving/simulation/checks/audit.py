@@ -18,10 +18,10 @@ from gateway.outbox.store import OutboxRow
 from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.proving.memory import Database, MemoryHost
 from gateway.proving.memory.host import trace_key
-from gateway.proving.simulation.script.scene import PAN
+from gateway.proving.simulation.checks.proofs import ProofAuditor
+from gateway.proving.simulation.checks.states import IN_FLIGHT, STANDING, Report
+from gateway.proving.simulation.script.scene import PAN, Script
 from schemas.consents import ConsentTerms
-
-Report = Callable[[str, str], None]
 
 NEXT: Final[Mapping[str, frozenset[str]]] = {
     "": frozenset({"sent", "rejected", "scheduled"}),
@@ -33,10 +33,6 @@ NEXT: Final[Mapping[str, frozenset[str]]] = {
     "settled": frozenset({"approved"}),
 }
 """Which states may follow which; none follows any other."""
-
-STANDING: Final = frozenset({"approved", "reversing", "settled"})
-IN_FLIGHT: Final = frozenset({"sent", "unknown"})
-FINAL: Final = frozenset({"rejected", "declined", "reversed", "settled"})
 
 _POSTED: Final[Mapping[tuple[str, str], str]] = {
     ("sent", "approved"): "authorised",
@@ -80,7 +76,14 @@ class Auditor:
     """
 
     def __init__(
-        self, database: Database, host: MemoryHost, report: Report, now: Callable[[], float], *, wire_bound_s: float
+        self,
+        database: Database,
+        host: MemoryHost,
+        report: Report,
+        now: Callable[[], float],
+        *,
+        script: Script,
+        wire_bound_s: float,
     ) -> None:
         self._db = database
         self._host = host
@@ -92,6 +95,7 @@ class Auditor:
         self.steps: Counter[str] = Counter()
         self.commits: list[str] = []
         self.journal: list[str] | None = None
+        self._proofs = ProofAuditor(database, script, report)
         self.withdrawn = False
         self.key_gone = False
         self._of_consent: dict[ConsentKey, set[PaymentKey]] = {}
@@ -115,6 +119,7 @@ class Auditor:
             self._permission(consent_key, consent)
         for consent in sorted(touched):
             self._usage_exact(consent, written)
+        self._proofs.committed(written)
         if written or events:
             states = " ".join(f"{p.order_id}={p.state}" for p in payments.values())
             self.commits.append(f"{self._now():.6f} {states} {len(events)}")
@@ -199,6 +204,7 @@ class Auditor:
             status = "missing" if consent is None else f"{consent.status}, until {consent.terms.valid_until:%X}"
             self._report("no intent after a consent's end", f"{name}: the consent is {status}")
         elif consent.terms.payment is not None:
+            self._proofs.intended(payment, consent, written)
             self._within_limits(name, payment, consent, written)
 
     def _permission(self, key: ConsentKey, consent: Consent) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from gateway.base.errors import NotAuthenticatedError
 from gateway.payments.rules.payment import Payment
-from gateway.proving.simulation.checks.audit import FINAL, STANDING
+from gateway.proving.simulation.checks.states import FINAL, STANDING
 from gateway.proving.simulation.checks.told import Remains, Told
 from gateway.proving.simulation.script.forging import FORGED_PREFIX
 from gateway.proving.simulation.script.scene import DISABLED_CODE, Kind, Produced

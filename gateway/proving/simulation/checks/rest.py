@@ -5,7 +5,7 @@ from typing import Final
 
 from gateway.proving.memory import Database
 from gateway.proving.memory.kafka import MemoryKafka
-from gateway.proving.simulation.checks.audit import FINAL
+from gateway.proving.simulation.checks.states import FINAL
 from gateway.proving.simulation.pending import awaiting_match, due_occurrences, open_cancellations, past_their_end
 from gateway.proving.simulation.script.scene import NETWORK, PARTITIONS, WAITING_GROUP, Stage
 from schemas.topics import CONSENT_COMMANDS, ORDERS, WAITING_ORDERS, clearing_topic, dispatch_topic

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.identity.rules import AssurancePolicy
 from gateway.proving.memory import Database, MemoryHost
 from gateway.proving.memory.kafka import MemoryKafka, Parked
 from gateway.proving.simulation.script.scene import PARTNER, Produced
+from gateway.proving.simulation.script.showing import Asked
 from gateway.proving.simulation.wire.wire import Sent
 from schemas.topics import events_topic
 
@@ -25,7 +25,7 @@ class Remains:
         states: payment id → every state it went through.
         sent: every message that left for the network.
         notes: every line of the logs.
-        policy: what proofs were asked for.
+        asked: of customers.
         violated: told of a promise that was broken: its name, and what is wrong.
     """
 
@@ -38,7 +38,7 @@ class Remains:
     states: Mapping[str, list[str]]
     sent: Sequence[Sent]
     notes: Sequence[str]
-    policy: AssurancePolicy
+    asked: Asked
     violated: Callable[[str, str], None]
 
 

@@ -12,6 +12,7 @@ from gateway.network.exchange import Acceptor
 from gateway.payments.cancellations.rules import CutOver
 from gateway.payments.unknown.verdicts import UnknownPolicy
 from gateway.proving.simulation.script.orders import write_orders
+from gateway.proving.simulation.script.proofs import Prover
 from gateway.proving.simulation.script.scene import (
     BEFORE_MIDNIGHT,
     CUSTOMER,
@@ -28,6 +29,8 @@ from gateway.proving.simulation.script.scene import (
     Script,
     krw,
 )
+from gateway.proving.simulation.script.showing import NOTHING_SHOWN, Asked, Shown
+from schemas.assertions import ConsentLink, LinkedCommand
 from schemas.codec import encode
 from schemas.consent_commands import (
     CONSENT_AMEND_TYPE,
@@ -40,6 +43,8 @@ from schemas.consent_commands import (
     ConsentInstruction,
     ConsentMessage,
     ConsentRequest,
+    canonical_terms,
+    terms_digest,
 )
 from schemas.consents import ConsentTerms, LowValueExemption, PaymentPurpose, Period, PeriodLimit
 from schemas.envelope import Envelope, write_envelope
@@ -54,12 +59,15 @@ def merchant() -> Merchant:
 
 def write_script(rng: Random) -> Script:
     """Draw one world's input."""
+    asked = rng.choices(list(Asked), (60, 12, 28))[0]
     script = Script(
         rng.choice((NOON, BEFORE_MIDNIGHT)),
         rng.choice((UnknownPolicy.INQUIRE, UnknownPolicy.REVERSE)),
         rng.random() < 0.3,
         CutOver(time(0, 0, 3), SEOUL) if rng.random() < 0.3 else None,
+        asked,
     )
+    prover = Prover(rng, asked, script.epoch)
     script.consents = [
         # One in twenty-five stands since before it was asked whose a card is.
         terms(
@@ -73,8 +81,9 @@ def write_script(rng: Random) -> Script:
     ]
     amounts = [rng.randrange(1_000, 9_999) for _ in range(4)]
     script.decline_amounts = frozenset(a for a in amounts if rng.random() < 0.25)
-    write_orders(script, rng, amounts)
-    _write_commands(script, rng)
+    write_orders(script, rng, amounts, prover)
+    _write_commands(script, rng, prover)
+    script.false_proofs = prover.false
     return script
 
 
@@ -87,53 +96,86 @@ _ACT_TYPES: Final = {
 }
 
 
-def _write_commands(script: Script, rng: Random) -> None:
+def _write_commands(script: Script, rng: Random, prover: Prover) -> None:
     for of in script.consents:
         if rng.random() < 0.5:
             continue
         at = rng.uniform(0.0, TRAFFIC_S / 2)
+        resuming: tuple[str | None, Shown] | None = None
         for number in range(rng.randrange(1, 4)):
             act = rng.choice(
                 (Act.REVOKE, Act.SUSPEND, Act.SUSPEND, Act.RESUME, Act.RESUME, Act.AMEND, Act.AMEND, Act.STEAL)
             )
             by_operator = act not in (Act.AMEND, Act.STEAL) and rng.random() < 0.3
-            record = None if by_operator else _command(script, of, act, f"command-{number}", rng)
+            record = None
+            if not by_operator:
+                message = _message(script, of, act, f"command-{number}", rng)
+                proof = _proof(message, of, act, at, prover)
+                if act is Act.RESUME:
+                    # Somebody who kept a proof shows it again.
+                    proof = resuming = proof if resuming is None or rng.random() < 0.5 else resuming
+                record = _signed(script, _with(message, proof, script), _ACT_TYPES[act])
             script.commands.append(Command(at, act, of.consent_id, record))
             at += rng.expovariate(0.7)
     if rng.random() < 0.2:
-        _write_theft(script, rng)
+        _write_theft(script, rng, prover)
     script.commands.sort(key=lambda c: c.at)
 
 
-def _write_theft(script: Script, rng: Random) -> None:
+def _write_theft(script: Script, rng: Random, prover: Prover) -> None:
     """A partner asks for a consent of its customer over another customer's card, and has its customer grant it."""
     stolen = terms(_THEFT, rng.choice(_SHAPES), 0, script.epoch, FOREIGN_TOKEN)
     told: dict[str, Any] = {"partner_id": PARTNER, "consent_id": stolen.consent_id, "issued_at": script.epoch}
     request = ConsentRequest(**told, command_id="theft-1", terms=stolen)
-    grant = ConsentInstruction(**told, command_id="theft-2")
     at = rng.uniform(0.0, TRAFFIC_S / 2)
+    bare = ConsentInstruction(**told, command_id="theft-2")
+    grant = _with(bare, prover.prove(_link(stolen, LinkedCommand.GRANT), at), script)
     for message, type_ in ((request, CONSENT_REQUEST_TYPE), (grant, CONSENT_GRANT_TYPE)):
         record = _signed(script, message, type_)
         script.commands.append(Command(at, Act.STEAL, stolen.consent_id, record))
         at += rng.expovariate(2.0)
 
 
-def _command(script: Script, of: ConsentTerms, act: Act, command_id: str, rng: Random) -> Outgoing:
+_Provable = ConsentAmendment | ConsentInstruction
+_PROVEN: Final = {Act.RESUME: LinkedCommand.RESUME, Act.AMEND: LinkedCommand.AMEND, Act.STEAL: LinkedCommand.AMEND}
+
+
+def _link(terms: ConsentTerms, command: LinkedCommand) -> ConsentLink:
+    return ConsentLink(
+        partner_id=PARTNER,
+        consent_id=terms.consent_id,
+        command=command,
+        terms_digest=terms_digest(canonical_terms(encode(terms))),
+    )
+
+
+def _proof(message: _Provable, of: ConsentTerms, act: Act, at: float, prover: Prover) -> tuple[str | None, Shown]:
+    """A proof where the policy may ask for one: of the terms that were in force at first, or of the new ones."""
+    if act not in _PROVEN:
+        return None, NOTHING_SHOWN
+    terms = message.terms if isinstance(message, ConsentAmendment) else of
+    return prover.prove(_link(terms, _PROVEN[act]), at, again=0.4)
+
+
+def _with(message: _Provable, proof: tuple[str | None, Shown], script: Script) -> _Provable:
+    token, shown = proof
+    script.shown_with[message.consent_id, message.command_id] = shown
+    return message.model_copy(update={"authentication": token})
+
+
+def _message(script: Script, of: ConsentTerms, act: Act, command_id: str, rng: Random) -> _Provable:
     told: dict[str, Any] = {
         "partner_id": PARTNER,
         "consent_id": of.consent_id,
         "command_id": command_id,
         "issued_at": script.epoch,
     }
-    message: ConsentAmendment | ConsentInstruction
     if act in (Act.AMEND, Act.STEAL):
         number = script.consents.index(of)
         until = 0 if of.valid_until - script.epoch > timedelta(hours=1) else 9
         token = FOREIGN_TOKEN if act is Act.STEAL else TOKEN
-        message = ConsentAmendment(**told, terms=terms(number, rng.choice(_SHAPES), until, script.epoch, token))
-    else:
-        message = ConsentInstruction(**told)
-    return _signed(script, message, _ACT_TYPES[act])
+        return ConsentAmendment(**told, terms=terms(number, rng.choice(_SHAPES), until, script.epoch, token))
+    return ConsentInstruction(**told)
 
 
 def _signed(script: Script, message: ConsentMessage, type_: str) -> Outgoing:

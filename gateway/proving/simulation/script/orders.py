@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from gateway.messaging.records import Outgoing
+from gateway.proving.simulation.script.proofs import Prover
 from gateway.proving.simulation.script.scene import (
     BEFORE_MIDNIGHT,
     JUNK,
@@ -21,6 +22,8 @@ from gateway.proving.simulation.script.scene import (
     Script,
     krw,
 )
+from gateway.proving.simulation.script.showing import Shown
+from schemas.assertions import PaymentLink, StandingOrderLink
 from schemas.bulk import BULK_TYPE, Acceptance, BulkItem, ControlSum, PaymentBulk
 from schemas.cancellation import CANCEL_TYPE, PaymentCancellation
 from schemas.codec import encode
@@ -28,15 +31,15 @@ from schemas.envelope import Envelope, write_envelope
 from schemas.orders import ORDER_TYPE, PaymentOrder
 from schemas.primitives import ConsentId, OrderId, StandingOrderId
 from schemas.refunds import REFUND_TYPE, PaymentRefund
-from schemas.standing import STANDING_CREATE_TYPE, Frequency, StandingOrderCreate, StandingSchedule
+from schemas.standing import STANDING_CREATE_TYPE, Frequency, StandingOrderCreate, StandingSchedule, schedule_digest
 from schemas.topics import ORDERS
 
 _TOMORROW = date(2025, 5, 18)
 
 
-def write_orders(script: Script, rng: Random, amounts: Sequence[int]) -> None:
+def write_orders(script: Script, rng: Random, amounts: Sequence[int], prover: Prover) -> None:
     """Draw a world's orders, and what follows them."""
-    author = _Author(script, rng, amounts)
+    author = _Author(script, rng, amounts, prover)
     count = min(40, 5 + int(rng.expovariate(1 / 7)))
     burst = rng.choice((0.5, 3.0, TRAFFIC_S))
     # Some worlds are all plain orders, so that these meet each other most.
@@ -53,7 +56,8 @@ def write_orders(script: Script, rng: Random, amounts: Sequence[int]) -> None:
 
 
 class _Author:
-    def __init__(self, script: Script, rng: Random, amounts: Sequence[int]) -> None:
+    def __init__(self, script: Script, rng: Random, amounts: Sequence[int], prover: Prover) -> None:
+        self._prover = prover
         self.made: list[Produced] = []
         self._script = script
         self._rng = rng
@@ -89,7 +93,9 @@ class _Author:
             requested_execution_date=_TOMORROW if waits else None,
         )
         kind = Kind.FORGED if 0.08 <= draw < 0.11 else Kind.JUNK if 0.11 <= draw < 0.13 else Kind.ORDER
-        self._add(at, kind, ORDER_TYPE, order, order_id)
+        token, shown = self._prover.prove(_link(order), at)
+        self._add(at, kind, ORDER_TYPE, order.model_copy(update={"authentication": token}), order_id)
+        self._shown(order_id, consent_id, order.amount.minor, shown)
 
     def refund(self, at: float, number: int) -> None:
         """A refund of something that may have been paid by then; often not its first."""
@@ -121,15 +127,7 @@ class _Author:
     def bulk(self, at: float, number: int) -> None:
         """A few orders in one message."""
         rng = self._rng
-        items = tuple(
-            BulkItem(
-                order_id=OrderId(f"bulk-{number}-{item}"),
-                consent_id=self._consent(),
-                merchant_id=MERCHANT,
-                amount=krw(rng.choice(self._amounts)),
-            )
-            for item in range(rng.randrange(1, 4))
-        )
+        items = tuple(self._item(number, item, at) for item in range(rng.randrange(1, 4)))
         total = sum(i.amount.minor for i in items) + (rng.random() < 0.1)
         bulk = PaymentBulk(
             **{k: v for k, v in self._common(ConsentId(""), at + 300.0).items() if k != "consent_id"},
@@ -140,6 +138,17 @@ class _Author:
             items=items,
         )
         self._add(at, Kind.BULK, BULK_TYPE, bulk, bulk.bulk_id, tuple(i.order_id for i in items))
+
+    def _item(self, number: int, item: int, at: float) -> BulkItem:
+        of = BulkItem(
+            order_id=OrderId(f"bulk-{number}-{item}"),
+            consent_id=self._consent(),
+            merchant_id=MERCHANT,
+            amount=krw(self._rng.choice(self._amounts)),
+        )
+        token, shown = self._prover.prove(_link(of), at)
+        self._shown(of.order_id, of.consent_id, of.amount.minor, shown)
+        return of.model_copy(update={"authentication": token})
 
     def standing(self, at: float, number: int) -> None:
         """A standing order; where midnight is near its first day comes, and the second never does."""
@@ -153,6 +162,17 @@ class _Author:
             ),
         )
         occurrence = f"{standing.standing_order_id}+{_TOMORROW:%Y%m%d}"
+        link = StandingOrderLink(
+            partner_id=PARTNER,
+            standing_order_id=standing.standing_order_id,
+            consent_id=standing.consent_id,
+            merchant_id=MERCHANT,
+            amount=standing.amount,
+            schedule_digest=schedule_digest(encode(standing)),
+        )
+        token, shown = self._prover.prove(link, at)
+        self._shown(occurrence, standing.consent_id, standing.amount.minor, shown)
+        standing = standing.model_copy(update={"authentication": token})
         self._add(at, Kind.STANDING, STANDING_CREATE_TYPE, standing, standing.standing_order_id, (occurrence,))
 
     def _add(
@@ -165,6 +185,9 @@ class _Author:
         self.made.append(
             Produced(at, kind, Outgoing(ORDERS, key.encode(), value, write_envelope(envelope)), order_id, items)
         )
+
+    def _shown(self, order_id: str, consent_id: ConsentId, minor: int, shown: Shown) -> None:
+        self._script.shown.setdefault((order_id, consent_id, minor), []).append(shown)
 
     def _common(self, consent_id: ConsentId, expires_s: float) -> dict[str, Any]:
         epoch = self._script.epoch
@@ -182,6 +205,17 @@ class _Author:
     def _paid(self) -> Produced | None:
         orders = [p for p in self.made if p.kind is Kind.ORDER and not p.again]
         return self._rng.choice(orders) if orders else None
+
+
+def _link(of: PaymentOrder | BulkItem) -> PaymentLink:
+    return PaymentLink(
+        partner_id=PARTNER,
+        order_id=of.order_id,
+        consent_id=of.consent_id,
+        merchant_id=of.merchant_id,
+        amount=of.amount,
+        requested_execution_date=of.requested_execution_date if isinstance(of, PaymentOrder) else None,
+    )
 
 
 def _consent_of(of: Produced) -> ConsentId:

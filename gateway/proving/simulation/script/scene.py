@@ -8,6 +8,7 @@ from typing import Final
 from gateway.messaging.records import Outgoing
 from gateway.payments.cancellations.rules import CutOver
 from gateway.payments.unknown.verdicts import UnknownPolicy
+from gateway.proving.simulation.script.showing import Asked, Shown
 from schemas.consents import ConsentTerms
 from schemas.primitives import CustomerId, FundingToken, MerchantId, Money, NetworkId, PartnerId
 from schemas.reasons import ReasonCode
@@ -115,6 +116,10 @@ class Command:
     record: Outgoing | None
 
 
+OrderShown = tuple[str, str, int]
+"""Order id, consent, minor units."""
+
+
 @dataclass(slots=True)
 class Script:
     """One world's input.
@@ -122,17 +127,25 @@ class Script:
     Attributes:
         epoch: wall time at virtual second 0.
         unknown_policy, in_order, cut_over: of the network.
+        asked: of customers.
         decline_amounts: minor units that the host declines.
+        shown: what came with the orders under an id, a consent and an amount: these are the same for what is repeated.
+        false_proofs: when something was shown that proves nothing, and what.
+        shown_with: (consent, command id) → what came with a command on a consent.
     """
 
     epoch: datetime
     unknown_policy: UnknownPolicy
     in_order: bool
     cut_over: CutOver | None
+    asked: Asked
     consents: list[ConsentTerms] = field(default_factory=list)
     produced: list[Produced] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
     decline_amounts: frozenset[int] = frozenset()
+    shown: dict[OrderShown, list[Shown]] = field(default_factory=dict)
+    false_proofs: list[tuple[float, str]] = field(default_factory=list)
+    shown_with: dict[tuple[str, str], Shown] = field(default_factory=dict)
 
 
 def krw(minor: int) -> Money:
