@@ -55,6 +55,11 @@ SEEN = {
     "schedule: occurrence",
     "initiation: bulk_accepted",
     "relay: unparked",
+    "execution: rejected DS15",
+    "initiation: rejected DS0H",
+    "consents: amend customer",
+    "consents: resume customer",
+    "execution: failed DefectError",
 }
 """What stages must have counted somewhere."""
 

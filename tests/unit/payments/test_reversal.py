@@ -182,6 +182,21 @@ async def test_a_dead_workers_reversal_is_repeated_when_its_lease_is_over(rig: R
     assert rig.told().count("payment.reversed") == 1
 
 
+async def test_an_answer_to_a_worker_that_was_told_to_stop_is_taken_by_nobody(rig: Rig) -> None:
+    errors: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    rig.faults.hold("network.answer")
+    stopping = asyncio.create_task(rig.reversals.work())
+    await rig.faults.reached("network.answer")
+    stopping.cancel()
+    await asyncio.gather(stopping, return_exceptions=True)
+    rig.faults.open("network.answer")
+    await rig.network.wait_idle()
+    await asyncio.sleep(0)
+    assert errors == []
+    assert rig.states() == {"order-1": "unknown"}
+
+
 async def test_a_worker_that_lost_its_lease_changes_nothing_with_its_late_answer(rig: Rig) -> None:
     rig.faults.hold("network.answer")
     slow = asyncio.create_task(rig.reversals.work())

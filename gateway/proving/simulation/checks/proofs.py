@@ -43,7 +43,9 @@ class ProofAuditor:
             return
         name = f"payment of {payment.order_id} of {payment.amount_minor}"
         key = (payment.partner_id, payment.consent_id)
-        shown = self._script.shown.get((payment.order_id, payment.consent_id, payment.amount_minor), [])
+        found = self._script.shown_in.get(payment.order_digest)
+        what = (payment.order_id, payment.consent_id, payment.amount_minor)
+        shown = self._script.shown.get(what, []) if found is None else [found]
         # What is free of proof asks for no level of one that is there.
         enough = {ProofKind.GOOD, ProofKind.WEAK} if payment.amount_minor <= FREE_MINOR else {ProofKind.GOOD}
         proof = next((s for s in shown if s.kind in enough), None)

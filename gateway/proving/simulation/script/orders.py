@@ -1,5 +1,6 @@
 """What partners write to ``mypay.orders`` in one world: orders and everything that follows them."""
 
+import hashlib
 from collections.abc import Sequence
 from datetime import date, timedelta
 from random import Random
@@ -95,7 +96,7 @@ class _Author:
         kind = Kind.FORGED if 0.08 <= draw < 0.11 else Kind.JUNK if 0.11 <= draw < 0.13 else Kind.ORDER
         token, shown = self._prover.prove(_link(order), at)
         self._add(at, kind, ORDER_TYPE, order.model_copy(update={"authentication": token}), order_id)
-        self._shown(order_id, consent_id, order.amount.minor, shown)
+        self._script.shown_in[hashlib.sha256(self.made[-1].record.value).digest()] = shown
 
     def refund(self, at: float, number: int) -> None:
         """A refund of something that may have been paid by then; often not its first."""

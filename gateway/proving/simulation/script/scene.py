@@ -129,7 +129,8 @@ class Script:
         unknown_policy, in_order, cut_over: of the network.
         asked: of customers.
         decline_amounts: minor units that the host declines.
-        shown: what came with the orders under an id, a consent and an amount: these are the same for what is repeated.
+        shown_in: digest of an order's bytes → what came with it.
+        shown: what came with an item of a bulk, or with a standing order, by what it brings.
         false_proofs: when something was shown that proves nothing, and what.
         shown_with: (consent, command id) → what came with a command on a consent.
     """
@@ -143,6 +144,7 @@ class Script:
     produced: list[Produced] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
     decline_amounts: frozenset[int] = frozenset()
+    shown_in: dict[bytes, Shown] = field(default_factory=dict)
     shown: dict[OrderShown, list[Shown]] = field(default_factory=dict)
     false_proofs: list[tuple[float, str]] = field(default_factory=list)
     shown_with: dict[tuple[str, str], Shown] = field(default_factory=dict)
