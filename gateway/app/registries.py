@@ -37,22 +37,6 @@ class Registries:
         async with translated(), self._connection.transaction():
             yield
 
-    async def withdraw_token(
-        self, token: FundingToken, partner_id: PartnerId, *, now: datetime
-    ) -> list[ConsentId] | None:
-        """Let a partner use a token no longer; return the consents that name it, or None where it was not permitted.
-
-        Once this returns, no payment of this partner with this token can begin any more, and one that had begun leaves
-        soon or not at all (:attr:`gateway.payments.execution.ExecutionSettings.intent_to_wire_s`): whoever had read the
-        permission before it was withdrawn held the lock of such a consent, and each of these locks was waited for. So
-        it is two transactions of its own, and never a part of another.
-        """
-        if self._connection.is_in_transaction():
-            raise AssertionError("what is withdrawn must be visible before the locks are waited for")
-        if not await self.tokens.withdraw(token, partner_id, now=now):
-            return None
-        return await self.consents.lock_under(token, partner_id)
-
 
 @asynccontextmanager
 async def open_registries(dsn: str) -> AsyncIterator[Registries]:
@@ -63,6 +47,27 @@ async def open_registries(dsn: str) -> AsyncIterator[Registries]:
     """
     async with session(dsn, session_settings("mypay-registries", idle_in_transaction_s=PEOPLE_S)) as connection:
         yield Registries(connection)
+
+
+async def withdraw_token(
+    dsn: str, token: FundingToken, partner_id: PartnerId, *, now: datetime
+) -> list[ConsentId] | None:
+    """Let a partner use a token no longer; return the consents that name it, or None where it was not permitted.
+
+    Once this returns, no payment of this partner with this token can begin any more, and one that had begun leaves
+    soon or not at all (:attr:`gateway.payments.execution.ExecutionSettings.intent_to_wire_s`): whoever had read the
+    permission before it was withdrawn held the lock of such a consent, and each of these locks was waited for.
+
+    Raises:
+        StoreUnavailableError: the server cannot be reached, or a lock was not free in time. The token may be withdrawn.
+    """
+    # What is withdrawn must be visible before the locks are waited for, and through a pooler a session is one
+    # transaction: so each step has its own.
+    async with open_registries(dsn) as registries:
+        if not await registries.tokens.withdraw(token, partner_id, now=now):
+            return None
+    async with open_registries(dsn) as registries:
+        return await registries.consents.lock_under(token, partner_id)
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import typer
 
-from gateway.app.registries import open_registries
+from gateway.app.registries import open_registries, withdraw_token
 from gateway.app.settings import Settings
 from gateway.cli.arguments import (
     CustomerOption,
@@ -111,8 +111,8 @@ def disallow(token: TokenArgument, partner: PartnerOption, json_: Json = False) 
 
     async def write() -> list[ConsentId] | None:
         await _find(settings, token)
-        async with open_registries(postgres_dsn(settings)) as registries:
-            return await registries.withdraw_token(FundingToken(token), PartnerId(partner), now=datetime.now(UTC))
+        dsn, now = postgres_dsn(settings), datetime.now(UTC)
+        return await withdraw_token(dsn, FundingToken(token), PartnerId(partner), now=now)
 
     consents = run(write())
     if consents is None:

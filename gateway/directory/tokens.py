@@ -66,8 +66,7 @@ class PostgresTokens:
     async def withdraw(self, token: FundingToken, partner_id: PartnerId, *, now: datetime) -> bool:
         """Let a partner use a token no longer; False where it was not permitted.
 
-        A payment that read the permission before may still begin: see
-        :meth:`gateway.app.registries.Registries.withdraw_token`.
+        A payment that read the permission before may still begin: see :func:`gateway.app.registries.withdraw_token`.
         """
         return bool(await self._fetch(_SQL.withdraw, token, partner_id, now))
 

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from gateway.app.postgres import PostgresStore
-from gateway.app.registries import open_registries
+from gateway.app.registries import open_registries, withdraw_token
 from gateway.app.unit import GatewayUnit
 from gateway.base.keys import ConsentKey
 from gateway.consents.rules.consent import Consent
@@ -155,8 +155,7 @@ class PostgresBackend:
         await put_token(self.dsn, token, customer_id, *partners)
 
     async def withdraw_token(self, token: str, partner_id: str) -> None:
-        async with open_registries(self.dsn) as registries:
-            await registries.withdraw_token(FundingToken(token), PartnerId(partner_id), now=NOW)
+        await withdraw_token(self.dsn, FundingToken(token), PartnerId(partner_id), now=NOW)
 
     async def until_blocked(self, task: "asyncio.Task[Any]") -> None:
         waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"

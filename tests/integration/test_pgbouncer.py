@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from gateway.app.postgres import PostgresStore
-from gateway.app.registries import open_registries
+from gateway.app.registries import open_registries, withdraw_token
 from gateway.base.errors import StoreUnavailableError
 from gateway.database.dsn import with_user
 from gateway.database.fitness import examine, faults
@@ -24,7 +24,8 @@ from gateway.directory.partners import NewPartner
 from gateway.proving.stack.ports import free_ports
 from gateway.views.consents import ConsentsView
 from tests.support.builders import later, outbox_event, payment
-from tests.support.domain_samples import consent
+from tests.support.domain_samples import NOW, USE, consent
+from tests.support.tokens import put_token
 
 PGBOUNCER = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
 pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer is not installed: apt-get install pgbouncer")
@@ -173,6 +174,29 @@ async def test_commands_that_look_cannot_write(pooler: str) -> None:
     with pytest.raises(StoreUnavailableError):
         async with open_registries(with_user(pooler, Role.READONLY.user)) as registries:
             await registries.directory.add_partners([NewPartner("other", "Other", "telecom")])
+
+
+async def test_a_token_is_withdrawn_before_the_locks_of_its_consents_are_waited_for(pooler: str, database: str) -> None:
+    operator = with_user(pooler, Role.OPERATOR.user)
+    async with open_registries(operator) as registries:
+        await registries.directory.add_partners([NewPartner(USE.partner_id, "Shop Pay", "telecom")])
+        await registries.consents.add_consents([(consent().terms, consent().status)])
+    await put_token(database, *USE)
+    async with open_registries(operator) as registries:
+        await registries.tokens.allow([(USE.token, USE.partner_id)], now=NOW)
+    admin = await asyncpg.connect(database)
+    try:
+        async with admin.transaction():
+            await admin.execute("SELECT 1 FROM consent FOR UPDATE")
+            withdrawing = asyncio.create_task(withdraw_token(operator, USE.token, USE.partner_id, now=NOW))
+            async with store_as(database, Role.EXECUTION) as store, store.reading() as uow:
+                while await uow.directory.usable_tokens([USE]):
+                    assert not withdrawing.done()
+            assert not withdrawing.done()
+        assert await withdrawing == [consent().terms.consent_id]
+        assert await withdraw_token(operator, USE.token, USE.partner_id, now=NOW) is None
+    finally:
+        await admin.close()
 
 
 async def test_purges_run_as_their_owner(pooler: str) -> None:

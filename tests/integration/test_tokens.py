@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from gateway.app.postgres import PostgresStore
-from gateway.app.registries import Registries, open_registries
+from gateway.app.registries import Registries, open_registries, withdraw_token
 from gateway.app.resealing import key_uses, reseal_all, set_aside
 from gateway.database.migrate import migrate
 from gateway.directory.cards import CardSealer, MasterKeyRing
@@ -86,7 +86,7 @@ async def test_a_withdrawal_returns_when_no_payment_that_knew_the_permission_can
         async with store.transaction() as worker:
             await worker.consents.lock([(PARTNER, ConsentId("c-1")), (PARTNER, ConsentId("c-2"))])
             assert await worker.directory.usable_tokens([USE]) == {USE}
-            withdrawing = asyncio.create_task(registries.withdraw_token(TOKEN, PARTNER, now=NOW))
+            withdrawing = asyncio.create_task(withdraw_token(database, TOKEN, PARTNER, now=NOW))
             waiting = (
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
             )
@@ -96,7 +96,7 @@ async def test_a_withdrawal_returns_when_no_payment_that_knew_the_permission_can
             async with store.reading() as another:
                 assert await another.directory.usable_tokens([USE]) == frozenset()
         assert await withdrawing == ["c-1"]
-        assert await registries.withdraw_token(TOKEN, PARTNER, now=NOW) is None
+        assert await withdraw_token(database, TOKEN, PARTNER, now=NOW) is None
         await registries.tokens.allow([(TOKEN, PARTNER)], now=NOW)
         async with store.reading() as another:
             assert await another.directory.usable_tokens([USE]) == {USE}

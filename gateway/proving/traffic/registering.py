@@ -41,7 +41,8 @@ async def register(dsn: str, cast: Cast, *, networks: Sequence[str], master_keys
             now=now,
         )
         for use in token_uses(c.terms for c in cast.of(Role.UNTRUSTED)):
-            await registries.withdraw_token(use.token, use.partner_id, now=now)
+            # No consent is there yet under which anybody could pay with it.
+            await tokens.withdraw(use.token, use.partner_id, now=now)
         await registries.consents.add_consents(
             [
                 (c.terms, ConsentStatus.SUSP if c.role is Role.SUSPENDED else ConsentStatus.AUTH)
