@@ -96,6 +96,10 @@ class PaymentKind(Kind[M, Instructions[M, T]], Generic[M, T, S]):
     def end_of(self, instruction: Instruction[M, T], seen: S, now: datetime) -> End:
         """Judge one instruction under whose id no payment stands."""
 
+    def may_follow(self, received: T) -> bool:  # noqa: ARG002 - the kind's
+        """True if it may be handed on behind another under its id, unjudged: execution decides on that one first."""
+        return True
+
     @abstractmethod
     def outgoing(self, instruction: Instruction[M, T], network_id: NetworkId, now: datetime) -> Outgoing:
         """The record by which it goes on."""
@@ -130,17 +134,23 @@ class PaymentKind(Kind[M, Instructions[M, T]], Generic[M, T, S]):
         judged = Instructions[M, T](work.instructions)
         # What this batch itself does with an order id counts for the instructions behind it.
         first_of = dict(seen.existing)
-        sent_to: dict[PaymentKey, NetworkId] = {}
+        sent: dict[PaymentKey, tuple[T, NetworkId]] = {}
         for instruction in instructions:
             key = instruction.received.key
             if (first := first_of.get(key)) is not None:
                 _repeat(instruction, first, judged)
                 continue
-            # A second one under a dispatched id follows the first: execution meets both in order, the first stands.
-            end = sent_to.get(key) or self.end_of(instruction, seen, now)
+            if (before := sent.get(key)) is None:
+                end: End = self.end_of(instruction, seen, now)
+            elif self.may_follow(instruction.received):
+                # It follows the first to its network: execution meets both in order, and the first stands.
+                end = before[1]
+            else:
+                judged.refused.append(_refuse_second(instruction.received, before[0]))
+                continue
             match end:
                 case str():
-                    sent_to[key] = end
+                    sent.setdefault(key, (instruction.received, end))
                     judged.dispatched.append(self.outgoing(instruction, end, now))
                 case Payment():
                     first_of[key] = end
@@ -189,6 +199,12 @@ def _repeat(instruction: Instruction[M, T], first: Payment, judged: Instructions
         judged.repeated.append((first, received.reference))
     else:
         judged.refused.append(RefusedOrder.of(received, order_id_used(first, received.message), first))
+
+
+def _refuse_second(received: OrderOrRefund, first: OrderOrRefund) -> RefusedOrder:
+    message = received.message
+    reason = order_id_used(first.message, message)
+    return RefusedOrder(message.partner_id, message.order_id, message.payment_id, reason, received.reference)
 
 
 async def _write(uow: PaymentIntakeUnit, work: Instructions[M, T], now: datetime) -> None:

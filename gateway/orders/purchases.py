@@ -86,6 +86,10 @@ class PurchaseKind(PaymentKind[PaymentOrder, ReceivedOrder, Seen]):
             return Accepted.of(instruction.read.record.value, instruction.received, target, now)
         return target
 
+    def may_follow(self, received: ReceivedOrder) -> bool:
+        """Not with a proof that does not hold: what is handed on has none that execution could take for one."""
+        return received.proof_holds
+
     def outgoing(
         self, instruction: Instruction[PaymentOrder, ReceivedOrder], network_id: NetworkId, now: datetime
     ) -> Outgoing:

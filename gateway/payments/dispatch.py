@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from gateway.identity.rules import Assertion, is_made_for, link_of
+from gateway.identity.rules import Assertion, link_of
 from gateway.messaging.records import Outgoing, Record
 from gateway.payments.refunds.rules import ReceivedRefund
 from gateway.payments.rules.purchase import ReceivedOrder
@@ -31,6 +31,7 @@ from schemas.codec import decode
 from schemas.envelope import Envelope, EnvelopeError, write_envelope
 from schemas.orders import OCCURRENCE_TYPE, ORDER_TYPE, OccurrenceOrder, PaymentOrder
 from schemas.primitives import NetworkId
+from schemas.reasons import Reason
 from schemas.refunds import REFUND_TYPE, PaymentRefund
 from schemas.topics import dispatch_topic
 
@@ -142,7 +143,7 @@ class Dispatch:
         ``body`` are the partner's bytes, of an item those that the gateway made of it; ``now`` is when it was judged.
         """
         proof = received.assertion
-        if proof is not None and not (isinstance(proof, Assertion) and is_made_for(proof, received.order)):
+        if isinstance(proof, Reason) or not received.proof_holds:
             raise AssertionError("an order whose proof does not hold is not dispatched")
         return self._outgoing(
             _Facts(

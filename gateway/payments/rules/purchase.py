@@ -7,7 +7,7 @@ from typing import Final
 from gateway.base.keys import ConsentKey
 from gateway.consents.rules.consent import Consent
 from gateway.consents.rules.limits import Reserved
-from gateway.identity.rules import Assertion
+from gateway.identity.rules import Assertion, is_made_for
 from gateway.network.exchange import Operation, TraceNumbers
 from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState, transition
 from gateway.payments.rules.payment import Payment, PaymentKey
@@ -56,6 +56,12 @@ class ReceivedOrder:
     def consent_key(self) -> ConsentKey:
         """Key of the consent that this order names."""
         return (self.order.partner_id, self.order.consent_id)
+
+    @property
+    def proof_holds(self) -> bool:
+        """True without a proof, or with one whose signature does and that was made for this order."""
+        proof = self.assertion
+        return proof is None or (isinstance(proof, Assertion) and is_made_for(proof, self.order))
 
 
 def purchase_payment(

@@ -11,8 +11,10 @@ from schemas.reasons import Reason
 from schemas.refunds import PaymentRefund
 
 
-def order_id_used(first: Payment, later: PaymentOrder | PaymentRefund | Payment) -> Reason:
-    """Refuse an order, a refund or a bulk's item whose order id has a payment with other content."""
+def order_id_used(
+    first: PaymentOrder | PaymentRefund | Payment, later: PaymentOrder | PaymentRefund | Payment
+) -> Reason:
+    """Refuse an order, a refund or a bulk's item whose order id has, or is about to have, one with other content."""
     return id_used("order_id", _facts(first), _facts(later), stands="the first payment stands")
 
 

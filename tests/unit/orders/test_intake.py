@@ -439,6 +439,19 @@ async def test_a_bad_order_under_the_id_of_a_good_one_before_it_cannot_overtake_
     assert sorted(rig.told()) == ["order.refused", "payment.approved", "payment.sent"]
 
 
+async def test_nor_can_one_whose_proof_does_not_hold(rig: Rig) -> None:
+    good = order_record(numbered_order(1), offset=1)
+    bad = order_record(numbered_order(1, authentication="a.b.c"), offset=2)
+    for _ in range(2):  # delivered again, nothing is different
+        await rig.initiation.take([good, bad])
+    await rig.execute(rig.kafka.records(dispatch_topic(NETWORK)))
+    assert rig.states() == {"order-1": "approved"}
+    assert rig.told().count("order.refused") == 1
+    (told,) = [OrderRefused.model_validate_json(e.body) for e in rig.events() if "refused" in e.event_type]
+    assert (told.payment_id, told.reason.code) == (numbered_order(1).payment_id, R.AM05)
+    assert told.reference.endswith("/2")
+
+
 # --- outages ---
 
 AWAY = StoreUnavailableError("away")
