@@ -13,8 +13,8 @@ What is sent again with the same id and the same bytes has no second effect: aft
 
 The errors are told apart by what to do next: :class:`PublisherUnavailableError` and :class:`KafkaUnavailableError`
 (Kafka is away: send the same again), :class:`TopicClosedError` and :class:`TopicMissingError` (ask the gateway's
-operators), :class:`RecordTooLargeError`, :class:`AmbiguousMessageError` and :class:`KeyFormatError` (correct what was
-given).
+operators), :class:`RecordTooLargeError`, :class:`AmbiguousMessageError`, :class:`KeyFormatError` and
+:class:`SecretFileError` (correct what was given).
 """
 
 from gateway.base.errors import PublisherUnavailableError, TopicClosedError
@@ -35,6 +35,7 @@ from gateway.messaging.producer import RecordTooLargeError
 from gateway.messaging.reader import KafkaUnavailableError, TopicMissingError
 from gateway.messaging.records import Receipt
 from gateway.messaging.settings import KafkaSettings
+from gateway.sealing.files import SecretFileError
 
 __all__ = (
     "AmbiguousMessageError",
@@ -48,6 +49,7 @@ __all__ = (
     "PublisherUnavailableError",
     "Receipt",
     "RecordTooLargeError",
+    "SecretFileError",
     "Signer",
     "TopicClosedError",
     "TopicMissingError",

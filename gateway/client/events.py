@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Final, assert_never
@@ -46,17 +47,23 @@ class Events:
 
     def __init__(self, reader: TopicReader) -> None:
         self._reader = reader
+        # Came together with the last one that was shown.
+        self._next: deque[Event] = deque()
 
     async def follow(self) -> AsyncIterator[Event]:
         """Yield each event that comes, for ever; those that cannot be read are passed over.
 
+        Left and called again it goes on behind the last one, and so does :meth:`first`.
+
         Raises:
             KafkaUnavailableError: no broker answers.
         """
+        while self._next:
+            yield self._next.popleft()
         async for records in self._reader.follow():
-            for record in records:
-                if (event := read_event(record)) is not None:
-                    yield event
+            self._next.extend(event for record in records if (event := read_event(record)) is not None)
+            while self._next:
+                yield self._next.popleft()
 
     async def first(self, wanted: Callable[[Event], bool], *, seconds: float) -> Event | None:
         """Wait for the first event that is wanted; None where it has not come in time.

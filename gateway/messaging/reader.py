@@ -1,8 +1,8 @@
 """Reading a topic outside of any group: for tools that look at what is there, or follow what comes. Commits nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -35,13 +35,14 @@ class TopicReader:
     async def read_all(self) -> AsyncIterator[Record]:
         """Yield every record from the reader's place to what is the end now; partition by partition."""
         partitions = sorted(self._consumer.assignment())
-        ends = await self._consumer.end_offsets(partitions)
+        with _told(self._topic):
+            ends = await self._consumer.end_offsets(partitions)
         for partition in partitions:
             self._consumer.pause(partition)
         for partition in partitions:
             self._consumer.resume(partition)
             # The position moves past what is no record too: transaction markers, compacted places.
-            while await self._consumer.position(partition) < ends[partition]:
+            while await self._position(partition) < ends[partition]:
                 for message in await self._poll(partition):
                     record = record_of(message, message.timestamp)
                     if record.offset < ends[partition] and record.unread is None:
@@ -51,13 +52,31 @@ class TopicReader:
     async def follow(self) -> AsyncIterator[list[Record]]:
         """Yield what comes from the reader's place on, batch by batch; an empty one every half second without any."""
         while True:
-            polled = await self._consumer.getmany(timeout_ms=_POLL_MS)
+            with _told(self._topic):
+                polled = await self._consumer.getmany(timeout_ms=_POLL_MS)
             records = [record_of(m, m.timestamp) for messages in polled.values() for m in messages]
             yield [r for r in records if r.unread is None]
 
+    async def _position(self, partition: TopicPartition) -> int:
+        with _told(self._topic):
+            position: int = await self._consumer.position(partition)
+            return position
+
     async def _poll(self, partition: TopicPartition) -> Sequence[Any]:
-        messages: Sequence[Any] = (await self._consumer.getmany(partition, timeout_ms=_POLL_MS)).get(partition, ())
-        return messages
+        with _told(self._topic):
+            messages: Sequence[Any] = (await self._consumer.getmany(partition, timeout_ms=_POLL_MS)).get(partition, ())
+            return messages
+
+
+@contextmanager
+def _told(topic: str) -> Iterator[None]:
+    """Around calls of the consumer alone: what whoever reads does with the records has errors of its own."""
+    try:
+        yield
+    except UnknownTopicOrPartitionError:
+        raise TopicMissingError(f"there is no topic {topic}") from None
+    except (KafkaError, OSError) as error:
+        raise KafkaUnavailableError(f"Kafka does not answer ({type(error).__name__})") from error
 
 
 @asynccontextmanager
@@ -70,7 +89,7 @@ async def open_reader(settings: KafkaSettings, topic: str, *, at_end: bool = Fal
         at_end: stand at the end, so that what is produced from now on is followed; else at the beginning.
 
     Raises:
-        TopicMissingError, KafkaUnavailableError: from here or from any call inside.
+        TopicMissingError, KafkaUnavailableError: from here or from any call of the reader.
     """
     guard_fetches()
     consumer = AIOKafkaConsumer(
@@ -83,15 +102,12 @@ async def open_reader(settings: KafkaSettings, topic: str, *, at_end: bool = Fal
         isolation_level=ISOLATION_LEVEL,
     )
     try:
-        await consumer.start()
-        for partition in consumer.assignment():
-            # Finding it is lazy: a record that comes before would be passed over.
-            await consumer.position(partition)
+        with _told(topic):
+            await consumer.start()
+            for partition in consumer.assignment():
+                # Finding it is lazy: a record that comes before would be passed over.
+                await consumer.position(partition)
         yield TopicReader(consumer, topic)
-    except UnknownTopicOrPartitionError:
-        raise TopicMissingError(f"there is no topic {topic}") from None
-    except (KafkaError, OSError) as error:
-        raise KafkaUnavailableError(f"Kafka does not answer ({type(error).__name__})") from error
     finally:
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):

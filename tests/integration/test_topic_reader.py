@@ -71,3 +71,15 @@ async def test_a_cluster_that_is_not_there() -> None:
     with pytest.raises(KafkaUnavailableError):
         async with open_reader(KafkaSettings("127.0.0.1:1"), "any"):
             pass
+
+
+async def test_an_error_of_whoever_reads_stays_what_it_is(kafka: str, topic: str) -> None:
+    await fill(kafka, topic, 0, 1)
+
+    async def read() -> None:
+        async with open_reader(KafkaSettings(kafka), topic) as reader:
+            async for record in reader.read_all():
+                raise FileNotFoundError(record.reference)
+
+    with pytest.raises(FileNotFoundError):
+        await read()

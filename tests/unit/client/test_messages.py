@@ -1,11 +1,13 @@
 """A partner's messages: what is signed is what is sent, on the topic and under the key that the contract asks for."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
+from gateway import client
 from gateway.client import (
     AmbiguousMessageError,
     Message,
@@ -107,3 +109,11 @@ def test_a_key_has_the_id_that_it_is_registered_with_by_default(tmp_path: Path) 
     assert read_signer(tmp_path / "key.pem", "acme", "mine").kid == "mine"
     assert "PRIVATE" not in repr(read_signer(tmp_path / "key.pem", "acme"))
     assert "private_key" not in repr(SIGNER)
+
+
+def test_every_error_that_the_client_tells_of_can_be_imported_from_it() -> None:
+    folder = Path(client.__file__).parent
+    sections = [s for p in folder.glob("*.py") for s in re.findall(r'Raises:\n(.+?)"""', p.read_text(), re.DOTALL)]
+    told = {name for section in sections for name in re.findall(r"\b[A-Z]\w+Error\b", section)}
+    assert told
+    assert told <= set(client.__all__)
