@@ -55,7 +55,7 @@ def _not_asked_for_commands() -> AbstractContextManager[None]:
 
 
 def _exempt_uncounted() -> AbstractContextManager[None]:
-    window = "return window if exempt and _proof_is_asked(trust.policy, taken.order.amount) else None"
+    window = "return window if exempt and _proof_is_asked(trust.policy, received.order.amount) else None"
     return edited(intents, "_judge_proof", (window, "return None"))
 
 
