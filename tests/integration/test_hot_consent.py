@@ -146,8 +146,19 @@ def dealt(dice: random.Random, records: Sequence[Record]) -> list[list[list[Reco
     return batches
 
 
-async def play(worker: ExecutionService, batches: Sequence[Sequence[Record]], dice: random.Random) -> None:
-    for batch in batches:
+async def play(
+    worker: ExecutionService,
+    batches: Sequence[Sequence[Record]],
+    dice: random.Random,
+    *,
+    around: datetime | None = None,
+) -> None:
+    """Hand a worker its batches: as fast as it takes them, or spread so that a moment lies among them."""
+    begun = datetime.now(UTC)
+    for number, batch in enumerate(batches):
+        if around is not None:
+            at = begun + 1.5 * (around - begun) * number / len(batches)
+            await asyncio.sleep((at - datetime.now(UTC)).total_seconds())
         if dice.random() < 0.3:
             await asyncio.sleep(dice.random() / 500)
         await worker.take(batch)
@@ -248,7 +259,10 @@ async def test_no_intent_follows_the_end_of_what_allowed_it(world: World, action
             await asyncio.sleep(dice.random() / 40)
             await _act(world, name, action)
 
-        jobs: list[Coroutine[Any, Any, None]] = [play(w, h, dice) for w, h in zip(workers, hands, strict=True)]
+        around = end if action == "expire" else None
+        jobs: list[Coroutine[Any, Any, None]] = [
+            play(w, h, dice, around=around) for w, h in zip(workers, hands, strict=True)
+        ]
         await asyncio.gather(*jobs, act_at_some_time())
         rows = await world.connection.fetch(
             "SELECT event_type, body FROM outbox WHERE key = $1 "
