@@ -21,8 +21,10 @@ from streams.open_transactions import OpenTransactions
 from streams.transport import DirectConsumer, DirectTransport
 
 LOOK_S = 1.0
-KAFKA_ANSWERS_S = 2.0
 """How often a stage makes sure that it is still a member of its group."""
+
+KAFKA_ANSWERS_S = 2.0
+"""How long a broker may take to answer before the stage starts."""
 
 
 def _unwatched() -> None:
