@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cached_property
 from typing import Any
 
 import asyncpg
 
 from gateway.consents.postgres import PostgresConsentStore, TermsCache
 from gateway.database.pool import ConnectionPool
-from gateway.database.sessions import COMMAND_TIMEOUT_S, IDLE_IN_TRANSACTION_S
 from gateway.directory.postgres import PostgresDirectory
 from gateway.identity.postgres import PostgresAuthenticationStore, PostgresRefusalStore
 from gateway.orders.bulk.postgres import PostgresBulkStore
@@ -43,23 +43,9 @@ class PostgresUnitOfWork:
 class PostgresStore(ConnectionPool):
     """Implements :class:`gateway.database.unit.Store` over a connection pool."""
 
-    def __init__(
-        self,
-        dsn: str,
-        *,
-        pool_size: int = 4,
-        command_timeout_s: float = COMMAND_TIMEOUT_S,
-        idle_in_transaction_s: float = IDLE_IN_TRANSACTION_S,
-        name: str = "mypay",
-    ) -> None:
-        super().__init__(
-            dsn,
-            pool_size=pool_size,
-            command_timeout_s=command_timeout_s,
-            idle_in_transaction_s=idle_in_transaction_s,
-            name=name,
-        )
-        self._cache = TermsCache()
+    @cached_property
+    def _cache(self) -> TermsCache:
+        return TermsCache()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PostgresUnitOfWork]:
