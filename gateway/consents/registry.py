@@ -1,14 +1,10 @@
 """What people and provisioning write of consents: those that customers have given elsewhere."""
 
 from collections.abc import Sequence
-from typing import Any
-
-import asyncpg
-from asyncpg import Connection
 
 from gateway.base.keys import ConsentKey
-from gateway.database.errors import translated
 from gateway.database.queries import load
+from gateway.database.statements import OnConnection
 from gateway.directory.partners import UnknownPartnerError
 from schemas.codec import encode
 from schemas.consent_commands import canonical_terms
@@ -18,14 +14,11 @@ from schemas.primitives import ConsentId, FundingToken, PartnerId
 _SQL = load(__name__, "consent_registry")
 
 
-class PostgresConsentRegistry:
+class PostgresConsentRegistry(OnConnection):
     """Consents on one connection; a call is a transaction of its own unless the caller holds one open.
 
     Every method raises StoreUnavailableError or StoreConflictError as the stores do.
     """
-
-    def __init__(self, connection: "Connection[Any]") -> None:
-        self._connection = connection
 
     async def add_consents(
         self, consents: Sequence[tuple[ConsentTerms, ConsentStatus]], *, documents: Sequence[bytes] | None = None
@@ -53,11 +46,6 @@ class PostgresConsentRegistry:
         rows = await self._fetch(_SQL.lock_under, token, partner_id)
         return [ConsentId(r["consent_id"]) for r in rows]
 
-    async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
-        async with translated():
-            try:
-                rows: list[asyncpg.Record] = await self._connection.fetch(sql, *arguments)
-            except asyncpg.ForeignKeyViolationError:
-                # The only foreign key of these tables; the driver's text quotes the row.
-                raise UnknownPartnerError("the partner is not registered") from None
-            return rows
+    def _nothing_named(self) -> Exception:
+        # The only foreign key of these tables.
+        return UnknownPartnerError("the partner is not registered")

@@ -1,27 +1,22 @@
 """Operators' actions and proposals in PostgreSQL: who changed what by hand, why, and who agreed."""
 
 import json
-from typing import Any
 from uuid import UUID
 
 import asyncpg
-from asyncpg import Connection
 
-from gateway.database.errors import translated
 from gateway.database.queries import load
+from gateway.database.statements import OnConnection
 from gateway.directory.approval import Decision, Phase, Proposal
 
 _SQL = load(__name__, "operators")
 
 
-class PostgresOperators:
+class PostgresOperators(OnConnection):
     """The record of operators' actions, on one connection; each call is a transaction unless the caller holds one.
 
     Every method raises StoreUnavailableError or StoreIntegrityError as the stores do.
     """
-
-    def __init__(self, connection: "Connection[Any]") -> None:
-        self._connection = connection
 
     async def note(self, action_id: UUID, phase: Phase, *, operator: str, command: str, subject: str, why: str) -> None:
         """Write down that an action begins, or how it ended."""
@@ -48,11 +43,6 @@ class PostgresOperators:
     async def decide(self, proposal_id: UUID, decision: Decision, *, operator: str, why: str) -> bool:
         """Decide a proposal once; False if somebody else was faster."""
         return bool(await self._fetch(_SQL.decide, proposal_id, decision.value, operator, why))
-
-    async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
-        async with translated():
-            rows: list[asyncpg.Record] = await self._connection.fetch(sql, *arguments)
-            return rows
 
 
 def proposal_of(row: asyncpg.Record) -> Proposal:

@@ -7,13 +7,9 @@ overwritten, except merchants, whose file is the whole truth about them; a metho
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
-import asyncpg
-from asyncpg import Connection
-
-from gateway.database.errors import translated
 from gateway.database.queries import load
+from gateway.database.statements import OnConnection
 from gateway.directory.merchants import Merchant
 from gateway.directory.partners import NewPartner, PartnerKey, UnknownPartnerError
 from schemas.primitives import PartnerId
@@ -21,14 +17,11 @@ from schemas.primitives import PartnerId
 _SQL = load(__name__, "registry")
 
 
-class PostgresRegistry:
+class PostgresRegistry(OnConnection):
     """The registries, on one connection. Each call is a transaction of its own unless the caller holds one open.
 
     Every method raises StoreUnavailableError or StoreConflictError as the stores do.
     """
-
-    def __init__(self, connection: "Connection[Any]") -> None:
-        self._connection = connection
 
     async def add_partners(self, partners: Sequence[NewPartner]) -> frozenset[PartnerId]:
         """Register partners that do not exist; return the ids of these."""
@@ -80,11 +73,6 @@ class PostgresRegistry:
             [m.name for m in merchants],
         )
 
-    async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
-        async with translated():
-            try:
-                rows: list[asyncpg.Record] = await self._connection.fetch(sql, *arguments)
-            except asyncpg.ForeignKeyViolationError:
-                # The only foreign key of these tables; the driver's text quotes the row.
-                raise UnknownPartnerError("the partner is not registered") from None
-            return rows
+    def _nothing_named(self) -> Exception:
+        # The only foreign key of these tables.
+        return UnknownPartnerError("the partner is not registered")

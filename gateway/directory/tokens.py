@@ -6,13 +6,10 @@ Nothing here sees a card: rows come sealed and go sealed.
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
-
-import asyncpg
-from asyncpg import Connection
 
 from gateway.database.errors import translated
 from gateway.database.queries import load
+from gateway.database.statements import OnConnection
 from gateway.directory.funding import NewToken, Sealed, SealedToken
 from gateway.directory.partners import UnknownPartnerError
 from schemas.primitives import CustomerId, FundingToken, PartnerId
@@ -20,14 +17,11 @@ from schemas.primitives import CustomerId, FundingToken, PartnerId
 _SQL = load(__name__, "token")
 
 
-class PostgresTokens:
+class PostgresTokens(OnConnection):
     """Funding tokens on one connection. Each call is a transaction of its own unless the caller holds one open.
 
     Every method raises StoreUnavailableError or StoreConflictError as the stores do.
     """
-
-    def __init__(self, connection: "Connection[Any]") -> None:
-        self._connection = connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
@@ -99,11 +93,6 @@ class PostgresTokens:
         )
         return len(done)
 
-    async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
-        async with translated():
-            try:
-                rows: list[asyncpg.Record] = await self._connection.fetch(sql, *arguments)
-            except asyncpg.ForeignKeyViolationError:
-                # The token is there, or was inserted in this transaction; the driver's text quotes the row.
-                raise UnknownPartnerError("the partner is not registered") from None
-            return rows
+    def _nothing_named(self) -> Exception:
+        # The token is there, or was inserted in this transaction.
+        return UnknownPartnerError("the partner is not registered")

@@ -2,28 +2,21 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
-import asyncpg
-from asyncpg import Connection
-
-from gateway.database.errors import translated
 from gateway.database.pool import ConnectionPool
 from gateway.database.queries import load
+from gateway.database.statements import OnConnection
 from gateway.identity.store import IdentityLink
 from schemas.primitives import CustomerId
 
 _SQL = load(__name__, "authentication")
 
 
-class PostgresIdentities:
+class PostgresIdentities(OnConnection):
     """What people and provisioning write: identity links and revoked issuer keys, on one connection.
 
     Every method raises StoreUnavailableError or StoreConflictError as the stores do.
     """
-
-    def __init__(self, connection: "Connection[Any]") -> None:
-        self._connection = connection
 
     async def link(self, links: Sequence[IdentityLink]) -> frozenset[tuple[str, str]]:
         """Link identities that are not linked; return these. A standing link is never changed: unlink it first."""
@@ -57,11 +50,6 @@ class PostgresIdentities:
         """Digest of the trust policy that counts, and since when; None if there is none yet."""
         rows = await self._fetch(_SQL.applied_policy)
         return (rows[0]["digest"], rows[0]["applied_at"]) if rows else None
-
-    async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
-        async with translated():
-            rows: list[asyncpg.Record] = await self._connection.fetch(sql, *arguments)
-            return rows
 
 
 class PostgresRevocations:

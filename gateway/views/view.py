@@ -2,23 +2,17 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final, Self
+from typing import Final, Self
 
-import asyncpg
-from asyncpg import Connection
-
-from gateway.database.errors import translated
 from gateway.database.sessions import looking_settings, session
+from gateway.database.statements import OnConnection
 
 STATEMENT_TIMEOUT_S: Final = 20
 """A person waits no longer, and no look-up may hold back the outbox's horizon for longer."""
 
 
-class View:
+class View(OnConnection):
     """Look-ups on one connection. Every method raises StoreUnavailableError where the server is away or too slow."""
-
-    def __init__(self, connection: "Connection[Any]") -> None:
-        self._connection = connection
 
     @classmethod
     @asynccontextmanager
@@ -31,8 +25,3 @@ class View:
         settings = looking_settings("mypay-inspect", statement_timeout_s=STATEMENT_TIMEOUT_S)
         async with session(dsn, settings) as connection:
             yield cls(connection)
-
-    async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
-        async with translated():
-            rows: list[asyncpg.Record] = await self._connection.fetch(sql, *arguments)
-            return rows
