@@ -10,8 +10,8 @@ from asyncpg import Connection
 from gateway.app.postgres import PostgresStore
 from gateway.consents.registry import PostgresConsentRegistry
 from gateway.consents.store import ConsentChangeUnit
-from gateway.database.errors import translated
 from gateway.database.sessions import PEOPLE_S, session, session_settings
+from gateway.database.statements import OnConnection
 from gateway.database.unit import Store
 from gateway.directory.operators import PostgresOperators
 from gateway.directory.registry import PostgresRegistry
@@ -20,22 +20,16 @@ from gateway.identity.registry import PostgresIdentities
 from schemas.primitives import ConsentId, FundingToken, PartnerId
 
 
-class Registries:
+class Registries(OnConnection):
     """The registries. Each of their calls is a transaction of its own unless one is open (:meth:`transaction`)."""
 
     def __init__(self, connection: "Connection[Any]") -> None:
-        self._connection = connection
+        super().__init__(connection)
         self.directory = PostgresRegistry(connection)
         self.tokens = PostgresTokens(connection)
         self.operators = PostgresOperators(connection)
         self.identities = PostgresIdentities(connection)
         self.consents = PostgresConsentRegistry(connection)
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[None]:
-        """Make the calls inside one transaction: all of them or none."""
-        async with translated(), self._connection.transaction():
-            yield
 
 
 @asynccontextmanager

@@ -1,5 +1,7 @@
 """Statements on one connection, for those that are handed it: registries of people's commands, and views."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -13,6 +15,12 @@ class OnConnection:
 
     def __init__(self, connection: "Connection[Any]") -> None:
         self._connection = connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """Make the calls inside one transaction: all of them or none."""
+        async with translated(), self._connection.transaction():
+            yield
 
     def _nothing_named(self) -> Exception | None:
         """What a row is refused with that names what is not there (a foreign key); None: such a row is a bug."""

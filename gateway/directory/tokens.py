@@ -3,11 +3,9 @@
 Nothing here sees a card: rows come sealed and go sealed.
 """
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import datetime
 
-from gateway.database.errors import translated
 from gateway.database.queries import load
 from gateway.database.statements import OnConnection
 from gateway.directory.funding import NewToken, Sealed, SealedToken
@@ -22,12 +20,6 @@ class PostgresTokens(OnConnection):
 
     Every method raises StoreUnavailableError or StoreConflictError as the stores do.
     """
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[None]:
-        """Make the calls inside one transaction: all of them or none."""
-        async with translated(), self._connection.transaction():
-            yield
 
     async def put(self, tokens: Sequence[NewToken], *, now: datetime) -> frozenset[FundingToken]:
         """Store tokens that are free, with their permissions; return these. A token's card and owner never change.
