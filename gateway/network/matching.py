@@ -26,18 +26,21 @@ def answers_to(trace: TraceNumbers, echoed: Echoed, by: MatchBy) -> bool:
     if echoed.stan != trace.stan:
         return False
     same_terminal = echoed.terminal_id == trace.terminal_id
-    same_time = echoed.transmitted_at == f"{trace.transmitted_at:%m%d%H%M%S}"
     match by:
         case MatchBy.STRICT:
-            return same_terminal and same_time
+            return same_terminal and _same_time(trace, echoed)
         case MatchBy.REFERENCE:
             if echoed.terminal_id is None:
                 return echoed.rrn == trace.rrn
             # With the terminal's own number an RRN that differs is no other message, but a wrong answer.
-            return same_terminal and (echoed.rrn is not None or same_time)
+            return same_terminal and (echoed.rrn is not None or _same_time(trace, echoed))
         case MatchBy.TERMINAL:
             return same_terminal
         case MatchBy.STAN:
             return same_terminal or echoed.terminal_id is None
         case _:
             assert_never(by)
+
+
+def _same_time(trace: TraceNumbers, echoed: Echoed) -> bool:
+    return echoed.transmitted_at == f"{trace.transmitted_at:%m%d%H%M%S}"

@@ -22,6 +22,9 @@ from gateway.network.iso8583.wire import WIRE_TEXT, Dialect, FieldCodec
 
 ZERO_AMOUNT: Final = "0" * 12
 
+FIRST_BITMAP_TO: Final = 64
+"""The first bitmap names fields up to this number, the second those above it."""
+
 _SHOWN: Final = frozenset({3, 4, 7, 11, 12, 13, 18, 22, 25, 32, 37, 38, 39, 41, 42, 49, 50, 66, 70, 90})
 _BITMAP: Final = re.compile(r"[0-9A-Fa-f]{16}").fullmatch
 _MTI: Final = re.compile(r"[0-9]{4}").fullmatch
@@ -96,15 +99,30 @@ def encode_message(message: Message, dialect: Dialect) -> bytes:
     rule = dialect.rules.get(message.mti)
     if rule is None:
         raise Iso8583Error("mti", "is not supported")
-    fields = message.fields
-    constants, omitted = dialect.constants[message.mti], dialect.omitted[message.mti]
-    if constants or omitted:
-        fields = {n: value for n, value in {**constants, **fields}.items() if n not in omitted}
+    fields = fields_sent(message, dialect)
     if not fields.keys() <= rule.allowed:
         raise Iso8583Error(str(min(fields.keys() - rule.allowed)), f"is not sent in {message.mti}")
     if fault := _absent(message.mti, fields, rule):
         raise Iso8583Error(*fault)
     return _write(message.mti, fields, dialect)
+
+
+def fields_sent(message: Message, dialect: Dialect) -> Mapping[int, str]:
+    """The fields of a message with the constants of the network's layout, and without what it leaves out."""
+    constants, omitted = dialect.constants[message.mti], dialect.omitted[message.mti]
+    if not (constants or omitted):
+        return message.fields
+    return {n: value for n, value in {**constants, **message.fields}.items() if n not in omitted}
+
+
+def encode_field(number: int, value: str, dialect: Dialect) -> bytes:
+    """Write one field, as it stands within a message.
+
+    Raises:
+        Iso8583Error: the value does not fit.
+    """
+    bitmaps = 2 if number > FIRST_BITMAP_TO else 1
+    return _write("0200", {number: value}, dialect)[dialect.mti_bytes + bitmaps * dialect.bitmap_bytes :]
 
 
 def encode_refusal(message: Message, dialect: Dialect) -> bytes:

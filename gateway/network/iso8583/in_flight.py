@@ -26,10 +26,11 @@ class InFlight:
     def add(self, exchange: Exchange) -> bool:
         """Take one; False, and nothing is taken, where its answer could not be told from another's."""
         waiting = self._exchanges.setdefault(_key(exchange), [])
-        trace = exchange.trace
-        alike = Echoed(trace.stan, trace.terminal_id, trace.rrn, f"{trace.transmitted_at:%m%d%H%M%S}")
-        if any(answers_to(other.trace, alike, self._by) for other in waiting):
-            return False
+        if waiting:
+            trace = exchange.trace
+            alike = Echoed(trace.stan, trace.terminal_id, trace.rrn, f"{trace.transmitted_at:%m%d%H%M%S}")
+            if any(answers_to(other.trace, alike, self._by) for other in waiting):
+                return False
         waiting.append(exchange)
         self._count += 1
         self.orders += exchange.is_order
@@ -37,18 +38,23 @@ class InFlight:
 
     def remove(self, exchange: Exchange) -> None:
         """Forget one that has ended."""
-        waiting = self._exchanges[_key(exchange)]
+        key = _key(exchange)
+        waiting = self._exchanges[key]
         waiting.remove(exchange)
         if not waiting:
-            del self._exchanges[_key(exchange)]
+            del self._exchanges[key]
         self._count -= 1
         self.orders -= exchange.is_order
 
     def find(self, mti: str, echoed: Echoed) -> Exchange | None:
         """The one that an answer belongs to; None where there is none, or more than one."""
-        waiting = self._exchanges.get((mti, echoed.stan), ())
-        found = [exchange for exchange in waiting if answers_to(exchange.trace, echoed, self._by)]
-        return found[0] if len(found) == 1 else None
+        found: Exchange | None = None
+        for exchange in self._exchanges.get((mti, echoed.stan), ()):
+            if answers_to(exchange.trace, echoed, self._by):
+                if found is not None:
+                    return None
+                found = exchange
+        return found
 
 
 def _key(exchange: Exchange) -> _Key:

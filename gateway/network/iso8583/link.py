@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from gateway.network.exchange import Echoed
 from gateway.network.iso8583 import messages
+from gateway.network.iso8583.answers import AnswerReader
 from gateway.network.iso8583.codec import Iso8583Error, Message, decode_arriving, encode_message, encode_refusal
 from gateway.network.iso8583.config import Address, NetworkConfig
 from gateway.network.iso8583.connection import Connection, Exchange
@@ -36,8 +37,8 @@ class LinkDownError(Exception):
 class LinkOwner(Protocol):
     """The network that a link belongs to."""
 
-    def on_response(self, message: Message) -> None:
-        """A response other than 0810 arrived."""
+    def on_answer(self, answer: messages.Answer) -> None:
+        """An answer to a request arrived."""
 
     def on_garbled(self, mti: str, echoed: Echoed) -> None:
         """An answer with these numbers arrived that could not be decoded."""
@@ -73,6 +74,7 @@ class Link:
         self._observer = observer
         self._now = now
         self._jitter = jitter
+        self._answers = AnswerReader(config.wire)
         self._connection: Connection | None = None
         self._is_stopping = False
         self._wake = asyncio.Event()
@@ -88,14 +90,10 @@ class Link:
         return self.state is LinkState.UP and self._connection is not None and not self._connection.is_lost
 
     @property
-    def load(self) -> int:
-        """Exchanges on this link, for choosing the least loaded."""
-        return self._connection.load if self._connection is not None else 0
-
-    @property
-    def is_paused(self) -> bool:
-        """True while the peer does not take what was written."""
-        return self._connection is not None and self._connection.is_paused
+    def load(self) -> tuple[bool, int]:
+        """Whether the peer does not take what was written, and the exchanges here: for choosing the least loaded."""
+        connection = self._connection
+        return (connection.is_paused, connection.load) if connection is not None else (False, 0)
 
     def send(self, exchange: Exchange) -> None:
         """Send one request; only while :attr:`is_up`."""
@@ -310,6 +308,10 @@ class Link:
 
     def on_frame(self, data: bytes) -> None:
         """See ConnectionOwner."""
+        answer = self._answers.read(data)
+        if answer is not None:
+            self._owner.on_answer(answer)
+            return
         config = self._config
         try:
             message = decode_arriving(data, config.wire, by_time=config.matching is MatchBy.STRICT)
@@ -320,10 +322,10 @@ class Link:
             return
         if 0 in message.others:
             self._observer.undecodable(config.network_id, self.name, "message", "its end cannot be read")
-        if message.mti == "0810":
+        if message.mti == messages.NETWORK_MANAGEMENT_ANSWER:
             self._on_management_answer(message)
         elif message.mti in ANSWERS:
-            self._owner.on_response(message)
+            self._owner.on_answer(messages.answer_of(message))
         else:
             self._answer_host(message)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, assert_never
 
 from gateway.network.exchange import (
     Acceptor,
@@ -24,6 +24,8 @@ SIGN_OFF: Final = "002"
 KEY_CHANGE: Final = "161"
 CUT_OVER: Final = "201"
 ECHO: Final = "301"
+
+NETWORK_MANAGEMENT_ANSWER: Final = "0810"
 
 APPROVED: Final = "00"
 FUNCTION_NOT_SUPPORTED: Final = "40"
@@ -74,25 +76,45 @@ def original_data_of(message: Message) -> OriginalData | None:
     return OriginalData(value[:4], value[4:10], value[10:20], value[20:31], value[31:42])
 
 
-def answer_of(message: Message, *, sent_at: float | None = None) -> Answered:
-    """Return what a decoded 0110, 0210, 0230 or 0430 says, unjudged; ``sent_at`` of its request is handed on.
+class Answer(NamedTuple):
+    """What a 0110, 0210, 0230 or 0430 says, unjudged.
 
-    An 0430 may leave DE4 out, which is then told as zero.
+    Attributes:
+        echoed: the numbers of its request.
+        response_code: DE39. approval_code: DE38 or None.
+        amount_minor: DE4; zero where an 0430 leaves it out. currency_numeric: DE49 or None.
     """
+
+    mti: str
+    echoed: Echoed
+    response_code: str
+    approval_code: str | None
+    amount_minor: int
+    currency_numeric: str | None
+
+    def answered(self, sent_at: float | None = None) -> Answered:
+        """The same as the end of an exchange; ``sent_at`` of its request is handed on."""
+        return Answered(
+            response_code=self.response_code,
+            approval_code=self.approval_code,
+            amount_minor=self.amount_minor,
+            currency_numeric=self.currency_numeric,
+            rrn=self.echoed.rrn,
+            sent_at=sent_at,
+        )
+
+
+def answer_of(message: Message) -> Answer:
+    """Return what a decoded answer says."""
     fields = message.fields
-    return Answered(
+    return Answer(
+        mti=message.mti,
+        echoed=Echoed(int(fields[11]), fields.get(41), fields.get(37), fields.get(7)),
         response_code=fields[39],
         approval_code=fields.get(38),
         amount_minor=int(fields.get(4, ZERO_AMOUNT)),
         currency_numeric=fields.get(49),
-        rrn=fields.get(37),
-        sent_at=sent_at,
     )
-
-
-def echoed_in(message: Message) -> Echoed:
-    """Return what an answer carries of its request's numbers."""
-    return Echoed(int(message[11]), message.get(41), message.get(37), message.get(7))
 
 
 def answer_to_host(request: Message) -> str:
@@ -226,6 +248,19 @@ def request_message(request: NetworkRequest, config: NetworkConfig) -> Message:
             return reversal_message(request, config)
         case InquiryRequest():
             return inquiry_message(request, config)
+
+
+def answer_mti_of(request: NetworkRequest) -> str:
+    """Return the MTI of the answer to a request."""
+    match request:
+        case FinancialRequest():
+            return "0210"
+        case ReversalRequest():
+            return "0430"
+        case InquiryRequest():
+            return "0110"
+        case _ as never:
+            assert_never(never)
 
 
 def network_management(code: str, *, stan: int, at: datetime, acquirer_id: str | None = None) -> Message:

@@ -19,10 +19,10 @@ from gateway.network.exchange import (
 )
 from gateway.network.iso8583 import messages
 from gateway.network.iso8583.breaker import BreakerState, CircuitBreaker, room
-from gateway.network.iso8583.codec import Iso8583Error, Message, encode_message
+from gateway.network.iso8583.codec import Iso8583Error, encode_message
 from gateway.network.iso8583.config import NetworkConfig
 from gateway.network.iso8583.connection import Exchange
-from gateway.network.iso8583.dialect import answering_mti
+from gateway.network.iso8583.financial import FinancialEncoder
 from gateway.network.iso8583.framing import FramingError
 from gateway.network.iso8583.in_flight import InFlight
 from gateway.network.iso8583.link import Link
@@ -57,6 +57,8 @@ class Iso8583Network:
         self.config = config
         self._on_unmatched = on_unmatched
         self._observer: LinkObserver = observer or SilentObserver()
+        self._framing = config.framing
+        self._financial = FinancialEncoder(config)
         self._breaker = CircuitBreaker(config.breaker)
         self._exchanges = InFlight(config.matching)
         # Places taken and not used yet: orders', follow-ups'.
@@ -183,22 +185,21 @@ class Iso8583Network:
 
     # --- LinkOwner ---------------------------------------------------------------------------------------------------
 
-    def on_response(self, message: Message) -> None:
+    def on_answer(self, answer: messages.Answer) -> None:
         """Give an answer to its exchange, or report it as unmatched."""
-        echoed = messages.echoed_in(message)
-        exchange = self._exchanges.find(message.mti, echoed)
-        answer = messages.answer_of(message, sent_at=exchange.sent_at if exchange else None)
+        echoed = answer.echoed
+        exchange = self._exchanges.find(answer.mti, echoed)
         if exchange is not None:
-            exchange.end(answer)
+            exchange.end(answer.answered(exchange.sent_at))
             return
         self._on_unmatched(
             UnmatchedAnswer(
                 network_id=self.network_id,
-                mti=message.mti,
+                mti=answer.mti,
                 terminal_id=echoed.terminal_id or "",
                 stan=echoed.stan,
                 transmitted_at_raw=echoed.transmitted_at or "",
-                answer=answer,
+                answer=answer.answered(),
             )
         )
 
@@ -244,13 +245,12 @@ class Iso8583Network:
         if link is None:
             return NotSent(NotSentCause.NO_LINK, "no link is signed on")
         try:
-            message = messages.request_message(request, self.config)
-            frame = self.config.framing.frame(encode_message(message, self.config.wire))
+            frame = self._framing.frame(self._encoded(request))
         except (Iso8583Error, FramingError) as error:
             return NotSent(NotSentCause.NOT_ENCODABLE, str(error))
         exchange = Exchange(
             request.trace,
-            answering_mti(message.mti) or "",
+            messages.answer_mti_of(request),
             is_order=isinstance(request, FinancialRequest),
             generation=self._breaker.generation,
             submitted_at=now,
@@ -265,11 +265,21 @@ class Iso8583Network:
         link.send(exchange)
         return None
 
+    def _encoded(self, request: NetworkRequest) -> bytes:
+        if isinstance(request, FinancialRequest):
+            return self._financial.encode(request)
+        return encode_message(messages.request_message(request, self.config), self.config.wire)
+
     def _least_loaded(self) -> Link | None:
         # Beginning one further each time shares the load of equals.
-        self._next_link = (self._next_link + 1) % len(self._links)
-        links = self._links[self._next_link :] + self._links[: self._next_link]
-        return min((link for link in links if link.is_up), key=lambda link: (link.is_paused, link.load), default=None)
+        links = self._links
+        self._next_link = first = (self._next_link + 1) % len(links)
+        found, least = None, (True, 0)
+        for number in range(first - len(links), first):
+            link = links[number]
+            if link.is_up and (found is None or link.load < least):
+                found, least = link, link.load
+        return found
 
     def _end(self, exchange: Exchange, result: ExchangeResult) -> None:
         self._exchanges.remove(exchange)

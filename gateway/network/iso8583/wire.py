@@ -87,8 +87,11 @@ class Dialect:
     Attributes:
         specs: pyiso8583 specifications, the one to write with first; the others are accepted when reading.
         is_plain_ascii: whole messages can go the short way of :mod:`gateway.network.iso8583.ascii_wire`.
+        bcd_pad: filler nibble written after an odd number of packed digits.
+        mti_bytes, bitmap_bytes: how long an MTI and one bitmap are.
         charset: of text that decides nothing.
         fields: per field number.
+        formats: likewise, how it lies on the wire.
         numbers: field number of each pyiso8583 key.
         rules: by MTI, of what this side sends and strictly reads.
         mandatory: by MTI, what this network's messages carry beyond the standard.
@@ -98,8 +101,12 @@ class Dialect:
 
     specs: tuple[Mapping[str, Mapping[str, Any]], ...]
     is_plain_ascii: bool
+    bcd_pad: str
+    mti_bytes: int
+    bitmap_bytes: int
     charset: str
     fields: Mapping[int, FieldCodec]
+    formats: Mapping[int, FieldFormat]
     numbers: Mapping[str, int]
     rules: Mapping[str, MessageRule]
     mandatory: Mapping[str, frozenset[int]]
@@ -121,8 +128,12 @@ def wire_of(layout: Layout) -> Dialect:
     return Dialect(
         specs=tuple(_spec(layout, formats, pad) for pad in (pads if is_padded else pads[:1])),
         is_plain_ascii=like_ascii,
+        bcd_pad=layout.bcd_pad,
+        mti_bytes=2 if layout.mti_encoding is Encoding.PACKED else 4,
+        bitmap_bytes=8 if layout.bitmap_encoding is Encoding.BINARY else 16,
         charset=layout.charset,
         fields=MappingProxyType({number: _field_codec(format_) for number, format_ in formats.items()}),
+        formats=formats,
         numbers=MappingProxyType({str(number): number for number in formats}),
         rules=layout.rules(),
         mandatory=layout.mandatory(),

@@ -57,7 +57,7 @@ def test_an_answer_is_read_whatever_stands_beside_it(case: str, code: bytes) -> 
     name, wire = UNREADABLE[case]
     message = decode_arriving(ascii_answer(de39=code, **{name: wire}), ASCII)
     expected = Answered(code.decode(), "A1B2C3", 12_500, "410", "123456789012")
-    assert answer_of(message) == expected
+    assert answer_of(message).answered() == expected
     assert {number: message.get(number) for number in (3, 11, 41)} == {3: "000000", 11: "123456", 41: "GW000001"}
     assert KOREAN.decode("latin-1") not in repr(message)
 
@@ -149,7 +149,7 @@ def test_packed_answers_are_read_the_same_way() -> None:
         b"123456789012", b"12345678901200"
     )
     message = decode_arriving(with_code, BCD)
-    assert answer_of(message) == Answered("00", None, 12_500, "410", "123456789012")
+    assert answer_of(message).answered() == Answered("00", None, 12_500, "410", "123456789012")
     assert message.others[63] == KOREAN
     # A filler nibble in DE32 that is neither F nor 0: the field cannot be cut, and 37 – 49 come after it.
     odd = with_code.replace(bytes.fromhex("06410001"), bytes.fromhex("05410001"))

@@ -22,7 +22,6 @@ from gateway.network.iso8583.messages import (
     ECHO,
     OriginalData,
     answer_of,
-    echoed_in,
     financial_message,
     inquiry_message,
     network_management,
@@ -179,8 +178,8 @@ def test_an_approval_is_read_as_it_is() -> None:
     )  # fmt: skip
     message = decode_message(data, ASCII)
     assert decode_arriving(data, ASCII) == message
-    assert echoed_in(message) == Echoed(123456, "GW000001", "123456789012", "0703200506")
-    assert answer_of(message) == Answered("00", "A1", 12_500, "410", "123456789012")
+    assert answer_of(message).echoed == Echoed(123456, "GW000001", "123456789012", "0703200506")
+    assert answer_of(message).answered() == Answered("00", "A1", 12_500, "410", "123456789012")
 
 
 def test_a_blank_field_is_no_field() -> None:
@@ -192,7 +191,7 @@ def test_a_blank_field_is_no_field() -> None:
         b"0210" b"322000000E800000" b"000000" b"000000012500" b"0703200506" b"123456"
         b"            " b"      " b"51" b"GW000001"
     )  # fmt: skip
-    assert answer_of(decode_message(data, ASCII)) == Answered("51", None, 12_500, None, None)
+    assert answer_of(decode_message(data, ASCII)).answered() == Answered("51", None, 12_500, None, None)
 
 
 def test_fields_a_host_adds_are_let_be() -> None:
