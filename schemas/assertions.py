@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints
 
+from schemas.consents import NamedPurposes
 from schemas.primitives import (
     ConsentIdField,
     MerchantIdField,
@@ -66,6 +67,7 @@ class ConsentLink(Model):
 
     Attributes:
         terms_digest: SHA-256, lower-case hexadecimal, of the terms that the command is about.
+        purposes: those that the command names; left out of one that names none, as there.
     """
 
     kind: Literal["consent"] = "consent"
@@ -73,6 +75,7 @@ class ConsentLink(Model):
     consent_id: ConsentIdField
     command: Annotated[LinkedCommand, Field(strict=False)]
     terms_digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", strict=True)]
+    purposes: NamedPurposes | None = None
 
 
 class StandingOrderLink(Model):

@@ -13,7 +13,7 @@ import hashlib
 from typing import Annotated, Final
 
 from schemas.codec import canonical
-from schemas.consents import ConsentTerms
+from schemas.consents import ConsentTerms, NamedPurposes
 from schemas.orders import CompactJws
 from schemas.primitives import NO_CARD_NUMBER, ConsentIdField, Model, PartnerIdField, UtcTime, id_field
 
@@ -65,9 +65,12 @@ class ConsentAmendment(_Command):
         issued_at: when the partner issued the command.
         terms: the new terms, in full. Customer and ``valid_from`` must stay: what is used of each limit goes on.
         authentication: the customer's proof (:mod:`schemas.assertions`) for command ``amend`` and these terms.
+        purposes: those of the new terms that are in force from now on, and no others; left out: what was revoked stays
+            revoked, and what the terms before did not have comes into force.
     """
 
     terms: ConsentTerms
+    purposes: NamedPurposes | None = None
     authentication: CompactJws | None = None
 
 
@@ -80,8 +83,11 @@ class ConsentInstruction(_Command):
         command_id: unique within the consent.
         issued_at: when the partner issued the command.
         authentication: the customer's proof (:mod:`schemas.assertions`) for this command and the terms in force.
+        purposes: with a grant: what the customer grants, the others are declined; with a revocation: what ends, the
+            others go on. Left out: all of them. With other commands there are none to name.
     """
 
+    purposes: NamedPurposes | None = None
     authentication: CompactJws | None = None
 
 

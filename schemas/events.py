@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from schemas.consents import ConsentStatus
+from schemas.consents import ConsentStatus, Purpose
 from schemas.primitives import ConsentIdField, MerchantIdField, Model, Money, NetworkIdField, PartnerIdField, UtcTime
 from schemas.reasons import PaymentStatus, Reason
 
@@ -170,6 +170,17 @@ class CancellationRefused(Model):
     occurred_at: UtcTime
 
 
+class EndedPurpose(Model):
+    """A purpose of a consent that is over.
+
+    Attributes:
+        how: declined (not among what was granted), revoked, expired (past an end of its own) or dropped (by new terms).
+    """
+
+    purpose: Purpose
+    how: str
+
+
 class ConsentEvent(Model):
     """A consent changed (or, ``reported``, is told again because a command found it as it wanted it).
 
@@ -182,6 +193,8 @@ class ConsentEvent(Model):
         command_id: the partner's own id of it, if it was the partner's command.
         actor: who did it: customer (proven by an assertion), partner, operator or time.
         terms_digest: of the terms in force, as the customer authenticates them.
+        purposes: those that are in force, or asked for; none where the consent is over.
+        ended: purposes that this change ended, and how.
         reason: told by an operator.
         in_flight: payments that were sent and whose outcome was open at that moment; where the consent was suspended,
             ended or amended, no other will follow under what was in force before.
@@ -197,6 +210,8 @@ class ConsentEvent(Model):
     command_id: str | None = None
     actor: str | None = None
     terms_digest: str | None = None
+    purposes: tuple[Purpose, ...] = ()
+    ended: tuple[EndedPurpose, ...] = ()
     reason: str | None = None
     in_flight: tuple[UUID, ...] = ()
 

@@ -29,6 +29,7 @@ from gateway.cli.common import (
 from gateway.cli.consent_sending import (
     Assertion,
     ConsentSending,
+    Purposes,
     read_terms,
     send_instruction,
     send_terms,
@@ -40,14 +41,16 @@ from gateway.cli.sending import Key, SomeKey
 from gateway.consents.changing import ConsentChanged, change_consent_status
 from gateway.consents.rules.consent import ConsentCommand
 from gateway.consents.rules.limits import Usage, Window
+from gateway.consents.rules.purposes import in_force
 from gateway.consents.rules.records import CommandOutcome, ConsentVersion
+from gateway.consents.store import PurposeEndRow
 from gateway.database.roles import Role
 from gateway.directory.funding import token_use
 from gateway.views.consents import AskedOfConsent, ConsentsView, StoredConsent
 from gateway.views.tokens import TokensView
 from schemas.codec import DecodeError, decode
 from schemas.consent_commands import canonical_terms, terms_digest
-from schemas.consents import ConsentStatus, ConsentTerms
+from schemas.consents import ConsentStatus, ConsentTerms, Purpose
 from schemas.primitives import ConsentId, PartnerId
 
 app = typer.Typer(help="Customers' consents and what is used of their limits.", no_args_is_help=True)
@@ -114,14 +117,14 @@ def show(consent: ConsentArgument, partner: SomePartnerOption = None, json_: Jso
     """Show one consent with its terms."""
     settings = load_settings()
 
-    async def read() -> tuple[StoredConsent, Sequence[ConsentVersion]]:
+    async def read() -> tuple[StoredConsent, Sequence[ConsentVersion], Sequence[PurposeEndRow]]:
         found = await _find(settings, consent, partner)
         async with ConsentsView.opened(postgres_dsn(settings, Role.READONLY)) as consents:
-            return found, await consents.versions(found)
+            return found, await consents.versions(found), await consents.purpose_ends(found)
 
-    found, versions = run(read())
+    found, versions, ended = run(read())
     if json_:
-        print_json({**asdict(found), "versions": versions})
+        print_json({**asdict(found), "versions": versions, "purpose_ends": ended})
         return
     rows: list[tuple[str, object]] = [
         ("partner", found.partner_id),
@@ -130,7 +133,9 @@ def show(consent: ConsentArgument, partner: SomePartnerOption = None, json_: Jso
         ("since", found.status_changed_at),
         ("valid from", found.terms.valid_from),
         ("valid until", found.terms.valid_until),
+        ("purposes", in_force(found.terms, found.ended_purposes) or "none"),
         *_purposes(found.terms),
+        *((f"{e.purpose} {e.how}", f"{shown(e.ended_at)}, version {e.version}") for e in ended),
         *((f"version {v.version}", _version(v)) for v in versions),
     ]
     print_table(f"Consent {found.consent_id}", ("", ""), rows)
@@ -186,11 +191,12 @@ def amend(
     file: TermsFile,
     key: Key,
     assertion: Assertion = None,
+    purpose: Purposes = None,
     *,
     sending: ConsentSending,
 ) -> None:
     """Send a partner's new terms for a consent, authenticated by the customer: its next version."""
-    send_terms(ConsentCommand.AMEND, file, assertion, key, sending)
+    send_terms(ConsentCommand.AMEND, file, assertion, key, sending, purpose)
 
 
 @app.command()
@@ -200,11 +206,12 @@ def grant(
     partner: PartnerOption,
     key: Key,
     assertion: Assertion = None,
+    purpose: Purposes = None,
     *,
     sending: ConsentSending,
 ) -> None:
-    """Send a partner's grant of a requested consent, authenticated by the customer (AUTH)."""
-    send_instruction(ConsentCommand.GRANT, partner, consent, assertion, key, sending)
+    """Send a partner's grant of a requested consent, authenticated by the customer (AUTH); in part with --purpose."""
+    send_instruction(ConsentCommand.GRANT, partner, consent, assertion, key, sending, purpose)
 
 
 @app.command()
@@ -230,11 +237,12 @@ def revoke(
     reason: Reason = None,
     key: SomeKey = None,
     assertion: Assertion = None,
+    purpose: Purposes = None,
     *,
     sending: ConsentSending,
 ) -> None:
-    """End a consent for ever. As an operator: once this returns no further payment under it can be sent."""
-    _change(consent, partner, ConsentCommand.REVOKE, reason, assertion, key, sending)
+    """End a consent or some of its purposes for ever. As an operator: once this returns nothing follows under it."""
+    _change(consent, partner, ConsentCommand.REVOKE, reason, assertion, key, sending, purpose)
 
 
 @app.command()
@@ -323,12 +331,13 @@ def _change(
     assertion: Path | None,
     key: Path | None,
     sending: ConsentSending,
+    purposes: list[Purpose] | None = None,
 ) -> None:
     """Send it as the partner where there is a key, or else do it as an operator."""
     if key is not None:
         if reason is not None:
             raise CliError("--reason is an operator's word; a partner's command has none.", ExitCode.USAGE)
-        send_instruction(command, partner, consent, assertion, key, sending)
+        send_instruction(command, partner, consent, assertion, key, sending, purposes)
         return
     if assertion is not None:
         raise CliError("--assertion goes with a partner's command: add --key.", ExitCode.USAGE)
@@ -339,13 +348,14 @@ def _change(
     async def write() -> ConsentChanged:
         async with open_consent_changes(postgres_dsn(settings)) as store:
             key = (PartnerId(partner), ConsentId(consent))
-            return await change_consent_status(store, SystemClock(), key, command, reason=reason)
+            named = tuple(p for p in Purpose if p in purposes) if purposes else None
+            return await change_consent_status(store, SystemClock(), key, command, reason=reason, purposes=named)
 
     changed = run(write())
     if sending.json_:
         print_json(changed)
         return
-    say(f"Consent {consent} is {changed.status} (was {changed.before}).")
+    say(f"Consent {consent} is {changed.status} (was {changed.before}); in force: {_named(changed.purposes)}.")
     if changed.in_flight:
         say(f"{len(changed.in_flight)} payments were already on their way: {', '.join(map(str, changed.in_flight))}")
 
@@ -390,11 +400,28 @@ def _purposes(terms: ConsentTerms) -> list[tuple[str, object]]:
         if low := pay.low_value_exemption:
             most = f"{money(low.max_amount.minor, low.max_amount.currency)} each, {low.max_count} payments"
             rows.append(("without proof", f"{most}, {money(low.max_sum.minor, low.max_sum.currency)} together"))
-    if terms.portability:
-        rows.append(("hands data to", terms.portability.recipients))
-    if terms.sharing:
-        rows.append(("shares data with", terms.sharing.affiliates))
+    if hand := terms.portability:
+        how = ", ".join(filter(None, (hand.fnd_cycle, hand.add_cycle))) if hand.is_scheduled else "when asked for"
+        flags = [name for name, value in hand if name.startswith("is_consent_") and value]
+        rows += [
+            ("hands data to", hand.recipients),
+            ("data", (*hand.scopes, *flags)),
+            ("sent", f"{how}, last on {hand.end_date}; kept until {hand.period}"),
+        ]
+    if share := terms.sharing:
+        rows += [
+            ("shares data with", share.affiliates),
+            ("for", share.purposes),
+            ("fields", share.fields),
+            ("used until", share.use_until),
+        ]
+    if offer := terms.marketing:
+        rows += [("offers of", offer.affiliates), ("by", offer.channels), ("offers until", offer.until)]
     return rows
+
+
+def _named(purposes: Sequence[Purpose]) -> str:
+    return ", ".join(purposes) or "nothing"
 
 
 def _version(version: ConsentVersion) -> str:

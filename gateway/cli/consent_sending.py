@@ -15,7 +15,7 @@ from gateway.consents.commands import COMMANDS
 from gateway.consents.rules.consent import ConsentCommand
 from schemas.codec import encode_json
 from schemas.consent_commands import CONSENT_MESSAGES, ConsentMessage
-from schemas.consents import ConsentTerms
+from schemas.consents import ConsentTerms, Purpose
 from schemas.events import EventType
 
 TYPE_OF: Final = {command: type_ for type_, command in COMMANDS.items()}
@@ -23,6 +23,10 @@ TYPE_OF: Final = {command: type_ for type_, command in COMMANDS.items()}
 Assertion = Annotated[
     Path | None,
     typer.Option(help="The customer's assertion, or an identity provider's JSON with it; - reads standard input."),
+]
+Purposes = Annotated[
+    list[Purpose] | None,
+    typer.Option("--purpose", help="One of the consent's purposes, may be repeated; default: all."),
 ]
 CommandId = Annotated[str | None, typer.Option("--command-id", metavar="ID", help="Default: a new one.")]
 
@@ -47,11 +51,25 @@ def read_terms(file: Path) -> tuple[bytes, ConsentTerms]:
     return document, read_message(ConsentTerms, document)
 
 
-def send_terms(command: ConsentCommand, file: Path, assertion: Path | None, key: Path, sending: ConsentSending) -> None:
+def send_terms(
+    command: ConsentCommand,
+    file: Path,
+    assertion: Path | None,
+    key: Path,
+    sending: ConsentSending,
+    purposes: list[Purpose] | None = None,
+) -> None:
     """Send a request or an amendment, the terms exactly as the file has them."""
     document, terms = read_terms(file)
     fields = {"terms": json.loads(document)}
-    _send(command, terms.partner_id, terms.consent_id, fields | _authentication(assertion), key, sending)
+    _send(
+        command,
+        terms.partner_id,
+        terms.consent_id,
+        fields | _named(purposes) | _authentication(assertion),
+        key,
+        sending,
+    )
 
 
 def send_instruction(
@@ -61,9 +79,14 @@ def send_instruction(
     assertion: Path | None,
     key: Path,
     sending: ConsentSending,
+    purposes: list[Purpose] | None = None,
 ) -> None:
     """Send any other command."""
-    _send(command, partner_id, consent_id, _authentication(assertion), key, sending)
+    _send(command, partner_id, consent_id, _named(purposes) | _authentication(assertion), key, sending)
+
+
+def _named(purposes: list[Purpose] | None) -> dict[str, Any]:
+    return {"purposes": purposes} if purposes else {}
 
 
 def _authentication(assertion: Path | None) -> dict[str, Any]:

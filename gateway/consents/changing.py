@@ -16,6 +16,7 @@ from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.consents.rules.change import decide_commands, decide_expiry, own_command_id
 from gateway.consents.rules.consent import ConsentCommand
+from gateway.consents.rules.purposes import PurposeEnded
 from gateway.consents.rules.records import (
     Actor,
     Changed,
@@ -27,15 +28,15 @@ from gateway.consents.rules.records import (
     Refused,
     Unchanged,
 )
-from gateway.consents.store import ConsentChangeUnit
+from gateway.consents.store import ConsentChangeUnit, PurposeEndRow
 from gateway.database.unit import Store
 from gateway.directory.funding import TOKEN_NOT_USABLE, TokenUse, token_uses
 from gateway.directory.store import DirectoryUnit
 from gateway.identity.refusals import Refusal, RefusingUnit
 from gateway.outbox.store import OutboxEvent
 from schemas.codec import encode
-from schemas.consents import ConsentStatus
-from schemas.events import ConsentEvent, ConsentRefused, EventType
+from schemas.consents import ConsentStatus, Purpose
+from schemas.events import ConsentEvent, ConsentRefused, EndedPurpose, EventType
 from schemas.primitives import PaymentId
 from schemas.topics import events_topic
 
@@ -71,9 +72,11 @@ class ConsentChanged:
 
     Attributes:
         in_flight: payments whose outcome was open at that moment; no other can follow while the status stands.
+        purposes: those that are in force now.
     """
 
     status: ConsentStatus
+    purposes: tuple[Purpose, ...]
     before: ConsentStatus
     in_flight: tuple[UUID, ...]
     changed_at: datetime
@@ -86,10 +89,11 @@ async def change_consent_status(
     command: ConsentCommand,
     *,
     reason: str | None = None,
+    purposes: tuple[Purpose, ...] | None = None,
 ) -> ConsentChanged:
     """Suspend, resume, revoke … a consent for an operator, and tell its partner.
 
-    ``reason`` is told as it is: no personal data in it.
+    ``reason`` is told as it is: no personal data in it. ``purposes``: what is revoked; None: all of the consent.
 
     Raises:
         ConsentUnknownError, ConsentCommandRefusedError: nothing was changed, unless the consent's time was up.
@@ -109,6 +113,7 @@ async def change_consent_status(
             issued_at=now,
             body_digest=b"",
             reference=OWN_REFERENCE,
+            purposes=purposes,
             actor=Actor.OPERATOR,
         )
         usable = await usable_tokens(uow, [received], [record])
@@ -120,9 +125,12 @@ async def change_consent_status(
         in_flight = await write_decided(uow, done, now=now, reason=reason)
     last = decided.ended[-1]
     if not isinstance(last, Changed):
-        why = last.reason.text if isinstance(last, Refused) and last.reason == TOKEN_NOT_USABLE else None
+        named = isinstance(last, Refused) and (last.reason == TOKEN_NOT_USABLE or purposes is not None)
+        why = last.reason.text if named and isinstance(last, Refused) else None
         raise ConsentCommandRefusedError(command, decided.records.get(key, record).status, why)
-    return ConsentChanged(last.after.status, record.status, tuple(in_flight.get(key, ())), now)
+    return ConsentChanged(
+        last.after.status, last.after.consent.purposes, record.status, tuple(in_flight.get(key, ())), now
+    )
 
 
 class ExpiryService:
@@ -152,7 +160,7 @@ class ExpiryService:
             now = self._clock.now()
             decided = decide_expiry(records, reference=OWN_REFERENCE, now=now)
             await write_decided(uow, decided, now=now)
-        return [c.after.consent.terms.valid_until for c in decided.changes]
+        return [c.command.issued_at for c in decided.changes]
 
 
 async def usable_tokens(
@@ -182,6 +190,13 @@ async def write_decided(
             (c.after.key, c.after.consent.version, c.proof)
             for c in changes
             if c.proof is not None and c.command.command is ConsentCommand.GRANT
+        ]
+    )
+    await uow.consents.add_purpose_ends(
+        [
+            PurposeEndRow(c.after.key, c.after.changes, e.purpose, e.how, c.after.consent.version, now)
+            for c in changes
+            for e in c.ended
         ]
     )
     if len(await uow.consents.remember(decided.handled)) != len(decided.handled):
@@ -227,7 +242,7 @@ def _events(decided: CommandsDecided, in_flight: InFlight, now: datetime, reason
             case Changed():
                 closes = end.command.command in _CLOSES
                 open_now = tuple(in_flight.get(end.after.key, ())) if closes else ()
-                told = _told(end.after, end.command, end.actor, open_now, now, reason)
+                told = _told(end.after, end.command, end.actor, open_now, now, reason, end.ended)
                 name = f"{end.after.key[0]}/{end.after.key[1]}:{end.after.changes}"
                 events.append(_event(end.command, EventType.CONSENT_CHANGED, name, told, now))
             case Unchanged():
@@ -249,6 +264,7 @@ def _told(
     in_flight: tuple[PaymentId, ...],
     now: datetime,
     reason: str | None,
+    ended: Sequence[PurposeEnded] = (),
 ) -> ConsentEvent:
     own = command.actor in (Actor.OPERATOR, Actor.TIME)
     return ConsentEvent.of_stored(
@@ -262,6 +278,8 @@ def _told(
         command_id=None if own else command.command_id,
         actor=actor.value,
         terms_digest=record.digest,
+        purposes=record.consent.purposes,
+        ended=tuple(EndedPurpose(purpose=e.purpose, how=e.how.value) for e in ended),
         # An operator's words are about what the operator did, not about time.
         reason=reason if command.actor is Actor.OPERATOR else None,
         in_flight=in_flight,

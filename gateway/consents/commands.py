@@ -242,6 +242,7 @@ def _taken(read: Authentic[ConsentMessage], proof: Assertion | Reason | None) ->
         body_digest=read.digest,
         reference=read.reference,
         terms=_new_terms(message, read.record.value),
+        purposes=None if isinstance(message, ConsentRequest) else message.purposes,
         proof=proof,
         traceparent=read.envelope.traceparent,
     )

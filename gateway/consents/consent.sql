@@ -1,11 +1,11 @@
 -- name: read
-SELECT c.partner_id, c.consent_id, c.version, c.status, c.terms::text AS terms
+SELECT c.partner_id, c.consent_id, c.version, c.status, c.ended_purposes, c.terms::text AS terms
 FROM consent c
 JOIN unnest($1::text[], $2::text[]) AS k (partner_id, consent_id) USING (partner_id, consent_id)
 
 -- name: lock
 -- In key order, so that two workers can never wait for each other.
-SELECT c.partner_id, c.consent_id, c.version, c.status, c.terms::text AS terms
+SELECT c.partner_id, c.consent_id, c.version, c.status, c.ended_purposes, c.terms::text AS terms
 FROM consent c
 JOIN unnest($1::text[], $2::text[]) AS k (partner_id, consent_id) USING (partner_id, consent_id)
 ORDER BY c.partner_id, c.consent_id
@@ -14,7 +14,7 @@ FOR NO KEY UPDATE OF c
 -- name: lock_records
 -- Without its version's digest: a join is decided before the lock is waited for, and an amendment that commits meanwhile
 -- makes it fail, as if there were no such consent.
-SELECT c.partner_id, c.consent_id, c.version, c.status, c.terms::text AS terms, c.changes
+SELECT c.partner_id, c.consent_id, c.version, c.status, c.ended_purposes, c.terms::text AS terms, c.changes
 FROM consent c
 JOIN unnest($1::text[], $2::text[]) AS k (partner_id, consent_id) USING (partner_id, consent_id)
 ORDER BY c.partner_id, c.consent_id
@@ -27,7 +27,7 @@ JOIN unnest($1::text[], $2::text[], $3::integer[]) AS k (partner_id, consent_id,
     USING (partner_id, consent_id, version)
 
 -- name: lock_past_end
-SELECT c.partner_id, c.consent_id, c.version, c.status, c.terms::text AS terms, c.changes, v.digest
+SELECT c.partner_id, c.consent_id, c.version, c.status, c.ended_purposes, c.terms::text AS terms, c.changes, v.digest
 FROM consent c
 JOIN consent_version v USING (partner_id, consent_id, version)
 WHERE c.status IN ('AWAU', 'AUTH', 'SUSP') AND c.valid_until <= $1
@@ -36,11 +36,13 @@ LIMIT $2
 FOR NO KEY UPDATE OF c SKIP LOCKED
 
 -- name: insert
-INSERT INTO consent (partner_id, consent_id, customer_id, version, status, terms, valid_until, changes, created_at,
-                     status_changed_at)
-SELECT n.partner_id, n.consent_id, n.customer_id, n.version, n.status, n.terms::jsonb, n.valid_until, n.changes, $9, $9
-FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::text[], $7::timestamptz[], $8::integer[])
-    AS n (partner_id, consent_id, customer_id, version, status, terms, valid_until, changes)
+INSERT INTO consent (partner_id, consent_id, customer_id, version, status, terms, valid_until, changes,
+                     ended_purposes, created_at, status_changed_at)
+SELECT n.partner_id, n.consent_id, n.customer_id, n.version, n.status, n.terms::jsonb, n.valid_until, n.changes,
+       string_to_array(n.ended, ' '), $10, $10
+FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::text[], $7::timestamptz[], $8::integer[],
+            $9::text[])
+    AS n (partner_id, consent_id, customer_id, version, status, terms, valid_until, changes, ended)
 ORDER BY n.partner_id, n.consent_id
 ON CONFLICT (partner_id, consent_id) DO NOTHING
 RETURNING partner_id, consent_id
@@ -48,9 +50,10 @@ RETURNING partner_id, consent_id
 -- name: update
 UPDATE consent c
 SET version = u.version, status = u.status, terms = u.terms::jsonb, valid_until = u.valid_until, changes = u.changes,
-    status_changed_at = CASE WHEN c.status = u.status THEN c.status_changed_at ELSE $8 END
-FROM unnest($1::text[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::timestamptz[], $7::integer[])
-    AS u (partner_id, consent_id, version, status, terms, valid_until, changes)
+    ended_purposes = string_to_array(u.ended, ' '),
+    status_changed_at = CASE WHEN c.status = u.status THEN c.status_changed_at ELSE $9 END
+FROM unnest($1::text[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::timestamptz[], $7::integer[], $8::text[])
+    AS u (partner_id, consent_id, version, status, terms, valid_until, changes, ended)
 WHERE (c.partner_id, c.consent_id) = (u.partner_id, u.consent_id)
 
 -- name: add_versions
@@ -87,8 +90,18 @@ ON CONFLICT (partner_id, consent_id, command_id) DO NOTHING
 RETURNING partner_id, consent_id, command_id
 
 -- name: ended_since
-SELECT partner_id, consent_id, status_changed_at FROM consent
-WHERE status IN ('CANC', 'EXPD') AND status_changed_at >= $1
+SELECT partner_id, consent_id, max(ended_at) AS ended_at FROM consent_purpose_end
+WHERE purpose = $2 AND ended_at >= $1 AND how IN ('revoked', 'expired')
+GROUP BY partner_id, consent_id
+
+-- name: add_purpose_ends
+INSERT INTO consent_purpose_end (partner_id, consent_id, change, purpose, how, version, ended_at)
+SELECT * FROM unnest($1::text[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::integer[], $7::timestamptz[])
+
+-- name: purpose_ends
+SELECT change, purpose, how, version, ended_at FROM consent_purpose_end
+WHERE partner_id = $1 AND consent_id = $2
+ORDER BY change, purpose
 
 -- name: usage
 SELECT u.partner_id, u.consent_id, u.limit_key, u.starts_at,

@@ -1,11 +1,11 @@
 -- name: add_consents
 WITH given AS MATERIALIZED (
-    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
-        AS c (partner_id, consent_id, customer_id, status, terms, canonical)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
+                         $7::timestamptz[])
+        AS c (partner_id, consent_id, customer_id, status, terms, canonical, valid_until)
 ), added AS (
     INSERT INTO consent (partner_id, consent_id, customer_id, version, status, terms, valid_until)
-    SELECT partner_id, consent_id, customer_id, 1, status, terms::jsonb,
-           (terms::jsonb ->> 'valid_until')::timestamptz
+    SELECT partner_id, consent_id, customer_id, 1, status, terms::jsonb, valid_until
     FROM given
     ON CONFLICT (partner_id, consent_id) DO NOTHING
     RETURNING partner_id, consent_id, created_at

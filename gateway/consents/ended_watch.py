@@ -17,6 +17,7 @@ from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.consents.store import ConsentUnit
 from gateway.database.unit import Store
+from schemas.consents import Purpose
 
 LOOK_S: Final = 1.0
 KEPT_S: Final = 5.0
@@ -63,19 +64,24 @@ class EndedConsentWatch:
         """Read which consents ended, compare, and report those about which nothing more can come."""
         now = self._clock.now()
         since = self._looked_at - timedelta(seconds=KEPT_S)
+        due = [k for k, e in self._ended.items() if e.ended_at <= now - self._settle]
 
         async def read():  # type: ignore[no-untyped-def]
             async with self._store.reading() as uow:
-                return await uow.consents.ended_since(since)
+                return await uow.consents.ended_since(since), await uow.consents.read(due) if due else {}
 
-        for key, ended_at in (await until_done(read)).items():
+        ended, of_due = await until_done(read)
+        for key, ended_at in ended.items():
             self._ended.setdefault(key, _Ended(ended_at))
         if self._ended:
             self._compare()
         self._forget(since)
         self._looked_at = now
-        for key in [k for k, e in self._ended.items() if e.ended_at <= now - self._settle]:
-            self._report(key, self._ended.pop(key))
+        for key in due:
+            one = self._ended.pop(key)
+            # A purpose that the customer has granted again since: what was done under it is no late use.
+            if (consent := of_due.get(key)) is None or Purpose.PAYMENT not in consent.purposes:
+                self._report(key, one)
 
     def _compare(self) -> None:
         for _, decided_at, keys in self._intents:

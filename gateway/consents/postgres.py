@@ -10,6 +10,7 @@ from gateway.base.errors import StoreIntegrityError
 from gateway.base.keys import ConsentKey
 from gateway.consents.rules.consent import Consent, ConsentCommand
 from gateway.consents.rules.limits import Usage, UsageKey, WindowKey
+from gateway.consents.rules.purposes import NO_PURPOSES, PurposeEnd, next_end
 from gateway.consents.rules.records import (
     Actor,
     CommandKey,
@@ -19,10 +20,10 @@ from gateway.consents.rules.records import (
     HandledCommand,
     Proof,
 )
-from gateway.consents.store import UsageChange
+from gateway.consents.store import PurposeEndRow, UsageChange
 from gateway.database.queries import load
 from schemas.codec import decode, encode
-from schemas.consents import ConsentStatus, ConsentTerms
+from schemas.consents import ConsentStatus, ConsentTerms, Purpose
 from schemas.reasons import Reason, ReasonCode
 
 _SQL = load(__name__, "consent")
@@ -87,8 +88,9 @@ class PostgresConsentStore:
             [r.consent.version for r in records],
             [r.status.value for r in records],
             [encode(t).decode() for t in terms],
-            [t.valid_until for t in terms],
+            [next_end(r.consent.terms, r.consent.ended) for r in records],
             [r.changes for r in records],
+            [" ".join(sorted(r.consent.ended)) for r in records],
             now,
         )
         return frozenset((row["partner_id"], row["consent_id"]) for row in rows)
@@ -104,8 +106,9 @@ class PostgresConsentStore:
             [r.consent.version for r in records],
             [r.status.value for r in records],
             [encode(t).decode() for t in terms],
-            [t.valid_until for t in terms],
+            [next_end(r.consent.terms, r.consent.ended) for r in records],
             [r.changes for r in records],
+            [" ".join(sorted(r.consent.ended)) for r in records],
             now,
         )
 
@@ -166,15 +169,38 @@ class PostgresConsentStore:
         )
         return frozenset((r["partner_id"], r["consent_id"], r["command_id"]) for r in rows)
 
-    async def ended_since(self, since: datetime) -> Mapping[ConsentKey, datetime]:
-        rows = await self._connection.fetch(_SQL.ended_since, since)
-        return {(r["partner_id"], r["consent_id"]): r["status_changed_at"] for r in rows}
+    async def add_purpose_ends(self, ended: Sequence[PurposeEndRow]) -> None:
+        if not ended:
+            return
+        await self._connection.execute(
+            _SQL.add_purpose_ends,
+            [e.key[0] for e in ended],
+            [e.key[1] for e in ended],
+            [e.change for e in ended],
+            [e.purpose.value for e in ended],
+            [e.how.value for e in ended],
+            [e.version for e in ended],
+            [e.ended_at for e in ended],
+        )
+
+    async def purpose_ends(self, key: ConsentKey) -> Sequence[PurposeEndRow]:
+        rows = await self._connection.fetch(_SQL.purpose_ends, *key)
+        return [
+            PurposeEndRow(key, r["change"], Purpose(r["purpose"]), PurposeEnd(r["how"]), r["version"], r["ended_at"])
+            for r in rows
+        ]
+
+    async def ended_since(self, since: datetime, purpose: Purpose = Purpose.PAYMENT) -> Mapping[ConsentKey, datetime]:
+        rows = await self._connection.fetch(_SQL.ended_since, since, purpose.value)
+        return {(r["partner_id"], r["consent_id"]): r["ended_at"] for r in rows}
 
     def _record(self, row: Record) -> ConsentRecord:
         return ConsentRecord(self._consent(row), row["digest"], row["changes"])
 
     def _consent(self, row: Record) -> Consent:
-        return Consent(self._cache.parse(row), row["version"], ConsentStatus(row["status"]))
+        over = row["ended_purposes"]
+        ended = frozenset(map(Purpose, over)) if over else NO_PURPOSES
+        return Consent(self._cache.parse(row), row["version"], ConsentStatus(row["status"]), ended)
 
     async def _fetch(self, sql: str, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, Consent]:
         rows = await self._connection.fetch(sql, [k[0] for k in keys], [k[1] for k in keys])

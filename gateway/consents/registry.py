@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from gateway.base.keys import ConsentKey
+from gateway.consents.rules.purposes import next_end
 from gateway.database.queries import load
 from gateway.database.statements import OnConnection
 from gateway.directory.partners import UnknownPartnerError
@@ -38,6 +39,7 @@ class PostgresConsentRegistry(OnConnection):
             [status.value for _, status in consents],
             [w.decode() for w in written],
             [canonical_terms(d) for d in (documents or written)],
+            [next_end(t, ()) for t, _ in consents],
         )
         return frozenset((r["partner_id"], r["consent_id"]) for r in rows)
 

@@ -8,10 +8,12 @@ from typing import Protocol
 from gateway.base.keys import ConsentKey
 from gateway.consents.rules.consent import Consent
 from gateway.consents.rules.limits import Usage, UsageKey
+from gateway.consents.rules.purposes import PurposeEnd
 from gateway.consents.rules.records import CommandKey, ConsentRecord, ConsentVersion, HandledCommand, Proof
 from gateway.directory.store import DirectoryUnit
 from gateway.identity.refusals import RefusingUnit
 from gateway.identity.store import AuthenticationUnit
+from schemas.consents import Purpose
 from schemas.primitives import PaymentId
 
 
@@ -24,6 +26,18 @@ class UsageChange:
     reserved_count: int = 0
     consumed_minor: int = 0
     consumed_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PurposeEndRow:
+    """A purpose that a change of a consent ended, as it is kept: under which version of the terms, how and when."""
+
+    key: ConsentKey
+    change: int
+    purpose: Purpose
+    how: PurposeEnd
+    version: int
+    ended_at: datetime
 
 
 class ConsentStore(Protocol):
@@ -39,7 +53,7 @@ class ConsentStore(Protocol):
         """The same, with what commands on consents need besides."""
 
     async def lock_past_end(self, *, now: datetime, limit: int) -> Sequence[ConsentRecord]:
-        """Open consents past their ends, earliest end first, locked; those that another transaction holds are left."""
+        """Open consents past their ends, or a purpose past its own, earliest first, locked; held ones are left."""
 
     async def insert(self, records: Sequence[ConsentRecord], *, now: datetime) -> frozenset[ConsentKey]:
         """Store new consents; return the keys of those that did not exist. An existing one is left as it is."""
@@ -62,8 +76,14 @@ class ConsentStore(Protocol):
     async def remember(self, handled: Sequence[HandledCommand]) -> frozenset[CommandKey]:
         """Remember commands that are not remembered yet; return the keys of these."""
 
-    async def ended_since(self, since: datetime) -> Mapping[ConsentKey, datetime]:
-        """Consents that were revoked or expired at or after ``since``, with the moment."""
+    async def add_purpose_ends(self, ended: Sequence[PurposeEndRow]) -> None:
+        """Note purposes that are over. One change of a consent ends a purpose once: twice is a bug and fails."""
+
+    async def purpose_ends(self, key: ConsentKey) -> Sequence[PurposeEndRow]:
+        """Every purpose of a consent that was ever ended, in the order of its changes."""
+
+    async def ended_since(self, since: datetime, purpose: Purpose = Purpose.PAYMENT) -> Mapping[ConsentKey, datetime]:
+        """Consents of which a purpose was revoked, or expired, at or after ``since``, with the moment."""
 
     async def usage(self, keys: Sequence[UsageKey]) -> Mapping[UsageKey, Usage]:
         """Usage of the windows that have any."""

@@ -14,7 +14,12 @@ from gateway.base.errors import StoreConflictError, StoreForbiddenError, StoreIn
 NoTablesError = asyncpg.UndefinedTableError
 """Raised as it is: the database has not our tables, or not yet all of them."""
 
-_RULES = frozenset({"ledger_transfer_pkey", "consent_version_pkey", "scheduled_order_pkey", "clearing_settles_once"})
+_RULES = frozenset(
+    {
+        *("ledger_transfer_pkey", "consent_version_pkey", "consent_purpose_end_pkey", "scheduled_order_pkey"),
+        "clearing_settles_once",
+    }
+)
 """Unique constraints that no race can break: the payment's or consent's row is locked by whoever writes there."""
 
 _CONFLICT = (

@@ -81,7 +81,7 @@ _EVENT: Final = ("topic", "key", "event_id", "event_type", "occurred_at", "trace
 """All but an event's place in the order of relaying, which the database gives."""
 
 _CONSENT_CHANGES: Final = Access(
-    insert=ALL, update=("version", "status", "terms", "valid_until", "changes", "status_changed_at")
+    insert=ALL, update=("version", "status", "terms", "valid_until", "changes", "status_changed_at", "ended_purposes")
 )
 _PROOF: Final = ("issuer", "subject", "jti", "level", "authenticated_at")
 """Added to a version once, when the customer gives it; a trigger lets no proof be replaced."""
@@ -120,6 +120,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "consent":                {_I: _LOCK, _X: _LOCK, _T: _CONSENT_CHANGES, _C: _CONSENT_CHANGES, _O: _CONSENT_CHANGES,
                                _V: READ},
     "consent_version":        {_T: _VERSIONS, _C: _VERSIONS, _O: _VERSIONS, _V: READ},
+    "consent_purpose_end":    {_T: WRITE, _C: WRITE, _O: WRITE, _X: READ, _V: READ},
     "consent_command":        {_T: APPEND, _C: APPEND, _O: APPEND, _V: READ},
     "consent_usage":          {_X: Access(insert=ALL, update=("reserved_minor", "reserved_count", "consumed_minor",
                                                               "consumed_count")),
@@ -179,7 +180,15 @@ FUNCTIONS: Final[Mapping[str, frozenset[Role]]] = {
 
 APPEND_ONLY: Final = frozenset(
     {
-        *("ledger_transfer", "consent_version", "consent_command", "used_assertion", "refusal", "outbox"),
+        *(
+            "ledger_transfer",
+            "consent_version",
+            "consent_command",
+            "consent_purpose_end",
+            "used_assertion",
+            "refusal",
+            "outbox",
+        ),
         *("late_answer", "cancellation_answer", "revoked_issuer_key", "schema_migration"),
         *("operator_action", "operator_proposal", "operator_decision", "clearing_superseded"),
         "trust_policy",

@@ -389,23 +389,14 @@ def _refuse_by_link(signed: Link, about: _About, customer_id: CustomerId, linked
     return None
 
 
-_PAYMENT_FIELDS: Final = (
-    "partner_id",
-    "order_id",
-    "consent_id",
-    "merchant_id",
-    "amount",
-    "requested_execution_date",
-)
-_CONSENT_FIELDS: Final = ("partner_id", "consent_id", "command", "terms_digest")
-_STANDING_FIELDS: Final = (
-    "partner_id",
-    "standing_order_id",
-    "consent_id",
-    "merchant_id",
-    "amount",
-    "schedule_digest",
-)
+def _compared(link: type[Link]) -> tuple[str, ...]:
+    # Every field there is, so that a new one cannot be left out of what a proof binds.
+    return tuple(name for name in link.model_fields if name != "kind")
+
+
+_PAYMENT_FIELDS: Final = _compared(PaymentLink)
+_CONSENT_FIELDS: Final = _compared(ConsentLink)
+_STANDING_FIELDS: Final = _compared(StandingOrderLink)
 
 
 def _differing_field(signed: Link, about: _About) -> str | None:

@@ -11,25 +11,31 @@ from gateway.consents.postgres import PostgresConsentStore, TermsCache
 from gateway.consents.rules.exemption import exempt_window
 from gateway.consents.rules.limits import Usage, Window, windows_at
 from gateway.consents.rules.records import Actor, CommandOutcome, ConsentVersion
+from gateway.consents.store import PurposeEndRow
 from gateway.database.errors import translated
 from gateway.database.queries import load
 from gateway.identity.postgres import PostgresAuthenticationStore
 from gateway.views.view import View
 from schemas.codec import decode
-from schemas.consents import ConsentStatus, ConsentTerms
+from schemas.consents import ConsentStatus, ConsentTerms, Purpose
 
 _SQL = load(__name__, "consents")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredConsent:
-    """A consent with what stands beside it."""
+    """A consent with what stands beside it.
+
+    Attributes:
+        ended_purposes: those of its terms that are over.
+    """
 
     partner_id: str
     consent_id: str
     customer_id: str
     version: int
     status: ConsentStatus
+    ended_purposes: tuple[Purpose, ...]
     terms: ConsentTerms
     created_at: datetime
     status_changed_at: datetime
@@ -76,6 +82,12 @@ class ConsentsView(View):
             store = PostgresConsentStore(self._connection, TermsCache())
             return await store.versions((consent.terms.partner_id, consent.terms.consent_id))
 
+    async def purpose_ends(self, consent: StoredConsent) -> Sequence[PurposeEndRow]:
+        """Every purpose that was ever ended, in the order of the consent's changes."""
+        async with translated():
+            store = PostgresConsentStore(self._connection, TermsCache())
+            return await store.purpose_ends((consent.terms.partner_id, consent.terms.consent_id))
+
     async def usage(self, consent: StoredConsent, now: datetime) -> list[tuple[Window, Usage]]:
         """Every limit window that runs at ``now``, with what is used of it."""
         key: ConsentKey = (consent.terms.partner_id, consent.terms.consent_id)
@@ -120,4 +132,5 @@ def _consent(row: asyncpg.Record) -> StoredConsent:
     fields = dict(row)
     fields["terms"] = decode(ConsentTerms, row["terms"].encode(), trusted=True)
     fields["status"] = ConsentStatus(row["status"])
+    fields["ended_purposes"] = tuple(p for p in Purpose if p in row["ended_purposes"])
     return StoredConsent(**fields)

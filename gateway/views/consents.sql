@@ -1,12 +1,13 @@
 -- name: consents
-SELECT partner_id, consent_id, customer_id, version, status, terms::text AS terms, created_at, status_changed_at
+SELECT partner_id, consent_id, customer_id, version, status, ended_purposes, terms::text AS terms, created_at,
+       status_changed_at
 FROM consent
 WHERE ($1::text IS NULL OR partner_id = $1) AND ($2::text IS NULL OR status = $2)
 ORDER BY partner_id, consent_id LIMIT $3
 
 -- name: consent
 -- One index probe for each partner.
-SELECT c.partner_id, c.consent_id, c.customer_id, c.version, c.status, c.terms::text AS terms, c.created_at,
+SELECT c.partner_id, c.consent_id, c.customer_id, c.version, c.status, c.ended_purposes, c.terms::text AS terms, c.created_at,
        c.status_changed_at
 FROM unnest(coalesce($1::text[], ARRAY(SELECT partner_id FROM partner))) AS r (partner_id)
 JOIN consent c ON c.partner_id = r.partner_id AND c.consent_id = $2

@@ -27,7 +27,8 @@ from tests.support.stack import fresh_database
 from tests.support.tokens import put_token
 
 TABLES = (
-    "outbox_parked, consent, consent_version, consent_command, consent_usage, consent_authentication, "
+    "outbox_parked, consent, consent_version, consent_command, consent_purpose_end, consent_usage, "
+    "consent_authentication, "
     "used_assertion, payment, cancellation, cancellation_answer, refusal, reversal, inquiry, late_answer, "
     "ledger_transfer, scheduled_order, standing_order, bulk, clearing_record, clearing_superseded, outbox, merchant, "
     "network_status, funding_token, funding_token_partner"

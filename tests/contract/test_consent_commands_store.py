@@ -9,6 +9,7 @@ import pytest
 from gateway.base.errors import StoreIntegrityError
 from gateway.base.keys import ConsentKey
 from gateway.consents.rules.consent import Consent, ConsentCommand
+from gateway.consents.rules.purposes import PurposeEnd
 from gateway.consents.rules.records import (
     Actor,
     CommandKey,
@@ -18,14 +19,16 @@ from gateway.consents.rules.records import (
     HandledCommand,
     Proof,
 )
+from gateway.consents.store import PurposeEndRow
 from gateway.database.unit import Store
 from schemas.codec import encode
 from schemas.consent_commands import canonical_terms, terms_digest
-from schemas.consents import ConsentStatus, ConsentTerms
+from schemas.consents import ConsentStatus, ConsentTerms, Purpose
 from schemas.reasons import Reason, ReasonCode
 from tests.contract.conftest import Backend, ended, rolled_back
 from tests.support.builders import NOW, later
 from tests.support.domain_samples import consent, krw, purpose, terms
+from tests.support.messages import MARKETING, SHARING
 
 KEY: ConsentKey = ("partner-1", "consent-1")  # type: ignore[assignment]
 PROOF = Proof("https://id", "subject", "jti", 2, NOW)
@@ -214,21 +217,57 @@ async def test_ends_that_another_holds_are_left_to_it(store: Store) -> None:
     assert ([r.key[1] for r in first], [r.key[1] for r in second]) == (["0", "1"], ["2", "3"])
 
 
-async def test_only_ends_and_only_the_newest_are_told(store: Store) -> None:
-    for status in ConsentStatus:
-        await store_new(store, record(ConsentStatus.AWAU, consent_id=status.value))
-    for status in ConsentStatus:
-        key: ConsentKey = ("partner-1", status.value)  # type: ignore[assignment]
-        async with store.transaction() as uow:
-            before = (await uow.consents.lock_records([key]))[key]
-            after = replace(before, consent=replace(before.consent, status=status))
-            await uow.consents.update([after], now=later(5))
-            # The moment of a status stays through changes that leave it.
-            await uow.consents.update([replace(after, changes=7)], now=later(9))
+async def test_only_ends_of_the_purpose_and_only_the_newest_are_told(store: Store) -> None:
+    ends = [
+        PurposeEndRow(("partner-1", how.value), 1, Purpose.PAYMENT, how, 1, later(5))  # type: ignore[arg-type]
+        for how in PurposeEnd
+    ]
+    again = [replace(ends[1], change=3, ended_at=later(7)), replace(ends[2], purpose=Purpose.SHARING)]
+    async with store.transaction() as uow:
+        await uow.consents.add_purpose_ends([*ends, *again])
     async with store.reading() as uow:
         found = await uow.consents.ended_since(later(5))
-        assert {key[1]: at for key, at in found.items()} == {"CANC": later(5), "EXPD": later(5)}
-        assert await uow.consents.ended_since(later(5) + timedelta(microseconds=1)) == {}
+        assert {key[1]: at for key, at in found.items()} == {"revoked": later(7), "expired": later(5)}
+        assert [k[1] for k in await uow.consents.ended_since(later(5), Purpose.SHARING)] == ["expired"]
+        assert await uow.consents.ended_since(later(7) + timedelta(microseconds=1)) == {}
+        assert list(await uow.consents.purpose_ends(ends[1].key)) == [ends[1], again[0]]
+        assert list(await uow.consents.purpose_ends(KEY)) == []
+
+
+async def test_a_change_ends_a_purpose_once(store: Store) -> None:
+    row = PurposeEndRow(KEY, 1, Purpose.PAYMENT, PurposeEnd.REVOKED, 1, NOW)
+    async with store.transaction() as uow:
+        await uow.consents.add_purpose_ends([row])
+    with pytest.raises(StoreIntegrityError):
+        async with store.transaction() as uow:
+            await uow.consents.add_purpose_ends([row])
+
+
+async def test_what_is_over_of_a_consent_stands_in_its_row(store: Store) -> None:
+    several = record(ConsentStatus.AUTH, sharing=SHARING, marketing=MARKETING)
+    await store_new(store, several)
+    over = frozenset({Purpose.PAYMENT, Purpose.MARKETING})
+    async with store.transaction() as uow:
+        before = (await uow.consents.lock_records([KEY]))[KEY]
+        await uow.consents.update([replace(before, consent=replace(before.consent, ended=over))], now=later(5))
+    async with store.transaction() as uow:
+        assert (await uow.consents.lock([KEY]))[KEY].ended == over
+        assert (await uow.consents.read([KEY]))[KEY].purposes == (Purpose.SHARING,)
+        assert (await uow.consents.lock_records([KEY]))[KEY].consent.ended == over
+
+
+async def test_a_purpose_with_an_end_of_its_own_is_found_by_it(store: Store) -> None:
+    share = SHARING.model_copy(update={"use_until": later(9)})
+    offer = MARKETING.model_copy(update={"until": later(5)})
+    await store_new(store, record(ConsentStatus.AUTH, sharing=share, marketing=offer))
+    async with store.transaction() as uow:
+        assert not await uow.consents.lock_past_end(now=later(4), limit=5)
+        [found] = await uow.consents.lock_past_end(now=later(5), limit=5)
+        left = replace(found.consent, ended=frozenset({Purpose.MARKETING}))
+        await uow.consents.update([replace(found, consent=left)], now=later(5))
+    async with store.transaction() as uow:
+        assert not await uow.consents.lock_past_end(now=later(8), limit=5)
+        assert [r.key for r in await uow.consents.lock_past_end(now=later(9), limit=5)] == [KEY]
 
 
 async def test_what_is_rolled_back_was_never_there(store: Store) -> None:

@@ -274,7 +274,7 @@ INSERTS: Final[dict[str, tuple[str, Callable[[Sequence[int]], tuple[object, ...]
         load("consent").insert,
         lambda rows: (
             *(*ids("c", rows), ["k" for _ in rows], [1 for _ in rows], ["AUTH" for _ in rows], ["{}" for _ in rows]),
-            *([AT for _ in rows], [0 for _ in rows], AT),
+            *([AT for _ in rows], [0 for _ in rows], ["" for _ in rows], AT),
         ),
     ),
 }

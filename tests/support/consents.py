@@ -22,7 +22,7 @@ from gateway.proving.memory.keys import MemoryVerifier
 from schemas.assertions import ConsentLink, LinkedCommand
 from schemas.codec import encode
 from schemas.consent_commands import canonical_terms, terms_digest
-from schemas.consents import ConsentTerms
+from schemas.consents import ConsentTerms, Purpose
 from schemas.envelope import Envelope, write_envelope
 from schemas.reasons import Reason, ReasonCode
 from schemas.topics import CONSENT_COMMANDS
@@ -158,13 +158,22 @@ class ConsentRig:
 
     # --- what partners and customers make ---
 
-    def proof(self, command: str, terms_digest: str, *, consent_id: str = "consent-1", **fields: Any) -> str:
+    def proof(
+        self,
+        command: str,
+        terms_digest: str,
+        *,
+        consent_id: str = "consent-1",
+        purposes: tuple[Purpose, ...] | None = None,
+        **fields: Any,
+    ) -> str:
         """The customer's assertion for a command and terms."""
         link = ConsentLink(
             partner_id="partner-1",
             consent_id=consent_id,
             command=LinkedCommand(command),
             terms_digest=terms_digest,
+            purposes=purposes,
         )
         return self.identities.issue(link, now=self.clock.now(), **fields)
 

@@ -10,13 +10,19 @@ from schemas.clearing import ClearingBatch, ClearingKind, ClearingRecord
 from schemas.consent_commands import ConsentAmendment, ConsentInstruction, ConsentRequest
 from schemas.consents import (
     Alignment,
+    Channel,
     ConsentStatus,
     ConsentTerms,
+    Cycle,
     LowValueExemption,
+    MarketingPurpose,
     Payees,
     PaymentPurpose,
     Period,
     PeriodLimit,
+    PortabilityPurpose,
+    PortabilityScope,
+    SharingField,
     SharingPurpose,
 )
 from schemas.events import (
@@ -56,6 +62,26 @@ ORDER = PaymentOrder(
     issued_at=NOW,
     expires_at=NOW + timedelta(minutes=10),
 )
+PORTABILITY = PortabilityPurpose(
+    recipients=("A1AAAA0000",),
+    scopes=(PortabilityScope.CARD_LIST, PortabilityScope.CARD_APPROVAL, PortabilityScope.PAID_TRANSACTION),
+    is_scheduled=True,
+    fnd_cycle=Cycle.MONTHLY,
+    add_cycle=Cycle.WEEKLY,
+    end_date=date(2027, 2, 28),
+    purpose="household accounts",
+    period=date(2028, 2, 28),
+    is_consent_merchant_name_regno=True,
+)
+SHARING = SharingPurpose(
+    affiliates=("acme-points",),
+    purposes=("loyalty",),
+    fields=(SharingField.CATEGORY, SharingField.AMOUNT_BAND, SharingField.MONTH),
+    use_until=NOW + timedelta(days=300),
+)
+MARKETING = MarketingPurpose(
+    affiliates=("acme-points",), channels=(Channel.APP, Channel.EMAIL), until=NOW + timedelta(days=300)
+)
 CONSENT = ConsentTerms(
     consent_id="consent-1",
     partner_id="acme",
@@ -76,7 +102,8 @@ CONSENT = ConsentTerms(
             max_amount=Money.of(10_000, "KRW"), max_count=5, max_sum=Money.of(50_000, "KRW")
         ),
     ),
-    sharing=SharingPurpose(affiliates=("acme-points",), purposes=("loyalty",)),
+    sharing=SHARING,
+    marketing=MARKETING,
 )
 COMMAND: dict[str, Any] = {
     "partner_id": "acme",

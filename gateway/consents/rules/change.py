@@ -18,6 +18,17 @@ from gateway.base.repetition import id_used
 from gateway.base.validity import CLOCK_SKEW_MAX
 from gateway.consents.rules.consent import Consent, ConsentCommand, consent_transition
 from gateway.consents.rules.exemption import refuse_beyond
+from gateway.consents.rules.purposes import (
+    PurposeEnd,
+    PurposeEnded,
+    amended_from,
+    granted_from,
+    in_force,
+    next_end,
+    past_end,
+    refuse_ends,
+    revoked_from,
+)
 from gateway.consents.rules.records import (
     Actor,
     Changed,
@@ -37,7 +48,7 @@ from gateway.consents.rules.records import (
 from gateway.directory.funding import TOKEN_NOT_USABLE, TokenUse, token_use
 from gateway.identity.rules import Accepted, Assertion, judge_consent_assertion, replayed
 from schemas.assertions import ConsentLink, LinkedCommand
-from schemas.consents import ConsentStatus, ConsentTerms
+from schemas.consents import ConsentStatus, ConsentTerms, Purpose
 from schemas.reasons import Reason, ReasonCode
 
 OPEN_STATUSES: Final = frozenset({ConsentStatus.AWAU, ConsentStatus.AUTH, ConsentStatus.SUSP})
@@ -55,6 +66,15 @@ _ALREADY: Final[Mapping[ConsentCommand, ConsentStatus]] = {
 
 _NEEDS_PROOF: Final = frozenset({ConsentCommand.GRANT, ConsentCommand.RESUME, ConsentCommand.AMEND})
 """Commands that give a permission; the assurance policy says which proof."""
+
+_NAMES_PURPOSES: Final = frozenset({ConsentCommand.GRANT, ConsentCommand.AMEND, ConsentCommand.REVOKE})
+"""Commands that may be about some of a consent's purposes."""
+
+_ENDS_BY_PURPOSE: Final = frozenset({ConsentCommand.REVOKE, ConsentCommand.EXPIRE})
+"""Commands that end a consent with the last of its purposes."""
+
+_Ends = tuple[frozenset[Purpose], tuple[PurposeEnded, ...]]
+"""All purposes that are over after a change, and those that the change ended."""
 
 _GIVES: Final = _NEEDS_PROOF | {ConsentCommand.REQUEST}
 """Commands whose terms name a funding token that will be paid with."""
@@ -91,6 +111,7 @@ _OTHER_CUSTOMER: Final = _reason(ReasonCode.AG01, "terms.customer_id must stay: 
 _OTHER_START: Final = _reason(
     ReasonCode.DT01, "terms.valid_from must stay: what is used of each limit is counted from there"
 )
+_NO_PURPOSES_HERE: Final = _reason(ReasonCode.FF01, "purposes go with grant, amend and revoke alone")
 _OVER_ALREADY: Final = _reason(ReasonCode.DT01, "terms.valid_until lies in the past")
 
 
@@ -113,16 +134,19 @@ def decide_commands(
     3    MD01  there is no such consent (but for a request)
     4    AM05  a request names a consent that exists, with other terms or ended
     5    —     the consent's status does not permit it: AWAU, RJCT, CANC MD01; AUTH AG01; SUSP TKSP; EXPD TKXP
-    6    FF01  the terms name another partner or consent than the command
+    6    FF01  the terms name another partner or consent than the command; purposes are named where none can be
     7    AG01  an amendment's terms name another customer
-    8    DT01  an amendment's ``valid_from`` is another; the terms' ``valid_until`` is not in the future
+    8    DT01  an amendment's ``valid_from`` is another; the terms' ``valid_until``, or a purpose's own end, is not in
+               the future; ``portability.end_date`` is more than five years after ``valid_from``
     9    AG01  the terms' low-value exemption is beyond what the trust policy allows
     10   DS0H  what gives a permission: the funding token is none that the customer lets the partner use
     11   DS…   the proof, see :func:`gateway.identity.rules.judge_consent_assertion`
     12   DS15  the proof was used before
+    13   AG01  the purposes named are not all among those that the terms ask for
     ==== ===== ==========================================================================================
 
-    A consent that is open past its ``valid_until`` first expires: a change of its own, by TIME.
+    A consent that is open past its ``valid_until``, or past the own end of a purpose, first expires as far: a change of
+    its own, by TIME.
 
     Args:
         commands: in their order.
@@ -141,8 +165,8 @@ def decide_commands(
             _repeat(received, first, standing.get(received.consent_key), decided)
             continue
         record = standing.get(received.consent_key)
-        if record is not None and record.status in OPEN_STATUSES and now >= record.consent.terms.valid_until:
-            expired = _expired(record, received.reference)
+        if record is not None and _is_past_end(record, now):
+            expired = _expired(record, received.reference, now)
             _remember(expired, now, decided, standing, known)
             record = expired.after
         end = _decide(received, record, usable, trust, now)
@@ -153,11 +177,11 @@ def decide_commands(
 
 
 def decide_expiry(records: Sequence[ConsentRecord], *, reference: str, now: datetime) -> CommandsDecided:
-    """Expire consents, locked, that are open past their ends; the others stay."""
+    """Expire consents, locked, that are open past their ends, and purposes past their own; the others stay."""
     decided = CommandsDecided()
     for record in records:
-        if record.status in OPEN_STATUSES and now >= record.consent.terms.valid_until:
-            _remember(_expired(record, reference), now, decided, {}, {})
+        if _is_past_end(record, now):
+            _remember(_expired(record, reference, now), now, decided, {}, {})
     return decided
 
 
@@ -166,19 +190,25 @@ def own_command_id(actor: Actor, record: ConsentRecord) -> str:
     return f"{actor}:{record.changes + 1}"
 
 
-def _expired(record: ConsentRecord, reference: str) -> Changed:
+def _is_past_end(record: ConsentRecord, now: datetime) -> bool:
+    return record.status in OPEN_STATUSES and now >= next_end(record.consent.terms, record.consent.ended)
+
+
+def _expired(record: ConsentRecord, reference: str, now: datetime) -> Changed:
     partner_id, consent_id = record.key
     command = ReceivedCommand(
         partner_id=partner_id,
         consent_id=consent_id,
         command_id=own_command_id(Actor.TIME, record),
         command=ConsentCommand.EXPIRE,
-        issued_at=record.consent.terms.valid_until,
+        issued_at=next_end(record.consent.terms, record.consent.ended),
         body_digest=b"",
         reference=reference,
         actor=Actor.TIME,
     )
-    return _changed(command, record, ConsentStatus.EXPD, Actor.TIME)
+    over = past_end(record.consent.terms, record.consent.ended, now)
+    ends = record.consent.ended.union(over), tuple(PurposeEnded(p, PurposeEnd.EXPIRED) for p in over)
+    return _changed(command, record, ConsentStatus.EXPD, Actor.TIME, ends)
 
 
 def _repeat(
@@ -262,24 +292,60 @@ def _decide(
     if after is None:
         code, stands = _STANDS[record.status]
         return Refused(received, _reason(code, f"{stands}: {received.command} is not possible"), status)
+    allowed = _allowed(received, record, usable, trust, now)
+    return (
+        Refused(received, allowed, status) if isinstance(allowed, Reason) else _done(received, record, after, *allowed)
+    )
+
+
+def _allowed(
+    received: ReceivedCommand,
+    record: ConsentRecord,
+    usable: Collection[TokenUse],
+    trust: ConsentTrust,
+    now: datetime,
+) -> tuple[Accepted | None, _Ends] | Reason:
     accepted = (
-        _refuse_terms(received, record, trust, now)
+        _refuse_names(received)
+        or _refuse_terms(received, record, trust, now)
         or _refuse_token(received, record, usable)
         or _judge(received, record, trust, now)
     )
-    return (
-        Refused(received, accepted, status)
-        if isinstance(accepted, Reason)
-        else _done(received, record, after, accepted)
-    )
+    if isinstance(accepted, Reason):
+        return accepted
+    ends = _ends(received, record)
+    return ends if isinstance(ends, Reason) else (accepted, ends)
 
 
-def _done(received: ReceivedCommand, record: ConsentRecord, after: ConsentStatus, accepted: Accepted | None) -> Changed:
+def _ends(received: ReceivedCommand, record: ConsentRecord) -> _Ends | Reason:
+    """Which purposes are over once the command is done; a Reason where those that it names are none to choose from."""
+    terms, ended, named = record.consent.terms, record.consent.ended, received.purposes
+    match received.command:
+        case ConsentCommand.GRANT:
+            return granted_from(terms, ended, named)
+        case ConsentCommand.REVOKE:
+            return revoked_from(terms, ended, named)
+        case ConsentCommand.AMEND:
+            return amended_from(terms, ended, _terms_of(received).terms, named)
+        case ConsentCommand.REJECT:
+            left = in_force(terms, ended)
+            return ended.union(left), tuple(PurposeEnded(p, PurposeEnd.DECLINED) for p in left)
+        case ConsentCommand.SUSPEND | ConsentCommand.RESUME:
+            return ended, ()
+        case ConsentCommand.REQUEST | ConsentCommand.EXPIRE:
+            raise AssertionError("decided elsewhere")
+        case _:
+            assert_never(received.command)
+
+
+def _done(
+    received: ReceivedCommand, record: ConsentRecord, after: ConsentStatus, accepted: Accepted | None, ends: _Ends
+) -> Changed:
     if accepted is None or accepted.assertion is None:
-        return _changed(received, record, after, received.actor)
+        return _changed(received, record, after, received.actor, ends)
     shown = accepted.assertion
     proof = Proof(shown.issuer, shown.subject, shown.jti, accepted.level, shown.authenticated_at)
-    return _changed(received, record, after, Actor.CUSTOMER, proof)
+    return _changed(received, record, after, Actor.CUSTOMER, ends, proof)
 
 
 def _request(
@@ -304,8 +370,21 @@ def _request(
 def _is_already(received: ReceivedCommand, record: ConsentRecord) -> bool:
     if received.command is ConsentCommand.AMEND:
         amendable = consent_transition(record.status, received.command) is not None
-        return amendable and record.digest == _terms_of(received).digest
-    return _ALREADY[received.command] is record.status
+        return amendable and record.digest == _terms_of(received).digest and _purposes_are(received, record)
+    if received.command is ConsentCommand.REVOKE and received.purposes and record.status in OPEN_STATUSES:
+        return record.consent.ended.issuperset(received.purposes)
+    return _ALREADY[received.command] is record.status and _purposes_are(received, record)
+
+
+def _purposes_are(received: ReceivedCommand, record: ConsentRecord) -> bool:
+    """True where the purposes in force are those that a command names that gives them; a revocation takes them."""
+    is_giving = received.command in (ConsentCommand.GRANT, ConsentCommand.AMEND)
+    return not is_giving or received.purposes in (None, record.consent.purposes)
+
+
+def _refuse_names(received: ReceivedCommand) -> Reason | None:
+    named = received.purposes is not None
+    return _NO_PURPOSES_HERE if named and received.command not in _NAMES_PURPOSES else None
 
 
 def _refuse_terms(
@@ -322,7 +401,9 @@ def _refuse_terms(
         return changed
     if now >= terms.valid_until:
         return _OVER_ALREADY
-    return refuse_beyond(terms.payment.low_value_exemption if terms.payment else None, trust.policy.exemptions)
+    return refuse_ends(terms, now) or refuse_beyond(
+        terms.payment.low_value_exemption if terms.payment else None, trust.policy.exemptions
+    )
 
 
 def _refuse_token(
@@ -331,10 +412,12 @@ def _refuse_token(
     """Refuse what would give a permission over a token that is not the customer's, or not this partner's to use."""
     if received.command not in _GIVES:
         return None
+    if received.purposes is not None and Purpose.PAYMENT not in received.purposes:
+        return None
     if received.terms is not None:
         use = token_use(received.terms.terms)
     else:
-        use = token_use(record.consent.terms) if record else None
+        use = token_use(record.consent.terms) if record and Purpose.PAYMENT in record.consent.purposes else None
     return None if use is None or use in usable else TOKEN_NOT_USABLE
 
 
@@ -366,6 +449,7 @@ def _judged(received: ReceivedCommand, record: ConsentRecord, trust: ConsentTrus
         consent_id=received.consent_id,
         command=_LINKED[received.command],
         terms_digest=received.terms.digest if received.terms else record.digest,
+        purposes=received.purposes,
     )
     accepted = judge_consent_assertion(
         proof,
@@ -382,14 +466,25 @@ def _judged(received: ReceivedCommand, record: ConsentRecord, trust: ConsentTrus
 
 
 def _changed(
-    received: ReceivedCommand, record: ConsentRecord, status: ConsentStatus, actor: Actor, proof: Proof | None = None
+    received: ReceivedCommand,
+    record: ConsentRecord,
+    status: ConsentStatus,
+    actor: Actor,
+    ends: _Ends,
+    proof: Proof | None = None,
 ) -> Changed:
-    consent = replace(record.consent, status=status)
-    digest = record.digest
+    ended, told = ends
+    consent, digest = replace(record.consent, ended=ended), record.digest
     if received.command is ConsentCommand.AMEND:
         new = _terms_of(received)
-        consent, digest = Consent(new.terms, record.consent.version + 1, status), new.digest
-    return Changed(received, record, ConsentRecord(consent, digest, record.changes + 1), actor, proof)
+        consent, digest = Consent(new.terms, record.consent.version + 1, status, ended), new.digest
+    # A consent is over with the last of its purposes, and stays as it is for as long as one is left.
+    if consent.purposes and received.command in _ENDS_BY_PURPOSE:
+        status = record.status
+    elif not consent.purposes and status in OPEN_STATUSES:
+        raise AssertionError("a consent without a purpose is over")
+    after = ConsentRecord(replace(consent, status=status), digest, record.changes + 1)
+    return Changed(received, record, after, actor, proof, told)
 
 
 def _terms_of(received: ReceivedCommand) -> NewTerms:

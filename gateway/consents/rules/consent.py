@@ -11,8 +11,9 @@ from typing import Final
 
 from gateway.base.calendar import day_of, day_start
 from gateway.base.validity import CLOCK_SKEW_MAX, ORDER_VALIDITY_MAX
+from gateway.consents.rules.purposes import NO_PURPOSES, end_of, in_force
 from gateway.directory.merchants import Merchant
-from schemas.consents import ConsentStatus, ConsentTerms, PaymentPurpose
+from schemas.consents import ConsentStatus, ConsentTerms, PaymentPurpose, Purpose
 from schemas.orders import PaymentOrder
 from schemas.primitives import decimal_of
 from schemas.reasons import Reason, ReasonCode
@@ -20,11 +21,21 @@ from schemas.reasons import Reason, ReasonCode
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """One version of a consent as stored."""
+    """One version of a consent as stored.
+
+    Attributes:
+        ended: those of its terms' purposes that are over; all of them where the consent itself is.
+    """
 
     terms: ConsentTerms
     version: int
     status: ConsentStatus
+    ended: frozenset[Purpose] = NO_PURPOSES
+
+    @property
+    def purposes(self) -> tuple[Purpose, ...]:
+        """The purposes that are not over: granted, or asked for while the consent awaits its authorisation."""
+        return in_force(self.terms, self.ended)
 
 
 @unique
@@ -71,7 +82,18 @@ def _reason(code: ReasonCode, text: str) -> Reason:
 
 
 _NO_CONSENT: Final = _reason(ReasonCode.MD01, "consent_id names no consent of this partner")
-_NO_PAYMENT_PURPOSE: Final = _reason(ReasonCode.AG01, "the consent does not permit payments")
+_NO_SUCH_PURPOSE: Final[Mapping[Purpose, Reason]] = {
+    Purpose.PAYMENT: _reason(ReasonCode.AG01, "the consent does not permit payments"),
+    Purpose.PORTABILITY: _reason(ReasonCode.AG01, "the consent does not permit data to be handed to recipients"),
+    Purpose.SHARING: _reason(ReasonCode.AG01, "the consent does not permit data to be shared with affiliates"),
+    Purpose.MARKETING: _reason(ReasonCode.AG01, "the consent does not permit offers"),
+}
+_PURPOSE_ENDED: Final[Mapping[Purpose, Reason]] = {
+    p: _reason(ReasonCode.MD01, f"the consent's purpose {p} is not granted, or was revoked") for p in Purpose
+}
+_PURPOSE_OVER: Final[Mapping[Purpose, Reason]] = {
+    p: _reason(ReasonCode.TKXP, f"the consent's purpose {p} is past its end") for p in Purpose
+}
 _CONSENT_OVER: Final = _reason(ReasonCode.TKXP, "the consent is past its end")
 _ISSUED_IN_FUTURE: Final = _reason(ReasonCode.DT04, "issued_at lies in the future")
 _EXPIRED: Final = _reason(ReasonCode.TM01, "the order is past its expires_at")
@@ -112,7 +134,7 @@ def refuse_order(
     2    —     its status: AWAU, RJCT, CANC MD01; SUSP TKSP; EXPD TKXP
     3    DT01  ``now`` is before the consent's ``valid_from``
     4    TKXP  ``now`` is at or past the consent's ``valid_until``
-    5    AG01  the consent has no payment purpose
+    5    —     the consent has no payment purpose AG01; it was not granted, or was revoked MD01
     6    DT04  the order's ``issued_at`` is more than :data:`CLOCK_SKEW_MAX` in the future
     7    TM01  ``now`` is at or past the order's ``expires_at``
     8    DT01  the order is valid for longer than :data:`ORDER_VALIDITY_MAX`: from its issue, or from the beginning of
@@ -127,12 +149,12 @@ def refuse_order(
     """
     if consent is None or consent.terms.consent_id != order.consent_id or consent.terms.partner_id != order.partner_id:
         return _NO_CONSENT
-    refused = _refuse_by_consent(consent, now)
+    refused = refuse_use(consent, Purpose.PAYMENT, now)
     if refused is not None:
         return refused
     purpose = consent.terms.payment
     if purpose is None:
-        return _NO_PAYMENT_PURPOSE
+        raise AssertionError("a purpose that is permitted is among the terms")
     return (
         _refuse_by_order_times(order, now)
         or _refuse_by_payee(order, purpose, merchant)
@@ -140,7 +162,12 @@ def refuse_order(
     )
 
 
-def _refuse_by_consent(consent: Consent, now: datetime) -> Reason | None:
+def refuse_use(consent: Consent, purpose: Purpose, now: datetime) -> Reason | None:
+    """Return why the consent permits nothing for this purpose now, or None: whoever uses a consent asks this first.
+
+    For the decision the consent is one that was read under its lock, and ``now`` is read after that.
+    The order is that of :func:`refuse_order`, 2 to 5; at last TKXP past the purpose's own end.
+    """
     refused = STATUS_REFUSALS[consent.status]
     if refused is not None:
         return refused
@@ -149,7 +176,11 @@ def _refuse_by_consent(consent: Consent, now: datetime) -> Reason | None:
         return _reason(ReasonCode.DT01, f"the consent is not valid before {begins}")
     if now >= consent.terms.valid_until:
         return _CONSENT_OVER
-    return None
+    if getattr(consent.terms, purpose.value) is None:
+        return _NO_SUCH_PURPOSE[purpose]
+    if purpose in consent.ended:
+        return _PURPOSE_ENDED[purpose]
+    return _PURPOSE_OVER[purpose] if now >= end_of(consent.terms, purpose) else None
 
 
 def _refuse_by_order_times(order: PaymentOrder, now: datetime) -> Reason | None:

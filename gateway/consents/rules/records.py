@@ -9,8 +9,9 @@ from uuid import UUID, uuid5
 
 from gateway.base.keys import ConsentKey
 from gateway.consents.rules.consent import Consent, ConsentCommand
+from gateway.consents.rules.purposes import PurposeEnded
 from gateway.identity.rules import NO_PROOF_ASKED, Assertion, AssurancePolicy, Issuer
-from schemas.consents import ConsentStatus, ConsentTerms
+from schemas.consents import ConsentStatus, ConsentTerms, Purpose
 from schemas.primitives import ConsentId, CustomerId, PartnerId
 from schemas.reasons import Reason
 
@@ -80,6 +81,7 @@ class ReceivedCommand:
         body_digest: SHA-256 of the record's value: tells a repetition from a command id that is used twice.
         reference: topic/partition/offset of the record.
         terms: what a request or an amendment brings; None for the others.
+        purposes: which of the consent's purposes a grant, an amendment or a revocation is about; None: all.
         proof: the customer's assertion, its signature verified; why it could not be; or None where there is none.
         actor: PARTNER for what came signed by one; OPERATOR and TIME need no proof.
     """
@@ -92,6 +94,7 @@ class ReceivedCommand:
     body_digest: bytes
     reference: str
     terms: NewTerms | None = None
+    purposes: tuple[Purpose, ...] | None = None
     proof: Assertion | Reason | None = None
     actor: Actor = Actor.PARTNER
     traceparent: str | None = None
@@ -147,13 +150,14 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A command that was done. ``before`` is None for a new consent."""
+    """A command that was done. ``before`` is None for a new consent; ``ended``: purposes that it ended."""
 
     command: ReceivedCommand
     before: ConsentRecord | None
     after: ConsentRecord
     actor: Actor
     proof: Proof | None = None
+    ended: tuple[PurposeEnded, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Final, assert_never
 
 from gateway.base.calendar import BusinessDays, day_of, day_start
 from gateway.consents.rules.consent import Consent
-from schemas.consents import ConsentStatus
+from schemas.consents import ConsentStatus, Purpose
 from schemas.primitives import (
     ConsentId,
     MerchantId,
@@ -153,8 +153,13 @@ def refuse_schedule(
 
 
 def consent_has_ended(consent: Consent | None, now: datetime) -> bool:
-    """True where no occurrence can be paid any more: the consent has ended for good. A suspended one may come back."""
-    return consent is None or consent.status in _OVER_FOR_EVER or now >= consent.terms.valid_until
+    """True where no occurrence can be paid any more: the consent, or its payment purpose, has ended for good.
+
+    A suspended one may come back.
+    """
+    if consent is None or consent.status in _OVER_FOR_EVER or now >= consent.terms.valid_until:
+        return True
+    return Purpose.PAYMENT in consent.ended
 
 
 def _nominal(schedule: StandingSchedule, number: int) -> date | None:

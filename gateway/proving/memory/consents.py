@@ -11,13 +11,14 @@ from gateway.base.keys import ConsentKey
 from gateway.consents.rules.change import OPEN_STATUSES
 from gateway.consents.rules.consent import Consent
 from gateway.consents.rules.limits import Usage, UsageKey
+from gateway.consents.rules.purposes import PurposeEnd, next_end
 from gateway.consents.rules.records import CommandKey, ConsentRecord, ConsentVersion, HandledCommand, Proof
-from gateway.consents.store import UsageChange
+from gateway.consents.store import PurposeEndRow, UsageChange
 from gateway.proving.memory.boundary import Boundary
 from gateway.proving.memory.database import ConsentMark, Transaction
-from schemas.consents import ConsentStatus
+from schemas.consents import Purpose
 
-_ENDED: Final = frozenset({ConsentStatus.CANC, ConsentStatus.EXPD})
+_ENDED: Final = frozenset({PurposeEnd.REVOKED, PurposeEnd.EXPIRED})
 
 
 class MemoryConsentStore:
@@ -43,9 +44,9 @@ class MemoryConsentStore:
     async def lock_past_end(self, *, now: datetime, limit: int) -> Sequence[ConsentRecord]:
         await self._boundary("consents.lock_past_end")
         due = [
-            (row.terms.valid_until, key, row)
+            (end, key, row)
             for key, row in self._tx.items(self._db.consents)
-            if row.status in OPEN_STATUSES and row.terms.valid_until <= now
+            if row.status in OPEN_STATUSES and (end := next_end(row.terms, row.ended)) <= now
         ]
         free = (
             (key, row) for _, key, row in sorted(due, key=lambda d: d[:2]) if self._tx.try_lock(self._db.consents, key)
@@ -97,15 +98,25 @@ class MemoryConsentStore:
         await self._boundary("consents.remember")
         return frozenset([h.key for h in handled if await self._tx.insert(self._db.consent_commands, h.key, h)])
 
-    async def ended_since(self, since: datetime) -> Mapping[ConsentKey, datetime]:
+    async def add_purpose_ends(self, ended: Sequence[PurposeEndRow]) -> None:
+        await self._boundary("consents.add_purpose_ends")
+        for row in ended:
+            if not await self._tx.insert(self._db.purpose_ends, (row.key, row.change, row.purpose), row):
+                raise StoreIntegrityError("consent_purpose_end_pkey")
+
+    async def purpose_ends(self, key: ConsentKey) -> Sequence[PurposeEndRow]:
+        await self._boundary("consents.purpose_ends")
+        found = [row for (of, _, _), row in self._tx.items(self._db.purpose_ends) if of == key]
+        return sorted(found, key=lambda e: (e.change, e.purpose))
+
+    async def ended_since(self, since: datetime, purpose: Purpose = Purpose.PAYMENT) -> Mapping[ConsentKey, datetime]:
         await self._boundary("consents.ended_since")
-        return {
-            key: mark.status_changed_at
-            for key, mark in self._tx.items(self._db.consent_marks)
-            if mark.status_changed_at >= since
-            and (row := self._tx.get(self._db.consents, key)) is not None
-            and row.status in _ENDED
-        }
+        found = sorted(
+            (row.ended_at, row.key)
+            for _, row in self._tx.items(self._db.purpose_ends)
+            if row.purpose is purpose and row.how in _ENDED and row.ended_at >= since
+        )
+        return {key: ended_at for ended_at, key in found}
 
     def _record(self, key: ConsentKey, consent: Consent) -> ConsentRecord:
         mark = self._tx.get(self._db.consent_marks, key)

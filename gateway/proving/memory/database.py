@@ -15,6 +15,7 @@ from gateway.base.keys import ConsentKey
 from gateway.consents.rules.consent import Consent
 from gateway.consents.rules.limits import Usage, UsageKey
 from gateway.consents.rules.records import CommandKey, ConsentVersion, HandledCommand
+from gateway.consents.store import PurposeEndRow
 from gateway.directory.merchants import Merchant
 from gateway.identity.refusals import Refusal
 from gateway.identity.store import AssertionUse
@@ -31,6 +32,7 @@ from gateway.settlement.rules import Break
 from schemas.clearing import ClearingRecord
 from schemas.codec import encode
 from schemas.consent_commands import canonical_terms, terms_digest
+from schemas.consents import Purpose
 from schemas.primitives import CustomerId, FundingToken, MerchantId, NetworkId, PartnerId
 
 K = TypeVar("K", bound=Hashable)
@@ -130,6 +132,7 @@ class Database:
         self.consents: Table[ConsentKey, Consent] = Table("consent")
         self.consent_marks: Table[ConsentKey, ConsentMark] = Table("consent_mark")
         self.consent_versions: Table[tuple[ConsentKey, int], ConsentVersion] = Table("consent_version")
+        self.purpose_ends: Table[tuple[ConsentKey, int, Purpose], PurposeEndRow] = Table("consent_purpose_end")
         self.consent_commands: Table[CommandKey, HandledCommand] = Table("consent_command")
         self.usage: Table[UsageKey, Usage] = Table("consent_usage")
         self.payments: Table[PaymentKey, Payment] = Table("payment")

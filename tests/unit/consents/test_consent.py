@@ -8,12 +8,13 @@ import pytest
 
 from gateway.consents.rules.consent import STATUS_REFUSALS, Consent, ConsentCommand, consent_transition, refuse_order
 from gateway.directory.merchants import Merchant
-from schemas.consents import ConsentStatus, Payees, PortabilityPurpose
+from schemas.consents import ConsentStatus, Payees
 from schemas.orders import PaymentOrder
 from schemas.primitives import Money
 from schemas.reasons import Reason
 from tests.support import domain_samples as sample
 from tests.support.domain_samples import NOW, krw
+from tests.support.messages import PORTABILITY
 
 # "." refuses the command. Columns are the statuses before it, cells the status after it.
 CONSENT_LIFE = """
@@ -79,7 +80,7 @@ class Case:
 
 Fault = tuple[str, str, Callable[[Case], object]]
 MICROSECOND = timedelta(microseconds=1)
-DATA_ONLY = {"payment": None, "portability": PortabilityPurpose(recipients=("bank",), data_sets=("cards",))}
+DATA_ONLY = {"payment": None, "portability": PORTABILITY}
 
 # In order of precedence: name, code, how to make it so.
 FAULTS: tuple[Fault, ...] = (

@@ -18,11 +18,12 @@ from gateway.consents.rules.limits import (
     with_reserved,
     with_returned,
 )
-from schemas.consents import Alignment, ConsentTerms, Period, PeriodLimit, PortabilityPurpose
+from schemas.consents import Alignment, ConsentTerms, Period, PeriodLimit
 from schemas.primitives import Money
 from schemas.reasons import Reason
 from tests.support import domain_samples as sample
 from tests.support.domain_samples import NOW, krw
+from tests.support.messages import PORTABILITY
 
 # All times are Seoul's, midnight where no time is given. A whole window has 3100; "full" is what this one has of it.
 WINDOWS = """
@@ -184,7 +185,7 @@ def test_limits_without_period_have_one_window_from_the_consents_start() -> None
 
 
 def test_a_consent_without_payment_purpose_has_no_windows_and_pays_nothing() -> None:
-    terms = sample.terms(payment=None, portability=PortabilityPurpose(recipients=("bank",), data_sets=("cards",)))
+    terms = sample.terms(payment=None, portability=PORTABILITY)
     assert windows_at(terms, NOW) == ()
     refused = reserve(terms, 1, "KRW", NOW, {})
     assert isinstance(refused, Reason)

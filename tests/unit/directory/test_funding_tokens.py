@@ -10,12 +10,13 @@ import pytest
 from gateway.consents.changing import ConsentCommandRefusedError, change_consent_status
 from gateway.consents.rules.consent import ConsentCommand
 from gateway.directory.store import Unopened
-from schemas.consents import ConsentStatus, PortabilityPurpose
+from schemas.consents import ConsentStatus
 from schemas.primitives import FundingToken
 from schemas.reasons import ReasonCode
 from tests.support.builders import dispatched_record, numbered_order
 from tests.support.consents import ConsentRig, digest, document
 from tests.support.domain_samples import consent, purpose, terms
+from tests.support.messages import PORTABILITY
 from tests.support.rig import Rig
 
 TOKEN = FundingToken("token-1")
@@ -85,7 +86,7 @@ async def test_a_batch_asks_for_all_its_tokens_at_once() -> None:
 
 async def test_a_consent_without_payments_needs_no_token() -> None:
     rig = ConsentRig()
-    asked = document(terms(payment=None, portability=PortabilityPurpose(recipients=("bank-1",), data_sets=("card",))))
+    asked = document(terms(payment=None, portability=PORTABILITY))
     await rig.take(rig.record("request", terms=asked))
     assert [kind for kind, _ in rig.told()] == ["changed"]
 

@@ -318,7 +318,7 @@ def test_a_field_name_that_could_be_a_secret_is_not_told() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"payment": None, "sharing": None},
+        {"payment": None, "sharing": None, "marketing": None},
         {"valid_until": "2020-01-01T00:00:00Z"},
         {"payment": {**json.loads(encode(CONSENT))["payment"], "max_per_payment": []}},
         {"payment": {**json.loads(encode(CONSENT))["payment"], "single_use": "yes"}},

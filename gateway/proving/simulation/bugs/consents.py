@@ -95,6 +95,13 @@ def _owner_unchecked_under_lock() -> AbstractContextManager[None]:
     )
 
 
+_ENDED: Final = "if purpose in consent.ended:"
+
+
+def _purpose_unchecked() -> AbstractContextManager[None]:
+    return edited(consents, "refuse_use", (_ENDED, "if False:"))
+
+
 CONSENTS: Final = (
     Mutant("release-twice", "gives limits back twice", lambda: _signs(LimitEffect.RELEASE, -2, 0)),
     Mutant("release-on-unknown", "gives limits back before the outcome is known", _release_on_unknown),
@@ -102,6 +109,7 @@ CONSENTS: Final = (
     Mutant("in-flight-uncounted", "counts limits without what is in flight", _in_flight_not_counted),
     Mutant("consent-unlocked", "reads the consent without its lock", _unlocked),
     Mutant("consent-unchecked", "does not check the consent again under its lock", _not_checked_again),
+    Mutant("purpose-unchecked", "pays although the purpose to pay was revoked", _purpose_unchecked),
     Mutant("owner-unchecked-at-grant", "lets a consent name another customer's card", _owner_unchecked_at_grant),
     Mutant("owner-unchecked-when-sent", "pays with another customer's card", _owner_unchecked_under_lock),
     Mutant("permission-unchecked-when-sent", "pays with a card that was withdrawn", _permission_unchecked_under_lock),

@@ -203,6 +203,8 @@ class Auditor:
         if consent is None or consent.status.value != "AUTH" or payment.decided_at >= consent.terms.valid_until:
             status = "missing" if consent is None else f"{consent.status}, until {consent.terms.valid_until:%X}"
             self._report("no intent after a consent's end", f"{name}: the consent is {status}")
+        elif "payment" in consent.ended:
+            self._report("no intent after a consent's end", f"{name}: the purpose to pay is over")
         elif consent.terms.payment is not None:
             self._proofs.intended(payment, consent, written)
             self._within_limits(name, payment, consent, written)

@@ -46,7 +46,16 @@ from schemas.consent_commands import (
     canonical_terms,
     terms_digest,
 )
-from schemas.consents import ConsentTerms, LowValueExemption, PaymentPurpose, Period, PeriodLimit
+from schemas.consents import (
+    Channel,
+    ConsentTerms,
+    LowValueExemption,
+    MarketingPurpose,
+    PaymentPurpose,
+    Period,
+    PeriodLimit,
+    Purpose,
+)
 from schemas.envelope import Envelope, write_envelope
 from schemas.primitives import ConsentId, FundingToken
 from schemas.topics import CONSENT_COMMANDS
@@ -175,13 +184,16 @@ def _message(script: Script, of: ConsentTerms, act: Act, command_id: str, rng: R
         until = 0 if of.valid_until - script.epoch > timedelta(hours=1) else 9
         token = FOREIGN_TOKEN if act is Act.STEAL else TOKEN
         return ConsentAmendment(**told, terms=terms(number, rng.choice(_SHAPES), until, script.epoch, token))
-    return ConsentInstruction(**told)
+    return ConsentInstruction(**told, purposes=rng.choice(_REVOKED) if act is Act.REVOKE else None)
 
 
 def _signed(script: Script, message: ConsentMessage, type_: str) -> Outgoing:
     envelope = Envelope(f"ce-{message.command_id}", "/partner", type_, script.epoch, signature=SIGNED)
     return Outgoing(CONSENT_COMMANDS, message.consent_id.encode(), encode(message), write_envelope(envelope))
 
+
+_REVOKED: Final = (None, (Purpose.PAYMENT,), (Purpose.PAYMENT,), (Purpose.MARKETING,))
+"""What a revocation takes away; None: all."""
 
 _THEFT: Final = 9
 """Number of the consent that a theft asks for: none of the others'."""
@@ -212,4 +224,10 @@ def terms(number: int, shape: int, until_s: int, epoch: datetime, token: Funding
         valid_from=epoch - timedelta(days=40),
         valid_until=epoch + (timedelta(seconds=until_s) if until_s else timedelta(days=400)),
         payment=PaymentPurpose(funding_token=token, max_per_payment=(krw(50_000),), **purposes[shape]),
+        marketing=MarketingPurpose(
+            affiliates=("points",),
+            channels=(Channel.APP,),
+            # Of some it is over in the middle of the world, and the rest goes on.
+            until=epoch + (timedelta(seconds=6) if shape == 1 else timedelta(days=300)),
+        ),
     )
