@@ -42,8 +42,8 @@ class FinancialEncoder:
         self._dialect = dialect = config.wire
         self._is_rrn = dialect.fields[37].check
         self._pan, self._amount, self._stan, self._rrn = (_writer(number, dialect) for number in sorted(_OF_EACH))
-        # Without one of these there is nothing to fill in between.
-        self._is_whole = _OF_EACH.isdisjoint(dialect.omitted["0200"])
+        # Without one of these, or with a card number of one length alone, every message goes the long way.
+        self._is_whole = _OF_EACH.isdisjoint(dialect.omitted["0200"]) and dialect.formats[2].length_digits > 0
         self._moment: datetime | None = None
         self._sent_at = self._local_time = b""
         self._heads: dict[bool, bytes] = {}
