@@ -40,13 +40,13 @@ from gateway.cli.operating import operated
 from gateway.cli.sending import Key, SomeKey
 from gateway.consents.changing import ConsentChanged, change_consent_status
 from gateway.consents.rules.consent import ConsentCommand
-from gateway.consents.rules.limits import Usage, Window
+from gateway.consents.rules.limits import Window
 from gateway.consents.rules.purposes import in_force
 from gateway.consents.rules.records import CommandOutcome, ConsentVersion
 from gateway.consents.store import PurposeEndRow
 from gateway.database.roles import Role
 from gateway.directory.funding import token_use
-from gateway.views.consents import AskedOfConsent, ConsentsView, StoredConsent
+from gateway.views.consents import AskedOfConsent, ConsentsView, StoredConsent, WindowUse
 from gateway.views.tokens import TokensView
 from schemas.codec import DecodeError, decode
 from schemas.consent_commands import canonical_terms, terms_digest
@@ -282,7 +282,7 @@ def usage(consent: ConsentArgument, partner: SomePartnerOption = None, json_: Js
     """Show each limit: its maximum, what is used and reserved, what is left, and when it begins anew."""
     settings = load_settings()
 
-    async def read() -> tuple[StoredConsent, list[tuple[Window, Usage]], Usage | None]:
+    async def read() -> tuple[StoredConsent, list[tuple[Window, WindowUse]], WindowUse | None]:
         found = await _find(settings, consent, partner)
         async with ConsentsView.opened(postgres_dsn(settings, Role.READONLY)) as consents:
             return found, await consents.usage(found, datetime.now(UTC)), await consents.exempt_usage(found)

@@ -4,14 +4,15 @@ from typing import Any, Final
 
 from gateway.base.calendar import SEOUL
 from gateway.cli.common import money
-from gateway.consents.rules.limits import Usage, Window, WindowKey
+from gateway.consents.rules.limits import Window, WindowKey
+from gateway.views.consents import WindowUse
 from schemas.consents import ConsentTerms
 
 COLUMNS: Final = ("limit", "maximum", "used", "reserved", "left", f"begins anew ({SEOUL})")
 _EXEMPT: Final = "without-proof"
 
 
-def exempt_windows(terms: ConsentTerms, used: Usage | None) -> list[tuple[Window, Usage]]:
+def exempt_windows(terms: ConsentTerms, used: WindowUse | None) -> list[tuple[Window, WindowUse]]:
     """What may be paid without a proof, shown as the limits are: its sum and its count."""
     exemption = terms.payment.low_value_exemption if terms.payment else None
     if used is None or exemption is None:
@@ -23,17 +24,17 @@ def exempt_windows(terms: ConsentTerms, used: Usage | None) -> list[tuple[Window
     ]
 
 
-def window_row(window: Window, used: Usage) -> tuple[object, ...]:
+def window_row(window: Window, use: WindowUse) -> tuple[object, ...]:
     """Limit, maximum, used, reserved, left, and when it begins anew."""
     if window.max_minor is not None and window.currency is not None:
-        amounts = (window.max_minor, used.consumed_minor, used.reserved_minor)
-        left = window.max_minor - used.consumed_minor - used.reserved_minor
+        amounts = (window.max_minor, use.used.taken_minor, use.reserved.taken_minor)
+        left = window.max_minor - use.taken.taken_minor
         # The limit's name tells the currency.
         cells = [money(n, window.currency).removesuffix(f" {window.currency}") for n in (*amounts, max(0, left))]
     else:
         most = window.max_count or 0
-        counts = (most, used.consumed_count, used.reserved_count)
-        cells = [f"{n:,}" for n in (*counts, max(0, most - used.consumed_count - used.reserved_count))]
+        counts = (most, use.used.taken_count, use.reserved.taken_count)
+        cells = [f"{n:,}" for n in (*counts, max(0, most - use.taken.taken_count))]
     # Windows turn at midnights of Seoul, or at the consent's own time of day.
     anew = f"{window.ends_at.astimezone(SEOUL):%Y-%m-%d %H:%M}" if window.ends_at else "never"
     if window.key.limit_key.startswith(_EXEMPT):
@@ -41,7 +42,7 @@ def window_row(window: Window, used: Usage) -> tuple[object, ...]:
     return (window.key.limit_key, *cells, anew)
 
 
-def window_json(window: Window, used: Usage) -> dict[str, Any]:
+def window_json(window: Window, use: WindowUse) -> dict[str, Any]:
     """The same as numbers: minor units or a count."""
     by_amount = window.max_minor is not None
     return {
@@ -50,6 +51,6 @@ def window_json(window: Window, used: Usage) -> dict[str, Any]:
         "ends_at": window.ends_at,
         "currency": window.currency,
         "max": window.max_minor if by_amount else window.max_count,
-        "used": used.consumed_minor if by_amount else used.consumed_count,
-        "reserved": used.reserved_minor if by_amount else used.reserved_count,
+        "used": use.used.taken_minor if by_amount else use.used.taken_count,
+        "reserved": use.reserved.taken_minor if by_amount else use.reserved.taken_count,
     }

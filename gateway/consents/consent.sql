@@ -104,24 +104,28 @@ WHERE partner_id = $1 AND consent_id = $2
 ORDER BY change, purpose
 
 -- name: usage
+-- One figure in two pairs of columns: what a process of the release before has moved to consumed_* counts the same.
 SELECT u.partner_id, u.consent_id, u.limit_key, u.starts_at,
-       u.reserved_minor, u.reserved_count, u.consumed_minor, u.consumed_count
+       u.reserved_minor + u.consumed_minor AS taken_minor, u.reserved_count + u.consumed_count AS taken_count
 FROM consent_usage u
 JOIN unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) AS k (partner_id, consent_id, limit_key, starts_at)
     USING (partner_id, consent_id, limit_key, starts_at)
 
--- name: make_usage_rows
-INSERT INTO consent_usage (partner_id, consent_id, limit_key, starts_at)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[])
-ON CONFLICT DO NOTHING
+-- name: take
+-- In key order, row by row, so that two workers can never wait for each other.
+INSERT INTO consent_usage AS u (partner_id, consent_id, limit_key, starts_at, reserved_minor, reserved_count)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::bigint[], $6::bigint[])
+    AS t (partner_id, consent_id, limit_key, starts_at, minor, count)
+ORDER BY t.partner_id, t.consent_id, t.limit_key, t.starts_at
+ON CONFLICT (partner_id, consent_id, limit_key, starts_at) DO UPDATE
+SET reserved_minor = u.reserved_minor + excluded.reserved_minor,
+    reserved_count = u.reserved_count + excluded.reserved_count
 
--- name: add_usage
+-- name: give_back
 -- The rows are locked in key order before they are changed: two workers can never wait for each other.
 WITH change AS MATERIALIZED (
-    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[],
-                         $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
-        AS c (partner_id, consent_id, limit_key, starts_at,
-              reserved_minor, reserved_count, consumed_minor, consumed_count)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::bigint[], $6::bigint[])
+        AS c (partner_id, consent_id, limit_key, starts_at, minor, count)
 ), locked AS MATERIALIZED (
     SELECT c.*
     FROM consent_usage u JOIN change c USING (partner_id, consent_id, limit_key, starts_at)
@@ -129,9 +133,7 @@ WITH change AS MATERIALIZED (
     FOR UPDATE OF u
 )
 UPDATE consent_usage u
-SET reserved_minor = u.reserved_minor + l.reserved_minor,
-    reserved_count = u.reserved_count + l.reserved_count,
-    consumed_minor = u.consumed_minor + l.consumed_minor,
-    consumed_count = u.consumed_count + l.consumed_count
+SET reserved_minor = u.reserved_minor + u.consumed_minor + l.minor, consumed_minor = 0,
+    reserved_count = u.reserved_count + u.consumed_count + l.count, consumed_count = 0
 FROM locked l
 WHERE (u.partner_id, u.consent_id, u.limit_key, u.starts_at) = (l.partner_id, l.consent_id, l.limit_key, l.starts_at)

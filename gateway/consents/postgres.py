@@ -210,33 +210,24 @@ class PostgresConsentStore:
         rows = await self._connection.fetch(_SQL.usage, *_columns(keys))
         return {
             (row["partner_id"], row["consent_id"], WindowKey(row["limit_key"], row["starts_at"])): Usage(
-                reserved_minor=row["reserved_minor"],
-                reserved_count=row["reserved_count"],
-                consumed_minor=row["consumed_minor"],
-                consumed_count=row["consumed_count"],
+                row["taken_minor"], row["taken_count"]
             )
             for row in rows
         }
 
     async def add_usage(self, changes: Sequence[UsageChange]) -> None:
-        if not changes:
-            return
-        ordered = sorted(changes, key=lambda c: c.key)
-        columns = _columns([c.key for c in ordered])
-        # Only a reservation can be a window's first use.
-        new = [c.key for c in ordered if c.reserved_count > 0]
-        if new:
-            await self._connection.execute(_SQL.make_usage_rows, *_columns(new))
-        status = await self._connection.execute(
-            _SQL.add_usage,
-            *columns,
-            [c.reserved_minor for c in ordered],
-            [c.reserved_count for c in ordered],
-            [c.consumed_minor for c in ordered],
-            [c.consumed_count for c in ordered],
-        )
-        if status != f"UPDATE {len(ordered)}":
-            raise StoreIntegrityError(f"usage rows are missing: {status}, wanted {len(ordered)}")
+        taken = [c for c in changes if c.count > 0]
+        if taken:
+            await self._connection.execute(_SQL.take, *_change_columns(taken))
+        given = [c for c in changes if c.count <= 0]
+        if given:
+            status = await self._connection.execute(_SQL.give_back, *_change_columns(given))
+            if status != f"UPDATE {len(given)}":
+                raise StoreIntegrityError(f"usage rows are missing: {status}, wanted {len(given)}")
+
+
+def _change_columns(changes: Sequence[UsageChange]) -> tuple[list[Any], ...]:
+    return (*_columns([c.key for c in changes]), [c.minor for c in changes], [c.count for c in changes])
 
 
 def _columns(keys: Sequence[UsageKey]) -> tuple[list[Any], ...]:

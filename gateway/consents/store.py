@@ -19,13 +19,11 @@ from schemas.primitives import PaymentId
 
 @dataclass(frozen=True, slots=True)
 class UsageChange:
-    """What to add to one window's usage (negative to take away)."""
+    """What to add to one window's usage (both negative to give back)."""
 
     key: UsageKey
-    reserved_minor: int = 0
-    reserved_count: int = 0
-    consumed_minor: int = 0
-    consumed_count: int = 0
+    minor: int
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +87,11 @@ class ConsentStore(Protocol):
         """Usage of the windows that have any."""
 
     async def add_usage(self, changes: Sequence[UsageChange]) -> None:
-        """Add to usages, making rows as needed. Fails (a bug, not a race) where a number would fall below zero."""
+        """Add to usages, making rows as needed. Fails (a bug, not a race) where a number would fall below zero.
+
+        A window is named once at most. Rows are locked in the order of their keys: those that are added to, then those
+        that are taken from; the caller does not do both.
+        """
 
 
 class ConsentUnit(Protocol):

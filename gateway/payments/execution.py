@@ -300,12 +300,7 @@ async def _write(uow: ExecutionUnit, decided: Decided, facts: Facts) -> None:
         # Another worker inserted one of these ids under another consent since we looked.
         raise StoreConflictError("payment inserted concurrently")
     await uow.payments.begin_scheduled(decided.due)
-    await uow.consents.add_usage(
-        [
-            UsageChange(key, reserved_minor=minor, reserved_count=count)
-            for key, (minor, count) in decided.reserved.items()
-        ]
-    )
+    await uow.consents.add_usage([UsageChange(key, minor, count) for key, (minor, count) in decided.reserved.items()])
     exempting = [k for k in decided.authenticated if exempt_window(facts.consents[k].terms, None)]
     await uow.authentication.mark_authenticated(sorted(exempting), now=facts.now)
     repeats = [(payment, one.reference) for one, payment in decided.repeats]

@@ -262,7 +262,7 @@ def payment_of(row: Record) -> Payment:
             terminal_id=row["terminal_id"], stan=stan, rrn=row["rrn"], transmitted_at=row["transmitted_at"]
         ),
         approval_code=row["approval_code"],
-        windows=_read_windows(row["limit_windows"]),
+        windows=read_windows(row["limit_windows"]),
         ordered_at=row["ordered_at"],
         decided_at=row["decided_at"],
         changed_at=row["changed_at"],
@@ -281,7 +281,7 @@ def _write_windows(windows: Sequence[WindowKey]) -> str:
     return " ".join(f"{w.limit_key}@{_write_second(w.starts_at)}" for w in windows)
 
 
-def _read_windows(text: str) -> tuple[WindowKey, ...]:
+def read_windows(text: str) -> tuple[WindowKey, ...]:
     """Inverse of :func:`_write_windows`."""
     pairs = (item.rsplit("@", 1) for item in text.split())
     return tuple(WindowKey(key, _read_second(second)) for key, second in pairs)

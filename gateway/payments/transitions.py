@@ -144,26 +144,18 @@ def _move(payment: Payment, change: Change, now: datetime, effects: _Effects) ->
     return moved
 
 
-_USAGE_SIGNS = {
-    LimitEffect.NONE: (0, 0),
-    LimitEffect.RESERVE: (1, 0),
-    LimitEffect.CONSUME: (-1, 1),
-    LimitEffect.RELEASE: (-1, 0),
-    LimitEffect.RETURN: (0, -1),
-}
-"""What an effect adds to (reserved, consumed), in payments."""
+_USAGE_SIGNS = {LimitEffect.NONE: 0, LimitEffect.TAKE: 1, LimitEffect.GIVE_BACK: -1}
+"""What an effect adds to what is taken, in payments."""
 
 
 def _count_usage(payment: Payment, effect: LimitEffect, effects: _Effects) -> None:
-    reserved, consumed = _USAGE_SIGNS[effect]
-    if not reserved and not consumed:
+    sign = _USAGE_SIGNS[effect]
+    if not sign:
         return
     for window in payment.windows:
-        sums = effects.usage.setdefault((payment.partner_id, payment.consent_id, window), [0, 0, 0, 0])
-        sums[0] += reserved * payment.amount_minor
-        sums[1] += reserved
-        sums[2] += consumed * payment.amount_minor
-        sums[3] += consumed
+        sums = effects.usage.setdefault((payment.partner_id, payment.consent_id, window), [0, 0])
+        sums[0] += sign * payment.amount_minor
+        sums[1] += sign
 
 
 async def _write(uow: PaymentChangeUnit, applied: Applied, effects: _Effects, now: datetime) -> None:

@@ -9,12 +9,13 @@ import asyncpg
 from gateway.base.keys import ConsentKey
 from gateway.consents.postgres import PostgresConsentStore, TermsCache
 from gateway.consents.rules.exemption import exempt_window
-from gateway.consents.rules.limits import Usage, Window, windows_at
+from gateway.consents.rules.limits import UNUSED, Usage, Window, WindowKey, windows_at, with_taken
 from gateway.consents.rules.records import Actor, CommandOutcome, ConsentVersion
 from gateway.consents.store import PurposeEndRow
 from gateway.database.errors import translated
 from gateway.database.queries import load
 from gateway.identity.postgres import PostgresAuthenticationStore
+from gateway.payments.postgres import read_windows
 from gateway.views.view import View
 from schemas.codec import decode
 from schemas.consents import ConsentStatus, ConsentTerms, Purpose
@@ -39,6 +40,26 @@ class StoredConsent:
     terms: ConsentTerms
     created_at: datetime
     status_changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class WindowUse:
+    """What is used of one window.
+
+    Attributes:
+        taken: by payments that stand or are in flight: what counts against the limit.
+        reserved: the part of it that is in flight, of which it is not known yet whether it will stand.
+    """
+
+    taken: Usage = UNUSED
+    reserved: Usage = UNUSED
+
+    @property
+    def used(self) -> Usage:
+        """The part of it that stands."""
+        return Usage(
+            self.taken.taken_minor - self.reserved.taken_minor, self.taken.taken_count - self.reserved.taken_count
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,25 +109,30 @@ class ConsentsView(View):
             store = PostgresConsentStore(self._connection, TermsCache())
             return await store.purpose_ends((consent.terms.partner_id, consent.terms.consent_id))
 
-    async def usage(self, consent: StoredConsent, now: datetime) -> list[tuple[Window, Usage]]:
+    async def usage(self, consent: StoredConsent, now: datetime) -> list[tuple[Window, WindowUse]]:
         """Every limit window that runs at ``now``, with what is used of it."""
-        key: ConsentKey = (consent.terms.partner_id, consent.terms.consent_id)
-        windows = windows_at(consent.terms, now)
-        async with translated():
-            store = PostgresConsentStore(self._connection, TermsCache())
-            found = await store.usage([(*key, w.key) for w in windows])
-        return [(w, found.get((*key, w.key), Usage())) for w in windows]
+        found = await self._used((consent.terms.partner_id, consent.terms.consent_id))
+        return [(w, found.get(w.key, WindowUse())) for w in windows_at(consent.terms, now)]
 
-    async def exempt_usage(self, consent: StoredConsent) -> Usage | None:
+    async def exempt_usage(self, consent: StoredConsent) -> WindowUse | None:
         """What was paid without a proof since the last payment with one; None where the consent exempts nothing."""
         key: ConsentKey = (consent.terms.partner_id, consent.terms.consent_id)
         async with translated():
             since = await PostgresAuthenticationStore(self._connection).authenticated_at([key])
             window = exempt_window(consent.terms, since.get(key))
-            if window is None:
-                return None
-            store = PostgresConsentStore(self._connection, TermsCache())
-            return (await store.usage([(*key, window)])).get((*key, window), Usage())
+        return None if window is None else (await self._used(key)).get(window, WindowUse())
+
+    async def _used(self, key: ConsentKey) -> dict[WindowKey, WindowUse]:
+        rows = await self._fetch(_SQL.usage, *key)
+        in_flight: dict[WindowKey, Usage] = {}
+        for row in rows:
+            for window in read_windows(row["in_flight"] or ""):
+                in_flight[window] = with_taken(in_flight.get(window, UNUSED), row["minor"])
+        return {
+            window: WindowUse(Usage(row["minor"], row["count"]), in_flight.get(window, UNUSED))
+            for row in rows
+            if row["in_flight"] is None and (window := WindowKey(row["limit_key"], row["starts_at"]))
+        }
 
     async def history(self, partner_id: str, consent_id: str, *, limit: int) -> list[AskedOfConsent]:
         """Every command on a consent that is remembered, the oldest first."""

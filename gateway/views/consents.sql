@@ -13,6 +13,15 @@ FROM unnest(coalesce($1::text[], ARRAY(SELECT partner_id FROM partner))) AS r (p
 JOIN consent c ON c.partner_id = r.partner_id AND c.consent_id = $2
 ORDER BY c.partner_id
 
+-- name: usage
+-- What payments have taken of its windows, and which payments are in flight: of one moment, in one statement.
+SELECT limit_key, starts_at, reserved_minor + consumed_minor AS minor, reserved_count + consumed_count AS count,
+       NULL AS in_flight
+FROM consent_usage WHERE partner_id = $1 AND consent_id = $2
+UNION ALL
+SELECT NULL, NULL, amount_minor, 1, limit_windows
+FROM payment WHERE partner_id = $1 AND consent_id = $2 AND state IN ('sent', 'unknown')
+
 -- name: commands
 SELECT command_id, command, outcome, change, status, version, reason_code, reason_text, actor, reference, handled_at
 FROM consent_command

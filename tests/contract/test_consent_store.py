@@ -118,68 +118,65 @@ async def test_additions_make_windows_and_sum_up(store: Store) -> None:
         await uow.consents.add_usage([])
         await uow.consents.add_usage(
             [
-                UsageChange(day, reserved_minor=10_000, reserved_count=1),
-                UsageChange(count, reserved_minor=10_000, reserved_count=1),
+                UsageChange(day, 10_000, 1),
+                UsageChange(count, 10_000, 1),
             ]
         )
-        await uow.consents.add_usage([UsageChange(day, reserved_minor=5_000, reserved_count=2)])
-        assert (await uow.consents.usage([day]))[day] == Usage(15_000, 3, 0, 0)
+        await uow.consents.add_usage([UsageChange(day, 5_000, 2)])
+        assert (await uow.consents.usage([day]))[day] == Usage(15_000, 3)
     async with store.transaction() as uow:
         await uow.consents.add_usage(
             [
-                UsageChange(tomorrow, reserved_minor=1, reserved_count=1),
-                UsageChange(day, reserved_minor=-10_000, reserved_count=-1, consumed_minor=10_000, consumed_count=1),
+                UsageChange(tomorrow, 1, 1),
+                UsageChange(day, -10_000, -1),
             ]
         )
     assert await usage_of(store, day, count, tomorrow, usage_key(days=2)) == {
-        day: Usage(5_000, 2, 10_000, 1),
-        count: Usage(10_000, 1, 0, 0),
-        tomorrow: Usage(1, 1, 0, 0),
+        day: Usage(5_000, 2),
+        count: Usage(10_000, 1),
+        tomorrow: Usage(1, 1),
     }
 
 
 async def test_one_consents_usage_is_not_anothers(store: Store) -> None:
     async with store.transaction() as uow:
-        await uow.consents.add_usage([UsageChange(usage_key(), reserved_minor=1, reserved_count=1)])
+        await uow.consents.add_usage([UsageChange(usage_key(), 1, 1)])
     assert await usage_of(store, usage_key(of=OTHER)) == {}
 
 
 async def test_windows_are_kept_to_the_microsecond(store: Store) -> None:
     exact = (*KEY, window("lifetime/KRW", NOW + timedelta(microseconds=123_457)))
     async with store.transaction() as uow:
-        await uow.consents.add_usage([UsageChange(exact, reserved_minor=1, reserved_count=1)])
+        await uow.consents.add_usage([UsageChange(exact, 1, 1)])
     assert set(await usage_of(store, exact)) == {exact}
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"reserved_minor": -10_001},
-        {"reserved_count": -2},
-        {"consumed_minor": -1},
-        {"consumed_count": -1},
-        {"reserved_minor": -10_001, "consumed_minor": 10_001},
+        (-10_001, -1),
+        (-1, -2),
     ],
 )
-async def test_below_zero_fails_and_nothing_of_its_transaction_stays(store: Store, change: dict[str, int]) -> None:
+async def test_below_zero_fails_and_nothing_of_its_transaction_stays(store: Store, change: tuple[int, int]) -> None:
     other = usage_key("day/calendar/count")
     async with store.transaction() as uow:
-        await uow.consents.add_usage([UsageChange(usage_key(), reserved_minor=10_000, reserved_count=1)])
+        await uow.consents.add_usage([UsageChange(usage_key(), 10_000, 1)])
 
     async def overdraw() -> None:
         async with store.transaction() as uow:
-            await uow.consents.add_usage([UsageChange(other, reserved_minor=1, reserved_count=1)])
-            await uow.consents.add_usage([UsageChange(usage_key(), **change)])
+            await uow.consents.add_usage([UsageChange(other, 1, 1)])
+            await uow.consents.add_usage([UsageChange(usage_key(), *change)])
 
     with pytest.raises(StoreIntegrityError):
         await overdraw()
-    assert await usage_of(store, usage_key(), other) == {usage_key(): Usage(10_000, 1, 0, 0)}
+    assert await usage_of(store, usage_key(), other) == {usage_key(): Usage(10_000, 1)}
 
 
 async def test_taking_from_a_window_that_was_never_used_fails(store: Store) -> None:
     with pytest.raises(StoreIntegrityError):
         async with store.transaction() as uow:
-            await uow.consents.add_usage([UsageChange(usage_key(), reserved_minor=-1, reserved_count=-1)])
+            await uow.consents.add_usage([UsageChange(usage_key(), -1, -1)])
 
 
 async def test_additions_of_many_transactions_in_any_order_of_keys_lose_nothing(backend: Backend) -> None:
@@ -190,18 +187,16 @@ async def test_additions_of_many_transactions_in_any_order_of_keys_lose_nothing(
         mine = [*keys[number % 4 :], *keys[: number % 4]]
         async with backend.store.transaction() as uow:
             await uow.consents.lock([KEY])
-            await uow.consents.add_usage([UsageChange(k, reserved_minor=number, reserved_count=1) for k in mine])
+            await uow.consents.add_usage([UsageChange(k, number, 1) for k in mine])
 
-    async def consume(number: int) -> None:
+    async def give_back(number: int) -> None:
         # As results do: without the consent's lock.
         async with backend.store.transaction() as uow:
-            await uow.consents.add_usage(
-                [UsageChange(k, -number, -1, number, 1) for k in sorted(keys, reverse=number % 2 == 0)]
-            )
+            await uow.consents.add_usage([UsageChange(k, -number, -1) for k in sorted(keys, reverse=number % 2 == 0)])
 
     await asyncio.gather(*(add(n) for n in range(1, 9)))
-    await asyncio.gather(*(consume(n) for n in range(1, 5)), *(add(n) for n in range(1, 5)))
-    assert set((await usage_of(backend.store, *keys)).values()) == {Usage(36, 8, 10, 4)}
+    await asyncio.gather(*(give_back(n) for n in range(1, 5)), *(add(n) for n in range(1, 5)))
+    assert set((await usage_of(backend.store, *keys)).values()) == {Usage(36, 8)}
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (2, 0, 3, 1)])
@@ -212,11 +207,11 @@ async def test_usage_rows_are_locked_in_the_order_of_their_keys_whatever_order_t
     async with backend.store.transaction() as uow:
         # Stored in another order than that of their keys, so that reading them as they lie is no help.
         for key in (keys[2], keys[0], keys[3], keys[1]):
-            await uow.consents.add_usage([UsageChange(key, reserved_minor=1, reserved_count=1)])
+            await uow.consents.add_usage([UsageChange(key, 1, 1)])
 
     async def add(*some: UsageKey) -> None:
         async with backend.store.transaction() as uow:
-            await uow.consents.add_usage([UsageChange(key, reserved_minor=1, reserved_count=1) for key in some])
+            await uow.consents.add_usage([UsageChange(key, 1, 1) for key in some])
 
     for held in range(4):
         async with backend.usage_held(keys[held]):

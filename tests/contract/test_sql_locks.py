@@ -166,6 +166,11 @@ def number_of(column: str, prefix: str) -> str:
     return f"{column} = '{prefix}' || $1::integer"
 
 
+def usages(rows: Sequence[int]) -> tuple[object, ...]:
+    named = (["p" for _ in rows], ["c" for _ in rows], [f"l{n}" for n in rows], [AT for _ in rows])
+    return (*named, [1 for _ in rows], [1 for _ in rows])
+
+
 UUID_NUMBER = "payment_id = lpad(to_hex($1::integer), 32, '0')::uuid"
 
 WAITS: Final = {
@@ -175,13 +180,9 @@ WAITS: Final = {
     "consent.lock_records": Lock(
         *(load("consent").lock_records, "consent", (consent_row,), partial(ids, "c"), number_of("consent_id", "c")),
     ),
-    "consent.add_usage": Lock(
-        *(load("consent").add_usage, "consent_usage", (usage_row,)),
-        lambda rows: (
-            *(["p" for _ in rows], ["c" for _ in rows], [f"l{n}" for n in rows], [AT for _ in rows]),
-            *([1 for _ in rows] for _ in range(4)),
-        ),
-        number_of("limit_key", "l"),
+    "consent.take": Lock(load("consent").take, "consent_usage", (usage_row,), usages, number_of("limit_key", "l")),
+    "consent.give_back": Lock(
+        load("consent").give_back, "consent_usage", (usage_row,), usages, number_of("limit_key", "l")
     ),
     "payment.lock": Lock(load("payment").lock, "payment", (payment_row,), keys, UUID_NUMBER),
     "payment.lock_versions": Lock(load("payment").lock_versions, "payment", (payment_row,), keys, UUID_NUMBER),
@@ -270,6 +271,7 @@ INSERTS: Final[dict[str, tuple[str, Callable[[Sequence[int]], tuple[object, ...]
         load("authentication").mark_authenticated,
         lambda rows: (*ids("c", rows), AT),
     ),
+    "consent.take": (load("consent").take, usages),
     "consent.insert": (
         load("consent").insert,
         lambda rows: (
@@ -433,4 +435,4 @@ def test_every_locking_statement_is_here() -> None:
     for noun in SQL_FILES:
         blocks: dict[str, Any] = vars(load(noun))
         found |= {f"{noun}.{name}" for name, sql in blocks.items() if "FOR UPDATE" in sql or "FOR NO KEY UPDATE" in sql}
-    assert found == {name.partition(" ")[0] for name in (*WAITS, *SKIPS)} - {"purge_used_assertions"}
+    assert found == {name.partition(" ")[0] for name in (*WAITS, *SKIPS)} - {"purge_used_assertions", *INSERTS}

@@ -54,7 +54,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
         _REVERSES,
         "directory: merchants funding_tokens usable_tokens report_network",
         "authentication: links use users authenticated_at mark_authenticated",
-        "consent: lock usage make_usage_rows add_usage ended_since",
+        "consent: lock usage take give_back ended_since",
         "payment: insert begin_scheduled refunded next_payment_numbers abandoned keys_by_rrn",
         "refusal: insert find",
         "cancellation: not_sent",

@@ -488,11 +488,10 @@ class Machine(RuleBasedStateMachine):
             paid = self.oracles[name].paid.get(order_id)
             if paid is None or paid.state == "undone":
                 continue
-            at = 0 if paid.state == "in flight" else 2
             for window in self._payment(order_id).windows:
-                sums = wanted.setdefault(("partner-1", name, window), [0, 0, 0, 0])
-                sums[at] += paid.minor
-                sums[at + 1] += 1
+                sums = wanted.setdefault(("partner-1", name, window), [0, 0])
+                sums[0] += paid.minor
+                sums[1] += 1
         rows = self.rig.database.usage.rows
         assert {k: u for k, u in rows.items() if u != Usage()} == {k: Usage(*s) for k, s in wanted.items()}
 

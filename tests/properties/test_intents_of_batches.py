@@ -92,7 +92,7 @@ def after(facts: Facts, decided: Decided) -> Facts:
     usage = dict(facts.usage)
     for key, (minor, n) in decided.reserved.items():
         used = usage.get(key, UNUSED)
-        usage[key] = Usage(used.reserved_minor + minor, used.reserved_count + n)
+        usage[key] = Usage(used.taken_minor + minor, used.taken_count + n)
     refunded = dict(facts.refunded)
     for sent in decided.payments:
         if sent.operation is Operation.REFUND and sent.state is PaymentState.SENT:

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.consents.rules.limits import Usage, with_consumed, with_released, with_reserved, with_returned
+from gateway.consents.rules.limits import Usage, with_given_back, with_taken
 from gateway.network.exchange import Operation
 from gateway.payments.rules.ledger import transfers_of
 from gateway.payments.rules.lifecycle import TERMINAL, LimitEffect, PaymentEventKind, PaymentState, transition
@@ -14,18 +14,18 @@ EVENTS = st.lists(st.sampled_from(PaymentEventKind), max_size=40)
 # Such a walk mostly stays where it is; these numbers choose among the events that do something.
 STEPS = st.lists(st.integers(0, 10_000), min_size=1, max_size=12)
 
-# What a payment that rests in the state holds: owed by the network, reserved and consumed of the consent.
+# What a payment that rests in the state holds: owed by the network, taken of the consent's limits.
 HOLDS = {
-    None: (0, 0, 0),
-    PaymentState.REJECTED: (0, 0, 0),
-    PaymentState.SCHEDULED: (0, 0, 0),
-    PaymentState.SENT: (0, 1, 0),
-    PaymentState.UNKNOWN: (0, 1, 0),
-    PaymentState.APPROVED: (1, 0, 1),
-    PaymentState.REVERSING: (1, 0, 1),
-    PaymentState.DECLINED: (0, 0, 0),
-    PaymentState.REVERSED: (0, 0, 0),
-    PaymentState.SETTLED: (0, 0, 1),
+    None: (0, 0),
+    PaymentState.REJECTED: (0, 0),
+    PaymentState.SCHEDULED: (0, 0),
+    PaymentState.SENT: (0, 1),
+    PaymentState.UNKNOWN: (0, 1),
+    PaymentState.APPROVED: (1, 1),
+    PaymentState.REVERSING: (1, 1),
+    PaymentState.DECLINED: (0, 0),
+    PaymentState.REVERSED: (0, 0),
+    PaymentState.SETTLED: (0, 1),
 }
 
 
@@ -47,10 +47,8 @@ class Life:
             return
         effects = {
             LimitEffect.NONE: lambda usage, _: usage,
-            LimitEffect.RESERVE: with_reserved,
-            LimitEffect.CONSUME: with_consumed,
-            LimitEffect.RELEASE: with_released,
-            LimitEffect.RETURN: with_returned,
+            LimitEffect.TAKE: with_taken,
+            LimitEffect.GIVE_BACK: with_given_back,
         }
         self.usage = effects[done.limit](self.usage, self.amount)
         for row in transfers_of(
@@ -68,12 +66,12 @@ class Life:
         self.version += 1
 
     def check(self) -> None:
-        owed, reserved, consumed = HOLDS[self.state]
+        owed, taken = HOLDS[self.state]
         sign = 1 if self.operation is Operation.PURCHASE else -1
         assert sum(self.balances.values()) == 0
         assert self.balances["network:net-a:receivable"] == sign * owed * self.amount
         assert self.balances["merchant:shop-1:payable"] == -sign * owed * self.amount
-        assert self.usage == Usage(reserved * self.amount, reserved, consumed * self.amount, consumed)
+        assert self.usage == Usage(taken * self.amount, taken)
         if self.state is PaymentState.REVERSING:
             assert self.reversal_queued
 
@@ -104,6 +102,5 @@ def test_a_life_that_goes_on_ends_with_nothing_open(operation: Operation, amount
     ways_on = {event for event in PaymentEventKind if transition(life.state, event) is not None}
     assert ended == (not ways_on - {PaymentEventKind.UNCLEARED})
     if ended:
-        assert life.usage.reserved_count == life.usage.reserved_minor == 0
         assert not any(life.balances.values())
-        assert (life.usage.consumed_minor == amount) == (life.state is PaymentState.SETTLED)
+        assert (life.usage == Usage(amount, 1)) == (life.state is PaymentState.SETTLED)

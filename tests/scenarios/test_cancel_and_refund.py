@@ -92,7 +92,7 @@ async def test_an_order_that_never_comes_leaves_its_cancellation_alone(rig: Rig)
 
 async def test_an_approved_payment_is_reversed_and_its_limits_given_back(rig: Rig) -> None:
     await send(rig, ORDER)
-    assert rig.used() == {Usage(consumed_minor=10_000, consumed_count=1)}
+    assert rig.used() == {Usage(10_000, 1)}
     await send(rig, instruction_record(cancellation(), 1))
     assert rig.states() == {"order-1": "reversed"}
     assert rig.payment().reason.code is ReasonCode.DS02  # type: ignore[union-attr]
@@ -276,7 +276,7 @@ async def test_a_refund_goes_the_whole_way_and_the_books_agree(rig: Rig) -> None
         Operation.REFUND,
     ]
     # What was paid stays counted: a refund gives no limit back.
-    assert rig.used() == {Usage(consumed_minor=10_000, consumed_count=1)}
+    assert rig.used() == {Usage(10_000, 1)}
     assert set(rig.balances().values()) == {0}
     await clear(rig)
     assert set(rig.states().values()) == {"settled"}

@@ -80,7 +80,7 @@ def check_books(rig: Rig, produced: dict[str, PaymentOrder]) -> None:
     assert rig.host.standing_minor() == ({"KRW": settled} if settled else {})
     assert all(balance == 0 for balance in rig.balances().values())
     with_limit = [p for p in payments if p.state == "settled" and p.windows]
-    used = Usage(0, 0, sum(p.amount_minor for p in with_limit), len(with_limit))
+    used = Usage(sum(p.amount_minor for p in with_limit), len(with_limit))
     assert rig.used() <= {used}
     check_events(rig)
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import pytest
 
+from gateway.consents.rules.limits import Usage
 from gateway.proving.memory.database import Table
 from schemas.consents import ConsentStatus, Period, PeriodLimit
 from schemas.orders import PaymentOrder
@@ -97,7 +98,7 @@ async def test_beside_a_rejected_order_others_of_its_batch_count_as_if_it_were_n
     fits = numbered_order(2, amount=krw(DAY_KRW - 10_000))
     await rig.execute([dispatched_record(order, offset=9), dispatched_record(fits, offset=10)])
     assert rig.states() == {"order-1": "approved", "order-2": "approved", "order-9": "rejected"}
-    assert {(u.consumed_minor, u.consumed_count, u.reserved_count) for u in rig.used()} == {(DAY_KRW, 2, 0)}
+    assert rig.used() == {Usage(DAY_KRW, 2)}
 
 
 async def test_a_rejected_order_that_comes_again_is_told_again_and_stays_rejected(rig: Rig) -> None:

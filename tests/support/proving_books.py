@@ -80,8 +80,8 @@ def balanced() -> Evidence:
     evidence = Evidence(
         produced=[produced(n, name, endings.get(name) or Ending(name)) for n, name in enumerate(WAYS)],
         usage=[
-            UsageRow(PARTNER, CONSENT, "month/calendar/KRW", str(MONTH_S), 0, 0, AMOUNTS["settled"], 1),
-            UsageRow(PARTNER, CONSENT, "day/consent/count", str(DAY_S), 0, 0, AMOUNTS["settled"], 1),
+            UsageRow(PARTNER, CONSENT, "month/calendar/KRW", str(MONTH_S), AMOUNTS["settled"], 1),
+            UsageRow(PARTNER, CONSENT, "day/consent/count", str(DAY_S), AMOUNTS["settled"], 1),
         ],
         consents={
             (PARTNER, CONSENT): ConsentRow(

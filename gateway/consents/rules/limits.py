@@ -9,7 +9,7 @@ A **window** is one stretch of time of one limit. Day, week, month and year wind
   An amount has no such floor: it may be as little as nothing, for what is a share of money is never rounded up.
 - A consent-aligned month begins on the day of month of ``valid_from``, or on the last day of a shorter month; a year
   likewise (29 February → 28 February). Each is counted from ``valid_from`` itself, so a short month shortens no other.
-- What is in flight counts: a payment is reserved when it is sent, consumed when approved, released when declined.
+- What is in flight counts: a payment is counted when it is sent, and given back when it is declined or undone.
 
 Amounts are minor units of the window's currency; all times are aware, window bounds are in UTC.
 """
@@ -60,15 +60,16 @@ UsageKey = tuple[PartnerId, ConsentId, WindowKey]
 
 
 class Usage(NamedTuple):
-    """What payments have taken of one window: in flight (reserved) and approved (consumed).
+    """What payments have taken of one window: those in flight and those that stand, in one figure.
+
+    A payment is counted once, when it is sent, and taken out again if nothing of it stands in the end; that it was
+    approved changes nothing. How much of a window is in flight follows from the payments that are.
 
     A window over a count keeps sums of minor units too; where currencies mix they mean nothing and are not read.
     """
 
-    reserved_minor: int = 0
-    reserved_count: int = 0
-    consumed_minor: int = 0
-    consumed_count: int = 0
+    taken_minor: int = 0
+    taken_count: int = 0
 
 
 UNUSED: Final = Usage()
@@ -264,10 +265,10 @@ def reserve(
             continue
         used = usage.get(window.key, UNUSED)
         if window.max_minor is not None:
-            left = window.max_minor - used.reserved_minor - used.consumed_minor
+            left = window.max_minor - used.taken_minor
             fits = amount_minor <= left
         elif window.max_count is not None:
-            left = window.max_count - used.reserved_count - used.consumed_count
+            left = window.max_count - used.taken_count
             fits = left >= 1
         else:
             raise ValueError("a window has exactly one of max_minor and max_count")
@@ -296,59 +297,27 @@ def _refusal(window: Window, left: int) -> Reason:
     return Reason(code=code, text=f"limit {limit_key} of {most}: {remains} left{until}")
 
 
-def with_reserved(u: Usage, amount_minor: int) -> Usage:
-    """Count one more payment in flight.
+def with_taken(u: Usage, amount_minor: int) -> Usage:
+    """Count one more payment: it is sent.
 
     Raises:
-        LimitAccountingError: the result would fall below zero.
+        LimitAccountingError: the amount is not above zero.
     """
-    return _counted(
-        u.reserved_minor + amount_minor, u.reserved_count + 1, u.consumed_minor, u.consumed_count, amount_minor
-    )
+    return _counted(u.taken_minor + amount_minor, u.taken_count + 1, amount_minor)
 
 
-def with_consumed(u: Usage, amount_minor: int) -> Usage:
-    """Turn one payment in flight into an approved one.
+def with_given_back(u: Usage, amount_minor: int) -> Usage:
+    """Give back one payment of which nothing stands: declined, withdrawn, or reversed. A refund gives nothing back.
 
     Raises:
-        LimitAccountingError: it was not reserved.
+        LimitAccountingError: it was not taken.
     """
-    return _counted(
-        u.reserved_minor - amount_minor,
-        u.reserved_count - 1,
-        u.consumed_minor + amount_minor,
-        u.consumed_count + 1,
-        amount_minor,
-    )
+    return _counted(u.taken_minor - amount_minor, u.taken_count - 1, amount_minor)
 
 
-def with_released(u: Usage, amount_minor: int) -> Usage:
-    """Give back one payment in flight that took no effect: declined, withdrawn, or undone while unknown.
-
-    Raises:
-        LimitAccountingError: it was not reserved.
-    """
-    return _counted(
-        u.reserved_minor - amount_minor, u.reserved_count - 1, u.consumed_minor, u.consumed_count, amount_minor
-    )
-
-
-def with_returned(u: Usage, amount_minor: int) -> Usage:
-    """Give back one approved payment that was reversed. A refund gives nothing back.
-
-    Raises:
-        LimitAccountingError: it was not consumed.
-    """
-    return _counted(
-        u.reserved_minor, u.reserved_count, u.consumed_minor - amount_minor, u.consumed_count - 1, amount_minor
-    )
-
-
-def _counted(
-    reserved_minor: int, reserved_count: int, consumed_minor: int, consumed_count: int, amount_minor: int
-) -> Usage:
+def _counted(taken_minor: int, taken_count: int, amount_minor: int) -> Usage:
     if amount_minor <= 0:
         raise LimitAccountingError("a payment's amount is above zero")
-    if reserved_minor < 0 or reserved_count < 0 or consumed_minor < 0 or consumed_count < 0:
+    if taken_minor < 0 or taken_count < 0:
         raise LimitAccountingError("a limit's usage would fall below zero")
-    return Usage(reserved_minor, reserved_count, consumed_minor, consumed_count)
+    return Usage(taken_minor, taken_count)

@@ -23,7 +23,7 @@ from gateway.consents.rules.limits import (
     WindowKey,
     reserve,
     windows_at,
-    with_reserved,
+    with_taken,
 )
 from gateway.directory.funding import CARD_NOT_OPENED, TOKEN_NOT_USABLE, OwnedToken, TokenUse, token_use
 from gateway.directory.merchants import Merchant
@@ -324,7 +324,7 @@ def _judge_proof(
         since = facts.now if key in decided.authenticated else trust.authenticated_at.get(key)
         window = exempt_window(consent.terms, since)
         used = usage.get(window, UNUSED) if window else UNUSED
-    spent = (used.reserved_count + used.consumed_count, used.reserved_minor + used.consumed_minor)
+    spent = (used.taken_count, used.taken_minor)
     exempt = exemption_allows(exemption, *spent, received.order.amount)
     verdict = judge_payment_assertion(
         assertion,
@@ -351,7 +351,7 @@ def _count(
     consent_key: ConsentKey, minor: int, reserved: Reserved, windows: dict[WindowKey, Usage], decided: Decided
 ) -> None:
     for window in reserved.windows:
-        windows[window] = with_reserved(windows.get(window, UNUSED), minor)
+        windows[window] = with_taken(windows.get(window, UNUSED), minor)
         key = (*consent_key, window)
         before_minor, before_count = decided.reserved.get(key, (0, 0))
         decided.reserved[key] = (before_minor + minor, before_count + 1)

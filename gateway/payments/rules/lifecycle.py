@@ -9,7 +9,7 @@ Two rules that the table cannot hold itself:
 - ``INQUIRY_APPROVED`` and ``INQUIRY_DECLINED`` are for a payment whose inquiry is open: whoever brings such an answer
   closes the inquiry in the same transaction. Without one a reversal is queued, and the same answers are ``APPROVED``
   and ``DECLINED``, which UNKNOWN ignores: the reversal goes on until it is confirmed.
-- Limit effects are for purchases. A refund reserves nothing and gives nothing back.
+- Limit effects are for purchases. A refund takes nothing and gives nothing back.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ class PaymentEventKind(StrEnum):
 
     REFUSED = "refused"  # a check refused the order, or the scheduled payment when it was due
     SCHEDULED = "scheduled"  # the order is for a later day
-    INTENDED = "intended"  # limits reserved, about to be sent
+    INTENDED = "intended"  # counted in its limits, about to be sent
     WITHDRAWN = "withdrawn"  # certain that no byte of it left
     APPROVED = "approved"  # the network answered: approved as asked
     DECLINED = "declined"  # the network answered: declined
@@ -66,10 +66,8 @@ class LimitEffect(StrEnum):
     """What a transition does to the windows that the payment counts in."""
 
     NONE = "none"
-    RESERVE = "reserve"
-    CONSUME = "consume"  # reserved → consumed
-    RELEASE = "release"  # reserved → nothing
-    RETURN = "return"  # consumed → nothing
+    TAKE = "take"  # counts from here on: it is about to be sent
+    GIVE_BACK = "give_back"  # counts no more: nothing of it stands
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,25 +113,25 @@ _S, _E, _L, _T = PaymentState, PaymentEventKind, LimitEffect, TransferKind
 TRANSITIONS: Final[Mapping[Pair, Transition]] = {
     (None,         _E.REFUSED):            Transition(_S.REJECTED),
     (None,         _E.SCHEDULED):          Transition(_S.SCHEDULED),
-    (None,         _E.INTENDED):           Transition(_S.SENT,      _L.RESERVE),
+    (None,         _E.INTENDED):           Transition(_S.SENT,      _L.TAKE),
     (_S.SCHEDULED, _E.REFUSED):            Transition(_S.REJECTED),
-    (_S.SCHEDULED, _E.INTENDED):           Transition(_S.SENT,      _L.RESERVE),
+    (_S.SCHEDULED, _E.INTENDED):           Transition(_S.SENT,      _L.TAKE),
     (_S.SCHEDULED, _E.CANCELLED):          Transition(_S.REVERSED),
-    (_S.SENT,      _E.WITHDRAWN):          Transition(_S.REJECTED,  _L.RELEASE),
-    (_S.SENT,      _E.APPROVED):           Transition(_S.APPROVED,  _L.CONSUME, (_T.AUTHORISED,)),
-    (_S.SENT,      _E.DECLINED):           Transition(_S.DECLINED,  _L.RELEASE),
+    (_S.SENT,      _E.WITHDRAWN):          Transition(_S.REJECTED,  _L.GIVE_BACK),
+    (_S.SENT,      _E.APPROVED):           Transition(_S.APPROVED,  transfers=(_T.AUTHORISED,)),
+    (_S.SENT,      _E.DECLINED):           Transition(_S.DECLINED,  _L.GIVE_BACK),
     (_S.SENT,      _E.UNANSWERED):         Transition(_S.UNKNOWN,   reverse=True),
     (_S.SENT,      _E.MISMATCHED):         Transition(_S.UNKNOWN,   reverse=True),
     (_S.SENT,      _E.INQUIRY_STARTED):    Transition(_S.UNKNOWN,   inquire=True),
-    (_S.UNKNOWN,   _E.INQUIRY_APPROVED):   Transition(_S.APPROVED,  _L.CONSUME, (_T.AUTHORISED,)),
-    (_S.UNKNOWN,   _E.INQUIRY_DECLINED):   Transition(_S.DECLINED,  _L.RELEASE),
+    (_S.UNKNOWN,   _E.INQUIRY_APPROVED):   Transition(_S.APPROVED,  transfers=(_T.AUTHORISED,)),
+    (_S.UNKNOWN,   _E.INQUIRY_DECLINED):   Transition(_S.DECLINED,  _L.GIVE_BACK),
     (_S.UNKNOWN,   _E.INQUIRY_NOT_SEEN):   Transition(_S.UNKNOWN,   reverse=True),
     (_S.UNKNOWN,   _E.INQUIRY_UNANSWERED): Transition(_S.UNKNOWN,   reverse=True),
-    (_S.UNKNOWN,   _E.REVERSAL_CONFIRMED): Transition(_S.REVERSED,  _L.RELEASE),
+    (_S.UNKNOWN,   _E.REVERSAL_CONFIRMED): Transition(_S.REVERSED,  _L.GIVE_BACK),
     (_S.APPROVED,  _E.REVERSAL_STARTED):   Transition(_S.REVERSING, reverse=True),
     (_S.APPROVED,  _E.CANCELLED):          Transition(_S.REVERSING, reverse=True),
     (_S.APPROVED,  _E.CLEARED):            Transition(_S.SETTLED,   transfers=(_T.SETTLED,)),
-    (_S.REVERSING, _E.REVERSAL_CONFIRMED): Transition(_S.REVERSED,  _L.RETURN, (_T.AUTHORISATION_UNDONE,)),
+    (_S.REVERSING, _E.REVERSAL_CONFIRMED): Transition(_S.REVERSED,  _L.GIVE_BACK, (_T.AUTHORISATION_UNDONE,)),
     (_S.SETTLED,   _E.UNCLEARED):          Transition(_S.APPROVED,  transfers=(_T.SETTLEMENT_UNDONE,)),
 }
 # fmt: on

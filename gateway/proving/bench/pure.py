@@ -130,7 +130,7 @@ class PurePath:
         """Let what a batch reserved count for the next one, as the database would."""
         for key, (minor, count) in decided.reserved.items():
             used = self._usage.get(key, _UNUSED)
-            self._usage[key] = Usage(used.reserved_minor + minor, used.reserved_count + count)
+            self._usage[key] = Usage(used.taken_minor + minor, used.taken_count + count)
 
 
 _UNUSED: Final = Usage()

@@ -165,10 +165,8 @@ class UsageRow(NamedTuple):
     consent_id: str
     limit_key: str
     starts_at: str
-    reserved_minor: int
-    reserved_count: int
-    consumed_minor: int
-    consumed_count: int
+    taken_minor: int
+    taken_count: int
 
 
 class LimitCap(NamedTuple):

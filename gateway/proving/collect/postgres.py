@@ -38,7 +38,7 @@ FROM payment
 _TRANSFERS: Final = "SELECT partner_id, payment_id, kind, debit, credit, amount_minor, currency FROM ledger_transfer"
 _USAGE: Final = """
 SELECT partner_id, consent_id, limit_key, replace(extract(epoch FROM starts_at)::text, '.000000', ''),
-    reserved_minor, reserved_count, consumed_minor, consumed_count
+    reserved_minor + consumed_minor, reserved_count + consumed_count
 FROM consent_usage
 """
 _CLEARING: Final = """

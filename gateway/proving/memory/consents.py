@@ -135,7 +135,7 @@ class MemoryConsentStore:
         if len(wanted) != len(changes):
             raise AssertionError("a window is changed twice in one call")
         for key, change in sorted(wanted.items()):
-            if change.reserved_count > 0:
+            if change.count > 0:
                 await self._tx.insert(self._db.usage, key, Usage())
         locked = await self._tx.lock(self._db.usage, wanted)
         if len(locked) != len(wanted):
@@ -145,12 +145,7 @@ class MemoryConsentStore:
 
 
 def _added(used: Usage, change: UsageChange) -> Usage:
-    result = Usage(
-        reserved_minor=used.reserved_minor + change.reserved_minor,
-        reserved_count=used.reserved_count + change.reserved_count,
-        consumed_minor=used.consumed_minor + change.consumed_minor,
-        consumed_count=used.consumed_count + change.consumed_count,
-    )
-    if min(result.reserved_minor, result.reserved_count, result.consumed_minor, result.consumed_count) < 0:
+    result = Usage(used.taken_minor + change.minor, used.taken_count + change.count)
+    if min(result) < 0:
         raise StoreIntegrityError("a usage would fall below zero")
     return result

@@ -12,6 +12,7 @@ from gateway.cli import common
 from gateway.cli.consent_usage import COLUMNS, exempt_windows, window_json, window_row
 from gateway.consents.rules.limits import Usage, windows_at
 from gateway.identity.jose.jwk import generate_key, write_private_key
+from gateway.views.consents import WindowUse
 from schemas.consents import Alignment, ConsentTerms, LowValueExemption, Period, PeriodLimit
 from schemas.primitives import Money
 from tests.support.cli import mypay
@@ -41,7 +42,7 @@ def of_every_kind() -> ConsentTerms:
     )
 
 
-USED = Usage(reserved_minor=1_500, reserved_count=1, consumed_minor=20_000, consumed_count=3)
+USED = WindowUse(taken=Usage(21_500, 4), reserved=Usage(1_500, 1))
 
 SHOWN = """
   single-use          |           1 |      3 | 1     |           0 | never

@@ -13,10 +13,8 @@ from gateway.consents.rules.limits import (
     WindowKey,
     reserve,
     windows_at,
-    with_consumed,
-    with_released,
-    with_reserved,
-    with_returned,
+    with_given_back,
+    with_taken,
 )
 from schemas.consents import Alignment, ConsentTerms, Period, PeriodLimit
 from schemas.primitives import Money
@@ -210,19 +208,18 @@ def test_a_payment_counts_in_count_windows_and_in_those_of_its_currency() -> Non
 
 # One limit each, as used before a payment of 30.00 USD; the answer and what it must say.
 REFUSALS = """
-  limit                         reserved  consumed  answer  words
-  month/consent/USD=100.00      0.00x0    70.00x9   passes  -
-  month/consent/USD=100.00      30.00x1   40.00x1   passes  -
-  month/consent/USD=100.00      30.01x1   40.00x1   SL14    month/consent/USD|100.00_USD|29.99_USD_left
-  month/consent/USD=100.00      30.01x1   40.00x1   SL14    until_2025-06-17T12:04:05+09:00
-  month/consent/USD=100.00      0.00x0    150.00x1  SL14    100.00_USD|:_0.00_USD_left
-  month/consent/count=3         0.00x0    1.00x2    passes  -
-  month/consent/count=3         1.00x1    1.00x2    SL13    month/consent/count|3_payments|:_0_left|2025-06-17T12
-  lifetime/USD=100.00           30.01x1   40.00x1   TKVE    lifetime/USD|100.00_USD|29.99_USD_left
-  lifetime/count=3              1.00x1    1.00x2    TKVE    lifetime/count|3_payments|:_0_left
-  single-use                    0.00x0    0.00x0    passes  -
-  single-use                    1.00x1    0.00x0    TKSG    single-use|0_left
-  single-use                    0.00x0    1.00x1    TKSG    single-use|0_left
+  limit                         taken     answer  words
+  month/consent/USD=100.00      70.00x9   passes  -
+  month/consent/USD=100.00      70.00x2   passes  -
+  month/consent/USD=100.00      70.01x2   SL14    month/consent/USD|100.00_USD|29.99_USD_left
+  month/consent/USD=100.00      70.01x2   SL14    until_2025-06-17T12:04:05+09:00
+  month/consent/USD=100.00      150.00x1  SL14    100.00_USD|:_0.00_USD_left
+  month/consent/count=3         1.00x2    passes  -
+  month/consent/count=3         2.00x3    SL13    month/consent/count|3_payments|:_0_left|2025-06-17T12
+  lifetime/USD=100.00           70.01x2   TKVE    lifetime/USD|100.00_USD|29.99_USD_left
+  lifetime/count=3              2.00x3    TKVE    lifetime/count|3_payments|:_0_left
+  single-use                    0.00x0    passes  -
+  single-use                    1.00x1    TKSG    single-use|0_left
 """
 
 
@@ -242,15 +239,11 @@ def one_limit(spec: str) -> ConsentTerms:
 
 @pytest.mark.parametrize("row", REFUSALS.strip().splitlines()[1:])
 def test_a_refusal_names_the_limit_its_value_and_what_is_left(row: str) -> None:
-    spec, reserved, consumed, answer, words = row.split()
+    spec, taken, answer, words = row.split()
     terms = one_limit(spec)
-    (reserved_sum, reserved_count), (consumed_sum, consumed_count) = (
-        (int(total.replace(".", "")), int(count)) for total, count in (reserved.split("x"), consumed.split("x"))
-    )
+    total, _, count = taken.partition("x")
     (window,) = windows_at(terms, NOW)
-    result = reserve(
-        terms, 3000, "USD", NOW, {window.key: Usage(reserved_sum, reserved_count, consumed_sum, consumed_count)}
-    )
+    result = reserve(terms, 3000, "USD", NOW, {window.key: Usage(int(total.replace(".", "")), int(count))})
     if answer == "passes":
         assert result == Reserved((window.key,))
         return
@@ -273,7 +266,7 @@ def test_the_first_limit_in_order_is_told() -> None:
     for keep in range(5):
         endless = dict(list(strict.items())[keep:])
         terms = terms_from(NOW, *limits[max(0, keep - 3) :], **endless)
-        full = {window.key: Usage(1, 1, 0, 0) for window in windows_at(terms, NOW)}
+        full = {window.key: Usage(1, 1) for window in windows_at(terms, NOW)}
         result = reserve(terms, 1, "KRW", NOW, full)
         assert isinstance(result, Reason)
         told.append(result.text.split()[1])
@@ -284,33 +277,21 @@ def test_the_first_limit_in_order_is_told() -> None:
 def test_nothing_and_less_is_not_an_amount(amount: int) -> None:
     with pytest.raises(ValueError, match="above zero"):
         reserve(sample.terms(), amount, "KRW", NOW, {})
-    for account in (with_reserved, with_consumed, with_released, with_returned):
+    for account in (with_taken, with_given_back):
         with pytest.raises(LimitAccountingError):
-            account(Usage(100, 10, 100, 10), amount)
+            account(Usage(100, 10), amount)
 
 
-def test_usage_moves_from_reserved_to_consumed_and_back() -> None:
-    # reserved minor, count; consumed minor, count
-    assert with_reserved(Usage(10, 1, 20, 2), 5) == Usage(15, 2, 20, 2)
-    assert with_consumed(Usage(15, 2, 20, 2), 5) == Usage(10, 1, 25, 3)
-    assert with_released(Usage(15, 2, 20, 2), 5) == Usage(10, 1, 20, 2)
-    assert with_returned(Usage(10, 1, 25, 3), 5) == Usage(10, 1, 20, 2)
+def test_usage_is_taken_and_given_back() -> None:
+    assert with_taken(Usage(10, 1), 5) == Usage(15, 2)
+    assert with_given_back(Usage(15, 2), 5) == Usage(10, 1)
+    assert with_given_back(Usage(5, 1), 5) == Usage()
 
 
-@pytest.mark.parametrize(
-    ("account", "usage"),
-    [
-        (with_consumed, Usage(4, 1, 9, 9)),
-        (with_consumed, Usage(5, 0, 9, 9)),
-        (with_released, Usage(4, 1, 9, 9)),
-        (with_released, Usage(5, 0, 9, 9)),
-        (with_returned, Usage(9, 9, 4, 1)),
-        (with_returned, Usage(9, 9, 5, 0)),
-    ],
-)
-def test_what_was_not_taken_cannot_be_given_back(account: Any, usage: Usage) -> None:
+@pytest.mark.parametrize("usage", [Usage(4, 1), Usage(5, 0)])
+def test_what_was_not_taken_cannot_be_given_back(usage: Usage) -> None:
     with pytest.raises(LimitAccountingError):
-        account(usage, 5)
+        with_given_back(usage, 5)
 
 
 def test_keys_sort_into_one_order_of_locking() -> None:

@@ -148,7 +148,7 @@ def story(rig: Rig) -> dict[str, Any]:
         "standing": {k: (s.status, s.version, s.occurrences) for k, s in rig.database.standing.rows.items()},
         "bulks": {k: (b.status, b.rejected, b.dispatched_at is not None) for k, b in rig.database.bulks.rows.items()},
         "open": [k for k, r in rig.database.scheduled.rows.items() if r.closed_at is None],
-        "reserved": {u.reserved_count for u in rig.database.usage.rows.values()},
+        "taken": set(rig.used()),
     }
 
 

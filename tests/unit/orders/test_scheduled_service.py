@@ -10,6 +10,7 @@ import pytest
 
 from gateway.base.calendar import day_of, day_start
 from gateway.base.errors import TopicClosedError
+from gateway.consents.rules.limits import Usage
 from gateway.identity.rules import link_of
 from gateway.messaging.records import Outgoing, Record
 from gateway.orders.scheduled.service import ScheduledOrderService, ScheduleSettings
@@ -208,7 +209,7 @@ async def test_the_consent_of_the_day_decides(rig: Rig, case: str) -> None:
     assert ended.reason is not None
     assert ended.reason.code is code
     assert told(rig) == [("payment.scheduled", 1), ("payment.rejected", 2)]
-    assert sum(u.reserved_minor for u in rig.database.usage.rows.values()) == 0
+    assert rig.used() <= {Usage()}
 
 
 async def test_what_was_reserved_for_a_due_payment_is_given_back_when_it_is_declined() -> None:
@@ -222,7 +223,7 @@ async def test_what_was_reserved_for_a_due_payment_is_given_back_when_it_is_decl
     await rig.execute(handed_on(rig))
     assert rig.payment(1).state is S.DECLINED
     assert rig.payment(1).windows
-    assert [(u.reserved_minor, u.consumed_minor) for u in rig.database.usage.rows.values()] == [(0, 0)]
+    assert rig.used() == {Usage()}
 
 
 async def test_a_merchant_who_left_or_whom_no_network_takes_is_told_from_the_schedule(rig: Rig) -> None:

@@ -61,7 +61,7 @@ async def test_the_intent_has_committed_before_the_network_is_asked(rig: Rig) ->
         (stored,) = [p for p in rig.database.payments.rows.values() if p.trace == request.trace]
         assert (stored.state, stored.version, stored.network_id) == (PaymentState.SENT, 1, NETWORK)
         assert stored.key in {(e.topic.rsplit(".", 1)[1], p.payment_id) for e, p in told_of(rig)}
-        assert rig.used() == {Usage(20_000, 2, 0, 0)}
+        assert rig.used() == {Usage(20_000, 2)}
         assert not rig.database.locks.waiting
         seen.append(stored.order_id)
         return Behaviour()
@@ -177,7 +177,7 @@ async def test_a_batch_reserves_its_limits_order_by_order(rig: Rig) -> None:
     await rig.execute(batch)
     assert rig.states() == {"order-1": "approved", "order-2": "rejected", "order-3": "approved", "order-4": "rejected"}
     assert rig.payment(4).reason.code is R.SL14  # type: ignore[union-attr]
-    assert rig.used() == {Usage(0, 0, 25_000, 2)}
+    assert rig.used() == {Usage(25_000, 2)}
 
 
 async def test_what_is_in_flight_counts_against_the_limits(rig: Rig) -> None:
@@ -189,7 +189,7 @@ async def test_what_is_in_flight_counts_against_the_limits(rig: Rig) -> None:
         rig.faults.open("network.answer")
         await rig.network.wait_idle()
         await rig.execution.results.written()
-    assert rig.used() == {Usage(0, 0, 20_000, 2)}
+    assert rig.used() == {Usage(20_000, 2)}
 
 
 async def test_a_decline_gives_its_reservation_back(rig: Rig) -> None:
@@ -198,7 +198,7 @@ async def test_a_decline_gives_its_reservation_back(rig: Rig) -> None:
     assert rig.used() == {Usage()}
     rig.network.script = lambda _: Behaviour()
     await rig.execute(orders(3, 4))
-    assert rig.used() == {Usage(0, 0, 20_000, 2)}
+    assert rig.used() == {Usage(20_000, 2)}
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ async def test_an_order_twice_in_a_batch_is_sent_once_and_told_again(rig: Rig) -
     await rig.execute([*orders(1), *orders(1)])
     assert len(sent(rig)) == 1
     assert rig.told() == ["payment.sent", "payment.reported", "payment.approved"]
-    assert rig.used() == {Usage(0, 0, 10_000, 1)}
+    assert rig.used() == {Usage(10_000, 1)}
 
 
 async def test_an_order_again_after_its_end_is_told_and_not_sent(rig: Rig) -> None:
@@ -284,7 +284,7 @@ def alter(**fields: Any) -> Behaviour:
     return Behaviour(alter=change)
 
 
-HELD, TAKEN = Usage(10_000, 1, 0, 0), Usage(0, 0, 10_000, 1)
+HELD, TAKEN = Usage(10_000, 1), Usage(10_000, 1)
 USED = {"approved": TAKEN, "declined": Usage(), "rejected": Usage(), "unknown": HELD}
 F, C, N = Fate, UnansweredCause, NotSentCause
 # fmt: off
@@ -390,7 +390,7 @@ async def test_an_outage_is_waited_out_in_place_and_each_order_is_sent_once(
     assert rig.states() == {"order-1": "approved", "order-2": "approved"}
     assert len(rig.host.entries) == len(rig.host.received) == 2
     assert rig.told() == ["payment.sent", "payment.sent", "payment.approved", "payment.approved"]
-    assert rig.used() == {Usage(0, 0, 20_000, 2)}
+    assert rig.used() == {Usage(20_000, 2)}
 
 
 async def test_a_transaction_that_is_run_again_takes_new_trace_numbers(rig: Rig) -> None:

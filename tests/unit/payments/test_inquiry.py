@@ -29,7 +29,7 @@ async def unknown(first: Behaviour) -> Rig:
     await rig.execute([dispatched_record(numbered_order(1))])
     assert rig.states() == {"order-1": "unknown"}
     assert (len(rig.database.inquiries.rows), rig.database.reversals.rows) == (1, {})
-    assert rig.used() == {Usage(10_000, 1, 0, 0)}
+    assert rig.used() == {Usage(10_000, 1)}
     rig.network.script = lambda _: Behaviour()
     return rig
 
@@ -44,7 +44,7 @@ async def test_an_approval_whose_answer_was_lost_is_found_and_the_sale_is_kept()
     assert await inquiries.work() == 1
     assert await inquiries.work() == 0
     assert rig.states() == {"order-1": "approved"}
-    assert rig.used() == {Usage(0, 0, 10_000, 1)}
+    assert rig.used() == {Usage(10_000, 1)}
     assert rig.ledger_kinds() == ["authorised"]
     assert rig.told() == ["payment.sent", "payment.unknown", "payment.approved"]
     (inquiry,) = asked(rig)
@@ -169,8 +169,8 @@ async def test_an_inquiry_needs_no_card() -> None:
 
 
 async def test_one_payment_that_cannot_be_written_takes_no_other_with_it() -> None:
-    """Its windows hold nothing to consume: a bug that the database's rule stops. It is asked about again."""
-    rig = await unknown(LOST)
+    """Its windows hold nothing to give back: a bug that the database's rule stops. It is asked about again."""
+    rig = await unknown(replace(LOST, code="51"))
     rig.database.put_consent(consent(consent_id="second", payment=purpose()))
     rig.network.script = lambda _: LOST
     await rig.execute([dispatched_record(numbered_order(2, consent_id="second"))])

@@ -129,7 +129,7 @@ def test_each_order_counts_what_those_before_it_in_the_batch_have_reserved() -> 
 
 def test_what_was_reserved_before_the_batch_counts() -> None:
     (window,) = decided(received(1)).payments[0].windows
-    found = decided(received(1), received(2), usage={(*KEY, window): Usage(reserved_minor=3_000, reserved_count=1)})
+    found = decided(received(1), received(2), usage={(*KEY, window): Usage(3_000, 1)})
     assert ends(found.payments) == [("order-1", "sent"), ("order-2", "SL14")]
 
 

@@ -41,7 +41,7 @@ async def put(rig: Rig, state: PaymentState, *, inquiry: bool = False) -> None:
     async with rig.store.transaction() as uow:
         await uow.payments.insert([replace(PAID, state=S.SENT if inquiry else state)])
         key = (PAID.partner_id, PAID.consent_id, WINDOW)
-        await uow.consents.add_usage([UsageChange(key, reserved_minor=10_000, reserved_count=1)])
+        await uow.consents.add_usage([UsageChange(key, 10_000, 1)])
         if inquiry:
             await apply_changes(uow, [Change(PAID.key, PaymentEventKind.INQUIRY_STARTED)], now=later(1))
 
@@ -137,7 +137,7 @@ async def test_a_late_answer(row: list[str]) -> None:
     assert rig.states() == {"order-1": after}
     assert list(rig.database.reversals.rows) == ([PAID.key] if follow_up == "reversal" else [])
     if after == "approved" and state != "approved":
-        assert rig.used() == {Usage(0, 0, 10_000, 1)}
+        assert rig.used() == {Usage(10_000, 1)}
         assert rig.ledger_kinds() == ["authorised"]
         assert rig.payment(1).approval_code == "654321"
     if inquiry:
@@ -149,7 +149,7 @@ async def test_the_second_copy_of_an_answer_does_nothing() -> None:
     await put(rig, S.UNKNOWN, inquiry=True)
     assert await take(rig, answer(), answer()) == ["approved", "approved"]
     assert rig.told().count("payment.approved") == 1
-    assert rig.used() == {Usage(0, 0, 10_000, 1)}
+    assert rig.used() == {Usage(10_000, 1)}
 
 
 @pytest.mark.parametrize("unclear", ["68", "00,amount+1"])
@@ -158,7 +158,7 @@ async def test_an_unclear_answer_before_a_clear_one_does_not_take_its_place(uncl
     await put(rig, S.UNKNOWN, inquiry=True)
     assert await take(rig, answer_of(unclear), answer()) == ["approved", "approved"]
     assert rig.states() == {"order-1": "approved"}
-    assert rig.used() == {Usage(0, 0, 10_000, 1)}
+    assert rig.used() == {Usage(10_000, 1)}
 
 
 @pytest.mark.parametrize("late", ["00", "00,amount+1"])

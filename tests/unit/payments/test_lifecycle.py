@@ -15,29 +15,29 @@ ALL_STATES: tuple[PaymentState | None, ...] = (None, *PaymentState)
 
 # Every transition with everything that is written with it. "-" before the first state: there is no payment yet.
 LIFE = """
-  before     event               after      limit    ledger                follow_up
-  -          refused             rejected   none     -                     -
-  -          scheduled           scheduled  none     -                     -
-  -          intended            sent       reserve  -                     -
-  scheduled  refused             rejected   none     -                     -
-  scheduled  intended            sent       reserve  -                     -
-  scheduled  cancelled           reversed   none     -                     -
-  sent       withdrawn           rejected   release  -                     -
-  sent       approved            approved   consume  authorised            -
-  sent       declined            declined   release  -                     -
-  sent       unanswered          unknown    none     -                     reverse
-  sent       mismatched          unknown    none     -                     reverse
-  sent       inquiry_started     unknown    none     -                     inquire
-  unknown    inquiry_approved    approved   consume  authorised            -
-  unknown    inquiry_declined    declined   release  -                     -
-  unknown    inquiry_not_seen    unknown    none     -                     reverse
-  unknown    inquiry_unanswered  unknown    none     -                     reverse
-  unknown    reversal_confirmed  reversed   release  -                     -
-  approved   reversal_started    reversing  none     -                     reverse
-  approved   cancelled           reversing  none     -                     reverse
-  approved   cleared             settled    none     settled               -
-  reversing  reversal_confirmed  reversed   return   authorisation_undone  -
-  settled    uncleared           approved   none     settlement_undone     -
+  before     event               after      limit      ledger                follow_up
+  -          refused             rejected   none       -                     -
+  -          scheduled           scheduled  none       -                     -
+  -          intended            sent       take       -                     -
+  scheduled  refused             rejected   none       -                     -
+  scheduled  intended            sent       take       -                     -
+  scheduled  cancelled           reversed   none       -                     -
+  sent       withdrawn           rejected   give_back  -                     -
+  sent       approved            approved   none       authorised            -
+  sent       declined            declined   give_back  -                     -
+  sent       unanswered          unknown    none       -                     reverse
+  sent       mismatched          unknown    none       -                     reverse
+  sent       inquiry_started     unknown    none       -                     inquire
+  unknown    inquiry_approved    approved   none       authorised            -
+  unknown    inquiry_declined    declined   give_back  -                     -
+  unknown    inquiry_not_seen    unknown    none       -                     reverse
+  unknown    inquiry_unanswered  unknown    none       -                     reverse
+  unknown    reversal_confirmed  reversed   give_back  -                     -
+  approved   reversal_started    reversing  none       -                     reverse
+  approved   cancelled           reversing  none       -                     reverse
+  approved   cleared             settled    none       settled               -
+  reversing  reversal_confirmed  reversed   give_back  authorisation_undone  -
+  settled    uncleared           approved   none       settlement_undone     -
 """
 
 # T: a transition of the table above. h: nothing happens, which is harmless. !: nothing happens, which is an incident.
@@ -170,10 +170,10 @@ def test_every_uncertain_end_of_an_exchange_is_followed_up() -> None:
             assert not done.reverse
 
 
-def test_limits_are_reserved_exactly_when_a_payment_is_sent() -> None:
+def test_limits_are_taken_exactly_when_a_payment_is_sent() -> None:
     for (_, event), done in TRANSITIONS.items():
         assert (
-            (done.limit is LimitEffect.RESERVE)
+            (done.limit is LimitEffect.TAKE)
             == (done.state is PaymentState.SENT)
             == (event is PaymentEventKind.INTENDED)
         )

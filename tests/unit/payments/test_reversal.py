@@ -25,7 +25,7 @@ from tests.support.faults import Faults
 from tests.support.rig import PAN, Rig
 
 AWAY = StoreUnavailableError("away")
-HELD = Usage(10_000, 1, 0, 0)
+HELD = Usage(10_000, 1)
 
 
 @pytest.fixture

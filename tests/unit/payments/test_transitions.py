@@ -36,10 +36,7 @@ async def store(rig: Rig, *payments: Payment, usage: Usage = Usage()) -> None:  
             changes = [
                 UsageChange(
                     (p.partner_id, p.consent_id, w),
-                    usage.reserved_minor,
-                    usage.reserved_count or 1,
-                    usage.consumed_minor,
-                    usage.consumed_count,
+                    *usage,
                 )
                 for p in payments[:1]
                 for w in WINDOWS
@@ -52,25 +49,25 @@ async def apply(rig: Rig, *changes: Change, at: float = 5) -> Applied:
         return await apply_changes(uow, changes, now=later(at))
 
 
-# What a transition does to (reserved, consumed), to the ledger, and to the reversal queue.
+# What a transition does to what is taken of limits, to the ledger, and to the reversal queue.
 # fmt: off
 EFFECTS = {
-    (S.SENT,      E.WITHDRAWN):          (S.REJECTED,  (-1, 0),  [],                       False),
-    (S.SENT,      E.APPROVED):           (S.APPROVED,  (-1, 1),  ["authorised"],           False),
-    (S.SENT,      E.DECLINED):           (S.DECLINED,  (-1, 0),  [],                       False),
-    (S.SENT,      E.UNANSWERED):         (S.UNKNOWN,   (0, 0),   [],                       True),
-    (S.SENT,      E.MISMATCHED):         (S.UNKNOWN,   (0, 0),   [],                       True),
-    (S.SENT,      E.INQUIRY_STARTED):    (S.UNKNOWN,   (0, 0),   [],                       False),
-    (S.UNKNOWN,   E.INQUIRY_APPROVED):   (S.APPROVED,  (-1, 1),  ["authorised"],           False),
-    (S.UNKNOWN,   E.INQUIRY_DECLINED):   (S.DECLINED,  (-1, 0),  [],                       False),
-    (S.UNKNOWN,   E.INQUIRY_NOT_SEEN):   (S.UNKNOWN,   (0, 0),   [],                       True),
-    (S.UNKNOWN,   E.INQUIRY_UNANSWERED): (S.UNKNOWN,   (0, 0),   [],                       True),
-    (S.UNKNOWN,   E.REVERSAL_CONFIRMED): (S.REVERSED,  (-1, 0),  [],                       False),
-    (S.APPROVED,  E.REVERSAL_STARTED):   (S.REVERSING, (0, 0),   [],                       True),
-    (S.APPROVED,  E.CANCELLED):          (S.REVERSING, (0, 0),   [],                       True),
-    (S.APPROVED,  E.CLEARED):            (S.SETTLED,   (0, 0),   ["settled"],              False),
-    (S.REVERSING, E.REVERSAL_CONFIRMED): (S.REVERSED,  (0, -1),  ["authorisation_undone"], False),
-    (S.SETTLED,   E.UNCLEARED):          (S.APPROVED,  (0, 0),   ["settlement_undone"],    False),
+    (S.SENT,      E.WITHDRAWN):          (S.REJECTED,  -1,  [],                       False),
+    (S.SENT,      E.APPROVED):           (S.APPROVED,  0,   ["authorised"],           False),
+    (S.SENT,      E.DECLINED):           (S.DECLINED,  -1,  [],                       False),
+    (S.SENT,      E.UNANSWERED):         (S.UNKNOWN,   0,   [],                       True),
+    (S.SENT,      E.MISMATCHED):         (S.UNKNOWN,   0,   [],                       True),
+    (S.SENT,      E.INQUIRY_STARTED):    (S.UNKNOWN,   0,   [],                       False),
+    (S.UNKNOWN,   E.INQUIRY_APPROVED):   (S.APPROVED,  0,   ["authorised"],           False),
+    (S.UNKNOWN,   E.INQUIRY_DECLINED):   (S.DECLINED,  -1,  [],                       False),
+    (S.UNKNOWN,   E.INQUIRY_NOT_SEEN):   (S.UNKNOWN,   0,   [],                       True),
+    (S.UNKNOWN,   E.INQUIRY_UNANSWERED): (S.UNKNOWN,   0,   [],                       True),
+    (S.UNKNOWN,   E.REVERSAL_CONFIRMED): (S.REVERSED,  -1,  [],                       False),
+    (S.APPROVED,  E.REVERSAL_STARTED):   (S.REVERSING, 0,   [],                       True),
+    (S.APPROVED,  E.CANCELLED):          (S.REVERSING, 0,   [],                       True),
+    (S.APPROVED,  E.CLEARED):            (S.SETTLED,   0,   ["settled"],              False),
+    (S.REVERSING, E.REVERSAL_CONFIRMED): (S.REVERSED,  -1,  ["authorisation_undone"], False),
+    (S.SETTLED,   E.UNCLEARED):          (S.APPROVED,  0,   ["settlement_undone"],    False),
 }
 # fmt: on
 
@@ -81,9 +78,9 @@ def test_every_transition_of_a_stored_payment_that_was_sent_is_in_the_table() ->
 
 @pytest.mark.parametrize("pair", EFFECTS, ids=lambda p: f"{p[0]}+{p[1]}")
 async def test_a_transition_writes_all_of_its_effects(rig: Rig, pair: tuple[PaymentState, PaymentEventKind]) -> None:
-    state, (reserved, consumed), ledger, reverse = EFFECTS[pair]
+    state, taken, ledger, reverse = EFFECTS[pair]
     before = payment(1, state=pair[0], windows=WINDOWS, version=3, approval_code="OLD")
-    await store(rig, before, usage=Usage(30_000, 3, 40_000, 4))
+    await store(rig, before, usage=Usage(70_000, 7))
     stood = ["settled"] if pair[0] is S.SETTLED else []
     async with rig.store.transaction() as uow:
         await uow.payments.insert_transfers(
@@ -94,7 +91,7 @@ async def test_a_transition_writes_all_of_its_effects(rig: Rig, pair: tuple[Paym
     after = rig.payment(1)
     assert after == replace(before, state=state, version=4, reason=WHY, changed_at=later(5))
     assert applied.changed == [after]
-    assert rig.used() == {Usage(30_000 + reserved * AMOUNT, 3 + reserved, 40_000 + consumed * AMOUNT, 4 + consumed)}
+    assert rig.used() == {Usage(70_000 + taken * AMOUNT, 7 + taken)}
     assert rig.ledger_kinds() == [*stood, *ledger]
     queued = [row.follow_up for row in rig.database.reversals.rows.values()]
     assert [(r.key, r.network_id, r.stan, r.queued_at) for r in queued] == (
@@ -156,7 +153,7 @@ async def test_several_changes_of_one_payment_are_as_many_versions_and_events(ri
     assert applied.ignored == [(changes[1], S.APPROVED)]
     assert rig.told() == ["payment.approved", "payment.settled"]
     assert (rig.payment(1).state, rig.payment(1).version, rig.payment(1).approval_code) == (S.SETTLED, 3, "A1")
-    assert (rig.ledger_kinds(), rig.used()) == (["authorised", "settled"], {Usage(0, 0, AMOUNT, 1)})
+    assert (rig.ledger_kinds(), rig.used()) == (["authorised", "settled"], {Usage(AMOUNT, 1)})
 
 
 async def test_payments_that_share_windows_are_summed_up(rig: Rig) -> None:
@@ -168,7 +165,7 @@ async def test_payments_that_share_windows_are_summed_up(rig: Rig) -> None:
         Change(rows[1].key, E.DECLINED, reason=WHY),
         Change(rows[2].key, E.UNANSWERED, reason=WHY),
     )
-    assert rig.used() == {Usage(300, 1, 100, 1)}
+    assert rig.used() == {Usage(400, 2)}
 
 
 async def test_obligations_of_a_refund_go_the_other_way(rig: Rig) -> None:
@@ -179,11 +176,11 @@ async def test_obligations_of_a_refund_go_the_other_way(rig: Rig) -> None:
     assert len({p.transfer.debit for p in rig.database.transfers.rows.values()}) == 2
 
 
-async def test_a_release_of_what_was_never_reserved_undoes_the_whole_transaction(rig: Rig) -> None:
+async def test_giving_back_what_was_never_taken_undoes_the_whole_transaction(rig: Rig) -> None:
     rows = [payment(1), payment(2, windows=WINDOWS)]
     await store(rig, *rows)
     with pytest.raises(StoreIntegrityError):
-        await apply(rig, Change(rows[0].key, E.APPROVED), Change(rows[1].key, E.APPROVED))
+        await apply(rig, Change(rows[0].key, E.APPROVED), Change(rows[1].key, E.DECLINED, reason=WHY))
     assert rig.database.payments.rows == {p.key: p for p in rows}
     assert (rig.told(), rig.ledger_kinds()) == ([], [])
 

@@ -233,8 +233,8 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         "ledger_fits",
     ),
     "an obligation is left over": (lambda e: e.transfers.pop(1), "obligations_fit"),
-    "a limit is released twice": (change_usage(0, consumed_minor=0, consumed_count=0), "consent_use_exact"),
-    "a reservation is kept": (change_usage(1, reserved_minor=7_000, reserved_count=1), "consent_use_exact"),
+    "a limit is released twice": (change_usage(0, taken_minor=0, taken_count=0), "consent_use_exact"),
+    "what failed was not given back": (change_usage(1, taken_minor=19_500, taken_count=2), "consent_use_exact"),
     "a window is missing": (lambda e: e.usage.pop(), "consent_use_exact"),
     "a limit is passed": (
         lambda e: e.consents.__setitem__(
@@ -249,11 +249,11 @@ PLANTED: dict[str, tuple[Plant, str]] = {
     "yesterday's window is used": (change_payment("settled", decided_at_s=NOW_S + 86_400), "limits_hold"),
     "paid without a consent": (lambda e: e.consents.clear(), "limits_hold"),
     "a limit is passed by exempt payments": (
-        lambda e: e.usage.append(UsageRow(PARTNER, CONSENT, "exempt/KRW", str(VALID_FROM_S), 0, 0, 8_001, 1)),
+        lambda e: e.usage.append(UsageRow(PARTNER, CONSENT, "exempt/KRW", str(VALID_FROM_S), 8_001, 1)),
         "limits_hold",
     ),
     "an exempt payment too many": (
-        lambda e: e.usage.append(UsageRow(PARTNER, CONSENT, "exempt/KRW", str(VALID_FROM_S), 0, 0, 100, 2)),
+        lambda e: e.usage.append(UsageRow(PARTNER, CONSENT, "exempt/KRW", str(VALID_FROM_S), 100, 2)),
         "limits_hold",
     ),
     "another customer's card": (

@@ -79,8 +79,8 @@ async def test_what_matches_is_settled_posted_and_told(rig: Rig) -> None:
     (told,) = cycles(rig)
     assert (told.network_id, told.cycle_id, told.chunk, told.matched, told.breaks) == (NETWORK, "c1", 1, 3, 0)
     assert [(p.merchant_id, p.count, p.net_minor) for p in told.positions] == [("merchant-1", 3, 6000)]
-    # Order 5 is still reserved; the settled ones stay consumed.
-    assert rig.used() == {Usage(5000, 1, 6000, 3)}
+    # Order 5 is in flight, and the settled ones stand.
+    assert rig.used() == {Usage(11_000, 4)}
     assert {row.payment for row in rig.database.clearing.rows.values()} == {rig.payment(n).key for n in (1, 2, 3)}
     assert rig.observer.counted("settlement", "settled") == 3
 

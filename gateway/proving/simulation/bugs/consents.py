@@ -7,7 +7,6 @@ from typing import Any, Final, TypeVar
 
 from gateway.consents.rules import change as consent_change
 from gateway.consents.rules import consent as consents
-from gateway.consents.rules.limits import Usage, reserve
 from gateway.directory.funding import OwnedToken
 from gateway.directory.store import OpenedCards
 from gateway.payments import execution, transitions
@@ -24,15 +23,15 @@ def _effects(rows: Mapping[Any, LimitEffect]) -> AbstractContextManager[None]:
     return swapped(TRANSITIONS, {pair: replace(TRANSITIONS[pair], limit=effect) for pair, effect in rows.items()})
 
 
-def _signs(effect: LimitEffect, reserved: int, consumed: int) -> AbstractContextManager[None]:
-    return swapped(transitions._USAGE_SIGNS, {effect: (reserved, consumed)})  # noqa: SLF001 - planted inside of it
+def _signs(effect: LimitEffect, sign: int) -> AbstractContextManager[None]:
+    return swapped(transitions._USAGE_SIGNS, {effect: sign})  # noqa: SLF001 - planted inside of it
 
 
 def _release_on_unknown() -> AbstractContextManager[None]:
     return _effects(
         {
-            (_S.SENT, _E.UNANSWERED): LimitEffect.RELEASE,
-            (_S.SENT, _E.MISMATCHED): LimitEffect.RELEASE,
+            (_S.SENT, _E.UNANSWERED): LimitEffect.GIVE_BACK,
+            (_S.SENT, _E.MISMATCHED): LimitEffect.GIVE_BACK,
             (_S.UNKNOWN, _E.REVERSAL_CONFIRMED): LimitEffect.NONE,
         }
     )
@@ -57,11 +56,14 @@ def _not_checked_again() -> AbstractContextManager[None]:
 
 
 def _in_flight_not_counted() -> AbstractContextManager[None]:
-    def blind(terms: Any, minor: int, currency: str, now: Any, usage: Mapping[Any, Any]) -> Any:
-        settled = {k: Usage(0, 0, u.consumed_minor, u.consumed_count) for k, u in usage.items()}
-        return reserve(terms, minor, currency, now, settled)
-
-    return replaced(intents, "reserve", blind)
+    undone = [pair for pair, row in TRANSITIONS.items() if row.limit is LimitEffect.GIVE_BACK]
+    return together(
+        replaced(intents, "_count", lambda *_: None),
+        _effects(
+            dict.fromkeys((p for p in undone if p[0] is not _S.REVERSING), LimitEffect.NONE)
+            | dict.fromkeys(((_S.SENT, _E.APPROVED), (_S.UNKNOWN, _E.INQUIRY_APPROVED)), LimitEffect.TAKE)
+        ),
+    )
 
 
 def _owner_unchecked_at_grant() -> AbstractContextManager[None]:
@@ -103,9 +105,9 @@ def _purpose_unchecked() -> AbstractContextManager[None]:
 
 
 CONSENTS: Final = (
-    Mutant("release-twice", "gives limits back twice", lambda: _signs(LimitEffect.RELEASE, -2, 0)),
+    Mutant("release-twice", "gives limits back twice", lambda: _signs(LimitEffect.GIVE_BACK, -2)),
     Mutant("release-on-unknown", "gives limits back before the outcome is known", _release_on_unknown),
-    Mutant("consume-twice", "uses limits up twice", lambda: _signs(LimitEffect.CONSUME, -1, 2)),
+    Mutant("consume-twice", "uses limits up twice", lambda: _effects({(_S.SENT, _E.APPROVED): LimitEffect.TAKE})),
     Mutant("in-flight-uncounted", "counts limits without what is in flight", _in_flight_not_counted),
     Mutant("consent-unlocked", "reads the consent without its lock", _unlocked),
     Mutant("consent-unchecked", "does not check the consent again under its lock", _not_checked_again),
@@ -114,6 +116,8 @@ CONSENTS: Final = (
     Mutant("owner-unchecked-when-sent", "pays with another customer's card", _owner_unchecked_under_lock),
     Mutant("permission-unchecked-when-sent", "pays with a card that was withdrawn", _permission_unchecked_under_lock),
     Mutant(
-        "undone-still-used", "gives nothing back when an approved payment is undone", lambda: _signs(_L.RETURN, 0, 0)
+        "undone-still-used",
+        "gives nothing back when an approved payment is undone",
+        lambda: _effects({(_S.REVERSING, _E.REVERSAL_CONFIRMED): LimitEffect.NONE}),
     ),
 )

@@ -60,8 +60,8 @@ def _exempt_uncounted() -> AbstractContextManager[None]:
 
 
 def _exempt_sum_uncounted() -> AbstractContextManager[None]:
-    spent = "spent = (used.reserved_count + used.consumed_count, used.reserved_minor + used.consumed_minor)"
-    return edited(intents, "_judge_proof", (spent, "spent = (used.reserved_count + used.consumed_count, 0)"))
+    spent = "spent = (used.taken_count, used.taken_minor)"
+    return edited(intents, "_judge_proof", (spent, "spent = (used.taken_count, 0)"))
 
 
 PROOFS: Final = (

@@ -127,9 +127,6 @@ def _events_in_order(remains: Remains, told: Told) -> None:
 
 
 def _nothing_waits(remains: Remains) -> None:
-    for key, row in remains.database.usage.rows.items():
-        if row.reserved_minor or row.reserved_count:
-            remains.violated("limits are exact", f"{key[1]} {key[2].limit_key}: something is reserved for ever")
     if remains.database.locks.waiting:
         remains.violated("everything ends", "a transaction waits for a lock")
 

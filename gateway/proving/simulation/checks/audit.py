@@ -267,21 +267,20 @@ class Auditor:
     def _usage_exact(self, consent: ConsentKey, written: Mapping[str, Mapping[Any, Any]]) -> None:
         want: dict[tuple[str, datetime], list[int]] = {}
         for payment in self._payments(consent, written):
-            at = 0 if payment.state.value in IN_FLIGHT else 2 if payment.state.value in STANDING else None
-            if at is None:
+            if payment.state.value not in IN_FLIGHT | STANDING:
                 continue
             for window in payment.windows:
-                sums = want.setdefault((window.limit_key, window.starts_at), [0, 0, 0, 0])
-                sums[at] += payment.amount_minor
-                sums[at + 1] += 1
+                sums = want.setdefault((window.limit_key, window.starts_at), [0, 0])
+                sums[0] += payment.amount_minor
+                sums[1] += 1
         rows = dict(written.get("consent_usage", {}))
         keys = {*rows, *(k for k in self._db.usage.rows if (k[0], k[1]) == consent)}
         for key in keys:
             if (key[0], key[1]) != consent:
                 continue
             used: Usage = rows.get(key) or self._db.usage.rows[key]
-            have = [used.reserved_minor, used.reserved_count, used.consumed_minor, used.consumed_count]
-            wanted = want.pop((key[2].limit_key, key[2].starts_at), [0, 0, 0, 0])
+            have = [used.taken_minor, used.taken_count]
+            wanted = want.pop((key[2].limit_key, key[2].starts_at), [0, 0])
             if have != wanted:
                 self._report("limits are exact", f"{consent[1]} {key[2].limit_key}: {have}, its payments say {wanted}")
         for (limit, _), sums in want.items():
