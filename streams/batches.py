@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import faust
 
+from gateway.base.pace import Pace
 from gateway.messaging.fetching import count_of, records_of
 from gateway.messaging.records import Record
 
@@ -93,7 +94,7 @@ class BatchReader:
         app: whose consumer fills the channel.
         stream: the agent's own; it is never iterated.
         batch_max: records that a batch has at most before one more message is added.
-        batch_wait_s: how long a batch waits for more records after its first.
+        batch_wait_s: from the beginning of one batch to that of the next at least, unless that one is full before.
 
     Attributes:
         doorway: through which the queue must be filled.
@@ -104,13 +105,17 @@ class BatchReader:
         self._queue = stream.channel.queue
         self.doorway = Doorway(self._queue)
         self._batch_max = batch_max
-        self._batch_wait_s = batch_wait_s
+        self._pace = Pace(batch_wait_s)
 
     async def take(self) -> Sequence[Any]:
-        """Faust's messages of the next batch; waits for the first of them."""
+        """Faust's messages of the next batch; waits for the first of them, and then for others as the pace says."""
         messages = self._wanted([await self._queue.get()])
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._batch_wait_s
+        messages = await self._in_company(messages)
+        self._pace.begin()
+        return messages
+
+    async def _in_company(self, messages: list[Any]) -> list[Any]:
+        loop, deadline = asyncio.get_running_loop(), self._pace.due
         size, count = sum(map(size_of, messages)), sum(map(count_of, messages))
         while True:
             events: list[Any] = []

@@ -4,9 +4,8 @@ Faust delivers each message under ``wait_first(deliver, suspend_flow)``, which m
 the intake's processor time. Nearly every delivery ends at once, so it is tried at once; only one that really has to
 wait (the stream's buffer is full) is raced against the suspension of the flow, as Faust does with all.
 
-aiokafka has one fetch a broker in flight, which may wait for empty partitions while records lie in one that was just
-emptied. Faust lets it wait for 1.5 s, which then is how late an order can be taken, and how long a backlog in some
-partitions stands still once others are empty.
+Faust lets a fetch wait for 1.5 s, and with it whatever a broker is asked beside it: ours wait as those of our other
+consumers do (:mod:`gateway.messaging.fetch_waits`).
 
 Faust stops asking for partitions whose records fill the stream's buffer, and when the buffer has room again it notices
 with the next question, up to a second later. Our stages read one topic in one stream: a delivery that waits for room is
@@ -31,7 +30,8 @@ from aiokafka import AIOKafkaConsumer
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
 from mode.services import WaitResults
 
-from gateway.messaging.consumer import FETCH_BYTES, FETCH_WAIT_MS, ISOLATION_LEVEL
+from gateway.messaging.consumer import FETCH_BYTES, ISOLATION_LEVEL
+from gateway.messaging.fetch_waits import FETCH_WAIT_MS
 from gateway.messaging.fetching import whole_batches
 from streams.batches import Doorway, size_of
 

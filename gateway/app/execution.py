@@ -78,7 +78,7 @@ class ExecutionTerms:
     reversals: FollowUpSettings = field(default_factory=FollowUpSettings)
     recovery: RecoverySettings = field(default_factory=RecoverySettings)
     batch_max: int = 500
-    batch_wait_s: float = 0.02
+    batch_wait_s: float = 0.1
     follow_up_poll_s: float = 0.5
     recovery_interval_s: float = 1.0
     ended_consents_interval_s: float = LOOK_S

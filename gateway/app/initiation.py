@@ -44,6 +44,9 @@ from schemas.topics import TOPICS, WAITING_ORDERS, dispatch_topic
 
 WAITING_GROUP: Final = f"{Principal(Role.INITIATION).name}:waiting"
 
+MANY: Final = 1_000_000
+"""Records, where it is not known how many."""
+
 WAITING_PARTITIONS: Final = next(t.partitions for t in TOPICS if t.name == WAITING_ORDERS)
 
 
@@ -289,10 +292,12 @@ class KafkaLane:
     def __init__(self, backlogs: Backlogs) -> None:
         self._backlogs = backlogs
 
-    async def busy(self) -> frozenset[int]:
-        """All of them where Kafka does not say: an order could overtake another."""
+    async def busy(self) -> Mapping[int, int]:
+        """All of them, with many, where Kafka does not say: an order could overtake another."""
         found = await self._backlogs.of([(WAITING_ORDERS, WAITING_GROUP)])
-        return frozenset(range(WAITING_PARTITIONS)) if found is None else frozenset(n for _, n in found)
+        return (
+            dict.fromkeys(range(WAITING_PARTITIONS), MANY) if found is None else {n: w for (_, n), w in found.items()}
+        )
 
 
 async def _behind(backlogs: Backlogs, networks: NetworkView) -> int:

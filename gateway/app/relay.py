@@ -48,5 +48,7 @@ async def relay_process(process: Process) -> AsyncIterator[RelayStage]:
     """The relay, from PostgreSQL to Kafka."""
     settings = process.settings
     async with publisher(process) as producer:
-        bounds = RelaySettings(batch=settings.relay_batch_max, idle_s=settings.relay_idle_s)
+        bounds = RelaySettings(
+            batch=settings.relay_batch_max, gather_s=settings.relay_gather_s, idle_s=settings.relay_idle_s
+        )
         yield relay(process, PostgresOutboxReader(process.dsn), producer, bounds)

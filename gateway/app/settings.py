@@ -117,9 +117,11 @@ class Settings(BaseSettings):
 
     # --- initiation ---
     initiation_batch_max: PositiveInt = 250
-    """Orders a batch. It amortises three queries and one publication; larger ones only add waiting."""
-    initiation_batch_wait_s: PositiveFloat = 0.02
-    """How long the first order waits for company: adds at most this to a payment's time."""
+    """Orders a turn at most, where more came than execution has room for. It amortises three queries and one
+    publication; larger ones only add waiting."""
+    initiation_batch_wait_s: PositiveFloat = 0.01
+    """From the beginning of one batch to that of the next at least: adds at most this to a payment's time, and nothing
+    to that of an order that comes alone."""
     initiation_look_max: PositiveInt = 2000
     """Records looked at in one turn: a flood is passed over this fast, at the cost of publishing what has to wait."""
     initiation_turn_min: PositiveInt = 8
@@ -138,7 +140,7 @@ class Settings(BaseSettings):
     consents_batch_max: PositiveInt = 200
     """Commands a transaction: their consents stay locked for as long as it takes, and orders under them wait."""
     consents_batch_wait_s: PositiveFloat = 0.02
-    """How long the first command waits for company."""
+    """From the beginning of one batch to that of the next at least."""
 
     # --- schedule ---
     schedule_interval_s: PositiveFloat = 1.0
@@ -162,16 +164,18 @@ class Settings(BaseSettings):
     # --- execution ---
     execution_batch_max: PositiveInt = 500
     """Intents a transaction: amortises its ten round trips and one disk flush."""
-    execution_batch_wait_s: PositiveFloat = 0.02
-    """How long the first order waits for company."""
+    execution_batch_wait_s: PositiveFloat = 0.1
+    """How long orders are waited for before it is looked again whether the network is open; they are taken as soon as
+    there are any."""
     execution_pool_size: PositiveInt = 8
     """Connections: intents, results, reversals, inquiries, recovery, late answers, vault, and one to spare."""
     execution_intent_to_wire_s: PositiveFloat = 2.0
     """Past this age an intent whose bytes have not left is withdrawn."""
     execution_results_max: PositiveInt = 500
     """Answers of a network that are written in one transaction."""
-    execution_results_wait_s: PositiveFloat = 0.02
-    """How long the first answer waits for company."""
+    execution_results_wait_s: PositiveFloat = 0.01
+    """From the beginning of one of these transactions to that of the next at least: an answer that comes alone is
+    written at once."""
     execution_drain_s: PositiveFloat = 20.0
     """On SIGTERM: how long answers are waited for. Longer than a network's answer time-out."""
     recovery_interval_s: PositiveFloat = 1.0
@@ -188,14 +192,17 @@ class Settings(BaseSettings):
     # --- relay ---
     relay_batch_max: PositiveInt = 2000
     """Rows a query and a publication; about 1.5 MB."""
+    relay_gather_s: PositiveFloat = 0.01
+    """From the beginning of a batch that was not full to that of the next at least: adds at most this to an event's
+    time, and lets events gather."""
     relay_idle_s: PositiveFloat = 0.02
-    """Pause after a batch that was not full: adds at most this to an event's time, and lets events gather."""
+    """Likewise where there was nothing to relay: how late an event can be that comes after a rest."""
 
     # --- settlement ---
     settlement_batch_max: PositiveInt = 10
     """Clearing messages a poll; each is a transaction of up to 500 records."""
-    settlement_batch_wait_s: PositiveFloat = 0.1
-    """How long the first message waits for company."""
+    settlement_batch_wait_s: PositiveFloat = 0.5
+    """How long messages are waited for before it is looked again what else is due; they are taken as they come."""
     settlement_too_early_s: PositiveFloat = 90.0
     """How long a cleared payment whose outcome is open is waited for: longer than recovery and an inquiry take."""
     settlement_match_again_s: PositiveFloat = 5.0

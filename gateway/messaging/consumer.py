@@ -6,10 +6,9 @@ answers, nothing raises: :meth:`BatchConsumer.take` returns nothing and :meth:`B
 When partitions are to be given away, the group waits a bounded time for the owner to commit what it has in hand, so
 that a rebalance normally repeats nothing.
 
-Facts of aiokafka 0.14 (read in its source) that shape this: one fetch a broker is in flight at a time, and it may wait
-for other, empty partitions while new records arrive in one that was just emptied, so the wait is kept short; after an
-unexpected error its group or fetch task is dead for good, so the consumer is then replaced; ``commit`` retries for ever
-while no coordinator is known, even after ``stop``.
+Facts of aiokafka 0.14 (read in its source) that shape this: after an unexpected error its group or fetch task is dead
+for good, so the consumer is then replaced; ``commit`` retries for ever while no coordinator is known, even after
+``stop``; how long its fetches wait is told in :mod:`gateway.messaging.fetch_waits`.
 """
 
 import asyncio
@@ -21,6 +20,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
 
 from gateway.base.process import Observer
+from gateway.messaging.fetch_waits import FETCH_WAIT_MS, PatientFetcher
 from gateway.messaging.fetching import guard_fetches, record_of
 from gateway.messaging.records import Record
 from gateway.messaging.settings import KafkaSettings
@@ -33,9 +33,6 @@ REBALANCE_TIMEOUT_MS: Final = 30_000
 
 DRAIN_SECONDS: Final = 15.0
 """An execution batch is at most the network's answer timeout away from its commit; the rest is repeated elsewhere."""
-
-FETCH_WAIT_MS: Final = 25
-"""Worst extra delay of a record at low load (see above), against forty empty fetches a second."""
 
 PARTITION_FETCH_BYTES: Final = 512 * 1024
 """Prefetched a partition: with 8 partitions at most 4 MiB, several batches of 1,000 orders."""
@@ -315,6 +312,8 @@ class BatchConsumer:
                 await asyncio.wait({start, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 if start.done():
                     start.result()
+                    if isinstance(consumer._fetcher, PatientFetcher):  # noqa: SLF001
+                        consumer._fetcher.holds_back = True  # noqa: SLF001
                     return
             except (KafkaError, OSError) as error:
                 await self._discard(consumer, error)

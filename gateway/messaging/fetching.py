@@ -21,12 +21,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import cramjam
+from aiokafka.consumer import consumer as aiokafka_consumer
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.legacy_records import LegacyRecordBatch
 from aiokafka.record.util import decode_varint
 
+from gateway.messaging.fetch_waits import PatientFetcher
 from gateway.messaging.header_names import read_tolerantly
 from gateway.messaging.records import Record, Unread
 
@@ -113,7 +115,11 @@ def whole_batches(value: bytes) -> bytes:
 
 
 def guard_fetches() -> None:
-    """Make every aiokafka consumer of this process (Faust's too) read so. Doing it twice changes nothing."""
+    """Make every aiokafka consumer of this process (Faust's too) read so. Doing it twice changes nothing.
+
+    How long fetches wait changes too: see :mod:`gateway.messaging.fetch_waits`.
+    """
+    aiokafka_consumer.Fetcher = PatientFetcher
     fetcher.MemoryRecords = _Fetched
     fetcher.PartitionRecords = _PartitionRecords
 

@@ -8,7 +8,13 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 LOOK_S: Final = 0.05
-"""How old a look may be: execution takes some fifty orders in this time."""
+"""How old a look may be where it decides: execution takes some fifty orders in this time."""
+
+SELDOM: Final = 10
+"""How many times as old it may be where there is plenty of room: what was handed on since is known."""
+
+REST: Final = 20
+"""And where nothing was: nobody is behind then."""
 
 BESIDE_OTHERS: Final = 8
 """What waits has this part of the room while others come: some sixty orders, less than a tenth of a second's."""
@@ -37,10 +43,15 @@ class ExecutionRoom:
 
     async def free(self) -> int:
         """For whoever sends within their share; negative where execution is further behind than it should be."""
+        return await self._known(SELDOM if 2 * self._free > self._ahead_max else 1)
+
+    async def _known(self, patience: int) -> int:
         if self._looked_at is None:
             await self._look()
             return self._free
-        stale = asyncio.get_running_loop().time() - self._looked_at >= self._look_s
+        if self._free == self._ahead_max:
+            patience = REST
+        stale = asyncio.get_running_loop().time() - self._looked_at >= patience * self._look_s
         if stale and (self._looking is None or self._looking.done()):
             # Nobody waits for it: what was handed on since the last one is known.
             self._looking = asyncio.create_task(self._look(), name="execution-room")
@@ -60,7 +71,7 @@ class ExecutionRoom:
         Those meet then a short line, and execution's batches are small: what waits is carried out a little slower.
         """
         ahead = max(1, self._ahead_max // (BESIDE_OTHERS if self.is_shared() else 2))
-        return await self.free() - (self._ahead_max - ahead)
+        return await self._known(1) - (self._ahead_max - ahead)
 
     def is_shared(self) -> bool:
         """True while others come who do not wait."""

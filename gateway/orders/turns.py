@@ -17,7 +17,7 @@ import asyncio
 import base64
 import json
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, Protocol
 
@@ -43,6 +43,18 @@ BEYOND_SHARE_MAX: Final = 50
 LOOK_S: Final = 0.2
 """How long after the last of a sender's records was taken it is noticed that none waits."""
 
+LITTLE: Final = 8
+"""Records that wait so few are soon taken: whoever still sends behind them may as well be held up until then."""
+
+HELD_UP_S: Final = 0.15
+"""For no longer, though: others stand behind."""
+
+HELD_UP_LOOK_S: Final = 0.01
+"""Between the looks whether they were taken."""
+
+HELD_UP_AGAIN_S: Final = 2.0
+"""After an attempt in vain the next one comes no sooner, then after twice as long, and so on."""
+
 WAITING_AT_ONCE: Final = 16
 """Records that wait are taken so many at a time: with what each holds a second of work, or a turn for each bulk."""
 
@@ -54,8 +66,8 @@ Take = Callable[[Sequence[Record]], Awaitable[None]]
 class Lane(Protocol):
     """The topic where records wait."""
 
-    async def busy(self) -> frozenset[int]:
-        """Partitions with records that were not taken to their end."""
+    async def busy(self) -> Mapping[int, int]:
+        """Partition → its records that were not taken to their end, of those that have any."""
 
 
 async def _nothing_more(_: Sequence[Record]) -> None:
@@ -107,13 +119,15 @@ class FairIntake:
         self._looked_at = 0.0
         self._looking: asyncio.Task[None] | None = None
         self._since_look: set[int] = set()
+        self._held_up_again_at = 0.0
+        self._held_up_in_vain = 0
 
     async def assigned(self) -> None:
         """Partitions of orders came from others: whose records wait is not known."""
         if self._looking is not None:
             # What it was told is older.
             await asyncio.wait([self._looking])
-        self._inherited = await self._lane.busy()
+        self._inherited = frozenset(await self._lane.busy())
 
     async def take(self, records: Sequence[Record]) -> None:
         """Bring every record to its end, or have it wait durably. Then the offsets may be committed."""
@@ -121,10 +135,15 @@ class FairIntake:
         if len(records) <= self._turn_min and not self._waiting and not self._inherited:
             size = sum(cost_of(len(r.value)) for r in records)
             if size <= self._turn_min:
-                await self._take(records)
+                await self._take_now(records)
                 return
-        room = min(self._turn_max, max(self._turn_min, await self._room.free()))
+        room = max(self._turn_min, await self._room.free())
         senders = [self._claimed(r) for r in records]
+        if sum(cost_of(len(r.value)) for r in records) > room:
+            # Others may be behind these: a turn at a time.
+            room = min(self._turn_max, room)
+        elif self._waiting or self._inherited:
+            await self._let_lane_end({partition_of(s, self._partitions) for s in set(senders) if self._has_waiting(s)})
         turn = self._in_turn(records, senders, room)
         late = {s for s, is_now in zip(senders, turn, strict=True) if not is_now}
         if not late:
@@ -144,6 +163,31 @@ class FairIntake:
             await asyncio.wait([taking])
             raise
         await taking
+
+    async def _let_lane_end(self, partitions: Collection[int]) -> None:
+        """Wait for the little that waits of these senders, where there is room for all that came.
+
+        Without it, whoever goes on sending would always have some that wait, long after there was a need.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        if not partitions or began < self._held_up_again_at:
+            return
+        if self._looking is not None:
+            # What it was told is older than what was let wait since.
+            await asyncio.wait([self._looking])
+        while True:
+            self._since_look.clear()
+            busy = await self._lane.busy()
+            if sum(busy.get(p, 0) for p in partitions) > LITTLE or loop.time() - began > HELD_UP_S:
+                self._held_up_again_at = loop.time() + HELD_UP_AGAIN_S * 2**self._held_up_in_vain
+                self._held_up_in_vain = min(4, self._held_up_in_vain + 1)
+                return
+            self._forget_all_but(busy)
+            if not busy.keys() & partitions:
+                self._held_up_in_vain = 0
+                return
+            await asyncio.sleep(HELD_UP_LOOK_S)
 
     async def _take_now(self, records: Sequence[Record]) -> None:
         if records:
@@ -285,10 +329,12 @@ class FairIntake:
         self._looking = asyncio.create_task(self._forget(), name="waiting-lane")
 
     async def _forget(self) -> None:
-        busy = await self._lane.busy()
-        self._inherited &= busy
+        self._forget_all_but(await self._lane.busy())
+
+    def _forget_all_but(self, busy: Collection[int]) -> None:
+        self._inherited &= frozenset(busy)
         # What has been let wait since the brokers were asked may not be among it.
-        for partition in set(self._waiting) - busy - self._since_look:
+        for partition in set(self._waiting).difference(busy) - self._since_look:
             del self._waiting[partition]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.base.errors import StoreUnavailableError, TopicClosedError
+from gateway.base.pace import Pace
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.messaging.records import Outgoing, Publisher
@@ -27,13 +28,16 @@ class RelaySettings:
 
     Attributes:
         batch: rows read and published at a time; amortises one query, one Kafka round trip and one cursor move.
-        idle_s: pause after a batch that was not full: adds at most this to an event's time, and lets events gather,
-            for a query, a publication and a cursor move cost much the same for one as for a hundred.
+        gather_s: from the beginning of a batch that was not full to that of the next: adds at most this to an event's
+            time, and lets events gather, for a query, a publication and a cursor move cost much the same for one as
+            for a hundred.
+        idle_s: likewise where there was nothing: adds at most this to the time of one that comes after a rest.
         standby_s: how often a relay that is not the leader asks again.
         parked_retry_s: how often topics are tried again whose events are set aside.
     """
 
     batch: int = 2000
+    gather_s: float = 0.01
     idle_s: float = 0.02
     standby_s: float = 1.0
     parked_retry_s: float = 60.0
@@ -66,13 +70,16 @@ class RelayService:
                 await asyncio.sleep(self._settings.standby_s)
                 continue
             self._observer.note("relay_leads")
+            gathering, idling = Pace(self._settings.gather_s), Pace(self._settings.idle_s)
             try:
                 await self.look_for_parked()
                 while True:
+                    gathering.begin()
+                    idling.begin()
                     if self._closed and asyncio.get_running_loop().time() >= self._retry_at:
                         await self.retry_parked()
-                    if await self.relay_once() < self._settings.batch:
-                        await asyncio.sleep(self._settings.idle_s)
+                    if (relayed := await self.relay_once()) < self._settings.batch:
+                        await (gathering if relayed else idling).wait()
             except StoreUnavailableError:
                 # The leader lock went with the session: another may lead by now.
                 self._observer.note("relay_lost_lead", level="warning")

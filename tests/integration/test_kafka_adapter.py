@@ -318,6 +318,21 @@ async def test_lag_counts_what_was_not_taken(publisher: KafkaPublisher, group: G
     assert await consumer.lag() == 0
 
 
+async def test_what_comes_while_a_small_batch_is_in_hand_is_the_next_batch_as_a_whole(
+    publisher: KafkaPublisher, group: Group, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of it is fetched ahead, alone: the rest would be a batch later."""
+    monkeypatch.setattr("gateway.messaging.fetch_waits.HELD_S", 30.0)
+    consumer = await group.join()
+    for round_ in range(3):
+        await publisher.publish([Outgoing(topic, b"key-0", b"first", [])])
+        assert len(await consumer.take(100, max_wait=30)) == 1, round_
+        for number in range(5):
+            # Each is confirmed before the next is sent: a fetch that waited would end with the first.
+            await publisher.publish([Outgoing(topic, b"key-%d" % number, b"later", [])])
+        assert len(await consumer.take(100, max_wait=30)) == 5, round_
+
+
 async def test_stopping_ends_a_waiting_take(group: Group) -> None:
     consumer = await group.join()
     take = asyncio.create_task(consumer.take(10, max_wait=60))

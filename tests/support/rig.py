@@ -243,7 +243,7 @@ class Rig:
     def new_relay(self, *, batch: int = 2000, reader: MemoryOutboxReader | None = None) -> RelayService:
         """Another relay."""
         reading = reader or MemoryOutboxReader(self.database, self.faults)
-        settings = RelaySettings(batch=batch, idle_s=0.0, standby_s=0.0)
+        settings = RelaySettings(batch=batch, gather_s=0.0, idle_s=0.0, standby_s=0.0)
         return relay(self.runtime(), reading, self.publisher, settings).service
 
     def consumer(self, topic: str, group_id: str = "test") -> MemoryConsumer:

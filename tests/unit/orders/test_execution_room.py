@@ -51,6 +51,28 @@ async def test_what_was_handed_on_since_the_last_look_counts() -> None:
     assert (await room.free(), await room.free_for_patient()) == (40, -10)
 
 
+@pytest.mark.parametrize(
+    ("behind", "used", "looks"),
+    [
+        pytest.param(0, 0, 0, id="nobody is behind, and nothing was handed on"),
+        pytest.param(0, 20, 0, id="what was handed on since is known, and leaves plenty"),
+        pytest.param(0, 60, 1, id="little is left"),
+        pytest.param(60, 0, 1, id="little was left"),
+    ],
+)
+async def test_it_is_looked_often_where_it_matters_alone(behind: int, used: int, looks: int) -> None:
+    execution = Execution()
+    execution.behind = behind
+    room = ExecutionRoom(execution.backlog, ahead_max=100, look_s=1000.0)
+    await room.free()
+    assert room._looked_at is not None
+    room._looked_at -= 1001.0
+    room.use(used)
+    await room.free()
+    await settle()
+    assert execution.asked == 1 + looks
+
+
 async def test_the_patient_wait_for_half_of_it() -> None:
     execution = Execution()
     execution.behind = 60

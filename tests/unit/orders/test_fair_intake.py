@@ -19,7 +19,7 @@ from gateway.messaging.records import Outgoing, Record, Unread
 from gateway.observability.recording import RecordingObserver
 from gateway.orders.fairness import NOBODY
 from gateway.orders.room import ExecutionRoom
-from gateway.orders.turns import BEYOND_SHARE_MAX, LOOK_S, FairIntake, claimed_kid
+from gateway.orders.turns import BEYOND_SHARE_MAX, HELD_UP_AGAIN_S, LITTLE, LOOK_S, FairIntake, claimed_kid
 from gateway.orders.waiting import TOGETHER_BYTES, TOGETHER_MAX, WAITING_BYTES_MAX, kept, partition_of, restored
 from gateway.proving.memory import MemoryKeySource
 from gateway.proving.memory.kafka import MemoryKafka, MemoryPublisher
@@ -70,20 +70,20 @@ class World:
     async def backlog(self) -> int:
         return self.behind
 
-    async def busy(self) -> frozenset[int]:
-        return self.lane
+    async def busy(self) -> dict[int, int]:
+        return dict.fromkeys(self.lane, LITTLE + 1)
 
     async def take(self, records: Sequence[Record]) -> None:
         self.taken.extend(records)
 
-    def intake(self, *, turn_min: int = 4, turn_max: int = 10) -> FairIntake:
+    def intake(self, *, turn_min: int = 4, turn_max: int = 10, ahead_max: int | None = None) -> FairIntake:
         return FairIntake(
             take=self.take,
             keys=MemoryKeySource([FLOOD, SHOP], [partner_key(FLOOD), partner_key(SHOP)]),
             verifier=self.verifier,  # type: ignore[arg-type]
             publisher=self.publisher or MemoryPublisher(self.kafka),
             marks=MARKS,
-            room=ExecutionRoom(self.backlog, ahead_max=turn_max, look_s=0.0),
+            room=ExecutionRoom(self.backlog, ahead_max=ahead_max or turn_max, look_s=0.0),
             lane=self,
             partitions=PARTITIONS,
             observer=self.observer,
@@ -160,6 +160,62 @@ async def test_behind_a_record_that_waits_all_of_its_sender_do_until_none_waits_
     assert names(world.taken) == ["shop-21", "flood-22"]
 
 
+async def test_what_all_has_room_is_no_flood_however_much_came_at_once() -> None:
+    world = World()
+    records = [record(FLOOD, n) for n in range(30)]
+    await world.intake(turn_max=10, ahead_max=30).take(records)
+    assert (world.taken, world.waiting()) == (records, [])
+    behind = World(behind=1)
+    await behind.intake(turn_max=10, ahead_max=30).take(records)
+    assert len(behind.taken) == 10
+
+
+async def test_whoever_goes_on_sending_is_held_up_for_the_little_that_waits_and_then_waits_no_more() -> None:
+    world = World()
+    intake = world.intake()
+    await intake.take([record(FLOOD, n) for n in range(20)])
+    answers = iter([{partition_of(FLOOD, PARTITIONS): LITTLE}, {partition_of(FLOOD, PARTITIONS): 1}, {}])
+
+    async def busy() -> dict[int, int]:
+        # Nothing is overtaken: what waits is taken before anything that comes behind it.
+        assert names(world.taken)[-1] != "flood-20"
+        return next(answers)
+
+    world.busy = busy  # type: ignore[method-assign]
+    await intake.take([record(FLOOD, 20)])
+    await intake.take([record(FLOOD, 21)])
+    assert names(world.taken)[-2:] == ["flood-20", "flood-21"]
+    assert names(world.own_waiting())[-1] == "flood-19"
+    assert next(answers, None) is None
+
+
+@pytest.mark.parametrize("why", ["much waits", "it takes long"])
+async def test_nobody_is_held_up_for_long_and_again_only_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    monkeypatch.setattr("gateway.orders.turns.HELD_UP_S", 0.0)
+    world = World()
+    intake = world.intake()
+    await intake.take([record(FLOOD, n) for n in range(20)])
+    asked = []
+
+    async def busy() -> dict[int, int]:
+        asked.append(1)
+        return {partition_of(FLOOD, PARTITIONS): LITTLE + 1 if why == "much waits" else 1}
+
+    world.busy = busy  # type: ignore[method-assign]
+    for number in (20, 21):
+        intake._looked_at = asyncio.get_running_loop().time()
+        await intake.take([record(FLOOD, number)])
+    assert names(world.own_waiting())[-2:] == ["flood-20", "flood-21"]
+    assert 1 <= len(asked) <= 2
+    before = len(asked)
+    intake._held_up_again_at = 0.0
+    await intake.take([record(FLOOD, 22)])
+    assert len(asked) > before
+    assert intake._held_up_again_at > asyncio.get_running_loop().time() + HELD_UP_AGAIN_S
+
+
 async def look(intake: FairIntake) -> None:
     """Have the intake look whether senders still have records that wait, to the end."""
     if intake._looking is not None:
@@ -175,11 +231,13 @@ async def test_what_is_let_wait_while_it_is_looked_is_not_overtaken(published: s
     world = World()
     asked, may_answer = asyncio.Event(), asyncio.Event()
 
-    async def busy() -> frozenset[int]:
-        # As it stood when the look began: nothing waits.
+    async def busy() -> dict[int, int]:
+        if asked.is_set():
+            return {partition_of(FLOOD, PARTITIONS): LITTLE + 1}
+        # As it stood when the first look began: nothing waits.
         asked.set()
         await may_answer.wait()
-        return frozenset()
+        return {}
 
     world.busy = busy  # type: ignore[method-assign]
     intake = world.intake()

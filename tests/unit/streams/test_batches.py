@@ -80,17 +80,30 @@ async def test_a_full_batch_is_taken_at_once_and_the_rest_is_the_next(app: App) 
     assert numbers(await app.reader(batch_wait_s=0.0).take()) == [4]
 
 
-async def test_a_batch_waits_for_more_until_it_is_full(app: App) -> None:
+async def test_what_comes_alone_waits_for_nobody(app: App) -> None:
     app.deliver(1)
-    taking = asyncio.create_task(app.reader().take())
+    assert numbers(await asyncio.wait_for(app.reader().take(), LONG_S / 2)) == [1]
+
+
+async def test_soon_after_another_a_batch_waits_for_more_until_it_is_full(app: App) -> None:
+    reader = app.reader()
+    app.deliver(0)
+    await reader.take()
+    app.deliver(1)
+    taking = asyncio.create_task(reader.take())
     await asyncio.sleep(0)
-    app.deliver(2, 3)
+    app.deliver(2)
+    await asyncio.sleep(0)
+    assert not taking.done()
+    app.deliver(3)
     assert numbers(await asyncio.wait_for(taking, LONG_S)) == [1, 2, 3]
 
 
 async def test_a_batch_that_is_not_full_is_taken_after_a_while(app: App) -> None:
-    app.deliver(1)
-    assert numbers(await app.reader(batch_wait_s=0.01).take()) == [1]
+    reader = app.reader(batch_wait_s=0.01)
+    for number in (1, 2):
+        app.deliver(number)
+        assert numbers(await reader.take()) == [number]
 
 
 async def test_what_came_before_a_rebalance_or_while_the_flow_stands_is_passed_over(app: App) -> None:

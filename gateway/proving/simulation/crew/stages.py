@@ -216,7 +216,7 @@ class Assembly:
         around = self._around
         worker.reader = MemoryOutboxReader(around.database, worker.boundary)
         publishing = RelayPublisher(MemoryPublisher(around.kafka, worker.boundary), around.is_closed)
-        settings = RelaySettings(batch=20, idle_s=1.0, standby_s=3.0, parked_retry_s=3.0)
+        settings = RelaySettings(batch=20, gather_s=1.0, idle_s=1.0, standby_s=3.0, parked_retry_s=3.0)
         return relay(self._runtime(worker), worker.reader, publishing, settings)
 
     def settlement(self, worker: Worker) -> SettlementStage:
@@ -304,12 +304,11 @@ class _Lane:
     def __init__(self, kafka: Broker) -> None:
         self._kafka = kafka
 
-    async def busy(self) -> frozenset[int]:
-        """Partitions with records that wait for their turn."""
+    async def busy(self) -> dict[int, int]:
+        """Partition → records that wait for their turn."""
         kafka, topic = self._kafka, WAITING_ORDERS
-        return frozenset(
-            n for n in range(PARTITIONS) if kafka.committed(WAITING_GROUP, (topic, n)) < len(kafka.log(topic, n))
-        )
+        waiting = {n: len(kafka.log(topic, n)) - kafka.committed(WAITING_GROUP, (topic, n)) for n in range(PARTITIONS)}
+        return {n: w for n, w in waiting.items() if w > 0}
 
 
 def _networks() -> list[NetworkProfile]:

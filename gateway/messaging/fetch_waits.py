@@ -1,0 +1,64 @@
+"""When fetches are sent, and how long they wait at their broker.
+
+aiokafka 0.14 has one fetch a broker in flight (read). It asks for the partitions whose records have been taken, and not
+for those of which some are still here. What comes to a partition that it asks for ends its wait at once, so a fetch
+for all of a broker's partitions may wait for as long as it likes. What comes to another one waits for the fetch's
+end: so a fetch for some of them waits shortly.
+
+It fetches ahead while a batch is handled, and that fetch ends with the first record that comes. All that comes behind
+it is then a batch late: it is fetched while the next batch is handled, and handled after that. So a stage that takes
+less than it could holds fetches back while it works; the next one brings all that came meanwhile. Under full load it
+fetches ahead, for then there is more than a batch anyway.
+
+This reaches into aiokafka, whose version is pinned; tests on a real broker tell if an upgrade breaks it.
+"""
+
+import asyncio
+from typing import Any, Final
+
+from aiokafka.consumer import fetcher
+
+FETCH_WAIT_MS: Final = 250
+"""Of a fetch that asks for everything: no record is later for it, and an idle consumer asks four times a second. What
+the broker is asked beside it (offsets, after a rebalance) waits behind it."""
+
+PARTIAL_WAIT_MS: Final = 10
+"""Of any other: how late a record can be for it. It is asked under load alone, with work at hand."""
+
+HELD_S: Final = 0.2
+"""For no longer are fetches held back: a stage that stands still must come to know what waits for it."""
+
+
+class PatientFetcher(fetcher.Fetcher):  # type: ignore[misc]
+    """aiokafka's fetcher, with waits of both kinds, that can hold fetches back.
+
+    Attributes:
+        holds_back: whether it does, from a batch that was not full until more is asked for.
+    """
+
+    holds_back = False
+    _held_until = float("-inf")
+
+    async def fetched_records(self, partitions: Any, timeout: float = 0, max_records: int | None = None) -> Any:  # noqa: ASYNC109 - aiokafka's signature
+        """As aiokafka's, between which nothing is fetched: see the module's text."""
+        if self._held_until > float("-inf"):
+            self._held_until = float("-inf")
+            self._notify(self._wait_consume_future)
+        drained = await super().fetched_records(partitions, timeout, max_records)
+        if self.holds_back and drained and (max_records is None or sum(map(len, drained.values())) < max_records):
+            # One that is in flight ends as it would.
+            self._held_until = asyncio.get_running_loop().time() + HELD_S
+        return drained
+
+    def _get_actions_per_node(self, assignment: Any) -> Any:
+        fetches, *rest = super()._get_actions_per_node(assignment)
+        left = self._held_until - asyncio.get_running_loop().time()
+        if fetches and left > 0:
+            resets, timeout, *others = rest
+            return [], resets, min(timeout, left), *others
+        for node, request in fetches:
+            asked = sum(len(partitions) for _, partitions in request.topics)
+            there = sum(self._select_read_replica(partition) == node for partition in assignment.tps)
+            if asked < there:
+                request._max_wait_ms = min(PARTIAL_WAIT_MS, request._max_wait_ms)  # noqa: SLF001
+        return fetches, *rest
