@@ -133,21 +133,33 @@ def read_signature(headers: Iterable[tuple[str, bytes]]) -> str | None:
 
 def write_envelope(envelope: Envelope) -> list[tuple[str, bytes]]:
     """Return the headers that :func:`read_envelope` reads back."""
-    headers = [
-        ("ce_specversion", b"1.0"),
-        ("ce_id", envelope.id.encode()),
-        ("ce_source", envelope.source.encode()),
-        ("ce_type", envelope.type.encode()),
-        ("ce_time", envelope.time.isoformat().encode()),
-        ("content-type", CONTENT_TYPE.encode()),
-    ]
+    headers = event_headers(envelope.id, envelope.source, envelope.type, envelope.time, None)
     if envelope.signature is not None:
         headers.append(("signature", envelope.signature.encode()))
     if envelope.traceparent is not None:
-        headers.append(("traceparent", envelope.traceparent.encode()))
+        headers.append((_TRACE, envelope.traceparent.encode()))
     return headers
 
 
+def event_headers(
+    event_id: str, source: str, type_: str, time: datetime, traceparent: str | None
+) -> list[tuple[str, bytes]]:
+    """Return the same headers of an event that nobody signed."""
+    headers = [
+        _SPECVERSION,
+        ("ce_id", event_id.encode()),
+        ("ce_source", source.encode()),
+        ("ce_type", type_.encode()),
+        ("ce_time", time.isoformat().encode()),
+        _CONTENT_TYPE,
+    ]
+    if traceparent is not None:
+        headers.append((_TRACE, traceparent.encode()))
+    return headers
+
+
+_SPECVERSION: Final = ("ce_specversion", b"1.0")
+_CONTENT_TYPE: Final = ("content-type", CONTENT_TYPE.encode())
 _TRACE: Final = "traceparent"
 _KNOWN: Final = frozenset((*_REQUIRED, "content-type", "signature", _TRACE))
 

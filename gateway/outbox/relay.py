@@ -17,7 +17,7 @@ from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.messaging.records import Outgoing, Publisher
 from gateway.outbox.store import OutboxEvent, OutboxReader, OutboxRow
-from schemas.envelope import Envelope, write_envelope
+from schemas.envelope import event_headers
 
 SOURCE = "/mypay/gateway"
 
@@ -153,11 +153,5 @@ class RelayService:
 
 
 def _record(event: OutboxEvent) -> Outgoing:
-    envelope = Envelope(
-        id=event.event_id,
-        source=SOURCE,
-        type=event.event_type,
-        time=event.occurred_at,
-        traceparent=event.traceparent,
-    )
-    return Outgoing(topic=event.topic, key=event.key.encode(), value=event.body, headers=write_envelope(envelope))
+    headers = event_headers(event.event_id, SOURCE, event.event_type, event.occurred_at, event.traceparent)
+    return Outgoing(topic=event.topic, key=event.key.encode(), value=event.body, headers=headers)
