@@ -5,11 +5,14 @@ are ignored, as RFC 7519 §4 asks; ``mypay_link`` is closed, for a member that i
 """
 
 from enum import StrEnum, unique
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
+from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.json import Decoder
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints
 
 from schemas.consents import NamedPurposes
+from schemas.plain import PlainAmount, built, is_spelt_once, lines, whole
 from schemas.primitives import (
     ConsentIdField,
     MerchantIdField,
@@ -19,6 +22,7 @@ from schemas.primitives import (
     PartnerIdField,
     SeoulDate,
     StandingOrderIdField,
+    lines_hold_card_number,
 )
 
 ASSERTION_CHARS_MAX: Final = 4096
@@ -98,6 +102,7 @@ class StandingOrderLink(Model):
 Link = PaymentLink | ConsentLink | StandingOrderLink
 
 _Printable = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$", strict=True)]
+_JwtId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$", strict=True)]
 _Seconds = Annotated[float, Field(ge=0, le=CLAIM_SECONDS_MAX)]
 
 
@@ -129,7 +134,104 @@ class AssertionClaims(Model):
     exp: _Seconds
     auth_time: _Seconds
     nbf: _Seconds | None = None
-    jti: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$", strict=True)]
+    jti: _JwtId
     acr: _Printable
     amr: Annotated[tuple[_Printable, ...], BeforeValidator(_as_tuple), Field(min_length=1, max_length=8)]
     mypay_link: Annotated[Link, Field(discriminator="kind")]
+
+    @classmethod
+    def of_plain(cls, body: bytes) -> Self | None:
+        """Read the claims of a payment's proof that have no member which is not listed here."""
+        try:
+            plain = _decode_plain(body)
+            aud = (plain.aud,) if isinstance(plain.aud, str) else tuple(plain.aud)
+            amr = (plain.amr,) if isinstance(plain.amr, str) else tuple(plain.amr)
+            texts = _TEXTS + len(aud) + len(amr) + (plain.nbf is not UNSET)
+            if not is_spelt_once(body, 2 * texts) or not _hold(plain, aud, amr):
+                return None
+            link = _plain_link(plain.mypay_link)
+        except ValueError:
+            return None
+        values = {
+            "iss": plain.iss,
+            "sub": plain.sub,
+            "aud": aud,
+            "iat": plain.iat,
+            "exp": plain.exp,
+            "auth_time": plain.auth_time,
+            "nbf": None if plain.nbf is UNSET else plain.nbf,
+            "jti": plain.jti,
+            "acr": plain.acr,
+            "amr": amr,
+            "mypay_link": link,
+        }
+        return built(cls, values, _GIVEN if plain.nbf is UNSET else _GIVEN_WITH_NBF)
+
+
+class _PlainLink(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A link to a payment that is made at once, as it is written."""
+
+    kind: Literal["payment"]
+    partner_id: str
+    order_id: str
+    consent_id: str
+    merchant_id: str
+    amount: PlainAmount
+
+
+_PlainSeconds = Annotated[float, Meta(ge=0, le=CLAIM_SECONDS_MAX)]
+_PlainNames = str | Annotated[list[str], Meta(min_length=1, max_length=8)]
+
+
+class _PlainClaims(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """Claims, as they are written."""
+
+    iss: str
+    sub: str
+    aud: _PlainNames
+    iat: _PlainSeconds
+    exp: _PlainSeconds
+    auth_time: _PlainSeconds
+    jti: str
+    acr: str
+    amr: _PlainNames
+    mypay_link: _PlainLink
+    nbf: _PlainSeconds | UnsetType = UNSET
+
+
+_decode_plain = Decoder(_PlainClaims).decode
+_OWN_LINES: Final = lines(*map(whole, (_Printable, _Printable, _Printable, _JwtId)))
+_NAMES: Final = {count: lines(*[whole(_Printable)] * count) for count in range(2, 17)}
+"""By how many audiences and methods there are: at least one of each, and at most eight."""
+
+_ID_LINES: Final = lines(*map(whole, (PartnerIdField, OrderIdField, ConsentIdField, MerchantIdField)))
+
+_GIVEN_WITH_NBF: Final = frozenset(_PlainClaims.__struct_fields__)
+_GIVEN: Final = _GIVEN_WITH_NBF - {"nbf"}
+_LINK_GIVEN: Final = frozenset(_PlainLink.__struct_fields__)
+_TEXTS: Final = len(_GIVEN) + 4 + 2 * len(_LINK_GIVEN) - 1 + 2 * len(PlainAmount.__struct_fields__)
+"""Names and texts, without the audiences and methods: four claims are texts, and all of a link but its amount."""
+
+
+def _hold(plain: _PlainClaims, aud: tuple[str, ...], amr: tuple[str, ...]) -> bool:
+    names = (*aud, *amr)
+    return (
+        _OWN_LINES.fullmatch(f"{plain.iss}\n{plain.sub}\n{plain.acr}\n{plain.jti}") is not None
+        and _NAMES[len(names)].fullmatch("\n".join(names)) is not None
+    )
+
+
+def _plain_link(plain: _PlainLink) -> PaymentLink:
+    ids = f"{plain.partner_id}\n{plain.order_id}\n{plain.consent_id}\n{plain.merchant_id}"
+    if _ID_LINES.fullmatch(ids) is None or lines_hold_card_number(ids):
+        raise ValueError("an id may be none")
+    values = {
+        "kind": plain.kind,
+        "partner_id": plain.partner_id,
+        "order_id": plain.order_id,
+        "consent_id": plain.consent_id,
+        "merchant_id": plain.merchant_id,
+        "amount": Money.of_plain_parts(plain.amount),
+        "requested_execution_date": None,
+    }
+    return built(PaymentLink, values, _LINK_GIVEN)

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
-from schemas.primitives import STORED
+from schemas.primitives import STORED, Model
 from schemas.wording import told
 
 BODY_BYTES_MAX: Final = 64 * 1024
@@ -19,7 +19,7 @@ BODY_BYTES_MAX: Final = 64 * 1024
 
 FAULTS_TOLD_MAX: Final = 1000
 
-T = TypeVar("T", bound=BaseModel)
+T = TypeVar("T", bound=Model)
 
 
 class DecodeError(ValueError):
@@ -53,6 +53,12 @@ def decode(model: type[T], body: bytes, *, bytes_max: int = BODY_BYTES_MAX, trus
     """
     if len(body) > bytes_max:
         raise DecodeError("", f"body is larger than {bytes_max} bytes")
+    plain: T | None = model.of_plain(body)
+    return validate(model, body, trusted=trusted) if plain is None else plain
+
+
+def validate(model: type[T], body: bytes, *, trusted: bool = False) -> T:
+    """As :func:`decode`, by pydantic alone: the long way, which also tells what is wrong."""
     try:
         message: T = model.__pydantic_validator__.validate_json(body, context=STORED if trusted else None)
     except ValidationError as error:

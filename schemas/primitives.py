@@ -25,6 +25,8 @@ from pydantic import (
     model_validator,
 )
 
+from schemas.plain import PlainAmount, built
+
 PartnerId = NewType("PartnerId", str)
 OrderId = NewType("OrderId", str)
 StandingOrderId = NewType("StandingOrderId", str)
@@ -86,6 +88,14 @@ class Model(BaseModel):
         built: Self = cls.__pydantic_validator__.validate_python(fields, context=STORED)
         return built
 
+    @classmethod
+    def of_plain(cls, body: bytes) -> Self | None:  # noqa: ARG003 - the message's
+        """Read a plain body the quick way (:mod:`schemas.plain`), for messages of which there are many.
+
+        None: it is not plain, or has a fault, or there is no quick way; :func:`schemas.codec.decode` tells.
+        """
+        return None
+
 
 class _Expiring(Protocol):
     @property
@@ -109,12 +119,14 @@ def expires_after_issue(message: E) -> E:
     return message
 
 
-_TIME: Final = re.compile(
+TIME_PATTERN: Final = (
     r"2[0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt]"
     r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
 )
 """RFC 3339 without leap seconds, in the years 2000 to 2999: far from both ends of the calendar, where offsets,
 tolerances and months could be added no more."""
+
+_TIME: Final = re.compile(TIME_PATTERN)
 
 
 def read_time(text: str) -> datetime:
@@ -125,10 +137,20 @@ def read_time(text: str) -> datetime:
     """
     if _TIME.fullmatch(text) is None:
         raise ValueError("must be an RFC 3339 time with an offset, in a year from 2000 to 2999")
+    return time_of(text)
+
+
+def time_of(text: str) -> datetime:
+    """The moment of a text that has the form of a time (:data:`TIME_PATTERN`), in UTC.
+
+    Raises:
+        ValueError: there is no such day.
+    """
     try:
-        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+        moment = datetime.fromisoformat(text.upper())
     except ValueError:
         raise ValueError("must be a day that its month has") from None
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
 
 
 STORED: Final[Mapping[str, bool]] = {"stored": True}
@@ -220,6 +242,19 @@ def holds_card_number(text: str) -> bool:
         return False
     hexadecimal = [word.span() for word in _HEXADECIMAL.finditer(text)]
     return any(not any(begin <= place < end for begin, end in hexadecimal) for place in cards)
+
+
+# Of lines of ASCII: digits, and what stands between the groups of a card.
+_PLACES: Final = bytes.maketrans(b"0123456789._ ", b"0000000000---")
+_CARD_SHAPES: Final = (b"0" * _CARD_DIGITS.start, b"0000-0000-0000-0000", b"0000-000000-00000")
+
+
+def lines_hold_card_number(lines: str) -> bool:
+    """True if one of several lines of ASCII does: :func:`holds_card_number`, quicker where none could."""
+    places = lines.encode().translate(_PLACES)
+    if not any(shape in places for shape in _CARD_SHAPES):
+        return False
+    return any(map(holds_card_number, lines.split("\n")))
 
 
 def _is_card_number(digits: list[int]) -> bool:
@@ -327,6 +362,13 @@ def amount_rules(*, digits: int, zero: bool) -> dict[str, Any]:
     }
 
 
+def _payable_minor(value: str, currency: str) -> int:
+    minor = minor_of(value, currency)
+    if not 0 < minor <= AMOUNT_MINOR_MAX:
+        raise ValueError(f"value must be above zero and at most {AMOUNT_MINOR_MAX} minor units")
+    return minor
+
+
 class Money(Model):
     """A positive amount: ``{"currency": "KRW", "value": "12500"}``; at most :data:`AMOUNT_MINOR_MAX` minor units."""
 
@@ -337,11 +379,8 @@ class Money(Model):
 
     @model_validator(mode="after")
     def _value_fits_currency(self) -> Self:
-        minor = minor_of(self.value, self.currency)
-        if not 0 < minor <= AMOUNT_MINOR_MAX:
-            raise ValueError(f"value must be above zero and at most {AMOUNT_MINOR_MAX} minor units")
         # Where the property below keeps it.
-        self.__dict__["minor"] = minor
+        self.__dict__["minor"] = _payable_minor(self.value, self.currency)
         return self
 
     @cached_property
@@ -359,6 +398,20 @@ class Money(Model):
         return cls(currency=currency, value=decimal_of(minor, currency))
 
     @classmethod
+    def of_plain_parts(cls, plain: PlainAmount) -> Self:
+        """Build from what was read of a plain body; checks all that validation does.
+
+        Raises:
+            ValueError: not a positive amount of a known currency.
+        """
+        value, currency = plain.value, plain.currency
+        minor = _payable_minor(value, currency)
+        return built(cls, {"currency": currency, "value": value, "minor": minor}, _MONEY_GIVEN)
+
+    @classmethod
     def trusted(cls, minor: int, currency: str) -> "Money":
         """Build from minor units that were validated when they came in; checks nothing, for the hot path."""
         return cls.model_construct(currency=currency, value=decimal_of(minor, currency))
+
+
+_MONEY_GIVEN: Final = frozenset(Money.model_fields)

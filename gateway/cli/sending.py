@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
 import typer
-from pydantic import BaseModel
 
 from gateway.app.settings import Settings
 from gateway.cli.arguments import key_id
@@ -29,8 +28,9 @@ from gateway.cli.common import (
 from gateway.client import Client, Event, Message, answers, open_client, read_signer, signed
 from gateway.messaging.records import Outgoing
 from schemas.codec import BODY_BYTES_MAX, DecodeError, decode
+from schemas.primitives import Model
 
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M", bound=Model)
 
 FILLED_VALIDITY: Final = timedelta(minutes=10)
 """What --fill gives a message to live: enough for a person to watch it, too short to be forgotten."""

@@ -123,7 +123,9 @@ class JwsAssertionVerifier:
         if len(parts) != 3 or not token.isascii():
             raise _RefusedError("format")
         header = _read_header(parts[0])
-        claims = _read_object(_decoded(parts[1]))
+        raw = _decoded(parts[1])
+        plain = AssertionClaims.of_plain(raw)
+        claims = {"iss": plain.iss} if plain is not None else _read_object(raw)
         claimed = claims.get("iss")
         issuer = self._trust.issuer(claimed) if isinstance(claimed, str) else None
         if issuer is None:
@@ -132,7 +134,7 @@ class JwsAssertionVerifier:
         signed = token[: len(parts[0]) + 1 + len(parts[1])].encode()
         if not verify(signed, _decoded(parts[2])):
             raise _RefusedError("bytes")
-        return _assertion(AssertionClaims.__pydantic_validator__.validate_python(claims), header.kid)
+        return _assertion(plain or AssertionClaims.__pydantic_validator__.validate_python(claims), header.kid)
 
     def _usable_key(self, header: _Header, issuer: Issuer, now: datetime) -> Verify:
         if header.algorithm not in issuer.algorithms:
