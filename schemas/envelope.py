@@ -6,9 +6,10 @@ Headers: ``ce_specversion ce_id ce_source ce_type ce_time content-type`` and opt
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+
+from msgspec import Struct
 
 from schemas.primitives import read_time
 
@@ -40,8 +41,7 @@ class EnvelopeError(ValueError):
         self.problem = problem
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Struct, frozen=True, gc=False):
     """A CloudEvent's metadata. ``traceparent`` is None where absent or malformed: it never decides anything."""
 
     id: str

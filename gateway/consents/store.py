@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from msgspec import Struct
+
 from gateway.base.keys import ConsentKey
 from gateway.consents.rules.consent import Consent
 from gateway.consents.rules.limits import Usage, UsageKey
@@ -17,8 +19,7 @@ from schemas.consents import Purpose
 from schemas.primitives import PaymentId
 
 
-@dataclass(frozen=True, slots=True)
-class UsageChange:
+class UsageChange(Struct, frozen=True, gc=False):
     """What to add to one window's usage (both negative to give back)."""
 
     key: UsageKey

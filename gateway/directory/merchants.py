@@ -1,13 +1,12 @@
 """Merchants of the directory."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from gateway.network.exchange import Acceptor
 from schemas.primitives import MerchantId, NetworkId
 
 
-@dataclass(frozen=True, slots=True)
-class Merchant:
+class Merchant(Struct, frozen=True, gc=False):
     """An entry of the merchant directory.
 
     Attributes:

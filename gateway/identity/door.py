@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+from msgspec import Struct
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.base.errors import NotAuthenticatedError
@@ -52,8 +53,7 @@ class PartnerMessage(Protocol):
 M_co = TypeVar("M_co", bound=PartnerMessage, covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Authentic(Generic[M_co]):
+class Authentic(Struct, Generic[M_co], frozen=True, gc=False):
     """A message of the partner that it names.
 
     Attributes:

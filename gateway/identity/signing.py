@@ -1,9 +1,10 @@
 """Partners' keys and signatures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+
+from msgspec import Struct
 
 from gateway.directory.partners import PartnerKey
 from schemas.primitives import PartnerId
@@ -26,8 +27,7 @@ class KeySource(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(Struct, frozen=True, gc=False):
     """A signature that matches its bytes.
 
     Attributes:

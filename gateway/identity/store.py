@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
+from msgspec import Struct
+
 from gateway.base.keys import ConsentKey
 from gateway.identity.rules import Assertion, AssurancePolicy, Issuer
 from schemas.primitives import CustomerId, PartnerId
@@ -59,8 +61,7 @@ class AssertionVerifier(Protocol):
         """Why what this key signed, and :meth:`verify` accepted a while ago, counts no more: revoked or withdrawn."""
 
 
-@dataclass(frozen=True, slots=True)
-class AssertionUse:
+class AssertionUse(Struct, frozen=True, gc=False):
     """One assertion's one use.
 
     Attributes:

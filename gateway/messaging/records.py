@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from msgspec import Struct
+
 
 @dataclass(frozen=True, slots=True)
 class Unread:
@@ -28,8 +30,7 @@ class UnreadError(Exception):
         super().__init__(f"{place}: what stands there {unread.reason}")
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True, gc=False):
     """One Kafka record as consumed.
 
     Attributes:
@@ -53,8 +54,7 @@ class Record:
         return f"{self.topic}/{self.partition}/{self.offset}"
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(Struct, frozen=True, gc=False):
     """One Kafka record to publish. ``partition``: None leaves it to the key, as Java's producers do."""
 
     topic: str

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum, unique
 
+from msgspec import Struct
+
 from schemas.primitives import NetworkId
 
 
@@ -24,8 +26,7 @@ class CardData:
     expiry: str | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class TraceNumbers:
+class TraceNumbers(Struct, frozen=True, gc=False):
     """The numbers by which a network knows one message (REFERENCES: DE7, 11, 37, 41).
 
     Attributes:
@@ -41,8 +42,7 @@ class TraceNumbers:
     transmitted_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Acceptor:
+class Acceptor(Struct, frozen=True, gc=False):
     """The merchant as the network knows it.
 
     Attributes:
@@ -64,8 +64,7 @@ class Operation(StrEnum):
     REFUND = "refund"
 
 
-@dataclass(frozen=True, slots=True)
-class FinancialRequest:
+class FinancialRequest(Struct, frozen=True, gc=False):
     """One 0200. Amount in minor units of ``currency`` (ISO 4217 alphabetic)."""
 
     trace: TraceNumbers
@@ -76,8 +75,7 @@ class FinancialRequest:
     card: CardData
 
 
-@dataclass(frozen=True, slots=True)
-class ReversalRequest:
+class ReversalRequest(Struct, frozen=True, gc=False):
     """One 0420, or its repeat 0421, which differs in the MTI alone.
 
     Attributes:
@@ -96,8 +94,7 @@ class ReversalRequest:
     repeat: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class InquiryRequest:
+class InquiryRequest(Struct, frozen=True, gc=False):
     """One 0100 with DE3=380000: what became of the original 0200?"""
 
     trace: TraceNumbers

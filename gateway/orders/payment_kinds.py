@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Generic, Protocol, TypeVar, assert_never
 
+from msgspec import Struct
+
 from gateway.base.process import Observer
 from gateway.base.retrying import until_done
 from gateway.database.unit import Store
@@ -45,8 +47,7 @@ End = NetworkId | Payment | Accepted | RefusedOrder
 """Of one instruction: dispatched to a network, rejected, accepted for a later day, or refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Instruction(Generic[M, T]):
+class Instruction(Struct, Generic[M, T], frozen=True, gc=False):
     """One message, as it came and as execution takes it."""
 
     read: Authentic[M]

@@ -1,13 +1,13 @@
 """Events to be told: the writers' side and the relay's."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class OutboxEvent:
+
+class OutboxEvent(Struct, frozen=True, gc=False):
     """One event to be relayed to Kafka once the transaction that holds it has committed."""
 
     topic: str
@@ -40,8 +40,7 @@ class OutboxUnit(Protocol):
         """Events that wait for the relay."""
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxRow:
+class OutboxRow(Struct, frozen=True, gc=False):
     """One outbox row with its place in the relay's order."""
 
     tx: int

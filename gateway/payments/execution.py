@@ -7,7 +7,9 @@ Postgres, whatever its size.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec import structs
 
 from gateway.base.errors import StoreConflictError
 from gateway.base.process import Clock, Observer
@@ -188,7 +190,7 @@ class ExecutionService:
                 batch.append(one)
             elif isinstance(one, ReceivedOrder) and one.is_due:
                 # Its payment waits: it must end, as rejected.
-                batch.append(replace(one, problem=problem))
+                batch.append(structs.replace(one, problem=problem))
             else:
                 refused.append((one, RefusedOrder.of(one, problem)))
         checked = self._recheck_proofs(batch)
@@ -199,7 +201,7 @@ class ExecutionService:
 
     def _recheck_proofs(self, batch: Sequence[OrderOrRefund]) -> list[OrderOrRefund]:
         return [
-            replace(o, assertion=problem)
+            structs.replace(o, assertion=problem)
             if isinstance(o, ReceivedOrder)
             and isinstance(o.assertion, Assertion)
             and (problem := self._assertions.recheck(o.assertion.issuer, o.assertion.kid))

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from gateway.base.keys import ConsentKey
 from gateway.base.pace import Pace
 from gateway.base.process import Clock, Observer
@@ -40,8 +42,7 @@ class ResultSettings:
     codes: ResponseCodes = STANDARD
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(Struct, frozen=True, gc=False):
     """A payment whose intent has committed, and the request that is sent for it."""
 
     payment: Payment

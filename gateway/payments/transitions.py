@@ -5,8 +5,10 @@ its size. Must run inside a transaction; takes payment locks, then usage locks, 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec import structs
 
 from gateway.consents.rules.limits import UsageKey
 from gateway.consents.store import UsageChange
@@ -112,7 +114,7 @@ def _move(payment: Payment, change: Change, now: datetime, effects: _Effects) ->
     step = transition(payment.state, change.kind)
     if step is None:
         return None
-    moved = replace(
+    moved = structs.replace(
         payment,
         state=step.state,
         version=payment.version + 1,

@@ -3,8 +3,10 @@
 A bad record is parked alone; it never takes its neighbours with it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from msgspec import structs
 
 from gateway.messaging.records import Record
 from schemas.clearing import CLEARING_BYTES_MAX, CLEARING_TYPE, ClearingBatch, ClearingRecord, LooseClearingBatch
@@ -66,7 +68,7 @@ def _read_one_by_one(record: Record, loose: LooseClearingBatch, created_at: date
                 raise DecodeError("record_no", "stands in the message before")
             good[read.record_no] = read
         except DecodeError as error:
-            bad.append((replace(record, value=body), error))
+            bad.append((structs.replace(record, value=body), error))
     batch = None
     if good:
         batch = ClearingBatch(

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from gateway.base.errors import StoreIntegrityError
 from gateway.database.unit import Store
@@ -214,7 +215,7 @@ async def test_a_scheduled_payment_that_is_cancelled_was_never_sent(store: Store
     scheduled = payment(1, state=PaymentState.SCHEDULED)
     async with store.transaction() as uow:
         await uow.payments.insert([scheduled])
-    cancelled = replace(scheduled, state=PaymentState.REVERSED, version=2)
+    cancelled = structs.replace(scheduled, state=PaymentState.REVERSED, version=2)
     async with store.transaction() as uow:
         await uow.payments.lock([scheduled.key])
         await uow.payments.update([cancelled])

@@ -1,6 +1,6 @@
 """Directory: merchants, and how fresh workers' reports of networks are."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from gateway.database.unit import Store
 from gateway.directory.funding import TokenUse

@@ -1,9 +1,9 @@
 """Outbox and OutboxReader: every committed event once, in an order that cannot change, to one relay at a time."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.base.errors import StoreUnavailableError
 from gateway.database.unit import Store

@@ -1,10 +1,10 @@
 """PaymentStore: one payment a key whatever happens at once, numbers that never repeat, an append-only ledger."""
 
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.base.errors import StoreConflictError, StoreIntegrityError
 from gateway.database.unit import Store

@@ -3,11 +3,11 @@
 import asyncio
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
 from urllib.parse import quote
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from gateway.app.postgres import PostgresStore
 from gateway.app.unit import GatewayUnit

@@ -1,12 +1,12 @@
 """ScheduleStore: orders that wait, claimed under leases; and that a due payment is decided once, whoever races."""
 
 import asyncio
-from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.base.errors import StoreIntegrityError
 from gateway.database.unit import Store

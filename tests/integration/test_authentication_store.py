@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from msgspec import structs
 
 from gateway.app.postgres import PostgresStore
 from gateway.app.registries import open_registries
@@ -62,7 +63,7 @@ def use(jti: str = "j-1", *, by: UUID | None = None, partner: str = "acme", issu
 async def test_a_jti_is_used_once_also_after_a_reconnect(db: Database) -> None:
     first = use()
     assert await db.store.use([first]) == frozenset()
-    others = [use(), use(partner="beta"), replace(first, partner_id="beta")]
+    others = [use(), use(partner="beta"), structs.replace(first, partner_id="beta")]
     for _ in range(2):
         assert await db.store.use(others) == frozenset(others)
         # The same payment again is a redelivery.
@@ -159,7 +160,7 @@ async def test_many_workers_and_one_pool_of_assertions(db: Database) -> None:
 
 async def test_purge_forgets_what_is_past_and_no_more(db: Database) -> None:
     ends = [NOW + timedelta(hours=n) for n in range(5)]
-    await db.store.use([replace(use(f"j-{n}"), keep_until=end) for n, end in enumerate(ends)])
+    await db.store.use([structs.replace(use(f"j-{n}"), keep_until=end) for n, end in enumerate(ends)])
     assert await db.store.purge(before=ends[3], limit=2) == 2
     assert await db.store.purge(before=ends[3], limit=2) == 1
     assert await db.store.purge(before=ends[3], limit=2) == 0

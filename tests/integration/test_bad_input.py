@@ -7,7 +7,6 @@ import json
 import struct
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from aiokafka.record._crc32c import crc as crc32c
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from msgspec.structs import replace
 
 from gateway.client import Signer
 from gateway.identity.jose.jwk import generate_key

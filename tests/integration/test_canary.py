@@ -4,9 +4,10 @@ import base64
 import hmac
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from gateway.identity.jose.jwk import generate_key
 from gateway.messaging.records import Outgoing

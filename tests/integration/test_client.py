@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from msgspec import structs
 
 from gateway.base.errors import TopicClosedError
 from gateway.client import answers, open_client, record_of
@@ -37,12 +38,12 @@ async def test_receipts_name_the_records_and_events_answer_them(kafka: str) -> N
     )
     async with open_client(settings, patience_s=10.0) as client, client.events(partner) as told:
         receipts = await client.send(mine)
-        await client.send([replace(event, topic=events)])
+        await client.send([structs.replace(event, topic=events)])
         found = await told.first(partial(answers, MESSAGES["PaymentCancellation"]), seconds=30.0)
         assert found is not None
         assert found.body["reference"] == ACCEPTED.reference
         with pytest.raises(TopicClosedError):
-            await client.send([replace(event, topic=f"none-{partner}")])
+            await client.send([structs.replace(event, topic=f"none-{partner}")])
     async with open_reader(settings, orders.name) as reader:
         there = {r.reference: r async for r in reader.read_all()}
     assert [there[r.reference].value for r in receipts] == [r.value for r in mine]

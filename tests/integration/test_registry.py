@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import structs
 
 from gateway.app.postgres import PostgresStore
 from gateway.app.registries import Registries, open_registries
@@ -114,7 +115,7 @@ async def test_a_disabled_key_keeps_its_first_moment(registry: PostgresRegistry,
 
 async def test_merchants_follow_the_last_import(registry: PostgresRegistry, database: str) -> None:
     await registry.upsert_merchants([merchant(1), merchant(2), merchant(3)])
-    changed = replace(merchant(2), networks=frozenset(("kcard",)), active=False)
+    changed = structs.replace(merchant(2), networks=frozenset(("kcard",)), active=False)
     await registry.upsert_merchants([changed])
     async with MerchantsView.opened(database) as merchants:
         assert await merchants.page() == [merchant(1), changed, merchant(3)]

@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gateway.consents.rules.limits import UNUSED, Usage
 from gateway.identity.exemption_caps import ExemptionCap
@@ -46,7 +47,7 @@ AMOUNTS = (1_000, 4_000, 9_000)
 def an_order(order_id: str, minor: int, *, proven: bool) -> ReceivedOrder:
     placed = order(order_id=order_id, amount=krw(minor))
     proof = with_proof(1, proof="strong").assertion if proven else None
-    assertion = replace(proof, link=link_of(placed)) if isinstance(proof, Assertion) else None
+    assertion = structs.replace(proof, link=link_of(placed)) if isinstance(proof, Assertion) else None
     return ReceivedOrder(placed, b"%d" % minor, NOW, f"orders/{order_id}", assertion=assertion)
 
 
@@ -64,7 +65,7 @@ def a_refund(order_id: str, minor: int, original: str) -> ReceivedRefund:
 
 
 ORDERS = [an_order(i, minor, proven=p) for i in IDS for minor in AMOUNTS for p in (False, True)]
-DUE = [replace(one, is_due=True) for one in ORDERS if one.order.order_id == "d"]
+DUE = [structs.replace(one, is_due=True) for one in ORDERS if one.order.order_id == "d"]
 REFUNDS = [a_refund(i, minor, APPROVED.order_id) for i in IDS for minor in AMOUNTS]
 ODD_REFUNDS = [a_refund("f", 1_000, original) for original in (OTHERS.order_id, "a", "c", "d", "nobody")]
 

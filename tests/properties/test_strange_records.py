@@ -1,12 +1,12 @@
 """Whatever Kafka delivers as a partner's record: it ends once, at the first door, and takes no neighbour with it."""
 
 import json
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.base.calendar import day_of, day_start
 from gateway.cli import dead_letter as command

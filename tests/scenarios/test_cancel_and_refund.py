@@ -2,11 +2,11 @@
 
 import asyncio
 import json
-from dataclasses import replace
 from datetime import time, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.base.errors import StoreConflictError
 from gateway.consents.rules.limits import Usage

@@ -15,10 +15,11 @@ Amounts are minor units of the window's currency; all times are aware, window bo
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Final, NamedTuple, assert_never
+
+from msgspec import Struct
 
 from gateway.base.calendar import SEOUL
 from schemas.consents import Alignment, ConsentTerms, PaymentPurpose, Period, PeriodLimit
@@ -75,8 +76,7 @@ class Usage(NamedTuple):
 UNUSED: Final = Usage()
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Struct, frozen=True, gc=False):
     """One stretch of one limit: exactly one of ``max_minor`` (with ``currency``) and ``max_count`` is set.
 
     Attributes:
@@ -91,8 +91,7 @@ class Window:
     currency: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Reserved:
+class Reserved(Struct, frozen=True, gc=False):
     """The windows that the payment counts in: those over a count, and those over an amount of its currency."""
 
     windows: tuple[WindowKey, ...]

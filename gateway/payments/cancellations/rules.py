@@ -22,6 +22,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, time, timedelta, tzinfo
 from typing import Final
 
+from msgspec import structs
+
 from gateway.base.keys import ConsentKey
 from gateway.base.repetition import id_used
 from gateway.base.validity import refuse_by_times
@@ -317,7 +319,7 @@ def _cut_over_of(payment: Payment, cut_overs: Mapping[NetworkId, CutOver]) -> Cu
 
 def _after(payment: Payment, change: Change) -> Payment:
     step = transition(payment.state, change.kind)
-    return payment if step is None else replace(payment, state=step.state)
+    return payment if step is None else structs.replace(payment, state=step.state)
 
 
 def _remembered(

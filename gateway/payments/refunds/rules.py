@@ -6,9 +6,10 @@ What was sent and is not known to have failed counts as refunded: never is more 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+
+from msgspec import Struct
 
 from gateway.base.keys import ConsentKey
 from gateway.base.validity import refuse_by_times
@@ -25,8 +26,7 @@ NOT_REFUNDED: Final = frozenset({PaymentState.REJECTED, PaymentState.DECLINED, P
 _REFUNDABLE: Final = (PaymentState.APPROVED, PaymentState.SETTLED)
 
 
-@dataclass(frozen=True, slots=True)
-class ReceivedRefund:
+class ReceivedRefund(Struct, frozen=True, gc=False):
     """A verified refund.
 
     Attributes:

@@ -7,10 +7,12 @@ nothing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import assert_never
+
+from msgspec import structs
 
 from gateway.base.keys import ConsentKey
 from gateway.consents.rules.consent import Consent, refuse_order
@@ -229,7 +231,7 @@ def _decide_order(received: ReceivedOrder, deciding: _Deciding) -> None:
         if received.assertion is not None:
             decided.authenticated.add(consent_key)
     if first is not None:
-        payment = replace(payment, version=first.version + 1, ordered_at=first.ordered_at)
+        payment = structs.replace(payment, version=first.version + 1, ordered_at=first.ordered_at)
     deciding.payments[key] = payment
     (decided.payments if first is None else decided.due).append(payment)
 

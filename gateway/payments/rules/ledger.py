@@ -16,9 +16,10 @@ A refund's transfers are the same with debit and credit exchanged.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum, unique
 from typing import Final
+
+from msgspec import Struct
 
 from gateway.network.exchange import Operation
 
@@ -33,8 +34,7 @@ class TransferKind(StrEnum):
     SETTLEMENT_UNDONE = "settlement_undone"  # the network corrected its clearing
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(Struct, frozen=True, gc=False):
     """One row of the ledger: ``amount_minor`` (above zero) moves from the credit to the debit account."""
 
     kind: TransferKind

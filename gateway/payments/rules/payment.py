@@ -1,8 +1,9 @@
 """A payment as it is stored, and the changes that are asked of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from gateway.base.keys import ConsentKey
 from gateway.consents.rules.consent import Consent
@@ -26,8 +27,7 @@ PaymentKey = tuple[PartnerId, PaymentId]
 """Primary key of a payment. The partner comes first: it is the distribution key of every table that decides."""
 
 
-@dataclass(frozen=True, slots=True)
-class Payment:
+class Payment(Struct, frozen=True, gc=False):
     """One payment: what was ordered, what became of it, and the trace numbers it was sent under.
 
     Attributes:
@@ -88,8 +88,7 @@ class Payment:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True, gc=False):
     """Something that happened to a payment and may move it to another state.
 
     Attributes:

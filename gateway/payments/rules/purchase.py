@@ -1,8 +1,9 @@
 """An order to pay as execution takes it, and the payment that it begins as: sent, rejected, or waiting for its day."""
 
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
+
+from msgspec import Struct, structs
 
 from gateway.base.keys import ConsentKey
 from gateway.consents.rules.consent import Consent
@@ -16,8 +17,7 @@ from schemas.primitives import NetworkId
 from schemas.reasons import Reason
 
 
-@dataclass(frozen=True, slots=True)
-class ReceivedOrder:
+class ReceivedOrder(Struct, frozen=True, gc=False):
     """An accepted order as it reaches execution.
 
     Attributes:
@@ -111,7 +111,7 @@ def rejected(received: ReceivedOrder, reason: Reason, now: datetime) -> Payment:
 
 def scheduled(received: ReceivedOrder, consent: Consent | None, now: datetime) -> Payment:
     """The payment of an order that waits for its day: nothing is reserved, no card is named."""
-    return replace(purchase_payment(received, consent, Reserved(()), now), state=_SCHEDULED, funding_token=None)
+    return structs.replace(purchase_payment(received, consent, Reserved(()), now), state=_SCHEDULED, funding_token=None)
 
 
 def _first_state(event: PaymentEventKind) -> PaymentState:

@@ -5,9 +5,11 @@ clear yes to exactly what was asked nor a clear no becomes a reversal, never a d
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum, unique
 from typing import Final, Protocol, assert_never
+
+from msgspec import Struct, structs
 
 from gateway.network.exchange import (
     Answered,
@@ -57,8 +59,7 @@ class UnknownPolicy(StrEnum):
     REVERSE = "reverse"  # undo it at once
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True, gc=False):
     """What an exchange does to the payment.
 
     Attributes:
@@ -131,7 +132,7 @@ def judge(
 def settled_by(verdict: Verdict, policy: UnknownPolicy) -> Verdict:
     """An unknown outcome as the network's policy settles it; any other verdict as it is."""
     if verdict.event is PaymentEventKind.UNANSWERED and policy is UnknownPolicy.INQUIRE:
-        return replace(verdict, event=PaymentEventKind.INQUIRY_STARTED)
+        return structs.replace(verdict, event=PaymentEventKind.INQUIRY_STARTED)
     return verdict
 
 

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from msgspec import structs
 from pydantic_core import from_json
 
 from gateway.base.process import SilentObserver
@@ -295,7 +296,7 @@ class _Flood:
         head, _, _ = dict(order.headers)["signature"].partition(b".")
         bad = [(n, head + b".." + b"A" * 86 if n == "signature" else v) for n, v in order.headers]
         records = [
-            replace(order, key=b"n-%d" % n, value=order.value.replace(b'"u', b'"x%d' % n), headers=bad)
+            structs.replace(order, key=b"n-%d" % n, value=order.value.replace(b'"u', b'"x%d' % n), headers=bad)
             for n in range(UNSIGNED)
         ]
         return _Offer(1, UNSIGNED, _batched(iter(records)))

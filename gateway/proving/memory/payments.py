@@ -1,8 +1,9 @@
 """Payments and their ledger transfers in memory."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
+
+from msgspec import structs
 
 from gateway.base.errors import StoreConflictError, StoreIntegrityError
 from gateway.base.keys import ConsentKey
@@ -62,7 +63,7 @@ class MemoryPaymentStore:
             stored = self._tx.get(self._db.payments, payment.key)
             if stored is None:
                 continue
-            moved = replace(
+            moved = structs.replace(
                 stored,
                 state=payment.state,
                 version=payment.version,

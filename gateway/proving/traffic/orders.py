@@ -5,9 +5,11 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
+
+from msgspec import structs
 
 from gateway.base.calendar import day_of, day_start
 from gateway.client import Signer, record_of, signed
@@ -101,7 +103,7 @@ class OrderWriter:
             return spoilt
         signer = self._partners[PartnerId(planned.partner_id)].signer
         signature = signer.sign(spoilt.value, ORDER_TYPE).encode()
-        return replace(spoilt, headers=[(n, signature if n == "signature" else v) for n, v in spoilt.headers])
+        return structs.replace(spoilt, headers=[(n, signature if n == "signature" else v) for n, v in spoilt.headers])
 
     def cancel(self, planned: Planned, now: datetime) -> Outgoing:
         """Write the cancellation of a planned order."""

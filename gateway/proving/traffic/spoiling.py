@@ -5,8 +5,9 @@ Pure: a signed record in, the spoilt record out.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec import structs
 
 from gateway.messaging.records import Outgoing
 from gateway.proving.traffic.cast import luhn_digit
@@ -18,7 +19,7 @@ CARD_NUMBER: Final = "970000000000000" + luhn_digit("970000000000000")
 
 
 def _value(value: bytes) -> Spoil:
-    return lambda record: replace(record, value=value)
+    return lambda record: structs.replace(record, value=value)
 
 
 def _fields(**changes: Any) -> Spoil:
@@ -35,35 +36,37 @@ def _fields(**changes: Any) -> Spoil:
                 del place[name]
             else:
                 place[name] = value
-        return replace(record, value=json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode())
+        return structs.replace(record, value=json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode())
 
     return spoil
 
 
 def _text(old: bytes, new: bytes) -> Spoil:
-    return lambda record: replace(record, value=record.value.replace(old, new, 1))
+    return lambda record: structs.replace(record, value=record.value.replace(old, new, 1))
 
 
 def _without(*names: str) -> Spoil:
-    return lambda record: replace(record, headers=[h for h in record.headers if h[0] not in names])
+    return lambda record: structs.replace(record, headers=[h for h in record.headers if h[0] not in names])
 
 
 def _header(name: str, value: bytes) -> Spoil:
-    return lambda record: replace(record, headers=[(n, value if n == name else v) for n, v in record.headers])
+    return lambda record: structs.replace(record, headers=[(n, value if n == name else v) for n, v in record.headers])
 
 
 def _twice(name: str) -> Spoil:
-    return lambda record: replace(record, headers=[*record.headers, *(h for h in record.headers if h[0] == name)])
+    return lambda record: structs.replace(
+        record, headers=[*record.headers, *(h for h in record.headers if h[0] == name)]
+    )
 
 
 def _key(key: bytes | None) -> Spoil:
-    return lambda record: replace(record, key=key)
+    return lambda record: structs.replace(record, key=key)
 
 
 _BODIES: Final[Mapping[str, Spoil]] = {
     "empty": _value(b""),
     "not JSON": _value(b"please pay the coffee shop, thanks"),
-    "cut off": lambda record: replace(record, value=record.value[: len(record.value) // 2]),
+    "cut off": lambda record: structs.replace(record, value=record.value[: len(record.value) // 2]),
     "a list": _value(b"[1,2,3]"),
     "nested too deep": _value(b"[" * 30_000 + b"]" * 30_000),
     "more than 64 KiB": _fields(note="x" * 70_000),
@@ -85,7 +88,7 @@ _BODIES: Final[Mapping[str, Spoil]] = {
 MALFORMED: Final[Mapping[str, Spoil]] = {
     **_BODIES,
     "unknown partner": _fields(partner_id="nobody-at-all"),
-    "no headers": lambda record: replace(record, headers=[]),
+    "no headers": lambda record: structs.replace(record, headers=[]),
     "wrong type": _header("ce_type", b"kr.mypay.payment.refund.v9"),
 }
 """What breaks the signature: nobody is told."""

@@ -1,10 +1,10 @@
 """An id that comes again with other content: which field differs is told, and nothing of its value."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.base.repetition import id_used
 from gateway.messaging.records import Record

@@ -5,6 +5,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from msgspec import structs
+
 from gateway.cli.trace import _missing_events, steps_of
 from gateway.network.exchange import Operation, TraceNumbers
 from gateway.payments.rules.lifecycle import PaymentState
@@ -50,8 +52,8 @@ PAYMENT = Payment(
     decided_at=at(1),
     changed_at=at(1),
 )
-APPROVED = replace(PAYMENT, state=PaymentState.APPROVED, version=2, approval_code="A00001", changed_at=at(2))
-SETTLED = replace(APPROVED, state=PaymentState.SETTLED, version=3, changed_at=at(90))
+APPROVED = structs.replace(PAYMENT, state=PaymentState.APPROVED, version=2, approval_code="A00001", changed_at=at(2))
+SETTLED = structs.replace(APPROVED, state=PaymentState.SETTLED, version=3, changed_at=at(90))
 
 
 def event(payment: Payment, *, relayed: bool = True) -> StoredEvent:
@@ -61,7 +63,7 @@ def event(payment: Payment, *, relayed: bool = True) -> StoredEvent:
 
 
 def test_a_payment_that_waits_tells_when_it_is_due() -> None:
-    waiting = replace(PAYMENT, state=PaymentState.SCHEDULED, network_id=None, trace=None, decided_at=at(0))
+    waiting = structs.replace(PAYMENT, state=PaymentState.SCHEDULED, network_id=None, trace=None, decided_at=at(0))
     facts = PaymentFacts(waiting, (), (), (), (), StoredSchedule(at(3600), at(7200), 0))
     steps = steps_of(facts)
     assert [s.what for s in steps] == ["ordered", "scheduled", "due"]
@@ -69,7 +71,7 @@ def test_a_payment_that_waits_tells_when_it_is_due() -> None:
 
 
 def test_a_payment_that_waited_tells_that_it_did_when_its_events_are_gone() -> None:
-    paid = replace(APPROVED, version=3, decided_at=at(3600), changed_at=at(3601))
+    paid = structs.replace(APPROVED, version=3, decided_at=at(3600), changed_at=at(3601))
     facts = PaymentFacts(paid, (), (), (), (), StoredSchedule(at(3600), at(7200), 1))
     assert told(facts) == ["ordered", "scheduled", "due", "approved"]
 
@@ -106,7 +108,7 @@ def test_the_story_goes_on_when_the_outbox_has_forgotten() -> None:
 
 
 def test_a_cancellation_stands_in_the_story_and_is_no_step_of_the_payment() -> None:
-    reversing = replace(APPROVED, state=PaymentState.REVERSING, version=3, changed_at=at(30))
+    reversing = structs.replace(APPROVED, state=PaymentState.REVERSING, version=3, changed_at=at(30))
     body = encode_json({"effect": "reversing"})
     answer = StoredEvent("mypay.orders/0/1", "kr.mypay.cancellation.accepted.v1", at(30), body, True)
     facts = PaymentFacts(reversing, (event(PAYMENT), event(reversing), answer), (), (), ())
@@ -118,12 +120,12 @@ def test_a_cancellation_stands_in_the_story_and_is_no_step_of_the_payment() -> N
 
 
 def test_a_payment_that_was_never_sent() -> None:
-    rejected = replace(PAYMENT, state=PaymentState.REJECTED, trace=None, network_id=None)
+    rejected = structs.replace(PAYMENT, state=PaymentState.REJECTED, trace=None, network_id=None)
     assert told(PaymentFacts(rejected, (), (), (), ())) == ["ordered", "rejected"]
 
 
 def test_a_reversal_that_goes_on_and_one_that_is_done() -> None:
-    unknown = replace(PAYMENT, state=PaymentState.UNKNOWN, version=2, changed_at=at(16))
+    unknown = structs.replace(PAYMENT, state=PaymentState.UNKNOWN, version=2, changed_at=at(16))
     reversal = StoredFollowUp("reversal", 500_001, at(16), 3, at(60), "68", at(16), None)
     facts = PaymentFacts(unknown, (event(PAYMENT), event(unknown)), (), (reversal,), ())
     assert told(facts)[-3:] == ["unknown", "reversal queued", "next reversal attempt"]
@@ -133,7 +135,7 @@ def test_a_reversal_that_goes_on_and_one_that_is_done() -> None:
 
 
 def test_an_inquiry_a_late_answer_and_the_reversal_after_it() -> None:
-    unknown = replace(PAYMENT, state=PaymentState.UNKNOWN, version=2, changed_at=at(16))
+    unknown = structs.replace(PAYMENT, state=PaymentState.UNKNOWN, version=2, changed_at=at(16))
     inquiry = StoredFollowUp("inquiry", 500_001, at(16), 2, at(21), "25", at(16), at(30))
     reversal = StoredFollowUp("reversal", 500_002, at(30), 1, at(60), None, at(30), None)
     late = StoredLateAnswer(at(40), "0210", "00", 12_500, "ignored")

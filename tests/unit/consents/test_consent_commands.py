@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from gateway.base.errors import StoreConflictError, StoreUnavailableError
 from gateway.consents.rules.records import CommandOutcome
@@ -227,7 +228,7 @@ def other_link(rig: ConsentRig, command: str, **fields: Any) -> str:
     made = rig.proof(command, rig.digest_in_force())
     number = int(made.split(".")[1])
     shown = rig.identities.made[number]
-    rig.identities.made[number] = replace(shown, link=shown.link.model_copy(update=fields))
+    rig.identities.made[number] = structs.replace(shown, link=shown.link.model_copy(update=fields))
     return made
 
 
@@ -338,7 +339,7 @@ async def test_a_replayed_proof_of_a_revocation_does_not_stop_it(rig: ConsentRig
     token = rig.proof("revoke", rig.digest_in_force())
     use = rig.identities.made[0]
     await rig.take(rig.instruction("suspend"))
-    rig.identities.made.append(replace(use, jti=rig.identities.made[1].jti))
+    rig.identities.made.append(structs.replace(use, jti=rig.identities.made[1].jti))
     await rig.take(rig.instruction("revoke", proven=False, authentication=f"a.{len(rig.identities.made) - 1}.z"))
     assert [(body["status"], body["actor"]) for _, body in rig.told()] == [("SUSP", "customer"), ("CANC", "partner")]
     assert token
@@ -487,18 +488,18 @@ Spoil = Callable[[ConsentRig, Record], Record]
 
 def other_type(record: Record, type_: bytes | None) -> Record:
     headers = ((n, type_ if n == "ce_type" else v) for n, v in record.headers)
-    return replace(record, headers=tuple((n, v) for n, v in headers if v is not None))
+    return structs.replace(record, headers=tuple((n, v) for n, v in headers if v is not None))
 
 
 # fmt: off
 FAULTY: dict[str, tuple[Spoil, tuple[str, str, str], str]] = {
     # What it is: the record; consent, command and id that it is told under, "" for its place; how the reason begins.
-    "not JSON": (lambda _, good: replace(good, value=b"{"), ("", "revoke", ""), "Invalid JSON"),
+    "not JSON": (lambda _, good: structs.replace(good, value=b"{"), ("", "revoke", ""), "Invalid JSON"),
     "an unknown field": (
         lambda rig, _: rig.record("revoke", because="x"), ("consent-1", "revoke", "command-3"), "because: unknown field"
     ),
     "a field given twice": (
-        lambda _, good: replace(good, value=good.value[:-1] + b',"command_id":"x"}'),
+        lambda _, good: structs.replace(good, value=good.value[:-1] + b',"command_id":"x"}'),
         ("", "revoke", ""), "a field is given twice",
     ),
     "no command id": (
@@ -508,9 +509,9 @@ FAULTY: dict[str, tuple[Spoil, tuple[str, str, str], str]] = {
         lambda rig, _: rig.record("revoke", command_id="operator:1"), ("consent-1", "revoke", ""), "command_id: "
     ),
     "another key": (
-        lambda _, good: replace(good, key=b"consent-2"), ("consent-1", "revoke", "command-2"), "header key: "
+        lambda _, good: structs.replace(good, key=b"consent-2"), ("consent-1", "revoke", "command-2"), "header key: "
     ),
-    "no key": (lambda _, good: replace(good, key=None), ("consent-1", "revoke", "command-2"), "header key: "),
+    "no key": (lambda _, good: structs.replace(good, key=None), ("consent-1", "revoke", "command-2"), "header key: "),
     "another type": (
         lambda _, good: other_type(good, b"kr.mypay.payment.order.v1"),
         ("consent-1", "unknown", "command-2"), "header ce_type: ",
@@ -547,7 +548,7 @@ async def test_a_partner_is_told_what_is_wrong_with_its_command_and_its_neighbou
 
 
 NOBODYS: dict[str, Spoil] = {
-    "no headers": lambda _, good: replace(good, headers=()),
+    "no headers": lambda _, good: structs.replace(good, headers=()),
     "an unknown partner": lambda rig, _: rig.record("revoke", partner_id="nobody"),
     "not signed": lambda rig, _: rig.record("revoke", signature=None),
     "a key nobody registered": lambda rig, _: rig.record("revoke", signature="unknown-key"),
@@ -705,7 +706,7 @@ async def test_a_trace_goes_on_in_the_event(rig: ConsentRig) -> None:
     put(rig, "AUTH")
     trace = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
     record = rig.record("revoke")
-    await rig.take(replace(record, headers=(*record.headers, ("traceparent", trace.encode()))))
+    await rig.take(structs.replace(record, headers=(*record.headers, ("traceparent", trace.encode()))))
     assert rig.events()[0].traceparent == trace
 
 

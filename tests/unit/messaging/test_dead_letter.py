@@ -1,11 +1,11 @@
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.base.errors import NotAuthenticatedError, PublisherUnavailableError
 from gateway.messaging.dead_letters import (

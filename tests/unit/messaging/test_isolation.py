@@ -1,10 +1,10 @@
 """A poison record is parked alone; its neighbours are handled; an outage never comes here."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.base.errors import PublisherUnavailableError
 from gateway.messaging.isolation import IsolatedBatch

@@ -4,11 +4,12 @@ import asyncio
 import base64
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.base.errors import TopicClosedError
 from gateway.directory.partners import PartnerKey

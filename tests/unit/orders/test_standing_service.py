@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from gateway.base.calendar import BusinessDays, day_of, day_start
 from gateway.messaging.records import Record
@@ -477,7 +478,7 @@ async def test_a_standing_order_with_a_fault_is_answered_with_the_field(
 ) -> None:
     good = rig.record(create(schedule={"count": 2}))
     assert old in good.value
-    await rig.initiation.take([replace(good, value=good.value.replace(old, new))])
+    await rig.initiation.take([structs.replace(good, value=good.value.replace(old, new))])
     (event,) = rig.events()
     told = json.loads(event.body)
     assert event.event_type == f"kr.mypay.{kind}.v1"

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.base.errors import PublisherUnavailableError, StoreUnavailableError, TopicClosedError
 from gateway.messaging.records import Outgoing

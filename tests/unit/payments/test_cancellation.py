@@ -7,6 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from msgspec import structs
 
 from gateway.network.exchange import Operation
 from gateway.payments.cancellations.rules import (
@@ -157,7 +158,7 @@ def test_an_id_is_answered_alike_and_changes_nothing_twice() -> None:
     of = payment(1, state=S.APPROVED)
     first = decide_cancellations([received()], facts(of))
     handled = {h.key: h for h in first.handled}
-    again = facts(replace(of, state=S.REVERSED), handled=handled)
+    again = facts(structs.replace(of, state=S.REVERSED), handled=handled)
     second = decide_cancellations([received(reference="mypay.orders/0/7")], again)
     assert [o for _, o in second.answers] == [E.REVERSING]
     assert not second.handled

@@ -1,9 +1,11 @@
 """The instant of truth over a batch: what each order's payment begins as, and what came before it or waits."""
 
-from dataclasses import replace
+import dataclasses
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
+
+from msgspec.structs import replace
 
 from gateway.consents.rules.limits import Usage
 from gateway.network.exchange import CardData, Operation
@@ -33,7 +35,7 @@ def received(number: int, **fields: Any) -> ReceivedOrder:
 
 def facts(**fields: Any) -> Facts:
     defaults: dict[str, Any] = {
-        "consents": {KEY: replace(consent(payment=DAY), version=7)},
+        "consents": {KEY: dataclasses.replace(consent(payment=DAY), version=7)},
         "merchants": {MerchantId("merchant-1"): merchant()},
         "payments": {},
         "usage": {},
@@ -112,7 +114,7 @@ def test_a_payment_that_is_refused_before_execution() -> None:
 
 
 def test_a_payment_that_waits_for_its_day_reserves_nothing_and_names_no_card() -> None:
-    under = replace(consent(payment=DAY), version=7)
+    under = dataclasses.replace(consent(payment=DAY), version=7)
     assert scheduled(received(1), under, NOW) == begun(1, state=S.SCHEDULED, **UNSENT)
     assert scheduled(received(1), None, NOW) == begun(1, state=S.SCHEDULED, consent_version=0, **UNSENT)
 

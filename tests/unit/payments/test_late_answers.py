@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from gateway.base.errors import StoreUnavailableError
 from gateway.consents.rules.limits import Usage
@@ -39,7 +40,7 @@ def answer(code: str = "00", *, number: int = 1, mti: str = "0210", **fields: An
 async def put(rig: Rig, state: PaymentState, *, inquiry: bool = False) -> None:
     """Payment 1 in ``state``, with what is reserved for it."""
     async with rig.store.transaction() as uow:
-        await uow.payments.insert([replace(PAID, state=S.SENT if inquiry else state)])
+        await uow.payments.insert([structs.replace(PAID, state=S.SENT if inquiry else state)])
         key = (PAID.partner_id, PAID.consent_id, WINDOW)
         await uow.consents.add_usage([UsageChange(key, 10_000, 1)])
         if inquiry:

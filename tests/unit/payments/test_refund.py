@@ -1,12 +1,12 @@
 """Which refunds are sent: what may be refunded, how much, and what each of a batch sees of the others."""
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.directory.funding import OwnedToken
 from gateway.network.exchange import CardData, Operation

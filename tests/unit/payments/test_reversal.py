@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.base.errors import StoreUnavailableError
 from gateway.consents.rules.limits import Usage

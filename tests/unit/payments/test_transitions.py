@@ -1,8 +1,7 @@
 """apply_changes on fakes: each transition with all of its effects in one transaction, and nothing else."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from gateway.base.errors import StoreIntegrityError
 from gateway.consents.rules.limits import Usage

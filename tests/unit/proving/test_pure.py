@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from gateway.base.process import SilentObserver
 from gateway.identity.jose.issuers import CachedTrustTable
@@ -72,7 +73,7 @@ async def test_an_order_that_does_not_pass_ends_the_measurement(
 async def test_a_signature_that_does_not_hold_ends_the_measurement(
     cast: Cast, signed: list[Outgoing], tmp_path: Path
 ) -> None:
-    spoilt = replace(signed[0], value=signed[0].value.replace(b'"order_id":"w0', b'"order_id":"w9'))
+    spoilt = structs.replace(signed[0], value=signed[0].value.replace(b'"order_id":"w0', b'"order_id":"w9'))
     assert spoilt.value != signed[0].value
     with pytest.raises(NotDecidedError):
         await measure_pure(cast, table(cast, tmp_path), [spoilt, *signed[1:]])

@@ -2,11 +2,11 @@
 
 import asyncio
 import json
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.base.errors import PublisherUnavailableError, StoreConflictError, StoreUnavailableError
 from gateway.consents.rules.limits import Usage

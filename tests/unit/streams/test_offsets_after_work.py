@@ -6,13 +6,14 @@ publisher and the consumer's commit. The next life takes from what was committed
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.app.settings import Settings
 from gateway.messaging.isolation import IsolatedBatch

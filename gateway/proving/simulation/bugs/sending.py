@@ -4,6 +4,8 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
+from msgspec import structs
+
 from gateway.network import matching as matches
 from gateway.network import response_codes
 from gateway.network.exchange import (
@@ -75,7 +77,7 @@ def _ignore_wire_bound() -> AbstractContextManager[None]:
 
 def _reuse_stan() -> AbstractContextManager[None]:
     def reusing(number: int, *rest: Any) -> TraceNumbers:
-        return replace(payment_trace(number, *rest), stan=number % 5 + 1)
+        return structs.replace(payment_trace(number, *rest), stan=number % 5 + 1)
 
     return replaced(intents, "payment_trace", reusing)
 
@@ -83,7 +85,7 @@ def _reuse_stan() -> AbstractContextManager[None]:
 def _unanswered_is_declined() -> AbstractContextManager[None]:
     def judging(asked: Any, result: ExchangeResult, *policy: Any) -> verdicts.Verdict:
         verdict = verdicts.judge(asked, result, *policy)
-        return replace(verdict, event=_E.DECLINED) if isinstance(result, Unanswered) else verdict
+        return structs.replace(verdict, event=_E.DECLINED) if isinstance(result, Unanswered) else verdict
 
     return replaced(results, "judge", judging)
 
@@ -141,7 +143,7 @@ def _reversal_not_queued() -> AbstractContextManager[None]:
 def _reversal_of_another() -> AbstractContextManager[None]:
     def shifted(payment: Any) -> TraceNumbers:
         trace: TraceNumbers = payment.trace
-        return replace(trace, stan=trace.stan + 1)
+        return structs.replace(trace, stan=trace.stan + 1)
 
     return replaced(reversal, "original_trace", shifted)
 
@@ -150,7 +152,7 @@ def _not_seen_is_declined() -> AbstractContextManager[None]:
     def judging(asked: Any, result: ExchangeResult, **known: Any) -> Any:
         found = resolution.judge_inquiry(asked, result, **known)
         if found.network_code == "25" and found.verdict is not None:
-            return replace(found, verdict=replace(found.verdict, event=_E.INQUIRY_DECLINED))
+            return replace(found, verdict=structs.replace(found.verdict, event=_E.INQUIRY_DECLINED))
         return found
 
     return replaced(inquiry, "judge_inquiry", judging)
@@ -166,7 +168,7 @@ def _unlisted_settles_inquiry() -> AbstractContextManager[None]:
         unlisted = isinstance(result, Answered) and result.response_code not in response_codes.STANDARD.inquiry
         if not unlisted or found.verdict is None:
             return found
-        declined = replace(found.verdict, event=_E.INQUIRY_DECLINED)
+        declined = structs.replace(found.verdict, event=_E.INQUIRY_DECLINED)
         return replace(found, step=resolution.InquiryStep.SETTLED, verdict=declined)
 
     return replaced(inquiry, "judge_inquiry", judging)
@@ -174,7 +176,7 @@ def _unlisted_settles_inquiry() -> AbstractContextManager[None]:
 
 def _takeover_withdraws() -> AbstractContextManager[None]:
     def withdrawn(policy: verdicts.UnknownPolicy) -> verdicts.Verdict:
-        return replace(verdicts.abandoned(policy), event=_E.WITHDRAWN)
+        return structs.replace(verdicts.abandoned(policy), event=_E.WITHDRAWN)
 
     return replaced(recovery, "abandoned", withdrawn)
 
