@@ -7,11 +7,14 @@ An assertion reaches this module with its signature checked (:class:`Assertion` 
 with a time that a provider wrote allows :data:`gateway.base.validity.CLOCK_SKEW_MAX`, to the side that is kind to it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum, unique
+from operator import attrgetter
 from typing import Final, assert_never
+
+from msgspec import Struct
 
 from gateway.base.validity import CLOCK_SKEW_MAX
 from gateway.identity.exemption_caps import ExemptionCaps
@@ -49,8 +52,7 @@ OPERATION_OF: Final[Mapping[LinkedCommand, AssuredOperation]] = {
 """The operation that each command on a consent is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Assertion:
+class Assertion(Struct, frozen=True, gc=False):
     """What a provider said, its signature verified.
 
     Attributes:
@@ -58,6 +60,8 @@ class Assertion:
         authenticated_at: when the customer last authenticated (``auth_time``).
         level_name: the assurance level in the provider's word (``acr``).
         methods: how the customer authenticated (``amr``).
+        link: what it was made for: as the provider signed it; the order itself where the gateway's own mark vouches
+            that it was made for exactly that one.
         kid: the provider's key that signed it.
     """
 
@@ -71,7 +75,7 @@ class Assertion:
     jti: str
     level_name: str
     methods: tuple[str, ...]
-    link: Link
+    link: Link | PaymentOrder
     kid: str = ""
 
     @property
@@ -179,8 +183,7 @@ NOTHING_IS_ENOUGH: Final = AssurancePolicy(())
 """No row covers anything: nothing passes that needs a proof, or could need one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Struct, frozen=True, gc=False):
     """The operation may go on.
 
     Attributes:
@@ -380,7 +383,9 @@ def _refuse_by_strength(
     return None
 
 
-def _refuse_by_link(signed: Link, about: _About, customer_id: CustomerId, linked: CustomerId | None) -> Reason | None:
+def _refuse_by_link(
+    signed: Link | PaymentOrder, about: _About, customer_id: CustomerId, linked: CustomerId | None
+) -> Reason | None:
     field = _differing_field(signed, about)
     if field is not None:
         return _reason(ReasonCode.DS17, f"the assertion was made for something else: mypay_link.{field} differs")
@@ -399,22 +404,31 @@ _CONSENT_FIELDS: Final = _compared(ConsentLink)
 _STANDING_FIELDS: Final = _compared(StandingOrderLink)
 
 
-def _differing_field(signed: Link, about: _About) -> str | None:
+_PAYMENT_SHAPE: Final = ("payment", _PAYMENT_FIELDS, attrgetter(*_PAYMENT_FIELDS))
+_CONSENT_SHAPE: Final = ("consent", _CONSENT_FIELDS, attrgetter(*_CONSENT_FIELDS))
+_STANDING_SHAPE: Final = ("standing_order", _STANDING_FIELDS, attrgetter(*_STANDING_FIELDS))
+
+
+def _differing_field(signed: Link | PaymentOrder, about: _About) -> str | None:
     """The first field of the link that is not what the operation says; an order is its own link (:func:`link_of`)."""
-    kind, fields = _link_shape(about)
-    if signed.kind != kind:
+    if signed is about:
+        return None
+    kind, fields, values = _link_shape(about)
+    if _link_shape(signed)[0] != kind:
         return "kind"
-    return next((f for f in fields if getattr(signed, f) != getattr(about, f)), None)
+    if values(signed) == values(about):
+        return None
+    return next(f for f in fields if getattr(signed, f) != getattr(about, f))
 
 
-def _link_shape(about: _About) -> tuple[str, tuple[str, ...]]:
+def _link_shape(about: _About | PaymentLink) -> tuple[str, tuple[str, ...], Callable[[object], tuple[object, ...]]]:
     match about:
+        case PaymentOrder() | PaymentLink():
+            return _PAYMENT_SHAPE
         case ConsentLink():
-            return "consent", _CONSENT_FIELDS
+            return _CONSENT_SHAPE
         case StandingOrderLink():
-            return "standing_order", _STANDING_FIELDS
-        case PaymentOrder():
-            return "payment", _PAYMENT_FIELDS
+            return _STANDING_SHAPE
         case _:
             assert_never(about)
 

@@ -6,9 +6,13 @@ over the network, the record's key, its exact bytes and every header. What is ma
 second time: header ``mypay-judged`` holds
 
 - the message's type, the digest of its bytes, and where and when the partner's record came
+- what an order says, so that its bytes are not read again: they travel as what the partner signed, for whoever asks
 - the partner's signature, which was verified and whose key is looked at again; the customer's proof as far as it was
   verified: whose it is, under which provider and key, how strong and how old. It was made for exactly this order
 - whether the order waited for its day, and when all this was written down
+
+Records of the version before, whose order is read from its bytes, are understood as well: they may wait on the topic
+while the gateway is brought up to date. Execution is brought up to date first, for it reads what the others write.
 
 A record that comes again does nothing: payments are known by their ids, and orders end with their ``expires_at``. The
 rest of the partner's headers stays behind: what execution does not need goes no further into the gateway.
@@ -17,11 +21,14 @@ rest of the partner's headers stays behind: what execution does not need goes no
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple
+from datetime import UTC, date, datetime
+from typing import Final, Literal
+from uuid import UUID
 
-from gateway.identity.rules import Assertion, link_of
+from msgspec import Struct, convert, structs
+from msgspec.json import Decoder, Encoder
+
+from gateway.identity.rules import Assertion
 from gateway.messaging.records import Outgoing, Record
 from gateway.payments.refunds.rules import ReceivedRefund
 from gateway.payments.rules.purchase import ReceivedOrder
@@ -30,7 +37,8 @@ from gateway.sealing.marks import MarkProblem, RecordMarks
 from schemas.codec import decode
 from schemas.envelope import Envelope, EnvelopeError, write_envelope
 from schemas.orders import OCCURRENCE_TYPE, ORDER_TYPE, OccurrenceOrder, PaymentOrder
-from schemas.primitives import NetworkId
+from schemas.plain import built
+from schemas.primitives import Money, NetworkId
 from schemas.reasons import Reason
 from schemas.refunds import REFUND_TYPE, PaymentRefund
 from schemas.topics import dispatch_topic
@@ -42,10 +50,7 @@ MARK_HEADER: Final = "mypay-mark"
 SOURCE: Final = "/mypay/initiation"
 SCHEDULE_SOURCE: Final = "/mypay/schedule"
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _TYPES: Final = frozenset((ORDER_TYPE, OCCURRENCE_TYPE, REFUND_TYPE))
-_DUE: Final = (None, "proven", "unproven")
 _PROBLEMS: Final = {
     None: "is missing",
     MarkProblem.UNKNOWN_KEY: "is made with a key that is not in MYPAY_INTERNAL_KEYS_DIR",
@@ -66,7 +71,96 @@ class UntrustedRecordError(EnvelopeError):
         self.why = problem.value if problem else "no_mark"
 
 
-class Dispatched(NamedTuple):
+Due = Literal["proven", "unproven"]
+"""Of an order that waited for its day, which has come: whether its proof was used when it was accepted."""
+
+
+class JudgedProof(Struct, frozen=True, gc=False, array_like=True, forbid_unknown_fields=True):
+    """A customer's proof, verified and made for exactly its order: all but its link."""
+
+    issuer: str
+    kid: str
+    subject: str
+    audience: tuple[str, ...]
+    jti: str
+    level_name: str
+    methods: tuple[str, ...]
+    issued_at: datetime
+    not_before: datetime | None
+    expires_at: datetime
+    authenticated_at: datetime
+
+    def assertion(self, order: PaymentOrder) -> Assertion:
+        """The proof of its order."""
+        return Assertion(
+            self.issuer,
+            self.subject,
+            self.audience,
+            self.issued_at,
+            self.not_before,
+            self.expires_at,
+            self.authenticated_at,
+            self.jti,
+            self.level_name,
+            self.methods,
+            order,
+            self.kid,
+        )
+
+
+class JudgedOrder(Struct, frozen=True, gc=False, array_like=True, forbid_unknown_fields=True):
+    """What an order says, and the id of its payment: all but the proof's own bytes, which were read."""
+
+    payment_id: UUID
+    partner_id: str
+    order_id: str
+    consent_id: str
+    merchant_id: str
+    currency: str
+    value: str
+    minor: int
+    issued_at: datetime
+    expires_at: datetime
+    requested_execution_date: date | None
+
+    @classmethod
+    def of(cls, order: PaymentOrder) -> "JudgedOrder":
+        """What execution needs of an order."""
+        amount = order.amount
+        return cls(
+            order.payment_id,
+            order.partner_id,
+            order.order_id,
+            order.consent_id,
+            order.merchant_id,
+            amount.currency,
+            amount.value,
+            amount.minor,
+            order.issued_at,
+            order.expires_at,
+            order.requested_execution_date,
+        )
+
+    def order(self) -> PaymentOrder:
+        """The order, of values that were checked when it came in."""
+        amount = built(Money, {"currency": self.currency, "value": self.value, "minor": self.minor}, _MONEY_GIVEN)
+        values = {
+            "partner_id": self.partner_id,
+            "order_id": self.order_id,
+            "consent_id": self.consent_id,
+            "merchant_id": self.merchant_id,
+            "amount": amount,
+            "issued_at": self.issued_at,
+            "expires_at": self.expires_at,
+            "requested_execution_date": self.requested_execution_date,
+            "authentication": None,
+            # Where the property keeps it.
+            "payment_id": self.payment_id,
+        }
+        return built(PaymentOrder, values, _ORDER_GIVEN)
+
+
+class Judged(Struct, frozen=True, gc=False, array_like=True, forbid_unknown_fields=True):
     """A dispatched message as its mark vouches for it.
 
     Attributes:
@@ -74,26 +168,33 @@ class Dispatched(NamedTuple):
         ordered_at: Kafka timestamp of the partner's record; reference: its topic/partition/offset.
         judged_at: when this was written down.
         signature: the partner's, verified.
-        is_due: it waited for its day, which has come; proven: its proof was used when it was accepted.
-        proof: the customer's, verified and made for exactly this message: all but its link.
+        due: set where it waited for its day, which has come.
+        proof: the customer's; order: None of a refund, and of an order that an earlier version wrote.
     """
 
+    version: int
     type: str
-    body: bytes
     digest: bytes
     ordered_at: datetime
     judged_at: datetime
     reference: str
     signature: str | None
     traceparent: str | None
-    is_due: bool
-    proven: bool
-    proof: Sequence[Any] | None
+    due: Due | None
+    proof: JudgedProof | None
+    order: JudgedOrder | None
+
+
+class Dispatched(Struct, frozen=True, gc=False):
+    """A dispatched message: what was judged of it, and the partner's own bytes."""
+
+    judged: Judged
+    body: bytes
 
     @property
     def is_refund(self) -> bool:
         """True for a refund; else it is an order."""
-        return self.type == REFUND_TYPE
+        return self.judged.type == REFUND_TYPE
 
     def order(self) -> ReceivedOrder:
         """The order that it is.
@@ -101,29 +202,31 @@ class Dispatched(NamedTuple):
         Raises:
             DecodeError: the marked bytes are none: a bug.
         """
-        order = decode_order(self.type, self.body)
+        judged = self.judged
+        order = decode_order(judged.type, self.body) if judged.order is None else judged.order.order()
         return ReceivedOrder(
             order=order,
-            digest=self.digest,
-            ordered_at=self.ordered_at,
+            digest=judged.digest,
+            ordered_at=judged.ordered_at,
             # Both stages name the partner's record, so that what they both tell has one id, which the partner knows.
-            reference=self.reference,
-            traceparent=self.traceparent,
-            assertion=None if self.proof is None else _assertion(self.proof, order),
-            signature=self.signature,
-            is_due=self.is_due,
-            proven=self.proven,
+            reference=judged.reference,
+            traceparent=judged.traceparent,
+            assertion=None if judged.proof is None else judged.proof.assertion(order),
+            signature=judged.signature,
+            is_due=judged.due is not None,
+            proven=judged.due == "proven",
         )
 
     def refund(self) -> ReceivedRefund:
         """The refund that it is; raises as :meth:`order`."""
+        judged = self.judged
         return ReceivedRefund(
             refund=decode(PaymentRefund, self.body, trusted=True),
-            digest=self.digest,
-            ordered_at=self.ordered_at,
-            reference=self.reference,
-            traceparent=self.traceparent,
-            signature=self.signature,
+            digest=judged.digest,
+            ordered_at=judged.ordered_at,
+            reference=judged.reference,
+            traceparent=judged.traceparent,
+            signature=judged.signature,
         )
 
 
@@ -146,7 +249,8 @@ class Dispatch:
         if isinstance(proof, Reason) or not received.proof_holds:
             raise AssertionError("an order whose proof does not hold is not dispatched")
         return self._outgoing(
-            _Facts(
+            Judged(
+                version=_VERSION,
                 type=ORDER_TYPE,
                 digest=received.digest,
                 ordered_at=received.ordered_at,
@@ -154,7 +258,9 @@ class Dispatch:
                 reference=received.reference,
                 signature=received.signature,
                 traceparent=received.traceparent,
-                proof=proof,
+                due=None,
+                proof=None if proof is None else _judged_proof(proof),
+                order=JudgedOrder.of(received.order),
             ),
             received.order.consent_id,
             body,
@@ -164,7 +270,8 @@ class Dispatch:
     def refund(self, received: ReceivedRefund, body: bytes, network_id: NetworkId, now: datetime) -> Outgoing:
         """Forward an accepted refund to the network of the payment that it refunds."""
         return self._outgoing(
-            _Facts(
+            Judged(
+                version=_VERSION,
                 type=REFUND_TYPE,
                 digest=received.digest,
                 ordered_at=received.ordered_at,
@@ -172,6 +279,9 @@ class Dispatch:
                 reference=received.reference,
                 signature=received.signature,
                 traceparent=received.traceparent,
+                due=None,
+                proof=None,
+                order=None,
             ),
             received.refund.consent_id,
             body,
@@ -181,7 +291,8 @@ class Dispatch:
     def due(self, waited: ScheduledOrder, order: PaymentOrder, network_id: NetworkId, now: datetime) -> Outgoing:
         """Hand an order on whose day has come: as it came, with its mark that it waited."""
         return self._outgoing(
-            _Facts(
+            Judged(
+                version=_VERSION,
                 type=waited.order_type,
                 digest=hashlib.sha256(waited.body).digest(),
                 ordered_at=waited.ordered_at,
@@ -190,6 +301,8 @@ class Dispatch:
                 signature=waited.signature,
                 traceparent=waited.traceparent,
                 due="proven" if waited.proven else "unproven",
+                proof=None,
+                order=JudgedOrder.of(order),
             ),
             order.consent_id,
             waited.body,
@@ -211,9 +324,9 @@ class Dispatch:
             raise UntrustedRecordError(problem)
         if not headers or headers[-1][0] != JUDGED_HEADER:
             raise EnvelopeError(JUDGED_HEADER, "is missing")
-        return _read_facts(headers[-1][1], record.value)
+        return Dispatched(_read(headers[-1][1]), record.value)
 
-    def _outgoing(self, facts: "_Facts", key: str, body: bytes, network_id: NetworkId) -> Outgoing:
+    def _outgoing(self, facts: Judged, key: str, body: bytes, network_id: NetworkId) -> Outgoing:
         envelope = Envelope(
             id=facts.reference,
             source=SOURCE if facts.due is None else SCHEDULE_SOURCE,
@@ -221,7 +334,7 @@ class Dispatch:
             time=facts.judged_at,
             traceparent=facts.traceparent,
         )
-        headers = [*write_envelope(envelope), (JUDGED_HEADER, facts.written())]
+        headers = [*write_envelope(envelope), (JUDGED_HEADER, _written(facts))]
         record_key = key.encode()
         mark = self._marks.mark(_parts(network_id, record_key, body, headers))
         return Outgoing(dispatch_topic(network_id), record_key, body, [*headers, (MARK_HEADER, mark)])
@@ -236,96 +349,49 @@ def decode_order(type_: str, body: bytes) -> PaymentOrder:
     return decode(OccurrenceOrder if type_ == OCCURRENCE_TYPE else PaymentOrder, body, trusted=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """What was judged of a message. ``due``: ``proven`` or ``unproven`` of one that waited for its day."""
+_VERSION: Final = 2
+_MONEY_GIVEN: Final = frozenset(Money.model_fields)
+_ORDER_GIVEN: Final = frozenset(PaymentOrder.model_fields) - {"authentication"}
 
-    type: str
-    digest: bytes
-    ordered_at: datetime
-    judged_at: datetime
-    reference: str
-    signature: str | None
-    traceparent: str | None
-    due: str | None = None
-    proof: Assertion | None = None
-
-    def written(self) -> bytes:
-        return _dumps(
-            [
-                _VERSION,
-                self.type,
-                self.digest.hex(),
-                _micros(self.ordered_at),
-                _micros(self.judged_at),
-                self.reference,
-                self.signature,
-                self.traceparent,
-                self.due,
-                self.proof and _written_proof(self.proof),
-            ]
-        ).encode()
+_written = Encoder().encode
+_decode_judged = Decoder(Judged).decode
 
 
-_VERSION: Final = 1
-_dumps = json.JSONEncoder(separators=(",", ":")).encode
-
-
-def _read_facts(written: bytes, body: bytes) -> Dispatched:
+def _read(written: bytes) -> Judged:
     try:
-        version, type_, digest, ordered_at, judged_at, reference, signature, traceparent, due, proof = json.loads(
-            written
-        )
-        if version != _VERSION or type_ not in _TYPES or due not in _DUE:
+        judged = _read_first(written) if written.startswith(b"[1,") else _decode_judged(written)
+        if judged.version != _VERSION or judged.type not in _TYPES:
             raise ValueError("another version")
-        return Dispatched(
-            type_,
-            body,
-            bytes.fromhex(digest),
-            _moment(ordered_at),
-            _moment(judged_at),
-            reference,
-            signature,
-            traceparent,
-            due is not None,
-            due == "proven",
-            proof,
-        )
     except (ValueError, TypeError, OverflowError, OSError):
         raise EnvelopeError(JUDGED_HEADER, "is not in a form that is known here") from None
+    return judged
 
 
-def _written_proof(proof: Assertion) -> list[Any]:
-    return [
+def _read_first(written: bytes) -> Judged:
+    """What the first version wrote: times in microseconds, the digest in hexadecimal, and nothing of the order."""
+    _, type_, digest, ordered_at, judged_at, reference, signature, traceparent, due, proof = json.loads(written)
+    times = _moment(ordered_at), _moment(judged_at)
+    if proof is not None:
+        *said, issued_at, not_before, expires_at, at = proof
+        nbf = None if not_before is None else _moment(not_before)
+        proof = [*said, _moment(issued_at), nbf, _moment(expires_at), _moment(at)]
+    judged = convert([_VERSION, type_, "", *times, reference, signature, traceparent, due, proof, None], Judged)
+    return structs.replace(judged, digest=bytes.fromhex(digest))
+
+
+def _judged_proof(proof: Assertion) -> JudgedProof:
+    return JudgedProof(
         proof.issuer,
         proof.kid,
         proof.subject,
-        list(proof.audience),
+        proof.audience,
         proof.jti,
         proof.level_name,
-        list(proof.methods),
-        _micros(proof.issued_at),
-        None if proof.not_before is None else _micros(proof.not_before),
-        _micros(proof.expires_at),
-        _micros(proof.authenticated_at),
-    ]
-
-
-def _assertion(proof: Sequence[Any], order: PaymentOrder) -> Assertion:
-    issuer, kid, subject, audience, jti, level_name, methods, issued_at, not_before, expires_at, at = proof
-    return Assertion(
-        issuer=issuer,
-        subject=subject,
-        audience=tuple(audience),
-        issued_at=_moment(issued_at),
-        not_before=None if not_before is None else _moment(not_before),
-        expires_at=_moment(expires_at),
-        authenticated_at=_moment(at),
-        jti=jti,
-        level_name=level_name,
-        methods=tuple(methods),
-        link=link_of(order),
-        kid=kid,
+        proof.methods,
+        proof.issued_at,
+        proof.not_before,
+        proof.expires_at,
+        proof.authenticated_at,
     )
 
 
@@ -336,10 +402,6 @@ def _parts(
     for name, content in headers:
         parts += (name.encode("utf-8", "surrogatepass"), content)
     return parts
-
-
-def _micros(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MICROSECOND
 
 
 def _moment(micros: int) -> datetime:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from gateway.identity.rules import link_of
 from gateway.messaging.records import Record
@@ -96,7 +97,7 @@ def rig() -> BulkRig:
 
 async def test_every_item_becomes_a_payment_of_its_own(rig: BulkRig) -> None:
     await rig.initiation.take([record(bulk(item(1), item(2, consent_id="other"), item(3)), signature="theirs")])
-    handed_on = [(r.key, DISPATCH.read(r, NetworkId(NETWORK))) for r in rig.handed_on()]
+    handed_on = [(r.key, DISPATCH.read(r, NetworkId(NETWORK)).judged) for r in rig.handed_on()]
     assert {d.reference: (key, d.signature) for key, d in handed_on} == {
         "mypay.orders/0/7#1": (b"consent-1", "theirs"),
         "mypay.orders/0/7#2": (b"other", "theirs"),
@@ -313,7 +314,7 @@ async def test_a_bulk_with_a_fault_is_answered_with_the_field(
 ) -> None:
     good = record(bulk(item(1), item(2)))
     assert old in good.value
-    await rig.initiation.take([replace(good, value=good.value.replace(old, new))])
+    await rig.initiation.take([structs.replace(good, value=good.value.replace(old, new))])
     (event,) = rig.events()
     told = json.loads(event.body)
     assert event.event_type == f"kr.mypay.{kind}.v1"

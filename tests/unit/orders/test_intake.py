@@ -2,12 +2,12 @@
 
 import asyncio
 import json
-from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.base.calendar import day_of, day_start
 from gateway.base.errors import PublisherUnavailableError, StoreConflictError, StoreUnavailableError
@@ -308,7 +308,7 @@ async def test_accepted_orders_go_on_unchanged_in_order_with_the_time_they_came(
         known = read_envelope(before.headers)
         envelope = read_envelope(after.headers)
         assert envelope == replace(known, id=before.reference, source=SOURCE, time=NOW, signature=None)
-        received = DISPATCH.read(after, NetworkId(NETWORK))
+        received = DISPATCH.read(after, NetworkId(NETWORK)).judged
         assert (received.reference, received.ordered_at, received.judged_at) == (before.reference, known.time, NOW)
         assert (received.signature, received.digest) == (known.signature, sha256(before.value).digest())
     assert (rig.states(), rig.told()) == ({}, [])
@@ -327,7 +327,7 @@ async def test_a_partner_cannot_choose_when_its_order_came(rig: Rig) -> None:
     claimed = order_record(order(), more_headers=[(JUDGED_HEADER, b"[1]")], at=later(3))
     await rig.initiation.take([claimed])
     (forwarded,) = rig.kafka.records(dispatch_topic(NETWORK))
-    assert DISPATCH.read(forwarded, NetworkId(NETWORK)).ordered_at == later(3)
+    assert DISPATCH.read(forwarded, NetworkId(NETWORK)).judged.ordered_at == later(3)
 
 
 async def test_a_forged_order_does_not_use_up_the_order_id(rig: Rig) -> None:
@@ -370,7 +370,7 @@ async def test_an_order_that_was_refused_stays_refused_when_its_record_is_delive
     await rig.initiation.take([replace(early, key=b"another")])
     await rig.initiation.take([early, order_record(numbered_order(1), offset=2)])
     (handed_on,) = rig.kafka.records(dispatch_topic(NETWORK))
-    assert DISPATCH.read(handed_on, NetworkId(NETWORK)).reference == "mypay.orders/0/2"
+    assert DISPATCH.read(handed_on, NetworkId(NETWORK)).judged.reference == "mypay.orders/0/2"
     assert rig.told() == ["order.refused"]
 
 

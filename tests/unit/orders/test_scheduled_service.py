@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from gateway.base.calendar import day_of, day_start
 from gateway.base.errors import TopicClosedError
@@ -101,7 +102,7 @@ async def test_the_partner_s_own_bytes_and_signature_are_handed_on(rig: Rig) -> 
     until(rig.clock, DUE)
     await schedule(rig).dispatch_due()
     (sent,) = handed_on(rig)
-    received = DISPATCH.read(sent, NetworkId(NETWORK))
+    received = DISPATCH.read(sent, NetworkId(NETWORK)).judged
     assert (sent.value, sent.key) == (record.value, record.key)
     assert (received.signature, received.reference) == ("theirs", "mypay.orders/0/7")
     assert (received.ordered_at, received.judged_at) == (NOW, DUE)
@@ -408,7 +409,9 @@ class WithoutTopic(MemoryPublisher):
 async def test_a_network_without_a_topic_holds_up_no_order_for_another(rig: Rig) -> None:
     other = NetworkId("net-b")
     rig.networks.append(NetworkProfile(other, frozenset({"KRW"}), None, 1, 0, open=True))
-    rig.database.put_merchant(replace(merchant(networks=frozenset({"net-b"})), merchant_id=MerchantId("merchant-2")))
+    rig.database.put_merchant(
+        structs.replace(merchant(networks=frozenset({"net-b"})), merchant_id=MerchantId("merchant-2"))
+    )
     await accept(rig, tomorrow(1, merchant_id="merchant-2"), tomorrow(2))
     until(rig.clock, DUE)
     rig.publisher = WithoutTopic(rig, dispatch_topic(other))

@@ -1,12 +1,15 @@
 """Dispatched records: execution takes what the gateway itself wrote for this network, to the byte, and nothing else."""
 
-from dataclasses import replace
+import json
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
+from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
-from gateway.identity.rules import link_of
+from gateway.identity.rules import Assertion, link_of
 from gateway.messaging.records import Record
 from gateway.payments.dispatch import JUDGED_HEADER, MARK_HEADER, Dispatch, UntrustedRecordError
 from gateway.payments.rules.purchase import ReceivedOrder
@@ -18,6 +21,7 @@ from schemas.envelope import EnvelopeError
 from schemas.orders import OCCURRENCE_TYPE, ORDER_TYPE
 from schemas.primitives import ConsentId, CustomerId, NetworkId
 from schemas.reasons import Reason, ReasonCode
+from schemas.refunds import REFUND_TYPE
 from tests.support.builders import (
     DISPATCH,
     NETWORK,
@@ -41,6 +45,10 @@ UNKNOWN = Dispatch(HmacMarks(MasterKeys({"20990101": bytes(32)}), Purpose.DISPAT
 
 def with_header(record: Record, name: str, value: bytes) -> Record:
     return replace(record, headers=tuple((n, value if n == name else v) for n, v in record.headers))
+
+
+def at(micros: int) -> datetime:
+    return datetime.fromtimestamp(micros / 1_000_000, UTC)
 
 
 def header(record: Record, name: str) -> bytes:
@@ -67,8 +75,71 @@ def test_what_was_judged_of_an_order_comes_through_as_it_was() -> None:
         signature="ey..sig",
     )
     read = DISPATCH.read(as_record(DISPATCH.order(taken, body, HERE, later(1.25))), HERE)
-    assert read.order() == taken
-    assert (read.judged_at, read.type, read.is_refund) == (later(1.25), ORDER_TYPE, False)
+    # The proof's own bytes were read: what they said goes on, and that they were made for this very order.
+    bare = numbered_order(1)
+    assert read.order() == replace(taken, order=bare, assertion=replace(proof, link=bare))
+    assert read.order().key == taken.key
+    assert (read.body, read.judged.judged_at, read.judged.type, read.is_refund) == (
+        body,
+        later(1.25),
+        ORDER_TYPE,
+        False,
+    )
+
+
+def test_nothing_of_an_order_is_read_a_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = dispatched_record(numbered_order(1))
+    monkeypatch.setattr("gateway.payments.dispatch.decode", None)
+    monkeypatch.setattr("schemas.orders.payment_id_of", None)
+    read = DISPATCH.read(record, HERE).order()
+    assert (read.order, read.order.amount.minor) == (numbered_order(1), 10_000)
+    assert read.key == ("partner-1", UUID("ad3332ee-b4d7-5352-8803-e9682c7fcae0"))
+
+
+FIRST = [
+    *(1, ORDER_TYPE, "DIGEST", 1, 2_250_000, "mypay.orders/0/7", "ey..sig", "00-trace", None),
+    ["https://idp", "kid-0", "sub", ["mypay"], "jti", "loa", ["pin"], 10, None, 20_000_000, 5],
+]
+
+
+def in_first_form(record: Record, facts: object) -> Record:
+    """The record with a header as the gateway's first version wrote it."""
+    headers = [*record.headers[:-2], (JUDGED_HEADER, json.dumps(facts, separators=(",", ":")).encode())]
+    flat = [part for name, value in headers for part in (name.encode(), value)]
+    mark = DISPATCH._marks.mark([NETWORK.encode(), record.key, record.value, *flat])
+    return replace(record, headers=(*headers, (MARK_HEADER, mark)))
+
+
+@pytest.mark.parametrize("due", [None, "proven", "unproven"])
+@pytest.mark.parametrize("with_proof", [True, False])
+def test_a_record_of_the_first_version_is_understood(due: str | None, with_proof: bool) -> None:
+    placed = numbered_order(1)
+    digest = sha256(b"x")
+    facts = [*FIRST[:2], digest.hexdigest(), *FIRST[3:8], due, FIRST[9] if with_proof else None]
+    read = DISPATCH.read(in_first_form(dispatched_record(placed), facts), HERE)
+    proof = Assertion(
+        *("https://idp", "sub", ("mypay",)),
+        *(at(10), None, at(20_000_000), at(5)),
+        *("jti", "loa", ("pin",), placed, "kid-0"),
+    )
+    expected = ReceivedOrder(
+        *(placed, digest.digest(), at(1), "mypay.orders/0/7", "00-trace"),
+        assertion=proof if with_proof else None,
+        signature="ey..sig",
+        is_due=due is not None,
+        proven=due == "proven",
+    )
+    assert (read.order(), read.judged.judged_at) == (expected, at(2_250_000))
+
+
+async def test_a_refund_and_an_order_of_the_first_version_are_paid() -> None:
+    rig = Rig()
+    order_facts = [*FIRST[:2], sha256(encode(numbered_order(1))).hexdigest(), *FIRST[3:6], "good", None, None, None]
+    await rig.execute([in_first_form(dispatched_record(numbered_order(1)), order_facts)])
+    sent = dispatched_refund(refund(1), 1)
+    refund_facts = [1, REFUND_TYPE, *order_facts[2:5], "mypay.orders/0/8", *order_facts[6:]]
+    await rig.execute([in_first_form(sent, refund_facts)])
+    assert rig.states() == {"order-1": "approved", "refund-1": "approved"}
 
 
 @pytest.mark.parametrize("was_proven", [True, False])
@@ -169,6 +240,10 @@ async def test_what_is_marked_but_in_another_form_is_parked_too() -> None:
     good = dispatched_record(numbered_order(1))
     for facts in (
         b"[2]",
+        b"[1]",
+        b"[3" + header(good, JUDGED_HEADER)[2:],
+        header(good, JUDGED_HEADER).replace(b"[2,", b'["2",', 1),
+        header(good, JUDGED_HEADER).replace(b'"KRW"', b"410", 1),
         b"{",
         b"",
         b"\xff",
@@ -182,7 +257,7 @@ async def test_what_is_marked_but_in_another_form_is_parked_too() -> None:
             DISPATCH.read(replace(good, headers=(*headers, (MARK_HEADER, mark))), HERE)
         await rig.execute([replace(good, headers=(*headers, (MARK_HEADER, mark)))])
     assert rig.states() == {}
-    assert len(rig.dead_letters.parked) == 6
+    assert len(rig.dead_letters.parked) == 10
 
 
 # --- what comes again, and what has changed since ---
