@@ -1,5 +1,6 @@
 """Time, and where a process reports."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -24,6 +25,9 @@ class Observer(Protocol):
     def delay(self, span: str, seconds: float) -> None:
         """A span of a payment's way took this long."""
 
+    def hops(self, hop: str, seconds: Sequence[float]) -> None:
+        """This hop of some payments' ways took so long, of each."""
+
     def level(self, name: str, value: float) -> None:
         """A quantity stands at this value now."""
 
@@ -41,6 +45,9 @@ class SilentObserver:
         """Tell nobody."""
 
     def delay(self, span: str, seconds: float) -> None:
+        """Tell nobody."""
+
+    def hops(self, hop: str, seconds: Sequence[float]) -> None:
         """Tell nobody."""
 
     def level(self, name: str, value: float) -> None:

@@ -13,6 +13,10 @@ ANY_STAGE: Final = "*"
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _DELAY_SECONDS: Final = (*_SECONDS, 300.0, 3600.0, 86400.0)
+_HOP_SECONDS: Final = (
+    *(0.001, 0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.08),
+    *(0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+)
 _SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 
@@ -36,8 +40,11 @@ BATCH_SIZE: Final = Family("mypay_batch_size", "Items in a batch.", ("stage",), 
 BATCH_SECONDS: Final = Family("mypay_batch_seconds", "Time to handle a batch.", ("stage",), _SECONDS)
 OUTCOMES_TOTAL: Final = Family("mypay_outcomes", "Items by how a stage ended them.", ("stage", "outcome", "reason"))
 DELAY_SECONDS: Final = Family("mypay_delay_seconds", "Spans of payments' ways.", ("span",), _DELAY_SECONDS)
+HOP_SECONDS: Final = Family(
+    "mypay_hop_seconds", "Where the time of a payment's way goes, hop by hop.", ("hop",), _HOP_SECONDS
+)
 LEVEL: Final = Family("mypay_level", "Quantities as they stand.", ("name",))
-FAMILIES: Final = (OUTCOMES_TOTAL, LEVEL, DELAY_SECONDS, BATCH_SIZE, BATCH_SECONDS)
+FAMILIES: Final = (OUTCOMES_TOTAL, LEVEL, DELAY_SECONDS, HOP_SECONDS, BATCH_SIZE, BATCH_SECONDS)
 
 LEVELS: Final[Mapping[str, str]] = {
     "open_sent": "Payments that were sent and wait for their answer, of all networks (told by `schedule`).",
@@ -77,6 +84,14 @@ SPANS: Final[Mapping[str, str]] = {
     ),
 }
 """What ``mypay_delay_seconds`` has for ``span``."""
+
+HOPS: Final[Mapping[str, str]] = {
+    "order_to_dispatch": "From the order's coming, by Kafka's clock, to its having been judged and handed on.",
+    "dispatch_to_intent": "From there to its intent having been committed and given to the network's links.",
+    "intent_to_result": "From the decision under the consent's lock to the network's answer being written down.",
+    "change_to_event": "From a change of a payment or consent to its event's standing in Kafka.",
+}
+"""What ``mypay_hop_seconds`` has for ``hop``, in the order of the way; each payment counts once a hop."""
 
 _STATES: Final = {
     "sent": "It was sent.",

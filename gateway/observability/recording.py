@@ -1,6 +1,7 @@
 """An observer that remembers: for tests of whatever reports."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -20,13 +21,14 @@ class RecordingObserver:
 
     Attributes:
         counts: (stage, outcome, reason) → items.
-        batches: (stage, size) in order. delays: (span, seconds) in order.
+        batches: (stage, size) in order. delays: (span, seconds) in order. walked: (hop, seconds) likewise.
         levels: the last value of each name. notes: log lines in order.
     """
 
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     batches: list[tuple[str, int]] = field(default_factory=list)
     delays: list[tuple[str, float]] = field(default_factory=list)
+    walked: list[tuple[str, float]] = field(default_factory=list)
     levels: dict[str, float] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
 
@@ -42,6 +44,10 @@ class RecordingObserver:
     def delay(self, span: str, seconds: float) -> None:
         """Remember."""
         self.delays.append((span, seconds))
+
+    def hops(self, hop: str, seconds: Sequence[float]) -> None:
+        """Remember each."""
+        self.walked.extend((hop, one) for one in seconds)
 
     def level(self, name: str, value: float) -> None:
         """Remember the last."""

@@ -85,11 +85,16 @@ class OrderIntake:
         await self._end_what_is_no_message(batch, now)
         for kind, work in written:
             await kind.hand_on(work)
+        self._tell_hop([m for kind, messages in kinds if kind.precedence is Precedence.ORDERS for m in messages])
         for kind, messages in kinds:
             if kind.precedence is Precedence.AFTERWARDS:
                 await bring_to_end(kind, messages, now)
         self._report(batch)
         self._observer.batch("initiation", size=len(records), seconds=loop.time() - started)
+
+    def _tell_hop(self, orders: Sequence[Message]) -> None:
+        now = self._clock.now()
+        self._observer.hops("order_to_dispatch", [(now - m.ordered_at).total_seconds() for m in orders])
 
     async def _sort(self, read: Sequence[Message | Faulty | Nobodys]) -> _Batch:
         batch = _Batch()

@@ -104,6 +104,7 @@ class RelayService:
         self._observer.batch("relay", size=len(rows), seconds=loop.time() - started)
         self._observer.count("relay", "published", n=len(rows) - len(parked))
         self._observer.count("relay", "parked", n=len(parked))
+        self._observer.hops("change_to_event", [(now - r.event.occurred_at).total_seconds() for r in rows])
         # One observation a batch, of its oldest row: the worst that any of them waited.
         self._observer.delay("outbox_to_event", (now - rows[0].event.occurred_at).total_seconds())
         return len(rows)

@@ -129,6 +129,8 @@ class ExecutionService:
             part, batch = batch[:places], batch[places:]
             self._report(await self._intend(part))
         self._observer.batch("execution", size=len(records), seconds=loop.time() - started)
+        now_ms = self._clock.now().timestamp() * 1000
+        self._observer.hops("dispatch_to_intent", [(now_ms - r.timestamp_ms) / 1000 for r in records])
 
     async def _trusted(self, records: Sequence[Record]) -> list[Dispatched]:
         """Those that the gateway itself wrote for this network; the others are parked, and told to operators alone."""

@@ -142,6 +142,8 @@ class ResultWriter:
 
     def _report(self, applied: Applied, waited: Collection[PaymentKey]) -> None:
         count_states(self._observer, applied.changed)
+        changed = applied.changed
+        self._observer.hops("intent_to_result", [(p.changed_at - p.decided_at).total_seconds() for p in changed])
         for payment in applied.changed:
             if payment.key in waited:
                 continue

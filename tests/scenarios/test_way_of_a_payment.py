@@ -1,7 +1,7 @@
 """Whole ways on fakes, from the partner's record to its last event, with the books checked from three sides."""
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import pytest
 
@@ -9,6 +9,7 @@ from gateway.base.errors import PublisherUnavailableError, StoreConflictError, S
 from gateway.consents.rules.limits import Usage
 from gateway.messaging.records import Record
 from gateway.network.exchange import NetworkRequest, ReversalRequest
+from gateway.observability.metrics import HOPS
 from gateway.payments.rules.lifecycle import TERMINAL
 from gateway.proving.memory import Behaviour, Fate
 from gateway.proving.memory.host import EntryState
@@ -52,6 +53,17 @@ async def work(rig: Rig) -> None:
     while await rig.reversals.work():
         rig.clock.advance(30)
     await rig.relay_all()
+
+
+async def test_each_hop_of_an_orders_way_is_told_once(rig: Rig) -> None:
+    orders = [numbered_order(n) for n in (1, 2, 3)]
+    place(rig, *(order_record(order, offset=n) for n, order in enumerate(orders)))
+    rig.clock.advance(1)
+    await work(rig)
+    told = Counter(hop for hop, _ in rig.observer.walked)
+    # Of each payment two changes were told: that it was sent, and the answer.
+    assert told == dict.fromkeys(HOPS, 3) | {"change_to_event": 6}
+    assert {seconds for hop, seconds in rig.observer.walked if hop == "order_to_dispatch"} == {1.0}
 
 
 async def clear(rig: Rig) -> None:

@@ -14,7 +14,7 @@ from gateway.app.settings import OTHER_VARIABLES, Settings
 from gateway.cli.docs.docstrings import attribute_docs, headings, markdown
 from gateway.network.iso8583.base import Section
 from gateway.network.iso8583.config import Address, NetworkConfig
-from gateway.observability.metrics import ANY_STAGE, FAMILIES, LEVELS, OUTCOMES, SPANS, Family
+from gateway.observability.metrics import ANY_STAGE, FAMILIES, HOPS, LEVELS, OUTCOMES, SPANS, Family
 from gateway.payments.rules.lifecycle import EVENT_TYPE, STATUS
 from schemas.events import EventType
 from schemas.principals import Role
@@ -98,6 +98,11 @@ def spans() -> str:
     return _table(("`span` of `mypay_delay_seconds`", "meaning"), [(f"`{n}`", text) for n, text in SPANS.items()])
 
 
+def hops() -> str:
+    """The names of hops."""
+    return _table(("`hop` of `mypay_hop_seconds`", "meaning"), [(f"`{n}`", text) for n, text in HOPS.items()])
+
+
 def outcomes() -> str:
     """The outcomes of every stage."""
     stages: dict[tuple[str, str], list[str]] = {}
@@ -121,6 +126,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
         metrics,
         levels,
         spans,
+        hops,
         outcomes,
     )
 }

@@ -1,7 +1,7 @@
 """What is found in a world while it lives, and what is told of it."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -78,6 +78,9 @@ class CountingObserver:
             self.counts[f"{stage}: {outcome} {reason}".rstrip()] += n
 
     def delay(self, span: str, seconds: float) -> None:
+        """Nothing."""
+
+    def hops(self, hop: str, seconds: Sequence[float]) -> None:
         """Nothing."""
 
     def level(self, name: str, value: float) -> None:

@@ -19,7 +19,7 @@ from gateway.cli.docs import PAGES
 from gateway.cli.docs.docstrings import UntoldError, attribute_docs, headings, markdown
 from gateway.cli.docs.pages import MarkerError, dead_ends, filled, tables_in
 from gateway.cli.docs.tables import TABLES, settings
-from gateway.observability.metrics import ANY_STAGE, LEVELS, OUTCOMES, SPANS
+from gateway.observability.metrics import ANY_STAGE, HOPS, LEVELS, OUTCOMES, SPANS
 from schemas.assertions import Link
 from schemas.codec import decode
 from schemas.standing import STANDING_CANCEL_TYPE
@@ -168,10 +168,10 @@ def shape(expression: ast.expr) -> re.Pattern[str] | None:
             return None
 
 
-@pytest.mark.parametrize(("method", "told"), [("level", LEVELS), ("delay", SPANS)])
+@pytest.mark.parametrize(("method", "told"), [("level", LEVELS), ("delay", SPANS), ("hops", HOPS)])
 def test_every_level_and_span_that_is_reported_is_told_and_no_other(method: str, told: Mapping[str, str]) -> None:
     shapes = [shape(arguments[0]) for arguments in reported(method)]
-    assert len(shapes) >= 8
+    assert len(shapes) >= len(HOPS)
     assert None not in shapes
     known = [s for s in shapes if s is not None]
     assert [s.pattern for s in known if not any(s.fullmatch(name) for name in told)] == []
@@ -200,7 +200,12 @@ def test_every_outcome_that_is_counted_is_told() -> None:
 
 
 def test_every_metric_has_a_text() -> None:
-    texts = [*LEVELS.values(), *SPANS.values(), *(text for known in OUTCOMES.values() for text in known.values())]
+    texts = [
+        *LEVELS.values(),
+        *SPANS.values(),
+        *HOPS.values(),
+        *(text for known in OUTCOMES.values() for text in known.values()),
+    ]
     assert all(text.endswith(".") for text in texts)
 
 

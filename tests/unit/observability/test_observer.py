@@ -16,11 +16,12 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.observability.health import Health, Watchdog, run_checks
 from gateway.observability.logging import REPEATS_MAX, TEXT_CHARS_MAX, RepeatFilter, configure_logging
+from gateway.observability.metrics import HOP_SECONDS
 from gateway.observability.observer import LABEL_SETS_MAX, LOGGED_FIELDS, StageObserver
 from gateway.observability.web import MetricsServer
 from gateway.sealing.redaction import redact
@@ -106,16 +107,37 @@ def test_batches_delays_and_levels_are_in_base_units(observer: StageObserver, re
     assert registry.get_sample_value("mypay_level", {"name": "network_open"}) == 0
 
 
+def test_a_batch_of_hops_counts_as_its_payments_one_by_one(
+    observer: StageObserver, registry: CollectorRegistry
+) -> None:
+    alone = Histogram("alone", "One by one.", buckets=HOP_SECONDS.buckets, registry=registry)
+    took = [0.0, 0.001, 0.0011, 0.02, 0.02, 59.0, 60.0, 61.0, 1e6, -0.5]
+    observer.hops("intent_to_result", took)
+    observer.hops("intent_to_result", [])
+    observer.hops("change_to_event", [1.0])
+    for one in took:
+        alone.observe(one)
+    hop = {"hop": "intent_to_result"}
+    for bound in (*map(str, HOP_SECONDS.buckets), "+Inf"):
+        told = registry.get_sample_value("mypay_hop_seconds_bucket", {**hop, "le": bound})
+        assert told == registry.get_sample_value("alone_bucket", {"le": bound}), bound
+    for what in ("sum", "count"):
+        told = registry.get_sample_value(f"mypay_hop_seconds_{what}", hop)
+        assert told == pytest.approx(registry.get_sample_value(f"alone_{what}"))
+
+
 @pytest.mark.parametrize("label", ["a b", "안녕", "x" * 61, PAN + " 1", "{}", "a\nb"])
 def test_a_label_that_is_no_name_is_counted_as_other(
     observer: StageObserver, registry: CollectorRegistry, label: str
 ) -> None:
     observer.count("execution", "declined", reason=label)
     observer.delay(label, 1.0)
+    observer.hops(label, [1.0])
     observer.level(label, 1.0)
     observer.batch(label, size=1, seconds=1.0)
     assert outcome(registry, "execution", "declined", "other") == 1
     assert registry.get_sample_value("mypay_delay_seconds_count", {"span": "other"}) == 1
+    assert registry.get_sample_value("mypay_hop_seconds_count", {"hop": "other"}) == 1
     assert registry.get_sample_value("mypay_level", {"name": "other"}) == 1
     assert registry.get_sample_value("mypay_batch_size_count", {"stage": "other"}) == 1
 
@@ -125,10 +147,12 @@ def test_label_sets_are_bounded(observer: StageObserver, registry: CollectorRegi
         for _ in range(2):
             observer.count("execution", "declined", reason=f"r{n}")
             observer.delay(f"s{n}", 1.0)
+            observer.hops(f"h{n}", [1.0])
             observer.level(f"l{n}", 1.0)
             observer.batch(f"b{n}", size=1, seconds=1.0)
+    names = ("stage", "outcome", "reason", "span", "hop", "name")
     for family in registry.collect():
-        sets = {tuple(s.labels.get(k) for k in ("stage", "outcome", "reason", "span", "name")) for s in family.samples}
+        sets = {tuple(s.labels.get(k) for k in names) for s in family.samples}
         assert len(sets) == LABEL_SETS_MAX + 1
     assert outcome(registry, "other", "other", "other") == 100
 

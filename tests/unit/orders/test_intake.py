@@ -21,6 +21,7 @@ from schemas.reasons import Reason, ReasonCode
 from schemas.topics import dispatch_topic
 from tests.support.builders import DISPATCH, NETWORK, NOW, dispatched_record, later, numbered_order, order_record
 from tests.support.domain_samples import consent, krw, merchant, order, purpose, terms
+from tests.support.messages import SHARING
 from tests.support.rig import TAMPERED, Rig
 
 R = ReasonCode
@@ -39,7 +40,7 @@ def rig() -> Rig:
     put(
         replace(
             consent(),
-            terms=terms(consent_id="data-only", payment=None, sharing={"affiliates": ("a",), "purposes": ("p",)}),
+            terms=terms(consent_id="data-only", payment=None, sharing=SHARING),
         )
     )
     put(consent(consent_id="blocks", payment=purpose(payees=Payees(block_merchants=(MerchantId("merchant-1"),)))))
