@@ -66,6 +66,12 @@ class EventType(StrEnum):
     """A command on a consent changed nothing: `reason`."""
     CYCLE_SETTLED = "kr.mypay.settlement.cycle.v1"
     """A chunk of a clearing cycle was matched: positions, breaks and corrections."""
+    DISCLOSURE_ROOT = "kr.mypay.disclosure.root.v1"
+    """A period of the disclosure log was closed: its Merkle root, signed."""
+    DISCLOSURES_DESTROYED = "kr.mypay.disclosure.destroyed.v1"
+    """What the disclosure log told of uses that are past their time was destroyed."""
+    DISCLOSURE_NOTICE = "kr.mypay.disclosure.notice.v1"
+    """Once a year: what was used and provided of one customer. Bring it to them."""
 
 
 class PaymentEvent(Model):

@@ -33,6 +33,7 @@ class Role(StrEnum):
     RELAY = "relay"
     SETTLEMENT = "settlement"
     SCHEDULE = "schedule"
+    DISCLOSURE = "disclosure"
     CLEARING_IMPORT = "clearing-import"
     FINANCE = "finance"
     OPS = "ops"

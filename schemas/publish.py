@@ -304,7 +304,7 @@ def _channel(topic: Topic, names: Mapping[str, object]) -> dict[str, Any]:
         "kafka": {
             "partitions": topic.partitions,
             "topicConfiguration": {
-                "cleanup.policy": ["delete"],
+                "cleanup.policy": ["compact" if topic.compacted else "delete"],
                 "retention.ms": topic.retention_ms,
                 "max.message.bytes": topic.max_message_bytes,
             },

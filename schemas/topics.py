@@ -14,6 +14,7 @@ from schemas.bulk import BULK_TYPE, BulkEvent, PaymentBulk
 from schemas.cancellation import CANCEL_TYPE, PaymentCancellation
 from schemas.clearing import CLEARING_TYPE, ClearingBatch
 from schemas.consent_commands import CONSENT_MESSAGES
+from schemas.disclosure import DisclosureNotice, DisclosureRoot, DisclosuresDestroyed
 from schemas.events import (
     CancellationAccepted,
     CancellationRefused,
@@ -43,9 +44,13 @@ ORDERS: Final = "mypay.orders"
 WAITING_ORDERS: Final = "mypay.waiting-orders"
 CONSENT_COMMANDS: Final = "mypay.consents.commands"
 SETTLEMENTS: Final = "mypay.settlements"
+DISCLOSURE_ROOTS: Final = "mypay.disclosure.roots"
 DEAD_LETTER: Final = "mypay.dead-letter"
 
 _DAY_MS: Final = 24 * 60 * 60 * 1000
+
+FOR_EVER: Final = -1
+"""``retention.ms`` of a topic from which nothing is deleted for its age."""
 
 
 @unique
@@ -68,6 +73,7 @@ class Topic:
         retention_ms: how long Kafka keeps it: how far back a replay can reach.
         writers, readers: who may; the access rules (:mod:`schemas.access`) are made from these. Of a family with a name
             part for its kind (a partner of ``{partner}``, execution of ``{network}``) a principal has its own member.
+        compacted: of each key the last record is kept (``cleanup.policy``); else what is old is deleted.
         timestamp_type: whose clock a record's time is: the producer's (``CreateTime``), or the broker's where strangers
             write, who could otherwise order in the past, or keep a segment from ever being deleted.
     """
@@ -82,6 +88,7 @@ class Topic:
     description: str
     max_message_bytes: int = 1024 * 1024
     timestamp_type: TimestampType = TimestampType.CREATE
+    compacted: bool = False
 
 
 def _payment_types() -> dict[str, type[BaseModel]]:
@@ -159,6 +166,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
             EventType.CONSENT_CHANGED: ConsentEvent,
             EventType.CONSENT_REPORTED: ConsentEvent,
             EventType.CONSENT_REFUSED: ConsentRefused,
+            EventType.DISCLOSURE_NOTICE: DisclosureNotice,
         },
         partitions=4,
         retention_ms=7 * _DAY_MS,
@@ -185,6 +193,20 @@ TOPICS: Final[tuple[Topic, ...]] = (
         writers=(Role.RELAY,),
         readers=(Role.FINANCE, Role.OPS),
         description="Matched clearing cycles with net positions per merchant.",
+    ),
+    Topic(
+        name=DISCLOSURE_ROOTS,
+        key="number; of what was destroyed: destroyed:first_seq",
+        messages={
+            EventType.DISCLOSURE_ROOT: DisclosureRoot,
+            EventType.DISCLOSURES_DESTROYED: DisclosuresDestroyed,
+        },
+        partitions=1,
+        retention_ms=FOR_EVER,
+        compacted=True,
+        writers=(Role.RELAY,),
+        readers=(Role.PARTNER, Role.FINANCE, Role.OPS),
+        description="Signed Merkle roots of the disclosure log, each once; and what was destroyed of it.",
     ),
     Topic(
         name=DEAD_LETTER,

@@ -23,6 +23,8 @@ PATTERNS: Final[Mapping[str, str]] = {
         "1 to 64 small letters, digits, dots, underscores and hyphens, with a letter or digit first"
     ),
     r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$": "a compact JWS: three parts in base64url, with dots between",
+    r"^[A-Za-z0-9_-]{43}$": "32 bytes in base64url without padding",
+    r"^[A-Za-z0-9_-]{22}$": "16 bytes in base64url without padding",
     r"^[A-Za-z0-9]{12}$": "12 letters and digits",
     r"^[A-Za-z0-9]{8}$": "8 letters and digits",
     r"^[A-Za-z0-9]{6}$": "6 letters and digits",

@@ -14,12 +14,12 @@ from gateway.app.process import Process, started_process
 from gateway.app.settings import UnknownSettingError, read_settings
 from gateway.base.garbage_collection import collect_rarely
 from schemas.primitives import NetworkId
-from streams import consents, execution, initiation, relay, schedule, settlement
+from streams import consents, disclosure, execution, initiation, relay, schedule, settlement
 from streams.stopping import Ended, StopSignal, end_now, run_until_stopped
 
 Run = Callable[[Process, asyncio.Event], Awaitable[None]]
 
-STAGES = ("initiation", "consents", "execution", "relay", "settlement", "schedule")
+STAGES = ("initiation", "consents", "execution", "relay", "settlement", "schedule", "disclosure")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,6 +55,8 @@ async def _process(stage: str, network: str | None) -> None:
             run = relay.run
         case "schedule":
             run = schedule.run
+        case "disclosure":
+            run = disclosure.run
         case _:
             run = settlement.run
     stopping = StopSignal()

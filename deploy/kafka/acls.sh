@@ -26,6 +26,7 @@ acls --allow-principal 'User:mypay-execution-bcard' --operation Read --topic 'my
 
 acls --allow-principal 'User:mypay-finance' --operation Read --group 'mypay-finance' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-finance' --operation Read --group 'mypay-finance:' --resource-pattern-type prefixed
+acls --allow-principal 'User:mypay-finance' --operation Read --topic 'mypay.disclosure.roots' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-finance' --operation Read --topic 'mypay.settlements' --resource-pattern-type literal
 
 acls --allow-principal 'User:mypay-initiation' --operation Describe --group 'mypay-execution-' --resource-pattern-type prefixed
@@ -44,6 +45,7 @@ acls --allow-principal 'User:mypay-ops' --operation Alter --operation AlterConfi
 acls --allow-principal 'User:mypay-ops' --operation Write --topic 'mypay.clearing.' --resource-pattern-type prefixed
 acls --allow-principal 'User:mypay-ops' --operation Write --topic 'mypay.consents.commands' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-ops' --operation Read --operation Write --topic 'mypay.dead-letter' --resource-pattern-type literal
+acls --allow-principal 'User:mypay-ops' --operation Read --topic 'mypay.disclosure.roots' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-ops' --operation Write --topic 'mypay.dispatch.' --resource-pattern-type prefixed
 acls --allow-principal 'User:mypay-ops' --operation Write --topic 'mypay.orders' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-ops' --operation Read --topic 'mypay.settlements' --resource-pattern-type literal
@@ -51,11 +53,13 @@ acls --allow-principal 'User:mypay-ops' --operation Read --topic 'mypay.settleme
 acls --allow-principal 'User:mypay-partner-example-partner' --operation Read --group 'mypay-partner-example-partner' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-partner-example-partner' --operation Read --group 'mypay-partner-example-partner:' --resource-pattern-type prefixed
 acls --allow-principal 'User:mypay-partner-example-partner' --operation Write --topic 'mypay.consents.commands' --resource-pattern-type literal
+acls --allow-principal 'User:mypay-partner-example-partner' --operation Read --topic 'mypay.disclosure.roots' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-partner-example-partner' --operation Read --topic 'mypay.events.example-partner' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-partner-example-partner' --operation Write --topic 'mypay.orders' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-partner-example-partner' --operation Write --transactional-id 'mypay-partner-example-partner' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-partner-example-partner' --operation Write --transactional-id 'mypay-partner-example-partner:' --resource-pattern-type prefixed
 
+acls --allow-principal 'User:mypay-relay' --operation Write --topic 'mypay.disclosure.roots' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-relay' --operation Write --topic 'mypay.events.' --resource-pattern-type prefixed
 acls --allow-principal 'User:mypay-relay' --operation Write --topic 'mypay.settlements' --resource-pattern-type literal
 

@@ -8,14 +8,14 @@ DECLARE
 BEGIN
     FOR statement IN
         -- Rights on columns go with those on the table.
-        SELECT format('REVOKE ALL ON TABLE public.%I FROM PUBLIC, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_operator, mypay_readonly', relname)
+        SELECT format('REVOKE ALL ON TABLE public.%I FROM PUBLIC, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_operator, mypay_readonly', relname)
         FROM pg_catalog.pg_class
         WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm')
         UNION ALL
-        SELECT format('REVOKE ALL ON SEQUENCE public.%I FROM PUBLIC, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_operator, mypay_readonly', relname)
+        SELECT format('REVOKE ALL ON SEQUENCE public.%I FROM PUBLIC, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_operator, mypay_readonly', relname)
         FROM pg_catalog.pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'S'
         UNION ALL
-        SELECT format('REVOKE ALL ON FUNCTION %s FROM PUBLIC, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_operator, mypay_readonly', oid::regprocedure)
+        SELECT format('REVOKE ALL ON FUNCTION %s FROM PUBLIC, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_operator, mypay_readonly', oid::regprocedure)
         FROM pg_catalog.pg_proc WHERE pronamespace = 'public'::regnamespace
     LOOP
         EXECUTE statement;
@@ -52,6 +52,7 @@ GRANT SELECT ON public.trust_policy TO mypay_initiation, mypay_consents, mypay_e
 GRANT SELECT, INSERT ON public.trust_policy TO mypay_operator;
 GRANT SELECT, UPDATE (lock_only) ON public.consent TO mypay_initiation, mypay_execution;
 GRANT SELECT, INSERT, UPDATE (version, status, terms, valid_until, changes, status_changed_at, ended_purposes) ON public.consent TO mypay_consents, mypay_schedule, mypay_operator;
+GRANT SELECT (partner_id, consent_id, customer_id) ON public.consent TO mypay_disclosure;
 GRANT SELECT ON public.consent TO mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (issuer, subject, jti, level, authenticated_at) ON public.consent_version TO mypay_consents, mypay_schedule, mypay_operator;
 GRANT SELECT ON public.consent_version TO mypay_readonly;
@@ -67,6 +68,7 @@ GRANT SELECT, INSERT ON public.used_assertion TO mypay_initiation, mypay_consent
 GRANT SELECT ON public.used_assertion TO mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (state, version, reason_code, reason_text, network_code, approval_code, changed_at) ON public.payment TO mypay_initiation, mypay_schedule;
 GRANT SELECT ON public.payment TO mypay_consents, mypay_operator, mypay_readonly;
+GRANT SELECT (partner_id, payment_id, consent_id, consent_version, merchant_id, operation, amount_minor, currency, network_id, rrn) ON public.payment TO mypay_disclosure;
 GRANT SELECT, INSERT, UPDATE (state, version, reason_code, reason_text, network_code, approval_code, changed_at, consent_version, funding_token, network_id, terminal_id, stan, rrn, transmitted_at, limit_windows, decided_at, sent_by) ON public.payment TO mypay_execution;
 GRANT SELECT, UPDATE (state, version, reason_code, reason_text, network_code, approval_code, changed_at) ON public.payment TO mypay_settlement;
 GRANT SELECT, INSERT ON public.refusal TO mypay_initiation, mypay_consents, mypay_execution;
@@ -98,12 +100,24 @@ GRANT SELECT ON public.clearing_record TO mypay_operator, mypay_readonly;
 GRANT SELECT, INSERT ON public.clearing_superseded TO mypay_settlement;
 GRANT SELECT ON public.clearing_superseded TO mypay_operator, mypay_readonly;
 GRANT INSERT (topic, key, event_id, event_type, occurred_at, traceparent, body) ON public.outbox TO mypay_initiation, mypay_consents, mypay_execution, mypay_settlement, mypay_schedule;
-GRANT SELECT, INSERT (topic, key, event_id, event_type, occurred_at, traceparent, body) ON public.outbox TO mypay_operator;
+GRANT SELECT, INSERT (topic, key, event_id, event_type, occurred_at, traceparent, body) ON public.outbox TO mypay_disclosure, mypay_operator;
 GRANT SELECT ON public.outbox TO mypay_relay, mypay_readonly;
 GRANT SELECT, UPDATE (tx, id) ON public.outbox_cursor TO mypay_relay;
 GRANT SELECT ON public.outbox_cursor TO mypay_operator, mypay_readonly;
 GRANT SELECT, INSERT, DELETE ON public.outbox_parked TO mypay_relay;
 GRANT SELECT ON public.outbox_parked TO mypay_readonly;
+GRANT SELECT ON public.outbox_reader TO mypay_readonly;
+GRANT INSERT ON public.disclosure_entry TO mypay_disclosure;
+GRANT SELECT ON public.disclosure_entry TO mypay_readonly;
+GRANT INSERT ON public.disclosure_content TO mypay_disclosure;
+GRANT SELECT ON public.disclosure_content TO mypay_readonly;
+GRANT INSERT ON public.disclosure_block TO mypay_disclosure;
+GRANT SELECT ON public.disclosure_block TO mypay_readonly;
+GRANT INSERT ON public.disclosure_root TO mypay_disclosure;
+GRANT SELECT ON public.disclosure_root TO mypay_readonly;
+GRANT SELECT, UPDATE (tx, id, seq, entry_hash, root_number, root_hash, root_seq, period_start, frontier) ON public.disclosure_head TO mypay_disclosure;
+GRANT SELECT ON public.disclosure_head TO mypay_readonly;
+GRANT SELECT ON public.disclosure_destruction TO mypay_readonly;
 GRANT SELECT, INSERT ON public.operator_action TO mypay_operator;
 GRANT SELECT ON public.operator_action TO mypay_readonly;
 GRANT SELECT, INSERT ON public.operator_proposal TO mypay_operator;
@@ -112,8 +126,9 @@ GRANT SELECT, INSERT ON public.operator_decision TO mypay_operator;
 GRANT SELECT ON public.operator_decision TO mypay_readonly;
 GRANT SELECT ON public.network_status TO mypay_initiation, mypay_schedule, mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (is_open, reported_at), DELETE ON public.network_status TO mypay_execution;
-GRANT SELECT ON public.schema_migration TO mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_operator, mypay_readonly;
+GRANT SELECT ON public.schema_migration TO mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_operator, mypay_readonly;
 GRANT USAGE ON SEQUENCE public.payment_number TO mypay_execution;
 GRANT USAGE ON SEQUENCE public.follow_up_number TO mypay_initiation, mypay_execution, mypay_schedule;
 GRANT EXECUTE ON FUNCTION public.purge_relayed_events(timestamptz, integer) TO mypay_schedule;
 GRANT EXECUTE ON FUNCTION public.purge_used_assertions(timestamptz, integer) TO mypay_schedule;
+GRANT EXECUTE ON FUNCTION public.destroy_disclosures(timestamptz, integer) TO mypay_schedule;

@@ -71,6 +71,8 @@ class Settings(BaseSettings):
     """For `mypay run settlement`."""
     postgres_dsn_schedule: SecretStr | None = None
     """For `mypay run schedule`."""
+    postgres_dsn_disclosure: SecretStr | None = None
+    """For `mypay run disclosure`."""
     postgres_dsn_operator: SecretStr | None = None
     """For people's commands that change something: user mypay_operator."""
     postgres_dsn_readonly: SecretStr | None = None
@@ -90,6 +92,9 @@ class Settings(BaseSettings):
     internal_keys_dir: Path = Path("var/keys/internal")
     """Keys by which execution knows what initiation and schedule hand to it, one file each; the newest marks, all are
     known. A new one is put where execution runs first."""
+    disclosure_keys_dir: Path = Path("var/keys/disclosure")
+    """Keys that sign the disclosure log's roots: `mypay audit key` makes them. The newest ``.pem`` signs, and only the
+    process `disclosure` needs it; the ``.jwk`` beside it is public, and `mypay audit verify` needs all of those."""
     issuers_dir: Path | None = None
     """Trusted identity providers and the trust policy, as in deploy/issuers. What counts of it is what
     `mypay auth policy apply` has written down: a process with another policy does not start."""
@@ -197,6 +202,14 @@ class Settings(BaseSettings):
     time, and lets events gather."""
     relay_idle_s: PositiveFloat = 0.02
     """Likewise where there was nothing to relay: how late an event can be that comes after a rest."""
+
+    # --- disclosure ---
+    disclosure_batch_max: PositiveInt = 4000
+    """Events of the outbox read at a time: what is made of them takes tens of milliseconds and holds back the relay."""
+    disclosure_idle_s: PositiveFloat = 0.5
+    """Pause after a batch that was not full: an entry is this much late at most. Uses gather meanwhile."""
+    disclosure_period_s: PositiveFloat = 3600.0
+    """How often a signed root is published; sooner where there are 65,536 entries for it."""
 
     # --- settlement ---
     settlement_batch_max: PositiveInt = 10

@@ -35,6 +35,7 @@ from gateway.cli.consent_sending import (
     send_terms,
 )
 from gateway.cli.consent_usage import COLUMNS, exempt_windows, window_json, window_row
+from gateway.cli.customer import show_uses
 from gateway.cli.grouping import grouped
 from gateway.cli.operating import operated
 from gateway.cli.sending import Key, SomeKey
@@ -46,7 +47,9 @@ from gateway.consents.rules.records import CommandOutcome, ConsentVersion
 from gateway.consents.store import PurposeEndRow
 from gateway.database.roles import Role
 from gateway.directory.funding import token_use
+from gateway.disclosure.rules.entry import Entry
 from gateway.views.consents import AskedOfConsent, ConsentsView, StoredConsent, WindowUse
+from gateway.views.disclosures import DisclosuresView
 from gateway.views.tokens import TokensView
 from schemas.codec import DecodeError, decode
 from schemas.consent_commands import canonical_terms, terms_digest
@@ -54,6 +57,8 @@ from schemas.consents import ConsentStatus, ConsentTerms, Purpose
 from schemas.primitives import ConsentId, PartnerId
 
 app = typer.Typer(help="Customers' consents and what is used of their limits.", no_args_is_help=True)
+
+UsesLimit = Annotated[int, typer.Option(min=1, max=100_000, help="Uses at most, the latest first.")]
 
 _REASON_CHARS_MAX: Final = 200
 
@@ -358,6 +363,22 @@ def _change(
     say(f"Consent {consent} is {changed.status} (was {changed.before}); in force: {_named(changed.purposes)}.")
     if changed.in_flight:
         say(f"{len(changed.in_flight)} payments were already on their way: {', '.join(map(str, changed.in_flight))}")
+
+
+@app.command()
+def uses(
+    consent: ConsentArgument, partner: SomePartnerOption = None, limit: UsesLimit = 1000, json_: Json = False
+) -> None:
+    """List every use of a consent, the latest first: what, to whom, why, when, under which version of its terms."""
+    settings = load_settings()
+
+    async def read() -> tuple[StoredConsent, list[Entry]]:
+        found = await _find(settings, consent, partner)
+        async with DisclosuresView.opened(postgres_dsn(settings, Role.READONLY)) as disclosures:
+            return found, await disclosures.of_consent(found.partner_id, found.consent_id, limit=limit)
+
+    found, entries = run(read())
+    show_uses(f"Uses of consent {found.consent_id}", entries, json_=json_)
 
 
 async def _find(settings: Settings, consent: str, partner: str | None) -> StoredConsent:

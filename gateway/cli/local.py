@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -62,13 +63,16 @@ def up(
     Servers named by MYPAY_KAFKA_BOOTSTRAP_SERVERS or MYPAY_POSTGRES_DSN are used as they are.
     """
     with _errors_for_people():
-        from gateway.app.keys import RINGS, create_missing_rings  # noqa: PLC0415 - starts of the others stay quick
+        from gateway.app.disclosure import create_missing_root_key  # noqa: PLC0415 - starts of the others stay quick
+        from gateway.app.keys import RINGS, create_missing_rings  # noqa: PLC0415
         from gateway.cli.common import load_settings  # noqa: PLC0415
         from gateway.proving import stack as local  # noqa: PLC0415
 
         addresses = local.up(name, home=local.default_home(), containers=containers, secure=secure, progress=_progress)
         for ring in create_missing_rings(load_settings(), within=local.default_home()):
             _progress(f"A key {RINGS[ring].what} was made.")
+        if create_missing_root_key(load_settings(), datetime.now(UTC), within=local.default_home()):
+            _progress("A key to sign roots of the disclosure log with was made.")
         if json_:
             typer.echo(json.dumps({name: redact(address) for name, address in asdict(addresses).items()}))
             return

@@ -55,6 +55,12 @@ def schedule() -> None:
     _become("schedule")
 
 
+@app.command()
+def disclosure() -> None:
+    """Write every use of a consent into the disclosure log."""
+    _become("disclosure")
+
+
 @app.command(name="all")
 def all_() -> None:
     """Run every stage on this machine, a process each: one execution per configured network.
@@ -71,6 +77,7 @@ def all_() -> None:
         ["relay"],
         ["settlement"],
         ["schedule"],
+        ["disclosure"],
     ]
     children = {
         subprocess.Popen(_command(*s), env=environment_of(s[0], os.environ)): " ".join(s)  # noqa: S603 - ours

@@ -18,6 +18,9 @@ from gateway.database.roles import ALL, APPEND_ONLY, TABLES, Role
 
 _SQL = load(__name__, "fitness")
 
+_LEADING: Final = frozenset({Role.RELAY, Role.DISCLOSURE})
+"""One of these works at a time, by a lock of its session."""
+
 SERVER_VERSION_MIN: Final = 160000
 """PostgreSQL 16: the oldest that is still kept and has all that is used here."""
 
@@ -120,10 +123,10 @@ def _checks(found: Found, role: Role, *, any_role: bool) -> Iterator[tuple[bool,
     read_only = f"default_transaction_read_only is on for {found.who}: it must write"
     yield found.read_only and role is not Role.READONLY, read_only
     led = (
-        "a pooler lends it sessions, and the relay's lead is a lock of its session: "
+        "a pooler lends it sessions, and its lead is a lock of its session: "
         f"give it PostgreSQL's own address in MYPAY_POSTGRES_DSN_{role.value.upper()}"
     )
-    yield found.pooled and role is Role.RELAY, led
+    yield found.pooled and role in _LEADING, led
     held = "idle_in_transaction_session_timeout is 0: a process that stands still would keep its locks for ever"
     yield found.idle_ms == 0, held
     too_much = found.is_powerful or found.owns_tables or bool(found.can_rewrite)

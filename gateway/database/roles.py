@@ -26,6 +26,7 @@ class Role(StrEnum):
     RELAY = "relay"
     SETTLEMENT = "settlement"
     SCHEDULE = "schedule"
+    DISCLOSURE = "disclosure"
     OPERATOR = "operator"  # people's commands that change something
     READONLY = "readonly"  # people who look, dashboards
 
@@ -58,7 +59,7 @@ APPEND: Final = Access(insert=ALL)
 WRITE: Final = Access(select=(), insert=ALL)
 """Add rows, and not read them again."""
 
-_I, _C, _X, _R, _S, _T, _O, _V = RUNNING
+_I, _C, _X, _R, _S, _T, _D, _O, _V = RUNNING
 
 _LOCK: Final = Access(update=("lock_only",))
 """Row locks need the right to change something: a column that can hold one value only."""
@@ -71,6 +72,12 @@ _BEGINS: Final = (
     *("limit_windows", "decided_at", "sent_by"),
 )
 """What is added when a payment that waited for its day is sent."""
+
+_USED: Final = (
+    *("partner_id", "payment_id", "consent_id", "consent_version", "merchant_id", "operation", "amount_minor"),
+    *("currency", "network_id", "rrn"),
+)
+"""What the disclosure log tells of a payment."""
 
 _QUEUES: Final = (
     *("stan", "transmitted_at", "attempts", "next_attempt_at", "leased_by", "leased_until", "queued_at", "closed_at"),
@@ -94,6 +101,9 @@ _CORRECTS: Final = (
 """A record's outcome, and what a correction puts in its place. Which record it is, is never changed."""
 _STANDING: Final = ("status", "version", "occurrences", "next_due_at", "changed_at", "reason_code", "reason_text")
 _EVENTS: Final = Access(select=(), insert=_EVENT)
+_MOVES_HEAD: Final = (
+    *("tx", "id", "seq", "entry_hash", "root_number", "root_hash", "root_seq", "period_start", "frontier"),
+)
 
 # fmt: off
 TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
@@ -118,7 +128,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "trust_policy":           {_I: READ, _C: READ, _X: READ, _V: READ, _O: APPEND},
     # --- consents ---
     "consent":                {_I: _LOCK, _X: _LOCK, _T: _CONSENT_CHANGES, _C: _CONSENT_CHANGES, _O: _CONSENT_CHANGES,
-                               _V: READ},
+                               _D: Access(select=("partner_id", "consent_id", "customer_id")), _V: READ},
     "consent_version":        {_T: _VERSIONS, _C: _VERSIONS, _O: _VERSIONS, _V: READ},
     "consent_purpose_end":    {_T: WRITE, _C: WRITE, _O: WRITE, _X: READ, _V: READ},
     "consent_command":        {_T: APPEND, _C: APPEND, _O: APPEND, _V: READ},
@@ -129,6 +139,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "used_assertion":         {_I: APPEND, _C: APPEND, _X: APPEND, _V: READ},
     # --- payments ---
     "payment":                {_I: Access(insert=ALL, update=_MOVES), _C: READ, _O: READ, _V: READ,
+                               _D: Access(select=_USED),
                                _X: Access(insert=ALL, update=(*_MOVES, *_BEGINS)),
                                _S: Access(update=_MOVES),
                                _T: Access(insert=ALL, update=_MOVES)},
@@ -151,9 +162,17 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "clearing_superseded":    {_S: APPEND, _O: READ, _V: READ},
     # --- events ---
     "outbox":                 {_I: _EVENTS, _C: _EVENTS, _X: _EVENTS, _S: _EVENTS, _T: _EVENTS,
-                               _O: Access(insert=_EVENT), _R: READ, _V: READ},
+                               _D: Access(insert=_EVENT), _O: Access(insert=_EVENT), _R: READ, _V: READ},
     "outbox_cursor":          {_R: Access(update=("tx", "id")), _O: READ, _V: READ},
     "outbox_parked":          {_R: Access(insert=ALL, delete=True), _V: READ},
+    "outbox_reader":          {_V: READ},
+    # --- the disclosure log ---
+    "disclosure_entry":       {_D: WRITE, _V: READ},
+    "disclosure_content":     {_D: WRITE, _V: READ},
+    "disclosure_block":       {_D: WRITE, _V: READ},
+    "disclosure_root":        {_D: WRITE, _V: READ},
+    "disclosure_head":        {_D: Access(update=_MOVES_HEAD), _V: READ},
+    "disclosure_destruction": {_V: READ},
     # --- what people did ---
     "operator_action":        {_O: APPEND, _V: READ},
     "operator_proposal":      {_O: APPEND, _V: READ},
@@ -174,6 +193,7 @@ SEQUENCES: Final[Mapping[str, frozenset[Role]]] = {
 FUNCTIONS: Final[Mapping[str, frozenset[Role]]] = {
     "purge_relayed_events(timestamptz, integer)":  frozenset({_T}),
     "purge_used_assertions(timestamptz, integer)": frozenset({_T}),
+    "destroy_disclosures(timestamptz, integer)":   frozenset({_T}),
 }
 """Function → roles that may call it. Those of triggers are called by nobody."""
 # fmt: on
@@ -191,7 +211,8 @@ APPEND_ONLY: Final = frozenset(
         ),
         *("late_answer", "cancellation_answer", "revoked_issuer_key", "schema_migration"),
         *("operator_action", "operator_proposal", "operator_decision", "clearing_superseded"),
-        "trust_policy",
+        *("trust_policy", "disclosure_entry", "disclosure_content", "disclosure_block", "disclosure_root"),
+        "disclosure_destruction",
     }
 )
 """Tables whose rows nobody who runs may change or delete. In ``consent_version`` a proof may be filled in, once."""

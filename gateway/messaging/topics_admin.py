@@ -86,7 +86,7 @@ def topic_configuration(topic: Topic, replication_factor: int) -> dict[str, str]
     may be away.
     """
     return {
-        "cleanup.policy": "delete",
+        "cleanup.policy": "compact" if topic.compacted else "delete",
         "retention.ms": str(topic.retention_ms),
         "max.message.bytes": str(topic.max_message_bytes),
         "min.insync.replicas": str(max(1, replication_factor - 1)),

@@ -67,6 +67,11 @@ LEVELS: Final[Mapping[str, str]] = {
     "trust_policy_differs": (
         "1 while the files on this machine are not the policy that was applied: it goes on with the old one."
     ),
+    "disclosure_leader": "1 on the sequencer that writes the disclosure log, 0 on those that stand by.",
+    "disclosure_lag_seconds": (
+        "How late the oldest use of the last batch came into the disclosure log. Alarm above 60, and if nobody leads."
+    ),
+    "disclosure_entries": "Entries of the disclosure log.",
     "no_proof_asked": "1 where no customer's proof is asked for (`MYPAY_ALLOW_NO_PROOF`).",
 }
 """What ``mypay_level`` has for ``name``."""
@@ -207,6 +212,12 @@ OUTCOMES: Final[Mapping[str, Mapping[str, str]]] = {
         "topic_closed": "A topic does not exist.",
     },
     "outbox": {"forgotten": "An old relayed event was deleted."},
+    "disclosure": {
+        "entry": "A use of a consent was written into the disclosure log (`reason`: which kind of use).",
+        "root": "A period was closed with a signed root.",
+        "destroyed": "A content whose time was over was destroyed.",
+        "notice": "A customer's yearly notice was told to the partner.",
+    },
     "link": {
         "down": "A link is down.",
         "connecting": "It is being opened.",

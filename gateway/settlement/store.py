@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from types import MappingProxyType
 from typing import BinaryIO, Final, Protocol
 
-from gateway.payments.rules.payment import Payment, PaymentKey
+from gateway.payments.rules.payment import PaymentKey
 from gateway.payments.store import PaymentChangeUnit
-from gateway.settlement.rules import Break, StoredRecord
+from gateway.settlement.rules import Break, ClearedPayment, StoredRecord
 from schemas.clearing import ClearingRecord
 from schemas.primitives import NetworkId
 
@@ -39,31 +38,16 @@ class ClearingSeals(Protocol):
         """
 
 
-Outcome = tuple[PaymentKey | None, Break | None]
-"""The payment that a record matched or names, and the break."""
-
-NO_OUTCOMES: Final[Mapping[int, Outcome]] = MappingProxyType({})
-
-
 class ClearingStore(Protocol):
     """Clearing records and breaks."""
 
-    async def payments_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, Payment]:
+    async def payments_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, ClearedPayment]:
         """Payments by the network's reference, locked until the transaction ends."""
 
     async def insert(
-        self,
-        network_id: NetworkId,
-        cycle_id: str,
-        records: Sequence[ClearingRecord],
-        *,
-        created_at: datetime,
-        outcomes: Mapping[int, Outcome] = NO_OUTCOMES,
+        self, network_id: NetworkId, cycle_id: str, records: Sequence[ClearingRecord], *, created_at: datetime
     ) -> frozenset[int]:
-        """Record what was not recorded yet, in the order of its numbers; return the record numbers of these.
-
-        ``created_at``: their file's time. ``outcomes``: by record number; those that are not there have none yet.
-        """
+        """Record what was not recorded yet; return the record numbers of these. ``created_at``: their file's time."""
 
     async def lock(self, network_id: NetworkId, cycle_id: str, numbers: Sequence[int]) -> Mapping[int, StoredRecord]:
         """Records that are there, by number, locked until the transaction ends."""

@@ -17,12 +17,19 @@ from gateway.consents.rules.limits import UsageKey
 from gateway.database.migrate import migrate
 from gateway.database.unit import Store
 from gateway.directory.merchants import Merchant
+from gateway.disclosure.postgres import PostgresDisclosureLog
+from gateway.disclosure.rules.entry import GENESIS, Use
+from gateway.disclosure.rules.verification import Finding
+from gateway.disclosure.store import DisclosureLog
 from gateway.outbox.postgres import PostgresOutboxReader
 from gateway.outbox.store import OutboxReader
-from gateway.proving.memory import Database, MemoryOutboxReader, MemoryStore
+from gateway.proving.memory import Database, MemoryDisclosureLog, MemoryOutboxReader, MemoryStore
+from gateway.proving.memory.disclosure import verified
+from gateway.views.disclosures import DisclosuresView
 from schemas.consents import ConsentStatus
 from schemas.primitives import FundingToken, PartnerId
 from tests.support.builders import NOW
+from tests.support.roots import ROOT_VERIFIER
 from tests.support.stack import fresh_database
 from tests.support.tokens import put_token
 
@@ -31,7 +38,8 @@ TABLES = (
     "consent_authentication, "
     "used_assertion, payment, cancellation, cancellation_answer, refusal, reversal, inquiry, late_answer, "
     "ledger_transfer, scheduled_order, standing_order, bulk, clearing_record, clearing_superseded, outbox, merchant, "
-    "network_status, funding_token, funding_token_partner"
+    "network_status, funding_token, funding_token_partner, disclosure_entry, disclosure_content, disclosure_block, "
+    "disclosure_root, disclosure_destruction"
 )
 
 
@@ -42,6 +50,15 @@ class Backend(Protocol):
 
     def reader(self) -> OutboxReader:
         """A relay's reader, not yet leading."""
+
+    def disclosure_log(self) -> DisclosureLog:
+        """A sequencer's log, not yet leading."""
+
+    async def findings(self) -> tuple[int, list[Finding]]:
+        """How many entries the whole log has, verified, and what is wrong with it."""
+
+    async def uses(self) -> list[Use]:
+        """What the entries tell, in their order."""
 
     async def put_consents(self, *consents: Consent) -> None: ...
 
@@ -77,6 +94,15 @@ class MemoryBackend:
 
     def reader(self) -> OutboxReader:
         return MemoryOutboxReader(self.database)
+
+    def disclosure_log(self) -> DisclosureLog:
+        return MemoryDisclosureLog(self.database)
+
+    async def findings(self) -> tuple[int, list[Finding]]:
+        return verified(self.database, ROOT_VERIFIER)
+
+    async def uses(self) -> list[Use]:
+        return [e.use for e in self.database.disclosure_entries]
 
     async def put_consents(self, *consents: Consent) -> None:
         for consent in consents:
@@ -131,11 +157,26 @@ class PostgresBackend:
         self.dsn = dsn
         self.store = store
         self.connection = connection
-        self.readers: list[PostgresOutboxReader] = []
+        self.readers: list[Any] = []
 
     def reader(self) -> OutboxReader:
-        self.readers.append(PostgresOutboxReader(self.dsn))
-        return self.readers[-1]
+        reader = PostgresOutboxReader(self.dsn)
+        self.readers.append(reader)
+        return reader
+
+    def disclosure_log(self) -> DisclosureLog:
+        log = PostgresDisclosureLog(self.dsn)
+        self.readers.append(log)
+        return log
+
+    async def findings(self) -> tuple[int, list[Finding]]:
+        async with DisclosuresView.opened(self.dsn) as view:
+            verification = await view.verify(ROOT_VERIFIER)
+        return verification.entries, verification.findings
+
+    async def uses(self) -> list[Use]:
+        async with DisclosuresView.opened(self.dsn) as view:
+            return [d.use for d in await view.all(after=0, limit=1000)]
 
     async def put_consents(self, *consents: Consent) -> None:
         async with open_registries(self.dsn) as registries:
@@ -211,6 +252,11 @@ async def postgres_backend(dsn: str) -> AsyncIterator[PostgresBackend]:
         f"SET session_replication_role = replica; TRUNCATE {TABLES}; RESET session_replication_role"
     )
     await connection.execute("UPDATE outbox_cursor SET tx = '0', id = 0")
+    await connection.execute(
+        "UPDATE disclosure_head SET tx = '0', id = 0, seq = 0, entry_hash = $1, root_number = 0, root_hash = $1, "
+        "root_seq = 0, period_start = NULL, frontier = ''",
+        GENESIS,
+    )
     await store.start()
     backend = PostgresBackend(dsn, store, connection)
     try:

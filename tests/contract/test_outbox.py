@@ -1,12 +1,14 @@
 """Outbox and OutboxReader: every committed event once, in an order that cannot change, to one relay at a time."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 from msgspec.structs import replace
 
 from gateway.base.errors import StoreUnavailableError
 from gateway.database.unit import Store
+from gateway.disclosure.rules.sequence import append as append_uses
 from gateway.outbox.store import OutboxReader
 from tests.contract.conftest import Backend, rolled_back
 from tests.support.builders import later, outbox_event, payment
@@ -188,6 +190,10 @@ async def test_relayed_events_are_forgotten_from_the_oldest_on_and_nothing_else(
     rows = {r.event.event_id: r for r in await reader.read(10)}
     *_, parked, _unrelayed = rows.values()
     await reader.advance(parked, parked=[parked])
+    log = backend.disclosure_log()
+    assert await log.acquire()
+    head, read = await log.head(), await log.read((0, 0), 10)
+    await log.write(append_uses(head, [], read.to, b"", later(0), timedelta(hours=1)))
 
     async def purge(limit: int = 10) -> int:
         async with backend.store.transaction() as uow:

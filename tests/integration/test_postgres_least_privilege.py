@@ -10,12 +10,20 @@ import asyncpg
 import pytest
 
 from gateway.database.roles import FUNCTIONS, RUNNING, SEQUENCES, TABLES, Access, Role
+from gateway.disclosure.postgres import BLOCK_COLUMNS, CONTENT_COLUMNS, ENTRY_COLUMNS
 from gateway.outbox.postgres import EVENT_COLUMNS
 from gateway.payments.postgres import LATE_COLUMNS, TRANSFER_COLUMNS
 from tests.integration.test_postgres_roles import Database, made
 from tests.support.sql import load
 
-COPIES: Final = {"outbox": EVENT_COLUMNS, "ledger_transfer": TRANSFER_COLUMNS, "late_answer": LATE_COLUMNS}
+COPIES: Final = {
+    "outbox": EVENT_COLUMNS,
+    "ledger_transfer": TRANSFER_COLUMNS,
+    "late_answer": LATE_COLUMNS,
+    "disclosure_entry": ENTRY_COLUMNS,
+    "disclosure_content": CONTENT_COLUMNS,
+    "disclosure_block": BLOCK_COLUMNS,
+}
 """What is written by COPY, which cannot be explained: table → columns."""
 
 _TRUST = "directory: active_partners partner_keys; authentication: revoked_keys applied_policy"
@@ -63,6 +71,10 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
         "copy: ledger_transfer late_answer",
     ),
     Role.RELAY: ("outbox: cursor read advance park parked_topics read_parked unpark",),
+    Role.DISCLOSURE: (
+        "disclosure: head read advance add_root tell",
+        "copy: disclosure_entry disclosure_content disclosure_block",
+    ),
     Role.SETTLEMENT: (
         _MOVES,
         "clearing: payments_by_rrn insert lock earlier put_aside supersede confirm write_outcomes approved_since",
@@ -79,6 +91,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
         "schedule: keep claim close put_off",
         "authentication: purge",
         "outbox: purge",
+        "disclosure: destroy",
     ),
     Role.OPERATOR: (
         "registry: *",

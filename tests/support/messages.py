@@ -25,6 +25,7 @@ from schemas.consents import (
     SharingField,
     SharingPurpose,
 )
+from schemas.disclosure import DisclosedTo, DisclosureNotice, DisclosureRoot, DisclosuresDestroyed
 from schemas.events import (
     CancellationAccepted,
     CancellationEffect,
@@ -272,6 +273,24 @@ EXAMPLES: tuple[Model, ...] = (
     ConsentRequest(**COMMAND, terms=CONSENT),
     ConsentAmendment(**COMMAND, terms=CONSENT, authentication="a.b.c"),
     ConsentInstruction(**COMMAND, authentication="a.b.c"),
+    DisclosureRoot(number=7, statement="eyJhbGciOiJFUzI1NiJ9.eyJudW1iZXIiOjd9.c2lnbmF0dXJl"),
+    DisclosuresDestroyed(
+        first_seq=1,
+        last_seq=5000,
+        entries=5000,
+        rule="retention of three years",
+        before=NOW - timedelta(days=1096),
+        digest="A" * 43,
+        occurred_at=NOW,
+    ),
+    DisclosureNotice(
+        partner_id="acme",
+        customer_id="customer-1",
+        since=NOW - timedelta(days=365),
+        until=NOW,
+        disclosed=(DisclosedTo(recipient="shop-1", kind="payment", purpose="payment", count=12),),
+        occurred_at=NOW,
+    ),
     CycleSettled(
         network_id="bcard",
         cycle_id="20260302-0001",

@@ -53,6 +53,8 @@ PLANTED: Final = [
     (INSIDE, "gateway.payments.unknown.store", "gateway.payments.unknown.postgres"),
     (INSIDE, "gateway.consents.store", "gateway.consents.changing"),
     (INSIDE, "gateway.settlement.postgres", "gateway.settlement.matching"),
+    (INSIDE, "gateway.disclosure.rules.sequence", "gateway.disclosure.store"),
+    (ROOMS, "gateway.disclosure.sequencer", "gateway.consents.store"),
     (INSIDE, "gateway.directory.tokens", "gateway.directory.card_files"),
     (SQL, "gateway.payments.execution", "gateway.payments.postgres"),
     (SQL, "gateway.orders.bulk.service", "gateway.orders.bulk.postgres"),

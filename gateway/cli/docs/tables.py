@@ -20,7 +20,7 @@ from schemas.events import EventType
 from schemas.principals import Role
 from schemas.publish import schema_file
 from schemas.reasons import PaymentStatus, ReasonCode
-from schemas.topics import TOPICS, Topic
+from schemas.topics import FOR_EVER, TOPICS, Topic
 
 _STATUS_OF: Final = {EVENT_TYPE[state]: status for state, status in STATUS.items()}
 _DAY: Final = timedelta(days=1) // timedelta(milliseconds=1)
@@ -40,7 +40,7 @@ def messages() -> str:
 def events() -> str:
     """What a partner is told, by CloudEvents type."""
     docs = attribute_docs(EventType)
-    (told,) = (topic for topic in TOPICS if Role.PARTNER in topic.readers)
+    (told,) = (topic for topic in TOPICS if Role.PARTNER in topic.readers and not topic.compacted)
     rows = [
         (f"`{type_}`", _told_status(EventType(type_)), _schema(model), docs[EventType(type_).name])
         for type_, model in told.messages.items()
@@ -165,7 +165,7 @@ def _coded(codes: type[Enum]) -> Iterator[Sequence[str]]:
 
 def _topic(topic: Topic) -> Sequence[str]:
     writers, readers = (", ".join(roles) for roles in (topic.writers, topic.readers))
-    kept = f"{topic.retention_ms // _DAY} days"
+    kept = "for ever" if topic.retention_ms == FOR_EVER else f"{topic.retention_ms // _DAY} days"
     return f"`{topic.name}`", markdown(topic.description), topic.key, writers, readers, str(topic.partitions), kept
 
 

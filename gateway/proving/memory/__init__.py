@@ -3,6 +3,7 @@
 from gateway.proving.memory.boundary import Boundary, no_boundary
 from gateway.proving.memory.database import Database
 from gateway.proving.memory.directory import MemoryVault
+from gateway.proving.memory.disclosure import MemoryDisclosureLog
 from gateway.proving.memory.host import MemoryHost
 from gateway.proving.memory.kafka import MemoryConsumer, MemoryDeadLetters, MemoryKafka, MemoryPublisher
 from gateway.proving.memory.keys import MemoryClock, MemoryKeySource, MemoryVerifier
@@ -19,6 +20,7 @@ __all__ = [
     "MemoryClock",
     "MemoryConsumer",
     "MemoryDeadLetters",
+    "MemoryDisclosureLog",
     "MemoryHost",
     "MemoryKafka",
     "MemoryKeySource",

@@ -17,6 +17,8 @@ from gateway.consents.rules.limits import Usage, UsageKey
 from gateway.consents.rules.records import CommandKey, ConsentVersion, HandledCommand
 from gateway.consents.store import PurposeEndRow
 from gateway.directory.merchants import Merchant
+from gateway.disclosure.rules.entry import Entry
+from gateway.disclosure.rules.sequence import Head
 from gateway.identity.refusals import Refusal
 from gateway.identity.store import AssertionUse
 from gateway.orders.bulk.rules import Bulk, BulkKey
@@ -33,6 +35,7 @@ from schemas.clearing import ClearingRecord
 from schemas.codec import encode
 from schemas.consent_commands import canonical_terms, terms_digest
 from schemas.consents import Purpose
+from schemas.disclosure import RootStatement
 from schemas.primitives import CustomerId, FundingToken, MerchantId, NetworkId, PartnerId
 
 K = TypeVar("K", bound=Hashable)
@@ -161,6 +164,11 @@ class Database:
         self.outbox_cursor: tuple[int, int] = (0, 0)
         self.outbox_parked: dict[tuple[int, int], tuple[OutboxRow, str]] = {}
         self.outbox_leader: object | None = None
+        self.disclosure_head = Head()
+        self.disclosure_entries: list[Entry] = []
+        self.disclosure_blocks: dict[int, bytes] = {}
+        self.disclosure_roots: list[tuple[RootStatement, str]] = []
+        self.disclosure_leader: object | None = None
         self.locks = Locks()
         self._sequences: dict[str, int] = {}
         self._last_tx = 0

@@ -25,7 +25,8 @@ class MemoryOutbox:
     async def purge(self, *, before: datetime, limit: int) -> int:
         await self._boundary("outbox.purge")
         db = self._tx.database
-        relayed = [r for r in db.outbox if (r.tx, r.id) <= db.outbox_cursor and (r.tx, r.id) not in db.outbox_parked]
+        read = min(db.outbox_cursor, (db.disclosure_head.tx, db.disclosure_head.id))
+        relayed = [r for r in db.outbox if (r.tx, r.id) <= read and (r.tx, r.id) not in db.outbox_parked]
         gone = list(takewhile(lambda r: r.event.occurred_at < before, relayed[:limit]))
         for row in gone:
             db.outbox.remove(row)

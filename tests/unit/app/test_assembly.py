@@ -5,6 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import gateway.app.consents
+import gateway.app.disclosure
 import gateway.app.execution
 import gateway.app.initiation
 import gateway.app.relay
@@ -19,6 +20,7 @@ STAGES = (
     gateway.app.relay.RelayStage,
     gateway.app.settlement.SettlementStage,
     gateway.app.schedule.ScheduleStage,
+    gateway.app.disclosure.DisclosureStage,
 )
 
 ALONE = {

@@ -12,19 +12,20 @@ PARTNERS, NETWORKS = ["shop", "shop-pay"], ["bcard", "kcard"]
 
 # R may read, W may write, everything else is denied.
 TABLE = """
-                           orders commands d.bcard d.kcard e.shop e.shop-pay c.bcard settlements dead       waiting
-mypay-partner-shop         W      W        -       -       R      -          -       -           -       -
-mypay-partner-shop-pay     W      W        -       -       -      R          -       -           -       -
-mypay-initiation           R      -        W       W       -      -          -       -           W       RW
-mypay-consents             -      R        -       -       -      -          -       -           W       -
-mypay-execution-bcard      -      -        R       -       -      -          -       -           W       -
-mypay-execution-kcard      -      -        -       R       -      -          -       -           W       -
-mypay-relay                -      -        -       -       W      W          -       W           -       -
-mypay-settlement           -      -        -       -       -      -          RW      -           W       -
-mypay-schedule             -      -        W       W       -      -          -       -           -       -
-mypay-clearing-import      -      -        -       -       -      -          W       -           W       -
-mypay-finance              -      -        -       -       -      -          -       R           -       -
-mypay-ops                  W      W        W       W       -      -          W       R           RW       -
+                          orders commands d.bcard d.kcard e.shop e.shop-pay c.bcard settlements dead       waiting roots
+mypay-partner-shop        W      W        -       -       R      -          -       -           -       -          R
+mypay-partner-shop-pay    W      W        -       -       -      R          -       -           -       -          R
+mypay-initiation          R      -        W       W       -      -          -       -           W       RW         -
+mypay-consents            -      R        -       -       -      -          -       -           W       -          -
+mypay-execution-bcard     -      -        R       -       -      -          -       -           W       -          -
+mypay-execution-kcard     -      -        -       R       -      -          -       -           W       -          -
+mypay-relay               -      -        -       -       W      W          -       W           -       -          W
+mypay-settlement          -      -        -       -       -      -          RW      -           W       -          -
+mypay-schedule            -      -        W       W       -      -          -       -           -       -          -
+mypay-disclosure          -      -        -       -       -      -          -       -           -       -          -
+mypay-clearing-import     -      -        -       -       -      -          W       -           W       -          -
+mypay-finance             -      -        -       -       -      -          -       R           -       -          R
+mypay-ops                 W      W        W       W       -      -          W       R           RW       -         R
 """
 COLUMNS = {
     "orders": "mypay.orders",
@@ -37,6 +38,7 @@ COLUMNS = {
     "settlements": "mypay.settlements",
     "dead": "mypay.dead-letter",
     "waiting": "mypay.waiting-orders",
+    "roots": "mypay.disclosure.roots",
 }
 LETTERS = {"R": Operation.READ, "W": Operation.WRITE}
 

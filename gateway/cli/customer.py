@@ -1,0 +1,89 @@
+"""``mypay customer …``: what was used and provided of a customer, with proofs."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from gateway.cli.common import Json, load_settings, postgres_dsn, print_json, print_table, run, say
+from gateway.database.roles import Role
+from gateway.disclosure.rules.entry import Entry
+from gateway.disclosure.rules.proof import proven, told_use
+from gateway.views.disclosures import DisclosuresView
+from schemas.codec import encode
+from schemas.disclosure import DisclosureProof
+
+app = typer.Typer(help="What was used and provided of a customer.", no_args_is_help=True)
+
+YEARS: Final = timedelta(days=3 * 366)
+"""Customers may see three years; what is older is destroyed."""
+
+
+@app.callback()
+def _customer() -> None:
+    """What was used and provided of a customer."""
+
+
+@app.command()
+def disclosures(
+    customer: Annotated[str, typer.Argument(metavar="CUSTOMER")],
+    since: Annotated[
+        datetime | None, typer.Option("--from", metavar="DAY", help="From this day on (UTC); else three years.")
+    ] = None,
+    until: Annotated[datetime | None, typer.Option("--to", metavar="DAY", help="Until before this day (UTC).")] = None,
+    partner: Annotated[str | None, typer.Option("--partner", help="Under this partner's consents alone.")] = None,
+    proofs: Annotated[
+        Path | None, typer.Option("--proofs", metavar="FILE", help="Write them with proofs into this new file.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="Disclosures at most, the oldest first.")] = 100_000,
+    json_: Json = False,
+) -> None:
+    """List every use of a customer's consents: what, to whom, why, when, under which consent and version."""
+    now = datetime.now(UTC)
+    first = since.replace(tzinfo=UTC) if since else now - YEARS
+    last = until.replace(tzinfo=UTC) if until else now
+
+    async def read() -> tuple[list[Entry], DisclosureProof | None]:
+        async with DisclosuresView.opened(postgres_dsn(load_settings(), Role.READONLY)) as view:
+            found = await view.of_customer(customer, since=first, until=last, partner_id=partner, limit=limit)
+            if proofs is None:
+                return found, None
+            placed, roots = await view.proofs(found)
+            proof = DisclosureProof.of_stored(
+                customer_id=customer,
+                since=first,
+                until=last,
+                disclosures=tuple(proven(p) for p in placed),
+                roots=tuple(roots),
+            )
+            return found, proof
+
+    found, proof = run(read())
+    if proofs is not None and proof is not None:
+        with proofs.open("xb") as file:
+            file.write(encode(proof))
+    show_uses(f"Disclosures of {customer}", found, json_=json_)
+    if proofs is not None and not json_:
+        say(f"Proofs are in {proofs}: `mypay audit check-proof {proofs}` checks them without a database.")
+
+
+def show_uses(title: str, entries: Sequence[Entry], *, json_: bool) -> None:
+    """Print uses, for people or programs."""
+    if json_:
+        print_json([{"seq": e.seq, **told_use(e.use).model_dump(mode="json", exclude_none=True)} for e in entries])
+        return
+    rows = [
+        (
+            e.seq,
+            e.use.occurred_at,
+            f"{e.use.kind}\n{e.use.what}",
+            e.use.recipient,
+            f"{e.use.purpose}\n({e.use.legal_basis})",
+            f"{e.use.consent_id} v{e.use.consent_version}\n{e.use.partner_id}",
+            e.use.reference,
+        )
+        for e in entries
+    ]
+    print_table(title, ("entry", "when", "what", "to whom", "why", "consent", "reference"), rows)

@@ -1,0 +1,177 @@
+"""The disclosure log in PostgreSQL: the sequencer's side, and what time does to it."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import asyncpg
+from asyncpg import Connection
+
+from gateway.base.errors import StoreConflictError
+from gateway.database.errors import translated
+from gateway.database.queries import load
+from gateway.database.sessions import COMMAND_TIMEOUT_S, session_settings
+from gateway.disclosure.rules.merkle import Frontier
+from gateway.disclosure.rules.sequence import Head, Step
+from gateway.disclosure.rules.uses import BODY_TYPES, PAYMENT_TYPES, PaymentFacts, SourceRow
+from gateway.disclosure.store import Read
+from gateway.outbox.store import OutboxEvent
+
+_SQL = load(__name__, "disclosure")
+_LEADER_LOCK: Final = 0x646973636C6F73  # "disclos": any constant, the same in every sequencer
+
+ENTRY_COLUMNS: Final = ("seq", "source_tx", "source_id", "content_hash", "entry_hash")
+BLOCK_COLUMNS: Final = ("first_seq", "hash")
+CONTENT_COLUMNS: Final = (
+    *("seq", "salt", "kind", "customer_id", "partner_id", "consent_id", "consent_version", "recipient", "purpose"),
+    *("legal_basis", "what", "reference", "occurred_at"),
+)
+
+
+class PostgresDisclosureLog:
+    """Implements :class:`gateway.disclosure.store.DisclosureLog` on a connection of its own, which holds the lead."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._connection: Connection[Any] | None = None
+
+    async def acquire(self) -> bool:
+        async with translated():
+            await self.release()
+            connection = await asyncpg.connect(
+                self._dsn,
+                command_timeout=COMMAND_TIMEOUT_S,
+                # Entries that a crash of the server loses are made again from the outbox, cursor and all: no need to
+                # wait for the disk. With a root it is waited for.
+                server_settings={**session_settings("mypay-disclosure"), "synchronous_commit": "off"},
+            )
+            if not await connection.fetchval(_SQL.try_lead, _LEADER_LOCK):
+                await connection.close()
+                return False
+            self._connection = connection
+            return True
+
+    async def head(self) -> Head:
+        async with translated():
+            row = await self._connected().fetchrow(_SQL.head)
+        if row is None:
+            raise AssertionError("disclosure_head has no row: migrations have not run")
+        return head_of(row)
+
+    async def read(self, after: tuple[int, int], limit: int) -> Read:
+        async with translated():
+            rows = await self._connected().fetch(
+                _SQL.read, str(after[0]), after[1], limit, list(PAYMENT_TYPES), list(BODY_TYPES)
+            )
+        first = rows[0]
+        if not first["scanned"]:
+            return Read((), after, 0)
+        to = (int(first["to_tx"]), first["to_id"])
+        return Read([_source(r) for r in rows if r["tx"] is not None], to, first["scanned"])
+
+    async def write(self, step: Step, publish: Sequence[OutboxEvent] = (), statement: str = "") -> None:
+        async with translated():
+            connection = self._connected()
+            async with connection.transaction():
+                if step.root is not None:
+                    await connection.execute(_SQL.on_disk)
+                await self._advance(connection, step)
+                if step.entries:
+                    await _copy(connection, step)
+                if step.blocks:
+                    await connection.copy_records_to_table(
+                        "disclosure_block", columns=BLOCK_COLUMNS, records=step.blocks
+                    )
+                if (root := step.root) is not None:
+                    await connection.execute(
+                        _SQL.add_root, root.number, root.first_seq, root.last_seq, statement, root.closed_at
+                    )
+                for event in publish:
+                    await connection.execute(
+                        *(_SQL.tell, event.topic, event.key, event.event_id, event.event_type, event.occurred_at),
+                        event.body,
+                    )
+
+    async def _advance(self, connection: "Connection[Any]", step: Step) -> None:
+        before, after = step.before, step.after
+        moved = await connection.fetchval(
+            _SQL.advance,
+            *(str(after.tx), after.id, after.seq, after.entry_hash, after.root_number, after.root_hash, after.root_seq),
+            *(after.period_start, after.frontier.to_bytes()),
+            *(str(before.tx), before.id, before.seq, before.root_number, before.entry_hash),
+        )
+        if not moved:
+            raise StoreConflictError("another sequencer has moved the head")
+
+    async def release(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            # Closing the session gives the lock back, also where the server can no longer answer.
+            connection.terminate()
+
+    def _connected(self) -> "Connection[Any]":
+        if self._connection is None:
+            raise asyncpg.InterfaceError("the sequencer holds no connection")
+        return self._connection
+
+
+async def _copy(connection: "Connection[Any]", step: Step) -> None:
+    await connection.copy_records_to_table(
+        "disclosure_entry",
+        columns=ENTRY_COLUMNS,
+        records=[(e.seq, e.source_tx, e.source_id, e.content_hash, e.entry_hash) for e in step.entries],
+    )
+    await connection.copy_records_to_table(
+        "disclosure_content",
+        columns=CONTENT_COLUMNS,
+        records=[
+            (
+                *(e.seq, e.salt, u.kind, u.customer_id, u.partner_id, u.consent_id, u.consent_version, u.recipient),
+                *(u.purpose, u.legal_basis, u.what, u.reference, u.occurred_at),
+            )
+            for e in step.entries
+            for u in (e.use,)
+        ],
+    )
+
+
+def head_of(row: asyncpg.Record) -> Head:
+    """The stored head."""
+    size = row["seq"] - row["root_seq"]
+    return Head(
+        tx=int(row["tx"]),
+        id=row["id"],
+        seq=row["seq"],
+        entry_hash=row["entry_hash"],
+        root_number=row["root_number"],
+        root_hash=row["root_hash"],
+        root_seq=row["root_seq"],
+        period_start=row["period_start"],
+        frontier=Frontier.of_bytes(size, row["frontier"]),
+    )
+
+
+def _source(row: asyncpg.Record) -> SourceRow:
+    payment = None
+    if row["partner_id"] is not None:
+        payment = PaymentFacts(
+            partner_id=row["partner_id"],
+            payment_id=row["key"],
+            consent_id=row["consent_id"],
+            consent_version=row["consent_version"],
+            merchant_id=row["merchant_id"],
+            operation=row["operation"],
+            amount_minor=row["amount_minor"],
+            currency=row["currency"],
+            network_id=row["network_id"],
+            was_sent=row["was_sent"],
+        )
+    return SourceRow(
+        tx=int(row["tx"]),
+        id=row["id"],
+        event_type=row["event_type"],
+        event_id=row["event_id"],
+        occurred_at=row["occurred_at"],
+        payment=payment,
+        body=row["body"],
+        customer_id=row["customer_id"],
+    )

@@ -1,0 +1,174 @@
+"""Which events of the outbox are uses of a consent, and how each is told: one table.
+
+To log another use, add a row to :data:`USES`. Nothing is written for it anywhere else: the event that tells of the use
+is in the outbox anyway, in the transaction that decided it. Such an event's body must have ``partner_id``,
+``consent_id`` and ``consent_version``; whose customer it is, the consent tells. An event that lacks what its row asks
+for becomes an entry all the same (:attr:`~gateway.disclosure.rules.entry.Kind.UNREADABLE`), and is an incident.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from gateway.disclosure.rules.entry import Kind, Use
+from schemas.codec import parse_strictly
+from schemas.events import EventType
+from schemas.primitives import decimal_of
+
+
+@dataclass(frozen=True, slots=True)
+class OfPayment:
+    """A use that the event's payment tells of: the event's key is its id.
+
+    Attributes:
+        if_sent_once: only where the payment had become an intent before; else the event is no use.
+    """
+
+    if_sent_once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OfBody:
+    """A use that the event's body tells of. Each text may name the body's members in braces: ``"{records} records"``.
+
+    Attributes:
+        nobodys: it concerns no customer; the body names no consent.
+    """
+
+    kind: Kind
+    recipient: str
+    purpose: str
+    what: str
+    reference: str
+    legal_basis: str = "consent"
+    nobodys: bool = False
+
+
+USES: Final[Mapping[str, OfPayment | OfBody]] = {
+    # Written with the intent, under the consent's lock: the moment at which the consent is used.
+    EventType.PAYMENT_SENT: OfPayment(),
+    EventType.PAYMENT_REJECTED: OfPayment(if_sent_once=True),
+    EventType.DISCLOSURES_DESTROYED: OfBody(
+        kind=Kind.DESTRUCTION,
+        recipient="",
+        purpose="retention",
+        what="contents of entries {first_seq} to {last_seq} destroyed by {rule}, digest {digest}",
+        reference="{first_seq}",
+        legal_basis="law",
+        nobodys=True,
+    ),
+}
+"""Type of an event → how it is a use."""
+
+PAYMENT_TYPES: Final = sorted(t for t, rule in USES.items() if isinstance(rule, OfPayment))
+BODY_TYPES: Final = sorted(t for t, rule in USES.items() if isinstance(rule, OfBody))
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentFacts:
+    """A payment as it was sent; none of this changes afterwards."""
+
+    partner_id: str
+    payment_id: str
+    consent_id: str
+    consent_version: int
+    merchant_id: str
+    operation: str
+    amount_minor: int
+    currency: str
+    network_id: str | None
+    was_sent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """An event of the outbox that may be a use, with what it refers to.
+
+    Attributes:
+        tx, id: its place.
+        payment: of an event of :data:`PAYMENT_TYPES`.
+        body: of an event of :data:`BODY_TYPES`.
+        customer_id: the consent's; None where there is no such consent.
+    """
+
+    tx: int
+    id: int
+    event_type: str
+    event_id: str
+    occurred_at: datetime
+    payment: PaymentFacts | None = None
+    body: bytes | None = None
+    customer_id: str | None = None
+
+
+def use_of(row: SourceRow) -> Use | None:
+    """What an event tells of the use of a consent; None where it is none."""
+    match USES.get(row.event_type):
+        case None:
+            return None
+        case OfPayment(if_sent_once=if_sent_once):
+            return _of_payment(row, if_sent_once=if_sent_once)
+        case OfBody() as rule:
+            return _of_body(row, rule)
+
+
+def _of_payment(row: SourceRow, *, if_sent_once: bool) -> Use | None:
+    payment = row.payment
+    if payment is None or row.customer_id is None:
+        return _unreadable(row)
+    if if_sent_once and not payment.was_sent:
+        return None
+    kind = Kind.WITHDRAWN if if_sent_once else Kind.REFUND if payment.operation == "refund" else Kind.PAYMENT
+    amount = decimal_of(payment.amount_minor, payment.currency)
+    return Use(
+        kind=kind,
+        customer_id=row.customer_id,
+        partner_id=payment.partner_id,
+        consent_id=payment.consent_id,
+        consent_version=payment.consent_version,
+        recipient=payment.merchant_id,
+        purpose="payment",
+        legal_basis="consent",
+        what=f"{payment.operation} of {amount} {payment.currency} by {payment.network_id}",
+        reference=payment.payment_id,
+        occurred_at=row.occurred_at,
+    )
+
+
+def _of_body(row: SourceRow, rule: OfBody) -> Use:
+    try:
+        body: dict[str, Any] = parse_strictly(row.body or b"")
+        version = None if rule.nobodys else int(body["consent_version"])
+        use = Use(
+            kind=rule.kind,
+            customer_id=row.customer_id,
+            partner_id=None if rule.nobodys else str(body["partner_id"]),
+            consent_id=None if rule.nobodys else str(body["consent_id"]),
+            consent_version=version,
+            recipient=rule.recipient.format_map(body),
+            purpose=rule.purpose.format_map(body),
+            legal_basis=rule.legal_basis.format_map(body),
+            what=rule.what.format_map(body),
+            reference=rule.reference.format_map(body),
+            occurred_at=row.occurred_at,
+        )
+    except (KeyError, ValueError, TypeError):
+        return _unreadable(row)
+    return use if rule.nobodys or row.customer_id is not None else _unreadable(row)
+
+
+def _unreadable(row: SourceRow) -> Use:
+    return Use(
+        kind=Kind.UNREADABLE,
+        customer_id=row.customer_id,
+        partner_id=None,
+        consent_id=None,
+        consent_version=None,
+        recipient="",
+        purpose="",
+        legal_basis="",
+        what=f"an event {row.event_type} that does not tell what was used",
+        reference=row.event_id,
+        occurred_at=row.occurred_at,
+    )

@@ -1,0 +1,146 @@
+"""The disclosure log: what was used of a consent or a customer, with proofs; and all of it, verified."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+
+from gateway.database.queries import load
+from gateway.disclosure.postgres import head_of
+from gateway.disclosure.rules.entry import GENESIS, Entry, Kind, Use
+from gateway.disclosure.rules.merkle import BLOCK, path_in
+from gateway.disclosure.rules.proof import Placed
+from gateway.disclosure.rules.sequence import Head
+from gateway.disclosure.rules.uses import BODY_TYPES, PAYMENT_TYPES
+from gateway.disclosure.rules.verification import Destroyed, Finding, SignedRoot, Verification
+from gateway.disclosure.signing import RootVerifier
+from gateway.views.view import View
+from schemas.events import EventType
+
+_SQL = load(__name__, "disclosures")
+
+CHUNK: Final = 20_000
+"""Entries a query: each takes a tenth of a second or so, and none holds a snapshot for longer than that."""
+
+
+class DisclosuresView(View):
+    """The disclosure log."""
+
+    async def head(self) -> Head:
+        """Where the chain ends."""
+        return head_of((await self._fetch(_SQL.head))[0])
+
+    async def all(self, *, after: int, limit: int) -> list[Entry]:
+        """Entries behind one, in their order, as far as their contents are there."""
+        return [_entry(r) for r in await self._fetch(_SQL.all, after, limit)]
+
+    async def of_consent(self, partner_id: str, consent_id: str, *, limit: int) -> list[Entry]:
+        """Uses of a consent, the latest first."""
+        return [_entry(r) for r in await self._fetch(_SQL.of_consent, partner_id, consent_id, limit)]
+
+    async def of_customer(
+        self, customer_id: str, *, since: datetime, until: datetime, partner_id: str | None, limit: int
+    ) -> list[Entry]:
+        """What was used of a customer from ``since`` until before ``until``, in the order in which it was."""
+        return [_entry(r) for r in await self._fetch(_SQL.of_customer, customer_id, since, until, partner_id, limit)]
+
+    async def proofs(self, entries: Sequence[Entry]) -> tuple[list[Placed], list[str]]:
+        """The entries in the trees of their roots, and the statements of these roots."""
+        seqs = [e.seq for e in entries]
+        previous = {1: GENESIS} | {
+            r["seq"]: r["entry_hash"] for r in await self._fetch(_SQL.previous, [s - 1 for s in seqs])
+        }
+        roots = await self._fetch(_SQL.roots_over, seqs)
+        placed: list[Placed] = []
+        blocks: dict[int, list[bytes]] = {}
+        for entry in entries:
+            root = next((r for r in roots if r["first_seq"] <= entry.seq <= r["last_seq"]), None)
+            if root is None:
+                placed.append(Placed(entry, previous[entry.seq], None))
+                continue
+            if root["number"] not in blocks:
+                rows = await self._fetch(_SQL.blocks_of, root["first_seq"], root["last_seq"])
+                blocks[root["number"]] = [r["hash"] for r in rows]
+            path = await self._path(entry.seq, root["first_seq"], root["last_seq"], blocks[root["number"]])
+            placed.append(Placed(entry, previous[entry.seq], root["number"], tuple(path)))
+        return placed, [r["statement"] for r in roots]
+
+    async def _path(self, seq: int, first: int, last: int, blocks: Sequence[bytes]) -> list[bytes]:
+        index, size = seq - first, last - first + 1
+        begin = first + index // BLOCK * BLOCK
+        leaves = await self._leaves(begin, min(begin + BLOCK - 1, last))
+        tail = first + size // BLOCK * BLOCK
+        if begin != tail and tail <= last:
+            leaves += await self._leaves(tail, last)
+        return path_in(blocks, leaves, index, size)
+
+    async def _leaves(self, first: int, last: int) -> list[bytes]:
+        return [r["entry_hash"] for r in await self._fetch(_SQL.leaves, first, last)]
+
+    async def roots(self, verifier: RootVerifier) -> list[SignedRoot]:
+        """Every root, by number."""
+        return [
+            SignedRoot(r["number"], r["statement"], verifier.read(r["statement"]))
+            for r in await self._fetch(_SQL.roots)
+        ]
+
+    async def destroyed(self) -> list[Destroyed]:
+        """Evidence of what was destroyed."""
+        rows = await self._fetch(_SQL.destroyed)
+        return [Destroyed(r["first_seq"], r["last_seq"], r["digest"]) for r in rows]
+
+    async def verify(
+        self,
+        verifier: RootVerifier,
+        *,
+        published: Sequence[SignedRoot] | None = None,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> Verification:
+        """Compute all of the log anew, and compare it with what is stored and with what was published."""
+        head = await self.head()
+        blocks = {r["first_seq"]: r["hash"] for r in await self._fetch(_SQL.blocks)}
+        # Roots that are made meanwhile are not looked at: their entries may not be read.
+        roots = [r for r in await self.roots(verifier) if r.number <= head.root_number]
+        verification = Verification(roots, blocks)
+        async for rows in self._packed(head):
+            verification.feed(rows)
+            progress(verification.entries)
+        known = [p for p in published or () if p.number <= head.root_number]
+        verification.finish(head, await self.destroyed(), None if published is None else known)
+        for use in await self._fetch(_SQL.unlogged, _USES, EventType.PAYMENT_REJECTED, 100):
+            verification.findings.append(
+                Finding(f"event {use['event_id']}", f"a use ({use['event_type']}) of which there is no entry")
+            )
+        return verification
+
+    async def _packed(self, head: Head) -> AsyncIterator[list[bytes]]:
+        """All rows up to the head, or further where there are more.
+
+        A query a chunk: a snapshot that is held for the whole log would keep the server from clearing up.
+        """
+        last = max(head.seq, (await self._fetch(_SQL.last))[0][0] or 0)
+        for begin in range(0, last, CHUNK):
+            yield [r[0] for r in await self._fetch(_SQL.packed, begin, begin + CHUNK)]
+
+
+_USES: Final = [*PAYMENT_TYPES, *BODY_TYPES]
+
+
+def _entry(row: asyncpg.Record) -> Entry:
+    use = Use(
+        kind=Kind(row["kind"]),
+        customer_id=row["customer_id"],
+        partner_id=row["partner_id"],
+        consent_id=row["consent_id"],
+        consent_version=row["consent_version"],
+        recipient=row["recipient"],
+        purpose=row["purpose"],
+        legal_basis=row["legal_basis"],
+        what=row["what"],
+        reference=row["reference"],
+        occurred_at=row["occurred_at"],
+    )
+    return Entry(
+        row["seq"], row["source_tx"], row["source_id"], row["content_hash"], row["entry_hash"], row["salt"], use
+    )

@@ -1,0 +1,72 @@
+-- name: head
+SELECT tx::text AS tx, id, seq, entry_hash, root_number, root_hash, root_seq, period_start, frontier FROM disclosure_head
+
+-- name: last
+SELECT greatest((SELECT max(seq) FROM disclosure_entry), (SELECT max(seq) FROM disclosure_content))
+
+-- name: packed
+-- Rows as gateway/disclosure/rules/verification.py takes them. The server only puts bytes together: nothing is hashed
+-- here, and what is hashed is what the columns hold now.
+SELECT CASE WHEN e.seq IS NULL THEN int8send(c.seq)
+       ELSE int8send(e.seq) || int8send(e.source_tx) || int8send(e.source_id) || e.content_hash || e.entry_hash
+            || CASE WHEN c.seq IS NULL THEN ''::bytea
+               ELSE c.salt || convert_to(json_build_array(
+                    'mypay.disclosure.v1', c.kind, c.customer_id, c.partner_id, c.consent_id, c.consent_version,
+                    c.recipient, c.purpose, c.legal_basis, c.what, c.reference,
+                    (extract(epoch FROM c.occurred_at) * 1000000)::bigint)::text, 'UTF8') END
+       END
+FROM (SELECT * FROM disclosure_entry WHERE seq > $1 AND seq <= $2) e
+FULL JOIN (SELECT * FROM disclosure_content WHERE seq > $1 AND seq <= $2) c USING (seq)
+ORDER BY coalesce(e.seq, c.seq)
+
+-- name: roots
+SELECT number, first_seq, last_seq, statement FROM disclosure_root ORDER BY number
+
+-- name: blocks
+SELECT first_seq, hash FROM disclosure_block
+
+-- name: destroyed
+SELECT first_seq, last_seq, rule, before, digest, destroyed_at, login FROM disclosure_destruction ORDER BY first_seq
+
+-- name: unlogged
+-- Uses that the outbox still holds, that the sequencer has passed, and of which there is no entry.
+SELECT o.id, o.event_type, o.event_id FROM outbox o, disclosure_head h
+WHERE (o.tx, o.id) <= (h.tx, h.id) AND o.event_type = ANY ($1::text[])
+  AND NOT EXISTS (SELECT FROM disclosure_entry e WHERE e.source_id = o.id)
+  AND NOT (o.event_type = $2 AND NOT EXISTS (
+      SELECT FROM payment p WHERE p.partner_id = substr(o.topic, length('mypay.events.') + 1)
+         AND p.payment_id = o.key::uuid AND p.rrn IS NOT NULL))
+ORDER BY o.id LIMIT $3
+
+-- name: all
+SELECT e.seq, e.source_tx, e.source_id, e.content_hash, e.entry_hash, c.*
+FROM disclosure_entry e JOIN disclosure_content c USING (seq)
+WHERE e.seq > $1 ORDER BY e.seq LIMIT $2
+
+-- name: of_consent
+SELECT e.seq, e.source_tx, e.source_id, e.content_hash, e.entry_hash, c.*
+FROM disclosure_content c JOIN disclosure_entry e USING (seq)
+WHERE c.partner_id = $1 AND c.consent_id = $2 ORDER BY c.occurred_at DESC, c.seq DESC LIMIT $3
+
+-- name: of_customer
+SELECT e.seq, e.source_tx, e.source_id, e.content_hash, e.entry_hash, c.*
+FROM disclosure_content c JOIN disclosure_entry e USING (seq)
+WHERE c.customer_id = $1 AND c.occurred_at >= $2 AND c.occurred_at < $3
+  AND ($4::text IS NULL OR c.partner_id = $4)
+ORDER BY c.occurred_at, c.seq LIMIT $5
+
+-- name: previous
+-- The hashes that entries follow.
+SELECT seq + 1 AS seq, entry_hash FROM disclosure_entry WHERE seq = ANY ($1::bigint[])
+
+-- name: roots_over
+SELECT DISTINCT r.number, r.first_seq, r.last_seq, r.statement
+FROM unnest($1::bigint[]) s (seq)
+JOIN LATERAL (SELECT * FROM disclosure_root WHERE last_seq >= s.seq ORDER BY last_seq LIMIT 1) r ON r.first_seq <= s.seq
+ORDER BY r.number
+
+-- name: leaves
+SELECT entry_hash FROM disclosure_entry WHERE seq >= $1 AND seq <= $2 ORDER BY seq
+
+-- name: blocks_of
+SELECT hash FROM disclosure_block WHERE first_seq >= $1 AND first_seq <= $2 ORDER BY first_seq

@@ -1,0 +1,239 @@
+"""DisclosureLog: every use once, in one chain, whoever writes and whenever it is cut off."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.app.disclosure import DisclosureConnections, disclosure
+from gateway.app.runtime import Runtime
+from gateway.base.errors import StoreConflictError, StoreUnavailableError
+from gateway.base.process import SilentObserver
+from gateway.consents.rules.consent import Consent
+from gateway.disclosure.rules.entry import SALT_BYTES, Kind, Use
+from gateway.disclosure.rules.sequence import Head, append, close_due
+from gateway.disclosure.rules.uses import use_of
+from gateway.disclosure.sequencer import SequencerService, SequencerSettings
+from gateway.disclosure.store import DisclosureLog
+from gateway.network.exchange import Operation
+from gateway.outbox.store import OutboxEvent
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.payments.rules.payment import Payment, event_type_of
+from gateway.proving.memory import Database, MemoryClock, MemoryStore
+from schemas.consents import ConsentStatus
+from schemas.events import EventType
+from schemas.topics import events_topic
+from tests.contract.conftest import Backend
+from tests.support.builders import NOW, later, payment
+from tests.support.domain_samples import terms
+from tests.support.roots import ROOT_SIGNER
+
+HOUR = timedelta(hours=1)
+
+
+def told(of: Payment, *, at: float = 0.0) -> OutboxEvent:
+    return OutboxEvent(
+        topic=events_topic(of.partner_id),
+        key=str(of.payment_id),
+        event_id=f"{of.payment_id}:{of.version}",
+        event_type=event_type_of(of),
+        occurred_at=later(at),
+        body=b"{}",
+    )
+
+
+async def pay(backend: Backend, *payments: Payment) -> None:
+    """Payments as execution writes them: each with its event, in one transaction."""
+    async with backend.store.transaction() as uow:
+        await uow.payments.insert(payments)
+        await uow.outbox.append([told(p) for p in payments])
+
+
+@pytest.fixture(autouse=True)
+async def consent(backend: Backend) -> None:
+    await backend.put_consents(Consent(terms(), 1, ConsentStatus.AUTH))
+
+
+def sequencer(log: DisclosureLog, clock: MemoryClock | None = None, *, batch: int = 100) -> SequencerService:
+    runtime = Runtime(
+        store=MemoryStore(Database()), observer=SilentObserver(), clock=clock or MemoryClock(NOW), worker="w"
+    )
+    connections = DisclosureConnections(log=log, sign=ROOT_SIGNER.sign, random=bytes)
+    return disclosure(runtime, connections, SequencerSettings(batch=batch, period=HOUR)).service
+
+
+async def leading(backend: Backend) -> DisclosureLog:
+    log = backend.disclosure_log()
+    assert await log.acquire()
+    return log
+
+
+async def drain(log: DisclosureLog, clock: MemoryClock | None = None, *, batch: int = 100) -> Head:
+    """Everything that waits, written."""
+    service = sequencer(log, clock, batch=batch)
+    head, more = await log.head(), True
+    while more:
+        before = head
+        head, more = await service.step(head)
+        more = more or head != before
+    return head
+
+
+async def references(backend: Backend) -> list[tuple[Kind, str]]:
+    return [(u.kind, u.reference) for u in await backend.uses()]
+
+
+async def test_a_use_is_told_with_all_that_its_payment_and_consent_say(backend: Backend) -> None:
+    refund = payment(2, operation=Operation.REFUND, amount_minor=7, original_payment_id=payment(1).payment_id)
+    await pay(backend, payment(1), refund)
+    await drain(await leading(backend))
+    first, second = await backend.uses()
+    assert first == Use(
+        kind=Kind.PAYMENT,
+        customer_id=terms().customer_id,
+        partner_id="partner-1",
+        consent_id="consent-1",
+        consent_version=1,
+        recipient="merchant-1",
+        purpose="payment",
+        legal_basis="consent",
+        what="purchase of 10000 KRW by net-a",
+        reference=str(payment(1).payment_id),
+        occurred_at=NOW,
+    )
+    assert (second.kind, second.what) == (Kind.REFUND, "refund of 7 KRW by net-a")
+    assert await backend.findings() == (2, [])
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 100])
+async def test_every_use_is_one_entry_whatever_the_batches(backend: Backend, batch: int) -> None:
+    paid = [payment(n) for n in range(1, 8)]
+    for one in paid[:4]:
+        await pay(backend, one)
+    await pay(backend, *paid[4:])
+    await drain(await leading(backend), batch=batch)
+    assert await references(backend) == [(Kind.PAYMENT, str(p.payment_id)) for p in paid]
+    assert await backend.findings() == (7, [])
+
+
+async def test_what_is_no_use_is_passed_over(backend: Backend) -> None:
+    approved = payment(1, state=PaymentState.APPROVED, version=2)
+    async with backend.store.transaction() as uow:
+        await uow.outbox.append([told(approved), told(replace(approved, state=PaymentState.SETTLED))])
+    head = await drain(await leading(backend))
+    assert (await backend.uses(), head.seq) == ([], 0)
+    assert head.id > 0
+
+
+async def test_a_rejected_payment_is_told_as_withdrawn_only_if_it_was_an_intent(backend: Backend) -> None:
+    never = payment(1, state=PaymentState.REJECTED)
+    withdrawn = payment(2)
+    await pay(backend, never, withdrawn)
+    async with backend.store.transaction() as uow:
+        await uow.payments.lock([withdrawn.key])
+        gone = replace(withdrawn, state=PaymentState.REJECTED, version=2)
+        await uow.payments.update([gone])
+        await uow.outbox.append([told(gone)])
+    await drain(await leading(backend))
+    reference = str(withdrawn.payment_id)
+    assert await references(backend) == [(Kind.PAYMENT, reference), (Kind.WITHDRAWN, reference)]
+
+
+async def test_a_use_that_tells_nothing_is_an_entry_and_stops_nobody(backend: Backend) -> None:
+    lost = OutboxEvent(events_topic("partner-1"), "no id", "lost", EventType.PAYMENT_SENT, NOW, b"{}")
+    async with backend.store.transaction() as uow:
+        await uow.outbox.append([lost, told(payment(9))])
+    await pay(backend, payment(1))
+    await drain(await leading(backend))
+    assert await references(backend) == [
+        (Kind.UNREADABLE, "lost"),
+        (Kind.UNREADABLE, told(payment(9)).event_id),
+        (Kind.PAYMENT, str(payment(1).payment_id)),
+    ]
+    assert await backend.findings() == (3, [])
+
+
+async def test_the_chain_goes_on_with_another_sequencer(backend: Backend) -> None:
+    await pay(backend, payment(1))
+    first = await leading(backend)
+    await drain(first)
+    assert not await backend.disclosure_log().acquire()
+    await first.release()
+    await pay(backend, payment(2))
+    await drain(await leading(backend))
+    assert await backend.findings() == (2, [])
+
+
+async def test_nothing_is_written_once_the_head_has_moved(backend: Backend) -> None:
+    await pay(backend, payment(1), payment(2))
+    log = await leading(backend)
+    before = await log.head()
+    await drain(log)
+    late = await _step(log, before)
+    with pytest.raises(StoreConflictError):
+        await log.write(late)
+    assert len(await backend.uses()) == 2
+    assert await backend.findings() == (2, [])
+
+
+async def test_a_released_log_writes_nothing(backend: Backend) -> None:
+    await pay(backend, payment(1))
+    log = await leading(backend)
+    step = await _step(log, await log.head())
+    await log.release()
+    with pytest.raises(StoreUnavailableError):
+        await log.write(step)
+    assert await backend.uses() == []
+
+
+async def _step(log: DisclosureLog, head: Head) -> object:
+    read = await log.read((head.tx, head.id), 100)
+    uses = [(r.tx, r.id, use) for r in read.rows if (use := use_of(r)) is not None]
+    return append(head, uses, read.to, bytes(SALT_BYTES * len(uses)), NOW, HOUR)
+
+
+async def test_a_period_ends_with_a_signed_root_that_is_told(backend: Backend) -> None:
+    clock = MemoryClock(NOW)
+    log = await leading(backend)
+    await pay(backend, payment(1), payment(2))
+    await drain(log, clock)
+    assert await told_roots(backend) == []
+    clock.advance(3600)
+    await pay(backend, payment(3))
+    await drain(log, clock)
+    clock.advance(3600)
+    head = await drain(log, clock)
+    assert (head.root_number, head.root_seq, head.period_start) == (2, 3, None)
+    assert await told_roots(backend) == ["disclosure-root:1", "disclosure-root:2"]
+    assert await backend.findings() == (3, [])
+    # A period without a use has no root, and a clock that goes back closes nothing.
+    clock.advance(7200)
+    assert await drain(log, clock) == await log.head()
+    assert (await log.head()).root_number == 2
+
+
+async def told_roots(backend: Backend) -> Sequence[str]:
+    reader = backend.reader()
+    assert await reader.acquire()
+    try:
+        return [r.event.event_id for r in await reader.read(1000) if r.event.event_type == EventType.DISCLOSURE_ROOT]
+    finally:
+        await reader.release()
+
+
+def test_an_early_clock_closes_nothing() -> None:
+    head = Head(seq=1, period_start=NOW)
+    assert close_due(head, NOW - HOUR, HOUR) is None
+
+
+async def test_what_the_log_has_not_read_is_not_forgotten(backend: Backend) -> None:
+    await pay(backend, payment(1))
+    reader = backend.reader()
+    assert await reader.acquire()
+    await reader.advance((await reader.read(10))[-1])
+    async with backend.store.transaction() as uow:
+        assert await uow.outbox.purge(before=later(60), limit=10) == 0
+    await drain(await leading(backend))
+    async with backend.store.transaction() as uow:
+        assert await uow.outbox.purge(before=later(60), limit=10) == 1
