@@ -30,7 +30,7 @@ from gateway.messaging.backlog import Backlogs
 from gateway.messaging.producer import KafkaPublisher
 from gateway.messaging.records import Outgoing
 from gateway.messaging.settings import KafkaSettings
-from gateway.proving.bench.bench import BenchError, View
+from gateway.proving.bench.result import BenchError, View
 from gateway.proving.collect.topics import event_row, read_topics
 from gateway.proving.demo import percentile
 from gateway.proving.traffic.cast import Cast, Partner, Role, make_cast, make_partners

@@ -1,0 +1,143 @@
+"""How the result of ``mypay bench`` is told: tables for people, JSON for programs."""
+
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.cli.demo import books_json, show_books
+from gateway.cli.live import results
+
+if TYPE_CHECKING:
+    from gateway.proving.bench.result import BenchResult
+
+_MIB: Final = 1 << 20
+_OTHERS_CORES: Final = 0.1
+"""What the bench itself and an idle system take."""
+
+
+def show(result: "BenchResult") -> None:
+    """Tables for people."""
+    from rich.table import Table  # noqa: PLC0415
+
+    console = results()
+    table = Table(title="What it reaches", title_justify="left", title_style="bold", show_header=False)
+    table.add_column("")
+    table.add_column("", justify="right")
+    table.add_column("", overflow="fold")
+    thirds = ", ".join(f"{n:,.0f}" for n in result.thirds_per_s)
+    floor, naive = result.floor.per_second, result.naive.per_second
+    rows = (
+        ("settled", f"{result.settled_per_s:,.0f}/s", f"sustained for {result.plan.seconds:.0f} s; by thirds {thirds}"),
+        ("order → approved, p50", f"{result.p50_ms:,.0f} ms", f"at half of that, {result.half_rate_per_s:,.0f}/s"),
+        (
+            "order → approved, p99",
+            f"{result.p99_ms:,.0f} ms",
+            f"slowest {result.max_ms:,.0f} ms of {result.latencies:,}",
+        ),
+        ("floor", f"{floor:,.0f}/s", "consume → COPY → produce in batches of 2,000, no logic"),
+        ("one at a time", f"{naive:,.0f}/s", "the same, message by message"),
+        ("orders with proof", f"{_percent(result.proofs, result.settled)} %", "of both groups' providers, ES256"),
+        ("decisions alone", f"{result.pure.per_second:,.0f}/s", _pure_words(result)),
+        ("one Faust worker", f"{result.intake.per_second:,.0f}/s", _intake_words(result)),
+        (
+            "one hot consent",
+            f"{result.hot.per_second:,.0f}/s",
+            f"{result.hot.orders:,} payments sent under one consent",
+        ),
+        ("books", f"{result.settled:,}", f"of {result.produced:,} orders settled, confirmed on three sides"),
+    )
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    _show_processes(result)
+    show_books(result.checked)
+    if result.profile is not None:
+        console.print(f"Profile: {result.profile}", markup=False, soft_wrap=True)
+
+
+def _percent(part: int, whole: int) -> int:
+    return round(100 * part / whole) if whole else 0
+
+
+def _pure_words(result: "BenchResult") -> str:
+    pure = result.pure
+    share = _percent(pure.with_proof, pure.orders)
+    return f"a core: signature, proof ({share} %), consent and limits of {pure.orders:,} orders, by processor time"
+
+
+def _intake_words(result: "BenchResult") -> str:
+    intake = result.intake
+    return f"initiation alone through {intake.orders:,} orders of a backlog; {intake.cpu_us:,.0f} µs of processor each"
+
+
+def _show_processes(result: "BenchResult") -> None:
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title="What it costs", title_justify="left", title_style="bold", show_footer=True)
+    table.add_column("process", footer="all")
+    table.add_column("CPU µs a payment", justify="right", footer=f"{sum(result.cpu_us.values()):,.0f}")
+    table.add_column("of one core", justify="right")
+    table.add_column("peak memory", justify="right")
+    table.add_column("growth", justify="right")
+    table.add_column("")
+    for name, meter in result.meters.items():
+        table.add_row(
+            name,
+            f"{result.cpu_us[name]:,.0f}",
+            f"{100 * meter.cpu_seconds / result.plan.seconds:.0f} %",
+            f"{meter.peak / _MIB:,.0f} MiB",
+            f"{meter.growth / _MIB:+,.1f} MiB",
+            "flat" if meter.flat else "[red]grows[/]",
+        )
+    console = results()
+    console.print(table)
+    if result.signed_meanwhile:
+        console.print(
+            f"{result.signed_meanwhile:,} orders were signed while this was measured: it was faster than the warm-up.",
+            style="yellow",
+        )
+    if result.others_cores > _OTHERS_CORES:
+        console.print(
+            f"Other programs kept {result.others_cores:.1f} of {os.cpu_count()} cores busy: alone it would be faster.",
+            style="yellow",
+        )
+
+
+def as_json(result: "BenchResult", step_seconds: dict[str, float]) -> dict[str, Any]:
+    """The result for programs."""
+    return {
+        "line": result.last_line(),
+        "seconds": result.plan.seconds,
+        "settled_per_s": result.settled_per_s,
+        "thirds_per_s": list(result.thirds_per_s),
+        "half_rate_per_s": result.half_rate_per_s,
+        "p50_ms": result.p50_ms,
+        "p99_ms": result.p99_ms,
+        "max_ms": result.max_ms,
+        "floor_per_s": result.floor.per_second,
+        "naive_per_s": result.naive.per_second,
+        "settled_with_proof": result.proofs,
+        "pure_per_s_and_core": result.pure.per_second,
+        "intake_per_s": result.intake.per_second,
+        "intake_cpu_us_per_order": result.intake.cpu_us,
+        "hot_consent_per_s": result.hot.per_second,
+        "hot_consent_orders": result.hot.orders,
+        "produced": result.produced,
+        "settled": result.settled,
+        "settled_in_window": result.settled_in_window,
+        "others_cores": result.others_cores,
+        "signed_meanwhile": result.signed_meanwhile,
+        "processes": {
+            name: {
+                "cpu_us_per_payment": result.cpu_us[name],
+                "cpu_seconds": meter.cpu_seconds,
+                "peak_bytes": meter.peak,
+                "growth_bytes": meter.growth,
+                "flat": meter.flat,
+                "memory_bytes": meter.memory,
+            }
+            for name, meter in result.meters.items()
+        },
+        "steps": step_seconds,
+        "balanced": result.balanced,
+        "books": books_json(result.checked),
+    }

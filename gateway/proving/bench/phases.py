@@ -1,0 +1,161 @@
+"""The phases that need the whole gateway: warm-up, the most that is sustained, half of it, one hot consent."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from gateway.proving import stack as local
+from gateway.proving.bench.hot import HOT_ORDERS, PREFIX, Hot, one_customer, read_hot
+from gateway.proving.bench.loads import AHEAD, MORE, POLL_S, Loads
+from gateway.proving.bench.meters import Meters
+from gateway.proving.bench.result import BenchError, BenchPlan, BenchResult, View
+from gateway.proving.traffic.cast import Cast
+from gateway.proving.world.world import World
+
+_WARM_TAIL_S: Final = 4.0
+"""The rate over the end of the warm-up says how many orders the measurement needs."""
+
+FULL_S: Final = 5.0
+"""From the load's start until every stage is busy."""
+
+_SPARE: Final = 1.25
+"""Orders signed beyond what the warm-up's rate would use; should it use more, they are signed while it runs."""
+
+_STARVED_SHARE_MAX: Final = 0.02
+"""Of the time; a load with nothing to send any longer measures itself."""
+
+
+class Phases:
+    """Runs them on one world, whose gateway is ready."""
+
+    def __init__(self, plan: BenchPlan, world: World, cast: Cast, loads: Loads, view: View) -> None:
+        self._plan = plan
+        self._world = world
+        self._cast = cast
+        self._loads = loads
+        self._view = view
+
+    async def warm_up(self, orders: Sequence[Path]) -> float:
+        """Fill every cache; return payments a second towards the end.
+
+        Raises:
+            BenchError: too short to tell.
+        """
+        with self._view.step("Warming up"):
+            load = self._loads.start_ahead(orders)
+            seen: list[tuple[float, int]] = []
+            while load.running():
+                self._world.check()
+                seen.append((time.monotonic(), await self._loads.decided()))
+                self._view.line(f"warming up: {seen[-1][1]:,} payments")
+                await asyncio.sleep(POLL_S)
+            await self._loads.end(load)
+        if not seen:
+            raise BenchError("the load ended before it began")
+        now, decided = seen[-1]
+        then, before = next((s for s in seen if now - s[0] <= _WARM_TAIL_S), seen[0])
+        if now - then < _WARM_TAIL_S / 2:
+            raise BenchError("the warm-up was too short to tell a rate")
+        return (decided - before) / (now - then)
+
+    async def sustain(self, rate: float, result: BenchResult) -> None:
+        """The most that is sustained; ``rate``: payments a second to expect.
+
+        Raises:
+            BenchError: the load had nothing to send for too long.
+        """
+        signed = int(rate * (self._plan.seconds + FULL_S) * _SPARE) + AHEAD
+        orders = await self._loads.sign(signed, "s")
+        with self._view.step(f"Sustained load for {self._plan.seconds:.0f} s"):
+            meters = await self._sustained(orders, signed, result)
+        for path in (*orders, *self._world.directory.glob(f"{MORE}*.orders")):
+            path.unlink()
+        result.meters, result.others_cores = meters.meters, meters.others_cores
+        began, ended = result.window
+        result.settled_in_window = await self._loads.settled_between(began, ended)
+        result.settled_per_s = result.settled_in_window / (ended - began)
+        third = (ended - began) / 3
+        counts = [await self._loads.settled_between(began + n * third, began + (n + 1) * third) for n in range(3)]
+        result.thirds_per_s = tuple(n / third for n in counts)
+
+    async def _sustained(self, orders: Sequence[Path], signed: int, result: BenchResult) -> Meters:
+        load = self._loads.start_ahead(orders, more=True)
+        signing = asyncio.create_task(self._loads.keep_signing(signed), name="signing")
+        await asyncio.sleep(FULL_S)
+        meters = Meters(self._pids(load.pid), trees=frozenset(("PostgreSQL",)))
+        profile = self._start_profile(result)
+        meters.start()
+        began, before = time.time(), await self._loads.decided()
+        while (elapsed := time.time() - began) < self._plan.seconds:
+            self._world.check()
+            if signing.done():
+                signing.result()
+            rate = (await self._loads.decided() - before) / elapsed if elapsed > 1 else 0
+            self._view.line(f"{elapsed:.0f} s: {rate:,.0f} payments a second through the network")
+            await asyncio.sleep(min(1.0, self._plan.seconds - elapsed))
+        result.window = (began, time.time())
+        await meters.stop()
+        signing.cancel()
+        result.signed_meanwhile = self._loads.signed_meanwhile
+        load.check()
+        if profile is not None:
+            await asyncio.to_thread(profile.wait)
+        starved = await self._loads.end(load)
+        if starved > _STARVED_SHARE_MAX * self._plan.seconds:
+            raise BenchError(
+                f"for {starved:.1f} s there was nothing to send: signing took longer than settling, "
+                "on a machine that is busy with something else"
+            )
+        return meters
+
+    async def at_half_rate(self, result: BenchResult) -> None:
+        """Half of what was sustained, steadily: latencies are told by the books."""
+        result.half_rate_per_s = result.settled_per_s / 2
+        count = max(1, int(result.half_rate_per_s * self._plan.latency_seconds))
+        orders = await self._loads.sign(count, "h")
+        with self._view.step(f"Latency at half the rate for {self._plan.latency_seconds:.0f} s"):
+            load = self._loads.start(orders, "--per-second", f"{result.half_rate_per_s:.1f}")
+            began = time.monotonic()
+            while load.running():
+                self._world.check()
+                self._view.line(f"{time.monotonic() - began:.0f} s at {result.half_rate_per_s:,.0f} a second")
+                await asyncio.sleep(POLL_S)
+            await self._loads.end(load)
+
+    async def hot(self) -> Hot:
+        """A stretch of orders under one consent.
+
+        Raises:
+            BenchError: not all of them were sent to the network.
+        """
+        orders = await self._loads.sign(HOT_ORDERS, PREFIX, one_customer(self._cast))
+        with self._view.step(f"One consent, {HOT_ORDERS:,} orders"):
+            load = self._loads.start_ahead(orders)
+            await load.ended()
+            await self._loads.end(load)
+        hot = await read_hot(self._world.postgres_dsn)
+        if hot.orders != HOT_ORDERS:
+            raise BenchError(f"{hot.orders} of {HOT_ORDERS} orders under the hot consent were sent")
+        return hot
+
+    def _pids(self, load: int) -> dict[str, int]:
+        pids = {child.name: child.pid for child in (*self._world.stages, *self._world.simulators)}
+        status = local.status(self._world.name, home=self._world.plan.home)
+        for name, server in (("Kafka", status.kafka), ("PostgreSQL", status.postgres)):
+            if server.pid is not None:
+                pids[name] = server.pid
+        return {**pids, "load generator": load}
+
+    def _start_profile(self, result: BenchResult) -> "subprocess.Popen[bytes] | None":
+        if self._plan.profile is None:
+            return None
+        child = self._world.stage(self._plan.profile)
+        result.profile = self._world.plan.home / f"profile-{child.name.replace(' ', '-')}.svg"
+        py_spy = Path(sys.executable).with_name("py-spy")
+        seconds = str(max(1, int(self._plan.seconds / 2)))
+        argv = [str(py_spy), "record", "-p", str(child.pid), "-d", seconds, "-o", str(result.profile)]
+        return subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 - ours
