@@ -21,6 +21,12 @@ def command(
     seconds: Annotated[float, typer.Option(help="Length of the sustained run.", min=5)] = 60.0,
     latency_seconds: Annotated[float, typer.Option(help="Length of the run at half the rate.", min=5)] = 30.0,
     baseline_seconds: Annotated[float, typer.Option(help="Length of each baseline.", min=1)] = 10.0,
+    lean_seconds: Annotated[
+        float, typer.Option(help="Length of the pipeline without features; 0 leaves it out.", min=0)
+    ] = 10.0,
+    vcpu_hour_price: Annotated[
+        float, typer.Option(help="US dollars for an hour of one virtual core: an assumption of ours.", min=0)
+    ] = 0.04,
     partners: Annotated[int, typer.Option(help="2: all sign with ES256. 4: half with Ed25519.", min=1, max=4)] = 2,
     initiation_workers: Annotated[int, typer.Option(help="Processes of the intake.", min=1, max=8)] = 1,
     profile: Annotated[
@@ -33,7 +39,7 @@ def command(
         Path | None, typer.Option("--json", help="Also write the result here.", dir_okay=False)
     ] = None,
 ) -> None:
-    """Measure the gateway with everything it needs on this machine, beside two baselines.
+    """Measure the gateway with everything it needs on this machine, beside baselines and a pipeline without features.
 
     A payment counts only when PostgreSQL and the network's own ledger both confirm it; the exit code is 0 only if the
     books agree over the whole run.
@@ -50,6 +56,7 @@ def command(
         seconds=seconds,
         latency_seconds=latency_seconds,
         baseline_seconds=baseline_seconds,
+        lean_seconds=lean_seconds,
         partners=partners,
         initiation_workers=initiation_workers,
         profile=profile,
@@ -60,7 +67,7 @@ def command(
     except BenchError as error:
         raise CliError(str(error)) from error
     view.settle()
-    show(result)
+    show(result, vcpu_hour_price)
     if json_file is not None:
         json_file.write_text(json.dumps(as_json(result, view.step_seconds), indent=2) + "\n", encoding="utf-8")
     typer.echo(result.last_line())

@@ -7,6 +7,7 @@ from gateway.cli.demo import books_json, show_books
 from gateway.cli.live import results
 
 if TYPE_CHECKING:
+    from gateway.proving.bench.lean.figures import Lean
     from gateway.proving.bench.result import BenchResult
 
 _MIB: Final = 1 << 20
@@ -14,8 +15,8 @@ _OTHERS_CORES: Final = 0.1
 """What the bench itself and an idle system take."""
 
 
-def show(result: "BenchResult") -> None:
-    """Tables for people."""
+def show(result: "BenchResult", vcpu_hour_price: float) -> None:
+    """Tables for people; the price is US dollars."""
     from rich.table import Table  # noqa: PLC0415
 
     console = results()
@@ -33,6 +34,8 @@ def show(result: "BenchResult") -> None:
             f"{result.p99_ms:,.0f} ms",
             f"slowest {result.max_ms:,.0f} ms of {result.latencies:,}",
         ),
+        ("without features", f"{result.lean.per_second:,.0f}/s", _lean_words(result.lean, "the same parts, Faust")),
+        ("at the least", f"{result.bare.per_second:,.0f}/s", _lean_words(result.bare, "a bare consumer, no checks")),
         ("floor", f"{floor:,.0f}/s", "consume → COPY → produce in batches of 2,000, no logic"),
         ("one at a time", f"{naive:,.0f}/s", "the same, message by message"),
         ("orders with proof", f"{_percent(result.proofs, result.settled)} %", "of both groups' providers, ES256"),
@@ -48,7 +51,7 @@ def show(result: "BenchResult") -> None:
     for row in rows:
         table.add_row(*row)
     console.print(table)
-    _show_processes(result)
+    _show_processes(result, vcpu_hour_price)
     show_books(result.checked)
     if result.profile is not None:
         console.print(f"Profile: {result.profile}", markup=False, soft_wrap=True)
@@ -56,6 +59,12 @@ def show(result: "BenchResult") -> None:
 
 def _percent(part: int, whole: int) -> int:
     return round(100 * part / whole) if whole else 0
+
+
+def _lean_words(lean: "Lean", what: str) -> str:
+    if not lean.seconds:
+        return "not measured"
+    return f"{what}: read, insert, ask the network, update, tell; {sum(lean.cpu_us.values()):,.0f} µs of processor each"
 
 
 def _pure_words(result: "BenchResult") -> str:
@@ -69,12 +78,16 @@ def _intake_words(result: "BenchResult") -> str:
     return f"initiation alone through {intake.orders:,} orders of a backlog; {intake.cpu_us:,.0f} µs of processor each"
 
 
-def _show_processes(result: "BenchResult") -> None:
+def _show_processes(result: "BenchResult", vcpu_hour_price: float) -> None:
     from rich.table import Table  # noqa: PLC0415
+
+    from gateway.proving.bench.costs import price_of_million, shares_of  # noqa: PLC0415 - an extra
 
     table = Table(title="What it costs", title_justify="left", title_style="bold", show_footer=True)
     table.add_column("process", footer="all")
-    table.add_column("CPU µs a payment", justify="right", footer=f"{sum(result.cpu_us.values()):,.0f}")
+    shares = shares_of(result.cpu_us)
+    table.add_column("CPU µs a payment", justify="right", footer=f"{shares.all:,.0f}")
+    table.add_column("$ a million", justify="right", footer=f"{price_of_million(shares.all, vcpu_hour_price):.4f}")
     table.add_column("of one core", justify="right")
     table.add_column("peak memory", justify="right")
     table.add_column("growth", justify="right")
@@ -83,6 +96,7 @@ def _show_processes(result: "BenchResult") -> None:
         table.add_row(
             name,
             f"{result.cpu_us[name]:,.0f}",
+            f"{price_of_million(result.cpu_us[name], vcpu_hour_price):.4f}",
             f"{100 * meter.cpu_seconds / result.plan.seconds:.0f} %",
             f"{meter.peak / _MIB:,.0f} MiB",
             f"{meter.growth / _MIB:+,.1f} MiB",
@@ -90,6 +104,17 @@ def _show_processes(result: "BenchResult") -> None:
         )
     console = results()
     console.print(table)
+    around = 100 * shares.around / shares.all if shares.all else 0.0
+    console.print(
+        f"A million payments take {shares.paid:,.0f} CPU-seconds: the gateway {shares.gateway:,.0f}, "
+        f"Kafka and PostgreSQL {shares.servers:,.0f}. "
+        f"At ${vcpu_hour_price:.2f} an hour of a virtual core, which is an assumption, that is "
+        f"${price_of_million(shares.paid, vcpu_hour_price):.3f}. "
+        f"Load generator and simulated network took {shares.around:,.0f} more ({around:.0f} % of all): "
+        "they are not the gateway.",
+        markup=False,
+        soft_wrap=True,
+    )
     if result.signed_meanwhile:
         console.print(
             f"{result.signed_meanwhile:,} orders were signed while this was measured: it was faster than the warm-up.",
@@ -113,6 +138,12 @@ def as_json(result: "BenchResult", step_seconds: dict[str, float]) -> dict[str, 
         "p50_ms": result.p50_ms,
         "p99_ms": result.p99_ms,
         "max_ms": result.max_ms,
+        "lean_per_s": result.lean.per_second,
+        "lean_cpu_us_per_payment": dict(result.lean.cpu_us),
+        "bare_per_s": result.bare.per_second,
+        "bare_cpu_us_per_payment": dict(result.bare.cpu_us),
+        "stored_bytes": {"wal": result.stored.wal, "database": result.stored.database, "kafka": result.stored.kafka},
+        "cores": os.cpu_count(),
         "floor_per_s": result.floor.per_second,
         "naive_per_s": result.naive.per_second,
         "settled_with_proof": result.proofs,

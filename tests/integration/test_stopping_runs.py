@@ -1,4 +1,4 @@
-"""Ending a demo in the middle: nothing of it is left running, however often it is told to stop."""
+"""Ending a demo or a bench in the middle: nothing of it is left running, however often it is told to stop."""
 
 import os
 import shutil
@@ -14,7 +14,9 @@ import pytest
 
 from tests.support.stack import HOME
 
-PROGRAM = [sys.executable, "-c", "from gateway.cli import main; main()", "demo", "--orders", "3000"]
+MYPAY = [sys.executable, "-c", "from gateway.cli import main; main()"]
+DEMO = ("demo", "--orders", "3000")
+BENCH = ("bench", "--seconds", "5", "--latency-seconds", "5", "--baseline-seconds", "1", "--lean-seconds", "2")
 
 
 @pytest.fixture
@@ -41,17 +43,21 @@ def running_in(home: Path) -> list[psutil.Process]:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
-    ("step", "number"),
+    ("program", "step", "number"),
     [
-        ("Clearing away an earlier run", signal.SIGTERM),  # Kafka and PostgreSQL are being started
-        ("Starting the gateway", signal.SIGTERM),  # orders flow
-        ("Starting the gateway", signal.SIGINT),
+        (DEMO, "Clearing away an earlier run", signal.SIGTERM),  # Kafka and PostgreSQL are being started
+        (DEMO, "Starting the gateway", signal.SIGTERM),  # orders flow
+        (DEMO, "Starting the gateway", signal.SIGINT),
+        (BENCH, "Starting Kafka and PostgreSQL", signal.SIGTERM),
+        (BENCH, "Baseline: one message at a time", signal.SIGTERM),  # the pipeline without features begins
     ],
 )
-def test_a_demo_that_is_stopped_twice_leaves_nothing_running(home: Path, step: str, number: int) -> None:
+def test_a_run_that_is_stopped_twice_leaves_nothing_running(
+    home: Path, program: tuple[str, ...], step: str, number: int
+) -> None:
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "MYPAY_HOME": str(home), "LC_ALL": "C.UTF-8"}
     with subprocess.Popen(
-        PROGRAM, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+        [*MYPAY, *program], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
     ) as ran:
         assert ran.stderr is not None
         said = []

@@ -1,10 +1,10 @@
 """The bench: how many payments a second the whole gateway settles on this machine, and what each costs.
 
 Everything runs here: load generator, Kafka, PostgreSQL (fsync on), the card network with its own books, and the
-gateway's processes. Half of the orders carry a customer's proof. The phases: two baselines; the decisions alone; one
-worker of the intake alone; warm-up; the most that is sustained; latency at half of that; one hot consent. A payment
-counts when PostgreSQL has it SETTLED and the network's ledger has approved and cleared it; the check of the books over
-the whole run says so, or the bench fails.
+gateway's processes. Half of the orders carry a customer's proof. The phases: two baselines; a pipeline without
+features, of the same parts; the decisions alone; one worker of the intake alone; warm-up; the most that is sustained;
+latency at half of that; one hot consent. A payment counts when PostgreSQL has it SETTLED and the network's ledger has
+approved and cleared it; the check of the books over the whole run says so, or the bench fails.
 """
 
 import itertools
@@ -18,6 +18,8 @@ from gateway.identity.jose.issuers import CachedTrustTable
 from gateway.proving.bench import baselines
 from gateway.proving.bench.baselines import Baseline
 from gateway.proving.bench.intake import Intake, NotTakenError, watch_intake
+from gateway.proving.bench.lean.figures import Lean
+from gateway.proving.bench.lean.run import measure_lean
 from gateway.proving.bench.loads import Loads
 from gateway.proving.bench.phases import Phases
 from gateway.proving.bench.pure import NotDecidedError, Pure, measure_pure
@@ -39,6 +41,11 @@ _AT_ONCE: Final = 1e6
 
 WARM_ORDERS: Final = 30_000
 BASELINE_COPIES: Final = 6
+
+LEAN_PER_S: Final = 4_000
+LEAN_FULL_S: Final = 3.0
+"""At most so many orders a second, for the window and the start before it."""
+
 CYCLE_SECONDS: Final = 2.0
 
 
@@ -79,8 +86,9 @@ class _Bench:
     async def run(self) -> BenchResult:
         warm = await self._loads.sign(WARM_ORDERS, "w")
         floor, naive = await self._baselines(warm)
+        lean, bare = await self._lean(warm)
         pure = await self._pure(warm)
-        result = BenchResult(self._plan, floor, naive, pure, await self._alone())
+        result = BenchResult(self._plan, floor, naive, pure, await self._alone(), lean=lean, bare=bare)
         phases = Phases(self._plan, self._world, self._cast, self._loads, self._view)
         await phases.sustain(await phases.warm_up(warm), result)
         await phases.at_half_rate(result)
@@ -99,6 +107,18 @@ class _Bench:
         with self._view.step("Baseline: one message at a time"):
             naive = await baselines.naive(kafka, dsn, seconds=self._plan.baseline_seconds)
         return floor, naive
+
+    async def _lean(self, orders: Sequence[Path]) -> tuple[Lean, Lean]:
+        seconds = self._plan.lean_seconds
+        if not seconds:
+            return Lean(), Lean()
+        more = int(LEAN_PER_S * (seconds + LEAN_FULL_S)) - WARM_ORDERS
+        lasting = [*orders, *(await self._loads.sign(more, "l") if more > 0 else ())]
+        with self._view.step("A pipeline without features, through Faust"):
+            lean = await measure_lean(self._world, lasting, "faust", seconds=seconds, view=self._view)
+        with self._view.step("The same, through a bare consumer"):
+            bare = await measure_lean(self._world, lasting, "bare", seconds=seconds / 2, view=self._view)
+        return lean, bare
 
     async def _pure(self, orders: Sequence[Path]) -> Pure:
         with self._view.step("The decisions alone, in one thread"):

@@ -10,6 +10,7 @@ from typing import Final
 
 import asyncpg
 
+from gateway.proving import stack as local
 from gateway.proving.bench.result import BenchError, View
 from gateway.proving.traffic.cast import Cast
 from gateway.proving.traffic.presigning import presign
@@ -29,6 +30,9 @@ _LEFT_S: Final = 15.0
 _SETTLE_TIMEOUT_S: Final = 120.0
 _STOP_S: Final = 30.0
 POLL_S: Final = 0.2
+
+SERVER_TREES: Final = frozenset(("PostgreSQL",))
+"""Servers with child processes."""
 
 
 class Loads:
@@ -84,15 +88,20 @@ class Loads:
         self.produced += int(told["produced"])
         return float(told["starved_s"])
 
-    async def keep_signing(self, signed: int) -> None:
-        """Sign more orders whenever those that are left would not last; the load takes them up."""
+    async def keep_signing(self, signed: int, seconds: float) -> None:
+        """Sign more orders whenever those that are left would not last; the load takes them up.
+
+        Args:
+            signed: orders that are there already.
+            seconds: that they have to last for altogether.
+        """
         decided = before = await self.decided()
         began = time.monotonic()
         for number in itertools.count():
             while True:
                 decided = await self.decided() - before
                 rate = decided / max(1.0, time.monotonic() - began)
-                if signed - decided - AHEAD < rate * _LEFT_S:
+                if signed - decided - AHEAD < rate * min(_LEFT_S, began + seconds - time.monotonic()):
                     break
                 await asyncio.sleep(1.0)
             count = max(_MORE_ORDERS_MIN, int(rate * _LEFT_S))
@@ -137,3 +146,10 @@ class Loads:
     @property
     def _report(self) -> Path:
         return self._world.directory / f"load-{self._started}.json"
+
+
+def server_pids(world: World) -> dict[str, int]:
+    """Kafka and PostgreSQL, as far as they run here for this world alone."""
+    status = local.status(world.name, home=world.plan.home)
+    servers = (("Kafka", status.kafka), ("PostgreSQL", status.postgres))
+    return {name: server.pid for name, server in servers if server.pid is not None}

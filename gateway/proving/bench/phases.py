@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from gateway.proving import stack as local
 from gateway.proving.bench.hot import HOT_ORDERS, PREFIX, Hot, one_customer, read_hot
-from gateway.proving.bench.loads import AHEAD, MORE, POLL_S, Loads
+from gateway.proving.bench.loads import AHEAD, MORE, POLL_S, SERVER_TREES, Loads, server_pids
 from gateway.proving.bench.meters import Meters
 from gateway.proving.bench.result import BenchError, BenchPlan, BenchResult, View
+from gateway.proving.bench.storage import stored
 from gateway.proving.traffic.cast import Cast
 from gateway.proving.world.world import World
 
@@ -84,10 +84,11 @@ class Phases:
 
     async def _sustained(self, orders: Sequence[Path], signed: int, result: BenchResult) -> Meters:
         load = self._loads.start_ahead(orders, more=True)
-        signing = asyncio.create_task(self._loads.keep_signing(signed), name="signing")
+        signing = asyncio.create_task(self._loads.keep_signing(signed, FULL_S + self._plan.seconds), name="signing")
         await asyncio.sleep(FULL_S)
-        meters = Meters(self._pids(load.pid), trees=frozenset(("PostgreSQL",)))
+        meters = Meters(self._pids(load.pid), trees=SERVER_TREES)
         profile = self._start_profile(result)
+        stored_before = await stored(self._world)
         meters.start()
         began, before = time.time(), await self._loads.decided()
         while (elapsed := time.time() - began) < self._plan.seconds:
@@ -99,6 +100,7 @@ class Phases:
             await asyncio.sleep(min(1.0, self._plan.seconds - elapsed))
         result.window = (began, time.time())
         await meters.stop()
+        result.stored = (await stored(self._world)).since(stored_before)
         signing.cancel()
         result.signed_meanwhile = self._loads.signed_meanwhile
         load.check()
@@ -144,11 +146,7 @@ class Phases:
 
     def _pids(self, load: int) -> dict[str, int]:
         pids = {child.name: child.pid for child in (*self._world.stages, *self._world.simulators)}
-        status = local.status(self._world.name, home=self._world.plan.home)
-        for name, server in (("Kafka", status.kafka), ("PostgreSQL", status.postgres)):
-            if server.pid is not None:
-                pids[name] = server.pid
-        return {**pids, "load generator": load}
+        return {**pids, **server_pids(self._world), "load generator": load}
 
     def _start_profile(self, result: BenchResult) -> "subprocess.Popen[bytes] | None":
         if self._plan.profile is None:

@@ -8,8 +8,10 @@ from typing import Protocol
 from gateway.proving.bench.baselines import Baseline
 from gateway.proving.bench.hot import Hot
 from gateway.proving.bench.intake import Intake
+from gateway.proving.bench.lean.figures import Lean
 from gateway.proving.bench.meters import Meter
 from gateway.proving.bench.pure import Pure
+from gateway.proving.bench.storage import Stored
 from gateway.proving.books import Checked
 
 
@@ -23,6 +25,7 @@ class BenchPlan:
 
     Attributes:
         seconds: of the sustained run; latency_seconds: of the run at half the rate; baseline_seconds: of each baseline.
+        lean_seconds: of the pipeline without features; 0: leave it out.
         partners: 2 sign with ES256; 4: half of them with Ed25519.
         profile: name of a stage to record with py-spy during the sustained run, or None.
     """
@@ -30,6 +33,7 @@ class BenchPlan:
     seconds: float = 60.0
     latency_seconds: float = 30.0
     baseline_seconds: float = 10.0
+    lean_seconds: float = 10.0
     partners: int = 2
     initiation_workers: int = 1
     seed: int = 1
@@ -57,6 +61,8 @@ class BenchResult:
         meters: processes over the window.
         produced, settled: over the whole run.
         pure: the decisions alone, in one thread; intake: one worker of the intake on a backlog.
+        lean: the pipeline without features, of the gateway's own parts; bare: of the least that works.
+        stored: bytes that were written over the window.
         hot: a stretch of orders under one consent.
         proofs: how many of the settled payments had a customer's proof.
         others_cores: cores that other programs of the machine kept busy over the window: they slow the gateway down.
@@ -72,6 +78,9 @@ class BenchResult:
     settled_per_s: float = 0.0
     thirds_per_s: tuple[float, ...] = ()
     half_rate_per_s: float = 0.0
+    lean: Lean = field(default_factory=Lean)
+    bare: Lean = field(default_factory=Lean)
+    stored: Stored = field(default_factory=Stored)
     hot: Hot = field(default_factory=Hot)
     p50_ms: float = 0.0
     p99_ms: float = 0.0
@@ -104,6 +113,7 @@ class BenchResult:
         return (
             f"bench: settled_per_s={self.settled_per_s:.0f} p50_ms={self.p50_ms:.0f} p99_ms={self.p99_ms:.0f} "
             f"cpu_us_per_payment={sum(self.cpu_us.values()):.0f} "
+            f"lean_ratio={_ratio(self.settled_per_s, self.lean.per_second):.3f} "
             f"floor_ratio={_ratio(self.settled_per_s, self.floor.per_second):.3f} "
             f"naive_ratio={_ratio(self.settled_per_s, self.naive.per_second):.1f}"
         )

@@ -7,6 +7,7 @@ runs until the orders are used up or SIGTERM, and then writes ``{"produced": n, 
 - ``--per-second``: produces at a steady rate.
 - ``--more FOLDER PREFIX``: takes up files of this folder that come while it runs, and ends by SIGTERM alone.
   ``starved_s`` tells for how long there was nothing to send.
+- ``--topic NAME``: sends them there, to a program that is no gateway.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -31,8 +33,9 @@ _TICK_S: Final = 0.02
 
 
 class _Generator:
-    def __init__(self, client: Client, orders: Presigned, stopping: asyncio.Event) -> None:
+    def __init__(self, client: Client, orders: Presigned, stopping: asyncio.Event, topic: str | None = None) -> None:
         self._client = client
+        self._topic = topic
         self._orders = orders
         self._stopping = stopping
         self.produced = 0
@@ -46,6 +49,8 @@ class _Generator:
             self.starved_s += _POLL_S
             await asyncio.sleep(_POLL_S)
             return
+        if self._topic is not None:
+            batch = [replace(order, topic=self._topic) for order in batch]
         await self._client.send(batch)
         self.produced += len(batch)
 
@@ -87,7 +92,7 @@ async def _run(options: argparse.Namespace) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     async with open_client(KafkaSettings(bootstrap_servers=options.kafka, client_id="mypay-load")) as client:
         more = (Path(options.more[0]), options.more[1]) if options.more else None
-        generator = _Generator(client, Presigned(options.orders, more), stopping)
+        generator = _Generator(client, Presigned(options.orders, more), stopping, options.topic)
         if options.per_second:
             await generator.keep_pace(options.per_second)
         else:
@@ -105,6 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--ahead", type=int, default=4000)
     parser.add_argument("--network", action="append", default=[])
     parser.add_argument("--per-second", type=float, default=0.0)
+    parser.add_argument("--topic")
     parser.add_argument("--more", nargs=2, metavar=("FOLDER", "PREFIX"))
     uvloop.run(_run(parser.parse_args(arguments)))
     return 0

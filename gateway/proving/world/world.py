@@ -406,16 +406,20 @@ def _start_networks(world: World) -> None:
         for network_id, port, control, between in zip(NETWORKS, ports[::3], ports[1::3], ports[2::3], strict=False)
     )
     for network in world.networks:
-        simulator = world.directory / f"{network.network_id}.toml"
-        simulator.write_text(
-            network.simulator_file(seed=world.plan.seed, cycle_seconds=world.plan.cycle_seconds), encoding="utf-8"
-        )
         for_gateway = world.directory / "networks" / f"{network.network_id}.toml"
         for_gateway.write_text(network.gateway_file(window=world.plan.window), encoding="utf-8")
-        arguments = ["-c", _SIMULATOR, "network", "--config", str(simulator)]
-        child = make_child(world, f"network {network.network_id}", arguments, base_environment())
+        child = make_simulator(world, network.network_id, network, cycle_seconds=plan.cycle_seconds)
         world.simulators.append(child)
         child.start()
+
+
+def make_simulator(world: World, name: str, network: Network, *, cycle_seconds: float | None = None) -> Child:
+    """Make a network's process, not started yet; ``name`` is that of its files."""
+    simulator = world.directory / f"{name}.toml"
+    text = network.simulator_file(seed=world.plan.seed, cycle_seconds=cycle_seconds)
+    simulator.write_text(text, encoding="utf-8")
+    arguments = ["-c", _SIMULATOR, "network", "--config", str(simulator)]
+    return make_child(world, f"network {name}", arguments, base_environment())
 
 
 def make_child(world: World, name: str, arguments: Sequence[str], environment: dict[str, str]) -> Child:
