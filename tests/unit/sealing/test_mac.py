@@ -1,5 +1,7 @@
 """Marks: only who holds a key of the ring makes them, of exactly these parts, for one purpose."""
 
+import base64
+import hmac
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,15 @@ def marks(keys: MasterKeys) -> HmacMarks:
 
 def test_a_mark_is_known_again() -> None:
     assert marks(OLD).check(marks(OLD).mark(PARTS), PARTS) is None
+
+
+@pytest.mark.parametrize("given_parts", [[], [b""], PARTS, [bytes([n]) * n for n in range(200)]])
+def test_a_mark_is_spelt_as_it_always_was(given_parts: list[bytes | None]) -> None:
+    """Other processes, perhaps of another version, read it: parts' number and lengths first, then the parts."""
+    lengths = [len(given_parts), *(2**64 - 1 if p is None else len(p) for p in given_parts)]
+    said = b"".join([*(n.to_bytes(8, "big") for n in lengths), *(p or b"" for p in given_parts)])
+    tag = hmac.digest(OLD.derive(PURPOSE, "20260101"), said, "sha256")
+    assert marks(OLD).mark(given_parts) == b"20260101." + base64.urlsafe_b64encode(tag).rstrip(b"=")
 
 
 parts = st.lists(st.one_of(st.none(), st.binary(max_size=12)), max_size=6)
