@@ -5,9 +5,11 @@ way, and no error text repeats what was in the message.
 """
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final, TypeVar
 
+from msgspec.json import Encoder
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
@@ -20,6 +22,8 @@ BODY_BYTES_MAX: Final = 64 * 1024
 FAULTS_TOLD_MAX: Final = 1000
 
 T = TypeVar("T", bound=Model)
+
+_fields_encoder = Encoder()
 
 
 class DecodeError(ValueError):
@@ -76,6 +80,15 @@ def encode(message: BaseModel) -> bytes:
 def encode_json(value: object) -> bytes:
     """Write a plain JSON value."""
     return to_json(value)
+
+
+def encode_fields(fields: Mapping[str, object]) -> bytes:
+    """Write the members of an event of ours (texts, whole numbers, ids, codes, times) as :func:`encode_json`, faster.
+
+    Raises:
+        TypeError: a member is something else.
+    """
+    return _fields_encoder.encode(fields)
 
 
 def canonical(body: bytes, *, member: str | None = None) -> bytes:

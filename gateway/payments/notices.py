@@ -11,7 +11,7 @@ from gateway.outbox.store import OutboxEvent
 from gateway.payments.rules.intent import OrderOrRefund
 from gateway.payments.rules.payment import Payment, event_fields
 from gateway.payments.store import OrderRefusingUnit
-from schemas.codec import encode, encode_json
+from schemas.codec import encode, encode_fields
 from schemas.events import EventType, OrderRefused
 from schemas.primitives import PartnerId
 from schemas.reasons import Reason
@@ -46,7 +46,7 @@ def reported_events(repeats: Sequence[tuple[Payment, str]], now: datetime) -> li
             event_type=EventType.PAYMENT_REPORTED,
             occurred_at=now,
             traceparent=payment.traceparent,
-            body=encode_json(event_fields(payment)),
+            body=encode_fields(event_fields(payment)),
         )
         for payment, reference in repeats
     ]

@@ -19,7 +19,7 @@ from gateway.payments.rules.lifecycle import IGNORED, LimitEffect, PaymentState,
 from gateway.payments.rules.payment import Change, Payment, PaymentKey, event_fields, event_type_of
 from gateway.payments.store import PaymentChangeUnit
 from gateway.payments.unknown.store import FollowUp
-from schemas.codec import encode_json
+from schemas.codec import encode_fields
 from schemas.topics import events_topic
 
 
@@ -95,12 +95,12 @@ def payment_events(payments: Sequence[Payment]) -> list[OutboxEvent]:
     return [
         OutboxEvent(
             topic=events_topic(p.partner_id),
-            key=str(p.payment_id),
-            event_id=f"{p.payment_id}:{p.version}",
+            key=(key := str(p.payment_id)),
+            event_id=f"{key}:{p.version}",
             event_type=event_type_of(p),
             occurred_at=p.changed_at,
             traceparent=p.traceparent,
-            body=encode_json(event_fields(p)),
+            body=encode_fields(event_fields(p)),
         )
         for p in payments
     ]
