@@ -129,7 +129,10 @@ class Door(Generic[M_co]):
 
     def __init__(self, *, verifier: SignatureVerifier, models: Mapping[str, type[M_co]]) -> None:
         self._verifier = verifier
-        self._models = models
+        # Asked once: a class answers for what it has not more slowly than a message is read.
+        self._models = {
+            type_: (model, int(getattr(model, "BYTES_MAX", BODY_BYTES_MAX))) for type_, model in models.items()
+        }
         self._types = " or ".join(sorted(models))
 
     async def read_all(
@@ -165,11 +168,11 @@ class Door(Generic[M_co]):
         return signed if isinstance(signed, Signed) else Nobodys(record, NotAuthenticatedError(signed))
 
     def _open(self, record: Record, envelope: Envelope, signed: Signed) -> Authentic[M_co] | Faulty | Nobodys:
-        model = self._models.get(envelope.type)
+        known = self._models.get(envelope.type)
         try:
-            if model is None:
+            if known is None:
                 raise EnvelopeError("ce_type", f"must be {self._types}")
-            bytes_max: int = getattr(model, "BYTES_MAX", BODY_BYTES_MAX)
+            model, bytes_max = known
             message: M_co = decode(model, record.value, bytes_max=bytes_max)  # type: ignore[type-var]
             if message.partner_id != signed.partner_id:
                 return Nobodys(record, NotAuthenticatedError(_OTHERS))
