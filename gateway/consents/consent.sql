@@ -1,13 +1,16 @@
 -- name: read
-SELECT c.partner_id, c.consent_id, c.version, c.status, c.ended_purposes, c.terms::text AS terms
+-- Terms of a version that the caller holds are not sent again: no version's terms ever change.
+SELECT c.partner_id, c.consent_id, c.version, c.status, c.ended_purposes,
+       CASE WHEN c.version IS DISTINCT FROM k.held THEN c.terms::text END AS terms
 FROM consent c
-JOIN unnest($1::text[], $2::text[]) AS k (partner_id, consent_id) USING (partner_id, consent_id)
+JOIN unnest($1::text[], $2::text[], $3::integer[]) AS k (partner_id, consent_id, held) USING (partner_id, consent_id)
 
 -- name: lock
--- In key order, so that two workers can never wait for each other.
-SELECT c.partner_id, c.consent_id, c.version, c.status, c.ended_purposes, c.terms::text AS terms
+-- In key order, so that two workers can never wait for each other. Status and version are those under the lock.
+SELECT c.partner_id, c.consent_id, c.version, c.status, c.ended_purposes,
+       CASE WHEN c.version IS DISTINCT FROM k.held THEN c.terms::text END AS terms
 FROM consent c
-JOIN unnest($1::text[], $2::text[]) AS k (partner_id, consent_id) USING (partner_id, consent_id)
+JOIN unnest($1::text[], $2::text[], $3::integer[]) AS k (partner_id, consent_id, held) USING (partner_id, consent_id)
 ORDER BY c.partner_id, c.consent_id
 FOR NO KEY UPDATE OF c
 

@@ -35,17 +35,24 @@ CACHED_TERMS_MAX = 50_000
 class TermsCache:
     """Parsed terms by consent and version; a version's terms never change, so an entry never becomes stale."""
 
-    def __init__(self) -> None:
-        self._terms: dict[tuple[str, str, int], ConsentTerms] = {}
+    def __init__(self, bound: int = CACHED_TERMS_MAX) -> None:
+        self._bound = bound
+        self._terms: dict[ConsentKey, tuple[int, ConsentTerms]] = {}
+
+    def held(self, keys: Sequence[ConsentKey]) -> Sequence[tuple[int, ConsentTerms] | None]:
+        """Version and terms that are kept of each of these consents."""
+        return [self._terms.get(key) for key in keys]
 
     def parse(self, row: Record) -> ConsentTerms:
         """Return the row's terms, parsed once a version."""
-        key = (row["partner_id"], row["consent_id"], row["version"])
-        terms = self._terms.get(key)
-        if terms is None:
-            if len(self._terms) >= CACHED_TERMS_MAX:
-                self._terms.pop(next(iter(self._terms)))
-            terms = self._terms[key] = decode(ConsentTerms, row["terms"].encode(), trusted=True)
+        key, version = (row["partner_id"], row["consent_id"]), row["version"]
+        kept = self._terms.get(key)
+        if kept is not None and kept[0] == version:
+            return kept[1]
+        terms = decode(ConsentTerms, row["terms"].encode(), trusted=True)
+        if kept is None and len(self._terms) >= self._bound:
+            self._terms.pop(next(iter(self._terms)))
+        self._terms[key] = (version, terms)
         return terms
 
 
@@ -197,14 +204,22 @@ class PostgresConsentStore:
     def _record(self, row: Record) -> ConsentRecord:
         return ConsentRecord(self._consent(row), row["digest"], row["changes"])
 
-    def _consent(self, row: Record) -> Consent:
+    def _consent(self, row: Record, terms: ConsentTerms | None = None) -> Consent:
         over = row["ended_purposes"]
         ended = frozenset(map(Purpose, over)) if over else NO_PURPOSES
-        return Consent(self._cache.parse(row), row["version"], ConsentStatus(row["status"]), ended)
+        return Consent(terms or self._cache.parse(row), row["version"], ConsentStatus(row["status"]), ended)
 
     async def _fetch(self, sql: str, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, Consent]:
-        rows = await self._connection.fetch(sql, [k[0] for k in keys], [k[1] for k in keys])
-        return {(row["partner_id"], row["consent_id"]): self._consent(row) for row in rows}
+        # Kept here: what the cache holds may be gone by the time that the rows are there.
+        held = dict(zip(keys, self._cache.held(keys), strict=True))
+        versions = [kept and kept[0] for kept in held.values()]
+        rows = await self._connection.fetch(sql, [k[0] for k in held], [k[1] for k in held], versions)
+        found: dict[ConsentKey, Consent] = {}
+        for row in rows:
+            key = (row["partner_id"], row["consent_id"])
+            kept = held[key]
+            found[key] = self._consent(row, kept[1] if row["terms"] is None and kept is not None else None)
+        return found
 
     async def usage(self, keys: Sequence[UsageKey]) -> Mapping[UsageKey, Usage]:
         rows = await self._connection.fetch(_SQL.usage, *_columns(keys))

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 from msgspec import structs
 
-from gateway.base.errors import StoreConflictError
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.consents.ended_watch import EndedConsentWatch
@@ -300,9 +299,8 @@ class ExecutionService:
 
 
 async def _write(uow: ExecutionUnit, decided: Decided, facts: Facts) -> None:
-    if len(await uow.payments.insert(decided.payments)) != len(decided.payments):
-        # Another worker inserted one of these ids under another consent since we looked.
-        raise StoreConflictError("payment inserted concurrently")
+    # Where another worker made one of these under another consent since we looked, the batch looks again.
+    await uow.payments.add(decided.payments)
     await uow.payments.begin_scheduled(decided.due)
     await uow.consents.add_usage([UsageChange(key, minor, count) for key, (minor, count) in decided.reserved.items()])
     exempting = [k for k in decided.authenticated if exempt_window(facts.consents[k].terms, None)]

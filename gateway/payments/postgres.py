@@ -35,6 +35,12 @@ LATE_COLUMNS = (
     "payment_id",
     "outcome",
 )
+PAYMENT_COLUMNS = (
+    *("partner_id", "payment_id", "order_id", "consent_id", "consent_version", "merchant_id", "operation"),
+    *("amount_minor", "currency", "funding_token", "order_digest", "state", "version", "reason_code", "reason_text"),
+    *("network_code", "network_id", "terminal_id", "stan", "rrn", "transmitted_at", "approval_code", "limit_windows"),
+    *("ordered_at", "decided_at", "changed_at", "traceparent", "sent_by", "original_payment_id"),
+)
 TRANSFER_COLUMNS = ("partner_id", "payment_id", "kind", "debit", "credit", "amount_minor", "currency", "posted_at")
 
 
@@ -74,6 +80,12 @@ class PostgresPaymentStore:
         columns = zip(*map(_row, payments), strict=True)
         rows = await self._connection.fetch(_SQL.insert, *map(list, columns))
         return frozenset((r["partner_id"], r["payment_id"]) for r in rows)
+
+    async def add(self, payments: Sequence[Payment]) -> None:
+        if payments:
+            await self._connection.copy_records_to_table(
+                "payment", columns=PAYMENT_COLUMNS, records=map(_row, payments)
+            )
 
     async def update(self, payments: Sequence[Payment]) -> None:
         if not payments:

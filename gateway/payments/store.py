@@ -36,6 +36,13 @@ class PaymentStore(Protocol):
     async def insert(self, payments: Sequence[Payment]) -> frozenset[PaymentKey]:
         """Insert those that do not exist yet; return the keys of these. An existing payment is left as it is."""
 
+    async def add(self, payments: Sequence[Payment]) -> None:
+        """Insert payments that are new.
+
+        Raises:
+            StoreConflictError: one of them exists, or another transaction made it meanwhile: nothing is written.
+        """
+
     async def update(self, payments: Sequence[Payment]) -> None:
         """Write state, version, reason, approval code and time of payments that this transaction has locked."""
 

@@ -57,6 +57,7 @@ async def apply_changes(
     *,
     now: datetime,
     known: Mapping[PaymentKey, Payment] | None = None,
+    locked: Mapping[PaymentKey, Payment] | None = None,
 ) -> Applied:
     """Lock the payments, move each by the lifecycle's table, and write every effect of it.
 
@@ -65,8 +66,11 @@ async def apply_changes(
         changes: in their order; several may concern one payment.
         now: when they happened.
         known: payments as this process wrote them last; saves reading those that nobody has changed since.
+        locked: all of the payments, which the caller has locked and read in this transaction.
     """
-    payments = dict(await uow.payments.lock(list({c.key for c in changes}), known=known))
+    if locked is None:
+        locked = await uow.payments.lock(list({c.key for c in changes}), known=known)
+    payments = dict(locked)
     applied, effects = Applied(changes), _Effects()
     for change in changes:
         payment = payments.get(change.key)

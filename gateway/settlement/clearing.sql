@@ -1,15 +1,18 @@
 -- name: payments_by_rrn
-SELECT partner_id, payment_id, state, operation, amount_minor, currency, merchant_id, stan, terminal_id, rrn
-FROM payment
+SELECT * FROM payment
 WHERE network_id = $1 AND rrn = ANY ($2::text[])
 ORDER BY partner_id, payment_id
 FOR NO KEY UPDATE
 
 -- name: insert
+-- In the order of their numbers, so that two imports can never wait for each other.
 INSERT INTO clearing_record (network_id, cycle_id, created_at, record_no, kind, rrn, stan, terminal_id, acceptor_id,
-                             amount_minor, currency)
+                             amount_minor, currency, partner_id, payment_id, break_kind, break_detail)
 SELECT $1, $2, $11, r.* FROM unnest($3::integer[], $4::text[], $5::text[], $6::integer[], $7::text[], $8::text[],
-                               $9::bigint[], $10::text[]) AS r
+                               $9::bigint[], $10::text[], $12::text[], $13::uuid[], $14::text[], $15::text[])
+    AS r (record_no, kind, rrn, stan, terminal_id, acceptor_id, amount_minor, currency, partner_id, payment_id,
+          break_kind, break_detail)
+ORDER BY r.record_no
 ON CONFLICT (network_id, cycle_id, record_no) DO NOTHING
 RETURNING record_no
 

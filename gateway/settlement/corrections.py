@@ -2,7 +2,8 @@
 
 A correction supersedes: the record before it is kept beside it, a payment that it had settled is approved again and its
 settlement booked back, and the corrected record is then matched as if it were new. A record from an older file than the
-one that stands changes nothing. Must run inside a transaction; takes clearing records' locks, then payments'.
+one that stands changes nothing. Must run inside a transaction; takes the locks of clearing records that are there, then
+payments'. New records are written last, with what became of them: one row each, once.
 """
 
 from dataclasses import dataclass, field
@@ -25,12 +26,14 @@ class SortedRecords:
 
     Attributes:
         to_match: new and corrected records.
+        new: those of them that are not stored yet: written with their outcome, when it is known.
         corrections: told to whom settlement is told.
         undone: records that had settled a payment and were superseded, with its merchant.
         stale: records of older files, or superseded ones delivered again.
     """
 
     to_match: list[ClearingRecord] = field(default_factory=list)
+    new: list[ClearingRecord] = field(default_factory=list)
     corrections: list[ClearingCorrection] = field(default_factory=list)
     undone: list[tuple[ClearingRecord, MerchantId]] = field(default_factory=list)
     stale: int = 0
@@ -39,7 +42,7 @@ class SortedRecords:
 async def sort_records(
     uow: SettlementUnit, batch: ClearingBatch, *, created_at: datetime, now: datetime
 ) -> SortedRecords:
-    """Record a batch, and undo what its corrections supersede.
+    """Tell a batch's new records from those that are stored, and undo what its corrections supersede.
 
     Args:
         uow: the transaction.
@@ -48,12 +51,12 @@ async def sort_records(
         now: when it is taken in.
     """
     network_id, cycle_id = batch.network_id, batch.cycle_id
-    new = await uow.clearing.insert(network_id, cycle_id, batch.records, created_at=created_at)
-    sorted_records = SortedRecords(to_match=[r for r in batch.records if r.record_no in new])
-    known = [r for r in batch.records if r.record_no not in new]
+    stored = await uow.clearing.lock(network_id, cycle_id, [r.record_no for r in batch.records])
+    new = [r for r in batch.records if r.record_no not in stored]
+    sorted_records = SortedRecords(to_match=list(new), new=new)
+    known = [r for r in batch.records if r.record_no in stored]
     if not known:
         return sorted_records
-    stored = await uow.clearing.lock(network_id, cycle_id, [r.record_no for r in known])
     changed = [r.record_no for r in known if changed_fields(stored[r.record_no].record, r)]
     earlier = await uow.clearing.earlier(network_id, cycle_id, changed) if changed else {}
     same: list[int] = []

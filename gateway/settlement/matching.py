@@ -14,18 +14,19 @@ from functools import partial
 from itertools import groupby
 from typing import Final, assert_never
 
+from gateway.base.errors import StoreConflictError
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.database.unit import Store
 from gateway.messaging.records import DeadLetters, Record
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState
-from gateway.payments.rules.payment import Change, PaymentKey
+from gateway.payments.rules.payment import Change, Payment, PaymentKey
 from gateway.payments.transitions import Applied, apply_changes
 from gateway.settlement.corrections import SortedRecords, sort_records
 from gateway.settlement.messages import read_clearing
 from gateway.settlement.rules import Break, ClearedPayment, Matched, match_record, positions
-from gateway.settlement.store import SettlementUnit
+from gateway.settlement.store import Outcome, SettlementUnit
 from schemas.clearing import ClearingBatch, ClearingRecord
 from schemas.codec import encode
 from schemas.events import CycleSettled, EventType
@@ -57,6 +58,11 @@ class _Outcomes:
     matched: list[Matched] = field(default_factory=list)
     breaks: list[tuple[ClearingRecord, PaymentKey | None, Break]] = field(default_factory=list)
     sorted_records: SortedRecords = field(default_factory=SortedRecords)
+
+    def by_record(self) -> dict[int, Outcome]:
+        """What became of each record, by its number."""
+        matched = {m.record.record_no: ((m.payment.partner_id, m.payment.payment_id), None) for m in self.matched}
+        return {**matched, **{record.record_no: (key, found) for record, key, found in self.breaks}}
 
     @property
     def first_record(self) -> int:
@@ -124,12 +130,12 @@ class SettlementService:
         self, uow: SettlementUnit, network_id: NetworkId, cycle_id: str, records: Sequence[ClearingRecord]
     ) -> Applied:
         now = self._clock.now()
-        payments = await uow.clearing.payments_by_rrn(network_id, sorted({r.rrn for r in records}))
+        locked = await uow.clearing.payments_by_rrn(network_id, sorted({r.rrn for r in records}))
         # What another worker has settled meanwhile is no break again.
-        outcomes = _Outcomes(matched=_match(records, payments).matched)
+        outcomes = _Outcomes(matched=_match(records, locked).matched)
         if not outcomes.matched:
             return Applied()
-        applied = await apply_changes(uow, _cleared(outcomes), now=now)
+        applied = await apply_changes(uow, _cleared(outcomes), now=now, locked=_by_key(locked))
         event_id = f"matched:{outcomes.matched[0].payment.payment_id}:{applied.changed[0].version}"
         await self._record(uow, (network_id, cycle_id, 0), outcomes, now, event_id=event_id)
         return applied
@@ -157,12 +163,13 @@ class SettlementService:
             if not sorted_records.to_match:
                 return _Outcomes(sorted_records=sorted_records), Applied()
             rrns = sorted({r.rrn for r in sorted_records.to_match})
-            payments = await uow.clearing.payments_by_rrn(batch.network_id, rrns)
-            if patient and any(p.state in _OUTCOME_OPEN for p in payments.values()):
+            locked = await uow.clearing.payments_by_rrn(batch.network_id, rrns)
+            if patient and any(p.state in _OUTCOME_OPEN for p in locked.values()):
                 raise _TooEarlyError
-            outcomes = _match(sorted_records.to_match, payments)
+            outcomes = _match(sorted_records.to_match, locked)
             outcomes.sorted_records = sorted_records
-            applied = await apply_changes(uow, _cleared(outcomes), now=now)
+            applied = await apply_changes(uow, _cleared(outcomes), now=now, locked=_by_key(locked))
+            await _write_new(uow, batch, outcomes, created_at)
             # By its first new record: a corrected file of the same cycle counts its chunks anew.
             event_id = f"{batch.network_id}:{batch.cycle_id}:{outcomes.first_record}"
             if sorted_records.corrections:
@@ -180,14 +187,10 @@ class SettlementService:
         event_id: str,
     ) -> None:
         network_id, cycle_id, number = chunk
-        await uow.clearing.write_outcomes(
-            network_id,
-            cycle_id,
-            [
-                *((m.record.record_no, (m.payment.partner_id, m.payment.payment_id), None) for m in outcomes.matched),
-                *((record.record_no, key, found) for record, key, found in outcomes.breaks),
-            ],
-        )
+        new = {r.record_no for r in outcomes.sorted_records.new}
+        stored = [(number, *outcome) for number, outcome in outcomes.by_record().items() if number not in new]
+        if stored:
+            await uow.clearing.write_outcomes(network_id, cycle_id, stored)
         told = CycleSettled.of_stored(
             network_id=network_id,
             cycle_id=cycle_id,
@@ -235,6 +238,22 @@ def _digest(batch: ClearingBatch) -> str:
     return hashlib.sha256(encode(batch)).hexdigest()[:16]
 
 
+async def _write_new(uow: SettlementUnit, batch: ClearingBatch, outcomes: _Outcomes, created_at: datetime) -> None:
+    new = outcomes.sorted_records.new
+    if not new:
+        return
+    written = await uow.clearing.insert(
+        batch.network_id, batch.cycle_id, new, created_at=created_at, outcomes=outcomes.by_record()
+    )
+    if len(written) != len(new):
+        # Another worker has taken one of these in since we looked.
+        raise StoreConflictError("clearing record inserted concurrently")
+
+
+def _by_key(payments: Mapping[str, Payment]) -> dict[PaymentKey, Payment]:
+    return {p.key: p for p in payments.values()}
+
+
 def _cleared(outcomes: _Outcomes) -> list[Change]:
     return [
         Change(key=(m.payment.partner_id, m.payment.payment_id), kind=PaymentEventKind.CLEARED)
@@ -242,11 +261,12 @@ def _cleared(outcomes: _Outcomes) -> list[Change]:
     ]
 
 
-def _match(records: Sequence[ClearingRecord], payments: Mapping[str, ClearedPayment]) -> _Outcomes:
+def _match(records: Sequence[ClearingRecord], payments: Mapping[str, Payment]) -> _Outcomes:
     outcomes = _Outcomes()
     cleared: set[str] = set()
     for record in records:
-        payment = payments.get(record.rrn)
+        named = payments.get(record.rrn)
+        payment = None if named is None else ClearedPayment.of(named)
         outcome = match_record(record, payment, already_cleared=record.rrn in cleared)
         match outcome:
             case Matched():

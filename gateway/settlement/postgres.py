@@ -7,10 +7,10 @@ from typing import Any
 from asyncpg import Connection, Record
 
 from gateway.database.queries import load
-from gateway.network.exchange import Operation
-from gateway.payments.rules.lifecycle import PaymentState
-from gateway.payments.rules.payment import PaymentKey
-from gateway.settlement.rules import Break, BreakKind, ClearedPayment, StoredRecord
+from gateway.payments.postgres import payment_of
+from gateway.payments.rules.payment import Payment, PaymentKey
+from gateway.settlement.rules import Break, BreakKind, StoredRecord
+from gateway.settlement.store import NO_OUTCOMES, Outcome
 from schemas.clearing import ClearingKind, ClearingRecord
 from schemas.primitives import NetworkId
 
@@ -23,27 +23,23 @@ class PostgresClearingStore:
     def __init__(self, connection: "Connection[Any]") -> None:
         self._connection = connection
 
-    async def payments_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, ClearedPayment]:
+    async def payments_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, Payment]:
         rows = await self._connection.fetch(_SQL.payments_by_rrn, network_id, rrns)
-        return {
-            r["rrn"]: ClearedPayment(
-                partner_id=r["partner_id"],
-                payment_id=r["payment_id"],
-                state=PaymentState(r["state"]),
-                operation=Operation(r["operation"]),
-                amount_minor=r["amount_minor"],
-                currency=r["currency"],
-                merchant_id=r["merchant_id"],
-                stan=r["stan"],
-                terminal_id=r["terminal_id"],
-            )
-            for r in rows
-        }
+        return {row["rrn"]: payment_of(row) for row in rows}
 
     async def insert(
-        self, network_id: NetworkId, cycle_id: str, records: Sequence[ClearingRecord], *, created_at: datetime
+        self,
+        network_id: NetworkId,
+        cycle_id: str,
+        records: Sequence[ClearingRecord],
+        *,
+        created_at: datetime,
+        outcomes: Mapping[int, Outcome] = NO_OUTCOMES,
     ) -> frozenset[int]:
-        rows = await self._connection.fetch(_SQL.insert, network_id, cycle_id, *_columns(records), created_at)
+        of_each = [outcomes.get(r.record_no, (None, None)) for r in records]
+        rows = await self._connection.fetch(
+            _SQL.insert, network_id, cycle_id, *_columns(records), created_at, *_outcome_columns(of_each)
+        )
         return frozenset(r["record_no"] for r in rows)
 
     async def lock(self, network_id: NetworkId, cycle_id: str, numbers: Sequence[int]) -> Mapping[int, StoredRecord]:
@@ -106,11 +102,17 @@ class PostgresClearingStore:
             network_id,
             cycle_id,
             [number for number, _, _ in outcomes],
-            [key and key[0] for _, key, _ in outcomes],
-            [key and key[1] for _, key, _ in outcomes],
-            [found and found.kind.value for _, _, found in outcomes],
-            [found and found.detail for _, _, found in outcomes],
+            *_outcome_columns([(key, found) for _, key, found in outcomes]),
         )
+
+
+def _outcome_columns(outcomes: Sequence[Outcome]) -> tuple[list[Any], ...]:
+    return (
+        [key and key[0] for key, _ in outcomes],
+        [key and key[1] for key, _ in outcomes],
+        [found and found.kind.value for _, found in outcomes],
+        [found and found.detail for _, found in outcomes],
+    )
 
 
 def _columns(records: Sequence[ClearingRecord]) -> tuple[list[Any], ...]:

@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum, unique
-from typing import Final
+from typing import Final, Self
 
 from gateway.network.exchange import Operation
 from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState, Transition, transition
-from gateway.payments.rules.payment import PaymentKey
+from gateway.payments.rules.payment import Payment, PaymentKey
 from schemas.clearing import ClearingKind, ClearingRecord
 from schemas.events import MerchantPosition
 from schemas.primitives import MerchantId, PartnerId, PaymentId
@@ -46,6 +46,23 @@ class ClearedPayment:
     merchant_id: MerchantId
     stan: int
     terminal_id: str
+
+    @classmethod
+    def of(cls, payment: Payment) -> Self:
+        """What matching looks at of a payment that was sent."""
+        if payment.trace is None:
+            raise AssertionError("a payment with an RRN has trace numbers")
+        return cls(
+            partner_id=payment.partner_id,
+            payment_id=payment.payment_id,
+            state=payment.state,
+            operation=payment.operation,
+            amount_minor=payment.amount_minor,
+            currency=payment.currency,
+            merchant_id=payment.merchant_id,
+            stan=payment.trace.stan,
+            terminal_id=payment.trace.terminal_id,
+        )
 
 
 @dataclass(frozen=True, slots=True)

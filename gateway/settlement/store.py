@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import BinaryIO, Final, Protocol
 
-from gateway.payments.rules.payment import PaymentKey
+from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.payments.store import PaymentChangeUnit
-from gateway.settlement.rules import Break, ClearedPayment, StoredRecord
+from gateway.settlement.rules import Break, StoredRecord
 from schemas.clearing import ClearingRecord
 from schemas.primitives import NetworkId
 
@@ -38,16 +39,31 @@ class ClearingSeals(Protocol):
         """
 
 
+Outcome = tuple[PaymentKey | None, Break | None]
+"""The payment that a record matched or names, and the break."""
+
+NO_OUTCOMES: Final[Mapping[int, Outcome]] = MappingProxyType({})
+
+
 class ClearingStore(Protocol):
     """Clearing records and breaks."""
 
-    async def payments_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, ClearedPayment]:
+    async def payments_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, Payment]:
         """Payments by the network's reference, locked until the transaction ends."""
 
     async def insert(
-        self, network_id: NetworkId, cycle_id: str, records: Sequence[ClearingRecord], *, created_at: datetime
+        self,
+        network_id: NetworkId,
+        cycle_id: str,
+        records: Sequence[ClearingRecord],
+        *,
+        created_at: datetime,
+        outcomes: Mapping[int, Outcome] = NO_OUTCOMES,
     ) -> frozenset[int]:
-        """Record what was not recorded yet; return the record numbers of these. ``created_at``: their file's time."""
+        """Record what was not recorded yet, in the order of its numbers; return the record numbers of these.
+
+        ``created_at``: their file's time. ``outcomes``: by record number; those that are not there have none yet.
+        """
 
     async def lock(self, network_id: NetworkId, cycle_id: str, numbers: Sequence[int]) -> Mapping[int, StoredRecord]:
         """Records that are there, by number, locked until the transaction ends."""

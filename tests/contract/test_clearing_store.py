@@ -42,11 +42,10 @@ async def test_payments_are_found_by_network_and_rrn_with_what_matching_needs(st
     async with store.transaction() as uow:
         await uow.payments.insert([one, payment(2), payment(3, network_id="net-b")])
         found = await uow.clearing.payments_by_rrn(NET, [trace(n).rrn for n in (1, 3, 4)])
-    assert found == {
-        trace(1).rrn: ClearedPayment(
-            *one.key, PaymentState.APPROVED, one.operation, 777, "KRW", one.merchant_id, 1, TERMINAL
-        )
-    }
+    assert found == {trace(1).rrn: one}
+    assert ClearedPayment.of(found[trace(1).rrn]) == ClearedPayment(
+        *one.key, PaymentState.APPROVED, one.operation, 777, "KRW", one.merchant_id, 1, TERMINAL
+    )
 
 
 async def test_found_payments_are_locked(backend: Backend) -> None:
@@ -76,6 +75,35 @@ async def test_outcomes_are_noted_by_record(backend: Backend) -> None:
         )
         await uow.clearing.write_outcomes(NET, "c1", [])
     assert await backend.outcomes() == {1: (one.payment_id, None), 2: (None, "missing_here"), 3: (None, None)}
+
+
+async def test_a_new_record_is_written_with_its_outcome(backend: Backend) -> None:
+    one = payment(1)
+    records = [clearing_record(payment(n), n) for n in (3, 1, 2)]
+    outcomes = {1: (one.key, None), 2: (None, Break(BreakKind.MISSING_HERE, "no payment"))}
+    async with backend.store.transaction() as uow:
+        await uow.payments.insert([one])
+        assert await uow.clearing.insert(NET, "c1", records, created_at=NOW, outcomes=outcomes) == {1, 2, 3}
+        # What is there stays as it is.
+        again = {1: (None, Break(BreakKind.DUPLICATE, "why"))}
+        assert await uow.clearing.insert(NET, "c1", records, created_at=NOW, outcomes=again) == frozenset()
+        assert (await uow.clearing.lock(NET, "c1", [2]))[2].found == Break(BreakKind.MISSING_HERE, "no payment")
+    assert await backend.outcomes() == {1: (one.payment_id, None), 2: (None, "missing_here"), 3: (None, None)}
+
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_a_new_record_names_no_payment_of_another_number_nor_one_that_is_settled(
+    store: Store, number: int
+) -> None:
+    one = payment(1, state=PaymentState.APPROVED)
+    async with store.transaction() as uow:
+        await uow.payments.insert([one])
+        await uow.clearing.insert(NET, "c1", [clearing_record(one, 1)], created_at=NOW, outcomes={1: (one.key, None)})
+    with pytest.raises(StoreIntegrityError):
+        async with store.transaction() as uow:
+            await uow.clearing.insert(
+                NET, "c1", [clearing_record(payment(number), 2)], created_at=NOW, outcomes={2: (one.key, None)}
+            )
 
 
 async def test_breaks_are_found_again_once_their_payments_are_approved(store: Store) -> None:

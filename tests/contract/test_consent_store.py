@@ -108,6 +108,26 @@ async def test_the_second_to_lock_waits_for_the_first(backend: Backend) -> None:
     assert order == ["first", "second"]
 
 
+async def test_terms_that_are_held_are_read_anew_once_another_version_stands(backend: Backend) -> None:
+    await backend.put_consents(consent(), consent(partner_id="partner-2"))
+
+    async def reads() -> list[dict[ConsentKey, tuple[int, object]]]:
+        async with backend.store.transaction() as uow:
+            found = [await uow.consents.read([KEY, OTHER]), await uow.consents.lock([KEY, OTHER])]
+        return [{key: (c.version, c.terms) for key, c in each.items()} for each in found]
+
+    first = consent().terms, consent(partner_id="partner-2").terms
+    for _ in range(2):
+        assert await reads() == [{KEY: (1, first[0]), OTHER: (1, first[1])}] * 2
+    amended = consent(payment=purpose(max_per_payment=(krw(7),))).terms
+    async with backend.store.transaction() as uow:
+        record = (await uow.consents.lock_records([KEY]))[KEY]
+        changed = replace(record, consent=replace(record.consent, terms=amended, version=2))
+        await uow.consents.update([changed], now=NOW)
+    for _ in range(2):
+        assert await reads() == [{KEY: (2, amended), OTHER: (1, first[1])}] * 2
+
+
 async def test_usage_of_an_unused_window_is_not_there(store: Store) -> None:
     assert await usage_of(store, usage_key()) == {}
 

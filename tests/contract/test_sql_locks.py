@@ -166,6 +166,10 @@ def number_of(column: str, prefix: str) -> str:
     return f"{column} = '{prefix}' || $1::integer"
 
 
+def held(rows: Sequence[int]) -> tuple[object, ...]:
+    return (*ids("c", rows), [None for _ in rows])
+
+
 def usages(rows: Sequence[int]) -> tuple[object, ...]:
     named = (["p" for _ in rows], ["c" for _ in rows], [f"l{n}" for n in rows], [AT for _ in rows])
     return (*named, [1 for _ in rows], [1 for _ in rows])
@@ -175,7 +179,7 @@ UUID_NUMBER = "payment_id = lpad(to_hex($1::integer), 32, '0')::uuid"
 
 WAITS: Final = {
     "consent.lock": Lock(
-        *(load("consent").lock, "consent", (consent_row,), partial(ids, "c"), number_of("consent_id", "c")),
+        *(load("consent").lock, "consent", (consent_row,), held, number_of("consent_id", "c")),
     ),
     "consent.lock_records": Lock(
         *(load("consent").lock_records, "consent", (consent_row,), partial(ids, "c"), number_of("consent_id", "c")),

@@ -9,7 +9,8 @@ from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.proving.memory.boundary import Boundary
 from gateway.proving.memory.database import ClearingRow, Transaction
-from gateway.settlement.rules import Break, BreakKind, ClearedPayment, StoredRecord, content
+from gateway.settlement.rules import Break, BreakKind, StoredRecord, content
+from gateway.settlement.store import NO_OUTCOMES, Outcome
 from schemas.clearing import ClearingRecord
 from schemas.primitives import NetworkId
 
@@ -24,27 +25,31 @@ class MemoryClearingStore:
         self._db = transaction.database
         self._boundary = boundary
 
-    async def payments_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, ClearedPayment]:
+    async def payments_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, Payment]:
         await self._boundary("clearing.payments_by_rrn")
         named = {rrn: key for rrn in rrns if (key := self._tx.get(self._db.rrns, (network_id, rrn))) is not None}
         payments = await self._tx.lock(self._db.payments, named.values())
-        return {rrn: _cleared(payments[key]) for rrn, key in named.items()}
+        return {rrn: payments[key] for rrn, key in named.items()}
 
     async def insert(
-        self, network_id: NetworkId, cycle_id: str, records: Sequence[ClearingRecord], *, created_at: datetime
+        self,
+        network_id: NetworkId,
+        cycle_id: str,
+        records: Sequence[ClearingRecord],
+        *,
+        created_at: datetime,
+        outcomes: Mapping[int, Outcome] = NO_OUTCOMES,
     ) -> frozenset[int]:
         await self._boundary("clearing.insert")
-        return frozenset(
-            [
-                r.record_no
-                for r in records
-                if await self._tx.insert(
-                    self._db.clearing,
-                    (network_id, cycle_id, r.record_no),
-                    ClearingRow(content(r), created_at=created_at),
-                )
-            ]
-        )
+        inserted: set[int] = set()
+        for record in sorted(records, key=lambda r: r.record_no):
+            key = (network_id, cycle_id, record.record_no)
+            payment, found = outcomes.get(record.record_no, (None, None))
+            row = ClearingRow(content(record), payment=payment, found=found, created_at=created_at)
+            if await self._tx.insert(self._db.clearing, key, row):
+                self._check(key, payment, found)
+                inserted.add(record.record_no)
+        return frozenset(inserted)
 
     async def lock(self, network_id: NetworkId, cycle_id: str, numbers: Sequence[int]) -> Mapping[int, StoredRecord]:
         await self._boundary("clearing.lock")
@@ -125,19 +130,3 @@ class MemoryClearingStore:
         others = (r for k, r in self._tx.items(self._db.clearing) if k != key and r.payment == payment)
         if found is None and any(other.found is None for other in others):
             raise StoreIntegrityError("clearing_settles_once")
-
-
-def _cleared(payment: Payment) -> ClearedPayment:
-    if payment.trace is None:
-        raise AssertionError("a payment with an RRN has trace numbers")
-    return ClearedPayment(
-        partner_id=payment.partner_id,
-        payment_id=payment.payment_id,
-        state=payment.state,
-        operation=payment.operation,
-        amount_minor=payment.amount_minor,
-        currency=payment.currency,
-        merchant_id=payment.merchant_id,
-        stan=payment.trace.stan,
-        terminal_id=payment.trace.terminal_id,
-    )

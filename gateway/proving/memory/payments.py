@@ -57,6 +57,10 @@ class MemoryPaymentStore:
                     raise StoreConflictError("payment_rrn")
         return frozenset(inserted)
 
+    async def add(self, payments: Sequence[Payment]) -> None:
+        if payments and len(await self.insert(payments)) != len(payments):
+            raise StoreConflictError("payment_pkey")
+
     async def update(self, payments: Sequence[Payment]) -> None:
         await self._boundary("payments.update")
         for payment in payments:

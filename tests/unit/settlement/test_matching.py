@@ -145,14 +145,14 @@ async def test_a_break_is_matched_again_once_its_payment_is_approved_after_all(r
 
 async def test_an_outcome_that_is_found_in_time_settles(rig: Rig) -> None:
     rig.network.script = lambda _: Behaviour()
-    rig.faults.hold("clearing.insert", visit=2)  # the first look was too early
+    rig.faults.hold("clearing.lock", visit=2)  # the first look was too early
     settling = asyncio.create_task(rig.settlement.take([clearing_message(batch(cleared(rig, 5)))]))
-    await rig.faults.reached("clearing.insert")
+    await rig.faults.reached("clearing.lock")
     async with rig.store.transaction() as uow:
         key = rig.payment(5).key
         await uow.reversals.take_away([key], now=rig.clock.now())
         await apply_changes(uow, [Change(key, PaymentEventKind.INQUIRY_APPROVED)], now=rig.clock.now())
-    rig.faults.open("clearing.insert")
+    rig.faults.open("clearing.lock")
     await settling
     assert rig.states()["order-5"] == "settled"
     assert breaks(rig) == {}
@@ -266,7 +266,7 @@ OUTAGES = [
     ("store.begin",              (AWAY,)),
     ("clearing.insert",          (StoreConflictError("lost"), AWAY)),
     ("clearing.payments_by_rrn", (StoreConflictError("deadlock"),)),
-    ("payments.lock",            (AWAY,)),
+    ("clearing.lock",            (AWAY,)),
     ("store.commit",             (AWAY,)),
     ("store.committed",          (AWAY,)),
 ]
