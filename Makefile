@@ -1,6 +1,7 @@
 # Everything a person or a build server does here. `make help` lists it.
 #
 #   ARGS=…     handed on:  make test ARGS="-k limits -x"   make bench ARGS="--json bench.json"
+#   AGAINST=… a commit to compare the bench with:  make bench AGAINST=HEAD~10
 #   ORDERS=N   size of the demo
 #   PYTHON=…   the interpreter to make .venv from; without it the first of the usual names that is 3.11 or newer
 
@@ -11,6 +12,7 @@ MAKEFLAGS += --no-print-directory
 
 ORDERS ?= 3000
 ARGS ?=
+AGAINST ?=
 PYTHON ?=
 
 BIN := .venv/bin
@@ -29,7 +31,7 @@ help:
 	@echo "make mutants   change every pure rule in every small way and show what no test sees: ARGS are modules or rooms, as consents.rules.limits"
 	@echo "make check     format, lint, types, import rules, drift of schemas, guides, access rules and the database's roles"
 	@echo "make acls      write deploy/kafka/acls.sh, Kafka's access rules, anew"
-	@echo "make bench     measure the gateway on this machine: ARGS are those of mypay bench"
+	@echo "make bench     measure the gateway on this machine: ARGS are those of mypay bench; AGAINST=<commit> compares with another"
 	@echo "make format    format the sources and apply the linter's safe fixes"
 	@echo "make lock      write requirements.lock and deploy/kafka-jars.sha256 anew"
 	@echo "make holidays  write gateway/base/holidays.py anew, from the package holidays"
@@ -86,7 +88,7 @@ acls: $(INSTALLED)
 	@$(ACLS) > deploy/kafka/acls.sh
 
 bench: $(INSTALLED)
-	@$(BIN)/mypay bench $(ARGS)
+	@$(BIN)/mypay bench $(if $(AGAINST),--against $(AGAINST)) $(ARGS)
 
 format: $(INSTALLED)
 	@$(BIN)/ruff check --quiet --fix-only .

@@ -35,6 +35,10 @@ def command(
     flood: Annotated[
         bool, typer.Option("--flood", help="Instead: how late one partner's orders are while another floods.")
     ] = False,
+    against: Annotated[
+        str | None, typer.Option(help="Instead: this tree and another commit in turns, e.g. 'HEAD~10'.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="With --against: pairs of runs.", min=1)] = 3,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the result here.", dir_okay=False)
     ] = None,
@@ -51,6 +55,9 @@ def command(
         raise CliError(f"The bench needs the package {error.name}.", hint="Run `make install`.") from error
     if flood:
         _flood(initiation_workers)
+        return
+    if against is not None:
+        _against(against, rounds, seconds, latency_seconds)
         return
     plan = BenchPlan(
         seconds=seconds,
@@ -73,6 +80,28 @@ def command(
     typer.echo(result.last_line())
     if not result.balanced:
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _against(commit: str, rounds: int, seconds: float, latency_seconds: float) -> None:
+    from gateway.proving.bench.against import FIGURES, AgainstPlan, run_against  # noqa: PLC0415 - an extra
+    from gateway.proving.bench.result import BenchError  # noqa: PLC0415 - likewise
+
+    view = LiveView(err())
+    plan = AgainstPlan(commit, rounds, seconds, latency_seconds)
+    try:
+        result = run_to_end(run_against(plan, Path(os.environ.get("MYPAY_HOME") or "var"), view=view))
+    except BenchError as error:
+        raise CliError(str(error)) from error
+    view.settle()
+    console = results()
+    for number, (ours, theirs) in enumerate(result.rounds, 1):
+        pairs = ", ".join(f"{figure} {ours[figure]:,.0f} | {theirs[figure]:,.0f}" for figure in FIGURES)
+        console.print(f"round {number}, this tree | {result.commit[:12]}: {pairs}", markup=False, soft_wrap=True)
+    for figure in FIGURES:
+        ratios = result.ratios(figure)
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}" if ratios else "none"
+        console.print(f"{figure:<20} {result.median(figure):.3f} times, {spread}", markup=False)
+    typer.echo(result.last_line())
 
 
 def _flood(initiation_workers: int) -> None:

@@ -1,0 +1,59 @@
+"""Two commits in turns: which figures of a bench count, how rounds are compared, and that a stop ends what runs."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway.proving.bench.against import Comparison, _run, figures_in
+from gateway.proving.bench.result import BenchError
+
+OLD = "bench: settled_per_s=1111 p50_ms=222 p99_ms=742 cpu_us_per_payment=1698 floor_ratio=0.028 naive_ratio=8.6"
+NEW = OLD.replace("floor_ratio", "lean_ratio=0.350 floor_ratio")
+
+
+@pytest.mark.parametrize("line", [OLD, NEW, f"What it reaches\n{OLD}\n\n"])
+def test_the_last_line_of_any_version_is_read(line: str) -> None:
+    found = figures_in(line)
+    assert (found["settled_per_s"], found["cpu_us_per_payment"], found["p50_ms"], found["p99_ms"]) == (
+        1111.0,
+        1698.0,
+        222.0,
+        742.0,
+    )
+
+
+@pytest.mark.parametrize("line", ["", "bench: settled_per_s=1111", f"not {OLD}"])
+def test_an_output_without_figures_is_refused(line: str) -> None:
+    with pytest.raises(BenchError, match="lacks"):
+        figures_in(line)
+
+
+def test_rounds_are_compared_pair_by_pair_and_the_median_counts() -> None:
+    theirs = dict.fromkeys(("settled_per_s", "cpu_us_per_payment", "p50_ms", "p99_ms"), 100.0)
+    comparison = Comparison("0123456789abcdef")
+    for share in (1.5, 3.0, 1.0):
+        comparison.rounds.append(({name: value * share for name, value in theirs.items()}, theirs))
+    assert comparison.ratios("p99_ms") == [1.5, 3.0, 1.0]
+    assert comparison.last_line().startswith("against: commit=0123456789ab rounds=3 settled_per_s_ratio=1.500 ")
+
+
+async def test_a_program_that_fails_is_told_with_the_end_of_what_it_said(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="no such thing"):
+        await _run(sys.executable, "-c", "raise SystemExit('no such thing')", cwd=tmp_path)
+
+
+async def test_who_is_cancelled_stops_what_runs_first(tmp_path: Path) -> None:
+    program = (
+        "import pathlib, signal, sys, time\n"
+        "def end(*_): pathlib.Path('ended').touch(); sys.exit()\n"
+        "signal.signal(signal.SIGTERM, end); pathlib.Path('began').touch(); time.sleep(60)"
+    )
+    running = asyncio.create_task(_run(sys.executable, "-c", program, cwd=tmp_path))
+    while not (tmp_path / "began").exists():  # noqa: ASYNC110 - another process makes it
+        await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert (tmp_path / "ended").exists()
