@@ -1,6 +1,7 @@
 """Bugs in what customers' proofs are taken for."""
 
 from contextlib import AbstractContextManager
+from operator import attrgetter
 from typing import Final
 
 from gateway.consents import commands
@@ -29,8 +30,9 @@ def _unlinked() -> AbstractContextManager[None]:
 
 
 def _for_any_amount() -> AbstractContextManager[None]:
-    fields = tuple(f for f in rules._PAYMENT_FIELDS if f != "amount")  # noqa: SLF001 - planted inside of it
-    return replaced(rules, "_PAYMENT_FIELDS", fields)
+    kind, fields, _ = rules._PAYMENT_SHAPE  # noqa: SLF001 - planted inside of it
+    fields = tuple(f for f in fields if f != "amount")
+    return replaced(rules, "_PAYMENT_SHAPE", (kind, fields, attrgetter(*fields)))
 
 
 def _of_any_level() -> AbstractContextManager[None]:
