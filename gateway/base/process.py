@@ -25,6 +25,9 @@ class Observer(Protocol):
     def delay(self, span: str, seconds: float) -> None:
         """A span of a payment's way took this long."""
 
+    def spans(self, span: str, seconds: Sequence[float]) -> None:
+        """The same of a batch of payments, of each."""
+
     def hops(self, hop: str, seconds: Sequence[float]) -> None:
         """This hop of some payments' ways took so long, of each."""
 
@@ -45,6 +48,9 @@ class SilentObserver:
         """Tell nobody."""
 
     def delay(self, span: str, seconds: float) -> None:
+        """Tell nobody."""
+
+    def spans(self, span: str, seconds: Sequence[float]) -> None:
         """Tell nobody."""
 
     def hops(self, hop: str, seconds: Sequence[float]) -> None:

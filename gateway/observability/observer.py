@@ -109,12 +109,18 @@ class StageObserver:
         known.inc(n)
 
     def delay(self, span: str, seconds: float) -> None:
+        self._delay(span).observe(seconds)
+
+    def _delay(self, span: str) -> Histogram:
         known = self._delay_of.get(span)
         if known is None:
             known = self._delays.labels(_label(span, len(self._delay_of)))
             if len(self._delay_of) < LABEL_SETS_MAX:
                 self._delay_of[span] = known
-        known.observe(seconds)
+        return known
+
+    def spans(self, span: str, seconds: Sequence[float]) -> None:
+        _observe_all(self._delay(span), DELAY_SECONDS, seconds)
 
     def hops(self, hop: str, seconds: Sequence[float]) -> None:
         known = self._hop_of.get(hop)
@@ -122,10 +128,7 @@ class StageObserver:
             known = self._hops.labels(_label(hop, len(self._hop_of)))
             if len(self._hop_of) < LABEL_SETS_MAX:
                 self._hop_of[hop] = known
-        # An observation of each costs a hundred times as much as finding its bucket.
-        for bucket, n in Counts(bisect_left(HOP_SECONDS.buckets, one) for one in seconds).items():
-            known._buckets[bucket].inc(n)  # noqa: SLF001 - the library counts one at a time
-        known._sum.inc(sum(seconds))  # noqa: SLF001
+        _observe_all(known, HOP_SECONDS, seconds)
 
     def level(self, name: str, value: float) -> None:
         known = self._level_of.get(name)
@@ -153,3 +156,10 @@ def _label(text: str, taken: int) -> str:
 
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+def _observe_all(known: Histogram, family: Family, seconds: Sequence[float]) -> None:
+    # An observation of each costs a hundred times as much as finding its bucket.
+    for bucket, n in Counts(bisect_left(family.buckets, one) for one in seconds).items():
+        known._buckets[bucket].inc(n)  # noqa: SLF001 - the library counts one at a time
+    known._sum.inc(sum(seconds))  # noqa: SLF001

@@ -45,6 +45,10 @@ class RecordingObserver:
         """Remember."""
         self.delays.append((span, seconds))
 
+    def spans(self, span: str, seconds: Sequence[float]) -> None:
+        """Remember each."""
+        self.delays.extend((span, one) for one in seconds)
+
     def hops(self, hop: str, seconds: Sequence[float]) -> None:
         """Remember each."""
         self.walked.extend((hop, one) for one in seconds)

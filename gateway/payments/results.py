@@ -144,10 +144,8 @@ class ResultWriter:
         count_states(self._observer, applied.changed)
         changed = applied.changed
         self._observer.hops("intent_to_result", [(p.changed_at - p.decided_at).total_seconds() for p in changed])
-        for payment in applied.changed:
-            if payment.key in waited:
-                continue
-            self._observer.delay("order_to_result", (payment.changed_at - payment.ordered_at).total_seconds())
+        at_once = [p for p in changed if p.key not in waited]
+        self._observer.spans("order_to_result", [(p.changed_at - p.ordered_at).total_seconds() for p in at_once])
 
 
 def count_states(observer: Observer, payments: Sequence[Payment]) -> None:

@@ -226,8 +226,8 @@ class SettlementService:
                 where = {"network_id": batch.network_id, "cycle_id": batch.cycle_id}
                 self._observer.note(f"clearing_{name}", level="warning", **where, count=n)
         self._observer.count("settlement", "settled", n=len(applied.changed))
-        for payment in applied.changed:
-            self._observer.delay("order_to_settled", (payment.changed_at - payment.ordered_at).total_seconds())
+        took = [(p.changed_at - p.ordered_at).total_seconds() for p in applied.changed]
+        self._observer.spans("order_to_settled", took)
         for kind, n in Counter(found.kind.value for _, _, found in outcomes.breaks).items():
             self._observer.count("settlement", "break", reason=kind, n=n)
             self._observer.note("clearing_break", level="warning", network_id=batch.network_id, reason=kind, count=n)

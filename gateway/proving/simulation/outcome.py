@@ -80,6 +80,9 @@ class CountingObserver:
     def delay(self, span: str, seconds: float) -> None:
         """Nothing."""
 
+    def spans(self, span: str, seconds: Sequence[float]) -> None:
+        """Nothing."""
+
     def hops(self, hop: str, seconds: Sequence[float]) -> None:
         """Nothing."""
 

@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.observability.health import Health, Watchdog, run_checks
 from gateway.observability.logging import REPEATS_MAX, TEXT_CHARS_MAX, RepeatFilter, configure_logging
-from gateway.observability.metrics import HOP_SECONDS
+from gateway.observability.metrics import DELAY_SECONDS, HOP_SECONDS
 from gateway.observability.observer import LABEL_SETS_MAX, LOGGED_FIELDS, StageObserver
 from gateway.observability.web import MetricsServer
 from gateway.sealing.redaction import redact
@@ -124,6 +124,24 @@ def test_a_batch_of_hops_counts_as_its_payments_one_by_one(
     for what in ("sum", "count"):
         told = registry.get_sample_value(f"mypay_hop_seconds_{what}", hop)
         assert told == pytest.approx(registry.get_sample_value(f"alone_{what}"))
+
+
+def test_a_batch_of_spans_counts_as_its_payments_one_by_one(
+    observer: StageObserver, registry: CollectorRegistry
+) -> None:
+    took = [0.0, 0.001, 0.3, 0.3, 300.0, 86400.0, 1e6]
+    observer.spans("order_to_result", took)
+    observer.spans("order_to_result", [])
+    for one in took:
+        observer.delay("order_to_settled", one)
+    for what in ("sum", "count", *(f"bucket {bound}" for bound in (*map(str, DELAY_SECONDS.buckets), "+Inf"))):
+        name, _, bound = what.partition(" ")
+        labels = {"le": bound} if bound else {}
+        together, alone = (
+            registry.get_sample_value(f"mypay_delay_seconds_{name}", {"span": span, **labels})
+            for span in ("order_to_result", "order_to_settled")
+        )
+        assert together == alone is not None, what
 
 
 @pytest.mark.parametrize("label", ["a b", "안녕", "x" * 61, PAN + " 1", "{}", "a\nb"])
