@@ -36,6 +36,7 @@ _NOUNS: Final[dict[str, str]] = {
     "simulate": "Simulated counterparts: a card network's host, identity providers.",
     "demo": "Run signed orders through everything on this machine and check the books.",
     "bench": "Measure the gateway on this machine.",
+    "plan": "What payments a second need: processes, cores, disk, terminals, money.",
     "prove": "Check the gateway's promises under faults: simulated, on real parts, and the checks themselves.",
 }
 

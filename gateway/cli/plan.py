@@ -1,0 +1,67 @@
+"""``mypay plan``: processes, partitions, cores, disk, terminals and money that payments a second need."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from gateway.cli.common import CliError
+from gateway.cli.live import results
+
+_GB: Final = 1e9
+
+
+def command(
+    *,
+    tps: Annotated[float, typer.Option(help="Payments a second.", min=0.1)],
+    measured: Annotated[
+        Path | None,
+        typer.Option(help="A result of `mypay bench --json`; else what was measured of this version.", dir_okay=False),
+    ] = None,
+    hours: Annotated[float, typer.Option(help="Hours a day at this rate.", min=0.1, max=24)] = 24.0,
+    vcpu_hour_price: Annotated[
+        float, typer.Option(help="US dollars for an hour of one virtual core: an assumption of ours.", min=0)
+    ] = 0.04,
+    utilisation: Annotated[float, typer.Option(help="Of a core, on average.", min=0.05, max=1)] = 0.6,
+) -> None:
+    """Tell what so many payments a second need, from what the bench measured that one of them costs.
+
+    Measure on a machine like yours: `mypay bench --json result.json`, then `mypay plan --tps … --measured result.json`.
+    """
+    from gateway.proving.bench import capacity  # noqa: PLC0415 - slow to load
+
+    source = measured or Path(capacity.__file__).with_name("measured.json")
+    try:
+        told: dict[str, Any] = json.loads(source.read_bytes())
+        found = capacity.read_measured(told)
+    except OSError as error:
+        raise CliError(f"{source} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise CliError(f"{source}: {error}.", hint="Make one with `mypay bench --json FILE`.") from error
+    plan = capacity.plan_for(tps, found, hours=hours, vcpu_hour_price=vcpu_hour_price, utilisation=utilisation)
+    of = told.get("measured", "as given")
+    lines = [
+        f"{tps:,.0f} payments a second, {hours:g} hours a day. Costs: {of}, {found.cores} cores.",
+        "",
+    ]
+    for stage in plan.stages:
+        more = f", {stage.partitions} partitions (now {stage.partitions_now})" if stage.partitions else ""
+        lines.append(f"{stage.name:<16} {stage.processes:>3} processes, {stage.cores:.2f} cores used{more}")
+    lines += [f"{name:<16} {cores:.2f} cores used" for name, cores in plan.server_cores.items()]
+    lines += [
+        f"cores to have    {plan.cores}, {utilisation:.0%} used on average",
+        f"terminals        {plan.terminals} at a network that takes every payment",
+        f"PostgreSQL       {_bytes(plan.wal)} of log and {_bytes(plan.tables)} of tables a day",
+        f"Kafka            {_bytes(plan.kafka)} a day, in {capacity.REPLICATION} replicas",
+        f"price            ${plan.dollars_a_month:,.0f} a month for the cores",
+        f"                 at ${vcpu_hour_price:.2f} an hour of one, which is an assumption",
+    ]
+    results().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    typer.echo(
+        f"plan: tps={tps:g} cores={plan.cores} terminals={plan.terminals} usd_a_month={plan.dollars_a_month:.0f}"
+    )
+
+
+def _bytes(count: float | None) -> str:
+    return "not measured" if count is None else f"{count / _GB:,.1f} GB"
