@@ -118,6 +118,7 @@ GRANT SELECT ON public.disclosure_root TO mypay_readonly;
 GRANT SELECT, UPDATE (tx, id, seq, entry_hash, root_number, root_hash, root_seq, period_start, frontier) ON public.disclosure_head TO mypay_disclosure;
 GRANT SELECT ON public.disclosure_head TO mypay_readonly;
 GRANT SELECT ON public.disclosure_destruction TO mypay_readonly;
+GRANT SELECT ON public.outbox_partition TO mypay_readonly;
 GRANT SELECT, INSERT ON public.operator_action TO mypay_operator;
 GRANT SELECT ON public.operator_action TO mypay_readonly;
 GRANT SELECT, INSERT ON public.operator_proposal TO mypay_operator;
@@ -129,6 +130,9 @@ GRANT SELECT, INSERT, UPDATE (is_open, reported_at), DELETE ON public.network_st
 GRANT SELECT ON public.schema_migration TO mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_operator, mypay_readonly;
 GRANT USAGE ON SEQUENCE public.payment_number TO mypay_execution;
 GRANT USAGE ON SEQUENCE public.follow_up_number TO mypay_initiation, mypay_execution, mypay_schedule;
-GRANT EXECUTE ON FUNCTION public.purge_relayed_events(timestamptz, integer) TO mypay_schedule;
+GRANT USAGE ON SEQUENCE public.outbox_number TO mypay_initiation, mypay_consents, mypay_execution, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_operator;
+GRANT EXECUTE ON FUNCTION public.make_outbox_partitions(integer, bigint) TO mypay_schedule;
+GRANT EXECUTE ON FUNCTION public.drop_outbox_partition(timestamptz) TO mypay_schedule;
+GRANT EXECUTE ON FUNCTION public.purge_unpartitioned_events(timestamptz, integer) TO mypay_schedule;
 GRANT EXECUTE ON FUNCTION public.purge_used_assertions(timestamptz, integer) TO mypay_schedule;
 GRANT EXECUTE ON FUNCTION public.destroy_disclosures(timestamptz, integer) TO mypay_schedule;

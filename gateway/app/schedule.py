@@ -84,7 +84,7 @@ class ScheduleStage:
             "standing-orders": (self.occurrences.make_due, terms.interval_s),
             "due-orders": (self.orders.dispatch_due, terms.interval_s),
             "open-payments": (self.open_payments.look, terms.open_payments_interval_s),
-            "relayed-events": (self.outbox.purge, terms.purge_interval_s),
+            "relayed-events": (self.outbox.keep_up, terms.purge_interval_s),
             "used-proofs": (self.used_proofs.purge, terms.purge_interval_s),
         }
         async with asyncio.TaskGroup() as tasks:

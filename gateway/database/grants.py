@@ -182,7 +182,9 @@ def grants_sql() -> str:
     """The script *grants*: for one database, as its owner."""
     lines = [f"GRANT {right} ON public.{table} TO {users};" for table, right, users in _table_grants()]
     lines += [f"GRANT USAGE ON SEQUENCE public.{name} TO {_users(roles)};" for name, roles in SEQUENCES.items()]
-    lines += [f"GRANT EXECUTE ON FUNCTION public.{name} TO {_users(roles)};" for name, roles in FUNCTIONS.items()]
+    lines += [
+        f"GRANT EXECUTE ON FUNCTION public.{name} TO {_users(roles)};" for name, roles in FUNCTIONS.items() if roles
+    ]
     return (
         f"{_HEAD}-- In the gateway's database, as mypay_owner, after its migrations; `mypay migrate` does so itself.\n"
         f"{_BARE.format(running=_running())}\n" + "\n".join(lines) + "\n"

@@ -211,12 +211,16 @@ OUTCOMES: Final[Mapping[str, Mapping[str, str]]] = {
         "unparked": "One of those was published after all.",
         "topic_closed": "A topic does not exist.",
     },
-    "outbox": {"forgotten": "An old relayed event was deleted."},
     "disclosure": {
         "entry": "A use of a consent was written into the disclosure log (`reason`: which kind of use).",
         "root": "A period was closed with a signed root.",
         "destroyed": "A content whose time was over was destroyed.",
         "notice": "A customer's yearly notice was told to the partner.",
+    },
+    "outbox": {
+        "partition_made": "A partition for events to come was made.",
+        "partition_dropped": "A partition was dropped: all events in it were relayed, and old.",
+        "forgotten": "An old relayed event that lay in no partition of its own was deleted.",
     },
     "link": {
         "down": "A link is down.",

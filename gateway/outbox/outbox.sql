@@ -4,9 +4,11 @@ SELECT tx::text AS tx, id FROM outbox_cursor
 -- name: read
 -- A running transaction's events stand at its own number or later: nothing can come to stand before these rows.
 -- The order names the table: a bare tx would be the text that is selected, which puts 1000 before 999.
+-- The cursor's tx is said twice: rows are compared by the index, partitions are passed over by the one column alone.
 SELECT tx::text AS tx, id, topic, key, event_id, event_type, occurred_at, traceparent, body
 FROM outbox
-WHERE (tx, id) > ($1::text::xid8, $2::bigint) AND tx < pg_snapshot_xmin(pg_current_snapshot())
+WHERE (tx, id) > ($1::text::xid8, $2::bigint) AND tx >= $1::text::xid8
+  AND tx < pg_snapshot_xmin(pg_current_snapshot())
 ORDER BY outbox.tx, outbox.id
 LIMIT $3
 
@@ -38,6 +40,12 @@ LIMIT $2
 DELETE FROM outbox_parked p USING unnest($1::text[], $2::bigint[]) AS k (tx, id)
 WHERE (p.tx, p.id) = (k.tx::xid8, k.id)
 
+-- name: make_partitions
+-- Functions of the owner's, this one and those below: nobody who runs may make a table, or delete an event.
+SELECT make_outbox_partitions($1, NULL)
+
+-- name: drop_partition
+SELECT drop_outbox_partition($1)
+
 -- name: purge
--- A function of the owner's: nobody who runs may delete an event.
-SELECT purge_relayed_events($1, $2)
+SELECT purge_unpartitioned_events($1, $2)

@@ -33,6 +33,14 @@ class PostgresOutbox:
             records=[(e.topic, e.key, e.event_id, e.event_type, e.occurred_at, e.traceparent, e.body) for e in events],
         )
 
+    async def make_partitions(self, *, ahead: int) -> int:
+        made: int = await self._connection.fetchval(_SQL.make_partitions, ahead)
+        return made
+
+    async def drop_partition(self, *, before: datetime) -> int:
+        dropped: int = await self._connection.fetchval(_SQL.drop_partition, before)
+        return dropped
+
     async def purge(self, *, before: datetime, limit: int) -> int:
         purged: int = await self._connection.fetchval(_SQL.purge, before, limit)
         return purged

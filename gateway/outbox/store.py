@@ -25,10 +25,23 @@ class Outbox(Protocol):
     async def append(self, events: Sequence[OutboxEvent]) -> None:
         """Add events to this transaction."""
 
-    async def purge(self, *, before: datetime, limit: int) -> int:
-        """Forget up to ``limit`` of the first events that were relayed and occurred before; return how many.
+    async def make_partitions(self, *, ahead: int) -> int:
+        """Make room for the events of about the next ``ahead`` days; return how many partitions that took.
 
-        Those that are set aside stay, and so do all behind the first event that is younger.
+        Events have a place also where this was not done for long: it only keeps what is old easy to drop.
+        """
+
+    async def drop_partition(self, *, before: datetime) -> int:
+        """Forget the oldest whole partition (1), if that can be done now, or none (0).
+
+        It can where no further event may come to stand in it, everybody who reads the outbox has passed it, and all in
+        it occurred before. One with events that are set aside stays, and so do all behind the first that is younger.
+        """
+
+    async def purge(self, *, before: datetime, limit: int) -> int:
+        """Of what stands in no partition that ends: forget up to ``limit`` of the first events that all have passed.
+
+        Those that are set aside stay, and so do all behind the first event that is younger. Returns how many went.
         """
 
 

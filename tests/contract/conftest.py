@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any, Protocol
 
 import asyncpg
@@ -29,6 +30,7 @@ from gateway.views.disclosures import DisclosuresView
 from schemas.consents import ConsentStatus
 from schemas.primitives import FundingToken, PartnerId
 from tests.support.builders import NOW
+from tests.support.partitions import partition_outbox
 from tests.support.roots import ROOT_VERIFIER
 from tests.support.stack import fresh_database
 from tests.support.tokens import put_token
@@ -59,6 +61,15 @@ class Backend(Protocol):
 
     async def uses(self) -> list[Use]:
         """What the entries tell, in their order."""
+
+    async def partition_outbox(self, *, ending: bool = True) -> None:
+        """Give the outbox partitions of 16 transactions each, from here on; or none that ends."""
+
+    async def outbox_events(self) -> list[str]:
+        """Ids of all events that are there, in their order."""
+
+    async def disclose_all(self) -> None:
+        """Let the disclosure log's cursor stand where the relay's does."""
 
     async def put_consents(self, *consents: Consent) -> None: ...
 
@@ -103,6 +114,16 @@ class MemoryBackend:
 
     async def uses(self) -> list[Use]:
         return [e.use for e in self.database.disclosure_entries]
+
+    async def partition_outbox(self, *, ending: bool = True) -> None:
+        """They are there."""
+
+    async def outbox_events(self) -> list[str]:
+        return [row.event.event_id for row in self.database.outbox]
+
+    async def disclose_all(self) -> None:
+        tx, number = self.database.outbox_cursor
+        self.database.disclosure_head = replace(self.database.disclosure_head, tx=tx, id=number)
 
     async def put_consents(self, *consents: Consent) -> None:
         for consent in consents:
@@ -177,6 +198,15 @@ class PostgresBackend:
     async def uses(self) -> list[Use]:
         async with DisclosuresView.opened(self.dsn) as view:
             return [d.use for d in await view.all(after=0, limit=1000)]
+
+    async def partition_outbox(self, *, ending: bool = True) -> None:
+        await partition_outbox(self.connection, width=16 if ending else None)
+
+    async def outbox_events(self) -> list[str]:
+        return [r[0] for r in await self.connection.fetch("SELECT event_id FROM outbox ORDER BY tx, id")]
+
+    async def disclose_all(self) -> None:
+        await self.connection.execute("UPDATE disclosure_head SET (tx, id) = (SELECT tx, id FROM outbox_cursor)")
 
     async def put_consents(self, *consents: Consent) -> None:
         async with open_registries(self.dsn) as registries:

@@ -230,9 +230,13 @@ class Database:
         for row in rows:
             insort(self.outbox, row, key=_place)
 
+    def outbox_horizon(self) -> int:
+        """The least place that an event may still come to stand in."""
+        return min(self._open, default=self._last_tx + 1)
+
     def read_outbox(self, after: tuple[int, int], limit: int) -> list[OutboxRow]:
         """Committed rows past ``after`` and before the places that a running transaction may still take."""
-        horizon = min(self._open, default=self._last_tx + 1)
+        horizon = self.outbox_horizon()
         start = bisect_right(self.outbox, after, key=_place)
         return [row for row in self.outbox[start : start + limit] if row.tx < horizon]
 

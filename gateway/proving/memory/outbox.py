@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import islice, takewhile
+from itertools import groupby, islice, takewhile
+from typing import Final
 
 from gateway.base.errors import StoreUnavailableError
 from gateway.outbox.store import OutboxEvent, OutboxRow
 from gateway.proving.memory.boundary import Boundary, no_boundary
 from gateway.proving.memory.database import Database, Transaction
+
+PARTITION: Final = 16
+"""Transactions a partition."""
 
 
 class MemoryOutbox:
@@ -22,10 +26,30 @@ class MemoryOutbox:
         if events:
             self._tx.append(events)
 
+    async def make_partitions(self, *, ahead: int) -> int:  # noqa: ARG002 - as the protocol has it
+        """Nothing has to be made ahead here; every range of ``PARTITION`` places is one."""
+        await self._boundary("outbox.make_partitions")
+        return 0
+
+    async def drop_partition(self, *, before: datetime) -> int:
+        await self._boundary("outbox.drop_partition")
+        db = self._tx.database
+        read = _read_by_all(db)
+        for _, group in groupby(db.outbox, key=lambda r: r.tx // PARTITION):
+            rows = list(group)
+            ends = (rows[0].tx // PARTITION + 1) * PARTITION
+            last = max((r.tx, r.id) for r in rows)
+            if ends > db.outbox_horizon() or last > read or any(r.event.occurred_at >= before for r in rows):
+                return 0
+            if not any((r.tx, r.id) in db.outbox_parked for r in rows):
+                del db.outbox[db.outbox.index(rows[0]) : db.outbox.index(rows[-1]) + 1]
+                return 1
+        return 0
+
     async def purge(self, *, before: datetime, limit: int) -> int:
         await self._boundary("outbox.purge")
         db = self._tx.database
-        read = min(db.outbox_cursor, (db.disclosure_head.tx, db.disclosure_head.id))
+        read = _read_by_all(db)
         relayed = [r for r in db.outbox if (r.tx, r.id) <= read and (r.tx, r.id) not in db.outbox_parked]
         gone = list(takewhile(lambda r: r.event.occurred_at < before, relayed[:limit]))
         for row in gone:
@@ -89,3 +113,8 @@ class MemoryOutboxReader:
     def _refuse_unless_leader(self) -> None:
         if self._db.outbox_leader is not self:
             raise StoreUnavailableError("the session that held the lead is gone")
+
+
+def _read_by_all(db: Database) -> tuple[int, int]:
+    """How far everybody has come who reads the outbox."""
+    return min(db.outbox_cursor, (db.disclosure_head.tx, db.disclosure_head.id))
