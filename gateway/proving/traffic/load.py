@@ -16,12 +16,12 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import aiohttp
 import uvloop
+from msgspec import structs
 
 from gateway.client import Client, open_client
 from gateway.messaging.settings import KafkaSettings
@@ -50,7 +50,7 @@ class _Generator:
             await asyncio.sleep(_POLL_S)
             return
         if self._topic is not None:
-            batch = [replace(order, topic=self._topic) for order in batch]
+            batch = [structs.replace(order, topic=self._topic) for order in batch]
         await self._client.send(batch)
         self.produced += len(batch)
 
