@@ -129,7 +129,7 @@ async def test_what_is_no_use_is_passed_over(backend: Backend) -> None:
 async def test_a_rejected_payment_is_told_as_withdrawn_only_if_it_was_an_intent(backend: Backend) -> None:
     never = payment(1, state=PaymentState.REJECTED)
     withdrawn = payment(2)
-    await pay(backend, never, withdrawn)
+    await pay(backend, never, withdrawn, payment(3, state=PaymentState.REJECTED, consent_id="no-such-consent"))
     async with backend.store.transaction() as uow:
         await uow.payments.lock([withdrawn.key])
         gone = replace(withdrawn, state=PaymentState.REJECTED, version=2)

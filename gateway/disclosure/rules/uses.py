@@ -115,10 +115,11 @@ def use_of(row: SourceRow) -> Use | None:
 
 def _of_payment(row: SourceRow, *, if_sent_once: bool) -> Use | None:
     payment = row.payment
+    # First: an order under a consent that there never was is rejected too, and is no use.
+    if payment is not None and if_sent_once and not payment.was_sent:
+        return None
     if payment is None or row.customer_id is None:
         return _unreadable(row)
-    if if_sent_once and not payment.was_sent:
-        return None
     kind = Kind.WITHDRAWN if if_sent_once else Kind.REFUND if payment.operation == "refund" else Kind.PAYMENT
     amount = decimal_of(payment.amount_minor, payment.currency)
     return Use(

@@ -166,6 +166,7 @@ class Database:
         self.outbox_leader: object | None = None
         self.disclosure_head = Head()
         self.disclosure_entries: list[Entry] = []
+        self.disclosure_sources: set[int] = set()
         self.disclosure_blocks: dict[int, bytes] = {}
         self.disclosure_roots: list[tuple[RootStatement, str]] = []
         self.disclosure_leader: object | None = None

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from gateway.proving.simulation.bugs.consents import CONSENTS
+from gateway.proving.simulation.bugs.logging import LOGGING
 from gateway.proving.simulation.bugs.loops import LOOPS
 from gateway.proving.simulation.bugs.planting import Mutant
 from gateway.proving.simulation.bugs.proofs import PROOFS
 from gateway.proving.simulation.bugs.sending import SENDING
 from gateway.proving.simulation.bugs.trusting import TRUSTING
 
-MUTANTS: Final[Mapping[str, Mutant]] = {m.name: m for m in (*SENDING, *CONSENTS, *PROOFS, *LOOPS, *TRUSTING)}
+MUTANTS: Final[Mapping[str, Mutant]] = {m.name: m for m in (*SENDING, *CONSENTS, *PROOFS, *LOOPS, *TRUSTING, *LOGGING)}
 """Every planted bug by name."""

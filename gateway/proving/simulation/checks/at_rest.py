@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from gateway.base.errors import NotAuthenticatedError
 from gateway.network.exchange import ReversalRequest
 from gateway.proving.memory.host import EntryState
+from gateway.proving.simulation.checks.disclosures import check_disclosures
 from gateway.proving.simulation.checks.endings import check_endings
 from gateway.proving.simulation.checks.states import STANDING
 from gateway.proving.simulation.checks.told import Remains, Told
@@ -27,6 +28,7 @@ def check_at_rest(remains: Remains) -> None:
     _events_in_order(remains, told)
     _nothing_waits(remains)
     _no_card_number(remains)
+    check_disclosures(remains)
 
 
 def _exempt_within_policy(remains: Remains) -> None:

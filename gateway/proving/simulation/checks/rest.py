@@ -41,6 +41,9 @@ def unfinished(database: Database, now: datetime) -> list[str]:
     left.extend(f"inquiry about {k[1]}" for k, r in database.inquiries.rows.items() if r.closed_at is None)
     if database.outbox and database.outbox_cursor < ((last := database.outbox[-1]).tx, last.id):
         left.append("outbox")
+    head = database.disclosure_head
+    if database.outbox and (head.tx, head.id) < ((last := database.outbox[-1]).tx, last.id):
+        left.append("disclosure log")
     left.extend(f"cancellation of {order_id}" for order_id in open_cancellations(database))
     left.extend(f"an occurrence of {standing}" for standing in due_occurrences(database, now))
     if database.outbox_parked:

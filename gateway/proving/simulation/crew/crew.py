@@ -28,8 +28,12 @@ WORKERS: Final = {
     Stage.RELAY: 2,
     Stage.SETTLEMENT: 1,
     Stage.SCHEDULE: 1,
+    Stage.DISCLOSURE: 2,
 }
 """How many of each run in a world."""
+
+OVERLAPS: Final = 0.7
+"""How often a sequencer that lost the lead goes on."""
 
 
 class Crew:
@@ -152,8 +156,13 @@ class Crew:
             member.assign(range((place + shift) % len(moving), PARTITIONS, len(moving)))
 
     def depose_relay(self) -> None:
-        """End the session of the relay that leads."""
+        """End the session of the relay that leads, and take the lead from the sequencer of the disclosure log."""
         leader = self._database.outbox_leader
         for worker in self.workers:
             if worker.reader is not None and worker.reader is leader:
                 worker.reader.lose_session()
+        sequencer = self._database.disclosure_leader
+        for worker in self.workers:
+            if worker.log is not None and worker.log is sequencer:
+                # Its session may go on, as behind a server that was failed over: then two believe to lead.
+                (worker.log.lose_lead if self._rng.random() < OVERLAPS else worker.log.lose_session)()

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Final, assert_never
 
 from gateway.app.consents import ConsentConnections, ConsentStage, consents
+from gateway.app.disclosure import DisclosureConnections, DisclosureStage, disclosure
 from gateway.app.execution import ExecutionConnections, ExecutionStage, ExecutionTerms, execution
 from gateway.app.initiation import InitiationConnections, InitiationStage, InitiationTerms, initiation
 from gateway.app.relay import RelayStage, relay
@@ -18,6 +19,7 @@ from gateway.app.settlement import SettlementConnections, SettlementStage, Settl
 from gateway.app.trust import Signers
 from gateway.base.calendar import BusinessDays
 from gateway.directory.funding import OwnedToken
+from gateway.disclosure.sequencer import SequencerSettings
 from gateway.identity.store import AssertionVerifier, TrustTable
 from gateway.network.exchange import CardData, UnmatchedAnswer
 from gateway.orders.scheduled.service import ScheduleSettings
@@ -33,6 +35,7 @@ from gateway.payments.unknown.recovery import RecoverySettings
 from gateway.proving.memory import (
     Database,
     MemoryDeadLetters,
+    MemoryDisclosureLog,
     MemoryKeySource,
     MemoryOutboxReader,
     MemoryPublisher,
@@ -40,6 +43,7 @@ from gateway.proving.memory import (
     MemoryVault,
     MemoryVerifier,
 )
+from gateway.proving.memory.disclosure import ROOT_MARKS
 from gateway.proving.memory.kafka import Parked
 from gateway.proving.simulation.crew.broker import Broker, Member, MemberSubscription, RelayPublisher
 from gateway.proving.simulation.crew.worker import Running, Worker
@@ -119,21 +123,25 @@ class Assembly:
 
     def __call__(self, worker: Worker) -> Running:
         """Put the worker's stage together."""
+        put: Callable[[Worker], Running]
         match worker.stage:
             case Stage.INITIATION:
-                return self.initiation(worker)
+                put = self.initiation
             case Stage.EXECUTION:
-                return self.execution(worker)
+                put = self.execution
             case Stage.CONSENTS:
-                return self.consents(worker)
+                put = self.consents
             case Stage.RELAY:
-                return self.relay(worker)
+                put = self.relay
             case Stage.SETTLEMENT:
-                return self.settlement(worker)
+                put = self.settlement
             case Stage.SCHEDULE:
-                return self.schedule(worker)
+                put = self.schedule
+            case Stage.DISCLOSURE:
+                put = self.disclosure
             case _:
                 assert_never(worker.stage)
+        return put(worker)
 
     def initiation(self, worker: Worker) -> InitiationStage:
         """Partners' orders."""
@@ -257,6 +265,13 @@ class Assembly:
             purge_interval_s=SELDOM_S,
         )
         return schedule(self._runtime(worker), connections, terms)
+
+    def disclosure(self, worker: Worker) -> DisclosureStage:
+        """Uses of consents → their chain."""
+        worker.log = MemoryDisclosureLog(self._around.database, worker.boundary)
+        connections = DisclosureConnections(log=worker.log, sign=ROOT_MARKS.sign, random=worker.rng.randbytes)
+        settings = SequencerSettings(batch=20, idle_s=1.0, standby_s=3.0, period=timedelta(seconds=15))
+        return disclosure(self._runtime(worker), connections, settings)
 
     # --- what several have ---
 

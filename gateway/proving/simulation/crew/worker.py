@@ -9,7 +9,7 @@ from contextvars import copy_context
 from random import Random
 from typing import Any, Protocol
 
-from gateway.proving.memory import MemoryOutboxReader
+from gateway.proving.memory import MemoryDisclosureLog, MemoryOutboxReader
 from gateway.proving.simulation.crew.adversary import Adversary, DefectError
 from gateway.proving.simulation.crew.broker import Member
 from gateway.proving.simulation.faults import Faults
@@ -56,6 +56,7 @@ class Worker:
         members: its places in consumer groups.
         links: its links to the card network, where it has any.
         reader: its session on the outbox, where it has one.
+        log: its session on the disclosure log, where it has one.
         tasks: those that have not ended.
         needs: of its timers, by name, those that need no look now and then: whether there is something for them to do.
     """
@@ -83,6 +84,7 @@ class Worker:
         self.members: list[Member] = []
         self.links: SimulatedLinks | None = None
         self.reader: MemoryOutboxReader | None = None
+        self.log: MemoryDisclosureLog | None = None
         self.needs: dict[str, Callable[[], bool]] = {}
         self._supervisor = supervisor
         self._loop = loop
@@ -116,6 +118,8 @@ class Worker:
             self.links.crash()
         if self.reader is not None:
             self.reader.lose_session()
+        if self.log is not None:
+            self.log.lose_session()
         for task in list(self.tasks):
             task.cancel()
 

@@ -61,6 +61,7 @@ class Stage(StrEnum):
     RELAY = "relay"
     SETTLEMENT = "settlement"
     SCHEDULE = "schedule"
+    DISCLOSURE = "disclosure"
 
 
 @unique

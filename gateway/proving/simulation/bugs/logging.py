@@ -1,0 +1,40 @@
+"""Bugs in the disclosure log."""
+
+from contextlib import AbstractContextManager
+from typing import Final
+
+from gateway.disclosure import sequencer
+from gateway.disclosure.rules import sequence, uses
+from gateway.proving.memory import MemoryDisclosureLog
+from gateway.proving.simulation.bugs.planting import Mutant, edited, swapped
+from schemas.events import EventType
+
+
+def _skips() -> AbstractContextManager[None]:
+    return edited(sequencer.SequencerService, "step", ("for row in read.rows if", "for row in read.rows[:2] if"))
+
+
+def _doubles() -> AbstractContextManager[None]:
+    return swapped(uses.USES, {EventType.PAYMENT_REJECTED: uses.OfPayment()})
+
+
+def _forks() -> AbstractContextManager[None]:
+    """The head is moved from wherever it is, not from where the step began."""
+    return edited(MemoryDisclosureLog, "write", ("if db.disclosure_head != step.before:", "if False:"))
+
+
+def _first_version() -> AbstractContextManager[None]:
+    return edited(uses, "_of_payment", ("consent_version=payment.consent_version", "consent_version=1"))
+
+
+def _root_short() -> AbstractContextManager[None]:
+    return edited(sequence, "_closed", ("first_seq=head.root_seq + 1", "first_seq=head.root_seq + 2"))
+
+
+LOGGING: Final = (
+    Mutant("use-unlogged", "the disclosure log reads two uses of a batch, and passes over the others", _skips),
+    Mutant("rejected-logged-as-paid", "a payment that was refused is logged as a use", _doubles),
+    Mutant("log-forks", "two sequencers write after the same entry", _forks),
+    Mutant("log-names-first-version", "a use is logged under the consent's first version", _first_version),
+    Mutant("root-leaves-one-out", "a root does not cover its first entry", _root_short),
+)
