@@ -122,8 +122,7 @@ class Settings(BaseSettings):
 
     # --- initiation ---
     initiation_batch_max: PositiveInt = 250
-    """Orders a turn at most, where more came than execution has room for. It amortises three queries and one
-    publication; larger ones only add waiting."""
+    """Orders a turn at most. It amortises three queries and one publication; larger ones only add waiting."""
     initiation_batch_wait_s: PositiveFloat = 0.01
     """From the beginning of one batch to that of the next at least: adds at most this to a payment's time, and nothing
     to that of an order that comes alone."""

@@ -12,11 +12,14 @@ class Pace:
 
     Args:
         interval_s: from the beginning of a batch to that of the next, at least.
+        rest_s_max: after a batch that was told to have ended the loop rests for as long as that one took, but no longer
+            than this: on a busy machine batches become larger, and fewer.
     """
 
-    def __init__(self, interval_s: float) -> None:
+    def __init__(self, interval_s: float, *, rest_s_max: float = 0.0) -> None:
         self._interval_s = interval_s
-        self._due = float("-inf")
+        self._rest_s_max = rest_s_max
+        self._began = self._due = float("-inf")
 
     @property
     def due(self) -> float:
@@ -25,7 +28,13 @@ class Pace:
 
     def begin(self) -> None:
         """A batch begins now."""
-        self._due = asyncio.get_running_loop().time() + self._interval_s
+        self._began = asyncio.get_running_loop().time()
+        self._due = self._began + self._interval_s
+
+    def end(self) -> None:
+        """It has ended."""
+        now = asyncio.get_running_loop().time()
+        self._due = max(self._due, now + min(self._rest_s_max, now - self._began))
 
     async def wait(self) -> None:
         """Return when the next batch may begin: where that has passed, as soon as others have had their turn."""

@@ -139,11 +139,10 @@ class FairIntake:
                 return
         room = max(self._turn_min, await self._room.free())
         senders = [self._claimed(r) for r in records]
-        if sum(cost_of(len(r.value)) for r in records) > room:
-            # Others may be behind these: a turn at a time.
-            room = min(self._turn_max, room)
-        elif self._waiting or self._inherited:
+        if (self._waiting or self._inherited) and sum(cost_of(len(r.value)) for r in records) <= room:
             await self._let_lane_end({partition_of(s, self._partitions) for s in set(senders) if self._has_waiting(s)})
+        # What nobody signed takes no room of execution's, and holds others up all the same.
+        room = min(self._turn_max, room)
         turn = self._in_turn(records, senders, room)
         late = {s for s, is_now in zip(senders, turn, strict=True) if not is_now}
         if not late:

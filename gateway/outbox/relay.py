@@ -70,7 +70,7 @@ class RelayService:
                 await asyncio.sleep(self._settings.standby_s)
                 continue
             self._observer.note("relay_leads")
-            gathering, idling = Pace(self._settings.gather_s), Pace(self._settings.idle_s)
+            gathering, idling = (Pace(s, rest_s_max=2 * s) for s in (self._settings.gather_s, self._settings.idle_s))
             try:
                 await self.look_for_parked()
                 while True:
@@ -78,7 +78,9 @@ class RelayService:
                     idling.begin()
                     if self._closed and asyncio.get_running_loop().time() >= self._retry_at:
                         await self.retry_parked()
-                    if (relayed := await self.relay_once()) < self._settings.batch:
+                    relayed = await self.relay_once()
+                    gathering.end()
+                    if relayed < self._settings.batch:
                         await (gathering if relayed else idling).wait()
             except StoreUnavailableError:
                 # The leader lock went with the session: another may lead by now.

@@ -79,7 +79,7 @@ class ResultWriter:
         self._settings = settings
         self._watch = watch
         self._results: asyncio.Queue[Result] = asyncio.Queue()
-        self._pace = Pace(settings.wait_s)
+        self._pace = Pace(settings.wait_s, rest_s_max=2 * settings.wait_s)
 
     def submit(self, intent: Intent, *, send_before: float) -> None:
         """Hand one intent to the network, on a place that was reserved for it."""
@@ -95,6 +95,7 @@ class ResultWriter:
             batch = await self._next()
             try:
                 await self._write(batch)
+                self._pace.end()
             finally:
                 for _ in batch:
                     self._results.task_done()

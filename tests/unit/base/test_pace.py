@@ -28,3 +28,26 @@ async def test_whoever_is_early_waits() -> None:
     due = pace.due
     await pace.wait()
     assert asyncio.get_running_loop().time() >= due - 0.001
+
+
+async def test_a_loop_rests_for_as_long_as_its_batch_took_and_no_longer_than_it_may() -> None:
+    loop = asyncio.get_running_loop()
+    pace = Pace(0.0, rest_s_max=1000.0)
+    pace.begin()
+    began = loop.time()
+    await asyncio.sleep(0.02)
+    pace.end()
+    assert loop.time() + (loop.time() - began) - 0.01 <= pace.due
+    bounded = Pace(0.0, rest_s_max=0.005)
+    bounded.begin()
+    await asyncio.sleep(0.02)
+    bounded.end()
+    assert bounded.due <= loop.time() + 0.005
+
+
+async def test_the_interval_counts_however_short_the_batch_was() -> None:
+    pace = Pace(1000.0, rest_s_max=0.02)
+    pace.begin()
+    due = pace.due
+    pace.end()
+    assert pace.due == due

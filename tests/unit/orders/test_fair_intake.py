@@ -77,14 +77,14 @@ class World:
     async def take(self, records: Sequence[Record]) -> None:
         self.taken.extend(records)
 
-    def intake(self, *, turn_min: int = 4, turn_max: int = 10, ahead_max: int | None = None) -> FairIntake:
+    def intake(self, *, turn_min: int = 4, turn_max: int = 10) -> FairIntake:
         return FairIntake(
             take=self.take,
             keys=MemoryKeySource([FLOOD, SHOP], [partner_key(FLOOD), partner_key(SHOP)]),
             verifier=self.verifier,  # type: ignore[arg-type]
             publisher=self.publisher or MemoryPublisher(self.kafka),
             marks=MARKS,
-            room=ExecutionRoom(self.backlog, ahead_max=ahead_max or turn_max, look_s=0.0),
+            room=ExecutionRoom(self.backlog, ahead_max=turn_max, look_s=0.0),
             lane=self,
             partitions=PARTITIONS,
             observer=self.observer,
@@ -159,16 +159,6 @@ async def test_behind_a_record_that_waits_all_of_its_sender_do_until_none_waits_
     await look(intake)
     await intake.take([record(FLOOD, 22)])
     assert names(world.taken) == ["shop-21", "flood-22"]
-
-
-async def test_what_all_has_room_is_no_flood_however_much_came_at_once() -> None:
-    world = World()
-    records = [record(FLOOD, n) for n in range(30)]
-    await world.intake(turn_max=10, ahead_max=30).take(records)
-    assert (world.taken, world.waiting()) == (records, [])
-    behind = World(behind=1)
-    await behind.intake(turn_max=10, ahead_max=30).take(records)
-    assert len(behind.taken) == 10
 
 
 async def test_whoever_goes_on_sending_is_held_up_for_the_little_that_waits_and_then_waits_no_more() -> None:
