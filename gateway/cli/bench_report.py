@@ -34,6 +34,10 @@ def show(result: "BenchResult", vcpu_hour_price: float) -> None:
             f"{result.p99_ms:,.0f} ms",
             f"slowest {result.max_ms:,.0f} ms of {result.latencies:,}",
         ),
+        *(
+            (h.name.replace("_", " "), f"{h.p50_ms:,.0f} ms", f"of that, in the middle; p99 {h.p99_ms:,.0f} ms")
+            for h in result.hops
+        ),
         ("without features", f"{result.lean.per_second:,.0f}/s", _lean_words(result.lean, "the same parts, Faust")),
         ("at the least", f"{result.bare.per_second:,.0f}/s", _lean_words(result.bare, "a bare consumer, no checks")),
         ("floor", f"{floor:,.0f}/s", "consume → COPY → produce in batches of 2,000, no logic"),
@@ -138,6 +142,7 @@ def as_json(result: "BenchResult", step_seconds: dict[str, float]) -> dict[str, 
         "p50_ms": result.p50_ms,
         "p99_ms": result.p99_ms,
         "max_ms": result.max_ms,
+        "hops_ms": {h.name: {"p50": h.p50_ms, "p99": h.p99_ms} for h in result.hops},
         "lean_per_s": result.lean.per_second,
         "lean_cpu_us_per_payment": dict(result.lean.cpu_us),
         "bare_per_s": result.bare.per_second,

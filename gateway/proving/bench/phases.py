@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from gateway.proving.bench.hops import hops_between, read_hops
 from gateway.proving.bench.hot import HOT_ORDERS, PREFIX, Hot, one_customer, read_hot
 from gateway.proving.bench.loads import AHEAD, MORE, POLL_S, SERVER_TREES, Loads, server_pids
 from gateway.proving.bench.meters import Meters
@@ -120,6 +121,8 @@ class Phases:
         count = max(1, int(result.half_rate_per_s * self._plan.latency_seconds))
         orders = await self._loads.sign(count, "h")
         with self._view.step(f"Latency at half the rate for {self._plan.latency_seconds:.0f} s"):
+            urls = list(self._world.http.values())
+            before = await read_hops(urls)
             load = self._loads.start(orders, "--per-second", f"{result.half_rate_per_s:.1f}")
             began = time.monotonic()
             while load.running():
@@ -127,6 +130,7 @@ class Phases:
                 self._view.line(f"{time.monotonic() - began:.0f} s at {result.half_rate_per_s:,.0f} a second")
                 await asyncio.sleep(POLL_S)
             await self._loads.end(load)
+            result.hops = hops_between(before, await read_hops(urls))
 
     async def hot(self) -> Hot:
         """A stretch of orders under one consent.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from gateway.proving.bench.baselines import Baseline
+from gateway.proving.bench.hops import Hop
 from gateway.proving.bench.hot import Hot
 from gateway.proving.bench.intake import Intake
 from gateway.proving.bench.lean.figures import Lean
@@ -63,6 +64,7 @@ class BenchResult:
         pure: the decisions alone, in one thread; intake: one worker of the intake on a backlog.
         lean: the pipeline without features, of the gateway's own parts; bare: of the least that works.
         stored: bytes that were written over the window.
+        hops: where the time went at half the rate.
         hot: a stretch of orders under one consent.
         proofs: how many of the settled payments had a customer's proof.
         others_cores: cores that other programs of the machine kept busy over the window: they slow the gateway down.
@@ -86,6 +88,7 @@ class BenchResult:
     p99_ms: float = 0.0
     max_ms: float = 0.0
     latencies: int = 0
+    hops: list[Hop] = field(default_factory=list)
     meters: dict[str, Meter] = field(default_factory=dict)
     produced: int = 0
     settled: int = 0
