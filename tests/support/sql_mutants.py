@@ -34,6 +34,7 @@ TESTS: Final[Mapping[str, tuple[str, ...]]] = {
     "clearing": (f"{CONTRACT}test_clearing_store.py",),
     "consent": (
         f"{CONTRACT}test_consent_store.py",
+        f"{CONTRACT}test_usage_in_postgres.py",
         f"{CONTRACT}test_consent_commands_store.py",
         f"{CONTRACT}test_consent_changes.py",
         f"{CONTRACT}test_consent_service.py",
