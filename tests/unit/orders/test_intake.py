@@ -1,6 +1,7 @@
 """Initiation on fakes: every way a record can end, and that each ends alone."""
 
 import asyncio
+import dataclasses
 import json
 from datetime import timedelta
 from hashlib import sha256
@@ -38,7 +39,7 @@ def rig() -> Rig:
     put(consent(consent_id="later", valid_from=later(60)))
     put(consent(consent_id="past", valid_from=LONG_AGO, valid_until=NOW))
     put(
-        replace(
+        dataclasses.replace(
             consent(),
             terms=terms(consent_id="data-only", payment=None, sharing=SHARING),
         )
