@@ -97,10 +97,10 @@ PARTNER_REQUEST_PERCENTAGE: Final = 50
 """Half of one thread: tiny requests cost time, not bytes."""
 
 
-def acls(*, partners: Iterable[str], networks: Iterable[str]) -> list[Acl]:
-    """Every rule for the partners and networks that exist, sorted."""
+def acls(*, partners: Iterable[str], networks: Iterable[str], recipients: Iterable[str] = ()) -> list[Acl]:
+    """Every rule for the partners, networks and recipients that exist, sorted."""
     found: set[Acl] = set()
-    for principal in principals(partners=partners, networks=networks):
+    for principal in principals(partners=partners, networks=networks, recipients=recipients):
         found |= _rules(principal)
     return sorted(found)
 

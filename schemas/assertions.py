@@ -11,9 +11,10 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.json import Decoder
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints
 
-from schemas.consents import NamedPurposes
+from schemas.consents import NamedPurposes, OrgCode
 from schemas.plain import PlainAmount, built, is_spelt_once, lines, whole
 from schemas.primitives import (
+    NO_CARD_NUMBER,
     ConsentIdField,
     MerchantIdField,
     Model,
@@ -22,6 +23,7 @@ from schemas.primitives import (
     PartnerIdField,
     SeoulDate,
     StandingOrderIdField,
+    id_field,
     lines_hold_card_number,
 )
 
@@ -99,7 +101,22 @@ class StandingOrderLink(Model):
     schedule_digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", strict=True)]
 
 
-Link = PaymentLink | ConsentLink | StandingOrderLink
+class PortabilityLink(Model):
+    """Dynamic link to one transmission request.
+
+    Attributes:
+        request_digest: SHA-256, lower-case hexadecimal, of the request (:mod:`schemas.portability`).
+    """
+
+    kind: Literal["portability"] = "portability"
+    partner_id: PartnerIdField
+    request_id: Annotated[str, id_field(35), NO_CARD_NUMBER]
+    consent_id: ConsentIdField
+    rcv_org_code: OrgCode
+    request_digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", strict=True)]
+
+
+Link = PaymentLink | ConsentLink | StandingOrderLink | PortabilityLink
 
 _Printable = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$", strict=True)]
 _JwtId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$", strict=True)]

@@ -34,12 +34,14 @@ class Role(StrEnum):
     SETTLEMENT = "settlement"
     SCHEDULE = "schedule"
     DISCLOSURE = "disclosure"
+    PORTABILITY = "portability"
+    RECIPIENT = "recipient"
     CLEARING_IMPORT = "clearing-import"
     FINANCE = "finance"
     OPS = "ops"
 
 
-FAMILIES: Final = {Role.PARTNER: "partner", Role.EXECUTION: "network"}
+FAMILIES: Final = {Role.PARTNER: "partner", Role.EXECUTION: "network", Role.RECIPIENT: "recipient"}
 """Role → whose id tells its principals apart: the name part in braces of a topic."""
 
 
@@ -76,9 +78,9 @@ class Principal:
         return f"User:{self.name}"
 
 
-def principals(*, partners: Iterable[str], networks: Iterable[str]) -> list[Principal]:
-    """Everybody, for the partners and networks that exist."""
-    members = {"partner": sorted(partners), "network": sorted(networks)}
+def principals(*, partners: Iterable[str], networks: Iterable[str], recipients: Iterable[str] = ()) -> list[Principal]:
+    """Everybody, for the partners, networks and recipients that exist."""
+    members = {"partner": sorted(partners), "network": sorted(networks), "recipient": sorted(recipients)}
     return [
         Principal(role, member) for role in Role for member in (members[FAMILIES[role]] if role in FAMILIES else [""])
     ]

@@ -26,6 +26,17 @@ from schemas.events import (
     PaymentEvent,
 )
 from schemas.orders import OCCURRENCE_TYPE, ORDER_TYPE, OccurrenceOrder, PaymentOrder
+from schemas.portability import (
+    EXPORT_CHUNK_TYPE,
+    EXPORT_COMPLETE_TYPE,
+    EXPORT_VOID_TYPE,
+    PORTABILITY_REQUEST_TYPE,
+    ExportChunk,
+    ExportComplete,
+    ExportVoid,
+    PortabilityEvent,
+    PortabilityRequest,
+)
 from schemas.principals import NAME_PART, Role
 from schemas.refunds import REFUND_TYPE, PaymentRefund
 from schemas.standing import (
@@ -43,6 +54,7 @@ TOPIC_PREFIX: Final = "mypay."
 ORDERS: Final = "mypay.orders"
 WAITING_ORDERS: Final = "mypay.waiting-orders"
 CONSENT_COMMANDS: Final = "mypay.consents.commands"
+PORTABILITY_REQUESTS: Final = "mypay.portability.requests"
 SETTLEMENTS: Final = "mypay.settlements"
 DISCLOSURE_ROOTS: Final = "mypay.disclosure.roots"
 DEAD_LETTER: Final = "mypay.dead-letter"
@@ -167,12 +179,38 @@ TOPICS: Final[tuple[Topic, ...]] = (
             EventType.CONSENT_REPORTED: ConsentEvent,
             EventType.CONSENT_REFUSED: ConsentRefused,
             EventType.DISCLOSURE_NOTICE: DisclosureNotice,
+            **{t.value: PortabilityEvent for t in EventType if t.value.startswith("kr.mypay.portability.")},
         },
         partitions=4,
         retention_ms=7 * _DAY_MS,
         writers=(Role.RELAY,),
         readers=(Role.PARTNER,),
-        description="What became of a partner's orders and consents.",
+        description="What became of a partner's orders, consents and transmission requests.",
+    ),
+    Topic(
+        name=PORTABILITY_REQUESTS,
+        key="consent_id",
+        messages={PORTABILITY_REQUEST_TYPE: PortabilityRequest},
+        partitions=4,
+        retention_ms=7 * _DAY_MS,
+        writers=(Role.PARTNER, Role.OPS),
+        readers=(Role.PORTABILITY,),
+        description="Signed requests to hand customers' data to recipients that they name.",
+        timestamp_type=TimestampType.APPEND,
+    ),
+    Topic(
+        name="mypay.portability.exports.{recipient}",
+        key="export_id",
+        messages={
+            EXPORT_CHUNK_TYPE: ExportChunk,
+            EXPORT_COMPLETE_TYPE: ExportComplete,
+            EXPORT_VOID_TYPE: ExportVoid,
+        },
+        partitions=4,
+        retention_ms=7 * _DAY_MS,
+        writers=(Role.PORTABILITY, Role.RELAY),
+        readers=(Role.RECIPIENT,),
+        description="Customers' data for one recipient, encrypted to its key, with receipts and void notices.",
     ),
     Topic(
         name="mypay.clearing.{network}",
@@ -219,6 +257,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
             Role.CONSENTS,
             Role.EXECUTION,
             Role.SETTLEMENT,
+            Role.PORTABILITY,
             Role.CLEARING_IMPORT,
             Role.OPS,
         ),
@@ -253,9 +292,14 @@ def clearing_topic(network_id: str) -> str:
     return _member("clearing", network_id)
 
 
-def concrete_topics(*, partners: Iterable[str], networks: Iterable[str]) -> list[Topic]:
-    """Expand the table's families for the partners and networks that exist."""
-    members = {"{partner}": sorted(partners), "{network}": sorted(networks)}
+def exports_topic(org_code: str) -> str:
+    """Topic of what one recipient is handed."""
+    return _member("portability.exports", org_code)
+
+
+def concrete_topics(*, partners: Iterable[str], networks: Iterable[str], recipients: Iterable[str] = ()) -> list[Topic]:
+    """Expand the table's families for the partners, networks and recipients that exist."""
+    members = {"{partner}": sorted(partners), "{network}": sorted(networks), "{recipient}": sorted(recipients)}
     result: list[Topic] = []
     for topic in TOPICS:
         placeholder = next((p for p in members if p in topic.name), None)

@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 import uvloop
@@ -14,12 +14,24 @@ from gateway.app.process import Process, started_process
 from gateway.app.settings import UnknownSettingError, read_settings
 from gateway.base.garbage_collection import collect_rarely
 from schemas.primitives import NetworkId
-from streams import consents, disclosure, execution, initiation, relay, schedule, settlement
+from streams import consents, disclosure, execution, initiation, portability, relay, schedule, settlement
 from streams.stopping import Ended, StopSignal, end_now, run_until_stopped
 
 Run = Callable[[Process, asyncio.Event], Awaitable[None]]
 
-STAGES = ("initiation", "consents", "execution", "relay", "settlement", "schedule", "disclosure")
+STAGES = ("initiation", "consents", "execution", "relay", "settlement", "schedule", "disclosure", "portability")
+
+
+_RUNS: Mapping[str, Run] = {
+    "initiation": initiation.run,
+    "consents": consents.run,
+    "relay": relay.run,
+    "settlement": settlement.run,
+    "schedule": schedule.run,
+    "disclosure": disclosure.run,
+    "portability": portability.run,
+}
+"""What each stage does; execution is a network's."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,22 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 async def _process(stage: str, network: str | None) -> None:
-    run: Run
-    match stage:
-        case "initiation":
-            run = initiation.run
-        case "execution":
-            run = partial(execution.run, network_id=NetworkId(network or ""))
-        case "consents":
-            run = consents.run
-        case "relay":
-            run = relay.run
-        case "schedule":
-            run = schedule.run
-        case "disclosure":
-            run = disclosure.run
-        case _:
-            run = settlement.run
+    run: Run = partial(execution.run, network_id=NetworkId(network)) if network else _RUNS[stage]
     stopping = StopSignal()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

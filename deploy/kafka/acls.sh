@@ -48,6 +48,7 @@ acls --allow-principal 'User:mypay-ops' --operation Read --operation Write --top
 acls --allow-principal 'User:mypay-ops' --operation Read --topic 'mypay.disclosure.roots' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-ops' --operation Write --topic 'mypay.dispatch.' --resource-pattern-type prefixed
 acls --allow-principal 'User:mypay-ops' --operation Write --topic 'mypay.orders' --resource-pattern-type literal
+acls --allow-principal 'User:mypay-ops' --operation Write --topic 'mypay.portability.requests' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-ops' --operation Read --topic 'mypay.settlements' --resource-pattern-type literal
 
 acls --allow-principal 'User:mypay-partner-example-partner' --operation Read --group 'mypay-partner-example-partner' --resource-pattern-type literal
@@ -56,11 +57,19 @@ acls --allow-principal 'User:mypay-partner-example-partner' --operation Write --
 acls --allow-principal 'User:mypay-partner-example-partner' --operation Read --topic 'mypay.disclosure.roots' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-partner-example-partner' --operation Read --topic 'mypay.events.example-partner' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-partner-example-partner' --operation Write --topic 'mypay.orders' --resource-pattern-type literal
+acls --allow-principal 'User:mypay-partner-example-partner' --operation Write --topic 'mypay.portability.requests' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-partner-example-partner' --operation Write --transactional-id 'mypay-partner-example-partner' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-partner-example-partner' --operation Write --transactional-id 'mypay-partner-example-partner:' --resource-pattern-type prefixed
 
+acls --allow-principal 'User:mypay-portability' --operation Read --group 'mypay-portability' --resource-pattern-type literal
+acls --allow-principal 'User:mypay-portability' --operation Read --group 'mypay-portability:' --resource-pattern-type prefixed
+acls --allow-principal 'User:mypay-portability' --operation Write --topic 'mypay.dead-letter' --resource-pattern-type literal
+acls --allow-principal 'User:mypay-portability' --operation Write --topic 'mypay.portability.exports.' --resource-pattern-type prefixed
+acls --allow-principal 'User:mypay-portability' --operation Read --topic 'mypay.portability.requests' --resource-pattern-type literal
+
 acls --allow-principal 'User:mypay-relay' --operation Write --topic 'mypay.disclosure.roots' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-relay' --operation Write --topic 'mypay.events.' --resource-pattern-type prefixed
+acls --allow-principal 'User:mypay-relay' --operation Write --topic 'mypay.portability.exports.' --resource-pattern-type prefixed
 acls --allow-principal 'User:mypay-relay' --operation Write --topic 'mypay.settlements' --resource-pattern-type literal
 
 acls --allow-principal 'User:mypay-schedule' --operation Write --topic 'mypay.dispatch.' --resource-pattern-type prefixed

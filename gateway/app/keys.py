@@ -65,6 +65,7 @@ RINGS_OF: Final[Mapping[str, tuple[Ring, ...]]] = {
     "execution": (Ring.CARDS, Ring.DEAD_LETTER, Ring.INTERNAL),
     "settlement": (Ring.DEAD_LETTER,),
     "schedule": (Ring.INTERNAL,),
+    "portability": (Ring.DEAD_LETTER,),
 }
 """What each stage needs, and is all that it reads."""
 

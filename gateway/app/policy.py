@@ -9,7 +9,7 @@ from gateway.app.settings import Settings
 from gateway.identity.jose.issuers import PolicyNotAppliedError
 from gateway.identity.jose.trust_files import TrustFileError, TrustFiles, policy_digest, read_trust_files
 
-JUDGING = frozenset(("initiation", "consents", "execution"))
+JUDGING = frozenset(("initiation", "consents", "execution", "portability"))
 """Stages that judge customers' proofs."""
 
 _APPLY = "`mypay auth policy show` compares them, `mypay auth policy apply` lets the one here count"

@@ -18,6 +18,7 @@ from gateway.outbox.postgres import PostgresOutbox
 from gateway.payments.cancellations.postgres import PostgresCancellationStore
 from gateway.payments.postgres import PostgresPaymentStore
 from gateway.payments.unknown.postgres import PostgresFollowUpStore
+from gateway.portability.postgres import PostgresPortabilityStore
 from gateway.settlement.postgres import PostgresClearingStore
 
 
@@ -38,6 +39,7 @@ class PostgresUnitOfWork:
         self.authentication = PostgresAuthenticationStore(connection)
         self.refusals = PostgresRefusalStore(connection)
         self.directory = PostgresDirectory(connection)
+        self.portability = PostgresPortabilityStore(connection)
 
 
 class PostgresStore(ConnectionPool):

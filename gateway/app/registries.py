@@ -17,6 +17,7 @@ from gateway.directory.operators import PostgresOperators
 from gateway.directory.registry import PostgresRegistry
 from gateway.directory.tokens import PostgresTokens
 from gateway.identity.registry import PostgresIdentities
+from gateway.portability.registry import PostgresRecipientRegistry
 from schemas.primitives import ConsentId, FundingToken, PartnerId
 
 
@@ -30,6 +31,7 @@ class Registries(OnConnection):
         self.operators = PostgresOperators(connection)
         self.identities = PostgresIdentities(connection)
         self.consents = PostgresConsentRegistry(connection)
+        self.recipients = PostgresRecipientRegistry(connection)
 
 
 @asynccontextmanager

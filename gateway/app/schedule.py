@@ -25,6 +25,7 @@ from gateway.payments.cancellations.rules import CutOver
 from gateway.payments.dispatch import Dispatch
 from gateway.payments.open_watch import OpenPaymentsWatch
 from gateway.payments.rules.routing import NetworkProfile
+from gateway.portability.schedule import ScheduledExports
 from schemas.primitives import NetworkId
 
 
@@ -74,6 +75,7 @@ class ScheduleStage:
     cancellations: WaitingCancellations
     occurrences: OccurrenceService
     orders: ScheduledOrderService
+    exports: ScheduledExports
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until told to stop. What is in hand may be cut: what was not written is found again."""
@@ -82,6 +84,7 @@ class ScheduleStage:
             "consent-expiry": (self.expiry.expire, terms.interval_s),
             "cancellations": (self.cancellations.work, terms.interval_s),
             "standing-orders": (self.occurrences.make_due, terms.interval_s),
+            "due-exports": (self.exports.begin_due, terms.interval_s),
             "due-orders": (self.orders.dispatch_due, terms.interval_s),
             "open-payments": (self.open_payments.look, terms.open_payments_interval_s),
             "relayed-events": (self.outbox.keep_up, terms.purge_interval_s),
@@ -136,6 +139,7 @@ def schedule(runtime: Runtime, connections: ScheduleConnections, terms: Schedule
         occurrences=OccurrenceService(
             store=store, observer=observer, clock=clock, days=terms.days, settings=terms.occurrences
         ),
+        exports=ScheduledExports(store=store, observer=observer, clock=clock),
         orders=ScheduledOrderService(
             store=store,
             publisher=connections.publisher,

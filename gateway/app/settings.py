@@ -73,6 +73,8 @@ class Settings(BaseSettings):
     """For `mypay run schedule`."""
     postgres_dsn_disclosure: SecretStr | None = None
     """For `mypay run disclosure`."""
+    postgres_dsn_portability: SecretStr | None = None
+    """For `mypay run portability`."""
     postgres_dsn_operator: SecretStr | None = None
     """For people's commands that change something: user mypay_operator."""
     postgres_dsn_readonly: SecretStr | None = None
@@ -164,6 +166,20 @@ class Settings(BaseSettings):
     """How often used assertions are forgotten that nothing can replay any more, and events that are no longer kept."""
     outbox_keep_days: PositiveInt = 30
     """Relayed events stay in the database for this long, for `mypay trace`; longer than Kafka keeps them."""
+
+    # --- portability ---
+    org_code: Annotated[str, Field(pattern=r"^[A-Z0-9]{10}$")] = "MYPAY00000"
+    """The gateway's own org code in MyData: what transmission requests name as ``snd_org_code``."""
+    receipt_key_file: Path = Path("var/keys/receipt.pem")
+    """Private key (PEM, P-256 or Ed25519) that exports' receipts are signed with; recipients know its public half."""
+    portability_batch_max: PositiveInt = 100
+    """Transmission requests a transaction."""
+    portability_batch_wait_s: PositiveFloat = 0.1
+    """How long the first request waits for company."""
+    portability_poll_s: PositiveFloat = 0.5
+    """Pause where no export waits: half of how late one begins."""
+    portability_lease_s: PositiveFloat = 60.0
+    """A worker that has sent nothing of its export for this long has lost it: another begins it anew."""
 
     # --- execution ---
     execution_batch_max: PositiveInt = 500

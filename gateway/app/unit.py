@@ -11,6 +11,7 @@ from gateway.outbox.store import OutboxUnit
 from gateway.payments.cancellations.store import CancellationUnit
 from gateway.payments.store import PaymentUnit
 from gateway.payments.unknown.store import FollowUpUnit
+from gateway.portability.store import PortabilityDataUnit
 from gateway.settlement.store import ClearingUnit
 
 
@@ -27,6 +28,7 @@ class GatewayUnit(
     AuthenticationUnit,
     OutboxUnit,
     DirectoryUnit,
+    PortabilityDataUnit,
     Protocol,
 ):
     """One transaction with every store. A service that is given its database may touch what its own unit names."""

@@ -23,6 +23,8 @@ _NOUNS: Final[dict[str, str]] = {
     "consent": "Customers' consents and what is used of their limits.",
     "customer": "What was used and provided of a customer.",
     "audit": "The disclosure log: every use of a consent, verified.",
+    "recipient": "Recipients of customers' data and their keys.",
+    "portability": "Hand customers' data to recipients that they name.",
     "auth": "Identity providers, and who their customers are.",
     "operators": "Who changed what by hand; proposals that a second person approves.",
     "order": "Sign and send payment orders, their cancellations and refunds.",

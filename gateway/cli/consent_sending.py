@@ -66,7 +66,7 @@ def send_terms(
         command,
         terms.partner_id,
         terms.consent_id,
-        fields | _named(purposes) | _authentication(assertion),
+        fields | _named(purposes) | authentication(assertion),
         key,
         sending,
     )
@@ -82,14 +82,19 @@ def send_instruction(
     purposes: list[Purpose] | None = None,
 ) -> None:
     """Send any other command."""
-    _send(command, partner_id, consent_id, _named(purposes) | _authentication(assertion), key, sending)
+    _send(command, partner_id, consent_id, _named(purposes) | authentication(assertion), key, sending)
 
 
 def _named(purposes: list[Purpose] | None) -> dict[str, Any]:
     return {"purposes": purposes} if purposes else {}
 
 
-def _authentication(assertion: Path | None) -> dict[str, Any]:
+def authentication(assertion: Path | None) -> dict[str, Any]:
+    """The member of a message that carries the customer's proof, where there is one.
+
+    Raises:
+        CliError: the file holds none.
+    """
     if assertion is None:
         return {}
     text = read_input(assertion).decode("utf-8", errors="replace").strip()

@@ -65,6 +65,7 @@ def up(
     with _errors_for_people():
         from gateway.app.disclosure import create_missing_root_key  # noqa: PLC0415 - starts of the others stay quick
         from gateway.app.keys import RINGS, create_missing_rings  # noqa: PLC0415
+        from gateway.app.portability import create_missing_receipt_key  # noqa: PLC0415
         from gateway.cli.common import load_settings  # noqa: PLC0415
         from gateway.proving import stack as local  # noqa: PLC0415
 
@@ -73,6 +74,8 @@ def up(
             _progress(f"A key {RINGS[ring].what} was made.")
         if create_missing_root_key(load_settings(), datetime.now(UTC), within=local.default_home()):
             _progress("A key to sign roots of the disclosure log with was made.")
+        if create_missing_receipt_key(load_settings(), within=local.default_home()):
+            _progress("A key to sign receipts of exports with was made.")
         if json_:
             typer.echo(json.dumps({name: redact(address) for name, address in asdict(addresses).items()}))
             return

@@ -61,6 +61,12 @@ def disclosure() -> None:
     _become("disclosure")
 
 
+@app.command()
+def portability() -> None:
+    """Hand customers' data to the recipients that they name."""
+    _become("portability")
+
+
 @app.command(name="all")
 def all_() -> None:
     """Run every stage on this machine, a process each: one execution per configured network.
@@ -78,6 +84,7 @@ def all_() -> None:
         ["settlement"],
         ["schedule"],
         ["disclosure"],
+        ["portability"],
     ]
     children = {
         subprocess.Popen(_command(*s), env=environment_of(s[0], os.environ)): " ".join(s)  # noqa: S603 - ours

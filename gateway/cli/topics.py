@@ -11,6 +11,7 @@ from gateway.cli.common import ExitCode, Json, kafka, load_settings, postgres_ds
 from gateway.messaging.topics_admin import TopicState, TopicStatus, ensure_topics
 from gateway.network.iso8583.config import load_networks
 from gateway.views.partners import PartnersView
+from gateway.views.recipients import RecipientsView
 from schemas.topics import Topic, concrete_topics
 
 app = typer.Typer(help="Create and check the Kafka topics.", no_args_is_help=True)
@@ -54,4 +55,6 @@ async def _found(settings: Settings, replication_factor: int, *, change: bool) -
 async def _wanted(settings: Settings) -> list[Topic]:
     async with PartnersView.opened(postgres_dsn(settings)) as registered:
         partners = [p.partner_id for p in await registered.all()]
-    return concrete_topics(partners=partners, networks=load_networks(settings.networks_dir))
+    async with RecipientsView.opened(postgres_dsn(settings)) as view:
+        recipients = [r.org_code for r in await view.all()]
+    return concrete_topics(partners=partners, networks=load_networks(settings.networks_dir), recipients=recipients)

@@ -27,6 +27,7 @@ from gateway.messaging.settings import KafkaSettings
 from gateway.network.iso8583.config import load_networks
 from gateway.sealing.files import read_secret_file, write_secret_file
 from gateway.views.partners import PartnersView
+from gateway.views.recipients import RecipientsView
 from schemas.access import acls, partner_acls, quotas, shell_script
 from schemas.principals import ADMIN, Principal, Role, principals
 
@@ -65,12 +66,14 @@ def command(
     settings = load_settings()
     partners = partner or run(_partners(settings))
     networks = list(load_networks(settings.networks_dir))
-    rules, limits = acls(partners=partners, networks=networks), quotas(partners=partners)
+    recipients = [] if partner else run(_recipients(settings))
+    rules = acls(partners=partners, networks=networks, recipients=recipients)
+    limits = quotas(partners=partners)
     if print_:
         typer.echo(shell_script(rules, limits), nl=False)
         return
     cluster = kafka(settings, ADMIN)
-    names = [p.name for p in principals(partners=partners, networks=networks)]
+    names = [p.name for p in principals(partners=partners, networks=networks, recipients=recipients)]
     if strangers := set(renew or ()) - {*names, ADMIN}:
         raise CliError(f"No principal is called {', '.join(sorted(strangers))}.", ExitCode.NOT_FOUND)
     made = run(make_users(cluster, _credentials(settings), names)) if apply else []
@@ -146,6 +149,11 @@ def _credentials(settings: Settings) -> Path | None:
 async def _partners(settings: Settings) -> list[str]:
     async with PartnersView.opened(postgres_dsn(settings)) as registered:
         return [p.partner_id for p in await registered.all()]
+
+
+async def _recipients(settings: Settings) -> list[str]:
+    async with RecipientsView.opened(postgres_dsn(settings)) as view:
+        return [r.org_code for r in await view.all()]
 
 
 def _tell(report: AccessReport, users: Sequence[str], *, json_: bool) -> None:

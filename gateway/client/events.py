@@ -16,6 +16,7 @@ from schemas.consent_commands import ConsentAmendment, ConsentInstruction, Conse
 from schemas.envelope import EnvelopeError, read_envelope
 from schemas.events import EventType
 from schemas.orders import PaymentOrder
+from schemas.portability import PortabilityRequest
 from schemas.reasons import PaymentStatus
 from schemas.refunds import PaymentRefund
 from schemas.standing import StandingOrderCancel, StandingOrderCreate
@@ -23,6 +24,14 @@ from schemas.standing import StandingOrderCancel, StandingOrderCreate
 _DECIDED: Final = frozenset({PaymentStatus.ACSP, PaymentStatus.ACSC, PaymentStatus.RJCT, PaymentStatus.CANC})
 _CANCELLATIONS: Final = frozenset({EventType.CANCELLATION_ACCEPTED, EventType.CANCELLATION_REFUSED})
 _CONSENTS: Final = frozenset({EventType.CONSENT_CHANGED, EventType.CONSENT_REPORTED, EventType.CONSENT_REFUSED})
+_TRANSMISSIONS: Final = frozenset(
+    {
+        EventType.PORTABILITY_REFUSED,
+        EventType.PORTABILITY_REPORTED,
+        EventType.PORTABILITY_DELIVERED,
+        EventType.PORTABILITY_VOIDED,
+    }
+)
 _BULKS: Final = "kr.mypay.bulk."
 _STANDING_ORDERS: Final = "kr.mypay.standing-order."
 
@@ -93,7 +102,7 @@ def read_event(record: Record) -> Event | None:
     return Event(envelope.id, envelope.type, body) if isinstance(body, dict) else None
 
 
-def answers(message: Message, event: Event) -> bool:
+def answers(message: Message, event: Event) -> bool:  # noqa: PLR0911 - one a kind of message
     """True for an event that tells what came of a message: of an order or a refund, once its payment is decided.
 
     That is approved, or final: rejected, declined, reversed or settled. What the gateway cannot read as what it is
@@ -104,6 +113,9 @@ def answers(message: Message, event: Event) -> bool:
         case ConsentRequest() | ConsentAmendment() | ConsentInstruction():
             ids = (body.get("consent_id"), body.get("command_id"))
             return event.type in _CONSENTS and ids == (message.consent_id, message.command_id)
+        case PortabilityRequest():
+            named = body.get("request_id") == message.request_id
+            return event.type in _TRANSMISSIONS and named
         case _ if event.type == EventType.ORDER_REFUSED:
             return bool(body.get("order_id") == message.instruction_id)
         case PaymentOrder() | PaymentRefund():

@@ -23,27 +23,35 @@ from schemas.consent_commands import (
 )
 from schemas.envelope import Envelope, write_envelope
 from schemas.orders import PaymentOrder
+from schemas.portability import PORTABILITY_REQUEST_TYPE, PortabilityRequest
 from schemas.refunds import PaymentRefund
 from schemas.standing import StandingOrderCancel, StandingOrderCreate
-from schemas.topics import CONSENT_COMMANDS, ORDERS, TOPICS
+from schemas.topics import CONSENT_COMMANDS, ORDERS, PORTABILITY_REQUESTS, TOPICS
 
 OrderMessage = (
     PaymentOrder | PaymentCancellation | PaymentRefund | PaymentBulk | StandingOrderCreate | StandingOrderCancel
 )
 """What goes to ``mypay.orders``."""
 
-Message = OrderMessage | ConsentMessage
+Message = OrderMessage | ConsentMessage | PortabilityRequest
 """Everything that a partner sends."""
 
 _MODELS: Final[Mapping[str, type[BaseModel]]] = {
     type_: model
     for topic in TOPICS
-    if topic.name in (ORDERS, CONSENT_COMMANDS)
+    if topic.name in (ORDERS, CONSENT_COMMANDS, PORTABILITY_REQUESTS)
     for type_, model in topic.messages.items()
 }
 _TYPES: Final[Mapping[type[BaseModel], str]] = {
     model: type_ for type_, model in _MODELS.items() if list(_MODELS.values()).count(model) == 1
 }
+
+
+_TOPICS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(CONSENT_MESSAGES, CONSENT_COMMANDS),
+    PORTABILITY_REQUEST_TYPE: PORTABILITY_REQUESTS,
+}
+"""CloudEvents type → topic, of what does not go to :data:`schemas.topics.ORDERS`."""
 
 
 class AmbiguousMessageError(ValueError):
@@ -158,7 +166,7 @@ def record_of(
         source: who made it, as a URI reference: ``/partners/<partner id>``.
     """
     envelope = Envelope(id=event_id, source=source, type=type_, time=at, signature=signature)
-    topic = CONSENT_COMMANDS if type_ in CONSENT_MESSAGES else ORDERS
+    topic = _TOPICS.get(type_, ORDERS)
     return Outgoing(topic, key.encode(), body, write_envelope(envelope))
 
 
@@ -167,5 +175,7 @@ def _id_of(message: Message) -> str:
         case ConsentRequest() | ConsentAmendment() | ConsentInstruction():
             # A command's id is unique within its consent alone.
             return f"{message.consent_id}-{message.command_id}"
+        case PortabilityRequest():
+            return message.request_id
         case _:
             return message.instruction_id

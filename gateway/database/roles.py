@@ -27,6 +27,7 @@ class Role(StrEnum):
     SETTLEMENT = "settlement"
     SCHEDULE = "schedule"
     DISCLOSURE = "disclosure"
+    PORTABILITY = "portability"
     OPERATOR = "operator"  # people's commands that change something
     READONLY = "readonly"  # people who look, dashboards
 
@@ -59,7 +60,7 @@ APPEND: Final = Access(insert=ALL)
 WRITE: Final = Access(select=(), insert=ALL)
 """Add rows, and not read them again."""
 
-_I, _C, _X, _R, _S, _T, _D, _O, _V = RUNNING
+_I, _C, _X, _R, _S, _T, _D, _P, _O, _V = RUNNING
 
 _LOCK: Final = Access(update=("lock_only",))
 """Row locks need the right to change something: a column that can hold one value only."""
@@ -104,15 +105,22 @@ _EVENTS: Final = Access(select=(), insert=_EVENT)
 _MOVES_HEAD: Final = (
     *("tx", "id", "seq", "entry_hash", "root_number", "root_hash", "root_seq", "period_start", "frontier"),
 )
+_EXPORTS: Final = (
+    *("state", "attempt", "leased_by", "leased_until", "snapshot_at", "receipt", "reason_code", "reason_text"),
+    "changed_at",
+)
+_BEGUN: Final = (
+    *("partner_id", "request_id", "number", "consent_id", "state", "search_from", "created_at", "changed_at"),
+)
 
 # fmt: off
 TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     # --- registries: written by people, read by whoever decides ---
-    "partner":                {_I: READ, _C: READ, _X: READ, _V: READ,
+    "partner":                {_I: READ, _C: READ, _X: READ, _P: READ, _V: READ,
                                _O: Access(insert=ALL, update=("active",))},
-    "partner_key":            {_I: READ, _C: READ, _X: READ, _V: READ,
+    "partner_key":            {_I: READ, _C: READ, _X: READ, _P: READ, _V: READ,
                                _O: Access(insert=ALL, update=("disabled_at",))},
-    "merchant":               {_I: READ, _X: READ, _T: READ, _V: READ,
+    "merchant":               {_I: READ, _X: READ, _T: READ, _P: READ, _V: READ,
                                _O: Access(insert=ALL, update=("acceptor_id", "name_location", "mcc", "networks",
                                                               "active", "name"))},
     "funding_token":          {_X: Access(select=("token", "customer_id", "key_id", "nonce", "ciphertext")),
@@ -122,28 +130,36 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
                                _V: Access(select=("token", "customer_id", "key_id", "created_at", "sealed_at"))},
     "funding_token_partner":  {_C: READ, _X: READ, _V: READ,
                                _O: Access(insert=ALL, update=("allowed_at", "withdrawn_at"))},
-    "identity_link":          {_I: READ, _C: READ, _X: READ, _V: READ,
+    "identity_link":          {_I: READ, _C: READ, _X: READ, _P: READ, _V: READ,
                                _O: Access(insert=ALL, update=("unlinked_at",))},
-    "revoked_issuer_key":     {_I: READ, _C: READ, _X: READ, _V: READ, _O: APPEND},
-    "trust_policy":           {_I: READ, _C: READ, _X: READ, _V: READ, _O: APPEND},
+    "revoked_issuer_key":     {_I: READ, _C: READ, _X: READ, _P: READ, _V: READ, _O: APPEND},
+    "trust_policy":           {_I: READ, _C: READ, _X: READ, _P: READ, _V: READ, _O: APPEND},
+    "recipient":              {_P: READ, _V: READ,
+                               _O: Access(insert=ALL, update=("name", "partner_id", "certificate_sha256", "active"))},
+    "recipient_key":          {_P: READ, _V: READ, _O: Access(insert=ALL, update=("disabled_at",))},
     # --- consents ---
-    "consent":                {_I: _LOCK, _X: _LOCK, _T: _CONSENT_CHANGES, _C: _CONSENT_CHANGES, _O: _CONSENT_CHANGES,
+    "consent":                {_I: _LOCK, _X: _LOCK, _P: _LOCK, _T: _CONSENT_CHANGES, _C: _CONSENT_CHANGES,
+                               _O: _CONSENT_CHANGES,
                                _D: Access(select=("partner_id", "consent_id", "customer_id")), _V: READ},
     "consent_version":        {_T: _VERSIONS, _C: _VERSIONS, _O: _VERSIONS, _V: READ},
-    "consent_purpose_end":    {_T: WRITE, _C: WRITE, _O: WRITE, _X: READ, _V: READ},
+    "consent_purpose_end":    {_T: WRITE, _C: WRITE, _O: WRITE, _X: READ, _P: READ, _V: READ},
     "consent_command":        {_T: APPEND, _C: APPEND, _O: APPEND, _V: READ},
     "consent_usage":          {_X: Access(insert=ALL, update=("reserved_minor", "reserved_count", "consumed_minor",
                                                               "consumed_count")),
                                _O: READ, _V: READ},
     "consent_authentication": {_X: Access(insert=ALL, update=("authenticated_at",)), _O: READ, _V: READ},
-    "used_assertion":         {_I: APPEND, _C: APPEND, _X: APPEND, _V: READ},
+    "used_assertion":         {_I: APPEND, _C: APPEND, _X: APPEND, _P: APPEND, _V: READ},
+    # --- what customers have handed to recipients ---
+    "portability_request":    {_P: Access(insert=ALL, update=("status", "accessed_at")),
+                               _T: Access(update=("status", "exports", "next_due_at")), _V: READ},
+    "portability_export":     {_P: Access(insert=ALL, update=_EXPORTS), _T: Access(insert=_BEGUN), _V: READ},
     # --- payments ---
-    "payment":                {_I: Access(insert=ALL, update=_MOVES), _C: READ, _O: READ, _V: READ,
+    "payment":                {_I: Access(insert=ALL, update=_MOVES), _C: READ, _P: READ, _O: READ, _V: READ,
                                _D: Access(select=_USED),
                                _X: Access(insert=ALL, update=(*_MOVES, *_BEGINS)),
                                _S: Access(update=_MOVES),
                                _T: Access(insert=ALL, update=_MOVES)},
-    "refusal":                {_I: APPEND, _C: APPEND, _X: APPEND, _O: READ, _V: READ},
+    "refusal":                {_I: APPEND, _C: APPEND, _X: APPEND, _P: APPEND, _O: READ, _V: READ},
     "reversal":               {_I: Access(insert=ALL, update=_QUEUES), _T: Access(insert=ALL, update=_QUEUES),
                                _X: Access(insert=ALL, update=_QUEUES), _O: READ, _V: READ},
     "inquiry":                {_X: Access(insert=ALL, update=_QUEUES), _O: READ, _V: READ},
@@ -161,7 +177,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "clearing_record":        {_S: Access(insert=ALL, update=_CORRECTS), _O: READ, _V: READ},
     "clearing_superseded":    {_S: APPEND, _O: READ, _V: READ},
     # --- events ---
-    "outbox":                 {_I: _EVENTS, _C: _EVENTS, _X: _EVENTS, _S: _EVENTS, _T: _EVENTS,
+    "outbox":                 {_I: _EVENTS, _C: _EVENTS, _X: _EVENTS, _S: _EVENTS, _T: _EVENTS, _P: _EVENTS,
                                _D: Access(insert=_EVENT), _O: Access(insert=_EVENT), _R: READ, _V: READ},
     "outbox_cursor":          {_R: Access(update=("tx", "id")), _O: READ, _V: READ},
     "outbox_parked":          {_R: Access(insert=ALL, delete=True), _V: READ},

@@ -18,12 +18,12 @@ from msgspec import Struct
 
 from gateway.base.validity import CLOCK_SKEW_MAX
 from gateway.identity.exemption_caps import ExemptionCaps
-from schemas.assertions import ConsentLink, Link, LinkedCommand, PaymentLink, StandingOrderLink
+from schemas.assertions import ConsentLink, Link, LinkedCommand, PaymentLink, PortabilityLink, StandingOrderLink
 from schemas.orders import PaymentOrder
 from schemas.primitives import CustomerId, Money
 from schemas.reasons import Reason, ReasonCode
 
-_About = PaymentOrder | ConsentLink | StandingOrderLink
+_About = PaymentOrder | ConsentLink | StandingOrderLink | PortabilityLink
 """What a proof can be for."""
 
 ASSERTION_LIFETIME_MAX: Final = timedelta(hours=1)
@@ -281,13 +281,42 @@ def judge_consent_assertion(
     ``link`` is what the assertion must be linked to: the command as received, with the digest of the terms it is about.
     """
     operation = OPERATION_OF[link.command]
+    return _judge_giving(assertion, operation, "command", link, customer_id, linked, issuer, policy, now)
+
+
+def judge_portability_assertion(
+    assertion: Assertion | None,
+    *,
+    link: PortabilityLink,
+    customer_id: CustomerId,
+    linked: CustomerId | None,
+    issuer: Issuer | None,
+    policy: AssurancePolicy,
+    now: datetime,
+) -> Accepted | Reason:
+    """Judge the proof of one transmission request: what a grant asks for, for it gives data away as a grant does."""
+    operation = AssuredOperation.GRANT
+    return _judge_giving(assertion, operation, "request", link, customer_id, linked, issuer, policy, now)
+
+
+def _judge_giving(
+    assertion: Assertion | None,
+    operation: AssuredOperation,
+    what: str,
+    link: ConsentLink | PortabilityLink,
+    customer_id: CustomerId,
+    linked: CustomerId | None,
+    issuer: Issuer | None,
+    policy: AssurancePolicy,
+    now: datetime,
+) -> Accepted | Reason:
     requirement = policy.requirement(operation)
     if requirement is None:
-        return _reason(ReasonCode.DS0G, "no assurance level is enough for this command")
+        return _reason(ReasonCode.DS0G, f"no assurance level is enough for this {what}")
     if assertion is None:
         if requirement.level == 0:
             return Accepted(None, 0)
-        return _reason(ReasonCode.DS0A, f"the command needs the customer's authentication: {requirement.ask()}")
+        return _reason(ReasonCode.DS0A, f"the {what} needs the customer's authentication: {requirement.ask()}")
     return _judge(assertion, operation, policy, requirement, link, customer_id, linked, issuer, now)
 
 
@@ -402,11 +431,13 @@ def _compared(link: type[Link]) -> tuple[str, ...]:
 _PAYMENT_FIELDS: Final = _compared(PaymentLink)
 _CONSENT_FIELDS: Final = _compared(ConsentLink)
 _STANDING_FIELDS: Final = _compared(StandingOrderLink)
+_PORTABILITY_FIELDS: Final = _compared(PortabilityLink)
 
 
 _PAYMENT_SHAPE: Final = ("payment", _PAYMENT_FIELDS, attrgetter(*_PAYMENT_FIELDS))
 _CONSENT_SHAPE: Final = ("consent", _CONSENT_FIELDS, attrgetter(*_CONSENT_FIELDS))
 _STANDING_SHAPE: Final = ("standing_order", _STANDING_FIELDS, attrgetter(*_STANDING_FIELDS))
+_PORTABILITY_SHAPE: Final = ("portability", _PORTABILITY_FIELDS, attrgetter(*_PORTABILITY_FIELDS))
 
 
 def _differing_field(signed: Link | PaymentOrder, about: _About) -> str | None:
@@ -429,6 +460,8 @@ def _link_shape(about: _About | PaymentLink) -> tuple[str, tuple[str, ...], Call
             return _CONSENT_SHAPE
         case StandingOrderLink():
             return _STANDING_SHAPE
+        case PortabilityLink():
+            return _PORTABILITY_SHAPE
         case _:
             assert_never(about)
 

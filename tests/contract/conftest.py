@@ -41,7 +41,7 @@ TABLES = (
     "used_assertion, payment, cancellation, cancellation_answer, refusal, reversal, inquiry, late_answer, "
     "ledger_transfer, scheduled_order, standing_order, bulk, clearing_record, clearing_superseded, outbox, merchant, "
     "network_status, funding_token, funding_token_partner, disclosure_entry, disclosure_content, disclosure_block, "
-    "disclosure_root, disclosure_destruction"
+    "disclosure_root, disclosure_destruction, recipient, recipient_key, portability_request, portability_export"
 )
 
 

@@ -38,6 +38,14 @@ from schemas.events import (
     PaymentEvent,
 )
 from schemas.orders import OccurrenceOrder, PaymentOrder
+from schemas.portability import (
+    ExportChunk,
+    ExportComplete,
+    ExportVoid,
+    PortabilityEvent,
+    PortabilityRequest,
+    TargetInfo,
+)
 from schemas.primitives import Model, Money, payment_id_of
 from schemas.reasons import PaymentStatus, Reason, ReasonCode
 from schemas.refunds import PaymentRefund
@@ -131,8 +139,48 @@ RECORD = ClearingRecord(
     approval_code="A00001",
 )
 
+TRANSMISSION = PortabilityRequest(
+    partner_id="acme",
+    consent_id="consent-1",
+    request_id="request-1",
+    issued_at=NOW,
+    snd_org_code="MYPAY00000",
+    rcv_org_code="A1AAAA0000",
+    is_scheduled=True,
+    fnd_cycle=Cycle.MONTHLY,
+    add_cycle=Cycle.WEEKLY,
+    end_date=date(2027, 2, 28),
+    purpose="household accounts",
+    period=date(2028, 2, 28),
+    target_info=(TargetInfo(scope=PortabilityScope.CARD_APPROVAL),),
+    search_timestamp="20260101000000",
+)
+
 EXAMPLES: tuple[Model, ...] = (
     ORDER,
+    TRANSMISSION,
+    PortabilityEvent(
+        partner_id="acme",
+        consent_id="consent-1",
+        request_id="request-1",
+        status="delivered",
+        rcv_org_code="A1AAAA0000",
+        export_id="E-1",
+        records=12,
+        chunks=5,
+        x_api_tran_id="MYPAY00000ABCDEFGHIJKLMN1",
+        receipt="e30.e30.AAAA",
+        reference="mypay.portability.requests/3/1207",
+        occurred_at=NOW,
+    ),
+    ExportChunk(export_id="E-1", attempt=1, chunk=1, jwe="e30..AAAA.AAAA.AAAA"),
+    ExportComplete(export_id="E-1", attempt=1, receipt="e30.e30.AAAA"),
+    ExportVoid(
+        export_id="E-1",
+        attempt=1,
+        reason=Reason(code=ReasonCode.MD01, text="the consent is revoked"),
+        occurred_at=NOW,
+    ),
     PaymentCancellation(
         **CANCELLATION, issued_at=NOW, expires_at=NOW + timedelta(minutes=10), reason_text="ordered twice"
     ),

@@ -29,6 +29,7 @@ from gateway.payments.rules.ledger import Transfer, TransferKind
 from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.payments.rules.waiting import ScheduledOrder
 from gateway.payments.unknown.store import FollowUp, LateAnswer
+from gateway.portability.rules.records import Export, Recipient, RequestKey, StoredRequest
 from gateway.proving.memory.locks import Locks
 from gateway.settlement.rules import Break
 from schemas.clearing import ClearingRecord
@@ -136,6 +137,9 @@ class Database:
         self.consent_marks: Table[ConsentKey, ConsentMark] = Table("consent_mark")
         self.consent_versions: Table[tuple[ConsentKey, int], ConsentVersion] = Table("consent_version")
         self.purpose_ends: Table[tuple[ConsentKey, int, Purpose], PurposeEndRow] = Table("consent_purpose_end")
+        self.recipients: Table[str, Recipient] = Table("recipient")
+        self.transmissions: Table[RequestKey, StoredRequest] = Table("portability_request")
+        self.exports: Table[tuple[PartnerId, str, int], Export] = Table("portability_export")
         self.consent_commands: Table[CommandKey, HandledCommand] = Table("consent_command")
         self.usage: Table[UsageKey, Usage] = Table("consent_usage")
         self.payments: Table[PaymentKey, Payment] = Table("payment")

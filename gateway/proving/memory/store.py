@@ -14,6 +14,7 @@ from gateway.proving.memory.directory import MemoryDirectory
 from gateway.proving.memory.follow_ups import MemoryFollowUpStore
 from gateway.proving.memory.outbox import MemoryOutbox
 from gateway.proving.memory.payments import MemoryPaymentStore
+from gateway.proving.memory.portability import MemoryPortabilityStore
 from gateway.proving.memory.refusals import MemoryRefusalStore
 from gateway.proving.memory.schedule import MemoryScheduleStore
 from gateway.proving.memory.standing import MemoryStandingOrderStore
@@ -37,6 +38,7 @@ class MemoryUnitOfWork:
         self.authentication = MemoryAuthenticationStore(transaction, boundary)
         self.refusals = MemoryRefusalStore(transaction, boundary)
         self.directory = MemoryDirectory(transaction, boundary)
+        self.portability = MemoryPortabilityStore(transaction, boundary)
 
 
 class MemoryStore:

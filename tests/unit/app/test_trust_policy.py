@@ -62,7 +62,7 @@ def test_a_folder_that_says_nothing_is_refused(folder: Path, what: str) -> None:
 
 
 def test_every_stage_that_judges_proofs_is_asked() -> None:
-    assert {"initiation", "consents", "execution"} == JUDGING
+    assert {"initiation", "consents", "execution", "portability"} == JUDGING
 
 
 # --- one policy in all processes ---

@@ -10,41 +10,47 @@ from schemas.topics import TOPICS
 
 PARTNERS, NETWORKS = ["shop", "shop-pay"], ["bcard", "kcard"]
 
+RECIPIENTS = ["A1AAAA0000"]
+
 # R may read, W may write, everything else is denied.
 TABLE = """
-                          orders commands d.bcard d.kcard e.shop e.shop-pay c.bcard settlements dead       waiting roots
-mypay-partner-shop        W      W        -       -       R      -          -       -           -       -          R
-mypay-partner-shop-pay    W      W        -       -       -      R          -       -           -       -          R
-mypay-initiation          R      -        W       W       -      -          -       -           W       RW         -
-mypay-consents            -      R        -       -       -      -          -       -           W       -          -
-mypay-execution-bcard     -      -        R       -       -      -          -       -           W       -          -
-mypay-execution-kcard     -      -        -       R       -      -          -       -           W       -          -
-mypay-relay               -      -        -       -       W      W          -       W           -       -          W
-mypay-settlement          -      -        -       -       -      -          RW      -           W       -          -
-mypay-schedule            -      -        W       W       -      -          -       -           -       -          -
-mypay-disclosure          -      -        -       -       -      -          -       -           -       -          -
-mypay-clearing-import     -      -        -       -       -      -          W       -           W       -          -
-mypay-finance             -      -        -       -       -      -          -       R           -       -          R
-mypay-ops                 W      W        W       W       -      -          W       R           RW       -         R
+                           orders cons d.bcard d.kcard e.shop e.shop-pay c.bcard settled dead wait roots asked exports
+mypay-partner-shop         W      W    -       -       R      -          -       -       -    -    R     W     -
+mypay-partner-shop-pay     W      W    -       -       -      R          -       -       -    -    R     W     -
+mypay-initiation           R      -    W       W       -      -          -       -       W    RW   -     -     -
+mypay-consents             -      R    -       -       -      -          -       -       W    -    -     -     -
+mypay-execution-bcard      -      -    R       -       -      -          -       -       W    -    -     -     -
+mypay-execution-kcard      -      -    -       R       -      -          -       -       W    -    -     -     -
+mypay-relay                -      -    -       -       W      W          -       W       -    -    W     -     W
+mypay-settlement           -      -    -       -       -      -          RW      -       W    -    -     -     -
+mypay-schedule             -      -    W       W       -      -          -       -       -    -    -     -     -
+mypay-disclosure           -      -    -       -       -      -          -       -       -    -    -     -     -
+mypay-portability          -      -    -       -       -      -          -       -       W    -    -     R     W
+mypay-recipient-A1AAAA0000 -      -    -       -       -      -          -       -       -    -    -     -     R
+mypay-clearing-import      -      -    -       -       -      -          W       -       W    -    -     -     -
+mypay-finance              -      -    -       -       -      -          -       R       -    -    R     -     -
+mypay-ops                  W      W    W       W       -      -          W       R       RW   -    R     W     -
 """
 COLUMNS = {
     "orders": "mypay.orders",
-    "commands": "mypay.consents.commands",
+    "cons": "mypay.consents.commands",
     "d.bcard": "mypay.dispatch.bcard",
     "d.kcard": "mypay.dispatch.kcard",
     "e.shop": "mypay.events.shop",
     "e.shop-pay": "mypay.events.shop-pay",
     "c.bcard": "mypay.clearing.bcard",
-    "settlements": "mypay.settlements",
+    "settled": "mypay.settlements",
     "dead": "mypay.dead-letter",
-    "waiting": "mypay.waiting-orders",
+    "wait": "mypay.waiting-orders",
     "roots": "mypay.disclosure.roots",
+    "asked": "mypay.portability.requests",
+    "exports": "mypay.portability.exports.A1AAAA0000",
 }
 LETTERS = {"R": Operation.READ, "W": Operation.WRITE}
 
 
 def rules() -> list[Acl]:
-    return acls(partners=PARTNERS, networks=NETWORKS)
+    return acls(partners=PARTNERS, networks=NETWORKS, recipients=RECIPIENTS)
 
 
 def may(principal: str, operation: Operation, resource: Resource, name: str) -> bool:
@@ -74,7 +80,9 @@ def test_topics(principal: str, topic: str, letter: str, *, allowed: bool) -> No
 
 
 def test_the_table_has_everybody_and_every_topic() -> None:
-    assert {row[0] for row in table()} == {p.name for p in principals(partners=PARTNERS, networks=NETWORKS)}
+    assert {row[0] for row in table()} == {
+        p.name for p in principals(partners=PARTNERS, networks=NETWORKS, recipients=RECIPIENTS)
+    }
     families = {t.name.partition("{")[0] for t in TOPICS}
     assert {f for f in families if any(c.startswith(f) for c in COLUMNS.values())} == families
 
@@ -137,7 +145,7 @@ def test_no_rule_is_for_everybody_or_on_everything() -> None:
 
 
 def test_another_partner_changes_nobody_elses_rules() -> None:
-    before, after = set(acls(partners=["shop"], networks=NETWORKS)), set(rules())
+    before, after = set(acls(partners=["shop"], networks=NETWORKS, recipients=RECIPIENTS)), set(rules())
     assert after - before == set(partner_acls("shop-pay"))
 
 

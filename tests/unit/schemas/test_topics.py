@@ -5,11 +5,19 @@ import pytest
 from schemas.clearing import CLEARING_BYTES_MAX
 from schemas.codec import BODY_BYTES_MAX
 from schemas.events import EventType
-from schemas.topics import TOPICS, WAITING_ORDERS, clearing_topic, concrete_topics, dispatch_topic, events_topic
+from schemas.topics import (
+    TOPICS,
+    WAITING_ORDERS,
+    clearing_topic,
+    concrete_topics,
+    dispatch_topic,
+    events_topic,
+    exports_topic,
+)
 
 
 def test_families_are_expanded_for_those_who_exist() -> None:
-    names = [t.name for t in concrete_topics(partners=["b", "a"], networks=["kcard"])]
+    names = [t.name for t in concrete_topics(partners=["b", "a"], networks=["kcard"], recipients=["A1"])]
     assert names == [
         "mypay.orders",
         "mypay.waiting-orders",
@@ -17,12 +25,14 @@ def test_families_are_expanded_for_those_who_exist() -> None:
         "mypay.dispatch.kcard",
         "mypay.events.a",
         "mypay.events.b",
+        "mypay.portability.requests",
+        "mypay.portability.exports.A1",
         "mypay.clearing.kcard",
         "mypay.settlements",
         "mypay.disclosure.roots",
         "mypay.dead-letter",
     ]
-    assert {dispatch_topic("kcard"), events_topic("a"), clearing_topic("kcard")} <= set(names)
+    assert {dispatch_topic("kcard"), events_topic("a"), clearing_topic("kcard"), exports_topic("A1")} <= set(names)
     assert not any("{" in t.name for t in concrete_topics(partners=[], networks=[]))
 
 
@@ -38,7 +48,7 @@ def test_a_member_keeps_everything_of_its_family() -> None:
 
 @pytest.mark.parametrize("part", ["", "a/b", "../x", "a b", ".a", "a" * 101, "é", "a\n"])
 def test_a_name_part_cannot_leave_its_family(part: str) -> None:
-    for name in (dispatch_topic, events_topic, clearing_topic):
+    for name in (dispatch_topic, events_topic, clearing_topic, exports_topic):
         with pytest.raises(ValueError, match="topic name part"):
             name(part)
     with pytest.raises(ValueError, match="topic name part"):

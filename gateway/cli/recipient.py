@@ -1,0 +1,210 @@
+"""``mypay recipient …``: who may be handed customers' data, and the keys that it is encrypted to."""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from joserfc.jwk import ECKey
+
+from gateway.app.registries import open_registries
+from gateway.app.settings import Settings
+from gateway.cli.arguments import SomePartnerOption, key_id
+from gateway.cli.common import (
+    CliError,
+    ExitCode,
+    Json,
+    kafka,
+    load_settings,
+    postgres_dsn,
+    print_json,
+    print_table,
+    read_input,
+    run,
+    say,
+)
+from gateway.cli.operating import operated
+from gateway.identity.jose.jwk import KeyFormatError
+from gateway.messaging.topics_admin import ensure_topics
+from gateway.portability.sealed import import_recipient_key
+from gateway.sealing.files import write_secret_file
+from gateway.views.recipients import RecipientsView, RegisteredRecipient
+from schemas.codec import parse_strictly
+from schemas.primitives import PartnerId
+from schemas.principals import ADMIN
+from schemas.topics import concrete_topics, exports_topic
+
+app = typer.Typer(help="Recipients of customers' data and their keys.", no_args_is_help=True)
+keys = typer.Typer(help="A recipient's public keys.", no_args_is_help=True)
+app.add_typer(keys, name="key")
+
+
+def _org_code(text: str) -> str:
+    if len(text) != 10 or not text.isascii() or not text.isalnum() or text != text.upper():
+        raise typer.BadParameter("an org code has 10 capital letters and digits")
+    return text
+
+
+OrgArgument = Annotated[str, typer.Argument(parser=_org_code, metavar="ORG_CODE", help="The recipient's org code.")]
+OrgOption = Annotated[str, typer.Option("--recipient", parser=_org_code, metavar="ORG_CODE", help="Whose data.")]
+Jwk = Annotated[Path, typer.Option(help="Its public key as a JWK: P-256 or X25519; - reads standard input.")]
+Kid = Annotated[str | None, typer.Option(parser=key_id, metavar="KID", help="Default: of its thumbprint.")]
+
+
+def _subject(*, org_code: str, **_: Any) -> str:
+    return org_code
+
+
+@app.command()
+@operated("recipient add", _subject)
+def add(
+    org_code: OrgArgument,
+    name: Annotated[str, typer.Option(help="Name for people.")],
+    jwk: Jwk,
+    kid: Kid = None,
+    partner: SomePartnerOption = None,
+    certificate: Annotated[Path | None, typer.Option(help="Its client certificate (PEM).", dir_okay=False)] = None,
+    json_: Json = False,
+) -> None:
+    """Register a recipient with a first key, and create the topic of its exports."""
+    settings = load_settings()
+    public, key = _read_key(org_code, jwk, kid)
+    shown = None if certificate is None else _fingerprint(read_input(certificate))
+
+    async def write() -> None:
+        # Topic first: one too many does no harm, while a recipient without one would hold up its exports.
+        wanted = [
+            t
+            for t in concrete_topics(partners=[], networks=[], recipients=[org_code])
+            if t.name == exports_topic(org_code)
+        ]
+        await ensure_topics(
+            kafka(settings, ADMIN), wanted, replication_factor=settings.kafka_replication_factor, apply=True
+        )
+        async with open_registries(postgres_dsn(settings)) as registries, registries.transaction():
+            known = PartnerId(partner) if partner else None
+            if not await registries.recipients.add(org_code, name, partner_id=known, certificate_sha256=shown):
+                raise CliError(f"Recipient {org_code} is already registered.")
+            await registries.recipients.add_key(org_code, key, public, now=datetime.now(UTC))
+
+    run(write())
+    if json_:
+        print_json({"org_code": org_code, "kid": key, "topic": exports_topic(org_code)})
+    else:
+        say(f"Recipient {org_code} is registered with key {key}; its exports go to {exports_topic(org_code)}.")
+
+
+@app.command("list")
+def list_(json_: Json = False) -> None:
+    """Show every recipient."""
+    found = run(_all(load_settings()))
+    if json_:
+        print_json(found)
+        return
+    rows = [(r.org_code, r.name, r.partner_id, r.active, ", ".join(r.kids), r.created_at) for r in found]
+    print_table("Recipients", ("org code", "name", "partner", "active", "keys", "registered"), rows)
+
+
+async def _all(settings: Settings) -> list[RegisteredRecipient]:
+    async with RecipientsView.opened(postgres_dsn(settings)) as recipients:
+        return await recipients.all()
+
+
+@app.command()
+@operated("recipient disable", _subject)
+def disable(org_code: OrgArgument) -> None:
+    """Hand a recipient nothing more: what is on its way becomes void."""
+    _set_active(org_code, active=False)
+
+
+@app.command()
+@operated("recipient enable", _subject)
+def enable(org_code: OrgArgument) -> None:
+    """Hand a disabled recipient data again."""
+    _set_active(org_code, active=True)
+
+
+def _set_active(org_code: str, *, active: bool) -> None:
+    settings = load_settings()
+
+    async def write() -> bool:
+        async with open_registries(postgres_dsn(settings)) as registries:
+            return await registries.recipients.set_active(org_code, active=active)
+
+    if not run(write()):
+        raise CliError(f"There is no recipient {org_code}.", ExitCode.NOT_FOUND)
+    say(f"Recipient {org_code} is {'active' if active else 'disabled'}.")
+
+
+@keys.command("add")
+@operated("recipient key add", _subject)
+def add_key(org_code: OrgArgument, jwk: Jwk, kid: Kid = None, json_: Json = False) -> None:
+    """Register another key: exports are encrypted to it from now on, and one that is on its way begins anew."""
+    settings = load_settings()
+    public, key = _read_key(org_code, jwk, kid)
+
+    async def write() -> bool:
+        async with open_registries(postgres_dsn(settings)) as registries:
+            return await registries.recipients.add_key(org_code, key, public, now=datetime.now(UTC))
+
+    if not run(write()):
+        raise CliError(f"Recipient {org_code} has a key {key} already.")
+    if json_:
+        print_json({"org_code": org_code, "kid": key})
+    else:
+        say(f"Key {key} is registered.")
+
+
+@keys.command("disable")
+@operated("recipient key disable", lambda *, org_code, kid, **_: f"{org_code} {kid}")
+def disable_key(org_code: OrgArgument, kid: Annotated[str, typer.Argument(parser=key_id, metavar="KID")]) -> None:
+    """Disable a key for ever: nothing more is encrypted to it."""
+    settings = load_settings()
+
+    async def write() -> datetime | None:
+        async with open_registries(postgres_dsn(settings)) as registries:
+            return await registries.recipients.disable_key(org_code, kid, now=datetime.now(UTC))
+
+    if run(write()) is None:
+        raise CliError(f"Recipient {org_code} has no key {kid}.", ExitCode.NOT_FOUND)
+    say(f"Key {kid} is disabled.")
+
+
+@keys.command("generate")
+def generate(
+    out: Annotated[Path, typer.Option(help="New file for the private key (JWK, mode 0600).", dir_okay=False)],
+    public: Annotated[Path, typer.Option(help="File for the public key (JWK).", dir_okay=False)],
+) -> None:
+    """Make a key pair as a recipient would: to be handed data, and to open it."""
+    made = ECKey.generate_key("P-256", {"use": "enc"})
+    write_secret_file(out, json.dumps(made.as_dict(private=True)).encode())
+    public.write_text(json.dumps(made.as_dict(private=False)))
+    say(f"The private key is in {out}, the public one in {public}.")
+
+
+def _read_key(org_code: str, path: Path, kid: str | None) -> tuple[dict[str, str], str]:
+    try:
+        jwk = parse_strictly(read_input(path))
+        if not isinstance(jwk, dict):
+            raise KeyFormatError("the file holds no JWK")
+        key = import_recipient_key(jwk)
+    except (ValueError, KeyFormatError) as error:
+        raise CliError(f"{path}: {error}", ExitCode.USAGE) from None
+    return key.as_dict(private=False), kid or recipient_kid(org_code, key)
+
+
+def recipient_kid(org_code: str, key: Any) -> str:
+    """The id of a recipient's key unless it was registered with another."""
+    return f"{org_code}-{key.thumbprint()[:16]}"
+
+
+def _fingerprint(pem: bytes) -> str:
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+    except ValueError:
+        raise CliError("This is no certificate in PEM.", ExitCode.USAGE) from None
+    return hashlib.sha256(certificate.public_bytes(serialization.Encoding.DER)).hexdigest()

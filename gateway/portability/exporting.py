@@ -1,0 +1,411 @@
+"""Making exports: a snapshot → records cut to what the consent permits → chunks sealed to the recipient → receipt.
+
+**Never two that are whole.** An export is claimed, and each claim is an attempt of its own. Its chunks go to Kafka one
+by one. It becomes whole by one transaction, under the consent's lock and its own row's, which writes its receipt; and
+only if this attempt is still the last. What makes chunks an export is that receipt: an attempt that dies leaves chunks
+of which no receipt tells, and the next attempt says that they are void before it begins.
+
+**Nothing after the end of what permits it.** Before each chunk the consent is read again: what was revoked is seen by
+the next chunk, and by the receipt under the lock. The last chunk's distance from the revocation is measured.
+"""
+
+import hashlib
+import random
+import string
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from pydantic_core import to_json
+
+from gateway.base.calendar import SEOUL
+from gateway.base.errors import PublisherUnavailableError, StoreConflictError, StoreUnavailableError
+from gateway.base.process import Clock, Observer
+from gateway.base.retrying import until_done
+from gateway.database.unit import Store
+from gateway.messaging.records import Outgoing, Publisher
+from gateway.outbox.store import OutboxEvent
+from gateway.portability.rules.records import Export, ExportState, PaymentFacts, RecipientKey, StoredRequest
+from gateway.portability.rules.requests import ATTEMPT_LOST, KEY_CHANGED, Using, refuse_export
+from gateway.portability.rules.rows import Extract, Lists, card_row, consent_row, lists_of
+from gateway.portability.sealed import import_recipient_key, seal, sign_receipt
+from gateway.portability.store import PortabilityUnit, Snapshots
+from gateway.portability.taking import event_of
+from schemas.codec import encode
+from schemas.consents import PortabilityScope, Purpose
+from schemas.envelope import Envelope, write_envelope
+from schemas.events import EventType
+from schemas.portability import (
+    EXPORT_CHUNK_TYPE,
+    EXPORT_COMPLETE_TYPE,
+    EXPORT_SCHEMA_VERSION,
+    EXPORT_VOID_TYPE,
+    ExportChunk,
+    ExportComplete,
+    ExportManifest,
+    ExportVoid,
+    ManifestChunk,
+    PortabilityEvent,
+    search_timestamp_of,
+)
+from schemas.reasons import Reason
+from schemas.topics import exports_topic
+
+CHUNK_PAYMENTS: Final = 500
+"""Payments a chunk, two records each at most: with names at their longest, some 600 KB when sealed."""
+
+_SOURCE: Final = "/gateway/portability"
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptKey:
+    """What the gateway signs receipts with: joserfc's key object, its id and algorithm."""
+
+    key: Any = field(repr=False)
+    kid: str
+    algorithm: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSettings:
+    """How exports are made.
+
+    Attributes:
+        org_code: the gateway's own.
+        lease_s: a worker that has not sent a chunk for this long has lost its export to another.
+    """
+
+    org_code: str
+    lease_s: float = 60.0
+    chunk_payments: int = CHUNK_PAYMENTS
+
+
+class _StoppedError(Exception):
+    """The attempt must not go on."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.text)
+        self.reason = reason
+
+
+class _LostError(Exception):
+    """Another worker has taken the export over: whatever this one did is void."""
+
+
+@dataclass(slots=True)
+class _Attempt:
+    export: Export
+    stored: StoredRequest
+    key: RecipientKey
+    sealing_key: Any
+    extract: Extract
+    consent_record: dict[str, object]
+    snapshot_at: datetime
+    chunks: list[ManifestChunk] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    tokens: set[str] = field(default_factory=set)
+    last_use: datetime | None = None
+
+
+class ExportService:
+    """Makes exports, one after the other. Any number of workers may do so side by side."""
+
+    def __init__(
+        self,
+        *,
+        store: Store[PortabilityUnit],
+        snapshots: Snapshots,
+        publisher: Publisher,
+        receipt_key: ReceiptKey,
+        observer: Observer,
+        clock: Clock,
+        worker: str,
+        settings: ExportSettings,
+    ) -> None:
+        self._store = store
+        self._snapshots = snapshots
+        self._publisher = publisher
+        self._receipt_key = receipt_key
+        self._observer = observer
+        self._clock = clock
+        self._worker = worker
+        self._settings = settings
+
+    async def make_one(self) -> bool:
+        """Make the oldest export that waits, or go on with one that a dead worker left; False where there is none."""
+        claimed = await until_done(self._claim)
+        if claimed is None:
+            return False
+        export, stored = claimed
+        try:
+            attempt = await self._begin(export, stored)
+            await self._send_all(attempt)
+            await self._finish(attempt)
+            self._count("delivered")
+            self._observer.count("portability", "record", n=attempt.counts.total())
+        except _StoppedError as stopped:
+            reason, again = stopped.reason, stopped.reason == KEY_CHANGED
+            await until_done(lambda: self._void(export, stored, reason, again=again))
+            self._count("restarted" if again else "voided")
+        except _LostError:
+            self._count("lost")
+        except (StoreUnavailableError, StoreConflictError, PublisherUnavailableError) as error:
+            # The lease runs out, and the next attempt says that this one is void.
+            self._count("attempt_failed")
+            self._observer.note("export_attempt_failed", level="warning", reason=type(error).__name__)
+        return True
+
+    def _count(self, outcome: str) -> None:
+        self._observer.count("portability", outcome)
+
+    async def _claim(self) -> tuple[Export, StoredRequest] | None:
+        async with self._store.transaction() as uow:
+            now = self._clock.now()
+            claimed = await uow.portability.claim(worker=self._worker, now=now, until=self._leased(now))
+            if claimed is not None and claimed[0].attempt > 1:
+                export, stored = claimed
+                await uow.outbox.append([_void_notice(export, export.attempt - 1, stored, ATTEMPT_LOST, now)])
+        return claimed
+
+    def _leased(self, now: datetime) -> datetime:
+        return now + timedelta(seconds=self._settings.lease_s)
+
+    async def _begin(self, export: Export, stored: StoredRequest) -> _Attempt:
+        """Decide under the consent's lock that this attempt may begin."""
+        request = stored.request
+        async with self._store.transaction() as uow:
+            consents = await uow.consents.lock([export.consent_key])
+            recipients = await uow.portability.recipients([request.rcv_org_code])
+            now = self._clock.now()
+        using = Using(consents.get(export.consent_key), recipients.get(request.rcv_org_code))
+        refused = refuse_export(request, using, self._settings.org_code, now)
+        if refused is not None:
+            raise _StoppedError(refused)
+        purpose = using.consent.terms.portability if using.consent else None
+        key = using.recipient.key if using.recipient else None
+        if purpose is None or key is None:
+            raise AssertionError("what is permitted has a purpose and a key")
+        return _Attempt(
+            export,
+            stored,
+            key,
+            import_recipient_key(key.jwk),
+            Extract.of(purpose, request.scopes, request.rcv_org_code),
+            consent_row(purpose, request.consent_id),
+            now,
+        )
+
+    async def _send_all(self, attempt: _Attempt) -> None:
+        export, stored, size = attempt.export, attempt.stored, self._settings.chunk_payments
+        first = Lists()
+        first.add("consent_list", attempt.consent_record)
+        await self._send(attempt, first)
+        opened = self._snapshots.open(export.partner_id, stored.customer_id, since=export.search_from, size=size)
+        async with opened as pieces:
+            async for piece in pieces:
+                attempt.tokens.update(_tokens(piece, attempt.extract))
+                found = lists_of(piece, attempt.extract)
+                if found.rows:
+                    await self._send(attempt, found)
+        cards = Lists()
+        for token in sorted(attempt.tokens):
+            cards.add("card_list", card_row(token, attempt.extract.org_code))
+        if cards.rows:
+            await self._send(attempt, cards)
+
+    async def _send(self, attempt: _Attempt, found: Lists) -> None:
+        await self._check(attempt)
+        export, number = attempt.export, len(attempt.chunks) + 1
+        told = {
+            "export_id": export.export_id,
+            "attempt": export.attempt,
+            "chunk": number,
+            "schema_version": EXPORT_SCHEMA_VERSION,
+            **found.rows,
+        }
+        sealed = seal(to_json(told), attempt.sealing_key, attempt.key.kid)
+        chunk = ExportChunk(export_id=export.export_id, attempt=export.attempt, chunk=number, jwe=sealed)
+        envelope = Envelope(
+            f"{export.export_id}:{export.attempt}:{number}", _SOURCE, EXPORT_CHUNK_TYPE, attempt.snapshot_at
+        )
+        topic = exports_topic(attempt.stored.request.rcv_org_code)
+        record = Outgoing(topic, export.export_id.encode(), encode(chunk), write_envelope(envelope))
+        attempt.last_use = self._clock.now()
+        await self._publisher.publish([record])
+        digest = hashlib.sha256(sealed.encode()).hexdigest()
+        attempt.chunks.append(ManifestChunk(records=sum(found.counts().values()), sha256=digest))
+        attempt.counts.update(found.counts())
+
+    async def _check(self, attempt: _Attempt) -> None:
+        """Read again what permits the export, and say that this worker is still at it."""
+        export, request = attempt.export, attempt.stored.request
+        async with self._store.transaction() as uow:
+            consents = await uow.consents.read([export.consent_key])
+            recipients = await uow.portability.recipients([request.rcv_org_code])
+            now = self._clock.now()
+            is_ours = await uow.portability.hold(export, self._leased(now))
+        using = Using(consents.get(export.consent_key), recipients.get(request.rcv_org_code), attempt.key.kid)
+        refused = refuse_export(request, using, self._settings.org_code, now)
+        if refused is not None:
+            await self._measure(attempt)
+            raise _StoppedError(refused)
+        if not is_ours:
+            raise _LostError
+
+    async def _finish(self, attempt: _Attempt) -> None:
+        """Make the export whole, if what permits it does so still: decided under the consent's lock."""
+        export, stored, request = attempt.export, attempt.stored, attempt.stored.request
+        refused: Reason | None = None
+        async with self._store.transaction() as uow:
+            consents = await uow.consents.lock([export.consent_key])
+            standing = await uow.portability.lock_export(export)
+            recipients = await uow.portability.recipients([request.rcv_org_code])
+            now = self._clock.now()
+            if standing is None or (standing.attempt, standing.state) != (export.attempt, ExportState.SENDING):
+                raise _LostError
+            using = Using(consents.get(export.consent_key), recipients.get(request.rcv_org_code), attempt.key.kid)
+            refused = refuse_export(request, using, self._settings.org_code, now)
+            if refused is None:
+                manifest = self._manifest(attempt)
+                receipt = sign_receipt(
+                    encode(manifest),
+                    self._receipt_key.key,
+                    kid=self._receipt_key.kid,
+                    algorithm=self._receipt_key.algorithm,
+                )
+                done = replace(
+                    standing,
+                    state=ExportState.COMPLETE,
+                    snapshot_at=attempt.snapshot_at,
+                    receipt=receipt,
+                    leased_by=None,
+                    leased_until=None,
+                    changed_at=now,
+                )
+                await uow.portability.update_export(done)
+                await uow.portability.finish_request(stored.key)
+                await uow.outbox.append(_whole(done, stored, manifest, receipt, now))
+        if refused is not None:
+            await self._measure(attempt)
+            raise _StoppedError(refused)
+
+    def _manifest(self, attempt: _Attempt) -> ExportManifest:
+        export, request = attempt.export, attempt.stored.request
+        since = export.search_from
+        return ExportManifest.of_stored(
+            schema_version=EXPORT_SCHEMA_VERSION,
+            partner_id=request.partner_id,
+            request_id=request.request_id,
+            export_id=export.export_id,
+            attempt=export.attempt,
+            x_api_tran_id=tran_id(request.snd_org_code, f"{export.partner_id}/{export.export_id}/{export.attempt}"),
+            snd_org_code=request.snd_org_code,
+            rcv_org_code=request.rcv_org_code,
+            scopes=tuple(sorted(s.value for s in attempt.extract.scopes)),
+            purpose=request.purpose,
+            period=request.period,
+            search_timestamp=search_timestamp_of(since.astimezone(SEOUL)) if since else None,
+            snapshot_at=attempt.snapshot_at,
+            kid=attempt.key.kid,
+            counts=dict(attempt.counts),
+            chunks=tuple(attempt.chunks),
+        )
+
+    async def _void(self, export: Export, stored: StoredRequest, reason: Reason, *, again: bool) -> None:
+        """Say that an attempt came to nothing; with ``again`` the export is begun anew, else it has ended."""
+        async with self._store.transaction() as uow:
+            standing = await uow.portability.lock_export(export)
+            if standing is None or (standing.attempt, standing.state) != (export.attempt, ExportState.SENDING):
+                return
+            now = self._clock.now()
+            state = ExportState.WAITING if again else ExportState.VOID
+            ended = replace(standing, state=state, reason=reason, leased_by=None, leased_until=None, changed_at=now)
+            await uow.portability.update_export(ended)
+            if again:
+                # The next claim tells that this attempt is void.
+                return
+            await uow.portability.finish_request(stored.key)
+            await uow.outbox.append([_void_notice(export, export.attempt, stored, reason, now)])
+            told = _event(export, stored, "voided", now, reason=reason)
+            await uow.outbox.append([event_of(told, EventType.PORTABILITY_VOIDED, f"{_id(export)}:voided")])
+
+    async def _measure(self, attempt: _Attempt) -> None:
+        """How long after the end of what permitted it anything was still handed over."""
+        if attempt.last_use is None:
+            return
+        async with self._store.reading() as uow:
+            ends = [
+                e.ended_at
+                for e in await uow.consents.purpose_ends(attempt.export.consent_key)
+                if e.purpose is Purpose.PORTABILITY
+            ]
+        if ends:
+            late = max((attempt.last_use - max(ends)).total_seconds(), 0.0)
+            self._observer.delay("revoke_to_last_export", late)
+
+
+def _tokens(piece: Sequence[PaymentFacts], extract: Extract) -> set[str]:
+    if PortabilityScope.CARD_LIST not in extract.scopes:
+        return set()
+    return {p.funding_token for p in piece if p.funding_token is not None}
+
+
+_ALPHABET: Final = string.ascii_uppercase + string.digits
+
+
+def tran_id(org_code: str, name: str) -> str:
+    """``x-api-tran-id`` of something with this name: the same one each time, and no two alike."""
+    drawn = random.Random(hashlib.sha256(name.encode()).digest())  # noqa: S311 - a name, not a secret
+    return org_code + "".join(drawn.choices(_ALPHABET, k=15))
+
+
+def _id(export: Export) -> str:
+    return f"{export.partner_id}/{export.request_id}/{export.number}"
+
+
+def _event(export: Export, stored: StoredRequest, status: str, now: datetime, **more: Any) -> PortabilityEvent:
+    return PortabilityEvent.of_stored(
+        partner_id=export.partner_id,
+        consent_id=export.consent_id,
+        request_id=export.request_id,
+        status=status,
+        rcv_org_code=stored.request.rcv_org_code,
+        export_id=export.export_id,
+        reference=stored.reference,
+        occurred_at=now,
+        **more,
+    )
+
+
+def _whole(
+    export: Export, stored: StoredRequest, manifest: ExportManifest, receipt: str, now: datetime
+) -> list[OutboxEvent]:
+    complete = ExportComplete(export_id=export.export_id, attempt=export.attempt, receipt=receipt)
+    told = _event(
+        export,
+        stored,
+        "delivered",
+        now,
+        records=sum(manifest.counts.values()),
+        chunks=len(manifest.chunks),
+        x_api_tran_id=manifest.x_api_tran_id,
+        receipt=receipt,
+    )
+    return [
+        _to_recipient(export, stored, EXPORT_COMPLETE_TYPE, f"{_id(export)}:complete", encode(complete), now),
+        event_of(told, EventType.PORTABILITY_DELIVERED, f"{_id(export)}:delivered", stored.traceparent),
+    ]
+
+
+def _void_notice(export: Export, attempt: int, stored: StoredRequest, reason: Reason, now: datetime) -> OutboxEvent:
+    void = ExportVoid(export_id=export.export_id, attempt=attempt, reason=reason, occurred_at=now)
+    return _to_recipient(export, stored, EXPORT_VOID_TYPE, f"{_id(export)}:{attempt}:void", encode(void), now)
+
+
+def _to_recipient(
+    export: Export, stored: StoredRequest, type_: str, event_id: str, body: bytes, now: datetime
+) -> OutboxEvent:
+    topic = exports_topic(stored.request.rcv_org_code)
+    return OutboxEvent(topic, export.export_id, event_id, type_, now, body, stored.traceparent)

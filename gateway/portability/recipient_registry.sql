@@ -1,0 +1,18 @@
+-- name: add_recipient
+INSERT INTO recipient (org_code, name, partner_id, certificate_sha256) VALUES ($1, $2, $3, $4)
+ON CONFLICT (org_code) DO NOTHING
+RETURNING org_code
+
+-- name: set_active
+UPDATE recipient SET active = $2 WHERE org_code = $1 RETURNING org_code
+
+-- name: add_key
+INSERT INTO recipient_key (org_code, kid, jwk, created_at) VALUES ($1, $2, $3::jsonb, $4)
+ON CONFLICT (org_code, kid) DO NOTHING
+RETURNING kid
+
+-- name: disable_key
+-- A key that was disabled before keeps its first moment.
+UPDATE recipient_key SET disabled_at = coalesce(disabled_at, $3)
+WHERE org_code = $1 AND kid = $2
+RETURNING disabled_at

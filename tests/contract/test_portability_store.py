@@ -1,0 +1,197 @@
+"""PortabilityStore and Snapshots: requests, exports that one worker at a time makes, and data as of one moment."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from gateway.database.unit import Store
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.portability.postgres import PostgresSnapshots
+from gateway.portability.registry import PostgresRecipientRegistry
+from gateway.portability.rules.records import (
+    Export,
+    ExportState,
+    Recipient,
+    RecipientKey,
+    RequestStatus,
+    StoredRequest,
+)
+from gateway.proving.memory.portability import MemorySnapshots
+from schemas.primitives import CustomerId, PartnerId
+from schemas.reasons import Reason, ReasonCode
+from tests.contract.conftest import Backend, MemoryBackend, PostgresBackend
+from tests.support.builders import NOW, later, payment
+from tests.support.domain_samples import consent, merchant
+from tests.support.messages import TRANSMISSION
+
+P1 = PartnerId("partner-1")
+KEY = (P1, "request-1")
+JWK = {"kty": "EC", "crv": "P-256", "x": "x", "y": "y"}
+
+
+def request(request_id: str = "request-1", **fields: Any) -> StoredRequest:
+    asked = TRANSMISSION.model_copy(update={"partner_id": P1, "request_id": request_id})
+    defaults: dict[str, Any] = {
+        "customer_id": CustomerId("customer-1"),
+        "digest": b"digest",
+        "status": RequestStatus.ACTIVE,
+        "exports": 1,
+        "next_due_at": later(70),
+        "accessed_at": NOW,
+        "reference": "mypay.portability.requests/0/1",
+        "created_at": NOW,
+    }
+    return StoredRequest(asked, **(defaults | fields))
+
+
+def export(number: int = 1, **fields: Any) -> Export:
+    defaults: dict[str, Any] = {"created_at": later(number), "changed_at": later(number), "search_from": None}
+    waiting = (P1, "request-1", number, "consent-1", ExportState.WAITING, 0)
+    return Export(*waiting, **(defaults | fields))  # type: ignore[arg-type]
+
+
+async def begun(store: Store, *exports: Export) -> None:
+    async with store.transaction() as uow:
+        assert await uow.portability.add([request()]) == {KEY}
+        await uow.portability.add_exports(exports)
+
+
+async def test_a_request_is_stored_once_and_without_its_proof(store: Store) -> None:
+    proven = replace(request(), request=request().request.model_copy(update={"authentication": "a.b.c"}))
+    async with store.transaction() as uow:
+        assert await uow.portability.add([proven]) == {KEY}
+        assert await uow.portability.add([proven]) == frozenset()
+        assert await uow.portability.add([]) == frozenset()
+    async with store.reading() as uow:
+        assert await uow.portability.requests([KEY, (P1, "other")]) == {KEY: request()}
+        assert await uow.portability.requests([]) == {}
+        assert await uow.portability.recipients([]) == {}
+
+
+async def test_an_export_is_claimed_by_one_worker_until_its_lease_runs_out(store: Store) -> None:
+    await begun(store, export(2), export(1))
+    async with store.transaction() as uow, store.transaction() as other:
+        first = await uow.portability.claim(worker="a", now=later(10), until=later(60))
+        second = await other.portability.claim(worker="b", now=later(10), until=later(60))
+        assert [c and (c[0].number, c[0].attempt, c[1]) for c in (first, second)] == [
+            (1, 1, request()),
+            (2, 1, request()),
+        ]
+    async with store.transaction() as uow:
+        assert await uow.portability.claim(worker="c", now=later(59), until=later(99)) is None
+        again = await uow.portability.claim(worker="c", now=later(60), until=later(99))
+        assert again is not None
+        assert (again[0].attempt, again[0].state, again[0].leased_by) == (2, ExportState.SENDING, "c")
+
+
+async def test_who_lost_an_export_cannot_go_on_with_it(store: Store) -> None:
+    await begun(store, export())
+    claims = []
+    for n in (1, 2):
+        async with store.transaction() as uow:
+            claim = await uow.portability.claim(worker="a", now=later(60 * n), until=later(60 * n + 1))
+            assert claim is not None
+            claims.append(claim[0])
+    async with store.transaction() as uow:
+        assert not await uow.portability.hold(claims[0], later(500))
+        assert await uow.portability.hold(claims[1], later(500))
+        standing = await uow.portability.lock_export(claims[1])
+        assert standing == replace(claims[1], leased_until=later(500))
+        assert await uow.portability.lock_export(export(9)) is None
+
+
+async def test_an_export_ends_once_and_is_claimed_no_more(store: Store) -> None:
+    await begun(store, export(1), export(2))
+    async with store.transaction() as uow:
+        claim = await uow.portability.claim(worker="a", now=later(10), until=later(60))
+        assert claim is not None
+        done = replace(
+            claim[0],
+            state=ExportState.COMPLETE,
+            snapshot_at=later(11),
+            receipt="a.b.c",
+            leased_by=None,
+            leased_until=None,
+            changed_at=later(12),
+        )
+        await uow.portability.update_export(done)
+    async with store.transaction() as uow:
+        assert await uow.portability.last_snapshots([KEY]) == {KEY: later(11)}
+        assert await uow.portability.last_snapshots([]) == {}
+        other = await uow.portability.claim(worker="a", now=later(99), until=later(199))
+        assert other is not None
+        void = replace(
+            other[0], state=ExportState.VOID, reason=Reason(code=ReasonCode.MD01, text="revoked"), leased_until=None
+        )
+        await uow.portability.update_export(void)
+    async with store.transaction() as uow:
+        assert await uow.portability.claim(worker="a", now=later(999), until=later(999)) is None
+        assert await uow.portability.lock_export(void) == void
+
+
+async def test_what_is_due_is_moved_on_and_what_is_asked_for_once_is_done(store: Store) -> None:
+    once = request("once", next_due_at=None)
+    async with store.transaction() as uow:
+        await uow.portability.add([request(), once])
+    async with store.transaction() as uow:
+        assert await uow.portability.claim_due(now=later(69), limit=5) == []
+        [due] = await uow.portability.claim_due(now=later(70), limit=5)
+        async with store.transaction() as other:
+            assert await other.portability.claim_due(now=later(70), limit=5) == []
+        await uow.portability.update_requests([replace(due, exports=2, next_due_at=later(140))])
+        await uow.portability.finish_request(KEY)
+        await uow.portability.finish_request(once.key)
+        await uow.portability.access([replace(due, accessed_at=later(5)), replace(due, accessed_at=later(5))][:1])
+    async with store.reading() as uow:
+        found = await uow.portability.requests([KEY, once.key])
+        moved = found[KEY]
+        assert (moved.exports, moved.next_due_at, moved.status) == (2, later(140), RequestStatus.ACTIVE)
+        assert moved.accessed_at == later(5)
+        assert found[once.key].status is RequestStatus.DONE
+
+
+async def test_the_newest_key_that_counts_is_a_recipient_s(backend: Backend) -> None:
+    org = "A1AAAA0000"
+    match backend:
+        case MemoryBackend():
+            backend.database.recipients.rows[org] = Recipient(org, True, RecipientKey("key-2", JWK))
+        case PostgresBackend():
+            async with backend.store.transacting() as connection:
+                registry = PostgresRecipientRegistry(connection)
+                assert await registry.add(org, "A bank")
+                assert not await registry.add(org, "Another")
+                for n in (1, 2, 3):
+                    assert await registry.add_key(org, f"key-{n}", JWK, now=later(n))
+                assert await registry.disable_key(org, "key-3", now=later(9)) == later(9)
+                assert await registry.disable_key(org, "key-4", now=later(9)) is None
+    async with backend.store.reading() as uow:
+        found = await uow.portability.recipients([org, "B2BBBB0000"])
+    assert found == {org: Recipient(org, True, RecipientKey("key-2", json.loads(json.dumps(JWK))))}
+
+
+async def test_a_snapshot_is_of_one_customer_at_one_moment(backend: Backend) -> None:
+    await backend.put_consents(consent(), consent(consent_id="theirs", customer_id="customer-2"))
+    await backend.put_merchants(merchant())
+    mine = [payment(n, state=PaymentState.APPROVED, approval_code=f"A{n}", changed_at=later(n)) for n in range(1, 6)]
+    others = [payment(91, consent_id="theirs"), payment(92, partner_id="partner-2")]
+    async with backend.store.transaction() as uow:
+        await uow.payments.insert([*mine, *others])
+    match backend:
+        case MemoryBackend():
+            snapshots: Any = MemorySnapshots(backend.database)
+        case _:
+            snapshots = PostgresSnapshots(backend.store)  # type: ignore[arg-type]
+    found = []
+    async with snapshots.open(P1, CustomerId("customer-1"), since=None, size=2) as pieces:
+        async for piece in pieces:
+            assert len(piece) <= 2
+            found.extend(piece)
+            # What commits meanwhile is of another moment.
+            async with backend.store.transaction() as uow:
+                await uow.payments.insert([payment(100 + len(found), changed_at=later(99))])
+    assert {f.approval_code for f in found} == {p.approval_code for p in mine}
+    assert {f.changed_at for f in found} == {p.changed_at for p in mine}
+    assert {f.mcc for f in found} == {"5411"}
+    async with snapshots.open(P1, CustomerId("customer-1"), since=later(4), size=50) as pieces:
+        late = [f async for piece in pieces for f in piece if f.approval_code is not None]
+    assert [f.approval_code for f in late] == ["A5"]
