@@ -1,0 +1,91 @@
+"""A database that has grown: payments of the past, settled, with their transfers, clearing, events and used windows.
+
+Made by the server itself, so that millions take minutes. It is for measurements and for plans: nothing in it was ever
+ordered, and the check of the books does not hold over it.
+"""
+
+from typing import Any, Final
+
+import asyncpg
+from asyncpg import Connection
+
+SLICE: Final = 250_000
+"""Payments a transaction."""
+
+_ROWS: Final = """(
+    SELECT n, md5('seed-' || n)::uuid AS id, $3::timestamptz - (($2 - n) * interval '20 ms') AS at
+    FROM generate_series($1::bigint, $2::bigint) AS n
+) AS s"""
+
+_STATEMENTS: Final = (
+    """
+    INSERT INTO payment (partner_id, payment_id, order_id, consent_id, consent_version, merchant_id, operation,
+        amount_minor, currency, funding_token, order_digest, state, version, network_id, terminal_id, stan, rrn,
+        transmitted_at, approval_code, limit_windows, ordered_at, decided_at, changed_at, sent_by)
+    SELECT 'seed-' || n % 50, id, 'seed-' || n, 'seed-' || n % 20000, 1, 'seed-' || n % 500, 'purchase',
+        1000 + n % 90000, 'KRW', 'seed-token-' || n % 20000, sha256(n::text::bytea), 'settled', 3, 'seed-' || n % 2,
+        'seed' || n % 1000, 1 + n % 500000, 's' || lpad(n::text, 11, '0'), at, lpad((n % 1000000)::text, 6, '0'),
+        'month/calendar/KRW@1761922800', at, at, at + interval '2 s', 'seed' FROM {_ROWS}
+    """,
+    """
+    INSERT INTO ledger_transfer (partner_id, payment_id, kind, debit, credit, amount_minor, currency, posted_at)
+    SELECT 'seed-' || n % 50, id, kind, 'seed:' || kind || ':debit', 'seed:' || kind || ':credit', 1000 + n % 90000,
+        'KRW', at FROM {_ROWS}, unnest(ARRAY['approved', 'settled']) AS kind
+    """,
+    """
+    INSERT INTO clearing_record (network_id, cycle_id, record_no, kind, rrn, stan, terminal_id, acceptor_id,
+        amount_minor, currency, partner_id, payment_id, imported_at)
+    SELECT 'seed-' || n % 2, 'seed-' || n / 10000, n % 10000, 'sale', 's' || lpad(n::text, 11, '0'), 1 + n % 500000,
+        'seed' || n % 1000, 'seed', 1000 + n % 90000, 'KRW', 'seed-' || n % 50, id, at FROM {_ROWS}
+    """,
+    """
+    INSERT INTO outbox (topic, key, event_id, event_type, occurred_at, body)
+    SELECT 'mypay.events.seed-' || n % 50, id::text, id || '/' || version, 'seed', at,
+        convert_to(repeat('x', 400), 'UTF8')
+    FROM {_ROWS}, generate_series(1, 3) AS version
+    """,
+    """
+    INSERT INTO consent_usage (partner_id, consent_id, limit_key, starts_at, reserved_minor, reserved_count)
+    SELECT 'seed-' || n % 50, 'seed-' || n % 20000, 'month/calendar/KRW',
+        '2020-01-01'::timestamptz + n / 20000 * interval '1 day',
+        1000, 1 FROM {_ROWS} WHERE n % 10 = 0 ON CONFLICT DO NOTHING
+    """,
+    """
+    INSERT INTO used_assertion (jti, issuer, partner_id, used_by, keep_until)
+    SELECT md5('jti-' || n), 'https://seed.example', 'seed-' || n % 50, id, $3::timestamptz + interval '1 day'
+    FROM {_ROWS} WHERE n % 2 = 0
+    """,
+)
+
+BIG: Final = ("payment", "ledger_transfer", "clearing_record", "outbox", "consent_usage", "used_assertion")
+"""Tables that grow with payments."""
+
+
+async def seed(dsn: str, payments: int, *, first: int = 1) -> None:
+    """Add so many payments of the past, as a superuser; all their events count as relayed.
+
+    Args:
+        dsn: of a database of its own, with the gateway's tables.
+        payments: how many.
+        first: number of the first one; others than are there already.
+    """
+    connection = await asyncpg.connect(dsn)
+    try:
+        # Each row would be compared with its payment by triggers: they agree by construction.
+        await connection.execute("SET session_replication_role = replica")
+        for start in range(first, first + payments, SLICE):
+            await _slice(connection, start, min(start + SLICE, first + payments) - 1)
+        await connection.execute(
+            "UPDATE outbox_cursor SET (tx, id) = (SELECT tx, id FROM outbox ORDER BY tx DESC, id DESC LIMIT 1)"
+        )
+        for table in BIG:
+            await connection.execute(f"VACUUM (ANALYZE) {table}")
+    finally:
+        await connection.close()
+
+
+async def _slice(connection: "Connection[Any]", start: int, end: int) -> None:
+    now = await connection.fetchval("SELECT now()")
+    async with connection.transaction():
+        for statement in _STATEMENTS:
+            await connection.execute(statement.replace("{_ROWS}", _ROWS), start, end, now)
