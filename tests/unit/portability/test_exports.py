@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from gateway.base.errors import PublisherUnavailableError, StoreUnavailableError
 from gateway.consents.rules.consent import Consent
@@ -138,7 +139,7 @@ async def test_no_record_and_no_field_beyond_scope_and_flags_leaves(
     rig: PortabilityRig, scopes: tuple[S, ...], flags: tuple[bool, bool]
 ) -> None:
     merchant = rig.database.merchants.rows["merchant-1"]  # type: ignore[index]
-    rig.database.merchants.rows["merchant-1"] = merchant._replace(name=CANARY)  # type: ignore[index]
+    rig.database.merchants.rows["merchant-1"] = structs.replace(merchant, name=CANARY)  # type: ignore[index]
     names = ("is_consent_merchant_name_regno", "is_consent_trans_category")
     rig.put(PURPOSE.model_copy(update={"scopes": scopes, **dict(zip(names, flags, strict=True))}))
     rig.pay(1, 2)
@@ -324,7 +325,7 @@ async def test_a_recipient_refuses_what_was_changed(rig: PortabilityRig) -> None
     await rig.take(rig.record())
     await rig.make_all()
     chunks, topic = list(rig.kafka.records), exports_topic(ORG)
-    for changed in (chunks[:1] + chunks[2:], [chunks[0]._replace(value=chunks[1].value), *chunks[1:]]):
+    for changed in (chunks[:1] + chunks[2:], [structs.replace(chunks[0], value=chunks[1].value), *chunks[1:]]):
         rig.kafka.records = [r for r in changed if r.topic == topic]
         with pytest.raises(ExportRefusedError, match="chunk"):
             rig.reader()
