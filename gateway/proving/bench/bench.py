@@ -114,10 +114,15 @@ class _Bench:
             return Lean(), Lean()
         more = int(LEAN_PER_S * (seconds + LEAN_FULL_S)) - WARM_ORDERS
         lasting = [*orders, *(await self._loads.sign(more, "l") if more > 0 else ())]
-        with self._view.step("A pipeline without features, through Faust"):
-            lean = await measure_lean(self._world, lasting, "faust", seconds=seconds, view=self._view)
-        with self._view.step("The same, through a bare consumer"):
-            bare = await measure_lean(self._world, lasting, "bare", seconds=seconds / 2, view=self._view)
+        try:
+            with self._view.step("A pipeline without features, through Faust"):
+                lean = await measure_lean(self._world, lasting, "faust", seconds=seconds, view=self._view)
+            with self._view.step("The same, through a bare consumer"):
+                bare = await measure_lean(self._world, lasting, "bare", seconds=seconds / 2, view=self._view)
+        except BenchError as error:
+            # It is there to compare with: the gateway's own figures are worth as much without it.
+            self._view.line(f"not measured: {error}")
+            return Lean(), Lean()
         return lean, bare
 
     async def _pure(self, orders: Sequence[Path]) -> Pure:
