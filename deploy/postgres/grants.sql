@@ -51,7 +51,7 @@ GRANT SELECT, INSERT ON public.revoked_issuer_key TO mypay_operator;
 GRANT SELECT ON public.trust_policy TO mypay_initiation, mypay_consents, mypay_execution, mypay_portability, mypay_readonly;
 GRANT SELECT, INSERT ON public.trust_policy TO mypay_operator;
 GRANT SELECT ON public.recipient TO mypay_portability, mypay_readonly;
-GRANT SELECT, INSERT, UPDATE (name, partner_id, certificate_sha256, active) ON public.recipient TO mypay_operator;
+GRANT SELECT, INSERT, UPDATE (active) ON public.recipient TO mypay_operator;
 GRANT SELECT ON public.recipient_key TO mypay_portability, mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (disabled_at) ON public.recipient_key TO mypay_operator;
 GRANT SELECT, UPDATE (lock_only) ON public.consent TO mypay_initiation, mypay_execution, mypay_portability;
@@ -140,7 +140,7 @@ GRANT SELECT, INSERT, UPDATE (is_open, reported_at), DELETE ON public.network_st
 GRANT SELECT ON public.schema_migration TO mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_operator, mypay_readonly;
 GRANT USAGE ON SEQUENCE public.payment_number TO mypay_execution;
 GRANT USAGE ON SEQUENCE public.follow_up_number TO mypay_initiation, mypay_execution, mypay_schedule;
-GRANT USAGE ON SEQUENCE public.outbox_number TO mypay_initiation, mypay_consents, mypay_execution, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_operator;
+GRANT USAGE ON SEQUENCE public.outbox_number TO mypay_initiation, mypay_consents, mypay_execution, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_operator;
 GRANT EXECUTE ON FUNCTION public.make_outbox_partitions(integer, bigint) TO mypay_schedule;
 GRANT EXECUTE ON FUNCTION public.drop_outbox_partition(timestamptz) TO mypay_schedule;
 GRANT EXECUTE ON FUNCTION public.purge_unpartitioned_events(timestamptz, integer) TO mypay_schedule;

@@ -135,7 +135,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "revoked_issuer_key":     {_I: READ, _C: READ, _X: READ, _P: READ, _V: READ, _O: APPEND},
     "trust_policy":           {_I: READ, _C: READ, _X: READ, _P: READ, _V: READ, _O: APPEND},
     "recipient":              {_P: READ, _V: READ,
-                               _O: Access(insert=ALL, update=("name", "partner_id", "certificate_sha256", "active"))},
+                               _O: Access(insert=ALL, update=("active",))},
     "recipient_key":          {_P: READ, _V: READ, _O: Access(insert=ALL, update=("disabled_at",))},
     # --- consents ---
     "consent":                {_I: _LOCK, _X: _LOCK, _P: _LOCK, _T: _CONSENT_CHANGES, _C: _CONSENT_CHANGES,
@@ -204,7 +204,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
 SEQUENCES: Final[Mapping[str, frozenset[Role]]] = {
     "payment_number":   frozenset({_X}),
     "follow_up_number": frozenset({_I, _X, _T}),
-    "outbox_number":    frozenset({_I, _C, _X, _S, _T, _D, _O}),
+    "outbox_number":    frozenset({_I, _C, _X, _S, _T, _D, _P, _O}),
 }
 """Sequence → roles that may take numbers."""
 
