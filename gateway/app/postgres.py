@@ -10,6 +10,7 @@ import asyncpg
 from gateway.consents.postgres import PostgresConsentStore, TermsCache
 from gateway.database.pool import ConnectionPool
 from gateway.directory.postgres import PostgresDirectory
+from gateway.disclosure.postgres import PostgresDisclosureContents
 from gateway.identity.postgres import PostgresAuthenticationStore, PostgresRefusalStore
 from gateway.orders.bulk.postgres import PostgresBulkStore
 from gateway.orders.scheduled.postgres import PostgresScheduleStore
@@ -36,6 +37,7 @@ class PostgresUnitOfWork:
         self.bulks = PostgresBulkStore(connection)
         self.clearing = PostgresClearingStore(connection)
         self.outbox = PostgresOutbox(connection)
+        self.disclosures = PostgresDisclosureContents(connection)
         self.authentication = PostgresAuthenticationStore(connection)
         self.refusals = PostgresRefusalStore(connection)
         self.directory = PostgresDirectory(connection)

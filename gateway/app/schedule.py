@@ -14,6 +14,7 @@ from gateway.app.runtime import Runtime
 from gateway.base.calendar import BusinessDays
 from gateway.base.retrying import until_done
 from gateway.consents.changing import ExpiryService
+from gateway.disclosure.keeping import DisclosureKeepingService, KeepingSettings
 from gateway.identity.forgetting import UsedProofsService
 from gateway.messaging.records import Publisher
 from gateway.network.iso8583.config import load_networks
@@ -57,6 +58,7 @@ class ScheduleTerms:
     occurrences: OccurrenceSettings = field(default_factory=OccurrenceSettings)
     orders: ScheduleSettings = field(default_factory=ScheduleSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
+    disclosures: KeepingSettings = field(default_factory=KeepingSettings)
     interval_s: float = 1.0
     open_payments_interval_s: float = 5.0
     purge_interval_s: float = 600.0
@@ -72,6 +74,7 @@ class ScheduleStage:
     used_proofs: UsedProofsService
     open_payments: OpenPaymentsWatch
     outbox: OutboxRetentionService
+    disclosures: DisclosureKeepingService
     cancellations: WaitingCancellations
     occurrences: OccurrenceService
     orders: ScheduledOrderService
@@ -89,6 +92,8 @@ class ScheduleStage:
             "open-payments": (self.open_payments.look, terms.open_payments_interval_s),
             "relayed-events": (self.outbox.keep_up, terms.purge_interval_s),
             "used-proofs": (self.used_proofs.purge, terms.purge_interval_s),
+            "disclosures-destroyed": (self.disclosures.destroy, terms.purge_interval_s),
+            "disclosure-notices": (self.disclosures.notify, terms.purge_interval_s),
         }
         async with asyncio.TaskGroup() as tasks:
             workers = [
@@ -132,6 +137,7 @@ def schedule(runtime: Runtime, connections: ScheduleConnections, terms: Schedule
         expiry=ExpiryService(store=store, observer=observer, clock=clock, batch_max=terms.batch_max),
         used_proofs=UsedProofsService(store=store, observer=observer, clock=clock),
         outbox=OutboxRetentionService(store=store, observer=observer, clock=clock, settings=terms.retention),
+        disclosures=DisclosureKeepingService(store=store, observer=observer, clock=clock, settings=terms.disclosures),
         open_payments=OpenPaymentsWatch(store=store, observer=observer, clock=clock),
         cancellations=WaitingCancellations(
             store=store, cut_overs=terms.cut_overs, observer=observer, clock=clock, batch_max=terms.batch_max
@@ -169,6 +175,7 @@ async def schedule_process(process: Process) -> AsyncIterator[ScheduleStage]:
         occurrences=OccurrenceSettings(batch=batch, late_s=settings.standing_late_s),
         orders=ScheduleSettings(batch=batch, again_s=settings.schedule_dispatch_again_s),
         retention=RetentionSettings(keep=timedelta(days=settings.outbox_keep_days)),
+        disclosures=KeepingSettings(keep=timedelta(days=settings.disclosure_keep_days)),
         interval_s=settings.schedule_interval_s,
         open_payments_interval_s=settings.open_payments_interval_s,
         purge_interval_s=settings.purge_interval_s,

@@ -223,6 +223,8 @@ class Settings(BaseSettings):
     """Events of the outbox read at a time: what is made of them takes tens of milliseconds and holds back the relay."""
     disclosure_idle_s: PositiveFloat = 0.5
     """Pause after a batch that was not full: an entry is this much late at most. Uses gather meanwhile."""
+    disclosure_keep_days: Annotated[int, Field(ge=1098)] = 1098
+    """Contents of the disclosure log stay for this long; hashes stay for ever. Customers may see three years."""
     disclosure_period_s: PositiveFloat = 3600.0
     """How often a signed root is published; sooner where there are 65,536 entries for it."""
 

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from gateway.consents.store import ConsentUnit
 from gateway.directory.store import DirectoryUnit
+from gateway.disclosure.store import DisclosureUnit
 from gateway.identity.refusals import RefusalUnit
 from gateway.identity.store import AuthenticationUnit
 from gateway.orders.store import BulkUnit, ScheduleUnit, StandingUnit
@@ -26,6 +27,7 @@ class GatewayUnit(
     ConsentUnit,
     RefusalUnit,
     AuthenticationUnit,
+    DisclosureUnit,
     OutboxUnit,
     DirectoryUnit,
     PortabilityDataUnit,

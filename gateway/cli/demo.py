@@ -55,7 +55,9 @@ def command(
     except ModuleNotFoundError as error:
         raise CliError(f"The demo needs the package {error.name}.", hint="Run `make install`.") from error
     view = DemoView()
-    plan = WorldPlan(NAME, home, networks=networks, seed=seed, keep=keep, with_proofs=True, asked=("bcard",))
+    plan = WorldPlan(
+        NAME, home, networks=networks, seed=seed, keep=keep, with_proofs=True, with_disclosure=True, asked=("bcard",)
+    )
     result = run_to_end(run_demo(plan, orders=orders, seed=seed, view=view))
     view.live.settle()
     show(result)
@@ -145,6 +147,8 @@ def show(result: "DemoResult") -> None:
     _show_story(result)
     _show_numbers(result)
     _show_example(result)
+    for line in result.disclosed:
+        results().print(line, markup=False, highlight=False)
     show_books(result.checked)
 
 
@@ -229,6 +233,7 @@ def as_json(result: "DemoResult", step_seconds: dict[str, float]) -> dict[str, A
         "endings": {ending.value: n for ending, n in result.endings.counts().items()},
         "repeated": len(result.endings.repeats),
         "story": [s._asdict() for s in result.story],
+        "disclosed": result.disclosed,
         "settled_minor": result.settled_minor,
         "per_second": round(result.per_second, 1),
         "p50_ms": result.latency.p50_ms,

@@ -74,6 +74,9 @@ _BEGINS: Final = (
 )
 """What is added when a payment that waited for its day is sent."""
 
+_NOTICED: Final = ("seq", "partner_id", "customer_id", "occurred_at", "recipient", "kind", "purpose")
+"""What a customer's yearly notice counts."""
+
 _USED: Final = (
     *("partner_id", "payment_id", "consent_id", "consent_version", "merchant_id", "operation", "amount_minor"),
     *("currency", "network_id", "rrn"),
@@ -102,6 +105,7 @@ _CORRECTS: Final = (
 """A record's outcome, and what a correction puts in its place. Which record it is, is never changed."""
 _STANDING: Final = ("status", "version", "occurrences", "next_due_at", "changed_at", "reason_code", "reason_text")
 _EVENTS: Final = Access(select=(), insert=_EVENT)
+_TOLD: Final = ("topic", "key", "event_id", "event_type", "occurred_at", "body")
 _MOVES_HEAD: Final = (
     *("tx", "id", "seq", "entry_hash", "root_number", "root_hash", "root_seq", "period_start", "frontier"),
 )
@@ -178,13 +182,15 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "clearing_superseded":    {_S: APPEND, _O: READ, _V: READ},
     # --- events ---
     "outbox":                 {_I: _EVENTS, _C: _EVENTS, _X: _EVENTS, _S: _EVENTS, _T: _EVENTS, _P: _EVENTS,
-                               _D: Access(insert=_EVENT), _O: Access(insert=_EVENT), _R: READ, _V: READ},
+                               _D: Access(insert=_TOLD), _O: Access(insert=_EVENT), _R: READ, _V: READ},
     "outbox_cursor":          {_R: Access(update=("tx", "id")), _O: READ, _V: READ},
     "outbox_parked":          {_R: Access(insert=ALL, delete=True), _V: READ},
     "outbox_reader":          {_V: READ},
     # --- the disclosure log ---
     "disclosure_entry":       {_D: WRITE, _V: READ},
-    "disclosure_content":     {_D: WRITE, _V: READ},
+    "disclosure_content":     {_D: WRITE, _T: Access(select=_NOTICED), _V: READ},
+    "disclosure_notice":        {_T: Access(insert=ALL, update=("told_until", "next_at")), _V: READ},
+    "disclosure_notice_cursor": {_T: Access(update=("seq",)), _V: READ},
     "disclosure_block":       {_D: WRITE, _V: READ},
     "disclosure_root":        {_D: WRITE, _V: READ},
     "disclosure_head":        {_D: Access(update=_MOVES_HEAD), _V: READ},

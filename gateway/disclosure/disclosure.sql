@@ -56,6 +56,3 @@ INSERT INTO outbox (topic, key, event_id, event_type, occurred_at, body) VALUES 
 -- name: on_disk
 -- A root is told to others: what it covers must not be lost by a crash of the server.
 SET LOCAL synchronous_commit TO on
-
--- name: destroy
-SELECT first_seq, last_seq, rule, before, digest, destroyed_at FROM destroy_disclosures($1, $2)

@@ -1,6 +1,7 @@
 """The disclosure log in PostgreSQL: the sequencer's side, and what time does to it."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
@@ -10,13 +11,17 @@ from gateway.base.errors import StoreConflictError
 from gateway.database.errors import translated
 from gateway.database.queries import load
 from gateway.database.sessions import COMMAND_TIMEOUT_S, session_settings
+from gateway.disclosure.rules.entry import Kind
 from gateway.disclosure.rules.merkle import Frontier
+from gateway.disclosure.rules.notices import YEAR, CustomerOfPartner, Disclosed
 from gateway.disclosure.rules.sequence import Head, Step
 from gateway.disclosure.rules.uses import BODY_TYPES, PAYMENT_TYPES, PaymentFacts, SourceRow
-from gateway.disclosure.store import Read
+from gateway.disclosure.store import Evidence, Read
 from gateway.outbox.store import OutboxEvent
+from schemas.primitives import CustomerId, PartnerId
 
 _SQL = load(__name__, "disclosure")
+_CONTENTS = load(__name__, "contents")
 _LEADER_LOCK: Final = 0x646973636C6F73  # "disclos": any constant, the same in every sequencer
 
 ENTRY_COLUMNS: Final = ("seq", "source_tx", "source_id", "content_hash", "entry_hash")
@@ -175,3 +180,41 @@ def _source(row: asyncpg.Record) -> SourceRow:
         body=row["body"],
         customer_id=row["customer_id"],
     )
+
+
+class PostgresDisclosureContents:
+    """Implements :class:`gateway.disclosure.store.DisclosureContents` on one connection."""
+
+    def __init__(self, connection: "Connection[Any]") -> None:
+        self._connection = connection
+
+    async def destroy(self, *, before: datetime, limit: int) -> Evidence | None:
+        row = await self._connection.fetchrow(_CONTENTS.destroy, before, limit)
+        return None if row is None else Evidence(**dict(row))
+
+    async def find_customers(self, *, limit: int) -> int:
+        after = await self._connection.fetchval(_CONTENTS.lock_cursor)
+        if after is None:
+            return 0
+        row = await self._connection.fetchrow(_CONTENTS.find_customers, after, limit, YEAR)
+        if row is None or not row["looked"]:
+            return 0
+        await self._connection.execute(_CONTENTS.move_cursor, row["seq"])
+        return int(row["looked"])
+
+    async def due_notices(self, now: datetime, *, limit: int) -> Sequence[CustomerOfPartner]:
+        rows = await self._connection.fetch(_CONTENTS.due_notices, now, limit)
+        return [
+            CustomerOfPartner(PartnerId(r["partner_id"]), CustomerId(r["customer_id"]), r["told_until"], r["next_at"])
+            for r in rows
+        ]
+
+    async def disclosed(self, whom: CustomerOfPartner) -> Sequence[Disclosed]:
+        rows = await self._connection.fetch(
+            _CONTENTS.disclosed, whom.partner_id, whom.customer_id, whom.since, whom.until
+        )
+        return [Disclosed(r["recipient"], Kind(r["kind"]), r["purpose"], r["count"]) for r in rows]
+
+    async def notified(self, told: Sequence[CustomerOfPartner]) -> None:
+        columns = [t.partner_id for t in told], [t.customer_id for t in told], [t.until for t in told]
+        await self._connection.execute(_CONTENTS.notified, *columns, YEAR)

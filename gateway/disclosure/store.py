@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
+from gateway.disclosure.rules.notices import CustomerOfPartner, Disclosed
 from gateway.disclosure.rules.sequence import Head, Step
 from gateway.disclosure.rules.uses import SourceRow
-from gateway.outbox.store import OutboxEvent
+from gateway.outbox.store import OutboxEvent, OutboxUnit
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +47,42 @@ class DisclosureLog(Protocol):
 
     async def release(self) -> None:
         """Let another sequencer in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was destroyed, by which rule; the digest is over the content hashes, which stay."""
+
+    first_seq: int
+    last_seq: int
+    rule: str
+    before: datetime
+    digest: bytes
+    destroyed_at: datetime
+
+
+class DisclosureContents(Protocol):
+    """What time does to the log: contents are destroyed, and customers are told once a year."""
+
+    async def destroy(self, *, before: datetime, limit: int) -> Evidence | None:
+        """Destroy up to ``limit`` of the first contents, that occurred before; None where there are none."""
+
+    async def find_customers(self, *, limit: int) -> int:
+        """Take note of whom the next entries are about; return how many were looked at. 0: somebody else looks."""
+
+    async def due_notices(self, now: datetime, *, limit: int) -> Sequence[CustomerOfPartner]:
+        """Lock customers whose next notice is due, and whom nobody else has locked."""
+
+    async def disclosed(self, whom: CustomerOfPartner) -> Sequence[Disclosed]:
+        """What was used of one customer, from ``whom.since`` until before ``whom.until``, counted."""
+
+    async def notified(self, told: Sequence[CustomerOfPartner]) -> None:
+        """Take note that these were told: their next notice tells of what follows."""
+
+
+class DisclosureUnit(OutboxUnit, Protocol):
+    """The log's contents, and what is told of them, in one transaction."""
+
+    @property
+    def disclosures(self) -> DisclosureContents:
+        """What time does to the contents."""

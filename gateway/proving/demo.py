@@ -15,6 +15,7 @@ from gateway.app.registries import open_consent_changes
 from gateway.consents.changing import change_consent_status
 from gateway.consents.rules.consent import ConsentCommand
 from gateway.proving.books import Checked, Ending, Endings, Evidence
+from gateway.proving.disclosing import check_disclosures
 from gateway.proving.traffic.cast import STORY, Role, make_cast, make_partners
 from gateway.proving.traffic.forgeries import Forger, forged_records, parked
 from gateway.proving.traffic.mix import Planned, Wave, plan, roles_for
@@ -88,6 +89,7 @@ class DemoResult:
         settled_minor: currency → sum.
         per_second: results a second while the first part was sent.
         story: of the consents whose whole life was played.
+        disclosed: what there is to see of the disclosure log.
         example: (partner_id, payment_id) of a payment worth looking at.
     """
 
@@ -99,6 +101,7 @@ class DemoResult:
     per_second: float
     example: tuple[str, str] | None
     story: list[Step] = field(default_factory=list)
+    disclosed: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -137,6 +140,12 @@ async def run_demo(world_plan: WorldPlan, *, orders: int, seed: int, view: View)
         result.seconds = run.seconds
         result.story = run.story
         result.checked.append(story_is_right(run.story))
+        if world_plan.with_disclosure:
+            with view.step("Verifying the disclosure log"):
+                logged, result.disclosed = await check_disclosures(
+                    world.postgres_dsn, world.disclosure_keys, world.directory / "disclosures.json"
+                )
+                result.checked.append(logged)
         world.succeeded = result.balanced
     return result
 

@@ -41,7 +41,8 @@ TABLES = (
     "used_assertion, payment, cancellation, cancellation_answer, refusal, reversal, inquiry, late_answer, "
     "ledger_transfer, scheduled_order, standing_order, bulk, clearing_record, clearing_superseded, outbox, merchant, "
     "network_status, funding_token, funding_token_partner, disclosure_entry, disclosure_content, disclosure_block, "
-    "disclosure_root, disclosure_destruction, recipient, recipient_key, portability_request, portability_export"
+    "disclosure_root, disclosure_destruction, disclosure_notice, recipient, recipient_key, portability_request, "
+    "portability_export"
 )
 
 
@@ -281,6 +282,7 @@ async def postgres_backend(dsn: str) -> AsyncIterator[PostgresBackend]:
     await connection.execute(
         f"SET session_replication_role = replica; TRUNCATE {TABLES}; RESET session_replication_role"
     )
+    await connection.execute("UPDATE disclosure_notice_cursor SET seq = 0")
     await connection.execute("UPDATE outbox_cursor SET tx = '0', id = 0")
     await connection.execute(
         "UPDATE disclosure_head SET tx = '0', id = 0, seq = 0, entry_hash = $1, root_number = 0, root_hash = $1, "

@@ -11,6 +11,7 @@ from gateway.app.runtime import Runtime
 from gateway.base.errors import StoreConflictError, StoreUnavailableError
 from gateway.base.process import SilentObserver
 from gateway.consents.rules.consent import Consent
+from gateway.disclosure.keeping import DisclosureKeepingService
 from gateway.disclosure.rules.entry import SALT_BYTES, Kind, Use
 from gateway.disclosure.rules.sequence import Head, append, close_due
 from gateway.disclosure.rules.uses import use_of
@@ -21,13 +22,16 @@ from gateway.outbox.store import OutboxEvent
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment, event_type_of
 from gateway.proving.memory import Database, MemoryClock, MemoryStore
+from schemas.codec import decode
 from schemas.consents import ConsentStatus
+from schemas.disclosure import DisclosureNotice
 from schemas.events import EventType
 from schemas.topics import events_topic
 from tests.contract.conftest import Backend
 from tests.support.builders import NOW, later, payment
 from tests.support.domain_samples import terms
 from tests.support.roots import ROOT_SIGNER
+from tests.support.stages import timers
 
 HOUR = timedelta(hours=1)
 
@@ -237,3 +241,69 @@ async def test_what_the_log_has_not_read_is_not_forgotten(backend: Backend) -> N
     await drain(await leading(backend))
     async with backend.store.transaction() as uow:
         assert await uow.outbox.purge(before=later(60), limit=10) == 1
+
+
+def keeping(backend: Backend, clock: MemoryClock) -> DisclosureKeepingService:
+    runtime = Runtime(store=backend.store, observer=SilentObserver(), clock=clock, worker="w")
+    return timers(runtime.store, clock, runtime.observer).disclosures
+
+
+YEAR_S = 365 * 24 * 3600.0
+
+
+async def pay_at(backend: Backend, seconds: float, *payments: Payment) -> None:
+    async with backend.store.transaction() as uow:
+        await uow.payments.insert(payments)
+        await uow.outbox.append([told(p, at=seconds) for p in payments])
+
+
+async def test_contents_past_their_time_are_destroyed_with_evidence_and_the_chain_verifies(backend: Backend) -> None:
+    log = await leading(backend)
+    await pay_at(backend, -4 * YEAR_S, payment(1), payment(2))
+    await pay_at(backend, -2 * YEAR_S, payment(3))
+    await pay_at(backend, -4 * YEAR_S, payment(4))
+    await drain(log)
+    keep = keeping(backend, MemoryClock(NOW))
+    assert [await keep.destroy(), await keep.destroy()] == [2, 0]
+    assert await backend.findings() == (4, [])
+    head = await drain(log)
+    # What was destroyed is an entry itself.
+    assert (head.seq, (await backend.uses())[-1].kind) == (5, Kind.DESTRUCTION)
+    assert await backend.findings() == (5, [])
+
+
+async def test_a_customer_is_told_once_a_year_of_that_year(backend: Backend) -> None:
+    log = await leading(backend)
+    await pay_at(backend, 0, payment(1), payment(2), payment(3, merchant_id="merchant-2"))
+    await drain(log)
+    clock = MemoryClock(NOW)
+    keep = keeping(backend, clock)
+    assert [await keep.notify(), await keep.notify()] == [3, 0]
+    clock.advance(YEAR_S - 1)
+    assert await keep.notify() == 0
+    await pay_at(backend, YEAR_S, payment(4))
+    await drain(log)
+    clock.advance(2)
+    assert await keep.notify() == 2
+    first = await notices(backend)
+    assert [(n.customer_id, n.since, n.until) for n in first] == [("customer-1", NOW, later(YEAR_S))]
+    assert [(d.recipient, d.kind, d.count) for d in first[0].disclosed] == [
+        ("merchant-1", "payment", 2),
+        ("merchant-2", "payment", 1),
+    ]
+    clock.advance(YEAR_S)
+    assert await keep.notify() == 1
+    assert [[d.count for d in n.disclosed] for n in await notices(backend)] == [[2, 1], [1]]
+    # A year without a use: nothing is told.
+    clock.advance(YEAR_S)
+    assert await keep.notify() == 0
+
+
+async def notices(backend: Backend) -> list[DisclosureNotice]:
+    reader = backend.reader()
+    assert await reader.acquire()
+    try:
+        rows = [r.event for r in await reader.read(1000)]
+    finally:
+        await reader.release()
+    return [decode(DisclosureNotice, e.body) for e in rows if e.event_type == EventType.DISCLOSURE_NOTICE]

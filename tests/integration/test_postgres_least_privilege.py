@@ -101,7 +101,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
         "standing: claim_due active update",
         "schedule: keep claim close put_off",
         "authentication: purge",
-        "disclosure: destroy",
+        "contents: destroy lock_cursor find_customers move_cursor due_notices disclosed notified",
         "outbox: make_partitions drop_partition purge",
     ),
     Role.OPERATOR: (

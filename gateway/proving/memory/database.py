@@ -18,7 +18,9 @@ from gateway.consents.rules.records import CommandKey, ConsentVersion, HandledCo
 from gateway.consents.store import PurposeEndRow
 from gateway.directory.merchants import Merchant
 from gateway.disclosure.rules.entry import Entry
+from gateway.disclosure.rules.notices import CustomerOfPartner
 from gateway.disclosure.rules.sequence import Head
+from gateway.disclosure.store import Evidence
 from gateway.identity.refusals import Refusal
 from gateway.identity.store import AssertionUse
 from gateway.orders.bulk.rules import Bulk, BulkKey
@@ -170,6 +172,9 @@ class Database:
         self.outbox_leader: object | None = None
         self.disclosure_head = Head()
         self.disclosure_entries: list[Entry] = []
+        self.disclosures_destroyed: Table[int, Evidence] = Table("disclosure_destruction", append_only=True)
+        self.notices: Table[tuple[PartnerId, CustomerId], CustomerOfPartner] = Table("disclosure_notice")
+        self.notice_cursor: Table[int, int] = Table("disclosure_notice_cursor")
         self.disclosure_sources: set[int] = set()
         self.disclosure_blocks: dict[int, bytes] = {}
         self.disclosure_roots: list[tuple[RootStatement, str]] = []

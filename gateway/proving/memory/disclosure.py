@@ -7,7 +7,7 @@ from uuid import UUID
 from gateway.base.errors import StoreConflictError, StoreUnavailableError
 from gateway.disclosure.rules.sequence import Head, Step, of_text, text_of
 from gateway.disclosure.rules.uses import BODY_TYPES, PAYMENT_TYPES, PaymentFacts, SourceRow
-from gateway.disclosure.rules.verification import Finding, SignedRoot, Verification, pack_row
+from gateway.disclosure.rules.verification import Destroyed, Finding, SignedRoot, Verification, pack_row
 from gateway.disclosure.signing import RootVerifier
 from gateway.disclosure.store import Read
 from gateway.outbox.store import OutboxEvent, OutboxRow
@@ -162,9 +162,18 @@ def verified(database: Database, verifier: RootVerifier | RootMarks) -> tuple[in
     """How many entries the whole log has, verified as a real one is, and what is wrong with it."""
     roots = [SignedRoot(r.number, statement, verifier.read(statement)) for r, statement in database.disclosure_roots]
     verification = Verification(roots, database.disclosure_blocks)
+    destroyed = list(database.disclosures_destroyed.rows.values())
+    gone = max((d.last_seq for d in destroyed), default=0)
     verification.feed(
-        pack_row(e.seq, (e.source_tx, e.source_id), e.content_hash, e.entry_hash, e.salt + e.use.content().encode())
+        pack_row(
+            e.seq,
+            (e.source_tx, e.source_id),
+            e.content_hash,
+            e.entry_hash,
+            b"" if e.seq <= gone else e.salt + e.use.content().encode(),
+        )
         for e in database.disclosure_entries
     )
-    verification.finish(database.disclosure_head, [])
+    evidence = [Destroyed(d.first_seq, d.last_seq, d.digest) for d in destroyed]
+    verification.finish(database.disclosure_head, evidence)
     return verification.entries, verification.findings

@@ -11,6 +11,7 @@ from gateway.proving.memory.clearing import MemoryClearingStore
 from gateway.proving.memory.consents import MemoryConsentStore
 from gateway.proving.memory.database import Database, Transaction
 from gateway.proving.memory.directory import MemoryDirectory
+from gateway.proving.memory.disclosure_contents import MemoryDisclosureContents
 from gateway.proving.memory.follow_ups import MemoryFollowUpStore
 from gateway.proving.memory.outbox import MemoryOutbox
 from gateway.proving.memory.payments import MemoryPaymentStore
@@ -35,6 +36,7 @@ class MemoryUnitOfWork:
         self.bulks = MemoryBulkStore(transaction, boundary)
         self.clearing = MemoryClearingStore(transaction, boundary)
         self.outbox = MemoryOutbox(transaction, boundary)
+        self.disclosures = MemoryDisclosureContents(transaction, boundary)
         self.authentication = MemoryAuthenticationStore(transaction, boundary)
         self.refusals = MemoryRefusalStore(transaction, boundary)
         self.directory = MemoryDirectory(transaction, boundary)

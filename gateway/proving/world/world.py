@@ -15,6 +15,7 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,7 @@ from gateway.database.dsn import with_user
 from gateway.database.grants import apply_roles
 from gateway.database.migrate import migrate
 from gateway.database.roles import RUNNING, Role
+from gateway.disclosure.signing import create_key
 from gateway.identity.jose.trust_files import policy_digest, read_trust_files
 from gateway.messaging.settings import KafkaSettings
 from gateway.messaging.topics_admin import TopicState, ensure_topics
@@ -76,6 +78,7 @@ class WorldPlan:
         with_gateway: start the gateway's processes too; else call :func:`start_gateway` when it is time.
         with_proofs: the gateway trusts identity providers of both groups, asks for proofs of dear payments, and takes
             commands on consents; else it asks for none, and consents stay as they are registered.
+        with_disclosure: every use of a consent is written into the disclosure log, with a root every few seconds.
         keep: leave everything running at the end.
     """
 
@@ -96,6 +99,7 @@ class WorldPlan:
     log_level: str = "info"
     with_gateway: bool = True
     with_proofs: bool = False
+    with_disclosure: bool = False
     keep: bool = False
 
 
@@ -150,6 +154,11 @@ class World:
         return self.directory / "keys"
 
     @property
+    def disclosure_keys(self) -> Path:
+        """Directory of the key that signs roots of the disclosure log."""
+        return self.keys / "disclosure"
+
+    @property
     def key_folders(self) -> dict[str, Path]:
         """Setting → directory of one ring of keys."""
         return {
@@ -197,6 +206,8 @@ class World:
             **{f"MYPAY_POSTGRES_DSN_{role.value.upper()}": self.dsn_of(role) for role in RUNNING},
             "MYPAY_NETWORKS_DIR": str(self.directory / "networks"),
             **{name: str(folder) for name, folder in self.key_folders.items()},
+            "MYPAY_DISCLOSURE_KEYS_DIR": str(self.disclosure_keys),
+            "MYPAY_DISCLOSURE_PERIOD_S": "3",
             "MYPAY_CLEARING_INBOX": str(self.inbox),
             "MYPAY_CLEARING_STATE_DIR": str(self.cleared),
             "MYPAY_CLEARING_KEYS_DIR": str(self.clearing_keys),
@@ -340,6 +351,7 @@ async def _build(world: World, steps: Steps) -> None:
     with steps("Registering partners, shops and customers"):
         for folder in world.key_folders.values():
             MasterKeys.create(folder)
+        create_key(world.disclosure_keys, datetime.now(UTC))
         world.cast.identities.write(world.issuers)
         await _apply_policy(world)
         networks = [n.network_id for n in world.networks]
@@ -463,6 +475,7 @@ def _stage_names(world: World) -> list[str]:
     stages = _numbered("initiation", plan.initiation_workers)
     stages += [s for n in world.networks for s in _numbered(f"execution {n.network_id}", plan.execution_workers)]
     stages += [*_numbered("relay", plan.relay_workers), "settlement"]
+    stages += ["disclosure"] if plan.with_disclosure else []
     return [*stages, *(("consents", "schedule") if plan.with_proofs else ())]
 
 
