@@ -22,7 +22,7 @@ from gateway.outbox.store import OutboxEvent
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment, event_type_of
 from gateway.proving.memory import Database, MemoryClock, MemoryStore
-from schemas.codec import decode
+from schemas.codec import decode, encode_json
 from schemas.consents import ConsentStatus
 from schemas.disclosure import DisclosureNotice
 from schemas.events import EventType
@@ -156,6 +156,27 @@ async def test_a_use_that_tells_nothing_is_an_entry_and_stops_nobody(backend: Ba
         (Kind.PAYMENT, str(payment(1).payment_id)),
     ]
     assert await backend.findings() == (3, [])
+
+
+async def test_an_export_is_told_by_its_own_event(backend: Backend) -> None:
+    body = encode_json(
+        {
+            "partner_id": "partner-1",
+            "consent_id": "consent-1",
+            "rcv_org_code": "ORG7",
+            "export_id": "export-1",
+            "records": 12,
+            "chunks": 2,
+        }
+    )
+    delivered = OutboxEvent(events_topic("partner-1"), "r", "e", EventType.PORTABILITY_DELIVERED, NOW, body)
+    async with backend.store.transaction() as uow:
+        await uow.outbox.append([delivered])
+    await drain(await leading(backend))
+    (told_use,) = await backend.uses()
+    assert (told_use.kind, told_use.recipient, told_use.customer_id) == (Kind.EXPORT, "ORG7", "customer-1")
+    assert (told_use.what, told_use.reference, told_use.consent_version) == ("12 records in 2 chunks", "export-1", None)
+    assert await backend.findings() == (1, [])
 
 
 async def test_the_chain_goes_on_with_another_sequencer(backend: Backend) -> None:

@@ -1,9 +1,10 @@
 """Which events of the outbox are uses of a consent, and how each is told: one table.
 
 To log another use, add a row to :data:`USES`. Nothing is written for it anywhere else: the event that tells of the use
-is in the outbox anyway, in the transaction that decided it. Such an event's body must have ``partner_id``,
-``consent_id`` and ``consent_version``; whose customer it is, the consent tells. An event that lacks what its row asks
-for becomes an entry all the same (:attr:`~gateway.disclosure.rules.entry.Kind.UNREADABLE`), and is an incident.
+is in the outbox anyway, in the transaction that decided it. Such an event's body must have ``partner_id`` and
+``consent_id``, and should have ``consent_version``; whose customer it is, the consent tells. An event that lacks what
+its row asks for becomes an entry all the same (:attr:`~gateway.disclosure.rules.entry.Kind.UNREADABLE`), and an
+incident.
 """
 
 from collections.abc import Mapping
@@ -49,6 +50,13 @@ USES: Final[Mapping[str, OfPayment | OfBody]] = {
     # Written with the intent, under the consent's lock: the moment at which the consent is used.
     EventType.PAYMENT_SENT: OfPayment(),
     EventType.PAYMENT_REJECTED: OfPayment(if_sent_once=True),
+    EventType.PORTABILITY_DELIVERED: OfBody(
+        kind=Kind.EXPORT,
+        recipient="{rcv_org_code}",
+        purpose="portability",
+        what="{records} records in {chunks} chunks",
+        reference="{export_id}",
+    ),
     EventType.DISCLOSURES_DESTROYED: OfBody(
         kind=Kind.DESTRUCTION,
         recipient="",
@@ -140,13 +148,13 @@ def _of_payment(row: SourceRow, *, if_sent_once: bool) -> Use | None:
 def _of_body(row: SourceRow, rule: OfBody) -> Use:
     try:
         body: dict[str, Any] = parse_strictly(row.body or b"")
-        version = None if rule.nobodys else int(body["consent_version"])
+        version = body.get("consent_version")
         use = Use(
             kind=rule.kind,
             customer_id=row.customer_id,
             partner_id=None if rule.nobodys else str(body["partner_id"]),
             consent_id=None if rule.nobodys else str(body["consent_id"]),
-            consent_version=version,
+            consent_version=None if version is None else int(version),
             recipient=rule.recipient.format_map(body),
             purpose=rule.purpose.format_map(body),
             legal_basis=rule.legal_basis.format_map(body),
