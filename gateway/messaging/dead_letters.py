@@ -46,8 +46,12 @@ ORIGINAL_BYTES_MAX: Final = 1024 * 1024
 DEAD_LETTER_BYTES_MAX: Final = 2 * 1024 * 1024 - 8 * 1024
 """The dead-letter topic's limit, less the batch's own fields and the mark."""
 
-SCAN_BYTES_MAX: Final = 1024 * 1024
-"""Of the records of one call: about a second of work at worst. What is beyond is sealed unsearched."""
+SCAN_BYTES_MAX: Final = 256 * 1024
+"""Of records that come at once: about a quarter of a second of work at worst. What is beyond is sealed unsearched."""
+
+SCAN_BYTES_A_SECOND: Final = 64 * 1024
+"""And of what comes steadily: some fifty orders, in a fiftieth of a second. A flood's are searched no more, for those
+who share the process with it would wait: sealing takes a fifth of that time."""
 
 ON_LOOP_BYTES_MAX: Final = 4 * 1024
 """More is searched and sealed on a thread, so that it holds nobody up."""
@@ -140,6 +144,8 @@ class KafkaDeadLetters:
         self._publisher = publisher
         self._keys = LetterKeys(keys)
         self._unconfirmed: _Unconfirmed | None = None
+        self._searchable = float(SCAN_BYTES_MAX)
+        self._searchable_at = float("-inf")
 
     async def park(self, stage: str, records: Sequence[tuple[Record, Exception]]) -> None:
         """Publish each record to the dead-letter topic with the reason; return when all are durably there.
@@ -152,15 +158,26 @@ class KafkaDeadLetters:
         batch = (stage, *((id(record), id(error)) for record, error in records))
         if self._unconfirmed is None or self._unconfirmed.batch != batch:
             size = sum(_size(r.key, r.value, r.headers) for r, _ in records)
+            searched_max = self._search(size)
             if size > ON_LOOP_BYTES_MAX:
-                letters = await asyncio.to_thread(dead_letters, stage, records, self._keys)
+                letters = await asyncio.to_thread(dead_letters, stage, records, self._keys, searched_max)
             else:
-                letters = dead_letters(stage, records, self._keys)
+                letters = dead_letters(stage, records, self._keys, searched_max)
             self._unconfirmed = _Unconfirmed(batch, records, letters)
         unconfirmed = self._unconfirmed
         await self._publisher.publish(unconfirmed.letters)
         if self._unconfirmed is unconfirmed:
             self._unconfirmed = None
+
+    def _search(self, size: int) -> int:
+        """How many bytes may be searched now, of records of so many; they count as searched."""
+        now = asyncio.get_running_loop().time()
+        gained = (now - self._searchable_at) * SCAN_BYTES_A_SECOND
+        self._searchable = min(SCAN_BYTES_MAX, self._searchable + gained)
+        self._searchable_at = now
+        allowed = int(self._searchable)
+        self._searchable -= min(size, allowed)
+        return allowed
 
 
 class LetterKeys:
@@ -183,9 +200,11 @@ class LetterKeys:
         return self._marks.check(mark or b"", _parts(kind, record.key, record.value, headers)) is None
 
 
-def dead_letters(stage: str, records: Sequence[tuple[Record, Exception]], keys: LetterKeys) -> list[Outgoing]:
-    """Build the dead letters of records; of all together at most :data:`SCAN_BYTES_MAX` are searched for secrets."""
-    left = SCAN_BYTES_MAX
+def dead_letters(
+    stage: str, records: Sequence[tuple[Record, Exception]], keys: LetterKeys, searched_max: int = SCAN_BYTES_MAX
+) -> list[Outgoing]:
+    """Build the dead letters of records; of all together at most ``searched_max`` bytes are searched for secrets."""
+    left = searched_max
     letters: list[Outgoing] = []
     for record, error in records:
         size = _size(record.key, record.value, record.headers)

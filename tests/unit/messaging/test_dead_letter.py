@@ -11,6 +11,8 @@ from gateway.base.errors import NotAuthenticatedError, PublisherUnavailableError
 from gateway.messaging.dead_letters import (
     DEAD_LETTER_BYTES_MAX,
     ORIGINAL_BYTES_MAX,
+    SCAN_BYTES_A_SECOND,
+    SCAN_BYTES_MAX,
     DeadLetterError,
     KafkaDeadLetters,
     LetterKeys,
@@ -351,7 +353,33 @@ async def test_a_batch_that_is_parked_again_is_searched_once_and_off_the_loop_wh
 def test_of_many_records_a_bounded_part_is_searched_and_the_rest_sealed() -> None:
     record = replace(RECORD, value=b"x" * 60_000)
     fates = [read_fate(arrived(letter), KEYS) for letter in dead_letters("initiation", [(record, ERROR)] * 40, KEYS)]
-    assert [fate.sealed for fate in fates] == [False] * 17 + [True] * 23
+    assert [fate.sealed for fate in fates] == [False] * 4 + [True] * 36
+
+
+async def test_of_a_flood_no_more_is_searched_than_those_beside_it_can_wait_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    searched: list[bytes] = []
+
+    def counted(data: bytes) -> bool:
+        searched.append(data)
+        return contains_secret(data)
+
+    monkeypatch.setattr("gateway.messaging.dead_letters.contains_secret", counted)
+    monkeypatch.setattr("gateway.messaging.dead_letters.SCAN_BYTES_A_SECOND", 0)
+    noise = [(replace(RECORD, offset=n, value=b"%0950d" % n), ERROR) for n in range(2_000)]
+    published = Published()
+    letters = KafkaDeadLetters(published, RING)
+    for begin in range(0, len(noise), 50):
+        await letters.park("initiation", noise[begin : begin + 50])
+    assert 100 < sum(len(data) == 950 for data in searched) <= SCAN_BYTES_MAX // 950
+    [*_, last] = published.calls[-1]
+    assert restore(arrived(last), KEYS).value == noise[-1][0].value
+    searched.clear()
+    monkeypatch.setattr("gateway.messaging.dead_letters.SCAN_BYTES_A_SECOND", SCAN_BYTES_A_SECOND)
+    letters._searchable_at -= 1.0
+    await letters.park("initiation", noise[:10])
+    assert sum(len(data) == 950 for data in searched) == 10
 
 
 async def test_a_batch_is_parked_with_one_publication() -> None:
