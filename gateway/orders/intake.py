@@ -82,10 +82,15 @@ class OrderIntake:
         for kind, messages in kinds:
             if kind.precedence is not Precedence.AFTERWARDS:
                 written.append((kind, await settle(kind, messages, now)))
-        await self._end_what_is_no_message(batch, now)
+        if batch.faults:
+            await until_done(lambda: self._tell_faults(batch.faults, now))
         for kind, work in written:
             await kind.hand_on(work)
         self._tell_hop([m for kind, messages in kinds if kind.precedence is Precedence.ORDERS for m in messages])
+        # Only now: nobody waits for what becomes of it, and there may be much.
+        if batch.nobodys:
+            parked = [(n.record, n.error) for n in batch.nobodys]
+            await until_done(lambda: self._dead_letters.park("initiation", parked))
         for kind, messages in kinds:
             if kind.precedence is Precedence.AFTERWARDS:
                 await bring_to_end(kind, messages, now)
@@ -120,13 +125,6 @@ class OrderIntake:
             own = [m for m in lapsed if m.envelope.type in kind.models]
             accepted |= await until_done(lambda kind=kind, own=own: kind.accepted(own))  # type: ignore[misc]
         return accepted
-
-    async def _end_what_is_no_message(self, batch: _Batch, now: datetime) -> None:
-        if batch.faults:
-            await until_done(lambda: self._tell_faults(batch.faults, now))
-        if batch.nobodys:
-            parked = [(n.record, n.error) for n in batch.nobodys]
-            await until_done(lambda: self._dead_letters.park("initiation", parked))
 
     async def _tell_faults(self, faults: Sequence[Faulty], now: datetime) -> None:
         async with self._store.transaction() as uow:

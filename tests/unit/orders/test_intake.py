@@ -501,6 +501,17 @@ async def test_orders_that_kafka_took_without_saying_so_are_dispatched_again(rig
     assert len(rig.host.entries) == 1
 
 
+async def test_orders_are_handed_on_before_what_nobody_signed_is_parked(rig: Rig) -> None:
+    noise = [order_record(numbered_order(n), offset=n, signature=TAMPERED) for n in range(2, 50)]
+    rig.faults.hold("dead_letters.park")
+    taking = asyncio.create_task(rig.initiation.take([*noise, order_record(numbered_order(1), offset=1)]))
+    await rig.faults.reached("dead_letters.park")
+    assert dispatched(rig) == ["order-1"]
+    rig.faults.open("dead_letters.park")
+    await taking
+    assert len(parked(rig)) == len(noise)
+
+
 @pytest.mark.parametrize("place", ["store.reading", "store.commit", "dead_letters.park", "publisher.publish"])
 async def test_a_batch_cut_short_anywhere_ends_the_same_when_it_comes_again(rig: Rig, place: str) -> None:
     batch = [
@@ -517,7 +528,10 @@ async def test_a_batch_cut_short_anywhere_ends_the_same_when_it_comes_again(rig:
     rig.faults.open(place)
 
     await rig.initiation.take(batch)
-    assert dispatched(rig) == ["order-1"]
+    # Orders are handed on before what nobody signed is parked: a second time then, which does nothing.
+    assert dispatched(rig) == ["order-1"] * (2 if place == "dead_letters.park" else 1)
     assert rig.states() == {"order-2": "rejected"}
     assert {"order.refused", "payment.rejected"} <= set(rig.told())
     assert rig.told().count("payment.rejected") == rig.told().count("order.refused") == 1
+    await rig.execute(rig.kafka.records(dispatch_topic(NETWORK)))
+    assert len(rig.host.entries) == 1
