@@ -140,7 +140,9 @@ class FairIntake:
         room = max(self._turn_min, await self._room.free())
         senders = [self._claimed(r) for r in records]
         if (self._waiting or self._inherited) and sum(cost_of(len(r.value)) for r in records) <= room:
-            await self._let_lane_end({partition_of(s, self._partitions) for s in set(senders) if self._has_waiting(s)})
+            # Nobody waits for what nobody signed.
+            whose = {s for s in set(senders) - {NOBODY} if self._has_waiting(s)}
+            await self._let_lane_end({partition_of(s, self._partitions) for s in whose})
         # What nobody signed takes no room of execution's, and holds others up all the same.
         room = min(self._turn_max, room)
         turn = self._in_turn(records, senders, room)

@@ -207,6 +207,23 @@ async def test_nobody_is_held_up_for_long_and_again_only_after_a_while(
     assert intake._held_up_again_at > asyncio.get_running_loop().time() + HELD_UP_AGAIN_S
 
 
+async def test_nobody_is_held_up_for_what_nobody_signed() -> None:
+    world, asked = World(), []
+    intake = world.intake()
+    await intake.take([record("stranger", n) for n in range(30)])
+    assert {r.partition for r in world.waiting()} == {partition_of(NOBODY, PARTITIONS)}
+
+    async def busy() -> dict[int, int]:
+        asked.append(1)
+        return {partition_of(NOBODY, PARTITIONS): 1}
+
+    world.busy = busy  # type: ignore[method-assign]
+    intake._looked_at = asyncio.get_running_loop().time()
+    await intake.take([record("stranger", 30), record(SHOP, 31)])
+    assert names(world.taken)[-1] == "shop-31"
+    assert not asked
+
+
 async def look(intake: FairIntake) -> None:
     """Have the intake look whether senders still have records that wait, to the end."""
     if intake._looking is not None:
