@@ -97,10 +97,16 @@ PARTNER_REQUEST_PERCENTAGE: Final = 50
 """Half of one thread: tiny requests cost time, not bytes."""
 
 
-def acls(*, partners: Iterable[str], networks: Iterable[str], recipients: Iterable[str] = ()) -> list[Acl]:
-    """Every rule for the partners, networks and recipients that exist, sorted."""
+def acls(
+    *,
+    partners: Iterable[str],
+    networks: Iterable[str],
+    recipients: Iterable[str] = (),
+    affiliates: Iterable[str] = (),
+) -> list[Acl]:
+    """Every rule for the partners, networks, recipients and affiliates that exist, sorted."""
     found: set[Acl] = set()
-    for principal in principals(partners=partners, networks=networks, recipients=recipients):
+    for principal in principals(partners=partners, networks=networks, recipients=recipients, affiliates=affiliates):
         found |= _rules(principal)
     return sorted(found)
 
@@ -108,6 +114,11 @@ def acls(*, partners: Iterable[str], networks: Iterable[str], recipients: Iterab
 def partner_acls(partner_id: str) -> list[Acl]:
     """One partner's rules; nobody else's depend on which partners there are."""
     return sorted(_rules(Principal(Role.PARTNER, partner_id)))
+
+
+def affiliate_acls(affiliate_id: str) -> list[Acl]:
+    """One affiliate's rules."""
+    return sorted(_rules(Principal(Role.AFFILIATE, affiliate_id)))
 
 
 def quotas(*, partners: Iterable[str]) -> list[Quota]:

@@ -76,6 +76,12 @@ class EventType(StrEnum):
     """An export came to nothing, as what permitted it ended: `reason`."""
     PORTABILITY_STOPPED = "kr.mypay.portability.stopped.v1"
     """A scheduled transmission was stopped: `reason`."""
+    CONSENT_SHARED = "kr.mypay.consent.shared.v1"
+    """A payment was shared with an affiliate under the consent: with whom, for what, and which fields."""
+    PAYMENT_SHARED = "kr.mypay.sharing.payment.v1"
+    """A settled payment, as far as its customer lets the affiliate have it."""
+    ERASE_NOTICE = "kr.mypay.sharing.erase.v1"
+    """What was shared under one `consent_ref` must be erased, and that be confirmed."""
     CYCLE_SETTLED = "kr.mypay.settlement.cycle.v1"
     """A chunk of a clearing cycle was matched: positions, breaks and corrections."""
     DISCLOSURE_ROOT = "kr.mypay.disclosure.root.v1"
@@ -232,6 +238,28 @@ class ConsentEvent(Model):
     ended: tuple[EndedPurpose, ...] = ()
     reason: str | None = None
     in_flight: tuple[UUID, ...] = ()
+
+
+class ConsentShared(Model):
+    """A settled payment was shared with an affiliate that the customer's consent names. A payment comes once for each.
+
+    Attributes:
+        consent_version: of the terms under which it was shared.
+        purposes: what the affiliate may use it for; legal_basis: on what that rests, in the order of the purposes.
+        fields: what of the payment it was given.
+        use_until: first moment at which it may use it no more.
+    """
+
+    partner_id: PartnerIdField
+    consent_id: ConsentIdField
+    consent_version: Annotated[int, Field(ge=1)]
+    payment_id: UUID
+    affiliate_id: str
+    purposes: str
+    legal_basis: str
+    fields: str
+    use_until: UtcTime
+    occurred_at: UtcTime
 
 
 class ConsentRefused(Model):

@@ -1,4 +1,4 @@
-"""Who speaks to Kafka: one principal a stage, one an execution network, one a partner, and people's own.
+"""Who speaks to Kafka: one principal a stage, one an execution network, one a partner or affiliate, and people's own.
 
 A principal has the same name however it proves itself: the user of SASL/SCRAM, or the common name of its certificate.
 It is also the name of the consumer group and the transactional id that are the principal's own, with all that begin
@@ -36,12 +36,19 @@ class Role(StrEnum):
     DISCLOSURE = "disclosure"
     PORTABILITY = "portability"
     RECIPIENT = "recipient"
+    SHARING = "sharing"
+    AFFILIATE = "affiliate"
     CLEARING_IMPORT = "clearing-import"
     FINANCE = "finance"
     OPS = "ops"
 
 
-FAMILIES: Final = {Role.PARTNER: "partner", Role.EXECUTION: "network", Role.RECIPIENT: "recipient"}
+FAMILIES: Final = {
+    Role.PARTNER: "partner",
+    Role.EXECUTION: "network",
+    Role.RECIPIENT: "recipient",
+    Role.AFFILIATE: "affiliate",
+}
 """Role → whose id tells its principals apart: the name part in braces of a topic."""
 
 
@@ -50,7 +57,7 @@ class Principal:
     """One party to the brokers.
 
     Attributes:
-        member: of a role in :data:`FAMILIES` the partner's or the network's id, else empty.
+        member: of a role in :data:`FAMILIES` the partner's, network's or affiliate's id, else empty.
     """
 
     role: Role
@@ -78,9 +85,20 @@ class Principal:
         return f"User:{self.name}"
 
 
-def principals(*, partners: Iterable[str], networks: Iterable[str], recipients: Iterable[str] = ()) -> list[Principal]:
-    """Everybody, for the partners, networks and recipients that exist."""
-    members = {"partner": sorted(partners), "network": sorted(networks), "recipient": sorted(recipients)}
+def principals(
+    *,
+    partners: Iterable[str],
+    networks: Iterable[str],
+    recipients: Iterable[str] = (),
+    affiliates: Iterable[str] = (),
+) -> list[Principal]:
+    """Everybody, for the partners, networks, recipients and affiliates that exist."""
+    members = {
+        "partner": sorted(partners),
+        "network": sorted(networks),
+        "recipient": sorted(recipients),
+        "affiliate": sorted(affiliates),
+    }
     return [
         Principal(role, member) for role in Role for member in (members[FAMILIES[role]] if role in FAMILIES else [""])
     ]

@@ -20,6 +20,7 @@ from schemas.events import (
     CancellationRefused,
     ConsentEvent,
     ConsentRefused,
+    ConsentShared,
     CycleSettled,
     EventType,
     OrderRefused,
@@ -39,6 +40,7 @@ from schemas.portability import (
 )
 from schemas.principals import NAME_PART, Role
 from schemas.refunds import REFUND_TYPE, PaymentRefund
+from schemas.sharing import ERASURE_TYPE, EraseNotice, ErasureConfirmed, PaymentShared
 from schemas.standing import (
     STANDING_CANCEL_TYPE,
     STANDING_CREATE_TYPE,
@@ -57,6 +59,7 @@ CONSENT_COMMANDS: Final = "mypay.consents.commands"
 PORTABILITY_REQUESTS: Final = "mypay.portability.requests"
 SETTLEMENTS: Final = "mypay.settlements"
 DISCLOSURE_ROOTS: Final = "mypay.disclosure.roots"
+ERASURES: Final = "mypay.sharing-confirmations"
 DEAD_LETTER: Final = "mypay.dead-letter"
 
 _DAY_MS: Final = 24 * 60 * 60 * 1000
@@ -178,6 +181,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
             EventType.CONSENT_CHANGED: ConsentEvent,
             EventType.CONSENT_REPORTED: ConsentEvent,
             EventType.CONSENT_REFUSED: ConsentRefused,
+            EventType.CONSENT_SHARED: ConsentShared,
             EventType.DISCLOSURE_NOTICE: DisclosureNotice,
             **{t.value: PortabilityEvent for t in EventType if t.value.startswith("kr.mypay.portability.")},
         },
@@ -247,6 +251,27 @@ TOPICS: Final[tuple[Topic, ...]] = (
         description="Signed Merkle roots of the disclosure log, each once; and what was destroyed of it.",
     ),
     Topic(
+        name="mypay.sharing.{affiliate}",
+        key="consent_ref",
+        messages={EventType.PAYMENT_SHARED: PaymentShared, EventType.ERASE_NOTICE: EraseNotice},
+        partitions=4,
+        retention_ms=7 * _DAY_MS,
+        writers=(Role.RELAY,),
+        readers=(Role.AFFILIATE,),
+        description="Settled payments that customers let an affiliate have, and what it must erase.",
+    ),
+    Topic(
+        name=ERASURES,
+        key="notice_id",
+        messages={ERASURE_TYPE: ErasureConfirmed},
+        partitions=4,
+        retention_ms=30 * _DAY_MS,
+        writers=(Role.AFFILIATE, Role.OPS),
+        readers=(Role.SHARING,),
+        description="Affiliates' signed confirmations that they have erased.",
+        timestamp_type=TimestampType.APPEND,
+    ),
+    Topic(
         name=DEAD_LETTER,
         key="the original key",
         messages={},
@@ -258,6 +283,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
             Role.EXECUTION,
             Role.SETTLEMENT,
             Role.PORTABILITY,
+            Role.SHARING,
             Role.CLEARING_IMPORT,
             Role.OPS,
         ),
@@ -287,6 +313,11 @@ def events_topic(partner_id: str) -> str:
     return _member("events", partner_id)
 
 
+def sharing_topic(affiliate_id: str) -> str:
+    """Topic of what one affiliate is given."""
+    return _member("sharing", affiliate_id)
+
+
 def clearing_topic(network_id: str) -> str:
     """Topic of one network's clearing batches."""
     return _member("clearing", network_id)
@@ -297,9 +328,20 @@ def exports_topic(org_code: str) -> str:
     return _member("portability.exports", org_code)
 
 
-def concrete_topics(*, partners: Iterable[str], networks: Iterable[str], recipients: Iterable[str] = ()) -> list[Topic]:
-    """Expand the table's families for the partners, networks and recipients that exist."""
-    members = {"{partner}": sorted(partners), "{network}": sorted(networks), "{recipient}": sorted(recipients)}
+def concrete_topics(
+    *,
+    partners: Iterable[str],
+    networks: Iterable[str],
+    recipients: Iterable[str] = (),
+    affiliates: Iterable[str] = (),
+) -> list[Topic]:
+    """Expand the table's families for the partners, networks, recipients and affiliates that exist."""
+    members = {
+        "{partner}": sorted(partners),
+        "{network}": sorted(networks),
+        "{recipient}": sorted(recipients),
+        "{affiliate}": sorted(affiliates),
+    }
     result: list[Topic] = []
     for topic in TOPICS:
         placeholder = next((p for p in members if p in topic.name), None)

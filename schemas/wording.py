@@ -6,6 +6,10 @@ from typing import Any, Final
 PATTERNS: Final[Mapping[str, str]] = {
     r"^[A-Z0-9]{25}$": "25 capital letters and digits",
     r"^2[0-9]{3}(0[1-9]|1[0-2])[0-3][0-9][0-2][0-9][0-5][0-9][0-5][0-9]$": "a time as YYYYMMDDhhmmss",
+    r"^[A-Za-z0-9_-]{27}$": "20 bytes in base64url without padding",
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$": "a key id: up to 64 letters, digits, '.', '_' and '-'",
+    r"^2[0-9]{3}-(0[1-9]|1[0-2])$": "a month: 2026-11",
+    r"^[A-Z]{3} ([0-9]+-[0-9]+|[0-9]+\+)$": "a currency and a band of whole units: KRW 10000-50000 or KRW 1000000+",
     r"^[A-Z0-9]{10}$": "an org code: 10 capital letters and digits",
     r"^[^\x00-\x1f\x7f]{1,300}$": "1 to 300 characters, none of them a control character",
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": ("letters, digits, dots, underscores and hyphens, with a letter or digit first"),

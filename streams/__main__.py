@@ -14,12 +14,14 @@ from gateway.app.process import Process, started_process
 from gateway.app.settings import UnknownSettingError, read_settings
 from gateway.base.garbage_collection import collect_rarely
 from schemas.primitives import NetworkId
-from streams import consents, disclosure, execution, initiation, portability, relay, schedule, settlement
+from streams import consents, disclosure, execution, initiation, portability, relay, schedule, settlement, sharing
 from streams.stopping import Ended, StopSignal, end_now, run_until_stopped
 
 Run = Callable[[Process, asyncio.Event], Awaitable[None]]
 
-STAGES = ("initiation", "consents", "execution", "relay", "settlement", "schedule", "disclosure", "portability")
+STAGES = (
+    *("initiation", "consents", "execution", "relay", "settlement", "schedule", "disclosure", "portability", "sharing"),
+)
 
 
 _RUNS: Mapping[str, Run] = {
@@ -30,6 +32,7 @@ _RUNS: Mapping[str, Run] = {
     "schedule": schedule.run,
     "disclosure": disclosure.run,
     "portability": portability.run,
+    "sharing": sharing.run,
 }
 """What each stage does; execution is a network's."""
 

@@ -50,6 +50,7 @@ acls --allow-principal 'User:mypay-ops' --operation Write --topic 'mypay.dispatc
 acls --allow-principal 'User:mypay-ops' --operation Write --topic 'mypay.orders' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-ops' --operation Write --topic 'mypay.portability.requests' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-ops' --operation Read --topic 'mypay.settlements' --resource-pattern-type literal
+acls --allow-principal 'User:mypay-ops' --operation Write --topic 'mypay.sharing-confirmations' --resource-pattern-type literal
 
 acls --allow-principal 'User:mypay-partner-example-partner' --operation Read --group 'mypay-partner-example-partner' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-partner-example-partner' --operation Read --group 'mypay-partner-example-partner:' --resource-pattern-type prefixed
@@ -71,6 +72,7 @@ acls --allow-principal 'User:mypay-relay' --operation Write --topic 'mypay.discl
 acls --allow-principal 'User:mypay-relay' --operation Write --topic 'mypay.events.' --resource-pattern-type prefixed
 acls --allow-principal 'User:mypay-relay' --operation Write --topic 'mypay.portability.exports.' --resource-pattern-type prefixed
 acls --allow-principal 'User:mypay-relay' --operation Write --topic 'mypay.settlements' --resource-pattern-type literal
+acls --allow-principal 'User:mypay-relay' --operation Write --topic 'mypay.sharing.' --resource-pattern-type prefixed
 
 acls --allow-principal 'User:mypay-schedule' --operation Write --topic 'mypay.dispatch.' --resource-pattern-type prefixed
 
@@ -78,5 +80,10 @@ acls --allow-principal 'User:mypay-settlement' --operation Read --group 'mypay-s
 acls --allow-principal 'User:mypay-settlement' --operation Read --group 'mypay-settlement:' --resource-pattern-type prefixed
 acls --allow-principal 'User:mypay-settlement' --operation Read --operation Write --topic 'mypay.clearing.' --resource-pattern-type prefixed
 acls --allow-principal 'User:mypay-settlement' --operation Write --topic 'mypay.dead-letter' --resource-pattern-type literal
+
+acls --allow-principal 'User:mypay-sharing' --operation Read --group 'mypay-sharing' --resource-pattern-type literal
+acls --allow-principal 'User:mypay-sharing' --operation Read --group 'mypay-sharing:' --resource-pattern-type prefixed
+acls --allow-principal 'User:mypay-sharing' --operation Write --topic 'mypay.dead-letter' --resource-pattern-type literal
+acls --allow-principal 'User:mypay-sharing' --operation Read --topic 'mypay.sharing-confirmations' --resource-pattern-type literal
 
 quota 'mypay-partner-example-partner' 'producer_byte_rate=262144,consumer_byte_rate=16777216,request_percentage=50'

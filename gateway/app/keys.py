@@ -6,6 +6,7 @@ ring        what for                                                who holds it
 cards       sealing the cards behind funding tokens                 execution, ``mypay token add``
 dead-letter sealing and marking dead letters                        every stage that writes one, ``mypay dead-letter``
 internal    marking what initiation and schedule hand to execution  initiation, schedule, execution
+sharing     naming customers for affiliates                         sharing
 =========== ======================================================= =================================================
 
 Initiation, consents and settlement parse strangers' bytes: they never hold the ring that opens cards.
@@ -32,6 +33,7 @@ class Ring(StrEnum):
     CARDS = "cards"
     DEAD_LETTER = "dead-letter"
     INTERNAL = "internal"
+    SHARING = "sharing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ RINGS: Final[Mapping[Ring, RingUse]] = {
     Ring.CARDS: RingUse("master_keys_dir", "to seal cards with"),
     Ring.DEAD_LETTER: RingUse("dead_letter_keys_dir", "to seal and mark dead letters with"),
     Ring.INTERNAL: RingUse("internal_keys_dir", "to mark with what stages hand to each other"),
+    Ring.SHARING: RingUse("sharing_keys_dir", "to name customers for affiliates with"),
 }
 
 
@@ -66,6 +69,7 @@ RINGS_OF: Final[Mapping[str, tuple[Ring, ...]]] = {
     "settlement": (Ring.DEAD_LETTER,),
     "schedule": (Ring.INTERNAL,),
     "portability": (Ring.DEAD_LETTER,),
+    "sharing": (Ring.DEAD_LETTER, Ring.SHARING),
 }
 """What each stage needs, and is all that it reads."""
 

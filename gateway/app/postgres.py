@@ -21,6 +21,7 @@ from gateway.payments.postgres import PostgresPaymentStore
 from gateway.payments.unknown.postgres import PostgresFollowUpStore
 from gateway.portability.postgres import PostgresPortabilityStore
 from gateway.settlement.postgres import PostgresClearingStore
+from gateway.sharing.postgres import PostgresSharingStore
 
 
 class PostgresUnitOfWork:
@@ -42,6 +43,7 @@ class PostgresUnitOfWork:
         self.refusals = PostgresRefusalStore(connection)
         self.directory = PostgresDirectory(connection)
         self.portability = PostgresPortabilityStore(connection)
+        self.sharing = PostgresSharingStore(connection)
 
 
 class PostgresStore(ConnectionPool):

@@ -27,6 +27,7 @@ from gateway.payments.dispatch import Dispatch
 from gateway.payments.open_watch import OpenPaymentsWatch
 from gateway.payments.rules.routing import NetworkProfile
 from gateway.portability.schedule import ScheduledExports
+from gateway.sharing.confirming import OverdueErasures
 from schemas.primitives import NetworkId
 
 
@@ -73,6 +74,7 @@ class ScheduleStage:
     expiry: ExpiryService
     used_proofs: UsedProofsService
     open_payments: OpenPaymentsWatch
+    erasures: OverdueErasures
     outbox: OutboxRetentionService
     disclosures: DisclosureKeepingService
     cancellations: WaitingCancellations
@@ -90,6 +92,7 @@ class ScheduleStage:
             "due-exports": (self.exports.begin_due, terms.interval_s),
             "due-orders": (self.orders.dispatch_due, terms.interval_s),
             "open-payments": (self.open_payments.look, terms.open_payments_interval_s),
+            "overdue-erasures": (self.erasures.look, terms.open_payments_interval_s),
             "relayed-events": (self.outbox.keep_up, terms.purge_interval_s),
             "used-proofs": (self.used_proofs.purge, terms.purge_interval_s),
             "disclosures-destroyed": (self.disclosures.destroy, terms.purge_interval_s),
@@ -139,6 +142,7 @@ def schedule(runtime: Runtime, connections: ScheduleConnections, terms: Schedule
         outbox=OutboxRetentionService(store=store, observer=observer, clock=clock, settings=terms.retention),
         disclosures=DisclosureKeepingService(store=store, observer=observer, clock=clock, settings=terms.disclosures),
         open_payments=OpenPaymentsWatch(store=store, observer=observer, clock=clock),
+        erasures=OverdueErasures(store=store, observer=observer, clock=clock),
         cancellations=WaitingCancellations(
             store=store, cut_overs=terms.cut_overs, observer=observer, clock=clock, batch_max=terms.batch_max
         ),

@@ -71,6 +71,8 @@ class Settings(BaseSettings):
     """For `mypay run settlement`."""
     postgres_dsn_schedule: SecretStr | None = None
     """For `mypay run schedule`."""
+    postgres_dsn_sharing: SecretStr | None = None
+    """For `mypay run sharing`."""
     postgres_dsn_disclosure: SecretStr | None = None
     """For `mypay run disclosure`."""
     postgres_dsn_portability: SecretStr | None = None
@@ -94,6 +96,9 @@ class Settings(BaseSettings):
     internal_keys_dir: Path = Path("var/keys/internal")
     """Keys by which execution knows what initiation and schedule hand to it, one file each; the newest marks, all are
     known. A new one is put where execution runs first."""
+    sharing_keys_dir: Path = Path("var/keys/sharing")
+    """Keys that name customers for affiliates: `mypay keys create sharing`. The newest names. Keep the older ones
+    for as long as affiliates hold what was shared under them: erase notices name it so."""
     disclosure_keys_dir: Path = Path("var/keys/disclosure")
     """Keys that sign the disclosure log's roots: `mypay audit key` makes them. The newest ``.pem`` signs, and only the
     process `disclosure` needs it; the ``.jwk`` beside it is public, and `mypay audit verify` needs all of those."""
@@ -218,6 +223,14 @@ class Settings(BaseSettings):
     relay_idle_s: PositiveFloat = 0.02
     """Likewise where there was nothing to relay: how late an event can be that comes after a rest."""
 
+    # --- sharing ---
+    sharing_batch_max: PositiveInt = 2000
+    """Events looked at in one transaction: a larger one holds consents' locks for longer."""
+    sharing_interval_s: PositiveFloat = 1.0
+    """How often it is looked for what was settled and which consents changed, when there was nothing left: adds as much
+    to a share's and an erase notice's time, and lets payments gather for one batch."""
+    sharing_erase_days: PositiveInt = 7
+    """How long an affiliate has to confirm that it has erased what a notice names; then an alarm rises."""
     # --- disclosure ---
     disclosure_batch_max: PositiveInt = 4000
     """Events of the outbox read at a time: what is made of them takes tens of milliseconds and holds back the relay."""

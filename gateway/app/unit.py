@@ -14,6 +14,7 @@ from gateway.payments.store import PaymentUnit
 from gateway.payments.unknown.store import FollowUpUnit
 from gateway.portability.store import PortabilityDataUnit
 from gateway.settlement.store import ClearingUnit
+from gateway.sharing.store import SharingStoreUnit
 
 
 class GatewayUnit(
@@ -31,6 +32,7 @@ class GatewayUnit(
     OutboxUnit,
     DirectoryUnit,
     PortabilityDataUnit,
+    SharingStoreUnit,
     Protocol,
 ):
     """One transaction with every store. A service that is given its database may touch what its own unit names."""

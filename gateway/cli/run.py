@@ -56,6 +56,12 @@ def schedule() -> None:
 
 
 @app.command()
+def sharing() -> None:
+    """Share settled payments with the affiliates that customers name, and see that they erase them."""
+    _become("sharing")
+
+
+@app.command()
 def disclosure() -> None:
     """Write every use of a consent into the disclosure log."""
     _become("disclosure")
@@ -85,6 +91,7 @@ def all_() -> None:
         ["schedule"],
         ["disclosure"],
         ["portability"],
+        ["sharing"],
     ]
     children = {
         subprocess.Popen(_command(*s), env=environment_of(s[0], os.environ)): " ".join(s)  # noqa: S603 - ours

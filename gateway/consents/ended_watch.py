@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import ClassVar, Final
 
 from gateway.base.keys import ConsentKey
 from gateway.base.process import Clock, Observer
@@ -34,13 +34,24 @@ class _Ended:
 
 
 class EndedConsentWatch:
-    """Compares one worker's intents and bytes with the ends of their consents.
+    """Compares one worker's uses of consents (intents and bytes; or shares) with the ends of these.
 
     Args:
         settle_s: how long after an end its last result may come: the bound from intent to wire and the answer's time.
     """
 
-    def __init__(self, *, store: Store[ConsentUnit], observer: Observer, clock: Clock, settle_s: float) -> None:
+    PURPOSE: ClassVar = Purpose.PAYMENT
+    STAGE: ClassVar = "execution"
+    USE: ClassVar = "intent"
+
+    def __init__(
+        self,
+        *,
+        store: Store[ConsentUnit],
+        observer: Observer,
+        clock: Clock,
+        settle_s: float,
+    ) -> None:
         self._store = store
         self._observer = observer
         self._clock = clock
@@ -68,7 +79,7 @@ class EndedConsentWatch:
 
         async def read():  # type: ignore[no-untyped-def]
             async with self._store.reading() as uow:
-                return await uow.consents.ended_since(since), await uow.consents.read(due) if due else {}
+                return await uow.consents.ended_since(since, self.PURPOSE), await uow.consents.read(due) if due else {}
 
         ended, of_due = await until_done(read)
         for key, ended_at in ended.items():
@@ -80,7 +91,7 @@ class EndedConsentWatch:
         for key in due:
             one = self._ended.pop(key)
             # A purpose that the customer has granted again since: what was done under it is no late use.
-            if (consent := of_due.get(key)) is None or Purpose.PAYMENT not in consent.purposes:
+            if (consent := of_due.get(key)) is None or self.PURPOSE not in consent.purposes:
                 self._report(key, one)
 
     def _compare(self) -> None:
@@ -104,11 +115,11 @@ class EndedConsentWatch:
             late = ended.last_intent - ended.ended_at
             self._latest_intent = max(late, self._latest_intent or late)
             # The highest since the process began.
-            self._observer.level("revoke_to_last_intent_seconds", self._latest_intent.total_seconds())
+            self._observer.level(f"revoke_to_last_{self.USE}_seconds", self._latest_intent.total_seconds())
             if late > _NO_TIME:
-                self._observer.count("execution", "intent_after_end")
+                self._observer.count(self.STAGE, f"{self.USE}_after_end")
                 self._observer.note(
-                    "intent_after_end",
+                    f"{self.USE}_after_end",
                     level="error",
                     partner_id=key[0],
                     consent_id=key[1],
@@ -117,3 +128,11 @@ class EndedConsentWatch:
         if ended.last_wire is not None:
             late = max(ended.last_wire - ended.ended_at, _NO_TIME)
             self._observer.delay("revoke_to_wire", late.total_seconds())
+
+
+class EndedSharingWatch(EndedConsentWatch):
+    """The same of shares, which are decided under the consents' locks as intents are, and leave with the relay."""
+
+    PURPOSE = Purpose.SHARING
+    STAGE = "sharing"
+    USE = "share"

@@ -28,6 +28,7 @@ class Role(StrEnum):
     SCHEDULE = "schedule"
     DISCLOSURE = "disclosure"
     PORTABILITY = "portability"
+    SHARING = "sharing"
     OPERATOR = "operator"  # people's commands that change something
     READONLY = "readonly"  # people who look, dashboards
 
@@ -60,7 +61,7 @@ APPEND: Final = Access(insert=ALL)
 WRITE: Final = Access(select=(), insert=ALL)
 """Add rows, and not read them again."""
 
-_I, _C, _X, _R, _S, _T, _D, _P, _O, _V = RUNNING
+_I, _C, _X, _R, _S, _T, _D, _P, _A, _O, _V = RUNNING
 
 _LOCK: Final = Access(update=("lock_only",))
 """Row locks need the right to change something: a column that can hold one value only."""
@@ -116,6 +117,13 @@ _EXPORTS: Final = (
 _BEGUN: Final = (
     *("partner_id", "request_id", "number", "consent_id", "state", "search_from", "created_at", "changed_at"),
 )
+_PAID: Final = (
+    *("partner_id", "payment_id", "consent_id", "merchant_id", "operation", "state", "amount_minor", "currency"),
+    *("funding_token", "decided_at"),
+)
+"""What sharing sees of a payment."""
+
+_SHARES: Final = ("key_ids", "notice_id", "cause", "noticed_at", "erase_by", "confirmed_at", "confirmation", "erased")
 
 # fmt: off
 TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
@@ -125,6 +133,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "partner_key":            {_I: READ, _C: READ, _X: READ, _P: READ, _V: READ,
                                _O: Access(insert=ALL, update=("disabled_at",))},
     "merchant":               {_I: READ, _X: READ, _T: READ, _P: READ, _V: READ,
+                               _A: Access(select=("merchant_id", "mcc", "name_location")),
                                _O: Access(insert=ALL, update=("acceptor_id", "name_location", "mcc", "networks",
                                                               "active", "name"))},
     "funding_token":          {_X: Access(select=("token", "customer_id", "key_id", "nonce", "ciphertext")),
@@ -141,12 +150,17 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "recipient":              {_P: READ, _V: READ,
                                _O: Access(insert=ALL, update=("active",))},
     "recipient_key":          {_P: READ, _V: READ, _O: Access(insert=ALL, update=("disabled_at",))},
+    "affiliate":              {_A: READ, _V: READ, _O: Access(insert=ALL, update=("active",))},
+    "affiliate_key":          {_A: READ, _V: READ, _O: Access(insert=ALL, update=("disabled_at",))},
+    "affiliate_approval":     {_A: READ, _V: READ,
+                               _O: Access(insert=ALL, update=("legal_basis", "approved_by", "approved_at",
+                                                              "withdrawn_at"))},
     # --- consents ---
     "consent":                {_I: _LOCK, _X: _LOCK, _P: _LOCK, _T: _CONSENT_CHANGES, _C: _CONSENT_CHANGES,
-                               _O: _CONSENT_CHANGES,
+                               _O: _CONSENT_CHANGES, _A: _LOCK,
                                _D: Access(select=("partner_id", "consent_id", "customer_id")), _V: READ},
     "consent_version":        {_T: _VERSIONS, _C: _VERSIONS, _O: _VERSIONS, _V: READ},
-    "consent_purpose_end":    {_T: WRITE, _C: WRITE, _O: WRITE, _X: READ, _P: READ, _V: READ},
+    "consent_purpose_end":    {_T: WRITE, _C: WRITE, _O: WRITE, _X: READ, _P: READ, _A: READ, _V: READ},
     "consent_command":        {_T: APPEND, _C: APPEND, _O: APPEND, _V: READ},
     "consent_usage":          {_X: Access(insert=ALL, update=("reserved_minor", "reserved_count", "consumed_minor",
                                                               "consumed_count")),
@@ -160,6 +174,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     # --- payments ---
     "payment":                {_I: Access(insert=ALL, update=_MOVES), _C: READ, _P: READ, _O: READ, _V: READ,
                                _D: Access(select=_USED),
+                               _A: Access(select=_PAID),
                                _X: Access(insert=ALL, update=(*_MOVES, *_BEGINS)),
                                _S: Access(update=_MOVES),
                                _T: Access(insert=ALL, update=_MOVES)},
@@ -180,9 +195,14 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "bulk":                   {_I: Access(insert=ALL, update=("dispatched_at",)), _V: READ},
     "clearing_record":        {_S: Access(insert=ALL, update=_CORRECTS), _O: READ, _V: READ},
     "clearing_superseded":    {_S: APPEND, _O: READ, _V: READ},
+    # --- sharing ---
+    "share":                  {_A: APPEND, _O: READ, _V: READ},
+    "share_holder":        {_A: Access(insert=ALL, update=_SHARES), _T: READ, _O: READ, _V: READ},
+    "sharing_place":          {_A: Access(update=("tx", "id")), _V: READ},
     # --- events ---
     "outbox":                 {_I: _EVENTS, _C: _EVENTS, _X: _EVENTS, _S: _EVENTS, _T: _EVENTS, _P: _EVENTS,
-                               _D: Access(insert=_TOLD), _O: Access(insert=_EVENT), _R: READ, _V: READ},
+                               _A: Access(insert=_EVENT), _D: Access(insert=_TOLD), _O: Access(insert=_EVENT),
+                               _R: READ, _V: READ},
     "outbox_cursor":          {_R: Access(update=("tx", "id")), _O: READ, _V: READ},
     "outbox_parked":          {_R: Access(insert=ALL, delete=True), _V: READ},
     "outbox_reader":          {_V: READ},
@@ -210,7 +230,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
 SEQUENCES: Final[Mapping[str, frozenset[Role]]] = {
     "payment_number":   frozenset({_X}),
     "follow_up_number": frozenset({_I, _X, _T}),
-    "outbox_number":    frozenset({_I, _C, _X, _S, _T, _D, _P, _O}),
+    "outbox_number":    frozenset({_I, _C, _X, _S, _T, _D, _P, _A, _O}),
 }
 """Sequence → roles that may take numbers."""
 
@@ -236,6 +256,7 @@ APPEND_ONLY: Final = frozenset(
             "used_assertion",
             "refusal",
             "outbox",
+            "share",
         ),
         *("late_answer", "cancellation_answer", "revoked_issuer_key", "schema_migration"),
         *("operator_action", "operator_proposal", "operator_decision", "clearing_superseded"),

@@ -58,6 +58,14 @@ LEVELS: Final[Mapping[str, str]] = {
     "revoke_to_last_intent_seconds": (
         "Between a consent's end and the last payment that was begun under it, the highest of all. Never above zero."
     ),
+    "revoke_to_last_share_seconds": (
+        "Between a sharing purpose's end and the last share that was decided under it, the highest of all. Never above "
+        "zero."
+    ),
+    "overdue_erasures": (
+        "Erase notices that their affiliates have not confirmed in time (told by `schedule`). Alarm above zero."
+    ),
+    "oldest_overdue_erasure_seconds": "How long the oldest of them has been overdue.",
     "open_transaction_seconds": (
         "How long somebody's open Kafka transaction has held back what others wrote behind it. Alarm above 10."
     ),
@@ -225,6 +233,13 @@ OUTCOMES: Final[Mapping[str, Mapping[str, str]]] = {
         "parked": "An event whose topic does not exist was set aside.",
         "unparked": "One of those was published after all.",
         "topic_closed": "A topic does not exist.",
+    },
+    "sharing": {
+        "shared": "A settled payment was shared with an affiliate.",
+        "erase_notice": "An affiliate was told to erase what it holds under a consent.",
+        "erased": "An affiliate confirmed that it has erased.",
+        "dead_letter": "A record that confirms nothing (`reason`: why).",
+        "share_after_end": "A share was decided after its consent's end: a bug. Alarm on it.",
     },
     "disclosure": {
         "entry": "A use of a consent was written into the disclosure log (`reason`: which kind of use).",

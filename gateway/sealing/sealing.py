@@ -39,6 +39,7 @@ class Purpose(StrEnum):
     DEAD_LETTER_MARK = "dead-letter-mark"
     DISPATCH_MARK = "dispatch-mark"
     WAITING_MARK = "waiting-mark"
+    PSEUDONYM = "pseudonym"
 
 
 class NoMasterKeyError(Exception):

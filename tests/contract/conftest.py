@@ -26,6 +26,7 @@ from gateway.outbox.postgres import PostgresOutboxReader
 from gateway.outbox.store import OutboxReader
 from gateway.proving.memory import Database, MemoryDisclosureLog, MemoryOutboxReader, MemoryStore
 from gateway.proving.memory.disclosure import verified
+from gateway.sharing.rules.records import Approval
 from gateway.views.disclosures import DisclosuresView
 from schemas.consents import ConsentStatus
 from schemas.primitives import FundingToken, PartnerId
@@ -36,7 +37,8 @@ from tests.support.stack import fresh_database
 from tests.support.tokens import put_token
 
 TABLES = (
-    "outbox_parked, consent, consent_version, consent_command, consent_purpose_end, consent_usage, "
+    "share, share_holder, affiliate_approval, affiliate_key, affiliate, outbox_parked, "
+    "consent, consent_version, consent_command, consent_purpose_end, consent_usage, "
     "consent_authentication, "
     "used_assertion, payment, cancellation, cancellation_answer, refusal, reversal, inquiry, late_answer, "
     "ledger_transfer, scheduled_order, standing_order, bulk, clearing_record, clearing_superseded, outbox, merchant, "
@@ -77,6 +79,9 @@ class Backend(Protocol):
     async def set_status(self, key: ConsentKey, status: ConsentStatus) -> None: ...
 
     async def put_merchants(self, *merchants: Merchant) -> None: ...
+
+    async def put_approval(self, approval: Approval) -> None:
+        """An affiliate, active, with this approval."""
 
     async def put_token(self, token: str, customer_id: str, *partners: str) -> None:
         """A token of this customer that these partners may use; what is sealed behind it opens for nobody."""
@@ -137,6 +142,9 @@ class MemoryBackend:
     async def put_merchants(self, *merchants: Merchant) -> None:
         for merchant in merchants:
             self.database.put_merchant(merchant)
+
+    async def put_approval(self, approval: Approval) -> None:
+        self.database.sharing.approvals.rows[approval.affiliate_id, approval.use.value] = approval
 
     async def put_token(self, token: str, customer_id: str, *partners: str) -> None:
         self.database.put_token(token, customer_id, *partners)
@@ -224,6 +232,13 @@ class PostgresBackend:
         async with open_registries(self.dsn) as registries:
             await registries.directory.upsert_merchants(merchants)
 
+    async def put_approval(self, approval: Approval) -> None:
+        async with open_registries(self.dsn) as registries:
+            await registries.affiliates.add(approval.affiliate_id, approval.affiliate_id, "telecom")
+            await registries.affiliates.approve(
+                approval.affiliate_id, approval.use, approval.legal_basis, approved_by=approval.approved_by, now=NOW
+            )
+
     async def put_token(self, token: str, customer_id: str, *partners: str) -> None:
         await put_token(self.dsn, token, customer_id, *partners)
 
@@ -284,6 +299,7 @@ async def postgres_backend(dsn: str) -> AsyncIterator[PostgresBackend]:
     )
     await connection.execute("UPDATE disclosure_notice_cursor SET seq = 0")
     await connection.execute("UPDATE outbox_cursor SET tx = '0', id = 0")
+    await connection.execute("UPDATE sharing_place SET tx = '0', id = 0")
     await connection.execute(
         "UPDATE disclosure_head SET tx = '0', id = 0, seq = 0, entry_hash = $1, root_number = 0, root_hash = $1, "
         "root_seq = 0, period_start = NULL, frontier = ''",

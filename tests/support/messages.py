@@ -32,6 +32,7 @@ from schemas.events import (
     CancellationRefused,
     ConsentEvent,
     ConsentRefused,
+    ConsentShared,
     CycleSettled,
     MerchantPosition,
     OrderRefused,
@@ -49,6 +50,16 @@ from schemas.portability import (
 from schemas.primitives import Model, Money, payment_id_of
 from schemas.reasons import PaymentStatus, Reason, ReasonCode
 from schemas.refunds import PaymentRefund
+from schemas.sharing import (
+    CustomerName,
+    EraseCause,
+    EraseNotice,
+    ErasureConfirmed,
+    PaymentShared,
+    SharedData,
+    ShareUse,
+    SharingUse,
+)
 from schemas.standing import (
     Frequency,
     StandingOrderCancel,
@@ -339,6 +350,45 @@ EXAMPLES: tuple[Model, ...] = (
         disclosed=(DisclosedTo(recipient="shop-1", kind="payment", purpose="payment", count=12),),
         occurred_at=NOW,
     ),
+    ConsentShared(
+        partner_id="acme",
+        consent_id="consent-1",
+        consent_version=1,
+        payment_id=PAYMENT_ID,
+        affiliate_id="acme-points",
+        purposes="loyalty",
+        legal_basis="the customer's consent",
+        fields="amount_band category month",
+        use_until=NOW + timedelta(days=300),
+        occurred_at=NOW,
+    ),
+    PaymentShared(
+        share_id="s" * 27,
+        affiliate_id="acme-points",
+        customer="c" * 27,
+        key_id="20260101-abc",
+        consent_ref="r" * 27,
+        use_until=NOW + timedelta(days=300),
+        uses=(
+            ShareUse(
+                purpose=SharingUse.LOYALTY,
+                legal_basis="the customer's consent",
+                approved_by="kim",
+                data=SharedData(category="5411", amount_band="KRW 10000-50000", month="2026-03"),
+            ),
+        ),
+        shared_at=NOW,
+    ),
+    EraseNotice(
+        notice_id=PAYMENT_ID,
+        affiliate_id="acme-points",
+        consent_ref="r" * 27,
+        customers=(CustomerName(key_id="20260101-abc", customer="c" * 27),),
+        cause=EraseCause.ENDED,
+        noticed_at=NOW,
+        erase_by=NOW + timedelta(days=7),
+    ),
+    ErasureConfirmed(notice_id=PAYMENT_ID, affiliate_id="acme-points", erased=3, erased_at=NOW),
     CycleSettled(
         network_id="bcard",
         cycle_id="20260302-0001",

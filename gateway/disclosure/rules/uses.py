@@ -57,6 +57,15 @@ USES: Final[Mapping[str, OfPayment | OfBody]] = {
         what="{records} records in {chunks} chunks",
         reference="{export_id}",
     ),
+    # Written with the share, under the consent's lock.
+    EventType.CONSENT_SHARED: OfBody(
+        kind=Kind.SHARE,
+        recipient="{affiliate_id}",
+        purpose="{purposes}",
+        what="{fields}",
+        reference="{payment_id}",
+        legal_basis="{legal_basis}",
+    ),
     EventType.DISCLOSURES_DESTROYED: OfBody(
         kind=Kind.DESTRUCTION,
         recipient="",

@@ -34,6 +34,7 @@ from gateway.payments.unknown.store import FollowUp, LateAnswer
 from gateway.portability.rules.records import Export, Recipient, RequestKey, StoredRequest
 from gateway.proving.memory.locks import Locks
 from gateway.settlement.rules import Break
+from gateway.sharing.rules.records import Approval, Holder, Place, ShareKey, ShareRow
 from schemas.clearing import ClearingRecord
 from schemas.codec import encode
 from schemas.consent_commands import canonical_terms, terms_digest
@@ -126,6 +127,16 @@ def _place(row: OutboxRow) -> tuple[int, int]:
     return (row.tx, row.id)
 
 
+@dataclass(frozen=True, slots=True)
+class SharingTables:
+    """What is kept of shares with affiliates."""
+
+    place: Table[str, Place] = field(default_factory=lambda: Table("sharing_place"))
+    approvals: Table[tuple[str, str], Approval] = field(default_factory=lambda: Table("affiliate_approval"))
+    shares: Table[ShareKey, ShareRow] = field(default_factory=lambda: Table("share", append_only=True))
+    holders: Table[tuple[ConsentKey, str, int], Holder] = field(default_factory=lambda: Table("share_holder"))
+
+
 class Database:
     """Committed state, shared by every worker's :class:`gateway.proving.memory.store.MemoryStore`.
 
@@ -165,6 +176,7 @@ class Database:
         self.identity_links: Table[tuple[str, str], CustomerId] = Table("identity_link")
         self.used_assertions: Table[tuple[str, str], AssertionUse] = Table("used_assertion")
         self.authenticated_at: Table[ConsentKey, datetime] = Table("consent_authentication")
+        self.sharing = SharingTables()
         self.network_status: Table[tuple[NetworkId, str], NetworkReport] = Table("network_status")
         self.outbox: list[OutboxRow] = []
         self.outbox_cursor: tuple[int, int] = (0, 0)

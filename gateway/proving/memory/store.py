@@ -18,6 +18,7 @@ from gateway.proving.memory.payments import MemoryPaymentStore
 from gateway.proving.memory.portability import MemoryPortabilityStore
 from gateway.proving.memory.refusals import MemoryRefusalStore
 from gateway.proving.memory.schedule import MemoryScheduleStore
+from gateway.proving.memory.sharing import MemorySharingStore
 from gateway.proving.memory.standing import MemoryStandingOrderStore
 
 
@@ -41,6 +42,7 @@ class MemoryUnitOfWork:
         self.refusals = MemoryRefusalStore(transaction, boundary)
         self.directory = MemoryDirectory(transaction, boundary)
         self.portability = MemoryPortabilityStore(transaction, boundary)
+        self.sharing = MemorySharingStore(transaction, boundary)
 
 
 class MemoryStore:

@@ -8,49 +8,55 @@ from schemas.access import Acl, Operation, Pattern, Resource, acls, partner_acls
 from schemas.principals import Principal, Role, principals
 from schemas.topics import TOPICS
 
-PARTNERS, NETWORKS = ["shop", "shop-pay"], ["bcard", "kcard"]
+PARTNERS, NETWORKS, AFFILIATES = ["shop", "shop-pay"], ["bcard", "kcard"], ["points", "mobile"]
 
 RECIPIENTS = ["A1AAAA0000"]
 
 # R may read, W may write, everything else is denied.
 TABLE = """
-                           orders cons d.bcard d.kcard e.shop e.shop-pay c.bcard settled dead wait roots asked exports
-mypay-partner-shop         W      W    -       -       R      -          -       -       -    -    R     W     -
-mypay-partner-shop-pay     W      W    -       -       -      R          -       -       -    -    R     W     -
-mypay-initiation           R      -    W       W       -      -          -       -       W    RW   -     -     -
-mypay-consents             -      R    -       -       -      -          -       -       W    -    -     -     -
-mypay-execution-bcard      -      -    R       -       -      -          -       -       W    -    -     -     -
-mypay-execution-kcard      -      -    -       R       -      -          -       -       W    -    -     -     -
-mypay-relay                -      -    -       -       W      W          -       W       -    -    W     -     W
-mypay-settlement           -      -    -       -       -      -          RW      -       W    -    -     -     -
-mypay-schedule             -      -    W       W       -      -          -       -       -    -    -     -     -
-mypay-disclosure           -      -    -       -       -      -          -       -       -    -    -     -     -
-mypay-portability          -      -    -       -       -      -          -       -       W    -    -     R     W
-mypay-recipient-A1AAAA0000 -      -    -       -       -      -          -       -       -    -    -     -     R
-mypay-clearing-import      -      -    -       -       -      -          W       -       W    -    -     -     -
-mypay-finance              -      -    -       -       -      -          -       R       -    -    R     -     -
-mypay-ops                  W      W    W       W       -      -          W       R       RW   -    R     W     -
+                           orders cons d.b d.k e.shop e.pay clear sett dead wait roots asked exp sh.p sh.m erased
+mypay-partner-shop         W      W    -   -   R      -     -     -    -    -    R     W     -   -    -    -
+mypay-partner-shop-pay     W      W    -   -   -      R     -     -    -    -    R     W     -   -    -    -
+mypay-initiation           R      -    W   W   -      -     -     -    W    RW   -     -     -   -    -    -
+mypay-consents             -      R    -   -   -      -     -     -    W    -    -     -     -   -    -    -
+mypay-execution-bcard      -      -    R   -   -      -     -     -    W    -    -     -     -   -    -    -
+mypay-execution-kcard      -      -    -   R   -      -     -     -    W    -    -     -     -   -    -    -
+mypay-relay                -      -    -   -   W      W     -     W    -    -    W     -     W   W    W    -
+mypay-settlement           -      -    -   -   -      -     RW    -    W    -    -     -     -   -    -    -
+mypay-schedule             -      -    W   W   -      -     -     -    -    -    -     -     -   -    -    -
+mypay-disclosure           -      -    -   -   -      -     -     -    -    -    -     -     -   -    -    -
+mypay-portability          -      -    -   -   -      -     -     -    W    -    -     R     W   -    -    -
+mypay-recipient-A1AAAA0000 -      -    -   -   -      -     -     -    -    -    -     -     R   -    -    -
+mypay-sharing              -      -    -   -   -      -     -     -    W    -    -     -     -   -    -    R
+mypay-affiliate-points     -      -    -   -   -      -     -     -    -    -    -     -     -   R    -    W
+mypay-affiliate-mobile     -      -    -   -   -      -     -     -    -    -    -     -     -   -    R    W
+mypay-clearing-import      -      -    -   -   -      -     W     -    W    -    -     -     -   -    -    -
+mypay-finance              -      -    -   -   -      -     -     R    -    -    R     -     -   -    -    -
+mypay-ops                  W      W    W   W   -      -     W     R    RW   -    R     W     -   -    -    W
 """
 COLUMNS = {
     "orders": "mypay.orders",
     "cons": "mypay.consents.commands",
-    "d.bcard": "mypay.dispatch.bcard",
-    "d.kcard": "mypay.dispatch.kcard",
+    "d.b": "mypay.dispatch.bcard",
+    "d.k": "mypay.dispatch.kcard",
     "e.shop": "mypay.events.shop",
-    "e.shop-pay": "mypay.events.shop-pay",
-    "c.bcard": "mypay.clearing.bcard",
-    "settled": "mypay.settlements",
+    "e.pay": "mypay.events.shop-pay",
+    "clear": "mypay.clearing.bcard",
+    "sett": "mypay.settlements",
     "dead": "mypay.dead-letter",
     "wait": "mypay.waiting-orders",
     "roots": "mypay.disclosure.roots",
     "asked": "mypay.portability.requests",
-    "exports": "mypay.portability.exports.A1AAAA0000",
+    "exp": "mypay.portability.exports.A1AAAA0000",
+    "sh.p": "mypay.sharing.points",
+    "sh.m": "mypay.sharing.mobile",
+    "erased": "mypay.sharing-confirmations",
 }
 LETTERS = {"R": Operation.READ, "W": Operation.WRITE}
 
 
 def rules() -> list[Acl]:
-    return acls(partners=PARTNERS, networks=NETWORKS, recipients=RECIPIENTS)
+    return acls(partners=PARTNERS, networks=NETWORKS, recipients=RECIPIENTS, affiliates=AFFILIATES)
 
 
 def may(principal: str, operation: Operation, resource: Resource, name: str) -> bool:
@@ -80,9 +86,8 @@ def test_topics(principal: str, topic: str, letter: str, *, allowed: bool) -> No
 
 
 def test_the_table_has_everybody_and_every_topic() -> None:
-    assert {row[0] for row in table()} == {
-        p.name for p in principals(partners=PARTNERS, networks=NETWORKS, recipients=RECIPIENTS)
-    }
+    everybody = principals(partners=PARTNERS, networks=NETWORKS, recipients=RECIPIENTS, affiliates=AFFILIATES)
+    assert {row[0] for row in table()} == {p.name for p in everybody}
     families = {t.name.partition("{")[0] for t in TOPICS}
     assert {f for f in families if any(c.startswith(f) for c in COLUMNS.values())} == families
 
@@ -145,13 +150,14 @@ def test_no_rule_is_for_everybody_or_on_everything() -> None:
 
 
 def test_another_partner_changes_nobody_elses_rules() -> None:
-    before, after = set(acls(partners=["shop"], networks=NETWORKS, recipients=RECIPIENTS)), set(rules())
+    fewer = acls(partners=["shop"], networks=NETWORKS, recipients=RECIPIENTS, affiliates=AFFILIATES)
+    before, after = set(fewer), set(rules())
     assert after - before == set(partner_acls("shop-pay"))
 
 
 @pytest.mark.parametrize("partner", ["initiation", "execution", "ops", "admin"])
 def test_no_partner_is_taken_for_a_stage(partner: str) -> None:
-    stages = {p.name for p in principals(partners=[], networks=NETWORKS)} | {"mypay-admin"}
+    stages = {p.name for p in principals(partners=[], networks=NETWORKS, affiliates=AFFILIATES)} | {"mypay-admin"}
     assert Principal(Role.PARTNER, partner).name not in stages
 
 

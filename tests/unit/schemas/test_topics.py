@@ -17,7 +17,8 @@ from schemas.topics import (
 
 
 def test_families_are_expanded_for_those_who_exist() -> None:
-    names = [t.name for t in concrete_topics(partners=["b", "a"], networks=["kcard"], recipients=["A1"])]
+    members = concrete_topics(partners=["b", "a"], networks=["kcard"], recipients=["A1"], affiliates=["points"])
+    names = [t.name for t in members]
     assert names == [
         "mypay.orders",
         "mypay.waiting-orders",
@@ -30,6 +31,8 @@ def test_families_are_expanded_for_those_who_exist() -> None:
         "mypay.clearing.kcard",
         "mypay.settlements",
         "mypay.disclosure.roots",
+        "mypay.sharing.points",
+        "mypay.sharing-confirmations",
         "mypay.dead-letter",
     ]
     assert {dispatch_topic("kcard"), events_topic("a"), clearing_topic("kcard"), exports_topic("A1")} <= set(names)

@@ -1,0 +1,164 @@
+"""Shares, holders and approvals in memory."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID
+
+from gateway.base.keys import ConsentKey
+from gateway.directory.partners import PartnerKey
+from gateway.network.exchange import Operation
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.proving.memory.boundary import Boundary
+from gateway.proving.memory.database import Database, Transaction
+from gateway.sharing.rules.deciding import erase_cause
+from gateway.sharing.rules.records import Approval, Holder, Page, Place, SettledPayment, ShareKey, ShareRow
+from schemas.consents import Purpose
+from schemas.events import EventType
+from schemas.primitives import ConsentId, PartnerId, PaymentId
+from schemas.topics import events_topic
+
+_HERE = "here"
+_ANY_EVENTS = events_topic("x").removesuffix("x")
+
+
+class MemorySharingStore:
+    """Implements :class:`gateway.sharing.store.SharingStore` in one transaction."""
+
+    def __init__(self, transaction: Transaction, boundary: Boundary) -> None:
+        self._tx = transaction
+        self._db: Database = transaction.database
+        self._boundary = boundary
+
+    async def place(self) -> Place:
+        await self._boundary("sharing.place")
+        return self._tx.get(self._db.sharing.place, _HERE) or Place()
+
+    async def read(self, after: Place, limit: int) -> Page:
+        await self._boundary("sharing.read")
+        here = (after.tx, after.id)
+        rows = self._db.read_outbox(here, len(self._db.outbox))
+        if not rows:
+            return Page(after)
+        if not self._has_work():
+            return Page(Place(rows[-1].tx, rows[-1].id), 1)
+        rows = rows[:limit]
+        settled = [
+            found
+            for row in rows
+            if row.event.event_type == EventType.PAYMENT_SETTLED
+            and (found := self._settled(_partner(row.event.topic), PaymentId(UUID(row.event.key)))) is not None
+        ]
+        changed = {
+            (_partner(row.event.topic), ConsentId(row.event.key))
+            for row in rows
+            if row.event.event_type == EventType.CONSENT_CHANGED
+        }
+        held = {r.key for _, r in self._tx.items(self._db.sharing.holders) if r.notice is None}
+        payments = {(p.partner_id, p.payment_id): p for p in settled}
+        last = Place(rows[-1].tx, rows[-1].id)
+        return Page(last, len(rows), tuple(p for _, p in sorted(payments.items())), tuple(sorted(changed & held)))
+
+    def _has_work(self) -> bool:
+        return any(c.terms.sharing is not None for _, c in self._tx.items(self._db.consents)) or any(
+            r.notice is None for _, r in self._tx.items(self._db.sharing.holders)
+        )
+
+    def _settled(self, partner_id: PartnerId, payment_id: PaymentId) -> SettledPayment | None:
+        payment = self._tx.get(self._db.payments, (partner_id, payment_id))
+        if payment is None or (payment.operation, payment.state) != (Operation.PURCHASE, PaymentState.SETTLED):
+            return None
+        consent = self._tx.get(self._db.consents, payment.consent_key)
+        if consent is None or consent.terms.sharing is None or Purpose.SHARING in consent.ended:
+            return None
+        merchant = self._tx.get(self._db.merchants, payment.merchant_id)
+        return SettledPayment(
+            partner_id=partner_id,
+            payment_id=payment_id,
+            consent_id=payment.consent_id,
+            merchant_id=payment.merchant_id,
+            amount_minor=payment.amount_minor,
+            currency=payment.currency,
+            funding_token=payment.funding_token,
+            paid_at=payment.decided_at,
+            category=merchant.acceptor.mcc if merchant else None,
+            name_location=merchant.acceptor.name_location if merchant else None,
+        )
+
+    async def advance(self, before: Place, after: Place) -> bool:
+        await self._boundary("sharing.advance")
+        if await self._tx.insert(self._db.sharing.place, _HERE, Place()):
+            now: Place = Place()
+        else:
+            now = (await self._tx.lock(self._db.sharing.place, [_HERE]))[_HERE]
+        if now != before:
+            return False
+        self._tx.update(self._db.sharing.place, _HERE, after)
+        return True
+
+    async def approvals(self) -> Sequence[Approval]:
+        await self._boundary("sharing.approvals")
+        return [a for _, a in sorted(self._tx.items(self._db.sharing.approvals), key=lambda i: i[0])]
+
+    async def affiliates(self) -> frozenset[str]:
+        await self._boundary("sharing.affiliates")
+        return frozenset(affiliate for (affiliate, _), _ in self._tx.items(self._db.sharing.approvals))
+
+    async def affiliate_keys(self) -> Sequence[PartnerKey]:
+        await self._boundary("sharing.affiliate_keys")
+        return []
+
+    async def holders(self, keys: Sequence[ConsentKey]) -> Sequence[Holder]:
+        await self._boundary("sharing.holders")
+        wanted, latest = frozenset(keys), {}
+        for (key, affiliate, _), row in sorted(self._tx.items(self._db.sharing.holders), key=lambda i: i[0]):
+            if key in wanted:
+                latest[key, affiliate] = row
+        return list(latest.values())
+
+    async def add_shares(self, shares: Sequence[ShareRow]) -> frozenset[ShareKey]:
+        await self._boundary("sharing.add_shares")
+        return frozenset([s.key for s in shares if await self._tx.insert(self._db.sharing.shares, s.key, s)])
+
+    async def write_holders(self, holders: Sequence[Holder]) -> None:
+        await self._boundary("sharing.write_holders")
+        for row in sorted(holders, key=lambda r: (r.key, r.affiliate_id, r.round)):
+            key = (row.key, row.affiliate_id, row.round)
+            if not await self._tx.insert(self._db.sharing.holders, key, row):
+                self._tx.update(self._db.sharing.holders, key, row)
+
+    async def must_erase(self, now: datetime, limit: int) -> Sequence[ConsentKey]:
+        await self._boundary("sharing.must_erase")
+        found = {
+            row.key
+            for _, row in self._tx.items(self._db.sharing.holders)
+            if row.notice is None and erase_cause(row, self._tx.get(self._db.consents, row.key), now) is not None
+        }
+        return sorted(found)[:limit]
+
+    async def lock_notices(self, notices: Sequence[UUID]) -> Mapping[UUID, Holder]:
+        await self._boundary("sharing.lock_notices")
+        wanted = frozenset(notices)
+        keys = [k for k, r in self._tx.items(self._db.sharing.holders) if r.notice and r.notice.notice_id in wanted]
+        rows = (await self._tx.lock(self._db.sharing.holders, keys)).values()
+        return {r.notice.notice_id: r for r in rows if r.notice is not None}
+
+    async def confirm(self, notices: Sequence[tuple[UUID, str, int]], *, now: datetime) -> None:
+        await self._boundary("sharing.confirm")
+        confirmed = frozenset(n[0] for n in notices)
+        for key, row in list(self._tx.items(self._db.sharing.holders)):
+            if row.notice is not None and row.notice.notice_id in confirmed and row.confirmed_at is None:
+                self._tx.update(self._db.sharing.holders, key, replace(row, confirmed_at=now))
+
+    async def overdue(self, now: datetime) -> tuple[int, datetime | None]:
+        await self._boundary("sharing.overdue")
+        late = [
+            row.notice.erase_by
+            for _, row in self._tx.items(self._db.sharing.holders)
+            if row.notice is not None and row.confirmed_at is None and row.notice.erase_by <= now
+        ]
+        return len(late), min(late, default=None)
+
+
+def _partner(topic: str) -> PartnerId:
+    return PartnerId(topic.removeprefix(_ANY_EVENTS))

@@ -1,0 +1,186 @@
+"""Shares, holders and approvals in PostgreSQL."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from asyncpg import Connection, Record
+
+from gateway.base.keys import ConsentKey
+from gateway.database.queries import load
+from gateway.directory.partners import PartnerKey
+from gateway.sharing.rules.records import Approval, Holder, Notice, Page, Place, SettledPayment, ShareKey, ShareRow
+from schemas.events import EventType
+from schemas.sharing import EraseCause, SharingUse
+from schemas.topics import events_topic
+
+_SQL = load(__name__, "sharing")
+
+_ANY_EVENTS: Final = events_topic("x").removesuffix("x")
+_READ: Final = [EventType.PAYMENT_SETTLED.value, EventType.CONSENT_CHANGED.value]
+
+
+class PostgresSharingStore:
+    """Implements :class:`gateway.sharing.store.SharingStore` on one connection."""
+
+    def __init__(self, connection: "Connection[Any]") -> None:
+        self._connection = connection
+
+    async def place(self) -> Place:
+        row = await self._connection.fetchrow(_SQL.place)
+        if row is None:
+            raise AssertionError("sharing_place has no row: migrations have not run")
+        return Place(int(row["tx"]), row["id"])
+
+    async def read(self, after: Place, limit: int) -> Page:
+        here = (str(after.tx), after.id)
+        last = await self._connection.fetchrow(_SQL.look, *here)
+        if last is None:
+            return Page(after)
+        if not last["has_work"]:
+            return Page(Place(int(last["place_tx"]), last["id"]), 1)
+        rows = await self._connection.fetch(_SQL.read, *here, limit, _READ)
+        return Page(
+            Place(int(rows[-1]["place_tx"]), rows[-1]["id"]),
+            rows[-1]["n"],
+            await self._settled([r for r in rows if r["event_type"] == EventType.PAYMENT_SETTLED]),
+            await self._held([r for r in rows if r["event_type"] == EventType.CONSENT_CHANGED]),
+        )
+
+    async def _settled(self, rows: Sequence[Record]) -> tuple[SettledPayment, ...]:
+        if not rows:
+            return ()
+        found = await self._connection.fetch(_SQL.settled, _partners(rows), [UUID(r["key"]) for r in rows])
+        return tuple(
+            SettledPayment(
+                partner_id=r["partner_id"],
+                payment_id=r["payment_id"],
+                consent_id=r["consent_id"],
+                merchant_id=r["merchant_id"],
+                amount_minor=r["amount_minor"],
+                currency=r["currency"],
+                funding_token=r["funding_token"],
+                paid_at=r["decided_at"],
+                category=r["mcc"],
+                name_location=r["name_location"],
+            )
+            for r in found
+        )
+
+    async def _held(self, rows: Sequence[Record]) -> tuple[ConsentKey, ...]:
+        if not rows:
+            return ()
+        found = await self._connection.fetch(_SQL.held, _partners(rows), [r["key"] for r in rows])
+        return tuple((r["partner_id"], r["consent_id"]) for r in found)
+
+    async def advance(self, before: Place, after: Place) -> bool:
+        moved = await self._connection.fetch(_SQL.advance, str(before.tx), before.id, str(after.tx), after.id)
+        return bool(moved)
+
+    async def approvals(self) -> Sequence[Approval]:
+        return [
+            Approval(r["affiliate_id"], SharingUse(r["purpose"]), r["legal_basis"], r["approved_by"])
+            for r in await self._connection.fetch(_SQL.approvals)
+        ]
+
+    async def affiliates(self) -> frozenset[str]:
+        return frozenset(r["affiliate_id"] for r in await self._connection.fetch(_SQL.affiliates))
+
+    async def affiliate_keys(self) -> Sequence[PartnerKey]:
+        return [
+            PartnerKey(
+                kid=r["kid"],
+                partner_id=r["affiliate_id"],
+                algorithm=r["algorithm"],
+                jwk=json.loads(r["jwk"]),
+                valid_from=r["valid_from"],
+                valid_until=r["valid_until"],
+                disabled_at=r["disabled_at"],
+            )
+            for r in await self._connection.fetch(_SQL.affiliate_keys)
+        ]
+
+    async def holders(self, keys: Sequence[ConsentKey]) -> Sequence[Holder]:
+        return [_holder(r) for r in await self._connection.fetch(_SQL.holders, *_columns(keys))]
+
+    async def add_shares(self, shares: Sequence[ShareRow]) -> frozenset[ShareKey]:
+        if not shares:
+            return frozenset()
+        rows = await self._connection.fetch(
+            _SQL.add_shares,
+            [s.key[0] for s in shares],
+            [s.key[1] for s in shares],
+            [s.key[2] for s in shares],
+            [s.consent_key[1] for s in shares],
+            [s.consent_version for s in shares],
+            [s.round for s in shares],
+            [s.share_id for s in shares],
+            [s.key_id for s in shares],
+            [" ".join(s.uses) for s in shares],
+            [" ".join(s.fields) for s in shares],
+            [s.use_until for s in shares],
+            [s.shared_at for s in shares],
+        )
+        return frozenset((r["partner_id"], r["payment_id"], r["affiliate_id"]) for r in rows)
+
+    async def write_holders(self, holders: Sequence[Holder]) -> None:
+        if not holders:
+            return
+        notices = [r.notice for r in holders]
+        await self._connection.execute(
+            _SQL.write_holders,
+            *_columns([r.key for r in holders]),
+            [r.customer_id for r in holders],
+            [r.affiliate_id for r in holders],
+            [r.round for r in holders],
+            [r.reference for r in holders],
+            [" ".join(r.key_ids) for r in holders],
+            [r.since for r in holders],
+            [n and n.notice_id for n in notices],
+            [n and n.cause.value for n in notices],
+            [n and n.noticed_at for n in notices],
+            [n and n.erase_by for n in notices],
+        )
+
+    async def must_erase(self, now: datetime, limit: int) -> Sequence[ConsentKey]:
+        rows = await self._connection.fetch(_SQL.must_erase, now, limit)
+        return [(r["partner_id"], r["consent_id"]) for r in rows]
+
+    async def lock_notices(self, notices: Sequence[UUID]) -> Mapping[UUID, Holder]:
+        rows = await self._connection.fetch(_SQL.lock_notices, notices)
+        return {r["notice_id"]: _holder(r) for r in rows}
+
+    async def confirm(self, notices: Sequence[tuple[UUID, str, int]], *, now: datetime) -> None:
+        ids, places, erased = ([n[i] for n in notices] for i in range(3))
+        await self._connection.execute(_SQL.confirm, ids, places, erased, now)
+
+    async def overdue(self, now: datetime) -> tuple[int, datetime | None]:
+        row = await self._connection.fetchrow(_SQL.overdue, now)
+        return (row["notices"], row["since"]) if row else (0, None)
+
+
+def _partners(rows: Sequence[Record]) -> list[str]:
+    return [r["topic"].removeprefix(_ANY_EVENTS) for r in rows]
+
+
+def _columns(keys: Sequence[ConsentKey]) -> tuple[list[str], list[str]]:
+    return [k[0] for k in keys], [k[1] for k in keys]
+
+
+def _holder(row: Record) -> Holder:
+    notice = None
+    if row["notice_id"] is not None:
+        notice = Notice(row["notice_id"], EraseCause(row["cause"]), row["noticed_at"], row["erase_by"])
+    return Holder(
+        key=(row["partner_id"], row["consent_id"]),
+        customer_id=row["customer_id"],
+        affiliate_id=row["affiliate_id"],
+        round=row["round"],
+        reference=row["reference"],
+        key_ids=tuple(row["key_ids"]),
+        since=row["since"],
+        notice=notice,
+        confirmed_at=row["confirmed_at"],
+    )

@@ -1,0 +1,60 @@
+"""The names that one affiliate knows things by: HMAC-SHA256 (RFC 2104) under a key of the affiliate's own.
+
+The affiliate's key follows from a master key of the ring and the affiliate's id, so that what two affiliates are given
+for one customer is as unlike as for two. The newest key of the ring names; a name tells which key made it by its id.
+"""
+
+import base64
+import hmac
+from enum import StrEnum, unique
+from typing import Final
+
+from gateway.sealing.sealing import MasterKeys, NoMasterKeyError, Purpose
+
+_BYTES: Final = 20
+"""160 bits: nobody meets two things with one name."""
+
+
+@unique
+class Named(StrEnum):
+    """What has a name of the affiliate's own; two kinds of things never share one."""
+
+    CUSTOMER = "customer"
+    CONSENT = "consent"
+    PAYMENT = "payment"
+    TOKEN = "token"  # noqa: S105 - a word of the vocabulary
+
+
+class Pseudonyms:
+    """Names things for affiliates. CPU only: some microseconds each.
+
+    Raises:
+        NoMasterKeyError: the ring is empty.
+    """
+
+    def __init__(self, ring: MasterKeys) -> None:
+        newest = ring.newest
+        if newest is None:
+            raise NoMasterKeyError("no key is configured to name customers with")
+        self._ring = ring
+        self._affiliates: dict[tuple[str, str], bytes] = {}
+        self.key_id: Final = newest
+
+    def name(self, affiliate_id: str, what: Named, value: str, *, key_id: str | None = None) -> str:
+        """The affiliate's name of a thing, under the newest key or an older one of the ring.
+
+        Raises:
+            NoMasterKeyError: the older key is not there any more.
+        """
+        message = f"{what}\0{value}".encode()
+        tag = hmac.digest(self._key(affiliate_id, key_id or self.key_id), message, "sha256")
+        return base64.urlsafe_b64encode(tag[:_BYTES]).rstrip(b"=").decode()
+
+    def _key(self, affiliate_id: str, key_id: str) -> bytes:
+        key = self._affiliates.get((affiliate_id, key_id))
+        if key is None:
+            if key_id not in self._ring.ids:
+                raise NoMasterKeyError(f"master key {key_id} is not configured")
+            key = hmac.digest(self._ring.derive(Purpose.PSEUDONYM, key_id), affiliate_id.encode(), "sha256")
+            self._affiliates[affiliate_id, key_id] = key
+        return key

@@ -1,0 +1,66 @@
+"""What people write of affiliates: who they are, the keys they sign with, and who approved which use for them."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+from gateway.database.queries import load
+from gateway.database.statements import OnConnection
+from gateway.directory.partners import HomeGroup, PartnerKey
+from schemas.sharing import SharingUse
+
+_SQL = load(__name__, "registry")
+
+
+class UnknownAffiliateError(Exception):
+    """What was to be written names an affiliate that is not registered."""
+
+
+class PostgresAffiliateRegistry(OnConnection):
+    """Affiliates, on one connection. Each call is a transaction of its own unless the caller holds one open.
+
+    Every method raises StoreUnavailableError or StoreConflictError as the stores do.
+    """
+
+    async def add(self, affiliate_id: str, name: str, home_group: HomeGroup) -> bool:
+        """Register an affiliate; False where it is registered already."""
+        return bool(await self._fetch(_SQL.add, affiliate_id, name, home_group))
+
+    async def set_active(self, affiliate_id: str, *, active: bool) -> bool:
+        """Give an affiliate shares, or none; False if there is no such affiliate."""
+        return bool(await self._fetch(_SQL.set_active, affiliate_id, active))
+
+    async def add_keys(self, keys: Sequence[PartnerKey]) -> frozenset[str]:
+        """Register public keys whose ids are free, each of the affiliate in ``partner_id``; return the ids of these.
+
+        Raises:
+            UnknownAffiliateError: one of the affiliates is not registered; nothing was written.
+        """
+        rows = await self._fetch(
+            _SQL.add_keys,
+            [k.kid for k in keys],
+            [k.partner_id for k in keys],
+            [k.algorithm for k in keys],
+            [json.dumps(dict(k.jwk)) for k in keys],
+            [k.valid_from for k in keys],
+            [k.valid_until for k in keys],
+        )
+        return frozenset(r["kid"] for r in rows)
+
+    async def approve(
+        self, affiliate_id: str, use: SharingUse, legal_basis: str, *, approved_by: str, now: datetime
+    ) -> None:
+        """Let an affiliate be given data for a use, on this basis; what was approved before is replaced.
+
+        Raises:
+            UnknownAffiliateError: it is not registered.
+        """
+        await self._fetch(_SQL.approve, affiliate_id, use.value, legal_basis, approved_by, now)
+
+    async def withdraw(self, affiliate_id: str, use: SharingUse, *, now: datetime) -> bool:
+        """Give nothing for this use any more; False where it was not approved."""
+        return bool(await self._fetch(_SQL.withdraw, affiliate_id, use.value, now))
+
+    def _nothing_named(self) -> Exception:
+        # The only foreign key of these tables.
+        return UnknownAffiliateError("the affiliate is not registered")

@@ -1,0 +1,28 @@
+-- name: add
+INSERT INTO affiliate (affiliate_id, name, home_group) VALUES ($1, $2, $3)
+ON CONFLICT (affiliate_id) DO NOTHING
+RETURNING affiliate_id
+
+-- name: set_active
+UPDATE affiliate SET active = $2 WHERE affiliate_id = $1 RETURNING affiliate_id
+
+-- name: add_keys
+INSERT INTO affiliate_key (kid, affiliate_id, algorithm, jwk, valid_from, valid_until)
+SELECT kid, affiliate_id, algorithm, jwk::jsonb, valid_from, valid_until
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[])
+    AS k (kid, affiliate_id, algorithm, jwk, valid_from, valid_until)
+ON CONFLICT (kid) DO NOTHING
+RETURNING kid
+
+-- name: approve
+INSERT INTO affiliate_approval (affiliate_id, purpose, legal_basis, approved_by, approved_at)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (affiliate_id, purpose) DO UPDATE
+SET legal_basis = excluded.legal_basis, approved_by = excluded.approved_by, approved_at = excluded.approved_at,
+    withdrawn_at = NULL
+RETURNING affiliate_id
+
+-- name: withdraw
+UPDATE affiliate_approval SET withdrawn_at = coalesce(withdrawn_at, $3)
+WHERE affiliate_id = $1 AND purpose = $2
+RETURNING withdrawn_at

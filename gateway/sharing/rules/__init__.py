@@ -1,0 +1,1 @@
+"""What may be shared, what of it, and when it must be erased: pure."""

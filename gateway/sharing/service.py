@@ -1,0 +1,302 @@
+"""Sharing: what is settled and what changed of consents → shares and erase notices, a batch in one transaction.
+
+The stage reads the outbox behind a place of its own, so a payment's own transactions know nothing of it. Within one
+transaction the place moves on, the consents are locked and judged, and what follows is written and told: a crash at any
+moment leaves all of it or nothing, and two workers at once cannot both move the place.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from uuid import UUID, uuid5
+
+from gateway.base.keys import ConsentKey
+from gateway.base.process import Clock, Observer
+from gateway.base.retrying import until_done
+from gateway.consents.ended_watch import EndedConsentWatch
+from gateway.database.unit import Store
+from gateway.outbox.store import OutboxEvent
+from gateway.sharing.pseudonyms import Named, Pseudonyms
+from gateway.sharing.rules.deciding import Granted, data_of, decide_shares, erase_cause
+from gateway.sharing.rules.records import Approval, Holder, Notice, Page, ShareRow
+from gateway.sharing.store import SharingUnit
+from schemas.codec import encode
+from schemas.events import ConsentShared, EventType
+from schemas.sharing import CustomerName, EraseNotice, PaymentShared, ShareUse
+from schemas.topics import events_topic, sharing_topic
+
+_NOTICES = UUID("5f6d7970-6179-4d65-9d65-6572617365ff")
+
+
+@dataclass(frozen=True, slots=True)
+class SharingSettings:
+    """Bounds of sharing; each has its reason.
+
+    Attributes:
+        batch: events looked at in one transaction; a larger one holds consents' locks for longer.
+        erase_within: how long an affiliate has to confirm that it has erased.
+    """
+
+    batch: int = 2000
+    erase_within: timedelta = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    granted: Granted
+    row: ShareRow
+
+
+class SharingService:
+    """Shares what is settled, and tells affiliates what they must erase.
+
+    Args:
+        watch: compares what is shared with the ends of consents; None: nobody looks.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store[SharingUnit],
+        pseudonyms: Pseudonyms,
+        observer: Observer,
+        clock: Clock,
+        settings: SharingSettings,
+        watch: EndedConsentWatch | None = None,
+    ) -> None:
+        self._store = store
+        self._pseudonyms = pseudonyms
+        self._observer = observer
+        self._clock = clock
+        self._settings = settings
+        self._watch = watch
+
+    async def share(self) -> int:
+        """Deal with one batch of what happened; return how many events that was."""
+        return await until_done(self._share_once)
+
+    async def sweep(self) -> int:
+        """Tell those who must erase and were not told by the change itself; return how many they were.
+
+        Nothing is left for it to find, unless this stage stood still for longer than events are kept.
+        """
+
+        async def find() -> Sequence[ConsentKey]:
+            async with self._store.reading() as uow:
+                return await uow.sharing.must_erase(self._clock.now(), self._settings.batch)
+
+        keys = await until_done(find)
+
+        async def tell() -> int:
+            async with self._store.transaction() as uow:
+                return await self._tell_erasures(uow, keys)
+
+        told = await until_done(tell) if keys else 0
+        self._observer.count("sharing", "erase_notice", n=told)
+        return told
+
+    async def _share_once(self) -> int:
+        started = asyncio.get_running_loop().time()
+        async with self._store.reading() as uow:
+            before = await uow.sharing.place()
+            page = await uow.sharing.read(before, self._settings.batch)
+        if page.last == before:
+            return 0
+        shared, told, decided_at = 0, 0, None
+        async with self._store.transaction() as uow:
+            # First of all: whoever is late learns it here, and has judged nothing.
+            if not await uow.sharing.advance(before, page.last):
+                return 0
+            if page.settled or page.changed:
+                shared, decided_at = await self._share(uow, page)
+                told = await self._tell_erasures(uow, page.changed)
+        if self._watch is not None and decided_at is not None and shared:
+            self._watch.intended([p.consent_key for p in page.settled], decided_at)
+        if page.settled or page.changed:
+            seconds = asyncio.get_running_loop().time() - started
+            self._observer.batch("sharing", size=len(page.settled), seconds=seconds)
+            self._observer.count("sharing", "shared", n=shared)
+            self._observer.count("sharing", "erase_notice", n=told)
+        return page.looked_at
+
+    async def _share(self, uow: SharingUnit, page: Page) -> tuple[int, datetime]:
+        """Under the locks of the consents, in key order, those that changed among them: one order for all that lock."""
+        keys = sorted({p.consent_key for p in page.settled} | set(page.changed))
+        consents = await uow.consents.lock(keys)
+        # After the locks: what ended before them has ended.
+        now = self._clock.now()
+        if not page.settled:
+            return 0, now
+        approvals: dict[str, list[Approval]] = defaultdict(list)
+        for approval in await uow.sharing.approvals():
+            approvals[approval.affiliate_id].append(approval)
+        granted = decide_shares(page.settled, consents=consents, approvals=approvals, now=now)
+        if not granted:
+            return 0, now
+        known = {(r.key, r.affiliate_id): r for r in await uow.sharing.holders(sorted({_key(g) for g in granted}))}
+        holders = {
+            place: self._holder(g, known.get(place), now)
+            for g in granted
+            if (place := (_key(g), g.affiliate_id)) not in known or known[place].notice is not None
+        }
+        shares = []
+        for one in granted:
+            place = (_key(one), one.affiliate_id)
+            holder = holders.get(place) or known[place]
+            shares.append(_Share(one, self._row(one, holder, now)))
+        new = await uow.sharing.add_shares([s.row for s in shares])
+        made = [s for s in shares if s.row.key in new]
+        changed: dict[tuple[ConsentKey, str], Holder] = {}
+        for share in made:
+            place = (share.row.consent_key, share.granted.affiliate_id)
+            holder = changed.get(place) or holders.get(place) or known[place]
+            if self._pseudonyms.key_id not in holder.key_ids:
+                holder = replace(holder, key_ids=(*holder.key_ids, self._pseudonyms.key_id))
+                changed[place] = holder
+            elif place in holders:
+                changed[place] = holder
+        await uow.sharing.write_holders(list(changed.values()))
+        references = {place: r.reference for place, r in {**known, **holders}.items()}
+        shared = [self._event(s, references[s.row.consent_key, s.granted.affiliate_id]) for s in made]
+        await uow.outbox.append([*shared, *map(_partners_event, made)])
+        return len(made), now
+
+    def _holder(self, granted: Granted, before: Holder | None, now: datetime) -> Holder:
+        affiliate, key = granted.affiliate_id, _key(granted)
+        number = 1 if before is None else before.round + 1
+        named = f"{key[0]}/{key[1]}/{number}"
+        return Holder(
+            key=key,
+            customer_id=granted.customer_id,
+            affiliate_id=affiliate,
+            round=number,
+            reference=self._pseudonyms.name(affiliate, Named.CONSENT, named),
+            key_ids=(self._pseudonyms.key_id,),
+            since=now,
+        )
+
+    def _row(self, granted: Granted, holder: Holder, now: datetime) -> ShareRow:
+        payment, affiliate = granted.payment, granted.affiliate_id
+        named = f"{payment.partner_id}/{payment.payment_id}"
+        return ShareRow(
+            key=(payment.partner_id, payment.payment_id, affiliate),
+            consent_key=payment.consent_key,
+            consent_version=granted.consent_version,
+            round=holder.round,
+            share_id=self._pseudonyms.name(affiliate, Named.PAYMENT, named),
+            key_id=self._pseudonyms.key_id,
+            uses=tuple(u.approval.use.value for u in granted.uses),
+            fields=tuple(sorted({f.value for u in granted.uses for f in u.fields})),
+            use_until=granted.use_until,
+            shared_at=now,
+        )
+
+    def _event(self, share: _Share, reference: str) -> OutboxEvent:
+        granted, row = share.granted, share.row
+        affiliate = granted.affiliate_id
+
+        def name_token(token: str) -> str:
+            return self._pseudonyms.name(affiliate, Named.TOKEN, token)
+
+        body = PaymentShared(
+            share_id=row.share_id,
+            affiliate_id=affiliate,
+            customer=self._customer(affiliate, granted.customer_id, row.key_id),
+            key_id=row.key_id,
+            consent_ref=reference,
+            use_until=row.use_until,
+            uses=tuple(
+                ShareUse(
+                    purpose=u.approval.use,
+                    legal_basis=u.approval.legal_basis,
+                    approved_by=u.approval.approved_by,
+                    data=data_of(granted.payment, u.fields, name_token),
+                )
+                for u in granted.uses
+            ),
+            shared_at=row.shared_at,
+        )
+        return OutboxEvent(
+            topic=sharing_topic(affiliate),
+            # Shares under one consent and its notice keep their order.
+            key=reference,
+            event_id=row.share_id,
+            event_type=EventType.PAYMENT_SHARED,
+            occurred_at=row.shared_at,
+            body=encode(body),
+        )
+
+    async def _tell_erasures(self, uow: SharingUnit, keys: Sequence[ConsentKey]) -> int:
+        """Send the notices that consents' changes ask for; the consents are locked here where they are not yet."""
+        if not keys:
+            return 0
+        consents = await uow.consents.lock(sorted(set(keys)))
+        now = self._clock.now()
+        noticed = []
+        for holder in await uow.sharing.holders(sorted(set(keys))):
+            cause = None if holder.notice else erase_cause(holder, consents.get(holder.key), now)
+            if cause is not None:
+                notice_id = uuid5(_NOTICES, f"{holder.affiliate_id}/{holder.reference}")
+                notice = Notice(notice_id, cause, now, now + self._settings.erase_within)
+                noticed.append((replace(holder, notice=notice), notice))
+        await uow.sharing.write_holders([r for r, _ in noticed])
+        await uow.outbox.append([self._notice_event(r, notice) for r, notice in noticed])
+        return len(noticed)
+
+    def _notice_event(self, holder: Holder, notice: Notice) -> OutboxEvent:
+        affiliate = holder.affiliate_id
+        names = (
+            CustomerName(key_id=k, customer=self._customer(affiliate, holder.customer_id, k)) for k in holder.key_ids
+        )
+        body = EraseNotice(
+            notice_id=notice.notice_id,
+            affiliate_id=affiliate,
+            consent_ref=holder.reference,
+            customers=tuple(names),
+            cause=notice.cause,
+            noticed_at=notice.noticed_at,
+            erase_by=notice.erase_by,
+        )
+        return OutboxEvent(
+            topic=sharing_topic(affiliate),
+            key=holder.reference,
+            event_id=str(notice.notice_id),
+            event_type=EventType.ERASE_NOTICE,
+            occurred_at=notice.noticed_at,
+            body=encode(body),
+        )
+
+    def _customer(self, affiliate_id: str, customer_id: str, key_id: str) -> str:
+        return self._pseudonyms.name(affiliate_id, Named.CUSTOMER, customer_id, key_id=key_id)
+
+
+def _partners_event(share: _Share) -> OutboxEvent:
+    """What the consent's partner is told, and the disclosure log: in the names that they know."""
+    granted, row = share.granted, share.row
+    partner_id, payment_id, affiliate = row.key
+    body = ConsentShared.of_stored(
+        partner_id=partner_id,
+        consent_id=row.consent_key[1],
+        consent_version=row.consent_version,
+        payment_id=payment_id,
+        affiliate_id=affiliate,
+        purposes=" ".join(row.uses),
+        legal_basis="; ".join(u.approval.legal_basis for u in granted.uses),
+        fields=" ".join(row.fields),
+        use_until=row.use_until,
+        occurred_at=row.shared_at,
+    )
+    return OutboxEvent(
+        topic=events_topic(partner_id),
+        key=row.consent_key[1],
+        event_id=f"{payment_id}:{affiliate}",
+        event_type=EventType.CONSENT_SHARED,
+        occurred_at=row.shared_at,
+        body=encode(body),
+    )
+
+
+def _key(granted: Granted) -> ConsentKey:
+    return granted.payment.consent_key

@@ -1,0 +1,325 @@
+"""Sharing on both stores: each payment once, under the consents' locks, and an erase notice for all that was shared."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from gateway.app.runtime import Runtime
+from gateway.app.sharing import SharingConnections, SharingTerms, sharing
+from gateway.base.process import SilentObserver
+from gateway.consents.rules.consent import Consent
+from gateway.network.exchange import Operation
+from gateway.outbox.store import OutboxEvent
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.payments.rules.payment import Payment, event_type_of
+from gateway.proving.memory import (
+    MemoryClock,
+    MemoryConsumer,
+    MemoryDeadLetters,
+    MemoryKafka,
+    MemoryKeySource,
+    MemoryVerifier,
+)
+from gateway.sealing.sealing import MasterKeys
+from gateway.sharing.pseudonyms import Pseudonyms
+from gateway.sharing.rules.records import Approval
+from gateway.sharing.service import SharingSettings
+from schemas.codec import decode
+from schemas.consents import ConsentStatus, Purpose, SharingField, SharingPurpose
+from schemas.events import ConsentShared, EventType
+from schemas.primitives import ConsentId, PartnerId
+from schemas.sharing import EraseCause, EraseNotice, PaymentShared, SharingUse
+from schemas.topics import ERASURES, events_topic
+from tests.contract.conftest import Backend
+from tests.support.builders import NOW, later, payment
+from tests.support.domain_samples import merchant, terms
+
+KEY = (PartnerId("partner-1"), ConsentId("consent-1"))
+RING = {"20260101-a": bytes(32)}
+COARSE = (SharingField.CATEGORY, SharingField.AMOUNT_BAND, SharingField.MONTH)
+ALL = {PaymentShared: EventType.PAYMENT_SHARED, EraseNotice: EventType.ERASE_NOTICE}
+
+
+def approval(affiliate: str = "points", use: SharingUse = SharingUse.LOYALTY) -> Approval:
+    return Approval(affiliate, use, "the customer's consent", "kim")
+
+
+def permits(version: int = 1, *, status: ConsentStatus = ConsentStatus.AUTH, **fields: Any) -> Consent:
+    defaults: dict[str, Any] = {
+        "affiliates": ("points", "mobile"),
+        "purposes": ("loyalty",),
+        "fields": COARSE,
+        "use_until": NOW + timedelta(days=30),
+    }
+    return Consent(terms(sharing=SharingPurpose(**(defaults | fields))), version, status)
+
+
+class Sharing:
+    """A stage over one backend, and all that it told."""
+
+    def __init__(self, backend: Backend, ring: dict[str, bytes] | None = None, *, batch: int = 100) -> None:
+        self.backend = backend
+        self.clock = MemoryClock(NOW)
+        runtime = Runtime(store=backend.store, observer=SilentObserver(), clock=self.clock, worker="w")
+        kafka = MemoryKafka(self.clock)
+        connections = SharingConnections(
+            confirmations=MemoryConsumer(kafka, topics=[ERASURES], group_id="mypay-sharing"),
+            keys=MemoryKeySource(),
+            signatures=MemoryVerifier(),
+            dead_letters=MemoryDeadLetters(),
+            pseudonyms=Pseudonyms(MasterKeys(ring or RING)),
+        )
+        self.service = sharing(runtime, connections, SharingTerms(sharing=SharingSettings(batch=batch))).service
+
+    async def drain(self) -> None:
+        while await self.service.share():
+            pass
+
+    async def told(self, model: type[Any]) -> list[Any]:
+        reader = self.backend.reader()
+        assert await reader.acquire()
+        rows = await reader.read(10_000)
+        await reader.release()
+        wanted = ALL.get(model, EventType.CONSENT_SHARED)
+        return [decode(model, r.event.body) for r in rows if r.event.event_type == wanted]
+
+
+def settled_event(of: Payment) -> OutboxEvent:
+    return OutboxEvent(
+        topic=events_topic(of.partner_id),
+        key=str(of.payment_id),
+        event_id=f"{of.payment_id}:{of.version}",
+        event_type=event_type_of(of),
+        occurred_at=NOW,
+        body=b"{}",
+    )
+
+
+async def settle(backend: Backend, *numbers: int, **fields: Any) -> list[Payment]:
+    payments = [payment(n, state=PaymentState.SETTLED, version=3, **fields) for n in numbers]
+    async with backend.store.transaction() as uow:
+        await uow.payments.insert(payments)
+        await uow.outbox.append([settled_event(p) for p in payments])
+    return payments
+
+
+async def change(backend: Backend, consent: Consent) -> None:
+    """Change the consent as a command does: row and event in one transaction."""
+    async with backend.store.transaction() as uow:
+        [record] = (await uow.consents.lock_records([KEY])).values()
+        await uow.consents.update([replace(record, consent=consent, changes=record.changes + 1)], now=NOW)
+        event = OutboxEvent(events_topic(KEY[0]), KEY[1], "change", EventType.CONSENT_CHANGED, NOW, b"{}")
+        await uow.outbox.append([event])
+
+
+@pytest.fixture
+async def stage(backend: Backend) -> Sharing:
+    await backend.put_merchants(merchant())
+    await backend.put_consents(permits())
+    for affiliate in ("points", "mobile"):
+        await backend.put_approval(approval(affiliate))
+    return Sharing(backend)
+
+
+async def test_a_settled_payment_goes_to_each_affiliate_in_its_own_names(stage: Sharing) -> None:
+    [paid] = await settle(stage.backend, 1)
+    await stage.drain()
+    one, other = sorted(await stage.told(PaymentShared), key=lambda s: s.affiliate_id)
+    assert (one.affiliate_id, other.affiliate_id) == ("mobile", "points")
+    [use] = one.uses
+    assert (use.purpose, use.legal_basis, use.approved_by) == (SharingUse.LOYALTY, "the customer's consent", "kim")
+    data = use.data.model_dump(exclude_none=True)
+    assert data == {"category": "5411", "amount_band": "KRW 10000-50000", "month": f"{NOW:%Y-%m}"}
+    assert one.use_until == NOW + timedelta(days=30)
+    for name in ("share_id", "customer", "consent_ref"):
+        assert getattr(one, name) != getattr(other, name)
+    [told, _] = sorted(await stage.told(ConsentShared), key=lambda s: s.affiliate_id)
+    assert (told.payment_id, told.affiliate_id, told.fields) == (
+        paid.payment_id,
+        "mobile",
+        "amount_band category month",
+    )
+
+
+async def test_a_payment_is_shared_once_however_often_it_is_settled(stage: Sharing) -> None:
+    [paid] = await settle(stage.backend, 1)
+    await stage.drain()
+    async with stage.backend.store.transaction() as uow:
+        await uow.outbox.append([settled_event(paid)])
+    await stage.drain()
+    assert len(await stage.told(PaymentShared)) == 2
+
+
+async def test_two_workers_at_once_share_once(stage: Sharing) -> None:
+    await settle(stage.backend, *range(1, 9))
+    others = [Sharing(stage.backend, batch=3) for _ in range(3)]
+    await asyncio.gather(*(s.drain() for s in others))
+    await stage.drain()
+    shares = await stage.told(PaymentShared)
+    assert len(shares) == len({s.share_id for s in shares}) == 16
+
+
+REFUSED: dict[str, Sequence[Consent]] = {
+    "suspended": [permits(2, status=ConsentStatus.SUSP)],
+    "revoked": [permits(2, status=ConsentStatus.CANC)],
+    "purpose revoked": [replace(permits(2), ended=frozenset({Purpose.SHARING}))],
+    "past its use": [permits(2, use_until=NOW)],
+    "other affiliates": [permits(2, affiliates=("strangers",))],
+    "another use": [permits(2, purposes=("credit-assessment",))],
+    "a use that no table knows": [permits(2, purposes=("anything",))],
+    "no field that the use may see": [permits(2, fields=(SharingField.EXACT_TIME, SharingField.TOKEN))],
+}
+
+
+@pytest.mark.parametrize("why", REFUSED)
+async def test_nothing_leaves_where_the_consent_does_not_permit_it(backend: Backend, why: str) -> None:
+    await backend.put_merchants(merchant())
+    await backend.put_consents(*(replace(c, version=1) for c in REFUSED[why]))
+    async with backend.store.transaction() as uow:
+        records = await uow.consents.lock_records([KEY])
+        await uow.consents.update(
+            [replace(r, consent=replace(REFUSED[why][0], version=1)) for r in records.values()], now=NOW
+        )
+    await backend.put_approval(approval())
+    stage = Sharing(backend)
+    await settle(backend, 1)
+    await stage.drain()
+    assert await stage.told(PaymentShared) == []
+
+
+async def test_nothing_leaves_without_approval_and_no_refund_ever(backend: Backend) -> None:
+    await backend.put_merchants(merchant())
+    await backend.put_consents(permits())
+    stage = Sharing(backend)
+    [paid] = await settle(backend, 1)
+    await stage.drain()
+    await backend.put_approval(approval("points"))
+    await settle(backend, 2, operation=Operation.REFUND, original_payment_id=paid.payment_id)
+    await stage.drain()
+    assert await stage.told(PaymentShared) == []
+
+
+async def test_a_revocation_that_commits_first_stops_the_share(stage: Sharing) -> None:
+    """The revocation holds the lock as the stage asks for it: whoever comes later sees what it wrote."""
+    backend = stage.backend
+    await settle(backend, 1)
+    async with backend.store.transaction() as uow:
+        [record] = (await uow.consents.lock_records([KEY])).values()
+        sharing_task = asyncio.create_task(stage.service.share())
+        await backend.until_blocked(sharing_task)
+        ended = replace(record.consent, status=ConsentStatus.CANC)
+        await uow.consents.update([replace(record, consent=ended)], now=NOW)
+    await sharing_task
+    assert await stage.told(PaymentShared) == []
+
+
+async def test_each_affiliate_that_got_something_is_told_to_erase_it_once(stage: Sharing) -> None:
+    backend = stage.backend
+    await settle(backend, 1, 2)
+    await stage.drain()
+    await change(backend, permits(status=ConsentStatus.CANC))
+    await change(backend, permits(status=ConsentStatus.CANC))
+    await stage.drain()
+    assert await stage.service.sweep() == 0
+    shares, notices = await stage.told(PaymentShared), await stage.told(EraseNotice)
+    assert len(notices) == 2
+    held = {(s.affiliate_id, s.consent_ref, s.customer) for s in shares}
+    assert held == {(n.affiliate_id, n.consent_ref, n.customers[0].customer) for n in notices}
+    assert {n.cause for n in notices} == {EraseCause.ENDED}
+
+
+async def test_an_affiliate_that_new_terms_drop_must_erase_and_the_other_goes_on(stage: Sharing) -> None:
+    backend = stage.backend
+    await settle(backend, 1)
+    await stage.drain()
+    await change(backend, permits(2, affiliates=("points",)))
+    await settle(backend, 2)
+    await stage.drain()
+    [notice] = await stage.told(EraseNotice)
+    assert (notice.affiliate_id, notice.cause) == ("mobile", EraseCause.DROPPED)
+    assert sorted(s.affiliate_id for s in await stage.told(PaymentShared)) == ["mobile", "points", "points"]
+
+
+async def test_a_suspension_stops_shares_and_takes_nothing_back(stage: Sharing) -> None:
+    await settle(stage.backend, 1)
+    await stage.drain()
+    await change(stage.backend, permits(status=ConsentStatus.SUSP))
+    await settle(stage.backend, 2)
+    await stage.drain()
+    assert len(await stage.told(PaymentShared)) == 2
+    assert await stage.told(EraseNotice) == []
+
+
+async def test_what_is_permitted_again_comes_under_another_reference(stage: Sharing) -> None:
+    backend = stage.backend
+    await settle(backend, 1)
+    await stage.drain()
+    await change(backend, replace(permits(), ended=frozenset({Purpose.SHARING})))
+    await stage.drain()
+    await change(backend, permits())
+    await settle(backend, 2)
+    await stage.drain()
+    notices = {n.consent_ref for n in await stage.told(EraseNotice)}
+    shares = await stage.told(PaymentShared)
+    assert len(notices) == 2
+    assert [s.consent_ref in notices for s in shares] == [True, True, False, False]
+    assert len({s.customer for s in shares}) == 2
+
+
+async def test_the_sweep_finds_what_no_event_told(stage: Sharing) -> None:
+    await settle(stage.backend, 1)
+    await stage.drain()
+    await stage.backend.set_status(KEY, ConsentStatus.EXPD)
+    assert await stage.service.sweep() == 2
+    assert await stage.service.sweep() == 0
+    assert len(await stage.told(EraseNotice)) == 2
+
+
+async def test_a_notice_names_the_customer_under_every_key_that_was_used(stage: Sharing) -> None:
+    backend = stage.backend
+    await settle(backend, 1)
+    await stage.drain()
+    newer = Sharing(backend, {**RING, "20260301-b": bytes([1]) * 32})
+    await settle(backend, 2)
+    await newer.drain()
+    await change(backend, permits(status=ConsentStatus.CANC))
+    await newer.drain()
+    shares = await newer.told(PaymentShared)
+    for notice in await newer.told(EraseNotice):
+        names = {(n.key_id, n.customer) for n in notice.customers}
+        assert len(names) == 2
+        assert names == {(s.key_id, s.customer) for s in shares if s.affiliate_id == notice.affiliate_id}
+
+
+async def test_where_nobody_shares_all_is_passed_over_at_once(backend: Backend) -> None:
+    await backend.put_merchants(merchant())
+    await backend.put_consents(Consent(terms(), 1, ConsentStatus.AUTH))
+    await settle(backend, *range(1, 30))
+    stage = Sharing(backend, batch=2)
+    assert await stage.service.share() == 1
+    assert await stage.service.share() == 0
+
+
+async def test_a_notice_is_confirmed_once_and_is_overdue_until_then(stage: Sharing) -> None:
+    store = stage.backend.store
+    await settle(stage.backend, 1)
+    await stage.drain()
+    await change(stage.backend, permits(status=ConsentStatus.CANC))
+    await stage.drain()
+    one, other = await stage.told(EraseNotice)
+    async with store.reading() as uow:
+        assert await uow.sharing.overdue(NOW) == (0, None)
+        assert await uow.sharing.overdue(one.erase_by) == (2, one.erase_by)
+    async with store.transaction() as uow:
+        [held] = (await uow.sharing.lock_notices([one.notice_id])).values()
+        assert (held.affiliate_id, held.reference) == (one.affiliate_id, one.consent_ref)
+        await uow.sharing.confirm([(one.notice_id, "mypay.sharing-confirmations/0/1", 1)], now=later(5))
+        await uow.sharing.confirm([(one.notice_id, "mypay.sharing-confirmations/0/2", 1)], now=later(9))
+    async with store.transaction() as uow:
+        found = await uow.sharing.lock_notices([one.notice_id, other.notice_id])
+        assert found[one.notice_id].confirmed_at == later(5)
+        assert await uow.sharing.overdue(one.erase_by) == (1, other.erase_by)
