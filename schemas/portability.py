@@ -112,6 +112,7 @@ class PortabilityEvent(Model):
 
     Attributes:
         status: accepted, reported (it came again), refused, delivered, voided or stopped: as the event's type says.
+        consent_version: of the terms under which it was delivered.
         export_id: of one that was delivered or voided.
         records: how many were handed over, of all kinds; chunks: in how many records.
         receipt: signed by the gateway (compact JWS) over the export's manifest.
@@ -123,6 +124,8 @@ class PortabilityEvent(Model):
     request_id: str
     status: str
     rcv_org_code: str | None = None
+    consent_version: int | None = None
+    purpose: str | None = None
     export_id: str | None = None
     records: int | None = None
     chunks: int | None = None

@@ -286,7 +286,8 @@ class ExportService:
                 )
                 await uow.portability.update_export(done)
                 await uow.portability.finish_request(stored.key)
-                await uow.outbox.append(_whole(done, stored, manifest, receipt, now))
+                version = using.consent.version if using.consent else 0
+                await uow.outbox.append(_whole(done, stored, manifest, receipt, version, now))
         if refused is not None:
             await self._measure(attempt)
             raise _StoppedError(refused)
@@ -380,7 +381,7 @@ def _event(export: Export, stored: StoredRequest, status: str, now: datetime, **
 
 
 def _whole(
-    export: Export, stored: StoredRequest, manifest: ExportManifest, receipt: str, now: datetime
+    export: Export, stored: StoredRequest, manifest: ExportManifest, receipt: str, version: int, now: datetime
 ) -> list[OutboxEvent]:
     complete = ExportComplete(export_id=export.export_id, attempt=export.attempt, receipt=receipt)
     told = _event(
@@ -392,6 +393,8 @@ def _whole(
         chunks=len(manifest.chunks),
         x_api_tran_id=manifest.x_api_tran_id,
         receipt=receipt,
+        consent_version=version,
+        purpose=manifest.purpose,
     )
     return [
         _to_recipient(export, stored, EXPORT_COMPLETE_TYPE, f"{_id(export)}:complete", encode(complete), now),

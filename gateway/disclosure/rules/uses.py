@@ -50,11 +50,12 @@ USES: Final[Mapping[str, OfPayment | OfBody]] = {
     # Written with the intent, under the consent's lock: the moment at which the consent is used.
     EventType.PAYMENT_SENT: OfPayment(),
     EventType.PAYMENT_REJECTED: OfPayment(if_sent_once=True),
+    # Written with the receipt, under the consent's lock: what makes chunks an export.
     EventType.PORTABILITY_DELIVERED: OfBody(
         kind=Kind.EXPORT,
         recipient="{rcv_org_code}",
-        purpose="portability",
-        what="{records} records in {chunks} chunks",
+        purpose="{purpose}",
+        what="{records} records in {chunks} chunks, {x_api_tran_id}",
         reference="{export_id}",
     ),
     # Written with the share, under the consent's lock.
