@@ -54,8 +54,8 @@ USES: Final[Mapping[str, OfPayment | OfBody]] = {
     EventType.PORTABILITY_DELIVERED: OfBody(
         kind=Kind.EXPORT,
         recipient="{rcv_org_code}",
-        purpose="{purpose}",
-        what="{records} records in {chunks} chunks, {x_api_tran_id}",
+        purpose="portability",
+        what="{records} records in {chunks} chunks",
         reference="{export_id}",
     ),
     # Written with the share, under the consent's lock.
