@@ -64,6 +64,8 @@ class EventType(StrEnum):
     """A command found the consent as it wanted it, or came again: this is where it stands."""
     CONSENT_REFUSED = "kr.mypay.consent.refused.v1"
     """A command on a consent changed nothing: `reason`."""
+    CONSENT_OFFERED = "kr.mypay.consent.offered.v1"
+    """A customer was made an offer under the consent: by whom, and on which channels."""
     PORTABILITY_ACCEPTED = "kr.mypay.portability.accepted.v1"
     """A transmission request was taken: its data will be handed over."""
     PORTABILITY_REPORTED = "kr.mypay.portability.reported.v1"
@@ -280,6 +282,26 @@ class ConsentRefused(Model):
     status: ConsentStatus | None = None
     reason: Reason
     reference: str
+    occurred_at: UtcTime
+
+
+class ConsentOffered(Model):
+    """A customer was made an offer by an affiliate that the consent names for marketing.
+
+    Attributes:
+        consent_version: of the terms under which it was made.
+        channels: on which ways it may come.
+        expires_at: first moment at which it can be used no more.
+    """
+
+    partner_id: PartnerIdField
+    consent_id: ConsentIdField
+    consent_version: Annotated[int, Field(ge=1)]
+    offer_id: UUID
+    campaign_id: str
+    affiliate_id: str
+    channels: str
+    expires_at: UtcTime
     occurred_at: UtcTime
 
 

@@ -19,6 +19,7 @@ from schemas.events import (
     CancellationAccepted,
     CancellationRefused,
     ConsentEvent,
+    ConsentOffered,
     ConsentRefused,
     ConsentShared,
     CycleSettled,
@@ -58,6 +59,7 @@ WAITING_ORDERS: Final = "mypay.waiting-orders"
 CONSENT_COMMANDS: Final = "mypay.consents.commands"
 PORTABILITY_REQUESTS: Final = "mypay.portability.requests"
 SETTLEMENTS: Final = "mypay.settlements"
+AGGREGATES: Final = "mypay.marketing.aggregates"
 DISCLOSURE_ROOTS: Final = "mypay.disclosure.roots"
 ERASURES: Final = "mypay.sharing-confirmations"
 DEAD_LETTER: Final = "mypay.dead-letter"
@@ -182,6 +184,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
             EventType.CONSENT_REPORTED: ConsentEvent,
             EventType.CONSENT_REFUSED: ConsentRefused,
             EventType.CONSENT_SHARED: ConsentShared,
+            EventType.CONSENT_OFFERED: ConsentOffered,
             EventType.DISCLOSURE_NOTICE: DisclosureNotice,
             **{t.value: PortabilityEvent for t in EventType if t.value.startswith("kr.mypay.portability.")},
         },
@@ -326,6 +329,11 @@ def clearing_topic(network_id: str) -> str:
 def exports_topic(org_code: str) -> str:
     """Topic of what one recipient is handed."""
     return _member("portability.exports", org_code)
+
+
+def offers_topic(affiliate_id: str) -> str:
+    """Topic of one affiliate's offers."""
+    return _member("marketing.offers", affiliate_id)
 
 
 def concrete_topics(

@@ -6,6 +6,8 @@ from typing import Any, Final
 PATTERNS: Final[Mapping[str, str]] = {
     r"^[A-Z0-9]{25}$": "25 capital letters and digits",
     r"^2[0-9]{3}(0[1-9]|1[0-2])[0-3][0-9][0-2][0-9][0-5][0-9][0-5][0-9]$": "a time as YYYYMMDDhhmmss",
+    r"^2[0-9]{3}-W(0[1-9]|[1-4][0-9]|5[0-3])$": "an ISO 8601 week: 2026-W48",
+    r"^[^\x00-\x1f\x7f]{1,13}$": "1 to 13 characters, none of them a control character",
     r"^[A-Za-z0-9_-]{27}$": "20 bytes in base64url without padding",
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$": "a key id: up to 64 letters, digits, '.', '_' and '-'",
     r"^2[0-9]{3}-(0[1-9]|1[0-2])$": "a month: 2026-11",

@@ -12,6 +12,7 @@ from gateway.database.pool import ConnectionPool
 from gateway.directory.postgres import PostgresDirectory
 from gateway.disclosure.postgres import PostgresDisclosureContents
 from gateway.identity.postgres import PostgresAuthenticationStore, PostgresRefusalStore
+from gateway.marketing.postgres import PostgresMarketingStore
 from gateway.orders.bulk.postgres import PostgresBulkStore
 from gateway.orders.scheduled.postgres import PostgresScheduleStore
 from gateway.orders.standing.postgres import PostgresStandingOrderStore
@@ -44,6 +45,7 @@ class PostgresUnitOfWork:
         self.directory = PostgresDirectory(connection)
         self.portability = PostgresPortabilityStore(connection)
         self.sharing = PostgresSharingStore(connection)
+        self.marketing = PostgresMarketingStore(connection)
 
 
 class PostgresStore(ConnectionPool):

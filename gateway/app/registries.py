@@ -17,6 +17,7 @@ from gateway.directory.operators import PostgresOperators
 from gateway.directory.registry import PostgresRegistry
 from gateway.directory.tokens import PostgresTokens
 from gateway.identity.registry import PostgresIdentities
+from gateway.marketing.registry import PostgresCampaignRegistry
 from gateway.portability.registry import PostgresRecipientRegistry
 from gateway.sharing.registry import PostgresAffiliateRegistry
 from schemas.primitives import ConsentId, FundingToken, PartnerId
@@ -32,6 +33,7 @@ class Registries(OnConnection):
         self.operators = PostgresOperators(connection)
         self.identities = PostgresIdentities(connection)
         self.consents = PostgresConsentRegistry(connection)
+        self.campaigns = PostgresCampaignRegistry(connection)
         self.recipients = PostgresRecipientRegistry(connection)
         self.affiliates = PostgresAffiliateRegistry(connection)
 

@@ -77,6 +77,8 @@ class Settings(BaseSettings):
     """For `mypay run disclosure`."""
     postgres_dsn_portability: SecretStr | None = None
     """For `mypay run portability`."""
+    postgres_dsn_marketing: SecretStr | None = None
+    """For `mypay run marketing`."""
     postgres_dsn_operator: SecretStr | None = None
     """For people's commands that change something: user mypay_operator."""
     postgres_dsn_readonly: SecretStr | None = None

@@ -7,6 +7,7 @@ from gateway.directory.store import DirectoryUnit
 from gateway.disclosure.store import DisclosureUnit
 from gateway.identity.refusals import RefusalUnit
 from gateway.identity.store import AuthenticationUnit
+from gateway.marketing.store import MarketingStoreUnit
 from gateway.orders.store import BulkUnit, ScheduleUnit, StandingUnit
 from gateway.outbox.store import OutboxUnit
 from gateway.payments.cancellations.store import CancellationUnit
@@ -33,6 +34,7 @@ class GatewayUnit(
     DirectoryUnit,
     PortabilityDataUnit,
     SharingStoreUnit,
+    MarketingStoreUnit,
     Protocol,
 ):
     """One transaction with every store. A service that is given its database may touch what its own unit names."""

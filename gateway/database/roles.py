@@ -29,6 +29,7 @@ class Role(StrEnum):
     DISCLOSURE = "disclosure"
     PORTABILITY = "portability"
     SHARING = "sharing"
+    MARKETING = "marketing"
     OPERATOR = "operator"  # people's commands that change something
     READONLY = "readonly"  # people who look, dashboards
 
@@ -61,7 +62,7 @@ APPEND: Final = Access(insert=ALL)
 WRITE: Final = Access(select=(), insert=ALL)
 """Add rows, and not read them again."""
 
-_I, _C, _X, _R, _S, _T, _D, _P, _A, _O, _V = RUNNING
+_I, _C, _X, _R, _S, _T, _D, _P, _A, _M, _O, _V = RUNNING
 
 _LOCK: Final = Access(update=("lock_only",))
 """Row locks need the right to change something: a column that can hold one value only."""
@@ -83,6 +84,12 @@ _USED: Final = (
     *("currency", "network_id", "rrn"),
 )
 """What the disclosure log tells of a payment."""
+
+_SPENT: Final = (
+    *("partner_id", "payment_id", "consent_id", "merchant_id", "operation", "state", "amount_minor", "currency"),
+    "decided_at",
+)
+"""What marketing sees of a payment: neither order nor card."""
 
 _QUEUES: Final = (
     *("stan", "transmitted_at", "attempts", "next_attempt_at", "leased_by", "leased_until", "queued_at", "closed_at"),
@@ -134,6 +141,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
                                _O: Access(insert=ALL, update=("disabled_at",))},
     "merchant":               {_I: READ, _X: READ, _T: READ, _P: READ, _V: READ,
                                _A: Access(select=("merchant_id", "mcc", "name_location")),
+                               _M: Access(select=("merchant_id", "mcc", "name_location")),
                                _O: Access(insert=ALL, update=("acceptor_id", "name_location", "mcc", "networks",
                                                               "active", "name"))},
     "funding_token":          {_X: Access(select=("token", "customer_id", "key_id", "nonce", "ciphertext")),
@@ -157,10 +165,10 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
                                                               "withdrawn_at"))},
     # --- consents ---
     "consent":                {_I: _LOCK, _X: _LOCK, _P: _LOCK, _T: _CONSENT_CHANGES, _C: _CONSENT_CHANGES,
-                               _O: _CONSENT_CHANGES, _A: _LOCK,
+                               _O: _CONSENT_CHANGES, _A: _LOCK, _M: _LOCK,
                                _D: Access(select=("partner_id", "consent_id", "customer_id")), _V: READ},
     "consent_version":        {_T: _VERSIONS, _C: _VERSIONS, _O: _VERSIONS, _V: READ},
-    "consent_purpose_end":    {_T: WRITE, _C: WRITE, _O: WRITE, _X: READ, _P: READ, _A: READ, _V: READ},
+    "consent_purpose_end":    {_T: WRITE, _C: WRITE, _O: WRITE, _X: READ, _P: READ, _A: READ, _M: READ, _V: READ},
     "consent_command":        {_T: APPEND, _C: APPEND, _O: APPEND, _V: READ},
     "consent_usage":          {_X: Access(insert=ALL, update=("reserved_minor", "reserved_count", "consumed_minor",
                                                               "consumed_count")),
@@ -171,10 +179,19 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "portability_request":    {_P: Access(insert=ALL, update=("status", "accessed_at")),
                                _T: Access(update=("status", "exports", "next_due_at")), _V: READ},
     "portability_export":     {_P: Access(insert=ALL, update=_EXPORTS), _T: Access(insert=_BEGUN), _V: READ},
+    # --- joint marketing ---
+    "campaign":               {_M: Access(update=("offers", "held_minor", "used_minor")), _V: READ,
+                               _O: Access(insert=ALL, update=("body", "exclusive_group", "budget_minor",
+                                                              "budget_offers", "active", "applied_at"))},
+    "marketing_customer":     {_M: Access(insert=("customer_id",), update=("lock_only",)), _V: READ},
+    "offer":                  {_M: Access(insert=ALL, update=("state", "uses", "used_minor", "ended_at")), _V: READ},
+    "offer_use":              {_M: APPEND, _V: READ},
+    "marketing_table":        {_M: APPEND, _V: READ},
+    "marketing_table_payment": {_M: APPEND, _V: READ},
     # --- payments ---
     "payment":                {_I: Access(insert=ALL, update=_MOVES), _C: READ, _P: READ, _O: READ, _V: READ,
                                _D: Access(select=_USED),
-                               _A: Access(select=_PAID),
+                               _A: Access(select=_PAID), _M: Access(select=_SPENT),
                                _X: Access(insert=ALL, update=(*_MOVES, *_BEGINS)),
                                _S: Access(update=_MOVES),
                                _T: Access(insert=ALL, update=_MOVES)},
@@ -201,8 +218,8 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "sharing_place":          {_A: Access(update=("tx", "id")), _V: READ},
     # --- events ---
     "outbox":                 {_I: _EVENTS, _C: _EVENTS, _X: _EVENTS, _S: _EVENTS, _T: _EVENTS, _P: _EVENTS,
-                               _A: Access(insert=_EVENT), _D: Access(insert=_TOLD), _O: Access(insert=_EVENT),
-                               _R: READ, _V: READ},
+                               _M: _EVENTS, _A: Access(insert=_EVENT), _D: Access(insert=_TOLD),
+                               _O: Access(insert=_EVENT), _R: READ, _V: READ},
     "outbox_cursor":          {_R: Access(update=("tx", "id")), _O: READ, _V: READ},
     "outbox_parked":          {_R: Access(insert=ALL, delete=True), _V: READ},
     "outbox_reader":          {_V: READ},
@@ -230,7 +247,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
 SEQUENCES: Final[Mapping[str, frozenset[Role]]] = {
     "payment_number":   frozenset({_X}),
     "follow_up_number": frozenset({_I, _X, _T}),
-    "outbox_number":    frozenset({_I, _C, _X, _S, _T, _D, _P, _A, _O}),
+    "outbox_number":    frozenset({_I, _C, _X, _S, _T, _D, _P, _A, _M, _O}),
 }
 """Sequence → roles that may take numbers."""
 
@@ -262,6 +279,7 @@ APPEND_ONLY: Final = frozenset(
         *("operator_action", "operator_proposal", "operator_decision", "clearing_superseded"),
         *("trust_policy", "disclosure_entry", "disclosure_content", "disclosure_block", "disclosure_root"),
         "disclosure_destruction",
+        *("offer_use", "marketing_table", "marketing_table_payment"),
     }
 )
 """Tables whose rows nobody who runs may change or delete. In ``consent_version`` a proof may be filled in, once."""

@@ -198,6 +198,16 @@ OUTCOMES: Final[Mapping[str, Mapping[str, str]]] = {
         "attempt_failed": "PostgreSQL or Kafka went away in the middle: another attempt follows.",
         "lost": "Another worker took an export over.",
     },
+    "marketing": {
+        "granted": "A customer was made an offer.",
+        "withdrawn": "An offer ended: its time was over, or the customer permits it no more.",
+        "use_counted": "A use of an offer was counted.",
+        "use_refused": "A use of an offer was refused.",
+        "dead_letter": "A record that tells of no use (`reason`: why).",
+        "aggregate_published": "A week's aggregate was published.",
+        "aggregate_withheld": "One was not: by itself, or beside an older one, it would tell of too few.",
+        "cell_suppressed": "A cell of a published aggregate was suppressed.",
+    },
     "schedule": {
         "export_begun": "An export of a scheduled transmission was begun.",
         "transmission_stopped": "A scheduled transmission was stopped.",

@@ -22,6 +22,7 @@ from gateway.disclosure.postgres import PostgresDisclosureLog
 from gateway.disclosure.rules.entry import GENESIS, Use
 from gateway.disclosure.rules.verification import Finding
 from gateway.disclosure.store import DisclosureLog
+from gateway.marketing.rules.campaign import Campaign, CampaignRow
 from gateway.outbox.postgres import PostgresOutboxReader
 from gateway.outbox.store import OutboxReader
 from gateway.proving.memory import Database, MemoryDisclosureLog, MemoryOutboxReader, MemoryStore
@@ -44,7 +45,7 @@ TABLES = (
     "ledger_transfer, scheduled_order, standing_order, bulk, clearing_record, clearing_superseded, outbox, merchant, "
     "network_status, funding_token, funding_token_partner, disclosure_entry, disclosure_content, disclosure_block, "
     "disclosure_root, disclosure_destruction, disclosure_notice, recipient, recipient_key, portability_request, "
-    "portability_export"
+    "portability_export, marketing_table_payment, marketing_table, offer_use, offer, marketing_customer, campaign"
 )
 
 
@@ -82,6 +83,8 @@ class Backend(Protocol):
 
     async def put_approval(self, approval: Approval) -> None:
         """An affiliate, active, with this approval."""
+
+    async def put_campaigns(self, *campaigns: Campaign) -> None: ...
 
     async def put_token(self, token: str, customer_id: str, *partners: str) -> None:
         """A token of this customer that these partners may use; what is sealed behind it opens for nobody."""
@@ -145,6 +148,9 @@ class MemoryBackend:
 
     async def put_approval(self, approval: Approval) -> None:
         self.database.sharing.approvals.rows[approval.affiliate_id, approval.use.value] = approval
+
+    async def put_campaigns(self, *campaigns: Campaign) -> None:
+        self.database.marketing.campaigns.rows.update({c.campaign_id: CampaignRow(c) for c in campaigns})
 
     async def put_token(self, token: str, customer_id: str, *partners: str) -> None:
         self.database.put_token(token, customer_id, *partners)
@@ -238,6 +244,11 @@ class PostgresBackend:
             await registries.affiliates.approve(
                 approval.affiliate_id, approval.use, approval.legal_basis, approved_by=approval.approved_by, now=NOW
             )
+
+    async def put_campaigns(self, *campaigns: Campaign) -> None:
+        async with open_registries(self.dsn) as registries:
+            for campaign in campaigns:
+                assert await registries.campaigns.apply(campaign, now=NOW)
 
     async def put_token(self, token: str, customer_id: str, *partners: str) -> None:
         await put_token(self.dsn, token, customer_id, *partners)

@@ -31,6 +31,7 @@ TYPES: Final[Mapping[str, type[Contract]]] = {
 INSIDE: Final = "Inside a room: service, postgres, store, rules"
 ROOMS: Final = "Rooms inside the gateway"
 SQL: Final = "Only app and views know what runs SQL"
+FIREWALL: Final = "Marketing knows no payment that it holds no permit for"
 DRIVER: Final = "Only what runs SQL knows PostgreSQL's driver"
 PROVING: Final = "Only the command line starts what proves the gateway"
 CLIENT: Final = "A partner's client knows messages, keys and Kafka alone"
@@ -59,6 +60,11 @@ PLANTED: Final = [
     (INSIDE, "gateway.sharing.store", "gateway.sharing.service"),
     (ROOMS, "gateway.sharing.service", "gateway.settlement.store"),
     (SQL, "gateway.sharing.service", "gateway.sharing.postgres"),
+    (INSIDE, "gateway.marketing.rules.offers", "gateway.marketing.store"),
+    (INSIDE, "gateway.marketing.store", "gateway.marketing.service"),
+    (ROOMS, "gateway.marketing.service", "gateway.settlement.store"),
+    (SQL, "gateway.marketing.service", "gateway.marketing.postgres"),
+    (FIREWALL, "gateway.marketing.rules.campaign", "gateway.payments.rules.payment"),
     (INSIDE, "gateway.directory.tokens", "gateway.directory.card_files"),
     (SQL, "gateway.payments.execution", "gateway.payments.postgres"),
     (SQL, "gateway.orders.bulk.service", "gateway.orders.bulk.postgres"),

@@ -67,6 +67,14 @@ USES: Final[Mapping[str, OfPayment | OfBody]] = {
         reference="{payment_id}",
         legal_basis="{legal_basis}",
     ),
+    # Written with the offer, under the consent's lock.
+    EventType.CONSENT_OFFERED: OfBody(
+        kind=Kind.OFFER,
+        recipient="{affiliate_id}",
+        purpose="marketing",
+        what="offer of campaign {campaign_id} by {channels}",
+        reference="{offer_id}",
+    ),
     EventType.DISCLOSURES_DESTROYED: OfBody(
         kind=Kind.DESTRUCTION,
         recipient="",

@@ -23,6 +23,9 @@ from gateway.disclosure.rules.sequence import Head
 from gateway.disclosure.store import Evidence
 from gateway.identity.refusals import Refusal
 from gateway.identity.store import AssertionUse
+from gateway.marketing.rules.aggregates import Contribution
+from gateway.marketing.rules.campaign import CampaignRow
+from gateway.marketing.rules.offers import Offer, OfferKey, StoredUse, UseKey
 from gateway.orders.bulk.rules import Bulk, BulkKey
 from gateway.orders.standing.rules import StandingKey, StandingOrder
 from gateway.outbox.store import OutboxEvent, OutboxRow
@@ -119,6 +122,19 @@ class NetworkReport:
     reported_at: datetime
 
 
+@dataclass(slots=True)
+class MarketingTables:
+    """What joint marketing holds."""
+
+    campaigns: Table[str, CampaignRow] = field(default_factory=lambda: Table("campaign"))
+    customers: Table[str, str] = field(default_factory=lambda: Table("marketing_customer"))
+    offers: Table[OfferKey, Offer] = field(default_factory=lambda: Table("offer"))
+    uses: Table[UseKey, StoredUse] = field(default_factory=lambda: Table("offer_use", append_only=True))
+    published: Table[tuple[str, str, int], tuple[Contribution, ...]] = field(
+        default_factory=lambda: Table("marketing_table", append_only=True)
+    )
+
+
 Written = Mapping[str, Mapping[Any, Any]]
 """What a transaction wrote: table → key → row."""
 
@@ -178,6 +194,7 @@ class Database:
         self.authenticated_at: Table[ConsentKey, datetime] = Table("consent_authentication")
         self.sharing = SharingTables()
         self.network_status: Table[tuple[NetworkId, str], NetworkReport] = Table("network_status")
+        self.marketing = MarketingTables()
         self.outbox: list[OutboxRow] = []
         self.outbox_cursor: tuple[int, int] = (0, 0)
         self.outbox_parked: dict[tuple[int, int], tuple[OutboxRow, str]] = {}

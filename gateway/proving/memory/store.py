@@ -13,6 +13,7 @@ from gateway.proving.memory.database import Database, Transaction
 from gateway.proving.memory.directory import MemoryDirectory
 from gateway.proving.memory.disclosure_contents import MemoryDisclosureContents
 from gateway.proving.memory.follow_ups import MemoryFollowUpStore
+from gateway.proving.memory.marketing import MemoryMarketingStore
 from gateway.proving.memory.outbox import MemoryOutbox
 from gateway.proving.memory.payments import MemoryPaymentStore
 from gateway.proving.memory.portability import MemoryPortabilityStore
@@ -43,6 +44,7 @@ class MemoryUnitOfWork:
         self.directory = MemoryDirectory(transaction, boundary)
         self.portability = MemoryPortabilityStore(transaction, boundary)
         self.sharing = MemorySharingStore(transaction, boundary)
+        self.marketing = MemoryMarketingStore(transaction, boundary)
 
 
 class MemoryStore:

@@ -1,0 +1,48 @@
+"""What operators write of campaigns."""
+
+from datetime import datetime
+
+from gateway.database.queries import load
+from gateway.database.statements import OnConnection
+from gateway.marketing.rules.campaign import Campaign
+
+_SQL = load(__name__, "campaign_registry")
+
+
+class CampaignRefusedError(Exception):
+    """A campaign cannot be changed so: the message says why."""
+
+
+class PostgresCampaignRegistry(OnConnection):
+    """Campaigns, on one connection. Each call is a transaction of its own unless the caller holds one open.
+
+    Every method raises StoreUnavailableError or StoreConflictError as the stores do.
+    """
+
+    async def apply(self, campaign: Campaign, *, now: datetime) -> bool:
+        """Write a campaign, new or instead of what it was; True if it is new. It is active then.
+
+        What was granted stands, as it was granted.
+
+        Raises:
+            CampaignRefusedError: its currency is another, or its budget less than what is held and used of it.
+        """
+        rows = await self._fetch(
+            _SQL.apply,
+            campaign.campaign_id,
+            campaign.model_dump_json(exclude_none=True),
+            campaign.exclusive_group,
+            campaign.budget.amount.minor,
+            campaign.budget.offers,
+            campaign.budget.amount.currency,
+            now,
+        )
+        if not rows:
+            raise CampaignRefusedError(
+                f"{campaign.campaign_id}: budget must keep its currency, and be no less than what its offers hold"
+            )
+        return bool(rows[0]["is_new"])
+
+    async def set_active(self, campaign_id: str, *, active: bool) -> bool:
+        """Let a campaign make offers, or none; False if there is no such campaign. Offers that were made stand."""
+        return bool(await self._fetch(_SQL.set_active, campaign_id, active))

@@ -1,0 +1,1 @@
+"""Decisions of joint marketing: pure functions over frozen data."""

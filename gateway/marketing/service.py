@@ -1,0 +1,195 @@
+"""Offers: granted to eligible customers who agree to them, and ended with what permitted them.
+
+Whether somebody may have an offer is looked at without locks, and decided with them: consents first, then customers,
+then campaigns. So caps, budgets and exclusivity hold for however many workers there are.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from gateway.base.keys import ConsentKey
+from gateway.base.process import Clock, Observer
+from gateway.base.retrying import until_done
+from gateway.consents.ended_watch import EndedConsentWatch
+from gateway.consents.rules.consent import Consent
+from gateway.database.unit import Store
+from gateway.marketing.rules.activity import MarketingActivity, MarketingPermit, PaidRow, activity_of, permit_of
+from gateway.marketing.rules.campaign import CampaignRow
+from gateway.marketing.rules.offers import Offer, OfferState, decide_offers, end_of_offer, ended
+from gateway.marketing.store import MarketingUnit
+from gateway.marketing.telling import CustomerNames, granted_events, withdrawn_event
+
+FIRST: Final[ConsentKey] = ("", "")  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, slots=True)
+class MarketingSettings:
+    """Bounds of marketing.
+
+    Attributes:
+        batch: consents looked at, or offers ended, in one transaction; a larger one holds locks for longer.
+    """
+
+    batch: int = 500
+
+
+class AffiliateSource(Protocol):
+    """Who may make offers."""
+
+    async def affiliates(self) -> frozenset[str]:
+        """Ids of the affiliates that are active."""
+
+
+class OfferService:
+    """Makes offers, and ends them.
+
+    Args:
+        affiliates: ids of the affiliates that are active.
+        watch: compares offers with the ends of consents; None: nobody looks.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store[MarketingUnit],
+        names: CustomerNames,
+        affiliates: AffiliateSource,
+        observer: Observer,
+        clock: Clock,
+        settings: MarketingSettings,
+        watch: EndedConsentWatch | None = None,
+    ) -> None:
+        self._store = store
+        self._names = names
+        self._affiliates = affiliates
+        self._observer = observer
+        self._clock = clock
+        self._settings = settings
+        self._watch = watch
+        self._after = FIRST
+
+    async def grant(self) -> int:
+        """Look at the next consents of the round, and make the offers that are due; return how many these were."""
+        started = asyncio.get_running_loop().time()
+        keys, due, looked_at = await until_done(self._due)
+        made = await until_done(lambda: self._grant(due)) if due else 0
+        self._after = keys[-1] if len(keys) == self._settings.batch else FIRST
+        if looked_at:
+            self._observer.batch("marketing", size=looked_at, seconds=asyncio.get_running_loop().time() - started)
+        self._observer.count("marketing", "granted", n=made)
+        return len(keys)
+
+    async def end(self) -> int:
+        """End offers that are past their time or permitted no more; return how many were looked at."""
+
+        async def find() -> Sequence[Offer]:
+            async with self._store.reading() as uow:
+                return await uow.marketing.must_end(self._clock.now(), self._settings.batch)
+
+        found = await until_done(find)
+        withdrawn = await until_done(lambda: self._end(found)) if found else 0
+        self._observer.count("marketing", "withdrawn", n=withdrawn)
+        return len(found)
+
+    async def _due(self) -> tuple[Sequence[ConsentKey], list[ConsentKey], int]:
+        """The round's next consents, and those of them that would get an offer if nothing changes."""
+        async with self._store.reading() as uow:
+            rows = await uow.marketing.campaigns()
+            running = _running(rows, self._clock.now())
+            if not running:
+                return [], [], 0
+            keys = await uow.marketing.candidates(self._after, self._settings.batch)
+            consents = await uow.consents.read(keys)
+            now = self._clock.now()
+            permits = _permits(consents, now)
+            paid = await uow.marketing.paid([p.key for p in permits], _since(running.values(), now))
+            before = await uow.marketing.offers_of(sorted({p.customer_id for p in permits}))
+            affiliates = await self._affiliates.affiliates()
+        made, _ = decide_offers(
+            _activities(permits, paid),
+            campaigns=running,
+            groups=_groups(rows),
+            before=before,
+            affiliates=affiliates,
+            now=now,
+        )
+        return keys, sorted({o.consent_key for o in made}), len(keys)
+
+    async def _grant(self, due: Sequence[ConsentKey]) -> int:
+        affiliates = await self._affiliates.affiliates()
+        async with self._store.transaction() as uow:
+            consents = await uow.consents.lock(due)
+            await uow.marketing.lock_customers(sorted({c.terms.customer_id for c in consents.values()}))
+            rows = await uow.marketing.campaigns()
+            locked = await uow.marketing.lock_campaigns([r.campaign_id for r in rows if r.active])
+            # After the locks: what ended before them has ended.
+            now = self._clock.now()
+            running = _running(locked.values(), now)
+            permits = _permits(consents, now)
+            if not running or not permits:
+                return 0
+            paid = await uow.marketing.paid([p.key for p in permits], _since(running.values(), now))
+            before = await uow.marketing.offers_of(sorted({p.customer_id for p in permits}))
+            made, changed = decide_offers(
+                _activities(permits, paid),
+                campaigns=running,
+                groups=_groups(rows),
+                before=before,
+                affiliates=affiliates,
+                now=now,
+            )
+            added = await uow.marketing.add_offers(made)
+            if len(added) != len(made):
+                raise AssertionError("a customer who is locked has no offers that were not read")
+            await uow.marketing.write_campaigns(list(changed.values()))
+            await uow.outbox.append([event for offer in made for event in granted_events(offer, self._names)])
+        if self._watch is not None and made:
+            self._watch.intended([o.consent_key for o in made], now)
+        return len(made)
+
+    async def _end(self, found: Sequence[Offer]) -> int:
+        async with self._store.transaction() as uow:
+            consents = await uow.consents.lock(sorted({o.consent_key for o in found}))
+            campaigns = dict(await uow.marketing.lock_campaigns(sorted({o.campaign_id for o in found})))
+            offers = await uow.marketing.lock_offers(sorted(o.offer_id for o in found))
+            now = self._clock.now()
+            over, events = [], []
+            for offer in offers.values():
+                cause = end_of_offer(offer, consents.get(offer.consent_key), now)
+                if cause is None or offer.state is not OfferState.OPEN:
+                    continue
+                after, campaigns[offer.campaign_id] = ended(offer, campaigns[offer.campaign_id], cause, now)
+                over.append(after)
+                events.append(withdrawn_event(after, cause))
+            await uow.marketing.write_offers(over)
+            await uow.marketing.write_campaigns([campaigns[c] for c in sorted({o.campaign_id for o in over})])
+            await uow.outbox.append(events)
+        return len(over)
+
+
+def _running(rows: Iterable[CampaignRow], now: datetime) -> dict[str, CampaignRow]:
+    return {r.campaign_id: r for r in rows if r.active and r.campaign.begins_at <= now < r.campaign.ends_at}
+
+
+def _groups(rows: Sequence[CampaignRow]) -> Mapping[str, str | None]:
+    return {r.campaign_id: r.campaign.exclusive_group for r in rows}
+
+
+def _since(rows: Iterable[CampaignRow], now: datetime) -> datetime:
+    return now - timedelta(days=max(r.campaign.segment.days for r in rows))
+
+
+def _permits(consents: Mapping[ConsentKey, Consent], now: datetime) -> list[MarketingPermit]:
+    """What the consents permit, in their order."""
+    found = (permit_of(consents[key], now) for key in sorted(consents))
+    return [p for p in found if isinstance(p, MarketingPermit)]
+
+
+def _activities(permits: Sequence[MarketingPermit], paid: Sequence[PaidRow]) -> list[MarketingActivity]:
+    by_consent: dict[ConsentKey, list[PaidRow]] = {}
+    for row in paid:
+        by_consent.setdefault(row.consent_key, []).append(row)
+    return [activity_of(p, by_consent.get(p.key, ())) for p in permits]

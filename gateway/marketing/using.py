@@ -1,0 +1,120 @@
+"""Uses of offers, as affiliates sign them: each is counted once against its offer and its campaign, or refused."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from msgspec.structs import replace
+
+from gateway.base.errors import NotAuthenticatedError, StoreConflictError
+from gateway.base.process import Clock, Observer
+from gateway.base.retrying import until_done
+from gateway.database.unit import Store
+from gateway.identity.door import Authentic, Door, Faulty, Nobodys
+from gateway.identity.signing import KeySource, SignatureVerifier
+from gateway.marketing.rules.offers import USE_ID_TAKEN, Offer, StoredUse, counted, refuse_offer_use
+from gateway.marketing.store import MarketingUnit
+from gateway.marketing.telling import use_event
+from gateway.messaging.records import DeadLetters, Record
+from schemas.marketing import OFFER_USE_TYPE, OfferUse
+from schemas.reasons import Reason
+
+MODELS: Final[Mapping[str, type[OfferUse]]] = {OFFER_USE_TYPE: OfferUse}
+
+
+class UseService:
+    """Takes in affiliates' words that offers were used.
+
+    Args:
+        keys, verifier: of affiliates, as partners' are.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store[MarketingUnit],
+        keys: KeySource,
+        verifier: SignatureVerifier,
+        dead_letters: DeadLetters,
+        observer: Observer,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._door: Door[OfferUse] = Door(verifier=verifier, models=MODELS)
+        self._dead_letters = dead_letters
+        self._observer = observer
+        self._clock = clock
+
+    async def take(self, records: Sequence[Record]) -> None:
+        """Bring every record to its end: it is answered, or a dead letter. Then commit offsets."""
+        started = asyncio.get_running_loop().time()
+        good: list[Authentic[OfferUse]] = []
+        parked: list[tuple[Record, NotAuthenticatedError]] = []
+        for one in await self._door.read_all(records, self._clock.now(), self._keys):
+            match one:
+                case Nobodys():
+                    parked.append((one.record, one.error))
+                case Faulty():
+                    parked.append((one.record, NotAuthenticatedError(one.reason)))
+                case Authentic() if one.lapsed is not None:
+                    parked.append((one.record, NotAuthenticatedError(one.lapsed)))
+                case Authentic():
+                    good.append(one)
+        if good:
+            await self.count([(one.message, one.digest) for one in good])
+        if parked:
+            await until_done(lambda: self._dead_letters.park("marketing", parked))
+            for reason, n in Counter(error.reason.code.value for _, error in parked).items():
+                self._observer.count("marketing", "dead_letter", reason=reason, n=n)
+        self._observer.batch("marketing", size=len(records), seconds=asyncio.get_running_loop().time() - started)
+
+    async def count(self, uses: Sequence[tuple[OfferUse, bytes]]) -> None:
+        """Count uses whose signers are known, each with the digest of its bytes, and answer each."""
+        answers = await until_done(lambda: self._count(uses))
+        for answer, n in Counter("use_counted" if a is None else "use_refused" for a in answers).items():
+            self._observer.count("marketing", answer, n=n)
+
+    async def _count(self, uses: Sequence[tuple[OfferUse, bytes]]) -> list[Reason | None]:
+        ids = sorted({use.offer_id for use, _ in uses})
+        async with self._store.transaction() as uow:
+            advised = await uow.marketing.offers(ids)
+            consents = await uow.consents.lock(sorted({o.consent_key for o in advised.values()}))
+            campaigns = dict(await uow.marketing.lock_campaigns(sorted({o.campaign_id for o in advised.values()})))
+            offers = dict(await uow.marketing.lock_offers(sorted(advised)))
+            known = dict(await uow.marketing.uses([(u.affiliate_id, u.use_id) for u, _ in uses]))
+            now = self._clock.now()
+            new: list[StoredUse] = []
+            changed: dict[str, Offer] = {}
+            answers: list[Reason | None] = []
+            events = []
+            for use, digest in uses:
+                offer = offers.get(use.offer_id)
+                before = known.get((use.affiliate_id, use.use_id))
+                if before is None:
+                    consent = consents.get(offer.consent_key) if offer else None
+                    reason = refuse_offer_use(use, offer, consent, now)
+                    before = StoredUse(
+                        use.affiliate_id, use.use_id, use.offer_id, digest, use.amount.minor, reason, now
+                    )
+                    if reason is None and offer is not None:
+                        row = campaigns[offer.campaign_id]
+                        offer, campaigns[row.campaign_id] = counted(offer, row, use.amount.minor, now)
+                        offers[offer.offer_id] = changed[str(offer.offer_id)] = offer
+                    new.append(before)
+                    known[before.key] = before
+                elif before.digest != digest:
+                    before, reason = replace(before, digest=digest, handled_at=now), USE_ID_TAKEN
+                else:
+                    reason = before.reason
+                answers.append(reason)
+                events.append(use_event(use, before, reason))
+            if len(await uow.marketing.add_uses(new)) != len(new):
+                raise StoreConflictError("another worker has answered one of these uses meanwhile")
+            await uow.marketing.write_offers(list(changed.values()))
+            await uow.marketing.write_campaigns(
+                [campaigns[c] for c in sorted({o.campaign_id for o in changed.values()})]
+            )
+            await uow.outbox.append(events)
+        return answers
