@@ -29,6 +29,9 @@ def command(
     ] = 0.04,
     partners: Annotated[int, typer.Option(help="2: all sign with ES256. 4: half with Ed25519.", min=1, max=4)] = 2,
     initiation_workers: Annotated[int, typer.Option(help="Processes of the intake.", min=1, max=8)] = 1,
+    disclosure: Annotated[
+        bool, typer.Option("--disclosure", help="With the disclosure log: compare with a run without.")
+    ] = False,
     profile: Annotated[
         str | None, typer.Option(help="Also record this process with py-spy, e.g. 'execution bcard'. Costs speed.")
     ] = None,
@@ -66,6 +69,7 @@ def command(
         lean_seconds=lean_seconds,
         partners=partners,
         initiation_workers=initiation_workers,
+        disclosure=disclosure,
         profile=profile,
     )
     view = LiveView(err())

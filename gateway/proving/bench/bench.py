@@ -67,6 +67,7 @@ async def run_bench(plan: BenchPlan, home: Path, *, view: View) -> BenchResult:
         log_level="warning",
         with_gateway=False,
         with_proofs=True,
+        with_disclosure=plan.disclosure,
     )
     async with open_world(world_plan, cast, steps=view.step) as world:
         bench = _Bench(plan, world, cast, view)

@@ -28,6 +28,7 @@ class BenchPlan:
         seconds: of the sustained run; latency_seconds: of the run at half the rate; baseline_seconds: of each baseline.
         lean_seconds: of the pipeline without features; 0: leave it out.
         partners: 2 sign with ES256; 4: half of them with Ed25519.
+        disclosure: the disclosure log is written beside the pipeline.
         profile: name of a stage to record with py-spy during the sustained run, or None.
     """
 
@@ -38,6 +39,7 @@ class BenchPlan:
     partners: int = 2
     initiation_workers: int = 1
     seed: int = 1
+    disclosure: bool = False
     profile: str | None = None
 
 

@@ -1,0 +1,164 @@
+"""The disclosure log on a real PostgreSQL: two sequencers at once, lost sessions, and what people see and check."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from typer.testing import CliRunner
+
+from gateway.app.postgres import PostgresStore
+from gateway.app.registries import open_registries
+from gateway.base.errors import StoreConflictError, StoreUnavailableError
+from gateway.cli import audit, consent, customer
+from gateway.consents.rules.consent import Consent
+from gateway.database.migrate import migrate
+from gateway.disclosure import postgres
+from gateway.disclosure.postgres import PostgresDisclosureLog
+from gateway.disclosure.rules.sequence import close_due
+from gateway.disclosure.signing import newest_key
+from gateway.disclosure.store import DisclosureLog
+from gateway.proving.memory import MemoryClock
+from schemas.consents import ConsentStatus
+from tests.contract.test_disclosure_log import HOUR, drain, sequencer, told
+from tests.support.builders import payment
+from tests.support.domain_samples import NOW, terms
+
+PAYMENTS = 300
+
+
+@pytest.fixture
+def dsn(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("MYPAY_POSTGRES_DSN", database)
+    monkeypatch.setenv("MYPAY_DISCLOSURE_KEYS_DIR", str(tmp_path / "keys"))
+    asyncio.run(_paid(database))
+    return database
+
+
+async def _paid(dsn: str) -> None:
+    await migrate(dsn)
+    async with open_registries(dsn) as registries:
+        held = Consent(terms(), 1, ConsentStatus.AUTH)
+        await registries.consents.add_consents([(held.terms, held.status)])
+    store = PostgresStore(dsn)
+    await store.start()
+    for begin in range(1, PAYMENTS, 50):
+        async with store.transaction() as uow:
+            some = [payment(n) for n in range(begin, begin + 50)]
+            await uow.payments.insert(some)
+            await uow.outbox.append([told(p) for p in some])
+    await store.stop()
+
+
+async def _until_nothing_waits(log: DisclosureLog) -> int:
+    """Write as a sequencer does that believes to lead; return how often another one had moved the head."""
+    service, lost = sequencer(log, batch=7), 0
+    head, full = await log.head(), True
+    while full:
+        try:
+            head, full = await service.step(head)
+        except StoreConflictError:
+            lost += 1
+            head = await log.head()
+    return lost
+
+
+def verified(*arguments: str) -> dict[str, Any]:
+    done = CliRunner().invoke(audit.app, ["verify", "--stored", "--json", *arguments])
+    result: dict[str, Any] = json.loads(done.stdout)
+    assert done.exit_code == (1 if result["findings"] else 0), done.output
+    return result
+
+
+def test_two_that_both_believe_to_lead_make_one_chain(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def race() -> int:
+        logs = [PostgresDisclosureLog(dsn) for _ in range(3)]
+        for number, log in enumerate(logs):
+            # Each has a lock of its own: as if the server had forgotten who holds the one.
+            monkeypatch.setattr(postgres, "_LEADER_LOCK", number)
+            assert await log.acquire()
+        lost = await asyncio.gather(*(_until_nothing_waits(log) for log in logs))
+        for log in logs:
+            await log.release()
+        return sum(lost)
+
+    assert asyncio.run(race()) > 0
+    assert verified()["entries"] == PAYMENTS
+    assert verified()["findings"] == []
+
+
+def test_a_lost_session_writes_nothing_and_another_goes_on(dsn: str) -> None:
+    async def lose() -> None:
+        log, other = PostgresDisclosureLog(dsn), PostgresDisclosureLog(dsn)
+        assert await log.acquire()
+        assert not await other.acquire()
+        head, _ = await sequencer(log, batch=7).step(await log.head())
+        server = await asyncpg.connect(dsn)
+        await server.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'mypay-disclosure'"
+        )
+        await server.close()
+        with pytest.raises(StoreUnavailableError):
+            await sequencer(log, batch=7).step(head)
+        assert await other.acquire()
+        await drain(other, batch=100)
+        await other.release()
+
+    asyncio.run(lose())
+    assert verified() == verified() | {"entries": PAYMENTS, "findings": []}
+
+
+def test_people_see_uses_check_proofs_and_find_what_was_changed(dsn: str, tmp_path: Path) -> None:
+    assert CliRunner().invoke(audit.app, ["key"]).exit_code == 0
+    signer = newest_key(tmp_path / "keys")
+    assert signer is not None
+
+    async def write() -> None:
+        log = PostgresDisclosureLog(dsn)
+        assert await log.acquire()
+        clock = MemoryClock(NOW)
+        head = await drain(log, clock)
+        closing = close_due(head, NOW + HOUR, HOUR)
+        assert closing is not None
+        assert closing.root is not None
+        await log.write(closing, (), signer.sign(closing.root))
+        await log.release()
+
+    asyncio.run(write())
+    assert verified()["findings"] == []
+
+    seen = CliRunner().invoke(consent.app, ["uses", "consent-1", "--json", "--limit", "2"])
+    assert [u["kind"] for u in json.loads(seen.stdout)] == ["payment", "payment"]
+    file = tmp_path / "proofs.json"
+    days = ["--from", f"{NOW:%Y-%m-%d}", "--to", f"{NOW.replace(year=NOW.year + 1):%Y-%m-%d}"]
+    listed = CliRunner().invoke(customer.app, ["disclosures", "customer-1", *days, "--proofs", str(file), "--json"])
+    assert len(json.loads(listed.stdout)) == PAYMENTS, listed.output
+
+    environment = {"MYPAY_POSTGRES_DSN": "postgresql://nobody@127.0.0.1:1/nothing"}
+    checked = CliRunner().invoke(audit.app, ["check-proof", str(file), "--json"], env=environment)
+    assert checked.exit_code == 0, checked.output
+    assert {p["problem"] for p in json.loads(checked.stdout)} == {None}
+    forged = tmp_path / "forged.json"
+    forged.write_text(file.read_text().replace("merchant-1", "merchant-2", 1))
+    told_of_it = CliRunner().invoke(audit.app, ["check-proof", str(forged), "--json"], env=environment)
+    assert told_of_it.exit_code == 1
+    assert [p["problem"] for p in json.loads(told_of_it.stdout)][:2] == ["it does not lead to the signed root", None]
+    other = CliRunner().invoke(audit.app, ["check-proof", str(file), "--root", "A" * 43], env=environment)
+    assert other.exit_code == 1
+
+    asyncio.run(_tamper(dsn))
+    assert [f["place"] for f in verified()["findings"]] == ["entry 7", "entry 9", "root 1"]
+
+
+async def _tamper(dsn: str) -> None:
+    owner = await asyncpg.connect(dsn)
+    with pytest.raises(asyncpg.RaiseError):
+        await owner.execute("UPDATE disclosure_content SET recipient = 'nobody' WHERE seq = 7")
+    await owner.execute("SET session_replication_role TO replica")
+    await owner.execute("UPDATE disclosure_content SET recipient = 'nobody' WHERE seq = 7")
+    await owner.execute("DELETE FROM disclosure_entry WHERE seq = 9")
+    await owner.execute("DELETE FROM disclosure_content WHERE seq = 9")
+    await owner.execute("DELETE FROM outbox WHERE id = 9")
+    await owner.close()
