@@ -1,5 +1,6 @@
 """The disclosure log: what was used of a consent or a customer, with proofs; and all of it, verified."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from typing import Final
@@ -104,7 +105,8 @@ class DisclosuresView(View):
         roots = [r for r in await self.roots(verifier) if r.number <= head.root_number]
         verification = Verification(roots, blocks)
         async for rows in self._packed(head):
-            verification.feed(rows)
+            # In a thread: the server puts the next rows together meanwhile.
+            await asyncio.to_thread(verification.feed, rows)
             progress(verification.entries)
         known = [p for p in published or () if p.number <= head.root_number]
         verification.finish(head, await self.destroyed(), None if published is None else known)
@@ -120,8 +122,13 @@ class DisclosuresView(View):
         A query a chunk: a snapshot that is held for the whole log would keep the server from clearing up.
         """
         last = max(head.seq, (await self._fetch(_SQL.last))[0][0] or 0)
-        for begin in range(0, last, CHUNK):
-            yield [r[0] for r in await self._fetch(_SQL.packed, begin, begin + CHUNK)]
+        begins = range(0, last, CHUNK)
+        coming = [asyncio.create_task(self._fetch(_SQL.packed, b, b + CHUNK)) for b in begins[:1]]
+        for following in [*begins[1:], None]:
+            rows = await coming.pop() if coming else []
+            if following is not None:
+                coming.append(asyncio.create_task(self._fetch(_SQL.packed, following, following + CHUNK)))
+            yield [r[0] for r in rows]
 
 
 _USES: Final = [*PAYMENT_TYPES, *BODY_TYPES]

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from gateway.app.postgres import PostgresStore
 from gateway.app.registries import open_registries
 from gateway.base.errors import StoreConflictError, StoreUnavailableError
-from gateway.cli import audit, consent, customer
+from gateway.cli import audit, customer
 from gateway.consents.rules.consent import Consent
 from gateway.database.migrate import migrate
 from gateway.disclosure import postgres
@@ -85,8 +85,8 @@ def test_two_that_both_believe_to_lead_make_one_chain(dsn: str, monkeypatch: pyt
         return sum(lost)
 
     assert asyncio.run(race()) > 0
-    assert verified()["entries"] == PAYMENTS
-    assert verified()["findings"] == []
+    found = verified()
+    assert (found["entries"], found["findings"]) == (PAYMENTS, [])
 
 
 def test_a_lost_session_writes_nothing_and_another_goes_on(dsn: str) -> None:
@@ -107,7 +107,8 @@ def test_a_lost_session_writes_nothing_and_another_goes_on(dsn: str) -> None:
         await other.release()
 
     asyncio.run(lose())
-    assert verified() == verified() | {"entries": PAYMENTS, "findings": []}
+    found = verified()
+    assert (found["entries"], found["findings"]) == (PAYMENTS, [])
 
 
 def test_people_see_uses_check_proofs_and_find_what_was_changed(dsn: str, tmp_path: Path) -> None:
@@ -129,8 +130,6 @@ def test_people_see_uses_check_proofs_and_find_what_was_changed(dsn: str, tmp_pa
     asyncio.run(write())
     assert verified()["findings"] == []
 
-    seen = CliRunner().invoke(consent.app, ["uses", "consent-1", "--json", "--limit", "2"])
-    assert [u["kind"] for u in json.loads(seen.stdout)] == ["payment", "payment"]
     file = tmp_path / "proofs.json"
     days = ["--from", f"{NOW:%Y-%m-%d}", "--to", f"{NOW.replace(year=NOW.year + 1):%Y-%m-%d}"]
     listed = CliRunner().invoke(customer.app, ["disclosures", "customer-1", *days, "--proofs", str(file), "--json"])
