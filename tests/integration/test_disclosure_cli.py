@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from gateway.app.postgres import PostgresStore
 from gateway.app.registries import open_registries
 from gateway.base.errors import StoreConflictError, StoreUnavailableError
-from gateway.cli import audit, customer
+from gateway.cli import audit, consent, customer
 from gateway.consents.rules.consent import Consent
 from gateway.database.migrate import migrate
 from gateway.disclosure import postgres
@@ -130,6 +130,9 @@ def test_people_see_uses_check_proofs_and_find_what_was_changed(dsn: str, tmp_pa
     asyncio.run(write())
     assert verified()["findings"] == []
 
+    seen = CliRunner().invoke(consent.app, ["uses", "consent-1", "--partner", "partner-1", "--json", "--limit", "2"])
+    assert seen.exit_code == 0, (seen.exception, seen.output)
+    assert [u["kind"] for u in json.loads(seen.stdout)] == ["payment", "payment"]
     file = tmp_path / "proofs.json"
     days = ["--from", f"{NOW:%Y-%m-%d}", "--to", f"{NOW.replace(year=NOW.year + 1):%Y-%m-%d}"]
     listed = CliRunner().invoke(customer.app, ["disclosures", "customer-1", *days, "--proofs", str(file), "--json"])
