@@ -9,7 +9,7 @@ from gateway.database.statements import OnConnection
 from gateway.directory.partners import HomeGroup, PartnerKey
 from schemas.sharing import SharingUse
 
-_SQL = load(__name__, "registry")
+_SQL = load(__name__, "affiliate_registry")
 
 
 class UnknownAffiliateError(Exception):

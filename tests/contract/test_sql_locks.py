@@ -137,6 +137,46 @@ def proof_row(n: int) -> tuple[str, tuple[object, ...]]:
     )
 
 
+def request_row(n: int) -> tuple[str, tuple[object, ...]]:
+    return (
+        (
+            "INSERT INTO portability_request (partner_id, request_id, consent_id, customer_id, rcv_org_code, body, "
+            "digest, status, exports, next_due_at, accessed_at, reference, created_at) "
+            "VALUES ('p', $1, 'c', 'k', 'o', '{}', '\\x00', 'active', 1, $2, $2, 'r', $2)"
+        ),
+        (f"q{n}", at(n)),
+    )
+
+
+def export_row(n: int) -> tuple[str, tuple[object, ...]]:
+    return (
+        (
+            "INSERT INTO portability_export (partner_id, request_id, number, consent_id, state, created_at, "
+            "changed_at) VALUES ('p', $1, 1, 'c', 'waiting', $2, $2)"
+        ),
+        (f"q{n}", at(n)),
+    )
+
+
+def notice_row(n: int) -> tuple[str, tuple[object, ...]]:
+    return (
+        "INSERT INTO disclosure_notice (partner_id, customer_id, told_until, next_at) VALUES ('p', $1, $2, $2)",
+        (f"k{n}", at(n)),
+    )
+
+
+def holder_row(n: int) -> tuple[str, tuple[object, ...]]:
+    return (
+        (
+            "WITH a AS (INSERT INTO affiliate (affiliate_id, name, home_group) VALUES ($1, 'a', 'telecom')) "
+            "INSERT INTO share_holder (partner_id, consent_id, customer_id, affiliate_id, round, reference, key_ids, "
+            "since, notice_id, cause, noticed_at, erase_by) "
+            "VALUES ('p', 'c', 'k', $1, 1, 'r', '{}', $2, $3, 'ended', $2, $2)"
+        ),
+        (f"a{n}", at(n), uuid_of(n)),
+    )
+
+
 @dataclass(frozen=True)
 class Lock:
     """One locking statement.
@@ -209,8 +249,23 @@ WAITS: Final = {
         lambda rows: ("tok", "p"),
         number_of("consent_id", "c"),
     ),
+    "sharing.lock_notices": Lock(
+        *(load("sharing").lock_notices, "share_holder", (holder_row,)),
+        lambda rows: ([uuid_of(n) for n in rows],),
+        "notice_id = lpad(to_hex($1::integer), 32, '0')::uuid",
+    ),
 }
 """Statements for whose rows the second one waits."""
+
+
+ONE_ROW: Final = {
+    "portability.lock_export": Lock(
+        *(load("portability").lock_export, "portability_export", (export_row,)),
+        lambda rows: ("p", f"q{rows[0]}", 1),
+        number_of("request_id", "q"),
+    ),
+}
+"""Statements that lock one row, for which the second one waits: there is no order in which to lock it."""
 
 
 def claim(rows: Sequence[int]) -> tuple[object, ...]:
@@ -254,6 +309,21 @@ SKIPS: Final = {
         )
         for queue in ("reversal", "inquiry")
     },
+    "portability.claim": Lock(
+        *(load("portability").claim, "portability_export", (export_row,)),
+        lambda _: ("w", LATER, LATER + timedelta(days=1)),
+        number_of("request_id", "q"),
+    ),
+    "portability.claim_due": Lock(
+        *(load("portability").claim_due, "portability_request", (request_row,)),
+        lambda rows: (LATER, len(rows)),
+        number_of("request_id", "q"),
+    ),
+    "contents.due_notices": Lock(
+        *(load("contents").due_notices, "disclosure_notice", (notice_row,)),
+        lambda rows: (LATER, len(rows)),
+        number_of("customer_id", "k"),
+    ),
     "purge_used_assertions": Lock(
         *(load("authentication").purge, "used_assertion", (proof_row,)),
         lambda rows: (LATER, len(rows)),
@@ -261,6 +331,10 @@ SKIPS: Final = {
     ),
 }
 """Statements that pass over rows which another holds: work is shared out, and nobody waits."""
+
+
+CURSOR: Final = "contents.lock_cursor"
+"""There is one such row ever, and one who moves it at a time."""
 
 
 INSERTS: Final[dict[str, tuple[str, Callable[[Sequence[int]], tuple[object, ...]]]]] = {
@@ -282,6 +356,22 @@ INSERTS: Final[dict[str, tuple[str, Callable[[Sequence[int]], tuple[object, ...]
             *("bcard", "y", list(rows), ["purchase" for _ in rows], [f"{n:012d}" for n in rows], [1 for _ in rows]),
             *(["t" for _ in rows], ["a" for _ in rows], [1 for _ in rows], ["KRW" for _ in rows], AT),
             *([None for _ in rows] for _ in range(4)),
+        ),
+    ),
+    "portability.add": (
+        load("portability").add,
+        lambda rows: (
+            *(*ids("q", rows), ["c" for _ in rows], ["k" for _ in rows], ["o" for _ in rows], ["{}" for _ in rows]),
+            *([b"" for _ in rows], ["active" for _ in rows], [1 for _ in rows], [None for _ in rows]),
+            *([AT for _ in rows], ["r" for _ in rows], [None for _ in rows], [AT for _ in rows]),
+        ),
+    ),
+    "sharing.add_shares": (
+        load("sharing").add_shares,
+        lambda rows: (
+            *(*keys(rows), ["a" for _ in rows], ["c" for _ in rows], [1 for _ in rows], [1 for _ in rows]),
+            *(["s" for _ in rows], ["k" for _ in rows], ["" for _ in rows], ["" for _ in rows]),
+            *([LATER for _ in rows], [AT for _ in rows]),
         ),
     ),
     "consent.insert": (
@@ -336,9 +426,9 @@ async def run(connection: asyncpg.Connection, lock: Lock, rows: Sequence[int]) -
     await connection.fetch(lock.sql, *lock.arguments(rows))
 
 
-@pytest.mark.parametrize("name", WAITS)
+@pytest.mark.parametrize("name", [*WAITS, *ONE_ROW])
 async def test_the_second_waits_for_the_first(backend: PostgresBackend, name: str) -> None:
-    lock = WAITS[name]
+    lock = (WAITS | ONE_ROW)[name]
     await seed(backend, lock)
     async with session(backend) as first, session(backend) as second:
         await run(first, lock, [FIRST])
@@ -395,6 +485,16 @@ async def test_the_second_takes_what_the_first_left(backend: PostgresBackend, na
         assert not await is_free(backend, lock, SECOND)
 
 
+async def test_who_comes_second_to_the_cursor_of_notices_leaves_it(backend: PostgresBackend) -> None:
+    sql = load("contents").lock_cursor
+    async with session(backend) as first, session(backend) as second:
+        assert len(await first.fetch(sql)) == 1
+        await second.execute("SET LOCAL lock_timeout = '200ms'")
+        assert await second.fetch(sql) == []
+        await first.execute("ROLLBACK AND CHAIN")
+        assert len(await second.fetch(sql)) == 1
+
+
 @pytest.mark.parametrize("name", ["consent.versions"])
 async def test_rows_come_in_their_order_without_an_index(backend: PostgresBackend, name: str) -> None:
     noun, block = name.split(".")
@@ -447,4 +547,5 @@ def test_every_locking_statement_is_here() -> None:
     for noun in SQL_FILES:
         blocks: dict[str, Any] = vars(load(noun))
         found |= {f"{noun}.{name}" for name, sql in blocks.items() if "FOR UPDATE" in sql or "FOR NO KEY UPDATE" in sql}
-    assert found == {name.partition(" ")[0] for name in (*WAITS, *SKIPS)} - {"purge_used_assertions", *INSERTS}
+    told = {name.partition(" ")[0] for name in (*WAITS, *ONE_ROW, *SKIPS, CURSOR)}
+    assert found == told - {"purge_used_assertions", *INSERTS}

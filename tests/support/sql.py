@@ -7,9 +7,9 @@ from typing import Final
 import gateway
 from gateway.database import queries
 
-SQL_FILES: Final = {
-    path.stem: path for path in sorted(Path(gateway.__path__[0]).rglob("*.sql")) if path.parent.name != "migrations"
-}
+_FILES: Final = [p for p in sorted(Path(gateway.__path__[0]).rglob("*.sql")) if p.parent.name != "migrations"]
+SQL_FILES: Final = {path.stem: path for path in _FILES}
+assert len(SQL_FILES) == len(_FILES), "two .sql files have one name: the tests of every statement would see one of them"
 
 
 def load(noun: str, **names: str) -> SimpleNamespace:

@@ -21,6 +21,7 @@ PAYMENT = {"payment_id": str(payment_id_of("acme", "order-1"))}
 REFUND = {"payment_id": str(payment_id_of("acme", "refund-1"))}
 CANCELLATION = {"cancellation_id": "cancellation-1"}
 COMMAND = {"consent_id": "consent-1", "command_id": "command-1"}
+REQUEST = {"request_id": "request-1"}
 E = EventType
 
 # fmt: off
@@ -57,6 +58,13 @@ ANSWERS: list[tuple[str, EventType, dict[str, Any], bool]] = [
     ("ConsentInstruction",  E.CONSENT_CHANGED,       COMMAND | {"command_id": "x"},   False),
     ("ConsentInstruction",  E.CONSENT_CHANGED,       COMMAND | {"consent_id": "x"},   False),
     ("ConsentInstruction",  E.ORDER_REFUSED,         COMMAND | {"order_id": "x"},     False),
+    ("PortabilityRequest",  E.PORTABILITY_REFUSED,   REQUEST,                         True),
+    ("PortabilityRequest",  E.PORTABILITY_REPORTED,  REQUEST,                         True),
+    ("PortabilityRequest",  E.PORTABILITY_DELIVERED, REQUEST,                         True),
+    ("PortabilityRequest",  E.PORTABILITY_VOIDED,    REQUEST,                         True),
+    ("PortabilityRequest",  E.PORTABILITY_ACCEPTED,  REQUEST,                         False),
+    ("PortabilityRequest",  E.PORTABILITY_DELIVERED, {"request_id": "other"},         False),
+    ("PortabilityRequest",  E.ORDER_REFUSED,         REQUEST | {"order_id": "x"},     False),
 ]
 # fmt: on
 
