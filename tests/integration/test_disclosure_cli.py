@@ -151,7 +151,9 @@ def test_people_see_uses_check_proofs_and_find_what_was_changed(dsn: str, tmp_pa
     assert other.exit_code == 1
 
     asyncio.run(_tamper(dsn))
-    assert [f["place"] for f in verified()["findings"]] == ["entry 7", "entry 9", "root 1"]
+    *places, unlogged = [f["place"] for f in verified()["findings"]]
+    # The outbox still has the event of the entry that is gone.
+    assert (places, unlogged[:6]) == (["entry 7", "entry 9", "root 1"], "event ")
 
 
 async def _tamper(dsn: str) -> None:
@@ -162,5 +164,4 @@ async def _tamper(dsn: str) -> None:
     await owner.execute("UPDATE disclosure_content SET recipient = 'nobody' WHERE seq = 7")
     await owner.execute("DELETE FROM disclosure_entry WHERE seq = 9")
     await owner.execute("DELETE FROM disclosure_content WHERE seq = 9")
-    await owner.execute("DELETE FROM outbox WHERE id = 9")
     await owner.close()
