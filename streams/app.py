@@ -10,7 +10,7 @@ from faust.auth import SASLCredentials, SSLCredentials
 
 from gateway.app.process import Process
 from gateway.app.settings import Settings
-from gateway.messaging.consumer import PARTITION_FETCH_BYTES, REBALANCE_TIMEOUT_MS, SESSION_TIMEOUT_MS
+from gateway.messaging.consumer import PARTITION_FETCH_BYTES, REBALANCE_TIMEOUT_MS
 from gateway.messaging.consuming import Handle, consume
 from gateway.messaging.fetching import guard_fetches
 from gateway.messaging.probe import KafkaProbe
@@ -56,10 +56,10 @@ def build_app(name: str, settings: Settings, kafka: KafkaSettings) -> faust.App:
         broker_commit_interval=0.5,
         broker_commit_every=100_000,
         broker_max_poll_records=settings.initiation_batch_max,
-        # As long as execution's: until a killed worker counts as dead, nobody has its partitions. Faust's own default
-        # is a minute.
-        broker_session_timeout=SESSION_TIMEOUT_MS / 1000,
-        broker_heartbeat_interval=SESSION_TIMEOUT_MS / 1000 / 5,
+        # As our other consumers'. Faust's own default is a minute.
+        broker_session_timeout=kafka.session_s,
+        broker_heartbeat_interval=kafka.heartbeat_s,
+        consumer_group_instance_id=kafka.worker,
         broker_rebalance_timeout=REBALANCE_TIMEOUT_MS / 1000,
         # Two batches: one being handled, one waiting; more would only be memory.
         stream_buffer_maxsize=2 * settings.initiation_look_max,

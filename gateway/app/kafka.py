@@ -38,6 +38,8 @@ def kafka_settings(settings: Settings, at: KafkaAddress, principal: str, *, clie
             ssl_key_password=settings.kafka_ssl_key_password,
             allow_plaintext=settings.kafka_allow_plaintext,
             client_id=client_id,
+            worker=settings.worker,
+            session_s=settings.kafka_session_s,
         )
         found.ssl_context()
     except ValueError as error:

@@ -52,6 +52,15 @@ class Settings(BaseSettings):
     """What the key's file is encrypted with, if it is."""
     kafka_allow_plaintext: bool = False
     """Let a protocol without encryption leave this machine: where something else encrypts. Refused otherwise."""
+    worker: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] | None = None
+    """A name of this process that stays over restarts, such as a pod's in a StatefulSet; no two living processes of one
+    stage may share it. Started again within `MYPAY_KAFKA_SESSION_S`, also after it was killed, it has its partitions
+    back at once, and the other workers of its stage hear nothing of it. None: they move to others, or wait for that
+    long."""
+    kafka_session_s: Annotated[float, Field(ge=1.0, le=60.0)] = 6.0
+    """A process of which the brokers have not heard for so long is dead to them: its partitions move to other workers.
+    They refuse less than their `group.min.session.timeout.ms`, 6 s by default. Shorter makes a process that stands
+    still for a moment look dead, which repeats work and does no harm to money."""
     kafka_replication_factor: PositiveInt = 1
     """For topics that we create: 3 on a real cluster."""
     postgres_dsn: SecretStr | None = None

@@ -25,9 +25,6 @@ from gateway.messaging.fetching import guard_fetches, record_of
 from gateway.messaging.records import Record
 from gateway.messaging.settings import KafkaSettings
 
-SESSION_TIMEOUT_MS: Final = 10_000
-"""A dead process's partitions move to others after this; shorter makes long collections look like death."""
-
 REBALANCE_TIMEOUT_MS: Final = 30_000
 """How long the group waits for a member that still drains: above :data:`DRAIN_SECONDS`, with room to rejoin."""
 
@@ -62,13 +59,10 @@ class BatchConsumer:
         observer: counts reconnects, lost commits and drains that took too long.
         topics: what to read.
         group_id: the group.
-        instance_id: a name that stays over restarts (static membership): a restart within the session timeout then
-            moves no partitions. No two living processes may share it.
         on_revoked: awaited when partitions are about to go, after what was taken from them was committed or the drain
             time was up.
         on_assigned: awaited when partitions have come.
         drain_seconds: how long a rebalance waits for commits.
-        session_timeout_ms: see :data:`SESSION_TIMEOUT_MS`.
         in_turns: a take has as many records of each partition as of any other, as far as there are.
     """
 
@@ -79,22 +73,18 @@ class BatchConsumer:
         *,
         topics: Collection[str],
         group_id: str,
-        instance_id: str | None = None,
         on_revoked: PartitionCallback | None = None,
         on_assigned: PartitionCallback | None = None,
         drain_seconds: float = DRAIN_SECONDS,
-        session_timeout_ms: int = SESSION_TIMEOUT_MS,
         in_turns: bool = False,
     ) -> None:
         self._settings = settings
         self._observer = observer
         self._topics = frozenset(topics)
         self._group_id = group_id
-        self._instance_id = instance_id
         self._on_revoked = on_revoked
         self._on_assigned = on_assigned
         self._drain_seconds = drain_seconds
-        self._session_timeout_ms = session_timeout_ms
         self._in_turns = in_turns
         self._consumer: Any = None
         self._attempt = 0
@@ -331,12 +321,12 @@ class BatchConsumer:
         consumer = AIOKafkaConsumer(
             **self._settings.client_arguments(),
             group_id=self._group_id,
-            group_instance_id=self._instance_id,
+            group_instance_id=self._settings.worker,
             enable_auto_commit=False,
             # A new group reads what is there; nothing is skipped.
             auto_offset_reset="earliest",
-            session_timeout_ms=self._session_timeout_ms,
-            heartbeat_interval_ms=self._session_timeout_ms // 5,
+            session_timeout_ms=int(self._settings.session_s * 1000),
+            heartbeat_interval_ms=int(self._settings.heartbeat_s * 1000),
             rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
             fetch_max_wait_ms=FETCH_WAIT_MS,
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,

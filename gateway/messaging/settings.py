@@ -4,9 +4,12 @@ import ipaddress
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import SecretStr
+
+HEARTBEAT_S_MAX: Final = 1.0
+"""While a group is shared out anew nobody in it works: the last to hear of it keeps all others waiting."""
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
@@ -25,6 +28,10 @@ class KafkaSettings:
             (mutual TLS). PEM; the key may be in the certificate's file.
         allow_plaintext: let what is not encrypted leave this machine.
         client_id: what the brokers' logs and quotas know this process by.
+        worker: a name that stays over restarts (static membership): in each of its groups a process that starts again
+            within ``session_s`` has its partitions back at once, and no other member hears of it. No two living
+            processes of one stage may share it. None: a killed process's partitions stand still for ``session_s``.
+        session_s: a process that has not been heard of for so long is dead, and its partitions move to others.
     """
 
     bootstrap_servers: str
@@ -38,6 +45,8 @@ class KafkaSettings:
     ssl_key_password: SecretStr | None = None
     allow_plaintext: bool = False
     client_id: str = "mypay"
+    worker: str | None = None
+    session_s: float = 6.0
 
     def __post_init__(self) -> None:
         """Refuse settings that could only fail later.
@@ -62,6 +71,11 @@ class KafkaSettings:
     def addresses(self) -> list[str]:
         """``host:port`` each."""
         return [a.strip() for a in self.bootstrap_servers.split(",") if a.strip()]
+
+    @property
+    def heartbeat_s(self) -> float:
+        """How often a process is heard of, and hears that its group shares its partitions out anew."""
+        return min(HEARTBEAT_S_MAX, self.session_s / 5)
 
     @property
     def encrypted(self) -> bool:

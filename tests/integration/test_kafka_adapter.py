@@ -82,16 +82,16 @@ class Group:
     def __init__(self, settings: KafkaSettings, observer: RecordingObserver, topic: str) -> None:
         self._settings, self._observer, self._topic = settings, observer, topic
         self.name = uuid.uuid4().hex
+        self.session_s = settings.session_s
         self._members: list[BatchConsumer] = []
 
-    async def join(self, *, drain_seconds: float = 15.0, instance_id: str | None = None) -> BatchConsumer:
+    async def join(self, *, drain_seconds: float = 15.0, worker: str | None = None) -> BatchConsumer:
         member = BatchConsumer(
-            self._settings,
+            replace(self._settings, worker=worker, session_s=self.session_s),
             self._observer,
             topics=[self._topic],
             group_id=self.name,
             drain_seconds=drain_seconds,
-            instance_id=instance_id,
         )
         self._members.append(member)
         await member.start()
@@ -423,6 +423,56 @@ async def test_owner_is_told_of_partitions_that_come_and_go(
     await second.stop()
     assert events[:2] == [("first+", 4), ("first-", 4)]
     assert sorted(events[2:4]) == [("first+", 2), ("second+", 2)]
+
+
+async def test_who_starts_again_under_its_name_has_its_partitions_back_and_nobody_else_hears_of_it(
+    publisher: KafkaPublisher, group: Group, topic: str, observer: RecordingObserver
+) -> None:
+    # Longer than this test waits for anything: nobody is found dead meanwhile.
+    group.session_s = 60.0
+    first, other = await group.join(worker="first"), await _beside(group)
+    sent = numbered(topic, 200)
+    await publisher.publish(sent)
+    in_hand = await take_until(first, sum(1 for _ in first.assignment))
+    having = other.assignment, first.assignment
+    assigned = len([n for n in observer.notes if n.event == "partitions_assigned"])
+    # It says no word to the brokers, as if it had been killed.
+    await first.stop()
+    again = await group.join(worker="first")
+    assert (other.assignment, again.assignment) == having
+    assert len([n for n in observer.notes if n.event == "partitions_assigned"]) == assigned + 1
+    taken = [record for member in (other, again) for record in await _drain(member)]
+    assert {int(r.value) for r in in_hand} <= {int(r.value) for r in taken}
+    assert sorted(int(r.value) for r in taken) == list(range(200))
+
+
+async def _beside(group: Group) -> BatchConsumer:
+    """A second member, once the first has given it its half."""
+    [first] = group._members
+    joining = asyncio.create_task(group.join(worker="other"))
+    while not joining.done():
+        await first.take(1, max_wait=0.1)
+    other = await joining
+
+    async def is_shared_out() -> bool:
+        await first.take(1, max_wait=0.1)
+        return len(first.assignment) == len(other.assignment) == 2
+
+    await eventually(is_shared_out)
+    return other
+
+
+async def test_who_was_replaced_under_its_name_and_lives_on_commits_nothing(
+    publisher: KafkaPublisher, group: Group, topic: str
+) -> None:
+    group.session_s = 60.0
+    await publisher.publish(numbered(topic, 40))
+    first = await group.join(worker="same")
+    in_hand = await take_until(first, 40)
+    second = await group.join(worker="same")
+    assert not await first.commit(in_hand)
+    await first.stop()
+    assert {int(r.value) for r in await _drain(second)} == set(range(40))
 
 
 # --- bad records ------------------------------------------------------------------------------------------------------

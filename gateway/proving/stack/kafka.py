@@ -45,6 +45,8 @@ NODE_SETTINGS = {
     "quota.window.num": "2",
     # The first member of a group gets its partitions at once.
     "group.initial.rebalance.delay.ms": "0",
+    # Less than 6 s may be tried here.
+    "group.min.session.timeout.ms": "1000",
     # The default of 128 MiB would take a quarter of the heap for a log cleaner that has little to clean.
     "log.cleaner.dedupe.buffer.size": str(16 << 20),
     # A killed broker may register again once its former life is known dead: after 3 s instead of 9.

@@ -488,7 +488,9 @@ def _start_stages(world: World, names: Sequence[str]) -> None:
         stage, *words = name.split(" ")
         arguments = ["-m", "streams", stage, *(["--network", words[0]] if stage == "execution" else [])]
         world.http[name] = f"http://127.0.0.1:{port}"
-        child = make_child(world, name, arguments, {**world.environment, "MYPAY_HTTP_PORT": str(port)})
+        # Each has its name to itself, and is started again under it.
+        own = {"MYPAY_HTTP_PORT": str(port), "MYPAY_WORKER": name.replace(" ", "-")}
+        child = make_child(world, name, arguments, {**world.environment, **own})
         world.stages.append(child)
         child.start()
 

@@ -10,7 +10,9 @@ from gateway.app.addresses import KafkaAddress
 from gateway.app.errors import NotConfiguredError
 from gateway.app.kafka import kafka_settings
 from gateway.app.settings import Settings
+from gateway.messaging.consumer import BatchConsumer
 from gateway.messaging.settings import KafkaSettings
+from gateway.observability.recording import RecordingObserver
 from gateway.proving import stack as local
 from gateway.proving.stack import secure
 from streams.app import build_app
@@ -98,3 +100,13 @@ async def test_faust_shows_what_every_other_client_shows(secured: KafkaAddress, 
     certificate = KafkaSettings("127.0.0.1:1", "SSL", ssl_cafile=secured.cafile)
     assert isinstance(build_app("test", Settings(home=tmp_path), certificate).conf.broker_credentials, SSLCredentials)
     assert build_app("test", Settings(home=tmp_path), KafkaSettings("127.0.0.1:1")).conf.broker_credentials is None
+
+
+async def test_a_worker_is_a_member_of_its_groups_under_its_name(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, worker="initiation-0", kafka_session_s=4.0)
+    kafka = kafka_settings(settings, KafkaAddress("127.0.0.1:1", "PLAINTEXT", None, None), "mypay-initiation")
+    consumer = BatchConsumer(kafka, RecordingObserver(), topics=["t"], group_id="g")._new_consumer()
+    conf = build_app("test", settings, kafka).conf
+    assert consumer._group_instance_id == conf.consumer_group_instance_id == "initiation-0"
+    assert (consumer._session_timeout_ms, conf.broker_session_timeout) == (4000, 4.0)
+    assert (consumer._heartbeat_interval_ms, conf.broker_heartbeat_interval) == (800, 0.8)
