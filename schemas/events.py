@@ -74,6 +74,8 @@ class EventType(StrEnum):
     """The request was refused: `reason`."""
     PORTABILITY_DELIVERED = "kr.mypay.portability.delivered.v1"
     """An export is whole, and its recipient has it: `receipt`."""
+    PORTABILITY_PULLED = "kr.mypay.portability.pulled.v1"
+    """A recipient was answered through the API: `x_api_tran_id`, `records`."""
     PORTABILITY_VOIDED = "kr.mypay.portability.voided.v1"
     """An export came to nothing, as what permitted it ended: `reason`."""
     PORTABILITY_STOPPED = "kr.mypay.portability.stopped.v1"

@@ -111,8 +111,10 @@ class PortabilityEvent(Model):
     """What became of a transmission request.
 
     Attributes:
-        status: accepted, reported (it came again), refused, delivered, voided or stopped: as the event's type says.
-        consent_version: of the terms under which it was delivered.
+        status: accepted, reported (it came again), refused, delivered, pulled, voided or stopped: as the event's type
+            says.
+        request_id: the request's; of an answer through the API the ``x-api-tran-id`` of its call.
+        consent_version: of the terms under which it was delivered, or answered.
         export_id: of one that was delivered or voided.
         records: how many were handed over, of all kinds; chunks: in how many records.
         receipt: signed by the gateway (compact JWS) over the export's manifest.

@@ -35,6 +35,7 @@ class Role(StrEnum):
     SCHEDULE = "schedule"
     DISCLOSURE = "disclosure"
     PORTABILITY = "portability"
+    PORTABILITY_API = "portability_api"
     RECIPIENT = "recipient"
     SHARING = "sharing"
     AFFILIATE = "affiliate"

@@ -23,6 +23,7 @@ Run = Callable[..., Awaitable[None]]
 
 STAGES = (
     *("initiation", "consents", "execution", "relay", "settlement", "schedule", "disclosure", "portability", "sharing"),
+    "portability_api",
 )
 
 

@@ -8,14 +8,14 @@ DECLARE
 BEGIN
     FOR statement IN
         -- Rights on columns go with those on the table.
-        SELECT format('REVOKE ALL ON TABLE public.%I FROM PUBLIC, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_sharing, mypay_marketing, mypay_operator, mypay_readonly', relname)
+        SELECT format('REVOKE ALL ON TABLE public.%I FROM PUBLIC, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_operator, mypay_readonly', relname)
         FROM pg_catalog.pg_class
         WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm')
         UNION ALL
-        SELECT format('REVOKE ALL ON SEQUENCE public.%I FROM PUBLIC, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_sharing, mypay_marketing, mypay_operator, mypay_readonly', relname)
+        SELECT format('REVOKE ALL ON SEQUENCE public.%I FROM PUBLIC, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_operator, mypay_readonly', relname)
         FROM pg_catalog.pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'S'
         UNION ALL
-        SELECT format('REVOKE ALL ON FUNCTION %s FROM PUBLIC, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_sharing, mypay_marketing, mypay_operator, mypay_readonly', oid::regprocedure)
+        SELECT format('REVOKE ALL ON FUNCTION %s FROM PUBLIC, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_operator, mypay_readonly', oid::regprocedure)
         FROM pg_catalog.pg_proc WHERE pronamespace = 'public'::regnamespace
     LOOP
         EXECUTE statement;
@@ -38,9 +38,10 @@ GRANT SELECT ON public.partner_key TO mypay_initiation, mypay_consents, mypay_ex
 GRANT SELECT, INSERT, UPDATE (disabled_at) ON public.partner_key TO mypay_operator;
 GRANT SELECT ON public.merchant TO mypay_initiation, mypay_execution, mypay_schedule, mypay_portability, mypay_readonly;
 GRANT SELECT (merchant_id, mcc, name_location) ON public.merchant TO mypay_sharing, mypay_marketing;
+GRANT SELECT (merchant_id, name, mcc) ON public.merchant TO mypay_portability_api;
 GRANT SELECT, INSERT, UPDATE (acceptor_id, name_location, mcc, networks, active, name) ON public.merchant TO mypay_operator;
 GRANT SELECT (token, customer_id, key_id, nonce, ciphertext) ON public.funding_token TO mypay_execution;
-GRANT SELECT (token, customer_id) ON public.funding_token TO mypay_consents;
+GRANT SELECT (token, customer_id) ON public.funding_token TO mypay_consents, mypay_portability_api;
 GRANT SELECT, INSERT, UPDATE (customer_id, key_id, nonce, ciphertext, sealed_at) ON public.funding_token TO mypay_operator;
 GRANT SELECT (token, customer_id, key_id, created_at, sealed_at) ON public.funding_token TO mypay_readonly;
 GRANT SELECT ON public.funding_token_partner TO mypay_consents, mypay_execution, mypay_readonly;
@@ -52,7 +53,8 @@ GRANT SELECT, INSERT ON public.revoked_issuer_key TO mypay_operator;
 GRANT SELECT ON public.trust_policy TO mypay_initiation, mypay_consents, mypay_execution, mypay_portability, mypay_readonly;
 GRANT SELECT, INSERT ON public.trust_policy TO mypay_operator;
 GRANT SELECT ON public.recipient TO mypay_portability, mypay_readonly;
-GRANT SELECT, INSERT, UPDATE (active) ON public.recipient TO mypay_operator;
+GRANT SELECT (org_code, active, certificate_sha256) ON public.recipient TO mypay_portability_api;
+GRANT SELECT, INSERT, UPDATE (active, certificate_sha256) ON public.recipient TO mypay_operator;
 GRANT SELECT ON public.recipient_key TO mypay_portability, mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (disabled_at) ON public.recipient_key TO mypay_operator;
 GRANT SELECT ON public.affiliate TO mypay_sharing, mypay_readonly;
@@ -61,7 +63,7 @@ GRANT SELECT ON public.affiliate_key TO mypay_sharing, mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (disabled_at) ON public.affiliate_key TO mypay_operator;
 GRANT SELECT ON public.affiliate_approval TO mypay_sharing, mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (legal_basis, approved_by, approved_at, withdrawn_at) ON public.affiliate_approval TO mypay_operator;
-GRANT SELECT, UPDATE (lock_only) ON public.consent TO mypay_initiation, mypay_execution, mypay_portability, mypay_sharing, mypay_marketing;
+GRANT SELECT, UPDATE (lock_only) ON public.consent TO mypay_initiation, mypay_execution, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing;
 GRANT SELECT, INSERT, UPDATE (version, status, terms, valid_until, changes, status_changed_at, ended_purposes) ON public.consent TO mypay_consents, mypay_schedule, mypay_operator;
 GRANT SELECT (partner_id, consent_id, customer_id) ON public.consent TO mypay_disclosure;
 GRANT SELECT ON public.consent TO mypay_readonly;
@@ -78,8 +80,11 @@ GRANT SELECT ON public.consent_authentication TO mypay_operator, mypay_readonly;
 GRANT SELECT, INSERT ON public.used_assertion TO mypay_initiation, mypay_consents, mypay_execution, mypay_portability;
 GRANT SELECT ON public.used_assertion TO mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (status, accessed_at) ON public.portability_request TO mypay_portability;
+GRANT SELECT (partner_id, consent_id, status, accessed_at), UPDATE (accessed_at) ON public.portability_request TO mypay_portability_api;
 GRANT SELECT, UPDATE (status, exports, next_due_at) ON public.portability_request TO mypay_schedule;
 GRANT SELECT ON public.portability_request TO mypay_readonly;
+GRANT SELECT, INSERT, UPDATE (accessed_at) ON public.portability_access TO mypay_portability_api;
+GRANT SELECT ON public.portability_access TO mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (state, attempt, leased_by, leased_until, snapshot_at, receipt, reason_code, reason_text, changed_at) ON public.portability_export TO mypay_portability;
 GRANT SELECT, INSERT (partner_id, request_id, number, consent_id, state, search_from, created_at, changed_at) ON public.portability_export TO mypay_schedule;
 GRANT SELECT ON public.portability_export TO mypay_readonly;
@@ -99,6 +104,7 @@ GRANT SELECT ON public.marketing_table_payment TO mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (state, version, reason_code, reason_text, network_code, approval_code, changed_at) ON public.payment TO mypay_initiation, mypay_schedule;
 GRANT SELECT ON public.payment TO mypay_consents, mypay_portability, mypay_operator, mypay_readonly;
 GRANT SELECT (partner_id, payment_id, consent_id, consent_version, merchant_id, operation, amount_minor, currency, network_id, rrn) ON public.payment TO mypay_disclosure;
+GRANT SELECT (partner_id, payment_id, consent_id, merchant_id, operation, state, amount_minor, currency, approval_code, decided_at, changed_at, funding_token, original_payment_id) ON public.payment TO mypay_portability_api;
 GRANT SELECT (partner_id, payment_id, consent_id, merchant_id, operation, state, amount_minor, currency, funding_token, decided_at) ON public.payment TO mypay_sharing;
 GRANT SELECT (partner_id, payment_id, consent_id, merchant_id, operation, state, amount_minor, currency, decided_at) ON public.payment TO mypay_marketing;
 GRANT SELECT, INSERT, UPDATE (state, version, reason_code, reason_text, network_code, approval_code, changed_at, consent_version, funding_token, network_id, terminal_id, stan, rrn, transmitted_at, limit_windows, decided_at, sent_by) ON public.payment TO mypay_execution;
@@ -137,7 +143,7 @@ GRANT SELECT, INSERT, UPDATE (key_ids, notice_id, cause, noticed_at, erase_by, c
 GRANT SELECT ON public.share_holder TO mypay_schedule, mypay_operator, mypay_readonly;
 GRANT SELECT, UPDATE (tx, id) ON public.sharing_place TO mypay_sharing;
 GRANT SELECT ON public.sharing_place TO mypay_readonly;
-GRANT INSERT (topic, key, event_id, event_type, occurred_at, traceparent, body) ON public.outbox TO mypay_initiation, mypay_consents, mypay_execution, mypay_settlement, mypay_schedule, mypay_portability, mypay_marketing;
+GRANT INSERT (topic, key, event_id, event_type, occurred_at, traceparent, body) ON public.outbox TO mypay_initiation, mypay_consents, mypay_execution, mypay_settlement, mypay_schedule, mypay_portability, mypay_portability_api, mypay_marketing;
 GRANT SELECT, INSERT (topic, key, event_id, event_type, occurred_at, traceparent, body) ON public.outbox TO mypay_sharing, mypay_operator;
 GRANT SELECT, INSERT (topic, key, event_id, event_type, occurred_at, body) ON public.outbox TO mypay_disclosure;
 GRANT SELECT ON public.outbox TO mypay_relay, mypay_readonly;
@@ -171,10 +177,10 @@ GRANT SELECT, INSERT ON public.operator_decision TO mypay_operator;
 GRANT SELECT ON public.operator_decision TO mypay_readonly;
 GRANT SELECT ON public.network_status TO mypay_initiation, mypay_schedule, mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (is_open, reported_at), DELETE ON public.network_status TO mypay_execution;
-GRANT SELECT ON public.schema_migration TO mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_sharing, mypay_marketing, mypay_operator, mypay_readonly;
+GRANT SELECT ON public.schema_migration TO mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_operator, mypay_readonly;
 GRANT USAGE ON SEQUENCE public.payment_number TO mypay_execution;
 GRANT USAGE ON SEQUENCE public.follow_up_number TO mypay_initiation, mypay_execution, mypay_schedule;
-GRANT USAGE ON SEQUENCE public.outbox_number TO mypay_initiation, mypay_consents, mypay_execution, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_sharing, mypay_marketing, mypay_operator;
+GRANT USAGE ON SEQUENCE public.outbox_number TO mypay_initiation, mypay_consents, mypay_execution, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_operator;
 GRANT EXECUTE ON FUNCTION public.make_outbox_partitions(integer, bigint) TO mypay_schedule;
 GRANT EXECUTE ON FUNCTION public.drop_outbox_partition(timestamptz) TO mypay_schedule;
 GRANT EXECUTE ON FUNCTION public.purge_unpartitioned_events(timestamptz, integer) TO mypay_schedule;

@@ -20,6 +20,7 @@ from gateway.outbox.postgres import PostgresOutbox
 from gateway.payments.cancellations.postgres import PostgresCancellationStore
 from gateway.payments.postgres import PostgresPaymentStore
 from gateway.payments.unknown.postgres import PostgresFollowUpStore
+from gateway.portability.api.postgres import PostgresPullStore
 from gateway.portability.postgres import PostgresPortabilityStore
 from gateway.settlement.postgres import PostgresClearingStore
 from gateway.sharing.postgres import PostgresSharingStore
@@ -46,6 +47,7 @@ class PostgresUnitOfWork:
         self.portability = PostgresPortabilityStore(connection)
         self.sharing = PostgresSharingStore(connection)
         self.marketing = PostgresMarketingStore(connection)
+        self.pulls = PostgresPullStore(connection)
 
 
 class PostgresStore(ConnectionPool):

@@ -88,6 +88,8 @@ class Settings(BaseSettings):
     """For `mypay run portability`."""
     postgres_dsn_marketing: SecretStr | None = None
     """For `mypay run marketing`."""
+    postgres_dsn_portability_api: SecretStr | None = None
+    """For `mypay run portability-api`."""
     postgres_dsn_operator: SecretStr | None = None
     """For people's commands that change something: user mypay_operator."""
     postgres_dsn_readonly: SecretStr | None = None
@@ -196,6 +198,26 @@ class Settings(BaseSettings):
     """Pause where no export waits: half of how late one begins."""
     portability_lease_s: PositiveFloat = 60.0
     """A worker that has sent nothing of its export for this long has lost it: another begins it anew."""
+
+    # --- portability API ---
+    portability_api_certificate_file: Path | None = None
+    """PEM of the API's own certificate, with what signs it. Without it, its key and its clients' authority the API does
+    not run, and `mypay run all` leaves it out."""
+    portability_api_key_file: Path | None = None
+    """PEM of its private key, not encrypted. Processes that serve side by side have the same, for pages are marked
+    under it."""
+    portability_api_clients_file: Path | None = None
+    """PEM of the authorities that sign recipients' certificates: nobody else gets as far as a question."""
+    portability_api_host: str = "127.0.0.1"
+    """Where the API listens."""
+    portability_api_port: Annotated[int, Field(ge=0, le=65535)] = 8443
+    """On which port; 0: a free one, written to the log."""
+    portability_api_per_second: PositiveInt = 20
+    """Calls a second that one recipient may make of one process; more are told 42901."""
+    portability_api_burst: PositiveInt = 60
+    """Calls that it may make at once after a pause."""
+    portability_api_timeout_s: PositiveFloat = 10.0
+    """A call that takes longer is told 50003, and may come again."""
 
     # --- execution ---
     execution_batch_max: PositiveInt = 500

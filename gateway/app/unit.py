@@ -13,6 +13,7 @@ from gateway.outbox.store import OutboxUnit
 from gateway.payments.cancellations.store import CancellationUnit
 from gateway.payments.store import PaymentUnit
 from gateway.payments.unknown.store import FollowUpUnit
+from gateway.portability.api.store import PullDataUnit
 from gateway.portability.store import PortabilityDataUnit
 from gateway.settlement.store import ClearingUnit
 from gateway.sharing.store import SharingStoreUnit
@@ -35,6 +36,7 @@ class GatewayUnit(
     PortabilityDataUnit,
     SharingStoreUnit,
     MarketingStoreUnit,
+    PullDataUnit,
     Protocol,
 ):
     """One transaction with every store. A service that is given its database may touch what its own unit names."""

@@ -140,6 +140,28 @@ def _set_active(org_code: str, *, active: bool) -> None:
     say(f"Recipient {org_code} is {'active' if active else 'disabled'}.")
 
 
+@app.command()
+@operated("recipient certificate", _subject)
+def certificate(
+    org_code: OrgArgument,
+    file: Annotated[Path | None, typer.Option("--file", help="Its new client certificate (PEM).")] = None,
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="It has none: the API refuses it.")] = False,
+) -> None:
+    """Change the certificate that a recipient shows to the API; the one before is refused from now on."""
+    if (file is None) is not withdraw:
+        raise CliError("Give either --file or --withdraw.", ExitCode.USAGE)
+    settings = load_settings()
+    shown = None if file is None else _fingerprint(read_input(file))
+
+    async def write() -> bool:
+        async with open_registries(postgres_dsn(settings)) as registries:
+            return await registries.recipients.set_certificate(org_code, shown)
+
+    if not run(write()):
+        raise CliError(f"There is no recipient {org_code}.", ExitCode.NOT_FOUND)
+    say(f"Recipient {org_code} has {'no certificate' if shown is None else f'the certificate {shown[:16]}…'}.")
+
+
 @keys.command("add")
 @operated("recipient key add", _subject)
 def add_key(org_code: OrgArgument, jwk: Jwk, kid: Kid = None, json_: Json = False) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.app.portability_api import is_configured
 from gateway.cli.common import CliError, ExitCode, err, load_settings
 from gateway.database.roles import Role
 from gateway.network.iso8583.config import load_networks
@@ -73,13 +74,22 @@ def portability() -> None:
     _become("portability")
 
 
+@app.command()
+def portability_api() -> None:
+    """Answer recipients that ask for customers' data: TLS 1.3, with certificates on both sides."""
+    _become("portability_api")
+
+
 @app.command(name="all")
 def all_() -> None:
     """Run every stage on this machine, a process each: one execution per configured network.
 
+    The portability API is among them where its certificates are given.
+
     When one process ends unasked, the others are stopped and the exit code is 1: whoever supervises this starts again.
     """
-    networks = load_networks(load_settings().networks_dir)
+    settings = load_settings()
+    networks = load_networks(settings.networks_dir)
     if not networks:
         raise CliError("No card network is configured.", ExitCode.USAGE, hint="See MYPAY_NETWORKS_DIR.")
     stages = [
@@ -92,6 +102,7 @@ def all_() -> None:
         ["disclosure"],
         ["portability"],
         ["sharing"],
+        *([["portability_api"]] if is_configured(settings) else []),
     ]
     children = {
         subprocess.Popen(_command(*s), env=environment_of(s[0], os.environ)): " ".join(s)  # noqa: S603 - ours

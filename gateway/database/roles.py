@@ -28,6 +28,7 @@ class Role(StrEnum):
     SCHEDULE = "schedule"
     DISCLOSURE = "disclosure"
     PORTABILITY = "portability"
+    PORTABILITY_API = "portability_api"
     SHARING = "sharing"
     MARKETING = "marketing"
     OPERATOR = "operator"  # people's commands that change something
@@ -62,7 +63,7 @@ APPEND: Final = Access(insert=ALL)
 WRITE: Final = Access(select=(), insert=ALL)
 """Add rows, and not read them again."""
 
-_I, _C, _X, _R, _S, _T, _D, _P, _A, _M, _O, _V = RUNNING
+_I, _C, _X, _R, _S, _T, _D, _P, _U, _A, _M, _O, _V = RUNNING
 
 _LOCK: Final = Access(update=("lock_only",))
 """Row locks need the right to change something: a column that can hold one value only."""
@@ -90,6 +91,12 @@ _SPENT: Final = (
     "decided_at",
 )
 """What marketing sees of a payment: neither order nor card."""
+
+_PULLED: Final = (
+    *("partner_id", "payment_id", "consent_id", "merchant_id", "operation", "state", "amount_minor", "currency"),
+    *("approval_code", "decided_at", "changed_at", "funding_token", "original_payment_id"),
+)
+"""What recipients may be told of a payment, and what finds it."""
 
 _QUEUES: Final = (
     *("stan", "transmitted_at", "attempts", "next_attempt_at", "leased_by", "leased_until", "queued_at", "closed_at"),
@@ -141,11 +148,13 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
                                _O: Access(insert=ALL, update=("disabled_at",))},
     "merchant":               {_I: READ, _X: READ, _T: READ, _P: READ, _V: READ,
                                _A: Access(select=("merchant_id", "mcc", "name_location")),
+                               _U: Access(select=("merchant_id", "name", "mcc")),
                                _M: Access(select=("merchant_id", "mcc", "name_location")),
                                _O: Access(insert=ALL, update=("acceptor_id", "name_location", "mcc", "networks",
                                                               "active", "name"))},
     "funding_token":          {_X: Access(select=("token", "customer_id", "key_id", "nonce", "ciphertext")),
                                _C: Access(select=("token", "customer_id")),
+                               _U: Access(select=("token", "customer_id")),
                                _O: Access(insert=ALL, update=("customer_id", "key_id", "nonce", "ciphertext",
                                                               "sealed_at")),
                                _V: Access(select=("token", "customer_id", "key_id", "created_at", "sealed_at"))},
@@ -156,7 +165,8 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "revoked_issuer_key":     {_I: READ, _C: READ, _X: READ, _P: READ, _V: READ, _O: APPEND},
     "trust_policy":           {_I: READ, _C: READ, _X: READ, _P: READ, _V: READ, _O: APPEND},
     "recipient":              {_P: READ, _V: READ,
-                               _O: Access(insert=ALL, update=("active",))},
+                               _U: Access(select=("org_code", "active", "certificate_sha256")),
+                               _O: Access(insert=ALL, update=("active", "certificate_sha256"))},
     "recipient_key":          {_P: READ, _V: READ, _O: Access(insert=ALL, update=("disabled_at",))},
     "affiliate":              {_A: READ, _V: READ, _O: Access(insert=ALL, update=("active",))},
     "affiliate_key":          {_A: READ, _V: READ, _O: Access(insert=ALL, update=("disabled_at",))},
@@ -165,7 +175,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
                                                               "withdrawn_at"))},
     # --- consents ---
     "consent":                {_I: _LOCK, _X: _LOCK, _P: _LOCK, _T: _CONSENT_CHANGES, _C: _CONSENT_CHANGES,
-                               _O: _CONSENT_CHANGES, _A: _LOCK, _M: _LOCK,
+                               _O: _CONSENT_CHANGES, _U: _LOCK, _A: _LOCK, _M: _LOCK,
                                _D: Access(select=("partner_id", "consent_id", "customer_id")), _V: READ},
     "consent_version":        {_T: _VERSIONS, _C: _VERSIONS, _O: _VERSIONS, _V: READ},
     "consent_purpose_end":    {_T: WRITE, _C: WRITE, _O: WRITE, _X: READ, _P: READ, _A: READ, _M: READ, _V: READ},
@@ -177,7 +187,10 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "used_assertion":         {_I: APPEND, _C: APPEND, _X: APPEND, _P: APPEND, _V: READ},
     # --- what customers have handed to recipients ---
     "portability_request":    {_P: Access(insert=ALL, update=("status", "accessed_at")),
+                               _U: Access(select=("partner_id", "consent_id", "status", "accessed_at"),
+                                          update=("accessed_at",)),
                                _T: Access(update=("status", "exports", "next_due_at")), _V: READ},
+    "portability_access":     {_U: Access(insert=ALL, update=("accessed_at",)), _V: READ},
     "portability_export":     {_P: Access(insert=ALL, update=_EXPORTS), _T: Access(insert=_BEGUN), _V: READ},
     # --- joint marketing ---
     "campaign":               {_M: Access(update=("offers", "held_minor", "used_minor")), _V: READ,
@@ -191,6 +204,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     # --- payments ---
     "payment":                {_I: Access(insert=ALL, update=_MOVES), _C: READ, _P: READ, _O: READ, _V: READ,
                                _D: Access(select=_USED),
+                               _U: Access(select=_PULLED),
                                _A: Access(select=_PAID), _M: Access(select=_SPENT),
                                _X: Access(insert=ALL, update=(*_MOVES, *_BEGINS)),
                                _S: Access(update=_MOVES),
@@ -218,7 +232,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "sharing_place":          {_A: Access(update=("tx", "id")), _V: READ},
     # --- events ---
     "outbox":                 {_I: _EVENTS, _C: _EVENTS, _X: _EVENTS, _S: _EVENTS, _T: _EVENTS, _P: _EVENTS,
-                               _M: _EVENTS, _A: Access(insert=_EVENT), _D: Access(insert=_TOLD),
+                               _M: _EVENTS, _U: _EVENTS, _A: Access(insert=_EVENT), _D: Access(insert=_TOLD),
                                _O: Access(insert=_EVENT), _R: READ, _V: READ},
     "outbox_cursor":          {_R: Access(update=("tx", "id")), _O: READ, _V: READ},
     "outbox_parked":          {_R: Access(insert=ALL, delete=True), _V: READ},
@@ -247,7 +261,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
 SEQUENCES: Final[Mapping[str, frozenset[Role]]] = {
     "payment_number":   frozenset({_X}),
     "follow_up_number": frozenset({_I, _X, _T}),
-    "outbox_number":    frozenset({_I, _C, _X, _S, _T, _D, _P, _A, _M, _O}),
+    "outbox_number":    frozenset({_I, _C, _X, _S, _T, _D, _P, _U, _A, _M, _O}),
 }
 """Sequence → roles that may take numbers."""
 

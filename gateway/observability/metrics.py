@@ -208,6 +208,11 @@ OUTCOMES: Final[Mapping[str, Mapping[str, str]]] = {
         "aggregate_withheld": "One was not: by itself, or beside an older one, it would tell of too few.",
         "cell_suppressed": "A cell of a published aggregate was suppressed.",
     },
+    "portability_api": {
+        "answered": "A recipient's call was answered; `reason` is the `rsp_code`.",
+        "refused": "A call was refused, with this `rsp_code`.",
+        "record": "A record that was told in an answer.",
+    },
     "schedule": {
         "export_begun": "An export of a scheduled transmission was begun.",
         "transmission_stopped": "A scheduled transmission was stopped.",

@@ -6,6 +6,9 @@ RETURNING org_code
 -- name: set_active
 UPDATE recipient SET active = $2 WHERE org_code = $1 RETURNING org_code
 
+-- name: set_certificate
+UPDATE recipient SET certificate_sha256 = $2 WHERE org_code = $1 RETURNING org_code
+
 -- name: add_key
 INSERT INTO recipient_key (org_code, kid, jwk, created_at) VALUES ($1, $2, $3::jsonb, $4)
 ON CONFLICT (org_code, kid) DO NOTHING

@@ -36,6 +36,10 @@ class PostgresRecipientRegistry(OnConnection):
         """Hand a recipient data, or not; False if there is no such recipient."""
         return bool(await self._fetch(_SQL.set_active, org_code, active))
 
+    async def set_certificate(self, org_code: str, certificate_sha256: str | None) -> bool:
+        """Know a recipient by this certificate from now on, or by none; False if there is no such recipient."""
+        return bool(await self._fetch(_SQL.set_certificate, org_code, certificate_sha256))
+
     async def add_key(self, org_code: str, kid: str, jwk: Mapping[str, Any], *, now: datetime) -> bool:
         """Register a key, which is encrypted to from now on; False where the id is taken.
 

@@ -40,6 +40,7 @@ class Purpose(StrEnum):
     DISPATCH_MARK = "dispatch-mark"
     WAITING_MARK = "waiting-mark"
     PSEUDONYM = "pseudonym"
+    NEXT_PAGE = "next-page"
 
 
 class NoMasterKeyError(Exception):

@@ -45,7 +45,8 @@ TABLES = (
     "ledger_transfer, scheduled_order, standing_order, bulk, clearing_record, clearing_superseded, outbox, merchant, "
     "network_status, funding_token, funding_token_partner, disclosure_entry, disclosure_content, disclosure_block, "
     "disclosure_root, disclosure_destruction, disclosure_notice, recipient, recipient_key, portability_request, "
-    "portability_export, marketing_table_payment, marketing_table, offer_use, offer, marketing_customer, campaign"
+    "portability_export, marketing_table_payment, marketing_table, offer_use, offer, marketing_customer, campaign, "
+    "portability_access"
 )
 
 

@@ -79,6 +79,11 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
         "portability: payments",
         "copy: outbox",
     ),
+    Role.PORTABILITY_API: (
+        "consent: lock",
+        "pull: *",
+        "copy: outbox",
+    ),
     Role.RELAY: ("outbox: cursor read advance park parked_topics read_parked unpark",),
     Role.DISCLOSURE: (
         "disclosure: head read advance add_root tell",

@@ -75,6 +75,13 @@ USES: Final[Mapping[str, OfPayment | OfBody]] = {
         what="offer of campaign {campaign_id} by {channels}",
         reference="{offer_id}",
     ),
+    EventType.PORTABILITY_PULLED: OfBody(
+        kind=Kind.EXPORT,
+        recipient="{rcv_org_code}",
+        purpose="portability",
+        what="{records} records through the API",
+        reference="{x_api_tran_id}",
+    ),
     EventType.DISCLOSURES_DESTROYED: OfBody(
         kind=Kind.DESTRUCTION,
         recipient="",

@@ -43,7 +43,7 @@ from schemas.codec import encode
 from schemas.consent_commands import canonical_terms, terms_digest
 from schemas.consents import Purpose
 from schemas.disclosure import RootStatement
-from schemas.primitives import CustomerId, FundingToken, MerchantId, NetworkId, PartnerId
+from schemas.primitives import ConsentId, CustomerId, FundingToken, MerchantId, NetworkId, PartnerId
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -160,7 +160,7 @@ class Database:
         on_commit: told what each commit writes, rows and events, right before it becomes visible: for auditors.
     """
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # noqa: PLR0915 - one a table
         self.on_commit: Callable[[Written, Sequence[OutboxRow]], None] | None = None
         self.consents: Table[ConsentKey, Consent] = Table("consent")
         self.consent_marks: Table[ConsentKey, ConsentMark] = Table("consent_mark")
@@ -168,6 +168,8 @@ class Database:
         self.purpose_ends: Table[tuple[ConsentKey, int, Purpose], PurposeEndRow] = Table("consent_purpose_end")
         self.recipients: Table[str, Recipient] = Table("recipient")
         self.transmissions: Table[RequestKey, StoredRequest] = Table("portability_request")
+        self.certificates: Table[str, str] = Table("recipient_certificate")
+        self.accesses: Table[tuple[PartnerId, ConsentId, str], datetime] = Table("portability_access")
         self.exports: Table[tuple[PartnerId, str, int], Export] = Table("portability_export")
         self.consent_commands: Table[CommandKey, HandledCommand] = Table("consent_command")
         self.usage: Table[UsageKey, Usage] = Table("consent_usage")

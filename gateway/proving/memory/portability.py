@@ -143,32 +143,7 @@ class MemorySnapshots:
         self, partner_id: PartnerId, customer_id: CustomerId, *, since: datetime | None, size: int
     ) -> AsyncIterator[AsyncIterator[Sequence[PaymentFacts]]]:
         await self._boundary("snapshots.open")
-        mine = {
-            k for k, c in self._db.consents.rows.items() if k[0] == partner_id and c.terms.customer_id == customer_id
-        }
-        rows = list(self._db.payments.rows.values())
-        found = [
-            PaymentFacts(
-                payment_id=str(p.payment_id),
-                operation=p.operation.value,
-                state=p.state.value,
-                amount_minor=p.amount_minor,
-                currency=p.currency,
-                approval_code=p.approval_code,
-                decided_at=p.decided_at,
-                changed_at=p.changed_at,
-                funding_token=p.funding_token,
-                merchant_name=getattr(self._db.merchants.rows.get(p.merchant_id), "name", None),
-                mcc=m.acceptor.mcc if (m := self._db.merchants.rows.get(p.merchant_id)) is not None else None,
-                refunded_minor=sum(
-                    r.amount_minor
-                    for r in rows
-                    if r.original_payment_id == p.payment_id and r.state.value in ("approved", "settled")
-                ),
-            )
-            for p in rows
-            if p.consent_key in mine and (since is None or p.changed_at > since)
-        ]
+        found = [f for f in facts_of(self._db, partner_id, customer_id) if since is None or f.changed_at > since]
 
         async def pieces() -> AsyncIterator[Sequence[PaymentFacts]]:
             for begin in range(0, len(found), size):
@@ -176,3 +151,31 @@ class MemorySnapshots:
                 yield found[begin : begin + size]
 
         yield pieces()
+
+
+def facts_of(database: Database, partner_id: PartnerId, customer_id: CustomerId) -> list[PaymentFacts]:
+    """All committed payments of a customer through one partner."""
+    mine = {k for k, c in database.consents.rows.items() if k[0] == partner_id and c.terms.customer_id == customer_id}
+    rows = list(database.payments.rows.values())
+    return [
+        PaymentFacts(
+            payment_id=str(p.payment_id),
+            operation=p.operation.value,
+            state=p.state.value,
+            amount_minor=p.amount_minor,
+            currency=p.currency,
+            approval_code=p.approval_code,
+            decided_at=p.decided_at,
+            changed_at=p.changed_at,
+            funding_token=p.funding_token,
+            merchant_name=getattr(database.merchants.rows.get(p.merchant_id), "name", None),
+            mcc=m.acceptor.mcc if (m := database.merchants.rows.get(p.merchant_id)) is not None else None,
+            refunded_minor=sum(
+                r.amount_minor
+                for r in rows
+                if r.original_payment_id == p.payment_id and r.state.value in ("approved", "settled")
+            ),
+        )
+        for p in rows
+        if p.consent_key in mine
+    ]

@@ -17,6 +17,7 @@ from gateway.proving.memory.marketing import MemoryMarketingStore
 from gateway.proving.memory.outbox import MemoryOutbox
 from gateway.proving.memory.payments import MemoryPaymentStore
 from gateway.proving.memory.portability import MemoryPortabilityStore
+from gateway.proving.memory.pulls import MemoryPullStore
 from gateway.proving.memory.refusals import MemoryRefusalStore
 from gateway.proving.memory.schedule import MemoryScheduleStore
 from gateway.proving.memory.sharing import MemorySharingStore
@@ -45,6 +46,7 @@ class MemoryUnitOfWork:
         self.portability = MemoryPortabilityStore(transaction, boundary)
         self.sharing = MemorySharingStore(transaction, boundary)
         self.marketing = MemoryMarketingStore(transaction, boundary)
+        self.pulls = MemoryPullStore(transaction, boundary)
 
 
 class MemoryStore:

@@ -26,6 +26,7 @@ mypay-settlement           -      -    -   -   -      -     RW    -    W    -   
 mypay-schedule             -      -    W   W   -      -     -     -    -    -    -     -     -   -    -    -
 mypay-disclosure           -      -    -   -   -      -     -     -    -    -    -     -     -   -    -    -
 mypay-portability          -      -    -   -   -      -     -     -    W    -    -     R     W   -    -    -
+mypay-portability_api      -      -    -   -   -      -     -     -    -    -    -     -     -   -    -    -
 mypay-recipient-A1AAAA0000 -      -    -   -   -      -     -     -    -    -    -     -     R   -    -    -
 mypay-sharing              -      -    -   -   -      -     -     -    W    -    -     -     -   -    -    R
 mypay-affiliate-points     -      -    -   -   -      -     -     -    -    -    -     -     -   R    -    W
