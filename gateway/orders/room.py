@@ -4,7 +4,7 @@ What was handed on stands in one line again, whoever sent it: a line that is sho
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 LOOK_S: Final = 0.05
@@ -15,6 +15,13 @@ SELDOM: Final = 10
 
 REST: Final = 20
 """And where nothing was: nobody is behind then."""
+
+PATIENT: Final = 0.75
+"""What waits has this part of the room where nobody comes beside it: two turns, one that execution decides and one that
+the intake judges meanwhile. The rest is left to whoever comes next."""
+
+AGAIN: Final = 0.4
+"""Who waits for room looks again after this part of the time that a look is good for."""
 
 BESIDE_OTHERS: Final = 8
 """What waits has this part of the room while others come: some sixty orders, less than a tenth of a second's."""
@@ -38,7 +45,8 @@ class ExecutionRoom:
         self._look_s = look_s
         self._free = ahead_max
         self._looked_at: float | None = None
-        self._others_at: float | None = None
+        # Sender → when one of its orders was last handed on beside others' that wait.
+        self._others_at: dict[str, float] = {}
         self._looking: asyncio.Task[None] | None = None
 
     async def free(self) -> int:
@@ -66,16 +74,25 @@ class ExecutionRoom:
         self._looked_at = asyncio.get_running_loop().time()
 
     async def free_for_patient(self) -> int:
-        """For what waits, and for bulks: half of it is left to the others; nearly all of it where there are any.
+        """For what waits, and for bulks: a part of it is left to the others; nearly all of it where there are any.
 
         Those meet then a short line, and execution's batches are small: what waits is carried out a little slower.
         """
-        ahead = max(1, self._ahead_max // (BESIDE_OTHERS if self.is_shared() else 2))
-        return await self._known(1) - (self._ahead_max - ahead)
+        ahead = self._ahead_max // BESIDE_OTHERS if self.is_shared() else int(self._ahead_max * PATIENT)
+        return await self._known(1) - (self._ahead_max - max(1, ahead))
+
+    @property
+    def turn_max(self) -> int:
+        """Orders of one turn of what waits, at most: there is room for two, and neither side waits for the other."""
+        return max(1, int(self._ahead_max * PATIENT) // 2)
 
     def is_shared(self) -> bool:
         """True while others come who do not wait."""
-        return self._others_at is not None and asyncio.get_running_loop().time() - self._others_at < OTHERS_S
+        if not self._others_at:
+            return False
+        since = asyncio.get_running_loop().time() - OTHERS_S
+        self._others_at = {sender: at for sender, at in self._others_at.items() if at > since}
+        return bool(self._others_at)
 
     async def wait_for_patient(self) -> int:
         """As that; waits until there is some."""
@@ -84,11 +101,19 @@ class ExecutionRoom:
         return free
 
     async def pause(self) -> None:
-        """Return when another look is worth it."""
-        await asyncio.sleep(self._look_s)
+        """Return when another look is worth it, with what it told known: who waits is told of room at once."""
+        await asyncio.sleep(AGAIN * self._look_s)
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look(), name="execution-room")
+        await asyncio.wait([self._looking])
 
-    def use(self, orders: int, *, beside_others: bool = False) -> None:
-        """So many were handed on since the last look; ``beside_others``: whose orders wait, unlike these."""
+    def use(self, orders: int, *, beside_others: Collection[str] = ()) -> None:
+        """So many were handed on since the last look; ``beside_others``: whose they are, while others' orders wait."""
         self._free -= orders
         if beside_others:
-            self._others_at = asyncio.get_running_loop().time()
+            self._others_at |= dict.fromkeys(beside_others, asyncio.get_running_loop().time())
+
+    def wait_too(self, senders: Collection[str]) -> None:
+        """These are beyond their share themselves now: they are no others any more, beside whom what waits is slow."""
+        for sender in senders:
+            self._others_at.pop(sender, None)

@@ -16,7 +16,7 @@ another's share.
 import asyncio
 import base64
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, Protocol
@@ -135,7 +135,7 @@ class FairIntake:
         if len(records) <= self._turn_min and not self._waiting and not self._inherited:
             size = sum(cost_of(len(r.value)) for r in records)
             if size <= self._turn_min:
-                await self._take_now(records)
+                await self._take_now(records, ())
                 return
         room = max(self._turn_min, await self._room.free())
         senders = [self._claimed(r) for r in records]
@@ -148,11 +148,11 @@ class FairIntake:
         turn = self._in_turn(records, senders, room)
         late = {s for s, is_now in zip(senders, turn, strict=True) if not is_now}
         if not late:
-            await self._take_now(records)
+            await self._take_now(records, senders)
             return
         # Those all of whose records are for this turn have them taken while the others' are looked at.
         sure = [r for r, s in zip(records, senders, strict=True) if s not in late]
-        taking = asyncio.create_task(self._take_now(sure), name="orders-in-turn")
+        taking = asyncio.create_task(self._take_now(sure, set(senders) - late), name="orders-in-turn")
         try:
             # It begins at once.
             await asyncio.sleep(0)
@@ -190,9 +190,10 @@ class FairIntake:
                 return
             await asyncio.sleep(HELD_UP_LOOK_S)
 
-    async def _take_now(self, records: Sequence[Record]) -> None:
+    async def _take_now(self, records: Sequence[Record], senders: Collection[str]) -> None:
         if records:
-            self._room.use(len(records), beside_others=bool(self._waiting or self._inherited))
+            others = set(senders) - {NOBODY} if self._waiting or self._inherited else ()
+            self._room.use(len(records), beside_others=others)
             await self._take(records)
 
     async def _share(self, records: Sequence[Record], senders: list[str], room: int) -> None:
@@ -202,7 +203,7 @@ class FairIntake:
         turn = self._in_turn(records, senders, room, {NOBODY} if false else ())
         now = [r for r, is_now in zip(records, turn, strict=True) if is_now]
         later = [(r, s) for r, s, is_now in zip(records, senders, turn, strict=True) if not is_now]
-        await self._take_now(now)
+        await self._take_now(now, {s for s, is_now in zip(senders, turn, strict=True) if is_now})
         if later:
             await self._let_wait(later)
 
@@ -232,6 +233,7 @@ class FairIntake:
                     if ending():
                         return
                     await self._room.pause()
+                left = min(left, self._room.turn_max)
             turn.append(waited)
             left -= cost
         if turn:
@@ -294,7 +296,9 @@ class FairIntake:
         return key.partner_id if key is not None else NOBODY
 
     async def _let_wait(self, later: Sequence[tuple[Record, str]]) -> None:
-        for sender in {s for _, s in later}:
+        waiting = Counter(s for _, s in later)
+        self._room.wait_too([s for s, n in waiting.items() if n > LITTLE])
+        for sender in waiting:
             partition = partition_of(sender, self._partitions)
             self._waiting[partition].add(sender)
             self._since_look.add(partition)

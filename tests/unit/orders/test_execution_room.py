@@ -48,7 +48,7 @@ async def test_what_was_handed_on_since_the_last_look_counts() -> None:
     room = ExecutionRoom(Execution().backlog, ahead_max=100, look_s=1000.0)
     assert await room.free() == 100
     room.use(60)
-    assert (await room.free(), await room.free_for_patient()) == (40, -10)
+    assert (await room.free(), await room.free_for_patient()) == (40, 15)
 
 
 @pytest.mark.parametrize(
@@ -73,29 +73,55 @@ async def test_it_is_looked_often_where_it_matters_alone(behind: int, used: int,
     assert execution.asked == 1 + looks
 
 
-async def test_the_patient_wait_for_half_of_it() -> None:
+async def test_the_patient_leave_some_of_it_to_whoever_comes_next() -> None:
     execution = Execution()
-    execution.behind = 60
+    execution.behind = 80
     room = ExecutionRoom(execution.backlog, ahead_max=100, look_s=0.001)
     waiting = asyncio.create_task(room.wait_for_patient())
     await settle()
     assert not waiting.done()
     execution.behind = 20
-    assert await asyncio.wait_for(waiting, 30) == 30
+    assert await asyncio.wait_for(waiting, 30) == 55
+
+
+async def test_who_waits_for_room_is_told_of_what_the_next_look_finds() -> None:
+    execution = Execution()
+    execution.behind = 80
+    room = ExecutionRoom(execution.backlog, ahead_max=100, look_s=0.001)
+    assert await room.free_for_patient() == -5
+    execution.behind = 20
+    await room.pause()
+    assert (await room.free_for_patient(), execution.asked) == (55, 2)
+
+
+def test_two_turns_of_the_patient_have_room_at_once() -> None:
+    room = ExecutionRoom(Execution().backlog, ahead_max=100)
+    assert 1 <= 2 * room.turn_max <= 75
 
 
 async def test_beside_others_the_patient_wait_for_nearly_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     room = ExecutionRoom(Execution().backlog, ahead_max=100, look_s=1000.0)
-    assert await room.free_for_patient() == 50
-    room.use(1, beside_others=True)
+    assert await room.free_for_patient() == 75
+    room.use(1, beside_others=["shop"])
     assert room.is_shared()
     assert (await room.free(), await room.free_for_patient()) == (99, 100 // BESIDE_OTHERS - 1)
     monkeypatch.setattr("gateway.orders.room.OTHERS_S", 0.0)
-    assert await room.free_for_patient() == 49
+    assert await room.free_for_patient() == 74
+
+
+async def test_beside_whoever_is_beyond_their_share_too_the_patient_wait_for_no_more() -> None:
+    room = ExecutionRoom(Execution().backlog, ahead_max=100, look_s=1000.0)
+    await room.free()
+    room.use(0, beside_others=["shop", "flood"])
+    room.wait_too(["flood", "another"])
+    assert room.is_shared()
+    room.wait_too(["shop"])
+    assert not room.is_shared()
+    assert await room.free_for_patient() == 75
 
 
 async def test_beside_others_the_patient_have_some_of_the_smallest_room_too() -> None:
     room = ExecutionRoom(Execution().backlog, ahead_max=2, look_s=1000.0)
     await room.free()
-    room.use(0, beside_others=True)
+    room.use(0, beside_others=["shop"])
     assert await room.free_for_patient() == 1

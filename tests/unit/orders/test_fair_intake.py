@@ -319,6 +319,20 @@ async def test_those_whose_others_wait_get_little_of_a_large_turn_for_whoever_co
     assert len(world.taken) == 1 + BEYOND_SHARE_MAX
 
 
+async def test_who_is_beyond_their_share_too_is_nobody_beside_whom_the_rest_is_slow() -> None:
+    world = World()
+    intake = world.intake()
+    await intake.take([record(FLOOD, n) for n in range(30)])
+    await intake.take([record(NOBODY, 30, signature="bad")])
+    assert not intake._room.is_shared()
+    await intake.take([record(SHOP, 31)])
+    assert intake._room.is_shared()
+    await intake.take([record(SHOP, n) for n in range(32, 42)])
+    assert intake._room.is_shared()
+    await intake.take([record(SHOP, n) for n in range(60, 70 + LITTLE)])
+    assert not intake._room.is_shared()
+
+
 async def test_who_is_within_their_share_does_not_wait_until_others_claims_are_checked() -> None:
     world, looked = World(), []
     shop_taken = asyncio.Event()
@@ -506,8 +520,8 @@ async def test_what_waits_may_be_forgotten_once_the_last_record_in_it_was_taken(
     async def taken(records: Sequence[Record]) -> None:
         told.append((len(world.taken), len(records)))
 
-    # Five at a time: half of the room.
-    await world.intake().take_waiting(waiting, taken=taken)
+    # Five at a time: half of what they have of the room.
+    await world.intake(turn_max=14).take_waiting(waiting, taken=taken)
     assert told == [(5, 0), (10, 1), (14, 1)]
 
 
