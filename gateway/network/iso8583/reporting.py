@@ -1,5 +1,8 @@
 """What the links of a card network report, as metrics and log lines."""
 
+import asyncio
+from collections import defaultdict
+
 from gateway.base.process import Observer
 from gateway.network.iso8583.breaker import BreakerState
 from gateway.network.iso8583.observer import LinkState
@@ -11,6 +14,8 @@ class LinkMetrics:
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self._up: set[tuple[str, str]] = set()
+        # Outcome → seconds of the exchanges that ended since the event loop's last turn.
+        self._ended: defaultdict[str, list[float]] = defaultdict(list)
 
     def link_state(self, network_id: str, link: str, state: LinkState, reason: str) -> None:
         (self._up.add if state is LinkState.UP else self._up.discard)((network_id, link))
@@ -51,5 +56,13 @@ class LinkMetrics:
 
     def exchange_ended(self, network_id: str, outcome: str, seconds: float) -> None:
         del network_id
-        self._observer.count("exchange", outcome)
-        self._observer.delay("exchange", seconds)
+        if not self._ended:
+            # Answers come many in one read: those are told together.
+            asyncio.get_running_loop().call_soon(self._tell_ended)
+        self._ended[outcome].append(seconds)
+
+    def _tell_ended(self) -> None:
+        ended, self._ended = self._ended, defaultdict(list)
+        for outcome, seconds in ended.items():
+            self._observer.count("exchange", outcome, n=len(seconds))
+            self._observer.spans("exchange", seconds)

@@ -1,0 +1,33 @@
+"""What links report: exchanges that end together are told together, and every one of them."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gateway.network.iso8583.reporting import LinkMetrics
+from gateway.observability.recording import RecordingObserver
+
+
+@dataclass(slots=True)
+class Calls(RecordingObserver):
+    """Remembers also how often it was called."""
+
+    calls: list[int] = field(default_factory=list)
+
+    def spans(self, span: str, seconds: Sequence[float]) -> None:
+        self.calls.append(len(seconds))
+        RecordingObserver.spans(self, span, seconds)
+
+
+async def test_exchanges_that_end_together_are_told_together() -> None:
+    observer = Calls()
+    metrics = LinkMetrics(observer)
+    for outcome, seconds in (("answered", 0.25), ("timeout", 2.0), ("answered", 0.5)):
+        metrics.exchange_ended("bcard", outcome, seconds)
+    await asyncio.sleep(0)
+    metrics.exchange_ended("bcard", "answered", 0.125)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert observer.calls == [2, 1, 1]
+    assert observer.counts == {("exchange", "answered", ""): 3, ("exchange", "timeout", ""): 1}
+    assert observer.delays == [("exchange", s) for s in (0.25, 0.5, 2.0, 0.125)]
