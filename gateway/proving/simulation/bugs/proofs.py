@@ -5,7 +5,6 @@ from operator import attrgetter
 from typing import Final
 
 from gateway.consents import commands
-from gateway.consents.rules import change as consent_change
 from gateway.identity import rules
 from gateway.identity.jose.assertion import JwsAssertionVerifier
 from gateway.payments import execution
@@ -53,7 +52,7 @@ def _not_asked_for() -> AbstractContextManager[None]:
 
 
 def _not_asked_for_commands() -> AbstractContextManager[None]:
-    return edited(consent_change, "judge_consent_assertion", ("if requirement.level == 0:", "if link:"))
+    return edited(rules, "_judge_giving", ("if requirement.level == 0:", "if link:"))
 
 
 def _exempt_uncounted() -> AbstractContextManager[None]:
