@@ -25,6 +25,8 @@ _NOUNS: Final[dict[str, str]] = {
     "audit": "The disclosure log: every use of a consent, verified.",
     "recipient": "Recipients of customers' data and their keys.",
     "portability": "Hand customers' data to recipients that they name.",
+    "affiliate": "Affiliates that settled payments are shared with, and what is approved.",
+    "sharing": "Payments shared with affiliates.",
     "auth": "Identity providers, and who their customers are.",
     "operators": "Who changed what by hand; proposals that a second person approves.",
     "order": "Sign and send payment orders, their cancellations and refunds.",

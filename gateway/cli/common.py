@@ -364,6 +364,11 @@ _KNOWN: Final[Mapping[str, tuple[ExitCode, str, str]]] = {
         "{error}.",
         "`mypay partner list` shows them.",
     ),
+    "gateway.sharing.registry.UnknownAffiliateError": (
+        _MISSING,
+        "{error}.",
+        "`mypay affiliate list` shows them.",
+    ),
     "gateway.database.errors.DatabaseUnfitError": (_AWAY, "{error}.", ""),
     "gateway.database.migrate.MigrationError": (_FAILED, "{error}.", ""),
     "gateway.sealing.files.SecretFileError": (_FAILED, "{error}.", ""),

@@ -20,14 +20,15 @@ from gateway.directory.approval import PROPOSAL_LIVES, Decision, Proposal, judge
 from gateway.directory.partners import PartnerKey
 from gateway.identity.store import IdentityLink
 from schemas.primitives import FundingToken, PartnerId
+from schemas.sharing import SharingUse
 
 Payload = Mapping[str, Any]
 
 Propose = Annotated[bool, typer.Option("--propose", help="Only propose it: another operator must approve it.")]
 
 
-async def _add_key(registries: Registries, payload: Payload) -> str:
-    key = PartnerKey(
+def _key_of(payload: Payload) -> PartnerKey:
+    return PartnerKey(
         **{
             **payload,
             # What is approved today is no older than today.
@@ -36,6 +37,10 @@ async def _add_key(registries: Registries, payload: Payload) -> str:
             "disabled_at": None,
         }
     )
+
+
+async def _add_key(registries: Registries, payload: Payload) -> str:
+    key = _key_of(payload)
     if not await registries.directory.add_keys([key]):
         raise CliError(f"Key id {key.kid} is already in use.", hint="Give another one with --kid.")
     return f"Key {key.kid} ({key.algorithm}) is registered."
@@ -54,10 +59,28 @@ async def _allow_token(registries: Registries, payload: Payload) -> str:
     return f"{', '.join(partners)} may pay with token {token}."
 
 
+async def _add_affiliate_key(registries: Registries, payload: Payload) -> str:
+    key = _key_of(payload)
+    if not await registries.affiliates.add_keys([key]):
+        raise CliError(f"Key id {key.kid} is already in use.", hint="Give another one with --kid.")
+    return f"Key {key.kid} ({key.algorithm}) is registered."
+
+
+async def _approve_affiliate(registries: Registries, payload: Payload) -> str:
+    # Whoever lets it happen: where two people are asked for, the second.
+    affiliate, use = payload["affiliate_id"], SharingUse(payload["use"])
+    await registries.affiliates.approve(
+        affiliate, use, payload["legal_basis"], approved_by=current_actor().operator, now=datetime.now(UTC)
+    )
+    return f"{affiliate} may be given data for {use}, of customers who agree."
+
+
 OPERATIONS: Final[Mapping[str, Callable[[Registries, Payload], Awaitable[str]]]] = {
     "partner.key.add": _add_key,
     "auth.link.add": _add_link,
     "token.allow": _allow_token,
+    "affiliate.key.add": _add_affiliate_key,
+    "affiliate.approve": _approve_affiliate,
 }
 """Kind → what writes it; each returns a sentence for people. A payload holds public data alone."""
 

@@ -10,6 +10,7 @@ from gateway.cli import topics_acl
 from gateway.cli.common import ExitCode, Json, kafka, load_settings, postgres_dsn, print_json, print_table, run
 from gateway.messaging.topics_admin import TopicState, TopicStatus, ensure_topics
 from gateway.network.iso8583.config import load_networks
+from gateway.views.affiliates import AffiliatesView
 from gateway.views.partners import PartnersView
 from gateway.views.recipients import RecipientsView
 from schemas.topics import Topic, concrete_topics
@@ -57,4 +58,7 @@ async def _wanted(settings: Settings) -> list[Topic]:
         partners = [p.partner_id for p in await registered.all()]
     async with RecipientsView.opened(postgres_dsn(settings)) as view:
         recipients = [r.org_code for r in await view.all()]
-    return concrete_topics(partners=partners, networks=load_networks(settings.networks_dir), recipients=recipients)
+    async with AffiliatesView.opened(postgres_dsn(settings)) as registry:
+        affiliates = [a.affiliate_id for a in await registry.all()]
+    networks = load_networks(settings.networks_dir)
+    return concrete_topics(partners=partners, networks=networks, recipients=recipients, affiliates=affiliates)

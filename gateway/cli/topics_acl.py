@@ -26,6 +26,7 @@ from gateway.messaging.access import AccessReport, ensure_access, scram_users, s
 from gateway.messaging.settings import KafkaSettings
 from gateway.network.iso8583.config import load_networks
 from gateway.sealing.files import read_secret_file, write_secret_file
+from gateway.views.affiliates import AffiliatesView
 from gateway.views.partners import PartnersView
 from gateway.views.recipients import RecipientsView
 from schemas.access import acls, partner_acls, quotas, shell_script
@@ -67,13 +68,15 @@ def command(
     partners = partner or run(_partners(settings))
     networks = list(load_networks(settings.networks_dir))
     recipients = [] if partner else run(_recipients(settings))
-    rules = acls(partners=partners, networks=networks, recipients=recipients)
+    affiliates = [] if partner else run(_affiliates(settings))
+    rules = acls(partners=partners, networks=networks, recipients=recipients, affiliates=affiliates)
     limits = quotas(partners=partners)
     if print_:
         typer.echo(shell_script(rules, limits), nl=False)
         return
     cluster = kafka(settings, ADMIN)
-    names = [p.name for p in principals(partners=partners, networks=networks, recipients=recipients)]
+    everybody = principals(partners=partners, networks=networks, recipients=recipients, affiliates=affiliates)
+    names = [p.name for p in everybody]
     if strangers := set(renew or ()) - {*names, ADMIN}:
         raise CliError(f"No principal is called {', '.join(sorted(strangers))}.", ExitCode.NOT_FOUND)
     made = run(make_users(cluster, _credentials(settings), names)) if apply else []
@@ -154,6 +157,11 @@ async def _partners(settings: Settings) -> list[str]:
 async def _recipients(settings: Settings) -> list[str]:
     async with RecipientsView.opened(postgres_dsn(settings)) as view:
         return [r.org_code for r in await view.all()]
+
+
+async def _affiliates(settings: Settings) -> list[str]:
+    async with AffiliatesView.opened(postgres_dsn(settings)) as view:
+        return [a.affiliate_id for a in await view.all()]
 
 
 def _tell(report: AccessReport, users: Sequence[str], *, json_: bool) -> None:

@@ -1,0 +1,97 @@
+"""``mypay sharing …``: what was shared with affiliates, and what an affiliate can check of it."""
+
+import base64
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.cli.affiliate import affiliate_id
+from gateway.cli.common import (
+    CliError,
+    ExitCode,
+    Json,
+    load_settings,
+    postgres_dsn,
+    print_json,
+    print_table,
+    read_input,
+    run,
+    say,
+)
+from gateway.database.roles import Role
+from gateway.sharing.verifying import verify_shares
+from gateway.views.affiliates import AffiliatesView, ToldHolder
+from schemas.codec import encode_json, parse_strictly
+
+app = typer.Typer(help="Payments shared with affiliates.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(
+    affiliate: Annotated[str | None, typer.Option(parser=affiliate_id, metavar="AFFILIATE", help="Its alone.")] = None,
+    consent: Annotated[str | None, typer.Option(help="Under this consent alone.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Rows at most.")] = 100,
+    json_: Json = False,
+) -> None:
+    """Show who holds shares under which consent, who must erase them, and who has."""
+    settings = load_settings()
+
+    async def read() -> list[ToldHolder]:
+        async with AffiliatesView.opened(postgres_dsn(settings, Role.READONLY)) as view:
+            return await view.holders(affiliate_id=affiliate, consent_id=consent, limit=limit)
+
+    found = run(read())
+    if json_:
+        print_json(found)
+        return
+    columns = ("affiliate", "partner", "consent", "shares", "since", "erase notice", "erase by", "confirmed")
+    rows = [
+        (h.affiliate_id, h.partner_id, h.consent_id, h.shares, h.since, h.noticed_at, h.erase_by, h.confirmed_at)
+        for h in found
+    ]
+    print_table("Shares", columns, rows, right=("shares",))
+
+
+@app.command()
+def verify(
+    affiliate: Annotated[str, typer.Argument(parser=affiliate_id, metavar="AFFILIATE", help="Whose shares these are.")],
+    file: Annotated[Path, typer.Argument(help="One event a line: type and body; - reads standard input.")],
+    key: Annotated[list[str] | None, typer.Option("--key-id", help="A key id that names may be made with.")] = None,
+    json_: Json = False,
+) -> None:
+    """Check what an affiliate was sent: its form, its order, and what must be erased by now. Needs no gateway.
+
+    A line is a JSON object with `type` (`ce_type`) and `body` (the record's value, as JSON or base64).
+    """
+    found = verify_shares(
+        affiliate,
+        _events(read_input(file)),
+        now=datetime.now(UTC),
+        key_ids=frozenset(key) if key else None,
+    )
+    if json_:
+        print_json(found)
+    else:
+        for problem in found.problems:
+            typer.echo(problem)
+        for reference, payments in sorted(found.to_erase.items()):
+            typer.echo(f"erase {reference}: {payments} payments")
+        say(f"{found.shares} shares and {found.notices} erase notices; {len(found.problems)} problems.")
+    if found.problems:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _events(text: bytes) -> Iterator[tuple[str, str, bytes]]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            event = parse_strictly(line)
+            body = event["body"]
+            value = base64.b64decode(body, validate=True) if isinstance(body, str) else encode_json(body)
+            yield f"line {number}", str(event["type"]), value
+        except (ValueError, KeyError, TypeError):
+            raise CliError(f"Line {number} is no JSON object with type and body.", ExitCode.USAGE) from None

@@ -1,0 +1,119 @@
+"""No field outside its scope leaves, nobody's names are another's, and nothing personal is in anything told."""
+
+from datetime import timedelta
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.consents.rules.consent import Consent
+from gateway.sealing.sealing import MasterKeys
+from gateway.sharing.pseudonyms import Named, Pseudonyms
+from gateway.sharing.rules.deciding import data_of, decide_shares
+from gateway.sharing.rules.policy import BANDS, OTHER_BANDS, amount_band
+from gateway.sharing.rules.records import Approval, SettledPayment
+from schemas.codec import encode
+from schemas.consents import ConsentStatus, SharingField, SharingPurpose
+from schemas.primitives import EXPONENTS, ConsentId, MerchantId, PartnerId, payment_id_of
+from schemas.sharing import SharedData, SharingUse
+from tests.support.builders import NOW
+from tests.support.domain_samples import terms
+
+AFFILIATES = ("points", "mobile", "bank")
+SEEN = {
+    "spending-analysis": {"category", "amount_band", "month", "region"},
+    "credit-assessment": {"category", "amount_band", "month"},
+    "loyalty": {"category", "amount_band", "month", "amount", "payee"},
+    "fraud-prevention": {f.value for f in SharingField},
+}
+"""The policy, written out once more."""
+
+CANARIES = ("CUSTOMER-CANARY", "CONSENT-CANARY", "TOKEN-CANARY")
+PAID = SettledPayment(
+    partner_id=PartnerId("partner-1"),
+    payment_id=payment_id_of("partner-1", "order-1"),
+    consent_id=ConsentId("CONSENT-CANARY"),
+    merchant_id=MerchantId("merchant-1"),
+    amount_minor=12_345,
+    currency="KRW",
+    funding_token="TOKEN-CANARY",
+    paid_at=NOW,
+    category="5411",
+    name_location=f"{'Shop':25}{'Seoul':13}KR",
+)
+NAMES = Pseudonyms(MasterKeys({"20260101-a": bytes(32)}))
+
+some = lambda values: st.sets(st.sampled_from(values), min_size=1).map(lambda s: tuple(sorted(s)))  # noqa: E731
+
+
+@given(
+    affiliates=some(AFFILIATES),
+    purposes=some((*SEEN, "something-else")),
+    fields=some(list(SharingField)),
+    approved=st.sets(st.tuples(st.sampled_from(AFFILIATES), st.sampled_from(list(SharingUse)))),
+    status=st.sampled_from(list(ConsentStatus)),
+    until_s=st.integers(-3, 3),
+)
+def test_what_leaves_is_what_consent_policy_and_approval_all_allow(
+    affiliates: tuple[str, ...],
+    purposes: tuple[str, ...],
+    fields: tuple[SharingField, ...],
+    approved: set[tuple[str, SharingUse]],
+    status: ConsentStatus,
+    until_s: int,
+) -> None:
+    until = NOW + timedelta(seconds=until_s)
+    sharing = SharingPurpose(affiliates=affiliates, purposes=purposes, fields=fields, use_until=until)
+    consent = Consent(terms(consent_id="CONSENT-CANARY", customer_id="CUSTOMER-CANARY", sharing=sharing), 1, status)
+    approvals = {a: [Approval(a, u, "consent", "kim") for b, u in sorted(approved) if a == b] for a, _ in approved}
+    granted = decide_shares([PAID], consents={PAID.consent_key: consent}, approvals=approvals, now=NOW)
+    left = {
+        (g.affiliate_id, u.approval.use.value): {
+            name
+            for name, value in data_of(PAID, u.fields, lambda t, a=g.affiliate_id: NAMES.name(a, Named.TOKEN, t))
+            .model_dump()
+            .items()
+            if value is not None
+        }
+        for g in granted
+        for u in g.uses
+    }
+    live = status is ConsentStatus.AUTH and until_s > 0
+    may = {
+        (a, u.value): seen
+        for a, u in approved
+        if live and a in affiliates and u.value in purposes and (seen := SEEN[u.value] & {f.value for f in fields})
+    }
+    assert left == may
+
+
+@given(st.text(max_size=64), st.text(max_size=64), st.sampled_from(list(Named)))
+def test_names_are_equal_for_the_same_thing_of_the_same_affiliate_alone(one: str, other: str, what: Named) -> None:
+    names = {a: NAMES.name(a, what, one) for a in AFFILIATES}
+    assert len(set(names.values())) == len(AFFILIATES)
+    for affiliate in AFFILIATES:
+        assert (NAMES.name(affiliate, what, other) == names[affiliate]) is (one == other)
+        assert len({NAMES.name(affiliate, kind, one) for kind in Named}) == len(Named)
+
+
+def test_a_new_key_makes_new_names_and_the_old_ones_can_still_be_made() -> None:
+    rotated = Pseudonyms(MasterKeys({"20260101-a": bytes(32), "20260301-b": bytes([1]) * 32}))
+    old = NAMES.name("points", Named.CUSTOMER, "c")
+    assert rotated.name("points", Named.CUSTOMER, "c") != old
+    assert rotated.name("points", Named.CUSTOMER, "c", key_id="20260101-a") == old
+
+
+def test_nothing_personal_is_in_what_is_told() -> None:
+    everything = data_of(PAID, frozenset(SharingField), lambda t: NAMES.name("points", Named.TOKEN, t))
+    assert set(everything.model_dump(exclude_none=True)) == set(SharedData.model_fields)
+    text = encode(everything).decode()
+    assert [c for c in CANARIES if c in text] == []
+
+
+@given(st.integers(1, 10**12 - 1), st.sampled_from(["KRW", "JPY", "USD", "BHD"]))
+def test_every_amount_has_the_one_band_that_holds_it(minor: int, currency: str) -> None:
+    begins = BANDS.get(currency, OTHER_BANDS)
+    whole = minor // 10 ** EXPONENTS[currency]
+    names = {f"{currency} {low}-{high}": low <= whole < high for low, high in pairwise(begins)}
+    names[f"{currency} {begins[-1]}+"] = whole >= begins[-1]
+    assert [name for name, holds in names.items() if holds] == [amount_band(minor, currency)]
