@@ -52,6 +52,7 @@ class SharingTerms:
     sharing: SharingSettings = field(default_factory=SharingSettings)
     interval_s: float = 1.0
     sweep_interval_s: float = 600.0
+    look_interval_s: float = LOOK_S
     batch_max: int = 100
     batch_wait_s: float = 0.5
 
@@ -111,7 +112,7 @@ class SharingStage:
     async def _look(self) -> None:
         while True:
             await self.watch.look()
-            await self.runtime.pause("ended-consents", LOOK_S)
+            await self.runtime.pause("ended-consents", self.terms.look_interval_s)
 
 
 async def _always_due() -> int:

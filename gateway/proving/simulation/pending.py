@@ -6,6 +6,7 @@ from typing import Final
 
 from gateway.proving.memory import Database
 from gateway.proving.memory.database import FollowUpRow
+from gateway.sharing.rules.records import Place
 from schemas.consents import ConsentStatus
 
 OPEN: Final = (ConsentStatus.AWAU, ConsentStatus.AUTH, ConsentStatus.SUSP)
@@ -43,3 +44,9 @@ def open_cancellations(database: Database) -> Iterator[str]:
     for row in database.cancellations.rows.values():
         if row.is_open:
             yield row.order_id
+
+
+def unshared(database: Database) -> bool:
+    """True while something was told that sharing has not looked at."""
+    place = database.sharing.place.rows.get("here", Place())
+    return bool(database.outbox) and (place.tx, place.id) < ((last := database.outbox[-1]).tx, last.id)

@@ -37,6 +37,7 @@ from gateway.proving.simulation.script.scene import (
     PAN,
     PARTITIONS,
     PARTNER,
+    SHARED_WITH,
     TAMPERED,
     TOKEN,
     VICTIM,
@@ -44,8 +45,10 @@ from gateway.proving.simulation.script.scene import (
 from gateway.proving.simulation.wire.wire import Wire
 from gateway.sealing.mac import HmacMarks
 from gateway.sealing.sealing import MasterKeys, Purpose
+from gateway.sharing.rules.records import Approval
 from schemas.consents import ConsentStatus
 from schemas.reasons import Reason, ReasonCode
+from schemas.sharing import SharingUse
 from schemas.topics import events_topic
 
 REST_WITHIN_S: Final = 180.0
@@ -228,6 +231,10 @@ def _database() -> Database:
     database.put_token(TOKEN, CUSTOMER, PARTNER)
     database.put_token(FOREIGN_TOKEN, VICTIM, PARTNER)
     database.put_merchant(merchant())
+    for affiliate in SHARED_WITH:
+        # Whoever asks for more than the customer agreed to is given no more.
+        use = SharingUse.LOYALTY
+        database.sharing.approvals.rows[affiliate, use] = Approval(affiliate, use, "consent", "operator-1")
     database.identity_links.rows.update(IDENTITIES)
     return database
 

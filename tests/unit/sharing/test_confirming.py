@@ -5,17 +5,23 @@ from uuid import UUID
 
 import pytest
 
+from gateway.app.runtime import Runtime
+from gateway.app.sharing import SharingConnections, sharing
 from gateway.messaging.records import Record
 from gateway.observability.recording import RecordingObserver
 from gateway.proving.memory import (
     Database,
     MemoryClock,
+    MemoryConsumer,
     MemoryDeadLetters,
+    MemoryKafka,
     MemoryKeySource,
     MemoryStore,
     MemoryVerifier,
 )
-from gateway.sharing.confirming import ErasureService, OverdueErasures
+from gateway.sealing.sealing import MasterKeys
+from gateway.sharing.confirming import OverdueErasures
+from gateway.sharing.pseudonyms import Pseudonyms
 from gateway.sharing.rules.records import Holder, Notice
 from schemas.codec import encode
 from schemas.envelope import Envelope, write_envelope
@@ -38,14 +44,15 @@ class Scene:
         self.letters = MemoryDeadLetters()
         self.observer = RecordingObserver()
         verifier = MemoryVerifier(owners={"points": "points", "mobile": "mobile"})
-        self.service = ErasureService(
-            store=self.store,
+        runtime = Runtime(store=self.store, observer=self.observer, clock=self.clock, worker="w")
+        connections = SharingConnections(
+            confirmations=MemoryConsumer(MemoryKafka(self.clock), topics=[ERASURES], group_id="mypay-sharing"),
             keys=MemoryKeySource(),
-            verifier=verifier,
+            signatures=verifier,
             dead_letters=self.letters,
-            observer=self.observer,
-            clock=self.clock,
+            pseudonyms=Pseudonyms(MasterKeys({"20260101-a": bytes(32)})),
         )
+        self.service = sharing(runtime, connections).erasures
         for affiliate, notice_id in (("points", NOTICE), ("mobile", OTHERS)):
             key = (PartnerId("partner-1"), ConsentId("consent-1"))
             notice = Notice(notice_id, EraseCause.ENDED, NOW, DUE)

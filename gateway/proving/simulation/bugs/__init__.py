@@ -12,7 +12,10 @@ from gateway.proving.simulation.bugs.loops import LOOPS
 from gateway.proving.simulation.bugs.planting import Mutant
 from gateway.proving.simulation.bugs.proofs import PROOFS
 from gateway.proving.simulation.bugs.sending import SENDING
+from gateway.proving.simulation.bugs.sharing import SHARING
 from gateway.proving.simulation.bugs.trusting import TRUSTING
 
-MUTANTS: Final[Mapping[str, Mutant]] = {m.name: m for m in (*SENDING, *CONSENTS, *PROOFS, *LOOPS, *TRUSTING, *LOGGING)}
+MUTANTS: Final[Mapping[str, Mutant]] = {
+    m.name: m for m in (*SENDING, *CONSENTS, *PROOFS, *LOOPS, *TRUSTING, *LOGGING, *SHARING)
+}
 """Every planted bug by name."""

@@ -7,6 +7,7 @@ from gateway.network.exchange import ReversalRequest
 from gateway.proving.memory.host import EntryState
 from gateway.proving.simulation.checks.disclosures import check_disclosures
 from gateway.proving.simulation.checks.endings import check_endings
+from gateway.proving.simulation.checks.shares import check_shares
 from gateway.proving.simulation.checks.states import STANDING
 from gateway.proving.simulation.checks.told import Remains, Told
 from gateway.proving.simulation.outcome import UNEXPECTED
@@ -29,6 +30,7 @@ def check_at_rest(remains: Remains) -> None:
     _nothing_waits(remains)
     _no_card_number(remains)
     check_disclosures(remains)
+    check_shares(remains)
 
 
 def _exempt_within_policy(remains: Remains) -> None:

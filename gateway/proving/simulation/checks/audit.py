@@ -19,6 +19,7 @@ from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.proving.memory import Database, MemoryHost
 from gateway.proving.memory.host import trace_key
 from gateway.proving.simulation.checks.proofs import ProofAuditor
+from gateway.proving.simulation.checks.shares import ShareAuditor
 from gateway.proving.simulation.checks.states import IN_FLIGHT, STANDING, Report
 from gateway.proving.simulation.script.scene import PAN, Script
 from schemas.consents import ConsentTerms
@@ -96,6 +97,7 @@ class Auditor:
         self.commits: list[str] = []
         self.journal: list[str] | None = None
         self._proofs = ProofAuditor(database, script, report)
+        self._shares = ShareAuditor(database, report)
         self.withdrawn = False
         self.key_gone = False
         self._of_consent: dict[ConsentKey, set[PaymentKey]] = {}
@@ -120,6 +122,7 @@ class Auditor:
         for consent in sorted(touched):
             self._usage_exact(consent, written)
         self._proofs.committed(written)
+        self._shares.committed(written)
         if written or events:
             states = " ".join(f"{p.order_id}={p.state}" for p in payments.values())
             self.commits.append(f"{self._now():.6f} {states} {len(events)}")

@@ -6,7 +6,13 @@ from typing import Final
 from gateway.proving.memory import Database
 from gateway.proving.memory.kafka import MemoryKafka
 from gateway.proving.simulation.checks.states import FINAL
-from gateway.proving.simulation.pending import awaiting_match, due_occurrences, open_cancellations, past_their_end
+from gateway.proving.simulation.pending import (
+    awaiting_match,
+    due_occurrences,
+    open_cancellations,
+    past_their_end,
+    unshared,
+)
 from gateway.proving.simulation.script.scene import NETWORK, PARTITIONS, WAITING_GROUP, Stage
 from schemas.topics import CONSENT_COMMANDS, ORDERS, WAITING_ORDERS, clearing_topic, dispatch_topic
 
@@ -44,6 +50,8 @@ def unfinished(database: Database, now: datetime) -> list[str]:
     head = database.disclosure_head
     if database.outbox and (head.tx, head.id) < ((last := database.outbox[-1]).tx, last.id):
         left.append("disclosure log")
+    if unshared(database):
+        left.append("shares")
     left.extend(f"cancellation of {order_id}" for order_id in open_cancellations(database))
     left.extend(f"an occurrence of {standing}" for standing in due_occurrences(database, now))
     if database.outbox_parked:

@@ -29,6 +29,7 @@ WORKERS: Final = {
     Stage.SETTLEMENT: 1,
     Stage.SCHEDULE: 1,
     Stage.DISCLOSURE: 2,
+    Stage.SHARING: 2,
 }
 """How many of each run in a world."""
 

@@ -16,6 +16,7 @@ from gateway.app.relay import RelayStage, relay
 from gateway.app.runtime import Runtime
 from gateway.app.schedule import ScheduleConnections, ScheduleStage, ScheduleTerms, schedule
 from gateway.app.settlement import SettlementConnections, SettlementStage, SettlementTerms, settlement
+from gateway.app.sharing import SharingConnections, SharingStage, SharingTerms, sharing
 from gateway.app.trust import Signers
 from gateway.base.calendar import BusinessDays
 from gateway.directory.funding import OwnedToken
@@ -54,11 +55,13 @@ from gateway.proving.simulation.pending import (
     due_occurrences,
     open_cancellations,
     past_their_end,
+    unshared,
 )
 from gateway.proving.simulation.script.scene import (
     NETWORK,
     PARTITIONS,
     PARTNER,
+    SHARED_WITH,
     SKEW_MAX_S,
     TERMINAL,
     WAITING_GROUP,
@@ -68,9 +71,15 @@ from gateway.proving.simulation.script.scene import (
 from gateway.proving.simulation.wire.links import SimulatedLinks
 from gateway.proving.simulation.wire.wire import Wire
 from gateway.sealing.marks import RecordMarks
+from gateway.sealing.sealing import MasterKeys
 from gateway.settlement.matching import SettlementSettings
+from gateway.sharing.pseudonyms import Pseudonyms
+from gateway.sharing.service import SharingSettings
 from schemas.primitives import NetworkId
-from schemas.topics import CONSENT_COMMANDS, ORDERS, WAITING_ORDERS, clearing_topic, dispatch_topic
+from schemas.topics import CONSENT_COMMANDS, ERASURES, ORDERS, WAITING_ORDERS, clearing_topic, dispatch_topic
+
+PSEUDONYMS: Final = Pseudonyms(MasterKeys({"20260101": bytes(range(32))}))
+"""The same in every world."""
 
 ANSWER_TIMEOUT_S: Final = 5.0
 INTENT_TO_WIRE_S: Final = 2.0
@@ -139,6 +148,8 @@ class Assembly:
                 put = self.schedule
             case Stage.DISCLOSURE:
                 put = self.disclosure
+            case Stage.SHARING:
+                put = self.sharing
             case _:
                 assert_never(worker.stage)
         return put(worker)
@@ -272,6 +283,26 @@ class Assembly:
         connections = DisclosureConnections(log=worker.log, sign=ROOT_MARKS.sign, random=worker.rng.randbytes)
         settings = SequencerSettings(batch=20, idle_s=1.0, standby_s=3.0, period=timedelta(seconds=15))
         return disclosure(self._runtime(worker), connections, settings)
+
+    def sharing(self, worker: Worker) -> SharingStage:
+        """What is settled → affiliates' shares, and erase notices."""
+        around, database = self._around, self._around.database
+        worker.needs["shares"] = lambda: unshared(database)
+        connections = SharingConnections(
+            confirmations=self._member(worker, ERASURES),
+            keys=MemoryKeySource(SHARED_WITH, boundary=worker.boundary),
+            signatures=around.verifier,
+            dead_letters=self._dead_letters(worker),
+            pseudonyms=PSEUDONYMS,
+        )
+        terms = SharingTerms(
+            sharing=SharingSettings(batch=20),
+            interval_s=POLL_S,
+            sweep_interval_s=SELDOM_S,
+            look_interval_s=IDLE_S,
+            batch_wait_s=IDLE_S,
+        )
+        return sharing(self._runtime(worker), connections, terms)
 
     # --- what several have ---
 

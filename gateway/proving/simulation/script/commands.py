@@ -21,6 +21,7 @@ from gateway.proving.simulation.script.scene import (
     NETWORK,
     NOON,
     PARTNER,
+    SHARED_WITH,
     SIGNED,
     TOKEN,
     TRAFFIC_S,
@@ -55,6 +56,8 @@ from schemas.consents import (
     Period,
     PeriodLimit,
     Purpose,
+    SharingField,
+    SharingPurpose,
 )
 from schemas.envelope import Envelope, write_envelope
 from schemas.primitives import ConsentId, FundingToken
@@ -224,6 +227,12 @@ def terms(number: int, shape: int, until_s: int, epoch: datetime, token: Funding
         valid_from=epoch - timedelta(days=40),
         valid_until=epoch + (timedelta(seconds=until_s) if until_s else timedelta(days=400)),
         payment=PaymentPurpose(funding_token=token, max_per_payment=(krw(50_000),), **purposes[shape]),
+        sharing=SharingPurpose(
+            affiliates=SHARED_WITH,
+            purposes=("loyalty",),
+            fields=(SharingField.CATEGORY, SharingField.AMOUNT_BAND, SharingField.MONTH),
+            use_until=epoch + (timedelta(seconds=9) if shape == 3 else timedelta(days=300)),
+        ),
         marketing=MarketingPurpose(
             affiliates=("points",),
             channels=(Channel.APP,),

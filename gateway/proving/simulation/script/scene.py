@@ -23,6 +23,9 @@ FOREIGN_TOKEN: Final = FundingToken("token-2")
 VICTIM: Final = CustomerId("customer-2")
 """The partner may use both tokens; every consent is the first customer's."""
 
+SHARED_WITH: Final = ("mobile", "points")
+"""Affiliates that every consent lets its payments be shared with."""
+
 PAN: Final = "4111111111111111"
 FOREIGN_PAN: Final = "4111111111111129"
 DISABLED_CODE: Final = ReasonCode.DS0C
@@ -62,6 +65,7 @@ class Stage(StrEnum):
     SETTLEMENT = "settlement"
     SCHEDULE = "schedule"
     DISCLOSURE = "disclosure"
+    SHARING = "sharing"
 
 
 @unique

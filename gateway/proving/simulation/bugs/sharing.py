@@ -1,0 +1,39 @@
+"""Bugs in what affiliates are given."""
+
+from contextlib import AbstractContextManager
+from typing import Final
+
+from gateway.proving.simulation.bugs.planting import Mutant, edited
+from gateway.sharing.pseudonyms import Pseudonyms
+from gateway.sharing.rules import deciding
+from gateway.sharing.service import SharingService
+
+
+def _after_the_end() -> AbstractContextManager[None]:
+    refusal = " or refuse_use(consent, Purpose.SHARING, now) is not None"
+    return edited(deciding, "decide_shares", (refusal, " or consent.terms.sharing is None"))
+
+
+def _unlocked() -> AbstractContextManager[None]:
+    return edited(SharingService, "_share", ("await uow.consents.lock(keys)", "await uow.consents.read(keys)"))
+
+
+def _beyond_scope() -> AbstractContextManager[None]:
+    return edited(deciding, "allowed_fields", ("POLICY[use] & frozenset(consented)", "POLICY[use]"))
+
+
+def _one_name_for_all() -> AbstractContextManager[None]:
+    return edited(Pseudonyms, "_key", ("key_id), affiliate_id.encode()", 'key_id), b""'))
+
+
+def _forgotten() -> AbstractContextManager[None]:
+    return edited(SharingService, "_share_once", ("await self._tell_erasures(uow, page.changed)", "0"))
+
+
+SHARING: Final = (
+    Mutant("shared-after-end", "payments are shared whatever became of their consent", _after_the_end),
+    Mutant("shared-unlocked", "consents are read without their locks before payments are shared", _unlocked),
+    Mutant("shared-beyond-scope", "a use's fields leave, whether the customer agreed to them or not", _beyond_scope),
+    Mutant("one-name-for-all-affiliates", "two affiliates know a customer by one name", _one_name_for_all),
+    Mutant("erase-notice-forgotten", "nobody is told to erase what has ended", _forgotten),
+)
