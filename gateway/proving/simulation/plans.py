@@ -117,6 +117,12 @@ class Plans:
             return
         self._loop.create_task(self._operate(command))
 
+    async def revoke_some(self) -> None:
+        """Every second consent ends while what was paid under it is being settled and shared."""
+        for terms in self._around.script.consents[::2]:
+            await asyncio.sleep(self._rng.uniform(0.0, 1.5))
+            await self._operate(Command(self._loop.time(), Act.REVOKE, terms.consent_id, None))
+
     async def _operate(self, command: Command) -> None:
         around, key = self._around, (PARTNER, ConsentId(command.consent_id))
         store = MemoryStore(around.database)

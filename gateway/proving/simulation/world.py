@@ -151,7 +151,7 @@ class World:
         self.plans.begin()
         await asyncio.sleep(FAULTS_END_S)
         while await self._come_to_rest() and self.cycles.clear():
-            pass
+            await self.plans.revoke_some()
         self.crew.end_all()
         check_at_rest(self._remains())
 

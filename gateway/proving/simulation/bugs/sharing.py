@@ -3,7 +3,9 @@
 from contextlib import AbstractContextManager
 from typing import Final
 
-from gateway.proving.simulation.bugs.planting import Mutant, edited
+from gateway.proving.memory.sharing import MemorySharingStore
+from gateway.proving.simulation.bugs.planting import Mutant, edited, together
+from gateway.sharing import service
 from gateway.sharing.pseudonyms import Pseudonyms
 from gateway.sharing.rules import deciding
 from gateway.sharing.service import SharingService
@@ -11,11 +13,10 @@ from gateway.sharing.service import SharingService
 
 def _after_the_end() -> AbstractContextManager[None]:
     refusal = " or refuse_use(consent, Purpose.SHARING, now) is not None"
-    return edited(deciding, "decide_shares", (refusal, " or consent.terms.sharing is None"))
-
-
-def _unlocked() -> AbstractContextManager[None]:
-    return edited(SharingService, "_share", ("await uow.consents.lock(keys)", "await uow.consents.read(keys)"))
+    return together(
+        edited(service, "decide_shares", (refusal, " or consent.terms.sharing is None")),
+        edited(MemorySharingStore, "_settled", (" or Purpose.SHARING in consent.ended", "")),
+    )
 
 
 def _beyond_scope() -> AbstractContextManager[None]:
@@ -32,7 +33,6 @@ def _forgotten() -> AbstractContextManager[None]:
 
 SHARING: Final = (
     Mutant("shared-after-end", "payments are shared whatever became of their consent", _after_the_end),
-    Mutant("shared-unlocked", "consents are read without their locks before payments are shared", _unlocked),
     Mutant("shared-beyond-scope", "a use's fields leave, whether the customer agreed to them or not", _beyond_scope),
     Mutant("one-name-for-all-affiliates", "two affiliates know a customer by one name", _one_name_for_all),
     Mutant("erase-notice-forgotten", "nobody is told to erase what has ended", _forgotten),
