@@ -38,6 +38,7 @@ class Role(StrEnum):
     PORTABILITY_API = "portability_api"
     RECIPIENT = "recipient"
     SHARING = "sharing"
+    MARKETING = "marketing"
     AFFILIATE = "affiliate"
     CLEARING_IMPORT = "clearing-import"
     FINANCE = "finance"

@@ -27,6 +27,20 @@ from schemas.events import (
     OrderRefused,
     PaymentEvent,
 )
+from schemas.marketing import (
+    AGGREGATE_TYPE,
+    OFFER_GRANTED_TYPE,
+    OFFER_USE_TYPE,
+    OFFER_WITHDRAWN_TYPE,
+    USE_COUNTED_TYPE,
+    USE_REFUSED_TYPE,
+    AggregateTable,
+    OfferGranted,
+    OfferUse,
+    OfferUseCounted,
+    OfferUseRefused,
+    OfferWithdrawn,
+)
 from schemas.orders import OCCURRENCE_TYPE, ORDER_TYPE, OccurrenceOrder, PaymentOrder
 from schemas.portability import (
     EXPORT_CHUNK_TYPE,
@@ -59,6 +73,7 @@ WAITING_ORDERS: Final = "mypay.waiting-orders"
 CONSENT_COMMANDS: Final = "mypay.consents.commands"
 PORTABILITY_REQUESTS: Final = "mypay.portability.requests"
 SETTLEMENTS: Final = "mypay.settlements"
+OFFER_USES: Final = "mypay.marketing.uses"
 AGGREGATES: Final = "mypay.marketing.aggregates"
 DISCLOSURE_ROOTS: Final = "mypay.disclosure.roots"
 ERASURES: Final = "mypay.sharing-confirmations"
@@ -275,6 +290,42 @@ TOPICS: Final[tuple[Topic, ...]] = (
         timestamp_type=TimestampType.APPEND,
     ),
     Topic(
+        name="mypay.marketing.offers.{affiliate}",
+        key="offer_id",
+        messages={
+            OFFER_GRANTED_TYPE: OfferGranted,
+            OFFER_WITHDRAWN_TYPE: OfferWithdrawn,
+            USE_COUNTED_TYPE: OfferUseCounted,
+            USE_REFUSED_TYPE: OfferUseRefused,
+        },
+        partitions=4,
+        retention_ms=7 * _DAY_MS,
+        writers=(Role.RELAY,),
+        readers=(Role.AFFILIATE,),
+        description="One affiliate's offers to customers who agree to them, and what became of their uses.",
+    ),
+    Topic(
+        name=OFFER_USES,
+        key="offer_id",
+        messages={OFFER_USE_TYPE: OfferUse},
+        partitions=4,
+        retention_ms=30 * _DAY_MS,
+        writers=(Role.AFFILIATE, Role.OPS),
+        readers=(Role.MARKETING,),
+        description="Affiliates' signed words that offers were used.",
+        timestamp_type=TimestampType.APPEND,
+    ),
+    Topic(
+        name=AGGREGATES,
+        key="week",
+        messages={AGGREGATE_TYPE: AggregateTable},
+        partitions=1,
+        retention_ms=30 * _DAY_MS,
+        writers=(Role.RELAY,),
+        readers=(Role.AFFILIATE, Role.FINANCE, Role.OPS),
+        description="Settled payments by category, region and week, of at least k customers each.",
+    ),
+    Topic(
         name=DEAD_LETTER,
         key="the original key",
         messages={},
@@ -287,6 +338,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
             Role.SETTLEMENT,
             Role.PORTABILITY,
             Role.SHARING,
+            Role.MARKETING,
             Role.CLEARING_IMPORT,
             Role.OPS,
         ),

@@ -24,6 +24,7 @@ Run = Callable[..., Awaitable[None]]
 STAGES = (
     *("initiation", "consents", "execution", "relay", "settlement", "schedule", "disclosure", "portability", "sharing"),
     "portability_api",
+    "marketing",
 )
 
 

@@ -27,6 +27,7 @@ acls --allow-principal 'User:mypay-execution-bcard' --operation Read --topic 'my
 acls --allow-principal 'User:mypay-finance' --operation Read --group 'mypay-finance' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-finance' --operation Read --group 'mypay-finance:' --resource-pattern-type prefixed
 acls --allow-principal 'User:mypay-finance' --operation Read --topic 'mypay.disclosure.roots' --resource-pattern-type literal
+acls --allow-principal 'User:mypay-finance' --operation Read --topic 'mypay.marketing.aggregates' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-finance' --operation Read --topic 'mypay.settlements' --resource-pattern-type literal
 
 acls --allow-principal 'User:mypay-initiation' --operation Describe --group 'mypay-execution-' --resource-pattern-type prefixed
@@ -36,6 +37,11 @@ acls --allow-principal 'User:mypay-initiation' --operation Write --topic 'mypay.
 acls --allow-principal 'User:mypay-initiation' --operation Write --topic 'mypay.dispatch.' --resource-pattern-type prefixed
 acls --allow-principal 'User:mypay-initiation' --operation Read --topic 'mypay.orders' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-initiation' --operation Read --operation Write --topic 'mypay.waiting-orders' --resource-pattern-type literal
+
+acls --allow-principal 'User:mypay-marketing' --operation Read --group 'mypay-marketing' --resource-pattern-type literal
+acls --allow-principal 'User:mypay-marketing' --operation Read --group 'mypay-marketing:' --resource-pattern-type prefixed
+acls --allow-principal 'User:mypay-marketing' --operation Write --topic 'mypay.dead-letter' --resource-pattern-type literal
+acls --allow-principal 'User:mypay-marketing' --operation Read --topic 'mypay.marketing.uses' --resource-pattern-type literal
 
 acls --allow-principal 'User:mypay-ops' --operation Describe --operation DescribeConfigs --cluster
 acls --allow-principal 'User:mypay-ops' --operation Describe --group 'mypay-' --resource-pattern-type prefixed
@@ -47,6 +53,8 @@ acls --allow-principal 'User:mypay-ops' --operation Write --topic 'mypay.consent
 acls --allow-principal 'User:mypay-ops' --operation Read --operation Write --topic 'mypay.dead-letter' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-ops' --operation Read --topic 'mypay.disclosure.roots' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-ops' --operation Write --topic 'mypay.dispatch.' --resource-pattern-type prefixed
+acls --allow-principal 'User:mypay-ops' --operation Read --topic 'mypay.marketing.aggregates' --resource-pattern-type literal
+acls --allow-principal 'User:mypay-ops' --operation Write --topic 'mypay.marketing.uses' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-ops' --operation Write --topic 'mypay.orders' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-ops' --operation Write --topic 'mypay.portability.requests' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-ops' --operation Read --topic 'mypay.settlements' --resource-pattern-type literal
@@ -70,6 +78,8 @@ acls --allow-principal 'User:mypay-portability' --operation Read --topic 'mypay.
 
 acls --allow-principal 'User:mypay-relay' --operation Write --topic 'mypay.disclosure.roots' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-relay' --operation Write --topic 'mypay.events.' --resource-pattern-type prefixed
+acls --allow-principal 'User:mypay-relay' --operation Write --topic 'mypay.marketing.aggregates' --resource-pattern-type literal
+acls --allow-principal 'User:mypay-relay' --operation Write --topic 'mypay.marketing.offers.' --resource-pattern-type prefixed
 acls --allow-principal 'User:mypay-relay' --operation Write --topic 'mypay.portability.exports.' --resource-pattern-type prefixed
 acls --allow-principal 'User:mypay-relay' --operation Write --topic 'mypay.settlements' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-relay' --operation Write --topic 'mypay.sharing.' --resource-pattern-type prefixed

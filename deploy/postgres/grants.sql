@@ -57,9 +57,9 @@ GRANT SELECT (org_code, active, certificate_sha256) ON public.recipient TO mypay
 GRANT SELECT, INSERT, UPDATE (active, certificate_sha256) ON public.recipient TO mypay_operator;
 GRANT SELECT ON public.recipient_key TO mypay_portability, mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (disabled_at) ON public.recipient_key TO mypay_operator;
-GRANT SELECT ON public.affiliate TO mypay_sharing, mypay_readonly;
+GRANT SELECT ON public.affiliate TO mypay_sharing, mypay_marketing, mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (active) ON public.affiliate TO mypay_operator;
-GRANT SELECT ON public.affiliate_key TO mypay_sharing, mypay_readonly;
+GRANT SELECT ON public.affiliate_key TO mypay_sharing, mypay_marketing, mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (disabled_at) ON public.affiliate_key TO mypay_operator;
 GRANT SELECT ON public.affiliate_approval TO mypay_sharing, mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (legal_basis, approved_by, approved_at, withdrawn_at) ON public.affiliate_approval TO mypay_operator;

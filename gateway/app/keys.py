@@ -6,7 +6,7 @@ ring        what for                                                who holds it
 cards       sealing the cards behind funding tokens                 execution, ``mypay token add``
 dead-letter sealing and marking dead letters                        every stage that writes one, ``mypay dead-letter``
 internal    marking what initiation and schedule hand to execution  initiation, schedule, execution
-sharing     naming customers for affiliates                         sharing
+sharing     naming customers for affiliates                         sharing, marketing
 =========== ======================================================= =================================================
 
 Initiation, consents and settlement parse strangers' bytes: they never hold the ring that opens cards.
@@ -70,6 +70,7 @@ RINGS_OF: Final[Mapping[str, tuple[Ring, ...]]] = {
     "schedule": (Ring.INTERNAL,),
     "portability": (Ring.DEAD_LETTER,),
     "sharing": (Ring.DEAD_LETTER, Ring.SHARING),
+    "marketing": (Ring.DEAD_LETTER, Ring.SHARING),
 }
 """What each stage needs, and is all that it reads."""
 

@@ -264,6 +264,17 @@ class Settings(BaseSettings):
     to a share's and an erase notice's time, and lets payments gather for one batch."""
     sharing_erase_days: PositiveInt = 7
     """How long an affiliate has to confirm that it has erased what a notice names; then an alarm rises."""
+    # --- joint marketing ---
+    marketing_batch_max: PositiveInt = 500
+    """Consents looked at, or offers ended, in one transaction: a larger one holds their locks for longer."""
+    marketing_interval_s: PositiveFloat = 5.0
+    """Pause after each round over the customers who agree: an offer is so late at most."""
+    marketing_end_interval_s: PositiveFloat = 1.0
+    """How often it is looked for open offers whose customers permit them no more. A use is refused at once anyway."""
+    marketing_aggregate_interval_s: PositiveFloat = 600.0
+    """How often it is looked for weeks to publish."""
+    marketing_k: Annotated[int, Field(ge=2)] = 10
+    """The least number of customers that a number of an aggregate may tell of."""
     # --- disclosure ---
     disclosure_batch_max: PositiveInt = 4000
     """Events of the outbox read at a time: what is made of them takes tens of milliseconds and holds back the relay."""

@@ -157,7 +157,7 @@ async def sharing_process(process: Process) -> AsyncIterator[SharingStage]:
     """Sharing over PostgreSQL and Kafka."""
     settings = process.settings
     pseudonyms = Pseudonyms(load_ring(settings, Ring.SHARING))
-    keys = CachedKeySource(_affiliates(process.store), process.observer)
+    keys = CachedKeySource(affiliates_of(process.store), process.observer)
     await until_done(partial(keys.start, settings.registry_refresh_s))
     terms = SharingTerms(
         sharing=SharingSettings(
@@ -182,7 +182,9 @@ async def sharing_process(process: Process) -> AsyncIterator[SharingStage]:
         await keys.stop()
 
 
-def _affiliates(store: PostgresStore) -> Callable[[], Awaitable[Registry]]:
+def affiliates_of(store: PostgresStore) -> Callable[[], Awaitable[Registry]]:
+    """How the affiliates and their keys are read."""
+
     async def load() -> Registry:
         async with store.reading() as uow:
             return await uow.sharing.affiliates(), await uow.sharing.affiliate_keys()

@@ -27,6 +27,7 @@ _NOUNS: Final[dict[str, str]] = {
     "portability": "Hand customers' data to recipients that they name.",
     "affiliate": "Affiliates that settled payments are shared with, and what is approved.",
     "sharing": "Payments shared with affiliates.",
+    "campaign": "Campaigns of joint marketing, and what is used of their budgets.",
     "auth": "Identity providers, and who their customers are.",
     "operators": "Who changed what by hand; proposals that a second person approves.",
     "order": "Sign and send payment orders, their cancellations and refunds.",

@@ -63,6 +63,12 @@ def sharing() -> None:
 
 
 @app.command()
+def marketing() -> None:
+    """Make offers to customers who agree to them, count their uses, and publish aggregates."""
+    _become("marketing")
+
+
+@app.command()
 def disclosure() -> None:
     """Write every use of a consent into the disclosure log."""
     _become("disclosure")
@@ -103,6 +109,7 @@ def all_() -> None:
         ["portability"],
         ["sharing"],
         *([["portability_api"]] if is_configured(settings) else []),
+        ["marketing"],
     ]
     children = {
         subprocess.Popen(_command(*s), env=environment_of(s[0], os.environ)): " ".join(s)  # noqa: S603 - ours

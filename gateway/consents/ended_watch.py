@@ -136,3 +136,11 @@ class EndedSharingWatch(EndedConsentWatch):
     PURPOSE = Purpose.SHARING
     STAGE = "sharing"
     USE = "share"
+
+
+class EndedMarketingWatch(EndedConsentWatch):
+    """The same of offers."""
+
+    PURPOSE = Purpose.MARKETING
+    STAGE = "marketing"
+    USE = "offer"

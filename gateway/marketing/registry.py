@@ -4,13 +4,9 @@ from datetime import datetime
 
 from gateway.database.queries import load
 from gateway.database.statements import OnConnection
-from gateway.marketing.rules.campaign import Campaign
+from gateway.marketing.rules.campaign import Campaign, CampaignRefusedError
 
 _SQL = load(__name__, "campaign_registry")
-
-
-class CampaignRefusedError(Exception):
-    """A campaign cannot be changed so: the message says why."""
 
 
 class PostgresCampaignRegistry(OnConnection):

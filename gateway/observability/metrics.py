@@ -62,6 +62,10 @@ LEVELS: Final[Mapping[str, str]] = {
         "Between a sharing purpose's end and the last share that was decided under it, the highest of all. Never above "
         "zero."
     ),
+    "revoke_to_last_offer_seconds": (
+        "Between a marketing purpose's end and the last offer that was made under it, the highest of all. Never above "
+        "zero."
+    ),
     "overdue_erasures": (
         "Erase notices that their affiliates have not confirmed in time (told by `schedule`). Alarm above zero."
     ),
@@ -206,6 +210,7 @@ OUTCOMES: Final[Mapping[str, Mapping[str, str]]] = {
         "dead_letter": "A record that tells of no use (`reason`: why).",
         "aggregate_published": "A week's aggregate was published.",
         "aggregate_withheld": "One was not: by itself, or beside an older one, it would tell of too few.",
+        "offer_after_end": "An offer was made after its consent's end: a bug. Alarm on it.",
         "cell_suppressed": "A cell of a published aggregate was suppressed.",
     },
     "portability_api": {

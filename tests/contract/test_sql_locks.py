@@ -177,6 +177,32 @@ def holder_row(n: int) -> tuple[str, tuple[object, ...]]:
     )
 
 
+def campaign_row(n: int) -> tuple[str, tuple[object, ...]]:
+    return (
+        (
+            "INSERT INTO campaign (campaign_id, body, currency, budget_minor, budget_offers, active, applied_at) "
+            "VALUES ('a' || $1::integer, '{}', 'KRW', 9, 9, true, $2)"
+        ),
+        (n, AT),
+    )
+
+
+def marketing_customer_row(n: int) -> tuple[str, tuple[object, ...]]:
+    return "INSERT INTO marketing_customer (customer_id) VALUES ('u' || $1::integer)", (n,)
+
+
+def offer_row(n: int) -> tuple[str, tuple[object, ...]]:
+    return (
+        (
+            "INSERT INTO offer (campaign_id, customer_id, offer_id, partner_id, consent_id, consent_version, "
+            "affiliate_id, channels, currency, worth_minor, uses_max, granted_at, expires_at, state, uses, used_minor) "
+            "VALUES ('a' || $1::integer, 'u' || $1::integer, $2, 'p', 'c', 1, 'bank', '{app}', 'KRW', 1, 1, $3, $4, "
+            "'open', 0, 0)"
+        ),
+        (n, uuid_of(n), AT, LATER),
+    )
+
+
 @dataclass(frozen=True)
 class Lock:
     """One locking statement.
@@ -243,6 +269,21 @@ WAITS: Final = {
     "standing.lock": Lock(
         *(load("standing").lock, "standing_order", (standing_row,), partial(ids, "s")),
         number_of("standing_order_id", "s"),
+    ),
+    "marketing.lock_campaigns": Lock(
+        *(load("marketing").lock_campaigns, "campaign", (campaign_row,)),
+        lambda rows: ([f"a{n}" for n in rows],),
+        number_of("campaign_id", "a"),
+    ),
+    "marketing.lock_customers": Lock(
+        *(load("marketing").lock_customers, "marketing_customer", (marketing_customer_row,)),
+        lambda rows: ([f"u{n}" for n in rows],),
+        number_of("customer_id", "u"),
+    ),
+    "marketing.lock_offers": Lock(
+        *(load("marketing").lock_offers, "offer", (campaign_row, marketing_customer_row, offer_row)),
+        lambda rows: ([uuid_of(n) for n in rows],),
+        number_of("customer_id", "u"),
     ),
     "consent_registry.lock_under": Lock(
         *(load("consent_registry").lock_under, "consent", (consent_row,)),

@@ -88,6 +88,13 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
     Role.PORTABILITY_API: (
         "consent: lock",
         "pull: *",
+    ),
+    Role.MARKETING: (
+        "consent: read lock ended_since",
+        "sharing: affiliates affiliate_keys",
+        "marketing: campaigns lock_campaigns write_campaigns candidates paid add_customers lock_customers offers_of",
+        "marketing: add_offers offers lock_offers write_offers must_end uses add_uses published add_table",
+        "marketing: add_table_payments",
         "copy: outbox",
     ),
     Role.RELAY: ("outbox: cursor read advance park parked_topics read_parked unpark",),
@@ -120,6 +127,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
         "registry: *",
         "consent_registry: *",
         "recipient_registry: *",
+        "campaign_registry: *",
         "recipients: recipients",
         "affiliate_registry: *",
         "affiliates: *",

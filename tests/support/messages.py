@@ -39,6 +39,16 @@ from schemas.events import (
     OrderRefused,
     PaymentEvent,
 )
+from schemas.marketing import (
+    AggregateCell,
+    AggregateTable,
+    OfferEnd,
+    OfferGranted,
+    OfferUse,
+    OfferUseCounted,
+    OfferUseRefused,
+    OfferWithdrawn,
+)
 from schemas.orders import OccurrenceOrder, PaymentOrder
 from schemas.portability import (
     ExportChunk,
@@ -319,6 +329,47 @@ EXAMPLES: tuple[Model, ...] = (
         actor="partner",
         terms_digest="0" * 64,
         in_flight=(PAYMENT_ID, UUID(int=1)),
+    ),
+    OfferGranted(
+        offer_id=PAYMENT_ID,
+        campaign_id="spring",
+        affiliate_id="acme-bank",
+        customer="c" * 27,
+        key_id="20260101-abc",
+        channels=(Channel.APP,),
+        worth=Money.of(5_000, "KRW"),
+        uses_max=1,
+        granted_at=NOW,
+        expires_at=NOW + timedelta(days=14),
+    ),
+    OfferWithdrawn(
+        offer_id=PAYMENT_ID,
+        campaign_id="spring",
+        affiliate_id="acme-bank",
+        cause=OfferEnd.REVOKED,
+        withdrawn_at=NOW,
+    ),
+    OfferUse(use_id="use-1", offer_id=PAYMENT_ID, affiliate_id="acme-bank", amount=Money.of(4_000, "KRW"), used_at=NOW),
+    OfferUseCounted(
+        use_id="use-1", offer_id=PAYMENT_ID, affiliate_id="acme-bank", amount=Money.of(4_000, "KRW"), occurred_at=NOW
+    ),
+    OfferUseRefused(
+        use_id="use-1",
+        offer_id=PAYMENT_ID,
+        affiliate_id="acme-bank",
+        reason=Reason(code=ReasonCode.MD01, text="the customer permits this offer no more"),
+        occurred_at=NOW,
+    ),
+    AggregateTable(
+        week="2026-W48",
+        currency="KRW",
+        revision=1,
+        k=10,
+        cells=(
+            AggregateCell(customers=31, payments=120, amount=Money.of(2_400_000, "KRW")),
+            AggregateCell(category="5411", region="Busan", suppressed=True),
+        ),
+        published_at=NOW,
     ),
     ConsentOffered(
         partner_id="acme",

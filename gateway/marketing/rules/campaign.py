@@ -13,6 +13,10 @@ Days = Annotated[int, Field(ge=1, le=366)]
 Number = Annotated[int, Field(ge=1, le=100_000_000)]
 
 
+class CampaignRefusedError(Exception):
+    """A campaign cannot be changed so: the message says why."""
+
+
 class Segment(Model):
     """Whom a campaign is for, told by settled payments of the last days under a consent with marketing.
 

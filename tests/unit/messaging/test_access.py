@@ -14,44 +14,49 @@ RECIPIENTS = ["A1AAAA0000"]
 
 # R may read, W may write, everything else is denied.
 TABLE = """
-                           orders cons d.b d.k e.shop e.pay clear sett dead wait roots asked exp sh.p sh.m erased
-mypay-partner-shop         W      W    -   -   R      -     -     -    -    -    R     W     -   -    -    -
-mypay-partner-shop-pay     W      W    -   -   -      R     -     -    -    -    R     W     -   -    -    -
-mypay-initiation           R      -    W   W   -      -     -     -    W    RW   -     -     -   -    -    -
-mypay-consents             -      R    -   -   -      -     -     -    W    -    -     -     -   -    -    -
-mypay-execution-bcard      -      -    R   -   -      -     -     -    W    -    -     -     -   -    -    -
-mypay-execution-kcard      -      -    -   R   -      -     -     -    W    -    -     -     -   -    -    -
-mypay-relay                -      -    -   -   W      W     -     W    -    -    W     -     W   W    W    -
-mypay-settlement           -      -    -   -   -      -     RW    -    W    -    -     -     -   -    -    -
-mypay-schedule             -      -    W   W   -      -     -     -    -    -    -     -     -   -    -    -
-mypay-disclosure           -      -    -   -   -      -     -     -    -    -    -     -     -   -    -    -
-mypay-portability          -      -    -   -   -      -     -     -    W    -    -     R     W   -    -    -
-mypay-portability_api      -      -    -   -   -      -     -     -    -    -    -     -     -   -    -    -
-mypay-recipient-A1AAAA0000 -      -    -   -   -      -     -     -    -    -    -     -     R   -    -    -
-mypay-sharing              -      -    -   -   -      -     -     -    W    -    -     -     -   -    -    R
-mypay-affiliate-points     -      -    -   -   -      -     -     -    -    -    -     -     -   R    -    W
-mypay-affiliate-mobile     -      -    -   -   -      -     -     -    -    -    -     -     -   -    R    W
-mypay-clearing-import      -      -    -   -   -      -     W     -    W    -    -     -     -   -    -    -
-mypay-finance              -      -    -   -   -      -     -     R    -    -    R     -     -   -    -    -
-mypay-ops                  W      W    W   W   -      -     W     R    RW   -    R     W     -   -    -    W
+                           ord cons d.b d.k e.sh e.pay clr sett dead wait roo ask exp sh.p sh.m ers of.p of.m use agg
+mypay-partner-shop         W   W    -   -   R    -     -   -    -    -    R   W   -   -    -    -   -    -    -   -
+mypay-partner-shop-pay     W   W    -   -   -    R     -   -    -    -    R   W   -   -    -    -   -    -    -   -
+mypay-initiation           R   -    W   W   -    -     -   -    W    RW   -   -   -   -    -    -   -    -    -   -
+mypay-consents             -   R    -   -   -    -     -   -    W    -    -   -   -   -    -    -   -    -    -   -
+mypay-execution-bcard      -   -    R   -   -    -     -   -    W    -    -   -   -   -    -    -   -    -    -   -
+mypay-execution-kcard      -   -    -   R   -    -     -   -    W    -    -   -   -   -    -    -   -    -    -   -
+mypay-relay                -   -    -   -   W    W     -   W    -    -    W   -   W   W    W    -   W    W    -   W
+mypay-settlement           -   -    -   -   -    -     RW  -    W    -    -   -   -   -    -    -   -    -    -   -
+mypay-schedule             -   -    W   W   -    -     -   -    -    -    -   -   -   -    -    -   -    -    -   -
+mypay-disclosure           -   -    -   -   -    -     -   -    -    -    -   -   -   -    -    -   -    -    -   -
+mypay-portability          -   -    -   -   -    -     -   -    W    -    -   R   W   -    -    -   -    -    -   -
+mypay-portability_api      -   -    -   -   -    -     -   -    -    -    -   -   -   -    -    -   -    -    -   -
+mypay-recipient-A1AAAA0000 -   -    -   -   -    -     -   -    -    -    -   -   R   -    -    -   -    -    -   -
+mypay-sharing              -   -    -   -   -    -     -   -    W    -    -   -   -   -    -    R   -    -    -   -
+mypay-marketing            -   -    -   -   -    -     -   -    W    -    -   -   -   -    -    -   -    -    R   -
+mypay-affiliate-points     -   -    -   -   -    -     -   -    -    -    -   -   -   R    -    W   R    -    W   R
+mypay-affiliate-mobile     -   -    -   -   -    -     -   -    -    -    -   -   -   -    R    W   -    R    W   R
+mypay-clearing-import      -   -    -   -   -    -     W   -    W    -    -   -   -   -    -    -   -    -    -   -
+mypay-finance              -   -    -   -   -    -     -   R    -    -    R   -   -   -    -    -   -    -    -   R
+mypay-ops                  W   W    W   W   -    -     W   R    RW   -    R   W   -   -    -    W   -    -    W   R
 """
 COLUMNS = {
-    "orders": "mypay.orders",
+    "ord": "mypay.orders",
     "cons": "mypay.consents.commands",
     "d.b": "mypay.dispatch.bcard",
     "d.k": "mypay.dispatch.kcard",
-    "e.shop": "mypay.events.shop",
+    "e.sh": "mypay.events.shop",
     "e.pay": "mypay.events.shop-pay",
-    "clear": "mypay.clearing.bcard",
+    "clr": "mypay.clearing.bcard",
     "sett": "mypay.settlements",
     "dead": "mypay.dead-letter",
     "wait": "mypay.waiting-orders",
-    "roots": "mypay.disclosure.roots",
-    "asked": "mypay.portability.requests",
+    "roo": "mypay.disclosure.roots",
+    "ask": "mypay.portability.requests",
     "exp": "mypay.portability.exports.A1AAAA0000",
     "sh.p": "mypay.sharing.points",
     "sh.m": "mypay.sharing.mobile",
-    "erased": "mypay.sharing-confirmations",
+    "ers": "mypay.sharing-confirmations",
+    "of.p": "mypay.marketing.offers.points",
+    "of.m": "mypay.marketing.offers.mobile",
+    "use": "mypay.marketing.uses",
+    "agg": "mypay.marketing.aggregates",
 }
 LETTERS = {"R": Operation.READ, "W": Operation.WRITE}
 

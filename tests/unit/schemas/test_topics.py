@@ -33,6 +33,9 @@ def test_families_are_expanded_for_those_who_exist() -> None:
         "mypay.disclosure.roots",
         "mypay.sharing.points",
         "mypay.sharing-confirmations",
+        "mypay.marketing.offers.points",
+        "mypay.marketing.uses",
+        "mypay.marketing.aggregates",
         "mypay.dead-letter",
     ]
     assert {dispatch_topic("kcard"), events_topic("a"), clearing_topic("kcard"), exports_topic("A1")} <= set(names)
