@@ -18,7 +18,7 @@ from gateway.identity.jose.keys import CachedKeySource
 from gateway.identity.jose.signature import JwsVerifier
 from gateway.identity.signing import KeySource, SignatureVerifier
 from gateway.marketing.publishing import AggregateService
-from gateway.marketing.service import MarketingSettings, OfferService
+from gateway.marketing.service import AffiliateSource, MarketingSettings, OfferService
 from gateway.marketing.telling import CustomerNames
 from gateway.marketing.using import UseService
 from gateway.messaging.consumer import BatchConsumer
@@ -39,6 +39,7 @@ class MarketingConnections:
         uses: consumer of affiliates' words that offers were used.
         keys, signatures: affiliates'.
         names: what affiliates know customers by.
+        affiliates: who may make offers.
     """
 
     uses: Consumer
@@ -46,6 +47,7 @@ class MarketingConnections:
     signatures: SignatureVerifier
     dead_letters: DeadLetters
     names: CustomerNames
+    affiliates: AffiliateSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +160,7 @@ def marketing(
         offers=OfferService(
             store=store,
             names=connections.names,
-            affiliates=RegisteredAffiliates(store),
+            affiliates=connections.affiliates,
             observer=observer,
             clock=clock,
             settings=terms.marketing,
@@ -203,6 +205,7 @@ async def marketing_process(process: Process) -> AsyncIterator[MarketingStage]:
                 signatures=JwsVerifier(keys),
                 dead_letters=dead_letters(process, producer),
                 names=AffiliateNames(pseudonyms),
+                affiliates=RegisteredAffiliates(process.store),
             )
             yield marketing(process, connections, terms)
     finally:

@@ -4,16 +4,24 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from gateway.app.marketing import MarketingConnections, MarketingTerms, marketing
+from gateway.app.runtime import Runtime
+from gateway.app.unit import GatewayUnit
 from gateway.base.process import SilentObserver
 from gateway.consents.rules.consent import Consent
 from gateway.database.unit import Store
-from gateway.marketing.publishing import AggregateService
 from gateway.marketing.rules.campaign import Budget, Campaign, Frequency, Segment
-from gateway.marketing.service import MarketingSettings, OfferService
-from gateway.marketing.store import MarketingUnit
-from gateway.marketing.using import UseService
-from gateway.proving.memory import MemoryClock, MemoryDeadLetters, MemoryKeySource, MemoryVerifier
+from gateway.marketing.service import MarketingSettings
+from gateway.proving.memory import (
+    MemoryClock,
+    MemoryConsumer,
+    MemoryDeadLetters,
+    MemoryKafka,
+    MemoryKeySource,
+    MemoryVerifier,
+)
 from schemas.consents import Channel, ConsentStatus, MarketingPurpose
+from schemas.topics import OFFER_USES
 from tests.support.builders import NOW
 from tests.support.domain_samples import krw, terms
 
@@ -73,27 +81,21 @@ class Affiliates:
 
 
 class MarketingRig:
-    """A marketing stage's services over one store."""
+    """A marketing stage over one store."""
 
-    def __init__(self, store: Store[MarketingUnit], *, batch: int = 100, k: int = 3) -> None:
+    def __init__(self, store: Store[GatewayUnit], *, batch: int = 100, k: int = 3) -> None:
         self.clock = MemoryClock(NOW)
+        self.kafka = MemoryKafka(self.clock)
         self.dead_letters = MemoryDeadLetters()
-        observer = SilentObserver()
         self.affiliates = Affiliates()
-        self.offers = OfferService(
-            store=store,
+        runtime = Runtime(store=store, observer=SilentObserver(), clock=self.clock, worker="w")
+        connections = MarketingConnections(
+            uses=MemoryConsumer(self.kafka, topics=[OFFER_USES], group_id="mypay-marketing"),
+            keys=MemoryKeySource(),
+            signatures=MemoryVerifier(),
+            dead_letters=self.dead_letters,
             names=PlainNames(),
             affiliates=self.affiliates,
-            observer=observer,
-            clock=self.clock,
-            settings=MarketingSettings(batch=batch),
         )
-        self.uses = UseService(
-            store=store,
-            keys=MemoryKeySource(),
-            verifier=MemoryVerifier(),
-            dead_letters=self.dead_letters,
-            observer=observer,
-            clock=self.clock,
-        )
-        self.aggregates = AggregateService(store=store, observer=observer, clock=self.clock, k=k)
+        stage = marketing(runtime, connections, MarketingTerms(marketing=MarketingSettings(batch=batch), k=k))
+        self.offers, self.uses, self.aggregates = stage.offers, stage.counting, stage.aggregates
