@@ -46,8 +46,8 @@ ORIGINAL_BYTES_MAX: Final = 1024 * 1024
 DEAD_LETTER_BYTES_MAX: Final = 2 * 1024 * 1024 - 8 * 1024
 """The dead-letter topic's limit, less the batch's own fields and the mark."""
 
-SCAN_BYTES_MAX: Final = 256 * 1024
-"""Of records that come at once: about a quarter of a second of work at worst. What is beyond is sealed unsearched."""
+SCAN_BYTES_MAX: Final = 128 * 1024
+"""Of records that come at once: a tenth of a second of work at worst. What is beyond is sealed unsearched."""
 
 SCAN_BYTES_A_SECOND: Final = 64 * 1024
 """And of what comes steadily: some fifty orders, in a fiftieth of a second. A flood's are searched no more, for those

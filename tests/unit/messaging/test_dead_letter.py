@@ -353,7 +353,7 @@ async def test_a_batch_that_is_parked_again_is_searched_once_and_off_the_loop_wh
 def test_of_many_records_a_bounded_part_is_searched_and_the_rest_sealed() -> None:
     record = replace(RECORD, value=b"x" * 60_000)
     fates = [read_fate(arrived(letter), KEYS) for letter in dead_letters("initiation", [(record, ERROR)] * 40, KEYS)]
-    assert [fate.sealed for fate in fates] == [False] * 4 + [True] * 36
+    assert [fate.sealed for fate in fates] == [False] * 2 + [True] * 38
 
 
 async def test_of_a_flood_no_more_is_searched_than_those_beside_it_can_wait_for(
