@@ -92,7 +92,7 @@ class MarketingRig:
         connections = MarketingConnections(
             uses=MemoryConsumer(self.kafka, topics=[OFFER_USES], group_id="mypay-marketing"),
             keys=MemoryKeySource(),
-            signatures=MemoryVerifier(),
+            signatures=MemoryVerifier(owners={a: a for a in AFFILIATES}),
             dead_letters=self.dead_letters,
             names=PlainNames(),
             affiliates=self.affiliates,

@@ -1,0 +1,53 @@
+"""Campaigns by the command line, on a real PostgreSQL."""
+
+import asyncio
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from gateway.database.migrate import migrate
+from gateway.marketing.rules.campaign import Budget
+from tests.support.cli import mypay
+from tests.support.domain_samples import krw
+from tests.support.marketing import campaign
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def dsn(database: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("MYPAY_POSTGRES_DSN", database)
+    asyncio.run(migrate(database))
+    return database
+
+
+async def used(dsn: str, offers: int, held: int) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("UPDATE campaign SET offers = $1, held_minor = $2", offers, held)
+    await connection.close()
+
+
+def test_a_campaign_is_applied_shown_changed_and_stopped(dsn: str, tmp_path: Path) -> None:
+    file = tmp_path / "spring.json"
+    file.write_text(campaign().model_dump_json(exclude_none=True))
+    assert mypay("campaign", "apply", file, "--json").expect().json == {"campaign_id": "spring", "is_new": True}
+    [told] = mypay("campaign", "list", "--json").expect().json
+    assert (told["campaign_id"], told["active"], told["offers"], told["budget"]) == ("spring", True, 0, "5000 KRW")
+    asyncio.run(used(dsn, 2, 1_000))
+    file.write_text(campaign(budget=Budget(amount=krw(999), offers=8)).model_dump_json(exclude_none=True))
+    assert "budget must keep its currency" in mypay("campaign", "apply", file).expect(1).err
+    file.write_text(campaign(budget=Budget(amount=krw(1_000), offers=2)).model_dump_json(exclude_none=True))
+    assert "changed" in mypay("campaign", "apply", file).expect().out
+    mypay("campaign", "stop", "spring").expect()
+    shown = mypay("campaign", "show", "spring").expect().json
+    assert (shown["active"], shown["held"], shown["offers_max"]) == (False, "1000 KRW", 2)
+    assert shown["campaign"]["worth"] == {"currency": "KRW", "value": "500"}
+    assert shown["offers_by_state"] == {}
+    mypay("campaign", "stop", "autumn").expect(1)
+
+
+def test_a_file_that_is_no_campaign_is_told_in_words(dsn: str, tmp_path: Path) -> None:
+    file = tmp_path / "wrong.json"
+    file.write_text(campaign().model_dump_json(exclude_none=True).replace('"valid_days":14', '"valid_days":0'))
+    assert "valid_days" in mypay("campaign", "apply", file).expect(2).err
