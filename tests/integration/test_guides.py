@@ -9,9 +9,9 @@ from gateway.proving.stack.ports import free_ports
 from tests.support.guides import Reader
 
 # Ports that the guides and the files in deploy name: a second reader on this machine has others.
-PORTS = ("8583", "8590")
+PORTS = ("8583", "8590", "8443")
 
-MISSING = [name for name in ("jq", "curl") if shutil.which(name) is None]
+MISSING = [name for name in ("jq", "curl", "openssl") if shutil.which(name) is None]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"the guides use {MISSING}, which are not installed")
 
 

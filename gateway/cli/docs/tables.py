@@ -16,6 +16,7 @@ from gateway.network.iso8583.base import Section
 from gateway.network.iso8583.config import Address, NetworkConfig
 from gateway.observability.metrics import ANY_STAGE, FAMILIES, HOPS, LEVELS, OUTCOMES, SPANS, Family
 from gateway.payments.rules.lifecycle import EVENT_TYPE, STATUS
+from gateway.portability.api.rules.codes import CODES_VERSION, MESSAGES, RspCode
 from schemas.events import EventType
 from schemas.principals import Role
 from schemas.publish import schema_file
@@ -56,6 +57,13 @@ def reasons() -> str:
 def statuses() -> str:
     """Every status of a payment."""
     return _table(("status", "ISO 20022 name", "meaning"), _coded(PaymentStatus))
+
+
+def rsp_codes() -> str:
+    """Every ``rsp_code`` of the portability API."""
+    docs = attribute_docs(RspCode)
+    rows = [(f"`{code.value}`", MESSAGES[code], docs[code.name]) for code in RspCode]
+    return _table((f"`rsp_code` ({CODES_VERSION})", "`rsp_msg`", "meaning"), rows)
 
 
 def topics() -> str:
@@ -120,6 +128,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
         events,
         reasons,
         statuses,
+        rsp_codes,
         topics,
         settings,
         network,

@@ -154,7 +154,8 @@ class PullServer:
 
 
 def _response(answer: Answer) -> web.Response:
-    headers = {"Content-Type": "application/json; charset=UTF-8", "Cache-Control": "no-store"}
+    # A server of its own says what it is made of.
+    headers = {"Content-Type": "application/json; charset=UTF-8", "Cache-Control": "no-store", "Server": "mypay"}
     if answer.tran_id is not None:
         headers["x-api-tran-id"] = answer.tran_id
     if answer.retry_after:
