@@ -5,13 +5,18 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from ssl import SSLError
 from uuid import uuid4
 
 from gateway.app.errors import NotConfiguredError
-from gateway.app.process import Process
+from gateway.app.postgres import PostgresStore
+from gateway.app.process import Process, SystemClock
 from gateway.app.runtime import Runtime
 from gateway.app.settings import Settings
+from gateway.base.process import SilentObserver
+from gateway.database.dsn import with_user
+from gateway.database.roles import Role
 from gateway.portability.api.answering import PullService, PullSettings
 from gateway.portability.api.web import PullServer, page_marks, server_context
 from gateway.sealing.marks import RecordMarks
@@ -99,3 +104,29 @@ async def portability_api_process(process: Process) -> AsyncIterator[PullStage]:
         observer=process.observer,
     )
     yield PullStage(runtime=process, server=server)
+
+
+# --- a trial ---
+
+
+@asynccontextmanager
+async def serving(dsn: str, *, certificate: Path, key: Path, clients: Path, bounds: PullSettings) -> AsyncIterator[int]:
+    """The API in this process, as its own role, on a free port of this machine, which is yielded: for trials."""
+    store = PostgresStore(with_user(dsn, Role.PORTABILITY_API.user))
+    observer = SilentObserver()
+    runtime = Runtime(store=store, observer=observer, clock=SystemClock(), worker="portability_api")
+    server = PullServer(
+        pull_service(runtime, page_marks(key), bounds),
+        server_context(certificate, key, clients),
+        host="127.0.0.1",
+        port=0,
+        timeout_s=10,
+        observer=observer,
+    )
+    await store.start()
+    try:
+        await server.start()
+        yield server.port
+    finally:
+        await server.stop()
+        await store.stop()

@@ -16,6 +16,7 @@ from gateway.consents.changing import change_consent_status
 from gateway.consents.rules.consent import ConsentCommand
 from gateway.proving.books import Checked, Ending, Endings, Evidence
 from gateway.proving.disclosing import check_disclosures
+from gateway.proving.pulling import check_pull
 from gateway.proving.traffic.cast import STORY, Role, make_cast, make_partners
 from gateway.proving.traffic.forgeries import Forger, forged_records, parked
 from gateway.proving.traffic.mix import Planned, Wave, plan, roles_for
@@ -146,6 +147,10 @@ async def run_demo(world_plan: WorldPlan, *, orders: int, seed: int, view: View)
                     world.postgres_dsn, world.disclosure_keys, world.directory / "disclosures.json"
                 )
                 result.checked.append(logged)
+            with view.step("Asking for a customer's data through the portability API"):
+                pulled, lines = await check_pull(world.postgres_dsn, world.directory / "portability-api")
+                result.checked.append(pulled)
+                result.disclosed += lines
         world.succeeded = result.balanced
     return result
 
