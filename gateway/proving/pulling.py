@@ -5,7 +5,7 @@ import hashlib
 import json
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,6 +36,8 @@ SELECT c.partner_id, c.customer_id FROM consent c JOIN payment p USING (partner_
 WHERE p.state IN ('approved', 'settled') GROUP BY 1, 2 ORDER BY count(*) DESC, 1, 2 LIMIT 1
 """
 
+_Row = Mapping[str, object]
+
 _HEADERS: Final = {"x-api-tran-id": f"{_RECIPIENT}M00000000000001", "x-api-type": "user-search"}
 
 
@@ -57,9 +59,7 @@ async def check_pull(dsn: str, folder: Path) -> tuple[Checked, list[str]]:
     async with served as port, _client(shown, terms) as client:
         asking = _Asking(client, f"https://127.0.0.1:{port}/v1")
         pulled = await asking.everything()
-        for name in sorted(exported.keys() | pulled.keys()):
-            if Counter(map(_spelt, exported.get(name, []))) != Counter(map(_spelt, pulled.get(name, []))):
-                wrong.append(f"{name}: the API and an export differ")
+        wrong += [f"{name}: the API and an export differ" for name in _unlike(exported, pulled)]
         await _end(dsn, terms)
         code = (await asking.ask("/efin/paid/transactions", **asking.span))["rsp_code"]
         if code != "40106":
@@ -69,6 +69,12 @@ async def check_pull(dsn: str, folder: Path) -> tuple[Checked, list[str]]:
     line = f"Portability API: {asked}, as in an export, and none after the consent's end"
     title = "A recipient is told through the API what an export holds, and nothing after the consent's end"
     return Checked("pull", title, records, tuple(wrong), len(wrong)), [line]
+
+
+def _unlike(one: Mapping[str, Sequence[_Row]], other: Mapping[str, Sequence[_Row]]) -> list[str]:
+    """Names of the lists that do not hold the same records."""
+    names = sorted(one.keys() | other.keys())
+    return [n for n in names if Counter(map(_spelt, one.get(n, []))) != Counter(map(_spelt, other.get(n, [])))]
 
 
 def _spelt(row: Mapping[str, object]) -> str:

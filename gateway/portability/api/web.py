@@ -6,6 +6,7 @@ What is said of a fault is its code: no trace, no value of what came. Nothing of
 import asyncio
 import hashlib
 import ssl
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,7 @@ from pydantic_core import to_json
 
 from gateway.base.process import Observer
 from gateway.portability.api.answering import STAGE, Answer, PullService, fault
-from gateway.portability.api.rules.calls import BODY_BYTES_MAX, Call
+from gateway.portability.api.rules.calls import BODY_BYTES_MAX, Call, tran_id_of
 from gateway.portability.api.rules.codes import RspCode
 from gateway.sealing.mac import HmacMarks
 from gateway.sealing.sealing import MASTER_KEY_BYTES, MasterKeys, Purpose
@@ -123,34 +124,41 @@ class PullServer:
             await runner.cleanup()
 
     async def _handle(self, request: web.Request) -> web.Response:
-        if self._stopping:
-            return _response(fault(RspCode.MAINTENANCE))
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return _response(await self._answer(request))
-        except TimeoutError:
-            answer = fault(RspCode.TIMEOUT)
-        except web.HTTPRequestEntityTooLarge:
-            answer = fault(RspCode.PARAMETER, "the body is too large")
-        except (ValueError, web.HTTPException):
-            answer = fault(RspCode.PARAMETER, "the call cannot be read")
-        except Exception as error:  # noqa: BLE001 - told by its kind, here and to nobody else
-            self._observer.note("call_failed", level="error", reason=type(error).__name__)
-            answer = fault(RspCode.UNKNOWN)
-        self._observer.count(STAGE, "refused", reason=answer.code.value)
-        return _response(answer)
+            call = Call(
+                method=request.method,
+                # As it was written: "%2F" is part of no id here.
+                path=request.url.raw_path,
+                query=list(request.query.items()),
+                headers=[(name.lower(), value) for name, value in request.headers.items()],
+            )
+        except ValueError:
+            return _response(fault(RspCode.PARAMETER, "the call cannot be read"))
+        return _response(await self._answer(request, call))
 
-    async def _answer(self, request: web.Request) -> Answer:
-        certificate = request.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        call = Call(
-            method=request.method,
-            # As it was written: "%2F" is part of no id here.
-            path=request.url.raw_path,
-            query=list(request.query.items()),
-            headers=[(name.lower(), value) for name, value in request.headers.items()],
-            body=await request.read(),
-        )
-        return await self._service.answer(hashlib.sha256(certificate).hexdigest(), call)
+    async def _answer(self, request: web.Request, call: Call) -> Answer:
+        code, member = RspCode.MAINTENANCE, ""
+        if not self._stopping:
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    read = replace(call, body=await request.read())
+                    return await self._service.answer(_fingerprint(request), read)
+            except TimeoutError:
+                code = RspCode.TIMEOUT
+            except web.HTTPRequestEntityTooLarge:
+                code, member = RspCode.PARAMETER, "the body is too large"
+            except (ValueError, web.HTTPException):
+                code, member = RspCode.PARAMETER, "the call cannot be read"
+            except Exception as error:  # noqa: BLE001 - told by its kind, here and to nobody else
+                self._observer.note("call_failed", level="error", reason=type(error).__name__)
+                code = RspCode.UNKNOWN
+        self._observer.count(STAGE, "refused", reason=code.value)
+        return fault(code, member, tran_id=tran_id_of(call))
+
+
+def _fingerprint(request: web.Request) -> str:
+    certificate = request.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    return hashlib.sha256(certificate).hexdigest()
 
 
 def _response(answer: Answer) -> web.Response:
