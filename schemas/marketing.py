@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import Field, StringConstraints
 
 from schemas.consents import Channel, ScopeName
-from schemas.primitives import MerchantCategoryCode, Model, Money, PartnerId, UtcTime, id_field
+from schemas.primitives import NO_CARD_NUMBER, MerchantCategoryCode, Model, Money, PartnerId, UtcTime, id_field
 from schemas.reasons import Reason
 from schemas.sharing import KeyName, Pseudonym
 
@@ -23,7 +23,7 @@ AGGREGATE_TYPE: Final = "kr.mypay.marketing.aggregate.v1"
 OFFER_USE_TYPE: Final = "kr.mypay.marketing.use.v1"
 """CloudEvents type of an affiliate's signed word that an offer was used."""
 
-UseIdField = Annotated[str, id_field(35)]
+UseIdField = Annotated[str, id_field(35), NO_CARD_NUMBER]
 Region = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,13}$", strict=True)]
 Week = Annotated[str, StringConstraints(pattern=r"^2[0-9]{3}-W(0[1-9]|[1-4][0-9]|5[0-3])$", strict=True)]
 """An ISO 8601 week in Asia/Seoul: ``2026-W48``."""

@@ -1,6 +1,11 @@
 -- name: apply
 INSERT INTO campaign AS c (campaign_id, body, exclusive_group, budget_minor, budget_offers, currency, active, applied_at)
-VALUES ($1, $2, $3, $4, $5, $6, true, $7)
+SELECT $1::text, $2::text, $3::text, $4::bigint, $5::bigint, $6::text, true, $7::timestamptz
+WHERE NOT EXISTS (
+    SELECT FROM affiliate
+    WHERE affiliate_id = ANY ($8::text[]) AND home_group <> 'financial'
+       OR affiliate_id = ANY ($9::text[]) AND home_group <> 'telecom'
+)
 ON CONFLICT (campaign_id) DO UPDATE
 SET body = excluded.body, exclusive_group = excluded.exclusive_group, budget_minor = excluded.budget_minor,
     budget_offers = excluded.budget_offers, active = true, applied_at = excluded.applied_at

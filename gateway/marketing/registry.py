@@ -21,7 +21,8 @@ class PostgresCampaignRegistry(OnConnection):
         What was granted stands, as it was granted.
 
         Raises:
-            CampaignRefusedError: its currency is another, or its budget less than what is held and used of it.
+            CampaignRefusedError: its currency is another, or its budget less than what is held and used of it; or an
+                affiliate is registered in the other group. One that is not registered makes no offers.
         """
         rows = await self._fetch(
             _SQL.apply,
@@ -32,10 +33,13 @@ class PostgresCampaignRegistry(OnConnection):
             campaign.budget.offers,
             campaign.budget.amount.currency,
             now,
+            list(campaign.financial),
+            list(campaign.telecom),
         )
         if not rows:
             raise CampaignRefusedError(
-                f"{campaign.campaign_id}: budget must keep its currency, and be no less than what its offers hold"
+                f"{campaign.campaign_id}: budget must keep its currency, and be no less than what its offers hold; "
+                "financial and telecom must name no affiliate that is registered in the other group"
             )
         return bool(rows[0]["is_new"])
 

@@ -96,6 +96,8 @@ class OfferService:
 
     async def _due(self) -> tuple[Sequence[ConsentKey], list[ConsentKey], int]:
         """The round's next consents, and those of them that would get an offer if nothing changes."""
+        # First: nobody waits for a second connection with one in hand.
+        affiliates = await self._affiliates.affiliates()
         async with self._store.reading() as uow:
             rows = await uow.marketing.campaigns()
             running = _running(rows, self._clock.now())
@@ -107,7 +109,6 @@ class OfferService:
             permits = _permits(consents, now)
             paid = await uow.marketing.paid([p.key for p in permits], _since(running.values(), now))
             before = await uow.marketing.offers_of(sorted({p.customer_id for p in permits}))
-            affiliates = await self._affiliates.affiliates()
         made, _ = decide_offers(
             _activities(permits, paid),
             campaigns=running,

@@ -6,6 +6,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from gateway.app.registries import open_registries
 from gateway.database.migrate import migrate
 from gateway.marketing.rules.campaign import Budget
 from tests.support.cli import mypay
@@ -38,13 +39,26 @@ def test_a_campaign_is_applied_shown_changed_and_stopped(dsn: str, tmp_path: Pat
     file.write_text(campaign(budget=Budget(amount=krw(999), offers=8)).model_dump_json(exclude_none=True))
     assert "budget must keep its currency" in mypay("campaign", "apply", file).expect(1).err
     file.write_text(campaign(budget=Budget(amount=krw(1_000), offers=2)).model_dump_json(exclude_none=True))
-    assert "changed" in mypay("campaign", "apply", file).expect().out
+    assert "changed" in mypay("campaign", "apply", file).expect().err
     mypay("campaign", "stop", "spring").expect()
     shown = mypay("campaign", "show", "spring").expect().json
     assert (shown["active"], shown["held"], shown["offers_max"]) == (False, "1000 KRW", 2)
     assert shown["campaign"]["worth"] == {"currency": "KRW", "value": "500"}
     assert shown["offers_by_state"] == {}
     mypay("campaign", "stop", "autumn").expect(1)
+
+
+def test_an_affiliate_of_the_other_group_is_refused(dsn: str, tmp_path: Path) -> None:
+    async def register() -> None:
+        async with open_registries(dsn) as registries:
+            await registries.affiliates.add("mobile", "Mobile", "financial")
+
+    asyncio.run(register())
+    file = tmp_path / "spring.json"
+    file.write_text(campaign().model_dump_json(exclude_none=True))
+    assert "registered in the other group" in mypay("campaign", "apply", file).expect(1).err
+    file.write_text(campaign(financial=("mobile",), telecom=("bank",)).model_dump_json(exclude_none=True))
+    mypay("campaign", "apply", file).expect()
 
 
 def test_a_file_that_is_no_campaign_is_told_in_words(dsn: str, tmp_path: Path) -> None:
