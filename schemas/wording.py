@@ -24,6 +24,9 @@ PATTERNS: Final[Mapping[str, str]] = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$": (
         "1 to 40 letters, digits, dots, underscores and hyphens, with a letter or digit first"
     ),
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": (
+        "1 to 100 letters, digits, dots, underscores and hyphens, with a letter or digit first"
+    ),
     r"^[A-Za-z0-9][A-Za-z0-9_-]{0,40}$": (
         "1 to 41 letters, digits, underscores and hyphens, with a letter or digit first"
     ),
