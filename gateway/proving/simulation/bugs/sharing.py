@@ -14,7 +14,7 @@ from gateway.sharing.service import SharingService
 def _after_the_end() -> AbstractContextManager[None]:
     refusal = " or refuse_use(consent, Purpose.SHARING, now) is not None"
     return together(
-        edited(service, "decide_shares", (refusal, " or consent.terms.sharing is None")),
+        edited(service, "decide_shares", (refusal, " or now >= end_of(consent.terms, Purpose.SHARING)")),
         edited(MemorySharingStore, "_settled", (" or Purpose.SHARING in consent.ended", "")),
     )
 
@@ -32,7 +32,11 @@ def _forgotten() -> AbstractContextManager[None]:
 
 
 SHARING: Final = (
-    Mutant("shared-after-end", "payments are shared whatever became of their consent", _after_the_end),
+    Mutant(
+        "shared-after-end",
+        "payments are shared until their time is over, whatever became of the consent",
+        _after_the_end,
+    ),
     Mutant("shared-beyond-scope", "a use's fields leave, whether the customer agreed to them or not", _beyond_scope),
     Mutant("one-name-for-all-affiliates", "two affiliates know a customer by one name", _one_name_for_all),
     Mutant("erase-notice-forgotten", "nobody is told to erase what has ended", _forgotten),
