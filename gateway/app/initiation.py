@@ -96,7 +96,7 @@ class InitiationTerms:
     waiting_partitions: int = WAITING_PARTITIONS
     waiting_batch_max: int = WAITING_AT_ONCE
     waiting_wait_s: float = 0.2
-    full_wait_s: float = 0.02
+    full_wait_s: float = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

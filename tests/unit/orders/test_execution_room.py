@@ -94,6 +94,16 @@ async def test_who_waits_for_room_is_told_of_what_the_next_look_finds() -> None:
     assert (await room.free_for_patient(), execution.asked) == (55, 2)
 
 
+async def test_beside_others_nobody_looks_for_who_waits_for_room() -> None:
+    execution = Execution()
+    execution.behind = 80
+    room = ExecutionRoom(execution.backlog, ahead_max=100, look_s=0.001)
+    await room.free_for_patient()
+    room.use(0, beside_others=["shop"])
+    await room.pause()
+    assert execution.asked == 1
+
+
 def test_two_turns_of_the_patient_have_room_at_once() -> None:
     room = ExecutionRoom(Execution().backlog, ahead_max=100)
     assert 1 <= 2 * room.turn_max <= 75
