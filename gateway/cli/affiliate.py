@@ -35,7 +35,7 @@ from schemas.consents import ScopeName
 from schemas.primitives import PartnerId
 from schemas.principals import ADMIN
 from schemas.sharing import SharingUse
-from schemas.topics import concrete_topics, sharing_topic
+from schemas.topics import concrete_topics, offers_topic, sharing_topic
 
 app = typer.Typer(help="Affiliates that settled payments are shared with, and what is approved.", no_args_is_help=True)
 keys = typer.Typer(help="Keys that an affiliate signs its confirmations with.", no_args_is_help=True)
@@ -72,13 +72,13 @@ def add(
     group: Annotated[HomeGroup, typer.Option(help="The group that it belongs to.")],
     json_: Json = False,
 ) -> None:
-    """Register an affiliate and create the topic of its shares. It is given nothing before a use is approved."""
+    """Register an affiliate and create the topics of its shares and offers. No use is approved yet."""
     settings = load_settings()
 
     async def write() -> bool:
         # Topic first: one too many does no harm, while an affiliate without one would hold up its shares.
-        topic = sharing_topic(affiliate)
-        wanted = [t for t in concrete_topics(partners=[], networks=[], affiliates=[affiliate]) if t.name == topic]
+        topics = {sharing_topic(affiliate), offers_topic(affiliate)}
+        wanted = [t for t in concrete_topics(partners=[], networks=[], affiliates=[affiliate]) if t.name in topics]
         cluster = kafka(settings, ADMIN)
         await ensure_topics(cluster, wanted, replication_factor=settings.kafka_replication_factor, apply=True)
         async with open_registries(postgres_dsn(settings)) as registries:
