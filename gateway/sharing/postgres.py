@@ -52,7 +52,9 @@ class PostgresSharingStore:
     async def _settled(self, rows: Sequence[Record]) -> tuple[SettledPayment, ...]:
         if not rows:
             return ()
-        found = await self._connection.fetch(_SQL.settled, _partners(rows), [UUID(r["key"]) for r in rows])
+        # A payment that was settled, unsettled and settled again stands here twice, and is shared once.
+        keys = sorted(set(zip(_partners(rows), [UUID(r["key"]) for r in rows], strict=True)))
+        found = await self._connection.fetch(_SQL.settled, *map(list, zip(*keys, strict=True)))
         return tuple(
             SettledPayment(
                 partner_id=r["partner_id"],

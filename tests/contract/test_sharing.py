@@ -1,6 +1,7 @@
 """Sharing on both stores: each payment once, under the consents' locks, and an erase notice for all that was shared."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -252,6 +253,16 @@ async def test_a_suspension_stops_shares_and_takes_nothing_back(stage: Sharing) 
     await stage.drain()
     assert len(await stage.told(PaymentShared)) == 2
     assert await stage.told(EraseNotice) == []
+
+
+async def test_a_payment_that_is_settled_twice_before_anybody_looks_is_shared_once(stage: Sharing) -> None:
+    [paid] = await settle(stage.backend, 1)
+    async with stage.backend.store.transaction() as uow:
+        await uow.outbox.append([settled_event(paid)])
+    await stage.drain()
+    shares = Counter(s.affiliate_id for s in await stage.told(PaymentShared))
+    assert shares == {"points": 1, "mobile": 1}
+    assert len(await stage.told(ConsentShared)) == 2
 
 
 async def test_what_is_permitted_again_comes_under_another_reference(stage: Sharing) -> None:
