@@ -115,6 +115,7 @@ class OfferService:
             groups=_groups(rows),
             before=before,
             affiliates=affiliates,
+            name=self._names.customer,
             now=now,
         )
         return keys, sorted({o.consent_key for o in made}), len(keys)
@@ -140,6 +141,7 @@ class OfferService:
                 groups=_groups(rows),
                 before=before,
                 affiliates=affiliates,
+                name=self._names.customer,
                 now=now,
             )
             added = await uow.marketing.add_offers(made)

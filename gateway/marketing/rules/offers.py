@@ -1,6 +1,6 @@
 """Offers: who gets one, when one ends, and which uses count. Every counter is exact where its row is locked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum, unique
 from typing import Final
@@ -114,6 +114,7 @@ def decide_offers(
     groups: Mapping[str, str | None],
     before: Sequence[Offer],
     affiliates: frozenset[str],
+    name: Callable[[str, str], str],
     now: datetime,
 ) -> tuple[list[Offer], dict[str, CampaignRow]]:
     """Offers to be made, and the campaigns that they change.
@@ -124,6 +125,8 @@ def decide_offers(
         groups: every campaign's exclusive group.
         before: every offer of these customers, who are locked.
         affiliates: that are active.
+        name: affiliate and customer → the affiliate's own name of the customer. An offer's id is made of it: made of
+            the customer's id, it would let anybody who is told it try which customer it is.
         now: read after the locks.
     """
     rows = dict(campaigns)
@@ -135,7 +138,7 @@ def decide_offers(
     for activity in activities:
         theirs = held.setdefault(activity.permit.customer_id, [])
         for campaign_id in sorted(rows):
-            new = _offer(rows[campaign_id], activity, theirs, groups, affiliates, now)
+            new = _offer(rows[campaign_id], activity, theirs, groups, affiliates, name, now)
             if new is not None:
                 row = rows[campaign_id]
                 rows[campaign_id] = changed[campaign_id] = replace(
@@ -152,6 +155,7 @@ def _offer(
     theirs: Sequence[Offer],
     groups: Mapping[str, str | None],
     affiliates: frozenset[str],
+    name: Callable[[str, str], str],
     now: datetime,
 ) -> Offer | None:
     campaign, permit = row.campaign, activity.permit
@@ -163,7 +167,8 @@ def _offer(
     channels = tuple(c.value for c in campaign.channels if c in permit.purpose.channels)
     if affiliate is None or not channels or not matches(campaign.segment, activity, now):
         return None
-    return _granted(campaign, permit, affiliate, channels, now)
+    named = name(affiliate, permit.customer_id)
+    return _granted(campaign, permit, affiliate, named, channels, now)
 
 
 def _affordable(row: CampaignRow) -> bool:
@@ -182,10 +187,10 @@ def _may_have(campaign: Campaign, theirs: Sequence[Offer], groups: Mapping[str, 
 
 
 def _granted(
-    campaign: Campaign, permit: MarketingPermit, affiliate: str, channels: tuple[str, ...], now: datetime
+    campaign: Campaign, permit: MarketingPermit, affiliate: str, named: str, channels: tuple[str, ...], now: datetime
 ) -> Offer:
     return Offer(
-        offer_id=uuid5(_OFFERS, f"{campaign.campaign_id}/{permit.customer_id}"),
+        offer_id=uuid5(_OFFERS, f"{campaign.campaign_id}/{affiliate}/{named}"),
         campaign_id=campaign.campaign_id,
         customer_id=permit.customer_id,
         consent_key=permit.key,
