@@ -7,6 +7,7 @@ An exchange ends in one of three ways and never in a fourth: the network **answe
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum, unique
+from typing import Final
 
 from msgspec import Struct
 
@@ -204,3 +205,11 @@ class UnmatchedAnswer:
     def echoed(self) -> Echoed:
         """What it carries of its request's numbers."""
         return Echoed(self.stan, self.terminal_id or None, self.answer.rrn, self.transmitted_at_raw or None)
+
+
+_CITY: Final = slice(25, 38)
+
+
+def city_of(name_location: str) -> str | None:
+    """The city in DE43, which has 25 characters of name, 13 of city and 2 of country; None where it names none."""
+    return name_location[_CITY].strip() or None

@@ -16,11 +16,9 @@ from msgspec import Struct
 from gateway.base.keys import ConsentKey
 from gateway.consents.rules.consent import Consent, refuse_use
 from gateway.consents.rules.purposes import end_of
+from gateway.network.exchange import city_of
 from schemas.consents import MarketingPurpose, Purpose
 from schemas.reasons import Reason
-
-_CITY: Final = slice(25, 38)
-"""The city within ISO 8583's DE43, which has 25 characters of name, 13 of city and 2 of country."""
 
 _SEAL: Final = object()
 
@@ -101,12 +99,8 @@ def activity_of(permit: MarketingPermit, paid: Sequence[PaidRow]) -> MarketingAc
         _SEAL,
         permit,
         [
-            Spent(p.payment_id, p.amount_minor, p.currency, p.paid_at, p.category, _region(p.name_location))
+            Spent(p.payment_id, p.amount_minor, p.currency, p.paid_at, p.category, city_of(p.name_location or ""))
             for p in paid
             if p.consent_key == permit.key
         ],
     )
-
-
-def _region(name_location: str | None) -> str | None:
-    return (name_location or "")[_CITY].strip() or None

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from gateway.base.calendar import day_of
+from gateway.network.exchange import city_of
 from schemas.consents import SharingField
 from schemas.primitives import EXPONENTS
 from schemas.sharing import SharingUse
@@ -34,9 +35,6 @@ BANDS: Final[Mapping[str, tuple[int, ...]]] = {
 
 OTHER_BANDS: Final = (0, 10, 50, 100, 300, 1_000)
 """Of every other currency."""
-
-_CITY: Final = slice(25, 38)
-"""The city within ISO 8583's DE43, which has 25 characters of name, 13 of city and 2 of country."""
 
 
 def allowed_fields(use: SharingUse, consented: Collection[SharingField]) -> frozenset[SharingField]:
@@ -66,4 +64,4 @@ def month_of(moment: datetime) -> str:
 
 def region_of(name_location: str) -> str | None:
     """The city in a merchant's DE43; None where it names none."""
-    return name_location[_CITY].strip() or None
+    return city_of(name_location)
