@@ -1,7 +1,8 @@
 """Aggregates for both groups: settled payments by category, region and week, of customers who agree to marketing.
 
 A table is told once for each week and currency, and again where later payments change it, if no number in it or in the
-difference to any that was told before is of fewer than k customers. Else it is withheld as a whole.
+difference to any that was told before is of fewer than k customers, and if it gives away nothing that one of those
+withheld. Else it is withheld as a whole.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from gateway.marketing.rules.aggregates import (
     cells_of,
     contributions,
     differs_too_little,
+    gives_away,
     suppressed,
     week_of,
 )
@@ -80,7 +82,11 @@ class AggregateService:
                 return False
             cells = cells_of(rows)
             hidden = suppressed(cells, self._k)
-            if len(hidden) == len(cells) or any(differs_too_little(rows, old, self._k) for old in before):
+            if (
+                len(hidden) == len(cells)
+                or any(differs_too_little(rows, old, self._k) for old in before)
+                or (before and gives_away([*before, rows], self._k))
+            ):
                 self._observer.count("marketing", "aggregate_withheld")
                 return False
             revision, now = len(before) + 1, self._clock.now()

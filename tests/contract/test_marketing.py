@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec import structs
 
 from gateway.consents.rules.consent import Consent
 from gateway.marketing.rules.campaign import Budget, Frequency, Segment
@@ -33,7 +34,7 @@ from schemas.marketing import (
     OfferUseRefused,
     OfferWithdrawn,
 )
-from schemas.primitives import ConsentId, Money, PartnerId
+from schemas.primitives import ConsentId, MerchantId, Money, PartnerId
 from tests.contract.conftest import Backend
 from tests.support.builders import NOW, payment
 from tests.support.domain_samples import krw, merchant
@@ -383,3 +384,20 @@ async def test_whoever_revokes_is_not_told_by_the_difference(backend: Backend) -
     for gone, tables in ((1, 1), (2, 1), (3, 2)):
         await change(backend, gone, agrees(gone, version=2, status=ConsentStatus.CANC))
         assert len(await aggregates(backend, rig)) == tables
+
+
+async def test_what_a_table_withheld_no_later_one_gives_away(backend: Backend) -> None:
+    await backend.put_merchants(
+        *(structs.replace(merchant(mcc=f"540{n}"), merchant_id=MerchantId(f"merchant-{n}")) for n in (1, 2, 3))
+    )
+    await backend.put_consents(*map(agrees, range(1, 12)))
+    await spend(backend, 1, first=1, merchant_id="merchant-1")
+    await spend(backend, 2, 3, 4, first=2, merchant_id="merchant-2")
+    await spend(backend, 5, 6, 7, first=5, merchant_id="merchant-3")
+    rig = MarketingRig(backend.store)
+    rig.clock.set(NOW + timedelta(days=7))
+    [first] = await aggregates(backend, rig)
+    assert {c.category for c in first.cells if c.suppressed} == {"5401", "5402"}
+    # Its total less both others, which a second table would tell, is what one customer has paid.
+    await spend(backend, 8, 9, 10, first=8, merchant_id="merchant-1")
+    assert await aggregates(backend, rig) == [first]

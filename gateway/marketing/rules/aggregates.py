@@ -176,3 +176,38 @@ def differs_too_little(new: Sequence[Contribution], old: Sequence[Contribution],
         if 0 < len({owners[p] for p in changed}) < k:
             return True
     return False
+
+
+def suppressed_of(rows: Sequence[Contribution], k: int) -> frozenset[Place]:
+    """The cells of a table that are not told."""
+    return suppressed(cells_of(rows), k)
+
+
+def gives_away(tables: Sequence[Sequence[Contribution]], k: int) -> bool:
+    """True if tables of one week and currency, each as it is told, give away together what one of them withholds.
+
+    A cell with the same payments in two tables is one number: where either tells it, it is told. What a table withholds
+    must stand what is left: no number that follows, and no sum over fewer than k customers.
+    """
+    every = [(cells := cells_of(rows), suppressed(cells, k)) for rows in tables]
+    told = {(p, cell.payments) for cells, hidden in every for p, cell in cells.items() if p not in hidden}
+    names: dict[tuple[Place, frozenset[UUID]], Place] = {}
+    unknown: set[Place] = set()
+    lines: list[tuple[Place, tuple[Place, ...]]] = []
+    customers: dict[Place, frozenset[str]] = {}
+    for cells, _ in every:
+        own: dict[Place, Place] = {}
+        for place, cell in cells.items():
+            key = (place, cell.payments)
+            own[place] = name = names.setdefault(key, (str(len(names)), None))
+            customers[name] = cell.customers
+            if key not in told:
+                unknown.add(name)
+        lines += [(own[total], tuple(own[p] for p in parts)) for total, parts in _lines(cells)]
+    for total, parts in lines:
+        withheld = [p for p in parts if p in unknown]
+        if withheld and total not in unknown:
+            together = frozenset[str]().union(*(customers[p] for p in withheld))
+            if len(together) < k:
+                return True
+    return bool(determined(unknown, lines))
