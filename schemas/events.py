@@ -78,6 +78,8 @@ class EventType(StrEnum):
     """A recipient was answered through the API: `x_api_tran_id`, `records`."""
     PORTABILITY_VOIDED = "kr.mypay.portability.voided.v1"
     """An export came to nothing, as what permitted it ended: `reason`."""
+    PORTABILITY_ABANDONED = "kr.mypay.portability.abandoned.v1"
+    """An attempt at an export came to nothing after chunks may have left; the recipient must delete them."""
     PORTABILITY_STOPPED = "kr.mypay.portability.stopped.v1"
     """A scheduled transmission was stopped: `reason`."""
     CONSENT_SHARED = "kr.mypay.consent.shared.v1"

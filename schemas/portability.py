@@ -111,12 +111,13 @@ class PortabilityEvent(Model):
     """What became of a transmission request.
 
     Attributes:
-        status: accepted, reported (it came again), refused, delivered, pulled, voided or stopped: as the event's type
-            says.
+        status: accepted, reported (it came again), refused, delivered, pulled, voided, abandoned or stopped: as the
+            event's type says.
         request_id: the request's; of an answer through the API the ``x-api-tran-id`` of its call.
         consent_version: of the terms under which it was delivered, or answered.
-        export_id: of one that was delivered or voided.
-        records: how many were handed over, of all kinds; chunks: in how many records.
+        export_id: of one that was delivered, voided or abandoned; attempt: which at it.
+        records: how many were handed over, of all kinds; chunks: in how many records; of one that was
+            abandoned, how many may have left.
         receipt: signed by the gateway (compact JWS) over the export's manifest.
         reference: topic, partition and offset of the request that this answers.
     """
@@ -131,6 +132,7 @@ class PortabilityEvent(Model):
     export_id: str | None = None
     records: int | None = None
     chunks: int | None = None
+    attempt: int | None = None
     x_api_tran_id: str | None = None
     receipt: str | None = None
     reason: Reason | None = None

@@ -85,7 +85,7 @@ GRANT SELECT, UPDATE (status, exports, next_due_at) ON public.portability_reques
 GRANT SELECT ON public.portability_request TO mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (accessed_at) ON public.portability_access TO mypay_portability_api;
 GRANT SELECT ON public.portability_access TO mypay_readonly;
-GRANT SELECT, INSERT, UPDATE (state, attempt, leased_by, leased_until, snapshot_at, receipt, reason_code, reason_text, changed_at) ON public.portability_export TO mypay_portability;
+GRANT SELECT, INSERT, UPDATE (state, attempt, leased_by, leased_until, snapshot_at, receipt, reason_code, reason_text, changed_at, sent_chunks, sent_version) ON public.portability_export TO mypay_portability;
 GRANT SELECT, INSERT (partner_id, request_id, number, consent_id, state, search_from, created_at, changed_at) ON public.portability_export TO mypay_schedule;
 GRANT SELECT ON public.portability_export TO mypay_readonly;
 GRANT SELECT, UPDATE (offers, held_minor, used_minor) ON public.campaign TO mypay_marketing;

@@ -126,7 +126,7 @@ _MOVES_HEAD: Final = (
 )
 _EXPORTS: Final = (
     *("state", "attempt", "leased_by", "leased_until", "snapshot_at", "receipt", "reason_code", "reason_text"),
-    "changed_at",
+    *("changed_at", "sent_chunks", "sent_version"),
 )
 _BEGUN: Final = (
     *("partner_id", "request_id", "number", "consent_id", "state", "search_from", "created_at", "changed_at"),

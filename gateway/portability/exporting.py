@@ -5,6 +5,9 @@ by one. It becomes whole by one transaction, under the consent's lock and its ow
 only if this attempt is still the last. What makes chunks an export is that receipt: an attempt that dies leaves chunks
 of which no receipt tells, and the next attempt says that they are void before it begins.
 
+**Nothing leaves unlogged.** Each chunk is counted in the export's row before it leaves. What makes the export whole is
+a use of its consent, and so is what says that an attempt is void of which a chunk may have left.
+
 **Nothing after the end of what permits it.** Before each chunk the consent is read again: what was revoked is seen by
 the next chunk, and by the receipt under the lock. The last chunk's distance from the revocation is measured.
 """
@@ -165,8 +168,13 @@ class ExportService:
             now = self._clock.now()
             claimed = await uow.portability.claim(worker=self._worker, now=now, until=self._leased(now))
             if claimed is not None and claimed[0].attempt > 1:
-                export, stored = claimed
-                await uow.outbox.append([_void_notice(export, export.attempt - 1, stored, ATTEMPT_LOST, now)])
+                before, stored = claimed
+                await uow.outbox.append(_void_events(before, before.attempt - 1, stored, ATTEMPT_LOST, now))
+                if before.sent_chunks:
+                    # Told: should this attempt die before its first chunk, they are not told of again.
+                    export = replace(before, sent_chunks=0, sent_version=None)
+                    await uow.portability.update_export(export)
+                    return export, stored
         return claimed
 
     def _leased(self, now: datetime) -> datetime:
@@ -245,9 +253,15 @@ class ExportService:
             consents = await uow.consents.read([export.consent_key])
             recipients = await uow.portability.recipients([request.rcv_org_code])
             now = self._clock.now()
-            is_ours = await uow.portability.hold(export, self._leased(now))
-        using = Using(consents.get(export.consent_key), recipients.get(request.rcv_org_code), attempt.key.kid)
-        refused = refuse_export(request, using, self._settings.org_code, now)
+            using = Using(consents.get(export.consent_key), recipients.get(request.rcv_org_code), attempt.key.kid)
+            refused = refuse_export(request, using, self._settings.org_code, now)
+            # The next chunk counts before it leaves: whatever becomes of this attempt, the log tells of it.
+            is_ours = using.consent is None or await uow.portability.hold(
+                export,
+                self._leased(now),
+                chunks=len(attempt.chunks) + (refused is None),
+                consent_version=using.consent.version,
+            )
         if refused is not None:
             await self._measure(attempt)
             raise _StoppedError(refused)
@@ -328,7 +342,7 @@ class ExportService:
                 # The next claim tells that this attempt is void.
                 return
             await uow.portability.finish_request(stored.key)
-            await uow.outbox.append([_void_notice(export, export.attempt, stored, reason, now)])
+            await uow.outbox.append(_void_events(standing, standing.attempt, stored, reason, now))
             told = _event(export, stored, "voided", now, reason=reason)
             await uow.outbox.append([event_of(told, EventType.PORTABILITY_VOIDED, f"{_id(export)}:voided")])
 
@@ -395,6 +409,7 @@ def _whole(
         receipt=receipt,
         consent_version=version,
         purpose=manifest.purpose,
+        attempt=export.attempt,
     )
     return [
         _to_recipient(export, stored, EXPORT_COMPLETE_TYPE, f"{_id(export)}:complete", encode(complete), now),
@@ -402,9 +417,27 @@ def _whole(
     ]
 
 
-def _void_notice(export: Export, attempt: int, stored: StoredRequest, reason: Reason, now: datetime) -> OutboxEvent:
+def _void_events(
+    export: Export, attempt: int, stored: StoredRequest, reason: Reason, now: datetime
+) -> list[OutboxEvent]:
+    """An attempt is void: the recipient is told, and the partner too where chunks may have left."""
     void = ExportVoid(export_id=export.export_id, attempt=attempt, reason=reason, occurred_at=now)
-    return _to_recipient(export, stored, EXPORT_VOID_TYPE, f"{_id(export)}:{attempt}:void", encode(void), now)
+    name = f"{_id(export)}:{attempt}"
+    events = [_to_recipient(export, stored, EXPORT_VOID_TYPE, f"{name}:void", encode(void), now)]
+    if export.sent_chunks:
+        told = _event(
+            export,
+            stored,
+            "abandoned",
+            now,
+            attempt=attempt,
+            chunks=export.sent_chunks,
+            consent_version=export.sent_version,
+            purpose=stored.request.purpose,
+            reason=reason,
+        )
+        events.append(event_of(told, EventType.PORTABILITY_ABANDONED, f"{name}:abandoned", stored.traceparent))
+    return events
 
 
 def _to_recipient(

@@ -50,7 +50,7 @@ WHERE (e.partner_id, e.request_id, e.number) = (next.partner_id, next.request_id
 RETURNING e.*
 
 -- name: hold
-UPDATE portability_export SET leased_until = $5
+UPDATE portability_export SET leased_until = $5, sent_chunks = $6, sent_version = $7
 WHERE (partner_id, request_id, number) = ($1, $2, $3) AND attempt = $4 AND state = 'sending'
 RETURNING attempt
 
@@ -60,7 +60,7 @@ SELECT * FROM portability_export WHERE (partner_id, request_id, number) = ($1, $
 -- name: update_export
 UPDATE portability_export
 SET state = $4, snapshot_at = $5, receipt = $6, reason_code = $7, reason_text = $8, leased_by = $9, leased_until = $10,
-    changed_at = $11
+    changed_at = $11, sent_chunks = $12, sent_version = $13
 WHERE (partner_id, request_id, number) = ($1, $2, $3)
 
 -- name: claim_due

@@ -105,8 +105,9 @@ class PostgresPortabilityStore:
         export = _export(row)
         return export, (await self.requests([export.request_key]))[export.request_key]
 
-    async def hold(self, export: Export, until: datetime) -> bool:
-        return bool(await self._connection.fetch(_SQL.hold, *export.key, export.attempt, until))
+    async def hold(self, export: Export, until: datetime, *, chunks: int, consent_version: int) -> bool:
+        held = (*export.key, export.attempt, until, chunks, consent_version)
+        return bool(await self._connection.fetch(_SQL.hold, *held))
 
     async def lock_export(self, export: Export) -> Export | None:
         row = await self._connection.fetchrow(_SQL.lock_export, *export.key)
@@ -125,6 +126,8 @@ class PostgresPortabilityStore:
             export.leased_by,
             export.leased_until,
             export.changed_at,
+            export.sent_chunks,
+            export.sent_version,
         )
 
     async def claim_due(self, *, now: datetime, limit: int) -> Sequence[StoredRequest]:
@@ -182,6 +185,8 @@ def _export(row: Row) -> Export:
         leased_until=row["leased_until"],
         snapshot_at=row["snapshot_at"],
         receipt=row["receipt"],
+        sent_chunks=row["sent_chunks"],
+        sent_version=row["sent_version"],
         reason=Reason(code=ReasonCode(code), text=row["reason_text"]) if code else None,
     )
 

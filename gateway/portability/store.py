@@ -31,16 +31,19 @@ class PortabilityStore(Protocol):
         """Begin exports. One that exists is a bug and fails."""
 
     async def claim(self, *, worker: str, now: datetime, until: datetime) -> tuple[Export, StoredRequest] | None:
-        """Take the oldest export that nobody works on; its attempts count one more, and it is SENDING."""
+        """Take the oldest export that nobody works on; its attempts count one more, and it is SENDING.
 
-    async def hold(self, export: Export, until: datetime) -> bool:
-        """Go on with a claimed export; False where another has taken it over."""
+        What it tells of chunks is of the attempt before.
+        """
+
+    async def hold(self, export: Export, until: datetime, *, chunks: int, consent_version: int) -> bool:
+        """Go on with a claimed export, of which so many chunks may leave; False where another has taken it over."""
 
     async def lock_export(self, export: Export) -> Export | None:
         """An export as it stands, locked."""
 
     async def update_export(self, export: Export) -> None:
-        """Write the state, reason, receipt, lease and times of an export that this transaction has locked."""
+        """Write the state, reason, receipt, lease, times and chunks of an export that this transaction has locked."""
 
     async def claim_due(self, *, now: datetime, limit: int) -> Sequence[StoredRequest]:
         """Scheduled requests whose next export is due, locked; those that another transaction holds are left."""

@@ -11,6 +11,8 @@ from gateway.app.portability import PortabilityConnections, PortabilityTerms, po
 from gateway.app.runtime import Runtime
 from gateway.consents.rules.consent import Consent
 from gateway.directory.merchants import Merchant
+from gateway.disclosure.rules.entry import Kind, Use
+from gateway.disclosure.rules.uses import BODY_TYPES, SourceRow, use_of
 from gateway.messaging.records import Outgoing, Record
 from gateway.network.exchange import Acceptor
 from gateway.observability.recording import RecordingObserver
@@ -24,9 +26,10 @@ from gateway.proving.memory import Database, MemoryClock, MemoryDeadLetters, Mem
 from gateway.proving.memory.keys import MemoryVerifier
 from gateway.proving.memory.portability import MemorySnapshots
 from schemas.assertions import PortabilityLink
+from schemas.codec import decode
 from schemas.consents import ConsentStatus, Cycle, PortabilityPurpose, PortabilityScope
 from schemas.envelope import Envelope, read_envelope, write_envelope
-from schemas.portability import PORTABILITY_REQUEST_TYPE, request_digest
+from schemas.portability import EXPORT_CHUNK_TYPE, PORTABILITY_REQUEST_TYPE, ExportChunk, request_digest
 from schemas.topics import PORTABILITY_REQUESTS, exports_topic
 from tests.support.builders import NOW, payment
 from tests.support.consents import FORGED, ISSUER, SUBJECT, FakeIdentities, short
@@ -178,6 +181,48 @@ class PortabilityRig:
 
     def partner_told(self) -> list[str]:
         return [str(body["status"]) for kind, body in self.told() if "status" in body]
+
+    def logged(self) -> list[Use]:
+        """What the disclosure log holds of exports, once the sequencer has been through."""
+        uses = [
+            use_of(
+                SourceRow(
+                    row.tx,
+                    row.id,
+                    row.event.event_type,
+                    row.event.event_id,
+                    row.event.occurred_at,
+                    body=row.event.body,
+                    customer_id="customer-1",
+                )
+            )
+            for row in self.database.outbox
+            if row.event.event_type in BODY_TYPES
+        ]
+        assert all(u is not None and u.kind is Kind.EXPORT for u in uses)
+        return [u for u in uses if u is not None]
+
+    def handed_over(self) -> dict[tuple[str, int], int]:
+        """Export and attempt → how many chunks of it are in Kafka."""
+        found: dict[tuple[str, int], int] = {}
+        for record in self.kafka.records:
+            if read_envelope(tuple(record.headers)).type == EXPORT_CHUNK_TYPE:
+                chunk = decode(ExportChunk, record.value)
+                found[chunk.export_id, chunk.attempt] = found.get((chunk.export_id, chunk.attempt), 0) + 1
+        return found
+
+    def unlogged(self) -> list[str]:
+        """Attempts of which chunks were handed over without one entry of the log; chunks beyond what it tells."""
+        told: dict[tuple[str, int], list[int]] = {}
+        for kind, body in self.told():
+            if kind.endswith((".delivered", ".abandoned")):
+                told.setdefault((body["export_id"], body["attempt"]), []).append(body["chunks"])
+        wrong = [f"{a}: {n} chunks, logged {told.get(a)}" for a, n in self.handed_over().items() if a not in told]
+        wrong += [f"{a}: logged {c}, handed over {self.handed_over().get(a)}" for a, c in told.items() if len(c) != 1]
+        wrong += [
+            f"{a}: {n} chunks, logged {told[a]}" for a, n in self.handed_over().items() if n > max(told.get(a, [n]))
+        ]
+        return wrong + [f"{len(told)} attempts, {len(self.logged())} entries"] * (len(told) != len(self.logged()))
 
     def reader(self, org_code: str = ORG) -> ExportReader:
         """A recipient that has read all that is in its topic: chunks as they came, then what the relay brought."""

@@ -58,6 +58,14 @@ USES: Final[Mapping[str, OfPayment | OfBody]] = {
         what="{records} records in {chunks} chunks",
         reference="{export_id}",
     ),
+    # Written with the notice that the attempt is void: its chunks were in the recipient's hands, or may have been.
+    EventType.PORTABILITY_ABANDONED: OfBody(
+        kind=Kind.EXPORT,
+        recipient="{rcv_org_code}",
+        purpose="portability",
+        what="up to {chunks} chunks of attempt {attempt}, void: {reason[text]}",
+        reference="{export_id}",
+    ),
     # Written with the share, under the consent's lock.
     EventType.CONSENT_SHARED: OfBody(
         kind=Kind.SHARE,

@@ -93,6 +93,8 @@ class Export:
         number: 1, 2, 3 … within its request.
         attempt: how often it was begun; 0: never.
         search_from: only what changed after it; None: everything.
+        sent_chunks: of the attempt: how many may have left; it is counted before each does.
+        sent_version: of the consent, under which the last of them did.
     """
 
     partner_id: PartnerId
@@ -109,6 +111,8 @@ class Export:
     snapshot_at: datetime | None = None
     receipt: str | None = None
     reason: Reason | None = None
+    sent_chunks: int = 0
+    sent_version: int | None = None
 
     @property
     def key(self) -> tuple[PartnerId, str, int]:

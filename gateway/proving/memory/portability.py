@@ -83,12 +83,13 @@ class MemoryPortabilityStore:
             return claimed, stored
         return None
 
-    async def hold(self, export: Export, until: datetime) -> bool:
+    async def hold(self, export: Export, until: datetime, *, chunks: int, consent_version: int) -> bool:
         await self._boundary("portability.hold")
         row = (await self._tx.lock(self._db.exports, [export.key])).get(export.key)
         if row is None or (row.attempt, row.state) != (export.attempt, ExportState.SENDING):
             return False
-        self._tx.update(self._db.exports, export.key, replace(row, leased_until=until))
+        held = replace(row, leased_until=until, sent_chunks=chunks, sent_version=consent_version)
+        self._tx.update(self._db.exports, export.key, held)
         return True
 
     async def lock_export(self, export: Export) -> Export | None:

@@ -231,7 +231,11 @@ async def test_an_export_whose_purpose_is_revoked_in_the_middle_is_void(rig: Por
     sent = len(rig.kafka.records)
     assert sent == visit
     assert state(rig) == [ExportState.VOID]
-    assert rig.partner_told() == ["accepted", "voided"]
+    assert rig.partner_told() == ["accepted", "abandoned", "voided"]
+    [use] = rig.logged()
+    assert (use.recipient, use.purpose, use.consent_version) == (ORG, "portability", 1)
+    assert use.what.startswith(f"up to {visit} chunks of attempt 1, void: ")
+    assert not rig.unlogged()
     reader = rig.reader()
     assert not reader.whole
     assert [attempt for _, attempt in reader.void] == [1]
@@ -249,6 +253,8 @@ async def test_an_export_begins_anew_under_a_key_that_was_changed(rig: Portabili
     [whole] = reader.whole.values()
     assert (whole.manifest.kid, whole.manifest.attempt) == ("key-2", 2)
     assert [attempt for _, attempt in reader.void] == [1]
+    assert rig.partner_told() == ["accepted", "abandoned", "delivered"]
+    assert not rig.unlogged()
 
 
 async def test_nothing_is_handed_to_a_recipient_without_a_key(rig: PortabilityRig) -> None:
@@ -257,6 +263,7 @@ async def test_nothing_is_handed_to_a_recipient_without_a_key(rig: PortabilityRi
     await rig.make_all()
     assert not rig.kafka.records
     assert rig.partner_told() == ["accepted", "voided"]
+    assert not rig.logged()
 
 
 PLACES = [
@@ -285,7 +292,23 @@ async def test_a_worker_that_dies_anywhere_leaves_one_export_that_is_whole(
     assert not reader.open_attempts
     [whole] = reader.whole.values()
     assert whole.manifest.counts["approved_list"] == 5
-    assert rig.partner_told() == ["accepted", "delivered"]
+    assert [s for s in rig.partner_told() if s != "abandoned"] == ["accepted", "delivered"]
+    assert not rig.unlogged()
+
+
+async def test_attempts_that_died_are_logged_once_each(rig: PortabilityRig) -> None:
+    rig.pay(1, 2, 3, 4, 5)
+    await rig.take(rig.record())
+    # After two chunks, before the first, and while the third is on its way: nobody knows whether it arrived.
+    for place, visit in (("publisher.published", 1), ("portability.recipients", 0), ("publisher.publish", 2)):
+        rig.faults.plan(place, *[None] * visit, asyncio.CancelledError())  # type: ignore[list-item]
+        with pytest.raises(asyncio.CancelledError):
+            await rig.stage.exports.make_one()
+        rig.clock.advance(61)
+    await rig.make_all()
+    told = [(b["attempt"], b["chunks"]) for kind, b in rig.told() if kind.endswith(".abandoned")]
+    assert told == [(1, 2), (3, 3)]
+    assert not rig.unlogged()
 
 
 @pytest.mark.parametrize("error", [PublisherUnavailableError("away"), StoreUnavailableError("away")])
@@ -314,7 +337,8 @@ async def test_a_worker_that_was_taken_for_dead_makes_nothing_whole(rig: Portabi
     reader = rig.reader()
     [whole] = reader.whole.values()
     assert whole.manifest.attempt == 2
-    assert rig.partner_told() == ["accepted", "delivered"]
+    assert rig.partner_told() == ["accepted", "abandoned", "delivered"]
+    assert not rig.unlogged()
 
 
 # --- a recipient's eye ---

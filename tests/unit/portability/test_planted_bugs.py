@@ -43,6 +43,10 @@ def voids_told_to_nobody() -> AbstractContextManager[None]:
     return edited(ExportService, "_claim", ("claimed[0].attempt > 1", "claimed[0].attempt > 99"))
 
 
+def chunks_counted_late() -> AbstractContextManager[None]:
+    return edited(ExportService, "_check", ("len(attempt.chunks) + (refused is None)", "len(attempt.chunks)"))
+
+
 def every_scope() -> AbstractContextManager[None]:
     def of(_purpose: Any, _asked: Any, org_code: str) -> Extract:
         return Extract(frozenset(PortabilityScope), org_code, with_merchant=True, with_category=True)
@@ -104,6 +108,7 @@ def _books(rig: PortabilityRig) -> set[str]:
     seen = {
         "an export became whole after the revocation": "revoked" in whole,
         "chunks of which nothing was told": bool(reader.open_attempts),
+        "chunks that the log does not tell of": bool(rig.unlogged()),
         "delivered twice": rig.partner_told().count("delivered") != len(whole),
         "sealed to a key that counts no more": "key" in whole and whole["key"].manifest.kid != "key-2",
         "a scope that the consent does not have": any("approved_list" in w.lists for w in whole.values()),
@@ -119,6 +124,7 @@ BUGS: Final = [
     receipt_by_whoever_comes,
     receipt_without_permission,
     voids_told_to_nobody,
+    chunks_counted_late,
     every_scope,
     key_kept_that_was_changed,
 ]
