@@ -7,11 +7,11 @@ from typing import Any
 from gateway.app.marketing import MarketingConnections, MarketingTerms, marketing
 from gateway.app.runtime import Runtime
 from gateway.app.unit import GatewayUnit
-from gateway.base.process import SilentObserver
 from gateway.consents.rules.consent import Consent
 from gateway.database.unit import Store
 from gateway.marketing.rules.campaign import Budget, Campaign, Frequency, Segment
 from gateway.marketing.service import MarketingSettings
+from gateway.observability.recording import RecordingObserver
 from gateway.proving.memory import (
     MemoryClock,
     MemoryConsumer,
@@ -88,7 +88,8 @@ class MarketingRig:
         self.kafka = MemoryKafka(self.clock)
         self.dead_letters = MemoryDeadLetters()
         self.affiliates = Affiliates()
-        runtime = Runtime(store=store, observer=SilentObserver(), clock=self.clock, worker="w")
+        self.observer = RecordingObserver()
+        runtime = Runtime(store=store, observer=self.observer, clock=self.clock, worker="w")
         connections = MarketingConnections(
             uses=MemoryConsumer(self.kafka, topics=[OFFER_USES], group_id="mypay-marketing"),
             keys=MemoryKeySource(),
@@ -98,4 +99,5 @@ class MarketingRig:
             affiliates=self.affiliates,
         )
         stage = marketing(runtime, connections, MarketingTerms(marketing=MarketingSettings(batch=batch), k=k))
+        self.watch = stage.watch
         self.offers, self.uses, self.aggregates = stage.offers, stage.counting, stage.aggregates

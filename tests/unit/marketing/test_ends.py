@@ -5,15 +5,13 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.consents.ended_watch import EndedMarketingWatch
 from gateway.consents.rules.purposes import PurposeEnd
 from gateway.consents.store import PurposeEndRow
-from gateway.observability.recording import RecordingObserver
-from gateway.proving.memory import Database, MemoryClock, MemoryStore
+from gateway.proving.memory import Database, MemoryStore
 from schemas.consents import Purpose
 from schemas.primitives import ConsentId, PartnerId
 from tests.support.builders import NOW
-from tests.support.marketing import agrees
+from tests.support.marketing import MarketingRig, agrees
 
 KEY = (PartnerId("partner-1"), ConsentId("consent-1"))
 
@@ -25,8 +23,9 @@ KEY = (PartnerId("partner-1"), ConsentId("consent-1"))
 async def test_the_distance_from_the_revocation_to_the_last_offer(
     purpose: Purpose, early_s: int, level: float | None
 ) -> None:
-    database, clock, observer = Database(), MemoryClock(NOW), RecordingObserver()
-    watch = EndedMarketingWatch(store=MemoryStore(database), observer=observer, clock=clock, settle_s=0.0)
+    database = Database()
+    rig = MarketingRig(MemoryStore(database))
+    watch, observer, clock = rig.watch, rig.observer, rig.clock
     database.put_consent(replace(agrees(), ended=frozenset({purpose})))
     database.purpose_ends.rows[KEY, 1, purpose] = PurposeEndRow(KEY, 1, purpose, PurposeEnd.REVOKED, 1, NOW)
     watch.intended([KEY], NOW - timedelta(seconds=early_s))
