@@ -60,7 +60,7 @@ GRANT SELECT, INSERT, UPDATE (disabled_at) ON public.recipient_key TO mypay_oper
 GRANT SELECT ON public.affiliate TO mypay_sharing, mypay_marketing, mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (active) ON public.affiliate TO mypay_operator;
 GRANT SELECT ON public.affiliate_key TO mypay_sharing, mypay_marketing, mypay_readonly;
-GRANT SELECT, INSERT, UPDATE (disabled_at) ON public.affiliate_key TO mypay_operator;
+GRANT SELECT, INSERT ON public.affiliate_key TO mypay_operator;
 GRANT SELECT ON public.affiliate_approval TO mypay_sharing, mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (legal_basis, approved_by, approved_at, withdrawn_at) ON public.affiliate_approval TO mypay_operator;
 GRANT SELECT, UPDATE (lock_only) ON public.consent TO mypay_initiation, mypay_execution, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing;

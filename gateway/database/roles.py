@@ -169,7 +169,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
                                _O: Access(insert=ALL, update=("active", "certificate_sha256"))},
     "recipient_key":          {_P: READ, _V: READ, _O: Access(insert=ALL, update=("disabled_at",))},
     "affiliate":              {_A: READ, _M: READ, _V: READ, _O: Access(insert=ALL, update=("active",))},
-    "affiliate_key":          {_A: READ, _M: READ, _V: READ, _O: Access(insert=ALL, update=("disabled_at",))},
+    "affiliate_key":          {_A: READ, _M: READ, _V: READ, _O: APPEND},
     "affiliate_approval":     {_A: READ, _V: READ,
                                _O: Access(insert=ALL, update=("legal_basis", "approved_by", "approved_at",
                                                               "withdrawn_at"))},

@@ -88,6 +88,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
     Role.PORTABILITY_API: (
         "consent: lock",
         "pull: *",
+        "copy: outbox",
     ),
     Role.MARKETING: (
         "consent: read lock ended_since",
