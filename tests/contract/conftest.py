@@ -76,6 +76,9 @@ class Backend(Protocol):
     async def disclose_all(self) -> None:
         """Let the disclosure log's cursor stand where the relay's does."""
 
+    async def share_all(self) -> None:
+        """Let sharing stand where the relay does."""
+
     async def put_consents(self, *consents: Consent) -> None: ...
 
     async def set_status(self, key: ConsentKey, status: ConsentStatus) -> None: ...
@@ -134,6 +137,9 @@ class MemoryBackend:
     async def disclose_all(self) -> None:
         tx, number = self.database.outbox_cursor
         self.database.disclosure_head = replace(self.database.disclosure_head, tx=tx, id=number)
+
+    async def share_all(self) -> None:
+        """Nothing here waits for sharing."""
 
     async def put_consents(self, *consents: Consent) -> None:
         for consent in consents:
@@ -223,6 +229,9 @@ class PostgresBackend:
 
     async def disclose_all(self) -> None:
         await self.connection.execute("UPDATE disclosure_head SET (tx, id) = (SELECT tx, id FROM outbox_cursor)")
+
+    async def share_all(self) -> None:
+        await self.connection.execute("UPDATE sharing_place SET (tx, id) = (SELECT tx, id FROM outbox_cursor)")
 
     async def put_consents(self, *consents: Consent) -> None:
         async with open_registries(self.dsn) as registries:

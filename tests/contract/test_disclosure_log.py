@@ -257,6 +257,7 @@ async def test_what_the_log_has_not_read_is_not_forgotten(backend: Backend) -> N
     reader = backend.reader()
     assert await reader.acquire()
     await reader.advance((await reader.read(10))[-1])
+    await backend.share_all()
     async with backend.store.transaction() as uow:
         assert await uow.outbox.purge(before=later(60), limit=10) == 0
     await drain(await leading(backend))

@@ -202,6 +202,7 @@ async def test_relayed_events_are_forgotten_from_the_oldest_on_and_nothing_else(
     assert await log.acquire()
     head, read = await log.head(), await log.read((0, 0), 10)
     await log.write(append_uses(head, [], read.to, b"", later(0), timedelta(hours=1)))
+    await backend.share_all()
 
     async def purge(limit: int = 10) -> int:
         async with backend.store.transaction() as uow:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from gateway.observability.recording import RecordingObserver
 from gateway.outbox.retention import RetentionSettings
 from gateway.proving.memory import MemoryClock
-from tests.contract.conftest import Backend
+from tests.contract.conftest import Backend, postgres_backend
 from tests.contract.test_outbox import append, leading
 from tests.support.builders import NOW, later, outbox_event
 from tests.support.stages import timers
@@ -40,6 +40,7 @@ async def relay_all(backend: Backend, *, park: str = "") -> list[str]:
         await reader.advance(rows[-1], parked=[r for r in rows if r.event.event_id == park], reason="missing")
     await reader.release()
     await backend.disclose_all()
+    await backend.share_all()
     return told
 
 
@@ -69,11 +70,13 @@ async def test_nothing_is_dropped_that_was_not_relayed(backend: Backend) -> None
     *_, last = rows = await reader.read(TRANSACTIONS)
     await reader.advance(rows[0])
     await backend.disclose_all()
+    await backend.share_all()
     await drop(backend)
     assert {r.event.event_id for r in rows[1:]} <= await left(backend)
     await reader.advance(last)
     assert await drop(backend) == 0  # the disclosure log has not read them yet
     await backend.disclose_all()
+    await backend.share_all()
     assert await drop(backend) >= 1
 
 
@@ -133,3 +136,15 @@ async def test_the_schedule_forgets_all_that_is_old_and_ends(backend: Backend) -
         pass
     assert observer.counts["outbox", "partition_dropped", ""] >= 1
     assert len(await left(backend)) < TRANSACTIONS
+
+
+async def test_what_sharing_has_not_read_stays(contract_dsn: str) -> None:
+    async with postgres_backend(contract_dsn) as backend:
+        await backend.partition_outbox()
+        await fill(backend, "old", OLD)
+        reader = await leading(backend)
+        await reader.advance((await reader.read(TRANSACTIONS))[-1])
+        await backend.disclose_all()
+        assert await drop(backend) == 0
+        await backend.share_all()
+        assert await drop(backend) >= 1
