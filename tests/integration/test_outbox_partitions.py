@@ -55,6 +55,7 @@ async def relay_all(dsn: str) -> list[str]:
     await reader.release()
     connection = await asyncpg.connect(dsn)
     await connection.execute("UPDATE disclosure_head SET (tx, id) = (SELECT tx, id FROM outbox_cursor)")
+    await connection.execute("UPDATE sharing_place SET (tx, id) = (SELECT tx, id FROM outbox_cursor)")
     await connection.close()
     return told
 
