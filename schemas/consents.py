@@ -288,7 +288,8 @@ def _in_order(named: tuple[Purpose, ...]) -> tuple[Purpose, ...]:
 
 NamedPurposes = Annotated[
     tuple[Annotated[Purpose, Field(strict=False)], ...],
-    Field(min_length=1, max_length=len(Purpose), json_schema_extra={"uniqueItems": True}),
+    # Not strict: claims of a proof are read as JSON before they are validated, and have a list here.
+    Field(strict=False, min_length=1, max_length=len(Purpose), json_schema_extra={"uniqueItems": True}),
     AfterValidator(_in_order),
 ]
 """Some of a consent's purposes, each once; their order means nothing."""

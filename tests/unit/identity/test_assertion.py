@@ -17,6 +17,7 @@ from gateway.identity.store import IssuerKey
 from gateway.proving.counterparts.idp.provider import IdentityProvider
 from schemas.assertions import ASSERTION_CHARS_MAX, ASSERTION_TYPE
 from schemas.codec import encode
+from schemas.consents import Purpose
 from schemas.reasons import Reason
 from tests.support.assertion_samples import CONSENT_LINK, PAYMENT_LINK, Trust, provider
 from tests.support.domain_samples import NOW
@@ -89,9 +90,10 @@ def test_what_was_verified_counts_no_more_once_its_key_is_revoked_or_withdrawn()
 
 
 def test_a_command_on_a_consent_comes_out() -> None:
-    outcome = verify(IDP.issue("subject-1", CONSENT_LINK))
-    assert isinstance(outcome, Assertion)
-    assert outcome.link == CONSENT_LINK
+    for link in (CONSENT_LINK, CONSENT_LINK.model_copy(update={"purposes": (Purpose.PORTABILITY,)})):
+        outcome = verify(IDP.issue("subject-1", link))
+        assert isinstance(outcome, Assertion)
+        assert outcome.link == link
 
 
 def test_a_foreign_library_can_issue_one() -> None:
