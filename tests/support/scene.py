@@ -16,7 +16,7 @@ from uuid import UUID
 import aiohttp
 import asyncpg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import CommitFailedError, KafkaError
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.app.process import started_process
@@ -333,7 +333,14 @@ class Scene:
         }
         for group, topics in groups.items():
             async with self.group_member(group, topics) as consumer:
-                await consumer.commit(dict.fromkeys(consumer.assignment(), 0))
+                # A member with a name of its own never leaves: the group lets others write once it was silent for long.
+                while True:
+                    try:
+                        await consumer.commit(dict.fromkeys(consumer.assignment(), 0))
+                    except CommitFailedError:
+                        await asyncio.sleep(0.2)
+                    else:
+                        break
 
     async def told(self, entries: Sequence[Entry]) -> dict[UUID, list[Told]]:
         """What the partners' topics say about each of these orders' payments, in order."""
