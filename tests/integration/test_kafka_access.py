@@ -34,7 +34,9 @@ from schemas.access import Acl, Operation, Pattern, Quota, Resource, acls, quota
 from schemas.principals import principals
 from schemas.topics import concrete_topics
 from tests.support.secured import Secured, connected, secured_stack
-from tests.unit.messaging.test_access import GROUPS, NETWORKS, PARTNERS, table
+from tests.unit.messaging.test_access import AFFILIATES, GROUPS, NETWORKS, PARTNERS, RECIPIENTS, table
+
+OTHERS: Mapping[str, Any] = {"networks": NETWORKS, "recipients": RECIPIENTS, "affiliates": AFFILIATES}
 
 NONE, TOPIC_EXISTS, MEMBER_ID_REQUIRED = 0, 36, 79
 TOPIC_DENIED, GROUP_DENIED, CLUSTER_DENIED, TRANSACTIONAL_ID_DENIED = 29, 30, 31, 53
@@ -54,18 +56,18 @@ def secured() -> Iterator[Secured]:
 
 @pytest.fixture(scope="module")
 async def everybody(secured: Secured) -> Secured:
-    """Users, rules and topics of two partners and two networks."""
+    """Users, rules and topics of two partners, two networks, two affiliates and a recipient."""
     admin = secured.as_user("mypay-admin")
-    names = [p.name for p in principals(partners=PARTNERS, networks=NETWORKS)]
+    names = [p.name for p in principals(partners=PARTNERS, **OTHERS)]
     assert await make_users(admin, secured.security.credentials, names) == names
     assert await make_users(admin, secured.security.credentials, names) == []
     assert await scram_users(admin) == {*names, "mypay-admin"}
-    rules, limits = acls(partners=PARTNERS, networks=NETWORKS), quotas(partners=PARTNERS)
+    rules, limits = acls(partners=PARTNERS, **OTHERS), quotas(partners=PARTNERS)
     report = await ensure_access(admin, rules, limits, apply=True)
     assert len(report.added) == len(rules) + len(limits)
     again = await ensure_access(admin, rules, limits, apply=True)
     assert (again.present, again.added, again.extra) == (len(rules), (), ())
-    topics = concrete_topics(partners=PARTNERS, networks=NETWORKS)
+    topics = concrete_topics(partners=PARTNERS, **OTHERS)
     # As operations, who may make topics without being a super user.
     made = await ensure_topics(secured.as_user("mypay-ops"), topics, replication_factor=1, apply=True)
     assert {t.state.value for t in made} == {"created"}
@@ -172,7 +174,13 @@ async def test_a_partner_learns_of_no_other_partner(everybody: Secured) -> None:
     admin = AIOKafkaAdminClient(**everybody.as_user("mypay-partner-shop").client_arguments())
     try:
         await admin.start()
-        assert sorted(await admin.list_topics()) == ["mypay.consents.commands", "mypay.events.shop", "mypay.orders"]
+        assert sorted(await admin.list_topics()) == [
+            "mypay.consents.commands",
+            "mypay.disclosure.roots",
+            "mypay.events.shop",
+            "mypay.orders",
+            "mypay.portability.requests",
+        ]
     finally:
         await admin.close()
 
@@ -180,7 +188,7 @@ async def test_a_partner_learns_of_no_other_partner(everybody: Secured) -> None:
 @pytest.mark.parametrize("principal", ["mypay-ops", "mypay-relay", "mypay-partner-shop"])
 async def test_nobody_but_the_administrator_gives_rights(everybody: Secured, principal: str) -> None:
     settings = everybody.as_user(principal)
-    more = acls(partners=[*PARTNERS, "third"], networks=NETWORKS)
+    more = acls(partners=[*PARTNERS, "third"], **OTHERS)
     with pytest.raises(KafkaDeniedError, match=f"{principal} may not do this"):
         await ensure_access(settings, more, [], apply=True)
     with pytest.raises(KafkaDeniedError, match=f"{principal} may not do this"):
@@ -191,8 +199,8 @@ async def test_nobody_but_the_administrator_gives_rights(everybody: Secured, pri
 
 async def test_what_is_too_much_is_told_and_pruned_when_asked(everybody: Secured) -> None:
     admin = everybody.as_user("mypay-admin")
-    rules = acls(partners=PARTNERS, networks=NETWORKS)
-    third = set(acls(partners=[*PARTNERS, "third"], networks=NETWORKS)) - set(rules)
+    rules = acls(partners=PARTNERS, **OTHERS)
+    third = set(acls(partners=[*PARTNERS, "third"], **OTHERS)) - set(rules)
     on_ours = Acl("User:stranger", Resource.TOPIC, "mypay.orders", Pattern.LITERAL, Operation.READ)
     of_ours = Acl("User:mypay-relay", Resource.TOPIC, "elsewhere", Pattern.LITERAL, Operation.READ)
     wide = Acl("User:other", Resource.TOPIC, "my", Pattern.PREFIXED, Operation.DESCRIBE)
@@ -217,7 +225,7 @@ async def test_a_partner_that_takes_too_much_is_made_to_wait(everybody: Secured)
     names = ["producer_byte_rate", "consumer_byte_rate", "request_percentage"]
     admin = everybody.as_user("mypay-admin")
     small = Quota(user, 1_000, 1_000, 50)
-    report = await ensure_access(admin, acls(partners=PARTNERS, networks=NETWORKS), [small], apply=True)
+    report = await ensure_access(admin, acls(partners=PARTNERS, **OTHERS), [small], apply=True)
     # The table's is there already, and an operator's other choice is never overwritten.
     assert report.added == ()
     assert all(name in report.differing[0] for name in names[:2])
