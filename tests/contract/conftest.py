@@ -95,6 +95,9 @@ class Backend(Protocol):
 
     async def withdraw_token(self, token: str, partner_id: str) -> None: ...
 
+    async def until_readable(self) -> None:
+        """Return once readers of the outbox come to all that has committed."""
+
     async def until_blocked(self, task: "asyncio.Task[Any]") -> None:
         """Return once ``task`` waits for a lock; fail if it ends instead."""
 
@@ -165,6 +168,9 @@ class MemoryBackend:
     async def withdraw_token(self, token: str, partner_id: str) -> None:
         row = self.database.tokens.rows[token]  # type: ignore[index]
         self.database.put_token(token, row.customer_id, *(row.partners - {partner_id}))
+
+    async def until_readable(self) -> None:
+        """What has committed can be read at once."""
 
     async def until_blocked(self, task: "asyncio.Task[Any]") -> None:
         while not self.database.locks.waiting:
@@ -265,6 +271,12 @@ class PostgresBackend:
 
     async def withdraw_token(self, token: str, partner_id: str) -> None:
         await withdraw_token(self.dsn, FundingToken(token), PartnerId(partner_id), now=NOW)
+
+    async def until_readable(self) -> None:
+        # The server's own transactions, as autovacuum's, hold readers of the outbox back for a moment.
+        held = "SELECT EXISTS (SELECT FROM outbox WHERE tx >= pg_snapshot_xmin(pg_current_snapshot()))"
+        while await self.connection.fetchval(held):
+            pass
 
     async def until_blocked(self, task: "asyncio.Task[Any]") -> None:
         waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"

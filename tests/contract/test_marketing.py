@@ -54,6 +54,7 @@ TYPES: dict[type[Any], str] = {
 async def told(backend: Backend, model: type[Any]) -> list[Any]:
     reader = backend.reader()
     assert await reader.acquire()
+    await backend.until_readable()
     rows = await reader.read(10_000)
     await reader.release()
     return [decode(model, r.event.body) for r in rows if r.event.event_type == TYPES[model]]

@@ -77,12 +77,14 @@ class Sharing:
         self.service = sharing(runtime, connections, SharingTerms(sharing=SharingSettings(batch=batch))).service
 
     async def drain(self) -> None:
+        await self.backend.until_readable()
         while await self.service.share():
             pass
 
     async def told(self, model: type[Any]) -> list[Any]:
         reader = self.backend.reader()
         assert await reader.acquire()
+        await self.backend.until_readable()
         rows = await reader.read(10_000)
         await reader.release()
         wanted = ALL.get(model, EventType.CONSENT_SHARED)
