@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeVar
 from uuid import UUID
 
 import typer
+from msgspec import Struct, structs
 
 from gateway.database.dsn import DsnError
 from gateway.database.roles import Role
@@ -203,7 +204,7 @@ def err() -> "Console":
 
 
 def print_json(value: object) -> None:
-    """Print one line of JSON; dataclasses, times, enums and ids in their usual text forms."""
+    """Print one line of JSON; records, times, enums and ids in their usual text forms."""
     sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")
 
 
@@ -262,6 +263,8 @@ def money(minor: int, currency: str) -> str:
 def _plain(value: object) -> object:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
+    if isinstance(value, Struct):
+        return structs.asdict(value)
     if dump := getattr(value, "model_dump", None):
         return dump(mode="json", exclude_none=True)
     match value:

@@ -17,6 +17,7 @@ from gateway import cli
 from gateway.base.errors import StoreUnavailableError
 from gateway.cli import common
 from gateway.cli.common import CliError, ExitCode, explain
+from gateway.network.exchange import TraceNumbers
 from schemas.codec import DecodeError
 from tests.support.cli import mypay
 
@@ -177,6 +178,18 @@ def test_what_programs_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "code": 1,
         "set": ["a", "b"],
         "p": "x",
+    }
+
+
+def test_programs_read_records_of_either_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    common.print_json({"trace": TraceNumbers("GW000000", 6, "633000000006", datetime(2026, 3, 2, tzinfo=UTC))})
+    assert json.loads(out.getvalue())["trace"] == {
+        "terminal_id": "GW000000",
+        "stan": 6,
+        "rrn": "633000000006",
+        "transmitted_at": "2026-03-02T00:00:00+00:00",
     }
 
 
