@@ -24,7 +24,8 @@ def _beyond_scope() -> AbstractContextManager[None]:
 
 
 def _one_name_for_all() -> AbstractContextManager[None]:
-    return edited(Pseudonyms, "_key", ("key_id), affiliate_id.encode()", 'key_id), b""'))
+    # Where names are made, not where keys are: worlds of one process share the keys that were derived once.
+    return edited(Pseudonyms, "name", ("self._key(affiliate_id, ", 'self._key("", '))
 
 
 def _forgotten() -> AbstractContextManager[None]:
