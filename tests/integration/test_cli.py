@@ -96,6 +96,7 @@ def environment(folder: Path) -> Iterator[None]:
             "MYPAY_MASTER_KEYS_DIR": str(folder / "keys" / "master"),
             "MYPAY_DEAD_LETTER_KEYS_DIR": str(folder / "keys" / "dead-letter"),
             "MYPAY_INTERNAL_KEYS_DIR": str(folder / "keys" / "internal"),
+            "MYPAY_SHARING_KEYS_DIR": str(folder / "keys" / "sharing"),
             "MYPAY_NETWORKS_DIR": str(folder / "networks"),
             "MYPAY_ALLOW_NO_PROOF": "1",
             "MYPAY_LOG_LEVEL": "warning",
@@ -162,7 +163,8 @@ def prepare(folder: Path) -> None:
     assert [k["seals"] for k in mypay("keys", "master", "list", "--json").expect().json] == [True]
     for stage, missing in (("initiation", "dead-letter"), ("consents", "dead-letter"), ("schedule", "internal")):
         assert f"`mypay keys create {missing}`" in run_stage(stage).expect(2).err
-    assert {k["ring"] for k in mypay("keys", "create", "--json").expect().json} == {"dead-letter", "internal"}
+    made = {k["ring"] for k in mypay("keys", "create", "--json").expect().json}
+    assert made == {"dead-letter", "internal", "sharing"}
     assert mypay("keys", "create", "--json").expect().json == []
     mypay("keys", "create", "internal").expect()
     assert mypay("auth", "policy", "show", "--json").expect().json["same"] is False
@@ -180,7 +182,13 @@ def prepare(folder: Path) -> None:
         assert "MYPAY_ALLOW_NO_PROOF=1" in run_stage(stage).expect(2).err
     os.environ["MYPAY_ALLOW_NO_PROOF"] = "1"
     listed = [(k["ring"], k["newest"]) for k in mypay("keys", "list", "--json").expect().json]
-    assert listed == [("cards", True), ("dead-letter", True), ("internal", False), ("internal", True)]
+    assert listed == [
+        ("cards", True),
+        ("dead-letter", True),
+        ("internal", False),
+        ("internal", True),
+        ("sharing", True),
+    ]
     assert "partner is not registered" in add_token().expect(3).err
     key = folder / "acme.pem"
     registered = mypay(
