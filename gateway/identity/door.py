@@ -150,6 +150,24 @@ class Door(Generic[M_co]):
                 read[n] = self.read(records[n], now)
         return read
 
+    async def read_or_park(
+        self, records: Sequence[Record], now: datetime, keys: KeySource
+    ) -> tuple[list[Authentic[M_co]], list[tuple[Record, NotAuthenticatedError]]]:
+        """As :meth:`read_all`, where senders are told of no fault: what may count, and what is parked, and why."""
+        good: list[Authentic[M_co]] = []
+        parked: list[tuple[Record, NotAuthenticatedError]] = []
+        for one in await self.read_all(records, now, keys):
+            match one:
+                case Nobodys():
+                    parked.append((one.record, one.error))
+                case Faulty():
+                    parked.append((one.record, NotAuthenticatedError(one.reason)))
+                case Authentic() if one.lapsed is not None:
+                    parked.append((one.record, NotAuthenticatedError(one.lapsed)))
+                case Authentic():
+                    good.append(one)
+        return good, parked
+
     def read(self, record: Record, now: datetime) -> Authentic[M_co] | Faulty | Nobodys:
         """Tell whose a record is, and what it says."""
         if len(record.value) > RECORD_BYTES_MAX:

@@ -7,11 +7,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from gateway.base.errors import NotAuthenticatedError, StoreConflictError
+from gateway.base.errors import StoreConflictError
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.database.unit import Store
-from gateway.identity.door import Authentic, Door, Faulty, Nobodys
+from gateway.identity.door import Door
 from gateway.identity.signing import KeySource, SignatureVerifier
 from gateway.marketing.rules.offers import USE_ID_TAKEN, Offer, StoredUse, counted, refuse_offer_use
 from gateway.marketing.store import MarketingUnit
@@ -50,18 +50,7 @@ class UseService:
     async def take(self, records: Sequence[Record]) -> None:
         """Bring every record to its end: it is answered, or a dead letter. Then commit offsets."""
         started = asyncio.get_running_loop().time()
-        good: list[Authentic[OfferUse]] = []
-        parked: list[tuple[Record, NotAuthenticatedError]] = []
-        for one in await self._door.read_all(records, self._clock.now(), self._keys):
-            match one:
-                case Nobodys():
-                    parked.append((one.record, one.error))
-                case Faulty():
-                    parked.append((one.record, NotAuthenticatedError(one.reason)))
-                case Authentic() if one.lapsed is not None:
-                    parked.append((one.record, NotAuthenticatedError(one.lapsed)))
-                case Authentic():
-                    good.append(one)
+        good, parked = await self._door.read_or_park(records, self._clock.now(), self._keys)
         if good:
             await self.count([(one.message, one.digest) for one in good])
         if parked:

@@ -9,7 +9,7 @@ from gateway.base.errors import NotAuthenticatedError
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.database.unit import Store
-from gateway.identity.door import Authentic, Door, Faulty, Nobodys
+from gateway.identity.door import Authentic, Door
 from gateway.identity.signing import KeySource, SignatureVerifier
 from gateway.messaging.records import DeadLetters, Record
 from gateway.sharing.store import SharingStoreUnit
@@ -48,18 +48,7 @@ class ErasureService:
     async def take(self, records: Sequence[Record]) -> None:
         """Bring every record to its end: its notice is confirmed, or it is a dead letter. Then commit offsets."""
         started = asyncio.get_running_loop().time()
-        good: list[Authentic[ErasureConfirmed]] = []
-        parked: list[tuple[Record, NotAuthenticatedError]] = []
-        for one in await self._door.read_all(records, self._clock.now(), self._keys):
-            match one:
-                case Nobodys():
-                    parked.append((one.record, one.error))
-                case Faulty():
-                    parked.append((one.record, NotAuthenticatedError(one.reason)))
-                case Authentic() if one.lapsed is not None:
-                    parked.append((one.record, NotAuthenticatedError(one.lapsed)))
-                case Authentic():
-                    good.append(one)
+        good, parked = await self._door.read_or_park(records, self._clock.now(), self._keys)
         if good:
             strangers = await until_done(lambda: self._confirm(good))
             parked += [(one.record, NotAuthenticatedError(_UNKNOWN)) for one in strangers]
