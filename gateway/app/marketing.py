@@ -8,7 +8,7 @@ from functools import partial
 
 from gateway.app.keys import Ring, load_ring
 from gateway.app.process import Process, dead_letters, publisher
-from gateway.app.runtime import Runtime
+from gateway.app.runtime import Runtime, always_due
 from gateway.app.sharing import affiliates_of
 from gateway.app.unit import GatewayUnit
 from gateway.base.retrying import until_done
@@ -124,7 +124,7 @@ class MarketingStage:
 
     async def _repeat(self, name: str, work: Callable[[], Awaitable[int]], pause_s: float) -> None:
         """Work while batches are full, then pause."""
-        watchdog = self.runtime.watch(name, _always_due, pause_s=pause_s)
+        watchdog = self.runtime.watch(name, always_due, pause_s=pause_s)
         while True:
             while await work() >= self.terms.marketing.batch:
                 watchdog.progress()
@@ -140,10 +140,6 @@ class MarketingStage:
         while True:
             await self.watch.look()
             await self.runtime.pause("ended-consents", LOOK_S)
-
-
-async def _always_due() -> int:
-    return 1
 
 
 def marketing(

@@ -21,6 +21,11 @@ async def sleep(_: str, seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
+async def always_due() -> int:
+    """For :meth:`Runtime.watch`: work waits at all times, so a timer that has not come round is a stall."""
+    return 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
     """What every stage has.

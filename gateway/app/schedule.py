@@ -10,7 +10,7 @@ from gateway.app.holidays import business_days
 from gateway.app.keys import dispatch
 from gateway.app.networks import NetworkView, cut_overs
 from gateway.app.process import Process, publisher
-from gateway.app.runtime import Runtime
+from gateway.app.runtime import Runtime, always_due
 from gateway.base.calendar import BusinessDays
 from gateway.base.retrying import until_done
 from gateway.consents.changing import ExpiryService
@@ -114,7 +114,7 @@ class ScheduleStage:
     async def _repeat(self, name: str, work: Callable[[], Awaitable[int]], pause_s: float) -> None:
         observer = self.runtime.observer
         # Always due: a timer that has not come round is a stall, also with an empty table.
-        watchdog = self.runtime.watch(name, _always_due, pause_s=pause_s)
+        watchdog = self.runtime.watch(name, always_due, pause_s=pause_s)
         while True:
             try:
                 while await work():
@@ -125,10 +125,6 @@ class ScheduleStage:
             else:
                 watchdog.progress()
             await self.runtime.pause(name, pause_s)
-
-
-async def _always_due() -> int:
-    return 1
 
 
 def schedule(runtime: Runtime, connections: ScheduleConnections, terms: ScheduleTerms) -> ScheduleStage:

@@ -10,7 +10,7 @@ from functools import partial
 from gateway.app.keys import Ring, load_ring
 from gateway.app.postgres import PostgresStore
 from gateway.app.process import Process, dead_letters, publisher
-from gateway.app.runtime import Runtime
+from gateway.app.runtime import Runtime, always_due
 from gateway.base.retrying import until_done
 from gateway.consents.ended_watch import LOOK_S, EndedConsentWatch, EndedSharingWatch
 from gateway.identity.jose.keys import CachedKeySource, Registry
@@ -87,7 +87,7 @@ class SharingStage:
             await self.confirmations.stop()
 
     async def _share(self) -> None:
-        watchdog = self.runtime.watch("shares", _always_due, pause_s=self.terms.interval_s)
+        watchdog = self.runtime.watch("shares", always_due, pause_s=self.terms.interval_s)
         while True:
             while await self.service.share() >= self.terms.sharing.batch:
                 watchdog.progress()
@@ -96,7 +96,7 @@ class SharingStage:
             await self.runtime.pause("shares", self.terms.interval_s)
 
     async def _sweep(self) -> None:
-        watchdog = self.runtime.watch("erase-sweep", _always_due, pause_s=self.terms.sweep_interval_s)
+        watchdog = self.runtime.watch("erase-sweep", always_due, pause_s=self.terms.sweep_interval_s)
         while True:
             while await self.service.sweep():
                 watchdog.progress()
@@ -113,10 +113,6 @@ class SharingStage:
         while True:
             await self.watch.look()
             await self.runtime.pause("ended-consents", self.terms.look_interval_s)
-
-
-async def _always_due() -> int:
-    return 1
 
 
 def sharing(runtime: Runtime, connections: SharingConnections, terms: SharingTerms | None = None) -> SharingStage:
