@@ -97,6 +97,8 @@ def environment(folder: Path) -> Iterator[None]:
             "MYPAY_DEAD_LETTER_KEYS_DIR": str(folder / "keys" / "dead-letter"),
             "MYPAY_INTERNAL_KEYS_DIR": str(folder / "keys" / "internal"),
             "MYPAY_SHARING_KEYS_DIR": str(folder / "keys" / "sharing"),
+            "MYPAY_DISCLOSURE_KEYS_DIR": str(folder / "keys" / "disclosure"),
+            "MYPAY_RECEIPT_KEY_FILE": str(folder / "keys" / "receipt.pem"),
             "MYPAY_NETWORKS_DIR": str(folder / "networks"),
             "MYPAY_ALLOW_NO_PROOF": "1",
             "MYPAY_LOG_LEVEL": "warning",
@@ -133,8 +135,13 @@ def world(folder: Path, environment: None) -> Iterator[World]:
         prepare(folder)
         stack = local.status(os.environ["MYPAY_STACK"], home=HOME)
         made = World(folder, stack.kafka.address, stack.postgres.address, network)
-        processes.append(start("run", "all"))
-        until(lambda: made.sql("SELECT bool_or(is_open) FROM network_status"), "the network is reported open")
+        stages = start("run", "all")
+        processes.append(stages)
+        until(
+            lambda: made.sql("SELECT bool_or(is_open) FROM network_status") or stages.poll() is not None,
+            "the network is reported open",
+        )
+        assert stages.poll() is None, (folder / "processes.log").read_text()
         yield made
     finally:
         for process in processes:
@@ -167,6 +174,10 @@ def prepare(folder: Path) -> None:
     assert made == {"dead-letter", "internal", "sharing"}
     assert mypay("keys", "create", "--json").expect().json == []
     mypay("keys", "create", "internal").expect()
+    assert "`mypay audit key`" in run_stage("disclosure").expect(2).err
+    mypay("audit", "key").expect()
+    assert "`mypay portability receipt-key --create`" in run_stage("portability").expect(2).err
+    mypay("portability", "receipt-key", "--create").expect()
     assert mypay("auth", "policy", "show", "--json").expect().json["same"] is False
     assert "mypay auth policy apply" in run_stage("initiation").expect(2).err
     assert "no customer's proof" in mypay("auth", "policy", "apply").expect().err
