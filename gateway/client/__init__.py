@@ -1,4 +1,4 @@
-"""A partner's side of the gateway: sign a message, send it, and wait for what is told of it.
+"""A partner's or affiliate's side of the gateway: sign a message, send it, and wait for what is told of it.
 
 ::
 
@@ -8,7 +8,8 @@
             [receipt] = await client.send([signed(signer, order)])
             event = await events.first(partial(answers, order), seconds=60.0)
 
-``order`` is a message of :mod:`schemas` (order, cancellation, refund, bulk, standing order, command on a consent).
+``order`` is a message of :mod:`schemas` (order, cancellation, refund, bulk, standing order, command on a consent,
+transmission request). An affiliate signs and sends its uses of offers and its confirmations in the same way.
 What is sent again with the same id and the same bytes has no second effect: after any error it may be sent again.
 
 The errors are told apart by what to do next: :class:`PublisherUnavailableError` and :class:`KafkaUnavailableError`
@@ -20,6 +21,7 @@ operators), :class:`RecordTooLargeError`, :class:`AmbiguousMessageError`, :class
 from gateway.base.errors import PublisherUnavailableError, TopicClosedError
 from gateway.client.events import Event, Events, answers, read_event
 from gateway.client.messages import (
+    AffiliateMessage,
     AmbiguousMessageError,
     Message,
     Signer,
@@ -38,6 +40,7 @@ from gateway.messaging.settings import KafkaSettings
 from gateway.sealing.files import SecretFileError
 
 __all__ = (
+    "AffiliateMessage",
     "AmbiguousMessageError",
     "Client",
     "Event",

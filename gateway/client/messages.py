@@ -1,4 +1,4 @@
-"""A partner's messages as Kafka records: CloudEvents headers, the detached signature, topic and key."""
+"""A partner's or affiliate's messages as Kafka records: CloudEvents headers, detached signature, topic and key."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,16 +22,21 @@ from schemas.consent_commands import (
     ConsentRequest,
 )
 from schemas.envelope import Envelope, write_envelope
+from schemas.marketing import OFFER_USE_TYPE, OfferUse
 from schemas.orders import PaymentOrder
 from schemas.portability import PORTABILITY_REQUEST_TYPE, PortabilityRequest
 from schemas.refunds import PaymentRefund
+from schemas.sharing import ERASURE_TYPE, ErasureConfirmed
 from schemas.standing import StandingOrderCancel, StandingOrderCreate
-from schemas.topics import CONSENT_COMMANDS, ORDERS, PORTABILITY_REQUESTS, TOPICS
+from schemas.topics import CONSENT_COMMANDS, ERASURES, OFFER_USES, ORDERS, PORTABILITY_REQUESTS, TOPICS
 
 OrderMessage = (
     PaymentOrder | PaymentCancellation | PaymentRefund | PaymentBulk | StandingOrderCreate | StandingOrderCancel
 )
 """What goes to ``mypay.orders``."""
+
+AffiliateMessage = OfferUse | ErasureConfirmed
+"""Everything that an affiliate sends."""
 
 Message = OrderMessage | ConsentMessage | PortabilityRequest
 """Everything that a partner sends."""
@@ -39,7 +44,7 @@ Message = OrderMessage | ConsentMessage | PortabilityRequest
 _MODELS: Final[Mapping[str, type[BaseModel]]] = {
     type_: model
     for topic in TOPICS
-    if topic.name in (ORDERS, CONSENT_COMMANDS, PORTABILITY_REQUESTS)
+    if topic.name in (ORDERS, CONSENT_COMMANDS, PORTABILITY_REQUESTS, OFFER_USES, ERASURES)
     for type_, model in topic.messages.items()
 }
 _TYPES: Final[Mapping[type[BaseModel], str]] = {
@@ -50,6 +55,8 @@ _TYPES: Final[Mapping[type[BaseModel], str]] = {
 _TOPICS: Final[Mapping[str, str]] = {
     **dict.fromkeys(CONSENT_MESSAGES, CONSENT_COMMANDS),
     PORTABILITY_REQUEST_TYPE: PORTABILITY_REQUESTS,
+    OFFER_USE_TYPE: OFFER_USES,
+    ERASURE_TYPE: ERASURES,
 }
 """CloudEvents type → topic, of what does not go to :data:`schemas.topics.ORDERS`."""
 
@@ -60,7 +67,7 @@ class AmbiguousMessageError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """A partner's signing key (ES256 or Ed25519) and the id under which the gateway knows it."""
+    """A partner's or affiliate's signing key (ES256 or Ed25519) and the id under which the gateway knows it."""
 
     private_key: PrivateKey = field(repr=False)
     kid: str
@@ -95,7 +102,7 @@ def default_kid(partner_id: str, public: Mapping[str, Any], algorithm: str) -> s
     return f"{partner_id}-{import_public(public, algorithm).thumbprint()[:16]}"
 
 
-def type_of(message: Message) -> str:
+def type_of(message: Message | AffiliateMessage) -> str:
     """The CloudEvents type of a message.
 
     Raises:
@@ -108,22 +115,22 @@ def type_of(message: Message) -> str:
 
 def signed(
     signer: Signer,
-    message: Message,
+    message: Message | AffiliateMessage,
     *,
     type_: str | None = None,
     body: bytes | None = None,
     event_id: str | None = None,
     at: datetime | None = None,
 ) -> Outgoing:
-    """A message as its partner sends it.
+    """A message as its partner or affiliate sends it.
 
     Args:
-        signer: the key of the message's partner.
+        signer: the key of the message's partner or affiliate.
         message: what to send.
         type_: its CloudEvents type, where the body is that of several.
         body: its bytes where they were written elsewhere; they are what is signed.
         event_id: the record's CloudEvents id; None: the message's own id.
-        at: its CloudEvents time; None: when the message was issued.
+        at: its CloudEvents time; None: when the message says that it was issued, or that what it tells was done.
 
     Raises:
         AmbiguousMessageError: ``type_`` is left out where it is needed, or not one of this body.
@@ -138,9 +145,9 @@ def signed(
         message.record_key,
         value,
         event_id=event_id or _id_of(message),
-        at=at or message.issued_at,
+        at=at or _time_of(message),
         signature=signer.sign(value, type_),
-        source=f"/partners/{message.partner_id}",
+        source=f"/{'affiliates' if isinstance(message, AffiliateMessage) else 'partners'}/{message.partner_id}",
     )
 
 
@@ -170,12 +177,26 @@ def record_of(
     return Outgoing(topic, key.encode(), body, write_envelope(envelope))
 
 
-def _id_of(message: Message) -> str:
+def _id_of(message: Message | AffiliateMessage) -> str:
     match message:
         case ConsentRequest() | ConsentAmendment() | ConsentInstruction():
             # A command's id is unique within its consent alone.
             return f"{message.consent_id}-{message.command_id}"
         case PortabilityRequest():
             return message.request_id
+        case OfferUse():
+            return message.use_id
+        case ErasureConfirmed():
+            return str(message.notice_id)
         case _:
             return message.instruction_id
+
+
+def _time_of(message: Message | AffiliateMessage) -> datetime:
+    match message:
+        case OfferUse():
+            return message.used_at
+        case ErasureConfirmed():
+            return message.erased_at
+        case _:
+            return message.issued_at

@@ -9,6 +9,7 @@ import pytest
 
 from gateway import client
 from gateway.client import (
+    AffiliateMessage,
     AmbiguousMessageError,
     Message,
     Signer,
@@ -32,6 +33,7 @@ from tests.support.messages import EXAMPLES, NOW, ORDER
 PRIVATE, PUBLIC = generate_key("ES256")
 SIGNER = Signer(PRIVATE, "k-1")
 SENT: list[Any] = [m for m in EXAMPLES if type(m) in get_args(Message)]
+SENT_BY_AFFILIATES: list[Any] = [m for m in EXAMPLES if type(m) in get_args(AffiliateMessage)]
 REVOCATION = next(m for m in SENT if isinstance(m, ConsentInstruction))
 
 
@@ -54,6 +56,7 @@ def typed(message: Message) -> str | None:
 
 def test_there_is_an_example_of_every_message_of_a_partner() -> None:
     assert {type(m) for m in SENT} == set(get_args(Message))
+    assert {type(m) for m in SENT_BY_AFFILIATES} == set(get_args(AffiliateMessage))
 
 
 @pytest.mark.parametrize("message", SENT, ids=lambda m: type(m).__name__)
@@ -68,6 +71,21 @@ def test_every_message_goes_out_as_the_table_of_topics_has_it(message: Message) 
         body=record.value, signature=envelope.signature, type_=envelope.type, now=NOW
     )
     assert told == Signed(ORDER.partner_id)
+
+
+@pytest.mark.parametrize("message", SENT_BY_AFFILIATES, ids=lambda m: type(m).__name__)
+def test_every_message_of_an_affiliate_goes_out_as_the_table_of_topics_has_it(message: AffiliateMessage) -> None:
+    record = signed(SIGNER, message)
+    envelope = read_envelope(record.headers)
+    [topic] = [t for t in TOPICS if t.name == record.topic and "AFFILIATE" in {w.name for w in t.writers}]
+    assert topic.messages[envelope.type] is type(message)
+    assert (record.key, record.value) == (message.record_key.encode(), encode(message))
+    assert (envelope.source, envelope.time) == (f"/affiliates/{message.affiliate_id}", NOW)
+    signature, verifier = envelope.signature, JwsVerifier(Keys())
+    told = verifier.authenticate(body=record.value, signature=signature, type_=envelope.type, now=NOW)
+    assert told == Signed(ORDER.partner_id)
+    other = verifier.authenticate(body=record.value, signature=signature, type_=ORDER_TYPE, now=NOW)
+    assert not isinstance(other, Signed)
 
 
 def test_bytes_that_were_written_elsewhere_are_what_is_signed() -> None:
