@@ -149,7 +149,7 @@ def make_load(planned: Sequence[Planned], cast: Cast, seed: int) -> Load:
     main: list[Planned] = []
     doubtful: list[Planned] = []
     for p in planned:
-        if p.wave in (Wave.REVOKED, Wave.RETURNED) or p.consent_id in stories:
+        if p.wave in (Wave.REVOKED, Wave.RETURNED, Wave.LEAVING) or p.consent_id in stories:
             continue
         if p.wave is Wave.MAIN:
             main.append(p)

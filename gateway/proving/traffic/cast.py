@@ -17,6 +17,7 @@ from gateway.directory.funding import token_use
 from gateway.identity.jose.jwk import PrivateKey, generate_key
 from gateway.network.exchange import CardData
 from gateway.proving.traffic.identities import EXEMPT_COUNT, EXEMPT_KRW, Identities
+from gateway.proving.traffic.receivers import ALL, KINDS_OF_AGREEMENT, Receivers, agreeing
 from gateway.proving.traffic.shops import BLOCKED, FOOD_CATEGORIES
 from schemas.consents import (
     Alignment,
@@ -81,6 +82,7 @@ class Role(StrEnum):
     UNTRUSTED = "untrusted"  # who no longer lets the partner use the card
     STORY_AMOUNT = "story_amount"  # requested, granted and revoked while the run goes on; a daily amount
     STORY_COUNT = "story_count"  # likewise; a daily number
+    LEAVER = "leaver"  # permits everything that there is to permit, and revokes all of it at once
 
 
 STORY: Final = (Role.STORY_AMOUNT, Role.STORY_COUNT)
@@ -101,11 +103,16 @@ class Customer:
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Everybody. ``customers`` of one role keep their order; ``identities`` know all of them."""
+    """Everybody. ``customers`` of one role keep their order; ``identities`` know all of them.
+
+    Attributes:
+        receivers: who is given customers' data; None: nobody.
+    """
 
     partners: tuple[Partner, ...]
     customers: tuple[Customer, ...]
     identities: Identities = field(default_factory=Identities, repr=False, compare=False)
+    receivers: Receivers | None = field(default=None, repr=False, compare=False)
 
     def of(self, role: Role) -> list[Customer]:
         """The customers of one role."""
@@ -133,8 +140,18 @@ def make_partners(count: int = len(_PARTNERS)) -> tuple[Partner, ...]:
     return tuple(partners)
 
 
-def make_cast(roles: Mapping[Role, int], *, partners: tuple[Partner, ...], now: datetime, seed: int) -> Cast:
-    """Make as many customers of each role as asked for, dealt out to the partners in turn."""
+def make_cast(
+    roles: Mapping[Role, int],
+    *,
+    partners: tuple[Partner, ...],
+    now: datetime,
+    seed: int,
+    receivers: Receivers | None = None,
+) -> Cast:
+    """Make as many customers of each role as asked for, dealt out to the partners in turn.
+
+    With ``receivers`` customers permit these to be given their data, each as its kind of agreement says.
+    """
     random = Random(f"cast/{seed}")  # noqa: S311 - reproducible on purpose
     wanted = [role for role in Role for _ in range(roles.get(role, 0))]
     customers: list[Customer] = []
@@ -142,8 +159,21 @@ def make_cast(roles: Mapping[Role, int], *, partners: tuple[Partner, ...], now: 
         partner_id = partners[number % len(partners)].partner_id
         # The hardest case: a card that this very partner may use, for another customer.
         token = _first_token(customers, partner_id) if role is Role.THIEF else _token(random)
-        customers.append(Customer(_terms(number, role, partner_id, token, now), role, _card(random, number)))
-    return Cast(partners, tuple(customers))
+        terms = _terms(number, role, partner_id, token, now)
+        if receivers is not None:
+            terms = _agreeing(terms, role, number // len(partners), now)
+        customers.append(Customer(terms, role, _card(random, number)))
+    return Cast(partners, tuple(customers), receivers=receivers)
+
+
+def _agreeing(terms: ConsentTerms, role: Role, turn: int, now: datetime) -> ConsentTerms:
+    match role:
+        case Role.PLAIN:
+            return agreeing(terms, KINDS_OF_AGREEMENT[turn % len(KINDS_OF_AGREEMENT)], now)
+        case Role.LEAVER:
+            return agreeing(terms, ALL, now)
+        case _:
+            return terms
 
 
 def _first_token(customers: Iterable[Customer], partner_id: PartnerId) -> FundingToken:

@@ -31,6 +31,7 @@ class Wave(StrEnum):
     LATE = "late"  # the network answers after the gateway has given up
     REVOKED = "revoked"  # after the consents were revoked
     RETURNED = "returned"  # at the end: what is cancelled, and what is given back of earlier payments
+    LEAVING = "leaving"  # after the day: around the moment at which a customer revokes everything
 
 
 class Kind(NamedTuple):
@@ -109,6 +110,10 @@ KINDS: Final[Mapping[str, Kind]] = {
     "refund_over": Kind(30, _R, "more given back than what was left of the payment"),
     "silent_booked": Kind(60, _REVERSED, "the network booked it and fell silent: asked, found and kept; or undone"),
     "silent_lost": Kind(60, _REVERSED, "the network never saw it, and was silent: reversed to be certain"),
+    "leaving_paid": Kind(0, _S, "by the customer who will revoke everything"),
+    "leaving_open": Kind(0, _S, "by that customer, and cleared only after the revocation: settled, and not shared"),
+    "leaving_race": Kind(0, _only(Ending.SETTLED, Ending.REJECTED), "by that customer, around the revocation"),
+    "leaving_late": Kind(0, _R, "by that customer, after the revocation"),
     "late": Kind(30, _REVERSED, "approved too late: kept where the network was asked; or undone"),
 }
 
@@ -131,6 +136,9 @@ _REFUND_PARTS: Final = 2
 _STORY_KRW: Final = (60_000, 55_000, 60_000, 60_000)
 _STORY_KINDS: Final = ("story_paid", "story_paid", "story_limit", "story_revoked")
 """One customer's orders: two that fit, one over either limit, and one after the consent's end."""
+
+_LEAVING_KRW: Final = 480_000
+_LEAVING: Final[Mapping[str, int]] = {"leaving_paid": 4, "leaving_open": 1, "leaving_race": 8, "leaving_late": 2}
 
 NO_SHOP: Final = "m-no-such-shop"
 NO_CONSENT: Final = "c-no-such-consent"
@@ -183,7 +191,7 @@ def counts_of(orders: int) -> dict[str, int]:
     counts["exempt"] = counts["exempt_used_up"] * (EXEMPT_COUNT + 1)
     for kind in _STORY_KINDS:
         counts[kind] = len(STORY) * _STORY_KINDS.count(kind)
-    return counts
+    return counts | dict(_LEAVING)
 
 
 def roles_for(orders: int) -> dict[Role, int]:
@@ -201,7 +209,7 @@ def roles_for(orders: int) -> dict[Role, int]:
         Role.EXPIRED: 3,
         Role.REVOKED: max(1, counts["revoked"] // 3),
         Role.EXEMPT: counts["exempt_used_up"],
-        **dict.fromkeys(STORY, 1),
+        **dict.fromkeys((*STORY, Role.LEAVER), 1),
     }
 
 
@@ -233,8 +241,10 @@ class _Planner:
             *(self._payment(wave.value, wave=wave) for wave in _SILENT for _ in range(self._counts[wave.value])),
             *(self._under(Role.REVOKED, "revoked", n, wave=Wave.REVOKED) for n in range(self._counts["revoked"])),
             *self._returned(bought),
+            *(self._leaving(k, Wave.LEAVING) for k, n in _LEAVING.items() if k != "leaving_paid" for _ in range(n)),
         ]
-        groups = [*self._scenes(), *self._repetitions(), *([p] for p in (*self._singles(), *bought))]
+        spent = [self._leaving("leaving_paid", Wave.MAIN) for _ in range(_LEAVING["leaving_paid"])]
+        groups = [*self._scenes(), *self._repetitions(), *([p] for p in (*self._singles(), *bought, *spent))]
         room = self._orders - len(later) - sum(map(len, groups))
         groups.extend([self._payment()] for _ in range(room))
         return [self._with_proof(p) for p in (*self._shuffled(groups), *later)]
@@ -271,6 +281,9 @@ class _Planner:
         for role in STORY:
             for n, (kind, krw) in enumerate(zip(_STORY_KINDS, _STORY_KRW, strict=True)):
                 yield replace(self._under(role, kind, 0, krw=krw, wave=Wave.STORY), proof=GROUPS[n % 2])
+
+    def _leaving(self, kind: str, wave: Wave) -> Planned:
+        return self._under(Role.LEAVER, kind, 0, krw=_LEAVING_KRW, wave=wave)
 
     def _shuffled(self, groups: list[list[Planned]]) -> list[Planned]:
         """All records in random order, but those of one group in the group's."""

@@ -27,6 +27,7 @@ from gateway.database.grants import apply_roles
 from gateway.database.migrate import migrate
 from gateway.database.roles import RUNNING, Role
 from gateway.disclosure.signing import create_key
+from gateway.identity.jose.jwk import generate_key, write_private_key
 from gateway.identity.jose.trust_files import policy_digest, read_trust_files
 from gateway.messaging.settings import KafkaSettings
 from gateway.messaging.topics_admin import TopicState, ensure_topics
@@ -49,6 +50,13 @@ STOP_TIMEOUT_S: Final = 30.0
 _POLL_S: Final = 0.05
 _SLOTS: Final = 8
 _OF_TRUST: Final = frozenset(("MYPAY_ISSUERS_DIR", "MYPAY_ALLOW_NO_PROOF"))
+# What is due is done soon: a run is short.
+_PROMPT: Final = {
+    "MYPAY_PORTABILITY_POLL_S": "0.1",
+    "MYPAY_SHARING_INTERVAL_S": "0.2",
+    "MYPAY_MARKETING_INTERVAL_S": "0.5",
+    "MYPAY_MARKETING_END_INTERVAL_S": "0.2",
+}
 _SIMULATOR: Final = "from gateway.cli.simulate import app; app()"
 
 Steps = Callable[[str], AbstractContextManager[None]]
@@ -79,6 +87,7 @@ class WorldPlan:
         with_proofs: the gateway trusts identity providers of both groups, asks for proofs of dear payments, and takes
             commands on consents; else it asks for none, and consents stay as they are registered.
         with_disclosure: every use of a consent is written into the disclosure log, with a root every few seconds.
+        with_receivers: the cast's receivers are given what customers let them have: exports, shares and offers.
         keep: leave everything running at the end.
     """
 
@@ -100,6 +109,7 @@ class WorldPlan:
     with_gateway: bool = True
     with_proofs: bool = False
     with_disclosure: bool = False
+    with_receivers: bool = False
     keep: bool = False
 
 
@@ -165,7 +175,13 @@ class World:
             "MYPAY_MASTER_KEYS_DIR": self.keys / "master",
             "MYPAY_DEAD_LETTER_KEYS_DIR": self.keys / "dead-letter",
             "MYPAY_INTERNAL_KEYS_DIR": self.keys / "internal",
+            "MYPAY_SHARING_KEYS_DIR": self.keys / "sharing",
         }
+
+    @property
+    def receipt_key(self) -> Path:
+        """File of the private key that receipts of exports are signed with."""
+        return self.keys / "receipt.pem"
 
     @property
     def issuers(self) -> Path:
@@ -208,6 +224,8 @@ class World:
             **{name: str(folder) for name, folder in self.key_folders.items()},
             "MYPAY_DISCLOSURE_KEYS_DIR": str(self.disclosure_keys),
             "MYPAY_DISCLOSURE_PERIOD_S": "3",
+            "MYPAY_RECEIPT_KEY_FILE": str(self.receipt_key),
+            **_PROMPT,
             "MYPAY_CLEARING_INBOX": str(self.inbox),
             "MYPAY_CLEARING_STATE_DIR": str(self.cleared),
             "MYPAY_CLEARING_KEYS_DIR": str(self.clearing_keys),
@@ -352,6 +370,7 @@ async def _build(world: World, steps: Steps) -> None:
         for folder in world.key_folders.values():
             MasterKeys.create(folder)
         create_key(world.disclosure_keys, datetime.now(UTC))
+        write_private_key(world.receipt_key, generate_key("ES256")[0])
         world.cast.identities.write(world.issuers)
         await _apply_policy(world)
         networks = [n.network_id for n in world.networks]
@@ -453,8 +472,12 @@ async def _make_database(world: World, server_dsn: str) -> None:
 
 
 async def _make_topics(world: World) -> None:
+    receivers = world.cast.receivers
     topics = concrete_topics(
-        partners=[p.partner_id for p in world.cast.partners], networks=[n.network_id for n in world.networks]
+        partners=[p.partner_id for p in world.cast.partners],
+        networks=[n.network_id for n in world.networks],
+        recipients=[receivers.recipient.org_code] if receivers else (),
+        affiliates=[a.affiliate_id for a in receivers.affiliates] if receivers else (),
     )
     made = await ensure_topics(world.kafka, topics, replication_factor=1, apply=True)
     if any(t.state is not TopicState.CREATED for t in made):
@@ -476,6 +499,7 @@ def _stage_names(world: World) -> list[str]:
     stages += [s for n in world.networks for s in _numbered(f"execution {n.network_id}", plan.execution_workers)]
     stages += [*_numbered("relay", plan.relay_workers), "settlement"]
     stages += ["disclosure"] if plan.with_disclosure else []
+    stages += ["portability", "sharing", "marketing"] if plan.with_receivers else []
     return [*stages, *(("consents", "schedule") if plan.with_proofs else ())]
 
 
