@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import platform
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
@@ -27,6 +29,7 @@ from gateway.messaging.dead_letters import KafkaDeadLetters
 from gateway.messaging.probe import KafkaProbe
 from gateway.messaging.producer import KafkaPublisher
 from gateway.messaging.settings import KafkaSettings
+from gateway.network.iso8583.config import NetworkConfigError, load_networks
 from gateway.observability.health import Health
 from gateway.observability.logging import configure_logging
 from gateway.observability.observer import StageObserver
@@ -93,7 +96,8 @@ async def started_process(settings: Settings, stage: str, *, network_id: str = "
     registry = CollectorRegistry()
     for collect in (ProcessCollector, PlatformCollector, GCCollector):
         collect(registry=registry)
-    observer = StageObserver(registry, stage=stage)
+    observer = StageObserver(registry, stage=stage, network=network_id, networks=_networks(settings, stage, network_id))
+    observer.level("build_info", 1, version=version("mypay-gateway"), process=stage, python=platform.python_version())
     health = Health()
     store = PostgresStore(dsn, pool_size=settings.execution_pool_size, name=f"mypay-{stage}")
     # Before anything is waited for: a process that still waits for a server to start with is not ready.
@@ -120,6 +124,21 @@ async def started_process(settings: Settings, stage: str, *, network_id: str = "
         await store.stop()
         await web.stop()
         observer.note("process_stopped", stage=stage)
+
+
+_OF_NETWORKS = frozenset({"initiation", "schedule", "settlement"})
+"""Stages that report on payments of all networks."""
+
+
+def _networks(settings: Settings, stage: str, network_id: str) -> tuple[str, ...]:
+    if network_id:
+        return (network_id,)
+    if stage not in _OF_NETWORKS:
+        return ()
+    try:
+        return tuple(load_networks(settings.networks_dir))
+    except NetworkConfigError:
+        return ()  # what needs them says what is wrong with them
 
 
 async def _postgres_answers(store: PostgresStore) -> str | None:

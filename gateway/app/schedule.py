@@ -137,7 +137,12 @@ def schedule(runtime: Runtime, connections: ScheduleConnections, terms: Schedule
         used_proofs=UsedProofsService(store=store, observer=observer, clock=clock),
         outbox=OutboxRetentionService(store=store, observer=observer, clock=clock, settings=terms.retention),
         disclosures=DisclosureKeepingService(store=store, observer=observer, clock=clock, settings=terms.disclosures),
-        open_payments=OpenPaymentsWatch(store=store, observer=observer, clock=clock),
+        open_payments=OpenPaymentsWatch(
+            store=store,
+            observer=observer,
+            clock=clock,
+            networks=[network.network_id for network in connections.networks()],
+        ),
         erasures=OverdueErasures(store=store, observer=observer, clock=clock),
         cancellations=WaitingCancellations(
             store=store, cut_overs=terms.cut_overs, observer=observer, clock=clock, batch_max=terms.batch_max

@@ -19,20 +19,20 @@ class Observer(Protocol):
     def batch(self, stage: str, *, size: int, seconds: float) -> None:
         """One batch was handled."""
 
-    def count(self, stage: str, outcome: str, *, reason: str = "", n: int = 1) -> None:
-        """``n`` items of a stage ended this way."""
+    def count(self, stage: str, outcome: str, *, reason: str = "", network: str = "", n: int = 1) -> None:
+        """``n`` items of a stage ended this way; execution's process adds its network by itself."""
 
-    def delay(self, span: str, seconds: float) -> None:
+    def delay(self, span: str, seconds: float, *, network: str = "") -> None:
         """A span of a payment's way took this long."""
 
-    def spans(self, span: str, seconds: Sequence[float]) -> None:
+    def spans(self, span: str, seconds: Sequence[float], *, network: str = "") -> None:
         """The same of a batch of payments, of each."""
 
     def hops(self, hop: str, seconds: Sequence[float]) -> None:
         """This hop of some payments' ways took so long, of each."""
 
-    def level(self, name: str, value: float) -> None:
-        """A quantity stands at this value now."""
+    def level(self, name: str, value: float | None, **labels: str) -> None:
+        """A quantity stands at this value now; None: what it stands at is not known any more."""
 
     def note(self, event: str, *, level: str = "info", **fields: str | float | UUID | None) -> None:
         """One log line. Only ids, codes and numbers: the adapter drops every field that it does not know."""
@@ -44,19 +44,19 @@ class SilentObserver:
     def batch(self, stage: str, *, size: int, seconds: float) -> None:
         """Tell nobody."""
 
-    def count(self, stage: str, outcome: str, *, reason: str = "", n: int = 1) -> None:
+    def count(self, stage: str, outcome: str, *, reason: str = "", network: str = "", n: int = 1) -> None:
         """Tell nobody."""
 
-    def delay(self, span: str, seconds: float) -> None:
+    def delay(self, span: str, seconds: float, *, network: str = "") -> None:
         """Tell nobody."""
 
-    def spans(self, span: str, seconds: Sequence[float]) -> None:
+    def spans(self, span: str, seconds: Sequence[float], *, network: str = "") -> None:
         """Tell nobody."""
 
     def hops(self, hop: str, seconds: Sequence[float]) -> None:
         """Tell nobody."""
 
-    def level(self, name: str, value: float) -> None:
+    def level(self, name: str, value: float | None, **labels: str) -> None:
         """Tell nobody."""
 
     def note(self, event: str, *, level: str = "info", **fields: str | float | UUID | None) -> None:

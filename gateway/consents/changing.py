@@ -150,8 +150,7 @@ class ExpiryService:
         if ended:
             self._observer.count("schedule", "consent_expired", n=len(ended))
             now = self._clock.now()
-            # The oldest: the worst that any of them waited.
-            self._observer.delay("consent_end_to_event", max((now - e).total_seconds() for e in ended))
+            self._observer.spans("consent_end_to_event", [(now - e).total_seconds() for e in ended])
         return len(ended)
 
     async def _expire(self) -> list[datetime]:

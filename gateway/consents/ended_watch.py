@@ -115,7 +115,7 @@ class EndedConsentWatch:
             late = ended.last_intent - ended.ended_at
             self._latest_intent = max(late, self._latest_intent or late)
             # The highest since the process began.
-            self._observer.level(f"revoke_to_last_{self.USE}_seconds", self._latest_intent.total_seconds())
+            self._observer.level("revoke_to_last_use_seconds", self._latest_intent.total_seconds(), use=self.USE)
             if late > _NO_TIME:
                 self._observer.count(self.STAGE, f"{self.USE}_after_end")
                 self._observer.note(

@@ -1,32 +1,37 @@
 """The stages' reports as Prometheus metrics and log lines.
 
 Metrics carry no ids: their labels come from small fixed sets. What does not look like a name, and what comes after the
-set is full, is counted under ``other``, so that a slip can neither fill the memory nor show data. Log lines carry ids,
-codes and numbers by name; a field whose name is not on the list is dropped and counted.
+set is full, is counted under ``other``, so that a slip can neither fill the memory nor show data. Every series that is
+known beforehand is there from the beginning, at 0: a rate sees its first event. Log lines carry ids, codes and numbers
+by name; a field whose name is not on the list is dropped and counted.
 """
 
 import re
-from bisect import bisect_left
-from collections import Counter as Counts
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
+from gateway.observability.metric import ANY, CounterMetric, HistogramMetric, Source
 from gateway.observability.metrics import (
     BATCH_SECONDS,
     BATCH_SIZE,
-    DELAY_SECONDS,
     HOP_SECONDS,
-    LEVEL,
-    OUTCOMES_TOTAL,
-    Family,
+    HOPS,
+    LEVELS,
+    SPANS,
+    UNTOLD,
+    counted,
+    known_reports,
+    label_values,
+    served,
 )
+from gateway.observability.series import Counts, Gauges, Histogram, Reading, SeriesCollector
 
 LABEL_SETS_MAX: Final = 500
-"""Per metric and process. Stages, outcomes and reasons together make some two hundred."""
+"""Of reports whose series are kept ready; and of one metric's series, more are counted as one."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:+-]{0,60}")
 _OTHER: Final = "other"
@@ -69,74 +74,111 @@ LOGGED_FIELDS: Final = frozenset(
 
 
 class StageObserver:
-    """Implements :class:`gateway.base.process.Observer`."""
+    """Implements :class:`gateway.base.process.Observer`. Called on the event loop alone.
 
-    def __init__(self, registry: CollectorRegistry, *, stage: str) -> None:
-        """Register the metrics of one process in ``registry``."""
+    Args:
+        registry: where the metrics of one process are registered.
+        stage: the process.
+        network: of execution, whose reports all concern it.
+        networks: all that reports can concern.
+    """
+
+    def __init__(
+        self, registry: CollectorRegistry, *, stage: str, network: str = "", networks: Sequence[str] = ()
+    ) -> None:
         self._log = structlog.get_logger().bind(process=stage)
-        self._batch_size = _histogram(BATCH_SIZE, registry)
-        self._batch_seconds = _histogram(BATCH_SECONDS, registry)
-        self._outcomes = Counter(OUTCOMES_TOTAL.name, OUTCOMES_TOTAL.help, OUTCOMES_TOTAL.labels, registry=registry)
-        self._delays = _histogram(DELAY_SECONDS, registry)
-        self._hops = _histogram(HOP_SECONDS, registry)
-        self._levels = Gauge(LEVEL.name, LEVEL.help, LEVEL.labels, registry=registry)
-        # Looking up a label set costs more than counting: they are kept.
-        self._batches_of: dict[str, tuple[Histogram, Histogram]] = {}
-        self._outcome_of: dict[tuple[str, str, str], Counter] = {}
-        self._delay_of: dict[str, Histogram] = {}
-        self._hop_of: dict[str, Histogram] = {}
-        self._level_of: dict[str, Gauge] = {}
+        self._process = stage
+        self._network = network
+        self._counts: dict[CounterMetric, Counts] = {}
+        self._gauges = {row: Gauges(row) for row in LEVELS.values() if served(row, stage)}
+        self._histograms = {
+            row: Histogram(row)
+            for row in (HOP_SECONDS, *SPANS.values(), BATCH_SIZE, BATCH_SECONDS)
+            if ANY in row.processes or stage in row.processes
+        }
+        # Finding a report's series costs more than counting: they are kept.
+        self._counted: dict[tuple[str, str, str, str], list[float]] = {}
+        self._begin(networks or ((network,) if network else ()))
+        registry.register(
+            SeriesCollector(lambda: (*self._counts.values(), *self._gauges.values(), *self._histograms.values()))
+        )
 
-    def batch(self, stage: str, *, size: int, seconds: float) -> None:
-        known = self._batches_of.get(stage)
+    def _begin(self, networks: Sequence[str]) -> None:
+        for row, stage, outcome, reason in known_reports(self._process):
+            for network in networks or ("",) if Source.NETWORK in row.labels.values() else ("",):
+                self._counts_of(row).cell(label_values(row, stage, outcome, reason, network))
+        for timed, histogram in self._histograms.items():
+            if not timed.labels:
+                histogram.cell(())
+            elif "network" in timed.labels:
+                for network in networks:
+                    histogram.cell((network,))
+
+    def _counts_of(self, row: CounterMetric) -> Counts:
+        known = self._counts.get(row)
         if known is None:
-            name = _label(stage, len(self._batches_of))
-            known = self._batch_size.labels(name), self._batch_seconds.labels(name)
-            if len(self._batches_of) < LABEL_SETS_MAX:
-                self._batches_of[stage] = known
-        known[0].observe(size)
-        known[1].observe(seconds)
-
-    def count(self, stage: str, outcome: str, *, reason: str = "", n: int = 1) -> None:
-        if not n:
-            return
-        known = self._outcome_of.get((stage, outcome, reason))
-        if known is None:
-            taken = len(self._outcome_of)
-            known = self._outcomes.labels(_label(stage, taken), _label(outcome, taken), _label(reason, taken))
-            if taken < LABEL_SETS_MAX:
-                self._outcome_of[stage, outcome, reason] = known
-        known.inc(n)
-
-    def delay(self, span: str, seconds: float) -> None:
-        self._delay(span).observe(seconds)
-
-    def _delay(self, span: str) -> Histogram:
-        known = self._delay_of.get(span)
-        if known is None:
-            known = self._delays.labels(_label(span, len(self._delay_of)))
-            if len(self._delay_of) < LABEL_SETS_MAX:
-                self._delay_of[span] = known
+            known = self._counts[row] = Counts(row)
         return known
 
-    def spans(self, span: str, seconds: Sequence[float]) -> None:
-        _observe_all(self._delay(span), DELAY_SECONDS, seconds)
+    def _histogram(self, row: HistogramMetric) -> Histogram:
+        known = self._histograms.get(row)
+        if known is None:
+            known = self._histograms[row] = Histogram(row)
+        return known
+
+    def batch(self, stage: str, *, size: int, seconds: float) -> None:
+        label = (_label(stage),)
+        self._histogram(BATCH_SIZE).observe(label, (size,))
+        self._histogram(BATCH_SECONDS).observe(label, (seconds,))
+
+    def count(self, stage: str, outcome: str, *, reason: str = "", network: str = "", n: int = 1) -> None:
+        if not n:
+            return
+        key = (stage, outcome, reason, network)
+        cell = self._counted.get(key)
+        if cell is None:
+            cell = self._cell_of(*key)
+            if len(self._counted) < LABEL_SETS_MAX:
+                self._counted[key] = cell
+        cell[0] += n
+
+    def _cell_of(self, stage: str, outcome: str, reason: str, network: str) -> list[float]:
+        row = counted(stage, outcome)
+        if row is None:
+            row, outcome = UNTOLD, "untold"
+        values = label_values(row, stage, outcome, reason, network or self._network)
+        return self._counts_of(row).cell(tuple(map(_label, values)))
+
+    def delay(self, span: str, seconds: float, *, network: str = "") -> None:
+        self.spans(span, (seconds,), network=network)
+
+    def spans(self, span: str, seconds: Sequence[float], *, network: str = "") -> None:
+        row = SPANS.get(span)
+        if row is None:
+            self.count(_label(span), "untold")
+            return
+        self._histogram(row).observe((_label(network or self._network),) if row.labels else (), seconds)
 
     def hops(self, hop: str, seconds: Sequence[float]) -> None:
-        known = self._hop_of.get(hop)
-        if known is None:
-            known = self._hops.labels(_label(hop, len(self._hop_of)))
-            if len(self._hop_of) < LABEL_SETS_MAX:
-                self._hop_of[hop] = known
-        _observe_all(known, HOP_SECONDS, seconds)
+        self._histogram(HOP_SECONDS).observe((hop if hop in HOPS else _OTHER,), seconds)
 
-    def level(self, name: str, value: float) -> None:
-        known = self._level_of.get(name)
-        if known is None:
-            known = self._levels.labels(_label(name, len(self._level_of)))
-            if len(self._level_of) < LABEL_SETS_MAX:
-                self._level_of[name] = known
-        known.set(value)
+    def level(self, name: str, value: float | None, **labels: str) -> None:
+        row = LEVELS.get(name)
+        if row is None:
+            self.count(_label(name), "untold")
+            return
+        gauges = self._gauges.get(row)
+        if gauges is None:
+            gauges = self._gauges[row] = Gauges(row)
+        gauges.set(self._values(labels, row.labels), value)
+
+    def read_at_scrape(self, name: str, read: Reading, **labels: str) -> None:
+        """Let a gauge be asked for whenever somebody looks, instead of being told."""
+        row = LEVELS[name]
+        self._gauges.setdefault(row, Gauges(row)).ask(self._values(labels, row.labels), read)
+
+    def _values(self, given: Mapping[str, str], names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(_label(given.get(name, self._network if name == "network" else "")) for name in names)
 
     def note(self, event: str, *, level: str = "info", **fields: str | float | UUID | None) -> None:
         known = {
@@ -147,19 +189,8 @@ class StageObserver:
         self._log.log(_LEVELS.get(level, _LEVELS["error"]), event, **known)
 
 
-def _histogram(family: Family, registry: CollectorRegistry) -> Histogram:
-    return Histogram(family.name, family.help, family.labels, buckets=family.buckets, registry=registry)
-
-
-def _label(text: str, taken: int) -> str:
-    return text if taken < LABEL_SETS_MAX and _NAME.fullmatch(text) else _OTHER
+def _label(text: str) -> str:
+    return text if _NAME.fullmatch(text) else _OTHER
 
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-
-
-def _observe_all(known: Histogram, family: Family, seconds: Sequence[float]) -> None:
-    # An observation of each costs a hundred times as much as finding its bucket.
-    for bucket, n in Counts(bisect_left(family.buckets, one) for one in seconds).items():
-        known._buckets[bucket].inc(n)  # noqa: SLF001 - the library counts one at a time
-    known._sum.inc(sum(seconds))  # noqa: SLF001

@@ -20,12 +20,13 @@ class RecordingObserver:
     """Implements :class:`gateway.base.process.Observer`.
 
     Attributes:
-        counts: (stage, outcome, reason) → items.
+        counts: (stage, outcome, reason) → items. of_networks: (stage, outcome, network) → items.
         batches: (stage, size) in order. delays: (span, seconds) in order. walked: (hop, seconds) likewise.
-        levels: the last value of each name. notes: log lines in order.
+        levels: the last value of each name, with its labels as ``name{a=x,b=y}``. notes: log lines in order.
     """
 
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    of_networks: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     batches: list[tuple[str, int]] = field(default_factory=list)
     delays: list[tuple[str, float]] = field(default_factory=list)
     walked: list[tuple[str, float]] = field(default_factory=list)
@@ -36,16 +37,18 @@ class RecordingObserver:
         """Remember the size."""
         self.batches.append((stage, size))
 
-    def count(self, stage: str, outcome: str, *, reason: str = "", n: int = 1) -> None:
+    def count(self, stage: str, outcome: str, *, reason: str = "", network: str = "", n: int = 1) -> None:
         """Add up."""
         if n:
             self.counts[stage, outcome, reason] += n
+            if network:
+                self.of_networks[stage, outcome, network] += n
 
-    def delay(self, span: str, seconds: float) -> None:
+    def delay(self, span: str, seconds: float, *, network: str = "") -> None:  # noqa: ARG002 - tests look at spans
         """Remember."""
         self.delays.append((span, seconds))
 
-    def spans(self, span: str, seconds: Sequence[float]) -> None:
+    def spans(self, span: str, seconds: Sequence[float], *, network: str = "") -> None:  # noqa: ARG002 - likewise
         """Remember each."""
         self.delays.extend((span, one) for one in seconds)
 
@@ -53,9 +56,14 @@ class RecordingObserver:
         """Remember each."""
         self.walked.extend((hop, one) for one in seconds)
 
-    def level(self, name: str, value: float) -> None:
+    def level(self, name: str, value: float | None, **labels: str) -> None:
         """Remember the last."""
-        self.levels[name] = value
+        told = ",".join(f"{label}={labels[label]}" for label in sorted(labels))
+        key = f"{name}{{{told}}}" if told else name
+        if value is None:
+            self.levels.pop(key, None)
+        else:
+            self.levels[key] = value
 
     def note(self, event: str, *, level: str = "info", **fields: str | float | UUID | None) -> None:
         """Remember."""

@@ -7,7 +7,7 @@ id's second use is told what became of the first.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, TypedDict
 
@@ -30,7 +30,8 @@ from gateway.payments.cancellations.rules import (
     carry_out,
     decide_cancellations,
 )
-from gateway.payments.transitions import apply_changes
+from gateway.payments.telling import tell_outcomes
+from gateway.payments.transitions import Applied, apply_changes
 from schemas.cancellation import CANCEL_TYPE, CancellationIdField, PaymentCancellation
 from schemas.codec import encode
 from schemas.events import CancellationAccepted, CancellationEffect, CancellationRefused, EventType
@@ -73,6 +74,7 @@ class Cancellations:
     received: Sequence[ReceivedCancellation]
     traces: Mapping[str, str | None]
     decided: CancellationsDecided | None = None
+    applied: Applied = field(default_factory=Applied)
 
 
 class CancellationKind(Kind[PaymentCancellation, Cancellations]):
@@ -112,9 +114,10 @@ class CancellationKind(Kind[PaymentCancellation, Cancellations]):
     async def write(self, work: Cancellations, now: datetime) -> Cancellations:  # noqa: ARG002 - read under locks
         """Decide cancellations, and answer them."""
         async with self._store.transaction() as uow:
-            return replace(work, decided=await self._decide(uow, work))
+            decided, applied = await self._decide(uow, work)
+            return replace(work, decided=decided, applied=applied)
 
-    async def _decide(self, uow: CancellationIntakeUnit, work: Cancellations) -> CancellationsDecided:
+    async def _decide(self, uow: CancellationIntakeUnit, work: Cancellations) -> tuple[CancellationsDecided, Applied]:
         received = work.received
         consents = await uow.consents.lock(sorted({t.consent_key for t in received}))
         payments = await uow.payments.lock(sorted({t.payment_key for t in received}))
@@ -132,8 +135,9 @@ class CancellationKind(Kind[PaymentCancellation, Cancellations]):
         if len(await uow.cancellations.remember(decided.handled)) != len(decided.handled):
             # Another worker handled one of these ids under another consent since we looked.
             raise StoreConflictError("cancellation handled concurrently")
+        applied = Applied()
         if decided.changes:
-            await apply_changes(uow, decided.changes, now=now, known=payments)
+            applied = await apply_changes(uow, decided.changes, now=now, known=payments)
         new = await uow.cancellations.answer([(t.message.partner_id, t.reference) for t in received])
         await uow.outbox.append(
             [
@@ -142,12 +146,13 @@ class CancellationKind(Kind[PaymentCancellation, Cancellations]):
                 if (t.message.partner_id, t.reference) in new
             ]
         )
-        return decided
+        return decided, applied
 
     async def hand_on(self, work: Cancellations) -> None:
         """Count what became of the batch."""
         if work.decided is not None:
             _report(self._observer, work.decided.handled)
+            tell_outcomes(self._observer, work.applied.outcomes)
 
     def answer_fault(self, fault: Faulty, now: datetime) -> FaultAnswer:
         """Refused as a cancellation, where order and consent can be named."""
@@ -193,15 +198,17 @@ class WaitingCancellations:
 
     async def work(self) -> int:
         """Judge one batch; return how many. One that can no longer be carried out is told so."""
-        judged = await until_done(self._commit)
+        judged, applied = await until_done(self._commit)
         _report(self._observer, judged)
+        tell_outcomes(self._observer, applied.outcomes)
         return len(judged)
 
-    async def _commit(self) -> list[HandledCancellation]:
+    async def _commit(self) -> tuple[list[HandledCancellation], Applied]:
         async with self._store.transaction() as uow:
             waiting = await uow.cancellations.lock_due(limit=self._batch_max)
+            applied = Applied()
             if not waiting:
-                return []
+                return [], applied
             # The payment's lock is enough: refunds take it too, and its order was sent long ago.
             payments = await uow.payments.lock(sorted({w.payment_key for w in waiting}))
             now = self._clock.now()
@@ -214,9 +221,9 @@ class WaitingCancellations:
             )
             await uow.cancellations.update(judged)
             if changes:
-                await apply_changes(uow, changes, now=now, known=payments)
+                applied = await apply_changes(uow, changes, now=now, known=payments)
             await uow.outbox.append([_lapsed(h, h.outcome, now) for h in judged if isinstance(h.outcome, Reason)])
-        return judged
+        return judged, applied
 
 
 def _report(observer: Observer, handled: Sequence[HandledCancellation]) -> None:

@@ -67,8 +67,10 @@ class RelayService:
         """Relay until cancelled; wait while another leads, or while Postgres or Kafka is away."""
         while True:
             if not await until_done(self._reader.acquire):
+                self._observer.level("relay_leader", 0)
                 await asyncio.sleep(self._settings.standby_s)
                 continue
+            self._observer.level("relay_leader", 1)
             self._observer.note("relay_leads")
             gathering, idling = (Pace(s, rest_s_max=2 * s) for s in (self._settings.gather_s, self._settings.idle_s))
             try:
@@ -86,6 +88,7 @@ class RelayService:
                 # The leader lock went with the session: another may lead by now.
                 self._observer.note("relay_lost_lead", level="warning")
             finally:
+                self._observer.level("relay_leader", 0)
                 await self._reader.release()
 
     async def relay_once(self) -> int:
@@ -107,8 +110,6 @@ class RelayService:
         self._observer.count("relay", "published", n=len(rows) - len(parked))
         self._observer.count("relay", "parked", n=len(parked))
         self._observer.hops("change_to_event", [(now - r.event.occurred_at).total_seconds() for r in rows])
-        # One observation a batch, of its oldest row: the worst that any of them waited.
-        self._observer.delay("outbox_to_event", (now - rows[0].event.occurred_at).total_seconds())
         return len(rows)
 
     async def look_for_parked(self) -> None:

@@ -37,6 +37,7 @@ from gateway.payments.rules.payment import Payment, owned_token
 from gateway.payments.rules.purchase import ReceivedOrder
 from gateway.payments.rules.repetition import order_id_used
 from gateway.payments.store import ExecutionUnit
+from gateway.payments.telling import tell_outcomes
 from gateway.payments.transitions import payment_events
 from gateway.payments.unknown.incidents import report_card_incidents, report_unopened, report_untrusted
 from schemas.envelope import EnvelopeError
@@ -293,6 +294,7 @@ class ExecutionService:
     def _report(self, decided: Decided) -> None:
         begun = decided.begun
         count_states(self._observer, begun)
+        tell_outcomes(self._observer, [p for p in begun if p.state is PaymentState.REJECTED])
         report_card_incidents(self._observer, "execution", self._network_id, begun)
         self._observer.count("execution", "repeated", n=len(decided.repeats))
         self._observer.count("execution", "order_id_taken", n=len(decided.conflicts))

@@ -1,5 +1,6 @@
 """How many payments have an open outcome, and for how long: what operators are alarmed by."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from gateway.base.process import Clock, Observer
@@ -7,17 +8,25 @@ from gateway.base.retrying import until_done
 from gateway.database.unit import Store
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.store import PaymentUnit
+from schemas.primitives import NetworkId
 
 OPEN_STATES: Final = (PaymentState.SENT, PaymentState.UNKNOWN, PaymentState.REVERSING)
 
 
 class OpenPaymentsWatch:
-    """Tells levels ``open_<state>`` and ``oldest_<state>_seconds``, of all networks together."""
+    """Tells levels ``payments_open`` of each network, and ``payment_oldest_seconds`` of all together.
 
-    def __init__(self, *, store: Store[PaymentUnit], observer: Observer, clock: Clock) -> None:
+    Args:
+        networks: those of which it is told that nothing is open.
+    """
+
+    def __init__(
+        self, *, store: Store[PaymentUnit], observer: Observer, clock: Clock, networks: Sequence[NetworkId] = ()
+    ) -> None:
         self._store = store
         self._observer = observer
         self._clock = clock
+        self._networks = set(networks)
 
     async def look(self) -> int:
         """Look once. Returns 0: there is never more to do at once."""
@@ -28,8 +37,12 @@ class OpenPaymentsWatch:
 
         found = await until_done(read)
         now = self._clock.now()
+        self._networks |= {network_id for _, network_id in found}
         for state in OPEN_STATES:
-            count, since = found.get(state, (0, now))
-            self._observer.level(f"open_{state}", count)
-            self._observer.level(f"oldest_{state}_seconds", max(0.0, (now - since).total_seconds()))
+            oldest = now
+            for network_id in self._networks:
+                count, since = found.get((state, network_id), (0, now))
+                oldest = min(oldest, since)
+                self._observer.level("payments_open", count, state=state.value, network=network_id)
+            self._observer.level("payment_oldest_seconds", (now - oldest).total_seconds(), state=state.value)
         return 0

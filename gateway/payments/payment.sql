@@ -82,8 +82,8 @@ WHERE p.network_id = $1 AND p.state = 'sent'
 ORDER BY p.decided_at LIMIT $4
 
 -- name: open_since
-SELECT state, count(*), min(changed_at) AS since FROM payment
-WHERE state IN ('sent', 'unknown', 'reversing') GROUP BY state
+SELECT state, network_id, count(*), min(changed_at) AS since FROM payment
+WHERE state IN ('sent', 'unknown', 'reversing') GROUP BY state, network_id
 
 -- name: keys_by_rrn
 SELECT rrn, partner_id, payment_id FROM payment WHERE network_id = $1 AND rrn = ANY ($2::text[])

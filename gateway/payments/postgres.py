@@ -152,9 +152,9 @@ class PostgresPaymentStore:
         rows = await self._connection.fetch(_SQL.abandoned, network_id, alive_since, sent_before, limit)
         return [(r["partner_id"], r["payment_id"]) for r in rows]
 
-    async def open_since(self) -> Mapping[PaymentState, tuple[int, datetime]]:
+    async def open_since(self) -> Mapping[tuple[PaymentState, NetworkId], tuple[int, datetime]]:
         rows = await self._connection.fetch(_SQL.open_since)
-        return {PaymentState(r["state"]): (r["count"], r["since"]) for r in rows}
+        return {(PaymentState(r["state"]), r["network_id"]): (r["count"], r["since"]) for r in rows}
 
     async def keys_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, PaymentKey]:
         rows = await self._connection.fetch(_SQL.keys_by_rrn, network_id, rrns)

@@ -76,8 +76,8 @@ class PaymentStore(Protocol):
         ``sent_before``: longer ago than a live worker holds one.
         """
 
-    async def open_since(self) -> Mapping[PaymentState, tuple[int, datetime]]:
-        """Of each state with an open outcome (SENT, UNKNOWN, REVERSING): how many, and since when the oldest is so."""
+    async def open_since(self) -> Mapping[tuple[PaymentState, NetworkId], tuple[int, datetime]]:
+        """By state with an open outcome (SENT, UNKNOWN, REVERSING) and network: how many, since when."""
 
     async def keys_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, PaymentKey]:
         """Payments by the reference that they were sent under."""

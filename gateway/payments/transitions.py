@@ -15,7 +15,7 @@ from gateway.consents.store import UsageChange
 from gateway.network.trace import follow_up_stan
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.rules.ledger import Transfer, transfers_of
-from gateway.payments.rules.lifecycle import IGNORED, LimitEffect, PaymentState, transition
+from gateway.payments.rules.lifecycle import IGNORED, LimitEffect, PaymentState, is_outcome, transition
 from gateway.payments.rules.payment import Change, Payment, PaymentKey, event_fields, event_type_of
 from gateway.payments.store import PaymentChangeUnit
 from gateway.payments.unknown.store import FollowUp
@@ -30,6 +30,7 @@ class Applied:
     Attributes:
         changes: what was asked for.
         changed: payments in their new states, one entry a transition.
+        outcomes: those of them of which it is now known what came of them.
         ignored: changes that the lifecycle does not let move the payment, with the state it stays in.
         undone: those of them for which a reversal was queued: the network holds what does not stand here.
         missing: changes to payments that do not exist.
@@ -37,6 +38,7 @@ class Applied:
 
     changes: Sequence[Change] = ()
     changed: list[Payment] = field(default_factory=list)
+    outcomes: list[Payment] = field(default_factory=list)
     ignored: list[tuple[Change, PaymentState]] = field(default_factory=list)
     undone: list[Payment] = field(default_factory=list)
     missing: list[Change] = field(default_factory=list)
@@ -90,6 +92,8 @@ async def apply_changes(
             continue
         payments[change.key] = moved
         applied.changed.append(moved)
+        if is_outcome(payment.state, moved.state):
+            applied.outcomes.append(moved)
     await _write(uow, applied, effects, now)
     return applied
 

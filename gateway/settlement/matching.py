@@ -122,7 +122,7 @@ class SettlementService:
                 return len(found), applied
 
         found, applied = await until_done(match)
-        self._observer.count("settlement", "settled", n=len(applied.changed))
+        self._tell_settled(applied)
         self._observer.count("settlement", "break_matched", n=len(applied.changed))
         return found if applied.changed else 0
 
@@ -225,12 +225,20 @@ class SettlementService:
                 self._observer.count("settlement", name, n=n)
                 where = {"network_id": batch.network_id, "cycle_id": batch.cycle_id}
                 self._observer.note(f"clearing_{name}", level="warning", **where, count=n)
-        self._observer.count("settlement", "settled", n=len(applied.changed))
-        took = [(p.changed_at - p.ordered_at).total_seconds() for p in applied.changed]
-        self._observer.spans("order_to_settled", took)
+        self._tell_settled(applied)
         for kind, n in Counter(found.kind.value for _, _, found in outcomes.breaks).items():
-            self._observer.count("settlement", "break", reason=kind, n=n)
+            self._observer.count("settlement", "break", reason=kind, network=batch.network_id, n=n)
             self._observer.note("clearing_break", level="warning", network_id=batch.network_id, reason=kind, count=n)
+
+    def _tell_settled(self, applied: Applied) -> None:
+        took: dict[str, list[float]] = {}
+        for payment in applied.changed:
+            took.setdefault(payment.network_id or "", []).append(
+                (payment.changed_at - payment.ordered_at).total_seconds()
+            )
+        for network_id, seconds in took.items():
+            self._observer.count("settlement", "settled", network=network_id, n=len(seconds))
+            self._observer.spans("order_to_settled", seconds, network=network_id)
 
 
 def _digest(batch: ClearingBatch) -> str:

@@ -97,8 +97,8 @@ class OverdueErasures:
 
         late, since = await until_done(read)
         age = 0.0 if since is None else (now - since).total_seconds()
-        self._observer.level("overdue_erasures", float(late))
-        self._observer.level("oldest_overdue_erasure_seconds", age)
+        self._observer.level("erasures_overdue", float(late))
+        self._observer.level("erasure_overdue_oldest_seconds", age)
         if late:
             self._observer.note("erasures_overdue", level="error", count=late, seconds=age)
         return 0

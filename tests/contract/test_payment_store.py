@@ -264,10 +264,10 @@ async def test_payments_are_found_by_the_reference_that_they_were_sent_under(sto
         assert await uow.payments.keys_by_rrn(NET, [*rrns, "none"]) == {rrns[0]: payment(1).key}
 
 
-async def test_open_outcomes_are_counted_by_state_with_the_oldest(store: Store) -> None:
+async def test_open_outcomes_are_counted_by_state_and_network_with_the_oldest(store: Store) -> None:
     rows = [
         payment(1, changed_at=later(-3)),
-        payment(2, changed_at=later(-9)),
+        payment(2, changed_at=later(-9), network_id="net-b"),
         payment(3, state=PaymentState.UNKNOWN, changed_at=later(-5)),
         payment(4, state=PaymentState.APPROVED, changed_at=later(-99)),
         payment(5, state=PaymentState.REVERSED, changed_at=later(-99)),
@@ -276,6 +276,7 @@ async def test_open_outcomes_are_counted_by_state_with_the_oldest(store: Store) 
         assert await uow.payments.open_since() == {}
         await uow.payments.insert(rows)
         assert await uow.payments.open_since() == {
-            PaymentState.SENT: (2, later(-9)),
-            PaymentState.UNKNOWN: (1, later(-5)),
+            (PaymentState.SENT, NET): (1, later(-3)),
+            (PaymentState.SENT, "net-b"): (1, later(-9)),
+            (PaymentState.UNKNOWN, NET): (1, later(-5)),
         }

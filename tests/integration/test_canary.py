@@ -224,7 +224,7 @@ async def test_no_card_number_and_no_key_is_found_anywhere(scene: Scene) -> None
         ("tables", row["order_id"].encode().hex()),
         ("logs", "process_started"),
         ("logs", "database system is ready"),
-        ("pages", "mypay_outcomes_total"),
+        ("pages", "mypay_payments_total"),
         ("files", row["rrn"]),
     }
     leaks: list[str] = []

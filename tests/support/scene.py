@@ -24,6 +24,8 @@ from gateway.app.settings import Settings
 from gateway.client import Client, open_client, signed
 from gateway.messaging.records import Outgoing
 from gateway.messaging.settings import KafkaSettings
+from gateway.observability.metric import CounterMetric
+from gateway.observability.metrics import METRICS, reported_as
 from gateway.proving.books import (
     Checked,
     Ending,
@@ -54,6 +56,9 @@ WAIT_S: Final = 60.0
 POLL_S: Final = 0.05
 
 OPEN_STATES: Final = ("sent", "unknown", "reversing")
+
+
+_COUNTERS: Final = {row.name: row for row in METRICS if isinstance(row, CounterMetric)}
 
 
 @dataclass
@@ -316,9 +321,8 @@ class Scene:
         found: Counter[tuple[str, str, str]] = Counter()
         for family in text_string_to_metric_families(await self.metrics_text(name)):
             for sample in family.samples:
-                if sample.name == "mypay_outcomes_total":
-                    labels = sample.labels
-                    found[labels["stage"], labels["outcome"], labels["reason"]] = int(sample.value)
+                if (row := _COUNTERS.get(sample.name)) is not None and sample.value:
+                    found[reported_as(row, sample.labels)] += int(sample.value)
         return found
 
     async def rewind(self) -> None:

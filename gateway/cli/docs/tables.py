@@ -14,7 +14,8 @@ from gateway.app.settings import OTHER_VARIABLES, Settings
 from gateway.cli.docs.docstrings import attribute_docs, headings, markdown
 from gateway.network.iso8583.base import Section
 from gateway.network.iso8583.config import Address, NetworkConfig
-from gateway.observability.metrics import ANY_STAGE, FAMILIES, HOPS, LEVELS, OUTCOMES, SPANS, Family
+from gateway.observability.metric import ANY_STAGE, CounterMetric, Metric, Source
+from gateway.observability.metrics import METRICS
 from gateway.payments.rules.lifecycle import EVENT_TYPE, STATUS
 from gateway.portability.api.rules.codes import CODES_VERSION, MESSAGES, RspCode
 from schemas.events import EventType
@@ -91,34 +92,22 @@ def network() -> str:
 
 
 def metrics() -> str:
-    """The metric families."""
-    rows = [(f"`{_served(f)}`", ", ".join(f"`{label}`" for label in f.labels), f.help) for f in FAMILIES]
-    return _table(("metric", "labels", "what it is"), rows)
+    """Every metric."""
+    rows = [(f"`{m.name}`", m.kind.value, m.unit, _labels(m), m.help) for m in METRICS]
+    return _table(("metric", "type", "unit", "labels", "what it is"), rows)
 
 
-def levels() -> str:
-    """The names of levels."""
-    return _table(("`name` of `mypay_level`", "meaning"), [(f"`{n}`", text) for n, text in LEVELS.items()])
-
-
-def spans() -> str:
-    """The names of spans."""
-    return _table(("`span` of `mypay_delay_seconds`", "meaning"), [(f"`{n}`", text) for n, text in SPANS.items()])
-
-
-def hops() -> str:
-    """The names of hops."""
-    return _table(("`hop` of `mypay_hop_seconds`", "meaning"), [(f"`{n}`", text) for n, text in HOPS.items()])
-
-
-def outcomes() -> str:
-    """The outcomes of every stage."""
-    stages: dict[tuple[str, str], list[str]] = {}
-    for stage, known in OUTCOMES.items():
-        for told in known.items():
-            stages.setdefault(told, []).append("any" if stage == ANY_STAGE else f"`{stage}`")
-    rows = [(", ".join(names), f"`{outcome}`", text) for (outcome, text), names in stages.items()]
-    return _table(("`stage`", "`outcome`", "meaning"), rows)
+def counted() -> str:
+    """What the counters count, by the values of their labels."""
+    rows = [
+        (f"`{row.name}`", _series(row, stage, outcome), text)
+        for row in METRICS
+        if isinstance(row, CounterMetric)
+        for stage, outcomes in row.outcomes.items()
+        for outcome, text in outcomes.items()
+        if _series(row, stage, outcome)
+    ]
+    return _table(("metric", "series", "what it counts"), rows)
 
 
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
@@ -133,10 +122,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
         settings,
         network,
         metrics,
-        levels,
-        spans,
-        hops,
-        outcomes,
+        counted,
     )
 }
 """By the name that a guide's marker has."""
@@ -178,8 +164,16 @@ def _topic(topic: Topic) -> Sequence[str]:
     return f"`{topic.name}`", markdown(topic.description), topic.key, writers, readers, str(topic.partitions), kept
 
 
-def _served(family: Family) -> str:
-    return family.name if family.buckets or family.name == "mypay_level" else f"{family.name}_total"
+def _labels(metric: Metric) -> str:
+    if isinstance(metric, CounterMetric):
+        return ", ".join(f"`{label}`" for label in metric.labels)
+    return "; ".join(f"`{label}`: {text}" for label, text in metric.labels.items())
+
+
+def _series(row: CounterMetric, stage: str, outcome: str) -> str:
+    parts = {Source.STAGE: stage, Source.OUTCOME: outcome.removeprefix(row.prefix)}
+    told = [(label, parts[source]) for label, source in row.labels.items() if source in parts]
+    return ", ".join(f'`{label}="{value}"`' for label, value in told if value != ANY_STAGE)
 
 
 def _keys(section: type[BaseModel], prefix: str) -> Iterator[Sequence[str]]:

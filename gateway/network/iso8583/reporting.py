@@ -13,13 +13,11 @@ class LinkMetrics:
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
-        self._up: set[tuple[str, str]] = set()
         # Outcome → seconds of the exchanges that ended since the event loop's last turn.
         self._ended: defaultdict[str, list[float]] = defaultdict(list)
 
     def link_state(self, network_id: str, link: str, state: LinkState, reason: str) -> None:
-        (self._up.add if state is LinkState.UP else self._up.discard)((network_id, link))
-        self._observer.level("links_signed_on", len(self._up))
+        self._observer.level("network_link_up", float(state is LinkState.UP), network=network_id, link=link)
         self._observer.count("link", state.value)
         # A link that we end ourselves is none that went down.
         level = "warning" if state is LinkState.DOWN and reason != "stopped" else "info"
@@ -31,6 +29,8 @@ class LinkMetrics:
 
     def breaker_state(self, network_id: str, state: BreakerState) -> None:
         self._observer.count("link", f"breaker_{state.value}")
+        for one in BreakerState:
+            self._observer.level("network_breaker", float(one is state), network=network_id, state=one.value)
         self._observer.note("breaker", level="warning", network_id=network_id, state=state.value)
 
     def undecodable(self, network_id: str, link: str, field: str, reason: str) -> None:
@@ -65,4 +65,4 @@ class LinkMetrics:
         ended, self._ended = self._ended, defaultdict(list)
         for outcome, seconds in ended.items():
             self._observer.count("exchange", outcome, n=len(seconds))
-            self._observer.spans("exchange", seconds)
+            self._observer.spans("network_exchange", seconds)

@@ -40,7 +40,9 @@ from gateway.orders.store import BulkIntakeUnit
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.dispatch import Dispatch
 from gateway.payments.notices import RefusedOrder, refuse_orders
+from gateway.payments.rules.payment import Payment
 from gateway.payments.rules.repetition import order_id_used
+from gateway.payments.telling import tell_outcomes
 from gateway.payments.transitions import payment_events
 from schemas.bulk import BULK_TYPE, BulkEvent, BulkIdField, BulkStatus, PaymentBulk, TransactionCount
 from schemas.codec import encode
@@ -63,11 +65,13 @@ class BulkWork:
     Attributes:
         items: each as an order, its proof verified; None until they are needed.
         judged: what becomes of it; a reason where its id has another bulk.
+        rejected: items of one that came again that became payments which were refused.
     """
 
     read: Authentic[PaymentBulk]
     items: Sequence[Item] | None = None
     judged: First | Again | Reason | None = None
+    rejected: Sequence[Payment] = ()
 
 
 class BulkKind(Kind[PaymentBulk, BulkWork]):
@@ -139,7 +143,7 @@ class BulkKind(Kind[PaymentBulk, BulkWork]):
                 case First() as first:
                     await _write_first(uow, first, now)
                 case Again() as again:
-                    await _reject(uow, again, now)
+                    work.rejected = await _reject(uow, again, now)
                     await uow.outbox.append([_reported(again.bulk, work.read.reference, now)])
                 case Reason() as reason:
                     await _refuse(uow, work.read, reason, now)
@@ -156,12 +160,14 @@ class BulkKind(Kind[PaymentBulk, BulkWork]):
             case First(bulk):
                 count("initiation", f"bulk_{bulk.status}", reason=bulk.reason.code.value if bulk.reason else "")
                 count("initiation", "bulk_item_rejected", n=len(bulk.rejected))
+                tell_outcomes(self._observer, judged.payments)
                 if bulk.accepted:
                     await self._publish(bulk, judged.targets)
             case Again(bulk):
                 if judged.unfinished:
                     await self._publish(bulk, judged.targets)
                 count("initiation", "bulk_repeated")
+                tell_outcomes(self._observer, work.rejected)
             case Reason():
                 count("initiation", "bulk_refused", reason=judged.code.value)
             case None:
@@ -241,12 +247,13 @@ async def _write_first(uow: BulkIntakeUnit, first: First, now: datetime) -> None
     await uow.outbox.append([*payment_events(first.payments), event])
 
 
-async def _reject(uow: BulkIntakeUnit, again: Again, now: datetime) -> None:
+async def _reject(uow: BulkIntakeUnit, again: Again, now: datetime) -> Sequence[Payment]:
     """Write rejected items down; where another order has the id by now, tell that the item came to nothing."""
     if not again.payments:
-        return
+        return ()
     inserted = await uow.payments.insert(again.payments)
-    await uow.outbox.append(payment_events([p for p in again.payments if p.key in inserted]))
+    new = [p for p in again.payments if p.key in inserted]
+    await uow.outbox.append(payment_events(new))
     lost = [p for p in again.payments if p.key not in inserted]
     firsts = await uow.payments.find([p.key for p in lost]) if lost else {}
     received = [
@@ -255,6 +262,7 @@ async def _reject(uow: BulkIntakeUnit, again: Again, now: datetime) -> None:
         if p.key in firsts and not firsts[p.key].digest_is(p.order_digest)
     ]
     await refuse_orders(uow, received, now)
+    return new
 
 
 async def _refuse(uow: BulkIntakeUnit, read: Authentic[PaymentBulk], reason: Reason, now: datetime) -> None:

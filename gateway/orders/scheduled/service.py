@@ -28,7 +28,8 @@ from gateway.payments.rules.payment import Change, Payment, PaymentKey
 from gateway.payments.rules.purchase import ReceivedOrder, rejected, scheduled
 from gateway.payments.rules.routing import NetworkProfile, route
 from gateway.payments.rules.waiting import ScheduledOrder
-from gateway.payments.transitions import apply_changes
+from gateway.payments.telling import tell_outcomes
+from gateway.payments.transitions import Applied, apply_changes
 from schemas.codec import DecodeError
 from schemas.orders import ORDER_TYPE, PaymentOrder
 from schemas.primitives import ConsentId, MerchantId, NetworkId
@@ -182,7 +183,8 @@ class ScheduledOrderService:
                 outgoing.append(self._dispatch.due(waited, order, target, now))
         dispatched = await self._hand_on(outgoing) if outgoing else 0
         if waiting:
-            await until_done(lambda: self._settle(waiting, changes))
+            applied = await until_done(lambda: self._settle(waiting, changes))
+            tell_outcomes(self._observer, applied.outcomes)
         self._report(waiting, changes, dispatched)
         return claimed
 
@@ -228,14 +230,15 @@ class ScheduledOrderService:
             return _NO_MERCHANT
         return route(order.amount.minor, order.amount.currency, merchant, self._networks())
 
-    async def _settle(self, waiting: Sequence[ScheduledOrder], changes: Sequence[Change]) -> None:
+    async def _settle(self, waiting: Sequence[ScheduledOrder], changes: Sequence[Change]) -> Applied:
         async with self._store.transaction() as uow:
             now = self._clock.now()
-            await apply_changes(uow, changes, now=now)
+            applied = await apply_changes(uow, changes, now=now)
             # A change that came too late found a payment that waits no more: either way it is over.
             decided = {c.key for c in changes}
             await uow.schedule.close(sorted(decided), now=now)
             await uow.schedule.put_off([(w.key, self._again_at(w, now)) for w in waiting if w.key not in decided])
+        return applied
 
     def _again_at(self, waited: ScheduledOrder, now: datetime) -> datetime:
         pause_s = min(self._settings.again_s * 2 ** min(waited.dispatches, 16), self._settings.again_max_s)
@@ -248,7 +251,7 @@ class ScheduledOrderService:
         for reason, n in Counter(c.reason.code.value for c in changes if c.reason).items():
             count("schedule", "order_rejected", reason=reason, n=n)
         if first := [w for w in waiting if not w.dispatches]:
-            self._observer.delay("due_to_dispatch", max((now - w.due_at).total_seconds() for w in first))
+            self._observer.spans("due_to_dispatch", [(now - w.due_at).total_seconds() for w in first])
 
 
 def _waits(payment: Payment | None) -> bool:

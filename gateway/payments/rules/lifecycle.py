@@ -245,6 +245,18 @@ def _ignored_table() -> Mapping[Pair, Ignored]:
 IGNORED: Final[Mapping[Pair, Ignored]] = _ignored_table()
 """Every pair that is not in :data:`TRANSITIONS`."""
 
+_OUTCOMES: Final = frozenset({_S.APPROVED, _S.DECLINED, _S.REJECTED, _S.REVERSED})
+_BEFORE_OUTCOME: Final = frozenset({None, _S.SCHEDULED, _S.SENT, _S.UNKNOWN})
+
+
+def is_outcome(before: PaymentState | None, after: PaymentState) -> bool:
+    """Whether a step is the one that tells what came of a payment: once in its life.
+
+    What becomes of an approval later (its clearing, or its being undone) is another matter.
+    """
+    return after in _OUTCOMES and before in _BEFORE_OUTCOME
+
+
 TERMINAL: Final[frozenset[PaymentState]] = frozenset(PaymentState) - {
     s for s, event in TRANSITIONS if s is not None and event is not _E.UNCLEARED
 }

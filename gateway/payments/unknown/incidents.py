@@ -10,6 +10,7 @@ from gateway.messaging.records import Record
 from gateway.payments.dispatch import UntrustedRecordError
 from gateway.payments.rules.lifecycle import IGNORED
 from gateway.payments.rules.payment import Payment, PaymentKey
+from gateway.payments.telling import tell_outcomes
 from gateway.payments.transitions import Applied
 from schemas.primitives import NetworkId
 
@@ -31,6 +32,7 @@ def report_incidents(observer: Observer, stage: str, network_id: NetworkId, appl
 def report_settled(observer: Observer, stage: str, network_id: NetworkId, applied: Applied) -> None:
     """Count the states that changes of unknown outcomes led to, and what must not happen of them."""
     report_incidents(observer, stage, network_id, applied)
+    tell_outcomes(observer, applied.outcomes)
     for payment in applied.changed:
         observer.count(stage, payment.state.value)
 

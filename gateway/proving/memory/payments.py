@@ -157,13 +157,13 @@ class MemoryPaymentStore:
         ]
         return [key for _, key in sorted(found)[:limit]]
 
-    async def open_since(self) -> Mapping[PaymentState, tuple[int, datetime]]:
+    async def open_since(self) -> Mapping[tuple[PaymentState, NetworkId], tuple[int, datetime]]:
         await self._boundary("payments.open_since")
-        found: dict[PaymentState, list[datetime]] = {}
+        found: dict[tuple[PaymentState, NetworkId], list[datetime]] = {}
         for _, p in self._tx.items(self._db.payments):
-            if p.state in _IN_FLIGHT:
-                found.setdefault(p.state, []).append(p.changed_at)
-        return {state: (len(since), min(since)) for state, since in found.items()}
+            if p.state in _IN_FLIGHT and p.network_id is not None:
+                found.setdefault((p.state, p.network_id), []).append(p.changed_at)
+        return {open_: (len(since), min(since)) for open_, since in found.items()}
 
     async def keys_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, PaymentKey]:
         await self._boundary("payments.keys_by_rrn")

@@ -72,21 +72,21 @@ class CountingObserver:
     def batch(self, stage: str, *, size: int, seconds: float) -> None:
         """Nothing."""
 
-    def count(self, stage: str, outcome: str, *, reason: str = "", n: int = 1) -> None:
-        """Add up."""
+    def count(self, stage: str, outcome: str, *, reason: str = "", network: str = "", n: int = 1) -> None:  # noqa: ARG002
+        """Add up, of all networks together."""
         if n:
             self.counts[f"{stage}: {outcome} {reason}".rstrip()] += n
 
-    def delay(self, span: str, seconds: float) -> None:
+    def delay(self, span: str, seconds: float, *, network: str = "") -> None:
         """Nothing."""
 
-    def spans(self, span: str, seconds: Sequence[float]) -> None:
+    def spans(self, span: str, seconds: Sequence[float], *, network: str = "") -> None:
         """Nothing."""
 
     def hops(self, hop: str, seconds: Sequence[float]) -> None:
         """Nothing."""
 
-    def level(self, name: str, value: float) -> None:
+    def level(self, name: str, value: float | None, **labels: str) -> None:
         """Nothing."""
 
     def note(self, event: str, *, level: str = "info", **fields: str | float | UUID | None) -> None:

@@ -19,7 +19,9 @@ from gateway.cli.docs import PAGES
 from gateway.cli.docs.docstrings import UntoldError, attribute_docs, headings, markdown
 from gateway.cli.docs.pages import MarkerError, dead_ends, filled, tables_in
 from gateway.cli.docs.tables import TABLES, settings
-from gateway.observability.metrics import ANY_STAGE, HOPS, LEVELS, OUTCOMES, SPANS
+from gateway.database.roles import Role as DatabaseRole
+from gateway.observability.metric import ANY_STAGE, CounterMetric, Kind
+from gateway.observability.metrics import COUNTED, HOPS, LEVELS, METRICS, SPANS
 from schemas.assertions import Link
 from schemas.codec import decode
 from schemas.standing import STANDING_CANCEL_TYPE
@@ -185,8 +187,8 @@ def test_every_level_span_and_hop_that_is_reported_is_told_and_no_other(
 
 
 def test_every_outcome_that_is_counted_is_told() -> None:
-    everybodys = OUTCOMES[ANY_STAGE]
-    anyones = {outcome for known in OUTCOMES.values() for outcome in known}
+    everybodys = {outcome for stage, outcome in COUNTED if stage == ANY_STAGE}
+    anyones = {outcome for _, outcome in COUNTED}
     untold: list[str] = []
     looked_at = 0
     for arguments in reported("count"):
@@ -196,7 +198,7 @@ def test_every_outcome_that_is_counted_is_told() -> None:
         looked_at += 1
         match stage:
             case ast.Constant(value=str(name)) if name != "log":
-                told = OUTCOMES[name].keys() | everybodys.keys()
+                told = {outcome for stage, outcome in COUNTED if stage == name} | everybodys
             case _:
                 told = anyones
         if not any(outcome.fullmatch(name) for name in told):
@@ -207,12 +209,26 @@ def test_every_outcome_that_is_counted_is_told() -> None:
 
 def test_every_metric_has_a_text() -> None:
     texts = [
-        *LEVELS.values(),
-        *SPANS.values(),
-        *HOPS.values(),
-        *(text for known in OUTCOMES.values() for text in known.values()),
+        *(metric.help for metric in METRICS),
+        *(
+            text
+            for row in METRICS
+            if isinstance(row, CounterMetric)
+            for o in row.outcomes.values()
+            for text in o.values()
+        ),
+        *(text for row in METRICS if not isinstance(row, CounterMetric) for text in row.labels.values()),
     ]
-    assert all(text.endswith(".") for text in texts)
+    assert [text for text in texts if not text.endswith(".")] == []
+
+
+def test_every_metric_that_a_guide_names_is_one() -> None:
+    served = {m.name for m in METRICS}
+    served |= {f"{m.name}_{part}" for m in METRICS if m.kind is Kind.HISTOGRAM for part in ("bucket", "sum", "count")}
+    users = {f"mypay_{role}" for role in (*(r.value for r in DatabaseRole), "owner", "link")}
+    named = {(page, name) for page, text in TEXTS.items() for name in re.findall(r"\bmypay_[a-z_]+\b", text)}
+    assert len(named) > 20
+    assert {(page, name) for page, name in named if name not in served | users} == set()
 
 
 # --- what is pointed to -----------------------------------------------------------------------------------------------

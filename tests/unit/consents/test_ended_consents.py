@@ -41,7 +41,7 @@ async def settle(rig: Watched) -> None:
 def reported(rig: Watched) -> tuple[float | None, list[float]]:
     """The last intent's distance, and every distance to the wire."""
     wires = [seconds for span, seconds in rig.observer.delays if span == "revoke_to_wire"]
-    return rig.observer.levels.get("revoke_to_last_intent_seconds"), wires
+    return rig.observer.levels.get("revoke_to_last_use_seconds{use=intent}"), wires
 
 
 async def test_the_last_intent_stands_before_the_revocation_and_its_bytes_leave_after_it(rig: Watched) -> None:

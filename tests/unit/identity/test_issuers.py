@@ -38,10 +38,10 @@ class Seen:
         self.levels: dict[str, float] = {}
         self.notes: list[tuple[str, dict[str, Any]]] = []
 
-    def count(self, stage: str, outcome: str, *, reason: str = "", n: int = 1) -> None:
+    def count(self, stage: str, outcome: str, *, reason: str = "", network: str = "", n: int = 1) -> None:
         self.outcomes.append(outcome)
 
-    def level(self, name: str, value: float) -> None:
+    def level(self, name: str, value: float | None, **labels: str) -> None:
         self.levels[name] = value
 
     def note(self, event: str, *, level: str = "info", **fields: Any) -> None:

@@ -33,5 +33,5 @@ async def test_the_distance_from_the_revocation_to_the_last_offer(
         await watch.look()
         clock.advance(6)
     await watch.look()
-    assert observer.levels.get("revoke_to_last_offer_seconds") == level
+    assert observer.levels.get("revoke_to_last_use_seconds{use=offer}") == level
     assert [n.event for n in observer.notes] == (["offer_after_end"] if level and level > 0 else [])

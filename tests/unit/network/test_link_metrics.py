@@ -14,9 +14,9 @@ class Calls(RecordingObserver):
 
     calls: list[int] = field(default_factory=list)
 
-    def spans(self, span: str, seconds: Sequence[float]) -> None:
+    def spans(self, span: str, seconds: Sequence[float], *, network: str = "") -> None:
         self.calls.append(len(seconds))
-        RecordingObserver.spans(self, span, seconds)
+        RecordingObserver.spans(self, span, seconds, network=network)
 
 
 async def test_exchanges_that_end_together_are_told_together() -> None:
@@ -30,4 +30,4 @@ async def test_exchanges_that_end_together_are_told_together() -> None:
     await asyncio.sleep(0)
     assert observer.calls == [2, 1, 1]
     assert observer.counts == {("exchange", "answered", ""): 3, ("exchange", "timeout", ""): 1}
-    assert observer.delays == [("exchange", s) for s in (0.25, 0.5, 2.0, 0.125)]
+    assert observer.delays == [("network_exchange", s) for s in (0.25, 0.5, 2.0, 0.125)]

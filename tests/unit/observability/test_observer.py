@@ -21,8 +21,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.observability.health import Health, Watchdog, run_checks
 from gateway.observability.logging import REPEATS_MAX, TEXT_CHARS_MAX, RepeatFilter, configure_logging
-from gateway.observability.metrics import DELAY_SECONDS, HOP_SECONDS
-from gateway.observability.observer import LABEL_SETS_MAX, LOGGED_FIELDS, StageObserver
+from gateway.observability.metrics import HOP_SECONDS, LEVELS, SPANS
+from gateway.observability.observer import LOGGED_FIELDS, StageObserver
+from gateway.observability.series import SERIES_MAX, Gauges
 from gateway.observability.web import MetricsServer
 from gateway.sealing.redaction import redact
 
@@ -75,27 +76,35 @@ def registry() -> CollectorRegistry:
 
 @pytest.fixture
 def observer(registry: CollectorRegistry, logs: Logs) -> StageObserver:
-    return StageObserver(registry, stage="execution")
+    return StageObserver(registry, stage="execution", network="kcard")
 
 
-def outcome(registry: CollectorRegistry, stage: str, ended: str, reason: str = "") -> float | None:
-    return registry.get_sample_value("mypay_outcomes_total", {"stage": stage, "outcome": ended, "reason": reason})
+def changes(registry: CollectorRegistry, state: str, reason: str = "") -> float | None:
+    labels = {"stage": "execution", "network": "kcard", "state": state, "reason": reason}
+    return registry.get_sample_value("mypay_payment_changes_total", labels)
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------------
 
 
-def test_counts_add_up_by_stage_outcome_and_reason(observer: StageObserver, registry: CollectorRegistry) -> None:
+def test_counts_add_up_by_what_was_reported(observer: StageObserver, registry: CollectorRegistry) -> None:
+    assert changes(registry, "declined") == 0
     observer.count("execution", "declined", reason="AM04", n=3)
     observer.count("execution", "declined", reason="AM04")
     observer.count("execution", "declined", reason="51")
     observer.count("execution", "approved", n=0)
-    assert outcome(registry, "execution", "declined", "AM04") == 4
-    assert outcome(registry, "execution", "declined", "51") == 1
-    assert outcome(registry, "execution", "approved") is None
+    observer.count("payment", "declined", reason="AM04")
+    observer.count("payment", "rejected", reason="AC06", network="other")
+    assert changes(registry, "declined", "AM04") == 4
+    assert changes(registry, "declined", "51") == 1
+    assert changes(registry, "approved") == 0
+    of = {"state": "declined", "reason": "AM04", "network": "kcard"}
+    assert registry.get_sample_value("mypay_payments_total", of) == 1
+    of = {"state": "rejected", "reason": "AC06", "network": "other"}
+    assert registry.get_sample_value("mypay_payments_total", of) == 1
 
 
-def test_batches_delays_and_levels_are_in_base_units(observer: StageObserver, registry: CollectorRegistry) -> None:
+def test_batches_spans_and_levels_are_in_base_units(observer: StageObserver, registry: CollectorRegistry) -> None:
     observer.batch("execution", size=300, seconds=0.02)
     observer.delay("order_to_result", 0.3)
     observer.level("network_open", 1)
@@ -103,8 +112,8 @@ def test_batches_delays_and_levels_are_in_base_units(observer: StageObserver, re
     assert registry.get_sample_value("mypay_batch_size_sum", {"stage": "execution"}) == 300
     assert registry.get_sample_value("mypay_batch_seconds_bucket", {"stage": "execution", "le": "0.025"}) == 1
     assert registry.get_sample_value("mypay_batch_seconds_bucket", {"stage": "execution", "le": "0.01"}) == 0
-    assert registry.get_sample_value("mypay_delay_seconds_sum", {"span": "order_to_result"}) == 0.3
-    assert registry.get_sample_value("mypay_level", {"name": "network_open"}) == 0
+    assert registry.get_sample_value("mypay_order_to_result_seconds_sum", {"network": "kcard"}) == 0.3
+    assert registry.get_sample_value("mypay_network_open", {"network": "kcard"}) == 0
 
 
 def test_a_batch_of_hops_counts_as_its_payments_one_by_one(
@@ -129,17 +138,18 @@ def test_a_batch_of_hops_counts_as_its_payments_one_by_one(
 def test_a_batch_of_spans_counts_as_its_payments_one_by_one(
     observer: StageObserver, registry: CollectorRegistry
 ) -> None:
-    took = [0.0, 0.001, 0.3, 0.3, 300.0, 86400.0, 1e6]
+    took = [0.0, 0.01, 0.3, 0.3, 60.0, 86400.0, 1e6]
     observer.spans("order_to_result", took)
     observer.spans("order_to_result", [])
     for one in took:
-        observer.delay("order_to_settled", one)
-    for what in ("sum", "count", *(f"bucket {bound}" for bound in (*map(str, DELAY_SECONDS.buckets), "+Inf"))):
+        observer.delay("network_exchange", one)
+    buckets = SPANS["order_to_result"].buckets
+    for what in ("sum", "count", *(f"bucket {bound}" for bound in (*map(str, buckets), "+Inf"))):
         name, _, bound = what.partition(" ")
-        labels = {"le": bound} if bound else {}
+        labels = {"network": "kcard", **({"le": bound} if bound else {})}
         together, alone = (
-            registry.get_sample_value(f"mypay_delay_seconds_{name}", {"span": span, **labels})
-            for span in ("order_to_result", "order_to_settled")
+            registry.get_sample_value(f"mypay_{span}_seconds_{name}", labels)
+            for span in ("order_to_result", "network_exchange")
         )
         assert together == alone is not None, what
 
@@ -149,30 +159,60 @@ def test_a_label_that_is_no_name_is_counted_as_other(
     observer: StageObserver, registry: CollectorRegistry, label: str
 ) -> None:
     observer.count("execution", "declined", reason=label)
-    observer.delay(label, 1.0)
     observer.hops(label, [1.0])
-    observer.level(label, 1.0)
+    observer.level("network_link_up", 1.0, link=label)
     observer.batch(label, size=1, seconds=1.0)
-    assert outcome(registry, "execution", "declined", "other") == 1
-    assert registry.get_sample_value("mypay_delay_seconds_count", {"span": "other"}) == 1
+    assert changes(registry, "declined", "other") == 1
     assert registry.get_sample_value("mypay_hop_seconds_count", {"hop": "other"}) == 1
-    assert registry.get_sample_value("mypay_level", {"name": "other"}) == 1
+    assert registry.get_sample_value("mypay_network_link_up", {"network": "kcard", "link": "other"}) == 1
     assert registry.get_sample_value("mypay_batch_size_count", {"stage": "other"}) == 1
 
 
-def test_label_sets_are_bounded(observer: StageObserver, registry: CollectorRegistry) -> None:
-    for n in range(LABEL_SETS_MAX + 50):
+@pytest.mark.parametrize("name", ["never_heard_of", "안녕"])
+def test_what_no_table_knows_is_counted_as_untold(
+    observer: StageObserver, registry: CollectorRegistry, name: str
+) -> None:
+    observer.count(name, "x")
+    observer.count("execution", name)
+    observer.delay(name, 1.0)
+    observer.level(name, 1.0)
+    told = {
+        s.labels["stage"]: s.value
+        for f in registry.collect()
+        for s in f.samples
+        if s.name == "mypay_reports_untold_total"
+    }
+    stage = name if name.isascii() else "other"
+    assert told == {"untold": 0, stage: 3, "execution": 1}
+
+
+def test_series_are_bounded(observer: StageObserver, registry: CollectorRegistry) -> None:
+    for n in range(SERIES_MAX + 50):
         for _ in range(2):
             observer.count("execution", "declined", reason=f"r{n}")
-            observer.delay(f"s{n}", 1.0)
             observer.hops(f"h{n}", [1.0])
-            observer.level(f"l{n}", 1.0)
+            observer.level("network_link_up", 1.0, link=f"l{n}")
             observer.batch(f"b{n}", size=1, seconds=1.0)
-    names = ("stage", "outcome", "reason", "span", "hop", "name")
     for family in registry.collect():
-        sets = {tuple(s.labels.get(k) for k in names) for s in family.samples}
-        assert len(sets) == LABEL_SETS_MAX + 1
-    assert outcome(registry, "other", "other", "other") == 100
+        sets = {tuple(sorted(pair for pair in s.labels.items() if pair[0] != "le")) for s in family.samples}
+        assert len(sets) <= SERIES_MAX + 1
+
+
+def test_a_gauge_goes_when_its_source_is_away_or_says_so(registry: CollectorRegistry) -> None:
+    now = [0.0]
+    row = LEVELS["payments_open"]
+    assert row.fresh_s is not None
+    gauges = Gauges(row, monotonic=lambda: now[0])
+    gauges.set(("sent", "kcard"), 3)
+    gauges.set(("unknown", "kcard"), 1)
+    gauges.ask(("reversing", "kcard"), lambda: None)
+    now[0] = row.fresh_s
+    gauges.set(("unknown", "kcard"), 2)
+    assert [(s.labels["state"], s.value) for s in gauges.family().samples] == [("sent", 3), ("unknown", 2)]
+    now[0] += 0.1
+    assert [(s.labels["state"], s.value) for s in gauges.family().samples] == [("unknown", 2)]
+    gauges.set(("unknown", "kcard"), None)
+    assert gauges.family().samples == []
 
 
 # --- notes ------------------------------------------------------------------------------------------------------------
@@ -201,7 +241,7 @@ def test_unknown_fields_are_dropped_and_counted(
     assert PAN not in logs.text
     assert "secret" not in logs.text
     assert logs.lines[0]["partner_id"] == "acme"
-    assert outcome(registry, "log", "field_dropped") == 1
+    assert registry.get_sample_value("mypay_log_fields_dropped_total") == 1
 
 
 def test_no_field_for_personal_data_is_known() -> None:
@@ -414,7 +454,7 @@ async def test_pages(observer: StageObserver, registry: CollectorRegistry) -> No
             async with session.get("/metrics") as answer:
                 assert answer.content_type == "text/plain"
                 families = {f.name for f in text_string_to_metric_families(await answer.text())}
-                assert "mypay_outcomes" in families
+                assert "mypay_payments" in families
             async with session.get("/else") as answer:
                 assert answer.status == 404
     finally:

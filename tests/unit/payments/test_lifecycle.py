@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 from gateway.payments.rules.lifecycle import (
     EVENT_TYPE,
     IGNORED,
@@ -7,6 +9,7 @@ from gateway.payments.rules.lifecycle import (
     LimitEffect,
     PaymentEventKind,
     PaymentState,
+    is_outcome,
     next_states,
     transition,
 )
@@ -200,3 +203,14 @@ def test_the_network_is_asked_again_to_undo_what_it_may_have_captured_after_it_f
         (PaymentState.UNKNOWN, PaymentEventKind.APPROVED),
         (PaymentState.UNKNOWN, PaymentEventKind.MISMATCHED),
     }
+
+
+def test_what_came_of_a_payment_is_told_once_on_every_way() -> None:
+    def ways(state: PaymentState | None, told: int, seen: frozenset[tuple[object, object]]) -> Iterator[int]:
+        steps = {(s, t.state) for (s, _), t in TRANSITIONS.items() if s is state} - seen
+        if state in TERMINAL:
+            yield told
+        for before, after in steps:
+            yield from ways(after, told + is_outcome(before, after), seen | {(before, after)})
+
+    assert set(ways(None, 0, frozenset())) == {1}

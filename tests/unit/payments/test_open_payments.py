@@ -12,9 +12,13 @@ async def test_counts_and_ages_are_told_and_go_back_to_zero() -> None:
         await uow.payments.insert([payment(1, changed_at=later(-7)), payment(2, changed_at=later(-2))])
     assert await watch.look() == 0
     levels = rig.observer.levels
-    assert (levels["open_sent"], levels["oldest_sent_seconds"]) == (2, 7.0)
-    assert (levels["open_unknown"], levels["oldest_unknown_seconds"]) == (0, 0.0)
+    of_network = f"network={payment(1).network_id}"
+    assert levels[f"payments_open{{{of_network},state=sent}}"] == 2
+    assert levels["payment_oldest_seconds{state=sent}"] == 7.0
+    assert levels[f"payments_open{{{of_network},state=unknown}}"] == 0
+    assert levels["payment_oldest_seconds{state=unknown}"] == 0.0
     for number in (1, 2):
         rig.database.payments.rows[payment(number).key] = payment(number, state=PaymentState.DECLINED)
     await watch.look()
-    assert (levels["open_sent"], levels["oldest_sent_seconds"]) == (0, 0.0)
+    assert levels[f"payments_open{{{of_network},state=sent}}"] == 0
+    assert levels["payment_oldest_seconds{state=sent}"] == 0.0

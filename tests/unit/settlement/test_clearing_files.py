@@ -80,7 +80,7 @@ class Quiet:
         self.notes: list[tuple[str, dict[str, object]]] = []
         self.counted: Counter[str] = Counter()
 
-    def count(self, stage: str, outcome: str, *, reason: str = "", n: int = 1) -> None:
+    def count(self, stage: str, outcome: str, *, reason: str = "", network: str = "", n: int = 1) -> None:
         self.counted[outcome] += n
 
     def note(self, event: str, *, level: str = "info", **fields: object) -> None:

@@ -115,5 +115,5 @@ async def test_an_alarm_rises_for_as_long_as_a_confirmation_is_overdue() -> None
     await scene.service.take([record(), record(OTHERS, "mobile", "mobile")])
     await watch.look()
     levels.append(dict(scene.observer.levels))
-    assert [found["overdue_erasures"] for found in levels] == [0.0, 2.0, 0.0]
-    assert [found["oldest_overdue_erasure_seconds"] for found in levels] == [0.0, 5.0, 0.0]
+    assert [found["erasures_overdue"] for found in levels] == [0.0, 2.0, 0.0]
+    assert [found["erasure_overdue_oldest_seconds"] for found in levels] == [0.0, 5.0, 0.0]

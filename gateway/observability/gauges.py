@@ -1,0 +1,143 @@
+"""The gauges: what stages tell as it stands.
+
+They report each by its name without ``mypay_`` (:meth:`gateway.base.process.Observer.level`).
+"""
+
+from typing import Final
+
+from gateway.observability.metric import ANY, GaugeMetric
+
+_NETWORK: Final = {"network": "The card network."}
+_READ_S: Final = 30.0
+"""For how long a value holds that was read elsewhere: several times the pause between two looks."""
+
+GAUGES: Final = (
+    GaugeMetric(
+        name="mypay_build_info",
+        unit="1",
+        help="Always 1; its labels tell what runs.",
+        labels={"version": "Of the gateway.", "process": "The stage.", "python": "Version of Python."},
+        processes=(ANY,),
+    ),
+    GaugeMetric(
+        name="mypay_payments_open",
+        unit="payments",
+        help="Payments whose outcome is not known yet, on all networks: told by `schedule`.",
+        labels={"state": "`sent`, `unknown` or `reversing`.", **_NETWORK},
+        fresh_s=_READ_S,
+        processes=("schedule",),
+    ),
+    GaugeMetric(
+        name="mypay_payment_oldest_seconds",
+        unit="seconds",
+        help="For how long the oldest of them has been so; 0 where there is none.",
+        labels={"state": "`sent`, `unknown` or `reversing`."},
+        fresh_s=_READ_S,
+        processes=("schedule",),
+    ),
+    GaugeMetric(
+        name="mypay_network_link_up",
+        unit="1",
+        help="1 while the link to the network's host is signed on.",
+        labels={**_NETWORK, "link": "The link's number and address."},
+        processes=("execution",),
+    ),
+    GaugeMetric(
+        name="mypay_network_open",
+        unit="1",
+        help="1 while the network's topic is read; 0 while the circuit breaker or a lost link closes it.",
+        labels=_NETWORK,
+        processes=("execution",),
+    ),
+    GaugeMetric(
+        name="mypay_network_breaker",
+        unit="1",
+        help="1 for the state that the network's circuit breaker is in, 0 for the others.",
+        labels={**_NETWORK, "state": "`closed`, `open` or `half_open`."},
+        processes=("execution",),
+    ),
+    GaugeMetric(
+        name="mypay_relay_leader",
+        unit="1",
+        help="1 on the relay that publishes, 0 on those that stand by.",
+        processes=("relay",),
+    ),
+    GaugeMetric(
+        name="mypay_revoke_to_last_use_seconds",
+        unit="seconds",
+        help=(
+            "Between a consent's end (of this purpose) and the last use that was decided under it, the highest of all "
+            "since the process began. Never above zero."
+        ),
+        labels={"use": "`intent` of a payment, `share` or `offer`."},
+        processes=("execution", "sharing", "marketing"),
+    ),
+    GaugeMetric(
+        name="mypay_erasures_overdue",
+        unit="notices",
+        help="Erase notices that their affiliates have not confirmed in time.",
+        fresh_s=None,
+        processes=("schedule",),
+    ),
+    GaugeMetric(
+        name="mypay_erasure_overdue_oldest_seconds",
+        unit="seconds",
+        help="How long the oldest of them has been overdue.",
+        processes=("schedule",),
+    ),
+    GaugeMetric(
+        name="mypay_open_transaction_seconds",
+        unit="seconds",
+        help="How long somebody's open Kafka transaction has held back what others wrote behind it.",
+        processes=("initiation", "consents"),
+    ),
+    GaugeMetric(
+        name="mypay_open_transaction_records",
+        unit="records",
+        help="How many records it holds back.",
+        processes=("initiation", "consents"),
+    ),
+    GaugeMetric(
+        name="mypay_key_registry_age_seconds",
+        unit="seconds",
+        help="How old this process's view of partners' keys is.",
+        processes=("initiation", "consents", "execution", "portability"),
+    ),
+    GaugeMetric(
+        name="mypay_trust_table_age_seconds",
+        unit="seconds",
+        help="How old its oldest key set of an identity provider is.",
+        processes=("initiation", "consents", "execution", "portability"),
+    ),
+    GaugeMetric(
+        name="mypay_trust_policy_differs",
+        unit="1",
+        help="1 while the files on this machine are not the policy that was applied: it goes on with the old one.",
+        processes=("initiation", "consents", "execution", "portability"),
+    ),
+    GaugeMetric(
+        name="mypay_no_proof_asked",
+        unit="1",
+        help="1 where no customer's proof is asked for (`MYPAY_ALLOW_NO_PROOF`).",
+        processes=("initiation", "consents", "execution", "portability"),
+    ),
+    GaugeMetric(
+        name="mypay_disclosure_leader",
+        unit="1",
+        help="1 on the sequencer that writes the disclosure log, 0 on those that stand by.",
+        processes=("disclosure",),
+    ),
+    GaugeMetric(
+        name="mypay_disclosure_lag_seconds",
+        unit="seconds",
+        help="How late the oldest use of the last batch came into the disclosure log.",
+        processes=("disclosure",),
+    ),
+    GaugeMetric(
+        name="mypay_disclosure_entries",
+        unit="entries",
+        help="Entries of the disclosure log.",
+        processes=("disclosure",),
+    ),
+)
+"""All of them."""
