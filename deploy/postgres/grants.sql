@@ -70,7 +70,7 @@ GRANT SELECT ON public.consent TO mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (issuer, subject, jti, level, authenticated_at) ON public.consent_version TO mypay_consents, mypay_schedule, mypay_operator;
 GRANT SELECT ON public.consent_version TO mypay_readonly;
 GRANT INSERT ON public.consent_purpose_end TO mypay_consents, mypay_schedule, mypay_operator;
-GRANT SELECT ON public.consent_purpose_end TO mypay_execution, mypay_portability, mypay_sharing, mypay_marketing, mypay_readonly;
+GRANT SELECT ON public.consent_purpose_end TO mypay_execution, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_readonly;
 GRANT SELECT, INSERT ON public.consent_command TO mypay_consents, mypay_schedule, mypay_operator;
 GRANT SELECT ON public.consent_command TO mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (reserved_minor, reserved_count, consumed_minor, consumed_count) ON public.consent_usage TO mypay_execution;

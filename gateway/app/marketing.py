@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from gateway.app.keys import Ring, load_ring
+from gateway.app.postgres import PostgresStore
 from gateway.app.process import Process, dead_letters, publisher
-from gateway.app.runtime import Runtime, always_due
+from gateway.app.runtime import Runtime, always_due, look_at_ends
 from gateway.app.sharing import affiliates_of
 from gateway.app.unit import GatewayUnit
+from gateway.base.process import Clock, SilentObserver
 from gateway.base.retrying import until_done
-from gateway.consents.ended_watch import LOOK_S, EndedConsentWatch, EndedMarketingWatch
+from gateway.consents.ended_watch import EndedConsentWatch, EndedMarketingWatch
 from gateway.database.unit import Store
 from gateway.identity.jose.keys import CachedKeySource
 from gateway.identity.jose.signature import JwsVerifier
@@ -114,7 +116,7 @@ class MarketingStage:
                         name="aggregates",
                     ),
                     tasks.create_task(self._count(), name="uses"),
-                    tasks.create_task(self._look(), name="ended-consents"),
+                    tasks.create_task(look_at_ends(self.runtime, self.watch), name="ended-consents"),
                 ]
                 await stopping.wait()
                 for task in workers:
@@ -135,11 +137,6 @@ class MarketingStage:
         watchdog = self.runtime.watch("offer-uses", self.uses.lag)
         batches = ConsumerBatches(self.uses, batch_max=self.terms.batch_max, batch_wait_s=self.terms.batch_wait_s)
         await consume(batches, partial(self.isolated.run, self.counting.take), progress=watchdog.progress)
-
-    async def _look(self) -> None:
-        while True:
-            await self.watch.look()
-            await self.runtime.pause("ended-consents", LOOK_S)
 
 
 def marketing(
@@ -169,6 +166,7 @@ def marketing(
             dead_letters=connections.dead_letters,
             observer=observer,
             clock=clock,
+            watch=watch,
         ),
         aggregates=AggregateService(store=store, observer=observer, clock=clock, k=terms.k),
         watch=watch,
@@ -206,3 +204,19 @@ async def marketing_process(process: Process) -> AsyncIterator[MarketingStage]:
             yield marketing(process, connections, terms)
     finally:
         await keys.stop()
+
+
+@asynccontextmanager
+async def open_aggregates(dsn: str, *, clock: Clock, k: int) -> AsyncIterator[AggregateService]:
+    """The aggregates by another clock than the process `marketing` has, for as long as the block lasts.
+
+    Raises:
+        StoreUnavailableError: the server cannot be reached.
+        DatabaseUnfitError: it does not let this user in.
+    """
+    store = PostgresStore(dsn, pool_size=1, name="mypay-aggregates")
+    await store.start()
+    try:
+        yield AggregateService(store=store, observer=SilentObserver(), clock=clock, k=k)
+    finally:
+        await store.stop()

@@ -6,12 +6,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from gateway.app.errors import NotConfiguredError
 from gateway.app.process import Process, dead_letters, publisher
-from gateway.app.runtime import Runtime
+from gateway.app.runtime import Runtime, look_at_ends
 from gateway.app.settings import Settings
 from gateway.app.trust import Signers, signers
+from gateway.consents.ended_watch import EndedConsentWatch, EndedPortabilityWatch
 from gateway.identity.jose.jwk import (
     KeyFormatError,
     algorithm_of,
@@ -31,6 +33,9 @@ from gateway.portability.store import Snapshots
 from gateway.portability.taking import PortabilityRequestService
 from gateway.sealing.files import SecretFileError
 from schemas.topics import PORTABILITY_REQUESTS
+
+_CHUNK_S: Final = 5.0
+"""Above what a chunk takes from the look at its consent until Kafka has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +69,7 @@ class PortabilityStage:
     consumer: Consumer
     requests: PortabilityRequestService
     exports: ExportService
+    watch: EndedConsentWatch
     isolated: IsolatedBatch
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -74,6 +80,7 @@ class PortabilityStage:
                 workers = [
                     tasks.create_task(self._take(), name="portability"),
                     tasks.create_task(self._export(), name="exports"),
+                    tasks.create_task(look_at_ends(self.runtime, self.watch), name="ended-consents"),
                 ]
                 await stopping.wait()
                 for task in workers:
@@ -96,6 +103,9 @@ class PortabilityStage:
 def portability(runtime: Runtime, connections: PortabilityConnections, terms: PortabilityTerms) -> PortabilityStage:
     """Put portability together."""
     signed, parked = connections.signers, connections.dead_letters
+    watch = EndedPortabilityWatch(
+        store=runtime.store, observer=runtime.observer, clock=runtime.clock, settle_s=_CHUNK_S
+    )
     return PortabilityStage(
         runtime=runtime,
         terms=terms,
@@ -120,7 +130,9 @@ def portability(runtime: Runtime, connections: PortabilityConnections, terms: Po
             clock=runtime.clock,
             worker=runtime.worker,
             settings=terms.exports,
+            watch=watch,
         ),
+        watch=watch,
         isolated=IsolatedBatch("portability", dead_letters=parked, observer=runtime.observer),
     )
 

@@ -12,9 +12,10 @@ from uuid import uuid4
 from gateway.app.errors import NotConfiguredError
 from gateway.app.postgres import PostgresStore
 from gateway.app.process import Process, SystemClock
-from gateway.app.runtime import Runtime
+from gateway.app.runtime import Runtime, look_at_ends
 from gateway.app.settings import Settings
 from gateway.base.process import SilentObserver
+from gateway.consents.ended_watch import EndedConsentWatch, EndedPullWatch
 from gateway.database.dsn import with_user
 from gateway.database.roles import Role
 from gateway.portability.api.answering import PullService, PullSettings
@@ -28,18 +29,24 @@ class PullStage:
 
     runtime: Runtime
     server: PullServer
+    watch: EndedConsentWatch
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve until told to stop; calls in hand are answered."""
         await self.server.start()
+        looking = asyncio.create_task(look_at_ends(self.runtime, self.watch), name="ended-consents")
         try:
             self.runtime.observer.note("api_listens", http_port=self.server.port)
             await stopping.wait()
         finally:
+            looking.cancel()
             await self.server.stop()
+            await asyncio.wait([looking])
 
 
-def pull_service(runtime: Runtime, marks: RecordMarks, settings: PullSettings) -> PullService:
+def pull_service(
+    runtime: Runtime, marks: RecordMarks, settings: PullSettings, watch: EndedConsentWatch | None = None
+) -> PullService:
     """Put the service together."""
     return PullService(
         store=runtime.store,
@@ -49,7 +56,13 @@ def pull_service(runtime: Runtime, marks: RecordMarks, settings: PullSettings) -
         monotonic=time.monotonic,
         new_id=lambda: uuid4().hex,
         settings=settings,
+        watch=watch,
     )
+
+
+def pull_watch(runtime: Runtime) -> EndedConsentWatch:
+    """What compares answers with the ends of consents."""
+    return EndedPullWatch(store=runtime.store, observer=runtime.observer, clock=runtime.clock, settle_s=0.0)
 
 
 # --- a process ---
@@ -95,15 +108,16 @@ async def portability_api_process(process: Process) -> AsyncIterator[PullStage]:
         per_second=settings.portability_api_per_second,
         burst=settings.portability_api_burst,
     )
+    watch = pull_watch(process)
     server = PullServer(
-        pull_service(process, marks, bounds),
+        pull_service(process, marks, bounds, watch),
         context,
         host=settings.portability_api_host,
         port=settings.portability_api_port,
         timeout_s=settings.portability_api_timeout_s,
         observer=process.observer,
     )
-    yield PullStage(runtime=process, server=server)
+    yield PullStage(runtime=process, server=server, watch=watch)
 
 
 # --- a trial ---

@@ -7,6 +7,7 @@ from typing import Final
 
 from gateway.app.unit import GatewayUnit
 from gateway.base.process import Clock, Observer
+from gateway.consents.ended_watch import LOOK_S, EndedConsentWatch
 from gateway.database.unit import Store
 from gateway.observability.health import Health, Watchdog
 
@@ -56,3 +57,10 @@ class Runtime:
         watchdog = Watchdog(stall_after_s=self.stall_after_s + pause_s, waiting=waiting)
         self.health.liveness[name] = watchdog.check
         return watchdog
+
+
+async def look_at_ends(runtime: Runtime, watch: EndedConsentWatch, interval_s: float = LOOK_S) -> None:
+    """Compare what a stage does with the ends of consents, again and again."""
+    while True:
+        await watch.look()
+        await runtime.pause("ended-consents", interval_s)

@@ -10,7 +10,7 @@ from functools import partial
 from gateway.app.keys import Ring, load_ring
 from gateway.app.postgres import PostgresStore
 from gateway.app.process import Process, dead_letters, publisher
-from gateway.app.runtime import Runtime, always_due
+from gateway.app.runtime import Runtime, always_due, look_at_ends
 from gateway.base.retrying import until_done
 from gateway.consents.ended_watch import LOOK_S, EndedConsentWatch, EndedSharingWatch
 from gateway.identity.jose.keys import CachedKeySource, Registry
@@ -78,7 +78,9 @@ class SharingStage:
                     tasks.create_task(self._share(), name="shares"),
                     tasks.create_task(self._sweep(), name="erase-sweep"),
                     tasks.create_task(self._confirm(), name="confirmations"),
-                    tasks.create_task(self._look(), name="ended-consents"),
+                    tasks.create_task(
+                        look_at_ends(self.runtime, self.watch, self.terms.look_interval_s), name="ended-consents"
+                    ),
                 ]
                 await stopping.wait()
                 for task in workers:
@@ -108,11 +110,6 @@ class SharingStage:
         terms = self.terms
         batches = ConsumerBatches(self.confirmations, batch_max=terms.batch_max, batch_wait_s=terms.batch_wait_s)
         await consume(batches, partial(self.isolated.run, self.erasures.take), progress=watchdog.progress)
-
-    async def _look(self) -> None:
-        while True:
-            await self.watch.look()
-            await self.runtime.pause("ended-consents", self.terms.look_interval_s)
 
 
 def sharing(runtime: Runtime, connections: SharingConnections, terms: SharingTerms | None = None) -> SharingStage:

@@ -1,8 +1,10 @@
-"""How late anything still happens under a consent that was revoked or has expired: measured in every execution worker.
+"""How late anything still happens under a consent that was revoked or has expired: measured wherever one is used.
 
-``revoke_to_last_intent``: from the end's moment to the last intent's, both read under the consent's lock: never above
-zero, as far as two machines' clocks agree. ``revoke_to_wire``: from the end's moment to the last byte that was handed
-to the network: at most the bound from intent to wire. A payment costs two entries in lists that are kept for seconds.
+``revoke_to_last_use``: from the end's moment to that of the last use (an intent to pay, a share, an offer or its use, a
+whole export, an answer through the API), both read under the consent's lock: never above zero, as far as two machines'
+clocks agree. ``revoke_to_wire``: from the end's moment to the last byte that was handed to the network: at most the
+bound from intent to wire; ``revoke_to_last_export``: the same of chunks of exports. A use costs an entry in a list that
+is kept for seconds.
 """
 
 import asyncio
@@ -34,7 +36,7 @@ class _Ended:
 
 
 class EndedConsentWatch:
-    """Compares one worker's uses of consents (intents and bytes; or shares) with the ends of these.
+    """Compares one worker's uses of consents with the ends of these: when they were decided, and when they left.
 
     Args:
         settle_s: how long after an end its last result may come: the bound from intent to wire and the answer's time.
@@ -63,11 +65,11 @@ class EndedConsentWatch:
         self._latest_intent: timedelta | None = None
 
     def intended(self, keys: Sequence[ConsentKey], decided_at: datetime) -> None:
-        """Intents of one batch have committed."""
+        """Uses of one batch have committed; the moment was read under the consents' locks."""
         self._intents.append((self._clock.now(), decided_at, keys))
 
     def sent(self, sent: Iterable[tuple[ConsentKey, float | None]]) -> None:
-        """Requests were handed to the network at these times of ``loop.time()``; None: nothing of it left."""
+        """Something was handed over at these times of ``loop.time()``; None: nothing of it left."""
         now, loop_now = self._clock.now(), asyncio.get_running_loop().time()
         self._wires.append((now, [(k, now - timedelta(seconds=loop_now - at)) for k, at in sent if at is not None]))
 
@@ -127,7 +129,10 @@ class EndedConsentWatch:
                 )
         if ended.last_wire is not None:
             late = max(ended.last_wire - ended.ended_at, _NO_TIME)
-            self._observer.delay("revoke_to_wire", late.total_seconds())
+            self._left_late(late.total_seconds())
+
+    def _left_late(self, seconds: float) -> None:
+        self._observer.delay("revoke_to_wire", seconds)
 
 
 class EndedSharingWatch(EndedConsentWatch):
@@ -139,8 +144,27 @@ class EndedSharingWatch(EndedConsentWatch):
 
 
 class EndedMarketingWatch(EndedConsentWatch):
-    """The same of offers."""
+    """The same of offers, and of their uses."""
 
     PURPOSE = Purpose.MARKETING
     STAGE = "marketing"
     USE = "offer"
+
+
+class EndedPortabilityWatch(EndedConsentWatch):
+    """The same of exports: a whole one is decided under the lock, its chunks leave before that."""
+
+    PURPOSE = Purpose.PORTABILITY
+    STAGE = "portability"
+    USE = "export"
+
+    def _left_late(self, seconds: float) -> None:
+        self._observer.delay("revoke_to_last_export", seconds)
+
+
+class EndedPullWatch(EndedConsentWatch):
+    """The same of answers through the API."""
+
+    PURPOSE = Purpose.PORTABILITY
+    STAGE = "portability_api"
+    USE = "pull"

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from gateway.base.errors import StoreConflictError
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
+from gateway.consents.ended_watch import EndedConsentWatch
 from gateway.database.unit import Store
 from gateway.identity.door import Door
 from gateway.identity.signing import KeySource, SignatureVerifier
@@ -28,6 +29,7 @@ class UseService:
 
     Args:
         keys, verifier: of affiliates, as partners' are.
+        watch: compares uses that count with the ends of consents; None: nobody looks.
     """
 
     def __init__(
@@ -39,7 +41,9 @@ class UseService:
         dead_letters: DeadLetters,
         observer: Observer,
         clock: Clock,
+        watch: EndedConsentWatch | None = None,
     ) -> None:
+        self._watch = watch
         self._store = store
         self._keys = keys
         self._door: Door[OfferUse] = Door(verifier=verifier, models=MODELS)
@@ -106,4 +110,6 @@ class UseService:
                 [campaigns[c] for c in sorted({o.campaign_id for o in changed.values()})]
             )
             await uow.outbox.append(events)
+        if self._watch is not None and changed:
+            self._watch.intended([o.consent_key for o in changed.values()], now)
         return answers

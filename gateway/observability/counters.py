@@ -269,8 +269,10 @@ _ALARMING: Final = (
         labels=_STAGE,
         outcomes={
             "execution": {"intent_after_end": "A payment was begun."},
+            "portability": {"export_after_end": "An export became whole."},
+            "portability_api": {"pull_after_end": "A call was answered."},
             "sharing": {"share_after_end": "A share was decided."},
-            "marketing": {"offer_after_end": "An offer was made."},
+            "marketing": {"offer_after_end": "An offer was made, or a use of one counted."},
         },
     ),
     CounterMetric(

@@ -69,8 +69,8 @@ GAUGES: Final = (
             "Between a consent's end (of this purpose) and the last use that was decided under it, the highest of all "
             "since the process began. Never above zero."
         ),
-        labels={"use": "`intent` of a payment, `share` or `offer`."},
-        processes=("execution", "sharing", "marketing"),
+        labels={"use": "`intent` of a payment, `export`, `pull` by the API, `share` or `offer` (made or used)."},
+        processes=("execution", "portability", "portability_api", "sharing", "marketing"),
     ),
     GaugeMetric(
         name="mypay_erasures_overdue",

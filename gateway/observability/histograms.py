@@ -108,7 +108,7 @@ SPANS: Final[Mapping[str, HistogramMetric]] = {
         HistogramMetric(
             name="mypay_revoke_to_last_export_seconds",
             unit="seconds",
-            help="From a revoked portability purpose to the last chunk of data that left under it.",
+            help="From the end of a portability purpose to the last chunk of data that left under it.",
             buckets=_SECONDS,
             processes=("portability",),
         ),

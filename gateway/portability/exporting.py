@@ -9,9 +9,11 @@ of which no receipt tells, and the next attempt says that they are void before i
 a use of its consent, and so is what says that an attempt is void of which a chunk may have left.
 
 **Nothing after the end of what permits it.** Before each chunk the consent is read again: what was revoked is seen by
-the next chunk, and by the receipt under the lock. The last chunk's distance from the revocation is measured.
+the next chunk, and by the receipt under the lock. How late chunks and receipts come is measured
+(:mod:`gateway.consents.ended_watch`).
 """
 
+import asyncio
 import hashlib
 import random
 import string
@@ -27,6 +29,7 @@ from gateway.base.calendar import SEOUL
 from gateway.base.errors import PublisherUnavailableError, StoreConflictError, StoreUnavailableError
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
+from gateway.consents.ended_watch import EndedConsentWatch
 from gateway.database.unit import Store
 from gateway.messaging.records import Outgoing, Publisher
 from gateway.outbox.store import OutboxEvent
@@ -37,7 +40,7 @@ from gateway.portability.sealed import import_recipient_key, seal, sign_receipt
 from gateway.portability.store import PortabilityUnit, Snapshots
 from gateway.portability.taking import event_of
 from schemas.codec import encode
-from schemas.consents import PortabilityScope, Purpose
+from schemas.consents import PortabilityScope
 from schemas.envelope import Envelope, write_envelope
 from schemas.events import EventType
 from schemas.portability import (
@@ -109,11 +112,14 @@ class _Attempt:
     chunks: list[ManifestChunk] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     tokens: set[str] = field(default_factory=set)
-    last_use: datetime | None = None
 
 
 class ExportService:
-    """Makes exports, one after the other. Any number of workers may do so side by side."""
+    """Makes exports, one after the other. Any number of workers may do so side by side.
+
+    Args:
+        watch: compares exports with the ends of consents; None: nobody looks.
+    """
 
     def __init__(
         self,
@@ -126,7 +132,9 @@ class ExportService:
         clock: Clock,
         worker: str,
         settings: ExportSettings,
+        watch: EndedConsentWatch | None = None,
     ) -> None:
+        self._watch = watch
         self._store = store
         self._snapshots = snapshots
         self._publisher = publisher
@@ -240,8 +248,9 @@ class ExportService:
         )
         topic = exports_topic(attempt.stored.request.rcv_org_code)
         record = Outgoing(topic, export.export_id.encode(), encode(chunk), write_envelope(envelope))
-        attempt.last_use = self._clock.now()
         await self._publisher.publish([record])
+        if self._watch is not None:
+            self._watch.sent([(export.consent_key, asyncio.get_running_loop().time())])
         digest = hashlib.sha256(sealed.encode()).hexdigest()
         attempt.chunks.append(ManifestChunk(records=sum(found.counts().values()), sha256=digest))
         attempt.counts.update(found.counts())
@@ -263,7 +272,6 @@ class ExportService:
                 consent_version=using.consent.version,
             )
         if refused is not None:
-            await self._measure(attempt)
             raise _StoppedError(refused)
         if not is_ours:
             raise _LostError
@@ -303,8 +311,9 @@ class ExportService:
                 version = using.consent.version if using.consent else 0
                 await uow.outbox.append(_whole(done, stored, manifest, receipt, version, now))
         if refused is not None:
-            await self._measure(attempt)
             raise _StoppedError(refused)
+        if self._watch is not None:
+            self._watch.intended([export.consent_key], now)
 
     def _manifest(self, attempt: _Attempt) -> ExportManifest:
         export, request = attempt.export, attempt.stored.request
@@ -345,20 +354,6 @@ class ExportService:
             await uow.outbox.append(_void_events(standing, standing.attempt, stored, reason, now))
             told = _event(export, stored, "voided", now, reason=reason)
             await uow.outbox.append([event_of(told, EventType.PORTABILITY_VOIDED, f"{_id(export)}:voided")])
-
-    async def _measure(self, attempt: _Attempt) -> None:
-        """How long after the end of what permitted it anything was still handed over."""
-        if attempt.last_use is None:
-            return
-        async with self._store.reading() as uow:
-            ends = [
-                e.ended_at
-                for e in await uow.consents.purpose_ends(attempt.export.consent_key)
-                if e.purpose is Purpose.PORTABILITY
-            ]
-        if ends:
-            late = max((attempt.last_use - max(ends)).total_seconds(), 0.0)
-            self._observer.delay("revoke_to_last_export", late)
 
 
 def _tokens(piece: Sequence[PaymentFacts], extract: Extract) -> set[str]:

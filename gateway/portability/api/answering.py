@@ -13,6 +13,7 @@ from uuid import UUID
 
 from gateway.base.errors import StoreConflictError, StoreUnavailableError
 from gateway.base.process import Clock, Observer
+from gateway.consents.ended_watch import EndedConsentWatch
 from gateway.consents.rules.consent import Consent
 from gateway.database.unit import Store
 from gateway.outbox.store import OutboxEvent
@@ -81,6 +82,7 @@ class PullService:
         marks: of ``next_page``; the same in all processes.
         monotonic: seconds of a clock that never goes back.
         new_id: an id that no call had before.
+        watch: compares answers with the ends of consents; None: nobody looks.
     """
 
     def __init__(
@@ -93,7 +95,9 @@ class PullService:
         monotonic: Callable[[], float],
         new_id: Callable[[], str],
         settings: PullSettings,
+        watch: EndedConsentWatch | None = None,
     ) -> None:
+        self._watch = watch
         self._store = store
         self._marks = marks
         self._observer = observer
@@ -154,6 +158,8 @@ class PullService:
             if asked.api_type is not ApiType.SCHEDULED:
                 await uow.pulls.access(key, recipient.org_code, now)
             await uow.outbox.append([self._event(asked, consent, recipient, records, now)])
+        if self._watch is not None:
+            self._watch.intended([key], now)
         self._observer.count(STAGE, "record", n=records)
         is_new = records or "next_page" in told or asked.search_timestamp is None
         return (RspCode.SUCCESS if is_new else RspCode.UP_TO_DATE), told
