@@ -18,7 +18,8 @@ from gateway.sealing.redaction import redact
 
 if TYPE_CHECKING:
     from gateway.proving.books import Checked
-    from gateway.proving.demo import Counts, DemoResult
+    from gateway.proving.day import Counts
+    from gateway.proving.demo import DemoResult
     from gateway.proving.world.world import World
 
 NAME: Final = "demo"
@@ -56,7 +57,15 @@ def command(
         raise CliError(f"The demo needs the package {error.name}.", hint="Run `make install`.") from error
     view = DemoView()
     plan = WorldPlan(
-        NAME, home, networks=networks, seed=seed, keep=keep, with_proofs=True, with_disclosure=True, asked=("bcard",)
+        NAME,
+        home,
+        networks=networks,
+        seed=seed,
+        keep=keep,
+        with_proofs=True,
+        with_disclosure=True,
+        with_receivers=True,
+        asked=("bcard",),
     )
     result = run_to_end(run_demo(plan, orders=orders, seed=seed, view=view))
     view.live.settle()
@@ -103,7 +112,7 @@ def run_to_end(main: Coroutine[Any, Any, T]) -> T:
 
 
 class DemoView:
-    """Implements :class:`gateway.proving.demo.View` on standard error."""
+    """Implements :class:`gateway.proving.day.View` on standard error."""
 
     def __init__(self) -> None:
         self.live = LiveView(err())
@@ -148,7 +157,7 @@ def show(result: "DemoResult") -> None:
     _show_numbers(result)
     _show_example(result)
     for line in result.disclosed:
-        results().print(line, markup=False, highlight=False)
+        results().print(line, markup=False, highlight=False, soft_wrap=True)
     show_books(result.checked)
 
 
@@ -206,7 +215,7 @@ def show_books(checked: "list[Checked]") -> None:
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(
-        title="The books: orders sent, PostgreSQL and Kafka, the network's ledger",
+        title="The books: orders sent, PostgreSQL and Kafka, networks' and receivers' own books",
         title_justify="left",
         title_style="bold",
     )

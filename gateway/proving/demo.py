@@ -1,75 +1,32 @@
 """The demo: a realistic day of orders through the whole gateway, and then the check of the books."""
 
 import asyncio
-import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
 import asyncpg
 
-from gateway.app.registries import open_consent_changes
-from gateway.consents.changing import change_consent_status
-from gateway.consents.rules.consent import ConsentCommand
 from gateway.proving.books import Checked, Ending, Endings, Evidence
+from gateway.proving.day import Day, View
 from gateway.proving.disclosing import check_disclosures
+from gateway.proving.handing import check_receiving
 from gateway.proving.pulling import check_pull
-from gateway.proving.traffic.cast import STORY, Role, make_cast, make_partners
-from gateway.proving.traffic.forgeries import Forger, forged_records, parked
-from gateway.proving.traffic.mix import Planned, Wave, plan, roles_for
+from gateway.proving.traffic.cast import make_cast, make_partners
+from gateway.proving.traffic.forgeries import forged_records
+from gateway.proving.traffic.mix import plan, roles_for
 from gateway.proving.traffic.orders import OrderWriter
+from gateway.proving.traffic.receivers import make_receivers
 from gateway.proving.traffic.sending import Sender, open_sender
-from gateway.proving.traffic.story import Step, Teller, story_is_right
+from gateway.proving.traffic.story import Step, story_is_right
 from gateway.proving.world.judging import judge
-from gateway.proving.world.networks import ANSWER_TIMEOUT_S
+from gateway.proving.world.receiving import Receiving, open_receiving
 from gateway.proving.world.watching import Watch, open_watch
 from gateway.proving.world.world import World, WorldPlan, open_world
-from schemas.events import CancellationEffect
-
-SENDING_SECONDS: Final = 12.0
-"""How long the main part takes to send: long enough to watch, short enough to wait for."""
-
-PER_SECOND_MIN: Final = 100.0
-PER_SECOND_MAX: Final = 800.0
-"""Below what two cores carry, so that latencies are the gateway's and not a queue's."""
-
-STALLED_S: Final = 45.0
-"""No news for this long: what has not ended will not. Longer than every repeat and time-out of the run's networks."""
 
 _POLL_S: Final = 0.05
-_WAVE_S: Final = 20.0
-_FIRST_PART: Final = 0.6
-"""Share of the main part that is sent before the network falls silent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How far a run is. ``ended``: results told; ``settled``: cleared too."""
-
-    orders: int
-    sent: int
-    ended: int
-    settled: int
-    in_doubt: int
-
-
-class View(Protocol):
-    """Shows a run to whoever watches."""
-
-    def step(self, title: str) -> AbstractContextManager[None]:
-        """A step runs, for as long as the block lasts."""
-
-    def scene(self, text: str) -> None:
-        """Something begins that is worth a sentence."""
-
-    def counts(self, counts: Counts) -> None:
-        """The run went on; called about 20 times a second."""
-
-    def running(self, world: World) -> None:
-        """Everything is up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +47,7 @@ class DemoResult:
         settled_minor: currency → sum.
         per_second: results a second while the first part was sent.
         story: of the consents whose whole life was played.
-        disclosed: what there is to see of the disclosure log.
+        disclosed: what there is to see of data that was handed over, and of the disclosure log.
         example: (partner_id, payment_id) of a payment worth looking at.
     """
 
@@ -124,211 +81,48 @@ async def run_demo(world_plan: WorldPlan, *, orders: int, seed: int, view: View)
         WorldError, ChildError, gateway.proving.stack.LocalStackError: it could not be set up, or a process died.
         ValueError: fewer orders than the mix needs.
     """
-    cast = make_cast(roles_for(orders), partners=make_partners(), now=datetime.now(UTC), seed=seed)
+    receivers = make_receivers() if world_plan.with_receivers else None
+    now = datetime.now(UTC)
+    cast = make_cast(roles_for(orders), partners=make_partners(), now=now, seed=seed, receivers=receivers)
     planned = plan(orders, cast, seed)
-    async with open_world(world_plan, cast, steps=view.step) as world:
+    async with open_world(world_plan, cast, steps=view.step) as world, AsyncExitStack() as following:
         view.running(world)
-        writer = OrderWriter(cast, planned)
+        receiving = await following.enter_async_context(open_receiving(world)) if receivers else None
         async with (
             open_watch(world.kafka_bootstrap_servers, [p.partner_id for p in cast.partners]) as watch,
-            open_sender(world.kafka, writer) as sender,
+            open_sender(world.kafka, OrderWriter(cast, planned)) as sender,
         ):
-            run = _Run(world, watch, sender, planned, view)
-            await run.play()
+            day = Day(world, watch, sender, planned, view, receiving)
+            await day.play()
         with view.step("Checking the books from three sides"):
             result = await _judge(world, sender, watch)
-        result.per_second = run.per_second
-        result.seconds = run.seconds
-        result.story = run.story
-        result.checked.append(story_is_right(run.story))
-        if world_plan.with_disclosure:
-            with view.step("Verifying the disclosure log"):
-                logged, result.disclosed = await check_disclosures(
-                    world.postgres_dsn, world.disclosure_keys, world.directory / "disclosures.json"
-                )
-                result.checked.append(logged)
-            with view.step("Asking for a customer's data through the portability API"):
-                pulled, lines = await check_pull(world.postgres_dsn, world.directory / "portability-api")
-                result.checked.append(pulled)
-                result.disclosed += lines
+        result.per_second = day.per_second
+        result.seconds = day.seconds
+        result.story = day.story
+        result.checked.append(story_is_right(day.story))
+        await _look(world, day, receiving, result, view)
         world.succeeded = result.balanced
     return result
 
 
-class _Run:
-    """The scenes, one after the other."""
-
-    def __init__(self, world: World, watch: Watch, sender: Sender, planned: list[Planned], view: View) -> None:
-        self._world = world
-        self._watch = watch
-        self._sender = sender
-        self._waves: dict[Wave, list[Planned]] = {w: [p for p in planned if p.wave is w] for w in Wave}
-        self._orders = len(planned)
-        self._view = view
-        self._per_second = min(PER_SECOND_MAX, max(PER_SECOND_MIN, len(self._waves[Wave.MAIN]) / SENDING_SECONDS))
-        self.per_second = 0.0
-        self.seconds: dict[str, float] = {}
-        self.story: list[Step] = []
-
-    async def play(self) -> None:
-        began = time.monotonic()
-        main = self._waves[Wave.MAIN]
-        middle = int(len(main) * _FIRST_PART)
-        self._view.scene("The first order")
-        await self._send(main[:1])
-        await self._until(self._all_ended)
-        self.seconds["first order"] = time.monotonic() - began
-        self._view.scene(f"Partners send {self._per_second:.0f} orders a second, good ones and others")
-        first = time.monotonic()
-        await self._send(main[1:middle])
-        await self._until(self._all_ended)
-        self.per_second = (middle - 1) / (time.monotonic() - first)
-        await self._tell_story()
-        await self._silence()
-        self._view.scene("The network answers again: what is in doubt is asked about, or reversed; then orders go on")
-        # While the circuit breaker still doubts the network, good orders may rightly be turned away unsent.
-        await self._until(self._all_ended)
-        await self._send(main[middle:])
-        await self._revoke()
-        await self._until(self._all_ended)
-        await self._take_back()
-        await self._forge()
-        self.seconds["orders"] = time.monotonic() - first
-        await self._clear()
-
-    async def _tell_story(self) -> None:
-        customers = [c for role in STORY for c in self._world.cast.of(role)]
-        self._view.scene("A customer of each group grants a consent, pays, reaches its limit, revokes it")
-        teller = Teller(self._world.cast, self._sender, self._watch, self._send, self._until)
-        orders = self._waves[Wave.STORY]
-        told = await asyncio.gather(
-            *(teller.tell(c, [p for p in orders if p.consent_id == c.terms.consent_id]) for c in customers)
-        )
-        self.story = [step for steps in told for step in steps]
-        thief = customers[0]
-        self._view.scene("A partner asks for a consent of its customer over another customer's card")
-        victim = next(c for c in self._world.cast.of(Role.PLAIN) if c.terms.partner_id == thief.terms.partner_id)
-        self.story += await teller.steal(thief, victim)
-
-    async def _silence(self) -> None:
-        """Three kinds of no answer, one after the other; each wave is swallowed whole before the next begins."""
-        late_ms = round(1000 * ANSWER_TIMEOUT_S * 1.5)
-        self._view.scene("The network answers too late")
-        await self._faults(late=1.0, late_ms=late_ms, classes=["financial"])
-        await self._send_and_swallow(Wave.LATE, "fault_late")
-        self._view.scene("The network falls silent: first it loses what it gets, then it books it")
-        swallowed = await self._counted("fault_silence")
-        await self._faults(silence="ignore", classes=["financial", "reversal", "inquiry"])
-        await self._send_and_swallow(Wave.SILENT_LOST, "fault_silence")
-        await self._faults(silence="apply")
-        await self._send_and_swallow(Wave.SILENT_BOOKED, "fault_silence")
-        doubtful = sum(len(self._waves[w]) for w in (Wave.LATE, Wave.SILENT_LOST, Wave.SILENT_BOOKED))
-        await self._until(lambda: len(self._watch.been_unknown) >= doubtful, patience_s=_WAVE_S)
-        # Until a reversal has gone unanswered too, so that it has to be repeated.
-        silent = len(self._waves[Wave.SILENT_LOST]) + len(self._waves[Wave.SILENT_BOOKED])
-        await self._until_counted("fault_silence", swallowed + silent + 1)
-        await asyncio.gather(*(n.clear_faults() for n in self._world.networks))
-
-    async def _send_and_swallow(self, wave: Wave, counter: str) -> None:
-        before = await self._counted(counter)
-        await self._send(self._waves[wave])
-        await self._until_counted(counter, before + len(self._waves[wave]))
-
-    async def _until_counted(self, counter: str, wanted: int) -> None:
-        deadline = time.monotonic() + _WAVE_S
-        while await self._counted(counter) < wanted and time.monotonic() < deadline:
-            self._world.check()
-            self._tick()
-            await asyncio.sleep(_POLL_S)
-
-    async def _counted(self, counter: str) -> int:
-        states = await asyncio.gather(*(n.state() for n in self._world.networks))
-        return sum(int(s["counters"].get(counter, 0)) for s in states)
-
-    async def _faults(self, **faults: object) -> None:
-        await asyncio.gather(*(n.set_faults(**faults) for n in self._world.networks))
-
-    async def _revoke(self) -> None:
-        customers = self._world.cast.of(Role.REVOKED)
-        self._view.scene(f"{len(customers)} customers revoke their consents; orders under them still come")
-        async with open_consent_changes(self._world.postgres_dsn) as store:
-            for customer in customers:
-                key = (customer.terms.partner_id, customer.terms.consent_id)
-                await change_consent_status(store, _Clock(), key, ConsentCommand.REVOKE)
-        await self._send(self._waves[Wave.REVOKED])
-
-    async def _take_back(self) -> None:
-        self._view.scene("Partners cancel orders before and after they are paid, and give money back")
-        returned = self._waves[Wave.RETURNED]
-        early, paid = ([p for p in returned if p.kind == kind] for kind in ("cancelled_first", "cancelled"))
-        await self._sender.cancel(early, answer=CancellationEffect.NOT_SENT)
-        await self._until(self._all_answered)
-        await self._send([*early, *paid])
-        await self._until(self._all_ended)
-        await self._sender.cancel(paid, answer=CancellationEffect.REVERSING)
-        await self._send([p for p in returned if p.refund_of is not None])
-        await self._until(lambda: self._all_answered() and self._all_ended())
-
-    async def _forge(self) -> None:
-        self._view.scene("Somebody who can write to execution's topic orders payments in the gateway's name")
-        written = await Forger(self._world).forge(datetime.now(UTC))
-        refused = await parked(self._world, written, self._tick)
-        self.story.append(
-            Step(
-                "Forged: somebody at Kafka, in the gateway's name",
-                "forge",
-                f"{written} orders of 880000 KRW for execution: copied marks, unknown keys, invented proofs",
-                "none: parked for operators, paid by nobody" if refused else "nothing",
-                refused,
-            )
-        )
-
-    async def _clear(self) -> None:
-        began = time.monotonic()
-        self._view.scene("The network closes its day and sends its clearing file")
-        await asyncio.gather(*(n.close_cycle() for n in self._world.networks))
-        await self._until(lambda: self._watch.by_state["approved"] == 0)
-        self.seconds["clearing"] = time.monotonic() - began
-
-    async def _send(self, planned: list[Planned]) -> None:
-        await self._sender.send(planned, per_second=self._per_second, tick=self._tick)
-
-    def _all_answered(self) -> bool:
-        return len(self._watch.cancellations) >= len(self._sender.cancelled)
-
-    def _all_ended(self) -> bool:
-        return self._watch.ended >= len(self._sender.produced)
-
-    async def _until(self, holds: Callable[[], bool], *, patience_s: float = STALLED_S) -> bool:
-        """Wait until it holds; False once there was no news for ``patience_s``."""
-        news, since = self._news(), time.monotonic()
-        while not holds():
-            self._world.check()
-            self._watch.check()
-            if (now := self._news()) != news:
-                news, since = now, time.monotonic()
-            if time.monotonic() - since > patience_s:
-                return False
-            self._tick()
-            await asyncio.sleep(_POLL_S)
-        self._tick()
-        return True
-
-    def _news(self) -> tuple[int, int, dict[str, int]]:
-        return self._watch.ended, len(self._watch.cancellations), dict(self._watch.by_state)
-
-    def _tick(self) -> None:
-        states = self._watch.by_state
-        doubtful = states["unknown"] + states["reversing"]
-        sent = len(self._sender.produced)
-        self._view.counts(Counts(self._orders, sent, self._watch.ended, states["settled"], doubtful))
-
-
-class _Clock:
-    """Implements :class:`gateway.base.process.Clock`."""
-
-    def now(self) -> datetime:
-        return datetime.now(UTC)
+async def _look(world: World, day: Day, receiving: Receiving | None, result: DemoResult, view: View) -> None:
+    """Check what was handed to others, and the log of it; remember what there is to see."""
+    dsn = world.postgres_dsn
+    if world.plan.with_disclosure:
+        with view.step("Verifying the disclosure log"):
+            logged, seen = await check_disclosures(dsn, world.disclosure_keys, world.directory / "disclosures.json")
+            result.checked.append(logged)
+    if receiving is not None and day.left is not None:
+        with view.step("Opening the recipient's and the affiliates' books"):
+            handed, lines = await check_receiving(world, receiving, result.evidence, day.left)
+            result.checked += handed
+            result.disclosed += lines
+    if world.plan.with_disclosure:
+        result.disclosed += seen
+        with view.step("Asking for a customer's data through the portability API"):
+            pulled, lines = await check_pull(dsn, world.directory / "portability-api")
+            result.checked.append(pulled)
+            result.disclosed += lines
 
 
 async def _judge(world: World, sender: Sender, watch: Watch) -> DemoResult:

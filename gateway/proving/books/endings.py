@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.proving.books.evidence import DeadLetterRow, Ending, Evidence, OrderFacts, PaymentKey, PaymentRow, Produced
-from schemas.topics import ORDERS
+from schemas.topics import ORDERS, PORTABILITY_REQUESTS
 
 FINAL: Final = {
     "settled": Ending.SETTLED,
@@ -91,7 +91,7 @@ class _Matcher:
         for refusal in self._evidence.refusals:
             if refusal.reference.startswith(f"{ORDERS}/"):
                 self._refused[refusal.reference] = refusal.reason_code
-            else:
+            elif not refusal.reference.startswith(f"{PORTABILITY_REQUESTS}/"):
                 self._refused_later[refusal.partner_id, refusal.order_id].append(refusal.reason_code)
         seen: set[str] = set()
         for event in self._evidence.events:

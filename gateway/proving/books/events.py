@@ -70,17 +70,20 @@ def _topic(partner_id: str) -> str:
 
 
 def refusals_told(evidence: Evidence, *, redelivery: bool) -> Checked:
-    """Each refused order was told to the partner that it names, with its reason."""
-    found = Finding("refusals_told", "Every refused order was told to its partner, with the reason")
+    """Each refused order and transmission request was told to the partner that it names, with its reason."""
+    title = "Every refused order and transmission request was told to its partner, with the reason"
+    found = Finding("refusals_told", title)
     told: dict[tuple[str, str], set[str | None]] = defaultdict(set)
     seen: set[str] = set()
     for event in evidence.events:
-        if event.kind != "order.refused":
+        if event.kind not in _REFUSALS:
             continue
+        # Of a transmission request the event's id is the place of what is refused, its subject the consent.
+        reference = event.event_id if event.kind == "portability.refused" else event.subject
         if event.event_id in seen and not redelivery:
-            found.wrong(f"refusal of {event.subject} was told twice")
+            found.wrong(f"refusal of {reference} was told twice")
         seen.add(event.event_id)
-        told[event.topic, event.subject].add(event.reason_code)
+        told[event.topic, reference].add(event.reason_code)
     for refusal in evidence.refusals:
         found.looked_at += 1
         if told.pop((_topic(refusal.partner_id), refusal.reference), None) != {refusal.reason_code}:
@@ -90,6 +93,7 @@ def refusals_told(evidence: Evidence, *, redelivery: bool) -> Checked:
     return found.result()
 
 
+_REFUSALS: Final = frozenset(("order.refused", "portability.refused"))
 _NOT_STANDING: Final = frozenset(("rejected", "declined", "reversed"))
 _LAPSED: Final = ":lapsed"
 

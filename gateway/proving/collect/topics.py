@@ -101,6 +101,7 @@ _SUBJECTS: Final[Mapping[str, Callable[[Any], tuple[str, str | None, int | None,
     "order": lambda body: (body["reference"], None, None, body["reason"]),
     "cancellation": lambda body: (body["payment_id"], body.get("effect"), None, body.get("reason")),
     "consent": lambda body: (body["consent_id"], body.get("status"), body.get("change"), body.get("reason")),
+    "portability": lambda body: (body["consent_id"], body["status"], None, body.get("reason")),
 }
 """First word of an event's kind → its subject, state, version and reason."""
 
