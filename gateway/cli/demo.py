@@ -277,6 +277,7 @@ def _look_around(world: "World", result: "DemoResult") -> None:
     console.print("\nEverything is still running:", style="bold")
     for name, url in world.http.items():
         tell(f"  {name:<18} {url}/metrics")
+    tell(f"  {'all of them':<18} {_targets(world)} is for Prometheus (file_sd_configs)")
     for network in world.networks:
         tell(f"  {'network ' + network.network_id:<18} http://127.0.0.1:{network.control_port}/state")
     tell(f"  {'PostgreSQL':<18} psql '{redact(world.dsn_of(Role.READONLY))}'")
@@ -286,12 +287,26 @@ def _look_around(world: "World", result: "DemoResult") -> None:
     tell(f"  export MYPAY_KAFKA_BOOTSTRAP_SERVERS={world.kafka_bootstrap_servers}")
     tell(f"  export MYPAY_POSTGRES_DSN='{redact(world.dsn_of(Role.OPERATOR))}'")
     tell("  export " + " ".join(f"{name}={folder}" for name, folder in world.key_folders.items()))
+    tell(f"  export MYPAY_DISCLOSURE_KEYS_DIR={world.disclosure_keys} MYPAY_RECEIPT_KEY_FILE={world.receipt_key}")
     tell(f"  export MYPAY_NETWORKS_DIR={world.directory / 'networks'}")
     tell(f"  export MYPAY_ISSUERS_DIR={world.issuers}")
     if result.example is not None:
         tell(f"  mypay trace {result.example[1]}")
-    tell("  mypay dead-letter list")
+    if result.left is not None:
+        tell(f"  mypay consent uses {result.left[1]} --partner {result.left[0]}     # of the consent that was revoked")
+    for command in ("sharing list", "campaign list", "audit verify", "dead-letter list"):
+        tell(f"  mypay {command}")
     tell("\nTo stop it all: mypay demo --stop\n")
+
+
+def _targets(world: "World") -> Path:
+    """Write where each process tells its metrics, as Prometheus reads it; return the file."""
+    file = world.directory / "prometheus-targets.json"
+    targets = [
+        {"targets": [url.removeprefix("http://")], "labels": {"process": name}} for name, url in world.http.items()
+    ]
+    file.write_text(json.dumps(targets, indent=2) + "\n", encoding="utf-8")
+    return file
 
 
 def _stop(home: Path) -> None:

@@ -49,6 +49,7 @@ class DemoResult:
         story: of the consents whose whole life was played.
         disclosed: what there is to see of data that was handed over, and of the disclosure log.
         example: (partner_id, payment_id) of a payment worth looking at.
+        left: (partner_id, consent_id) of the consent that was revoked while everything under it was asked for.
     """
 
     evidence: Evidence
@@ -58,6 +59,7 @@ class DemoResult:
     settled_minor: dict[str, int]
     per_second: float
     example: tuple[str, str] | None
+    left: tuple[str, str] | None = None
     story: list[Step] = field(default_factory=list)
     disclosed: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -99,6 +101,7 @@ async def run_demo(world_plan: WorldPlan, *, orders: int, seed: int, view: View)
         result.per_second = day.per_second
         result.seconds = day.seconds
         result.story = day.story
+        result.left = day.left.key if day.left else None
         result.checked.append(story_is_right(day.story))
         await _look(world, day, receiving, result, view)
         world.succeeded = result.balanced

@@ -30,7 +30,7 @@ HANDED = (
     r"  portability +decided \d+\.\d{3} s before, on Kafka",
     r"  sharing +decided \d+\.\d{3} s before, on Kafka",
     r"  marketing +decided \d+\.\d{3} s before, on Kafka",
-    r"\(mypay_revoke_to_last_use_seconds\): intent -\d+\.\d{3} s, export -",
+    r"\(mypay_revoke_to_last_use_seconds\): intent -\d+\.\d{3} s",
 )
 """What a reader sees of data that was handed to a recipient and to affiliates."""
 

@@ -1,0 +1,41 @@
+"""A demo that is left running says where everything is, and writes Prometheus its targets."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from gateway.cli.demo import _look_around
+from gateway.proving.traffic.cast import Cast
+from gateway.proving.world.world import World, WorldPlan
+
+
+def test_it_tells_where_metrics_are_and_what_to_look_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    world = World(
+        WorldPlan("demo", tmp_path),
+        "demo",
+        tmp_path,
+        Cast((), ()),
+        kafka_bootstrap_servers="127.0.0.1:9092",
+        postgres_dsn="postgresql://postgres:hidden@127.0.0.1:5432/mypay_demo",
+        http={"execution bcard": "http://127.0.0.1:40001", "sharing": "http://127.0.0.1:40002"},
+    )
+    _look_around(world, SimpleNamespace(example=("bank", "payment-1"), left=("bank", "c-9")))  # type: ignore[arg-type]
+    told = capsys.readouterr().out
+    for words in (
+        "http://127.0.0.1:40002/metrics",
+        "mypay consent uses c-9 --partner bank",
+        "mypay trace payment-1",
+        "mypay audit verify",
+        f"MYPAY_SHARING_KEYS_DIR={world.keys / 'sharing'}",
+        "mypay demo --stop",
+    ):
+        assert words in told
+    assert "hidden" not in told
+    file = tmp_path / "prometheus-targets.json"
+    assert str(file) in told
+    assert json.loads(file.read_text()) == [
+        {"targets": ["127.0.0.1:40001"], "labels": {"process": "execution bcard"}},
+        {"targets": ["127.0.0.1:40002"], "labels": {"process": "sharing"}},
+    ]
