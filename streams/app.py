@@ -10,6 +10,7 @@ from faust.auth import SASLCredentials, SSLCredentials
 
 from gateway.app.process import Process
 from gateway.app.settings import Settings
+from gateway.app.watching import watch_group
 from gateway.messaging.consumer import PARTITION_FETCH_BYTES, REBALANCE_TIMEOUT_MS
 from gateway.messaging.consuming import Handle, consume
 from gateway.messaging.fetching import guard_fetches
@@ -29,6 +30,10 @@ KAFKA_ANSWERS_S = 2.0
 
 def _unwatched() -> None:
     """Nobody watches."""
+
+
+def _untold(_: int) -> None:
+    """Nobody asks how old it was."""
 
 
 def build_app(name: str, settings: Settings, kafka: KafkaSettings) -> faust.App:
@@ -75,8 +80,11 @@ def build_app(name: str, settings: Settings, kafka: KafkaSettings) -> faust.App:
 class FaustBatches:
     """Implements :class:`gateway.messaging.consuming.Batches` over what Faust's consumer delivers to one stream."""
 
-    def __init__(self, app: faust.App, reader: BatchReader, batch_max: int) -> None:
+    def __init__(
+        self, app: faust.App, reader: BatchReader, batch_max: int, taken: Callable[[int], None] = _untold
+    ) -> None:
         self._app = app
+        self._taken = taken
         self._reader = reader
         self._batch_max = batch_max
         self._messages: Sequence[Any] = ()
@@ -99,6 +107,8 @@ class FaustBatches:
             return None
         self._parts = in_parts(self._messages, records_max=self._batch_max)
         self._go_on()
+        if self._part:
+            self._taken(self._part[-1].timestamp_ms)
         return self._part
 
     async def finished(self, records: Sequence[Record]) -> None:  # noqa: ARG002 - those of the batch that was taken
@@ -122,6 +132,7 @@ def read_batches(
     batch_wait_s: float,
     progress: Callable[[], None] = _unwatched,
     on_assigned: Callable[[], Awaitable[None]] | None = None,
+    taken: Callable[[int], None] = _untold,
 ) -> None:
     """Register the agent of one topic: each batch is acknowledged when ``handle`` returns.
 
@@ -134,7 +145,9 @@ def read_batches(
         reader = BatchReader(app, stream, batch_max=batch_max, batch_wait_s=batch_wait_s)
         cast("DirectConsumer", app.consumer).enter_through(reader.doorway)
         try:
-            await consume(FaustBatches(app, reader, batch_max), handle, progress=progress, on_assigned=on_assigned)
+            await consume(
+                FaustBatches(app, reader, batch_max, taken), handle, progress=progress, on_assigned=on_assigned
+            )
         except Exception as error:
             await app.crash(error)
             raise
@@ -174,6 +187,18 @@ class FaustSubscription:
             return
         app = build_app(self._name, process.settings, process.kafka)
         watchdog = process.watch(self._name, partial(waiting, app))
+        taken_ms: list[int] = []
+
+        def taken(at_ms: int) -> None:
+            taken_ms[:] = [at_ms]
+
+        watch_group(
+            process,
+            app.conf.id,
+            problem=lambda: cast("DirectConsumer", app.consumer).problem() if app.started else "not started",
+            lag=partial(waiting, app),
+            taken_ms=lambda: taken_ms[0] if taken_ms else None,
+        )
         read_batches(
             app,
             self._topic,
@@ -182,6 +207,7 @@ class FaustSubscription:
             batch_wait_s=self._batch_wait_s,
             progress=watchdog.progress,
             on_assigned=on_assigned,
+            taken=taken,
         )
         watching = asyncio.create_task(_watch_transactions(process, app), name="transactions")
         try:

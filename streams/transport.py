@@ -33,6 +33,7 @@ from mode.services import WaitResults
 from gateway.messaging.consumer import FETCH_BYTES, ISOLATION_LEVEL
 from gateway.messaging.fetch_waits import FETCH_WAIT_MS
 from gateway.messaging.fetching import whole_batches
+from gateway.messaging.membership import membership_problem
 from streams.batches import Doorway, size_of
 
 
@@ -76,6 +77,10 @@ class DirectConsumer(Consumer):
         if coordinator is None:
             return False
         return bool(coordinator._coordination_task.done() or coordinator._error_consumed_fut is not None)  # noqa: SLF001
+
+    def problem(self) -> str | None:
+        """What keeps it from consuming; None where it is a member of its group."""
+        return membership_problem(self._thread._consumer if self._thread is not None else None)  # noqa: SLF001
 
     def enter_through(self, doorway: Doorway) -> None:
         """Deliver from now on only where the doorway lets in."""

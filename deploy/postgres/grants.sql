@@ -169,6 +169,7 @@ GRANT SELECT, UPDATE (tx, id, seq, entry_hash, root_number, root_hash, root_seq,
 GRANT SELECT ON public.disclosure_head TO mypay_readonly;
 GRANT SELECT ON public.disclosure_destruction TO mypay_readonly;
 GRANT SELECT ON public.outbox_partition TO mypay_readonly;
+GRANT SELECT ON public.operating_state TO mypay_schedule, mypay_readonly;
 GRANT SELECT, INSERT ON public.operator_action TO mypay_operator;
 GRANT SELECT ON public.operator_action TO mypay_readonly;
 GRANT SELECT, INSERT ON public.operator_proposal TO mypay_operator;

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from gateway.app.errors import NotConfiguredError
 from gateway.app.keys import Ring, dispatch, load_ring
-from gateway.app.process import Process, dead_letters, publisher
+from gateway.app.process import Process, consumer, dead_letters, publisher
 from gateway.app.runtime import Runtime
 from gateway.app.settings import Settings
 from gateway.app.trust import Signers, signers
@@ -19,7 +19,6 @@ from gateway.consents.ended_watch import LOOK_S, EndedConsentWatch
 from gateway.directory.cards import MasterKeyRing
 from gateway.directory.store import TokenVault
 from gateway.directory.vault import PostgresTokenVault
-from gateway.messaging.consumer import BatchConsumer
 from gateway.messaging.consuming import Consumer
 from gateway.messaging.isolation import IsolatedBatch
 from gateway.messaging.records import DeadLetters, Record
@@ -297,9 +296,8 @@ async def execution_process(process: Process, network_id: NetworkId) -> AsyncIte
 
     async with signers(process) as signed, publisher(process) as producer:
         connections = ExecutionConnections(
-            consumer=BatchConsumer(
-                process.kafka,
-                process.observer,
+            consumer=consumer(
+                process,
                 topics=[dispatch_topic(network_id)],
                 group_id=f"mypay-execution-{network_id}",
             ),

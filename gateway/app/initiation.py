@@ -10,14 +10,13 @@ from typing import Final
 from gateway.app.holidays import business_days
 from gateway.app.keys import dispatch, internal_marks
 from gateway.app.networks import NetworkView, cut_overs
-from gateway.app.process import Process, dead_letters, publisher
+from gateway.app.process import Process, consumer, dead_letters, publisher
 from gateway.app.runtime import Runtime
 from gateway.app.subscription import Subscription
 from gateway.app.trust import Signers, signers
 from gateway.base.calendar import BusinessDays
 from gateway.base.retrying import until_done
 from gateway.messaging.backlog import Backlogs
-from gateway.messaging.consumer import BatchConsumer
 from gateway.messaging.consuming import Consumer
 from gateway.messaging.isolation import IsolatedBatch
 from gateway.messaging.records import DeadLetters, Publisher
@@ -268,9 +267,7 @@ async def initiation_process(process: Process, orders: Subscription) -> AsyncIte
         async with signers(process) as signed, publisher(process) as producer:
             connections = InitiationConnections(
                 orders=orders,
-                waiting=BatchConsumer(
-                    process.kafka, process.observer, topics=[WAITING_ORDERS], group_id=WAITING_GROUP, in_turns=True
-                ),
+                waiting=consumer(process, topics=[WAITING_ORDERS], group_id=WAITING_GROUP, in_turns=True),
                 publisher=producer,
                 dead_letters=dead_letters(process, producer),
                 dispatch=handing_on,

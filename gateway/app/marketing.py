@@ -8,7 +8,7 @@ from functools import partial
 
 from gateway.app.keys import Ring, load_ring
 from gateway.app.postgres import PostgresStore
-from gateway.app.process import Process, dead_letters, publisher
+from gateway.app.process import Process, consumer, dead_letters, publisher
 from gateway.app.runtime import Runtime, always_due, look_at_ends
 from gateway.app.sharing import affiliates_of
 from gateway.app.unit import GatewayUnit
@@ -23,7 +23,6 @@ from gateway.marketing.publishing import AggregateService
 from gateway.marketing.service import AffiliateSource, MarketingSettings, OfferService
 from gateway.marketing.telling import CustomerNames
 from gateway.marketing.using import UseService
-from gateway.messaging.consumer import BatchConsumer
 from gateway.messaging.consuming import Consumer, ConsumerBatches, consume
 from gateway.messaging.isolation import IsolatedBatch
 from gateway.messaging.records import DeadLetters
@@ -194,7 +193,7 @@ async def marketing_process(process: Process) -> AsyncIterator[MarketingStage]:
     try:
         async with publisher(process) as producer:
             connections = MarketingConnections(
-                uses=BatchConsumer(process.kafka, process.observer, topics=[OFFER_USES], group_id="mypay-marketing"),
+                uses=consumer(process, topics=[OFFER_USES], group_id="mypay-marketing"),
                 keys=keys,
                 signatures=JwsVerifier(keys),
                 dead_letters=dead_letters(process, producer),

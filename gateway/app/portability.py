@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.app.errors import NotConfiguredError
-from gateway.app.process import Process, dead_letters, publisher
+from gateway.app.process import Process, consumer, dead_letters, publisher
 from gateway.app.runtime import Runtime, look_at_ends
 from gateway.app.settings import Settings
 from gateway.app.trust import Signers, signers
@@ -23,7 +23,6 @@ from gateway.identity.jose.jwk import (
     read_private_key,
     write_private_key,
 )
-from gateway.messaging.consumer import BatchConsumer
 from gateway.messaging.consuming import Consumer, ConsumerBatches, consume
 from gateway.messaging.isolation import IsolatedBatch
 from gateway.messaging.records import DeadLetters, Publisher
@@ -187,9 +186,7 @@ async def portability_process(process: Process) -> AsyncIterator[PortabilityStag
     )
     async with signers(process) as signed, publisher(process) as producer:
         connections = PortabilityConnections(
-            consumer=BatchConsumer(
-                process.kafka, process.observer, topics=[PORTABILITY_REQUESTS], group_id="mypay-portability"
-            ),
+            consumer=consumer(process, topics=[PORTABILITY_REQUESTS], group_id="mypay-portability"),
             publisher=producer,
             dead_letters=dead_letters(process, producer),
             signers=signed,

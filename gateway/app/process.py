@@ -4,12 +4,13 @@ import asyncio
 import os
 import platform
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
@@ -22,23 +23,30 @@ from gateway.app.policy import JUDGING, read_policy
 from gateway.app.postgres import PostgresStore
 from gateway.app.runtime import Runtime
 from gateway.app.settings import Settings
-from gateway.base.errors import StoreUnavailableError
+from gateway.app.watching import (
+    kafka_answers,
+    look_around,
+    postgres_answers,
+    topics_of,
+    watch_certificates,
+    watch_disks,
+    watch_group,
+    watch_pool,
+)
 from gateway.base.retrying import until_done
 from gateway.database.roles import Role as DatabaseRole
+from gateway.messaging.consumer import BatchConsumer
 from gateway.messaging.dead_letters import KafkaDeadLetters
 from gateway.messaging.probe import KafkaProbe
 from gateway.messaging.producer import KafkaPublisher
 from gateway.messaging.settings import KafkaSettings
-from gateway.network.iso8583.config import NetworkConfigError, load_networks
+from gateway.network.iso8583.config import NetworkConfig, NetworkConfigError, load_networks
 from gateway.observability.health import Health
 from gateway.observability.logging import configure_logging
 from gateway.observability.observer import StageObserver
 from gateway.observability.web import MetricsServer
 from gateway.sealing.redaction import redact
 from schemas.principals import Principal, Role
-
-READINESS_TIMEOUT_S = 2.0
-"""Orchestrators ask every few seconds; an answer that takes longer is no answer."""
 
 
 class SystemClock:
@@ -101,10 +109,16 @@ async def started_process(settings: Settings, stage: str, *, network_id: str = "
     health = Health()
     store = PostgresStore(dsn, pool_size=settings.execution_pool_size, name=f"mypay-{stage}")
     # Before anything is waited for: a process that still waits for a server to start with is not ready.
-    health.readiness["postgres"] = partial(_postgres_answers, store)
-    health.readiness["kafka"] = partial(_kafka_answers, KafkaProbe(kafka))
+    topics = topics_of(stage, _networks(settings, stage, network_id))
+    health.readiness["postgres"] = partial(postgres_answers, store)
+    health.readiness["kafka"] = partial(kafka_answers, KafkaProbe(kafka))
+    health.readiness["topics"] = partial(kafka_answers, KafkaProbe(kafka, topics))
+    watch_disks(settings, stage, health, observer)
+    watch_pool(store, observer)
+    watch_certificates(_certificates(settings, stage, network_id, kafka), observer)
     web = MetricsServer(host=settings.http_host, port=settings.http_port, registry=registry, health=health)
     await web.start()
+    looking = asyncio.create_task(look_around(health, observer), name="looking-around")
     observer.note("process_started", stage=stage, pid=os.getpid(), http_port=web.port)
     try:
         await until_done(partial(database.connect, store))
@@ -121,6 +135,8 @@ async def started_process(settings: Settings, stage: str, *, network_id: str = "
             stall_after_s=settings.stall_after_s,
         )
     finally:
+        looking.cancel()
+        await asyncio.wait([looking])
         await store.stop()
         await web.stop()
         observer.note("process_stopped", stage=stage)
@@ -133,25 +149,31 @@ _OF_NETWORKS = frozenset({"initiation", "schedule", "settlement"})
 def _networks(settings: Settings, stage: str, network_id: str) -> tuple[str, ...]:
     if network_id:
         return (network_id,)
-    if stage not in _OF_NETWORKS:
-        return ()
+    return tuple(_configured(settings)) if stage in _OF_NETWORKS else ()
+
+
+def _configured(settings: Settings) -> dict[str, NetworkConfig]:
     try:
-        return tuple(load_networks(settings.networks_dir))
+        return load_networks(settings.networks_dir)
     except NetworkConfigError:
-        return ()  # what needs them says what is wrong with them
+        return {}  # what needs them says what is wrong with them
 
 
-async def _postgres_answers(store: PostgresStore) -> str | None:
-    try:
-        async with asyncio.timeout(READINESS_TIMEOUT_S), store.connection() as connection:
-            await connection.fetchval("SELECT 1")
-    except (StoreUnavailableError, TimeoutError):
-        return "no answer"
-    return None
+def _certificates(settings: Settings, stage: str, network_id: str, kafka: KafkaSettings) -> dict[str, Path | None]:
+    found = {"kafka": kafka.ssl_certfile}
+    if stage == "portability_api":
+        found["portability_api"] = settings.portability_api_certificate_file
+    network = _configured(settings).get(network_id) if network_id else None
+    if network is not None and network.tls is not None:
+        found["network"] = network.tls.certificate
+    return found
 
 
-async def _kafka_answers(probe: KafkaProbe) -> str | None:
-    return await probe.problem(timeout_s=READINESS_TIMEOUT_S)
+def consumer(process: Process, *, topics: Collection[str], group_id: str, in_turns: bool = False) -> BatchConsumer:
+    """A consumer that is watched: see :mod:`gateway.app.watching`."""
+    made = BatchConsumer(process.kafka, process.observer, topics=topics, group_id=group_id, in_turns=in_turns)
+    watch_group(process, group_id, problem=made.problem, lag=made.lag, taken_ms=lambda: made.taken_ms)
+    return made
 
 
 @asynccontextmanager

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from gateway.app.process import Process, publisher
 from gateway.app.runtime import Runtime
+from gateway.app.watching import servers_answer
 from gateway.messaging.records import Publisher
 from gateway.outbox.postgres import PostgresOutboxReader
 from gateway.outbox.relay import RelayService, RelaySettings
@@ -29,6 +31,7 @@ class RelayStage:
 
 def relay(runtime: Runtime, reader: OutboxReader, publishing: Publisher, settings: RelaySettings) -> RelayStage:
     """Put the relay together."""
+    watchdog = runtime.watch("relay", partial(servers_answer, runtime.health))
     return RelayStage(
         service=RelayService(
             reader=reader,
@@ -36,6 +39,7 @@ def relay(runtime: Runtime, reader: OutboxReader, publishing: Publisher, setting
             observer=runtime.observer,
             clock=runtime.clock,
             settings=settings,
+            progress=watchdog.progress,
         )
     )
 

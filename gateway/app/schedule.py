@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from gateway.app.holidays import business_days
@@ -11,6 +11,7 @@ from gateway.app.keys import dispatch
 from gateway.app.networks import NetworkView, cut_overs
 from gateway.app.process import Process, publisher
 from gateway.app.runtime import Runtime, always_due
+from gateway.app.state_gauges import StateGauges, state_of
 from gateway.base.calendar import BusinessDays
 from gateway.base.retrying import until_done
 from gateway.consents.changing import ExpiryService
@@ -81,6 +82,7 @@ class ScheduleStage:
     occurrences: OccurrenceService
     orders: ScheduledOrderService
     exports: ScheduledExports
+    state: StateGauges | None = None
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until told to stop. What is in hand may be cut: what was not written is found again."""
@@ -97,6 +99,7 @@ class ScheduleStage:
             "used-proofs": (self.used_proofs.purge, terms.purge_interval_s),
             "disclosures-destroyed": (self.disclosures.destroy, terms.purge_interval_s),
             "disclosure-notices": (self.disclosures.notify, terms.purge_interval_s),
+            **({} if self.state is None else {"state": (self.state.look, terms.open_payments_interval_s)}),
         }
         async with asyncio.TaskGroup() as tasks:
             workers = [
@@ -190,6 +193,8 @@ async def schedule_process(process: Process) -> AsyncIterator[ScheduleStage]:
     try:
         async with publisher(process) as producer:
             connections = ScheduleConnections(publisher=producer, dispatch=handing_on, networks=networks.profiles)
-            yield schedule(process, connections, terms)
+            stage = schedule(process, connections, terms)
+            state = StateGauges(state_of(process.store), process.observer, networks=configured)
+            yield replace(stage, state=state)
     finally:
         await networks.stop()

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from gateway.app.errors import NotConfiguredError
-from gateway.app.process import Process, dead_letters, publisher
+from gateway.app.process import Process, consumer, dead_letters, publisher
 from gateway.app.runtime import Runtime
 from gateway.app.settings import Settings
-from gateway.messaging.consumer import BatchConsumer
 from gateway.messaging.consuming import Consumer, ConsumerBatches, consume
 from gateway.messaging.isolation import IsolatedBatch
 from gateway.messaging.records import DeadLetters, Publisher
@@ -133,9 +132,8 @@ async def settlement_process(process: Process) -> AsyncIterator[SettlementStage]
     async with publisher(process) as producer:
         parked = dead_letters(process, producer)
         connections = SettlementConnections(
-            consumer=BatchConsumer(
-                process.kafka,
-                process.observer,
+            consumer=consumer(
+                process,
                 topics=[clearing_topic(NetworkId(n)) for n in sorted(networks)],
                 group_id="mypay-settlement",
             ),

@@ -9,14 +9,13 @@ from functools import partial
 
 from gateway.app.keys import Ring, load_ring
 from gateway.app.postgres import PostgresStore
-from gateway.app.process import Process, dead_letters, publisher
+from gateway.app.process import Process, consumer, dead_letters, publisher
 from gateway.app.runtime import Runtime, always_due, look_at_ends
 from gateway.base.retrying import until_done
 from gateway.consents.ended_watch import LOOK_S, EndedConsentWatch, EndedSharingWatch
 from gateway.identity.jose.keys import CachedKeySource, Registry
 from gateway.identity.jose.signature import JwsVerifier
 from gateway.identity.signing import KeySource, SignatureVerifier
-from gateway.messaging.consumer import BatchConsumer
 from gateway.messaging.consuming import Consumer, ConsumerBatches, consume
 from gateway.messaging.isolation import IsolatedBatch
 from gateway.messaging.records import DeadLetters
@@ -162,9 +161,7 @@ async def sharing_process(process: Process) -> AsyncIterator[SharingStage]:
     try:
         async with publisher(process) as producer:
             connections = SharingConnections(
-                confirmations=BatchConsumer(
-                    process.kafka, process.observer, topics=[ERASURES], group_id="mypay-sharing"
-                ),
+                confirmations=consumer(process, topics=[ERASURES], group_id="mypay-sharing"),
                 keys=keys,
                 signatures=JwsVerifier(keys),
                 dead_letters=dead_letters(process, producer),

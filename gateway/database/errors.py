@@ -90,6 +90,17 @@ async def translated() -> AsyncIterator[None]:
         raise StoreUnavailableError(_describe(error)) from None
 
 
+_CANNOT_WRITE = {
+    asyncpg.DiskFullError.sqlstate: "its disk is full",
+    asyncpg.ReadOnlySQLTransactionError.sqlstate: "it takes no writes",
+}
+
+
+def cannot_write(error: StoreUnavailableError) -> str | None:
+    """Why a server that answers took no writes; None where it was something else."""
+    return next((why for code, why in _CANNOT_WRITE.items() if code in str(error).split()), None)
+
+
 def _describe(error: Exception) -> str:
     # The server's message may quote a row; class, SQLSTATE and constraint say enough and hold no data.
     parts = [type(error).__name__, getattr(error, "sqlstate", None), getattr(error, "constraint_name", None)]

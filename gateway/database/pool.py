@@ -1,12 +1,14 @@
 """Connections to PostgreSQL: one pool a process."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, Final, Literal, assert_never
 
 import asyncpg
 
-from gateway.database.errors import letting_in, translated
+from gateway.base.errors import StoreUnavailableError
+from gateway.database.errors import cannot_write, letting_in, translated
 from gateway.database.sessions import (
     COMMAND_TIMEOUT_S,
     IDLE_IN_TRANSACTION_S,
@@ -15,6 +17,9 @@ from gateway.database.sessions import (
     session_settings,
     set_sql,
 )
+
+REFUSAL_S: Final = 30.0
+"""Whoever must write tries again within this: a refusal that is older is over, or nobody has anything to write."""
 
 
 class ConnectionPool:
@@ -43,6 +48,32 @@ class ConnectionPool:
         self._settings = session_settings(name, idle_in_transaction_s=idle_in_transaction_s)
         self._pool: asyncpg.Pool[Any] | None = None
         self._pooled = False
+        self._waiting = 0
+        self._refused: tuple[str, float] | None = None
+
+    @property
+    def refuses_writes(self) -> str | None:
+        """Why the server took no writes, the last time that it was asked to, a moment ago; None where it takes them."""
+        if self._refused is None or time.monotonic() - self._refused[1] > REFUSAL_S:
+            return None
+        return self._refused[0]
+
+    def connections(self, state: Literal["used", "idle", "max", "waiting"]) -> float | None:
+        """How many are used, lie idle, or may be opened at most, and how many tasks wait for one; None while closed."""
+        pool = self._pool
+        if pool is None:
+            return None
+        match state:
+            case "used":
+                return pool.get_size() - pool.get_idle_size()
+            case "idle":
+                return pool.get_idle_size()
+            case "max":
+                return pool.get_max_size()
+            case "waiting":
+                return self._waiting
+            case _:
+                assert_never(state)
 
     async def start(self) -> None:
         """Connect.
@@ -73,18 +104,37 @@ class ConnectionPool:
     @asynccontextmanager
     async def transacting(self) -> AsyncIterator["asyncpg.Connection[Any]"]:
         """One transaction at READ COMMITTED: what must not change under a decision is locked by name."""
-        async with translated(), self._connected().acquire() as connection, connection.transaction():
-            await self._settle(connection)  # type: ignore[arg-type]
-            yield connection  # type: ignore[misc]
+        try:
+            async with translated(), self._acquired() as connection, connection.transaction():
+                await self._settle(connection)
+                yield connection
+        except StoreUnavailableError as error:
+            if (why := cannot_write(error)) is not None:
+                self._refused = (why, time.monotonic())
+            raise
+        self._refused = None
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator["asyncpg.Connection[Any]"]:
         """A bare connection; a transaction where a pooler lends it."""
-        async with translated(), self._connected().acquire() as connection, AsyncExitStack() as stack:
+        async with translated(), self._acquired() as connection, AsyncExitStack() as stack:
             if self._pooled:
                 await stack.enter_async_context(connection.transaction())
-                await self._settle(connection)  # type: ignore[arg-type]
+                await self._settle(connection)
+            yield connection
+
+    @asynccontextmanager
+    async def _acquired(self) -> AsyncIterator["asyncpg.Connection[Any]"]:
+        pool = self._connected()
+        self._waiting += 1
+        try:
+            connection = await pool.acquire()
+        finally:
+            self._waiting -= 1
+        try:
             yield connection  # type: ignore[misc]
+        finally:
+            await pool.release(connection)
 
     async def _settle(self, connection: "asyncpg.Connection[Any]") -> None:
         """Begin a transaction with what sessions of our own begin with."""

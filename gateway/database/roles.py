@@ -248,6 +248,8 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "disclosure_head":        {_D: Access(update=_MOVES_HEAD), _V: READ},
     "disclosure_destruction": {_V: READ},
     "outbox_partition":       {_V: READ},
+    # --- what operators' gauges are read from ---
+    "operating_state":        {_T: READ, _V: READ},
     # --- what people did ---
     "operator_action":        {_O: APPEND, _V: READ},
     "operator_proposal":      {_O: APPEND, _V: READ},

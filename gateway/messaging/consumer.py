@@ -22,6 +22,7 @@ from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStat
 from gateway.base.process import Observer
 from gateway.messaging.fetch_waits import FETCH_WAIT_MS, PatientFetcher
 from gateway.messaging.fetching import guard_fetches, record_of
+from gateway.messaging.membership import membership_problem
 from gateway.messaging.records import Record
 from gateway.messaging.settings import KafkaSettings
 
@@ -64,6 +65,9 @@ class BatchConsumer:
         on_assigned: awaited when partitions have come.
         drain_seconds: how long a rebalance waits for commits.
         in_turns: a take has as many records of each partition as of any other, as far as there are.
+
+    Attributes:
+        taken_ms: time of a record of the last take, in ms since 1970.
     """
 
     def __init__(
@@ -95,6 +99,11 @@ class BatchConsumer:
         self._taken: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._settled = asyncio.Condition()
+        self.taken_ms: int | None = None
+
+    def problem(self) -> str | None:
+        """What keeps it from consuming; None where it is a member of its group."""
+        return membership_problem(self._consumer)
 
     @property
     def assignment(self) -> Partitions:
@@ -260,6 +269,7 @@ class BatchConsumer:
         result: list[Record] = []
         for partition, messages in polled.items():
             self._taken[partition] = messages[-1].offset + 1
+            self.taken_ms = messages[-1].timestamp
             self._committed.setdefault(partition, messages[0].offset)
             result.extend(record_of(m, m.timestamp) for m in messages)
         return result

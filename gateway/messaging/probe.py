@@ -2,6 +2,8 @@
 
 import asyncio
 import ssl
+from collections.abc import Sequence
+from typing import Any, Final
 
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import (
@@ -11,11 +13,18 @@ from aiokafka.errors import (
     KafkaError,
     SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
 )
+from aiokafka.protocol.metadata import MetadataRequest
 
 from gateway.messaging.settings import KafkaSettings
 
 NO_ANSWER = "no answer"
+
+_TOPIC_PROBLEMS: Final = {
+    UnknownTopicOrPartitionError.errno: "does not exist",
+    TopicAuthorizationFailedError.errno: "is closed to this principal",
+}
 
 _WHY_SECONDS = 5.0
 
@@ -27,12 +36,16 @@ class KafkaDeniedError(Exception):
 class KafkaProbe:
     """Connects anew for each question, as a client that starts now would; tries one address after the other.
 
+    Args:
+        topics: that must be there.
+
     Raises:
         OSError, ssl.SSLError: a certificate file cannot be used.
     """
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, topics: Sequence[str] = ()) -> None:
         self._settings = settings
+        self._topics = list(topics)
         self._arguments = settings.client_arguments()
         self._hosts = collect_hosts(self._arguments.pop("bootstrap_servers"), randomize=False)
 
@@ -63,8 +76,18 @@ class KafkaProbe:
             return f"no TLS: {error.reason or 'the handshake failed'}"
         except (KafkaError, OSError):
             return NO_ANSWER
-        connection.close()
-        return None
+        try:
+            return await self._missing(connection) if self._topics else None
+        except (KafkaError, OSError):
+            return NO_ANSWER
+        finally:
+            connection.close()
+
+    async def _missing(self, connection: Any) -> str | None:
+        """Which topics are not there, or not for us."""
+        told = await connection.send(MetadataRequest(self._topics, allow_auto_topic_creation=False))
+        wrong = {topic[1]: topic[0] for topic in told.topics if topic[0] in _TOPIC_PROBLEMS}
+        return "; ".join(f"topic {name} {_TOPIC_PROBLEMS[wrong[name]]}" for name in sorted(wrong)) or None
 
 
 async def denied(settings: KafkaSettings, error: Exception) -> KafkaDeniedError | None:

@@ -21,10 +21,12 @@ class Health:
         liveness: a failing one means that only a restart helps.
         readiness: a failing one means that this process cannot work now (Kafka or Postgres away). Card networks are
             no part of it: a closed network is waited for.
+        looks: called every few seconds, to tell gauges what is seen.
     """
 
     liveness: dict[str, Check] = field(default_factory=dict)
     readiness: dict[str, Check] = field(default_factory=dict)
+    looks: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
 
 async def run_checks(checks: Mapping[str, Check], *, timeout_s: float = CHECK_SECONDS) -> dict[str, str]:

@@ -8,7 +8,7 @@ all later ones of that topic, and tried again every minute, in their order.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.base.errors import StoreUnavailableError, TopicClosedError
@@ -43,6 +43,10 @@ class RelaySettings:
     parked_retry_s: float = 60.0
 
 
+def _unwatched() -> None:
+    """Nobody watches."""
+
+
 class RelayService:
     """Publishes the outbox while it is the leader."""
 
@@ -54,12 +58,14 @@ class RelayService:
         observer: Observer,
         clock: Clock,
         settings: RelaySettings,
+        progress: Callable[[], None] = _unwatched,
     ) -> None:
         self._reader = reader
         self._publisher = publisher
         self._observer = observer
         self._clock = clock
         self._settings = settings
+        self._progress = progress
         self._closed: set[str] = set()
         self._retry_at = 0.0
 
@@ -68,6 +74,7 @@ class RelayService:
         while True:
             if not await until_done(self._reader.acquire):
                 self._observer.level("relay_leader", 0)
+                self._progress()
                 await asyncio.sleep(self._settings.standby_s)
                 continue
             self._observer.level("relay_leader", 1)
@@ -81,6 +88,7 @@ class RelayService:
                     if self._closed and asyncio.get_running_loop().time() >= self._retry_at:
                         await self.retry_parked()
                     relayed = await self.relay_once()
+                    self._progress()
                     gathering.end()
                     if relayed < self._settings.batch:
                         await (gathering if relayed else idling).wait()

@@ -123,6 +123,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
         "sharing: overdue",
         "contents: destroy lock_cursor find_customers move_cursor due_notices disclosed notified",
         "outbox: make_partitions drop_partition purge",
+        "operating_state: rows",
     ),
     Role.OPERATOR: (
         "registry: *",

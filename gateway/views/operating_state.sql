@@ -1,0 +1,2 @@
+-- name: rows
+SELECT gauge, label, other, value FROM operating_state
