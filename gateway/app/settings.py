@@ -130,9 +130,10 @@ class Settings(BaseSettings):
 
     # --- HTTP of each process: /metrics /healthz /readyz ---
     http_host: str = "127.0.0.1"
-    """Where each process serves /metrics, /healthz and /readyz."""
+    """Where each process serves /metrics, /healthz and /readyz: this machine alone, unless somebody else
+    asks (`0.0.0.0` in a container, with a network policy before it)."""
     http_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """On which port; 0: a free one, written to the log."""
+    """On which port; 0: a free one, written to the log. `mypay run all` gives its processes this and the next ones."""
 
     # --- logs ---
     log_level: Literal["debug", "info", "warning", "error"] = "info"

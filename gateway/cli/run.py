@@ -1,10 +1,11 @@
 """``mypay run …``: the gateway's processes. The stages live above this room, so they are started by name."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated
 
@@ -92,6 +93,9 @@ def all_() -> None:
 
     The portability API is among them where its certificates are given.
 
+    With MYPAY_HTTP_PORT set, each serves its metrics on a port of its own, from that one on; Prometheus finds them in
+    the file prometheus/targets.json in MYPAY_HOME.
+
     When one process ends unasked, the others are stopped and the exit code is 1: whoever supervises this starts again.
     """
     settings = load_settings()
@@ -111,22 +115,35 @@ def all_() -> None:
         *([["portability_api"]] if is_configured(settings) else []),
         ["marketing"],
     ]
+    ports = [settings.http_port + n if settings.http_port else 0 for n in range(len(stages))]
+    if settings.http_port:
+        found = settings.home / "prometheus" / "targets.json"
+        found.parent.mkdir(parents=True, exist_ok=True)
+        found.write_text(targets(stages, settings.http_host, ports), encoding="utf-8")
     children = {
-        subprocess.Popen(_command(*s), env=environment_of(s[0], os.environ)): " ".join(s)  # noqa: S603 - ours
-        for s in stages
+        subprocess.Popen(_command(*s), env=environment_of(s[0], os.environ, port)): " ".join(s)  # noqa: S603 - ours
+        for s, port in zip(stages, ports, strict=True)
     }
     raise typer.Exit(_supervise(children))
 
 
-def environment_of(stage: str, given: Mapping[str, str]) -> dict[str, str]:
-    """What a stage's process is given: no database user's address but its own."""
+def targets(stages: Sequence[Sequence[str]], host: str, ports: Sequence[int]) -> str:
+    """What Prometheus' ``file_sd_configs`` reads: each process with its stage, and the network of execution."""
+    groups = [
+        {"targets": [f"{host}:{port}"], "labels": {"job": "mypay", "process": " ".join((stage[0], *stage[2:]))}}
+        for stage, port in zip(stages, ports, strict=True)
+    ]
+    return json.dumps(groups, indent=1) + "\n"
+
+
+def environment_of(stage: str, given: Mapping[str, str], port: int) -> dict[str, str]:
+    """What a stage's process is given: no database user's address but its own, and its own port."""
     own = f"MYPAY_POSTGRES_DSN_{stage.upper()}"
     others = {f"MYPAY_POSTGRES_DSN_{r.value.upper()}" for r in Role} - {own}
     if own in given:
         others.add("MYPAY_POSTGRES_DSN")
     kept = {name: value for name, value in given.items() if name not in others}
-    # A port that is set can serve one process only; the others tell theirs in the log.
-    return {**kept, "MYPAY_HTTP_PORT": "0"}
+    return {**kept, "MYPAY_HTTP_PORT": str(port)}
 
 
 def _supervise(children: dict["subprocess.Popen[bytes]", str]) -> int:

@@ -1,8 +1,10 @@
 """What `mypay run all` gives each stage."""
 
+import json
+
 import pytest
 
-from gateway.cli.run import environment_of
+from gateway.cli.run import environment_of, targets
 
 GIVEN = {
     "PATH": "/bin",
@@ -21,4 +23,12 @@ GIVEN = {
     ],
 )
 def test_a_stage_gets_no_other_users_address(stage: str, addresses: dict[str, str]) -> None:
-    assert environment_of(stage, GIVEN) == {"PATH": "/bin", "MYPAY_HTTP_PORT": "0", **addresses}
+    assert environment_of(stage, GIVEN, 9103) == {"PATH": "/bin", "MYPAY_HTTP_PORT": "9103", **addresses}
+
+
+def test_prometheus_is_told_where_each_process_serves() -> None:
+    stages = [["relay"], ["execution", "--network", "bcard"]]
+    assert json.loads(targets(stages, "127.0.0.1", [9100, 9101])) == [
+        {"targets": ["127.0.0.1:9100"], "labels": {"job": "mypay", "process": "relay"}},
+        {"targets": ["127.0.0.1:9101"], "labels": {"job": "mypay", "process": "execution bcard"}},
+    ]
