@@ -8,8 +8,10 @@ import typer
 import gateway
 from gateway.cli.common import CliError, ExitCode, Json, print_json, say
 from gateway.cli.docs.docstrings import UntoldError
+from gateway.cli.docs.monitoring import FILES
 from gateway.cli.docs.pages import MarkerError, dead_ends, filled, tables_in
 from gateway.cli.docs.tables import TABLES
+from gateway.observability.alerts import ALERTS, RUNBOOKS
 
 app = typer.Typer(help="The guides' tables, made from the code.", no_args_is_help=True)
 
@@ -23,6 +25,8 @@ PAGES: Final = (
     "deploy/kafka/README.md",
     "deploy/postgres/README.md",
     "gateway/proving/README.md",
+    "deploy/prometheus/README.md",
+    *(f"{RUNBOOKS}/{alert.runbook}" for alert in ALERTS),
 )
 """Every page for people, from the project's root."""
 
@@ -35,11 +39,12 @@ def generate(directory: Directory = ROOT, json_: Json = False) -> None:
     before, after = _read(directory)
     changed = [name for name in after if after[name] != before[name]]
     for name in changed:
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_text(after[name], encoding="utf-8")
     if json_:
         print_json({"written": changed})
     else:
-        say(f"{len(changed)} of {len(after)} guides written.")
+        say(f"{len(changed)} of {len(after)} files written.")
 
 
 @app.command()
@@ -48,7 +53,9 @@ def check(directory: Directory = ROOT, json_: Json = False) -> None:
     before, after = _read(directory)
     drift = [name for name in after if after[name] != before[name]]
     missing = sorted(TABLES.keys() - {table for page in before.values() for table in tables_in(page)})
-    nowhere = {name: found for name, page in before.items() if (found := dead_ends(name, page, directory))}
+    nowhere = {
+        name: found for name, page in before.items() if name in PAGES and (found := dead_ends(name, page, directory))
+    }
     if json_:
         print_json({"drift": drift, "missing": missing, "nowhere": nowhere})
     else:
@@ -59,7 +66,7 @@ def check(directory: Directory = ROOT, json_: Json = False) -> None:
         for name, found in nowhere.items():
             say(f"{directory / name} points to what is not there: {', '.join(found)}.")
         if not drift and not missing and not nowhere:
-            say(f"{len(TABLES)} tables in {len(after)} guides are what the code says.")
+            say(f"{len(TABLES)} tables in {len(PAGES)} guides, and {len(FILES)} files are what the code says.")
     if drift or missing or nowhere:
         raise typer.Exit(ExitCode.FAILED)
 
@@ -76,4 +83,8 @@ def _read(directory: Path) -> tuple[dict[str, str], dict[str, str]]:
             raise CliError(f"{directory / name}: {error.strerror}.", ExitCode.NOT_FOUND) from None
         except (MarkerError, UntoldError) as error:
             raise CliError(f"{directory / name}: {error}.") from None
+    for name, made in FILES.items():
+        file = directory / name
+        before[name] = file.read_text(encoding="utf-8") if file.exists() else ""
+        after[name] = made()
     return before, after

@@ -14,6 +14,7 @@ from gateway.app.settings import OTHER_VARIABLES, Settings
 from gateway.cli.docs.docstrings import attribute_docs, headings, markdown
 from gateway.network.iso8583.base import Section
 from gateway.network.iso8583.config import Address, NetworkConfig
+from gateway.observability.alerts import ALERTS, OBJECTIVES
 from gateway.observability.metric import ANY_STAGE, CounterMetric, Metric, Source
 from gateway.observability.metrics import METRICS
 from gateway.payments.rules.lifecycle import EVENT_TYPE, STATUS
@@ -110,6 +111,17 @@ def counted() -> str:
     return _table(("metric", "series", "what it counts"), rows)
 
 
+def alerts() -> str:
+    """Every alert."""
+    rows = [(f"[{a.name}](runbooks/{a.runbook})", a.severity.value, _lasting(a.for_s), a.summary) for a in ALERTS]
+    return _table(("alert", "severity", "for", "what is wrong"), rows)
+
+
+def objectives() -> str:
+    """Every objective."""
+    return _table(("`slo`", "objective"), [(f"`{o.name}`", o.summary) for o in OBJECTIVES])
+
+
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
     table.__name__: table
     for table in (
@@ -123,6 +135,8 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
         network,
         metrics,
         counted,
+        alerts,
+        objectives,
     )
 }
 """By the name that a guide's marker has."""
@@ -162,6 +176,10 @@ def _topic(topic: Topic) -> Sequence[str]:
     writers, readers = (", ".join(roles) for roles in (topic.writers, topic.readers))
     kept = "for ever" if topic.retention_ms == FOR_EVER else f"{topic.retention_ms // _DAY} days"
     return f"`{topic.name}`", markdown(topic.description), topic.key, writers, readers, str(topic.partitions), kept
+
+
+def _lasting(seconds: int) -> str:
+    return f"{seconds} s" if seconds else "at once"
 
 
 def _labels(metric: Metric) -> str:

@@ -18,6 +18,7 @@ from gateway.app.state_gauges import STATE_LABELS
 from gateway.cli import program
 from gateway.cli.docs import PAGES
 from gateway.cli.docs.docstrings import UntoldError, attribute_docs, headings, markdown
+from gateway.cli.docs.monitoring import FILES
 from gateway.cli.docs.pages import MarkerError, dead_ends, filled, tables_in
 from gateway.cli.docs.tables import TABLES, settings
 from gateway.database.roles import Role as DatabaseRole
@@ -43,7 +44,7 @@ def test_the_tables_are_what_the_code_says() -> None:
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    for page, text in TEXTS.items():
+    for page, text in {**TEXTS, **{file: made() for file, made in FILES.items()}}.items():
         (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / page).write_text(text, encoding="utf-8")
     return tmp_path
@@ -66,7 +67,7 @@ def test_a_link_that_leads_nowhere_fails_the_check(copied: Path) -> None:
     told = mypay("docs", "check", "--directory", copied).expect(1).err
     assert "points to what is not there: " in told
     assert "gateway/app/" in told
-    assert mypay("docs", "check").expect().err.endswith("guides are what the code says.\n")
+    assert mypay("docs", "check").expect().err.endswith("files are what the code says.\n")
 
 
 def test_a_table_that_is_in_no_guide_is_found(copied: Path) -> None:
