@@ -105,7 +105,7 @@ async def started_process(settings: Settings, stage: str, *, network_id: str = "
     for collect in (ProcessCollector, PlatformCollector, GCCollector):
         collect(registry=registry)
     observer = StageObserver(registry, stage=stage, network=network_id, networks=_networks(settings, stage, network_id))
-    observer.level("build_info", 1, version=version("mypay-gateway"), process=stage, python=platform.python_version())
+    observer.level("build_info", 1, version=version("mypay-gateway"), stage=stage, python=platform.python_version())
     health = Health()
     store = PostgresStore(dsn, pool_size=settings.execution_pool_size, name=f"mypay-{stage}")
     # Before anything is waited for: a process that still waits for a server to start with is not ready.

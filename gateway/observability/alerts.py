@@ -60,7 +60,7 @@ def _more(counter: str, by: str, minutes: int = 10) -> str:
 
 
 _NEEDED: Final = tuple(stage for stage in STAGES_OF if stage != "portability_api")
-_MISSING: Final = " or ".join(f'absent(mypay_build_info{{process="{stage}"}})' for stage in _NEEDED)
+_MISSING: Final = " or ".join(f'absent(mypay_build_info{{stage="{stage}"}})' for stage in _NEEDED)
 _ALL: Final = "sum by (network) (increase(mypay_network_exchanges_total[5m]))"
 _BAD: Final = 'sum by (network) (increase(mypay_network_exchanges_total{outcome=~"timeout|link_lost|garbled"}[5m]))'
 

@@ -16,7 +16,7 @@ GAUGES: Final = (
         name="mypay_build_info",
         unit="1",
         help="Always 1; its labels tell what runs.",
-        labels={"version": "Of the gateway.", "process": "The stage.", "python": "Version of Python."},
+        labels={"version": "Of the gateway.", "stage": "What the process is.", "python": "Version of Python."},
         processes=(ANY,),
     ),
     GaugeMetric(

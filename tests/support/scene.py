@@ -442,10 +442,11 @@ async def open_scene(world: World) -> AsyncIterator[Scene]:
 
 
 @asynccontextmanager
-async def the_schedule(scene: Scene) -> AsyncIterator[None]:
-    """The schedule process's own work, as long as the block lasts."""
+async def the_schedule(scene: Scene, **more: object) -> AsyncIterator[None]:
+    """The schedule process's own work, as long as the block lasts, with these settings besides."""
     given = {k.removeprefix("MYPAY_").lower(): v for k, v in scene.world.environment.items() if k.startswith("MYPAY_")}
-    settings = Settings(**given | {"schedule_interval_s": 0.1, "http_port": 0, "log_level": "error"})  # type: ignore[arg-type]
+    own = {"schedule_interval_s": 0.1, "http_port": 0, "log_level": "error", **more}
+    settings = Settings(**given | own)  # type: ignore[arg-type]
     stopping = asyncio.Event()
     async with started_process(settings, "schedule") as parts, asyncio.TaskGroup() as tasks:
         tasks.create_task(schedule.run(parts, stopping))

@@ -26,6 +26,7 @@ PAGES: Final = (
     "deploy/postgres/README.md",
     "gateway/proving/README.md",
     "deploy/prometheus/README.md",
+    "deploy/grafana/README.md",
     *(f"{RUNBOOKS}/{alert.runbook}" for alert in ALERTS),
 )
 """Every page for people, from the project's root."""

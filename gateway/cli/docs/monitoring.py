@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Final
 
 from gateway.observability.alerts import ALERTS, OBJECTIVES, RUNBOOKS, WINDOWS, recorded
+from gateway.observability.dashboards import DASHBOARDS, Dashboard
 
 _HEAD: Final = "# Made by `mypay docs generate` from gateway/observability/alerts.py.\n"
 
@@ -36,8 +38,41 @@ def _rule_lines() -> Iterator[str]:
             yield f"  - record: {name}\n    expr: {json.dumps(expr)}\n    labels:\n      slo: {objective.name}\n"
 
 
+def dashboard(one: Dashboard) -> str:
+    """One dashboard, as Grafana reads it."""
+    source = {"type": "prometheus", "uid": "${datasource}"}
+    panels = [
+        {
+            "id": n + 1,
+            "type": "timeseries",
+            "title": panel.title,
+            "datasource": source,
+            "gridPos": {"x": 12 * (n % 2), "y": 8 * (n // 2), "w": 12, "h": 8},
+            "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
+            "targets": [
+                {"refId": chr(ord("A") + i), "expr": expr, "legendFormat": legend, "datasource": source}
+                for i, (expr, legend) in enumerate(panel.series)
+            ],
+        }
+        for n, panel in enumerate(one.panels)
+    ]
+    told = {
+        "uid": f"mypay-{one.name}",
+        "title": f"My-Payment: {one.title}",
+        "tags": ["mypay"],
+        "timezone": "browser",
+        "schemaVersion": 38,
+        "refresh": "15s",
+        "time": {"from": "now-1h", "to": "now"},
+        "templating": {"list": [{"name": "datasource", "type": "datasource", "query": "prometheus"}]},
+        "panels": panels,
+    }
+    return json.dumps(told, indent=1) + "\n"
+
+
 FILES: Final[Mapping[str, Callable[[], str]]] = {
     "deploy/prometheus/alerts.yaml": alerts,
     "deploy/prometheus/rules.yaml": rules,
+    **{f"deploy/grafana/dashboards/{one.name}.json": partial(dashboard, one) for one in DASHBOARDS},
 }
 """By path from the project's root, what is in them."""

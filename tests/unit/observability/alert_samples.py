@@ -25,7 +25,7 @@ def _first(series: str) -> Sample:
     return Sample({series: "0x12 1x30"}, {series: "1x60"})
 
 
-_BUILT: Final = {f'mypay_build_info{{process="{stage}"}}': "1x60" for stage in STAGES_OF}
+_BUILT: Final = {f'mypay_build_info{{stage="{stage}"}}': "1x60" for stage in STAGES_OF}
 _LESS: Final = {name: values for name, values in _BUILT.items() if '"relay"' not in name}
 
 
