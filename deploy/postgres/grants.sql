@@ -8,14 +8,14 @@ DECLARE
 BEGIN
     FOR statement IN
         -- Rights on columns go with those on the table.
-        SELECT format('REVOKE ALL ON TABLE public.%I FROM PUBLIC, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_operator, mypay_readonly', relname)
+        SELECT format('REVOKE ALL ON TABLE public.%I FROM PUBLIC, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_console, mypay_operator, mypay_readonly', relname)
         FROM pg_catalog.pg_class
         WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm')
         UNION ALL
-        SELECT format('REVOKE ALL ON SEQUENCE public.%I FROM PUBLIC, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_operator, mypay_readonly', relname)
+        SELECT format('REVOKE ALL ON SEQUENCE public.%I FROM PUBLIC, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_console, mypay_operator, mypay_readonly', relname)
         FROM pg_catalog.pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'S'
         UNION ALL
-        SELECT format('REVOKE ALL ON FUNCTION %s FROM PUBLIC, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_operator, mypay_readonly', oid::regprocedure)
+        SELECT format('REVOKE ALL ON FUNCTION %s FROM PUBLIC, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_console, mypay_operator, mypay_readonly', oid::regprocedure)
         FROM pg_catalog.pg_proc WHERE pronamespace = 'public'::regnamespace
     LOOP
         EXECUTE statement;
@@ -176,9 +176,19 @@ GRANT SELECT, INSERT ON public.operator_proposal TO mypay_operator;
 GRANT SELECT ON public.operator_proposal TO mypay_readonly;
 GRANT SELECT, INSERT ON public.operator_decision TO mypay_operator;
 GRANT SELECT ON public.operator_decision TO mypay_readonly;
+GRANT SELECT ON public.console_user TO mypay_console;
+GRANT SELECT (name, role, created_at, disabled_at), INSERT, UPDATE (role, password_hash, disabled_at) ON public.console_user TO mypay_operator;
+GRANT SELECT (name, role, created_at, disabled_at) ON public.console_user TO mypay_readonly;
+GRANT SELECT, INSERT, UPDATE (seen_at), DELETE ON public.console_session TO mypay_console;
+GRANT SELECT (name, is_local), DELETE ON public.console_session TO mypay_operator;
+GRANT SELECT (name, role, is_local, began_at, seen_at) ON public.console_session TO mypay_readonly;
+GRANT SELECT, INSERT ON public.console_sign_in TO mypay_console;
+GRANT SELECT ON public.console_sign_in TO mypay_readonly;
+GRANT SELECT ON public.network_pause TO mypay_initiation, mypay_execution, mypay_schedule, mypay_readonly;
+GRANT SELECT, INSERT, DELETE ON public.network_pause TO mypay_operator;
 GRANT SELECT ON public.network_status TO mypay_initiation, mypay_schedule, mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (is_open, reported_at), DELETE ON public.network_status TO mypay_execution;
-GRANT SELECT ON public.schema_migration TO mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_operator, mypay_readonly;
+GRANT SELECT ON public.schema_migration TO mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_console, mypay_operator, mypay_readonly;
 GRANT USAGE ON SEQUENCE public.payment_number TO mypay_execution;
 GRANT USAGE ON SEQUENCE public.follow_up_number TO mypay_initiation, mypay_execution, mypay_schedule;
 GRANT USAGE ON SEQUENCE public.outbox_number TO mypay_initiation, mypay_consents, mypay_execution, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_operator;

@@ -129,9 +129,14 @@ class ExecutionStage:
             await self.consumer.stop()
             await self.network.stop(drain_seconds=0)
 
+    @property
+    def takes(self) -> bool:
+        """True while orders may be taken: the network is open, and operators have not paused it."""
+        return self.network.is_open and not self.recovery.paused
+
     async def waiting(self) -> int:
-        """Orders that could be executed now: none while the network is closed, for then they are meant to wait."""
-        return await self.consumer.lag() if self.network.is_open else 0
+        """Orders that could be executed now: none while the network is closed or paused: they are to wait."""
+        return await self.consumer.lag() if self.takes else 0
 
     async def take(self) -> None:
         """Take orders and refunds while the network has room for them."""
@@ -151,11 +156,11 @@ class ExecutionStage:
 
     async def _wait_open(self) -> None:
         """Wait for the network, keeping the place in the group: Kafka takes a member that never polls for dead."""
-        if self.network.is_open:
+        if self.takes:
             return
         self.consumer.pause()
         try:
-            while not self.network.is_open:
+            while not self.takes:
                 await self.consumer.take(1, max_wait=0.2)
         finally:
             self.consumer.resume()

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from asyncpg import Connection
 
@@ -15,12 +15,16 @@ from gateway.database.statements import OnConnection
 from gateway.database.unit import Store
 from gateway.directory.operators import PostgresOperators
 from gateway.directory.registry import PostgresRegistry
+from gateway.directory.signing_in import PostgresConsoleUsers
 from gateway.directory.tokens import PostgresTokens
 from gateway.identity.registry import PostgresIdentities
 from gateway.marketing.registry import PostgresCampaignRegistry
 from gateway.portability.registry import PostgresRecipientRegistry
 from gateway.sharing.registry import PostgresAffiliateRegistry
 from schemas.primitives import ConsentId, FundingToken, PartnerId
+
+PAUSED_WITHIN_S: Final = 2.0
+"""So long after a network was paused nothing new is sent: workers look once a second, and finish what they began."""
 
 
 class Registries(OnConnection):
@@ -36,6 +40,7 @@ class Registries(OnConnection):
         self.campaigns = PostgresCampaignRegistry(connection)
         self.recipients = PostgresRecipientRegistry(connection)
         self.affiliates = PostgresAffiliateRegistry(connection)
+        self.console_users = PostgresConsoleUsers(connection)
 
 
 @asynccontextmanager

@@ -90,6 +90,9 @@ class Settings(BaseSettings):
     """For `mypay run marketing`."""
     postgres_dsn_portability_api: SecretStr | None = None
     """For `mypay run portability-api`."""
+    postgres_dsn_console: SecretStr | None = None
+    """For `mypay console`: user mypay_console, who knows who is signed in, and nothing else. What is shown is read as
+    mypay_readonly, and what is done is done as mypay_operator."""
     postgres_dsn_operator: SecretStr | None = None
     """For people's commands that change something: user mypay_operator."""
     postgres_dsn_readonly: SecretStr | None = None

@@ -11,24 +11,19 @@ import os
 import re
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 import typer
-import uuid_utils
 
-from gateway.app.registries import open_registries
+from gateway.app.operating import OPERATOR_PATTERN, Action, Actor, NotAnActorError, actor_of
 from gateway.app.settings import Settings
 from gateway.cli.common import CliError, ExitCode, load_settings, postgres_dsn, run
 from gateway.database.dsn import is_local
 from gateway.directory.approval import Phase
-from gateway.sealing.redaction import contains_secret
 
 R = TypeVar("R")
 
-_OPERATOR: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-_WHY_CHARS_MAX: Final = 200
 _NOBODY: Final = "somebody"
 
 OperatorOption = Annotated[
@@ -41,16 +36,7 @@ WhyOption = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """Who runs a command, and why, as they said."""
-
-    operator: str
-    why: str
-
-
-_ACTOR: ContextVar[Actor] = ContextVar("operator")
-_PROPOSED: ContextVar[list[UUID]] = ContextVar("proposed")
+_ACTION: ContextVar[Action] = ContextVar("action")
 
 
 def current_actor() -> Actor:
@@ -59,12 +45,12 @@ def current_actor() -> Actor:
     Raises:
         LookupError: it is none of those that are recorded: a bug.
     """
-    return _ACTOR.get()
+    return _ACTION.get().actor
 
 
 def note_proposed(proposal_id: UUID) -> None:
     """Let the record say that the present command only proposed something."""
-    _PROPOSED.get().append(proposal_id)
+    _ACTION.get().proposed = proposal_id
 
 
 def operated(
@@ -103,30 +89,18 @@ def operated(
 
 
 def _recorded(settings: Settings, actor: Actor, command: str, subject: str, do: Callable[[], R]) -> R:
-    dsn = postgres_dsn(settings)
-    action_id = UUID(bytes=uuid_utils.uuid7().bytes)
-
-    def note(phase: Phase) -> None:
-        async def write() -> None:
-            async with open_registries(dsn) as registries:
-                await registries.operators.note(
-                    action_id, phase, operator=actor.operator, command=command, subject=subject, why=actor.why
-                )
-
-        run(write())
-
-    note(Phase.BEGUN)
-    proposed: list[UUID] = []
-    acting, proposing = _ACTOR.set(actor), _PROPOSED.set(proposed)
+    # Not `recorded`, which is for one event loop: the command has its own between the record's two rows.
+    dsn, action = postgres_dsn(settings), Action(actor, command, subject)
+    run(action.note(dsn, Phase.BEGUN))
+    acting = _ACTION.set(action)
     try:
         result = do()
     except BaseException:
-        note(Phase.FAILED)
+        run(action.note(dsn, Phase.FAILED))
         raise
     finally:
-        _ACTOR.reset(acting)
-        _PROPOSED.reset(proposing)
-    note(Phase.PROPOSED if proposed else Phase.DONE)
+        _ACTION.reset(acting)
+    run(action.note(dsn, action.ended))
     return result
 
 
@@ -138,16 +112,13 @@ def _actor(settings: Settings, operator: str | None, why: str | None) -> Actor:
             "Who does this? Give --operator NAME or MYPAY_OPERATOR: the database is not on this machine.",
             ExitCode.USAGE,
         )
-    if not _OPERATOR.fullmatch(name):
-        raise CliError("An operator's name has 1 to 64 letters, digits, '.', '_', '@' and '-'.", ExitCode.USAGE)
     if not why and not here:
         raise CliError("Why? Give --why TEXT: the database is not on this machine.", ExitCode.USAGE)
-    why = why or ""
-    if len(why) > _WHY_CHARS_MAX or not why.isprintable():
-        raise CliError(f"--why has at most {_WHY_CHARS_MAX} printable characters.", ExitCode.USAGE)
-    if contains_secret(why.encode()):
-        raise CliError("--why holds what looks like a card number or a key: leave it out.", ExitCode.USAGE)
-    return Actor(name, why)
+    try:
+        return actor_of(name, why or "")
+    except NotAnActorError as error:
+        text = str(error)
+        raise CliError(f"{text[0].upper()}{text[1:]}.", ExitCode.USAGE) from None
 
 
 def _own_name() -> str:
@@ -155,4 +126,4 @@ def _own_name() -> str:
         name = getpass.getuser()
     except (KeyError, OSError, ImportError):
         name = str(os.getuid())
-    return name if _OPERATOR.fullmatch(name) else _NOBODY
+    return name if re.fullmatch(OPERATOR_PATTERN, name) else _NOBODY

@@ -6,7 +6,7 @@ from uuid import UUID
 import typer
 
 from gateway.cli.common import Json, load_settings, postgres_dsn, print_json, print_table, run, say, shown
-from gateway.cli.operating import current_actor, operated
+from gateway.cli.operating import operated
 from gateway.cli.operations import decide
 from gateway.directory.approval import Decision, Proposal
 from gateway.views.operator_actions import Action, OperatorActionsView
@@ -89,7 +89,7 @@ def reject(proposal: ProposalArgument, json_: Json = False) -> None:
 
 
 def _decide(proposal: UUID, decision: Decision, *, json_: bool) -> None:
-    decided, told = run(decide(load_settings(), proposal, decision, current_actor()))
+    decided, told = decide(load_settings(), proposal, decision)
     if json_:
         print_json({"proposal_id": proposal, "decision": decision, "kind": decided.kind, "subject": decided.subject})
     else:

@@ -31,6 +31,7 @@ class Role(StrEnum):
     PORTABILITY_API = "portability_api"
     SHARING = "sharing"
     MARKETING = "marketing"
+    CONSOLE = "console"  # who is signed in at the console, and nothing else
     OPERATOR = "operator"  # people's commands that change something
     READONLY = "readonly"  # people who look, dashboards
 
@@ -63,7 +64,7 @@ APPEND: Final = Access(insert=ALL)
 WRITE: Final = Access(select=(), insert=ALL)
 """Add rows, and not read them again."""
 
-_I, _C, _X, _R, _S, _T, _D, _P, _U, _A, _M, _O, _V = RUNNING
+_I, _C, _X, _R, _S, _T, _D, _P, _U, _A, _M, _K, _O, _V = RUNNING
 
 _LOCK: Final = Access(update=("lock_only",))
 """Row locks need the right to change something: a column that can hold one value only."""
@@ -254,7 +255,17 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "operator_action":        {_O: APPEND, _V: READ},
     "operator_proposal":      {_O: APPEND, _V: READ},
     "operator_decision":      {_O: APPEND, _V: READ},
+    # --- the console ---
+    "console_user":           {_K: READ,
+                               _O: Access(select=("name", "role", "created_at", "disabled_at"), insert=ALL,
+                                          update=("role", "password_hash", "disabled_at")),
+                               _V: Access(select=("name", "role", "created_at", "disabled_at"))},
+    "console_session":        {_K: Access(insert=ALL, update=("seen_at",), delete=True),
+                               _O: Access(select=("name", "is_local"), delete=True),
+                               _V: Access(select=("name", "role", "is_local", "began_at", "seen_at"))},
+    "console_sign_in":        {_K: APPEND, _V: READ},
     # --- the installation ---
+    "network_pause":          {_I: READ, _T: READ, _X: READ, _V: READ, _O: Access(insert=ALL, delete=True)},
     "network_status":         {_I: READ, _T: READ, _V: READ,
                                _X: Access(insert=ALL, update=("is_open", "reported_at"), delete=True)},
     "schema_migration":       dict.fromkeys(RUNNING, READ),
@@ -293,7 +304,7 @@ APPEND_ONLY: Final = frozenset(
             "share",
         ),
         *("late_answer", "cancellation_answer", "revoked_issuer_key", "schema_migration"),
-        *("operator_action", "operator_proposal", "operator_decision", "clearing_superseded"),
+        *("operator_action", "operator_proposal", "operator_decision", "clearing_superseded", "console_sign_in"),
         *("trust_policy", "disclosure_entry", "disclosure_content", "disclosure_block", "disclosure_root"),
         "disclosure_destruction",
         *("offer_use", "marketing_table", "marketing_table_payment"),

@@ -21,10 +21,12 @@ FROM unnest($1::text[], $2::text[]) AS o (token, customer_id)
 JOIN funding_token AS t ON t.token = o.token AND t.customer_id = o.customer_id
 
 -- name: open_networks
-SELECT DISTINCT network_id FROM network_status WHERE is_open AND reported_at >= $1
+SELECT DISTINCT s.network_id FROM network_status s
+WHERE s.is_open AND s.reported_at >= $1 AND NOT EXISTS (SELECT FROM network_pause p WHERE p.network_id = s.network_id)
 
 -- name: report_network
 -- Every start of a worker makes a row: yesterday's go.
 WITH gone AS (DELETE FROM network_status WHERE network_id = $1 AND reported_at < $4::timestamptz - interval '1 day')
 INSERT INTO network_status (network_id, worker, is_open, reported_at) VALUES ($1, $2, $3, $4)
 ON CONFLICT (network_id, worker) DO UPDATE SET is_open = excluded.is_open, reported_at = excluded.reported_at
+RETURNING EXISTS (SELECT FROM network_pause p WHERE p.network_id = $1) AS is_paused

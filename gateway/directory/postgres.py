@@ -45,8 +45,8 @@ class PostgresDirectory:
         rows = await self._connection.fetch(_SQL.open_networks, reported_since)
         return frozenset(r["network_id"] for r in rows)
 
-    async def report_network(self, network_id: NetworkId, *, worker: str, is_open: bool, now: datetime) -> None:
-        await self._connection.execute(_SQL.report_network, network_id, worker, is_open, now)
+    async def report_network(self, network_id: NetworkId, *, worker: str, is_open: bool, now: datetime) -> bool:
+        return bool(await self._connection.fetchval(_SQL.report_network, network_id, worker, is_open, now))
 
     async def active_partners(self) -> frozenset[str]:
         """Ids of partners that may send."""

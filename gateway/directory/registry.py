@@ -12,7 +12,7 @@ from gateway.database.queries import load
 from gateway.database.statements import OnConnection
 from gateway.directory.merchants import Merchant
 from gateway.directory.partners import NewPartner, PartnerKey, UnknownPartnerError
-from schemas.primitives import PartnerId
+from schemas.primitives import NetworkId, PartnerId
 
 _SQL = load(__name__, "registry")
 
@@ -59,6 +59,17 @@ class PostgresRegistry(OnConnection):
         """Disable a key for ever; return since when it is disabled, or None if the partner has no such key."""
         rows = await self._fetch(_SQL.disable_key, partner_id, kid, now)
         return rows[0]["disabled_at"] if rows else None
+
+    async def pause_network(self, network_id: NetworkId, *, operator: str, why: str) -> bool:
+        """Let nothing new be sent to a network; False if it is paused already.
+
+        Workers look each second, and finish the batch that they have begun.
+        """
+        return bool(await self._fetch(_SQL.pause_network, network_id, operator, why))
+
+    async def resume_network(self, network_id: NetworkId) -> bool:
+        """Let payments be sent to a network again; False if it was not paused."""
+        return bool(await self._fetch(_SQL.resume_network, network_id))
 
     async def upsert_merchants(self, merchants: Sequence[Merchant]) -> None:
         """Write merchants as given, new or known. No merchant may be named twice."""

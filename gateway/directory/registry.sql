@@ -21,6 +21,14 @@ UPDATE partner_key SET disabled_at = coalesce(disabled_at, $3)
 WHERE partner_id = $1 AND kid = $2
 RETURNING disabled_at
 
+-- name: pause_network
+INSERT INTO network_pause (network_id, operator, why) VALUES ($1, $2, $3)
+ON CONFLICT (network_id) DO NOTHING
+RETURNING network_id
+
+-- name: resume_network
+DELETE FROM network_pause WHERE network_id = $1 RETURNING network_id
+
 -- name: upsert_merchants
 INSERT INTO merchant (merchant_id, acceptor_id, name_location, mcc, networks, active, name)
 SELECT merchant_id, acceptor_id, name_location, mcc, string_to_array(networks, ' '), active, name

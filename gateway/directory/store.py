@@ -26,10 +26,10 @@ class Directory(Protocol):
         """
 
     async def open_networks(self, *, reported_since: datetime) -> frozenset[NetworkId]:
-        """Networks that at least one execution worker has reported open since then."""
+        """Networks that at least one execution worker has reported open since then, and that nobody has paused."""
 
-    async def report_network(self, network_id: NetworkId, *, worker: str, is_open: bool, now: datetime) -> None:
-        """Note what one worker sees of one network, and that it lives."""
+    async def report_network(self, network_id: NetworkId, *, worker: str, is_open: bool, now: datetime) -> bool:
+        """Note what one worker sees of one network, and that it lives; return whether operators have paused it."""
 
 
 class DirectoryUnit(Protocol):

@@ -30,7 +30,7 @@ from gateway.proving.memory.disclosure import verified
 from gateway.sharing.rules.records import Approval
 from gateway.views.disclosures import DisclosuresView
 from schemas.consents import ConsentStatus
-from schemas.primitives import FundingToken, PartnerId
+from schemas.primitives import FundingToken, NetworkId, PartnerId
 from tests.support.builders import NOW
 from tests.support.partitions import partition_outbox
 from tests.support.roots import ROOT_VERIFIER
@@ -84,6 +84,10 @@ class Backend(Protocol):
     async def set_status(self, key: ConsentKey, status: ConsentStatus) -> None: ...
 
     async def put_merchants(self, *merchants: Merchant) -> None: ...
+
+    async def pause_network(self, network_id: NetworkId) -> None: ...
+
+    async def resume_network(self, network_id: NetworkId) -> None: ...
 
     async def put_approval(self, approval: Approval) -> None:
         """An affiliate, active, with this approval."""
@@ -155,6 +159,12 @@ class MemoryBackend:
     async def put_merchants(self, *merchants: Merchant) -> None:
         for merchant in merchants:
             self.database.put_merchant(merchant)
+
+    async def pause_network(self, network_id: NetworkId) -> None:
+        self.database.network_pauses.rows[network_id] = True
+
+    async def resume_network(self, network_id: NetworkId) -> None:
+        del self.database.network_pauses.rows[network_id]
 
     async def put_approval(self, approval: Approval) -> None:
         self.database.sharing.approvals.rows[approval.affiliate_id, approval.use.value] = approval
@@ -253,6 +263,16 @@ class PostgresBackend:
     async def put_merchants(self, *merchants: Merchant) -> None:
         async with open_registries(self.dsn) as registries:
             await registries.directory.upsert_merchants(merchants)
+
+    async def pause_network(self, network_id: NetworkId) -> None:
+        async with open_registries(self.dsn) as registries:
+            assert await registries.directory.pause_network(network_id, operator="kim", why="maintenance")
+            assert not await registries.directory.pause_network(network_id, operator="lee", why="also")
+
+    async def resume_network(self, network_id: NetworkId) -> None:
+        async with open_registries(self.dsn) as registries:
+            assert await registries.directory.resume_network(network_id)
+            assert not await registries.directory.resume_network(network_id)
 
     async def put_approval(self, approval: Approval) -> None:
         async with open_registries(self.dsn) as registries:

@@ -48,6 +48,21 @@ async def test_a_workers_last_word_counts(store: Store) -> None:
     assert await open_since(store, 12) == {A}
 
 
+async def test_a_paused_network_is_not_open_and_its_workers_hear_of_it(backend: Backend) -> None:
+    async def told(network_id: NetworkId, at: float) -> bool:
+        async with backend.store.transaction() as uow:
+            return await uow.directory.report_network(network_id, worker="w1", is_open=True, now=later(at))
+
+    assert not await told(A, 10)
+    await backend.pause_network(A)
+    assert await told(A, 11)
+    assert not await told(B, 11)
+    assert await open_since(backend.store, 10) == {B}
+    await backend.resume_network(A)
+    assert not await told(A, 12)
+    assert await open_since(backend.store, 10) == {A, B}
+
+
 def use(token: str = "token-1", customer: str = "customer-1", partner: str = "partner-1") -> TokenUse:
     return TokenUse(FundingToken(token), CustomerId(customer), PartnerId(partner))
 

@@ -125,6 +125,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
         "outbox: make_partitions drop_partition purge",
         "operating_state: rows",
     ),
+    Role.CONSOLE: ("signing_in: *",),
     Role.OPERATOR: (
         "registry: *",
         "consent_registry: *",
@@ -136,6 +137,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
         "payments: *; consents: *; standing_orders: *; partners: *; merchants: *; tokens: *; identities: *",
         "operator_actions: *",
         "operators: *",
+        "console_user: *",
         "token: *",
         "directory: usable_tokens",
         "authentication: add_links unlink revoke_key revoked_keys apply_policy applied_policy",

@@ -61,17 +61,25 @@ class RecoveryService:
         self._settings = settings
         self._reporting_since: datetime | None = None
         self._reported_at: datetime | None = None
+        self._paused = True
+
+    @property
+    def paused(self) -> bool:
+        """True while operators have paused the network, as of the last report; and until the first one."""
+        return self._paused
 
     async def report(self, *, is_open: bool) -> None:
-        """Tell that this worker lives, and whether its network is open. Call it every second."""
+        """Tell that this worker lives, and whether its network is open; learn whether it is paused. Every second."""
 
-        async def write() -> datetime:
+        async def write() -> tuple[datetime, bool]:
             now = self._clock.now()
             async with self._store.transaction() as uow:
-                await uow.directory.report_network(self._network_id, worker=self._worker, is_open=is_open, now=now)
-            return now
+                paused = await uow.directory.report_network(
+                    self._network_id, worker=self._worker, is_open=is_open, now=now
+                )
+            return now, paused
 
-        now = await until_done(write)
+        now, self._paused = await until_done(write)
         if self._reported_at is None or now - self._reported_at > self._gap_max:
             self._reporting_since = now
         self._reported_at = now

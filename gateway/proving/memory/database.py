@@ -196,6 +196,7 @@ class Database:
         self.authenticated_at: Table[ConsentKey, datetime] = Table("consent_authentication")
         self.sharing = SharingTables()
         self.network_status: Table[tuple[NetworkId, str], NetworkReport] = Table("network_status")
+        self.network_pauses: Table[NetworkId, bool] = Table("network_pause")
         self.marketing = MarketingTables()
         self.outbox: list[OutboxRow] = []
         self.outbox_cursor: tuple[int, int] = (0, 0)

@@ -38,15 +38,18 @@ class MemoryDirectory:
         return frozenset(
             network_id
             for (network_id, _), report in self._tx.items(self._db.network_status)
-            if report.is_open and report.reported_at >= reported_since
+            if report.is_open
+            and report.reported_at >= reported_since
+            and self._tx.get(self._db.network_pauses, network_id) is None
         )
 
-    async def report_network(self, network_id: NetworkId, *, worker: str, is_open: bool, now: datetime) -> None:
+    async def report_network(self, network_id: NetworkId, *, worker: str, is_open: bool, now: datetime) -> bool:
         await self._boundary("directory.report_network")
         key, report = (network_id, worker), NetworkReport(is_open, now)
         if not await self._tx.insert(self._db.network_status, key, report):
             await self._tx.lock(self._db.network_status, [key])
             self._tx.update(self._db.network_status, key, report)
+        return self._tx.get(self._db.network_pauses, network_id) is not None
 
 
 class MemoryVault:

@@ -1,0 +1,100 @@
+"""What every change by hand has, whichever door it takes: who does it and why, written down before it is done."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+import uuid_utils
+
+from gateway.app.registries import open_registries
+from gateway.directory.approval import Phase
+from gateway.sealing.redaction import contains_secret
+
+OPERATOR_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}"
+"""An operator's name, as the record has it."""
+
+WHY_CHARS_MAX: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who does something, and why, as they said."""
+
+    operator: str
+    why: str
+
+
+@dataclass(slots=True)
+class Action:
+    """An action that is being recorded.
+
+    Attributes:
+        command: its name in the record, such as ``network pause``.
+        subject: what it concerns: an id, nothing personal.
+        proposed: the proposal's id, if that is all that it came to.
+    """
+
+    actor: Actor
+    command: str
+    subject: str
+    action_id: UUID = field(default_factory=lambda: UUID(bytes=uuid_utils.uuid7().bytes))
+    proposed: UUID | None = None
+
+    @property
+    def ended(self) -> Phase:
+        """How it ended, unless it failed."""
+        return Phase.DONE if self.proposed is None else Phase.PROPOSED
+
+    async def note(self, dsn: str, phase: Phase) -> None:
+        """Write down where it stands. ``dsn``: the database, as the operator.
+
+        Raises:
+            StoreUnavailableError: it could not be written down.
+        """
+        async with open_registries(dsn) as registries:
+            await registries.operators.note(
+                self.action_id,
+                phase,
+                operator=self.actor.operator,
+                command=self.command,
+                subject=self.subject,
+                why=self.actor.why,
+            )
+
+
+class NotAnActorError(ValueError):
+    """A name or a reason that the record does not take; the text says what it takes."""
+
+
+def actor_of(operator: str, why: str) -> Actor:
+    """Check a name and a reason for the record.
+
+    Raises:
+        NotAnActorError: the record does not take them.
+    """
+    if not re.fullmatch(OPERATOR_PATTERN, operator):
+        raise NotAnActorError("an operator's name has 1 to 64 letters, digits, '.', '_', '@' and '-'")
+    if len(why) > WHY_CHARS_MAX or not why.isprintable():
+        raise NotAnActorError(f"the reason has at most {WHY_CHARS_MAX} printable characters")
+    if contains_secret(why.encode()):
+        raise NotAnActorError("the reason holds what looks like a card number or a key: leave it out")
+    return Actor(operator, why)
+
+
+@asynccontextmanager
+async def recorded(dsn: str, action: Action) -> AsyncIterator[Action]:
+    """Write down that an action begins, and how it ended when the block is left.
+
+    Raises:
+        StoreUnavailableError: it could not be written down; if that was the beginning, nothing was done.
+    """
+    await action.note(dsn, Phase.BEGUN)
+    try:
+        yield action
+    except BaseException:
+        await action.note(dsn, Phase.FAILED)
+        raise
+    await action.note(dsn, action.ended)

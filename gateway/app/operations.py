@@ -1,0 +1,224 @@
+"""What may need two people: operations proposed by one operator and approved by another, whichever door they use.
+
+Two kinds of them: those that give somebody a right, and those after which money may move. Taking a right away, pausing
+and suspending are never here: one person must be able to do it at once.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum, unique
+from typing import Any, Final
+from uuid import UUID
+
+import uuid_utils
+
+from gateway.app.dead_letters import replay_references
+from gateway.app.operating import Actor
+from gateway.app.process import SystemClock
+from gateway.app.registries import Registries, open_consent_changes, open_registries
+from gateway.app.settings import Settings
+from gateway.consents.changing import ConsentCommandRefusedError, ConsentUnknownError, change_consent_status
+from gateway.consents.rules.consent import ConsentCommand
+from gateway.directory.approval import PROPOSAL_LIVES, Decision, Proposal, judge
+from gateway.directory.partners import PartnerKey
+from gateway.identity.store import IdentityLink
+from schemas.primitives import FundingToken, NetworkId, PartnerId
+from schemas.sharing import SharingUse
+
+Payload = Mapping[str, Any]
+
+
+class OperationRefusedError(Exception):
+    """It was not done; the text is a sentence for people.
+
+    Attributes:
+        hint: what to do about it.
+        missing: it names something that does not exist.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", missing: bool = False) -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.missing = missing
+
+
+@unique
+class Gives(StrEnum):
+    """Why an operation may need a second person."""
+
+    RIGHT = "right"  # somebody may do what they could not
+    MONEY = "money"  # payments may begin that stood still
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """What an operation is carried out with.
+
+    Attributes:
+        dsn: the database, as the operator.
+        registries: in the transaction in which it is decided.
+        actor: whoever lets it happen: where two people are asked for, the second.
+    """
+
+    settings: Settings
+    dsn: str
+    registries: Registries
+    actor: Actor
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One kind. ``do``: what carries it out; returns a sentence for people."""
+
+    gives: Gives
+    do: Callable[[Doing, Payload], Awaitable[str]]
+
+
+def _key_of(payload: Payload) -> PartnerKey:
+    return PartnerKey(
+        **{
+            **payload,
+            # What is approved today is no older than today.
+            "valid_from": datetime.now(UTC),
+            "valid_until": payload["valid_until"] and datetime.fromisoformat(payload["valid_until"]),
+            "disabled_at": None,
+        }
+    )
+
+
+async def _add_key(doing: Doing, payload: Payload) -> str:
+    key = _key_of(payload)
+    if not await doing.registries.directory.add_keys([key]):
+        raise OperationRefusedError(f"Key id {key.kid} is already in use.", hint="Give another one with --kid.")
+    return f"Key {key.kid} ({key.algorithm}) is registered."
+
+
+async def _add_link(doing: Doing, payload: Payload) -> str:
+    link = IdentityLink(payload["issuer"], payload["subject"], payload["customer_id"], datetime.now(UTC))
+    if not await doing.registries.identities.link([link]):
+        raise OperationRefusedError(
+            "This identity is linked already.", hint="`mypay auth links remove` ends that link first."
+        )
+    return f"The identity is linked to customer {link.customer_id}."
+
+
+async def _allow_token(doing: Doing, payload: Payload) -> str:
+    token, partners = FundingToken(payload["token"]), payload["partners"]
+    await doing.registries.tokens.allow([(token, PartnerId(p)) for p in partners], now=datetime.now(UTC))
+    return f"{', '.join(partners)} may pay with token {token}."
+
+
+async def _add_affiliate_key(doing: Doing, payload: Payload) -> str:
+    key = _key_of(payload)
+    if not await doing.registries.affiliates.add_keys([key]):
+        raise OperationRefusedError(f"Key id {key.kid} is already in use.", hint="Give another one with --kid.")
+    return f"Key {key.kid} ({key.algorithm}) is registered."
+
+
+async def _approve_affiliate(doing: Doing, payload: Payload) -> str:
+    affiliate, use = payload["affiliate_id"], SharingUse(payload["use"])
+    await doing.registries.affiliates.approve(
+        affiliate, use, payload["legal_basis"], approved_by=doing.actor.operator, now=datetime.now(UTC)
+    )
+    return f"{affiliate} may be given data for {use}, of customers who agree."
+
+
+async def _resume_network(doing: Doing, payload: Payload) -> str:
+    network = NetworkId(payload["network_id"])
+    if not await doing.registries.directory.resume_network(network):
+        raise OperationRefusedError(f"Network {network} is not paused.", hint="`mypay network list` shows them.")
+    return f"Network {network} takes payments again."
+
+
+async def _resume_consent(doing: Doing, payload: Payload) -> str:
+    partner, consent = payload["partner_id"], payload["consent_id"]
+    async with open_consent_changes(doing.dsn) as store:
+        try:
+            changed = await change_consent_status(
+                store, SystemClock(), (partner, consent), ConsentCommand.RESUME, reason=payload.get("reason")
+            )
+        except (ConsentUnknownError, ConsentCommandRefusedError) as error:
+            text = str(error)
+            raise OperationRefusedError(
+                f"{text[0].upper()}{text[1:]}.", missing=isinstance(error, ConsentUnknownError)
+            ) from None
+    return f"Consent {consent} of {partner} is {changed.status}."
+
+
+async def _replay(doing: Doing, payload: Payload) -> str:
+    replayed, refused = await replay_references(doing.settings, payload["references"])
+    if refused:
+        told = "; ".join(f"{reference}: {why}" for reference, why in refused.items())
+        if not replayed:
+            raise OperationRefusedError(f"Nothing was sent again. {told}.")
+        return f"{len(replayed)} sent again, {len(refused)} not: {told}."
+    return f"{len(replayed)} sent again."
+
+
+OPERATIONS: Final[Mapping[str, Operation]] = {
+    "partner.key.add": Operation(Gives.RIGHT, _add_key),
+    "auth.link.add": Operation(Gives.RIGHT, _add_link),
+    "token.allow": Operation(Gives.RIGHT, _allow_token),
+    "affiliate.key.add": Operation(Gives.RIGHT, _add_affiliate_key),
+    "affiliate.approve": Operation(Gives.RIGHT, _approve_affiliate),
+    "network.resume": Operation(Gives.MONEY, _resume_network),
+    "consent.resume": Operation(Gives.MONEY, _resume_consent),
+    # May be done twice without harm, if the decision is not kept: stages handle a record once.
+    "dead-letter.replay": Operation(Gives.MONEY, _replay),
+}
+"""Kind → what carries it out. A payload holds public data alone."""
+
+
+async def carry_out(settings: Settings, dsn: str, actor: Actor, kind: str, payload: Payload) -> str:
+    """Do it in one transaction; return a sentence for people.
+
+    Raises:
+        OperationRefusedError: it cannot be done.
+    """
+    async with open_registries(dsn) as registries, registries.transaction():
+        return await OPERATIONS[kind].do(Doing(settings, dsn, registries, actor), payload)
+
+
+async def propose(dsn: str, actor: Actor, kind: str, subject: str, payload: Payload) -> UUID:
+    """Keep it as a proposal for another operator; return the proposal's id."""
+    now = datetime.now(UTC)
+    proposal = Proposal(
+        proposal_id=UUID(bytes=uuid_utils.uuid7().bytes),
+        kind=kind,
+        subject=subject,
+        payload=dict(payload),
+        operator=actor.operator,
+        login="",
+        why=actor.why,
+        proposed_at=now,
+        expires_at=now + PROPOSAL_LIVES,
+    )
+    async with open_registries(dsn) as registries:
+        await registries.operators.propose(proposal)
+    return proposal.proposal_id
+
+
+async def decide(
+    settings: Settings, dsn: str, proposal_id: UUID, decision: Decision, actor: Actor
+) -> tuple[Proposal, str]:
+    """Decide a proposal; what was approved is done in the same transaction, or neither is.
+
+    Raises:
+        OperationRefusedError: there is none, this operator may not, somebody was faster, or it cannot be done any more.
+    """
+    async with open_registries(dsn) as registries, registries.transaction():
+        found = await registries.operators.proposal(proposal_id)
+        if found is None:
+            raise OperationRefusedError(
+                f"There is no proposal {proposal_id}.", hint="`mypay operators proposals`", missing=True
+            )
+        refused = judge(found, decision, operator=actor.operator, now=datetime.now(UTC))
+        if refused is not None:
+            raise OperationRefusedError(f"Proposal {proposal_id}: {refused.value}.")
+        if not await registries.operators.decide(proposal_id, decision, operator=actor.operator, why=actor.why):
+            raise OperationRefusedError(f"Proposal {proposal_id}: another operator was faster.")
+        told = "Nothing was changed."
+        if decision is Decision.APPROVED:
+            told = await OPERATIONS[found.kind].do(Doing(settings, dsn, registries, actor), found.payload)
+    return replace(found, decision=decision, decided_by=actor.operator), told

@@ -1,0 +1,127 @@
+"""``mypay console``: the operators' console, and whom it lets in."""
+
+import sys
+from typing import Annotated, Final
+
+import typer
+
+from gateway.app.operating import NotAnActorError, actor_of
+from gateway.app.registries import open_registries
+from gateway.cli.common import (
+    CliError,
+    ExitCode,
+    Json,
+    load_settings,
+    postgres_dsn,
+    print_json,
+    print_table,
+    run,
+    say,
+)
+from gateway.cli.operating import operated
+from gateway.directory.console_roles import ConsoleRole, ConsoleUser, ListedUser
+from gateway.sealing.passwords import PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, hash_password
+
+app = typer.Typer(help="The operators' console, and whom it lets in.", no_args_is_help=True)
+users = typer.Typer(help="People whom the console lets in with a password.", no_args_is_help=True)
+app.add_typer(users, name="user")
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="As the record of what operators do has it.")]
+RoleOption = Annotated[ConsoleRole, typer.Option("--role", help="viewer, operator or approver.")]
+
+_PROMPT: Final = "Password"
+
+
+def _subject(*, name: str, **_: object) -> str:
+    return name
+
+
+@users.command()
+@operated("console user add", lambda *, name, role, **_: f"{name} {role}")
+def add(name: NameArgument, role: RoleOption) -> None:
+    """Let somebody in. The password is asked for, or read from standard input's first line."""
+    try:
+        actor_of(name, "")
+    except NotAnActorError as error:
+        raise CliError(f"{error}.", ExitCode.USAGE) from None
+    user = ConsoleUser(name, role, _new_password())
+
+    async def write() -> bool:
+        async with open_registries(postgres_dsn(load_settings())) as registries:
+            return await registries.console_users.add(user)
+
+    if not run(write()):
+        raise CliError(
+            f"There is a user {name} already, in this spelling or another.", hint="`mypay console user list`"
+        )
+    say(f"{name} may sign in as {role}.")
+
+
+@users.command("list")
+def list_(json_: Json = False) -> None:
+    """Show everybody who has a password, and their roles."""
+    settings = load_settings()
+
+    async def read() -> list[ListedUser]:
+        async with open_registries(postgres_dsn(settings)) as registries:
+            return await registries.console_users.all()
+
+    found = run(read())
+    if json_:
+        print_json(found)
+        return
+    rows = [(u.name, u.role, u.created_at, u.disabled_at) for u in found]
+    print_table("Users of the console", ("name", "role", "since", "disabled"), rows, whole=("name",))
+
+
+@users.command()
+@operated("console user role", lambda *, name, role, **_: f"{name} {role}")
+def role(name: NameArgument, role: RoleOption) -> None:
+    """Give somebody another role; they sign in again."""
+    _change(name, role=role)
+    say(f"{name} is {role}.")
+
+
+@users.command()
+@operated("console user password", _subject)
+def password(name: NameArgument) -> None:
+    """Give somebody a new password; they sign in again."""
+    _change(name, password_hash=_new_password())
+    say(f"{name} has a new password.")
+
+
+@users.command()
+@operated("console user disable", _subject)
+def disable(name: NameArgument) -> None:
+    """Let somebody in no more, and end their sessions."""
+    _change(name, enabled=False)
+    say(f"{name} is let in no more.")
+
+
+@users.command()
+@operated("console user enable", _subject)
+def enable(name: NameArgument) -> None:
+    """Let somebody in again."""
+    _change(name, enabled=True)
+    say(f"{name} may sign in again.")
+
+
+def _change(
+    name: str, *, role: ConsoleRole | None = None, password_hash: str | None = None, enabled: bool | None = None
+) -> None:
+    async def write() -> bool:
+        async with open_registries(postgres_dsn(load_settings())) as registries, registries.transaction():
+            return await registries.console_users.change(name, role=role, password_hash=password_hash, enabled=enabled)
+
+    if not run(write()):
+        raise CliError(f"There is no user {name}.", ExitCode.NOT_FOUND, hint="`mypay console user list` shows them.")
+
+
+def _new_password() -> str:
+    if sys.stdin.isatty():
+        given = typer.prompt(_PROMPT, hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        given = sys.stdin.readline().rstrip("\n")
+    if not PASSWORD_CHARS_MIN <= len(given) <= PASSWORD_CHARS_MAX:
+        raise CliError(f"A password has {PASSWORD_CHARS_MIN} to {PASSWORD_CHARS_MAX} characters.", ExitCode.USAGE)
+    return hash_password(given)

@@ -1,0 +1,86 @@
+"""Who may use the console, in PostgreSQL: its users as people write them, and who is signed in."""
+
+from datetime import datetime
+
+from gateway.database.queries import load
+from gateway.database.statements import OnConnection
+from gateway.directory.console_roles import (
+    ConsoleRole,
+    ConsoleSession,
+    ConsoleUser,
+    Failures,
+    ListedUser,
+    SignIn,
+)
+
+_USERS = load(__name__, "console_user")
+_SQL = load(__name__, "signing_in")
+
+
+class PostgresConsoleUsers(OnConnection):
+    """The console's users, as the operator's commands change them."""
+
+    async def add(self, user: ConsoleUser) -> bool:
+        """Add a user; False if there is one of this name, in whatever spelling."""
+        return bool(await self._fetch(_USERS.add_user, user.name, user.role.value, user.password_hash))
+
+    async def change(
+        self,
+        name: str,
+        *,
+        role: ConsoleRole | None = None,
+        password_hash: str | None = None,
+        enabled: bool | None = None,
+    ) -> bool:
+        """Change what is given, and end the user's sessions; False if there is no such user."""
+        found = await self._fetch(_USERS.change_user, name, role and role.value, password_hash, enabled)
+        await self._fetch(_USERS.end_sessions_of, name)
+        return bool(found)
+
+    async def all(self) -> list[ListedUser]:
+        """Every user, by name."""
+        rows = await self._fetch(_USERS.users)
+        return [ListedUser(**{**dict(r), "role": ConsoleRole(r["role"])}) for r in rows]
+
+
+class PostgresSignIns(OnConnection):
+    """Who is signed in, as the console itself sees and writes it."""
+
+    async def user(self, name: str) -> ConsoleUser | None:
+        """The user of this name, in whatever spelling, unless disabled."""
+        rows = await self._fetch(_SQL.user, name)
+        return ConsoleUser(**{**dict(rows[0]), "role": ConsoleRole(rows[0]["role"])}) if rows else None
+
+    async def failures(self, name: str, peer: str, *, since: datetime) -> Failures:
+        """How often this name, and whoever comes from there, was refused since then."""
+        return Failures(**dict((await self._fetch(_SQL.failures, name, peer, since))[0]))
+
+    async def note(self, name: str, peer: str, outcome: SignIn) -> None:
+        """Write down how an attempt ended."""
+        await self._fetch(_SQL.note, name, peer, outcome.value)
+
+    async def begin(self, token_hash: bytes, session: ConsoleSession, *, idle_since: datetime, old: datetime) -> None:
+        """Begin a session; forget those that nobody has used since ``idle_since``, or that are older than ``old``."""
+        await self._fetch(
+            _SQL.begin,
+            token_hash,
+            session.name,
+            session.role.value,
+            session.is_local,
+            session.began_at,
+            idle_since,
+            old,
+        )
+
+    async def session(self, token_hash: bytes, *, idle_since: datetime, old: datetime) -> ConsoleSession | None:
+        """The session of a token, if it counts: used since ``idle_since``, begun since ``old``, its user enabled."""
+        rows = await self._fetch(_SQL.session, token_hash, idle_since, old)
+        return ConsoleSession(**{**dict(rows[0]), "role": ConsoleRole(rows[0]["role"])}) if rows else None
+
+    async def seen(self, token_hash: bytes, now: datetime) -> None:
+        """Put off a session's end."""
+        await self._fetch(_SQL.seen, token_hash, now)
+
+    async def end(self, token_hash: bytes) -> None:
+        """End a session."""
+        await self._fetch(_SQL.end, token_hash)

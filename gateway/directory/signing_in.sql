@@ -1,0 +1,31 @@
+-- name: user
+SELECT name, role, password_hash FROM console_user WHERE lower(name) = lower($1) AND disabled_at IS NULL
+
+-- name: failures
+-- Of the name, and of the place, since then.
+SELECT count(*) FILTER (WHERE lower(name) = lower($1)) AS of_name, count(*) FILTER (WHERE peer = $2) AS of_peer
+FROM (
+    SELECT name, peer FROM console_sign_in WHERE lower(name) = lower($1) AND at >= $3 AND outcome = 'refused'
+    UNION ALL
+    SELECT name, peer FROM console_sign_in
+    WHERE peer = $2 AND lower(name) <> lower($1) AND at >= $3 AND outcome = 'refused'
+) AS f
+
+-- name: note
+INSERT INTO console_sign_in (name, peer, outcome) VALUES ($1, $2, $3)
+
+-- name: begin
+WITH gone AS (DELETE FROM console_session WHERE seen_at < $6 OR began_at < $7)
+INSERT INTO console_session (token_hash, name, role, is_local, began_at, seen_at) VALUES ($1, $2, $3, $4, $5, $5)
+
+-- name: session
+-- A user's role is the one that they have now; who was disabled is signed in no more.
+SELECT s.name, coalesce(u.role, s.role) AS role, s.is_local, s.began_at, s.seen_at
+FROM console_session s LEFT JOIN console_user u ON s.is_local AND u.name = s.name AND u.disabled_at IS NULL
+WHERE s.token_hash = $1 AND s.seen_at >= $2 AND s.began_at >= $3 AND (NOT s.is_local OR u.name IS NOT NULL)
+
+-- name: seen
+UPDATE console_session SET seen_at = $2 WHERE token_hash = $1
+
+-- name: end
+DELETE FROM console_session WHERE token_hash = $1
