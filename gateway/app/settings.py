@@ -289,6 +289,30 @@ class Settings(BaseSettings):
     disclosure_period_s: PositiveFloat = 3600.0
     """How often a signed root is published; sooner where there are 65,536 entries for it."""
 
+    # --- console ---
+    console_host: str = "127.0.0.1"
+    """Where `mypay console` listens. It speaks plain HTTP: beyond this machine something in front of it must speak TLS,
+    and `MYPAY_CONSOLE_URL` must say so."""
+    console_port: Annotated[int, Field(ge=0, le=65535)] = 8088
+    """On which port; 0: a free one, told when it starts."""
+    console_url: Annotated[str, Field(pattern=r"^https?://[^/]+$")] | None = None
+    """What people's browsers call it, such as ``https://console.example``. None: what it listens on, this machine's."""
+    console_idle_s: Annotated[float, Field(ge=60, le=86_400)] = 1800.0
+    """Whoever does nothing for so long signs in again."""
+    console_session_s: Annotated[float, Field(ge=60, le=86_400)] = 43_200.0
+    """And so does everybody after so long: a shift."""
+    console_oidc_issuer: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
+    """Issuer of an OpenID provider that people sign in with. None: with passwords alone (`mypay console user`)."""
+    console_oidc_client_id: str = "mypay-console"
+    """Who the console is to it."""
+    console_oidc_client_secret: SecretStr | None = None
+    """Its secret there, where it has one. The code is bound to the browser by PKCE in any case."""
+    console_oidc_name_claim: str = "preferred_username"
+    """The claim of the ID token with the operator's name."""
+    console_oidc_roles_claim: str = "roles"
+    """The claim with a list in which ``mypay-viewer``, ``mypay-operator`` or ``mypay-approver`` gives that role.
+    Without one of them nobody is let in."""
+
     # --- settlement ---
     settlement_batch_max: PositiveInt = 10
     """Clearing messages a poll; each is a transaction of up to 500 records."""

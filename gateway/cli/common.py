@@ -19,6 +19,7 @@ from msgspec import Struct, structs
 from gateway.database.dsn import DsnError
 from gateway.database.roles import Role
 from gateway.sealing.redaction import redact
+from gateway.views.wording import money as money  # noqa: PLC0414 - commands take all that they share from here
 from schemas.wording import told
 
 if TYPE_CHECKING:
@@ -250,14 +251,6 @@ def shown(value: object) -> str:
             return str(value.value)
         case _:
             return str(value)
-
-
-def money(minor: int, currency: str) -> str:
-    """``12,500 KRW`` or ``1,050.20 USD``."""
-    from schemas.primitives import decimal_of  # noqa: PLC0415
-
-    whole, point, fraction = decimal_of(minor, currency).partition(".")
-    return f"{int(whole):,}{point}{fraction} {currency}"
 
 
 def _plain(value: object) -> object:

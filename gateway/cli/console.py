@@ -1,12 +1,17 @@
 """``mypay console``: the operators' console, and whom it lets in."""
 
+import asyncio
+import signal
 import sys
-from typing import Annotated, Final
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, Final
 
 import typer
+from prometheus_client import CollectorRegistry
 
 from gateway.app.operating import NotAnActorError, actor_of
 from gateway.app.registries import open_registries
+from gateway.app.settings import Settings
 from gateway.cli.common import (
     CliError,
     ExitCode,
@@ -20,7 +25,10 @@ from gateway.cli.common import (
 )
 from gateway.cli.operating import operated
 from gateway.directory.console_roles import ConsoleRole, ConsoleUser, ListedUser
+from gateway.observability.logging import configure_logging
+from gateway.observability.observer import StageObserver
 from gateway.sealing.passwords import PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, hash_password
+from gateway.sealing.redaction import redact
 
 app = typer.Typer(help="The operators' console, and whom it lets in.", no_args_is_help=True)
 users = typer.Typer(help="People whom the console lets in with a password.", no_args_is_help=True)
@@ -34,6 +42,27 @@ _PROMPT: Final = "Password"
 
 def _subject(*, name: str, **_: object) -> str:
     return name
+
+
+@app.command()
+def serve() -> None:
+    """Serve the console until SIGTERM or Ctrl-C."""
+    run(_serve(load_settings()))
+
+
+async def _serve(settings: Settings) -> None:
+    # The templates and the browser's library are an extra that no other command needs.
+    try:
+        from gateway.console.serving import serving  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise CliError(f"The console lacks {error.name}.", hint='`pip install "mypay-gateway[console]"`') from None
+    configure_logging(redact=redact, level=settings.log_level, fmt=settings.log_format)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    async with serving(settings, StageObserver(CollectorRegistry(), stage="console")) as console:
+        say(f"The console is at {console.url}")
+        await stopping.wait()
 
 
 @users.command()
@@ -78,7 +107,7 @@ def list_(json_: Json = False) -> None:
 @operated("console user role", lambda *, name, role, **_: f"{name} {role}")
 def role(name: NameArgument, role: RoleOption) -> None:
     """Give somebody another role; they sign in again."""
-    _change(name, role=role)
+    _change(name, lambda users: users.set_role(name, role))
     say(f"{name} is {role}.")
 
 
@@ -86,7 +115,8 @@ def role(name: NameArgument, role: RoleOption) -> None:
 @operated("console user password", _subject)
 def password(name: NameArgument) -> None:
     """Give somebody a new password; they sign in again."""
-    _change(name, password_hash=_new_password())
+    hashed = _new_password()
+    _change(name, lambda users: users.set_password(name, hashed))
     say(f"{name} has a new password.")
 
 
@@ -94,7 +124,7 @@ def password(name: NameArgument) -> None:
 @operated("console user disable", _subject)
 def disable(name: NameArgument) -> None:
     """Let somebody in no more, and end their sessions."""
-    _change(name, enabled=False)
+    _change(name, lambda users: users.set_enabled(name, enabled=False))
     say(f"{name} is let in no more.")
 
 
@@ -102,16 +132,14 @@ def disable(name: NameArgument) -> None:
 @operated("console user enable", _subject)
 def enable(name: NameArgument) -> None:
     """Let somebody in again."""
-    _change(name, enabled=True)
+    _change(name, lambda users: users.set_enabled(name, enabled=True))
     say(f"{name} may sign in again.")
 
 
-def _change(
-    name: str, *, role: ConsoleRole | None = None, password_hash: str | None = None, enabled: bool | None = None
-) -> None:
+def _change(name: str, change: Callable[[Any], Coroutine[Any, Any, bool]]) -> None:
     async def write() -> bool:
-        async with open_registries(postgres_dsn(load_settings())) as registries, registries.transaction():
-            return await registries.console_users.change(name, role=role, password_hash=password_hash, enabled=enabled)
+        async with open_registries(postgres_dsn(load_settings())) as registries:
+            return await change(registries.console_users)
 
     if not run(write()):
         raise CliError(f"There is no user {name}.", ExitCode.NOT_FOUND, hint="`mypay console user list` shows them.")

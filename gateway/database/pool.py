@@ -1,7 +1,7 @@
 """Connections to PostgreSQL: one pool a process."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, Literal, assert_never
 
@@ -31,6 +31,7 @@ class ConnectionPool:
         command_timeout_s: a statement that takes longer is cancelled and counts as the database being unavailable.
         idle_in_transaction_s: a transaction whose process stands still for longer is undone by the server, for others
             wait for its locks.
+        settings: what sessions begin with, where it is not what all others do.
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class ConnectionPool:
         command_timeout_s: float = COMMAND_TIMEOUT_S,
         idle_in_transaction_s: float = IDLE_IN_TRANSACTION_S,
         name: str = "mypay",
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self._dsn = dsn
         self._pool_size = pool_size
         self._command_timeout_s = command_timeout_s
-        self._settings = session_settings(name, idle_in_transaction_s=idle_in_transaction_s)
+        own = session_settings(name, idle_in_transaction_s=idle_in_transaction_s)
+        self._settings = own if settings is None else dict(settings)
         self._pool: asyncpg.Pool[Any] | None = None
         self._pooled = False
         self._waiting = 0

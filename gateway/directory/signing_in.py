@@ -24,17 +24,22 @@ class PostgresConsoleUsers(OnConnection):
         """Add a user; False if there is one of this name, in whatever spelling."""
         return bool(await self._fetch(_USERS.add_user, user.name, user.role.value, user.password_hash))
 
-    async def change(
-        self,
-        name: str,
-        *,
-        role: ConsoleRole | None = None,
-        password_hash: str | None = None,
-        enabled: bool | None = None,
-    ) -> bool:
-        """Change what is given, and end the user's sessions; False if there is no such user."""
-        found = await self._fetch(_USERS.change_user, name, role and role.value, password_hash, enabled)
-        await self._fetch(_USERS.end_sessions_of, name)
+    async def set_role(self, name: str, role: ConsoleRole) -> bool:
+        """Give a user another role, and end their sessions; False if there is no such user."""
+        return await self._set(_USERS.set_role, name, role.value)
+
+    async def set_password(self, name: str, password_hash: str) -> bool:
+        """Give a user another password, and end their sessions; False if there is no such user."""
+        return await self._set(_USERS.set_password, name, password_hash)
+
+    async def set_enabled(self, name: str, *, enabled: bool) -> bool:
+        """Let a user in again, or no more, and end their sessions; False if there is no such user."""
+        return await self._set(_USERS.set_enabled, name, enabled)
+
+    async def _set(self, sql: str, name: str, value: object) -> bool:
+        async with self.transaction():
+            found = await self._fetch(sql, name, value)
+            await self._fetch(_USERS.end_sessions_of, name)
         return bool(found)
 
     async def all(self) -> list[ListedUser]:

@@ -38,6 +38,7 @@ _OTHER: Final = "other"
 
 LOGGED_FIELDS: Final = frozenset(
     {
+        "action",
         "address",
         "age_seconds",
         "code",
@@ -54,6 +55,7 @@ LOGGED_FIELDS: Final = frozenset(
         "mti",
         "network_id",
         "offset",
+        "operator",
         "order_id",
         "outcome",
         "partition",
@@ -62,6 +64,8 @@ LOGGED_FIELDS: Final = frozenset(
         "pid",
         "reason",
         "reference",
+        "role",
+        "route",
         "seconds",
         "stage",
         "stan",

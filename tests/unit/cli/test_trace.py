@@ -7,7 +7,6 @@ from uuid import UUID
 
 from msgspec import structs
 
-from gateway.cli.trace import _missing_events, steps_of
 from gateway.network.exchange import Operation, TraceNumbers
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment, event_fields, event_type_of
@@ -20,6 +19,7 @@ from gateway.views.payments import (
     StoredSchedule,
     StoredTransfer,
 )
+from gateway.views.story import missing_events, steps_of
 from schemas.codec import encode_json
 from schemas.primitives import payment_id_of
 from tests.support.messages import NOW
@@ -116,7 +116,7 @@ def test_a_cancellation_stands_in_the_story_and_is_no_step_of_the_payment() -> N
     assert [s.what for s in steps] == ["ordered", "sent", "reversing", "cancellation accepted"]
     assert steps[-1].detail == "reversing, relayed"
     # The approval's event is gone: the answer does not stand for it.
-    assert _missing_events(facts) == 1
+    assert missing_events(facts) == 1
 
 
 def test_a_payment_that_was_never_sent() -> None:

@@ -1,0 +1,149 @@
+"""Guarded actions: confirmed, with a reason, written down before they are done; proposed where money may move.
+
+The rules are the command line's (:mod:`gateway.app.operations`): whoever proposes cannot approve, at either door.
+"""
+
+from collections.abc import Mapping
+from typing import Any, assert_never
+from uuid import UUID
+
+from aiohttp import web
+
+from gateway.app.operating import Action, Actor, NotAnActorError, actor_of, recorded
+from gateway.app.operations import OperationRefusedError, decide, propose
+from gateway.consents.changing import ConsentCommandRefusedError, ConsentUnknownError
+from gateway.consents.rules.consent import ConsentCommand
+from gateway.console.rules.access import GUARDED, Guarded, Kind, may
+from gateway.console.web import SIGNED_IN, Console, refused
+from gateway.directory.approval import Decision
+
+SUBJECT_CHARS_MAX = 200
+
+
+async def action_form(console: Console, request: web.Request) -> web.Response:
+    """Ask whether to do it, and why."""
+    return _form(console, request, request.query, status=200, error="")
+
+
+async def action(console: Console, request: web.Request) -> web.Response:
+    """Do it, or propose it."""
+    given = {name: str(value) for name, value in (await request.post()).items()}
+    asked = _asked(console, request, given)
+    if isinstance(asked, web.Response):
+        return asked
+    kind, subject = asked
+    guarded, operator = GUARDED[kind], request[SIGNED_IN].session
+    why = given.get("why", "").strip()
+    if not why:
+        return _form(console, request, given, status=400, error="A reason is needed.")
+    try:
+        actor = actor_of(operator.name, why)
+    except NotAnActorError:
+        text = "The reason cannot be kept: too long, not printable, or like a card number or a key."
+        return _form(console, request, given, status=400, error=text)
+    dsn, whom, told = console.database.operator_dsn, " ".join(subject.values()), ""
+    try:
+        async with recorded(dsn, Action(actor, guarded.command, whom)) as noted:
+            if guarded.operation is not None:
+                noted.proposed = await propose(dsn, actor, guarded.operation, whom, _payload(kind, subject, why))
+            else:
+                told = await _do(console, kind, subject, actor)
+    except (OperationRefusedError, ConsentUnknownError, ConsentCommandRefusedError) as error:
+        return refused(console, request, 409, "This was refused.", detail=str(error))
+    is_proposed = noted.proposed is not None
+    outcome = "proposed" if is_proposed else "done"
+    console.observer.note("console_action", operator=operator.name, action=guarded.command, outcome=outcome)
+    return console.page(
+        request, "done.html", guarded=guarded, subject=subject, told=told, proposed=is_proposed, back=_back(subject)
+    )
+
+
+async def _do(console: Console, kind: Kind, subject: Mapping[str, str], actor: Actor) -> str:
+    database = console.database
+    match kind:
+        case Kind.NETWORK_PAUSE:
+            network = subject["network_id"]
+            if network not in console.networks:
+                raise OperationRefusedError(f"No network {network} is configured.", missing=True)
+            if not await database.pause_network(network, operator=actor.operator, why=actor.why):
+                raise OperationRefusedError(f"Network {network} is paused already.")
+            return ""
+        case Kind.CONSENT_SUSPEND | Kind.CONSENT_REVOKE:
+            command = ConsentCommand.SUSPEND if kind is Kind.CONSENT_SUSPEND else ConsentCommand.REVOKE
+            return await database.change_consent(
+                subject["partner_id"], subject["consent_id"], command, reason=actor.why
+            )
+        case Kind.PROPOSAL_APPROVE | Kind.PROPOSAL_REJECT:
+            try:
+                proposal = UUID(subject["proposal_id"])
+            except ValueError:
+                raise OperationRefusedError("There is no such proposal.", missing=True) from None
+            decision = Decision.APPROVED if kind is Kind.PROPOSAL_APPROVE else Decision.REJECTED
+            _, told = await decide(console.settings, database.operator_dsn, proposal, decision, actor)
+            return told
+        case Kind.NETWORK_RESUME | Kind.CONSENT_RESUME | Kind.DEAD_LETTER_REPLAY:
+            raise OperationRefusedError("This is only ever proposed.")
+    assert_never(kind)
+
+
+def _payload(kind: Kind, subject: Mapping[str, str], why: str) -> Mapping[str, Any]:
+    if kind is Kind.DEAD_LETTER_REPLAY:
+        return {"references": [subject["reference"]]}
+    return {**subject, "reason": why} if kind is Kind.CONSENT_RESUME else dict(subject)
+
+
+def _form(console: Console, request: web.Request, given: Mapping[str, str], *, status: int, error: str) -> web.Response:
+    asked = _asked(console, request, given)
+    if isinstance(asked, web.Response):
+        return asked
+    kind, subject = asked
+    return console.page(
+        request,
+        "action.html",
+        status=status,
+        kind=kind.value,
+        guarded=GUARDED[kind],
+        subject=subject,
+        error=error,
+        why=given.get("why", ""),
+        back=_back(subject),
+    )
+
+
+def _asked(
+    console: Console, request: web.Request, given: Mapping[str, str]
+) -> tuple[Kind, dict[str, str]] | web.Response:
+    """Which action, and what it concerns; or why there is none for whoever asks."""
+    kind = _kind_of(request)
+    if kind is None or (subject := _subject_of(GUARDED[kind], given)) is None:
+        return refused(console, request, 404, "There is no such page.")
+    if not may(request[SIGNED_IN].session.role, GUARDED[kind].needs):
+        return refused(console, request, 403, "Your role does not permit this.")
+    return kind, subject
+
+
+def _kind_of(request: web.Request) -> Kind | None:
+    try:
+        return Kind(request.match_info["kind"])
+    except ValueError:
+        return None
+
+
+def _subject_of(guarded: Guarded, given: Mapping[str, str]) -> dict[str, str] | None:
+    """What it concerns; None where something is missing, or is no id."""
+    subject = {name: given.get(name, "") for name in guarded.fields}
+    good = all(v and len(v) <= SUBJECT_CHARS_MAX and v.isprintable() for v in subject.values())
+    return subject if good else None
+
+
+def _back(subject: Mapping[str, str]) -> str:
+    """The page that shows what it concerns."""
+    match tuple(subject):
+        case ("partner_id", "consent_id"):
+            return "/consents/" + "/".join(subject.values())
+        case ("network_id",):
+            return "/networks"
+        case ("reference",):
+            return "/dead-letters"
+        case _:
+            return "/approvals"

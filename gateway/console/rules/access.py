@@ -1,0 +1,155 @@
+"""Who may do what at the console: every route, every guarded action, in two tables."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum, unique
+from typing import Final
+
+from gateway.directory.console_roles import ConsoleRole
+
+RANK: Final[Mapping[ConsoleRole, int]] = {
+    ConsoleRole.VIEWER: 0,
+    ConsoleRole.OPERATOR: 1,
+    ConsoleRole.APPROVER: 2,
+}
+"""A role may do what those of a lower rank may."""
+
+VIEWER, OPERATOR, APPROVER = ConsoleRole
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One address. ``needs``: the least role; None: anybody, also who is not signed in."""
+
+    method: str
+    path: str
+    name: str
+    needs: ConsoleRole | None
+
+
+ROUTES: Final = (
+    Route("GET", "/healthz", "healthz", None),
+    Route("GET", "/static/{file}", "static", None),
+    Route("GET", "/sign-in", "sign_in_form", None),
+    Route("POST", "/sign-in", "sign_in", None),
+    Route("GET", "/oidc/start", "oidc_start", None),
+    Route("GET", "/oidc/callback", "oidc_callback", None),
+    Route("POST", "/language", "language", None),
+    Route("POST", "/sign-out", "sign_out", VIEWER),
+    Route("GET", "/", "overview", VIEWER),
+    Route("GET", "/live", "live", VIEWER),
+    Route("GET", "/payments", "payments", VIEWER),
+    Route("GET", "/payments/{partner}/{payment}", "payment", VIEWER),
+    Route("GET", "/consents/{partner}/{consent}", "consent", VIEWER),
+    Route("GET", "/networks", "networks", VIEWER),
+    Route("GET", "/exceptions", "exceptions", VIEWER),
+    # Also with personal content masked, what nobody could read may hold anything.
+    Route("GET", "/dead-letters", "dead_letters", OPERATOR),
+    Route("GET", "/expiry", "expiry", VIEWER),
+    Route("GET", "/approvals", "approvals", VIEWER),
+    Route("GET", "/actions/{kind}", "action_form", OPERATOR),
+    Route("POST", "/actions/{kind}", "action", OPERATOR),
+)
+"""Every address that the console answers."""
+
+
+@unique
+class Kind(StrEnum):
+    """A guarded action, as its address has it."""
+
+    NETWORK_PAUSE = "network-pause"
+    NETWORK_RESUME = "network-resume"
+    CONSENT_SUSPEND = "consent-suspend"
+    CONSENT_REVOKE = "consent-revoke"
+    CONSENT_RESUME = "consent-resume"
+    DEAD_LETTER_REPLAY = "dead-letter-replay"
+    PROPOSAL_APPROVE = "proposal-approve"
+    PROPOSAL_REJECT = "proposal-reject"
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """What a guarded action asks for.
+
+    Attributes:
+        command: its name in the record of what operators did; the same as the command line's.
+        operation: what is proposed, where a second person must approve it: rights are given, or money may move.
+        fields: what names its subject.
+        title, consequence: what it is, and what happens, in words.
+    """
+
+    needs: ConsoleRole
+    command: str
+    fields: tuple[str, ...]
+    title: str
+    consequence: str
+    operation: str | None = None
+
+
+GUARDED: Final[Mapping[Kind, Guarded]] = {
+    Kind.NETWORK_PAUSE: Guarded(
+        OPERATOR,
+        "network pause",
+        ("network_id",),
+        "Pause network",
+        "Within two seconds nothing new is sent there. What was sent is settled; new orders wait, or go elsewhere.",
+    ),
+    Kind.NETWORK_RESUME: Guarded(
+        OPERATOR,
+        "network resume",
+        ("network_id",),
+        "Resume network",
+        "What has waited is paid. Another person must approve this.",
+        "network.resume",
+    ),
+    Kind.CONSENT_SUSPEND: Guarded(
+        OPERATOR,
+        "consent suspend",
+        ("partner_id", "consent_id"),
+        "Suspend consent",
+        "No payment begins under it until it is resumed. Its partner is told, with your reason.",
+    ),
+    Kind.CONSENT_REVOKE: Guarded(
+        OPERATOR,
+        "consent revoke",
+        ("partner_id", "consent_id"),
+        "Revoke consent",
+        "It ends for ever, with every purpose. Its partner is told, with your reason.",
+    ),
+    Kind.CONSENT_RESUME: Guarded(
+        OPERATOR,
+        "consent resume",
+        ("partner_id", "consent_id"),
+        "Resume consent",
+        "Payments may begin under it again. Another person must approve this.",
+        "consent.resume",
+    ),
+    Kind.DEAD_LETTER_REPLAY: Guarded(
+        OPERATOR,
+        "dead-letter replay",
+        ("reference",),
+        "Send again",
+        "The original goes where it came from, and every check is made again. Another person must approve this.",
+        "dead-letter.replay",
+    ),
+    Kind.PROPOSAL_APPROVE: Guarded(
+        APPROVER,
+        "operators approve",
+        ("proposal_id",),
+        "Approve",
+        "It is done at once. Nobody approves what they proposed themselves.",
+    ),
+    Kind.PROPOSAL_REJECT: Guarded(
+        OPERATOR,
+        "operators reject",
+        ("proposal_id",),
+        "Reject",
+        "It is not done. It can be proposed again.",
+    ),
+}
+"""Every guarded action. Each asks for a reason, and is written down before it is done."""
+
+
+def may(role: ConsoleRole, needs: ConsoleRole | None) -> bool:
+    """True if somebody of this role may do what needs that one."""
+    return needs is None or RANK[role] >= RANK[needs]

@@ -1,0 +1,109 @@
+"""The console's process: from settings to a port that answers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from typing import Final
+
+import aiohttp
+from aiohttp import web
+
+from gateway.app.console import ConsoleDatabase, console_database
+from gateway.app.errors import NotConfiguredError
+from gateway.app.process import SystemClock
+from gateway.app.settings import Settings
+from gateway.base.process import Clock, Observer
+from gateway.console import actions, doors, pages
+from gateway.console.oidc import OidcClient
+from gateway.console.rules.access import ROUTES
+from gateway.console.sampling import Samples
+from gateway.console.signing_in import SigningIn
+from gateway.console.web import Console, Handler, application, environment
+from gateway.network.iso8583.config import load_networks
+
+LOCAL: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+SHUTDOWN_S: Final = 3.0
+
+
+def handlers() -> dict[str, Handler]:
+    """What answers each route, by its name."""
+    found: dict[str, Handler] = {}
+    for route in ROUTES:
+        module = next(m for m in (pages, doors, actions) if hasattr(m, route.name))
+        found[route.name] = getattr(module, route.name)
+    return found
+
+
+def check_address(settings: Settings) -> None:
+    """Passwords and sessions cross no network in clear.
+
+    Raises:
+        NotConfiguredError: they would.
+    """
+    if settings.console_host not in LOCAL and not (settings.console_url or "").startswith("https://"):
+        raise NotConfiguredError(
+            "MYPAY_CONSOLE_HOST lets others than this machine reach the console: MYPAY_CONSOLE_URL must be the "
+            "https:// address under which something in front of it speaks TLS"
+        )
+    issuer = settings.console_oidc_issuer
+    if issuer is not None and issuer.startswith("http://") and settings.console_host not in LOCAL:
+        raise NotConfiguredError("MYPAY_CONSOLE_OIDC_ISSUER must begin with https://")
+
+
+def make_console(
+    settings: Settings, database: ConsoleDatabase, clock: Clock, observer: Observer, http: aiohttp.ClientSession
+) -> Console:
+    """Put the console together."""
+    host = f"[{settings.console_host}]" if ":" in settings.console_host else settings.console_host
+    url = settings.console_url or f"http://{host}:{settings.console_port}"
+    return Console(
+        settings=settings,
+        database=database,
+        signing_in=SigningIn(
+            database,
+            clock,
+            idle=timedelta(seconds=settings.console_idle_s),
+            longest=timedelta(seconds=settings.console_session_s),
+        ),
+        samples=Samples(database, clock),
+        networks=load_networks(settings.networks_dir),
+        clock=clock,
+        observer=observer,
+        url=url,
+        templates=environment(),
+        oidc=OidcClient(settings, f"{url}/oidc/callback", http) if settings.console_oidc_issuer else None,
+    )
+
+
+@asynccontextmanager
+async def serving(settings: Settings, observer: Observer) -> AsyncIterator[Console]:
+    """The console, answering, for as long as the block lasts; its ``url`` tells where.
+
+    Raises:
+        NotConfiguredError: an address is missing, or may not be used.
+        StoreUnavailableError: the database cannot be reached now.
+        OSError: the port is taken.
+    """
+    check_address(settings)
+    async with console_database(settings) as database, aiohttp.ClientSession() as http:
+        console = make_console(settings, database, SystemClock(), observer, http)
+        runner = web.AppRunner(
+            application(console, handlers()), access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S
+        )
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, settings.console_host, settings.console_port).start()
+            if settings.console_url is None:
+                console.url = console.url.rpartition(":")[0] + f":{runner.addresses[0][1]}"
+                if console.oidc is not None:
+                    console.oidc.redirect_uri = f"{console.url}/oidc/callback"
+            sampling = asyncio.create_task(console.samples.keep_looking(), name="samples")
+            try:
+                yield console
+            finally:
+                sampling.cancel()
+                with suppress(asyncio.CancelledError):
+                    await sampling
+        finally:
+            await runner.cleanup()
