@@ -10,6 +10,7 @@ from asyncpg import Connection
 from gateway.database.errors import translated
 from gateway.database.queries import load
 from gateway.database.sessions import COMMAND_TIMEOUT_S, session_settings
+from gateway.outbox.ahead import Look, Progress
 from gateway.outbox.store import OutboxEvent, OutboxRow
 
 _SQL = load(__name__, "outbox")
@@ -52,7 +53,7 @@ class PostgresOutboxReader:
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._connection: Connection[Any] | None = None
-        self._cursor: tuple[str, int] = ("0", 0)
+        self._progress = Progress((0, 0))
 
     async def acquire(self) -> bool:
         async with translated():
@@ -70,25 +71,37 @@ class PostgresOutboxReader:
             row = await connection.fetchrow(_SQL.cursor)
             if row is None:
                 raise AssertionError("outbox_cursor has no row: migrations have not run")
-            self._connection, self._cursor = connection, (row["tx"], row["id"])
+            self._connection, self._progress = connection, Progress((int(row["tx"]), row["id"]))
             return True
 
     async def read(self, limit: int) -> Sequence[OutboxRow]:
+        progress = self._progress
+        tx, number = progress.cursor
         async with translated():
-            rows = await self._connected().fetch(_SQL.read, *self._cursor, limit)
-        return [_row(r) for r in rows]
+            connection = self._connected()
+            found = await connection.fetch(_SQL.read, str(tx), number, limit, progress.ahead, not progress.has_room)
+            rows = [_row(r) for r in found]
+            if rows:
+                progress.looked(Look(rows, int(found[0]["bound"]), is_whole=len(rows) < limit))
+            elif progress.ahead and progress.passed(int(await connection.fetchval(_SQL.bound))):
+                await self._move(connection)
+        return rows
 
     async def advance(self, last: OutboxRow, *, parked: Sequence[OutboxRow] = (), reason: str = "") -> None:
-        cursor = (str(last.tx), last.id)
         async with translated():
             connection = self._connected()
             if not parked:
-                await connection.execute(_SQL.advance, *cursor)
-            else:
-                async with connection.transaction():
-                    await connection.execute(_SQL.park, *_places(parked), [r.event.topic for r in parked], reason)
-                    await connection.execute(_SQL.advance, *cursor)
-        self._cursor = cursor
+                if self._progress.told((last.tx, last.id)):
+                    await self._move(connection)
+                return
+            async with connection.transaction():
+                await connection.execute(_SQL.park, *_places(parked), [r.event.topic for r in parked], reason)
+                if self._progress.told((last.tx, last.id)):
+                    await self._move(connection)
+
+    async def _move(self, connection: "Connection[Any]") -> None:
+        tx, number = self._progress.cursor
+        await connection.execute(_SQL.advance, str(tx), number)
 
     async def parked_topics(self) -> frozenset[str]:
         async with translated():

@@ -68,10 +68,16 @@ class OutboxReader(Protocol):
         """Become the one relay; False while another is."""
 
     async def read(self, limit: int) -> Sequence[OutboxRow]:
-        """Rows past the cursor whose order can no longer change."""
+        """Committed rows that were not told yet, one payment's in their order.
+
+        Also those that a transaction which still runs may put events before: it holds up nobody else's.
+        """
 
     async def advance(self, last: OutboxRow, *, parked: Sequence[OutboxRow] = (), reason: str = "") -> None:
-        """Move the cursor past the last of the rows that Kafka has confirmed, or that are set aside here and now."""
+        """The rows that were read last are told, up to this one: Kafka has confirmed them, or they are set aside now.
+
+        The cursor moves past what is told, as far as nothing can come to stand before it any more.
+        """
 
     async def parked_topics(self) -> frozenset[str]:
         """Topics with rows that are set aside."""

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from gateway.base.errors import StoreUnavailableError
 from gateway.database.unit import Store
 from gateway.disclosure.rules.sequence import append as append_uses
+from gateway.outbox.ahead import AHEAD_MAX
 from gateway.outbox.store import OutboxReader
 from tests.contract.conftest import Backend, rolled_back
 from tests.support.builders import later, outbox_event, payment
@@ -104,6 +105,73 @@ async def test_an_earlier_transaction_that_commits_later_is_not_skipped(backend:
     assert sorted(told) == ["fast-1", "fast-2", "slow-1", "slow-2"]
     assert told.index("slow-1") < told.index("slow-2")
     assert told.index("fast-1") < told.index("fast-2")
+
+
+async def test_what_has_committed_is_told_once_however_long_an_earlier_transaction_runs(backend: Backend) -> None:
+    reader = await leading(backend)
+    async with backend.store.transaction() as slow:
+        await slow.outbox.append([outbox_event("slow")])
+        await append(backend.store, "fast-1", "fast-2", "fast-3")
+        assert await drained(reader, 2) == ["fast-1", "fast-2", "fast-3"]
+        assert await drained(reader, 2) == []
+        await append(backend.store, "fast-4")
+        assert await drained(reader, 2) == ["fast-4"]
+    assert await drained(reader, 2) == ["slow"]
+    assert await drained(reader, 2) == []
+
+
+async def test_who_follows_tells_again_what_was_told_ahead_and_misses_nothing(backend: Backend) -> None:
+    await append(backend.store, "before")
+    reader = await leading(backend)
+    assert await drained(reader, 9) == ["before"]
+    async with backend.store.transaction() as slow:
+        await slow.outbox.append([outbox_event("slow")])
+        await append(backend.store, "fast")
+        assert await drained(reader, 9) == ["fast"]
+        await reader.release()
+        reader = await leading(backend)
+        assert await drained(reader, 9) == ["fast"]
+    assert await drained(reader, 9) == ["slow"]
+    await reader.release()
+    assert await drained(await leading(backend), 9) == []
+
+
+async def test_the_cursor_follows_though_nothing_more_comes(backend: Backend) -> None:
+    reader = await leading(backend)
+    async with rolled_back(backend.store) as slow:
+        await slow.outbox.append([outbox_event("lost")])
+        await append(backend.store, "fast")
+        assert await drained(reader, 9) == ["fast"]
+    assert await drained(reader, 9) == []
+    await reader.release()
+    assert await drained(await leading(backend), 9) == []
+
+
+async def test_no_more_is_told_ahead_than_is_looked_past_cheaply(backend: Backend) -> None:
+    reader = await leading(backend)
+    many = [f"fast-{n:04d}" for n in range(AHEAD_MAX + 100)]
+    async with backend.store.transaction() as slow:
+        await slow.outbox.append([outbox_event("slow")])
+        await append(backend.store, *many)
+        ahead = await drained(reader, 100)
+        assert ahead == many[:AHEAD_MAX]
+    assert sorted(ahead + await drained(reader, 100)) == [*many, "slow"]
+
+
+async def test_rows_that_are_set_aside_ahead_of_the_cursor_are_set_aside_once(backend: Backend) -> None:
+    reader = await leading(backend)
+    async with backend.store.transaction() as slow:
+        await slow.outbox.append([outbox_event("slow")])
+        await append(backend.store, "aside")
+        [row] = await reader.read(9)
+        await reader.advance(row, parked=[row], reason="missing")
+        assert await reader.read(9) == []
+        await reader.release()
+        reader = await leading(backend)
+        [again] = await reader.read(9)
+        await reader.advance(again, parked=[again], reason="missing")
+    assert await drained(reader, 9) == ["slow"]
+    assert await reader.read_parked(row.event.topic, 9) == [row]
 
 
 async def test_many_writers_at_once_lose_and_repeat_nothing(backend: Backend) -> None:

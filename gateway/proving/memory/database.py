@@ -5,9 +5,10 @@ wait. Sequences never go back. Everything is deterministic: the same calls in th
 """
 
 from bisect import bisect_right, insort
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from gateway.base.errors import StoreIntegrityError
@@ -276,11 +277,21 @@ class Database:
         """The least place that an event may still come to stand in."""
         return min(self._open, default=self._last_tx + 1)
 
-    def read_outbox(self, after: tuple[int, int], limit: int) -> list[OutboxRow]:
-        """Committed rows past ``after`` and before the places that a running transaction may still take."""
+    def read_outbox(
+        self, after: tuple[int, int], limit: int, *, told: Collection[int] = (), certain_only: bool = True
+    ) -> list[OutboxRow]:
+        """Committed rows past ``after``; ``certain_only``: before the places that a running transaction may still take.
+
+        Those whose numbers were ``told`` are left out.
+        """
         horizon = self.outbox_horizon()
         start = bisect_right(self.outbox, after, key=_place)
-        return [row for row in self.outbox[start : start + limit] if row.tx < horizon]
+        wanted = (
+            row
+            for row in islice(self.outbox, start, None)
+            if row.id not in told and (not certain_only or row.tx < horizon)
+        )
+        return list(islice(wanted, limit))
 
 
 class Transaction:

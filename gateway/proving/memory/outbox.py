@@ -6,6 +6,7 @@ from itertools import groupby, islice, takewhile
 from typing import Final
 
 from gateway.base.errors import StoreUnavailableError
+from gateway.outbox.ahead import Look, Progress
 from gateway.outbox.store import OutboxEvent, OutboxRow
 from gateway.proving.memory.boundary import Boundary, no_boundary
 from gateway.proving.memory.database import Database, Transaction
@@ -63,25 +64,34 @@ class MemoryOutboxReader:
     def __init__(self, database: Database, boundary: Boundary = no_boundary) -> None:
         self._db = database
         self._boundary = boundary
-        self._cursor = (0, 0)
+        self._progress = Progress((0, 0))
 
     async def acquire(self) -> bool:
         await self._boundary("relay.acquire")
         await self.release()
         if self._db.outbox_leader is not None:
             return False
-        self._db.outbox_leader, self._cursor = self, self._db.outbox_cursor
+        self._db.outbox_leader, self._progress = self, Progress(self._db.outbox_cursor)
         return True
 
     async def read(self, limit: int) -> Sequence[OutboxRow]:
         await self._boundary("relay.read")
         self._refuse_unless_leader()
-        return self._db.read_outbox(self._cursor, limit)
+        progress, bound = self._progress, self._db.outbox_horizon()
+        rows = self._db.read_outbox(
+            progress.cursor, limit, told=frozenset(progress.ahead), certain_only=not progress.has_room
+        )
+        if rows:
+            progress.looked(Look(rows, bound, is_whole=len(rows) < limit))
+        elif progress.passed(bound):
+            self._db.outbox_cursor = progress.cursor
+        return rows
 
     async def advance(self, last: OutboxRow, *, parked: Sequence[OutboxRow] = (), reason: str = "") -> None:
         await self._boundary("relay.advance")
         self._refuse_unless_leader()
-        self._db.outbox_cursor = self._cursor = (last.tx, last.id)
+        if self._progress.told((last.tx, last.id)):
+            self._db.outbox_cursor = self._progress.cursor
         self._db.outbox_parked.update({(row.tx, row.id): (row, reason) for row in parked})
         await self._boundary("relay.advanced")
 
