@@ -144,15 +144,23 @@ class ExecutionStage:
         # Joining can take as long as Kafka needs to notice that an earlier member died: all else runs already.
         await self.consumer.start()
         watchdog = self.runtime.watch("execution", self.waiting)
-        while True:
-            await self._wait_open()
-            room = await network.reserve(terms.batch_max)
-            network.release(room)
-            records = await self.consumer.take(room, max_wait=terms.batch_wait_s)
-            if records:
-                # A batch that has begun is finished also when we are told to stop: its intents may have committed.
-                await _to_the_end(asyncio.create_task(self._handle(records)))
-                watchdog.progress()
+        committing = asyncio.create_task(_nothing(), name="commit")
+        try:
+            while True:
+                await self._wait_open()
+                room = await network.reserve(terms.batch_max)
+                network.release(room)
+                records = await self.consumer.take(room, max_wait=terms.batch_wait_s)
+                if records:
+                    # A batch that has begun is finished also when we are told to stop: its intents may have committed.
+                    await _to_the_end(asyncio.create_task(self.isolated.run(self.service.take, records)))
+                    # The next batch need not wait for the brokers to note where this one ended: whoever dies before
+                    # that takes it again, and finds its intents.
+                    await committing
+                    committing = asyncio.create_task(self._commit(records), name="commit")
+                    watchdog.progress()
+        finally:
+            await _to_the_end(committing)
 
     async def _wait_open(self) -> None:
         """Wait for the network, keeping the place in the group: Kafka takes a member that never polls for dead."""
@@ -165,8 +173,7 @@ class ExecutionStage:
         finally:
             self.consumer.resume()
 
-    async def _handle(self, records: Sequence[Record]) -> None:
-        await self.isolated.run(self.service.take, records)
+    async def _commit(self, records: Sequence[Record]) -> None:
         await self.consumer.commit(records)
 
     async def _poll(self, name: str, work: Callable[[], Awaitable[int]], pause_s: float) -> None:
@@ -191,6 +198,10 @@ class ExecutionStage:
         while True:
             await self.runtime.pause("ended-consents", self.terms.ended_consents_interval_s)
             await self.ended_consents.look()
+
+
+async def _nothing() -> None:
+    """No batch has been taken yet."""
 
 
 async def _to_the_end(task: "asyncio.Task[None]") -> None:

@@ -54,14 +54,8 @@ def _offsets_first() -> AbstractContextManager[None]:
 
 
 def _execution_offsets_first() -> AbstractContextManager[None]:
-    return edited(
-        execution_stage.ExecutionStage,
-        "_handle",
-        (
-            "await self.isolated.run(self.service.take, records)\n    await self.consumer.commit(records)",
-            "await self.consumer.commit(records)\n    await self.isolated.run(self.service.take, records)",
-        ),
-    )
+    work = "await _to_the_end(asyncio.create_task(self.isolated.run(self.service.take, records)))"
+    return edited(execution_stage.ExecutionStage, "take", (work, f"await self.consumer.commit(records); {work}"))
 
 
 def _failed_batch_acknowledged() -> AbstractContextManager[None]:
