@@ -22,8 +22,15 @@ def command(
     latency_seconds: Annotated[float, typer.Option(help="Length of the run at half the rate.", min=5)] = 30.0,
     baseline_seconds: Annotated[float, typer.Option(help="Length of each baseline.", min=1)] = 10.0,
     lean_seconds: Annotated[
-        float, typer.Option(help="Length of the pipeline without features; 0 leaves it out.", min=0)
+        float, typer.Option(help="Length of each window of the pipeline without features; 0 leaves it out.", min=0)
     ] = 10.0,
+    lean_rounds: Annotated[
+        int, typer.Option(help="Such windows, in turns with the gateway's: the median of their ratios counts.", min=1)
+    ] = 3,
+    also_at: Annotated[
+        float,
+        typer.Option(help="Also tell the latencies at so many orders a second; 0: at half the rate alone.", min=0),
+    ] = 0.0,
     vcpu_hour_price: Annotated[
         float, typer.Option(help="US dollars for an hour of one virtual core: an assumption of ours.", min=0)
     ] = 0.04,
@@ -67,6 +74,8 @@ def command(
         latency_seconds=latency_seconds,
         baseline_seconds=baseline_seconds,
         lean_seconds=lean_seconds,
+        lean_rounds=lean_rounds,
+        also_per_s=also_at,
         partners=partners,
         initiation_workers=initiation_workers,
         disclosure=disclosure,
@@ -99,7 +108,9 @@ def _against(commit: str, rounds: int, seconds: float, latency_seconds: float) -
     view.settle()
     console = results()
     for number, (ours, theirs) in enumerate(result.rounds, 1):
-        pairs = ", ".join(f"{figure} {ours[figure]:,.0f} | {theirs[figure]:,.0f}" for figure in FIGURES)
+        pairs = ", ".join(
+            f"{figure} {ours[figure]:,.0f} | {theirs[figure]:,.0f}" for figure in FIGURES if figure in ours
+        )
         console.print(f"round {number}, this tree | {result.commit[:12]}: {pairs}", markup=False, soft_wrap=True)
     for figure in FIGURES:
         ratios = result.ratios(figure)

@@ -8,7 +8,7 @@ from gateway.cli.live import results
 
 if TYPE_CHECKING:
     from gateway.proving.bench.lean.figures import Lean
-    from gateway.proving.bench.result import BenchResult
+    from gateway.proving.bench.result import BenchResult, Latencies, Pair
 
 _MIB: Final = 1 << 20
 _OTHERS_CORES: Final = 0.1
@@ -28,17 +28,21 @@ def show(result: "BenchResult", vcpu_hour_price: float) -> None:
     floor, naive = result.floor.per_second, result.naive.per_second
     rows = (
         ("settled", f"{result.settled_per_s:,.0f}/s", f"sustained for {result.plan.seconds:.0f} s; by thirds {thirds}"),
-        ("order → approved, p50", f"{result.p50_ms:,.0f} ms", f"at half of that, {result.half_rate_per_s:,.0f}/s"),
-        (
-            "order → approved, p99",
-            f"{result.p99_ms:,.0f} ms",
-            f"slowest {result.max_ms:,.0f} ms of {result.latencies:,}",
-        ),
+        *_latency_rows(result.half, f"at half of that, {result.half.per_s:,.0f}/s"),
         *(
             (h.name.replace("_", " "), f"{h.p50_ms:,.0f} ms", f"of that, in the middle; p99 {h.p99_ms:,.0f} ms")
             for h in result.hops
         ),
+        *(_latency_rows(result.also, f"at {result.also.per_s:,.0f}/s, as was asked") if result.also.payments else ()),
         ("without features", f"{result.lean.per_second:,.0f}/s", _lean_words(result.lean, "the same parts, Faust")),
+        *(
+            (
+                f"beside it, pair {number}",
+                f"{pair.ratio:.2f}",
+                _pair_words(pair),
+            )
+            for number, pair in enumerate(result.pairs, 1)
+        ),
         ("at the least", f"{result.bare.per_second:,.0f}/s", _lean_words(result.bare, "a bare consumer, no checks")),
         ("floor", f"{floor:,.0f}/s", "consume → COPY → produce in batches of 2,000, no logic"),
         ("one at a time", f"{naive:,.0f}/s", "the same, message by message"),
@@ -59,6 +63,18 @@ def show(result: "BenchResult", vcpu_hour_price: float) -> None:
     show_books(result.checked)
     if result.profile is not None:
         console.print(f"Profile: {result.profile}", markup=False, soft_wrap=True)
+
+
+def _pair_words(pair: "Pair") -> str:
+    others = f"other programs kept {pair.others_cores:.1f} and {pair.lean.others_cores:.1f} cores busy"
+    return f"{pair.settled_per_s:,.0f}/s to {pair.lean.per_second:,.0f}/s; {others}"
+
+
+def _latency_rows(found: "Latencies", when: str) -> list[tuple[str, str, str]]:
+    return [
+        ("order → approved, p50", f"{found.p50_ms:,.0f} ms", when),
+        ("order → approved, p99", f"{found.p99_ms:,.0f} ms", f"slowest {found.max_ms:,.0f} ms of {found.payments:,}"),
+    ]
 
 
 def _percent(part: int, whole: int) -> int:
@@ -138,11 +154,21 @@ def as_json(result: "BenchResult", step_seconds: dict[str, float]) -> dict[str, 
         "seconds": result.plan.seconds,
         "settled_per_s": result.settled_per_s,
         "thirds_per_s": list(result.thirds_per_s),
-        "half_rate_per_s": result.half_rate_per_s,
-        "p50_ms": result.p50_ms,
-        "p99_ms": result.p99_ms,
-        "max_ms": result.max_ms,
+        "half_rate_per_s": result.half.per_s,
+        "p50_ms": result.half.p50_ms,
+        "p99_ms": result.half.p99_ms,
+        "max_ms": result.half.max_ms,
+        "also": {"per_s": result.also.per_s, "p50_ms": result.also.p50_ms, "p99_ms": result.also.p99_ms},
         "hops_ms": {h.name: {"p50": h.p50_ms, "p99": h.p99_ms} for h in result.hops},
+        "lean_ratio": result.lean_ratio,
+        "lean_pairs": [
+            {
+                "settled_per_s": pair.settled_per_s,
+                "lean_per_s": pair.lean.per_second,
+                "others_cores": [pair.others_cores, pair.lean.others_cores],
+            }
+            for pair in result.pairs
+        ],
         "lean_per_s": result.lean.per_second,
         "lean_cpu_us_per_payment": dict(result.lean.cpu_us),
         "bare_per_s": result.bare.per_second,

@@ -1,4 +1,4 @@
-"""``mypay bench --against COMMIT``: this tree and another commit in turns, A B A B …, compared round by round.
+"""``mypay bench --against COMMIT``: another commit and this tree in turns, A B A B …, compared round by round.
 
 The other commit is taken out of git into a folder of its own, gets a ``.venv`` of its own by its own ``make install``,
 and runs its own ``mypay bench``: so it may be any that has one. What else keeps the machine busy comes and goes over
@@ -18,8 +18,14 @@ from typing import Any, Final
 
 from gateway.proving.bench.result import BenchError, View
 
-FIGURES: Final = ("settled_per_s", "cpu_us_per_payment", "p50_ms", "p99_ms")
-"""Of the last line; of the first more is better, of the others less."""
+OF_EACH: Final = ("settled_per_s", "cpu_us_per_payment", "p50_ms", "p99_ms")
+"""Of the last line of each; of the first more is better, of the others less. The latencies are each at half of what
+that one settles."""
+
+AT_ONE_LOAD: Final = ("same_load_p50_ms", "same_load_p99_ms")
+"""Of both at half of what the other commit settles: who settles more is measured under more otherwise."""
+
+FIGURES: Final = (*OF_EACH, *AT_ONE_LOAD)
 
 _ROOT: Final = Path(__file__).resolve().parents[3]
 _FIGURE: Final = re.compile(r"(\w+)=([0-9.]+)")
@@ -45,7 +51,7 @@ class Comparison:
 
     def ratios(self, figure: str) -> list[float]:
         """This tree's by the other commit's, round by round."""
-        return [ours[figure] / theirs[figure] for ours, theirs in self.rounds if theirs[figure]]
+        return [o[figure] / t[figure] for o, t in self.rounds if o.get(figure) and t.get(figure)]
 
     def median(self, figure: str) -> float:
         """Of the ratios; 0 if there are none."""
@@ -61,13 +67,28 @@ def figures_in(output: str) -> dict[str, float]:
     """The figures of a bench by its last line, of this version or an older one.
 
     Raises:
-        BenchError: there is no such line, or it lacks one of :data:`FIGURES`.
+        BenchError: there is no such line, or it lacks one of :data:`OF_EACH`.
     """
     line = next((li for li in reversed(output.splitlines()) if li.startswith("bench: ")), "")
     found = {name: float(value) for name, value in _FIGURE.findall(line)}
-    if missing := [name for name in FIGURES if name not in found]:
+    if missing := [name for name in OF_EACH if name not in found]:
         raise BenchError(f"the bench's last line lacks {', '.join(missing)}")
     return found
+
+
+def at_one_load(
+    ours: Mapping[str, float], told: Mapping[str, Any], theirs: Mapping[str, float]
+) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    """Figures of one round, with those at one load: the other commit's own, at half of what it settles.
+
+    Args:
+        ours: of this tree's last line.
+        theirs: of the other's.
+        told: this tree's report, which has the latencies at that load.
+    """
+    also = told.get("also", {})
+    same = {name: float(also.get(name.removeprefix("same_load_"), 0.0)) for name in AT_ONE_LOAD}
+    return {**ours, **same}, {**theirs, **{name: theirs[name.removeprefix("same_load_")] for name in AT_ONE_LOAD}}
 
 
 async def run_against(plan: AgainstPlan, home: Path, *, view: View) -> Comparison:
@@ -84,11 +105,14 @@ async def run_against(plan: AgainstPlan, home: Path, *, view: View) -> Compariso
         with view.step(f"Installing {commit[:12]}"):
             await _install(commit, folder)
         for number in range(1, plan.rounds + 1):
-            figures = []
-            for name, tree, more in (("this tree", _ROOT, ("--lean-seconds", "0")), (commit[:12], folder / "tree", ())):
-                with view.step(f"Round {number} of {plan.rounds}: {name}"):
-                    figures.append(await _bench(plan, tree, folder / "var", more))
-            comparison.rounds.append((figures[0], figures[1]))
+            with view.step(f"Round {number} of {plan.rounds}: {commit[:12]}"):
+                theirs, _ = await _bench(plan, folder / "tree", folder / "var", ())
+            load = theirs["settled_per_s"] / 2
+            with view.step(f"Round {number} of {plan.rounds}: this tree"):
+                ours, told = await _bench(
+                    plan, _ROOT, folder / "var", ("--lean-seconds", "0", "--also-at", f"{load:.1f}")
+                )
+            comparison.rounds.append(at_one_load(ours, told, theirs))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return comparison
@@ -114,14 +138,17 @@ def _fresh(folder: Path) -> Path:
     return tree
 
 
-async def _bench(plan: AgainstPlan, tree: Path, home: Path, more: Sequence[str]) -> dict[str, float]:
+async def _bench(
+    plan: AgainstPlan, tree: Path, home: Path, more: Sequence[str]
+) -> tuple[dict[str, float], Mapping[str, Any]]:
     report = _no_report(home)
     # Of this tree it is the interpreter that runs already: its .venv may be anywhere.
     python = sys.executable if tree == _ROOT else str(tree / ".venv" / "bin" / "python")
     argv = [python, "-c", "from gateway.cli import main; main()", "bench", "--seconds", str(plan.seconds)]
     argv += ["--latency-seconds", str(plan.latency_seconds), "--baseline-seconds", "1", "--json", str(report), *more]
     output = await _run("env", f"MYPAY_HOME={home}", *argv, cwd=tree)
-    return figures_in(_line_of(report) or output)
+    told = _told(report)
+    return figures_in(str(told.get("line", "")) or output), told
 
 
 def _no_report(home: Path) -> Path:
@@ -131,12 +158,12 @@ def _no_report(home: Path) -> Path:
     return report
 
 
-def _line_of(report: Path) -> str:
+def _told(report: Path) -> Mapping[str, Any]:
     try:
         told: Any = json.loads(report.read_bytes())
     except (FileNotFoundError, ValueError):
-        return ""
-    return str(told.get("line", ""))
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 async def _run(*argv: str, cwd: Path) -> str:

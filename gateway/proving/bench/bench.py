@@ -1,10 +1,10 @@
 """The bench: how many payments a second the whole gateway settles on this machine, and what each costs.
 
 Everything runs here: load generator, Kafka, PostgreSQL (fsync on), the card network with its own books, and the
-gateway's processes. Half of the orders carry a customer's proof. The phases: two baselines; a pipeline without
-features, of the same parts; the decisions alone; one worker of the intake alone; warm-up; the most that is sustained;
-latency at half of that; one hot consent. A payment counts when PostgreSQL has it SETTLED and the network's ledger has
-approved and cleared it; the check of the books over the whole run says so, or the bench fails.
+gateway's processes. Half of the orders carry a customer's proof. The phases: two baselines; the decisions alone; one
+worker of the intake alone; warm-up; the most that is sustained; latency at half of that; one hot consent; the gateway
+and a pipeline without features, of the same parts, in turns. A payment counts when PostgreSQL has it SETTLED and the
+network's ledger has approved and cleared it; the check of the books over the whole run says so, or the bench fails.
 """
 
 import itertools
@@ -18,16 +18,21 @@ from gateway.identity.jose.issuers import CachedTrustTable
 from gateway.proving.bench import baselines
 from gateway.proving.bench.baselines import Baseline
 from gateway.proving.bench.intake import Intake, NotTakenError, watch_intake
-from gateway.proving.bench.lean.figures import Lean
 from gateway.proving.bench.lean.run import measure_lean
 from gateway.proving.bench.loads import Loads
-from gateway.proving.bench.phases import Phases
+from gateway.proving.bench.phases import WARM_ORDERS, Phases
 from gateway.proving.bench.pure import NotDecidedError, Pure, measure_pure
-from gateway.proving.bench.result import BenchError, BenchPlan, BenchResult, View
+from gateway.proving.bench.result import BenchError, BenchPlan, BenchResult, Latencies, View
 from gateway.proving.demo import percentile
 from gateway.proving.traffic.cast import Cast, Role, make_cast, make_partners
 from gateway.proving.traffic.presigning import read_presigned
-from gateway.proving.world.confirming import confirmed_between, latencies_at_half_rate, produced_on_topic
+from gateway.proving.world.confirming import (
+    HALF_RATE,
+    SAME_RATE,
+    confirmed_between,
+    latencies_at_rate,
+    produced_on_topic,
+)
 from gateway.proving.world.judging import judge
 from gateway.proving.world.world import World, WorldPlan, open_world, start_gateway, start_intake
 
@@ -39,12 +44,7 @@ BACKLOG_ORDERS: Final = 15_000
 _AT_ONCE: Final = 1e6
 """Orders a second: as fast as Kafka takes them."""
 
-WARM_ORDERS: Final = 30_000
 BASELINE_COPIES: Final = 6
-
-LEAN_PER_S: Final = 4_000
-LEAN_FULL_S: Final = 3.0
-"""At most so many orders a second, for the window and the start before it."""
 
 CYCLE_SECONDS: Final = 2.0
 
@@ -87,13 +87,15 @@ class _Bench:
     async def run(self) -> BenchResult:
         warm = await self._loads.sign(WARM_ORDERS, "w")
         floor, naive = await self._baselines(warm)
-        lean, bare = await self._lean(warm)
         pure = await self._pure(warm)
-        result = BenchResult(self._plan, floor, naive, pure, await self._alone(), lean=lean, bare=bare)
+        result = BenchResult(self._plan, floor, naive, pure, await self._alone())
         phases = Phases(self._plan, self._world, self._cast, self._loads, self._view)
         await phases.sustain(await phases.warm_up(warm), result)
         await phases.at_half_rate(result)
+        await phases.at_given_rate(result)
         result.hot = await phases.hot()
+        if self._plan.lean_seconds:
+            await self._beside_lean(phases, warm, result)
         with self._view.step("Checking the books from three sides"):
             await self._judge(result)
         return result
@@ -109,22 +111,15 @@ class _Bench:
             naive = await baselines.naive(kafka, dsn, seconds=self._plan.baseline_seconds)
         return floor, naive
 
-    async def _lean(self, orders: Sequence[Path]) -> tuple[Lean, Lean]:
-        seconds = self._plan.lean_seconds
-        if not seconds:
-            return Lean(), Lean()
-        more = int(LEAN_PER_S * (seconds + LEAN_FULL_S)) - WARM_ORDERS
-        lasting = [*orders, *(await self._loads.sign(more, "l") if more > 0 else ())]
+    async def _beside_lean(self, phases: Phases, orders: Sequence[Path], result: BenchResult) -> None:
         try:
-            with self._view.step("A pipeline without features, through Faust"):
-                lean = await measure_lean(self._world, lasting, "faust", seconds=seconds, view=self._view)
+            await phases.beside_lean(orders, result)
             with self._view.step("The same, through a bare consumer"):
-                bare = await measure_lean(self._world, lasting, "bare", seconds=seconds / 2, view=self._view)
+                seconds = self._plan.lean_seconds / 2
+                result.bare = await measure_lean(self._world, orders, "bare", seconds=seconds, view=self._view)
         except BenchError as error:
             # It is there to compare with: the gateway's own figures are worth as much without it.
             self._view.line(f"not measured: {error}")
-            return Lean(), Lean()
-        return lean, bare
 
     async def _pure(self, orders: Sequence[Path]) -> Pure:
         with self._view.step("The decisions alone, in one thread"):
@@ -170,6 +165,10 @@ class _Bench:
             raise BenchError(
                 f"PostgreSQL settled {result.settled_in_window} in the window, the network {confirmed} of them"
             )
-        spans = latencies_at_half_rate(evidence)
-        result.latencies = len(spans)
-        result.p50_ms, result.p99_ms, result.max_ms = (percentile(spans, share) for share in (0.5, 0.99, 1.0))
+        result.half = _latencies(result.half.per_s, latencies_at_rate(evidence, HALF_RATE))
+        result.also = _latencies(result.also.per_s, latencies_at_rate(evidence, SAME_RATE))
+
+
+def _latencies(per_s: float, spans: list[int]) -> Latencies:
+    p50, p99, most = (percentile(spans, share) for share in (0.5, 0.99, 1.0))
+    return Latencies(per_s, len(spans), p50, p99, most) if spans else Latencies()

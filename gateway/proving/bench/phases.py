@@ -10,9 +10,10 @@ from typing import Final
 
 from gateway.proving.bench.hops import hops_between, read_hops
 from gateway.proving.bench.hot import HOT_ORDERS, PREFIX, Hot, one_customer, read_hot
+from gateway.proving.bench.lean.run import measure_lean
 from gateway.proving.bench.loads import AHEAD, MORE, POLL_S, SERVER_TREES, Loads, server_pids
 from gateway.proving.bench.meters import Meters
-from gateway.proving.bench.result import BenchError, BenchPlan, BenchResult, View
+from gateway.proving.bench.result import BenchError, BenchPlan, BenchResult, Latencies, Pair, View
 from gateway.proving.bench.storage import stored
 from gateway.proving.traffic.cast import Cast
 from gateway.proving.world.world import World
@@ -25,6 +26,16 @@ FULL_S: Final = 5.0
 
 _SPARE: Final = 1.25
 """Orders signed beyond what the warm-up's rate would use; should it use more, they are signed while it runs."""
+
+_SPARE_OF_PAIRS: Final = 2.0
+"""The same where none are signed meanwhile."""
+
+WARM_ORDERS: Final = 30_000
+"""They also load the pipeline without features: its table knows none of the gateway's payments."""
+
+LEAN_PER_S: Final = 4_000
+LEAN_FULL_S: Final = 3.0
+"""At most so many orders a second, for the window and the start before it."""
 
 _STARVED_SHARE_MAX: Final = 0.02
 """Of the time; a load with nothing to send any longer measures itself."""
@@ -117,20 +128,65 @@ class Phases:
 
     async def at_half_rate(self, result: BenchResult) -> None:
         """Half of what was sustained, steadily: latencies are told by the books."""
-        result.half_rate_per_s = result.settled_per_s / 2
-        count = max(1, int(result.half_rate_per_s * self._plan.latency_seconds))
-        orders = await self._loads.sign(count, "h")
+        result.half = Latencies(result.settled_per_s / 2)
         with self._view.step(f"Latency at half the rate for {self._plan.latency_seconds:.0f} s"):
             urls = list(self._world.http.values())
             before = await read_hops(urls)
-            load = self._loads.start(orders, "--per-second", f"{result.half_rate_per_s:.1f}")
-            began = time.monotonic()
-            while load.running():
-                self._world.check()
-                self._view.line(f"{time.monotonic() - began:.0f} s at {result.half_rate_per_s:,.0f} a second")
-                await asyncio.sleep(POLL_S)
-            await self._loads.end(load)
+            await self._steadily(result.half.per_s, "h")
             result.hops = hops_between(before, await read_hops(urls))
+
+    async def at_given_rate(self, result: BenchResult) -> None:
+        """The same at the rate that was asked for."""
+        if self._plan.also_per_s:
+            result.also = Latencies(self._plan.also_per_s)
+            with self._view.step(f"Latency at {self._plan.also_per_s:,.0f} a second"):
+                await self._steadily(result.also.per_s, "e")
+
+    async def _steadily(self, per_s: float, name: str) -> None:
+        orders = await self._loads.sign(max(1, int(per_s * self._plan.latency_seconds)), name)
+        load = self._loads.start(orders, "--per-second", f"{per_s:.1f}")
+        began = time.monotonic()
+        while load.running():
+            self._world.check()
+            self._view.line(f"{time.monotonic() - began:.0f} s at {per_s:,.0f} a second")
+            await asyncio.sleep(POLL_S)
+        await self._loads.end(load)
+
+    async def beside_lean(self, orders: Sequence[Path], result: BenchResult) -> None:
+        """Windows of the gateway and of the pipeline without features in turns, each after all else has come to rest.
+
+        The gateway stands idle beside the pipeline: it takes some hundredths of a core.
+        """
+        seconds = self._plan.lean_seconds
+        lasting = [*orders]
+        if (more := int(LEAN_PER_S * (seconds + LEAN_FULL_S)) - WARM_ORDERS) > 0:
+            lasting += await self._loads.sign(more, "l")
+        for number in range(1, self._plan.lean_rounds + 1):
+            with self._view.step(f"Pair {number} of {self._plan.lean_rounds}: the gateway"):
+                settled_per_s, others = await self._window(seconds, result.settled_per_s, number)
+            with self._view.step(f"Pair {number} of {self._plan.lean_rounds}: without features"):
+                lean = await measure_lean(
+                    self._world, lasting, "faust", seconds=seconds, view=self._view, number=number
+                )
+            result.pairs.append(Pair(settled_per_s, others, lean))
+
+    async def _window(self, seconds: float, rate: float, number: int) -> tuple[float, float]:
+        """A stretch of load: payments settled a second in its window, and cores that others kept busy."""
+        orders = await self._loads.sign(int(rate * (seconds + FULL_S) * _SPARE_OF_PAIRS) + AHEAD, f"s-{number}-")
+        load = self._loads.start_ahead(orders)
+        await asyncio.sleep(FULL_S)
+        meters = Meters(self._pids(load.pid), trees=SERVER_TREES)
+        meters.start()
+        began = time.time()
+        while time.time() - began < seconds:
+            self._world.check()
+            await asyncio.sleep(POLL_S)
+        ended = time.time()
+        await meters.stop()
+        if not load.running():
+            raise BenchError("the orders for the gateway beside the pipeline did not last")
+        await self._loads.end(load)
+        return await self._loads.settled_between(began, ended) / (ended - began), meters.others_cores
 
     async def hot(self) -> Hot:
         """A stretch of orders under one consent.

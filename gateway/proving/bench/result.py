@@ -1,5 +1,6 @@
 """What the bench is asked for, and what it found."""
 
+import statistics
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,9 @@ class BenchPlan:
 
     Attributes:
         seconds: of the sustained run; latency_seconds: of the run at half the rate; baseline_seconds: of each baseline.
-        lean_seconds: of the pipeline without features; 0: leave it out.
+        lean_seconds: of each window of the pipeline without features, and of the gateway beside it; 0: leave it out.
+        lean_rounds: such pairs of windows.
+        also_per_s: tell the latencies at so many orders a second, too; 0: at half of what was sustained alone.
         partners: 2 sign with ES256; 4: half of them with Ed25519.
         disclosure: the disclosure log is written beside the pipeline.
         profile: name of a stage to record with py-spy during the sustained run, or None.
@@ -36,6 +39,8 @@ class BenchPlan:
     latency_seconds: float = 30.0
     baseline_seconds: float = 10.0
     lean_seconds: float = 10.0
+    lean_rounds: int = 3
+    also_per_s: float = 0.0
     partners: int = 2
     initiation_workers: int = 1
     seed: int = 1
@@ -53,6 +58,40 @@ class View(Protocol):
         """A line of numbers that changes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """From an order's standing in Kafka to its approval's standing there, at a steady rate.
+
+    Attributes:
+        per_s: orders that were sent a second.
+        payments: of how many it is told.
+    """
+
+    per_s: float = 0.0
+    payments: int = 0
+    p50_ms: float = 0.0
+    p99_ms: float = 0.0
+    max_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A window of the gateway and one of the pipeline without features, one right after the other.
+
+    Attributes:
+        settled_per_s: by the gateway; others_cores: what other programs kept busy meanwhile.
+    """
+
+    settled_per_s: float
+    others_cores: float
+    lean: Lean
+
+    @property
+    def ratio(self) -> float:
+        """Of the gateway's payments a second."""
+        return _ratio(self.settled_per_s, self.lean.per_second)
+
+
 @dataclass(slots=True)
 class BenchResult:
     """What was measured.
@@ -64,7 +103,9 @@ class BenchResult:
         meters: processes over the window.
         produced, settled: over the whole run.
         pure: the decisions alone, in one thread; intake: one worker of the intake on a backlog.
-        lean: the pipeline without features, of the gateway's own parts; bare: of the least that works.
+        pairs: windows of the gateway and of the pipeline without features, of its own parts, one after the other.
+        bare: that pipeline of the least that works.
+        also: latencies at the rate that was asked for beside.
         stored: bytes that were written over the window.
         hops: where the time went at half the rate.
         hot: a stretch of orders under one consent.
@@ -81,15 +122,12 @@ class BenchResult:
     intake: Intake
     settled_per_s: float = 0.0
     thirds_per_s: tuple[float, ...] = ()
-    half_rate_per_s: float = 0.0
-    lean: Lean = field(default_factory=Lean)
+    pairs: list[Pair] = field(default_factory=list)
     bare: Lean = field(default_factory=Lean)
     stored: Stored = field(default_factory=Stored)
     hot: Hot = field(default_factory=Hot)
-    p50_ms: float = 0.0
-    p99_ms: float = 0.0
-    max_ms: float = 0.0
-    latencies: int = 0
+    half: Latencies = field(default_factory=Latencies)
+    also: Latencies = field(default_factory=Latencies)
     hops: list[Hop] = field(default_factory=list)
     meters: dict[str, Meter] = field(default_factory=dict)
     produced: int = 0
@@ -109,6 +147,16 @@ class BenchResult:
         return {name: m.cpu_seconds * 1e6 / settled for name, m in self.meters.items()}
 
     @property
+    def lean(self) -> Lean:
+        """The pipeline without features, of all its windows together."""
+        return Lean.of([pair.lean for pair in self.pairs])
+
+    @property
+    def lean_ratio(self) -> float:
+        """The gateway's payments a second by that pipeline's: the median of the pairs; 0 if there are none."""
+        return statistics.median([pair.ratio for pair in self.pairs] or [0.0])
+
+    @property
     def balanced(self) -> bool:
         """True if every check of the books holds."""
         return bool(self.checked) and all(c.ok for c in self.checked)
@@ -116,9 +164,10 @@ class BenchResult:
     def last_line(self) -> str:
         """The line for machines."""
         return (
-            f"bench: settled_per_s={self.settled_per_s:.0f} p50_ms={self.p50_ms:.0f} p99_ms={self.p99_ms:.0f} "
+            f"bench: settled_per_s={self.settled_per_s:.0f} "
+            f"p50_ms={self.half.p50_ms:.0f} p99_ms={self.half.p99_ms:.0f} "
             f"cpu_us_per_payment={sum(self.cpu_us.values()):.0f} "
-            f"lean_ratio={_ratio(self.settled_per_s, self.lean.per_second):.3f} "
+            f"lean_ratio={self.lean_ratio:.3f} "
             f"floor_ratio={_ratio(self.settled_per_s, self.floor.per_second):.3f} "
             f"naive_ratio={_ratio(self.settled_per_s, self.naive.per_second):.1f}"
         )

@@ -10,10 +10,14 @@ from gateway.proving.collect.topics import read_topics
 from schemas.primitives import minor_of, payment_id_of
 from schemas.topics import ORDERS
 
-_LABELS: Final = {"b": "backlog", "w": "warm-up", "s": "sustained", "h": "half rate", "o": "one consent"}
+HALF_RATE: Final = "half rate"
+SAME_RATE: Final = "same rate"
+"""As another commit was measured at."""
+
+_LABELS: Final = {"b": "backlog", "w": "warm-up", "s": "sustained", "h": HALF_RATE, "e": SAME_RATE, "o": "one consent"}
 _SETTLES: Final = frozenset((Ending.SETTLED,))
 _SKIPPED_MS: Final = 3000
-"""The first seconds at half the rate are not measured: the load has just begun."""
+"""The first seconds at a steady rate are not measured: the load has just begun."""
 
 
 async def produced_on_topic(bootstrap_servers: str) -> list[Produced]:
@@ -53,11 +57,11 @@ def confirmed_between(evidence: Evidence, began: float, ended: float) -> int:
     )
 
 
-def latencies_at_half_rate(evidence: Evidence) -> list[int]:
-    """Order to approved event, both by Kafka's time, of the orders at half the rate; milliseconds, sorted."""
+def latencies_at_rate(evidence: Evidence, label: str) -> list[int]:
+    """Order to approved event, both by Kafka's time, of the orders at a steady rate; milliseconds, sorted."""
     told = {e.subject: e.timestamp_ms for e in evidence.events if e.kind == "payment.approved"}
-    half = [r for r in evidence.produced if r.label == "half rate"]
-    since = min((r.timestamp_ms for r in half), default=0) + _SKIPPED_MS
+    sent = [r for r in evidence.produced if r.label == label]
+    since = min((r.timestamp_ms for r in sent), default=0) + _SKIPPED_MS
     return sorted(
-        told[str(r.order.payment_id)] - r.timestamp_ms for r in half if r.order is not None and r.timestamp_ms >= since
+        told[str(r.order.payment_id)] - r.timestamp_ms for r in sent if r.order is not None and r.timestamp_ms >= since
     )

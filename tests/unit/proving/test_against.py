@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.proving.bench.against import Comparison, _run, figures_in
+from gateway.proving.bench.against import Comparison, _run, at_one_load, figures_in
 from gateway.proving.bench.result import BenchError
 
 OLD = "bench: settled_per_s=1111 p50_ms=222 p99_ms=742 cpu_us_per_payment=1698 floor_ratio=0.028 naive_ratio=8.6"
@@ -37,6 +37,22 @@ def test_rounds_are_compared_pair_by_pair_and_the_median_counts() -> None:
         comparison.rounds.append(({name: value * share for name, value in theirs.items()}, theirs))
     assert comparison.ratios("p99_ms") == [1.5, 3.0, 1.0]
     assert comparison.last_line().startswith("against: commit=0123456789ab rounds=3 settled_per_s_ratio=1.500 ")
+
+
+def test_at_one_load_the_other_commits_own_latencies_count() -> None:
+    ours = {"settled_per_s": 2_000.0, "p50_ms": 90.0, "p99_ms": 200.0}
+    theirs = {"settled_per_s": 1_000.0, "p50_ms": 150.0, "p99_ms": 300.0}
+    told = {"also": {"per_s": 500.0, "p50_ms": 60.0, "p99_ms": 90.0}}
+    comparison = Comparison("0123456789abcdef", [at_one_load(ours, told, theirs)])
+    assert comparison.ratios("p99_ms") == [pytest.approx(200 / 300)]
+    assert comparison.ratios("same_load_p50_ms") == [0.4]
+    assert comparison.ratios("same_load_p99_ms") == [0.3]
+    assert comparison.last_line().endswith(" same_load_p50_ms_ratio=0.400 same_load_p99_ms_ratio=0.300")
+
+
+def test_a_report_without_latencies_at_that_load_has_no_ratio_there() -> None:
+    one = dict.fromkeys(("settled_per_s", "cpu_us_per_payment", "p50_ms", "p99_ms"), 1.0)
+    assert Comparison("c", [at_one_load(one, {}, one)]).ratios("same_load_p99_ms") == []
 
 
 async def test_a_program_that_fails_is_told_with_the_end_of_what_it_said(tmp_path: Path) -> None:

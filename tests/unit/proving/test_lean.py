@@ -18,7 +18,7 @@ from gateway.proving.bench.lean.figures import Lean
 from gateway.proving.bench.lean.least import LeastForm
 from gateway.proving.bench.lean.pipeline import Answer, Headers, Order, Pipeline, Trace
 from gateway.proving.bench.pure import Pure
-from gateway.proving.bench.result import BenchPlan, BenchResult
+from gateway.proving.bench.result import BenchPlan, BenchResult, Pair
 
 NOW = datetime(2026, 11, 3, 1, 2, 3, tzinfo=UTC)
 ORDERS = [Order("p", f"o{n}", "c", "m", 100 * n, "KRW") for n in (1, 2, 3)]
@@ -138,10 +138,29 @@ def test_a_million_payments_of_3600_microseconds_take_an_hour() -> None:
     assert price_of_million(3600.0, 0.05) == pytest.approx(0.05)
 
 
-@pytest.mark.parametrize(("lean", "told"), [(Lean(4_000, 2.0), "lean_ratio=0.500"), (Lean(), "lean_ratio=0.000")])
-def test_the_last_line_compares_with_the_pipeline(lean: Lean, told: str) -> None:
+def result_of(*pairs: Pair) -> BenchResult:
     baseline = Baseline(10, 1.0)
-    result = BenchResult(
-        BenchPlan(), baseline, baseline, Pure(1, 0, 1.0), Intake(1, 1.0, 1.0), settled_per_s=1000, lean=lean
-    )
-    assert told in result.last_line().split()
+    measured = (baseline, baseline, Pure(1, 0, 1.0), Intake(1, 1.0, 1.0))
+    return BenchResult(BenchPlan(), *measured, settled_per_s=9_000, pairs=[*pairs])
+
+
+@pytest.mark.parametrize(
+    ("pairs", "told"),
+    [
+        ([], "lean_ratio=0.000"),
+        ([Pair(1_000, 0.0, Lean(4_000, 2.0))], "lean_ratio=0.500"),
+        # One of a moment when others took the machine does not count.
+        ([Pair(n, 0.0, Lean(4_000, 2.0)) for n in (1_800, 1_700, 20)], "lean_ratio=0.850"),
+        ([Pair(1_800, 0.0, Lean(4_000, 2.0)), Pair(1_000, 0.0, Lean())], "lean_ratio=0.450"),
+    ],
+)
+def test_the_last_line_compares_with_the_pipeline_window_by_window(pairs: list[Pair], told: str) -> None:
+    assert told in result_of(*pairs).last_line().split()
+
+
+def test_windows_of_the_pipeline_are_put_together_by_their_payments() -> None:
+    whole = Lean.of([Lean(1_000, 1.0, {"a": 100.0, "b": 10.0}, 0.5), Lean(3_000, 2.0, {"a": 200.0}, 1.0)])
+    assert (whole.payments, whole.seconds, whole.per_second) == (4_000, 3.0, pytest.approx(4_000 / 3))
+    assert whole.cpu_us == {"a": 175.0, "b": 2.5}
+    assert whole.others_cores == pytest.approx(2.5 / 3)
+    assert Lean.of([]) == Lean()

@@ -8,7 +8,7 @@ import pytest
 from gateway.proving.bench.meters import Meter, Meters
 from gateway.proving.books import Ending
 from gateway.proving.demo import percentile
-from gateway.proving.world.confirming import confirmed_between, latencies_at_half_rate
+from gateway.proving.world.confirming import HALF_RATE, SAME_RATE, confirmed_between, latencies_at_rate
 from tests.support.proving_books import NOW_S, balanced, produced
 
 MIB = 1 << 20
@@ -55,11 +55,12 @@ def test_only_what_both_books_confirm_is_counted() -> None:
     assert confirmed_between(evidence, NOW_S, NOW_S + 10) == 0
 
 
-def test_latency_is_measured_at_half_the_rate_after_its_first_seconds() -> None:
+def test_latency_is_measured_at_a_steady_rate_after_its_first_seconds() -> None:
     evidence = balanced()
     evidence.produced = [
-        produced(0, "settled", Ending.SETTLED, label="half rate", timestamp_ms=NOW_S * 1000 - 5_000),
-        produced(1, "undone", Ending.SETTLED, label="half rate", timestamp_ms=NOW_S * 1000 - 70),
+        produced(0, "settled", Ending.SETTLED, label=HALF_RATE, timestamp_ms=NOW_S * 1000 - 5_000),
+        produced(1, "undone", Ending.SETTLED, label=HALF_RATE, timestamp_ms=NOW_S * 1000 - 70),
         produced(2, "settled", Ending.SETTLED, label="sustained", timestamp_ms=NOW_S * 1000 - 10),
     ]
-    assert latencies_at_half_rate(evidence) == [70]
+    assert latencies_at_rate(evidence, HALF_RATE) == [70]
+    assert latencies_at_rate(evidence, SAME_RATE) == []

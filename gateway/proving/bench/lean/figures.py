@@ -1,6 +1,6 @@
 """What the pipeline without features reached."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -23,3 +23,17 @@ class Lean:
     def per_second(self) -> float:
         """Payments a second."""
         return self.payments / self.seconds if self.seconds else 0.0
+
+    @classmethod
+    def of(cls, windows: "Sequence[Lean]") -> "Lean":
+        """All of them together; times and costs as their payments have them."""
+        payments, seconds = sum(w.payments for w in windows), sum(w.seconds for w in windows)
+        names = {name: None for w in windows for name in w.cpu_us}
+        spent = {name: sum(w.cpu_us.get(name, 0.0) * w.payments for w in windows) for name in names}
+        others = sum(w.others_cores * w.seconds for w in windows)
+        return cls(
+            payments,
+            seconds,
+            {name: us / max(1, payments) for name, us in spent.items()},
+            others / seconds if seconds else 0.0,
+        )

@@ -86,14 +86,14 @@ class Form(Protocol):
         """The event of one that was answered."""
 
 
-def orders_topic(how: str) -> str:
-    """Where a worker of this kind reads."""
-    return f"bench.lean.{how}.orders"
+def orders_topic(how: str, window: int) -> str:
+    """Where a worker of this kind reads, in the window of this number."""
+    return f"bench.lean.{how}.{window}.orders"
 
 
-def events_topic(how: str) -> str:
+def events_topic(how: str, window: int) -> str:
     """Where it tells."""
-    return f"bench.lean.{how}.events"
+    return f"bench.lean.{how}.{window}.events"
 
 
 class Pipeline:

@@ -37,25 +37,28 @@ _TIMEOUT_S: Final = 60.0
 _POLL_S: Final = 0.2
 
 
-async def measure_lean(world: World, orders: Sequence[Path], how: str, *, seconds: float, view: View) -> Lean:
+async def measure_lean(
+    world: World, orders: Sequence[Path], how: str, *, seconds: float, view: View, number: int = 1
+) -> Lean:
     """Run the pipeline for a while.
 
     Args:
-        world: its servers, while the gateway does not run.
+        world: its servers, while nothing goes through the gateway.
         orders: signed ones, each id once; when they are used up the measurement ends.
         how: it reads: ``faust`` or ``bare``.
         seconds: of the window.
         view: shows how it goes.
+        number: of the window: each has topics of its own.
 
     Raises:
         BenchError: it did not do what it has to, or the orders did not last.
         ChildError: a process has ended.
     """
     like = next(t for t in TOPICS if t.name == ORDERS)
-    made = [replace(like, name=name) for name in (orders_topic(how), events_topic(how))]
+    made = [replace(like, name=name) for name in (orders_topic(how, number), events_topic(how, number))]
     await ensure_topics(world.kafka, made, replication_factor=1, apply=True)
     await _execute(world, f"DROP TABLE IF EXISTS {TABLE}", MAKE_TABLE)
-    run = _Run(world, how)
+    run = _Run(world, how, number)
     try:
         await run.start()
         measured = await run.measure(orders, seconds, view)
@@ -66,10 +69,11 @@ async def measure_lean(world: World, orders: Sequence[Path], how: str, *, second
 
 
 class _Run:
-    def __init__(self, world: World, how: str) -> None:
+    def __init__(self, world: World, how: str, number: int) -> None:
         self._world = world
         self._how = how
-        name = f"lean-{how}"
+        self._number = number
+        name = f"lean-{how}-{number}"
         port, control = free_ports(2)
         self._network = replace(
             world.networks[0],
@@ -86,7 +90,7 @@ class _Run:
         self._host = make_simulator(world, name, self._network)
         self._workers: list[Child] = []
         self._load: Child | None = None
-        self._report = world.directory / f"lean-{how}.json"
+        self._report = world.directory / f"{name}.json"
         self._produced = 0
 
     async def start(self) -> None:
@@ -107,7 +111,7 @@ class _Run:
         world = self._world
         arguments = ["-m", "gateway.proving.bench.lean.worker", self._how, "--kafka", world.kafka_bootstrap_servers]
         arguments += ["--dsn", world.postgres_dsn, "--network", str(self._file)]
-        arguments += ["--worker", str(number), "--home", str(world.directory)]
+        arguments += ["--worker", str(number), "--window", str(self._number), "--home", str(world.directory)]
         return make_child(world, f"pipeline {self._how} {number}", arguments, base_environment())
 
     async def _answers(self) -> bool:
@@ -120,7 +124,14 @@ class _Run:
     async def measure(self, orders: Sequence[Path], seconds: float, view: View) -> Lean:
         """Load it, let it fill, and measure until the time is up or the orders are."""
         arguments = ["-m", "gateway.proving.traffic.load", "--kafka", self._world.kafka_bootstrap_servers]
-        arguments += ["--report", str(self._report), "--topic", orders_topic(self._how), "--ahead", str(AHEAD)]
+        arguments += [
+            "--report",
+            str(self._report),
+            "--topic",
+            orders_topic(self._how, self._number),
+            "--ahead",
+            str(AHEAD),
+        ]
         arguments += ["--network", f"http://127.0.0.1:{self._network.control_port}", *map(str, orders)]
         self._load = load = make_child(self._world, f"load {self._how}", arguments, base_environment())
         load.start()
@@ -161,7 +172,12 @@ class _Run:
             BenchError: it was not.
         """
         asked = (await self._network.state())["counters"]
-        told = len({r.key async for r in read_topics(self._world.kafka_bootstrap_servers, [events_topic(self._how)])})
+        told = len(
+            {
+                r.key
+                async for r in read_topics(self._world.kafka_bootstrap_servers, [events_topic(self._how, self._number)])
+            }
+        )
         found = (asked.get("approved", 0), await self._answered(), told)
         if found != (self._produced,) * 3:
             raise BenchError(f"of {self._produced} orders the pipeline paid, kept and told {found}")

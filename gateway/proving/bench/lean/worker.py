@@ -29,7 +29,9 @@ from gateway.proving.bench.lean.pipeline import BATCH, Pipeline, events_topic, o
 _WITHIN_S = 0.02
 
 
-async def _through_faust(kafka: KafkaSettings, pipeline: Pipeline, stopping: asyncio.Event, home: Path) -> None:
+async def _through_faust(
+    kafka: KafkaSettings, pipeline: Pipeline, stopping: asyncio.Event, home: Path, window: int
+) -> None:
     app = faust.App(
         "bench-lean-faust",
         broker=[f"kafka://{server}" for server in kafka.addresses],
@@ -47,7 +49,7 @@ async def _through_faust(kafka: KafkaSettings, pipeline: Pipeline, stopping: asy
         consumer_max_fetch_size=PARTITION_FETCH_BYTES,
     )
     source = app.topic(
-        orders_topic("faust"), key_serializer="raw", value_serializer="raw", key_type=bytes, value_type=bytes
+        orders_topic("faust", window), key_serializer="raw", value_serializer="raw", key_type=bytes, value_type=bytes
     )
 
     async def agent(stream: Any) -> None:
@@ -62,9 +64,9 @@ async def _through_faust(kafka: KafkaSettings, pipeline: Pipeline, stopping: asy
         await app.stop()
 
 
-async def _through_consumer(kafka: KafkaSettings, pipeline: Pipeline, stopping: asyncio.Event) -> None:
+async def _through_consumer(kafka: KafkaSettings, pipeline: Pipeline, stopping: asyncio.Event, window: int) -> None:
     consumer = AIOKafkaConsumer(
-        orders_topic("bare"),
+        orders_topic("bare", window),
         **kafka.client_arguments(),
         group_id="bench-lean-bare",
         enable_auto_commit=False,
@@ -95,12 +97,12 @@ async def _run(options: argparse.Namespace) -> None:
     try:
         if options.how == "faust":
             form = await parts.connect(options.network, options.worker)
-            pipeline = Pipeline(connection, form, publisher, events_topic(options.how))
-            await _through_faust(kafka, pipeline, stopping, options.home)
+            pipeline = Pipeline(connection, form, publisher, events_topic(options.how, options.window))
+            await _through_faust(kafka, pipeline, stopping, options.home, options.window)
         else:
             form = await least.connect(*load_network(options.network).addresses[0], options.worker)
-            pipeline = Pipeline(connection, form, publisher, events_topic(options.how))
-            await _through_consumer(kafka, pipeline, stopping)
+            pipeline = Pipeline(connection, form, publisher, events_topic(options.how, options.window))
+            await _through_consumer(kafka, pipeline, stopping, options.window)
     finally:
         if form is not None:
             await form.stop()
@@ -116,6 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dsn", required=True)
     parser.add_argument("--network", required=True, type=Path)
     parser.add_argument("--worker", required=True, type=int)
+    parser.add_argument("--window", required=True, type=int)
     parser.add_argument("--home", required=True, type=Path)
     uvloop.run(_run(parser.parse_args(arguments)))
     return 0
