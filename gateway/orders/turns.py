@@ -26,7 +26,7 @@ from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.identity.signing import KeySource, SignatureVerifier, Signed
 from gateway.messaging.records import Publisher, Record
-from gateway.orders.fairness import NOBODY, cost_of, in_turn
+from gateway.orders.fairness import LARGE, NOBODY, cost_of, in_turn
 from gateway.orders.room import ExecutionRoom
 from gateway.orders.waiting import Waited, kept, may_wait, one_by_one, partition_of
 from gateway.sealing.marks import RecordMarks
@@ -147,6 +147,10 @@ class FairIntake:
         room = min(self._turn_max, room)
         turn = self._in_turn(records, senders, room)
         late = {s for s, is_now in zip(senders, turn, strict=True) if not is_now}
+        if late and self._may_hold_up(records, senders, late):
+            room = min(self._turn_max, await self._until_room(sum(cost_of(len(r.value)) for r in records)))
+            turn = self._in_turn(records, senders, room)
+            late = {s for s, is_now in zip(senders, turn, strict=True) if not is_now}
         if not late:
             await self._take_now(records, senders)
             return
@@ -165,6 +169,42 @@ class FairIntake:
             raise
         await taking
 
+    def _may_hold_up(self, records: Sequence[Record], senders: Sequence[str], late: Collection[str]) -> bool:
+        """Whether all of it may as well wait a moment for room, where it is: at the cost of nobody who is not late.
+
+        That is so where all senders are beyond their shares, none of them has others that wait, and all that came is
+        one turn: little can stand behind it.
+        """
+        costs = [cost_of(len(r.value)) for r in records]
+        return (
+            sum(costs) < self._turn_max
+            and max(costs) < LARGE
+            and late == set(senders)
+            and NOBODY not in late
+            and not any(self._has_waiting(s) for s in late)
+            and asyncio.get_running_loop().time() >= self._held_up_again_at
+        )
+
+    async def _until_room(self, wanted: int) -> int:
+        """Wait for room for so many orders, for a moment; return how much there is.
+
+        What is put aside is written, read and judged once more, and its sender's next orders with it, until none waits.
+        """
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + HELD_UP_S
+        while (room := await self._room.free()) < wanted:
+            if loop.time() >= ends:
+                self._hold_up_less()
+                break
+            await self._room.pause()
+        else:
+            self._held_up_in_vain = 0
+        return max(self._turn_min, room)
+
+    def _hold_up_less(self) -> None:
+        self._held_up_again_at = asyncio.get_running_loop().time() + HELD_UP_AGAIN_S * 2**self._held_up_in_vain
+        self._held_up_in_vain = min(4, self._held_up_in_vain + 1)
+
     async def _let_lane_end(self, partitions: Collection[int]) -> None:
         """Wait for the little that waits of these senders, where there is room for all that came.
 
@@ -181,8 +221,7 @@ class FairIntake:
             self._since_look.clear()
             busy = await self._lane.busy()
             if sum(busy.get(p, 0) for p in partitions) > LITTLE or loop.time() - began > HELD_UP_S:
-                self._held_up_again_at = loop.time() + HELD_UP_AGAIN_S * 2**self._held_up_in_vain
-                self._held_up_in_vain = min(4, self._held_up_in_vain + 1)
+                self._hold_up_less()
                 return
             self._forget_all_but(busy)
             if not busy.keys() & partitions:

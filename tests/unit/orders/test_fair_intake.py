@@ -58,9 +58,13 @@ class Verifier:
 
 @dataclass
 class World:
-    """The intake with everything around it in memory; ``behind``: what execution has not taken."""
+    """The intake with everything around it in memory.
+
+    ``behind``: what execution has not taken; ``drains``: what it is at the looks to come.
+    """
 
     behind: int = 0
+    drains: list[int] = field(default_factory=list)
     taken: list[Record] = field(default_factory=list)
     lane: frozenset[int] = frozenset()
     verifier: Verifier = field(default_factory=Verifier)
@@ -69,6 +73,8 @@ class World:
     publisher: Any = None
 
     async def backlog(self) -> int:
+        if self.drains:
+            self.behind = self.drains.pop(0)
         return self.behind
 
     async def busy(self) -> dict[int, int]:
@@ -205,6 +211,65 @@ async def test_nobody_is_held_up_for_long_and_again_only_after_a_while(
     await intake.take([record(FLOOD, 22)])
     assert len(asked) > before
     assert intake._held_up_again_at > asyncio.get_running_loop().time() + HELD_UP_AGAIN_S
+
+
+async def test_what_comes_while_execution_is_behind_is_held_up_where_that_costs_nobody_else_anything() -> None:
+    world = World()
+    world.drains = [10, 8, 6, 0]
+    intake = world.intake()
+    records = [*(record(FLOOD, n) for n in range(5)), *(record(SHOP, n) for n in range(5, 9))]
+    await intake.take(records)
+    assert world.taken == records
+    assert not world.waiting()
+    assert world.verifier.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("why", "records"),
+    [
+        ("more stands behind it", [record(FLOOD, n) for n in range(10)]),
+        ("another is within its share", [*(record(FLOOD, n) for n in range(6)), record(SHOP, 6)]),
+        ("nobody signed some of it", [record(s, n) for n in range(6) for s in (FLOOD, "stranger")]),
+        ("a bulk is among it", [*(record(FLOOD, n) for n in range(6)), record(FLOOD, 6, size=50_000)]),
+    ],
+)
+async def test_nothing_is_held_up_at_others_cost(why: str, records: list[Record]) -> None:
+    world = World()
+    large = why == "a bulk is among it"
+    world.drains = [200, 200, 0] if large else [20, 20, 0]
+    await world.intake(turn_max=200 if large else 20 if "nobody" in why else 10).take(records)
+    assert world.own_waiting(), why
+    assert world.drains == ([200, 0] if large else [20, 0])
+
+
+async def test_behind_what_waits_nothing_is_held_up_for_room() -> None:
+    world = World()
+    intake = world.intake()
+    await intake.take([record(FLOOD, n) for n in range(20)])
+    world.lane = frozenset({partition_of(FLOOD, PARTITIONS)})
+    world.drains = [10, 10, 10, 10, 0]
+    await intake.take([record(FLOOD, n) for n in range(20, 26)])
+    assert names(world.own_waiting())[-6:] == [f"flood-{n}" for n in range(20, 26)]
+    assert 0 in world.drains
+
+
+async def test_what_is_held_up_for_room_in_vain_waits_and_the_next_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.orders.turns.HELD_UP_S", 0.0)
+    world = World()
+    world.drains = [10]
+    intake = world.intake()
+    await intake.take([record(FLOOD, n) for n in range(6)])
+    assert len(world.own_waiting()) == 2
+    await look(intake)
+    monkeypatch.setattr("gateway.orders.turns.HELD_UP_S", 1000.0)
+    async with asyncio.timeout(5):
+        await intake.take([record(FLOOD, n) for n in range(6, 12)])
+    assert len(world.own_waiting()) == 4
+    intake._held_up_again_at -= HELD_UP_AGAIN_S
+    await look(intake)
+    world.drains = [10, 0]
+    await intake.take([record(FLOOD, n) for n in range(12, 18)])
+    assert len(world.own_waiting()) == 4
 
 
 async def test_nobody_is_held_up_for_what_nobody_signed() -> None:
