@@ -10,7 +10,7 @@ from asyncpg import Connection
 from gateway.database.errors import translated
 from gateway.database.queries import load
 from gateway.database.sessions import COMMAND_TIMEOUT_S, session_settings
-from gateway.outbox.ahead import Look, Progress
+from gateway.outbox.rules.ahead import Look, Progress
 from gateway.outbox.store import OutboxEvent, OutboxRow
 
 _SQL = load(__name__, "outbox")
@@ -82,7 +82,7 @@ class PostgresOutboxReader:
             found = await connection.fetch(_SQL.read, str(tx), number, limit, progress.ahead, not progress.has_room)
             rows = [_row(r) for r in found]
             if rows:
-                progress.looked(Look(rows, int(found[0]["bound"]), is_whole=len(rows) < limit))
+                progress.looked(Look([(r.tx, r.id) for r in rows], int(found[0]["bound"]), is_whole=len(rows) < limit))
             elif progress.ahead and progress.passed(int(await connection.fetchval(_SQL.bound))):
                 await self._move(connection)
         return rows

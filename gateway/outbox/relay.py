@@ -1,8 +1,8 @@
 """Relay: outbox → Kafka, in order, at least once.
 
 The cursor moves only after Kafka has confirmed, so a crash means some events twice, never none; readers deduplicate by
-(payment_id, version) or by ce_id. No event waits for a transaction of somebody else's (:mod:`gateway.outbox.ahead`).
-One relay works at a time, so that one payment's events cannot overtake each other.
+(payment_id, version) or by ce_id. No event waits for a transaction of somebody else's
+(:mod:`gateway.outbox.rules.ahead`). One relay works at a time, so that one payment's events cannot overtake each other.
 
 A topic that Kafka does not have, or that is closed to us, holds up nobody else: its events are set aside, together with
 all later ones of that topic, and tried again every minute, in their order.

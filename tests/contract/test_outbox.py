@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from gateway.base.errors import StoreUnavailableError
 from gateway.database.unit import Store
 from gateway.disclosure.rules.sequence import append as append_uses
-from gateway.outbox.ahead import AHEAD_MAX
+from gateway.outbox.rules.ahead import AHEAD_MAX
 from gateway.outbox.store import OutboxReader
 from tests.contract.conftest import Backend, rolled_back
 from tests.support.builders import later, outbox_event, payment

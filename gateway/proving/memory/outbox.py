@@ -6,7 +6,7 @@ from itertools import groupby, islice, takewhile
 from typing import Final
 
 from gateway.base.errors import StoreUnavailableError
-from gateway.outbox.ahead import Look, Progress
+from gateway.outbox.rules.ahead import Look, Progress
 from gateway.outbox.store import OutboxEvent, OutboxRow
 from gateway.proving.memory.boundary import Boundary, no_boundary
 from gateway.proving.memory.database import Database, Transaction
@@ -82,7 +82,7 @@ class MemoryOutboxReader:
             progress.cursor, limit, told=frozenset(progress.ahead), certain_only=not progress.has_room
         )
         if rows:
-            progress.looked(Look(rows, bound, is_whole=len(rows) < limit))
+            progress.looked(Look([(r.tx, r.id) for r in rows], bound, is_whole=len(rows) < limit))
         elif progress.passed(bound):
             self._db.outbox_cursor = progress.cursor
         return rows

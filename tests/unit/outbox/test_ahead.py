@@ -5,11 +5,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.outbox.ahead import AHEAD_MAX, Look, Place, Progress
-from gateway.outbox.store import OutboxRow
-from tests.support.builders import outbox_event
-
-EVENT = outbox_event("any")
+from gateway.outbox.rules.ahead import AHEAD_MAX, Look, Place, Progress
 
 
 @dataclass
@@ -38,8 +34,7 @@ class Server:
         there = sorted(p for p in self.committed if p > progress.cursor and p[1] not in ahead)
         if not progress.has_room:
             there = [p for p in there if p[0] < self.bound]
-        rows = [OutboxRow(tx, number, EVENT) for tx, number in there[:limit]]
-        return Look(rows, self.bound, is_whole=len(rows) < limit)
+        return Look(there[:limit], self.bound, is_whole=len(there) < limit)
 
 
 STEPS = st.lists(
@@ -59,13 +54,13 @@ def test_every_event_is_told_once_and_the_cursor_passes_none(steps: list[tuple[s
 
     def relay(limit: int, share: int) -> None:
         look = server.look(progress, limit)
-        if not look.rows:
+        if not look.places:
             progress.passed(look.bound)
         elif share:
             progress.looked(look)
-            part = look.rows[:share]
-            told.extend((row.tx, row.id) for row in part)
-            progress.told((part[-1].tx, part[-1].id))
+            part = look.places[:share]
+            told.extend(part)
+            progress.told(part[-1])
         assert not [p for p in server.committed if p <= progress.cursor and p not in told]
         # Nothing can come to stand there any more.
         assert progress.cursor[0] < server.bound
@@ -89,8 +84,7 @@ def test_every_event_is_told_once_and_the_cursor_passes_none(steps: list[tuple[s
 
 def test_there_is_an_end_to_what_is_told_ahead() -> None:
     progress = Progress((0, 0))
-    rows = [OutboxRow(5, n, EVENT) for n in range(AHEAD_MAX)]
-    progress.looked(Look(rows, bound=1, is_whole=True))
+    progress.looked(Look([(5, n) for n in range(AHEAD_MAX)], bound=1, is_whole=True))
     assert not progress.told((5, AHEAD_MAX - 2))
     assert progress.has_room
     assert not progress.told((5, AHEAD_MAX - 1))

@@ -13,8 +13,6 @@ A relay that dies has forgotten what it told ahead, and its successor tells that
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from gateway.outbox.store import OutboxRow
-
 Place = tuple[int, int]
 """Transaction number and number of an event: the outbox's order."""
 
@@ -27,12 +25,12 @@ class Look(NamedTuple):
     """What a look at the outbox found.
 
     Attributes:
-        rows: committed, past the cursor and not told ahead, in their order.
+        places: of what has committed, past the cursor and not told ahead, in their order.
         bound: no event can come to stand before this transaction number any more.
-        is_whole: False where a limit left rows out behind the last one.
+        is_whole: False where a limit left some out behind the last one.
     """
 
-    rows: Sequence[OutboxRow]
+    places: Sequence[Place]
     bound: int
     is_whole: bool
 
@@ -65,9 +63,9 @@ class Progress:
 
     def told(self, last: Place) -> bool:
         """All that was found up to ``last`` has been told; True if the cursor has moved."""
-        rows, bound, is_whole = self._look
-        self._ahead.update(place for row in rows if (place := (row.tx, row.id)) <= last)
-        if not rows or (rows[-1].tx, rows[-1].id) > last:
+        places, bound, is_whole = self._look
+        self._ahead.update(place for place in places if place <= last)
+        if not places or places[-1] > last:
             is_whole = False
         return self._follow(bound, None if is_whole else last)
 
