@@ -12,6 +12,7 @@ from gateway.messaging import isolation
 from gateway.orders import payment_kinds
 from gateway.orders import turns as fair_intake
 from gateway.outbox import relay
+from gateway.outbox.rules import ahead
 from gateway.payments import transitions
 from gateway.payments.rules.lifecycle import TRANSITIONS, LimitEffect, PaymentEventKind, PaymentState, Transition
 from gateway.proving.simulation.bugs.planting import Mutant, edited, replaced, swapped, together
@@ -37,6 +38,10 @@ def _relay_gives_up() -> AbstractContextManager[None]:
             return None
 
     return replaced(relay, "until_done", once)
+
+
+def _cursor_runs_ahead() -> AbstractContextManager[None]:
+    return edited(ahead.Progress, "_follow", ("p[0] < bound and ", ""))
 
 
 def _everywhere(*edits: tuple[str, str]) -> AbstractContextManager[None]:
@@ -106,6 +111,7 @@ def _topic_skipped() -> AbstractContextManager[None]:
 LOOPS: Final = (
     Mutant("outbox-row-dropped", "writes no event for an unknown outcome", _outbox_row_dropped),
     Mutant("relay-gives-up", "moves its cursor past what Kafka refused", _relay_gives_up),
+    Mutant("cursor-runs-ahead", "moves the relay's cursor past transactions that run", _cursor_runs_ahead),
     Mutant("offsets-first", "commits Kafka's offsets before the work", _offsets_first),
     Mutant("execution-offsets-first", "commits what execution took before its intents", _execution_offsets_first),
     Mutant("failed-batch-acknowledged", "goes on past a batch whose handling raised", _failed_batch_acknowledged),
