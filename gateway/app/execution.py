@@ -81,7 +81,7 @@ class ExecutionTerms:
     follow_up_poll_s: float = 0.5
     recovery_interval_s: float = 1.0
     ended_consents_interval_s: float = LOOK_S
-    drain_s: float = 20.0
+    drain_s: float = 17.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,7 +104,13 @@ async def started_process(settings: Settings, stage: str, *, network_id: str = "
     registry = CollectorRegistry()
     for collect in (ProcessCollector, PlatformCollector, GCCollector):
         collect(registry=registry)
-    observer = StageObserver(registry, stage=stage, network=network_id, networks=_networks(settings, stage, network_id))
+    observer = StageObserver(
+        registry,
+        stage=stage,
+        network=network_id,
+        networks=_networks(settings, stage, network_id),
+        every_step=settings.log_every_step,
+    )
     observer.level("build_info", 1, version=version("mypay-gateway"), stage=stage, python=platform.python_version())
     health = Health()
     store = PostgresStore(dsn, pool_size=settings.execution_pool_size, name=f"mypay-{stage}")

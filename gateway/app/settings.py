@@ -144,6 +144,10 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     """One JSON object a line, or lines for people."""
 
+    log_every_step: bool = False
+    """Log a line for each step of every payment. Else those that are out of the ordinary have one: refused, unknown, an
+    inquiry, a reversal, an incident."""
+
     # --- initiation ---
     initiation_batch_max: PositiveInt = 250
     """Orders a turn at most. It amortises three queries and one publication; larger ones only add waiting."""
@@ -238,7 +242,7 @@ class Settings(BaseSettings):
     execution_results_wait_s: PositiveFloat = 0.01
     """From the beginning of one of these transactions to that of the next at least: an answer that comes alone is
     written at once."""
-    execution_drain_s: PositiveFloat = 20.0
+    execution_drain_s: PositiveFloat = 17.0
     """On SIGTERM: how long answers are waited for. Longer than a network's answer time-out."""
     recovery_interval_s: PositiveFloat = 1.0
     """How often this worker reports that it lives, and looks for payments of dead ones."""

@@ -34,6 +34,9 @@ class Observer(Protocol):
     def level(self, name: str, value: float | None, **labels: str) -> None:
         """A quantity stands at this value now; None: what it stands at is not known any more."""
 
+    def step(self, event: str, *, routine: bool, **fields: str | float | UUID | None) -> None:
+        """One log line of a payment's step; of a routine one only where every step is asked for."""
+
     def note(self, event: str, *, level: str = "info", **fields: str | float | UUID | None) -> None:
         """One log line. Only ids, codes and numbers: the adapter drops every field that it does not know."""
 
@@ -57,6 +60,9 @@ class SilentObserver:
         """Tell nobody."""
 
     def level(self, name: str, value: float | None, **labels: str) -> None:
+        """Tell nobody."""
+
+    def step(self, event: str, *, routine: bool, **fields: str | float | UUID | None) -> None:
         """Tell nobody."""
 
     def note(self, event: str, *, level: str = "info", **fields: str | float | UUID | None) -> None:

@@ -24,6 +24,7 @@ REPEATS_SECONDS: Final = 10.0
 """A library says the same at most so often in this time: without a broker aiokafka writes thirty lines a second."""
 
 _LIBRARIES: Final = ("aiohttp", "aiokafka", "asyncio", "asyncpg", "faust", "kafka", "mode", "py.warnings")
+_RETRIED: Final = frozenset({"aiohttp", "aiokafka", "asyncpg", "faust", "kafka", "mode"})
 _TEMPLATES_MAX: Final = 1_000
 _DEPTH_MAX: Final = 4
 _PAYMENT_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -63,6 +64,7 @@ def configure_logging(*, redact: Redact, level: str = "info", fmt: Literal["json
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(formatter)
     handler.addFilter(RepeatFilter(frozenset(_LIBRARIES)))
+    handler.addFilter(MeaningFilter())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
@@ -82,6 +84,18 @@ def configure_logging(*, redact: Redact, level: str = "info", fmt: Literal["json
     logging.raiseExceptions = False
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
+
+
+class MeaningFilter(logging.Filter):
+    """Says what a library's errors mean to us: a warning, for whoever uses it tries again, or ends and tells so.
+
+    A task's exception that nobody asks for is asyncio's to tell, and stays an error.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno > logging.WARNING and record.name.partition(".")[0] in _RETRIED:
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return True
 
 
 class RepeatFilter(logging.Filter):

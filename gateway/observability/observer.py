@@ -72,6 +72,7 @@ LOGGED_FIELDS: Final = frozenset(
         "state",
         "terminal_id",
         "topic",
+        "trace_id",
         "worker",
     }
 )
@@ -85,14 +86,22 @@ class StageObserver:
         stage: the process.
         network: of execution, whose reports all concern it.
         networks: all that reports can concern.
+        every_step: log each step of every payment, not only those that are out of the ordinary.
     """
 
     def __init__(
-        self, registry: CollectorRegistry, *, stage: str, network: str = "", networks: Sequence[str] = ()
+        self,
+        registry: CollectorRegistry,
+        *,
+        stage: str,
+        network: str = "",
+        networks: Sequence[str] = (),
+        every_step: bool = False,
     ) -> None:
         self._log = structlog.get_logger().bind(process=stage)
         self._process = stage
         self._network = network
+        self._every_step = every_step
         self._counts: dict[CounterMetric, Counts] = {}
         self._gauges = {row: Gauges(row) for row in LEVELS.values() if served(row, stage)}
         self._histograms = {
@@ -184,7 +193,14 @@ class StageObserver:
     def _values(self, given: Mapping[str, str], names: Iterable[str]) -> tuple[str, ...]:
         return tuple(_label(given.get(name, self._network if name == "network" else "")) for name in names)
 
+    def step(self, event: str, *, routine: bool, **fields: str | float | UUID | None) -> None:
+        if self._every_step or not routine:
+            self._write(event, "info", fields)
+
     def note(self, event: str, *, level: str = "info", **fields: str | float | UUID | None) -> None:
+        self._write(event, level, fields)
+
+    def _write(self, event: str, level: str, fields: Mapping[str, str | float | UUID | None]) -> None:
         known = {
             k: str(v) if isinstance(v, UUID) else v for k, v in fields.items() if k in LOGGED_FIELDS and v is not None
         }

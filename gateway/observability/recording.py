@@ -22,7 +22,8 @@ class RecordingObserver:
     Attributes:
         counts: (stage, outcome, reason) → items. of_networks: (stage, outcome, network) → items.
         batches: (stage, size) in order. delays: (span, seconds) in order. walked: (hop, seconds) likewise.
-        levels: the last value of each name, with its labels as ``name{a=x,b=y}``. notes: log lines in order.
+        levels: the last value of each name, with its labels as ``name{a=x,b=y}``.
+        notes: log lines in order. steps: those of payments' steps.
     """
 
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
@@ -32,6 +33,7 @@ class RecordingObserver:
     walked: list[tuple[str, float]] = field(default_factory=list)
     levels: dict[str, float] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
+    steps: list[Note] = field(default_factory=list)
 
     def batch(self, stage: str, *, size: int, seconds: float) -> None:  # noqa: ARG002 - tests look at sizes, not speed
         """Remember the size."""
@@ -64,6 +66,10 @@ class RecordingObserver:
             self.levels.pop(key, None)
         else:
             self.levels[key] = value
+
+    def step(self, event: str, *, routine: bool, **fields: str | float | UUID | None) -> None:
+        """Remember, in a list of their own."""
+        self.steps.append(Note(event, "debug" if routine else "info", fields))
 
     def note(self, event: str, *, level: str = "info", **fields: str | float | UUID | None) -> None:
         """Remember."""

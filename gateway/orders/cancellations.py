@@ -30,7 +30,7 @@ from gateway.payments.cancellations.rules import (
     carry_out,
     decide_cancellations,
 )
-from gateway.payments.telling import tell_outcomes
+from gateway.payments.telling import tell_outcomes, tell_steps
 from gateway.payments.transitions import Applied, apply_changes
 from schemas.cancellation import CANCEL_TYPE, CancellationIdField, PaymentCancellation
 from schemas.codec import encode
@@ -153,6 +153,7 @@ class CancellationKind(Kind[PaymentCancellation, Cancellations]):
         if work.decided is not None:
             _report(self._observer, work.decided.handled)
             tell_outcomes(self._observer, work.applied.outcomes)
+            tell_steps(self._observer, work.applied.changed)
 
     def answer_fault(self, fault: Faulty, now: datetime) -> FaultAnswer:
         """Refused as a cancellation, where order and consent can be named."""
@@ -201,6 +202,7 @@ class WaitingCancellations:
         judged, applied = await until_done(self._commit)
         _report(self._observer, judged)
         tell_outcomes(self._observer, applied.outcomes)
+        tell_steps(self._observer, applied.changed)
         return len(judged)
 
     async def _commit(self) -> tuple[list[HandledCancellation], Applied]:

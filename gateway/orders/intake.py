@@ -142,6 +142,14 @@ class OrderIntake:
         ):
             for reason, n in reasons.items():
                 count("initiation", outcome, reason=reason, n=n)
+        for fault in batch.faults:
+            self._observer.step(
+                "order_refused",
+                routine=False,
+                partner_id=fault.partner_id,
+                reference=fault.reference,
+                reason=fault.reason.code.value,
+            )
         for kind, messages in batch.by_kind.items():
             if kind.precedence is not Precedence.ORDERS:
                 for type_, n in Counter(m.envelope.type for m in messages).items():

@@ -25,7 +25,7 @@ from gateway.payments.notices import RefusedOrder, refuse_orders, reported_event
 from gateway.payments.rules.intent import OrderOrRefund
 from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.payments.rules.repetition import order_id_used
-from gateway.payments.telling import tell_outcomes
+from gateway.payments.telling import tell_outcomes, tell_refused, tell_steps
 from gateway.payments.transitions import payment_events
 from schemas.orders import PaymentOrder
 from schemas.primitives import NetworkId
@@ -189,7 +189,10 @@ class PaymentKind(Kind[M, Instructions[M, T]], Generic[M, T, S]):
             ("repeated", len(work.repeated)),
         ):
             self._observer.count(self.counted_as, outcome, n=n)
-        tell_outcomes(self._observer, [payment for _, payment in work.rejected])
+        rejected = [payment for _, payment in work.rejected]
+        tell_outcomes(self._observer, rejected)
+        tell_steps(self._observer, [*rejected, *(accepted.payment for accepted in work.scheduled)])
+        tell_refused(self._observer, work.refused)
 
     def answer_fault(self, fault: Faulty, now: datetime) -> FaultAnswer | None:  # noqa: ARG002 - the kind's
         """Told by its order id."""

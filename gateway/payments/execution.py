@@ -37,7 +37,7 @@ from gateway.payments.rules.payment import Payment, owned_token
 from gateway.payments.rules.purchase import ReceivedOrder
 from gateway.payments.rules.repetition import order_id_used
 from gateway.payments.store import ExecutionUnit
-from gateway.payments.telling import tell_outcomes
+from gateway.payments.telling import tell_outcomes, tell_refused, tell_steps
 from gateway.payments.transitions import payment_events
 from gateway.payments.unknown.incidents import report_card_incidents, report_unopened, report_untrusted
 from schemas.envelope import EnvelopeError
@@ -215,6 +215,7 @@ class ExecutionService:
         async with self._store.transaction() as uow:
             _, repeated = await refuse_or_report(uow, refused, self._clock.now())
         self._observer.count("execution", "refused", n=len(refused) - repeated)
+        tell_refused(self._observer, [told for _, told in refused])
         self._observer.count("execution", "repeated", n=repeated)
 
     async def _commit_intents(self, batch: Sequence[OrderOrRefund]) -> tuple[Decided, list[Intent], float]:
@@ -295,6 +296,7 @@ class ExecutionService:
         begun = decided.begun
         count_states(self._observer, begun)
         tell_outcomes(self._observer, [p for p in begun if p.state is PaymentState.REJECTED])
+        tell_steps(self._observer, begun)
         report_card_incidents(self._observer, "execution", self._network_id, begun)
         self._observer.count("execution", "repeated", n=len(decided.repeats))
         self._observer.count("execution", "order_id_taken", n=len(decided.conflicts))

@@ -18,7 +18,7 @@ from gateway.network.port import CardNetwork
 from gateway.network.response_codes import STANDARD, ResponseCodes
 from gateway.payments.rules.payment import Change, Payment, PaymentKey
 from gateway.payments.store import PaymentChangeUnit
-from gateway.payments.telling import tell_outcomes
+from gateway.payments.telling import tell_outcomes, tell_steps
 from gateway.payments.transitions import Applied, apply_changes
 from gateway.payments.unknown.incidents import report_incidents, report_unwritable
 from gateway.payments.unknown.verdicts import UnknownPolicy, judge
@@ -145,6 +145,7 @@ class ResultWriter:
     def _report(self, applied: Applied, waited: Collection[PaymentKey]) -> None:
         count_states(self._observer, applied.changed)
         tell_outcomes(self._observer, applied.outcomes)
+        tell_steps(self._observer, applied.changed)
         changed = applied.changed
         self._observer.hops("intent_to_result", [(p.changed_at - p.decided_at).total_seconds() for p in changed])
         at_once = [p for p in changed if p.key not in waited]

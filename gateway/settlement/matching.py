@@ -22,6 +22,7 @@ from gateway.messaging.records import DeadLetters, Record
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState
 from gateway.payments.rules.payment import Change, Payment, PaymentKey
+from gateway.payments.telling import tell_steps
 from gateway.payments.transitions import Applied, apply_changes
 from gateway.settlement.corrections import SortedRecords, sort_records
 from gateway.settlement.messages import read_clearing
@@ -232,6 +233,7 @@ class SettlementService:
 
     def _tell_settled(self, applied: Applied) -> None:
         took: dict[str, list[float]] = {}
+        tell_steps(self._observer, applied.changed)
         for payment in applied.changed:
             took.setdefault(payment.network_id or "", []).append(
                 (payment.changed_at - payment.ordered_at).total_seconds()

@@ -13,7 +13,7 @@ from tests.support.entries import KCARD
 from tests.support.scene import Scene
 
 END_S: Final = 45.0
-"""Past this a test gives up on a process: longer than execution's 20 s and everybody's 5 s, on a busy machine."""
+"""Past this a test gives up on a process: longer than execution's 17 s and everybody's 5 s, on a busy machine."""
 
 SAID_ON_PURPOSE: Final = ("no_customers_proof_is_asked_for",)
 """What a world without identity providers is warned of."""

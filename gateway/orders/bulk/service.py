@@ -42,7 +42,7 @@ from gateway.payments.dispatch import Dispatch
 from gateway.payments.notices import RefusedOrder, refuse_orders
 from gateway.payments.rules.payment import Payment
 from gateway.payments.rules.repetition import order_id_used
-from gateway.payments.telling import tell_outcomes
+from gateway.payments.telling import tell_outcomes, tell_steps
 from gateway.payments.transitions import payment_events
 from schemas.bulk import BULK_TYPE, BulkEvent, BulkIdField, BulkStatus, PaymentBulk, TransactionCount
 from schemas.codec import encode
@@ -161,6 +161,7 @@ class BulkKind(Kind[PaymentBulk, BulkWork]):
                 count("initiation", f"bulk_{bulk.status}", reason=bulk.reason.code.value if bulk.reason else "")
                 count("initiation", "bulk_item_rejected", n=len(bulk.rejected))
                 tell_outcomes(self._observer, judged.payments)
+                tell_steps(self._observer, judged.payments)
                 if bulk.accepted:
                     await self._publish(bulk, judged.targets)
             case Again(bulk):
@@ -168,6 +169,7 @@ class BulkKind(Kind[PaymentBulk, BulkWork]):
                     await self._publish(bulk, judged.targets)
                 count("initiation", "bulk_repeated")
                 tell_outcomes(self._observer, work.rejected)
+                tell_steps(self._observer, work.rejected)
             case Reason():
                 count("initiation", "bulk_refused", reason=judged.code.value)
             case None:

@@ -28,7 +28,7 @@ from gateway.payments.rules.payment import Change, Payment, PaymentKey
 from gateway.payments.rules.purchase import ReceivedOrder, rejected, scheduled
 from gateway.payments.rules.routing import NetworkProfile, route
 from gateway.payments.rules.waiting import ScheduledOrder
-from gateway.payments.telling import tell_outcomes
+from gateway.payments.telling import tell_outcomes, tell_steps
 from gateway.payments.transitions import Applied, apply_changes
 from schemas.codec import DecodeError
 from schemas.orders import ORDER_TYPE, PaymentOrder
@@ -185,6 +185,7 @@ class ScheduledOrderService:
         if waiting:
             applied = await until_done(lambda: self._settle(waiting, changes))
             tell_outcomes(self._observer, applied.outcomes)
+            tell_steps(self._observer, applied.changed)
         self._report(waiting, changes, dispatched)
         return claimed
 

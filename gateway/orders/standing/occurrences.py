@@ -38,7 +38,7 @@ from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment
 from gateway.payments.rules.purchase import ReceivedOrder, rejected, scheduled
 from gateway.payments.rules.waiting import ScheduledOrder
-from gateway.payments.telling import tell_outcomes
+from gateway.payments.telling import tell_outcomes, tell_steps
 from gateway.payments.transitions import payment_events
 from schemas.codec import encode
 from schemas.orders import OCCURRENCE_TYPE, OccurrenceOrder
@@ -102,6 +102,7 @@ class OccurrenceService:
         count("schedule", "occurrence_missed", n=sum(len(m.payments) - len(m.orders) for m in made))
         count("schedule", "standing_order_completed", n=sum(m.row.next_due_at is None for m in made))
         tell_outcomes(self._observer, [p for m in made for p in m.payments if p.state is PaymentState.REJECTED])
+        tell_steps(self._observer, [p for m in made for p in m.payments])
         for one in made:
             if one.moved is not None:
                 self._tell_moved(one.row, one.moved)

@@ -254,6 +254,15 @@ class FollowUpService:
 
     def _tell_open(self, follow_up: FollowUp, outcome: Outcome) -> None:
         self._observer.count(self._kind.name, "repeated", reason=outcome.code)
+        self._observer.step(
+            f"{self._kind.name}_repeated",
+            routine=follow_up.attempts > 1,
+            payment_id=follow_up.key[1],
+            partner_id=follow_up.key[0],
+            network_id=self._network_id,
+            code=outcome.code,
+            count=follow_up.attempts,
+        )
         if outcome.alert:
             self._observer.count(self._kind.name, "alert")
             self._observer.note(

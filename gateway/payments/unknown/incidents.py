@@ -10,7 +10,7 @@ from gateway.messaging.records import Record
 from gateway.payments.dispatch import UntrustedRecordError
 from gateway.payments.rules.lifecycle import IGNORED
 from gateway.payments.rules.payment import Payment, PaymentKey
-from gateway.payments.telling import tell_outcomes
+from gateway.payments.telling import tell_outcomes, tell_steps
 from gateway.payments.transitions import Applied
 from schemas.primitives import NetworkId
 
@@ -33,6 +33,7 @@ def report_settled(observer: Observer, stage: str, network_id: NetworkId, applie
     """Count the states that changes of unknown outcomes led to, and what must not happen of them."""
     report_incidents(observer, stage, network_id, applied)
     tell_outcomes(observer, applied.outcomes)
+    tell_steps(observer, applied.changed)
     for payment in applied.changed:
         observer.count(stage, payment.state.value)
 

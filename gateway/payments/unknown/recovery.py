@@ -17,6 +17,7 @@ from gateway.database.unit import Store
 from gateway.messaging.isolation import write_isolated
 from gateway.payments.rules.payment import PaymentKey
 from gateway.payments.store import UnknownUnit
+from gateway.payments.telling import tell_steps
 from gateway.payments.transitions import Applied, apply_changes
 from gateway.payments.unknown.incidents import report_unwritable
 from gateway.payments.unknown.verdicts import UnknownPolicy, abandoned
@@ -102,7 +103,9 @@ class RecoveryService:
         if not self._may_judge(now):
             return 0
         keys = await until_done(lambda: self._abandoned(now))
-        taken = sum(len(a.changed) for a in await write_isolated(keys, self._settle, self._cannot)) if keys else 0
+        applied = await write_isolated(keys, self._settle, self._cannot) if keys else []
+        tell_steps(self._observer, [payment for one in applied for payment in one.changed])
+        taken = sum(len(one.changed) for one in applied)
         if taken:
             self._observer.count("execution", "taken_over", n=taken)
             self._observer.note("abandoned_taken_over", level="warning", count=taken, network_id=self._network_id)

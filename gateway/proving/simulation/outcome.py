@@ -89,6 +89,10 @@ class CountingObserver:
     def level(self, name: str, value: float | None, **labels: str) -> None:
         """Nothing."""
 
+    def step(self, event: str, *, routine: bool, **fields: str | float | UUID | None) -> None:  # noqa: ARG002
+        """Remember, as every line."""
+        self.notes.append(f"{event} {fields}")
+
     def note(self, event: str, *, level: str = "info", **fields: str | float | UUID | None) -> None:
         """Remember."""
         self.notes.append(f"{level} {event} {fields}")

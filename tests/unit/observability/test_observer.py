@@ -280,6 +280,20 @@ def test_only_our_own_kind_of_id_is_spared(observer: StageObserver, logs: Logs) 
     assert "41111111-1111-1111" not in logs.text
 
 
+@pytest.mark.parametrize("every", [False, True])
+def test_routine_steps_are_logged_where_every_step_is_asked_for(
+    registry: CollectorRegistry, logs: Logs, *, every: bool
+) -> None:
+    observer = StageObserver(registry, stage="execution", every_step=every)
+    payment_id = uuid5(NAMESPACE_DNS, "1")
+    observer.step("payment_unknown", routine=False, payment_id=payment_id, partner_id="acme", network_id="kcard")
+    observer.step("payment_approved", routine=True, payment_id=payment_id)
+    assert [line["event"] for line in logs.lines] == ["payment_unknown", *(["payment_approved"] if every else [])]
+    line = logs.lines[0]
+    assert (line["payment_id"], line["partner_id"], line["network_id"]) == (str(payment_id), "acme", "kcard")
+    assert (line["level"], line["process"]) == ("info", "execution")
+
+
 def test_an_unknown_level_is_an_error(observer: StageObserver, logs: Logs) -> None:
     observer.note("x", level="loud")
     assert logs.lines[0]["level"] == "error"
@@ -385,6 +399,17 @@ def test_console_format_is_redacted_too(logs: Logs) -> None:
     assert "for people" in logs.text
     assert "411111XXXXXX1111" in logs.text
     assert PAN not in logs.text
+
+
+def test_a_librarys_error_is_a_warning_to_us_and_asyncios_is_one(logs: Logs) -> None:
+    for name in ("aiokafka.client", "mode.services", "asyncio", "process"):
+        logging.getLogger(name).error("x")
+    assert {line["logger"]: line["level"] for line in logs.lines} == {
+        "aiokafka.client": "warning",
+        "mode.services": "warning",
+        "asyncio": "error",
+        "process": "error",
+    }
 
 
 # --- repeats ----------------------------------------------------------------------------------------------------------
