@@ -114,6 +114,18 @@ def check_events(rig: Rig) -> None:
         assert last[payment.order_id] == payment.state.value
 
 
+def check_counts(rig: Rig) -> None:
+    """What came of each payment was counted once, whatever it went through; its clearing counts elsewhere."""
+    counted: Counter[str] = Counter()
+    for (stage, state, _), n in rig.observer.counts.items():
+        if stage == "payment":
+            counted[state] += n
+    ended = Counter("approved" if s == "settled" else s for s in rig.states().values())
+    assert counted == ended
+    at_network = sum(n for (stage, *_), n in rig.observer.of_networks.items() if stage == "payment")
+    assert at_network == sum(p.network_id is not None for p in rig.database.payments.rows.values())
+
+
 async def test_an_order_is_paid_settled_and_told(rig: Rig) -> None:
     order = numbered_order(1)
     place(rig, order_record(order))
@@ -166,6 +178,7 @@ async def test_a_mixed_day_ends_with_every_order_ended_once_and_the_books_agreei
     await work(rig)
     await clear(rig)
     check_books(rig, produced)
+    check_counts(rig)
     assert set(rig.states().values()) == {"settled", "declined", "rejected", "reversed"}
     assert len(rig.dead_letters.parked) == 10
     refused = [r for r in rig.kafka.records(EVENTS) if read_envelope(r.headers).type == "kr.mypay.order.refused.v1"]
@@ -186,6 +199,7 @@ async def test_everything_delivered_twice_ends_the_same(rig: Rig) -> None:
     await clear(rig)
     await clear(rig)
     check_books(rig, produced)
+    check_counts(rig)
 
 
 OUTAGE = (StoreUnavailableError("away"), None, StoreConflictError("lost"))
@@ -204,6 +218,7 @@ async def test_outages_everywhere_lose_and_double_nothing(rig: Rig) -> None:
     await clear(rig)
     assert rig.faults.pending == 0
     check_books(rig, produced)
+    check_counts(rig)
 
 
 async def run_worker_and_kill_it(rig: Rig, place_: str, visit: int) -> bool:

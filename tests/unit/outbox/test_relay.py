@@ -145,6 +145,37 @@ async def test_a_slow_transaction_holds_up_nobody_elses_events(rig: Rig) -> None
     assert published(rig) == ["fast", "slow"]
 
 
+async def test_a_relay_that_stands_still_makes_no_progress_and_one_that_stands_by_does(rig: Rig) -> None:
+    """What its watchdog sees, on /healthz: see also test_watching."""
+    turns = [0, 0]
+
+    def counted(number: int) -> RelayService:
+        relay = rig.new_relay()
+        relay._progress = lambda: turns.__setitem__(number, turns[number] + 1)  # type: ignore[method-assign]
+        return relay
+
+    async with running(counted(0)), running(counted(1)):
+        await rig.faults.visited("relay.acquire", 10)
+        assert min(turns) > 0
+        rig.faults.hold("publisher.publish")
+        await append(rig, "a")
+        await rig.faults.reached("publisher.publish")
+        before = turns[0]
+        await rig.faults.visited("relay.acquire", 10)
+        assert turns[0] == before
+        rig.faults.open("publisher.publish")
+        await until_published(rig, 1)
+    assert rig.observer.levels["relay_leader"] == 0
+
+
+async def test_who_leads_is_told(rig: Rig) -> None:
+    async with running(rig.new_relay()):
+        await append(rig, "a")
+        await until_published(rig, 1)
+        assert rig.observer.levels["relay_leader"] == 1
+    assert rig.observer.levels["relay_leader"] == 0
+
+
 async def test_how_long_events_wait_is_observed(rig: Rig) -> None:
     await append(rig, "a")
     rig.clock.set(later(2.5))
