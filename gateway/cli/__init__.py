@@ -3,14 +3,20 @@
 import importlib
 import importlib.util
 import logging
+import platform
 import sys
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
+from typer._click.exceptions import ClickException  # what BadParameter is, too: typer gives it no other name
 from typer.core import TyperGroup
 
-from gateway.cli.common import ENV_DEBUG, EXIT_CODES, debugging, end_with
+from gateway.base import build
+from gateway.cli.common import EXIT_CODES, ExitCode
+from gateway.cli.explaining import ENV_DEBUG, debugging, end_with, tell
+
+PROGRAM: Final = "mypay"
 
 _NOUNS: Final[dict[str, str]] = {
     "local": "Start, stop and look at a Kafka and a PostgreSQL of your own.",
@@ -38,6 +44,7 @@ _NOUNS: Final[dict[str, str]] = {
     "clearing": "Networks' clearing files.",
     "schemas": "The published contract.",
     "docs": "The guides' tables, made from the code.",
+    "completion": "Complete commands and options in your shell.",
     "run": "Run the gateway's processes.",
     "console": "The operators' console, and whom it lets in.",
     "simulate": "Simulated counterparts: a card network's host, identity providers.",
@@ -78,22 +85,57 @@ def program() -> TyperGroup:
     nouns = [_Deferred(n, text) for n, text in _NOUNS.items() if importlib.util.find_spec(f"{__name__}.{n}")]
     codes = "\n\n".join(f"  {code.value}  {meaning}" for code, meaning in EXIT_CODES.items())
     return TyperGroup(
-        name="mypay",
+        name=PROGRAM,
         help=_HELP,
         commands=nouns,
+        params=_own_options(),
         no_args_is_help=True,
         epilog=f"Exit codes:\n\n{codes}\n\n{ENV_DEBUG}=1 shows tracebacks.",
     )
 
 
+def _own_options() -> list[Any]:
+    """The program's own options, made as Typer makes them; this also tells its completion of our shells."""
+    app = typer.Typer()
+
+    @app.callback()
+    def options(
+        _version: Annotated[
+            bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the program's version.")
+        ] = False,
+    ) -> None: ...
+
+    return [p for p in typer.main.get_command(app).params if p.name == "_version"]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{PROGRAM} {build.version()} (Python {platform.python_version()})")
+        raise typer.Exit
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the program and exit with one of :class:`gateway.cli.common.ExitCode`."""
+    """Run the program and exit with one of :class:`gateway.cli.common.ExitCode`.
+
+    With ``--json`` an error is one line of JSON on standard error:
+    ``{"error": {"message": "…", "exit_code": 4, "hint": "…"}}``.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    json_ = "--json" in given
     if not debugging():
         # Errors are told once, as sentences; libraries' own warnings would stand between them.
         logging.getLogger().addHandler(logging.NullHandler())
     try:
-        program()(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="mypay")
+        # In its own mode Typer would tell wrong arguments itself, for people alone.
+        ended = program().main(args=given, prog_name=PROGRAM, standalone_mode=not json_)
+        sys.exit(ended if isinstance(ended, int) else ExitCode.OK)
+    except typer.Abort:
+        tell("Aborted.", ExitCode.FAILED, json_=json_)
+        sys.exit(ExitCode.FAILED)
+    except ClickException as error:
+        tell(error.format_message(), error.exit_code, json_=json_)
+        sys.exit(error.exit_code)
     except Exception as error:
         if debugging():
             raise
-        end_with(error)
+        end_with(error, json_=json_)

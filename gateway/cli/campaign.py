@@ -15,6 +15,8 @@ from gateway.cli.common import (
     ExitCode,
     Json,
     load_settings,
+    money,
+    money_json,
     postgres_dsn,
     print_json,
     print_table,
@@ -26,7 +28,6 @@ from gateway.cli.operating import operated
 from gateway.marketing.rules.campaign import Campaign, CampaignRefusedError
 from gateway.views.campaigns import CampaignsView, ToldCampaign
 from schemas.codec import DecodeError, decode
-from schemas.primitives import decimal_of
 
 app = typer.Typer(help="Campaigns of joint marketing.", no_args_is_help=True)
 
@@ -59,7 +60,7 @@ def apply(
 def stop(campaign: CampaignArgument) -> None:
     """Let a campaign make no further offers. Those that were made stand; `apply` lets it go on."""
     if not run(_stop(load_settings(), campaign)):
-        raise CliError(f"Campaign {campaign} does not exist.")
+        raise CliError(f"There is no campaign {campaign}.", ExitCode.NOT_FOUND, hint="`mypay campaign list`")
     say(f"Campaign {campaign} makes no further offers.")
 
 
@@ -75,9 +76,7 @@ def list_(json_: Json = False) -> None:
             c.campaign_id,
             c.active,
             f"{c.offers}/{c.budget_offers}",
-            _sum(c, c.held_minor),
-            _sum(c, c.used_minor),
-            _sum(c, c.budget_minor),
+            *(money(minor, c.currency) for minor in (c.held_minor, c.used_minor, c.budget_minor)),
         )
         for c in found
     ]
@@ -89,7 +88,7 @@ def show(campaign: CampaignArgument) -> None:
     """Show one campaign as JSON: as it was written, what is used of its budget, and its offers by state."""
     found = run(_all(load_settings(), campaign))
     if not found:
-        raise CliError(f"Campaign {campaign} does not exist.")
+        raise CliError(f"There is no campaign {campaign}.", ExitCode.NOT_FOUND, hint="`mypay campaign list`")
     told = _told(found[0])
     told["campaign"] = json.loads(found[0].body)
     told["offers_by_state"] = run(_offers(load_settings(), campaign))
@@ -102,15 +101,11 @@ def _told(campaign: ToldCampaign) -> dict[str, object]:
         "active": campaign.active,
         "offers": campaign.offers,
         "offers_max": campaign.budget_offers,
-        "held": _sum(campaign, campaign.held_minor),
-        "used": _sum(campaign, campaign.used_minor),
-        "budget": _sum(campaign, campaign.budget_minor),
+        "held": money_json(campaign.held_minor, campaign.currency),
+        "used": money_json(campaign.used_minor, campaign.currency),
+        "budget": money_json(campaign.budget_minor, campaign.currency),
         "applied_at": campaign.applied_at,
     }
-
-
-def _sum(campaign: ToldCampaign, minor: int) -> str:
-    return f"{decimal_of(minor, campaign.currency)} {campaign.currency}"
 
 
 async def _apply(settings: Settings, campaign: Campaign) -> bool:

@@ -6,19 +6,20 @@ import os
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields as dataclass_fields
+from dataclasses import is_dataclass
 from datetime import datetime
 from enum import Enum, IntEnum, unique
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 import typer
 from msgspec import Struct, structs
 
-from gateway.database.dsn import DsnError
+from gateway.base.calendar import SEOUL
+from gateway.database.dsn import DsnError, place_of
 from gateway.database.roles import Role
-from gateway.sealing.redaction import redact
 from gateway.views.wording import money as money  # noqa: PLC0414 - commands take all that they share from here
 from schemas.wording import told
 
@@ -50,12 +51,10 @@ class ExitCode(IntEnum):
 EXIT_CODES: Final[Mapping[ExitCode, str]] = {
     ExitCode.OK: "done",
     ExitCode.FAILED: "refused or failed; nothing, or only what the output tells, was done",
-    ExitCode.USAGE: "wrong arguments or settings",
+    ExitCode.USAGE: "wrong arguments or settings, or a key, table or topic is still to be made",
     ExitCode.NOT_FOUND: "what was asked for does not exist",
     ExitCode.UNAVAILABLE: "Kafka or PostgreSQL cannot be reached; try again later",
 }
-
-ENV_DEBUG: Final = "MYPAY_DEBUG"
 
 KAFKA_DEADLINE_S: Final = 10.0
 """A person is told of an outage after this; a leader election takes less."""
@@ -116,6 +115,7 @@ def postgres_dsn(settings: "Settings", role: Role = Role.OPERATOR) -> str:
         raise CliError(f"{error}.", ExitCode.USAGE) from None
     if dsn is None:
         raise _not_there(settings, "MYPAY_POSTGRES_DSN")
+    _ASKED["PostgreSQL"] = place_of(dsn)
     return dsn
 
 
@@ -131,7 +131,16 @@ def kafka(settings: "Settings", principal: str = OPS) -> "KafkaSettings":
 
     if (at := kafka_address(settings)) is None:
         raise _not_there(settings, "MYPAY_KAFKA_BOOTSTRAP_SERVERS")
+    _ASKED["Kafka"] = at.bootstrap_servers
     return kafka_settings(settings, at, principal, client_id="mypay-cli")
+
+
+_ASKED: Final[dict[str, str]] = {}
+
+
+def asked_address(server: str) -> str:
+    """Where this command looked for Kafka or PostgreSQL, ready to be read behind its name; nothing if it did not."""
+    return f" at {_ASKED[server]}" if server in _ASKED else ""
 
 
 def partner_principal(partner_id: str) -> str:
@@ -190,11 +199,16 @@ def read_documents(path: Path) -> list[tuple[int, bytes]]:
 # --- output -----------------------------------------------------------------------------------------------------------
 
 
+_FILE_WIDTH: Final = 10_000
+"""Of what is no terminal: whoever reads a table there, a program or a file, wants each id in one piece."""
+
+
 def out() -> "Console":
-    """Where results go."""
+    """Where results go: as wide as the terminal (or COLUMNS), elsewhere as wide as they are."""
     from rich.console import Console  # noqa: PLC0415
 
-    return Console(highlight=False)
+    wide = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(highlight=False, width=_FILE_WIDTH if wide else None)
 
 
 def err() -> "Console":
@@ -237,14 +251,14 @@ def say(message: str) -> None:
 
 
 def shown(value: object) -> str:
-    """A cell's text: nothing for None, local time to the millisecond, yes or no."""
+    """A cell's text: nothing for None, Seoul's time to the millisecond with its offset, yes or no."""
     match value:
         case None:
             return ""
         case bool():
             return "yes" if value else "no"
         case datetime():
-            return f"{value.astimezone():%Y-%m-%d %H:%M:%S}.{value.microsecond // 1000:03d}"
+            return value.astimezone(SEOUL).isoformat(sep=" ", timespec="milliseconds")
         case frozenset() | tuple() | list():
             return ", ".join(sorted(map(str, value)))
         case Enum():
@@ -253,11 +267,33 @@ def shown(value: object) -> str:
             return str(value)
 
 
+def money_json(minor: int, currency: str) -> dict[str, str]:
+    """The contract's form of money, and the only one in JSON: ``{"currency": "KRW", "value": "45000"}``."""
+    from schemas.primitives import decimal_of  # noqa: PLC0415
+
+    return {"currency": currency, "value": decimal_of(minor, currency)}
+
+
+_MINOR: Final = "_minor"
+
+
+def _with_money(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields in minor units, as the code holds them, in the contract's form."""
+    if not any(name.endswith(_MINOR) for name in fields):
+        return fields
+    fields = dict(fields)
+    currency = fields.pop("currency")
+    return {
+        name.removesuffix(_MINOR): money_json(value, currency) if name.endswith(_MINOR) and value is not None else value
+        for name, value in fields.items()
+    }
+
+
 def _plain(value: object) -> object:
     if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
+        return _with_money({f.name: getattr(value, f.name) for f in dataclass_fields(value)})
     if isinstance(value, Struct):
-        return structs.asdict(value)
+        return _with_money(structs.asdict(value))
     if dump := getattr(value, "model_dump", None):
         return dump(mode="json", exclude_none=True)
     match value:
@@ -298,108 +334,3 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
-
-
-def end_with(error: Exception) -> NoReturn:
-    """Print what went wrong and what to do, and end with its exit code."""
-    told = explain(error)
-    console = err()
-    console.print(redact(str(told)), style="red", markup=False, soft_wrap=True)
-    if told.hint:
-        console.print(redact(told.hint), markup=False, soft_wrap=True)
-    sys.exit(told.code)
-
-
-def debugging() -> bool:
-    """True if errors shall be told with their tracebacks."""
-    return os.environ.get(ENV_DEBUG, "") not in ("", "0")
-
-
-def explain(error: Exception) -> CliError:
-    """Say an error in one sentence. Errors whose text may hold data are told by their class alone."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    if isinstance(error, CliError):
-        return error
-    names = [f"{c.__module__}.{c.__qualname__}" for c in type(error).__mro__]
-    for name in names:
-        if (known := _KNOWN.get(name)) is not None:
-            code, sentence, hint = known
-            text = sentence.format(error=error, type=type(error).__name__)
-            return CliError(text[0].upper() + text[1:] if text.startswith(_ARTICLES) else text, code, hint=hint)
-    return CliError(f"This should not happen: {type(error).__name__}.", hint=f"{ENV_DEBUG}=1 shows where.")
-
-
-_ARTICLES: Final = ("a ", "an ", "the ", "there ", "no ")
-_FAILED, _USAGE, _MISSING, _AWAY = ExitCode.FAILED, ExitCode.USAGE, ExitCode.NOT_FOUND, ExitCode.UNAVAILABLE
-_POSTGRES: Final = "Is PostgreSQL running, and MYPAY_POSTGRES_DSN right? `mypay local status` shows the local one."
-_KAFKA: Final = "Is Kafka running, and MYPAY_KAFKA_BOOTSTRAP_SERVERS right? `mypay local status` shows the local one."
-
-# By name, so that telling one library's error loads no other. The nearest class of an error's ancestors counts.
-_KNOWN: Final[Mapping[str, tuple[ExitCode, str, str]]] = {
-    "gateway.base.errors.StoreUnavailableError": (_AWAY, "The database is not available: {error}.", _POSTGRES),
-    "gateway.base.errors.StoreForbiddenError": (
-        _FAILED,
-        "PostgreSQL does not permit this user to do that ({error}).",
-        "Each command has a user of its own: see deploy/postgres.",
-    ),
-    "gateway.base.errors.StoreConflictError": (_FAILED, "Another transaction was faster ({error}).", "Run it again."),
-    "gateway.base.errors.StoreIntegrityError": (_FAILED, "The database refused this: {error}.", ""),
-    "gateway.base.errors.PublisherUnavailableError": (_AWAY, "{error}.", _KAFKA),
-    "gateway.messaging.reader.KafkaUnavailableError": (_AWAY, "{error}.", _KAFKA),
-    "gateway.messaging.reader.TopicMissingError": (_MISSING, "{error}.", "`mypay topics apply` makes it."),
-    "gateway.messaging.topics_admin.TopicAdminError": (_AWAY, "{error}.", _KAFKA),
-    "gateway.messaging.probe.KafkaDeniedError": (
-        _FAILED,
-        "{error}.",
-        "`mypay topics acl` compares everybody's rights with the topic table.",
-    ),
-    "gateway.messaging.access.AccessError": (_AWAY, "{error}.", _KAFKA),
-    "gateway.directory.partners.UnknownPartnerError": (
-        _MISSING,
-        "{error}.",
-        "`mypay partner list` shows them.",
-    ),
-    "gateway.sharing.registry.UnknownAffiliateError": (
-        _MISSING,
-        "{error}.",
-        "`mypay affiliate list` shows them.",
-    ),
-    "gateway.database.errors.DatabaseUnfitError": (_AWAY, "{error}.", ""),
-    "gateway.database.migrate.MigrationError": (_FAILED, "{error}.", ""),
-    "gateway.sealing.files.SecretFileError": (_FAILED, "{error}.", ""),
-    "gateway.identity.jose.jwk.KeyFormatError": (_FAILED, "{error}.", ""),
-    "gateway.sealing.sealing.NoMasterKeyError": (
-        _FAILED,
-        "{error}.",
-        "`mypay keys create` makes what is missing.",
-    ),
-    "gateway.sealing.sealing.UnsealError": (_FAILED, "{error}.", ""),
-    "gateway.identity.jose.trust_files.TrustFileError": (_USAGE, "{error}.", "MYPAY_ISSUERS_DIR names the folder."),
-    "gateway.network.iso8583.config.NetworkConfigError": (_USAGE, "{error}.", "MYPAY_NETWORKS_DIR names the folder."),
-    "gateway.app.errors.NotConfiguredError": (_USAGE, "{error}.", ""),
-    "gateway.proving.stack.errors.LocalStackError": (_FAILED, "{error}", ""),
-    "gateway.settlement.format.ClearingFileError": (_FAILED, "{error}.", ""),
-    "gateway.consents.changing.ConsentUnknownError": (_MISSING, "{error}.", "`mypay consent list` shows them."),
-    "gateway.consents.changing.ConsentCommandRefusedError": (_FAILED, "{error}.", ""),
-    "schemas.codec.DecodeError": (_FAILED, "{error}.", ""),
-    "asyncpg.exceptions.UndefinedTableError": (_FAILED, "The database has not our tables.", "Run `mypay migrate`."),
-    "asyncpg.exceptions.UndefinedColumnError": (_FAILED, "The database's tables are older.", "Run `mypay migrate`."),
-    "asyncpg.exceptions.InvalidAuthorizationSpecificationError": (
-        _AWAY,
-        "PostgreSQL does not let this user in.",
-        f"`mypay migrate` makes the users of a local stack. {_POSTGRES}",
-    ),
-    "asyncpg.exceptions.InvalidCatalogNameError": (_AWAY, "PostgreSQL has no such database.", _POSTGRES),
-    "asyncpg.exceptions.InsufficientPrivilegeError": (_FAILED, "PostgreSQL does not permit this user to do that.", ""),
-    "asyncpg.exceptions.QueryCanceledError": (_AWAY, "The database took too long.", ""),
-    "asyncpg.exceptions._base.PostgresError": (
-        _FAILED,
-        "PostgreSQL refused it ({type}).",
-        f"{ENV_DEBUG}=1 shows more.",
-    ),
-    "aiokafka.errors.KafkaError": (_AWAY, "Kafka refused or did not answer ({type}).", _KAFKA),
-    "builtins.ConnectionError": (_AWAY, "A connection was refused or lost ({type}).", "`mypay local status`"),
-    "builtins.TimeoutError": (_AWAY, "It took too long ({type}).", "`mypay local status`"),
-    "builtins.OSError": (_FAILED, "{error}.", ""),
-}

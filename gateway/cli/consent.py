@@ -1,5 +1,6 @@
 """``mypay consent …``: consents for operators; with ``--key``, commands on them as a partner sends them."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -129,7 +130,7 @@ def show(consent: ConsentArgument, partner: SomePartnerOption = None, json_: Jso
 
     found, versions, ended = run(read())
     if json_:
-        print_json({**asdict(found), "versions": versions, "purpose_ends": ended})
+        print_json({**_json(found), "versions": [_version_json(v) for v in versions], "purpose_ends": ended})
         return
     rows: list[tuple[str, object]] = [
         ("partner", found.partner_id),
@@ -162,7 +163,7 @@ def list_(
 
     found = run(read())
     if json_:
-        print_json(found)
+        print_json([_json(c) for c in found])
         return
     columns = ("partner", "consent", "customer", "status", "since", "valid until")
     rows = [
@@ -439,6 +440,23 @@ def _purposes(terms: ConsentTerms) -> list[tuple[str, object]]:
     if offer := terms.marketing:
         rows += [("offers of", offer.affiliates), ("by", offer.channels), ("offers until", offer.until)]
     return rows
+
+
+def _json(consent: StoredConsent) -> dict[str, Any]:
+    """With the terms as they were sent: only they have the digest that the customer signed."""
+    told = asdict(consent) | {"terms": json.loads(consent.sent)}
+    del told["sent"]
+    return told
+
+
+def _version_json(version: ConsentVersion) -> dict[str, Any]:
+    return {
+        "version": version.version,
+        "terms": json.loads(version.canonical),
+        "terms_digest": version.digest,
+        "created_at": version.created_at,
+        "proof": version.proof,
+    }
 
 
 def _named(purposes: Sequence[Purpose]) -> str:

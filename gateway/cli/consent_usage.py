@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from gateway.base.calendar import SEOUL
-from gateway.cli.common import money
+from gateway.cli.common import money, money_json
 from gateway.consents.rules.limits import Window, WindowKey
 from gateway.views.consents import WindowUse
 from schemas.consents import ConsentTerms
@@ -43,14 +43,18 @@ def window_row(window: Window, use: WindowUse) -> tuple[object, ...]:
 
 
 def window_json(window: Window, use: WindowUse) -> dict[str, Any]:
-    """The same as numbers: minor units or a count."""
-    by_amount = window.max_minor is not None
+    """The same for programs: a limit is an amount of money, or a count."""
+
+    def told(minor: int | None, count: int | None) -> dict[str, str] | int | None:
+        if window.max_minor is None or window.currency is None or minor is None:
+            return count
+        return money_json(minor, window.currency)
+
     return {
         "limit": window.key.limit_key,
         "starts_at": None if window.key.limit_key.startswith(_EXEMPT) else window.key.starts_at,
         "ends_at": window.ends_at,
-        "currency": window.currency,
-        "max": window.max_minor if by_amount else window.max_count,
-        "used": use.used.taken_minor if by_amount else use.used.taken_count,
-        "reserved": use.reserved.taken_minor if by_amount else use.reserved.taken_count,
+        "max": told(window.max_minor, window.max_count),
+        "used": told(use.used.taken_minor, use.used.taken_count),
+        "reserved": told(use.reserved.taken_minor, use.reserved.taken_count),
     }

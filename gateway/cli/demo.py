@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
-from gateway.cli.common import CliError, ExitCode, err, money, run, say
+from gateway.cli.common import CliError, ExitCode, err, money, money_json, run, say
 from gateway.cli.live import LiveView, results
 from gateway.database.roles import Role
 from gateway.sealing.redaction import redact
@@ -243,7 +243,7 @@ def as_json(result: "DemoResult", step_seconds: dict[str, float]) -> dict[str, A
         "repeated": len(result.endings.repeats),
         "story": [s._asdict() for s in result.story],
         "disclosed": result.disclosed,
-        "settled_minor": result.settled_minor,
+        "settled": [money_json(minor, currency) for currency, minor in sorted(result.settled_minor.items())],
         "per_second": round(result.per_second, 1),
         "p50_ms": result.latency.p50_ms,
         "p99_ms": result.latency.p99_ms,

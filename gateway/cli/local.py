@@ -1,16 +1,18 @@
 """`mypay local …`: the Kafka and PostgreSQL of one's own machine."""
 
 import json
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from gateway.cli.common import CliError, ExitCode, err, out
 from gateway.sealing.redaction import redact
 
 if TYPE_CHECKING:
@@ -22,25 +24,25 @@ Name = Annotated[str, typer.Option("--name", help="Which stack; several can run 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 # Results go to stdout; what people read meanwhile goes to stderr.
-_out = Console()
-_err = Console(stderr=True)
+_out = out()
+_err = err()
+
+_CONNECT_S: Final = 2.0
 
 
 @contextmanager
 def _errors_for_people() -> Iterator[None]:
-    """Turn the stack's errors into a sentence, a hint and exit code 1."""
+    """Tell the stack's errors as every command's are told, with the stack's own hints."""
     try:
         from gateway.proving.stack import LocalStackError  # noqa: PLC0415  the rest of the program runs without the extra
     except ModuleNotFoundError as error:
-        _err.print(f"[red]The local stack needs the package {error.name}.[/] Run `make install`.")
-        raise typer.Exit(1) from error
+        raise CliError(
+            f"The local stack needs the package {error.name}.", ExitCode.USAGE, hint="Run `make install`."
+        ) from None
     try:
         yield
     except LocalStackError as error:
-        _err.print(str(error), style="red", markup=False)
-        if error.hint:
-            _err.print(error.hint, markup=False)
-        raise typer.Exit(1) from error
+        raise CliError(str(error), hint=error.hint) from None
 
 
 def _progress(message: str) -> None:
@@ -96,20 +98,56 @@ def down(name: Name = "default") -> None:
 
 @app.command()
 def status(name: Name = "default", json_: Json = False) -> None:
-    """Show what runs and where. The exit code is 0 when both servers are to be had, else 3."""
+    """Show what runs, where, and whether something listens there. The exit code is 0 when both servers do, else 4."""
     with _errors_for_people():
         from gateway.proving import stack as local  # noqa: PLC0415
 
         stack = local.status(name, home=local.default_home())
         servers = {"kafka": stack.kafka, "postgres": stack.postgres}
+        listening = {server: _listens(at) for server, at in servers.items()}
         if json_:
-            typer.echo(json.dumps(_shown(asdict(stack)), default=str))
+            shown = _shown(asdict(stack))
+            told = shown | {server: {**shown[server], "listening": on} for server, on in listening.items()}
+            typer.echo(json.dumps(told, default=str))
         else:
-            _out.print(_table(servers))
+            _out.print(_table(servers, listening))
             _tell_security(stack.security)
             _out.print(f"Data and logs are in {stack.directory}", highlight=False, markup=False, soft_wrap=True)
-        if any(server.state is local.ServerState.STOPPED for server in servers.values()):
-            raise typer.Exit(3)
+        if not all(listening.values()):
+            raise typer.Exit(ExitCode.UNAVAILABLE)
+
+
+def _listens(server: "ServerStatus") -> bool:
+    """True if one of its addresses takes a connection: whoever was given an address was given no promise."""
+    return any(_connects(place) for place in _places(server.address))
+
+
+def _places(address: str) -> list[tuple[str, int] | str]:
+    """Hosts with ports of a list of brokers or of a URL, or the path of a socket; none of what cannot be read."""
+    if "://" not in address:
+        named = [place.rpartition(":") for place in address.split(",")]
+        return [(host.strip("[]"), int(port)) for host, _, port in named if port.isdigit()]
+    try:
+        parts = urlsplit(address)
+        query = parse_qs(parts.query)
+        port = parts.port or int(query.get("port", ["5432"])[0])
+    except ValueError:
+        return []
+    hosts = [parts.hostname] if parts.hostname else query.get("host", [])
+    return [f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port) for host in hosts]
+
+
+def _connects(place: tuple[str, int] | str) -> bool:
+    try:
+        if isinstance(place, tuple):
+            socket.create_connection(place, timeout=_CONNECT_S).close()
+        else:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(_CONNECT_S)
+                client.connect(place)
+    except OSError:
+        return False
+    return True
 
 
 @app.command()
@@ -125,7 +163,7 @@ def reset(name: Name = "default", yes: Annotated[bool, typer.Option("--yes", hel
         _progress(f"The local stack '{name}' is gone.")
 
 
-def _shown(value: object) -> object:
+def _shown(value: Any) -> Any:
     """What may be printed: the address of a server that is not ours can hold a password."""
     match value:
         case dict():
@@ -150,10 +188,11 @@ def _tell_security(security: "KafkaSecurity | None") -> None:
         _out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _table(servers: "dict[str, ServerStatus]") -> Table:
+def _table(servers: "dict[str, ServerStatus]", listening: Mapping[str, bool]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("server", "version", "state", "pid", "address"):
+    for column in ("server", "version", "state", "listening", "pid", "address"):
         table.add_column(column, overflow="fold")
     for server, at in servers.items():
-        table.add_row(server, at.version, at.state, str(at.pid or ""), redact(at.address))
+        pid, on = str(at.pid or ""), "yes" if listening[server] else "no"
+        table.add_row(server, at.version, at.state, on, pid, redact(at.address))
     return table

@@ -51,6 +51,16 @@ def check_dsn(dsn: str, *, name: str = "the address", allow_plaintext: bool = Fa
         )
 
 
+def place_of(dsn: str) -> str:
+    """Where it leads, and nothing of who goes there: ``db.example:5432/mypay``; for a socket its folder."""
+    try:
+        parts = urlsplit(dsn)
+        sockets = parse_qs(parts.query).get("host", [])
+    except ValueError:
+        return "an address that cannot be read"
+    return f"{parts.netloc.rpartition('@')[2] or ','.join(sockets) or 'the local socket'}{parts.path}"
+
+
 def is_local(dsn: str) -> bool:
     """True if every host that it names is this machine: a socket or a loopback address.
 

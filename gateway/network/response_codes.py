@@ -80,17 +80,17 @@ RESPONSE_CODES: Final[Mapping[str, ResponseCode]] = {
     "11": _approved(),  # approved (VIP)
     "16": _approved(),  # approved, update track 3
     # Approved, but not as asked: undone, for neither a plain approval nor a decline would be true.
-    "08": _undo(_R.MS03, "approved on a condition (identification) that cannot be met; being reversed"),
-    "10": _undo(_R.AM12, "approved for a part of the amount only; being reversed"),
-    "32": _undo(_R.AM12, "completed in part only; being reversed"),
+    "08": _undo(_R.MS03, "approved on a condition (identification) that cannot be met"),
+    "10": _undo(_R.AM12, "approved for a part of the amount only"),
+    "32": _undo(_R.AM12, "completed in part only"),
     # We send a 0200 once: a duplicate is another message with its numbers, or a copy whose first answer is lost.
-    "94": _undo(_R.DUPL, "the network takes it for a duplicate; being reversed", incident=True),
-    "09": _unknown(_R.AB05, "the network is still working on it; being settled with the network"),
-    "68": _unknown(_R.AB05, "the network got its answer too late; being settled with the network"),
+    "94": _undo(_R.DUPL, "the network takes it for a duplicate", incident=True),
+    "09": _unknown(_R.AB05, "the network is still working on it"),
+    "68": _unknown(_R.AB05, "the network got its answer too late"),
     # A host in trouble may have booked before it was.
-    "22": _unknown(_R.AB05, "suspected malfunction at the network; being settled with the network"),
-    "90": _unknown(_R.AB05, "the network is changing its business day; being settled with the network"),
-    "96": _unknown(_R.AB05, "system malfunction at the network; being settled with the network"),
+    "22": _unknown(_R.AB05, "suspected malfunction at the network"),
+    "90": _unknown(_R.AB05, "the network is changing its business day"),
+    "96": _unknown(_R.AB05, "system malfunction at the network"),
     "01": _declined(_R.MS03, "refer to the card issuer"),
     "02": _declined(_R.MS03, "refer to the card issuer, special condition"),
     "03": _declined(_R.AG01, "merchant not valid"),
@@ -139,7 +139,7 @@ RESPONSE_CODES: Final[Mapping[str, ResponseCode]] = {
 }
 """ISO 8583:1987 DE39 of an 0210."""
 
-UNLISTED: Final = _unknown(_R.MS03, "the network answered with a code of no known meaning; being settled with it")
+UNLISTED: Final = _unknown(_R.MS03, "the network answered with a code of no known meaning")
 """A code without a row. Also an incident: the network's manual says what it means, and its file can."""
 
 INQUIRY_SETTLES: Final = frozenset(
@@ -296,6 +296,6 @@ def _defined(defined: CodeDefinition) -> tuple[ResponseCode, InquiryUse]:
             use = InquiryUse.SETTLES if defined.settles_inquiry else InquiryUse.NOTHING
             return _declined(defined.reason, defined.text or "declined by the network"), use
         case CodeClass.UNKNOWN | CodeClass.RETRY:
-            text = f"{defined.text or 'the network does not know the outcome'}; being settled with the network"
+            text = f"{defined.text or 'the network does not know the outcome'}"
             again = defined.meaning is CodeClass.RETRY
             return _unknown(defined.reason, text), InquiryUse.ASK_AGAIN if again else InquiryUse.NOTHING

@@ -29,6 +29,7 @@ class StoredConsent:
 
     Attributes:
         ended_purposes: those of its terms that are over.
+        sent: the terms as they were sent, in the canonical form that the digest is of.
     """
 
     partner_id: str
@@ -40,6 +41,8 @@ class StoredConsent:
     terms: ConsentTerms
     created_at: datetime
     status_changed_at: datetime
+    sent: str
+    terms_digest: str
 
 
 @dataclass(frozen=True, slots=True)

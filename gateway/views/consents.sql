@@ -1,16 +1,17 @@
 -- name: consents
-SELECT partner_id, consent_id, customer_id, version, status, ended_purposes, terms::text AS terms, created_at,
-       status_changed_at
-FROM consent
-WHERE ($1::text IS NULL OR partner_id = $1) AND ($2::text IS NULL OR status = $2)
-ORDER BY partner_id, consent_id LIMIT $3
+SELECT c.partner_id, c.consent_id, c.customer_id, c.version, c.status, c.ended_purposes, c.terms::text AS terms, c.created_at,
+       c.status_changed_at, v.terms AS sent, v.digest AS terms_digest
+FROM consent c JOIN consent_version v USING (partner_id, consent_id, version)
+WHERE ($1::text IS NULL OR c.partner_id = $1) AND ($2::text IS NULL OR c.status = $2)
+ORDER BY c.partner_id, c.consent_id LIMIT $3
 
 -- name: consent
 -- One index probe for each partner.
 SELECT c.partner_id, c.consent_id, c.customer_id, c.version, c.status, c.ended_purposes, c.terms::text AS terms, c.created_at,
-       c.status_changed_at
+       c.status_changed_at, v.terms AS sent, v.digest AS terms_digest
 FROM unnest(coalesce($1::text[], ARRAY(SELECT partner_id FROM partner))) AS r (partner_id)
 JOIN consent c ON c.partner_id = r.partner_id AND c.consent_id = $2
+JOIN consent_version v ON (v.partner_id, v.consent_id, v.version) = (c.partner_id, c.consent_id, c.version)
 ORDER BY c.partner_id
 
 -- name: usage

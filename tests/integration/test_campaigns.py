@@ -45,7 +45,7 @@ def test_a_campaign_is_applied_shown_changed_and_stopped(dsn: str, tmp_path: Pat
     assert (shown["active"], shown["held"], shown["offers_max"]) == (False, "1000 KRW", 2)
     assert shown["campaign"]["worth"] == {"currency": "KRW", "value": "500"}
     assert shown["offers_by_state"] == {}
-    mypay("campaign", "stop", "autumn").expect(1)
+    mypay("campaign", "stop", "autumn").expect(3)
 
 
 def test_an_affiliate_of_the_other_group_is_refused(dsn: str, tmp_path: Path) -> None:

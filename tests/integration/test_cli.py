@@ -22,6 +22,7 @@ from aiokafka import AIOKafkaProducer
 from gateway.app.settings import Settings
 from gateway.proving import stack as local
 from gateway.sealing.sealing import MasterKeys, Purpose
+from schemas.consent_commands import canonical_terms, terms_digest
 from tests.support.cli import NETWORK, Ran, mypay
 from tests.support.stack import HOME, free_slot
 
@@ -161,11 +162,11 @@ def run_stage(stage: str) -> Ran:
 
 def prepare(folder: Path) -> None:
     """What an operator does before the first payment."""
-    assert "mypay migrate" in mypay("partner", "list").expect(4).err
+    assert "mypay migrate" in mypay("partner", "list").expect(2).err
     applied = mypay("migrate", "--json").expect().json["applied"]
     assert applied[0] == "0001_core.sql"
     assert mypay("migrate", "--json").expect().json["applied"] == []
-    assert "mypay keys create" in add_token().expect(1).err
+    assert "mypay keys create" in add_token().expect(2).err
     mypay("keys", "master", "create").expect()
     assert [k["seals"] for k in mypay("keys", "master", "list", "--json").expect().json] == [True]
     for stage, missing in (("initiation", "dead-letter"), ("consents", "dead-letter"), ("schedule", "internal")):
@@ -257,7 +258,10 @@ def test_an_order_is_sent_approved_traced_and_counted(world: World) -> None:
     assert [s["at"] for s in story["steps"]] == sorted(s["at"] for s in story["steps"])
     assert story["payment"]["trace"]["terminal_id"].startswith("GW")
     [month] = mypay("consent", "usage", "c-path", "--json").expect().json
-    assert (month["max"], month["used"], month["reserved"]) == (1_000_000, 12_500, 0)
+    assert [month[n] for n in ("max", "used", "reserved")] == [
+        {"currency": "KRW", "value": v} for v in ("1000000", "12500", "0")
+    ]
+    assert story["payment"]["amount"] == {"currency": "KRW", "value": "12500"}
     people = mypay("trace", told["payment_id"]).expect().out
     assert "12,500 KRW" in people
     assert PAN not in people + json.dumps(story)
@@ -315,9 +319,13 @@ def test_a_revoked_consent_pays_nothing_more(world: World) -> None:
     assert refused["reason"]["code"] == "MD01"
     assert "CANC" in mypay("consent", "revoke", "c-2", "--partner", "acme").expect(1).err
     mypay("consent", "revoke", "c-none", "--partner", "acme").expect(3)
-    assert mypay("consent", "show", "c-2", "--json").expect().json["status"] == "CANC"
+    shown = mypay("consent", "show", "c-2", "--json").expect().json
+    assert shown["status"] == "CANC"
+    assert shown["terms"] == json.loads(terms("c-2")), "as they were sent"
+    assert terms_digest(canonical_terms(shown["terms"])) == shown["terms_digest"]
+    assert [(v["terms"], v["terms_digest"]) for v in shown["versions"]] == [(shown["terms"], shown["terms_digest"])]
     listed = mypay("consent", "list", "--status", "CANC", "--json").expect().json
-    assert [c["consent_id"] for c in listed] == ["c-2"]
+    assert [(c["consent_id"], c["terms_digest"]) for c in listed] == [("c-2", shown["terms_digest"])]
     history = mypay("consent", "history", "c-2", "--json").expect().json
     assert [(h["change"], h["command"], h["actor"], h["status"]) for h in history] == [
         (1, "suspend", "operator", "SUSP"),
@@ -356,7 +364,7 @@ def test_partners_and_keys(world: World, tmp_path: Path) -> None:
     jwk = {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
     added = mypay("partner", "key", "add", "beta", "--jwk", "-", "--json", given=json.dumps(jwk)).expect().json
     secret = json.dumps({**jwk, "d": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"})
-    ran = mypay("partner", "key", "add", "beta", "--jwk", "-", given=secret).expect(1)
+    ran = mypay("partner", "key", "add", "beta", "--jwk", "-", given=secret).expect(2)
     assert "nWGx" not in ran.err
     assert "in use" in mypay("partner", "key", "add", "beta", "--jwk", "-", given=json.dumps(jwk)).expect(1).err
     mypay("partner", "key", "add", "nobody", "--jwk", "-", "--kid", "x", given=json.dumps(jwk)).expect(3)

@@ -201,7 +201,7 @@ _IGNORED_ROWS: Final[tuple[tuple[PaymentEventKind, tuple[PaymentState | None, ..
     (_E.REVERSAL_CONFIRMED, _OVER_BEFORE_APPROVAL, False, "undone at the network; nothing of it stood here"),
     (_E.REVERSAL_CONFIRMED, _UNTIL_SENT, True, "no reversal was asked for"),
     (_E.CANCELLED, (_S.SENT,), False, "in flight: wait for its outcome"),
-    (_E.CANCELLED, (_S.UNKNOWN, _S.REVERSING), False, "being settled with the network already"),
+    (_E.CANCELLED, (_S.UNKNOWN, _S.REVERSING), False, "already asked about or undone at the network"),
     (_E.CANCELLED, (*_OVER_BEFORE_APPROVAL, _S.REVERSED), False, "there is nothing to undo"),
     (_E.CANCELLED, (_S.SETTLED,), False, "settled: refund it instead"),
     (_E.CANCELLED, (None,), False, "there is no such payment"),

@@ -43,7 +43,7 @@ class InquiryVerdict:
     detail: str
 
 
-_REVERSING: Final = "the network did not settle it when asked; being reversed"
+_REVERSING: Final = "the network did not settle it when asked"
 
 
 def judge_inquiry(

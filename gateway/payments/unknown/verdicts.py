@@ -78,22 +78,20 @@ class Verdict(Struct, frozen=True, gc=False):
         return Change(key, self.event, self.reason, self.approval_code, self.incident)
 
 
-_MISMATCH_REASON: Final = Reason(
-    code=ReasonCode.MS03, text="the network's answer does not fit the request; being reversed"
-)
+_MISMATCH_REASON: Final = Reason(code=ReasonCode.MS03, text="the network's answer does not fit the request")
 
 _UNANSWERED: Final[Mapping[UnansweredCause, Verdict]] = {
     UnansweredCause.TIMEOUT: Verdict(
         PaymentEventKind.UNANSWERED,
-        Reason(code=ReasonCode.AB05, text="no answer in time; being settled with the network"),
+        Reason(code=ReasonCode.AB05, text="no answer in time"),
     ),
     UnansweredCause.LINK_LOST: Verdict(
         PaymentEventKind.UNANSWERED,
-        Reason(code=ReasonCode.AB07, text="the link was lost before the answer; being settled with the network"),
+        Reason(code=ReasonCode.AB07, text="the link was lost before the answer"),
     ),
     UnansweredCause.GARBLED: Verdict(
         PaymentEventKind.UNANSWERED,
-        Reason(code=ReasonCode.MS03, text="the answer could not be read; being settled with the network"),
+        Reason(code=ReasonCode.MS03, text="the answer could not be read"),
         incident="the network's answer could not be read",
     ),
 }
@@ -138,9 +136,7 @@ def settled_by(verdict: Verdict, policy: UnknownPolicy) -> Verdict:
 
 def abandoned(policy: UnknownPolicy) -> Verdict:
     """What becomes of a payment whose worker stopped before it knew the outcome."""
-    reason = Reason(
-        code=ReasonCode.AB05, text="outcome unknown: the worker that sent it stopped; being settled with the network"
-    )
+    reason = Reason(code=ReasonCode.AB05, text="outcome unknown: the worker that sent it stopped")
     return settled_by(Verdict(PaymentEventKind.UNANSWERED, reason), policy)
 
 

@@ -4,19 +4,27 @@ import importlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
+import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
 import asyncpg
 import pytest
+from aiokafka.errors import UnknownTopicOrPartitionError
+from msgspec import Struct
 
 from gateway import cli
-from gateway.base.errors import StoreUnavailableError
+from gateway.base import build
+from gateway.base.errors import StoreUnavailableError, TopicClosedError
 from gateway.cli import common
-from gateway.cli.common import CliError, ExitCode, explain
+from gateway.cli.common import CliError, ExitCode
+from gateway.cli.explaining import _KNOWN, explain
+from gateway.messaging.reader import TopicMissingError
 from gateway.network.exchange import TraceNumbers
 from schemas.codec import DecodeError
 from tests.support.cli import mypay
@@ -41,7 +49,7 @@ def test_help_tells_every_noun_and_every_exit_code() -> None:
 def test_every_noun_can_be_loaded(noun: str) -> None:
     ran = mypay(noun.replace("_", "-"), "--help").expect()
     assert "Usage" in ran.out
-    assert "completion" not in ran.out
+    assert "-completion" not in ran.out
 
 
 def test_the_start_loads_nothing_heavy() -> None:
@@ -55,7 +63,7 @@ def test_the_start_loads_nothing_heavy() -> None:
     assert ran.returncode == 0, ran.stderr
 
 
-@pytest.mark.parametrize("name", sorted(common._KNOWN))
+@pytest.mark.parametrize("name", sorted(_KNOWN))
 def test_every_known_error_exists(name: str) -> None:
     module, _, attribute = name.rpartition(".")
     assert issubclass(getattr(importlib.import_module(module), attribute), Exception)
@@ -117,10 +125,13 @@ def test_an_unforeseen_error_shows_its_class_alone(monkeypatch: pytest.MonkeyPat
     [
         (CliError("As it is", ExitCode.NOT_FOUND), ExitCode.NOT_FOUND, "As it is"),
         (StoreUnavailableError("OSError"), ExitCode.UNAVAILABLE, "The database is not available: OSError."),
+        (TopicClosedError("mypay.orders"), ExitCode.USAGE, "Topic mypay.orders does not exist, or is closed to us."),
+        (TopicMissingError("there is no topic x"), ExitCode.USAGE, "There is no topic x."),
+        (UnknownTopicOrPartitionError(), ExitCode.USAGE, "Kafka has not the topic that this needs."),
         (DecodeError("amount", "is wrong"), ExitCode.FAILED, "amount: is wrong."),
         (ExceptionGroup("g", [ExceptionGroup("h", [DecodeError("a", "b")])]), ExitCode.FAILED, "a: b."),
-        (asyncpg.UndefinedTableError("SECRET"), ExitCode.FAILED, "The database has not our tables."),
-        (asyncpg.InvalidPasswordError("SECRET"), ExitCode.UNAVAILABLE, "PostgreSQL does not let this user in."),
+        (asyncpg.UndefinedTableError("SECRET"), ExitCode.USAGE, "The database has not our tables."),
+        (asyncpg.InvalidPasswordError("SECRET"), ExitCode.USAGE, "PostgreSQL does not let this user in."),
         (asyncpg.UniqueViolationError("SECRET"), ExitCode.FAILED, "PostgreSQL refused it (UniqueViolationError)."),
         (
             ConnectionResetError("SECRET"),
@@ -193,7 +204,132 @@ def test_programs_read_records_of_either_kind(monkeypatch: pytest.MonkeyPatch) -
     }
 
 
-@pytest.mark.parametrize("name", sorted(common._KNOWN))
+@pytest.mark.parametrize("name", sorted(_KNOWN))
 def test_every_error_that_is_told_exists(name: str) -> None:
     module, _, kind = name.rpartition(".")
     assert issubclass(getattr(importlib.import_module(module), kind), Exception)
+
+
+WAYS_TO_FAIL = (
+    ("partner", "list"),  # no address at all: a sentence of a command
+    ("partner", "lst"),  # a wrong name: told by the library that reads arguments
+    ("partner", "add", "a/b", "--name", "x"),  # a wrong argument
+    ("consent", "add", "nowhere.json"),  # a file that is not there
+    ("local", "up", "--secure", "--containers"),  # an error of the local stack
+)
+
+
+@pytest.mark.parametrize("arguments", WAYS_TO_FAIL, ids=" ".join)
+def test_with_json_an_error_is_one_line_of_json(arguments: tuple[str, ...]) -> None:
+    for_people, ran = mypay(*arguments), mypay(*arguments, "--json")
+    error = json.loads(ran.err)["error"]
+    assert ran.err.count("\n") == 1
+    assert ran.code == error["exit_code"] == for_people.code != 0
+    assert error["message"]
+    assert ran.out == ""
+
+
+def test_an_error_in_json_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise CliError("card 4111111111111111")
+
+    monkeypatch.setattr("gateway.cli.migrate.load_settings", broken)
+    assert "4111111111111111" not in mypay("migrate", "--json").expect(1).err
+
+
+def test_an_outage_names_the_address_and_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MYPAY_POSTGRES_DSN", "postgresql://u:s3cr3t@127.0.0.1:1/payments")
+    told = mypay("partner", "list").expect(ExitCode.UNAVAILABLE).err
+    assert "at 127.0.0.1:1/payments" in told
+    assert "s3cr3t" not in told
+
+
+def test_a_topic_that_is_missing_is_no_outage() -> None:
+    for error in (TopicClosedError("t"), TopicMissingError("there is no topic t"), UnknownTopicOrPartitionError()):
+        told = explain(error)
+        assert "mypay topics apply" in told.hint
+        assert "running" not in told.hint
+
+
+def test_the_version() -> None:
+    assert mypay("--version").expect().out.startswith(f"mypay {build.version()} (Python 3.")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_told_how_to_complete(shell: str) -> None:
+    script = mypay("completion", shell).expect().out
+    assert "_MYPAY_COMPLETE" in script
+    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0 or shell != "bash"
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [("mypay partn", "partner"), ("mypay consent rev", "revoke"), ("mypay order send --fi", "--fill")],
+)
+def test_nouns_commands_and_options_are_completed(words: str, wanted: str) -> None:
+    place = str(len(words.split()) - 1)
+    asked = {**os.environ, "_MYPAY_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": place}
+    program = [sys.executable, "-c", "from gateway.cli import main; main()"]
+    ran = subprocess.run(program, env=asked, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == [wanted]
+
+
+ID = UUID("52de4dc4-82e1-5111-bb3a-b0b396c08dd1")
+ROW = (ID, *["a long cell that would not leave an id the room it needs"] * 3)
+
+
+def test_a_table_in_a_pipe_keeps_each_id_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    common.print_table("Payments", ("payment", "a", "b", "c"), [ROW])
+    assert any(all(str(cell) in line for cell in ROW) for line in out.getvalue().splitlines())
+
+
+def test_a_table_is_as_wide_as_columns_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "70")
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    common.print_table("Payments", ("payment", "a", "b", "c"), [ROW])
+    assert max(map(len, out.getvalue().splitlines())) <= 70
+
+
+def test_times_for_people_are_seouls_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        shown = common.shown(datetime(2026, 3, 2, 15, 0, 1, 2999, tzinfo=UTC))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert shown == "2026-03-03 00:00:01.002+09:00"
+
+
+@dataclass(frozen=True)
+class Cleared:
+    amount_minor: int
+    fee_minor: int | None
+    currency: str
+
+
+class Posted(Struct, frozen=True):
+    amount_minor: int
+    currency: str
+
+
+def test_money_has_one_form_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    common.print_json([Cleared(1050, None, "USD"), Posted(45000, "KRW"), common.money_json(5, "USD")])
+    assert json.loads(out.getvalue()) == [
+        {"amount": {"currency": "USD", "value": "10.50"}, "fee": None},
+        {"amount": {"currency": "KRW", "value": "45000"}},
+        {"currency": "USD", "value": "0.05"},
+    ]
+
+
+def test_no_command_prints_minor_units() -> None:
+    """Neither by a name of its own, nor by handing on a record's fields behind the back of what prints JSON."""
+    sources = {p.name: p.read_text() for p in Path(cli.__file__).parent.rglob("*.py")}
+    named = {name: found for name, text in sources.items() if (found := re.findall(r'"\w*_minor":', text))}
+    assert named == {}

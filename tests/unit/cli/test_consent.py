@@ -65,17 +65,16 @@ def test_every_kind_of_limit_is_shown_with_what_is_left_and_when_it_begins_anew(
     assert len(COLUMNS) == len(rows[0])
 
 
-def test_the_same_for_programs_in_minor_units() -> None:
+def test_the_same_for_programs_in_the_form_of_the_contract() -> None:
     windows = windows_at(of_every_kind(), AT)
     told = {w["limit"]: w for w in (window_json(w, USED) for w in windows)}
     assert told["month/consent/USD"] == {
         "limit": "month/consent/USD",
         "starts_at": datetime(2026, 2, 15, 1, 30, tzinfo=UTC),
         "ends_at": datetime(2026, 3, 15, 1, 30, tzinfo=UTC),
-        "currency": "USD",
-        "max": 50_000,
-        "used": 20_000,
-        "reserved": 1_500,
+        "max": {"currency": "USD", "value": "500.00"},
+        "used": {"currency": "USD", "value": "200.00"},
+        "reserved": {"currency": "USD", "value": "15.00"},
     }
     assert (told["day/calendar/count"]["max"], told["day/calendar/count"]["used"]) == (5, 3)
     assert [w["starts_at"] for w in (window_json(w, u) for w, u in exempt_windows(of_every_kind(), USED))] == [None] * 2

@@ -1,9 +1,11 @@
 """What the commands on the local stack print."""
 
+import json
+import socket
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from gateway.cli.local import app
 from gateway.proving import stack as local
@@ -21,7 +23,39 @@ def test_the_password_of_a_server_of_ones_own_is_never_printed(
     monkeypatch.setattr(local, "status", lambda *_, **__: StackStatus("default", Path("/x"), kafka, postgres))
     monkeypatch.setattr(local, "up", lambda *_, **__: StackAddresses("127.0.0.1:9092", DSN))
     ran = CliRunner().invoke(app, arguments)
-    assert ran.exit_code == 0
+    assert ran.exit_code == (4 if arguments[0] == "status" else 0), "nothing listens there"
     assert "db.internal" in ran.output
     assert "127.0.0.1:9092" in ran.output
     assert "hunter2" not in ran.output
+
+
+def given(address: str) -> ServerStatus:
+    return ServerStatus(ServerState.GIVEN, None, address, "", None, None)
+
+
+def status_of(kafka: str, postgres: str, monkeypatch: pytest.MonkeyPatch) -> Result:
+    stack = StackStatus("default", Path("/x"), given(kafka), given(postgres))
+    monkeypatch.setattr(local, "status", lambda *_, **__: stack)
+    return CliRunner().invoke(app, ["status", "--json"])
+
+
+def test_status_tells_whether_something_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as at_path:
+        port = server.getsockname()[1]
+        at_path.bind(f"{tmp_path}/.s.PGSQL.5433")
+        at_path.listen()
+        brokers = f"127.0.0.1:1,127.0.0.1:{port}"
+        here = f"postgresql://u@/gateway?host={tmp_path}&port=5433"
+        cases = (
+            (brokers, here, (True, True), 0),
+            (brokers, f"postgresql://u:p@127.0.0.1:{port}/gateway", (True, True), 0),
+            ("127.0.0.1:1", here, (False, True), 4),
+            (brokers, "postgresql://u@127.0.0.1:1/gateway", (True, False), 4),
+            (brokers, f"postgresql://u@/gateway?host={tmp_path}", (True, False), 4),
+            ("nonsense", "postgresql://u@h:port/gateway", (False, False), 4),
+        )
+        for kafka, postgres, listening, code in cases:
+            ran = status_of(kafka, postgres, monkeypatch)
+            told = json.loads(ran.stdout)
+            assert (told["kafka"]["listening"], told["postgres"]["listening"]) == listening, (kafka, postgres)
+            assert ran.exit_code == code

@@ -116,11 +116,11 @@ def test_keys_that_cannot_sign_are_refused(key: Path, tmp_path: Path, sent: list
     (tmp_path / "not.pem").write_text("secret")
     (tmp_path / "not.pem").chmod(0o600)
     for path in (tmp_path / "none.pem", tmp_path / "not.pem"):
-        ran = mypay("order", "send", "-", "--key", path, given=encode(ORDER)).expect(1)
+        ran = mypay("order", "send", "-", "--key", path, given=encode(ORDER)).expect(2)
         assert path.name in ran.err
         assert "secret" not in ran.err
     key.chmod(0o644)
-    assert "chmod 600" in mypay("order", "send", "-", "--key", key, given=encode(ORDER)).expect(1).err
+    assert "chmod 600" in mypay("order", "send", "-", "--key", key, given=encode(ORDER)).expect(2).err
     assert sent == []
 
 

@@ -1,8 +1,12 @@
 """What a network may define DE39 to mean, and what it may not."""
 
+import re
+from pathlib import Path
+
 import pytest
 
-from gateway.network.response_codes import CodeClass, CodeDefinition, CodeDefinitionError, codes_of
+import gateway
+from gateway.network.response_codes import RESPONSE_CODES, CodeClass, CodeDefinition, CodeDefinitionError, codes_of
 from gateway.payments.rules.lifecycle import PaymentEventKind as E
 from gateway.payments.unknown.rules import judge_inquiry, judge_late_answer
 from gateway.payments.unknown.verdicts import judge, judge_reversal
@@ -76,3 +80,12 @@ def test_a_definition_without_words_of_its_own_is_told_in_ours(meaning: CodeClas
 def test_what_must_not_be_defined(code: str, meaning: CodeClass) -> None:
     with pytest.raises(CodeDefinitionError, match=code):
         codes_of({code: CodeDefinition(meaning)})
+
+
+def test_no_reason_tells_what_happens_next() -> None:
+    """A reason stays with a payment after that: the reversed payment's would still say that it is being reversed."""
+    rooms = [Path(gateway.__path__[0], "payments"), Path(gateway.__path__[0], "network")]
+    sources = [path.read_text() for room in rooms for path in room.rglob("*.py")]
+    texts = {text for source in sources for text in re.findall(r'"([^"\n]+)"', source)}
+    assert {code.text for code in RESPONSE_CODES.values() if code.text} <= texts
+    assert [t for t in sorted(texts) if re.search(r"\bbeing (reversed|settled|undone)\b", t)] == []
