@@ -11,9 +11,8 @@ from typing import cast
 
 import uvloop
 
-from gateway.app.errors import NotConfiguredError
 from gateway.app.process import Process, started_process
-from gateway.app.settings import UnknownSettingError, read_settings
+from gateway.app.settings import read_settings
 from gateway.base.garbage_collection import collect_rarely
 from schemas.primitives import NetworkId
 from streams.stopping import Ended, StopSignal, end_now, run_until_stopped
@@ -40,7 +39,8 @@ def run_of(stage: str) -> Run:
 def main(arguments: list[str] | None = None) -> int:
     """Run one stage until SIGTERM or SIGINT.
 
-    0 after a clean stop, 1 where what was in hand could not be ended in time, 2 where something is not configured.
+    0 after a clean stop, 1 where what was in hand could not be ended in time; where it cannot start or go on, what
+    `mypay` ends with for the same cause.
     """
     parser = argparse.ArgumentParser(prog="python -m streams", description=__doc__)
     parser.add_argument("stage", choices=STAGES)
@@ -51,10 +51,28 @@ def main(arguments: list[str] | None = None) -> int:
     collect_rarely()
     try:
         uvloop.run(_process(options.stage, options.network))
-    except (NotConfiguredError, UnknownSettingError) as error:
-        print(f"mypay: {error}", file=sys.stderr)  # noqa: T201 - logging is not set up for people
-        return 2
+    except Exception as error:  # noqa: BLE001 - told, or raised again
+        return _told(error)
     return 0
+
+
+def _told(error: Exception) -> int:
+    """Say what ended the stage as every command says it, and return the exit code that goes with it.
+
+    Raises:
+        Exception: the error itself, where it is none that is known: a bug, which the log tells with its place.
+    """
+    from gateway.app.errors import NotConfiguredError  # noqa: PLC0415 - whoever starts again is waited for
+    from gateway.cli.explaining import explain, is_known, tell  # noqa: PLC0415
+
+    if not is_known(error):
+        raise error
+    if not isinstance(error, (NotConfiguredError, ValueError)):
+        # It came while the stage ran, perhaps: the log has its place.
+        sys.excepthook(type(error), error, error.__traceback__)
+    told = explain(error)
+    tell(f"mypay: {told}", told.code, told.hint)
+    return told.code
 
 
 async def _process(stage: str, network: str | None) -> None:

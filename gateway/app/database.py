@@ -1,7 +1,7 @@
 """Which database a process uses, as whom, and whether it is fit for it."""
 
 from gateway.app.addresses import postgres_address
-from gateway.app.errors import NotConfiguredError
+from gateway.app.errors import NoAddressError, NotConfiguredError
 from gateway.app.postgres import PostgresStore
 from gateway.app.settings import Settings
 from gateway.base.errors import StoreUnavailableError
@@ -23,7 +23,7 @@ def database_dsn(settings: Settings, role: Role) -> str:
     except DsnError as error:
         raise NotConfiguredError(str(error)) from None
     if dsn is None:
-        raise NotConfiguredError(
+        raise NoAddressError(
             f"MYPAY_POSTGRES_DSN_{role.value.upper()} and MYPAY_POSTGRES_DSN are not set, and no local stack runs: "
             "set one of them, or start a local stack with `mypay local up`"
         )

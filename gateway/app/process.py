@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from gateway.app import database
 from gateway.app.addresses import kafka_address
-from gateway.app.errors import NotConfiguredError
+from gateway.app.errors import NoAddressError, NotConfiguredError
 from gateway.app.kafka import kafka_settings
 from gateway.app.keys import RINGS_OF, Ring, load_ring
 from gateway.app.policy import JUDGING, read_policy
@@ -33,7 +33,10 @@ from gateway.app.watching import (
     watch_group,
     watch_pool,
 )
+from gateway.base.errors import StoreUnavailableError
+from gateway.base.process import Observer
 from gateway.base.retrying import until_done
+from gateway.database.dsn import place_of
 from gateway.database.roles import Role as DatabaseRole
 from gateway.messaging.consumer import BatchConsumer
 from gateway.messaging.dead_letters import KafkaDeadLetters
@@ -91,7 +94,7 @@ async def started_process(settings: Settings, stage: str, *, network_id: str = "
     user = DatabaseRole(stage)
     at, dsn = kafka_address(settings), database.database_dsn(settings, user)
     if at is None:
-        raise NotConfiguredError(
+        raise NoAddressError(
             "MYPAY_KAFKA_BOOTSTRAP_SERVERS is not set, and no local stack runs: "
             "set it, or start one with `mypay local up`"
         )
@@ -123,11 +126,18 @@ async def started_process(settings: Settings, stage: str, *, network_id: str = "
     watch_pool(store, observer)
     watch_certificates(_certificates(settings, stage, network_id, kafka), observer)
     web = MetricsServer(host=settings.http_host, port=settings.http_port, registry=registry, health=health)
-    await web.start()
+    try:
+        await web.start()
+    except OSError as error:
+        raise NotConfiguredError(
+            f"port {settings.http_port} of {settings.http_host} cannot be listened on "
+            f"({os.strerror(error.errno or 0)}): MYPAY_HTTP_PORT says which one, 0 takes a free one; MYPAY_HTTP_HOST "
+            "says where"
+        ) from None
     looking = asyncio.create_task(look_around(health, observer), name="looking-around")
     observer.note("process_started", stage=stage, pid=os.getpid(), http_port=web.port)
     try:
-        await until_done(partial(database.connect, store))
+        await _connected(store, dsn, observer)
         await until_done(partial(database.check_database, store, settings, user, dsn, observer))
         yield Process(
             settings=settings,
@@ -173,6 +183,15 @@ def _certificates(settings: Settings, stage: str, network_id: str, kafka: KafkaS
     if network is not None and network.tls is not None:
         found["network"] = network.tls.certificate
     return found
+
+
+async def _connected(store: PostgresStore, dsn: str, observer: Observer) -> None:
+    """Connect, however long the server is away, and say once that it is waited for."""
+    try:
+        await database.connect(store)
+    except StoreUnavailableError as error:
+        observer.note("waiting_for_postgres", level="warning", address=place_of(dsn), reason=str(error))
+        await until_done(partial(database.connect, store))
 
 
 def consumer(process: Process, *, topics: Collection[str], group_id: str, in_turns: bool = False) -> BatchConsumer:

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
+
+from schemas.wording import told
 
 
 class Settings(BaseSettings):
@@ -357,17 +359,26 @@ class UnknownSettingError(ValueError):
     """A variable is spelt like a setting, and there is no such setting. Names it, and never shows its value."""
 
 
+class WrongSettingError(ValueError):
+    """A setting's value is none that it can have. Names the setting, and never shows the value."""
+
+
 def read_settings() -> Settings:
     """Read the environment and ``.env``.
 
     Raises:
         UnknownSettingError: a ``MYPAY_…`` variable is no setting: a slip in a name must not leave a default standing.
-        pydantic.ValidationError: a value is wrong.
+        WrongSettingError: a value is wrong.
     """
     names = {*os.environ, *DotEnvSettingsSource(Settings).env_vars}
     if unknown := unknown_settings(names):
         raise UnknownSettingError("; ".join(unknown))
-    return Settings()
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = error.errors(include_input=False, include_url=False)
+        wrong = (f"MYPAY_{'.'.join(map(str, p['loc'])).upper()}: {told(p)}" for p in problems)
+        raise WrongSettingError("; ".join(wrong)) from None
 
 
 def unknown_settings(names: Iterable[str]) -> list[str]:

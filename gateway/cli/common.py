@@ -21,7 +21,6 @@ from gateway.base.calendar import SEOUL
 from gateway.database.dsn import DsnError, place_of
 from gateway.database.roles import Role
 from gateway.views.wording import money as money  # noqa: PLC0414 - commands take all that they share from here
-from schemas.wording import told
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,20 +84,11 @@ def load_settings() -> "Settings":
     """Read the environment and ``.env``.
 
     Raises:
-        CliError: a setting is wrong; named, without its value.
+        UnknownSettingError, WrongSettingError: named, without its value.
     """
-    from pydantic import ValidationError  # noqa: PLC0415 - imported by the first command that needs it
+    from gateway.app.settings import read_settings  # noqa: PLC0415 - imported by the first command that needs it
 
-    from gateway.app.settings import UnknownSettingError, read_settings  # noqa: PLC0415
-
-    try:
-        return read_settings()
-    except UnknownSettingError as error:
-        raise CliError(f"{error}.", ExitCode.USAGE, hint="deploy/REFERENCE.md names and explains them all.") from None
-    except ValidationError as error:
-        problems = error.errors(include_input=False, include_url=False)
-        text = "; ".join(f"MYPAY_{'.'.join(map(str, p['loc'])).upper()}: {told(p)}" for p in problems)
-        raise CliError(text, ExitCode.USAGE) from None
+    return read_settings()
 
 
 def postgres_dsn(settings: "Settings", role: Role = Role.OPERATOR) -> str:

@@ -43,15 +43,25 @@ def explain(error: Exception) -> CliError:
         error = error.exceptions[0]
     if isinstance(error, CliError):
         return error
-    names = [f"{c.__module__}.{c.__qualname__}" for c in type(error).__mro__]
-    for name in names:
-        if (known := _KNOWN.get(name)) is not None:
-            code, sentence, hint = known
-            text = sentence.format(error=error, type=type(error).__name__)
-            for server in ("Kafka", "PostgreSQL"):
-                hint = hint.replace(f"{{{server}}}", asked_address(server))
-            return CliError(text[0].upper() + text[1:] if text.startswith(_SMALL) else text, code, hint=hint)
-    return CliError(f"This should not happen: {type(error).__name__}.", hint=f"{ENV_DEBUG}=1 shows where.")
+    if (known := _known(error)) is None:
+        return CliError(f"This should not happen: {type(error).__name__}.", hint=f"{ENV_DEBUG}=1 shows where.")
+    code, sentence, hint = known
+    text = sentence.format(error=error, type=type(error).__name__)
+    for server in ("Kafka", "PostgreSQL"):
+        hint = hint.replace(f"{{{server}}}", asked_address(server))
+    return CliError(text[0].upper() + text[1:] if text.startswith(_SMALL) else text, code, hint=hint)
+
+
+def is_known(error: Exception) -> bool:
+    """True if it is an error that may happen, with a sentence of its own."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return isinstance(error, CliError) or _known(error) is not None
+
+
+def _known(error: Exception) -> "tuple[ExitCode, str, str] | None":
+    names = (f"{c.__module__}.{c.__qualname__}" for c in type(error).__mro__)
+    return next((_KNOWN[name] for name in names if name in _KNOWN), None)
 
 
 _SMALL: Final = ("a ", "an ", "the ", "there ", "no ", "topic ")
@@ -108,7 +118,14 @@ _KNOWN: Final[Mapping[str, tuple[ExitCode, str, str]]] = {
     "gateway.sealing.sealing.UnsealError": (_FAILED, "{error}.", ""),
     "gateway.identity.jose.trust_files.TrustFileError": (_USAGE, "{error}.", "MYPAY_ISSUERS_DIR names the folder."),
     "gateway.network.iso8583.config.NetworkConfigError": (_USAGE, "{error}.", "MYPAY_NETWORKS_DIR names the folder."),
+    "gateway.app.errors.NoAddressError": (_AWAY, "{error}.", ""),
     "gateway.app.errors.NotConfiguredError": (_USAGE, "{error}.", ""),
+    "gateway.app.settings.UnknownSettingError": (
+        _USAGE,
+        "{error}.",
+        "deploy/REFERENCE.md names and explains them all.",
+    ),
+    "gateway.app.settings.WrongSettingError": (_USAGE, "{error}.", ""),
     "gateway.proving.stack.errors.LocalStackError": (_FAILED, "{error}", ""),
     "gateway.settlement.format.ClearingFileError": (_FAILED, "{error}.", ""),
     "gateway.consents.changing.ConsentUnknownError": (_MISSING, "{error}.", "`mypay consent list` shows them."),
