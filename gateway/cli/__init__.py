@@ -19,6 +19,7 @@ from gateway.cli.explaining import ENV_DEBUG, debugging, end_with, tell
 PROGRAM: Final = "mypay"
 
 _NOUNS: Final[dict[str, str]] = {
+    "doctor": "Look at everything that the gateway stands on: what is wrong, and what to do.",
     "local": "Start, stop and look at a Kafka and a PostgreSQL of your own.",
     "migrate": "Bring the database's tables up to this version.",
     "topics": "Create and check the Kafka topics.",

@@ -5,11 +5,14 @@ each other. Identity providers rotate their own keys, in their key sets; ``mypay
 """
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from gateway.app.disclosure import create_missing_root_key
 from gateway.app.keys import RINGS, Ring, create_missing_rings, ring_folder
+from gateway.app.portability import create_missing_receipt_key
+from gateway.app.settings import Settings
 from gateway.cli.arguments import PartnerArgument
 from gateway.cli.common import Json, load_settings, print_json, print_table, say
 from gateway.cli.master_keys import list_, reseal, retire
@@ -68,7 +71,7 @@ def _is_good(key: PartnerKey, now: datetime) -> bool:
 @app.command("create")
 def create(
     ring: Annotated[
-        Ring | None, typer.Argument(help="The ring that gets a new key; none: every ring that has no key yet.")
+        Ring | None, typer.Argument(help="The ring that gets a new key; none: whatever has no key yet.")
     ] = None,
     json_: Json = False,
 ) -> None:
@@ -77,18 +80,38 @@ def create(
     Older keys must stay for as long as anything that they sealed is there; of the cards `mypay keys master reseal` and
     `retire` see to that, and execution takes a new key up when it meets a card under it. A new internal key goes first
     where execution runs, which reads it when it meets it, then where initiation and schedule run.
+
+    Without a name this also makes what signs: roots of the disclosure log (`mypay audit key` makes the next one) and
+    receipts of exports (`mypay portability receipt-key`). No process lacks a key after it.
     """
     settings = load_settings()
     made = create_missing_rings(settings) if ring is None else {ring: MasterKeys.create(ring_folder(settings, ring))}
+    told: list[dict[str, Any]] = [
+        {"ring": r.value, "what": RINGS[r].what, "key_id": k, "directory": ring_folder(settings, r)}
+        for r, k in made.items()
+    ]
+    told += _missing_signers(settings) if ring is None else []
     if json_:
-        print_json([{"ring": r, "key_id": k, "directory": ring_folder(settings, r)} for r, k in made.items()])
+        print_json([{name: row[name] for name in ("ring", "key_id", "directory")} for row in told])
         return
-    for r, key_id in made.items():
-        say(f"Key {key_id} {RINGS[r].what} is in {ring_folder(settings, r)}.")
+    for row in told:
+        say("Key {key_id} {what} is in {directory}.".format(**row))
     if Ring.CARDS in made:
         say("Back the key for cards up: without it the cards that it seals are lost.")
-    if not made:
-        say("Every ring has a key already; name a ring to give it a new one.")
+    if not told:
+        say("Nothing lacks a key; name a ring to give it a new one.")
+
+
+def _missing_signers(settings: Settings) -> list[dict[str, Any]]:
+    made: list[dict[str, Any]] = []
+    if key_id := create_missing_root_key(settings, datetime.now(UTC)):
+        what = "to sign roots of the disclosure log with"
+        made.append({"ring": "disclosure", "what": what, "key_id": key_id, "directory": settings.disclosure_keys_dir})
+    if create_missing_receipt_key(settings):
+        file = settings.receipt_key_file
+        what = "to sign receipts of exports with"
+        made.append({"ring": "receipts", "what": what, "key_id": file.stem, "directory": file.parent})
+    return made
 
 
 @app.command("list")

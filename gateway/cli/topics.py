@@ -49,11 +49,12 @@ def _ensure(replication_factor: int | None, *, json_: bool, change: bool) -> Non
 
 
 async def _found(settings: Settings, replication_factor: int, *, change: bool) -> Sequence[TopicStatus]:
-    topics = await _wanted(settings)
+    topics = await wanted_topics(settings)
     return await ensure_topics(kafka(settings), topics, replication_factor=replication_factor, apply=change)
 
 
-async def _wanted(settings: Settings) -> list[Topic]:
+async def wanted_topics(settings: Settings) -> list[Topic]:
+    """The topics of the table, for everybody who is registered and every configured network."""
     async with PartnersView.opened(postgres_dsn(settings)) as registered:
         partners = [p.partner_id for p in await registered.all()]
     async with RecipientsView.opened(postgres_dsn(settings)) as view:

@@ -29,7 +29,7 @@ from gateway.sealing.files import read_secret_file, write_secret_file
 from gateway.views.affiliates import AffiliatesView
 from gateway.views.partners import PartnersView
 from gateway.views.recipients import RecipientsView
-from schemas.access import acls, partner_acls, quotas, shell_script
+from schemas.access import Acl, Quota, acls, partner_acls, quotas, shell_script
 from schemas.principals import ADMIN, Principal, Role, principals
 
 _PASSWORD_BYTES: Final = 32
@@ -69,8 +69,7 @@ def command(
     networks = list(load_networks(settings.networks_dir))
     recipients = [] if partner else run(_recipients(settings))
     affiliates = [] if partner else run(_affiliates(settings))
-    rules = acls(partners=partners, networks=networks, recipients=recipients, affiliates=affiliates)
-    limits = quotas(partners=partners)
+    rules, limits = _rules(partners, networks, recipients, affiliates)
     if print_:
         typer.echo(shell_script(rules, limits), nl=False)
         return
@@ -88,6 +87,23 @@ def command(
     _tell(report, made, json_=json_)
     if not report.as_it_should_be:
         raise typer.Exit(ExitCode.FAILED)
+
+
+async def wanted_access(settings: Settings) -> tuple[list[Acl], list[Quota]]:
+    """Rules and quotas for everybody who is registered and every configured network."""
+    partners, recipients, affiliates = (
+        await _partners(settings),
+        await _recipients(settings),
+        await _affiliates(settings),
+    )
+    return _rules(partners, list(load_networks(settings.networks_dir)), recipients, affiliates)
+
+
+def _rules(
+    partners: Sequence[str], networks: Sequence[str], recipients: Sequence[str], affiliates: Sequence[str]
+) -> tuple[list[Acl], list[Quota]]:
+    rules = acls(partners=partners, networks=networks, recipients=recipients, affiliates=affiliates)
+    return list(rules), list(quotas(partners=partners))
 
 
 async def grant_partner(settings: Settings, partner_id: str) -> list[str]:

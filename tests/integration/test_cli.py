@@ -171,14 +171,15 @@ def prepare(folder: Path) -> None:
     assert [k["seals"] for k in mypay("keys", "master", "list", "--json").expect().json] == [True]
     for stage, missing in (("initiation", "dead-letter"), ("consents", "dead-letter"), ("schedule", "internal")):
         assert f"`mypay keys create {missing}`" in run_stage(stage).expect(2).err
-    made = {k["ring"] for k in mypay("keys", "create", "--json").expect().json}
-    assert made == {"dead-letter", "internal", "sharing"}
+    assert "`mypay audit key`" in run_stage("disclosure").expect(2).err
+    made = [k["ring"] for k in mypay("keys", "create", "--json").expect().json]
+    assert made == ["dead-letter", "internal", "sharing", "disclosure", "receipts"]
     assert mypay("keys", "create", "--json").expect().json == []
     mypay("keys", "create", "internal").expect()
-    assert "`mypay audit key`" in run_stage("disclosure").expect(2).err
     mypay("audit", "key").expect()
-    assert "`mypay portability receipt-key --create`" in run_stage("portability").expect(2).err
-    mypay("portability", "receipt-key", "--create").expect()
+    wrong = {(f["check"], f["subject"]) for f in mypay("doctor", "--json").expect(1).json if f["state"] == "wrong"}
+    assert {("topic", "mypay.orders"), ("topics", ""), ("trust policy", policy_here())} <= wrong
+    assert {check for check, _ in wrong} == {"topic", "topics", "trust policy"}
     assert mypay("auth", "policy", "show", "--json").expect().json["same"] is False
     assert "mypay auth policy apply" in run_stage("initiation").expect(2).err
     assert "no customer's proof" in mypay("auth", "policy", "apply").expect().err
@@ -215,8 +216,16 @@ def prepare(folder: Path) -> None:
     assert created["mypay.events.acme"] == "ok"
     assert created["mypay.orders"] == created["mypay.dispatch.bcard"] == "created"
     mypay("topics", "check").expect()
+    told = mypay("doctor", "--json").expect().json
+    assert {f["state"] for f in told} <= {"ok", "not looked at"}, told
+    assert {f["subject"] for f in told if f["check"] == "database user"} >= {"mypay_relay", "mypay_execution"}
     assert mypay("merchant", "import", "-", "--json", given=MERCHANTS).expect().json == {"imported": 2, "errors": []}
     add_consent("c-1").expect()
+
+
+def policy_here() -> str:
+    here: str = mypay("auth", "policy", "show", "--json").expect().json["here"]
+    return here[:12]
 
 
 def add_token(customer: str = "kim", *options: str, **card: str) -> Ran:
