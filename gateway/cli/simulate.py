@@ -1,19 +1,23 @@
 """``mypay simulate …``: the other side of the gateway, as processes of their own."""
 
 import asyncio
+import errno
 import json
+import re
 import sqlite3
 import sys
 import tomllib
+from collections.abc import Callable
 from enum import StrEnum, unique
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import structlog
 import typer
 import uvloop
 from pydantic import ValidationError
 
+from gateway.cli.common import CliError, ExitCode, load_settings, read_input
 from gateway.cli.simulate_idp import idp
 from gateway.network.iso8583.framing import FrameHeader
 from gateway.proving.counterparts.config import SimulatorConfig, Synchronous, load
@@ -25,8 +29,10 @@ from schemas.wording import told
 app = typer.Typer(no_args_is_help=True, help="Simulated counterparts: a card network's host, identity providers.")
 app.command(name="idp")(idp)
 
-EXIT_FAILED = 1
-EXIT_USAGE = 2
+_ANOTHER_PORT: Final = (
+    "Another checkout's may have it. `--port 0 --networks-dir var/networks` takes a free one and writes the gateway's "
+    "file for it: set MYPAY_NETWORKS_DIR=var/networks for `mypay run` and `mypay topics`."
+)
 
 
 @unique
@@ -73,6 +79,14 @@ def network(
     ready_file: Annotated[
         Path | None, typer.Option(help="JSON with the ports, written when it listens.", dir_okay=False)
     ] = None,
+    networks_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the gateway's file of this network here, with this address, for `mypay run` with "
+            "MYPAY_NETWORKS_DIR: where the usual port is taken.",
+            file_okay=False,
+        ),
+    ] = None,
 ) -> None:
     """Run a card network's host (ISO 8583:1987 over TCP) until SIGTERM or Ctrl-C."""
     overrides = {
@@ -95,6 +109,7 @@ def network(
         "latency": {"base_ms": latency_ms, "jitter_ms": jitter_ms},
     }
     loaded = _load(config, _given(overrides))
+    listening = _no_file if networks_dir is None else _network_file(loaded, networks_dir)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -106,10 +121,10 @@ def network(
     )
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run(loaded, ready_file=ready_file, announce=_announce))
+            runner.run(run(loaded, ready_file=ready_file, announce=_announce, listening=listening))
     except (OSError, sqlite3.Error, LedgerError) as error:
-        typer.echo(f"network {loaded.network_id}: {error}", err=True)
-        raise typer.Exit(EXIT_FAILED) from error
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        raise CliError(f"network {loaded.network_id}: {error}", hint=_ANOTHER_PORT if taken else "") from None
 
 
 @app.command()
@@ -134,6 +149,26 @@ def certificates(
 def _announce(line: str) -> None:
     typer.echo(line)
     sys.stdout.flush()
+
+
+def _no_file(_: int) -> None:
+    pass
+
+
+def _network_file(simulated: SimulatorConfig, folder: Path) -> Callable[[int], None]:
+    """What writes the gateway's file of this network: the one of MYPAY_NETWORKS_DIR, with another address."""
+    source = load_settings().networks_dir / f"{simulated.network_id}.toml"
+    if folder.resolve() == source.parent.resolve():
+        raise CliError(f"--networks-dir is {source.parent}, which is read: give another folder.", ExitCode.USAGE)
+    text = read_input(source).decode()
+
+    def write(port: int) -> None:
+        address = json.dumps([f"{simulated.host}:{port}"])
+        folder.mkdir(parents=True, exist_ok=True)
+        written = re.sub(r"^addresses\s*=.*$", f"addresses = {address}", text, count=1, flags=re.MULTILINE)
+        (folder / source.name).write_text(written, encoding="utf-8")
+
+    return write
 
 
 def _suffixes(declines: list[str]) -> dict[str, str]:
@@ -164,5 +199,5 @@ def _load(file: Path | None, overrides: dict[str, Any]) -> SimulatorConfig:
         text = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {told(problem)}" for problem in problems)
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         text = str(error)
-    typer.echo(f"{file or 'options'}: {text}", err=True)
-    raise typer.Exit(EXIT_USAGE)
+    hint = "Each can be an option: --ledger FILE, say. `mypay simulate network --help`"
+    raise CliError(f"{file or 'options'}: {text}", ExitCode.USAGE, hint=hint)

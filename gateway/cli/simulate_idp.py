@@ -1,10 +1,11 @@
 """``mypay simulate idp``: local identity providers of both groups."""
 
 import asyncio
+import errno
 import sys
 from enum import StrEnum, unique
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 import uvloop
@@ -14,6 +15,11 @@ from gateway.proving.counterparts.idp.run import run
 
 DEFAULT_PORT = 8590
 """The one that ``deploy/issuers`` names."""
+
+_ANOTHER_PORT: Final = (
+    "Another checkout's may have it. `--port 0 --issuers-dir var/issuers` takes a free one and writes the trust table "
+    "for it: set MYPAY_ISSUERS_DIR=var/issuers, and `mypay auth policy apply`."
+)
 
 
 @unique
@@ -49,7 +55,8 @@ def idp(
                 )
             )
     except OSError as error:
-        raise CliError(f"The identity providers cannot run: {error}.") from error
+        taken = error.errno == errno.EADDRINUSE
+        raise CliError(f"The identity providers cannot run: {error}.", hint=_ANOTHER_PORT if taken else "") from error
 
 
 def _announce(line: str) -> None:

@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from gateway.cli.simulate import app
 from gateway.network.iso8583.codec import Message
 from gateway.network.iso8583.framing import FrameHeader
 from gateway.proving.counterparts.books import Books
+from tests.support.cli import mypay
 from tests.support.simulator_peer import Peer, purchase, reversal, until
 
-COMMAND = [sys.executable, "-c", "from gateway.cli.simulate import app; app()", "network"]
+COMMAND = [sys.executable, "-c", "from gateway.cli import main; main()", "simulate", "network"]
 
 
 class Process:
@@ -175,14 +174,10 @@ def test_a_port_that_is_taken_ends_it_with_a_reason(tmp_path: Path) -> None:
 def test_a_wrong_setting_is_named(toml: str, options: list[str], named: str, tmp_path: Path) -> None:
     config = tmp_path / "network.toml"
     config.write_text(toml)
-    arguments = ["network", "--config", str(config), "--ledger", str(tmp_path / "ledger.db"), *options]
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 2
-    assert named in result.output
-    assert "short secret" not in result.output
+    ran = mypay("simulate", "network", "--config", config, "--ledger", tmp_path / "ledger.db", *options).expect(2)
+    assert named in ran.err
+    assert "short secret" not in ran.err
 
 
 def test_without_a_ledger_it_does_not_start() -> None:
-    result = CliRunner().invoke(app, ["network"])
-    assert result.exit_code == 2
-    assert "ledger" in result.output
+    assert "ledger" in mypay("simulate", "network").expect(2).err

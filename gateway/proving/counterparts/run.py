@@ -17,7 +17,13 @@ from gateway.proving.counterparts.host import Host
 _log: Final = structlog.get_logger("simulator")
 
 
-async def run(config: SimulatorConfig, *, ready_file: Path | None, announce: Callable[[str], None]) -> None:
+async def run(
+    config: SimulatorConfig,
+    *,
+    ready_file: Path | None,
+    announce: Callable[[str], None],
+    listening: Callable[[int], None] = lambda _: None,
+) -> None:
     """Serve until a signal ends it.
 
     Args:
@@ -25,6 +31,7 @@ async def run(config: SimulatorConfig, *, ready_file: Path | None, announce: Cal
         ready_file: written whole when the network listens: ``{"network_id", "host", "port", "control_port", "ledger",
             "clearing_directory", "pid"}``.
         announce: is given one line for people at the same moment.
+        listening: is given the port, before the two.
 
     Raises:
         LedgerError, sqlite3.Error: the ledger cannot be used.
@@ -39,6 +46,7 @@ async def run(config: SimulatorConfig, *, ready_file: Path | None, announce: Cal
     try:
         await host.start()
         control_port = await control.start(config.control_port) if config.control_port is not None else None
+        listening(host.port)
         _write_ready(ready_file, host, control_port)
         announce(_start_line(host, control_port))
         await _serve_until(stop, host)

@@ -57,7 +57,7 @@ _PROMPT: Final = {
     "MYPAY_MARKETING_INTERVAL_S": "0.5",
     "MYPAY_MARKETING_END_INTERVAL_S": "0.2",
 }
-_SIMULATOR: Final = "from gateway.cli.simulate import app; app()"
+_SIMULATOR: Final = "from gateway.cli import main; main()"
 
 Steps = Callable[[str], AbstractContextManager[None]]
 """Shows that a step of the start runs, for as long as the block lasts."""
@@ -449,7 +449,7 @@ def make_simulator(world: World, name: str, network: Network, *, cycle_seconds: 
     simulator = world.directory / f"{name}.toml"
     text = network.simulator_file(seed=world.plan.seed, cycle_seconds=cycle_seconds)
     simulator.write_text(text, encoding="utf-8")
-    arguments = ["-c", _SIMULATOR, "network", "--config", str(simulator)]
+    arguments = ["-c", _SIMULATOR, "simulate", "network", "--config", str(simulator)]
     return make_child(world, f"network {name}", arguments, base_environment())
 
 
