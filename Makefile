@@ -33,7 +33,7 @@ help:
 	@echo "make acls      write deploy/kafka/acls.sh, Kafka's access rules, anew"
 	@echo "make bench     measure the gateway on this machine: ARGS are those of mypay bench; AGAINST=<commit> compares with another"
 	@echo "make format    format the sources and apply the linter's safe fixes"
-	@echo "make lock      write requirements.lock and deploy/kafka-jars.sha256 anew"
+	@echo "make lock      write requirements.lock, deploy/requirements.lock and deploy/kafka-jars.sha256 anew"
 	@echo "make holidays  write gateway/base/holidays.py anew, from the package holidays"
 	@echo "make clean     delete .venv and all caches; the data of local stacks stay in var/"
 
@@ -82,6 +82,7 @@ check: $(INSTALLED)
 	$(BIN)/mypay schemas check
 	$(BIN)/mypay docs check
 	$(BIN)/mypay migrate roles --check
+	$(BIN)/mypay deploy check
 	@$(ACLS) | cmp -s - deploy/kafka/acls.sh || { echo "deploy/kafka/acls.sh is not what the code says: make acls" >&2; exit 1; }
 
 acls: $(INSTALLED)
@@ -99,6 +100,8 @@ lock: $(INSTALLED)
 	@echo "Resolving the Python packages"
 	@$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	    --universal --python-version 3.11 --output-file requirements.lock >/dev/null
+	@$(BIN)/uv pip compile --quiet pyproject.toml deploy/image.in --extra console --generate-hashes --no-emit-index-url --no-annotate \
+	    --no-header --universal --python-version 3.11 --constraint requirements.lock --output-file deploy/requirements.lock >/dev/null
 	@echo "Resolving Kafka's libraries"
 	@$(BIN)/python -m gateway.proving.stack.pin
 

@@ -48,6 +48,7 @@ _NOUNS: Final[dict[str, str]] = {
     "completion": "Complete commands and options in your shell.",
     "run": "Run the gateway's processes.",
     "console": "The operators' console, and whom it lets in.",
+    "deploy": "The files of deploy/ that are made from the code.",
     "simulate": "Simulated counterparts: a card network's host, identity providers.",
     "demo": "Run signed orders through everything on this machine and check the books.",
     "bench": "Measure the gateway on this machine.",
