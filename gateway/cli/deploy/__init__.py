@@ -12,6 +12,7 @@ from gateway.cli.common import CliError, ExitCode, Json, print_json, say
 from gateway.cli.deploy.compose import compose_file, prometheus_file
 from gateway.cli.deploy.helm import chart_files
 from gateway.cli.deploy.systemd import unit_files
+from gateway.database.roles import Role
 from gateway.network.iso8583.config import load_networks
 from gateway.sealing.files import write_secret_file
 
@@ -105,9 +106,9 @@ def certificates(
             folder = stage.name + (f"-{member}" if member else "")
             issue(folder, stage.principal(member))
             issue(folder, f"mypay_{stage.role.value}")
-    for name in ("mypay-admin", "mypay-ops", "mypay-clearing-import", "postgres", "mypay_owner"):
-        issue("operator", name)
-    for name in ("mypay_operator", "mypay_readonly"):
+    processes = {stage.role.value for stage in STAGES}
+    people = [role.user for role in Role if role.value not in processes]
+    for name in ("mypay-admin", "mypay-ops", "mypay-clearing-import", "postgres", *people):
         issue("operator", name)
     for name in partner or []:
         issue(f"partner-{name}", f"mypay-partner-{name}")

@@ -63,12 +63,15 @@ def service(stage: Stage, network: str) -> str:
 def prometheus_file(networks: Sequence[str]) -> str:
     """What Prometheus asks: every process."""
     targets = [
-        f"{service(s, n)}:{METRICS_PORT}" for s in STAGES if s.name != "portability-api" for n in _members(s, networks)
+        {"targets": [f"{service(s, n)}:{METRICS_PORT}"], "labels": {"process": f"{s.name} {n}".strip()}}
+        for s in STAGES
+        if s.name != "portability-api"
+        for n in _members(s, networks)
     ]
     document = {
         "global": {"scrape_interval": "15s", "evaluation_interval": "15s"},
         "rule_files": ["/etc/prometheus/mypay/rules.yaml", "/etc/prometheus/mypay/alerts.yaml"],
-        "scrape_configs": [{"job_name": "mypay", "static_configs": [{"targets": targets}]}],
+        "scrape_configs": [{"job_name": "mypay", "static_configs": targets}],
     }
     text: str = yaml.safe_dump(document, sort_keys=False)
     return MADE + text
@@ -246,6 +249,7 @@ def _operator_environment() -> dict[str, str]:
     return _environment() | {
         "MYPAY_POSTGRES_DSN_OPERATOR": _dsn("mypay_operator"),
         "MYPAY_POSTGRES_DSN_READONLY": _dsn("mypay_readonly"),
+        "MYPAY_POSTGRES_DSN_CONSOLE": _dsn("mypay_console"),
         "MYPAY_OPERATOR": "compose",
         **{f"MYPAY_{setting.upper()}": f"{_KEYS}/{folder}" for setting, folder in rings.items()},
     }

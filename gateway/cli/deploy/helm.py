@@ -10,6 +10,7 @@ from gateway.app.stages import STAGES, Stage
 from gateway.database.roles import RUNNING
 from gateway.messaging.topics_admin import topic_configuration
 from schemas.access import Acl, Pattern, Resource, acls
+from schemas.principals import principals
 from schemas.topics import WAITING_ORDERS, Topic, concrete_topics
 
 _MADE: Final = "# Made by `mypay deploy generate` from the code's tables: change those.\n"
@@ -79,10 +80,10 @@ def _users(networks: Sequence[str]) -> list[dict[str, Any]]:
     rules = acls(partners=[], networks=networks, recipients=[], affiliates=[])
     return [
         {
-            "name": principal.removeprefix(_USER),
-            "acls": _strimzi([r for r in rules if r.principal == principal]),
+            "name": principal,
+            "acls": _strimzi([r for r in rules if r.principal.removeprefix(_USER) == principal]),
         }
-        for principal in sorted({r.principal for r in rules})
+        for principal in sorted(p.name for p in principals(partners=[], networks=networks))
     ]
 
 

@@ -70,7 +70,7 @@ def test_every_process_is_in_the_compose_file_and_asked_by_prometheus() -> None:
     wanted = processes() - {"portability-api"}
     assert wanted <= set(services)
     [scrape] = document("compose/prometheus.yml")["scrape_configs"]
-    assert {t.partition(":")[0] for t in scrape["static_configs"][0]["targets"]} == wanted
+    assert {t.partition(":")[0] for group in scrape["static_configs"] for t in group["targets"]} == wanted
     for name in wanted:
         service = services[name]
         assert service["read_only"] is True, name
@@ -262,7 +262,7 @@ def test_the_charts_topics_and_users_are_those_of_the_tables() -> None:
         m["apiVersion"] == "kafka.strimzi.io/v1" for m in (*users.values(), *of_kind(found, "KafkaTopic").values())
     )
     for name in processes():
-        assert f"mypay-{name}" in users
+        assert f"mypay-{name}" in users, "Kubernetes' names have no underscore"
     [reads] = [
         a for a in users["mypay-relay"]["spec"]["authorization"]["acls"] if a["resource"].get("name") == "mypay.events."
     ]
