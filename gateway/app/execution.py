@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from gateway.app.errors import NotConfiguredError
 from gateway.app.keys import Ring, dispatch, load_ring
@@ -15,6 +16,7 @@ from gateway.app.process import Process, consumer, dead_letters, publisher
 from gateway.app.runtime import Runtime
 from gateway.app.settings import Settings
 from gateway.app.trust import Signers, signers
+from gateway.base.process import Observer
 from gateway.consents.ended_watch import LOOK_S, EndedConsentWatch
 from gateway.directory.cards import MasterKeyRing
 from gateway.directory.store import TokenVault
@@ -230,6 +232,7 @@ def execution(runtime: Runtime, connections: ExecutionConnections, terms: Execut
         match_by=terms.match_by,
     )
     network = connections.connect(late_answers.take)
+    runtime.health.looks.append(partial(_tell_open, runtime.observer, network))
     ended_consents = EndedConsentWatch(
         store=store,
         observer=observer,
@@ -288,6 +291,11 @@ def execution(runtime: Runtime, connections: ExecutionConnections, terms: Execut
         isolated=IsolatedBatch("execution", dead_letters=connections.dead_letters, observer=observer),
         ended_consents=ended_consents,
     )
+
+
+async def _tell_open(observer: Observer, network: CardNetwork) -> None:
+    """Also while the database is away, and recovery with it."""
+    observer.level("network_open", float(network.is_open))
 
 
 # --- a process ---

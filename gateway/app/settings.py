@@ -188,8 +188,8 @@ class Settings(BaseSettings):
     """How long after its day began an occurrence of a standing order may still be paid, after an outage: that day."""
     holidays_file: Path | None = None
     """TOML with ``holidays`` and ``working_days``, lists of dates, that change the calendar of Korean business days."""
-    open_payments_interval_s: PositiveFloat = 5.0
-    """How often it is told how many payments are open, and how old the oldest is."""
+    open_payments_interval_s: Annotated[float, Field(gt=0, le=10)] = 5.0
+    """How often the gauges are told that are read from the database; what is not told for 30 s is not served."""
     purge_interval_s: PositiveFloat = 600.0
     """How often used assertions are forgotten that nothing can replay any more, and events that are no longer kept."""
     outbox_keep_days: PositiveInt = 30

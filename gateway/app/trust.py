@@ -45,6 +45,12 @@ async def signers(process: Process) -> AsyncIterator[Signers]:
     """
     keys = CachedKeySource(_registry_loader(process.store), process.observer)
     process.health.readiness["partner-keys"] = keys_check(lambda: keys.age_seconds)
+
+    async def tell_age() -> None:
+        # Also while a reading hangs.
+        process.observer.level("key_registry_age_seconds", keys.age_seconds)
+
+    process.health.looks.append(tell_age)
     await until_done(partial(keys.start, process.settings.registry_refresh_s))
     try:
         async with _trust(process) as (trust, assertions):

@@ -89,6 +89,7 @@ class SequencerService:
                 # The leader lock went with the session, or another has written: it may lead by now.
                 self._observer.note("sequencer_lost_lead", level="warning")
             finally:
+                self._observer.level("disclosure_leader", 0)
                 await self._log.release()
 
     async def _lead(self, progress: Callable[[], None]) -> None:

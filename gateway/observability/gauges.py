@@ -178,6 +178,7 @@ GAUGES: Final = (
         unit="1",
         help="1 while the network's topic is read; 0 while the circuit breaker or a lost link closes it.",
         labels=_NETWORK,
+        fresh_s=_READ_S,
         processes=("execution",),
     ),
     GaugeMetric(
@@ -207,13 +208,14 @@ GAUGES: Final = (
         name="mypay_erasures_overdue",
         unit="notices",
         help="Erase notices that their affiliates have not confirmed in time.",
-        fresh_s=None,
+        fresh_s=_READ_S,
         processes=("schedule",),
     ),
     GaugeMetric(
         name="mypay_erasure_overdue_oldest_seconds",
         unit="seconds",
         help="How long the oldest of them has been overdue.",
+        fresh_s=_READ_S,
         processes=("schedule",),
     ),
     GaugeMetric(
@@ -232,6 +234,7 @@ GAUGES: Final = (
         name="mypay_key_registry_age_seconds",
         unit="seconds",
         help="How old this process's view of partners' keys is.",
+        fresh_s=_READ_S,
         processes=("initiation", "consents", "execution", "portability"),
     ),
     GaugeMetric(
@@ -262,6 +265,7 @@ GAUGES: Final = (
         name="mypay_disclosure_lag_seconds",
         unit="seconds",
         help="How late the oldest use of the last batch came into the disclosure log.",
+        fresh_s=_READ_S,
         processes=("disclosure",),
     ),
     GaugeMetric(

@@ -48,6 +48,11 @@ class Logs:
         text = self._path(name).read_bytes()[self._sizes[name] :].decode()
         return [json.loads(line) for line in text.splitlines()]
 
+    def errors(self) -> list[str]:
+        """Lines that say that something is wrong with the gateway itself."""
+        lines = [(name, line) for name in self._scene.world.http for line in self.lines(name)]
+        return [f"{name}: {line}" for name, line in lines if line["level"] in ("error", "critical")]
+
     async def all_told(self, event: str) -> bool:
         return all(any(line["event"] == event for line in self.lines(name)) for name in self._scene.world.http)
 
@@ -96,11 +101,14 @@ async def test_a_stage_whose_server_is_away_ends_and_loses_nothing(scene: Scene,
         if server == "postgres":
             await asyncio.to_thread(stop, scene.stack.name, home=scene.stack.home)
             await until_told(scene, server)
+            logs = Logs(scene)
             codes = await end_all(scene)
     if server == "kafka":
         await asyncio.to_thread(stop, scene.stack.name, home=scene.stack.home)
+        logs = Logs(scene)
         codes = await end_all(scene)
     await asyncio.to_thread(start, scene.stack.name, home=scene.stack.home)
+    assert logs.errors() == []
     await start_all(scene)
     assert -signal.SIGKILL not in codes.values(), codes
     after = scene.payments(5, expected=ANY_END)
@@ -108,4 +116,25 @@ async def test_a_stage_whose_server_is_away_ends_and_loses_nothing(scene: Scene,
     await scene.until_states(after, "approved")
     await scene.settle()
     assert len(await scene.rows_of([*entries, *after])) == len(entries) + len(after)
+    await scene.check_books()
+
+
+async def test_with_both_servers_away_every_process_ends_by_itself_and_says_nothing_worse_than_that(
+    scene: Scene,
+) -> None:
+    scene.disturbed = True
+    for server in SERVERS:
+        await asyncio.to_thread(STOPS[server][0], scene.stack.name, home=scene.stack.home)
+    await until_told(scene, "kafka")
+    logs = Logs(scene)
+    codes = await end_all(scene)
+    for server in SERVERS:
+        await asyncio.to_thread(STOPS[server][2], scene.stack.name, home=scene.stack.home)
+    await start_all(scene)
+    assert -signal.SIGKILL not in codes.values(), codes
+    assert logs.errors() == []
+    entries = scene.payments(3)
+    await scene.send(entries)
+    await scene.until_states(entries, "approved")
+    await scene.settle()
     await scene.check_books()

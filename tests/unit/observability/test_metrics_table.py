@@ -95,6 +95,20 @@ def test_stages_and_processes_are_the_real_ones() -> None:
     assert set(STAGES) <= {role.value for role in Role}
 
 
+READ_ELSEWHERE = {
+    *("mypay_dependency_up", "mypay_payments_open", "mypay_payment_oldest_seconds", "mypay_consumer_lag_seconds"),
+    *("mypay_outbox_oldest_seconds", "mypay_erasures_overdue", "mypay_disclosure_lag_seconds", "mypay_network_open"),
+    *("mypay_breaks_open", "mypay_clearing_age_seconds", "mypay_key_registry_age_seconds", "mypay_exports_open"),
+}
+
+
+def test_a_gauge_that_others_must_answer_for_does_not_outlive_their_answers() -> None:
+    lasting = {row.name for row in METRICS if isinstance(row, GaugeMetric) and row.fresh_s is None}
+    assert lasting & READ_ELSEWHERE == set()
+    # The pauses between two looks at them are a few seconds.
+    assert all(row.fresh_s >= 20 for row in METRICS if isinstance(row, GaugeMetric) and row.fresh_s is not None)
+
+
 def test_every_kind_of_break_has_its_series() -> None:
     (row,) = (row for row in METRICS if row.name == "mypay_breaks_total")
     assert isinstance(row, CounterMetric)
