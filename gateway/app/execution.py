@@ -316,7 +316,7 @@ async def execution_process(process: Process, network_id: NetworkId) -> AsyncIte
     handed_on = dispatch(settings)
 
     def links(on_unmatched: Callable[[UnmatchedAnswer], None]) -> Iso8583Network:
-        return Iso8583Network(config, on_unmatched=on_unmatched, observer=LinkMetrics(process.observer))
+        return Iso8583Network(config, on_unmatched=on_unmatched, observer=LinkMetrics(process.observer, network_id))
 
     async with signers(process) as signed, publisher(process) as producer:
         connections = ExecutionConnections(

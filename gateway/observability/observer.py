@@ -33,7 +33,7 @@ from gateway.observability.series import Counts, Gauges, Histogram, Reading, Ser
 LABEL_SETS_MAX: Final = 500
 """Of reports whose series are kept ready; and of one metric's series, more are counted as one."""
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_.:+-]{0,60}")
+_NAME: Final = re.compile(r"[A-Za-z0-9_.:+#<\[\]-]{0,60}")
 _OTHER: Final = "other"
 
 LOGGED_FIELDS: Final = frozenset(

@@ -11,8 +11,9 @@ from gateway.network.iso8583.observer import LinkState
 class LinkMetrics:
     """Implements the ISO 8583 adapter's LinkObserver over the stages' observer."""
 
-    def __init__(self, observer: Observer) -> None:
+    def __init__(self, observer: Observer, network_id: str) -> None:
         self._observer = observer
+        self._tell_breaker(network_id, BreakerState.CLOSED)
         # Outcome → seconds of the exchanges that ended since the event loop's last turn.
         self._ended: defaultdict[str, list[float]] = defaultdict(list)
 
@@ -29,9 +30,12 @@ class LinkMetrics:
 
     def breaker_state(self, network_id: str, state: BreakerState) -> None:
         self._observer.count("link", f"breaker_{state.value}")
+        self._tell_breaker(network_id, state)
+        self._observer.note("breaker", level="warning", network_id=network_id, state=state.value)
+
+    def _tell_breaker(self, network_id: str, state: BreakerState) -> None:
         for one in BreakerState:
             self._observer.level("network_breaker", float(one is state), network=network_id, state=one.value)
-        self._observer.note("breaker", level="warning", network_id=network_id, state=state.value)
 
     def undecodable(self, network_id: str, link: str, field: str, reason: str) -> None:
         self._observer.count("link", "undecodable")

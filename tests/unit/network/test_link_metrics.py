@@ -4,7 +4,12 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from prometheus_client import CollectorRegistry
+
+from gateway.network.iso8583.breaker import BreakerState
+from gateway.network.iso8583.observer import LinkState
 from gateway.network.iso8583.reporting import LinkMetrics
+from gateway.observability.observer import StageObserver
 from gateway.observability.recording import RecordingObserver
 
 
@@ -21,7 +26,7 @@ class Calls(RecordingObserver):
 
 async def test_exchanges_that_end_together_are_told_together() -> None:
     observer = Calls()
-    metrics = LinkMetrics(observer)
+    metrics = LinkMetrics(observer, "bcard")
     for outcome, seconds in (("answered", 0.25), ("timeout", 2.0), ("answered", 0.5)):
         metrics.exchange_ended("bcard", outcome, seconds)
     await asyncio.sleep(0)
@@ -31,3 +36,18 @@ async def test_exchanges_that_end_together_are_told_together() -> None:
     assert observer.calls == [2, 1, 1]
     assert observer.counts == {("exchange", "answered", ""): 3, ("exchange", "timeout", ""): 1}
     assert observer.delays == [("network_exchange", s) for s in (0.25, 0.5, 2.0, 0.125)]
+
+
+def test_each_link_and_the_breaker_are_told_by_name() -> None:
+    registry = CollectorRegistry()
+    metrics = LinkMetrics(StageObserver(registry, stage="execution", network="bcard"), "bcard")
+    for link, state in (("127.0.0.1:8583#0", LinkState.UP), ("[::1]:8583#1", LinkState.DOWN)):
+        metrics.link_state("bcard", link, state, "stopped")
+        told = registry.get_sample_value("mypay_network_link_up", {"network": "bcard", "link": link})
+        assert told == float(state is LinkState.UP)
+    for now in (BreakerState.CLOSED, BreakerState.OPEN):
+        if now is not BreakerState.CLOSED:
+            metrics.breaker_state("bcard", now)
+        for state in BreakerState:
+            told = registry.get_sample_value("mypay_network_breaker", {"network": "bcard", "state": state.value})
+            assert told == float(state is now)

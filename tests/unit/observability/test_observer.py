@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.app.state_gauges import BREAK_AGES
 from gateway.observability.health import Health, Watchdog, run_checks
 from gateway.observability.logging import REPEATS_MAX, TEXT_CHARS_MAX, RepeatFilter, configure_logging
 from gateway.observability.metrics import HOP_SECONDS, LEVELS, SPANS
@@ -166,6 +167,16 @@ def test_a_label_that_is_no_name_is_counted_as_other(
     assert registry.get_sample_value("mypay_hop_seconds_count", {"hop": "other"}) == 1
     assert registry.get_sample_value("mypay_network_link_up", {"network": "kcard", "link": "other"}) == 1
     assert registry.get_sample_value("mypay_batch_size_count", {"stage": "other"}) == 1
+
+
+@pytest.mark.parametrize(
+    "label", [*BREAK_AGES, "127.0.0.1:8583#0", "mypay-initiation:waiting", "kr.mypay.payment-order.v1", "7-30d"]
+)
+def test_what_the_gateway_itself_calls_things_is_a_label(registry: CollectorRegistry, label: str) -> None:
+    observer = StageObserver(registry, stage="schedule")
+    observer.level("breaks_open", 1, network="bcard", kind="duplicate", age=label)
+    told = registry.get_sample_value("mypay_breaks_open", {"network": "bcard", "kind": "duplicate", "age": label})
+    assert told == 1
 
 
 @pytest.mark.parametrize("name", ["never_heard_of", "안녕"])
