@@ -4,19 +4,22 @@ SELECT tx::text AS tx, id FROM outbox_cursor
 -- name: read
 -- What has committed and was not told ahead; with $5 only what nothing can come to stand before any more: a running
 -- transaction's events stand at its own number or later.
+-- The bound comes with the rows, and alone where there are none: asked for later, it could be past the events of a
+-- transaction that has committed in between, and the cursor would pass them by.
 -- The order names the table: a bare tx would be the text that is selected, which puts 1000 before 999.
 -- The cursor's tx is said twice: rows are compared by the index, partitions are passed over by the one column alone.
-SELECT tx::text AS tx, id, topic, key, event_id, event_type, occurred_at, traceparent, body,
-       pg_snapshot_xmin(pg_current_snapshot())::text AS bound
-FROM outbox
-WHERE (tx, id) > ($1::text::xid8, $2::bigint) AND tx >= $1::text::xid8
-  AND id <> ALL ($4::bigint[])
-  AND (NOT $5 OR tx < pg_snapshot_xmin(pg_current_snapshot()))
-ORDER BY outbox.tx, outbox.id
-LIMIT $3
-
--- name: bound
-SELECT pg_snapshot_xmin(pg_current_snapshot())::text
+SELECT now.bound::text AS bound, found.*
+FROM (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS bound) now
+LEFT JOIN LATERAL (
+    SELECT tx::text AS tx, id, topic, key, event_id, event_type, occurred_at, traceparent, body
+    FROM outbox
+    WHERE (tx, id) > ($1::text::xid8, $2::bigint) AND tx >= $1::text::xid8
+      AND id <> ALL ($4::bigint[])
+      AND (NOT $5 OR tx < pg_snapshot_xmin(pg_current_snapshot()))
+    ORDER BY outbox.tx, outbox.id
+    LIMIT $3
+) found ON TRUE
+ORDER BY found.tx::xid8, found.id
 
 -- name: advance
 UPDATE outbox_cursor SET tx = $1::text::xid8, id = $2

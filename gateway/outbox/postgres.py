@@ -80,10 +80,11 @@ class PostgresOutboxReader:
         async with translated():
             connection = self._connected()
             found = await connection.fetch(_SQL.read, str(tx), number, limit, progress.ahead, not progress.has_room)
-            rows = [_row(r) for r in found]
+            bound = int(found[0]["bound"])
+            rows = [_row(r) for r in found if r["id"] is not None]
             if rows:
-                progress.looked(Look([(r.tx, r.id) for r in rows], int(found[0]["bound"]), is_whole=len(rows) < limit))
-            elif progress.ahead and progress.passed(int(await connection.fetchval(_SQL.bound))):
+                progress.looked(Look([(r.tx, r.id) for r in rows], bound, is_whole=len(rows) < limit))
+            elif progress.passed(bound):
                 await self._move(connection)
         return rows
 
