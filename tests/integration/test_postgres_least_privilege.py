@@ -73,7 +73,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
     Role.PORTABILITY: (
         _TRUST,
         "authentication: links use users",
-        "consent: read lock purpose_ends",
+        "consent: read lock purpose_ends ended_since",
         "refusal: insert",
         "portability: recipients requests add access add_exports claim hold lock_export update_export finish_request",
         "portability: payments",
@@ -86,7 +86,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
         "copy: outbox",
     ),
     Role.PORTABILITY_API: (
-        "consent: lock",
+        "consent: lock ended_since",
         "pull: *",
         "copy: outbox",
     ),
