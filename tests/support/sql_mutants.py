@@ -72,7 +72,7 @@ class Mutant:
 
 
 ARGUED: Final[Mapping[str, str]] = {
-    "outbox.read: by one: … ALL ($4::bigint[]) AND (NOT $5 OR tx < pg_snapshot_xmin(pg_current_s …": (
+    "outbox.read: by one: … ($4::bigint[]) AND (NOT $5 OR tx < pg_snapshot_xmin(pg_current_s …": (
         "a committed event stands at the number of a transaction that has ended; xmin is of one that has not"
     ),
     "clearing.confirm: by one: … no = ANY ($3::integer[]) AND created_at < $4 …": "what is equal is set to itself",

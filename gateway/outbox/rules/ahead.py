@@ -70,7 +70,11 @@ class Progress:
         return self._follow(bound, None if is_whole else last)
 
     def passed(self, bound: int) -> bool:
-        """Nothing else was found than what has been told ahead; True if the cursor has moved."""
+        """A look found nothing but what has been told ahead; True if the cursor has moved.
+
+        Args:
+            bound: of that very look. A later one's would pass what has committed in between, and was not seen.
+        """
         return self._follow(bound, None)
 
     def _follow(self, bound: int, last: Place | None) -> bool:
