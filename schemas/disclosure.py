@@ -68,6 +68,26 @@ class DisclosuresDestroyed(Model):
     occurred_at: UtcTime
 
 
+class DataDestroyed(Model):
+    """Rows that were held for customers who have asked for nothing for so long were destroyed.
+
+    Attributes:
+        number: 1, 2, 3 …: the evidence's own.
+        kind: what they were; rows: how many.
+        rule: by which rule.
+        before: nobody had asked about them since then.
+        digest: of transmission requests: SHA-256 over the digests of their records, by partner and id.
+    """
+
+    number: Sequence
+    kind: str
+    rows: Sequence
+    rule: str
+    before: UtcTime
+    digest: HashField | None = None
+    occurred_at: UtcTime
+
+
 class DisclosedTo(Model):
     """How often something of a customer's was used for one recipient and purpose."""
 

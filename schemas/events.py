@@ -94,6 +94,8 @@ class EventType(StrEnum):
     """A period of the disclosure log was closed: its Merkle root, signed."""
     DISCLOSURES_DESTROYED = "kr.mypay.disclosure.destroyed.v1"
     """What the disclosure log told of uses that are past their time was destroyed."""
+    DATA_DESTROYED = "kr.mypay.retention.destroyed.v1"
+    """What was held for customers who have asked for nothing for a year was destroyed."""
     DISCLOSURE_NOTICE = "kr.mypay.disclosure.notice.v1"
     """Once a year: what was used and provided of one customer. Bring it to them."""
 

@@ -14,7 +14,7 @@ from schemas.bulk import BULK_TYPE, BulkEvent, PaymentBulk
 from schemas.cancellation import CANCEL_TYPE, PaymentCancellation
 from schemas.clearing import CLEARING_TYPE, ClearingBatch
 from schemas.consent_commands import CONSENT_MESSAGES
-from schemas.disclosure import DisclosureNotice, DisclosureRoot, DisclosuresDestroyed
+from schemas.disclosure import DataDestroyed, DisclosureNotice, DisclosureRoot, DisclosuresDestroyed
 from schemas.events import (
     CancellationAccepted,
     CancellationRefused,
@@ -256,17 +256,18 @@ TOPICS: Final[tuple[Topic, ...]] = (
     ),
     Topic(
         name=DISCLOSURE_ROOTS,
-        key="number; of what was destroyed: destroyed:first_seq",
+        key="number; of what was destroyed: destroyed:first_seq, or data-destroyed:number",
         messages={
             EventType.DISCLOSURE_ROOT: DisclosureRoot,
             EventType.DISCLOSURES_DESTROYED: DisclosuresDestroyed,
+            EventType.DATA_DESTROYED: DataDestroyed,
         },
         partitions=1,
         retention_ms=FOR_EVER,
         compacted=True,
         writers=(Role.RELAY,),
         readers=(Role.PARTNER, Role.FINANCE, Role.OPS),
-        description="Signed Merkle roots of the disclosure log, each once; and what was destroyed of it.",
+        description="Signed Merkle roots of the disclosure log, each once; and evidence of what was destroyed.",
     ),
     Topic(
         name="mypay.sharing.{affiliate}",

@@ -60,7 +60,7 @@ GRANT SELECT, INSERT, UPDATE (disabled_at) ON public.recipient_key TO mypay_oper
 GRANT SELECT ON public.affiliate TO mypay_sharing, mypay_marketing, mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (active) ON public.affiliate TO mypay_operator;
 GRANT SELECT ON public.affiliate_key TO mypay_sharing, mypay_marketing, mypay_readonly;
-GRANT SELECT, INSERT ON public.affiliate_key TO mypay_operator;
+GRANT SELECT, INSERT, UPDATE (disabled_at) ON public.affiliate_key TO mypay_operator;
 GRANT SELECT ON public.affiliate_approval TO mypay_sharing, mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (legal_basis, approved_by, approved_at, withdrawn_at) ON public.affiliate_approval TO mypay_operator;
 GRANT SELECT, UPDATE (lock_only) ON public.consent TO mypay_initiation, mypay_execution, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing;
@@ -85,6 +85,7 @@ GRANT SELECT, UPDATE (status, exports, next_due_at) ON public.portability_reques
 GRANT SELECT ON public.portability_request TO mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (accessed_at) ON public.portability_access TO mypay_portability_api;
 GRANT SELECT ON public.portability_access TO mypay_readonly;
+GRANT SELECT ON public.portability_request_gone TO mypay_portability, mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (state, attempt, leased_by, leased_until, snapshot_at, receipt, reason_code, reason_text, changed_at, sent_chunks, sent_version) ON public.portability_export TO mypay_portability;
 GRANT SELECT, INSERT (partner_id, request_id, number, consent_id, state, search_from, created_at, changed_at) ON public.portability_export TO mypay_schedule;
 GRANT SELECT ON public.portability_export TO mypay_readonly;
@@ -168,6 +169,7 @@ GRANT SELECT ON public.disclosure_root TO mypay_readonly;
 GRANT SELECT, UPDATE (tx, id, seq, entry_hash, root_number, root_hash, root_seq, period_start, frontier) ON public.disclosure_head TO mypay_disclosure;
 GRANT SELECT ON public.disclosure_head TO mypay_readonly;
 GRANT SELECT ON public.disclosure_destruction TO mypay_readonly;
+GRANT SELECT ON public.data_destruction TO mypay_readonly;
 GRANT SELECT ON public.outbox_partition TO mypay_readonly;
 GRANT SELECT ON public.operating_state TO mypay_schedule, mypay_readonly;
 GRANT SELECT, INSERT ON public.operator_action TO mypay_operator;
@@ -197,3 +199,4 @@ GRANT EXECUTE ON FUNCTION public.drop_outbox_partition(timestamptz) TO mypay_sch
 GRANT EXECUTE ON FUNCTION public.purge_unpartitioned_events(timestamptz, integer) TO mypay_schedule;
 GRANT EXECUTE ON FUNCTION public.purge_used_assertions(timestamptz, integer) TO mypay_schedule;
 GRANT EXECUTE ON FUNCTION public.destroy_disclosures(timestamptz, integer) TO mypay_schedule;
+GRANT EXECUTE ON FUNCTION public.destroy_silent_portability(timestamptz, integer) TO mypay_schedule;

@@ -27,6 +27,7 @@ from gateway.payments.cancellations.rules import CutOver
 from gateway.payments.dispatch import Dispatch
 from gateway.payments.open_watch import OpenPaymentsWatch
 from gateway.payments.rules.routing import NetworkProfile
+from gateway.portability.forgetting import SilentRequests
 from gateway.portability.schedule import ScheduledExports
 from gateway.sharing.confirming import OverdueErasures
 from schemas.primitives import NetworkId
@@ -82,6 +83,7 @@ class ScheduleStage:
     occurrences: OccurrenceService
     orders: ScheduledOrderService
     exports: ScheduledExports
+    silent_requests: SilentRequests
     state: StateGauges | None = None
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -98,6 +100,7 @@ class ScheduleStage:
             "relayed-events": (self.outbox.keep_up, terms.purge_interval_s),
             "used-proofs": (self.used_proofs.purge, terms.purge_interval_s),
             "disclosures-destroyed": (self.disclosures.destroy, terms.purge_interval_s),
+            "silent-requests": (self.silent_requests.destroy, terms.purge_interval_s),
             "disclosure-notices": (self.disclosures.notify, terms.purge_interval_s),
             **({} if self.state is None else {"state": (self.state.look, terms.open_payments_interval_s)}),
         }
@@ -154,6 +157,7 @@ def schedule(runtime: Runtime, connections: ScheduleConnections, terms: Schedule
             store=store, observer=observer, clock=clock, days=terms.days, settings=terms.occurrences
         ),
         exports=ScheduledExports(store=store, observer=observer, clock=clock),
+        silent_requests=SilentRequests(store=store, observer=observer, clock=clock),
         orders=ScheduledOrderService(
             store=store,
             publisher=connections.publisher,

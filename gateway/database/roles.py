@@ -170,7 +170,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
                                _O: Access(insert=ALL, update=("active", "certificate_sha256"))},
     "recipient_key":          {_P: READ, _V: READ, _O: Access(insert=ALL, update=("disabled_at",))},
     "affiliate":              {_A: READ, _M: READ, _V: READ, _O: Access(insert=ALL, update=("active",))},
-    "affiliate_key":          {_A: READ, _M: READ, _V: READ, _O: APPEND},
+    "affiliate_key":          {_A: READ, _M: READ, _V: READ, _O: Access(insert=ALL, update=("disabled_at",))},
     "affiliate_approval":     {_A: READ, _V: READ,
                                _O: Access(insert=ALL, update=("legal_basis", "approved_by", "approved_at",
                                                               "withdrawn_at"))},
@@ -193,6 +193,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
                                           update=("accessed_at",)),
                                _T: Access(update=("status", "exports", "next_due_at")), _V: READ},
     "portability_access":     {_U: Access(insert=ALL, update=("accessed_at",)), _V: READ},
+    "portability_request_gone": {_P: READ, _V: READ},
     "portability_export":     {_P: Access(insert=ALL, update=_EXPORTS), _T: Access(insert=_BEGUN), _V: READ},
     # --- joint marketing ---
     "campaign":               {_M: Access(update=("offers", "held_minor", "used_minor")), _V: READ,
@@ -248,6 +249,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "disclosure_root":        {_D: WRITE, _V: READ},
     "disclosure_head":        {_D: Access(update=_MOVES_HEAD), _V: READ},
     "disclosure_destruction": {_V: READ},
+    "data_destruction":       {_V: READ},
     "outbox_partition":       {_V: READ},
     # --- what operators' gauges are read from ---
     "operating_state":        {_T: READ, _V: READ},
@@ -287,6 +289,7 @@ FUNCTIONS: Final[Mapping[str, frozenset[Role]]] = {
     "purge_unpartitioned_events(timestamptz, integer)": frozenset({_T}),
     "purge_used_assertions(timestamptz, integer)": frozenset({_T}),
     "destroy_disclosures(timestamptz, integer)":   frozenset({_T}),
+    "destroy_silent_portability(timestamptz, integer)": frozenset({_T}),
 }
 """Function → roles that may call it. Those of triggers are called by nobody."""
 # fmt: on
@@ -306,7 +309,7 @@ APPEND_ONLY: Final = frozenset(
         *("late_answer", "cancellation_answer", "revoked_issuer_key", "schema_migration"),
         *("operator_action", "operator_proposal", "operator_decision", "clearing_superseded", "console_sign_in"),
         *("trust_policy", "disclosure_entry", "disclosure_content", "disclosure_block", "disclosure_root"),
-        "disclosure_destruction",
+        *("disclosure_destruction", "portability_request_gone", "data_destruction"),
         *("offer_use", "marketing_table", "marketing_table_payment"),
     }
 )

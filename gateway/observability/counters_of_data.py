@@ -39,6 +39,12 @@ COUNTERS_OF_DATA: Final = (
         outcomes={"schedule": {"used_proof_purged": "One."}},
     ),
     CounterMetric(
+        name="mypay_silent_rows_destroyed_total",
+        unit="rows",
+        help="Rows held for transmission requests that were destroyed after a year without access.",
+        outcomes={"schedule": {"silent_destroyed": "One."}},
+    ),
+    CounterMetric(
         name="mypay_transmissions_total",
         unit="transmissions",
         help="Scheduled transmissions of customers' data.",

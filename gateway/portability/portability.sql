@@ -14,6 +14,14 @@ SELECT r.partner_id, r.request_id, r.customer_id, r.body, r.digest, r.status, r.
 FROM portability_request r
 JOIN unnest($1::text[], $2::text[]) AS k (partner_id, request_id) USING (partner_id, request_id)
 
+-- name: gone
+SELECT g.partner_id, g.request_id, g.digest, g.reference
+FROM portability_request_gone g
+JOIN unnest($1::text[], $2::text[]) AS k (partner_id, request_id) USING (partner_id, request_id)
+
+-- name: destroy_silent
+SELECT number, kind, rows, rule, before, digest, destroyed_at FROM destroy_silent_portability($1, $2)
+
 -- name: add
 INSERT INTO portability_request (partner_id, request_id, consent_id, customer_id, rcv_org_code, body, digest, status,
                                  exports, next_due_at, accessed_at, reference, traceparent, created_at)

@@ -12,8 +12,10 @@ from asyncpg import Record as Row
 from gateway.database.errors import translated
 from gateway.database.queries import load
 from gateway.portability.rules.records import (
+    Destruction,
     Export,
     ExportState,
+    GoneRequest,
     PaymentFacts,
     Recipient,
     RecipientKey,
@@ -51,6 +53,16 @@ class PostgresPortabilityStore:
             return {}
         rows = await self._connection.fetch(_SQL.requests, [k[0] for k in keys], [k[1] for k in keys])
         return {r.key: r for r in map(_request, rows)}
+
+    async def gone(self, keys: Sequence[RequestKey]) -> Mapping[RequestKey, GoneRequest]:
+        if not keys:
+            return {}
+        rows = await self._connection.fetch(_SQL.gone, [k[0] for k in keys], [k[1] for k in keys])
+        return {(r["partner_id"], r["request_id"]): GoneRequest(r["digest"], r["reference"]) for r in rows}
+
+    async def destroy_silent(self, *, before: datetime, limit: int) -> Sequence[Destruction]:
+        rows = await self._connection.fetch(_SQL.destroy_silent, before, limit)
+        return [Destruction(**row) for row in rows]
 
     async def add(self, requests: Sequence[StoredRequest]) -> frozenset[RequestKey]:
         if not requests:

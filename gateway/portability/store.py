@@ -8,7 +8,15 @@ from typing import Protocol
 from gateway.consents.store import ConsentUnit
 from gateway.identity.refusals import RefusingUnit
 from gateway.identity.store import AuthenticationUnit
-from gateway.portability.rules.records import Export, PaymentFacts, Recipient, RequestKey, StoredRequest
+from gateway.portability.rules.records import (
+    Destruction,
+    Export,
+    GoneRequest,
+    PaymentFacts,
+    Recipient,
+    RequestKey,
+    StoredRequest,
+)
 from schemas.primitives import CustomerId, PartnerId
 
 
@@ -20,6 +28,16 @@ class PortabilityStore(Protocol):
 
     async def requests(self, keys: Sequence[RequestKey]) -> Mapping[RequestKey, StoredRequest]:
         """Requests that were taken before."""
+
+    async def gone(self, keys: Sequence[RequestKey]) -> Mapping[RequestKey, GoneRequest]:
+        """Requests that were taken before and destroyed since: their ids are used."""
+
+    async def destroy_silent(self, *, before: datetime, limit: int) -> Sequence[Destruction]:
+        """Destroy what was last asked about then, or before it, and return the evidence, by kind.
+
+        Up to ``limit`` requests that are not active, with their exports, unless one of these is on its way; and up to
+        ``limit`` accesses. The database holds to a year at least.
+        """
 
     async def add(self, requests: Sequence[StoredRequest]) -> frozenset[RequestKey]:
         """Store new requests; return the keys of those that did not exist."""

@@ -29,7 +29,7 @@ from gateway.identity.verifying import verify_proofs
 from gateway.messaging.records import DeadLetters, Record
 from gateway.outbox.store import OutboxEvent
 from gateway.portability.rules.records import Export, ExportState, Recipient, RequestKey, RequestStatus, StoredRequest
-from gateway.portability.rules.requests import next_due, refuse_request, search_from
+from gateway.portability.rules.requests import DESTROYED, next_due, refuse_request, search_from
 from gateway.portability.store import PortabilityUnit
 from schemas.assertions import PortabilityLink
 from schemas.codec import encode
@@ -138,7 +138,10 @@ class PortabilityRequestService:
         async with self._store.transaction() as uow:
             consents = await uow.consents.lock(sorted({(t.request.partner_id, t.request.consent_id) for t in taken}))
             now = self._clock.now()
-            known = dict(await uow.portability.requests(sorted({t.key for t in taken})))
+            keys = sorted({t.key for t in taken})
+            known = dict(await uow.portability.requests(keys))
+            # After it: what is destroyed meanwhile is in one of the two.
+            gone = await uow.portability.gone(keys)
             recipients = await uow.portability.recipients(sorted({t.request.rcv_org_code for t in taken}))
             shown = [t.proof for t in taken if isinstance(t.proof, Assertion)]
             links = await uow.authentication.links(sorted({a.identity for a in shown})) if shown else {}
@@ -147,6 +150,11 @@ class PortabilityRequestService:
                 first = known.get(one.key)
                 if first is not None:
                     _repeat(one, first, ends)
+                    continue
+                if (destroyed := gone.get(one.key)) is not None:
+                    # The very record that was taken is no repetition: nothing is told of it again.
+                    if destroyed.reference != one.read.reference:
+                        ends.refused.append((one, DESTROYED))
                     continue
                 consent = consents.get((one.request.partner_id, one.request.consent_id))
                 refused = self._refuse(one, consent, recipients, links, now) or await _use(uow, one)

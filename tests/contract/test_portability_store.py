@@ -2,8 +2,13 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
+import pytest
+
+from gateway.app.registries import open_registries
 from gateway.database.unit import Store
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.portability.postgres import PostgresSnapshots
@@ -11,6 +16,7 @@ from gateway.portability.registry import PostgresRecipientRegistry
 from gateway.portability.rules.records import (
     Export,
     ExportState,
+    GoneRequest,
     Recipient,
     RecipientKey,
     RequestStatus,
@@ -25,6 +31,7 @@ from tests.support.domain_samples import consent, merchant
 from tests.support.messages import TRANSMISSION
 
 P1 = PartnerId("partner-1")
+ORG = "A1AAAA0000"
 KEY = (P1, "request-1")
 JWK = {"kty": "EC", "crv": "P-256", "x": "x", "y": "y"}
 
@@ -48,6 +55,12 @@ def export(number: int = 1, **fields: Any) -> Export:
     defaults: dict[str, Any] = {"created_at": later(number), "changed_at": later(number), "search_from": None}
     waiting = (P1, "request-1", number, "consent-1", ExportState.WAITING, 0)
     return Export(*waiting, **(defaults | fields))  # type: ignore[arg-type]
+
+
+async def put_recipient(backend: Backend) -> None:
+    if isinstance(backend, PostgresBackend):
+        async with open_registries(backend.dsn) as registries:
+            await registries.recipients.add(ORG, "A bank")
 
 
 async def begun(store: Store, *exports: Export) -> None:
@@ -198,3 +211,61 @@ async def test_a_snapshot_is_of_one_customer_at_one_moment(backend: Backend) -> 
     async with snapshots.open(P1, CustomerId("customer-1"), since=later(4), size=50) as pieces:
         late = [f async for piece in pieces for f in piece if f.approval_code is not None]
     assert [f.approval_code for f in late] == ["A5"]
+
+
+async def test_what_nobody_asked_about_for_a_year_is_destroyed_with_evidence_and_its_id_stays(backend: Backend) -> None:
+    store, last = backend.store, {"status": RequestStatus.STOPPED, "next_due_at": None}
+    void, other = {"state": ExportState.VOID}, (P1, "other")
+    async with store.transaction() as uow:
+        await uow.portability.add(
+            [
+                request("silent", **last),
+                request("other", **last, digest=b"another digest", reference="mypay.portability.requests/0/2"),
+                # None of these goes: its transmission was not stopped yet, an export is on its way, it is too young.
+                request("active", next_due_at=None),
+                request("on-its-way", **last),
+                request("younger", **last | {"accessed_at": later(1)}),
+            ]
+        )
+        exports = [("silent", void), ("on-its-way", {}), ("on-its-way", void), ("younger", void)]
+        await uow.portability.add_exports(
+            [replace(export(n), request_id=name, **fields) for n, (name, fields) in enumerate(exports)]
+        )
+    await put_recipient(backend)
+    async with store.transaction() as uow:
+        await uow.pulls.access((P1, "consent-2"), ORG, NOW)  # type: ignore[arg-type]
+        await uow.pulls.access((P1, "consent-3"), ORG, later(1))  # type: ignore[arg-type]
+    async with store.transaction() as uow:
+        requests, exported, accesses = await uow.portability.destroy_silent(before=NOW, limit=10)
+    told = [(d.kind, d.rows, d.rule, d.before) for d in (requests, exported, accesses)]
+    assert told == [
+        ("transmission requests", 2, "a year without access", NOW),
+        ("exports of transmission requests", 1, "a year without access", NOW),
+        ("accesses through the API", 1, "a year without access", NOW),
+    ]
+    assert requests.number < exported.number < accesses.number
+    # By partner and id.
+    assert requests.digest == sha256(b"another digest" + b"digest").digest()
+    async with store.transaction() as uow:
+        assert await uow.portability.destroy_silent(before=NOW, limit=10) == []
+    async with store.reading() as uow:
+        names = [(P1, name) for name in ("silent", "other", "active", "on-its-way", "younger")]
+        assert set(await uow.portability.requests(names)) == set(names[2:])
+        gone = await uow.portability.gone([*names, (P1, "never")])
+        assert set(gone) == set(names[:2])
+        assert gone[other] == GoneRequest(b"another digest", "mypay.portability.requests/0/2")
+        assert await uow.portability.gone([]) == {}
+        assert await uow.pulls.accessed_at((P1, "consent-2"), ORG) is None  # type: ignore[arg-type]
+        assert await uow.pulls.accessed_at((P1, "consent-3"), ORG) == later(1)  # type: ignore[arg-type]
+    async with store.transaction() as uow:
+        assert [d.rows for d in await uow.portability.destroy_silent(before=later(1), limit=1)] == [1, 1, 1]
+
+
+async def test_the_database_holds_to_a_year_whatever_is_asked_for(backend: Backend) -> None:
+    if isinstance(backend, MemoryBackend):
+        pytest.skip("the fake believes its caller")
+    now = datetime.now(UTC)
+    younger = request("younger", status=RequestStatus.DONE, next_due_at=None, accessed_at=now - timedelta(days=364))
+    async with backend.store.transaction() as uow:
+        await uow.portability.add([younger])
+        assert await uow.portability.destroy_silent(before=now + timedelta(days=999), limit=10) == []

@@ -184,6 +184,12 @@ class PortabilityRig:
 
     def logged(self) -> list[Use]:
         """What the disclosure log holds of exports, once the sequencer has been through."""
+        uses = self.logged_all()
+        assert all(u.kind is Kind.EXPORT for u in uses)
+        return uses
+
+    def logged_all(self) -> list[Use]:
+        """What the disclosure log holds, once the sequencer has been through."""
         uses = [
             use_of(
                 SourceRow(
@@ -199,7 +205,6 @@ class PortabilityRig:
             for row in self.database.outbox
             if row.event.event_type in BODY_TYPES
         ]
-        assert all(u is not None and u.kind is Kind.EXPORT for u in uses)
         return [u for u in uses if u is not None]
 
     def handed_over(self) -> dict[tuple[str, int], int]:

@@ -99,6 +99,15 @@ USES: Final[Mapping[str, OfPayment | OfBody]] = {
         legal_basis="law",
         nobodys=True,
     ),
+    EventType.DATA_DESTROYED: OfBody(
+        kind=Kind.DESTRUCTION,
+        recipient="",
+        purpose="retention",
+        what="{rows} {kind} destroyed by {rule}",
+        reference="{number}",
+        legal_basis="law",
+        nobodys=True,
+    ),
 }
 """Type of an event → how it is a use."""
 

@@ -86,6 +86,39 @@ class StoredRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class GoneRequest:
+    """All that is kept of a request whose customer has asked for nothing for a year: its id stays used.
+
+    Attributes:
+        digest: SHA-256 of the record's value.
+        reference: the record's place.
+    """
+
+    digest: bytes
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class Destruction:
+    """Evidence that rows of one kind were destroyed; nothing of it names anybody.
+
+    Attributes:
+        number: 1, 2, 3 …
+        rule: by which they were.
+        before: they were last asked about then, or before it.
+        digest: of requests, SHA-256 over their digests, by partner and id.
+    """
+
+    number: int
+    kind: str
+    rows: int
+    rule: str
+    before: datetime
+    digest: bytes | None
+    destroyed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Export:
     """One export of a request.
 

@@ -25,6 +25,9 @@ def _reason(code: ReasonCode, text: str) -> Reason:
 NO_CONSENT: Final = _reason(ReasonCode.MD01, "consent_id names no consent of this partner")
 NO_KEY: Final = _reason(ReasonCode.AG01, "the recipient is not registered, or has no key to encrypt to")
 KEY_CHANGED: Final = _reason(ReasonCode.NARR, "the recipient's key was changed: the export begins anew")
+DESTROYED: Final = _reason(
+    ReasonCode.AM05, "request_id was used before; what it stood for was destroyed after a year without access"
+)
 ATTEMPT_LOST: Final = _reason(ReasonCode.NARR, "this attempt came to nothing: the export begins anew")
 LAPSED: Final = _reason(ReasonCode.TKXP, "the customer has asked for nothing for six months")
 _ISSUED_IN_FUTURE: Final = _reason(ReasonCode.DT04, "issued_at lies in the future")
@@ -157,6 +160,11 @@ def lapse(accessed_at: datetime, now: datetime) -> Lapse:
         if now >= _months_after(accessed_at, LAPSE_MONTHS[found]):
             return found
     return Lapse.GOES_ON
+
+
+def silent_since(now: datetime) -> datetime:
+    """Who last asked for something then, or before it, has been silent for a year: :attr:`Lapse.DELETES`."""
+    return _months_after(now, -LAPSE_MONTHS[Lapse.DELETES])
 
 
 @dataclass(frozen=True, slots=True)

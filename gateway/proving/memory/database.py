@@ -35,7 +35,7 @@ from gateway.payments.rules.ledger import Transfer, TransferKind
 from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.payments.rules.waiting import ScheduledOrder
 from gateway.payments.unknown.store import FollowUp, LateAnswer
-from gateway.portability.rules.records import Export, Recipient, RequestKey, StoredRequest
+from gateway.portability.rules.records import Destruction, Export, GoneRequest, Recipient, RequestKey, StoredRequest
 from gateway.proving.memory.locks import Locks
 from gateway.settlement.rules import Break
 from gateway.sharing.rules.records import Approval, Holder, Place, ShareKey, ShareRow
@@ -169,6 +169,8 @@ class Database:
         self.purpose_ends: Table[tuple[ConsentKey, int, Purpose], PurposeEndRow] = Table("consent_purpose_end")
         self.recipients: Table[str, Recipient] = Table("recipient")
         self.transmissions: Table[RequestKey, StoredRequest] = Table("portability_request")
+        self.transmissions_gone: Table[RequestKey, GoneRequest] = Table("portability_request_gone", append_only=True)
+        self.destructions: Table[int, Destruction] = Table("data_destruction", append_only=True)
         self.certificates: Table[str, str] = Table("recipient_certificate")
         self.accesses: Table[tuple[PartnerId, ConsentId, str], datetime] = Table("portability_access")
         self.exports: Table[tuple[PartnerId, str, int], Export] = Table("portability_export")

@@ -4,11 +4,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
+from hashlib import sha256
 
 from gateway.base.errors import StoreIntegrityError
 from gateway.portability.rules.records import (
+    Destruction,
     Export,
     ExportState,
+    GoneRequest,
     PaymentFacts,
     Recipient,
     RequestKey,
@@ -37,6 +40,48 @@ class MemoryPortabilityStore:
     async def requests(self, keys: Sequence[RequestKey]) -> Mapping[RequestKey, StoredRequest]:
         await self._boundary("portability.requests")
         return {k: row for k in keys if (row := self._tx.get(self._db.transmissions, k)) is not None}
+
+    async def gone(self, keys: Sequence[RequestKey]) -> Mapping[RequestKey, GoneRequest]:
+        await self._boundary("portability.gone")
+        return {k: row for k in keys if (row := self._tx.get(self._db.transmissions_gone, k)) is not None}
+
+    async def destroy_silent(self, *, before: datetime, limit: int) -> Sequence[Destruction]:
+        await self._boundary("portability.destroy_silent")
+        db = self._db
+        busy = {e.request_key for _, e in self._tx.items(db.exports) if e.state in _OPEN}
+        silent = [
+            row
+            for key, row in self._tx.items(db.transmissions)
+            if row.accessed_at <= before and row.status is not RequestStatus.ACTIVE and key not in busy
+        ]
+        silent = sorted(silent, key=lambda r: (r.accessed_at, r.key))[:limit]
+        keys = {row.key for row in silent}
+        exports = [key for key, row in self._tx.items(db.exports) if row.request_key in keys]
+        accesses = [key for key, at in self._tx.items(db.accesses) if at <= before][:limit]
+        for row in silent:
+            await self._tx.insert(db.transmissions_gone, row.key, GoneRequest(row.digest, row.reference))
+        # At once, as nothing else can be written of them any more.
+        for key in keys:
+            db.transmissions.rows.pop(key, None)
+        for export in exports:
+            db.exports.rows.pop(export, None)
+        for access in accesses:
+            db.accesses.rows.pop(access, None)
+        digest = sha256(b"".join(r.digest for r in sorted(silent, key=lambda r: r.key))).digest()
+        counts = (
+            ("transmission requests", len(silent), digest),
+            ("exports of transmission requests", len(exports), None),
+            ("accesses through the API", len(accesses), None),
+        )
+        made = [
+            Destruction(number, kind, rows, "a year without access", before, proof, before)
+            for kind, rows, proof in counts
+            if rows
+            for number in db.next_numbers("data_destruction", 1)
+        ]
+        for evidence in made:
+            await self._tx.insert(db.destructions, evidence.number, evidence)
+        return made
 
     async def add(self, requests: Sequence[StoredRequest]) -> frozenset[RequestKey]:
         await self._boundary("portability.add")
