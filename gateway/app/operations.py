@@ -23,6 +23,8 @@ from gateway.consents.rules.consent import ConsentCommand
 from gateway.directory.approval import PROPOSAL_LIVES, Decision, Proposal, judge
 from gateway.directory.partners import PartnerKey
 from gateway.identity.store import IdentityLink
+from gateway.marketing.rules.campaign import Campaign, CampaignRefusedError
+from schemas.codec import decode, encode_json
 from schemas.primitives import FundingToken, NetworkId, PartnerId
 from schemas.sharing import SharingUse
 
@@ -124,6 +126,34 @@ async def _approve_affiliate(doing: Doing, payload: Payload) -> str:
     return f"{affiliate} may be given data for {use}, of customers who agree."
 
 
+async def grant_recipient(registries: Registries, payload: Payload) -> str:
+    """Give a recipient a key, a certificate, or both: whichever the payload has."""
+    org_code, told = payload["org_code"], []
+    if (kid := payload.get("kid")) is not None:
+        if not await registries.recipients.add_key(org_code, kid, payload["jwk"], now=datetime.now(UTC)):
+            raise OperationRefusedError(f"Recipient {org_code} has a key {kid} already.")
+        told.append(f"Key {kid} is registered.")
+    if (shown := payload.get("certificate_sha256")) is not None:
+        if not await registries.recipients.set_certificate(org_code, shown):
+            raise OperationRefusedError(f"There is no recipient {org_code}.", missing=True)
+        told.append(f"Recipient {org_code} has the certificate {shown[:16]}….")
+    return " ".join(told)
+
+
+async def _grant_recipient(doing: Doing, payload: Payload) -> str:
+    return await grant_recipient(doing.registries, payload)
+
+
+async def _apply_campaign(doing: Doing, payload: Payload) -> str:
+    # As the rules are today: a proposal may be older.
+    campaign = decode(Campaign, encode_json(payload["campaign"]))
+    try:
+        is_new = await doing.registries.campaigns.apply(campaign, now=datetime.now(UTC))
+    except CampaignRefusedError as error:
+        raise OperationRefusedError(f"{error}.") from error
+    return f"Campaign {campaign.campaign_id} is {'new' if is_new else 'changed'}, and makes offers."
+
+
 async def _resume_network(doing: Doing, payload: Payload) -> str:
     network = NetworkId(payload["network_id"])
     if not await doing.registries.directory.resume_network(network):
@@ -162,6 +192,10 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "token.allow": Operation(Gives.RIGHT, _allow_token),
     "affiliate.key.add": Operation(Gives.RIGHT, _add_affiliate_key),
     "affiliate.approve": Operation(Gives.RIGHT, _approve_affiliate),
+    "recipient.add": Operation(Gives.RIGHT, _grant_recipient),
+    "recipient.key.add": Operation(Gives.RIGHT, _grant_recipient),
+    "recipient.certificate": Operation(Gives.RIGHT, _grant_recipient),
+    "campaign.apply": Operation(Gives.RIGHT, _apply_campaign),
     "network.resume": Operation(Gives.MONEY, _resume_network),
     "consent.resume": Operation(Gives.MONEY, _resume_consent),
     # May be done twice without harm, if the decision is not kept: stages handle a record once.

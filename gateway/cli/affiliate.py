@@ -175,6 +175,29 @@ def add_key(
     _tell(told, {"affiliate_id": affiliate, "kid": key.kid}, proposed, json_=json_)
 
 
+@keys.command("disable")
+@operated("affiliate key disable", lambda *, affiliate, kid, **_: f"{affiliate} {kid}")
+def disable_key(
+    affiliate: AffiliateArgument,
+    kid: Annotated[str, typer.Argument(parser=key_id, metavar="KID")],
+    json_: Json = False,
+) -> None:
+    """Disable a key for ever: in every process within seconds."""
+    settings = load_settings()
+
+    async def write() -> datetime | None:
+        async with open_registries(postgres_dsn(settings)) as registries:
+            return await registries.affiliates.disable_key(affiliate, kid, now=datetime.now(UTC))
+
+    since = run(write())
+    if since is None:
+        raise CliError(f"Affiliate {affiliate} has no key {kid}.", ExitCode.NOT_FOUND)
+    if json_:
+        print_json({"affiliate_id": affiliate, "kid": kid, "disabled_at": since})
+    else:
+        say(f"Key {kid} is disabled since {since:%Y-%m-%d %H:%M:%S} UTC.")
+
+
 def _tell(told: str, fields: dict[str, Any], proposed: UUID | None, *, json_: bool) -> None:
     if json_:
         print_json(fields | ({"proposal_id": proposed} if proposed else {}))

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +24,8 @@ from gateway.cli.common import (
     say,
 )
 from gateway.cli.operating import operated
-from gateway.marketing.rules.campaign import Campaign, CampaignRefusedError
+from gateway.cli.operations import Propose, carry_out
+from gateway.marketing.rules.campaign import Campaign
 from gateway.views.campaigns import CampaignsView, ToldCampaign
 from schemas.codec import DecodeError, decode
 
@@ -38,6 +38,7 @@ CampaignArgument = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The c
 @operated("campaign apply", lambda *, file, **_: file.name)
 def apply(
     file: Annotated[Path, typer.Argument(help="The campaign as JSON; - reads standard input.", dir_okay=False)],
+    propose: Propose = False,
     json_: Json = False,
 ) -> None:
     """Write a campaign, new or instead of what it was, and let it make offers.
@@ -48,11 +49,15 @@ def apply(
         campaign: Campaign = decode(Campaign, read_input(file))
     except DecodeError as error:
         raise CliError(f"{file.name}: {error}.", ExitCode.USAGE) from error
-    is_new = run(_apply(load_settings(), campaign))
+    settings, name = load_settings(), campaign.campaign_id
+    is_new = not run(_all(settings, name))
+    payload = {"campaign": campaign.model_dump(mode="json", exclude_none=True)}
+    told, proposed = carry_out(settings, "campaign.apply", name, payload, propose=propose)
     if json_:
-        print_json({"campaign_id": campaign.campaign_id, "is_new": is_new})
+        fields = {"campaign_id": name, "is_new": is_new}
+        print_json(fields | ({"proposal_id": proposed} if proposed else {}))
     else:
-        say(f"Campaign {campaign.campaign_id} is {'new' if is_new else 'changed'}, and makes offers.")
+        say(told)
 
 
 @app.command()
@@ -106,14 +111,6 @@ def _told(campaign: ToldCampaign) -> dict[str, object]:
         "budget": money_json(campaign.budget_minor, campaign.currency),
         "applied_at": campaign.applied_at,
     }
-
-
-async def _apply(settings: Settings, campaign: Campaign) -> bool:
-    async with open_registries(postgres_dsn(settings)) as registries:
-        try:
-            return await registries.campaigns.apply(campaign, now=datetime.now(UTC))
-        except CampaignRefusedError as error:
-            raise CliError(f"{error}.") from error
 
 
 async def _stop(settings: Settings, campaign_id: str) -> bool:

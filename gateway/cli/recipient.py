@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from joserfc.jwk import ECKey
 
+from gateway.app.operations import grant_recipient
 from gateway.app.registries import open_registries
 from gateway.app.settings import Settings
 from gateway.cli.arguments import SomePartnerOption, key_id
@@ -28,6 +29,7 @@ from gateway.cli.common import (
     say,
 )
 from gateway.cli.operating import operated
+from gateway.cli.operations import Propose, carry_out, needs_two
 from gateway.identity.jose.jwk import KeyFormatError
 from gateway.messaging.topics_admin import ensure_topics
 from gateway.portability.sealed import import_recipient_key
@@ -68,12 +70,20 @@ def add(
     kid: Kid = None,
     partner: SomePartnerOption = None,
     certificate: Annotated[Path | None, typer.Option(help="Its client certificate (PEM).", dir_okay=False)] = None,
+    propose: Propose = False,
     json_: Json = False,
 ) -> None:
-    """Register a recipient with a first key, and create the topic of its exports."""
+    """Register a recipient with a first key, and create the topic of its exports.
+
+    Where two people are needed it is registered at once, and has key and certificate when another operator has approved
+    them.
+    """
     settings = load_settings()
     public, key = _read_key(org_code, jwk, kid)
-    shown = None if certificate is None else _fingerprint(read_input(certificate))
+    payload = {"org_code": org_code, "kid": key, "jwk": public}
+    if certificate is not None:
+        payload["certificate_sha256"] = _fingerprint(read_input(certificate))
+    waits = needs_two(settings, propose=propose)
 
     async def write() -> None:
         # Topic first: one too many does no harm, while a recipient without one would hold up its exports.
@@ -87,15 +97,20 @@ def add(
         )
         async with open_registries(postgres_dsn(settings)) as registries, registries.transaction():
             known = PartnerId(partner) if partner else None
-            if not await registries.recipients.add(org_code, name, partner_id=known, certificate_sha256=shown):
+            if not await registries.recipients.add(org_code, name, partner_id=known):
                 raise CliError(f"Recipient {org_code} is already registered.")
-            await registries.recipients.add_key(org_code, key, public, now=datetime.now(UTC))
+            if not waits:
+                await grant_recipient(registries, payload)
 
     run(write())
+    told, proposed = f"It has key {key}.", None
+    if waits:
+        told, proposed = carry_out(settings, "recipient.add", f"{org_code} {key}", payload, propose=True)
     if json_:
-        print_json({"org_code": org_code, "kid": key, "topic": exports_topic(org_code)})
+        fields = {"org_code": org_code, "kid": key, "topic": exports_topic(org_code)}
+        print_json(fields | ({"proposal_id": proposed} if proposed else {}))
     else:
-        say(f"Recipient {org_code} is registered with key {key}; its exports go to {exports_topic(org_code)}.")
+        say(f"Recipient {org_code} is registered; its exports go to {exports_topic(org_code)}. {told}")
 
 
 @app.command("list")
@@ -146,39 +161,40 @@ def certificate(
     org_code: OrgArgument,
     file: Annotated[Path | None, typer.Option("--file", help="Its new client certificate (PEM).")] = None,
     withdraw: Annotated[bool, typer.Option("--withdraw", help="It has none: the API refuses it.")] = False,
+    propose: Propose = False,
 ) -> None:
     """Change the certificate that a recipient shows to the API; the one before is refused from now on."""
     if (file is None) is not withdraw:
         raise CliError("Give either --file or --withdraw.", ExitCode.USAGE)
     settings = load_settings()
-    shown = None if file is None else _fingerprint(read_input(file))
+    if file is not None:
+        shown = _fingerprint(read_input(file))
+        payload = {"org_code": org_code, "certificate_sha256": shown}
+        subject = f"{org_code} {shown[:16]}"
+        told, _ = carry_out(settings, "recipient.certificate", subject, payload, propose=propose)
+        say(told)
+        return
 
     async def write() -> bool:
         async with open_registries(postgres_dsn(settings)) as registries:
-            return await registries.recipients.set_certificate(org_code, shown)
+            return await registries.recipients.set_certificate(org_code, None)
 
     if not run(write()):
         raise CliError(f"There is no recipient {org_code}.", ExitCode.NOT_FOUND)
-    say(f"Recipient {org_code} has {'no certificate' if shown is None else f'the certificate {shown[:16]}…'}.")
+    say(f"Recipient {org_code} has no certificate.")
 
 
 @keys.command("add")
 @operated("recipient key add", _subject)
-def add_key(org_code: OrgArgument, jwk: Jwk, kid: Kid = None, json_: Json = False) -> None:
+def add_key(org_code: OrgArgument, jwk: Jwk, kid: Kid = None, propose: Propose = False, json_: Json = False) -> None:
     """Register another key: exports are encrypted to it from now on, and one that is on its way begins anew."""
-    settings = load_settings()
     public, key = _read_key(org_code, jwk, kid)
-
-    async def write() -> bool:
-        async with open_registries(postgres_dsn(settings)) as registries:
-            return await registries.recipients.add_key(org_code, key, public, now=datetime.now(UTC))
-
-    if not run(write()):
-        raise CliError(f"Recipient {org_code} has a key {key} already.")
+    payload = {"org_code": org_code, "kid": key, "jwk": public}
+    told, proposed = carry_out(load_settings(), "recipient.key.add", f"{org_code} {key}", payload, propose=propose)
     if json_:
-        print_json({"org_code": org_code, "kid": key})
+        print_json({"org_code": org_code, "kid": key} | ({"proposal_id": proposed} if proposed else {}))
     else:
-        say(f"Key {key} is registered.")
+        say(told)
 
 
 @keys.command("disable")

@@ -26,3 +26,9 @@ RETURNING affiliate_id
 UPDATE affiliate_approval SET withdrawn_at = coalesce(withdrawn_at, $3)
 WHERE affiliate_id = $1 AND purpose = $2
 RETURNING withdrawn_at
+
+-- name: disable_key
+-- A key that was disabled before keeps its first moment.
+UPDATE affiliate_key SET disabled_at = coalesce(disabled_at, $3)
+WHERE affiliate_id = $1 AND kid = $2
+RETURNING disabled_at

@@ -47,6 +47,11 @@ class PostgresAffiliateRegistry(OnConnection):
         )
         return frozenset(r["kid"] for r in rows)
 
+    async def disable_key(self, affiliate_id: str, kid: str, *, now: datetime) -> datetime | None:
+        """Disable a key for ever; return since when, or None where the affiliate has no such key."""
+        rows = await self._fetch(_SQL.disable_key, affiliate_id, kid, now)
+        return rows[0]["disabled_at"] if rows else None
+
     async def approve(
         self, affiliate_id: str, use: SharingUse, legal_basis: str, *, approved_by: str, now: datetime
     ) -> None:

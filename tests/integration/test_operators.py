@@ -3,15 +3,22 @@
 import asyncio
 import json
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from gateway.app.registries import open_registries
 from gateway.database.migrate import migrate
 from gateway.identity.jose.jwk import generate_key
 from tests.support.cli import mypay
+from tests.support.marketing import campaign
 
 PARTNER = ("shop-pay", "--name", "Shop Pay", "--group", "telecom", "--no-topics")
 
@@ -106,6 +113,66 @@ def test_a_token_that_one_operator_proposes_pays_only_when_another_approves(
     mypay("operators", "approve", added["proposal_id"]).expect(1)
     mypay("operators", "approve", added["proposal_id"], "--operator", "lee").expect()
     assert mypay("token", "show", added["token"], "--json").json["partners"] == ["shop-pay"]
+
+
+def certificate(folder: Path) -> Path:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "A bank")])
+    begins = datetime(2026, 1, 1, tzinfo=UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, begins, begins + timedelta(days=9))
+    (folder / "bank.pem").write_bytes(made.sign(key, SHA256()).public_bytes(Encoding.PEM))
+    return folder / "bank.pem"
+
+
+def test_what_data_is_handed_over_by_needs_two_people_too(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    org = "A1AAAA0000"
+
+    async def register() -> None:
+        async with open_registries(database) as registries:
+            await registries.recipients.add(org, "A bank")
+
+    async def granted() -> tuple[list[str], str | None, list[str]]:
+        connection = await asyncpg.connect(database)
+        keys = [r[0] for r in await connection.fetch("SELECT kid FROM recipient_key")]
+        shown = await connection.fetchval("SELECT certificate_sha256 FROM recipient")
+        campaigns = [r[0] for r in await connection.fetch("SELECT campaign_id FROM campaign WHERE active")]
+        await connection.close()
+        return keys, shown, campaigns
+
+    asyncio.run(register())
+    monkeypatch.setenv("MYPAY_OPERATOR_TWO_PEOPLE", "1")
+    mypay("recipient", "key", "generate", "--out", tmp_path / "own.json", "--public", tmp_path / "bank.json").expect()
+    mypay("recipient", "key", "add", org, "--jwk", tmp_path / "bank.json", "--kid", "bank-1").expect()
+    mypay("recipient", "certificate", org, "--file", certificate(tmp_path)).expect()
+    (tmp_path / "spring.json").write_text(campaign().model_dump_json(exclude_none=True))
+    mypay("campaign", "apply", tmp_path / "spring.json").expect()
+    assert asyncio.run(granted()) == ([], None, [])
+    proposals = mypay("operators", "proposals", "--json").expect().json
+    assert sorted(p["kind"] for p in proposals) == ["campaign.apply", "recipient.certificate", "recipient.key.add"]
+    for proposal in proposals:
+        mypay("operators", "approve", proposal["proposal_id"]).expect(1)
+        mypay("operators", "approve", proposal["proposal_id"], "--operator", "lee").expect()
+    keys, shown, campaigns = asyncio.run(granted())
+    assert (keys, shown is not None, campaigns) == (["bank-1"], True, ["spring"])
+    # Taking away waits for nobody.
+    mypay("recipient", "certificate", org, "--withdraw").expect()
+    mypay("recipient", "key", "disable", org, "bank-1").expect()
+    mypay("campaign", "stop", "spring").expect()
+    assert asyncio.run(granted()) == (["bank-1"], None, [])
+
+
+def test_an_affiliates_stolen_key_is_disabled_by_one_person(database: str, tmp_path: Path) -> None:
+    async def register() -> None:
+        async with open_registries(database) as registries:
+            await registries.affiliates.add("points", "Points", "telecom")
+
+    asyncio.run(register())
+    mypay("affiliate", "key", "add", "points", "--jwk", tmp_path / "public.json").expect()
+    since = mypay("affiliate", "key", "disable", "points", "shop-1", "--json").expect().json["disabled_at"]
+    assert mypay("affiliate", "key", "disable", "points", "shop-1", "--json").expect().json["disabled_at"] == since
+    assert "has no key" in mypay("affiliate", "key", "disable", "points", "other").expect(3).err
 
 
 def test_the_record_cannot_be_changed_nor_an_own_proposal_approved_past_the_program(

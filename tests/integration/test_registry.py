@@ -142,3 +142,12 @@ async def test_five_thousand_consents_take_one_statement(registries: Registries)
     added = await registries.consents.add_consents([(terms(n), ConsentStatus.AUTH) for n in range(5000)])
     assert len(added) == 5000
     assert asyncio.get_running_loop().time() - started < 10
+
+
+async def test_an_affiliates_key_is_disabled_for_ever(registries: Registries) -> None:
+    affiliates = registries.affiliates
+    await affiliates.add("points", "Points", "telecom")
+    assert await affiliates.add_keys([replace(KEY, kid="points-1", partner_id="points")]) == {"points-1"}
+    assert await affiliates.disable_key("points", "points-1", now=NOW) == NOW
+    assert await affiliates.disable_key("points", "points-1", now=NOW + timedelta(days=1)) == NOW
+    assert await affiliates.disable_key("mobile", "points-1", now=NOW) is None
