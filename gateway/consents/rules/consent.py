@@ -24,7 +24,8 @@ class Consent:
     """One version of a consent as stored.
 
     Attributes:
-        ended: those of its terms' purposes that are over; all of them where the consent itself is.
+        ended: purposes that are over; all of its terms' where the consent itself is. One that the terms have no more
+            stays among them: terms that have it again do not bring it back.
     """
 
     terms: ConsentTerms

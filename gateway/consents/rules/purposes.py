@@ -17,6 +17,10 @@ from schemas.reasons import Reason, ReasonCode
 PORTABILITY_YEARS_MAX: Final = 5
 """A transmission request of MyData names an end at most so far ahead."""
 
+_NOTHING_LEFT: Final = Reason(
+    code=ReasonCode.AG01, text="the amendment leaves no purpose in force: purposes must name what it brings back"
+)
+
 NO_PURPOSES: Final[frozenset[Purpose]] = frozenset()
 
 
@@ -126,15 +130,20 @@ def amended_from(
     after: ConsentTerms,
     named: Collection[Purpose] | None,
 ) -> tuple[frozenset[Purpose], tuple[PurposeEnded, ...]] | Reason:
-    """Purposes of new terms that are over, and those of the terms before that the amendment ends.
+    """Purposes that are over under new terms, also such as these do not have, and those that the amendment ends.
 
-    Without names, what is over stays over, and purposes that the terms before did not have come into force. With names
-    these are in force and no others: so a purpose comes back only where the customer has agreed to it by name.
+    Without names, what is over stays over, whether the terms before had it or an amendment has dropped it, and purposes
+    that no terms have had come into force. With names these are in force and no others. So what was over comes back
+    only where the customer has agreed to it by name, through however many amendments. A Reason where it names what the
+    terms do not have, or nothing would be left in force.
     """
     refused = refuse_unknown(after, named)
     if refused is not None:
         return refused
-    ended = {p for p in after.purposes if (p in before_ended if named is None else p not in named)}
+    dropped = {p for p in before.purposes if p not in after.purposes}
+    ended = {*before_ended, *dropped} if named is None else {*before_ended, *dropped, *after.purposes}.difference(named)
+    if not in_force(after, ended):
+        return _NOTHING_LEFT
     # What is asked for now and was not before, and is not granted, ends as it begins.
     begun = {*in_force(before, before_ended), *(p for p in after.purposes if p not in before.purposes)}
     told = [

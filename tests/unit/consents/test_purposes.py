@@ -172,6 +172,35 @@ async def test_an_amendment_brings_back_only_what_it_names(rig: ConsentRig, row:
     assert rig.consent().purposes == of(after)
 
 
+# What is in force under PSM at first; then amendments: the new terms, what each names, and what is in force after it.
+AMENDED_TWICE = """
+    PM    PM   *   PM    PSM  *    PM     PSM  PSM  PSM
+    PS    P    *   P     PSM  *    P      PSM  PS   PS
+    PSM   PS   *   PS    PSM  *    PS     PM   PM   PM
+    P     S    *   !     P    *    P      S    S    S
+    P     PM   P   P     P    *    P      PM   *    P
+"""
+
+
+@pytest.mark.parametrize("row", [line.split() for line in AMENDED_TWICE.strip().splitlines()], ids=" ".join)
+async def test_what_is_over_comes_back_by_name_alone_through_any_number_of_amendments(
+    rig: ConsentRig, row: list[str]
+) -> None:
+    first, *steps = row
+    await granted(rig, "PSM", first)
+    for n, (new, named, after) in enumerate(zip(steps[::3], steps[1::3], steps[2::3], strict=True)):
+        amended = with_purposes(new, valid_until=NOW + timedelta(days=401 + n))
+        before = rig.consent()
+        await rig.take(command(rig, "amend", named, amended))
+        kind, told = rig.told()[-1]
+        if after == "!":
+            assert (kind, told["reason"]["code"]) == ("refused", "AG01")
+            assert "leaves no purpose in force" in told["reason"]["text"]
+            assert rig.consent() == before
+        else:
+            assert rig.consent().purposes == of(after)
+
+
 def test_an_amendment_may_not_name_what_its_terms_do_not_have() -> None:
     refused = amended_from(with_purposes("PS"), frozenset(), with_purposes("P"), (P, S))
     assert getattr(refused, "code", None) is ReasonCode.AG01
