@@ -149,7 +149,7 @@ async def sharing_process(process: Process) -> AsyncIterator[SharingStage]:
     """Sharing over PostgreSQL and Kafka."""
     settings = process.settings
     pseudonyms = Pseudonyms(load_ring(settings, Ring.SHARING))
-    keys = CachedKeySource(affiliates_of(process.store), process.observer)
+    keys = CachedKeySource(affiliates_of(process.store, only_active=False), process.observer)
     await until_done(partial(keys.start, settings.registry_refresh_s))
     terms = SharingTerms(
         sharing=SharingSettings(
@@ -172,11 +172,12 @@ async def sharing_process(process: Process) -> AsyncIterator[SharingStage]:
         await keys.stop()
 
 
-def affiliates_of(store: PostgresStore) -> Callable[[], Awaitable[Registry]]:
-    """How the affiliates and their keys are read."""
+def affiliates_of(store: PostgresStore, *, only_active: bool = True) -> Callable[[], Awaitable[Registry]]:
+    """How the affiliates and their keys are read; also of those that are disabled, who must still erase and say so."""
 
     async def load() -> Registry:
         async with store.reading() as uow:
-            return await uow.sharing.affiliates(), await uow.sharing.affiliate_keys()
+            who = await (uow.sharing.affiliates() if only_active else uow.sharing.known_affiliates())
+            return who, await uow.sharing.affiliate_keys()
 
     return load

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
+from gateway.app.registries import open_registries
 from gateway.cli.affiliate import affiliate_id
 from gateway.cli.common import (
     CliError,
@@ -21,6 +23,7 @@ from gateway.cli.common import (
     run,
     say,
 )
+from gateway.cli.operating import current_actor, operated
 from gateway.database.roles import Role
 from gateway.sharing.verifying import verify_shares
 from gateway.views.affiliates import AffiliatesView, ToldHolder
@@ -53,6 +56,31 @@ def list_(
         for h in found
     ]
     print_table("Shares", columns, rows, right=("shares",))
+
+
+@app.command()
+@operated("sharing erased", lambda *, notice, **_: str(notice))
+def erased(
+    notice: Annotated[UUID, typer.Argument(metavar="NOTICE", help="The erase notice's id.")], json_: Json = False
+) -> None:
+    """Take an erasure as confirmed that its affiliate can sign no more: it has told so in another way.
+
+    Say in --why how. The notice is overdue no longer.
+    """
+
+    async def write() -> tuple[str, datetime] | None:
+        async with open_registries(postgres_dsn(load_settings())) as registries:
+            by = current_actor().operator
+            return await registries.affiliates.note_erased(notice, by, now=datetime.now(UTC))
+
+    found = run(write())
+    if found is None:
+        raise CliError(f"There is no erase notice {notice}.", ExitCode.NOT_FOUND)
+    affiliate, since = found
+    if json_:
+        print_json({"notice_id": notice, "affiliate_id": affiliate, "confirmed_at": since})
+    else:
+        say(f"The erasure of {affiliate} counts as confirmed since {since:%Y-%m-%d %H:%M:%S} UTC.")
 
 
 @app.command()

@@ -138,7 +138,17 @@ _PAID: Final = (
 )
 """What sharing sees of a payment."""
 
-_SHARES: Final = ("key_ids", "notice_id", "cause", "noticed_at", "erase_by", "confirmed_at", "confirmation", "erased")
+_SHARES: Final = (
+    "key_ids",
+    "uses",
+    "notice_id",
+    "cause",
+    "noticed_at",
+    "erase_by",
+    "confirmed_at",
+    "confirmation",
+    "erased",
+)
 
 # fmt: off
 TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
@@ -231,7 +241,8 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "clearing_superseded":    {_S: APPEND, _O: READ, _V: READ},
     # --- sharing ---
     "share":                  {_A: APPEND, _O: READ, _V: READ},
-    "share_holder":        {_A: Access(insert=ALL, update=_SHARES), _T: READ, _O: READ, _V: READ},
+    "share_holder":           {_A: Access(insert=ALL, update=_SHARES), _T: READ, _V: READ,
+                               _O: Access(update=("confirmed_at", "confirmation"))},
     "sharing_place":          {_A: Access(update=("tx", "id")), _V: READ},
     # --- events ---
     "outbox":                 {_I: _EVENTS, _C: _EVENTS, _X: _EVENTS, _S: _EVENTS, _T: _EVENTS, _P: _EVENTS,

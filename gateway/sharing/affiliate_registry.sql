@@ -32,3 +32,9 @@ RETURNING withdrawn_at
 UPDATE affiliate_key SET disabled_at = coalesce(disabled_at, $3)
 WHERE affiliate_id = $1 AND kid = $2
 RETURNING disabled_at
+
+-- name: note_erased
+-- One that was confirmed before stays as it was.
+UPDATE share_holder SET confirmed_at = coalesce(confirmed_at, $2), confirmation = coalesce(confirmation, $3)
+WHERE notice_id = $1
+RETURNING affiliate_id, confirmed_at

@@ -87,8 +87,14 @@ class PostgresSharingStore:
             for r in await self._connection.fetch(_SQL.approvals)
         ]
 
+    async def approved(self) -> frozenset[tuple[str, str]]:
+        return frozenset((r["affiliate_id"], r["purpose"]) for r in await self._connection.fetch(_SQL.approved))
+
     async def affiliates(self) -> frozenset[str]:
         return frozenset(r["affiliate_id"] for r in await self._connection.fetch(_SQL.affiliates))
+
+    async def known_affiliates(self) -> frozenset[str]:
+        return frozenset(r["affiliate_id"] for r in await self._connection.fetch(_SQL.known_affiliates))
 
     async def affiliate_keys(self) -> Sequence[PartnerKey]:
         return [
@@ -144,6 +150,7 @@ class PostgresSharingStore:
             [n and n.cause.value for n in notices],
             [n and n.noticed_at for n in notices],
             [n and n.erase_by for n in notices],
+            [" ".join(r.uses) for r in holders],
         )
 
     async def must_erase(self, now: datetime, limit: int) -> Sequence[ConsentKey]:
@@ -183,6 +190,7 @@ def _holder(row: Record) -> Holder:
         reference=row["reference"],
         key_ids=tuple(row["key_ids"]),
         since=row["since"],
+        uses=tuple(row["uses"]),
         notice=notice,
         confirmed_at=row["confirmed_at"],
     )

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from datetime import datetime
+from uuid import UUID
 
 from gateway.database.queries import load
 from gateway.database.statements import OnConnection
@@ -51,6 +52,14 @@ class PostgresAffiliateRegistry(OnConnection):
         """Disable a key for ever; return since when, or None where the affiliate has no such key."""
         rows = await self._fetch(_SQL.disable_key, affiliate_id, kid, now)
         return rows[0]["disabled_at"] if rows else None
+
+    async def note_erased(self, notice_id: UUID, by: str, *, now: datetime) -> tuple[str, datetime] | None:
+        """Take an affiliate's erasure as confirmed on somebody's word; return the affiliate and since when it is.
+
+        None where there is no such notice. ``by``: whose word it is.
+        """
+        rows = await self._fetch(_SQL.note_erased, notice_id, now, f"operator {by}")
+        return (rows[0]["affiliate_id"], rows[0]["confirmed_at"]) if rows else None
 
     async def approve(
         self, affiliate_id: str, use: SharingUse, legal_basis: str, *, approved_by: str, now: datetime

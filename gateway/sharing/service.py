@@ -80,7 +80,8 @@ class SharingService:
     async def sweep(self) -> int:
         """Tell those who must erase and were not told by the change itself; return how many they were.
 
-        Nothing is left for it to find, unless this stage stood still for longer than events are kept.
+        That an approval was withdrawn is no event: it is found here. Else nothing is left to find, unless this stage
+        stood still for longer than events are kept.
         """
 
         async def find() -> Sequence[ConsentKey]:
@@ -152,11 +153,9 @@ class SharingService:
         for share in made:
             place = (share.row.consent_key, share.granted.affiliate_id)
             holder = changed.get(place) or holders.get(place) or known[place]
-            if self._pseudonyms.key_id not in holder.key_ids:
-                holder = replace(holder, key_ids=(*holder.key_ids, self._pseudonyms.key_id))
-                changed[place] = holder
-            elif place in holders:
-                changed[place] = holder
+            grown = self._with_share(holder, share.row)
+            if grown != holder or place in holders:
+                changed[place] = grown
         await uow.sharing.write_holders(list(changed.values()))
         references = {place: r.reference for place, r in {**known, **holders}.items()}
         shared = [self._event(s, references[s.row.consent_key, s.granted.affiliate_id]) for s in made]
@@ -175,6 +174,16 @@ class SharingService:
             reference=self._pseudonyms.name(affiliate, Named.CONSENT, named),
             key_ids=(self._pseudonyms.key_id,),
             since=now,
+            uses=(),
+        )
+
+    def _with_share(self, holder: Holder, row: ShareRow) -> Holder:
+        """With the key that names the customer in a share, and the uses that it is for."""
+        keys = holder.key_ids
+        return replace(
+            holder,
+            key_ids=keys if self._pseudonyms.key_id in keys else (*keys, self._pseudonyms.key_id),
+            uses=tuple(sorted({*holder.uses, *row.uses})),
         )
 
     def _row(self, granted: Granted, holder: Holder, now: datetime) -> ShareRow:
@@ -233,10 +242,12 @@ class SharingService:
         if not keys:
             return 0
         consents = await uow.consents.lock(sorted(set(keys)))
+        # After the locks, as the clock: shares are decided under them too, of the approvals as they were then.
+        approved = await uow.sharing.approved()
         now = self._clock.now()
         noticed = []
         for holder in await uow.sharing.holders(sorted(set(keys))):
-            cause = None if holder.notice else erase_cause(holder, consents.get(holder.key), now)
+            cause = None if holder.notice else erase_cause(holder, consents.get(holder.key), approved, now)
             if cause is not None:
                 notice_id = uuid5(_NOTICES, f"{holder.affiliate_id}/{holder.reference}")
                 notice = Notice(notice_id, cause, now, now + self._settings.erase_within)

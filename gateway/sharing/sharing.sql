@@ -54,6 +54,12 @@ FROM affiliate_approval a JOIN affiliate f USING (affiliate_id)
 WHERE f.active AND a.withdrawn_at IS NULL
 ORDER BY a.affiliate_id, a.purpose
 
+-- name: approved
+SELECT affiliate_id, purpose FROM affiliate_approval WHERE withdrawn_at IS NULL
+
+-- name: known_affiliates
+SELECT affiliate_id FROM affiliate
+
 -- name: affiliates
 SELECT affiliate_id FROM affiliate WHERE active
 
@@ -81,16 +87,16 @@ RETURNING partner_id, payment_id, affiliate_id
 
 -- name: write_holders
 INSERT INTO share_holder AS r (partner_id, consent_id, customer_id, affiliate_id, round, reference, key_ids, since,
-                                  notice_id, cause, noticed_at, erase_by)
+                               notice_id, cause, noticed_at, erase_by, uses)
 SELECT partner_id, consent_id, customer_id, affiliate_id, round, reference, string_to_array(key_ids, ' '), since,
-       notice_id, cause, noticed_at, erase_by
+       notice_id, cause, noticed_at, erase_by, string_to_array(uses, ' ')
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::text[], $8::timestamptz[],
-            $9::uuid[], $10::text[], $11::timestamptz[], $12::timestamptz[])
+            $9::uuid[], $10::text[], $11::timestamptz[], $12::timestamptz[], $13::text[])
     AS n (partner_id, consent_id, customer_id, affiliate_id, round, reference, key_ids, since, notice_id, cause,
-          noticed_at, erase_by)
+          noticed_at, erase_by, uses)
 ORDER BY partner_id, consent_id, affiliate_id, round
 ON CONFLICT (partner_id, consent_id, affiliate_id, round) DO UPDATE
-SET key_ids = excluded.key_ids, notice_id = excluded.notice_id, cause = excluded.cause, noticed_at = excluded.noticed_at,
+SET key_ids = excluded.key_ids, uses = excluded.uses, notice_id = excluded.notice_id, cause = excluded.cause, noticed_at = excluded.noticed_at,
     erase_by = excluded.erase_by
 
 -- name: must_erase
@@ -99,7 +105,13 @@ FROM share_holder r JOIN consent c USING (partner_id, consent_id)
 WHERE r.notice_id IS NULL
   AND (c.status NOT IN ('AUTH', 'SUSP') OR 'sharing' = ANY (c.ended_purposes) OR NOT c.terms ? 'sharing'
        OR (c.terms -> 'sharing' ->> 'use_until')::timestamptz <= $1 OR (c.terms ->> 'valid_until')::timestamptz <= $1
-       OR NOT c.terms -> 'sharing' -> 'affiliates' ? r.affiliate_id)
+       OR NOT c.terms -> 'sharing' -> 'affiliates' ? r.affiliate_id
+       OR EXISTS (
+           SELECT FROM unnest(r.uses) AS u (use)
+           WHERE NOT c.terms -> 'sharing' -> 'purposes' ? u.use
+              OR NOT EXISTS (
+                  SELECT FROM affiliate_approval a
+                  WHERE a.affiliate_id = r.affiliate_id AND a.purpose = u.use AND a.withdrawn_at IS NULL)))
 ORDER BY r.partner_id, r.consent_id
 LIMIT $2
 

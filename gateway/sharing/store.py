@@ -30,8 +30,14 @@ class SharingStore(Protocol):
     async def approvals(self) -> Sequence[Approval]:
         """What is approved for the affiliates that are active."""
 
+    async def approved(self) -> frozenset[tuple[str, str]]:
+        """(Affiliate, use) of every approval that was not withdrawn, whether the affiliate is active or not."""
+
     async def affiliates(self) -> frozenset[str]:
         """Ids of the affiliates that are active."""
+
+    async def known_affiliates(self) -> frozenset[str]:
+        """Every affiliate, active or not: whoever was given something must erase it, and may say so."""
 
     async def affiliate_keys(self) -> Sequence[PartnerKey]:
         """Every affiliate's keys, whatever their state; each names its affiliate as a partner's its partner."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from gateway.database.queries import load
 from gateway.views.view import View
@@ -41,6 +42,7 @@ class ToldHolder:
     erase_by: datetime | None
     confirmed_at: datetime | None
     erased: int | None
+    notice_id: UUID | None
     shares: int
 
 

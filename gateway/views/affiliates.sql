@@ -9,7 +9,7 @@ ORDER BY a.affiliate_id
 
 -- name: holders
 SELECT h.affiliate_id, h.partner_id, h.consent_id, h.round, h.reference, h.since, h.noticed_at, h.cause, h.erase_by,
-       h.confirmed_at, h.erased,
+       h.confirmed_at, h.erased, h.notice_id,
        (SELECT count(*) FROM share s
         WHERE (s.partner_id, s.consent_id, s.affiliate_id, s.round)
             = (h.partner_id, h.consent_id, h.affiliate_id, h.round)) AS shares

@@ -92,6 +92,8 @@ class Backend(Protocol):
     async def put_approval(self, approval: Approval) -> None:
         """An affiliate, active, with this approval."""
 
+    async def withdraw_approval(self, approval: Approval) -> None: ...
+
     async def put_campaigns(self, *campaigns: Campaign) -> None: ...
 
     async def put_token(self, token: str, customer_id: str, *partners: str) -> None:
@@ -168,6 +170,9 @@ class MemoryBackend:
 
     async def put_approval(self, approval: Approval) -> None:
         self.database.sharing.approvals.rows[approval.affiliate_id, approval.use.value] = approval
+
+    async def withdraw_approval(self, approval: Approval) -> None:
+        del self.database.sharing.approvals.rows[approval.affiliate_id, approval.use.value]
 
     async def put_campaigns(self, *campaigns: Campaign) -> None:
         self.database.marketing.campaigns.rows.update({c.campaign_id: CampaignRow(c) for c in campaigns})
@@ -280,6 +285,10 @@ class PostgresBackend:
             await registries.affiliates.approve(
                 approval.affiliate_id, approval.use, approval.legal_basis, approved_by=approval.approved_by, now=NOW
             )
+
+    async def withdraw_approval(self, approval: Approval) -> None:
+        async with open_registries(self.dsn) as registries:
+            await registries.affiliates.withdraw(approval.affiliate_id, approval.use, now=NOW)
 
     async def put_campaigns(self, *campaigns: Campaign) -> None:
         async with open_registries(self.dsn) as registries:

@@ -250,6 +250,39 @@ async def test_an_affiliate_that_new_terms_drop_must_erase_and_the_other_goes_on
     assert sorted(s.affiliate_id for s in await stage.told(PaymentShared)) == ["mobile", "points", "points"]
 
 
+async def test_what_was_given_for_a_use_that_is_approved_no_more_must_be_erased(stage: Sharing) -> None:
+    backend = stage.backend
+    await change(backend, permits(purposes=("loyalty", "spending-analysis")))
+    await backend.put_approval(approval("points", SharingUse.SPENDING_ANALYSIS))
+    await settle(backend, 1)
+    await stage.drain()
+    assert await stage.service.sweep() == 0
+    await backend.withdraw_approval(approval("points", SharingUse.SPENDING_ANALYSIS))
+    assert [await stage.service.sweep(), await stage.service.sweep()] == [1, 0]
+    [notice] = await stage.told(EraseNotice)
+    assert (notice.affiliate_id, notice.cause) == ("points", EraseCause.WITHDRAWN)
+    # What is approved still goes on, under another reference.
+    await settle(backend, 2)
+    await stage.drain()
+    [later_] = [s for s in await stage.told(PaymentShared) if s.affiliate_id == "points"][1:]
+    assert later_.consent_ref != notice.consent_ref
+    assert [u.purpose for u in later_.uses] == [SharingUse.LOYALTY]
+    assert await stage.service.sweep() == 0
+
+
+async def test_what_was_given_for_a_use_that_new_terms_drop_must_be_erased(stage: Sharing) -> None:
+    backend = stage.backend
+    await change(backend, permits(purposes=("loyalty", "spending-analysis")))
+    await backend.put_approval(approval("points", SharingUse.SPENDING_ANALYSIS))
+    await settle(backend, 1)
+    await stage.drain()
+    await change(backend, permits(2))
+    await stage.drain()
+    # ``mobile`` was given it for loyalty alone.
+    assert [(n.affiliate_id, n.cause) for n in await stage.told(EraseNotice)] == [("points", EraseCause.DROPPED)]
+    assert await stage.service.sweep() == 0
+
+
 async def test_a_suspension_stops_shares_and_takes_nothing_back(stage: Sharing) -> None:
     await settle(stage.backend, 1)
     await stage.drain()

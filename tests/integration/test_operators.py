@@ -175,6 +175,31 @@ def test_an_affiliates_stolen_key_is_disabled_by_one_person(database: str, tmp_p
     assert "has no key" in mypay("affiliate", "key", "disable", "points", "other").expect(3).err
 
 
+def test_an_erasure_that_its_affiliate_can_sign_no_more_is_noted_by_an_operator(database: str) -> None:
+    notice = "00000000-0000-0000-0000-000000000007"
+
+    async def hold() -> None:
+        async with open_registries(database) as registries:
+            await registries.affiliates.add("points", "Points", "telecom")
+            await registries.affiliates.set_active("points", active=False)
+        connection = await asyncpg.connect(database)
+        await connection.execute(
+            "INSERT INTO share_holder (partner_id, consent_id, customer_id, affiliate_id, round, reference, key_ids,"
+            " since, notice_id, cause, noticed_at, erase_by) VALUES ('shop-pay', 'C-1', 'cust-1', 'points', 1, 'r',"
+            " '{k}', now(), $1, 'ended', now(), now())",
+            notice,
+        )
+        await connection.close()
+
+    asyncio.run(hold())
+    told = mypay("sharing", "erased", notice, "--why", "letter of 3 May", "--json").expect().json
+    assert told["affiliate_id"] == "points"
+    assert mypay("sharing", "erased", notice, "--json").expect().json == told
+    mypay("sharing", "erased", notice.replace("7", "8")).expect(3)
+    [held] = mypay("sharing", "list", "--json").expect().json
+    assert (held["notice_id"], held["confirmed_at"]) == (notice, told["confirmed_at"])
+
+
 def test_the_record_cannot_be_changed_nor_an_own_proposal_approved_past_the_program(
     database: str, tmp_path: Path
 ) -> None:

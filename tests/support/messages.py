@@ -25,7 +25,7 @@ from schemas.consents import (
     SharingField,
     SharingPurpose,
 )
-from schemas.disclosure import DisclosedTo, DisclosureNotice, DisclosureRoot, DisclosuresDestroyed
+from schemas.disclosure import DataDestroyed, DisclosedTo, DisclosureNotice, DisclosureRoot, DisclosuresDestroyed
 from schemas.events import (
     CancellationAccepted,
     CancellationEffect,
@@ -396,6 +396,15 @@ EXAMPLES: tuple[Model, ...] = (
     ConsentAmendment(**COMMAND, terms=CONSENT, authentication="a.b.c"),
     ConsentInstruction(**COMMAND, authentication="a.b.c"),
     DisclosureRoot(number=7, statement="eyJhbGciOiJFUzI1NiJ9.eyJudW1iZXIiOjd9.c2lnbmF0dXJl"),
+    DataDestroyed(
+        number=1,
+        kind="transmission requests",
+        rows=12,
+        rule="a year without access",
+        before=NOW,
+        digest="A" * 43,
+        occurred_at=NOW,
+    ),
     DisclosuresDestroyed(
         first_seq=1,
         last_seq=5000,

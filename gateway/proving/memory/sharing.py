@@ -100,8 +100,16 @@ class MemorySharingStore:
         await self._boundary("sharing.approvals")
         return [a for _, a in sorted(self._tx.items(self._db.sharing.approvals), key=lambda i: i[0])]
 
+    async def approved(self) -> frozenset[tuple[str, str]]:
+        await self._boundary("sharing.approved")
+        return frozenset((a.affiliate_id, a.use.value) for _, a in self._tx.items(self._db.sharing.approvals))
+
     async def affiliates(self) -> frozenset[str]:
         await self._boundary("sharing.affiliates")
+        return frozenset(affiliate for (affiliate, _), _ in self._tx.items(self._db.sharing.approvals))
+
+    async def known_affiliates(self) -> frozenset[str]:
+        await self._boundary("sharing.known_affiliates")
         return frozenset(affiliate for (affiliate, _), _ in self._tx.items(self._db.sharing.approvals))
 
     async def affiliate_keys(self) -> Sequence[PartnerKey]:
@@ -129,10 +137,12 @@ class MemorySharingStore:
 
     async def must_erase(self, now: datetime, limit: int) -> Sequence[ConsentKey]:
         await self._boundary("sharing.must_erase")
+        approved = {(a.affiliate_id, a.use.value) for _, a in self._tx.items(self._db.sharing.approvals)}
         found = {
             row.key
             for _, row in self._tx.items(self._db.sharing.holders)
-            if row.notice is None and erase_cause(row, self._tx.get(self._db.consents, row.key), now) is not None
+            if row.notice is None
+            and erase_cause(row, self._tx.get(self._db.consents, row.key), approved, now) is not None
         }
         return sorted(found)[:limit]
 

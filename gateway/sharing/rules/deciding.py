@@ -1,6 +1,6 @@
 """Who is given what of settled payments, and who must erase: decided of consents that were read under their locks."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -87,14 +87,25 @@ def data_of(payment: SettledPayment, fields: frozenset[SharingField], name_token
     return SharedData.of_stored(**{f.value: made[f]() for f in sorted(fields)})
 
 
-def erase_cause(holder: Holder, consent: Consent | None, now: datetime) -> EraseCause | None:
+def erase_cause(
+    holder: Holder, consent: Consent | None, approved: Collection[tuple[str, str]], now: datetime
+) -> EraseCause | None:
     """Why an affiliate must erase what it was given under a consent; None while it may use it.
 
-    A suspension stops what would follow, and takes nothing back.
+    A suspension of the consent, and an affiliate that is disabled, stop what would follow, and take nothing back.
+
+    Args:
+        holder: what it holds: all of it goes, for nobody can say which part of it a use has seen.
+        consent: as it was read under its lock.
+        approved: (affiliate, use) of every approval that was not withdrawn.
+        now: read after the lock was taken.
     """
     if consent is None or consent.status not in (ConsentStatus.AUTH, ConsentStatus.SUSP):
         return EraseCause.ENDED
     terms = consent.terms.sharing
     if terms is None or Purpose.SHARING in consent.ended or now >= end_of(consent.terms, Purpose.SHARING):
         return EraseCause.ENDED
-    return None if holder.affiliate_id in terms.affiliates else EraseCause.DROPPED
+    if holder.affiliate_id not in terms.affiliates or not set(terms.purposes).issuperset(holder.uses):
+        return EraseCause.DROPPED
+    withdrawn = any((holder.affiliate_id, use) not in approved for use in holder.uses)
+    return EraseCause.WITHDRAWN if withdrawn else None

@@ -72,6 +72,7 @@ class Holder:
         round: 1, 2 …: a customer may permit again what they had ended.
         reference: the affiliate's own name of this consent and round.
         key_ids: the keys under which its names of the customer were made.
+        uses: for which it was given anything, sorted.
     """
 
     key: ConsentKey
@@ -81,6 +82,7 @@ class Holder:
     reference: str
     key_ids: tuple[str, ...]
     since: datetime
+    uses: tuple[str, ...]
     notice: Notice | None = None
     confirmed_at: datetime | None = None
 

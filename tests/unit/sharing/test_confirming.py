@@ -56,7 +56,7 @@ class Scene:
         for affiliate, notice_id in (("points", NOTICE), ("mobile", OTHERS)):
             key = (PartnerId("partner-1"), ConsentId("consent-1"))
             notice = Notice(notice_id, EraseCause.ENDED, NOW, DUE)
-            holder = Holder(key, "customer-1", affiliate, 1, affiliate, ("k",), NOW, notice)
+            holder = Holder(key, "customer-1", affiliate, 1, affiliate, ("k",), NOW, ("loyalty",), notice)
             self.database.sharing.holders.rows[key, affiliate, 1] = holder
 
     def confirmed(self) -> set[str]:
