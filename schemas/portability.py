@@ -118,6 +118,7 @@ class PortabilityEvent(Model):
         export_id: of one that was delivered, voided or abandoned; attempt: which at it.
         records: how many were handed over, of all kinds; chunks: in how many records; of one that was
             abandoned, how many may have left.
+        x_api_type: of an answer through the API: ``scheduled``, or that the customer asked, on the recipient's word.
         receipt: signed by the gateway (compact JWS) over the export's manifest.
         reference: topic, partition and offset of the request that this answers.
     """
@@ -134,6 +135,7 @@ class PortabilityEvent(Model):
     chunks: int | None = None
     attempt: int | None = None
     x_api_tran_id: str | None = None
+    x_api_type: str | None = None
     receipt: str | None = None
     reason: Reason | None = None
     reference: str | None = None

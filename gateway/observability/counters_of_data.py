@@ -88,6 +88,13 @@ COUNTERS_OF_DATA: Final = (
         outcomes={"portability_api": {"answered": "It was answered.", "refused": "It was refused."}},
     ),
     CounterMetric(
+        name="mypay_portability_connections_cut_total",
+        unit="connections",
+        help="Connections of the portability API that were cut: slow, too large, or one too many.",
+        labels={"reason": Source.REASON},
+        outcomes={"portability_api": {"cut": "One."}},
+    ),
+    CounterMetric(
         name="mypay_offers_total",
         unit="offers",
         help="Offers to customers.",

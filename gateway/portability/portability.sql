@@ -109,4 +109,8 @@ SELECT p.payment_id::text AS payment_id, p.operation, p.state, p.amount_minor, p
 FROM consent c
 JOIN payment p USING (partner_id, consent_id)
 LEFT JOIN merchant m USING (merchant_id)
-WHERE c.partner_id = $1 AND c.customer_id = $2 AND ($3::timestamptz IS NULL OR p.changed_at > $3)
+WHERE c.partner_id = $1 AND c.customer_id = $2 
+  AND ($3::timestamptz IS NULL OR p.changed_at > $3 OR EXISTS (
+      -- What was given back of a purchase corrects it, and leaves its own row as it was.
+      SELECT FROM payment r
+      WHERE r.partner_id = p.partner_id AND r.original_payment_id = p.payment_id AND r.changed_at > $3))

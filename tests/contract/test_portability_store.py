@@ -10,6 +10,7 @@ import pytest
 
 from gateway.app.registries import open_registries
 from gateway.database.unit import Store
+from gateway.network.exchange import Operation
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.portability.postgres import PostgresSnapshots
 from gateway.portability.registry import PostgresRecipientRegistry
@@ -185,6 +186,12 @@ async def test_the_newest_key_that_counts_is_a_recipient_s(backend: Backend) -> 
     assert found == {org: Recipient(org, True, RecipientKey("key-2", json.loads(json.dumps(JWK))))}
 
 
+def snapshots_of(backend: Backend) -> Any:
+    if isinstance(backend, MemoryBackend):
+        return MemorySnapshots(backend.database)
+    return PostgresSnapshots(backend.store)  # type: ignore[arg-type]
+
+
 async def test_a_snapshot_is_of_one_customer_at_one_moment(backend: Backend) -> None:
     await backend.put_consents(consent(), consent(consent_id="theirs", customer_id="customer-2"))
     await backend.put_merchants(merchant())
@@ -192,11 +199,7 @@ async def test_a_snapshot_is_of_one_customer_at_one_moment(backend: Backend) -> 
     others = [payment(91, consent_id="theirs"), payment(92, partner_id="partner-2")]
     async with backend.store.transaction() as uow:
         await uow.payments.insert([*mine, *others])
-    match backend:
-        case MemoryBackend():
-            snapshots: Any = MemorySnapshots(backend.database)
-        case _:
-            snapshots = PostgresSnapshots(backend.store)  # type: ignore[arg-type]
+    snapshots = snapshots_of(backend)
     found = []
     async with snapshots.open(P1, CustomerId("customer-1"), since=None, size=2) as pieces:
         async for piece in pieces:
@@ -211,6 +214,20 @@ async def test_a_snapshot_is_of_one_customer_at_one_moment(backend: Backend) -> 
     async with snapshots.open(P1, CustomerId("customer-1"), since=later(4), size=50) as pieces:
         late = [f async for piece in pieces for f in piece if f.approval_code is not None]
     assert [f.approval_code for f in late] == ["A5"]
+
+
+async def test_a_purchase_that_a_refund_corrected_is_among_what_changed(backend: Backend) -> None:
+    await backend.put_consents(consent())
+    paid, other = (payment(n, state=PaymentState.SETTLED, changed_at=later(n)) for n in (1, 2))
+    back = payment(
+        3, operation=Operation.REFUND, original_payment_id=paid.payment_id, state=PaymentState.APPROVED,
+        amount_minor=7, changed_at=later(9),
+    )  # fmt: skip
+    async with backend.store.transaction() as uow:
+        await uow.payments.insert([paid, other, back])
+    async with snapshots_of(backend).open(P1, CustomerId("customer-1"), since=later(8), size=50) as pieces:
+        found = {f.payment_id: f.refunded_minor async for piece in pieces for f in piece}
+    assert found == {str(paid.payment_id): 7, str(back.payment_id): 0}
 
 
 async def test_what_nobody_asked_about_for_a_year_is_destroyed_with_evidence_and_its_id_stays(backend: Backend) -> None:

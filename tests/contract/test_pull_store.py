@@ -5,6 +5,7 @@ from uuid import UUID
 
 from gateway.app.registries import open_registries
 from gateway.database.unit import Store
+from gateway.network.exchange import Operation
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.portability.api.rules.calls import Position, Span, first_position
 from gateway.portability.rules.records import Recipient
@@ -88,6 +89,22 @@ async def test_pages_hold_each_payment_of_the_customer_once(backend: Backend) ->
         late = await uow.pulls.page(P1, CUSTOMER, since, after=first_position(since), token=None, limit=99)
         assert sorted(f.changed_at for f in late) == [later(18), later(19)]
         assert {f.mcc for f in late} == {"5411"}
+
+
+async def test_a_purchase_that_a_refund_corrected_has_changed(backend: Backend) -> None:
+    await backend.put_consents(consent())
+    paid, other = (payment(n, state=PaymentState.SETTLED, changed_at=later(n)) for n in (1, 2))
+    back = payment(
+        3, operation=Operation.REFUND, original_payment_id=paid.payment_id, state=PaymentState.APPROVED,
+        amount_minor=7, decided_at=later(60 * 86_400), changed_at=later(9),
+    )  # fmt: skip
+    async with backend.store.transaction() as uow:
+        await uow.payments.insert([paid, other, back])
+    async with backend.store.reading() as uow:
+        for since, found in ((8, [(str(paid.payment_id), 7)]), (9, [])):
+            span = Span(SPAN.first, SPAN.last, 9, later(since))
+            page = await uow.pulls.page(P1, CUSTOMER, span, after=first_position(span), token=None, limit=99)
+            assert [(f.payment_id, f.refunded_minor) for f in page] == found
 
 
 async def test_tokens_are_their_customer_s(backend: Backend) -> None:

@@ -8,7 +8,7 @@ incident.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -35,6 +35,7 @@ class OfBody:
 
     Attributes:
         nobodys: it concerns no customer; the body names no consent.
+        instead: what is told in place of members that events of earlier versions do not have.
     """
 
     kind: Kind
@@ -44,6 +45,7 @@ class OfBody:
     reference: str
     legal_basis: str = "consent"
     nobodys: bool = False
+    instead: Mapping[str, str] = field(default_factory=dict)
 
 
 USES: Final[Mapping[str, OfPayment | OfBody]] = {
@@ -87,7 +89,8 @@ USES: Final[Mapping[str, OfPayment | OfBody]] = {
         kind=Kind.EXPORT,
         recipient="{rcv_org_code}",
         purpose="portability",
-        what="{records} records through the API",
+        what="{records} records through the API, {x_api_type}",
+        instead={"x_api_type": "x-api-type not told"},
         reference="{x_api_tran_id}",
     ),
     EventType.DISCLOSURES_DESTROYED: OfBody(
@@ -189,7 +192,7 @@ def _of_payment(row: SourceRow, *, if_sent_once: bool) -> Use | None:
 
 def _of_body(row: SourceRow, rule: OfBody) -> Use:
     try:
-        body: dict[str, Any] = parse_strictly(row.body or b"")
+        body: dict[str, Any] = {**rule.instead, **parse_strictly(row.body or b"")}
         version = body.get("consent_version")
         use = Use(
             kind=rule.kind,

@@ -221,6 +221,7 @@ class PullService:
             rcv_org_code=recipient.org_code,
             records=records,
             x_api_tran_id=asked.tran_id,
+            x_api_type=asked.api_type.value,
             occurred_at=now,
         )
         return OutboxEvent(

@@ -39,7 +39,11 @@ FROM (
         FROM payment
         WHERE partner_id = c.partner_id AND consent_id = c.consent_id
           AND decided_at >= $3 AND (decided_at, payment_id) < ($4, $5::uuid)
-          AND ($6::timestamptz IS NULL OR changed_at > $6) AND ($7::text IS NULL OR funding_token = $7)
+          AND ($6::timestamptz IS NULL OR changed_at > $6 OR EXISTS (
+              -- What was given back of it corrects it, and leaves its own row as it was.
+              SELECT FROM payment r
+              WHERE r.partner_id = c.partner_id AND r.original_payment_id = payment.payment_id AND r.changed_at > $6))
+          AND ($7::text IS NULL OR funding_token = $7)
         ORDER BY decided_at DESC, payment_id DESC
         LIMIT $8
     ) AS q

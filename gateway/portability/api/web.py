@@ -18,6 +18,7 @@ from pydantic_core import to_json
 
 from gateway.base.process import Observer
 from gateway.portability.api.answering import STAGE, Answer, PullService, fault
+from gateway.portability.api.connections import ConnectionBounds, Connections
 from gateway.portability.api.rules.calls import BODY_BYTES_MAX, Call, tran_id_of
 from gateway.portability.api.rules.codes import RspCode
 from gateway.sealing.mac import HmacMarks
@@ -69,8 +70,11 @@ class PullServer:
         port: int,
         timeout_s: float,
         observer: Observer,
+        bounds: ConnectionBounds | None = None,
     ) -> None:
         self._service = service
+        self._bounds = bounds or ConnectionBounds()
+        self._connections: Connections | None = None
         self._context = context
         self._host = host
         self._timeout_s = timeout_s
@@ -102,8 +106,14 @@ class PullServer:
         self._runner = runner
         if runner.server is None:
             raise AssertionError("a runner that is set up has a server")
-        self._server = await asyncio.get_running_loop().create_server(
+        self._connections = Connections(
             runner.server,
+            self._bounds,
+            whose=lambda transport: _shown(transport.get_extra_info("ssl_object")),
+            cut=lambda reason: self._observer.count(STAGE, "cut", reason=reason),
+        )
+        self._server = await asyncio.get_running_loop().create_server(
+            self._connections,
             self._host,
             self.port,
             ssl=self._context,
@@ -124,6 +134,16 @@ class PullServer:
             await runner.cleanup()
 
     async def _handle(self, request: web.Request) -> web.Response:
+        if self._connections is None:
+            raise AssertionError("a server that was started has connections")
+        transport = request.transport
+        self._connections.head_is_read(transport)
+        try:
+            return await self._answered(request)
+        finally:
+            self._connections.is_answered(transport)
+
+    async def _answered(self, request: web.Request) -> web.Response:
         try:
             call = Call(
                 method=request.method,
@@ -157,8 +177,12 @@ class PullServer:
 
 
 def _fingerprint(request: web.Request) -> str:
-    certificate = request.get_extra_info("ssl_object").getpeercert(binary_form=True)
-    return hashlib.sha256(certificate).hexdigest()
+    return _shown(request.get_extra_info("ssl_object"))
+
+
+def _shown(session: ssl.SSLObject) -> str:
+    """SHA-256 of the certificate that the other side has shown."""
+    return hashlib.sha256(session.getpeercert(binary_form=True) or b"").hexdigest()
 
 
 def _response(answer: Answer) -> web.Response:

@@ -189,7 +189,11 @@ class MemorySnapshots:
         self, partner_id: PartnerId, customer_id: CustomerId, *, since: datetime | None, size: int
     ) -> AsyncIterator[AsyncIterator[Sequence[PaymentFacts]]]:
         await self._boundary("snapshots.open")
-        found = [f for f in facts_of(self._db, partner_id, customer_id) if since is None or f.changed_at > since]
+        found = [
+            f
+            for f in facts_of(self._db, partner_id, customer_id)
+            if since is None or changed_since(self._db, partner_id, f, since)
+        ]
 
         async def pieces() -> AsyncIterator[Sequence[PaymentFacts]]:
             for begin in range(0, len(found), size):
@@ -197,6 +201,15 @@ class MemorySnapshots:
                 yield found[begin : begin + size]
 
         yield pieces()
+
+
+def changed_since(database: Database, partner_id: PartnerId, facts: PaymentFacts, since: datetime) -> bool:
+    """True if a payment, or what was given back of it, changed after a moment."""
+    return facts.changed_at > since or any(
+        p.changed_at > since
+        for p in database.payments.rows.values()
+        if p.partner_id == partner_id and str(p.original_payment_id) == facts.payment_id
+    )
 
 
 def facts_of(database: Database, partner_id: PartnerId, customer_id: CustomerId) -> list[PaymentFacts]:

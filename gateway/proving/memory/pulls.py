@@ -10,7 +10,7 @@ from gateway.portability.api.rules.calls import Position, Span
 from gateway.portability.rules.records import PaymentFacts, Recipient, RequestStatus
 from gateway.proving.memory.boundary import Boundary
 from gateway.proving.memory.database import Transaction
-from gateway.proving.memory.portability import facts_of
+from gateway.proving.memory.portability import changed_since, facts_of
 from schemas.primitives import CustomerId, PartnerId
 
 
@@ -72,7 +72,7 @@ class MemoryPullStore:
             for f in facts_of(self._db, partner_id, customer_id)
             if f.decided_at >= span.begins
             and _place(f) < (after.decided_at, after.payment_id)
-            and (span.since is None or f.changed_at > span.since)
+            and (span.since is None or changed_since(self._db, partner_id, f, span.since))
             and (token is None or f.funding_token == token)
         ]
         return sorted(found, key=_place, reverse=True)[:limit]

@@ -82,6 +82,7 @@ async def test_each_answer_is_a_use_that_is_written_before_it_leaves(rig: Rig) -
     await rig.ask()
     [(_, told)] = rig.told()
     assert (told["status"], told["rcv_org_code"], told["records"], told["consent_version"]) == ("pulled", ORG, 3, 1)
+    assert told["x_api_type"] == "user-search"
     assert EventType.PORTABILITY_PULLED in USES
     rig.faults.plan("store.commit", StoreUnavailableError("away"))
     answer = await rig.ask()
