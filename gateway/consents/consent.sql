@@ -14,14 +14,24 @@ JOIN unnest($1::text[], $2::text[], $3::integer[]) AS k (partner_id, consent_id,
 ORDER BY c.partner_id, c.consent_id
 FOR NO KEY UPDATE OF c
 
+-- name: hold
+-- Payments' lock goes on beside this one; that of whoever changes a consent does not.
+SELECT c.partner_id, c.consent_id, c.version, c.status, c.ended_purposes,
+       CASE WHEN c.version IS DISTINCT FROM k.held THEN c.terms::text END AS terms
+FROM consent c
+JOIN unnest($1::text[], $2::text[], $3::integer[]) AS k (partner_id, consent_id, held) USING (partner_id, consent_id)
+ORDER BY c.partner_id, c.consent_id
+FOR KEY SHARE OF c
+
 -- name: lock_records
+-- Stronger than payments' lock: who holds a consent still is waited for.
 -- Without its version's digest: a join is decided before the lock is waited for, and an amendment that commits meanwhile
 -- makes it fail, as if there were no such consent.
 SELECT c.partner_id, c.consent_id, c.version, c.status, c.ended_purposes, c.terms::text AS terms, c.changes
 FROM consent c
 JOIN unnest($1::text[], $2::text[]) AS k (partner_id, consent_id) USING (partner_id, consent_id)
 ORDER BY c.partner_id, c.consent_id
-FOR NO KEY UPDATE OF c
+FOR UPDATE OF c
 
 -- name: digests
 SELECT v.partner_id, v.consent_id, v.digest
@@ -36,7 +46,7 @@ JOIN consent_version v USING (partner_id, consent_id, version)
 WHERE c.status IN ('AWAU', 'AUTH', 'SUSP') AND c.valid_until <= $1
 ORDER BY c.valid_until
 LIMIT $2
-FOR NO KEY UPDATE OF c SKIP LOCKED
+FOR UPDATE OF c SKIP LOCKED
 
 -- name: insert
 INSERT INTO consent (partner_id, consent_id, customer_id, version, status, terms, valid_until, changes,

@@ -69,6 +69,9 @@ class PostgresConsentStore:
     async def lock(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, Consent]:
         return await self._fetch(_SQL.lock, keys)
 
+    async def hold(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, Consent]:
+        return await self._fetch(_SQL.hold, keys)
+
     async def lock_records(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, ConsentRecord]:
         rows = await self._connection.fetch(_SQL.lock_records, [k[0] for k in keys], [k[1] for k in keys])
         named = [(row["partner_id"], row["consent_id"], row["version"]) for row in rows]

@@ -48,6 +48,9 @@ class ConsentStore(Protocol):
     async def lock(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, Consent]:
         """Current versions, locked in key order until the transaction ends: the instant of truth."""
 
+    async def hold(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, Consent]:
+        """Current versions, in key order, that nobody changes until the transaction ends; payments under them go on."""
+
     async def lock_records(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, ConsentRecord]:
         """The same, with what commands on consents need besides."""
 

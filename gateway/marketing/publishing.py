@@ -10,12 +10,17 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
+from msgspec import Struct
+
+from gateway.base.keys import ConsentKey
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
+from gateway.consents.rules.consent import Consent
 from gateway.database.unit import Store
-from gateway.marketing.rules.activity import MarketingPermit, activity_of, permit_of
+from gateway.marketing.rules.activity import MarketingPermit, activities_of, permit_of
 from gateway.marketing.rules.aggregates import (
     Contribution,
+    Place,
     cells_of,
     contributions,
     differs_too_little,
@@ -32,6 +37,13 @@ from schemas.primitives import Money
 from schemas.topics import AGGREGATES
 
 _PAGE: Final = 500
+
+
+class Counted(Struct, frozen=True, order=True, gc=False):
+    """A payment that a table counts, and the consent that permits it."""
+
+    row: Contribution
+    consent_key: ConsentKey
 
 
 class AggregateService:
@@ -59,34 +71,37 @@ class AggregateService:
             told += await until_done(partial(self._tell, week, currency, rows))
         return told
 
-    async def _read(self) -> Mapping[tuple[str, str], Sequence[Contribution]]:
+    async def _read(self) -> Mapping[tuple[str, str], Sequence[Counted]]:
         now = self._clock.now()
         weeks = {week_of(now - timedelta(weeks=n)) for n in range(1, self._weeks + 1)}
-        found: dict[tuple[str, str], list[Contribution]] = {}
+        found: dict[tuple[str, str], list[Counted]] = {}
         after = FIRST
         async with self._store.reading() as uow:
             while keys := await uow.marketing.candidates(after, _PAGE):
                 consents = await uow.consents.read(keys)
                 paid = await uow.marketing.paid(keys, now - timedelta(weeks=self._weeks + 1))
                 permits = [p for c in consents.values() if isinstance(p := permit_of(c, now), MarketingPermit)]
-                for place, rows in contributions([activity_of(p, paid) for p in permits]).items():
-                    if place[0] in weeks:
-                        found.setdefault(place, []).extend(rows)
+                for activity in activities_of(permits, paid):
+                    for place, rows in contributions([activity]).items():
+                        if place[0] in weeks:
+                            found.setdefault(place, []).extend(Counted(row, activity.permit.key) for row in rows)
                 after = keys[-1]
         return {place: sorted(rows) for place, rows in found.items()}
 
-    async def _tell(self, week: str, currency: str, rows: Sequence[Contribution]) -> bool:
+    async def _tell(self, week: str, currency: str, counted: Sequence[Counted]) -> bool:
         async with self._store.transaction() as uow:
             before = await uow.marketing.published(week, currency)
-            if before and list(before[-1]) == list(rows):
+            rows = [c.row for c in counted]
+            if before and list(before[-1]) == rows:
                 return False
-            cells = cells_of(rows)
-            hidden = suppressed(cells, self._k)
-            if (
-                len(hidden) == len(cells)
-                or any(differs_too_little(rows, old, self._k) for old in before)
-                or (before and gives_away([*before, rows], self._k))
-            ):
+            # Without a lock first: what is withheld needs none.
+            hidden = self._hidden(rows, before)
+            if hidden is not None:
+                # Consents that change wait until this has committed, and who ended before is in no number.
+                permitted = await self._held(uow, sorted({c.consent_key for c in counted}))
+                rows = [c.row for c in counted if c.consent_key in permitted]
+                hidden = self._hidden(rows, before)
+            if hidden is None:
                 self._observer.count("marketing", "aggregate_withheld")
                 return False
             revision, now = len(before) + 1, self._clock.now()
@@ -105,6 +120,28 @@ class AggregateService:
         self._observer.count("marketing", "aggregate_published")
         self._observer.count("marketing", "cell_suppressed", n=len(hidden))
         return True
+
+    def _hidden(
+        self, rows: Sequence[Contribution], before: Sequence[Sequence[Contribution]]
+    ) -> frozenset[Place] | None:
+        """The cells that are withheld of a table beside those that were published; None: all of it."""
+        cells = cells_of(rows)
+        hidden = suppressed(cells, self._k)
+        withheld = (
+            len(hidden) == len(cells)
+            or any(differs_too_little(rows, old, self._k) for old in before)
+            or (before and gives_away([*before, rows], self._k))
+        )
+        return None if withheld else hidden
+
+    async def _held(self, uow: MarketingUnit, keys: Sequence[ConsentKey]) -> frozenset[ConsentKey]:
+        """Those of the consents that permit marketing, and go on to until this transaction ends."""
+        found: dict[ConsentKey, Consent] = {}
+        for begin in range(0, len(keys), _PAGE):
+            found.update(await uow.consents.hold(keys[begin : begin + _PAGE]))
+        # After the last one, as whoever decides under locks.
+        now = self._clock.now()
+        return frozenset(k for k, c in found.items() if isinstance(permit_of(c, now), MarketingPermit))
 
 
 def table_of(

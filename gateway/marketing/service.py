@@ -16,7 +16,7 @@ from gateway.base.retrying import until_done
 from gateway.consents.ended_watch import EndedConsentWatch
 from gateway.consents.rules.consent import Consent
 from gateway.database.unit import Store
-from gateway.marketing.rules.activity import MarketingActivity, MarketingPermit, PaidRow, activity_of, permit_of
+from gateway.marketing.rules.activity import MarketingPermit, activities_of, permit_of
 from gateway.marketing.rules.campaign import CampaignRow
 from gateway.marketing.rules.offers import Offer, OfferState, decide_offers, end_of_offer, ended
 from gateway.marketing.store import MarketingUnit
@@ -110,7 +110,7 @@ class OfferService:
             paid = await uow.marketing.paid([p.key for p in permits], _since(running.values(), now))
             before = await uow.marketing.offers_of(sorted({p.customer_id for p in permits}))
         made, _ = decide_offers(
-            _activities(permits, paid),
+            activities_of(permits, paid),
             campaigns=running,
             groups=_groups(rows),
             before=before,
@@ -136,7 +136,7 @@ class OfferService:
             paid = await uow.marketing.paid([p.key for p in permits], _since(running.values(), now))
             before = await uow.marketing.offers_of(sorted({p.customer_id for p in permits}))
             made, changed = decide_offers(
-                _activities(permits, paid),
+                activities_of(permits, paid),
                 campaigns=running,
                 groups=_groups(rows),
                 before=before,
@@ -189,10 +189,3 @@ def _permits(consents: Mapping[ConsentKey, Consent], now: datetime) -> list[Mark
     """What the consents permit, in their order."""
     found = (permit_of(consents[key], now) for key in sorted(consents))
     return [p for p in found if isinstance(p, MarketingPermit)]
-
-
-def _activities(permits: Sequence[MarketingPermit], paid: Sequence[PaidRow]) -> list[MarketingActivity]:
-    by_consent: dict[ConsentKey, list[PaidRow]] = {}
-    for row in paid:
-        by_consent.setdefault(row.consent_key, []).append(row)
-    return [activity_of(p, by_consent.get(p.key, ())) for p in permits]

@@ -387,6 +387,24 @@ async def test_whoever_revokes_is_not_told_by_the_difference(backend: Backend) -
         assert len(await aggregates(backend, rig)) == tables
 
 
+async def test_a_revocation_that_commits_first_is_in_no_table(backend: Backend) -> None:
+    """It holds the lock as the table is told, which was counted before: whoever comes later sees what it wrote."""
+    await backend.put_merchants(merchant())
+    await backend.put_consents(*map(agrees, range(1, 9)))
+    await spend(backend, *range(1, 9))
+    rig = MarketingRig(backend.store)
+    rig.clock.set(NOW + timedelta(days=7))
+    async with backend.store.transaction() as uow:
+        [record] = (await uow.consents.lock_records([key(3)])).values()
+        publishing = asyncio.create_task(rig.aggregates.publish())
+        await backend.until_blocked(publishing)
+        ended = replace(record.consent, status=ConsentStatus.CANC)
+        await uow.consents.update([replace(record, consent=ended)], now=NOW)
+    assert await publishing == 1
+    [table] = await told(backend, AggregateTable)
+    assert {c.customers for c in table.cells} == {7}
+
+
 async def test_what_a_table_withheld_no_later_one_gives_away(backend: Backend) -> None:
     await backend.put_merchants(
         *(structs.replace(merchant(mcc=f"540{n}"), merchant_id=MerchantId(f"merchant-{n}")) for n in (1, 2, 3))

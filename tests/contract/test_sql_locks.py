@@ -536,6 +536,29 @@ async def test_who_comes_second_to_the_cursor_of_notices_leaves_it(backend: Post
         assert len(await second.fetch(sql)) == 1
 
 
+async def test_who_holds_consents_still_lets_payments_go_on_and_makes_changes_wait(backend: PostgresBackend) -> None:
+    consents, changed = load("consent"), WAITS["consent.lock_records"]
+    await seed(backend, changed)
+    async with session(backend) as holder, session(backend) as payer, session(backend) as changer:
+        await holder.fetch(consents.hold, *held([FIRST]))
+        await payer.execute("SET LOCAL lock_timeout = '200ms'")
+        assert len(await payer.fetch(consents.lock, *held([FIRST]))) == 1
+        await payer.execute("ROLLBACK AND CHAIN")
+        # Time's changes pass over it, others wait for it.
+        past_end = SKIPS["consent.lock_past_end"]
+        assert [r["consent_id"] for r in await payer.fetch(past_end.sql, *past_end.arguments(ROWS))] == [f"c{SECOND}"]
+        await payer.execute("ROLLBACK AND CHAIN")
+        waiter = asyncio.create_task(run(changer, changed, [FIRST]))
+        await backend.until_blocked(waiter)
+        await holder.execute("ROLLBACK AND CHAIN")
+        await waiter
+        # And who changes it is waited for by who wants to hold it.
+        waiter = asyncio.create_task(holder.fetch(consents.hold, *held([FIRST])))
+        await backend.until_blocked(waiter)
+        await changer.execute("ROLLBACK AND CHAIN")
+        await waiter
+
+
 @pytest.mark.parametrize("name", ["consent.versions"])
 async def test_rows_come_in_their_order_without_an_index(backend: PostgresBackend, name: str) -> None:
     noun, block = name.split(".")

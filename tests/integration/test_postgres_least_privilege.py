@@ -91,7 +91,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
         "copy: outbox",
     ),
     Role.MARKETING: (
-        "consent: read lock ended_since",
+        "consent: read lock hold ended_since",
         "sharing: affiliates affiliate_keys",
         "marketing: campaigns lock_campaigns write_campaigns candidates paid add_customers lock_customers offers_of",
         "marketing: add_offers offers lock_offers write_offers must_end uses add_uses published add_table",

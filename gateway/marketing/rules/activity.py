@@ -104,3 +104,11 @@ def activity_of(permit: MarketingPermit, paid: Sequence[PaidRow]) -> MarketingAc
             if p.consent_key == permit.key
         ],
     )
+
+
+def activities_of(permits: Sequence[MarketingPermit], paid: Sequence[PaidRow]) -> list[MarketingActivity]:
+    """What was paid under each of these permits, in their order."""
+    by_consent: dict[ConsentKey, list[PaidRow]] = {}
+    for row in paid:
+        by_consent.setdefault(row.consent_key, []).append(row)
+    return [activity_of(p, by_consent.get(p.key, ())) for p in permits]

@@ -37,6 +37,11 @@ class MemoryConsentStore:
         await self._boundary("consents.lock")
         return await self._tx.lock(self._db.consents, keys)
 
+    async def hold(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, Consent]:
+        # One kind of lock here: payments wait as well.
+        await self._boundary("consents.hold")
+        return await self._tx.lock(self._db.consents, keys)
+
     async def lock_records(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, ConsentRecord]:
         await self._boundary("consents.lock_records")
         return {k: self._record(k, row) for k, row in (await self._tx.lock(self._db.consents, keys)).items()}
