@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -18,6 +19,7 @@ from gateway.cli.common import (
     load_settings,
     postgres_dsn,
     print_json,
+    print_table,
     read_input,
     run,
     say,
@@ -27,7 +29,7 @@ from gateway.disclosure.rules.proof import problem_of
 from gateway.disclosure.rules.verification import SignedRoot, Verification
 from gateway.disclosure.signing import RootVerifier, create_key
 from gateway.messaging.reader import open_reader
-from gateway.views.disclosures import DisclosuresView
+from gateway.views.disclosures import Destruction, DisclosuresView
 from schemas.codec import DecodeError, decode
 from schemas.disclosure import DisclosureProof, DisclosureRoot
 from schemas.envelope import read_envelope
@@ -107,6 +109,25 @@ async def _published(settings: Settings, verifier: RootVerifier) -> Sequence[Sig
                 root = decode(DisclosureRoot, record.value, trusted=True)
                 found.append(SignedRoot(root.number, root.statement, verifier.read(root.statement)))
     return found
+
+
+@app.command()
+def destructions(
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most, the latest first.")] = 100,
+    json_: Json = False,
+) -> None:
+    """List what was destroyed because its time was over: what kind, how much, by which rule and when."""
+
+    async def read() -> list[Destruction]:
+        async with DisclosuresView.opened(postgres_dsn(load_settings(), Role.READONLY)) as view:
+            return await view.destructions(limit=limit)
+
+    found = run(read())
+    if json_:
+        print_json([{**asdict(d), "digest": d.digest and d.digest.hex()} for d in found])
+        return
+    rows = [(d.destroyed_at, d.kind, d.rows, d.rule, d.before, d.login) for d in found]
+    print_table("Destroyed", ("when", "what", "how many", "rule", "of before", "login"), rows, right=("how many",))
 
 
 @app.command("check-proof")

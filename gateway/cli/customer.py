@@ -10,10 +10,12 @@ import typer
 from gateway.cli.common import Json, load_settings, postgres_dsn, print_json, print_table, run, say
 from gateway.database.roles import Role
 from gateway.disclosure.rules.entry import Entry
+from gateway.disclosure.rules.notices import YEAR
 from gateway.disclosure.rules.proof import proven, told_use
-from gateway.views.disclosures import DisclosuresView
+from gateway.views.disclosures import DisclosuresView, ToldNotice
 from schemas.codec import encode
 from schemas.disclosure import DisclosureProof
+from schemas.primitives import CustomerId, PartnerId
 
 app = typer.Typer(help="What was used and provided of a customer.", no_args_is_help=True)
 
@@ -67,6 +69,39 @@ def disclosures(
     show_uses(f"Disclosures of {customer}", found, json_=json_)
     if proofs is not None and not json_:
         say(f"Proofs are in {proofs}: `mypay audit check-proof {proofs}` checks them without a database.")
+
+
+@app.command()
+def notice(
+    customer: Annotated[str, typer.Argument(metavar="CUSTOMER")],
+    partner: Annotated[str | None, typer.Option("--partner", help="Of this partner's consents alone.")] = None,
+    until: Annotated[
+        datetime | None, typer.Option("--to", metavar="DAY", help="Of the year before this day (UTC); else before now.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Show a customer's notice of a year: how often what was used and provided of theirs, to whom and why.
+
+    A partner is told the same once a year, as `kr.mypay.disclosure.notice.v1`, and brings it to its customer.
+    """
+    last = until.replace(tzinfo=UTC) if until else datetime.now(UTC)
+
+    async def read() -> list[ToldNotice]:
+        async with DisclosuresView.opened(postgres_dsn(load_settings(), Role.READONLY)) as view:
+            whom, of = CustomerId(customer), None if partner is None else PartnerId(partner)
+            return await view.notices(whom, since=last - YEAR, until=last, partner_id=of)
+
+    found = run(read())
+    if json_:
+        print_json([{**n.notice.model_dump(mode="json"), "next_at": n.next_at} for n in found])
+        return
+    rows = [
+        (n.notice.partner_id, d.recipient, d.kind, d.purpose, d.count, n.next_at)
+        for n in found
+        for d in n.notice.disclosed
+    ]
+    columns = ("partner", "to whom", "what", "why", "times", "next notice")
+    print_table(f"Notice of {customer} from {last - YEAR:%Y-%m-%d} to {last:%Y-%m-%d}", columns, rows, right=("times",))
 
 
 def show_uses(title: str, entries: Sequence[Entry], *, json_: bool) -> None:

@@ -295,8 +295,6 @@ SEQUENCES: Final[Mapping[str, frozenset[Role]]] = {
 FUNCTIONS: Final[Mapping[str, frozenset[Role]]] = {
     "make_outbox_partitions(integer, bigint)":     frozenset({_T}),
     "drop_outbox_partition(timestamptz)":          frozenset({_T}),
-    # What the schedule of versions before partitions called: nobody does any more.
-    "purge_relayed_events(timestamptz, integer)":  frozenset(),
     "purge_unpartitioned_events(timestamptz, integer)": frozenset({_T}),
     "purge_used_assertions(timestamptz, integer)": frozenset({_T}),
     "destroy_disclosures(timestamptz, integer)":   frozenset({_T}),

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -11,18 +12,42 @@ from gateway.database.queries import load
 from gateway.disclosure.postgres import head_of
 from gateway.disclosure.rules.entry import GENESIS, Entry, Kind, Use
 from gateway.disclosure.rules.merkle import BLOCK, path_in
+from gateway.disclosure.rules.notices import CustomerOfPartner, Disclosed, notice_of
 from gateway.disclosure.rules.proof import Placed
 from gateway.disclosure.rules.sequence import Head
 from gateway.disclosure.rules.uses import BODY_TYPES, PAYMENT_TYPES
 from gateway.disclosure.rules.verification import Destroyed, Finding, SignedRoot, Verification
 from gateway.disclosure.signing import RootVerifier
 from gateway.views.view import View
+from schemas.disclosure import DisclosureNotice
 from schemas.events import EventType
+from schemas.primitives import CustomerId, PartnerId
 
 _SQL = load(__name__, "disclosures")
 
 CHUNK: Final = 20_000
 """Entries a query: each takes a tenth of a second or so, and none holds a snapshot for longer than that."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToldNotice:
+    """A customer's notice for one partner. ``next_at``: when the next one is told; None where none is planned yet."""
+
+    notice: DisclosureNotice
+    next_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Destruction:
+    """Evidence that rows were destroyed: what they were, how many, by which rule, and under which login."""
+
+    kind: str
+    rows: int
+    rule: str
+    before: datetime
+    digest: bytes | None
+    destroyed_at: datetime
+    login: str
 
 
 class DisclosuresView(View):
@@ -45,6 +70,27 @@ class DisclosuresView(View):
     ) -> list[Entry]:
         """What was used of a customer from ``since`` until before ``until``, in the order in which it was."""
         return [_entry(r) for r in await self._fetch(_SQL.of_customer, customer_id, since, until, partner_id, limit)]
+
+    async def notices(
+        self, customer_id: CustomerId, *, since: datetime, until: datetime, partner_id: PartnerId | None
+    ) -> list[ToldNotice]:
+        """What a customer's notices of a period tell, one a partner, whether they were sent or not yet."""
+        counted: dict[PartnerId, list[Disclosed]] = {}
+        for r in await self._fetch(_SQL.noticed, customer_id, since, until, partner_id):
+            row = Disclosed(r["recipient"], Kind(r["kind"]), r["purpose"], r["count"])
+            counted.setdefault(r["partner_id"], []).append(row)
+        due = {r["partner_id"]: r["next_at"] for r in await self._fetch(_SQL.notices, customer_id, partner_id)}
+        return [
+            ToldNotice(
+                notice_of(CustomerOfPartner(partner, customer_id, since, until), counted[partner], until),
+                due.get(partner),
+            )
+            for partner in sorted(counted)
+        ]
+
+    async def destructions(self, *, limit: int) -> list[Destruction]:
+        """Evidence of everything that was destroyed, the latest first."""
+        return [Destruction(**dict(r)) for r in await self._fetch(_SQL.destructions, limit)]
 
     async def proofs(self, entries: Sequence[Entry]) -> tuple[list[Placed], list[str]]:
         """The entries in the trees of their roots, and the statements of these roots."""

@@ -70,3 +70,21 @@ SELECT entry_hash FROM disclosure_entry WHERE seq >= $1 AND seq <= $2 ORDER BY s
 
 -- name: blocks_of
 SELECT hash FROM disclosure_block WHERE first_seq >= $1 AND first_seq <= $2 ORDER BY first_seq
+
+-- name: noticed
+SELECT partner_id, recipient, kind, purpose, count(*) AS count FROM disclosure_content
+WHERE customer_id = $1 AND occurred_at >= $2 AND occurred_at < $3 AND partner_id IS NOT NULL
+  AND ($4::text IS NULL OR partner_id = $4)
+GROUP BY partner_id, recipient, kind, purpose
+
+-- name: notices
+SELECT partner_id, told_until, next_at FROM disclosure_notice
+WHERE customer_id = $1 AND ($2::text IS NULL OR partner_id = $2)
+
+-- name: destructions
+-- Of the log's own contents, and of what was held for customers who asked for nothing.
+SELECT 'contents of the disclosure log' AS kind, last_seq - first_seq + 1 AS rows, rule, before, digest, destroyed_at, login
+FROM disclosure_destruction
+UNION ALL
+SELECT kind, rows, rule, before, digest, destroyed_at, login FROM data_destruction
+ORDER BY destroyed_at DESC, kind LIMIT $1

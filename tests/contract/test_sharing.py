@@ -252,7 +252,7 @@ async def test_an_affiliate_that_new_terms_drop_must_erase_and_the_other_goes_on
 
 async def test_what_was_given_for_a_use_that_is_approved_no_more_must_be_erased(stage: Sharing) -> None:
     backend = stage.backend
-    await change(backend, permits(purposes=("loyalty", "spending-analysis")))
+    await change(backend, permits(2, purposes=("loyalty", "spending-analysis")))
     await backend.put_approval(approval("points", SharingUse.SPENDING_ANALYSIS))
     await settle(backend, 1)
     await stage.drain()
@@ -272,11 +272,11 @@ async def test_what_was_given_for_a_use_that_is_approved_no_more_must_be_erased(
 
 async def test_what_was_given_for_a_use_that_new_terms_drop_must_be_erased(stage: Sharing) -> None:
     backend = stage.backend
-    await change(backend, permits(purposes=("loyalty", "spending-analysis")))
+    await change(backend, permits(2, purposes=("loyalty", "spending-analysis")))
     await backend.put_approval(approval("points", SharingUse.SPENDING_ANALYSIS))
     await settle(backend, 1)
     await stage.drain()
-    await change(backend, permits(2))
+    await change(backend, permits(3))
     await stage.drain()
     # ``mobile`` was given it for loyalty alone.
     assert [(n.affiliate_id, n.cause) for n in await stage.told(EraseNotice)] == [("points", EraseCause.DROPPED)]

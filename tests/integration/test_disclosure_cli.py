@@ -2,11 +2,16 @@
 
 import asyncio
 import json
+from dataclasses import replace
+from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
+from aiokafka import AIOKafkaProducer
 from typer.testing import CliRunner
 
 from gateway.app.postgres import PostgresStore
@@ -20,8 +25,15 @@ from gateway.disclosure.postgres import PostgresDisclosureLog
 from gateway.disclosure.rules.sequence import close_due
 from gateway.disclosure.signing import newest_key
 from gateway.disclosure.store import DisclosureLog
+from gateway.messaging.settings import KafkaSettings
+from gateway.messaging.topics_admin import ensure_topics
 from gateway.proving.memory import MemoryClock
+from schemas.codec import encode
 from schemas.consents import ConsentStatus
+from schemas.disclosure import DisclosureRoot, RootStatement
+from schemas.envelope import Envelope, write_envelope
+from schemas.events import EventType
+from schemas.topics import Topic
 from tests.contract.test_disclosure_log import HOUR, drain, sequencer, told
 from tests.support.builders import payment
 from tests.support.domain_samples import NOW, terms
@@ -154,6 +166,96 @@ def test_people_see_uses_check_proofs_and_find_what_was_changed(dsn: str, tmp_pa
     *places, unlogged = [f["place"] for f in verified()["findings"]]
     # The outbox still has the event of the entry that is gone.
     assert (places, unlogged[:6]) == (["entry 7", "entry 9", "root 1"], "event ")
+
+
+def test_roots_on_kafka_convict_who_rewrote_the_log_and_its_roots(
+    dsn: str, kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever owns the tables and the signing key can make them fit each other, but not what others have read."""
+    monkeypatch.setenv("MYPAY_KAFKA_BOOTSTRAP_SERVERS", kafka)
+    monkeypatch.setattr(audit, "DISCLOSURE_ROOTS", topic := f"roots.{uuid4().hex}")
+    assert CliRunner().invoke(audit.app, ["key"]).exit_code == 0
+    signer = newest_key(tmp_path / "keys")
+    assert signer is not None
+
+    async def close() -> str:
+        log = PostgresDisclosureLog(dsn)
+        assert await log.acquire()
+        clock = MemoryClock(NOW)
+        head = await drain(log, clock)
+        closing = close_due(head, NOW + HOUR, HOUR)
+        assert closing is not None
+        assert closing.root is not None
+        statement = signer.sign(closing.root)
+        after = replace(closing.after, root_hash=sha256(statement.encode()).digest())
+        await log.write(replace(closing, after=after), (), statement)
+        await log.release()
+        await publish(kafka, topic, [statement])
+        return statement
+
+    asyncio.run(close())
+    done = CliRunner().invoke(audit.app, ["verify", "--published", "--json"])
+    assert (done.exit_code, json.loads(done.stdout)["findings"]) == (0, []), done.output
+
+    async def forge() -> None:
+        """The same root with another time: signed as it should be, and stored."""
+        owner = await asyncpg.connect(dsn)
+        stored = signer_reads(await owner.fetchval("SELECT statement FROM disclosure_root"))
+        other = signer.sign(stored.model_copy(update={"closed_at": NOW + 2 * HOUR}))
+        await owner.execute("SET session_replication_role TO replica")
+        await owner.execute("UPDATE disclosure_root SET statement = $1", other)
+        await owner.execute("UPDATE disclosure_head SET root_hash = $1", sha256(other.encode()).digest())
+        await owner.close()
+
+    def signer_reads(statement: str) -> RootStatement:
+        read = audit.root_verifier(tmp_path / "keys").read(statement)
+        assert read is not None
+        return read
+
+    asyncio.run(forge())
+    assert verified()["findings"] == []
+    done = CliRunner().invoke(audit.app, ["verify", "--published", "--json"])
+    assert done.exit_code == 1
+    assert [f["place"] for f in json.loads(done.stdout)["findings"]] == ["root 1"]
+
+
+async def publish(kafka: str, topic: str, statements: list[str]) -> None:
+    made = Topic(topic, "", {}, partitions=1, retention_ms=3_600_000, writers="", readers="", description="")
+    await ensure_topics(KafkaSettings(kafka), [made], replication_factor=1, apply=True)
+    producer = AIOKafkaProducer(bootstrap_servers=kafka)
+    await producer.start()
+    for number, statement in enumerate(statements, 1):
+        body = encode(DisclosureRoot.of_stored(number=number, statement=statement))
+        envelope = Envelope(f"root:{number}", "/mypay", EventType.DISCLOSURE_ROOT, NOW)
+        await producer.send_and_wait(topic, body, key=b"%d" % number, headers=list(write_envelope(envelope)))
+    await producer.stop()
+
+
+def test_a_customer_s_notice_counts_a_year_of_uses_and_destructions_are_listed(dsn: str) -> None:
+    async def write() -> None:
+        log = PostgresDisclosureLog(dsn)
+        assert await log.acquire()
+        await drain(log, MemoryClock(NOW))
+        await log.release()
+        owner = await asyncpg.connect(dsn)
+        await owner.execute(
+            "INSERT INTO data_destruction (kind, rows, rule, before) VALUES ('exports', 3, 'a rule', $1)", NOW
+        )
+        await owner.close()
+
+    asyncio.run(write())
+    day = f"{NOW + timedelta(days=1):%Y-%m-%d}"
+    told = CliRunner().invoke(customer.app, ["notice", "customer-1", "--to", day, "--json"])
+    assert told.exit_code == 0, told.output
+    [notice] = json.loads(told.stdout)
+    assert (notice["partner_id"], notice["customer_id"], notice["next_at"]) == ("partner-1", "customer-1", None)
+    assert [(d["recipient"], d["kind"], d["count"]) for d in notice["disclosed"]] == [
+        ("merchant-1", "payment", PAYMENTS)
+    ]
+    nobody = CliRunner().invoke(customer.app, ["notice", "customer-1", "--to", day, "--partner", "partner-2", "--json"])
+    assert json.loads(nobody.stdout) == []
+    listed = CliRunner().invoke(audit.app, ["destructions", "--json"])
+    assert [(d["kind"], d["rows"], d["rule"]) for d in json.loads(listed.stdout)] == [("exports", 3, "a rule")]
 
 
 async def _tamper(dsn: str) -> None:
