@@ -96,8 +96,9 @@ def verify(
 
 async def _verify(settings: Settings, verifier: RootVerifier, *, published: bool) -> Verification:
     roots = await _published(settings, verifier) if published else None
-    async with DisclosuresView.opened(postgres_dsn(settings, Role.READONLY)) as view:
-        return await view.verify(verifier, published=roots)
+    dsn = postgres_dsn(settings, Role.READONLY)
+    async with DisclosuresView.opened(dsn) as view, DisclosuresView.opened(dsn) as beside:
+        return await view.verify(verifier, published=roots, beside=[beside])
 
 
 async def _published(settings: Settings, verifier: RootVerifier) -> Sequence[SignedRoot]:

@@ -84,6 +84,21 @@ def erased(
 
 
 @app.command()
+@operated("sharing retire", lambda **_: "sharing")
+def retire() -> None:
+    """Say that the stage runs nowhere any more: events are kept for it no longer.
+
+    What is settled until it runs again may never be shared. Erase notices are sent then: what was shared is kept.
+    """
+
+    async def write() -> bool:
+        async with open_registries(postgres_dsn(load_settings())) as registries:
+            return await registries.affiliates.retire()
+
+    say("No events are kept for sharing any more." if run(write()) else "No events were kept for sharing.")
+
+
+@app.command()
 def verify(
     affiliate: Annotated[str, typer.Argument(parser=affiliate_id, metavar="AFFILIATE", help="Whose shares these are.")],
     file: Annotated[Path, typer.Argument(help="One event a line: type and body; - reads standard input.")],

@@ -243,7 +243,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "share":                  {_A: APPEND, _O: READ, _V: READ},
     "share_holder":           {_A: Access(insert=ALL, update=_SHARES), _T: READ, _V: READ,
                                _O: Access(update=("confirmed_at", "confirmation"))},
-    "sharing_place":          {_A: Access(update=("tx", "id")), _V: READ},
+    "sharing_place":          {_A: Access(update=("tx", "id", "followed")), _O: Access(update=("followed",)), _V: READ},
     # --- events ---
     "outbox":                 {_I: _EVENTS, _C: _EVENTS, _X: _EVENTS, _S: _EVENTS, _T: _EVENTS, _P: _EVENTS,
                                _M: _EVENTS, _U: _EVENTS, _A: Access(insert=_EVENT), _D: Access(insert=_TOLD),

@@ -38,3 +38,6 @@ RETURNING disabled_at
 UPDATE share_holder SET confirmed_at = coalesce(confirmed_at, $2), confirmation = coalesce(confirmation, $3)
 WHERE notice_id = $1
 RETURNING affiliate_id, confirmed_at
+
+-- name: retire
+UPDATE sharing_place SET followed = false WHERE followed RETURNING followed

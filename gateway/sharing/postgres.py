@@ -28,6 +28,9 @@ class PostgresSharingStore:
     def __init__(self, connection: "Connection[Any]") -> None:
         self._connection = connection
 
+    async def follow(self) -> None:
+        await self._connection.execute(_SQL.follow)
+
     async def place(self) -> Place:
         row = await self._connection.fetchrow(_SQL.place)
         if row is None:

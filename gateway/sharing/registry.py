@@ -53,6 +53,10 @@ class PostgresAffiliateRegistry(OnConnection):
         rows = await self._fetch(_SQL.disable_key, affiliate_id, kid, now)
         return rows[0]["disabled_at"] if rows else None
 
+    async def retire(self) -> bool:
+        """Keep no events for sharing until the stage runs again; False where none were."""
+        return bool(await self._fetch(_SQL.retire))
+
     async def note_erased(self, notice_id: UUID, by: str, *, now: datetime) -> tuple[str, datetime] | None:
         """Take an affiliate's erasure as confirmed on somebody's word; return the affiliate and since when it is.
 

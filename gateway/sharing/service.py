@@ -72,6 +72,7 @@ class SharingService:
         self._clock = clock
         self._settings = settings
         self._watch = watch
+        self._follows = False
 
     async def share(self) -> int:
         """Deal with one batch of what happened; return how many events that was."""
@@ -100,6 +101,11 @@ class SharingService:
 
     async def _share_once(self) -> int:
         started = asyncio.get_running_loop().time()
+        if not self._follows:
+            # Before anything is read: from now on nothing is forgotten that was not.
+            async with self._store.transaction() as uow:
+                await uow.sharing.follow()
+            self._follows = True
         async with self._store.reading() as uow:
             before = await uow.sharing.place()
             page = await uow.sharing.read(before, self._settings.batch)

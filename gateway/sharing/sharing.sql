@@ -1,6 +1,9 @@
 -- name: place
 SELECT tx::text AS tx, id FROM sharing_place
 
+-- name: follow
+UPDATE sharing_place SET followed = true WHERE NOT followed
+
 -- name: look
 -- Where nobody may be given anything and nobody holds anything, all that was told until now is passed over. In one
 -- statement, and so one moment.

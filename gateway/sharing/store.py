@@ -15,6 +15,9 @@ from gateway.sharing.rules.records import Approval, Holder, Page, Place, ShareKe
 class SharingStore(Protocol):
     """Shares, those who hold them, and the affiliates' approvals."""
 
+    async def follow(self) -> None:
+        """Say that events are to be kept until sharing has read them."""
+
     async def place(self) -> Place:
         """How far everything has been dealt with."""
 

@@ -1,6 +1,7 @@
 """The disclosure log: what was used of a consent or a customer, with proofs; and all of it, verified."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -142,15 +143,24 @@ class DisclosuresView(View):
         verifier: RootVerifier,
         *,
         published: Sequence[SignedRoot] | None = None,
+        beside: Sequence["DisclosuresView"] = (),
         progress: Callable[[int], None] = lambda _: None,
     ) -> Verification:
-        """Compute all of the log anew, and compare it with what is stored and with what was published."""
+        """Compute all of the log anew, and compare it with what is stored and with what was published.
+
+        Args:
+            verifier: reads roots.
+            published: as others have them; None where they cannot be read.
+            beside: on connections of their own: the server puts rows together on one core for each, which takes most of
+                the time.
+            progress: told how many entries were looked at.
+        """
         head = await self.head()
         blocks = {r["first_seq"]: r["hash"] for r in await self._fetch(_SQL.blocks)}
         # Roots that are made meanwhile are not looked at: their entries may not be read.
         roots = [r for r in await self.roots(verifier) if r.number <= head.root_number]
         verification = Verification(roots, blocks)
-        async for rows in self._packed(head):
+        async for rows in self._packed(head, [self, *beside]):
             # In a thread: the server puts the next rows together meanwhile.
             await asyncio.to_thread(verification.feed, rows)
             progress(verification.entries)
@@ -162,19 +172,33 @@ class DisclosuresView(View):
             )
         return verification
 
-    async def _packed(self, head: Head) -> AsyncIterator[list[bytes]]:
-        """All rows up to the head, or further where there are more.
+    async def packed(self, after: int, last: int) -> list[asyncpg.Record]:
+        """Entries behind one up to another, as they are verified: a row each, of one column."""
+        return await self._fetch(_SQL.packed, after, last)
 
-        A query a chunk: a snapshot that is held for the whole log would keep the server from clearing up.
+    async def _packed(self, head: Head, views: Sequence["DisclosuresView"]) -> AsyncIterator[list[bytes]]:
+        """All rows up to the head, or further where there are more, in their order.
+
+        A query a chunk: a snapshot that is held for the whole log would keep the server from clearing up. Each view has
+        one in hand.
         """
         last = max(head.seq, (await self._fetch(_SQL.last))[0][0] or 0)
         begins = range(0, last, CHUNK)
-        coming = [asyncio.create_task(self._fetch(_SQL.packed, b, b + CHUNK)) for b in begins[:1]]
-        for following in [*begins[1:], None]:
-            rows = await coming.pop() if coming else []
-            if following is not None:
-                coming.append(asyncio.create_task(self._fetch(_SQL.packed, following, following + CHUNK)))
-            yield [r[0] for r in rows]
+
+        def ask(number: int) -> "asyncio.Task[list[asyncpg.Record]]":
+            begin = begins[number]
+            return asyncio.create_task(views[number % len(views)].packed(begin, begin + CHUNK))
+
+        coming = deque(ask(n) for n in range(min(len(views), len(begins))))
+        try:
+            for number in range(len(begins)):
+                rows = await coming.popleft()
+                if number + len(views) < len(begins):
+                    coming.append(ask(number + len(views)))
+                yield [r[0] for r in rows]
+        finally:
+            for task in coming:
+                task.cancel()
 
 
 _USES: Final = [*PAYMENT_TYPES, *BODY_TYPES]

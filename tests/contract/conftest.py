@@ -27,7 +27,7 @@ from gateway.outbox.postgres import PostgresOutboxReader
 from gateway.outbox.store import OutboxReader
 from gateway.proving.memory import Database, MemoryDisclosureLog, MemoryOutboxReader, MemoryStore
 from gateway.proving.memory.disclosure import verified
-from gateway.sharing.rules.records import Approval
+from gateway.sharing.rules.records import Approval, Place
 from gateway.views.disclosures import DisclosuresView
 from schemas.consents import ConsentStatus
 from schemas.primitives import FundingToken, NetworkId, PartnerId
@@ -77,7 +77,7 @@ class Backend(Protocol):
         """Let the disclosure log's cursor stand where the relay's does."""
 
     async def share_all(self) -> None:
-        """Let sharing stand where the relay does."""
+        """Let sharing stand where the relay does, if it runs."""
 
     async def put_consents(self, *consents: Consent) -> None: ...
 
@@ -148,7 +148,9 @@ class MemoryBackend:
         self.database.disclosure_head = replace(self.database.disclosure_head, tx=tx, id=number)
 
     async def share_all(self) -> None:
-        """Nothing here waits for sharing."""
+        tx, number = self.database.outbox_cursor
+        for key in self.database.sharing.place.rows:
+            self.database.sharing.place.rows[key] = Place(tx, number)
 
     async def put_consents(self, *consents: Consent) -> None:
         for consent in consents:
@@ -361,7 +363,7 @@ async def postgres_backend(dsn: str) -> AsyncIterator[PostgresBackend]:
     )
     await connection.execute("UPDATE disclosure_notice_cursor SET seq = 0")
     await connection.execute("UPDATE outbox_cursor SET tx = '0', id = 0")
-    await connection.execute("UPDATE sharing_place SET tx = '0', id = 0")
+    await connection.execute("UPDATE sharing_place SET tx = '0', id = 0, followed = false")
     await connection.execute(
         "UPDATE disclosure_head SET tx = '0', id = 0, seq = 0, entry_hash = $1, root_number = 0, root_hash = $1, "
         "root_seq = 0, period_start = NULL, frontier = ''",

@@ -265,6 +265,32 @@ async def test_what_the_log_has_not_read_is_not_forgotten(backend: Backend) -> N
         assert await uow.outbox.purge(before=later(60), limit=10) == 1
 
 
+async def test_what_sharing_has_not_read_is_not_forgotten_where_it_runs(backend: Backend) -> None:
+    await pay(backend, payment(1))
+    reader = backend.reader()
+    assert await reader.acquire()
+    await reader.advance((await reader.read(10))[-1])
+    await drain(await leading(backend))
+    async with backend.store.transaction() as uow:
+        await uow.sharing.follow()
+        await uow.sharing.follow()
+    async with backend.store.transaction() as uow:
+        assert await uow.outbox.purge(before=later(60), limit=10) == 0
+    await backend.share_all()
+    async with backend.store.transaction() as uow:
+        assert await uow.outbox.purge(before=later(60), limit=10) == 1
+
+
+async def test_a_stage_that_runs_nowhere_keeps_no_events(backend: Backend) -> None:
+    await pay(backend, payment(1))
+    reader = backend.reader()
+    assert await reader.acquire()
+    await reader.advance((await reader.read(10))[-1])
+    await drain(await leading(backend))
+    async with backend.store.transaction() as uow:
+        assert await uow.outbox.purge(before=later(60), limit=10) == 1
+
+
 def keeping(backend: Backend, clock: MemoryClock) -> DisclosureKeepingService:
     runtime = Runtime(store=backend.store, observer=SilentObserver(), clock=clock, worker="w")
     return timers(runtime.store, clock, runtime.observer).disclosures

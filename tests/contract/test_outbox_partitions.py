@@ -145,6 +145,8 @@ async def test_what_sharing_has_not_read_stays(contract_dsn: str) -> None:
         reader = await leading(backend)
         await reader.advance((await reader.read(TRANSACTIONS))[-1])
         await backend.disclose_all()
+        async with backend.store.transaction() as uow:
+            await uow.sharing.follow()
         assert await drop(backend) == 0
         await backend.share_all()
         assert await drop(backend) >= 1

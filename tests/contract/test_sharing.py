@@ -270,13 +270,15 @@ async def test_what_was_given_for_a_use_that_is_approved_no_more_must_be_erased(
     assert await stage.service.sweep() == 0
 
 
-async def test_what_was_given_for_a_use_that_new_terms_drop_must_be_erased(stage: Sharing) -> None:
-    backend = stage.backend
-    await change(backend, permits(2, purposes=("loyalty", "spending-analysis")))
-    await backend.put_approval(approval("points", SharingUse.SPENDING_ANALYSIS))
+async def test_what_was_given_for_a_use_that_new_terms_drop_must_be_erased(backend: Backend) -> None:
+    await backend.put_merchants(merchant())
+    await backend.put_consents(permits(purposes=("loyalty", "spending-analysis")))
+    for one in (approval("points"), approval("mobile"), approval("points", SharingUse.SPENDING_ANALYSIS)):
+        await backend.put_approval(one)
+    stage = Sharing(backend)
     await settle(backend, 1)
     await stage.drain()
-    await change(backend, permits(3))
+    await change(backend, permits(2))
     await stage.drain()
     # ``mobile`` was given it for loyalty alone.
     assert [(n.affiliate_id, n.cause) for n in await stage.told(EraseNotice)] == [("points", EraseCause.DROPPED)]

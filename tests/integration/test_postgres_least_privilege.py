@@ -81,8 +81,8 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
     ),
     Role.SHARING: (
         "consent: lock read ended_since",
-        "sharing: place look read settled held advance approvals approved known_affiliates affiliate_keys holders",
-        "sharing: add_shares write_holders must_erase lock_notices confirm",
+        "sharing: follow place look read settled held advance approvals approved known_affiliates affiliate_keys",
+        "sharing: holders add_shares write_holders must_erase lock_notices confirm",
         "copy: outbox",
     ),
     Role.PORTABILITY_API: (

@@ -126,5 +126,6 @@ class MemoryOutboxReader:
 
 
 def _read_by_all(db: Database) -> tuple[int, int]:
-    """How far everybody has come who reads the outbox."""
-    return min(db.outbox_cursor, (db.disclosure_head.tx, db.disclosure_head.id))
+    """How far everybody has come who reads the outbox; sharing where it has said that it does."""
+    sharing = [(place.tx, place.id) for place in db.sharing.place.rows.values()]
+    return min([db.outbox_cursor, (db.disclosure_head.tx, db.disclosure_head.id), *sharing])

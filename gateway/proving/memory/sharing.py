@@ -30,6 +30,10 @@ class MemorySharingStore:
         self._db: Database = transaction.database
         self._boundary = boundary
 
+    async def follow(self) -> None:
+        await self._boundary("sharing.follow")
+        await self._tx.insert(self._db.sharing.place, _HERE, Place())
+
     async def place(self) -> Place:
         await self._boundary("sharing.place")
         return self._tx.get(self._db.sharing.place, _HERE) or Place()
