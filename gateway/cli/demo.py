@@ -64,7 +64,6 @@ def command(
         keep=keep,
         with_proofs=True,
         with_disclosure=True,
-        with_receivers=True,
         asked=("bcard",),
     )
     result = run_to_end(run_demo(plan, orders=orders, seed=seed, view=view))

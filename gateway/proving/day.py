@@ -84,7 +84,7 @@ class Day:
         sender: Sender,
         planned: list[Planned],
         view: View,
-        receiving: Receiving | None = None,
+        receiving: Receiving,
     ) -> None:
         self._world = world
         self._watch = watch
@@ -125,11 +125,7 @@ class Day:
         await self._forge()
         self.seconds["orders"] = time.monotonic() - first
         await self._clear()
-        if self._receiving is not None:
-            await self._leave(self._receiving)
-        else:
-            await self._send(self._waves[Wave.LEAVING])
-            await self._until(self._all_ended)
+        await self._leave()
 
     async def _tell_story(self) -> None:
         customers = [c for role in STORY for c in self._world.cast.of(role)]
@@ -228,7 +224,7 @@ class Day:
     async def _close_cycle(self) -> None:
         await asyncio.gather(*(n.close_cycle() for n in self._world.networks))
 
-    async def _leave(self, receiving: Receiving) -> None:
+    async def _leave(self) -> None:
         """What customers permit besides is done as they pay and settle; and one of them ends all of it."""
         began = time.monotonic()
         self._view.scene(
@@ -240,7 +236,7 @@ class Day:
             dsn=self._world.postgres_dsn,
             sender=self._sender,
             watch=self._watch,
-            receiving=receiving,
+            receiving=self._receiving,
             send=self._send,
             until=self._until,
         )
@@ -250,7 +246,7 @@ class Day:
         await self._close_cycle()
         await self._until(lambda: self._watch.by_state["approved"] == 0)
         self._view.scene("Both groups are told what their customers spent, where enough of them did")
-        await publish_aggregates(self._world, receiving)
+        await publish_aggregates(self._world, self._receiving)
         await until_shared(self._world.postgres_dsn)
         self.seconds["leaving"] = time.monotonic() - began
 
@@ -269,8 +265,7 @@ class Day:
         while not holds():
             self._world.check()
             self._watch.check()
-            if self._receiving is not None:
-                self._receiving.check()
+            self._receiving.check()
             if (now := self._news()) != news:
                 news, since = now, time.monotonic()
             if time.monotonic() - since > patience_s:
@@ -281,8 +276,8 @@ class Day:
         return True
 
     def _news(self) -> tuple[object, ...]:
-        received = self._receiving.news if self._receiving else ()
-        return self._watch.ended, len(self._watch.cancellations), dict(self._watch.by_state), received
+        told = self._watch.ended, len(self._watch.cancellations), dict(self._watch.by_state)
+        return (*told, self._receiving.news)
 
     def _tick(self) -> None:
         states = self._watch.by_state

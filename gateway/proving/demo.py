@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import Counter
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -77,19 +76,18 @@ class DemoResult:
 
 
 async def run_demo(world_plan: WorldPlan, *, orders: int, seed: int, view: View) -> DemoResult:
-    """Run the whole demo.
+    """Run the whole demo, in a world with receivers.
 
     Raises:
         WorldError, ChildError, gateway.proving.stack.LocalStackError: it could not be set up, or a process died.
         ValueError: fewer orders than the mix needs.
     """
-    receivers = make_receivers() if world_plan.with_receivers else None
-    now = datetime.now(UTC)
+    world_plan = replace(world_plan, with_receivers=True)
+    now, receivers = datetime.now(UTC), make_receivers()
     cast = make_cast(roles_for(orders), partners=make_partners(), now=now, seed=seed, receivers=receivers)
     planned = plan(orders, cast, seed)
-    async with open_world(world_plan, cast, steps=view.step) as world, AsyncExitStack() as following:
+    async with open_world(world_plan, cast, steps=view.step) as world, open_receiving(world) as receiving:
         view.running(world)
-        receiving = await following.enter_async_context(open_receiving(world)) if receivers else None
         async with (
             open_watch(world.kafka_bootstrap_servers, [p.partner_id for p in cast.partners]) as watch,
             open_sender(world.kafka, OrderWriter(cast, planned)) as sender,
@@ -108,14 +106,14 @@ async def run_demo(world_plan: WorldPlan, *, orders: int, seed: int, view: View)
     return result
 
 
-async def _look(world: World, day: Day, receiving: Receiving | None, result: DemoResult, view: View) -> None:
+async def _look(world: World, day: Day, receiving: Receiving, result: DemoResult, view: View) -> None:
     """Check what was handed to others, and the log of it; remember what there is to see."""
     dsn = world.postgres_dsn
     if world.plan.with_disclosure:
         with view.step("Verifying the disclosure log"):
             logged, seen = await check_disclosures(dsn, world.disclosure_keys, world.directory / "disclosures.json")
             result.checked.append(logged)
-    if receiving is not None and day.left is not None:
+    if day.left is not None:
         with view.step("Opening the recipient's and the affiliates' books"):
             handed, lines = await check_receiving(world, receiving, result.evidence, day.left)
             result.checked += handed
