@@ -274,9 +274,11 @@ def _look_around(world: "World", result: "DemoResult") -> None:
         console.print(text, markup=False, soft_wrap=True)
 
     console.print("\nEverything is still running:", style="bold")
+    if (kept := result.kept) is not None:
+        tell(f"  {'console':<18} {kept.console or 'not installed'}, as demo, with the password in {kept.password}")
+        tell(f"  {'Prometheus':<18} finds all metrics by file_sd_configs in {kept.targets}")
     for name, url in world.http.items():
         tell(f"  {name:<18} {url}/metrics")
-    tell(f"  {'all of them':<18} {_targets(world)} is for Prometheus (file_sd_configs)")
     for network in world.networks:
         tell(f"  {'network ' + network.network_id:<18} http://127.0.0.1:{network.control_port}/state")
     tell(f"  {'PostgreSQL':<18} psql '{redact(world.dsn_of(Role.READONLY))}'")
@@ -296,16 +298,6 @@ def _look_around(world: "World", result: "DemoResult") -> None:
     for command in ("sharing list", "campaign list", "audit verify", "dead-letter list"):
         tell(f"  mypay {command}")
     tell("\nTo stop it all: mypay demo --stop\n")
-
-
-def _targets(world: "World") -> Path:
-    """Write where each process tells its metrics, as Prometheus reads it; return the file."""
-    file = world.directory / "prometheus-targets.json"
-    targets = [
-        {"targets": [url.removeprefix("http://")], "labels": {"process": name}} for name, url in world.http.items()
-    ]
-    file.write_text(json.dumps(targets, indent=2) + "\n", encoding="utf-8")
-    return file
 
 
 def _stop(home: Path) -> None:

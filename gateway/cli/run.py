@@ -1,6 +1,5 @@
 """``mypay run …``: the gateway's processes. The stages live above this room, so they are started by name."""
 
-import json
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from gateway.app.portability_api import is_configured
 from gateway.cli.common import CliError, ExitCode, err, load_settings
 from gateway.database.roles import Role
 from gateway.network.iso8583.config import load_networks
+from gateway.observability.targets import targets
 
 app = typer.Typer(help="Run the gateway's processes; each stops cleanly on SIGTERM or Ctrl-C.", no_args_is_help=True)
 
@@ -119,7 +119,7 @@ def all_() -> None:
     if settings.http_port:
         found = settings.home / "prometheus" / "targets.json"
         found.parent.mkdir(parents=True, exist_ok=True)
-        found.write_text(targets(stages, settings.http_host, ports), encoding="utf-8")
+        found.write_text(targets(places(stages, settings.http_host, ports)), encoding="utf-8")
     children = {
         subprocess.Popen(_command(*s), env=environment_of(s[0], os.environ, port)): " ".join(s)  # noqa: S603 - ours
         for s, port in zip(stages, ports, strict=True)
@@ -127,13 +127,9 @@ def all_() -> None:
     raise typer.Exit(_supervise(children))
 
 
-def targets(stages: Sequence[Sequence[str]], host: str, ports: Sequence[int]) -> str:
-    """What Prometheus' ``file_sd_configs`` reads: each process with its stage, and the network of execution."""
-    groups = [
-        {"targets": [f"{host}:{port}"], "labels": {"job": "mypay", "process": " ".join((stage[0], *stage[2:]))}}
-        for stage, port in zip(stages, ports, strict=True)
-    ]
-    return json.dumps(groups, indent=1) + "\n"
+def places(stages: Sequence[Sequence[str]], host: str, ports: Sequence[int]) -> dict[str, str]:
+    """Where each process serves its metrics: by its stage, and the network of execution."""
+    return {" ".join((s[0], *s[2:])): f"{host}:{port}" for s, port in zip(stages, ports, strict=True)}
 
 
 def environment_of(stage: str, given: Mapping[str, str], port: int) -> dict[str, str]:

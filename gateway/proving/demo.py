@@ -12,6 +12,7 @@ from gateway.proving.books import Checked, Ending, Endings, Evidence
 from gateway.proving.day import Day, View
 from gateway.proving.disclosing import check_disclosures
 from gateway.proving.handing import check_receiving
+from gateway.proving.keeping import Kept, keep
 from gateway.proving.pulling import check_pull
 from gateway.proving.traffic.cast import make_cast, make_partners
 from gateway.proving.traffic.forgeries import forged_records
@@ -48,6 +49,7 @@ class DemoResult:
         story: of the consents whose whole life was played.
         disclosed: what there is to see of data that was handed over, and of the disclosure log.
         example: (partner_id, payment_id) of a payment worth looking at.
+        kept: what is there to look at, of a run that is left running.
         left: (partner_id, consent_id) of the consent that was revoked while everything under it was asked for.
     """
 
@@ -59,6 +61,7 @@ class DemoResult:
     per_second: float
     example: tuple[str, str] | None
     left: tuple[str, str] | None = None
+    kept: Kept | None = None
     story: list[Step] = field(default_factory=list)
     disclosed: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -102,6 +105,9 @@ async def run_demo(world_plan: WorldPlan, *, orders: int, seed: int, view: View)
         result.left = day.left.key if day.left else None
         result.checked.append(story_is_right(day.story))
         await _look(world, day, receiving, result, view)
+        if world_plan.keep:
+            with view.step("Starting the operators' console"):
+                result.kept = await keep(world)
         world.succeeded = result.balanced
     return result
 

@@ -1,12 +1,12 @@
-"""A demo that is left running says where everything is, and writes Prometheus its targets."""
+"""A demo that is left running says where everything is."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from gateway.cli.demo import _look_around
+from gateway.proving.keeping import Kept
 from gateway.proving.traffic.cast import Cast
 from gateway.proving.world.world import World, WorldPlan
 
@@ -21,7 +21,9 @@ def test_it_tells_where_metrics_are_and_what_to_look_at(tmp_path: Path, capsys: 
         postgres_dsn="postgresql://postgres:hidden@127.0.0.1:5432/mypay_demo",
         http={"execution bcard": "http://127.0.0.1:40001", "sharing": "http://127.0.0.1:40002"},
     )
-    _look_around(world, SimpleNamespace(example=("bank", "payment-1"), left=("bank", "c-9")))  # type: ignore[arg-type]
+    kept = Kept("http://127.0.0.1:8088", tmp_path / "console-password", tmp_path / "targets.json")
+    result = SimpleNamespace(example=("bank", "payment-1"), left=("bank", "c-9"), kept=kept)
+    _look_around(world, result)  # type: ignore[arg-type]
     told = capsys.readouterr().out
     for words in (
         "http://127.0.0.1:40002/metrics",
@@ -30,12 +32,8 @@ def test_it_tells_where_metrics_are_and_what_to_look_at(tmp_path: Path, capsys: 
         "mypay audit verify",
         f"MYPAY_SHARING_KEYS_DIR={world.keys / 'sharing'}",
         "mypay demo --stop",
+        f"http://127.0.0.1:8088, as demo, with the password in {kept.password}",
+        f"file_sd_configs in {kept.targets}",
     ):
         assert words in told
     assert "hidden" not in told
-    file = tmp_path / "prometheus-targets.json"
-    assert str(file) in told
-    assert json.loads(file.read_text()) == [
-        {"targets": ["127.0.0.1:40001"], "labels": {"process": "execution bcard"}},
-        {"targets": ["127.0.0.1:40002"], "labels": {"process": "sharing"}},
-    ]

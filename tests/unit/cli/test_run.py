@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from gateway.cli.run import environment_of, targets
+from gateway.cli.run import environment_of, places
+from gateway.observability.targets import targets
 
 GIVEN = {
     "PATH": "/bin",
@@ -28,7 +29,7 @@ def test_a_stage_gets_no_other_users_address(stage: str, addresses: dict[str, st
 
 def test_prometheus_is_told_where_each_process_serves() -> None:
     stages = [["relay"], ["execution", "--network", "bcard"]]
-    assert json.loads(targets(stages, "127.0.0.1", [9100, 9101])) == [
+    assert json.loads(targets(places(stages, "127.0.0.1", [9100, 9101]))) == [
         {"targets": ["127.0.0.1:9100"], "labels": {"job": "mypay", "process": "relay"}},
         {"targets": ["127.0.0.1:9101"], "labels": {"job": "mypay", "process": "execution bcard"}},
     ]
