@@ -16,25 +16,24 @@ from gateway.cli.common import (
     ExitCode,
     Json,
     load_settings,
+    money,
     open_publisher,
+    postgres_dsn,
     print_json,
     print_table,
     run,
     say,
 )
+from gateway.database.roles import Role
 from gateway.messaging.dead_letters import KafkaDeadLetters
 from gateway.network.iso8583.config import load_networks
 from gateway.settlement.files import ClearingFile, ClearingImport, FileOutcome, ImportReport
 from gateway.settlement.store import SEAL_SUFFIXES
-from schemas.principals import Principal, Role
+from gateway.views.attention import AttentionView, Break
+from schemas.principals import Principal
+from schemas.principals import Role as Party
 
 app = typer.Typer(help="Networks' clearing files.", no_args_is_help=True)
-
-
-@app.callback()
-def _group() -> None:
-    # A callback keeps "import" a command of its own while it is the only one.
-    pass
 
 
 @app.command("import")
@@ -73,9 +72,35 @@ def import_(
         raise typer.Exit(ExitCode.FAILED)
 
 
+@app.command()
+def breaks(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Rows at most, the youngest first.")] = 100,
+    json_: Json = False,
+) -> None:
+    """Show cleared records that fit no payment, the youngest first: what each says, and what is wrong with it."""
+    found = run(_breaks(limit))
+    if json_:
+        print_json(found)
+        return
+    columns = ("network", "cycle", "record", "kind", "RRN", "amount", "break", "detail", "imported", "payment")
+    rows = [
+        (
+            *(b.network_id, b.cycle_id, b.record_no, b.kind, b.rrn, money(b.amount_minor, b.currency)),
+            *(b.break_kind, b.break_detail, b.imported_at, b.payment_id),
+        )
+        for b in found
+    ]
+    print_table("Breaks", columns, rows, right=("record", "amount"))
+
+
+async def _breaks(limit: int) -> list[Break]:
+    async with AttentionView.opened(postgres_dsn(load_settings(), Role.READONLY)) as attention:
+        return await attention.breaks(limit=limit)
+
+
 async def _import(settings: Settings, files: list[Path], *, force: bool, sealed: bool) -> list[ImportReport]:
     networks = frozenset(load_networks(settings.networks_dir))
-    async with open_publisher(settings, Principal(Role.CLEARING_IMPORT).name) as publisher:
+    async with open_publisher(settings, Principal(Party.CLEARING_IMPORT).name) as publisher:
         importing = ClearingImport(
             publisher=publisher,
             dead_letters=KafkaDeadLetters(publisher, load_ring(settings, Ring.DEAD_LETTER)),

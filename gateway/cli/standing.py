@@ -1,5 +1,6 @@
 """``mypay standing …``: standing orders: give them, end them, see when they pay."""
 
+from enum import StrEnum, unique
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +31,7 @@ from gateway.cli.grouping import grouped
 from gateway.cli.sending import Key, Sending, fail_in_silence, read_message, read_one, send, times
 from gateway.database.roles import Role
 from gateway.orders.standing.rules import StandingOrder, occurrence
+from gateway.views.lists import ListsView
 from gateway.views.standing_orders import StandingOrdersView
 from schemas.codec import encode_json
 from schemas.primitives import StandingOrderIdField
@@ -98,6 +100,44 @@ def show(standing_order_id: StandingArgument, partner: SomePartnerOption = None,
         print_table(f"Standing order {order.standing_order_id}", ("", ""), _summary(order))
         if ahead := _ahead(order, days):
             print_table("Next", ("day", "order"), ahead)
+
+
+@unique
+class _Status(StrEnum):
+    ACTIVE = "active"
+    CANCELLED = "cancelled"
+    COMPLETED = "completed"
+    REFUSED = "refused"
+
+
+@app.command("list")
+def list_(
+    partner: SomePartnerOption = None,
+    status: Annotated[_Status | None, typer.Option(help="With this status alone.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Rows at most.")] = 100,
+    json_: Json = False,
+) -> None:
+    """Show standing orders, with the day of the next payment."""
+    settings = load_settings()
+    found = run(_all(settings, partner, status, limit))
+    days = business_days(settings.holidays_file)
+    if json_:
+        print_json([_json(o, days) for o in found])
+        return
+    rows = [
+        (
+            *(o.standing_order_id, o.partner_id, o.consent_id, o.status, money(o.amount.minor, o.amount.currency)),
+            *(o.occurrences, next((day for day, _ in _ahead(o, days)), "")),
+        )
+        for o in found
+    ]
+    columns = ("standing order", "partner", "consent", "status", "amount", "made", "next")
+    print_table("Standing orders", columns, rows, right=("amount", "made"))
+
+
+async def _all(settings: Settings, partner: str | None, status: str | None, limit: int) -> list[StandingOrder]:
+    async with ListsView.opened(postgres_dsn(settings, Role.READONLY)) as lists:
+        return await lists.standing_orders(partner_id=partner, status=status, limit=limit)
 
 
 async def _look_up(settings: Settings, standing_order_id: str, partner: str | None) -> list[StandingOrder]:

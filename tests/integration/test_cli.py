@@ -27,6 +27,9 @@ from tests.support.cli import NETWORK, Ran, mypay
 from tests.support.stack import HOME, free_slot
 
 REPOSITORY = Path(__file__).parents[2]
+# What is done before the first payment starts a dozen processes, one after the other.
+pytestmark = pytest.mark.timeout(300)
+
 DEADLINE_S = 60.0
 PAN = "4929123456789015"  # passes the Luhn check; belongs to nobody
 
@@ -57,11 +60,11 @@ class World:
         }
         return mypay("order", "send", "-", "--key", self.key, "--fill", *arguments, given=json.dumps(order))
 
-    def sql(self, query: str) -> Any:
+    def sql(self, query: str, *values: Any) -> Any:
         async def ask() -> Any:
             connection = await asyncpg.connect(self.postgres)
             try:
-                return await connection.fetchval(query)
+                return await connection.fetchval(query, *values)
             finally:
                 await connection.close()
 
@@ -627,3 +630,83 @@ def test_a_clearing_file_settles_what_it_holds(world: World) -> None:
     steps = mypay("trace", told["payment_id"], "--json").expect().json["steps"]
     assert [s["what"] for s in steps][-3:] == ["settled", "posted: settled", "cleared"]
     assert world.sql("SELECT count(*) FROM clearing_record WHERE break_kind IS NOT NULL") == 0
+
+
+# --- lists for operators ----------------------------------------------------------------------------------------------
+
+
+def test_what_is_open_is_listed_by_state_and_age(world: World) -> None:
+    payment = world.sql("SELECT payment_id FROM payment WHERE state = 'approved' ORDER BY decided_at LIMIT 1")
+    world.sql("UPDATE payment SET state = 'unknown' WHERE payment_id = $1 RETURNING true", payment)
+    try:
+        [told] = mypay("payment", "list", "--state", "unknown", "--json").expect().json
+        assert (told["payment_id"], told["state"], told["partner_id"]) == (str(payment), "unknown", "acme")
+        assert told["age_seconds"] >= 0
+        assert told["amount"]["currency"] == "KRW"
+        assert str(payment) in mypay("payment", "list").expect().out
+        nobodys = (("--older", "3d"), ("--state", "sent"), ("--network", "other"), ("--partner", "other"))
+        for options in nobodys:
+            assert mypay("payment", "list", *options, "--json").expect().json == [], options
+        mypay("payment", "list", "--older", "soon").expect(2)
+        standing = mypay("top", "--json").expect().json
+        assert [(o["network_id"], o["state"], o["payments"]) for o in standing["open_payments"]] == [
+            ("bcard", "unknown", 1)
+        ]
+    finally:
+        world.sql("UPDATE payment SET state = 'approved' WHERE payment_id = $1 RETURNING true", payment)
+
+
+def test_how_things_stand_is_shown_once(world: World) -> None:
+    told = mypay("top", "--json").expect().json
+    assert told["payments_written"] >= 0
+    assert {r["network_id"] for r in told["networks"]} == {"bcard"}
+    people = mypay("top", "--once").expect().out
+    assert "bcard" in people
+    assert "Outbox" in people
+
+
+def test_the_outbox_tells_what_waits_and_what_was_put_aside(world: World) -> None:
+    told = mypay("outbox", "--json").expect().json
+    assert (told["parked"], told["parked_events"], told["at_least"]) == (0, [], False)
+    world.sql(
+        "INSERT INTO outbox_parked (tx, id, topic, reason) SELECT tx, id, topic, 'too large' FROM outbox"
+        " ORDER BY tx, id LIMIT 1 RETURNING true"
+    )
+    try:
+        told = mypay("outbox", "--json").expect().json
+        assert told["parked"] == 1
+        [event] = told["parked_events"]
+        assert event["reason"] == "too large"
+        assert event["event_id"] in mypay("outbox").expect().out
+    finally:
+        world.sql("DELETE FROM outbox_parked RETURNING true")
+
+
+def test_breaks_standing_orders_and_bulks_are_listed(world: World) -> None:
+    assert isinstance(mypay("clearing", "breaks", "--json").expect().json, list)
+    mypay("clearing", "breaks").expect()
+    assert mypay("standing", "list", "--json").expect().json == []
+    assert mypay("standing", "list", "--status", "active", "--partner", "acme").expect().out
+    mypay("bulk", "show", "none").expect(3)
+    times = {"issued_at": "2026-01-01T00:00:00+09:00", "expires_at": "2026-01-01T00:05:00+09:00"}
+    bulk = {
+        "partner_id": "acme",
+        "bulk_id": "bulk-old",
+        "acceptance": "all_or_nothing",
+        "number_of_transactions": 1,
+        "control_sum": {"currency": "KRW", "value": "1000"},
+        **times,
+        "items": [
+            {
+                "order_id": "bulk-old-1",
+                "consent_id": "c-1",
+                "merchant_id": "M-1",
+                "amount": {"currency": "KRW", "value": "1000"},
+            }
+        ],
+    }
+    mypay("order", "bulk", "-", "--key", world.key, "--wait", given=json.dumps(bulk)).expect(1)
+    [shown] = mypay("bulk", "show", "bulk-old", "--partner", "acme", "--json").expect().json
+    assert shown["status"] == "refused"
+    assert shown["control_sum"] == {"currency": "KRW", "value": "1000"}
+    assert "bulk-old" in mypay("bulk", "show", "bulk-old").expect().out

@@ -1,0 +1,108 @@
+"""``mypay payment …``: payments by how they stand. One payment's story: ``mypay trace``."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum, unique
+from typing import Annotated, Any, Final
+
+import typer
+
+from gateway.cli.arguments import SomePartnerOption
+from gateway.cli.common import Json, load_settings, money, money_json, postgres_dsn, print_json, print_table, run
+from gateway.database.roles import Role
+from gateway.payments.rules.payment import Payment
+from gateway.views.lists import ListsView
+
+app = typer.Typer(help="Payments whose outcome is open.", no_args_is_help=True)
+
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+@unique
+class OpenState(StrEnum):
+    """States in which something is still awaited of a network."""
+
+    SENT = "sent"
+    UNKNOWN = "unknown"
+    REVERSING = "reversing"
+
+
+def _age(text: str) -> timedelta:
+    found = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
+    if found is None:
+        raise typer.BadParameter("a number with a unit: 90s, 15m, 2h or 3d")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+Older = Annotated[timedelta, typer.Option("--older", metavar="AGE", parser=_age, help="Than this: 90s, 15m, 2h, 3d.")]
+State = Annotated[list[OpenState] | None, typer.Option(help="In this state; may be given several times.")]
+
+
+@app.callback()
+def _group() -> None:
+    # A callback keeps "list" a command of its own while it is the only one.
+    pass
+
+
+@app.command("list")
+def list_(
+    state: State = None,
+    older: Older = timedelta(),
+    network: Annotated[str | None, typer.Option(help="Of this card network alone.")] = None,
+    partner: SomePartnerOption = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Rows at most, the oldest first.")] = 100,
+    json_: Json = False,
+) -> None:
+    """Show payments whose outcome is open, the oldest first: sent, unknown, or being undone."""
+    settings = load_settings()
+    now = datetime.now(UTC)
+
+    async def read() -> list[Payment]:
+        async with ListsView.opened(postgres_dsn(settings, Role.READONLY)) as lists:
+            states = [s.value for s in state or OpenState]
+            return await lists.open_payments(
+                states, before=now - older, network_id=network, partner_id=partner, limit=limit
+            )
+
+    show(run(read()), now, json_=json_)
+
+
+def show(found: Sequence[Payment], now: datetime, *, json_: bool) -> None:
+    """Print payments, each with its age."""
+    if json_:
+        print_json([_json(p, now) for p in found])
+        return
+    rows = [
+        (
+            p.payment_id,
+            f"{p.partner_id}/{p.order_id}",
+            p.state.value,
+            str(timedelta(seconds=_seconds(p, now))),
+            p.network_id,
+            money(p.amount_minor, p.currency),
+            f"{p.reason.code} {p.reason.text}" if p.reason else "",
+        )
+        for p in found
+    ]
+    columns = ("payment", "order", "state", "age", "network", "amount", "reason")
+    print_table("Open payments", columns, rows, right=("age", "amount"), whole=("payment",))
+
+
+def _seconds(payment: Payment, now: datetime) -> int:
+    return round((now - payment.decided_at).total_seconds())
+
+
+def _json(p: Payment, now: datetime) -> dict[str, Any]:
+    return {
+        "payment_id": p.payment_id,
+        "partner_id": p.partner_id,
+        "order_id": p.order_id,
+        "consent_id": p.consent_id,
+        "state": p.state,
+        "network_id": p.network_id,
+        "amount": money_json(p.amount_minor, p.currency),
+        "reason": p.reason,
+        "decided_at": p.decided_at,
+        "age_seconds": _seconds(p, now),
+    }
