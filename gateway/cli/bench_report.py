@@ -67,6 +67,7 @@ def show(result: "BenchResult", vcpu_hour_price: float) -> None:
 
 def _pair_words(pair: "Pair") -> str:
     others = f"other programs kept {pair.others_cores:.1f} and {pair.lean.others_cores:.1f} cores busy"
+    others += f", the gateway at rest {pair.idle_cores:.2f}"
     return f"{pair.settled_per_s:,.0f}/s to {pair.lean.per_second:,.0f}/s; {others}"
 
 
@@ -166,6 +167,7 @@ def as_json(result: "BenchResult", step_seconds: dict[str, float]) -> dict[str, 
                 "settled_per_s": pair.settled_per_s,
                 "lean_per_s": pair.lean.per_second,
                 "others_cores": [pair.others_cores, pair.lean.others_cores],
+                "idle_cores": pair.idle_cores,
             }
             for pair in result.pairs
         ],

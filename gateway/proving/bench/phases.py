@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -155,7 +156,7 @@ class Phases:
     async def beside_lean(self, orders: Sequence[Path], result: BenchResult) -> None:
         """Windows of the gateway and of the pipeline without features in turns, each after all else has come to rest.
 
-        The gateway stands idle beside the pipeline: it takes some hundredths of a core.
+        The gateway stands idle beside the pipeline; what it takes then is told.
         """
         seconds = self._plan.lean_seconds
         lasting = [*orders]
@@ -165,10 +166,15 @@ class Phases:
             with self._view.step(f"Pair {number} of {self._plan.lean_rounds}: the gateway"):
                 settled_per_s, others = await self._window(seconds, result.settled_per_s, number)
             with self._view.step(f"Pair {number} of {self._plan.lean_rounds}: without features"):
+                idle = Meters({child.name: child.pid for child in (*self._world.stages, *self._world.simulators)})
+                idle.start()
                 lean = await measure_lean(
                     self._world, lasting, "faust", seconds=seconds, view=self._view, number=number
                 )
-            result.pairs.append(Pair(settled_per_s, others, lean))
+                await idle.stop()
+            idle_cores = sum(m.cpu_seconds for m in idle.meters.values()) / idle.seconds
+            lean = replace(lean, others_cores=max(0.0, lean.others_cores - idle_cores))
+            result.pairs.append(Pair(settled_per_s, others, lean, idle_cores))
 
     async def _window(self, seconds: float, rate: float, number: int) -> tuple[float, float]:
         """A stretch of load: payments settled a second in its window, and cores that others kept busy."""

@@ -80,11 +80,13 @@ class Pair:
 
     Attributes:
         settled_per_s: by the gateway; others_cores: what other programs kept busy meanwhile.
+        idle_cores: what the gateway, which had nothing to do, kept busy beside the pipeline.
     """
 
     settled_per_s: float
     others_cores: float
     lean: Lean
+    idle_cores: float = 0.0
 
     @property
     def ratio(self) -> float:
