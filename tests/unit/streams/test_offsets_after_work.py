@@ -118,6 +118,8 @@ async def execute(rig: Rig, crash: CrashAt, _: Path) -> None:
     consumer = Consumer(rig.kafka, dispatch_topic(NETWORK), crash)
     stage = rig.new_stage(network, consumer=consumer)
     service = stage.service
+    # As its first report tells; that is no step of taking.
+    stage.recovery._paused = False
     await until_idle(stage.take(), consumer.idle)
     async with rig.results(service):
         await network.wait_idle()

@@ -1,0 +1,114 @@
+"""Execution's loop: a batch's offsets are committed behind its work, and beside the next batch's."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gateway.app.execution import ExecutionStage
+from tests.support.deadline import in_time
+
+
+class Broker:
+    """Gives one batch after another; a commit ends when it is let."""
+
+    def __init__(self, batches: int) -> None:
+        self.steps: list[str] = []
+        self.may_commit = asyncio.Event()
+        self.out = asyncio.Event()
+        self._left = batches
+
+    async def start(self) -> None: ...
+
+    async def take(self, _: int, *, max_wait: float) -> Sequence[Any]:
+        if not self._left:
+            self.out.set()
+            await asyncio.Event().wait()
+        self._left -= 1
+        self.steps.append("taken")
+        return ["record"]
+
+    async def commit(self, _: Sequence[Any]) -> bool:
+        self.steps.append("committing")
+        await self.may_commit.wait()
+        self.steps.append("committed")
+        return True
+
+
+def taking(broker: Broker, work: Callable[[Sequence[Any]], Awaitable[None]]) -> "asyncio.Task[None]":
+    async def reserve(n: int) -> int:
+        return n
+
+    async def run(take: Callable[[Sequence[Any]], Awaitable[None]], records: Sequence[Any]) -> None:
+        await take(records)
+
+    async def open_already() -> None: ...
+
+    stage: Any = SimpleNamespace(
+        terms=SimpleNamespace(batch_max=5, batch_wait_s=0.1),
+        network=SimpleNamespace(reserve=reserve, release=lambda _: None),
+        consumer=broker,
+        runtime=SimpleNamespace(watch=lambda *_: SimpleNamespace(progress=lambda: None)),
+        waiting=None,
+        service=SimpleNamespace(take=work),
+        isolated=SimpleNamespace(run=run),
+        _wait_open=open_already,
+        _commit=broker.commit,
+    )
+    return asyncio.create_task(ExecutionStage.take(stage))
+
+
+async def test_the_next_batch_is_worked_on_while_the_brokers_note_where_the_last_one_ended() -> None:
+    broker, second = Broker(2), asyncio.Event()
+
+    async def work(_: Sequence[Any]) -> None:
+        broker.steps.append("worked")
+        if broker.steps.count("worked") == 2:
+            second.set()
+
+    task = taking(broker, work)
+    async with in_time("the second batch"):
+        await second.wait()
+    assert broker.steps == ["taken", "worked", "taken", "committing", "worked"]
+    broker.may_commit.set()
+    async with in_time("the last batch"):
+        await broker.out.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert broker.steps[5:] == ["committed", "committing", "committed"]
+
+
+async def test_a_stop_waits_until_what_was_worked_on_is_noted() -> None:
+    broker = Broker(1)
+
+    async def work(_: Sequence[Any]) -> None:
+        broker.steps.append("worked")
+
+    task = taking(broker, work)
+    async with in_time("the last batch"):
+        await broker.out.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not task.done()
+    broker.may_commit.set()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert broker.steps == ["taken", "worked", "committing", "committed"]
+
+
+async def test_what_could_not_be_worked_on_is_never_noted_and_what_was_before_is() -> None:
+    broker = Broker(3)
+    broker.may_commit.set()
+
+    async def work(_: Sequence[Any]) -> None:
+        broker.steps.append("worked")
+        if broker.steps.count("worked") == 2:
+            raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        async with in_time("the failure"):
+            await taking(broker, work)
+    assert broker.steps.count("committed") == 1
