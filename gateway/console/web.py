@@ -236,14 +236,13 @@ def environment() -> Environment:
     return made
 
 
-def when(at: datetime | None) -> str | Markup:
+def when(at: datetime | None, *, milliseconds: bool = False) -> str | Markup:
     """A time as people read it, in Seoul, with its offset for machines."""
     if not isinstance(at, datetime):
         return "" if at is None else str(at)
     local = at.astimezone(SEOUL)
-    return Markup('<time datetime="{}">{}</time>').format(
-        local.isoformat(timespec="milliseconds"), f"{local:%Y-%m-%d %H:%M:%S}"
-    )
+    text = f"{local:%Y-%m-%d %H:%M:%S}" + (f".{local.microsecond // 1000:03d}" if milliseconds else "")
+    return Markup('<time datetime="{}">{}</time>').format(local.isoformat(timespec="milliseconds"), text)
 
 
 def age(span: timedelta) -> str:

@@ -15,6 +15,7 @@ PAYMENTS: Final = 20_000
 QUEUES: Final = ("reversal", "inquiry")
 
 READS_WHOLE_TABLES: Final = {
+    "attention.recent_events": "it reads an index from its end, and stops after the latest events",
     "disclosures.unlogged": "people's check of the whole log: it compares every event that is still there",
     "payments.events_at": "people's look-up: block ranges pay in a table that is larger than this one",
 }

@@ -15,6 +15,7 @@ from gateway.app.postgres import PostgresStore
 from gateway.app.registries import open_registries
 from gateway.app.settings import Settings
 from gateway.base.process import SilentObserver
+from gateway.consents.rules.limits import windows_at
 from gateway.console.serving import serving
 from gateway.console.web import Console
 from gateway.database.migrate import migrate
@@ -25,12 +26,12 @@ from gateway.outbox.store import OutboxEvent
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment
 from gateway.sealing.passwords import hash_password
-from schemas.consents import ConsentStatus
+from schemas.consents import ConsentStatus, ConsentTerms, Period, PeriodLimit
 from schemas.primitives import PartnerId
-from schemas.reasons import Reason
+from schemas.reasons import Reason, ReasonCode
 from tests.support.builders import payment
 from tests.support.cli import NETWORK
-from tests.support.domain_samples import terms
+from tests.support.domain_samples import krw, purpose, terms
 
 PASSWORD = "correct horse battery staple"
 PARTNER, CONSENT, CUSTOMER = "partner-1", "consent-1", "customer-1"
@@ -58,7 +59,7 @@ def payments_of(now: datetime) -> list[Payment]:
     found = []
     for number, state in enumerate(STATES, 1):
         at = now - timedelta(minutes=5, seconds=number)
-        reason = Reason("AC01", "the card was refused") if state is PaymentState.DECLINED else None
+        reason = Reason(code=ReasonCode.AC03, text="the card was refused") if state is PaymentState.DECLINED else None
         extra: dict[str, Any] = {"network_id": NETWORK_ID} if state is not PaymentState.REJECTED else {}
         times = {
             "ordered_at": at,
@@ -67,6 +68,20 @@ def payments_of(now: datetime) -> list[Payment]:
         }
         found.append(payment(number, state=state, amount_minor=1000 * number + 900, reason=reason, **times, **extra))
     return found
+
+
+def terms_of(consent_id: str, now: datetime) -> ConsentTerms:
+    """Terms that run, with a limit that is used by some and one that is nearly used up."""
+    limits = (
+        PeriodLimit(period=Period.MONTH, max_amount=krw(1_000_000)),
+        PeriodLimit(period=Period.DAY, max_count=20),
+    )
+    return terms(
+        consent_id=consent_id,
+        valid_from=now - timedelta(days=40),
+        valid_until=now + timedelta(days=400),
+        payment=purpose(period_limits=limits),
+    )
 
 
 async def fill(dsn: str, passwords: Mapping[str, str] | None = None) -> list[Payment]:
@@ -84,7 +99,7 @@ async def fill(dsn: str, passwords: Mapping[str, str] | None = None) -> list[Pay
             (ConsentStatus.SUSP, "consent-susp"),
             (ConsentStatus.AUTH, "consent-2"),
         ):
-            await registries.consents.add_consents([(terms(consent_id=name), status)])
+            await registries.consents.add_consents([(terms_of(name, now), status)])
         for name, role in PEOPLE.items():
             await registries.console_users.add(ConsoleUser(name, role, hashed))
         await registries.affiliates.add("affiliate-1", "Affiliate One", "telecom")
@@ -119,11 +134,13 @@ async def fill(dsn: str, passwords: Mapping[str, str] | None = None) -> list[Pay
                 for n, kind in enumerate(("missing_here", "amount_differs", "duplicate"), 1)
             ],
         )
-        await connection.execute(
-            "INSERT INTO consent_usage (partner_id, consent_id, limit_key, starts_at, reserved_minor, reserved_count,"
-            " consumed_minor, consumed_count) SELECT $1, $2, 'seed', now(), 0, 0, 0, 0",
-            PARTNER,
-            CONSENT,
+        await connection.executemany(
+            "INSERT INTO consent_usage (partner_id, consent_id, limit_key, starts_at, reserved_minor, reserved_count)"
+            " VALUES ($1, $2, $3, $4, $5, $6)",
+            [
+                (PARTNER, CONSENT, w.key.limit_key, w.key.starts_at, (w.max_minor or 0) * 4 // 10, 19)
+                for w in windows_at(terms_of(CONSENT, now), now)
+            ],
         )
     finally:
         await connection.close()

@@ -1,0 +1,100 @@
+"""A network that operators have paused is sent nothing new; what waits goes on waiting, in the group."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+from gateway.app.execution import ExecutionStage
+from schemas.primitives import NetworkId
+from tests.support.rig import Rig
+
+
+@dataclass
+class Consumer:
+    """Has a record at all times, and says whether it was paused when it was asked."""
+
+    paused: bool = False
+    polls: int = 0
+    taken: int = 0
+    polled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def start(self) -> None: ...
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
+    async def take(self, limit: int, *, max_wait: float) -> Sequence[Any]:
+        await asyncio.sleep(0)
+        self.polls += 1
+        self.polled.set()
+        if self.paused:
+            return []
+        self.taken += 1
+        return ["record"]
+
+    async def commit(self, records: Sequence[Any]) -> None: ...
+
+    async def lag(self) -> int:
+        return 7
+
+
+def stage_over(rig: Rig, consumer: Consumer, recovery: Any) -> ExecutionStage:
+    async def reserve(limit: int) -> int:
+        await asyncio.sleep(0)
+        return limit
+
+    async def run(service: Any, records: Sequence[Any]) -> None: ...
+
+    parts: dict[str, Any] = {
+        "network": SimpleNamespace(is_open=True, reserve=reserve, release=lambda _: None),
+        "isolated": SimpleNamespace(run=run),
+        "service": SimpleNamespace(take=None),
+        "runtime": SimpleNamespace(watch=lambda *_: SimpleNamespace(progress=lambda: None)),
+        "terms": SimpleNamespace(batch_max=10, batch_wait_s=0.0),
+        "consumer": consumer,
+        "recovery": recovery,
+    }
+    rest = dict.fromkeys(("inquiries", "reversals", "late_answers", "ended_consents"))
+    return cast("ExecutionStage", ExecutionStage(**parts, **cast("Any", rest)))
+
+
+async def polled(consumer: Consumer, times: int = 3) -> None:
+    for _ in range(times):
+        consumer.polled.clear()
+        await consumer.polled.wait()
+
+
+async def test_nothing_is_taken_before_a_worker_knows_and_while_its_network_is_paused() -> None:
+    rig, consumer = Rig(), Consumer()
+    recovery = rig.new_recovery("w1")
+    network = NetworkId("net-a")
+    stage = stage_over(rig, consumer, recovery)
+    task = asyncio.create_task(stage.take())
+    try:
+        await polled(consumer)
+        assert (consumer.taken, await stage.waiting()) == (0, 0)
+        await recovery.report(is_open=True)
+        await polled(consumer)
+        assert consumer.taken > 0
+        assert await stage.waiting() == 7
+        rig.database.network_pauses.rows[network] = True
+        await recovery.report(is_open=True)
+        await polled(consumer, 1)
+        before = consumer.taken
+        await polled(consumer, 5)
+        assert (consumer.taken, consumer.paused, await stage.waiting()) == (before, True, 0)
+        del rig.database.network_pauses.rows[network]
+        await recovery.report(is_open=True)
+        await polled(consumer)
+        assert consumer.taken > before
+        assert not consumer.paused
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
