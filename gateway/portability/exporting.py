@@ -8,9 +8,9 @@ of which no receipt tells, and the next attempt says that they are void before i
 **Nothing leaves unlogged.** Each chunk is counted in the export's row before it leaves. What makes the export whole is
 a use of its consent, and so is what says that an attempt is void of which a chunk may have left.
 
-**Nothing after the end of what permits it.** Before each chunk the consent is read again: what was revoked is seen by
-the next chunk, and by the receipt under the lock. How late chunks and receipts come is measured
-(:mod:`gateway.consents.ended_watch`).
+**Nothing after the end of what permits it.** Before each chunk the consent is read again under its lock: what was
+revoked is seen by the next chunk, and by the receipt; terms that permit less begin the export anew. How late chunks and
+receipts come is measured (:mod:`gateway.consents.ended_watch`).
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from gateway.database.unit import Store
 from gateway.messaging.records import Outgoing, Publisher
 from gateway.outbox.store import OutboxEvent
 from gateway.portability.rules.records import Export, ExportState, PaymentFacts, RecipientKey, StoredRequest
-from gateway.portability.rules.requests import ATTEMPT_LOST, KEY_CHANGED, Using, refuse_export
+from gateway.portability.rules.requests import ATTEMPT_LOST, KEY_CHANGED, TERMS_CHANGED, Using, refuse_export
 from gateway.portability.rules.rows import Extract, Lists, card_row, consent_row, lists_of
 from gateway.portability.sealed import import_recipient_key, seal, sign_receipt
 from gateway.portability.store import PortabilityUnit, Snapshots
@@ -157,7 +157,7 @@ class ExportService:
             self._count("delivered")
             self._observer.count("portability", "record", n=attempt.counts.total())
         except _StoppedError as stopped:
-            reason, again = stopped.reason, stopped.reason == KEY_CHANGED
+            reason, again = stopped.reason, stopped.reason in (KEY_CHANGED, TERMS_CHANGED)
             await until_done(lambda: self._void(export, stored, reason, again=again))
             self._count("restarted" if again else "voided")
         except _LostError:
@@ -259,11 +259,12 @@ class ExportService:
         """Read again what permits the export, and say that this worker is still at it."""
         export, request = attempt.export, attempt.stored.request
         async with self._store.transaction() as uow:
-            consents = await uow.consents.read([export.consent_key])
+            consents = await uow.consents.lock([export.consent_key])
             recipients = await uow.portability.recipients([request.rcv_org_code])
-            now = self._clock.now()
             using = Using(consents.get(export.consent_key), recipients.get(request.rcv_org_code), attempt.key.kid)
-            refused = refuse_export(request, using, self._settings.org_code, now)
+            # After the lock: what ended before it has ended.
+            now = self._clock.now()
+            refused = self._refuse(attempt, using, now)
             # The next chunk counts before it leaves: whatever becomes of this attempt, the log tells of it.
             is_ours = using.consent is None or await uow.portability.hold(
                 export,
@@ -275,6 +276,16 @@ class ExportService:
             raise _StoppedError(refused)
         if not is_ours:
             raise _LostError
+
+    def _refuse(self, attempt: _Attempt, using: Using, now: datetime) -> Reason | None:
+        """Why the attempt must not go on under what permits it now."""
+        request = attempt.stored.request
+        refused = refuse_export(request, using, self._settings.org_code, now)
+        purpose = using.consent.terms.portability if using.consent else None
+        if refused is None and purpose is not None:
+            permitted = Extract.of(purpose, request.scopes, request.rcv_org_code)
+            return TERMS_CHANGED if permitted != attempt.extract else None
+        return refused
 
     async def _finish(self, attempt: _Attempt) -> None:
         """Make the export whole, if what permits it does so still: decided under the consent's lock."""
@@ -288,7 +299,7 @@ class ExportService:
             if standing is None or (standing.attempt, standing.state) != (export.attempt, ExportState.SENDING):
                 raise _LostError
             using = Using(consents.get(export.consent_key), recipients.get(request.rcv_org_code), attempt.key.kid)
-            refused = refuse_export(request, using, self._settings.org_code, now)
+            refused = self._refuse(attempt, using, now)
             if refused is None:
                 manifest = self._manifest(attempt)
                 receipt = sign_receipt(

@@ -1,5 +1,6 @@
 """PortabilityStore and Snapshots: requests, exports that one worker at a time makes, and data as of one moment."""
 
+import asyncio
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -165,6 +166,26 @@ async def test_what_is_due_is_moved_on_and_what_is_asked_for_once_is_done(store:
         assert (moved.exports, moved.next_due_at, moved.status) == (2, later(140), RequestStatus.ACTIVE)
         assert moved.accessed_at == later(5)
         assert found[once.key].status is RequestStatus.DONE
+
+
+async def test_an_access_keeps_what_another_has_moved_on_meanwhile(store: Store) -> None:
+    async with store.transaction() as uow:
+        await uow.portability.add([request()])
+
+    async def access() -> None:
+        async with store.transaction() as uow:
+            await uow.portability.access([request(accessed_at=later(5))])
+
+    async with store.transaction() as uow:
+        [due] = await uow.portability.claim_due(now=later(70), limit=5)
+        accessing = asyncio.create_task(access())
+        await uow.portability.update_requests([replace(due, exports=2, next_due_at=later(140))])
+        # It waits for the row where it has got so far; else it begins after the commit, which must end the same.
+        await asyncio.sleep(0)
+    await accessing
+    async with store.reading() as uow:
+        moved = (await uow.portability.requests([KEY]))[KEY]
+    assert (moved.exports, moved.next_due_at, moved.accessed_at) == (2, later(140), later(5))
 
 
 async def test_the_newest_key_that_counts_is_a_recipient_s(backend: Backend) -> None:

@@ -28,6 +28,7 @@ KEY_CHANGED: Final = _reason(ReasonCode.NARR, "the recipient's key was changed: 
 DESTROYED: Final = _reason(
     ReasonCode.AM05, "request_id was used before; what it stood for was destroyed after a year without access"
 )
+TERMS_CHANGED: Final = _reason(ReasonCode.NARR, "the consent's terms were changed: the export begins anew")
 ATTEMPT_LOST: Final = _reason(ReasonCode.NARR, "this attempt came to nothing: the export begins anew")
 LAPSED: Final = _reason(ReasonCode.TKXP, "the customer has asked for nothing for six months")
 _ISSUED_IN_FUTURE: Final = _reason(ReasonCode.DT04, "issued_at lies in the future")

@@ -93,9 +93,10 @@ class MemoryPortabilityStore:
         at = {r.consent_key: r.accessed_at for r in requests}
         for key, row in list(self._tx.items(self._db.transmissions)):
             if row.consent_key in at and row.status is RequestStatus.ACTIVE:
-                later = max(row.accessed_at, at[row.consent_key])
-                await self._tx.lock(self._db.transmissions, [key])
-                self._tx.update(self._db.transmissions, key, replace(row, accessed_at=later))
+                # As it is once it is locked: whoever held it may have moved it on.
+                now = (await self._tx.lock(self._db.transmissions, [key]))[key]
+                later = max(now.accessed_at, at[row.consent_key])
+                self._tx.update(self._db.transmissions, key, replace(now, accessed_at=later))
 
     async def add_exports(self, exports: Sequence[Export]) -> None:
         await self._boundary("portability.add_exports")

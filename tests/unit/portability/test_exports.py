@@ -257,6 +257,40 @@ async def test_an_export_begins_anew_under_a_key_that_was_changed(rig: Portabili
     assert not rig.unlogged()
 
 
+async def test_an_export_begins_anew_under_terms_that_permit_less(rig: PortabilityRig) -> None:
+    rig.pay(1, 2, 3, 4)
+    await rig.take(rig.record())
+    await cut_at(rig, 2, lambda: rig.put(PURPOSE.model_copy(update={"is_consent_merchant_name_regno": False})))
+    assert state(rig) == [ExportState.WAITING]
+    assert await rig.make_all() == 1
+    [whole] = rig.reader().whole.values()
+    assert whole.manifest.attempt == 2
+    assert not [row for rows in whole.lists.values() for row in rows if "merchant_name" in row]
+    assert rig.partner_told() == ["accepted", "abandoned", "delivered"]
+    assert not rig.unlogged()
+
+
+async def test_a_chunk_waits_for_a_revocation_that_holds_the_consent(rig: PortabilityRig) -> None:
+    """What is read beside the lock may have ended by the time that the chunk is counted."""
+    rig.pay(1, 2, 3, 4)
+    await rig.take(rig.record())
+    rig.faults.hold("publisher.published", visit=1)
+    going = asyncio.create_task(rig.stage.exports.make_one())
+    await rig.faults.reached("publisher.published")
+    sent = len(rig.kafka.records)
+    async with rig.store.transaction() as uow:
+        await uow.consents.lock([("partner-1", "consent-1")])  # type: ignore[list-item]
+        rig.faults.hold("consents.lock", visit=1)
+        rig.faults.open("publisher.published")
+        await rig.faults.reached("consents.lock")
+        rig.faults.open("consents.lock")
+        end_purpose(rig, Purpose.PORTABILITY)
+    await going
+    assert len(rig.kafka.records) == sent
+    assert rig.partner_told() == ["accepted", "abandoned", "voided"]
+    assert not rig.unlogged()
+
+
 async def test_nothing_is_handed_to_a_recipient_without_a_key(rig: PortabilityRig) -> None:
     await rig.take(rig.record())
     rig.database.recipients.rows[ORG] = replace(rig.database.recipients.rows[ORG], key=None)
