@@ -27,6 +27,7 @@ class Fault(StrEnum):
     COMMIT_LOST = "offset commit lost"
     RELAY_DEPOSED = "relay lost its lead"
     DEFECT = "error that nobody expects"
+    MEANWHILE = "what permits it changed meanwhile"
     # in Kafka
     REDELIVERED = "records redelivered"
     DUPLICATED = "order sent twice"
@@ -67,6 +68,13 @@ class Fault(StrEnum):
     FALSE_PROOF = "false proof shown"
     DISPATCH_FORGED = "record forged for execution"
     CLEARING_CORRECTED = "clearing corrected"
+    FALSE_REQUEST = "request for data that nothing permits"
+    RECIPIENT_KEY_CHANGED = "recipient's key changed"
+    CONFIRMATION_LOST = "erasure never confirmed"
+    CONFIRMATION_LATE = "erasure confirmed late"
+    CONFIRMATION_AGAIN = "erasure confirmed again"
+    CONFIRMATION_FORGED = "erasure confirmed by another"
+    FALSE_USE = "use of an offer that is none"
 
 
 BOUNDARY: Final = {
@@ -82,6 +90,7 @@ BOUNDARY: Final = {
     Fault.COMMIT_LOST: 0.05,
     Fault.RELAY_DEPOSED: 0.01,
     Fault.DEFECT: 0.02,
+    Fault.MEANWHILE: 0.04,
     Fault.REDELIVERED: 0.04,
 }
 """Usual chance per boundary at which the fault is possible."""

@@ -5,7 +5,7 @@ from typing import Final
 
 from gateway.proving.simulation.bugs import MUTANTS
 from gateway.proving.simulation.outcome import UNEXPECTED
-from gateway.proving.simulation.world import simulate
+from gateway.proving.simulation.world import hands_over, simulate
 
 BUDGET: Final = 3_000
 """Worlds in which a bug is hunted; most are found in the first dozen."""
@@ -28,6 +28,8 @@ def hunt(name: str, first: int = 0, budget: int = BUDGET) -> Hunted:
     mutant = MUTANTS[name]
     with mutant.plant():
         for number in range(budget):
+            if mutant.of_data and not hands_over(first + number):
+                continue
             outcome = simulate(first + number)
             if outcome.violations:
                 # An unexpected error comes first: then the bug may be one of planting it.

@@ -50,3 +50,29 @@ def unshared(database: Database) -> bool:
     """True while something was told that sharing has not looked at."""
     place = database.sharing.place.rows.get("here", Place())
     return bool(database.outbox) and (place.tx, place.id) < ((last := database.outbox[-1]).tx, last.id)
+
+
+def due_transmissions(database: Database, now: datetime) -> Iterator[str]:
+    """Scheduled requests of which an export is due."""
+    for key, row in database.transmissions.rows.items():
+        if row.next_due_at is not None and row.next_due_at <= now:
+            yield key[1]
+
+
+def open_exports(database: Database) -> Iterator[str]:
+    """Exports that are neither whole nor void."""
+    for key, row in database.exports.rows.items():
+        if row.state.value in ("waiting", "sending"):
+            yield f"{key[1]}/{key[2]}"
+
+
+def offers_due(database: Database, now: datetime) -> Iterator[str]:
+    """Open offers that are past their end, or whose consent permits them no more."""
+    for key, offer in database.marketing.offers.rows.items():
+        if offer.state.value != "open":
+            continue
+        consent = database.consents.rows[offer.consent_key]
+        purpose = consent.terms.marketing
+        over = consent.status not in (ConsentStatus.AUTH, ConsentStatus.SUSP) or "marketing" in consent.ended
+        if over or purpose is None or now >= min(offer.expires_at, purpose.until, consent.terms.valid_until):
+            yield key[0]

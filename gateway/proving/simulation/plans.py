@@ -8,28 +8,37 @@ from gateway.consents.rules.consent import ConsentCommand
 from gateway.proving.memory import MemoryStore
 from gateway.proving.simulation.checks.audit import Auditor
 from gateway.proving.simulation.crew.crew import Crew
-from gateway.proving.simulation.crew.stages import Surroundings
+from gateway.proving.simulation.crew.parts import Surroundings
+from gateway.proving.simulation.crew.worker import Worker
 from gateway.proving.simulation.cycles import ClearingCycles
 from gateway.proving.simulation.faults import Fault, Faults
 from gateway.proving.simulation.loop import SkewedClock, VirtualLoop
+from gateway.proving.simulation.script.commands import amended
 from gateway.proving.simulation.script.forging import forge
+from gateway.proving.simulation.script.recipient import KIDS, recipient
 from gateway.proving.simulation.script.scene import (
     CUSTOMER,
     DISABLED_CODE,
     NETWORK,
     PARTNER,
+    RECIPIENT,
     SIGNED,
     TOKEN,
     Act,
     Command,
+    DataRequest,
+    DataScript,
     Produced,
     Stage,
 )
+from schemas.consents import Purpose
 from schemas.primitives import ConsentId
 from schemas.reasons import Reason
 
 FAULTS_END_S: Final = 14.0
 """Past the traffic, so that recoveries are disturbed too."""
+
+MEANWHILES_MAX: Final = 3
 
 _DISABLED: Final = Reason(code=DISABLED_CODE, text="signing key is disabled")
 _FAULT_OF: Final = {
@@ -70,14 +79,18 @@ class Plans:
         self._loop = loop
         self._clock = clock
         self._rng = faults.rng
+        self._meanwhiles = 0
 
     def begin(self) -> None:
         """Plan everything from now on."""
+        self._crew.on_meanwhile = self._meanwhile
         loop, rng, script = self._loop, self._rng, self._around.script
         for produced in script.produced:
             loop.call_at(produced.at, self._produce, produced)
         for command in script.commands:
             loop.call_at(command.at, self._command, command)
+        if script.data is not None:
+            self._begin_data(script.data)
         for at, what in script.false_proofs:
             loop.call_at(max(0.0, at), self._caused, Fault.FALSE_PROOF, what)
         for terms in script.consents:
@@ -98,6 +111,42 @@ class Plans:
             for _ in range(rng.choice(times)):
                 loop.call_at(rng.uniform(0.0, FAULTS_END_S), cause)
         loop.call_at(FAULTS_END_S, self._faults.stop)
+
+    def _begin_data(self, data: DataScript) -> None:
+        loop = self._loop
+        for asked in data.requests:
+            loop.call_at(asked.at, self._ask, asked)
+        for number, at in enumerate(sorted(data.key_changes), 1):
+            loop.call_at(at, self._change_key, KIDS[number % len(KIDS)])
+
+    def _ask(self, asked: DataRequest) -> None:
+        if not asked.right:
+            self._caused(Fault.FALSE_REQUEST, asked.request.request_id)
+        self._around.kafka.write(asked.record)
+
+    def _change_key(self, kid: str) -> None:
+        self._caused(Fault.RECIPIENT_KEY_CHANGED, kid)
+        self._around.database.recipients.rows[RECIPIENT] = recipient(RECIPIENT, kid)
+        self._auditor.exports.key_changed(kid)
+
+    def _meanwhile(self, worker: Worker) -> None:
+        """A few times in a world: while somebody uses a customer's data, what permits it ends, or is another."""
+        rng, script = self._rng, self._around.script
+        if self._meanwhiles == MEANWHILES_MAX:
+            return
+        self._meanwhiles += 1
+        of = rng.choice(script.consents)
+        what = rng.choice((Act.REVOKE, Act.SUSPEND, Act.AMEND, Act.AMEND, None))
+        if what is Act.AMEND:
+            record = amended(script, of, f"meanwhile-{self._meanwhiles}", rng)
+            self._command(Command(self._loop.time(), what, of.consent_id, record))
+        elif what is not None:
+            self._command(Command(self._loop.time(), what, of.consent_id, None))
+        elif worker.stage is Stage.PORTABILITY and rng.random() < 0.5:
+            # For longer than its lease: another makes the export, and then it goes on.
+            self._crew.freeze(worker, rng.uniform(8.0, 20.0))
+        elif script.data is not None:
+            self._change_key(rng.choice(KIDS))
 
     def _caused(self, fault: Fault, where: str) -> None:
         self._faults.note(self._loop.time(), fault, where)
@@ -121,13 +170,16 @@ class Plans:
         """Every second consent ends while what was paid under it is being settled and shared."""
         for terms in self._around.script.consents[::2]:
             await asyncio.sleep(self._rng.uniform(0.0, 1.5))
-            await self._operate(Command(self._loop.time(), Act.REVOKE, terms.consent_id, None))
+            # Where it has purposes for data, now and then one of them alone.
+            alone = terms.portability is not None and self._rng.random() < 0.5
+            purposes = (self._rng.choice((Purpose.MARKETING, Purpose.SHARING)),) if alone else None
+            await self._operate(Command(self._loop.time(), Act.REVOKE, terms.consent_id, None), purposes)
 
-    async def _operate(self, command: Command) -> None:
+    async def _operate(self, command: Command, purposes: tuple[Purpose, ...] | None = None) -> None:
         around, key = self._around, (PARTNER, ConsentId(command.consent_id))
         store = MemoryStore(around.database)
         try:
-            await change_consent_status(store, self._clock, key, ConsentCommand(command.act.value))
+            await change_consent_status(store, self._clock, key, ConsentCommand(command.act.value), purposes=purposes)
         except (ConsentCommandRefusedError, ConsentUnknownError):
             around.observer.count("consents", "operator_refused")
 

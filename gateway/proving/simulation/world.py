@@ -12,17 +12,22 @@ import stamina.instrumentation
 
 from gateway.consents.rules.consent import Consent
 from gateway.directory.funding import OwnedToken
+from gateway.marketing.rules.campaign import CampaignRow
+from gateway.messaging.records import Record
 from gateway.network.exchange import CardData
 from gateway.network.matching import MatchBy
 from gateway.payments.dispatch import Dispatch
+from gateway.portability.rules.records import Export, ExportState
 from gateway.proving.memory import Database, MemoryHost, MemoryVerifier
+from gateway.proving.simulation.affiliates import Affiliates
 from gateway.proving.simulation.checks.at_rest import check_at_rest
 from gateway.proving.simulation.checks.audit import Auditor
 from gateway.proving.simulation.checks.rest import unfinished, unread
 from gateway.proving.simulation.checks.told import Remains
 from gateway.proving.simulation.crew.broker import Broker
-from gateway.proving.simulation.crew.crew import Crew
-from gateway.proving.simulation.crew.stages import ANSWER_TIMEOUT_S, INTENT_TO_WIRE_S, Assembly, Surroundings
+from gateway.proving.simulation.crew.crew import DATA_WORKERS, WORKERS, Crew
+from gateway.proving.simulation.crew.parts import Surroundings
+from gateway.proving.simulation.crew.stages import ANSWER_TIMEOUT_S, INTENT_TO_WIRE_S, Assembly
 from gateway.proving.simulation.cycles import ClearingCycles
 from gateway.proving.simulation.faults import Fault, Faults
 from gateway.proving.simulation.loop import NothingLeftError, SkewedClock, VirtualLoop
@@ -30,29 +35,41 @@ from gateway.proving.simulation.outcome import UNEXPECTED, CountingObserver, Fin
 from gateway.proving.simulation.plans import FAULTS_END_S, Plans
 from gateway.proving.simulation.script.commands import merchant, write_script
 from gateway.proving.simulation.script.proofs import IDENTITIES, trusted
+from gateway.proving.simulation.script.recipient import KIDS, recipient
 from gateway.proving.simulation.script.scene import (
     CUSTOMER,
     FOREIGN_PAN,
     FOREIGN_TOKEN,
+    OTHER_CUSTOMER,
+    OTHER_PAN,
+    OTHER_RECIPIENT,
+    OTHER_TOKEN,
     PAN,
     PARTITIONS,
     PARTNER,
+    RECIPIENT,
     SHARED_WITH,
     TAMPERED,
     TOKEN,
     VICTIM,
+    DataScript,
 )
 from gateway.proving.simulation.wire.wire import Wire
 from gateway.sealing.mac import HmacMarks
 from gateway.sealing.sealing import MasterKeys, Purpose
 from gateway.sharing.rules.records import Approval
 from schemas.consents import ConsentStatus
+from schemas.events import EventType
+from schemas.portability import EXPORT_CHUNK_TYPE, EXPORT_COMPLETE_TYPE
 from schemas.reasons import Reason, ReasonCode
 from schemas.sharing import SharingUse
 from schemas.topics import events_topic
 
 REST_WITHIN_S: Final = 180.0
 """By then everything has ended: recovery, leases, repeats and their polls take less than a third of it."""
+
+GRANTED_WITHIN_S: Final = 9.0
+"""After a payment was settled: three looks at who may have an offer, and time to read what was told of it."""
 
 INTERNAL_KEYS: Final = MasterKeys({"20260101": bytes(range(32))})
 """The same in every world, so that a seed tells everything; whoever forges records in a world does not have them."""
@@ -92,6 +109,14 @@ class World:
             violated=findings.violated,
         )
         trust, assertions = trusted(script.asked)
+        self.affiliates = Affiliates(
+            self.kafka,
+            clock,
+            loop=self.loop,
+            rng=Random(f"affiliates {seed}"),  # noqa: S311
+            caused=lambda fault, where: faults.note(self.loop.time(), fault, where),
+        )
+        self.kafka.on_write = self._written
         self.around = around = Surroundings(
             script=script,
             database=database,
@@ -101,8 +126,10 @@ class World:
             cards={
                 OwnedToken(TOKEN, CUSTOMER): CardData(PAN, "2912"),
                 OwnedToken(FOREIGN_TOKEN, VICTIM): CardData(FOREIGN_PAN, "2912"),
+                OwnedToken(OTHER_TOKEN, OTHER_CUSTOMER): CardData(OTHER_PAN, "2912"),
             },
             verifier=MemoryVerifier({TAMPERED: _FORGED}),
+            affiliates=MemoryVerifier({TAMPERED: _FORGED}, owners={a: a for a in SHARED_WITH}),
             trust=trust,
             assertions=assertions,
             dispatch=Dispatch(HmacMarks(INTERNAL_KEYS, Purpose.DISPATCH_MARK)),
@@ -118,6 +145,7 @@ class World:
             rng=rng,
             faults=faults,
             findings=findings,
+            workers=WORKERS if script.data is None else WORKERS | DATA_WORKERS,
         )
         self.cycles = ClearingCycles(
             self.host,
@@ -131,6 +159,8 @@ class World:
         for terms in script.consents:
             # The customer has authorised them.
             database.put_consent(Consent(terms, 1, ConsentStatus.AUTH))
+        if script.data is not None:
+            _put_data(database, script.data)
 
     def _uncaught(self, context: dict[str, Any]) -> None:
         if self.loop.is_closed():
@@ -138,6 +168,10 @@ class World:
             return
         error = context.get("exception")
         self.findings.violated(UNEXPECTED, f"{context.get('message')}: {type(error).__name__}: {error}")
+
+    def _written(self, record: Record) -> None:
+        self.auditor.exports.left(record)
+        self.affiliates.read(record)
 
     def _is_closed(self, topic: str) -> bool:
         """True for the partner's topic while it is closed."""
@@ -167,7 +201,11 @@ class World:
 
     def _left_to_do(self) -> list[str]:
         """Name everything that a world at rest does not have."""
-        left = unread(self.kafka) + unfinished(self.database, self.clock.now())
+        left = unread(self.kafka, self.around.script.data) + unfinished(self.database, self.clock.now())
+        if self.affiliates.pending:
+            left.append("what affiliates are about to write")
+        if self.around.script.data is not None and self.loop.time() < self.auditor.paid_at + GRANTED_WITHIN_S:
+            left.append("offers to whoever has paid")
         if self.wire.travelling:
             left.append("messages on the wire")
         left.extend(f"{w.name}, frozen" for w in self.crew.workers if w.frozen_until > self.loop.time())
@@ -182,6 +220,10 @@ class World:
             host=self.host,
             written=self.plans.written,
             forged=frozenset(self.plans.forged),
+            affiliates=self.affiliates,
+            exports=self.auditor.exports,
+            data=self.around.script.data,
+            key_gone=self.auditor.key_gone,
             parked=self.around.parked,
             states=self.auditor.states,
             sent=self.wire.sent,
@@ -221,15 +263,49 @@ class World:
             told.update(f"{sent.at:.9f} {sent.worker} {sent.request.trace}".encode())
         for topic in self.kafka.topics():
             for record in self.kafka.records(topic):
-                told.update(record.value)
+                # What is sealed, and what signs it, is another's each time.
+                told.update(record.key or b"" if _is_sealed(record) else record.value)
         told.update(f"{self.faults.steps} {self.rng.random()}".encode())
         return told.hexdigest()
+
+
+_SEALED: Final = frozenset({EXPORT_CHUNK_TYPE, EXPORT_COMPLETE_TYPE, EventType.PORTABILITY_DELIVERED.value})
+
+
+def _is_sealed(record: Record) -> bool:
+    return any(name == "ce_type" and value.decode() in _SEALED for name, value in record.headers)
+
+
+def _put_data(database: Database, data: DataScript) -> None:
+    """Recipients, campaigns, and requests of which the first export was whole a week ago."""
+    for org_code in (RECIPIENT, OTHER_RECIPIENT):
+        database.recipients.rows[org_code] = recipient(org_code, KIDS[0])
+    for campaign in data.campaigns:
+        database.marketing.campaigns.rows[campaign.campaign_id] = CampaignRow(campaign)
+    for stored in data.scheduled:
+        request, begun = stored.request, stored.created_at
+        database.transmissions.rows[stored.key] = stored
+        first = Export(
+            partner_id=request.partner_id,
+            request_id=request.request_id,
+            number=1,
+            consent_id=request.consent_id,
+            state=ExportState.COMPLETE,
+            attempt=1,
+            search_from=None,
+            created_at=begun,
+            changed_at=begun,
+            snapshot_at=begun,
+            receipt="",
+        )
+        database.exports.rows[first.key] = first
 
 
 def _database() -> Database:
     database = Database()
     database.put_token(TOKEN, CUSTOMER, PARTNER)
     database.put_token(FOREIGN_TOKEN, VICTIM, PARTNER)
+    database.put_token(OTHER_TOKEN, OTHER_CUSTOMER, PARTNER)
     database.put_merchant(merchant())
     for affiliate in SHARED_WITH:
         # Whoever asks for more than the customer agreed to is given no more.
@@ -237,6 +313,13 @@ def _database() -> Database:
         database.sharing.approvals.rows[affiliate, use] = Approval(affiliate, use, "consent", "operator-1")
     database.identity_links.rows.update(IDENTITIES)
     return database
+
+
+def hands_over(seed: int) -> bool:
+    """True of a world that hands customers' data over: nothing of it is run."""
+    rng = Random(seed)  # noqa: S311 - as the world's own
+    Faults(rng)
+    return write_script(rng).data is not None
 
 
 def simulate(seed: int, *, traced: bool = False) -> Outcome:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from gateway.proving.simulation.bugs.consents import CONSENTS
+from gateway.proving.simulation.bugs.exporting import EXPORTING
 from gateway.proving.simulation.bugs.logging import LOGGING
 from gateway.proving.simulation.bugs.loops import LOOPS
+from gateway.proving.simulation.bugs.offering import OFFERING
 from gateway.proving.simulation.bugs.planting import Mutant
 from gateway.proving.simulation.bugs.proofs import PROOFS
 from gateway.proving.simulation.bugs.sending import SENDING
@@ -16,6 +18,6 @@ from gateway.proving.simulation.bugs.sharing import SHARING
 from gateway.proving.simulation.bugs.trusting import TRUSTING
 
 MUTANTS: Final[Mapping[str, Mutant]] = {
-    m.name: m for m in (*SENDING, *CONSENTS, *PROOFS, *LOOPS, *TRUSTING, *LOGGING, *SHARING)
+    m.name: m for m in (*SENDING, *CONSENTS, *PROOFS, *LOOPS, *TRUSTING, *LOGGING, *SHARING, *EXPORTING, *OFFERING)
 }
 """Every planted bug by name."""

@@ -17,11 +17,13 @@ class Mutant:
     Attributes:
         breaks: what it does, in a few words.
         plant: makes the program have it while the context lasts.
+        of_data: only worlds that hand data over can show it.
     """
 
     name: str
     breaks: str
     plant: Callable[[], AbstractContextManager[None]]
+    of_data: bool = False
 
 
 class NotPlantedError(Exception):

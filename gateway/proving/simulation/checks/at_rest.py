@@ -7,12 +7,14 @@ from gateway.network.exchange import ReversalRequest
 from gateway.proving.memory.host import EntryState
 from gateway.proving.simulation.checks.disclosures import check_disclosures
 from gateway.proving.simulation.checks.endings import check_endings
+from gateway.proving.simulation.checks.exports import check_exports
+from gateway.proving.simulation.checks.offers import check_offers
 from gateway.proving.simulation.checks.shares import check_shares
 from gateway.proving.simulation.checks.states import STANDING
 from gateway.proving.simulation.checks.told import Remains, Told
 from gateway.proving.simulation.outcome import UNEXPECTED
 from gateway.proving.simulation.script.proofs import CAP, FREE_MINOR
-from gateway.proving.simulation.script.scene import PAN
+from gateway.proving.simulation.script.scene import OWN_PANS
 from gateway.proving.simulation.script.showing import Asked
 
 
@@ -31,6 +33,9 @@ def check_at_rest(remains: Remains) -> None:
     _no_card_number(remains)
     check_disclosures(remains)
     check_shares(remains)
+    if remains.data is not None:
+        check_exports(remains, told, remains.exports, remains.data)
+        check_offers(remains, remains.affiliates, remains.data)
 
 
 def _exempt_within_policy(remains: Remains) -> None:
@@ -50,10 +55,15 @@ def _exempt_within_policy(remains: Remains) -> None:
 
 
 def _nothing_parked(remains: Remains) -> None:
+    parked_at = {p.record.reference for p in remains.parked}
+    for reference in remains.affiliates.forged - parked_at:
+        remains.violated("nobody speaks for an affiliate", f"{reference} is parked nowhere")
     for parked in remains.parked:
-        if parked.record.reference in remains.forged:
+        if parked.record.reference in remains.forged | remains.affiliates.forged:
             continue
-        if parked.stage not in ("initiation", "consents") or not isinstance(parked.error, NotAuthenticatedError):
+        if parked.stage not in ("initiation", "consents", "portability") or not isinstance(
+            parked.error, NotAuthenticatedError
+        ):
             error = f"{type(parked.error).__name__}: {parked.error}"
             remains.violated(UNEXPECTED, f"{parked.stage} parked {parked.record.reference}: {error}")
 
@@ -136,11 +146,12 @@ def _nothing_waits(remains: Remains) -> None:
 
 
 def _no_card_number(remains: Remains) -> None:
-    secret = PAN.encode()
+    secrets = [pan.encode() for pan in OWN_PANS]
     for topic in remains.kafka.topics():
         for record in remains.kafka.records(topic):
-            if secret in record.value or any(secret in value for _, value in record.headers):
+            texts = (record.value, *(value for _, value in record.headers))
+            if any(secret in text for secret in secrets for text in texts):
                 remains.violated("no card number leaves", f"in {record.reference}")
     for text in (*remains.notes, *(str(p.error) for p in remains.parked)):
-        if PAN in text:
+        if any(pan in text for pan in OWN_PANS):
             remains.violated("no card number leaves", "in a note or an error")

@@ -18,10 +18,12 @@ from gateway.outbox.store import OutboxRow
 from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.proving.memory import Database, MemoryHost
 from gateway.proving.memory.host import trace_key
+from gateway.proving.simulation.checks.offers import OfferAuditor
 from gateway.proving.simulation.checks.proofs import ProofAuditor
 from gateway.proving.simulation.checks.shares import ShareAuditor
 from gateway.proving.simulation.checks.states import IN_FLIGHT, STANDING, Report
-from gateway.proving.simulation.script.scene import PAN, Script
+from gateway.proving.simulation.checks.watching_exports import ExportAuditor
+from gateway.proving.simulation.script.scene import OWN_PANS, TOKEN, Script
 from schemas.consents import ConsentTerms
 
 NEXT: Final[Mapping[str, frozenset[str]]] = {
@@ -71,8 +73,10 @@ class Auditor:
         intents: RRN → the intent that may be sent under it.
         states: payment id → every state it went through, in order.
         steps: how often each step of a payment was seen.
+        exports: what is seen of exports.
+        paid_at: when a payment changed last.
         journal: where a traced world writes everything down.
-        withdrawn: the partner may not use its customer's card now, and whoever believed otherwise has ended.
+        withdrawn: the partner may not use its first customer's card now, and whoever believed otherwise has ended.
         key_gone: the partner's key is disabled, and whoever believed otherwise has ended.
     """
 
@@ -98,6 +102,9 @@ class Auditor:
         self.journal: list[str] | None = None
         self._proofs = ProofAuditor(database, script, report)
         self._shares = ShareAuditor(database, report)
+        self._offers = OfferAuditor(database, report)
+        self.exports = ExportAuditor(database, script.data, script.asked, report, now)
+        self.paid_at = 0.0
         self.withdrawn = False
         self.key_gone = False
         self._of_consent: dict[ConsentKey, set[PaymentKey]] = {}
@@ -123,6 +130,10 @@ class Auditor:
             self._usage_exact(consent, written)
         self._proofs.committed(written)
         self._shares.committed(written)
+        self._offers.committed(written)
+        self.exports.committed(written)
+        if payments:
+            self.paid_at = self._now()
         if written or events:
             states = " ".join(f"{p.order_id}={p.state}" for p in payments.values())
             self.commits.append(f"{self._now():.6f} {states} {len(events)}")
@@ -227,7 +238,7 @@ class Auditor:
         row = self._db.tokens.rows.get(payment.funding_token) if payment.funding_token else None
         if not own or consent is None or row is None or row.customer_id != consent.terms.customer_id:
             self._report("nobody pays with another's card", f"{name}: {payment.funding_token} is another's")
-        if self.withdrawn and payment.operation.value == "purchase":
+        if self.withdrawn and payment.operation.value == "purchase" and payment.funding_token == TOKEN:
             self._report("no payment after a permission's end", f"{name}: the card was withdrawn")
 
     def _is_owned(self, consent: Consent) -> bool:
@@ -306,7 +317,7 @@ class Auditor:
         if not isinstance(request, FinancialRequest):
             return
         rrn, now = request.trace.rrn, self._now()
-        if request.card.pan != PAN:
+        if request.card.pan not in OWN_PANS:
             self._report("nobody pays with another's card", f"0200 {rrn} names the card of another customer")
         intent = self.intents.get(rrn)
         if intent is None:

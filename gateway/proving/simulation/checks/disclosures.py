@@ -30,6 +30,16 @@ def check_disclosures(remains: Remains) -> None:
     for what in used.keys() | logged.keys():
         if used[what] != logged[what]:
             remains.violated(PROMISE, f"{' '.join(what)}: used {used[what]} times, logged {logged[what]} times")
+    shared: Counter[tuple[str, str, int | None]] = Counter(
+        (str(r.key[1]), r.key[2], r.consent_version) for r in database.sharing.shares.rows.values()
+    )
+    told = Counter(
+        (e.use.reference, e.use.recipient, e.use.consent_version)
+        for e in database.disclosure_entries
+        if e.use.kind.value == "share"
+    )
+    if shared != told:
+        remains.violated(PROMISE, f"shares {dict(shared - told)} are not logged, {dict(told - shared)} were never made")
     entries, findings = verified(database, ROOT_MARKS)
     if entries != len(database.disclosure_entries):
         remains.violated(PROMISE, f"{len(database.disclosure_entries)} entries, of which {entries} can be verified")

@@ -9,12 +9,24 @@ from gateway.proving.simulation.checks.states import FINAL
 from gateway.proving.simulation.pending import (
     awaiting_match,
     due_occurrences,
+    due_transmissions,
+    offers_due,
     open_cancellations,
+    open_exports,
     past_their_end,
     unshared,
 )
-from gateway.proving.simulation.script.scene import NETWORK, PARTITIONS, WAITING_GROUP, Stage
-from schemas.topics import CONSENT_COMMANDS, ORDERS, WAITING_ORDERS, clearing_topic, dispatch_topic
+from gateway.proving.simulation.script.scene import NETWORK, PARTITIONS, WAITING_GROUP, DataScript, Stage
+from schemas.topics import (
+    CONSENT_COMMANDS,
+    ERASURES,
+    OFFER_USES,
+    ORDERS,
+    PORTABILITY_REQUESTS,
+    WAITING_ORDERS,
+    clearing_topic,
+    dispatch_topic,
+)
 
 _READ: Final = (
     (ORDERS, Stage.INITIATION),
@@ -22,14 +34,16 @@ _READ: Final = (
     (dispatch_topic(NETWORK), Stage.EXECUTION),
     (CONSENT_COMMANDS, Stage.CONSENTS),
     (clearing_topic(NETWORK), Stage.SETTLEMENT),
+    (ERASURES, Stage.SHARING),
 )
+_READ_WITH_DATA: Final = (*_READ, (PORTABILITY_REQUESTS, Stage.PORTABILITY), (OFFER_USES, Stage.MARKETING))
 
 
-def unread(kafka: MemoryKafka) -> list[str]:
+def unread(kafka: MemoryKafka, data: DataScript | None) -> list[str]:
     """Partitions with records that their readers have not committed."""
     return [
         f"lag of {topic}/{partition}"
-        for topic, group in _READ
+        for topic, group in (_READ if data is None else _READ_WITH_DATA)
         for partition in range(PARTITIONS)
         if kafka.committed(group, (topic, partition)) < len(kafka.log(topic, partition))
     ]
@@ -54,6 +68,9 @@ def unfinished(database: Database, now: datetime) -> list[str]:
         left.append("shares")
     left.extend(f"cancellation of {order_id}" for order_id in open_cancellations(database))
     left.extend(f"an occurrence of {standing}" for standing in due_occurrences(database, now))
+    left.extend(f"export {name}" for name in open_exports(database))
+    left.extend(f"cycle of {request}" for request in due_transmissions(database, now))
+    left.extend(f"offer of {campaign}" for campaign in offers_due(database, now))
     if database.outbox_parked:
         left.append("parked events")
     left.extend(f"{consent} past its end" for consent in past_their_end(database, now))

@@ -14,13 +14,14 @@ from gateway.consents.rules.consent import Consent
 from gateway.proving.memory import Database
 from gateway.proving.simulation.checks.states import Report
 from gateway.proving.simulation.checks.told import Remains
-from gateway.proving.simulation.script.scene import CUSTOMER, SHARED_WITH, TOKEN
+from gateway.proving.simulation.script.scene import CUSTOMER, OTHER_CUSTOMER, OTHER_TOKEN, SHARED_WITH, TOKEN
 from schemas.topics import sharing_topic
 
 ENDED: Final = "nothing is shared after its consent's end"
 SCOPE: Final = "no field leaves beyond its scope"
 JOINED: Final = "two affiliates cannot join"
 ERASED: Final = "what ended must be erased"
+CONFIRMED: Final = "erased is what its affiliate has confirmed"
 COMPLETE: Final = "what is settled and permitted is shared once"
 
 _FIELDS: Final = {"category", "amount_band", "month"}
@@ -61,6 +62,7 @@ def check_shares(remains: Remains) -> None:
                 remains.violated(JOINED, f"{name} is a name for {names[name]} and for {affiliate}")
         _told_to_erase(remains, affiliate, shares, notices)
         _complete(remains, affiliate, shares)
+    _confirmed(remains)
 
 
 def _book(remains: Remains, affiliate: str) -> tuple[list[dict[str, Any]], Counter[str]]:
@@ -71,7 +73,7 @@ def _book(remains: Remains, affiliate: str) -> tuple[list[dict[str, Any]], Count
         if event_id in seen:
             continue
         seen.add(event_id)
-        if any(secret.encode() in record.value for secret in (CUSTOMER, TOKEN)):
+        if any(secret.encode() in record.value for secret in (CUSTOMER, OTHER_CUSTOMER, TOKEN, OTHER_TOKEN)):
             remains.violated(SCOPE, f"{record.reference} names the customer or the card")
         body = json.loads(record.value)
         if "notice_id" in body:
@@ -101,6 +103,18 @@ def _told_to_erase(remains: Remains, affiliate: str, shares: list[dict[str, Any]
         if notices[reference] not in owed or not held[reference]:
             text = f"{row.key[1]}, {consent.status}: {held[reference]} shares, {notices[reference]} notices"
             remains.violated(ERASED, f"{affiliate} under {text}")
+
+
+def _confirmed(remains: Remains) -> None:
+    """What counts as erased is what its own affiliate has confirmed, and nothing else; the rest stands open."""
+    affiliates = remains.affiliates
+    noticed = {r.notice.notice_id: r for r in remains.database.sharing.holders.rows.values() if r.notice is not None}
+    for notice_id, holder in noticed.items():
+        if (holder.confirmed_at is not None) != (notice_id in affiliates.confirmed):
+            stands = "open" if holder.confirmed_at is None else "confirmed"
+            remains.violated(CONFIRMED, f"{holder.affiliate_id}'s erasure under {holder.key[1]} stands {stands}")
+    for notice_id in (affiliates.confirmed | affiliates.lost) - noticed.keys():
+        remains.violated(ERASED, f"{notice_id} was noticed, and is not recorded")
 
 
 def _complete(remains: Remains, affiliate: str, shares: list[dict[str, Any]]) -> None:

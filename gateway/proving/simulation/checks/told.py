@@ -8,7 +8,9 @@ from typing import Any
 
 from gateway.proving.memory import Database, MemoryHost
 from gateway.proving.memory.kafka import MemoryKafka, Parked
-from gateway.proving.simulation.script.scene import PARTNER, Produced
+from gateway.proving.simulation.affiliates import Affiliates
+from gateway.proving.simulation.checks.watching_exports import ExportAuditor
+from gateway.proving.simulation.script.scene import PARTNER, DataScript, Produced
 from gateway.proving.simulation.script.showing import Asked
 from gateway.proving.simulation.wire.wire import Sent
 from schemas.topics import events_topic
@@ -21,6 +23,10 @@ class Remains:
     Attributes:
         written: what partners wrote, with each record's reference.
         forged: references of what others wrote for execution.
+        affiliates: what they read and wrote.
+        exports: what was seen of exports as they were made.
+        data: what became of customers' data; None: nothing.
+        key_gone: the partner's key was disabled.
         parked: every dead letter.
         states: payment id → every state it went through.
         sent: every message that left for the network.
@@ -34,6 +40,10 @@ class Remains:
     host: MemoryHost
     written: Sequence[tuple[Produced, str]]
     forged: frozenset[str]
+    affiliates: Affiliates
+    exports: ExportAuditor
+    data: DataScript | None
+    key_gone: bool
     parked: Sequence[Parked]
     states: Mapping[str, list[str]]
     sent: Sequence[Sent]

@@ -37,6 +37,18 @@ _SPECIAL: Final = {
     "consumer.commit": (Fault.COMMIT_LOST,),
     "consumer.committed": (Fault.REDELIVERED,),
     "keys.refresh": (),
+    **dict.fromkeys(
+        (
+            "portability.hold",
+            "portability.lock_export",
+            "snapshots.fetch",
+            "sharing.add_shares",
+            "marketing.lock_campaigns",
+            "marketing.add_offers",
+            "marketing.add_uses",
+        ),
+        (Fault.STORE_UNAVAILABLE, Fault.STORE_CONFLICT, Fault.MEANWHILE),
+    ),
 }
 """Faults that are possible at a place beside those possible anywhere. Other places are inside a transaction."""
 
@@ -72,6 +84,9 @@ class Victim(Protocol):
 
     def depose_relay(self) -> None:
         """End the session of the relay that leads."""
+
+    def meanwhile(self) -> None:
+        """Change what permits that customers' data are used, while it is at it."""
 
 
 _in_hand: ContextVar[bool] = ContextVar("records_in_hand", default=False)
@@ -161,6 +176,11 @@ class Adversary:
                 await self._suffer(name)
             case Fault.RELAY_DEPOSED:
                 worker.depose_relay()
+            case Fault.MEANWHILE:
+                worker.meanwhile()
+                await asyncio.sleep(rng.uniform(0.1, 2.0))
+                if worker.dead:
+                    raise asyncio.CancelledError
             case Fault.COMMIT_LOST:
                 worker.rewind()
             case Fault.REDELIVERED:

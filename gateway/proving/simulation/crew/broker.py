@@ -14,15 +14,22 @@ from gateway.proving.simulation.crew.adversary import records_in_hand
 
 
 class Broker(MemoryKafka):
-    """A :class:`MemoryKafka` that wakes the members of its groups."""
+    """A :class:`MemoryKafka` that wakes the members of its groups.
+
+    Attributes:
+        on_write: told of every record, at the moment when it stands.
+    """
 
     def __init__(self, clock: Clock, *, partitions: int) -> None:
         super().__init__(clock, partitions=partitions)
+        self.on_write: Callable[[Record], None] | None = None
         self._sleepers: dict[str, list[asyncio.Future[None]]] = {}
 
     def write(self, record: Outgoing, *, partition: int | None = None) -> Record:
         """Append one record."""
         written = super().write(record, partition=partition)
+        if self.on_write is not None:
+            self.on_write(written)
         self.wake(record.topic)
         return written
 

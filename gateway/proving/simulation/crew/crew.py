@@ -33,6 +33,9 @@ WORKERS: Final = {
 }
 """How many of each run in a world."""
 
+DATA_WORKERS: Final = {Stage.PORTABILITY: 2, Stage.MARKETING: 2}
+"""And in one that hands data over."""
+
 OVERLAPS: Final = 0.7
 """How often a sequencer that lost the lead goes on."""
 
@@ -42,9 +45,11 @@ class Crew:
 
     Args:
         assembled: puts a worker's stage together.
+        workers: how many of each stage run.
 
     Attributes:
         workers: those that live.
+        on_meanwhile: told who is at it when what permits it is to change.
     """
 
     def __init__(
@@ -57,8 +62,11 @@ class Crew:
         rng: Random,
         faults: Faults,
         findings: Findings,
+        workers: Mapping[Stage, int] = WORKERS,
     ) -> None:
+        self._counts = workers
         self.workers: list[Worker] = []
+        self.on_meanwhile: Callable[[Worker], None] | None = None
         self._assembled = assembled
         self._database = database
         self._epoch = epoch
@@ -71,7 +79,7 @@ class Crew:
 
     def start_all(self) -> None:
         """Start as many of each stage as run in a world."""
-        for stage, count in WORKERS.items():
+        for stage, count in self._counts.items():
             for _ in range(count):
                 self.start(stage)
 
@@ -155,6 +163,11 @@ class Crew:
         shift = self._rng.randrange(len(moving)) if moving else 0
         for place, member in enumerate(moving):
             member.assign(range((place + shift) % len(moving), PARTITIONS, len(moving)))
+
+    def meanwhile(self, worker: Worker) -> None:
+        """Change what permits that customers' data are used, while somebody is at it."""
+        if self.on_meanwhile is not None:
+            self.on_meanwhile(worker)
 
     def depose_relay(self) -> None:
         """End the session of the relay that leads, and take the lead from the sequencer of the disclosure log."""

@@ -44,6 +44,9 @@ class Supervisor(Protocol):
     def depose_relay(self) -> None:
         """End the session of the relay that leads."""
 
+    def meanwhile(self, worker: "Worker") -> None:
+        """Change what permits that customers' data are used, while somebody is at it."""
+
 
 class Worker:
     """One process. Implements :class:`gateway.proving.simulation.crew.adversary.Victim`.
@@ -146,6 +149,10 @@ class Worker:
     def depose_relay(self) -> None:
         """End the session of the relay that leads."""
         self._supervisor.depose_relay()
+
+    def meanwhile(self) -> None:
+        """Change what permits that customers' data are used, while it is at it."""
+        self._supervisor.meanwhile(self)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         if self.dead:

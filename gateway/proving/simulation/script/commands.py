@@ -11,15 +11,19 @@ from gateway.messaging.records import Outgoing
 from gateway.network.exchange import Acceptor
 from gateway.payments.cancellations.rules import CutOver
 from gateway.payments.unknown.verdicts import UnknownPolicy
+from gateway.proving.simulation.script.data import portability_of, write_data
 from gateway.proving.simulation.script.orders import write_orders
 from gateway.proving.simulation.script.proofs import Prover
 from gateway.proving.simulation.script.scene import (
     BEFORE_MIDNIGHT,
+    BEFORE_MONDAY,
     CUSTOMER,
     FOREIGN_TOKEN,
     MERCHANT,
     NETWORK,
     NOON,
+    OTHER_CUSTOMER,
+    OTHER_TOKEN,
     PARTNER,
     SHARED_WITH,
     SIGNED,
@@ -60,13 +64,14 @@ from schemas.consents import (
     SharingPurpose,
 )
 from schemas.envelope import Envelope, write_envelope
-from schemas.primitives import ConsentId, FundingToken
+from schemas.primitives import ConsentId, CustomerId, FundingToken
 from schemas.topics import CONSENT_COMMANDS
 
 
 def merchant() -> Merchant:
     """The one merchant."""
-    return Merchant(MERCHANT, Acceptor("ACCEPTOR1", "Shop Seoul KR", "5411"), frozenset({NETWORK}), active=True)
+    acceptor = Acceptor("ACCEPTOR1", "Shop Seoul KR", "5411")
+    return Merchant(MERCHANT, acceptor, frozenset({NETWORK}), active=True, name="Shop")
 
 
 def write_script(rng: Random) -> Script:
@@ -80,6 +85,12 @@ def write_script(rng: Random) -> Script:
         asked,
     )
     prover = Prover(rng, asked, script.epoch)
+    hands_over = rng.random() < DATA_SHARE
+    if hands_over and rng.random() < 0.5:
+        # Three seconds before a week is over, of which aggregates are told then.
+        script.epoch = prover.epoch = BEFORE_MONDAY
+    # Whoever proves something there is the first customer.
+    others = hands_over and asked is not Asked.PROOFS
     script.consents = [
         # One in twenty-five stands since before it was asked whose a card is.
         terms(
@@ -87,14 +98,19 @@ def write_script(rng: Random) -> Script:
             rng.choice(_SHAPES),
             rng.choice((0, 0, 0, rng.randrange(2, 9))),
             script.epoch,
-            FOREIGN_TOKEN if rng.random() < 0.04 else TOKEN,
+            FOREIGN_TOKEN if rng.random() < 0.04 else None,
+            OTHER_CUSTOMER if others and 0 < number == count - 1 else CUSTOMER,
+            portable=hands_over,
         )
-        for number in range(rng.randrange(1, 4))
+        for count in (rng.randrange(1, 4),)
+        for number in range(count)
     ]
     amounts = [rng.randrange(1_000, 9_999) for _ in range(4)]
     script.decline_amounts = frozenset(a for a in amounts if rng.random() < 0.25)
     write_orders(script, rng, amounts, prover)
     _write_commands(script, rng, prover)
+    if hands_over:
+        script.data = write_data(script, rng, prover)
     script.false_proofs = prover.false
     return script
 
@@ -185,9 +201,24 @@ def _message(script: Script, of: ConsentTerms, act: Act, command_id: str, rng: R
     if act in (Act.AMEND, Act.STEAL):
         number = script.consents.index(of)
         until = 0 if of.valid_until - script.epoch > timedelta(hours=1) else 9
-        token = FOREIGN_TOKEN if act is Act.STEAL else TOKEN
-        return ConsentAmendment(**told, terms=terms(number, rng.choice(_SHAPES), until, script.epoch, token))
-    return ConsentInstruction(**told, purposes=rng.choice(_REVOKED) if act is Act.REVOKE else None)
+        token = FOREIGN_TOKEN if act is Act.STEAL else None
+        new = terms(
+            number,
+            rng.choice(_SHAPES),
+            until,
+            script.epoch,
+            token,
+            of.customer_id,
+            portable=of.portability is not None,
+        )
+        return ConsentAmendment(**told, terms=new)
+    revoked = _REVOKED if of.portability is None else _REVOKED_DATA
+    return ConsentInstruction(**told, purposes=rng.choice(revoked) if act is Act.REVOKE else None)
+
+
+def amended(script: Script, of: ConsentTerms, command_id: str, rng: Random) -> Outgoing:
+    """A command that gives a consent other terms, without a customer's proof."""
+    return _signed(script, _message(script, of, Act.AMEND, command_id, rng), CONSENT_AMEND_TYPE)
 
 
 def _signed(script: Script, message: ConsentMessage, type_: str) -> Outgoing:
@@ -198,6 +229,12 @@ def _signed(script: Script, message: ConsentMessage, type_: str) -> Outgoing:
 _REVOKED: Final = (None, (Purpose.PAYMENT,), (Purpose.PAYMENT,), (Purpose.MARKETING,))
 """What a revocation takes away; None: all."""
 
+_REVOKED_DATA: Final = (None, (Purpose.PORTABILITY,), (Purpose.PORTABILITY,), (Purpose.MARKETING,), (Purpose.SHARING,))
+"""The same where the consent permits that data are handed over."""
+
+DATA_SHARE: Final = 0.3
+"""How many worlds hand data over, and make offers."""
+
 _THEFT: Final = 9
 """Number of the consent that a theft asks for: none of the others'."""
 
@@ -206,8 +243,21 @@ _SHAPES: Final = (0, 0, 0, 1, 1, 2, 3, 4, 5)
 
 
 @lru_cache(maxsize=1024)
-def terms(number: int, shape: int, until_s: int, epoch: datetime, token: FundingToken = TOKEN) -> ConsentTerms:
-    """Terms of the ``number``-th consent; ``until_s``: it ends then, or long after if 0. One object for equal terms."""
+def terms(
+    number: int,
+    shape: int,
+    until_s: int,
+    epoch: datetime,
+    token: FundingToken | None = None,
+    customer: CustomerId = CUSTOMER,
+    *,
+    portable: bool = False,
+) -> ConsentTerms:
+    """Terms of the ``number``-th consent; ``until_s``: it ends then, or long after if 0. One object for equal terms.
+
+    ``token``: that pays; None: the customer's own.
+    """
+    token = token or (TOKEN if customer == CUSTOMER else OTHER_TOKEN)
     daily = PeriodLimit(period=Period.DAY, max_amount=krw(22_000))
     few = PeriodLimit(period=Period.DAY, max_count=3)
     # More than the policy lets pass in worlds that ask for proofs.
@@ -223,7 +273,7 @@ def terms(number: int, shape: int, until_s: int, epoch: datetime, token: Funding
     return ConsentTerms(
         consent_id=ConsentId(f"consent-{number}"),
         partner_id=PARTNER,
-        customer_id=CUSTOMER,
+        customer_id=customer,
         valid_from=epoch - timedelta(days=40),
         valid_until=epoch + (timedelta(seconds=until_s) if until_s else timedelta(days=400)),
         payment=PaymentPurpose(funding_token=token, max_per_payment=(krw(50_000),), **purposes[shape]),
@@ -239,4 +289,5 @@ def terms(number: int, shape: int, until_s: int, epoch: datetime, token: Funding
             # Of some it is over in the middle of the world, and the rest goes on.
             until=epoch + (timedelta(seconds=6) if shape == 1 else timedelta(days=300)),
         ),
+        portability=portability_of(shape, epoch) if portable else None,
     )

@@ -2,18 +2,19 @@
 
 import hashlib
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import timedelta
 from random import Random
 from typing import Any
 
 from pydantic import BaseModel
 
+from gateway.base.calendar import day_of
 from gateway.messaging.records import Outgoing
 from gateway.proving.simulation.script.proofs import Prover
 from gateway.proving.simulation.script.scene import (
-    BEFORE_MIDNIGHT,
     JUNK,
     MERCHANT,
+    NOON,
     PARTNER,
     SIGNED,
     TAMPERED,
@@ -34,8 +35,6 @@ from schemas.primitives import ConsentId, OrderId, StandingOrderId
 from schemas.refunds import REFUND_TYPE, PaymentRefund
 from schemas.standing import STANDING_CREATE_TYPE, Frequency, StandingOrderCreate, StandingSchedule, schedule_digest
 from schemas.topics import ORDERS
-
-_TOMORROW = date(2025, 5, 18)
 
 
 def write_orders(script: Script, rng: Random, amounts: Sequence[int], prover: Prover) -> None:
@@ -64,6 +63,7 @@ class _Author:
         self._rng = rng
         self._amounts = amounts
         self._refunded: Produced | None = None
+        self._tomorrow = day_of(script.epoch) + timedelta(days=1)
 
     def repeat(self, at: float) -> None:
         """Send something again, byte for byte."""
@@ -85,13 +85,13 @@ class _Author:
                 consent_id = rng.choice(others) if others else consent_id
         elif draw < 0.08:
             consent_id = ConsentId("nobody")
-        waits = self._script.epoch == BEFORE_MIDNIGHT and rng.random() < 0.2
+        waits = self._script.epoch != NOON and rng.random() < 0.2
         order = PaymentOrder(
             **self._common(consent_id, at + (rng.uniform(0.1, 3.0) if draw > 0.93 and not waits else 300.0)),
             order_id=OrderId(order_id),
             merchant_id=MERCHANT,
             amount=krw(rng.choice(self._amounts)),
-            requested_execution_date=_TOMORROW if waits else None,
+            requested_execution_date=self._tomorrow if waits else None,
         )
         kind = Kind.FORGED if 0.08 <= draw < 0.11 else Kind.JUNK if 0.11 <= draw < 0.13 else Kind.ORDER
         token, shown = self._prover.prove(_link(order), at)
@@ -159,10 +159,10 @@ class _Author:
             merchant_id=MERCHANT,
             amount=krw(self._rng.choice(self._amounts)),
             schedule=StandingSchedule(
-                frequency=Frequency.DAILY, first_date=_TOMORROW, count=self._rng.choice((1, 2, None))
+                frequency=Frequency.DAILY, first_date=self._tomorrow, count=self._rng.choice((1, 2, None))
             ),
         )
-        occurrence = f"{standing.standing_order_id}+{_TOMORROW:%Y%m%d}"
+        occurrence = f"{standing.standing_order_id}+{self._tomorrow:%Y%m%d}"
         link = StandingOrderLink(
             partner_id=PARTNER,
             standing_order_id=standing.standing_order_id,

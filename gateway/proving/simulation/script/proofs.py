@@ -128,13 +128,14 @@ class Prover:
     """Signs what one world's customers confirm. Where no proofs are asked for it draws nothing, and shows nothing.
 
     Attributes:
+        epoch: wall time at virtual second 0.
         false: when something was shown that proves nothing, and what.
     """
 
     def __init__(self, rng: Random, asked: Asked, epoch: datetime) -> None:
         self._rng = rng
         self._is_asked = asked is Asked.PROOFS
-        self._epoch = epoch
+        self.epoch = epoch
         self._made = 0
         self._good: list[tuple[str, str]] = []
         self.false: list[tuple[float, str]] = []
@@ -176,7 +177,7 @@ class Prover:
         subject = {ProofKind.FOREIGN: f"sub-of-{VICTIM}", ProofKind.UNLINKED: "sub-of-nobody"}.get(
             kind, f"sub-of-{CUSTOMER}"
         )
-        issued = int((self._epoch + timedelta(seconds=at - 1.0)).timestamp())
+        issued = int((self.epoch + timedelta(seconds=at - 1.0)).timestamp())
         claims: dict[str, Any] = {
             "iss": issuer,
             "sub": subject,

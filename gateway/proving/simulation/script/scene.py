@@ -1,15 +1,19 @@
 """Who and what there is in every simulated world, and what is drawn for one of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum, unique
 from typing import Final
 
+from gateway.marketing.rules.campaign import Campaign
 from gateway.messaging.records import Outgoing
 from gateway.payments.cancellations.rules import CutOver
 from gateway.payments.unknown.verdicts import UnknownPolicy
+from gateway.portability.rules.records import StoredRequest
 from gateway.proving.simulation.script.showing import Asked, Shown
 from schemas.consents import ConsentTerms
+from schemas.portability import PortabilityRequest
 from schemas.primitives import CustomerId, FundingToken, MerchantId, Money, NetworkId, PartnerId
 from schemas.reasons import ReasonCode
 
@@ -23,11 +27,24 @@ FOREIGN_TOKEN: Final = FundingToken("token-2")
 VICTIM: Final = CustomerId("customer-2")
 """The partner may use both tokens; every consent is the first customer's."""
 
+OTHER_TOKEN: Final = FundingToken("token-3")
+OTHER_CUSTOMER: Final = CustomerId("customer-3")
+"""In some worlds the last consent is a second customer's, with a card of its own."""
+
 SHARED_WITH: Final = ("mobile", "points")
 """Affiliates that every consent lets its payments be shared with."""
 
+GATEWAY_ORG: Final = "MYPAY00000"
+RECIPIENT: Final = "A1AAAA0000"
+OTHER_RECIPIENT: Final = "B2BBBB0000"
+"""Who is registered to receive customers' data; no consent names the second one."""
+
 PAN: Final = "4111111111111111"
 FOREIGN_PAN: Final = "4111111111111129"
+OTHER_PAN: Final = "4111111111111137"
+OWN_PANS: Final = frozenset({PAN, OTHER_PAN})
+"""Cards that their own customers' consents are over."""
+
 DISABLED_CODE: Final = ReasonCode.DS0C
 """Why a signature is refused whose key was disabled."""
 
@@ -42,6 +59,8 @@ TRAFFIC_S: Final = 8.0
 NOON: Final = datetime(2025, 5, 17, 3, 4, 5, tzinfo=UTC)
 BEFORE_MIDNIGHT: Final = datetime(2025, 5, 17, 14, 59, 57, tzinfo=UTC)
 """Three seconds before Seoul's midnight: daily limits begin anew and days come while payments are in flight."""
+BEFORE_MONDAY: Final = BEFORE_MIDNIGHT + timedelta(days=1)
+"""Three seconds before a week of Seoul's is over."""
 
 
 PARTITIONS: Final = 3
@@ -66,6 +85,8 @@ class Stage(StrEnum):
     SCHEDULE = "schedule"
     DISCLOSURE = "disclosure"
     SHARING = "sharing"
+    PORTABILITY = "portability"
+    MARKETING = "marketing"
 
 
 @unique
@@ -121,6 +142,42 @@ class Command:
     record: Outgoing | None
 
 
+@dataclass(frozen=True, slots=True)
+class DataRequest:
+    """One transmission request that a partner writes.
+
+    Attributes:
+        at: virtual seconds.
+        shown: of the customer.
+        believed: its signature holds.
+        right: as it was drawn, it is permitted, and the first of its id; changes of its consent may say otherwise.
+    """
+
+    at: float
+    record: Outgoing
+    request: PortabilityRequest
+    shown: Shown
+    believed: bool
+    right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DataScript:
+    """What becomes of customers' data in a world whose consents have purposes for it.
+
+    Attributes:
+        requests: in the order of their times.
+        scheduled: requests that were taken a cycle before the world began, and when each is due.
+        key_changes: when the recipient has another key.
+        campaigns: that run.
+    """
+
+    requests: Sequence[DataRequest]
+    scheduled: Sequence[StoredRequest]
+    key_changes: Sequence[float]
+    campaigns: Sequence[Campaign]
+
+
 OrderShown = tuple[str, str, int]
 """Order id, consent, minor units."""
 
@@ -138,6 +195,7 @@ class Script:
         shown: what came with an item of a bulk, or with a standing order, by what it brings.
         false_proofs: when something was shown that proves nothing, and what.
         shown_with: (consent, command id) → what came with a command on a consent.
+        data: of a world that hands data over and makes offers; most do not.
     """
 
     epoch: datetime
@@ -153,6 +211,7 @@ class Script:
     shown: dict[OrderShown, list[Shown]] = field(default_factory=dict)
     false_proofs: list[tuple[float, str]] = field(default_factory=list)
     shown_with: dict[tuple[str, str], Shown] = field(default_factory=dict)
+    data: DataScript | None = None
 
 
 def krw(minor: int) -> Money:
