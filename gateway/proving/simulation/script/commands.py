@@ -232,7 +232,7 @@ _REVOKED: Final = (None, (Purpose.PAYMENT,), (Purpose.PAYMENT,), (Purpose.MARKET
 _REVOKED_DATA: Final = (None, (Purpose.PORTABILITY,), (Purpose.PORTABILITY,), (Purpose.MARKETING,), (Purpose.SHARING,))
 """The same where the consent permits that data are handed over."""
 
-DATA_SHARE: Final = 0.3
+DATA_SHARE: Final = 0.2
 """How many worlds hand data over, and make offers."""
 
 _THEFT: Final = 9
