@@ -18,7 +18,7 @@ from gateway.proving.memory import Database
 from gateway.proving.simulation.affiliates import Affiliates
 from gateway.proving.simulation.checks.states import Report
 from gateway.proving.simulation.checks.told import Remains
-from gateway.proving.simulation.script.scene import CUSTOMER, OTHER_CUSTOMER, SHARED_WITH, DataScript
+from gateway.proving.simulation.script.scene import CUSTOMER, OTHER_CUSTOMER, SHARED_WITH, DataScript, K
 from schemas.topics import AGGREGATES, offers_topic
 
 ENDED: Final = "no offer is made or used after its consent's end"
@@ -28,9 +28,6 @@ BOOKS: Final = "affiliates and gateway agree about offers"
 WITHDRAWN: Final = "an offer ends with what permits it"
 COMPLETE: Final = "who may have an offer gets it"
 AGGREGATES_HOLD: Final = "an aggregate tells of nobody"
-
-K: Final = 2
-"""The least number of customers behind a number: all that a world has."""
 
 _OPEN: Final = frozenset({"AUTH", "SUSP"})
 

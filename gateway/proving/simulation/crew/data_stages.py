@@ -14,12 +14,11 @@ from gateway.proving.memory import MemoryDisclosureLog, MemoryKeySource, MemoryP
 from gateway.proving.memory.disclosure import ROOT_MARKS
 from gateway.proving.memory.portability import MemorySnapshots
 from gateway.proving.simulation.affiliates import ERASE_WITHIN
-from gateway.proving.simulation.checks.offers import K
 from gateway.proving.simulation.crew.parts import BATCH_MAX, IDLE_S, POLL_S, SELDOM_S, Parts
 from gateway.proving.simulation.crew.worker import Worker
 from gateway.proving.simulation.pending import offers_due, open_exports, unshared
 from gateway.proving.simulation.script.recipient import RECEIPT_KEY
-from gateway.proving.simulation.script.scene import GATEWAY_ORG, SHARED_WITH
+from gateway.proving.simulation.script.scene import GATEWAY_ORG, SHARED_WITH, K
 from gateway.sealing.sealing import MasterKeys
 from gateway.sharing.pseudonyms import Pseudonyms
 from gateway.sharing.service import SharingSettings

@@ -39,6 +39,9 @@ RECIPIENT: Final = "A1AAAA0000"
 OTHER_RECIPIENT: Final = "B2BBBB0000"
 """Who is registered to receive customers' data; no consent names the second one."""
 
+K: Final = 2
+"""The least number of customers behind a number of an aggregate: all that a world has."""
+
 PAN: Final = "4111111111111111"
 FOREIGN_PAN: Final = "4111111111111129"
 OTHER_PAN: Final = "4111111111111137"
