@@ -9,7 +9,6 @@ from uuid import UUID
 from aiohttp import web
 from cryptography import x509
 
-from gateway.app.dead_letters import content_of, letter_keys, operators_kafka, read_letters
 from gateway.app.networks import NETWORK_REPORT_FRESH_S
 from gateway.console.rules import charts
 from gateway.console.rules.access import may
@@ -98,6 +97,7 @@ async def _overview(console: Console, request: web.Request, template: str) -> we
     async with console.database.view(OperatorActionsView) as actions:
         proposals = await actions.proposals(limit=ROWS_MAX)
     standings = await _standings(console)
+    acts = may(request[SIGNED_IN].session.role, ConsoleRole.OPERATOR)
     stands = waiting.oldest is not None and now - waiting.oldest > STANDS_AFTER
     needs = [
         Need("Payments that are unknown", len(old), "/exceptions#open", more=len(old) == ROWS_MAX),
@@ -105,7 +105,7 @@ async def _overview(console: Console, request: web.Request, template: str) -> we
         Need("Events that stand still", waiting.rows if stands else 0, "/#events", more=waiting.rows > COUNTED_MAX),
         Need("Breaks in clearing", sum(b.breaks for b in breaks), "/exceptions#breaks"),
         Need("Erasures overdue", len(erasures), "/exceptions#erasures", more=len(erasures) == ROWS_MAX),
-        Need("Waiting for a second person", len(proposals), "/approvals"),
+        Need("Waiting for a second person", len(proposals) if acts else 0, "/approvals"),
         Need("Keys that end within a month", len(ending), "/expiry"),
     ]
     is_open = [o for s in standings for o in s.open_payments]
@@ -298,14 +298,10 @@ async def exceptions(console: Console, request: web.Request) -> web.Response:
 async def dead_letters(console: Console, request: web.Request) -> web.Response:
     """What no stage could read."""
     try:
-        letters = await read_letters(
-            operators_kafka(console.settings, client_id="mypay-console"), lambda: letter_keys(console.settings)
-        )
+        found = await console.letters.latest()
     except (KafkaUnavailableError, TopicMissingError):
         return refused(console, request, 503, "Kafka does not answer. Try again in a moment.")
-    own = [x for x in letters if x.fate is not None]
-    told = [(x, content_of(x)) for x in reversed(own[-ROWS_MAX:])]
-    return console.page(request, "dead_letters.html", letters=told, strange=len(letters) - len(own))
+    return console.page(request, "dead_letters.html", letters=found.letters, strange=found.strange)
 
 
 # --- expiry -----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from gateway.app.process import SystemClock
 from gateway.app.settings import Settings
 from gateway.base.process import Clock, Observer
 from gateway.console import actions, doors, pages
+from gateway.console.letters import Letters
 from gateway.console.oidc import OidcClient
 from gateway.console.rules.access import ROUTES
 from gateway.console.sampling import Samples
@@ -67,6 +68,7 @@ def make_console(
             longest=timedelta(seconds=settings.console_session_s),
         ),
         samples=Samples(database, clock),
+        letters=Letters(settings, clock),
         networks=load_networks(settings.networks_dir),
         clock=clock,
         observer=observer,

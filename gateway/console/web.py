@@ -17,6 +17,7 @@ from gateway.app.settings import Settings
 from gateway.base.calendar import SEOUL
 from gateway.base.errors import StoreUnavailableError
 from gateway.base.process import Clock, Observer
+from gateway.console.letters import Letters
 from gateway.console.oidc import OidcClient
 from gateway.console.rules.access import ROUTES, Route, may
 from gateway.console.rules.states import LOOKS, UNFORESEEN
@@ -69,6 +70,7 @@ class Console:
     database: ConsoleDatabase
     signing_in: SigningIn
     samples: Samples
+    letters: Letters
     networks: Mapping[str, NetworkConfig]
     clock: Clock
     observer: Observer

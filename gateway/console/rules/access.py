@@ -46,7 +46,8 @@ ROUTES: Final = (
     # Also with personal content masked, what nobody could read may hold anything.
     Route("GET", "/dead-letters", "dead_letters", OPERATOR),
     Route("GET", "/expiry", "expiry", VIEWER),
-    Route("GET", "/approvals", "approvals", VIEWER),
+    # What was done, and is proposed, names customers.
+    Route("GET", "/approvals", "approvals", OPERATOR),
     Route("GET", "/actions/{kind}", "action_form", OPERATOR),
     Route("POST", "/actions/{kind}", "action", OPERATOR),
 )
