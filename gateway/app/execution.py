@@ -81,7 +81,7 @@ class ExecutionTerms:
     batch_max: int = 500
     batch_wait_s: float = 0.1
     follow_up_poll_s: float = 0.5
-    recovery_interval_s: float = 1.0
+    recovery_interval_s: float = 0.5
     ended_consents_interval_s: float = LOOK_S
     drain_s: float = 17.0
 

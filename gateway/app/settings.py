@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     stage may share it. Started again within `MYPAY_KAFKA_SESSION_S`, also after it was killed, it has its partitions
     back at once, and the other workers of its stage hear nothing of it. None: they move to others, or wait for that
     long."""
-    kafka_session_s: Annotated[float, Field(ge=1.0, le=60.0)] = 6.0
+    kafka_session_s: Annotated[float, Field(ge=1.0, le=60.0)] = 3.0
     """A process of which the brokers have not heard for so long is dead to them: its partitions move to other workers.
     They refuse less than their `group.min.session.timeout.ms`, 6 s by default. Shorter makes a process that stands
     still for a moment look dead, which repeats work and does no harm to money."""
@@ -246,10 +246,11 @@ class Settings(BaseSettings):
     written at once."""
     execution_drain_s: PositiveFloat = 17.0
     """On SIGTERM: how long answers are waited for. Longer than a network's answer time-out."""
-    recovery_interval_s: PositiveFloat = 1.0
+    recovery_interval_s: PositiveFloat = 0.5
     """How often this worker reports that it lives, and looks for payments of dead ones."""
-    recovery_lease_s: PositiveFloat = 5.0
-    """A worker that has not reported for this long is dead: others settle what it left. Five missed reports."""
+    recovery_lease_s: PositiveFloat = 4.0
+    """A worker that has not reported for this long is dead: others settle what it left. Eight missed reports; workers'
+    clocks must agree within a second of it."""
     recovery_margin_s: PositiveFloat = 10.0
     """Added to the longest time that a live worker may hold an unanswered payment before it counts as abandoned."""
     follow_up_poll_s: PositiveFloat = 0.5

@@ -29,6 +29,7 @@ from aiokafka.record.legacy_records import LegacyRecordBatch
 from aiokafka.record.util import decode_varint
 
 from gateway.messaging.fetch_waits import PatientFetcher
+from gateway.messaging.group_sessions import YieldingCoordinator
 from gateway.messaging.header_names import read_tolerantly
 from gateway.messaging.records import Record, Unread
 
@@ -117,9 +118,11 @@ def whole_batches(value: bytes) -> bytes:
 def guard_fetches() -> None:
     """Make every aiokafka consumer of this process (Faust's too) read so. Doing it twice changes nothing.
 
-    How long fetches wait changes too: see :mod:`gateway.messaging.fetch_waits`.
+    How long fetches wait changes too: see :mod:`gateway.messaging.fetch_waits`; and for how long a member of a group
+    may be silent: see :mod:`gateway.messaging.group_sessions`.
     """
     aiokafka_consumer.Fetcher = PatientFetcher
+    aiokafka_consumer.GroupCoordinator = YieldingCoordinator
     fetcher.MemoryRecords = _Fetched
     fetcher.PartitionRecords = _PartitionRecords
 

@@ -31,7 +31,8 @@ class KafkaSettings:
         worker: a name that stays over restarts (static membership): in each of its groups a process that starts again
             within ``session_s`` has its partitions back at once, and no other member hears of it. No two living
             processes of one stage may share it. None: a killed process's partitions stand still for ``session_s``.
-        session_s: a process that has not been heard of for so long is dead, and its partitions move to others.
+        session_s: a process that has not been heard of for so long is dead, and its partitions move to others. Brokers
+            may insist on longer: see :mod:`gateway.messaging.group_sessions`.
     """
 
     bootstrap_servers: str
@@ -46,7 +47,7 @@ class KafkaSettings:
     allow_plaintext: bool = False
     client_id: str = "mypay"
     worker: str | None = None
-    session_s: float = 6.0
+    session_s: float = 3.0
 
     def __post_init__(self) -> None:
         """Refuse settings that could only fail later.

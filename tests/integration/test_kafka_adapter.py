@@ -22,6 +22,7 @@ from gateway.messaging.dead_letters import (
     LetterKeys,
     restore,
 )
+from gateway.messaging.group_sessions import ALLOWED_SESSION_MS
 from gateway.messaging.producer import RECORD_BYTES_MAX, KafkaPublisher, RecordTooLargeError
 from gateway.messaging.reader import open_reader
 from gateway.messaging.records import Outgoing, Record
@@ -460,6 +461,18 @@ async def _beside(group: Group) -> BatchConsumer:
 
     await eventually(is_shared_out)
     return other
+
+
+async def test_brokers_that_refuse_a_short_session_get_a_longer_one(
+    publisher: KafkaPublisher, group: Group, topic: str, observer: RecordingObserver
+) -> None:
+    # Below what even this stack's broker allows.
+    group.session_s = 0.5
+    await publisher.publish(numbered(topic, 20))
+    member = await group.join()
+    assert len(await take_until(member, 20)) == 20
+    assert member._consumer._coordinator._session_timeout_ms == ALLOWED_SESSION_MS
+    assert observer.counted("consumer", "consumer_replaced") == 0
 
 
 async def test_who_was_replaced_under_its_name_and_lives_on_commits_nothing(

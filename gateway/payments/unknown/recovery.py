@@ -1,8 +1,8 @@
 """Who lives, and what the dead left behind.
 
-Every worker reports each second. When one has been silent for the lease, the payments that it left SENT are settled as
-unknown ones: nobody sends them again. A worker that was only stopped (SIGSTOP, a long pause) and goes on finds its late
-results ignored or undone by the lifecycle's table, and its unsent intents too old to be sent.
+Every worker reports twice a second. When one has been silent for the lease, the payments that it left SENT are settled
+as unknown ones: nobody sends them again. A worker that was only stopped (SIGSTOP, a long pause) and goes on finds its
+late results ignored or undone by the lifecycle's table, and its unsent intents too old to be sent.
 
 A database that was away silences everybody: nobody judges the others before it has itself reported for a whole lease.
 """
@@ -34,7 +34,7 @@ class RecoverySettings:
         batch: payments a transaction.
     """
 
-    lease_s: float = 5.0
+    lease_s: float = 4.0
     held_s: float = 45.0
     batch: int = 500
 
@@ -70,7 +70,7 @@ class RecoveryService:
         return self._paused
 
     async def report(self, *, is_open: bool) -> None:
-        """Tell that this worker lives, and whether its network is open; learn whether it is paused. Every second."""
+        """Tell that this worker lives, and whether its network is open; learn whether it is paused. Twice a second."""
 
         async def write() -> tuple[datetime, bool]:
             now = self._clock.now()

@@ -102,6 +102,17 @@ async def test_faust_shows_what_every_other_client_shows(secured: KafkaAddress, 
     assert build_app("test", Settings(home=tmp_path), KafkaSettings("127.0.0.1:1")).conf.broker_credentials is None
 
 
+def test_a_worker_that_is_gone_is_made_up_for_within_five_seconds(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    kafka = kafka_settings(settings, KafkaAddress("127.0.0.1:1", "PLAINTEXT", None, None), "mypay-execution")
+    # Its session ends, and the last of the others hears of it; what it had sent is taken over by who looks next.
+    assert kafka.session_s + 2 * kafka.heartbeat_s < 5
+    assert settings.recovery_lease_s + settings.recovery_interval_s < 5
+    # A report, or a heartbeat, that is lost or late kills nobody.
+    assert kafka.session_s >= 4 * kafka.heartbeat_s
+    assert settings.recovery_lease_s >= 4 * settings.recovery_interval_s
+
+
 async def test_a_worker_is_a_member_of_its_groups_under_its_name(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, worker="initiation-0", kafka_session_s=4.0)
     kafka = kafka_settings(settings, KafkaAddress("127.0.0.1:1", "PLAINTEXT", None, None), "mypay-initiation")

@@ -21,8 +21,8 @@ async def put(rig: Rig, *numbers: int, sent_by: str = "dead", **fields: Any) -> 
 async def test_what_a_silent_worker_left_is_taken_over_within_seconds() -> None:
     rig = Rig()
     await put(rig, 1)
-    assert await rig.take_over(after_s=4) == 0
-    assert await rig.take_over(after_s=5) == 1
+    assert await rig.take_over(after_s=3) == 0
+    assert await rig.take_over(after_s=4) == 1
     assert rig.states() == {"order-1": "unknown"}
     assert list(rig.database.reversals.rows) == [payment(1).key]
     assert rig.payment(1).reason.code is R.AB05  # type: ignore[union-attr]
@@ -69,7 +69,7 @@ async def test_after_an_outage_of_the_database_nobody_is_judged_for_the_silence_
     rig.clock.advance(30)  # nobody could report
     await peer.report(is_open=True)
     assert await peer.take_over() == 0
-    for _ in range(4):
+    for _ in range(3):
         rig.clock.advance(1)
         await peer.report(is_open=True)
         assert await peer.take_over() == 0
