@@ -8,14 +8,14 @@ DECLARE
 BEGIN
     FOR statement IN
         -- Rights on columns go with those on the table.
-        SELECT format('REVOKE ALL ON TABLE public.%I FROM PUBLIC, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_console, mypay_operator, mypay_readonly', relname)
+        SELECT format('REVOKE ALL ON TABLE public.%I FROM PUBLIC, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_console, mypay_archive, mypay_operator, mypay_readonly', relname)
         FROM pg_catalog.pg_class
         WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm')
         UNION ALL
-        SELECT format('REVOKE ALL ON SEQUENCE public.%I FROM PUBLIC, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_console, mypay_operator, mypay_readonly', relname)
+        SELECT format('REVOKE ALL ON SEQUENCE public.%I FROM PUBLIC, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_console, mypay_archive, mypay_operator, mypay_readonly', relname)
         FROM pg_catalog.pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'S'
         UNION ALL
-        SELECT format('REVOKE ALL ON FUNCTION %s FROM PUBLIC, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_console, mypay_operator, mypay_readonly', oid::regprocedure)
+        SELECT format('REVOKE ALL ON FUNCTION %s FROM PUBLIC, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_console, mypay_archive, mypay_operator, mypay_readonly', oid::regprocedure)
         FROM pg_catalog.pg_proc WHERE pronamespace = 'public'::regnamespace
     LOOP
         EXECUTE statement;
@@ -103,13 +103,16 @@ GRANT SELECT ON public.marketing_table TO mypay_readonly;
 GRANT SELECT, INSERT ON public.marketing_table_payment TO mypay_marketing;
 GRANT SELECT ON public.marketing_table_payment TO mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (state, version, reason_code, reason_text, network_code, approval_code, changed_at) ON public.payment TO mypay_initiation, mypay_schedule;
-GRANT SELECT ON public.payment TO mypay_consents, mypay_portability, mypay_operator, mypay_readonly;
+GRANT SELECT ON public.payment TO mypay_consents, mypay_portability, mypay_archive, mypay_operator, mypay_readonly;
 GRANT SELECT (partner_id, payment_id, consent_id, consent_version, merchant_id, operation, amount_minor, currency, network_id, rrn) ON public.payment TO mypay_disclosure;
 GRANT SELECT (partner_id, payment_id, consent_id, merchant_id, operation, state, amount_minor, currency, approval_code, decided_at, changed_at, funding_token, original_payment_id) ON public.payment TO mypay_portability_api;
 GRANT SELECT (partner_id, payment_id, consent_id, merchant_id, operation, state, amount_minor, currency, funding_token, decided_at) ON public.payment TO mypay_sharing;
 GRANT SELECT (partner_id, payment_id, consent_id, merchant_id, operation, state, amount_minor, currency, decided_at) ON public.payment TO mypay_marketing;
 GRANT SELECT, INSERT, UPDATE (state, version, reason_code, reason_text, network_code, approval_code, changed_at, consent_version, funding_token, network_id, terminal_id, stan, rrn, transmitted_at, limit_windows, decided_at, sent_by) ON public.payment TO mypay_execution;
 GRANT SELECT, UPDATE (state, version, reason_code, reason_text, network_code, approval_code, changed_at) ON public.payment TO mypay_settlement;
+GRANT SELECT ON public.archived_payment TO mypay_initiation, mypay_execution, mypay_settlement, mypay_schedule, mypay_readonly;
+GRANT SELECT, INSERT (status, begun_at), UPDATE (status, payments, sha256, written_at, moved_at) ON public.archive_file TO mypay_archive;
+GRANT SELECT ON public.archive_file TO mypay_readonly;
 GRANT SELECT, INSERT ON public.refusal TO mypay_initiation, mypay_consents, mypay_execution, mypay_portability;
 GRANT SELECT ON public.refusal TO mypay_operator, mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (stan, transmitted_at, attempts, next_attempt_at, leased_by, leased_until, queued_at, closed_at, last_code) ON public.reversal TO mypay_initiation, mypay_execution, mypay_schedule;
@@ -192,7 +195,7 @@ GRANT SELECT ON public.network_pause TO mypay_initiation, mypay_execution, mypay
 GRANT SELECT, INSERT, DELETE ON public.network_pause TO mypay_operator;
 GRANT SELECT ON public.network_status TO mypay_initiation, mypay_schedule, mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (is_open, reported_at), DELETE ON public.network_status TO mypay_execution;
-GRANT SELECT ON public.schema_migration TO mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_console, mypay_operator, mypay_readonly;
+GRANT SELECT ON public.schema_migration TO mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_console, mypay_archive, mypay_operator, mypay_readonly;
 GRANT USAGE ON SEQUENCE public.payment_number TO mypay_execution;
 GRANT USAGE ON SEQUENCE public.follow_up_number TO mypay_initiation, mypay_execution, mypay_schedule;
 GRANT USAGE ON SEQUENCE public.outbox_number TO mypay_initiation, mypay_consents, mypay_execution, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_operator;
@@ -202,3 +205,5 @@ GRANT EXECUTE ON FUNCTION public.purge_unpartitioned_events(timestamptz, integer
 GRANT EXECUTE ON FUNCTION public.purge_used_assertions(timestamptz, integer) TO mypay_schedule;
 GRANT EXECUTE ON FUNCTION public.destroy_disclosures(timestamptz, integer) TO mypay_schedule;
 GRANT EXECUTE ON FUNCTION public.destroy_silent_portability(timestamptz, integer) TO mypay_schedule;
+GRANT EXECUTE ON FUNCTION public.archivable(text[], uuid[], timestamptz) TO mypay_archive;
+GRANT EXECUTE ON FUNCTION public.archive_payments(bigint, text[], uuid[], bytea[], timestamptz) TO mypay_archive;

@@ -7,7 +7,7 @@ DECLARE
     name text;
     granted record;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['mypay_owner', 'mypay_initiation', 'mypay_consents', 'mypay_execution', 'mypay_relay', 'mypay_settlement', 'mypay_schedule', 'mypay_disclosure', 'mypay_portability', 'mypay_portability_api', 'mypay_sharing', 'mypay_marketing', 'mypay_console', 'mypay_operator', 'mypay_readonly'] LOOP
+    FOREACH name IN ARRAY ARRAY['mypay_owner', 'mypay_initiation', 'mypay_consents', 'mypay_execution', 'mypay_relay', 'mypay_settlement', 'mypay_schedule', 'mypay_disclosure', 'mypay_portability', 'mypay_portability_api', 'mypay_sharing', 'mypay_marketing', 'mypay_console', 'mypay_archive', 'mypay_operator', 'mypay_readonly'] LOOP
         BEGIN
             -- Passwords are not set here.
             IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = name) THEN
@@ -28,7 +28,7 @@ BEGIN
         FROM pg_catalog.pg_auth_members a
         JOIN pg_catalog.pg_roles g ON g.oid = a.roleid
         JOIN pg_catalog.pg_roles m ON m.oid = a.member
-        WHERE m.rolname = ANY (ARRAY['mypay_owner', 'mypay_initiation', 'mypay_consents', 'mypay_execution', 'mypay_relay', 'mypay_settlement', 'mypay_schedule', 'mypay_disclosure', 'mypay_portability', 'mypay_portability_api', 'mypay_sharing', 'mypay_marketing', 'mypay_console', 'mypay_operator', 'mypay_readonly'])
+        WHERE m.rolname = ANY (ARRAY['mypay_owner', 'mypay_initiation', 'mypay_consents', 'mypay_execution', 'mypay_relay', 'mypay_settlement', 'mypay_schedule', 'mypay_disclosure', 'mypay_portability', 'mypay_portability_api', 'mypay_sharing', 'mypay_marketing', 'mypay_console', 'mypay_archive', 'mypay_operator', 'mypay_readonly'])
     LOOP
         EXECUTE format('REVOKE %I FROM %I', granted.what, granted.whom);
     END LOOP;
@@ -40,7 +40,7 @@ DECLARE
     setting record;
 BEGIN
     EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
-    EXECUTE format('GRANT CONNECT ON DATABASE %I TO mypay_owner, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_console, mypay_operator, mypay_readonly', current_database());
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO mypay_owner, mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_console, mypay_archive, mypay_operator, mypay_readonly', current_database());
     -- Migrations make a function's search_path and tables; nothing else needs the database itself.
     FOR statement IN
         SELECT format('ALTER TABLE public.%I OWNER TO mypay_owner', relname)
@@ -146,6 +146,13 @@ BEGIN
             ('mypay_console', 'tcp_keepalives_interval', '5'),
             ('mypay_console', 'tcp_keepalives_count', '3'),
             ('mypay_console', 'synchronous_commit', 'on'),
+            ('mypay_archive', 'search_path', 'public, pg_temp'),
+            ('mypay_archive', 'timezone', 'UTC'),
+            ('mypay_archive', 'idle_in_transaction_session_timeout', '10s'),
+            ('mypay_archive', 'tcp_keepalives_idle', '10'),
+            ('mypay_archive', 'tcp_keepalives_interval', '5'),
+            ('mypay_archive', 'tcp_keepalives_count', '3'),
+            ('mypay_archive', 'synchronous_commit', 'on'),
             ('mypay_operator', 'search_path', 'public, pg_temp'),
             ('mypay_operator', 'timezone', 'UTC'),
             ('mypay_operator', 'idle_in_transaction_session_timeout', '10s'),
@@ -182,4 +189,4 @@ BEGIN
 END $$;
 ALTER SCHEMA public OWNER TO mypay_owner;
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
-GRANT USAGE ON SCHEMA public TO mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_console, mypay_operator, mypay_readonly;
+GRANT USAGE ON SCHEMA public TO mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_console, mypay_archive, mypay_operator, mypay_readonly;

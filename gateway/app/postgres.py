@@ -17,6 +17,7 @@ from gateway.orders.bulk.postgres import PostgresBulkStore
 from gateway.orders.scheduled.postgres import PostgresScheduleStore
 from gateway.orders.standing.postgres import PostgresStandingOrderStore
 from gateway.outbox.postgres import PostgresOutbox
+from gateway.payments.archive.postgres import PostgresArchiveStore
 from gateway.payments.cancellations.postgres import PostgresCancellationStore
 from gateway.payments.postgres import PostgresPaymentStore
 from gateway.payments.unknown.postgres import PostgresFollowUpStore
@@ -35,6 +36,7 @@ class PostgresUnitOfWork:
         self.reversals = PostgresFollowUpStore(connection, "reversal")
         self.inquiries = PostgresFollowUpStore(connection, "inquiry")
         self.schedule = PostgresScheduleStore(connection)
+        self.archive = PostgresArchiveStore(connection)
         self.cancellations = PostgresCancellationStore(connection)
         self.standing = PostgresStandingOrderStore(connection)
         self.bulks = PostgresBulkStore(connection)

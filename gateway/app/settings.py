@@ -61,8 +61,8 @@ class Settings(BaseSettings):
     long."""
     kafka_session_s: Annotated[float, Field(ge=1.0, le=60.0)] = 3.0
     """A process of which the brokers have not heard for so long is dead to them: its partitions move to other workers.
-    They refuse less than their `group.min.session.timeout.ms`, 6 s by default. Shorter makes a process that stands
-    still for a moment look dead, which repeats work and does no harm to money."""
+    Where they refuse it (their `group.min.session.timeout.ms` is 6 s by default), it is 6 s. Shorter makes a process
+    that stands still for a moment look dead, which repeats work and does no harm to money."""
     kafka_replication_factor: PositiveInt = 1
     """For topics that we create: 3 on a real cluster."""
     postgres_dsn: SecretStr | None = None
@@ -90,6 +90,8 @@ class Settings(BaseSettings):
     """For `mypay run portability`."""
     postgres_dsn_marketing: SecretStr | None = None
     """For `mypay run marketing`."""
+    postgres_dsn_archive: SecretStr | None = None
+    """For `mypay archive run`."""
     postgres_dsn_portability_api: SecretStr | None = None
     """For `mypay run portability-api`."""
     postgres_dsn_console: SecretStr | None = None
@@ -257,6 +259,17 @@ class Settings(BaseSettings):
     """Pause where no inquiry or reversal is due."""
     follow_up_batch: PositiveInt = 100
     """Inquiries, and reversals, in flight at a time: a flood after an outage leaves room for payments."""
+
+    # --- archive ---
+    archive_dir: Path | None = None
+    """Where the files of archived payments are written and read. None: the folder `archive` of `MYPAY_HOME`."""
+    archive_after_days: Annotated[int, Field(ge=1)] = 400
+    """Payments that have been final for so long are archived: longer than anything is still refunded, corrected,
+    exported or counted."""
+    archive_file_payments: Annotated[int, Field(ge=1, le=100_000)] = 20_000
+    """A file: some 3 MB. All of them are in memory while it is written, some 3 kB each."""
+    archive_batch: Annotated[int, Field(ge=1, le=5_000)] = 500
+    """Payments that are moved in one transaction: for its tens of milliseconds events wait to be relayed."""
 
     # --- relay ---
     relay_batch_max: PositiveInt = 2000

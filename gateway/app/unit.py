@@ -10,6 +10,7 @@ from gateway.identity.store import AuthenticationUnit
 from gateway.marketing.store import MarketingStoreUnit
 from gateway.orders.store import BulkUnit, ScheduleUnit, StandingUnit
 from gateway.outbox.store import OutboxUnit
+from gateway.payments.archive.store import ArchiveUnit
 from gateway.payments.cancellations.store import CancellationUnit
 from gateway.payments.store import PaymentUnit
 from gateway.payments.unknown.store import FollowUpUnit
@@ -25,6 +26,7 @@ class GatewayUnit(
     ScheduleUnit,
     BulkUnit,
     PaymentUnit,
+    ArchiveUnit,
     CancellationUnit,
     FollowUpUnit,
     ConsentUnit,

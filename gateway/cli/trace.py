@@ -7,6 +7,7 @@ from uuid import UUID
 import typer
 
 from gateway.app.settings import Settings
+from gateway.cli.archive import archive_folder, parquet_files
 from gateway.cli.arguments import SomePartnerOption
 from gateway.cli.common import (
     CliError,
@@ -23,7 +24,9 @@ from gateway.cli.common import (
     shown,
 )
 from gateway.database.roles import Role
+from gateway.payments.archive.service import ArchiveFileError
 from gateway.payments.rules.payment import Payment
+from gateway.views.archive import ArchivedPayment, ArchiveView, facts_of
 from gateway.views.payments import PaymentFacts, PaymentsView, StoredRefusal
 from gateway.views.story import missing_events, refusal_step, steps_of
 from schemas.primitives import payment_id_of
@@ -39,11 +42,14 @@ def command(
 ) -> None:
     """Tell the whole story of one payment in order, with the time between its steps."""
     settings = load_settings()
-    facts, refused = run(_look_up(settings, payment, partner, refusals=refusals))
+    facts, refused, archived = run(_look_up(settings, payment, partner, refusals=refusals))
+    if archived is not None:
+        facts, where = _from_archive(settings, archived)
     steps = [*(steps_of(facts) if facts else ()), *map(refusal_step, refused)]
     steps.sort(key=lambda s: s.at)
     if json_:
-        print_json({"payment": facts and _payment_json(facts.payment), "steps": steps})
+        story = {"payment": facts and _payment_json(facts.payment), "steps": steps}
+        print_json(story if archived is None else {**story, "archived": where})
         return
     if facts:
         print_table(f"Payment {facts.payment.payment_id}", ("", ""), _summary(facts.payment))
@@ -53,27 +59,57 @@ def command(
         rows.append((shown(step.at), _since(before, step.at), step.what, step.detail, step.source))
         before = step.at
     print_table("Story", ("time", "after", "what", "detail", "from"), rows, right=("after",))
+    if archived is not None:
+        say(f"It is in the archive: {where['file']}, SHA-256 {where['sha256']}.")
+        if where["problem"]:
+            say(f"{where['problem']}: only what the database keeps of it is told.")
+        return
     if facts and (missing := missing_events(facts)):
         say(f"{missing} of its events are no longer in the outbox; the steps come from the other books.")
 
 
 async def _look_up(
     settings: Settings, name: str, partner: str | None, *, refusals: bool
-) -> tuple[PaymentFacts | None, list[StoredRefusal]]:
+) -> tuple[PaymentFacts | None, list[StoredRefusal], ArchivedPayment | None]:
     partner_id, order_id, payment_id = _read_name(name, partner)
-    async with PaymentsView.opened(postgres_dsn(settings, Role.READONLY)) as payments:
+    dsn = postgres_dsn(settings, Role.READONLY)
+    async with PaymentsView.opened(dsn) as payments, ArchiveView.opened(dsn) as archive:
         found = await payments.find(payment_id, partner_id=partner_id)
-        if not found and (partner_id is None or order_id is None):
+        # Looked for there second: what moves meanwhile moves there.
+        archived = [] if found else await archive.find(payment_id, partner_id=partner_id)
+        if not found and not archived and (partner_id is None or order_id is None):
             raise CliError(f"There is no payment {payment_id}.", ExitCode.NOT_FOUND)
         facts = await payments.facts(found[0]) if found else None
-        refused = await _refused(payments, facts, partner_id, order_id) if refusals or facts is None else []
-    if facts is None and not refused:
+        if archived:
+            partner_id, order_id = archived[0].payment.partner_id, archived[0].payment.order_id
+        look = refusals or (facts is None and not archived)
+        refused = await _refused(payments, facts, partner_id, order_id) if look else []
+    if facts is None and not refused and not archived:
         raise CliError(
             f"Partner {partner_id} has no payment and no refused order {order_id}.",
             ExitCode.NOT_FOUND,
             hint="An order that could not be read is among `mypay dead-letter list`.",
         )
-    return facts, refused
+    return facts, refused, archived[0] if archived else None
+
+
+def _from_archive(settings: Settings, archived: ArchivedPayment) -> tuple[PaymentFacts, dict[str, str | None]]:
+    """What the file says where it can be read, or else what the database keeps; and where the file is."""
+    payment, file = archived.payment, archived.file
+    where: dict[str, str | None] = {
+        "file": str(archive_folder(settings) / file.name),
+        "sha256": (file.sha256 or b"").hex(),
+        "problem": None,
+    }
+    try:
+        files = parquet_files(settings)
+        record = files.find(file.name, file.sha256 or b"", payment.key)
+        if record is not None:
+            return facts_of(record), where
+        where["problem"] = f"{where['file']} has no record of it"
+    except (CliError, ArchiveFileError) as error:
+        where["problem"] = str(error)
+    return PaymentFacts(payment, (), (), (), ()), where
 
 
 def _read_name(name: str, partner: str | None) -> tuple[str | None, str | None, UUID]:

@@ -32,6 +32,7 @@ class Role(StrEnum):
     SHARING = "sharing"
     MARKETING = "marketing"
     CONSOLE = "console"  # who is signed in at the console, and nothing else
+    ARCHIVE = "archive"  # `mypay archive run`
     OPERATOR = "operator"  # people's commands that change something
     READONLY = "readonly"  # people who look, dashboards
 
@@ -64,7 +65,7 @@ APPEND: Final = Access(insert=ALL)
 WRITE: Final = Access(select=(), insert=ALL)
 """Add rows, and not read them again."""
 
-_I, _C, _X, _R, _S, _T, _D, _P, _U, _A, _M, _K, _O, _V = RUNNING
+_I, _C, _X, _R, _S, _T, _D, _P, _U, _A, _M, _K, _H, _O, _V = RUNNING
 
 _LOCK: Final = Access(update=("lock_only",))
 """Row locks need the right to change something: a column that can hold one value only."""
@@ -149,6 +150,9 @@ _SHARES: Final = (
     "confirmation",
     "erased",
 )
+_WRITES_FILE: Final = ("status", "payments", "sha256", "written_at", "moved_at")
+"""What becomes of a file of the archive."""
+
 
 # fmt: off
 TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
@@ -221,7 +225,9 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
                                _A: Access(select=_PAID), _M: Access(select=_SPENT),
                                _X: Access(insert=ALL, update=(*_MOVES, *_BEGINS)),
                                _S: Access(update=_MOVES),
-                               _T: Access(insert=ALL, update=_MOVES)},
+                               _T: Access(insert=ALL, update=_MOVES), _H: READ},
+    "archived_payment":       {_I: READ, _X: READ, _S: READ, _T: READ, _V: READ},
+    "archive_file":           {_H: Access(insert=("status", "begun_at"), update=_WRITES_FILE), _V: READ},
     "refusal":                {_I: APPEND, _C: APPEND, _X: APPEND, _P: APPEND, _O: READ, _V: READ},
     "reversal":               {_I: Access(insert=ALL, update=_QUEUES), _T: Access(insert=ALL, update=_QUEUES),
                                _X: Access(insert=ALL, update=_QUEUES), _O: READ, _V: READ},
@@ -299,6 +305,8 @@ FUNCTIONS: Final[Mapping[str, frozenset[Role]]] = {
     "purge_used_assertions(timestamptz, integer)": frozenset({_T}),
     "destroy_disclosures(timestamptz, integer)":   frozenset({_T}),
     "destroy_silent_portability(timestamptz, integer)": frozenset({_T}),
+    "archivable(text[], uuid[], timestamptz)":     frozenset({_H}),
+    "archive_payments(bigint, text[], uuid[], bytea[], timestamptz)": frozenset({_H}),
 }
 """Function → roles that may call it. Those of triggers are called by nobody."""
 # fmt: on
@@ -314,6 +322,7 @@ APPEND_ONLY: Final = frozenset(
             "refusal",
             "outbox",
             "share",
+            "archived_payment",
         ),
         *("late_answer", "cancellation_answer", "revoked_issuer_key", "schema_migration"),
         *("operator_action", "operator_proposal", "operator_decision", "clearing_superseded", "console_sign_in"),

@@ -30,6 +30,7 @@ from gateway.payments.cancellations.rules import (
     carry_out,
     decide_cancellations,
 )
+from gateway.payments.store import lock_or_find
 from gateway.payments.telling import tell_outcomes, tell_steps
 from gateway.payments.transitions import Applied, apply_changes
 from schemas.cancellation import CANCEL_TYPE, CancellationIdField, PaymentCancellation
@@ -120,7 +121,7 @@ class CancellationKind(Kind[PaymentCancellation, Cancellations]):
     async def _decide(self, uow: CancellationIntakeUnit, work: Cancellations) -> tuple[CancellationsDecided, Applied]:
         received = work.received
         consents = await uow.consents.lock(sorted({t.consent_key for t in received}))
-        payments = await uow.payments.lock(sorted({t.payment_key for t in received}))
+        payments = await lock_or_find(uow.payments, sorted({t.payment_key for t in received}))
         # Time is read after the locks were granted: the cut-over may have passed meanwhile.
         now = self._clock.now()
         facts = CancellationFacts(

@@ -36,7 +36,7 @@ from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment, owned_token
 from gateway.payments.rules.purchase import ReceivedOrder
 from gateway.payments.rules.repetition import order_id_used
-from gateway.payments.store import ExecutionUnit
+from gateway.payments.store import ExecutionUnit, lock_or_find
 from gateway.payments.telling import tell_outcomes, tell_refused, tell_steps
 from gateway.payments.transitions import payment_events
 from gateway.payments.unknown.incidents import report_card_incidents, report_unopened, report_untrusted
@@ -248,7 +248,7 @@ class ExecutionService:
         # What waits can be decided by another worker or cancelled at this moment, and an original be refunded by one:
         # under its lock it is certain.
         waiting = sorted({*(o.key for o in orders if o.is_due), *(r.original_key for r in refunds)})
-        locked = await uow.payments.lock(waiting) if waiting else {}
+        locked = await lock_or_find(uow.payments, waiting) if waiting else {}
         originals = [locked[r.original_key] for r in refunds if r.original_key in locked]
         # Money goes back whatever has become of the consent, its permission to use the token included.
         paying = {key: consents[key] for o in orders if (key := o.consent_key) in consents} if refunds else consents

@@ -1,5 +1,17 @@
 -- name: find
-SELECT p.* FROM payment p
+-- In one place or the other, never in neither: one statement sees one moment.
+SELECT p.partner_id, p.payment_id, p.order_id, p.consent_id, p.consent_version, p.merchant_id, p.operation,
+    p.amount_minor, p.currency, p.funding_token, p.order_digest, p.state, p.version, p.reason_code, p.reason_text,
+    p.network_code, p.network_id, p.terminal_id, p.stan, p.rrn, p.transmitted_at, p.approval_code, p.limit_windows,
+    p.ordered_at, p.decided_at, p.changed_at, p.traceparent, p.original_payment_id, p.sent_by, false AS is_archived
+FROM payment p
+JOIN unnest($1::text[], $2::uuid[]) AS k (partner_id, payment_id) USING (partner_id, payment_id)
+UNION ALL
+SELECT a.partner_id, a.payment_id, a.order_id, a.consent_id, a.consent_version, a.merchant_id, a.operation,
+    a.amount_minor, a.currency, NULL, a.order_digest, a.state, a.version, a.reason_code, a.reason_text,
+    a.network_code, a.network_id, a.terminal_id, a.stan, a.rrn, a.transmitted_at, a.approval_code, '',
+    a.ordered_at, a.decided_at, a.changed_at, NULL, a.original_payment_id, NULL, true
+FROM archived_payment a
 JOIN unnest($1::text[], $2::uuid[]) AS k (partner_id, payment_id) USING (partner_id, payment_id)
 
 -- name: lock
@@ -24,7 +36,10 @@ SELECT * FROM unnest(
     $1::text[], $2::uuid[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::text[], $8::bigint[], $9::text[],
     $10::text[], $11::bytea[], $12::text[], $13::integer[], $14::text[], $15::text[], $16::text[], $17::text[],
     $18::text[], $19::integer[], $20::text[], $21::timestamptz[], $22::text[], $23::text[], $24::timestamptz[],
-    $25::timestamptz[], $26::timestamptz[], $27::text[], $28::text[], $29::uuid[])
+    $25::timestamptz[], $26::timestamptz[], $27::text[], $28::text[], $29::uuid[]) AS n (partner_id, payment_id)
+-- Looked at row by row, in their order: of two with one key the first goes in.
+WHERE (SELECT a.payment_id FROM archived_payment a
+       WHERE (a.partner_id, a.payment_id) = (n.partner_id, n.payment_id)) IS NULL
 ON CONFLICT (partner_id, payment_id) DO NOTHING
 RETURNING partner_id, payment_id
 

@@ -248,8 +248,8 @@ def _late_row(late: LateAnswer) -> tuple[Any, ...]:
     )
 
 
-def payment_of(row: Record) -> Payment:
-    """Build a payment from a row of its table."""
+def payment_of(row: Record | Mapping[str, Any]) -> Payment:
+    """Build a payment from a row of its table, or from one of the archive's."""
     code = row["reason_code"]
     stan = row["stan"]
     return Payment(
@@ -281,6 +281,7 @@ def payment_of(row: Record) -> Payment:
         traceparent=row["traceparent"],
         original_payment_id=row["original_payment_id"],
         sent_by=row["sent_by"],
+        is_archived=row.get("is_archived", False),
     )
 
 

@@ -22,25 +22,29 @@ class PaymentStore(Protocol):
     """Payments."""
 
     async def find(self, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, Payment]:
-        """Payments that exist, without a lock."""
+        """Payments that exist, without a lock; also those in the archive, of one moment with the others."""
 
     async def lock(
         self, keys: Sequence[PaymentKey], *, known: Mapping[PaymentKey, Payment] | None = None
     ) -> Mapping[PaymentKey, Payment]:
-        """Payments that exist, locked in key order until the transaction ends.
+        """Payments that can still move, locked in key order until the transaction ends: none of the archive.
 
         ``known``: payments as the caller last wrote them. Where the stored version is still the same, that very object
         is returned and the row is not read: nothing of a payment changes without its version.
         """
 
     async def insert(self, payments: Sequence[Payment]) -> frozenset[PaymentKey]:
-        """Insert those that do not exist yet; return the keys of these. An existing payment is left as it is."""
+        """Insert those that do not exist yet; return the keys of these.
+
+        An existing payment is left as it is, and an archived one exists.
+        """
 
     async def add(self, payments: Sequence[Payment]) -> None:
         """Insert payments that are new.
 
         Raises:
-            StoreConflictError: one of them exists, or another transaction made it meanwhile: nothing is written.
+            StoreConflictError: one of them exists, also in the archive, or another transaction made it meanwhile:
+                nothing is written.
         """
 
     async def update(self, payments: Sequence[Payment]) -> None:
@@ -84,6 +88,16 @@ class PaymentStore(Protocol):
 
     async def note_late_answers(self, answers: Sequence[LateAnswer]) -> None:
         """Keep answers that belonged to no exchange in flight."""
+
+
+async def lock_or_find(payments: PaymentStore, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, Payment]:
+    """Payments that exist: locked where they can still move.
+
+    Looked for in the archive after the locks were waited for: whoever archives takes them, too.
+    """
+    locked = await payments.lock(keys)
+    missing = [key for key in keys if key not in locked]
+    return {**locked, **(await payments.find(missing))} if missing else locked
 
 
 class PaymentUnit(Protocol):

@@ -46,7 +46,7 @@ TABLES = (
     "network_status, funding_token, funding_token_partner, disclosure_entry, disclosure_content, disclosure_block, "
     "disclosure_root, disclosure_destruction, disclosure_notice, recipient, recipient_key, portability_request, "
     "portability_export, marketing_table_payment, marketing_table, offer_use, offer, marketing_customer, campaign, "
-    "portability_access, portability_request_gone, data_destruction"
+    "portability_access, portability_request_gone, data_destruction, archived_payment, archive_file"
 )
 
 

@@ -98,6 +98,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
         "marketing: add_table_payments",
         "copy: outbox",
     ),
+    Role.ARCHIVE: ("archive: *",),
     Role.RELAY: ("outbox: cursor read advance park parked_topics read_parked unpark",),
     Role.DISCLOSURE: (
         "disclosure: head read advance add_root tell",

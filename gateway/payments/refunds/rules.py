@@ -74,6 +74,7 @@ _OF_A_REFUND: Final = _reason(ReasonCode.AG13, "the original is a refund itself"
 _NOT_MADE: Final = _reason(ReasonCode.AG01, "the original was not paid: there is nothing to refund")
 _OPEN: Final = _reason(ReasonCode.AG01, "the original's outcome is not known yet: refund it once it is approved")
 _UNDONE: Final = _reason(ReasonCode.ARDT, "the original was cancelled or undone: there is nothing to refund")
+_ARCHIVED: Final = _reason(ReasonCode.TM01, "the original is in the archive: it is too old to be refunded")
 _OTHER_CURRENCY: Final = _reason(ReasonCode.AM03, "the refund's currency is not the original's")
 NO_MERCHANT: Final = _reason(ReasonCode.AC03, "the original's merchant is not in the merchant directory any more")
 
@@ -101,6 +102,8 @@ def refuse_before_dispatch(refund: PaymentRefund, original: Payment, now: dateti
         return refused
     if original.operation is Operation.REFUND:
         return _OF_A_REFUND
+    if original.is_archived:
+        return _ARCHIVED
     if refund.amount.currency != original.currency:
         return _OTHER_CURRENCY
     return _NOT_MADE if original.network_id is None else None

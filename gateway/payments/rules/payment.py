@@ -37,6 +37,8 @@ class Payment(Struct, frozen=True, gc=False):
         windows: the limit windows that this payment counts in.
         original_payment_id: the payment that this one refunds; None where it is a purchase.
         sent_by: the worker that sends it and waits for the answer.
+        is_archived: it was final for so long that it stands in the archive. Nothing moves it any more, and what is
+            told of it is all that is known of it here: no token, no windows.
         ordered_at: Kafka timestamp of the order; decided_at: when the intent or the refusal was decided.
     """
 
@@ -64,6 +66,7 @@ class Payment(Struct, frozen=True, gc=False):
     traceparent: str | None = None
     original_payment_id: PaymentId | None = None
     sent_by: str | None = None
+    is_archived: bool = False
 
     @property
     def key(self) -> PaymentKey:

@@ -30,6 +30,7 @@ from gateway.marketing.rules.offers import Offer, OfferKey, StoredUse, UseKey
 from gateway.orders.bulk.rules import Bulk, BulkKey
 from gateway.orders.standing.rules import StandingKey, StandingOrder
 from gateway.outbox.store import OutboxEvent, OutboxRow
+from gateway.payments.archive.store import ArchiveFile
 from gateway.payments.cancellations.rules import CancellationKey, HandledCancellation
 from gateway.payments.rules.ledger import Transfer, TransferKind
 from gateway.payments.rules.payment import Payment, PaymentKey
@@ -177,6 +178,9 @@ class Database:
         self.consent_commands: Table[CommandKey, HandledCommand] = Table("consent_command")
         self.usage: Table[UsageKey, Usage] = Table("consent_usage")
         self.payments: Table[PaymentKey, Payment] = Table("payment")
+        self.archived: Table[PaymentKey, Payment] = Table("archived_payment", append_only=True)
+        self.archive_files: Table[int, ArchiveFile] = Table("archive_file")
+        self.archived_in: Table[PaymentKey, int] = Table("archived_in", append_only=True)
         self.rrns: Table[tuple[NetworkId, str], PaymentKey] = Table("payment_rrn")
         self.transfers: Table[tuple[PaymentKey, TransferKind, int], Posted] = Table("ledger_transfer", append_only=True)
         self.refusals: Table[tuple[PartnerId, str], Refusal] = Table("refusal")
@@ -324,9 +328,11 @@ class Transaction:
         """Every row as this transaction sees it now, in order of insertion."""
         _, written = self._written.get(table.name, (table, {}))
         for key, row in list(table.rows.items()):
-            yield key, written.get(key, row)
+            now = written.get(key, row)
+            if now is not None:
+                yield key, now
         for key, row in list(written.items()):
-            if key not in table.rows:
+            if key not in table.rows and row is not None:
                 yield key, row
 
     async def lock(self, table: Table[K, V], keys: Iterable[K]) -> dict[K, V]:
@@ -366,6 +372,12 @@ class Transaction:
             raise AssertionError(f"{table.name}: a row is changed that another transaction has locked")
         self._write(table, key, row)
 
+    def delete(self, table: Table[K, V], key: K) -> None:
+        """Delete a row that this transaction has locked."""
+        if not self.try_lock(table, key):
+            raise AssertionError(f"{table.name}: a row is deleted that another transaction has locked")
+        self._write(table, key, None)
+
     def append(self, events: Iterable[OutboxEvent]) -> None:
         """Add events to the outbox."""
         place = self.database.outbox_place(self._writer())
@@ -379,6 +391,8 @@ class Transaction:
             self.database.on_commit({name: rows for name, (_, rows) in self._written.items()}, self._outbox)
         for table, written in self._written.values():
             table.rows.update(written)
+            for key in [k for k, row in written.items() if row is None]:
+                del table.rows[key]
         self.database.commit_outbox(self._outbox)
         self._end()
 
@@ -386,7 +400,7 @@ class Transaction:
         """Forget everything but the numbers that were taken from sequences."""
         self._end()
 
-    def _write(self, table: Table[K, V], key: K, row: V) -> None:
+    def _write(self, table: Table[K, V], key: K, row: V | None) -> None:
         self._writer()
         self._written.setdefault(table.name, (table, {}))[1][key] = row
 

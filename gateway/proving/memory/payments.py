@@ -34,7 +34,8 @@ class MemoryPaymentStore:
 
     async def find(self, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, Payment]:
         await self._boundary("payments.find")
-        return {k: row for k in keys if (row := self._tx.get(self._db.payments, k)) is not None}
+        tables = (self._db.payments, self._db.archived)
+        return {k: row for k in keys for table in tables if (row := self._tx.get(table, k)) is not None}
 
     async def lock(
         self, keys: Sequence[PaymentKey], *, known: Mapping[PaymentKey, Payment] | None = None
@@ -48,8 +49,13 @@ class MemoryPaymentStore:
         inserted: set[PaymentKey] = set()
         for payment in payments:
             _check(payment)
+            if self._tx.get(self._db.archived, payment.key) is not None:
+                continue
             if not await self._tx.insert(self._db.payments, payment.key, payment):
                 continue
+            # An archived one is deleted: its key was free when the wait for it was over.
+            if self._tx.get(self._db.archived, payment.key) is not None:
+                raise StoreConflictError("archived_ids")
             inserted.add(payment.key)
             if payment.trace is not None and payment.network_id is not None:
                 reference = (payment.network_id, payment.trace.rrn)

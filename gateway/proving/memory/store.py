@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from gateway.proving.memory.archive import MemoryArchiveStore
 from gateway.proving.memory.authentication import MemoryAuthenticationStore
 from gateway.proving.memory.boundary import Boundary, no_boundary
 from gateway.proving.memory.bulks import MemoryBulkStore
@@ -34,6 +35,7 @@ class MemoryUnitOfWork:
         self.reversals = MemoryFollowUpStore(transaction, boundary, database.reversals, "reversals")
         self.inquiries = MemoryFollowUpStore(transaction, boundary, database.inquiries, "inquiries")
         self.schedule = MemoryScheduleStore(transaction, boundary)
+        self.archive = MemoryArchiveStore(transaction, boundary)
         self.cancellations = MemoryCancellationStore(transaction, boundary)
         self.standing = MemoryStandingOrderStore(transaction, boundary)
         self.bulks = MemoryBulkStore(transaction, boundary)
