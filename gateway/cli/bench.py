@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
 def command(
     *,
-    seconds: Annotated[float, typer.Option(help="Length of the sustained run.", min=5)] = 60.0,
-    latency_seconds: Annotated[float, typer.Option(help="Length of the run at half the rate.", min=5)] = 30.0,
+    seconds: Annotated[
+        float | None, typer.Option(help="Length of the sustained run: 60, or 15 with --against.", min=5)
+    ] = None,
+    latency_seconds: Annotated[
+        float | None, typer.Option(help="Length of the run at half the rate: 30, or 12 with --against.", min=5)
+    ] = None,
     baseline_seconds: Annotated[float, typer.Option(help="Length of each baseline.", min=1)] = 10.0,
     lean_seconds: Annotated[
         float, typer.Option(help="Length of each window of the pipeline without features; 0 leaves it out.", min=0)
@@ -67,11 +71,11 @@ def command(
         _flood(initiation_workers)
         return
     if against is not None:
-        _against(against, rounds, seconds, latency_seconds)
+        _against(against, rounds, seconds or 15.0, latency_seconds or 12.0)
         return
     plan = BenchPlan(
-        seconds=seconds,
-        latency_seconds=latency_seconds,
+        seconds=seconds or 60.0,
+        latency_seconds=latency_seconds or 30.0,
         baseline_seconds=baseline_seconds,
         lean_seconds=lean_seconds,
         lean_rounds=lean_rounds,

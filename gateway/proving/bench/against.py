@@ -38,8 +38,8 @@ class AgainstPlan:
 
     commit: str
     rounds: int = 3
-    seconds: float = 20.0
-    latency_seconds: float = 15.0
+    seconds: float = 15.0
+    latency_seconds: float = 12.0
 
 
 @dataclass(slots=True)

@@ -1,11 +1,18 @@
 """Two commits in turns: which figures of a bench count, how rounds are compared, and that a stop ends what runs."""
 
 import asyncio
+import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import click.testing
 import pytest
 
+from gateway.cli import program
+from gateway.proving.bench import against
 from gateway.proving.bench.against import Comparison, _run, at_one_load, figures_in
 from gateway.proving.bench.result import BenchError
 
@@ -53,6 +60,61 @@ def test_at_one_load_the_other_commits_own_latencies_count() -> None:
 def test_a_report_without_latencies_at_that_load_has_no_ratio_there() -> None:
     one = dict.fromkeys(("settled_per_s", "cpu_us_per_payment", "p50_ms", "p99_ms"), 1.0)
     assert Comparison("c", [at_one_load(one, {}, one)]).ratios("same_load_p99_ms") == []
+
+
+async def test_both_are_run_in_turns_and_this_tree_at_the_others_load_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    runs: list[list[str]] = []
+    lines = {
+        "theirs": OLD.replace("1111", "1000"),
+        "ours": "bench: settled_per_s=2000 p50_ms=111 p99_ms=371 cpu_us_per_payment=849 lean_ratio=0.900",
+    }
+
+    async def run(*argv: str, cwd: Path) -> str:
+        if "bench" not in argv:
+            return "0123456789abcdef\n"
+        whose = "ours" if cwd == against._ROOT else "theirs"
+        runs.append([whose, *argv[argv.index("bench") :]])
+        told: dict[str, Any] = {"line": lines[whose]}
+        if whose == "ours":
+            told["also"] = {"per_s": 500.0, "p50_ms": 55.5, "p99_ms": 74.2}
+            Path(argv[argv.index("--json") + 1]).write_text(json.dumps(told))  # noqa: ASYNC240 - a few bytes
+        # An older one may write no report, or tell its line alone.
+        return f"What it reaches\n{lines[whose]}\n"
+
+    monkeypatch.setattr(against, "_run", run)
+    view = SimpleNamespace(step=lambda _: nullcontext(), line=lambda _: None)
+    found = await against.run_against(against.AgainstPlan("HEAD~10", 2, 9.0, 7.0), tmp_path, view=view)  # type: ignore[arg-type]
+    assert [r[0] for r in runs] == ["theirs", "ours"] * 2
+    assert "--also-at" not in runs[0]
+    assert runs[1][runs[1].index("--also-at") + 1] == "500.0"
+    assert runs[1][runs[1].index("--lean-seconds") + 1] == "0"
+    assert [r[r.index("--seconds") + 1] for r in runs] == ["9.0"] * 4
+    assert found.last_line() == (
+        "against: commit=0123456789ab rounds=2 settled_per_s_ratio=2.000 cpu_us_per_payment_ratio=0.500 "
+        "p50_ms_ratio=0.500 p99_ms_ratio=0.500 same_load_p50_ms_ratio=0.250 same_load_p99_ms_ratio=0.100"
+    )
+    assert not [*tmp_path.iterdir()]  # noqa: ASYNC240 - likewise
+
+
+def test_the_command_tells_each_round_and_ends_with_the_medians(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = {"settled_per_s": 1_000.0, "cpu_us_per_payment": 1_698.0, "p50_ms": 222.0, "p99_ms": 742.0}
+    ours = {"settled_per_s": 2_000.0, "cpu_us_per_payment": 849.0, "p50_ms": 111.0, "p99_ms": 371.0}
+    told = {"also": {"per_s": 500.0, "p50_ms": 55.5, "p99_ms": 74.2}}
+
+    async def compared(plan: against.AgainstPlan, *_: Any, **__: Any) -> Comparison:
+        assert plan == against.AgainstPlan("HEAD~10", 2)
+        return Comparison("0123456789abcdef", [at_one_load(ours, told, theirs), at_one_load(ours, {}, theirs)])
+
+    monkeypatch.setattr(against, "run_against", compared)
+    done = click.testing.CliRunner().invoke(program(), ["bench", "--against", "HEAD~10", "--rounds", "2"])
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert "same_load_p99_ms 74 | 742" in lines[0]
+    assert "p99_ms 371 | 742" in lines[1]
+    assert lines[-1].startswith("against: commit=0123456789ab rounds=2 settled_per_s_ratio=2.000 ")
+    assert lines[-1].endswith(" same_load_p99_ms_ratio=0.100")
 
 
 async def test_a_program_that_fails_is_told_with_the_end_of_what_it_said(tmp_path: Path) -> None:
