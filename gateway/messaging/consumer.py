@@ -250,14 +250,16 @@ class BatchConsumer:
     async def lag(self) -> int:
         """Records in the held partitions that could be taken and were not yet, as far as the brokers have told.
 
-        What stands behind the first open transaction of a partition cannot be taken before that one ends.
+        A member that is paused fetches nothing, and so is told nothing: it asks. What stands behind the first open
+        transaction of a partition cannot be taken before that one ends.
         """
         consumer = self._consumer
         if consumer is None:
             return 0
         total = 0
+        asked = await _ends_of(consumer) if self._paused else {}
         for partition in consumer.assignment():
-            end = consumer.last_stable_offset(partition)
+            end = asked.get(partition) or consumer.last_stable_offset(partition)
             if end is not None:
                 with suppress(TimeoutError, IllegalStateError):
                     async with asyncio.timeout(_COMMIT_WAIT_SECONDS):
@@ -409,6 +411,15 @@ def _seek_back(consumer: Any, offsets: Mapping[TopicPartition, int]) -> None:
     for partition, offset in offsets.items():
         with suppress(IllegalStateError):  # no longer held: it comes again anyway, to its holder
             consumer.seek(partition, offset)
+
+
+async def _ends_of(consumer: Any) -> Mapping[TopicPartition, int]:
+    """Where the partitions of a member end now; nothing where no broker says so in time."""
+    with suppress(TimeoutError, KafkaError):
+        async with asyncio.timeout(_COMMIT_WAIT_SECONDS):
+            ends: Mapping[TopicPartition, int] = await consumer.end_offsets(consumer.assignment())
+            return ends
+    return {}
 
 
 async def close_consumer(consumer: Any) -> None:

@@ -319,6 +319,21 @@ async def test_lag_counts_what_was_not_taken(publisher: KafkaPublisher, group: G
     assert await consumer.lag() == 0
 
 
+async def test_lag_counts_what_comes_while_it_is_paused(publisher: KafkaPublisher, group: Group, topic: str) -> None:
+    consumer = await group.join()
+    await publisher.publish(numbered(topic, 10))
+    await take_until(consumer, 10)
+    assert consumer.problem() is None
+    consumer.pause()
+    await publisher.publish(numbered(topic, 30))
+
+    async def lags_thirty() -> bool:
+        await consumer.take(1, max_wait=0.05)
+        return await consumer.lag() == 30
+
+    await eventually(lags_thirty)
+
+
 async def test_what_comes_while_a_small_batch_is_in_hand_is_the_next_batch_as_a_whole(
     publisher: KafkaPublisher, group: Group, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

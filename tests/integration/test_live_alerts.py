@@ -15,12 +15,20 @@ import pytest
 from gateway.observability.alerts import ALERTS
 from gateway.proving import stack as local
 from schemas.topics import ORDERS, dispatch_topic
+from tests.integration.test_canary import send_clearing_file
+from tests.integration.test_strangers_batches import send_all, send_to, transactional
 from tests.support.entries import BCARD
 from tests.support.prometheus import Prometheus, running_prometheus, watched
 from tests.support.scene import Scene
 
 NETWORK = f"network {BCARD}"
-BOUNDS = {"EventsLate": "> 1", "ConsumerLate": "> 1", "PaymentUnknownTooLong": "> 1", "DeadLetters": "> 2"}
+BOUNDS = {
+    "EventsLate": "> 1",
+    "ConsumerLate": "> 1",
+    "PaymentUnknownTooLong": "> 1",
+    "OpenTransaction": "> 1",
+    "DeadLetters": "> 2",
+}
 """In place of minutes, and of many."""
 
 
@@ -96,6 +104,32 @@ async def test_records_that_the_gateway_did_not_write(scene: Scene, prometheus: 
             scene.planted.add((topic, at.partition, at.offset))
     await prometheus.until_firing(*names)
     await prometheus.until_quiet(*names)
+    await scene.settle()
+    await scene.check_books()
+
+
+async def test_a_transaction_that_is_left_open(scene: Scene, prometheus: Prometheus) -> None:
+    await prometheus.until_quiet("OpenTransaction")
+    kept, behind = scene.payments(1), scene.payments(1)
+    async with transactional(scene) as producer:
+        await producer.begin_transaction()
+        places = await send_all(producer, kept, 1)
+        await producer.flush()
+        await send_to(scene, 1, behind)
+        await prometheus.until_firing("OpenTransaction")
+        await producer.commit_transaction()
+        scene.sent(kept, [(at.partition, at.offset, at.timestamp) for at in places])
+    await prometheus.until_quiet("OpenTransaction")
+    await scene.until_states([*kept, *behind], "approved")
+    await scene.settle()
+    await scene.check_books()
+
+
+async def test_a_clearing_file_that_cannot_be_imported_whole(scene: Scene, prometheus: Prometheus) -> None:
+    await prometheus.until_quiet("ClearingFileRefused")
+    await send_clearing_file(scene, "no amount")
+    await prometheus.until_firing("ClearingFileRefused")
+    await prometheus.until_quiet("ClearingFileRefused")
     await scene.settle()
     await scene.check_books()
 

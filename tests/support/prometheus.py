@@ -45,15 +45,16 @@ class Prometheus:
 
     async def until_firing(self, *names: str) -> None:
         """All of these fire."""
-        await until(lambda: self._fire(names, expected=True), f"{', '.join(names)} fire")
+        for name in names:
+            await until(lambda name=name: self._fire(name, expected=True), f"{name} fires")  # type: ignore[misc]
 
     async def until_quiet(self, *names: str) -> None:
         """None of these fires."""
-        await until(lambda: self._fire(names, expected=False), f"{', '.join(names)} end")
+        for name in names:
+            await until(lambda name=name: self._fire(name, expected=False), f"{name} is quiet")  # type: ignore[misc]
 
-    async def _fire(self, names: tuple[str, ...], *, expected: bool) -> bool:
-        firing = await self.firing()
-        return all((name in firing) is expected for name in names)
+    async def _fire(self, name: str, *, expected: bool) -> bool:
+        return (name in await self.firing()) is expected
 
 
 @asynccontextmanager
