@@ -162,16 +162,18 @@ async def look_around(health: Health, observer: Observer) -> None:
         for name, word in words.items():
             observer.level("dependency_up", float(word == "ok"), dependency=name)
         for look in list(health.looks):
-            await _look(look)
+            await _look(look, observer)
         await asyncio.sleep(LOOK_S)
 
 
-async def _look(look: Callable[[], Awaitable[None]]) -> None:
+async def _look(look: Callable[[], Awaitable[None]], observer: Observer) -> None:
     try:
         async with asyncio.timeout(ANSWER_S):
             await look()
     except TimeoutError:
         pass  # what it tells gets old, and goes
+    except Exception as error:  # noqa: BLE001 - one look's bug must not blind the others
+        observer.note("look_failed", level="warning", error=type(error).__name__)
 
 
 def watch_group(

@@ -15,8 +15,8 @@ from gateway.cli.docs.docstrings import attribute_docs, headings, markdown
 from gateway.network.iso8583.base import Section
 from gateway.network.iso8583.config import Address, NetworkConfig
 from gateway.observability.alerts import ALERTS, OBJECTIVES
-from gateway.observability.metric import ANY_STAGE, CounterMetric, Metric, Source
-from gateway.observability.metrics import METRICS
+from gateway.observability.metric import ANY, ANY_STAGE, CounterMetric, GaugeMetric, HistogramMetric, Metric, Source
+from gateway.observability.metrics import METRICS, STAGES_OF, known_reports
 from gateway.payments.rules.lifecycle import EVENT_TYPE, STATUS
 from gateway.portability.api.rules.codes import CODES_VERSION, MESSAGES, RspCode
 from schemas.events import EventType
@@ -94,8 +94,8 @@ def network() -> str:
 
 def metrics() -> str:
     """Every metric."""
-    rows = [(f"`{m.name}`", m.kind.value, m.unit, _labels(m), m.help) for m in METRICS]
-    return _table(("metric", "type", "unit", "labels", "what it is"), rows)
+    rows = [(f"`{m.name}`", m.kind.value, m.unit, _labels(m), _served_by(m), m.help) for m in METRICS]
+    return _table(("metric", "type", "unit", "labels", "served by", "what it is"), rows)
 
 
 def counted() -> str:
@@ -180,6 +180,14 @@ def _topic(topic: Topic) -> Sequence[str]:
 
 def _lasting(seconds: int) -> str:
     return f"{seconds} s" if seconds else "at once"
+
+
+def _served_by(metric: Metric) -> str:
+    if isinstance(metric, CounterMetric):
+        found = [process for process in STAGES_OF if any(row is metric for row, *_ in known_reports(process))]
+        return "all" if len(found) == len(STAGES_OF) else ", ".join(f"`{process}`" for process in found)
+    processes = metric.processes if isinstance(metric, GaugeMetric | HistogramMetric) else ()
+    return "all" if ANY in processes else ", ".join(f"`{process}`" for process in processes)
 
 
 def _labels(metric: Metric) -> str:

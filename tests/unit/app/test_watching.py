@@ -193,16 +193,20 @@ async def test_what_is_away_is_told_as_down_and_what_others_look_at_goes_on(monk
     async def hangs() -> None:
         await asyncio.Event().wait()
 
+    async def fails() -> None:
+        raise RuntimeError("a bug")
+
     async def looks() -> None:
         looked.set()
 
-    health.looks += [hangs, looks]
+    health.looks += [hangs, fails, looks]
     looking = asyncio.create_task(look_around(health, observer))
     await looked.wait()
     looking.cancel()
     with suppress(asyncio.CancelledError):
         await looking
     assert observer.levels == {"dependency_up{dependency=postgres}": 0.0, "dependency_up{dependency=kafka}": 1.0}
+    assert {(n.event, n.fields["error"]) for n in observer.notes} == {("look_failed", "RuntimeError")}
 
 
 class Server(ConnectionPool):
