@@ -235,7 +235,7 @@ GAUGES: Final = (
         unit="seconds",
         help="How old this process's view of partners' keys is.",
         fresh_s=_READ_S,
-        processes=("initiation", "consents", "execution", "portability"),
+        processes=("initiation", "consents", "execution", "portability", "sharing", "marketing"),
     ),
     GaugeMetric(
         name="mypay_trust_table_age_seconds",

@@ -29,26 +29,24 @@ LEVELS: Final[Mapping[str, GaugeMetric]] = {row.name.removeprefix("mypay_"): row
 """By the name that stages report it under."""
 
 STAGES_OF: Final[Mapping[str, Sequence[str]]] = {
-    "initiation": ("initiation", "payment", "refund", "cancellation"),
-    "consents": ("consents",),
+    "initiation": ("initiation", "payment", "refund", "cancellation", "key_registry", "trust_table"),
+    "consents": ("consents", "key_registry", "trust_table"),
     "execution": (
         *("execution", "payment", "late_answer", "inquiry", "reversal", "cancellation"),
-        *("link", "link_bytes", "exchange"),
+        *("link", "link_bytes", "exchange", "key_registry", "trust_table"),
     ),
     "relay": ("relay",),
     "settlement": ("settlement", "clearing_import"),
     "schedule": ("schedule", "payment", "cancellation", "outbox", "backlog"),
     "disclosure": ("disclosure",),
-    "portability": ("portability",),
+    "portability": ("portability", "key_registry", "trust_table"),
     "portability_api": ("portability_api",),
-    "sharing": ("sharing",),
-    "marketing": ("marketing",),
+    "sharing": ("sharing", "key_registry"),
+    "marketing": ("marketing", "key_registry"),
 }
 """By process, the stages that report in it; :data:`_EVERYWHERE` report in all."""
 
 _EVERYWHERE: Final = ("log", "publisher", "consumer", "untold")
-_JUDGING: Final = ("key_registry", "trust_table")
-_WITHOUT_KEYS: Final = frozenset({"relay", "settlement", "disclosure", "sharing", "marketing"})
 _UNWRITABLE: Final = frozenset({"execution", "late_answer", "inquiry", "reversal"})
 
 
@@ -85,8 +83,7 @@ def reported_as(row: CounterMetric, labels: Mapping[str, str]) -> tuple[str, str
 
 def known_reports(process: str) -> Iterator[tuple[CounterMetric, str, str, str]]:
     """(row, stage, outcome, reason) of everything that a process can count and that is known beforehand."""
-    judging = () if process in _WITHOUT_KEYS else _JUDGING
-    for stage in (*STAGES_OF.get(process, (process,)), *judging, *_EVERYWHERE):
+    for stage in (*STAGES_OF.get(process, (process,)), *_EVERYWHERE):
         for outcome, row in _of_stage(stage):
             reasons = row.reasons.get(outcome, ()) if Source.REASON in row.labels.values() else ()
             for reason in ("", *reasons):
