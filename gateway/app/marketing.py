@@ -12,6 +12,7 @@ from gateway.app.process import Process, consumer, dead_letters, publisher
 from gateway.app.runtime import Runtime, always_due, look_at_ends
 from gateway.app.sharing import affiliates_of
 from gateway.app.unit import GatewayUnit
+from gateway.app.watching import watch_keys
 from gateway.base.process import Clock, SilentObserver
 from gateway.base.retrying import until_done
 from gateway.consents.ended_watch import EndedConsentWatch, EndedMarketingWatch
@@ -182,6 +183,7 @@ async def marketing_process(process: Process) -> AsyncIterator[MarketingStage]:
     settings = process.settings
     pseudonyms = Pseudonyms(load_ring(settings, Ring.SHARING))
     keys = CachedKeySource(affiliates_of(process.store), process.observer)
+    watch_keys(process, "affiliate-keys", lambda: keys.age_seconds)
     await until_done(partial(keys.start, settings.registry_refresh_s))
     terms = MarketingTerms(
         marketing=MarketingSettings(batch=settings.marketing_batch_max),

@@ -11,6 +11,7 @@ from gateway.app.keys import Ring, load_ring
 from gateway.app.postgres import PostgresStore
 from gateway.app.process import Process, consumer, dead_letters, publisher
 from gateway.app.runtime import Runtime, always_due, look_at_ends
+from gateway.app.watching import watch_keys
 from gateway.base.retrying import until_done
 from gateway.consents.ended_watch import LOOK_S, EndedConsentWatch, EndedSharingWatch
 from gateway.identity.jose.keys import CachedKeySource, Registry
@@ -150,6 +151,7 @@ async def sharing_process(process: Process) -> AsyncIterator[SharingStage]:
     settings = process.settings
     pseudonyms = Pseudonyms(load_ring(settings, Ring.SHARING))
     keys = CachedKeySource(affiliates_of(process.store, only_active=False), process.observer)
+    watch_keys(process, "affiliate-keys", lambda: keys.age_seconds)
     await until_done(partial(keys.start, settings.registry_refresh_s))
     terms = SharingTerms(
         sharing=SharingSettings(

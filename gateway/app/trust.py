@@ -9,7 +9,7 @@ from functools import partial
 from gateway.app.policy import differs, digest_of
 from gateway.app.postgres import PostgresStore
 from gateway.app.process import Process
-from gateway.app.watching import keys_check
+from gateway.app.watching import watch_keys
 from gateway.base.retrying import until_done
 from gateway.identity.jose.assertion import JwsAssertionVerifier
 from gateway.identity.jose.issuers import TICK_SECONDS, CachedTrustTable, PolicyNotAppliedError
@@ -44,13 +44,7 @@ async def signers(process: Process) -> AsyncIterator[Signers]:
         NotConfiguredError: the trust policy here is not the one that counts.
     """
     keys = CachedKeySource(_registry_loader(process.store), process.observer)
-    process.health.readiness["partner-keys"] = keys_check(lambda: keys.age_seconds)
-
-    async def tell_age() -> None:
-        # Also while a reading hangs.
-        process.observer.level("key_registry_age_seconds", keys.age_seconds)
-
-    process.health.looks.append(tell_age)
+    watch_keys(process, "partner-keys", lambda: keys.age_seconds)
     await until_done(partial(keys.start, process.settings.registry_refresh_s))
     try:
         async with _trust(process) as (trust, assertions):

@@ -107,6 +107,16 @@ def keys_check(age: Callable[[], float | None]) -> Check:
     return check
 
 
+def watch_keys(runtime: Runtime, name: str, age: Callable[[], float | None]) -> None:
+    """Tell how old a registry of keys is, also while a reading hangs, and that the process is not ready on old ones."""
+    runtime.health.readiness[name] = keys_check(age)
+
+    async def look() -> None:
+        runtime.observer.level("key_registry_age_seconds", age())
+
+    runtime.health.looks.append(look)
+
+
 def watch_disks(settings: Settings, stage: str, health: Health, observer: StageObserver) -> None:
     """Tell how much room there is, and that the process is not ready where there is none."""
     folders = folders_of(settings, stage)
