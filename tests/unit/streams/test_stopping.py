@@ -52,6 +52,27 @@ async def test_a_stage_that_waits_for_a_server_past_its_time_is_cancelled() -> N
     assert await asyncio.wait_for(running, LONG_S) is Ended.CANCELLED
 
 
+async def test_a_part_that_cancels_its_stage_while_it_stops_is_no_error_of_the_process() -> None:
+    stopping = StopSignal()
+
+    async def stage() -> None:
+        await stopping.wait()
+        raise asyncio.CancelledError
+
+    running = asyncio.create_task(run_until_stopped(stage(), stopping, drain_s=LONG_S))
+    await asyncio.sleep(0)
+    stopping.set()
+    assert await asyncio.wait_for(running, LONG_S) is Ended.CANCELLED
+
+
+async def test_a_stage_that_was_cancelled_before_it_was_told_to_stop_is_one() -> None:
+    async def stage() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await run_until_stopped(stage(), StopSignal(), drain_s=LONG_S)
+
+
 async def test_a_stage_that_cannot_be_cancelled_is_cut() -> None:
     stopping, over = StopSignal(), asyncio.Event()
 
