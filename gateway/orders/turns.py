@@ -53,7 +53,8 @@ HELD_UP_LOOK_S: Final = 0.01
 """Between the looks whether they were taken."""
 
 HELD_UP_AGAIN_S: Final = 2.0
-"""After an attempt in vain the next one comes no sooner, then after twice as long, and so on."""
+"""After an attempt in vain the next one comes no sooner, then after twice as long, and so on. In such a while nobody is
+held up for room for longer than that altogether."""
 
 WAITING_AT_ONCE: Final = 16
 """Records that wait are taken so many at a time: with what each holds a second of work, or a turn for each bulk."""
@@ -121,6 +122,8 @@ class FairIntake:
         self._since_look: set[int] = set()
         self._held_up_again_at = 0.0
         self._held_up_in_vain = 0
+        self._counting_since = float("-inf")
+        self._held_up_s = 0.0
 
     async def assigned(self) -> None:
         """Partitions of orders came from others: whose records wait is not known."""
@@ -189,9 +192,14 @@ class FairIntake:
         """Wait for room for so many orders, for a moment; return how much there is.
 
         What is put aside is written, read and judged once more, and its sender's next orders with it, until none waits.
+        Who sends as much as can be paid would be held up again and again, always with room in the end, and others would
+        meet a line that is full: so all such moments of a while together are no longer than one.
         """
         loop = asyncio.get_running_loop()
-        ends = loop.time() + HELD_UP_S
+        began = loop.time()
+        if began - self._counting_since >= HELD_UP_AGAIN_S:
+            self._counting_since, self._held_up_s = began, 0.0
+        ends = began + HELD_UP_S - self._held_up_s
         while (room := await self._room.free()) < wanted:
             if loop.time() >= ends:
                 self._hold_up_less()
@@ -199,6 +207,7 @@ class FairIntake:
             await self._room.pause()
         else:
             self._held_up_in_vain = 0
+        self._held_up_s += loop.time() - began
         return max(self._turn_min, room)
 
     def _hold_up_less(self) -> None:

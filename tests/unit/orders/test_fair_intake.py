@@ -20,7 +20,7 @@ from gateway.messaging.records import Outgoing, Record, Unread
 from gateway.observability.recording import RecordingObserver
 from gateway.orders.fairness import NOBODY
 from gateway.orders.room import ExecutionRoom
-from gateway.orders.turns import BEYOND_SHARE_MAX, HELD_UP_AGAIN_S, LITTLE, LOOK_S, FairIntake, claimed_kid
+from gateway.orders.turns import BEYOND_SHARE_MAX, HELD_UP_AGAIN_S, HELD_UP_S, LITTLE, LOOK_S, FairIntake, claimed_kid
 from gateway.orders.waiting import TOGETHER_BYTES, TOGETHER_MAX, WAITING_BYTES_MAX, kept, partition_of, restored
 from gateway.proving.memory import MemoryKeySource
 from gateway.proving.memory.kafka import MemoryKafka, MemoryPublisher
@@ -270,6 +270,38 @@ async def test_what_is_held_up_for_room_in_vain_waits_and_the_next_at_once(monke
     world.drains = [10, 0]
     await intake.take([record(FLOOD, n) for n in range(12, 18)])
     assert len(world.own_waiting()) == 4
+
+
+async def test_who_sends_as_much_as_can_be_paid_is_not_held_up_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+
+    async def backlog() -> int:
+        # A look takes a fifth of what anybody is held up for.
+        nonlocal now
+        now += HELD_UP_S / 5
+        return await World.backlog(world)
+
+    monkeypatch.setattr(loop, "time", lambda: now)
+    world = World()
+    monkeypatch.setattr(world, "backlog", backlog)
+    intake = world.intake()
+    held = 0
+    while not world.waiting():
+        assert held < 5
+        # Execution has room in the end.
+        world.drains = [10, 10, 0]
+        await intake.take([record(FLOOD, 10 * held + n) for n in range(6)])
+        held += 1
+    assert held > 1
+    now += HELD_UP_AGAIN_S
+    await look(intake)
+    waited = len(world.own_waiting())
+    world.drains = [10, 10, 0]
+    await intake.take([record(FLOOD, 100 + n) for n in range(6)])
+    assert len(world.own_waiting()) == waited
 
 
 async def test_nobody_is_held_up_for_what_nobody_signed() -> None:
