@@ -12,20 +12,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid5
 
+from msgspec import Struct
+
 from gateway.base.keys import ConsentKey
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.consents.ended_watch import EndedConsentWatch
 from gateway.database.unit import Store
-from gateway.outbox.store import OutboxEvent
 from gateway.sharing.pseudonyms import Named, Pseudonyms
-from gateway.sharing.rules.deciding import Granted, data_of, decide_shares, erase_cause
+from gateway.sharing.rules.deciding import Granted, decide_shares, erase_cause
 from gateway.sharing.rules.records import Approval, Holder, Notice, Page, ShareRow
 from gateway.sharing.store import SharingUnit
-from schemas.codec import encode
-from schemas.events import ConsentShared, EventType
-from schemas.sharing import CustomerName, EraseNotice, PaymentShared, ShareUse
-from schemas.topics import events_topic, sharing_topic
+from gateway.sharing.telling import ShareTeller, notice_event
 
 _NOTICES = UUID("5f6d7970-6179-4d65-9d65-6572617365ff")
 
@@ -43,8 +41,7 @@ class SharingSettings:
     erase_within: timedelta = timedelta(days=7)
 
 
-@dataclass(frozen=True, slots=True)
-class _Share:
+class _Share(Struct, frozen=True, gc=False):
     granted: Granted
     row: ShareRow
 
@@ -151,21 +148,23 @@ class SharingService:
         shares = []
         for one in granted:
             place = (_key(one), one.affiliate_id)
-            holder = holders.get(place) or known[place]
-            shares.append(_Share(one, self._row(one, holder, now)))
+            shares.append(_Share(one, self._row(one, holders.get(place) or known[place], now)))
         new = await uow.sharing.add_shares([s.row for s in shares])
-        made = [s for s in shares if s.row.key in new]
+        made = shares if len(new) == len(shares) else [s for s in shares if s.row.key in new]
         changed: dict[tuple[ConsentKey, str], Holder] = {}
         for share in made:
             place = (share.row.consent_key, share.granted.affiliate_id)
             holder = changed.get(place) or holders.get(place) or known[place]
-            grown = self._with_share(holder, share.row)
-            if grown != holder or place in holders:
-                changed[place] = grown
+            if self._is_new_to(holder, share.row) or (place in holders and place not in changed):
+                changed[place] = self._with_share(holder, share.row)
         await uow.sharing.write_holders(list(changed.values()))
         references = {place: r.reference for place, r in {**known, **holders}.items()}
-        shared = [self._event(s, references[s.row.consent_key, s.granted.affiliate_id]) for s in made]
-        await uow.outbox.append([*shared, *map(_partners_event, made)])
+        teller = ShareTeller(self._pseudonyms)
+        shared = [
+            teller.affiliates_event(s.granted, s.row, references[s.row.consent_key, s.granted.affiliate_id])
+            for s in made
+        ]
+        await uow.outbox.append([*shared, *(teller.partners_event(s.granted, s.row) for s in made)])
         return len(made), now
 
     def _holder(self, granted: Granted, before: Holder | None, now: datetime) -> Holder:
@@ -182,6 +181,10 @@ class SharingService:
             since=now,
             uses=(),
         )
+
+    def _is_new_to(self, holder: Holder, row: ShareRow) -> bool:
+        """True where a share has a key or a use that its holder's row does not name yet."""
+        return self._pseudonyms.key_id not in holder.key_ids or any(use not in holder.uses for use in row.uses)
 
     def _with_share(self, holder: Holder, row: ShareRow) -> Holder:
         """With the key that names the customer in a share, and the uses that it is for."""
@@ -202,45 +205,10 @@ class SharingService:
             round=holder.round,
             share_id=self._pseudonyms.name(affiliate, Named.PAYMENT, named),
             key_id=self._pseudonyms.key_id,
-            uses=tuple(u.approval.use.value for u in granted.uses),
-            fields=tuple(sorted({f.value for u in granted.uses for f in u.fields})),
+            uses=granted.allowed.names,
+            fields=granted.allowed.fields,
             use_until=granted.use_until,
             shared_at=now,
-        )
-
-    def _event(self, share: _Share, reference: str) -> OutboxEvent:
-        granted, row = share.granted, share.row
-        affiliate = granted.affiliate_id
-
-        def name_token(token: str) -> str:
-            return self._pseudonyms.name(affiliate, Named.TOKEN, token)
-
-        body = PaymentShared(
-            share_id=row.share_id,
-            affiliate_id=affiliate,
-            customer=self._customer(affiliate, granted.customer_id, row.key_id),
-            key_id=row.key_id,
-            consent_ref=reference,
-            use_until=row.use_until,
-            uses=tuple(
-                ShareUse(
-                    purpose=u.approval.use,
-                    legal_basis=u.approval.legal_basis,
-                    approved_by=u.approval.approved_by,
-                    data=data_of(granted.payment, u.fields, name_token),
-                )
-                for u in granted.uses
-            ),
-            shared_at=row.shared_at,
-        )
-        return OutboxEvent(
-            topic=sharing_topic(affiliate),
-            # Shares under one consent and its notice keep their order.
-            key=reference,
-            event_id=row.share_id,
-            event_type=EventType.PAYMENT_SHARED,
-            occurred_at=row.shared_at,
-            body=encode(body),
         )
 
     async def _tell_erasures(self, uow: SharingUnit, keys: Sequence[ConsentKey]) -> int:
@@ -259,60 +227,8 @@ class SharingService:
                 notice = Notice(notice_id, cause, now, now + self._settings.erase_within)
                 noticed.append((replace(holder, notice=notice), notice))
         await uow.sharing.write_holders([r for r, _ in noticed])
-        await uow.outbox.append([self._notice_event(r, notice) for r, notice in noticed])
+        await uow.outbox.append([notice_event(r, notice, self._pseudonyms) for r, notice in noticed])
         return len(noticed)
-
-    def _notice_event(self, holder: Holder, notice: Notice) -> OutboxEvent:
-        affiliate = holder.affiliate_id
-        names = (
-            CustomerName(key_id=k, customer=self._customer(affiliate, holder.customer_id, k)) for k in holder.key_ids
-        )
-        body = EraseNotice(
-            notice_id=notice.notice_id,
-            affiliate_id=affiliate,
-            consent_ref=holder.reference,
-            customers=tuple(names),
-            cause=notice.cause,
-            noticed_at=notice.noticed_at,
-            erase_by=notice.erase_by,
-        )
-        return OutboxEvent(
-            topic=sharing_topic(affiliate),
-            key=holder.reference,
-            event_id=str(notice.notice_id),
-            event_type=EventType.ERASE_NOTICE,
-            occurred_at=notice.noticed_at,
-            body=encode(body),
-        )
-
-    def _customer(self, affiliate_id: str, customer_id: str, key_id: str) -> str:
-        return self._pseudonyms.name(affiliate_id, Named.CUSTOMER, customer_id, key_id=key_id)
-
-
-def _partners_event(share: _Share) -> OutboxEvent:
-    """What the consent's partner is told, and the disclosure log: in the names that they know."""
-    granted, row = share.granted, share.row
-    partner_id, payment_id, affiliate = row.key
-    body = ConsentShared.of_stored(
-        partner_id=partner_id,
-        consent_id=row.consent_key[1],
-        consent_version=row.consent_version,
-        payment_id=payment_id,
-        affiliate_id=affiliate,
-        purposes=" ".join(row.uses),
-        legal_basis="; ".join(u.approval.legal_basis for u in granted.uses),
-        fields=" ".join(row.fields),
-        use_until=row.use_until,
-        occurred_at=row.shared_at,
-    )
-    return OutboxEvent(
-        topic=events_topic(partner_id),
-        key=row.consent_key[1],
-        event_id=f"{payment_id}:{affiliate}",
-        event_type=EventType.CONSENT_SHARED,
-        occurred_at=row.shared_at,
-        body=encode(body),
-    )
 
 
 def _key(granted: Granted) -> ConsentKey:

@@ -5,17 +5,20 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.consents.rules.consent import Consent
 from gateway.sealing.sealing import MasterKeys
 from gateway.sharing.pseudonyms import Named, Pseudonyms
 from gateway.sharing.rules.deciding import data_of, decide_shares
 from gateway.sharing.rules.policy import BANDS, OTHER_BANDS, amount_band
-from gateway.sharing.rules.records import Approval, SettledPayment
-from schemas.codec import encode
+from gateway.sharing.rules.records import Approval, SettledPayment, ShareRow
+from gateway.sharing.telling import ShareTeller
+from schemas.codec import decode, encode, encode_fields
 from schemas.consents import ConsentStatus, SharingField, SharingPurpose
+from schemas.events import ConsentShared
 from schemas.primitives import EXPONENTS, ConsentId, MerchantId, PartnerId, payment_id_of
-from schemas.sharing import SharedData, SharingUse
+from schemas.sharing import PaymentShared, SharedData, SharingUse
 from tests.support.builders import NOW
 from tests.support.domain_samples import terms
 
@@ -68,13 +71,9 @@ def test_what_leaves_is_what_consent_policy_and_approval_all_allow(
     approvals = {a: [Approval(a, u, "consent", "kim") for b, u in sorted(approved) if a == b] for a, _ in approved}
     granted = decide_shares([PAID], consents={PAID.consent_key: consent}, approvals=approvals, now=NOW)
     left = {
-        (g.affiliate_id, u.approval.use.value): {
-            name
-            for name, value in data_of(PAID, u.fields, lambda t, a=g.affiliate_id: NAMES.name(a, Named.TOKEN, t))
-            .model_dump()
-            .items()
-            if value is not None
-        }
+        (g.affiliate_id, u.approval.use.value): set(
+            data_of(PAID, u.fields, lambda t, a=g.affiliate_id: NAMES.name(a, Named.TOKEN, t))
+        )
         for g in granted
         for u in g.uses
     }
@@ -105,9 +104,53 @@ def test_a_new_key_makes_new_names_and_the_old_ones_can_still_be_made() -> None:
 
 def test_nothing_personal_is_in_what_is_told() -> None:
     everything = data_of(PAID, frozenset(SharingField), lambda t: NAMES.name("points", Named.TOKEN, t))
-    assert set(everything.model_dump(exclude_none=True)) == set(SharedData.model_fields)
-    text = encode(everything).decode()
+    assert list(everything) == list(SharedData.model_fields)
+    text = encode_fields(everything).decode()
     assert [c for c in CANARIES if c in text] == []
+
+
+@given(
+    fields=st.sets(st.sampled_from(list(SharingField)), min_size=1),
+    approved=st.sets(st.sampled_from(list(SharingUse)), min_size=1),
+    minor=st.integers(1, 10**9),
+    token=st.one_of(st.none(), st.just("token-1")),
+    category=st.one_of(st.none(), st.just("5814")),
+    micros=st.integers(0, 999_999),
+)
+def test_what_is_told_is_written_as_the_contract_s_models_write_it(
+    fields: set[SharingField],
+    approved: set[SharingUse],
+    minor: int,
+    token: str | None,
+    category: str | None,
+    micros: int,
+) -> None:
+    paid = replace(PAID, amount_minor=minor, funding_token=token, category=category)
+    now = NOW.replace(microsecond=micros)
+    sharing = SharingPurpose(
+        affiliates=("points",),
+        purposes=tuple(sorted(approved)),
+        fields=tuple(sorted(fields)),
+        use_until=NOW + timedelta(days=9),
+    )
+    consent = Consent(terms(consent_id=PAID.consent_id, sharing=sharing), 3, ConsentStatus.AUTH)
+    approvals = {"points": [Approval("points", use, "consent §3", "kim") for use in sorted(approved)]}
+    teller = ShareTeller(NAMES)
+    for granted in decide_shares([paid], consents={paid.consent_key: consent}, approvals=approvals, now=now):
+        reference = NAMES.name("points", Named.CONSENT, "c")
+        name = NAMES.name("points", Named.PAYMENT, "p")
+        uses, told = granted.allowed.names, granted.allowed.fields
+        row = ShareRow(
+            (paid.partner_id, paid.payment_id, "points"), paid.consent_key, 3, 1, name, NAMES.key_id, uses, told,
+            granted.use_until, now,
+        )  # fmt: skip
+        shared = teller.affiliates_event(granted, row, reference)
+        assert shared.body == encode(decode(PaymentShared, shared.body))
+        event = teller.partners_event(granted, row)
+        assert event.body == encode(decode(ConsentShared, event.body))
+        seen = decode(ConsentShared, event.body)
+        assert (seen.purposes.split(), seen.fields.split()) == (list(uses), list(told))
+        assert {u.purpose for u in decode(PaymentShared, shared.body).uses} == {SharingUse(u) for u in uses}
 
 
 @given(st.integers(1, 10**12 - 1), st.sampled_from(["KRW", "JPY", "USD", "BHD"]))

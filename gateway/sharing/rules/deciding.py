@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Final
 
 from msgspec import Struct
 
@@ -11,8 +12,8 @@ from gateway.consents.rules.purposes import end_of
 from gateway.sharing.rules.policy import allowed_fields, amount_band, known_uses, month_of, region_of
 from gateway.sharing.rules.records import Approval, Holder, SettledPayment
 from schemas.consents import ConsentStatus, Purpose, SharingField
-from schemas.primitives import Money
-from schemas.sharing import EraseCause, SharedData
+from schemas.primitives import decimal_of
+from schemas.sharing import EraseCause
 
 Approvals = Mapping[str, Sequence[Approval]]
 """Affiliate → what is approved for it; an affiliate that is not active is not in it."""
@@ -25,6 +26,14 @@ class GrantedUse(Struct, frozen=True, gc=False):
     fields: frozenset[SharingField]
 
 
+class Uses(Struct, frozen=True, gc=False):
+    """The uses that terms and approvals allow an affiliate; in words: their names, and all their fields."""
+
+    of: tuple[GrantedUse, ...]
+    names: tuple[str, ...]
+    fields: tuple[str, ...]
+
+
 class Granted(Struct, frozen=True, gc=False):
     """A payment that an affiliate is given."""
 
@@ -33,7 +42,12 @@ class Granted(Struct, frozen=True, gc=False):
     customer_id: str
     consent_version: int
     use_until: datetime
-    uses: tuple[GrantedUse, ...]
+    allowed: Uses
+
+    @property
+    def uses(self) -> tuple[GrantedUse, ...]:
+        """What it may be used for."""
+        return self.allowed.of
 
 
 def decide_shares(
@@ -45,46 +59,93 @@ def decide_shares(
     approved, or for a use that it does not name, that no table knows or that nobody approved for this affiliate.
     """
     shares: list[Granted] = []
+    given: dict[ConsentKey, tuple[_Given, ...]] = {}
+    uses: dict[tuple[str, tuple[str, ...], tuple[SharingField, ...]], Uses] = {}
     for payment in settled:
-        consent = consents.get(payment.consent_key)
-        if consent is None or refuse_use(consent, Purpose.SHARING, now) is not None:
-            continue
-        terms = consent.terms.sharing
-        if terms is None:
-            raise AssertionError("a purpose that is permitted is among the terms")
-        wanted = {use: allowed_fields(use, terms.fields) for use in known_uses(terms.purposes)}
-        for affiliate in sorted(terms.affiliates):
-            uses = tuple(
+        key = payment.consent_key
+        under = given.get(key)
+        if under is None:
+            under = given[key] = _given(consents.get(key), approvals, uses, now)
+        shares += [Granted(payment, g.affiliate_id, g.customer_id, g.version, g.until, g.allowed) for g in under]
+    return shares
+
+
+class _Given(Struct, frozen=True, gc=False):
+    """What one affiliate is given under one consent."""
+
+    affiliate_id: str
+    customer_id: str
+    version: int
+    until: datetime
+    allowed: Uses
+
+
+def _given(
+    consent: Consent | None,
+    approvals: Approvals,
+    known: dict[tuple[str, tuple[str, ...], tuple[SharingField, ...]], Uses],
+    now: datetime,
+) -> tuple[_Given, ...]:
+    """Who is given what under a consent; ``known``: uses that were found for consents which say the same."""
+    if consent is None or refuse_use(consent, Purpose.SHARING, now) is not None:
+        return ()
+    terms = consent.terms.sharing
+    if terms is None:
+        raise AssertionError("a purpose that is permitted is among the terms")
+    until, customer_id = end_of(consent.terms, Purpose.SHARING), consent.terms.customer_id
+    found = []
+    for affiliate in sorted(terms.affiliates):
+        said = (affiliate, terms.purposes, terms.fields)
+        uses = known.get(said)
+        if uses is None:
+            wanted = {use: allowed_fields(use, terms.fields) for use in known_uses(terms.purposes)}
+            granted = tuple(
                 GrantedUse(approval, wanted[approval.use])
                 for approval in approvals.get(affiliate, ())
                 if wanted.get(approval.use)
             )
-            if uses:
-                until = end_of(consent.terms, Purpose.SHARING)
-                customer = consent.terms.customer_id
-                shares.append(Granted(payment, affiliate, customer, consent.version, until, uses))
-    return shares
+            names = tuple(u.approval.use.value for u in granted)
+            uses = known[said] = Uses(granted, names, tuple(sorted({f.value for u in granted for f in u.fields})))
+        if uses.of:
+            found.append(_Given(affiliate, customer_id, consent.version, until, uses))
+    return tuple(found)
 
 
-def data_of(payment: SettledPayment, fields: frozenset[SharingField], name_token: Callable[[str], str]) -> SharedData:
-    """The fields of a payment that may leave, and nothing else.
+_Make = Callable[[SettledPayment, Callable[[str], str]], object]
+
+
+def _token(payment: SettledPayment, name_token: Callable[[str], str]) -> str | None:
+    return name_token(payment.funding_token) if payment.funding_token else None
+
+
+_MADE: Final[Mapping[SharingField, _Make]] = {
+    SharingField.CATEGORY: lambda p, _: p.category,
+    SharingField.AMOUNT_BAND: lambda p, _: amount_band(p.amount_minor, p.currency),
+    SharingField.MONTH: lambda p, _: month_of(p.paid_at),
+    SharingField.AMOUNT: lambda p, _: {"currency": p.currency, "value": decimal_of(p.amount_minor, p.currency)},
+    SharingField.REGION: lambda p, _: region_of(p.name_location or ""),
+    SharingField.EXACT_TIME: lambda p, _: p.paid_at,
+    SharingField.PAYEE: lambda p, _: p.merchant_id,
+    SharingField.TOKEN: _token,
+}
+"""How each field is made of a payment, in the order of :class:`schemas.sharing.SharedData`."""
+
+
+def data_of(
+    payment: SettledPayment, fields: frozenset[SharingField], name_token: Callable[[str], str]
+) -> dict[str, object]:
+    """The members of :class:`schemas.sharing.SharedData` that may leave of a payment, and nothing else.
 
     Args:
         payment: what was paid.
         fields: that may leave.
         name_token: the affiliate's own name of a card or account.
     """
-    made: Mapping[SharingField, Callable[[], object]] = {
-        SharingField.CATEGORY: lambda: payment.category,
-        SharingField.AMOUNT_BAND: lambda: amount_band(payment.amount_minor, payment.currency),
-        SharingField.MONTH: lambda: month_of(payment.paid_at),
-        SharingField.AMOUNT: lambda: Money.trusted(payment.amount_minor, payment.currency),
-        SharingField.REGION: lambda: region_of(payment.name_location or ""),
-        SharingField.EXACT_TIME: lambda: payment.paid_at,
-        SharingField.PAYEE: lambda: payment.merchant_id,
-        SharingField.TOKEN: lambda: name_token(payment.funding_token) if payment.funding_token else None,
+    return {
+        field.value: value
+        for field, make in _MADE.items()
+        if field in fields and (value := make(payment, name_token)) is not None
     }
-    return SharedData.of_stored(**{f.value: made[f]() for f in sorted(fields)})
 
 
 def erase_cause(

@@ -6,7 +6,6 @@ from typing import Final
 from gateway.identity.door import Door
 from gateway.proving.memory.sharing import MemorySharingStore
 from gateway.proving.simulation.bugs.planting import Mutant, edited, together
-from gateway.sharing import service
 from gateway.sharing.confirming import ErasureService
 from gateway.sharing.pseudonyms import Pseudonyms
 from gateway.sharing.rules import deciding
@@ -16,7 +15,7 @@ from gateway.sharing.service import SharingService
 def _after_the_end() -> AbstractContextManager[None]:
     refusal = " or refuse_use(consent, Purpose.SHARING, now) is not None"
     return together(
-        edited(service, "decide_shares", (refusal, " or now >= end_of(consent.terms, Purpose.SHARING)")),
+        edited(deciding, "_given", (refusal, " or now >= end_of(consent.terms, Purpose.SHARING)")),
         edited(MemorySharingStore, "_settled", (" or Purpose.SHARING in consent.ended", "")),
     )
 
