@@ -200,6 +200,21 @@ def test_an_erasure_that_its_affiliate_can_sign_no_more_is_noted_by_an_operator(
     assert (held["notice_id"], held["confirmed_at"]) == (notice, told["confirmed_at"])
 
 
+def test_events_are_kept_for_sharing_until_an_operator_says_that_it_runs_no_more(database: str) -> None:
+    async def readers(statement: str = "SELECT") -> list[str]:
+        connection = await asyncpg.connect(database)
+        await connection.execute(statement)
+        found = [r[0] for r in await connection.fetch("SELECT reader FROM outbox_reader ORDER BY reader")]
+        await connection.close()
+        return found
+
+    assert asyncio.run(readers()) == ["disclosure", "relay"]
+    assert "No events were kept" in mypay("sharing", "retire").expect().err
+    assert asyncio.run(readers("UPDATE sharing_place SET followed = true")) == ["disclosure", "relay", "sharing"]
+    assert "any more" in mypay("sharing", "retire").expect().err
+    assert asyncio.run(readers()) == ["disclosure", "relay"]
+
+
 def test_the_record_cannot_be_changed_nor_an_own_proposal_approved_past_the_program(
     database: str, tmp_path: Path
 ) -> None:
