@@ -28,6 +28,7 @@ from gateway.disclosure.store import DisclosureLog
 from gateway.messaging.settings import KafkaSettings
 from gateway.messaging.topics_admin import ensure_topics
 from gateway.proving.memory import MemoryClock
+from gateway.views import disclosures
 from schemas.codec import encode
 from schemas.consents import ConsentStatus
 from schemas.disclosure import DisclosureRoot, RootStatement
@@ -97,6 +98,8 @@ def test_two_that_both_believe_to_lead_make_one_chain(dsn: str, monkeypatch: pyt
         return sum(lost)
 
     assert asyncio.run(race()) > 0
+    # Many pieces, on both connections by turns: they are put together in their order.
+    monkeypatch.setattr(disclosures, "CHUNK", 7)
     found = verified()
     assert (found["entries"], found["findings"]) == (PAYMENTS, [])
 
