@@ -121,6 +121,8 @@ async def test_a_transaction_that_is_left_open(scene: Scene, prometheus: Prometh
         scene.sent(kept, [(at.partition, at.offset, at.timestamp) for at in places])
     await prometheus.until_quiet("OpenTransaction")
     await scene.until_states([*kept, *behind], "approved")
+    # Past the mark that ends a transaction nothing is committed before the next order.
+    await scene.until_states(await send_to(scene, 1, scene.payments(1)), "approved")
     await scene.settle()
     await scene.check_books()
 
