@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum, unique
 from hashlib import sha256
-from json import JSONEncoder
+from json.encoder import encode_basestring
 from typing import Final
 
 CONTENT_VERSION: Final = "mypay.disclosure.v1"
@@ -35,7 +35,12 @@ _PLACE: Final = struct.Struct(">QQQ")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 # As PostgreSQL writes JSON: text stays as it is.
-_as_json: Final = JSONEncoder(ensure_ascii=False).encode
+_json: Final = encode_basestring
+_VERSION: Final = _json(CONTENT_VERSION)
+
+
+def _json_or_null(text: str | None) -> str:
+    return "null" if text is None else _json(text)
 
 
 @unique
@@ -79,12 +84,14 @@ class Use:
 
     def content(self) -> str:
         """What is hashed of it, as text."""
-        return _as_json(
-            [
-                *(CONTENT_VERSION, self.kind.value, self.customer_id, self.partner_id, self.consent_id),
-                *(self.consent_version, self.recipient, self.purpose, self.legal_basis, self.what, self.reference),
-                (self.occurred_at - _EPOCH) // _MICROSECOND,
-            ]
+        version = self.consent_version
+        # Member by member: a third of the time that the library takes for the array.
+        return (
+            f"[{_VERSION}, {_json(self.kind.value)}, {_json_or_null(self.customer_id)}, "
+            f"{_json_or_null(self.partner_id)}, {_json_or_null(self.consent_id)}, "
+            f"{'null' if version is None else version}, {_json(self.recipient)}, {_json(self.purpose)}, "
+            f"{_json(self.legal_basis)}, {_json(self.what)}, {_json(self.reference)}, "
+            f"{(self.occurred_at - _EPOCH) // _MICROSECOND}]"
         )
 
 
