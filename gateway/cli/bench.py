@@ -43,6 +43,12 @@ def command(
     disclosure: Annotated[
         bool, typer.Option("--disclosure", help="With the disclosure log: compare with a run without.")
     ] = False,
+    replicated: Annotated[
+        bool,
+        typer.Option(
+            "--replicated", help="On three brokers (replication 3, two must have a record) and a synchronous standby."
+        ),
+    ] = False,
     profile: Annotated[
         str | None, typer.Option(help="Also record this process with py-spy, e.g. 'execution bcard'. Costs speed.")
     ] = None,
@@ -84,6 +90,7 @@ def command(
         initiation_workers=initiation_workers,
         disclosure=disclosure,
         profile=profile,
+        replicated=replicated,
     )
     view = LiveView(err())
     try:

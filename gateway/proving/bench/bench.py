@@ -68,6 +68,7 @@ async def run_bench(plan: BenchPlan, home: Path, *, view: View) -> BenchResult:
         with_gateway=False,
         with_proofs=True,
         with_disclosure=plan.disclosure,
+        replicated=plan.replicated,
     )
     async with open_world(world_plan, cast, steps=view.step) as world:
         bench = _Bench(plan, world, cast, view)

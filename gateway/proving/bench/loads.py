@@ -31,7 +31,7 @@ _SETTLE_TIMEOUT_S: Final = 120.0
 _STOP_S: Final = 30.0
 POLL_S: Final = 0.2
 
-SERVER_TREES: Final = frozenset(("PostgreSQL",))
+SERVER_TREES: Final = frozenset(("PostgreSQL", local.STANDBY_TITLE))
 """Servers with child processes."""
 
 
@@ -152,4 +152,4 @@ def server_pids(world: World) -> dict[str, int]:
     """Kafka and PostgreSQL, as far as they run here for this world alone."""
     status = local.status(world.name, home=world.plan.home)
     servers = (("Kafka", status.kafka), ("PostgreSQL", status.postgres))
-    return {name: server.pid for name, server in servers if server.pid is not None}
+    return {**{name: server.pid for name, server in servers if server.pid is not None}, **status.replicas}

@@ -32,6 +32,7 @@ class BenchPlan:
         also_per_s: tell the latencies at so many orders a second, too; 0: at half of what was sustained alone.
         partners: 2 sign with ES256; 4: half of them with Ed25519.
         disclosure: the disclosure log is written beside the pipeline.
+        replicated: on three brokers, and a PostgreSQL with a synchronous standby.
         profile: name of a stage to record with py-spy during the sustained run, or None.
     """
 
@@ -46,6 +47,7 @@ class BenchPlan:
     seed: int = 1
     disclosure: bool = False
     profile: str | None = None
+    replicated: bool = False
 
 
 class View(Protocol):

@@ -1,5 +1,6 @@
 from gateway.proving.stack.databases import create_database, database_dsn, drop_database
 from gateway.proving.stack.errors import LocalStackError
+from gateway.proving.stack.replicas import STANDBY_TITLE
 from gateway.proving.stack.secure import KafkaSecurity, issue_certificate
 from gateway.proving.stack.stack import (
     ServerState,
@@ -8,6 +9,8 @@ from gateway.proving.stack.stack import (
     StackStatus,
     default_home,
     down,
+    fail_over,
+    kill_broker,
     kill_kafka,
     kill_postgres,
     reset,
@@ -22,6 +25,7 @@ from gateway.proving.stack.stack import (
 )
 
 __all__ = [
+    "STANDBY_TITLE",
     "KafkaSecurity",
     "LocalStackError",
     "ServerState",
@@ -33,7 +37,9 @@ __all__ = [
     "default_home",
     "down",
     "drop_database",
+    "fail_over",
     "issue_certificate",
+    "kill_broker",
     "kill_kafka",
     "kill_postgres",
     "reset",

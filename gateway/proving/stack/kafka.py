@@ -122,10 +122,9 @@ class KafkaServer(Server):
             return
         unfinished = self.data.with_suffix(".new")
         shutil.rmtree(unfinished, ignore_errors=True)
-        config = self._write_config("data/kafka.new", (9092, 9093, 9094))
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        config = self._write_config(f"data/{self.key}.new", (9092, 9093, 9094))
         # Joined by "=": one id in 64 begins with a hyphen and would be taken for an option.
-        argv = [*self._java(), "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", config]
+        argv = [*self._java(), "kafka.tools.StorageTool", "format", f"--cluster-id={self.cluster_id}", "-c", config]
         users = self.stack.path / USERS_FILE
         if self.secure:
             password = secure.make(self.stack.path)
@@ -145,7 +144,7 @@ class KafkaServer(Server):
 
     def launch(self, ports: tuple[int, ...]) -> ProcessRecord:
         """See `Server.launch`."""
-        config = self._write_config("data/kafka", ports)
+        config = self._write_config(f"data/{self.key}", ports)
         return processes.spawn([*self._java(), "kafka.Kafka", config], log=self.log, cwd=self.stack.path)
 
     def _java(self) -> list[str]:
@@ -161,17 +160,30 @@ class KafkaServer(Server):
         All names in it are relative to the stack's directory: Kafka reads the file as Latin-1 and splits `log.dirs`
         at commas, but the directory may be called anything.
         """
-        port, controller_port, *more = ports
-        name = "SASL_SSL" if self.secure else "PLAINTEXT"
-        clients = f"{name}://{LOOPBACK}:{port}" + (f",MUTUAL://{LOOPBACK}:{more[0]}" if self.secure else "")
-        settings = NODE_SETTINGS | {
-            "controller.quorum.voters": f"1@{LOOPBACK}:{controller_port}",
-            "listeners": f"{clients},CONTROLLER://{LOOPBACK}:{controller_port}",
-            "advertised.listeners": clients,
-            "log.dirs": data,
-        }
+        settings = NODE_SETTINGS | self.settings(ports) | {"log.dirs": data}
         if self.secure:
             settings |= secure.SETTINGS
         text = "".join(f"{name}={value}\n" for name, value in settings.items())
-        (self.stack.path / CONFIG_FILE).write_text(text, encoding="ascii")
+        (self.stack.path / self.config_file).write_text(text, encoding="ascii")
+        return self.config_file
+
+    @property
+    def config_file(self) -> str:
+        """Name of the configuration in the stack's directory."""
         return CONFIG_FILE
+
+    @property
+    def cluster_id(self) -> str:
+        """Of a new cluster."""
+        return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+
+    def settings(self, ports: tuple[int, ...]) -> dict[str, str]:
+        """What a node has of its own."""
+        port, controller_port, *more = ports
+        name = "SASL_SSL" if self.secure else "PLAINTEXT"
+        clients = f"{name}://{LOOPBACK}:{port}" + (f",MUTUAL://{LOOPBACK}:{more[0]}" if self.secure else "")
+        return {
+            "controller.quorum.voters": f"1@{LOOPBACK}:{controller_port}",
+            "listeners": f"{clients},CONTROLLER://{LOOPBACK}:{controller_port}",
+            "advertised.listeners": clients,
+        }

@@ -98,7 +98,7 @@ class PostgresServer(Server):
 
     def prepare(self) -> None:
         """Initialise the cluster once; clear what a crash left."""
-        user = _system_user()
+        user = system_user()
         if user is not None:
             _let_in(user, self.stack.data, self.progress)
         self._prepare_socket_dir(user)
@@ -110,15 +110,19 @@ class PostgresServer(Server):
         unfinished.mkdir(mode=0o700)
         if user is not None:
             shutil.chown(unfinished, user, user)
+        self.initialise(unfinished, user)
+        unfinished.rename(self.data)
+
+    def initialise(self, unfinished: Path, user: str | None) -> None:
+        """Fill an empty directory with a new cluster."""
         argv = [
-            *(str(_binary("initdb")), "-D", str(unfinished), "-U", SUPERUSER, "--auth=trust"),
+            *(str(binary("initdb")), "-D", str(unfinished), "-U", SUPERUSER, "--auth=trust"),
             # The same order of strings on every machine, whatever its C library.
             *("--encoding=UTF8", "--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
             "--no-instructions",
         ]
         what = "Initialising PostgreSQL's data"
         processes.run_to_end(what, argv, cwd=unfinished, timeout_s=INITDB_TIMEOUT_S, user=user)
-        unfinished.rename(self.data)
 
     def launch(self, ports: tuple[int, ...]) -> ProcessRecord:
         """See `Server.launch`."""
@@ -128,10 +132,10 @@ class PostgresServer(Server):
             "unix_socket_directories": str(self.socket_dir),
             "port": str(PORT),
         }
-        argv = [str(_binary("postgres")), self.marker]
+        argv = [str(binary("postgres")), self.marker]
         for name, value in settings.items():
             argv += ["-c", f"{name}={value}"]
-        return processes.spawn(argv, log=self.log, cwd=self.stack.path, user=_system_user())
+        return processes.spawn(argv, log=self.log, cwd=self.stack.path, user=system_user())
 
     def delete(self) -> None:
         """See `Server.delete`."""
@@ -191,11 +195,12 @@ def _package() -> Path:
     return Path(spec.origin).parent
 
 
-def _binary(name: str) -> Path:
+def binary(name: str) -> Path:
+    """Locate one of PostgreSQL's programs."""
     return _package() / "pginstall" / "bin" / name
 
 
-def _system_user() -> str | None:
+def system_user() -> str | None:
     """Return the account the server runs as, or None for the caller's own."""
     if os.geteuid() != 0:
         return None
@@ -237,7 +242,7 @@ def _add_mode(path: Path, bits: int) -> bool:
 
 
 def _can_run_postgres(user: str) -> bool:
-    argv = [str(_binary("postgres")), "--version"]
+    argv = [str(binary("postgres")), "--version"]
     try:
         processes.run_to_end("Trying PostgreSQL", argv, cwd=Path("/"), timeout_s=INITDB_TIMEOUT_S, user=user)
     except LocalStackError:

@@ -54,8 +54,11 @@ def log_tail(log: Path) -> str:
     return f"The end of {log}:\n  " + "\n  ".join(lines) if lines else f"{log} is empty."
 
 
-def kafka_answers(bootstrap_servers: str, secured: Path | None = None) -> bool:
-    """Say whether a broker is registered and serves metadata; `secured` is the directory of a secured stack."""
+def kafka_answers(bootstrap_servers: str, secured: Path | None = None, *, brokers_min: int = 1) -> bool:
+    """Say whether the first of these brokers serves metadata, and so many are registered.
+
+    `secured` is the directory of a secured stack.
+    """
     host, _, port = bootstrap_servers.partition(",")[0].rpartition(":")
     try:
         with socket.create_connection((host, int(port)), timeout=1):
@@ -72,7 +75,7 @@ def kafka_answers(bootstrap_servers: str, secured: Path | None = None) -> bool:
         try:
             await admin.start()
             cluster = await admin.describe_cluster()
-            return bool(cluster["brokers"])
+            return len(cluster["brokers"]) >= brokers_min
         finally:
             await admin.close()
 

@@ -3,8 +3,8 @@
 import concurrent.futures
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -12,8 +12,10 @@ from gateway.proving.stack.containers import ContainerServer
 from gateway.proving.stack.errors import LocalStackError
 from gateway.proving.stack.kafka import KafkaServer
 from gateway.proving.stack.postgres import PostgresServer
+from gateway.proving.stack.readiness import kafka_answers, wait_until_ready
+from gateway.proving.stack.replicas import NODES, KafkaNode, PostgresStandby, is_replicated, make_replicated
 from gateway.proving.stack.secure import KafkaSecurity, security_of
-from gateway.proving.stack.server import Server
+from gateway.proving.stack.server import START_TIMEOUT_S, Server
 from gateway.proving.stack.state import StackDir
 
 ENV_KAFKA = "MYPAY_KAFKA_BOOTSTRAP_SERVERS"
@@ -56,13 +58,17 @@ class ServerStatus:
 
 @dataclass(frozen=True, slots=True)
 class StackStatus:
-    """Both servers of a stack, its directory, and what its Kafka asks clients for if it is secured."""
+    """Both servers of a stack, its directory, and what its Kafka asks clients for if it is secured.
+
+    Of a replicated one `kafka` is the first broker, and `replicas` the further servers that run: title → pid.
+    """
 
     name: str
     directory: Path
     kafka: ServerStatus
     postgres: ServerStatus
     security: KafkaSecurity | None = None
+    replicas: Mapping[str, int] = field(default_factory=dict)
 
 
 def default_home() -> Path:
@@ -81,18 +87,22 @@ def up(
     home: Path,
     containers: bool = False,
     secure: bool = False,
+    replicated: bool = False,
     progress: Callable[[str], None] = quiet,
 ) -> StackAddresses:
     """Start what is neither given nor running yet, both servers at once, and return the addresses.
 
     The servers outlive the caller. Called again, it returns the same addresses. With `secure` Kafka speaks TLS alone,
     asks every client who it is, and lets nobody but the administrator do anything until there are access rules.
+    With `replicated` a new stack has three brokers and a synchronous standby; nothing of it may be given.
 
     Raises:
         LocalStackError: a server did not start; then nothing that this call started is left running.
     """
     stack = StackDir.of(name, home)
     with stack.locked():
+        if replicated or is_replicated(stack):
+            return _up_replicated(stack, progress)
         wanted = [
             _server(key, stack, progress, containers=containers, secure=secure) for key in SERVERS if not _given(key)
         ]
@@ -108,7 +118,7 @@ def down(name: str, *, home: Path, progress: Callable[[str], None] = quiet) -> N
     if not stack.path.exists():
         return
     with stack.locked():
-        _stop_all([_server(key, stack, progress) for key in SERVERS])
+        _stop_all(_all_servers(stack, progress))
 
 
 def reset(name: str, *, home: Path, progress: Callable[[str], None] = quiet) -> None:
@@ -117,7 +127,7 @@ def reset(name: str, *, home: Path, progress: Callable[[str], None] = quiet) -> 
     if not stack.path.exists():
         return
     with stack.locked():
-        servers = [_server(key, stack, progress) for key in SERVERS]
+        servers = _all_servers(stack, progress)
         _stop_all(servers)
         for server in servers:
             server.delete()
@@ -127,7 +137,13 @@ def reset(name: str, *, home: Path, progress: Callable[[str], None] = quiet) -> 
 def status(name: str, *, home: Path) -> StackStatus:
     """Say how a stack stands, from the processes themselves."""
     stack = StackDir.of(name, home)
-    return StackStatus(name, stack.path, _status("kafka", stack), _status("postgres", stack), _security(stack))
+    replicas = {
+        server.title: record.process.pid
+        for server in _all_servers(stack, quiet)
+        if server.key not in SERVERS and (record := server.running()) is not None and record.process is not None
+    }
+    kafka, postgres = _status("kafka", stack), _status("postgres", stack)
+    return StackStatus(name, stack.path, kafka, postgres, _security(stack), replicas)
 
 
 def start_kafka(name: str, *, home: Path) -> None:
@@ -172,6 +188,52 @@ def restart_postgres(name: str, *, home: Path) -> None:
     start_postgres(name, home=home)
 
 
+def _up_replicated(stack: StackDir, progress: Callable[[str], None]) -> StackAddresses:
+    if any(_given(key) for key in SERVERS) or (not is_replicated(stack) and stack.read(KafkaServer.key).address):
+        raise LocalStackError(
+            f"The stack '{stack.name}' is not replicated, or its servers are given.",
+            f"Unset {ENV_KAFKA} and {ENV_POSTGRES}, or take another name.",
+        )
+    _prepare_directory(stack)
+    make_replicated(stack)
+    *first, standby = _all_servers(stack, progress)
+    _start_all(first, progress)
+    bootstrap_servers = stack.read(KafkaServer.key).address
+    wait_until_ready(
+        f"The third broker of stack '{stack.name}'",
+        lambda: kafka_answers(bootstrap_servers, brokers_min=len(NODES)),
+        lambda: all(server.running() is not None for server in first),
+        lambda: "",
+        timeout_s=START_TIMEOUT_S,
+    )
+    _start_all([standby], progress)
+    if isinstance(standby, PostgresStandby):
+        standby.follow_synchronously()
+    return StackAddresses(*(stack.read(key).address for key in SERVERS))
+
+
+def _all_servers(stack: StackDir, progress: Callable[[str], None]) -> list[StackServer]:
+    """Every server that the stack has; of a replicated one the standby is the last."""
+    if not is_replicated(stack):
+        return [_server(key, stack, progress) for key in SERVERS]
+    primary = PostgresServer(stack, progress)
+    nodes = [KafkaNode(stack, progress, n) for n in NODES]
+    return [*nodes, primary, PostgresStandby(stack, progress, primary)]
+
+
+def kill_broker(name: str, number: int, *, home: Path) -> None:
+    """End one of a replicated stack's brokers at once, as a crash would."""
+    KafkaNode(StackDir.of(name, home), quiet, number).kill()
+
+
+def fail_over(name: str, *, home: Path) -> str:
+    """End the primary at once, and promote its standby; returns the address of what takes writes now."""
+    stack = StackDir.of(name, home)
+    primary = PostgresServer(stack, quiet)
+    primary.kill()
+    return PostgresStandby(stack, quiet, primary).promote()
+
+
 def _server(
     key: str,
     stack: StackDir,
@@ -199,6 +261,8 @@ def _server(
     if containers or record.container is not None:
         return ContainerServer(key, stack, progress)
     if key == KafkaServer.key:
+        if is_replicated(stack):
+            return KafkaNode(stack, progress, 1)
         return KafkaServer(stack, progress, secure=secure or record.secure)
     return PostgresServer(stack, progress)
 
@@ -222,7 +286,7 @@ def _start_all(servers: Sequence[StackServer], progress: Callable[[str], None]) 
     stopped = [server for server in servers if server.running() is None]
     for server in stopped:
         progress(f"Starting {server.title} {server.version}")
-    with concurrent.futures.ThreadPoolExecutor(len(SERVERS)) as pool:
+    with concurrent.futures.ThreadPoolExecutor(max(1, len(servers))) as pool:
         jobs = [pool.submit(server.start) for server in servers]
     failures = [error for job in jobs if (error := job.exception()) is not None]
     if failures:
@@ -231,7 +295,7 @@ def _start_all(servers: Sequence[StackServer], progress: Callable[[str], None]) 
 
 
 def _stop_all(servers: Sequence[StackServer]) -> None:
-    with concurrent.futures.ThreadPoolExecutor(len(SERVERS)) as pool:
+    with concurrent.futures.ThreadPoolExecutor(max(1, len(servers))) as pool:
         jobs = [pool.submit(server.stop) for server in servers]
     for job in jobs:
         job.result()

@@ -89,6 +89,7 @@ class WorldPlan:
         with_disclosure: every use of a consent is written into the disclosure log, with a root every few seconds.
         with_receivers: the cast's receivers are given what customers let them have: exports, shares and offers.
         keep: leave everything running at the end.
+        replicated: three brokers, of which two must have a record, and a PostgreSQL with a synchronous standby.
     """
 
     name: str
@@ -111,6 +112,7 @@ class WorldPlan:
     with_disclosure: bool = False
     with_receivers: bool = False
     keep: bool = False
+    replicated: bool = False
 
 
 @dataclass(slots=True)
@@ -308,7 +310,8 @@ def still_running(world: World) -> list[str]:
     left = [f"process {pid}" for pid in find_marked(mark_of(world.directory))]
     standing = local.status(world.name, home=world.plan.home)
     servers = (("Kafka", standing.kafka), ("PostgreSQL", standing.postgres))
-    return left + [name for name, server in servers if server.state is local.ServerState.RUNNING]
+    left += [name for name, server in servers if server.state is local.ServerState.RUNNING]
+    return left + list(standing.replicas)
 
 
 def stop_kept(name: str, home: Path) -> int:
@@ -362,7 +365,9 @@ async def _build(world: World, steps: Steps) -> None:
     with steps("Starting the card network" + "s" * (world.plan.networks > 1)):
         _start_networks(world)
     with steps("Starting Kafka and PostgreSQL"):
-        addresses = await asyncio.to_thread(local.up, world.name, home=world.plan.home)
+        addresses = await asyncio.to_thread(
+            local.up, world.name, home=world.plan.home, replicated=world.plan.replicated
+        )
         world.kafka_bootstrap_servers = addresses.kafka_bootstrap_servers
     with steps("Making the database and the topics"):
         await asyncio.gather(_make_database(world, addresses.postgres_dsn), _make_topics(world))
@@ -479,7 +484,8 @@ async def _make_topics(world: World) -> None:
         recipients=[receivers.recipient.org_code] if receivers else (),
         affiliates=[a.affiliate_id for a in receivers.affiliates] if receivers else (),
     )
-    made = await ensure_topics(world.kafka, topics, replication_factor=1, apply=True)
+    replicas = 3 if world.plan.replicated else 1
+    made = await ensure_topics(world.kafka, topics, replication_factor=replicas, apply=True)
     if any(t.state is not TopicState.CREATED for t in made):
         raise WorldError(
             f"Kafka at {world.kafka_bootstrap_servers} has topics of mypay already, and this run needs its own: "
