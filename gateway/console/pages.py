@@ -16,15 +16,17 @@ from gateway.console.web import SIGNED_IN, Console, refused, static_file
 from gateway.directory.console_roles import ConsoleRole
 from gateway.messaging.reader import KafkaUnavailableError, TopicMissingError
 from gateway.payments.rules.payment import Payment
+from gateway.views.archive import ArchivedPayment, ArchiveView
 from gateway.views.attention import COUNTED_MAX, AttentionView
 from gateway.views.consents import ConsentsView
 from gateway.views.disclosures import DisclosuresView
 from gateway.views.networks import FollowUps, NetworkPause, NetworksView, OpenOnNetwork, WorkerReport
 from gateway.views.operator_actions import OperatorActionsView
-from gateway.views.payments import PaymentsView
+from gateway.views.payments import PaymentFacts, PaymentsView
 from gateway.views.search import FoundConsent, SearchView
 from gateway.views.story import missing_events, steps_of
 from schemas.events import EventType
+from schemas.primitives import payment_id_of
 
 OLD_AFTER: Final = timedelta(minutes=1)
 """An open payment that is older than this is shown as an exception: an answer's time-out and an inquiry have passed."""
@@ -132,14 +134,30 @@ async def _overview(console: Console, request: web.Request, template: str) -> we
 
 async def payments(console: Console, request: web.Request) -> web.StreamResponse:
     """Find payments and consents by any id."""
-    asked = request.query.get("q", "").strip()[:128]
+    asked = "".join(c for c in request.query.get("q", "")[:128] if c.isprintable()).strip()
     if not asked:
         return console.page(request, "payments.html", asked="", found=None, consents=[])
     found, consents = await _search(console, request, asked)
     if len(found) == 1 and not consents:
         payment = found[0]
         raise web.HTTPSeeOther(f"/payments/{payment.partner_id}/{payment.payment_id}")
+    if not found and not consents and (archived := await _search_archive(console, asked)):
+        partner_id, payment_id = archived[0]
+        raise web.HTTPSeeOther(f"/payments/{partner_id}/{payment_id}")
     return console.page(request, "payments.html", asked=asked, found=found, consents=consents)
+
+
+async def _search_archive(console: Console, asked: str) -> list[tuple[str, UUID]]:
+    """What is no payment any more may be in the archive, under the ids that follow from partner and order."""
+    async with console.database.view(SearchView) as search:
+        partners = await search.partners()
+        partner, slash, order = asked.partition("/")
+        if slash:
+            return await search.archived([partner], [payment_id_of(partner, order)])
+        try:
+            return await search.archived(partners, [UUID(asked)] * len(partners))
+        except ValueError:
+            return await search.archived(partners, [payment_id_of(p, asked) for p in partners])
 
 
 async def _search(console: Console, request: web.Request, asked: str) -> tuple[list[Payment], list[FoundConsent]]:
@@ -166,16 +184,24 @@ async def _search(console: Console, request: web.Request, asked: str) -> tuple[l
 
 async def payment(console: Console, request: web.Request) -> web.Response:
     """One payment's story."""
+    partner, named = request.match_info["partner"], request.match_info["payment"]
     try:
-        payment_id = UUID(request.match_info["payment"])
+        payment_id = UUID(named)
     except ValueError:
         return refused(console, request, 404, "Nothing has this id.")
-    partner = request.match_info["partner"]
+    if not partner.isprintable():
+        return refused(console, request, 404, "Nothing has this id.")
     async with console.database.view(PaymentsView) as view:
         found = await view.find(payment_id, partner_id=partner)
-        if not found:
+        facts = await view.facts(found[0]) if found else None
+    archived: list[ArchivedPayment] = []
+    if facts is None:
+        # Looked for there second: what moves meanwhile moves there.
+        async with console.database.view(ArchiveView) as archive:
+            archived = await archive.find(payment_id, partner_id=partner)
+        if not archived:
             return refused(console, request, 404, "Nothing has this id.")
-        facts = await view.facts(found[0])
+        facts = PaymentFacts(archived[0].payment, (), (), (), ())
     async with console.database.view(SearchView) as search:
         refunds = await search.refunds(partner, payment_id)
     return console.page(
@@ -183,7 +209,8 @@ async def payment(console: Console, request: web.Request) -> web.Response:
         "payment.html",
         p=facts.payment,
         steps=steps_of(facts),
-        missing=missing_events(facts),
+        missing=0 if archived else missing_events(facts),
+        archive=archived[0].file.name if archived else None,
         refunds=refunds,
     )
 
@@ -207,6 +234,8 @@ class LimitBar:
 async def consent(console: Console, request: web.Request) -> web.Response:
     """One consent: limits, uses, payments, changes."""
     partner, consent_id = request.match_info["partner"], request.match_info["consent"]
+    if not (partner + consent_id).isprintable():
+        return refused(console, request, 404, "Nothing has this id.")
     async with console.database.view(ConsentsView) as view:
         found = await view.find(consent_id, partner_id=partner)
         if not found:

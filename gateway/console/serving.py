@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
@@ -42,7 +43,10 @@ def check_address(settings: Settings) -> None:
     Raises:
         NotConfiguredError: they would.
     """
-    if settings.console_host not in LOCAL and not (settings.console_url or "").startswith("https://"):
+    url = settings.console_url or ""
+    # An address that browsers call this machine by is only theirs who are on it: forms from elsewhere are refused.
+    own = url.startswith("https://") or urlsplit(url).hostname in LOCAL
+    if settings.console_host not in LOCAL and not own:
         raise NotConfiguredError(
             "MYPAY_CONSOLE_HOST lets others than this machine reach the console: MYPAY_CONSOLE_URL must be the "
             "https:// address under which something in front of it speaks TLS"

@@ -136,21 +136,17 @@ def application(console: Console, handlers: Mapping[str, Handler]) -> web.Applic
     """The console's application. ``handlers``: by the name of their routes; each route has one."""
     app = web.Application(middlewares=[_way_in(console)], client_max_size=FORM_BYTES_MAX)
     for route in ROUTES:
-        app.router.add_route(route.method, route.path, _Guard(console, route, handlers[route.name]), name=route.name)
+        app.router.add_route(route.method, route.path, _guarded(console, route, handlers[route.name]), name=route.name)
     app.on_response_prepare.append(_headers)
     return app
 
 
-@dataclass(slots=True)
-class _Guard:
-    """Lets a request through to its handler if whoever sends it may."""
+def _guarded(
+    console: Console, route: Route, handler: Handler
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Let a request through to its handler if whoever sends it may."""
 
-    console: Console
-    route: Route
-    handler: Handler
-
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
-        console, route = self.console, self.route
+    async def handle(request: web.Request) -> web.StreamResponse:
         if route.method == "POST" and not _is_own(request, console.url):
             return refused(console, request, 403, "This page has expired. Go back, reload and try again.")
         if route.needs is not None:
@@ -164,7 +160,9 @@ class _Guard:
                 form = await request.post()
                 if not hmac.compare_digest(str(form.get("csrf", "")).encode(), signed_in.csrf.encode()):
                     return refused(console, request, 403, "This page has expired. Go back, reload and try again.")
-        return await self.handler(console, request)
+        return await handler(console, request)
+
+    return handle
 
 
 def _way_in(console: Console) -> Any:

@@ -42,6 +42,11 @@ class SearchView(View):
         """The payment of this id."""
         return [payment_of(r) for r in await self._fetch(_SQL.by_id, list(partners), [payment_id] * len(partners))]
 
+    async def archived(self, partners: Sequence[str], payment_ids: Sequence[UUID]) -> list[tuple[str, UUID]]:
+        """Which of these payments, each of its partner, are in the archive: partner and payment id."""
+        rows = await self._fetch(_SQL.archived, list(partners), list(payment_ids))
+        return [(r["partner_id"], r["payment_id"]) for r in rows]
+
     async def by_rrn(self, networks: Sequence[str], rrn: str) -> list[Payment]:
         """Payments that networks know by this reference."""
         return [payment_of(r) for r in await self._fetch(_SQL.by_rrn, list(networks), rrn)]

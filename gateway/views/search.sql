@@ -5,6 +5,10 @@ SELECT partner_id FROM partner ORDER BY partner_id
 SELECT p.* FROM unnest($1::text[], $2::uuid[]) AS k (partner_id, payment_id)
 JOIN payment p ON p.partner_id = k.partner_id AND p.payment_id = k.payment_id
 
+-- name: archived
+SELECT a.partner_id, a.payment_id FROM unnest($1::text[], $2::uuid[]) AS k (partner_id, payment_id)
+JOIN archived_payment a ON a.partner_id = k.partner_id AND a.payment_id = k.payment_id
+
 -- name: by_rrn
 SELECT p.* FROM unnest($1::text[]) AS n (network_id)
 JOIN payment p ON p.network_id = n.network_id AND p.rrn = $2

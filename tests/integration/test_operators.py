@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from gateway.app.registries import open_registries
 from gateway.database.migrate import migrate
 from gateway.identity.jose.jwk import generate_key
-from tests.support.cli import mypay
+from tests.support.cli import NETWORK, mypay
 from tests.support.marketing import campaign
 
 PARTNER = ("shop-pay", "--name", "Shop Pay", "--group", "telecom", "--no-topics")
@@ -267,3 +267,27 @@ def test_away_from_this_machine_who_and_why_are_required(
 def test_a_partners_own_command_is_no_operators() -> None:
     ran = mypay("consent", "revoke", "C-1", "--partner", "shop-pay", "--key", "k.pem", "--operator", "kim")
     assert "operators' commands" in ran.expect(2).err
+
+
+def test_a_network_is_paused_and_resumed_by_command(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "networks").mkdir()
+    (tmp_path / "networks" / "bcard.toml").write_text(NETWORK.format(port=8583))
+    monkeypatch.setenv("MYPAY_NETWORKS_DIR", str(tmp_path / "networks"))
+
+    def standing() -> list[tuple[str, str]]:
+        return [(n["standing"], n["why"]) for n in mypay("network", "list", "--json").expect().json]
+
+    assert standing() == [("no worker", None)]
+    mypay("network", "pause", "acard").expect(3)
+    mypay("network", "pause", "bcard", "--why", "maintenance").expect()
+    assert standing() == [("paused", "maintenance")]
+    mypay("network", "pause", "bcard").expect(1)
+    proposed = mypay("network", "resume", "bcard", "--propose", "--json").expect().json["proposal_id"]
+    assert standing() == [("paused", "maintenance")]
+    mypay("operators", "approve", proposed).expect(1)
+    mypay("operators", "approve", proposed, "--operator", "lee").expect()
+    assert standing() == [("no worker", None)]
+    mypay("network", "resume", "bcard").expect(1)
+    assert [a["outcome"] for a in log()][::-1] == ["failed", "done", "failed", "proposed", "failed", "done", "failed"]

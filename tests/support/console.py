@@ -27,15 +27,18 @@ from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment
 from gateway.sealing.passwords import hash_password
 from schemas.consents import ConsentStatus, ConsentTerms, Period, PeriodLimit
-from schemas.primitives import PartnerId
+from schemas.primitives import PartnerId, payment_id_of
 from schemas.reasons import Reason, ReasonCode
 from tests.support.builders import payment
 from tests.support.cli import NETWORK
 from tests.support.domain_samples import krw, purpose, terms
+from tests.support.tokens import put_token
 
 PASSWORD = "correct horse battery staple"
 PARTNER, CONSENT, CUSTOMER = "partner-1", "consent-1", "customer-1"
 NETWORK_ID = "bcard"
+ARCHIVED = "order-9001"
+"""Order of a payment that is in the archive."""
 PEOPLE: Mapping[str, ConsoleRole] = {
     "view": ConsoleRole.VIEWER,
     "oper": ConsoleRole.OPERATOR,
@@ -103,6 +106,8 @@ async def fill(dsn: str, passwords: Mapping[str, str] | None = None) -> list[Pay
         for name, role in PEOPLE.items():
             await registries.console_users.add(ConsoleUser(name, role, hashed))
         await registries.affiliates.add("affiliate-1", "Affiliate One", "telecom")
+    # Who resumes a consent gives the use of its token again.
+    await put_token(dsn, "token-1", CUSTOMER, PARTNER)
     made = payments_of(now)
     store = PostgresStore(dsn)
     await store.start()
@@ -133,6 +138,15 @@ async def fill(dsn: str, passwords: Mapping[str, str] | None = None) -> list[Pay
                 )
                 for n, kind in enumerate(("missing_here", "amount_differs", "duplicate"), 1)
             ],
+        )
+        await connection.execute(
+            "WITH f AS (INSERT INTO archive_file (status, payments, sha256, written_at)"
+            " VALUES ('written', 1, sha256(''), now()) RETURNING file_id)"
+            " INSERT INTO archived_payment (partner_id, payment_id, order_id, consent_id, consent_version, merchant_id,"
+            " operation, amount_minor, currency, order_digest, state, version, ordered_at, decided_at, changed_at,"
+            " file_id) SELECT $1::text, $2::uuid, $3::text, $4::text, 1, 'merchant-1', 'purchase', 5000, 'KRW',"
+            " sha256(''), 'rejected', 1, $5::timestamptz, $5, $5, file_id FROM f",
+            *(PARTNER, payment_id_of(PARTNER, ARCHIVED), ARCHIVED, CONSENT, now - timedelta(days=800)),
         )
         await connection.executemany(
             "INSERT INTO consent_usage (partner_id, consent_id, limit_key, starts_at, reserved_minor, reserved_count)"
