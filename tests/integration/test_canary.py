@@ -1,18 +1,30 @@
-"""Card numbers and keys that were planted, or are used, must be found nowhere: topics, tables, logs, pages, files."""
+"""Card numbers and keys that were planted, or are used, must be found nowhere: topics, tables, logs, pages, files.
+
+And who a customer is, what paid and where, is found only where it belongs, also where data is handed to others.
+"""
 
 import base64
 import hmac
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
+from gateway.app.process import SystemClock
+from gateway.app.registries import open_consent_changes
+from gateway.consents.changing import change_consent_status
+from gateway.consents.rules.consent import ConsentCommand
 from gateway.identity.jose.jwk import generate_key
 from gateway.messaging.records import Outgoing
 from gateway.proving.traffic.cast import Role, luhn_digit
+from gateway.proving.traffic.shops import SHOPS
+from schemas.marketing import OfferGranted
 from schemas.primitives import Money
+from schemas.sharing import ErasureConfirmed
+from schemas.topics import offers_topic, sharing_topic
 from tests.integration.test_bad_input import fates
 from tests.support.canaries import (
     bytes_spellings,
@@ -22,8 +34,10 @@ from tests.support.canaries import (
     places,
     private_bytes,
     private_key_spellings,
+    spellings,
 )
-from tests.support.entries import BCARD, DEAD, DECLINED, KCARD, REJECTED, REVERSED, Entry
+from tests.support.entries import BCARD, DEAD, DECLINED, KCARD, REJECTED, REVERSED, SHOP_OF, Entry
+from tests.support.handing import Handing, handing, use_of
 from tests.support.scene import Scene
 
 Plant = Callable[[Outgoing, str], Outgoing]
@@ -235,3 +249,139 @@ async def test_no_card_number_and_no_key_is_found_anywhere(scene: Scene) -> None
     assert not leaks
     # The search sees what is there.
     assert seen == controls
+
+
+# --- who a customer is, and what was bought, where data is handed to others ---
+
+
+def card_in(kind: str) -> dict[str, str]:
+    """A field that no message has, with a card number in it."""
+    return {"note": CARDS_IN_MESSAGES[kind]}
+
+
+CARDS_IN_MESSAGES = {kind: card(900 + n) for n, kind in enumerate(("request", "use", "confirmation", "unsigned"))}
+
+PERSONAL: dict[str, set[str]] = {
+    "who the customer is": {
+        *("tables consent", "tables consent_version", "tables funding_token", "tables identity_link"),
+        *("tables portability_request", "tables share_holder", "tables marketing_customer", "tables offer"),
+        *("tables marketing_table_payment", "tables disclosure_content"),
+    },
+    "what pays": {
+        *("tables consent", "tables consent_version", "tables payment"),
+        *("tables funding_token", "tables funding_token_partner"),
+    },
+    "where it was bought, by name": {"tables merchant"},
+}
+"""What is personal → the only places where it may stand. An export holds all of it, encrypted to its recipient."""
+
+
+def personal(handing: Handing) -> dict[str, set[bytes]]:
+    terms, payment = handing.customer.terms, handing.customer.terms.payment
+    assert payment is not None
+    shops = [s.name for s in SHOPS if s.merchant_id in SHOP_OF.values()]
+    return {
+        "who the customer is": spellings(terms.customer_id),
+        "what pays": spellings(payment.funding_token),
+        "where it was bought, by name": set().union(*map(spellings, shops)),
+    }
+
+
+async def hand_over(scene: Scene, handing: Handing) -> OfferGranted:
+    """Everything that the customer permits is done once; beside it come messages with card numbers in them."""
+    entries = [
+        scene.entry(scene.order(network, customer=handing.customer, amount=Money.of(480_000, "KRW")))
+        for network in (BCARD, KCARD) * 2
+    ]
+    await scene.send(entries)
+    await scene.settle()
+    await handing.send(handing.as_partner(handing.request("t-canary")))
+    offer = await handing.offer()
+    await handing.send(
+        handing.as_affiliate(use_of(offer, "r-canary")),
+        handing.as_partner(handing.request("t-bad"), **card_in("request")),
+        handing.as_affiliate(use_of(offer, "r-bad"), **card_in("use")),
+        with_header(handing.as_affiliate(use_of(offer, "r-none"), **card_in("unsigned")), "signature", "none"),
+    )
+
+    async def done() -> bool:
+        references = await handing.references()
+        shared = all(handing.books[a].received[ref] == len(entries) for a, ref in references.items())
+        counted = "r-canary" in handing.books[offer.affiliate_id].answers
+        return bool(handing.receiving.exports.whole) and counted and shared
+
+    await scene.until(done, "an export is whole, a use is counted, and the payments are shared")
+    return offer
+
+
+async def end_all(scene: Scene, handing: Handing) -> None:
+    """The customer's consent is revoked, and both affiliates erase what they hold."""
+    async with open_consent_changes(scene.world.postgres_dsn) as store:
+        await change_consent_status(store, SystemClock(), handing.key, ConsentCommand.REVOKE)  # type: ignore[arg-type]
+    references = await handing.references()
+    assert set(references) == set(handing.books)
+
+    async def noticed() -> bool:
+        return all(ref in handing.books[a].notices for a, ref in references.items())
+
+    await scene.until(noticed, "both affiliates have to erase")
+    for affiliate, reference in references.items():
+        notice = handing.books[affiliate].notices[reference]
+        word = ErasureConfirmed(
+            notice_id=notice.notice_id,
+            affiliate_id=affiliate,
+            erased=handing.books[affiliate].erase(reference),
+            erased_at=datetime.now(UTC),
+        )
+        await handing.send(handing.as_affiliate(word), handing.as_affiliate(word, **card_in("confirmation")))
+
+    async def confirmed() -> bool:
+        return not await scene.fetch("SELECT FROM share_holder WHERE notice_id IS NOT NULL AND confirmed_at IS NULL")
+
+    async def logged() -> bool:
+        return not await scene.fetch(
+            "SELECT FROM outbox o, disclosure_head h WHERE (o.tx, o.id) > (h.tx, h.id) "
+            "AND o.event_type <> 'kr.mypay.disclosure.root.v1'"
+        )
+
+    await scene.until(confirmed, "both affiliates' confirmations are taken in")
+    await scene.until(logged, "every use is logged")
+    await scene.until_quiet()
+
+
+def names_of_affiliates(offer: OfferGranted, handing: Handing, references: dict[str, str]) -> dict[str, set[bytes]]:
+    """What each affiliate calls the customer; one of them knows it by its offer, too."""
+    found = {
+        f"{affiliate}'s name of the customer": spellings(share.customer)
+        for affiliate, book in handing.books.items()
+        for share in book.shares.values()
+        if share.consent_ref == references[affiliate]
+    }
+    assert set().union(*found.values()) >= spellings(offer.customer)
+    assert len(found) == len(handing.books)
+    return found
+
+
+async def test_who_a_customer_is_and_what_was_bought_stands_only_where_it_belongs(scene: Scene) -> None:
+    async with handing(scene) as handed:
+        offer = await hand_over(scene, handed)
+        names = names_of_affiliates(offer, handed, await handed.references())
+        await end_all(scene, handed)
+        cards = {f"a card number in a {kind}": card_spellings(pan) for kind, pan in CARDS_IN_MESSAGES.items()}
+        needles = personal(handed) | names | cards
+        found: dict[str, set[str]] = {name: set() for name in needles}
+        async for place in places(scene):
+            for name in found_in(place, needles):
+                # A table with its partitions is one place.
+                found[name].add(f"{place.kind} {'outbox' if place.name.startswith('outbox_') else place.name}")
+    belongs = PERSONAL | {name: belonging(name.partition("'")[0]) for name in names}
+    astray = {name: sorted(where - belongs.get(name, set())) for name, where in found.items()}
+    assert {name: where for name, where in astray.items() if where} == {}
+    # The search sees what is there.
+    assert [name for name in belongs if not found[name]] == []
+    await scene.check_books()
+
+
+def belonging(affiliate: str) -> set[str]:
+    """Where an affiliate's own name of a customer may stand: never at another's."""
+    return {f"topics {sharing_topic(affiliate)}", f"topics {offers_topic(affiliate)}", "tables outbox"}

@@ -12,8 +12,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from gateway.identity.jose.jwk import PrivateKey
 from gateway.proving.collect.topics import read_topics
-from schemas.topics import ORDERS
+from schemas.topics import ERASURES, OFFER_USES, ORDERS, PORTABILITY_REQUESTS
 from tests.support.scene import Scene
+
+WRITTEN_BY_OTHERS = frozenset((ORDERS, PORTABILITY_REQUESTS, OFFER_USES, ERASURES))
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def found_in(place: Place, needles: Mapping[str, Iterable[bytes]]) -> set[str]:
 async def places(scene: Scene, *, not_ours: Iterable[Path] = ()) -> AsyncIterator[Place]:
     """Everything that the gateway, the simulated networks and the servers have left, but what others wrote themselves.
 
-    Left out: the orders topic, where partners' own bytes stand; the master keys' own files; ``not_ours``.
+    Left out: the topics where partners' and affiliates' own bytes stand; the master keys' own files; ``not_ours``.
     """
     async for place in _topics(scene):
         yield place
@@ -93,7 +95,7 @@ async def _topics(scene: Scene) -> AsyncIterator[Place]:
     admin = AIOKafkaAdminClient(bootstrap_servers=scene.world.kafka_bootstrap_servers)
     await admin.start()
     try:
-        topics = sorted(t for t in await admin.list_topics() if t.startswith("mypay.") and t != ORDERS)
+        topics = sorted(t for t in await admin.list_topics() if t.startswith("mypay.") and t not in WRITTEN_BY_OTHERS)
     finally:
         await admin.close()
     for topic in topics:

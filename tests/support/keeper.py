@@ -7,6 +7,7 @@ from typing import Final
 import pytest
 
 from gateway.proving.traffic.cast import Role, make_cast, make_partners
+from gateway.proving.traffic.receivers import make_receivers
 from gateway.proving.world.world import WorldPlan, open_world
 from tests.support.scene import Scene, open_scene
 from tests.support.stack import HOME
@@ -27,6 +28,7 @@ ROLES: Final = {
     Role.SINGLE_USE: 4,
     Role.SUSPENDED: 4,
     Role.EXPIRED: 4,
+    Role.LEAVER: 1,
 }
 
 
@@ -58,7 +60,8 @@ class Keeper:
 
 async def _open(resources: AsyncExitStack) -> Scene:
     plan = WorldPlan(name="test-world", home=HOME, networks=2)
-    cast = make_cast(ROLES, partners=make_partners(), now=datetime.now(UTC), seed=7)
+    # Receivers are registered; what hands something to them is started by the tests that are about it.
+    cast = make_cast(ROLES, partners=make_partners(), now=datetime.now(UTC), seed=7, receivers=make_receivers())
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SETTINGS.items():
             patch.setenv(name, value)
