@@ -1,0 +1,107 @@
+"""Dead letters as operators send them again, over a topic in memory."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.app import dead_letters as module
+from gateway.app.dead_letters import content_of, read_letters, replay_references
+from gateway.messaging.dead_letters import LetterKeys, dead_letters
+from gateway.messaging.records import Outgoing, Record
+from gateway.sealing.sealing import MasterKeys
+from schemas.codec import DecodeError
+from schemas.topics import DEAD_LETTER
+from tests.support.console import settings_of
+
+RING = MasterKeys({"20260101": bytes(32)})
+KEYS = LetterKeys(RING)
+ERROR = DecodeError("amount.value", "must be a string")
+RECORD = Record(
+    topic="mypay.orders",
+    partition=3,
+    offset=42,
+    timestamp_ms=1_767_225_600_000,
+    key=b"consent-1",
+    value=b'{"order_id":"o-1"}',
+    headers=(("ce_id", b"e-1"),),
+)
+FORGED = Record(DEAD_LETTER, 0, 99, 1_767_225_600_009, b"k", b"v", (("kafka_dlt-exception-message", b"x"),))
+
+
+class Topic:
+    """The topic of dead letters, and all that was published."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.published: list[Outgoing] = []
+
+    def park(self, *records: Record) -> None:
+        self.publish_all(dead_letters("initiation", [(r, ERROR) for r in records], KEYS))
+
+    def publish_all(self, outgoing: Sequence[Outgoing]) -> None:
+        for o in outgoing:
+            at = len(self.records)
+            self.records.append(Record(o.topic, 0, at, 1_767_225_600_001 + at, o.key, o.value, tuple(o.headers)))
+
+    async def read_all(self) -> AsyncIterator[Record]:
+        for record in list(self.records):
+            yield record
+
+    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
+        self.published += outgoing
+        self.publish_all([o for o in outgoing if o.topic == DEAD_LETTER])
+
+
+@pytest.fixture
+def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
+    topic = Topic()
+
+    @asynccontextmanager
+    async def opened(*_: Any) -> AsyncIterator[Topic]:
+        yield topic
+
+    monkeypatch.setattr(module, "open_reader", opened)
+    monkeypatch.setattr(module, "_publisher", opened)
+    monkeypatch.setattr(module, "letter_keys", lambda _: KEYS)
+    return topic
+
+
+async def test_an_original_goes_where_it_came_from_once_and_its_letters_are_noted(topic: Topic, tmp_path: Path) -> None:
+    settings = settings_of("postgresql://x", tmp_path)
+    other = replace(RECORD, offset=43)
+    topic.park(RECORD, other)
+    topic.park(RECORD)  # again, by another worker
+    topic.records.append(FORGED)
+    replayed, refused = await replay_references(settings, ["mypay.orders/3/42", "mypay.orders/0/7"])
+    assert replayed == ["mypay.orders/3/42"]
+    assert refused == {"mypay.orders/0/7": "no dead letter has this original"}
+    [original] = [o for o in topic.published if o.topic == "mypay.orders"]
+    assert (original.key, original.value, dict(original.headers)["ce_id"]) == (RECORD.key, RECORD.value, b"e-1")
+    kafka = module.operators_kafka(settings, client_id="x")
+    found = await read_letters(kafka, lambda: KEYS)
+    assert {(x.reference, x.is_open) for x in found if x.fate} == {
+        ("mypay.orders/3/42", False),
+        ("mypay.orders/3/43", True),
+    }
+    assert [x.note for x in found if x.fate is None] == ["not written by the gateway"]
+    assert await read_letters(kafka, lambda: KEYS, "relay") == []
+
+
+async def test_what_somebody_else_wrote_is_sent_nowhere(topic: Topic, tmp_path: Path) -> None:
+    topic.records.append(FORGED)
+    replayed, refused = await replay_references(settings_of("postgresql://x", tmp_path), [FORGED.reference])
+    assert (replayed, list(refused)) == ([], [FORGED.reference])
+    assert topic.published == []
+
+
+async def test_people_see_no_secret_of_a_letter(topic: Topic, tmp_path: Path) -> None:
+    topic.park(replace(RECORD, value=b'{"pan":"4111111111111111"}'), replace(RECORD, offset=43, value=b"a\x1b[31m"))
+    kafka = module.operators_kafka(settings_of("postgresql://x", tmp_path), client_id="x")
+    sealed, plain = await read_letters(kafka, lambda: KEYS)
+    assert "4111" not in str(content_of(sealed))
+    assert "sealed" in sealed.note
+    assert "\x1b" not in str(content_of(plain))
