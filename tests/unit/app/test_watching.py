@@ -32,6 +32,7 @@ from gateway.app.watching import (
     servers_answer,
     topics_of,
     watch_disks,
+    watch_keys,
 )
 from gateway.base.errors import StoreUnavailableError
 from gateway.database import pool as pool_module
@@ -66,6 +67,16 @@ async def test_old_keys_are_told_and_fresh_ones_are_well() -> None:
     assert await check() is None
     age[0] = KEYS_OLD_S + 1
     assert await check() == "61 s old"
+
+
+async def test_how_old_keys_are_is_told_also_while_a_reading_of_them_hangs() -> None:
+    observer, health, age = RecordingObserver(), Health(), [5.0]
+    watch_keys(SimpleNamespace(observer=observer, health=health), "affiliate-keys", lambda: age[0])  # type: ignore[arg-type]
+    for age[0], word in ((5.0, None), (KEYS_OLD_S + 1, "61 s old")):
+        for look in health.looks:
+            await look()
+        assert observer.levels == {"key_registry_age_seconds": age[0]}
+        assert await health.readiness["affiliate-keys"]() == word
 
 
 @pytest.mark.parametrize("stage", STAGES)
