@@ -65,7 +65,7 @@ async def run_until_stopped(
     finally:
         told.cancel()
     if stopping.is_set() and stage.cancelled():
-        # By a part of its own (Faust's, without a broker to say goodbye to) while it stopped.
+        # From within, while it stopped.
         return Ended.CANCELLED
     stage.result()
     return Ended.BY_ITSELF

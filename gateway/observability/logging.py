@@ -10,6 +10,7 @@ import re
 import sys
 import threading
 import time
+from asyncio import CancelledError
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Literal, Protocol
@@ -172,5 +173,8 @@ def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Traceb
 
 
 def _log_uncaught_in_thread(arguments: threading.ExceptHookArgs) -> None:
-    if arguments.exc_value is not None:
+    if isinstance(arguments.exc_value, CancelledError):
+        # How a thread of Faust's ends that was still waiting for a broker when it was told to stop.
+        logging.getLogger("process").info("thread_cancelled")
+    elif arguments.exc_value is not None:
         _log_uncaught(arguments.exc_type, arguments.exc_value, arguments.exc_traceback)

@@ -391,6 +391,16 @@ def test_uncaught_exceptions_and_warnings_are_logged_not_printed(
     assert "odd 411111XXXXXX1111" in str(logs.lines[2]["event"])
 
 
+def test_a_thread_that_is_cancelled_as_the_process_stops_is_no_error(logs: Logs) -> None:
+    def wait_for_a_broker() -> None:
+        raise asyncio.CancelledError
+
+    thread = threading.Thread(target=wait_for_a_broker)
+    thread.start()
+    thread.join()
+    assert [(line["event"], line["level"]) for line in logs.lines] == [("thread_cancelled", "info")]
+
+
 def test_a_wrong_log_call_prints_nothing(logs: Logs, capsys: pytest.CaptureFixture[str]) -> None:
     logging.getLogger("aiokafka").warning("%d", "hush")
     assert capsys.readouterr().err == ""
