@@ -1,6 +1,5 @@
 """What the local stack remembers, whom it takes for its server, and what it says when it cannot go on."""
 
-import json
 import os
 import shutil
 import socket
@@ -12,9 +11,8 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from typer.testing import CliRunner
 
-from gateway.cli.local import app
+from gateway.cli.common import ExitCode
 from gateway.proving import stack as local
 from gateway.proving.stack import kafka as kafka_module
 from gateway.proving.stack import processes, stack, state
@@ -24,6 +22,7 @@ from gateway.proving.stack.ports import LOOPBACK, free_ports, is_free
 from gateway.proving.stack.postgres import PostgresServer
 from gateway.proving.stack.processes import ProcessRecord
 from gateway.proving.stack.state import ServerRecord, StackDir
+from tests.support.cli import mypay
 
 
 @pytest.fixture(autouse=True)
@@ -198,16 +197,12 @@ def test_given_addresses_win_and_nothing_starts(tmp_path: Path, monkeypatch: pyt
 
 def test_the_command_line_tells_errors_by_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MYPAY_HOME", str(tmp_path))
-    run = CliRunner().invoke
-    refused = run(app, ["up", "--name", "../x"])
-    assert refused.exit_code == 1
-    assert "cannot name a local stack" in refused.output
-    stopped = run(app, ["status", "--json"])
-    assert stopped.exit_code == 3
-    assert json.loads(stopped.stdout)["kafka"]["state"] == "stopped"
-    assert run(app, ["down"]).exit_code == 0
+    assert "cannot name a local stack" in mypay("local", "up", "--name", "../x").expect(1).err
+    stopped = mypay("local", "status", "--json").expect(ExitCode.UNAVAILABLE)
+    assert stopped.json["kafka"]["state"] == "stopped"
+    mypay("local", "down").expect()
     (tmp_path / "default").mkdir()
-    assert run(app, ["reset"], input="n\n").exit_code == 1
+    mypay("local", "reset", given="n\n").expect(1)
     assert (tmp_path / "default").exists()
-    assert run(app, ["reset", "--yes"]).exit_code == 0
+    mypay("local", "reset", "--yes").expect()
     assert not (tmp_path / "default").exists()
