@@ -19,5 +19,9 @@ ORDER BY b.partner_id
 
 -- name: parked_events
 SELECT p.topic, o.key, o.event_id, o.event_type, o.occurred_at, p.reason, p.parked_at
-FROM outbox_parked p JOIN outbox o ON (o.tx, o.id) = (p.tx, p.id)
-ORDER BY p.parked_at LIMIT $1
+FROM (SELECT * FROM outbox_parked ORDER BY parked_at LIMIT $1) AS p
+CROSS JOIN LATERAL (
+    -- By its key, one at a time: the outbox is large, and few are parked.
+    SELECT e.key, e.event_id, e.event_type, e.occurred_at FROM outbox e WHERE (e.tx, e.id) = (p.tx, p.id) LIMIT 1
+) AS o
+ORDER BY p.parked_at
