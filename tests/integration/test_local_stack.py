@@ -19,7 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from gateway.proving import stack as local
 from gateway.proving.stack import server as server_module
 from gateway.proving.stack import stack as stack_module
-from gateway.proving.stack.postgres import PostgresServer, _binary, _system_user
+from gateway.proving.stack.postgres import PostgresServer, binary, system_user
 from gateway.proving.stack.state import StackDir
 from tests.support.stack import HOME, Stack, free_slot
 
@@ -182,7 +182,7 @@ def test_a_stranger_with_the_number_of_a_crashed_server_does_not_block_it(postgr
     directory = HOME / postgres_only
     locks = (directory / "data" / "postgres" / "postmaster.pid", directory / "run" / ".s.PGSQL.5432.lock")
     # PostgreSQL only asks whether a process of its own account has that number.
-    user = _system_user()
+    user = system_user()
     stranger = subprocess.Popen(["sleep", "60"], user=user, cwd="/")
     try:
         for lock in locks:
@@ -234,7 +234,7 @@ async def test_the_server_is_durable_local_and_in_utc(postgres_server: str) -> N
 
 
 def test_psql_takes_the_dsn(database: str) -> None:
-    query = [str(_binary("psql")), database, "-XAtc", "SELECT current_database()"]
+    query = [str(binary("psql")), database, "-XAtc", "SELECT current_database()"]
     shown = subprocess.run(query, check=True, capture_output=True, text=True)
     assert shown.stdout.strip() in database
 
