@@ -36,6 +36,8 @@ def command(
 ) -> None:
     """Kill, freeze and cut everything under load, let it come to rest, and check the books from three sides.
 
+    Customers' data are handed over meanwhile: receivers' own books are checked beside the disclosure log, too.
+
     The seed fixes the orders and the schedule of faults. What a fault hits is not fixed: real processes keep no time.
     """
     try:
@@ -57,6 +59,8 @@ def command(
         relay_workers=2,
         with_gateway=False,
         with_proofs=True,
+        with_disclosure=True,
+        with_receivers=True,
         with_proxies=True,
         # One network of each policy: asked what became of a payment, or told to undo it at once.
         asked=("bcard",),

@@ -11,7 +11,15 @@ from aiokafka.errors import KafkaError
 
 from gateway.proving.torture.load import AWAY, fetch
 from gateway.proving.world.world import World
-from schemas.topics import CONSENT_COMMANDS, ORDERS, WAITING_ORDERS, clearing_topic, dispatch_topic
+from schemas.topics import (
+    CONSENT_COMMANDS,
+    ERASURES,
+    ORDERS,
+    PORTABILITY_REQUESTS,
+    WAITING_ORDERS,
+    clearing_topic,
+    dispatch_topic,
+)
 
 REST_TIMEOUT_S: Final = 300.0
 """For each thing that is waited for: twenty times what it takes on two idle cores."""
@@ -125,6 +133,8 @@ async def lags(world: World) -> dict[str, int]:
         **{f"mypay-execution-{n}": [dispatch_topic(n)] for n in networks},
         "mypay-settlement": [clearing_topic(n) for n in networks],
     }
+    if world.plan.with_receivers:
+        groups |= {"mypay-portability": [PORTABILITY_REQUESTS], "mypay-sharing": [ERASURES]}
     return {group: await _lag(world.kafka_bootstrap_servers, group, topics) for group, topics in groups.items()}
 
 

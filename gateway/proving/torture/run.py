@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from gateway.proving.books import Checked, Endings, Evidence
 from gateway.proving.books.losses import Losses, breaks_explained, losses_of, topic_holds, turned_away_rightly
 from gateway.proving.collect.topics import read_topics
+from gateway.proving.torture.handing import ask_for_exports, judge_handed
 from gateway.proving.torture.load import AWAY, Load, Loader, fetch, make_load
 from gateway.proving.torture.noise import is_from_strangers, is_noise
 from gateway.proving.torture.proxy import Proxy, open_proxy
@@ -27,6 +28,7 @@ from gateway.proving.traffic.forgeries import AWAY as NOT_FORGED
 from gateway.proving.traffic.forgeries import Forger, forged_records
 from gateway.proving.traffic.mix import ORDERS_MIN, PAID, plan, roles_for
 from gateway.proving.traffic.orders import OrderWriter
+from gateway.proving.traffic.receivers import make_receivers
 from gateway.proving.traffic.sending import Sender, open_sender
 from gateway.proving.world.judging import judge
 from gateway.proving.world.world import World, WorldPlan, open_world, start_gateway
@@ -152,7 +154,10 @@ async def run_torture(world_plan: WorldPlan, torture: TorturePlan, *, view: View
         WorldError, ChildError, gateway.proving.stack.LocalStackError: it could not be set up.
     """
     orders = max(ORDERS_MIN, round(torture.seconds * torture.per_second))
-    cast = make_cast(roles_for(orders), partners=make_partners(), now=datetime.now(UTC), seed=torture.seed)
+    receivers = make_receivers() if world_plan.with_receivers else None
+    cast = make_cast(
+        roles_for(orders), partners=make_partners(), now=datetime.now(UTC), seed=torture.seed, receivers=receivers
+    )
     load = make_load(plan(orders, cast, torture.seed), cast, torture.seed)
     async with open_world(world_plan, cast, steps=view.step) as world, AsyncExitStack() as resources:
         proxies = {
@@ -211,8 +216,12 @@ class _Run:
                 )
                 await flowing(self._world, tell=self._view.waiting)
                 forging = tasks.create_task(self._forge(), name="forger")
+                asking = tasks.create_task(
+                    ask_for_exports(self._world.cast, self._sender, self._plan.seed), name="exports"
+                )
                 await self._striker.run(strikes)
                 forging.cancel()
+                asking.cancel()
             self._view.scene("All faults end; what is in doubt is settled with the networks")
             await self._striker.heal()
             try:
@@ -266,6 +275,11 @@ class _Run:
         checked.append(breaks_explained(evidence))
         checked.append(turned_away_rightly(evidence, endings, PAID))
         checked.append(topic_holds(produced, self._sender.cancelled, await self._on_topic()))
+        if self._world.plan.with_receivers:
+            try:
+                checked += await judge_handed(self._world, self._sender, evidence, tell=self._view.waiting)
+            except NotAtRestError as error:
+                self._rest.append(str(error))
         title = "Everything came to rest: nothing in doubt, nothing waiting, all stages ready"
         checked.append(Checked("came_to_rest", title, 1, tuple(self._rest), len(self._rest)))
         return TortureResult(
