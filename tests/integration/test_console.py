@@ -444,7 +444,8 @@ async def test_a_consent_is_suspended_by_one_resumed_by_two_and_revoked_by_one(
         assert (approved[0], await status_of(CONSENT)) == (200, "AUTH")
         await oper.act("consent-revoke", partner_id=PARTNER, consent_id="consent-2")
         assert await status_of("consent-2") == "CANC"
-        assert "ticket 7" in (await oper.get(f"/consents/{PARTNER}/consent-2"))[1]
+        assert "<td>revoke</td><td>operator</td>" in (await oper.get(f"/consents/{PARTNER}/consent-2"))[1]
+    assert ("oper", "consent revoke", f"{PARTNER} consent-2", "ticket 7", "done") in await recorded(module_database)
 
 
 async def test_both_doors_have_one_rule(
