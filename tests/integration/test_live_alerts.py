@@ -15,7 +15,6 @@ import pytest
 from gateway.observability.alerts import ALERTS
 from gateway.proving import stack as local
 from schemas.topics import ORDERS, dispatch_topic
-from tests.integration.test_canary import send_clearing_file
 from tests.integration.test_strangers_batches import send_all, send_to, transactional
 from tests.support.entries import BCARD
 from tests.support.prometheus import Prometheus, running_prometheus, watched
@@ -123,15 +122,6 @@ async def test_a_transaction_that_is_left_open(scene: Scene, prometheus: Prometh
     await scene.until_states([*kept, *behind], "approved")
     # Past the mark that ends a transaction nothing is committed before the next order.
     await scene.until_states(await send_to(scene, 1, scene.payments(1)), "approved")
-    await scene.settle()
-    await scene.check_books()
-
-
-async def test_a_clearing_file_that_cannot_be_imported_whole(scene: Scene, prometheus: Prometheus) -> None:
-    await prometheus.until_quiet("ClearingFileRefused")
-    await send_clearing_file(scene, "no amount")
-    await prometheus.until_firing("ClearingFileRefused")
-    await prometheus.until_quiet("ClearingFileRefused")
     await scene.settle()
     await scene.check_books()
 
