@@ -149,7 +149,8 @@ GRANT SELECT, UPDATE (confirmed_at, confirmation) ON public.share_holder TO mypa
 GRANT SELECT, UPDATE (tx, id, followed) ON public.sharing_place TO mypay_sharing;
 GRANT SELECT, UPDATE (followed) ON public.sharing_place TO mypay_operator;
 GRANT SELECT ON public.sharing_place TO mypay_readonly;
-GRANT INSERT (topic, key, event_id, event_type, occurred_at, traceparent, body) ON public.outbox TO mypay_initiation, mypay_consents, mypay_execution, mypay_settlement, mypay_schedule, mypay_portability, mypay_portability_api, mypay_marketing;
+GRANT INSERT (topic, key, event_id, event_type, occurred_at, traceparent, body) ON public.outbox TO mypay_initiation, mypay_consents, mypay_execution, mypay_settlement, mypay_schedule, mypay_portability, mypay_portability_api;
+GRANT SELECT (tx, id, topic, key, event_type), INSERT (topic, key, event_id, event_type, occurred_at, traceparent, body) ON public.outbox TO mypay_marketing;
 GRANT SELECT, INSERT (topic, key, event_id, event_type, occurred_at, traceparent, body) ON public.outbox TO mypay_sharing, mypay_operator;
 GRANT SELECT, INSERT (topic, key, event_id, event_type, occurred_at, body) ON public.outbox TO mypay_disclosure;
 GRANT SELECT ON public.outbox TO mypay_relay, mypay_readonly;

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 
 from gateway.app.keys import Ring, load_ring
@@ -186,7 +187,9 @@ async def marketing_process(process: Process) -> AsyncIterator[MarketingStage]:
     watch_keys(process, "affiliate-keys", lambda: keys.age_seconds)
     await until_done(partial(keys.start, settings.registry_refresh_s))
     terms = MarketingTerms(
-        marketing=MarketingSettings(batch=settings.marketing_batch_max),
+        marketing=MarketingSettings(
+            batch=settings.marketing_batch_max, round_every=timedelta(seconds=settings.marketing_round_s)
+        ),
         k=settings.marketing_k,
         interval_s=settings.marketing_interval_s,
         end_interval_s=settings.marketing_end_interval_s,

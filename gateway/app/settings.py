@@ -292,7 +292,9 @@ class Settings(BaseSettings):
     marketing_batch_max: PositiveInt = 500
     """Consents looked at, or offers ended, in one transaction: a larger one holds their locks for longer."""
     marketing_interval_s: PositiveFloat = 5.0
-    """Pause after each round over the customers who agree: an offer is so late at most."""
+    """How often it is looked for what happened of customers who agree: an offer for it is so late at most."""
+    marketing_round_s: PositiveFloat = 600.0
+    """How often marketing looks at all consents that agree to it; else only at those of which something happened."""
     marketing_end_interval_s: PositiveFloat = 1.0
     """How often it is looked for open offers whose customers permit them no more. A use is refused at once anyway."""
     marketing_aggregate_interval_s: PositiveFloat = 600.0

@@ -122,6 +122,7 @@ _CORRECTS: Final = (
 """A record's outcome, and what a correction puts in its place. Which record it is, is never changed."""
 _STANDING: Final = ("status", "version", "occurrences", "next_due_at", "changed_at", "reason_code", "reason_text")
 _EVENTS: Final = Access(select=(), insert=_EVENT)
+_FOLLOWS: Final = Access(select=("tx", "id", "topic", "key", "event_type"), insert=_EVENT)
 _TOLD: Final = ("topic", "key", "event_id", "event_type", "occurred_at", "body")
 _MOVES_HEAD: Final = (
     *("tx", "id", "seq", "entry_hash", "root_number", "root_hash", "root_seq", "period_start", "frontier"),
@@ -252,7 +253,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "sharing_place":          {_A: Access(update=("tx", "id", "followed")), _O: Access(update=("followed",)), _V: READ},
     # --- events ---
     "outbox":                 {_I: _EVENTS, _C: _EVENTS, _X: _EVENTS, _S: _EVENTS, _T: _EVENTS, _P: _EVENTS,
-                               _M: _EVENTS, _U: _EVENTS, _A: Access(insert=_EVENT), _D: Access(insert=_TOLD),
+                               _M: _FOLLOWS, _U: _EVENTS, _A: Access(insert=_EVENT), _D: Access(insert=_TOLD),
                                _O: Access(insert=_EVENT), _R: READ, _V: READ},
     "outbox_cursor":          {_R: Access(update=("tx", "id")), _O: READ, _V: READ},
     "outbox_parked":          {_R: Access(insert=ALL, delete=True), _V: READ},

@@ -19,6 +19,32 @@ WHERE (partner_id, consent_id) > ($1, $2) AND terms ? 'marketing' AND status = '
 ORDER BY partner_id, consent_id
 LIMIT $3
 
+-- name: end_of_events
+SELECT tx::text AS place_tx, id FROM outbox WHERE tx < pg_snapshot_xmin(pg_current_snapshot())
+ORDER BY tx DESC, id DESC LIMIT 1
+
+-- name: follow
+-- Nothing can come to stand before these rows, and partitions are passed over by tx alone.
+WITH page AS MATERIALIZED (
+    SELECT o.tx, o.id, o.topic, o.key, o.event_type FROM outbox o
+    WHERE (o.tx, o.id) > ($1::text::xid8, $2::bigint) AND o.tx >= $1::text::xid8
+      AND o.tx < pg_snapshot_xmin(pg_current_snapshot())
+    ORDER BY o.tx, o.id LIMIT $3
+), touched AS (
+    SELECT substr(topic, length($4::text) + 1) AS partner_id, key AS consent_id FROM page WHERE event_type = $5
+    UNION
+    SELECT p.partner_id, p.consent_id FROM page e
+    JOIN payment p ON p.partner_id = substr(e.topic, length($4::text) + 1)
+        AND p.payment_id = CASE WHEN e.event_type = $6 THEN e.key::uuid END
+    WHERE e.event_type = $6
+)
+SELECT (SELECT count(*) FROM page) AS looked_at,
+       (SELECT tx::text FROM page ORDER BY tx DESC, id DESC LIMIT 1) AS place_tx,
+       (SELECT id FROM page ORDER BY tx DESC, id DESC LIMIT 1) AS place_id,
+       ARRAY(SELECT ARRAY[c.partner_id, c.consent_id] FROM touched t JOIN consent c USING (partner_id, consent_id)
+             WHERE c.terms ? 'marketing' AND c.status = 'AUTH' AND NOT 'marketing' = ANY (c.ended_purposes)
+             ORDER BY c.partner_id, c.consent_id) AS keys
+
 -- name: paid
 SELECT p.partner_id, p.consent_id, p.payment_id, p.amount_minor, p.currency, p.decided_at, m.mcc, m.name_location
 FROM payment p

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from asyncpg import Connection, Record
@@ -14,9 +14,14 @@ from gateway.marketing.rules.activity import PaidRow
 from gateway.marketing.rules.aggregates import Contribution
 from gateway.marketing.rules.campaign import Campaign, CampaignRow
 from gateway.marketing.rules.offers import Offer, OfferKey, OfferState, StoredUse, UseKey
+from gateway.marketing.store import Followed, Place
+from schemas.events import EventType
+from schemas.primitives import ConsentId, PartnerId
 from schemas.reasons import Reason, ReasonCode
+from schemas.topics import events_topic
 
 _SQL = load(__name__, "marketing")
+_ANY_EVENTS: Final = events_topic("x").removesuffix("x")
 
 
 class PostgresMarketingStore:
@@ -46,6 +51,25 @@ class PostgresMarketingStore:
         return [
             (r["partner_id"], r["consent_id"]) for r in await self._connection.fetch(_SQL.candidates, *after, limit)
         ]
+
+    async def end_of_events(self) -> Place:
+        row = await self._connection.fetchrow(_SQL.end_of_events)
+        return Place() if row is None else Place(int(row["place_tx"]), row["id"])
+
+    async def follow(self, after: Place, limit: int) -> Followed:
+        row = await self._connection.fetchrow(
+            _SQL.follow,
+            str(after.tx),
+            after.id,
+            limit,
+            _ANY_EVENTS,
+            EventType.CONSENT_CHANGED,
+            EventType.PAYMENT_SETTLED,
+        )
+        if row is None or not row["looked_at"]:
+            return Followed(after)
+        keys = tuple((PartnerId(partner), ConsentId(consent)) for partner, consent in row["keys"])
+        return Followed(Place(int(row["place_tx"]), row["place_id"]), row["looked_at"], keys)
 
     async def paid(self, keys: Sequence[ConsentKey], since: datetime) -> Sequence[PaidRow]:
         rows = await self._connection.fetch(_SQL.paid, [k[0] for k in keys], [k[1] for k in keys], since)

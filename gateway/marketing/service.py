@@ -6,7 +6,7 @@ then campaigns. So caps, budgets and exclusivity hold for however many workers t
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -19,7 +19,7 @@ from gateway.database.unit import Store
 from gateway.marketing.rules.activity import MarketingPermit, activities_of, permit_of
 from gateway.marketing.rules.campaign import CampaignRow
 from gateway.marketing.rules.offers import Offer, OfferState, decide_offers, end_of_offer, ended
-from gateway.marketing.store import MarketingUnit
+from gateway.marketing.store import MarketingUnit, Place
 from gateway.marketing.telling import CustomerNames, granted_events, withdrawn_event
 
 FIRST: Final[ConsentKey] = ("", "")  # type: ignore[assignment]
@@ -31,9 +31,39 @@ class MarketingSettings:
 
     Attributes:
         batch: consents looked at, or offers ended, in one transaction; a larger one holds locks for longer.
+        round_every: how often all consents are looked at, for time alone can make somebody eligible. Between rounds
+            only those are that changed, or under which something was settled. 0: always all of them.
     """
 
     batch: int = 500
+    round_every: timedelta = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Looking:
+    """Where the looking stands.
+
+    Attributes:
+        after: the last consent that a round has looked at; None between rounds.
+        place: how far events were followed.
+        next_round: when the next one begins at the latest.
+        running: what may be offered by whom: where that changes a round begins.
+    """
+
+    after: ConsentKey | None
+    place: Place
+    next_round: datetime
+    running: object
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What was looked at: those who would get an offer if nothing changes, how many consents, how much of all."""
+
+    looking: _Looking | None
+    due: Sequence[ConsentKey] = ()
+    consents: int = 0
+    looked_at: int = 0
 
 
 class AffiliateSource(Protocol):
@@ -69,18 +99,23 @@ class OfferService:
         self._clock = clock
         self._settings = settings
         self._watch = watch
-        self._after = FIRST
+        self._looking: _Looking | None = None
 
     async def grant(self) -> int:
-        """Look at the next consents of the round, and make the offers that are due; return how many these were."""
+        """Look at the next consents, and make the offers that are due.
+
+        Returns:
+            How many consents or events were looked at: ``batch`` of them where there may be more.
+        """
         started = asyncio.get_running_loop().time()
-        keys, due, looked_at = await until_done(self._due)
-        made = await until_done(lambda: self._grant(due)) if due else 0
-        self._after = keys[-1] if len(keys) == self._settings.batch else FIRST
-        if looked_at:
-            self._observer.batch("marketing", size=looked_at, seconds=asyncio.get_running_loop().time() - started)
+        looked = await until_done(self._look)
+        made = await until_done(lambda: self._grant(looked.due)) if looked.due else 0
+        # Only now: what an error has cut short is looked at again.
+        self._looking = looked.looking
+        if looked.consents:
+            self._observer.batch("marketing", size=looked.consents, seconds=asyncio.get_running_loop().time() - started)
         self._observer.count("marketing", "granted", n=made)
-        return len(keys)
+        return looked.looked_at
 
     async def end(self) -> int:
         """End offers that are past their time or permitted no more; return how many were looked at."""
@@ -94,16 +129,18 @@ class OfferService:
         self._observer.count("marketing", "withdrawn", n=withdrawn)
         return len(found)
 
-    async def _due(self) -> tuple[Sequence[ConsentKey], list[ConsentKey], int]:
-        """The round's next consents, and those of them that would get an offer if nothing changes."""
+    async def _look(self) -> _Looked:
+        """Look at the next consents of a round, or of events between rounds."""
         # First: nobody waits for a second connection with one in hand.
         affiliates = await self._affiliates.affiliates()
         async with self._store.reading() as uow:
             rows = await uow.marketing.campaigns()
             running = _running(rows, self._clock.now())
             if not running:
-                return [], [], 0
-            keys = await uow.marketing.candidates(self._after, self._settings.batch)
+                return _Looked(None)
+            looking, keys, looked_at = await self._next(
+                uow, (affiliates, frozenset((c, repr(r.campaign)) for c, r in running.items()))
+            )
             consents = await uow.consents.read(keys)
             now = self._clock.now()
             permits = _permits(consents, now)
@@ -118,7 +155,20 @@ class OfferService:
             name=self._names.customer,
             now=now,
         )
-        return keys, sorted({o.consent_key for o in made}), len(keys)
+        return _Looked(looking, sorted({o.consent_key for o in made}), len(keys), looked_at)
+
+    async def _next(self, uow: MarketingUnit, running: object) -> tuple[_Looking, Sequence[ConsentKey], int]:
+        """Which consents are next, and how many of consents or events they are found in."""
+        looking, batch, now = self._looking, self._settings.batch, self._clock.now()
+        if looking is None or looking.running != running or (looking.after is None and now >= looking.next_round):
+            # Events from here on: what happens during the round may be behind its back.
+            place = await uow.marketing.end_of_events()
+            looking = _Looking(FIRST, place, now + self._settings.round_every, running)
+        if looking.after is not None:
+            keys = await uow.marketing.candidates(looking.after, batch)
+            return replace(looking, after=keys[-1] if len(keys) == batch else None), keys, len(keys)
+        found = await uow.marketing.follow(looking.place, 4 * batch)
+        return replace(looking, place=found.last), found.keys, found.looked_at
 
     async def _grant(self, due: Sequence[ConsentKey]) -> int:
         affiliates = await self._affiliates.affiliates()

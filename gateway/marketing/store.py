@@ -5,6 +5,8 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from msgspec import Struct
+
 from gateway.base.keys import ConsentKey
 from gateway.consents.store import ConsentUnit
 from gateway.marketing.rules.activity import PaidRow
@@ -12,6 +14,27 @@ from gateway.marketing.rules.aggregates import Contribution
 from gateway.marketing.rules.campaign import CampaignRow
 from gateway.marketing.rules.offers import Offer, OfferKey, StoredUse, UseKey
 from gateway.outbox.store import OutboxUnit
+
+
+class Place(Struct, frozen=True, order=True, gc=False):
+    """How far events were followed: a place in the order of the outbox."""
+
+    tx: int = 0
+    id: int = 0
+
+
+class Followed(Struct, frozen=True, gc=False):
+    """What happened past a place.
+
+    Attributes:
+        last: the last place that was looked at; the place asked for where nothing was.
+        looked_at: how many events that was.
+        keys: consents that changed, or under which a payment was settled, and that may permit marketing: in key order.
+    """
+
+    last: Place
+    looked_at: int = 0
+    keys: tuple[ConsentKey, ...] = ()
 
 
 class MarketingStore(Protocol):
@@ -28,6 +51,12 @@ class MarketingStore(Protocol):
 
     async def candidates(self, after: ConsentKey, limit: int) -> Sequence[ConsentKey]:
         """Consents past a key, in key order, that may permit marketing: to be judged under their locks."""
+
+    async def end_of_events(self) -> Place:
+        """Where the events end that nothing can come to stand before any more."""
+
+    async def follow(self, after: Place, limit: int) -> Followed:
+        """Look at the next events, at most so many. What was forgotten of them is passed over."""
 
     async def paid(self, keys: Sequence[ConsentKey], since: datetime) -> Sequence[PaidRow]:
         """Settled purchases under these consents at or after a moment."""

@@ -17,6 +17,7 @@ from gateway.consents.rules.consent import Consent
 from gateway.marketing.rules.campaign import Budget, Frequency, Segment
 from gateway.marketing.rules.offers import OfferState
 from gateway.network.exchange import Operation
+from gateway.outbox.store import OutboxEvent
 from gateway.payments.rules.lifecycle import PaymentState
 from schemas.codec import decode, encode
 from schemas.consents import ConsentStatus, Purpose
@@ -35,6 +36,7 @@ from schemas.marketing import (
     OfferWithdrawn,
 )
 from schemas.primitives import ConsentId, MerchantId, Money, PartnerId
+from schemas.topics import events_topic
 from tests.contract.conftest import Backend
 from tests.support.builders import NOW, payment
 from tests.support.domain_samples import krw, merchant
@@ -352,6 +354,56 @@ async def test_many_workers_at_once_stay_within_every_bound(backend: Backend, se
         assert (row.offers, row.held_minor, row.used_minor) == (number, held, used)
         assert held + used <= 4_100
         assert number <= 7
+
+
+def happened(type_: EventType, topic_key: str, partner: str = "partner-1") -> OutboxEvent:
+    return OutboxEvent(events_topic(PartnerId(partner)), topic_key, "e", type_, NOW, b"{}")
+
+
+async def test_between_rounds_only_those_are_looked_at_of_whom_something_happened(backend: Backend) -> None:
+    await backend.put_merchants(merchant())
+    await backend.put_consents(*map(agrees, range(1, 7)))
+    await backend.put_campaigns(campaign())
+    rig = MarketingRig(backend.store, batch=4, round_every=timedelta(minutes=10))
+    # A round over all, in batches; then nothing.
+    assert [await rig.offers.grant() for _ in range(3)] == [4, 2, 0]
+    # Spent without a word of it: the next round finds it.
+    await spend(backend, 1)
+    assert await rig.offers.grant() == 0
+    await spend(backend, 2, 3, first=2)
+    async with backend.store.transaction() as uow:
+        settled = str(payment(2).payment_id)
+        await uow.outbox.append(
+            [
+                happened(EventType.PAYMENT_SENT, str(payment(3).payment_id)),
+                happened(EventType.PAYMENT_SETTLED, settled),
+                happened(EventType.PAYMENT_SETTLED, settled, "partner-2"),
+                happened(EventType.CONSENT_CHANGED, "consent-9"),
+            ]
+        )
+    await backend.until_readable()
+    assert await rig.offers.grant() == 4
+    assert [o.customer.rstrip("_") for o in await granted(backend)] == ["bank_customer-2"]
+    async with backend.store.transaction() as uow:
+        await uow.outbox.append([happened(EventType.CONSENT_CHANGED, "consent-3")])
+    await backend.until_readable()
+    await rig.offers.grant()
+    assert len(await granted(backend)) == 2
+    rig.clock.advance(600)
+    while await rig.offers.grant():
+        pass
+    assert [o.customer.rstrip("_") for o in await granted(backend)] == [f"bank_customer-{n}" for n in (1, 2, 3)]
+
+
+async def test_a_campaign_that_is_new_is_looked_at_for_everybody(ready: Backend) -> None:
+    rig = MarketingRig(ready.store, round_every=timedelta(minutes=10))
+    assert await rig.offers.grant() == 0
+    await ready.put_campaigns(campaign())
+    assert await rig.offers.grant() == 3
+    assert len(await granted(ready)) == 3
+    assert await rig.offers.grant() >= 0
+    await ready.put_campaigns(campaign(campaign_id="autumn"))
+    assert await rig.offers.grant() == 3
 
 
 async def aggregates(backend: Backend, rig: MarketingRig) -> list[AggregateTable]:

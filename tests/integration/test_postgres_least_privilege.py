@@ -95,7 +95,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
         "sharing: affiliates affiliate_keys",
         "marketing: campaigns lock_campaigns write_campaigns candidates paid add_customers lock_customers offers_of",
         "marketing: add_offers offers lock_offers write_offers must_end uses add_uses published add_table",
-        "marketing: add_table_payments",
+        "marketing: add_table_payments end_of_events follow",
         "copy: outbox",
     ),
     Role.ARCHIVE: ("archive: *",),

@@ -83,7 +83,9 @@ class Affiliates:
 class MarketingRig:
     """A marketing stage over one store."""
 
-    def __init__(self, store: Store[GatewayUnit], *, batch: int = 100, k: int = 3) -> None:
+    def __init__(
+        self, store: Store[GatewayUnit], *, batch: int = 100, k: int = 3, round_every: timedelta = timedelta(0)
+    ) -> None:
         self.clock = MemoryClock(NOW)
         self.kafka = MemoryKafka(self.clock)
         self.dead_letters = MemoryDeadLetters()
@@ -98,6 +100,8 @@ class MarketingRig:
             names=PlainNames(),
             affiliates=self.affiliates,
         )
-        stage = marketing(runtime, connections, MarketingTerms(marketing=MarketingSettings(batch=batch), k=k))
+        stage = marketing(
+            runtime, connections, MarketingTerms(marketing=MarketingSettings(batch=batch, round_every=round_every), k=k)
+        )
         self.watch = stage.watch
         self.offers, self.uses, self.aggregates = stage.offers, stage.counting, stage.aggregates

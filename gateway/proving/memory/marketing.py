@@ -10,11 +10,17 @@ from gateway.marketing.rules.activity import PaidRow
 from gateway.marketing.rules.aggregates import Contribution
 from gateway.marketing.rules.campaign import CampaignRow
 from gateway.marketing.rules.offers import Offer, OfferKey, OfferState, StoredUse, UseKey, end_of_offer
+from gateway.marketing.store import Followed, Place
 from gateway.network.exchange import Operation
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.proving.memory.boundary import Boundary
 from gateway.proving.memory.database import Transaction
 from schemas.consents import ConsentStatus, Purpose
+from schemas.events import EventType
+from schemas.primitives import ConsentId, PartnerId, PaymentId
+from schemas.topics import events_topic
+
+_ANY_EVENTS = events_topic("x").removesuffix("x")
 
 
 class MemoryMarketingStore:
@@ -46,15 +52,38 @@ class MemoryMarketingStore:
 
     async def candidates(self, after: ConsentKey, limit: int) -> Sequence[ConsentKey]:
         await self._boundary("marketing.candidates")
-        found = [
-            key
-            for key, consent in self._tx.items(self._db.consents)
-            if key > after
+        found = [key for key, _ in self._tx.items(self._db.consents) if key > after and self._may(key)]
+        return sorted(found)[:limit]
+
+    async def end_of_events(self) -> Place:
+        await self._boundary("marketing.end_of_events")
+        rows = self._db.read_outbox((0, 0), len(self._db.outbox))
+        return Place(rows[-1].tx, rows[-1].id) if rows else Place()
+
+    async def follow(self, after: Place, limit: int) -> Followed:
+        await self._boundary("marketing.follow")
+        rows = self._db.read_outbox((after.tx, after.id), limit)
+        if not rows:
+            return Followed(after)
+        touched: set[ConsentKey] = set()
+        for row in rows:
+            partner = PartnerId(row.event.topic.removeprefix(_ANY_EVENTS))
+            if row.event.event_type == EventType.CONSENT_CHANGED:
+                touched.add((partner, ConsentId(row.event.key)))
+            elif row.event.event_type == EventType.PAYMENT_SETTLED:
+                payment = self._tx.get(self._db.payments, (partner, PaymentId(UUID(row.event.key))))
+                touched |= {payment.consent_key} if payment else set()
+        keys = sorted(k for k in touched if self._may(k))
+        return Followed(Place(rows[-1].tx, rows[-1].id), len(rows), tuple(keys))
+
+    def _may(self, key: ConsentKey) -> bool:
+        consent = self._tx.get(self._db.consents, key)
+        return (
+            consent is not None
             and consent.terms.marketing is not None
             and consent.status is ConsentStatus.AUTH
             and Purpose.MARKETING not in consent.ended
-        ]
-        return sorted(found)[:limit]
+        )
 
     async def paid(self, keys: Sequence[ConsentKey], since: datetime) -> Sequence[PaidRow]:
         await self._boundary("marketing.paid")
