@@ -269,8 +269,8 @@ _MINOR: Final = "_minor"
 
 def _with_money(fields: dict[str, Any]) -> dict[str, Any]:
     """Fields in minor units, as the code holds them, in the contract's form."""
-    if not any(name.endswith(_MINOR) for name in fields):
-        return fields
+    if not fields.get("currency") or not any(name.endswith(_MINOR) for name in fields):
+        return fields  # what has no currency is a sum over several
     fields = dict(fields)
     currency = fields.pop("currency")
     return {

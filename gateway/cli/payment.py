@@ -28,7 +28,9 @@ class OpenState(StrEnum):
     REVERSING = "reversing"
 
 
-def _age(text: str) -> timedelta:
+def _age(text: str | timedelta) -> timedelta:
+    if isinstance(text, timedelta):
+        return text  # the default
     found = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
     if found is None:
         raise typer.BadParameter("a number with a unit: 90s, 15m, 2h or 3d")

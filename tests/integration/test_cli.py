@@ -334,7 +334,7 @@ def test_a_revoked_consent_pays_nothing_more(world: World) -> None:
     shown = mypay("consent", "show", "c-2", "--json").expect().json
     assert shown["status"] == "CANC"
     assert shown["terms"] == json.loads(terms("c-2")), "as they were sent"
-    assert terms_digest(canonical_terms(shown["terms"])) == shown["terms_digest"]
+    assert terms_digest(canonical_terms(json.dumps(shown["terms"]).encode())) == shown["terms_digest"]
     assert [(v["terms"], v["terms_digest"]) for v in shown["versions"]] == [(shown["terms"], shown["terms_digest"])]
     listed = mypay("consent", "list", "--status", "CANC", "--json").expect().json
     assert [(c["consent_id"], c["terms_digest"]) for c in listed] == [("c-2", shown["terms_digest"])]
