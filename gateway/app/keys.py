@@ -4,7 +4,8 @@
 ring        what for                                                who holds it
 =========== ======================================================= =================================================
 cards       sealing the cards behind funding tokens                 execution, ``mypay token add``
-dead-letter sealing and marking dead letters                        every stage that writes one, ``mypay dead-letter``
+dead-letter sealing and marking dead letters                        every stage that writes one, the console,
+                                                                    ``mypay dead-letter``
 internal    marking what initiation and schedule hand to execution  initiation, schedule, execution
 sharing     naming customers for affiliates                         sharing, marketing
 =========== ======================================================= =================================================
@@ -71,8 +72,9 @@ RINGS_OF: Final[Mapping[str, tuple[Ring, ...]]] = {
     "portability": (Ring.DEAD_LETTER,),
     "sharing": (Ring.DEAD_LETTER, Ring.SHARING),
     "marketing": (Ring.DEAD_LETTER, Ring.SHARING),
+    "console": (Ring.DEAD_LETTER,),
 }
-"""What each stage needs, and is all that it reads."""
+"""What each stage and the console need, and is all that they read."""
 
 
 def ring_folder(settings: Settings, ring: Ring) -> Path:

@@ -9,7 +9,7 @@ import typer
 import gateway
 from gateway.app.stages import STAGES
 from gateway.cli.common import CliError, ExitCode, Json, print_json, say
-from gateway.cli.deploy.compose import compose_file, prometheus_file
+from gateway.cli.deploy.compose import CONSOLE_USERS, compose_file, prometheus_file
 from gateway.cli.deploy.helm import chart_files
 from gateway.cli.deploy.systemd import unit_files
 from gateway.database.roles import Role
@@ -110,6 +110,8 @@ def certificates(
     people = [role.user for role in Role if role.value not in processes]
     for name in ("mypay-admin", "mypay-ops", "mypay-clearing-import", "postgres", *people):
         issue("operator", name)
+    for name in CONSOLE_USERS:
+        issue("console", name)
     for name in partner or []:
         issue(f"partner-{name}", f"mypay-partner-{name}")
         issue("operator", f"mypay-partner-{name}")

@@ -5,7 +5,9 @@ from typing import Any, Final
 
 import yaml
 
+from gateway.app.keys import RINGS, RINGS_OF
 from gateway.app.stages import METRICS_PORT, STAGES, Stage
+from gateway.cli.common import OPS
 from gateway.database.roles import Role
 from gateway.proving.stack.versions import versions
 
@@ -18,6 +20,10 @@ _CERTIFICATES: Final = "/etc/mypay/certificates"
 _KEYS: Final = "/var/lib/mypay/keys"
 _PROMETHEUS: Final = "prom/prometheus:v3.5.0"
 _GRAFANA: Final = "grafana/grafana:12.1.0"
+
+_CONSOLE_ROLES: Final = (Role.CONSOLE, Role.READONLY, Role.OPERATOR)
+CONSOLE_USERS: Final = (OPS, *(role.user for role in _CONSOLE_ROLES))
+"""Whom the console is to Kafka, from which it reads dead letters, and to PostgreSQL: certificates of no others."""
 
 _HARDENED: Final[dict[str, Any]] = {
     "read_only": True,
@@ -163,8 +169,8 @@ def _certificates(networks: Sequence[str]) -> dict[str, Any]:
     made = " ".join(f"--network {n}" for n in networks)
     # Once: the volumes are root's, and each key is for the user of the process that reads it.
     script = (
-        f"test -e /certificates/operator || mypay deploy certificates /tmp/made {made} --partner {_PARTNER}\n"
-        "test -e /certificates/operator || cp -R /tmp/made/. /certificates/\n"
+        f"test -e /certificates/console || mypay deploy certificates /tmp/made {made} --partner {_PARTNER}\n"
+        "test -e /certificates/console || cp -R /tmp/made/. /certificates/\n"
         f"chown -R {_UID} /certificates /keys /state /clearing /simulator\n"
         "chown -R 1000:1000 /certificates/kafka\n"
         "chown -R 999:999 /certificates/postgres\n"
@@ -295,13 +301,25 @@ def _tools() -> dict[str, Any]:
 
 
 def _console() -> dict[str, Any]:
+    rings = RINGS_OF["console"]
+    environment = {
+        **_environment(),
+        **{f"MYPAY_POSTGRES_DSN_{role.name}": _dsn(role.user) for role in _CONSOLE_ROLES},
+        **{RINGS[ring].variable: f"{_KEYS}/{ring.value}" for ring in rings},
+        "MYPAY_CONSOLE_HOST": "0.0.0.0",  # noqa: S104 - of a container
+        "MYPAY_CONSOLE_URL": "http://localhost:8088",
+    }
     return {
         **_image(),
         "command": ["console", "serve"],
-        "environment": _operator_environment()
-        | {"MYPAY_CONSOLE_HOST": "0.0.0.0", "MYPAY_CONSOLE_URL": "http://localhost:8088"},  # noqa: S104 - of a container
+        "environment": environment,
         "ports": ["127.0.0.1:8088:8088"],
-        "volumes": [_volume("certificates", _CERTIFICATES, "operator"), _volume("keys", _KEYS), _networks()],
+        # Browsers speak to it: it gets no key but its own.
+        "volumes": [
+            _volume("certificates", _CERTIFICATES, "console"),
+            _networks(),
+            *(_volume("keys", f"{_KEYS}/{ring.value}", ring.value) for ring in rings),
+        ],
         "depends_on": {"setup": {"condition": "service_completed_successfully"}},
         "restart": "unless-stopped",
         **_HARDENED,

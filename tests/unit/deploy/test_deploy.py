@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gateway.app.keys import RINGS_OF
 from gateway.app.settings import unknown_settings
 from gateway.app.stages import STAGES
 from gateway.cli import _NOUNS
@@ -100,6 +101,44 @@ def test_no_process_has_keys_of_another() -> None:
     assert [name for name, folders in mounted.items() if "disclosure" in folders] == ["disclosure"]
 
 
+WHOLE = {"certificates", "setup", "tools"}
+"""What makes keys, and what people run any command in."""
+
+
+def test_no_service_has_more_rings_than_its_process_holds() -> None:
+    holds = {name.replace("_", "-"): {ring.value for ring in rings} for name, rings in RINGS_OF.items()}
+    own = {s.name: {f.partition("/")[0] for f in s.folders().values()} - {"clearing"} for s in STAGES}
+    for service, told in document("compose.yaml")["services"].items():
+        command = [*told.get("command", []), ""]
+        name = command[1] if command[0] == "run" else command[0]
+        mounts = [v for v in told.get("volumes", []) if v["source"] == "keys"]
+        if service in WHOLE:
+            continue
+        assert all(v["read_only"] for v in mounts), service
+        mounted = {v.get("volume", {}).get("subpath", "all") for v in mounts}
+        assert mounted <= holds.get(name, set()) | own.get(name, set()), service
+        # Nor is it told of a folder that it has not.
+        told_of = {v for v in told.get("environment", {}).values() if v.startswith("/var/lib/mypay/keys/")}
+        assert {v.split("/")[5] for v in told_of} == mounted, service
+
+
+def test_no_service_has_certificates_of_others(tmp_path: Path) -> None:
+    mypay("deploy", "certificates", tmp_path / "made", *(w for n in NETWORKS for w in ("--network", n))).expect()
+    for service, told in document("compose.yaml")["services"].items():
+        folders = {v.get("volume", {}).get("subpath") for v in told.get("volumes", []) if v["source"] == "certificates"}
+        if service in WHOLE:
+            continue
+        assert folders <= {service}, service
+        assert all((tmp_path / "made" / folder).is_dir() for folder in folders), service
+        # Each that an address or a folder of credentials names is there.
+        addresses = " ".join(str(v) for v in told.get("environment", {}).values())
+        for file in re.findall(r"/etc/mypay/certificates/([a-z_.-]+)", addresses):
+            assert (tmp_path / "made" / service / file).is_file(), (service, file)
+    assert {p.name for p in (tmp_path / "made" / "console").glob("*.key")} == {
+        *("mypay-ops.key", "mypay_console.key", "mypay_operator.key", "mypay_readonly.key")
+    }
+
+
 def test_what_is_mounted_is_there() -> None:
     for name, service in document("compose.yaml")["services"].items():
         for volume in service.get("volumes", []):
@@ -169,7 +208,7 @@ def test_certificates_are_one_folder_a_process_and_good_for_what_they_name(tmp_p
     out = tmp_path / "made"
     mypay("deploy", "certificates", out, "--network", "bcard", "--partner", "shop-pay").expect()
     folders = {p.name for p in out.iterdir()}
-    assert folders == {*processes(), "kafka", "postgres", "operator", "partner-shop-pay"}
+    assert folders == {*processes(), "kafka", "postgres", "operator", "console", "partner-shop-pay"}
     assert {p.name for p in (out / "relay").iterdir()} == {
         *("ca.pem", "mypay-relay.crt", "mypay-relay.key", "mypay_relay.crt", "mypay_relay.key")
     }
