@@ -227,7 +227,10 @@ EVERYTHING = {
     "autoscaling": {"enabled": True},
     "kafka": {"strimzi": {"enabled": True}},
     "monitoring": {"serviceMonitor": True, "prometheusRule": True},
-    "stages": {"portability-api": {"enabled": True}, "settlement": {"clearingClaim": "clearing"}},
+    "stages": {
+        "portability-api": {"enabled": True, "tlsSecret": "api-tls"},
+        "settlement": {"clearingClaim": "clearing"},
+    },
     "issuers": {"policy.toml": "a"},
     "networkTlsSecret": "network-tls",
 }
@@ -273,6 +276,80 @@ def test_the_chart_can_be_rendered_and_has_every_process(given: dict[str, Any]) 
         assert mounted == {v["name"] for v in pod["volumes"]}, name
     assert len(of_kind(found, "Job")) == 1
     assert of_kind(found, "NetworkPolicy")
+
+
+def pod_of(found: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    pod: dict[str, Any] = of_kind(found, "Deployment")[f"mypay-{name}"]["spec"]["template"]["spec"]
+    return pod
+
+
+def mounts(container: dict[str, Any]) -> dict[str, str]:
+    return {v["name"]: v["mountPath"] for v in container["volumeMounts"]}
+
+
+@needs_helm
+def test_nothing_is_mounted_within_what_is_only_read() -> None:
+    """The runtime could not make the place for it, and the pod would never start."""
+    found = manifests(EVERYTHING)
+    for name in processes():
+        pod = pod_of(found, name)
+        for container in (*pod["initContainers"], *pod["containers"]):
+            places = list(mounts(container).values())
+            assert [(a, b) for a in places for b in places if a.startswith(f"{b}/")] == [], name
+
+
+@needs_helm
+def test_networks_keys_are_copied_for_execution_alone() -> None:
+    found = manifests(EVERYTHING)
+    having = [name for name in processes() if "network-tls" in {v["name"] for v in pod_of(found, name)["volumes"]}]
+    assert having == [f"execution-{n}" for n in NETWORKS]
+    [given] = pod_of(found, having[0])["initContainers"]
+    assert mounts(given)["network-tls"] == "/given/network-tls"
+    assert mounts(given)["secrets"] == "/etc/mypay"
+    assert "umask 077" in given["command"][-1]
+    assert "network-tls" not in mounts(pod_of(found, having[0])["containers"][0])
+
+
+@needs_helm
+def test_the_api_listens_to_others_with_the_certificates_that_it_is_given() -> None:
+    for given, clients in ((EVERYTHING, "api-tls"), ({"clientsCaSecret": "recipients-ca"}, "recipients-ca")):
+        api = {"enabled": True, "tlsSecret": "api-tls"}
+        stages = {"stages": {"portability-api": api | given}} if given is not EVERYTHING else {}
+        found = manifests(EVERYTHING | stages)
+        pod = pod_of(found, "portability-api")
+        [init], [container] = pod["initContainers"], pod["containers"]
+        env = {e["name"]: e.get("value") for e in container["env"]}
+        assert env["MYPAY_PORTABILITY_API_HOST"] == "0.0.0.0"
+        assert {"name": "api", "containerPort": int(env["MYPAY_PORTABILITY_API_PORT"])} in container["ports"]
+        # What the settings name is what the init container copies there.
+        secrets = {v["name"]: v["secret"] for v in pod["volumes"] if "secret" in v}
+        copied = {
+            place.replace("/given/", "/etc/mypay/") + "/" + item["path"]: secrets[name]["secretName"]
+            for name, place in mounts(init).items()
+            for item in secrets.get(name, {}).get("items", [])
+        }
+        assert copied[env["MYPAY_PORTABILITY_API_CERTIFICATE_FILE"]] == "api-tls"
+        assert copied[env["MYPAY_PORTABILITY_API_KEY_FILE"]] == "api-tls"
+        assert copied[env["MYPAY_PORTABILITY_API_CLIENTS_FILE"]] == clients
+        assert not any("PORTABILITY_API_HOST" in str(pod_of(found, n)) for n in processes() - {"portability-api"})
+    ran = helm("template", "mypay", str(CHART), given={"stages": {"portability-api": {"enabled": True}}})
+    assert "tlsSecret names the Secret" in ran.stderr
+
+
+def test_what_processes_may_reach_has_a_port() -> None:
+    values = document("helm/mypay/values.yaml")
+    rules = values["networkPolicy"]["egress"]
+    assert all(rule.get("ports") for rule in rules), "a rule without ports lets everything out"
+    ports = {p["port"] for rule in rules for p in rule["ports"]}
+    hosts = [h for text in values["networks"].values() for h in tomllib.loads(text)["addresses"]]
+    needed = {int(h.rpartition(":")[2]) for h in (values["kafka"]["bootstrapServers"], *hosts)}
+    assert ports == needed | {values["postgres"]["port"], 443}
+
+
+@needs_helm
+def test_the_network_policy_lets_nothing_else_out() -> None:
+    egress = of_kind(manifests(EVERYTHING), "NetworkPolicy")["mypay"]["spec"]["egress"]
+    assert all(rule.get("ports") for rule in egress)
 
 
 @needs_helm
