@@ -319,6 +319,10 @@ class Settings(BaseSettings):
     """On which port; 0: a free one, told when it starts."""
     console_url: Annotated[str, Field(pattern=r"^https?://[^/]+$")] | None = None
     """What people's browsers call it, such as ``https://console.example``. None: what it listens on, this machine's."""
+    console_proxy_addresses: str | None = None
+    """Addresses or networks, with commas between them, of what speaks TLS in front of it. They alone are believed where
+    a request comes from: the last address in ``X-Forwarded-For``. None: behind an ``https://`` address wrong passwords
+    are counted by name alone."""
     console_idle_s: Annotated[float, Field(ge=60, le=86_400)] = 1800.0
     """Whoever does nothing for so long signs in again."""
     console_session_s: Annotated[float, Field(ge=60, le=86_400)] = 43_200.0

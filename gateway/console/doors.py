@@ -30,12 +30,11 @@ async def sign_in_form(console: Console, request: web.Request) -> web.StreamResp
 async def sign_in(console: Console, request: web.Request) -> web.StreamResponse:
     """Let somebody in with a password."""
     form = await request.post()
-    came = await console.signing_in.with_password(
-        str(form.get("name", "")), str(form.get("password", "")), request.remote or ""
-    )
+    name, password = str(form.get("name", "")), str(form.get("password", ""))
+    came = await console.signing_in.with_password(name, password, console.peer(request))
     if isinstance(came, SignedIn):
         return _let_in(console, came)
-    # The name is in the record of attempts; a mistyped one may be a password, so it is in no log.
+    # A user's name is in the record of attempts; a mistyped one may be a password, so it is in no log.
     console.observer.note("console_sign_in_refused", level="warning", outcome=came.value)
     status, text = _WHY[came]
     return console.page(request, "sign_in.html", status=status, error=text)
@@ -43,7 +42,7 @@ async def sign_in(console: Console, request: web.Request) -> web.StreamResponse:
 
 async def sign_out(console: Console, request: web.Request) -> web.StreamResponse:
     """End the session."""
-    await console.signing_in.sign_out(request[SIGNED_IN], request.remote or "")
+    await console.signing_in.sign_out(request[SIGNED_IN], console.peer(request))
     response = _to("/sign-in")
     response.del_cookie(console.cookie_name(SESSION_COOKIE), secure=console.is_secure, httponly=True, samesite="Lax")
     return response
@@ -73,7 +72,7 @@ async def oidc_callback(console: Console, request: web.Request) -> web.StreamRes
             raise OidcError("the operator's name is none that the record takes")
     except OidcError as error:
         return _not_let_in(console, request, error)
-    response = _let_in(console, await console.signing_in.let_in(name, role, request.remote or "", is_local=False))
+    response = _let_in(console, await console.signing_in.let_in(name, role, console.peer(request), is_local=False))
     # It was for one attempt.
     console.set_cookie(response, OIDC_COOKIE, "", max_age=0)
     return response

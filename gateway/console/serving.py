@@ -19,6 +19,7 @@ from gateway.console import actions, doors, pages
 from gateway.console.letters import Letters
 from gateway.console.oidc import OidcClient
 from gateway.console.rules.access import ROUTES
+from gateway.console.rules.peers import Proxies, proxies_of
 from gateway.console.sampling import Samples
 from gateway.console.signing_in import SigningIn
 from gateway.console.web import Console, Handler, application, environment
@@ -51,9 +52,10 @@ def check_address(settings: Settings) -> None:
             "MYPAY_CONSOLE_HOST lets others than this machine reach the console: MYPAY_CONSOLE_URL must be the "
             "https:// address under which something in front of it speaks TLS"
         )
-    issuer = settings.console_oidc_issuer
-    if issuer is not None and issuer.startswith("http://") and settings.console_host not in LOCAL:
-        raise NotConfiguredError("MYPAY_CONSOLE_OIDC_ISSUER must begin with https://")
+    # Codes, secrets and the keys that tokens are verified with come from there, wherever the console itself listens.
+    issuer = urlsplit(settings.console_oidc_issuer or "")
+    if issuer.scheme == "http" and issuer.hostname not in LOCAL:
+        raise NotConfiguredError("MYPAY_CONSOLE_OIDC_ISSUER must begin with https://, unless it is on this machine")
 
 
 def make_console(
@@ -74,12 +76,20 @@ def make_console(
         samples=Samples(database, clock),
         letters=Letters(settings, clock),
         networks=load_networks(settings.networks_dir),
+        proxies=_proxies(settings),
         clock=clock,
         observer=observer,
         url=url,
         templates=environment(),
         oidc=OidcClient(settings, f"{url}/oidc/callback", http) if settings.console_oidc_issuer else None,
     )
+
+
+def _proxies(settings: Settings) -> Proxies:
+    try:
+        return proxies_of(settings.console_proxy_addresses or "")
+    except ValueError as error:
+        raise NotConfiguredError(f"MYPAY_CONSOLE_PROXY_ADDRESSES: {error}") from None
 
 
 @asynccontextmanager

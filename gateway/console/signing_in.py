@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway.app.console import ConsoleDatabase
 from gateway.base.process import Clock
-from gateway.directory.console_roles import ConsoleRole, ConsoleSession, SignIn
+from gateway.directory.console_roles import ConsoleRole, ConsoleSession, ConsoleUser, SignIn
 from gateway.sealing.passwords import NOBODYS, PASSWORD_CHARS_MAX, is_password
 
 WINDOW: Final = timedelta(minutes=15)
@@ -21,8 +21,10 @@ FAILURES_OF_PEER_MAX: Final = 50
 
 NAME_CHARS_MAX: Final = 64
 
+ATTEMPTS_MAX: Final = 20
+"""Attempts that may wait for the one that is looked at; further ones are refused, and leave nothing behind."""
+
 _SEEN_EVERY: Final = timedelta(seconds=30)
-_HASHING_MAX: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,58 +48,76 @@ class SigningIn:
     clock: Clock
     idle: timedelta
     longest: timedelta
-    _peers: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
-    _hashing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_HASHING_MAX))
+    _key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    _one: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _attempts: int = 0
 
-    async def with_password(self, name: str, password: str, peer: str) -> SignedIn | SignIn:
-        """Let somebody in with a password, or say why not."""
-        name, peer = _printable(name), self._peer(peer)
-        since = self.clock.now() - WINDOW
+    async def with_password(self, name: str, password: str, peer: str | None) -> SignedIn | SignIn:
+        """Let somebody in with a password, or say why not. ``peer``: where they are; None where nobody can know."""
+        if self._attempts > ATTEMPTS_MAX:
+            return SignIn.TOO_MANY
+        self._attempts += 1
+        try:
+            # One at a time: each counts what those before it came to. So attempts take one connection of the two that
+            # sessions are looked up with, however many come.
+            async with self._one:
+                user = await self._attempt(_printable(name), password, peer)
+        finally:
+            self._attempts -= 1
+        return user if isinstance(user, SignIn) else await self.let_in(user.name, user.role, peer, is_local=True)
+
+    async def _attempt(self, name: str, password: str, peer: str | None) -> ConsoleUser | SignIn:
+        since, place = self.clock.now() - WINDOW, self._peer(peer)
         async with self.database.sign_ins() as sign_ins:
-            failures = await sign_ins.failures(name, peer, since=since)
-            if failures.of_name >= FAILURES_OF_NAME_MAX or failures.of_peer >= FAILURES_OF_PEER_MAX:
-                await sign_ins.note(name, peer, SignIn.TOO_MANY)
+            # What nobody is called may be a password that was typed into the wrong field: it is told apart, not kept.
+            noted = await sign_ins.spelling(name) or f"?{self._hidden(name.casefold())}"
+            failures = await sign_ins.failures(noted, place, since=since)
+            is_of_name = failures.of_name >= FAILURES_OF_NAME_MAX
+            if is_of_name or (peer is not None and failures.of_peer >= FAILURES_OF_PEER_MAX):
+                if not (failures.told_name if is_of_name else failures.told_peer):
+                    await sign_ins.note(noted, place, SignIn.TOO_MANY)
                 return SignIn.TOO_MANY
             user = await sign_ins.user(name)
-        async with self._hashing:
-            # Also where there is no such user: it takes as long.
-            known = user.password_hash if user else NOBODYS
-            good = await asyncio.to_thread(is_password, password[:PASSWORD_CHARS_MAX], known) and user is not None
-        if not good or user is None:
-            async with self.database.sign_ins() as sign_ins:
-                await sign_ins.note(name, peer, SignIn.REFUSED)
-            return SignIn.REFUSED
-        return await self.let_in(user.name, user.role, peer, is_local=True, peer_is_hashed=True)
+        # Also where there is no such user: it takes as long.
+        known = user.password_hash if user else NOBODYS
+        good = await asyncio.to_thread(is_password, password[:PASSWORD_CHARS_MAX], known)
+        if user is not None and good:
+            return user
+        async with self.database.sign_ins() as sign_ins:
+            await sign_ins.note(noted, place, SignIn.REFUSED)
+        return SignIn.REFUSED
 
-    async def let_in(
-        self, name: str, role: ConsoleRole, peer: str, *, is_local: bool, peer_is_hashed: bool = False
-    ) -> SignedIn:
+    async def let_in(self, name: str, role: ConsoleRole, peer: str | None, *, is_local: bool) -> SignedIn:
         """Begin a session for somebody whose name is proved."""
         now, token = self.clock.now(), secrets.token_urlsafe(32)
         session = ConsoleSession(name, role, is_local, now, now)
         async with self.database.sign_ins() as sign_ins:
             await sign_ins.begin(_hash(token), session, idle_since=now - self.idle, old=now - self.longest)
-            await sign_ins.note(name, peer if peer_is_hashed else self._peer(peer), SignIn.LET_IN)
+            await sign_ins.note(name, self._peer(peer), SignIn.LET_IN)
         return SignedIn(token, session)
 
-    async def session(self, token: str) -> SignedIn | None:
-        """Who holds this token, if their session counts still."""
+    async def session(self, token: str, *, is_use: bool = True) -> SignedIn | None:
+        """Who holds this token, if their session counts still. ``is_use``: a person asks, which puts off its end."""
         now, hashed = self.clock.now(), _hash(token)
         async with self.database.sign_ins() as sign_ins:
             found = await sign_ins.session(hashed, idle_since=now - self.idle, old=now - self.longest)
-            if found is not None and now - found.seen_at >= _SEEN_EVERY:
+            if found is not None and is_use and now - found.seen_at >= _SEEN_EVERY:
                 await sign_ins.seen(hashed, now)
         return None if found is None else SignedIn(token, found)
 
-    async def sign_out(self, signed_in: SignedIn, peer: str) -> None:
+    async def sign_out(self, signed_in: SignedIn, peer: str | None) -> None:
         """End a session."""
         async with self.database.sign_ins() as sign_ins:
             await sign_ins.end(_hash(signed_in.token))
             await sign_ins.note(signed_in.session.name, self._peer(peer), SignIn.SIGNED_OUT)
 
-    def _peer(self, address: str) -> str:
-        # An address is personal: it is told apart, and not kept. The key lives as long as this process.
-        return hmac.new(self._peers, address.encode(), sha256).hexdigest()[:32]
+    def _peer(self, address: str | None) -> str:
+        # An address is personal: it is told apart, and not kept.
+        return self._hidden(address or "")
+
+    def _hidden(self, text: str) -> str:
+        # The key lives as long as this process.
+        return hmac.new(self._key, text.encode("utf-8", "surrogatepass"), sha256).hexdigest()[:32]
 
 
 def _hash(token: str) -> bytes:

@@ -19,7 +19,8 @@ from gateway.base.errors import StoreUnavailableError
 from gateway.base.process import Clock, Observer
 from gateway.console.letters import Letters
 from gateway.console.oidc import OidcClient
-from gateway.console.rules.access import ROUTES, Route, may
+from gateway.console.rules.access import POLLED, ROUTES, Route, may
+from gateway.console.rules.peers import Proxies, peer_of
 from gateway.console.rules.states import LOOKS, UNFORESEEN
 from gateway.console.sampling import Samples
 from gateway.console.signing_in import SignedIn, SigningIn
@@ -72,6 +73,7 @@ class Console:
     samples: Samples
     letters: Letters
     networks: Mapping[str, NetworkConfig]
+    proxies: Proxies
     clock: Clock
     observer: Observer
     url: str
@@ -82,6 +84,11 @@ class Console:
     def is_secure(self) -> bool:
         """True if browsers speak TLS with what is in front of it."""
         return self.url.startswith("https://")
+
+    def peer(self, request: web.Request) -> str | None:
+        """The address that a request comes from; None where it cannot be known."""
+        hops = request.headers.getall("X-Forwarded-For", [])
+        return peer_of(request.remote or "", hops, self.proxies, is_proxied=self.is_secure)
 
     def page(self, request: web.Request, template: str, *, status: int = 200, **given: Any) -> web.Response:
         """A page, in the language of whoever asked."""
@@ -174,8 +181,10 @@ def _way_in(console: Console) -> Any:
         try:
             token = request.cookies.get(console.cookie_name(SESSION_COOKIE))
             is_page = not request.path.startswith(("/static/", "/healthz"))
-            if token and is_page and (signed_in := await console.signing_in.session(token)):
-                request[SIGNED_IN] = signed_in
+            if token and is_page:
+                signed_in = await console.signing_in.session(token, is_use=_name_of(request) not in POLLED)
+                if signed_in is not None:
+                    request[SIGNED_IN] = signed_in
             response: web.StreamResponse = await handler(request)
         except web.HTTPNotFound:
             return refused(console, request, 404, "There is no such page.")
@@ -184,12 +193,17 @@ def _way_in(console: Console) -> Any:
         except StoreUnavailableError:
             return refused(console, request, 503, "The database does not answer. Try again in a moment.")
         except Exception as error:  # noqa: BLE001 - told and logged here: a page's fault ends no console
-            # Its text may quote rows.
-            console.observer.note("console_failed", level="error", route=request.path, reason=type(error).__name__)
+            # Its text may quote rows, and the path has ids in it.
+            console.observer.note("console_failed", level="error", route=_name_of(request), reason=type(error).__name__)
             return refused(console, request, 500, "Something went wrong here. It has been logged.")
         return response
 
     return handle
+
+
+def _name_of(request: web.Request) -> str:
+    """Its route's name; empty where there is none."""
+    return request.match_info.route.name or ""
 
 
 async def _headers(_: web.Request, response: web.StreamResponse) -> None:

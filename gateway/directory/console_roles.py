@@ -56,7 +56,13 @@ class ConsoleSession:
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """Attempts to sign in that were refused lately: under a name, and from a place."""
+    """Attempts to sign in that were refused lately: under a name, and from a place.
+
+    Attributes:
+        told_name, told_peer: it is written down that there were too many.
+    """
 
     of_name: int
     of_peer: int
+    told_name: bool
+    told_peer: bool

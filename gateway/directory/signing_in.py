@@ -56,6 +56,11 @@ class PostgresSignIns(OnConnection):
         rows = await self._fetch(_SQL.user, name)
         return ConsoleUser(**{**dict(rows[0]), "role": ConsoleRole(rows[0]["role"])}) if rows else None
 
+    async def spelling(self, name: str) -> str | None:
+        """The name as it was registered; None where nobody is called so, disabled or not."""
+        rows = await self._fetch(_SQL.spelling, name)
+        return rows[0]["name"] if rows else None
+
     async def failures(self, name: str, peer: str, *, since: datetime) -> Failures:
         """How often this name, and whoever comes from there, was refused since then."""
         return Failures(**dict((await self._fetch(_SQL.failures, name, peer, since))[0]))

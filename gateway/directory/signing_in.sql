@@ -1,14 +1,21 @@
 -- name: user
 SELECT name, role, password_hash FROM console_user WHERE lower(name) = lower($1) AND disabled_at IS NULL
 
+-- name: spelling
+SELECT name FROM console_user WHERE lower(name) = lower($1)
+
 -- name: failures
 -- Of the name, and of the place, since then.
-SELECT count(*) FILTER (WHERE lower(name) = lower($1)) AS of_name, count(*) FILTER (WHERE peer = $2) AS of_peer
+SELECT count(*) FILTER (WHERE is_name AND outcome = 'refused') AS of_name,
+       count(*) FILTER (WHERE peer = $2 AND outcome = 'refused') AS of_peer,
+       coalesce(bool_or(is_name AND outcome = 'too_many'), false) AS told_name,
+       coalesce(bool_or(peer = $2 AND outcome = 'too_many'), false) AS told_peer
 FROM (
-    SELECT name, peer FROM console_sign_in WHERE lower(name) = lower($1) AND at >= $3 AND outcome = 'refused'
+    SELECT true AS is_name, peer, outcome FROM console_sign_in
+    WHERE lower(name) = lower($1) AND at >= $3 AND outcome IN ('refused', 'too_many')
     UNION ALL
-    SELECT name, peer FROM console_sign_in
-    WHERE peer = $2 AND lower(name) <> lower($1) AND at >= $3 AND outcome = 'refused'
+    SELECT false, peer, outcome FROM console_sign_in
+    WHERE peer = $2 AND lower(name) <> lower($1) AND at >= $3 AND outcome IN ('refused', 'too_many')
 ) AS f
 
 -- name: note

@@ -253,6 +253,31 @@ async def test_too_many_attempts_are_not_even_looked_at(console: Console, module
     assert "127.0.0.1" not in peer["peer"]
 
 
+async def test_attempts_at_the_same_moment_and_mistyped_names_are_bounded(
+    console: Console, module_database: str
+) -> None:
+    async with browsing(console) as browser:
+        wrong = [browser.sign_in("view", f"wrong password {n}") for n in range(40)]
+        assert set(await asyncio.gather(*wrong)) == {403, 429}
+        assert await browser.sign_in("correct horse in the wrong field", "x") == 403
+    found = await rows(module_database, "SELECT name, outcome, count(*) AS n FROM console_sign_in GROUP BY 1, 2")
+    kept = {(r["name"], r["outcome"]): r["n"] for r in found}
+    assert kept.pop(("view", "refused")) == FAILURES_OF_NAME_MAX
+    assert kept.pop(("view", "too_many")) == 1
+    ((name, outcome),) = kept
+    assert (name[0], len(name), outcome) == ("?", 33, "refused")
+
+
+async def test_a_page_that_refreshes_itself_keeps_nobody_signed_in(console: Console, module_database: str) -> None:
+    async with browsing(console, "oper") as browser:
+        await rows(module_database, "UPDATE console_session SET seen_at = now() - interval '20 minutes'")
+        before = await rows(module_database, "SELECT seen_at FROM console_session")
+        assert (await browser.get("/live"))[0] == 200
+        assert await rows(module_database, "SELECT seen_at FROM console_session") == before
+        assert (await browser.get("/networks"))[0] == 200
+        assert await rows(module_database, "SELECT seen_at FROM console_session") > before
+
+
 @pytest.mark.parametrize(
     "end",
     [

@@ -19,12 +19,18 @@ VIEWER, OPERATOR, APPROVER = ConsoleRole
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One address. ``needs``: the least role; None: anybody, also who is not signed in."""
+    """One address.
+
+    Attributes:
+        needs: the least role; None: anybody, also who is not signed in.
+        is_use: whoever asks for it does something; False: a page asks by itself, whether or not anybody looks at it.
+    """
 
     method: str
     path: str
     name: str
     needs: ConsoleRole | None
+    is_use: bool = True
 
 
 ROUTES: Final = (
@@ -37,7 +43,7 @@ ROUTES: Final = (
     Route("POST", "/language", "language", None),
     Route("POST", "/sign-out", "sign_out", VIEWER),
     Route("GET", "/", "overview", VIEWER),
-    Route("GET", "/live", "live", VIEWER),
+    Route("GET", "/live", "live", VIEWER, is_use=False),
     Route("GET", "/payments", "payments", VIEWER),
     Route("GET", "/payments/{partner}/{payment}", "payment", VIEWER),
     Route("GET", "/consents/{partner}/{consent}", "consent", VIEWER),
@@ -52,6 +58,9 @@ ROUTES: Final = (
     Route("POST", "/actions/{kind}", "action", OPERATOR),
 )
 """Every address that the console answers."""
+
+
+POLLED: Final = frozenset(r.name for r in ROUTES if not r.is_use)
 
 
 @unique
