@@ -263,9 +263,10 @@ class Settings(BaseSettings):
     # --- archive ---
     archive_dir: Path | None = None
     """Where the files of archived payments are written and read. None: the folder `archive` of `MYPAY_HOME`."""
-    archive_after_days: Annotated[int, Field(ge=1)] = 400
+    archive_after_days: Annotated[int, Field(ge=1)] = 1830
     """Payments that have been final for so long are archived: longer than anything is still refunded, corrected,
-    exported or counted."""
+    exported or counted. Five years and some days, for recipients may ask five years back, and neither exports nor the
+    API tell of what is archived."""
     archive_file_payments: Annotated[int, Field(ge=1, le=100_000)] = 20_000
     """A file: some 3 MB. All of them are in memory while it is written, some 3 kB each."""
     archive_batch: Annotated[int, Field(ge=1, le=5_000)] = 500

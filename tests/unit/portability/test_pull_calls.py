@@ -3,13 +3,15 @@
 import base64
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway.app.settings import Settings
+from gateway.base.calendar import SEOUL
 from gateway.portability.api.paging import read_next_page, write_next_page
 from gateway.portability.api.rules.calls import (
     LIMIT_MAX,
@@ -234,3 +236,14 @@ def test_no_more_calls_than_its_rate_and_one_burst(pauses: list[float], per_seco
         bucket, wait = take(bucket, now, per_second=per_second, burst=burst)
         taken += not wait
         assert taken <= burst + now * per_second + 1e-6
+
+
+@given(st.integers(0, 15 * 365 * 24).map(lambda hours: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=hours)))
+@example(datetime(2029, 2, 28, 23, 59, tzinfo=UTC))
+@example(datetime(2028, 2, 29, 0, 0, tzinfo=UTC))
+def test_nothing_is_archived_that_can_still_be_asked_for(now: datetime) -> None:
+    archived = now - timedelta(days=Settings.model_fields["archive_after_days"].default)
+    day = archived.astimezone(SEOUL)
+    with pytest.raises(RefusedCallError) as refused:
+        read_call(call(from_date=f"{day:%Y%m%d}", to_date=f"{now:%Y%m%d}"), org_code=OWN, now=now)
+    assert refused.value.code is RspCode.TOO_OLD
