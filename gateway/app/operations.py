@@ -16,7 +16,7 @@ import uuid_utils
 from gateway.app.dead_letters import replay_references
 from gateway.app.operating import Actor
 from gateway.app.process import SystemClock
-from gateway.app.registries import Registries, open_consent_changes, open_registries
+from gateway.app.registries import Registries, open_registries
 from gateway.app.settings import Settings
 from gateway.consents.changing import ConsentCommandRefusedError, ConsentUnknownError, change_consent_status
 from gateway.consents.rules.consent import ConsentCommand
@@ -25,7 +25,7 @@ from gateway.directory.partners import PartnerKey
 from gateway.identity.store import IdentityLink
 from gateway.marketing.rules.campaign import Campaign, CampaignRefusedError
 from schemas.codec import decode, encode_json
-from schemas.primitives import FundingToken, NetworkId, PartnerId
+from schemas.primitives import ConsentId, FundingToken, NetworkId, PartnerId
 from schemas.sharing import SharingUse
 
 Payload = Mapping[str, Any]
@@ -71,10 +71,16 @@ class Doing:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One kind. ``do``: what carries it out; returns a sentence for people."""
+    """One kind.
+
+    Attributes:
+        do: what carries it out; returns a sentence for people.
+        bind: what a proposal adds to the payload: the state that it is about. ``do`` refuses another one.
+    """
 
     gives: Gives
     do: Callable[[Doing, Payload], Awaitable[str]]
+    bind: Callable[[Registries, Payload], Awaitable[Payload]] | None = None
 
 
 def _key_of(payload: Payload) -> PartnerKey:
@@ -154,25 +160,52 @@ async def _apply_campaign(doing: Doing, payload: Payload) -> str:
     return f"Campaign {campaign.campaign_id} is {'new' if is_new else 'changed'}, and makes offers."
 
 
-async def _resume_network(doing: Doing, payload: Payload) -> str:
+def _not_paused(network: NetworkId) -> OperationRefusedError:
+    return OperationRefusedError(f"Network {network} is not paused.", hint="`mypay network list` shows them.")
+
+
+async def _bind_pause(registries: Registries, payload: Payload) -> Payload:
     network = NetworkId(payload["network_id"])
-    if not await doing.registries.directory.resume_network(network):
-        raise OperationRefusedError(f"Network {network} is not paused.", hint="`mypay network list` shows them.")
+    if (since := await registries.directory.paused_at(network)) is None:
+        raise _not_paused(network)
+    return {**payload, "paused_at": since.isoformat()}
+
+
+async def _resume_network(doing: Doing, payload: Payload) -> str:
+    network, directory = NetworkId(payload["network_id"]), doing.registries.directory
+    since = payload.get("paused_at") and datetime.fromisoformat(payload["paused_at"])
+    if not await directory.resume_network(network, paused_at=since):
+        if since is None or await directory.paused_at(network) is None:
+            raise _not_paused(network)
+        raise OperationRefusedError(f"Network {network}: it was paused anew since: propose again.")
     return f"Network {network} takes payments again."
 
 
+async def _bind_consent(registries: Registries, payload: Payload) -> Payload:
+    key = (PartnerId(payload["partner_id"]), ConsentId(payload["consent_id"]))
+    if (changes := await registries.consents.lock_changes(key)) is None:
+        raise OperationRefusedError("The partner has no such consent.", missing=True)
+    return {**payload, "changes": changes}
+
+
 async def _resume_consent(doing: Doing, payload: Payload) -> str:
-    partner, consent = payload["partner_id"], payload["consent_id"]
-    async with open_consent_changes(doing.dsn) as store:
-        try:
-            changed = await change_consent_status(
-                store, SystemClock(), (partner, consent), ConsentCommand.RESUME, reason=payload.get("reason")
-            )
-        except (ConsentUnknownError, ConsentCommandRefusedError) as error:
-            text = str(error)
-            raise OperationRefusedError(
-                f"{text[0].upper()}{text[1:]}.", missing=isinstance(error, ConsentUnknownError)
-            ) from None
+    key = partner, consent = PartnerId(payload["partner_id"]), ConsentId(payload["consent_id"])
+    bound = payload.get("changes")
+    if bound is not None and await doing.registries.consents.lock_changes(key) != bound:
+        raise OperationRefusedError(f"Consent {consent} of {partner}: it was changed since: propose again.")
+    try:
+        changed = await change_consent_status(
+            doing.registries.consent_changes,
+            SystemClock(),
+            key,
+            ConsentCommand.RESUME,
+            reason=payload.get("reason"),
+        )
+    except (ConsentUnknownError, ConsentCommandRefusedError) as error:
+        text = str(error)
+        raise OperationRefusedError(
+            f"{text[0].upper()}{text[1:]}.", missing=isinstance(error, ConsentUnknownError)
+        ) from None
     return f"Consent {consent} of {partner} is {changed.status}."
 
 
@@ -196,9 +229,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "recipient.key.add": Operation(Gives.RIGHT, _grant_recipient),
     "recipient.certificate": Operation(Gives.RIGHT, _grant_recipient),
     "campaign.apply": Operation(Gives.RIGHT, _apply_campaign),
-    "network.resume": Operation(Gives.MONEY, _resume_network),
-    "consent.resume": Operation(Gives.MONEY, _resume_consent),
-    # May be done twice without harm, if the decision is not kept: stages handle a record once.
+    "network.resume": Operation(Gives.MONEY, _resume_network, _bind_pause),
+    "consent.resume": Operation(Gives.MONEY, _resume_consent, _bind_consent),
+    # Kafka has what was sent, though the decision may not be kept. Again does no harm: stages handle a record once.
     "dead-letter.replay": Operation(Gives.MONEY, _replay),
 }
 """Kind → what carries it out. A payload holds public data alone."""
@@ -215,20 +248,24 @@ async def carry_out(settings: Settings, dsn: str, actor: Actor, kind: str, paylo
 
 
 async def propose(dsn: str, actor: Actor, kind: str, subject: str, payload: Payload) -> UUID:
-    """Keep it as a proposal for another operator; return the proposal's id."""
-    now = datetime.now(UTC)
-    proposal = Proposal(
-        proposal_id=UUID(bytes=uuid_utils.uuid7().bytes),
-        kind=kind,
-        subject=subject,
-        payload=dict(payload),
-        operator=actor.operator,
-        login="",
-        why=actor.why,
-        proposed_at=now,
-        expires_at=now + PROPOSAL_LIVES,
-    )
-    async with open_registries(dsn) as registries:
+    """Keep it as a proposal for another operator, bound to the state that it is about; return the proposal's id.
+
+    Raises:
+        OperationRefusedError: there is nothing of which it could be proposed.
+    """
+    now, bind = datetime.now(UTC), OPERATIONS[kind].bind
+    async with open_registries(dsn) as registries, registries.transaction():
+        proposal = Proposal(
+            proposal_id=UUID(bytes=uuid_utils.uuid7().bytes),
+            kind=kind,
+            subject=subject,
+            payload=dict(payload if bind is None else await bind(registries, payload)),
+            operator=actor.operator,
+            login="",
+            why=actor.why,
+            proposed_at=now,
+            expires_at=now + PROPOSAL_LIVES,
+        )
         await registries.operators.propose(proposal)
     return proposal.proposal_id
 
@@ -237,6 +274,8 @@ async def decide(
     settings: Settings, dsn: str, proposal_id: UUID, decision: Decision, actor: Actor
 ) -> tuple[Proposal, str]:
     """Decide a proposal; what was approved is done in the same transaction, or neither is.
+
+    But for dead letters: what was sent again stays sent if the decision cannot be kept; the proposal is open then.
 
     Raises:
         OperationRefusedError: there is none, this operator may not, somebody was faster, or it cannot be done any more.

@@ -7,9 +7,11 @@ from typing import Any, Final
 
 from asyncpg import Connection
 
-from gateway.app.postgres import PostgresStore
+from gateway.app.postgres import PostgresStore, PostgresUnitOfWork
+from gateway.consents.postgres import TermsCache
 from gateway.consents.registry import PostgresConsentRegistry
 from gateway.consents.store import ConsentChangeUnit
+from gateway.database.errors import translated
 from gateway.database.sessions import PEOPLE_S, session, session_settings
 from gateway.database.statements import OnConnection
 from gateway.database.unit import Store
@@ -27,6 +29,23 @@ PAUSED_WITHIN_S: Final = 2.0
 """So long after a network was paused nothing new is sent: workers look once a second, and finish what they began."""
 
 
+class _OnConnection:
+    """Implements :class:`gateway.database.unit.Store` on one connection: part of its transaction where one is open."""
+
+    def __init__(self, connection: "Connection[Any]") -> None:
+        self._connection = connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[PostgresUnitOfWork]:
+        async with translated(), self._connection.transaction():
+            yield PostgresUnitOfWork(self._connection, TermsCache())
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[PostgresUnitOfWork]:
+        async with translated():
+            yield PostgresUnitOfWork(self._connection, TermsCache())
+
+
 class Registries(OnConnection):
     """The registries. Each of their calls is a transaction of its own unless one is open (:meth:`transaction`)."""
 
@@ -41,6 +60,7 @@ class Registries(OnConnection):
         self.recipients = PostgresRecipientRegistry(connection)
         self.affiliates = PostgresAffiliateRegistry(connection)
         self.console_users = PostgresConsoleUsers(connection)
+        self.consent_changes: Store[ConsentChangeUnit] = _OnConnection(connection)
 
 
 @asynccontextmanager

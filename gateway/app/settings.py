@@ -132,8 +132,9 @@ class Settings(BaseSettings):
     operator: str | None = None
     """Who runs operators' commands; --operator wins. Required where the database is not on this machine."""
     operator_two_people: bool = False
-    """What gives somebody a right (a partner's key, an identity link, a card token) is only proposed by one operator,
-    and done when another approves it: `mypay operators approve`."""
+    """What gives somebody a right (a partner's key, an identity link, a card token) or lets money move again (a resumed
+    network or consent, a dead letter that is sent again) is only proposed by one operator, and done when another
+    approves it: `mypay operators approve`."""
 
     # --- HTTP of each process: /metrics /healthz /readyz ---
     http_host: str = "127.0.0.1"

@@ -39,6 +39,7 @@ from gateway.cli.consent_usage import COLUMNS, exempt_windows, window_json, wind
 from gateway.cli.customer import show_uses
 from gateway.cli.grouping import grouped
 from gateway.cli.operating import operated
+from gateway.cli.operations import Propose, carry_out, needs_two
 from gateway.cli.sending import Key, SomeKey
 from gateway.consents.changing import ConsentChanged, change_consent_status
 from gateway.consents.rules.consent import ConsentCommand
@@ -276,10 +277,22 @@ def resume(
     reason: Reason = None,
     key: SomeKey = None,
     assertion: Assertion = None,
+    propose: Propose = False,
     *,
     sending: ConsentSending,
 ) -> None:
     """Let payments be sent again under a suspended consent."""
+    if propose and key is not None:
+        raise CliError("--propose is an operator's; a partner's command needs no second person.", ExitCode.USAGE)
+    if key is None and assertion is None and needs_two(settings := load_settings(), propose=propose):
+        _check_reason(reason)
+        payload = {"partner_id": partner, "consent_id": consent, "reason": reason}
+        told, proposed = carry_out(settings, "consent.resume", f"{partner}/{consent}", payload, propose=True)
+        if sending.json_:
+            print_json({"partner_id": partner, "consent_id": consent, "proposal_id": proposed})
+        else:
+            say(told)
+        return
     _change(consent, partner, ConsentCommand.RESUME, reason, assertion, key, sending)
 
 
@@ -347,8 +360,7 @@ def _change(
         return
     if assertion is not None:
         raise CliError("--assertion goes with a partner's command: add --key.", ExitCode.USAGE)
-    if reason is not None and len(reason) > _REASON_CHARS_MAX:
-        raise CliError(f"A reason has at most {_REASON_CHARS_MAX} characters.", ExitCode.USAGE)
+    _check_reason(reason)
     settings = load_settings()
 
     async def write() -> ConsentChanged:
@@ -364,6 +376,11 @@ def _change(
     say(f"Consent {consent} is {changed.status} (was {changed.before}); in force: {_named(changed.purposes)}.")
     if changed.in_flight:
         say(f"{len(changed.in_flight)} payments were already on their way: {', '.join(map(str, changed.in_flight))}")
+
+
+def _check_reason(reason: str | None) -> None:
+    if reason is not None and len(reason) > _REASON_CHARS_MAX:
+        raise CliError(f"A reason has at most {_REASON_CHARS_MAX} characters.", ExitCode.USAGE)
 
 
 @app.command()

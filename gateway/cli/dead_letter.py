@@ -22,6 +22,7 @@ from gateway.cli.common import (
     say,
 )
 from gateway.cli.operating import operated
+from gateway.cli.operations import Propose, carry_out, needs_two
 
 app = typer.Typer(help="Records that no stage could read.", no_args_is_help=True)
 
@@ -77,6 +78,7 @@ def replay(
     all_: Annotated[bool, typer.Option("--all", help="Every one that was not sent again yet.")] = False,
     stage: Stage = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --all.")] = False,
+    propose: Propose = False,
     json_: Json = False,
 ) -> None:
     """Send originals again to where they came from: same bytes, key and headers. The dead letters stay.
@@ -94,6 +96,15 @@ def replay(
         letters = list({x.reference: x for x in wanted}.values())
         if letters and not yes:
             typer.confirm(f"Send {len(letters)} originals again?", abort=True, err=True)
+    if letters and needs_two(settings, propose=propose):
+        refs = [x.reference for x in letters]
+        whom = reference or f"{len(refs)} letters"
+        told, proposed = carry_out(settings, "dead-letter.replay", whom, {"references": refs}, propose=True)
+        if json_:
+            print_json({"replayed": [], "refused": [], "proposal_id": proposed})
+        else:
+            say(told)
+        return
     replayed, refused = run(_replay(settings, letters, everything))
     if json_:
         print_json({"replayed": replayed, "refused": [{"reference": r, "why": why} for r, why in refused.items()]})

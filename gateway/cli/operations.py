@@ -46,7 +46,7 @@ def carry_out(
     actor, dsn = current_actor(), postgres_dsn(settings)
     if not needs_two(settings, propose=propose):
         return _told(operations.carry_out(settings, dsn, actor, kind, payload)), None
-    proposal_id = run(operations.propose(dsn, actor, kind, subject, payload))
+    proposal_id = _told(operations.propose(dsn, actor, kind, subject, payload))
     note_proposed(proposal_id)
     return f"Proposed as {proposal_id}: another operator must `mypay operators approve {proposal_id}`.", proposal_id
 

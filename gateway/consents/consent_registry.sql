@@ -22,3 +22,6 @@ SELECT consent_id FROM consent
 WHERE terms #>> '{payment,funding_token}' = $1 AND partner_id = $2
 ORDER BY partner_id, consent_id
 FOR UPDATE
+
+-- name: lock_changes
+SELECT changes FROM consent WHERE partner_id = $1 AND consent_id = $2 FOR UPDATE

@@ -48,6 +48,11 @@ class PostgresConsentRegistry(OnConnection):
         rows = await self._fetch(_SQL.lock_under, token, partner_id)
         return [ConsentId(r["consent_id"]) for r in rows]
 
+    async def lock_changes(self, key: ConsentKey) -> int | None:
+        """Lock a consent and return how often it was changed; None if there is no such consent."""
+        rows = await self._fetch(_SQL.lock_changes, *key)
+        return rows[0]["changes"] if rows else None
+
     def _nothing_named(self) -> Exception:
         # The only foreign key of these tables.
         return UnknownPartnerError("the partner is not registered")

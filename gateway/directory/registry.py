@@ -67,9 +67,14 @@ class PostgresRegistry(OnConnection):
         """
         return bool(await self._fetch(_SQL.pause_network, network_id, operator, why))
 
-    async def resume_network(self, network_id: NetworkId) -> bool:
-        """Let payments be sent to a network again; False if it was not paused."""
-        return bool(await self._fetch(_SQL.resume_network, network_id))
+    async def paused_at(self, network_id: NetworkId) -> datetime | None:
+        """Since when a network is paused; None if it is not."""
+        rows = await self._fetch(_SQL.paused_at, network_id)
+        return rows[0]["paused_at"] if rows else None
+
+    async def resume_network(self, network_id: NetworkId, *, paused_at: datetime | None = None) -> bool:
+        """Let payments be sent to a network again; False if it was not paused, or not since ``paused_at``."""
+        return bool(await self._fetch(_SQL.resume_network, network_id, paused_at))
 
     async def upsert_merchants(self, merchants: Sequence[Merchant]) -> None:
         """Write merchants as given, new or known. No merchant may be named twice."""

@@ -27,7 +27,11 @@ ON CONFLICT (network_id) DO NOTHING
 RETURNING network_id
 
 -- name: resume_network
-DELETE FROM network_pause WHERE network_id = $1 RETURNING network_id
+-- With a time: only the pause that began then.
+DELETE FROM network_pause WHERE network_id = $1 AND ($2::timestamptz IS NULL OR paused_at = $2) RETURNING network_id
+
+-- name: paused_at
+SELECT paused_at FROM network_pause WHERE network_id = $1
 
 -- name: upsert_merchants
 INSERT INTO merchant (merchant_id, acceptor_id, name_location, mcc, networks, active, name)

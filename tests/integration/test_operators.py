@@ -3,8 +3,10 @@
 import asyncio
 import json
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
@@ -14,9 +16,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from gateway.app import operations
+from gateway.app.operations import OPERATIONS, Doing, OperationRefusedError, Payload
 from gateway.app.registries import open_registries
 from gateway.database.migrate import migrate
 from gateway.identity.jose.jwk import generate_key
+from schemas.codec import decode
+from schemas.consents import ConsentStatus, ConsentTerms
 from tests.support.cli import NETWORK, mypay
 from tests.support.marketing import campaign
 
@@ -269,6 +275,137 @@ def test_a_partners_own_command_is_no_operators() -> None:
     assert "operators' commands" in ran.expect(2).err
 
 
+@pytest.fixture
+def suspended(database: str) -> str:
+    """A consent that is suspended."""
+    mypay("partner", "add", *PARTNER).expect()
+    until = {"valid_from": "2020-01-01T00:00:00+09:00", "valid_until": "2099-01-01T00:00:00+09:00"}
+    payment = {
+        "funding_token": "tok-1",
+        "max_per_payment": [{"currency": "KRW", "value": "50000"}],
+        "period_limits": [{"period": "month", "max_amount": {"currency": "KRW", "value": "1000000"}}],
+        "payees": {"allow_categories": ["5812"]},
+    }
+    fields = {"consent_id": "C-1", "partner_id": "shop-pay", "customer_id": "cust-1", "payment": payment, **until}
+    terms = decode(ConsentTerms, json.dumps(fields).encode())
+
+    async def store() -> None:
+        # A token that may be used: nothing is resumed without one.
+        connection = await asyncpg.connect(database)
+        await connection.execute(
+            "INSERT INTO funding_token (token, customer_id, key_id, nonce, ciphertext)"
+            " VALUES ('tok-1', 'cust-1', 'k', '123456789012', '1234567890123456789012345678901234567890')"
+        )
+        await connection.execute(
+            "INSERT INTO funding_token_partner (token, partner_id, allowed_at) VALUES ('tok-1', 'shop-pay', now())"
+        )
+        await connection.close()
+        async with open_registries(database) as registries:
+            await registries.consents.add_consents([(terms, ConsentStatus.AUTH)])
+
+    asyncio.run(store())
+    mypay("consent", "suspend", "C-1", "--partner", "shop-pay").expect()
+    return database
+
+
+def status_of_consent() -> str:
+    return str(mypay("consent", "show", "C-1", "--json").expect().json["status"])
+
+
+RESUME = ("consent", "resume", "C-1", "--partner", "shop-pay")
+
+
+@pytest.mark.usefixtures("suspended")
+def test_a_consent_is_resumed_by_two_people_and_only_as_it_was_when_that_was_proposed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    proposed = mypay(*RESUME, "--propose", "--json").expect().json["proposal_id"]
+    monkeypatch.setenv("MYPAY_OPERATOR_TWO_PEOPLE", "1")
+    second = mypay(*RESUME, "--reason", "asked for", "--json").expect().json["proposal_id"]
+    assert status_of_consent() == "SUSP"
+    mypay("operators", "approve", proposed).expect(1)
+    mypay("operators", "approve", proposed, "--operator", "lee").expect()
+    assert status_of_consent() == "AUTH"
+    # One person suspends; what was proposed before that does not undo it.
+    mypay("consent", "suspend", "C-1", "--partner", "shop-pay").expect()
+    assert "propose again" in mypay("operators", "approve", second, "--operator", "lee").expect(1).err
+    assert status_of_consent() == "SUSP"
+    mypay("consent", "resume", "C-2", "--partner", "shop-pay").expect(3)
+    mypay(*RESUME, "--propose", "--key", "k.pem").expect(2)
+
+
+def test_a_consent_is_not_resumed_where_the_decision_is_not_kept(
+    suspended: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proposed = mypay(*RESUME, "--propose", "--json").expect().json["proposal_id"]
+    resume = OPERATIONS["consent.resume"]
+
+    async def cut_off(doing: Doing, payload: Payload) -> str:
+        await resume.do(doing, payload)
+        raise OperationRefusedError("cut off")
+
+    monkeypatch.setattr(operations, "OPERATIONS", {"consent.resume": replace(resume, do=cut_off)})
+    mypay("operators", "approve", proposed, "--operator", "lee").expect(1)
+    assert status_of_consent() == "SUSP"
+    monkeypatch.undo()
+    monkeypatch.setenv("MYPAY_POSTGRES_DSN", suspended)
+    mypay("operators", "approve", proposed, "--operator", "lee").expect()
+    assert status_of_consent() == "AUTH"
+
+
+@pytest.mark.usefixtures("database")
+def test_dead_letters_are_sent_again_by_two_people_where_two_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def letters(*_: object) -> list[Any]:
+        fate = SimpleNamespace(stage="initiation")
+        return [SimpleNamespace(reference=f"mypay.orders/0/{n}", is_open=True, fate=fate) for n in (1, 2)]
+
+    async def never(*_: object) -> None:
+        raise AssertionError("nothing is sent before another operator approves")
+
+    monkeypatch.setattr("gateway.cli.dead_letter._letters", letters)
+    monkeypatch.setattr("gateway.cli.dead_letter._replay", never)
+    mypay("dead-letter", "replay", "mypay.orders/0/1", "--propose").expect()
+    monkeypatch.setenv("MYPAY_OPERATOR_TWO_PEOPLE", "1")
+    mypay("dead-letter", "replay", "--all", "--yes").expect()
+    told = [(p["kind"], p["subject"], p["payload"]) for p in mypay("operators", "proposals", "--json").json]
+    assert told == [
+        ("dead-letter.replay", "2 letters", {"references": ["mypay.orders/0/1", "mypay.orders/0/2"]}),
+        ("dead-letter.replay", "mypay.orders/0/1", {"references": ["mypay.orders/0/1"]}),
+    ]
+
+
+def test_the_database_says_whose_login_wrote_and_when(database: str) -> None:
+    async def stamped() -> list[tuple[str, bool]]:
+        connection = await asyncpg.connect(database)
+        told, at = [], datetime(2020, 1, 1, tzinfo=UTC)
+        key = "'00000000-0000-0000-0000-000000000001'"
+        for table, time, columns, values in (
+            (
+                "operator_action",
+                "at",
+                "action_id, phase, operator, command, subject, why",
+                f"{key},'begun','k','','',''",
+            ),
+            (
+                "operator_proposal",
+                "proposed_at",
+                "proposal_id, kind, subject, payload, operator, why, expires_at",
+                f"{key},'x','','{{}}','kim','','2099-01-01'",
+            ),
+            ("operator_decision", "decided_at", "proposal_id, decision, operator, why", f"{key},'rejected','kim',''"),
+        ):
+            row = await connection.fetchrow(
+                f"INSERT INTO {table} ({columns}, login, {time}) VALUES ({values}, 'somebody', $1)"
+                f" RETURNING login = session_user AS own, {time} AS at",
+                at,
+            )
+            told.append((row["own"], row["at"] > at))
+        await connection.close()
+        return told
+
+    assert asyncio.run(stamped()) == [(True, True)] * 3
+
+
 def test_a_network_is_paused_and_resumed_by_command(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,3 +428,11 @@ def test_a_network_is_paused_and_resumed_by_command(
     assert standing() == [("no worker", None)]
     mypay("network", "resume", "bcard").expect(1)
     assert [a["outcome"] for a in log()][::-1] == ["failed", "done", "failed", "proposed", "failed", "done", "failed"]
+    # What was proposed of one pause does not lift the next.
+    mypay("network", "resume", "bcard", "--propose").expect(1)
+    mypay("network", "pause", "bcard", "--why", "maintenance").expect()
+    old = mypay("network", "resume", "bcard", "--propose", "--json").expect().json["proposal_id"]
+    mypay("network", "resume", "bcard").expect()
+    mypay("network", "pause", "bcard", "--why", "fraud").expect()
+    assert "paused anew since" in mypay("operators", "approve", old, "--operator", "lee").expect(1).err
+    assert standing() == [("paused", "fraud")]
