@@ -11,6 +11,7 @@ import pytest
 
 from gateway.app.postgres import PostgresStore
 from gateway.app.registries import open_registries
+from gateway.app.settings import Settings
 from gateway.consents.rules.consent import Consent
 from gateway.database.dsn import with_user
 from gateway.database.roles import Role
@@ -28,10 +29,15 @@ from tests.support.domain_samples import terms
 
 pytestmark = pytest.mark.integration
 
-SETTLED = old(1, version=3)
-REFUND = refund_of(SETTLED, 2)
-REVERSED = old(3, state=PaymentState.REVERSED)
-YOUNG = payment(4, state=PaymentState.REVERSED, changed_at=datetime.now(UTC) - timedelta(days=390))
+AFTER_DAYS = Settings.model_fields["archive_after_days"].default
+LONG_AGO = dict.fromkeys(
+    ("ordered_at", "decided_at", "changed_at"),
+    datetime.now(UTC).replace(microsecond=0) - timedelta(days=AFTER_DAYS + 1),
+)
+SETTLED = old(1, version=3, **LONG_AGO)
+REFUND = refund_of(SETTLED, 2, **LONG_AGO)
+REVERSED = old(3, state=PaymentState.REVERSED, **LONG_AGO)
+YOUNG = payment(4, state=PaymentState.REVERSED, changed_at=datetime.now(UTC) - timedelta(days=AFTER_DAYS - 10))
 OLD_ONES = (SETTLED, REFUND, REVERSED)
 
 
@@ -134,7 +140,7 @@ def test_a_trace_tells_the_file_where_it_cannot_be_read(dsn: str, tmp_path: Path
 
 
 def test_a_shorter_age_is_asked_for(dsn: str) -> None:
-    assert mypay("archive", "run", "--older-than-days", 380, "--json").expect().json["payments"] == 4
+    assert mypay("archive", "run", "--older-than-days", AFTER_DAYS - 20, "--json").expect().json["payments"] == 4
     assert rows(dsn)["payment"] == 0
 
 
