@@ -99,6 +99,29 @@ async def test_a_stop_waits_until_what_was_worked_on_is_noted() -> None:
     assert broker.steps == ["taken", "worked", "committing", "committed"]
 
 
+async def test_a_stop_between_two_batches_waits_until_both_are_noted() -> None:
+    broker, second = Broker(2), asyncio.Event()
+
+    async def work(_: Sequence[Any]) -> None:
+        broker.steps.append("worked")
+        if broker.steps.count("worked") == 2:
+            second.set()
+
+    task = taking(broker, work)
+    async with in_time("the second batch"):
+        await second.wait()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    task.cancel()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not task.done()
+    broker.may_commit.set()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert broker.steps.count("committed") == 2
+
+
 async def test_what_could_not_be_worked_on_is_never_noted_and_what_was_before_is() -> None:
     broker = Broker(3)
     broker.may_commit.set()
