@@ -36,6 +36,7 @@ SELECT partner_id, payment_id FROM archive_payments($1, $2::text[], $3::uuid[], 
 -- name: end
 UPDATE archive_file SET status = $2, moved_at = CASE $2 WHEN 'moved' THEN $3::timestamptz END
 WHERE file_id = $1 AND status = CASE $2 WHEN 'moved' THEN 'written' ELSE 'writing' END
+RETURNING file_id
 
 -- name: unfinished
 SELECT file_id, status, payments, sha256, begun_at, written_at, moved_at FROM archive_file

@@ -43,8 +43,8 @@ class PostgresArchiveStore:
         rows = await self._connection.fetch(_SQL.move, file_id, partners, ids, [r.digest for r in records], before)
         return frozenset((r["partner_id"], r["payment_id"]) for r in rows)
 
-    async def end(self, file_id: int, status: FileStatus, now: datetime) -> None:
-        await self._connection.execute(_SQL.end, file_id, status.value, now)
+    async def end(self, file_id: int, status: FileStatus, now: datetime) -> bool:
+        return await self._connection.fetchval(_SQL.end, file_id, status.value, now) is not None
 
     async def unfinished(self) -> Sequence[ArchiveFile]:
         return [file_of(row) for row in await self._connection.fetch(_SQL.unfinished)]

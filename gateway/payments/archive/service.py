@@ -109,10 +109,17 @@ class ArchiveService:
         self, file: ArchiveFile, before: datetime, done: Archived, progress: Callable[[Archived], None]
     ) -> None:
         if file.status is FileStatus.WRITING:
-            await asyncio.to_thread(self._files.discard, file.name)
-            await self._end(file, FileStatus.ABANDONED)
-            done.abandoned += 1
-            return
+            # Only who has it noted may delete it: that a file is written may be on its way to the disk still, of a run
+            # that was killed as it waited for that.
+            if await self._end(file, FileStatus.ABANDONED):
+                await asyncio.to_thread(self._files.discard, file.name)
+                done.abandoned += 1
+                return
+            async with self._store.reading() as uow:
+                found = [f for f in await uow.archive.unfinished() if f.file_id == file.file_id]
+            if not found:
+                return
+            file = found[0]
         if file.sha256 is None:
             raise AssertionError("a file that is written has a digest")
         records = await asyncio.to_thread(self._files.read, file.name, file.sha256)
@@ -151,9 +158,9 @@ class ArchiveService:
         done.left += len(records) - moved
         await self._end(file, FileStatus.MOVED)
 
-    async def _end(self, file: ArchiveFile, status: FileStatus) -> None:
+    async def _end(self, file: ArchiveFile, status: FileStatus) -> bool:
         async with self._store.transaction() as uow:
-            await uow.archive.end(file.file_id, status, self._clock.now())
+            return await uow.archive.end(file.file_id, status, self._clock.now())
 
 
 def batches(records: Iterable[ArchiveRecord], size: int) -> Iterator[Sequence[ArchiveRecord]]:

@@ -100,8 +100,8 @@ class ArchiveStore(Protocol):
             StoreIntegrityError: the file is not written.
         """
 
-    async def end(self, file_id: int, status: FileStatus, now: datetime) -> None:
-        """Note that a file is ``MOVED`` or ``ABANDONED``."""
+    async def end(self, file_id: int, status: FileStatus, now: datetime) -> bool:
+        """Note that a file is ``MOVED`` or ``ABANDONED``; False where it is not ``WRITTEN`` or ``WRITING`` any more."""
 
     async def unfinished(self) -> Sequence[ArchiveFile]:
         """Files that are neither, by number."""

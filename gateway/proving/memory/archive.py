@@ -98,13 +98,15 @@ class MemoryArchiveStore:
             self._tx.delete(db.rrns, (payment.network_id, payment.trace.rrn))
         self._tx.delete(db.payments, key)
 
-    async def end(self, file_id: int, status: FileStatus, now: datetime) -> None:
+    async def end(self, file_id: int, status: FileStatus, now: datetime) -> bool:
         await self._boundary("archive.end")
         file = (await self._tx.lock(self._db.archive_files, [file_id]))[file_id]
         wanted = FileStatus.WRITTEN if status is FileStatus.MOVED else FileStatus.WRITING
-        if file.status is wanted:
-            moved_at = now if status is FileStatus.MOVED else None
-            self._tx.update(self._db.archive_files, file_id, replace(file, status=status, moved_at=moved_at))
+        if file.status is not wanted:
+            return False
+        moved_at = now if status is FileStatus.MOVED else None
+        self._tx.update(self._db.archive_files, file_id, replace(file, status=status, moved_at=moved_at))
+        return True
 
     async def unfinished(self) -> Sequence[ArchiveFile]:
         await self._boundary("archive.unfinished")
