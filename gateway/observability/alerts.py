@@ -59,8 +59,17 @@ def _more(counter: str, by: str, minutes: int = 10) -> str:
     return f"sum by ({by}) (increase({counter}[{minutes}m]))"
 
 
-_NEEDED: Final = tuple(stage for stage in STAGES_OF if stage != "portability_api")
-_MISSING: Final = " or ".join(f'absent(mypay_build_info{{stage="{stage}"}})' for stage in _NEEDED)
+OPTIONAL: Final = ("portability", "portability_api", "sharing", "marketing")
+"""Stages that an installation need not run: they are missed only where they ran in the last seven days."""
+
+_NEEDED: Final = tuple(stage for stage in STAGES_OF if stage not in OPTIONAL)
+_RAN: Final = f'present_over_time(mypay_build_info{{stage=~"{"|".join(OPTIONAL)}"}}[7d])'
+_MISSING: Final = " or ".join(
+    (
+        *(f'absent(mypay_build_info{{stage="{stage}"}})' for stage in _NEEDED),
+        f"(group by (stage) ({_RAN}) unless group by (stage) (mypay_build_info))",
+    )
+)
 _ALL: Final = "sum by (network) (increase(mypay_network_exchanges_total[5m]))"
 _BAD: Final = 'sum by (network) (increase(mypay_network_exchanges_total{outcome=~"timeout|link_lost|garbled"}[5m]))'
 

@@ -5,6 +5,7 @@ In promtool's notation, a value a minute. An alert is looked at after the minute
 
 from typing import Final, NamedTuple
 
+from gateway.observability.alerts import OPTIONAL
 from gateway.observability.metrics import STAGES_OF
 
 
@@ -25,7 +26,7 @@ def _first(series: str) -> Sample:
     return Sample({series: "0x12 1x30"}, {series: "1x60"})
 
 
-_BUILT: Final = {f'mypay_build_info{{stage="{stage}"}}': "1x60" for stage in STAGES_OF}
+_BUILT: Final = {f'mypay_build_info{{stage="{stage}"}}': "1x60" for stage in STAGES_OF if stage not in OPTIONAL}
 _LESS: Final = {name: values for name, values in _BUILT.items() if '"relay"' not in name}
 
 
@@ -92,6 +93,7 @@ SAMPLES: Final = {
     ),
     "ScheduledOrdersLate": _above("mypay_scheduled_overdue_seconds", 301, 300),
     "ProcessDown": _above('up{job="mypay",instance="a"}', 0, 1),
+    # An installation that never ran the stages that it need not run.
     "ProcessMissing": Sample(_LESS, _BUILT),
     "DependencyDown": _above('mypay_dependency_up{dependency="kafka"}', 0, 1),
     "RelayLeaderless": Sample(
@@ -138,3 +140,17 @@ SAMPLES: Final = {
     "AvailabilityBudgetBurningFast": Sample(_certain(97, 100), _certain(9995, 10_000), _FAST),
     "AvailabilityBudgetBurningSlowly": Sample(_certain(995, 1000), _certain(9995, 10_000), SLOW),
 }
+
+OPTIONAL_STAGES: Final = {
+    stage: Sample(
+        # The second of two processes goes on in the quiet one.
+        _BUILT | {f'mypay_build_info{{stage="{stage}",instance="a"}}': "1x5 stale"},
+        _BUILT
+        | {
+            f'mypay_build_info{{stage="{stage}",instance="a"}}': "1x5 stale",
+            f'mypay_build_info{{stage="{stage}",instance="b"}}': "1x60",
+        },
+    )
+    for stage in OPTIONAL
+}
+"""``ProcessMissing``: a stage that need not run, and ran in the last week."""

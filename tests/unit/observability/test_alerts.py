@@ -13,7 +13,7 @@ from gateway.observability.alerts import ALERTS, OBJECTIVES, RUNBOOKS
 from gateway.observability.metric import Kind
 from gateway.observability.metrics import METRICS
 from tests.support.guides import ROOT
-from tests.unit.observability.alert_samples import SAMPLES, SLOW, Sample
+from tests.unit.observability.alert_samples import OPTIONAL_STAGES, SAMPLES, SLOW, Sample
 
 NAMES = [alert.name for alert in ALERTS]
 ORDER = ["mypay-objectives", "mypay-alerts"]
@@ -71,6 +71,12 @@ def test_each_alert_fires_where_it_should_and_is_quiet_where_it_nearly_should(tm
     # Those over days are looked at every half an hour: a minute of promtool's takes its time.
     samples = {name: sample for name, sample in SAMPLES.items() if (sample.minutes >= SLOW) == (step == "30m")}
     told = checked(tmp_path, samples, step)
+    assert told.returncode == 0, told.stdout + told.stderr
+
+
+@pytest.mark.parametrize("stage", OPTIONAL_STAGES)
+def test_a_stage_that_need_not_run_is_missed_where_it_ran(tmp_path: Path, stage: str) -> None:
+    told = checked(tmp_path, {"ProcessMissing": OPTIONAL_STAGES[stage]})
     assert told.returncode == 0, told.stdout + told.stderr
 
 
