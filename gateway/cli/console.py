@@ -33,6 +33,8 @@ from gateway.sealing.redaction import redact
 app = typer.Typer(help="The operators' console, and whom it lets in.", no_args_is_help=True)
 users = typer.Typer(help="People whom the console lets in with a password.", no_args_is_help=True)
 app.add_typer(users, name="user")
+sessions = typer.Typer(help="Who is signed in.", no_args_is_help=True)
+app.add_typer(sessions, name="sessions")
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="As the record of what operators do has it.")]
 RoleOption = Annotated[ConsoleRole, typer.Option("--role", help="viewer, operator or approver.")]
@@ -134,6 +136,18 @@ def enable(name: NameArgument) -> None:
     """Let somebody in again."""
     _change(name, lambda users: users.set_enabled(name, enabled=True))
     say(f"{name} may sign in again.")
+
+
+@sessions.command()
+@operated("console sessions end", _subject)
+def end(name: NameArgument) -> None:
+    """Sign somebody out everywhere, however they signed in. They may sign in again unless their provider forbids it."""
+
+    async def write() -> int:
+        async with open_registries(postgres_dsn(load_settings())) as registries:
+            return await registries.console_users.end_sessions(name)
+
+    say(f"{run(write())} sessions of {name} have ended.")
 
 
 def _change(name: str, change: Callable[[Any], Coroutine[Any, Any, bool]]) -> None:

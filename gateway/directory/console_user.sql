@@ -4,18 +4,19 @@ ON CONFLICT DO NOTHING
 RETURNING name
 
 -- name: set_role
-UPDATE console_user SET role = $2 WHERE name = $1 RETURNING name
+UPDATE console_user SET role = $2 WHERE lower(name) = lower($1) RETURNING name
 
 -- name: set_password
 -- Written, never read: nobody who may write it may read it.
-UPDATE console_user SET password_hash = $2 WHERE name = $1 RETURNING name
+UPDATE console_user SET password_hash = $2 WHERE lower(name) = lower($1) RETURNING name
 
 -- name: set_enabled
 UPDATE console_user SET disabled_at = CASE WHEN $2::boolean THEN NULL ELSE clock_timestamp() END
-WHERE name = $1 RETURNING name
+WHERE lower(name) = lower($1) RETURNING name
 
 -- name: end_sessions_of
-DELETE FROM console_session WHERE name = $1 AND is_local
+-- In whatever spelling, and also of whoever was sent by an identity provider: to the eye they are one person.
+DELETE FROM console_session WHERE lower(name) = lower($1) RETURNING name
 
 -- name: users
 SELECT name, role, created_at, disabled_at FROM console_user ORDER BY name

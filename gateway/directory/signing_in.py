@@ -39,8 +39,12 @@ class PostgresConsoleUsers(OnConnection):
     async def _set(self, sql: str, name: str, value: object) -> bool:
         async with self.transaction():
             found = await self._fetch(sql, name, value)
-            await self._fetch(_USERS.end_sessions_of, name)
+            await self.end_sessions(name)
         return bool(found)
+
+    async def end_sessions(self, name: str) -> int:
+        """End every session of this name, in whatever spelling and however it began; return how many there were."""
+        return len(await self._fetch(_USERS.end_sessions_of, name))
 
     async def all(self) -> list[ListedUser]:
         """Every user, by name."""
