@@ -12,6 +12,7 @@ import uuid_utils
 from gateway.app.registries import open_registries
 from gateway.directory.approval import Phase
 from gateway.sealing.redaction import contains_secret
+from schemas.primitives import holds_card_number
 
 OPERATOR_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}"
 """An operator's name, as the record has it."""
@@ -35,6 +36,9 @@ class Action:
         command: its name in the record, such as ``network pause``.
         subject: what it concerns: an id, nothing personal.
         proposed: the proposal's id, if that is all that it came to.
+
+    Raises:
+        NotAnActorError: the subject may be a card number.
     """
 
     actor: Actor
@@ -42,6 +46,11 @@ class Action:
     subject: str
     action_id: UUID = field(default_factory=lambda: UUID(bytes=uuid_utils.uuid7().bytes))
     proposed: UUID | None = None
+
+    def __post_init__(self) -> None:
+        # Ids of the gateway hold none: who typed one mistook it for an id.
+        if holds_card_number(self.subject):
+            raise NotAnActorError("what this concerns looks like a card number: an id is asked for")
 
     @property
     def ended(self) -> Phase:
@@ -66,7 +75,7 @@ class Action:
 
 
 class NotAnActorError(ValueError):
-    """A name or a reason that the record does not take; the text says what it takes."""
+    """A name, a reason or a subject that the record does not take; the text says what it takes."""
 
 
 def actor_of(operator: str, why: str) -> Actor:

@@ -90,7 +90,11 @@ def operated(
 
 def _recorded(settings: Settings, actor: Actor, command: str, subject: str, do: Callable[[], R]) -> R:
     # Not `recorded`, which is for one event loop: the command has its own between the record's two rows.
-    dsn, action = postgres_dsn(settings), Action(actor, command, subject)
+    dsn = postgres_dsn(settings)
+    try:
+        action = Action(actor, command, subject)
+    except NotAnActorError as error:
+        raise _usage(error) from None
     run(action.note(dsn, Phase.BEGUN))
     acting = _ACTION.set(action)
     try:
@@ -117,8 +121,12 @@ def _actor(settings: Settings, operator: str | None, why: str | None) -> Actor:
     try:
         return actor_of(name, why or "")
     except NotAnActorError as error:
-        text = str(error)
-        raise CliError(f"{text[0].upper()}{text[1:]}.", ExitCode.USAGE) from None
+        raise _usage(error) from None
+
+
+def _usage(error: NotAnActorError) -> CliError:
+    text = str(error)
+    return CliError(f"{text[0].upper()}{text[1:]}.", ExitCode.USAGE)
 
 
 def _own_name() -> str:

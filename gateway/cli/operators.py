@@ -5,6 +5,7 @@ from uuid import UUID
 
 import typer
 
+from gateway.app.payloads import facts_of
 from gateway.cli.common import Json, load_settings, postgres_dsn, print_json, print_table, run, say, shown
 from gateway.cli.operating import operated
 from gateway.cli.operations import decide
@@ -65,7 +66,8 @@ def proposals(
 
 def _words(proposal: Proposal) -> str:
     why = f": {proposal.why}" if proposal.why else ""
-    return f"{proposal.kind}\n{proposal.subject}\nby {proposal.operator}{why}"
+    facts = [f"{name}: {value}" for name, value in facts_of(proposal.payload)]
+    return "\n".join([proposal.kind, proposal.subject, *facts, f"by {proposal.operator}{why}"])
 
 
 def _standing(proposal: Proposal) -> str:

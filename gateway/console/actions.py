@@ -9,20 +9,24 @@ from uuid import UUID
 
 from aiohttp import web
 
+from gateway.app.errors import NotConfiguredError
 from gateway.app.operating import Action, Actor, NotAnActorError, actor_of, recorded
 from gateway.app.operations import OperationRefusedError, decide, propose
+from gateway.base.errors import PublisherUnavailableError
 from gateway.consents.changing import ConsentCommandRefusedError, ConsentUnknownError
 from gateway.consents.rules.consent import ConsentCommand
 from gateway.console.rules.access import GUARDED, Guarded, Kind, may
 from gateway.console.web import SIGNED_IN, Console, refused
-from gateway.directory.approval import Decision
+from gateway.directory.approval import Decision, Proposal
+from gateway.messaging.reader import KafkaUnavailableError, TopicMissingError
+from gateway.views.operator_actions import OperatorActionsView
 
 SUBJECT_CHARS_MAX = 200
 
 
 async def action_form(console: Console, request: web.Request) -> web.Response:
     """Ask whether to do it, and why."""
-    return _form(console, request, request.query, status=200, error="")
+    return await _form(console, request, request.query, status=200, error="")
 
 
 async def action(console: Console, request: web.Request) -> web.Response:
@@ -32,27 +36,40 @@ async def action(console: Console, request: web.Request) -> web.Response:
     if isinstance(asked, web.Response):
         return asked
     kind, subject = asked
-    guarded, operator = GUARDED[kind], request[SIGNED_IN].session
     why = given.get("why", "").strip()
     if not why:
-        return _form(console, request, given, status=400, error="A reason is needed.")
+        return await _form(console, request, given, status=400, error="A reason is needed.")
     try:
-        actor = actor_of(operator.name, why)
+        actor = actor_of(request[SIGNED_IN].session.name, why)
     except NotAnActorError:
         text = "The reason cannot be kept: too long, not printable, or like a card number or a key."
-        return _form(console, request, given, status=400, error=text)
+        return await _form(console, request, given, status=400, error=text)
+    return await _carried_out(console, request, kind, subject, actor)
+
+
+async def _carried_out(
+    console: Console, request: web.Request, kind: Kind, subject: Mapping[str, str], actor: Actor
+) -> web.Response:
+    guarded = GUARDED[kind]
     dsn, whom, told = console.database.operator_dsn, " ".join(subject.values()), ""
     try:
-        async with recorded(dsn, Action(actor, guarded.command, whom)) as noted:
+        doing = Action(actor, guarded.command, whom)
+    except NotAnActorError:
+        return refused(console, request, 400, "What this concerns cannot be kept: it looks like a card number.")
+    try:
+        async with recorded(dsn, doing) as noted:
             if guarded.operation is not None:
-                noted.proposed = await propose(dsn, actor, guarded.operation, whom, _payload(kind, subject, why))
+                noted.proposed = await propose(dsn, actor, guarded.operation, whom, _payload(kind, subject, actor.why))
             else:
                 told = await _do(console, kind, subject, actor)
-    except (OperationRefusedError, ConsentUnknownError, ConsentCommandRefusedError) as error:
+    except (KafkaUnavailableError, TopicMissingError, PublisherUnavailableError):
+        # Nothing is decided: what was proposed is open still.
+        return refused(console, request, 503, "Kafka does not answer. Try again in a moment.")
+    except (OperationRefusedError, ConsentUnknownError, ConsentCommandRefusedError, NotConfiguredError) as error:
         return refused(console, request, 409, "This was refused.", detail=str(error))
     is_proposed = noted.proposed is not None
     outcome = "proposed" if is_proposed else "done"
-    console.observer.note("console_action", operator=operator.name, action=guarded.command, outcome=outcome)
+    console.observer.note("console_action", operator=actor.operator, action=guarded.command, outcome=outcome)
     return console.page(
         request, "done.html", guarded=guarded, subject=subject, told=told, proposed=is_proposed, back=_back(subject)
     )
@@ -74,10 +91,9 @@ async def _do(console: Console, kind: Kind, subject: Mapping[str, str], actor: A
                 subject["partner_id"], subject["consent_id"], command, reason=actor.why
             )
         case Kind.PROPOSAL_APPROVE | Kind.PROPOSAL_REJECT:
-            try:
-                proposal = UUID(subject["proposal_id"])
-            except ValueError:
-                raise OperationRefusedError("There is no such proposal.", missing=True) from None
+            proposal = _uuid(subject["proposal_id"])
+            if proposal is None:
+                raise OperationRefusedError("There is no such proposal.", missing=True)
             decision = Decision.APPROVED if kind is Kind.PROPOSAL_APPROVE else Decision.REJECTED
             _, told = await decide(console.settings, database.operator_dsn, proposal, decision, actor)
             return told
@@ -92,14 +108,23 @@ def _payload(kind: Kind, subject: Mapping[str, str], why: str) -> Mapping[str, A
     return {**subject, "reason": why} if kind is Kind.CONSENT_RESUME else dict(subject)
 
 
-def _form(console: Console, request: web.Request, given: Mapping[str, str], *, status: int, error: str) -> web.Response:
+async def _form(
+    console: Console, request: web.Request, given: Mapping[str, str], *, status: int, error: str
+) -> web.Response:
     asked = _asked(console, request, given)
     if isinstance(asked, web.Response):
         return asked
     kind, subject = asked
+    proposal = None
+    if "proposal_id" in subject:
+        # Nobody decides what they have not seen.
+        proposal = await _proposal(console, subject["proposal_id"])
+        if proposal is None:
+            return refused(console, request, 404, "There is no such page.")
     return console.page(
         request,
         "action.html",
+        proposal=proposal,
         status=status,
         kind=kind.value,
         guarded=GUARDED[kind],
@@ -108,6 +133,20 @@ def _form(console: Console, request: web.Request, given: Mapping[str, str], *, s
         why=given.get("why", ""),
         back=_back(subject),
     )
+
+
+async def _proposal(console: Console, text: str) -> Proposal | None:
+    if (proposal_id := _uuid(text)) is None:
+        return None
+    async with console.database.view(OperatorActionsView) as view:
+        return await view.proposal(proposal_id)
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def _asked(

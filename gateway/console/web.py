@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gateway.app.console import ConsoleDatabase
+from gateway.app.payloads import facts_of
 from gateway.app.settings import Settings
 from gateway.base.calendar import SEOUL
 from gateway.base.errors import StoreUnavailableError
@@ -246,7 +247,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"when": when, "money": money, "age": age, "look": look, "tone": tone}
+    made.filters |= {"when": when, "money": money, "age": age, "look": look, "tone": tone, "facts": facts_of}
     return made
 
 

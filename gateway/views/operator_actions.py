@@ -40,6 +40,11 @@ class OperatorActionsView(View):
         rows = await self._fetch(_SQL.actions, operator, limit)
         return [Action(**{**dict(r), "outcome": r["outcome"] and Phase(r["outcome"])}) for r in rows]
 
+    async def proposal(self, proposal_id: UUID) -> Proposal | None:
+        """One proposal, however it stands."""
+        rows = await self._fetch(_SQL.proposal, proposal_id)
+        return proposal_of(rows[0]) if rows else None
+
     async def proposals(self, *, every: bool = False, limit: int = 100) -> list[Proposal]:
         """Open proposals, the newest first; with ``every`` also those decided or past their time."""
         return [proposal_of(r) for r in await self._fetch(_SQL.proposals, every, limit)]

@@ -5,6 +5,12 @@ LEFT JOIN operator_action e ON e.action_id = b.action_id AND e.phase <> 'begun'
 WHERE b.phase = 'begun' AND ($1::text IS NULL OR b.operator = $1)
 ORDER BY b.at DESC LIMIT $2
 
+-- name: proposal
+SELECT p.proposal_id, p.kind, p.subject, p.payload::text AS payload, p.operator, p.login, p.why, p.proposed_at, p.expires_at,
+       d.decision, d.operator AS decided_by
+FROM operator_proposal p LEFT JOIN operator_decision d USING (proposal_id)
+WHERE p.proposal_id = $1
+
 -- name: proposals
 SELECT p.proposal_id, p.kind, p.subject, p.payload::text AS payload, p.operator, p.login, p.why, p.proposed_at, p.expires_at,
        d.decision, d.operator AS decided_by

@@ -12,12 +12,18 @@ import aiohttp
 import asyncpg
 import pytest
 
+from gateway.app import operations
 from gateway.app.errors import NotConfiguredError
-from gateway.app.operations import OPERATIONS
+from gateway.app.operating import Actor
+from gateway.app.operations import OPERATIONS, propose
+from gateway.base.errors import PublisherUnavailableError
 from gateway.console.rules.access import GUARDED, ROUTES, Kind
 from gateway.console.serving import check_address
 from gateway.console.signing_in import FAILURES_OF_NAME_MAX
 from gateway.console.web import Console
+from gateway.directory.console_roles import ConsoleRole
+from gateway.identity.jose.jwk import generate_key, import_public
+from gateway.messaging.reader import KafkaUnavailableError, TopicMissingError
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment
 from schemas.primitives import payment_id_of
@@ -152,7 +158,9 @@ async def test_a_guarded_action_asks_for_its_role(console: Console, kind: Kind, 
     is_let = {"view": 0, "oper": 1, "appr": 2}[who] >= {"viewer": 0, "operator": 1, "approver": 2}[needs]
     async with browsing(console, who) as browser:
         asked = "&".join(f"{n}={v}" for n, v in SUBJECTS[kind].items())
-        assert (await browser.get(f"/actions/{kind}?{asked}"))[0] == (200 if is_let else 403)
+        # There is no such proposal: nobody decides what they cannot see.
+        found = 404 if "proposal_id" in SUBJECTS[kind] else 200
+        assert (await browser.get(f"/actions/{kind}?{asked}"))[0] == (found if is_let else 403)
         if not is_let:
             assert (await browser.act(kind, **SUBJECTS[kind]))[0] == 403
 
@@ -448,6 +456,62 @@ async def test_without_a_reason_that_can_be_kept_nothing_is_done(
         assert len(await recorded(module_database)) == before
 
 
+async def proposed(dsn: str, kind: str, subject: str, payload: dict[str, Any]) -> str:
+    return str(await propose(dsn, Actor("kim", "ticket 7"), kind, subject, payload))
+
+
+async def test_whoever_decides_sees_what_would_be_written(
+    console: Console, module_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jwk = generate_key("Ed25519")[1]
+    thumbprint = import_public(jwk, "Ed25519").thumbprint()
+    payload = {"kid": "k-<7>", "partner_id": PARTNER, "algorithm": "Ed25519", "jwk": jwk, "valid_until": None}
+    own = await proposed(module_database, "partner.key.add", PARTNER, payload)
+    digest = "ab" * 32
+    await proposed(module_database, "recipient.certificate", "org-1", {"org_code": "o1", "certificate_sha256": digest})
+    async with browsing(console, "boss") as boss:
+        approvals = (await boss.get("/approvals"))[1]
+        forms = [(await boss.get(f"/actions/proposal-{a}?proposal_id={own}"))[1] for a in ("approve", "reject")]
+        given = {"csrf": await boss.csrf(), "proposal_id": own, "why": ""}
+        status, without_reason, _ = await boss.post("/actions/proposal-approve", given)
+        assert status == 400
+        for text in (approvals, *forms, without_reason):
+            assert all(t in text for t in (thumbprint, "k-&lt;7&gt;", "Ed25519", "kim", "partner.key.add"))
+            assert jwk["x"] not in text
+        assert digest in approvals
+    monkeypatch.setenv("MYPAY_POSTGRES_DSN", module_database)
+    told = (await asyncio.to_thread(mypay, "operators", "proposals")).expect().out
+    assert thumbprint in re.sub(r"[\s│]", "", told)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [KafkaUnavailableError("away"), TopicMissingError("away"), PublisherUnavailableError("away")],
+    ids=lambda e: type(e).__name__,
+)
+async def test_what_kafka_cannot_take_now_is_decided_later(
+    console: Console, module_database: str, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def away(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(operations, "replay_references", away)
+    own = await proposed(module_database, "dead-letter.replay", "x", {"references": ["mypay.orders/0/1"]})
+    async with browsing(console, "boss") as boss:
+        status, text = await boss.act("proposal-approve", proposal_id=own)
+        assert (status, "Kafka does not answer" in text) == (503, True)
+        assert own in (await boss.get("/approvals"))[1]
+    assert (await recorded(module_database))[-1] == ("boss", "operators approve", own, "ticket 7", "failed")
+
+
+async def test_a_card_number_that_is_typed_as_an_id_is_not_recorded(console: Console, module_database: str) -> None:
+    async with browsing(console, "oper") as oper:
+        before = len(await recorded(module_database))
+        status, text = await oper.act("network-pause", network_id="4929123456789015")
+        assert (status, "card number" in text, "4929123456789015" in text) == (400, True, False)
+        assert len(await recorded(module_database)) == before
+
+
 async def test_a_consent_is_suspended_by_one_resumed_by_two_and_revoked_by_one(
     console: Console, module_database: str
 ) -> None:
@@ -521,6 +585,19 @@ async def test_people_are_added_and_disabled_by_command(
     assert listed["new.one"] == ("viewer", False)
     assert set(PEOPLE) < set(listed)
     (await cli("enable", "nobody")).expect(3)
+
+
+@pytest.mark.parametrize("command", [("sessions", "end", "OPER"), ("user", "disable", "Oper")])
+async def test_somebodys_sessions_are_ended_by_command_however_they_began(
+    console: Console, module_database: str, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("MYPAY_POSTGRES_DSN", module_database)
+    async with browsing(console, "oper"), browsing(console, "view"):
+        for name in ("oper", "OPER"):
+            await console.signing_in.let_in(name, ConsoleRole.OPERATOR, None, is_local=False)
+        assert len(await rows(module_database, "SELECT FROM console_session")) == 4
+        (await asyncio.to_thread(mypay, "console", *command)).expect()
+        assert [r["name"] for r in await rows(module_database, "SELECT name FROM console_session")] == ["view"]
 
 
 async def test_the_process_says_where_it_is_and_ends_when_it_is_told_to(module_database: str, tmp_path: Path) -> None:
