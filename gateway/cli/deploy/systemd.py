@@ -1,10 +1,29 @@
-"""deploy/systemd: a unit for every process, for machines without containers."""
+"""deploy/systemd: a unit for every process and the archive's timer, for machines without containers."""
 
 from collections.abc import Sequence
 
 from gateway.app.stages import STAGES
 
 _MADE = "# Made by `mypay deploy generate` from the code's tables: change those, or add a drop-in.\n"
+
+_SANDBOX = """\
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectControlGroups=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+CapabilityBoundingSet=
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+UMask=0077
+"""
 
 _SERVICE = """[Unit]
 Description=My-Payment gateway: {what}
@@ -28,25 +47,41 @@ TimeoutStopSec=30
 Restart=always
 RestartSec=1
 
-NoNewPrivileges=yes
-ProtectSystem=strict
-ProtectHome=yes
-PrivateTmp=yes
-PrivateDevices=yes
-ProtectKernelTunables=yes
-ProtectKernelModules=yes
-ProtectControlGroups=yes
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
-RestrictNamespaces=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-CapabilityBoundingSet=
-SystemCallFilter=@system-service
-SystemCallErrorNumber=EPERM
-UMask=0077
-{writes}
+{sandbox}{writes}
 [Install]
 WantedBy=mypay.target
+"""
+
+_ARCHIVE = """[Unit]
+Description=My-Payment gateway: moves old payments into the archive
+Documentation=file:///opt/mypay/deploy/README.md
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+Type=oneshot
+User=mypay-archive
+Group=mypay
+EnvironmentFile=/etc/mypay/mypay.env
+EnvironmentFile=-/etc/mypay/archive.env
+Environment=MYPAY_ARCHIVE_DIR=/var/lib/mypay/archive
+WorkingDirectory=/var/lib/mypay
+StateDirectory=mypay/archive
+StateDirectoryMode=0700
+ExecStart=/opt/mypay/.venv/bin/mypay archive run
+
+{sandbox}"""
+
+_DAILY = """[Unit]
+Description=My-Payment gateway: the archive, each night
+
+[Timer]
+OnCalendar=*-*-* 03:30:00
+RandomizedDelaySec=15min
+Persistent=true
+
+[Install]
+WantedBy=timers.target
 """
 
 
@@ -64,12 +99,15 @@ def unit_files(networks: Sequence[str]) -> dict[str, str]:
             user=f"mypay-{stage.name}",
             worker=f"{stage.name}-%i" if stage.per_network else stage.name,
             arguments=arguments,
+            sandbox=_SANDBOX,
             writes=writes,
         )
         # What answers recipients is started where its certificates are.
         if stage.name != "portability-api":
             members = networks if stage.per_network else [""]
             wanted += [f"mypay-{stage.name}{instance}{member}.service" for member in members]
+    files["mypay-archive.service"] = _MADE + _ARCHIVE.format(sandbox=_SANDBOX)
+    files["mypay-archive.timer"] = _MADE + _DAILY
     files["mypay.target"] = (
         f"{_MADE}[Unit]\nDescription=My-Payment gateway\nWants={' '.join(wanted)}\n\n"
         "[Install]\nWantedBy=multi-user.target\n"

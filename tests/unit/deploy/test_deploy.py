@@ -34,7 +34,7 @@ def document(path: str) -> Any:
 
 
 def texts() -> Iterator[tuple[str, str]]:
-    kinds = (".yaml", ".yml", ".tpl", ".service", ".target", ".lock")
+    kinds = (".yaml", ".yml", ".tpl", ".service", ".timer", ".target", ".lock")
     for path in sorted(DEPLOY.rglob("*")):
         if path.is_file() and (path.suffix in kinds or path.name.startswith("Dockerfile")):
             yield str(path.relative_to(DEPLOY)), path.read_text()
@@ -202,6 +202,20 @@ def test_every_process_has_a_unit() -> None:
     for name in processes() - {"portability-api"}:
         instance = re.sub(r"^execution-", "execution@", name)
         assert f"mypay-{instance}.service" in units["mypay.target"]
+
+
+def test_the_archive_is_run_each_night_as_its_own_user_into_a_folder_of_its_own() -> None:
+    timer = (DEPLOY / "systemd" / "mypay-archive.timer").read_text()
+    unit = (DEPLOY / "systemd" / "mypay-archive.service").read_text()
+    assert "OnCalendar=*-*-* " in timer
+    assert "Persistent=true\n" in timer, "a machine that was off makes up for it"
+    assert "User=mypay-archive\n" in unit
+    assert re.search(r"^ExecStart=\S+/mypay archive run$", unit, re.MULTILINE)
+    [folder] = re.findall(r"^Environment=MYPAY_ARCHIVE_DIR=/var/lib/(\S+)$", unit, re.MULTILINE)
+    assert f"StateDirectory={folder}\n" in unit
+    # What keeps a process in keeps this one in, too.
+    kept_in = (DEPLOY / "systemd" / "mypay-relay.service").read_text().partition("\nNoNewPrivileges")[2]
+    assert kept_in.partition("\n\n")[0] in unit
 
 
 def test_certificates_are_one_folder_a_process_and_good_for_what_they_name(tmp_path: Path) -> None:
@@ -403,7 +417,7 @@ def test_systemd_reads_the_units() -> None:
     verify = shutil.which("systemd-analyze")
     if verify is None:
         pytest.skip("systemd-analyze is not installed")
-    units = [str(p) for p in sorted((DEPLOY / "systemd").glob("*.service")) if "@" not in p.name]
+    units = [str(p) for p in sorted((DEPLOY / "systemd").glob("mypay-*.*")) if "@" not in p.name]
     ran = subprocess.run([verify, "verify", *units], capture_output=True, text=True, check=False)
     unknown = [line for line in ran.stderr.splitlines() if "Unknown" in line or "Failed to parse" in line]
     assert unknown == []
