@@ -5,9 +5,10 @@ it. Letters and notes count only with the gateway's mark: whoever else writes to
 and hides nothing. What is sent again takes the way that it took first, and every check is made again.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -43,6 +44,12 @@ KAFKA_DEADLINE_S: Final = 10.0
 """A person is told of an outage after this; a leader election takes less."""
 
 SHOWN_CHARS_MAX: Final = 4_000
+
+HELD_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Of records that wait to be looked at. More is held for a moment only: one record is up to 1 MiB."""
+
+_RECORD_BYTES: Final = 1024
+"""What a record takes beside what is in it, roughly."""
 
 _REPLAY_BATCH: Final = 200
 """Originals are up to 1 MiB: what is held at a time stays bounded."""
@@ -136,6 +143,63 @@ async def read_letters(
     return sorted(letters.values(), key=lambda x: x.record.timestamp_ms)
 
 
+@dataclass(frozen=True, slots=True)
+class ShownLetter:
+    """A dead letter as far as people see it: its record, which may be 1 MiB long, is not kept."""
+
+    letter_id: str
+    timestamp_ms: int
+    reference: str
+    stage: str
+    reason: str
+    parked_at: datetime | str
+    value: str
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewestLetters:
+    """The newest letters, the youngest first, and how many records the gateway did not write."""
+
+    letters: tuple[ShownLetter, ...]
+    strange: int
+
+
+async def read_newest(kafka: KafkaSettings, load_keys: Callable[[], LetterKeys], *, limit: int) -> NewestLetters:
+    """The newest dead letters as they are shown, however long the topic is. Of all others their ids alone are kept.
+
+    Raises:
+        KafkaUnavailableError, TopicMissingError: they cannot be read.
+    """
+    newest, waiting = list[ShownLetter](), list[Letter]()
+    met, replayed = set[str](), set[str]()
+    strange = held = 0
+
+    def settle() -> None:
+        """Keep what is among the newest so far, without its record."""
+        nonlocal newest, held
+        waiting.sort(key=lambda x: x.record.timestamp_ms)
+        newest = sorted([*newest, *map(_shown, waiting[-limit:])], key=lambda x: x.timestamp_ms)[-limit:]
+        waiting.clear()
+        held = 0
+
+    async with open_reader(kafka, DEAD_LETTER) as reader:
+        keys = load_keys()
+        async for record in reader.read_all():
+            if looks_like_note(record) and (noted := read_note(record, keys)) is not None:
+                replayed.add(noted)
+            elif (fate := _fate(record, keys)) is None:
+                strange += 1
+            elif fate.letter_id not in met:
+                met.add(fate.letter_id)
+                waiting.append(Letter(record, fate))
+                held += _bytes_of(record)
+                if held > HELD_BYTES_MAX:
+                    await asyncio.to_thread(settle)
+    await asyncio.to_thread(settle)
+    return NewestLetters(tuple(replace(x, replayed=x.letter_id in replayed) for x in reversed(newest)), strange)
+
+
 async def replay(
     kafka: KafkaSettings, letters: Sequence[Letter], everything: Sequence[Letter], keys: LetterKeys
 ) -> tuple[list[str], dict[str, str]]:
@@ -200,6 +264,26 @@ def content_of(letter: Letter) -> dict[str, Any]:
         if sealed
         else _visible(record.value),
     }
+
+
+def _bytes_of(record: Record) -> int:
+    headers = sum(len(name) + len(value) for name, value in record.headers)
+    return _RECORD_BYTES + len(record.value) + len(record.key or b"") + headers
+
+
+def _shown(letter: Letter) -> ShownLetter:
+    fate = letter.fate
+    assert fate is not None  # noqa: S101 - of a letter of the gateway's own
+    return ShownLetter(
+        letter_id=fate.letter_id,
+        timestamp_ms=letter.record.timestamp_ms,
+        reference=letter.reference,
+        stage=fate.stage,
+        reason=letter.reason,
+        parked_at=letter.parked_at,
+        value=content_of(letter)["value"],
+        replayed=False,
+    )
 
 
 def moment(timestamp_ms: int) -> datetime | str:

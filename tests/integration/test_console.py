@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import asyncpg
 import pytest
 
 from gateway.app import operations
+from gateway.app.dead_letters import NewestLetters, ShownLetter
 from gateway.app.errors import NotConfiguredError
 from gateway.app.operating import Actor
 from gateway.app.operations import OPERATIONS, propose
 from gateway.base.errors import PublisherUnavailableError
+from gateway.console import letters
 from gateway.console.rules.access import GUARDED, ROUTES, Kind
 from gateway.console.serving import check_address
 from gateway.console.signing_in import FAILURES_OF_NAME_MAX
@@ -398,6 +401,26 @@ async def test_what_is_not_there_is_said_so(console: Console) -> None:
             "/static/x",
         ):
             assert (await browser.get(path))[0] == 404
+
+
+async def test_dead_letters_are_shown_with_what_may_be_done(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = datetime(2026, 11, 27, tzinfo=UTC)
+    told = ("initiation", "DecodeError: amount", at, '{"order":"<o-1>"}')
+    found = (
+        ShownLetter("l-2", 2, "mypay.orders/0/2", *told, replayed=False),
+        ShownLetter("l-1", 1, "mypay.orders/0/1", *told, replayed=True),
+    )
+
+    async def read(*_: object, **__: object) -> NewestLetters:
+        return NewestLetters(found, 3)
+
+    monkeypatch.setattr(letters, "read_newest", read)
+    monkeypatch.setattr(console, "letters", letters.Letters(console.settings, console.clock))
+    async with browsing(console, "oper") as browser:
+        status, text, _ = await browser.get("/dead-letters")
+    assert (status, text.count("DecodeError: amount"), text.count("&lt;o-1&gt;")) == (200, 2, 2)
+    assert re.findall(r"dead-letter-replay\?reference=([^\"]+)", text) == ["mypay.orders/0/2"]
+    assert "did not write: 3" in text
 
 
 # --- guarded actions --------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.app import dead_letters as module
-from gateway.app.dead_letters import content_of, read_letters, replay_references
+from gateway.app.dead_letters import SHOWN_CHARS_MAX, content_of, read_letters, read_newest, replay_references
 from gateway.messaging.dead_letters import LetterKeys, dead_letters
 from gateway.messaging.records import Outgoing, Record
 from gateway.sealing.sealing import MasterKeys
@@ -105,3 +105,35 @@ async def test_people_see_no_secret_of_a_letter(topic: Topic, tmp_path: Path) ->
     assert "4111" not in str(content_of(sealed))
     assert "sealed" in sealed.note
     assert "\x1b" not in str(content_of(plain))
+
+
+# Bytes that may be held → how many letters are looked at: each that might be among the newest, or the newest alone.
+@pytest.mark.parametrize(("held", "looked_at"), [(0, 40), (10_000, None), (16 << 20, 7)])
+async def test_the_newest_letters_are_the_same_however_little_is_held(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int, looked_at: int | None
+) -> None:
+    kafka = module.operators_kafka(settings_of("postgresql://x", tmp_path), client_id="x")
+    topic.park(*(replace(RECORD, offset=n, value=b"x" * 5000) for n in range(40)))
+    topic.records.insert(5, topic.records[30])  # copied by somebody
+    topic.records.append(FORGED)
+    await replay_references(settings_of("postgresql://x", tmp_path), ["mypay.orders/3/37", "mypay.orders/3/2"])
+    # As partitions come: not in the order of time.
+    topic.records = topic.records[20:] + topic.records[:20]
+    everything = [x for x in await read_letters(kafka, lambda: KEYS) if x.fate]
+    counted = 0
+
+    def counting(letter: module.Letter) -> dict[str, Any]:
+        nonlocal counted
+        counted += 1
+        return content_of(letter)
+
+    monkeypatch.setattr(module, "content_of", counting)
+    monkeypatch.setattr(module, "HELD_BYTES_MAX", held)
+    found = await read_newest(kafka, lambda: KEYS, limit=7)
+    assert [(x.reference, x.replayed) for x in found.letters] == [
+        (x.reference, x.replayed) for x in reversed(everything[-7:])
+    ]
+    assert sum(x.replayed for x in found.letters) == 1
+    assert found.strange == 1
+    assert all(len(x.value) < SHOWN_CHARS_MAX + 30 for x in found.letters)
+    assert looked_at is None or counted == looked_at
