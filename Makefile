@@ -100,8 +100,8 @@ lock: $(INSTALLED)
 	@echo "Resolving the Python packages"
 	@$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	    --universal --python-version 3.11 --output-file requirements.lock >/dev/null
-	@$(BIN)/uv pip compile --quiet pyproject.toml deploy/image.in --extra console --generate-hashes --no-emit-index-url --no-annotate \
-	    --no-header --universal --python-version 3.11 --constraint requirements.lock --output-file deploy/requirements.lock >/dev/null
+	@$(BIN)/uv pip compile --quiet pyproject.toml deploy/image.in --extra console --extra archive --generate-hashes \
+	    --no-emit-index-url --no-annotate --no-header --universal --python-version 3.11 --constraint requirements.lock --output-file deploy/requirements.lock >/dev/null
 	@echo "Resolving Kafka's libraries"
 	@$(BIN)/python -m gateway.proving.stack.pin
 

@@ -238,6 +238,7 @@ HELM = os.environ.get("HELM") or shutil.which("helm")
 needs_helm = pytest.mark.skipif(HELM is None, reason="helm is not installed")
 
 EVERYTHING = {
+    "archive": {"enabled": True, "claim": "archive"},
     "autoscaling": {"enabled": True},
     "kafka": {"strimzi": {"enabled": True}},
     "monitoring": {"serviceMonitor": True, "prometheusRule": True},
@@ -364,6 +365,34 @@ def test_what_processes_may_reach_has_a_port() -> None:
 def test_the_network_policy_lets_nothing_else_out() -> None:
     egress = of_kind(manifests(EVERYTHING), "NetworkPolicy")["mypay"]["spec"]["egress"]
     assert all(rule.get("ports") for rule in egress)
+
+
+@needs_helm
+def test_the_archive_is_run_each_night_on_a_volume_one_at_a_time() -> None:
+    assert of_kind(manifests(), "CronJob") == {}
+    [job] = of_kind(manifests(EVERYTHING), "CronJob").values()
+    assert job["spec"]["concurrencyPolicy"] == "Forbid"
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    assert container["command"][-1].endswith("mypay archive run")
+    env = {e["name"]: e["value"] for e in container["env"]}
+    assert unknown_settings(env) == []
+    assert len(env) == len(container["env"])
+    volumes = {v["name"]: v for v in pod["volumes"]}
+    assert mounts(container).keys() == volumes.keys()
+    assert mounts(container)["archive"] == env["MYPAY_ARCHIVE_DIR"]
+    assert volumes["archive"]["persistentVolumeClaim"] == {"claimName": "archive"}
+    assert f"//{Role.ARCHIVE.user}@" in env["MYPAY_POSTGRES_DSN_ARCHIVE"]
+    assert volumes["user"]["secret"] == {"secretName": f"mypay-db-{Role.ARCHIVE.user}".replace("_", "-")}
+    ran = helm("template", "mypay", str(CHART), given={"archive": {"enabled": True}})
+    assert "archive.claim names the volume" in ran.stderr
+
+
+def test_the_image_has_what_the_archive_and_the_console_need() -> None:
+    extras = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    here = set(re.findall(r"^([a-z0-9_.-]+)==", (DEPLOY / "requirements.lock").read_text(), re.MULTILINE))
+    for extra in ("archive", "console"):
+        assert {re.split(r"[\[<>=~ ]", d)[0].lower() for d in extras[extra]} <= here, extra
 
 
 @needs_helm
