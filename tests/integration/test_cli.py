@@ -636,7 +636,7 @@ def test_a_clearing_file_settles_what_it_holds(world: World) -> None:
 
 
 def test_what_is_open_is_listed_by_state_and_age(world: World) -> None:
-    payment = world.sql("SELECT payment_id FROM payment WHERE state = 'approved' ORDER BY decided_at LIMIT 1")
+    payment = world.sql("SELECT payment_id FROM payment WHERE state = 'settled' ORDER BY decided_at LIMIT 1")
     world.sql("UPDATE payment SET state = 'unknown' WHERE payment_id = $1 RETURNING true", payment)
     try:
         [told] = mypay("payment", "list", "--state", "unknown", "--json").expect().json
@@ -653,7 +653,7 @@ def test_what_is_open_is_listed_by_state_and_age(world: World) -> None:
             ("bcard", "unknown", 1)
         ]
     finally:
-        world.sql("UPDATE payment SET state = 'approved' WHERE payment_id = $1 RETURNING true", payment)
+        world.sql("UPDATE payment SET state = 'settled' WHERE payment_id = $1 RETURNING true", payment)
 
 
 def test_how_things_stand_is_shown_once(world: World) -> None:
