@@ -6,7 +6,7 @@ and hides nothing. What is sent again takes the way that it took first, and ever
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -119,9 +119,15 @@ def operators_kafka(settings: Settings, *, client_id: str) -> KafkaSettings:
 
 
 async def read_letters(
-    kafka: KafkaSettings, load_keys: Callable[[], LetterKeys], stage: str | None = None
+    kafka: KafkaSettings,
+    load_keys: Callable[[], LetterKeys],
+    stage: str | None = None,
+    *,
+    references: Container[str] | None = None,
 ) -> list[Letter]:
-    """Every dead letter, or one stage's, oldest first. Keys are asked for when there is something to read.
+    """Every dead letter, or one stage's, or those of some originals, oldest first.
+
+    Keys are asked for when there is something to read.
 
     Raises:
         KafkaUnavailableError, TopicMissingError: they cannot be read.
@@ -135,6 +141,8 @@ async def read_letters(
                 replayed.add(noted)
                 continue
             letter = Letter(record, _fate(record, keys))
+            if references is not None and letter.reference not in references:
+                continue
             if stage is None or (letter.fate is not None and letter.fate.stage == stage):
                 # The same letter again, copied by somebody, is the same letter.
                 letters.setdefault(letter.fate.letter_id if letter.fate else record.reference, letter)
@@ -240,7 +248,7 @@ async def replay(
 async def replay_references(settings: Settings, references: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Send again the originals of these references; as :func:`replay`."""
     kafka, keys = operators_kafka(settings, client_id="mypay-replay"), letter_keys(settings)
-    everything = await read_letters(kafka, lambda: keys)
+    everything = await read_letters(kafka, lambda: keys, references=frozenset(references))
     newest = {x.reference: x for x in everything}
     letters = [newest[r] for r in references if r in newest]
     replayed, refused = await replay(kafka, letters, everything, keys)

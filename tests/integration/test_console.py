@@ -19,6 +19,7 @@ from gateway.app.errors import NotConfiguredError
 from gateway.app.operating import Actor
 from gateway.app.operations import OPERATIONS, propose
 from gateway.base.errors import PublisherUnavailableError
+from gateway.base.process import SilentObserver
 from gateway.console import letters
 from gateway.console.rules.access import GUARDED, ROUTES, Kind
 from gateway.console.serving import check_address
@@ -387,6 +388,25 @@ async def test_what_is_asked_for_is_shown_as_text(console: Console) -> None:
         text = (await browser.get("/payments?q=%3Cscript%3Ealert(1)%3C/script%3E"))[1]
         assert "<script>alert" not in text
         assert "&lt;script&gt;" in text
+
+
+async def test_a_page_that_fails_is_logged_without_the_ids_in_its_address(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted: list[tuple[str, dict[str, Any]]] = []
+
+    class Noting(SilentObserver):
+        def note(self, event: str, **fields: Any) -> None:
+            noted.append((event, fields))
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("with a row in it")
+
+    async with browsing(console, "view") as browser:
+        monkeypatch.setattr(console, "observer", Noting())
+        monkeypatch.setattr(type(console.database), "view", broken)
+        assert (await browser.get(f"/consents/{PARTNER}/{CONSENT}"))[0] == 500
+    assert noted == [("console_failed", {"level": "error", "route": "consent", "reason": "RuntimeError"})]
 
 
 async def test_what_is_not_there_is_said_so(console: Console) -> None:

@@ -89,6 +89,9 @@ async def test_an_original_goes_where_it_came_from_once_and_its_letters_are_note
     }
     assert [x.note for x in found if x.fate is None] == ["not written by the gateway"]
     assert await read_letters(kafka, lambda: KEYS, "relay") == []
+    # No letter is held that nobody asked for.
+    some = await read_letters(kafka, lambda: KEYS, references={"mypay.orders/3/42"})
+    assert [x.reference for x in some] == ["mypay.orders/3/42"] * 2
 
 
 async def test_what_somebody_else_wrote_is_sent_nowhere(topic: Topic, tmp_path: Path) -> None:
