@@ -21,6 +21,7 @@ from gateway.app.settings import Settings
 from gateway.consents.changing import ConsentCommandRefusedError, ConsentUnknownError, change_consent_status
 from gateway.consents.rules.consent import ConsentCommand
 from gateway.directory.approval import PROPOSAL_LIVES, Decision, Proposal, judge
+from gateway.directory.console_roles import ConsoleRole, ListedUser
 from gateway.directory.partners import PartnerKey
 from gateway.identity.store import IdentityLink
 from gateway.marketing.rules.campaign import Campaign, CampaignRefusedError
@@ -160,6 +161,81 @@ async def _apply_campaign(doing: Doing, payload: Payload) -> str:
     return f"Campaign {campaign.campaign_id} is {'new' if is_new else 'changed'}, and makes offers."
 
 
+def _enabling(what: str, field: str, set_active: Callable[[Registries, str], Awaitable[bool]]) -> Operation:
+    """Enable whom ``payload[field]`` names; a proposal is bound to the latest time that somebody disabled it."""
+
+    async def disabled_by(registries: Registries, whom: str) -> str | None:
+        found = await registries.operators.latest_action(f"{what} disable", whom)
+        return None if found is None else str(found)
+
+    async def bind(registries: Registries, payload: Payload) -> Payload:
+        return {**payload, "disabled_by": await disabled_by(registries, payload[field])}
+
+    async def do(doing: Doing, payload: Payload) -> str:
+        whom = payload[field]
+        if not await set_active(doing.registries, whom):
+            raise OperationRefusedError(
+                f"There is no {what} {whom}.", hint=f"`mypay {what} list` shows them.", missing=True
+            )
+        # After the row is locked: who disables it now waits, and has the last word.
+        if "disabled_by" in payload and payload["disabled_by"] != await disabled_by(doing.registries, whom):
+            raise OperationRefusedError(f"{what.capitalize()} {whom}: it was disabled anew since: propose again.")
+        return f"{what.capitalize()} {whom} is enabled."
+
+    return Operation(Gives.RIGHT, do, bind)
+
+
+async def _console_user(registries: Registries, payload: Payload) -> ListedUser:
+    found = await registries.console_users.lock(payload["name"])
+    if found is None:
+        raise OperationRefusedError(
+            f"There is no user {payload['name']}.", hint="`mypay console user list` shows them.", missing=True
+        )
+    return found
+
+
+async def _bind_user(registries: Registries, payload: Payload) -> Payload:
+    user = await _console_user(registries, payload)
+    if user.disabled_at is None:
+        raise OperationRefusedError(f"{user.name} may sign in already.")
+    return {**payload, "role": user.role.value, "disabled_at": user.disabled_at.isoformat()}
+
+
+async def _enable_user(doing: Doing, payload: Payload) -> str:
+    user = await _console_user(doing.registries, payload)
+    now = {"role": user.role.value, "disabled_at": user.disabled_at and user.disabled_at.isoformat()}
+    if any(name in payload and payload[name] != value for name, value in now.items()):
+        raise OperationRefusedError(f"{user.name} was disabled anew or has another role since: propose again.")
+    await doing.registries.console_users.set_enabled(user.name, enabled=True)
+    return f"{user.name} may sign in again."
+
+
+async def _bind_role(registries: Registries, payload: Payload) -> Payload:
+    return {**payload, "before": (await _console_user(registries, payload)).role.value}
+
+
+async def _set_role(doing: Doing, payload: Payload) -> str:
+    user, role = await _console_user(doing.registries, payload), ConsoleRole(payload["role"])
+    if payload.get("before", user.role.value) != user.role.value:
+        raise OperationRefusedError(f"{user.name} has another role since: propose again.")
+    await doing.registries.console_users.set_role(user.name, role)
+    return f"{user.name} is {role}."
+
+
+async def _bind_policy(registries: Registries, payload: Payload) -> Payload:
+    applied = await registries.identities.applied_policy()
+    return {**payload, "before": applied and applied[0]}
+
+
+async def _apply_policy(doing: Doing, payload: Payload) -> str:
+    digest, identities = payload["digest"], doing.registries.identities
+    applied = await identities.applied_policy()
+    if payload.get("before", applied and applied[0]) != (applied and applied[0]):
+        raise OperationRefusedError("Another trust policy counts since: propose again.")
+    changed = await identities.apply_policy(digest)
+    return f"The trust policy {digest[:12]} counts from now on." if changed else "This trust policy counts already."
+
+
 def _not_paused(network: NetworkId) -> OperationRefusedError:
     return OperationRefusedError(f"Network {network} is not paused.", hint="`mypay network list` shows them.")
 
@@ -228,6 +304,16 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "recipient.add": Operation(Gives.RIGHT, _grant_recipient),
     "recipient.key.add": Operation(Gives.RIGHT, _grant_recipient),
     "recipient.certificate": Operation(Gives.RIGHT, _grant_recipient),
+    "recipient.enable": _enabling("recipient", "org_code", lambda r, whom: r.recipients.set_active(whom, active=True)),
+    "affiliate.enable": _enabling(
+        "affiliate", "affiliate_id", lambda r, whom: r.affiliates.set_active(whom, active=True)
+    ),
+    "partner.enable": _enabling(
+        "partner", "partner_id", lambda r, whom: r.directory.set_partner_active(PartnerId(whom), active=True)
+    ),
+    "console.user.enable": Operation(Gives.RIGHT, _enable_user, _bind_user),
+    "console.user.role": Operation(Gives.RIGHT, _set_role, _bind_role),
+    "auth.policy.apply": Operation(Gives.RIGHT, _apply_policy, _bind_policy),
     "campaign.apply": Operation(Gives.RIGHT, _apply_campaign),
     "network.resume": Operation(Gives.MONEY, _resume_network, _bind_pause),
     "consent.resume": Operation(Gives.MONEY, _resume_consent, _bind_consent),

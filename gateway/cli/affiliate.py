@@ -9,7 +9,6 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.app.registries import open_registries
-from gateway.app.settings import Settings
 from gateway.cli.arguments import key_id
 from gateway.cli.common import (
     CliError,
@@ -143,14 +142,24 @@ def withdraw(affiliate: AffiliateArgument, use: UseArgument) -> None:
 @operated("affiliate disable", _subject)
 def disable(affiliate: AffiliateArgument) -> None:
     """Give an affiliate nothing more."""
-    _set_active(load_settings(), affiliate, active=False)
+    settings = load_settings()
+
+    async def write() -> bool:
+        async with open_registries(postgres_dsn(settings)) as registries:
+            return await registries.affiliates.set_active(affiliate, active=False)
+
+    if not run(write()):
+        raise CliError(f"There is no affiliate {affiliate}.", ExitCode.NOT_FOUND)
+    say(f"Affiliate {affiliate} is disabled.")
 
 
 @app.command()
 @operated("affiliate enable", _subject)
-def enable(affiliate: AffiliateArgument) -> None:
+def enable(affiliate: AffiliateArgument, propose: Propose = False) -> None:
     """Give a disabled affiliate shares again."""
-    _set_active(load_settings(), affiliate, active=True)
+    payload = {"affiliate_id": affiliate}
+    told, _ = carry_out(load_settings(), "affiliate.enable", affiliate, payload, propose=propose)
+    say(told)
 
 
 @keys.command("add")
@@ -203,13 +212,3 @@ def _tell(told: str, fields: dict[str, Any], proposed: UUID | None, *, json_: bo
         print_json(fields | ({"proposal_id": proposed} if proposed else {}))
     else:
         say(told)
-
-
-def _set_active(settings: Settings, affiliate: str, *, active: bool) -> None:
-    async def write() -> bool:
-        async with open_registries(postgres_dsn(settings)) as registries:
-            return await registries.affiliates.set_active(affiliate, active=active)
-
-    if not run(write()):
-        raise CliError(f"There is no affiliate {affiliate}.", ExitCode.NOT_FOUND)
-    say(f"Affiliate {affiliate} is {'active' if active else 'disabled'}.")

@@ -24,7 +24,7 @@ from gateway.cli.common import (
     say,
 )
 from gateway.cli.operating import operated
-from gateway.cli.operations import Propose, carry_out
+from gateway.cli.operations import Propose, carry_out, needs_two
 from gateway.database.errors import NoTablesError
 from gateway.identity.jose.issuers import CachedTrustTable
 from gateway.identity.jose.trust_files import read_trust_files
@@ -159,7 +159,7 @@ def show_policy(json_: Json = False) -> None:
 
 @policy.command("apply")
 @operated("auth policy apply", lambda **_: "trust policy")
-def apply_policy(json_: Json = False) -> None:
+def apply_policy(propose: Propose = False, json_: Json = False) -> None:
     """Let the trust policy here count: the providers and rules of MYPAY_ISSUERS_DIR, or that no proof is asked for.
 
     To change it: put the new files on every machine, then run this. Processes that run go on with the old policy until
@@ -168,6 +168,15 @@ def apply_policy(json_: Json = False) -> None:
     """
     settings = load_settings()
     here = digest_of(settings)
+    applied = run(_applied(settings))
+    if needs_two(settings, propose=propose) and (applied is None or applied[0] != here):
+        payload = {"digest": here, "asks_for_proofs": not settings.allow_no_proof}
+        told, proposed = carry_out(settings, "auth.policy.apply", f"trust policy {here[:12]}", payload, propose=True)
+        if json_:
+            print_json({**payload, "changed": False, "proposal_id": proposed})
+        else:
+            say(told)
+        return
     changed = run(_apply(settings, here))
     if json_:
         print_json({"digest": here, "changed": changed, "asks_for_proofs": not settings.allow_no_proof})

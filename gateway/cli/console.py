@@ -23,7 +23,8 @@ from gateway.cli.common import (
     run,
     say,
 )
-from gateway.cli.operating import operated
+from gateway.cli.operating import current_actor, operated
+from gateway.cli.operations import Propose, carry_out, needs_two
 from gateway.directory.console_roles import ConsoleRole, ConsoleUser, ListedUser
 from gateway.observability.logging import configure_logging
 from gateway.observability.observer import StageObserver
@@ -69,23 +70,27 @@ async def _serve(settings: Settings) -> None:
 
 @users.command()
 @operated("console user add", lambda *, name, role, **_: f"{name} {role}")
-def add(name: NameArgument, role: RoleOption) -> None:
-    """Let somebody in. The password is asked for, or read from standard input's first line."""
+def add(name: NameArgument, role: RoleOption, propose: Propose = False) -> None:
+    """Let somebody in. The password is asked for, or read from standard input's first line.
+
+    Where two people are needed the user is there at once, and may sign in when another operator has approved it.
+    """
     try:
         actor_of(name, "")
     except NotAnActorError as error:
         raise CliError(f"{error}.", ExitCode.USAGE) from None
-    user = ConsoleUser(name, role, _new_password())
+    user, settings = ConsoleUser(name, role, _new_password()), load_settings()
+    waits = needs_two(settings, propose=propose)
 
     async def write() -> bool:
-        async with open_registries(postgres_dsn(load_settings())) as registries:
-            return await registries.console_users.add(user)
+        async with open_registries(postgres_dsn(settings)) as registries:
+            return await registries.console_users.add(user, enabled=not waits)
 
     if not run(write()):
         raise CliError(
             f"There is a user {name} already, in this spelling or another.", hint="`mypay console user list`"
         )
-    say(f"{name} may sign in as {role}.")
+    say(_propose_enabling(settings, name) if waits else f"{name} may sign in as {role}.")
 
 
 @users.command("list")
@@ -107,19 +112,37 @@ def list_(json_: Json = False) -> None:
 
 @users.command()
 @operated("console user role", lambda *, name, role, **_: f"{name} {role}")
-def role(name: NameArgument, role: RoleOption) -> None:
-    """Give somebody another role; they sign in again."""
+def role(name: NameArgument, role: RoleOption, propose: Propose = False) -> None:
+    """Give somebody another role; they sign in again. A lower one needs no second person."""
+    settings = load_settings()
+
+    async def before() -> ConsoleRole | None:
+        async with open_registries(postgres_dsn(settings)) as registries:
+            found = await registries.console_users.lock(name)
+            return None if found is None else found.role
+
+    now = run(before())
+    if propose or (settings.operator_two_people and now is not None and role.is_above(now)):
+        payload = {"name": name, "role": role.value}
+        told, _ = carry_out(settings, "console.user.role", f"{name} {role}", payload, propose=True)
+        say(told)
+        return
     _change(name, lambda users: users.set_role(name, role))
     say(f"{name} is {role}.")
 
 
 @users.command()
 @operated("console user password", _subject)
-def password(name: NameArgument) -> None:
-    """Give somebody a new password; they sign in again."""
-    hashed = _new_password()
-    _change(name, lambda users: users.set_password(name, hashed))
-    say(f"{name} has a new password.")
+def password(name: NameArgument, propose: Propose = False) -> None:
+    """Give somebody a new password; they sign in again.
+
+    Where two people are needed, and it is not your own: they may sign in when another operator has approved it.
+    """
+    settings, hashed = load_settings(), _new_password()
+    is_own = current_actor().operator.casefold() == name.casefold()
+    waits = propose or (settings.operator_two_people and not is_own)
+    _change(name, lambda users: users.set_password(name, hashed, disable=waits))
+    say(f"{name} has a new password.{' ' + _propose_enabling(settings, name) if waits else ''}")
 
 
 @users.command()
@@ -132,10 +155,15 @@ def disable(name: NameArgument) -> None:
 
 @users.command()
 @operated("console user enable", _subject)
-def enable(name: NameArgument) -> None:
+def enable(name: NameArgument, propose: Propose = False) -> None:
     """Let somebody in again."""
-    _change(name, lambda users: users.set_enabled(name, enabled=True))
-    say(f"{name} may sign in again.")
+    told, _ = carry_out(load_settings(), "console.user.enable", name, {"name": name}, propose=propose)
+    say(told)
+
+
+def _propose_enabling(settings: Settings, name: str) -> str:
+    told, _ = carry_out(settings, "console.user.enable", name, {"name": name}, propose=True)
+    return told
 
 
 @sessions.command()

@@ -132,14 +132,23 @@ def list_(json_: Json = False) -> None:
 @operated("partner disable", _partner)
 def disable(partner: PartnerArgument) -> None:
     """Take no more orders from a partner: in every process within seconds. Payments under way go on."""
-    _set_active(PartnerId(partner), active=False)
+    settings = load_settings()
+
+    async def write() -> bool:
+        async with open_registries(postgres_dsn(settings)) as registries:
+            return await registries.directory.set_partner_active(PartnerId(partner), active=False)
+
+    if not run(write()):
+        raise CliError(f"There is no partner {partner}.", ExitCode.NOT_FOUND, hint="`mypay partner list` shows them.")
+    say(f"Partner {partner} is disabled.")
 
 
 @app.command()
 @operated("partner enable", _partner)
-def enable(partner: PartnerArgument) -> None:
+def enable(partner: PartnerArgument, propose: Propose = False) -> None:
     """Take a disabled partner's orders again."""
-    _set_active(PartnerId(partner), active=True)
+    told, _ = carry_out(load_settings(), "partner.enable", partner, {"partner_id": partner}, propose=propose)
+    say(told)
 
 
 @keys.command("add")
@@ -255,18 +264,6 @@ async def _register(settings: Settings, new: NewPartner, *, with_topic: bool) ->
                 f"Partner {new.partner_id} is already registered.", hint="`mypay partner key add` adds keys."
             )
     return users
-
-
-def _set_active(partner: PartnerId, *, active: bool) -> None:
-    settings = load_settings()
-
-    async def write() -> bool:
-        async with open_registries(postgres_dsn(settings)) as registries:
-            return await registries.directory.set_partner_active(partner, active=active)
-
-    if not run(write()):
-        raise CliError(f"There is no partner {partner}.", ExitCode.NOT_FOUND, hint="`mypay partner list` shows them.")
-    say(f"Partner {partner} is {'enabled' if active else 'disabled'}.")
 
 
 def _key(

@@ -133,26 +133,23 @@ async def _all(settings: Settings) -> list[RegisteredRecipient]:
 @operated("recipient disable", _subject)
 def disable(org_code: OrgArgument) -> None:
     """Hand a recipient nothing more: what is on its way becomes void."""
-    _set_active(org_code, active=False)
-
-
-@app.command()
-@operated("recipient enable", _subject)
-def enable(org_code: OrgArgument) -> None:
-    """Hand a disabled recipient data again."""
-    _set_active(org_code, active=True)
-
-
-def _set_active(org_code: str, *, active: bool) -> None:
     settings = load_settings()
 
     async def write() -> bool:
         async with open_registries(postgres_dsn(settings)) as registries:
-            return await registries.recipients.set_active(org_code, active=active)
+            return await registries.recipients.set_active(org_code, active=False)
 
     if not run(write()):
         raise CliError(f"There is no recipient {org_code}.", ExitCode.NOT_FOUND)
-    say(f"Recipient {org_code} is {'active' if active else 'disabled'}.")
+    say(f"Recipient {org_code} is disabled.")
+
+
+@app.command()
+@operated("recipient enable", _subject)
+def enable(org_code: OrgArgument, propose: Propose = False) -> None:
+    """Hand a disabled recipient data again."""
+    told, _ = carry_out(load_settings(), "recipient.enable", org_code, {"org_code": org_code}, propose=propose)
+    say(told)
 
 
 @app.command()

@@ -13,6 +13,10 @@ class ConsoleRole(StrEnum):
     OPERATOR = "operator"  # stops things at once, and proposes what lets them go on
     APPROVER = "approver"  # likewise, and decides what others proposed
 
+    def is_above(self, other: "ConsoleRole") -> bool:
+        """True if it may do more."""
+        return list(ConsoleRole).index(self) > list(ConsoleRole).index(other)
+
 
 @unique
 class SignIn(StrEnum):

@@ -22,6 +22,11 @@ class PostgresOperators(OnConnection):
         """Write down that an action begins, or how it ended."""
         await self._fetch(_SQL.note_action, action_id, phase.value, operator, command, subject, why)
 
+    async def latest_action(self, command: str, subject: str) -> UUID | None:
+        """The latest action of this command on this subject that began, however it ended; None if there is none."""
+        rows = await self._fetch(_SQL.latest_action, command, subject)
+        return rows[0]["action_id"] if rows else None
+
     async def propose(self, proposal: Proposal) -> None:
         """Keep a proposal until another operator decides it."""
         await self._fetch(

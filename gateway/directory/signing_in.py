@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+import asyncpg
+
 from gateway.database.queries import load
 from gateway.database.statements import OnConnection
 from gateway.directory.console_roles import (
@@ -20,25 +22,28 @@ _SQL = load(__name__, "signing_in")
 class PostgresConsoleUsers(OnConnection):
     """The console's users, as the operator's commands change them."""
 
-    async def add(self, user: ConsoleUser) -> bool:
-        """Add a user; False if there is one of this name, in whatever spelling."""
-        return bool(await self._fetch(_USERS.add_user, user.name, user.role.value, user.password_hash))
+    async def add(self, user: ConsoleUser, *, enabled: bool = True) -> bool:
+        """Add a user, who may sign in if ``enabled``; False if there is one of this name, in whatever spelling."""
+        return bool(await self._fetch(_USERS.add_user, user.name, user.role.value, user.password_hash, enabled))
 
     async def set_role(self, name: str, role: ConsoleRole) -> bool:
         """Give a user another role, and end their sessions; False if there is no such user."""
         return await self._set(_USERS.set_role, name, role.value)
 
-    async def set_password(self, name: str, password_hash: str) -> bool:
-        """Give a user another password, and end their sessions; False if there is no such user."""
-        return await self._set(_USERS.set_password, name, password_hash)
+    async def set_password(self, name: str, password_hash: str, *, disable: bool = False) -> bool:
+        """Give a user another password, and end their sessions; False if there is no such user.
+
+        ``disable``: nobody is let in with it before the user is enabled.
+        """
+        return await self._set(_USERS.set_password, name, password_hash, not disable)
 
     async def set_enabled(self, name: str, *, enabled: bool) -> bool:
         """Let a user in again, or no more, and end their sessions; False if there is no such user."""
         return await self._set(_USERS.set_enabled, name, enabled)
 
-    async def _set(self, sql: str, name: str, value: object) -> bool:
+    async def _set(self, sql: str, name: str, *values: object) -> bool:
         async with self.transaction():
-            found = await self._fetch(sql, name, value)
+            found = await self._fetch(sql, name, *values)
             await self.end_sessions(name)
         return bool(found)
 
@@ -46,10 +51,18 @@ class PostgresConsoleUsers(OnConnection):
         """End every session of this name, in whatever spelling and however it began; return how many there were."""
         return len(await self._fetch(_USERS.end_sessions_of, name))
 
+    async def lock(self, name: str) -> ListedUser | None:
+        """One user, whom nobody else changes until this transaction ends; None if there is none."""
+        rows = await self._fetch(_USERS.lock_user, name)
+        return _listed(rows[0]) if rows else None
+
     async def all(self) -> list[ListedUser]:
         """Every user, by name."""
-        rows = await self._fetch(_USERS.users)
-        return [ListedUser(**{**dict(r), "role": ConsoleRole(r["role"])}) for r in rows]
+        return [_listed(r) for r in await self._fetch(_USERS.users)]
+
+
+def _listed(row: asyncpg.Record) -> ListedUser:
+    return ListedUser(**{**dict(row), "role": ConsoleRole(row["role"])})
 
 
 class PostgresSignIns(OnConnection):

@@ -353,6 +353,113 @@ def test_a_consent_is_not_resumed_where_the_decision_is_not_kept(
     assert status_of_consent() == "AUTH"
 
 
+async def _register(database: str) -> None:
+    async with open_registries(database) as registries:
+        await registries.affiliates.add("points", "Points", "telecom")
+        await registries.recipients.add("A1AAAA0000", "A bank")
+
+
+@pytest.mark.parametrize(
+    ("room", "whom", "table"),
+    [
+        ("partner", "shop-pay", "partner"),
+        ("affiliate", "points", "affiliate"),
+        ("recipient", "A1AAAA0000", "recipient"),
+    ],
+)
+def test_whoever_was_disabled_by_one_is_enabled_by_two_and_only_as_it_was_when_that_was_proposed(
+    database: str, monkeypatch: pytest.MonkeyPatch, room: str, whom: str, table: str
+) -> None:
+    async def is_active() -> bool:
+        connection = await asyncpg.connect(database)
+        found = await connection.fetchval(f"SELECT active FROM {table}")
+        await connection.close()
+        return bool(found)
+
+    mypay("partner", "add", *PARTNER).expect()
+    asyncio.run(_register(database))
+    mypay(room, "disable", whom).expect()
+    mypay(room, "enable", whom).expect()
+    assert asyncio.run(is_active())
+    monkeypatch.setenv("MYPAY_OPERATOR_TWO_PEOPLE", "1")
+    mypay(room, "disable", whom).expect()
+    mypay(room, "enable", whom).expect()
+    mypay(room, "enable", whom).expect()
+    assert not asyncio.run(is_active())
+    second, first = [p["proposal_id"] for p in mypay("operators", "proposals", "--json").expect().json]
+    mypay("operators", "approve", first).expect(1)
+    mypay("operators", "approve", first, "--operator", "lee").expect()
+    assert asyncio.run(is_active())
+    mypay(room, "disable", whom).expect()
+    assert "disabled anew since" in mypay("operators", "approve", second, "--operator", "lee").expect(1).err
+    assert not asyncio.run(is_active())
+    monkeypatch.delenv("MYPAY_OPERATOR_TWO_PEOPLE")
+    mypay(room, "enable", "B2BBBB0000" if room == "recipient" else "nobody").expect(3)
+
+
+@pytest.mark.usefixtures("database")
+def test_nobody_lets_somebody_into_the_console_alone_where_two_people_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def users() -> dict[str, tuple[str, bool]]:
+        listed = mypay("console", "user", "list", "--json").expect().json
+        return {u["name"]: (u["role"], u["disabled_at"] is None) for u in listed}
+
+    def newest() -> str:
+        return str(mypay("operators", "proposals", "--json").expect().json[0]["proposal_id"])
+
+    def approved(proposal: str, code: int = 0) -> str:
+        mypay("operators", "approve", proposal).expect(1)
+        return mypay("operators", "approve", proposal, "--operator", "lee").expect(code).err
+
+    word = "a long enough password\n"
+    monkeypatch.setenv("MYPAY_OPERATOR_TWO_PEOPLE", "1")
+    mypay("console", "user", "add", "park", "--role", "viewer", given=word).expect()
+    assert users() == {"park": ("viewer", False)}
+    approved(newest())
+    assert users() == {"park": ("viewer", True)}
+    # A higher role is given by two, a lower one by one.
+    mypay("console", "user", "role", "Park", "--role", "approver").expect()
+    assert users() == {"park": ("viewer", True)}
+    approved(newest())
+    assert users() == {"park": ("approver", True)}
+    mypay("console", "user", "role", "park", "--role", "operator").expect()
+    assert users() == {"park": ("operator", True)}
+    mypay("console", "user", "role", "nobody", "--role", "viewer").expect(3)
+    # Another's password would let in whoever chose it; one's own is one's own matter.
+    mypay("console", "user", "password", "park", "--operator", "Park", given=word).expect()
+    assert users() == {"park": ("operator", True)}
+    mypay("console", "user", "password", "park", given=word).expect()
+    assert users() == {"park": ("operator", False)}
+    old = newest()
+    mypay("console", "user", "disable", "park").expect()
+    assert "propose again" in approved(old, 1)
+    mypay("console", "user", "enable", "park").expect()
+    assert users() == {"park": ("operator", False)}
+    again = newest()
+    approved(again)
+    assert users() == {"park": ("operator", True)}
+    mypay("console", "user", "enable", "park").expect(1)
+    mypay("console", "user", "enable", "nobody").expect(3)
+    everything = mypay("operators", "proposals", "--all", "--json").expect().out
+    assert "argon2" not in everything
+
+
+@pytest.mark.usefixtures("database")
+def test_a_trust_policy_counts_when_two_people_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def same() -> bool:
+        return bool(mypay("auth", "policy", "show", "--json").expect().json["same"])
+
+    monkeypatch.setenv("MYPAY_ALLOW_NO_PROOF", "1")
+    proposed = [mypay("auth", "policy", "apply", "--propose", "--json").expect().json["proposal_id"] for _ in range(2)]
+    assert not same()
+    mypay("operators", "approve", proposed[0]).expect(1)
+    mypay("operators", "approve", proposed[0], "--operator", "lee").expect()
+    assert same()
+    assert "propose again" in mypay("operators", "approve", proposed[1], "--operator", "lee").expect(1).err
+    assert mypay("auth", "policy", "apply", "--propose", "--json").expect().json["changed"] is False
+
+
 @pytest.mark.usefixtures("database")
 def test_dead_letters_are_sent_again_by_two_people_where_two_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     async def letters(*_: object) -> list[Any]:
@@ -375,7 +482,7 @@ def test_dead_letters_are_sent_again_by_two_people_where_two_are_asked_for(monke
 
 
 def test_the_database_says_whose_login_wrote_and_when(database: str) -> None:
-    async def stamped() -> list[tuple[str, bool]]:
+    async def stamped() -> list[tuple[bool, bool]]:
         connection = await asyncpg.connect(database)
         told, at = [], datetime(2020, 1, 1, tzinfo=UTC)
         key = "'00000000-0000-0000-0000-000000000001'"
@@ -399,6 +506,7 @@ def test_the_database_says_whose_login_wrote_and_when(database: str) -> None:
                 f" RETURNING login = session_user AS own, {time} AS at",
                 at,
             )
+            assert row is not None
             told.append((row["own"], row["at"] > at))
         await connection.close()
         return told
