@@ -188,7 +188,7 @@ GRANT SELECT ON public.console_user TO mypay_console;
 GRANT SELECT (name, role, created_at, disabled_at), INSERT, UPDATE (role, password_hash, disabled_at) ON public.console_user TO mypay_operator;
 GRANT SELECT (name, role, created_at, disabled_at) ON public.console_user TO mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (seen_at), DELETE ON public.console_session TO mypay_console;
-GRANT SELECT (name, is_local), DELETE ON public.console_session TO mypay_operator;
+GRANT SELECT (name), DELETE ON public.console_session TO mypay_operator;
 GRANT SELECT (name, role, is_local, began_at, seen_at) ON public.console_session TO mypay_readonly;
 GRANT SELECT, INSERT ON public.console_sign_in TO mypay_console;
 GRANT SELECT ON public.console_sign_in TO mypay_readonly;

@@ -281,7 +281,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
                                           update=("role", "password_hash", "disabled_at")),
                                _V: Access(select=("name", "role", "created_at", "disabled_at"))},
     "console_session":        {_K: Access(insert=ALL, update=("seen_at",), delete=True),
-                               _O: Access(select=("name", "is_local"), delete=True),
+                               _O: Access(select=("name",), delete=True),
                                _V: Access(select=("name", "role", "is_local", "began_at", "seen_at"))},
     "console_sign_in":        {_K: APPEND, _V: READ},
     # --- the installation ---
