@@ -165,6 +165,13 @@ def notice_row(n: int) -> tuple[str, tuple[object, ...]]:
     )
 
 
+def console_user_row(n: int) -> tuple[str, tuple[object, ...]]:
+    return (
+        "INSERT INTO console_user (name, role, password_hash, created_at) VALUES ($1, 'viewer', '$argon2id$', $2)",
+        (f"u{n}", at(n)),
+    )
+
+
 def holder_row(n: int) -> tuple[str, tuple[object, ...]]:
     return (
         (
@@ -304,6 +311,16 @@ ONE_ROW: Final = {
         *(load("portability").lock_export, "portability_export", (export_row,)),
         lambda rows: ("p", f"q{rows[0]}", 1),
         number_of("request_id", "q"),
+    ),
+    "consent_registry.lock_changes": Lock(
+        *(load("consent_registry").lock_changes, "consent", (consent_row,)),
+        lambda rows: ("p", f"c{rows[0]}"),
+        number_of("consent_id", "c"),
+    ),
+    "console_user.lock_user": Lock(
+        *(load("console_user").lock_user, "console_user", (console_user_row,)),
+        lambda rows: (f"U{rows[0]}",),
+        number_of("name", "u"),
     ),
 }
 """Statements that lock one row, for which the second one waits: there is no order in which to lock it."""
