@@ -5,11 +5,10 @@ nothing is consumed: the backlog waits in Kafka, and orders that expire there ar
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from gateway.app.errors import NotConfiguredError
 from gateway.app.keys import Ring, dispatch, load_ring
@@ -159,7 +158,8 @@ class ExecutionStage:
                     await _to_the_end(asyncio.create_task(self.isolated.run(self.service.take, records)))
                     # The next batch need not wait for the brokers to note where this one ended: whoever dies before
                     # that takes it again, and finds its intents.
-                    before, committing = committing, asyncio.create_task(_after(committing, self._commit(records)))
+                    before = committing
+                    committing = asyncio.create_task(_after(before, partial(self._commit, records)))
                     await _to_the_end(before)
                     watchdog.progress()
         finally:
@@ -203,13 +203,9 @@ class ExecutionStage:
             await self.ended_consents.look()
 
 
-async def _after(before: "asyncio.Task[None]", step: Coroutine[Any, Any, None]) -> None:
-    try:
-        await before
-    except BaseException:
-        step.close()
-        raise
-    await step
+async def _after(before: "asyncio.Task[None]", step: Callable[[], Awaitable[None]]) -> None:
+    await before
+    await step()
 
 
 async def _nothing() -> None:

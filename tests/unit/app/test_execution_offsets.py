@@ -60,8 +60,9 @@ def taking(broker: Broker, work: Callable[[Sequence[Any]], Awaitable[None]]) -> 
     return asyncio.create_task(ExecutionStage.take(stage))
 
 
-async def test_the_next_batch_is_worked_on_while_the_brokers_note_where_the_last_one_ended() -> None:
-    broker, second = Broker(2), asyncio.Event()
+async def working_on_the_second(broker: Broker) -> "asyncio.Task[None]":
+    """A loop that has worked on two batches, of which the first one's commit has not ended."""
+    second = asyncio.Event()
 
     async def work(_: Sequence[Any]) -> None:
         broker.steps.append("worked")
@@ -71,6 +72,12 @@ async def test_the_next_batch_is_worked_on_while_the_brokers_note_where_the_last
     task = taking(broker, work)
     async with in_time("the second batch"):
         await second.wait()
+    return task
+
+
+async def test_the_next_batch_is_worked_on_while_the_brokers_note_where_the_last_one_ended() -> None:
+    broker = Broker(2)
+    task = await working_on_the_second(broker)
     assert broker.steps == ["taken", "worked", "taken", "committing", "worked"]
     broker.may_commit.set()
     async with in_time("the last batch"):
@@ -100,16 +107,8 @@ async def test_a_stop_waits_until_what_was_worked_on_is_noted() -> None:
 
 
 async def test_a_stop_between_two_batches_waits_until_both_are_noted() -> None:
-    broker, second = Broker(2), asyncio.Event()
-
-    async def work(_: Sequence[Any]) -> None:
-        broker.steps.append("worked")
-        if broker.steps.count("worked") == 2:
-            second.set()
-
-    task = taking(broker, work)
-    async with in_time("the second batch"):
-        await second.wait()
+    broker = Broker(2)
+    task = await working_on_the_second(broker)
     for _ in range(5):
         await asyncio.sleep(0)
     task.cancel()
