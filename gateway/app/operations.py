@@ -98,9 +98,7 @@ def _key_of(payload: Payload) -> PartnerKey:
 
 async def _add_key(doing: Doing, payload: Payload) -> str:
     key = _key_of(payload)
-    if not await doing.registries.directory.add_keys([key]):
-        raise OperationRefusedError(f"Key id {key.kid} is already in use.", hint="Give another one with --kid.")
-    return f"Key {key.kid} ({key.algorithm}) is registered."
+    return _registered(key, is_new=bool(await doing.registries.directory.add_keys([key])))
 
 
 async def _add_link(doing: Doing, payload: Payload) -> str:
@@ -120,7 +118,11 @@ async def _allow_token(doing: Doing, payload: Payload) -> str:
 
 async def _add_affiliate_key(doing: Doing, payload: Payload) -> str:
     key = _key_of(payload)
-    if not await doing.registries.affiliates.add_keys([key]):
+    return _registered(key, is_new=bool(await doing.registries.affiliates.add_keys([key])))
+
+
+def _registered(key: PartnerKey, *, is_new: bool) -> str:
+    if not is_new:
         raise OperationRefusedError(f"Key id {key.kid} is already in use.", hint="Give another one with --kid.")
     return f"Key {key.kid} ({key.algorithm}) is registered."
 
