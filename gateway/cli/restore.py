@@ -1,0 +1,153 @@
+"""``mypay restore …``: after PostgreSQL was restored to a point in time, so that nothing is paid twice or forgotten."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from gateway.app import restored_doubts, restoring
+from gateway.cli.common import CliError, ExitCode, Json, kafka, load_settings, postgres_dsn, print_json, run, say
+from gateway.cli.operating import current_actor, operated
+from gateway.database.roles import Role
+from gateway.network.iso8583.config import load_networks
+from schemas.primitives import NetworkId
+
+app = typer.Typer(help="After PostgreSQL was restored to a point in time: deploy/RESTORE.md.", no_args_is_help=True)
+
+To = Annotated[
+    datetime,
+    typer.Option(
+        metavar="TIME", help="What the database was restored to, with its offset.", formats=["%Y-%m-%dT%H:%M:%S%z"]
+    ),
+]
+
+Margin = Annotated[
+    float,
+    typer.Option(
+        metavar="HOURS", min=0.1, help="How much further back Kafka is read: above how far behind execution was then."
+    ),
+]
+
+
+def _moment(*, to: datetime, **_: object) -> str:
+    return to.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def _network(*, network: str, **_: object) -> str:
+    return network
+
+
+@app.command()
+@operated("restore begin", _moment)
+def begin(to: To, margin: Margin = 1.0, json_: Json = False) -> None:
+    """First, while no process runs: pause every network, leave numbers out that may be used, set groups back."""
+    settings, actor = load_settings(), current_actor()
+    done = run(
+        restoring.begin(
+            settings,
+            postgres_dsn(settings, Role.OWNER),
+            kafka(settings),
+            to,
+            operator=actor.operator,
+            margin=timedelta(hours=margin),
+        )
+    )
+    if json_:
+        print_json(done)
+        return
+    say(f"Paused: {', '.join(done.paused) or 'all networks were'}. The next payment has number {done.next_number:,}.")
+    for group, records in done.rewound.items():
+        say(f"{group} reads {records:,} records again.")
+    say("Now run the stages consents and relay alone; then `mypay restore payments` with the same --to.")
+
+
+@app.command()
+@operated("restore payments", _moment)
+def payments(
+    to: To,
+    margin: Margin = 1.0,
+    take: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PLACE",
+            help="Of a payment that was handed on more than once: topic/partition/offset of the one that was sent, or, "
+            "if none was, of any.",
+        ),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Then, once commands on consents are done: write down again what was paid since, as Kafka tells."""
+    settings = load_settings()
+    back = timedelta(hours=margin)
+    done = run(
+        restoring.find_payments(
+            settings,
+            postgres_dsn(settings, Role.OWNER),
+            kafka(settings),
+            to,
+            margin=back,
+            take=frozenset(take or ()),
+        )
+    )
+    if json_:
+        print_json(
+            {
+                "told": done.told,
+                "handed_on": done.handed_on,
+                "again": done.again,
+                "in_doubt": [key[1] for key in done.in_doubt],
+                "caught_up": done.caught_up,
+                "rejected": done.rejected,
+                "ended": [{"partner_id": p, "consent_id": c} for p, c in done.ended],
+                "shared": [one._asdict() for one in done.shared],
+                "unplaced": [{"partner_id": k[0], "payment_id": k[1], "why": why} for k, why in done.unplaced.items()],
+                "rewound": done.rewound,
+            }
+        )
+    else:
+        say(f"{done.again:,} payments stand again, {done.caught_up:,} were brought up to what was told.")
+        say(f"{len(done.in_doubt):,} may have been sent, and nobody was told: the network's clearing settles them.")
+        say(f"{done.rejected:,} rejected orders stand so again. Initiation reads {done.rewound:,} records again.")
+        for partner_id, consent_id in done.ended:
+            say(f"Consent {consent_id} of {partner_id} had ended or been suspended, and is so again.")
+        for share in done.shared:
+            say(
+                f"Affiliate {share.affiliate_id} was sent payments under consent {share.consent_id} of "
+                f"{share.partner_id} that are not known here to be with it."
+            )
+        for key, why in done.unplaced.items():
+            say(f"Payment {key[1]} of {key[0]} does not stand: {why}.")
+        if done.unplaced:
+            say("Initiation was not set back, for it would pay these again: run no stage, place them, run this again.")
+        else:
+            say("Now run every stage. Networks stay paused until `mypay network resume`.")
+    if done.unplaced:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+@app.command()
+@operated("restore settle", _network)
+def settle(
+    network: Annotated[str, typer.Argument(metavar="NETWORK", help="As its file in MYPAY_NETWORKS_DIR names it.")],
+    complete: Annotated[
+        bool,
+        typer.Option("--complete", help="All that it executed before the loss is cleared: the rest was not executed."),
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """At last, once the network's clearing is in: settle payments that nobody was told of."""
+    settings = load_settings()
+    if network not in load_networks(settings.networks_dir):
+        raise CliError(f"No network {network} is configured.", ExitCode.NOT_FOUND, hint="`mypay network list`")
+    done = run(restored_doubts.settle(postgres_dsn(settings, Role.OWNER), NetworkId(network), complete=complete))
+    told = {
+        "executed": [d.key[1] for d, _ in done.executed],
+        "not_executed": [d.key[1] for d in done.not_executed],
+        "open": [d.key[1] for d in done.open],
+    }
+    if json_:
+        print_json(told)
+        return
+    say(f"{len(done.executed):,} were executed and are approved; {len(done.not_executed):,} were not, and are undone.")
+    for payment_id in told["open"]:
+        say(f"Payment {payment_id} is still in doubt.")

@@ -1,0 +1,142 @@
+"""After a restore: what is kept on disk is what would be held in memory."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+
+from gateway.app import restored_kept as module
+from gateway.app.restored_kept import Kept, open_kept
+from gateway.app.restoring import handed_on_of
+from gateway.messaging.records import Record
+from gateway.payments.restoring.rules import Told, told_further
+from gateway.payments.restoring.service import HandedOn, ambiguous
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.payments.rules.payment import PaymentKey, event_fields
+from schemas.codec import encode
+from schemas.events import PaymentEvent
+from schemas.primitives import NetworkId
+from tests.support.builders import DISPATCH, NETWORK, dispatched_record, numbered_order, payment
+from tests.support.domain_samples import krw
+
+ACARD, BCARD = NetworkId("acard"), NetworkId(NETWORK)
+STATES = (PaymentState.SENT, PaymentState.UNKNOWN, PaymentState.APPROVED, PaymentState.SENT)
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kept]:
+    monkeypatch.setattr(module, "PAGE", 3)
+    with open_kept(read_of_bcard) as kept:
+        yield kept
+
+
+def read_of_bcard(record: Record, network_id: NetworkId) -> HandedOn | None:
+    """As :func:`handed_on_of`; a record's network is in its topic, and the builders know one alone."""
+    one = handed_on_of(record, DISPATCH, BCARD)
+    return None if one is None else HandedOn(one.received, network_id, one.judged_at, one.place)
+
+
+def told_event(number: int, version: int) -> PaymentEvent:
+    row = payment(number, version=version, state=STATES[version - 1])
+    return PaymentEvent.model_validate(event_fields(row))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 7), st.integers(1, 4)), max_size=40))
+def test_what_was_told_is_the_same_in_whatever_order_and_however_often(told: list[tuple[int, int]]) -> None:
+    expected: dict[PaymentKey, Told] = {}
+    with open_kept(read_of_bcard) as kept:
+        for number, version in told:
+            event = told_event(number, version)
+            kept.tell(event, encode(event))
+            key = payment(number).key
+            expected[key] = told_further(expected.get(key), event)
+        kept.sort()
+        assert kept.counts() == (len(expected), 0)
+        assert kept.told([payment(n).key for n in range(1, 9)]) == expected
+
+
+def test_all_that_was_told_comes_page_by_page(kept: Kept) -> None:
+    for number in range(1, 8):
+        for version in (1, 2):
+            event = told_event(number, version)
+            kept.tell(event, encode(event))
+    kept.sort()
+    pages = list(kept.all_told())
+    assert [len(page) for page in pages] == [3, 3, 1]
+    assert {t.key for page in pages for t in page} == {payment(n).key for n in range(1, 8)}
+    assert {t.last.version for page in pages for t in page} == {2}
+
+
+def test_what_was_handed_on_comes_in_its_order_network_by_network_without_what_was_refused(kept: Kept) -> None:
+    for offset in range(8):
+        kept.hand_on(dispatched_record(numbered_order(offset), offset=offset), ACARD if offset % 2 else BCARD)
+    kept.refuse("mypay.orders/0/4")
+    kept.sort()
+    assert kept.counts() == (0, 7)
+    found = {n: [[one.received.reference for one in b] for b in kept.handed_on(n)] for n in (ACARD, BCARD)}
+    assert found == {
+        ACARD: [[f"mypay.orders/0/{n}" for n in (1, 3, 5)], ["mypay.orders/0/7"]],
+        BCARD: [[f"mypay.orders/0/{n}" for n in (0, 2, 6)]],
+    }
+    assert {one.network_id for b in kept.handed_on(ACARD) for one in b} == {ACARD}
+
+
+def test_what_others_wrote_is_not_kept(kept: Kept) -> None:
+    record = dispatched_record(numbered_order(1))
+    kept.hand_on(structs.replace(record, headers=()), BCARD)
+    kept.sort()
+    assert kept.counts() == (0, 0)
+
+
+def several(kept: Kept) -> list[HandedOn]:
+    """Handed on twice alike, to two networks, and as two orders under one id."""
+    for offset, (order, network) in enumerate(
+        (
+            (numbered_order(1), BCARD),
+            (numbered_order(1), BCARD),
+            (numbered_order(2), BCARD),
+            (numbered_order(3), BCARD),
+            (numbered_order(3, amount=krw(1)), BCARD),
+            (numbered_order(4), BCARD),
+            (numbered_order(2), ACARD),
+        )
+    ):
+        kept.hand_on(dispatched_record(order, offset=offset), network)
+    kept.sort()
+    return [one for network in (BCARD, ACARD) for batch in kept.handed_on(network) for one in batch]
+
+
+def test_what_was_handed_on_more_than_once_is_known_as_the_rule_has_it(kept: Kept) -> None:
+    everything = several(kept)
+    assert kept.ambiguous() == ambiguous(everything)
+    assert {key: len(places) for key, places in kept.ambiguous().items()} == {
+        payment(2).key: 2,
+        payment(3).key: 2,
+    }
+
+
+def test_what_people_take_counts_and_a_place_that_is_none_changes_nothing(kept: Kept) -> None:
+    two, three = sorted(places[0] for places in ambiguous(several(kept)).values())
+    assert kept.take(frozenset({two, "mypay.dispatch.bcard/9/9"})) == {"mypay.dispatch.bcard/9/9"}
+    assert len(kept.ambiguous()) == 2
+    assert kept.take(frozenset({two, three})) == frozenset()
+    assert kept.ambiguous() == {}
+    assert kept.counts() == (0, 5)
+
+
+def test_an_end_is_awaited_until_it_stands(kept: Kept) -> None:
+    event = told_event(1, 1)
+    kept.tell(event, encode(event))
+    kept.sort()
+    key = payment(1).key
+    assert kept.awaited(key) is None
+    kept.await_end([key])
+    assert kept.awaited(key) == kept.told([key])[key]
+    kept.stands(key)
+    assert kept.awaited(key) is None
+    assert not kept.was_found(key)
+    kept.note_found([key, key])
+    assert kept.was_found(key)
