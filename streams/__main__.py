@@ -11,8 +11,8 @@ from typing import cast
 
 import uvloop
 
+from gateway.app.environment import read_settings
 from gateway.app.process import Process, started_process
-from gateway.app.settings import read_settings
 from gateway.base.garbage_collection import collect_rarely
 from schemas.primitives import NetworkId
 from streams.stopping import Ended, StopSignal, end_now, run_until_stopped

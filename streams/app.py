@@ -1,6 +1,7 @@
 """The Faust application of the stages that run on Faust: raw bytes in, batches out, nothing else of Faust's."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, cast
@@ -28,12 +29,24 @@ KAFKA_ANSWERS_S = 2.0
 """How long a broker may take to answer before the stage starts."""
 
 
+SWITCH_S = 0.001
+"""How long one thread computes while another has something to do: Faust's consumer has one of its own, and each step of
+a fetch waits for so long where a batch is worked on. Python's default is five times that."""
+
+
 def _unwatched() -> None:
     """Nobody watches."""
 
 
 def _untold(_: int) -> None:
     """Nobody asks how old it was."""
+
+
+class _App(faust.App):
+    """Writes no file: nothing of its is on disk, and where it is deployed nothing can be written."""
+
+    def _create_directories(self) -> None:
+        """Make none of the folders that Faust would keep tables in."""
 
 
 def build_app(name: str, settings: Settings, kafka: KafkaSettings) -> faust.App:
@@ -44,9 +57,7 @@ def build_app(name: str, settings: Settings, kafka: KafkaSettings) -> faust.App:
     """
     # One record that cannot be read, or a batch that unpacks without end, would stop its partition for good.
     guard_fetches()
-    datadir = settings.home / "faust" / name
-    datadir.parent.mkdir(parents=True, exist_ok=True)
-    app = faust.App(
+    app = _App(
         f"mypay-{name}",
         broker=[f"kafka://{server}" for server in kafka.addresses],
         broker_credentials=_credentials(kafka),
@@ -56,7 +67,7 @@ def build_app(name: str, settings: Settings, kafka: KafkaSettings) -> faust.App:
         topic_allow_declare=False,
         topic_disable_leader=True,
         store="memory://",
-        datadir=datadir,
+        datadir=settings.home / "faust" / name,
         # Offsets go to Kafka this often; what is handled and not committed comes again and does nothing.
         broker_commit_interval=0.5,
         broker_commit_every=100_000,
@@ -185,6 +196,7 @@ class FaustSubscription:
         process = self._process
         if not await _kafka_answers(process, stopping):
             return
+        sys.setswitchinterval(SWITCH_S)
         app = build_app(self._name, process.settings, process.kafka)
         watchdog = process.watch(self._name, partial(waiting, app))
         taken_ms: list[int] = []
@@ -250,14 +262,27 @@ async def run_until(app: faust.App, stopping: asyncio.Event) -> None:
     crashed = asyncio.ensure_future(app._crashed.wait())  # noqa: SLF001 - mode tells it nowhere else
     left = asyncio.ensure_future(_left(app))
     told = asyncio.ensure_future(stopping.wait())
+    why: AppCrashedError | None = None
     try:
         await asyncio.wait({crashed, left, told}, return_when=asyncio.FIRST_COMPLETED)
         if not told.done():
-            raise AppCrashedError("left its group" if left.done() else type(app.crash_reason).__name__)
+            why = AppCrashedError("left its group" if left.done() else type(app.crash_reason).__name__)
+            raise why
     finally:
         for task in (crashed, left, told):
             task.cancel()
+        await _stop(app, why)
+
+
+async def _stop(app: faust.App, why: AppCrashedError | None) -> None:
+    """Stop it; what has crashed may be unable to stop in order, which hides from nobody that and why it has crashed."""
+    try:
         await app.stop()
+    except Exception as error:
+        if why is None:
+            raise
+        # Its consumer's event loop is closed, for one.
+        why.add_note(f"It did not stop in order either: {type(error).__name__}")
 
 
 async def _left(app: faust.App) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 from gateway.base.process import Observer
 from gateway.messaging.settings import KafkaSettings
@@ -24,6 +24,8 @@ class Backlogs:
         self._admin: Any = None
         self._reader: Any = None
         self._partitions: dict[str, list[TopicPartition]] = {}
+        # Group → the broker that keeps its offsets.
+        self._coordinators: dict[str, int] = {}
         # One look at a time: whoever fails closes the connections of all.
         self._looking = asyncio.Lock()
 
@@ -54,6 +56,7 @@ class Backlogs:
     async def _close(self) -> None:
         admin, reader = self._admin, self._reader
         self._admin = self._reader = None
+        self._coordinators.clear()
         for close in (admin and admin.close, reader and reader.stop):
             if close:
                 try:
@@ -73,17 +76,38 @@ class Backlogs:
         partitions = await self._partitions_of(topic)
         if not partitions:
             return {}
-        committed = await self._admin.list_consumer_group_offsets(group, partitions=partitions)
+        committed = await self._committed(group, partitions)
         ends = await self._reader.end_offsets(partitions)
         begins: Mapping[Any, int] = {}
-        if any(p not in committed or committed[p].offset < 0 for p in partitions):
+        if any(committed[p].offset < 0 for p in partitions):
             begins = await self._reader.beginning_offsets(partitions)
         waiting = {}
         for p, end in ends.items():
-            at = committed[p].offset if p in committed and committed[p].offset >= 0 else begins[p]
+            at = committed[p].offset if committed[p].offset >= 0 else begins[p]
             if at < end:
                 waiting[p.topic, p.partition] = end - at
         return waiting
+
+    async def _committed(self, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Any]:
+        """What is asked many times a second is asked of the group's broker, and not first where that is.
+
+        One that keeps the offsets no more, or cannot read them yet, answers without them (read: 0.14): aiokafka does
+        not look why. A partition that the group has not committed is told as -1.
+
+        Raises:
+            GroupCoordinatorNotAvailableError: how far the group is, is not known.
+        """
+        if (known := self._coordinators.get(group)) is not None:
+            found: Mapping[TopicPartition, Any] = await self._admin.list_consumer_group_offsets(
+                group, group_coordinator_id=known, partitions=partitions
+            )
+            if all(p in found for p in partitions):
+                return found
+        self._coordinators[group] = known = await self._admin.find_coordinator(group)
+        found = await self._admin.list_consumer_group_offsets(group, group_coordinator_id=known, partitions=partitions)
+        if any(p not in found for p in partitions):
+            raise GroupCoordinatorNotAvailableError(group)
+        return found
 
     async def _partitions_of(self, topic: str) -> Sequence[TopicPartition]:
         """As they were when the topic was first asked for; none if there is no such topic.

@@ -20,9 +20,10 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
 
 from gateway.base.process import Observer
-from gateway.messaging.fetch_waits import FETCH_WAIT_MS, PatientFetcher
+from gateway.messaging.fetch_waits import FETCH_WAIT_MS, SELDOM_S, PatientFetcher
 from gateway.messaging.fetching import guard_fetches, record_of
 from gateway.messaging.membership import membership_problem
+from gateway.messaging.polling import Polled, give_back, poll, seek_back
 from gateway.messaging.records import Record
 from gateway.messaging.settings import KafkaSettings
 
@@ -135,7 +136,7 @@ class BatchConsumer:
                 await self._connect()
             return []
         try:
-            polled = await self._poll(consumer, max_items, max_wait)
+            polled = await poll(consumer, max_items, max_wait, in_turns=self._in_turns, stopping=self._stopping)
         except ConsumerStoppedError:
             return []
         except KafkaError as error:
@@ -143,60 +144,9 @@ class BatchConsumer:
             return []
         if self._paused:
             # Partitions that came in this moment are not paused yet.
-            _seek_back(consumer, {p: messages[0].offset for p, messages in polled.items()})
+            give_back(consumer, polled)
             return []
         return self._taken_records(polled)
-
-    async def _poll(self, consumer: Any, max_items: int, max_wait: float) -> Mapping[TopicPartition, Sequence[Any]]:
-        poll = asyncio.ensure_future(self._fetched(consumer, max_items, int(max_wait * 1000)))
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        try:
-            await asyncio.wait({poll, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not poll.done():
-                return {}
-            polled: Mapping[TopicPartition, Sequence[Any]] = poll.result()
-        except asyncio.CancelledError:
-            # What was handed out in this very moment is nobody's: it must be handed out again.
-            if poll.done() and not poll.cancelled() and poll.exception() is None:
-                _seek_back(consumer, {p: messages[0].offset for p, messages in poll.result().items()})
-            raise
-        finally:
-            stopping.cancel()
-            poll.cancel()
-        if not polled and consumer._fetcher.error_future.done():  # noqa: SLF001
-            raise KafkaError("the fetch task has ended")
-        return polled
-
-    async def _fetched(self, consumer: Any, max_items: int, wait_ms: int) -> Mapping[TopicPartition, Sequence[Any]]:
-        if not self._in_turns:
-            polled: Mapping[TopicPartition, Sequence[Any]] = await consumer.getmany(
-                timeout_ms=wait_ms, max_records=max_items
-            )
-            return polled
-        found: dict[TopicPartition, list[Any]] = {}
-        try:
-            await self._fetch_in_turns(consumer, max_items, found)
-            if not found:
-                found.update(await consumer.getmany(timeout_ms=wait_ms, max_records=1))
-        except asyncio.CancelledError:
-            _seek_back(consumer, {p: messages[0].offset for p, messages in found.items()})
-            raise
-        return found
-
-    async def _fetch_in_turns(self, consumer: Any, max_items: int, found: dict[TopicPartition, list[Any]]) -> None:
-        """What was fetched already, the same number from every partition, and again while any has more."""
-        left, having = max_items, sorted(consumer.assignment())
-        while left > 0 and having:
-            share = max(1, left // len(having))
-            still = []
-            for partition in having[:left]:
-                polled = await consumer.getmany(partition, timeout_ms=0, max_records=share)
-                for p, messages in polled.items():
-                    found.setdefault(p, []).extend(messages)
-                    left -= len(messages)
-                    if len(messages) == share:
-                        still.append(p)
-            having = still
 
     async def commit(self, records: Sequence[Record]) -> bool:
         """Commit past the last of ``records`` in each partition: everything before it there must be done with.
@@ -232,7 +182,7 @@ class BatchConsumer:
             for partition, offset in first.items():
                 if partition in self._taken:
                     self._taken[partition] = offset
-                    _seek_back(self._consumer, {partition: offset})
+                    seek_back(self._consumer, {partition: offset})
             self._settled.notify_all()
 
     def pause(self) -> None:
@@ -266,7 +216,7 @@ class BatchConsumer:
                         total += max(0, end - await consumer.position(partition))
         return total
 
-    def _taken_records(self, polled: Mapping[TopicPartition, Sequence[Any]]) -> list[Record]:
+    def _taken_records(self, polled: Polled) -> list[Record]:
         self._attempt = 0
         result: list[Record] = []
         for partition, messages in polled.items():
@@ -277,15 +227,12 @@ class BatchConsumer:
         return result
 
     async def _commit_offsets(self, consumer: Any, offsets: dict[TopicPartition, int]) -> bool:
+        """Commit, waiting while no broker answers; False where the partitions, or the consumer, are lost."""
         while consumer is not None and self._consumer is consumer:
             commit = asyncio.ensure_future(consumer.commit(offsets))
             try:
-                while not commit.done():
-                    await asyncio.wait({commit}, timeout=_COMMIT_WAIT_SECONDS)
-                    if not commit.done():
-                        self._observer.count(_STAGE, "commit_waits")
-                        if self._consumer is not consumer:
-                            return False
+                if not await self._ends(commit, consumer):
+                    return False
                 commit.result()
             except (CommitFailedError, IllegalStateError):
                 return False
@@ -297,6 +244,16 @@ class BatchConsumer:
             finally:
                 commit.cancel()
         return False
+
+    async def _ends(self, commit: asyncio.Future[Any], consumer: Any) -> bool:
+        """Wait for the end of a commit; False where it has none, and the consumer was replaced meanwhile."""
+        while not commit.done():
+            await asyncio.wait({commit}, timeout=_COMMIT_WAIT_SECONDS)
+            if not commit.done():
+                self._observer.count(_STAGE, "commit_waits")
+                if self._consumer is not consumer:
+                    return False
+        return True
 
     async def _connect(self) -> None:
         """Try once, after a pause that grows with every failure."""
@@ -316,6 +273,7 @@ class BatchConsumer:
                     start.result()
                     if isinstance(consumer._fetcher, PatientFetcher):  # noqa: SLF001
                         consumer._fetcher.holds_back = True  # noqa: SLF001
+                        consumer._fetcher.partial_every_s = SELDOM_S if self._in_turns else 0.0  # noqa: SLF001
                     return
             except (KafkaError, OSError) as error:
                 await self._discard(consumer, error)
@@ -405,12 +363,6 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         await self._assigned(assigned)
-
-
-def _seek_back(consumer: Any, offsets: Mapping[TopicPartition, int]) -> None:
-    for partition, offset in offsets.items():
-        with suppress(IllegalStateError):  # no longer held: it comes again anyway, to its holder
-            consumer.seek(partition, offset)
 
 
 async def _ends_of(consumer: Any) -> Mapping[TopicPartition, int]:

@@ -16,8 +16,10 @@ A dead letter is the original key, value and headers, followed by headers of our
 - ``mypay-mark``, the last: the gateway's mark (:mod:`gateway.sealing.mac`) over all of it
 
 A note that a dead letter was sent again stands on the same topic: no key, no value, and headers ``mypay-replayed`` (the
-letter's id), ``mypay-replayed-reference`` (where its original stands) and ``mypay-mark``. Neither is believed without
-its mark: a forged letter would be sent to a topic of somebody's choice, a forged note would hide another's letter.
+letter's id), ``mypay-replayed-reference`` (where its original stands), ``mypay-replayed-for`` where two people let it
+happen (their proposal's id), and ``mypay-mark``. Neither is believed without its mark: a forged letter would be sent to
+a topic of somebody's choice, a forged note would hide another's letter. A copied note says what the first one says,
+whenever it was copied: when a note was written counts for nothing.
 """
 
 import asyncio
@@ -29,7 +31,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum, unique
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.base.errors import NotAuthenticatedError
 from gateway.messaging.records import Outgoing, Publisher, Record, UnreadError
@@ -67,6 +69,7 @@ _LETTER_ID: Final = "mypay-letter-id"
 _MARK: Final = "mypay-mark"
 _REPLAYED: Final = "mypay-replayed"
 _REPLAYED_REFERENCE: Final = "mypay-replayed-reference"
+_REPLAYED_FOR: Final = "mypay-replayed-for"
 _LETTER, _NOTE = b"letter", b"note"
 
 Headers = tuple[tuple[str, bytes], ...]
@@ -122,6 +125,18 @@ class Fate:
     def reference(self) -> str:
         """``topic/partition/offset`` of the original."""
         return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+class Note(NamedTuple):
+    """That the original of a dead letter was sent again.
+
+    Attributes:
+        letter_id: which letter.
+        proposal_id: of what two people let happen, it was part of that.
+    """
+
+    letter_id: str
+    proposal_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,9 +271,11 @@ def read_fate(record: Record, keys: LetterKeys) -> Fate:
     return _read(record, keys)[0]
 
 
-def replay_note(letter_id: str, reference: str, keys: LetterKeys) -> Outgoing:
-    """The note that a dead letter was sent again."""
-    headers = ((_REPLAYED, letter_id.encode()), (_REPLAYED_REFERENCE, reference.encode()))
+def replay_note(note: Note, reference: str, keys: LetterKeys) -> Outgoing:
+    """The note that a dead letter was sent again; ``reference``: where its original stands."""
+    headers: Headers = ((_REPLAYED, note.letter_id.encode()), (_REPLAYED_REFERENCE, reference.encode()))
+    if note.proposal_id is not None:
+        headers = (*headers, (_REPLAYED_FOR, note.proposal_id.encode()))
     return keys.marked(_NOTE, Outgoing(DEAD_LETTER, None, b"", headers))
 
 
@@ -267,11 +284,13 @@ def looks_like_note(record: Record) -> bool:
     return not record.value and any(name == _REPLAYED for name, _ in record.headers)
 
 
-def read_note(record: Record, keys: LetterKeys) -> str | None:
-    """Id of the dead letter that a note is about; None where the gateway did not write it."""
+def read_note(record: Record, keys: LetterKeys) -> Note | None:
+    """What a note says; None where the gateway did not write it."""
     if not looks_like_note(record) or not keys.vouches(_NOTE, record):
         return None
-    return dict(record.headers)[_REPLAYED].decode()
+    told = dict(record.headers)
+    proposal = told.get(_REPLAYED_FOR)
+    return Note(told[_REPLAYED].decode(), None if proposal is None else proposal.decode())
 
 
 def restore(record: Record, keys: LetterKeys) -> Original:

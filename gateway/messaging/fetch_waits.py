@@ -28,16 +28,23 @@ PARTIAL_WAIT_MS: Final = 10
 HELD_S: Final = 0.2
 """For no longer are fetches held back: a stage that stands still must come to know what waits for it."""
 
+SELDOM_S: Final = 0.05
+"""Between fetches for some of a broker's partitions, of a consumer that takes a few records at a time of much that is
+there: while it has records of one sender at hand, it would ask a hundred times a second for others'."""
+
 
 class PatientFetcher(fetcher.Fetcher):  # type: ignore[misc]
     """aiokafka's fetcher, with waits of both kinds, that can hold fetches back.
 
     Attributes:
         holds_back: whether it does, from a batch that was not full until more is asked for.
+        partial_every_s: a fetch for some of a broker's partitions is sent no sooner than this after the last one.
     """
 
     holds_back = False
+    partial_every_s = 0.0
     _held_until = float("-inf")
+    _partial_at = float("-inf")
 
     async def fetched_records(self, partitions: Any, timeout: float = 0, max_records: int | None = None) -> Any:  # noqa: ASYNC109 - aiokafka's signature
         """As aiokafka's, between which nothing is fetched: see the module's text."""
@@ -51,14 +58,20 @@ class PatientFetcher(fetcher.Fetcher):  # type: ignore[misc]
         return drained
 
     def _get_actions_per_node(self, assignment: Any) -> Any:
-        fetches, *rest = super()._get_actions_per_node(assignment)
-        left = self._held_until - asyncio.get_running_loop().time()
+        fetches, resets, timeout, *others = super()._get_actions_per_node(assignment)
+        now = asyncio.get_running_loop().time()
+        left = self._held_until - now
         if fetches and left > 0:
-            resets, timeout, *others = rest
             return [], resets, min(timeout, left), *others
+        whole: list[Any] = []
+        partial: list[Any] = []
         for node, request in fetches:
             asked = sum(len(partitions) for _, partitions in request.topics)
             there = sum(self._select_read_replica(partition) == node for partition in assignment.tps)
-            if asked < there:
-                request._max_wait_ms = min(PARTIAL_WAIT_MS, request._max_wait_ms)  # noqa: SLF001
-        return fetches, *rest
+            (partial if asked < there else whole).append((node, request))
+        if partial and (rest := self._partial_at + self.partial_every_s - now) > 0:
+            return whole, resets, min(timeout, rest), *others
+        for _, request in partial:
+            request._max_wait_ms = min(PARTIAL_WAIT_MS, request._max_wait_ms)  # noqa: SLF001
+            self._partial_at = now
+        return [*whole, *partial], resets, timeout, *others

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -49,6 +50,17 @@ class TopicReader:
                         yield record
             self._consumer.pause(partition)
 
+    async def go_to(self, since: datetime) -> None:
+        """Stand at the first record of that time; of a partition that has none, at its end."""
+        partitions = sorted(self._consumer.assignment())
+        with _told(self._topic):
+            found = await self._consumer.offsets_for_times(dict.fromkeys(partitions, int(since.timestamp() * 1000)))
+            ends = await self._consumer.end_offsets(partitions)
+        for partition in partitions:
+            place = found.get(partition)
+            # The place was found before (open_reader): nothing else moves it.
+            self._consumer.seek(partition, ends[partition] if place is None else place.offset)
+
     async def follow(self) -> AsyncIterator[list[Record]]:
         """Yield what comes from the reader's place on, batch by batch; an empty one every half second without any."""
         while True:
@@ -77,6 +89,17 @@ def _told(topic: str) -> Iterator[None]:
         raise TopicMissingError(f"there is no topic {topic}") from None
     except (KafkaError, OSError) as error:
         raise KafkaUnavailableError(f"Kafka does not answer ({type(error).__name__})") from error
+
+
+async def read_since(settings: KafkaSettings, topic: str, since: datetime) -> AsyncIterator[Record]:
+    """Every record of a topic from that time on, to what is its end now; raises as :func:`open_reader`."""
+    since_ms = int(since.timestamp() * 1000)
+    async with open_reader(settings, topic) as reader:
+        await reader.go_to(since)
+        async for record in reader.read_all():
+            # Behind the first of that time there may be older ones: times are the producers'.
+            if record.timestamp_ms >= since_ms:
+                yield record
 
 
 @asynccontextmanager

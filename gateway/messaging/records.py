@@ -55,13 +55,21 @@ class Record(Struct, frozen=True, gc=False):
 
 
 class Outgoing(Struct, frozen=True, gc=False):
-    """One Kafka record to publish. ``partition``: None leaves it to the key, as Java's producers do."""
+    """One Kafka record to publish.
+
+    Attributes:
+        partition: None leaves it to the key, as Java's producers do.
+        at_ms: when it was decided, milliseconds since the epoch: of a topic that takes nothing old
+            (:attr:`schemas.topics.Topic.late_ms`) it comes to stand there by then, or never. None: it may come whenever
+            it can, and has the time at which it is packed.
+    """
 
     topic: str
     key: bytes | None
     value: bytes
     headers: Sequence[tuple[str, bytes]]
     partition: int | None = None
+    at_ms: int | None = None
 
 
 class Receipt(NamedTuple):
@@ -89,7 +97,8 @@ class Publisher(Protocol):
         """Return when every record is durably in Kafka; records with one topic and key keep their order.
 
         Raises:
-            PublisherUnavailableError: not all were confirmed; :class:`TopicClosedError` where one topic is the cause.
+            PublisherUnavailableError: not all were confirmed; :class:`TopicClosedError` or
+                :class:`TooLargeForTopicError` where one topic is the cause.
         """
 
 

@@ -20,7 +20,8 @@ from gateway.messaging.wire import set_topic_configs
 from schemas.topics import Topic
 
 _CLOCK: Final = "message.timestamp.type"
-"""Changed where it differs: it decides how new records are stamped, and leaves those that are there as they are."""
+_LATE: Final = "message.timestamp.before.max.ms"
+"""Changed where they differ: they decide what becomes of new records, and leave those that are there as they are."""
 
 _VISIBLE_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.1
@@ -48,17 +49,19 @@ class TopicStatus:
 
     Attributes:
         differences: what is not as the table says, a phrase each: ``retention.ms is 1000, should be 604800000``.
+        settles: applying would leave none of them.
     """
 
     name: str
     state: TopicState
     differences: tuple[str, ...] = ()
+    settles: bool = False
 
 
 async def ensure_topics(
     settings: KafkaSettings, topics: Sequence[Topic], *, replication_factor: int, apply: bool
 ) -> list[TopicStatus]:
-    """Compare topics with the cluster; with ``apply``, create what is missing, add partitions, set whose clock counts.
+    """Compare topics with the cluster; with ``apply``, create what is missing, add partitions, set records' times.
 
     Other differences (fewer partitions wanted, configuration, replication) are told, never changed: each can lose data
     or order and is an operator's decision. Returns one status a topic, in the order given, once Kafka serves them all.
@@ -90,8 +93,14 @@ def topic_configuration(topic: Topic, replication_factor: int) -> dict[str, str]
         "retention.ms": str(topic.retention_ms),
         "max.message.bytes": str(topic.max_message_bytes),
         "min.insync.replicas": str(max(1, replication_factor - 1)),
-        _CLOCK: topic.timestamp_type.value,
+        **_times(topic),
     }
+
+
+def _times(topic: Topic) -> dict[str, str]:
+    """What is configured of records' times."""
+    late = {} if topic.late_ms is None else {_LATE: str(topic.late_ms)}
+    return {_CLOCK: topic.timestamp_type.value, **late}
 
 
 async def _ensure(client: Any, topics: Sequence[Topic], replication_factor: int, *, apply: bool) -> list[TopicStatus]:
@@ -105,10 +114,10 @@ async def _ensure(client: Any, topics: Sequence[Topic], replication_factor: int,
         if missing or grow:
             await _wait_visible(client, topics)
     configured = await _configurations(client, [n for n in names if n in found])
-    stamped = [t for t in topics if t.name in found and configured[t.name].get(_CLOCK) != t.timestamp_type]
+    stamped = [t for t in topics if t.name in found and not _times(t).items() <= configured[t.name].items()]
     if apply and stamped:
         await _stamp(client, stamped)
-        configured |= {t.name: configured[t.name] | {_CLOCK: t.timestamp_type.value} for t in stamped}
+        configured |= {t.name: configured[t.name] | _times(t) for t in stamped}
     created = TopicState.CREATED if apply else TopicState.MISSING
     result = []
     for topic in topics:
@@ -117,10 +126,13 @@ async def _ensure(client: Any, topics: Sequence[Topic], replication_factor: int,
             continue
         grown = apply and topic in grow
         partitions = topic.partitions if grown else len(found[topic.name])
-        differences = _differences(topic, partitions, found[topic.name], configured[topic.name], replication_factor)
+        has = found[topic.name], configured[topic.name]
+        differences = _differences(topic, partitions, *has, replication_factor)
+        applied = max(partitions, topic.partitions), has[0], has[1] | _times(topic)
+        settles = bool(differences) and not _differences(topic, *applied, replication_factor)
         done = TopicState.GROWN if grown else TopicState.CHANGED if apply and topic in stamped else TopicState.OK
         state = TopicState.DIFFERS if differences else done
-        result.append(TopicStatus(topic.name, state, differences))
+        result.append(TopicStatus(topic.name, state, differences, settles))
     return result
 
 
@@ -148,7 +160,9 @@ async def _partitions(client: Any, names: Sequence[str]) -> dict[str, list[int]]
 async def _configurations(client: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
     if not names:
         return {}
-    wanted = dict.fromkeys(("cleanup.policy", "retention.ms", "max.message.bytes", "min.insync.replicas", _CLOCK))
+    wanted = dict.fromkeys(
+        ("cleanup.policy", "retention.ms", "max.message.bytes", "min.insync.replicas", _CLOCK, _LATE)
+    )
     responses = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, n, wanted) for n in names])
     result: dict[str, dict[str, str]] = {}
     for response in responses:
@@ -181,11 +195,11 @@ async def _grow(client: Any, topics: Sequence[Topic]) -> None:
 
 
 async def _stamp(client: Any, topics: Sequence[Topic]) -> None:
-    request = set_topic_configs({t.name: {_CLOCK: t.timestamp_type.value} for t in topics})
+    request = set_topic_configs({t.name: _times(t) for t in topics})
     response = await client._send_request(request)  # noqa: SLF001 - aiokafka has no public way to send one's own
     for error_code, _, _, name in response.responses:
         if error_code:
-            raise TopicAdminError(f"Kafka did not set {_CLOCK} of {name}: {for_code(error_code).__name__}")
+            raise TopicAdminError(f"Kafka did not set message.timestamp.* of {name}: {for_code(error_code).__name__}")
 
 
 async def _wait_visible(client: Any, topics: Sequence[Topic]) -> None:

@@ -3,7 +3,8 @@
 import cramjam
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from gateway.messaging.producer import BATCH_BYTES, LZ4_LEVEL
+from gateway.messaging.live_producer import LZ4_LEVEL
+from gateway.messaging.producer import BATCH_BYTES
 
 LZ4 = 3
 HEADER_BYTES = 61

@@ -16,6 +16,7 @@ from gateway.messaging.dead_letters import (
     DeadLetterError,
     KafkaDeadLetters,
     LetterKeys,
+    Note,
     Omitted,
     dead_letter,
     dead_letters,
@@ -260,17 +261,21 @@ def test_a_forged_letter_is_no_letter(kind: str) -> None:
         restore(FORGED[kind], KEYS)
 
 
-def test_a_note_names_one_letter_and_only_the_gateway_writes_it() -> None:
+@pytest.mark.parametrize("proposal_id", [None, "0197"])
+def test_a_note_names_one_letter_and_only_the_gateway_writes_it(proposal_id: str | None) -> None:
     first, again = (read_fate(arrived(dead_letter("execution", RECORD, ERROR, KEYS)), KEYS) for _ in range(2))
     assert first.letter_id != again.letter_id
-    note = arrived(replay_note(first.letter_id, first.reference, KEYS))
-    assert read_note(note, KEYS) == first.letter_id
+    said = Note(first.letter_id, proposal_id)
+    note = arrived(replay_note(said, first.reference, KEYS))
+    assert read_note(note, KEYS) == said
     forgeries = [
         with_header(note, "mypay-replayed", again.letter_id.encode()),
         replace(note, headers=note.headers[:-1]),
         replace(note, headers=(("mypay-replayed", again.letter_id.encode()),)),
         replace(note, headers=(("mypay-replayed", again.reference.encode()),)),
-        arrived(replay_note(again.letter_id, again.reference, STRANGERS)),
+        *([with_header(note, "mypay-replayed-for", b"another")] if proposal_id else []),
+        replace(note, headers=(*note.headers[:-1], ("mypay-replayed-for", b"another"), note.headers[-1])),
+        arrived(replay_note(Note(again.letter_id, proposal_id), again.reference, STRANGERS)),
     ]
     assert [read_note(x, KEYS) for x in forgeries] == [None] * len(forgeries)
 

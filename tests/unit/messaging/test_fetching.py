@@ -9,7 +9,7 @@ from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 
-from gateway.messaging import fetching
+from gateway.messaging import bounded_batches, fetching, unpacking
 from gateway.messaging.fetching import count_of, guard_fetches, record_of, records_of, whole_batches
 from gateway.messaging.records import Unread
 from tests.support.batches import CODECS, GZIP, NONE, batch, bomb, bomb_chunks, pack, record, sealed, small_batch
@@ -52,47 +52,47 @@ def test_a_batch_that_unpacks_without_end_is_told_by_its_place_and_never_held(co
     data = small_batch([b"before"], codec=codec) + bomb(codec, 64 * MIB, base=1) + small_batch([b"behind"], base=2)
     tracemalloc.start()
     try:
-        assert told(data, reader) == [b"before", Unread(1, 1, fetching.TOO_LARGE), b"behind"]
-        assert tracemalloc.get_traced_memory()[1] < fetching.UNPACKED_BYTES_MAX + MIB + 4 * len(data)
+        assert told(data, reader) == [b"before", Unread(1, 1, unpacking.TOO_LARGE), b"behind"]
+        assert tracemalloc.get_traced_memory()[1] < unpacking.UNPACKED_BYTES_MAX + MIB + 4 * len(data)
     finally:
         tracemalloc.stop()
 
 
 def test_the_place_of_a_batch_is_all_its_offsets(reader: Any) -> None:
     body = pack(GZIP, [record(0, b"k", b"v"), *bomb_chunks(1, 20 * MIB)])
-    assert told(batch(2, body, codec=GZIP, base=10), reader, offset=10) == [Unread(10, 11, fetching.TOO_LARGE)]
+    assert told(batch(2, body, codec=GZIP, base=10), reader, offset=10) == [Unread(10, 11, unpacking.TOO_LARGE)]
 
 
 def test_more_records_than_any_honest_batch_has_are_not_read(reader: Any) -> None:
-    count = fetching.RECORDS_MAX + 1
+    count = bounded_batches.RECORDS_MAX + 1
     body = pack(GZIP, [b"".join(record(n, b"", b"") for n in range(count))])
-    assert told(batch(count, body, codec=GZIP), reader) == [Unread(0, count - 1, fetching.TOO_MANY)]
+    assert told(batch(count, body, codec=GZIP), reader) == [Unread(0, count - 1, bounded_batches.TOO_MANY)]
 
 
 def test_a_record_that_is_too_large_goes_alone(reader: Any) -> None:
-    large = bytes(fetching.RECORD_BYTES_MAX)
+    large = bytes(bounded_batches.RECORD_BYTES_MAX)
     parts = [record(0, b"k", b"a"), record(1, b"k", large), record(2, b"k", b"b"), record(3, b"k", large)]
     body = pack(GZIP, parts)
-    expected: list[Told] = [b"a", Unread(1, 1, fetching.LARGE_RECORD), b"b", Unread(3, 3, fetching.LARGE_RECORD)]
-    assert told(batch(4, body, codec=GZIP), reader) == expected
+    first, second = (Unread(n, n, bounded_batches.LARGE_RECORD) for n in (1, 3))
+    assert told(batch(4, body, codec=GZIP), reader) == [b"a", first, b"b", second]
 
 
 def test_a_record_with_headers_without_end_goes_alone(reader: Any) -> None:
-    many = [(b"", b"")] * (fetching.HEADERS_MAX + 1)
+    many = [(b"", b"")] * (bounded_batches.HEADERS_MAX + 1)
     parts = [record(0, b"k", b"a"), record(1, b"k", b"b", many), record(2, b"k", b"c", many[1:])]
-    assert told(batch(3, b"".join(parts)), reader) == [b"a", Unread(1, 1, fetching.MANY_HEADERS), b"c"]
+    assert told(batch(3, b"".join(parts)), reader) == [b"a", Unread(1, 1, bounded_batches.MANY_HEADERS), b"c"]
 
 
 @pytest.mark.parametrize(
     ("count", "body", "codec", "expected"),
     [
-        (2, b"not a stream", GZIP, [Unread(0, 1, fetching.UNREADABLE)]),
-        (2, pack(GZIP, [record(0, b"k", b"a")])[:-6], GZIP, [Unread(0, 1, fetching.UNREADABLE)]),
-        (2, b"\x82SNAPPY\x00" + bytes(8) + b"\x7f\xff\xff\xff", 2, [Unread(0, 1, fetching.UNREADABLE)]),
-        (2, b"x", 5, [Unread(0, 1, fetching.UNREADABLE)]),
-        (3, record(0, b"k", b"a") + b"\xff" * 9, NONE, [b"a", Unread(1, 2, fetching.UNREADABLE)]),
+        (2, b"not a stream", GZIP, [Unread(0, 1, unpacking.UNREADABLE)]),
+        (2, pack(GZIP, [record(0, b"k", b"a")])[:-6], GZIP, [Unread(0, 1, unpacking.UNREADABLE)]),
+        (2, b"\x82SNAPPY\x00" + bytes(8) + b"\x7f\xff\xff\xff", 2, [Unread(0, 1, unpacking.UNREADABLE)]),
+        (2, b"x", 5, [Unread(0, 1, unpacking.UNREADABLE)]),
+        (3, record(0, b"k", b"a") + b"\xff" * 9, NONE, [b"a", Unread(1, 2, unpacking.UNREADABLE)]),
         (1, record(0, b"k", b"a") + b"more", NONE, [b"a"]),
-        (2, record(0, b"k", b"a")[:-3], NONE, [Unread(0, 1, fetching.UNREADABLE)]),
+        (2, record(0, b"k", b"a")[:-3], NONE, [Unread(0, 1, unpacking.UNREADABLE)]),
     ],
     ids=["garbage", "cut off", "endless block", "unknown codec", "broken record", "more than it says", "cut record"],
 )
@@ -126,14 +126,14 @@ def test_what_the_way_spoilt_is_read_when_it_comes_whole(reader: Any) -> None:
 
 
 def test_of_one_fetch_no_more_is_unpacked_than_fits_and_the_rest_is_fetched_again() -> None:
-    one = bytes(fetching.RECORD_BYTES_MAX - 100)
+    one = bytes(bounded_batches.RECORD_BYTES_MAX - 100)
     count = 10
     data = b"".join(small_batch([one], codec=GZIP, base=n) for n in range(count))
     read, fetches, offset = 0, 0, 0
     while offset < count:
         fetch = fetched(data[sum(len(small_batch([one], codec=GZIP, base=n)) for n in range(offset)) :], offset=offset)
         got = len(list(fetch))
-        assert 0 < got * len(one) <= fetching.FETCH_UNPACKED_BYTES + fetching.RECORD_BYTES_MAX
+        assert 0 < got * len(one) <= fetching.FETCH_UNPACKED_BYTES + bounded_batches.RECORD_BYTES_MAX
         read, fetches, offset = read + got, fetches + 1, fetch.next_fetch_offset
     assert (read, fetches) == (count, 2)
 
@@ -147,7 +147,7 @@ def test_old_formats_are_read_without_unpacking_anything(magic: Any) -> None:
     wrapped = bytearray(packed.build())
     wrapped[7] = 1
     data = bytes(plain.build()) + bytes(wrapped)
-    assert told(data) == [b"a" * 100, Unread(1, 1, fetching.OLD_FORMAT)]
+    assert told(data) == [b"a" * 100, Unread(1, 1, bounded_batches.OLD_FORMAT)]
     assert [record_of(m, m.timestamp).timestamp_ms for m in fetched(data)] == [magic, 0]
 
 

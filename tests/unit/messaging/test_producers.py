@@ -39,7 +39,7 @@ def test_every_producer_asks_for_idempotence_and_for_all_replicas() -> None:
         if place not in STRANGERS
     }
     assert asked == dict.fromkeys(
-        ("gateway/messaging/producer.py", "gateway/proving/bench/baselines.py"),
+        ("gateway/messaging/live_producer.py", "gateway/proving/bench/baselines.py"),
         (True, "all"),
     )
 
@@ -51,7 +51,7 @@ def told(producer: Any) -> tuple[bool, int]:
 
 async def test_the_publishers_producer_numbers_its_batches() -> None:
     publisher = KafkaPublisher(NOWHERE, RecordingObserver())
-    assert told(publisher._new_producer()) == (True, -1)
+    assert told(publisher._live.make()) == (True, -1)
 
 
 async def test_fausts_producer_asks_for_all_replicas_and_sends_nothing(tmp_path: Path) -> None:

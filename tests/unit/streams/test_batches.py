@@ -18,7 +18,7 @@ from streams.app import build_app, read_batches
 from streams.batches import BATCH_BYTES_MAX, BatchReader, Doorway, in_parts
 from tests.support.batches import CODECS, small_batch
 
-LONG_S = 30.0
+LONG_S = 60.0
 """Never waited for by a test that passes."""
 
 

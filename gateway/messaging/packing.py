@@ -1,0 +1,125 @@
+"""Records into batches, a partition each; and which of them a broker has confirmed.
+
+Records are told apart by their numbers in what is to be published: what is packed again keeps its place.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from aiokafka.errors import TopicAuthorizationFailedError
+
+from gateway.base.errors import PublisherUnavailableError, TopicClosedError
+from gateway.messaging.partitioner import partition_of
+from gateway.messaging.records import Outgoing
+
+TOPIC_LOOK_UP_SECONDS: Final = 5.0
+"""A topic whose partitions are not known by then is looked for among all topics: is it missing, or Kafka away?"""
+
+_METADATA_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A partition of a topic, by its number."""
+
+    topic: str
+    number: int
+
+
+Sent = tuple[list[int], "asyncio.Future[Any]"]
+"""Which records a batch holds, by their numbers in what was to be published, and its confirmation."""
+
+Confirmed = tuple[list[int], Any]
+"""Likewise with what the broker said: topic, partition, offset of the first and timestamp."""
+
+
+class Outcome(NamedTuple):
+    """What was confirmed; the numbers of the other records, in order; the first failure.
+
+    Attributes:
+        untimely: topics that did not take our time; ``too_large``: that did not take a record as large.
+    """
+
+    confirmed: list[Confirmed]
+    pending: Sequence[int]
+    failure: Exception | None
+    untimely: frozenset[str] = frozenset()
+    too_large: frozenset[str] = frozenset()
+
+
+async def by_partition(
+    producer: Any, records: Sequence[Outgoing], pending: Sequence[int], deadline: float
+) -> dict[Partition, list[int]]:
+    """The numbers of ``pending`` by the partition that each record goes to, in their order.
+
+    Raises:
+        PublisherUnavailableError: a topic's partitions are not known by the deadline; :class:`TopicClosedError` where
+            there is no such topic, or it is closed to us.
+        KafkaError: the cluster could not be asked.
+    """
+    counts: dict[str, int] = {}
+    for topic in {records[n].topic for n in pending}:
+        look_up_ends = min(deadline, asyncio.get_running_loop().time() + TOPIC_LOOK_UP_SECONDS)
+        try:
+            async with asyncio.timeout_at(look_up_ends):
+                counts[topic] = len(await producer.partitions_for(topic))
+        except TopicAuthorizationFailedError:
+            raise TopicClosedError(topic) from None
+        except TimeoutError:
+            await _refuse_missing(producer, topic)
+            raise PublisherUnavailableError(f"Kafka did not tell the partitions of {topic}") from None
+    groups: defaultdict[Partition, list[int]] = defaultdict(list)
+    for n in pending:
+        record = records[n]
+        number = partition_of(record.key, counts[record.topic]) if record.partition is None else record.partition
+        groups[Partition(record.topic, number)].append(n)
+    return groups
+
+
+async def _refuse_missing(producer: Any, topic: str) -> None:
+    """Raise TopicClosedError if a broker answers and knows no such topic."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_METADATA_SECONDS):
+            known = await producer.client.fetch_all_metadata()
+            if topic not in known.topics():
+                raise TopicClosedError(topic)
+
+
+def pack(producer: Any, records: Sequence[Outgoing], pending: list[int], begin: int) -> tuple[Any, list[int]]:
+    """Fill one batch from ``begin`` on; return it and which records it holds. It takes one record of any size."""
+    batch = producer.create_batch()
+    end = begin
+    while end < len(pending):
+        record = records[pending[end]]
+        if (
+            batch.append(timestamp=record.at_ms, key=record.key, value=record.value, headers=list(record.headers))
+            is None
+        ):
+            break
+        end += 1
+    batch.close()
+    return batch, pending[begin:end]
+
+
+def size_of(record: Outgoing) -> int:
+    """Bytes that a record takes: key, value and headers, with what goes around each header."""
+    size = len(record.value) + (0 if record.key is None else len(record.key))
+    for name, value in record.headers:
+        size += len(name) + len(value) + 8
+    return size
+
+
+def outcome_of(sent: Sequence[Sent], pending: list[int], failure: Exception | None) -> Outcome:
+    """What is confirmed up to the first batch that is not: a later one must not overtake it."""
+    confirmed: list[Confirmed] = []
+    count = 0
+    for numbers, future in sent:
+        if not future.done() or future.exception() is not None:
+            break
+        confirmed.append((numbers, future.result()))
+        count += len(numbers)
+    return Outcome(confirmed, pending[count:], failure)

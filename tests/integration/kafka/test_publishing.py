@@ -1,0 +1,120 @@
+"""Publishing: every record arrives once, in its key's order and with its bytes; what cannot be taken is told."""
+
+import random
+import uuid
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from gateway.base.errors import TooLargeForTopicError, TopicClosedError
+from gateway.messaging.dead_letters import (
+    DEAD_LETTER_BYTES_MAX,
+    ORIGINAL_BYTES_MAX,
+    KafkaDeadLetters,
+    LetterKeys,
+    restore,
+)
+from gateway.messaging.producer import RECORD_BYTES_MAX, KafkaPublisher, RecordTooLargeError
+from gateway.messaging.records import Outgoing, Record
+from gateway.messaging.settings import KafkaSettings
+from gateway.messaging.topics_admin import ensure_topics
+from gateway.observability.recording import RecordingObserver
+from gateway.sealing.sealing import MasterKeys
+from schemas.topics import DEAD_LETTER, TOPICS
+from tests.support.kafka_groups import Group, by_key, first_seen, numbered, publisher_of, take_until
+
+
+async def test_every_record_arrives_once_and_in_its_keys_order(
+    publisher: KafkaPublisher, group: Group, topic: str
+) -> None:
+    sent = numbered(topic, 5_000)
+    for begin in range(0, len(sent), 1_700):
+        await publisher.publish(sent[begin : begin + 1_700])
+    taken = await take_until(await group.join(), len(sent))
+    assert by_key(taken) == by_key(sent)
+    assert {r.partition for r in taken} == {0, 1, 2, 3}
+    assert all(r.headers == (("n", r.value),) for r in taken)
+
+
+async def test_bytes_arrive_as_they_were(publisher: KafkaPublisher, group: Group, topic: str) -> None:
+    sent = [
+        Outgoing(topic, None, b"\x00\xff", [("a", b""), ("a", b"\xff\x00"), ("한", b"x")]),
+        Outgoing(topic, b"", b"", []),
+        Outgoing(topic, b"\xff", b"x" * (1024 * 1024 - 4096), ()),
+    ]
+    for record in sent:
+        await publisher.publish([record])
+    taken = await take_until(await group.join(), 3)
+    assert {(r.key, r.value, r.headers) for r in taken} == {(r.key, r.value, tuple(r.headers)) for r in sent}
+
+
+async def test_keys_go_where_a_java_producer_puts_them(publisher: KafkaPublisher, group: Group, topic: str) -> None:
+    sent = numbered(topic, 50, keys=50)
+    await publisher.publish(sent)
+    ours = {r.key: r.partition for r in await take_until(await group.join(), 50)}
+    # aiokafka's default partitioner is the Java client's.
+    async with AIOKafkaProducer(bootstrap_servers=group._settings.bootstrap_servers) as producer:
+        theirs = {r.key: (await producer.send_and_wait(topic, b"x", key=r.key)).partition for r in sent}
+    assert ours == theirs
+
+
+async def test_a_record_that_no_topic_can_hold_is_refused_before_any_is_published(
+    publisher: KafkaPublisher, group: Group, topic: str
+) -> None:
+    with pytest.raises(RecordTooLargeError):
+        await publisher.publish([*numbered(topic, 3), Outgoing(topic, b"k", b"x" * RECORD_BYTES_MAX, ())])
+    consumer = await group.join()
+    assert await consumer.take(10, max_wait=0.5) == []
+
+
+async def test_what_packs_larger_than_its_topic_takes_is_told_at_once(
+    publisher: KafkaPublisher, group: Group, topic: str, observer: RecordingObserver
+) -> None:
+    """Within a topic's limit as it came, and beyond it as lz4 packs what cannot be compressed."""
+    large = Outgoing(topic, b"k", random.Random(1).randbytes(ORIGINAL_BYTES_MAX - 1), ())
+    with pytest.raises(TooLargeForTopicError) as refused:
+        await publisher.publish([large])
+    assert (refused.value.topic, refused.value.confirmed) == (topic, frozenset())
+    assert observer.counted("publisher", "too_large") == 1
+    await publisher.publish(numbered(topic, 3))
+    assert len(await take_until(await group.join(), 3)) == 3
+
+
+async def test_an_unknown_topic_is_told_apart_from_a_kafka_that_is_away(
+    settings: KafkaSettings, observer: RecordingObserver
+) -> None:
+    async with publisher_of(settings, observer, deadline_seconds=5.0) as publisher:
+        missing = f"t-{uuid.uuid4().hex}"
+        with pytest.raises(TopicClosedError) as refused:
+            await publisher.publish([Outgoing(missing, b"k", b"v", ())])
+        assert refused.value.topic == missing
+
+
+async def test_dead_letters_of_the_largest_size_fit_their_topic(
+    settings: KafkaSettings, publisher: KafkaPublisher, observer: RecordingObserver
+) -> None:
+    table = next(t for t in TOPICS if t.name == DEAD_LETTER)
+    await ensure_topics(settings, [table], replication_factor=1, apply=True)
+    keys = MasterKeys({"k": bytes(32)})
+    value = b"4111111111111111" + uuid.uuid4().bytes * (ORIGINAL_BYTES_MAX // 16 - 100)
+    record = Record("mypay.orders", 0, 1, 1, b"k", value, (("ce_id", b"e"),))
+    await KafkaDeadLetters(publisher, keys).park("initiation", [(record, ValueError("x"))])
+    readers = Group(settings, observer, DEAD_LETTER)
+    [letter] = await take_until(await readers.join(), 1)
+    await readers.stop()
+    assert ORIGINAL_BYTES_MAX < len(letter.value) <= DEAD_LETTER_BYTES_MAX
+    assert restore(letter, LetterKeys(keys)).value == value
+
+
+async def test_out_of_sequence_producer_is_replaced(
+    publisher: KafkaPublisher, group: Group, topic: str, observer: RecordingObserver
+) -> None:
+    sent = numbered(topic, 400)
+    await publisher.publish(sent[:200])
+    manager = publisher._live._producer._txn_manager
+    for partition in list(manager._sequence_numbers):
+        manager._sequence_numbers[partition] += 1_000
+    await publisher.publish(sent[200:])
+    assert observer.counts["publisher", "producer_replaced", "OutOfOrderSequenceNumber"] == 1
+    taken = await take_until(await group.join(), 400)
+    assert {k: first_seen(v) for k, v in by_key(taken).items()} == by_key(sent)

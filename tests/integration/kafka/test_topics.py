@@ -1,0 +1,84 @@
+"""Topics are made, checked and grown as the table says."""
+
+import asyncio
+import time
+import uuid
+from dataclasses import replace
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from gateway.messaging.reader import open_reader
+from gateway.messaging.settings import KafkaSettings
+from gateway.messaging.topics_admin import TopicAdminError, TopicState, TopicStatus, ensure_topics
+from schemas.topics import TimestampType, Topic
+from tests.support.kafka_groups import ORDERS_TOPIC, eventually
+
+
+async def ensured(settings: KafkaSettings, topic: Topic, *, apply: bool) -> TopicStatus:
+    [status] = await ensure_topics(settings, [topic], replication_factor=1, apply=apply)
+    return status
+
+
+async def test_topics_are_created_once_checked_and_only_grown(settings: KafkaSettings) -> None:
+    wanted = replace(ORDERS_TOPIC, name=f"t-{uuid.uuid4().hex}", partitions=2)
+    assert (await ensured(settings, wanted, apply=False)).state is TopicState.MISSING
+    assert (await ensured(settings, wanted, apply=False)).state is TopicState.MISSING
+    assert (await ensured(settings, wanted, apply=True)).state is TopicState.CREATED
+    assert (await ensured(settings, wanted, apply=True)).state is TopicState.OK
+    larger = replace(wanted, partitions=3)
+    told = await ensured(settings, larger, apply=False)
+    assert (told.state, told.differences) == (TopicState.DIFFERS, ("partitions is 2, should be 3",))
+    assert (await ensured(settings, larger, apply=True)).state is TopicState.GROWN
+    assert (await ensured(settings, larger, apply=False)).state is TopicState.OK
+    shrunk = await ensured(settings, wanted, apply=True)
+    assert (shrunk.state, shrunk.differences) == (TopicState.DIFFERS, ("partitions is 3, should be 2",))
+    other = await ensured(settings, replace(larger, retention_ms=1, max_message_bytes=2), apply=True)
+    assert set(other.differences) == {
+        "retention.ms is 604800000, should be 1",
+        "max.message.bytes is 1048576, should be 2",
+    }
+    assert (await ensured(settings, larger, apply=False)).state is TopicState.OK
+
+
+async def test_whose_clock_counts_is_checked_and_set(settings: KafkaSettings) -> None:
+    """A partner must not say when its order came: hours ago, or in a year, which keeps a segment for as long."""
+    assert ORDERS_TOPIC.timestamp_type is TimestampType.APPEND
+    wanted = replace(ORDERS_TOPIC, name=f"t-{uuid.uuid4().hex}", partitions=1)
+    before = replace(wanted, timestamp_type=TimestampType.CREATE)
+    assert (await ensured(settings, before, apply=True)).state is TopicState.CREATED
+    told = await ensured(settings, wanted, apply=False)
+    assert told.differences == ("message.timestamp.type is CreateTime, should be LogAppendTime",)
+    an_hour_ago = (time.time_ns() // 1_000_000) - 3_600_000
+    async with AIOKafkaProducer(**settings.client_arguments()) as producer:
+        believed = await producer.send_and_wait(wanted.name, b"v", timestamp_ms=an_hour_ago)
+        assert (await ensured(settings, wanted, apply=True)).state is TopicState.CHANGED
+
+        async def is_set() -> bool:
+            return (await ensured(settings, wanted, apply=False)).state is TopicState.OK
+
+        await eventually(is_set)
+        sent = [believed]
+        # The broker hears of it a moment after the controller has it.
+        async with asyncio.timeout(60):
+            while sent[-1].timestamp == an_hour_ago:
+                sent.append(await producer.send_and_wait(wanted.name, b"v", timestamp_ms=an_hour_ago))
+    async with open_reader(settings, wanted.name) as reader:
+        records = [r async for r in reader.read_all()]
+    assert believed.timestamp == an_hour_ago
+    assert [r.timestamp_ms for r in records] == [s.timestamp for s in sent]
+    assert sent[-1].timestamp >= an_hour_ago + 3_600_000
+
+
+async def test_refused_topics_are_told(settings: KafkaSettings) -> None:
+    topic = replace(ORDERS_TOPIC, name=f"t-{uuid.uuid4().hex}")
+    with pytest.raises(TopicAdminError, match="InvalidReplicationFactor"):
+        await ensure_topics(settings, [topic], replication_factor=3, apply=True)
+
+
+async def test_simultaneous_creation_is_no_failure(settings: KafkaSettings) -> None:
+    topic = replace(ORDERS_TOPIC, name=f"t-{uuid.uuid4().hex}")
+    results = await asyncio.gather(
+        *(ensure_topics(settings, [topic], replication_factor=1, apply=True) for _ in range(4))
+    )
+    assert {s.state for [s] in results} <= {TopicState.CREATED, TopicState.OK}

@@ -1,0 +1,73 @@
+"""How a Faust stage ends: as told, or by the error that says what has crashed, however its parts stop after it."""
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gateway.app.settings import Settings
+from gateway.messaging.settings import KafkaSettings
+from streams.app import AppCrashedError, build_app, run_until
+
+
+class App:
+    """As much of Faust's as is asked. ``stops``: what stopping it raises."""
+
+    def __init__(self, *, crashed: bool, stops: Exception | None = None) -> None:
+        self._crashed = asyncio.Event()
+        if crashed:
+            self._crashed.set()
+        self.crash_reason = ValueError("secret")
+        self.consumer = SimpleNamespace(has_left=lambda: False)
+        self.stopped = False
+        self._stops = stops
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None:
+        self.stopped = True
+        if self._stops is not None:
+            raise self._stops
+
+
+def told(*, to_stop: bool) -> asyncio.Event:
+    event = asyncio.Event()
+    if to_stop:
+        event.set()
+    return event
+
+
+@pytest.mark.parametrize("stops", [None, RuntimeError("Event loop is closed")])
+async def test_what_has_crashed_is_told_even_if_it_cannot_stop_in_order(stops: Exception | None) -> None:
+    app: Any = App(crashed=True, stops=stops)
+    with pytest.raises(AppCrashedError, match="ValueError") as ended:
+        await run_until(app, told(to_stop=False))
+    assert app.stopped
+    notes = getattr(ended.value, "__notes__", [])
+    assert notes == ([] if stops is None else ["It did not stop in order either: RuntimeError"])
+
+
+async def test_one_that_is_told_to_stop_says_what_kept_it_from_stopping() -> None:
+    app: Any = App(crashed=False, stops=RuntimeError("Event loop is closed"))
+    with pytest.raises(RuntimeError):
+        await run_until(app, told(to_stop=True))
+
+
+async def test_one_that_is_cancelled_stops() -> None:
+    app: Any = App(crashed=False)
+    running = asyncio.ensure_future(run_until(app, told(to_stop=False)))
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert app.stopped
+
+
+async def test_nothing_is_written_where_nothing_can_be(tmp_path: Path) -> None:
+    home = tmp_path / "a file, below which no folder can be made"
+    home.touch()
+    app: Any = build_app("test", Settings(home=home), KafkaSettings("127.0.0.1:1"))
+    await app.on_first_start()
+    assert home.is_file()
