@@ -7,17 +7,20 @@ SELECT tx::text AS tx, id FROM outbox_cursor
 -- The bound comes with the rows, and alone where there are none: asked for later, it could be past the events of a
 -- transaction that has committed in between, and the cursor would pass them by.
 -- The order names the table: a bare tx would be the text that is selected, which puts 1000 before 999.
+-- What was told ahead is looked up in a hash: an array's elements would be compared with each row one by one.
+-- Cursor and limit are no constants, but selected: a planner that knew them would take all that is younger than its
+-- statistics for a few rows, and sort it, bodies and all, for each page.
 -- The cursor's tx is said twice: rows are compared by the index, partitions are passed over by the one column alone.
 SELECT now.bound::text AS bound, found.*
 FROM (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS bound) now
 LEFT JOIN LATERAL (
     SELECT tx::text AS tx, id, topic, key, event_id, event_type, occurred_at, traceparent, body
     FROM outbox
-    WHERE (tx, id) > ($1::text::xid8, $2::bigint) AND tx >= $1::text::xid8
-      AND id <> ALL ($4::bigint[])
+    WHERE (tx, id) > ((SELECT $1::text::xid8), (SELECT $2::bigint)) AND tx >= (SELECT $1::text::xid8)
+      AND id NOT IN (SELECT unnest($4::bigint[]))
       AND (NOT $5 OR tx < pg_snapshot_xmin(pg_current_snapshot()))
     ORDER BY outbox.tx, outbox.id
-    LIMIT $3
+    LIMIT (SELECT $3::bigint)
 ) found ON TRUE
 ORDER BY found.tx::xid8, found.id
 

@@ -1,12 +1,14 @@
 """The outbox in PostgreSQL: the writers' side and the relay's."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 from asyncpg import Connection
 
+from gateway.base.errors import StoreUnavailableError
 from gateway.database.errors import translated
 from gateway.database.queries import load
 from gateway.database.sessions import COMMAND_TIMEOUT_S, session_settings
@@ -14,6 +16,15 @@ from gateway.outbox.rules.ahead import Look, Progress
 from gateway.outbox.store import OutboxEvent, OutboxRow
 
 _SQL = load(__name__, "outbox")
+_ADVANCE_AND_READ: Final = f"WITH moved AS ({_SQL.advance}) {_SQL.read}"
+"""The cursor has moved to where this look begins, and is written with it: a statement of its own costs as much.
+
+That this takes a transaction number changes no bound: it is younger than the look's snapshot.
+"""
+
+LAST_MOVE_S: Final = 1.0
+"""How long whoever gives up the lead waits for the cursor's last move to be written."""
+
 _LEADER_LOCK = 0x6F7574626F78  # "outbox": any constant, the same in every relay
 
 EVENT_COLUMNS = ("topic", "key", "event_id", "event_type", "occurred_at", "traceparent", "body")
@@ -54,6 +65,7 @@ class PostgresOutboxReader:
         self._dsn = dsn
         self._connection: Connection[Any] | None = None
         self._progress = Progress((0, 0))
+        self._has_moved = False
 
     async def acquire(self) -> bool:
         async with translated():
@@ -72,6 +84,7 @@ class PostgresOutboxReader:
             if row is None:
                 raise AssertionError("outbox_cursor has no row: migrations have not run")
             self._connection, self._progress = connection, Progress((int(row["tx"]), row["id"]))
+            self._has_moved = False
             return True
 
     async def read(self, limit: int) -> Sequence[OutboxRow]:
@@ -79,30 +92,32 @@ class PostgresOutboxReader:
         tx, number = progress.cursor
         async with translated():
             connection = self._connected()
-            found = await connection.fetch(_SQL.read, str(tx), number, limit, progress.ahead, not progress.has_room)
+            look = _ADVANCE_AND_READ if self._has_moved else _SQL.read
+            found = await connection.fetch(look, str(tx), number, limit, progress.ahead, not progress.has_room)
+            self._has_moved = False
             bound = int(found[0]["bound"])
             rows = [_row(r) for r in found if r["id"] is not None]
             if rows:
                 progress.looked(Look([(r.tx, r.id) for r in rows], bound, is_whole=len(rows) < limit))
-            elif progress.passed(bound):
-                await self._move(connection)
+            else:
+                self._has_moved = progress.passed(bound)
         return rows
 
     async def advance(self, last: OutboxRow, *, parked: Sequence[OutboxRow] = (), reason: str = "") -> None:
         async with translated():
             connection = self._connected()
             if not parked:
-                if self._progress.told((last.tx, last.id)):
-                    await self._move(connection)
+                self._has_moved |= self._progress.told((last.tx, last.id))
                 return
             async with connection.transaction():
                 await connection.execute(_SQL.park, *_places(parked), [r.event.topic for r in parked], reason)
                 if self._progress.told((last.tx, last.id)):
                     await self._move(connection)
 
-    async def _move(self, connection: "Connection[Any]") -> None:
+    async def _move(self, connection: "Connection[Any]", *, within_s: float = COMMAND_TIMEOUT_S) -> None:
         tx, number = self._progress.cursor
-        await connection.execute(_SQL.advance, str(tx), number)
+        await connection.execute(_SQL.advance, str(tx), number, timeout=within_s)
+        self._has_moved = False
 
     async def parked_topics(self) -> frozenset[str]:
         async with translated():
@@ -118,7 +133,15 @@ class PostgresOutboxReader:
 
     async def release(self) -> None:
         connection, self._connection = self._connection, None
-        if connection is not None:
+        if connection is None:
+            return
+        try:
+            if self._has_moved and not connection.is_closed():
+                # Where the server does not take it, those rows are told again.
+                with suppress(StoreUnavailableError):
+                    async with translated():
+                        await self._move(connection, within_s=LAST_MOVE_S)
+        finally:
             # Closing the session gives the lock back, also where the server can no longer answer.
             connection.terminate()
 

@@ -4,21 +4,27 @@ The cursor moves only after Kafka has confirmed, so a crash means some events tw
 (payment_id, version) or by ce_id. No event waits for a transaction of somebody else's
 (:mod:`gateway.outbox.rules.ahead`). One relay works at a time, so that one payment's events cannot overtake each other.
 
-A topic that Kafka does not have, or that is closed to us, holds up nobody else: its events are set aside, together with
-all later ones of that topic, and tried again every minute, in their order.
+A topic that Kafka does not have, that is closed to us or that does not take our clock's time holds up nobody else: its
+events are set aside, together with all later ones of that topic, and tried again every minute, in their order.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
+
+from msgspec import structs
 
 from gateway.base.errors import StoreUnavailableError, TopicClosedError
 from gateway.base.pace import Pace
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
+from gateway.base.tracing import exemplar
 from gateway.messaging.records import Outgoing, Publisher
 from gateway.outbox.store import OutboxEvent, OutboxReader, OutboxRow
 from schemas.envelope import event_headers
+
+_PARKED: Final = "topic does not exist, is closed to us, or does not take our clock's time"
 
 SOURCE = "/mypay/gateway"
 
@@ -28,10 +34,10 @@ class RelaySettings:
     """Bounds of the relay; each has its reason.
 
     Attributes:
-        batch: rows read and published at a time; amortises one query, one Kafka round trip and one cursor move.
+        batch: rows read and published at a time; amortises one query, which moves the cursor, too, and one round trip
+            to Kafka.
         gather_s: from the beginning of a batch that was not full to that of the next: adds at most this to an event's
-            time, and lets events gather, for a query, a publication and a cursor move cost much the same for one as
-            for a hundred.
+            time, and lets events gather, for a query and a publication cost much the same for one as for a hundred.
         idle_s: likewise where there was nothing: adds at most this to the time of one that comes after a rest.
         standby_s: how often a relay that is not the leader asks again.
         parked_retry_s: how often topics are tried again whose events are set aside.
@@ -113,12 +119,16 @@ class RelayService:
             return 0
         await self._publish(rows)
         parked = [r for r in rows if r.event.topic in self._closed] if self._closed else []
-        await self._reader.advance(rows[-1], parked=parked, reason="topic does not exist, or is closed to us")
+        await self._reader.advance(rows[-1], parked=parked, reason=_PARKED)
         now = self._clock.now()
         self._observer.batch("relay", size=len(rows), seconds=loop.time() - started)
         self._observer.count("relay", "published", n=len(rows) - len(parked))
         self._observer.count("relay", "parked", n=len(parked))
-        self._observer.hops("change_to_event", [(now - r.event.occurred_at).total_seconds() for r in rows])
+        self._observer.hops(
+            "change_to_event",
+            [(now - r.event.occurred_at).total_seconds() for r in rows],
+            exemplar=exemplar(self._observer.traces, lambda: (r.event.traceparent for r in rows)),
+        )
         return len(rows)
 
     async def look_for_parked(self) -> None:
@@ -150,6 +160,14 @@ class RelayService:
         return total
 
     async def _publish(self, rows: Sequence[OutboxRow]) -> None:
+        traces = self._observer.traces
+        if traces is None:
+            await self._publish_all(rows)
+            return
+        with traces.publishing([(r.event.topic, r.event.traceparent) for r in rows]) as carried:
+            await self._publish_all([_carrying(r, c) for r, c in zip(rows, carried, strict=True)])
+
+    async def _publish_all(self, rows: Sequence[OutboxRow]) -> None:
         """Publish all but those of closed topics; a topic that turns out to be closed is one from now on."""
 
         async def publish() -> str | None:
@@ -163,6 +181,12 @@ class RelayService:
             self._closed.add(closed)
             self._observer.count("relay", "topic_closed")
             self._observer.note("topic_closed", level="error", topic=closed)
+
+
+def _carrying(row: OutboxRow, traceparent: str | None) -> OutboxRow:
+    if traceparent == row.event.traceparent:
+        return row
+    return structs.replace(row, event=structs.replace(row.event, traceparent=traceparent))
 
 
 def _record(event: OutboxEvent) -> Outgoing:

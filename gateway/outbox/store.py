@@ -76,7 +76,8 @@ class OutboxReader(Protocol):
     async def advance(self, last: OutboxRow, *, parked: Sequence[OutboxRow] = (), reason: str = "") -> None:
         """The rows that were read last are told, up to this one: Kafka has confirmed them, or they are set aside now.
 
-        The cursor moves past what is told, as far as nothing can come to stand before it any more.
+        The cursor moves past what is told, as far as nothing can come to stand before it any more. It may be written
+        with the next look, or as the lead is given up: whoever follows one that dies before tells its last rows again.
         """
 
     async def parked_topics(self) -> frozenset[str]:
