@@ -105,6 +105,9 @@ _QUEUES: Final = (
     "last_code",
 )
 """What opening a reversal or an inquiry anew changes."""
+_HURRY: Final = Access(update=("next_attempt_at",))
+"""Ask a network at once."""
+
 _EVENT: Final = ("topic", "key", "event_id", "event_type", "occurred_at", "traceparent", "body")
 """All but an event's place in the order of relaying, which the database gives."""
 
@@ -150,6 +153,8 @@ _SHARES: Final = (
     "confirmed_at",
     "confirmation",
     "erased",
+    "remind_at",
+    "reminders",
 )
 _WRITES_FILE: Final = ("status", "payments", "sha256", "written_at", "moved_at")
 """What becomes of a file of the archive."""
@@ -231,8 +236,8 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "archive_file":           {_H: Access(insert=("status", "begun_at"), update=_WRITES_FILE), _V: READ},
     "refusal":                {_I: APPEND, _C: APPEND, _X: APPEND, _P: APPEND, _O: READ, _V: READ},
     "reversal":               {_I: Access(insert=ALL, update=_QUEUES), _T: Access(insert=ALL, update=_QUEUES),
-                               _X: Access(insert=ALL, update=_QUEUES), _O: READ, _V: READ},
-    "inquiry":                {_X: Access(insert=ALL, update=_QUEUES), _O: READ, _V: READ},
+                               _X: Access(insert=ALL, update=_QUEUES), _O: _HURRY, _V: READ},
+    "inquiry":                {_X: Access(insert=ALL, update=_QUEUES), _O: _HURRY, _V: READ},
     "late_answer":            {_X: WRITE, _O: READ, _V: READ},
     "ledger_transfer":        {_X: WRITE, _S: WRITE, _O: READ, _V: READ},
     "ledger_posting":         {_V: READ},
@@ -246,10 +251,11 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "bulk":                   {_I: Access(insert=ALL, update=("dispatched_at",)), _V: READ},
     "clearing_record":        {_S: Access(insert=ALL, update=_CORRECTS), _O: READ, _V: READ},
     "clearing_superseded":    {_S: APPEND, _O: READ, _V: READ},
+    "break_resolution":       {_O: APPEND, _V: READ},
     # --- sharing ---
     "share":                  {_A: APPEND, _O: READ, _V: READ},
     "share_holder":           {_A: Access(insert=ALL, update=_SHARES), _T: READ, _V: READ,
-                               _O: Access(update=("confirmed_at", "confirmation"))},
+                               _O: Access(update=("confirmed_at", "confirmation", "remind_at"))},
     "sharing_place":          {_A: Access(update=("tx", "id", "followed")), _O: Access(update=("followed",)), _V: READ},
     # --- events ---
     "outbox":                 {_I: _EVENTS, _C: _EVENTS, _X: _EVENTS, _S: _EVENTS, _T: _EVENTS, _P: _EVENTS,
@@ -306,6 +312,9 @@ FUNCTIONS: Final[Mapping[str, frozenset[Role]]] = {
     "purge_used_assertions(timestamptz, integer)": frozenset({_T}),
     "destroy_disclosures(timestamptz, integer)":   frozenset({_T}),
     "destroy_silent_portability(timestamptz, integer)": frozenset({_T}),
+    "destroy_old_shares(timestamptz, integer)":        frozenset({_T}),
+    "destroy_old_contributions(timestamptz, integer)": frozenset({_T}),
+    "destroy_old_operating(timestamptz, integer)":     frozenset({_T}),
     "archivable(text[], uuid[], timestamptz)":     frozenset({_H}),
     "archive_payments(bigint, text[], uuid[], bytea[], timestamptz)": frozenset({_H}),
 }
@@ -327,6 +336,7 @@ APPEND_ONLY: Final = frozenset(
         ),
         *("late_answer", "cancellation_answer", "revoked_issuer_key", "schema_migration"),
         *("operator_action", "operator_proposal", "operator_decision", "clearing_superseded", "console_sign_in"),
+        "break_resolution",
         *("trust_policy", "disclosure_entry", "disclosure_content", "disclosure_block", "disclosure_root"),
         *("disclosure_destruction", "portability_request_gone", "data_destruction"),
         *("offer_use", "marketing_table", "marketing_table_payment"),

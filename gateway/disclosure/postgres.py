@@ -1,27 +1,38 @@
 """The disclosure log in PostgreSQL: the sequencer's side, and what time does to it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import asyncpg
-from asyncpg import Connection
+from asyncpg import Connection, Record
 
 from gateway.base.errors import StoreConflictError
 from gateway.database.errors import translated
 from gateway.database.queries import load
 from gateway.database.sessions import COMMAND_TIMEOUT_S, session_settings
+from gateway.disclosure.rules.destruction import Destruction, OldRows
 from gateway.disclosure.rules.entry import Kind
 from gateway.disclosure.rules.merkle import Frontier
 from gateway.disclosure.rules.notices import YEAR, CustomerOfPartner, Disclosed
 from gateway.disclosure.rules.sequence import Head, Step
-from gateway.disclosure.rules.uses import BODY_TYPES, PAYMENT_TYPES, PaymentFacts, SourceRow
+from gateway.disclosure.rules.uses import (
+    BODY_TYPES,
+    PAYMENT_TYPES,
+    USES,
+    PaymentFacts,
+    SourceRow,
+    consent_of,
+    told_by,
+)
 from gateway.disclosure.store import Evidence, Read
+from gateway.outbox.rules.subjects import payment_of
 from gateway.outbox.store import OutboxEvent
 from schemas.primitives import CustomerId, PartnerId
 
 _SQL = load(__name__, "disclosure")
 _CONTENTS = load(__name__, "contents")
+_OLD_ROWS = load(__name__, "old_rows")
 _LEADER_LOCK: Final = 0x646973636C6F73  # "disclos": any constant, the same in every sequencer
 
 ENTRY_COLUMNS: Final = ("seq", "source_tx", "source_id", "content_hash", "entry_hash")
@@ -32,12 +43,20 @@ CONTENT_COLUMNS: Final = (
 )
 
 
+KEPT_CUSTOMERS_MAX: Final = 100_000
+"""Consents whose customers are kept in memory, about 300 bytes each: those that are used again and again."""
+
+_ConsentKey = tuple[str, str]
+
+
 class PostgresDisclosureLog:
     """Implements :class:`gateway.disclosure.store.DisclosureLog` on a connection of its own, which holds the lead."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._connection: Connection[Any] | None = None
+        # A consent's customer never changes.
+        self._kept: dict[_ConsentKey, str] = {}
 
     async def acquire(self) -> bool:
         async with translated():
@@ -52,6 +71,8 @@ class PostgresDisclosureLog:
             if not await connection.fetchval(_SQL.try_lead, _LEADER_LOCK):
                 await connection.close()
                 return False
+            # Another server may have other consents under the same ids: after a restore.
+            self._kept.clear()
             self._connection = connection
             return True
 
@@ -67,11 +88,54 @@ class PostgresDisclosureLog:
             rows = await self._connected().fetch(
                 _SQL.read, str(after[0]), after[1], limit, list(PAYMENT_TYPES), list(BODY_TYPES)
             )
-        first = rows[0]
-        if not first["scanned"]:
-            return Read((), after, 0)
-        to = (int(first["to_tx"]), first["to_id"])
-        return Read([_source(r) for r in rows if r["tx"] is not None], to, first["scanned"])
+            if not rows:
+                return Read((), after, 0)
+            last = rows[-1]
+            # The last one is there for its place, whatever it is.
+            sources = await self._sources([r for r in rows if r["event_type"] in USES])
+        return Read(sources, (int(last["place_tx"]), last["id"]), last["n"])
+
+    async def _sources(self, rows: Sequence[Record]) -> list[SourceRow]:
+        payments = await self._payments([r for r in rows if r["body"] is None])
+        told = {r["n"]: told_by(r["body"]) for r in rows if r["body"] is not None}
+        consents = {n: (p.partner_id, p.consent_id) for n, p in payments.items()}
+        consents |= {n: key for n, body in told.items() if (key := consent_of(body)) is not None}
+        customers = await self._customers(frozenset(consents.values()))
+        return [
+            SourceRow(
+                tx=int(tx),
+                id=number,
+                event_type=event_type,
+                event_id=event_id,
+                occurred_at=occurred_at,
+                payment=payments.get(n),
+                told=told.get(n),
+                customer_id=None if (key := consents.get(n)) is None else customers.get(key),
+            )
+            for tx, number, _, _, event_id, event_type, occurred_at, _, n in rows
+        ]
+
+    async def _payments(self, rows: Sequence[Record]) -> dict[int, PaymentFacts]:
+        """What the payments of these events are, by the events' numbers on the page."""
+        named = [(r["n"], key) for r in rows if (key := payment_of(r["topic"], r["key"])) is not None]
+        if not named:
+            return {}
+        partners, ids = (" ".join(texts) for texts in zip(*(key for _, key in named), strict=True))
+        found = await self._connected().fetch(_SQL.payments, partners, ids)
+        return {named[n - 1][0]: PaymentFacts(*named[n - 1][1], *facts) for n, *facts in found}
+
+    async def _customers(self, consents: Collection[_ConsentKey]) -> Mapping[_ConsentKey, str]:
+        found = {key: kept for key in consents if (kept := self._kept.get(key)) is not None}
+        # No text of the server's has a NUL.
+        asked = [key for key in consents if key not in found and "\0" not in key[0] + key[1]]
+        if asked:
+            rows = await self._connected().fetch(_SQL.customers, [k[0] for k in asked], [k[1] for k in asked])
+            new = {(partner_id, consent_id): customer_id for partner_id, consent_id, customer_id in rows}
+            if len(self._kept) + len(new) > KEPT_CUSTOMERS_MAX:
+                self._kept.clear()
+            self._kept |= new
+            found |= new
+        return found
 
     async def write(self, step: Step, publish: Sequence[OutboxEvent] = (), statement: str = "") -> None:
         async with translated():
@@ -155,33 +219,6 @@ def head_of(row: asyncpg.Record) -> Head:
     )
 
 
-def _source(row: asyncpg.Record) -> SourceRow:
-    payment = None
-    if row["partner_id"] is not None:
-        payment = PaymentFacts(
-            partner_id=row["partner_id"],
-            payment_id=row["key"],
-            consent_id=row["consent_id"],
-            consent_version=row["consent_version"],
-            merchant_id=row["merchant_id"],
-            operation=row["operation"],
-            amount_minor=row["amount_minor"],
-            currency=row["currency"],
-            network_id=row["network_id"],
-            was_sent=row["was_sent"],
-        )
-    return SourceRow(
-        tx=int(row["tx"]),
-        id=row["id"],
-        event_type=row["event_type"],
-        event_id=row["event_id"],
-        occurred_at=row["occurred_at"],
-        payment=payment,
-        body=row["body"],
-        customer_id=row["customer_id"],
-    )
-
-
 class PostgresDisclosureContents:
     """Implements :class:`gateway.disclosure.store.DisclosureContents` on one connection."""
 
@@ -218,3 +255,22 @@ class PostgresDisclosureContents:
     async def notified(self, told: Sequence[CustomerOfPartner]) -> None:
         columns = [t.partner_id for t in told], [t.customer_id for t in told], [t.until for t in told]
         await self._connection.execute(_CONTENTS.notified, *columns, YEAR)
+
+
+class PostgresOldRows:
+    """Implements :class:`gateway.disclosure.destroying.OldRowsStore` on one connection."""
+
+    def __init__(self, connection: "Connection[Any]") -> None:
+        self._connection = connection
+
+    async def destroy(self, what: OldRows, *, before: datetime, limit: int) -> Sequence[Destruction]:
+        match what:
+            case OldRows.SHARES:
+                statement = _OLD_ROWS.shares
+            case OldRows.CONTRIBUTIONS:
+                statement = _OLD_ROWS.contributions
+            case OldRows.OPERATING:
+                statement = _OLD_ROWS.operating
+            case _:
+                assert_never(what)
+        return [Destruction(**dict(row)) for row in await self._connection.fetch(statement, before, limit)]

@@ -140,9 +140,11 @@ class SequencerService:
             self._observer.count("disclosure", "incident", reason="unreadable_use", n=unreadable)
             first = next(e for e in step.entries if e.use.kind is Kind.UNREADABLE)
             self._observer.note("unreadable_use", level="error", event_id=first.use.reference)
+        lag = 0.0
         if step.entries:
             lag = (self._clock.now() - step.entries[0].use.occurred_at).total_seconds()
-            self._observer.level("disclosure_lag_seconds", lag)
+        # Told where nothing was a use, too: who writes the log and tells no lag is taken for standing still.
+        self._observer.level("disclosure_lag_seconds", lag)
         self._observer.level("disclosure_entries", step.after.seq)
 
 

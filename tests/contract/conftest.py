@@ -79,6 +79,9 @@ class Backend(Protocol):
     async def share_all(self) -> None:
         """Let sharing stand where the relay does, if it runs."""
 
+    async def retire_sharing(self) -> None:
+        """Say that sharing runs no more."""
+
     async def put_consents(self, *consents: Consent) -> None: ...
 
     async def set_status(self, key: ConsentKey, status: ConsentStatus) -> None: ...
@@ -151,6 +154,10 @@ class MemoryBackend:
         tx, number = self.database.outbox_cursor
         for key in self.database.sharing.place.rows:
             self.database.sharing.place.rows[key] = Place(tx, number)
+
+    async def retire_sharing(self) -> None:
+        for key in self.database.sharing.place.rows:
+            self.database.sharing.retired.rows[key] = True
 
     async def put_consents(self, *consents: Consent) -> None:
         for consent in consents:
@@ -256,6 +263,10 @@ class PostgresBackend:
     async def share_all(self) -> None:
         await self.connection.execute("UPDATE sharing_place SET (tx, id) = (SELECT tx, id FROM outbox_cursor)")
 
+    async def retire_sharing(self) -> None:
+        async with open_registries(self.dsn) as registries:
+            assert await registries.affiliates.retire()
+
     async def put_consents(self, *consents: Consent) -> None:
         async with open_registries(self.dsn) as registries:
             await registries.consents.add_consents([(c.terms, c.status) for c in consents])
@@ -304,7 +315,7 @@ class PostgresBackend:
         await withdraw_token(self.dsn, FundingToken(token), PartnerId(partner_id), now=NOW)
 
     async def until_readable(self) -> None:
-        # The server's own transactions, as autovacuum's, hold readers of the outbox back for a moment.
+        # Whatever runs on the server holds readers of the outbox back, also in another database.
         held = "SELECT EXISTS (SELECT FROM outbox WHERE tx >= pg_snapshot_xmin(pg_current_snapshot()))"
         while await self.connection.fetchval(held):
             pass
@@ -355,8 +366,8 @@ def contract_dsn(postgres_server: str) -> Iterator[str]:
 async def postgres_backend(dsn: str) -> AsyncIterator[PostgresBackend]:
     await migrate(dsn)
     connection = await asyncpg.connect(dsn)
-    # One pool per worker, as in life: more than any test needs at a time.
-    store = PostgresStore(dsn, pool_size=8)
+    # All workers of a test share it: more than they need at a time, or some would hold them all and wait for more.
+    store = PostgresStore(dsn, pool_size=32)
     # Append-only tables refuse it to everybody else: only a superuser can put their triggers aside.
     await connection.execute(
         f"SET session_replication_role = replica; TRUNCATE {TABLES}; RESET session_replication_role"

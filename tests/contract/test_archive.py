@@ -41,6 +41,7 @@ from tests.support.builders import (
 )
 from tests.support.domain_samples import consent, krw, merchant, purpose
 from tests.support.instructions import cancellation, dispatched_refund, instruction_record, refund
+from tests.support.leading import led
 from tests.support.races import Crowd
 
 AFTER = timedelta(days=30)
@@ -213,7 +214,7 @@ async def written(store: Store, records: Sequence[ArchiveRecord], files: Files) 
 # --- what stays -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("state", set(PaymentState) - set(FINAL))
+@pytest.mark.parametrize("state", [s for s in PaymentState if s not in FINAL])
 async def test_what_is_not_final_stays(store: Store, state: PaymentState) -> None:
     await put(store, old(1, state=state))
     assert (await archive(store)).files == 0
@@ -280,8 +281,7 @@ async def test_a_payment_with_an_event_that_somebody_is_still_to_read_stays(back
 
 async def read_all(backend: Backend) -> None:
     await backend.until_readable()
-    reader = backend.reader()
-    assert await reader.acquire()
+    reader = await led(backend.reader())
     rows = await reader.read(100)
     await reader.advance(rows[-1])
     await reader.release()
@@ -494,8 +494,7 @@ async def paid_and_archived(backend: Backend) -> Crowd:
 
 async def told_since(backend: Backend) -> list[Any]:
     await backend.until_readable()
-    reader = backend.reader()
-    assert await reader.acquire()
+    reader = await led(backend.reader())
     rows = await reader.read(100)
     await reader.release()
     return [(row.event.event_type, json.loads(row.event.body)) for row in rows]

@@ -14,6 +14,7 @@ from tests.contract.conftest import Backend
 from tests.support.builders import dispatched_record, numbered_order
 from tests.support.domain_samples import NOW, consent, krw, merchant, purpose
 from tests.support.instructions import cancellation, dispatched_refund, instruction_record, refund
+from tests.support.leading import led
 from tests.support.races import Crowd
 
 SEEDS = range(6)
@@ -34,8 +35,7 @@ def instruction(message: PaymentCancellation, offset: int) -> Authentic[PaymentC
 
 async def answers(backend: Backend) -> list[str]:
     """Types of the answers to cancellations in the outbox."""
-    reader = backend.reader()
-    assert await reader.acquire()
+    reader = await led(backend.reader())
     try:
         return [
             row.event.event_type

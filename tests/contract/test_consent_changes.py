@@ -18,6 +18,7 @@ from schemas.events import ConsentEvent, EventType
 from tests.contract.conftest import Backend, ended
 from tests.support.builders import NOW, payment
 from tests.support.domain_samples import consent
+from tests.support.leading import led
 
 KEY: ConsentKey = ("partner-1", "consent-1")  # type: ignore[assignment]
 
@@ -32,8 +33,7 @@ async def status(store: Store) -> ConsentStatus:
 
 
 async def events(backend: Backend) -> list[OutboxEvent]:
-    reader = backend.reader()
-    assert await reader.acquire()
+    reader = await led(backend.reader())
     try:
         return [row.event for row in await reader.read(100)]
     finally:

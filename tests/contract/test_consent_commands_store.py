@@ -211,7 +211,7 @@ async def test_open_consents_past_their_ends_come_earliest_first(store: Store) -
 
 async def test_ends_that_another_holds_are_left_to_it(store: Store) -> None:
     await store_new(store, *(record(consent_id=str(n), valid_until=later(n - 9)) for n in range(4)))
-    async with store.transaction() as uow, asyncio.timeout(10), store.transaction() as other:
+    async with store.transaction() as uow, asyncio.timeout(60), store.transaction() as other:
         first = await uow.consents.lock_past_end(now=NOW, limit=2)
         second = await other.consents.lock_past_end(now=NOW, limit=9)
     assert ([r.key[1] for r in first], [r.key[1] for r in second]) == (["0", "1"], ["2", "3"])

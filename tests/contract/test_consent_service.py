@@ -11,6 +11,7 @@ from tests.contract.conftest import Backend
 from tests.support.builders import later, payment
 from tests.support.consents import ISSUER, SUBJECT, ConsentRig, digest, document, short
 from tests.support.domain_samples import krw, purpose, terms
+from tests.support.leading import led
 from tests.support.stages import timers
 
 KEY = ("partner-1", "consent-1")
@@ -35,8 +36,7 @@ async def rig(backend: Backend, dsn: str | None) -> ConsentRig:
 
 
 async def told(backend: Backend) -> list[tuple[str, dict[str, Any]]]:
-    reader = backend.reader()
-    assert await reader.acquire()
+    reader = await led(backend.reader())
     try:
         return [(short(row.event), json.loads(row.event.body)) for row in await reader.read(100)]
     finally:

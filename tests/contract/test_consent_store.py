@@ -86,7 +86,7 @@ async def test_reading_does_not_wait_for_a_lock(backend: Backend) -> None:
     await backend.put_consents(consent())
     async with backend.store.transaction() as uow:
         await uow.consents.lock([KEY])
-        async with asyncio.timeout(5), backend.store.reading() as outside:
+        async with asyncio.timeout(60), backend.store.reading() as outside:
             assert set(await outside.consents.read([KEY])) == {KEY}
 
 

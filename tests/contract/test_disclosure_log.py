@@ -30,6 +30,7 @@ from schemas.topics import events_topic
 from tests.contract.conftest import Backend
 from tests.support.builders import NOW, later, payment
 from tests.support.domain_samples import terms
+from tests.support.leading import led, tell
 from tests.support.roots import ROOT_SIGNER
 from tests.support.stages import timers
 
@@ -48,10 +49,11 @@ def told(of: Payment, *, at: float = 0.0) -> OutboxEvent:
 
 
 async def pay(backend: Backend, *payments: Payment) -> None:
-    """Payments as execution writes them: each with its event, in one transaction."""
+    """Payments as execution writes them: each with its event, in one transaction; returned once they can be read."""
     async with backend.store.transaction() as uow:
         await uow.payments.insert(payments)
         await uow.outbox.append([told(p) for p in payments])
+    await backend.until_readable()
 
 
 @pytest.fixture(autouse=True)
@@ -68,9 +70,7 @@ def sequencer(log: DisclosureLog, clock: MemoryClock | None = None, *, batch: in
 
 
 async def leading(backend: Backend) -> DisclosureLog:
-    log = backend.disclosure_log()
-    assert await log.acquire()
-    return log
+    return await led(backend.disclosure_log())
 
 
 async def drain(log: DisclosureLog, clock: MemoryClock | None = None, *, batch: int = 100) -> Head:
@@ -158,6 +158,52 @@ async def test_a_use_that_tells_nothing_is_an_entry_and_stops_nobody(backend: Ba
     assert await backend.findings() == (3, [])
 
 
+@pytest.mark.parametrize("key", ["-" * 36, "0" * 36, "no id", ""])
+async def test_a_payment_s_event_with_a_key_that_is_no_id_stops_nobody(backend: Backend, key: str) -> None:
+    lost = OutboxEvent(events_topic("partner-1"), key, "lost", EventType.PAYMENT_SENT, NOW, b"{}")
+    async with backend.store.transaction() as uow:
+        await uow.outbox.append([lost])
+    await pay(backend, payment(1))
+    await drain(await leading(backend))
+    assert await references(backend) == [(Kind.UNREADABLE, "lost"), (Kind.PAYMENT, str(payment(1).payment_id))]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"no json",
+        b"\xff",
+        b"[]",
+        b"{}",
+        b'{"partner_id": "partner-1", "consent_id": null}',
+        b'{"partner_id": "partner-1", "consent_id": "consent-1\\u0000"}',
+        b'{"partner_id": "partner-1", "consent_id": "consent-1", "consent_id": "consent-1"}',
+    ],
+)
+async def test_a_body_that_tells_of_no_use_is_an_entry_and_stops_nobody(backend: Backend, body: bytes) -> None:
+    lost = OutboxEvent(events_topic("partner-1"), "r", "lost", EventType.CONSENT_SHARED, NOW, body)
+    async with backend.store.transaction() as uow:
+        await uow.outbox.append([lost])
+    await pay(backend, payment(1))
+    await drain(await leading(backend))
+    assert await references(backend) == [(Kind.UNREADABLE, "lost"), (Kind.PAYMENT, str(payment(1).payment_id))]
+    assert await backend.findings() == (2, [])
+
+
+async def test_whose_consent_it_is_is_found_once_there_is_one(backend: Backend) -> None:
+    """Customers of consents are kept in memory: that there was none is not."""
+    under = {"consent_id": "consent-2"}
+    log = await leading(backend)
+    await pay(backend, payment(1, **under))
+    await drain(log)
+    await backend.put_consents(Consent(terms(consent_id="consent-2", customer_id="customer-2"), 1, ConsentStatus.AUTH))
+    for number in (2, 3):
+        await pay(backend, payment(number, **under), payment(number + 10))
+        await drain(log)
+    assert [u.customer_id for u in await backend.uses()] == [None, *["customer-2", terms().customer_id] * 2]
+
+
 async def test_an_export_is_told_by_its_own_event(backend: Backend) -> None:
     body = encode_json(
         {
@@ -239,8 +285,7 @@ async def test_a_period_ends_with_a_signed_root_that_is_told(backend: Backend) -
 
 
 async def told_roots(backend: Backend) -> Sequence[str]:
-    reader = backend.reader()
-    assert await reader.acquire()
+    reader = await led(backend.reader())
     try:
         return [r.event.event_id for r in await reader.read(1000) if r.event.event_type == EventType.DISCLOSURE_ROOT]
     finally:
@@ -253,10 +298,10 @@ def test_an_early_clock_closes_nothing() -> None:
 
 
 async def test_what_the_log_has_not_read_is_not_forgotten(backend: Backend) -> None:
+    await backend.partition_outbox(ending=False)
     await pay(backend, payment(1))
-    reader = backend.reader()
-    assert await reader.acquire()
-    await reader.advance((await reader.read(10))[-1])
+    reader = await led(backend.reader())
+    await tell(reader, (await reader.read(10))[-1])
     await backend.share_all()
     async with backend.store.transaction() as uow:
         assert await uow.outbox.purge(before=later(60), limit=10) == 0
@@ -266,10 +311,10 @@ async def test_what_the_log_has_not_read_is_not_forgotten(backend: Backend) -> N
 
 
 async def test_what_sharing_has_not_read_is_not_forgotten_where_it_runs(backend: Backend) -> None:
+    await backend.partition_outbox(ending=False)
     await pay(backend, payment(1))
-    reader = backend.reader()
-    assert await reader.acquire()
-    await reader.advance((await reader.read(10))[-1])
+    reader = await led(backend.reader())
+    await tell(reader, (await reader.read(10))[-1])
     await drain(await leading(backend))
     async with backend.store.transaction() as uow:
         await uow.sharing.follow()
@@ -281,11 +326,28 @@ async def test_what_sharing_has_not_read_is_not_forgotten_where_it_runs(backend:
         assert await uow.outbox.purge(before=later(60), limit=10) == 1
 
 
+async def test_sharing_that_was_retired_while_it_runs_is_waited_for_again(backend: Backend) -> None:
+    await backend.partition_outbox(ending=False)
+    await pay(backend, payment(1), payment(2))
+    reader = await led(backend.reader())
+    await tell(reader, (await reader.read(10))[-1])
+    await drain(await leading(backend))
+    async with backend.store.transaction() as uow:
+        await uow.sharing.follow()
+    await backend.retire_sharing()
+    async with backend.store.transaction() as uow:
+        # It goes on reading, whatever was said of it.
+        before = await uow.sharing.place()
+        assert await uow.sharing.advance(before, before)
+    async with backend.store.transaction() as uow:
+        assert await uow.outbox.purge(before=later(60), limit=10) == 0
+
+
 async def test_a_stage_that_runs_nowhere_keeps_no_events(backend: Backend) -> None:
+    await backend.partition_outbox(ending=False)
     await pay(backend, payment(1))
-    reader = backend.reader()
-    assert await reader.acquire()
-    await reader.advance((await reader.read(10))[-1])
+    reader = await led(backend.reader())
+    await tell(reader, (await reader.read(10))[-1])
     await drain(await leading(backend))
     async with backend.store.transaction() as uow:
         assert await uow.outbox.purge(before=later(60), limit=10) == 1
@@ -303,6 +365,7 @@ async def pay_at(backend: Backend, seconds: float, *payments: Payment) -> None:
     async with backend.store.transaction() as uow:
         await uow.payments.insert(payments)
         await uow.outbox.append([told(p, at=seconds) for p in payments])
+    await backend.until_readable()
 
 
 async def test_contents_past_their_time_are_destroyed_with_evidence_and_the_chain_verifies(backend: Backend) -> None:
@@ -348,8 +411,7 @@ async def test_a_customer_is_told_once_a_year_of_that_year(backend: Backend) -> 
 
 
 async def notices(backend: Backend) -> list[DisclosureNotice]:
-    reader = backend.reader()
-    assert await reader.acquire()
+    reader = await led(backend.reader())
     try:
         rows = [r.event for r in await reader.read(1000)]
     finally:

@@ -170,6 +170,28 @@ async def test_confirming_closes_once_and_for_ever(fifo: Queue) -> None:
     assert await next_due(fifo) is None
 
 
+async def hurry(fifo: Queue, *numbers: int, at: float) -> frozenset[PaymentKey]:
+    async with fifo.store.transaction() as uow:
+        return await fifo.of(uow).hurry(keys(*numbers), now=later(at))
+
+
+async def test_one_that_waits_can_be_hurried_and_no_other(fifo: Queue) -> None:
+    await queue(fifo, *(follow_up(n) for n in range(1, 5)), follow_up(5, queued_at=later(9)))
+    await claim(fifo, limit=4)
+    for number, at in ((1, 300), (2, 400), (3, 500)):
+        await retry(fifo, number, at=at)
+    assert await claim(fifo, "w2", at=300, limit=1) == [4]
+    assert await claim(fifo, "w2", at=300, limit=2) == [1, 5]
+    await close(fifo, 1, owner="w2")
+    await retry(fifo, 5, owner="w2", at=19)
+    # One that is closed, held, due already or not there stays as it is; so does one of which nobody asked.
+    assert await hurry(fifo, 1, 2, 4, 5, 9, at=20) == frozenset(keys(2))
+    assert await hurry(fifo, 2, at=20) == frozenset()
+    assert await claim(fifo, "w3", at=20) == [2, 5]
+    assert await next_due(fifo) == later(80)
+    assert await claim(fifo, "w4", at=499) == [2, 4, 5]
+
+
 async def test_a_closed_one_is_opened_anew_under_its_new_numbers(fifo: Queue) -> None:
     await queue(fifo, follow_up(1))
     await claim(fifo)

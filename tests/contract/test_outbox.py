@@ -13,6 +13,7 @@ from gateway.outbox.rules.ahead import AHEAD_MAX
 from gateway.outbox.store import OutboxReader
 from tests.contract.conftest import Backend, rolled_back
 from tests.support.builders import later, outbox_event, payment
+from tests.support.leading import led
 
 
 async def append(store: Store, *names: str) -> None:
@@ -21,16 +22,7 @@ async def append(store: Store, *names: str) -> None:
 
 
 async def leading(backend: Backend) -> OutboxReader:
-    reader = backend.reader()
-    await led(reader)
-    return reader
-
-
-async def led(reader: OutboxReader) -> None:
-    """A server notices in its own time that the session before has gone."""
-    async with asyncio.timeout(20):
-        while not await reader.acquire():  # noqa: ASYNC110 - the server tells nobody
-            await asyncio.sleep(0.01)
+    return await led(backend.reader())
 
 
 async def names(reader: OutboxReader, limit: int = 100) -> list[str]:
@@ -266,8 +258,7 @@ async def test_relayed_events_are_forgotten_from_the_oldest_on_and_nothing_else(
     rows = {r.event.event_id: r for r in await reader.read(10)}
     *_, parked, _unrelayed = rows.values()
     await reader.advance(parked, parked=[parked])
-    log = backend.disclosure_log()
-    assert await log.acquire()
+    log = await led(backend.disclosure_log())
     head, read = await log.head(), await log.read((0, 0), 10)
     await log.write(append_uses(head, [], read.to, b"", later(0), timedelta(hours=1)))
     await backend.share_all()

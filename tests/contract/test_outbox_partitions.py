@@ -10,6 +10,7 @@ from gateway.proving.memory import MemoryClock
 from tests.contract.conftest import Backend, postgres_backend
 from tests.contract.test_outbox import append, leading
 from tests.support.builders import NOW, later, outbox_event
+from tests.support.leading import tell
 from tests.support.stages import timers
 
 OLD, YOUNG = -90, -5
@@ -67,13 +68,13 @@ async def test_nothing_is_dropped_that_was_not_relayed(backend: Backend) -> None
     await fill(backend, "old", OLD)
     reader = await leading(backend)
     assert await drop(backend) == 0
-    *_, last = rows = await reader.read(TRANSACTIONS)
-    await reader.advance(rows[0])
+    rows = await reader.read(TRANSACTIONS)
+    await tell(reader, rows[0])
     await backend.disclose_all()
     await backend.share_all()
     await drop(backend)
     assert {r.event.event_id for r in rows[1:]} <= await left(backend)
-    await reader.advance(last)
+    await tell(reader, (await reader.read(TRANSACTIONS))[-1])
     assert await drop(backend) == 0  # the disclosure log has not read them yet
     await backend.disclose_all()
     await backend.share_all()
@@ -143,7 +144,7 @@ async def test_what_sharing_has_not_read_stays(contract_dsn: str) -> None:
         await backend.partition_outbox()
         await fill(backend, "old", OLD)
         reader = await leading(backend)
-        await reader.advance((await reader.read(TRANSACTIONS))[-1])
+        await tell(reader, (await reader.read(TRANSACTIONS))[-1])
         await backend.disclose_all()
         async with backend.store.transaction() as uow:
             await uow.sharing.follow()

@@ -2,12 +2,14 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from gateway.base.errors import StoreConflictError, StoreIntegrityError
 from gateway.database.unit import Store
+from gateway.payments.restoring.rules import RESTORED
 from gateway.payments.rules.ledger import Transfer, TransferKind
 from gateway.payments.rules.lifecycle import PaymentState
 from schemas.primitives import NetworkId
@@ -167,6 +169,22 @@ async def test_a_payment_that_may_have_been_sent_has_trace_numbers(store: Store)
     with pytest.raises(StoreIntegrityError):
         async with store.transaction() as uow:
             await uow.payments.insert([payment(1, trace=None)])
+
+
+async def test_only_what_a_restore_has_forgotten_is_in_doubt_without_trace_numbers(store: Store) -> None:
+    fields: dict[str, Any] = {"trace": None, "state": PaymentState.UNKNOWN}
+    for wrong in ({"sent_by": "worker-1"}, {"sent_by": None}, {"sent_by": RESTORED, "network_id": None}):
+        with pytest.raises(StoreIntegrityError):
+            async with store.transaction() as uow:
+                await uow.payments.insert([payment(1, **(fields | wrong))])
+    for state in (PaymentState.SENT, PaymentState.APPROVED, PaymentState.REVERSING):
+        with pytest.raises(StoreIntegrityError):
+            async with store.transaction() as uow:
+                await uow.payments.insert([payment(1, sent_by=RESTORED, trace=None, state=state)])
+    doubtful = payment(1, sent_by=RESTORED, **fields)
+    async with store.transaction() as uow:
+        await uow.payments.add([doubtful])
+        assert await uow.payments.find([doubtful.key]) == {doubtful.key: doubtful}
 
 
 async def test_numbers_are_given_out_once_to_concurrent_transactions(store: Store) -> None:

@@ -20,6 +20,7 @@ from tests.contract.test_payment_store import transfer
 from tests.contract.test_refusal_store import refusal
 from tests.support.builders import NOW, outbox_event, payment, trace, window
 from tests.support.domain_samples import consent
+from tests.support.leading import led
 
 pytestmark = pytest.mark.integration
 
@@ -72,7 +73,8 @@ async def test_a_session_that_dies_before_the_commit_is_an_outage_and_nothing_st
 
 async def test_who_stands_still_in_a_transaction_loses_it_and_its_locks_to_the_others(backend: PostgresBackend) -> None:
     await run(backend.store, lambda uow: uow.payments.insert([payment(1)]))
-    stopped = PostgresStore(backend.dsn, idle_in_transaction_s=0.2)
+    # Long enough for a busy machine to go from one statement to the next.
+    stopped = PostgresStore(backend.dsn, idle_in_transaction_s=2.0)
     await stopped.start()
     locked_by_others = False
 
@@ -115,19 +117,17 @@ async def test_who_waits_for_a_lock_when_its_session_dies_meets_an_outage(backen
 
 async def test_a_relay_whose_session_dies_loses_the_lead_and_can_get_it_back(backend: PostgresBackend) -> None:
     await run(backend.store, lambda uow: uow.outbox.append([outbox_event("a"), outbox_event("b")]))
-    reader = backend.reader()
-    assert await reader.acquire()
+    reader = await led(backend.reader())
     rows = await reader.read(10)
     await kill_others(backend)
     with pytest.raises(StoreUnavailableError):
         await reader.advance(rows[0])
     with pytest.raises(StoreUnavailableError):
         await reader.read(10)
-    other = backend.reader()
-    assert await other.acquire()
+    other = await led(backend.reader())
     assert not await reader.acquire()
     await other.release()
-    assert await reader.acquire()
+    await led(reader)
     assert await reader.read(10) == rows
 
 
@@ -142,7 +142,7 @@ async def test_a_server_that_is_not_there_is_an_outage(tmp_path: object) -> None
 async def test_a_statement_that_takes_too_long_is_an_outage(backend: PostgresBackend) -> None:
     await run(backend.store, lambda uow: uow.payments.insert([payment(1)]))
     # Long enough for a busy machine to do what nobody holds up, and to start.
-    hasty = PostgresStore(backend.dsn, command_timeout_s=2.0)
+    hasty = PostgresStore(backend.dsn, command_timeout_s=4.0)
     await hasty.start()
     async with backend.store.transaction() as uow:
         await uow.payments.lock([payment(1).key])

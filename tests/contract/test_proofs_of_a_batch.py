@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from gateway.database.unit import Store
+from gateway.identity.assurance import Assertion
 from gateway.identity.no_providers import NoIdentityProviders
-from gateway.identity.rules import Assertion
 from gateway.payments.proofs import use_proofs
 from gateway.payments.rules.purchase import ReceivedOrder
 from schemas.orders import PaymentOrder

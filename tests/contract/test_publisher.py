@@ -1,6 +1,7 @@
 """What every publisher does, in memory and on a real broker."""
 
 import asyncio
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,6 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from gateway.base.errors import PublisherUnavailableError
 from gateway.messaging.consumer import BatchConsumer
 from gateway.messaging.producer import KafkaPublisher
 from gateway.messaging.records import Outgoing, Publisher, Record
@@ -16,7 +18,7 @@ from gateway.messaging.settings import KafkaSettings
 from gateway.messaging.topics_admin import ensure_topics
 from gateway.observability.recording import RecordingObserver
 from gateway.proving.memory.kafka import MemoryKafka, MemoryPublisher
-from schemas.topics import TOPICS
+from schemas.topics import EXPORT_LATE_MS, TOPICS, exports_topic
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Cluster:
     publisher: Publisher
     topic: str
     read: Callable[[int], Awaitable[list[Record]]]
+    now_ms: Callable[[], float]
 
 
 class FixedClock:
@@ -36,18 +39,20 @@ class FixedClock:
 @pytest.fixture
 async def memory() -> Cluster:
     kafka = MemoryKafka(FixedClock())
-    topic = f"t-{uuid.uuid4().hex}"
+    topic = exports_topic(uuid.uuid4().hex)
 
     async def read(_: int) -> list[Record]:
         return kafka.records(topic)
 
-    return Cluster(MemoryPublisher(kafka), topic, read)
+    return Cluster(MemoryPublisher(kafka), topic, read, lambda: FixedClock().now().timestamp() * 1000)
 
 
 @pytest.fixture
 async def real(kafka: str) -> AsyncIterator[Cluster]:
     settings, observer = KafkaSettings(kafka), RecordingObserver()
-    topic = replace(TOPICS[0], name=f"t-{uuid.uuid4().hex}", partitions=4)
+    # One that takes nothing old: what does not tell when it was decided goes there as anywhere.
+    exports = next(t for t in TOPICS if t.late_ms == EXPORT_LATE_MS)
+    topic = replace(exports, name=exports_topic(uuid.uuid4().hex), partitions=4)
     await ensure_topics(settings, [topic], replication_factor=1, apply=True)
     publisher = KafkaPublisher(settings, observer)
     await publisher.start()
@@ -56,12 +61,12 @@ async def real(kafka: str) -> AsyncIterator[Cluster]:
     async def read(at_least: int) -> list[Record]:
         await consumer.start()
         received: list[Record] = []
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(received) < at_least:
                 received += await consumer.take(1_000, max_wait=0.5)
         return [*received, *await consumer.take(1_000, max_wait=0.2)]
 
-    yield Cluster(publisher, topic.name, read)
+    yield Cluster(publisher, topic.name, read, lambda: time.time() * 1000)
     await consumer.stop()
     await publisher.stop()
 
@@ -114,6 +119,22 @@ async def test_simultaneous_publications_do_not_mix_up_a_key(cluster: Cluster) -
     for record in await cluster.read(1_200):
         by_key[record.key].append(int(record.value))
     assert dict(by_key) == {b"key-%d" % b: list(range(200)) for b in range(6)}
+
+
+async def test_what_was_decided_too_long_ago_is_taken_no_more_and_what_follows_is(cluster: Cluster) -> None:
+    """The bound is the broker's: whatever held a record up, and wherever it waited meanwhile."""
+
+    async def publish(value: bytes, age_ms: int) -> None:
+        record = Outgoing(cluster.topic, b"key", value, (), at_ms=int(cluster.now_ms()) - age_ms)
+        await cluster.publisher.publish([record])
+
+    # Of a whole tenth of the time, which leaves a busy broker the rest.
+    await publish(b"1", EXPORT_LATE_MS // 10)
+    for value in (b"late", b"later"):
+        with pytest.raises(PublisherUnavailableError):
+            await publish(value, EXPORT_LATE_MS + 1000)
+    await publish(b"2", 0)
+    assert [r.value for r in await cluster.read(2)] == [b"1", b"2"]
 
 
 async def test_bytes_are_kept_as_they_are(cluster: Cluster) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -27,7 +28,7 @@ from gateway.proving.memory import (
 )
 from gateway.sealing.sealing import MasterKeys
 from gateway.sharing.pseudonyms import Pseudonyms
-from gateway.sharing.rules.records import Approval
+from gateway.sharing.rules.records import Approval, ShareRow
 from gateway.sharing.service import SharingSettings
 from schemas.codec import decode
 from schemas.consents import ConsentStatus, Purpose, SharingField, SharingPurpose
@@ -35,9 +36,10 @@ from schemas.events import ConsentShared, EventType
 from schemas.primitives import ConsentId, PartnerId
 from schemas.sharing import EraseCause, EraseNotice, PaymentShared, SharingUse
 from schemas.topics import ERASURES, events_topic
-from tests.contract.conftest import Backend
+from tests.contract.conftest import Backend, postgres_backend
 from tests.support.builders import NOW, later, payment
 from tests.support.domain_samples import merchant, terms
+from tests.support.leading import led
 
 KEY = (PartnerId("partner-1"), ConsentId("consent-1"))
 RING = {"20260101-a": bytes(32)}
@@ -59,13 +61,24 @@ def permits(version: int = 1, *, status: ConsentStatus = ConsentStatus.AUTH, **f
     return Consent(terms(sharing=SharingPurpose(**(defaults | fields))), version, status)
 
 
+class Counted(SilentObserver):
+    """How many items of the stage ended how."""
+
+    def __init__(self) -> None:
+        self.of: Counter[str] = Counter()
+
+    def count(self, stage: str, outcome: str, *, reason: str = "", network: str = "", n: int = 1) -> None:
+        self.of[outcome] += n
+
+
 class Sharing:
     """A stage over one backend, and all that it told."""
 
     def __init__(self, backend: Backend, ring: dict[str, bytes] | None = None, *, batch: int = 100) -> None:
         self.backend = backend
         self.clock = MemoryClock(NOW)
-        runtime = Runtime(store=backend.store, observer=SilentObserver(), clock=self.clock, worker="w")
+        self.counted = Counted()
+        runtime = Runtime(store=backend.store, observer=self.counted, clock=self.clock, worker="w")
         kafka = MemoryKafka(self.clock)
         connections = SharingConnections(
             confirmations=MemoryConsumer(kafka, topics=[ERASURES], group_id="mypay-sharing"),
@@ -84,14 +97,16 @@ class Sharing:
         while await self.service.share():
             pass
 
-    async def told(self, model: type[Any]) -> list[Any]:
-        reader = self.backend.reader()
-        assert await reader.acquire()
+    async def events(self) -> list[OutboxEvent]:
+        reader = await led(self.backend.reader())
         await self.backend.until_readable()
         rows = await reader.read(10_000)
         await reader.release()
+        return [r.event for r in rows]
+
+    async def told(self, model: type[Any]) -> list[Any]:
         wanted = ALL.get(model, EventType.CONSENT_SHARED)
-        return [decode(model, r.event.body) for r in rows if r.event.event_type == wanted]
+        return [decode(model, e.body) for e in await self.events() if e.event_type == wanted]
 
 
 def settled_event(of: Payment) -> OutboxEvent:
@@ -160,6 +175,42 @@ async def test_a_payment_is_shared_once_however_often_it_is_settled(stage: Shari
     assert len(await stage.told(PaymentShared)) == 2
 
 
+async def test_what_was_shared_before_holds_up_nothing_beside_it(stage: Sharing) -> None:
+    [paid] = await settle(stage.backend, 2)
+    await stage.drain()
+    async with stage.backend.store.transaction() as uow:
+        await uow.outbox.append([settled_event(paid)])
+    others = await settle(stage.backend, 1, 3)
+    await stage.drain()
+    told = Counter(t.payment_id for t in await stage.told(ConsentShared))
+    assert told == {p.payment_id: 2 for p in (paid, *others)}
+    assert stage.counted.of["shared"] == 6
+
+
+@pytest.mark.parametrize("consent_id", ["a\\N", "a\tb", "a\nb", "a\rb", "a"])
+async def test_a_share_is_recorded_once_whatever_stands_in_it(backend: Backend, consent_id: str) -> None:
+    def share(number: int) -> ShareRow:
+        key = (PartnerId("partner-1"), payment(number).payment_id, "points")
+        under = (PartnerId("partner-1"), ConsentId(consent_id))
+        until = NOW + timedelta(days=1)
+        return ShareRow(key, under, 1, 1, f"s{number}", "k", ("loyalty",), ("category", "month"), until, NOW)
+
+    rows = [share(n) for n in (1, 2, 3)]
+    for given, new in ((rows[:2], rows[:2]), (rows[:2], []), (rows, rows[2:]), (rows, []), ([], [])):
+        async with backend.store.transaction() as uow:
+            assert await uow.sharing.add_shares(given) == {r.key for r in new}
+
+
+async def test_a_settled_event_without_a_payment_s_id_shares_nothing_and_stops_nobody(stage: Sharing) -> None:
+    topic = events_topic("partner-1")
+    names = [(topic, "no id"), (topic, "-" * 36), (f"{topic} x", str(payment(1).payment_id))]
+    async with stage.backend.store.transaction() as uow:
+        await uow.outbox.append([OutboxEvent(t, k, "e", EventType.PAYMENT_SETTLED, NOW, b"{}") for t, k in names])
+    await settle(stage.backend, 1)
+    await stage.drain()
+    assert len(await stage.told(PaymentShared)) == 2
+
+
 async def test_two_workers_at_once_share_once(stage: Sharing) -> None:
     await settle(stage.backend, *range(1, 9))
     others = [Sharing(stage.backend, batch=3) for _ in range(3)]
@@ -221,6 +272,65 @@ async def test_a_revocation_that_commits_first_stops_the_share(stage: Sharing) -
         await uow.consents.update([replace(record, consent=ended)], now=NOW)
     await sharing_task
     assert await stage.told(PaymentShared) == []
+
+
+async def test_a_revocation_that_is_written_and_not_committed_yet_is_waited_for(stage: Sharing) -> None:
+    """Shares hold consents by the weakest of locks: nobody who has written one may be passed by."""
+    backend = stage.backend
+    await settle(backend, 1)
+    async with backend.store.transaction() as uow:
+        [record] = (await uow.consents.lock_records([KEY])).values()
+        ended = replace(record.consent, status=ConsentStatus.CANC)
+        await uow.consents.update([replace(record, consent=ended)], now=NOW)
+        sharing_task = asyncio.create_task(stage.service.share())
+        await backend.until_blocked(sharing_task)
+    await sharing_task
+    assert await stage.told(PaymentShared) == []
+
+
+async def test_a_revocation_waits_for_a_share_that_is_decided(stage: Sharing) -> None:
+    backend = stage.backend
+
+    async def revoke() -> None:
+        await change(backend, permits(status=ConsentStatus.CANC))
+
+    async with backend.store.transaction() as uow:
+        # As the stage holds what it has judged.
+        assert set(await uow.consents.hold([KEY])) == {KEY}
+        revocation = asyncio.create_task(revoke())
+        await backend.until_blocked(revocation)
+    await revocation
+
+
+async def test_who_must_erase_is_told_once_a_share_under_way_has_ended(stage: Sharing) -> None:
+    """Both write holders, and neither changes a consent: the place keeps them apart. So no share follows its notice."""
+    backend = stage.backend
+    await settle(backend, 1)
+    await stage.drain()
+    await backend.withdraw_approval(approval("points"))
+    async with backend.store.transaction() as uow:
+        place = await uow.sharing.place()
+        assert await uow.sharing.advance(place, place)
+        sweep = asyncio.create_task(stage.service.sweep())
+        await backend.until_blocked(sweep)
+    assert await sweep == 1
+
+
+@pytest.mark.integration
+async def test_payments_go_on_beside_a_share_and_a_share_beside_payments(contract_dsn: str) -> None:
+    """On the real database: in memory there is one kind of lock."""
+    async with postgres_backend(contract_dsn) as backend:
+        await backend.put_merchants(merchant())
+        await backend.put_consents(permits())
+        await backend.put_approval(approval("points"))
+        stage = Sharing(backend)
+        await settle(backend, 1)
+        await backend.until_readable()
+        async with backend.store.transaction() as paying:
+            # As execution locks it. Where the share waited for it, this test would hang.
+            assert set(await paying.consents.lock([KEY])) == {KEY}
+            await asyncio.wait_for(stage.work(), 60)
+            assert stage.counted.of["shared"] == 1
 
 
 async def test_each_affiliate_that_got_something_is_told_to_erase_it_once(stage: Sharing) -> None:
@@ -374,3 +484,71 @@ async def test_a_notice_is_confirmed_once_and_is_overdue_until_then(stage: Shari
         found = await uow.sharing.lock_notices([one.notice_id, other.notice_id])
         assert found[one.notice_id].confirmed_at == later(5)
         assert await uow.sharing.overdue(one.erase_by) == (1, other.erase_by)
+
+
+async def test_a_notice_is_told_again_once_each_time_that_somebody_asks(stage: Sharing) -> None:
+    store = stage.backend.store
+    await settle(stage.backend, 1)
+    await stage.drain()
+    await change(stage.backend, permits(status=ConsentStatus.CANC))
+    await stage.drain()
+    one, other = await stage.told(EraseNotice)
+
+    async def ask(notice: UUID) -> bool:
+        async with store.transaction() as uow:
+            return await uow.sharing.ask_reminder(notice, now=later(3))
+
+    assert await stage.service.remind() == 0
+    assert not await ask(uuid4())
+    for _ in range(2):
+        assert await ask(one.notice_id)
+    assert await stage.service.remind() == 1
+    assert await stage.service.remind() == 0
+    assert await ask(one.notice_id)
+    assert await stage.service.remind() == 1
+    # The same each time, and events of their own.
+    told = await stage.told(EraseNotice)
+    assert told == [one, other, one, one]
+    events = [e.event_id for e in await stage.events() if e.event_type == EventType.ERASE_NOTICE]
+    assert events[2:] == [f"{one.notice_id}:1", f"{one.notice_id}:2"]
+    # What is confirmed, also between asking and telling, is not told again.
+    assert await ask(one.notice_id)
+    async with store.transaction() as uow:
+        await uow.sharing.lock_notices([one.notice_id])
+        await uow.sharing.confirm([(one.notice_id, "mypay.sharing-confirmations/0/1", 1)], now=later(5))
+    assert not await ask(one.notice_id)
+    assert await stage.service.remind() == 0
+    assert len(await stage.told(EraseNotice)) == 4
+    assert stage.counted.of["erase_reminder"] == 2
+
+
+async def test_a_notice_is_told_again_by_one_of_two_workers(stage: Sharing) -> None:
+    await settle(stage.backend, 1)
+    await stage.drain()
+    await change(stage.backend, permits(status=ConsentStatus.CANC))
+    await stage.drain()
+    one, other = await stage.told(EraseNotice)
+    async with stage.backend.store.transaction() as uow:
+        for notice in (one, other):
+            await uow.sharing.ask_reminder(notice.notice_id, now=later(3))
+    async with stage.backend.store.transaction() as uow:
+        [(first, _)] = await uow.sharing.take_reminders(1)
+        async with stage.backend.store.transaction() as beside:
+            [(second, number)] = await beside.sharing.take_reminders(10)
+    assert {h.notice.notice_id for h in (first, second) if h.notice} == {one.notice_id, other.notice_id}
+    assert number == 1
+
+
+async def test_whose_key_is_gone_is_reminded_of_nothing_and_holds_up_nobody(stage: Sharing) -> None:
+    await settle(stage.backend, 1)
+    await stage.drain()
+    await change(stage.backend, permits(status=ConsentStatus.CANC))
+    await stage.drain()
+    [one, _] = await stage.told(EraseNotice)
+    async with stage.backend.store.transaction() as uow:
+        await uow.sharing.ask_reminder(one.notice_id, now=later(3))
+    later_ring = Sharing(stage.backend, {"20270101-b": bytes(32)})
+    assert await later_ring.service.remind() == 1
+    assert await later_ring.service.remind() == 0
+    assert later_ring.counted.of["erase_reminder"] == 0
+    assert len(await stage.told(EraseNotice)) == 2

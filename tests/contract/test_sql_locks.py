@@ -184,6 +184,11 @@ def holder_row(n: int) -> tuple[str, tuple[object, ...]]:
     )
 
 
+def reminded_row(n: int) -> tuple[str, tuple[object, ...]]:
+    sql, values = holder_row(n)
+    return sql.replace("erase_by)", "erase_by, remind_at)").replace("$2, $2)", "$2, $2, $2)"), values
+
+
 def campaign_row(n: int) -> tuple[str, tuple[object, ...]]:
     return (
         (
@@ -377,6 +382,11 @@ SKIPS: Final = {
         lambda rows: (LATER, len(rows)),
         number_of("request_id", "q"),
     ),
+    "sharing.take_reminders": Lock(
+        *(load("sharing").take_reminders, "share_holder", (reminded_row,)),
+        lambda rows: (len(rows),),
+        "notice_id = lpad(to_hex($1::integer), 32, '0')::uuid",
+    ),
     "contents.due_notices": Lock(
         *(load("contents").due_notices, "disclosure_notice", (notice_row,)),
         lambda rows: (LATER, len(rows)),
@@ -393,6 +403,9 @@ SKIPS: Final = {
 
 CURSOR: Final = "contents.lock_cursor"
 """There is one such row ever, and one who moves it at a time."""
+
+TURN: Final = "sharing.take_turn"
+"""There is one such row, too: whoever shares moves it, and whoever lets affiliates erase holds it."""
 
 
 INSERTS: Final[dict[str, tuple[str, Callable[[Sequence[int]], tuple[object, ...]]]]] = {
@@ -553,6 +566,20 @@ async def test_who_comes_second_to_the_cursor_of_notices_leaves_it(backend: Post
         assert len(await second.fetch(sql)) == 1
 
 
+async def test_who_takes_the_turn_waits_for_who_moves_the_place_and_is_waited_for(backend: PostgresBackend) -> None:
+    sql = load("sharing")
+    async with session(backend) as mover, session(backend) as taker:
+        assert len(await mover.fetch(sql.advance, "0", 0, "1", 1)) == 1
+        waiter = asyncio.create_task(taker.fetch(sql.take_turn))
+        await backend.until_blocked(waiter)
+        await mover.execute("ROLLBACK AND CHAIN")
+        assert len(await waiter) == 1
+        waiter = asyncio.create_task(mover.fetch(sql.advance, "0", 0, "1", 1))
+        await backend.until_blocked(waiter)
+        await taker.execute("ROLLBACK AND CHAIN")
+        assert len(await waiter) == 1
+
+
 async def test_who_holds_consents_still_lets_payments_go_on_and_makes_changes_wait(backend: PostgresBackend) -> None:
     consents, changed = load("consent"), WAITS["consent.lock_records"]
     await seed(backend, changed)
@@ -628,5 +655,5 @@ def test_every_locking_statement_is_here() -> None:
     for noun in SQL_FILES:
         blocks: dict[str, Any] = vars(load(noun))
         found |= {f"{noun}.{name}" for name, sql in blocks.items() if "FOR UPDATE" in sql or "FOR NO KEY UPDATE" in sql}
-    told = {name.partition(" ")[0] for name in (*WAITS, *ONE_ROW, *SKIPS, CURSOR)}
+    told = {name.partition(" ")[0] for name in (*WAITS, *ONE_ROW, *SKIPS, CURSOR, TURN)}
     assert found == told - {"purge_used_assertions", *INSERTS}

@@ -10,6 +10,7 @@ from gateway.payments.rules.lifecycle import PaymentState
 from tests.contract.conftest import Backend, ended, rolled_back
 from tests.support.builders import outbox_event, payment
 from tests.support.domain_samples import consent
+from tests.support.leading import led
 
 CONSENT_A: ConsentKey = ("partner-1", "a")  # type: ignore[assignment]
 CONSENT_B: ConsentKey = ("partner-1", "b")  # type: ignore[assignment]
@@ -46,8 +47,7 @@ async def test_a_block_that_raises_leaves_nothing_but_the_numbers_it_took(backen
         assert await uow.payments.find([one.key]) == {}
         assert min(await uow.payments.next_payment_numbers(2)) > max(received)
         assert min(await uow.payments.next_follow_up_numbers(1)) > max(followed)
-    reader = backend.reader()
-    assert await reader.acquire()
+    reader = await led(backend.reader())
     assert await reader.read(10) == []
 
 
@@ -122,6 +122,61 @@ async def test_keys_given_in_opposite_orders_do_not_deadlock(backend: Backend) -
     assert [o.split()[0] for o in order[::2]] == [o.split()[0] for o in order[1::2]]
 
 
+async def test_who_holds_a_consent_still_lets_payments_go_on_and_makes_changes_wait(backend: Backend) -> None:
+    """As shares and aggregates hold them: others hold them too, and pay under them; nobody changes them meanwhile."""
+    await backend.put_consents(consent(consent_id="a"))
+    store, order = backend.store, list[str]()
+
+    async def change() -> None:
+        async with store.transaction() as uow:
+            assert set(await uow.consents.lock_records([CONSENT_A])) == {CONSENT_A}
+            order.append("changed")
+
+    async with store.transaction() as sharing:
+        assert set(await sharing.consents.hold([CONSENT_A])) == {CONSENT_A}
+        async with asyncio.timeout(60), store.transaction() as paying:
+            assert set(await paying.consents.lock([CONSENT_A])) == {CONSENT_A}
+            async with store.transaction() as other:
+                assert set(await other.consents.hold([CONSENT_A])) == {CONSENT_A}
+        changing = asyncio.create_task(change())
+        await backend.until_blocked(changing)
+        order.append("shared")
+    await changing
+    assert order == ["shared", "changed"]
+
+
+async def test_who_would_hold_a_consent_waits_for_who_changes_it(backend: Backend) -> None:
+    await backend.put_consents(consent(consent_id="a"))
+    store, order = backend.store, list[str]()
+
+    async def share() -> None:
+        async with store.transaction() as uow:
+            assert set(await uow.consents.hold([CONSENT_A])) == {CONSENT_A}
+            order.append("shared")
+
+    async with store.transaction() as changing:
+        await changing.consents.lock_records([CONSENT_A])
+        sharing = asyncio.create_task(share())
+        await backend.until_blocked(sharing)
+        order.append("changed")
+    await sharing
+    assert order == ["changed", "shared"]
+
+
+async def test_two_who_hold_a_consent_and_would_change_it_wait_for_each_other(backend: Backend) -> None:
+    await backend.put_consents(consent(consent_id="a"))
+    both = asyncio.Barrier(2)
+
+    async def change() -> None:
+        async with backend.store.transaction() as uow:
+            await uow.consents.hold([CONSENT_A])
+            await both.wait()
+            await uow.consents.lock_records([CONSENT_A])
+
+    ends = await asyncio.gather(change(), change(), return_exceptions=True)
+    assert sorted(type(e).__name__ for e in ends) == ["NoneType", "StoreConflictError"]
+
+
 async def test_two_transactions_that_wait_for_each_other_cost_one_of_them_its_work(backend: Backend) -> None:
     await backend.put_consents(consent(consent_id="a"), consent(consent_id="b"))
     both = asyncio.Barrier(2)
@@ -141,7 +196,7 @@ async def test_rows_that_another_transaction_is_inserting_are_neither_seen_nor_w
     one = payment(1)
     async with store.transaction() as uow:
         await uow.payments.insert([one])
-        async with asyncio.timeout(5), store.transaction() as other:
+        async with asyncio.timeout(60), store.transaction() as other:
             assert await other.payments.lock([one.key]) == {}
 
 
@@ -153,8 +208,7 @@ async def write_everything(uow: GatewayUnit) -> None:
 async def test_everything_in_a_block_commits_together(backend: Backend) -> None:
     async with backend.store.transaction() as uow:
         await write_everything(uow)
-    reader = backend.reader()
-    assert await reader.acquire()
+    reader = await led(backend.reader())
     assert [r.event.event_id for r in await reader.read(10)] == ["seven"]
     async with backend.store.reading() as outside:
         assert set(await outside.payments.find([payment(7).key])) == {payment(7).key}

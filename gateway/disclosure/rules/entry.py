@@ -11,12 +11,13 @@
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum, unique
 from hashlib import sha256
 from json.encoder import encode_basestring
 from typing import Final
+
+from msgspec import Struct
 
 CONTENT_VERSION: Final = "mypay.disclosure.v1"
 SALT_BYTES: Final = 16
@@ -57,8 +58,7 @@ class Kind(StrEnum):
     UNREADABLE = "unreadable"  # a use of which the log cannot say more than where it is told
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(Struct, frozen=True, gc=False):
     """One use of a consent: what, to whom, why, under which consent and version, when.
 
     Attributes:
@@ -95,8 +95,7 @@ class Use:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True, gc=False):
     """One link of the chain, with what is told of its use.
 
     Attributes:
@@ -107,10 +106,14 @@ class Entry:
     seq: int
     source_tx: int
     source_id: int
-    content_hash: bytes = field(repr=False)
-    entry_hash: bytes = field(repr=False)
-    salt: bytes = field(repr=False)
+    content_hash: bytes
+    entry_hash: bytes
+    salt: bytes
     use: Use
+
+    def __repr__(self) -> str:
+        """Without the salt: whoever has it and the hash can guess at a content that was destroyed."""
+        return f"Entry(seq={self.seq}, source_tx={self.source_tx}, source_id={self.source_id}, use={self.use})"
 
 
 def hash_content(salt: bytes, content: str) -> bytes:

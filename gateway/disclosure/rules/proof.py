@@ -5,7 +5,9 @@ that the gateway has signed and published.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+
+from msgspec.structs import asdict
 
 from gateway.disclosure.rules.entry import Entry, Kind, Use, hash_content, hash_entry
 from gateway.disclosure.rules.merkle import root_by_path
@@ -45,7 +47,7 @@ def proven(placed: Placed) -> ProvenDisclosure:
 
 def told_use(use: Use) -> ToldUse:
     """A use as it is told."""
-    return ToldUse.of_stored(**{f.name: getattr(use, f.name) for f in fields(Use)})
+    return ToldUse.of_stored(**asdict(use))
 
 
 def problem_of(told: ProvenDisclosure, roots: Mapping[int, RootStatement]) -> str | None:
@@ -63,7 +65,7 @@ def problem_of(told: ProvenDisclosure, roots: Mapping[int, RootStatement]) -> st
     if not root.first_seq <= told.seq <= root.last_seq:
         return f"root {told.root} covers entries {root.first_seq} to {root.last_seq}"
     try:
-        use = Use(**{f.name: getattr(told.use, f.name) for f in fields(Use)} | {"kind": Kind(told.use.kind)})
+        use = Use(**{name: getattr(told.use, name) for name in Use.__struct_fields__} | {"kind": Kind(told.use.kind)})
         content_hash = hash_content(of_text(told.salt), use.content())
         leaf = hash_entry(of_text(told.previous), told.seq, *told.source, content_hash)
         path = [of_text(h) for h in told.path]

@@ -7,10 +7,15 @@ its row asks for becomes an entry all the same (:attr:`~gateway.disclosure.rules
 incident.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
 
 from gateway.disclosure.rules.entry import Kind, Use
 from schemas.codec import parse_strictly
@@ -118,8 +123,7 @@ PAYMENT_TYPES: Final = sorted(t for t, rule in USES.items() if isinstance(rule, 
 BODY_TYPES: Final = sorted(t for t, rule in USES.items() if isinstance(rule, OfBody))
 
 
-@dataclass(frozen=True, slots=True)
-class PaymentFacts:
+class PaymentFacts(Struct, frozen=True, gc=False):
     """A payment as it was sent; none of this changes afterwards."""
 
     partner_id: str
@@ -134,14 +138,13 @@ class PaymentFacts:
     was_sent: bool
 
 
-@dataclass(frozen=True, slots=True)
-class SourceRow:
+class SourceRow(Struct, frozen=True, gc=False):
     """An event of the outbox that may be a use, with what it refers to.
 
     Attributes:
         tx, id: its place.
         payment: of an event of :data:`PAYMENT_TYPES`.
-        body: of an event of :data:`BODY_TYPES`.
+        told: what the body of an event of :data:`BODY_TYPES` says (:func:`told_by`); None where it says nothing.
         customer_id: the consent's; None where there is no such consent.
     """
 
@@ -151,8 +154,48 @@ class SourceRow:
     event_id: str
     occurred_at: datetime
     payment: PaymentFacts | None = None
-    body: bytes | None = None
+    told: Mapping[str, Any] | None = None
     customer_id: str | None = None
+
+
+_MEMBER: Final = re.compile(r"\{([a-z_]+)\}")
+
+
+def told_by(body: bytes) -> Mapping[str, Any] | None:
+    """The members of an event's body, each given once; None where it is no JSON object.
+
+    Bodies are many: a plain one, of texts and whole numbers without an escape, is read in a quarter of the time. What
+    is not plain is read strictly, so the quick way decides nothing.
+    """
+    try:
+        told = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        told = None
+    if type(told) is dict and _is_plain(told, body):
+        return told
+    try:
+        told = parse_strictly(body)
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) else None
+
+
+def _is_plain(told: Mapping[str, Any], body: bytes) -> bool:
+    quotes = 2 * len(told)
+    for value in told.values():
+        if type(value) is str:
+            quotes += 2
+        elif type(value) is not int:
+            return False
+    # Every name and every text has two quotes: a member that is given twice gives itself away.
+    return b"\\" not in body and body.count(b'"') == quotes
+
+
+def consent_of(told: Mapping[str, Any] | None) -> tuple[str, str] | None:
+    """Partner and id of the consent that a body names; None where it names none."""
+    if told is None or told.get("partner_id") is None or told.get("consent_id") is None:
+        return None
+    return str(told["partner_id"]), str(told["consent_id"])
 
 
 def use_of(row: SourceRow) -> Use | None:
@@ -191,8 +234,10 @@ def _of_payment(row: SourceRow, *, if_sent_once: bool) -> Use | None:
 
 
 def _of_body(row: SourceRow, rule: OfBody) -> Use:
+    if row.told is None:
+        return _unreadable(row)
+    body = {**rule.instead, **row.told} if rule.instead else row.told
     try:
-        body: dict[str, Any] = {**rule.instead, **parse_strictly(row.body or b"")}
         version = body.get("consent_version")
         use = Use(
             kind=rule.kind,
@@ -200,16 +245,29 @@ def _of_body(row: SourceRow, rule: OfBody) -> Use:
             partner_id=None if rule.nobodys else str(body["partner_id"]),
             consent_id=None if rule.nobodys else str(body["consent_id"]),
             consent_version=None if version is None else int(version),
-            recipient=rule.recipient.format_map(body),
-            purpose=rule.purpose.format_map(body),
-            legal_basis=rule.legal_basis.format_map(body),
-            what=rule.what.format_map(body),
-            reference=rule.reference.format_map(body),
+            recipient=_filled(rule.recipient, body),
+            purpose=_filled(rule.purpose, body),
+            legal_basis=_filled(rule.legal_basis, body),
+            what=_filled(rule.what, body),
+            reference=_filled(rule.reference, body),
             occurred_at=row.occurred_at,
         )
     except (KeyError, ValueError, TypeError):
         return _unreadable(row)
     return use if rule.nobodys or row.customer_id is not None else _unreadable(row)
+
+
+def _filled(text: str, body: Mapping[str, Any]) -> str:
+    """A text of the table with the body's members in the places of their names."""
+    member = _only_member(text)
+    return text.format_map(body) if member is None else str(body[member])
+
+
+@cache
+def _only_member(text: str) -> str | None:
+    """The member that a text of the table consists of, as most do."""
+    found = _MEMBER.fullmatch(text)
+    return None if found is None else found[1]
 
 
 def _unreadable(row: SourceRow) -> Use:

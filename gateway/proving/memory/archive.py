@@ -13,7 +13,8 @@ from gateway.payments.archive.store import ArchiveFile, ArchiveRecord, FileStatu
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.proving.memory.boundary import Boundary
-from gateway.proving.memory.database import ClearingRow, Posted, Transaction
+from gateway.proving.memory.database import Transaction
+from gateway.proving.memory.tables import ClearingRow, Posted
 
 PAGE: Final = 3
 """Payments a look."""

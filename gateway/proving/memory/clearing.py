@@ -8,7 +8,8 @@ from gateway.base.errors import StoreIntegrityError
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.proving.memory.boundary import Boundary
-from gateway.proving.memory.database import ClearingRow, Transaction
+from gateway.proving.memory.database import Transaction
+from gateway.proving.memory.tables import ClearingRow
 from gateway.settlement.rules import Break, BreakKind, StoredRecord, content
 from gateway.settlement.store import NO_OUTCOMES, Outcome
 from schemas.clearing import ClearingRecord

@@ -15,7 +15,9 @@ from gateway.consents.rules.purposes import PurposeEnd, next_end
 from gateway.consents.rules.records import CommandKey, ConsentRecord, ConsentVersion, HandledCommand, Proof
 from gateway.consents.store import PurposeEndRow, UsageChange
 from gateway.proving.memory.boundary import Boundary
-from gateway.proving.memory.database import ConsentMark, Transaction
+from gateway.proving.memory.database import Transaction
+from gateway.proving.memory.locks import Strength
+from gateway.proving.memory.tables import ConsentMark
 from schemas.consents import Purpose
 
 _ENDED: Final = frozenset({PurposeEnd.REVOKED, PurposeEnd.EXPIRED})
@@ -38,13 +40,13 @@ class MemoryConsentStore:
         return await self._tx.lock(self._db.consents, keys)
 
     async def hold(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, Consent]:
-        # One kind of lock here: payments wait as well.
         await self._boundary("consents.hold")
-        return await self._tx.lock(self._db.consents, keys)
+        return await self._tx.lock(self._db.consents, keys, Strength.KEY_SHARE)
 
     async def lock_records(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, ConsentRecord]:
         await self._boundary("consents.lock_records")
-        return {k: self._record(k, row) for k, row in (await self._tx.lock(self._db.consents, keys)).items()}
+        locked = await self._tx.lock(self._db.consents, keys, Strength.UPDATE)
+        return {k: self._record(k, row) for k, row in locked.items()}
 
     async def lock_past_end(self, *, now: datetime, limit: int) -> Sequence[ConsentRecord]:
         await self._boundary("consents.lock_past_end")
@@ -54,7 +56,9 @@ class MemoryConsentStore:
             if row.status in OPEN_STATUSES and (end := next_end(row.terms, row.ended)) <= now
         ]
         free = (
-            (key, row) for _, key, row in sorted(due, key=lambda d: d[:2]) if self._tx.try_lock(self._db.consents, key)
+            (key, row)
+            for _, key, row in sorted(due, key=lambda d: d[:2])
+            if self._tx.try_lock(self._db.consents, key, Strength.UPDATE)
         )
         return [self._record(key, row) for key, row in islice(free, limit)]
 

@@ -5,11 +5,10 @@ wait. Sequences never go back. Everything is deterministic: the same calls in th
 """
 
 from bisect import bisect_right, insort
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from gateway.base.errors import StoreIntegrityError
 from gateway.base.keys import ConsentKey
@@ -18,124 +17,42 @@ from gateway.consents.rules.limits import Usage, UsageKey
 from gateway.consents.rules.records import CommandKey, ConsentVersion, HandledCommand
 from gateway.consents.store import PurposeEndRow
 from gateway.directory.merchants import Merchant
+from gateway.disclosure.rules.destruction import Destruction
 from gateway.disclosure.rules.entry import Entry
 from gateway.disclosure.rules.notices import CustomerOfPartner
 from gateway.disclosure.rules.sequence import Head
 from gateway.disclosure.store import Evidence
 from gateway.identity.refusals import Refusal
 from gateway.identity.store import AssertionUse
-from gateway.marketing.rules.aggregates import Contribution
-from gateway.marketing.rules.campaign import CampaignRow
-from gateway.marketing.rules.offers import Offer, OfferKey, StoredUse, UseKey
 from gateway.orders.bulk.rules import Bulk, BulkKey
 from gateway.orders.standing.rules import StandingKey, StandingOrder
 from gateway.outbox.store import OutboxEvent, OutboxRow
 from gateway.payments.archive.store import ArchiveFile
 from gateway.payments.cancellations.rules import CancellationKey, HandledCancellation
-from gateway.payments.rules.ledger import Transfer, TransferKind
+from gateway.payments.rules.ledger import TransferKind
 from gateway.payments.rules.payment import Payment, PaymentKey
-from gateway.payments.rules.waiting import ScheduledOrder
-from gateway.payments.unknown.store import FollowUp, LateAnswer
-from gateway.portability.rules.records import Destruction, Export, GoneRequest, Recipient, RequestKey, StoredRequest
-from gateway.proving.memory.locks import Locks
-from gateway.settlement.rules import Break
-from gateway.sharing.rules.records import Approval, Holder, Place, ShareKey, ShareRow
-from schemas.clearing import ClearingRecord
+from gateway.payments.unknown.store import LateAnswer
+from gateway.portability.rules.records import Export, GoneRequest, Recipient, RequestKey, StoredRequest
+from gateway.proving.memory.locks import Locks, Strength
+from gateway.proving.memory.tables import (
+    ClearingRow,
+    ConsentMark,
+    FollowUpRow,
+    K,
+    MarketingTables,
+    NetworkReport,
+    Posted,
+    ScheduledRow,
+    SharingTables,
+    Table,
+    TokenRow,
+    V,
+)
 from schemas.codec import encode
 from schemas.consent_commands import canonical_terms, terms_digest
 from schemas.consents import Purpose
 from schemas.disclosure import RootStatement
 from schemas.primitives import ConsentId, CustomerId, FundingToken, MerchantId, NetworkId, PartnerId
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
-
-
-@dataclass(slots=True)
-class Table(Generic[K, V]):
-    """Committed rows of one table; ``rows`` may be read at any moment, as an auditor would."""
-
-    name: str
-    rows: dict[K, V] = field(default_factory=dict)
-    append_only: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Posted:
-    """One row of the ledger."""
-
-    transfer: Transfer
-    posted_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class FollowUpRow:
-    """One row of the queue of reversals or of inquiries; ``follow_up.attempts`` counts the claims so far."""
-
-    follow_up: FollowUp
-    next_attempt_at: datetime
-    leased_by: str | None = None
-    leased_until: datetime | None = None
-    last_code: str | None = None
-    closed_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduledRow:
-    """One order that waits, or waited, for its day."""
-
-    order: ScheduledOrder
-    look_at: datetime
-    closed_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ClearingRow:
-    """One clearing record with its outcome: the payment that it matched, the break, or (not yet) neither."""
-
-    record: ClearingRecord
-    payment: PaymentKey | None = None
-    found: Break | None = None
-    created_at: datetime | None = None
-    version: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class ConsentMark:
-    """What stands beside a consent in its row: how many changes it has had, and when its status last changed."""
-
-    changes: int
-    status_changed_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class TokenRow:
-    """A funding token: its owner, and the partners that the owner lets use it."""
-
-    customer_id: CustomerId
-    partners: frozenset[PartnerId]
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkReport:
-    """What one worker last said of one network."""
-
-    is_open: bool
-    reported_at: datetime
-
-
-@dataclass(slots=True)
-class MarketingTables:
-    """What joint marketing holds."""
-
-    campaigns: Table[str, CampaignRow] = field(default_factory=lambda: Table("campaign"))
-    customers: Table[str, str] = field(default_factory=lambda: Table("marketing_customer"))
-    offers: Table[OfferKey, Offer] = field(default_factory=lambda: Table("offer"))
-    uses: Table[UseKey, StoredUse] = field(default_factory=lambda: Table("offer_use", append_only=True))
-    published: Table[tuple[str, str, int], tuple[Contribution, ...]] = field(
-        default_factory=lambda: Table("marketing_table", append_only=True)
-    )
-
 
 Written = Mapping[str, Mapping[Any, Any]]
 """What a transaction wrote: table → key → row."""
@@ -143,16 +60,6 @@ Written = Mapping[str, Mapping[Any, Any]]
 
 def _place(row: OutboxRow) -> tuple[int, int]:
     return (row.tx, row.id)
-
-
-@dataclass(frozen=True, slots=True)
-class SharingTables:
-    """What is kept of shares with affiliates."""
-
-    place: Table[str, Place] = field(default_factory=lambda: Table("sharing_place"))
-    approvals: Table[tuple[str, str], Approval] = field(default_factory=lambda: Table("affiliate_approval"))
-    shares: Table[ShareKey, ShareRow] = field(default_factory=lambda: Table("share", append_only=True))
-    holders: Table[tuple[ConsentKey, str, int], Holder] = field(default_factory=lambda: Table("share_holder"))
 
 
 class Database:
@@ -335,20 +242,22 @@ class Transaction:
             if key not in table.rows and row is not None:
                 yield key, row
 
-    async def lock(self, table: Table[K, V], keys: Iterable[K]) -> dict[K, V]:
+    async def lock(
+        self, table: Table[K, V], keys: Iterable[K], strength: Strength = Strength.NO_KEY_UPDATE
+    ) -> dict[K, V]:
         """Lock the rows that are visible now, in the order of their keys; return them as they are then."""
         visible = sorted(k for k in set(keys) if self.get(table, k) is not None)  # type: ignore[type-var]
         locked: dict[K, V] = {}
         for key in visible:
-            await self.database.locks.acquire(self._writer(), (table.name, key))
+            await self.database.locks.acquire(self._writer(), (table.name, key), strength)
             row = self.get(table, key)
             if row is not None:
                 locked[key] = row
         return locked
 
-    def try_lock(self, table: Table[K, V], key: K) -> bool:
-        """Lock one row unless another transaction holds it."""
-        return self.database.locks.try_acquire(self._writer(), (table.name, key))
+    def try_lock(self, table: Table[K, V], key: K, strength: Strength = Strength.NO_KEY_UPDATE) -> bool:
+        """Lock one row unless another transaction's lock hinders that."""
+        return self.database.locks.try_acquire(self._writer(), (table.name, key), strength)
 
     async def insert(self, table: Table[K, V], key: K, row: V) -> bool:
         """Insert unless the key exists (False). Waits for a transaction that is inserting the same key."""
@@ -374,7 +283,7 @@ class Transaction:
 
     def delete(self, table: Table[K, V], key: K) -> None:
         """Delete a row that this transaction has locked."""
-        if not self.try_lock(table, key):
+        if not self.try_lock(table, key, Strength.UPDATE):
             raise AssertionError(f"{table.name}: a row is deleted that another transaction has locked")
         self._write(table, key, None)
 

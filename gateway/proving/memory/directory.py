@@ -8,7 +8,8 @@ from gateway.directory.merchants import Merchant
 from gateway.directory.store import OpenedCards, Unopened
 from gateway.network.exchange import CardData
 from gateway.proving.memory.boundary import Boundary, no_boundary
-from gateway.proving.memory.database import NetworkReport, Transaction
+from gateway.proving.memory.database import Transaction
+from gateway.proving.memory.tables import NetworkReport
 from schemas.primitives import FundingToken, MerchantId, NetworkId
 
 

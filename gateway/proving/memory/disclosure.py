@@ -1,12 +1,12 @@
 """The disclosure log in memory: the sequencer's side."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 from uuid import UUID
 
 from gateway.base.errors import StoreConflictError, StoreUnavailableError
 from gateway.disclosure.rules.sequence import Head, Step, of_text, text_of
-from gateway.disclosure.rules.uses import BODY_TYPES, PAYMENT_TYPES, PaymentFacts, SourceRow
+from gateway.disclosure.rules.uses import BODY_TYPES, PAYMENT_TYPES, PaymentFacts, SourceRow, consent_of, told_by
 from gateway.disclosure.rules.verification import Destroyed, Finding, SignedRoot, Verification, pack_row
 from gateway.disclosure.signing import RootVerifier
 from gateway.disclosure.store import Read
@@ -14,7 +14,7 @@ from gateway.outbox.store import OutboxEvent, OutboxRow
 from gateway.payments.rules.payment import Payment
 from gateway.proving.memory.boundary import Boundary, no_boundary
 from gateway.proving.memory.database import Database
-from schemas.codec import decode, encode, parse_strictly
+from schemas.codec import decode, encode
 from schemas.disclosure import RootStatement
 from schemas.primitives import ConsentId, PartnerId, PaymentId
 
@@ -98,16 +98,15 @@ class MemoryDisclosureLog:
         event = row.event
         partner_id = PartnerId(event.topic.removeprefix(_EVENTS_TOPIC))
         payment: PaymentFacts | None = None
-        body: bytes | None = None
+        told: Mapping[str, Any] | None = None
         consent: tuple[PartnerId, ConsentId] | None = None
         if event.event_type in PAYMENT_TYPES:
             if (found := self._payment(partner_id, event.key)) is not None:
                 payment, consent = _facts(found), found.consent_key
         else:
-            body = event.body
-            told = parse_strictly(body)
-            if "consent_id" in told:
-                consent = (PartnerId(told.get("partner_id", "")), ConsentId(told["consent_id"]))
+            told = told_by(event.body)
+            if (named := consent_of(told)) is not None:
+                consent = (PartnerId(named[0]), ConsentId(named[1]))
         held = None if consent is None else self._db.consents.rows.get(consent)
         return SourceRow(
             tx=row.tx,
@@ -116,7 +115,7 @@ class MemoryDisclosureLog:
             event_id=event.event_id,
             occurred_at=event.occurred_at,
             payment=payment,
-            body=body,
+            told=told,
             customer_id=None if held is None else held.terms.customer_id,
         )
 

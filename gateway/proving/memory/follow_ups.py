@@ -7,7 +7,8 @@ from datetime import datetime
 from gateway.payments.rules.payment import PaymentKey
 from gateway.payments.unknown.store import UNSENDABLE, FollowUp
 from gateway.proving.memory.boundary import Boundary
-from gateway.proving.memory.database import FollowUpRow, Table, Transaction
+from gateway.proving.memory.database import Transaction
+from gateway.proving.memory.tables import FollowUpRow, Table
 from schemas.primitives import NetworkId
 
 
@@ -95,6 +96,14 @@ class MemoryFollowUpStore:
         for key, row in await self._held(keys, owner):
             free = replace(row, leased_by=None, leased_until=None, next_attempt_at=next_attempt_at, last_code=code)
             self._tx.update(self._table, key, free)
+
+    async def hurry(self, keys: Sequence[PaymentKey], *, now: datetime) -> frozenset[PaymentKey]:
+        await self._boundary(f"{self._name}.hurry")
+        rows = await self._tx.lock(self._table, keys)
+        later = {k: r for k, r in rows.items() if r.closed_at is None and r.next_attempt_at > now}
+        for key, row in later.items():
+            self._tx.update(self._table, key, replace(row, next_attempt_at=now))
+        return frozenset(later)
 
     async def close(self, codes: Mapping[PaymentKey, str], *, owner: str, now: datetime) -> frozenset[PaymentKey]:
         await self._boundary(f"{self._name}.close")

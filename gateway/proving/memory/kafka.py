@@ -5,9 +5,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
+from gateway.base.errors import PublisherUnavailableError
 from gateway.base.process import Clock
 from gateway.messaging.records import Outgoing, Record
 from gateway.proving.memory.boundary import Boundary, no_boundary
+from schemas.topics import late_of
 
 _Partition = tuple[str, int]
 
@@ -36,7 +38,7 @@ class MemoryKafka:
             topic=record.topic,
             partition=number,
             offset=len(log[number]),
-            timestamp_ms=int(self._clock.now().timestamp() * 1000),
+            timestamp_ms=int(self._clock.now().timestamp() * 1000) if record.at_ms is None else record.at_ms,
             key=record.key,
             value=record.value,
             headers=tuple(record.headers),
@@ -45,6 +47,12 @@ class MemoryKafka:
         waiting, self._written = self._written, asyncio.Event()
         waiting.set()
         return written
+
+    def is_late(self, record: Outgoing) -> bool:
+        """True of a record that tells when it was decided, where its topic takes none that are so old."""
+        late_ms = late_of(record.topic)
+        now_ms = self._clock.now().timestamp() * 1000
+        return record.at_ms is not None and late_ms is not None and now_ms - record.at_ms > late_ms
 
     def records(self, topic: str) -> list[Record]:
         """Everything ever written to a topic, partition after partition."""
@@ -86,6 +94,8 @@ class MemoryPublisher:
     async def publish(self, records: Sequence[Outgoing]) -> None:
         await self._boundary("publisher.publish")
         for record in records:
+            if self._kafka.is_late(record):
+                raise PublisherUnavailableError("a record came too late to be taken")
             self._kafka.write(record)
             await self._boundary("publisher.written")
         await self._boundary("publisher.confirmed")

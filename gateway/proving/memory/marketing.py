@@ -167,8 +167,11 @@ class MemoryMarketingStore:
         revision: int,
         rows: Sequence[Contribution],
         *,
-        now: datetime,  # noqa: ARG002 - the protocol's
+        now: datetime,
     ) -> bool:
         await self._boundary("marketing.add_table")
         ordered = tuple(sorted(rows, key=lambda r: r.payment_id))
-        return await self._tx.insert(self._held.published, (week, currency, revision), ordered)
+        key = (week, currency, revision)
+        if not await self._tx.insert(self._held.published, key, ordered):
+            return False
+        return await self._tx.insert(self._held.published_at, key, now)

@@ -127,5 +127,5 @@ class MemoryOutboxReader:
 
 def _read_by_all(db: Database) -> tuple[int, int]:
     """How far everybody has come who reads the outbox; sharing where it has said that it does."""
-    sharing = [(place.tx, place.id) for place in db.sharing.place.rows.values()]
+    sharing = [(p.tx, p.id) for name, p in db.sharing.place.rows.items() if name not in db.sharing.retired.rows]
     return min([db.outbox_cursor, (db.disclosure_head.tx, db.disclosure_head.id), *sharing])

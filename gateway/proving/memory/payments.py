@@ -9,12 +9,14 @@ from gateway.base.errors import StoreConflictError, StoreIntegrityError
 from gateway.base.keys import ConsentKey
 from gateway.network.exchange import Operation
 from gateway.payments.refunds.rules import NOT_REFUNDED
+from gateway.payments.restoring.rules import RESTORED
 from gateway.payments.rules.ledger import Transfer, TransferKind
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.payments.unknown.store import LateAnswer
 from gateway.proving.memory.boundary import Boundary
-from gateway.proving.memory.database import Posted, Transaction
+from gateway.proving.memory.database import Transaction
+from gateway.proving.memory.tables import Posted
 from schemas.primitives import NetworkId, PaymentId
 
 _UNSENT = frozenset({PaymentState.REJECTED, PaymentState.SCHEDULED})
@@ -90,6 +92,7 @@ class MemoryPaymentStore:
             stored = self._tx.get(self._db.payments, payment.key)
             if stored is None or stored.state is not PaymentState.SCHEDULED:
                 raise StoreIntegrityError("scheduled payment")
+            _check(payment)
             if payment.state is PaymentState.SENT:
                 if payment.network_id is None or payment.trace is None:
                     raise StoreIntegrityError("payment_sent_has_trace")
@@ -193,6 +196,9 @@ def _check(payment: Payment) -> None:
         raise StoreIntegrityError("payment_refund_has_original")
     # A scheduled payment that is cancelled ends REVERSED without ever having been sent.
     if payment.state in _UNSENT or (payment.state is PaymentState.REVERSED and payment.trace is None):
+        return
+    # After a restore nobody may know the numbers that a payment was sent under.
+    if payment.state is PaymentState.UNKNOWN and payment.sent_by == RESTORED and payment.network_id is not None:
         return
     if payment.network_id is None or payment.trace is None:
         raise StoreIntegrityError("payment_sent_has_trace")

@@ -7,8 +7,8 @@ from datetime import datetime
 from hashlib import sha256
 
 from gateway.base.errors import StoreIntegrityError
+from gateway.disclosure.rules.destruction import Destruction
 from gateway.portability.rules.records import (
-    Destruction,
     Export,
     ExportState,
     GoneRequest,

@@ -8,7 +8,8 @@ from gateway.base.errors import StoreIntegrityError
 from gateway.payments.rules.payment import PaymentKey
 from gateway.payments.rules.waiting import ScheduledOrder
 from gateway.proving.memory.boundary import Boundary
-from gateway.proving.memory.database import ScheduledRow, Transaction
+from gateway.proving.memory.database import Transaction
+from gateway.proving.memory.tables import ScheduledRow
 
 
 class MemoryScheduleStore:

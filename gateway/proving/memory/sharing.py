@@ -1,13 +1,15 @@
 """Shares, holders and approvals in memory."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from gateway.base.keys import ConsentKey
 from gateway.directory.partners import PartnerKey
 from gateway.network.exchange import Operation
+from gateway.outbox.rules.subjects import partner_of, payment_of
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.proving.memory.boundary import Boundary
 from gateway.proving.memory.database import Database, Transaction
@@ -16,10 +18,8 @@ from gateway.sharing.rules.records import Approval, Holder, Page, Place, Settled
 from schemas.consents import Purpose
 from schemas.events import EventType
 from schemas.primitives import ConsentId, PartnerId, PaymentId
-from schemas.topics import events_topic
 
 _HERE = "here"
-_ANY_EVENTS = events_topic("x").removesuffix("x")
 
 
 class MemorySharingStore:
@@ -33,6 +33,12 @@ class MemorySharingStore:
     async def follow(self) -> None:
         await self._boundary("sharing.follow")
         await self._tx.insert(self._db.sharing.place, _HERE, Place())
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Whatever operators said of it meanwhile."""
+        if self._tx.get(self._db.sharing.retired, _HERE):
+            self._tx.delete(self._db.sharing.retired, _HERE)
 
     async def place(self) -> Place:
         await self._boundary("sharing.place")
@@ -51,10 +57,11 @@ class MemorySharingStore:
             found
             for row in rows
             if row.event.event_type == EventType.PAYMENT_SETTLED
-            and (found := self._settled(_partner(row.event.topic), PaymentId(UUID(row.event.key)))) is not None
+            and (key := payment_of(row.event.topic, row.event.key)) is not None
+            and (found := self._settled(PartnerId(key[0]), PaymentId(UUID(key[1])))) is not None
         ]
         changed = {
-            (_partner(row.event.topic), ConsentId(row.event.key))
+            (PartnerId(partner_of(row.event.topic)), ConsentId(row.event.key))
             for row in rows
             if row.event.event_type == EventType.CONSENT_CHANGED
         }
@@ -98,7 +105,12 @@ class MemorySharingStore:
         if now != before:
             return False
         self._tx.update(self._db.sharing.place, _HERE, after)
+        self._go_on()
         return True
+
+    async def take_turn(self) -> None:
+        await self._boundary("sharing.take_turn")
+        await self._tx.lock(self._db.sharing.place, [_HERE])
 
     async def approvals(self) -> Sequence[Approval]:
         await self._boundary("sharing.approvals")
@@ -164,6 +176,34 @@ class MemorySharingStore:
             if row.notice is not None and row.notice.notice_id in confirmed and row.confirmed_at is None:
                 self._tx.update(self._db.sharing.holders, key, replace(row, confirmed_at=now))
 
+    async def ask_reminder(self, notice_id: UUID, *, now: datetime) -> bool:
+        await self._boundary("sharing.ask_reminder")
+        found = (await self.lock_notices([notice_id])).get(notice_id)
+        if found is None or found.confirmed_at is not None:
+            return False
+        if await self._tx.insert(self._db.sharing.reminders, notice_id, (now, 0)):
+            return True
+        since, sent = (await self._tx.lock(self._db.sharing.reminders, [notice_id]))[notice_id]
+        self._tx.update(self._db.sharing.reminders, notice_id, (since or now, sent))
+        return True
+
+    async def take_reminders(self, limit: int) -> Sequence[tuple[Holder, int]]:
+        await self._boundary("sharing.take_reminders")
+        due = [
+            (since, notice) for notice, (since, _) in self._tx.items(self._db.sharing.reminders) if since is not None
+        ]
+        taken = []
+        for _, notice in sorted(due)[:limit]:
+            if not self._tx.try_lock(self._db.sharing.reminders, notice):
+                continue
+            holder = (await self.lock_notices([notice]))[notice]
+            sent = (self._tx.get(self._db.sharing.reminders, notice) or (None, 0))[1]
+            is_open = holder.confirmed_at is None
+            self._tx.update(self._db.sharing.reminders, notice, (None, sent + is_open))
+            if is_open:
+                taken.append((holder, sent + 1))
+        return taken
+
     async def overdue(self, now: datetime) -> tuple[int, datetime | None]:
         await self._boundary("sharing.overdue")
         late = [
@@ -172,7 +212,3 @@ class MemorySharingStore:
             if row.notice is not None and row.confirmed_at is None and row.notice.erase_by <= now
         ]
         return len(late), min(late, default=None)
-
-
-def _partner(topic: str) -> PartnerId:
-    return PartnerId(topic.removeprefix(_ANY_EVENTS))

@@ -15,6 +15,7 @@ from gateway.proving.memory.directory import MemoryDirectory
 from gateway.proving.memory.disclosure_contents import MemoryDisclosureContents
 from gateway.proving.memory.follow_ups import MemoryFollowUpStore
 from gateway.proving.memory.marketing import MemoryMarketingStore
+from gateway.proving.memory.old_rows import MemoryOldRows
 from gateway.proving.memory.outbox import MemoryOutbox
 from gateway.proving.memory.payments import MemoryPaymentStore
 from gateway.proving.memory.portability import MemoryPortabilityStore
@@ -42,6 +43,7 @@ class MemoryUnitOfWork:
         self.clearing = MemoryClearingStore(transaction, boundary)
         self.outbox = MemoryOutbox(transaction, boundary)
         self.disclosures = MemoryDisclosureContents(transaction, boundary)
+        self.old_rows = MemoryOldRows(transaction, boundary)
         self.authentication = MemoryAuthenticationStore(transaction, boundary)
         self.refusals = MemoryRefusalStore(transaction, boundary)
         self.directory = MemoryDirectory(transaction, boundary)

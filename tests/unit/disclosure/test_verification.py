@@ -6,6 +6,7 @@ from datetime import timedelta
 from hashlib import sha256
 
 import pytest
+from msgspec import structs
 
 from gateway.disclosure.rules.entry import SALT_BYTES, Entry, Kind, Use, chain
 from gateway.disclosure.rules.merkle import BLOCK
@@ -75,7 +76,7 @@ class Log:
 
     def change(self, seq: int, **changed: object) -> None:
         at = next(i for i, e in enumerate(self.entries) if e.seq == seq)
-        self.entries[at] = replace(self.entries[at], **changed)
+        self.entries[at] = structs.replace(self.entries[at], **changed)
 
     def drop(self, *seqs: int) -> None:
         self.entries = [e for e in self.entries if e.seq not in seqs]
@@ -117,7 +118,7 @@ def test_a_log_that_nobody_touched_is_whole(log: Log) -> None:
 def _forged(log: Log, seq: int) -> None:
     """Rewrite an entry and all that follow, as whoever owns the tables can."""
     before = log.entries[seq - 2]
-    lied = replace(log.entries[seq - 1].use, recipient="nobody")
+    lied = structs.replace(log.entries[seq - 1].use, recipient="nobody")
     uses = [(e.source_tx, e.source_id, lied if e.seq == seq else e.use) for e in log.entries[seq - 1 :]]
     salts = b"".join(e.salt for e in log.entries[seq - 1 :])
     log.entries[seq - 1 :] = chain(uses, salts, after_seq=before.seq, after_hash=before.entry_hash)
@@ -126,11 +127,11 @@ def _forged(log: Log, seq: int) -> None:
 
 CHANGES: dict[str, tuple[Callable[[Log], object], list[str]]] = {
     "what is told": (
-        lambda log: log.change(17, use=replace(use(17), recipient="nobody")),
+        lambda log: log.change(17, use=structs.replace(use(17), recipient="nobody")),
         ["entry 17: what it tells is not what was hashed"],
     ),
     "whose it is": (
-        lambda log: log.change(17, use=replace(use(17), customer_id="another")),
+        lambda log: log.change(17, use=structs.replace(use(17), customer_id="another")),
         ["entry 17: what it tells is not what was hashed"],
     ),
     "salt": (lambda log: log.change(3, salt=bytes(16)), ["entry 3: what it tells is not what was hashed"]),

@@ -1,0 +1,80 @@
+"""What an event's body tells: the quick way through it takes only what the strict one takes, as the same value."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.disclosure.rules.uses import USES, OfBody, _filled, consent_of, told_by
+from schemas.codec import parse_strictly
+
+TEXTS = st.text(max_size=8)
+LEAVES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), TEXTS)
+VALUES = st.recursive(LEAVES, lambda v: st.lists(v, max_size=3) | st.dictionaries(TEXTS, v, max_size=3), max_leaves=6)
+MEMBERS = st.lists(st.tuples(st.sampled_from(["partner_id", "consent_id", "a"]) | TEXTS, VALUES), max_size=5)
+
+
+def strictly(body: bytes) -> Any:
+    try:
+        told = parse_strictly(body)
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) else None
+
+
+@given(MEMBERS, st.booleans())
+def test_a_body_is_read_as_strictly_as_ever(members: list[tuple[str, Any]], escaped: bool) -> None:
+    """Also where a member is given twice, which a dictionary cannot say."""
+    written = ", ".join(
+        f"{json.dumps(n, ensure_ascii=escaped)}: {json.dumps(v, ensure_ascii=escaped)}" for n, v in members
+    )
+    body = f"{{{written}}}".encode("utf-8", "surrogatepass")
+    # Whole numbers and others, truth and one, are different things that compare as equal.
+    assert repr(told_by(body)) == repr(strictly(body))
+
+
+@given(st.binary(max_size=40) | VALUES.map(lambda v: json.dumps(v).encode()))
+def test_what_is_no_object_tells_nothing(body: bytes) -> None:
+    assert repr(told_by(body)) == repr(strictly(body))
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b'{"a": "x", "a": "x"}', None),
+        (b'{"a": 1, "a": 2}', None),
+        (b'{"a": 18446744073709551616}', {"a": 18446744073709551616}),
+        (b'{"a": NaN}', None),
+        (b'{"a": "\\u0022", "b": "\\""}', {"a": '"', "b": '"'}),
+        (b"[" * 100_000, None),
+        (b'{"a": ' * 100_000, None),
+    ],
+)
+def test_what_a_quick_reader_would_take_for_something_else(body: bytes, told: object) -> None:
+    assert told_by(body) == told
+
+
+def test_a_consent_is_named_by_both_members() -> None:
+    assert consent_of({"partner_id": "p", "consent_id": "c", "x": 1}) == ("p", "c")
+    assert [consent_of(t) for t in (None, {}, {"partner_id": "p"}, {"partner_id": None, "consent_id": "c"})] == [
+        None
+    ] * 4
+
+
+@pytest.mark.parametrize("value", ["x", "", 7, None, True, 1.5, ["a", 1], {"a": 1}])
+def test_each_text_of_the_table_is_filled_in_as_the_language_does(value: object) -> None:
+    texts = {t for r in USES.values() if isinstance(r, OfBody) for t in (r.recipient, r.purpose, r.what, r.reference)}
+    for text in texts | {"{a}", "a {a} b", "{a}{a}", "{a!r}", "{{a}}", "none"}:
+        names = dict.fromkeys(["rcv_org_code", "records", "chunks", "export_id", "attempt", "affiliate_id", "purposes"])
+        body: dict[str, Any] = {**names, "a": value}
+        try:
+            wanted: object = text.format_map(body)
+        except KeyError as error:
+            wanted = repr(error)
+        try:
+            found: object = _filled(text, body)
+        except KeyError as error:
+            found = repr(error)
+        assert found == wanted
