@@ -31,10 +31,12 @@ from gateway.consents.rules.records import (
 )
 from gateway.consents.store import ConsentCommandUnit
 from gateway.database.unit import Store
+from gateway.identity.arriving import arriving
+from gateway.identity.assurance import Assertion
 from gateway.identity.door import Authentic, Door, Faulty, Nobodys
 from gateway.identity.no_providers import NoIdentityProviders
+from gateway.identity.parking import park_nobodys
 from gateway.identity.refusals import Refusal, RefusingUnit
-from gateway.identity.rules import Assertion
 from gateway.identity.signing import KeySource, SignatureVerifier
 from gateway.identity.store import AssertionUse, AssertionVerifier, AuthenticationUnit, TrustTable
 from gateway.identity.verifying import verify_proofs
@@ -115,20 +117,19 @@ class ConsentCommandService:
         loop = asyncio.get_running_loop()
         started = loop.time()
         now = self._clock.now()
-        read = await self._read(records, now)
-        if read.trusted or read.faults:
-            self._report(await until_done(lambda: self._commit(read)), read)
-        if read.nobodys:
-            parked = [(n.record, n.error) for n in read.nobodys]
-            await until_done(lambda: self._dead_letters.park("consents", parked))
-            for name, n in Counter(n.error.reason.code.value for n in read.nobodys).items():
-                self._observer.count("consents", "dead_letter", reason=name, n=n)
+        with arriving(self._observer, await self._door.read_all(records, now, self._keys)) as came:
+            await self._bring_to_ends(await self._sort(came, now))
         self._observer.batch("consents", size=len(records), seconds=loop.time() - started)
 
-    async def _read(self, records: Sequence[Record], now: datetime) -> _Read:
+    async def _bring_to_ends(self, read: _Read) -> None:
+        if read.trusted or read.faults:
+            self._report(await until_done(lambda: self._commit(read)), read)
+        await park_nobodys(self._dead_letters, self._observer, "consents", [(n.record, n.error) for n in read.nobodys])
+
+    async def _sort(self, came: Sequence[Authentic[ConsentMessage] | Faulty | Nobodys], now: datetime) -> _Read:
         read = _Read()
         authentic: list[Authentic[ConsentMessage]] = []
-        for one in await self._door.read_all(records, now, self._keys):
+        for one in came:
             match one:
                 case Nobodys():
                     read.nobodys.append(one)

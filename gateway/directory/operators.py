@@ -45,6 +45,10 @@ class PostgresOperators(OnConnection):
         rows = await self._fetch(_SQL.proposal, proposal_id)
         return proposal_of(rows[0]) if rows else None
 
+    async def try_deciding(self, proposal_id: UUID) -> bool:
+        """Keep others from deciding it until the caller's transaction ends; False if somebody does so now."""
+        return bool((await self._fetch(_SQL.try_deciding, str(proposal_id)))[0]["ours"])
+
     async def decide(self, proposal_id: UUID, decision: Decision, *, operator: str, why: str) -> bool:
         """Decide a proposal once; False if somebody else was faster."""
         return bool(await self._fetch(_SQL.decide, proposal_id, decision.value, operator, why))

@@ -8,6 +8,9 @@ SELECT action_id FROM operator_action WHERE phase = 'begun' AND command = $1 AND
 INSERT INTO operator_proposal (proposal_id, kind, subject, payload, operator, why, expires_at)
 VALUES ($1, $2, $3, $4::jsonb, $5, $6, $7)
 
+-- name: try_deciding
+SELECT pg_try_advisory_xact_lock(hashtextextended('operator_proposal ' || $1::text, 0)) AS ours
+
 -- name: decide
 INSERT INTO operator_decision (proposal_id, decision, operator, why) VALUES ($1, $2, $3, $4)
 ON CONFLICT (proposal_id) DO NOTHING

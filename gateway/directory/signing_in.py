@@ -78,6 +78,10 @@ class PostgresSignIns(OnConnection):
         rows = await self._fetch(_SQL.spelling, name)
         return rows[0]["name"] if rows else None
 
+    async def lock_name(self, name: str) -> None:
+        """Let nobody else try this name, in whatever spelling, until this transaction ends."""
+        await self._fetch(_SQL.lock_name, name)
+
     async def failures(self, name: str, peer: str, *, since: datetime) -> Failures:
         """How often this name, and whoever comes from there, was refused since then."""
         return Failures(**dict((await self._fetch(_SQL.failures, name, peer, since))[0]))

@@ -4,6 +4,10 @@ SELECT name, role, password_hash FROM console_user WHERE lower(name) = lower($1)
 -- name: spelling
 SELECT name FROM console_user WHERE lower(name) = lower($1)
 
+-- name: lock_name
+-- Whoever tries the same name waits for the end of this transaction, in whichever process.
+SELECT pg_advisory_xact_lock(hashtext('console_sign_in'), hashtext(lower($1)))
+
 -- name: failures
 -- Of the name, and of the place, since then.
 SELECT count(*) FILTER (WHERE is_name AND outcome = 'refused') AS of_name,

@@ -5,7 +5,8 @@ from datetime import datetime
 
 from gateway.base.errors import StoreUnavailableError
 from gateway.base.process import Observer
-from gateway.identity.rules import NO_PROOF_ASKED, NOTHING_IS_ENOUGH, UNKNOWN_ISSUER, Assertion, AssurancePolicy, Issuer
+from gateway.identity.assurance import NO_PROOF_ASKED, NOTHING_IS_ENOUGH, Assertion, AssurancePolicy, Issuer
+from gateway.identity.rules import UNKNOWN_ISSUER
 from gateway.identity.store import IssuerKey
 from schemas.reasons import Reason
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from gateway.base.keys import ConsentKey
-from gateway.identity.rules import Assertion, AssurancePolicy, Issuer
+from gateway.identity.assurance import Assertion, AssurancePolicy, Issuer
 from schemas.primitives import CustomerId, PartnerId
 from schemas.reasons import Reason
 
@@ -66,7 +66,7 @@ class AssertionUse(Struct, frozen=True, gc=False):
 
     Attributes:
         used_by: the payment's id; for a command on a consent an id of the command.
-        keep_until: :attr:`gateway.identity.rules.Assertion.keep_until`.
+        keep_until: :attr:`gateway.identity.assurance.Assertion.keep_until`.
     """
 
     issuer: str

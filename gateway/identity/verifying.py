@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from gateway.identity.rules import Assertion
+from gateway.identity.assurance import Assertion
 from gateway.identity.store import AssertionVerifier, TrustTable
 from schemas.reasons import Reason
 

@@ -9,11 +9,12 @@ import base64
 import binascii
 import os
 import stat
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from gateway.sealing.files import SecretFileError, read_secret_file, write_secret_file
+from schemas.primitives import holds_card_number
 
 KEY_BYTES: Final = 32
 _SUFFIX: Final = ".key"
@@ -54,7 +55,10 @@ def create_key(directory: Path) -> str:
     """
     if os.path.lexists(directory):
         _check(directory, is_folder=True)
-    key_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
+    now = datetime.now(UTC)
+    # Operators name keys, and no id that they name may be a card number: of twelve digits every tenth looks so.
+    while holds_card_number(key_id := f"{now:%Y%m%dT%H%M%S%fZ}"):
+        now += timedelta(microseconds=1)
     write_secret_file(directory / f"{key_id}{_SUFFIX}", base64.b64encode(os.urandom(KEY_BYTES)) + b"\n")
     return key_id
 

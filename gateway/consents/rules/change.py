@@ -16,8 +16,8 @@ from typing import Final, assert_never
 from gateway.base.keys import ConsentKey
 from gateway.base.repetition import id_used
 from gateway.base.validity import CLOCK_SKEW_MAX
+from gateway.consents.rules.bringing import judge_proof, refuse_names, refuse_terms, refuse_token
 from gateway.consents.rules.consent import Consent, ConsentCommand, consent_transition
-from gateway.consents.rules.exemption import refuse_beyond
 from gateway.consents.rules.purposes import (
     PurposeEnd,
     PurposeEnded,
@@ -26,7 +26,6 @@ from gateway.consents.rules.purposes import (
     in_force,
     next_end,
     past_end,
-    refuse_ends,
     revoked_from,
 )
 from gateway.consents.rules.records import (
@@ -45,10 +44,10 @@ from gateway.consents.rules.records import (
     Refused,
     Unchanged,
 )
-from gateway.directory.funding import TOKEN_NOT_USABLE, TokenUse, token_use
-from gateway.identity.rules import Accepted, Assertion, judge_consent_assertion, replayed
-from schemas.assertions import ConsentLink, LinkedCommand
-from schemas.consents import ConsentStatus, ConsentTerms, Purpose
+from gateway.directory.funding import TokenUse
+from gateway.identity.assurance import Assertion
+from gateway.identity.rules import Accepted
+from schemas.consents import ConsentStatus, Purpose
 from schemas.reasons import Reason, ReasonCode
 
 OPEN_STATUSES: Final = frozenset({ConsentStatus.AWAU, ConsentStatus.AUTH, ConsentStatus.SUSP})
@@ -64,29 +63,11 @@ _ALREADY: Final[Mapping[ConsentCommand, ConsentStatus]] = {
 }
 """The status in which a consent already is what the command wants."""
 
-_NEEDS_PROOF: Final = frozenset({ConsentCommand.GRANT, ConsentCommand.RESUME, ConsentCommand.AMEND})
-"""Commands that give a permission; the assurance policy says which proof."""
-
-_NAMES_PURPOSES: Final = frozenset({ConsentCommand.GRANT, ConsentCommand.AMEND, ConsentCommand.REVOKE})
-"""Commands that may be about some of a consent's purposes."""
-
 _ENDS_BY_PURPOSE: Final = frozenset({ConsentCommand.REVOKE, ConsentCommand.EXPIRE})
 """Commands that end a consent with the last of its purposes."""
 
 _Ends = tuple[frozenset[Purpose], tuple[PurposeEnded, ...]]
 """All purposes that are over after a change, and those that the change ended."""
-
-_GIVES: Final = _NEEDS_PROOF | {ConsentCommand.REQUEST}
-"""Commands whose terms name a funding token that will be paid with."""
-
-_LINKED: Final[Mapping[ConsentCommand, LinkedCommand]] = {
-    ConsentCommand.GRANT: LinkedCommand.GRANT,
-    ConsentCommand.REJECT: LinkedCommand.REJECT,
-    ConsentCommand.SUSPEND: LinkedCommand.SUSPEND,
-    ConsentCommand.RESUME: LinkedCommand.RESUME,
-    ConsentCommand.REVOKE: LinkedCommand.REVOKE,
-    ConsentCommand.AMEND: LinkedCommand.AMEND,
-}
 
 _STANDS: Final[Mapping[ConsentStatus, tuple[ReasonCode, str]]] = {
     ConsentStatus.AWAU: (ReasonCode.MD01, "the consent awaits the customer's authorisation"),
@@ -105,14 +86,6 @@ def _reason(code: ReasonCode, text: str) -> Reason:
 _NO_CONSENT: Final = _reason(ReasonCode.MD01, "consent_id names no consent of this partner")
 _CONSENT_ID_TAKEN: Final = _reason(ReasonCode.AM05, "consent_id was used before for other terms; that consent stands")
 _ISSUED_IN_FUTURE: Final = _reason(ReasonCode.DT04, "issued_at lies in the future")
-_OTHER_PARTNER: Final = _reason(ReasonCode.FF01, "terms.partner_id must be the command's partner_id")
-_OTHER_CONSENT: Final = _reason(ReasonCode.FF01, "terms.consent_id must be the command's consent_id")
-_OTHER_CUSTOMER: Final = _reason(ReasonCode.AG01, "terms.customer_id must stay: a consent is one customer's")
-_OTHER_START: Final = _reason(
-    ReasonCode.DT01, "terms.valid_from must stay: what is used of each limit is counted from there"
-)
-_NO_PURPOSES_HERE: Final = _reason(ReasonCode.FF01, "purposes go with grant, amend and revoke alone")
-_OVER_ALREADY: Final = _reason(ReasonCode.DT01, "terms.valid_until lies in the past")
 
 
 def decide_commands(
@@ -306,10 +279,10 @@ def _allowed(
     now: datetime,
 ) -> tuple[Accepted | None, _Ends] | Reason:
     accepted = (
-        _refuse_names(received)
-        or _refuse_terms(received, record, trust, now)
-        or _refuse_token(received, record, usable)
-        or _judge(received, record, trust, now)
+        refuse_names(received)
+        or refuse_terms(received, record, trust, now)
+        or refuse_token(received, record, usable)
+        or judge_proof(received, record, trust, now)
     )
     if isinstance(accepted, Reason):
         return accepted
@@ -360,7 +333,7 @@ def _request(
         if record.status in OPEN_STATUSES and record.digest == new.digest:
             return Unchanged(received, record)
         return Refused(received, _CONSENT_ID_TAKEN, record.status)
-    refused = _refuse_terms(received, None, trust, now) or _refuse_token(received, None, usable)
+    refused = refuse_terms(received, None, trust, now) or refuse_token(received, None, usable)
     if refused is not None:
         return Refused(received, refused, None)
     created = ConsentRecord(Consent(new.terms, 1, ConsentStatus.AWAU), new.digest, 1)
@@ -380,89 +353,6 @@ def _purposes_are(received: ReceivedCommand, record: ConsentRecord) -> bool:
     """True where the purposes in force are those that a command names that gives them; a revocation takes them."""
     is_giving = received.command in (ConsentCommand.GRANT, ConsentCommand.AMEND)
     return not is_giving or received.purposes in (None, record.consent.purposes)
-
-
-def _refuse_names(received: ReceivedCommand) -> Reason | None:
-    named = received.purposes is not None
-    return _NO_PURPOSES_HERE if named and received.command not in _NAMES_PURPOSES else None
-
-
-def _refuse_terms(
-    received: ReceivedCommand, record: ConsentRecord | None, trust: ConsentTrust, now: datetime
-) -> Reason | None:
-    if received.terms is None:
-        return None
-    terms = received.terms.terms
-    if terms.partner_id != received.partner_id:
-        return _OTHER_PARTNER
-    if terms.consent_id != received.consent_id:
-        return _OTHER_CONSENT
-    if record is not None and (changed := _refuse_changed(terms, record.consent.terms)) is not None:
-        return changed
-    if now >= terms.valid_until:
-        return _OVER_ALREADY
-    return refuse_ends(terms, now) or refuse_beyond(
-        terms.payment.low_value_exemption if terms.payment else None, trust.policy.exemptions
-    )
-
-
-def _refuse_token(
-    received: ReceivedCommand, record: ConsentRecord | None, usable: Collection[TokenUse]
-) -> Reason | None:
-    """Refuse what would give a permission over a token that is not the customer's, or not this partner's to use."""
-    if received.command not in _GIVES:
-        return None
-    if received.purposes is not None and Purpose.PAYMENT not in received.purposes:
-        return None
-    if received.terms is not None:
-        use = token_use(received.terms.terms)
-    else:
-        use = token_use(record.consent.terms) if record and Purpose.PAYMENT in record.consent.purposes else None
-    return None if use is None or use in usable else TOKEN_NOT_USABLE
-
-
-def _refuse_changed(terms: ConsentTerms, before: ConsentTerms) -> Reason | None:
-    """Why an amendment is refused that changes what must stay."""
-    if terms.customer_id != before.customer_id:
-        return _OTHER_CUSTOMER
-    return _OTHER_START if terms.valid_from != before.valid_from else None
-
-
-def _judge(
-    received: ReceivedCommand, record: ConsentRecord, trust: ConsentTrust, now: datetime
-) -> Accepted | Reason | None:
-    """Judge the proof; None where none is needed and none that holds is there."""
-    if received.actor is not Actor.PARTNER:
-        return None
-    found = _judged(received, record, trust, now)
-    if isinstance(found, Reason) and received.command not in _NEEDS_PROOF:
-        return None
-    return found
-
-
-def _judged(received: ReceivedCommand, record: ConsentRecord, trust: ConsentTrust, now: datetime) -> Accepted | Reason:
-    proof = received.proof
-    if isinstance(proof, Reason):
-        return proof
-    link = ConsentLink(
-        partner_id=received.partner_id,
-        consent_id=received.consent_id,
-        command=_LINKED[received.command],
-        terms_digest=received.terms.digest if received.terms else record.digest,
-        purposes=received.purposes,
-    )
-    accepted = judge_consent_assertion(
-        proof,
-        link=link,
-        customer_id=record.consent.terms.customer_id,
-        linked=trust.links.get(proof.identity) if proof else None,
-        issuer=trust.issuers.get(proof.issuer) if proof else None,
-        policy=trust.policy,
-        now=now,
-    )
-    if isinstance(accepted, Accepted) and received.key in trust.replayed:
-        return replayed()
-    return accepted
 
 
 def _changed(

@@ -10,7 +10,7 @@ from uuid import UUID, uuid5
 from gateway.base.keys import ConsentKey
 from gateway.consents.rules.consent import Consent, ConsentCommand
 from gateway.consents.rules.purposes import PurposeEnded
-from gateway.identity.rules import NO_PROOF_ASKED, Assertion, AssurancePolicy, Issuer
+from gateway.identity.assurance import NO_PROOF_ASKED, Assertion, AssurancePolicy, Issuer
 from schemas.consents import ConsentStatus, ConsentTerms, Purpose
 from schemas.primitives import ConsentId, CustomerId, PartnerId
 from schemas.reasons import Reason

@@ -27,9 +27,10 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from gateway.identity.assurance import Assertion, Issuer
 from gateway.identity.jose import base64url
 from gateway.identity.jose.jwk import ALGORITHMS, KeyFormatError, Verify, import_verifier
-from gateway.identity.rules import UNKNOWN_ISSUER, Assertion, Issuer
+from gateway.identity.rules import UNKNOWN_ISSUER
 from gateway.identity.store import IssuerKey, TrustTable
 from schemas.assertions import ASSERTION_CHARS_MAX, ASSERTION_TYPE, AssertionClaims, ConsentLink, PaymentLink
 from schemas.codec import parse_strictly

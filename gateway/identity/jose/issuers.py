@@ -17,9 +17,9 @@ import aiohttp
 
 from gateway.base.errors import StoreUnavailableError
 from gateway.base.process import Observer
+from gateway.identity.assurance import AssurancePolicy, Issuer
 from gateway.identity.jose.jwks import KeySet, KeySetError, fetch, read_file
 from gateway.identity.jose.trust_files import IssuerFile, TrustFileError, TrustFiles, policy_digest, read_trust_files
-from gateway.identity.rules import AssurancePolicy, Issuer
 from gateway.identity.store import IssuerKey
 
 TICK_SECONDS: Final = 1.0
@@ -63,6 +63,7 @@ class _Source:
         self.file = file
         self.entry = file.entry
         self.keys: KeySet | None = None
+        self.followed_at = monotonic()
         self.loaded_at: float | None = None
         self.attempted_at: float | None = None
         self.problem: str | None = None
@@ -274,9 +275,10 @@ class CachedTrustTable:
         except StoreUnavailableError:
             self._observer.count(_STAGE, "revocations_unavailable")
         self._rebuild()
-        ages = [age for name in self._sources if (age := self.age_seconds(name)) is not None]
-        if ages:
-            self._observer.level("trust_table_age_seconds", max(ages))
+        # One that was never read is as old as the wish to read it: else nobody would hear of it.
+        since = [s.followed_at if s.loaded_at is None else s.loaded_at for s in self._sources.values()]
+        if since:
+            self._observer.level("trust_table_age_seconds", self._monotonic() - min(since))
         return self._begin_reads()
 
     def _begin_reads(self) -> list[asyncio.Task[None]]:

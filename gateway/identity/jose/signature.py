@@ -19,8 +19,8 @@ DS17   typ is not this message's type: a signature made for one kind of message 
 DS17   the signature does not match the bytes
 ====== ========================================================================================================
 
-A signature that holds is the owner's, but vouches for nothing new (:attr:`gateway.ports.Signed.lapsed`) where the key
-was disabled (DS0C: whoever stole it may have written this) or its time is over (DS0D).
+A signature that holds is the owner's, but vouches for nothing new (:attr:`gateway.identity.signing.Signed.lapsed`)
+where the key was disabled (DS0C: whoever stole it may have written this) or its time is over (DS0D).
 """
 
 from collections.abc import Mapping

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from gateway.identity.assurance import AssurancePolicy, AssuranceRule, AssuredOperation, Issuer, Requirement
 from gateway.identity.exemption_caps import ExemptionCap
 from gateway.identity.jose.jwks import check_url
-from gateway.identity.rules import AssurancePolicy, AssuranceRule, AssuredOperation, Issuer, Requirement
 from schemas.primitives import minor_of
 from schemas.wording import told
 

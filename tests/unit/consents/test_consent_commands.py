@@ -1,9 +1,7 @@
-"""Partners' commands on consents, on fakes: every state and command, every refusal, repetition and proof."""
+"""Partners' commands on consents, on fakes: every state and command, terms, repetitions, races and outages."""
 
 import asyncio
 import json
-from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -16,33 +14,12 @@ from gateway.messaging.records import Record
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.proving.memory import MemoryStore
 from schemas.codec import decode
-from schemas.consents import ConsentStatus, ConsentTerms, LowValueExemption, Period, PeriodLimit
+from schemas.consents import ConsentStatus, LowValueExemption, Period, PeriodLimit
 from schemas.events import ConsentEvent
-from schemas.primitives import CustomerId
 from schemas.topics import events_topic
 from tests.support.builders import NOW, payment
-from tests.support.consents import ISSUER, SUBJECT, ConsentRig, digest, document, policy
+from tests.support.consents import ISSUER, OTHER, SUBJECT, ConsentRig, digest, document, put
 from tests.support.domain_samples import consent, krw, purpose, terms
-from tests.support.stages import timers
-
-OTHER = terms(payment=purpose(max_per_payment=(krw(99_000),)))
-
-
-@pytest.fixture
-def rig() -> ConsentRig:
-    return ConsentRig()
-
-
-def put(rig: ConsentRig, status: str, **fields: Any) -> None:
-    """A consent in this status, whose terms are as :func:`document` sends them."""
-    rig.database.put_consent(consent(ConsentStatus(status), **fields))
-    key = ("partner-1", rig.consent().terms.consent_id)
-    version = rig.database.consent_versions.rows[key, 1]  # type: ignore[index]
-    sent = digest(document(rig.consent().terms))
-    rig.database.consent_versions.rows[key, 1] = replace(version, digest=sent)  # type: ignore[index]
-
-
-# --- every state, every command ---
 
 # A status: the change that is made; "=": the consent is so already, and its partner is told; a code: refused.
 LIFE = """
@@ -57,7 +34,11 @@ LIFE = """
   amend         MD01  MD01  AUTH  SUSP  MD01  MD01  TKXP
   amend-same    MD01  MD01  =     =     MD01  MD01  TKXP
 """
+
+
 HEADER, *ROWS = [line.split() for line in LIFE.strip().splitlines()]
+
+
 CASES = [(row[0], before, end) for row in ROWS for before, end in zip(HEADER, row[1:], strict=True)]
 
 
@@ -161,9 +142,8 @@ async def test_terms_are_kept_as_they_were_sent_version_by_version(rig: ConsentR
     assert rig.consent().terms == OTHER
 
 
-# --- terms ---
-
 FOREVER = terms().valid_until + timedelta(days=1)
+
 
 # fmt: off
 WRONG_TERMS: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -219,160 +199,6 @@ async def test_an_amendment_may_change_everything_else(rig: ConsentRig) -> None:
     await rig.take(rig.amendment(new))
     assert rig.consent().terms == new
     assert (rig.consent().status, rig.consent().version) == (ConsentStatus.SUSP, 2)
-
-
-# --- proofs ---
-
-
-def other_link(rig: ConsentRig, command: str, **fields: Any) -> str:
-    made = rig.proof(command, rig.digest_in_force())
-    number = int(made.split(".")[1])
-    shown = rig.identities.made[number]
-    rig.identities.made[number] = structs.replace(shown, link=shown.link.model_copy(update=fields))
-    return made
-
-
-# fmt: off
-BAD_PROOFS: dict[str, tuple[Any, str]] = {
-    "none":                  (lambda rig: None,                                                         "DS0A"),
-    "not signed":            (lambda rig: "a.x.z",                                                      "DS17"),
-    "for another command":   (lambda rig: rig.proof("revoke", rig.digest_in_force()),                   "DS17"),
-    "for other terms":       (lambda rig: rig.proof("{}", "0" * 64),                                    "DS17"),
-    "for another consent":   (lambda rig: rig.proof("{}", rig.digest_in_force(), consent_id="x"),       "DS17"),
-    "for another partner":   (lambda rig: other_link(rig, "{}", partner_id="partner-2"),                "DS17"),
-    "too weak":              (lambda rig: rig.proof("{}", rig.digest_in_force(), level_name="low"),     "DS19"),
-    "unknown level":         (lambda rig: rig.proof("{}", rig.digest_in_force(), level_name="x"),       "DS19"),
-    "too old":               (lambda rig: rig.proof("{}", rig.digest_in_force(),
-                                                    authenticated_at=NOW - timedelta(hours=2)),         "DS24"),
-    "expired":               (lambda rig: rig.proof("{}", rig.digest_in_force(),
-                                                    expires_at=NOW - timedelta(minutes=2)),             "DS24"),
-    "for another gateway":   (lambda rig: rig.proof("{}", rig.digest_in_force(), audience=("x",)),      "DS19"),
-    "an unknown issuer's":   (lambda rig: rig.proof("{}", rig.digest_in_force(), issuer="https://x"),   "DS0F"),
-    "another customer's":    (lambda rig: rig.proof("{}", rig.digest_in_force(), subject="subject-2"),  "DS0H"),
-}
-# fmt: on
-
-
-def made_for(rig: ConsentRig, command: str, case: str) -> str | None:
-    """The bad proof of a case, for a command."""
-    proof = rig.proof
-    rig.proof = lambda c, d, **more: proof(c.format(command), d, **more)  # type: ignore[method-assign]
-    token: str | None = BAD_PROOFS[case][0](rig)
-    rig.proof = proof  # type: ignore[method-assign]
-    return token
-
-
-@pytest.mark.parametrize("case", BAD_PROOFS)
-@pytest.mark.parametrize(("before", "command"), [("AWAU", "grant"), ("SUSP", "resume"), ("AUTH", "amend")])
-async def test_what_gives_a_permission_needs_a_proof_that_holds(
-    rig: ConsentRig, case: str, before: str, command: str
-) -> None:
-    put(rig, before)
-    if command == "amend":
-        # The amendment's own terms are what its proof is about.
-        rig.digest_in_force = lambda consent_id="consent-1": digest(document(OTHER))  # type: ignore[method-assign]
-    token = made_for(rig, command, case)
-    fields = {} if token is None else {"authentication": token}
-    await rig.take(
-        rig.amendment(OTHER, proven=False, **fields)
-        if command == "amend"
-        else rig.instruction(command, proven=False, **fields)
-    )
-    [(kind, told)] = rig.told()
-    assert (kind, told["reason"]["code"], told["status"]) == ("refused", BAD_PROOFS[case][1], before)
-    assert rig.consent() == consent(ConsentStatus(before))
-    assert rig.database.used_assertions.rows == {}
-
-
-# The level that is too weak to give a permission is enough to take it away.
-@pytest.mark.parametrize("case", [c for c in BAD_PROOFS if c != "too weak"])
-@pytest.mark.parametrize(
-    ("before", "command", "after"),
-    [("AWAU", "reject", "RJCT"), ("AUTH", "suspend", "SUSP"), ("SUSP", "revoke", "CANC")],
-)
-async def test_what_takes_a_permission_away_works_on_the_partners_word(
-    rig: ConsentRig, case: str, before: str, command: str, after: str
-) -> None:
-    put(rig, before)
-    token = made_for(rig, command, case)
-    if case == "for another command" and command == "revoke":
-        token = rig.proof("grant", rig.digest_in_force())
-    await rig.take(rig.instruction(command, proven=False, **({} if token is None else {"authentication": token})))
-    [(kind, told)] = rig.told()
-    assert (kind, told["status"], told["actor"]) == ("changed", after, "partner")
-    assert rig.database.used_assertions.rows == {}
-
-
-async def test_a_proof_is_used_once(rig: ConsentRig) -> None:
-    put(rig, "SUSP")
-    token = rig.proof("resume", rig.digest_in_force())
-    await rig.take(rig.instruction("resume", proven=False, authentication=token))
-    await rig.take(rig.instruction("suspend", proven=False))
-    await rig.take(rig.instruction("resume", proven=False, authentication=token))
-    assert [(kind, body["status"]) for kind, body in rig.told()] == [
-        ("changed", "AUTH"),
-        ("changed", "SUSP"),
-        ("refused", "SUSP"),
-    ]
-    assert rig.told()[-1][1]["reason"]["code"] == "DS15"
-
-
-async def test_a_proof_that_is_used_twice_in_one_batch_counts_once(rig: ConsentRig) -> None:
-    put(rig, "SUSP")
-    token = rig.proof("resume", rig.digest_in_force())
-    await rig.take(
-        rig.instruction("resume", proven=False, authentication=token),
-        rig.instruction("suspend", proven=False),
-        rig.instruction("resume", proven=False, authentication=token),
-        rig.instruction("revoke", proven=False),
-    )
-    assert [(kind, body["status"]) for kind, body in rig.told()] == [
-        ("changed", "AUTH"),
-        ("changed", "SUSP"),
-        ("refused", "SUSP"),
-        ("changed", "CANC"),
-    ]
-
-
-async def test_a_replayed_proof_of_a_revocation_does_not_stop_it(rig: ConsentRig) -> None:
-    put(rig, "AUTH")
-    token = rig.proof("revoke", rig.digest_in_force())
-    use = rig.identities.made[0]
-    await rig.take(rig.instruction("suspend"))
-    rig.identities.made.append(structs.replace(use, jti=rig.identities.made[1].jti))
-    await rig.take(rig.instruction("revoke", proven=False, authentication=f"a.{len(rig.identities.made) - 1}.z"))
-    assert [(body["status"], body["actor"]) for _, body in rig.told()] == [("SUSP", "customer"), ("CANC", "partner")]
-    assert token
-
-
-async def test_a_provider_key_of_a_moment_ago_is_looked_up_once_more(rig: ConsentRig) -> None:
-    put(rig, "AWAU")
-    record = rig.instruction("grant")
-    rig.identities.hidden = {"a.0.z"}
-    await rig.take(record)
-    assert rig.consent().status is ConsentStatus.AUTH
-    assert rig.identities.refreshed == 1
-
-
-async def test_no_proof_is_asked_for_where_the_policy_asks_for_none(rig: ConsentRig) -> None:
-    put(rig, "AWAU")
-    rig.identities.policy = policy(level=0)
-    await rig.take(rig.instruction("grant", proven=False))
-    [(_, told)] = rig.told()
-    assert (told["status"], told["actor"]) == ("AUTH", "partner")
-
-
-async def test_an_unlinked_customer_cannot_grant(rig: ConsentRig) -> None:
-    put(rig, "AWAU")
-    rig.database.identity_links.rows.clear()
-    await rig.take(rig.instruction("grant"))
-    assert rig.told()[0][1]["reason"]["code"] == "DS0H"
-    rig.database.identity_links.rows[ISSUER, SUBJECT] = CustomerId("customer-2")
-    await rig.take(rig.instruction("grant"))
-    assert rig.told()[1][1]["reason"]["code"] == "DS0H"
-
-
-# --- the same again ---
 
 
 async def test_a_redelivered_record_does_and_tells_nothing(rig: ConsentRig) -> None:
@@ -434,210 +260,6 @@ async def test_two_consents_may_use_one_command_id(rig: ConsentRig) -> None:
     rig.database.put_consent(consent(consent_id="consent-2"))
     await rig.take(*(rig.record("revoke", command_id="c", consent_id=name) for name in ("consent-1", "consent-2")))
     assert [body["status"] for _, body in rig.told()] == ["CANC", "CANC"]
-
-
-# --- who sends, and what cannot be read ---
-
-
-async def test_a_forged_command_uses_no_id_up_and_is_told_to_nobody(rig: ConsentRig) -> None:
-    put(rig, "AUTH")
-    forged = rig.record("revoke", command_id="c-1", signature="forged")
-    await rig.take(forged)
-    assert rig.told() == []
-    assert rig.database.refusals.rows == {}
-    assert [(p.stage, p.record, str(p.error)) for p in rig.dead_letters.parked] == [
-        ("consents", forged, "DS17: signature does not match the body")
-    ]
-    assert rig.observer.counts["consents", "dead_letter", "DS17"] == 1
-    assert rig.consent().status is ConsentStatus.AUTH
-    await rig.take(rig.record("revoke", command_id="c-1"))
-    assert rig.consent().status is ConsentStatus.CANC
-
-
-@pytest.mark.parametrize(("signature", "code"), [("stolen", "DS0C"), ("over", "DS0D"), ("theirs", "DS19")])
-async def test_a_key_that_does_not_vouch_for_it_changes_and_tells_nothing(
-    rig: ConsentRig, signature: str, code: str
-) -> None:
-    put(rig, "AUTH")
-    await rig.take(rig.record("revoke", signature=signature), rig.record("revoke", signature=signature, because="x"))
-    assert [str(p.error)[:4] for p in rig.dead_letters.parked] == [code, code]
-    assert rig.told() == []
-    assert rig.consent().status is ConsentStatus.AUTH
-
-
-async def test_a_partner_that_was_registered_a_moment_ago_is_looked_up_once_more(rig: ConsentRig) -> None:
-    rig.keys.register(["partner-3"])
-    rig.database.put_token("token-1", "customer-1", "partner-3")
-    asked = terms(partner_id="partner-3")
-    await rig.take(rig.request(asked, partner_id="partner-3"))
-    assert [body["status"] for _, body in rig.told()] == ["AWAU"]
-    assert rig.dead_letters.parked == []
-
-
-async def test_another_partner_s_consent_is_no_consent(rig: ConsentRig) -> None:
-    put(rig, "AUTH")
-    await rig.take(rig.record("revoke", partner_id="partner-2"))
-    [(kind, told)] = rig.told()
-    assert (kind, told["partner_id"], told["reason"]["code"]) == ("refused", "partner-2", "MD01")
-    assert rig.events()[0].topic == "mypay.events.partner-2"
-    assert rig.consent().status is ConsentStatus.AUTH
-
-
-Spoil = Callable[[ConsentRig, Record], Record]
-
-
-def other_type(record: Record, type_: bytes | None) -> Record:
-    headers = ((n, type_ if n == "ce_type" else v) for n, v in record.headers)
-    return structs.replace(record, headers=tuple((n, v) for n, v in headers if v is not None))
-
-
-# fmt: off
-FAULTY: dict[str, tuple[Spoil, tuple[str, str, str], str]] = {
-    # What it is: the record; consent, command and id that it is told under, "" for its place; how the reason begins.
-    "not JSON": (lambda _, good: structs.replace(good, value=b"{"), ("", "revoke", ""), "Invalid JSON"),
-    "an unknown field": (
-        lambda rig, _: rig.record("revoke", because="x"), ("consent-1", "revoke", "command-3"), "because: unknown field"
-    ),
-    "a field given twice": (
-        lambda _, good: structs.replace(good, value=good.value[:-1] + b',"command_id":"x"}'),
-        ("", "revoke", ""), "a field is given twice",
-    ),
-    "no command id": (
-        lambda rig, _: rig.record("revoke", command_id=None), ("consent-1", "revoke", ""), "command_id: "
-    ),
-    "an id of the gateway's own": (
-        lambda rig, _: rig.record("revoke", command_id="operator:1"), ("consent-1", "revoke", ""), "command_id: "
-    ),
-    "another key": (
-        lambda _, good: structs.replace(good, key=b"consent-2"), ("consent-1", "revoke", "command-2"), "header key: "
-    ),
-    "no key": (lambda _, good: structs.replace(good, key=None), ("consent-1", "revoke", "command-2"), "header key: "),
-    "another type": (
-        lambda _, good: other_type(good, b"kr.mypay.payment.order.v1"),
-        ("consent-1", "unknown", "command-2"), "header ce_type: ",
-    ),
-    "no type": (lambda _, good: other_type(good, None), ("consent-1", "unknown", "command-2"), "header ce_type: "),
-    "terms without a purpose": (
-        lambda rig, _: rig.record("request", terms={k: v for k, v in document(terms()).items() if k != "payment"}),
-        ("consent-1", "request", "command-3"), "terms: a consent needs at least one purpose",
-    ),
-    "an assertion that is none": (
-        lambda rig, _: rig.record("grant", authentication="x"), ("consent-1", "grant", "command-3"), "authentication: "
-    ),
-}
-# fmt: on
-
-
-@pytest.mark.parametrize("case", FAULTY)
-async def test_a_partner_is_told_what_is_wrong_with_its_command_and_its_neighbours_go_on(
-    rig: ConsentRig, case: str
-) -> None:
-    put(rig, "AUTH")
-    spoil, ids, text = FAULTY[case]
-    first, good = rig.record("suspend"), rig.record("revoke")
-    bad = spoil(rig, good)
-    await rig.take(first, bad, rig.record("revoke"))
-    await rig.take(bad)
-    assert rig.dead_letters.parked == []
-    told = [body for kind, body in rig.told() if kind == "refused"]
-    assert len(told) == 1
-    assert (told[0]["consent_id"], told[0]["command"], told[0]["command_id"]) == tuple(i or bad.reference for i in ids)
-    assert (told[0]["reference"], told[0]["reason"]["code"]) == (bad.reference, "FF01")
-    assert told[0]["reason"]["text"].startswith(text)
-    assert [body["status"] for kind, body in rig.told() if kind == "changed"] == ["SUSP", "CANC"]
-
-
-NOBODYS: dict[str, Spoil] = {
-    "no headers": lambda _, good: structs.replace(good, headers=()),
-    "an unknown partner": lambda rig, _: rig.record("revoke", partner_id="nobody"),
-    "not signed": lambda rig, _: rig.record("revoke", signature=None),
-    "a key nobody registered": lambda rig, _: rig.record("revoke", signature="unknown-key"),
-}
-
-
-@pytest.mark.parametrize("case", NOBODYS)
-async def test_what_nobody_is_known_to_have_sent_is_parked_and_its_neighbours_are_not(
-    rig: ConsentRig, case: str
-) -> None:
-    put(rig, "AUTH")
-    bad = NOBODYS[case](rig, rig.record("revoke"))
-    await rig.take(rig.record("suspend"), bad, rig.record("revoke"))
-    assert [(p.stage, p.record) for p in rig.dead_letters.parked] == [("consents", bad)]
-    assert [body["status"] for _, body in rig.told()] == ["SUSP", "CANC"]
-
-
-async def test_a_command_from_the_future_is_refused(rig: ConsentRig) -> None:
-    put(rig, "AUTH")
-    for seconds, end in ((60.001, "refused"), (60, "changed")):
-        issued = NOW + timedelta(seconds=seconds)
-        await rig.take(rig.record("suspend", issued_at=issued.isoformat()))
-        assert rig.told()[-1][0] == end
-    assert rig.told()[0][1]["reason"]["code"] == "DT04"
-
-
-# --- time ---
-
-
-async def test_a_consent_whose_time_is_up_expires_before_any_command_on_it(rig: ConsentRig) -> None:
-    put(rig, "AUTH")
-    rig.clock.set(terms().valid_until)
-    await rig.take(rig.record("revoke"), rig.record("suspend"))
-    assert [(kind, body["status"], body.get("actor")) for kind, body in rig.told()] == [
-        ("changed", "EXPD", "time"),
-        ("refused", "EXPD", None),
-        ("refused", "EXPD", None),
-    ]
-    assert rig.consent().status is ConsentStatus.EXPD
-    assert await rig.expiry.expire() == 0
-
-
-async def test_the_timer_ends_what_is_over_and_nothing_else(rig: ConsentRig) -> None:
-    soon = NOW + timedelta(seconds=5)
-    for status in ConsentStatus:
-        rig.database.put_consent(consent(status, consent_id=status.value, valid_until=soon))
-    rig.database.put_consent(consent(consent_id="later", valid_until=soon + timedelta(microseconds=1)))
-    rig.clock.set(soon - timedelta(microseconds=1))
-    assert await rig.expiry.expire() == 0
-    rig.clock.set(soon)
-    assert await rig.expiry.expire() == 3
-    assert await rig.expiry.expire() == 0
-    told = [decode(ConsentEvent, e.body) for e in rig.events()]
-    assert sorted(t.consent_id for t in told) == ["AUTH", "AWAU", "SUSP"]
-    assert {(t.status, t.command, t.actor, t.command_id) for t in told} == {("EXPD", "expire", "time", None)}
-    assert rig.observer.counted("schedule", "consent_expired") == 3
-
-
-async def test_an_end_that_an_amendment_puts_off_is_no_end(rig: ConsentRig) -> None:
-    put(rig, "AUTH", valid_until=NOW + timedelta(seconds=5))
-    await rig.take(rig.amendment(terms(valid_until=NOW + timedelta(days=5))))
-    rig.clock.advance(10)
-    assert await rig.expiry.expire() == 0
-    rig.clock.advance(5 * 86_400)
-    assert await rig.expiry.expire() == 1
-
-
-async def test_a_consent_from_before_todays_rules_for_ids_ends_and_stops_no_other(rig: ConsentRig) -> None:
-    from_before = ConsentTerms.of_stored(**{**dict(terms()), "consent_id": "4111111111111111", "valid_until": NOW})
-    rig.database.put_consent(replace(consent(valid_until=NOW), terms=from_before))
-    rig.database.put_consent(consent(consent_id="c-2", valid_until=NOW))
-    assert await rig.expiry.expire() == 2
-    assert sorted(e.key for e in rig.events()) == ["4111111111111111", "c-2"]
-
-
-async def test_two_timers_side_by_side_tell_each_end_once(rig: ConsentRig) -> None:
-    for n in range(40):
-        rig.database.put_consent(consent(consent_id=f"c-{n}", valid_until=NOW))
-    rig.faults.hold("consents.update")
-    first = asyncio.create_task(rig.expiry.expire())
-    await rig.faults.reached("consents.update")
-    other = timers(MemoryStore(rig.database), rig.clock, rig.observer).expiry
-    assert await other.expire() == 0
-    rig.faults.open("consents.update")
-    assert await first == 40
-    assert len({e.event_id for e in rig.events()}) == 40
-
-
-# --- races ---
 
 
 async def test_what_was_in_flight_is_named_when_a_permission_goes_away(rig: ConsentRig) -> None:

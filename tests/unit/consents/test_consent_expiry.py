@@ -1,6 +1,8 @@
 """What time does to consents and to commands on them: what is open past its end expires, in the gateway's own name."""
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -19,8 +21,13 @@ from gateway.consents.rules.records import (
     Refused,
     Unchanged,
 )
-from schemas.consents import ConsentStatus
-from tests.support.domain_samples import NOW, consent
+from gateway.proving.memory import MemoryStore
+from schemas.codec import decode
+from schemas.consents import ConsentStatus, ConsentTerms
+from schemas.events import ConsentEvent
+from tests.support.consents import ConsentRig, put
+from tests.support.domain_samples import NOW, consent, terms
+from tests.support.stages import timers
 
 S = ConsentStatus
 OPEN = {S.AWAU, S.AUTH, S.SUSP}
@@ -91,3 +98,62 @@ def test_a_command_that_comes_twice_in_a_batch_is_done_once() -> None:
     decided = suspended(stored(S.AUTH, ends_in_s=60), references=("commands/0/7", "commands/0/8"))
     assert [type(ended) for ended in decided.ended] == [Changed, Unchanged]
     assert [(h.change, h.reference) for h in decided.handled] == [(4, "commands/0/7")]
+
+
+async def test_a_consent_whose_time_is_up_expires_before_any_command_on_it(rig: ConsentRig) -> None:
+    put(rig, "AUTH")
+    rig.clock.set(terms().valid_until)
+    await rig.take(rig.record("revoke"), rig.record("suspend"))
+    assert [(kind, body["status"], body.get("actor")) for kind, body in rig.told()] == [
+        ("changed", "EXPD", "time"),
+        ("refused", "EXPD", None),
+        ("refused", "EXPD", None),
+    ]
+    assert rig.consent().status is ConsentStatus.EXPD
+    assert await rig.expiry.expire() == 0
+
+
+async def test_the_timer_ends_what_is_over_and_nothing_else(rig: ConsentRig) -> None:
+    soon = NOW + timedelta(seconds=5)
+    for status in ConsentStatus:
+        rig.database.put_consent(consent(status, consent_id=status.value, valid_until=soon))
+    rig.database.put_consent(consent(consent_id="later", valid_until=soon + timedelta(microseconds=1)))
+    rig.clock.set(soon - timedelta(microseconds=1))
+    assert await rig.expiry.expire() == 0
+    rig.clock.set(soon)
+    assert await rig.expiry.expire() == 3
+    assert await rig.expiry.expire() == 0
+    told = [decode(ConsentEvent, e.body) for e in rig.events()]
+    assert sorted(t.consent_id for t in told) == ["AUTH", "AWAU", "SUSP"]
+    assert {(t.status, t.command, t.actor, t.command_id) for t in told} == {("EXPD", "expire", "time", None)}
+    assert rig.observer.counted("schedule", "consent_expired") == 3
+
+
+async def test_an_end_that_an_amendment_puts_off_is_no_end(rig: ConsentRig) -> None:
+    put(rig, "AUTH", valid_until=NOW + timedelta(seconds=5))
+    await rig.take(rig.amendment(terms(valid_until=NOW + timedelta(days=5))))
+    rig.clock.advance(10)
+    assert await rig.expiry.expire() == 0
+    rig.clock.advance(5 * 86_400)
+    assert await rig.expiry.expire() == 1
+
+
+async def test_a_consent_from_before_todays_rules_for_ids_ends_and_stops_no_other(rig: ConsentRig) -> None:
+    from_before = ConsentTerms.of_stored(**{**dict(terms()), "consent_id": "4111111111111111", "valid_until": NOW})
+    rig.database.put_consent(replace(consent(valid_until=NOW), terms=from_before))
+    rig.database.put_consent(consent(consent_id="c-2", valid_until=NOW))
+    assert await rig.expiry.expire() == 2
+    assert sorted(e.key for e in rig.events()) == ["4111111111111111", "c-2"]
+
+
+async def test_two_timers_side_by_side_tell_each_end_once(rig: ConsentRig) -> None:
+    for n in range(40):
+        rig.database.put_consent(consent(consent_id=f"c-{n}", valid_until=NOW))
+    rig.faults.hold("consents.update")
+    first = asyncio.create_task(rig.expiry.expire())
+    await rig.faults.reached("consents.update")
+    other = timers(MemoryStore(rig.database), rig.clock, rig.observer).expiry
+    assert await other.expire() == 0
+    rig.faults.open("consents.update")
+    assert await first == 40
+    assert len({e.event_id for e in rig.events()}) == 40

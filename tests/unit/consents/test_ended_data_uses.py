@@ -22,6 +22,7 @@ from gateway.sealing.sealing import Purpose as KeyPurpose
 from schemas.consents import Purpose
 from schemas.marketing import OfferUse
 from schemas.primitives import ConsentId, PartnerId
+from schemas.topics import EXPORT_LATE_MS
 from tests.support.builders import NOW
 from tests.support.domain_samples import krw
 from tests.support.marketing import MarketingRig, agrees, campaign
@@ -31,7 +32,7 @@ from tests.unit.portability.test_pull_service import PAID, SHOWN, Rig
 
 KEY = (PartnerId("partner-1"), ConsentId("consent-1"))
 OFFER = UUID(int=9)
-SETTLE_S = KEPT_S + 6
+SETTLE_S = KEPT_S + EXPORT_LATE_MS / 1000 + 1
 
 
 def note_end(database: Database, purpose: Purpose, at: datetime) -> None:

@@ -34,11 +34,6 @@ def with_purposes(letters: str, **fields: Any) -> ConsentTerms:
     return terms(**more, **{p.value: found[p] for p in named if p in found}, **fields)
 
 
-@pytest.fixture
-def rig() -> ConsentRig:
-    return ConsentRig()
-
-
 def command(rig: ConsentRig, what: str, named: str, new: ConsentTerms | None = None) -> Record:
     purposes = of(named)
     fields: dict[str, Any] = {} if purposes is None else {"purposes": [p.value for p in purposes]}

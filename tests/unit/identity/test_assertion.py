@@ -11,8 +11,8 @@ from typing import Any
 import jwt
 import pytest
 
+from gateway.identity.assurance import Assertion, Issuer
 from gateway.identity.jose.assertion import JwsAssertionVerifier
-from gateway.identity.rules import Assertion, Issuer
 from gateway.identity.store import IssuerKey
 from gateway.proving.counterparts.idp.provider import IdentityProvider
 from schemas.assertions import ASSERTION_CHARS_MAX, ASSERTION_TYPE

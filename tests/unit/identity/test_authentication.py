@@ -8,17 +8,19 @@ from typing import Any
 import pytest
 
 from gateway.base.validity import CLOCK_SKEW_MAX
-from gateway.identity.rules import (
+from gateway.identity.assurance import (
     ASSERTION_KEPT,
-    ASSERTION_LIFETIME_MAX,
     OPERATION_OF,
-    Accepted,
     Assertion,
     AssurancePolicy,
     AssuranceRule,
     AssuredOperation,
     Issuer,
     Requirement,
+)
+from gateway.identity.rules import (
+    ASSERTION_LIFETIME_MAX,
+    Accepted,
     is_made_for,
     judge_consent_assertion,
     judge_payment_assertion,

@@ -1,4 +1,4 @@
-"""The trust table: its files, rotation, revocation, floods of unknown keys, and providers that misbehave."""
+"""The trust table as it lives: rotation, revocation, floods of unknown keys, and providers that misbehave."""
 
 import asyncio
 import json
@@ -12,17 +12,15 @@ import pytest
 from aiohttp import web
 
 from gateway.base.errors import StoreUnavailableError
+from gateway.identity.assurance import Assertion
 from gateway.identity.jose import jwks as jwks_module
 from gateway.identity.jose.assertion import JwsAssertionVerifier
 from gateway.identity.jose.issuers import TICK_SECONDS, UNKNOWN_KID_SECONDS, UNKNOWN_KID_WAIT_SECONDS, CachedTrustTable
-from gateway.identity.jose.jwk import generate_key
-from gateway.identity.jose.jwks import JWKS_BYTES_MAX, KeySetError, check_url, parse_jwks
-from gateway.identity.jose.trust_files import TrustFileError, read_trust_files
-from gateway.identity.rules import Assertion, AssuredOperation
-from gateway.proving.counterparts.idp.provider import LEVELS, IdentityProvider
+from gateway.identity.jose.jwks import JWKS_BYTES_MAX
+from gateway.identity.jose.trust_files import read_trust_files
+from gateway.proving.counterparts.idp.provider import IdentityProvider
 from gateway.proving.counterparts.idp.run import trust_file, write_trust_files
 from gateway.proving.counterparts.idp.server import IdpServer
-from schemas.primitives import Money
 from schemas.reasons import Reason
 from tests.support.assertion_samples import PAYMENT_LINK, provider
 from tests.support.domain_samples import NOW
@@ -100,9 +98,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     yield world
     await world.table.stop()
     await server.stop()
-
-
-# --- keys ---
 
 
 async def test_proofs_of_both_groups_are_verified(world: World) -> None:
@@ -260,9 +255,6 @@ async def test_an_unchanged_key_set_is_not_sent_again(world: World) -> None:
     assert world.table.age_seconds(world.providers["financial"].issuer) == 0
 
 
-# --- outages ---
-
-
 async def test_the_last_good_keys_stand_while_a_provider_is_away(world: World) -> None:
     await world.table.load()
     token = world.issue()
@@ -281,12 +273,16 @@ async def test_the_last_good_keys_stand_while_a_provider_is_away(world: World) -
 async def test_a_provider_that_is_away_at_the_start_is_taken_up_later(tmp_path: Path) -> None:
     idp = provider()
     write_file(tmp_path, idp, jwks_file="keys.json")
-    table = CachedTrustTable(tmp_path, Seen())
+    seen = Seen()
+    table = CachedTrustTable(tmp_path, seen)
     await table.load()
     verifier = JwsAssertionVerifier(table)
     token = idp.issue("subject-1", PAYMENT_LINK)
     assert verifier.verify(token, NOW).code == "DS0E"  # type: ignore[union-attr]
     assert table.age_seconds(idp.issuer) is None
+    await table.refresh()
+    # Operators hear of it all the same: it is missed.
+    assert seen.levels["trust_table_age_seconds"] > 0
     (tmp_path / "keys.json").write_text(json.dumps(idp.jwks()))
     await asyncio.sleep(TICK_SECONDS / 2)
     await table.refresh()
@@ -370,9 +366,6 @@ async def test_answers_that_are_no_key_set_change_nothing(tmp_path: Path, status
     await runner.cleanup()
 
 
-# --- files ---
-
-
 async def test_a_broken_file_leaves_the_last_good_table_standing(world: World) -> None:
     await world.table.load()
     token, path = world.issue(), world.folder / "financial.toml"
@@ -387,144 +380,6 @@ async def test_a_broken_file_leaves_the_last_good_table_standing(world: World) -
     path.write_text(good)
     await world.tick()
     assert world.code(token) == "verified"
-
-
-def test_the_deployed_files_name_the_simulated_providers() -> None:
-    files = read_trust_files(DEPLOYED)
-    assert {i.group: dict(i.levels) for i in files.issuers.values()} == LEVELS
-    assert set(files.issuers) == {provider("financial").issuer, provider("telecom").issuer}
-    assert {i.audience for i in files.issuers.values()} == {provider().audience}
-    # Every operation and every amount has an answer.
-    for operation in AssuredOperation:
-        assert files.policy.requirement(operation, Money.of(999_999_999_999, "KRW")) is not None
-    small = files.policy.requirement(AssuredOperation.PAYMENT, Money.of(300_000, "KRW"))
-    large = files.policy.requirement(AssuredOperation.PAYMENT, Money.of(300_001, "KRW"))
-    assert small is not None
-    assert large is not None
-    assert small.level < large.level
-
-
-GOOD = """
-issuer = "https://idp"
-group = "telecom"
-audience = "https://gateway"
-jwks_url = "https://idp/jwks.json"
-[levels]
-app = 1
-"""
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "named"),
-    [
-        ("group", "grup", "grup"),
-        ("telecom", "retail", "group"),
-        ("https://idp/jwks.json", "http://idp/jwks.json", "jwks_url"),
-        ("https://idp/jwks.json", "ftp://127.0.0.1/jwks.json", "jwks_url"),
-        ("[levels]", 'jwks_file = "x"\n[levels]', "exactly one"),
-        ("[levels]", 'algorithms = ["HS256"]\n[levels]', "algorithms"),
-        ("[levels]", "algorithms = []\n[levels]", "algorithms"),
-        ("[levels]", 'operations = ["refund"]\n[levels]', "operations"),
-        ("app = 1", "app = 0", "levels.app"),
-        ("app = 1", "", "levels"),
-        ("[levels]", "[levels", "financial.toml"),
-    ],
-)
-def test_a_wrong_key_is_named(tmp_path: Path, old: str, new: str, named: str) -> None:
-    shutil.copy(DEPLOYED / "policy.toml", tmp_path)
-    path = tmp_path / "financial.toml"
-    path.write_text(GOOD)
-    assert list(read_trust_files(tmp_path).issuers) == ["https://idp"]
-    path.write_text(GOOD.replace(old, new))
-    with pytest.raises(TrustFileError, match=named):
-        read_trust_files(tmp_path)
-
-
-def test_a_folder_needs_a_policy_and_issuers_that_differ(tmp_path: Path) -> None:
-    (tmp_path / "a.toml").write_text(GOOD)
-    with pytest.raises(TrustFileError, match=r"policy\.toml"):
-        read_trust_files(tmp_path)
-    shutil.copy(DEPLOYED / "policy.toml", tmp_path)
-    (tmp_path / "b.toml").write_text(GOOD)
-    with pytest.raises(TrustFileError, match=r"b\.toml: another file"):
-        read_trust_files(tmp_path)
-    for path in (tmp_path / "a.toml", tmp_path / "b.toml"):
-        path.unlink()
-    with pytest.raises(TrustFileError, match="no issuer"):
-        read_trust_files(tmp_path)
-    (tmp_path / "a.toml").write_text(GOOD)
-    (tmp_path / "policy.toml").write_text(
-        '[[rules]]\noperation = "payment"\nup_to = { KRW = "1.5" }\nlevel = 1\nmax_age_seconds = 1\n'
-    )
-    with pytest.raises(TrustFileError, match="KRW amounts have exactly 0 decimals"):
-        read_trust_files(tmp_path)
-
-
-@pytest.mark.parametrize("url", ["https://idp/keys", "http://127.0.0.1:1/k", "http://[::1]/k", "http://localhost/k"])
-def test_where_keys_may_come_from(url: str) -> None:
-    assert check_url(url) == url
-
-
-@pytest.mark.parametrize(
-    "url", ["http://idp/keys", "http://127.0.0.1.idp/k", "http://localhost@idp/k", "https://", "file:///keys", "idp"]
-)
-def test_where_keys_may_not_come_from(url: str) -> None:
-    with pytest.raises(ValueError, match="https"):
-        check_url(url)
-
-
-# --- key sets ---
-
-
-def jwks(*keys: dict[str, Any]) -> bytes:
-    return json.dumps({"keys": keys}).encode()
-
-
-EC = {**generate_key("ES256")[1], "kid": "ec"}
-OKP = {**generate_key("Ed25519")[1], "kid": "okp", "alg": "EdDSA"}
-
-
-@pytest.mark.parametrize(
-    "unusable",
-    [
-        {"kty": "RSA", "n": "AQAB", "e": "AQAB", "kid": "rsa"},
-        {**EC, "kid": "x", "use": "enc"},
-        {**EC, "kid": "x", "alg": "ES384"},
-        {**EC, "kid": "x", "key_ops": ["sign"]},
-        {**EC, "kid": "x", "d": "AQAB"},
-        {**EC, "kid": "x", "y": EC["x"]},
-        {**EC, "kid": ["x"]},
-        {**EC, "kid": ""},
-        {**EC, "kid": "x", "exp": "soon"},
-        {"kty": "oct", "k": "AQAB", "kid": "secret"},
-        {},
-    ],
-    ids=str,
-)
-def test_one_unusable_key_does_not_hide_the_others(unusable: dict[str, Any]) -> None:
-    found = parse_jwks(jwks(unusable, EC, OKP), "https://idp")
-    assert ({k: v.algorithm for k, v in found.keys.items()}, found.left_out) == ({"ec": "ES256", "okp": "Ed25519"}, 1)
-
-
-def test_a_kid_of_two_keys_names_neither() -> None:
-    found = parse_jwks(jwks(EC, {**OKP, "kid": "ec"}, OKP), "https://idp")
-    assert (list(found.keys), found.left_out) == (["okp"], 2)
-
-
-def test_a_keys_own_validity_and_revocation_are_read() -> None:
-    seconds = int(NOW.timestamp())
-    key = parse_jwks(jwks({**EC, "nbf": seconds, "exp": seconds + 9, "revoked": {"revoked_at": 1}}), "https://idp").keys
-    assert (key["ec"].valid_from, key["ec"].revoked) == (NOW.replace(microsecond=0), True)
-    assert key["ec"].valid_until is not None
-
-
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"keys":[1]}', b'{"keys":[],"keys":[]}', b"[" * 10_000])
-def test_what_is_no_key_set(content: bytes) -> None:
-    with pytest.raises(KeySetError):
-        parse_jwks(content, "https://idp")
-
-
-# --- helpers ---
 
 
 class Clock:
@@ -542,7 +397,7 @@ def write_file(folder: Path, idp: IdentityProvider, *, jwks_file: str) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - the condition is another party's state
             await asyncio.sleep(0.01)
 

@@ -32,7 +32,7 @@ class Registered:
         self.called = asyncio.Condition()
 
     async def wait_for_calls(self, calls: int) -> None:
-        async with asyncio.timeout(5), self.called:
+        async with asyncio.timeout(60), self.called:
             await self.called.wait_for(lambda: self.calls >= calls)
 
     async def __call__(self) -> Registry:

@@ -67,6 +67,7 @@ def test_a_jwk_a_set_of_one_and_pem_are_read(given: bytes, algorithm: str, kid: 
         (jwk(d="AAAA"), "private member"),
         (jwk(crv=["P-256"]), "another type or curve"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "given",
 )
 def test_what_is_no_public_key_is_told_in_words(given: bytes, told: str) -> None:
     with pytest.raises(KeyFormatError, match=told) as refused:

@@ -5,7 +5,8 @@ from datetime import datetime
 
 import pytest
 
-from gateway.identity.rules import UNKNOWN_ISSUER, Assertion
+from gateway.identity.assurance import Assertion
+from gateway.identity.rules import UNKNOWN_ISSUER
 from gateway.identity.verifying import AT_ONCE, verify_proofs
 from schemas.reasons import Reason
 from tests.support.consents import FakeIdentities

@@ -2,7 +2,9 @@
 
 import base64
 import os
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +14,7 @@ from gateway.app.settings import Settings
 from gateway.sealing import key_ring
 from gateway.sealing.files import SecretFileError
 from gateway.sealing.key_ring import create_key, read_ring, ring_ids
+from schemas.primitives import holds_card_number
 
 KEY = base64.b64encode(bytes(32))
 
@@ -21,6 +24,16 @@ def ring(tmp_path: Path) -> Path:
     folder = tmp_path / "ring"
     create_key(folder)
     return folder
+
+
+def test_no_key_is_named_by_what_looks_like_a_card_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Operators could not retire it: every tenth one."""
+    for moment in range(30):
+        at = datetime(2026, 11, 27, 8, 1, 12, moment, tzinfo=UTC)
+        monkeypatch.setattr(key_ring, "datetime", SimpleNamespace(now=lambda _, at=at: at))
+        made = create_key(tmp_path / f"ring-{moment}")
+        assert not holds_card_number(made)
+        assert made >= f"{at:%Y%m%dT%H%M%S%fZ}"
 
 
 def test_keys_are_read_as_they_were_made(ring: Path) -> None:
