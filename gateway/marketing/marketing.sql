@@ -24,12 +24,13 @@ SELECT tx::text AS place_tx, id FROM outbox WHERE tx < pg_snapshot_xmin(pg_curre
 ORDER BY tx DESC, id DESC LIMIT 1
 
 -- name: follow
--- Nothing can come to stand before these rows, and partitions are passed over by tx alone.
+-- Nothing can come to stand before these rows, and partitions are passed over by tx alone. A planner that knew place
+-- and limit would take all that is younger than its statistics for a few rows, and sort it for each page.
 WITH page AS MATERIALIZED (
     SELECT o.tx, o.id, o.topic, o.key, o.event_type FROM outbox o
-    WHERE (o.tx, o.id) > ($1::text::xid8, $2::bigint) AND o.tx >= $1::text::xid8
+    WHERE (o.tx, o.id) > ((SELECT $1::text::xid8), (SELECT $2::bigint)) AND o.tx >= (SELECT $1::text::xid8)
       AND o.tx < pg_snapshot_xmin(pg_current_snapshot())
-    ORDER BY o.tx, o.id LIMIT $3
+    ORDER BY o.tx, o.id LIMIT (SELECT $3::bigint)
 ), touched AS (
     SELECT substr(topic, length($4::text) + 1) AS partner_id, key AS consent_id FROM page WHERE event_type = $5
     UNION
@@ -39,8 +40,8 @@ WITH page AS MATERIALIZED (
     WHERE e.event_type = $6
 )
 SELECT (SELECT count(*) FROM page) AS looked_at,
-       (SELECT tx::text FROM page ORDER BY tx DESC, id DESC LIMIT 1) AS place_tx,
-       (SELECT id FROM page ORDER BY tx DESC, id DESC LIMIT 1) AS place_id,
+       (SELECT tx::text FROM page ORDER BY page.tx DESC, page.id DESC LIMIT 1) AS place_tx,
+       (SELECT id FROM page ORDER BY page.tx DESC, page.id DESC LIMIT 1) AS place_id,
        ARRAY(SELECT ARRAY[c.partner_id, c.consent_id] FROM touched t JOIN consent c USING (partner_id, consent_id)
              WHERE c.terms ? 'marketing' AND c.status = 'AUTH' AND NOT 'marketing' = ANY (c.ended_purposes)
              ORDER BY c.partner_id, c.consent_id) AS keys

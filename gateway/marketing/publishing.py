@@ -82,9 +82,9 @@ class AggregateService:
                 paid = await uow.marketing.paid(keys, now - timedelta(weeks=self._weeks + 1))
                 permits = [p for c in consents.values() if isinstance(p := permit_of(c, now), MarketingPermit)]
                 for activity in activities_of(permits, paid):
-                    for place, rows in contributions([activity]).items():
-                        if place[0] in weeks:
-                            found.setdefault(place, []).extend(Counted(row, activity.permit.key) for row in rows)
+                    counted = contributions([activity])
+                    for place in (p for p in counted if p[0] in weeks):
+                        found.setdefault(place, []).extend(Counted(row, activity.permit.key) for row in counted[place])
                 after = keys[-1]
         return {place: sorted(rows) for place, rows in found.items()}
 
@@ -129,6 +129,8 @@ class AggregateService:
         hidden = suppressed(cells, self._k)
         withheld = (
             len(hidden) == len(cells)
+            # A table without payments is one whose payments were destroyed: nothing can be compared with it.
+            or not all(before)
             or any(differs_too_little(rows, old, self._k) for old in before)
             or (before and gives_away([*before, rows], self._k))
         )

@@ -144,17 +144,7 @@ class OfferService:
             consents = await uow.consents.read(keys)
             now = self._clock.now()
             permits = _permits(consents, now)
-            paid = await uow.marketing.paid([p.key for p in permits], _since(running.values(), now))
-            before = await uow.marketing.offers_of(sorted({p.customer_id for p in permits}))
-        made, _ = decide_offers(
-            activities_of(permits, paid),
-            campaigns=running,
-            groups=_groups(rows),
-            before=before,
-            affiliates=affiliates,
-            name=self._names.customer,
-            now=now,
-        )
+            made, _ = await self._decide(uow, permits, running, rows, affiliates, now)
         return _Looked(looking, sorted({o.consent_key for o in made}), len(keys), looked_at)
 
     async def _next(self, uow: MarketingUnit, running: object) -> tuple[_Looking, Sequence[ConsentKey], int]:
@@ -183,17 +173,7 @@ class OfferService:
             permits = _permits(consents, now)
             if not running or not permits:
                 return 0
-            paid = await uow.marketing.paid([p.key for p in permits], _since(running.values(), now))
-            before = await uow.marketing.offers_of(sorted({p.customer_id for p in permits}))
-            made, changed = decide_offers(
-                activities_of(permits, paid),
-                campaigns=running,
-                groups=_groups(rows),
-                before=before,
-                affiliates=affiliates,
-                name=self._names.customer,
-                now=now,
-            )
+            made, changed = await self._decide(uow, permits, running, rows, affiliates, now)
             added = await uow.marketing.add_offers(made)
             if len(added) != len(made):
                 raise AssertionError("a customer who is locked has no offers that were not read")
@@ -202,6 +182,27 @@ class OfferService:
         if self._watch is not None and made:
             self._watch.intended([o.consent_key for o in made], now)
         return len(made)
+
+    async def _decide(
+        self,
+        uow: MarketingUnit,
+        permits: Sequence[MarketingPermit],
+        running: Mapping[str, CampaignRow],
+        rows: Sequence[CampaignRow],
+        affiliates: frozenset[str],
+        now: datetime,
+    ) -> tuple[list[Offer], dict[str, CampaignRow]]:
+        """Offers to be made under these permits, and the campaigns that they change, by what can be read now."""
+        paid = await uow.marketing.paid([p.key for p in permits], _since(running.values(), now))
+        return decide_offers(
+            activities_of(permits, paid),
+            campaigns=running,
+            groups=_groups(rows),
+            before=await uow.marketing.offers_of(sorted({p.customer_id for p in permits})),
+            affiliates=affiliates,
+            name=self._names.customer,
+            now=now,
+        )
 
     async def _end(self, found: Sequence[Offer]) -> int:
         async with self._store.transaction() as uow:

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from gateway.base.words import word_of
 from gateway.marketing.rules.offers import Offer, StoredUse
 from gateway.outbox.store import OutboxEvent
 from schemas.codec import encode
@@ -124,7 +125,7 @@ def use_event(use: OfferUse, handled: StoredUse, reason: Reason | None) -> Outbo
     return OutboxEvent(
         topic=offers_topic(use.affiliate_id),
         key=str(use.offer_id),
-        event_id=f"{use.affiliate_id}:{use.use_id}:{handled.digest.hex()[:16]}",
+        event_id=f"{use.affiliate_id}:{use.use_id}:{word_of(handled.digest)}",
         event_type=USE_COUNTED_TYPE if reason is None else USE_REFUSED_TYPE,
         occurred_at=handled.handled_at,
         body=encode(body),

@@ -13,6 +13,7 @@ from gateway.base.retrying import until_done
 from gateway.consents.ended_watch import EndedConsentWatch
 from gateway.database.unit import Store
 from gateway.identity.door import Door
+from gateway.identity.parking import park_nobodys
 from gateway.identity.signing import KeySource, SignatureVerifier
 from gateway.marketing.rules.offers import USE_ID_TAKEN, Offer, StoredUse, counted, refuse_offer_use
 from gateway.marketing.store import MarketingUnit
@@ -57,10 +58,7 @@ class UseService:
         good, parked = await self._door.read_or_park(records, self._clock.now(), self._keys)
         if good:
             await self.count([(one.message, one.digest) for one in good])
-        if parked:
-            await until_done(lambda: self._dead_letters.park("marketing", parked))
-            for reason, n in Counter(error.reason.code.value for _, error in parked).items():
-                self._observer.count("marketing", "dead_letter", reason=reason, n=n)
+        await park_nobodys(self._dead_letters, self._observer, "marketing", parked)
         self._observer.batch("marketing", size=len(records), seconds=asyncio.get_running_loop().time() - started)
 
     async def count(self, uses: Sequence[tuple[OfferUse, bytes]]) -> None:

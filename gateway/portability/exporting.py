@@ -9,14 +9,15 @@ of which no receipt tells, and the next attempt says that they are void before i
 a use of its consent, and so is what says that an attempt is void of which a chunk may have left.
 
 **Nothing after the end of what permits it.** Before each chunk the consent is read again under its lock: what was
-revoked is seen by the next chunk, and by the receipt; terms that permit less begin the export anew. How late chunks and
+revoked is seen by the next chunk, and by the receipt; terms that permit less begin the export anew. A chunk bears the
+time at which it was decided, and its topic takes none that is older than :data:`schemas.topics.EXPORT_LATE_MS`: one
+that a broker's absence has held up comes to stand there by then, or never. It can be read once all replicas in sync
+have it: where one of these stands still, up to the brokers' ``replica.lag.time.max.ms`` later. How late chunks and
 receipts come is measured (:mod:`gateway.consents.ended_watch`).
 """
 
 import asyncio
 import hashlib
-import random
-import string
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -32,28 +33,21 @@ from gateway.base.retrying import until_done
 from gateway.consents.ended_watch import EndedConsentWatch
 from gateway.database.unit import Store
 from gateway.messaging.records import Outgoing, Publisher
-from gateway.outbox.store import OutboxEvent
+from gateway.portability.export_events import ended_event, tran_id, void_events, whole_events
 from gateway.portability.rules.records import Export, ExportState, PaymentFacts, RecipientKey, StoredRequest
 from gateway.portability.rules.requests import ATTEMPT_LOST, KEY_CHANGED, TERMS_CHANGED, Using, refuse_export
 from gateway.portability.rules.rows import Extract, Lists, card_row, consent_row, lists_of
 from gateway.portability.sealed import import_recipient_key, seal, sign_receipt
 from gateway.portability.store import PortabilityUnit, Snapshots
-from gateway.portability.taking import event_of
 from schemas.codec import encode
 from schemas.consents import PortabilityScope
 from schemas.envelope import Envelope, write_envelope
-from schemas.events import EventType
 from schemas.portability import (
     EXPORT_CHUNK_TYPE,
-    EXPORT_COMPLETE_TYPE,
     EXPORT_SCHEMA_VERSION,
-    EXPORT_VOID_TYPE,
     ExportChunk,
-    ExportComplete,
     ExportManifest,
-    ExportVoid,
     ManifestChunk,
-    PortabilityEvent,
     search_timestamp_of,
 )
 from schemas.reasons import Reason
@@ -177,7 +171,7 @@ class ExportService:
             claimed = await uow.portability.claim(worker=self._worker, now=now, until=self._leased(now))
             if claimed is not None and claimed[0].attempt > 1:
                 before, stored = claimed
-                await uow.outbox.append(_void_events(before, before.attempt - 1, stored, ATTEMPT_LOST, now))
+                await uow.outbox.append(void_events(before, before.attempt - 1, stored, ATTEMPT_LOST, now))
                 if before.sent_chunks:
                     # Told: should this attempt die before its first chunk, they are not told of again.
                     export = replace(before, sent_chunks=0, sent_version=None)
@@ -232,7 +226,7 @@ class ExportService:
             await self._send(attempt, cards)
 
     async def _send(self, attempt: _Attempt, found: Lists) -> None:
-        await self._check(attempt)
+        decided_at = await self._check(attempt)
         export, number = attempt.export, len(attempt.chunks) + 1
         told = {
             "export_id": export.export_id,
@@ -247,16 +241,20 @@ class ExportService:
             f"{export.export_id}:{export.attempt}:{number}", _SOURCE, EXPORT_CHUNK_TYPE, attempt.snapshot_at
         )
         topic = exports_topic(attempt.stored.request.rcv_org_code)
-        record = Outgoing(topic, export.export_id.encode(), encode(chunk), write_envelope(envelope))
-        await self._publisher.publish([record])
-        if self._watch is not None:
-            self._watch.sent([(export.consent_key, asyncio.get_running_loop().time())])
+        at_ms = int(decided_at.timestamp() * 1000)
+        record = Outgoing(topic, export.export_id.encode(), encode(chunk), write_envelope(envelope), at_ms=at_ms)
+        try:
+            await self._publisher.publish([record])
+        finally:
+            # Also where nobody has confirmed it: it may have left until now.
+            if self._watch is not None:
+                self._watch.sent([(export.consent_key, asyncio.get_running_loop().time())])
         digest = hashlib.sha256(sealed.encode()).hexdigest()
         attempt.chunks.append(ManifestChunk(records=sum(found.counts().values()), sha256=digest))
         attempt.counts.update(found.counts())
 
-    async def _check(self, attempt: _Attempt) -> None:
-        """Read again what permits the export, and say that this worker is still at it."""
+    async def _check(self, attempt: _Attempt) -> datetime:
+        """Read again what permits the export, and say that this worker is still at it; returns when that was."""
         export, request = attempt.export, attempt.stored.request
         async with self._store.transaction() as uow:
             consents = await uow.consents.lock([export.consent_key])
@@ -276,6 +274,7 @@ class ExportService:
             raise _StoppedError(refused)
         if not is_ours:
             raise _LostError
+        return now
 
     def _refuse(self, attempt: _Attempt, using: Using, now: datetime) -> Reason | None:
         """Why the attempt must not go on under what permits it now."""
@@ -320,7 +319,7 @@ class ExportService:
                 await uow.portability.update_export(done)
                 await uow.portability.finish_request(stored.key)
                 version = using.consent.version if using.consent else 0
-                await uow.outbox.append(_whole(done, stored, manifest, receipt, version, now))
+                await uow.outbox.append(whole_events(done, stored, manifest, receipt, version, now))
         if refused is not None:
             raise _StoppedError(refused)
         if self._watch is not None:
@@ -362,92 +361,11 @@ class ExportService:
                 # The next claim tells that this attempt is void.
                 return
             await uow.portability.finish_request(stored.key)
-            await uow.outbox.append(_void_events(standing, standing.attempt, stored, reason, now))
-            told = _event(export, stored, "voided", now, reason=reason)
-            await uow.outbox.append([event_of(told, EventType.PORTABILITY_VOIDED, f"{_id(export)}:voided")])
+            await uow.outbox.append(void_events(standing, standing.attempt, stored, reason, now))
+            await uow.outbox.append([ended_event(export, stored, reason, now)])
 
 
 def _tokens(piece: Sequence[PaymentFacts], extract: Extract) -> set[str]:
     if PortabilityScope.CARD_LIST not in extract.scopes:
         return set()
     return {p.funding_token for p in piece if p.funding_token is not None}
-
-
-_ALPHABET: Final = string.ascii_uppercase + string.digits
-
-
-def tran_id(org_code: str, name: str) -> str:
-    """``x-api-tran-id`` of something with this name: the same one each time, and no two alike."""
-    drawn = random.Random(hashlib.sha256(name.encode()).digest())  # noqa: S311 - a name, not a secret
-    return org_code + "".join(drawn.choices(_ALPHABET, k=15))
-
-
-def _id(export: Export) -> str:
-    return f"{export.partner_id}/{export.request_id}/{export.number}"
-
-
-def _event(export: Export, stored: StoredRequest, status: str, now: datetime, **more: Any) -> PortabilityEvent:
-    return PortabilityEvent.of_stored(
-        partner_id=export.partner_id,
-        consent_id=export.consent_id,
-        request_id=export.request_id,
-        status=status,
-        rcv_org_code=stored.request.rcv_org_code,
-        export_id=export.export_id,
-        reference=stored.reference,
-        occurred_at=now,
-        **more,
-    )
-
-
-def _whole(
-    export: Export, stored: StoredRequest, manifest: ExportManifest, receipt: str, version: int, now: datetime
-) -> list[OutboxEvent]:
-    complete = ExportComplete(export_id=export.export_id, attempt=export.attempt, receipt=receipt)
-    told = _event(
-        export,
-        stored,
-        "delivered",
-        now,
-        records=sum(manifest.counts.values()),
-        chunks=len(manifest.chunks),
-        x_api_tran_id=manifest.x_api_tran_id,
-        receipt=receipt,
-        consent_version=version,
-        purpose=manifest.purpose,
-        attempt=export.attempt,
-    )
-    return [
-        _to_recipient(export, stored, EXPORT_COMPLETE_TYPE, f"{_id(export)}:complete", encode(complete), now),
-        event_of(told, EventType.PORTABILITY_DELIVERED, f"{_id(export)}:delivered", stored.traceparent),
-    ]
-
-
-def _void_events(
-    export: Export, attempt: int, stored: StoredRequest, reason: Reason, now: datetime
-) -> list[OutboxEvent]:
-    """An attempt is void: the recipient is told, and the partner too where chunks may have left."""
-    void = ExportVoid(export_id=export.export_id, attempt=attempt, reason=reason, occurred_at=now)
-    name = f"{_id(export)}:{attempt}"
-    events = [_to_recipient(export, stored, EXPORT_VOID_TYPE, f"{name}:void", encode(void), now)]
-    if export.sent_chunks:
-        told = _event(
-            export,
-            stored,
-            "abandoned",
-            now,
-            attempt=attempt,
-            chunks=export.sent_chunks,
-            consent_version=export.sent_version,
-            purpose=stored.request.purpose,
-            reason=reason,
-        )
-        events.append(event_of(told, EventType.PORTABILITY_ABANDONED, f"{name}:abandoned", stored.traceparent))
-    return events
-
-
-def _to_recipient(
-    export: Export, stored: StoredRequest, type_: str, event_id: str, body: bytes, now: datetime
-) -> OutboxEvent:
-    topic = exports_topic(stored.request.rcv_org_code)
-    return OutboxEvent(topic, export.export_id, event_id, type_, now, body, stored.traceparent)

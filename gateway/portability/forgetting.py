@@ -5,15 +5,9 @@ from typing import Final
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.database.unit import Store
-from gateway.disclosure.rules.sequence import text_of
-from gateway.outbox.store import OutboxEvent
-from gateway.portability.rules.records import Destruction
+from gateway.disclosure.destroying import destruction_event
 from gateway.portability.rules.requests import silent_since
 from gateway.portability.store import PortabilityUnit
-from schemas.codec import encode
-from schemas.disclosure import DataDestroyed
-from schemas.events import EventType
-from schemas.topics import DISCLOSURE_ROOTS
 
 BATCH: Final = 1000
 """Requests, and accesses, a transaction."""
@@ -35,30 +29,9 @@ class SilentRequests:
             async with self._store.transaction() as uow:
                 gone = await uow.portability.destroy_silent(before=before, limit=BATCH)
                 if gone:
-                    await uow.outbox.append([_event(g) for g in gone])
+                    await uow.outbox.append([destruction_event(g) for g in gone])
                 return sum(g.rows for g in gone)
 
         rows = await until_done(destroy)
         self._observer.count("schedule", "silent_destroyed", n=rows)
         return rows
-
-
-def _event(gone: Destruction) -> OutboxEvent:
-    return OutboxEvent(
-        topic=DISCLOSURE_ROOTS,
-        key=f"data-destroyed:{gone.number}",
-        event_id=f"data-destroyed:{gone.number}",
-        event_type=EventType.DATA_DESTROYED,
-        occurred_at=gone.destroyed_at,
-        body=encode(
-            DataDestroyed.of_stored(
-                number=gone.number,
-                kind=gone.kind,
-                rows=gone.rows,
-                rule=gone.rule,
-                before=gone.before,
-                digest=gone.digest and text_of(gone.digest),
-                occurred_at=gone.destroyed_at,
-            )
-        ),
-    )

@@ -11,8 +11,8 @@ from asyncpg import Record as Row
 
 from gateway.database.errors import translated
 from gateway.database.queries import load
+from gateway.disclosure.rules.destruction import Destruction
 from gateway.portability.rules.records import (
-    Destruction,
     Export,
     ExportState,
     GoneRequest,

@@ -7,6 +7,7 @@ from joserfc import jwe, jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey
 
+from gateway.base.garbage_collection import collect_young
 from gateway.identity.jose.jwk import KeyFormatError
 
 RECEIPT_TYPE: Final = "mypay-export-receipt"
@@ -52,7 +53,11 @@ def import_recipient_key(jwk: Mapping[str, Any]) -> Any:
 def seal(content: bytes, key: Any, kid: str) -> str:
     """Encrypt a chunk: a compact JWE with an ephemeral key of its own."""
     header = {"alg": "ECDH-ES", "enc": "A256GCM", "kid": kid, "typ": CHUNK_TYPE, "cty": "json"}
-    return jwe.encrypt_compact(header, content, key, registry=_JWE)
+    sealed = jwe.encrypt_compact(header, content, key, registry=_JWE)
+    # The library's message and its recipient hold each other, and the message all of the chunk. A stage looks for such
+    # cycles so rarely that hundreds of chunks would lie there.
+    collect_young()
+    return sealed
 
 
 def unseal(sealed: str, key: Any) -> bytes:

@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Protocol
 
 from gateway.consents.store import ConsentUnit
+from gateway.disclosure.rules.destruction import Destruction
 from gateway.identity.refusals import RefusingUnit
 from gateway.identity.store import AuthenticationUnit
 from gateway.portability.rules.records import (
-    Destruction,
     Export,
     GoneRequest,
     PaymentFacts,

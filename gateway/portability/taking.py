@@ -20,9 +20,11 @@ from gateway.base.repetition import id_used
 from gateway.base.retrying import until_done
 from gateway.consents.rules.consent import Consent
 from gateway.database.unit import Store
+from gateway.identity.arriving import arriving
+from gateway.identity.assurance import Assertion
 from gateway.identity.door import Authentic, Door, Faulty, Nobodys
 from gateway.identity.refusals import Refusal
-from gateway.identity.rules import Assertion, judge_portability_assertion, replayed
+from gateway.identity.rules import judge_portability_assertion, replayed
 from gateway.identity.signing import KeySource, SignatureVerifier
 from gateway.identity.store import AssertionUse, AssertionVerifier, TrustTable
 from gateway.identity.verifying import verify_proofs
@@ -104,10 +106,17 @@ class PortabilityRequestService:
         loop = asyncio.get_running_loop()
         started = loop.time()
         now = self._clock.now()
+        with arriving(self._observer, await self._door.read_all(records, now, self._keys)) as read:
+            await self._bring_to_ends(read, now)
+        self._observer.batch("portability", size=len(records), seconds=loop.time() - started)
+
+    async def _bring_to_ends(
+        self, read: Sequence[Authentic[PortabilityRequest] | Faulty | Nobodys], now: datetime
+    ) -> None:
         authentic: list[Authentic[PortabilityRequest]] = []
         faults: list[Faulty] = []
         nobodys: list[Nobodys] = []
-        for one in await self._door.read_all(records, now, self._keys):
+        for one in read:
             match one:
                 case Nobodys():
                     nobodys.append(one)
@@ -132,7 +141,6 @@ class PortabilityRequestService:
         if nobodys:
             await until_done(lambda: self._dead_letters.park("portability", [(n.record, n.error) for n in nobodys]))
             self._observer.count("portability", "dead_letter", n=len(nobodys))
-        self._observer.batch("portability", size=len(records), seconds=loop.time() - started)
 
     async def _commit(self, taken: Sequence[_Taken], faults: Sequence[Faulty]) -> _Ends:
         async with self._store.transaction() as uow:
@@ -267,7 +275,17 @@ async def _tell_refused(
     uow: PortabilityUnit, refused: Sequence[tuple[_Taken, Reason]], faults: Sequence[Faulty], now: datetime
 ) -> None:
     told = [
-        *((t.request.partner_id, t.request.consent_id, t.request.request_id, t.read.reference, r) for t, r in refused),
+        *(
+            (
+                t.request.partner_id,
+                t.request.consent_id,
+                t.request.request_id,
+                t.read.reference,
+                reason,
+                t.read.envelope.traceparent,
+            )
+            for t, reason in refused
+        ),
         *(
             (
                 f.partner_id,
@@ -275,6 +293,7 @@ async def _tell_refused(
                 f.member("request_id", _REQUEST_ID) or f.reference,
                 f.reference,
                 f.reason,
+                f.traceparent,
             )
             for f in faults
         ),
@@ -283,7 +302,10 @@ async def _tell_refused(
         return
     new = await uow.refusals.insert(
         # No order's id holds a colon.
-        [Refusal(partner, f"portability:{request_id}", place, reason) for partner, _, request_id, place, reason in told]
+        [
+            Refusal(partner, f"portability:{request_id}", place, reason)
+            for partner, _, request_id, place, reason, _ in told
+        ]
     )
     await uow.outbox.append(
         [
@@ -299,8 +321,9 @@ async def _tell_refused(
                 ),
                 EventType.PORTABILITY_REFUSED,
                 place,
+                traceparent,
             )
-            for partner, consent_id, request_id, place, reason in told
+            for partner, consent_id, request_id, place, reason, traceparent in told
             if place in new
         ]
     )

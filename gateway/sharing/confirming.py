@@ -1,7 +1,6 @@
 """Affiliates' signed confirmations that they have erased; and the alarm where one does not come."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -10,6 +9,7 @@ from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.database.unit import Store
 from gateway.identity.door import Authentic, Door
+from gateway.identity.parking import park_nobodys
 from gateway.identity.signing import KeySource, SignatureVerifier
 from gateway.messaging.records import DeadLetters, Record
 from gateway.sharing.store import SharingStoreUnit
@@ -52,10 +52,7 @@ class ErasureService:
         if good:
             strangers = await until_done(lambda: self._confirm(good))
             parked += [(one.record, NotAuthenticatedError(_UNKNOWN)) for one in strangers]
-        if parked:
-            await until_done(lambda: self._dead_letters.park("sharing", parked))
-            for reason, n in Counter(error.reason.code.value for _, error in parked).items():
-                self._observer.count("sharing", "dead_letter", reason=reason, n=n)
+        await park_nobodys(self._dead_letters, self._observer, "sharing", parked)
         self._observer.batch("sharing", size=len(records), seconds=asyncio.get_running_loop().time() - started)
 
     async def _confirm(self, good: Sequence[Authentic[ErasureConfirmed]]) -> list[Authentic[ErasureConfirmed]]:

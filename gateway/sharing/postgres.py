@@ -1,25 +1,31 @@
 """Shares, holders and approvals in PostgreSQL."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+import asyncpg
 from asyncpg import Connection, Record
 
 from gateway.base.keys import ConsentKey
 from gateway.database.queries import load
 from gateway.directory.partners import PartnerKey
+from gateway.outbox.rules.subjects import partner_of, payment_of
 from gateway.sharing.rules.records import Approval, Holder, Notice, Page, Place, SettledPayment, ShareKey, ShareRow
 from schemas.events import EventType
 from schemas.sharing import EraseCause, SharingUse
-from schemas.topics import events_topic
 
 _SQL = load(__name__, "sharing")
 
-_ANY_EVENTS: Final = events_topic("x").removesuffix("x")
 _READ: Final = [EventType.PAYMENT_SETTLED.value, EventType.CONSENT_CHANGED.value]
+
+
+SHARE_COLUMNS: Final = (
+    *("partner_id", "payment_id", "affiliate_id", "consent_id", "consent_version", "round", "share_id", "key_id"),
+    *("uses", "fields", "use_until", "shared_at"),
+)
 
 
 class PostgresSharingStore:
@@ -53,36 +59,27 @@ class PostgresSharingStore:
         )
 
     async def _settled(self, rows: Sequence[Record]) -> tuple[SettledPayment, ...]:
-        if not rows:
-            return ()
         # A payment that was settled, unsettled and settled again stands here twice, and is shared once.
-        keys = sorted(set(zip(_partners(rows), [UUID(r["key"]) for r in rows], strict=True)))
-        found = await self._connection.fetch(_SQL.settled, *map(list, zip(*keys, strict=True)))
-        return tuple(
-            SettledPayment(
-                partner_id=r["partner_id"],
-                payment_id=r["payment_id"],
-                consent_id=r["consent_id"],
-                merchant_id=r["merchant_id"],
-                amount_minor=r["amount_minor"],
-                currency=r["currency"],
-                funding_token=r["funding_token"],
-                paid_at=r["decided_at"],
-                category=r["mcc"],
-                name_location=r["name_location"],
-            )
-            for r in found
-        )
+        keys = {key: None for r in rows if (key := payment_of(r["topic"], r["key"])) is not None}
+        if not keys:
+            return ()
+        found = await self._connection.fetch(_SQL.settled, *(" ".join(column) for column in zip(*keys, strict=True)))
+        # In the order of its columns.
+        return tuple(SettledPayment(*r) for r in found)
 
     async def _held(self, rows: Sequence[Record]) -> tuple[ConsentKey, ...]:
         if not rows:
             return ()
-        found = await self._connection.fetch(_SQL.held, _partners(rows), [r["key"] for r in rows])
+        partners = [partner_of(r["topic"]) for r in rows]
+        found = await self._connection.fetch(_SQL.held, partners, [r["key"] for r in rows])
         return tuple((r["partner_id"], r["consent_id"]) for r in found)
 
     async def advance(self, before: Place, after: Place) -> bool:
         moved = await self._connection.fetch(_SQL.advance, str(before.tx), before.id, str(after.tx), after.id)
         return bool(moved)
+
+    async def take_turn(self) -> None:
+        await self._connection.fetch(_SQL.take_turn)
 
     async def approvals(self) -> Sequence[Approval]:
         return [
@@ -119,6 +116,19 @@ class PostgresSharingStore:
     async def add_shares(self, shares: Sequence[ShareRow]) -> frozenset[ShareKey]:
         if not shares:
             return frozenset()
+        if (lines := _lines(shares)) is not None:
+            try:
+                # In a part of the transaction that can be undone alone.
+                async with self._connection.transaction():
+                    await self._connection.copy_to_table("share", columns=SHARE_COLUMNS, source=_once(lines))
+            except asyncpg.UniqueViolationError:
+                pass
+            else:
+                return frozenset(s.key for s in shares)
+        return await self._add_new(shares)
+
+    async def _add_new(self, shares: Sequence[ShareRow]) -> frozenset[ShareKey]:
+        """Record those that do not exist."""
         rows = await self._connection.fetch(
             _SQL.add_shares,
             [s.key[0] for s in shares],
@@ -168,13 +178,46 @@ class PostgresSharingStore:
         ids, places, erased = ([n[i] for n in notices] for i in range(3))
         await self._connection.execute(_SQL.confirm, ids, places, erased, now)
 
+    async def ask_reminder(self, notice_id: UUID, *, now: datetime) -> bool:
+        return bool(await self._connection.fetch(_SQL.ask_reminder, notice_id, now))
+
+    async def take_reminders(self, limit: int) -> Sequence[tuple[Holder, int]]:
+        # One that was confirmed meanwhile is reminded of nothing.
+        rows = await self._connection.fetch(_SQL.take_reminders, limit)
+        return [(_holder(r), r["reminders"]) for r in rows if r["confirmed_at"] is None]
+
     async def overdue(self, now: datetime) -> tuple[int, datetime | None]:
         row = await self._connection.fetchrow(_SQL.overdue, now)
         return (row["notices"], row["since"]) if row else (0, None)
 
 
-def _partners(rows: Sequence[Record]) -> list[str]:
-    return [r["topic"].removeprefix(_ANY_EVENTS) for r in rows]
+def _lines(shares: Sequence[ShareRow]) -> bytes | None:
+    """The rows as COPY reads text, in a fifth of the time that arrays of their columns take.
+
+    None where that would need an escape, which no id has.
+    """
+    words: dict[tuple[str, ...], str] = {}
+    times: dict[datetime, str] = {}
+    lines = []
+    for s in shares:
+        for several in (s.uses, s.fields):
+            if several not in words:
+                words[several] = f"{{{','.join(several)}}}"
+        for moment in (s.use_until, s.shared_at):
+            if moment not in times:
+                times[moment] = moment.isoformat()
+        partner_id, payment_id, affiliate_id = s.key
+        lines.append(
+            f"{partner_id}\t{payment_id}\t{affiliate_id}\t{s.consent_key[1]}\t{s.consent_version}\t{s.round}\t"
+            f"{s.share_id}\t{s.key_id}\t{words[s.uses]}\t{words[s.fields]}\t{times[s.use_until]}\t{times[s.shared_at]}\n"
+        )
+    text = "".join(lines)
+    counts = (text.count("\n"), text.count("\t"), text.count("\\"), text.count("\r"))
+    return text.encode() if counts == (len(shares), (len(SHARE_COLUMNS) - 1) * len(shares), 0, 0) else None
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 def _columns(keys: Sequence[ConsentKey]) -> tuple[list[str], list[str]]:

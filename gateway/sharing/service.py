@@ -7,25 +7,33 @@ moment leaves all of it or nothing, and two workers at once cannot both move the
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID, uuid5
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.base.keys import ConsentKey
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.consents.ended_watch import EndedConsentWatch
+from gateway.consents.rules.consent import Consent
 from gateway.database.unit import Store
+from gateway.outbox.store import OutboxEvent
+from gateway.sealing.sealing import NoMasterKeyError
 from gateway.sharing.pseudonyms import Named, Pseudonyms
 from gateway.sharing.rules.deciding import Granted, decide_shares, erase_cause
-from gateway.sharing.rules.records import Approval, Holder, Notice, Page, ShareRow
+from gateway.sharing.rules.records import Approval, Holder, Notice, SettledPayment, ShareRow
 from gateway.sharing.store import SharingUnit
 from gateway.sharing.telling import ShareTeller, notice_event
 
 _NOTICES = UUID("5f6d7970-6179-4d65-9d65-6572617365ff")
+
+_KEPT_NAMES_MAX: Final = 100_000
+"""Names of customers that are kept in memory, about 250 bytes each: those who pay again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +41,22 @@ class SharingSettings:
     """Bounds of sharing; each has its reason.
 
     Attributes:
-        batch: events looked at in one transaction; a larger one holds consents' locks for longer.
+        batch: events looked at in one transaction; a larger one holds consents' locks for longer, and whoever ends a
+            consent waits for them: tens of milliseconds, as it is.
         erase_within: how long an affiliate has to confirm that it has erased.
     """
 
-    batch: int = 2000
+    batch: int = 4000
     erase_within: timedelta = timedelta(days=7)
+
+
+_Place = tuple[ConsentKey, str]
+"""A consent and an affiliate: where there is a holder."""
 
 
 class _Share(Struct, frozen=True, gc=False):
     granted: Granted
+    place: _Place
     row: ShareRow
 
 
@@ -70,6 +84,8 @@ class SharingService:
         self._settings = settings
         self._watch = watch
         self._follows = False
+        # Under the newest key, which a process does not change.
+        self._customers: dict[tuple[str, str], str] = {}
 
     async def share(self) -> int:
         """Deal with one batch of what happened; return how many events that was."""
@@ -90,11 +106,42 @@ class SharingService:
 
         async def tell() -> int:
             async with self._store.transaction() as uow:
-                return await self._tell_erasures(uow, keys)
+                # Nothing is shared meanwhile: no share may come behind its erase notice.
+                await uow.sharing.take_turn()
+                return await self._tell_erasures(uow, keys, await self._hold(uow, set(keys)))
 
         told = await until_done(tell) if keys else 0
         self._observer.count("sharing", "erase_notice", n=told)
         return told
+
+    async def remind(self) -> int:
+        """Send notices again where somebody asked for it; return how many were asked for: one may not be possible."""
+
+        async def tell() -> tuple[int, int]:
+            now = self._clock.now()
+            async with self._store.transaction() as uow:
+                due = await uow.sharing.take_reminders(self._settings.batch)
+                made = [self._reminder(holder, number, now) for holder, number in due]
+                events = [e for e in made if e is not None]
+                await uow.outbox.append(events)
+                return len(due), len(events)
+
+        asked, told = await until_done(tell)
+        self._observer.count("sharing", "erase_reminder", n=told)
+        return asked
+
+    def _reminder(self, holder: Holder, number: int, now: datetime) -> OutboxEvent | None:
+        if holder.notice is None:
+            raise AssertionError("a holder is reminded of a notice")
+        try:
+            return notice_event(holder, holder.notice, self._pseudonyms, reminder=number, at=now)
+        except NoMasterKeyError:
+            # The key that named the customer is gone: nobody can say any more whom the affiliate should erase.
+            notice = str(holder.notice.notice_id)
+            self._observer.note(
+                "erase_reminder_not_possible", level="error", reference=notice, reason="NoMasterKeyError"
+            )
+            return None
 
     async def _share_once(self) -> int:
         started = asyncio.get_running_loop().time()
@@ -114,8 +161,10 @@ class SharingService:
             if not await uow.sharing.advance(before, page.last):
                 return 0
             if page.settled or page.changed:
-                shared, decided_at = await self._share(uow, page)
-                told = await self._tell_erasures(uow, page.changed)
+                consents = await self._hold(uow, {*page.changed, *(p.consent_key for p in page.settled)})
+                if page.settled:
+                    shared, decided_at = await self._share(uow, page.settled, consents)
+                told = await self._tell_erasures(uow, page.changed, consents)
         if self._watch is not None and decided_at is not None and shared:
             self._watch.intended([p.consent_key for p in page.settled], decided_at)
         if page.settled or page.changed:
@@ -125,50 +174,58 @@ class SharingService:
             self._observer.count("sharing", "erase_notice", n=told)
         return page.looked_at
 
-    async def _share(self, uow: SharingUnit, page: Page) -> tuple[int, datetime]:
-        """Under the locks of the consents, in key order, those that changed among them: one order for all that lock."""
-        keys = sorted({p.consent_key for p in page.settled} | set(page.changed))
-        consents = await uow.consents.lock(keys)
+    @staticmethod
+    async def _hold(uow: SharingUnit, keys: Collection[ConsentKey]) -> Mapping[ConsentKey, Consent]:
+        """The consents as they are until the transaction ends, in key order: one order for all that lock.
+
+        Payments go on beside this; who changes a consent waits, or is waited for. What sharing itself writes under one
+        is kept apart by the place, which every transaction of sharing holds.
+        """
+        return await uow.consents.hold(sorted(keys))
+
+    async def _share(
+        self, uow: SharingUnit, settled: Sequence[SettledPayment], consents: Mapping[ConsentKey, Consent]
+    ) -> tuple[int, datetime]:
+        """Under the locks of the consents; returns how many shares it were, and when they were decided."""
         # After the locks: what ended before them has ended.
         now = self._clock.now()
-        if not page.settled:
-            return 0, now
         approvals: dict[str, list[Approval]] = defaultdict(list)
         for approval in await uow.sharing.approvals():
             approvals[approval.affiliate_id].append(approval)
-        granted = decide_shares(page.settled, consents=consents, approvals=approvals, now=now)
+        granted = decide_shares(settled, consents=consents, approvals=approvals, now=now)
         if not granted:
             return 0, now
-        known = {(r.key, r.affiliate_id): r for r in await uow.sharing.holders(sorted({_key(g) for g in granted}))}
-        holders = {
-            place: self._holder(g, known.get(place), now)
-            for g in granted
-            if (place := (_key(g), g.affiliate_id)) not in known or known[place].notice is not None
+        known = {
+            (r.key, r.affiliate_id): r for r in await uow.sharing.holders(sorted({g.consent_key for g in granted}))
         }
+        holders: dict[_Place, Holder] = {}
         shares = []
         for one in granted:
-            place = (_key(one), one.affiliate_id)
-            shares.append(_Share(one, self._row(one, holders.get(place) or known[place], now)))
+            place = (one.consent_key, one.affiliate_id)
+            holder = holders.get(place)
+            if holder is None:
+                holder = known.get(place)
+                if holder is None or holder.notice is not None:
+                    holder = self._holder(one, holder, now)
+                holders[place] = holder
+            shares.append(_Share(one, place, self._row(one, holder, now)))
         new = await uow.sharing.add_shares([s.row for s in shares])
         made = shares if len(new) == len(shares) else [s for s in shares if s.row.key in new]
-        changed: dict[tuple[ConsentKey, str], Holder] = {}
+        changed: dict[_Place, Holder] = {}
         for share in made:
-            place = (share.row.consent_key, share.granted.affiliate_id)
-            holder = changed.get(place) or holders.get(place) or known[place]
-            if self._is_new_to(holder, share.row) or (place in holders and place not in changed):
-                changed[place] = self._with_share(holder, share.row)
+            holder = holders[share.place]
+            if self._is_new_to(holder, share.row):
+                changed[share.place] = holders[share.place] = self._with_share(holder, share.row)
         await uow.sharing.write_holders(list(changed.values()))
-        references = {place: r.reference for place, r in {**known, **holders}.items()}
-        teller = ShareTeller(self._pseudonyms)
-        shared = [
-            teller.affiliates_event(s.granted, s.row, references[s.row.consent_key, s.granted.affiliate_id])
-            for s in made
-        ]
+        if len(self._customers) > _KEPT_NAMES_MAX:
+            self._customers.clear()
+        teller = ShareTeller(self._pseudonyms, self._customers)
+        shared = [teller.affiliates_event(s.granted, s.row, holders[s.place].reference) for s in made]
         await uow.outbox.append([*shared, *(teller.partners_event(s.granted, s.row) for s in made)])
         return len(made), now
 
     def _holder(self, granted: Granted, before: Holder | None, now: datetime) -> Holder:
-        affiliate, key = granted.affiliate_id, _key(granted)
+        affiliate, key = granted.affiliate_id, granted.consent_key
         number = 1 if before is None else before.round + 1
         named = f"{key[0]}/{key[1]}/{number}"
         return Holder(
@@ -184,7 +241,9 @@ class SharingService:
 
     def _is_new_to(self, holder: Holder, row: ShareRow) -> bool:
         """True where a share has a key or a use that its holder's row does not name yet."""
-        return self._pseudonyms.key_id not in holder.key_ids or any(use not in holder.uses for use in row.uses)
+        if self._pseudonyms.key_id not in holder.key_ids:
+            return True
+        return row.uses != holder.uses and not set(holder.uses).issuperset(row.uses)
 
     def _with_share(self, holder: Holder, row: ShareRow) -> Holder:
         """With the key that names the customer in a share, and the uses that it is for."""
@@ -200,7 +259,7 @@ class SharingService:
         named = f"{payment.partner_id}/{payment.payment_id}"
         return ShareRow(
             key=(payment.partner_id, payment.payment_id, affiliate),
-            consent_key=payment.consent_key,
+            consent_key=granted.consent_key,
             consent_version=granted.consent_version,
             round=holder.round,
             share_id=self._pseudonyms.name(affiliate, Named.PAYMENT, named),
@@ -211,11 +270,12 @@ class SharingService:
             shared_at=now,
         )
 
-    async def _tell_erasures(self, uow: SharingUnit, keys: Sequence[ConsentKey]) -> int:
-        """Send the notices that consents' changes ask for; the consents are locked here where they are not yet."""
+    async def _tell_erasures(
+        self, uow: SharingUnit, keys: Sequence[ConsentKey], consents: Mapping[ConsentKey, Consent]
+    ) -> int:
+        """Send the notices that consents' changes ask for; the consents are held."""
         if not keys:
             return 0
-        consents = await uow.consents.lock(sorted(set(keys)))
         # After the locks, as the clock: shares are decided under them too, of the approvals as they were then.
         approved = await uow.sharing.approved()
         now = self._clock.now()
@@ -229,7 +289,3 @@ class SharingService:
         await uow.sharing.write_holders([r for r, _ in noticed])
         await uow.outbox.append([notice_event(r, notice, self._pseudonyms) for r, notice in noticed])
         return len(noticed)
-
-
-def _key(granted: Granted) -> ConsentKey:
-    return granted.payment.consent_key

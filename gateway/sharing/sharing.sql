@@ -11,19 +11,20 @@ SELECT EXISTS (SELECT FROM consent WHERE terms ? 'sharing')
        OR EXISTS (SELECT FROM share_holder WHERE notice_id IS NULL) AS has_work,
        o.tx::text AS place_tx, o.id
 FROM outbox o
-WHERE (o.tx, o.id) > ($1::text::xid8, $2::bigint) AND o.tx >= $1::text::xid8
+WHERE (o.tx, o.id) > ((SELECT $1::text::xid8), (SELECT $2::bigint)) AND o.tx >= (SELECT $1::text::xid8)
   AND o.tx < pg_snapshot_xmin(pg_current_snapshot())
 ORDER BY o.tx DESC, o.id DESC LIMIT 1
 
 -- name: read
--- As the relay reads: nothing can come to stand before these rows, and partitions are passed over by tx alone.
+-- As the relay reads: nothing can come to stand before these rows, and partitions are passed over by tx alone. A planner
+-- that knew place and limit would take all that is younger than its statistics for a few rows, and sort it for each page.
 WITH page AS MATERIALIZED (
     SELECT o.tx, o.id, o.topic, o.key, o.event_type, row_number() OVER (ORDER BY o.tx, o.id) AS n
     FROM (
         SELECT tx, id, topic, key, event_type FROM outbox
-        WHERE (tx, id) > ($1::text::xid8, $2::bigint) AND tx >= $1::text::xid8
+        WHERE (tx, id) > ((SELECT $1::text::xid8), (SELECT $2::bigint)) AND tx >= (SELECT $1::text::xid8)
           AND tx < pg_snapshot_xmin(pg_current_snapshot())
-        ORDER BY tx, id LIMIT $3
+        ORDER BY tx, id LIMIT (SELECT $3::bigint)
     ) o
 )
 SELECT tx::text AS place_tx, id, topic, key, event_type, n FROM page
@@ -31,11 +32,20 @@ WHERE event_type = ANY ($4::text[]) OR n = (SELECT max(n) FROM page)
 ORDER BY n
 
 -- name: settled
+-- Look-ups are by key, one row each: a plan that begins with all consents that share reads all of their payments.
+-- Keys come as two texts: to make an array, the driver takes half a microsecond for each member.
 SELECT p.partner_id, p.payment_id, p.consent_id, p.merchant_id, p.amount_minor, p.currency, p.funding_token,
        p.decided_at, m.mcc, m.name_location
-FROM payment p
-JOIN unnest($1::text[], $2::uuid[]) AS k (partner_id, payment_id) USING (partner_id, payment_id)
-JOIN consent c USING (partner_id, consent_id)
+FROM unnest(string_to_array($1, ' '), string_to_array($2, ' ')) AS k (partner_id, payment_id)
+CROSS JOIN LATERAL (
+    SELECT partner_id, payment_id, consent_id, merchant_id, amount_minor, currency, funding_token, decided_at, operation, state
+    FROM payment WHERE partner_id = k.partner_id AND payment_id = k.payment_id::uuid
+    OFFSET 0
+) p
+CROSS JOIN LATERAL (
+    SELECT terms, ended_purposes FROM consent WHERE partner_id = p.partner_id AND consent_id = p.consent_id
+    OFFSET 0
+) c
 LEFT JOIN merchant m USING (merchant_id)
 WHERE p.operation = 'purchase' AND p.state = 'settled' AND c.terms ? 'sharing' AND NOT 'sharing' = ANY (c.ended_purposes)
 ORDER BY p.partner_id, p.payment_id
@@ -47,9 +57,13 @@ WHERE r.notice_id IS NULL
 ORDER BY partner_id, consent_id
 
 -- name: advance
-UPDATE sharing_place SET tx = $3::text::xid8, id = $4
+-- Who moves on reads, whatever operators said of it meanwhile: events are kept for it again.
+UPDATE sharing_place SET tx = $3::text::xid8, id = $4, followed = true
 WHERE (tx, id) = ($1::text::xid8, $2::bigint)
 RETURNING id
+
+-- name: take_turn
+SELECT id FROM sharing_place FOR NO KEY UPDATE
 
 -- name: approvals
 SELECT a.affiliate_id, a.purpose, a.legal_basis, a.approved_by
@@ -70,12 +84,15 @@ SELECT affiliate_id FROM affiliate WHERE active
 SELECT kid, affiliate_id, algorithm, jwk::text AS jwk, valid_from, valid_until, disabled_at FROM affiliate_key
 
 -- name: holders
-SELECT DISTINCT ON (r.partner_id, r.consent_id, r.affiliate_id) r.*
+SELECT DISTINCT ON (r.partner_id, r.consent_id, r.affiliate_id)
+       r.partner_id, r.consent_id, r.customer_id, r.affiliate_id, r.round, r.reference, r.key_ids, r.since, r.uses,
+       r.notice_id, r.cause, r.noticed_at, r.erase_by, r.confirmed_at
 FROM share_holder r
 JOIN unnest($1::text[], $2::text[]) AS k (partner_id, consent_id) USING (partner_id, consent_id)
 ORDER BY r.partner_id, r.consent_id, r.affiliate_id, r.round DESC
 
 -- name: add_shares
+-- Where some are there: others are written by COPY.
 INSERT INTO share (partner_id, payment_id, affiliate_id, consent_id, consent_version, round, share_id, key_id, uses, fields,
                    use_until, shared_at)
 SELECT partner_id, payment_id, affiliate_id, consent_id, version, round, share_id, key_id, string_to_array(uses, ' '),
@@ -128,6 +145,19 @@ UPDATE share_holder r
 SET confirmed_at = $4, confirmation = u.reference, erased = u.erased
 FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS u (notice_id, reference, erased)
 WHERE r.notice_id = u.notice_id AND r.confirmed_at IS NULL
+
+-- name: ask_reminder
+-- Whoever asked first is the one that it waits for.
+UPDATE share_holder SET remind_at = coalesce(remind_at, $2) WHERE notice_id = $1 AND confirmed_at IS NULL RETURNING notice_id
+
+-- name: take_reminders
+WITH due AS MATERIALIZED (
+    SELECT notice_id FROM share_holder WHERE remind_at IS NOT NULL ORDER BY remind_at, notice_id LIMIT $1
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE share_holder r SET remind_at = NULL, reminders = r.reminders + (r.confirmed_at IS NULL)::integer
+FROM due WHERE r.notice_id = due.notice_id
+RETURNING r.*
 
 -- name: overdue
 SELECT count(*) AS notices, min(erase_by) AS since FROM share_holder

@@ -30,6 +30,9 @@ class SharingStore(Protocol):
     async def advance(self, before: Place, after: Place) -> bool:
         """Note that everything up to ``after`` is dealt with; False where another has moved on from ``before``."""
 
+    async def take_turn(self) -> None:
+        """Hold the place until the transaction ends: nobody moves on, and so nobody shares, beside it."""
+
     async def approvals(self) -> Sequence[Approval]:
         """What is approved for the affiliates that are active."""
 
@@ -62,6 +65,15 @@ class SharingStore(Protocol):
 
     async def confirm(self, notices: Sequence[tuple[UUID, str, int]], *, now: datetime) -> None:
         """Note of locked notices that they were confirmed: with which record's place, and how many were erased."""
+
+    async def ask_reminder(self, notice_id: UUID, *, now: datetime) -> bool:
+        """Let a notice be sent again that is not confirmed; False where there is none."""
+
+    async def take_reminders(self, limit: int) -> Sequence[tuple[Holder, int]]:
+        """Holders whose notice is to be sent again, each with how often it was by then. None comes twice.
+
+        Those that another takes at the same moment are left to it.
+        """
 
     async def overdue(self, now: datetime) -> tuple[int, datetime | None]:
         """How many notices are past their time without a confirmation, and since when the oldest is."""

@@ -5,14 +5,16 @@ came in. A property test holds what is written against the contract's models. On
 once what is the same in all of its shares.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Final
 
 from gateway.outbox.store import OutboxEvent
 from gateway.sharing.pseudonyms import Named, Pseudonyms
 from gateway.sharing.rules.deciding import Granted, Uses, data_of
-from gateway.sharing.rules.records import Holder, Notice, ShareRow
+from gateway.sharing.rules.records import Holder, Notice, SettledPayment, ShareRow
 from schemas.codec import encode, encode_fields
+from schemas.consents import SharingField
 from schemas.events import EventType
 from schemas.sharing import CustomerName, EraseNotice, SharedData, ShareUse
 from schemas.topics import events_topic, sharing_topic
@@ -22,12 +24,17 @@ _TOLD: Final = EventType.CONSENT_SHARED.value
 
 
 class ShareTeller:
-    """Tells of one batch's shares."""
+    """Tells of one batch's shares.
 
-    def __init__(self, pseudonyms: Pseudonyms) -> None:
+    Args:
+        customers: (affiliate, customer) → name that was made before, and will be used again.
+    """
+
+    def __init__(self, pseudonyms: Pseudonyms, customers: dict[tuple[str, str], str] | None = None) -> None:
         self._pseudonyms = pseudonyms
-        self._customers: dict[tuple[str, str], str] = {}
+        self._customers = {} if customers is None else customers
         self._topics: dict[str, str] = {}
+        self._datas: dict[tuple[int, frozenset[SharingField]], tuple[SettledPayment, dict[str, object]]] = {}
         # Many payments are shared under one and the same uses, which live as long as the batch.
         self._bases: dict[int, tuple[Uses, str]] = {}
 
@@ -53,7 +60,7 @@ class ShareTeller:
                     "purpose": use.approval.use,
                     "legal_basis": use.approval.legal_basis,
                     "approved_by": use.approval.approved_by,
-                    "data": data_of(granted.payment, use.fields, name_token),
+                    "data": self._data(granted.payment, use.fields, name_token),
                 }
                 for use in granted.uses
             ],
@@ -84,6 +91,19 @@ class ShareTeller:
         name = f"{payment}:{affiliate}"
         return OutboxEvent(topic, consent_id, name, _TOLD, row.shared_at, encode_fields(body))
 
+    def _data(
+        self, payment: SettledPayment, fields: frozenset[SharingField], name_token: Callable[[str], str]
+    ) -> dict[str, object]:
+        if SharingField.TOKEN in fields:
+            return data_of(payment, fields, name_token)
+        # It has no name of the affiliate's own: what one may see, another with the same fields sees, too.
+        place = (id(payment), fields)
+        known = self._datas.get(place)
+        if known is None:
+            # With the payment, for no other may come to have its place in memory.
+            known = self._datas[place] = (payment, data_of(payment, fields, name_token))
+        return known[1]
+
     def _customer(self, affiliate: str, customer_id: str) -> str:
         name = self._customers.get((affiliate, customer_id))
         if name is None:
@@ -104,8 +124,18 @@ class ShareTeller:
         return known[1]
 
 
-def notice_event(holder: Holder, notice: Notice, pseudonyms: Pseudonyms) -> OutboxEvent:
-    """For an affiliate that must erase."""
+def notice_event(
+    holder: Holder, notice: Notice, pseudonyms: Pseudonyms, *, reminder: int = 0, at: datetime | None = None
+) -> OutboxEvent:
+    """For an affiliate that must erase.
+
+    Args:
+        holder: who it is.
+        notice: the same each time that it is told.
+        pseudonyms: names the customer.
+        reminder: how often it was told again: an event of its own, for whoever has the first one may pass over that.
+        at: when it is told; None: when it was noticed.
+    """
     affiliate = holder.affiliate_id
     names: Mapping[str, str] = {
         k: pseudonyms.name(affiliate, Named.CUSTOMER, holder.customer_id, key_id=k) for k in holder.key_ids
@@ -122,8 +152,8 @@ def notice_event(holder: Holder, notice: Notice, pseudonyms: Pseudonyms) -> Outb
     return OutboxEvent(
         topic=sharing_topic(affiliate),
         key=holder.reference,
-        event_id=str(notice.notice_id),
+        event_id=f"{notice.notice_id}:{reminder}" if reminder else str(notice.notice_id),
         event_type=EventType.ERASE_NOTICE,
-        occurred_at=notice.noticed_at,
+        occurred_at=at or notice.noticed_at,
         body=encode(body),
     )

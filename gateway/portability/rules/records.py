@@ -99,26 +99,6 @@ class GoneRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Destruction:
-    """Evidence that rows of one kind were destroyed; nothing of it names anybody.
-
-    Attributes:
-        number: 1, 2, 3 …
-        rule: by which they were.
-        before: they were last asked about then, or before it.
-        digest: of requests, SHA-256 over their digests, by partner and id.
-    """
-
-    number: int
-    kind: str
-    rows: int
-    rule: str
-    before: datetime
-    digest: bytes | None
-    destroyed_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Export:
     """One export of a request.
 

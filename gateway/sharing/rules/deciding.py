@@ -1,7 +1,7 @@
 """Who is given what of settled payments, and who must erase: decided of consents that were read under their locks."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from msgspec import Struct
@@ -17,6 +17,10 @@ from schemas.sharing import EraseCause
 
 Approvals = Mapping[str, Sequence[Approval]]
 """Affiliate → what is approved for it; an affiliate that is not active is not in it."""
+
+SHARED_WITHIN: Final = timedelta(days=366)
+"""From a payment until it is shared at last. Shares are kept for three years after they were erased, and so for longer:
+what is settled anew after that is not shared a second time."""
 
 
 class GrantedUse(Struct, frozen=True, gc=False):
@@ -38,6 +42,7 @@ class Granted(Struct, frozen=True, gc=False):
     """A payment that an affiliate is given."""
 
     payment: SettledPayment
+    consent_key: ConsentKey
     affiliate_id: str
     customer_id: str
     consent_version: int
@@ -55,6 +60,7 @@ def decide_shares(
 ) -> list[Granted]:
     """Who is given what. ``now`` is read after the consents' locks were taken.
 
+    Nothing leaves that was paid longer ago than :data:`SHARED_WITHIN`: that it was shared before is forgotten one day.
     Nothing leaves where the consent permits no sharing now, to an affiliate that it does not name or that nobody
     approved, or for a use that it does not name, that no table knows or that nobody approved for this affiliate.
     """
@@ -62,11 +68,13 @@ def decide_shares(
     given: dict[ConsentKey, tuple[_Given, ...]] = {}
     uses: dict[tuple[str, tuple[str, ...], tuple[SharingField, ...]], Uses] = {}
     for payment in settled:
+        if now - payment.paid_at > SHARED_WITHIN:
+            continue
         key = payment.consent_key
         under = given.get(key)
         if under is None:
             under = given[key] = _given(consents.get(key), approvals, uses, now)
-        shares += [Granted(payment, g.affiliate_id, g.customer_id, g.version, g.until, g.allowed) for g in under]
+        shares += [Granted(payment, key, g.affiliate_id, g.customer_id, g.version, g.until, g.allowed) for g in under]
     return shares
 
 

@@ -4,11 +4,14 @@ A field leaves only where the use's row has it *and* the consent names it. Ident
 knows the customer by a name of its own.
 """
 
+from bisect import bisect_right
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from functools import cache, lru_cache
+from itertools import pairwise
 from typing import Final
 
-from gateway.base.calendar import day_of
+from gateway.base.calendar import SEOUL
 from gateway.network.exchange import city_of
 from schemas.consents import SharingField
 from schemas.primitives import EXPONENTS
@@ -50,16 +53,24 @@ def known_uses(named: Collection[str]) -> tuple[SharingUse, ...]:
 def amount_band(amount_minor: int, currency: str) -> str:
     """The band of an amount: ``KRW 10000-50000``."""
     begins = BANDS.get(currency, OTHER_BANDS)
-    whole = amount_minor // 10 ** EXPONENTS[currency]
-    at = max(n for n, begin in enumerate(begins) if begin <= whole)
-    if at == len(begins) - 1:
-        return f"{currency} {begins[at]}+"
-    return f"{currency} {begins[at]}-{begins[at + 1]}"
+    return _bands(currency)[bisect_right(begins, amount_minor // 10 ** EXPONENTS[currency]) - 1]
+
+
+@cache
+def _bands(currency: str) -> tuple[str, ...]:
+    begins = BANDS.get(currency, OTHER_BANDS)
+    return (*(f"{currency} {low}-{high}" for low, high in pairwise(begins)), f"{currency} {begins[-1]}+")
 
 
 def month_of(moment: datetime) -> str:
     """The month of a moment in Asia/Seoul: ``2026-11``."""
-    return f"{day_of(moment):%Y-%m}"
+    there = moment.astimezone(SEOUL)
+    return _month(there.year, there.month)
+
+
+@lru_cache(maxsize=64)
+def _month(year: int, month: int) -> str:
+    return f"{year:04}-{month:02}"
 
 
 def region_of(name_location: str) -> str | None:

@@ -64,8 +64,7 @@ class Notice:
     erase_by: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(Struct, frozen=True, gc=False):
     """An affiliate that was given something under a consent. It ends with its erase notice: then a new round begins.
 
     Attributes:

@@ -11,11 +11,14 @@ from msgspec import structs
 
 from gateway.base.errors import PublisherUnavailableError, StoreUnavailableError
 from gateway.consents.rules.consent import Consent
+from gateway.consents.rules.purposes import PurposeEnd
+from gateway.consents.store import PurposeEndRow
 from gateway.network.exchange import Operation
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.portability.rules.records import ExportState, RequestStatus
 from gateway.portability.verifying import ExportRefusedError
 from schemas.consents import ConsentStatus, PortabilityScope, Purpose
+from schemas.primitives import ConsentId, PartnerId
 from schemas.topics import exports_topic
 from tests.support.builders import NOW
 from tests.support.domain_samples import terms
@@ -241,6 +244,33 @@ async def test_an_export_whose_purpose_is_revoked_in_the_middle_is_void(rig: Por
     assert [attempt for _, attempt in reader.void] == [1]
     assert not reader.open_attempts
     assert await rig.make_all() == 0
+
+
+async def test_a_chunk_of_which_nobody_knows_whether_it_left_counts_until_the_moment_when_it_was_given_up(
+    rig: PortabilityRig,
+) -> None:
+    await rig.take(rig.record())
+    held: list[int | None] = []
+
+    class Away:
+        async def publish(self, records: Any) -> None:
+            held.extend(r.at_ms for r in records)
+            end_purpose(rig, Purpose.PORTABILITY)
+            key = (PartnerId("partner-1"), ConsentId("consent-1"))
+            end = PurposeEndRow(key, 1, Purpose.PORTABILITY, PurposeEnd.REVOKED, 1, NOW)
+            rig.database.purpose_ends.rows[key, 1, Purpose.PORTABILITY] = end
+            rig.clock.advance(4)
+            raise PublisherUnavailableError("away")
+
+    rig.kafka = Away()  # type: ignore[assignment]
+    stage = rig.new_stage("worker-1")
+    await stage.exports.make_one()
+    await stage.watch.look()
+    rig.clock.advance(60)
+    await stage.watch.look()
+    assert held == [int(NOW.timestamp() * 1000)]
+    [late] = [seconds for span, seconds in rig.observer.delays if span == "revoke_to_last_export"]
+    assert late == pytest.approx(4.0, abs=0.5)
 
 
 async def test_an_export_begins_anew_under_a_key_that_was_changed(rig: PortabilityRig) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final
 
 import pytest
@@ -18,8 +19,9 @@ from tests.support.portability import PURPOSE, PortabilityRig
 
 
 def permission_not_read_again() -> AbstractContextManager[None]:
-    async def check(self: Any, attempt: Any) -> None:
+    async def check(self: Any, attempt: Any) -> datetime:
         """Believe what was true at first."""
+        return attempt.snapshot_at  # type: ignore[no-any-return]
 
     return replaced(ExportService, "_check", check)
 
