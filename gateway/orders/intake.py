@@ -15,7 +15,9 @@ from typing import Any, assert_never
 from gateway.base.errors import NotAuthenticatedError
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
+from gateway.base.tracing import exemplar
 from gateway.database.unit import Store
+from gateway.identity.arriving import arriving
 from gateway.identity.door import Authentic, Door, Faulty, Nobodys
 from gateway.identity.signing import KeySource, SignatureVerifier
 from gateway.messaging.records import DeadLetters, Record
@@ -76,7 +78,11 @@ class OrderIntake:
         loop = asyncio.get_running_loop()
         started = loop.time()
         now = self._clock.now()
-        batch = await self._sort(await self._door.read_all(records, now, self._keys))
+        with arriving(self._observer, await self._door.read_all(records, now, self._keys)) as read:
+            await self._bring_to_ends(await self._sort(read), now)
+        self._observer.batch("initiation", size=len(records), seconds=loop.time() - started)
+
+    async def _bring_to_ends(self, batch: _Batch, now: datetime) -> None:
         kinds = sorted(batch.by_kind.items(), key=lambda item: item[0].precedence)
         written: list[tuple[AnyKind, Any]] = []
         for kind, messages in kinds:
@@ -95,11 +101,14 @@ class OrderIntake:
             if kind.precedence is Precedence.AFTERWARDS:
                 await bring_to_end(kind, messages, now)
         self._report(batch)
-        self._observer.batch("initiation", size=len(records), seconds=loop.time() - started)
 
     def _tell_hop(self, orders: Sequence[Message]) -> None:
         now = self._clock.now()
-        self._observer.hops("order_to_dispatch", [(now - m.ordered_at).total_seconds() for m in orders])
+        self._observer.hops(
+            "order_to_dispatch",
+            [(now - m.ordered_at).total_seconds() for m in orders],
+            exemplar=exemplar(self._observer.traces, lambda: (m.envelope.traceparent for m in orders)),
+        )
 
     async def _sort(self, read: Sequence[Message | Faulty | Nobodys]) -> _Batch:
         batch = _Batch()
@@ -142,6 +151,8 @@ class OrderIntake:
         ):
             for reason, n in reasons.items():
                 count("initiation", outcome, reason=reason, n=n)
+        for partner_id, n in Counter(f.partner_id for f in batch.faults).items():
+            count("partner", "refused", reason=partner_id, n=n)
         for fault in batch.faults:
             self._observer.step(
                 "order_refused",

@@ -1,17 +1,21 @@
 """Judging orders as they come, one by one or in a bulk: what is read for a batch, and what each may count on.
 
-Advice only: execution decides again, under the consents' locks. A batch costs one round trip for each kind of fact.
+Advice only: execution decides again, under the consents' locks. A batch costs one question for each kind of fact, most
+of them asked at once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from gateway.base.at_once import at_once
 from gateway.base.keys import ConsentKey
 from gateway.consents.rules.consent import Consent, refuse_order
 from gateway.consents.rules.exemption import capped, exemption_allows, with_exemption_told
+from gateway.database.unit import Store
 from gateway.directory.merchants import Merchant
-from gateway.identity.rules import Assertion, judge_payment_assertion
+from gateway.identity.assurance import Assertion
+from gateway.identity.rules import judge_payment_assertion
 from gateway.identity.store import TrustTable
 from gateway.orders.scheduled.rules import AHEAD_DAYS_DEFAULT, due_later, refuse_to_wait
 from gateway.orders.store import JudgingUnit
@@ -69,16 +73,32 @@ class OrderJudge:
         self._networks = networks
         self._ahead_days_max = ahead_days_max
 
-    async def look(self, uow: JudgingUnit, orders: Sequence[ReceivedOrder]) -> Seen:
-        """Read what judging these orders needs."""
-        identities = sorted({t.assertion.identity for t in orders if isinstance(t.assertion, Assertion)})
-        return Seen(
-            existing=await uow.payments.find([t.key for t in orders]),
-            consents=await uow.consents.read(sorted({t.consent_key for t in orders})),
-            merchants=await uow.directory.merchants(sorted({t.order.merchant_id for t in orders})),
-            links=await uow.authentication.links(identities),
-            networks=self._networks(),
-        )
+    async def look(self, store: Store[JudgingUnit], orders: Sequence[ReceivedOrder]) -> Seen:
+        """Read what judging these orders needs: all of it at once, for it is advice, of one moment or of several."""
+
+        async def find() -> Mapping[PaymentKey, Payment]:
+            async with store.reading() as uow:
+                return await uow.payments.find([t.key for t in orders])
+
+        async def read() -> Mapping[ConsentKey, Consent]:
+            async with store.reading() as uow:
+                return await uow.consents.read(sorted({t.consent_key for t in orders}))
+
+        async def refer() -> Mapping[MerchantId, Merchant]:
+            async with store.reading() as uow:
+                return await uow.directory.merchants(sorted({t.order.merchant_id for t in orders}))
+
+        async def link() -> Mapping[tuple[str, str], CustomerId]:
+            identities = sorted({t.assertion.identity for t in orders if isinstance(t.assertion, Assertion)})
+            if not identities:
+                return {}
+            async with store.reading() as uow:
+                return await uow.authentication.links(identities)
+
+        async with at_once() as tasks:
+            existing, consents = tasks.create_task(find()), tasks.create_task(read())
+            merchants, links = tasks.create_task(refer()), tasks.create_task(link())
+        return Seen(existing.result(), consents.result(), merchants.result(), links.result(), self._networks())
 
     def judge(self, received: ReceivedOrder, seen: Seen, now: datetime) -> NetworkId | Waits | Reason:
         """Where the order goes: to a network, into the schedule, or nowhere."""

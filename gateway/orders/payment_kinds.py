@@ -13,6 +13,7 @@ from typing import ClassVar, Generic, Protocol, TypeVar, assert_never
 
 from msgspec import Struct
 
+from gateway.base.at_once import at_once
 from gateway.base.process import Observer
 from gateway.base.retrying import until_done
 from gateway.database.unit import Store
@@ -91,7 +92,7 @@ class PaymentKind(Kind[M, Instructions[M, T]], Generic[M, T, S]):
         self._observer = observer
 
     @abstractmethod
-    async def look(self, uow: PaymentIntakeUnit, received: Sequence[T]) -> S:
+    async def look(self, received: Sequence[T]) -> S:
         """Read what judging these needs, payments under their ids too."""
 
     @abstractmethod
@@ -126,13 +127,12 @@ class PaymentKind(Kind[M, Instructions[M, T]], Generic[M, T, S]):
 
     async def judge(self, work: Instructions[M, T], now: datetime) -> Instructions[M, T]:
         """Sort a batch by how each instruction ends."""
-        async with self._store.reading() as uow:
-            refused = await uow.refusals.find(
-                [(i.read.message.partner_id, i.received.reference) for i in work.instructions]
-            )
-            # What was refused when it came before, for a field that was not known yet, say, has ended and was told so.
-            instructions = [i for i in work.instructions if i.received.reference not in refused]
-            seen = await self.look(uow, [i.received for i in instructions])
+        async with at_once() as tasks:
+            refusals = tasks.create_task(self._refused(work))
+            looking = tasks.create_task(self.look([i.received for i in work.instructions]))
+        refused, seen = refusals.result(), looking.result()
+        # What was refused when it came before, for a field that was not known yet, say, has ended and was told so.
+        instructions = [i for i in work.instructions if i.received.reference not in refused]
         judged = Instructions[M, T](work.instructions)
         # What this batch itself does with an order id counts for the instructions behind it.
         first_of = dict(seen.existing)
@@ -166,6 +166,12 @@ class PaymentKind(Kind[M, Instructions[M, T]], Generic[M, T, S]):
                 case _:
                     assert_never(end)
         return judged
+
+    async def _refused(self, work: Instructions[M, T]) -> frozenset[str]:
+        async with self._store.reading() as uow:
+            return await uow.refusals.find(
+                [(i.read.message.partner_id, i.received.reference) for i in work.instructions]
+            )
 
     async def write(self, work: Instructions[M, T], now: datetime) -> Instructions[M, T]:
         """Write payments that begin here, and tell of them."""
@@ -210,7 +216,9 @@ def _repeat(instruction: Instruction[M, T], first: Payment, judged: Instructions
 def _refuse_second(received: OrderOrRefund, first: OrderOrRefund) -> RefusedOrder:
     message = received.message
     reason = order_id_used(first.message, message)
-    return RefusedOrder(message.partner_id, message.order_id, message.payment_id, reason, received.reference)
+    return RefusedOrder(
+        message.partner_id, message.order_id, message.payment_id, reason, received.reference, received.traceparent
+    )
 
 
 async def _write(uow: PaymentIntakeUnit, work: Instructions[M, T], now: datetime) -> None:

@@ -73,9 +73,9 @@ class PurchaseKind(PaymentKind[PaymentOrder, ReceivedOrder, Seen]):
             ]
         )
 
-    async def look(self, uow: PaymentIntakeUnit, received: Sequence[ReceivedOrder]) -> Seen:
+    async def look(self, received: Sequence[ReceivedOrder]) -> Seen:
         """As the judge does."""
-        return await self._judge.look(uow, received)
+        return await self._judge.look(self._store, received)
 
     def end_of(self, instruction: Instruction[PaymentOrder, ReceivedOrder], seen: Seen, now: datetime) -> End:
         """As judged: to a network, into the schedule, or nowhere."""

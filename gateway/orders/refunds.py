@@ -65,9 +65,11 @@ class RefundKind(PaymentKind[PaymentRefund, ReceivedRefund, SeenOriginals]):
             ]
         )
 
-    async def look(self, uow: PaymentIntakeUnit, received: Sequence[ReceivedRefund]) -> SeenOriginals:
+    async def look(self, received: Sequence[ReceivedRefund]) -> SeenOriginals:
         """The refunds' own payments, and the originals."""
-        return SeenOriginals(await uow.payments.find(sorted({k for t in received for k in (t.key, t.original_key)})))
+        keys = sorted({k for t in received for k in (t.key, t.original_key)})
+        async with self._store.reading() as uow:
+            return SeenOriginals(await uow.payments.find(keys))
 
     def end_of(
         self, instruction: Instruction[PaymentRefund, ReceivedRefund], seen: SeenOriginals, now: datetime

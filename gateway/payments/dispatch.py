@@ -28,7 +28,7 @@ from uuid import UUID
 from msgspec import Struct, convert, structs
 from msgspec.json import Decoder, Encoder
 
-from gateway.identity.rules import Assertion
+from gateway.identity.assurance import Assertion
 from gateway.messaging.records import Outgoing, Record
 from gateway.payments.refunds.rules import ReceivedRefund
 from gateway.payments.rules.purchase import ReceivedOrder

@@ -1,26 +1,29 @@
 """Execution: intents in one transaction, then the card network, then results in another.
 
 The row that says "may have been sent" commits before the first byte leaves. What was sent and not answered is UNKNOWN
-until an inquiry or a reversal settles it; nothing is ever sent a second time. A batch costs about ten round trips to
-Postgres, whatever its size.
+until an inquiry or a reversal settles it; nothing is ever sent a second time. A batch costs some fifteen round trips to
+Postgres, whatever its size, and waits for about twelve of them.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from msgspec import structs
 
+from gateway.base.at_once import at_once
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
+from gateway.base.tracing import exemplar, processing
 from gateway.consents.ended_watch import EndedConsentWatch
 from gateway.consents.rules.exemption import exempt_window
 from gateway.consents.store import UsageChange
 from gateway.database.unit import Store
 from gateway.directory.funding import token_uses
+from gateway.directory.merchants import Merchant
 from gateway.directory.store import TokenVault
+from gateway.identity.assurance import Assertion
 from gateway.identity.no_providers import NoIdentityProviders
-from gateway.identity.rules import Assertion
 from gateway.identity.signing import KeySource, SignatureVerifier, recheck_signatures
 from gateway.identity.store import AssertionVerifier, TrustTable
 from gateway.messaging.records import DeadLetters, Record
@@ -33,7 +36,7 @@ from gateway.payments.refunds.rules import ReceivedRefund
 from gateway.payments.results import Intent, ResultSettings, ResultWriter, count_states
 from gateway.payments.rules.intent import Decided, Facts, OrderOrRefund, decide, usage_keys
 from gateway.payments.rules.lifecycle import PaymentState
-from gateway.payments.rules.payment import Payment, owned_token
+from gateway.payments.rules.payment import Payment, PaymentKey, owned_token
 from gateway.payments.rules.purchase import ReceivedOrder
 from gateway.payments.rules.repetition import order_id_used
 from gateway.payments.store import ExecutionUnit, lock_or_find
@@ -41,7 +44,8 @@ from gateway.payments.telling import tell_outcomes, tell_refused, tell_steps
 from gateway.payments.transitions import payment_events
 from gateway.payments.unknown.incidents import report_card_incidents, report_unopened, report_untrusted
 from schemas.envelope import EnvelopeError
-from schemas.primitives import NetworkId
+from schemas.primitives import MerchantId, NetworkId
+from schemas.topics import dispatch_topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,8 @@ class ExecutionService:
         self._trust: TrustTable = trust or NoIdentityProviders()
         self._assertions: AssertionVerifier = assertions or NoIdentityProviders()
         self._watch = watch
+        # Intents hold one connection while they wait for others: many batches at once could hold them all.
+        self._one_batch = asyncio.Lock()
         self.results = ResultWriter(
             network_id=network_id,
             store=store,
@@ -121,16 +127,27 @@ class ExecutionService:
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
-        batch, refused = await self._read(await self._trusted(records))
+        trusted = await self._trusted(records)
+        with processing(self._observer.traces, dispatch_topic(self._network_id), lambda: _contexts(trusted)):
+            await self._bring_to_wire(trusted)
+        self._observer.batch("execution", size=len(records), seconds=loop.time() - started)
+        now_ms = self._clock.now().timestamp() * 1000
+        self._observer.hops(
+            "dispatch_to_intent",
+            [(now_ms - r.timestamp_ms) / 1000 for r in records],
+            exemplar=exemplar(self._observer.traces, lambda: _contexts(trusted))
+            if len(trusted) == len(records)
+            else None,
+        )
+
+    async def _bring_to_wire(self, trusted: Sequence[Dispatched]) -> None:
+        batch, refused = await self._read(trusted)
         if refused:
             await until_done(lambda: self._refuse(refused))
         while batch:
             places = await self._reserve(len(batch))
             part, batch = batch[:places], batch[places:]
             self._report(await self._intend(part))
-        self._observer.batch("execution", size=len(records), seconds=loop.time() - started)
-        now_ms = self._clock.now().timestamp() * 1000
-        self._observer.hops("dispatch_to_intent", [(now_ms - r.timestamp_ms) / 1000 for r in records])
 
     async def _trusted(self, records: Sequence[Record]) -> list[Dispatched]:
         """Those that the gateway itself wrote for this network; the others are parked, and told to operators alone."""
@@ -224,7 +241,7 @@ class ExecutionService:
         Raises:
             StoreUnavailableError, StoreConflictError: nothing was decided, or it is not known: run it again.
         """
-        async with self._store.transaction() as uow:
+        async with self._one_batch, self._store.transaction() as uow:
             facts = await self._facts(uow, batch)
             decided = decide(
                 batch,
@@ -252,31 +269,48 @@ class ExecutionService:
         originals = [locked[r.original_key] for r in refunds if r.original_key in locked]
         # Money goes back whatever has become of the consent, its permission to use the token included.
         paying = {key: consents[key] for o in orders if (key := o.consent_key) in consents} if refunds else consents
-        usable = await uow.directory.usable_tokens(token_uses(c.terms for c in paying.values()))
-        returning = (owned for p in originals if (owned := owned_token(p, consents)) is not None)
-        opened = await self._vault.open(sorted({*(use.owned for use in usable), *returning}))
-        report_unopened(self._observer, "execution", opened)
+        returning = [owned for p in originals if (owned := owned_token(p, consents)) is not None]
+        merchants = {*(o.order.merchant_id for o in orders), *(p.merchant_id for p in originals)}
         # Time is read after the locks were granted: an order that expired while it waited for them is refused.
         now = self._clock.now()
-        trust = await use_proofs(uow, orders, paying, self._trust)
-        merchants = {*(o.order.merchant_id for o in orders), *(p.merchant_id for p in originals)}
-        used = usage_keys(paying, now, trust.authenticated_at)
+        async with at_once() as tasks:
+            # These may be of a moment ago, and are read beside this transaction: a payment that is not seen cannot be
+            # made again, and nobody is promised from when on a merchant or a card is another.
+            known = tasks.create_task(self._known(keys, sorted(merchants)))
+            # What somebody was told holds from now on is asked of the server that holds the locks: another connection
+            # may still lead to one that this server has followed.
+            usable = await uow.directory.usable_tokens(token_uses(c.terms for c in paying.values()))
+            cards = tasks.create_task(self._vault.open(sorted({*(use.owned for use in usable), *returning})))
+            cancelled = await uow.cancellations.not_sent(keys)
+            trust = await use_proofs(uow, orders, paying, self._trust)
+            used = usage_keys(paying, now, trust.authenticated_at)
+            usage = await uow.consents.usage(used) if orders else {}
+        opened = cards.result()
+        report_unopened(self._observer, "execution", opened)
+        payments, found = known.result()
         return Facts(
             consents=consents,
-            merchants=await uow.directory.merchants(sorted(merchants)),
-            payments={**(await uow.payments.find(keys)), **locked},
-            usage=await uow.consents.usage(used) if orders else {},
+            merchants=found,
+            payments={**payments, **locked},
+            usage=usage,
             usable=usable,
             cards=opened.cards,
             now=now,
             trust=trust,
-            cancelled=await uow.cancellations.not_sent(keys),
+            cancelled=cancelled,
             refunded=await uow.payments.refunded(sorted({p.key for p in originals})) if refunds else {},
             # With nothing to refund yet when another delivery of the record reached the intake: so it ended.
             refused=await uow.refusals.find([(r.refund.partner_id, r.reference) for r in refunds])
             if refunds
             else frozenset(),
         )
+
+    async def _known(
+        self, keys: Sequence[PaymentKey], merchants: Sequence[MerchantId]
+    ) -> tuple[Mapping[PaymentKey, Payment], Mapping[MerchantId, Merchant]]:
+        """Payments under these ids, and merchants."""
+        async with self._store.reading() as uow:
+            return await uow.payments.find(keys), await uow.directory.merchants(merchants)
 
     @staticmethod
     def _request(payment: Payment, facts: Facts) -> FinancialRequest:
@@ -300,6 +334,10 @@ class ExecutionService:
         report_card_incidents(self._observer, "execution", self._network_id, begun)
         self._observer.count("execution", "repeated", n=len(decided.repeats))
         self._observer.count("execution", "order_id_taken", n=len(decided.conflicts))
+
+
+def _contexts(dispatched: Sequence[Dispatched]) -> Iterator[str | None]:
+    return (one.judged.traceparent for one in dispatched)
 
 
 async def _write(uow: ExecutionUnit, decided: Decided, facts: Facts) -> None:

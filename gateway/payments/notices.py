@@ -27,13 +27,14 @@ class RefusedOrder:
     payment_id: UUID | None
     reason: Reason
     reference: str
+    traceparent: str | None = None
 
     @classmethod
     def of(cls, refused: OrderOrRefund, reason: Reason, first: Payment | None = None) -> Self:
         """Refuse an order or a refund; ``first`` stands under its id."""
         message = refused.message
         stands = None if first is None else first.payment_id
-        return cls(message.partner_id, message.order_id, stands, reason, refused.reference)
+        return cls(message.partner_id, message.order_id, stands, reason, refused.reference, refused.traceparent)
 
 
 def reported_events(repeats: Sequence[tuple[Payment, str]], now: datetime) -> list[OutboxEvent]:
@@ -65,6 +66,7 @@ async def refuse_orders(uow: RefusingUnit, refused: Sequence[RefusedOrder], now:
                 event_id=r.reference,
                 event_type=EventType.ORDER_REFUSED,
                 occurred_at=now,
+                traceparent=r.traceparent,
                 body=encode(
                     OrderRefused.of_stored(
                         partner_id=r.partner_id,

@@ -1,8 +1,10 @@
 """Payments and their ledger transfers in PostgreSQL."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from asyncpg import Connection, Record
 
@@ -44,11 +46,43 @@ PAYMENT_COLUMNS = (
 TRANSFER_COLUMNS = ("partner_id", "payment_id", "kind", "debit", "credit", "amount_minor", "currency", "posted_at")
 
 
+NUMBERS_AT_ONCE: Final = 1_000
+"""Payment numbers that a process takes from the sequence at a time. What it has not used when it ends is never used."""
+
+
+WINDOWS_KEPT: Final = 16_384
+"""Windows that are remembered as they are written: all payments of a month share its window, a consent's its own."""
+
+
+class PaymentNumbers:
+    """Numbers that a process has taken for payments to come, in transactions that have committed; each is given once.
+
+    Before the commit a server that takes over may not know that they were taken, and give them again.
+    """
+
+    def __init__(self) -> None:
+        self._left: deque[int] = deque()
+
+    def take(self, count: int) -> Sequence[int]:
+        """So many, or all where there are fewer."""
+        return [self._left.popleft() for _ in range(min(count, len(self._left)))]
+
+    def take_all(self) -> Sequence[int]:
+        """All that there are."""
+        return self.take(len(self._left))
+
+    def add(self, numbers: Sequence[int]) -> None:
+        """These came from the sequence."""
+        self._left.extend(numbers)
+
+
 class PostgresPaymentStore:
     """Implements :class:`gateway.payments.store.PaymentStore` on one connection."""
 
-    def __init__(self, connection: "Connection[Any]") -> None:
+    def __init__(self, connection: "Connection[Any]", numbers: PaymentNumbers | None = None) -> None:
         self._connection = connection
+        self._kept_numbers = numbers or PaymentNumbers()
+        self._taken_numbers = PaymentNumbers()
 
     async def find(self, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, Payment]:
         return await self._fetch(_SQL.find, keys)
@@ -126,7 +160,18 @@ class PostgresPaymentStore:
         return {(r["partner_id"], r["original_payment_id"]): r["minor"] for r in rows}
 
     async def next_payment_numbers(self, count: int) -> Sequence[int]:
-        return await self._numbers(_SQL.next_payment_numbers, count)
+        # A transaction that fails gives none of them back: they are lost, as a sequence's always are.
+        given = [*self._kept_numbers.take(count)]
+        given += self._taken_numbers.take(count - len(given))
+        if missing := count - len(given):
+            more = await self._numbers(_SQL.next_payment_numbers, max(missing, NUMBERS_AT_ONCE))
+            given += more[:missing]
+            self._taken_numbers.add(more[missing:])
+        return given
+
+    def keep_numbers(self) -> None:
+        """The transaction has committed: those that it took and did not need are the process's from now on."""
+        self._kept_numbers.add(self._taken_numbers.take_all())
 
     async def next_follow_up_numbers(self, count: int) -> Sequence[int]:
         return await self._numbers(_SQL.next_follow_up_numbers, count)
@@ -291,13 +336,23 @@ def _write_windows(windows: Sequence[WindowKey]) -> str:
     Limit keys have no blank and no "@". A consent's own windows begin when it does, also within a second:
     ``lifetime/KRW@1761922800.000250``.
     """
-    return " ".join(f"{w.limit_key}@{_write_second(w.starts_at)}" for w in windows)
+    return " ".join(map(_write_window, windows))
 
 
 def read_windows(text: str) -> tuple[WindowKey, ...]:
     """Inverse of :func:`_write_windows`."""
-    pairs = (item.rsplit("@", 1) for item in text.split())
-    return tuple(WindowKey(key, _read_second(second)) for key, second in pairs)
+    return tuple(map(_read_window, text.split()))
+
+
+@lru_cache(maxsize=WINDOWS_KEPT)
+def _write_window(window: WindowKey) -> str:
+    return f"{window.limit_key}@{_write_second(window.starts_at)}"
+
+
+@lru_cache(maxsize=WINDOWS_KEPT)
+def _read_window(item: str) -> WindowKey:
+    limit_key, second = item.rsplit("@", 1)
+    return WindowKey(limit_key, _read_second(second))
 
 
 def _write_second(moment: datetime) -> str:

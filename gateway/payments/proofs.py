@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from gateway.base.keys import ConsentKey
 from gateway.consents.rules.consent import Consent
-from gateway.identity.rules import Assertion
+from gateway.identity.assurance import Assertion
 from gateway.identity.store import AssertionUse, AuthenticationUnit, TrustTable
 from gateway.payments.rules.intent import Trust
 from gateway.payments.rules.payment import PaymentKey
@@ -20,20 +20,7 @@ async def use_proofs(
     """
     proofs = [(o.key, o.assertion) for o in orders if isinstance(o.assertion, Assertion)]
     exempting = [k for k, c in consents.items() if c.terms.payment and c.terms.payment.low_value_exemption]
-    uses: dict[PaymentKey, AssertionUse] = {}
-    for key, assertion in proofs:
-        # In the orders' order: the first of the batch that carries a proof has it, and of two orders under one id the
-        # first may stand.
-        uses.setdefault(
-            key,
-            AssertionUse(
-                issuer=assertion.issuer,
-                jti=assertion.jti,
-                partner_id=key[0],
-                used_by=key[1],
-                keep_until=assertion.keep_until,
-            ),
-        )
+    uses = uses_of(orders)
     refused = await uow.authentication.use(list(uses.values())) if uses else frozenset()
     issuers = {a.issuer: table.issuer(a.issuer) for _, a in proofs}
     replayed: frozenset[PaymentKey] = frozenset(key for key, use in uses.items() if use in refused)
@@ -44,3 +31,21 @@ async def use_proofs(
         replayed=replayed,
         authenticated_at=await uow.authentication.authenticated_at(exempting) if exempting else {},
     )
+
+
+def uses_of(orders: Sequence[ReceivedOrder]) -> dict[PaymentKey, AssertionUse]:
+    """The use that each order makes of its proof."""
+    uses: dict[PaymentKey, AssertionUse] = {}
+    for order in orders:
+        if isinstance(order.assertion, Assertion):
+            # In the orders' order: the first of the batch that carries a proof has it, and of two orders under one id
+            # the first may stand.
+            use = AssertionUse(
+                issuer=order.assertion.issuer,
+                jti=order.assertion.jti,
+                partner_id=order.key[0],
+                used_by=order.key[1],
+                keep_until=order.assertion.keep_until,
+            )
+            uses.setdefault(order.key, use)
+    return uses

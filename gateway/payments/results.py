@@ -10,6 +10,7 @@ from msgspec import Struct
 from gateway.base.keys import ConsentKey
 from gateway.base.pace import Pace
 from gateway.base.process import Clock, Observer
+from gateway.base.tracing import exemplar
 from gateway.consents.ended_watch import EndedConsentWatch
 from gateway.database.unit import Store
 from gateway.messaging.isolation import write_isolated
@@ -18,7 +19,7 @@ from gateway.network.port import CardNetwork
 from gateway.network.response_codes import STANDARD, ResponseCodes
 from gateway.payments.rules.payment import Change, Payment, PaymentKey
 from gateway.payments.store import PaymentChangeUnit
-from gateway.payments.telling import tell_outcomes, tell_steps
+from gateway.payments.telling import asking, tell_outcomes, tell_steps
 from gateway.payments.transitions import Applied, apply_changes
 from gateway.payments.unknown.incidents import report_incidents, report_unwritable
 from gateway.payments.unknown.verdicts import UnknownPolicy, judge
@@ -84,8 +85,12 @@ class ResultWriter:
 
     def submit(self, intent: Intent, *, send_before: float) -> None:
         """Hand one intent to the network, on a place that was reserved for it."""
+        traces = self._observer.traces
+        ended = None if traces is None else asking(traces, self._network_id, intent.payment, intent.request)
 
         def done(result: ExchangeResult) -> None:
+            if ended is not None:
+                ended(result)
             self._results.put_nowait((intent, result))
 
         self._network.submit(intent.request, send_before=send_before, done=done)
@@ -147,7 +152,11 @@ class ResultWriter:
         tell_outcomes(self._observer, applied.outcomes)
         tell_steps(self._observer, applied.changed)
         changed = applied.changed
-        self._observer.hops("intent_to_result", [(p.changed_at - p.decided_at).total_seconds() for p in changed])
+        self._observer.hops(
+            "intent_to_result",
+            [(p.changed_at - p.decided_at).total_seconds() for p in changed],
+            exemplar=exemplar(self._observer.traces, lambda: (p.traceparent for p in changed)),
+        )
         at_once = [p for p in changed if p.key not in waited]
         self._observer.spans("order_to_result", [(p.changed_at - p.ordered_at).total_seconds() for p in at_once])
 

@@ -17,6 +17,7 @@ from typing import Final, assert_never
 from gateway.base.errors import StoreConflictError
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
+from gateway.base.words import word_of
 from gateway.database.unit import Store
 from gateway.messaging.records import DeadLetters, Record
 from gateway.outbox.store import OutboxEvent
@@ -172,9 +173,10 @@ class SettlementService:
             applied = await apply_changes(uow, _cleared(outcomes), now=now, locked=_by_key(locked))
             await _write_new(uow, batch, outcomes, created_at)
             # By its first new record: a corrected file of the same cycle counts its chunks anew.
-            event_id = f"{batch.network_id}:{batch.cycle_id}:{outcomes.first_record}"
+            # No digits stand beside digits: twelve that do may look like a card number.
+            event_id = f"{batch.network_id}:{batch.cycle_id}:r{outcomes.first_record}"
             if sorted_records.corrections:
-                event_id += f":{created_at:%Y%m%dT%H%M%S.%f}:{_digest(batch)}"
+                event_id += f":{_moment(created_at)}:{_digest(batch)}"
             await self._record(uow, (batch.network_id, batch.cycle_id, batch.chunk), outcomes, now, event_id=event_id)
         return outcomes, applied
 
@@ -245,7 +247,11 @@ class SettlementService:
 
 def _digest(batch: ClearingBatch) -> str:
     """Tells one correction's event from the next, and a repetition of it is the same."""
-    return hashlib.sha256(encode(batch)).hexdigest()[:16]
+    return word_of(hashlib.sha256(encode(batch)).digest())
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:T%Y%m%dT%H%M%SZ%f}"
 
 
 async def _write_new(uow: SettlementUnit, batch: ClearingBatch, outcomes: _Outcomes, created_at: datetime) -> None:

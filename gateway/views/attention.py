@@ -1,5 +1,6 @@
 """What needs somebody: open payments that are old, breaks, erasures that nobody confirmed, events that stand."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -17,7 +18,7 @@ COUNTED_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """A clearing record that fits no payment."""
+    """A clearing record that fits no payment, and with which nobody has dealt."""
 
     network_id: str
     cycle_id: str
@@ -45,7 +46,11 @@ class BreaksOfKind:
 
 @dataclass(frozen=True, slots=True)
 class OverdueErasure:
-    """What an affiliate was told to erase, and has not confirmed in time."""
+    """What an affiliate was told to erase, and has not confirmed in time.
+
+    Attributes:
+        remind_at: since when a reminder waits to be sent; reminders: how many were.
+    """
 
     affiliate_id: str
     partner_id: str
@@ -53,6 +58,23 @@ class OverdueErasure:
     cause: str | None
     noticed_at: datetime
     erase_by: datetime
+    notice_id: UUID
+    remind_at: datetime | None
+    reminders: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedBreak:
+    """A break that people have dealt with. ``resolved_by``: the second of them, where there are two."""
+
+    network_id: str
+    cycle_id: str
+    record_no: int
+    break_kind: str
+    resolution: str
+    why: str
+    resolved_by: str
+    resolved_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +111,10 @@ class AttentionView(View):
         """How many breaks there are, by network and kind."""
         return [BreaksOfKind(**dict(r)) for r in await self._fetch(_SQL.breaks_by_kind)]
 
+    async def resolved(self, *, limit: int) -> list[ResolvedBreak]:
+        """Breaks that were dealt with, the latest first."""
+        return [ResolvedBreak(**dict(r)) for r in await self._fetch(_SQL.resolved, limit)]
+
     async def overdue_erasures(self, *, now: datetime, limit: int) -> list[OverdueErasure]:
         """Erasures that should have been confirmed, the oldest first."""
         return [OverdueErasure(**dict(r)) for r in await self._fetch(_SQL.overdue_erasures, now, limit)]
@@ -100,6 +126,10 @@ class AttentionView(View):
     async def recent_events(self, *, limit: int) -> dict[str, int]:
         """Event type → how many of the last ``limit`` events are of it."""
         return {r["event_type"]: r["events"] for r in await self._fetch(_SQL.recent_events, limit)}
+
+    async def recent_outcomes(self, types: Sequence[str], *, limit: int) -> dict[str, int]:
+        """Event type → how many payments stand as it says, of those that the last ``limit`` events are about."""
+        return {r["event_type"]: r["payments"] for r in await self._fetch(_SQL.recent_outcomes, limit, list(types))}
 
     async def rows_written(self) -> int:
         """How many payments were ever written, as the server's statistics have it: seconds late, and free to ask."""

@@ -26,8 +26,9 @@ from schemas.primitives import CustomerId, PartnerId
 
 _SQL = load(__name__, "disclosures")
 
-CHUNK: Final = 20_000
-"""Entries a query: each takes a tenth of a second or so, and none holds a snapshot for longer than that."""
+CHUNK: Final = 7_000
+"""Entries a query: each takes some hundredths of a second, and none holds a snapshot for longer than that. Measured: a
+twentieth less processor time an entry than with three times as many, which leave the caches in between."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,9 +44,12 @@ FROM disclosure_entry e JOIN disclosure_content c USING (seq)
 WHERE e.seq > $1 ORDER BY e.seq LIMIT $2
 
 -- name: of_consent
+-- Found among its customer's uses: a consent's customer never changes, and an index of consents would cost each use more.
 SELECT e.seq, e.source_tx, e.source_id, e.content_hash, e.entry_hash, c.*
 FROM disclosure_content c JOIN disclosure_entry e USING (seq)
-WHERE c.partner_id = $1 AND c.consent_id = $2 ORDER BY c.occurred_at DESC, c.seq DESC LIMIT $3
+WHERE c.customer_id = (SELECT customer_id FROM consent WHERE partner_id = $1 AND consent_id = $2)
+  AND c.partner_id = $1 AND c.consent_id = $2
+ORDER BY c.occurred_at DESC, c.seq DESC LIMIT $3
 
 -- name: of_customer
 SELECT e.seq, e.source_tx, e.source_id, e.content_hash, e.entry_hash, c.*

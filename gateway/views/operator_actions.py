@@ -48,3 +48,8 @@ class OperatorActionsView(View):
     async def proposals(self, *, every: bool = False, limit: int = 100) -> list[Proposal]:
         """Open proposals, the newest first; with ``every`` also those decided or past their time."""
         return [proposal_of(r) for r in await self._fetch(_SQL.proposals, every, limit)]
+
+    async def waiting(self, *, limit: int) -> int:
+        """How many proposals are open, ``limit`` at most: what is in them, which may be long, is not read."""
+        [row] = await self._fetch(_SQL.waiting, limit)
+        return int(row["count"])

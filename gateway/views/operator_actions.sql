@@ -17,3 +17,11 @@ SELECT p.proposal_id, p.kind, p.subject, p.payload::text AS payload, p.operator,
 FROM operator_proposal p LEFT JOIN operator_decision d USING (proposal_id)
 WHERE $1::boolean OR (d.decision IS NULL AND p.expires_at > clock_timestamp())
 ORDER BY p.proposed_at DESC LIMIT $2
+
+-- name: waiting
+SELECT count(*) FROM (
+    SELECT FROM operator_proposal p
+    WHERE p.expires_at > clock_timestamp()
+      AND NOT EXISTS (SELECT FROM operator_decision d WHERE d.proposal_id = p.proposal_id)
+    LIMIT $1
+) AS open

@@ -6,10 +6,12 @@ SELECT * FROM payment WHERE partner_id = $1 AND payment_id = $2
 SELECT p.* FROM partner r JOIN payment p ON p.partner_id = r.partner_id AND p.payment_id = $1
 
 -- name: events_at
+-- One look for each moment, so that block ranges are looked at and not the table: OFFSET 0 keeps them apart.
 SELECT o.event_id, o.event_type, o.occurred_at, o.body,
        (o.tx, o.id) <= (SELECT c.tx, c.id FROM outbox_cursor c) AS relayed
-FROM unnest($2::timestamptz[]) AS t (at) JOIN outbox o ON o.occurred_at = t.at
-WHERE o.key = $1
+FROM unnest($2::timestamptz[]) AS t (at) CROSS JOIN LATERAL (
+    SELECT e.* FROM outbox e WHERE e.occurred_at = t.at AND e.key = $1 OFFSET 0
+) AS o
 ORDER BY o.tx, o.id
 
 -- name: events_between

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from gateway.base.repetition import id_used
+from gateway.identity.assurance import Assertion
 from gateway.identity.door import Authentic
-from gateway.identity.rules import Assertion
 from gateway.orders.bulk.rules import Bulk, doubled, refuse_totals, status_of
 from gateway.orders.judging import OrderJudge, Seen, Waits
 from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.payments.rules.purchase import ReceivedOrder, rejected
 from gateway.payments.rules.repetition import order_id_used
-from schemas.bulk import BulkStatus, PaymentBulk, RejectedItem
+from schemas.bulk import Acceptance, BulkStatus, PaymentBulk, RejectedItem
 from schemas.codec import encode
 from schemas.primitives import NetworkId
 from schemas.reasons import Reason
@@ -82,25 +82,37 @@ def refused_by_totals(read: Authentic[PaymentBulk], now: datetime) -> First | No
 def judge_first(
     read: Authentic[PaymentBulk], items: Sequence[Item], seen: Seen, judge: OrderJudge, now: datetime
 ) -> First:
-    """Judge a bulk as a whole, and its items as orders are judged."""
+    """Judge a bulk as a whole, and its items as orders are judged.
+
+    An item whose own payment stands (the database was restored, and knows the payment and not the bulk) was accepted
+    with the bulk: neither is refused now, and the item is not handed on again.
+    """
     message = read.message
     reasons = doubled(message.items)
     payments: list[Payment] = []
     targets: list[tuple[Item, NetworkId]] = []
-    for item, end in _ends((i for i in items if i.number not in reasons), seen, judge, now):
+    standing = {i.number for i in items if i.number not in reasons and _stands(i, seen)}
+    new = (i for i in items if i.number not in reasons and i.number not in standing)
+    for item, end in _ends(new, seen, judge, now):
         if not isinstance(end, Reason):
             targets.append((item, end))
             continue
         reasons[item.number] = end
         if item.received.key not in seen.existing:
             payments.append(rejected(item.received, end, now))
-    status, refused = status_of(message.acceptance, len(items), len(reasons))
+    acceptance = Acceptance.PARTIAL if standing else message.acceptance
+    status, refused = status_of(acceptance, len(items), len(reasons))
     told = tuple(
         RejectedItem(item=n + 1, order_id=message.items[n].order_id, reason=reasons[n]) for n in sorted(reasons)
     )
     bulk = bulk_of(read, status, told, refused, now)
     # Of a refused bulk nothing becomes a payment: its order ids stay free.
     return First(bulk, payments, targets) if status is BulkStatus.ACCEPTED else First(bulk)
+
+
+def _stands(item: Item, seen: Seen) -> bool:
+    first = seen.existing.get(item.received.key)
+    return first is not None and first.digest_is(item.received.digest)
 
 
 def judge_again(stored: Bulk, items: Sequence[Item], seen: Seen, judge: OrderJudge, now: datetime) -> Again:

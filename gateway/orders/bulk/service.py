@@ -141,10 +141,10 @@ class BulkKind(Kind[PaymentBulk, BulkWork]):
         async with self._store.transaction() as uow:
             match work.judged:
                 case First() as first:
-                    await _write_first(uow, first, now)
+                    await _write_first(uow, first, work.read, now)
                 case Again() as again:
                     work.rejected = await _reject(uow, again, now)
-                    await uow.outbox.append([_reported(again.bulk, work.read.reference, now)])
+                    await uow.outbox.append([_reported(again.bulk, work.read, now)])
                 case Reason() as reason:
                     await _refuse(uow, work.read, reason, now)
                 case None:
@@ -212,8 +212,7 @@ class BulkKind(Kind[PaymentBulk, BulkWork]):
         if work.items is None:
             proofs = [i.authentication or None for i in work.read.message.items]
             work.items = items_of(work.read, await verify_proofs(proofs, self._assertions, self._trust, now))
-        async with self._store.reading() as uow:
-            return work.items, await self._judge.look(uow, [i.received for i in work.items])
+        return work.items, await self._judge.look(self._store, [i.received for i in work.items])
 
     # --- handing on ---
 
@@ -236,7 +235,7 @@ class BulkKind(Kind[PaymentBulk, BulkWork]):
         self._observer.count("initiation", "dispatched", n=len(outgoing))
 
 
-async def _write_first(uow: BulkIntakeUnit, first: First, now: datetime) -> None:
+async def _write_first(uow: BulkIntakeUnit, first: First, read: Authentic[PaymentBulk], now: datetime) -> None:
     bulk = first.bulk
     if not await uow.bulks.insert([bulk]):
         # Another worker's, or this one's own, whose confirmation was lost: it is a repetition.
@@ -245,7 +244,7 @@ async def _write_first(uow: BulkIntakeUnit, first: First, now: datetime) -> None
     if len(inserted) != len(first.payments):
         # An order came up under one of these ids meanwhile: it stands, and the item must be told so.
         raise OvertakenError
-    event = _event(bulk, _TOLD[bulk.status], f"{bulk.partner_id}/{bulk.bulk_id}", bulk.reference, now)
+    event = _event(bulk, _TOLD[bulk.status], f"{bulk.partner_id}/{bulk.bulk_id}", read, now)
     await uow.outbox.append([*payment_events(first.payments), event])
 
 
@@ -259,7 +258,14 @@ async def _reject(uow: BulkIntakeUnit, again: Again, now: datetime) -> Sequence[
     lost = [p for p in again.payments if p.key not in inserted]
     firsts = await uow.payments.find([p.key for p in lost]) if lost else {}
     received = [
-        RefusedOrder(p.partner_id, p.order_id, p.payment_id, order_id_used(firsts[p.key], p), again.references[p.key])
+        RefusedOrder(
+            p.partner_id,
+            p.order_id,
+            p.payment_id,
+            order_id_used(firsts[p.key], p),
+            again.references[p.key],
+            p.traceparent,
+        )
         for p in lost
         if p.key in firsts and not firsts[p.key].digest_is(p.order_digest)
     ]
@@ -273,23 +279,24 @@ async def _refuse(uow: BulkIntakeUnit, read: Authentic[PaymentBulk], reason: Rea
     refusal = Refusal(message.partner_id, f"{message.bulk_id}+", read.reference, reason)
     if await uow.refusals.insert([refusal]):
         bulk = bulk_of(read, BulkStatus.REFUSED, (), reason, now)
-        await uow.outbox.append([_event(bulk, EventType.BULK_REFUSED, read.reference, read.reference, now)])
+        await uow.outbox.append([_event(bulk, EventType.BULK_REFUSED, read.reference, read, now)])
 
 
-def _reported(bulk: Bulk, reference: str, now: datetime) -> OutboxEvent:
-    return _event(bulk, EventType.BULK_REPORTED, f"{bulk.partner_id}/{bulk.bulk_id}:{reference}", reference, now)
+def _reported(bulk: Bulk, read: Authentic[PaymentBulk], now: datetime) -> OutboxEvent:
+    return _event(bulk, EventType.BULK_REPORTED, f"{bulk.partner_id}/{bulk.bulk_id}:{read.reference}", read, now)
 
 
 _TOLD: Final = {BulkStatus.ACCEPTED: EventType.BULK_ACCEPTED, BulkStatus.REFUSED: EventType.BULK_REFUSED}
 
 
-def _event(bulk: Bulk, type_: EventType, event_id: str, reference: str, now: datetime) -> OutboxEvent:
+def _event(bulk: Bulk, type_: EventType, event_id: str, read: Authentic[PaymentBulk], now: datetime) -> OutboxEvent:
     return OutboxEvent(
         topic=events_topic(bulk.partner_id),
         key=bulk.bulk_id,
         event_id=event_id,
         event_type=type_,
         occurred_at=now,
+        traceparent=read.envelope.traceparent,
         body=encode(
             BulkEvent.of_stored(
                 partner_id=bulk.partner_id,
@@ -299,7 +306,7 @@ def _event(bulk: Bulk, type_: EventType, event_id: str, reference: str, now: dat
                 accepted=bulk.accepted,
                 rejected=bulk.rejected,
                 reason=bulk.reason,
-                reference=reference,
+                reference=read.reference,
                 occurred_at=bulk.decided_at,
             )
         ),

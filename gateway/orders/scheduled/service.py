@@ -16,7 +16,8 @@ from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.database.unit import Store
 from gateway.directory.merchants import Merchant
-from gateway.identity.rules import Assertion, replayed
+from gateway.identity.assurance import Assertion
+from gateway.identity.rules import replayed
 from gateway.identity.store import AssertionUse, AuthenticationUnit
 from gateway.messaging.records import Outgoing, Publisher
 from gateway.orders.judging import Waits

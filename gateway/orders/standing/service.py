@@ -21,8 +21,9 @@ from gateway.consents.rules.consent import Consent, refuse_order
 from gateway.consents.rules.exemption import capped, exemption_allows
 from gateway.database.unit import Store
 from gateway.directory.merchants import Merchant
+from gateway.identity.assurance import Assertion
 from gateway.identity.door import Authentic, Faulty
-from gateway.identity.rules import Assertion, judge_standing_assertion, replayed
+from gateway.identity.rules import judge_standing_assertion, replayed
 from gateway.identity.store import AssertionUse, AssertionVerifier, TrustTable
 from gateway.identity.verifying import verify_proofs
 from gateway.orders.kinds import FaultAnswer, Kind

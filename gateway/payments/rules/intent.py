@@ -29,14 +29,8 @@ from gateway.consents.rules.limits import (
 )
 from gateway.directory.funding import CARD_NOT_OPENED, TOKEN_NOT_USABLE, OwnedToken, TokenUse, token_use
 from gateway.directory.merchants import Merchant
-from gateway.identity.rules import (
-    NO_PROOF_ASKED,
-    AssurancePolicy,
-    AssuredOperation,
-    Issuer,
-    judge_payment_assertion,
-    replayed,
-)
+from gateway.identity.assurance import NO_PROOF_ASKED, AssurancePolicy, AssuredOperation, Issuer
+from gateway.identity.rules import judge_payment_assertion, replayed
 from gateway.network.exchange import CardData, TraceNumbers
 from gateway.network.trace import payment_trace
 from gateway.payments.cancellations.rules import ORDER_CANCELLED

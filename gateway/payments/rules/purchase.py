@@ -8,7 +8,8 @@ from msgspec import Struct, structs
 from gateway.base.keys import ConsentKey
 from gateway.consents.rules.consent import Consent
 from gateway.consents.rules.limits import Reserved
-from gateway.identity.rules import Assertion, is_made_for
+from gateway.identity.assurance import Assertion
+from gateway.identity.rules import is_made_for
 from gateway.network.exchange import Operation, TraceNumbers
 from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState, transition
 from gateway.payments.rules.payment import Payment, PaymentKey

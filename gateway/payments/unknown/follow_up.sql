@@ -45,6 +45,14 @@ FROM unnest($1::text[], $2::uuid[]) AS k (partner_id, payment_id)
 WHERE (q.partner_id, q.payment_id) = (k.partner_id, k.payment_id)
   AND q.leased_by = $3 AND q.closed_at IS NULL
 
+-- name: hurry
+-- What is due already keeps its place; so does what somebody holds, for it was due when it was claimed.
+UPDATE {queue} q SET next_attempt_at = $3
+FROM unnest($1::text[], $2::uuid[]) AS k (partner_id, payment_id)
+WHERE (q.partner_id, q.payment_id) = (k.partner_id, k.payment_id)
+  AND q.closed_at IS NULL AND q.next_attempt_at > $3
+RETURNING q.partner_id, q.payment_id
+
 -- name: close
 UPDATE {queue} q SET closed_at = $4, leased_by = NULL, leased_until = NULL, last_code = k.code
 FROM unnest($1::text[], $2::uuid[], $5::text[]) AS k (partner_id, payment_id, code)

@@ -26,6 +26,7 @@ from gateway.network.exchange import CardData, ExchangeResult, NetworkRequest, N
 from gateway.network.port import CardNetwork
 from gateway.payments.rules.payment import Change, Payment, PaymentKey, owned_token
 from gateway.payments.store import UnknownUnit
+from gateway.payments.telling import asking
 from gateway.payments.transitions import Applied, apply_changes
 from gateway.payments.unknown.incidents import report_settled, report_unopened, report_unwritable
 from gateway.payments.unknown.store import FollowUp, FollowUpStore, FollowUpUnit
@@ -143,7 +144,7 @@ class FollowUpService:
             self._network.release(places, follow_up=True)
             raise
         self._network.release(places - len(claimed), follow_up=True)
-        results = await asyncio.gather(*(self._exchange(request) for _, _, request in prepared))
+        results = await asyncio.gather(*(self._exchange(payment, request) for _, payment, request in prepared))
         if prepared:
             await self._finish([(f, self._judge(f, p, r)) for (f, p, _), r in zip(prepared, results, strict=True)])
         return len(prepared)
@@ -193,14 +194,18 @@ class FollowUpService:
         consents = await uow.consents.read(sorted({p.consent_key for p in payments}))
         return {p.key: owned for p in payments if (owned := owned_token(p, consents)) is not None}
 
-    async def _exchange(self, request: NetworkRequest | None) -> ExchangeResult:
-        if request is None:
+    async def _exchange(self, payment: Payment | None, request: NetworkRequest | None) -> ExchangeResult:
+        if payment is None or request is None:
             self._network.release(1, follow_up=True)
             return NotSent(NotSentCause.NOT_ENCODABLE)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[ExchangeResult] = loop.create_future()
+        traces = self._observer.traces
+        ended = None if traces is None else asking(traces, self._network_id, payment, request)
 
         def done(result: ExchangeResult) -> None:
+            if ended is not None:
+                ended(result)
             # A stop cancels whoever waits, and what is in flight ends all the same: its lease runs out.
             if not answer.done():
                 answer.set_result(result)

@@ -79,13 +79,16 @@ class PostgresFollowUpStore:
         if keys:
             await self._connection.execute(self._sql.retry, *_columns(keys), owner, next_attempt_at, code)
 
+    async def hurry(self, keys: Sequence[PaymentKey], *, now: datetime) -> frozenset[PaymentKey]:
+        return await self._found(self._sql.hurry, keys, now)
+
     async def close(self, codes: Mapping[PaymentKey, str], *, owner: str, now: datetime) -> frozenset[PaymentKey]:
-        return await self._closed(self._sql.close, list(codes), owner, now, list(codes.values()))
+        return await self._found(self._sql.close, list(codes), owner, now, list(codes.values()))
 
     async def take_away(self, keys: Sequence[PaymentKey], *, now: datetime) -> frozenset[PaymentKey]:
-        return await self._closed(self._sql.take_away, keys, now)
+        return await self._found(self._sql.take_away, keys, now)
 
-    async def _closed(self, sql: str, keys: Sequence[PaymentKey], *arguments: object) -> frozenset[PaymentKey]:
+    async def _found(self, sql: str, keys: Sequence[PaymentKey], *arguments: object) -> frozenset[PaymentKey]:
         if not keys:
             return frozenset()
         rows = await self._connection.fetch(sql, *_columns(keys), *arguments)

@@ -73,6 +73,9 @@ class FollowUpStore(Protocol):
     async def retry(self, keys: Sequence[PaymentKey], *, owner: str, next_attempt_at: datetime, code: str) -> None:
         """Give back those that were not settled, with what the network said (raw code or cause)."""
 
+    async def hurry(self, keys: Sequence[PaymentKey], *, now: datetime) -> frozenset[PaymentKey]:
+        """Let open ones that wait for a later time be due at once; return these."""
+
     async def close(self, codes: Mapping[PaymentKey, str], *, owner: str, now: datetime) -> frozenset[PaymentKey]:
         """Close each with what the network said last; return those that were open and held by ``owner``.
 

@@ -196,6 +196,24 @@ async def test_the_same_bulk_again_is_told_and_nothing_else(rig: BulkRig) -> Non
     assert rig.told().count("payment.rejected") == 1
 
 
+@pytest.mark.parametrize("acceptance", Acceptance)
+async def test_a_bulk_that_a_restored_database_forgot_is_not_refused_when_its_items_were_paid(
+    rig: BulkRig, acceptance: Acceptance
+) -> None:
+    first = record(bulk(item(1), item(2), item(3, consent_id="other"), acceptance=acceptance))
+    await rig.initiation.take([first])
+    await rig.execute([r for r in rig.handed_on() if r.key == b"consent-1"])
+    handed_on = len(rig.handed_on())
+    rig.database.bulks.rows.clear()
+    # What nobody had taken is judged anew, and may come to nothing now.
+    rig.database.put_consent(consent(ConsentStatus.CANC, consent_id="other"))
+    await rig.initiation.take([first])
+    assert [(verb, body["accepted"]) for verb, body in rig.bulks()] == [("accepted", 3), ("accepted", 2)]
+    assert codes(rig.bulks()[1][1]) == [(3, "order-3", "MD01")]
+    assert len(rig.handed_on()) == handed_on
+    assert rig.states() == {"order-1": "approved", "order-2": "approved", "order-3": "rejected"}
+
+
 async def test_a_bulk_id_with_other_content_is_refused_and_the_first_stands(rig: BulkRig) -> None:
     await rig.initiation.take([record(bulk(item(1)))])
     other = record(bulk(item(2)), offset=8)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.identity import door
-from gateway.identity.rules import Assertion, link_of
+from gateway.identity.assurance import Assertion
+from gateway.identity.rules import link_of
 from gateway.identity.signing import Signed
 from gateway.messaging.records import Record
 from schemas.primitives import CustomerId

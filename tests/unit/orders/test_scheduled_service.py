@@ -319,7 +319,7 @@ async def test_a_cancellation_and_the_decision_wait_for_each_other(rig: Rig) -> 
             await apply_changes(uow, [change], now=rig.clock.now())
 
     cancelling = asyncio.create_task(cancel())
-    await asyncio.wait_for(rig.until_locked_out(), 5)
+    await asyncio.wait_for(rig.until_locked_out(), 60)
     rig.faults.open("payments.begin_scheduled")
     await asyncio.gather(deciding, cancelling)
     assert [n for _, n in told(rig)] == [1, 2, 3]

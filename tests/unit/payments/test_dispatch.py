@@ -9,7 +9,8 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 
-from gateway.identity.rules import Assertion, link_of
+from gateway.identity.assurance import Assertion
+from gateway.identity.rules import link_of
 from gateway.messaging.records import Record
 from gateway.payments.dispatch import JUDGED_HEADER, MARK_HEADER, Dispatch, UntrustedRecordError
 from gateway.payments.rules.purchase import ReceivedOrder

@@ -505,7 +505,7 @@ async def test_a_batch_is_sent_in_parts_where_a_trial_gives_no_more_places(rig: 
     rig.database.put_consent(consent(payment=purpose()))
     rig.network = OnTrial(NetworkId(NETWORK), rig.host)
     rig.execution = rig.new_execution()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await rig.execute(orders(1, 2, 3, 4, 5))
     assert rig.states() == {f"order-{n}": "approved" for n in range(1, 6)}
     assert [r.trace.rrn for r in sent(rig)] == [rig.payment(n).trace.rrn for n in range(1, 6)]  # type: ignore[union-attr]

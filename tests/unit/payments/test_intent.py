@@ -8,16 +8,9 @@ from typing import Any
 import pytest
 
 from gateway.consents.rules.limits import Usage, WindowKey
+from gateway.identity.assurance import Assertion, AssurancePolicy, AssuranceRule, AssuredOperation, Issuer, Requirement
 from gateway.identity.exemption_caps import ExemptionCap
-from gateway.identity.rules import (
-    Assertion,
-    AssurancePolicy,
-    AssuranceRule,
-    AssuredOperation,
-    Issuer,
-    Requirement,
-    link_of,
-)
+from gateway.identity.rules import link_of
 from gateway.network.exchange import CardData
 from gateway.payments.rules.intent import Decided, Facts, Trust, decide, usage_keys
 from gateway.payments.rules.lifecycle import PaymentState

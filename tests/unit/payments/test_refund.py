@@ -18,25 +18,12 @@ from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment
 from schemas.primitives import CustomerId, FundingToken, Money, NetworkId
 from schemas.reasons import ReasonCode
-from schemas.refunds import PaymentRefund
 from tests.support.builders import NETWORK, NOW, TERMINAL, payment
-from tests.support.domain_samples import consent, krw, merchant
+from tests.support.domain_samples import consent, merchant
+from tests.support.instructions import refund
 
 S, R = PaymentState, ReasonCode
 ORIGINAL = payment(1, state=S.APPROVED, consent_version=3)
-
-
-def refund(number: int = 1, minor: int = 1_000, **fields: Any) -> PaymentRefund:
-    defaults: dict[str, Any] = {
-        "partner_id": "partner-1",
-        "order_id": f"refund-{number}",
-        "consent_id": "consent-1",
-        "original_order_id": "order-1",
-        "amount": krw(minor),
-        "issued_at": NOW - timedelta(seconds=1),
-        "expires_at": NOW + timedelta(minutes=5),
-    }
-    return PaymentRefund(**(defaults | fields))
 
 
 def received(number: int = 1, minor: int = 1_000, *, digest: bytes | None = None, **fields: Any) -> ReceivedRefund:

@@ -36,7 +36,8 @@ def test_outcomes_are_counted_by_network_state_and_reason() -> None:
     reason = Reason(code=ReasonCode.AM04, text="x")
     declined = [payment(n, state=PaymentState.DECLINED, reason=reason) for n in (1, 2)]
     tell_outcomes(observer, [*declined, payment(3, state=PaymentState.APPROVED, network_id="net-b")])
-    assert observer.counts == {("payment", "declined", "AM04"): 2, ("payment", "approved", ""): 1}
+    by_partner = {("partner", "declined", "partner-1"): 2, ("partner", "approved", "partner-1"): 1}
+    assert observer.counts == {("payment", "declined", "AM04"): 2, ("payment", "approved", ""): 1} | by_partner
     assert observer.of_networks["payment", "approved", "net-b"] == 1
 
 
@@ -47,6 +48,7 @@ def test_a_refused_order_is_told() -> None:
         observer,
         [RefusedOrder(one.partner_id, one.order_id, None, Reason(code=ReasonCode.DUPL, text="x"), "mypay.orders/0/1")],
     )
+    assert observer.counts == {("partner", "refused", one.partner_id): 1}
     [line] = observer.steps
     assert (line.event, line.level, line.fields["reason"]) == ("order_refused", "info", "DUPL")
     assert (line.fields["order_id"], line.fields["reference"]) == (one.order_id, "mypay.orders/0/1")
