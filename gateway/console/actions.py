@@ -1,25 +1,31 @@
 """Guarded actions: confirmed, with a reason, written down before they are done; proposed where money may move.
 
-The rules are the command line's (:mod:`gateway.app.operations`): whoever proposes cannot approve, at either door.
+The rules are the command line's (:mod:`gateway.app.proposals`): whoever proposes cannot approve, at either door.
 """
 
 from collections.abc import Mapping
-from typing import Any, assert_never
+from dataclasses import asdict
+from typing import Any, Final, assert_never
+from urllib.parse import quote
 from uuid import UUID
 
 from aiohttp import web
 
-from gateway.app.errors import NotConfiguredError
+from gateway.app.errors import NotConfiguredError, OperationRefusedError
+from gateway.app.hurrying import inquire_now, remind
 from gateway.app.operating import Action, Actor, NotAnActorError, actor_of, recorded
-from gateway.app.operations import OperationRefusedError, decide, propose
+from gateway.app.proposals import decide, propose
+from gateway.app.sending_again import CutOffError, StoppedError
 from gateway.base.errors import PublisherUnavailableError
 from gateway.consents.changing import ConsentCommandRefusedError, ConsentUnknownError
 from gateway.consents.rules.consent import ConsentCommand
-from gateway.console.rules.access import GUARDED, Guarded, Kind, may
+from gateway.console.rules.access import CHOICE, GUARDED, Guarded, Kind, may
 from gateway.console.web import SIGNED_IN, Console, refused
 from gateway.directory.approval import Decision, Proposal
 from gateway.messaging.reader import KafkaUnavailableError, TopicMissingError
+from gateway.settlement.resolutions import RecordPlace
 from gateway.views.operator_actions import OperatorActionsView
+from schemas.primitives import PartnerId, PaymentId
 
 SUBJECT_CHARS_MAX = 200
 
@@ -39,16 +45,18 @@ async def action(console: Console, request: web.Request) -> web.Response:
     why = given.get("why", "").strip()
     if not why:
         return await _form(console, request, given, status=400, error="A reason is needed.")
+    if GUARDED[kind].choices and given.get(CHOICE) not in GUARDED[kind].choices:
+        return await _form(console, request, given, status=400, error="Choose what was done.")
     try:
         actor = actor_of(request[SIGNED_IN].session.name, why)
     except NotAnActorError:
         text = "The reason cannot be kept: too long, not printable, or like a card number or a key."
         return await _form(console, request, given, status=400, error=text)
-    return await _carried_out(console, request, kind, subject, actor)
+    return await _carried_out(console, request, kind, subject, actor, given.get(CHOICE, ""))
 
 
 async def _carried_out(
-    console: Console, request: web.Request, kind: Kind, subject: Mapping[str, str], actor: Actor
+    console: Console, request: web.Request, kind: Kind, subject: Mapping[str, str], actor: Actor, choice: str
 ) -> web.Response:
     guarded = GUARDED[kind]
     dsn, whom, told = console.database.operator_dsn, " ".join(subject.values()), ""
@@ -59,16 +67,23 @@ async def _carried_out(
     try:
         async with recorded(dsn, doing) as noted:
             if guarded.operation is not None:
-                noted.proposed = await propose(dsn, actor, guarded.operation, whom, _payload(kind, subject, actor.why))
+                payload = _payload(kind, subject, actor.why, choice)
+                noted.proposed = await propose(dsn, actor, guarded.operation, whom, payload)
             else:
                 told = await _do(console, kind, subject, actor)
     except (KafkaUnavailableError, TopicMissingError, PublisherUnavailableError):
         # Nothing is decided: what was proposed is open still.
         return refused(console, request, 503, "Kafka does not answer. Try again in a moment.")
+    except StoppedError as error:
+        return refused(console, request, 409, "This was stopped: not all of it was sent.", detail=f"{error}.")
+    except CutOffError as error:
+        return refused(console, request, 503, "Not all of it was sent: try again for the rest.", detail=f"{error}.")
     except (OperationRefusedError, ConsentUnknownError, ConsentCommandRefusedError, NotConfiguredError) as error:
+        console.observer.count("console", "action_refused")
         return refused(console, request, 409, "This was refused.", detail=str(error))
     is_proposed = noted.proposed is not None
     outcome = "proposed" if is_proposed else "done"
+    console.observer.count("console", f"action_{outcome}")
     console.observer.note("console_action", operator=actor.operator, action=guarded.command, outcome=outcome)
     return console.page(
         request, "done.html", guarded=guarded, subject=subject, told=told, proposed=is_proposed, back=_back(subject)
@@ -91,20 +106,30 @@ async def _do(console: Console, kind: Kind, subject: Mapping[str, str], actor: A
                 subject["partner_id"], subject["consent_id"], command, reason=actor.why
             )
         case Kind.PROPOSAL_APPROVE | Kind.PROPOSAL_REJECT:
-            proposal = _uuid(subject["proposal_id"])
-            if proposal is None:
-                raise OperationRefusedError("There is no such proposal.", missing=True)
+            proposal = _existing(subject["proposal_id"], "There is no such proposal.")
             decision = Decision.APPROVED if kind is Kind.PROPOSAL_APPROVE else Decision.REJECTED
             _, told = await decide(console.settings, database.operator_dsn, proposal, decision, actor)
             return told
-        case Kind.NETWORK_RESUME | Kind.CONSENT_RESUME | Kind.DEAD_LETTER_REPLAY:
+        case Kind.PAYMENT_INQUIRE:
+            payment = _existing(subject["payment_id"], "There is no such payment.")
+            return await inquire_now(database.operator_dsn, (PartnerId(subject["partner_id"]), PaymentId(payment)))
+        case Kind.ERASURE_REMIND:
+            notice = _existing(subject["notice_id"], "There is no such erase notice.")
+            return await remind(database.operator_dsn, notice)
+        case Kind.NETWORK_RESUME | Kind.CONSENT_RESUME | Kind.DEAD_LETTER_REPLAY | Kind.BREAK_RESOLVE:
             raise OperationRefusedError("This is only ever proposed.")
     assert_never(kind)
 
 
-def _payload(kind: Kind, subject: Mapping[str, str], why: str) -> Mapping[str, Any]:
+def _payload(kind: Kind, subject: Mapping[str, str], why: str, choice: str) -> Mapping[str, Any]:
     if kind is Kind.DEAD_LETTER_REPLAY:
         return {"references": [subject["reference"]]}
+    if kind is Kind.BREAK_RESOLVE:
+        try:
+            place = RecordPlace.parse(subject["record"])
+        except ValueError:
+            raise OperationRefusedError("There is no such record.", missing=True) from None
+        return {**asdict(place), "resolution": choice, "reason": why}
     return {**subject, "reason": why} if kind is Kind.CONSENT_RESUME else dict(subject)
 
 
@@ -131,6 +156,7 @@ async def _form(
         subject=subject,
         error=error,
         why=given.get("why", ""),
+        choice=given.get(CHOICE, ""),
         back=_back(subject),
     )
 
@@ -140,6 +166,12 @@ async def _proposal(console: Console, text: str) -> Proposal | None:
         return None
     async with console.database.view(OperatorActionsView) as view:
         return await view.proposal(proposal_id)
+
+
+def _existing(text: str, missing: str) -> UUID:
+    if (found := _uuid(text)) is None:
+        raise OperationRefusedError(missing, missing=True)
+    return found
 
 
 def _uuid(text: str) -> UUID | None:
@@ -175,14 +207,16 @@ def _subject_of(guarded: Guarded, given: Mapping[str, str]) -> dict[str, str] | 
     return subject if good else None
 
 
+_PAGES: Final = {
+    ("partner_id", "consent_id"): "/consents/{}/{}",
+    ("partner_id", "payment_id"): "/payments/{}/{}",
+    ("network_id",): "/networks",
+    ("record",): "/exceptions#breaks",
+    ("notice_id",): "/exceptions#erasures",
+    ("reference",): "/dead-letters",
+}
+
+
 def _back(subject: Mapping[str, str]) -> str:
     """The page that shows what it concerns."""
-    match tuple(subject):
-        case ("partner_id", "consent_id"):
-            return "/consents/" + "/".join(subject.values())
-        case ("network_id",):
-            return "/networks"
-        case ("reference",):
-            return "/dead-letters"
-        case _:
-            return "/approvals"
+    return _PAGES.get(tuple(subject), "/approvals").format(*(quote(v, safe="") for v in subject.values()))

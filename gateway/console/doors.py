@@ -36,6 +36,7 @@ async def sign_in(console: Console, request: web.Request) -> web.StreamResponse:
         return _let_in(console, came)
     # A user's name is in the record of attempts; a mistyped one may be a password, so it is in no log.
     console.observer.note("console_sign_in_refused", level="warning", outcome=came.value)
+    console.observer.count("console", f"sign_in_{came.value}")
     status, text = _WHY[came]
     return console.page(request, "sign_in.html", status=status, error=text)
 
@@ -90,6 +91,7 @@ async def language(console: Console, request: web.Request) -> web.StreamResponse
 
 
 def _let_in(console: Console, came: SignedIn) -> web.Response:
+    console.observer.count("console", "sign_in_let_in")
     console.observer.note("console_signed_in", operator=came.session.name, role=came.session.role.value)
     response = _to("/")
     console.set_cookie(response, SESSION_COOKIE, came.token, max_age=console.signing_in.longest.total_seconds())
@@ -97,6 +99,7 @@ def _let_in(console: Console, came: SignedIn) -> web.Response:
 
 
 def _not_let_in(console: Console, request: web.Request, error: OidcError) -> web.Response:
+    console.observer.count("console", "sign_in_refused")
     console.observer.note("console_oidc_refused", level="warning", reason=str(error))
     return console.page(request, "sign_in.html", status=403, error="Your organisation did not let you in.")
 

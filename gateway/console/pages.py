@@ -36,18 +36,22 @@ STANDS_AFTER: Final = timedelta(seconds=30)
 
 RECENT_EVENTS: Final = 2000
 ROWS_MAX: Final = 200
+LATEST_MAX: Final = 50
+"""Uses of a consent and payments under it on its page: each may be anywhere on the disk."""
 EXPIRY_AHEAD: Final = timedelta(days=365)
 SOON: Final = timedelta(days=30)
 
 _OUTCOMES: Final = (
     ("settled", EventType.PAYMENT_SETTLED),
     ("approved", EventType.PAYMENT_APPROVED),
+    ("sent", EventType.PAYMENT_SENT),
     ("declined", EventType.PAYMENT_DECLINED),
     ("rejected", EventType.PAYMENT_REJECTED),
     ("unknown", EventType.PAYMENT_UNKNOWN),
     ("reversing", EventType.PAYMENT_REVERSING),
     ("reversed", EventType.PAYMENT_REVERSED),
 )
+"""In the order of the bar. A payment that waits for its day is told of days before: it is not among them."""
 
 
 async def healthz(_console: Console, _request: web.Request) -> web.Response:
@@ -94,20 +98,21 @@ async def _overview(console: Console, request: web.Request, template: str) -> we
         breaks = await attention.breaks_by_kind()
         erasures = await attention.overdue_erasures(now=now, limit=ROWS_MAX)
         waiting = await attention.waiting()
-        events = await attention.recent_events(limit=RECENT_EVENTS)
+        events = await attention.recent_outcomes([kind.value for _, kind in _OUTCOMES], limit=RECENT_EVENTS)
         ending = await attention.expiries(before=now + SOON)
     async with console.database.view(OperatorActionsView) as actions:
-        proposals = await actions.proposals(limit=ROWS_MAX)
+        proposals = await actions.waiting(limit=ROWS_MAX)
     standings = await _standings(console)
     acts = may(request[SIGNED_IN].session.role, ConsoleRole.OPERATOR)
     stands = waiting.oldest is not None and now - waiting.oldest > STANDS_AFTER
     needs = [
-        Need("Payments that are unknown", len(old), "/exceptions#open", more=len(old) == ROWS_MAX),
+        Need("Payments open for too long", len(old), "/exceptions#open", more=len(old) == ROWS_MAX),
         Need("Networks that are not open", sum(s.word != "open" for s in standings), "/networks"),
         Need("Events that stand still", waiting.rows if stands else 0, "/#events", more=waiting.rows > COUNTED_MAX),
         Need("Breaks in clearing", sum(b.breaks for b in breaks), "/exceptions#breaks"),
         Need("Erasures overdue", len(erasures), "/exceptions#erasures", more=len(erasures) == ROWS_MAX),
-        Need("Waiting for a second person", len(proposals) if acts else 0, "/approvals"),
+        Need("Waiting for a second person", proposals if acts else 0, "/approvals", more=proposals == ROWS_MAX),
+        Need("Dead letters that are open", (console.letters.open or 0) if acts else 0, "/dead-letters"),
         Need("Keys that end within a month", len(ending), "/expiry"),
     ]
     is_open = [o for s in standings for o in s.open_payments]
@@ -116,6 +121,7 @@ async def _overview(console: Console, request: web.Request, template: str) -> we
         request,
         template,
         needs=[n for n in needs if n.count],
+        letters_known=console.letters.open is not None or not acts,
         refreshing=request.query.get("live") != "off",
         rate=rates[-1] if rates else None,
         chart=charts.line(rates),
@@ -124,6 +130,7 @@ async def _overview(console: Console, request: web.Request, template: str) -> we
         oldest=min((o.oldest for o in is_open), default=None),
         waiting=waiting,
         waiting_max=COUNTED_MAX,
+        backlogs=console.samples.backlogs,
         outcomes=charts.stacked([(word, events.get(kind.value, 0)) for word, kind in _OUTCOMES]),
         standings=standings,
     )
@@ -133,8 +140,14 @@ async def _overview(console: Console, request: web.Request, template: str) -> we
 
 
 async def payments(console: Console, request: web.Request) -> web.StreamResponse:
+    """Ask for a payment's or consent's id."""
+    return console.page(request, "payments.html", asked="", found=None, consents=[])
+
+
+async def search(console: Console, request: web.Request) -> web.StreamResponse:
     """Find payments and consents by any id."""
-    asked = "".join(c for c in request.query.get("q", "")[:128] if c.isprintable()).strip()
+    form = await request.post()
+    asked = "".join(c for c in str(form.get("q", ""))[:128] if c.isprintable()).strip()
     if not asked:
         return console.page(request, "payments.html", asked="", found=None, consents=[])
     found, consents = await _search(console, request, asked)
@@ -243,9 +256,9 @@ async def consent(console: Console, request: web.Request) -> web.Response:
         usage = await view.usage(found[0], console.clock.now())
         history = await view.history(partner, consent_id, limit=ROWS_MAX)
     async with console.database.view(DisclosuresView) as disclosures:
-        uses = await disclosures.of_consent(partner, consent_id, limit=ROWS_MAX)
+        uses = await disclosures.of_consent(partner, consent_id, limit=LATEST_MAX)
     async with console.database.view(SearchView) as search:
-        paid = await search.of_consent(partner, consent_id)
+        paid = await search.of_consent(partner, consent_id, limit=LATEST_MAX)
     bars = []
     for window, use in usage:
         by_amount = window.max_minor is not None
@@ -256,7 +269,14 @@ async def consent(console: Console, request: web.Request) -> web.Response:
         percent = charts.share_of(used + reserved, most)
         bars.append(LimitBar(window.key.limit_key, used, reserved, most, currency, percent, window.ends_at))
     return console.page(
-        request, "consent.html", c=found[0], bars=bars, uses=uses, paid=paid, history=list(reversed(history))
+        request,
+        "consent.html",
+        c=found[0],
+        bars=bars,
+        uses=uses,
+        paid=paid,
+        latest_max=LATEST_MAX,
+        history=list(reversed(history)),
     )
 
 
@@ -281,7 +301,9 @@ class Standing:
 
 async def networks(console: Console, request: web.Request) -> web.Response:
     """Every network: workers, whether its links are up and its breaker closed, what waits."""
-    return console.page(request, "networks.html", standings=await _standings(console))
+    backlogs = console.samples.backlogs
+    waits = None if backlogs is None else {b.queue.network: b.records for b in backlogs if b.queue.stage == "execution"}
+    return console.page(request, "networks.html", standings=await _standings(console), waits=waits)
 
 
 async def _standings(console: Console) -> list[Standing]:
@@ -330,7 +352,7 @@ async def dead_letters(console: Console, request: web.Request) -> web.Response:
         found = await console.letters.latest()
     except (KafkaUnavailableError, TopicMissingError):
         return refused(console, request, 503, "Kafka does not answer. Try again in a moment.")
-    return console.page(request, "dead_letters.html", letters=found.letters, strange=found.strange)
+    return console.page(request, "dead_letters.html", letters=found.letters, strange=found.strange, others=found.others)
 
 
 # --- expiry -----------------------------------------------------------------------------------------------------------

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
 from typing import Final
 
+from gateway.app.backlogs import Backlog, BacklogView
 from gateway.app.console import ConsoleDatabase
 from gateway.base.errors import StoreUnavailableError
 from gateway.base.process import Clock
@@ -29,10 +31,17 @@ class Sample:
 
 @dataclass(slots=True)
 class Samples:
-    """The last half hour, as far as this process has seen it."""
+    """The last half hour, as far as this process has seen it.
+
+    Attributes:
+        backlog_view: None where there is no Kafka to look at.
+        backlogs: what waits in Kafka now; None where it is not known.
+    """
 
     database: ConsoleDatabase
     clock: Clock
+    backlog_view: BacklogView | None = None
+    backlogs: Sequence[Backlog] | None = None
     kept: deque[Sample] = field(default_factory=lambda: deque(maxlen=KEPT))
 
     async def look(self) -> None:
@@ -51,6 +60,17 @@ class Samples:
             except StoreUnavailableError:
                 self.kept.clear()
             await asyncio.sleep(EVERY_S)
+
+    async def keep_looking_at_kafka(self) -> None:
+        """The same of what waits in Kafka; a cluster that is away leaves nothing to show."""
+        if self.backlog_view is None:
+            return
+        try:
+            while True:
+                self.backlogs = await self.backlog_view.look()
+                await asyncio.sleep(EVERY_S)
+        finally:
+            await self.backlog_view.stop()
 
     def rates(self) -> list[float]:
         """Payments a second, from one look to the next. Statistics that were reset count as nothing."""

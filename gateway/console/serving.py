@@ -1,8 +1,8 @@
 """The console's process: from settings to a port that answers."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohttp import web
 
+from gateway.app.backlogs import BacklogView
 from gateway.app.console import ConsoleDatabase, console_database
+from gateway.app.dead_letters import operators_kafka
 from gateway.app.errors import NotConfiguredError
 from gateway.app.process import SystemClock
 from gateway.app.settings import Settings
@@ -64,6 +66,7 @@ def make_console(
     """Put the console together."""
     host = f"[{settings.console_host}]" if ":" in settings.console_host else settings.console_host
     url = settings.console_url or f"http://{host}:{settings.console_port}"
+    networks = load_networks(settings.networks_dir)
     return Console(
         settings=settings,
         database=database,
@@ -73,9 +76,9 @@ def make_console(
             idle=timedelta(seconds=settings.console_idle_s),
             longest=timedelta(seconds=settings.console_session_s),
         ),
-        samples=Samples(database, clock),
+        samples=Samples(database, clock, _backlogs(settings, observer, networks)),
         letters=Letters(settings, clock),
-        networks=load_networks(settings.networks_dir),
+        networks=networks,
         proxies=_proxies(settings),
         clock=clock,
         observer=observer,
@@ -83,6 +86,14 @@ def make_console(
         templates=environment(),
         oidc=OidcClient(settings, f"{url}/oidc/callback", http) if settings.console_oidc_issuer else None,
     )
+
+
+def _backlogs(settings: Settings, observer: Observer, networks: Collection[str]) -> BacklogView | None:
+    try:
+        kafka = operators_kafka(settings, client_id="mypay-console-backlogs")
+    except NotConfiguredError:
+        return None
+    return BacklogView(kafka, observer, sorted(networks))
 
 
 def _proxies(settings: Settings) -> Proxies:
@@ -114,12 +125,16 @@ async def serving(settings: Settings, observer: Observer) -> AsyncIterator[Conso
                 console.url = console.url.rpartition(":")[0] + f":{runner.addresses[0][1]}"
                 if console.oidc is not None:
                     console.oidc.redirect_uri = f"{console.url}/oidc/callback"
-            sampling = asyncio.create_task(console.samples.keep_looking(), name="samples")
+            looking = [
+                asyncio.create_task(console.samples.keep_looking(), name="samples"),
+                asyncio.create_task(console.samples.keep_looking_at_kafka(), name="backlogs"),
+                asyncio.create_task(console.letters.keep_counting(), name="letters"),
+            ]
             try:
                 yield console
             finally:
-                sampling.cancel()
-                with suppress(asyncio.CancelledError):
-                    await sampling
+                for task in looking:
+                    task.cancel()
+                await asyncio.wait(looking)
         finally:
             await runner.cleanup()

@@ -69,6 +69,8 @@ class SigningIn:
     async def _attempt(self, name: str, password: str, peer: str | None) -> ConsoleUser | SignIn:
         since, place = self.clock.now() - WINDOW, self._peer(peer)
         async with self.database.sign_ins() as sign_ins:
+            # Until the end of this attempt: what other processes look at meanwhile is counted as well.
+            await sign_ins.lock_name(name)
             # What nobody is called may be a password that was typed into the wrong field: it is told apart, not kept.
             noted = await sign_ins.spelling(name) or f"?{self._hidden(name.casefold())}"
             failures = await sign_ins.failures(noted, place, since=since)
@@ -78,12 +80,10 @@ class SigningIn:
                     await sign_ins.note(noted, place, SignIn.TOO_MANY)
                 return SignIn.TOO_MANY
             user = await sign_ins.user(name)
-        # Also where there is no such user: it takes as long.
-        known = user.password_hash if user else NOBODYS
-        good = await asyncio.to_thread(is_password, password[:PASSWORD_CHARS_MAX], known)
-        if user is not None and good:
-            return user
-        async with self.database.sign_ins() as sign_ins:
+            # Also where there is no such user: it takes as long.
+            known = user.password_hash if user else NOBODYS
+            if await asyncio.to_thread(is_password, password[:PASSWORD_CHARS_MAX], known) and user is not None:
+                return user
             await sign_ins.note(noted, place, SignIn.REFUSED)
         return SignIn.REFUSED
 

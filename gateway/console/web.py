@@ -1,5 +1,6 @@
 """The console over HTTP: every request's way in, what every answer carries, and pages from templates."""
 
+import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from aiohttp import web
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup
 
 from gateway.app.console import ConsoleDatabase
@@ -20,7 +22,7 @@ from gateway.base.errors import StoreUnavailableError
 from gateway.base.process import Clock, Observer
 from gateway.console.letters import Letters
 from gateway.console.oidc import OidcClient
-from gateway.console.rules.access import POLLED, ROUTES, Route, may
+from gateway.console.rules.access import GUARDED, POLLED, ROUTES, Route, may
 from gateway.console.rules.peers import Proxies, peer_of
 from gateway.console.rules.states import LOOKS, UNFORESEEN
 from gateway.console.sampling import Samples
@@ -28,6 +30,7 @@ from gateway.console.signing_in import SignedIn, SigningIn
 from gateway.console.words import LANGUAGES, language_of, translated
 from gateway.directory.console_roles import ConsoleRole
 from gateway.network.iso8583.config import NetworkConfig
+from gateway.views import wording
 from gateway.views.wording import money
 
 Handler = Callable[["Console", web.Request], Awaitable[web.StreamResponse]]
@@ -179,27 +182,47 @@ def _way_in(console: Console) -> Any:
         request[LANGUAGE] = language_of(
             request.cookies.get(console.cookie_name(LANGUAGE_COOKIE)), request.headers.get("Accept-Language", "")
         )
+        if request.path.startswith(("/static/", "/healthz")):
+            return await _answered(console, request, handler, is_somebodys=False)
+        loop = asyncio.get_running_loop()
+        started, status = loop.time(), 500
         try:
-            token = request.cookies.get(console.cookie_name(SESSION_COOKIE))
-            is_page = not request.path.startswith(("/static/", "/healthz"))
-            if token and is_page:
-                signed_in = await console.signing_in.session(token, is_use=_name_of(request) not in POLLED)
-                if signed_in is not None:
-                    request[SIGNED_IN] = signed_in
-            response: web.StreamResponse = await handler(request)
-        except web.HTTPNotFound:
-            return refused(console, request, 404, "There is no such page.")
-        except web.HTTPException:
+            response = await _answered(console, request, handler, is_somebodys=True)
+            status = response.status
+        except web.HTTPException as error:
+            status = error.status
             raise
-        except StoreUnavailableError:
-            return refused(console, request, 503, "The database does not answer. Try again in a moment.")
-        except Exception as error:  # noqa: BLE001 - told and logged here: a page's fault ends no console
-            # Its text may quote rows, and the path has ids in it.
-            console.observer.note("console_failed", level="error", route=_name_of(request), reason=type(error).__name__)
-            return refused(console, request, 500, "Something went wrong here. It has been logged.")
+        finally:
+            console.observer.delay("console_request", loop.time() - started)
+            console.observer.count("console", f"request_{_outcome_of(status)}")
         return response
 
     return handle
+
+
+def _outcome_of(status: int) -> str:
+    return "failed" if status >= 500 else "refused" if status >= 400 else "answered"
+
+
+async def _answered(console: Console, request: web.Request, handler: Any, *, is_somebodys: bool) -> web.StreamResponse:
+    try:
+        token = request.cookies.get(console.cookie_name(SESSION_COOKIE))
+        if token and is_somebodys:
+            signed_in = await console.signing_in.session(token, is_use=_name_of(request) not in POLLED)
+            if signed_in is not None:
+                request[SIGNED_IN] = signed_in
+        response: web.StreamResponse = await handler(request)
+    except web.HTTPNotFound:
+        return refused(console, request, 404, "There is no such page.")
+    except web.HTTPException:
+        raise
+    except StoreUnavailableError:
+        return refused(console, request, 503, "The database does not answer. Try again in a moment.")
+    except Exception as error:  # noqa: BLE001 - told and logged here: a page's fault ends no console
+        # Its text may quote rows, and the path has ids in it.
+        console.observer.note("console_failed", level="error", route=_name_of(request), reason=type(error).__name__)
+        return refused(console, request, 500, "Something went wrong here. It has been logged.")
+    return response
 
 
 def _name_of(request: web.Request) -> str:
@@ -248,6 +271,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"when": when, "money": money, "age": age, "look": look, "tone": tone, "facts": facts_of}
+    made.globals["titles"] = {g.operation: g.title for g in GUARDED.values() if g.operation}
     return made
 
 
@@ -260,13 +284,11 @@ def when(at: datetime | None, *, milliseconds: bool = False) -> str | Markup:
     return Markup('<time datetime="{}">{}</time>').format(local.isoformat(timespec="milliseconds"), text)
 
 
-def age(span: timedelta) -> str:
-    """``42 s``, ``3 min``, ``5 h``, ``12 d``."""
-    seconds = max(0, int(span.total_seconds()))
-    for most, unit, size in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
-        if seconds < most:
-            return f"{seconds // size} {unit}"
-    return f"{seconds // 86_400} d"
+@pass_context
+def age(context: Context, span: timedelta) -> str:
+    """``42 s``, ``3 min``, ``5 h``, ``12 d``, in the page's language."""
+    number, unit = wording.age(span)
+    return f"{number} {context.resolve('t')(unit)}"
 
 
 def look(state: str) -> str:

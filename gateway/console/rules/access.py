@@ -1,11 +1,12 @@
 """Who may do what at the console: every route, every guarded action, in two tables."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum, unique
 from typing import Final
 
 from gateway.directory.console_roles import ConsoleRole
+from gateway.settlement.resolutions import Resolution
 
 RANK: Final[Mapping[ConsoleRole, int]] = {
     ConsoleRole.VIEWER: 0,
@@ -45,6 +46,8 @@ ROUTES: Final = (
     Route("GET", "/", "overview", VIEWER),
     Route("GET", "/live", "live", VIEWER, is_use=False),
     Route("GET", "/payments", "payments", VIEWER),
+    # What is looked for may be a customer's id: it is in no address, and so in no log and no history.
+    Route("POST", "/payments", "search", VIEWER),
     Route("GET", "/payments/{partner}/{payment}", "payment", VIEWER),
     Route("GET", "/consents/{partner}/{consent}", "consent", VIEWER),
     Route("GET", "/networks", "networks", VIEWER),
@@ -73,6 +76,9 @@ class Kind(StrEnum):
     CONSENT_REVOKE = "consent-revoke"
     CONSENT_RESUME = "consent-resume"
     DEAD_LETTER_REPLAY = "dead-letter-replay"
+    PAYMENT_INQUIRE = "payment-inquire"
+    ERASURE_REMIND = "erasure-remind"
+    BREAK_RESOLVE = "break-resolve"
     PROPOSAL_APPROVE = "proposal-approve"
     PROPOSAL_REJECT = "proposal-reject"
 
@@ -86,6 +92,7 @@ class Guarded:
         operation: what is proposed, where a second person must approve it: rights are given, or money may move.
         fields: what names its subject.
         title, consequence: what it is, and what happens, in words.
+        choices: value → words of what its form also asks for, as :data:`CHOICE`; empty where it asks for nothing.
     """
 
     needs: ConsoleRole
@@ -94,7 +101,16 @@ class Guarded:
     title: str
     consequence: str
     operation: str | None = None
+    choices: Mapping[str, str] = field(default_factory=dict)
 
+
+CHOICE: Final = "choice"
+
+RESOLUTIONS: Final[Mapping[str, str]] = {
+    Resolution.SETTLED_ELSEWHERE.value: "The money was moved by hand, outside the gateway",
+    Resolution.DISPUTED.value: "The network was told, and deals with it",
+    Resolution.WRITTEN_OFF.value: "Somebody bears the difference",
+}
 
 GUARDED: Final[Mapping[Kind, Guarded]] = {
     Kind.NETWORK_PAUSE: Guarded(
@@ -141,6 +157,29 @@ GUARDED: Final[Mapping[Kind, Guarded]] = {
         "Send again",
         "The original goes where it came from, and every check is made again. Another person must approve this.",
         "dead-letter.replay",
+    ),
+    Kind.PAYMENT_INQUIRE: Guarded(
+        OPERATOR,
+        "payment inquire",
+        ("partner_id", "payment_id"),
+        "Ask the network now",
+        "The network is asked what became of it, and not when it is next due. A reversal is sent again.",
+    ),
+    Kind.ERASURE_REMIND: Guarded(
+        OPERATOR,
+        "sharing remind",
+        ("notice_id",),
+        "Remind the affiliate",
+        "The erase notice is sent to it again, as an event of its own.",
+    ),
+    Kind.BREAK_RESOLVE: Guarded(
+        OPERATOR,
+        "clearing resolve",
+        ("record",),
+        "Resolve break",
+        "It is open no more. Nothing is booked: say where the money is. Another person must approve this.",
+        "break.resolve",
+        RESOLUTIONS,
     ),
     Kind.PROPOSAL_APPROVE: Guarded(
         APPROVER,

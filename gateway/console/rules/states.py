@@ -17,7 +17,7 @@ LOOKS: Final[Mapping[str, tuple[str, str]]] = {
     # consents
     "AWAU": ("◷", "quiet"),
     "AUTH": ("✓", "good"),
-    "SUSP": ("⏸", "warn"),
+    "SUSP": ("‖", "warn"),
     "CANC": ("✕", "bad"),
     "RJCT": ("⊘", "bad"),
     "EXPD": ("◌", "quiet"),
@@ -25,7 +25,7 @@ LOOKS: Final[Mapping[str, tuple[str, str]]] = {
     "open": ("✓", "good"),
     "closed": ("✕", "bad"),
     "no worker": ("○", "bad"),
-    "paused": ("⏸", "warn"),
+    "paused": ("‖", "warn"),
 }
 """State → shape and tone. No two states of one kind share a shape."""
 

@@ -39,7 +39,7 @@ def test_every_route_has_a_handler_and_nothing_that_changes_is_a_get() -> None:
     assert open_to_all == {
         *("healthz", "static", "sign_in_form", "sign_in", "oidc_start", "oidc_callback", "language"),
     }
-    assert {r.name for r in ROUTES if r.method == "POST"} == {"sign_in", "sign_out", "language", "action"}
+    assert {r.name for r in ROUTES if r.method == "POST"} == {"sign_in", "sign_out", "language", "search", "action"}
 
 
 def test_whatever_lets_money_move_is_only_proposed() -> None:

@@ -45,6 +45,8 @@ class Rows:
     async def user(self, name: str) -> ConsoleUser | None:
         return KIM if name.lower() == KIM.name else None
 
+    async def lock_name(self, name: str) -> None: ...
+
     async def failures(self, name: str, peer: str, *, since: datetime) -> Failures:
         assert since < NOW
         return Failures(

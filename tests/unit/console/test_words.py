@@ -7,13 +7,21 @@ from pathlib import Path
 import pytest
 
 import gateway.console
+from gateway.app import hurrying
 from gateway.console.rules.access import GUARDED
+from gateway.console.rules.states import LOOKS
 from gateway.console.words import KOREAN, language_of, translated
 from gateway.directory.console_roles import ConsoleRole
+from gateway.network.exchange import Operation
+from gateway.views.story import WORDS, Said
 
 ROOM = Path(gateway.console.__file__).parent
 TEMPLATES = sorted((ROOM / "templates").glob("*.html"))
 NAV = re.compile(r'\("/[a-z-]*", "([^"]+)", "[a-z]+"\)')
+
+
+STATES = {state for state in LOOKS if state.islower()}
+"""Those that have a word: a consent's status has its code in every language."""
 
 
 def said_in_templates() -> set[str]:
@@ -27,7 +35,9 @@ def said_in_templates() -> set[str]:
 def said_in_code() -> set[str]:
     """What handlers hand to templates that translate it: sentences, and the titles of what needs somebody."""
     said = {g.title for g in GUARDED.values()} | {g.consequence for g in GUARDED.values()}
-    said |= {role.value for role in ConsoleRole}
+    said |= {words for g in GUARDED.values() for words in g.choices.values()}
+    said |= {hurrying.ASKED, hurrying.REVERSED, hurrying.REMINDED}
+    said |= {role.value for role in ConsoleRole} | STATES | {operation.value for operation in Operation} | WORDS
     for module in ROOM.glob("*.py"):
         for node in ast.walk(ast.parse(module.read_text())):
             if not isinstance(node, ast.Call):
@@ -52,10 +62,25 @@ def test_everything_that_is_said_has_its_korean() -> None:
     assert all(re.search(r"[가-힣/]", korean) for korean in KOREAN.values())
 
 
+def test_what_happened_is_told_with_the_same_values_in_both_languages() -> None:
+    names = re.compile(r"{\w+}")
+    assert {w for w in WORDS if sorted(names.findall(w)) != sorted(names.findall(KOREAN[w]))} == set()
+
+    def korean(text: str) -> str:
+        return translated(text, "ko")
+
+    # A value may have braces of its own, and may be a word.
+    assert Said("network code {code}", {"code": "{x}"}).told(korean) == "카드망 코드 {x}"
+    assert Said("{code}", {"code": "approved"}).told(korean) == "승인됨"
+    assert Said("{code}", {"code": "AC04"}).told(korean) == "AC04"
+
+
 def test_nothing_is_kept_that_nobody_says() -> None:
     code = "".join(p.read_text() for p in ROOM.rglob("*.py")) + "".join(t.read_text() for t in TEMPLATES)
-    code += (ROOM.parent / "views" / "attention.sql").read_text()
-    unsaid = [w for w in KOREAN if w not in code and w not in {r.value for r in ConsoleRole} | {"approved", "rejected"}]
+    code += (ROOM.parent / "views" / "attention.sql").read_text() + (ROOM.parent / "app" / "hurrying.py").read_text()
+    code += (ROOM.parent / "views" / "story.py").read_text()
+    others = {r.value for r in ConsoleRole} | {operation.value for operation in Operation} | WORDS
+    unsaid = [w for w in KOREAN if w not in code and w not in others]
     assert unsaid == []
 
 
