@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+import yaml
 
 import gateway
 from gateway.app.stages import STAGES
 from gateway.cli.common import CliError, ExitCode, Json, print_json, say
-from gateway.cli.deploy.compose import CONSOLE_USERS, compose_file, prometheus_file
+from gateway.cli.deploy.compose import compose_file, prometheus_file
+from gateway.cli.deploy.console import CONSOLE_USERS
 from gateway.cli.deploy.helm import chart_files
 from gateway.cli.deploy.systemd import unit_files
+from gateway.cli.deploy.values import values_schema
 from gateway.database.roles import Role
 from gateway.network.iso8583.config import load_networks
 from gateway.sealing.files import write_secret_file
@@ -27,10 +30,14 @@ def rendered(directory: Path) -> Mapping[str, str]:
     """Path below deploy/ → what stands in it."""
     networks = sorted(load_networks(directory / "networks"))
     alerts = {name: _text(directory / "prometheus" / name) for name in ("rules.yaml", "alerts.yaml")}
+    values = directory / "helm" / "mypay" / "values.yaml"
+    if not values.is_file():
+        raise CliError(f"{values} is not there: is {directory} the folder deploy of the sources?", ExitCode.USAGE)
     return {
         "compose.yaml": compose_file(networks),
         "compose/prometheus.yml": prometheus_file(networks),
-        **{f"helm/mypay/files/{name}": text for name, text in chart_files(networks, alerts).items()},
+        "helm/mypay/values.schema.json": values_schema(yaml.safe_load(_text(values))),
+        **{f"helm/mypay/files/{name}": text for name, text in chart_files(alerts).items()},
         **{f"systemd/{name}": text for name, text in unit_files(networks).items()},
     }
 
@@ -91,7 +98,8 @@ def certificates(
     authority = Authority()
 
     def issue(folder: str, name: str, names: tuple[str, ...] = (), *, as_file: str = "") -> None:
-        files = authority.issue(out / folder, name, names=names)
+        # A broker is its controller's client: it shows the same certificate there.
+        files = authority.issue(out / folder, name, names=names, connects=folder == "kafka")
         files.certificate.rename(out / folder / f"{as_file or name}.crt")
         files.key.rename(out / folder / f"{as_file or name}.key")
 

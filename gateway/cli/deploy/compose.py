@@ -5,9 +5,8 @@ from typing import Any, Final
 
 import yaml
 
-from gateway.app.keys import RINGS, RINGS_OF
 from gateway.app.stages import METRICS_PORT, STAGES, Stage
-from gateway.cli.common import OPS
+from gateway.cli.deploy.console import CONSOLE_COMMAND, CONSOLE_FOLDERS, CONSOLE_ROLES
 from gateway.database.roles import Role
 from gateway.proving.stack.versions import versions
 
@@ -20,10 +19,6 @@ _CERTIFICATES: Final = "/etc/mypay/certificates"
 _KEYS: Final = "/var/lib/mypay/keys"
 _PROMETHEUS: Final = "prom/prometheus:v3.5.0"
 _GRAFANA: Final = "grafana/grafana:12.1.0"
-
-_CONSOLE_ROLES: Final = (Role.CONSOLE, Role.READONLY, Role.OPERATOR)
-CONSOLE_USERS: Final = (OPS, *(role.user for role in _CONSOLE_ROLES))
-"""Whom the console is to Kafka, from which it reads dead letters, and to PostgreSQL: certificates of no others."""
 
 _HARDENED: Final[dict[str, Any]] = {
     "read_only": True,
@@ -74,6 +69,7 @@ def prometheus_file(networks: Sequence[str]) -> str:
         if s.name != "portability-api"
         for n in _members(s, networks)
     ]
+    targets.append({"targets": [f"console:{METRICS_PORT}"], "labels": {"process": "console"}})
     document = {
         "global": {"scrape_interval": "15s", "evaluation_interval": "15s"},
         "rule_files": ["/etc/prometheus/mypay/rules.yaml", "/etc/prometheus/mypay/alerts.yaml"],
@@ -87,8 +83,17 @@ def _members(stage: Stage, networks: Sequence[str]) -> Sequence[str]:
     return networks if stage.per_network else [""]
 
 
+_IMAGE: Final = "mypay-gateway:local"
+
+
 def _image() -> dict[str, Any]:
-    return {"image": "mypay-gateway:local", "build": {"context": "..", "dockerfile": "deploy/Dockerfile"}}
+    """Of whoever uses the image: it is never looked for elsewhere."""
+    return {"image": _IMAGE, "pull_policy": "never"}
+
+
+def _built() -> dict[str, Any]:
+    """Of the one service that builds it: two that export one name at once fail, the first time ("already exists")."""
+    return {"image": _IMAGE, "build": {"context": "..", "dockerfile": "deploy/Dockerfile"}}
 
 
 def _volume(name: str, target: str, part: str = "", *, writes: bool = False) -> dict[str, Any]:
@@ -96,13 +101,17 @@ def _volume(name: str, target: str, part: str = "", *, writes: bool = False) -> 
     if not writes:
         volume["read_only"] = True
     if part:
-        volume["volume"] = {"subpath": part}
+        # The folder is made by the service certificates, after this container was created: nothing is copied into it.
+        volume["volume"] = {"subpath": part, "nocopy": True}
     return volume
 
 
 def _dsn(user: str) -> str:
     files = f"sslrootcert={_CERTIFICATES}/ca.pem&sslcert={_CERTIFICATES}/{user}.crt&sslkey={_CERTIFICATES}/{user}.key"
     return f"postgresql://{user}@postgres:5432/mypay?sslmode=verify-full&{files}"
+
+
+_TRACING: Final = ("MYPAY_OTEL_ENDPOINT", "MYPAY_OTEL_RATIO", "OTEL_EXPORTER_OTLP_HEADERS")
 
 
 def _environment() -> dict[str, str]:
@@ -124,6 +133,8 @@ def _stage(stage: Stage, network: str) -> dict[str, Any]:
         "MYPAY_HTTP_HOST": "0.0.0.0",  # noqa: S104 - of a container
         "MYPAY_HTTP_PORT": str(METRICS_PORT),
         "MYPAY_WORKER": name,
+        # Without a value they are those of whoever starts it, if they are set there at all.
+        **dict.fromkeys(_TRACING),
     }
     volumes = [_volume("certificates", _CERTIFICATES, name), _networks()]
     for setting, folder in stage.folders().items():
@@ -146,12 +157,7 @@ def _stage(stage: Stage, network: str) -> dict[str, Any]:
         "environment": environment,
         "volumes": volumes,
         "depends_on": {"setup": {"condition": "service_completed_successfully"}},
-        "healthcheck": {
-            "test": ["CMD", "python", "-c", _ASK],
-            "interval": "10s",
-            "timeout": "5s",
-            "start_period": "30s",
-        },
+        "healthcheck": _HEALTHCHECK,
         "stop_grace_period": "30s",
         "restart": "unless-stopped",
         **_HARDENED,
@@ -159,6 +165,13 @@ def _stage(stage: Stage, network: str) -> dict[str, Any]:
 
 
 _ASK: Final = f"from urllib.request import urlopen; urlopen('http://127.0.0.1:{METRICS_PORT}/healthz', timeout=4)"
+
+_HEALTHCHECK: Final = {
+    "test": ["CMD", "python", "-c", _ASK],
+    "interval": "10s",
+    "timeout": "5s",
+    "start_period": "30s",
+}
 
 
 def _networks() -> dict[str, Any]:
@@ -175,10 +188,12 @@ def _certificates(networks: Sequence[str]) -> dict[str, Any]:
         "chown -R 1000:1000 /certificates/kafka\n"
         "chown -R 999:999 /certificates/postgres\n"
         "mkdir -p " + " ".join(f"/keys/{name}" for name in _key_folders()) + "\n"
+        # A ring that others could open is refused.
+        "chmod 700 /keys/*\n"
         f"chown -R {_UID} /keys\n"
     )
     return {
-        **_image(),
+        **_built(),
         "user": "0:0",
         "entrypoint": ["sh", "-euc", script],
         "volumes": [
@@ -301,26 +316,28 @@ def _tools() -> dict[str, Any]:
 
 
 def _console() -> dict[str, Any]:
-    rings = RINGS_OF["console"]
     environment = {
         **_environment(),
-        **{f"MYPAY_POSTGRES_DSN_{role.name}": _dsn(role.user) for role in _CONSOLE_ROLES},
-        **{RINGS[ring].variable: f"{_KEYS}/{ring.value}" for ring in rings},
+        **{f"MYPAY_POSTGRES_DSN_{role.name}": _dsn(role.user) for role in CONSOLE_ROLES},
+        **{variable: f"{_KEYS}/{folder}" for variable, folder in CONSOLE_FOLDERS.items()},
         "MYPAY_CONSOLE_HOST": "0.0.0.0",  # noqa: S104 - of a container
         "MYPAY_CONSOLE_URL": "http://localhost:8088",
+        "MYPAY_HTTP_HOST": "0.0.0.0",  # noqa: S104 - likewise
+        "MYPAY_HTTP_PORT": str(METRICS_PORT),
     }
     return {
         **_image(),
-        "command": ["console", "serve"],
+        "command": [*CONSOLE_COMMAND],
         "environment": environment,
         "ports": ["127.0.0.1:8088:8088"],
         # Browsers speak to it: it gets no key but its own.
         "volumes": [
             _volume("certificates", _CERTIFICATES, "console"),
             _networks(),
-            *(_volume("keys", f"{_KEYS}/{ring.value}", ring.value) for ring in rings),
+            *(_volume("keys", f"{_KEYS}/{folder}", folder) for folder in CONSOLE_FOLDERS.values()),
         ],
         "depends_on": {"setup": {"condition": "service_completed_successfully"}},
+        "healthcheck": _HEALTHCHECK,
         "restart": "unless-stopped",
         **_HARDENED,
     }

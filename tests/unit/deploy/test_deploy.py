@@ -1,6 +1,5 @@
 """The files of deploy/: what the code says, whole, and nothing that the program would refuse."""
 
-import json
 import os
 import re
 import shutil
@@ -12,25 +11,21 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
 
+from gateway.app.environment import unknown_settings
 from gateway.app.keys import RINGS_OF
-from gateway.app.settings import unknown_settings
 from gateway.app.stages import STAGES
 from gateway.cli import _NOUNS
 from gateway.cli.run import app as run_app
 from gateway.database.roles import Role
 from gateway.network.iso8583.config import load_networks
+from gateway.sealing.sealing import MasterKeys
 from schemas.topics import TOPICS
 from streams.__main__ import STAGES as MODULES
 from tests.support.cli import mypay
-
-DEPLOY = Path(__file__).parents[3] / "deploy"
-CHART = DEPLOY / "helm" / "mypay"
-NETWORKS = sorted(load_networks(DEPLOY / "networks"))
-
-
-def document(path: str) -> Any:
-    return yaml.safe_load((DEPLOY / path).read_text())
+from tests.support.deployment_tools import HADOLINT
+from tests.support.deployments import DEPLOY, NETWORKS, document, files_read_by, processes
 
 
 def texts() -> Iterator[tuple[str, str]]:
@@ -48,6 +43,8 @@ def test_the_files_are_what_the_code_says(tmp_path: Path) -> None:
     assert ran.json == {"drift": ["compose.yaml"]}
     mypay("deploy", "generate", "--directory", tmp_path / "deploy").expect()
     mypay("deploy", "check", "--directory", tmp_path / "deploy").expect()
+    (tmp_path / "deploy" / "helm" / "mypay" / "values.yaml").unlink()
+    assert "values.yaml is not there" in mypay("deploy", "check", "--directory", tmp_path / "deploy").expect(2).err
 
 
 def test_the_table_of_stages_is_the_programs() -> None:
@@ -61,22 +58,18 @@ def test_the_table_of_stages_is_the_programs() -> None:
     assert {s.role for s in STAGES if s.topics()} == reading
 
 
-def processes() -> set[str]:
-    return {f"{s.name}-{n}" if s.per_network else s.name for s in STAGES for n in (NETWORKS if s.per_network else [""])}
-
-
 def test_every_process_is_in_the_compose_file_and_asked_by_prometheus() -> None:
     services = document("compose.yaml")["services"]
     # What answers recipients needs certificates of theirs.
     wanted = processes() - {"portability-api"}
     assert wanted <= set(services)
     [scrape] = document("compose/prometheus.yml")["scrape_configs"]
-    assert {t.partition(":")[0] for group in scrape["static_configs"] for t in group["targets"]} == wanted
-    for name in wanted:
+    assert {t.partition(":")[0] for group in scrape["static_configs"] for t in group["targets"]} == wanted | {"console"}
+    for name in (*wanted, "console"):
         service = services[name]
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
-        assert service["command"][0] == "run"
+        assert service["command"][0] == ("console" if name == "console" else "run")
         assert service["healthcheck"], name
 
 
@@ -85,6 +78,119 @@ def test_every_command_of_the_compose_file_is_one() -> None:
         if service.get("image") == "mypay-gateway:local" and "command" in service:
             noun = service["command"][0].replace("-", "_")
             assert noun in {*_NOUNS, "console"}, name
+
+
+OURS = "mypay-gateway:local"
+
+
+def test_the_image_is_built_once_and_before_anybody_starts() -> None:
+    services = document("compose.yaml")["services"]
+    ours = {name: s for name, s in services.items() if s["image"] == OURS}
+    # Who builds one name side by side fails on a machine that has not got it yet.
+    assert [name for name, s in ours.items() if "build" in s] == ["certificates"]
+    assert {s.get("pull_policy") for name, s in ours.items() if name != "certificates"} == {"never"}
+    assert (DEPLOY / services["certificates"]["build"]["context"] / "deploy" / "Dockerfile").is_file()
+
+
+def needs_before(services: dict[str, Any], name: str) -> set[str]:
+    direct = services[name].get("depends_on", {})
+    return {*direct, *(n for d in direct for n in needs_before(services, d))}
+
+
+def test_nobody_starts_before_its_folders_tables_and_topics_are_there() -> None:
+    services = document("compose.yaml")["services"]
+    for name in processes() - {"portability-api"} | {"console", "tools"}:
+        assert needs_before(services, name) == {"certificates", "kafka", "postgres", "setup"}, name
+    for service in ("setup", "kafka", "postgres", "simulator"):
+        assert "certificates" in needs_before(services, service)
+    # A service that ends is waited for as one that does: `up --wait` takes any other for failed.
+    for name, service in services.items():
+        for needed, how in service["depends_on"].items() if isinstance(service.get("depends_on"), dict) else ():
+            ends = services[needed].get("restart") is None
+            wanted = "service_completed_successfully" if ends else "service_healthy"
+            assert how["condition"] == wanted, (name, needed)
+            assert ends or services[needed]["healthcheck"], needed
+
+
+def test_every_part_of_a_volume_is_made_by_the_first_service_for_who_uses_it() -> None:
+    services = document("compose.yaml")["services"]
+    script = services["certificates"]["entrypoint"][-1]
+    # In the file a "$" would be Compose's own.
+    assert "$" not in script + services["setup"]["entrypoint"][-1]
+    for name, service in services.items():
+        for volume in (v for v in service.get("volumes", []) if v["type"] == "volume"):
+            part = volume.get("volume", {}).get("subpath")
+            if part is not None:
+                # Docker would copy what the image has there while the part does not exist yet.
+                assert volume["volume"]["nocopy"] is True, (name, volume)
+                assert volume["source"] == "certificates" or f"/keys/{part}" in script, (name, part)
+            elif service["image"] == OURS and not volume.get("read_only") and name != "certificates":
+                assert f"/{volume['source']}" in script.partition("chown -R 10001:10001")[2].partition("\n")[0], name
+
+
+def test_the_folders_of_keys_are_such_as_the_program_takes(tmp_path: Path) -> None:
+    """The first service's own words, on a folder of this test's: what `mypay keys create` is then given."""
+    script = document("compose.yaml")["services"]["certificates"]["entrypoint"][-1]
+    words = [line for line in script.splitlines() if line.startswith(("mkdir", "chmod"))]
+    text = "\n".join(words).replace("/keys", str(tmp_path))
+    subprocess.run(["sh", "-euc", f"umask 022\n{text}"], check=True)
+    folders = {f.partition("/")[0] for s in STAGES for f in s.folders().values()} - {"clearing"}
+    assert {p.name for p in tmp_path.iterdir()} == folders
+    for folder in tmp_path.iterdir():
+        MasterKeys.create(folder)
+
+
+def test_health_is_asked_with_what_each_image_has() -> None:
+    has = {OURS: {"python"}, "apache": {"bash"}, "postgres": {"pg_isready"}}
+    for name, service in document("compose.yaml")["services"].items():
+        if "healthcheck" in service:
+            kind, program, *_ = service["healthcheck"]["test"]
+            image = service["image"]
+            assert kind == "CMD", name
+            assert program in has[image if image in has else re.split("[/:]", image)[0]], name
+
+
+def test_no_two_services_take_one_port_of_this_machine_and_none_is_open_to_others() -> None:
+    services = document("compose.yaml")["services"]
+    ports = [p for s in services.values() for p in s.get("ports", [])]
+    assert all(p.startswith("127.0.0.1:") for p in ports)
+    assert len({p.split(":")[1] for p in ports}) == len(ports)
+
+
+def test_the_dockerfile_holds_to_what_linters_ask() -> None:
+    text = (DEPLOY / "Dockerfile").read_text()
+    lines = text.replace("\\\n", " ").splitlines()
+    words = [line.split(None, 1) for line in lines if line and not line.startswith("#")]
+    stages = [rest for word, rest in words if word == "FROM"]
+    assert all(re.search(r":[\w.-]+( AS \w+)?$", s) for s in stages), "a tag for each (DL3006, DL3007)"
+    assert not [w for w, _ in words if w in {"ADD", "MAINTAINER"}], "COPY, and labels (DL3020, DL4000)"
+    assert not re.search(r"\b(sudo|apt-get upgrade|chmod 777|curl|wget)\b", text)
+    for word, rest in words:
+        if word in {"ENTRYPOINT", "CMD"}:
+            assert rest.startswith("["), "the program itself, not a shell, gets SIGTERM (DL3025)"
+        if word == "WORKDIR":
+            assert rest.startswith("/"), "DL3000"
+        if word == "COPY" and not rest.startswith("--from"):
+            source = rest.split()[0]
+            assert (DEPLOY.parent / source).exists(), source
+            kept = (DEPLOY / "Dockerfile.dockerignore").read_text().split()
+            assert any(source == k[1:] or source.startswith(f"{k[1:]}/") for k in kept if k.startswith("!")), source
+    assert [w for w, _ in words if w == "USER"], "DL3002"
+    assert all("pip install" not in r or "--require-hashes" in r or "--no-deps" in r for _, r in words), "DL3013"
+
+
+def hadolint(text: str) -> str:
+    program = str(HADOLINT) if HADOLINT.is_file() else shutil.which("hadolint")
+    if program is None:
+        pytest.skip("hadolint is not installed: `make tools` gets it")
+    ran = subprocess.run([program, "-"], input=text, capture_output=True, text=True, check=False, timeout=60)
+    return ran.stdout
+
+
+def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
+    text = (DEPLOY / "Dockerfile").read_text()
+    assert hadolint(text) == ""
+    assert "DL3004" in hadolint(f"{text}\nRUN sudo true\n"), "it finds what is planted"
 
 
 def test_no_process_has_keys_of_another() -> None:
@@ -118,7 +224,7 @@ def test_no_service_has_more_rings_than_its_process_holds() -> None:
         mounted = {v.get("volume", {}).get("subpath", "all") for v in mounts}
         assert mounted <= holds.get(name, set()) | own.get(name, set()), service
         # Nor is it told of a folder that it has not.
-        told_of = {v for v in told.get("environment", {}).values() if v.startswith("/var/lib/mypay/keys/")}
+        told_of = {v for v in told.get("environment", {}).values() if (v or "").startswith("/var/lib/mypay/keys/")}
         assert {v.split("/")[5] for v in told_of} == mounted, service
 
 
@@ -137,6 +243,28 @@ def test_no_service_has_certificates_of_others(tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "made" / "console").glob("*.key")} == {
         *("mypay-ops.key", "mypay_console.key", "mypay_operator.key", "mypay_readonly.key")
     }
+
+
+def test_each_process_is_given_every_file_that_it_reads_by_the_compose_file_and_its_unit() -> None:
+    services = document("compose.yaml")["services"]
+    assert files_read_by(next(s for s in STAGES if s.name == "settlement")) >= {
+        *("MYPAY_CLEARING_KEYS_DIR", "MYPAY_CLEARING_INBOX", "MYPAY_CLEARING_STATE_DIR", "MYPAY_DEAD_LETTER_KEYS_DIR")
+    }
+    for stage in STAGES:
+        needed = files_read_by(stage)
+        unit = (DEPLOY / "systemd" / f"mypay-{stage.name}{'@' * stage.per_network}.service").read_text()
+        assert needed <= set(re.findall(r"^Environment=(MYPAY_\w+)=", unit, re.MULTILINE)), stage.name
+        # A setting of the process's own file wins: it is read later.
+        assert unit.index("Environment=MYPAY_") < unit.index("EnvironmentFile=")
+        for name in (n for n in services if n == stage.name or (stage.per_network and n.startswith(f"{stage.name}-"))):
+            environment = services[name]["environment"]
+            # There files come without seals, so no key is needed.
+            unsealed = {"MYPAY_CLEARING_KEYS_DIR"} if environment.get("MYPAY_CLEARING_UNSEALED") else set()
+            assert needed - unsealed <= environment.keys(), name
+            # What it writes, and what it reads, is on a volume: nothing else lives longer than the container.
+            targets = [v["target"] for v in services[name]["volumes"]]
+            for setting in needed & environment.keys():
+                assert any(environment[setting].startswith(t) for t in targets), (name, setting)
 
 
 def test_what_is_mounted_is_there() -> None:
@@ -229,163 +357,15 @@ def test_certificates_are_one_folder_a_process_and_good_for_what_they_name(tmp_p
     for key in out.rglob("*.key"):
         assert key.stat().st_mode & 0o077 == 0, key
     assert len({(out / f / "ca.pem").read_bytes() for f in folders}) == 1
+    # The broker is its controller's client as well, under one certificate: Java takes none that says otherwise.
+    server, client = x509.oid.ExtendedKeyUsageOID.SERVER_AUTH, x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH
+    for folder, name, wanted in (
+        *(("kafka", "server", {server, client}), ("postgres", "server", {server})),
+        ("relay", "mypay-relay", {client}),
+    ):
+        certificate = x509.load_pem_x509_certificate((out / folder / f"{name}.crt").read_bytes())
+        assert set(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == wanted, folder
     assert "not empty" in mypay("deploy", "certificates", out).expect(2).err
-
-
-# --- the chart --------------------------------------------------------------------------------------------------------
-
-HELM = os.environ.get("HELM") or shutil.which("helm")
-needs_helm = pytest.mark.skipif(HELM is None, reason="helm is not installed")
-
-EVERYTHING = {
-    "archive": {"enabled": True, "claim": "archive"},
-    "autoscaling": {"enabled": True},
-    "kafka": {"strimzi": {"enabled": True}},
-    "monitoring": {"serviceMonitor": True, "prometheusRule": True},
-    "stages": {
-        "portability-api": {"enabled": True, "tlsSecret": "api-tls"},
-        "settlement": {"clearingClaim": "clearing"},
-    },
-    "issuers": {"policy.toml": "a"},
-    "networkTlsSecret": "network-tls",
-}
-
-
-def helm(*arguments: str, given: dict[str, Any] | None = None) -> "subprocess.CompletedProcess[str]":
-    assert HELM is not None
-    version = ["--kube-version", "1.31.0"] if arguments[0] == "template" else []
-    command = [HELM, *arguments, *version, "-f", "-"]
-    return subprocess.run(command, input=json.dumps(given or {}), capture_output=True, text=True, check=False)
-
-
-def manifests(given: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-    ran = helm("template", "mypay", str(CHART), given=given)
-    assert ran.returncode == 0, ran.stderr
-    return [m for m in yaml.safe_load_all(ran.stdout) if m]
-
-
-def of_kind(found: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
-    return {m["metadata"]["name"]: m for m in found if m["kind"] == kind}
-
-
-@needs_helm
-@pytest.mark.parametrize("given", [{}, EVERYTHING], ids=["as it comes", "everything"])
-def test_the_chart_can_be_rendered_and_has_every_process(given: dict[str, Any]) -> None:
-    ran = helm("lint", str(CHART), given=given)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    found = manifests(given)
-    wanted = processes() - (set() if given else {"portability-api"})
-    deployments = of_kind(found, "Deployment")
-    assert set(deployments) == {f"mypay-{name}" for name in wanted}
-    assert set(of_kind(found, "PodDisruptionBudget")) == set(deployments)
-    for name, deployment in deployments.items():
-        pod = deployment["spec"]["template"]["spec"]
-        assert pod["securityContext"]["runAsNonRoot"] is True, name
-        [container] = pod["containers"]
-        assert container["securityContext"]["readOnlyRootFilesystem"] is True
-        assert {"livenessProbe", "readinessProbe", "startupProbe"} <= container.keys()
-        names = [e["name"] for e in container["env"]]
-        assert len(names) == len(set(names)), name
-        assert unknown_settings(n for n in names if n.startswith("MYPAY_")) == []
-        mounted = {v["name"] for part in ("initContainers", "containers") for c in pod[part] for v in c["volumeMounts"]}
-        assert mounted == {v["name"] for v in pod["volumes"]}, name
-    assert len(of_kind(found, "Job")) == 1
-    assert of_kind(found, "NetworkPolicy")
-
-
-def pod_of(found: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    pod: dict[str, Any] = of_kind(found, "Deployment")[f"mypay-{name}"]["spec"]["template"]["spec"]
-    return pod
-
-
-def mounts(container: dict[str, Any]) -> dict[str, str]:
-    return {v["name"]: v["mountPath"] for v in container["volumeMounts"]}
-
-
-@needs_helm
-def test_nothing_is_mounted_within_what_is_only_read() -> None:
-    """The runtime could not make the place for it, and the pod would never start."""
-    found = manifests(EVERYTHING)
-    for name in processes():
-        pod = pod_of(found, name)
-        for container in (*pod["initContainers"], *pod["containers"]):
-            places = list(mounts(container).values())
-            assert [(a, b) for a in places for b in places if a.startswith(f"{b}/")] == [], name
-
-
-@needs_helm
-def test_networks_keys_are_copied_for_execution_alone() -> None:
-    found = manifests(EVERYTHING)
-    having = [name for name in processes() if "network-tls" in {v["name"] for v in pod_of(found, name)["volumes"]}]
-    assert having == [f"execution-{n}" for n in NETWORKS]
-    [given] = pod_of(found, having[0])["initContainers"]
-    assert mounts(given)["network-tls"] == "/given/network-tls"
-    assert mounts(given)["secrets"] == "/etc/mypay"
-    assert "umask 077" in given["command"][-1]
-    assert "network-tls" not in mounts(pod_of(found, having[0])["containers"][0])
-
-
-@needs_helm
-def test_the_api_listens_to_others_with_the_certificates_that_it_is_given() -> None:
-    for given, clients in ((EVERYTHING, "api-tls"), ({"clientsCaSecret": "recipients-ca"}, "recipients-ca")):
-        api = {"enabled": True, "tlsSecret": "api-tls"}
-        stages = {"stages": {"portability-api": api | given}} if given is not EVERYTHING else {}
-        found = manifests(EVERYTHING | stages)
-        pod = pod_of(found, "portability-api")
-        [init], [container] = pod["initContainers"], pod["containers"]
-        env = {e["name"]: e.get("value") for e in container["env"]}
-        assert env["MYPAY_PORTABILITY_API_HOST"] == "0.0.0.0"
-        assert {"name": "api", "containerPort": int(env["MYPAY_PORTABILITY_API_PORT"])} in container["ports"]
-        # What the settings name is what the init container copies there.
-        secrets = {v["name"]: v["secret"] for v in pod["volumes"] if "secret" in v}
-        copied = {
-            place.replace("/given/", "/etc/mypay/") + "/" + item["path"]: secrets[name]["secretName"]
-            for name, place in mounts(init).items()
-            for item in secrets.get(name, {}).get("items", [])
-        }
-        assert copied[env["MYPAY_PORTABILITY_API_CERTIFICATE_FILE"]] == "api-tls"
-        assert copied[env["MYPAY_PORTABILITY_API_KEY_FILE"]] == "api-tls"
-        assert copied[env["MYPAY_PORTABILITY_API_CLIENTS_FILE"]] == clients
-        assert not any("PORTABILITY_API_HOST" in str(pod_of(found, n)) for n in processes() - {"portability-api"})
-    ran = helm("template", "mypay", str(CHART), given={"stages": {"portability-api": {"enabled": True}}})
-    assert "tlsSecret names the Secret" in ran.stderr
-
-
-def test_what_processes_may_reach_has_a_port() -> None:
-    values = document("helm/mypay/values.yaml")
-    rules = values["networkPolicy"]["egress"]
-    assert all(rule.get("ports") for rule in rules), "a rule without ports lets everything out"
-    ports = {p["port"] for rule in rules for p in rule["ports"]}
-    hosts = [h for text in values["networks"].values() for h in tomllib.loads(text)["addresses"]]
-    needed = {int(h.rpartition(":")[2]) for h in (values["kafka"]["bootstrapServers"], *hosts)}
-    assert ports == needed | {values["postgres"]["port"], 443}
-
-
-@needs_helm
-def test_the_network_policy_lets_nothing_else_out() -> None:
-    egress = of_kind(manifests(EVERYTHING), "NetworkPolicy")["mypay"]["spec"]["egress"]
-    assert all(rule.get("ports") for rule in egress)
-
-
-@needs_helm
-def test_the_archive_is_run_each_night_on_a_volume_one_at_a_time() -> None:
-    assert of_kind(manifests(), "CronJob") == {}
-    [job] = of_kind(manifests(EVERYTHING), "CronJob").values()
-    assert job["spec"]["concurrencyPolicy"] == "Forbid"
-    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-    [container] = pod["containers"]
-    assert container["command"][-1].endswith("mypay archive run")
-    env = {e["name"]: e["value"] for e in container["env"]}
-    assert unknown_settings(env) == []
-    assert len(env) == len(container["env"])
-    volumes = {v["name"]: v for v in pod["volumes"]}
-    assert mounts(container).keys() == volumes.keys()
-    assert mounts(container)["archive"] == env["MYPAY_ARCHIVE_DIR"]
-    assert volumes["archive"]["persistentVolumeClaim"] == {"claimName": "archive"}
-    assert f"//{Role.ARCHIVE.user}@" in env["MYPAY_POSTGRES_DSN_ARCHIVE"]
-    assert volumes["user"]["secret"] == {"secretName": f"mypay-db-{Role.ARCHIVE.user}".replace("_", "-")}
-    ran = helm("template", "mypay", str(CHART), given={"archive": {"enabled": True}})
-    assert "archive.claim names the volume" in ran.stderr
 
 
 def test_the_image_has_what_the_archive_and_the_console_need() -> None:
@@ -393,42 +373,6 @@ def test_the_image_has_what_the_archive_and_the_console_need() -> None:
     here = set(re.findall(r"^([a-z0-9_.-]+)==", (DEPLOY / "requirements.lock").read_text(), re.MULTILINE))
     for extra in ("archive", "console"):
         assert {re.split(r"[\[<>=~ ]", d)[0].lower() for d in extras[extra]} <= here, extra
-
-
-@needs_helm
-def test_keda_scales_by_lag_never_to_nothing_never_above_the_partitions() -> None:
-    found = manifests(EVERYTHING)
-    scaled = of_kind(found, "ScaledObject")
-    partitions = {t["metadata"]["name"]: t["spec"]["partitions"] for t in found if t["kind"] == "KafkaTopic"}
-    assert {n.removeprefix("mypay-") for n in scaled} >= {"initiation", "consents", "execution-bcard", "settlement"}
-    for name, each in scaled.items():
-        spec = each["spec"]
-        topics = [t["metadata"]["topic"] for t in spec["triggers"]]
-        assert spec["minReplicaCount"] >= 1
-        assert spec["maxReplicaCount"] == max(partitions[t] for t in topics), name
-        assert "replicas" not in of_kind(found, "Deployment")[name]["spec"], "KEDA sets them"
-    ran = helm("template", "mypay", str(CHART), given={"autoscaling": {"enabled": True, "minReplicas": 0}})
-    assert "minReplicas is 1 at least" in ran.stderr
-
-
-@needs_helm
-def test_the_charts_topics_and_users_are_those_of_the_tables() -> None:
-    found = manifests(EVERYTHING)
-    assert "mypay.orders" in of_kind(found, "KafkaTopic")
-    assert "mypay.dispatch.bcard" in of_kind(found, "KafkaTopic")
-    users = of_kind(found, "KafkaUser")
-    assert all(
-        m["apiVersion"] == "kafka.strimzi.io/v1" for m in (*users.values(), *of_kind(found, "KafkaTopic").values())
-    )
-    for name in processes():
-        assert f"mypay-{name}" in users, "Kubernetes' names have no underscore"
-    [reads] = [
-        a for a in users["mypay-relay"]["spec"]["authorization"]["acls"] if a["resource"].get("name") == "mypay.events."
-    ]
-    assert reads == {
-        "resource": {"type": "topic", "name": "mypay.events.", "patternType": "prefix"},
-        "operations": ["Write"],
-    }
 
 
 @pytest.mark.skipif(
@@ -440,6 +384,49 @@ def test_docker_reads_the_compose_file() -> None:
     command = ["docker", "compose", "-f", str(DEPLOY / "compose.yaml"), "config", "--quiet"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
+
+
+def lines_of(name: str, kind: str) -> list[list[str]]:
+    text = (DEPLOY / "systemd" / name).read_text()
+    return [line.split() for line in text.splitlines() if line.startswith(f"{kind} ")]
+
+
+def test_every_units_user_and_folders_are_made() -> None:
+    users = {line[1] for line in lines_of("mypay.sysusers.conf", "u")}
+    assert {(user, "mypay") for user in users} == {(line[1], line[2]) for line in lines_of("mypay.sysusers.conf", "m")}
+    folders = {line[1]: line[2:] for line in lines_of("mypay.tmpfiles.conf", "d")}
+    needed = set()
+    for path in (DEPLOY / "systemd").glob("*.service"):
+        unit = path.read_text()
+        [user] = re.findall(r"^User=(.*)$", unit, re.MULTILINE)
+        needed.add(user)
+        # Without a folder of these systemd does not start the unit.
+        for folder in re.findall(r"^(?:WorkingDirectory|ReadWritePaths)=(.*)$", unit, re.MULTILINE):
+            assert folder in folders, (path.name, folder)
+        for place in re.findall(r"^Environment=MYPAY_\w+=/etc/mypay/keys/(.*)$", unit, re.MULTILINE):
+            own = place.partition("/")[0]
+            assert folders[f"/etc/mypay/keys/{own}"] == ["0700", user, "mypay"], path.name
+        for place in re.findall(r"^Environment=MYPAY_CLEARING_(?:INBOX|STATE_DIR)=(.*)$", unit, re.MULTILINE):
+            assert folders[place][1] == user, path.name
+    assert users == needed
+
+
+@pytest.mark.skipif(
+    shutil.which("systemd-sysusers") is None or shutil.which("systemd-tmpfiles") is None or os.geteuid() != 0,
+    reason="systemd is not installed, or may give folders to nobody else here",
+)
+def test_systemd_makes_the_users_and_folders(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    for program, options, name in (
+        ("systemd-sysusers", (), "mypay.sysusers.conf"),
+        ("systemd-tmpfiles", ("--create",), "mypay.tmpfiles.conf"),
+    ):
+        command = [program, f"--root={tmp_path}", *options, str(DEPLOY / "systemd" / name)]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert ran.returncode == 0, ran.stderr
+    assert "mypay-relay:" in (tmp_path / "etc" / "passwd").read_text()
+    keys = tmp_path / "etc" / "mypay" / "keys" / "execution"
+    assert keys.stat().st_mode & 0o777 == 0o700
 
 
 def test_systemd_reads_the_units() -> None:
