@@ -22,6 +22,7 @@ from gateway.proving.world.networks import ANSWER_TIMEOUT_S
 from gateway.proving.world.receiving import Receiving
 from gateway.proving.world.watching import Watch
 from gateway.proving.world.world import World
+from gateway.views.wording import counted
 from schemas.events import CancellationEffect
 
 SENDING_SECONDS: Final = 12.0
@@ -181,7 +182,9 @@ class Day:
 
     async def _revoke(self) -> None:
         customers = self._world.cast.of(Role.REVOKED)
-        self._view.scene(f"{len(customers)} customers revoke their consents; orders under them still come")
+        self._view.scene(
+            f"Customers revoke {counted(len(customers), 'consent')}; orders under what was revoked still come"
+        )
         async with open_consent_changes(self._world.postgres_dsn) as store:
             for customer in customers:
                 key = (customer.terms.partner_id, customer.terms.consent_id)

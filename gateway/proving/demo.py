@@ -12,7 +12,7 @@ from gateway.proving.books import Checked, Ending, Endings, Evidence
 from gateway.proving.day import Day, View
 from gateway.proving.disclosing import check_disclosures
 from gateway.proving.handing import check_receiving
-from gateway.proving.keeping import Kept, keep
+from gateway.proving.keeping import Kept, keep, tell_targets
 from gateway.proving.pulling import check_pull
 from gateway.proving.traffic.cast import make_cast, make_partners
 from gateway.proving.traffic.forgeries import forged_records
@@ -22,9 +22,10 @@ from gateway.proving.traffic.receivers import make_receivers
 from gateway.proving.traffic.sending import Sender, open_sender
 from gateway.proving.traffic.story import Step, story_is_right
 from gateway.proving.world.judging import judge
+from gateway.proving.world.opening import open_world
 from gateway.proving.world.receiving import Receiving, open_receiving
 from gateway.proving.world.watching import Watch, open_watch
-from gateway.proving.world.world import World, WorldPlan, open_world
+from gateway.proving.world.world import World, WorldPlan
 
 _POLL_S: Final = 0.05
 
@@ -90,7 +91,9 @@ async def run_demo(world_plan: WorldPlan, *, orders: int, seed: int, view: View)
     cast = make_cast(roles_for(orders), partners=make_partners(), now=now, seed=seed, receivers=receivers)
     planned = plan(orders, cast, seed)
     async with open_world(world_plan, cast, steps=view.step) as world, open_receiving(world) as receiving:
+        tell_targets(world)
         view.running(world)
+        kept = await _keep(world, view) if world_plan.keep else None
         async with (
             open_watch(world.kafka_bootstrap_servers, [p.partner_id for p in cast.partners]) as watch,
             open_sender(world.kafka, OrderWriter(cast, planned)) as sender,
@@ -105,11 +108,18 @@ async def run_demo(world_plan: WorldPlan, *, orders: int, seed: int, view: View)
         result.left = day.left.key if day.left else None
         result.checked.append(story_is_right(day.story))
         await _look(world, day, receiving, result, view)
-        if world_plan.keep:
-            with view.step("Starting the operators' console"):
-                result.kept = await keep(world)
+        result.kept = kept
         world.succeeded = result.balanced
     return result
+
+
+async def _keep(world: World, view: View) -> Kept:
+    """Start what people look at before there is anything to see, so that they see it come."""
+    with view.step("Starting the operators' console"):
+        kept = await keep(world)
+    if kept.console is not None:
+        view.scene(f"The operators' console shows what follows: {kept.console}, as demo; password in {kept.password}")
+    return kept
 
 
 async def _look(world: World, day: Day, receiving: Receiving, result: DemoResult, view: View) -> None:

@@ -137,17 +137,20 @@ def tables_hold(tables: Sequence[AggregateTable], counted: Sequence[Any]) -> Che
     for table in tables:
         for cell in table.cells:
             found.looked_at += 1
-            numbers = (cell.customers, cell.payments, cell.amount.minor if cell.amount else None)
-            if cell.suppressed:
-                if any(n is not None for n in numbers):
-                    found.wrong(f"{table.week} {table.currency}: a suppressed cell tells a number")
-            elif numbers != right.get((table.week, table.currency, cell.category, cell.region)):
-                found.wrong(f"{table.week} {table.currency}: a cell is counted otherwise")
-            elif (cell.customers or 0) < table.k:
-                found.wrong(f"{table.week} {table.currency}: a number of fewer than {table.k} customers")
+            if fault := _fault_of(cell, table.k, right.get((table.week, table.currency, cell.category, cell.region))):
+                found.wrong(f"{table.week} {table.currency}: {fault}")
     if not any(cell.suppressed for table in tables for cell in table.cells):
         found.wrong("no cell was suppressed, so that nothing was shown")
     return found.result()
+
+
+def _fault_of(cell: AggregateCell, k: int, right: tuple[Any, ...] | None) -> str:
+    numbers = (cell.customers, cell.payments, cell.amount.minor if cell.amount else None)
+    if cell.suppressed:
+        return "a suppressed cell tells a number" if any(n is not None for n in numbers) else ""
+    if numbers != right:
+        return "a cell is counted otherwise"
+    return f"a number of fewer than {k} customers" if (cell.customers or 0) < k else ""
 
 
 def _exports(handed: Handed, receiving: Receiving) -> list[str]:
@@ -190,7 +193,7 @@ def _offers(handed: Handed) -> list[str]:
         own = [o for o in handed.offers if o.campaign_id == row.campaign_id]
         refused = sum(u.reason_code is not None for u in handed.uses if u.offer_id in {o.offer_id for o in own})
         lines.append(
-            f"Campaign {row.campaign_id}: {len(own)} offers of at most {row.budget_offers}, {sum(o.uses for o in own)} "
+            f"Campaign {row.campaign_id}: offers {len(own)} of at most {row.budget_offers}, {sum(o.uses for o in own)} "
             f"uses counted, {refused} refused, {row.used_minor:,} KRW used and {row.held_minor:,} held of "
             f"{row.budget_minor:,}"
         )
@@ -244,10 +247,9 @@ async def _exported(world: World, ended_at: float) -> list[str]:
         while True:
             for url in world.http.values():
                 async with session.get(f"{url}/metrics") as page:
-                    told = _METRIC.findall(await page.text())
-                for use, value in told:
-                    if not math.isnan(float(value)):
-                        found[use] = max(float(value), found.get(use, -math.inf))
+                    told = [(use, float(value)) for use, value in _METRIC.findall(await page.text())]
+                for use, value in ((u, v) for u, v in told if not math.isnan(v)):
+                    found[use] = max(value, found.get(use, -math.inf))
             if found.keys() >= set(_USES) or datetime.now(UTC).timestamp() > ended_at + _REPORTED_S:
                 break
             await asyncio.sleep(_POLL_S * 4)

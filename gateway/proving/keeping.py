@@ -43,27 +43,33 @@ class Kept:
     targets: Path
 
 
+def tell_targets(world: World) -> Path:
+    """Write down for Prometheus where the metrics of a run's processes are: it may look on from the beginning."""
+    found = world.directory / "prometheus-targets.json"
+    found.write_text(targets({name: url.removeprefix("http://") for name, url in world.http.items()}), encoding="utf-8")
+    return found
+
+
 async def keep(world: World) -> Kept:
-    """Let somebody into the console, start it, and write down where metrics are.
+    """Let somebody into the console, and start it.
 
     Raises:
         WorldError, ChildError: the console does not become ready.
     """
-    found = world.directory / "prometheus-targets.json"
-    found.write_text(targets({name: url.removeprefix("http://") for name, url in world.http.items()}), encoding="utf-8")
     password = world.keys / "console-password"
     word = secrets.token_urlsafe(18)
     write_secret_file(password, word.encode())
     async with open_registries(world.postgres_dsn) as registries:
         await registries.console_users.add(ConsoleUser(USER, ConsoleRole.APPROVER, hash_password(word)))
-    return Kept(await _start_console(world), password, found)
+    return Kept(await _start_console(world), password, tell_targets(world))
 
 
 async def _start_console(world: World) -> str | None:
     if any(find_spec(package) is None for package in _PAGES):
         return None
-    [port] = free_ports(1)
-    environment = {**world.environment, "MYPAY_CONSOLE_PORT": str(port)}
+    port, metrics = free_ports(2)
+    world.http["console"] = f"http://127.0.0.1:{metrics}"
+    environment = {**world.environment, "MYPAY_CONSOLE_PORT": str(port), "MYPAY_HTTP_PORT": str(metrics)}
     child = make_child(world, "console", ["-c", _CONSOLE, "console", "serve"], environment)
     world.stages.append(child)
     child.start()

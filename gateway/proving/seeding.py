@@ -4,6 +4,8 @@ Made by the server itself, so that millions take minutes. It is for measurements
 ordered, and the check of the books does not hold over it.
 """
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
@@ -13,7 +15,7 @@ SLICE: Final = 250_000
 """Payments a transaction."""
 
 _ROWS: Final = """(
-    SELECT n, md5('seed-' || n)::uuid AS id, $3::timestamptz - (($2 - n) * interval '20 ms') AS at
+    SELECT n, md5('seed-' || n)::uuid AS id, $3::timestamptz + n * interval '20 ms' AS at
     FROM generate_series($1::bigint, $2::bigint) AS n
 ) AS s"""
 
@@ -39,12 +41,6 @@ _STATEMENTS: Final = (
         'seed' || n % 1000, 'seed', 1000 + n % 90000, 'KRW', 'seed-' || n % 50, id, at FROM {_ROWS}
     """,
     """
-    INSERT INTO outbox (topic, key, event_id, event_type, occurred_at, body)
-    SELECT 'mypay.events.seed-' || n % 50, id::text, id || '/' || version, 'seed', at,
-        convert_to(repeat('x', 400), 'UTF8')
-    FROM {_ROWS}, generate_series(1, 3) AS version
-    """,
-    """
     INSERT INTO consent_usage (partner_id, consent_id, limit_key, starts_at, reserved_minor, reserved_count)
     SELECT 'seed-' || n % 50, 'seed-' || n % 20000, 'month/calendar/KRW',
         '2020-01-01'::timestamptz + n / 20000 * interval '1 day',
@@ -57,35 +53,112 @@ _STATEMENTS: Final = (
     """,
 )
 
+_EVENTS: Final = """
+    INSERT INTO outbox (topic, key, event_id, event_type, occurred_at, body)
+    SELECT 'mypay.events.seed-' || n % 50, id::text, id || '/' || version, 'seed', at,
+        convert_to('{"version": ' || version || ', "status": "ACSC", "seed": "' || repeat('x', 360) || '"}', 'UTF8')
+    FROM {_ROWS}, generate_series(1, 3) AS version
+"""
+"""What the outbox holds for some days only, and a payment for years."""
+
+_USES: Final = (
+    """
+    INSERT INTO disclosure_entry (seq, source_tx, source_id, content_hash, entry_hash)
+    SELECT n, 1, n, sha256(n::text::bytea), sha256(n::text::bytea) FROM {_ROWS} WHERE $3::timestamptz IS NOT NULL
+    """,
+    """
+    INSERT INTO disclosure_content (seq, salt, kind, customer_id, partner_id, consent_id, consent_version, recipient,
+        purpose, legal_basis, what, reference, occurred_at)
+    SELECT n, '\\x00', 'payment', 'seed-customer-' || n % 20000, 'seed-' || n % 50, 'seed-' || n % 20000, 1,
+        'seed-' || n % 2, 'payment', 'seed', 'seed', id::text, at FROM {_ROWS}
+    """,
+)
+
+CONSENTS: Final = 20_000
+"""What payments are paid under, in turn."""
+
+_ENDS: Final = """
+    SELECT p FROM (SELECT min(partner_id), max(partner_id) FROM payment) AS ends (lo, hi), unnest(ARRAY[lo, hi]) AS p
+    WHERE p !~ '^seed-' LIMIT 1
+"""
+_STRANGE: Final = (
+    ("partners", "partner", "SELECT partner_id FROM partner WHERE partner_id !~ '^seed-' LIMIT 1"),
+    # From the index's two ends: millions of seeded ones lie between.
+    (
+        "payments",
+        "payment",
+        _ENDS,
+    ),
+    ("users", "console_user", "SELECT name FROM console_user WHERE name !~ '^measuring-' LIMIT 1"),
+)
+"""What is there of, its table, and what finds one that measuring did not make."""
+
+
+class NotOurDatabaseError(Exception):
+    """The database is somebody's: what measures fills none but its own. Nothing was changed."""
+
+
 BIG: Final = ("payment", "ledger_transfer", "clearing_record", "outbox", "consent_usage", "used_assertion")
 """Tables that grow with payments."""
 
 
-async def seed(dsn: str, payments: int, *, first: int = 1) -> None:
+async def refuse_anothers(dsn: str) -> None:
+    """Make sure that a database is empty, or holds nothing but what measuring made.
+
+    Raises:
+        NotOurDatabaseError: it holds something else.
+    """
+    connection = await asyncpg.connect(dsn)
+    try:
+        tables = {r[0] for r in await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
+        if tables and "payment" not in tables:
+            raise NotOurDatabaseError("the database has tables that are not the gateway's: give one of its own")
+        for what, table, sql in _STRANGE:
+            if table in tables and await connection.fetchval(sql) is not None:
+                raise NotOurDatabaseError(
+                    f"the database has {what} that nobody made for measuring: give one of its own"
+                )
+    finally:
+        await connection.close()
+
+
+async def seed(
+    dsn: str, payments: int, *, first: int = 1, with_events: int | None = None, with_uses: bool = False
+) -> None:
     """Add so many payments of the past, as a superuser; all their events count as relayed.
 
     Args:
         dsn: of a database of its own, with the gateway's tables.
         payments: how many.
         first: number of the first one; others than are there already.
+        with_events: how many of them, the youngest, have their events in the outbox still; None: all.
+        with_uses: those have their entries in the disclosure log, too.
     """
+    last = first + payments - 1
+    begin = first if with_events is None else last + 1 - with_events
     connection = await asyncpg.connect(dsn)
     try:
         # Each row would be compared with its payment by triggers: they agree by construction.
         await connection.execute("SET session_replication_role = replica")
-        for start in range(first, first + payments, SLICE):
-            await _slice(connection, start, min(start + SLICE, first + payments) - 1)
+        # The youngest is of now, whichever slice it is in: rows lie in the order of their times, as they do in life.
+        zero = await connection.fetchval("SELECT now() - $1::bigint * interval '20 ms'", last)
+        for start in range(first, last + 1, SLICE):
+            end = min(start + SLICE - 1, last)
+            await _slice(connection, start, end, zero, _STATEMENTS)
+            if end >= begin:
+                await _slice(connection, max(start, begin), end, zero, (_EVENTS, *(_USES if with_uses else ())))
         await connection.execute(
             "UPDATE outbox_cursor SET (tx, id) = (SELECT tx, id FROM outbox ORDER BY tx DESC, id DESC LIMIT 1)"
         )
-        for table in BIG:
+        for table in (*BIG, *(("disclosure_entry", "disclosure_content") if with_uses else ())):
             await connection.execute(f"VACUUM (ANALYZE) {table}")
     finally:
         await connection.close()
 
 
-async def _slice(connection: "Connection[Any]", start: int, end: int) -> None:
-    now = await connection.fetchval("SELECT now()")
+async def _slice(
+    connection: "Connection[Any]", start: int, end: int, zero: datetime, statements: Sequence[str]
+) -> None:
     async with connection.transaction():
-        for statement in _STATEMENTS:
-            await connection.execute(statement.replace("{_ROWS}", _ROWS), start, end, now)
+        for statement in statements:
+            await connection.execute(statement.replace("{_ROWS}", _ROWS), start, end, zero)

@@ -8,17 +8,9 @@ import jwt
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from gateway.identity.assurance import Assertion, AssurancePolicy, AssuranceRule, AssuredOperation, Requirement
 from gateway.identity.jose.assertion import JwsAssertionVerifier
-from gateway.identity.rules import (
-    Accepted,
-    Assertion,
-    AssurancePolicy,
-    AssuranceRule,
-    AssuredOperation,
-    Requirement,
-    judge_consent_assertion,
-    judge_payment_assertion,
-)
+from gateway.identity.rules import Accepted, judge_consent_assertion, judge_payment_assertion
 from gateway.proving.counterparts.idp.provider import IdentityProvider
 from schemas.assertions import AssertionClaims, ConsentLink, LinkedCommand, PaymentLink
 from schemas.orders import PaymentOrder

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from gateway.consents.rules.limits import UNUSED, Usage
+from gateway.identity.assurance import Assertion, AssurancePolicy, AssuranceRule, AssuredOperation, Requirement
 from gateway.identity.exemption_caps import ExemptionCap
-from gateway.identity.rules import Assertion, AssurancePolicy, AssuranceRule, AssuredOperation, Requirement, link_of
+from gateway.identity.rules import link_of
 from gateway.network.exchange import CardData, Operation
 from gateway.payments.refunds.rules import ReceivedRefund
 from gateway.payments.rules.intent import Decided, Facts, OrderOrRefund, Trust, decide

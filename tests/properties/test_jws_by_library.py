@@ -12,10 +12,10 @@ from joserfc.jws import JWSRegistry
 
 from gateway.client import Signer
 from gateway.directory.partners import PartnerKey
+from gateway.identity.assurance import Assertion
 from gateway.identity.jose.assertion import JwsAssertionVerifier
 from gateway.identity.jose.jwk import generate_key, import_private, import_verifier
 from gateway.identity.jose.signature import JwsVerifier
-from gateway.identity.rules import Assertion
 from gateway.identity.signing import Signed
 from schemas.primitives import PartnerId
 from tests.support.assertion_samples import CONSENT_LINK, Trust, provider

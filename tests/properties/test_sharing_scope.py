@@ -1,17 +1,19 @@
 """No field outside its scope leaves, nobody's names are another's, and nothing personal is in anything told."""
 
-from datetime import timedelta
+import hmac
+from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from gateway.base.calendar import day_of
 from gateway.consents.rules.consent import Consent
 from gateway.sealing.sealing import MasterKeys
-from gateway.sharing.pseudonyms import Named, Pseudonyms
-from gateway.sharing.rules.deciding import data_of, decide_shares
-from gateway.sharing.rules.policy import BANDS, OTHER_BANDS, amount_band
+from gateway.sharing.pseudonyms import Named, Pseudonyms, _Hmac
+from gateway.sharing.rules.deciding import SHARED_WITHIN, data_of, decide_shares
+from gateway.sharing.rules.policy import BANDS, OTHER_BANDS, amount_band, month_of
 from gateway.sharing.rules.records import Approval, SettledPayment, ShareRow
 from gateway.sharing.telling import ShareTeller
 from schemas.codec import decode, encode, encode_fields
@@ -153,6 +155,39 @@ def test_what_is_told_is_written_as_the_contract_s_models_write_it(
         assert {u.purpose for u in decode(PaymentShared, shared.body).uses} == {SharingUse(u) for u in uses}
 
 
+@given(
+    affiliates=some(AFFILIATES),
+    fields=some(list(SharingField)).map(lambda some: tuple(sorted({*some, SharingField.TOKEN}))),
+    minors=st.lists(st.integers(1, 10**6), min_size=1, max_size=3),
+)
+def test_each_affiliate_of_a_batch_is_told_its_own_names(
+    affiliates: tuple[str, ...], fields: tuple[SharingField, ...], minors: list[int]
+) -> None:
+    """What is the same for all is made once a batch: a name is not."""
+    sharing = SharingPurpose(
+        affiliates=affiliates, purposes=("fraud-prevention",), fields=fields, use_until=NOW + timedelta(days=9)
+    )
+    consent = Consent(terms(consent_id=PAID.consent_id, sharing=sharing), 3, ConsentStatus.AUTH)
+    approvals = {a: [Approval(a, SharingUse.FRAUD_PREVENTION, "consent §3", "kim")] for a in affiliates}
+    paid = [replace(PAID, amount_minor=minor) for minor in minors]
+    teller = ShareTeller(NAMES)
+    granted = decide_shares(paid, consents={PAID.consent_key: consent}, approvals=approvals, now=NOW)
+    assert len(granted) == len(paid) * len(affiliates)
+    for one in granted:
+        affiliate = one.affiliate_id
+        reference, share = (NAMES.name(affiliate, what, "x") for what in (Named.CONSENT, Named.PAYMENT))
+        row = ShareRow(
+            (PAID.partner_id, PAID.payment_id, affiliate), PAID.consent_key, 3, 1, share, NAMES.key_id,
+            one.allowed.names, one.allowed.fields, one.use_until, NOW,
+        )  # fmt: skip
+        shared = decode(PaymentShared, teller.affiliates_event(one, row, reference).body)
+        assert shared.customer == NAMES.name(affiliate, Named.CUSTOMER, one.customer_id)
+        [use] = shared.uses
+        assert use.data.token == NAMES.name(affiliate, Named.TOKEN, "TOKEN-CANARY")
+        if use.data.amount is not None:
+            assert use.data.amount.minor == one.payment.amount_minor
+
+
 @given(st.integers(1, 10**12 - 1), st.sampled_from(["KRW", "JPY", "USD", "BHD"]))
 def test_every_amount_has_the_one_band_that_holds_it(minor: int, currency: str) -> None:
     begins = BANDS.get(currency, OTHER_BANDS)
@@ -160,3 +195,31 @@ def test_every_amount_has_the_one_band_that_holds_it(minor: int, currency: str) 
     names = {f"{currency} {low}-{high}": low <= whole < high for low, high in pairwise(begins)}
     names[f"{currency} {begins[-1]}+"] = whole >= begins[-1]
     assert [name for name, holds in names.items() if holds] == [amount_band(minor, currency)]
+
+
+@given(
+    st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-7))])).filter(lambda m: 1990 < m.year < 9999)
+)
+@example(datetime(2026, 11, 30, 15, tzinfo=UTC))
+@example(datetime(2026, 12, 31, 14, 59, 59, 999_999, UTC))
+def test_a_month_is_that_of_the_day_in_seoul(moment: datetime) -> None:
+    assert month_of(moment) == f"{day_of(moment):%Y-%m}"
+
+
+@given(age_s=st.integers(0, 2 * int(SHARED_WITHIN.total_seconds())))
+def test_what_was_paid_long_ago_is_not_shared_for_it_may_be_forgotten_that_it_was(age_s: int) -> None:
+    """Shares are destroyed once they were erased three years ago: no payment that is that old is shared anew."""
+    assert timedelta(days=3 * 365) > SHARED_WITHIN
+    sharing = SharingPurpose(
+        affiliates=("points",), purposes=("loyalty",), fields=tuple(SharingField), use_until=NOW + timedelta(days=1)
+    )
+    consent = Consent(terms(consent_id=PAID.consent_id, sharing=sharing), 1, ConsentStatus.AUTH)
+    approvals = {"points": [Approval("points", SharingUse.LOYALTY, "the customer's consent", "kim")]}
+    paid = replace(PAID, paid_at=NOW - timedelta(seconds=age_s))
+    shared = decide_shares([paid], consents={paid.consent_key: consent}, approvals=approvals, now=NOW)
+    assert bool(shared) is (timedelta(seconds=age_s) <= SHARED_WITHIN)
+
+
+@given(key=st.binary(min_size=32, max_size=32), message=st.binary(max_size=300))
+def test_names_are_hmacs_of_the_standard_library(key: bytes, message: bytes) -> None:
+    assert _Hmac(key).digest(message) == hmac.digest(key, message, "sha256")

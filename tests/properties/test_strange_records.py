@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.app.dead_letters import Letter
+from gateway.app.dead_letters import Letter, shown_letter
 from gateway.base.calendar import day_of, day_start
 from gateway.cli import dead_letter as command
 from gateway.messaging.dead_letters import LetterKeys, dead_letter, read_fate
@@ -91,7 +91,9 @@ def shown(record: Record, error: Exception) -> dict[str, Any]:
     """What `mypay dead-letter list --json` prints of it."""
     letter = dead_letter("initiation", record, error, KEYS)
     parked = Record(letter.topic, 0, 0, record.timestamp_ms, letter.key, letter.value, tuple(letter.headers))
-    told: dict[str, Any] = json.loads(json.dumps(command._json(Letter(parked, read_fate(parked, KEYS))), default=str))
+    told: dict[str, Any] = json.loads(
+        json.dumps(command._json(shown_letter(Letter(parked, read_fate(parked, KEYS)))), default=str)
+    )
     return told
 
 

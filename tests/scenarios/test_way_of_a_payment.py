@@ -7,7 +7,7 @@ import pytest
 
 from gateway.base.errors import PublisherUnavailableError, StoreConflictError, StoreUnavailableError
 from gateway.consents.rules.limits import Usage
-from gateway.messaging.records import Record
+from gateway.messaging.records import Outgoing, Record
 from gateway.network.exchange import NetworkRequest, ReversalRequest
 from gateway.observability.metrics import HOPS
 from gateway.payments.rules.lifecycle import TERMINAL
@@ -37,7 +37,7 @@ def rig() -> Rig:
 def place(rig: Rig, *records: Record) -> None:
     """Write partners' records to Kafka, as they are."""
     for record in records:
-        rig.kafka.write(record)
+        rig.kafka.write(Outgoing(record.topic, record.key, record.value, record.headers), partition=record.partition)
 
 
 async def work(rig: Rig) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 
 from gateway.consents.rules.limits import Usage
-from gateway.proving.memory.database import Table
+from gateway.proving.memory.tables import Table
 from schemas.consents import ConsentStatus, Period, PeriodLimit
 from schemas.orders import PaymentOrder
 from schemas.primitives import MerchantId

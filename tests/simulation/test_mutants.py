@@ -1,6 +1,7 @@
 """The checkers are checked: every planted bug is found, and for what it does."""
 
 import os
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -21,6 +22,11 @@ def test_every_planted_bug_is_found() -> None:
     assert [h.name for h in hunted if h.invariant is None] == []
     # A bug that shows as an unexpected error was planted badly.
     assert [(h.name, h.text) for h in hunted if h.invariant == UNEXPECTED] == []
+
+
+def test_the_guide_says_how_many_bugs_are_planted() -> None:
+    guide = (Path(__file__).parents[2] / "gateway/proving/README.md").read_text(encoding="utf-8")
+    assert f"\nmutants: planted={len(MUTANTS)} caught={len(MUTANTS)}\n" in guide
 
 
 def test_a_bug_that_is_not_found_fails_the_command() -> None:

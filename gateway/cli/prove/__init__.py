@@ -8,7 +8,7 @@ import typer
 
 app = typer.Typer(no_args_is_help=True, help="Check that no money is lost or doubled, whatever fails.")
 
-_SUBCOMMANDS: Final = ("simulate", "torture", "mutants", "sql_mutants", "seed")
+_SUBCOMMANDS: Final = ("simulate", "torture", "restore", "mutants", "sql_mutants", "seed", "console")
 """Modules of this package, in the order in which help lists them; each has a function ``command``."""
 
 for _name in _SUBCOMMANDS:

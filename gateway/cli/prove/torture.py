@@ -13,6 +13,7 @@ from gateway.cli.live import LiveView, results
 
 if TYPE_CHECKING:
     from gateway.proving.torture.run import Standing, TortureResult
+    from gateway.proving.world.world import WorldPlan
 
 NAME: Final = "torture"
 
@@ -42,14 +43,31 @@ def command(
     """
     try:
         from gateway.proving.torture.run import TorturePlan, run_torture  # noqa: PLC0415
-        from gateway.proving.world.world import WorldPlan, stop_kept  # noqa: PLC0415
+        from gateway.proving.world.opening import stop_kept  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise CliError(f"This needs the package {error.name}.", hint="Run `make install`.") from error
     home = Path(os.environ.get("MYPAY_HOME") or "var")
     if stop:
         say(f"{stop_kept(NAME, home)} processes of a torture run were stopped; its Kafka and PostgreSQL are gone.")
         return
-    world = WorldPlan(
+    plan = TorturePlan.short(seed) if short else TorturePlan(60 * minutes, seed, per_second=per_second)
+    view = TortureView()
+    result = run_to_end(run_torture(_world(home, networks, seed, keep=keep), plan, view=view))
+    view.live.settle()
+    show(result)
+    if keep:
+        results().print("Everything is still running. To stop it all: mypay prove torture --stop")
+    elif not result.ok:
+        results().print(f"The run's data are kept: mypay local up --name {result.logs.parent.stem}")
+    typer.echo(result.last_line())
+    if not result.ok:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _world(home: Path, networks: int, seed: int, *, keep: bool) -> "WorldPlan":
+    from gateway.proving.world.world import WorldPlan  # noqa: PLC0415
+
+    return WorldPlan(
         NAME,
         home,
         networks=networks,
@@ -70,18 +88,6 @@ def command(
         with_habits=("kcard",),
         keep=keep,
     )
-    plan = TorturePlan.short(seed) if short else TorturePlan(60 * minutes, seed, per_second=per_second)
-    view = TortureView()
-    result = run_to_end(run_torture(world, plan, view=view))
-    view.live.settle()
-    show(result)
-    if keep:
-        results().print("Everything is still running. To stop it all: mypay prove torture --stop")
-    elif not result.ok:
-        results().print(f"The run's data are kept: mypay local up --name {result.logs.parent.stem}")
-    typer.echo(result.last_line())
-    if not result.ok:
-        raise typer.Exit(ExitCode.FAILED)
 
 
 class TortureView:

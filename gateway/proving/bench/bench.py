@@ -34,7 +34,9 @@ from gateway.proving.world.confirming import (
     produced_on_topic,
 )
 from gateway.proving.world.judging import judge
-from gateway.proving.world.world import World, WorldPlan, open_world, start_gateway, start_intake
+from gateway.proving.world.opening import open_world
+from gateway.proving.world.starting import start_gateway, start_intake
+from gateway.proving.world.world import World, WorldPlan
 
 CUSTOMERS: Final = 2000
 PURE_ORDERS: Final = 6_000

@@ -36,7 +36,8 @@ from gateway.proving.demo import percentile
 from gateway.proving.traffic.cast import Cast, Partner, Role, make_cast, make_partners
 from gateway.proving.traffic.orders import VALIDITY
 from gateway.proving.traffic.presigning import presign, read_presigned
-from gateway.proving.world.world import World, WorldPlan, open_world
+from gateway.proving.world.opening import open_world
+from gateway.proving.world.world import World, WorldPlan
 from schemas.access import quotas
 from schemas.bulk import Acceptance, BulkItem, ControlSum, PaymentBulk
 from schemas.codec import decode

@@ -28,6 +28,10 @@ _LEFT_S: Final = 15.0
 """Orders for this long are always there: signing as many again takes one core a third of it."""
 
 _SETTLE_TIMEOUT_S: Final = 120.0
+_REST: Final = 25
+_REST_MAX_S: Final = 1.0
+"""Between questions of how many are settled: so many times as long as one took, and no longer than this."""
+
 _STOP_S: Final = 30.0
 POLL_S: Final = 0.2
 
@@ -67,11 +71,11 @@ class Loads:
         child.start()
         return child
 
-    def start_ahead(self, orders: Sequence[Path], *, more: bool = False) -> Child:
-        """Start to send as fast as the networks decide; with ``more`` also what :meth:`keep_signing` signs."""
+    def start_ahead(self, orders: Sequence[Path], *, more: str = "") -> Child:
+        """Start to send as fast as the networks decide; also what :meth:`keep_signing` signs by the name ``more``."""
         urls = [f"http://127.0.0.1:{n.control_port}" for n in self._world.networks]
         how = ["--ahead", str(AHEAD), *(a for url in urls for a in ("--network", url))]
-        return self.start(orders, *how, *(("--more", str(self._world.directory), MORE) if more else ()))
+        return self.start(orders, *how, *(("--more", str(self._world.directory), more) if more else ()))
 
     async def end(self, load: Child) -> float:
         """Stop the load, if it still runs, and wait until everything it sent is settled; tells how long it starved."""
@@ -88,12 +92,13 @@ class Loads:
         self.produced += int(told["produced"])
         return float(told["starved_s"])
 
-    async def keep_signing(self, signed: int, seconds: float) -> None:
+    async def keep_signing(self, signed: int, seconds: float, name: str = MORE) -> None:
         """Sign more orders whenever those that are left would not last; the load takes them up.
 
         Args:
             signed: orders that are there already.
             seconds: that they have to last for altogether.
+            name: what names of files, and of orders, begin with: no other call has the same.
         """
         decided = before = await self.decided()
         began = time.monotonic()
@@ -106,7 +111,7 @@ class Loads:
                 await asyncio.sleep(1.0)
             count = max(_MORE_ORDERS_MIN, int(rate * _LEFT_S))
             await asyncio.to_thread(
-                presign, self._cast, count, self._world.directory, name=f"{MORE}{number:04d}", seed=number, processes=1
+                presign, self._cast, count, self._world.directory, name=f"{name}{number:04d}", seed=number, processes=1
             )
             signed += count
             self.signed_meanwhile += count
@@ -119,12 +124,17 @@ class Loads:
             ChildError: a process has ended.
         """
         deadline = time.monotonic() + _SETTLE_TIMEOUT_S
-        while (settled := await self._payments("state = 'settled'")) < self.produced:
+        while True:
+            asked_at = time.monotonic()
+            settled = await self._payments("state = 'settled'")
+            if settled >= self.produced:
+                return
             self._world.check()
             if time.monotonic() > deadline:
                 raise BenchError(f"{self.produced - settled} of {self.produced} payments did not settle in time")
             self._view.line(f"settled {settled:,} of {self.produced:,}")
-            await asyncio.sleep(POLL_S)
+            # The question reads the whole table, and what that takes is measured as the gateway's.
+            await asyncio.sleep(min(_REST_MAX_S, max(POLL_S, _REST * (time.monotonic() - asked_at))))
 
     async def decided(self) -> int:
         """Payments that the networks have approved so far."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from gateway.proving.bench.hops import hops_between, read_hops
+from gateway.proving.bench.hops import Counts, hops_between, read_hops
 from gateway.proving.bench.hot import HOT_ORDERS, PREFIX, Hot, one_customer, read_hot
 from gateway.proving.bench.lean.run import measure_lean
 from gateway.proving.bench.loads import AHEAD, MORE, POLL_S, SERVER_TREES, Loads, server_pids
@@ -17,6 +17,7 @@ from gateway.proving.bench.meters import Meters
 from gateway.proving.bench.result import BenchError, BenchPlan, BenchResult, Latencies, Pair, View
 from gateway.proving.bench.storage import stored
 from gateway.proving.traffic.cast import Cast
+from gateway.proving.world.confirming import SKIPPED_S
 from gateway.proving.world.world import World
 
 _WARM_TAIL_S: Final = 4.0
@@ -28,15 +29,14 @@ FULL_S: Final = 5.0
 _SPARE: Final = 1.25
 """Orders signed beyond what the warm-up's rate would use; should it use more, they are signed while it runs."""
 
-_SPARE_OF_PAIRS: Final = 2.0
-"""The same where none are signed meanwhile."""
-
 WARM_ORDERS: Final = 30_000
 """They also load the pipeline without features: its table knows none of the gateway's payments."""
 
 LEAN_PER_S: Final = 4_000
+LEAN_TIMES: Final = 2.5
 LEAN_FULL_S: Final = 3.0
-"""At most so many orders a second, for the window and the start before it."""
+"""At most so many orders a second, or so many times as many as the gateway settles, for the window and the start before
+it."""
 
 _STARVED_SHARE_MAX: Final = 0.02
 """Of the time; a load with nothing to send any longer measures itself."""
@@ -96,7 +96,7 @@ class Phases:
         result.thirds_per_s = tuple(n / third for n in counts)
 
     async def _sustained(self, orders: Sequence[Path], signed: int, result: BenchResult) -> Meters:
-        load = self._loads.start_ahead(orders, more=True)
+        load = self._loads.start_ahead(orders, more=MORE)
         signing = asyncio.create_task(self._loads.keep_signing(signed, FULL_S + self._plan.seconds), name="signing")
         await asyncio.sleep(FULL_S)
         meters = Meters(self._pids(load.pid), trees=SERVER_TREES)
@@ -131,10 +131,8 @@ class Phases:
         """Half of what was sustained, steadily: latencies are told by the books."""
         result.half = Latencies(result.settled_per_s / 2)
         with self._view.step(f"Latency at half the rate for {self._plan.latency_seconds:.0f} s"):
-            urls = list(self._world.http.values())
-            before = await read_hops(urls)
-            await self._steadily(result.half.per_s, "h")
-            result.hops = hops_between(before, await read_hops(urls))
+            before = await self._steadily(result.half.per_s, "h")
+            result.hops = hops_between(before, await self._read_hops())
 
     async def at_given_rate(self, result: BenchResult) -> None:
         """The same at the rate that was asked for."""
@@ -143,15 +141,24 @@ class Phases:
             with self._view.step(f"Latency at {self._plan.also_per_s:,.0f} a second"):
                 await self._steadily(result.also.per_s, "e")
 
-    async def _steadily(self, per_s: float, name: str) -> None:
+    async def _steadily(self, per_s: float, name: str) -> Counts:
+        """Send for as long as planned, until all is settled; tells how far hops were when they began to count."""
         orders = await self._loads.sign(max(1, int(per_s * self._plan.latency_seconds)), name)
         load = self._loads.start(orders, "--per-second", f"{per_s:.1f}")
         began = time.monotonic()
+        counts: Counts = {}
         while load.running():
             self._world.check()
-            self._view.line(f"{time.monotonic() - began:.0f} s at {per_s:,.0f} a second")
+            elapsed = time.monotonic() - began
+            if not counts and elapsed >= SKIPPED_S:
+                counts = await self._read_hops()
+            self._view.line(f"{elapsed:.0f} s at {per_s:,.0f} a second")
             await asyncio.sleep(POLL_S)
         await self._loads.end(load)
+        return counts
+
+    async def _read_hops(self) -> Counts:
+        return await read_hops(list(self._world.http.values()))
 
     async def beside_lean(self, orders: Sequence[Path], result: BenchResult) -> None:
         """Windows of the gateway and of the pipeline without features in turns, each after all else has come to rest.
@@ -160,7 +167,8 @@ class Phases:
         """
         seconds = self._plan.lean_seconds
         lasting = [*orders]
-        if (more := int(LEAN_PER_S * (seconds + LEAN_FULL_S)) - WARM_ORDERS) > 0:
+        per_s = max(LEAN_PER_S, LEAN_TIMES * result.settled_per_s)
+        if (more := int(per_s * (seconds + LEAN_FULL_S)) - WARM_ORDERS) > 0:
             lasting += await self._loads.sign(more, "l")
         for number in range(1, self._plan.lean_rounds + 1):
             with self._view.step(f"Pair {number} of {self._plan.lean_rounds}: the gateway"):
@@ -178,20 +186,32 @@ class Phases:
 
     async def _window(self, seconds: float, rate: float, number: int) -> tuple[float, float]:
         """A stretch of load: payments settled a second in its window, and cores that others kept busy."""
-        orders = await self._loads.sign(int(rate * (seconds + FULL_S) * _SPARE_OF_PAIRS) + AHEAD, f"s-{number}-")
-        load = self._loads.start_ahead(orders)
-        await asyncio.sleep(FULL_S)
-        meters = Meters(self._pids(load.pid), trees=SERVER_TREES)
-        meters.start()
-        began = time.time()
-        while time.time() - began < seconds:
-            self._world.check()
-            await asyncio.sleep(POLL_S)
-        ended = time.time()
-        await meters.stop()
-        if not load.running():
-            raise BenchError("the orders for the gateway beside the pipeline did not last")
-        await self._loads.end(load)
+        signed = int(rate * (seconds + FULL_S) * _SPARE) + AHEAD
+        orders = await self._loads.sign(signed, f"s-{number}-")
+        more = f"{MORE}{number}-"
+        load = self._loads.start_ahead(orders, more=more)
+        signing = asyncio.create_task(self._loads.keep_signing(signed, FULL_S + seconds, more), name="signing")
+        try:
+            await asyncio.sleep(FULL_S)
+            meters = Meters(self._pids(load.pid), trees=SERVER_TREES)
+            meters.start()
+            began = time.time()
+            while time.time() - began < seconds:
+                self._world.check()
+                load.check()
+                if signing.done():
+                    signing.result()
+                await asyncio.sleep(POLL_S)
+            ended = time.time()
+            await meters.stop()
+        finally:
+            signing.cancel()
+            # Whatever became of the window, what was sent is counted and settles: the books are over all of it.
+            starved = await self._loads.end(load)
+            for path in orders:
+                path.unlink()
+        if starved > _STARVED_SHARE_MAX * seconds:
+            raise BenchError(f"for {starved:.1f} s there was nothing to send to the gateway beside the pipeline")
         return await self._loads.settled_between(began, ended) / (ended - began), meters.others_cores
 
     async def hot(self) -> Hot:

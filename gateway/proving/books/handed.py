@@ -96,12 +96,13 @@ class Agreement(NamedTuple):
 
 
 class ReceivedShare(NamedTuple):
-    """A share as its affiliate wrote it down. ``fields``: use → fields that came."""
+    """A share as its affiliate wrote it down. ``fields``: use → fields that came; ``tokens``: names of cards."""
 
     share_id: str
     consent_ref: str
     customer: str
     fields: Mapping[str, frozenset[str]]
+    tokens: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)

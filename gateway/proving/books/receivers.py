@@ -101,10 +101,12 @@ def shares_complete(handed: Handed, evidence: Evidence) -> Checked:
 
 def names_apart(handed: Handed) -> Checked:
     """Two affiliates that put their books together find no name in both."""
-    found = Finding("names_apart", "No name of a customer, consent or payment is known to two affiliates")
+    found = Finding("names_apart", "No name of a customer, consent, payment or card is known to two affiliates")
     owners: dict[str, str] = {}
     for affiliate, book in handed.books.items():
-        names = {n for s in book.shares for n in (s.share_id, s.consent_ref, s.customer)} | set(book.received)
+        names = {n for s in book.shares for n in (s.share_id, s.consent_ref, s.customer, *s.tokens)} | set(
+            book.received
+        )
         found.looked_at += len(names)
         for name in names:
             if owners.setdefault(name, affiliate) != affiliate:

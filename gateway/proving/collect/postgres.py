@@ -1,6 +1,8 @@
 """The gateway's records as evidence: whole tables in one read-only snapshot, a few columns each."""
 
+import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -27,6 +29,8 @@ from gateway.proving.books.evidence import (
 from schemas.primitives import minor_of
 
 _PREFETCH: Final = 5_000
+_RELAY_S: Final = 15.0
+_POLL_S: Final = 0.05
 
 _PAYMENTS: Final = """
 SELECT partner_id, payment_id, order_id, consent_id, consent_version, merchant_id, operation, amount_minor, currency,
@@ -49,6 +53,9 @@ _OUTBOX: Final = """
 SELECT count(*), count(*) FILTER (WHERE (o.tx, o.id) > (c.tx, c.id)) + (SELECT count(*) FROM outbox_parked)
 FROM outbox o CROSS JOIN outbox_cursor c
 """
+_IS_UNRELAYED: Final = """
+SELECT EXISTS (SELECT FROM outbox o, outbox_cursor c WHERE (o.tx, o.id) > (c.tx, c.id) AND o.tx >= c.tx)
+"""
 
 
 _TOKENS: Final = """
@@ -59,11 +66,20 @@ GROUP BY t.token
 
 
 async def collect_postgres(dsn: str, evidence: Evidence) -> None:
-    """Read the gateway's side. About 15 µs a payment with its transfers."""
+    """Read the gateway's side. About 15 µs a payment with its transfers.
+
+    Where payments rest, the disclosure log still tells of a root when its time comes. So the snapshot is taken at a
+    moment at which the relay is done with all that was told: it is waited for, but not for ever.
+    """
     connection = await asyncpg.connect(dsn, server_settings={"application_name": "mypay-books"})
+    deadline = time.monotonic() + _RELAY_S
     try:
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            await _read(connection, evidence)
+        while True:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                if time.monotonic() > deadline or not await connection.fetchval(_IS_UNRELAYED):
+                    await _read(connection, evidence)
+                    return
+            await asyncio.sleep(_POLL_S)
     finally:
         await connection.close()
 

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
+from itertools import chain
 from sys import intern
 from typing import Any, Final
 
@@ -43,10 +44,9 @@ async def read_topics(bootstrap_servers: str, topics: Sequence[str]) -> AsyncIte
     async with open_reader(bootstrap_servers, topics) as consumer:
         ends = {p: end for p, end in (await consumer.end_offsets(consumer.assignment())).items() if end > 0}
         while ends:
-            for records in (await consumer.getmany(timeout_ms=_POLL_MS)).values():
-                for record in records:
-                    if not is_unread(record):
-                        yield record
+            fetched = chain(*(await consumer.getmany(timeout_ms=_POLL_MS)).values())
+            for record in (r for r in fetched if not is_unread(r)):
+                yield record
             # The position moves past what is no record too: transaction markers, aborted records.
             ends = {p: end for p, end in ends.items() if await consumer.position(p) < end}
 

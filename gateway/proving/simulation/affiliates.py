@@ -7,7 +7,7 @@ with signatures that do not hold, twice, late, or never.
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from random import Random
 from typing import Any, Final
@@ -134,26 +134,30 @@ class Affiliates:
         after = rng.expovariate(0.5)
         for _ in range(rng.randrange(offer["uses_max"] + 2)):
             self._numbers += 1
-            use_id, offer_id, amount, signature = f"use-{self._numbers}", UUID(offer["offer_id"]), worth, affiliate
             wrong = rng.choice(("much", "another's", "nobody's", "signature")) if rng.random() < 0.25 else ""
             if wrong:
                 self._caused(Fault.FALSE_USE, f"{affiliate} {wrong}")
-            if wrong == "much":
-                amount = worth + 1
-            elif wrong == "nobody's":
-                offer_id = _NOBODYS_OFFER
-            elif wrong == "signature":
-                signature = TAMPERED
-            elif not wrong:
-                amount = rng.randrange(1, worth + 1)
-            who = affiliate if wrong != "another's" else next(a for a in SHARED_WITH if a != affiliate)
-            told = Told(who, use_id, offer_id, amount)
-            self._tell(after, told, who if signature == affiliate else signature)
+            told = self._word(affiliate, offer, worth, wrong)
+            who = told.affiliate_id
+            self._tell(after, told, TAMPERED if wrong == "signature" else who)
             if not wrong and rng.random() < 0.3:
                 # The same word again; or its id for another use.
-                other = told if rng.random() < 0.5 else Told(who, use_id, offer_id, worth + 2)
+                other = told if rng.random() < 0.5 else replace(told, amount_minor=worth + 2)
                 self._tell(after + rng.expovariate(1.0), other, who)
             after += rng.expovariate(0.5)
+
+    def _word(self, affiliate: str, offer: dict[str, Any], worth: int, wrong: str) -> Told:
+        """What is told of one use; what is ``wrong`` with it, if anything, is in it, but for its signature."""
+        offer_id, amount = UUID(offer["offer_id"]), worth
+        if wrong == "much":
+            amount = worth + 1
+        elif wrong == "another's":
+            affiliate = next(a for a in SHARED_WITH if a != affiliate)
+        elif wrong == "nobody's":
+            offer_id = _NOBODYS_OFFER
+        elif not wrong:
+            amount = self._rng.randrange(1, worth + 1)
+        return Told(affiliate, f"use-{self._numbers}", offer_id, amount)
 
     def _tell(self, after: float, told: Told, signature: str) -> None:
         if signature == told.affiliate_id:

@@ -68,6 +68,7 @@ class CountingObserver:
 
     counts: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    traces: None = None
 
     def batch(self, stage: str, *, size: int, seconds: float) -> None:
         """Nothing."""
@@ -83,7 +84,7 @@ class CountingObserver:
     def spans(self, span: str, seconds: Sequence[float], *, network: str = "") -> None:
         """Nothing."""
 
-    def hops(self, hop: str, seconds: Sequence[float]) -> None:
+    def hops(self, hop: str, seconds: Sequence[float], *, exemplar: object = None) -> None:
         """Nothing."""
 
     def level(self, name: str, value: float | None, **labels: str) -> None:

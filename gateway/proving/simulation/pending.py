@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from gateway.proving.memory import Database
-from gateway.proving.memory.database import FollowUpRow
+from gateway.proving.memory.tables import FollowUpRow
 from gateway.sharing.rules.records import Place
 from schemas.consents import ConsentStatus
 

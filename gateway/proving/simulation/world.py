@@ -53,6 +53,7 @@ from gateway.proving.simulation.script.scene import (
     TOKEN,
     VICTIM,
     DataScript,
+    Script,
 )
 from gateway.proving.simulation.wire.wire import Wire
 from gateway.sealing.mac import HmacMarks
@@ -76,6 +77,11 @@ INTERNAL_KEYS: Final = MasterKeys({"20260101": bytes(range(32))})
 
 EVENTS: Final = events_topic(PARTNER)
 _FORGED: Final = Reason(code=ReasonCode.DS17, text="signature does not match the body")
+_CARDS: Final = {
+    OwnedToken(TOKEN, CUSTOMER): CardData(PAN, "2912"),
+    OwnedToken(FOREIGN_TOKEN, VICTIM): CardData(FOREIGN_PAN, "2912"),
+    OwnedToken(OTHER_TOKEN, OTHER_CUSTOMER): CardData(OTHER_PAN, "2912"),
+}
 
 
 class World:
@@ -108,7 +114,6 @@ class World:
             on_leave=self.auditor.left,
             violated=findings.violated,
         )
-        trust, assertions = trusted(script.asked)
         self.affiliates = Affiliates(
             self.kafka,
             clock,
@@ -117,26 +122,7 @@ class World:
             caused=lambda fault, where: faults.note(self.loop.time(), fault, where),
         )
         self.kafka.on_write = self._written
-        self.around = around = Surroundings(
-            script=script,
-            database=database,
-            kafka=self.kafka,
-            wire=self.wire,
-            observer=self.observer,
-            cards={
-                OwnedToken(TOKEN, CUSTOMER): CardData(PAN, "2912"),
-                OwnedToken(FOREIGN_TOKEN, VICTIM): CardData(FOREIGN_PAN, "2912"),
-                OwnedToken(OTHER_TOKEN, OTHER_CUSTOMER): CardData(OTHER_PAN, "2912"),
-            },
-            verifier=MemoryVerifier({TAMPERED: _FORGED}),
-            affiliates=MemoryVerifier({TAMPERED: _FORGED}, owners={a: a for a in SHARED_WITH}),
-            trust=trust,
-            assertions=assertions,
-            dispatch=Dispatch(HmacMarks(INTERNAL_KEYS, Purpose.DISPATCH_MARK)),
-            waiting_marks=HmacMarks(INTERNAL_KEYS, Purpose.WAITING_MARK),
-            is_closed=self._is_closed,
-            parked=[],
-        )
+        self.around = around = self._surroundings(script)
         self.crew = Crew(
             Assembly(around),
             database,
@@ -161,6 +147,25 @@ class World:
             database.put_consent(Consent(terms, 1, ConsentStatus.AUTH))
         if script.data is not None:
             _put_data(database, script.data)
+
+    def _surroundings(self, script: Script) -> Surroundings:
+        trust, assertions = trusted(script.asked)
+        return Surroundings(
+            script=script,
+            database=self.database,
+            kafka=self.kafka,
+            wire=self.wire,
+            observer=self.observer,
+            cards=dict(_CARDS),
+            verifier=MemoryVerifier({TAMPERED: _FORGED}),
+            affiliates=MemoryVerifier({TAMPERED: _FORGED}, owners={a: a for a in SHARED_WITH}),
+            trust=trust,
+            assertions=assertions,
+            dispatch=Dispatch(HmacMarks(INTERNAL_KEYS, Purpose.DISPATCH_MARK)),
+            waiting_marks=HmacMarks(INTERNAL_KEYS, Purpose.WAITING_MARK),
+            is_closed=self._is_closed,
+            parked=[],
+        )
 
     def _uncaught(self, context: dict[str, Any]) -> None:
         if self.loop.is_closed():

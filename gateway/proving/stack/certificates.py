@@ -50,6 +50,7 @@ class Authority:
         name: str,
         *,
         names: Sequence[str] = (),
+        connects: bool = False,
         valid_until: datetime | None = None,
     ) -> CertificateFiles:
         """Write ``NAME.pem`` and ``NAME.key``, and the authority's own as ``ca.pem``.
@@ -58,17 +59,20 @@ class Authority:
             folder: is made where it is missing.
             name: the common name.
             names: DNS names and addresses that it is good for, of a host; of a client none.
+            connects: of a host that is others' client, too, as brokers are each other's.
             valid_until: 90 days from now when left out.
         """
         folder.mkdir(parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
         until = valid_until or _now() + _VALID
-        usage = ExtendedKeyUsageOID.SERVER_AUTH if names else ExtendedKeyUsageOID.CLIENT_AUTH
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH] if names else []
+        if connects or not names:
+            usages.append(ExtendedKeyUsageOID.CLIENT_AUTH)
         builder = (
             begin_certificate(common_name(name), self._name, key.public_key(), min(_now(), until) - _SINCE, until)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(key_usage(signs=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
         if names:

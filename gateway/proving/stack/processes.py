@@ -20,6 +20,7 @@ from gateway.proving.stack.errors import LocalStackError
 # psutil derives start times from the boot time, which moves when the wall clock is corrected.
 START_TIME_TOLERANCE_S = 2.0
 POLL_S = 0.02
+COMMAND_LINE_S = 5.0  # within which the kernel shows what a process was started with: an instant
 
 # Children of this very process must be reaped here, or a killed server stays a zombie.
 _children: dict[int, subprocess.Popen[bytes]] = {}
@@ -55,7 +56,17 @@ def spawn(argv: Sequence[str], *, log: Path, cwd: Path, user: str | None = None)
             extra_groups=None if user is None else [],
         )
     _children[child.pid] = child
-    return ProcessRecord(child.pid, psutil.Process(child.pid).create_time())
+    process = psutil.Process(child.pid)
+    _wait_for(lambda: _shows_its_command(process), COMMAND_LINE_S)
+    return ProcessRecord(child.pid, process.create_time())
+
+
+def _shows_its_command(process: psutil.Process) -> bool:
+    """False for an instant after the start of a program: the kernel shows nothing by which it could be recognised."""
+    try:
+        return bool(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return True  # it has ended, or is another user's by now
 
 
 def server_environment() -> dict[str, str]:

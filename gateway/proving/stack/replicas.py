@@ -10,10 +10,10 @@ import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar, Final
-
-import asyncpg
+from urllib.parse import quote
 
 from gateway.proving.stack import processes
+from gateway.proving.stack.databases import execute
 from gateway.proving.stack.kafka import KafkaServer
 from gateway.proving.stack.ports import LOOPBACK, free_ports
 from gateway.proving.stack.postgres import PORT, SUPERUSER, PostgresServer, binary
@@ -132,20 +132,18 @@ class PostgresStandby(PostgresServer):
 
         The former primary must be down: two that take writes would be two databases.
         """
-        run(_execute(self.address(()), "SELECT pg_promote(true, 60)"))
-        run(_execute(self.address(()), "ALTER SYSTEM RESET synchronous_standby_names"))
-        run(_execute(self.address(()), "SELECT pg_reload_conf()"))
+        run(execute(self.address(()), "SELECT pg_promote(true, 60)"))
+        run(execute(self.address(()), "ALTER SYSTEM RESET synchronous_standby_names"))
+        run(execute(self.address(()), "SELECT pg_reload_conf()"))
         return self.address(())
 
     def follow_synchronously(self) -> None:
         """Let the primary confirm no commit that is not on this one's disk."""
-        run(_execute(self._primary.address(()), f"ALTER SYSTEM SET synchronous_standby_names = '{_NAME}'"))
-        run(_execute(self._primary.address(()), "SELECT pg_reload_conf()"))
+        run(execute(self._primary.address(()), f"ALTER SYSTEM SET synchronous_standby_names = '{_NAME}'"))
+        run(execute(self._primary.address(()), "SELECT pg_reload_conf()"))
 
 
-async def _execute(dsn: str, sql: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
-        await connection.execute(sql)
-    finally:
-        await connection.close()
+def whichever_writes(primary: PostgresServer, standby: PostgresServer) -> str:
+    """An address of both, for asyncpg and libpq alike: a client is led to the one that takes writes."""
+    folders = ",".join(quote(str(s.socket_dir)) for s in (primary, standby))
+    return f"postgresql://{SUPERUSER}@/postgres?host={folders}&target_session_attrs=read-write"

@@ -13,7 +13,14 @@ from gateway.proving.stack.errors import LocalStackError
 from gateway.proving.stack.kafka import KafkaServer
 from gateway.proving.stack.postgres import PostgresServer
 from gateway.proving.stack.readiness import kafka_answers, wait_until_ready
-from gateway.proving.stack.replicas import NODES, KafkaNode, PostgresStandby, is_replicated, make_replicated
+from gateway.proving.stack.replicas import (
+    NODES,
+    KafkaNode,
+    PostgresStandby,
+    is_replicated,
+    make_replicated,
+    whichever_writes,
+)
 from gateway.proving.stack.secure import KafkaSecurity, security_of
 from gateway.proving.stack.server import START_TIMEOUT_S, Server
 from gateway.proving.stack.state import StackDir
@@ -196,7 +203,8 @@ def _up_replicated(stack: StackDir, progress: Callable[[str], None]) -> StackAdd
         )
     _prepare_directory(stack)
     make_replicated(stack)
-    *first, standby = _all_servers(stack, progress)
+    nodes, primary, standby = _replicated_servers(stack, progress)
+    first = [*nodes, primary]
     _start_all(first, progress)
     bootstrap_servers = stack.read(KafkaServer.key).address
     wait_until_ready(
@@ -207,18 +215,23 @@ def _up_replicated(stack: StackDir, progress: Callable[[str], None]) -> StackAdd
         timeout_s=START_TIMEOUT_S,
     )
     _start_all([standby], progress)
-    if isinstance(standby, PostgresStandby):
-        standby.follow_synchronously()
-    return StackAddresses(*(stack.read(key).address for key in SERVERS))
+    standby.follow_synchronously()
+    return StackAddresses(bootstrap_servers, whichever_writes(primary, standby))
+
+
+def _replicated_servers(
+    stack: StackDir, progress: Callable[[str], None]
+) -> tuple[list[KafkaNode], PostgresServer, PostgresStandby]:
+    primary = PostgresServer(stack, progress)
+    return [KafkaNode(stack, progress, n) for n in NODES], primary, PostgresStandby(stack, progress, primary)
 
 
 def _all_servers(stack: StackDir, progress: Callable[[str], None]) -> list[StackServer]:
     """Every server that the stack has; of a replicated one the standby is the last."""
     if not is_replicated(stack):
         return [_server(key, stack, progress) for key in SERVERS]
-    primary = PostgresServer(stack, progress)
-    nodes = [KafkaNode(stack, progress, n) for n in NODES]
-    return [*nodes, primary, PostgresStandby(stack, progress, primary)]
+    nodes, primary, standby = _replicated_servers(stack, progress)
+    return [*nodes, primary, standby]
 
 
 def kill_broker(name: str, number: int, *, home: Path) -> None:
@@ -228,10 +241,9 @@ def kill_broker(name: str, number: int, *, home: Path) -> None:
 
 def fail_over(name: str, *, home: Path) -> str:
     """End the primary at once, and promote its standby; returns the address of what takes writes now."""
-    stack = StackDir.of(name, home)
-    primary = PostgresServer(stack, quiet)
+    _, primary, standby = _replicated_servers(StackDir.of(name, home), quiet)
     primary.kill()
-    return PostgresStandby(stack, quiet, primary).promote()
+    return standby.promote()
 
 
 def _server(

@@ -31,7 +31,9 @@ from gateway.proving.traffic.orders import OrderWriter
 from gateway.proving.traffic.receivers import make_receivers
 from gateway.proving.traffic.sending import Sender, open_sender
 from gateway.proving.world.judging import judge
-from gateway.proving.world.world import World, WorldPlan, open_world, start_gateway
+from gateway.proving.world.opening import open_world
+from gateway.proving.world.starting import start_gateway
+from gateway.proving.world.world import World, WorldPlan
 from schemas.topics import ORDERS
 
 PER_SECOND: Final = 100.0

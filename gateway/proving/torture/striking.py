@@ -14,6 +14,7 @@ from typing import Final, assert_never
 import aiohttp
 import psutil
 
+from gateway.base.to_end import in_thread
 from gateway.proving import stack as local
 from gateway.proving.torture.noise import bomb, flood
 from gateway.proving.torture.proxy import Link, Proxy, Way
@@ -170,13 +171,13 @@ class Striker:
         self._servers_down.add(server.title)
         try:
             if strike.kind in KILLS:
-                await asyncio.to_thread(server.kill)
+                await in_thread(server.kill)
             else:
-                await asyncio.to_thread(server.freeze)
+                await in_thread(server.freeze)
             await asyncio.sleep(strike.lasts_s)
         finally:
-            # A thread cannot be cancelled: what it starts is there, or the run's end takes it down.
-            await asyncio.to_thread(server.restore)
+            # To its end also when cancelled: what it starts is there when the run's end takes everything down.
+            await in_thread(server.restore)
             if strike.kind in KILLS:
                 self._servers_up_at[server.title] = loop.time()
             self._servers_down.discard(server.title)
@@ -222,7 +223,7 @@ class Striker:
     async def heal(self) -> None:
         """Undo what may be left of any strike, again until everything has been reached."""
         servers = [_Server(self.world, kafka=kafka) for kafka in (True, False)]
-        await asyncio.gather(*(asyncio.to_thread(s.restore) for s in servers))
+        await asyncio.gather(*(in_thread(s.restore) for s in servers))
         for proxy in self.proxies.values():
             proxy.release(tuple(proxy.links))
         for network in self.world.networks:

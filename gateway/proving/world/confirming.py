@@ -16,7 +16,7 @@ SAME_RATE: Final = "same rate"
 
 _LABELS: Final = {"b": "backlog", "w": "warm-up", "s": "sustained", "h": HALF_RATE, "e": SAME_RATE, "o": "one consent"}
 _SETTLES: Final = frozenset((Ending.SETTLED,))
-_SKIPPED_MS: Final = 3000
+SKIPPED_S: Final = 3.0
 """The first seconds at a steady rate are not measured: the load has just begun."""
 
 
@@ -61,7 +61,7 @@ def latencies_at_rate(evidence: Evidence, label: str) -> list[int]:
     """Order to approved event, both by Kafka's time, of the orders at a steady rate; milliseconds, sorted."""
     told = {e.subject: e.timestamp_ms for e in evidence.events if e.kind == "payment.approved"}
     sent = [r for r in evidence.produced if r.label == label]
-    since = min((r.timestamp_ms for r in sent), default=0) + _SKIPPED_MS
+    since = min((r.timestamp_ms for r in sent), default=0) + SKIPPED_S * 1000
     return sorted(
         told[str(r.order.payment_id)] - r.timestamp_ms for r in sent if r.order is not None and r.timestamp_ms >= since
     )

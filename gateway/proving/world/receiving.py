@@ -123,6 +123,7 @@ class AffiliateBook:
                     share.consent_ref,
                     share.customer,
                     {u.purpose.value: frozenset(u.data.model_dump(exclude_none=True)) for u in share.uses},
+                    frozenset(u.data.token for u in share.uses if u.data.token is not None),
                 )
                 for share in self.shares.values()
             ],

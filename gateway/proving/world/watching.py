@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final
 
 from pydantic_core import from_json
@@ -108,15 +109,18 @@ async def open_watch(bootstrap_servers: str, partners: Sequence[str]) -> AsyncIt
 
 async def _follow(consumer: Any, watch: Watch) -> None:
     while True:
-        for partition, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
-            for record in records:
-                if partition.topic == DEAD_LETTER:
-                    headers = dict(record.headers)
-                    # Those of the gateway's own topics, and what is forged, are no ends of what partners sent.
-                    if headers.get(_TOPIC) == ORDERS.encode():
-                        watch.dead.add((int(headers[_PARTITION]), int(headers[_OFFSET])))
-                else:
-                    watch.record(record)
+        for record in chain(*(await consumer.getmany(timeout_ms=_POLL_MS)).values()):
+            if record.topic == DEAD_LETTER:
+                _note_letter(record, watch)
+            else:
+                watch.record(record)
+
+
+def _note_letter(record: Any, watch: Watch) -> None:
+    headers = dict(record.headers)
+    # Those of the gateway's own topics, and what is forged, are no ends of what partners sent.
+    if headers.get(_TOPIC) == ORDERS.encode():
+        watch.dead.add((int(headers[_PARTITION]), int(headers[_OFFSET])))
 
 
 _TOPIC: Final = "kafka_dlt-original-topic"

@@ -27,7 +27,8 @@ from gateway.proving.bench.result import BenchError, View
 from gateway.proving.collect.topics import read_topics
 from gateway.proving.stack.ports import free_ports
 from gateway.proving.world.children import Child, base_environment
-from gateway.proving.world.world import STOP_TIMEOUT_S, World, make_child, make_simulator
+from gateway.proving.world.simulators import make_simulator
+from gateway.proving.world.world import STOP_TIMEOUT_S, World, make_child
 from schemas.topics import ORDERS, TOPICS
 
 WORKERS: Final = 1

@@ -180,7 +180,8 @@ class IdentityProvider:
 
     def _new_key(self) -> _Key:
         private = generate_private_key(SECP256R1()) if self.algorithm == "ES256" else Ed25519PrivateKey.generate()
-        return self._take_key(f"{self.group}-{secrets.token_hex(6)}", private)
+        # Ten hexadecimal digits: of twelve that are decimal by chance every tenth would look like a card number.
+        return self._take_key(f"{self.group}-{secrets.token_hex(5)}", private)
 
     def _take_key(self, kid: str, private: EllipticCurvePrivateKey | Ed25519PrivateKey) -> _Key:
         key = _Key(kid, self.algorithm, private, self._clock())

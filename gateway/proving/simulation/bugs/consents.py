@@ -67,7 +67,7 @@ def _in_flight_not_counted() -> AbstractContextManager[None]:
 
 
 def _owner_unchecked_at_grant() -> AbstractContextManager[None]:
-    return replaced(consent_change, "_refuse_token", lambda *_: None)
+    return replaced(consent_change, "refuse_token", lambda *_: None)
 
 
 _ASKED: Final = "await uow.directory.usable_tokens(token_uses(c.terms for c in paying.values()))"

@@ -39,7 +39,7 @@ def _everybodys() -> AbstractContextManager[None]:
 
 
 def _tells_twice() -> AbstractContextManager[None]:
-    return edited(exporting, "_void_events", ("if export.sent_chunks:", "if True:"))
+    return edited(exporting, "void_events", ("if export.sent_chunks:", "if True:"))
 
 
 EXPORTING: Final = tuple(

@@ -26,11 +26,11 @@ def _beyond_scope() -> AbstractContextManager[None]:
 
 def _one_name_for_all() -> AbstractContextManager[None]:
     # Where names are made, not where keys are: worlds of one process share the keys that were derived once.
-    return edited(Pseudonyms, "name", ("self._key(affiliate_id, ", 'self._key("", '))
+    return edited(Pseudonyms, "name", ("self._under(affiliate_id, ", 'self._under("", '))
 
 
 def _forgotten() -> AbstractContextManager[None]:
-    return edited(SharingService, "_share_once", ("await self._tell_erasures(uow, page.changed)", "0"))
+    return edited(SharingService, "_share_once", ("await self._tell_erasures(uow, page.changed, consents)", "0"))
 
 
 def _anothers_word() -> AbstractContextManager[None]:

@@ -70,20 +70,22 @@ class Told:
                 continue
             seen.add(event_id)
             kind = headers["ce_type"].decode().removeprefix("kr.mypay.").removesuffix(".v1")
-            body = json.loads(record.value)
-            if kind == "payment.reported":
-                subject, _, rest = event_id.partition(":")
-                self.reported[subject].add(rest.partition(":")[2])
-            elif kind.startswith("payment."):
-                self.states[body["payment_id"]].append((body["version"], body["state"]))
-            elif kind == "order.refused":
-                self.refused[body["reference"]] += 1
-            elif kind == "consent.changed":
-                self.changes[body["consent_id"]].append(body["change"])
-            elif "reference" in body:
-                self.answers[kind][body["reference"]].append(body)
-            else:
-                self.answers[kind][body.get("standing_order_id", "")].append(body)
+            self._take(kind, event_id, json.loads(record.value))
+
+    def _take(self, kind: str, event_id: str, body: dict[str, Any]) -> None:
+        if kind == "payment.reported":
+            subject, _, rest = event_id.partition(":")
+            self.reported[subject].add(rest.partition(":")[2])
+        elif kind.startswith("payment."):
+            self.states[body["payment_id"]].append((body["version"], body["state"]))
+        elif kind == "order.refused":
+            self.refused[body["reference"]] += 1
+        elif kind == "consent.changed":
+            self.changes[body["consent_id"]].append(body["change"])
+        elif "reference" in body:
+            self.answers[kind][body["reference"]].append(body)
+        else:
+            self.answers[kind][body.get("standing_order_id", "")].append(body)
 
     def answer(self, kind: str, reference: str) -> list[dict[str, Any]]:
         """Bodies of one kind that answer one record."""

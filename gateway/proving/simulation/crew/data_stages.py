@@ -65,6 +65,7 @@ class DataStages(Parts):
             sharing=SharingSettings(batch=20, erase_within=ERASE_WITHIN),
             interval_s=POLL_S,
             sweep_interval_s=SELDOM_S,
+            remind_interval_s=SELDOM_S,
             look_interval_s=IDLE_S,
             batch_wait_s=IDLE_S,
         )

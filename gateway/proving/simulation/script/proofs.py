@@ -16,10 +16,10 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from gateway.identity.assurance import AssurancePolicy, AssuranceRule, AssuredOperation, Issuer, Requirement
 from gateway.identity.exemption_caps import ExemptionCap
 from gateway.identity.jose.assertion import JwsAssertionVerifier
 from gateway.identity.no_providers import NoIdentityProviders
-from gateway.identity.rules import AssurancePolicy, AssuranceRule, AssuredOperation, Issuer, Requirement
 from gateway.identity.store import AssertionVerifier, IssuerKey, TrustTable
 from gateway.proving.simulation.script.scene import CUSTOMER, VICTIM
 from gateway.proving.simulation.script.showing import NOTHING_SHOWN, Asked, ProofKind, Shown
