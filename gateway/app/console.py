@@ -30,10 +30,11 @@ class ConsoleDatabase:
 
     Attributes:
         operator_dsn: for what operators do.
+        looking: connections for what is shown.
     """
 
     operator_dsn: str = field(repr=False)
-    _looking: ConnectionPool
+    looking: ConnectionPool
     _signing_in: ConnectionPool
 
     @asynccontextmanager
@@ -43,7 +44,7 @@ class ConsoleDatabase:
         Raises:
             StoreUnavailableError: the server cannot be reached.
         """
-        async with self._looking.connection() as connection:
+        async with self.looking.connection() as connection:
             yield kind(connection)
 
     @asynccontextmanager

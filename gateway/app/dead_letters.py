@@ -1,14 +1,13 @@
-"""Dead letters as operators meet them: all that are there, each with its fate, and sending originals again.
+"""Dead letters as operators meet them: all that are there, each with its fate.
 
-Nothing is taken out of the topic. What was sent again is noted there; a dead letter counts as open while no note names
-it. Letters and notes count only with the gateway's mark: whoever else writes to the topic shows nothing, sends nothing
-and hides nothing. What is sent again takes the way that it took first, and every check is made again.
+Nothing is taken out of the topic. What was sent again (:mod:`gateway.app.sending_again`) is noted there; a dead letter
+counts as open while no note names it. Letters and notes count only with the gateway's mark: whoever else writes to the
+topic shows nothing, sends nothing and hides nothing.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Container, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Container
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -17,33 +16,29 @@ from gateway.app.errors import NotConfiguredError
 from gateway.app.kafka import kafka_settings
 from gateway.app.keys import Ring, load_ring
 from gateway.app.settings import Settings
-from gateway.base.process import SilentObserver
 from gateway.messaging.dead_letters import (
     DeadLetterError,
     Fate,
     LetterKeys,
+    Note,
     looks_like_note,
     read_fate,
     read_note,
-    replay_note,
-    restore,
 )
-from gateway.messaging.producer import KafkaPublisher
 from gateway.messaging.reader import open_reader
-from gateway.messaging.records import Outgoing, Record
+from gateway.messaging.records import Record
 from gateway.messaging.settings import KafkaSettings
 from gateway.sealing.redaction import redact
-from gateway.sealing.sealing import NoMasterKeyError, UnsealError
-from gateway.settlement.files import FILE_TOPIC_PREFIX
 from schemas.topics import DEAD_LETTER
 
 OPS: Final = "mypay-ops"
 """Who operators are to the brokers (:mod:`schemas.principals`)."""
 
-KAFKA_DEADLINE_S: Final = 10.0
-"""A person is told of an outage after this; a leader election takes less."""
-
 SHOWN_CHARS_MAX: Final = 4_000
+
+FOREIGN: Final = "not written by the gateway"
+SENT_AGAIN: Final = "sent again"
+NOT_THERE: Final = "no dead letter has this original"
 
 HELD_BYTES_MAX: Final = 16 * 1024 * 1024
 """Of records that wait to be looked at. More is held for a moment only: one record is up to 1 MiB."""
@@ -51,8 +46,11 @@ HELD_BYTES_MAX: Final = 16 * 1024 * 1024
 _RECORD_BYTES: Final = 1024
 """What a record takes beside what is in it, roughly."""
 
-_REPLAY_BATCH: Final = 200
-"""Originals are up to 1 MiB: what is held at a time stays bounded."""
+LOOKED_AT: Final = 1_000
+"""After so many records that are read it is asked whether to go on: whoever waits for that waits for seconds."""
+
+GoOn = Callable[[], Awaitable[None]]
+"""Asked while the topic is read, and before anything is sent: raises where it must not go on."""
 
 
 @dataclass(slots=True)
@@ -82,14 +80,14 @@ class Letter:
     def note(self) -> str:
         """What else there is to know of it."""
         if self.fate is None:
-            return "not written by the gateway"
+            return FOREIGN
         notes = []
         if self.fate.omitted:
             notes.append(f"left out: {self.fate.omitted}")
         if self.fate.sealed:
             notes.append("sealed")
         if self.replayed:
-            notes.append("sent again")
+            notes.append(SENT_AGAIN)
         return ", ".join(notes)
 
     @property
@@ -119,15 +117,9 @@ def operators_kafka(settings: Settings, *, client_id: str) -> KafkaSettings:
 
 
 async def read_letters(
-    kafka: KafkaSettings,
-    load_keys: Callable[[], LetterKeys],
-    stage: str | None = None,
-    *,
-    references: Container[str] | None = None,
+    kafka: KafkaSettings, load_keys: Callable[[], LetterKeys], *, references: Container[str]
 ) -> list[Letter]:
-    """Every dead letter, or one stage's, or those of some originals, oldest first.
-
-    Keys are asked for when there is something to read.
+    """The dead letters of some originals, oldest first. They are held whole: ask for few.
 
     Raises:
         KafkaUnavailableError, TopicMissingError: they cannot be read.
@@ -138,12 +130,10 @@ async def read_letters(
         keys = load_keys()
         async for record in reader.read_all():
             if looks_like_note(record) and (noted := read_note(record, keys)) is not None:
-                replayed.add(noted)
+                replayed.add(noted.letter_id)
                 continue
-            letter = Letter(record, _fate(record, keys))
-            if references is not None and letter.reference not in references:
-                continue
-            if stage is None or (letter.fate is not None and letter.fate.stage == stage):
+            letter = Letter(record, fate_of(record, keys))
+            if letter.reference in references:
                 # The same letter again, copied by somebody, is the same letter.
                 letters.setdefault(letter.fate.letter_id if letter.fate else record.reference, letter)
     for letter_id, letter in letters.items():
@@ -153,41 +143,79 @@ async def read_letters(
 
 @dataclass(frozen=True, slots=True)
 class ShownLetter:
-    """A dead letter as far as people see it: its record, which may be 1 MiB long, is not kept."""
+    """A dead letter as far as people see it: its record, which may be 1 MiB long, is not kept.
+
+    Attributes:
+        letter_id: names it; empty of what the gateway did not write.
+        size: bytes of its value; ``value``: the beginning of it, masked.
+    """
 
     letter_id: str
     timestamp_ms: int
     reference: str
     stage: str
+    error: str
+    message: str
     reason: str
+    arrived_at: datetime | str | None
     parked_at: datetime | str
     value: str
+    size: int
+    note: str
     replayed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class NewestLetters:
-    """The newest letters, the youngest first, and how many records the gateway did not write."""
+    """The newest letters, the youngest first.
+
+    Attributes:
+        others: how many more were asked for.
+        strange: how many records the gateway did not write.
+    """
 
     letters: tuple[ShownLetter, ...]
+    others: int
     strange: int
 
 
-async def read_newest(kafka: KafkaSettings, load_keys: Callable[[], LetterKeys], *, limit: int) -> NewestLetters:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which letters are asked for.
+
+    Attributes:
+        stage: of this one alone.
+        only_open: those whose original nobody has sent again.
+        forged: instead: what others than the gateway wrote.
+    """
+
+    stage: str | None = None
+    only_open: bool = False
+    forged: bool = False
+
+
+ALL: Final = Wanted()
+
+
+async def read_newest(
+    kafka: KafkaSettings, load_keys: Callable[[], LetterKeys], *, limit: int, wanted: Wanted = ALL
+) -> NewestLetters:
     """The newest dead letters as they are shown, however long the topic is. Of all others their ids alone are kept.
 
     Raises:
         KafkaUnavailableError, TopicMissingError: they cannot be read.
     """
+    # What was sent again is told behind the letter: of open ones it must be known before.
+    replayed = (await survey(kafka, load_keys, frozenset())).replayed if wanted.only_open else set[str]()
     newest, waiting = list[ShownLetter](), list[Letter]()
-    met, replayed = set[str](), set[str]()
-    strange = held = 0
+    met = set[str]()
+    found = strange = held = 0
 
     def settle() -> None:
         """Keep what is among the newest so far, without its record."""
         nonlocal newest, held
         waiting.sort(key=lambda x: x.record.timestamp_ms)
-        newest = sorted([*newest, *map(_shown, waiting[-limit:])], key=lambda x: x.timestamp_ms)[-limit:]
+        newest = sorted([*newest, *map(shown_letter, waiting[-limit:])], key=lambda x: x.timestamp_ms)[-limit:]
         waiting.clear()
         held = 0
 
@@ -195,65 +223,113 @@ async def read_newest(kafka: KafkaSettings, load_keys: Callable[[], LetterKeys],
         keys = load_keys()
         async for record in reader.read_all():
             if looks_like_note(record) and (noted := read_note(record, keys)) is not None:
-                replayed.add(noted)
-            elif (fate := _fate(record, keys)) is None:
-                strange += 1
-            elif fate.letter_id not in met:
+                replayed.add(noted.letter_id)
+                continue
+            fate = fate_of(record, keys)
+            strange += fate is None
+            if wanted.forged:
+                if fate is not None:
+                    continue
+            elif fate is None or fate.letter_id in met or not _is_wanted(fate, wanted, replayed):
+                continue
+            else:
                 met.add(fate.letter_id)
-                waiting.append(Letter(record, fate))
-                held += _bytes_of(record)
-                if held > HELD_BYTES_MAX:
-                    await asyncio.to_thread(settle)
+            found += 1
+            waiting.append(Letter(record, fate))
+            held += bytes_of(record)
+            if held > HELD_BYTES_MAX:
+                await asyncio.to_thread(settle)
     await asyncio.to_thread(settle)
-    return NewestLetters(tuple(replace(x, replayed=x.letter_id in replayed) for x in reversed(newest)), strange)
+    shown = tuple(replace(x, **_replayed(x)) if x.letter_id in replayed else x for x in reversed(newest))
+    return NewestLetters(shown, found - len(shown), strange)
 
 
-async def replay(
-    kafka: KafkaSettings, letters: Sequence[Letter], everything: Sequence[Letter], keys: LetterKeys
-) -> tuple[list[str], dict[str, str]]:
-    """Send originals again to where they came from: same bytes, key and headers.
+def _is_wanted(fate: Fate, wanted: Wanted, replayed: Container[str]) -> bool:
+    if wanted.only_open and fate.letter_id in replayed:
+        return False
+    return wanted.stage in {None, fate.stage}
 
-    Args:
-        kafka: the cluster, as operators.
-        letters: whose originals; one a reference.
-        everything: all letters. A record that was parked twice is sent again once, and all its letters are noted.
-        keys: what letters are known by.
 
-    Returns:
-        References of what was sent, and of what was not with the reason.
+def _replayed(shown: ShownLetter) -> dict[str, Any]:
+    return {"replayed": True, "note": f"{shown.note}, {SENT_AGAIN}" if shown.note else SENT_AGAIN}
+
+
+async def paced(records: AsyncIterator[Record], go_on: GoOn) -> AsyncIterator[Record]:
+    """The records; before the first of them, and now and then, it is asked whether to go on."""
+    looked_at = 0
+    async for record in records:
+        if looked_at % LOOKED_AT == 0:
+            await go_on()
+        looked_at += 1
+        yield record
+
+
+@dataclass(slots=True)
+class Survey:
+    """What there is, without what is in it.
+
+    Attributes:
+        letters: reference → (when it was parked, its id), of each of its letters; ``stages``: of each letter.
+        replayed: ids of letters whose originals were sent again.
+        sent_for: these and the proposal for which they were, where two people let it happen.
+        strange: references of what the gateway did not write.
+    """
+
+    letters: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    stages: dict[str, str] = field(default_factory=dict)
+    replayed: set[str] = field(default_factory=set)
+    sent_for: set[Note] = field(default_factory=set)
+    strange: set[str] = field(default_factory=set)
+
+    def newest(self, reference: str) -> str | None:
+        """Id of the newest letter of an original."""
+        return max(self.letters[reference])[1] if reference in self.letters else None
+
+
+async def survey(
+    kafka: KafkaSettings,
+    load_keys: Callable[[], LetterKeys],
+    references: Container[str] | None = None,
+    *,
+    go_on: GoOn | None = None,
+) -> Survey:
+    """Look at the whole topic once; ``references``: remember the letters of these originals alone.
 
     Raises:
-        PublisherUnavailableError: some may have been sent; again does no harm.
+        KafkaUnavailableError, TopicMissingError: it cannot be read. What ``go_on`` raises.
     """
-    replayed: list[str] = []
-    refused: dict[str, str] = {}
-    async with _publisher(kafka) as publisher:
-        for begin in range(0, len(letters), _REPLAY_BATCH):
-            batch: dict[str, Outgoing] = {}
-            notes: list[Outgoing] = []
-            for letter in letters[begin : begin + _REPLAY_BATCH]:
-                original = _original(letter, keys)
-                if isinstance(original, str):
-                    refused[letter.reference] = original
-                    continue
-                batch[letter.reference] = original
-                alike = [x for x in everything if x.fate and x.reference == letter.reference]
-                notes += [replay_note(x.fate.letter_id, x.reference, keys) for x in alike if x.fate]
-            await publisher.publish(list(batch.values()))
-            await publisher.publish(notes)
-            replayed += batch
-    return replayed, refused
+    found = Survey()
+    async with open_reader(kafka, DEAD_LETTER) as reader:
+        keys = load_keys()
+        records = reader.read_all()
+        async for record in records if go_on is None else paced(records, go_on):
+            if looks_like_note(record) and (noted := read_note(record, keys)) is not None:
+                found.replayed.add(noted.letter_id)
+                if noted.proposal_id is not None:
+                    found.sent_for.add(noted)
+            elif (fate := fate_of(record, keys)) is None:
+                if references is not None and record.reference in references:
+                    found.strange.add(record.reference)
+            elif (references is None or fate.reference in references) and fate.letter_id not in found.stages:
+                found.stages[fate.letter_id] = fate.stage
+                found.letters.setdefault(fate.reference, []).append((record.timestamp_ms, fate.letter_id))
+    return found
 
 
-async def replay_references(settings: Settings, references: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Send again the originals of these references; as :func:`replay`."""
-    kafka, keys = operators_kafka(settings, client_id="mypay-replay"), letter_keys(settings)
-    everything = await read_letters(kafka, lambda: keys, references=frozenset(references))
-    newest = {x.reference: x for x in everything}
-    letters = [newest[r] for r in references if r in newest]
-    replayed, refused = await replay(kafka, letters, everything, keys)
-    missing = {r: "no dead letter has this original" for r in references if r not in newest}
-    return replayed, refused | missing
+async def open_references(
+    kafka: KafkaSettings, load_keys: Callable[[], LetterKeys], stage: str | None = None
+) -> list[str]:
+    """References of the originals that a letter, of this stage, is open of.
+
+    Raises:
+        KafkaUnavailableError, TopicMissingError: they cannot be read.
+    """
+    found = await survey(kafka, load_keys)
+    return [
+        reference
+        for reference, letters in found.letters.items()
+        if any(i not in found.replayed and stage in {None, found.stages[i]} for _, i in letters)
+    ]
 
 
 def content_of(letter: Letter) -> dict[str, Any]:
@@ -274,22 +350,28 @@ def content_of(letter: Letter) -> dict[str, Any]:
     }
 
 
-def _bytes_of(record: Record) -> int:
+def bytes_of(record: Record) -> int:
+    """What a record takes in memory, roughly."""
     headers = sum(len(name) + len(value) for name, value in record.headers)
     return _RECORD_BYTES + len(record.value) + len(record.key or b"") + headers
 
 
-def _shown(letter: Letter) -> ShownLetter:
+def shown_letter(letter: Letter) -> ShownLetter:
+    """What of a letter is kept to be shown."""
     fate = letter.fate
-    assert fate is not None  # noqa: S101 - of a letter of the gateway's own
     return ShownLetter(
-        letter_id=fate.letter_id,
+        letter_id=fate.letter_id if fate else "",
         timestamp_ms=letter.record.timestamp_ms,
         reference=letter.reference,
-        stage=fate.stage,
+        stage=fate.stage if fate else "",
+        error=fate.error if fate else "",
+        message=fate.message if fate else "",
         reason=letter.reason,
+        arrived_at=moment(fate.timestamp_ms) if fate else None,
         parked_at=letter.parked_at,
         value=content_of(letter)["value"],
+        size=len(letter.record.value),
+        note=letter.note,
         replayed=False,
     )
 
@@ -302,35 +384,12 @@ def moment(timestamp_ms: int) -> datetime | str:
         return f"{timestamp_ms} ms"
 
 
-@asynccontextmanager
-async def _publisher(kafka: KafkaSettings) -> AsyncIterator[KafkaPublisher]:
-    publisher = KafkaPublisher(kafka, SilentObserver(), deadline_seconds=KAFKA_DEADLINE_S)
-    await publisher.start()
-    try:
-        yield publisher
-    finally:
-        await publisher.stop()
-
-
-def _fate(record: Record, keys: LetterKeys) -> Fate | None:
+def fate_of(record: Record, keys: LetterKeys) -> Fate | None:
+    """Why a record is a dead letter; None where the gateway did not write it."""
     try:
         return read_fate(record, keys)
     except DeadLetterError:
         return None
-
-
-def _original(letter: Letter, keys: LetterKeys) -> Outgoing | str:
-    """The original as it came, or why it cannot be sent again."""
-    fate = letter.fate
-    if fate is None:
-        return f"it was {letter.note}, and is not sent anywhere"
-    if fate.topic.startswith(FILE_TOPIC_PREFIX):
-        return "it is a line of a file: correct the file and import it again"
-    try:
-        original = restore(letter.record, keys)
-    except (DeadLetterError, NoMasterKeyError, UnsealError) as error:
-        return str(error)
-    return Outgoing(topic=fate.topic, key=original.key, value=original.value, headers=original.headers)
 
 
 def _visible(data: bytes) -> str:

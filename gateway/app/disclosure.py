@@ -11,7 +11,7 @@ from typing import Final
 
 from gateway.app.errors import NotConfiguredError
 from gateway.app.process import Process
-from gateway.app.runtime import Runtime, always_due
+from gateway.app.runtime import Runtime, always_due, work_until
 from gateway.app.settings import Settings
 from gateway.disclosure.postgres import PostgresDisclosureLog
 from gateway.disclosure.sequencer import SequencerService, SequencerSettings
@@ -49,10 +49,7 @@ class DisclosureStage:
         """Write until told to stop. A batch in hand may be cut: it is written whole, or again by the next sequencer."""
         # Always due: a sequencer that does not come round is a stall, also when nothing is told.
         watchdog = self.runtime.watch(STAGE, always_due)
-        async with asyncio.TaskGroup() as tasks:
-            writing = tasks.create_task(self.service.run(watchdog.progress))
-            await stopping.wait()
-            writing.cancel()
+        await work_until(stopping, {STAGE: self.service.run(watchdog.progress)})
 
 
 def disclosure(

@@ -228,7 +228,7 @@ async def _forever(work: Callable[[], Awaitable[int]]) -> None:
 def execution(runtime: Runtime, connections: ExecutionConnections, terms: ExecutionTerms) -> ExecutionStage:
     """Put the execution of one network together."""
     store, observer, clock = runtime.store, runtime.observer, runtime.clock
-    signed, results = connections.signers, terms.execution.results
+    results = terms.execution.results
     late_answers = LateAnswerService(
         network_id=terms.network_id,
         store=store,
@@ -264,24 +264,7 @@ def execution(runtime: Runtime, connections: ExecutionConnections, terms: Execut
         terms=terms,
         network=network,
         consumer=connections.consumer,
-        service=ExecutionService(
-            network_id=terms.network_id,
-            worker=runtime.worker,
-            terminals=terms.terminals,
-            store=store,
-            vault=connections.vault,
-            network=network,
-            dead_letters=connections.dead_letters,
-            observer=observer,
-            clock=clock,
-            settings=terms.execution,
-            dispatch=connections.dispatch,
-            signatures=signed.signatures,
-            keys=signed.keys,
-            trust=signed.trust,
-            assertions=signed.assertions,
-            watch=ended_consents,
-        ),
+        service=_service(runtime, connections, terms, network, ended_consents),
         inquiries=follow_ups(terms.inquiry, terms.inquiries),
         reversals=follow_ups(terms.reversal, terms.reversals, connections.vault),
         late_answers=late_answers,
@@ -296,6 +279,34 @@ def execution(runtime: Runtime, connections: ExecutionConnections, terms: Execut
         ),
         isolated=IsolatedBatch("execution", dead_letters=connections.dead_letters, observer=observer),
         ended_consents=ended_consents,
+    )
+
+
+def _service(
+    runtime: Runtime,
+    connections: ExecutionConnections,
+    terms: ExecutionTerms,
+    network: CardNetwork,
+    watch: EndedConsentWatch,
+) -> ExecutionService:
+    signed = connections.signers
+    return ExecutionService(
+        network_id=terms.network_id,
+        worker=runtime.worker,
+        terminals=terms.terminals,
+        store=runtime.store,
+        vault=connections.vault,
+        network=network,
+        dead_letters=connections.dead_letters,
+        observer=runtime.observer,
+        clock=runtime.clock,
+        settings=terms.execution,
+        dispatch=connections.dispatch,
+        signatures=signed.signatures,
+        keys=signed.keys,
+        trust=signed.trust,
+        assertions=signed.assertions,
+        watch=watch,
     )
 
 

@@ -1,7 +1,7 @@
 """Joint marketing: offers made and ended, their uses counted, aggregates published."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -10,7 +10,7 @@ from functools import partial
 from gateway.app.keys import Ring, load_ring
 from gateway.app.postgres import PostgresStore
 from gateway.app.process import Process, consumer, dead_letters, publisher
-from gateway.app.runtime import Runtime, always_due, look_at_ends
+from gateway.app.runtime import Runtime, look_at_ends, work_until
 from gateway.app.sharing import affiliates_of
 from gateway.app.unit import GatewayUnit
 from gateway.app.watching import watch_keys
@@ -106,33 +106,18 @@ class MarketingStage:
     async def run(self, stopping: asyncio.Event) -> None:
         """Go on until told to stop. What is in hand may be cut: each batch is one transaction, and comes again."""
         await self.uses.start()
-        terms = self.terms
+        terms, repeat, full = self.terms, self.runtime.repeat, self.terms.marketing.batch
         try:
-            async with asyncio.TaskGroup() as tasks:
-                workers = [
-                    tasks.create_task(self._repeat("offers", self.offers.grant, terms.interval_s), name="offers"),
-                    tasks.create_task(self._repeat("offer-ends", self.offers.end, terms.end_interval_s), name="ends"),
-                    tasks.create_task(
-                        self._repeat("aggregates", self.aggregates.publish, terms.aggregate_interval_s),
-                        name="aggregates",
-                    ),
-                    tasks.create_task(self._count(), name="uses"),
-                    tasks.create_task(look_at_ends(self.runtime, self.watch), name="ended-consents"),
-                ]
-                await stopping.wait()
-                for task in workers:
-                    task.cancel()
+            workers = {
+                "offers": repeat("offers", self.offers.grant, terms.interval_s, full=full),
+                "ends": repeat("offer-ends", self.offers.end, terms.end_interval_s, full=full),
+                "aggregates": repeat("aggregates", self.aggregates.publish, terms.aggregate_interval_s, full=full),
+                "uses": self._count(),
+                "ended-consents": look_at_ends(self.runtime, self.watch),
+            }
+            await work_until(stopping, workers)
         finally:
             await self.uses.stop()
-
-    async def _repeat(self, name: str, work: Callable[[], Awaitable[int]], pause_s: float) -> None:
-        """Work while batches are full, then pause."""
-        watchdog = self.runtime.watch(name, always_due, pause_s=pause_s)
-        while True:
-            while await work() >= self.terms.marketing.batch:
-                watchdog.progress()
-            watchdog.progress()
-            await self.runtime.pause(name, pause_s)
 
     async def _count(self) -> None:
         watchdog = self.runtime.watch("offer-uses", self.uses.lag)

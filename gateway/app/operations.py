@@ -1,49 +1,39 @@
-"""What may need two people: operations proposed by one operator and approved by another, whichever door they use.
+"""What may need two people, and what carries it out; how it is proposed and decided: :mod:`gateway.app.proposals`.
 
-Two kinds of them: those that give somebody a right, and those after which money may move. Taking a right away, pausing
-and suspending are never here: one person must be able to do it at once.
+Two kinds of them: those that give somebody a right, and those after which money may move, or is looked for no more.
+Taking a right away, pausing and suspending are never here: one person must be able to do it at once.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum, unique
 from typing import Any, Final
 from uuid import UUID
 
-import uuid_utils
-
-from gateway.app.dead_letters import replay_references
+from gateway.app.errors import OperationRefusedError
 from gateway.app.operating import Actor
 from gateway.app.process import SystemClock
 from gateway.app.registries import Registries, open_registries
+from gateway.app.sending_again import Asked, replay_references
 from gateway.app.settings import Settings
+from gateway.base.keys import ConsentKey
 from gateway.consents.changing import ConsentCommandRefusedError, ConsentUnknownError, change_consent_status
 from gateway.consents.rules.consent import ConsentCommand
-from gateway.directory.approval import PROPOSAL_LIVES, Decision, Proposal, judge
 from gateway.directory.console_roles import ConsoleRole, ListedUser
 from gateway.directory.partners import PartnerKey
 from gateway.identity.store import IdentityLink
 from gateway.marketing.rules.campaign import Campaign, CampaignRefusedError
+from gateway.settlement.resolutions import OpenBreak, RecordPlace, Resolution
 from schemas.codec import decode, encode_json
+from schemas.consents import ConsentStatus
 from schemas.primitives import ConsentId, FundingToken, NetworkId, PartnerId
 from schemas.sharing import SharingUse
 
 Payload = Mapping[str, Any]
 
-
-class OperationRefusedError(Exception):
-    """It was not done; the text is a sentence for people.
-
-    Attributes:
-        hint: what to do about it.
-        missing: it names something that does not exist.
-    """
-
-    def __init__(self, message: str, *, hint: str = "", missing: bool = False) -> None:
-        super().__init__(message)
-        self.hint = hint
-        self.missing = missing
+REPLAY_PROPOSED_MAX: Final = 500
+"""Dead letters of one proposal: more are not looked through by whoever is to approve it."""
 
 
 @unique
@@ -51,7 +41,9 @@ class Gives(StrEnum):
     """Why an operation may need a second person."""
 
     RIGHT = "right"  # somebody may do what they could not
-    MONEY = "money"  # payments may begin that stood still
+    MONEY = (
+        "money"  # payments may begin that stood still, or money that is not where it should be is looked for no more
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +54,16 @@ class Doing:
         dsn: the database, as the operator.
         registries: in the transaction in which it is decided.
         actor: whoever lets it happen: where two people are asked for, the second.
+        proposal_id: of what was proposed.
+        still: asked now and then by what is carried out in steps: raises where a proposal is open no more.
     """
 
     settings: Settings
     dsn: str
     registries: Registries
     actor: Actor
+    proposal_id: UUID | None = None
+    still: Callable[[], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +73,14 @@ class Operation:
     Attributes:
         do: what carries it out; returns a sentence for people.
         bind: what a proposal adds to the payload: the state that it is about. ``do`` refuses another one.
+        lasts: it takes a while, and what it did stays though the decision is not kept. It is done before that is
+            written: a transaction that has written holds up whoever reads the outbox for as long as it lasts.
     """
 
     gives: Gives
     do: Callable[[Doing, Payload], Awaitable[str]]
     bind: Callable[[Registries, Payload], Awaitable[Payload]] | None = None
+    lasts: bool = False
 
 
 def _key_of(payload: Payload) -> PartnerKey:
@@ -271,30 +270,76 @@ async def _resume_consent(doing: Doing, payload: Payload) -> str:
     bound = payload.get("changes")
     if bound is not None and await doing.registries.consents.lock_changes(key) != bound:
         raise OperationRefusedError(f"Consent {consent} of {partner}: it was changed since: propose again.")
+    return f"Consent {consent} of {partner} is {await _resumed(doing, key, payload.get('reason'))}."
+
+
+async def _resumed(doing: Doing, key: ConsentKey, reason: str | None) -> ConsentStatus:
+    store, clock = doing.registries.consent_changes, SystemClock()
     try:
-        changed = await change_consent_status(
-            doing.registries.consent_changes,
-            SystemClock(),
-            key,
-            ConsentCommand.RESUME,
-            reason=payload.get("reason"),
-        )
+        return (await change_consent_status(store, clock, key, ConsentCommand.RESUME, reason=reason)).status
     except (ConsentUnknownError, ConsentCommandRefusedError) as error:
         text = str(error)
         raise OperationRefusedError(
             f"{text[0].upper()}{text[1:]}.", missing=isinstance(error, ConsentUnknownError)
         ) from None
-    return f"Consent {consent} of {partner} is {changed.status}."
+
+
+async def _let_consents_count(doing: Doing, payload: Payload) -> str:
+    """Those that were added suspended, each as it was added: whoever changed one since has the last word."""
+    for added in payload["consents"]:
+        key = PartnerId(added["partner_id"]), ConsentId(added["consent_id"])
+        if await doing.registries.consents.lock_changes(key) != 0:
+            raise OperationRefusedError(f"Consent {key[1]} of {key[0]}: it was changed since it was added.")
+        await _resumed(doing, key, payload.get("reason"))
+    return f"{len(payload['consents'])} consents count."
+
+
+def _place_of(payload: Payload) -> RecordPlace:
+    return RecordPlace(payload["network_id"], payload["cycle_id"], int(payload["record_no"]))
+
+
+async def _bind_break(registries: Registries, payload: Payload) -> Payload:
+    place = _place_of(payload)
+    found = await registries.breaks.open_break(place)
+    if found is None:
+        raise OperationRefusedError(
+            f"Record {place} has no break that is open.", hint="`mypay clearing breaks` shows them.", missing=True
+        )
+    return {**payload, "version": found.version, "break_kind": found.break_kind}
+
+
+async def _resolve_break(doing: Doing, payload: Payload) -> str:
+    if "version" not in payload:
+        payload = await _bind_break(doing.registries, payload)
+    place, how = _place_of(payload), Resolution(payload["resolution"])
+    of = OpenBreak(payload["version"], payload["break_kind"])
+    why, by = payload["reason"], doing.actor.operator
+    if not await doing.registries.breaks.resolve(place, of, how, why=why, by=by):
+        raise OperationRefusedError(f"Record {place} is resolved, or stands otherwise since: look again.")
+    return f"The break of record {place} is resolved: {how.value.replace('_', ' ')}."
+
+
+async def _bind_letters(_: Registries, payload: Payload) -> Payload:
+    if len(payload["references"]) > REPLAY_PROPOSED_MAX:
+        raise OperationRefusedError(f"At most {REPLAY_PROPOSED_MAX} letters are proposed at a time.")
+    return payload
 
 
 async def _replay(doing: Doing, payload: Payload) -> str:
-    replayed, refused = await replay_references(doing.settings, payload["references"])
+    references = payload["references"]
+    # One that somebody named is sent whatever became of it. An attempt that was cut off has sent some already,
+    # and these may have been parked anew since.
+    proposal = None if doing.proposal_id is None else str(doing.proposal_id)
+    asked = Asked(references, only_open=len(references) > 1, proposal_id=proposal, go_on=doing.still)
+    replayed, refused = await replay_references(doing.settings, asked)
+    before = len(set(references)) - len(replayed) - len(refused)
+    sent = f"{len(replayed)} sent again" + (f", {before} were before" if before else "")
     if refused:
         told = "; ".join(f"{reference}: {why}" for reference, why in refused.items())
-        if not replayed:
+        if not replayed and not before:
             raise OperationRefusedError(f"Nothing was sent again. {told}.")
-        return f"{len(replayed)} sent again, {len(refused)} not: {told}."
-    return f"{len(replayed)} sent again."
+        return f"{sent}, {len(refused)} not: {told}."
+    return f"{sent}."
 
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
@@ -317,10 +362,13 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "console.user.role": Operation(Gives.RIGHT, _set_role, _bind_role),
     "auth.policy.apply": Operation(Gives.RIGHT, _apply_policy, _bind_policy),
     "campaign.apply": Operation(Gives.RIGHT, _apply_campaign),
+    # They are there already, suspended.
+    "consent.add": Operation(Gives.RIGHT, _let_consents_count),
     "network.resume": Operation(Gives.MONEY, _resume_network, _bind_pause),
     "consent.resume": Operation(Gives.MONEY, _resume_consent, _bind_consent),
+    "break.resolve": Operation(Gives.MONEY, _resolve_break, _bind_break),
     # Kafka has what was sent, though the decision may not be kept. Again does no harm: stages handle a record once.
-    "dead-letter.replay": Operation(Gives.MONEY, _replay),
+    "dead-letter.replay": Operation(Gives.MONEY, _replay, _bind_letters, lasts=True),
 }
 """Kind → what carries it out. A payload holds public data alone."""
 
@@ -333,53 +381,3 @@ async def carry_out(settings: Settings, dsn: str, actor: Actor, kind: str, paylo
     """
     async with open_registries(dsn) as registries, registries.transaction():
         return await OPERATIONS[kind].do(Doing(settings, dsn, registries, actor), payload)
-
-
-async def propose(dsn: str, actor: Actor, kind: str, subject: str, payload: Payload) -> UUID:
-    """Keep it as a proposal for another operator, bound to the state that it is about; return the proposal's id.
-
-    Raises:
-        OperationRefusedError: there is nothing of which it could be proposed.
-    """
-    now, bind = datetime.now(UTC), OPERATIONS[kind].bind
-    async with open_registries(dsn) as registries, registries.transaction():
-        proposal = Proposal(
-            proposal_id=UUID(bytes=uuid_utils.uuid7().bytes),
-            kind=kind,
-            subject=subject,
-            payload=dict(payload if bind is None else await bind(registries, payload)),
-            operator=actor.operator,
-            login="",
-            why=actor.why,
-            proposed_at=now,
-            expires_at=now + PROPOSAL_LIVES,
-        )
-        await registries.operators.propose(proposal)
-    return proposal.proposal_id
-
-
-async def decide(
-    settings: Settings, dsn: str, proposal_id: UUID, decision: Decision, actor: Actor
-) -> tuple[Proposal, str]:
-    """Decide a proposal; what was approved is done in the same transaction, or neither is.
-
-    But for dead letters: what was sent again stays sent if the decision cannot be kept; the proposal is open then.
-
-    Raises:
-        OperationRefusedError: there is none, this operator may not, somebody was faster, or it cannot be done any more.
-    """
-    async with open_registries(dsn) as registries, registries.transaction():
-        found = await registries.operators.proposal(proposal_id)
-        if found is None:
-            raise OperationRefusedError(
-                f"There is no proposal {proposal_id}.", hint="`mypay operators proposals`", missing=True
-            )
-        refused = judge(found, decision, operator=actor.operator, now=datetime.now(UTC))
-        if refused is not None:
-            raise OperationRefusedError(f"Proposal {proposal_id}: {refused.value}.")
-        if not await registries.operators.decide(proposal_id, decision, operator=actor.operator, why=actor.why):
-            raise OperationRefusedError(f"Proposal {proposal_id}: another operator was faster.")
-        told = "Nothing was changed."
-        if decision is Decision.APPROVED:
-            told = await OPERATIONS[found.kind].do(Doing(settings, dsn, registries, actor), found.payload)
-    return replace(found, decision=decision, decided_by=actor.operator), told

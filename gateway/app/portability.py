@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway.app.errors import NotConfiguredError
 from gateway.app.process import Process, consumer, dead_letters, publisher
-from gateway.app.runtime import Runtime, look_at_ends
+from gateway.app.runtime import Runtime, look_at_ends, work_until
 from gateway.app.settings import Settings
 from gateway.app.trust import Signers, signers
 from gateway.consents.ended_watch import EndedConsentWatch, EndedPortabilityWatch
@@ -25,21 +25,26 @@ from gateway.identity.jose.jwk import (
 )
 from gateway.messaging.consuming import Consumer, ConsumerBatches, consume
 from gateway.messaging.isolation import IsolatedBatch
+from gateway.messaging.producer import KafkaPublisher
 from gateway.messaging.records import DeadLetters, Publisher
 from gateway.portability.exporting import ExportService, ExportSettings, ReceiptKey
 from gateway.portability.postgres import PostgresSnapshots
 from gateway.portability.store import Snapshots
 from gateway.portability.taking import PortabilityRequestService
 from gateway.sealing.files import SecretFileError
-from schemas.topics import PORTABILITY_REQUESTS
+from schemas.topics import EXPORT_LATE_MS, PORTABILITY_REQUESTS
 
-_CHUNK_S: Final = 5.0
-"""Above what a chunk takes from the look at its consent until Kafka has it."""
+_CHUNK_S: Final = EXPORT_LATE_MS / 1000
+"""What a chunk takes at most from the look at its consent until Kafka has it, or has it never."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortabilityConnections:
-    """What portability reaches others through."""
+    """What portability reaches others through.
+
+    Attributes:
+        publisher: of chunks: what it could not bring to Kafka in time never comes there.
+    """
 
     consumer: Consumer
     publisher: Publisher
@@ -75,15 +80,12 @@ class PortabilityStage:
         """Go on until told to stop. What is in hand may be cut: it comes again, or is begun anew."""
         await self.consumer.start()
         try:
-            async with asyncio.TaskGroup() as tasks:
-                workers = [
-                    tasks.create_task(self._take(), name="portability"),
-                    tasks.create_task(self._export(), name="exports"),
-                    tasks.create_task(look_at_ends(self.runtime, self.watch), name="ended-consents"),
-                ]
-                await stopping.wait()
-                for task in workers:
-                    task.cancel()
+            workers = {
+                "portability": self._take(),
+                "exports": self._export(),
+                "ended-consents": look_at_ends(self.runtime, self.watch),
+            }
+            await work_until(stopping, workers)
         finally:
             await self.consumer.stop()
 
@@ -184,10 +186,11 @@ async def portability_process(process: Process) -> AsyncIterator[PortabilityStag
         batch_wait_s=settings.portability_batch_wait_s,
         poll_s=settings.portability_poll_s,
     )
-    async with signers(process) as signed, publisher(process) as producer:
+    chunks = KafkaPublisher(process.kafka, process.observer, deadline_seconds=_CHUNK_S, keeps_late=False)
+    async with signers(process) as signed, publisher(process) as producer, publisher(process, chunks) as timely:
         connections = PortabilityConnections(
             consumer=consumer(process, topics=[PORTABILITY_REQUESTS], group_id="mypay-portability"),
-            publisher=producer,
+            publisher=timely,
             dead_letters=dead_letters(process, producer),
             signers=signed,
             snapshots=PostgresSnapshots(process.store),

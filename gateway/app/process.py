@@ -4,7 +4,7 @@ import asyncio
 import os
 import platform
 import socket
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ from gateway.app.policy import JUDGING, read_policy
 from gateway.app.postgres import PostgresStore
 from gateway.app.runtime import Runtime
 from gateway.app.settings import Settings
+from gateway.app.tracing import start_traces
 from gateway.app.watching import (
     kafka_answers,
     look_around,
@@ -104,9 +105,7 @@ async def started_process(settings: Settings, stage: str, *, network_id: str = "
         load_ring(settings, ring)
     if stage in JUDGING:
         read_policy(settings)
-    registry = CollectorRegistry()
-    for collect in (ProcessCollector, PlatformCollector, GCCollector):
-        collect(registry=registry)
+    registry = process_registry()
     observer = StageObserver(
         registry,
         stage=stage,
@@ -114,18 +113,69 @@ async def started_process(settings: Settings, stage: str, *, network_id: str = "
         networks=_networks(settings, stage, network_id),
         every_step=settings.log_every_step,
     )
-    observer.level("build_info", 1, version=version("mypay-gateway"), stage=stage, python=platform.python_version())
+    worker = worker_name(stage)
+    spans = start_traces(settings, observer, stage=stage, worker=worker)
     health = Health()
     store = PostgresStore(dsn, pool_size=settings.execution_pool_size, name=f"mypay-{stage}")
     # Before anything is waited for: a process that still waits for a server to start with is not ready.
-    topics = topics_of(stage, _networks(settings, stage, network_id))
-    health.readiness["postgres"] = partial(postgres_answers, store)
-    health.readiness["kafka"] = partial(kafka_answers, KafkaProbe(kafka))
-    health.readiness["topics"] = partial(kafka_answers, KafkaProbe(kafka, topics))
+    _ask_readiness(health, store, kafka, topics_of(stage, _networks(settings, stage, network_id)))
     watch_disks(settings, stage, health, observer)
     watch_pool(store, observer)
     watch_certificates(_certificates(settings, stage, network_id, kafka), observer)
-    web = MetricsServer(host=settings.http_host, port=settings.http_port, registry=registry, health=health)
+    try:
+        async with told_over_http(settings, stage, registry, health, observer, exemplars=spans is not None):
+            await _connected(store, dsn, observer)
+            await until_done(partial(database.check_database, store, settings, user, dsn, observer))
+            yield Process(
+                settings=settings,
+                kafka=kafka,
+                dsn=dsn,
+                store=store,
+                observer=observer,
+                health=health,
+                clock=SystemClock(),
+                worker=worker,
+                stall_after_s=settings.stall_after_s,
+            )
+    finally:
+        await store.stop()
+        if spans is not None:
+            await spans.stop()
+
+
+def _ask_readiness(health: Health, store: PostgresStore, kafka: KafkaSettings, topics: Sequence[str]) -> None:
+    health.readiness["postgres"] = partial(postgres_answers, store)
+    health.readiness["kafka"] = partial(kafka_answers, KafkaProbe(kafka))
+    health.readiness["topics"] = partial(kafka_answers, KafkaProbe(kafka, topics))
+
+
+def process_registry() -> CollectorRegistry:
+    """Where a process registers its metrics; those of the process itself are there."""
+    registry = CollectorRegistry()
+    for collect in (ProcessCollector, PlatformCollector, GCCollector):
+        collect(registry=registry)
+    return registry
+
+
+@asynccontextmanager
+async def told_over_http(
+    settings: Settings,
+    stage: str,
+    registry: CollectorRegistry,
+    health: Health,
+    observer: StageObserver,
+    *,
+    exemplars: bool = False,
+) -> AsyncIterator[None]:
+    """Serve ``/metrics``, ``/healthz`` and ``/readyz``, and look around, for as long as the block lasts.
+
+    Raises:
+        NotConfiguredError: the port cannot be listened on.
+    """
+    observer.level("build_info", 1, version=version("mypay-gateway"), stage=stage, python=platform.python_version())
+    web = MetricsServer(
+        host=settings.http_host, port=settings.http_port, registry=registry, health=health, exemplars=exemplars
+    )
     try:
         await web.start()
     except OSError as error:
@@ -137,23 +187,10 @@ async def started_process(settings: Settings, stage: str, *, network_id: str = "
     looking = asyncio.create_task(look_around(health, observer), name="looking-around")
     observer.note("process_started", stage=stage, pid=os.getpid(), http_port=web.port)
     try:
-        await _connected(store, dsn, observer)
-        await until_done(partial(database.check_database, store, settings, user, dsn, observer))
-        yield Process(
-            settings=settings,
-            kafka=kafka,
-            dsn=dsn,
-            store=store,
-            observer=observer,
-            health=health,
-            clock=SystemClock(),
-            worker=worker_name(stage),
-            stall_after_s=settings.stall_after_s,
-        )
+        yield
     finally:
         looking.cancel()
         await asyncio.wait([looking])
-        await store.stop()
         await web.stop()
         observer.note("process_stopped", stage=stage)
 
@@ -202,14 +239,14 @@ def consumer(process: Process, *, topics: Collection[str], group_id: str, in_tur
 
 
 @asynccontextmanager
-async def publisher(process: Process) -> AsyncIterator[KafkaPublisher]:
-    """A producer that connects in the background.
+async def publisher(process: Process, of: KafkaPublisher | None = None) -> AsyncIterator[KafkaPublisher]:
+    """A producer that connects in the background; ``of``: one with bounds of its own.
 
     A process that starts while Kafka is away does at once what needs no Kafka: what a dead worker left in flight is
     settled with PostgreSQL and the network alone. Whoever publishes before waits for the connection, and fails by what
     makes it impossible.
     """
-    producer = KafkaPublisher(process.kafka, process.observer)
+    producer = of or KafkaPublisher(process.kafka, process.observer)
 
     async def connect() -> None:
         try:

@@ -21,8 +21,11 @@ from gateway.directory.signing_in import PostgresConsoleUsers
 from gateway.directory.tokens import PostgresTokens
 from gateway.identity.registry import PostgresIdentities
 from gateway.marketing.registry import PostgresCampaignRegistry
+from gateway.payments.unknown.store import FollowUpUnit
 from gateway.portability.registry import PostgresRecipientRegistry
+from gateway.settlement.registry import PostgresBreaks
 from gateway.sharing.registry import PostgresAffiliateRegistry
+from gateway.sharing.store import SharingStoreUnit
 from schemas.primitives import ConsentId, FundingToken, PartnerId
 
 PAUSED_WITHIN_S: Final = 2.0
@@ -60,7 +63,11 @@ class Registries(OnConnection):
         self.recipients = PostgresRecipientRegistry(connection)
         self.affiliates = PostgresAffiliateRegistry(connection)
         self.console_users = PostgresConsoleUsers(connection)
-        self.consent_changes: Store[ConsentChangeUnit] = _OnConnection(connection)
+        self.breaks = PostgresBreaks(connection)
+        stores = _OnConnection(connection)
+        self.consent_changes: Store[ConsentChangeUnit] = stores
+        self.follow_ups: Store[FollowUpUnit] = stores
+        self.shares: Store[SharingStoreUnit] = stores
 
 
 @asynccontextmanager

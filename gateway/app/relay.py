@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from gateway.app.process import Process, publisher
-from gateway.app.runtime import Runtime
+from gateway.app.runtime import Runtime, work_until
 from gateway.app.watching import servers_answer
 from gateway.messaging.records import Publisher
 from gateway.outbox.postgres import PostgresOutboxReader
@@ -23,10 +23,7 @@ class RelayStage:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Relay until told to stop. A batch in hand may be cut: its rows are published again by the next relay."""
-        async with asyncio.TaskGroup() as tasks:
-            relaying = tasks.create_task(self.service.run())
-            await stopping.wait()
-            relaying.cancel()
+        await work_until(stopping, {"relay": self.service.run()})
 
 
 def relay(runtime: Runtime, reader: OutboxReader, publishing: Publisher, settings: RelaySettings) -> RelayStage:

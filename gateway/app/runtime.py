@@ -1,9 +1,9 @@
 """What every stage stands on, whether it is a process, a simulated worker or a test's."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from gateway.app.unit import GatewayUnit
 from gateway.base.process import Clock, Observer
@@ -57,6 +57,40 @@ class Runtime:
         watchdog = Watchdog(stall_after_s=self.stall_after_s + pause_s, waiting=waiting)
         self.health.liveness[name] = watchdog.check
         return watchdog
+
+    async def repeat(self, name: str, work: Callable[[], Awaitable[int]], pause_s: float, *, full: int = 1) -> None:
+        """Do a timer's work for ever: again at once after ``full`` of it or more, else after a pause.
+
+        Always due: a timer that has not come round is a stall, also where there is nothing to do.
+
+        Args:
+            name: of the timer, and of what tells that it stands still.
+            work: does some, and returns how much that was.
+            pause_s: seconds.
+            full: what ``work`` returns where more may wait.
+        """
+        watchdog = self.watch(name, always_due, pause_s=pause_s)
+        while True:
+            while await work() >= full:
+                watchdog.progress()
+            watchdog.progress()
+            await self.pause(name, pause_s)
+
+
+async def work_until(stopping: asyncio.Event, workers: Mapping[str, Coroutine[Any, Any, None]]) -> None:
+    """Run a stage's workers side by side until it is told to stop, then cut them.
+
+    What one of them raises ends the others, and comes out in an exception group.
+
+    Args:
+        stopping: set, it ends them.
+        workers: name of the task → its work.
+    """
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(work, name=name) for name, work in workers.items()]
+        await stopping.wait()
+        for task in running:
+            task.cancel()
 
 
 async def look_at_ends(runtime: Runtime, watch: EndedConsentWatch, interval_s: float = LOOK_S) -> None:

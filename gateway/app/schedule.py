@@ -10,12 +10,14 @@ from gateway.app.holidays import business_days
 from gateway.app.keys import dispatch
 from gateway.app.networks import NetworkView, cut_overs
 from gateway.app.process import Process, publisher
-from gateway.app.runtime import Runtime, always_due
+from gateway.app.runtime import Runtime, always_due, work_until
 from gateway.app.state_gauges import StateGauges, state_of
 from gateway.base.calendar import BusinessDays
 from gateway.base.retrying import until_done
 from gateway.consents.changing import ExpiryService
+from gateway.disclosure.destroying import OldRowsService
 from gateway.disclosure.keeping import DisclosureKeepingService, KeepingSettings
+from gateway.disclosure.rules.destruction import OldRows
 from gateway.identity.forgetting import UsedProofsService
 from gateway.messaging.records import Publisher
 from gateway.network.iso8583.config import load_networks
@@ -53,6 +55,7 @@ class ScheduleTerms:
     Attributes:
         cut_overs: of the networks that have one.
         batch_max: consents ended, and cancellations carried out, in one transaction.
+        keep: for how long what is needed no more stays; kinds that are not named stay.
     """
 
     cut_overs: Mapping[NetworkId, CutOver]
@@ -62,6 +65,7 @@ class ScheduleTerms:
     orders: ScheduleSettings = field(default_factory=ScheduleSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     disclosures: KeepingSettings = field(default_factory=KeepingSettings)
+    keep: Mapping[OldRows, timedelta] = field(default_factory=dict)
     interval_s: float = 1.0
     open_payments_interval_s: float = 5.0
     purge_interval_s: float = 600.0
@@ -84,6 +88,7 @@ class ScheduleStage:
     orders: ScheduledOrderService
     exports: ScheduledExports
     silent_requests: SilentRequests
+    old_rows: OldRowsService
     state: StateGauges | None = None
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -101,18 +106,12 @@ class ScheduleStage:
             "used-proofs": (self.used_proofs.purge, terms.purge_interval_s),
             "disclosures-destroyed": (self.disclosures.destroy, terms.purge_interval_s),
             "silent-requests": (self.silent_requests.destroy, terms.purge_interval_s),
+            "old-rows": (self.old_rows.destroy, terms.purge_interval_s),
             "disclosure-notices": (self.disclosures.notify, terms.purge_interval_s),
             **({} if self.state is None else {"state": (self.state.look, terms.open_payments_interval_s)}),
         }
-        async with asyncio.TaskGroup() as tasks:
-            workers = [
-                tasks.create_task(self._repeat(name, work, pause_s), name=name)
-                for name, (work, pause_s) in timers.items()
-            ]
-            workers.append(tasks.create_task(self._follow_calendar(), name="calendar"))
-            await stopping.wait()
-            for task in workers:
-                task.cancel()
+        workers = {name: self._repeat(name, work, pause_s) for name, (work, pause_s) in timers.items()}
+        await work_until(stopping, {**workers, "calendar": self._follow_calendar()})
 
     async def _follow_calendar(self) -> None:
         await self.occurrences.follow_calendar()
@@ -158,6 +157,7 @@ def schedule(runtime: Runtime, connections: ScheduleConnections, terms: Schedule
         ),
         exports=ScheduledExports(store=store, observer=observer, clock=clock),
         silent_requests=SilentRequests(store=store, observer=observer, clock=clock),
+        old_rows=OldRowsService(store=store, observer=observer, clock=clock, keep=terms.keep),
         orders=ScheduledOrderService(
             store=store,
             publisher=connections.publisher,
@@ -188,6 +188,11 @@ async def schedule_process(process: Process) -> AsyncIterator[ScheduleStage]:
         orders=ScheduleSettings(batch=batch, again_s=settings.schedule_dispatch_again_s),
         retention=RetentionSettings(keep=timedelta(days=settings.outbox_keep_days)),
         disclosures=KeepingSettings(keep=timedelta(days=settings.disclosure_keep_days)),
+        keep={
+            OldRows.SHARES: timedelta(days=settings.sharing_keep_days),
+            OldRows.CONTRIBUTIONS: timedelta(days=settings.marketing_keep_days),
+            OldRows.OPERATING: timedelta(days=settings.operating_keep_days),
+        },
         interval_s=settings.schedule_interval_s,
         open_payments_interval_s=settings.open_payments_interval_s,
         purge_interval_s=settings.purge_interval_s,

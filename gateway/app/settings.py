@@ -1,18 +1,15 @@
 """Every setting of the gateway: typed, from the environment (``MYPAY_…``) or a ``.env`` file, each with its reason.
 
-Networks are configuration of their own: one TOML file each in ``networks_dir`` (see ``deploy/networks``).
+They are read by :mod:`gateway.app.environment`. Networks are configuration of their own: one TOML file each in
+``networks_dir`` (see ``deploy/networks``).
 """
 
-import difflib
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
-
-from schemas.wording import told
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
@@ -133,8 +130,8 @@ class Settings(BaseSettings):
     """Who runs operators' commands; --operator wins. Required where the database is not on this machine."""
     operator_two_people: bool = False
     """What gives somebody a right (a partner's key, an identity link, a card token) or lets money move again (a resumed
-    network or consent, a dead letter that is sent again) is only proposed by one operator, and done when another
-    approves it: `mypay operators approve`."""
+    network or consent, a dead letter that is sent again) or closes what money hangs on (a break that is resolved) is
+    only proposed by one operator, and done when another approves it: `mypay operators approve`."""
 
     # --- HTTP of each process: /metrics /healthz /readyz ---
     http_host: str = "127.0.0.1"
@@ -152,6 +149,19 @@ class Settings(BaseSettings):
     log_every_step: bool = False
     """Log a line for each step of every payment. Else those that are out of the ordinary have one: refused, unknown, an
     inquiry, a reversal, an incident."""
+
+    # --- traces ---
+    otel_endpoint: Annotated[str, Field(pattern=r"^https?://[^/@\s]+(/[^@\s]*)?$")] | None = None
+    """Address of an OpenTelemetry collector that takes OTLP over HTTP, such as ``http://collector:4318``; without a
+    path it is asked under ``/v1/traces``. None: nothing is traced. Secrets for it go into OpenTelemetry's own
+    ``OTEL_EXPORTER_OTLP_HEADERS``, its certificates into ``OTEL_EXPORTER_OTLP_CERTIFICATE`` and so on."""
+    otel_ratio: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """The share of what comes without a trace context for which a trace begins. The same in every process."""
+    otel_partner_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """The share that is traced of what partners mark as sampled in their ``traceparent``, by the trace's id."""
+    otel_traces_per_s: PositiveFloat = 10.0
+    """So many traces may begin a second in one process, whoever asks for them: a partner fills its headers as it
+    likes."""
 
     # --- initiation ---
     initiation_batch_max: PositiveInt = 250
@@ -234,12 +244,13 @@ class Settings(BaseSettings):
 
     # --- execution ---
     execution_batch_max: PositiveInt = 500
-    """Intents a transaction: amortises its ten round trips and one disk flush."""
+    """Intents a transaction: amortises its fifteen or so round trips and one disk flush."""
     execution_batch_wait_s: PositiveFloat = 0.1
     """How long orders are waited for before it is looked again whether the network is open; they are taken as soon as
     there are any."""
-    execution_pool_size: PositiveInt = 8
-    """Connections: intents, results, reversals, inquiries, recovery, late answers, vault, and one to spare."""
+    execution_pool_size: Annotated[int, Field(ge=4)] = 10
+    """Connections of each stage. Execution's: intents, with two for what is read beside them, results, reversals,
+    inquiries, recovery, late answers, vault, and one to spare. With fewer than four it could wait for itself."""
     execution_intent_to_wire_s: PositiveFloat = 2.0
     """Past this age an intent whose bytes have not left is withdrawn."""
     execution_results_max: PositiveInt = 500
@@ -283,8 +294,9 @@ class Settings(BaseSettings):
     """Likewise where there was nothing to relay: how late an event can be that comes after a rest."""
 
     # --- sharing ---
-    sharing_batch_max: PositiveInt = 2000
-    """Events looked at in one transaction: a larger one holds consents' locks for longer."""
+    sharing_batch_max: PositiveInt = 4000
+    """Events looked at in one transaction: a larger one costs less for each of them, and holds consents' locks for
+    longer, tens of milliseconds as it is."""
     sharing_interval_s: PositiveFloat = 1.0
     """How often it is looked for what was settled and which consents changed, when there was nothing left: adds as much
     to a share's and an erase notice's time, and lets payments gather for one batch."""
@@ -310,6 +322,12 @@ class Settings(BaseSettings):
     """Pause after a batch that was not full: an entry is this much late at most. Uses gather meanwhile."""
     disclosure_keep_days: Annotated[int, Field(ge=1098)] = 1098
     """Contents of the disclosure log stay for this long; hashes stay for ever. Customers may see three years."""
+    sharing_keep_days: Annotated[int, Field(ge=1098)] = 1098
+    """Shares and rounds of sharing stay for this long after the affiliate confirmed that it erased."""
+    marketing_keep_days: Annotated[int, Field(ge=60)] = 92
+    """What a published aggregate counted stays for this long: later tables of its week are compared with it."""
+    operating_keep_days: Annotated[int, Field(ge=1098)] = 1830
+    """What operators did and proposed, and who tried to sign in at the console, stays for this long."""
     disclosure_period_s: PositiveFloat = 3600.0
     """How often a signed root is published; sooner where there are 65,536 entries for it."""
 
@@ -356,7 +374,7 @@ class Settings(BaseSettings):
     clearing_state_dir: Path = Path("var/clearing-state")
     """Where they end: done, partial, failed, under the network's name. Outside the inbox, where others write."""
     clearing_keys_dir: Path = Path("var/keys/clearing")
-    """Keys that networks seal their clearing files with, a folder a network: see adapters/crypto/clearing_seals.py."""
+    """Keys that networks seal their clearing files with, a folder a network: see `gateway/settlement/seals.py`."""
     clearing_unsealed: bool = False
     """Take clearing files without a seal from networks that have no key there. On the local stack they are taken."""
     clearing_inbox_poll_s: PositiveFloat = 0.5
@@ -375,43 +393,3 @@ OTHER_VARIABLES: Final[Mapping[str, str]] = {
     "MYPAY_DEMO_KEEP": "`make demo` leaves everything running",
 }
 """Variables that begin as settings do and are none: read by single commands, before there are settings."""
-
-
-class UnknownSettingError(ValueError):
-    """A variable is spelt like a setting, and there is no such setting. Names it, and never shows its value."""
-
-
-class WrongSettingError(ValueError):
-    """A setting's value is none that it can have. Names the setting, and never shows the value."""
-
-
-def read_settings() -> Settings:
-    """Read the environment and ``.env``.
-
-    Raises:
-        UnknownSettingError: a ``MYPAY_…`` variable is no setting: a slip in a name must not leave a default standing.
-        WrongSettingError: a value is wrong.
-    """
-    names = {*os.environ, *DotEnvSettingsSource(Settings).env_vars}
-    if unknown := unknown_settings(names):
-        raise UnknownSettingError("; ".join(unknown))
-    try:
-        return Settings()
-    except ValidationError as error:
-        problems = error.errors(include_input=False, include_url=False)
-        wrong = (f"MYPAY_{'.'.join(map(str, p['loc'])).upper()}: {told(p)}" for p in problems)
-        raise WrongSettingError("; ".join(wrong)) from None
-
-
-def unknown_settings(names: Iterable[str]) -> list[str]:
-    """A sentence for each name that begins as settings do and is none, with what may have been meant."""
-    prefix = "MYPAY_"
-    known = {*(prefix + field.upper() for field in Settings.model_fields), *OTHER_VARIABLES}
-    # As they are read: without regard to case.
-    strange = sorted({n.upper() for n in names if n.upper().startswith(prefix)} - known)
-    return [_told(name, known) for name in strange]
-
-
-def _told(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.8)
-    return f"{name} is no setting" + (f": did you mean {close[0]}?" if close else "")

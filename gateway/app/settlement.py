@@ -8,7 +8,7 @@ from functools import partial
 
 from gateway.app.errors import NotConfiguredError
 from gateway.app.process import Process, consumer, dead_letters, publisher
-from gateway.app.runtime import Runtime
+from gateway.app.runtime import Runtime, work_until
 from gateway.app.settings import Settings
 from gateway.messaging.consuming import Consumer, ConsumerBatches, consume
 from gateway.messaging.isolation import IsolatedBatch
@@ -67,17 +67,10 @@ class SettlementStage:
         """Settle until told to stop. A batch in hand may be cut: every message is one transaction, and comes again."""
         await self.consumer.start()
         try:
-            async with asyncio.TaskGroup() as tasks:
-                workers = [
-                    tasks.create_task(self._settle(), name="settlement"),
-                    tasks.create_task(self._match_again(), name="breaks"),
-                ]
-                if self.inbox is not None:
-                    watching = self.inbox.watch(self.terms.networks, poll_s=self.terms.inbox_poll_s)
-                    workers.append(tasks.create_task(watching, name="clearing-inbox"))
-                await stopping.wait()
-                for task in workers:
-                    task.cancel()
+            workers = {"settlement": self._settle(), "breaks": self._match_again()}
+            if self.inbox is not None:
+                workers["clearing-inbox"] = self.inbox.watch(self.terms.networks, poll_s=self.terms.inbox_poll_s)
+            await work_until(stopping, workers)
         finally:
             await self.consumer.stop()
 

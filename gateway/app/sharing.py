@@ -10,7 +10,7 @@ from functools import partial
 from gateway.app.keys import Ring, load_ring
 from gateway.app.postgres import PostgresStore
 from gateway.app.process import Process, consumer, dead_letters, publisher
-from gateway.app.runtime import Runtime, always_due, look_at_ends
+from gateway.app.runtime import Runtime, look_at_ends, work_until
 from gateway.app.watching import watch_keys
 from gateway.base.retrying import until_done
 from gateway.consents.ended_watch import LOOK_S, EndedConsentWatch, EndedSharingWatch
@@ -52,6 +52,7 @@ class SharingTerms:
     sharing: SharingSettings = field(default_factory=SharingSettings)
     interval_s: float = 1.0
     sweep_interval_s: float = 600.0
+    remind_interval_s: float = 15.0
     look_interval_s: float = LOOK_S
     batch_max: int = 100
     batch_wait_s: float = 0.5
@@ -72,38 +73,19 @@ class SharingStage:
     async def run(self, stopping: asyncio.Event) -> None:
         """Share until told to stop. What is in hand may be cut: each batch is one transaction, and comes again."""
         await self.confirmations.start()
+        terms, service, repeat = self.terms, self.service, self.runtime.repeat
         try:
-            async with asyncio.TaskGroup() as tasks:
-                workers = [
-                    tasks.create_task(self._share(), name="shares"),
-                    tasks.create_task(self._sweep(), name="erase-sweep"),
-                    tasks.create_task(self._confirm(), name="confirmations"),
-                    tasks.create_task(
-                        look_at_ends(self.runtime, self.watch, self.terms.look_interval_s), name="ended-consents"
-                    ),
-                ]
-                await stopping.wait()
-                for task in workers:
-                    task.cancel()
+            workers = {
+                # The pause lets payments gather: a batch costs much the same for one as for a hundred.
+                "shares": repeat("shares", service.share, terms.interval_s, full=terms.sharing.batch),
+                "erase-sweep": repeat("erase-sweep", service.sweep, terms.sweep_interval_s),
+                "reminders": repeat("reminders", service.remind, terms.remind_interval_s),
+                "confirmations": self._confirm(),
+                "ended-consents": look_at_ends(self.runtime, self.watch, terms.look_interval_s),
+            }
+            await work_until(stopping, workers)
         finally:
             await self.confirmations.stop()
-
-    async def _share(self) -> None:
-        watchdog = self.runtime.watch("shares", always_due, pause_s=self.terms.interval_s)
-        while True:
-            while await self.service.share() >= self.terms.sharing.batch:
-                watchdog.progress()
-            watchdog.progress()
-            # Lets payments gather: a batch costs much the same for one as for a hundred.
-            await self.runtime.pause("shares", self.terms.interval_s)
-
-    async def _sweep(self) -> None:
-        watchdog = self.runtime.watch("erase-sweep", always_due, pause_s=self.terms.sweep_interval_s)
-        while True:
-            while await self.service.sweep():
-                watchdog.progress()
-            watchdog.progress()
-            await self.runtime.pause("erase-sweep", self.terms.sweep_interval_s)
 
     async def _confirm(self) -> None:
         watchdog = self.runtime.watch("confirmations", self.confirmations.lag)

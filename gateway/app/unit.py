@@ -4,6 +4,7 @@ from typing import Protocol
 
 from gateway.consents.store import ConsentUnit
 from gateway.directory.store import DirectoryUnit
+from gateway.disclosure.destroying import OldRowsUnit
 from gateway.disclosure.store import DisclosureUnit
 from gateway.identity.refusals import RefusalUnit
 from gateway.identity.store import AuthenticationUnit
@@ -33,6 +34,7 @@ class GatewayUnit(
     RefusalUnit,
     AuthenticationUnit,
     DisclosureUnit,
+    OldRowsUnit,
     OutboxUnit,
     DirectoryUnit,
     PortabilityDataUnit,

@@ -10,11 +10,11 @@ from typing import Final
 
 from cryptography import x509
 
-from gateway.app.postgres import PostgresStore
 from gateway.app.runtime import Runtime
 from gateway.app.settings import Settings
 from gateway.base.errors import StoreUnavailableError
 from gateway.base.process import Observer
+from gateway.database.pool import ConnectionPool
 from gateway.messaging.membership import LagTeller, Patient
 from gateway.messaging.probe import KafkaProbe
 from gateway.observability.health import Check, Health, run_checks
@@ -49,7 +49,7 @@ def topics_of(stage: str, networks: Collection[str]) -> list[str]:
     return sorted(found)
 
 
-async def postgres_answers(store: PostgresStore) -> str | None:
+async def postgres_answers(store: ConnectionPool) -> str | None:
     """A readiness check: the database answers, and takes what is written."""
     try:
         async with asyncio.timeout(ANSWER_S), store.connection() as connection:
@@ -126,14 +126,22 @@ def watch_disks(settings: Settings, stage: str, health: Health, observer: StageO
 
 
 class Expiry:
-    """When the first certificate of a file ends, in seconds since 1970; read again when the file is another."""
+    """When the first certificate of a file ends, in seconds since 1970.
 
-    def __init__(self, file: Path) -> None:
+    Args:
+        again: read it again when the file is another, as whoever shows the certificate does. Else what was read first
+            stands: a new file alone changes nothing for a process that read its certificate when it began.
+    """
+
+    def __init__(self, file: Path, *, again: bool) -> None:
         self._file = file
+        self._again = again
         self._read: tuple[int, float] | None = None
 
     def __call__(self) -> float | None:
         """Implements :data:`gateway.observability.series.Reading`: None where there is none that can be read."""
+        if self._read is not None and not self._again:
+            return self._read[1]
         try:
             changed = self._file.stat().st_mtime_ns
             if self._read is None or self._read[0] != changed:
@@ -144,14 +152,21 @@ class Expiry:
         return self._read[1]
 
 
+_READ_AGAIN: Final = frozenset({"network"})
+"""Certificates that are read at every connection; the others when the process begins."""
+
+
 def watch_certificates(files: Mapping[str, Path | None], observer: StageObserver) -> None:
     """Tell when each certificate of the process's own ends."""
     for name, file in files.items():
         if file is not None:
-            observer.read_at_scrape("certificate_expires_timestamp_seconds", Expiry(file), certificate=name)
+            expiry = Expiry(file, again=name in _READ_AGAIN)
+            # At once: it is the one that the process begins with.
+            expiry()
+            observer.read_at_scrape("certificate_expires_timestamp_seconds", expiry, certificate=name)
 
 
-def watch_pool(store: PostgresStore, observer: StageObserver) -> None:
+def watch_pool(store: ConnectionPool, observer: StageObserver) -> None:
     """Tell how the connections to the database are used."""
     for state in ("used", "idle"):
         observer.read_at_scrape("db_pool_connections", partial(store.connections, state), state=state)

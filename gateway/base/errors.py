@@ -23,14 +23,34 @@ class StoreIntegrityError(Exception):
 
 
 class PublisherUnavailableError(Exception):
-    """Kafka did not confirm in time. The records may or may not be there: publish them again."""
+    """Kafka did not confirm in time. The records may or may not be there: publish them again.
+
+    Attributes:
+        confirmed: numbers of those records, of all that were to be published, that are there for certain.
+    """
+
+    confirmed: frozenset[int] = frozenset()
+
+
+class TooLargeForTopicError(PublisherUnavailableError):
+    """A topic takes no record as large as one of these is once it is packed; to publish it again would not help.
+
+    Packed, a record may be larger than it was when it came: another compressed it better.
+    """
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"larger than topic {topic} takes, as it is packed here")
+        self.topic = topic
 
 
 class TopicClosedError(PublisherUnavailableError):
-    """A topic does not exist, or we may not write to it, as Kafka says itself. Other topics are not concerned."""
+    """A topic does not exist, we may not write to it, or it does not take our clock's time, as Kafka says itself.
 
-    def __init__(self, topic: str) -> None:
-        super().__init__(f"topic {topic} does not exist, or is closed to us")
+    Other topics are not concerned.
+    """
+
+    def __init__(self, topic: str, why: str = "does not exist, or is closed to us") -> None:
+        super().__init__(f"topic {topic} {why}")
         self.topic = topic
 
 

@@ -18,6 +18,11 @@ def collect_rarely() -> None:
     gc.set_threshold(*THRESHOLDS)
 
 
+def collect_young() -> None:
+    """Look for cycles among what was made lately: where something large was just left behind in one."""
+    gc.collect(0)
+
+
 @contextmanager
 def collecting_rarely() -> Iterator[None]:
     """The same for a part of a process that is no stage: what a stage does is measured as a stage does it."""

@@ -5,6 +5,8 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from gateway.base.tracing import Exemplar, Traces
+
 
 class Clock(Protocol):
     """Wall time."""
@@ -14,7 +16,11 @@ class Clock(Protocol):
 
 
 class Observer(Protocol):
-    """Where stages report. Names and label values come from small fixed sets; ids go to logs only."""
+    """Where stages report. Names and label values come from small fixed sets; ids go to logs and traces only."""
+
+    @property
+    def traces(self) -> Traces | None:
+        """Where spans go; None where nothing is traced, which is the rule."""
 
     def batch(self, stage: str, *, size: int, seconds: float) -> None:
         """One batch was handled."""
@@ -28,8 +34,8 @@ class Observer(Protocol):
     def spans(self, span: str, seconds: Sequence[float], *, network: str = "") -> None:
         """The same of a batch of payments, of each."""
 
-    def hops(self, hop: str, seconds: Sequence[float]) -> None:
-        """This hop of some payments' ways took so long, of each."""
+    def hops(self, hop: str, seconds: Sequence[float], *, exemplar: Exemplar | None = None) -> None:
+        """This hop of some payments' ways took so long, of each; one of them can be looked at."""
 
     def level(self, name: str, value: float | None, **labels: str) -> None:
         """A quantity stands at this value now; None: what it stands at is not known any more."""
@@ -44,6 +50,8 @@ class Observer(Protocol):
 class SilentObserver:
     """Implements :class:`Observer` where nobody looks."""
 
+    traces = None
+
     def batch(self, stage: str, *, size: int, seconds: float) -> None:
         """Tell nobody."""
 
@@ -56,7 +64,7 @@ class SilentObserver:
     def spans(self, span: str, seconds: Sequence[float], *, network: str = "") -> None:
         """Tell nobody."""
 
-    def hops(self, hop: str, seconds: Sequence[float]) -> None:
+    def hops(self, hop: str, seconds: Sequence[float], *, exemplar: Exemplar | None = None) -> None:
         """Tell nobody."""
 
     def level(self, name: str, value: float | None, **labels: str) -> None:

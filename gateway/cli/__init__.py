@@ -45,6 +45,7 @@ _NOUNS: Final[dict[str, str]] = {
     "trace": "The whole story of one payment.",
     "outbox": "Events on their way to Kafka, and those that it did not take.",
     "top": "How the gateway stands, while it runs.",
+    "restore": "After PostgreSQL was restored to a point in time: what was forgotten is found again.",
     "archive": "Payments that have been final for long, in files.",
     "dead_letter": "Records that no stage could read.",
     "clearing": "Networks' clearing files.",

@@ -9,7 +9,7 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.app.registries import open_registries
-from gateway.cli.arguments import key_id
+from gateway.cli.arguments import ValidUntil, end_of_key, key_id
 from gateway.cli.common import (
     CliError,
     ExitCode,
@@ -69,17 +69,24 @@ def add(
     affiliate: AffiliateArgument,
     name: Annotated[str, typer.Option(help="Name for people.")],
     group: Annotated[HomeGroup, typer.Option(help="The group that it belongs to.")],
+    topics: Annotated[
+        bool, typer.Option("--topics/--no-topics", help="Create the topics of its shares and offers.")
+    ] = True,
     json_: Json = False,
 ) -> None:
-    """Register an affiliate and create the topics of its shares and offers. No use is approved yet."""
+    """Register an affiliate and create the topics of its shares and offers. No use is approved yet.
+
+    Without the topics, make them before a use is approved (`mypay topics apply`): their events would wait for them.
+    """
     settings = load_settings()
 
     async def write() -> bool:
         # Topic first: one too many does no harm, while an affiliate without one would hold up its shares.
-        topics = {sharing_topic(affiliate), offers_topic(affiliate)}
-        wanted = [t for t in concrete_topics(partners=[], networks=[], affiliates=[affiliate]) if t.name in topics]
-        cluster = kafka(settings, ADMIN)
-        await ensure_topics(cluster, wanted, replication_factor=settings.kafka_replication_factor, apply=True)
+        if topics:
+            own = {sharing_topic(affiliate), offers_topic(affiliate)}
+            wanted = [t for t in concrete_topics(partners=[], networks=[], affiliates=[affiliate]) if t.name in own]
+            cluster = kafka(settings, ADMIN)
+            await ensure_topics(cluster, wanted, replication_factor=settings.kafka_replication_factor, apply=True)
         async with open_registries(postgres_dsn(settings)) as registries:
             return await registries.affiliates.add(affiliate, name, group)
 
@@ -165,9 +172,15 @@ def enable(affiliate: AffiliateArgument, propose: Propose = False) -> None:
 @keys.command("add")
 @operated("affiliate key add", _subject)
 def add_key(
-    affiliate: AffiliateArgument, jwk: Jwk, kid: Kid = None, propose: Propose = False, json_: Json = False
+    affiliate: AffiliateArgument,
+    jwk: Jwk,
+    kid: Kid = None,
+    valid_until: ValidUntil = None,
+    propose: Propose = False,
+    json_: Json = False,
 ) -> None:
     """Register a public key: what it signs confirms, in the affiliate's name, that data was erased."""
+    now = datetime.now(UTC)
     public, algorithm, own_kid = read_public_key(read_input(jwk))
     owner = PartnerId(affiliate)
     key = PartnerKey(
@@ -175,8 +188,8 @@ def add_key(
         partner_id=owner,
         algorithm=algorithm,
         jwk=public,
-        valid_from=datetime.now(UTC),
-        valid_until=None,
+        valid_from=now,
+        valid_until=end_of_key(valid_until, now=now),
         disabled_at=None,
     )
     subject = f"{affiliate} {key.kid}"

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import typer
 from pydantic import TypeAdapter, ValidationError
 
+from gateway.cli.common import CliError, ExitCode
 from schemas.primitives import STORED, ConsentIdField, CustomerIdField, FundingTokenField, PartnerIdField
 from schemas.wording import told
 
@@ -40,6 +42,29 @@ def key_id(text: str) -> str:
 def is_key_id(text: str) -> bool:
     """True for what may be a key's id."""
     return _KID.fullmatch(text) is not None
+
+
+ValidUntil = Annotated[
+    datetime | None,
+    typer.Option(
+        "--valid-until",
+        metavar="MOMENT",
+        formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"],
+        help="What the key signs from then on is refused (UTC, 2027-12-31 or 2027-12-31T15:00:00Z). Default: never.",
+    ),
+]
+
+
+def end_of_key(given: datetime | None, *, now: datetime) -> datetime | None:
+    """A key's end as its option gives it, in UTC.
+
+    Raises:
+        CliError: it is past.
+    """
+    end = given and given.replace(tzinfo=UTC)
+    if end is not None and end <= now:
+        raise CliError("--valid-until: a key's end lies in the future; `disable` ends one at once.", ExitCode.USAGE)
+    return end
 
 
 # Typer shows the annotation's name, so these are texts; the parser has checked them.

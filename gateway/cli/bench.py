@@ -9,7 +9,7 @@ import typer
 
 from gateway.cli.bench_report import as_json, show
 from gateway.cli.common import CliError, ExitCode, err
-from gateway.cli.demo import run_to_end
+from gateway.cli.demo import run_to_end, show_books
 from gateway.cli.live import LiveView, results
 
 if TYPE_CHECKING:
@@ -58,7 +58,14 @@ def command(
     against: Annotated[
         str | None, typer.Option(help="Instead: this tree and another commit in turns, e.g. 'HEAD~10'.")
     ] = None,
-    rounds: Annotated[int, typer.Option(help="With --against: pairs of runs.", min=1)] = 3,
+    without: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead: what parts cost, by stretches with and without them in turns: 'sharing,disclosure', "
+            "'observability' or 'tracing'."
+        ),
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="With --against or --without: pairs of runs.", min=1)] = 3,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the result here.", dir_okay=False)
     ] = None,
@@ -78,6 +85,9 @@ def command(
         return
     if against is not None:
         _against(against, rounds, seconds or 15.0, latency_seconds or 12.0)
+        return
+    if without is not None:
+        _without(without, rounds, json_file)
         return
     plan = BenchPlan(
         seconds=seconds or 60.0,
@@ -128,6 +138,38 @@ def _against(commit: str, rounds: int, seconds: float, latency_seconds: float) -
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}" if ratios else "none"
         console.print(f"{figure:<20} {result.median(figure):.3f} times, {spread}", markup=False)
     typer.echo(result.last_line())
+
+
+def _without(given: str, rounds: int, json_file: Path | None) -> None:
+    from gateway.proving.bench.result import BenchError  # noqa: PLC0415 - an extra that production does not install
+    from gateway.proving.bench.without import Part, WithoutPlan, medians, run_without  # noqa: PLC0415 - likewise
+
+    names = [name.strip() for name in given.split(",")]
+    if unknown := sorted(set(names) - {p.value for p in Part}):
+        known = ", ".join(p.value for p in Part)
+        raise CliError(f"--without: there is no part {', '.join(unknown)}.", hint=f"Parts are {known}.")
+    view = LiveView(err())
+    plan = WithoutPlan(frozenset(map(Part, names)), rounds)
+    try:
+        result = run_to_end(run_without(plan, Path(os.environ.get("MYPAY_HOME") or "var"), view=view))
+    except BenchError as error:
+        raise CliError(str(error)) from error
+    view.settle()
+    console = results()
+    having, lacking = medians([w for w, _ in result.rounds]), medians([o for _, o in result.rounds])
+    console.print("CPU µs a payment, with | without", markup=False)
+    for name in having:
+        console.print(f"{name:<24} {having[name]:>7,.1f} | {lacking.get(name, 0.0):>7,.1f}", markup=False)
+    for number, (one, other) in enumerate(result.rounds, 1):
+        busy = f"others kept {one.others_cores:.1f} | {other.others_cores:.1f} cores busy"
+        console.print(f"round {number}: {one.all_us:,.0f} | {other.all_us:,.0f}; {busy}", markup=False)
+    show_books(result.checked)
+    if json_file is not None:
+        told = {"line": result.last_line(), "with": having, "without": lacking, "share": result.share}
+        json_file.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    typer.echo(result.last_line())
+    if not result.balanced:
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def _flood(initiation_workers: int) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -13,6 +14,7 @@ from gateway.app.settings import Settings
 from gateway.app.settlement import clearing_seals
 from gateway.base.process import SilentObserver
 from gateway.cli.common import (
+    CliError,
     ExitCode,
     Json,
     load_settings,
@@ -23,17 +25,28 @@ from gateway.cli.common import (
     print_table,
     run,
     say,
+    shown,
 )
+from gateway.cli.operating import current_actor, operated
+from gateway.cli.operations import Propose, carry_out
 from gateway.database.roles import Role
 from gateway.messaging.dead_letters import KafkaDeadLetters
 from gateway.network.iso8583.config import load_networks
 from gateway.settlement.files import ClearingFile, ClearingImport, FileOutcome, ImportReport
+from gateway.settlement.resolutions import RecordPlace, Resolution
 from gateway.settlement.store import SEAL_SUFFIXES
-from gateway.views.attention import AttentionView, Break
+from gateway.views.attention import AttentionView, Break, ResolvedBreak
 from schemas.principals import Principal
 from schemas.principals import Role as Party
 
 app = typer.Typer(help="Networks' clearing files.", no_args_is_help=True)
+
+
+def _place(text: str | RecordPlace) -> RecordPlace:
+    try:
+        return text if isinstance(text, RecordPlace) else RecordPlace.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 @app.command("import")
@@ -75,22 +88,74 @@ def import_(
 @app.command()
 def breaks(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Rows at most, the youngest first.")] = 100,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Instead: those that were dealt with, and how.")] = False,
     json_: Json = False,
 ) -> None:
     """Show cleared records that fit no payment, the youngest first: what each says, and what is wrong with it."""
+    if resolved:
+        _show_resolved(limit, json_=json_)
+        return
     found = run(_breaks(limit))
     if json_:
         print_json(found)
         return
-    columns = ("network", "cycle", "record", "kind", "RRN", "amount", "break", "detail", "imported", "payment")
+    columns = ("record", "break", "amount", "kind", "RRN", "detail", "imported", "payment")
     rows = [
         (
-            *(b.network_id, b.cycle_id, b.record_no, b.kind, b.rrn, money(b.amount_minor, b.currency)),
-            *(b.break_kind, b.break_detail, b.imported_at, b.payment_id),
+            RecordPlace(b.network_id, b.cycle_id, b.record_no),
+            *(b.break_kind.replace("_", " "), money(b.amount_minor, b.currency), b.kind, b.rrn, b.break_detail),
+            # On which day is enough here; --json has the moment.
+            *(shown(b.imported_at)[:10], b.payment_id),
         )
         for b in found
     ]
-    print_table("Breaks", columns, rows, right=("record", "amount"))
+    print_table("Breaks", columns, rows, right=("amount",), whole=("record", "RRN", "imported"))
+
+
+def _show_resolved(limit: int, *, json_: bool) -> None:
+    async def read() -> list[ResolvedBreak]:
+        async with AttentionView.opened(postgres_dsn(load_settings(), Role.READONLY)) as attention:
+            return await attention.resolved(limit=limit)
+
+    found = run(read())
+    if json_:
+        print_json(found)
+        return
+    columns = ("record", "break", "resolution", "why", "by", "when")
+    rows = [
+        (
+            RecordPlace(r.network_id, r.cycle_id, r.record_no),
+            r.break_kind.replace("_", " "),
+            r.resolution.replace("_", " "),
+            r.why,
+            r.resolved_by,
+            r.resolved_at,
+        )
+        for r in found
+    ]
+    print_table("Resolved breaks", columns, rows)
+
+
+@app.command()
+@operated("clearing resolve", lambda *, record, **_: str(record))
+def resolve(
+    record: Annotated[
+        RecordPlace, typer.Argument(metavar="RECORD", parser=_place, help="NETWORK/CYCLE/RECORD, as `breaks` shows it.")
+    ],
+    how: Annotated[Resolution, typer.Option("--as", help="What was done about it.")],
+    propose: Propose = False,
+) -> None:
+    """Note what was done about a break, so that it is open no more. Say in --why where the money is.
+
+    It books nothing. A record that its network corrects is another break, and one that comes to fit its payment still
+    settles it.
+    """
+    settings = load_settings()
+    if not (why := current_actor().why):
+        raise CliError("Why? Give --why TEXT: it stays with the break.", ExitCode.USAGE)
+    payload = {**asdict(record), "resolution": how.value, "reason": why}
+    told, _ = carry_out(settings, "break.resolve", str(record), payload, propose=propose)
+    say(told)
 
 
 async def _breaks(limit: int) -> list[Break]:

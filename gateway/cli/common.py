@@ -86,7 +86,7 @@ def load_settings() -> "Settings":
     Raises:
         UnknownSettingError, WrongSettingError: named, without its value.
     """
-    from gateway.app.settings import read_settings  # noqa: PLC0415 - imported by the first command that needs it
+    from gateway.app.environment import read_settings  # noqa: PLC0415 - imported by the first command that needs it
 
     return read_settings()
 

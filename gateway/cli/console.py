@@ -4,14 +4,16 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Annotated, Any, Final
 
 import typer
-from prometheus_client import CollectorRegistry
 
 from gateway.app.operating import NotAnActorError, actor_of
+from gateway.app.process import process_registry, told_over_http
 from gateway.app.registries import open_registries
 from gateway.app.settings import Settings
+from gateway.app.watching import postgres_answers, watch_pool
 from gateway.cli.common import (
     CliError,
     ExitCode,
@@ -26,6 +28,7 @@ from gateway.cli.common import (
 from gateway.cli.operating import current_actor, operated
 from gateway.cli.operations import Propose, carry_out, needs_two
 from gateway.directory.console_roles import ConsoleRole, ConsoleUser, ListedUser
+from gateway.observability.health import Health
 from gateway.observability.logging import configure_logging
 from gateway.observability.observer import StageObserver
 from gateway.sealing.passwords import PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, hash_password
@@ -63,7 +66,11 @@ async def _serve(settings: Settings) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with serving(settings, StageObserver(CollectorRegistry(), stage="console")) as console:
+    registry, health = process_registry(), Health()
+    observer = StageObserver(registry, stage="console")
+    async with told_over_http(settings, "console", registry, health, observer), serving(settings, observer) as console:
+        health.readiness["postgres"] = partial(postgres_answers, console.database.looking)
+        watch_pool(console.database.looking, observer)
         say(f"The console is at {console.url}")
         await stopping.wait()
 

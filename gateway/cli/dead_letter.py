@@ -7,8 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.app.dead_letters import Letter, content_of, letter_keys, moment, read_letters
-from gateway.app.dead_letters import replay as send_again
+from gateway.app.dead_letters import (
+    Letter,
+    ShownLetter,
+    Wanted,
+    content_of,
+    letter_keys,
+    open_references,
+    read_letters,
+    read_newest,
+    shown_letter,
+)
+from gateway.app.operations import REPLAY_PROPOSED_MAX
+from gateway.app.sending_again import Asked
+from gateway.app.sending_again import replay as send_again
 from gateway.app.settings import Settings
 from gateway.cli.common import (
     CliError,
@@ -41,29 +53,26 @@ def list_(
     json_: Json = False,
 ) -> None:
     """Show dead letters that were not sent again, newest last."""
-    everything = run(_letters(load_settings(), None if forged else stage))
-    others = [x for x in everything if x.fate is None]
-    found = others if forged else [x for x in everything if x.fate is not None and (all_ or not x.replayed)]
-    letters = found[-limit:]
-    if others and not forged:
-        say(f"{len(others)} records on the topic were not written by the gateway: `mypay dead-letter list --forged`.")
+    settings = load_settings()
+    wanted = Wanted(stage=None if forged else stage, only_open=not all_, forged=forged)
+    found = run(read_newest(kafka(settings), lambda: letter_keys(settings), limit=limit, wanted=wanted))
+    letters = found.letters[::-1]
+    if found.strange and not forged:
+        say(f"{found.strange} records on the topic were not written by the gateway: `mypay dead-letter list --forged`.")
     if json_:
         print_json([_json(letter) for letter in letters])
         return
-    rows = [
-        (x.reference, x.fate and x.fate.stage, x.reason or None, x.parked_at, len(x.record.value), x.note)
-        for x in letters
-    ]
+    rows = [(x.reference, x.stage or None, x.reason or None, x.parked_at, x.size, x.note) for x in letters]
     print_table("Dead letters", ("original", "stage", "reason", "parked", "bytes", ""), rows, right=("bytes",))
-    if len(found) > limit:
-        say(f"{len(found) - limit} older ones are not shown: --limit {len(found)} shows them.")
+    if found.others:
+        say(f"{found.others} older ones are not shown: --limit {len(letters) + found.others} shows them.")
 
 
 @app.command()
 def show(reference: Reference, json_: Json = False) -> None:
     """Show one dead letter; card numbers and private keys are masked, sealed originals stay sealed."""
-    letter = _newest(run(_letters(load_settings(), None)), reference)
-    told = {**_json(letter), **content_of(letter)}
+    letter = _newest(run(_letters(load_settings(), reference)), reference)
+    told = {**_json(shown_letter(letter)), **content_of(letter)}
     if json_:
         print_json(told)
         return
@@ -88,24 +97,25 @@ def replay(
     if (reference is None) is not all_:
         raise CliError("Name one original, or --all.", ExitCode.USAGE)
     settings = load_settings()
-    everything = run(_letters(settings, None))
     if reference is not None:
-        letters = [_newest(everything, reference)]
+        refs = [_newest(run(_letters(settings, reference)), reference).reference]
     else:
-        wanted = [x for x in everything if x.is_open and x.fate and stage in {None, x.fate.stage}]
-        letters = list({x.reference: x for x in wanted}.values())
-        if letters and not yes:
-            typer.confirm(f"Send {len(letters)} originals again?", abort=True, err=True)
-    if letters and needs_two(settings, propose=propose):
-        refs = [x.reference for x in letters]
+        refs = run(open_references(kafka(settings), lambda: letter_keys(settings), stage))
+        if refs and not yes:
+            typer.confirm(f"Send {len(refs)} originals again?", abort=True, err=True)
+    if refs and needs_two(settings, propose=propose):
+        refs, others = refs[:REPLAY_PROPOSED_MAX], len(refs) - REPLAY_PROPOSED_MAX
         whom = reference or f"{len(refs)} letters"
         told, proposed = carry_out(settings, "dead-letter.replay", whom, {"references": refs}, propose=True)
         if json_:
             print_json({"replayed": [], "refused": [], "proposal_id": proposed})
         else:
             say(told)
+        if others > 0:
+            say(f"{others} more are not in it: propose again once these were sent.")
         return
-    replayed, refused = run(_replay(settings, letters, everything))
+    asked = Asked(refs, only_open=all_)
+    replayed, refused = run(send_again(kafka(settings), letter_keys(settings), asked)) if refs else ([], {})
     if json_:
         print_json({"replayed": replayed, "refused": [{"reference": r, "why": why} for r, why in refused.items()]})
     else:
@@ -116,14 +126,8 @@ def replay(
         raise typer.Exit(ExitCode.FAILED)
 
 
-async def _letters(settings: Settings, stage: str | None) -> list[Letter]:
-    return await read_letters(kafka(settings), lambda: letter_keys(settings), stage)
-
-
-async def _replay(
-    settings: Settings, letters: list[Letter], everything: list[Letter]
-) -> tuple[list[str], dict[str, str]]:
-    return await send_again(kafka(settings), letters, everything, letter_keys(settings))
+async def _letters(settings: Settings, reference: str) -> list[Letter]:
+    return await read_letters(kafka(settings), lambda: letter_keys(settings), references={reference})
 
 
 def _newest(letters: list[Letter], reference: str) -> Letter:
@@ -136,16 +140,15 @@ def _newest(letters: list[Letter], reference: str) -> Letter:
     return found[0]
 
 
-def _json(letter: Letter) -> dict[str, Any]:
-    fate = letter.fate
+def _json(letter: ShownLetter) -> dict[str, Any]:
     return {
         "reference": letter.reference,
-        "stage": fate and fate.stage,
-        "error": fate and fate.error,
-        "message": fate and fate.message,
-        "arrived_at": fate and moment(fate.timestamp_ms),
+        "stage": letter.stage or None,
+        "error": letter.error or None,
+        "message": letter.message or None,
+        "arrived_at": letter.arrived_at,
         "parked_at": letter.parked_at,
-        "bytes": len(letter.record.value),
+        "bytes": letter.size,
         "note": letter.note,
     }
 

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Coroutine
 from pathlib import Path
@@ -275,16 +277,21 @@ def _look_around(world: "World", result: "DemoResult") -> None:
 
     console.print("\nEverything is still running:", style="bold")
     if (kept := result.kept) is not None:
-        tell(f"  {'console':<18} {kept.console or 'not installed'}, as demo, with the password in {kept.password}")
+        tell(f"  {'console':<18} {kept.console or 'not installed'}")
+        if kept.console is not None:
+            tell(f"  {'':<18} sign in as demo; the password: cat {kept.password}")
         tell(f"  {'Prometheus':<18} finds all metrics by file_sd_configs in {kept.targets}")
+    tell("  metrics of")
     for name, url in world.http.items():
-        tell(f"  {name:<18} {url}/metrics")
+        tell(f"    {name:<16} {url}/metrics")
     for network in world.networks:
         tell(f"  {'network ' + network.network_id:<18} http://127.0.0.1:{network.control_port}/state")
     tell(f"  {'PostgreSQL':<18} psql '{redact(world.dsn_of(Role.READONLY))}'")
     tell(f"  {'Kafka':<18} {world.kafka_bootstrap_servers}")
     tell(f"  {'logs':<18} {world.logs}")
     tell("\nFor the other commands, in this shell:")
+    if shutil.which("mypay") is None:
+        tell(f'  export PATH="{Path(sys.executable).parent}:$PATH"')
     tell(f"  export MYPAY_KAFKA_BOOTSTRAP_SERVERS={world.kafka_bootstrap_servers}")
     tell(f"  export MYPAY_POSTGRES_DSN='{redact(world.dsn_of(Role.OPERATOR))}'")
     tell("  export " + " ".join(f"{name}={folder}" for name, folder in world.key_folders.items()))
@@ -301,7 +308,7 @@ def _look_around(world: "World", result: "DemoResult") -> None:
 
 
 def _stop(home: Path) -> None:
-    from gateway.proving.world.world import stop_kept  # noqa: PLC0415
+    from gateway.proving.world.opening import stop_kept  # noqa: PLC0415
 
     stopped = stop_kept(NAME, home)
     say(f"{stopped} processes of the demo were stopped; its Kafka and PostgreSQL are gone.")

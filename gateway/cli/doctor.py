@@ -29,7 +29,7 @@ from gateway.database.dsn import DsnError, place_of
 from gateway.database.roles import Role
 from gateway.messaging.access import ensure_access
 from gateway.messaging.probe import KafkaProbe
-from gateway.messaging.topics_admin import TopicState, ensure_topics
+from gateway.messaging.topics_admin import TopicState, TopicStatus, ensure_topics
 from gateway.network.iso8583.config import NetworkConfig, load_networks
 from gateway.sealing.certificates import CertificateError, ends_at
 from gateway.views.identities import IdentitiesView
@@ -184,7 +184,10 @@ def _folders(settings: Settings) -> Iterator[Finding]:
 async def _postgres(settings: Settings) -> list[Finding]:
     """The server once, and what is wrong for each role."""
     result: list[Finding] = []
-    for role in (r for r in Role if r is not Role.OWNER):
+    roles = [r for r in Role if r is not Role.OWNER]
+    # Where people's users alone have an address, as beside containers, the others are looked at where they run.
+    here = [r for r in roles if _postgres_place(settings, r)] or roles
+    for role in here:
         try:
             found = await look_as(settings, role)
         except StoreUnavailableError as error:
@@ -204,7 +207,8 @@ async def _postgres(settings: Settings) -> list[Finding]:
                 )
         problems = "; ".join(found.problems)
         result.append(Finding("database user", role.user, State.WRONG if problems else State.OK, problems))
-    return result
+    elsewhere = "no address of it is set here: look at it where it runs"
+    return result + [Finding("database user", r.user, State.SKIPPED, elsewhere) for r in roles if r not in here]
 
 
 def _postgres_place(settings: Settings, role: Role) -> str:
@@ -245,10 +249,16 @@ async def _kafka(settings: Settings, *, is_registry_there: bool) -> AsyncIterato
         return
     bad = [t for t in told if t.state in (TopicState.MISSING, TopicState.DIFFERS)]
     for topic in bad:
-        todo = "`mypay topics apply` makes it." if topic.state is TopicState.MISSING else "An operator decides."
+        todo = _todo(topic)
         yield Finding("topic", topic.name, State.WRONG, "; ".join(topic.differences) or topic.state.value, todo)
     yield Finding("topics", "", State.WRONG if bad else State.OK, f"{len(told) - len(bad)} of {len(told)} are right")
     yield await _access(settings)
+
+
+def _todo(topic: TopicStatus) -> str:
+    if topic.state is TopicState.MISSING:
+        return "`mypay topics apply` makes it."
+    return "`mypay topics apply` sets it." if topic.settles else "An operator decides."
 
 
 async def _access(settings: Settings) -> Finding:

@@ -13,7 +13,7 @@ from gateway.app.disclosure import create_missing_root_key
 from gateway.app.keys import RINGS, Ring, create_missing_rings, ring_folder
 from gateway.app.portability import create_missing_receipt_key
 from gateway.app.settings import Settings
-from gateway.cli.arguments import PartnerArgument
+from gateway.cli.arguments import PartnerArgument, ValidUntil
 from gateway.cli.common import Json, load_settings, print_json, print_table, say
 from gateway.cli.master_keys import list_, reseal, retire
 from gateway.cli.operating import operated
@@ -46,11 +46,12 @@ def rotate(
     key_out: KeyOut = None,
     jwk: Jwk = None,
     kid: Kid = None,
+    valid_until: ValidUntil = None,
     propose: Propose = False,
     json_: Json = False,
 ) -> None:
     """Register a partner's next key beside its present ones: all are good until the old ones are disabled."""
-    key, told, proposed = register_key(partner, generate, key_out, jwk, kid, propose=propose)
+    key, told, proposed = register_key(partner, generate, key_out, jwk, kid, valid_until, propose=propose)
     now = datetime.now(UTC)
     before = [k.kid for k in read_keys(partner) if k.kid != key.kid and _is_good(k, now)]
     if json_:

@@ -59,7 +59,8 @@ class LiveView:
     def scene(self, text: str) -> None:
         """Say what happens now."""
         self.settle()
-        self._console.print(Text(f"› {text}", style="bold"))
+        # An address or a file in it stays whole.
+        self._console.print(Text(f"› {text}", style="bold"), soft_wrap=True)
 
     def line(self, text: str) -> None:
         """Show the counts as they stand."""

@@ -1,4 +1,4 @@
-"""Operations that may need two people, from the command line: see :mod:`gateway.app.operations`."""
+"""Operations that may need two people, from the command line: see :mod:`gateway.app.proposals`."""
 
 from collections.abc import Coroutine
 from typing import Annotated, Any, TypeVar
@@ -6,8 +6,9 @@ from uuid import UUID
 
 import typer
 
-from gateway.app import operations
-from gateway.app.operations import OperationRefusedError, Payload
+from gateway.app import operations, proposals
+from gateway.app.errors import OperationRefusedError
+from gateway.app.operations import Payload
 from gateway.app.settings import Settings
 from gateway.cli.common import CliError, ExitCode, postgres_dsn, run
 from gateway.cli.operating import current_actor, note_proposed
@@ -45,8 +46,8 @@ def carry_out(
     """
     actor, dsn = current_actor(), postgres_dsn(settings)
     if not needs_two(settings, propose=propose):
-        return _told(operations.carry_out(settings, dsn, actor, kind, payload)), None
-    proposal_id = _told(operations.propose(dsn, actor, kind, subject, payload))
+        return told(operations.carry_out(settings, dsn, actor, kind, payload)), None
+    proposal_id = told(proposals.propose(dsn, actor, kind, subject, payload))
     note_proposed(proposal_id)
     return f"Proposed as {proposal_id}: another operator must `mypay operators approve {proposal_id}`.", proposal_id
 
@@ -57,10 +58,11 @@ def decide(settings: Settings, proposal_id: UUID, decision: Decision) -> tuple[P
     Raises:
         CliError: there is none, this operator may not, or somebody was faster.
     """
-    return _told(operations.decide(settings, postgres_dsn(settings), proposal_id, decision, current_actor()))
+    return told(proposals.decide(settings, postgres_dsn(settings), proposal_id, decision, current_actor()))
 
 
-def _told(doing: Coroutine[Any, Any, T]) -> T:
+def told(doing: Coroutine[Any, Any, T]) -> T:
+    """Do it; what was refused is told as commands tell it."""
     try:
         return run(doing)
     except OperationRefusedError as error:

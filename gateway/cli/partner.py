@@ -9,7 +9,7 @@ import typer
 
 from gateway.app.registries import open_registries
 from gateway.app.settings import Settings
-from gateway.cli.arguments import NewPartnerArgument, PartnerArgument, key_id
+from gateway.cli.arguments import NewPartnerArgument, PartnerArgument, ValidUntil, end_of_key, key_id
 from gateway.cli.common import (
     CliError,
     ExitCode,
@@ -74,6 +74,7 @@ def add(
     key_out: KeyOut = None,
     jwk: Jwk = None,
     kid: Kid = None,
+    valid_until: ValidUntil = None,
     topics: Annotated[bool, typer.Option("--topics/--no-topics", help="Create the topic of its events.")] = True,
     propose: Propose = False,
     json_: Json = False,
@@ -83,7 +84,7 @@ def add(
     On a secured cluster (MYPAY_KAFKA_SECURITY_PROTOCOL) also its Kafka user, access rules and quota.
     """
     settings = load_settings()
-    key = _key(PartnerId(partner), generate, key_out, jwk, kid)
+    key = _key(PartnerId(partner), generate, key_out, jwk, kid, valid_until)
     new = NewPartner(PartnerId(partner), name, group)
     proposed: UUID | None = None
     try:
@@ -159,11 +160,12 @@ def add_key(
     key_out: KeyOut = None,
     jwk: Jwk = None,
     kid: Kid = None,
+    valid_until: ValidUntil = None,
     propose: Propose = False,
     json_: Json = False,
 ) -> None:
     """Register another key; the partner may sign with any of its keys."""
-    key, told, proposed = register_key(partner, generate, key_out, jwk, kid, propose=propose)
+    key, told, proposed = register_key(partner, generate, key_out, jwk, kid, valid_until, propose=propose)
     if json_:
         print_json({"partner_id": partner, "kid": key.kid} | ({"proposal_id": proposed} if proposed else {}))
     else:
@@ -208,6 +210,7 @@ def register_key(
     key_out: Path | None,
     jwk: Path | None,
     kid: str | None,
+    valid_until: datetime | None,
     *,
     propose: bool,
 ) -> tuple[PartnerKey, str, UUID | None]:
@@ -217,7 +220,7 @@ def register_key(
         The key, a sentence for people, and the proposal's id if it was only proposed.
     """
     settings = load_settings()
-    key = _key(PartnerId(partner), generate, key_out, jwk, kid)
+    key = _key(PartnerId(partner), generate, key_out, jwk, kid, valid_until)
     if key is None:
         raise CliError("Name a key: --jwk FILE, or --generate-key with --key-out.", ExitCode.USAGE)
     try:
@@ -267,9 +270,16 @@ async def _register(settings: Settings, new: NewPartner, *, with_topic: bool) ->
 
 
 def _key(
-    partner: PartnerId, generate: KeyAlgorithm | None, key_out: Path | None, jwk: Path | None, kid: str | None
+    partner: PartnerId,
+    generate: KeyAlgorithm | None,
+    key_out: Path | None,
+    jwk: Path | None,
+    kid: str | None,
+    valid_until: datetime | None,
 ) -> PartnerKey | None:
     """The key to register, or None where none was asked for."""
+    now = datetime.now(UTC)
+    end = end_of_key(valid_until, now=now)
     if generate and jwk:
         raise CliError("Give either --generate-key or --jwk.", ExitCode.USAGE)
     if bool(generate) is not bool(key_out):
@@ -284,6 +294,8 @@ def _key(
     elif jwk:
         public, algorithm, own_kid = read_public_key(read_input(jwk))
         kid = kid or own_kid
+    elif end is not None:
+        raise CliError("--valid-until is the end of a key: give --jwk, or --generate-key.", ExitCode.USAGE)
     else:
         return None
     return PartnerKey(
@@ -291,8 +303,8 @@ def _key(
         partner_id=partner,
         algorithm=algorithm,
         jwk=public,
-        valid_from=datetime.now(UTC),
-        valid_until=None,
+        valid_from=now,
+        valid_until=end,
         disabled_at=None,
     )
 

@@ -8,11 +8,28 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from gateway.app.hurrying import inquire_now
 from gateway.cli.arguments import SomePartnerOption
-from gateway.cli.common import Json, load_settings, money, money_json, postgres_dsn, print_json, print_table, run
+from gateway.cli.common import (
+    CliError,
+    ExitCode,
+    Json,
+    load_settings,
+    money,
+    money_json,
+    postgres_dsn,
+    print_json,
+    print_table,
+    run,
+    say,
+)
+from gateway.cli.operating import operated
+from gateway.cli.operations import told
+from gateway.cli.trace import read_name
 from gateway.database.roles import Role
 from gateway.payments.rules.payment import Payment
 from gateway.views.lists import ListsView
+from gateway.views.payments import PaymentsView
 
 app = typer.Typer(help="Payments whose outcome is open.", no_args_is_help=True)
 
@@ -41,12 +58,6 @@ Older = Annotated[timedelta, typer.Option("--older", metavar="AGE", parser=_age,
 State = Annotated[list[OpenState] | None, typer.Option(help="In this state; may be given several times.")]
 
 
-@app.callback()
-def _group() -> None:
-    # A callback keeps "list" a command of its own while it is the only one.
-    pass
-
-
 @app.command("list")
 def list_(
     state: State = None,
@@ -68,6 +79,33 @@ def list_(
             )
 
     show(run(read()), now, json_=json_)
+
+
+@app.command()
+@operated("payment inquire", lambda *, payment, **_: payment)
+def inquire(
+    payment: Annotated[str, typer.Argument(metavar="PAYMENT", help="Payment id, or PARTNER/ORDER.")],
+    partner: SomePartnerOption = None,
+) -> None:
+    """Let the network be asked about an unknown payment now, and not when it is next due.
+
+    Of one that is being reversed the reversal is sent again. Nothing else changes: what the network answers decides.
+    """
+    dsn = postgres_dsn(load_settings())
+    partner_id, _, payment_id = read_name(payment, partner)
+
+    async def ask() -> str:
+        async with PaymentsView.opened(dsn) as view:
+            found = await view.find(payment_id, partner_id=partner_id)
+        if len(found) != 1:
+            raise CliError(
+                f"There is no payment {payment}." if not found else f"Several partners have a payment {payment}.",
+                ExitCode.NOT_FOUND,
+                hint="`mypay payment list`" if not found else "Name one with --partner.",
+            )
+        return await inquire_now(dsn, found[0].key)
+
+    say(told(ask()))
 
 
 def show(found: Sequence[Payment], now: datetime, *, json_: bool) -> None:

@@ -70,11 +70,13 @@ def add(
     kid: Kid = None,
     partner: SomePartnerOption = None,
     certificate: Annotated[Path | None, typer.Option(help="Its client certificate (PEM).", dir_okay=False)] = None,
+    topics: Annotated[bool, typer.Option("--topics/--no-topics", help="Create the topic of its exports.")] = True,
     propose: Propose = False,
     json_: Json = False,
 ) -> None:
     """Register a recipient with a first key, and create the topic of its exports.
 
+    Without the topic, make it before anything is exported (`mypay topics apply`): exports would wait for it.
     Where two people are needed it is registered at once, and has key and certificate when another operator has approved
     them.
     """
@@ -87,14 +89,11 @@ def add(
 
     async def write() -> None:
         # Topic first: one too many does no harm, while a recipient without one would hold up its exports.
-        wanted = [
-            t
-            for t in concrete_topics(partners=[], networks=[], recipients=[org_code])
-            if t.name == exports_topic(org_code)
-        ]
-        await ensure_topics(
-            kafka(settings, ADMIN), wanted, replication_factor=settings.kafka_replication_factor, apply=True
-        )
+        if topics:
+            of_all = concrete_topics(partners=[], networks=[], recipients=[org_code])
+            wanted = [t for t in of_all if t.name == exports_topic(org_code)]
+            cluster = kafka(settings, ADMIN)
+            await ensure_topics(cluster, wanted, replication_factor=settings.kafka_replication_factor, apply=True)
         async with open_registries(postgres_dsn(settings)) as registries, registries.transaction():
             known = PartnerId(partner) if partner else None
             if not await registries.recipients.add(org_code, name, partner_id=known):

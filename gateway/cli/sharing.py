@@ -9,6 +9,7 @@ from uuid import UUID
 
 import typer
 
+from gateway.app.hurrying import remind as send_again
 from gateway.app.registries import open_registries
 from gateway.cli.affiliate import affiliate_id
 from gateway.cli.common import (
@@ -22,8 +23,10 @@ from gateway.cli.common import (
     read_input,
     run,
     say,
+    shown,
 )
 from gateway.cli.operating import current_actor, operated
+from gateway.cli.operations import told
 from gateway.database.roles import Role
 from gateway.sharing.verifying import verify_shares
 from gateway.views.affiliates import AffiliatesView, ToldHolder
@@ -50,12 +53,14 @@ def list_(
     if json_:
         print_json(found)
         return
-    columns = ("affiliate", "partner", "consent", "shares", "since", "erase notice", "erase by", "confirmed")
+    columns = ("affiliate", "partner", "consent", "shares", "erase notice", "erase by", "confirmed")
+    # On which day is enough here; --json has the moments.
+    days = [tuple(at and shown(at)[:10] for at in (h.erase_by, h.confirmed_at)) for h in found]
     rows = [
-        (h.affiliate_id, h.partner_id, h.consent_id, h.shares, h.since, h.noticed_at, h.erase_by, h.confirmed_at)
-        for h in found
+        (h.affiliate_id, h.partner_id, h.consent_id, h.shares, h.notice_id, *at)
+        for h, at in zip(found, days, strict=True)
     ]
-    print_table("Shares", columns, rows, right=("shares",))
+    print_table("Shares", columns, rows, right=("shares",), whole=("erase notice", "erase by", "confirmed"))
 
 
 @app.command()
@@ -84,18 +89,29 @@ def erased(
 
 
 @app.command()
+@operated("sharing remind", lambda *, notice, **_: str(notice))
+def remind(notice: Annotated[UUID, typer.Argument(metavar="NOTICE", help="The erase notice's id.")]) -> None:
+    """Let an affiliate that has not confirmed that it erased be sent its notice again, as an event of its own."""
+    say(told(send_again(postgres_dsn(load_settings()), notice)))
+
+
+@app.command()
 @operated("sharing retire", lambda **_: "sharing")
 def retire() -> None:
     """Say that the stage runs nowhere any more: events are kept for it no longer.
 
-    What is settled until it runs again may never be shared. Erase notices are sent then: what was shared is kept.
+    Stop it first: one that runs lets them be kept again. What is settled until it runs again may never be shared. Erase
+    notices are sent then: what was shared is kept.
     """
 
     async def write() -> bool:
         async with open_registries(postgres_dsn(load_settings())) as registries:
             return await registries.affiliates.retire()
 
-    say("No events are kept for sharing any more." if run(write()) else "No events were kept for sharing.")
+    if run(write()):
+        say("No events are kept for sharing any more, unless the stage still runs: it lets them be kept again.")
+    else:
+        say("No events were kept for sharing.")
 
 
 @app.command()

@@ -108,7 +108,10 @@ def network(
         "tls": {"certificate": tls_certificate, "key": tls_key, "client_ca": tls_client_ca},
         "latency": {"base_ms": latency_ms, "jitter_ms": jitter_ms},
     }
-    loaded = _load(config, _given(overrides))
+    _serve(_load(config, _given(overrides)), ready_file, networks_dir)
+
+
+def _serve(loaded: SimulatorConfig, ready_file: Path | None, networks_dir: Path | None) -> None:
     listening = _no_file if networks_dir is None else _network_file(loaded, networks_dir)
     structlog.configure(
         processors=[

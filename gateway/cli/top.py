@@ -14,6 +14,7 @@ from gateway.cli.common import Json, load_settings, out, postgres_dsn, print_jso
 from gateway.database.roles import Role
 from gateway.views.attention import COUNTED_MAX, AttentionView, BreaksOfKind, Waiting
 from gateway.views.networks import NetworkPause, NetworksView, OpenOnNetwork, WorkerReport
+from gateway.views.wording import age
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -141,7 +142,7 @@ def _shown(found: Standing) -> "RenderableType":
 
 
 def _age(since: datetime | None, now: datetime) -> str:
-    return "" if since is None else f"{(now - since).total_seconds():,.1f} s"
+    return "" if since is None else " ".join(map(str, age(now - since)))
 
 
 def _json(found: Standing) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def command(
 async def _look_up(
     settings: Settings, name: str, partner: str | None, *, refusals: bool
 ) -> tuple[PaymentFacts | None, list[StoredRefusal], ArchivedPayment | None]:
-    partner_id, order_id, payment_id = _read_name(name, partner)
+    partner_id, order_id, payment_id = read_name(name, partner)
     dsn = postgres_dsn(settings, Role.READONLY)
     async with PaymentsView.opened(dsn) as payments, ArchiveView.opened(dsn) as archive:
         found = await payments.find(payment_id, partner_id=partner_id)
@@ -112,7 +112,8 @@ def _from_archive(settings: Settings, archived: ArchivedPayment) -> tuple[Paymen
     return PaymentFacts(payment, (), (), (), ()), where
 
 
-def _read_name(name: str, partner: str | None) -> tuple[str | None, str | None, UUID]:
+def read_name(name: str, partner: str | None) -> tuple[str | None, str | None, UUID]:
+    """Partner, order and payment id of ``PARTNER/ORDER`` or of a payment id, as far as it says them."""
     partner_id, slash, order_id = name.partition("/")
     if slash:
         return partner_id, order_id, payment_id_of(partner_id, order_id)

@@ -48,7 +48,10 @@ def dashboard(one: Dashboard) -> str:
             "title": panel.title,
             "datasource": source,
             "gridPos": {"x": 12 * (n % 2), "y": 8 * (n // 2), "w": 12, "h": 8},
-            "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
+            "fieldConfig": {
+                "defaults": {"unit": panel.unit, **({"min": 0} if panel.above_zero else {})},
+                "overrides": [],
+            },
             "targets": [
                 {"refId": chr(ord("A") + i), "expr": expr, "legendFormat": legend, "datasource": source}
                 for i, (expr, legend) in enumerate(panel.series)
@@ -64,7 +67,15 @@ def dashboard(one: Dashboard) -> str:
         "schemaVersion": 38,
         "refresh": "15s",
         "time": {"from": "now-1h", "to": "now"},
-        "templating": {"list": [{"name": "datasource", "type": "datasource", "query": "prometheus"}]},
+        "templating": {
+            "list": [
+                {"name": "datasource", "type": "datasource", "query": "prometheus"},
+                *(
+                    {"name": name, "type": "query", "datasource": source, "query": listing, "refresh": 2, "sort": 1}
+                    for name, listing in one.chosen.items()
+                ),
+            ]
+        },
         "panels": panels,
     }
     return json.dumps(told, indent=1) + "\n"

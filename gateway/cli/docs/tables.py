@@ -14,6 +14,7 @@ from gateway.app.settings import OTHER_VARIABLES, Settings
 from gateway.cli.docs.docstrings import attribute_docs, headings, markdown
 from gateway.network.iso8583.base import Section
 from gateway.network.iso8583.config import Address, NetworkConfig
+from gateway.observability.alert_faults import FAULTS
 from gateway.observability.alerts import ALERTS, OBJECTIVES
 from gateway.observability.metric import ANY, ANY_STAGE, CounterMetric, GaugeMetric, HistogramMetric, Metric, Source
 from gateway.observability.metrics import METRICS, STAGES_OF, known_reports
@@ -117,6 +118,15 @@ def alerts() -> str:
     return _table(("alert", "severity", "for", "what is wrong"), rows)
 
 
+def faults() -> str:
+    """By which fault each alert was seen to fire."""
+    rows = []
+    for name, told in FAULTS.items():
+        fault, _, end = told.partition("; ")
+        rows.append((name, fault, end))
+    return _table(("alert", "fault", "and then"), rows)
+
+
 def objectives() -> str:
     """Every objective."""
     return _table(("`slo`", "objective"), [(f"`{o.name}`", o.summary) for o in OBJECTIVES])
@@ -136,6 +146,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
         metrics,
         counted,
         alerts,
+        faults,
         objectives,
     )
 }

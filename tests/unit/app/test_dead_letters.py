@@ -3,13 +3,25 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from gateway.app import dead_letters as module
-from gateway.app.dead_letters import SHOWN_CHARS_MAX, content_of, read_letters, read_newest, replay_references
+from gateway.app import sending_again
+from gateway.app.dead_letters import (
+    SHOWN_CHARS_MAX,
+    Wanted,
+    content_of,
+    open_references,
+    read_letters,
+    read_newest,
+)
+from gateway.app.operations import OPERATIONS
+from gateway.app.sending_again import Asked, replay, replay_references
+from gateway.base.errors import TopicClosedError
 from gateway.messaging.dead_letters import LetterKeys, dead_letters
 from gateway.messaging.records import Outgoing, Record
 from gateway.sealing.sealing import MasterKeys
@@ -65,8 +77,9 @@ def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
         yield topic
 
     monkeypatch.setattr(module, "open_reader", opened)
-    monkeypatch.setattr(module, "_publisher", opened)
-    monkeypatch.setattr(module, "letter_keys", lambda _: KEYS)
+    monkeypatch.setattr(sending_again, "open_reader", opened)
+    monkeypatch.setattr(sending_again, "_publisher", opened)
+    monkeypatch.setattr(sending_again, "letter_keys", lambda _: KEYS)
     return topic
 
 
@@ -76,19 +89,22 @@ async def test_an_original_goes_where_it_came_from_once_and_its_letters_are_note
     topic.park(RECORD, other)
     topic.park(RECORD)  # again, by another worker
     topic.records.append(FORGED)
-    replayed, refused = await replay_references(settings, ["mypay.orders/3/42", "mypay.orders/0/7"])
+    replayed, refused = await replay_references(settings, Asked(["mypay.orders/3/42", "mypay.orders/0/7"]))
     assert replayed == ["mypay.orders/3/42"]
     assert refused == {"mypay.orders/0/7": "no dead letter has this original"}
     [original] = [o for o in topic.published if o.topic == "mypay.orders"]
     assert (original.key, original.value, dict(original.headers)["ce_id"]) == (RECORD.key, RECORD.value, b"e-1")
     kafka = module.operators_kafka(settings, client_id="x")
-    found = await read_letters(kafka, lambda: KEYS)
-    assert {(x.reference, x.is_open) for x in found if x.fate} == {
-        ("mypay.orders/3/42", False),
-        ("mypay.orders/3/43", True),
-    }
-    assert [x.note for x in found if x.fate is None] == ["not written by the gateway"]
-    assert await read_letters(kafka, lambda: KEYS, "relay") == []
+    found = await read_newest(kafka, lambda: KEYS, limit=9)
+    assert [(x.reference, x.replayed, x.note) for x in found.letters] == [
+        ("mypay.orders/3/42", True, "sent again"),
+        ("mypay.orders/3/43", False, ""),
+        ("mypay.orders/3/42", True, "sent again"),
+    ]
+    forged = await read_newest(kafka, lambda: KEYS, limit=9, wanted=Wanted(forged=True))
+    assert [(x.reference, x.note) for x in forged.letters] == [(FORGED.reference, "not written by the gateway")]
+    assert await open_references(kafka, lambda: KEYS) == ["mypay.orders/3/43"]
+    assert await open_references(kafka, lambda: KEYS, "relay") == []
     # No letter is held that nobody asked for.
     some = await read_letters(kafka, lambda: KEYS, references={"mypay.orders/3/42"})
     assert [x.reference for x in some] == ["mypay.orders/3/42"] * 2
@@ -96,7 +112,7 @@ async def test_an_original_goes_where_it_came_from_once_and_its_letters_are_note
 
 async def test_what_somebody_else_wrote_is_sent_nowhere(topic: Topic, tmp_path: Path) -> None:
     topic.records.append(FORGED)
-    replayed, refused = await replay_references(settings_of("postgresql://x", tmp_path), [FORGED.reference])
+    replayed, refused = await replay_references(settings_of("postgresql://x", tmp_path), Asked([FORGED.reference]))
     assert (replayed, list(refused)) == ([], [FORGED.reference])
     assert topic.published == []
 
@@ -104,7 +120,7 @@ async def test_what_somebody_else_wrote_is_sent_nowhere(topic: Topic, tmp_path: 
 async def test_people_see_no_secret_of_a_letter(topic: Topic, tmp_path: Path) -> None:
     topic.park(replace(RECORD, value=b'{"pan":"4111111111111111"}'), replace(RECORD, offset=43, value=b"a\x1b[31m"))
     kafka = module.operators_kafka(settings_of("postgresql://x", tmp_path), client_id="x")
-    sealed, plain = await read_letters(kafka, lambda: KEYS)
+    sealed, plain = await read_letters(kafka, lambda: KEYS, references={RECORD.reference, "mypay.orders/3/43"})
     assert "4111" not in str(content_of(sealed))
     assert "sealed" in sealed.note
     assert "\x1b" not in str(content_of(plain))
@@ -119,10 +135,10 @@ async def test_the_newest_letters_are_the_same_however_little_is_held(
     topic.park(*(replace(RECORD, offset=n, value=b"x" * 5000) for n in range(40)))
     topic.records.insert(5, topic.records[30])  # copied by somebody
     topic.records.append(FORGED)
-    await replay_references(settings_of("postgresql://x", tmp_path), ["mypay.orders/3/37", "mypay.orders/3/2"])
+    await replay_references(settings_of("postgresql://x", tmp_path), Asked(["mypay.orders/3/37", "mypay.orders/3/2"]))
     # As partitions come: not in the order of time.
     topic.records = topic.records[20:] + topic.records[:20]
-    everything = [x for x in await read_letters(kafka, lambda: KEYS) if x.fate]
+    everything = await read_letters(kafka, lambda: KEYS, references={f"mypay.orders/3/{n}" for n in range(40)})
     counted = 0
 
     def counting(letter: module.Letter) -> dict[str, Any]:
@@ -139,4 +155,92 @@ async def test_the_newest_letters_are_the_same_however_little_is_held(
     assert sum(x.replayed for x in found.letters) == 1
     assert found.strange == 1
     assert all(len(x.value) < SHOWN_CHARS_MAX + 30 for x in found.letters)
+    assert found.others == 33
     assert looked_at is None or counted == looked_at
+    is_open = await read_newest(kafka, lambda: KEYS, limit=7, wanted=Wanted(only_open=True))
+    expected = [x.reference for x in reversed(everything) if not x.replayed]
+    assert [x.reference for x in is_open.letters] == expected[:7]
+    assert is_open.others == 38 - 7
+    of_another = await read_newest(kafka, lambda: KEYS, limit=7, wanted=Wanted(stage="relay"))
+    assert (of_another.letters, of_another.others) == ((), 0)
+
+
+# Bytes that may be held → the largest part that is published at once; more would be all of them.
+@pytest.mark.parametrize(("held", "at_once"), [(1, 1), (13_000, 3), (16 << 20, 12)])
+async def test_however_many_are_sent_again_a_part_of_them_is_held(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int, at_once: int
+) -> None:
+    kafka = module.operators_kafka(settings_of("postgresql://x", tmp_path), client_id="x")
+    topic.park(*(replace(RECORD, offset=n, value=b"x" * 4000) for n in range(12)))
+    topic.park(replace(RECORD, offset=4, value=b"x" * 4000))  # again, by another worker
+    topic.records.insert(3, topic.records[11])  # copied by somebody
+    monkeypatch.setattr(sending_again, "HELD_BYTES_MAX", held)
+    parts: list[int] = []
+    publish = topic.publish
+
+    async def noting(outgoing: Sequence[Outgoing]) -> None:
+        if outgoing and outgoing[0].topic != DEAD_LETTER:
+            parts.append(len(outgoing))
+        await publish(outgoing)
+
+    monkeypatch.setattr(topic, "publish", noting)
+    references = await open_references(kafka, lambda: KEYS)
+    replayed, refused = await replay(kafka, KEYS, Asked(references))
+    assert (len(replayed), refused, max(parts)) == (12, {}, at_once)
+    assert set(replayed) == {f"mypay.orders/3/{n}" for n in range(12)}
+    assert await open_references(kafka, lambda: KEYS) == []
+
+
+async def test_what_an_attempt_that_was_cut_off_has_sent_is_passed_over(topic: Topic, tmp_path: Path) -> None:
+    """Two people's decision waits for it: an attempt that began anew each time would never come to its end."""
+    settings = settings_of("postgresql://x", tmp_path)
+    topic.park(*(replace(RECORD, offset=n) for n in range(3)))
+    references = [f"mypay.orders/3/{n}" for n in range(3)]
+    doing: Any = SimpleNamespace(settings=settings, proposal_id=None, still=None)
+    await replay_references(settings, Asked(references[:2]))
+    topic.published.clear()
+    assert await OPERATIONS["dead-letter.replay"].do(doing, {"references": references}) == (
+        "1 sent again, 2 were before."
+    )
+    assert [o.topic for o in topic.published].count("mypay.orders") == 1
+    assert await OPERATIONS["dead-letter.replay"].do(doing, {"references": references}) == (
+        "0 sent again, 3 were before."
+    )
+    # One that somebody named is sent whatever became of it.
+    assert await OPERATIONS["dead-letter.replay"].do(doing, {"references": references[:1]}) == "1 sent again."
+
+
+async def test_a_topic_that_is_closed_holds_up_its_own_originals_alone(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic.park(RECORD, replace(RECORD, topic="mypay.gone"), replace(RECORD, offset=43))
+    publish = topic.publish
+
+    async def closed(outgoing: Sequence[Outgoing]) -> None:
+        if any(o.topic == "mypay.gone" for o in outgoing):
+            raise TopicClosedError("mypay.gone")
+        await publish(outgoing)
+
+    monkeypatch.setattr(topic, "publish", closed)
+    kafka = module.operators_kafka(settings_of("postgresql://x", tmp_path), client_id="x")
+    replayed, refused = await replay(kafka, KEYS, Asked(await open_references(kafka, lambda: KEYS)))
+    assert replayed == ["mypay.orders/3/42", "mypay.orders/3/43"]
+    assert refused == {"mypay.gone/3/42": "topic mypay.gone does not exist, or is closed to us"}
+    assert await open_references(kafka, lambda: KEYS) == ["mypay.gone/3/42"]
+
+
+async def test_to_list_letters_nobody_holds_the_place_of_each(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic.park(RECORD, replace(RECORD, offset=43))
+    survey, surveyed = module.survey, []
+
+    async def noting(*given: Any) -> Any:
+        surveyed.append(await survey(*given))
+        return surveyed[-1]
+
+    monkeypatch.setattr(module, "survey", noting)
+    kafka = module.operators_kafka(settings_of("postgresql://x", tmp_path), client_id="x")
+    found = await read_newest(kafka, lambda: KEYS, limit=1, wanted=Wanted(only_open=True))
+    assert (len(found.letters), found.others) == (1, 1)
+    assert [(s.letters, s.stages) for s in surveyed] == [({}, {})]

@@ -3,6 +3,8 @@
 import pytest
 
 from gateway.app.operating import Action, Actor, NotAnActorError, actor_of
+from gateway.settlement.resolutions import RecordPlace
+from schemas.primitives import holds_card_number
 
 
 def test_a_name_and_a_reason_are_kept_as_they_are() -> None:
@@ -37,3 +39,24 @@ def test_a_card_number_that_was_typed_as_an_id_is_not_recorded(subject: str) -> 
 @pytest.mark.parametrize("subject", ["partner-1 consent-1", "918d8871-0310-4287-9708-13a310f3cb5f", "mypay.orders/0/7"])
 def test_ids_are_recorded(subject: str) -> None:
     assert Action(Actor("kim", ""), "consent revoke", subject).subject == subject
+
+
+def test_a_key_whose_time_looks_like_a_card_is_recorded() -> None:
+    """It was named so before ids were looked at: else nobody could retire it."""
+    key_id = "20261127T080112111119Z"
+    assert holds_card_number(key_id)
+    assert Action(Actor("kim", "why"), "keys master retire", key_id).subject == key_id
+
+
+def test_a_cycle_that_its_network_has_named_like_a_card_is_recorded() -> None:
+    """Its breaks could be resolved at neither door."""
+    place = "bcard/202601010004/1999999999"
+    assert holds_card_number(place)
+    assert Action(Actor("kim", ""), "clearing resolve", place).subject == place
+    assert str(RecordPlace.parse(place)) == place
+
+
+@pytest.mark.parametrize("text", ["bcard/c/2000000001", "bcard/c/9999999999", "bcard/c/00000000001", "bcard/c/x"])
+def test_no_record_has_such_a_number(text: str) -> None:
+    with pytest.raises(ValueError, match="is no record"):
+        RecordPlace.parse(text)

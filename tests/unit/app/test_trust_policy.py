@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from gateway.app.environment import UnknownSettingError, read_settings, unknown_settings
 from gateway.app.errors import NotConfiguredError
 from gateway.app.policy import JUDGING, digest_of, read_policy
-from gateway.app.settings import OTHER_VARIABLES, Settings, UnknownSettingError, read_settings, unknown_settings
+from gateway.app.settings import OTHER_VARIABLES, Settings
 from gateway.base.errors import StoreUnavailableError
 from gateway.identity.jose.issuers import CachedTrustTable, PolicyNotAppliedError
 from gateway.identity.jose.trust_files import policy_digest, read_trust_files

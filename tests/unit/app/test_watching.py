@@ -326,7 +326,7 @@ async def test_what_was_counted_once_is_told_to_be_none_and_what_is_not_read_get
 
 def test_a_certificates_end_is_read_again_when_the_file_is_another(tmp_path: Path) -> None:
     file = tmp_path / "own.crt"
-    expiry = Expiry(file)
+    expiry, kept = Expiry(file, again=True), Expiry(file, again=False)
     assert expiry() is None
     file.write_text("nonsense")
     assert expiry() is None
@@ -334,6 +334,8 @@ def test_a_certificates_end_is_read_again_when_the_file_is_another(tmp_path: Pat
         file.write_bytes(certificate_until(datetime(year, 1, 1, tzinfo=UTC)))
         os.utime(file, ns=(year, year))
         assert expiry() == datetime(year, 1, 1, tzinfo=UTC).timestamp()
+        # A process that read it when it began goes on with that one, whatever lies in the file's place.
+        assert kept() == datetime(2031, 1, 1, tzinfo=UTC).timestamp()
 
 
 def certificate_until(end: datetime) -> bytes:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.proving.world.world import WorldError, refuse_secured_kafka
+from gateway.proving.world.opening import refuse_secured_kafka
+from gateway.proving.world.world import WorldError
 from tests.support.cli import mypay
 
 REPOSITORY = Path(__file__).parents[3]

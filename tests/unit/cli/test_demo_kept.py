@@ -32,7 +32,8 @@ def test_it_tells_where_metrics_are_and_what_to_look_at(tmp_path: Path, capsys: 
         "mypay audit verify",
         f"MYPAY_SHARING_KEYS_DIR={world.keys / 'sharing'}",
         "mypay demo --stop",
-        f"http://127.0.0.1:8088, as demo, with the password in {kept.password}",
+        "http://127.0.0.1:8088\n",
+        f"sign in as demo; the password: cat {kept.password}",
         f"file_sd_configs in {kept.targets}",
     ):
         assert words in told

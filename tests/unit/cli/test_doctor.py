@@ -9,8 +9,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import SecretStr
 
+from gateway.app.fitness import DatabaseFound
 from gateway.app.keys import Ring
+from gateway.app.settings import Settings
+from gateway.cli import doctor
+from gateway.database.roles import Role
 from gateway.proving.stack.certificates import common_name, pem
 from tests.support.cli import mypay
 
@@ -97,3 +102,22 @@ def test_people_read_a_table() -> None:
     told = mypay("doctor").expect(1).out
     assert "what to do" in told
     assert "mypay audit key" in told
+
+
+async def test_users_without_an_address_here_are_looked_at_where_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As beside containers: people's commands have addresses of people's users alone."""
+    looked: list[Role] = []
+
+    async def look_as(settings: Settings, role: Role) -> DatabaseFound:
+        del settings
+        looked.append(role)
+        return DatabaseFound(problems=(), server_version=18)
+
+    monkeypatch.setattr(doctor, "look_as", look_as)
+    dsn = SecretStr("postgresql://mypay_readonly@127.0.0.1:1/mypay")
+    settings = Settings(postgres_dsn_readonly=dsn, postgres_dsn_operator=dsn)
+    found = await doctor._postgres(settings)
+    assert set(looked) == {Role.OPERATOR, Role.READONLY}
+    assert not [f for f in found if f.state is doctor.State.WRONG]
+    skipped = {f.subject for f in found if f.state is doctor.State.SKIPPED}
+    assert skipped == {r.user for r in Role} - {r.user for r in (*looked, Role.OWNER)}

@@ -16,8 +16,11 @@ DSN = "postgresql://gateway:hunter2-canary@db.internal/gateway"
 
 @pytest.mark.parametrize("arguments", [["status"], ["status", "--json"], ["up"], ["up", "--json"]])
 def test_the_password_of_a_server_of_ones_own_is_never_printed(
-    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    # `up` makes keys where none are: in a place of this test's own, for another may run at the same moment.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MYPAY_HOME", raising=False)
     kafka = ServerStatus(ServerState.GIVEN, None, "127.0.0.1:9092", "", None, None)
     postgres = ServerStatus(ServerState.GIVEN, None, DSN, "", None, None)
     monkeypatch.setattr(local, "status", lambda *_, **__: StackStatus("default", Path("/x"), kafka, postgres))

@@ -1,12 +1,14 @@
 """The story of a payment from the books that are left."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from msgspec import structs
 
+from gateway.console.words import KOREAN
 from gateway.network.exchange import Operation, TraceNumbers
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment, event_fields, event_type_of
@@ -93,9 +95,32 @@ def test_a_settled_payment_in_order() -> None:
     )
     assert told(facts) == ["ordered", "sent", "approved", "posted: authorised", "settled", "posted: settled", "cleared"]
     details = [s.detail for s in steps_of(facts)]
-    assert "approval A00001, relayed" in details[2]
+    assert details[2].startswith("approval A00001, version 2, ")
+    assert details[2].endswith(", relayed")
     assert "not yet relayed" in details[4]
     assert "cycle c-1 record 7" in details[6]
+
+
+def test_a_story_has_no_english_word_of_ours_in_korean() -> None:
+    facts = PaymentFacts(
+        SETTLED,
+        (event(PAYMENT), event(APPROVED), event(SETTLED, relayed=False)),
+        (StoredTransfer("authorised", "a", "b", 12_500, "KRW", at(2)),),
+        (
+            StoredFollowUp("reversal", 500_001, at(16), 1, at(60), None, at(16), None),
+            StoredFollowUp("inquiry", 500_001, at(16), 3, at(60), "68", at(16), at(30)),
+        ),
+        (
+            StoredClearing("c-1", 7, "purchase", 12_500, "KRW", None, None, at(90), at(99)),
+            StoredClearing("c-1", 8, "refund", 1, "KRW", "amount_differs", "1", at(90)),
+        ),
+        StoredSchedule(at(3600), at(7200), 1),
+        (StoredLateAnswer(at(40), "0210", "00", 12_500, "ignored"),),
+    )
+    korean = [(KOREAN.get(s.what, s.what), s.told(lambda text: KOREAN.get(text, text))) for s in steps_of(facts)]
+    # Codes stand in capitals, and are nobody's language.
+    words = {word for told in korean for text in told for word in re.findall(r"[A-Za-z]*[a-z]{2,}", text)}
+    assert words == {"Kafka"}
 
 
 def test_the_story_goes_on_when_the_outbox_has_forgotten() -> None:
@@ -130,6 +155,8 @@ def test_a_reversal_that_goes_on_and_one_that_is_done() -> None:
     facts = PaymentFacts(unknown, (event(PAYMENT), event(unknown)), (), (reversal,), ())
     assert told(facts)[-3:] == ["unknown", "reversal queued", "next reversal attempt"]
     assert "3 attempts, last answer 68" in steps_of(facts)[-1].detail
+    once = replace(facts, follow_ups=(replace(reversal, attempts=1),))
+    assert "1 attempt, last answer 68" in steps_of(once)[-1].detail
     done = replace(facts, follow_ups=(replace(reversal, closed_at=at(61)),))
     assert told(done)[-1] == "reversal confirmed"
 
