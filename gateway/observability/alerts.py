@@ -62,7 +62,10 @@ def _more(counter: str, by: str, minutes: int = 10) -> str:
 OPTIONAL: Final = ("portability", "portability_api", "sharing", "marketing")
 """Stages that an installation need not run: they are missed only where they ran in the last seven days."""
 
-_NEEDED: Final = tuple(stage for stage in STAGES_OF if stage not in OPTIONAL)
+_NOBODY_WAKES_FOR: Final = ("console",)
+"""No payment needs it, and every command is there without it."""
+
+_NEEDED: Final = tuple(stage for stage in STAGES_OF if stage not in {*OPTIONAL, *_NOBODY_WAKES_FOR})
 _RAN: Final = f'present_over_time(mypay_build_info{{stage=~"{"|".join(OPTIONAL)}"}}[7d])'
 _MISSING: Final = " or ".join(
     (
@@ -154,8 +157,9 @@ _PARTS: Final = (
 _DATA: Final = (
     Alert("ErasureOverdue", _P, "max(mypay_erasures_overdue)",
           "> 0", 300, "An affiliate has not confirmed in time that it erased."),
-    Alert("DisclosureLate", _P, "max(mypay_disclosure_lag_seconds)",
-          "> 60", 120, "Uses of consents come late into the disclosure log."),
+    Alert("DisclosureLate", _P, "max(mypay_disclosure_lag_seconds or "
+          "Inf * (mypay_disclosure_leader == 1 unless on (instance) mypay_disclosure_lag_seconds))",
+          "> 60", 120, "Uses of consents come late into the disclosure log, or who writes it stands still."),
     Alert("DisclosureLeaderless", _P, "absent(mypay_disclosure_leader == 1)",
           "", 120, "No sequencer leads: the disclosure log stands still."),
     Alert("ExportsLate", _T, "max(mypay_export_oldest_seconds)",

@@ -48,6 +48,24 @@ _PAYMENTS: Final = (
         reasons={"declined": _CODES, "rejected": _CODES, "reversed": ("AB05", "CUST", "DS02")},
     ),
     CounterMetric(
+        name="mypay_partner_orders_total",
+        unit="orders",
+        help=(
+            "Orders of each partner by how they ended: there once the partner has one. Of partners beyond the first "
+            "200 of a process together, as `other`."
+        ),
+        labels={"partner": Source.PARTNER, **_OUTCOME},
+        outcomes={
+            "partner": {
+                "approved": "The network approved it.",
+                "declined": "The network declined it.",
+                "rejected": "It was refused before anything left.",
+                "reversed": "It is certainly without effect.",
+                "refused": "It became no payment.",
+            }
+        },
+    ),
+    CounterMetric(
         name="mypay_payment_changes_total",
         unit="changes",
         help="Steps of payments: the states that they reached, by what brought them there.",
@@ -58,6 +76,8 @@ _PAYMENTS: Final = (
             "inquiry": {**_STATES},
             "reversal": {**_STATES},
         },
+        # There from the beginning: an alert looks at them, and a burst may be the first.
+        reasons={"unknown": ("AB05", "AB07", "MS03"), "reversing": ("AB05", "AB07", "MS03")},
     ),
     CounterMetric(
         name="mypay_orders_total",

@@ -45,6 +45,19 @@ COUNTERS_OF_DATA: Final = (
         outcomes={"schedule": {"silent_destroyed": "One."}},
     ),
     CounterMetric(
+        name="mypay_old_rows_destroyed_total",
+        unit="rows",
+        help="Rows that were destroyed, their time being over.",
+        labels=_OUTCOME,
+        outcomes={
+            "schedule": {
+                "old_shares_destroyed": "Of shares and rounds of sharing.",
+                "old_contributions_destroyed": "Of what published aggregates counted.",
+                "old_operating_destroyed": "Of what operators did, and of attempts to sign in.",
+            }
+        },
+    ),
+    CounterMetric(
         name="mypay_transmissions_total",
         unit="transmissions",
         help="Scheduled transmissions of customers' data.",
@@ -144,7 +157,13 @@ COUNTERS_OF_DATA: Final = (
         unit="notices",
         help="Erasures that affiliates were asked for.",
         labels=_OUTCOME,
-        outcomes={"sharing": {"erase_notice": "An affiliate was told to erase.", "erased": "It confirmed."}},
+        outcomes={
+            "sharing": {
+                "erase_notice": "An affiliate was told to erase.",
+                "erase_reminder": "It was told so again, for an operator asked for it.",
+                "erased": "It confirmed.",
+            }
+        },
     ),
     CounterMetric(
         name="mypay_disclosure_entries_total",

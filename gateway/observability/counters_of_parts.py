@@ -111,6 +111,8 @@ COUNTERS_OF_PARTS: Final = (
                 "connect_failed": "The brokers cannot be reached.",
                 "producer_replaced": "A producer that failed was replaced.",
                 "late": "A publication outlived its deadline.",
+                "untimely": "A topic does not take our clock's time.",
+                "too_large": "A topic takes no record as large as one was: whoever publishes it tries again.",
             }
         },
     ),
@@ -153,6 +155,63 @@ COUNTERS_OF_PARTS: Final = (
                 "policy_not_applied": "Another policy counts than this process has.",
             }
         },
+    ),
+    CounterMetric(
+        name="mypay_spans_total",
+        unit="spans",
+        help="Spans of traces, where tracing is on: what was made, and what became of it. The rest waits, or was lost.",
+        labels=_OUTCOME,
+        outcomes={
+            "traces": {
+                "span_made": "It was made, and queued.",
+                "span_sent": "The collector has it.",
+                "span_not_sent": "The collector did not take it.",
+                "span_held_back": "It was beyond what may be traced, or a field of it is not to be told.",
+            }
+        },
+        prefix="span_",
+    ),
+    CounterMetric(
+        name="mypay_console_requests_total",
+        unit="requests",
+        help="Pages and forms of the operators' console, by how they were answered; its own files are not counted.",
+        labels=_OUTCOME,
+        outcomes={
+            "console": {
+                "request_answered": "It was done, or shown, or led elsewhere.",
+                "request_refused": "It was not there, not permitted, or something was wrong with it.",
+                "request_failed": "Something was away, or went wrong here.",
+            }
+        },
+        prefix="request_",
+    ),
+    CounterMetric(
+        name="mypay_console_sign_ins_total",
+        unit="attempts",
+        help="Attempts to sign in at the operators' console.",
+        labels=_OUTCOME,
+        outcomes={
+            "console": {
+                "sign_in_let_in": "Somebody was let in.",
+                "sign_in_refused": "Name or password was wrong, or the identity provider did not let them in.",
+                "sign_in_too_many": "There were too many attempts before it.",
+            }
+        },
+        prefix="sign_in_",
+    ),
+    CounterMetric(
+        name="mypay_console_actions_total",
+        unit="actions",
+        help="What operators did at the console.",
+        labels=_OUTCOME,
+        outcomes={
+            "console": {
+                "action_done": "It was done.",
+                "action_proposed": "It waits for a second person.",
+                "action_refused": "It could not be done.",
+            }
+        },
+        prefix="action_",
     ),
     CounterMetric(
         name="mypay_reports_untold_total",

@@ -3,9 +3,12 @@
 ``deploy/grafana/dashboards`` is made from it. A test sees every expression give data from a gateway at work.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
+
+PARTNER: Final = "$partner"
+"""The partner that was chosen above a dashboard."""
 
 RATE: Final = "$__rate_interval"
 """Grafana's window for rates: several scrapes, more where the time that is shown is long."""
@@ -18,20 +21,27 @@ class Panel:
     Attributes:
         unit: as Grafana names it: ``s``, ``ops``, ``percentunit``, ``short``, ``bytes``.
         series: expressions of PromQL, each with its legend.
+        above_zero: what is shown is never less than 0, so that its axis begins there.
     """
 
     title: str
     unit: str
     series: Sequence[tuple[str, str]]
+    above_zero: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """One dashboard."""
+    """One dashboard.
+
+    Attributes:
+        chosen: name of what is chosen above it, by the expression that lists it.
+    """
 
     name: str
     title: str
     panels: Sequence[Panel]
+    chosen: Mapping[str, str] = field(default_factory=dict)
 
 
 def _rate(counter: str, by: str = "") -> str:
@@ -145,6 +155,7 @@ _DATA: Final = Dashboard(
             "Between a consent's end and the last use",
             "s",
             [("max by (use) (mypay_revoke_to_last_use_seconds)", "{{use}}")],
+            above_zero=False,
         ),
         Panel("Exports", "ops", [(_rate("mypay_exports_total", "outcome"), "{{outcome}}")]),
         Panel("Exports that wait", "short", [("max(mypay_exports_open)", "open")]),
@@ -175,5 +186,25 @@ _SETTLEMENT: Final = Dashboard(
     ),
 )
 
-DASHBOARDS: Final = (_BUSINESS, _PIPELINE, _NETWORKS, _DATA, _SETTLEMENT)
+_OF_PARTNER: Final = f'mypay_partner_orders_total{{partner="{PARTNER}"}}'
+_APPROVED: Final = f'mypay_partner_orders_total{{partner="{PARTNER}",outcome="approved"}}'
+_TURNED_AWAY: Final = f'mypay_partner_orders_total{{partner="{PARTNER}",outcome=~"refused|rejected"}}'
+
+_PARTNER: Final = Dashboard(
+    "partner",
+    "One partner",
+    (
+        Panel("Orders by how they ended", "ops", [(_rate(_OF_PARTNER, "outcome"), "{{outcome}}")]),
+        Panel("Share approved", "percentunit", [(f"{_rate(_APPROVED)} / ({_rate(_OF_PARTNER)} > 0)", "approved")]),
+        Panel("Refused or rejected", "ops", [(_rate(_TURNED_AWAY, "outcome"), "{{outcome}}")]),
+        Panel(
+            "Share of all orders",
+            "percentunit",
+            [(f"{_rate(_OF_PARTNER)} / ({_rate('mypay_partner_orders_total')} > 0)", "share")],
+        ),
+    ),
+    chosen={"partner": "label_values(mypay_partner_orders_total, partner)"},
+)
+
+DASHBOARDS: Final = (_BUSINESS, _PIPELINE, _NETWORKS, _DATA, _SETTLEMENT, _PARTNER)
 """All of them."""

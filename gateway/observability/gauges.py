@@ -240,7 +240,10 @@ GAUGES: Final = (
     GaugeMetric(
         name="mypay_trust_table_age_seconds",
         unit="seconds",
-        help="How old its oldest key set of an identity provider is.",
+        help=(
+            "How old its oldest key set of an identity provider is; of one that was never read, for how long it has "
+            "been missed."
+        ),
         processes=("initiation", "consents", "execution", "portability"),
     ),
     GaugeMetric(

@@ -31,8 +31,10 @@ class Health:
 
 async def run_checks(checks: Mapping[str, Check], *, timeout_s: float = CHECK_SECONDS) -> dict[str, str]:
     """Run checks side by side; return each one's word, ``ok`` where all is well."""
-    words = await asyncio.gather(*(_run(check, timeout_s) for check in checks.values()))
-    return dict(zip(checks, words, strict=True))
+    # As they are now: a process that starts adds to them while they run.
+    asked = dict(checks)
+    words = await asyncio.gather(*(_run(check, timeout_s) for check in asked.values()))
+    return dict(zip(asked, words, strict=True))
 
 
 async def _run(check: Check, timeout_s: float) -> str:

@@ -106,6 +106,13 @@ SPANS: Final[Mapping[str, HistogramMetric]] = {
             processes=("execution",),
         ),
         HistogramMetric(
+            name="mypay_console_request_seconds",
+            unit="seconds",
+            help="A page of the operators' console, from the request to its answer.",
+            buckets=_SECONDS,
+            processes=("console",),
+        ),
+        HistogramMetric(
             name="mypay_revoke_to_last_export_seconds",
             unit="seconds",
             help="From the end of a portability purpose to the last chunk of data that left under it.",

@@ -28,8 +28,15 @@ _LIBRARIES: Final = ("aiohttp", "aiokafka", "asyncio", "asyncpg", "faust", "kafk
 _RETRIED: Final = frozenset({"aiohttp", "aiokafka", "asyncpg", "faust", "kafka", "mode"})
 _TEMPLATES_MAX: Final = 1_000
 _DEPTH_MAX: Final = 4
-_PAYMENT_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-_TIMESTAMP: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
+_OCTET: Final = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_IPV4: Final = rf"{_OCTET}(?:\.{_OCTET}){{3}}:[1-9]\d{{0,4}}"
+_OURS: Final = {
+    "payment_id": re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII),
+    "timestamp": re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII),
+    "link": re.compile(rf"{_IPV4}#\d{{1,2}}", re.ASCII),
+    "address": re.compile(rf"{_IPV4}(?:/[A-Za-z_-]{{0,63}})?", re.ASCII),
+}
+"""What the gateway fills, and how. No card number is spelt so, but one in a hundred, or in ten, looks like one."""
 
 
 class Redact(Protocol):
@@ -129,10 +136,9 @@ class RepeatFilter(logging.Filter):
 
 def _clean(name: str, value: Any, redact: Redact, depth: int = 0) -> Any:
     if isinstance(value, str):
-        # Ours, and no card number can be spelt in them, but one in a hundred, or in ten, looks like one.
-        is_payment_id = name == "payment_id" and _PAYMENT_ID.fullmatch(value)
-        is_timestamp = name == "timestamp" and _TIMESTAMP.fullmatch(value)
-        return value if is_payment_id or is_timestamp else redact(value, name=name, chars_max=TEXT_CHARS_MAX)
+        ours = _OURS.get(name)
+        is_ours = ours is not None and ours.fullmatch(value) is not None
+        return value if is_ours else redact(value, name=name, chars_max=TEXT_CHARS_MAX)
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, int):

@@ -29,6 +29,7 @@ class Source(StrEnum):
     NETWORK = "network"
     OUTCOME = "outcome"
     REASON = "reason"
+    PARTNER = "partner"  # told as the reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

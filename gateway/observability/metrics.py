@@ -29,24 +29,25 @@ LEVELS: Final[Mapping[str, GaugeMetric]] = {row.name.removeprefix("mypay_"): row
 """By the name that stages report it under."""
 
 STAGES_OF: Final[Mapping[str, Sequence[str]]] = {
-    "initiation": ("initiation", "payment", "refund", "cancellation", "key_registry", "trust_table"),
+    "initiation": ("initiation", "payment", "partner", "refund", "cancellation", "key_registry", "trust_table"),
     "consents": ("consents", "key_registry", "trust_table"),
     "execution": (
-        *("execution", "payment", "late_answer", "inquiry", "reversal", "cancellation"),
+        *("execution", "payment", "partner", "late_answer", "inquiry", "reversal", "cancellation"),
         *("link", "link_bytes", "exchange", "key_registry", "trust_table"),
     ),
     "relay": ("relay",),
     "settlement": ("settlement", "clearing_import"),
-    "schedule": ("schedule", "payment", "cancellation", "outbox", "backlog"),
+    "schedule": ("schedule", "payment", "partner", "cancellation", "outbox", "backlog"),
     "disclosure": ("disclosure",),
     "portability": ("portability", "key_registry", "trust_table"),
     "portability_api": ("portability_api",),
     "sharing": ("sharing", "key_registry"),
     "marketing": ("marketing", "key_registry"),
+    "console": ("console", "backlog"),
 }
 """By process, the stages that report in it; :data:`_EVERYWHERE` report in all."""
 
-_EVERYWHERE: Final = ("log", "publisher", "consumer", "untold")
+_EVERYWHERE: Final = ("log", "publisher", "consumer", "traces", "untold")
 _UNWRITABLE: Final = frozenset({"execution", "late_answer", "inquiry", "reversal"})
 
 
@@ -62,6 +63,7 @@ def label_values(row: CounterMetric, stage: str, outcome: str, reason: str, netw
         Source.NETWORK: network,
         Source.OUTCOME: outcome.removeprefix(row.prefix),
         Source.REASON: reason,
+        Source.PARTNER: reason,
     }
     return tuple(parts[source] for source in row.labels.values())
 
@@ -71,13 +73,14 @@ def reported_as(row: CounterMetric, labels: Mapping[str, str]) -> tuple[str, str
     told = {source: labels[name] for name, source in row.labels.items()}
     stage = told.get(Source.STAGE)
     outcome = row.prefix + told[Source.OUTCOME] if Source.OUTCOME in told else None
+    reason = told.get(Source.REASON) or told.get(Source.PARTNER, "")
     for known, outcomes in row.outcomes.items():
         if stage is not None and known not in {stage, ANY_STAGE}:
             continue
         if outcome is None:
-            return (stage or known, next(iter(outcomes)), told.get(Source.REASON, ""))
+            return (stage or known, next(iter(outcomes)), reason)
         if outcome in outcomes:
-            return (stage or known, outcome, told.get(Source.REASON, ""))
+            return (stage or known, outcome, reason)
     raise KeyError(f"{row.name} has no such series")
 
 

@@ -1,9 +1,9 @@
 """The stages' reports as Prometheus metrics and log lines.
 
-Metrics carry no ids: their labels come from small fixed sets. What does not look like a name, and what comes after the
-set is full, is counted under ``other``, so that a slip can neither fill the memory nor show data. Every series that is
-known beforehand is there from the beginning, at 0: a rate sees its first event. Log lines carry ids, codes and numbers
-by name; a field whose name is not on the list is dropped and counted.
+Metrics carry no ids but those of partners, who are organisations and few: their labels come from small sets. What does
+not look like a name, and what comes after a set is full, is counted under ``other``, so that a slip can neither fill
+the memory nor show data. Every series that is known beforehand is there from the beginning, at 0: a rate sees its first
+event. Log lines carry ids, codes and numbers by name; a field whose name is not on the list is dropped and counted.
 """
 
 import re
@@ -14,6 +14,7 @@ from uuid import UUID
 import structlog
 from prometheus_client import CollectorRegistry
 
+from gateway.base.tracing import Exemplar, Traces
 from gateway.observability.metric import ANY, CounterMetric, HistogramMetric, Source
 from gateway.observability.metrics import (
     BATCH_SECONDS,
@@ -33,6 +34,9 @@ from gateway.observability.series import Counts, Gauges, Histogram, Reading, Ser
 LABEL_SETS_MAX: Final = 500
 """Of reports whose series are kept ready; and of one metric's series, more are counted as one."""
 
+PARTNERS_MAX: Final = 200
+"""Who is counted apart in one process: a partner is an organisation that operators register, and there are few."""
+
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:+#<\[\]-]{0,60}")
 _OTHER: Final = "other"
 
@@ -46,11 +50,14 @@ LOGGED_FIELDS: Final = frozenset(
         "count",
         "cycle_id",
         "error",
+        "event_id",
         "field",
         "file",
         "http_port",
+        "issuer",
         "kid",
         "link",
+        "migration",
         "missed",
         "mti",
         "network_id",
@@ -87,7 +94,12 @@ class StageObserver:
         network: of execution, whose reports all concern it.
         networks: all that reports can concern.
         every_step: log each step of every payment, not only those that are out of the ordinary.
+
+    Attributes:
+        traces: where spans go, if they go anywhere; set once, before the stage begins.
     """
+
+    traces: Traces | None = None
 
     def __init__(
         self,
@@ -109,6 +121,7 @@ class StageObserver:
             for row in (HOP_SECONDS, *SPANS.values(), BATCH_SIZE, BATCH_SECONDS)
             if ANY in row.processes or stage in row.processes
         }
+        self._partners: set[str] = set()
         # Finding a report's series costs more than counting: they are kept.
         self._counted: dict[tuple[str, str, str, str], list[float]] = {}
         self._begin(networks or ((network,) if network else ()))
@@ -118,6 +131,8 @@ class StageObserver:
 
     def _begin(self, networks: Sequence[str]) -> None:
         for row, stage, outcome, reason in known_reports(self._process):
+            if Source.PARTNER in row.labels.values():
+                continue  # which partners there are is not known yet
             for network in networks or ("",) if Source.NETWORK in row.labels.values() else ("",):
                 self._counts_of(row).cell(label_values(row, stage, outcome, reason, network))
         for timed, histogram in self._histograms.items():
@@ -159,8 +174,15 @@ class StageObserver:
         row = counted(stage, outcome)
         if row is None:
             row, outcome = UNTOLD, "untold"
+        if Source.PARTNER in row.labels.values():
+            reason = self._known_partner(reason)
         values = label_values(row, stage, outcome, reason, network or self._network)
         return self._counts_of(row).cell(tuple(map(_label, values)))
+
+    def _known_partner(self, partner_id: str) -> str:
+        if len(self._partners) < PARTNERS_MAX:
+            self._partners.add(partner_id)
+        return partner_id if partner_id in self._partners else _OTHER
 
     def delay(self, span: str, seconds: float, *, network: str = "") -> None:
         self.spans(span, (seconds,), network=network)
@@ -172,8 +194,11 @@ class StageObserver:
             return
         self._histogram(row).observe((_label(network or self._network),) if row.labels else (), seconds)
 
-    def hops(self, hop: str, seconds: Sequence[float]) -> None:
-        self._histogram(HOP_SECONDS).observe((hop if hop in HOPS else _OTHER,), seconds)
+    def hops(self, hop: str, seconds: Sequence[float], *, exemplar: Exemplar | None = None) -> None:
+        histogram, labels = self._histogram(HOP_SECONDS), (hop if hop in HOPS else _OTHER,)
+        histogram.observe(labels, seconds)
+        if exemplar is not None:
+            histogram.show(labels, seconds[exemplar.place], exemplar.trace_id)
 
     def level(self, name: str, value: float | None, **labels: str) -> None:
         row = LEVELS.get(name)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from gateway.base.tracing import Exemplar, Traces
+
 
 @dataclass(frozen=True, slots=True)
 class Note:
@@ -24,6 +26,8 @@ class RecordingObserver:
         batches: (stage, size) in order. delays: (span, seconds) in order. walked: (hop, seconds) likewise.
         levels: the last value of each name, with its labels as ``name{a=x,b=y}``.
         notes: log lines in order. steps: those of payments' steps.
+        traces: where spans go; a test may set it.
+        exemplars: those that came with hops, by hop.
     """
 
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
@@ -34,6 +38,8 @@ class RecordingObserver:
     levels: dict[str, float] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
     steps: list[Note] = field(default_factory=list)
+    traces: Traces | None = None
+    exemplars: list[tuple[str, Exemplar]] = field(default_factory=list)
 
     def batch(self, stage: str, *, size: int, seconds: float) -> None:  # noqa: ARG002 - tests look at sizes, not speed
         """Remember the size."""
@@ -54,9 +60,11 @@ class RecordingObserver:
         """Remember each."""
         self.delays.extend((span, one) for one in seconds)
 
-    def hops(self, hop: str, seconds: Sequence[float]) -> None:
+    def hops(self, hop: str, seconds: Sequence[float], *, exemplar: Exemplar | None = None) -> None:
         """Remember each."""
         self.walked.extend((hop, one) for one in seconds)
+        if exemplar is not None:
+            self.exemplars.append((hop, exemplar))
 
     def level(self, name: str, value: float | None, **labels: str) -> None:
         """Remember the last."""

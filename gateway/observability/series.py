@@ -13,6 +13,7 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from gateway.observability.metric import CounterMetric, GaugeMetric, HistogramMetric
 
@@ -84,11 +85,14 @@ class Gauges:
 class Histogram:
     """The series of one histogram."""
 
-    def __init__(self, row: HistogramMetric) -> None:
+    def __init__(self, row: HistogramMetric, *, now: Callable[[], float] = time.time) -> None:
         self._row = row
+        self._now = now
         self._bounds = (*(str(float(b)) for b in row.buckets), "+Inf")
         # Of each series how many fell into each bucket, and their sum.
         self._cells: dict[Labels, tuple[list[int], list[float]]] = {}
+        # Of each series and bucket the last value that can be looked at.
+        self._shown: dict[Labels, dict[int, Exemplar]] = {}
 
     def cell(self, labels: Labels) -> tuple[list[int], list[float]]:
         """The numbers of a series, made at 0 if it is new."""
@@ -109,14 +113,22 @@ class Histogram:
                 fell[bucket] += n
         total[0] += sum(values)
 
+    def show(self, labels: Labels, value: float, trace_id: str) -> None:
+        """A value that was counted has a trace: whoever looks at the series can look at that."""
+        if labels in self._cells:
+            bucket = bisect_left(self._row.buckets, value)
+            self._shown.setdefault(labels, {})[bucket] = Exemplar({"trace_id": trace_id}, value, self._now())
+
     def family(self) -> Family:
         """For the page."""
         family = HistogramMetricFamily(self._row.name, self._row.help, labels=tuple(self._row.labels))
         for labels, (fell, (total,)) in self._cells.items():
-            upto, buckets = 0, []
-            for bound, n in zip(self._bounds, fell, strict=True):
+            upto, shown = 0, self._shown.get(labels, {})
+            buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
+            for number, (bound, n) in enumerate(zip(self._bounds, fell, strict=True)):
                 upto += n
-                buckets.append((bound, float(upto)))
+                exemplar = shown.get(number)
+                buckets.append((bound, float(upto)) if exemplar is None else (bound, float(upto), exemplar))
             family.add_metric(labels, buckets, total)
         return family
 

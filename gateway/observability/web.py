@@ -4,7 +4,7 @@ from typing import Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, choose_encoder, generate_latest
 
 from gateway.observability.health import Check, Health, run_checks
 
@@ -12,9 +12,16 @@ _FRESH: Final = {"Cache-Control": "no-store"}
 
 
 class MetricsServer:
-    """A small HTTP server. ``start`` before use; ``port`` is the real one where 0 was asked for."""
+    """A small HTTP server. ``start`` before use; ``port`` is the real one where 0 was asked for.
 
-    def __init__(self, *, host: str, port: int, registry: CollectorRegistry, health: Health) -> None:
+    Args:
+        exemplars: serve OpenMetrics to whoever asks for it: it alone has room for traces beside a histogram's buckets.
+    """
+
+    def __init__(
+        self, *, host: str, port: int, registry: CollectorRegistry, health: Health, exemplars: bool = False
+    ) -> None:
+        self._exemplars = exemplars
         self._host = host
         self._registry = registry
         self._health = health
@@ -43,10 +50,13 @@ class MetricsServer:
         if runner is not None:
             await runner.cleanup()
 
-    async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(
-            body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST, **_FRESH}
-        )
+    async def _metrics(self, request: web.Request) -> web.Response:
+        if self._exemplars:
+            write, content_type = choose_encoder(request.headers.get("Accept", ""))
+            body = write(self._registry)
+        else:
+            body, content_type = generate_latest(self._registry), CONTENT_TYPE_LATEST
+        return web.Response(body=body, headers={"Content-Type": content_type, **_FRESH})
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return await _answer(self._health.liveness)

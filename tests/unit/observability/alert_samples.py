@@ -94,7 +94,8 @@ SAMPLES: Final = {
     "ScheduledOrdersLate": _above("mypay_scheduled_overdue_seconds", 301, 300),
     "ProcessDown": _above('up{job="mypay",instance="a"}', 0, 1),
     # An installation that never ran the stages that it need not run.
-    "ProcessMissing": Sample(_LESS, _BUILT),
+    # Nobody is woken for the console.
+    "ProcessMissing": Sample(_LESS, _BUILT | {'mypay_build_info{stage="console"}': "1x5 stale"}),
     "DependencyDown": _above('mypay_dependency_up{dependency="kafka"}', 0, 1),
     "RelayLeaderless": Sample(
         {'mypay_relay_leader{instance="a"}': "0x60"},
@@ -127,7 +128,7 @@ SAMPLES: Final = {
         {'mypay_reports_untold_total{stage="x"}': "0x60", "mypay_log_fields_dropped_total": "0x60"},
     ),
     "ErasureOverdue": _above("mypay_erasures_overdue", 1, 0),
-    "DisclosureLate": _above("mypay_disclosure_lag_seconds", 61, 60),
+    "DisclosureLate": _above('mypay_disclosure_lag_seconds{instance="a"}', 61, 60),
     "DisclosureLeaderless": Sample(
         {'mypay_disclosure_leader{instance="a"}': "0x60"}, {'mypay_disclosure_leader{instance="a"}': "1x60"}
     ),
@@ -154,3 +155,14 @@ OPTIONAL_STAGES: Final = {
     for stage in OPTIONAL
 }
 """``ProcessMissing``: a stage that need not run, and ran in the last week."""
+
+STANDING_STILL: Final = Sample(
+    {'mypay_disclosure_leader{instance="a"}': "1x60", 'mypay_disclosure_lag_seconds{instance="a"}': "0x5 stale"},
+    {
+        'mypay_disclosure_leader{instance="a"}': "1x60",
+        'mypay_disclosure_lag_seconds{instance="a"}': "0x60",
+        # It stands by, and has nothing to tell.
+        'mypay_disclosure_leader{instance="b"}': "0x60",
+    },
+)
+"""``DisclosureLate``: who leads tells nothing any more."""

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.docs.monitoring import FILES
+from gateway.observability.alert_faults import FAULTS
 from gateway.observability.alerts import ALERTS, OBJECTIVES, RUNBOOKS
 from gateway.observability.metric import Kind
 from gateway.observability.metrics import METRICS
+from tests.integration import test_live_alerts, test_live_faults
 from tests.support.guides import ROOT
-from tests.unit.observability.alert_samples import OPTIONAL_STAGES, SAMPLES, SLOW, Sample
+from tests.support.live_alerts import named
+from tests.unit.observability.alert_samples import OPTIONAL_STAGES, SAMPLES, SLOW, STANDING_STILL, Sample
 
 NAMES = [alert.name for alert in ALERTS]
 ORDER = ["mypay-objectives", "mypay-alerts"]
@@ -80,6 +83,11 @@ def test_a_stage_that_need_not_run_is_missed_where_it_ran(tmp_path: Path, stage:
     assert told.returncode == 0, told.stdout + told.stderr
 
 
+def test_a_sequencer_that_leads_and_stands_still_is_told(tmp_path: Path) -> None:
+    told = checked(tmp_path, {"DisclosureLate": STANDING_STILL})
+    assert told.returncode == 0, told.stdout + told.stderr
+
+
 def test_an_alert_that_does_not_as_its_sample_says_is_found(tmp_path: Path) -> None:
     fires, quiet, minutes = SAMPLES["EventsLate"]
     told = checked(tmp_path, {"EventsLate": Sample(quiet, fires, minutes)})
@@ -94,6 +102,12 @@ def test_each_alert_has_a_runbook_with_its_four_parts(alert: object) -> None:
     assert text.startswith(f"# {name}\n")
     assert [line for line in text.splitlines() if line.startswith("## ")] == HEADINGS
     assert all(len(part.strip()) > 20 for part in re.split(r"^## \w+$", text, flags=re.MULTILINE)[1:])
+
+
+def test_each_alert_was_fired_on_a_gateway_at_work() -> None:
+    fired = set(named(test_live_alerts, test_live_faults))
+    assert fired == set(NAMES)
+    assert list(FAULTS) == NAMES
 
 
 def test_there_is_no_runbook_without_an_alert() -> None:

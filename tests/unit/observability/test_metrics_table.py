@@ -11,7 +11,9 @@ from gateway.observability.metric import ANY, ANY_STAGE, CounterMetric, GaugeMet
 from gateway.observability.metrics import COUNTED, METRICS, STAGES_OF, known_reports, label_values, reported_as
 from gateway.observability.observer import StageObserver
 from gateway.settlement.rules import BreakKind
-from streams.__main__ import STAGES
+from streams.__main__ import STAGES as RUN
+
+STAGES = (*RUN, "console")
 
 
 def page(stage: str, *networks: str) -> str:
@@ -59,7 +61,7 @@ def test_each_report_is_counted_apart_and_can_be_read_back(row: CounterMetric) -
     for stage, outcome in reports:
         labels = dict(zip(row.labels, label_values(row, stage, outcome, "why", "net"), strict=True))
         series.add(tuple(labels.items()))
-        reason = "why" if Source.REASON in row.labels.values() else ""
+        reason = "why" if {Source.REASON, Source.PARTNER} & set(row.labels.values()) else ""
         assert reported_as(row, labels) == (stage, outcome, reason)
     assert len(series) == len(reports)
 
@@ -81,6 +83,9 @@ def test_every_series_that_is_known_is_there_at_0_and_every_row_has_a_process() 
     served = page("execution", "kcard")
     assert 'mypay_payments_total{network="kcard",reason="AM04",state="declined"} 0.0' in served
     assert 'mypay_incidents_total{stage="reversal"} 0.0' in served
+    for reason in ("AB05", "AB07", "MS03"):
+        labels = f'network="kcard",reason="{reason}",stage="execution",state="unknown"'
+        assert f"mypay_payment_changes_total{{{labels}}} 0.0" in served
     assert "mypay_order_to_result_seconds_count" in served
     assert "_created" not in served
     assert "mypay_shares_total" not in served
