@@ -14,6 +14,8 @@ CLEARING_CHUNK_RECORDS: Final = 500
 CLEARING_BYTES_MAX: Final = 512 * 1024
 """A full chunk with every field at its longest is below 200 KB."""
 
+RECORD_NO_MAX: Final = 2_000_000_000
+
 CycleId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$", strict=True)]
 
 
@@ -33,7 +35,7 @@ class ClearingRecord(Model):
         rrn, stan, terminal_id: the payment's trace numbers (DE37, DE11, DE41).
     """
 
-    record_no: Annotated[int, Field(ge=1, le=2_000_000_000)]
+    record_no: Annotated[int, Field(ge=1, le=RECORD_NO_MAX)]
     kind: ClearingKind
     rrn: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{12}$", strict=True)]
     stan: Annotated[int, Field(ge=1, le=999_999)]

@@ -69,14 +69,16 @@ class DisclosuresDestroyed(Model):
 
 
 class DataDestroyed(Model):
-    """Rows that were held for customers who have asked for nothing for so long were destroyed.
+    """Rows were destroyed whose time was over: nobody had asked about them for so long, or nobody needs them any more.
 
     Attributes:
         number: 1, 2, 3 …: the evidence's own.
         kind: what they were; rows: how many.
         rule: by which rule.
-        before: nobody had asked about them since then.
-        digest: of transmission requests: SHA-256 over the digests of their records, by partner and id.
+        before: nobody had asked about them since then, or they had come to their end by then.
+        digest: SHA-256, of transmission requests over the digests of their records, by partner and id; of rounds of
+            sharing over the ids of their erase notices, and of payments of aggregates over the payments' ids, each 16
+            bytes, in order.
     """
 
     number: Sequence

@@ -24,7 +24,8 @@ _DECIDING: Final = ("ce_specversion", "ce_type")
 """Of these depends how a record is read. The others of CloudEvents tell partners' own systems something, not us."""
 
 _CHARS_MAX: Final = 256
-_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
+"""W3C's trace context: ids of trace and span, and flags. Version ff, and ids of noughts alone, are none."""
 
 
 class EnvelopeError(ValueError):
@@ -189,7 +190,7 @@ def _or(text: str | None, instead: str) -> str:
 
 
 def _trace(text: str | None) -> str | None:
-    return text if text and _TRACEPARENT.fullmatch(text) else None
+    return text if text and TRACEPARENT.fullmatch(text) else None
 
 
 def _time(text: str) -> datetime:

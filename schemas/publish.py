@@ -196,19 +196,20 @@ def _tidy(value: Any, direction: Direction) -> Any:
         return [_tidy(item, direction) for item in value]
     if not isinstance(value, dict):
         return value
-    out: dict[str, Any] = {}
+    emitted, out = direction is Direction.EMITTED, dict[str, Any]()
     for key, item in value.items():
-        if key == "allOf" and direction is Direction.EMITTED:
-            # Rules about what one may write: a reader needs none.
-            continue
-        if key == "properties":
-            out[key] = {name: _field(field, direction) for name, field in item.items()}
-        elif key == "required" and direction is Direction.EMITTED:
-            out[key] = [name for name in item if not _may_be_null(value["properties"][name])]
-        elif key == "enum" and direction is Direction.EMITTED:
-            out["x-extensible-enum"] = item
-        elif not (key == "additionalProperties" and direction is Direction.EMITTED):
-            out[key] = _tidy(item, direction)
+        match key:
+            case "allOf" | "additionalProperties" if emitted:
+                # Rules about what one may write: a reader needs none.
+                continue
+            case "properties":
+                out[key] = {name: _field(field, direction) for name, field in item.items()}
+            case "required" if emitted:
+                out[key] = [name for name in item if not _may_be_null(value["properties"][name])]
+            case "enum" if emitted:
+                out["x-extensible-enum"] = item
+            case _:
+                out[key] = _tidy(item, direction)
     return out
 
 

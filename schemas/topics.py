@@ -81,6 +81,10 @@ DEAD_LETTER: Final = "mypay.dead-letter"
 
 _DAY_MS: Final = 24 * 60 * 60 * 1000
 
+EXPORT_LATE_MS: Final = 10_000
+"""A chunk of an export comes to stand in Kafka so soon after it was decided, or never: a consent may be revoked
+meanwhile. Enough for a change of a partition's leader; clocks of gateway and brokers may differ by a second or so."""
+
 FOR_EVER: Final = -1
 """``retention.ms`` of a topic from which nothing is deleted for its age."""
 
@@ -106,6 +110,8 @@ class Topic:
         writers, readers: who may; the access rules (:mod:`schemas.access`) are made from these. Of a family with a name
             part for its kind (a partner of ``{partner}``, execution of ``{network}``) a principal has its own member.
         compacted: of each key the last record is kept (``cleanup.policy``); else what is old is deleted.
+        late_ms: how old a record may be, by its producer's time and the broker's clock, to be taken at all
+            (``message.timestamp.before.max.ms``, of Kafka 3.6 and later); None: of any age.
         timestamp_type: whose clock a record's time is: the producer's (``CreateTime``), or the broker's where strangers
             write, who could otherwise order in the past, or keep a segment from ever being deleted.
     """
@@ -121,6 +127,7 @@ class Topic:
     max_message_bytes: int = 1024 * 1024
     timestamp_type: TimestampType = TimestampType.CREATE
     compacted: bool = False
+    late_ms: int | None = None
 
 
 def _payment_types() -> dict[str, type[BaseModel]]:
@@ -233,6 +240,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
         writers=(Role.PORTABILITY, Role.RELAY),
         readers=(Role.RECIPIENT,),
         description="Customers' data for one recipient, encrypted to its key, with receipts and void notices.",
+        late_ms=EXPORT_LATE_MS,
     ),
     Topic(
         name="mypay.clearing.{network}",
@@ -387,6 +395,12 @@ def exports_topic(org_code: str) -> str:
 def offers_topic(affiliate_id: str) -> str:
     """Topic of one affiliate's offers."""
     return _member("marketing.offers", affiliate_id)
+
+
+def late_of(name: str) -> int | None:
+    """How old a record may be for the topic of this name to take it, in milliseconds; None: of any age."""
+    bounds = ((t.name.partition("{")[0], t.late_ms) for t in TOPICS)
+    return next((ms for family, ms in bounds if ms is not None and name.startswith(family)), None)
 
 
 def concrete_topics(

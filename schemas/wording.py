@@ -6,6 +6,7 @@ from typing import Any, Final
 PATTERNS: Final[Mapping[str, str]] = {
     r"^https?://[^/]+$": "an http:// or https:// address without a path",
     r"^https?://\S+$": "an http:// or https:// address",
+    r"^https?://[^/@\s]+(/[^@\s]*)?$": "an http:// or https:// address without a name or password",
     r"^[A-Z0-9]{25}$": "25 capital letters and digits",
     r"^2[0-9]{3}(0[1-9]|1[0-2])[0-3][0-9][0-2][0-9][0-5][0-9][0-5][0-9]$": "a time as YYYYMMDDhhmmss",
     r"^2[0-9]{3}-W(0[1-9]|[1-4][0-9]|5[0-3])$": "an ISO 8601 week: 2026-W48",

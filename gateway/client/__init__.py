@@ -14,11 +14,11 @@ What is sent again with the same id and the same bytes has no second effect: aft
 
 The errors are told apart by what to do next: :class:`PublisherUnavailableError` and :class:`KafkaUnavailableError`
 (Kafka is away: send the same again), :class:`TopicClosedError` and :class:`TopicMissingError` (ask the gateway's
-operators), :class:`RecordTooLargeError`, :class:`AmbiguousMessageError`, :class:`KeyFormatError` and
-:class:`SecretFileError` (correct what was given).
+operators), :class:`RecordTooLargeError`, :class:`TooLargeForTopicError`, :class:`AmbiguousMessageError`,
+:class:`KeyFormatError` and :class:`SecretFileError` (correct what was given).
 """
 
-from gateway.base.errors import PublisherUnavailableError, TopicClosedError
+from gateway.base.errors import PublisherUnavailableError, TooLargeForTopicError, TopicClosedError
 from gateway.client.events import Event, Events, answers, read_event
 from gateway.client.messages import (
     AffiliateMessage,
@@ -54,6 +54,7 @@ __all__ = (
     "RecordTooLargeError",
     "SecretFileError",
     "Signer",
+    "TooLargeForTopicError",
     "TopicClosedError",
     "TopicMissingError",
     "answers",

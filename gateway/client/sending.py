@@ -31,6 +31,7 @@ class Client:
         Raises:
             PublisherUnavailableError: not all were confirmed in time: some may be there, so send them again, unchanged.
             TopicClosedError: the topic does not exist, or this client may not write to it.
+            TooLargeForTopicError: one is larger than the topic takes; others may be there.
             RecordTooLargeError: one is larger than any topic takes; nothing was sent.
         """
         return await self._publisher.deliver(records)

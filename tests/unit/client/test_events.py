@@ -129,7 +129,7 @@ async def test_an_answer_that_does_not_come_is_none() -> None:
 async def test_what_came_together_with_an_answer_is_shown_to_whoever_waits_next() -> None:
     events = Events(Reader([record(b'{"n": 1}'), record(b'{"n": 2}'), record(b'{"n": 3}')]))  # type: ignore[arg-type]
     for number in (1, 2):
-        found = await events.first(lambda event, number=number: event.body == {"n": number}, seconds=0.01)  # type: ignore[misc]
+        found = await events.first(lambda event, number=number: event.body == {"n": number}, seconds=60.0)  # type: ignore[misc]
         assert found is not None
     assert [event.body async for event in aislice(events, 1)] == [{"n": 3}]
 

@@ -97,7 +97,15 @@ def test_json_by_any_usual_name_is_taken(value: bytes | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b"00", b"00-" + b"G" * 32 + b"-" + b"0" * 16 + b"-01", b"x" * 300, b"x" * 9_000, b"\xff"]
+    "value",
+    [
+        *(b"", b"00", b"x" * 300, b"x" * 9_000, b"\xff"),
+        b"00-" + b"G" * 32 + b"-" + b"1" * 16 + b"-01",
+        # As W3C has it, these are none either.
+        b"ff-" + b"a" * 32 + b"-" + b"1" * 16 + b"-01",
+        b"00-" + b"0" * 32 + b"-" + b"1" * 16 + b"-01",
+        b"00-" + b"a" * 32 + b"-" + b"0" * 16 + b"-01",
+    ],
 )
 def test_a_malformed_trace_context_is_dropped(value: bytes) -> None:
     assert read_envelope(headers(traceparent=value)).traceparent is None
