@@ -1,9 +1,12 @@
+import time
 from collections.abc import AsyncIterator, Generator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.base.calendar import day_of, day_start
 from tests.support.keeper import Keeper
 from tests.support.scene import Scene
 
@@ -13,6 +16,9 @@ FAILED = pytest.StashKey[bool]()
 TIMEOUT_S = 300
 """Of a test in a whole world: the first one also starts it."""
 
+LAST_OF_DAY_S = 45.0
+"""Longer than most tests take."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -20,6 +26,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.integration)
         if "scene" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timeout(TIMEOUT_S))
+
+
+def pytest_runtest_setup() -> None:
+    """No test begins so late in the day, as its limits count it, that it could end on the next one."""
+    now = datetime.now(UTC)
+    left = (day_start(day_of(now) + timedelta(days=1)) - now).total_seconds()
+    if left < LAST_OF_DAY_S:
+        time.sleep(left + 0.1)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -26,6 +26,7 @@ from tests.integration.test_postgres_roles import made
 from tests.support.builders import NETWORK, TERMINAL, payment
 from tests.support.cli import mypay
 from tests.support.domain_samples import terms
+from tests.support.leading import led
 
 pytestmark = pytest.mark.integration
 
@@ -63,8 +64,7 @@ async def _grown(dsn: str) -> None:
         await uow.reversals.queue([FollowUp(REVERSED.key, network, TERMINAL, 9, REVERSED.decided_at)])
         await uow.outbox.append([told(payment(1))])
     await store.stop()
-    log = PostgresDisclosureLog(dsn)
-    assert await log.acquire()
+    log = await led(PostgresDisclosureLog(dsn))
     await drain(log)
     await log.release()
     connection = await asyncpg.connect(dsn)

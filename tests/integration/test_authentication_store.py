@@ -18,6 +18,7 @@ from gateway.identity.postgres import PostgresAuthenticationStore
 from gateway.identity.registry import PostgresIdentities, PostgresRevocations
 from gateway.identity.store import AssertionUse, IdentityLink
 from gateway.views.identities import IdentitiesView
+from tests.support.statements import statements
 
 NOW = datetime(2025, 3, 2, 3, 4, 5, tzinfo=UTC)
 BANK, TELCO = "https://id.financial", "https://id.telecom"
@@ -168,12 +169,16 @@ async def test_purge_forgets_what_is_past_and_no_more(db: Database) -> None:
     assert [r["jti"] for r in left] == ["j-3", "j-4"]
 
 
-async def test_five_thousand_uses_take_one_statement(db: Database) -> None:
-    uses = [use(f"j-{n}") for n in range(5000)]
-    started = asyncio.get_running_loop().time()
-    assert await db.store.use(uses) == frozenset()
-    assert await db.store.use(uses) == frozenset()
-    assert asyncio.get_running_loop().time() - started < 5
+async def test_five_thousand_uses_take_as_many_statements_as_one(db: Database) -> None:
+    asked = []
+    for uses in ([use("first")], [use("one")], [use(f"j-{n}") for n in range(5000)]):
+        for _ in range(2):
+            async with statements(db.connection) as some:
+                assert await db.store.use(uses) == frozenset()
+            asked.append(some)
+    # With the first one the driver asks for the types of columns, too.
+    assert asked[4:] == asked[2:4]
+    assert all(asked)
 
 
 # --- identities ---

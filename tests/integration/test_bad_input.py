@@ -4,7 +4,6 @@ import asyncio
 import base64
 import hmac
 import json
-import struct
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,7 +11,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from aiokafka.record._crc32c import crc as crc32c
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msgspec.structs import replace
 
@@ -25,6 +23,7 @@ from gateway.proving.traffic.cast import Customer, Partner, Role
 from gateway.proving.traffic.spoiling import FAULTY, INDIFFERENT, MALFORMED
 from schemas.orders import ORDER_TYPE
 from schemas.topics import DEAD_LETTER, ORDERS, clearing_topic, dispatch_topic, events_topic
+from tests.support.batches import rename_header
 from tests.support.entries import BCARD, DEAD, REJECTED, Entry
 from tests.support.scene import Scene
 
@@ -305,16 +304,7 @@ async def test_a_header_name_that_is_not_utf8_harms_no_order(scene: Scene) -> No
     for e in entries:
         r = e.record
         batch.append(timestamp=None, key=r.key, value=r.value, headers=list(r.headers))
-    build = batch._build
-
-    def tampered() -> bytes:
-        data = bytearray(build())
-        place = data.index(b"AAAA")
-        data[place : place + 4] = b"\xff\xfe\xff\xfe"
-        struct.pack_into(">I", data, 17, crc32c(bytes(data[21:])))
-        return bytes(data)
-
-    batch._build = tampered
+    rename_header(batch, b"AAAA", b"\xff\xfe\xff\xfe")
     at = await (await scene.producer.send_batch(batch, ORDERS, partition=0))
     scene.sent(entries, [(at.partition, at.offset + n, at.timestamp) for n in range(3)])
     await scene.until_states(entries, "approved")

@@ -67,7 +67,7 @@ async def test_orders_are_cancelled_before_and_after_they_are_sent(scene: Scene,
     # Answered within the time-out, but late enough to be cancelled in flight.
     await scene.network(BCARD).set_faults(late=1.0, late_ms=1_000, classes=["financial"])
     await scene.send([flying])
-    await scene.until_states([flying], "sent")
+    await scene.until_states([flying], "sent", "approved")
     effect = (await cancel(scene, flying, tmp_path))["effect"]
     await scene.network(BCARD).clear_faults()
     # On a machine that stalls it may be approved by the time that it is cancelled.

@@ -25,7 +25,7 @@ ACCEPTED = next(m for m in EXAMPLES if isinstance(m, CancellationAccepted))
 
 
 async def test_receipts_name_the_records_and_events_answer_them(kafka: str) -> None:
-    partner, settings = f"p-{uuid.uuid4().hex[:12]}", KafkaSettings(kafka)
+    partner, settings = f"p-{uuid.uuid4().hex[:10]}", KafkaSettings(kafka)
     events = events_topic(partner)
     topics = [t for t in concrete_topics(partners=[partner], networks=[]) if t.name in (events, ORDERS)]
     orders = replace(next(t for t in topics if t.name == ORDERS), name=f"t-{partner}")
@@ -36,10 +36,10 @@ async def test_receipts_name_the_records_and_events_answer_them(kafka: str) -> N
     event = record_of(
         EventType.CANCELLATION_ACCEPTED, "payment", encode(ACCEPTED), event_id="e-1", at=NOW, signature=None
     )
-    async with open_client(settings, patience_s=10.0) as client, client.events(partner) as told:
+    async with open_client(settings, patience_s=60.0) as client, client.events(partner) as told:
         receipts = await client.send(mine)
         await client.send([structs.replace(event, topic=events)])
-        found = await told.first(partial(answers, MESSAGES["PaymentCancellation"]), seconds=30.0)
+        found = await told.first(partial(answers, MESSAGES["PaymentCancellation"]), seconds=60.0)
         assert found is not None
         assert found.body["reference"] == ACCEPTED.reference
         with pytest.raises(TopicClosedError):

@@ -67,7 +67,7 @@ async def test_execution_killed_between_intent_and_result(scene: Scene) -> None:
     """Three windows at once: the network never saw it, booked it silently, or answered what could not be written."""
     network = scene.network(BCARD)
     before = await scene.counters()
-    await network.set_faults(drop_before_apply=0.4, drop_after_apply=0.5, late=1.0, late_ms=1200, classes=["financial"])
+    await network.set_faults(drop_before_apply=0.4, drop_after_apply=0.5, late=1.0, late_ms=2500, classes=["financial"])
     entries = scene.payments(40, expected=REVERSED)
     await scene.send(entries)
     await scene.until_states(entries, "sent", poll_s=0.02)

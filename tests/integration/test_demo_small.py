@@ -1,16 +1,25 @@
 """The demo as a person runs it, small: real Kafka, PostgreSQL, two networks and every process of the gateway."""
 
+import asyncio
 import json
 import re
+import shutil
 import subprocess
 import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
 
+from gateway.observability.dashboards import DASHBOARDS, PARTNER, RATE
+from gateway.proving.traffic.cast import make_partners
 from gateway.proving.traffic.mix import KINDS
 from gateway.proving.traffic.receivers import FAITHFUL, FINANCIAL, SCARCE, SCARCE_OFFERS, TELECOM
+from tests.support.prometheus import WITH_PROMETHEUS, Prometheus, running_prometheus
 from tests.support.stack import HOME
 
 ORDERS = 200
@@ -22,8 +31,8 @@ HANDED = (
     r"Exports over Kafka: Dure Ledger opened [\d,]+ records in \d+ exports with its key, and verified",
     *(rf"mypay sharing verify {a}: [\d,]+ shares, erase notices: 1, problems: 0" for a in (FINANCIAL, TELECOM)),
     r"one of them: customer [\w-]{27}, for credit-assessment, .* amount_band KRW",
-    rf"Campaign {SCARCE}: {SCARCE_OFFERS} offers of at most {SCARCE_OFFERS},",
-    rf"Campaign {FAITHFUL}: 1 offers of at most 5, [1-9]\d* uses counted, [1-9]\d* refused",
+    rf"Campaign {SCARCE}: offers {SCARCE_OFFERS} of at most {SCARCE_OFFERS},",
+    rf"Campaign {FAITHFUL}: offers 1 of at most 5, [1-9]\d* uses counted, [1-9]\d* refused",
     r"Aggregate of 2\d{3}-W\d\d, KRW, k=10, .* [1-9]\d* suppressed",
     r": suppressed",
     r"  payment +decided \d+\.\d{3} s before, on Kafka",
@@ -35,18 +44,65 @@ HANDED = (
 """What a reader sees of data that was handed to a recipient and to affiliates."""
 
 
-@pytest.mark.timeout(240)
-def test_every_record_ends_once_and_the_books_agree(tmp_path: Path) -> None:
-    file = tmp_path / "demo.json"
+class Demo(NamedTuple):
+    """One that has ended. ``looking``: what looked on; None where it is not installed."""
+
+    done: "subprocess.CompletedProcess[str]"
+    file: Path
+    looking: Prometheus | None
+    began: float
+
+
+@pytest.fixture(scope="module")
+async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
+    folder = tmp_path_factory.mktemp("demo")
     program = [sys.executable, "-c", "from gateway.cli import main; main()", "demo"]
-    done = subprocess.run(
-        [*program, "--orders", str(ORDERS), "--networks", "2", "--seed", "7", "--json", str(file)],
-        capture_output=True,
-        text=True,
-        timeout=220,
-        check=False,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "MYPAY_HOME": str(HOME), "LC_ALL": "C.UTF-8"},
-    )
+    # As the guide says: it may look on from the beginning.
+    places = HOME / "demo.run" / "prometheus-targets.json"
+    async with AsyncExitStack() as resources:
+        looking, began = None, time.time()
+        if shutil.which("prometheus"):
+            looking = await resources.enter_async_context(running_prometheus(folder, places))
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [*program, "--orders", str(ORDERS), "--networks", "2", "--seed", "7", "--json", str(folder / "demo.json")],
+            capture_output=True,
+            text=True,
+            timeout=220,
+            check=False,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "MYPAY_HOME": str(HOME), "LC_ALL": "C.UTF-8"},
+        )
+        yield Demo(done, folder / "demo.json", looking, began)
+
+
+@WITH_PROMETHEUS
+@pytest.mark.timeout(240)
+async def test_every_panel_of_the_dashboards_has_data_under_its_load(demo: Demo) -> None:
+    assert demo.looking is not None
+    panels = [(board, panel, expr) for board in DASHBOARDS for panel in board.panels for expr, _ in panel.series]
+    assert len(panels) > 45
+    below = [
+        panel.title
+        for _, panel, expr in panels
+        if panel.above_zero and await demo.looking.had(f"({chosen(expr.replace(RATE, '10s'))}) < 0", since=demo.began)
+    ]
+    assert not below, "what is below zero is out of view"
+    empty = [
+        f"{board.title}, {panel.title}: {expr}"
+        for board, panel, expr in panels
+        if not await demo.looking.had(chosen(expr.replace(RATE, "10s")), since=demo.began)
+    ]
+    assert not empty
+
+
+def chosen(expr: str) -> str:
+    """With a partner of the demo's chosen."""
+    return expr.replace(PARTNER, make_partners()[0].partner_id)
+
+
+@pytest.mark.timeout(240)
+def test_every_record_ends_once_and_the_books_agree(demo: Demo) -> None:
+    done, file = demo.done, demo.file
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     last = LAST_LINE.fullmatch(done.stdout.splitlines()[-1])
     assert last is not None

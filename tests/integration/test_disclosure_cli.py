@@ -38,6 +38,7 @@ from schemas.topics import Topic
 from tests.contract.test_disclosure_log import HOUR, drain, sequencer, told
 from tests.support.builders import payment
 from tests.support.domain_samples import NOW, terms
+from tests.support.leading import led
 
 PAYMENTS = 300
 
@@ -91,7 +92,7 @@ def test_two_that_both_believe_to_lead_make_one_chain(dsn: str, monkeypatch: pyt
         for number, log in enumerate(logs):
             # Each has a lock of its own: as if the server had forgotten who holds the one.
             monkeypatch.setattr(postgres, "_LEADER_LOCK", number)
-            assert await log.acquire()
+            await led(log)
         lost = await asyncio.gather(*(_until_nothing_waits(log) for log in logs))
         for log in logs:
             await log.release()
@@ -107,7 +108,7 @@ def test_two_that_both_believe_to_lead_make_one_chain(dsn: str, monkeypatch: pyt
 def test_a_lost_session_writes_nothing_and_another_goes_on(dsn: str) -> None:
     async def lose() -> None:
         log, other = PostgresDisclosureLog(dsn), PostgresDisclosureLog(dsn)
-        assert await log.acquire()
+        await led(log)
         assert not await other.acquire()
         head, _ = await sequencer(log, batch=7).step(await log.head())
         server = await asyncpg.connect(dsn)
@@ -117,7 +118,7 @@ def test_a_lost_session_writes_nothing_and_another_goes_on(dsn: str) -> None:
         await server.close()
         with pytest.raises(StoreUnavailableError):
             await sequencer(log, batch=7).step(head)
-        assert await other.acquire()
+        await led(other)
         await drain(other, batch=100)
         await other.release()
 
@@ -132,8 +133,7 @@ def test_people_see_uses_check_proofs_and_find_what_was_changed(dsn: str, tmp_pa
     assert signer is not None
 
     async def write() -> None:
-        log = PostgresDisclosureLog(dsn)
-        assert await log.acquire()
+        log = await led(PostgresDisclosureLog(dsn))
         clock = MemoryClock(NOW)
         head = await drain(log, clock)
         closing = close_due(head, NOW + HOUR, HOUR)
@@ -182,8 +182,7 @@ def test_roots_on_kafka_convict_who_rewrote_the_log_and_its_roots(
     assert signer is not None
 
     async def close() -> str:
-        log = PostgresDisclosureLog(dsn)
-        assert await log.acquire()
+        log = await led(PostgresDisclosureLog(dsn))
         clock = MemoryClock(NOW)
         head = await drain(log, clock)
         closing = close_due(head, NOW + HOUR, HOUR)
@@ -236,8 +235,7 @@ async def publish(kafka: str, topic: str, statements: list[str]) -> None:
 
 def test_a_customer_s_notice_counts_a_year_of_uses_and_destructions_are_listed(dsn: str) -> None:
     async def write() -> None:
-        log = PostgresDisclosureLog(dsn)
-        assert await log.acquire()
+        log = await led(PostgresDisclosureLog(dsn))
         await drain(log, MemoryClock(NOW))
         await log.release()
         owner = await asyncpg.connect(dsn)

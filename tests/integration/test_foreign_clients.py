@@ -61,7 +61,7 @@ def write_order(scene: Scene, amount_krw: int) -> tuple[str, bytes]:
     consent = next(c.terms.consent_id for c in scene.world.cast.of(Role.PLAIN) if c.terms.partner_id == PARTNER)
     now = datetime.now(KOREA)
     order = {
-        "order_id": f"foreign-{uuid4().hex[:12]}",
+        "order_id": f"foreign-{uuid4().hex[:10]}",
         "amount": {"value": str(amount_krw), "currency": "KRW"},
         "merchant_id": SHOP_OF["bcard"],
         "partner_id": PARTNER,

@@ -4,51 +4,38 @@ The rules are the deployed ones with nothing but their times made short.
 """
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from gateway.observability.alerts import ALERTS
 from gateway.proving import stack as local
 from schemas.topics import ORDERS, dispatch_topic
 from tests.integration.test_strangers_batches import send_all, send_to, transactional
 from tests.support.entries import BCARD
-from tests.support.prometheus import Prometheus, running_prometheus, watched
+from tests.support.live_alerts import short_rules
+from tests.support.prometheus import WITH_PROMETHEUS, Prometheus, running_prometheus, tried, watched
 from tests.support.scene import Scene
 
+pytestmark = WITH_PROMETHEUS
+
 NETWORK = f"network {BCARD}"
-BOUNDS = {
-    "EventsLate": "> 1",
-    "ConsumerLate": "> 1",
-    "PaymentUnknownTooLong": "> 1",
-    "OpenTransaction": "> 1",
-    "DeadLetters": "> 2",
-}
-"""In place of minutes, and of many."""
-
-
-def short_rules() -> dict[str, Any]:
-    rules = []
-    for alert in ALERTS:
-        expr = f"{alert.looks_at} {BOUNDS.get(alert.name, alert.when)}".rstrip()
-        # What has happened is over after ten seconds.
-        rules.append({"alert": alert.name, "expr": re.sub(r"\[\d+[mh]\]", "[10s]", expr)})
-    return {"groups": [{"name": "short", "rules": [r for r in rules if "slo" not in r["expr"]]}]}
 
 
 @pytest.fixture
-async def prometheus(scene: Scene, tmp_path: Path) -> AsyncIterator[Prometheus]:
-    async with watched(scene) as targets, running_prometheus(tmp_path / "prometheus", targets, short_rules()) as one:
+async def prometheus(scene: Scene, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Prometheus]:
+    async with (
+        watched(scene) as targets,
+        running_prometheus(tmp_path / "prometheus", targets, short_rules()) as one,
+        tried(one, request),
+    ):
         yield one
 
 
+@pytest.mark.alerts("NetworkClosed", "NetworkLinkDown", "PaymentUnknownTooLong", "ConsumerLate")
 async def test_a_network_that_is_away_and_payments_without_an_outcome(scene: Scene, prometheus: Prometheus) -> None:
     network = scene.network(BCARD)
-    await prometheus.until_quiet("NetworkClosed", "NetworkLinkDown", "PaymentUnknownTooLong", "ConsumerLate")
     await network.set_faults(silence="apply", classes=["financial"])
     entries = scene.payments(3, expected=frozenset({"reversed"}))
     await scene.send(entries)
@@ -68,10 +55,10 @@ async def test_a_network_that_is_away_and_payments_without_an_outcome(scene: Sce
     await scene.check_books()
 
 
+@pytest.mark.alerts("ProcessDown", "RelayLeaderless", "EventsLate")
 async def test_a_relay_that_is_gone(scene: Scene, prometheus: Prometheus) -> None:
     relays = [name for name in scene.world.http if name.startswith("relay")]
     names = ("ProcessDown", "RelayLeaderless", "EventsLate")
-    await prometheus.until_quiet(*names)
     await scene.kill(*relays)
     entries = scene.payments(2)
     await scene.send(entries)
@@ -82,9 +69,9 @@ async def test_a_relay_that_is_gone(scene: Scene, prometheus: Prometheus) -> Non
     await scene.check_books()
 
 
+@pytest.mark.alerts("DependencyDown")
 async def test_a_broker_that_is_away(scene: Scene, prometheus: Prometheus) -> None:
     scene.disturbed = True
-    await prometheus.until_quiet("DependencyDown")
     await asyncio.to_thread(local.stop_kafka, scene.stack.name, home=scene.stack.home)
     try:
         await prometheus.until_firing("DependencyDown")
@@ -96,9 +83,9 @@ async def test_a_broker_that_is_away(scene: Scene, prometheus: Prometheus) -> No
     await scene.check_books()
 
 
+@pytest.mark.alerts("Incident", "UntrustedRecord", "DeadLetters")
 async def test_records_that_the_gateway_did_not_write(scene: Scene, prometheus: Prometheus) -> None:
     names = ("Incident", "UntrustedRecord", "DeadLetters")
-    await prometheus.until_quiet(*names)
     for topic, records in ((dispatch_topic(BCARD), 1), (ORDERS, 4)):
         for _ in range(records):
             at = await scene.producer.send_and_wait(topic, value=b"{}", key=b"junk", headers=[("ce_id", b"1")])
@@ -109,8 +96,8 @@ async def test_records_that_the_gateway_did_not_write(scene: Scene, prometheus: 
     await scene.check_books()
 
 
+@pytest.mark.alerts("OpenTransaction")
 async def test_a_transaction_that_is_left_open(scene: Scene, prometheus: Prometheus) -> None:
-    await prometheus.until_quiet("OpenTransaction")
     kept, behind = scene.payments(1), scene.payments(1)
     async with transactional(scene) as producer:
         await producer.begin_transaction()
@@ -134,4 +121,4 @@ async def test_nothing_is_told_of_a_gateway_that_is_well(scene: Scene, prometheu
     await scene.until_states(entries, "approved")
     await scene.settle()
     # This world asks for no proofs, and does not run every stage.
-    assert await prometheus.firing() == {"NoProofAsked", "ProcessMissing", "DisclosureLeaderless"}
+    await prometheus.until_alone("NoProofAsked", "ProcessMissing", "DisclosureLeaderless")

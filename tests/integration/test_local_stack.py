@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -80,7 +81,7 @@ async def stored(at: local.StackAddresses) -> tuple[int, bytes]:
         partition = TopicPartition(TOPIC, 0)
         consumer.assign([partition])
         await consumer.seek_to_beginning(partition)
-        message = await asyncio.wait_for(consumer.getone(), timeout=20)
+        message = await asyncio.wait_for(consumer.getone(), timeout=60)
     finally:
         await consumer.stop()
     return row["answer"], message.value
@@ -216,7 +217,16 @@ def test_a_server_that_never_answers_is_given_up_and_ended(postgres_only: str, m
     local.up(postgres_only, home=HOME)
     local.down(postgres_only, home=HOME)
     monkeypatch.setattr(server_module, "START_TIMEOUT_S", 1.0)
-    monkeypatch.setattr(PostgresServer, "answers", lambda *_: False)
+
+    def answers(server: PostgresServer, _: str) -> bool:
+        """It is given all the time that it needs to say that it could."""
+        ends = time.monotonic() + 60
+        while b"ready to accept connections" not in server.log.read_bytes():
+            assert time.monotonic() < ends
+            time.sleep(0.02)
+        return False
+
+    monkeypatch.setattr(PostgresServer, "answers", answers)
     with pytest.raises(local.LocalStackError, match="did not answer within 1 s") as caught:
         local.start_postgres(postgres_only, home=HOME)
     assert "ready to accept connections" in str(caught.value), "the error ends with the server's log"
@@ -254,6 +264,6 @@ async def test_topics_are_never_made_by_accident(kafka: str) -> None:
     await producer.start()
     try:
         with pytest.raises(Exception, match=r"(?i)unknown|metadata|timeout"):
-            await asyncio.wait_for(producer.send_and_wait("misspelt", b""), timeout=3)
+            await asyncio.wait_for(producer.send_and_wait("misspelt", b""), timeout=60)
     finally:
         await producer.stop()

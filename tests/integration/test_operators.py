@@ -3,11 +3,14 @@
 import asyncio
 import json
 import os
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -15,16 +18,26 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec import structs
 
-from gateway.app import operations
-from gateway.app.operations import OPERATIONS, Doing, OperationRefusedError, Payload
+from gateway.app import proposals, sending_again
+from gateway.app.environment import read_settings
+from gateway.app.errors import OperationRefusedError
+from gateway.app.operating import Actor
+from gateway.app.operations import OPERATIONS, REPLAY_PROPOSED_MAX, Doing, Payload
 from gateway.app.registries import open_registries
 from gateway.database.migrate import migrate
+from gateway.directory.approval import Decision
 from gateway.identity.jose.jwk import generate_key
-from schemas.codec import decode
+from gateway.messaging.records import Outgoing
+from schemas.codec import decode, encode
 from schemas.consents import ConsentStatus, ConsentTerms
 from tests.support.cli import NETWORK, mypay
+from tests.support.domain_samples import purpose, terms
 from tests.support.marketing import campaign
+from tests.unit.app.test_dead_letters import RECORD, Topic, topic
+
+__all__ = ["topic"]
 
 PARTNER = ("shop-pay", "--name", "Shop Pay", "--group", "telecom", "--no-topics")
 
@@ -121,6 +134,50 @@ def test_a_token_that_one_operator_proposes_pays_only_when_another_approves(
     assert mypay("token", "show", added["token"], "--json").json["partners"] == ["shop-pay"]
 
 
+@pytest.mark.usefixtures("database")
+def test_consents_that_one_operator_adds_count_only_when_another_approves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MYPAY_MASTER_KEYS_DIR", str(tmp_path / "master"))
+    mypay("keys", "master", "create").expect()
+    mypay("partner", "add", *PARTNER).expect()
+    card = json.dumps({"pan": "4929123456789015"})
+    whose = ("--customer", "cust-1", "--partner", "shop-pay", "--card-file", "-", "--json")
+    token = mypay("token", "add", *whose, given=card).expect().json["token"]
+    monkeypatch.setenv("MYPAY_OPERATOR_TWO_PEOPLE", "1")
+
+    def add(*names: str) -> Any:
+        agreed = [
+            encode(
+                terms(
+                    partner_id="shop-pay",
+                    consent_id=name,
+                    customer_id="cust-1",
+                    valid_until=datetime.now(UTC) + timedelta(days=9),
+                    payment=purpose(funding_token=token),
+                )
+            )
+            for name in names
+        ]
+        return mypay("consent", "add", "-", "--json", given=b"\n".join(agreed))
+
+    def status(name: str) -> str:
+        return str(mypay("consent", "show", name, "--json").expect().json["status"])
+
+    proposal = add("c-1", "c-2").expect().json["proposal_id"]
+    assert (status("c-1"), status("c-2")) == ("SUSP", "SUSP")
+    mypay("operators", "approve", proposal).expect(1)
+    assert status("c-1") == "SUSP"
+    mypay("operators", "approve", proposal, "--operator", "lee").expect()
+    assert (status("c-1"), status("c-2")) == ("AUTH", "AUTH")
+    # Whoever ended one meanwhile has the last word, and none of them counts.
+    other = add("c-3", "c-4").expect().json["proposal_id"]
+    mypay("consent", "revoke", "c-4", "--partner", "shop-pay").expect()
+    assert "was changed since" in mypay("operators", "approve", other, "--operator", "lee").expect(1).err
+    assert (status("c-3"), status("c-4")) == ("SUSP", "CANC")
+    assert "part the file" in add(*(f"d-{n}" for n in range(101))).expect(2).err
+
+
 def certificate(folder: Path) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "A bank")])
@@ -167,6 +224,20 @@ def test_what_data_is_handed_over_by_needs_two_people_too(
     mypay("recipient", "key", "disable", org, "bank-1").expect()
     mypay("campaign", "stop", "spring").expect()
     assert asyncio.run(granted()) == (["bank-1"], None, [])
+
+
+@pytest.mark.usefixtures("database")
+def test_whoever_is_registered_without_topics_needs_no_kafka(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a cluster whose topics others make, or that is away."""
+    monkeypatch.setenv("MYPAY_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    made = ("--out", tmp_path / "key.json", "--public", tmp_path / "recipient.json")
+    mypay("recipient", "key", "generate", *made).expect()
+    recipient = ("A1AAAA0000", "--name", "Bank One", "--jwk", tmp_path / "recipient.json")
+    mypay("partner", "add", *PARTNER).expect()
+    mypay("affiliate", "add", "points", "--name", "Points", "--group", "telecom", "--no-topics").expect()
+    mypay("recipient", "add", *recipient, "--no-topics").expect()
+    assert [a["affiliate_id"] for a in mypay("affiliate", "list", "--json").expect().json] == ["points"]
+    assert [len(r["kids"]) for r in mypay("recipient", "list", "--json").expect().json] == [1]
 
 
 def test_an_affiliates_stolen_key_is_disabled_by_one_person(database: str, tmp_path: Path) -> None:
@@ -235,6 +306,7 @@ def test_the_record_cannot_be_changed_nor_an_own_proposal_approved_past_the_prog
             for statement in (
                 "UPDATE operator_action SET operator = 'lee'",
                 "DELETE FROM operator_action",
+                "DELETE FROM operator_proposal",
                 "TRUNCATE operator_action",
                 "UPDATE operator_proposal SET operator = 'lee'",
                 f"INSERT INTO operator_decision (proposal_id, decision, operator, why) VALUES ('{proposal}', 'approved', 'kim', '')",  # noqa: E501
@@ -248,7 +320,7 @@ def test_the_record_cannot_be_changed_nor_an_own_proposal_approved_past_the_prog
             await connection.close()
         return told
 
-    assert asyncio.run(refused()) == ["RaiseError"] * 4 + ["CheckViolationError"] * 2
+    assert asyncio.run(refused()) == ["RaiseError"] * 5 + ["CheckViolationError"] * 2
 
 
 @pytest.mark.parametrize(
@@ -344,7 +416,7 @@ def test_a_consent_is_not_resumed_where_the_decision_is_not_kept(
         await resume.do(doing, payload)
         raise OperationRefusedError("cut off")
 
-    monkeypatch.setattr(operations, "OPERATIONS", {"consent.resume": replace(resume, do=cut_off)})
+    monkeypatch.setattr(proposals, "OPERATIONS", {"consent.resume": replace(resume, do=cut_off)})
     mypay("operators", "approve", proposed, "--operator", "lee").expect(1)
     assert status_of_consent() == "SUSP"
     monkeypatch.undo()
@@ -462,15 +534,21 @@ def test_a_trust_policy_counts_when_two_people_say_so(monkeypatch: pytest.Monkey
 
 @pytest.mark.usefixtures("database")
 def test_dead_letters_are_sent_again_by_two_people_where_two_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def letters(*_: object) -> list[Any]:
-        fate = SimpleNamespace(stage="initiation")
-        return [SimpleNamespace(reference=f"mypay.orders/0/{n}", is_open=True, fate=fate) for n in (1, 2)]
+    async def letters(_: object, reference: str) -> list[Any]:
+        return [SimpleNamespace(reference=reference)]
+
+    async def references(*_: object) -> list[str]:
+        return there
+
+    there = ["mypay.orders/0/1", "mypay.orders/0/2"]
 
     async def never(*_: object) -> None:
         raise AssertionError("nothing is sent before another operator approves")
 
     monkeypatch.setattr("gateway.cli.dead_letter._letters", letters)
-    monkeypatch.setattr("gateway.cli.dead_letter._replay", never)
+    monkeypatch.setattr("gateway.cli.dead_letter.open_references", references)
+    monkeypatch.setattr("gateway.cli.dead_letter.kafka", lambda _: None)
+    monkeypatch.setattr("gateway.cli.dead_letter.send_again", never)
     mypay("dead-letter", "replay", "mypay.orders/0/1", "--propose").expect()
     monkeypatch.setenv("MYPAY_OPERATOR_TWO_PEOPLE", "1")
     mypay("dead-letter", "replay", "--all", "--yes").expect()
@@ -479,6 +557,123 @@ def test_dead_letters_are_sent_again_by_two_people_where_two_are_asked_for(monke
         ("dead-letter.replay", "2 letters", {"references": ["mypay.orders/0/1", "mypay.orders/0/2"]}),
         ("dead-letter.replay", "mypay.orders/0/1", {"references": ["mypay.orders/0/1"]}),
     ]
+    # Whoever is to approve it looks through them: a proposal is of so many at most.
+    there += [f"mypay.orders/0/{n}" for n in range(3, REPLAY_PROPOSED_MAX + 8)]
+    told_of = mypay("dead-letter", "replay", "--all", "--yes").expect()
+    assert "7 more are not in it" in told_of.err
+    newest = mypay("operators", "proposals", "--json").json[0]
+    assert (newest["subject"], len(newest["payload"]["references"])) == ("500 letters", 500)
+
+
+LETTERS = 6
+"""Dead letters of a proposal: three steps of two, in each of which originals are published, and their notes."""
+
+
+@pytest.fixture
+def parked(topic: Topic, monkeypatch: pytest.MonkeyPatch) -> Topic:
+    monkeypatch.setattr(sending_again, "operators_kafka", lambda *_, **__: None)
+    monkeypatch.setattr(sending_again, "STEP_LETTERS", 2)
+    topic.park(*(structs.replace(RECORD, offset=n) for n in range(LETTERS)))
+    return topic
+
+
+def proposed_letters(database: str) -> str:
+    references = [f"mypay.orders/3/{n}" for n in range(LETTERS)]
+    kind, payload = "dead-letter.replay", {"references": references}
+    return str(asyncio.run(proposals.propose(database, Actor("kim", "ticket 1"), kind, "6 letters", payload)))
+
+
+def originals_of(topic: Topic) -> list[str]:
+    return [o.topic for o in topic.published if o.topic == "mypay.orders"]
+
+
+def at_publication(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch, number: int, do: Callable[[], Awaitable[None]]
+) -> None:
+    publish, numbers = topic.publish, count()
+
+    async def watched(outgoing: Sequence[Outgoing]) -> None:
+        if next(numbers) == number:
+            await do()
+        await publish(outgoing)
+
+    monkeypatch.setattr(topic, "publish", watched)
+
+
+_SENDING = (
+    "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'mypay-registries'"
+    " AND state = 'idle in transaction'"
+)
+
+
+@pytest.mark.parametrize("at", range(LETTERS))
+def test_a_decision_that_is_cut_off_while_letters_are_sent_is_open_and_sends_the_rest_when_it_is_made_again(
+    database: str, parked: Topic, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """As where sending lasts longer than a transaction may stand still: its session is gone."""
+
+    async def end_the_session() -> None:
+        connection = await asyncpg.connect(database)
+        # It waits until that session is gone.
+        assert await connection.fetchval(f"SELECT array_agg(pg_terminate_backend(pid, 60000)) {_SENDING}") == [True]
+        await connection.close()
+
+    proposal = proposed_letters(database)
+    with monkeypatch.context() as patched:
+        at_publication(parked, patched, at, end_the_session)
+        told = mypay("operators", "approve", proposal, "--operator", "lee").expect(4)
+    sent = min(2 * (at // 2 + 1), LETTERS)
+    assert len(originals_of(parked)) == sent
+    assert (f"Sent again: {sent}. Perhaps sent: 0. " in told.err) == (sent < LETTERS)
+    assert [p["proposal_id"] for p in mypay("operators", "proposals", "--json").json] == [proposal]
+    told = mypay("operators", "approve", proposal, "--operator", "lee").expect()
+    assert f"{LETTERS - sent} sent again, {sent} were before" in told.err
+    # None was sent twice.
+    assert len(originals_of(parked)) == LETTERS
+    assert mypay("operators", "proposals", "--json").json == []
+    assert [a["outcome"] for a in log() if a["command"] == "operators approve"] == ["done", "failed"]
+
+
+def test_while_letters_are_sent_nobody_else_approves_and_no_transaction_has_written(
+    database: str, parked: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has written would hold up whoever reads the outbox: events, shares and the disclosure log."""
+    proposal, seen = proposed_letters(database), list[object]()
+
+    async def look() -> None:
+        connection = await asyncpg.connect(database)
+        seen.append(await connection.fetchval(f"SELECT array_agg(backend_xid IS NOT NULL) {_SENDING}"))
+        await connection.close()
+        with pytest.raises(OperationRefusedError, match="another operator is approving it"):
+            await proposals.decide(settings, database, UUID(proposal), Decision.APPROVED, Actor("park", ""))
+
+    settings = read_settings()
+    at_publication(parked, monkeypatch, LETTERS - 1, look)
+    assert "6 sent again" in mypay("operators", "approve", proposal, "--operator", "lee").expect().err
+    assert seen == [[False]]
+
+
+@pytest.mark.parametrize("at", range(LETTERS))
+def test_who_rejects_stops_what_is_being_sent_before_its_next_step(
+    database: str, parked: Topic, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    proposal, settings = proposed_letters(database), read_settings()
+
+    async def reject() -> None:
+        await proposals.decide(settings, database, UUID(proposal), Decision.REJECTED, Actor("kim", "a mistake"))
+
+    at_publication(parked, monkeypatch, at, reject)
+    told = mypay("operators", "approve", proposal, "--operator", "lee").expect(1)
+    sent = 2 * (at // 2 + 1)
+    assert len(originals_of(parked)) == sent
+    if sent < LETTERS:
+        assert f"decided before. Sent again: {sent}. Perhaps sent: 0. Not sent: {LETTERS - sent}. " in told.err
+        assert "next attempt" not in told.err
+    else:
+        assert f"another operator was faster. By then: {sent} sent again." in told.err
+    assert mypay("operators", "proposals", "--json").json == []
+    decided = mypay("operators", "proposals", "--all", "--json").json
+    assert [(p["proposal_id"], p["decision"], p["decided_by"]) for p in decided] == [(proposal, "rejected", "kim")]
 
 
 def test_the_database_says_whose_login_wrote_and_when(database: str) -> None:
@@ -500,6 +695,12 @@ def test_the_database_says_whose_login_wrote_and_when(database: str) -> None:
                 f"{key},'x','','{{}}','kim','','2099-01-01'",
             ),
             ("operator_decision", "decided_at", "proposal_id, decision, operator, why", f"{key},'rejected','kim',''"),
+            (
+                "break_resolution",
+                "resolved_at",
+                "network_id, cycle_id, record_no, version, break_kind, resolution, why, resolved_by",
+                "'bcard','c',1,1,'orphan','disputed','','kim'",
+            ),
         ):
             row = await connection.fetchrow(
                 f"INSERT INTO {table} ({columns}, login, {time}) VALUES ({values}, 'somebody', $1)"
@@ -511,7 +712,7 @@ def test_the_database_says_whose_login_wrote_and_when(database: str) -> None:
         await connection.close()
         return told
 
-    assert asyncio.run(stamped()) == [(True, True)] * 3
+    assert asyncio.run(stamped()) == [(True, True)] * 4
 
 
 def test_a_network_is_paused_and_resumed_by_command(

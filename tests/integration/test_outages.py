@@ -98,6 +98,11 @@ async def test_a_server_that_is_restarted_or_killed_is_waited_out_in_place(scene
 
 async def test_links_cut_in_flight_end_in_a_reversal(scene: Scene) -> None:
     network = scene.network(BCARD)
+
+    async def both_are_up() -> bool:
+        return int((await network.state())["signed_on"]) == 2
+
+    await scene.until(both_are_up, "both links are up")
     await network.set_faults(drop_after_apply=1.0, classes=["financial"])
     entries = scene.payments(15, expected=REVERSED)
     await scene.send(entries)
@@ -127,7 +132,7 @@ async def test_while_a_network_is_dead_its_orders_wait_in_kafka_and_the_expired_
     await scene.until(lambda: _is_closed(scene), f"{BCARD} is reported closed")
 
     waiting = scene.payments(10)
-    short_orders = [scene.order(valid_for=timedelta(seconds=5)) for _ in range(5)]
+    short_orders = [scene.order(valid_for=timedelta(seconds=8)) for _ in range(5)]
     short_lived = [scene.entry(o, REJECTED) for o in short_orders]
     await scene.send([*waiting, *short_lived])
     group = f"mypay-execution-{BCARD}"

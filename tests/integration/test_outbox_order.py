@@ -9,6 +9,7 @@ import pytest
 
 from gateway.database.migrate import migrate
 from gateway.outbox.postgres import PostgresOutboxReader
+from tests.support.leading import led
 
 NUMBERS = ("9", "10", "11", "99", "100")
 
@@ -31,8 +32,7 @@ async def test_rows_come_by_number_one_at_a_time_and_none_is_lost_or_repeated(da
 
 
 async def read_all(database: str, limit: int) -> list[str]:
-    reader = PostgresOutboxReader(database)
-    assert await reader.acquire()
+    reader = await led(PostgresOutboxReader(database))
     seen: list[str] = []
     try:
         while rows := await reader.read(limit):
@@ -77,7 +77,7 @@ async def test_a_transaction_that_commits_right_after_a_look_is_not_passed_by(
     slow, fast = await asyncpg.connect(database), await asyncpg.connect(database)
     reader = PostgresOutboxReader(database)
     try:
-        assert await reader.acquire()
+        await led(reader)
         begun = slow.transaction()
         await begun.start()
         await slow.execute(INSERT, "slow")
@@ -93,3 +93,55 @@ async def test_a_transaction_that_commits_right_after_a_look_is_not_passed_by(
         await reader.release()
         await slow.close()
         await fast.close()
+
+
+async def test_the_cursor_is_written_with_the_next_look_and_as_the_lead_is_given_up(database: str) -> None:
+    """A statement of its own would cost as much as the look: whoever dies in between tells its last rows again."""
+    await migrate(database)
+    connection = await asyncpg.connect(database)
+    reader = PostgresOutboxReader(database)
+
+    async def written() -> str | None:
+        at: str | None = await connection.fetchval(
+            "SELECT event_id FROM outbox JOIN outbox_cursor USING (tx, id) UNION ALL SELECT NULL LIMIT 1"
+        )
+        return at
+
+    try:
+        await led(reader)
+        for name in ("first", "second", "third"):
+            await connection.execute(INSERT, name)
+        [first] = await reader.read(1)
+        await reader.advance(first)
+        assert await written() is None
+        [second] = await reader.read(1)
+        assert (second.event.event_id, await written()) == ("second", "first")
+        await reader.advance(second)
+        await reader.release()
+        assert await written() == "second"
+        await led(reader)
+        assert [r.event.event_id for r in await reader.read(9)] == ["third"]
+    finally:
+        await reader.release()
+        await connection.close()
+
+
+async def test_the_lead_is_given_up_also_where_the_cursor_cannot_be_written(database: str) -> None:
+    await migrate(database)
+    holder = await asyncpg.connect(database)
+    reader = PostgresOutboxReader(database)
+    try:
+        await led(reader)
+        for name in ("first", "second"):
+            await holder.execute(INSERT, name)
+        [first] = await reader.read(1)
+        await reader.advance(first)
+        async with holder.transaction():
+            await holder.execute("LOCK TABLE outbox_cursor IN EXCLUSIVE MODE")
+            await reader.release()
+        await led(reader)
+        # What was told is told again, or the cursor was written after all: nothing is passed by.
+        assert [r.event.event_id for r in await reader.read(9)][-1:] == ["second"]
+    finally:
+        await reader.release()
+        await holder.close()

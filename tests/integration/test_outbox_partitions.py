@@ -1,6 +1,5 @@
 """Partitions of the outbox in a real database: how they come to be, also under those who write, and what keeps them."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -14,6 +13,7 @@ from gateway.database import grants, migrate
 from gateway.database.dsn import with_user
 from gateway.database.roles import Role
 from gateway.outbox.postgres import EVENT_COLUMNS, PostgresOutboxReader
+from tests.support.leading import led
 from tests.support.partitions import partition_outbox, use_up
 
 Connection = asyncpg.Connection
@@ -45,10 +45,7 @@ async def events(connection: "Connection[Any]", table: str = "outbox") -> list[s
 
 
 async def relay_all(dsn: str) -> list[str]:
-    reader, told = PostgresOutboxReader(dsn), []
-    async with asyncio.timeout(20):
-        while not await reader.acquire():  # noqa: ASYNC110 - the server tells nobody
-            await asyncio.sleep(0.01)
+    reader, told = await led(PostgresOutboxReader(dsn)), []
     while rows := await reader.read(3):
         told += [r.event.event_id for r in rows]
         await reader.advance(rows[-1])

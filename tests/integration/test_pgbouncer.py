@@ -70,7 +70,7 @@ def pooler(request: pytest.FixtureRequest, database: str, tmp_path_factory: pyte
         yield f"postgresql://postgres@127.0.0.1:{port}/{name}"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def _is_root() -> bool:

@@ -16,10 +16,20 @@ QUEUES: Final = ("reversal", "inquiry")
 
 READS_WHOLE_TABLES: Final = {
     "attention.recent_events": "it reads an index from its end, and stops after the latest events",
+    "attention.recent_outcomes": "likewise",
     "disclosures.unlogged": "people's check of the whole log: it compares every event that is still there",
-    "payments.events_at": "people's look-up: block ranges pay in a table that is larger than this one",
 }
 """Statement → why it may."""
+
+_TYPES: Final = "ARRAY['kr.mypay.payment.settled.v1']"
+PAGES: Final = {
+    "disclosure.read": f"'{{last}}', 0, 2000, {_TYPES}, {_TYPES}",
+    "marketing.follow": "'{last}', 0, 2000, 'mypay.events.', 'kr.mypay.consent.changed.v1', 'kr.mypay.payment.sent.v1'",
+    "outbox.read": "'{last}', 0, 2000, ARRAY[1, 2], false",
+    "sharing.look": "'{last}', 0",
+    "sharing.read": f"'{{last}}', 0, 2000, {_TYPES}",
+}
+"""Statements that read the outbox from a place on → what they are asked; ``last``: of the events that there are."""
 
 
 def statements() -> Iterator[tuple[str, str]]:
@@ -71,6 +81,19 @@ async def test_no_statement_reads_a_table_that_grows_from_end_to_end(grown: asyn
         if big and name not in READS_WHOLE_TABLES:
             wrong.append(f"{name}: {sorted(big)}")
     assert wrong == []
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+async def test_a_page_of_events_is_read_and_what_waits_behind_it_is_not(grown: asyncpg.Connection, name: str) -> None:
+    sql = dict(statements())[name]
+    await grown.execute(f"DEALLOCATE ALL; SET plan_cache_mode = force_custom_plan; PREPARE page AS {sql}")
+    # A place behind all that the statistics know: as if everything after it were a few rows.
+    last = await grown.fetchval("SELECT tx::text FROM outbox ORDER BY outbox.tx DESC, outbox.id DESC LIMIT 1")
+    told = await grown.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE page({PAGES[name].format(last=last)})")
+    limits = [n for n in nodes(json.loads(told)[0]["Plan"]) if n["Node Type"] == "Limit"]
+    assert limits
+    sorts = [part for n in limits for part in n["Plans"] if "Sort" in part["Node Type"]]
+    assert {t for sort in sorts for n in nodes(sort) if (t := n.get("Relation Name", "")).startswith("outbox")} == set()
 
 
 async def test_the_database_has_grown(grown: asyncpg.Connection) -> None:

@@ -13,6 +13,7 @@ from gateway.database.roles import FUNCTIONS, RUNNING, SEQUENCES, TABLES, Access
 from gateway.disclosure.postgres import BLOCK_COLUMNS, CONTENT_COLUMNS, ENTRY_COLUMNS
 from gateway.outbox.postgres import EVENT_COLUMNS
 from gateway.payments.postgres import LATE_COLUMNS, TRANSFER_COLUMNS
+from gateway.sharing.postgres import SHARE_COLUMNS
 from tests.integration.test_postgres_roles import Database, made
 from tests.support.sql import load
 
@@ -23,6 +24,7 @@ COPIES: Final = {
     "disclosure_entry": ENTRY_COLUMNS,
     "disclosure_content": CONTENT_COLUMNS,
     "disclosure_block": BLOCK_COLUMNS,
+    "share": SHARE_COLUMNS,
 }
 """What is written by COPY, which cannot be explained: table → columns."""
 
@@ -80,10 +82,11 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
         "copy: outbox",
     ),
     Role.SHARING: (
-        "consent: lock read ended_since",
-        "sharing: follow place look read settled held advance approvals approved known_affiliates affiliate_keys",
-        "sharing: holders add_shares write_holders must_erase lock_notices confirm",
-        "copy: outbox",
+        "consent: hold read ended_since",
+        "sharing: follow place look read settled held advance take_turn approvals approved known_affiliates",
+        "sharing: affiliate_keys",
+        "sharing: holders add_shares write_holders must_erase lock_notices confirm take_reminders",
+        "copy: share outbox",
     ),
     Role.PORTABILITY_API: (
         "consent: lock ended_since",
@@ -101,7 +104,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
     Role.ARCHIVE: ("archive: *",),
     Role.RELAY: ("outbox: cursor read advance park parked_topics read_parked unpark",),
     Role.DISCLOSURE: (
-        "disclosure: head read advance add_root tell",
+        "disclosure: head read payments customers advance add_root tell",
         "copy: disclosure_entry disclosure_content disclosure_block",
     ),
     Role.SETTLEMENT: (
@@ -122,6 +125,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
         "schedule: keep claim close put_off",
         "authentication: purge",
         "sharing: overdue",
+        "old_rows: *",
         "contents: destroy lock_cursor find_customers move_cursor due_notices disclosed notified",
         "outbox: make_partitions drop_partition purge",
         "operating_state: rows",
@@ -146,6 +150,10 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
         "consent: add_purpose_ends",
         "authentication: authenticated_at",
         "payment: in_flight",
+        "reversal: hurry",
+        "inquiry: hurry",
+        "sharing: ask_reminder",
+        "break_registry: *",
         "copy: outbox",
     ),
 }

@@ -250,6 +250,45 @@ async def test_a_row_can_be_locked_by_whom_may_not_change_it(db: Database) -> No
         assert await denied(connection, "UPDATE consent SET terms = '{}'")
 
 
+HURRIED = """
+    SET session_replication_role = replica;
+    INSERT INTO reversal (partner_id, payment_id, network_id, terminal_id, stan, transmitted_at, queued_at,
+        next_attempt_at)
+    VALUES ('p', '00000000-0000-0000-0000-000000000001', 'n', 't', 1, now(), now(), '2099-01-01');
+    INSERT INTO inquiry (partner_id, payment_id, network_id, terminal_id, stan, transmitted_at, queued_at,
+        next_attempt_at)
+    VALUES ('p', '00000000-0000-0000-0000-000000000001', 'n', 't', 1, now(), now(), '2099-01-01');
+    INSERT INTO share_holder (partner_id, consent_id, customer_id, affiliate_id, round, reference, key_ids, since,
+        notice_id, cause, noticed_at, erase_by)
+    VALUES ('p', 'c', 'u', 'a', 1, 'r', '{}', now(), '00000000-0000-0000-0000-000000000001', 'ended', now(), now())
+"""
+
+
+async def test_operators_hurry_what_waits_and_delay_nothing(db: Database) -> None:
+    """Their rights on the columns would let one login put off every reversal, and take reminders back."""
+    async with db.as_(None) as admin:
+        await admin.execute(HURRIED)
+    later = "next_attempt_at + interval '1 second'"
+    queues = [f"UPDATE {q} SET next_attempt_at = " for q in ("reversal", "inquiry")]
+    remind = "UPDATE share_holder SET remind_at = "
+    async with db.as_(Role.OPERATOR) as operator:
+        for queue in queues:
+            for at in (later, "'infinity'", "'-infinity'"):
+                assert await denied(operator, queue + at)
+            assert await operator.execute(queue + "now()") == "UPDATE 1"
+        assert await denied(operator, remind + "'infinity'")
+        assert await operator.execute(remind + "now()") == "UPDATE 1"
+        for at in ("NULL", "'-infinity'", "remind_at + interval '1 second'"):
+            assert await denied(operator, remind + at)
+        assert await operator.execute("UPDATE share_holder SET remind_at = coalesce(remind_at, now())") == "UPDATE 1"
+    # Those whose work it is may.
+    async with db.as_(Role.EXECUTION) as execution:
+        for queue in queues:
+            assert await execution.execute(queue + later) == "UPDATE 1"
+    async with db.as_(Role.SHARING) as sharing:
+        assert await sharing.execute("UPDATE share_holder SET remind_at = NULL, reminders = 1") == "UPDATE 1"
+
+
 async def test_rights_are_given_back_to_what_the_table_says(db: Database) -> None:
     """A right that somebody added, a role that somebody raised, a table that somebody else made: all put right."""
     async with db.as_(None) as admin:

@@ -1,6 +1,5 @@
 """The registries on a real PostgreSQL."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +18,7 @@ from gateway.views.merchants import MerchantsView
 from gateway.views.partners import PartnersView
 from schemas.consents import ConsentStatus, ConsentTerms, PaymentPurpose
 from schemas.primitives import Money
+from tests.support.statements import statements
 
 NOW = datetime(2026, 3, 2, 3, 4, 5, tzinfo=UTC)
 KEY = PartnerKey(
@@ -137,11 +137,15 @@ async def test_consents_are_stored_once(registries: Registries, database: str) -
     assert found["acme", "c-1"].status is ConsentStatus.AUTH
 
 
-async def test_five_thousand_consents_take_one_statement(registries: Registries) -> None:
-    started = asyncio.get_running_loop().time()
-    added = await registries.consents.add_consents([(terms(n), ConsentStatus.AUTH) for n in range(5000)])
-    assert len(added) == 5000
-    assert asyncio.get_running_loop().time() - started < 10
+async def test_five_thousand_consents_take_as_many_statements_as_one(registries: Registries) -> None:
+    asked = []
+    for numbers in (range(1), range(1, 2), range(2, 5002)):
+        async with statements(registries.consents._connection) as some:
+            added = await registries.consents.add_consents([(terms(n), ConsentStatus.AUTH) for n in numbers])
+        assert len(added) == len(numbers)
+        asked.append(some)
+    # With the first one the driver asks for the types of columns, too.
+    assert asked[2] == asked[1] != []
 
 
 async def test_an_affiliates_key_is_disabled_for_ever(registries: Registries) -> None:

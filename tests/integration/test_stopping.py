@@ -45,8 +45,9 @@ class Logs:
         return self._scene.process(name).log
 
     def lines(self, name: str) -> list[dict[str, Any]]:
-        text = self._path(name).read_bytes()[self._sizes[name] :].decode()
-        return [json.loads(line) for line in text.splitlines()]
+        # What follows the last end of a line is being written.
+        whole, _, _ = self._path(name).read_bytes()[self._sizes[name] :].rpartition(b"\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
     def errors(self) -> list[str]:
         """Lines that say that something is wrong with the gateway itself."""

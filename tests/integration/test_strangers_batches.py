@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from gateway.messaging import fetching
+from gateway.messaging import fetching, unpacking
 from gateway.messaging.consumer import BatchConsumer
 from gateway.messaging.dead_letters import LetterKeys, Omitted, read_fate
 from gateway.messaging.reader import open_reader
@@ -19,9 +19,9 @@ from gateway.messaging.settings import KafkaSettings
 from gateway.observability.recording import RecordingObserver
 from gateway.proving.collect.topics import read_topics
 from schemas.topics import DEAD_LETTER, ORDERS
-from tests.integration.test_kafka_adapter import fresh_topic
 from tests.support.batches import CODECS, GZIP, LZ4, SNAPPY, ZSTD, bomb, send_raw, small_batch
 from tests.support.entries import Entry
+from tests.support.kafka_groups import fresh_topic
 from tests.support.scene import Scene
 
 MIB: Final = 1 << 20
@@ -61,7 +61,7 @@ async def test_our_consumer_reads_on_behind_a_bomb(kafka: str, codec: int) -> No
         assert await consumer.commit(taken)
     finally:
         await consumer.stop()
-    assert [r.unread or r.value for r in taken] == [b"before", Unread(1, 1, fetching.TOO_LARGE), b"behind"]
+    assert [r.unread or r.value for r in taken] == [b"before", Unread(1, 1, unpacking.TOO_LARGE), b"behind"]
     assert peak_rss("self") - before < RSS_MAX
     assert not [n for n in observer.notes if n.level in ("warning", "error")]
     # Tools pass over it, too.
@@ -94,7 +94,7 @@ async def test_bombs_among_orders_are_parked_by_their_place_and_every_order_is_s
             assert message.value == b""
     for place in places:
         fate = fates[ORDERS, 0, place]
-        assert fate.message == f"offset {place}: what stands there {fetching.TOO_LARGE}"
+        assert fate.message == f"offset {place}: what stands there {unpacking.TOO_LARGE}"
         assert fate.omitted is Omitted.UNREAD
     grown = peak_rss(pid) - before
     print(f"peak RSS of initiation: {peak_rss(pid) / MIB:.0f} MiB, {grown / MIB:.0f} MiB more than before the bombs")  # noqa: T201

@@ -4,8 +4,8 @@ import json
 from datetime import datetime
 from typing import Any
 
+from gateway.identity.assurance import AssurancePolicy, Issuer
 from gateway.identity.jose.jwks import parse_jwks
-from gateway.identity.rules import AssurancePolicy, Issuer
 from gateway.identity.store import IssuerKey
 from gateway.proving.counterparts.idp.provider import LEVELS, Algorithm, Group, IdentityProvider
 from schemas.assertions import ConsentLink, LinkedCommand, PaymentLink

@@ -97,3 +97,16 @@ async def send_raw(producer: Any, raw: bytes, topic: str, partition: int = 0) ->
     build: Callable[[], bytes] = lambda: raw  # noqa: E731 - replaces a method
     made._build = build
     return int((await (await producer.send_batch(made, topic, partition=partition))).offset)
+
+
+def rename_header(builder: Any, name: bytes, other: bytes) -> None:
+    """Have one of aiokafka's batches hold a header under another name of the same length, which need not be UTF-8."""
+    build = builder._build
+
+    def tampered() -> bytes:
+        data = bytearray(build())
+        place = data.index(name)
+        data[place : place + len(name)] = other
+        return sealed(data)
+
+    builder._build = tampered

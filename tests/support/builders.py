@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gateway.consents.rules.limits import WindowKey
-from gateway.identity.rules import Assertion
+from gateway.identity.assurance import Assertion
 from gateway.messaging.records import Outgoing, Record
 from gateway.network.exchange import Operation, TraceNumbers
 from gateway.outbox.store import OutboxEvent

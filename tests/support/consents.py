@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -11,8 +12,8 @@ from gateway.app.runtime import Runtime
 from gateway.consents.commands import COMMANDS, ConsentCommandService
 from gateway.consents.rules.consent import Consent
 from gateway.consents.rules.records import HandledCommand
+from gateway.identity.assurance import Assertion, AssurancePolicy, AssuranceRule, AssuredOperation, Issuer, Requirement
 from gateway.identity.exemption_caps import ExemptionCap
-from gateway.identity.rules import Assertion, AssurancePolicy, AssuranceRule, AssuredOperation, Issuer, Requirement
 from gateway.identity.store import IssuerKey
 from gateway.messaging.records import Record
 from gateway.observability.recording import RecordingObserver
@@ -22,14 +23,17 @@ from gateway.proving.memory.keys import MemoryVerifier
 from schemas.assertions import ConsentLink, LinkedCommand
 from schemas.codec import encode
 from schemas.consent_commands import canonical_terms, terms_digest
-from schemas.consents import ConsentTerms, Purpose
+from schemas.consents import ConsentStatus, ConsentTerms, Purpose
 from schemas.envelope import Envelope, write_envelope
 from schemas.reasons import Reason, ReasonCode
 from schemas.topics import CONSENT_COMMANDS
 from tests.support.builders import NOW
-from tests.support.domain_samples import terms
+from tests.support.domain_samples import consent, krw, purpose, terms
 from tests.support.faults import Faults
 from tests.support.stages import NoSubscription, signers, timers
+
+OTHER: Final = terms(payment=purpose(max_per_payment=(krw(99_000),)))
+"""Terms that differ from :func:`tests.support.domain_samples.terms` in one limit."""
 
 ISSUER: Final = "https://id.test"
 SUBJECT: Final = "subject-1"
@@ -254,3 +258,12 @@ class ConsentRig:
 
 def short(event: OutboxEvent) -> str:
     return event.event_type.removeprefix("kr.mypay.consent.").removesuffix(".v1")
+
+
+def put(rig: ConsentRig, status: str, **fields: Any) -> None:
+    """Store a consent in this status, whose terms are as :func:`document` sends them."""
+    rig.database.put_consent(consent(ConsentStatus(status), **fields))
+    key = ("partner-1", rig.consent().terms.consent_id)
+    version = rig.database.consent_versions.rows[key, 1]  # type: ignore[index]
+    sent = digest(document(rig.consent().terms))
+    rig.database.consent_versions.rows[key, 1] = replace(version, digest=sent)  # type: ignore[index]

@@ -37,6 +37,8 @@ from tests.support.tokens import put_token
 PASSWORD = "correct horse battery staple"
 PARTNER, CONSENT, CUSTOMER = "partner-1", "consent-1", "customer-1"
 NETWORK_ID = "bcard"
+NOTICE = "00000000-0000-4000-8000-000000000007"
+"""Of an erasure that is overdue."""
 ARCHIVED = "order-9001"
 """Order of a payment that is in the archive."""
 PEOPLE: Mapping[str, ConsoleRole] = {
@@ -114,7 +116,7 @@ async def fill(dsn: str, passwords: Mapping[str, str] | None = None) -> list[Pay
     try:
         async with store.transaction() as uow:
             await uow.payments.insert(made)
-            await uow.outbox.append([_event(p) for p in made])
+            await uow.outbox.append([event_of(p) for p in made])
             await uow.directory.report_network(NETWORK_ID, worker="execution@host/1", is_open=True, now=now)
     finally:
         await store.stop()
@@ -139,6 +141,18 @@ async def fill(dsn: str, passwords: Mapping[str, str] | None = None) -> list[Pay
                 for n, kind in enumerate(("missing_here", "amount_differs", "duplicate"), 1)
             ],
         )
+        # It is asked about in an hour again.
+        await connection.execute(
+            "INSERT INTO inquiry (partner_id, payment_id, network_id, terminal_id, stan, transmitted_at, attempts,"
+            " next_attempt_at, queued_at) SELECT partner_id, payment_id, network_id, terminal_id, 700001,"
+            " transmitted_at, 9, now() + interval '1 hour', decided_at FROM payment WHERE state = 'unknown'"
+        )
+        await connection.execute(
+            "INSERT INTO share_holder (partner_id, consent_id, customer_id, affiliate_id, round, reference, key_ids,"
+            " since, notice_id, cause, noticed_at, erase_by) VALUES ($1, $2, $3, 'affiliate-1', 1, 'r', '{}', $4, $5,"
+            " 'ended', $4, $4)",
+            *(PARTNER, "consent-2", CUSTOMER, now - timedelta(days=3), NOTICE),
+        )
         await connection.execute(
             "WITH f AS (INSERT INTO archive_file (status, payments, sha256, written_at)"
             " VALUES ('written', 1, sha256(''), now()) RETURNING file_id)"
@@ -161,7 +175,8 @@ async def fill(dsn: str, passwords: Mapping[str, str] | None = None) -> list[Pay
     return made
 
 
-def _event(p: Payment) -> OutboxEvent:
+def event_of(p: Payment) -> OutboxEvent:
+    """What its partner is told of a payment as it stands."""
     body = f'{{"version":{p.version},"status":"{p.state.value}"}}'.encode()
     return OutboxEvent(
         topic=f"mypay.events.{p.partner_id}",
@@ -203,6 +218,9 @@ class Browser:
     async def post(self, path: str, data: Mapping[str, str], **more: Any) -> tuple[int, str, Mapping[str, str]]:
         async with self.http.post(self.console.url + path, data=data, allow_redirects=False, **more) as response:
             return response.status, await response.text(), response.headers
+
+    async def search(self, asked: object) -> tuple[int, str, Mapping[str, str]]:
+        return await self.post("/payments", {"csrf": await self.csrf(), "q": str(asked)})
 
     async def sign_in(self, name: str, password: str = PASSWORD) -> int:
         return (await self.post("/sign-in", {"name": name, "password": password}))[0]

@@ -30,7 +30,7 @@ from typing import Final
 from gateway.proving import stack as local
 
 ROOT: Final = Path(__file__).parents[2]
-BLOCK_S: Final = 90.0
+BLOCK_S: Final = 180.0
 """No block takes longer on a busy machine."""
 
 _FENCE: Final = re.compile(r"^( *)```(\w*)$")

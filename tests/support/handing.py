@@ -11,7 +11,7 @@ from gateway.messaging.records import Outgoing
 from gateway.proving.traffic.cast import Role
 from gateway.proving.traffic.receivers import FAITHFUL, SENDER
 from gateway.proving.world.receiving import AffiliateBook, Receiving, open_receiving
-from gateway.proving.world.world import start_gateway
+from gateway.proving.world.starting import start_gateway
 from schemas.codec import encode
 from schemas.marketing import OfferGranted, OfferUse
 from schemas.portability import PortabilityRequest, TargetInfo

@@ -26,7 +26,7 @@ from gateway.network.iso8583.pool import Iso8583Network
 
 PAN = "4000123412341238"
 AT = datetime(2026, 7, 3, 4, 5, 6, tzinfo=UTC)
-PATIENCE_S = 30
+PATIENCE_S = 60
 """Longer than a busy machine needs: only a test that fails waits for so long."""
 
 BASE: dict[str, Any] = {

@@ -8,7 +8,8 @@ import pytest
 
 from gateway.proving.traffic.cast import Role, make_cast, make_partners
 from gateway.proving.traffic.receivers import make_receivers
-from gateway.proving.world.world import WorldPlan, open_world
+from gateway.proving.world.opening import open_world
+from gateway.proving.world.world import WorldPlan
 from tests.support.scene import Scene, open_scene
 from tests.support.stack import HOME
 

@@ -12,7 +12,7 @@ from gateway.app.runtime import Runtime
 from gateway.consents.rules.consent import Consent
 from gateway.directory.merchants import Merchant
 from gateway.disclosure.rules.entry import Kind, Use
-from gateway.disclosure.rules.uses import BODY_TYPES, SourceRow, use_of
+from gateway.disclosure.rules.uses import BODY_TYPES, SourceRow, told_by, use_of
 from gateway.messaging.records import Outgoing, Record
 from gateway.network.exchange import Acceptor
 from gateway.observability.recording import RecordingObserver
@@ -198,7 +198,7 @@ class PortabilityRig:
                     row.event.event_type,
                     row.event.event_id,
                     row.event.occurred_at,
-                    body=row.event.body,
+                    told=told_by(row.event.body),
                     customer_id="customer-1",
                 )
             )

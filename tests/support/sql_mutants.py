@@ -104,6 +104,7 @@ _ORDER: Final = re.compile(r"ORDER BY (?:(?!\bLIMIT\b|\bFOR\b)[^\n])*")
 _COMPARISON: Final = re.compile(r" (<=|>=|<|>) ")
 _TURNED: Final = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 _BY_ONE: Final = {"<": "<=", "<=": "<", ">": ">=", ">=": ">"}
+_AND: Final = re.compile(r"AND\b")
 _END: Final = re.compile(r"\b(?:ORDER BY|LIMIT|FOR|GROUP BY|RETURNING|UNION|DO)\b")
 
 
@@ -132,23 +133,23 @@ def _cut(text: str, start: int, end: int) -> str:
 def _conditions(sql: str) -> Iterator[tuple[int, int]]:
     """Places of what ``AND`` joins in each ``WHERE``."""
     for where in re.finditer(r"\bWHERE\b", sql):
-        depth, begun, position = 0, where.end(), where.end()
-        while position < len(sql):
-            rest = sql[position:]
-            if rest[0] == "(":
-                depth += 1
-            elif rest[0] == ")":
-                depth -= 1
-                if depth < 0:
-                    break
-            elif depth == 0 and sql[position - 1].isspace():
-                if _END.match(rest):
-                    break
-                if re.match(r"AND\b", rest):
-                    yield _trimmed(sql, begun, position)
-                    begun = position + 3
-            position += 1
-        yield _trimmed(sql, begun, position)
+        yield from _conditions_from(sql, where.end())
+
+
+def _conditions_from(sql: str, begun: int) -> Iterator[tuple[int, int]]:
+    """Places of what ``AND`` joins from ``begun`` to the end of that clause."""
+    depth = 0
+    for position in range(begun, len(sql)):
+        depth += {"(": 1, ")": -1}.get(sql[position], 0)
+        begins_word = depth == 0 and sql[position - 1].isspace()
+        if depth < 0 or (begins_word and _END.match(sql, position)):
+            break
+        if begins_word and _AND.match(sql, position):
+            yield _trimmed(sql, begun, position)
+            begun = position + 3
+    else:
+        position = len(sql)
+    yield _trimmed(sql, begun, position)
 
 
 def _trimmed(sql: str, start: int, end: int) -> tuple[int, int]:

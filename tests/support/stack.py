@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import signal
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from gateway.proving import stack as local
+from gateway.proving.stack.postgres import SERVER_SETTINGS
 
 HOME = Path(os.environ.get("MYPAY_HOME") or Path(__file__).parents[2] / "var").resolve()
 # Sessions that may run side by side on one machine.
@@ -35,6 +38,24 @@ class Stack:
     def restart_kafka(self) -> None:
         local.restart_kafka(self.name, home=self.home)
 
+    def pause_kafka(self) -> None:
+        """Let it stand still: connections stay, and what comes waits in them. Returns once each of its threads does."""
+        pid = self._kafka_pid()
+        os.kill(pid, signal.SIGSTOP)
+        # The signal is there at once, and a thread that runs may go on for some milliseconds.
+        deadline = time.monotonic() + 60
+        while not all(_is_stopped(task) for task in Path(f"/proc/{pid}/task").iterdir()):
+            assert time.monotonic() < deadline, "Kafka does not stand still"
+            time.sleep(0.001)
+
+    def resume_kafka(self) -> None:
+        os.kill(self._kafka_pid(), signal.SIGCONT)
+
+    def _kafka_pid(self) -> int:
+        pid = local.status(self.name, home=self.home).kafka.pid
+        assert pid is not None
+        return pid
+
     def kill_postgres(self) -> None:
         local.kill_postgres(self.name, home=self.home)
 
@@ -43,6 +64,10 @@ class Stack:
 
     def restart_postgres(self) -> None:
         local.restart_postgres(self.name, home=self.home)
+
+
+def _is_stopped(task: Path) -> bool:
+    return (task / "stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 @contextmanager
@@ -68,7 +93,10 @@ def free_slot(prefix: str) -> Iterator[str]:
 def stack() -> Iterator[Stack]:
     with free_slot("test") as name:
         local.reset(name, home=HOME)
-        addresses = local.up(name, home=HOME)
+        with pytest.MonkeyPatch.context() as patch:
+            # Its transactions hold readers of the outbox back for a moment, its statistics change plans: at any time.
+            patch.setitem(SERVER_SETTINGS, "autovacuum", "off")
+            addresses = local.up(name, home=HOME)
         yield Stack(name, HOME, addresses.kafka_bootstrap_servers, addresses.postgres_dsn)
         local.reset(name, home=HOME)
 

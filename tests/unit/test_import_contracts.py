@@ -33,6 +33,7 @@ ROOMS: Final = "Rooms inside the gateway"
 SQL: Final = "Only app and views know what runs SQL"
 FIREWALL: Final = "Marketing knows no payment that it holds no permit for"
 DRIVER: Final = "Only what runs SQL knows PostgreSQL's driver"
+TELEMETRY: Final = "Only the way to a collector knows OpenTelemetry"
 PROVING: Final = "Only the command line starts what proves the gateway"
 CLIENT: Final = "A partner's client knows messages, keys and Kafka alone"
 BOOKS: Final = "The check of the books shares no rule with what it checks"
@@ -74,6 +75,8 @@ PLANTED: Final = [
     (SQL, "streams.relay", "gateway.outbox.postgres"),
     (DRIVER, "gateway.orders.faults", "asyncpg"),
     (DRIVER, "gateway.cli.auth", "asyncpg"),
+    (TELEMETRY, "gateway.observability.tracing", "opentelemetry"),
+    (TELEMETRY, "gateway.app.process", "opentelemetry"),
     (PROVING, "gateway.app.process", "gateway.proving.memory.store"),
     (PROVING, "streams.relay", "gateway.proving.stack"),
     (ROOMS, "gateway.app.initiation", "gateway.client.messages"),

@@ -29,7 +29,7 @@ def child(directory: Path, program: str) -> Child:
 async def up(directory: Path, program: str) -> Child:
     started = child(directory, program)
     started.start()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while "up" not in started.log.read_text():
             started.check()
             await asyncio.sleep(0.01)

@@ -13,8 +13,8 @@ import aiohttp
 import jwt
 import pytest
 
+from gateway.identity.assurance import AssuredOperation
 from gateway.identity.jose.trust_files import read_trust_files
-from gateway.identity.rules import AssuredOperation
 from gateway.proving.counterparts.idp.provider import Group, IdentityProvider
 from gateway.proving.counterparts.idp.run import write_trust_files
 from gateway.proving.counterparts.idp.server import IdpServer
@@ -150,7 +150,7 @@ async def test_it_runs_as_a_process_and_ends_on_sigterm(tmp_path: Path) -> None:
     )
     try:
         assert process.stdout is not None
-        line = await asyncio.wait_for(process.stdout.readline(), 30)
+        line = await asyncio.wait_for(process.stdout.readline(), 60)
         told = json.loads(ready.read_text())
         assert told["url"] in line.decode()
         assert told["pid"] == process.pid
@@ -162,7 +162,7 @@ async def test_it_runs_as_a_process_and_ends_on_sigterm(tmp_path: Path) -> None:
                 async with session.get(str(url)) as response:
                     assert len((await response.json(content_type=None))["keys"]) == 1
         os.kill(process.pid, signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 10) == 0
+        assert await asyncio.wait_for(process.wait(), 60) == 0
         # Keys live in memory alone.
         assert files(tmp_path) == ["financial.toml", "policy.toml", "ready.json", "telecom.toml"]
     finally:

@@ -143,6 +143,12 @@ def share_of_open(handed: Handed, evidence: Evidence) -> None:
     evidence.payments[one.key] = one
 
 
+def know_one_card(handed: Handed, _evidence: Evidence) -> None:
+    for affiliate in (BANK, MOBILE):
+        shares = handed.books[affiliate].shares
+        shares[0] = shares[0]._replace(tokens=frozenset(("t-1",)))
+
+
 GOOD = held(1, MOBILE, "c-1")
 FAULTS: dict[str, tuple[Change, str]] = {
     "a share is lost on its way": (
@@ -172,6 +178,7 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "a payment that is not settled is shared": (share_of_open, "shares_complete"),
     "a payment is shared twice": (lambda h, _: h.shares.append(h.shares[0]), "shares_complete"),
     "two affiliates know one name": (receive(GOOD._replace(customer=f"{BANK}-u-c-1")), "names_apart"),
+    "two affiliates know one name of a card": (know_one_card, "names_apart"),
     "no notice after an end": (change("holders", 2, noticed=False, erased=None), "erased_what_ended"),
     "a notice without an end": (lambda h, _: h.ends.pop((PARTNER, "c-2", "sharing")), "erased_what_ended"),
     "a notice that did not come": (lambda h, _: setattr(h.books[BANK], "notices", frozenset()), "erased_what_ended"),

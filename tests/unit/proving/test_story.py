@@ -11,10 +11,10 @@ import pytest
 
 from gateway.base.process import SilentObserver
 from gateway.directory.partners import PartnerKey
+from gateway.identity.assurance import Assertion
 from gateway.identity.jose.assertion import JwsAssertionVerifier
 from gateway.identity.jose.issuers import CachedTrustTable
 from gateway.identity.jose.signature import JwsVerifier
-from gateway.identity.rules import Assertion
 from gateway.identity.signing import Signed
 from gateway.messaging.records import Outgoing
 from gateway.proving.memory.keys import MemoryKeySource

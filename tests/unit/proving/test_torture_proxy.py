@@ -40,13 +40,13 @@ class Rig:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - the proxy tells nobody
             await asyncio.sleep(0.01)
 
 
 async def soon(awaitable: Awaitable[bytes]) -> bytes:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return await awaitable
 
 
