@@ -119,9 +119,9 @@ async def test_a_relay_whose_session_dies_loses_the_lead_and_can_get_it_back(bac
     await run(backend.store, lambda uow: uow.outbox.append([outbox_event("a"), outbox_event("b")]))
     reader = await led(backend.reader())
     rows = await reader.read(10)
+    # Noted, and written with the next look: that one meets the outage.
+    await reader.advance(rows[0])
     await kill_others(backend)
-    with pytest.raises(StoreUnavailableError):
-        await reader.advance(rows[0])
     with pytest.raises(StoreUnavailableError):
         await reader.read(10)
     other = await led(backend.reader())
