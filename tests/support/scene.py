@@ -155,7 +155,12 @@ class Scene:
     # --- waiting ------------------------------------------------------------------------------------------------------
 
     async def until(
-        self, holds: Callable[[], Awaitable[bool]], what: str, *, within_s: float = WAIT_S, poll_s: float = POLL_S
+        self,
+        holds: Callable[[], Awaitable[bool]],
+        what: str | Callable[[], str],
+        *,
+        within_s: float = WAIT_S,
+        poll_s: float = POLL_S,
     ) -> None:
         """Return once it holds; fail with what was waited for, and how things stand, when it does not in time.
 
@@ -171,7 +176,8 @@ class Scene:
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, aiohttp.ClientError, KafkaError):
                 pass
             if loop.time() > deadline:
-                raise AssertionError(f"after {within_s:.0f} s still not: {what}; payments: {await self.states()}")
+                missed = what if isinstance(what, str) else what()
+                raise AssertionError(f"after {within_s:.0f} s still not: {missed}; payments: {await self.states()}")
             await asyncio.sleep(poll_s)
 
     async def until_states(
