@@ -126,8 +126,7 @@ class PostgresDisclosureLog:
 
     async def _customers(self, consents: Collection[_ConsentKey]) -> Mapping[_ConsentKey, str]:
         found = {key: kept for key in consents if (kept := self._kept.get(key)) is not None}
-        # No text of the server's has a NUL.
-        asked = [key for key in consents if key not in found and "\0" not in key[0] + key[1]]
+        asked = [key for key in consents if key not in found]
         if asked:
             rows = await self._connected().fetch(_SQL.customers, [k[0] for k in asked], [k[1] for k in asked])
             new = {(partner_id, consent_id): customer_id for partner_id, consent_id, customer_id in rows}

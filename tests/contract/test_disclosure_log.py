@@ -225,6 +225,52 @@ async def test_an_export_is_told_by_its_own_event(backend: Backend) -> None:
     assert await backend.findings() == (1, [])
 
 
+EXPORTED = b'{"partner_id":"partner-1","consent_id":"consent-1","consent_version":1,"rcv_org_code":"ORG7"'
+STRANGE = {
+    "a NUL in a text": b'"export_id":"x\\u0000y","records":1,"chunks":1}',
+    "half of a surrogate pair": b'"export_id":"x\\ud800","records":1,"chunks":1}',
+    "half of one in a number's place": b'"export_id":"x","records":"\\udfff","chunks":1}',
+}
+STRANGE_VERSIONS = [b"0", b"-1", b"2147483648", b"9223372036854775808", b"1" + b"0" * 400, b"1e400", b"1.5", b"true"]
+
+
+def exported(number: int, body: bytes) -> OutboxEvent:
+    return OutboxEvent(events_topic("partner-1"), "r", f"strange-{number}", EventType.PORTABILITY_DELIVERED, NOW, body)
+
+
+async def test_what_no_table_can_hold_is_an_entry_that_says_so_and_stops_nothing(backend: Backend) -> None:
+    """A sequencer that cannot write what it reads would come back to the same event for ever."""
+    bodies = [
+        *(EXPORTED + b"," + rest for rest in STRANGE.values()),
+        *(
+            EXPORTED.replace(b'"consent_version":1', b'"consent_version":' + v)
+            + b',"export_id":"x","records":1,"chunks":1}'
+            for v in STRANGE_VERSIONS
+        ),
+        *(EXPORTED.replace(b"consent-1", c) + b',"export_id":"x"}' for c in (b"c\\u0000", b"c\\udc00")),
+    ]
+    async with backend.store.transaction() as uow:
+        await uow.outbox.append([exported(n, body) for n, body in enumerate(bodies)])
+    await pay(backend, payment(1))
+    await drain(await leading(backend))
+    strange = [(Kind.UNREADABLE, f"strange-{n}") for n in range(len(bodies))]
+    assert await references(backend) == [*strange, (Kind.PAYMENT, str(payment(1).payment_id))]
+    # Whose customer it was is known where the consent is.
+    named = [u.customer_id for u in await backend.uses()][len(STRANGE) : len(STRANGE) + len(STRANGE_VERSIONS)]
+    assert named == ["customer-1"] * len(STRANGE_VERSIONS)
+    assert await backend.findings() == (len(bodies) + 1, [])
+
+
+async def test_what_other_alphabets_spell_is_hashed_as_it_stands(backend: Backend) -> None:
+    texts = ["한글", "\U0001f600", "\u2028", "\ufffd", "\x7f", "\t", "\\\\u0000", "\ufdd0", "1" * 5000]
+    bodies = [EXPORTED + b',"records":1,"chunks":1,"export_id":' + encode_json(text) + b"}" for text in texts]
+    async with backend.store.transaction() as uow:
+        await uow.outbox.append([exported(n, body) for n, body in enumerate(bodies)])
+    await drain(await leading(backend))
+    assert await references(backend) == [(Kind.EXPORT, text) for text in texts]
+    assert await backend.findings() == (len(texts), [])
+
+
 async def test_the_chain_goes_on_with_another_sequencer(backend: Backend) -> None:
     await pay(backend, payment(1))
     first = await leading(backend)

@@ -3,8 +3,8 @@
 To log another use, add a row to :data:`USES`. Nothing is written for it anywhere else: the event that tells of the use
 is in the outbox anyway, in the transaction that decided it. Such an event's body must have ``partner_id`` and
 ``consent_id``, and should have ``consent_version``; whose customer it is, the consent tells. An event that lacks what
-its row asks for becomes an entry all the same (:attr:`~gateway.disclosure.rules.entry.Kind.UNREADABLE`), and an
-incident.
+its row asks for, or says what the log's tables cannot hold, becomes an entry all the same
+(:attr:`~gateway.disclosure.rules.entry.Kind.UNREADABLE`), and an incident.
 """
 
 import re
@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from gateway.base.storable import is_storable
 from gateway.disclosure.rules.entry import Kind, Use
 from schemas.codec import parse_strictly
 from schemas.events import EventType
@@ -158,6 +159,9 @@ class SourceRow(Struct, frozen=True, gc=False):
     customer_id: str | None = None
 
 
+VERSION_MAX: Final = 2**31 - 1
+"""The largest version of a consent that there can be: it is counted in four bytes."""
+
 _MEMBER: Final = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -192,10 +196,11 @@ def _is_plain(told: Mapping[str, Any], body: bytes) -> bool:
 
 
 def consent_of(told: Mapping[str, Any] | None) -> tuple[str, str] | None:
-    """Partner and id of the consent that a body names; None where it names none."""
-    if told is None or told.get("partner_id") is None or told.get("consent_id") is None:
+    """Partner and id of the consent that a body names; None where it names none that there can be."""
+    partner_id, consent_id = (None, None) if told is None else (told.get("partner_id"), told.get("consent_id"))
+    if not (isinstance(partner_id, str) and isinstance(consent_id, str)):
         return None
-    return str(told["partner_id"]), str(told["consent_id"])
+    return (partner_id, consent_id) if is_storable(partner_id + consent_id) else None
 
 
 def use_of(row: SourceRow) -> Use | None:
@@ -238,13 +243,12 @@ def _of_body(row: SourceRow, rule: OfBody) -> Use:
         return _unreadable(row)
     body = {**rule.instead, **row.told} if rule.instead else row.told
     try:
-        version = body.get("consent_version")
         use = Use(
             kind=rule.kind,
             customer_id=row.customer_id,
             partner_id=None if rule.nobodys else str(body["partner_id"]),
             consent_id=None if rule.nobodys else str(body["consent_id"]),
-            consent_version=None if version is None else int(version),
+            consent_version=_version(body),
             recipient=_filled(rule.recipient, body),
             purpose=_filled(rule.purpose, body),
             legal_basis=_filled(rule.legal_basis, body),
@@ -252,9 +256,25 @@ def _of_body(row: SourceRow, rule: OfBody) -> Use:
             reference=_filled(rule.reference, body),
             occurred_at=row.occurred_at,
         )
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, RecursionError):
         return _unreadable(row)
-    return use if rule.nobodys or row.customer_id is not None else _unreadable(row)
+    is_somebodys = rule.nobodys or row.customer_id is not None
+    return use if is_somebodys and _can_be_kept(use) else _unreadable(row)
+
+
+def _version(body: Mapping[str, Any]) -> int | None:
+    version = body.get("consent_version")
+    if version is None:
+        return None
+    # Anything else would be told as another version than the event names.
+    if type(version) is not int or not 0 < version <= VERSION_MAX:
+        raise ValueError("no version of a consent")
+    return version
+
+
+def _can_be_kept(use: Use) -> bool:
+    told = use.partner_id, use.consent_id, use.recipient, use.purpose, use.legal_basis, use.what, use.reference
+    return all(text is None or is_storable(text) for text in told)
 
 
 def _filled(text: str, body: Mapping[str, Any]) -> str:

@@ -7,8 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.disclosure.rules.uses import USES, OfBody, _filled, consent_of, told_by
+from gateway.base.storable import is_storable
+from gateway.disclosure.rules.entry import Kind
+from gateway.disclosure.rules.uses import USES, OfBody, SourceRow, _filled, consent_of, told_by, use_of
 from schemas.codec import parse_strictly
+from schemas.events import EventType
+from tests.support.builders import NOW
 
 TEXTS = st.text(max_size=8)
 LEAVES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), TEXTS)
@@ -78,3 +82,28 @@ def test_each_text_of_the_table_is_filled_in_as_the_language_does(value: object)
         except KeyError as error:
             found = repr(error)
         assert found == wanted
+
+
+def test_what_is_nested_too_deep_to_be_told_is_an_entry_all_the_same() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    told = {"partner_id": "p", "consent_id": "c", "rcv_org_code": deep, "records": 1, "chunks": 1, "export_id": "x"}
+    use = use_of(SourceRow(1, 1, EventType.PORTABILITY_DELIVERED, "e", NOW, told=told, customer_id="customer-1"))
+    assert use is not None
+    assert (use.kind, use.customer_id, use.reference) == (Kind.UNREADABLE, "customer-1", "e")
+
+
+@pytest.mark.parametrize("value", [7, ["p"], {"p": 1}, "\0", "\ud800", "p\udfff"])
+def test_a_consent_is_named_by_texts_that_there_can_be(value: object) -> None:
+    assert consent_of({"partner_id": value, "consent_id": "c"}) is None
+    assert consent_of({"partner_id": "p", "consent_id": value}) is None
+
+
+@given(st.text() | st.text(st.characters(min_codepoint=0xD700, max_codepoint=0xE100, exclude_categories=())))
+def test_what_can_be_stored_is_what_utf_8_spells_without_nul(text: str) -> None:
+    try:
+        spelt = b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        spelt = False
+    assert is_storable(text) is spelt
