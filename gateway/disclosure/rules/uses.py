@@ -164,35 +164,29 @@ VERSION_MAX: Final = 2**31 - 1
 
 _MEMBER: Final = re.compile(r"\{([a-z_]+)\}")
 
+_read_plain: Final = msgspec.json.Decoder(dict[str, str | int]).decode
+_write_plain: Final = msgspec.json.Encoder().encode
+
 
 def told_by(body: bytes) -> Mapping[str, Any] | None:
     """The members of an event's body, each given once; None where it is no JSON object.
 
-    Bodies are many: a plain one, of texts and whole numbers without an escape, is read in a quarter of the time. What
-    is not plain is read strictly, so the quick way decides nothing.
+    Bodies are many: a plain one, of texts and whole numbers that would be written as the same bytes, is read in a
+    third of the time. What is not plain is read strictly, so the quick way decides nothing.
     """
     try:
-        told = msgspec.json.decode(body)
+        plain = _read_plain(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        told = None
-    if type(told) is dict and _is_plain(told, body):
-        return told
+        pass
+    else:
+        # A member that is given twice is written once: other bytes.
+        if _write_plain(plain) == body:
+            return plain
     try:
         told = parse_strictly(body)
     except ValueError:
         return None
     return told if isinstance(told, dict) else None
-
-
-def _is_plain(told: Mapping[str, Any], body: bytes) -> bool:
-    quotes = 2 * len(told)
-    for value in told.values():
-        if type(value) is str:
-            quotes += 2
-        elif type(value) is not int:
-            return False
-    # Every name and every text has two quotes: a member that is given twice gives itself away.
-    return b"\\" not in body and body.count(b'"') == quotes
 
 
 def consent_of(told: Mapping[str, Any] | None) -> tuple[str, str] | None:

@@ -28,11 +28,11 @@ def strictly(body: bytes) -> Any:
     return told if isinstance(told, dict) else None
 
 
-@given(MEMBERS, st.booleans())
-def test_a_body_is_read_as_strictly_as_ever(members: list[tuple[str, Any]], escaped: bool) -> None:
+@given(MEMBERS, st.booleans(), st.sampled_from(["", " "]))
+def test_a_body_is_read_as_strictly_as_ever(members: list[tuple[str, Any]], escaped: bool, space: str) -> None:
     """Also where a member is given twice, which a dictionary cannot say."""
-    written = ", ".join(
-        f"{json.dumps(n, ensure_ascii=escaped)}: {json.dumps(v, ensure_ascii=escaped)}" for n, v in members
+    written = f",{space}".join(
+        f"{json.dumps(n, ensure_ascii=escaped)}:{space}{json.dumps(v, ensure_ascii=escaped)}" for n, v in members
     )
     body = f"{{{written}}}".encode("utf-8", "surrogatepass")
     # Whole numbers and others, truth and one, are different things that compare as equal.
@@ -49,6 +49,10 @@ def test_what_is_no_object_tells_nothing(body: bytes) -> None:
     [
         (b'{"a": "x", "a": "x"}', None),
         (b'{"a": 1, "a": 2}', None),
+        (b'{"a":"x","a":"x"}', None),
+        (b'{"a":1,"a":1}', None),
+        (b'{"a":1.0,"b":-0}', {"a": 1.0, "b": 0}),
+        (b'{"a":true}', {"a": True}),
         (b'{"a": 18446744073709551616}', {"a": 18446744073709551616}),
         (b'{"a": NaN}', None),
         (b'{"a": "\\u0022", "b": "\\""}', {"a": '"', "b": '"'}),
@@ -57,7 +61,7 @@ def test_what_is_no_object_tells_nothing(body: bytes) -> None:
     ],
 )
 def test_what_a_quick_reader_would_take_for_something_else(body: bytes, told: object) -> None:
-    assert told_by(body) == told
+    assert repr(told_by(body)) == repr(told)
 
 
 def test_a_consent_is_named_by_both_members() -> None:
