@@ -41,6 +41,7 @@ from gateway.database.dsn import place_of
 from gateway.database.roles import Role as DatabaseRole
 from gateway.messaging.consumer import BatchConsumer
 from gateway.messaging.dead_letters import KafkaDeadLetters
+from gateway.messaging.fetch_waits import FETCH_WAIT_MS
 from gateway.messaging.probe import KafkaProbe
 from gateway.messaging.producer import KafkaPublisher
 from gateway.messaging.settings import KafkaSettings
@@ -231,9 +232,23 @@ async def _connected(store: PostgresStore, dsn: str, observer: Observer) -> None
         await until_done(partial(database.connect, store))
 
 
-def consumer(process: Process, *, topics: Collection[str], group_id: str, in_turns: bool = False) -> BatchConsumer:
+def consumer(
+    process: Process,
+    *,
+    topics: Collection[str],
+    group_id: str,
+    in_turns: bool = False,
+    fetch_wait_ms: int = FETCH_WAIT_MS,
+) -> BatchConsumer:
     """A consumer that is watched: see :mod:`gateway.app.watching`."""
-    made = BatchConsumer(process.kafka, process.observer, topics=topics, group_id=group_id, in_turns=in_turns)
+    made = BatchConsumer(
+        process.kafka,
+        process.observer,
+        topics=topics,
+        group_id=group_id,
+        in_turns=in_turns,
+        fetch_wait_ms=fetch_wait_ms,
+    )
     watch_group(process, group_id, problem=made.problem, lag=made.lag, taken_ms=lambda: made.taken_ms)
     return made
 

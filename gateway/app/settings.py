@@ -297,7 +297,7 @@ class Settings(BaseSettings):
     sharing_batch_max: PositiveInt = 4000
     """Events looked at in one transaction: a larger one costs less for each of them, and holds consents' locks for
     longer, tens of milliseconds as it is."""
-    sharing_interval_s: PositiveFloat = 1.0
+    sharing_interval_s: PositiveFloat = 2.0
     """How often it is looked for what was settled and which consents changed, when there was nothing left: adds as much
     to a share's and an erase notice's time, and lets payments gather for one batch."""
     sharing_erase_days: PositiveInt = 7
@@ -318,7 +318,7 @@ class Settings(BaseSettings):
     # --- disclosure ---
     disclosure_batch_max: PositiveInt = 4000
     """Events of the outbox read at a time: what is made of them takes tens of milliseconds and holds back the relay."""
-    disclosure_idle_s: PositiveFloat = 0.5
+    disclosure_idle_s: PositiveFloat = 1.0
     """Pause after a batch that was not full: an entry is this much late at most. Uses gather meanwhile."""
     disclosure_keep_days: Annotated[int, Field(ge=1098)] = 1098
     """Contents of the disclosure log stay for this long; hashes stay for ever. Customers may see three years."""

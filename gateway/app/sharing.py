@@ -18,6 +18,7 @@ from gateway.identity.jose.keys import CachedKeySource, Registry
 from gateway.identity.jose.signature import JwsVerifier
 from gateway.identity.signing import KeySource, SignatureVerifier
 from gateway.messaging.consuming import Consumer, ConsumerBatches, consume
+from gateway.messaging.fetch_waits import RARE_WAIT_MS
 from gateway.messaging.isolation import IsolatedBatch
 from gateway.messaging.records import DeadLetters
 from gateway.sharing.confirming import ErasureService
@@ -145,7 +146,9 @@ async def sharing_process(process: Process) -> AsyncIterator[SharingStage]:
     try:
         async with publisher(process) as producer:
             connections = SharingConnections(
-                confirmations=consumer(process, topics=[ERASURES], group_id="mypay-sharing"),
+                confirmations=consumer(
+                    process, topics=[ERASURES], group_id="mypay-sharing", fetch_wait_ms=RARE_WAIT_MS
+                ),
                 keys=keys,
                 signatures=JwsVerifier(keys),
                 dead_letters=dead_letters(process, producer),

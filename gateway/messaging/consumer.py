@@ -66,6 +66,7 @@ class BatchConsumer:
         on_assigned: awaited when partitions have come.
         drain_seconds: how long a rebalance waits for commits.
         in_turns: a take has as many records of each partition as of any other, as far as there are.
+        fetch_wait_ms: how long a fetch that asks for everything waits where nothing comes.
 
     Attributes:
         taken_ms: time of a record of the last take, in ms since 1970.
@@ -82,6 +83,7 @@ class BatchConsumer:
         on_assigned: PartitionCallback | None = None,
         drain_seconds: float = DRAIN_SECONDS,
         in_turns: bool = False,
+        fetch_wait_ms: int = FETCH_WAIT_MS,
     ) -> None:
         self._settings = settings
         self._observer = observer
@@ -91,6 +93,7 @@ class BatchConsumer:
         self._on_assigned = on_assigned
         self._drain_seconds = drain_seconds
         self._in_turns = in_turns
+        self._fetch_wait_ms = fetch_wait_ms
         self._consumer: Any = None
         self._attempt = 0
         self._paused = False
@@ -298,7 +301,7 @@ class BatchConsumer:
             session_timeout_ms=int(self._settings.session_s * 1000),
             heartbeat_interval_ms=int(self._settings.heartbeat_s * 1000),
             rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
-            fetch_max_wait_ms=FETCH_WAIT_MS,
+            fetch_max_wait_ms=self._fetch_wait_ms,
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
             fetch_max_bytes=FETCH_BYTES,
             isolation_level=ISOLATION_LEVEL,

@@ -22,6 +22,9 @@ FETCH_WAIT_MS: Final = 250
 """Of a fetch that asks for everything: no record is later for it, and an idle consumer asks four times a second. What
 the broker is asked beside it (offsets, after a rebalance) waits behind it."""
 
+RARE_WAIT_MS: Final = 1000
+"""Likewise, of a consumer to which little ever comes: it asks once a second, and can wait as long after a rebalance."""
+
 PARTIAL_WAIT_MS: Final = 10
 """Of any other: how late a record can be for it. It is asked under load alone, with work at hand."""
 

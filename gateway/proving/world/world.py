@@ -24,6 +24,7 @@ _OF_TRUST: Final = frozenset(("MYPAY_ISSUERS_DIR", "MYPAY_ALLOW_NO_PROOF"))
 # What is due is done soon: a run is short.
 _PROMPT: Final = {
     "MYPAY_DISCLOSURE_PERIOD_S": "3",
+    "MYPAY_DISCLOSURE_IDLE_S": "0.5",
     "MYPAY_PORTABILITY_POLL_S": "0.1",
     "MYPAY_SHARING_INTERVAL_S": "0.2",
     "MYPAY_MARKETING_INTERVAL_S": "0.5",
