@@ -4,25 +4,35 @@ SELECT pg_try_advisory_lock($1)
 -- name: head
 SELECT tx::text AS tx, id, seq, entry_hash, root_number, root_hash, root_seq, period_start, frontier FROM disclosure_head
 
+-- name: look
+-- The last event below everything that a running transaction may still append, and where a full page ends, where there
+-- is one: told by the index alone.
+SELECT o.tx::text AS last_tx, o.id AS last_id, page.tx::text AS page_tx, page.id AS page_id
+FROM (
+    SELECT tx, id FROM outbox
+    WHERE (tx, id) > ((SELECT $1::text::xid8), (SELECT $2::bigint)) AND tx >= (SELECT $1::text::xid8)
+      AND tx < pg_snapshot_xmin(pg_current_snapshot())
+    ORDER BY tx DESC, id DESC LIMIT 1
+) o
+LEFT JOIN (
+    SELECT tx, id FROM outbox
+    WHERE (tx, id) > ((SELECT $1::text::xid8), (SELECT $2::bigint)) AND tx >= (SELECT $1::text::xid8)
+      AND tx < pg_snapshot_xmin(pg_current_snapshot())
+    ORDER BY tx, id OFFSET (SELECT $3::bigint) - 1 LIMIT 1
+) page ON true
+
 -- name: read
--- Events in the relay's order, below everything that a running transaction may still append; partitions are passed over
--- by tx alone. Of those that are no uses only the last one's place is wanted.
--- A planner that knew the place and the limit would take all that is younger than its statistics for a few rows, and sort
--- it, bodies and all, for each page.
-WITH page AS MATERIALIZED (
-    SELECT o.*, row_number() OVER (ORDER BY o.tx, o.id) AS n
-    FROM (
-        SELECT tx, id, topic, key, event_id, event_type, occurred_at,
-               CASE WHEN event_type = ANY ($5::text[]) THEN body END AS body
-        FROM outbox
-        WHERE (tx, id) > ((SELECT $1::text::xid8), (SELECT $2::bigint)) AND tx >= (SELECT $1::text::xid8)
-          AND tx < pg_snapshot_xmin(pg_current_snapshot())
-        ORDER BY tx, id LIMIT (SELECT $3::bigint)
-    ) o
-)
-SELECT tx::text AS place_tx, id, topic, key, event_id, event_type, occurred_at, body, n FROM page
-WHERE event_type = ANY ($4::text[]) OR event_type = ANY ($5::text[]) OR n = (SELECT max(n) FROM page)
-ORDER BY n
+-- Those of a page that may be uses, in the relay's order; partitions are passed over by tx alone. Nothing can come to
+-- stand before the page's end any more.
+-- A planner that knew places and limit would take all that is younger than its statistics for a few rows, and sort it,
+-- bodies and all, for each page.
+SELECT tx::text AS place_tx, id, topic, key, event_id, event_type, occurred_at,
+       CASE WHEN event_type = ANY ($7::text[]) THEN body END AS body
+FROM outbox
+WHERE (tx, id) > ((SELECT $1::text::xid8), (SELECT $2::bigint)) AND tx >= (SELECT $1::text::xid8)
+  AND (tx, id) <= ((SELECT $3::text::xid8), (SELECT $4::bigint)) AND tx <= (SELECT $3::text::xid8)
+  AND event_type = ANY ($6::text[])
+ORDER BY tx, id LIMIT (SELECT $5::bigint)
 
 -- name: payments
 -- Look-ups are by key, one row each, however large the table is. Keys come as two texts: to make an array, the driver

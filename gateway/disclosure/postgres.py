@@ -19,7 +19,6 @@ from gateway.disclosure.rules.sequence import Head, Step
 from gateway.disclosure.rules.uses import (
     BODY_TYPES,
     PAYMENT_TYPES,
-    USES,
     PaymentFacts,
     SourceRow,
     consent_of,
@@ -33,6 +32,7 @@ from schemas.primitives import CustomerId, PartnerId
 _SQL = load(__name__, "disclosure")
 _CONTENTS = load(__name__, "contents")
 _OLD_ROWS = load(__name__, "old_rows")
+_USE_TYPES: Final = [*PAYMENT_TYPES, *BODY_TYPES]
 _LEADER_LOCK: Final = 0x646973636C6F73  # "disclos": any constant, the same in every sequencer
 
 ENTRY_COLUMNS: Final = ("seq", "source_tx", "source_id", "content_hash", "entry_hash")
@@ -84,20 +84,19 @@ class PostgresDisclosureLog:
         return head_of(row)
 
     async def read(self, after: tuple[int, int], limit: int) -> Read:
+        here = (str(after[0]), after[1])
         async with translated():
-            rows = await self._connected().fetch(
-                _SQL.read, str(after[0]), after[1], limit, list(PAYMENT_TYPES), list(BODY_TYPES)
-            )
-            if not rows:
-                return Read((), after, 0)
-            last = rows[-1]
-            # The last one is there for its place, whatever it is.
-            sources = await self._sources([r for r in rows if r["event_type"] in USES])
-        return Read(sources, (int(last["place_tx"]), last["id"]), last["n"])
+            found = await self._connected().fetchrow(_SQL.look, *here, limit)
+            if found is None:
+                return Read((), after)
+            is_full = found["page_tx"] is not None
+            tx, number = (found["page_tx"], found["page_id"]) if is_full else (found["last_tx"], found["last_id"])
+            rows = await self._connected().fetch(_SQL.read, *here, tx, number, limit, _USE_TYPES, BODY_TYPES)
+            return Read(await self._sources(rows), (int(tx), number), is_full=is_full)
 
     async def _sources(self, rows: Sequence[Record]) -> list[SourceRow]:
         payments = await self._payments([r for r in rows if r["body"] is None])
-        told = {r["n"]: told_by(r["body"]) for r in rows if r["body"] is not None}
+        told = {r["id"]: told_by(r["body"]) for r in rows if r["body"] is not None}
         consents = {n: (p.partner_id, p.consent_id) for n, p in payments.items()}
         consents |= {n: key for n, body in told.items() if (key := consent_of(body)) is not None}
         customers = await self._customers(frozenset(consents.values()))
@@ -108,16 +107,16 @@ class PostgresDisclosureLog:
                 event_type=event_type,
                 event_id=event_id,
                 occurred_at=occurred_at,
-                payment=payments.get(n),
-                told=told.get(n),
-                customer_id=None if (key := consents.get(n)) is None else customers.get(key),
+                payment=payments.get(number),
+                told=told.get(number),
+                customer_id=None if (key := consents.get(number)) is None else customers.get(key),
             )
-            for tx, number, _, _, event_id, event_type, occurred_at, _, n in rows
+            for tx, number, _, _, event_id, event_type, occurred_at, _ in rows
         ]
 
     async def _payments(self, rows: Sequence[Record]) -> dict[int, PaymentFacts]:
-        """What the payments of these events are, by the events' numbers on the page."""
-        named = [(r["n"], key) for r in rows if (key := payment_of(r["topic"], r["key"])) is not None]
+        """What the payments of these events are, by the events' ids."""
+        named = [(r["id"], key) for r in rows if (key := payment_of(r["topic"], r["key"])) is not None]
         if not named:
             return {}
         partners, ids = (" ".join(texts) for texts in zip(*(key for _, key in named), strict=True))

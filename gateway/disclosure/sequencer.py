@@ -113,14 +113,14 @@ class SequencerService:
             return await self._write(closing), True
         limit = min(self._settings.batch, head.room)
         read = await self._log.read((head.tx, head.id), limit)
-        if not read.scanned:
+        if read.to == (head.tx, head.id):
             self._observer.level("disclosure_lag_seconds", 0)
             return head, False
         uses = [(row.tx, row.id, use) for row in read.rows if (use := use_of(row)) is not None]
         step = append(head, uses, read.to, self._random(SALT_BYTES * len(uses)), now, self._settings.period)
         after = await self._write(step)
         self._tell(step)
-        return after, read.scanned >= limit
+        return after, read.is_full
 
     async def _write(self, step: Step) -> Head:
         if step.root is None:

@@ -18,12 +18,12 @@ class Read:
     Attributes:
         rows: the events of it that may be uses, in order.
         to: the place up to which it was read; where nothing was read the place that it was read from.
-        scanned: how many events that were, uses or not.
+        is_full: as many events, uses or not, as were asked for; there may be more.
     """
 
     rows: Sequence[SourceRow]
     to: tuple[int, int]
-    scanned: int
+    is_full: bool = False
 
 
 class DisclosureLog(Protocol):

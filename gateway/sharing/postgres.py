@@ -45,15 +45,18 @@ class PostgresSharingStore:
 
     async def read(self, after: Place, limit: int) -> Page:
         here = (str(after.tx), after.id)
-        last = await self._connection.fetchrow(_SQL.look, *here)
-        if last is None:
+        found = await self._connection.fetchrow(_SQL.look, *here, limit)
+        if found is None:
             return Page(after)
-        if not last["has_work"]:
-            return Page(Place(int(last["place_tx"]), last["id"]), 1)
-        rows = await self._connection.fetch(_SQL.read, *here, limit, _READ)
+        is_full = found["has_work"] and found["page_tx"] is not None
+        tx, number = (found["page_tx"], found["page_id"]) if is_full else (found["last_tx"], found["last_id"])
+        last = Place(int(tx), number)
+        if not found["has_work"]:
+            return Page(last)
+        rows = await self._connection.fetch(_SQL.read, *here, tx, number, limit, _READ)
         return Page(
-            Place(int(rows[-1]["place_tx"]), rows[-1]["id"]),
-            rows[-1]["n"],
+            last,
+            is_full,
             await self._settled([r for r in rows if r["event_type"] == EventType.PAYMENT_SETTLED]),
             await self._held([r for r in rows if r["event_type"] == EventType.CONSENT_CHANGED]),
         )

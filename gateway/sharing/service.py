@@ -88,7 +88,7 @@ class SharingService:
         self._customers: dict[tuple[str, str], str] = {}
 
     async def share(self) -> int:
-        """Deal with one batch of what happened; return how many events that was."""
+        """Deal with one batch of what happened; return 0 if nothing did, the batch's bound if more may wait."""
         return await until_done(self._share_once)
 
     async def sweep(self) -> int:
@@ -172,7 +172,7 @@ class SharingService:
             self._observer.batch("sharing", size=len(page.settled), seconds=seconds)
             self._observer.count("sharing", "shared", n=shared)
             self._observer.count("sharing", "erase_notice", n=told)
-        return page.looked_at
+        return self._settings.batch if page.is_full else 1
 
     @staticmethod
     async def _hold(uow: SharingUnit, keys: Collection[ConsentKey]) -> Mapping[ConsentKey, Consent]:

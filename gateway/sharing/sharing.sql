@@ -6,30 +6,32 @@ UPDATE sharing_place SET followed = true WHERE NOT followed
 
 -- name: look
 -- Where nobody may be given anything and nobody holds anything, all that was told until now is passed over. In one
--- statement, and so one moment.
+-- statement, and so one moment. Where a full page ends, where there is one, is told by the index alone.
 SELECT EXISTS (SELECT FROM consent WHERE terms ? 'sharing')
        OR EXISTS (SELECT FROM share_holder WHERE notice_id IS NULL) AS has_work,
-       o.tx::text AS place_tx, o.id
-FROM outbox o
-WHERE (o.tx, o.id) > ((SELECT $1::text::xid8), (SELECT $2::bigint)) AND o.tx >= (SELECT $1::text::xid8)
-  AND o.tx < pg_snapshot_xmin(pg_current_snapshot())
-ORDER BY o.tx DESC, o.id DESC LIMIT 1
+       o.tx::text AS last_tx, o.id AS last_id, page.tx::text AS page_tx, page.id AS page_id
+FROM (
+    SELECT tx, id FROM outbox
+    WHERE (tx, id) > ((SELECT $1::text::xid8), (SELECT $2::bigint)) AND tx >= (SELECT $1::text::xid8)
+      AND tx < pg_snapshot_xmin(pg_current_snapshot())
+    ORDER BY tx DESC, id DESC LIMIT 1
+) o
+LEFT JOIN (
+    SELECT tx, id FROM outbox
+    WHERE (tx, id) > ((SELECT $1::text::xid8), (SELECT $2::bigint)) AND tx >= (SELECT $1::text::xid8)
+      AND tx < pg_snapshot_xmin(pg_current_snapshot())
+    ORDER BY tx, id OFFSET (SELECT $3::bigint) - 1 LIMIT 1
+) page ON true
 
 -- name: read
--- As the relay reads: nothing can come to stand before these rows, and partitions are passed over by tx alone. A planner
--- that knew place and limit would take all that is younger than its statistics for a few rows, and sort it for each page.
-WITH page AS MATERIALIZED (
-    SELECT o.tx, o.id, o.topic, o.key, o.event_type, row_number() OVER (ORDER BY o.tx, o.id) AS n
-    FROM (
-        SELECT tx, id, topic, key, event_type FROM outbox
-        WHERE (tx, id) > ((SELECT $1::text::xid8), (SELECT $2::bigint)) AND tx >= (SELECT $1::text::xid8)
-          AND tx < pg_snapshot_xmin(pg_current_snapshot())
-        ORDER BY tx, id LIMIT (SELECT $3::bigint)
-    ) o
-)
-SELECT tx::text AS place_tx, id, topic, key, event_type, n FROM page
-WHERE event_type = ANY ($4::text[]) OR n = (SELECT max(n) FROM page)
-ORDER BY n
+-- As the relay reads: partitions are passed over by tx alone. Nothing can come to stand before the page's end any more.
+-- A planner that knew places and limit would take all that is younger than its statistics for a few rows, and sort it
+-- for each page.
+SELECT topic, key, event_type FROM outbox
+WHERE (tx, id) > ((SELECT $1::text::xid8), (SELECT $2::bigint)) AND tx >= (SELECT $1::text::xid8)
+  AND (tx, id) <= ((SELECT $3::text::xid8), (SELECT $4::bigint)) AND tx <= (SELECT $3::text::xid8)
+  AND event_type = ANY ($6::text[])
+ORDER BY tx, id LIMIT (SELECT $5::bigint)
 
 -- name: settled
 -- Look-ups are by key, one row each: a plan that begins with all consents that share reads all of their payments.

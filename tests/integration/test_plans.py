@@ -23,11 +23,12 @@ READS_WHOLE_TABLES: Final = {
 
 _TYPES: Final = "ARRAY['kr.mypay.payment.settled.v1']"
 PAGES: Final = {
-    "disclosure.read": f"'{{last}}', 0, 2000, {_TYPES}, {_TYPES}",
+    "disclosure.look": "'{last}', 0, 2000",
+    "disclosure.read": f"'{{last}}', 0, '{{last}}', 9, 2000, {_TYPES}, {_TYPES}",
     "marketing.follow": "'{last}', 0, 2000, 'mypay.events.', 'kr.mypay.consent.changed.v1', 'kr.mypay.payment.sent.v1'",
     "outbox.read": "'{last}', 0, 2000, ARRAY[1, 2], false",
-    "sharing.look": "'{last}', 0",
-    "sharing.read": f"'{{last}}', 0, 2000, {_TYPES}",
+    "sharing.look": "'{last}', 0, 2000",
+    "sharing.read": f"'{{last}}', 0, '{{last}}', 9, 2000, {_TYPES}",
 }
 """Statements that read the outbox from a place on → what they are asked; ``last``: of the events that there are."""
 

@@ -104,7 +104,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
     Role.ARCHIVE: ("archive: *",),
     Role.RELAY: ("outbox: cursor read advance park parked_topics read_parked unpark",),
     Role.DISCLOSURE: (
-        "disclosure: head read payments customers advance add_root tell",
+        "disclosure: head look read payments customers advance add_root tell",
         "copy: disclosure_entry disclosure_content disclosure_block",
     ),
     Role.SETTLEMENT: (

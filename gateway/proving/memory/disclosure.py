@@ -51,11 +51,11 @@ class MemoryDisclosureLog:
         self._refuse_unless_connected()
         rows = self._db.read_outbox(after, limit)
         if not rows:
-            return Read((), after, 0)
+            return Read((), after)
         uses = [
             self._source(r) for r in rows if r.event.event_type in PAYMENT_TYPES or r.event.event_type in BODY_TYPES
         ]
-        return Read(uses, (rows[-1].tx, rows[-1].id), len(rows))
+        return Read(uses, (rows[-1].tx, rows[-1].id), is_full=len(rows) == limit)
 
     async def write(self, step: Step, publish: Sequence[OutboxEvent] = (), statement: str = "") -> None:
         await self._boundary("disclosure.write")

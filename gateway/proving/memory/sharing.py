@@ -51,7 +51,7 @@ class MemorySharingStore:
         if not rows:
             return Page(after)
         if not self._has_work():
-            return Page(Place(rows[-1].tx, rows[-1].id), 1)
+            return Page(Place(rows[-1].tx, rows[-1].id))
         rows = rows[:limit]
         settled = [
             found
@@ -68,7 +68,9 @@ class MemorySharingStore:
         held = {r.key for _, r in self._tx.items(self._db.sharing.holders) if r.notice is None}
         payments = {(p.partner_id, p.payment_id): p for p in settled}
         last = Place(rows[-1].tx, rows[-1].id)
-        return Page(last, len(rows), tuple(p for _, p in sorted(payments.items())), tuple(sorted(changed & held)))
+        return Page(
+            last, len(rows) == limit, tuple(p for _, p in sorted(payments.items())), tuple(sorted(changed & held))
+        )
 
     def _has_work(self) -> bool:
         return any(c.terms.sharing is not None for _, c in self._tx.items(self._db.consents)) or any(

@@ -107,11 +107,11 @@ class Page:
 
     Attributes:
         last: the last place that was looked at; the place asked for where nothing was.
-        looked_at: how many events that was.
+        is_full: as many events as were asked for; there may be more.
         changed: consents that changed under which somebody holds shares.
     """
 
     last: Place
-    looked_at: int = 0
+    is_full: bool = False
     settled: tuple[SettledPayment, ...] = ()
     changed: tuple[ConsentKey, ...] = field(default=())
