@@ -1,18 +1,21 @@
 """After a restore: what Kafka tells of the time since, kept on disk while it is worked through, however much it is.
 
-It lies in a database of SQLite's without a name, in the folder for temporary files (``TMPDIR``), and is gone with the
-process. Orders lie in it as they came: that folder is to be as private as Kafka's disks.
+It lies in files of SQLite's without a name, in the folder that ``TMPDIR`` names, or else in ``/tmp``, and is gone with
+the process. Orders lie in it as they came: that folder is to be as private as Kafka's disks.
 """
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
+from tempfile import TemporaryFile
 from typing import Final
 from uuid import UUID
 
 import msgspec
 
+from gateway.app.errors import NotConfiguredError
 from gateway.messaging.records import Record
 from gateway.payments.restoring.rules import Told, told_further
 from gateway.payments.restoring.service import HandedOn, ambiguous
@@ -47,14 +50,33 @@ class Kept:
 
     Args:
         read: what a record of an execution's topic hands on; None where nobody of the gateway wrote it.
+        folder: for files without a name; of the whole process.
+
+    Raises:
+        NotConfiguredError: no file can be made in the folder.
     """
 
-    def __init__(self, read: Read) -> None:
+    def __init__(self, read: Read, folder: str) -> None:
         self._read = read
         self._db = sqlite3.connect("", isolation_level=None)
+        self._place(folder)
         self._db.executescript(_TABLES)
         # Each commit would look at all that was written and is still in memory.
         self._db.execute("BEGIN")
+
+    def _place(self, folder: str) -> None:
+        """What SQLite sorts by the way lies there, too. By itself it goes elsewhere where a folder cannot be used."""
+        quoted = folder.replace("'", "''")
+        try:
+            with TemporaryFile(dir=folder):
+                self._db.execute(f"PRAGMA temp_store_directory = '{quoted}'")
+        except (OSError, sqlite3.OperationalError) as error:
+            self._db.close()
+            why = error.strerror if isinstance(error, OSError) else error
+            raise NotConfiguredError(f"no file can be made in {folder} (TMPDIR): {why}") from None
+        if self._db.execute("PRAGMA temp_store_directory").fetchall() != [(folder,)]:
+            self._db.close()
+            raise NotConfiguredError("this SQLite takes no folder for temporary files: run it with another Python")
 
     def close(self) -> None:
         """Let all of it go."""
@@ -174,10 +196,17 @@ class Kept:
 
 @contextmanager
 def open_kept(read: Read) -> Iterator[Kept]:
-    """For as long as the block lasts."""
-    kept = Kept(read)
+    """For as long as the block lasts.
+
+    Raises:
+        NotConfiguredError: no file can be made in ``TMPDIR``, or there is no more room in it.
+    """
+    folder = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - SQLite makes files there that nobody else can open
+    kept = Kept(read, folder)
     try:
         yield kept
+    except sqlite3.OperationalError as error:
+        raise NotConfiguredError(f"nothing more can be written in {folder} (TMPDIR): {error}") from None
     finally:
         kept.close()
 

@@ -200,17 +200,17 @@ async def find_payments(
 
     Raises:
         NotYetError: commands on consents wait, numbers were not left out, or a record of the gateway's cannot be read.
-        NotConfiguredError: a network is missing in the settings.
+        NotConfiguredError: a network is missing in the settings, or there is no folder for what is kept meanwhile.
         KafkaUnavailableError, StoreUnavailableError: run it again.
     """
-    if behind := await lag_of(kafka, "mypay-consents", [CONSENT_COMMANDS]):
-        raise NotYetError(f"{behind} commands on consents wait: run the stage consents until it has done them")
     since, networks = to - margin, dict(sorted(load_networks(settings.networks_dir).items()))
-    await _check_networks(kafka, networks, since)
     marks = dispatch(settings)
     done = Restored()
-    async with _owner(dsn) as connection:
-        with open_kept(lambda record, network_id: handed_on_of(record, marks, network_id)) as kept:
+    with open_kept(lambda record, network_id: handed_on_of(record, marks, network_id)) as kept:
+        if behind := await lag_of(kafka, "mypay-consents", [CONSENT_COMMANDS]):
+            raise NotYetError(f"{behind} commands on consents wait: run the stage consents until it has done them")
+        await _check_networks(kafka, networks, since)
+        async with _owner(dsn) as connection:
             events = await read_events(kafka, since, begun=await _begun(connection, to), kept=kept)
             await _check_numbers(connection, events.highest)
             # All of it is read before anything is written: what was handed to several networks is seen by then.

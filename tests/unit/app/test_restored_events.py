@@ -1,6 +1,7 @@
 """After a restore: what is read of partners' topics."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -78,8 +79,8 @@ def test_what_is_done_again_takes_no_suspension_back() -> None:
     assert [command.value for command, _ in ends] == ["suspend"]
 
 
-def test_payments_and_refusals_are_of_the_partner_whose_topic_it_is() -> None:
-    kept = Kept(lambda *_: None)
+def test_payments_and_refusals_are_of_the_partner_whose_topic_it_is(tmp_path: Path) -> None:
+    kept = Kept(lambda *_: None, str(tmp_path))
     read = events(kept)
     told = PaymentEvent.model_validate(event_fields(payment(1)))
     read.add("partner-1", record(EventType.PAYMENT_SENT, told))

@@ -1,6 +1,10 @@
 """After a restore: what is kept on disk is what would be held in memory."""
 
+import asyncio
+import contextlib
 from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given, settings
@@ -8,18 +12,24 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from gateway.app import restored_kept as module
+from gateway.app import restoring
+from gateway.app.errors import NotConfiguredError
 from gateway.app.restored_kept import Kept, open_kept
 from gateway.app.restoring import handed_on_of
+from gateway.app.settings import Settings
 from gateway.messaging.records import Record
+from gateway.messaging.settings import KafkaSettings
 from gateway.payments.restoring.rules import Told, told_further
 from gateway.payments.restoring.service import HandedOn, ambiguous
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import PaymentKey, event_fields
+from gateway.sealing.sealing import MasterKeys
 from schemas.codec import encode
 from schemas.events import PaymentEvent
 from schemas.primitives import NetworkId
 from tests.support.builders import DISPATCH, NETWORK, dispatched_record, numbered_order, payment
-from tests.support.domain_samples import krw
+from tests.support.cli import NETWORK as NETWORK_FILE
+from tests.support.domain_samples import NOW, krw
 
 ACARD, BCARD = NetworkId("acard"), NetworkId(NETWORK)
 STATES = (PaymentState.SENT, PaymentState.UNKNOWN, PaymentState.APPROVED, PaymentState.SENT)
@@ -140,3 +150,66 @@ def test_an_end_is_awaited_until_it_stands(kept: Kept) -> None:
     assert not kept.was_found(key)
     kept.note_found([key, key])
     assert kept.was_found(key)
+
+
+# --- where it lies ----------------------------------------------------------------------------------------------------
+
+
+def files_without_a_name(folder: Path) -> list[str]:
+    """Of this process, in that folder."""
+    found = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(str(descriptor.readlink()))
+    return [name for name in found if name.startswith(f"{folder}/") and name.endswith(" (deleted)")]
+
+
+def tell_much(kept: Kept) -> None:
+    """More than the few pages that may be held in memory."""
+    kept._db.execute("PRAGMA cache_size = 10")
+    event = told_event(1, 1)
+    for _ in range(200):
+        kept.tell(event, encode(event))
+
+
+def test_what_memory_does_not_hold_lies_in_files_without_a_name_where_it_was_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite has a variable of its own, which goes before this one."""
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "the customers' folder"
+    elsewhere.mkdir()
+    folder.mkdir()
+    monkeypatch.setenv("SQLITE_TMPDIR", str(elsewhere))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    with open_kept(read_of_bcard) as kept:
+        assert not files_without_a_name(folder)
+        tell_much(kept)
+        assert files_without_a_name(folder)
+        assert not files_without_a_name(elsewhere)
+        assert not list(folder.iterdir())
+        kept.sort()
+        assert kept.counts() == (1, 0)
+    assert not files_without_a_name(folder)
+
+
+def test_a_folder_in_which_no_file_can_be_made_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def asked(*_: object) -> NoReturn:
+        raise AssertionError("Kafka was asked")
+
+    monkeypatch.setattr(restoring, "lag_of", asked)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "not there"))
+    MasterKeys.create(tmp_path / "internal")
+    (tmp_path / "bcard.toml").write_text(NETWORK_FILE.format(port=1), encoding="utf-8")
+    settings = Settings(_env_file=None, internal_keys_dir=tmp_path / "internal", networks_dir=tmp_path)  # type: ignore[call-arg]
+    with pytest.raises(NotConfiguredError, match=r"no file can be made in .*/not there \(TMPDIR\)"):
+        asyncio.run(restoring.find_payments(settings, "", KafkaSettings("127.0.0.1:1"), NOW))
+
+
+def test_where_there_is_no_more_room_the_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    full = pytest.raises(NotConfiguredError, match=rf"in {tmp_path} \(TMPDIR\): .*full")
+    with full, open_kept(read_of_bcard) as kept:
+        kept._db.execute("PRAGMA max_page_count = 12")
+        tell_much(kept)
