@@ -24,6 +24,7 @@ from schemas.principals import principals
 from schemas.topics import concrete_topics
 from tests.support.deployments import (
     CHART,
+    DEPLOY,
     EVERYTHING,
     NETWORKS,
     environment,
@@ -207,8 +208,77 @@ def test_what_processes_may_reach_has_a_port() -> None:
     assert all(rule.get("ports") for rule in rules), "a rule without ports lets everything out"
     ports = {p["port"] for rule in rules for p in rule["ports"]}
     hosts = [h for text in values["networks"].values() for h in tomllib.loads(text)["addresses"]]
-    needed = {int(h.rpartition(":")[2]) for h in (values["kafka"]["bootstrapServers"], *hosts)}
-    assert ports == needed | {values["postgres"]["port"], 443}
+    needed = {int(h.rpartition(":")[2]) for h in hosts}
+    assert ports == needed | {kafka_listener()["port"], values["postgres"]["port"], 443}
+
+
+def example(name: str, kind: str) -> dict[str, Any]:
+    """The manifest of that kind in an example."""
+    text = (DEPLOY / "examples" / f"{name}.yaml").read_text(encoding="utf-8")
+    [found] = [m for m in yaml.safe_load_all(text) if m["kind"] == kind]
+    return dict(found)
+
+
+def kafka_listener() -> dict[str, Any]:
+    """Where the example's brokers ask for certificates."""
+    listeners = example("strimzi", "Kafka")["spec"]["kafka"]["listeners"]
+    [found] = [one for one in listeners if one["authentication"]["type"] == "tls"]
+    return dict(found)
+
+
+@needs_helm
+def test_the_examples_servers_are_those_that_the_chart_looks_for() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    kafka, database = example("strimzi", "Kafka"), example("cloudnativepg", "Cluster")
+    cluster, at = kafka["metadata"]["name"], database["metadata"]["name"]
+    assert cluster == values["kafka"]["strimzi"]["cluster"]
+    for kind in ("KafkaNodePool", "KafkaUser"):
+        assert example("strimzi", kind)["metadata"]["labels"]["strimzi.io/cluster"] == cluster
+    env = environment(pod_of(manifests(), "relay")["containers"][0])
+    assert env["MYPAY_KAFKA_BOOTSTRAP_SERVERS"] == f"{cluster}-kafka-bootstrap:{kafka_listener()['port']}"
+    made = database["spec"]["bootstrap"]["initdb"]
+    assert (f"{at}-rw", made["database"]) == (values["postgres"]["host"], values["postgres"]["database"])
+    assert values["postgres"]["caSecret"] == f"{at}-ca"
+    assert made["owner"] == Role.OWNER.user
+    assert values["migration"]["ownerSecret"] == f"{at}-{Role.OWNER.user}".replace("_", "-")
+
+
+@needs_helm
+@pytest.mark.parametrize("own", [False, True], ids=["Strimzi's names", "names of one's own"])
+def test_everybody_looks_for_the_kafka_that_is_named(own: bool) -> None:
+    servers, ca = ("kafka.example:9094", "kafka-ca") if own else ("other-kafka-bootstrap:9093", "other-cluster-ca-cert")
+    given = EVERYTHING["kafka"] | ({"bootstrapServers": servers, "clusterCaSecret": ca} if own else {})
+    found = manifests(EVERYTHING | {"kafka": given | {"strimzi": given["strimzi"] | {"cluster": "other"}}})
+    told, secrets = set(), set()
+    for name in (*processes(), "console", "tools"):
+        pod = pod_of(found, name)
+        told.add(environment(pod["containers"][0])["MYPAY_KAFKA_BOOTSTRAP_SERVERS"])
+        secrets |= {v["secret"]["secretName"] for v in pod["volumes"] if v["name"] == "kafka-ca"}
+    assert (told, secrets) == ({servers}, {ca})
+    for each in of_kind(found, "ScaledObject").values():
+        assert {t["metadata"]["bootstrapServers"] for t in each["spec"]["triggers"]} == {servers}
+    for each in of_kind(found, "TriggerAuthentication").values():
+        assert ca in {p["name"] for p in each["spec"]["secretTargetRef"]}
+    strimzis = [m for m in found if m["apiVersion"].startswith("kafka.strimzi.io/")]
+    assert {m["metadata"]["labels"]["strimzi.io/cluster"] for m in strimzis} == {"other"}
+
+
+@needs_helm
+def test_another_releases_name_and_namespace_change_no_name() -> None:
+    """Topics, users and groups are the same for every gateway: what parts two of them is their Kafka and namespace."""
+
+    def rendered(release: str, namespace: str) -> str:
+        ran = helm(
+            "template", release, str(CHART), "--namespace", namespace, "--kube-version", "1.31.0", given=EVERYTHING
+        )
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    other = rendered("payments", "pay")
+    assert "namespace: pay" not in other
+    assert other.replace("app.kubernetes.io/instance: payments", "app.kubernetes.io/instance: mypay") == rendered(
+        "mypay", "default"
+    )
 
 
 @needs_helm

@@ -33,6 +33,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- toYaml (dict "processes" $found) -}}
 {{- end }}
 
+{{- /* Strimzi's names of a cluster's own, where none are given. */ -}}
+{{- define "mypay.kafkaServers" -}}
+{{ .Values.kafka.bootstrapServers | default (printf "%s-kafka-bootstrap:9093" .Values.kafka.strimzi.cluster) }}
+{{- end }}
+
+{{- define "mypay.kafkaCa" -}}
+{{ .Values.kafka.clusterCaSecret | default (printf "%s-cluster-ca-cert" .Values.kafka.strimzi.cluster) }}
+{{- end }}
+
 {{- /* A database user's address; its certificate is in `folder`. */ -}}
 {{- define "mypay.dsn" -}}
 postgresql://{{ .user }}@{{ .postgres.host }}:{{ .postgres.port }}/{{ .postgres.database }}?sslmode=verify-full&sslrootcert=/etc/mypay/postgres-ca/ca.crt&sslcert={{ .folder }}/tls.crt&sslkey={{ .folder }}/tls.key
@@ -73,7 +82,7 @@ umask 077; copy() { mkdir -p $2; cp -L $1/* $2/; }; for d in /given/*; do copy $
 - {name: MYPAY_HTTP_HOST, value: "0.0.0.0"}
 - {name: MYPAY_HTTP_PORT, value: "9100"}
 - {name: MYPAY_NETWORKS_DIR, value: /etc/mypay-config/networks}
-- {name: MYPAY_KAFKA_BOOTSTRAP_SERVERS, value: {{ .Values.kafka.bootstrapServers | quote }}}
+- {name: MYPAY_KAFKA_BOOTSTRAP_SERVERS, value: {{ include "mypay.kafkaServers" . | quote }}}
 - {name: MYPAY_KAFKA_SECURITY_PROTOCOL, value: SSL}
 - {name: MYPAY_KAFKA_SSL_CAFILE, value: /etc/mypay/kafka-ca/ca.crt}
 - {name: MYPAY_KAFKA_CREDENTIALS_DIR, value: /etc/mypay/kafka}
