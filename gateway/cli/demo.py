@@ -3,11 +3,12 @@
 import asyncio
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
@@ -286,25 +287,30 @@ def _look_around(world: "World", result: "DemoResult") -> None:
         tell(f"    {name:<16} {url}/metrics")
     for network in world.networks:
         tell(f"  {'network ' + network.network_id:<18} http://127.0.0.1:{network.control_port}/state")
-    tell(f"  {'PostgreSQL':<18} psql '{redact(world.dsn_of(Role.READONLY))}'")
+    tell(f"  {'PostgreSQL':<18} {redact(world.dsn_of(Role.READONLY))}")
     tell(f"  {'Kafka':<18} {world.kafka_bootstrap_servers}")
     tell(f"  {'logs':<18} {world.logs}")
-    tell("\nFor the other commands, in this shell:")
-    if shutil.which("mypay") is None:
-        tell(f'  export PATH="{Path(sys.executable).parent}:$PATH"')
-    tell(f"  export MYPAY_KAFKA_BOOTSTRAP_SERVERS={world.kafka_bootstrap_servers}")
-    tell(f"  export MYPAY_POSTGRES_DSN='{redact(world.dsn_of(Role.OPERATOR))}'")
-    tell("  export " + " ".join(f"{name}={folder}" for name, folder in world.key_folders.items()))
-    tell(f"  export MYPAY_DISCLOSURE_KEYS_DIR={world.disclosure_keys} MYPAY_RECEIPT_KEY_FILE={world.receipt_key}")
-    tell(f"  export MYPAY_NETWORKS_DIR={world.directory / 'networks'}")
-    tell(f"  export MYPAY_ISSUERS_DIR={world.issuers}")
-    if result.example is not None:
-        tell(f"  mypay trace {result.example[1]}")
-    if result.left is not None:
-        tell(f"  mypay consent uses {result.left[1]} --partner {result.left[0]}     # of the consent that was revoked")
-    for command in ("sharing list", "campaign list", "audit verify", "dead-letter list"):
-        tell(f"  mypay {command}")
+    tell("\nCommands to try, in this shell; the first line lets all of them be about the demo:")
+    for line in _to_try(result):
+        tell(f"  {line}")
     tell("\nTo stop it all: mypay demo --stop\n")
+
+
+def _to_try(result: "DemoResult") -> Iterator[str]:
+    """Lines for a shell: each can be run as it stands here, once those before it were."""
+    if result.kept is not None:
+        yield f". {shlex.quote(str(result.kept.settings))}"
+    if shutil.which("mypay") is None:
+        yield f'export PATH="{Path(sys.executable).parent}:$PATH"'
+    yield "mypay doctor"
+    if result.example is not None:
+        yield f"mypay trace {result.example[1]}"
+    if result.left is not None:
+        yield f"mypay consent uses {result.left[1]} --partner {result.left[0]}     # of the consent that was revoked"
+    for command in ("sharing list", "campaign list", "audit verify", "dead-letter list"):
+        yield f"mypay {command}"
+    if shutil.which("psql") is not None:
+        yield 'psql "$MYPAY_POSTGRES_DSN_READONLY"'
 
 
 def _stop(home: Path) -> None:

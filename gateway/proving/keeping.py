@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import shlex
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Final
 import aiohttp
 
 from gateway.app.registries import open_registries
+from gateway.app.settings import OTHER_VARIABLES
 from gateway.directory.console_roles import ConsoleRole, ConsoleUser
 from gateway.observability.targets import targets
 from gateway.proving.stack.ports import free_ports
@@ -36,11 +38,13 @@ class Kept:
         console: its address; None: what it is made of is not installed.
         password: file with the password of :data:`USER`, who is an approver.
         targets: for Prometheus' ``file_sd_configs``.
+        settings: for a shell to read: with it every command is about this run, each as the user that it is made for.
     """
 
     console: str | None
     password: Path
     targets: Path
+    settings: Path
 
 
 def tell_targets(world: World) -> Path:
@@ -61,7 +65,19 @@ async def keep(world: World) -> Kept:
     write_secret_file(password, word.encode())
     async with open_registries(world.postgres_dsn) as registries:
         await registries.console_users.add(ConsoleUser(USER, ConsoleRole.APPROVER, hash_password(word)))
-    return Kept(await _start_console(world), password, tell_targets(world))
+    return Kept(await _start_console(world), password, tell_targets(world), tell_settings(world))
+
+
+def tell_settings(world: World) -> Path:
+    """Write down for people's shells how to reach everything of a run: a given database's address has a password.
+
+    Commands find the run's servers where these were started, so the home is that of all runs and not of this one.
+    """
+    found = world.directory / "settings.sh"
+    own = {n: v for n, v in world.environment.items() if n.startswith("MYPAY_") and n not in OTHER_VARIABLES}
+    own |= {"MYPAY_HOME": str(world.plan.home.resolve()), "MYPAY_POSTGRES_DSN_OWNER": world.postgres_dsn}
+    write_secret_file(found, "".join(f"export {n}={shlex.quote(v)}\n" for n, v in sorted(own.items())).encode())
+    return found
 
 
 async def _start_console(world: World) -> str | None:

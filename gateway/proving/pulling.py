@@ -22,12 +22,11 @@ from gateway.base.calendar import day_of
 from gateway.portability.api.answering import PullSettings
 from gateway.proving.books import Checked
 from gateway.proving.stack.certificates import Authority, CertificateFiles
+from gateway.proving.traffic.receivers import RECIPIENT, SENDER
 from gateway.views.recipients import RecipientsView
 from schemas.consents import ConsentStatus, ConsentTerms, PortabilityPurpose, PortabilityScope
 from schemas.primitives import ConsentId, CustomerId, PartnerId
 
-_GATEWAY: Final = "MYPAY00000"
-_RECIPIENT: Final = "A1AAAA0000"
 _LIMIT: Final = 5
 """Small, so that there are pages."""
 
@@ -38,7 +37,7 @@ WHERE p.state IN ('approved', 'settled') GROUP BY 1, 2 ORDER BY count(*) DESC, 1
 
 _Row = Mapping[str, object]
 
-_HEADERS: Final = {"x-api-tran-id": f"{_RECIPIENT}M00000000000001", "x-api-type": "user-search"}
+_HEADERS: Final = {"x-api-tran-id": f"{RECIPIENT}M00000000000001", "x-api-type": "user-search"}
 
 
 async def check_pull(dsn: str, folder: Path) -> tuple[Checked, list[str]]:
@@ -54,7 +53,7 @@ async def check_pull(dsn: str, folder: Path) -> tuple[Checked, list[str]]:
     terms = await _permit(dsn, shown)
     exported = await _exported(dsn, terms)
     wrong: list[str] = []
-    bounds = PullSettings(_GATEWAY, per_second=1000, burst=1000)
+    bounds = PullSettings(SENDER, per_second=1000, burst=1000)
     served = serving(dsn, certificate=own.certificate, key=own.key, clients=own.ca, bounds=bounds)
     async with served as port, _client(shown, terms) as client:
         asking = _Asking(client, f"https://127.0.0.1:{port}/v1")
@@ -91,7 +90,7 @@ async def _permit(dsn: str, shown: CertificateFiles) -> ConsentTerms:
     now = datetime.now(UTC)
     last = day_of(now) + timedelta(days=100)
     purpose = PortabilityPurpose(
-        recipients=(_RECIPIENT,),
+        recipients=(RECIPIENT,),
         scopes=tuple(PortabilityScope),
         end_date=last,
         purpose="household accounts",
@@ -111,15 +110,14 @@ async def _permit(dsn: str, shown: CertificateFiles) -> ConsentTerms:
     digest = hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
     async with open_registries(dsn) as registries:
         await registries.consents.add_consents([(terms, ConsentStatus.AUTH)])
-        await registries.recipients.add(_RECIPIENT, "A bank")
-        await registries.recipients.set_certificate(_RECIPIENT, digest)
+        await registries.recipients.set_certificate(RECIPIENT, digest)
     return terms
 
 
 async def _exported(dsn: str, terms: ConsentTerms) -> dict[str, list[dict[str, object]]]:
     found: dict[str, list[dict[str, object]]] = {}
     async with RecipientsView.opened(dsn) as view:
-        async for piece in view.pieces(terms, _RECIPIENT):
+        async for piece in view.pieces(terms, RECIPIENT):
             for name, rows in piece.rows.items():
                 found.setdefault(name, []).extend(rows)
     return found
@@ -163,7 +161,7 @@ class _Asking:
     async def ask(self, path: str, **parameters: str) -> dict[str, Any]:
         """One call."""
         self.calls += 1
-        async with self._client.get(self._url + path, params={"org_code": _GATEWAY} | parameters) as answer:
+        async with self._client.get(self._url + path, params={"org_code": SENDER} | parameters) as answer:
             told: dict[str, Any] = await answer.json()
             return told
 

@@ -1,4 +1,7 @@
-"""The demo as a person runs it, small: real Kafka, PostgreSQL, two networks and every process of the gateway."""
+"""The demo as a person runs it, small: real Kafka, PostgreSQL, two networks and every process of the gateway.
+
+It is left running, and what it prints for whoever looks around is done as it is printed, up to its end.
+"""
 
 import asyncio
 import json
@@ -16,9 +19,11 @@ import psutil
 import pytest
 
 from gateway.observability.dashboards import DASHBOARDS, PARTNER, RATE
+from gateway.proving.stack import ServerState, status
 from gateway.proving.traffic.cast import make_partners
 from gateway.proving.traffic.mix import KINDS
 from gateway.proving.traffic.receivers import FAITHFUL, FINANCIAL, SCARCE, SCARCE_OFFERS, TELECOM
+from gateway.proving.world.opening import stop_kept
 from tests.support.prometheus import WITH_PROMETHEUS, Prometheus, running_prometheus
 from tests.support.stack import HOME
 
@@ -44,8 +49,11 @@ HANDED = (
 """What a reader sees of data that was handed to a recipient and to affiliates."""
 
 
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "LC_ALL": "C.UTF-8"}
+
+
 class Demo(NamedTuple):
-    """One that has ended. ``looking``: what looked on; None where it is not installed."""
+    """One that has ended, and whose world still runs. ``looking``: what looked on; None where it is not installed."""
 
     done: "subprocess.CompletedProcess[str]"
     file: Path
@@ -63,14 +71,16 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
         looking, began = None, time.time()
         if shutil.which("prometheus"):
             looking = await resources.enter_async_context(running_prometheus(folder, places))
+        resources.callback(stop_kept, "demo", HOME)
+        options = ("--orders", str(ORDERS), "--networks", "2", "--seed", "7", "--json", str(folder / "demo.json"))
         done = await asyncio.to_thread(
             subprocess.run,
-            [*program, "--orders", str(ORDERS), "--networks", "2", "--seed", "7", "--json", str(folder / "demo.json")],
+            [*program, *options, "--keep"],
             capture_output=True,
             text=True,
             timeout=220,
             check=False,
-            env={"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "MYPAY_HOME": str(HOME), "LC_ALL": "C.UTF-8"},
+            env=ENVIRONMENT | {"MYPAY_HOME": str(HOME)},
         )
         yield Demo(done, folder / "demo.json", looking, began)
 
@@ -118,7 +128,54 @@ def test_every_record_ends_once_and_the_books_agree(demo: Demo) -> None:
     assert result["balanced"]
     assert result["line"] == last.group()
     assert {c["name"] for c in result["books"] if not c["looked_at"]} == set()
+
+
+@pytest.mark.timeout(240)
+async def test_each_command_that_it_prints_works_as_it_is_printed(demo: Demo, tmp_path: Path) -> None:
+    """From another folder, too. What doctor says is wrong is wrong of nothing that the demo made."""
+    preparing, commands = printed(demo)
+    assert [c.split(" ")[1] for c in commands if c.startswith("mypay ")] == [
+        *("doctor", "trace", "consent", "sharing", "campaign", "audit", "dead-letter"),
+    ]
+    for command in commands:
+        done = await in_a_shell(*preparing, command, folder=tmp_path)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        assert done.stdout + done.stderr or command.startswith("psql ")
+
+
+@pytest.mark.timeout(120)
+async def test_the_command_that_it_prints_last_ends_all_of_it(demo: Demo, tmp_path: Path) -> None:
+    assert [p for p in psutil.process_iter() if runs_here(p)]
+    preparing, _ = printed(demo)
+    [stopping] = re.findall(r"^To stop it all: (.+)$", demo.done.stdout, re.MULTILINE)
+    done = await in_a_shell(*preparing, stopping, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert not [p for p in psutil.process_iter() if runs_here(p)]
+    standing = await asyncio.to_thread(status, "demo", home=HOME)
+    assert {standing.kafka.state, standing.postgres.state} == {ServerState.STOPPED}
+
+
+def printed(demo: Demo) -> tuple[list[str], list[str]]:
+    """What a shell is told first, and then the commands."""
+    told = demo.done.stdout.partition("\nCommands to try")[2].partition("\nTo stop it all")[0]
+    lines = [line.strip() for line in told.splitlines()[1:] if line.strip()]
+    commands = [line for line in lines if line.startswith(("mypay ", "psql "))]
+    return [line for line in lines if line not in commands], commands
+
+
+async def in_a_shell(*lines: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run lines one after the other, with nothing to be typed, until one fails."""
+    return await asyncio.to_thread(
+        subprocess.run,
+        ["/bin/bash", "-e", "-c", "\n".join(lines)],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
 
 
 def runs_here(process: psutil.Process) -> bool:
