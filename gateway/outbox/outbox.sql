@@ -11,7 +11,7 @@ SELECT tx::text AS tx, id FROM outbox_cursor
 -- Cursor and limit are no constants, but selected: a planner that knew them would take all that is younger than its
 -- statistics for a few rows, and sort it, bodies and all, for each page.
 -- The cursor's tx is said twice: rows are compared by the index, partitions are passed over by the one column alone.
-SELECT now.bound::text AS bound, found.*
+SELECT found.*, now.bound::text AS bound
 FROM (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS bound) now
 LEFT JOIN LATERAL (
     SELECT tx::text AS tx, id, topic, key, event_id, event_type, occurred_at, traceparent, body

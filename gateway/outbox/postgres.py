@@ -156,16 +156,7 @@ def _places(rows: Sequence[OutboxRow]) -> tuple[list[str], list[int]]:
 
 
 def _row(row: asyncpg.Record) -> OutboxRow:
-    return OutboxRow(
-        tx=int(row["tx"]),
-        id=row["id"],
-        event=OutboxEvent(
-            topic=row["topic"],
-            key=row["key"],
-            event_id=row["event_id"],
-            event_type=row["event_type"],
-            occurred_at=row["occurred_at"],
-            traceparent=row["traceparent"],
-            body=row["body"],
-        ),
-    )
+    # In the order of the columns, of which these are the first: by name each would be looked up.
+    tx, number, topic, key, event_id, event_type, occurred_at, traceparent, body = row[:9]
+    event = OutboxEvent(topic, key, event_id, event_type, occurred_at, body, traceparent)
+    return OutboxRow(int(tx), number, event)

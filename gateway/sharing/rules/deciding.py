@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from msgspec import Struct
@@ -149,11 +150,13 @@ def data_of(
         fields: that may leave.
         name_token: the affiliate's own name of a card or account.
     """
-    return {
-        field.value: value
-        for field, make in _MADE.items()
-        if field in fields and (value := make(payment, name_token)) is not None
-    }
+    return {name: value for name, make in _made(fields) if (value := make(payment, name_token)) is not None}
+
+
+@lru_cache(maxsize=256)
+def _made(fields: frozenset[SharingField]) -> tuple[tuple[str, _Make], ...]:
+    """The names of these fields, and how each is made: many payments are shared with the same."""
+    return tuple((field.value, make) for field, make in _MADE.items() if field in fields)
 
 
 def erase_cause(
