@@ -89,7 +89,7 @@ class BulkItem(Model):
     consent_id: ConsentIdField
     merchant_id: MerchantIdField
     amount: Money
-    authentication: CompactJws | None = None
+    authentication: CompactJws | None = Field(default=None, repr=False)
 
 
 class PaymentBulk(Model):

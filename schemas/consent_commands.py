@@ -12,6 +12,8 @@ every other command carries the digest of the version that is in force.
 import hashlib
 from typing import Annotated, Final
 
+from pydantic import Field
+
 from schemas.codec import canonical
 from schemas.consents import ConsentTerms, NamedPurposes
 from schemas.orders import CompactJws
@@ -71,7 +73,7 @@ class ConsentAmendment(_Command):
 
     terms: ConsentTerms
     purposes: NamedPurposes | None = None
-    authentication: CompactJws | None = None
+    authentication: CompactJws | None = Field(default=None, repr=False)
 
 
 class ConsentInstruction(_Command):
@@ -88,7 +90,7 @@ class ConsentInstruction(_Command):
     """
 
     purposes: NamedPurposes | None = None
-    authentication: CompactJws | None = None
+    authentication: CompactJws | None = Field(default=None, repr=False)
 
 
 ConsentMessage = ConsentRequest | ConsentAmendment | ConsentInstruction

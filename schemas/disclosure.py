@@ -156,7 +156,7 @@ class ProvenDisclosure(Model):
     seq: Sequence
     source: tuple[int, int]
     use: ToldUse
-    salt: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{22}$")]
+    salt: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{22}$"), Field(repr=False)]
     previous: HashField
     root: Sequence | None = None
     path: tuple[HashField, ...] = ()

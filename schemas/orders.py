@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Self
 
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.json import Decoder
-from pydantic import StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from schemas.assertions import ASSERTION_CHARS_MAX
 from schemas.plain import PlainAmount, built, is_spelt_once, lines, whole
@@ -68,7 +68,7 @@ class PaymentOrder(Model):
     issued_at: UtcTime
     expires_at: UtcTime
     requested_execution_date: SeoulDate | None = None
-    authentication: CompactJws | None = None
+    authentication: CompactJws | None = Field(default=None, repr=False)
 
     _expires_after_issue = model_validator(mode="after")(expires_after_issue)
 

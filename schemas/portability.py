@@ -87,7 +87,7 @@ class PortabilityRequest(Model):
     period: SeoulDate
     target_info: Annotated[tuple[TargetInfo, ...], Field(min_length=1, max_length=16)]
     search_timestamp: SearchTimestamp | None = None
-    authentication: CompactJws | None = None
+    authentication: CompactJws | None = Field(default=None, repr=False)
 
     @property
     def record_key(self) -> str:

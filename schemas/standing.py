@@ -121,7 +121,7 @@ class StandingOrderCreate(Model):
     schedule: StandingSchedule
     issued_at: UtcTime
     expires_at: UtcTime
-    authentication: CompactJws | None = None
+    authentication: CompactJws | None = Field(default=None, repr=False)
 
     _expires_after_issue = model_validator(mode="after")(expires_after_issue)
 

@@ -1,6 +1,6 @@
 """Who may use the console, as data: roles, users, sessions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum, unique
 
@@ -34,7 +34,7 @@ class ConsoleUser:
 
     name: str
     role: ConsoleRole
-    password_hash: str
+    password_hash: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

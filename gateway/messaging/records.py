@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import ClassVar, Final, NamedTuple, Protocol
 
-from msgspec import Struct
+from gateway.base.discreet import Discreet
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,11 @@ class UnreadError(Exception):
         super().__init__(f"{place}: what stands there {unread.reason}")
 
 
-class Record(Struct, frozen=True, gc=False):
+_HIDDEN: Final = frozenset({"key", "value", "headers"})
+"""Of strangers' records any of these may hold a card number."""
+
+
+class Record(Discreet, frozen=True, gc=False):
     """One Kafka record as consumed.
 
     Attributes:
@@ -48,13 +52,15 @@ class Record(Struct, frozen=True, gc=False):
     headers: tuple[tuple[str, bytes], ...]
     unread: Unread | None = None
 
+    HIDDEN: ClassVar[frozenset[str]] = _HIDDEN
+
     @property
     def reference(self) -> str:
         """``topic/partition/offset``: names the record for ever, without showing any of it."""
         return f"{self.topic}/{self.partition}/{self.offset}"
 
 
-class Outgoing(Struct, frozen=True, gc=False):
+class Outgoing(Discreet, frozen=True, gc=False):
     """One Kafka record to publish.
 
     Attributes:
@@ -70,6 +76,8 @@ class Outgoing(Struct, frozen=True, gc=False):
     headers: Sequence[tuple[str, bytes]]
     partition: int | None = None
     at_ms: int | None = None
+
+    HIDDEN: ClassVar[frozenset[str]] = _HIDDEN
 
 
 class Receipt(NamedTuple):

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from msgspec import Struct
 
+from gateway.base.discreet import Discreet
 
-class OutboxEvent(Struct, frozen=True, gc=False):
+
+class OutboxEvent(Discreet, frozen=True, gc=False):
     """One event to be relayed to Kafka once the transaction that holds it has committed."""
 
     topic: str
@@ -17,6 +19,8 @@ class OutboxEvent(Struct, frozen=True, gc=False):
     occurred_at: datetime
     body: bytes
     traceparent: str | None = None
+
+    HIDDEN: ClassVar[frozenset[str]] = frozenset({"body"})
 
 
 class Outbox(Protocol):

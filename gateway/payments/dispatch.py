@@ -22,12 +22,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 from uuid import UUID
 
 from msgspec import Struct, convert, structs
 from msgspec.json import Decoder, Encoder
 
+from gateway.base.discreet import Discreet
 from gateway.identity.assurance import Assertion
 from gateway.messaging.records import Outgoing, Record
 from gateway.payments.refunds.rules import ReceivedRefund
@@ -185,11 +186,13 @@ class Judged(Struct, frozen=True, gc=False, array_like=True, forbid_unknown_fiel
     order: JudgedOrder | None
 
 
-class Dispatched(Struct, frozen=True, gc=False):
+class Dispatched(Discreet, frozen=True, gc=False):
     """A dispatched message: what was judged of it, and the partner's own bytes."""
 
     judged: Judged
     body: bytes
+
+    HIDDEN: ClassVar[frozenset[str]] = frozenset({"body"})
 
     @property
     def is_refund(self) -> bool:

@@ -15,9 +15,11 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum, unique
 from hashlib import sha256
 from json.encoder import encode_basestring
-from typing import Final
+from typing import ClassVar, Final
 
 from msgspec import Struct
+
+from gateway.base.discreet import Discreet
 
 CONTENT_VERSION: Final = "mypay.disclosure.v1"
 SALT_BYTES: Final = 16
@@ -95,7 +97,7 @@ class Use(Struct, frozen=True, gc=False):
         )
 
 
-class Entry(Struct, frozen=True, gc=False):
+class Entry(Discreet, frozen=True, gc=False):
     """One link of the chain, with what is told of its use.
 
     Attributes:
@@ -111,9 +113,8 @@ class Entry(Struct, frozen=True, gc=False):
     salt: bytes
     use: Use
 
-    def __repr__(self) -> str:
-        """Without the salt: whoever has it and the hash can guess at a content that was destroyed."""
-        return f"Entry(seq={self.seq}, source_tx={self.source_tx}, source_id={self.source_id}, use={self.use})"
+    # Whoever has it and the hash can guess at a content that was destroyed.
+    HIDDEN: ClassVar[frozenset[str]] = frozenset({"salt"})
 
 
 def hash_content(salt: bytes, content: str) -> bytes:

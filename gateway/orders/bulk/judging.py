@@ -25,7 +25,7 @@ class Item:
 
     number: int
     received: ReceivedOrder
-    body: bytes
+    body: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What is kept of an order that waits for its day."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from gateway.payments.rules.payment import PaymentKey
@@ -23,7 +23,7 @@ class ScheduledOrder:
     due_at: datetime
     expires_at: datetime
     order_type: str
-    body: bytes
+    body: bytes = field(repr=False)
     signature: str | None
     proven: bool
     reference: str
