@@ -36,11 +36,15 @@ class TooLargeForTopicError(PublisherUnavailableError):
     """A topic takes no record as large as one of these is once it is packed; to publish it again would not help.
 
     Packed, a record may be larger than it was when it came: another compressed it better.
+
+    Attributes:
+        numbers: of those records, of all that were to be published, that were refused alone.
     """
 
-    def __init__(self, topic: str) -> None:
+    def __init__(self, topic: str, numbers: frozenset[int] = frozenset()) -> None:
         super().__init__(f"larger than topic {topic} takes, as it is packed here")
         self.topic = topic
+        self.numbers = numbers
 
 
 class TopicClosedError(PublisherUnavailableError):

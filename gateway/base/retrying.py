@@ -6,7 +6,12 @@ from typing import Final, TypeVar
 
 import stamina
 
-from gateway.base.errors import PublisherUnavailableError, StoreConflictError, StoreUnavailableError
+from gateway.base.errors import (
+    PublisherUnavailableError,
+    StoreConflictError,
+    StoreUnavailableError,
+    TooLargeForTopicError,
+)
 
 T = TypeVar("T")
 
@@ -21,14 +26,20 @@ async def until_done(action: Callable[[], Awaitable[T]]) -> T:
 
     ``action`` must be safe to repeat: here every one is a transaction on Postgres, whose keys make a second run
     harmless, or a publication that its readers deduplicate. Never wrap a send to a card network in it.
+
+    Raises:
+        TooLargeForTopicError: a record that its topic never takes.
+        Whatever else ``action`` raises that waiting would not help.
     """
     try:
         # Nearly every action is done at once, and the machinery for repeating takes longer than some of them.
         return await action()
-    except TRANSIENT:
+    except TRANSIENT as error:
+        if not _may_pass(error):
+            raise
         await asyncio.sleep(_FIRST_PAUSE_S)
     async for attempt in stamina.retry_context(
-        on=TRANSIENT,
+        on=_may_pass,
         attempts=None,
         timeout=None,
         wait_initial=_FIRST_PAUSE_S,
@@ -38,3 +49,7 @@ async def until_done(action: Callable[[], Awaitable[T]]) -> T:
         with attempt:
             return await action()
     raise AssertionError("retries are unlimited")
+
+
+def _may_pass(error: Exception) -> bool:
+    return isinstance(error, TRANSIENT) and not isinstance(error, TooLargeForTopicError)

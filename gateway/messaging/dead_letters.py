@@ -10,7 +10,7 @@ A dead letter is the original key, value and headers, followed by headers of our
   ciphertext); the key and each header stay in clear only where they hold none
 - ``mypay-omitted``: value, key and headers are left out; only the place is told, where the original stands for as long
   as its topic keeps it. ``too-large``: above :data:`ORIGINAL_BYTES_MAX`, which takes a compressed record larger than
-  its topic's limit.
+  its topic's limit; or larger, as a dead letter, than the dead-letter topic takes.
   ``unread``: it was not unpacked, or could not be read; the offset is the last of what was passed over
 - ``mypay-letter-id``: names this dead letter for ever
 - ``mypay-mark``, the last: the gateway's mark (:mod:`gateway.sealing.mac`) over all of it
@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum, unique
 from typing import Final, NamedTuple
 
-from gateway.base.errors import NotAuthenticatedError
+from gateway.base.errors import NotAuthenticatedError, PublisherUnavailableError, TooLargeForTopicError
 from gateway.messaging.records import Outgoing, Publisher, Record, UnreadError
 from gateway.sealing.mac import HmacMarks
 from gateway.sealing.redaction import SCAN_CHARS_MAX, contains_secret, redact
@@ -165,7 +165,8 @@ class KafkaDeadLetters:
     async def park(self, stage: str, records: Sequence[tuple[Record, Exception]]) -> None:
         """Publish each record to the dead-letter topic with the reason; return when all are durably there.
 
-        Each is searched for secrets once, however often this is repeated with the same records after a failure.
+        Each is searched for secrets once, however often this is repeated with the same records after a failure. Of one
+        that the topic does not take as large as it is, the place alone is told.
 
         Raises:
             PublisherUnavailableError: not all were confirmed.
@@ -180,9 +181,25 @@ class KafkaDeadLetters:
                 letters = dead_letters(stage, records, self._keys, searched_max)
             self._unconfirmed = _Unconfirmed(batch, records, letters)
         unconfirmed = self._unconfirmed
-        await self._publisher.publish(unconfirmed.letters)
+        await self._publish(stage, unconfirmed)
         if self._unconfirmed is unconfirmed:
             self._unconfirmed = None
+
+    async def _publish(self, stage: str, unconfirmed: _Unconfirmed) -> None:
+        letters, short = unconfirmed.letters, set[int]()
+        while True:
+            try:
+                await self._publisher.publish(letters)
+            except TooLargeForTopicError as error:
+                if not error.numbers - short:
+                    # No letter at all fits: then it is as if the topic were away.
+                    raise PublisherUnavailableError(str(error)) from error
+                short |= error.numbers
+                for n in error.numbers:
+                    told = _told(stage, *unconfirmed.records[n])
+                    letters[n] = self._keys.marked(_LETTER, _omitted(told, Omitted.TOO_LARGE))
+            else:
+                return
 
     def _search(self, size: int) -> int:
         """How many bytes may be searched now, of records of so many; they count as searched."""

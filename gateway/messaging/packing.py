@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from aiokafka.errors import TopicAuthorizationFailedError
+from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError, TopicAuthorizationFailedError
 
 from gateway.base.errors import PublisherUnavailableError, TopicClosedError
 from gateway.messaging.partitioner import partition_of
@@ -20,6 +20,9 @@ TOPIC_LOOK_UP_SECONDS: Final = 5.0
 """A topic whose partitions are not known by then is looked for among all topics: is it missing, or Kafka away?"""
 
 _METADATA_SECONDS: Final = 2.0
+
+TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
+"""How a broker refuses a batch for its size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +44,15 @@ class Outcome(NamedTuple):
     """What was confirmed; the numbers of the other records, in order; the first failure.
 
     Attributes:
-        untimely: topics that did not take our time; ``too_large``: that did not take a record as large.
+        untimely: topics that did not take our time.
+        too_large: batches that were refused for their size: the numbers of their records.
     """
 
     confirmed: list[Confirmed]
     pending: Sequence[int]
     failure: Exception | None
     untimely: frozenset[str] = frozenset()
-    too_large: frozenset[str] = frozenset()
+    too_large: Sequence[Sequence[int]] = ()
 
 
 async def by_partition(
@@ -89,11 +93,16 @@ async def _refuse_missing(producer: Any, topic: str) -> None:
                 raise TopicClosedError(topic)
 
 
-def pack(producer: Any, records: Sequence[Outgoing], pending: list[int], begin: int) -> tuple[Any, list[int]]:
-    """Fill one batch from ``begin`` on; return it and which records it holds. It takes one record of any size."""
+def pack(
+    producer: Any, records: Sequence[Outgoing], pending: list[int], begin: int, *, alone: bool = False
+) -> tuple[Any, list[int]]:
+    """Fill one batch from ``begin`` on; return it and which records it holds. It takes one record of any size.
+
+    ``alone``: and no other.
+    """
     batch = producer.create_batch()
-    end = begin
-    while end < len(pending):
+    end, ends = begin, begin + 1 if alone else len(pending)
+    while end < ends:
         record = records[pending[end]]
         if (
             batch.append(timestamp=record.at_ms, key=record.key, value=record.value, headers=list(record.headers))
@@ -116,10 +125,13 @@ def size_of(record: Outgoing) -> int:
 def outcome_of(sent: Sequence[Sent], pending: list[int], failure: Exception | None) -> Outcome:
     """What is confirmed up to the first batch that is not: a later one must not overtake it."""
     confirmed: list[Confirmed] = []
+    too_large: list[list[int]] = []
     count = 0
     for numbers, future in sent:
         if not future.done() or future.exception() is not None:
+            if future.done() and isinstance(future.exception(), TOO_LARGE):
+                too_large = [numbers]
             break
         confirmed.append((numbers, future.result()))
         count += len(numbers)
-    return Outcome(confirmed, pending[count:], failure)
+    return Outcome(confirmed, pending[count:], failure, too_large=too_large)

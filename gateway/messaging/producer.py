@@ -10,15 +10,10 @@ tell when they were decided, their topic takes none that is older than so much, 
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
-from aiokafka.errors import (
-    InvalidTimestampError,
-    KafkaError,
-    MessageSizeTooLargeError,
-    RecordListTooLargeError,
-)
+from aiokafka.errors import InvalidTimestampError, KafkaError
 
 from gateway.base.errors import PublisherUnavailableError, TooLargeForTopicError, TopicClosedError
 from gateway.base.process import Observer
@@ -39,13 +34,22 @@ DEADLINE_SECONDS: Final = 30.0
 REQUEST_TIMEOUT_MS: Final = 15_000
 """A broker that does not answer one request for this long is taken to be gone."""
 
-_TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
-
 _STAGE: Final = "publisher"
 
 
 class RecordTooLargeError(ValueError):
-    """A record that no topic of ours can hold: nothing of its batch was published."""
+    """A record that no topic of ours can hold: nothing of its batch was published.
+
+    Attributes:
+        topic: where it was to go.
+        numbers: of such records, of all that were to be published.
+    """
+
+    def __init__(self, topic: str, numbers: frozenset[int]) -> None:
+        super().__init__(f"a record for {topic} is larger than {RECORD_BYTES_MAX} bytes")
+        self.topic = topic
+        self.numbers = numbers
+        self.confirmed: frozenset[int] = frozenset()
 
 
 class KafkaPublisher:
@@ -100,7 +104,7 @@ class KafkaPublisher:
             PublisherUnavailableError: not all were confirmed within the deadline, or by the time that their topic gives
                 them. Publish all of them again. :class:`TopicClosedError` where one topic is the cause: it is missing,
                 closed to us, or took the time of none of two tries. :class:`TooLargeForTopicError` where it does not
-                take one as large. Both tell which are there all the same.
+                take one as large, sent alone. Both tell which are there all the same.
             RecordTooLargeError: a record is larger than :data:`RECORD_BYTES_MAX`; nothing was published.
         """
         await self._publish(records)
@@ -120,9 +124,9 @@ class KafkaPublisher:
     async def _publish(self, records: Sequence[Outgoing]) -> Sequence[Confirmed]:
         if not records:
             return []
-        for record in records:
+        for number, record in enumerate(records):
             if size_of(record) > RECORD_BYTES_MAX:
-                raise RecordTooLargeError(f"a record for {record.topic} is larger than {RECORD_BYTES_MAX} bytes")
+                raise RecordTooLargeError(record.topic, frozenset([number]))
         loop = asyncio.get_running_loop()
         began = loop.time()
         confirmed: list[Confirmed] = []
@@ -140,16 +144,23 @@ class KafkaPublisher:
         deadline = self._deadline()
         pending: Sequence[int] = range(len(records))
         untimely: set[str] = set()
+        alone: set[str] = set()
         attempt = 0
         while True:
             producer = await self._live.get(deadline)
             await self._await_left_behind(producer, deadline)
-            done, pending, failure, refused, too_large = await self._publish_once(producer, records, pending, deadline)
+            done, pending, failure, refused, too_large = await self._publish_once(
+                producer, records, pending, deadline, alone
+            )
             confirmed += done
             if failure is None:
                 return
+            if singles := [batch[0] for batch in too_large if len(batch) == 1]:
+                raise self._too_large(records, singles) from failure
             if too_large:
-                raise self._too_large(min(too_large)) from failure
+                # Which of them it is, if any, is known once they are sent one by one.
+                alone |= {records[batch[0]].topic for batch in too_large}
+                continue
             if isinstance(failure, PublisherUnavailableError):
                 raise failure
             if any(records[n].at_ms is not None and records[n].topic in refused for n in pending):
@@ -162,9 +173,14 @@ class KafkaPublisher:
             attempt += 1
 
     async def _publish_once(
-        self, producer: Any, records: Sequence[Outgoing], pending: Sequence[int], deadline: float
+        self,
+        producer: Any,
+        records: Sequence[Outgoing],
+        pending: Sequence[int],
+        deadline: float,
+        alone: Collection[str],
     ) -> Outcome:
-        """Publish the pending ones with one producer."""
+        """Publish the pending ones with one producer; those for topics in ``alone`` one by one."""
         try:
             groups = await by_partition(producer, records, pending, deadline)
         except PublisherUnavailableError as error:
@@ -173,7 +189,10 @@ class KafkaPublisher:
         except KafkaError as error:
             return Outcome([], pending, error)
         outcomes = await asyncio.gather(
-            *(self._publish_partition(producer, p, records, group, deadline) for p, group in groups.items())
+            *(
+                self._publish_partition(producer, p, records, group, deadline, alone=p.topic in alone)
+                for p, group in groups.items()
+            )
         )
         failures = [o.failure for o in outcomes if o.failure is not None]
         broken = next((e for e in failures if self._breaks(e)), None)
@@ -185,7 +204,7 @@ class KafkaPublisher:
             [n for o in outcomes for n in o.pending],
             next(iter(failures), None),
             untimely=frozenset(topic for topic, e in failed if isinstance(e, InvalidTimestampError)),
-            too_large=frozenset(topic for topic, e in failed if isinstance(e, _TOO_LARGE)),
+            too_large=[batch for o in outcomes for batch in o.too_large],
         )
 
     def _untimely(self, topic: str) -> TopicClosedError:
@@ -193,10 +212,11 @@ class KafkaPublisher:
         self._observer.note("clock_refused", level="error", topic=topic)
         return TopicClosedError(topic, "does not take our clock's time")
 
-    def _too_large(self, topic: str) -> TooLargeForTopicError:
+    def _too_large(self, records: Sequence[Outgoing], refused: Sequence[int]) -> TooLargeForTopicError:
+        topic = min(records[n].topic for n in refused)
         self._observer.count(_STAGE, "too_large")
         self._observer.note("record_too_large", level="error", topic=topic)
-        return TooLargeForTopicError(topic)
+        return TooLargeForTopicError(topic, frozenset(n for n in refused if records[n].topic == topic))
 
     def _breaks(self, failure: Exception) -> bool:
         """True where the producer must not go on: its sequence numbers do not fit, or what it holds must not leave."""
@@ -204,14 +224,21 @@ class KafkaPublisher:
         return isinstance(failure, KafkaError) or (is_late and not self._keeps_late)
 
     async def _publish_partition(
-        self, producer: Any, partition: Partition, records: Sequence[Outgoing], pending: list[int], deadline: float
+        self,
+        producer: Any,
+        partition: Partition,
+        records: Sequence[Outgoing],
+        pending: list[int],
+        deadline: float,
+        *,
+        alone: bool,
     ) -> Outcome:
         sent: list[Sent] = []
         begin = 0
         try:
             async with asyncio.timeout_at(deadline):
                 while begin < len(pending):
-                    batch, numbers = pack(producer, records, pending, begin)
+                    batch, numbers = pack(producer, records, pending, begin, alone=alone)
                     future = await producer.send_batch(batch, partition.topic, partition=partition.number)
                     sent.append((numbers, future))
                     begin += len(numbers)

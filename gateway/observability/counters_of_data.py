@@ -249,7 +249,7 @@ COUNTERS_OF_DATA: Final = (
         outcomes={
             "relay": {
                 "published": "It was published.",
-                "parked": "It was set aside, for its topic does not exist.",
+                "parked": "It was set aside, for its topic does not exist or takes none as large.",
                 "unparked": "It was published after all.",
             }
         },

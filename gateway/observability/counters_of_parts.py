@@ -112,7 +112,7 @@ COUNTERS_OF_PARTS: Final = (
                 "producer_replaced": "A producer that failed was replaced.",
                 "late": "A publication outlived its deadline.",
                 "untimely": "A topic does not take our clock's time.",
-                "too_large": "A topic takes no record as large as one was: whoever publishes it tries again.",
+                "too_large": "A topic takes no record as large as one was: it is put aside, and others go on.",
             }
         },
     ),

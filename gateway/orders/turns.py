@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, Protocol
 
-from gateway.base.errors import TopicClosedError
+from gateway.base.errors import TooLargeForTopicError, TopicClosedError
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.identity.signing import KeySource, SignatureVerifier, Signed
@@ -358,10 +358,13 @@ class FairIntake:
             except TopicClosedError as error:
                 self._observer.note("topic_closed", level="error", topic=error.topic)
                 return False
+            except TooLargeForTopicError:
+                # What it has taken comes again: it is known by its place.
+                return False
             return True
 
         if not await until_done(publish):
-            # Without the topic there are no turns, and nothing else is lost.
+            # Without a topic that takes them there are no turns, and nothing else is lost.
             await self._take([record for record, _ in later])
             return
         self._observer.count("initiation", "waits", n=len(later))

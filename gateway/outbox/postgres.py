@@ -13,7 +13,7 @@ from gateway.database.errors import translated
 from gateway.database.queries import load
 from gateway.database.sessions import COMMAND_TIMEOUT_S, session_settings
 from gateway.outbox.rules.ahead import Look, Progress
-from gateway.outbox.store import OutboxEvent, OutboxRow
+from gateway.outbox.store import TOO_LARGE, OutboxEvent, OutboxRow
 
 _SQL = load(__name__, "outbox")
 _ADVANCE_AND_READ: Final = f"WITH moved AS ({_SQL.advance}) {_SQL.read}"
@@ -103,16 +103,28 @@ class PostgresOutboxReader:
                 self._has_moved = progress.passed(bound)
         return rows
 
-    async def advance(self, last: OutboxRow, *, parked: Sequence[OutboxRow] = (), reason: str = "") -> None:
+    async def advance(
+        self,
+        last: OutboxRow,
+        *,
+        parked: Sequence[OutboxRow] = (),
+        reason: str = "",
+        large: Sequence[OutboxRow] = (),
+    ) -> None:
         async with translated():
             connection = self._connected()
-            if not parked:
+            if not parked and not large:
                 self._has_moved |= self._progress.told((last.tx, last.id))
                 return
             async with connection.transaction():
-                await connection.execute(_SQL.park, *_places(parked), [r.event.topic for r in parked], reason)
+                await self._park(connection, parked, reason)
+                await self._park(connection, large, TOO_LARGE)
                 if self._progress.told((last.tx, last.id)):
                     await self._move(connection)
+
+    async def _park(self, connection: "Connection[Any]", rows: Sequence[OutboxRow], reason: str) -> None:
+        if rows:
+            await connection.execute(_SQL.park, *_places(rows), [r.event.topic for r in rows], reason)
 
     async def _move(self, connection: "Connection[Any]", *, within_s: float = COMMAND_TIMEOUT_S) -> None:
         tx, number = self._progress.cursor
@@ -121,11 +133,22 @@ class PostgresOutboxReader:
 
     async def parked_topics(self) -> frozenset[str]:
         async with translated():
-            return frozenset(r["topic"] for r in await self._connected().fetch(_SQL.parked_topics))
+            return frozenset(r["topic"] for r in await self._connected().fetch(_SQL.parked_topics, TOO_LARGE))
 
     async def read_parked(self, topic: str, limit: int) -> Sequence[OutboxRow]:
         async with translated():
-            return [_row(r) for r in await self._connected().fetch(_SQL.read_parked, topic, limit)]
+            return [_row(r) for r in await self._connected().fetch(_SQL.read_parked, topic, limit, TOO_LARGE)]
+
+    async def read_large(self) -> Sequence[OutboxRow]:
+        async with translated():
+            return [_row(r) for r in await self._connected().fetch(_SQL.read_large, TOO_LARGE)]
+
+    async def set_large(self, rows: Sequence[OutboxRow]) -> None:
+        async with translated():
+            connection = self._connected()
+            async with connection.transaction():
+                await connection.execute(_SQL.unpark, *_places(rows))
+                await self._park(connection, rows, TOO_LARGE)
 
     async def unpark(self, rows: Sequence[OutboxRow]) -> None:
         async with translated():

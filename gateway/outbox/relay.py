@@ -6,25 +6,37 @@ The cursor moves only after Kafka has confirmed, so a crash means some events tw
 
 A topic that Kafka does not have, that is closed to us or that does not take our clock's time holds up nobody else: its
 events are set aside, together with all later ones of that topic, and tried again every minute, in their order.
+
+An event that is larger than its topic takes is set aside alone: it may never be taken, so no other waits for it, and
+readers order a payment's events by their version. Others of the topic that are as large are set aside with it, untried.
+They are tried again every minute, each topic's smallest first, until one is refused.
 """
 
 import asyncio
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from msgspec import structs
 
-from gateway.base.errors import StoreUnavailableError, TopicClosedError
+from gateway.base.errors import StoreUnavailableError, TooLargeForTopicError, TopicClosedError
 from gateway.base.pace import Pace
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.base.tracing import exemplar
+from gateway.messaging.packing import size_of
+from gateway.messaging.producer import RecordTooLargeError
 from gateway.messaging.records import Outgoing, Publisher
 from gateway.outbox.store import OutboxEvent, OutboxReader, OutboxRow
 from schemas.envelope import event_headers
 
 _PARKED: Final = "topic does not exist, is closed to us, or does not take our clock's time"
+
+_UNKNOWN_SIZE: Final = sys.maxsize
+
+_Refusal = TopicClosedError | TooLargeForTopicError | RecordTooLargeError
 
 SOURCE = "/mypay/gateway"
 
@@ -74,6 +86,8 @@ class RelayService:
         self._settings = settings
         self._progress = progress
         self._closed: set[str] = set()
+        # Topic → size of the smallest event that it has refused since the last retry.
+        self._large: dict[str, int] = {}
         self._retry_at = 0.0
 
     async def run(self) -> None:
@@ -92,7 +106,7 @@ class RelayService:
                 while True:
                     gathering.begin()
                     idling.begin()
-                    if self._closed and asyncio.get_running_loop().time() >= self._retry_at:
+                    if (self._closed or self._large) and asyncio.get_running_loop().time() >= self._retry_at:
                         await self.retry_parked()
                     relayed = await self.relay_once()
                     self._progress()
@@ -117,13 +131,14 @@ class RelayService:
         rows = await self._reader.read(self._settings.batch)
         if not rows:
             return 0
-        await self._publish(rows)
+        large = await self._publish(rows)
         parked = [r for r in rows if r.event.topic in self._closed] if self._closed else []
-        await self._reader.advance(rows[-1], parked=parked, reason=_PARKED)
+        await self._reader.advance(rows[-1], parked=parked, reason=_PARKED, large=large)
         now = self._clock.now()
         self._observer.batch("relay", size=len(rows), seconds=loop.time() - started)
-        self._observer.count("relay", "published", n=len(rows) - len(parked))
-        self._observer.count("relay", "parked", n=len(parked))
+        aside = len(parked) + len(large)
+        self._observer.count("relay", "published", n=len(rows) - aside)
+        self._observer.count("relay", "parked", n=aside)
         self._observer.hops(
             "change_to_event",
             [(now - r.event.occurred_at).total_seconds() for r in rows],
@@ -132,12 +147,13 @@ class RelayService:
         return len(rows)
 
     async def look_for_parked(self) -> None:
-        """Learn which topics have events that an earlier relay set aside.
+        """Learn of which topics an earlier relay set events aside.
 
         Raises:
             StoreUnavailableError: the session that holds the leader lock is lost.
         """
         self._closed = set(await self._reader.parked_topics())
+        self._large = {row.event.topic: _UNKNOWN_SIZE for row in await self._reader.read_large()}
         self._retry_at = asyncio.get_running_loop().time()
 
     async def retry_parked(self) -> int:
@@ -147,40 +163,77 @@ class RelayService:
             StoreUnavailableError: the session that holds the leader lock is lost.
         """
         total = 0
+        self._large.clear()
         for topic in sorted(self._closed):
             self._closed.discard(topic)
             while rows := await self._reader.read_parked(topic, self._settings.batch):
-                await self._publish(rows)
+                large = await self._publish(rows)
                 if topic in self._closed:
                     break
-                await self._reader.unpark(rows)
-                total += len(rows)
+                if large:
+                    await self._reader.set_large(large)
+                total += await self._unpark(rows, large)
+        total += await self._retry_large()
         self._observer.count("relay", "unparked", n=total)
         self._retry_at = asyncio.get_running_loop().time() + self._settings.parked_retry_s
         return total
 
-    async def _publish(self, rows: Sequence[OutboxRow]) -> None:
+    async def _retry_large(self) -> int:
+        total = 0
+        while rows := [
+            r for r in await self._reader.read_large() if r.event.topic not in self._large.keys() | self._closed
+        ]:
+            large = await self._publish(rows)
+            total += await self._unpark([r for r in rows if r.event.topic not in self._closed], large)
+            self._progress()
+        return total
+
+    async def _unpark(self, rows: Sequence[OutboxRow], large: Sequence[OutboxRow]) -> int:
+        told = [r for r in rows if r not in large]
+        if told:
+            await self._reader.unpark(told)
+        return len(told)
+
+    async def _publish(self, rows: Sequence[OutboxRow]) -> list[OutboxRow]:
+        """Publish all but those of closed topics; return those that are larger than their topics take."""
         traces = self._observer.traces
         if traces is None:
-            await self._publish_all(rows)
-            return
-        with traces.publishing([(r.event.topic, r.event.traceparent) for r in rows]) as carried:
-            await self._publish_all([_carrying(r, c) for r, c in zip(rows, carried, strict=True)])
+            large = await self._publish_all(rows)
+        else:
+            with traces.publishing([(r.event.topic, r.event.traceparent) for r in rows]) as carried:
+                large = await self._publish_all([_carrying(r, c) for r, c in zip(rows, carried, strict=True)])
+        return [r for r in rows if (r.tx, r.id) in large] if large else []
 
-    async def _publish_all(self, rows: Sequence[OutboxRow]) -> None:
-        """Publish all but those of closed topics; a topic that turns out to be closed is one from now on."""
+    async def _publish_all(self, rows: Sequence[OutboxRow]) -> set[tuple[int, int]]:
+        """As :meth:`_publish`, by their places; a topic that turns out to be closed is one from now on."""
+        left = [(r, _record(r.event)) for r in rows]
+        large: set[tuple[int, int]] = set()
+        while True:
+            going = [(r, o) for r, o in left if o.topic not in self._closed]
+            if self._large:
+                beyond = [r for r, o in going if size_of(o) >= self._large.get(o.topic, _UNKNOWN_SIZE)]
+                large |= {(r.tx, r.id) for r in beyond}
+                going = [(r, o) for r, o in going if (r.tx, r.id) not in large]
+            left = going
+            match await until_done(partial(self._refusal, [o for _, o in left])):
+                case None:
+                    return large
+                case TopicClosedError() as closed:
+                    self._closed.add(closed.topic)
+                    self._observer.count("relay", "topic_closed")
+                    self._observer.note("topic_closed", level="error", topic=closed.topic)
+                case refused:
+                    sizes = [size_of(left[n][1]) for n in refused.numbers]
+                    self._large[refused.topic] = min([*sizes, self._large.get(refused.topic, _UNKNOWN_SIZE)])
+                    self._observer.note("event_too_large", level="error", topic=refused.topic)
+                    left = [one for n, one in enumerate(left) if n not in refused.confirmed]
 
-        async def publish() -> str | None:
-            try:
-                await self._publisher.publish([_record(r.event) for r in rows if r.event.topic not in self._closed])
-            except TopicClosedError as error:
-                return error.topic
-            return None
-
-        while (closed := await until_done(publish)) is not None:
-            self._closed.add(closed)
-            self._observer.count("relay", "topic_closed")
-            self._observer.note("topic_closed", level="error", topic=closed)
+    async def _refusal(self, records: Sequence[Outgoing]) -> "_Refusal | None":
+        try:
+            await self._publisher.publish(records)
+        except (TopicClosedError, TooLargeForTopicError, RecordTooLargeError) as error:
+            return error
+        return None
 
 
 def _carrying(row: OutboxRow, traceparent: str | None) -> OutboxRow:

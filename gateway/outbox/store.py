@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
 from msgspec import Struct
 
 from gateway.base.discreet import Discreet
+
+TOO_LARGE: Final = "larger than its topic takes"
+"""Why an event is set aside alone: those behind it go on without it."""
 
 
 class OutboxEvent(Discreet, frozen=True, gc=False):
@@ -77,18 +80,33 @@ class OutboxReader(Protocol):
         Also those that a transaction which still runs may put events before: it holds up nobody else's.
         """
 
-    async def advance(self, last: OutboxRow, *, parked: Sequence[OutboxRow] = (), reason: str = "") -> None:
+    async def advance(
+        self,
+        last: OutboxRow,
+        *,
+        parked: Sequence[OutboxRow] = (),
+        reason: str = "",
+        large: Sequence[OutboxRow] = (),
+    ) -> None:
         """The rows that were read last are told, up to this one: Kafka has confirmed them, or they are set aside now.
+
+        ``large`` are set aside as :data:`TOO_LARGE`, ``parked`` with their topic, for ``reason``.
 
         The cursor moves past what is told, as far as nothing can come to stand before it any more. It may be written
         with the next look, or as the lead is given up: whoever follows one that dies before tells its last rows again.
         """
 
     async def parked_topics(self) -> frozenset[str]:
-        """Topics with rows that are set aside."""
+        """Topics with rows that are set aside with their topic."""
 
     async def read_parked(self, topic: str, limit: int) -> Sequence[OutboxRow]:
-        """A topic's rows that are set aside, in their order."""
+        """A topic's rows that are set aside with it, in their order."""
+
+    async def read_large(self) -> Sequence[OutboxRow]:
+        """Of each topic's rows that are set aside as :data:`TOO_LARGE`, the smallest."""
+
+    async def set_large(self, rows: Sequence[OutboxRow]) -> None:
+        """Rows that were set aside with their topic are from now on as :data:`TOO_LARGE`."""
 
     async def unpark(self, rows: Sequence[OutboxRow]) -> None:
         """Forget that these were set aside: Kafka has confirmed them now."""

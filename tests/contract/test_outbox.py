@@ -249,6 +249,27 @@ async def test_rows_are_set_aside_with_the_move_of_the_cursor_and_come_back_in_o
     assert await successor.parked_topics() == frozenset()
 
 
+async def test_what_is_too_large_is_set_aside_beside_its_topic_and_told_smallest_first(backend: Backend) -> None:
+    reader = await leading(backend)
+    async with backend.store.transaction() as uow:
+        await uow.outbox.append([replace(outbox_event(n), topic=f"t-{n[0]}") for n in ("a-large", "b-l", "a-l", "a-m")])
+    a_large, b, a_small, a_medium = rows = await reader.read(10)
+    await reader.advance(rows[-1], parked=[a_medium], reason="missing", large=[a_large, b, a_small])
+    assert await reader.parked_topics() == {"t-a"}
+    assert await reader.read_parked("t-a", 9) == [a_medium]
+    assert await reader.read_large() == [a_small, b]
+    await reader.unpark([a_small])
+    await reader.set_large([a_medium])
+    await reader.release()
+
+    successor = await leading(backend)
+    assert await successor.parked_topics() == frozenset()
+    assert await successor.read_parked("t-a", 9) == []
+    assert await successor.read_large() == [a_medium, b]
+    await successor.unpark([a_medium, b])
+    assert await successor.read_large() == [a_large]
+
+
 async def test_relayed_events_are_forgotten_from_the_oldest_on_and_nothing_else(backend: Backend) -> None:
     await backend.partition_outbox(ending=False)
     async with backend.store.transaction() as uow:

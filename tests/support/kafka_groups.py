@@ -18,8 +18,11 @@ from schemas.topics import TOPICS
 ORDERS_TOPIC = TOPICS[0]
 
 
-async def fresh_topic(settings: KafkaSettings, partitions: int = 4) -> str:
-    wanted = replace(ORDERS_TOPIC, name=f"t-{uuid.uuid4().hex}", partitions=partitions)
+async def fresh_topic(
+    settings: KafkaSettings, partitions: int = 4, *, max_message_bytes: int = ORDERS_TOPIC.max_message_bytes
+) -> str:
+    name = f"t-{uuid.uuid4().hex}"
+    wanted = replace(ORDERS_TOPIC, name=name, partitions=partitions, max_message_bytes=max_message_bytes)
     await ensure_topics(settings, [wanted], replication_factor=1, apply=True)
     return wanted.name
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from gateway.base.errors import TopicClosedError
+from gateway.base.errors import TooLargeForTopicError, TopicClosedError
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.database.unit import Store
@@ -191,22 +191,27 @@ class ScheduledOrderService:
         return claimed
 
     async def _hand_on(self, outgoing: Sequence[Outgoing]) -> int:
-        """Publish all but those whose network has no open topic: they wait, and the others go. Return how many went."""
-        closed: set[str] = set()
+        """Publish all but those whose network has no open topic, or whose topic takes none as large.
+
+        They wait, and the others go. Returns how many went.
+        """
         going = list(outgoing)
 
-        async def publish() -> str | None:
+        async def publish() -> TopicClosedError | TooLargeForTopicError | None:
             try:
                 await self._publisher.publish(going)
-            except TopicClosedError as error:
-                return error.topic
+            except (TopicClosedError, TooLargeForTopicError) as error:
+                return error
             return None
 
-        while (topic := await until_done(publish)) is not None:
-            closed.add(topic)
-            going = [o for o in outgoing if o.topic not in closed]
+        while (refusal := await until_done(publish)) is not None:
+            if isinstance(refusal, TooLargeForTopicError):
+                # The publisher has told of it. It expires at last, if nobody lets it through before.
+                going = [o for n, o in enumerate(going) if n not in refusal.numbers]
+                continue
+            going = [o for o in going if o.topic != refusal.topic]
             self._observer.count("schedule", "topic_closed")
-            self._observer.note("topic_closed", level="error", topic=topic)
+            self._observer.note("topic_closed", level="error", topic=refusal.topic)
         return len(going)
 
     async def _claim(self) -> tuple[int, list[ScheduledOrder], dict[MerchantId, Merchant]]:

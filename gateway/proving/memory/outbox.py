@@ -7,7 +7,7 @@ from typing import Final
 
 from gateway.base.errors import StoreUnavailableError
 from gateway.outbox.rules.ahead import Look, Progress
-from gateway.outbox.store import OutboxEvent, OutboxRow
+from gateway.outbox.store import TOO_LARGE, OutboxEvent, OutboxRow
 from gateway.proving.memory.boundary import Boundary, no_boundary
 from gateway.proving.memory.database import Database, Transaction
 
@@ -87,24 +87,49 @@ class MemoryOutboxReader:
             self._db.outbox_cursor = progress.cursor
         return rows
 
-    async def advance(self, last: OutboxRow, *, parked: Sequence[OutboxRow] = (), reason: str = "") -> None:
+    async def advance(
+        self,
+        last: OutboxRow,
+        *,
+        parked: Sequence[OutboxRow] = (),
+        reason: str = "",
+        large: Sequence[OutboxRow] = (),
+    ) -> None:
         await self._boundary("relay.advance")
         self._refuse_unless_leader()
         if self._progress.told((last.tx, last.id)):
             self._db.outbox_cursor = self._progress.cursor
-        self._db.outbox_parked.update({(row.tx, row.id): (row, reason) for row in parked})
+        aside = [*((row, reason) for row in parked), *((row, TOO_LARGE) for row in large)]
+        for row, why in aside:
+            self._db.outbox_parked.setdefault((row.tx, row.id), (row, why))
         await self._boundary("relay.advanced")
 
     async def parked_topics(self) -> frozenset[str]:
         await self._boundary("relay.parked_topics")
         self._refuse_unless_leader()
-        return frozenset(row.event.topic for row, _ in self._db.outbox_parked.values())
+        return frozenset(row.event.topic for row, why in self._db.outbox_parked.values() if why != TOO_LARGE)
 
     async def read_parked(self, topic: str, limit: int) -> Sequence[OutboxRow]:
         await self._boundary("relay.read_parked")
         self._refuse_unless_leader()
-        rows = (row for _, (row, _) in sorted(self._db.outbox_parked.items()) if row.event.topic == topic)
-        return list(islice(rows, limit))
+        aside = sorted(self._db.outbox_parked.items())
+        return list(islice((r for _, (r, why) in aside if r.event.topic == topic and why != TOO_LARGE), limit))
+
+    async def read_large(self) -> Sequence[OutboxRow]:
+        await self._boundary("relay.read_large")
+        self._refuse_unless_leader()
+        smallest: dict[str, OutboxRow] = {}
+        for _, (row, why) in sorted(self._db.outbox_parked.items()):
+            if why == TOO_LARGE:
+                other = smallest.setdefault(row.event.topic, row)
+                if len(row.event.body) < len(other.event.body):
+                    smallest[row.event.topic] = row
+        return [smallest[topic] for topic in sorted(smallest)]
+
+    async def set_large(self, rows: Sequence[OutboxRow]) -> None:
+        await self._boundary("relay.set_large")
+        self._refuse_unless_leader()
+        self._db.outbox_parked.update({(row.tx, row.id): (row, TOO_LARGE) for row in rows})
 
     async def unpark(self, rows: Sequence[OutboxRow]) -> None:
         await self._boundary("relay.unpark")

@@ -5,6 +5,7 @@ import uuid
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from msgspec.structs import replace
 
 from gateway.base.errors import TooLargeForTopicError, TopicClosedError
 from gateway.messaging.dead_letters import (
@@ -21,7 +22,10 @@ from gateway.messaging.topics_admin import ensure_topics
 from gateway.observability.recording import RecordingObserver
 from gateway.sealing.sealing import MasterKeys
 from schemas.topics import DEAD_LETTER, TOPICS
-from tests.support.kafka_groups import Group, by_key, first_seen, numbered, publisher_of, take_until
+from tests.support.builders import outbox_event
+from tests.support.deadline import in_time
+from tests.support.kafka_groups import Group, by_key, first_seen, fresh_topic, numbered, publisher_of, take_until
+from tests.support.rig import Rig
 
 
 async def test_every_record_arrives_once_and_in_its_keys_order(
@@ -78,6 +82,62 @@ async def test_what_packs_larger_than_its_topic_takes_is_told_at_once(
     assert observer.counted("publisher", "too_large") == 1
     await publisher.publish(numbered(topic, 3))
     assert len(await take_until(await group.join(), 3)) == 3
+
+
+def noise(topic: str, number: int, size: int) -> Outgoing:
+    """A record that nothing packs smaller."""
+    return Outgoing(topic, b"k", random.Random(number).randbytes(size), [("n", b"%d" % number)])
+
+
+async def test_batches_larger_than_a_topic_takes_go_one_by_one(
+    settings: KafkaSettings, publisher: KafkaPublisher, observer: RecordingObserver
+) -> None:
+    """A topic that takes each record and not many at once is not away."""
+    topic = await fresh_topic(settings, 1, max_message_bytes=4096)
+    sent = [noise(topic, n, 1000) for n in range(20)]
+    receipts = await publisher.deliver(sent)
+    assert [r.offset for r in receipts] == sorted({r.offset for r in receipts})
+    group = Group(settings, observer, topic)
+    taken = await take_until(await group.join(), len(sent))
+    await group.stop()
+    assert [r.value for r in taken] == [r.value for r in sent]
+    assert observer.counted("publisher", "too_large") == 0
+
+
+async def test_which_record_is_too_large_is_told_and_those_before_it_are_there(
+    settings: KafkaSettings, publisher: KafkaPublisher, observer: RecordingObserver
+) -> None:
+    topic = await fresh_topic(settings, 1, max_message_bytes=4096)
+    sent = [noise(topic, n, 5000 if n == 3 else 1000) for n in range(8)]
+    with pytest.raises(TooLargeForTopicError) as refused:
+        await publisher.publish(sent)
+    assert (refused.value.topic, refused.value.numbers) == (topic, {3})
+    assert refused.value.confirmed == {0, 1, 2}
+    assert observer.counted("publisher", "too_large") == 1
+
+
+async def test_an_event_too_large_for_its_topic_holds_up_no_other(
+    settings: KafkaSettings, publisher: KafkaPublisher, observer: RecordingObserver
+) -> None:
+    """The relay tried it for ever, and nothing behind it was told to anybody."""
+    narrow, usual = await fresh_topic(settings, 1, max_message_bytes=4096), await fresh_topic(settings, 1)
+    rig = Rig()
+    rig.publisher = publisher  # type: ignore[assignment]
+    sent = [noise(narrow if n % 2 else usual, n, 9000 if n in (3, 4, 9) else 1000) for n in range(12)]
+    events = [replace(outbox_event(str(n)), topic=r.topic, body=r.value) for n, r in enumerate(sent)]
+    async with rig.store.transaction() as uow:
+        await uow.outbox.append(events)
+    assert await rig.relay_all() == len(sent)
+    assert [row.event.event_id for row, _ in rig.database.outbox_parked.values()] == ["3", "9"]
+    for topic in (narrow, usual):
+        wanted = [e.body for e in events if e.topic == topic and e.event_id not in ("3", "9")]
+        group = Group(settings, observer, topic)
+        consumer, taken = await group.join(), list[bytes]()
+        async with in_time("all others"):
+            while len(set(taken)) < len(wanted):
+                taken += [r.value for r in await consumer.take(20, max_wait=0.5)]
+        await group.stop()
+        assert list(dict.fromkeys(taken)) == wanted
 
 
 async def test_an_unknown_topic_is_told_apart_from_a_kafka_that_is_away(

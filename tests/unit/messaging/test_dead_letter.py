@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.base.errors import NotAuthenticatedError, PublisherUnavailableError
+from gateway.base.errors import NotAuthenticatedError, PublisherUnavailableError, TooLargeForTopicError
 from gateway.messaging.dead_letters import (
     DEAD_LETTER_BYTES_MAX,
     ORIGINAL_BYTES_MAX,
@@ -394,3 +394,34 @@ async def test_a_batch_is_parked_with_one_publication() -> None:
     [[first, second]] = published.calls
     assert restore(arrived(first), KEYS).value == RECORD.value
     assert restore(arrived(second), KEYS).value == PAN
+
+
+class Small:
+    """Takes no letter with a value beyond a size."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self.there: list[Outgoing] = []
+
+    async def publish(self, records: Sequence[Outgoing]) -> None:
+        large = [n for n, r in enumerate(records) if len(r.value) > self._bytes_max]
+        if large:
+            raise TooLargeForTopicError(DEAD_LETTER, frozenset(large[:1]))
+        self.there += records
+
+
+async def test_of_a_letter_that_its_topic_does_not_take_the_place_is_told() -> None:
+    small = Small(100)
+    large = [replace(RECORD, offset=n, value=b"x" * (n * 60)) for n in range(4)]
+    await KafkaDeadLetters(small, RING).park("initiation", [(r, ERROR) for r in large])
+    fates = [read_fate(arrived(letter), KEYS) for letter in small.there]
+    assert [f.offset for f in fates] == [0, 1, 2, 3]
+    assert [f.omitted for f in fates] == [None, None, Omitted.TOO_LARGE, Omitted.TOO_LARGE]
+    assert {f.message for f in fates} == {str(ERROR)}
+
+
+async def test_a_topic_that_takes_no_letter_at_all_is_away() -> None:
+    dead_letters = KafkaDeadLetters(Small(-1), RING)
+    with pytest.raises(PublisherUnavailableError) as raised:
+        await dead_letters.park("initiation", [(RECORD, ERROR)])
+    assert not isinstance(raised.value, TooLargeForTopicError)

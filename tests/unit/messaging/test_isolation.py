@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.base.errors import PublisherUnavailableError
+from gateway.base.errors import PublisherUnavailableError, TooLargeForTopicError
 from gateway.messaging.isolation import IsolatedBatch
-from gateway.messaging.records import Record, Unread, UnreadError
-from tests.support.builders import dispatched_record, numbered_order
+from gateway.messaging.records import Outgoing, Record, Unread, UnreadError
+from schemas.topics import dispatch_topic
+from tests.support.builders import NETWORK, dispatched_record, numbered_order, order_record
 from tests.support.rig import Rig
 
 
@@ -108,3 +109,24 @@ async def test_what_came_unread_is_parked_by_its_place_and_never_taken(rig: Rig,
     assert rig.observer.counts["execution", "unread", ""] == 1
     await isolated.run(stage(set(), taken), [unread])
     assert taken == [[0, 2]]
+
+
+async def test_an_order_that_no_topic_of_execution_takes_is_parked_and_its_neighbours_go_on(rig: Rig) -> None:
+    """Tried for ever, it held up every order behind it."""
+    usual = rig.publisher
+
+    class Small:
+        async def publish(self, records: Sequence[Outgoing]) -> None:
+            large = [n for n, r in enumerate(records) if b"order-2" in r.value]
+            if large:
+                raise TooLargeForTopicError(records[large[0]].topic, frozenset(large))
+            await usual.publish(records)
+
+    rig.publisher = Small()  # type: ignore[assignment]
+    intake = IsolatedBatch("initiation", dead_letters=rig.dead_letters, observer=rig.observer)
+    await intake.run(rig.new_initiation().take, [order_record(numbered_order(n), offset=n) for n in range(1, 4)])
+    assert [(p.stage, p.record.offset, type(p.error)) for p in rig.dead_letters.parked] == [
+        ("initiation", 2, TooLargeForTopicError)
+    ]
+    handed_on = rig.kafka.records(dispatch_topic(NETWORK))
+    assert {n for n in (1, 2, 3) if any(b"order-%d" % n in r.value for r in handed_on)} == {1, 3}

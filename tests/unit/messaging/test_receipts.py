@@ -165,10 +165,13 @@ class Bounded(Producer):
 
 
 @pytest.mark.parametrize("refusal", [MessageSizeTooLargeError(), RecordListTooLargeError()])
-async def test_what_is_too_large_for_its_topic_is_told_at_once_with_what_is_there_all_the_same(
+async def test_what_is_too_large_for_its_topic_is_told_with_what_is_there_all_the_same(
     refusal: KafkaError,
 ) -> None:
-    """Tried until the deadline, it read as a Kafka that is away: for ever, for it is refused each time."""
+    """Tried until the deadline, it read as a Kafka that is away: for ever, for it is refused each time.
+
+    Those that stood in a batch with it are sent one by one, so that it is known which one it is.
+    """
     broker, observer, made = Broker([]), RecordingObserver(), list[Producer]()
     publisher = KafkaPublisher(KafkaSettings("127.0.0.1:1"), observer)
 
@@ -184,7 +187,8 @@ async def test_what_is_too_large_for_its_topic_is_told_at_once_with_what_is_ther
     with pytest.raises(TooLargeForTopicError) as raised:
         await publisher.publish(records)
     assert raised.value.topic == "orders"
-    assert len(made) == 1
+    assert len(made) == 2
+    assert [records[n].value for n in raised.value.numbers] == [b"large"]
     there = {value for log in broker.logs.values() for value in log}
     assert {records[n].value for n in raised.value.confirmed} == there
     assert b"other" in there

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.base.errors import TopicClosedError
+from gateway.base.errors import TooLargeForTopicError, TopicClosedError
 from gateway.directory.partners import PartnerKey
 from gateway.identity.signing import Signed
 from gateway.messaging.bounded_batches import HEADERS_MAX
@@ -556,6 +556,17 @@ async def test_without_the_topic_nothing_waits_and_nothing_is_lost() -> None:
             raise TopicClosedError(records[0].topic)
 
     world = World(publisher=Closed())
+    records = [record(FLOOD, n) for n in range(30)]
+    await world.intake().take(records)
+    assert world.taken == records
+
+
+async def test_what_is_larger_than_the_topic_takes_does_not_wait_and_holds_up_nothing() -> None:
+    class Small:
+        async def publish(self, records: Sequence[Outgoing]) -> None:
+            raise TooLargeForTopicError(records[0].topic, frozenset([0]))
+
+    world = World(publisher=Small())
     records = [record(FLOOD, n) for n in range(30)]
     await world.intake().take(records)
     assert world.taken == records

@@ -10,7 +10,7 @@ import pytest
 from msgspec import structs
 
 from gateway.base.calendar import day_of, day_start
-from gateway.base.errors import TopicClosedError
+from gateway.base.errors import TooLargeForTopicError, TopicClosedError
 from gateway.consents.rules.limits import Usage
 from gateway.identity.rules import link_of
 from gateway.messaging.records import Outgoing, Record
@@ -422,3 +422,24 @@ async def test_a_network_without_a_topic_holds_up_no_order_for_another(rig: Rig)
     rig.clock.advance(300)
     await schedule(rig).dispatch_due()
     assert len(rig.kafka.records(dispatch_topic(other))) == 1
+
+
+async def test_an_order_too_large_for_its_topic_holds_up_no_other_and_expires(rig: Rig) -> None:
+    await accept(rig, tomorrow(1), tomorrow(2), tomorrow(3))
+    until(rig.clock, DUE)
+    usual = rig.publisher
+
+    class Small:
+        async def publish(self, records: Sequence[Outgoing]) -> None:
+            for n, record in enumerate(records):
+                if b"order-2" in record.value:
+                    raise TooLargeForTopicError(record.topic, frozenset([n]))
+            await usual.publish(records)
+
+    rig.publisher = Small()  # type: ignore[assignment]
+    assert await schedule(rig).dispatch_due() == 3
+    await rig.execute(handed_on(rig))
+    assert rig.states() == {"order-1": "approved", "order-2": "scheduled", "order-3": "approved"}
+    until(rig.clock, EXPIRES)
+    await schedule(rig).dispatch_due()
+    assert rig.states()["order-2"] == "rejected"

@@ -16,6 +16,7 @@ from schemas.envelope import read_envelope
 from schemas.events import EventType
 from tests.support.builders import NOW, dispatched_record, later, numbered_order, outbox_event
 from tests.support.deadline import in_time
+from tests.support.narrow import Narrow
 from tests.support.rig import Rig
 
 AWAY = StoreUnavailableError("away")
@@ -254,6 +255,77 @@ async def test_the_next_relay_knows_what_was_set_aside(rig: Rig) -> None:
     async with running(rig.new_relay()), in_time("what was set aside"):
         while values(rig, OTHER) != ["b1", "b2"]:
             await rig.kafka.wait_written()
+
+
+async def narrow_relay(rig: Rig, limits: dict[str, int]) -> tuple[RelayService, MemoryOutboxReader, Narrow]:
+    narrow = Narrow(rig.publisher, limits)
+    rig.publisher = narrow  # type: ignore[assignment]
+    return *await leading_relay(rig), narrow
+
+
+async def test_what_is_larger_than_its_topic_takes_is_set_aside_and_holds_up_nothing(rig: Rig) -> None:
+    """Tried for ever, it held up every event there was."""
+    relay, reader, narrow = await narrow_relay(rig, {OTHER: 5})
+    await append_for(rig, "a1", "b1", "b-large-1", "b2", "a-large", "b-large-2-is-larger", "b-large", "b3")
+    assert await relay.relay_once() == 8
+    assert (values(rig, TOPIC), values(rig, OTHER)) == (["a1", "a-large"], ["b1", "b2", "b3"])
+    assert {row.event.event_id for row, _ in rig.database.outbox_parked.values()} == {
+        *("b-large-1", "b-large-2-is-larger", "b-large")
+    }
+    # The second is larger than what was refused already: it is not even tried.
+    assert narrow.refused == 2
+    assert rig.observer.counted("relay", "parked") == 3
+    assert rig.observer.counted("relay", "published") == 5
+    assert {n.event for n in rig.observer.notes if n.level == "error"} == {"event_too_large"}
+    assert await reader.parked_topics() == frozenset()
+    await append_for(rig, "b4")
+    assert await relay.relay_once() == 1
+    assert values(rig, OTHER) == ["b1", "b2", "b3", "b4"]
+
+
+async def test_what_was_too_large_is_told_once_its_topic_takes_it(rig: Rig) -> None:
+    relay, _, narrow = await narrow_relay(rig, {OTHER: 5, TOPIC: 5})
+    await append_for(rig, "b-large", "a-large", "b-large-2", "b-large-is-largest")
+    await relay.relay_once()
+    assert await relay.retry_parked() == 0
+    # A topic whose smallest is refused is asked no more of.
+    assert narrow.refused == 2 * 2
+    narrow.limits = {OTHER: 9}
+    assert await relay.retry_parked() == 3
+    assert (values(rig, TOPIC), values(rig, OTHER)) == (["a-large"], ["b-large", "b-large-2"])
+    assert [row.event.event_id for row, _ in rig.database.outbox_parked.values()] == ["b-large-is-largest"]
+    narrow.limits = {}
+    assert await relay.retry_parked() == 1
+    assert await relay.retry_parked() == 0
+    assert values(rig, OTHER) == ["b-large", "b-large-2", "b-large-is-largest"]
+
+
+async def test_the_next_relay_tries_what_was_too_large_for_the_one_before(rig: Rig) -> None:
+    relay, reader, narrow = await narrow_relay(rig, {OTHER: 5})
+    await append_for(rig, "b-large")
+    await relay.relay_once()
+    await reader.release()
+    narrow.limits = {}
+    async with running(rig.new_relay()), in_time("what was set aside"):
+        while values(rig, OTHER) != ["b-large"]:
+            await rig.kafka.wait_written()
+
+
+async def test_of_a_topic_that_is_open_again_only_what_is_too_large_stays(rig: Rig) -> None:
+    picky = Picky(rig)
+    narrow = Narrow(picky, {OTHER: 5})
+    rig.publisher = narrow  # type: ignore[assignment]
+    relay, reader = await leading_relay(rig)
+    picky.missing = {OTHER}
+    await append_for(rig, "b1", "b-large", "b2")
+    await relay.relay_once()
+    picky.missing = set()
+    assert await relay.retry_parked() == 2
+    assert values(rig, OTHER) == ["b1", "b2"]
+    assert [r.event.event_id for r in await reader.read_large()] == ["b-large"]
+    await append_for(rig, "b3")
+    await relay.relay_once()
+    assert values(rig, OTHER) == ["b1", "b2", "b3"]
 
 
 async def leading_relay(rig: Rig) -> tuple[RelayService, MemoryOutboxReader]:
