@@ -24,6 +24,7 @@ from typing import Final, Protocol
 from gateway.base.errors import TooLargeForTopicError, TopicClosedError
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
+from gateway.identity.jose.signature import SIGNATURE_CHARS_MAX
 from gateway.identity.signing import KeySource, SignatureVerifier, Signed
 from gateway.messaging.records import Publisher, Record
 from gateway.orders.fairness import LARGE, NOBODY, cost_of, in_turn
@@ -396,7 +397,8 @@ class FairIntake:
 
 def claimed_kid(signature: bytes) -> str:
     """The key id in a detached JWS's header, which anybody may have written; empty where there is none."""
-    return _kid(signature.partition(b".")[0]) if len(signature) < 10_000 else ""
+    # A longer one never holds, and must not be kept.
+    return _kid(signature.partition(b".")[0]) if len(signature) <= SIGNATURE_CHARS_MAX else ""
 
 
 @lru_cache(maxsize=1024)

@@ -638,9 +638,22 @@ async def test_what_waits_may_be_forgotten_once_the_last_record_in_it_was_taken(
     assert told == [(5, 0), (10, 1), (14, 1)]
 
 
-@pytest.mark.parametrize("signature", [b"", b".", b"!!..x", b"e30..x", b"W10..x", b"eyJraWQiOjF9..x", b"a" * 20_000])
+NO_KEY_ID = [
+    b"",
+    b".",
+    b"!!..x",
+    b"e30..x",
+    b"W10..x",
+    b"eyJraWQiOjF9..x",
+    b"a" * 20_000,
+    b"eyJraWQiOiJrIn0.." + b"x" * 1024,
+]
+
+
+@pytest.mark.parametrize("signature", NO_KEY_ID)
 def test_a_signature_without_a_key_id_claims_nobody(signature: bytes) -> None:
     assert claimed_kid(signature) == ""
+    assert claimed_kid(b"eyJraWQiOiJrIn0..x") == "k"
 
 
 def test_nobody_has_a_partition_of_its_own() -> None:
