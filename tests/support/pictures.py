@@ -32,7 +32,7 @@ START_S: Final = 300.0
 """A demo has its console before that, on a machine that does other things."""
 
 CONSOLE: Final = re.compile(r"shows what follows: (\S+), as (\S+); password in (\S+)")
-DSN: Final = re.compile(r"MYPAY_POSTGRES_DSN='([^']+)'")
+DSN: Final = re.compile(r"^ +PostgreSQL +(\S+)$", re.MULTILINE)
 STORY: Final = re.compile(r"One payment's story: (\S+) of (\S+)")
 
 
