@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum, unique
 from typing import BinaryIO, Final
 
+from gateway.base.errors import TooLargeForTopicError
 from gateway.base.process import Observer
 from gateway.messaging.records import DeadLetters, Outgoing, Publisher, Record
 from gateway.settlement.format import ClearingFileError, Header, Scan, read_body, read_lines, scan
@@ -113,7 +114,8 @@ class ClearingImport:
             sealed: ask for the network's seal.
 
         Raises:
-            PublisherUnavailableError: not everything was confirmed; bring it again.
+            PublisherUnavailableError: not everything was confirmed; bring it again. (What its topic never takes for its
+                size is no such thing: the file is refused.)
         """
         try:
             found = await asyncio.to_thread(scan, source.file)
@@ -129,7 +131,12 @@ class ClearingImport:
         if report.problems:
             await self._park(source, report)
         source.file.seek(0)
-        messages = await self._publish(_Importing(source.file, found.header))
+        try:
+            messages = await self._publish(_Importing(source.file, found.header))
+        except TooLargeForTopicError as error:
+            # Other files must not wait. Once the topic takes it, the file can be brought again: what is there stays.
+            problems = (*report.problems, f"a message of it is {error}")
+            return await self._refused(source, replace(report, problems=problems))
         self._observer.count(STAGE, "record", n=found.records)
         outcome = FileOutcome.PARTIAL if report.problems else FileOutcome.DONE
         self._observer.count(STAGE, outcome.value)

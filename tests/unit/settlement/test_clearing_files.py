@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import pytest
 
-from gateway.base.errors import PublisherUnavailableError
+from gateway.base.errors import PublisherUnavailableError, TooLargeForTopicError
 from gateway.directory.merchant_files import read_merchants
 from gateway.messaging.records import Outgoing, Record
 from gateway.proving.counterparts.clearing import ClearingSummary, _line_of, _Record
@@ -42,9 +42,12 @@ class Kafka:
         self.published: list[Outgoing] = []
         self.parked: list[tuple[Record, Exception]] = []
         self.failures = 0
+        self.narrow: str | None = None
 
     async def publish(self, records: Sequence[Outgoing]) -> None:
         self._fail()
+        if any(r.topic == self.narrow for r in records):
+            raise TooLargeForTopicError(records[0].topic, frozenset([0]))
         self.published.extend(records)
 
     async def park(self, stage: str, records: Sequence[tuple[Record, Exception]]) -> None:

@@ -201,6 +201,25 @@ async def test_the_inbox_waits_out_an_outage(box: Box) -> None:
     assert box.kafka.record_numbers == [1]
 
 
+async def test_a_file_that_its_topic_does_not_take_holds_up_no_other(box: Box) -> None:
+    """Tried for ever, it held up all networks' files."""
+    (box.inbox / "kcard").mkdir()
+    (box.inbox / "kcard" / "b.csv").write_bytes(clearing_file(line(2), header=HEADER.replace("bcard", "kcard")))
+    box.put("a.csv", clearing_file(line(1)))
+    box.kafka.narrow = "mypay.clearing.bcard"
+    await box.take()
+    assert box.kafka.record_numbers == [2]
+    assert box.ended() == {"failed": ["a.csv", "a.why.txt"]}
+    assert box.ended("kcard") == {"done": ["b.csv"]}
+    assert "larger than topic mypay.clearing.bcard takes" in (box.state / "bcard" / "failed" / "a.why.txt").read_text()
+    assert len(box.kafka.parked) == 1
+    # As it lies there it can be brought again.
+    box.kafka.narrow = None
+    box.put("a.csv", (box.state / "bcard" / "failed" / "a.csv").read_bytes())
+    await box.take()
+    assert box.kafka.record_numbers == [2, 1]
+
+
 async def test_two_processes_never_take_a_networks_files_at_once(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     other = ClearingInbox(box.inbox, box.state, box.importing, box.quiet)  # type: ignore[arg-type]
     box.put("a.csv", clearing_file(line(1)))
