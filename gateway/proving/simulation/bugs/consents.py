@@ -1,6 +1,6 @@
 """Bugs in limits, consents and cards."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Final, TypeVar
@@ -38,8 +38,17 @@ def _release_on_unknown() -> AbstractContextManager[None]:
 
 
 def _unlocked() -> AbstractContextManager[None]:
+    return _locked_by(lambda consents: consents.read)
+
+
+def _locked_weakly() -> AbstractContextManager[None]:
+    """As FOR KEY SHARE does: who changes the consent waits all the same, and others who pay under it do not."""
+    return _locked_by(lambda consents: consents.hold)
+
+
+def _locked_by(way: Callable[[Any], Any]) -> AbstractContextManager[None]:
     async def facts(self: Any, uow: Any, orders: Any) -> Any:
-        consents = Instead(uow.consents, lock=uow.consents.read)
+        consents = Instead(uow.consents, lock=way(uow.consents))
         return await before(self, Instead(uow, consents=consents), orders)
 
     before = execution.ExecutionService._facts  # noqa: SLF001 - planted inside of it
@@ -110,6 +119,7 @@ CONSENTS: Final = (
     Mutant("consume-twice", "uses limits up twice", lambda: _effects({(_S.SENT, _E.APPROVED): LimitEffect.TAKE})),
     Mutant("in-flight-uncounted", "counts limits without what is in flight", _in_flight_not_counted),
     Mutant("consent-unlocked", "reads the consent without its lock", _unlocked),
+    Mutant("consent-locked-weakly", "lets others pay under the consent while it decides", _locked_weakly),
     Mutant("consent-unchecked", "does not check the consent again under its lock", _not_checked_again),
     Mutant("purpose-unchecked", "pays although the purpose to pay was revoked", _purpose_unchecked),
     Mutant("owner-unchecked-at-grant", "lets a consent name another customer's card", _owner_unchecked_at_grant),
