@@ -17,6 +17,10 @@ CLEARING_BYTES_MAX: Final = 512 * 1024
 RECORD_NO_MAX: Final = 2_000_000_000
 
 CycleId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$", strict=True)]
+Rrn = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{12}$", strict=True)]
+TerminalId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{8}$", strict=True)]
+AcceptorId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9 ]{1,15}$", strict=True)]
+ApprovalCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{6}$", strict=True)]
 
 
 @unique
@@ -37,13 +41,13 @@ class ClearingRecord(Model):
 
     record_no: Annotated[int, Field(ge=1, le=RECORD_NO_MAX)]
     kind: ClearingKind
-    rrn: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{12}$", strict=True)]
+    rrn: Rrn
     stan: Annotated[int, Field(ge=1, le=999_999)]
-    terminal_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{8}$", strict=True)]
-    acceptor_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9 ]{1,15}$", strict=True)]
+    terminal_id: TerminalId
+    acceptor_id: AcceptorId
     amount_minor: Annotated[int, Field(ge=1, le=AMOUNT_MINOR_MAX)]
     currency: CurrencyCode
-    approval_code: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{6}$", strict=True)] | None = None
+    approval_code: ApprovalCode | None = None
 
 
 class ClearingBatch(Model):

@@ -33,6 +33,13 @@ def whole(field: Any) -> str:
     return rf"(?=[^\n]{{{rules.min_length or 0},{rules.max_length}}}(?:\n|\Z))(?:{pattern})"
 
 
+def within(model: type[BaseModel], name: str) -> range:
+    """The whole numbers that the bounds of a contract's field let pass."""
+    bounds = model.model_fields[name].metadata
+    [low], [high] = ([getattr(b, end) for b in bounds if hasattr(b, end)] for end in ("ge", "le"))
+    return range(low, high + 1)
+
+
 def lines(*patterns: str) -> "re.Pattern[str]":
     """Texts are checked in one go, joined by line feeds: no text that a contract lets pass has one."""
     return re.compile("\n".join(patterns))

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
 from gateway.base.lines import filled_lines
-from schemas.clearing import ClearingKind, ClearingRecord, CycleId
+from schemas.clearing import AcceptorId, ApprovalCode, ClearingKind, ClearingRecord, CycleId, Rrn, TerminalId
 from schemas.codec import DecodeError, decode, encode_json
-from schemas.primitives import Model, NetworkIdField, UtcTime
+from schemas.plain import built, whole, within
+from schemas.primitives import CurrencyCode, Model, NetworkIdField, UtcTime
 
 LINE_BYTES_MAX: Final = 1024
 """A record with every field at its longest takes about 120 bytes."""
@@ -27,6 +28,19 @@ JUNK_LINES_MIN: Final = 100
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}")
 _FIELDS: Final = 11
+
+_KINDS: Final = {kind.value: kind for kind in ClearingKind}
+_RECORD_NOS, _STANS, _AMOUNTS = (within(ClearingRecord, name) for name in ("record_no", "stan", "amount_minor"))
+_GIVEN: Final = frozenset(ClearingRecord.model_fields)
+_RECORD: Final = re.compile(
+    ",".join(
+        (
+            f"D,[0-9]{{1,18}},(?:{'|'.join(_KINDS)}),{whole(Rrn)},[0-9]{{1,18}},{whole(TerminalId)},{whole(AcceptorId)}",
+            f"[0-9]{{1,18}},{whole(CurrencyCode)},{whole(ApprovalCode)}?,[\\x00-\\x2b\\x2d-\\x7f]*",
+        )
+    ).encode()
+)
+"""Nothing but the numbers' bounds is left to look at."""
 
 
 class ClearingFileError(Exception):
@@ -101,6 +115,37 @@ def read_record(line: bytes) -> ClearingRecord:
     Raises:
         DecodeError: it is no record; names the field and holds nothing of it.
     """
+    plain = read_plain(line)
+    return read_any(line) if plain is None else plain
+
+
+def read_plain(line: bytes) -> ClearingRecord | None:
+    """Read a ``D`` line the quick way: in less than half of the time, by the constraints of the record's own fields.
+
+    None: it has a fault, which :func:`read_any` tells.
+    """
+    if len(line) > LINE_BYTES_MAX or _RECORD.fullmatch(line) is None:
+        return None
+    _, number, kind, rrn, stan, terminal_id, acceptor_id, amount, currency, code, _ = line.decode().split(",")
+    record_no, stan_no, minor = int(number), int(stan), int(amount)
+    if record_no not in _RECORD_NOS or stan_no not in _STANS or minor not in _AMOUNTS:
+        return None
+    values = {
+        "record_no": record_no,
+        "kind": _KINDS[kind],
+        "rrn": rrn,
+        "stan": stan_no,
+        "terminal_id": terminal_id,
+        "acceptor_id": acceptor_id,
+        "amount_minor": minor,
+        "currency": currency,
+        "approval_code": code or None,
+    }
+    return built(ClearingRecord, values, _GIVEN)
+
+
+def read_any(line: bytes) -> ClearingRecord:
+    """As :func:`read_record`, by the contract alone: the long way, which also tells what is wrong."""
     parts = _split(line)
     if parts is None or parts[0] != "D" or len(parts) != _FIELDS:
         raise DecodeError("", f"not a D line with {_FIELDS} fields")
