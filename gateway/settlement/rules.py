@@ -11,6 +11,8 @@ from datetime import datetime
 from enum import StrEnum, unique
 from typing import Final, Self
 
+from msgspec import Struct
+
 from gateway.network.exchange import Operation
 from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState, Transition, transition
 from gateway.payments.rules.payment import Payment, PaymentKey
@@ -33,8 +35,7 @@ class BreakKind(StrEnum):
     AMOUNT_DIFFERS = "amount_differs"  # another amount or currency
 
 
-@dataclass(frozen=True, slots=True)
-class ClearedPayment:
+class ClearedPayment(Struct, frozen=True, gc=False):
     """The payment that a clearing record's (network, RRN) names."""
 
     partner_id: PartnerId
@@ -65,8 +66,7 @@ class ClearedPayment:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Matched:
+class Matched(Struct, frozen=True, gc=False):
     """The record settles the payment: apply ``transition`` to it."""
 
     record: ClearingRecord
