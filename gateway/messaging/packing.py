@@ -76,12 +76,12 @@ async def by_partition(
         except TimeoutError:
             await _refuse_missing(producer, topic)
             raise PublisherUnavailableError(f"Kafka did not tell the partitions of {topic}") from None
-    groups: defaultdict[Partition, list[int]] = defaultdict(list)
+    groups: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
     for n in pending:
         record = records[n]
-        number = partition_of(record.key, counts[record.topic]) if record.partition is None else record.partition
-        groups[Partition(record.topic, number)].append(n)
-    return groups
+        topic, number = record.topic, record.partition
+        groups[topic, partition_of(record.key, counts[topic]) if number is None else number].append(n)
+    return {Partition(*place): numbers for place, numbers in groups.items()}
 
 
 async def _refuse_missing(producer: Any, topic: str) -> None:
