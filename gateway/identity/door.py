@@ -9,11 +9,13 @@ Bytes are bounded, then the signature says whose they are, and only then are the
 """
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+import msgspec
 from msgspec import Struct
 from pydantic import TypeAdapter, ValidationError
 
@@ -29,6 +31,9 @@ RECORD_BYTES_MAX: Final = 1024 * 1024
 """The topics' limit: what is larger came compressed, and is not even hashed."""
 
 _TEXT_CHARS_MAX: Final = 500
+_MEMBERS_MAX: Final = 100
+"""No message has as many."""
+
 _TIMESTAMPS_MS: Final = range(946_684_800_000, 32_503_680_000_000)
 """Of the years 2000 to 2999, as the times in bodies."""
 
@@ -84,7 +89,8 @@ class Faulty:
         partner_id: who signed it.
         type_: CloudEvents type; None where the headers do not say.
         reason: names the field or header, and what was expected.
-        fields: the body's members, unchecked; none where it could not be read at all, or names one twice.
+        fields: those of the body's members that are texts or whole numbers, unchecked; none where it could not be read
+            at all, or names one twice.
     """
 
     record: Record
@@ -92,7 +98,7 @@ class Faulty:
     type_: str | None
     reason: Reason
     traceparent: str | None = None
-    fields: Mapping[str, object] = field(default_factory=dict, repr=False)
+    fields: Mapping[str, str | int] = field(default_factory=dict, repr=False)
 
     @property
     def reference(self) -> str:
@@ -232,12 +238,53 @@ def _fault(
     return Faulty(record, signed.partner_id, type_, reason, trace, fields)
 
 
-def _fields(body: bytes) -> Mapping[str, object]:
+def _fields(body: bytes) -> Mapping[str, str | int]:
+    """The texts and whole numbers among a body's members. All else is dropped: it may be many times as large."""
+    if len(body) > BODY_BYTES_MAX:
+        return _fields_of_large(body)
     try:
-        fields = parse_strictly(body)
+        members = parse_strictly(body)
     except ValueError:
         return {}
-    return fields if isinstance(fields, dict) else {}
+    return {n: v for n, v in members.items() if type(v) in (str, int)} if isinstance(members, dict) else {}
+
+
+def _fields_of_large(body: bytes) -> Mapping[str, str | int]:
+    """As above, and nothing is made of the other members, which would take up to half a second a megabyte.
+
+    Of a body with a member twice, with many or with a long name nothing is read.
+    """
+    try:
+        members = _decode_members(body)
+    except (ValueError, RecursionError):
+        return {}
+    if len(members) > _MEMBERS_MAX or any(len(name) > _TEXT_CHARS_MAX for name in members):
+        return {}
+    if not _are_all(body, [bytes(value) for value in members.values()]):
+        return {}
+    short = {name: bytes(value) for name, value in members.items() if len(value) <= _TEXT_CHARS_MAX}
+    return {n: msgspec.json.decode(v) for n, v in short.items() if v.startswith(b'"') or v.isdigit()}
+
+
+def _are_all(body: bytes, values: Sequence[bytes]) -> bool:
+    """True if an object has these members and no more. Of one that is given twice the reader tells the last alone."""
+    at = body.index(b"{") + 1
+    for value in values:
+        name = _NAME.match(body, at)
+        if name is None or not body.startswith(value, name.end()):
+            return False
+        at = name.end() + len(value)
+        if (after := _AFTER.match(body, at)) is None:
+            return False
+        at = after.end()
+    return body[at - 1 : at] == b"}"
+
+
+_NAME: Final = re.compile(rb'[ \t\r\n]*"(?:[^"\\]|\\.)*"[ \t\r\n]*:[ \t\r\n]*')
+_AFTER: Final = re.compile(rb"[ \t\r\n]*[,}]")
+
+
+_decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def _ordered_at(record: Record) -> datetime:

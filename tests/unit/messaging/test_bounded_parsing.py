@@ -24,10 +24,10 @@ from gateway.identity.no_providers import NoIdentityProviders
 from gateway.messaging.records import Record
 from gateway.proving.memory import MemoryKeySource, MemoryVerifier
 from schemas.bulk import BULK_BYTES_MAX, BULK_TYPE, PaymentBulk
-from schemas.codec import DecodeError, decode, parse_strictly
+from schemas.codec import BODY_BYTES_MAX, DecodeError, decode, parse_strictly
 from schemas.envelope import Envelope, EnvelopeError, read_envelope, read_loosely, read_signature, write_envelope
 from schemas.orders import PaymentOrder
-from schemas.primitives import holds_card_number, minor_of, read_time
+from schemas.primitives import PartnerId, holds_card_number, minor_of, read_time
 from schemas.reasons import Reason, ReasonCode
 from tests.unit.sealing.test_bounded_scans import backtracks
 
@@ -190,3 +190,53 @@ def test_what_is_refused_is_refused_by_the_contract_s_errors() -> None:
                 decode(model, fill(SMALL), bytes_max=10**9)
         with pytest.raises(EnvelopeError):
             read_envelope([("ce_type", fill(SMALL))])
+
+
+LARGE_BODIES = {
+    "numbers": b'"x":[' + b"1," * 500_000 + b"1]",
+    "objects": b'"x":[' + b"{}," * 330_000 + b"{}]",
+    "lists in lists": b'"x":[' + (b"[" * 300 + b"]" * 300 + b",") * 1600 + b"0]",
+}
+
+
+@pytest.mark.parametrize("rest", LARGE_BODIES)
+def test_of_a_large_body_with_a_fault_nothing_is_made_but_what_its_answer_names(
+    rest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read whole, a megabyte took half a second and twenty of memory, for a fault that its length has told already."""
+    monkeypatch.setattr(door_module, "parse_strictly", lambda _: pytest.fail("it is read whole"))
+    body = b'{"partner_id":"partner-1","bulk_id":"b","number_of_transactions":7,' + LARGE_BODIES[rest] + b"}"
+    read, _ = read_by_the_door(body, signature="good", monkeypatch=monkeypatch)
+    assert isinstance(read, Faulty)
+    assert read.fields == {"partner_id": "partner-1", "bulk_id": "b", "number_of_transactions": 7}
+
+
+@pytest.mark.parametrize(
+    ("members", "fields"),
+    [
+        (b'"bulk_id":"b","n":12', {"bulk_id": "b", "n": 12}),
+        (b'"bulk_id":"b","bulk_id":"c"', {}),
+        (b'"bulk_id":"b","bulk_\\u0069d":"c"', {}),
+        (b' "bulk_id" :\t"b" ', {"bulk_id": "b"}),
+        (b'"bulk_id":"b","n":1,"bulk_id":"b"', {}),
+        (b'"n":1,"n":1', {}),
+        (b'"bulk_id":"b","' + b"n" * 600 + b'":1', {}),
+        (b'"a\\"b":1,"bulk_id":"b\\"c"', {'a"b': 1, "bulk_id": 'b"c'}),
+        (b'"bulk_id":"b","n":1.5,"m":-1,"t":true,"l":["b"],"o":{"b":1}', {"bulk_id": "b"}),
+        (b'"bulk_id":"\\ud800"', {}),
+        (b'"bulk_id":"' + b"b" * 600 + b'"', {}),
+        (b",".join(b'"m%d":1' % n for n in range(200)), {}),
+        (b'"bulk_id":', {}),
+    ],
+)
+def test_what_is_read_of_a_large_body_is_read_strictly(members: bytes, fields: dict[str, object]) -> None:
+    padding = b',"x":[' + b"1," * BODY_BYTES_MAX + b"1]"
+    assert door_module._fields(b"{" + members + padding + b"}") == fields
+
+
+def test_one_who_signs_a_large_body_in_anothers_name_is_nobody() -> None:
+    body = b'{"partner_id":"partner-2","x":[' + b"1," * BODY_BYTES_MAX + b"1]}"
+    door = Door(verifier=MemoryVerifier(owners={"good": PartnerId("partner-1")}), models={BULK_TYPE: PaymentBulk})
+    headers = tuple(write_envelope(Envelope("e", "/acme", BULK_TYPE, NOW, signature="good")))
+    read = door.read(Record("mypay.orders", 0, 1, int(NOW.timestamp() * 1000), b"b", body, headers), NOW)
+    assert isinstance(read, Nobodys)
