@@ -19,6 +19,7 @@ import pytest
 
 from tests.contract.conftest import PostgresBackend, postgres_backend
 from tests.support.sql import SQL_FILES, load
+from tests.support.sql_mutants import LOCKING
 
 pytestmark = pytest.mark.integration
 
@@ -408,6 +409,16 @@ TURN: Final = "sharing.take_turn"
 """There is one such row, too: whoever shares moves it, and whoever lets affiliates erase holds it."""
 
 
+HOLDS: Final = {
+    "consent.hold": Lock(
+        *(load("consent").hold, "consent", (consent_row,), held, number_of("consent_id", "c")),
+    ),
+}
+"""Statements that hold rows still beside others who do, by PostgreSQL's weakest lock."""
+
+CHANGES: Final = ("consent.lock_records", "consent_registry.lock_under", "consent_registry.lock_changes")
+"""Locks of those who change what others hold still: a weaker one would let the change by."""
+
 INSERTS: Final[dict[str, tuple[str, Callable[[Sequence[int]], tuple[object, ...]]]]] = {
     "authentication.use": (
         load("authentication").use,
@@ -486,9 +497,9 @@ async def seed(backend: PostgresBackend, lock: Lock) -> None:
             await backend.connection.execute(sql, *values)
 
 
-async def is_free(backend: PostgresBackend, lock: Lock, n: int) -> bool:
+async def is_free(backend: PostgresBackend, lock: Lock, n: int, *, strength: str = "NO KEY UPDATE") -> bool:
     found = await backend.connection.fetchval(
-        f"SELECT true FROM {lock.table} WHERE {lock.locked} FOR NO KEY UPDATE SKIP LOCKED", n
+        f"SELECT true FROM {lock.table} WHERE {lock.locked} FOR {strength} SKIP LOCKED", n
     )
     return found is not None
 
@@ -580,6 +591,37 @@ async def test_who_takes_the_turn_waits_for_who_moves_the_place_and_is_waited_fo
         assert len(await waiter) == 1
 
 
+@pytest.mark.parametrize("name", HOLDS)
+async def test_rows_are_held_still_in_the_order_of_their_keys_and_by_many(backend: PostgresBackend, name: str) -> None:
+    lock = HOLDS[name]
+    await seed(backend, lock)
+    for changed, first_is_free, second_is_free in ((FIRST, False, True), (SECOND, False, False)):
+        async with session(backend) as changer, session(backend) as holder, session(backend) as other:
+            await changer.fetch(f"SELECT FROM {lock.table} WHERE {lock.locked} FOR UPDATE", changed)
+            waiter = asyncio.create_task(run(holder, lock, list(reversed(ROWS))))
+            await backend.until_blocked(waiter)
+            assert await is_free(backend, lock, FIRST, strength="UPDATE") == first_is_free
+            assert await is_free(backend, lock, SECOND, strength="UPDATE") == second_is_free
+            await changer.execute("ROLLBACK AND CHAIN")
+            await waiter
+            await other.execute("SET LOCAL lock_timeout = '200ms'")
+            await run(other, lock, ROWS)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+async def test_who_changes_what_is_held_still_waits_and_is_waited_for(backend: PostgresBackend, name: str) -> None:
+    changing, holding = (WAITS | ONE_ROW)[name], HOLDS["consent.hold"]
+    await seed(backend, changing)
+    async with session(backend) as changer, session(backend) as holder:
+        for first, waits in (((holder, holding), (changer, changing)), ((changer, changing), (holder, holding))):
+            await run(*first, [FIRST])
+            waiter = asyncio.create_task(run(*waits, [FIRST]))
+            await backend.until_blocked(waiter)
+            await first[0].execute("ROLLBACK AND CHAIN")
+            await waiter
+            await waits[0].execute("ROLLBACK AND CHAIN")
+
+
 async def test_who_holds_consents_still_lets_payments_go_on_and_makes_changes_wait(backend: PostgresBackend) -> None:
     consents, changed = load("consent"), WAITS["consent.lock_records"]
     await seed(backend, changed)
@@ -654,6 +696,6 @@ def test_every_locking_statement_is_here() -> None:
     found = set()
     for noun in SQL_FILES:
         blocks: dict[str, Any] = vars(load(noun))
-        found |= {f"{noun}.{name}" for name, sql in blocks.items() if "FOR UPDATE" in sql or "FOR NO KEY UPDATE" in sql}
-    told = {name.partition(" ")[0] for name in (*WAITS, *ONE_ROW, *SKIPS, CURSOR, TURN)}
+        found |= {f"{noun}.{name}" for name, sql in blocks.items() if LOCKING.search(sql)}
+    told = {name.partition(" ")[0] for name in (*WAITS, *ONE_ROW, *SKIPS, *HOLDS, CURSOR, TURN)}
     assert found == told - {"purge_used_assertions", *INSERTS}

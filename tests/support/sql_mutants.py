@@ -99,7 +99,10 @@ ARGUED: Final[Mapping[str, str]] = {
 }
 """Mutant's name → why no test can or need tell it from the right text."""
 
-_LOCK: Final = re.compile(r"FOR (?:NO KEY )?UPDATE(?: OF \w+)?(?: SKIP LOCKED)?")
+LOCKING: Final = re.compile(r"FOR (?:NO KEY UPDATE|UPDATE|SHARE|KEY SHARE)(?: OF \w+)?(?: SKIP LOCKED)?")
+"""A statement that locks rows, whatever the strength."""
+
+_STRONG: Final = re.compile(r"(?:NO KEY )?UPDATE")
 _ORDER: Final = re.compile(r"ORDER BY (?:(?!\bLIMIT\b|\bFOR\b)[^\n])*")
 _COMPARISON: Final = re.compile(r" (<=|>=|<|>) ")
 _TURNED: Final = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
@@ -110,8 +113,10 @@ _END: Final = re.compile(r"\b(?:ORDER BY|LIMIT|FOR|GROUP BY|RETURNING|UNION|DO)\
 
 def mutations(sql: str) -> Iterator[tuple[str, str]]:
     """(what was done, the spoiled text), each with one change. Comments are left alone."""
-    for found in _LOCK.finditer(sql):
+    for found in LOCKING.finditer(sql):
         yield f"dropped {found[0]}", _cut(sql, *found.span())
+        if strong := _STRONG.search(sql, *found.span()):
+            yield f"weakened {found[0]}", f"{sql[: strong.start()]}KEY SHARE{sql[strong.end() :]}"
         if "SKIP LOCKED" in found[0]:
             yield "dropped SKIP LOCKED", _cut(sql, found.end() - len(" SKIP LOCKED"), found.end())
     for found in _ORDER.finditer(sql):
@@ -219,7 +224,7 @@ def _judge(mutant: Mutant) -> int:
     os.dup2(quiet, 2)
     plant(mutant)
     common = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header", "--durations=0"]
-    if "UPDATE" in mutant.what or "LOCKED" in mutant.what or "ORDER BY" in mutant.what:
+    if "FOR " in mutant.what or "LOCKED" in mutant.what or "ORDER BY" in mutant.what:
         # The statement's own test first: what it finds is found at once. None is selected where it locks nothing.
         code = pytest.main([*common, LOCKS, "-k", f"{mutant.noun}.{mutant.block} or {mutant.noun}.{mutant.block}]"])
         if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
