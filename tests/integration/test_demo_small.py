@@ -35,7 +35,7 @@ LAST_LINE = re.compile(
 HANDED = (
     r"Exports over Kafka: Dure Ledger opened [\d,]+ records in \d+ exports with its key, and verified",
     *(rf"mypay sharing verify {a}: [\d,]+ shares, erase notices: 1, problems: 0" for a in (FINANCIAL, TELECOM)),
-    r"one of them: customer [\w-]{27}, for credit-assessment, .* amount_band KRW",
+    r"one of them: customer [\w-]{27}, for credit-assessment, .* amount_band [A-Z]{3} \d",
     rf"Campaign {SCARCE}: offers {SCARCE_OFFERS} of at most {SCARCE_OFFERS},",
     rf"Campaign {FAITHFUL}: offers 1 of at most 5, [1-9]\d* uses counted, [1-9]\d* refused",
     r"Aggregate of 2\d{3}-W\d\d, KRW, k=10, .* [1-9]\d* suppressed",
