@@ -124,9 +124,13 @@ def _networks(settings: Settings) -> Iterator[Finding]:
 
 def _keys(settings: Settings) -> Iterator[Finding]:
     for ring in Ring:
-        yield _finding("key", ring.value, lambda ring=ring: f"{len(load_ring(settings, ring))} keys")  # type: ignore[misc]
+        yield _finding("key", ring.value, lambda ring=ring: _counted(len(load_ring(settings, ring))))  # type: ignore[misc]
     yield _finding("key", "disclosure", lambda: root_signer(settings) and "")
     yield _finding("key", "receipts", lambda: receipt_key(settings) and "")
+
+
+def _counted(keys: int) -> str:
+    return f"{keys} key{'s' * (keys != 1)}"
 
 
 def _certificates(settings: Settings) -> Iterator[Finding]:
