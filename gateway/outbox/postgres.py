@@ -75,7 +75,12 @@ class PostgresOutboxReader:
                 self._dsn,
                 # A server that has gone without a word must not hold the relay up for as long as TCP hopes.
                 command_timeout=COMMAND_TIMEOUT_S,
-                server_settings={**session_settings("mypay-relay"), "synchronous_commit": "off"},
+                # A look is planned once: for its own values the server would plan each anew, which takes as long as it.
+                server_settings={
+                    **session_settings("mypay-relay"),
+                    "synchronous_commit": "off",
+                    "plan_cache_mode": "force_generic_plan",
+                },
             )
             if not await connection.fetchval(_SQL.try_lead, _LEADER_LOCK):
                 await connection.close()

@@ -130,6 +130,22 @@ async def test_there_is_room_ahead_from_the_first_day_on_and_beyond_it_a_net(con
     assert await events(connection, "outbox_rest") == ["in the net"]
 
 
+async def test_a_look_at_the_outbox_is_planned_once(connection: "Connection[Any]", database: str) -> None:
+    """For its own values each would be planned anew: with a day's partitions that takes longer than to look."""
+    await append(connection, *"abcdefghij")
+    reader = await led(PostgresOutboxReader(database))
+    for _ in range(10):
+        [row] = await reader.read(1)
+        await reader.advance(row)
+    plans = await reader._connected().fetch(
+        "SELECT custom_plans, generic_plans FROM pg_prepared_statements WHERE statement LIKE $1", "%now.bound%"
+    )
+    await reader.release()
+    assert plans
+    assert [p["custom_plans"] for p in plans] == [0] * len(plans)
+    assert sum(p["generic_plans"] for p in plans) == 10
+
+
 async def test_partitions_go_on_beyond_what_fell_into_the_net(connection: "Connection[Any]", database: str) -> None:
     """As after a long absence of the schedule, or after a dump was restored into a new cluster."""
     await partition_outbox(connection, width=None)
