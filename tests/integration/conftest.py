@@ -13,7 +13,7 @@ from tests.support.scene import Scene
 HERE = Path(__file__).parent
 FAILED = pytest.StashKey[bool]()
 
-TIMEOUT_S = 300
+TIMEOUT_S = 1200
 """Of a test in a whole world: the first one also starts it."""
 
 LAST_OF_DAY_S = 45.0

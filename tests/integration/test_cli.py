@@ -37,7 +37,7 @@ from tests.support.cli_world import (
 )
 
 # What is done before the first payment starts a dozen processes, one after the other.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture(scope="module")

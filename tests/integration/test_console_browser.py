@@ -21,7 +21,7 @@ FLAGS: Final = (
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: the console is not looked at in a browser"),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(1200),
 ]
 
 PAGES: Final = {

@@ -15,7 +15,7 @@ from tests.support.cli import mypay
 PAGES = 17
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(1200)
 async def test_every_page_is_asked_for_and_answers(module_database: str) -> None:
     told: list[str] = []
     found = await measure_pages(module_database, payments=1500, with_events=500, rounds=2, tell=told.append)

@@ -86,7 +86,7 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
 
 
 @WITH_PROMETHEUS
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(1200)
 async def test_every_panel_of_the_dashboards_has_data_under_its_load(demo: Demo) -> None:
     assert demo.looking is not None
     panels = [(board, panel, expr) for board in DASHBOARDS for panel in board.panels for expr, _ in panel.series]
@@ -110,7 +110,7 @@ def chosen(expr: str) -> str:
     return expr.replace(PARTNER, make_partners()[0].partner_id)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(1200)
 def test_every_record_ends_once_and_the_books_agree(demo: Demo) -> None:
     done, file = demo.done, demo.file
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
@@ -130,7 +130,7 @@ def test_every_record_ends_once_and_the_books_agree(demo: Demo) -> None:
     assert {c["name"] for c in result["books"] if not c["looked_at"]} == set()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(1200)
 async def test_each_command_that_it_prints_works_as_it_is_printed(demo: Demo, tmp_path: Path) -> None:
     """From another folder, too. What doctor says is wrong is wrong of nothing that the demo made."""
     preparing, commands = printed(demo)
@@ -143,7 +143,7 @@ async def test_each_command_that_it_prints_works_as_it_is_printed(demo: Demo, tm
         assert done.stdout + done.stderr or command.startswith("psql ")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(1200)
 async def test_the_command_that_it_prints_last_ends_all_of_it(demo: Demo, tmp_path: Path) -> None:
     assert [p for p in psutil.process_iter() if runs_here(p)]
     preparing, _ = printed(demo)

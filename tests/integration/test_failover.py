@@ -29,7 +29,7 @@ async def replicated(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
         world.succeeded = True
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 async def test_a_broker_and_the_primary_die_under_load_and_nothing_confirmed_is_lost_or_paid_twice(
     replicated: Scene,
 ) -> None:

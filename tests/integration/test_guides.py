@@ -22,7 +22,7 @@ def reader() -> Iterator[Reader]:
     reader.leave()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_reader_can_follow_every_guide(reader: Reader) -> None:
     for page in ("README.md", "schemas/README.md", "deploy/README.md", "gateway/proving/README.md"):
         reader.follow(page)

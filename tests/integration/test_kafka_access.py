@@ -41,7 +41,7 @@ OTHERS: Mapping[str, Any] = {"networks": NETWORKS, "recipients": RECIPIENTS, "af
 NONE, TOPIC_EXISTS, MEMBER_ID_REQUIRED = 0, 36, 79
 TOPIC_DENIED, GROUP_DENIED, CLUSTER_DENIED, TRANSACTIONAL_ID_DENIED = 29, 30, 31, 53
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture(scope="module")

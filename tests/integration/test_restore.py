@@ -13,7 +13,7 @@ from tests.support.stack import HOME
 LAST_LINE = re.compile(r"restore: orders=(\d+) forgotten=(\d+) reconciled=(\d+) doubled=0 lost=0 books=balanced")
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(1200)
 def test_what_the_database_forgot_stands_again_once_and_what_ended_stays_ended(tmp_path: Path) -> None:
     program = [sys.executable, "-c", "from gateway.cli import main; main()", "prove", "restore", "--orders", "150"]
     done = subprocess.run(

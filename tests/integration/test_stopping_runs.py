@@ -41,7 +41,7 @@ def running_in(home: Path) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     ("program", "step", "number"),
     [

@@ -16,7 +16,7 @@ KILLS_MIN = 16
 """Fifteen stages, a host, Kafka and PostgreSQL, but for a few that another strike had in hand."""
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(1200)
 def test_nothing_is_lost_or_doubled_while_everything_fails(tmp_path: Path) -> None:
     program = [sys.executable, "-c", "from gateway.cli import main; main()", "prove", "torture", "--short"]
     done = subprocess.run(

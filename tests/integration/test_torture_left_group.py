@@ -17,9 +17,9 @@ from gateway.messaging.topics_admin import ensure_topics
 from schemas.topics import TOPICS
 from streams.app import AppCrashedError, build_app, read_batches, run_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
-WAIT_S = 60.0
+WAIT_S = 120.0
 
 
 async def until(holds: Callable[[], object]) -> None:

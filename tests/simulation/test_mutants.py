@@ -14,7 +14,7 @@ from gateway.proving.simulation.outcome import UNEXPECTED
 from gateway.proving.simulation.runner import hunt_all
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_every_planted_bug_is_found() -> None:
     hunted = list(hunt_all(list(MUTANTS), first=0, budget=BUDGET, jobs=os.cpu_count() or 1))
     assert {h.name for h in hunted} == MUTANTS.keys()

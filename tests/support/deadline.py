@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-WAIT_S: Final = 60.0
+WAIT_S: Final = 120.0
 """Far longer than anything that is waited for takes on a busy machine."""
 
 

@@ -50,7 +50,7 @@ from streams import schedule
 from tests.support.entries import BCARD, SETTLED, SHOP_OF, Entry, Told, payment_ids
 from tests.support.stack import Stack
 
-WAIT_S: Final = 60.0
+WAIT_S: Final = 120.0
 """Far above what anything here takes, also on a busy machine; a wait that ends is one that has failed."""
 
 POLL_S: Final = 0.05

@@ -14,7 +14,7 @@ from gateway.proving.counterparts.books import Books
 from gateway.proving.counterparts.config import Faults, SimulatorConfig
 from gateway.proving.counterparts.host import Host
 
-DEADLINE_S = 60
+DEADLINE_S = 120
 AT = "1123034500"
 
 
