@@ -78,7 +78,7 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
             [*program, *options, "--keep"],
             capture_output=True,
             text=True,
-            timeout=220,
+            timeout=900,
             check=False,
             env=ENVIRONMENT | {"MYPAY_HOME": str(HOME)},
         )
@@ -173,7 +173,7 @@ async def in_a_shell(*lines: str, folder: Path) -> "subprocess.CompletedProcess[
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=600,
         check=False,
     )
 

@@ -20,7 +20,7 @@ def test_what_the_database_forgot_stands_again_once_and_what_ended_stays_ended(t
         program,
         capture_output=True,
         text=True,
-        timeout=160,
+        timeout=900,
         check=False,
         cwd=tmp_path,
         env={"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "MYPAY_HOME": str(HOME), "LC_ALL": "C.UTF-8"},

@@ -23,7 +23,7 @@ def test_nothing_is_lost_or_doubled_while_everything_fails(tmp_path: Path) -> No
         program,
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=1000,
         check=False,
         cwd=tmp_path,
         env={"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "MYPAY_HOME": str(HOME), "LC_ALL": "C.UTF-8"},
