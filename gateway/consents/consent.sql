@@ -120,9 +120,13 @@ ORDER BY change, purpose
 -- One figure in two pairs of columns: what a process of the release before has moved to consumed_* counts the same.
 SELECT u.partner_id, u.consent_id, u.limit_key, u.starts_at,
        u.reserved_minor + u.consumed_minor AS taken_minor, u.reserved_count + u.consumed_count AS taken_count
-FROM consent_usage u
-JOIN unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) AS k (partner_id, consent_id, limit_key, starts_at)
-    USING (partner_id, consent_id, limit_key, starts_at)
+FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) AS k (partner_id, consent_id, limit_key, starts_at)
+-- Key by key (OFFSET keeps it so), also by a plan that was made while the table was young.
+CROSS JOIN LATERAL (
+    SELECT * FROM consent_usage w
+    WHERE (w.partner_id, w.consent_id, w.limit_key, w.starts_at) = (k.partner_id, k.consent_id, k.limit_key, k.starts_at)
+    OFFSET 0
+) AS u
 
 -- name: take
 -- In key order, row by row, so that two workers can never wait for each other.

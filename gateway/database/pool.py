@@ -14,8 +14,8 @@ from gateway.database.sessions import (
     IDLE_IN_TRANSACTION_S,
     looks_pooled,
     pooler_options,
-    session_settings,
     set_sql,
+    working_settings,
 )
 
 REFUSAL_S: Final = 30.0
@@ -47,7 +47,7 @@ class ConnectionPool:
         self._dsn = dsn
         self._pool_size = pool_size
         self._command_timeout_s = command_timeout_s
-        own = session_settings(name, idle_in_transaction_s=idle_in_transaction_s)
+        own = working_settings(name, idle_in_transaction_s=idle_in_transaction_s)
         self._settings = own if settings is None else dict(settings)
         self._pool: asyncpg.Pool[Any] | None = None
         self._pooled = False

@@ -52,6 +52,20 @@ def session_settings(name: str, *, idle_in_transaction_s: float = IDLE_IN_TRANSA
     }
 
 
+def working_settings(name: str, *, idle_in_transaction_s: float = IDLE_IN_TRANSACTION_S) -> dict[str, str]:
+    """The same of a process that asks by key, all its life, in statements that are planned once.
+
+    A plan that was made while its table was young would read that table whole, and goes on to when it has grown: it
+    lasts until the server looks at the table's size again.
+    """
+    return {
+        **session_settings(name, idle_in_transaction_s=idle_in_transaction_s),
+        "enable_seqscan": "off",
+        # Where a table has no index that serves, its plan counts as so dear that the server would compile it.
+        "jit": "off",
+    }
+
+
 def looking_settings(name: str, *, statement_timeout_s: float) -> dict[str, str]:
     """Settings of a session that only looks, and not for long."""
     return {

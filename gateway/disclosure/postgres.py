@@ -10,7 +10,7 @@ from asyncpg import Connection, Record
 from gateway.base.errors import StoreConflictError
 from gateway.database.errors import translated
 from gateway.database.queries import load
-from gateway.database.sessions import COMMAND_TIMEOUT_S, session_settings
+from gateway.database.sessions import COMMAND_TIMEOUT_S, working_settings
 from gateway.disclosure.rules.destruction import Destruction, OldRows
 from gateway.disclosure.rules.entry import Kind
 from gateway.disclosure.rules.merkle import Frontier
@@ -66,7 +66,7 @@ class PostgresDisclosureLog:
                 command_timeout=COMMAND_TIMEOUT_S,
                 # Entries that a crash of the server loses are made again from the outbox, cursor and all: no need to
                 # wait for the disk. With a root it is waited for.
-                server_settings={**session_settings("mypay-disclosure"), "synchronous_commit": "off"},
+                server_settings={**working_settings("mypay-disclosure"), "synchronous_commit": "off"},
             )
             if not await connection.fetchval(_SQL.try_lead, _LEADER_LOCK):
                 await connection.close()

@@ -11,7 +11,7 @@ from asyncpg import Connection
 from gateway.base.errors import StoreUnavailableError
 from gateway.database.errors import translated
 from gateway.database.queries import load
-from gateway.database.sessions import COMMAND_TIMEOUT_S, session_settings
+from gateway.database.sessions import COMMAND_TIMEOUT_S, working_settings
 from gateway.outbox.rules.ahead import Look, Progress
 from gateway.outbox.store import TOO_LARGE, OutboxEvent, OutboxRow
 
@@ -77,7 +77,7 @@ class PostgresOutboxReader:
                 command_timeout=COMMAND_TIMEOUT_S,
                 # A look is planned once: for its own values the server would plan each anew, which takes as long as it.
                 server_settings={
-                    **session_settings("mypay-relay"),
+                    **working_settings("mypay-relay"),
                     "synchronous_commit": "off",
                     "plan_cache_mode": "force_generic_plan",
                 },
