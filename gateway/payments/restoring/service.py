@@ -252,17 +252,23 @@ def _change(key: PaymentKey, kind: PaymentEventKind | None, told: Told) -> Chang
 async def catch_up_with(uow: ExecutionUnit, told: Sequence[Told], *, now: datetime) -> Found:
     """Bring payments that stand at an earlier state than was told up to it; versions go on after those that were told.
 
-    Nothing is done to a payment that does not exist; one that was told as sent is named.
+    Nothing is done to a payment that does not exist; one that was told as sent is named. So is one that waits for its
+    day here and was told as sent: it would be handed on once more.
     """
     locked = await lock_or_find(uow.payments, sorted(t.key for t in told))
+    waiting = {t.key for t in told if t.key in locked and _waits_though_sent(locked[t.key], t)}
     behind = {
         t.key: t
         for t in told
-        if t.key in locked and locked[t.key].version < t.last.version and not locked[t.key].is_archived
+        if t.key in locked.keys() - waiting and locked[t.key].version < t.last.version and not locked[t.key].is_archived
     }
     ahead = {key: structs.replace(locked[key], version=t.last.version) for key, t in behind.items()}
     await uow.payments.update(list(ahead.values()))
     changes = [change for key, t in behind.items() if (change := _change(key, catch_up(ahead[key].state, t.state), t))]
     await apply_changes(uow, changes, now=now, locked=ahead)
-    missing = [t.key for t in told if t.was_sent and t.key not in locked]
+    missing = [t.key for t in told if t.was_sent and (t.key not in locked or t.key in waiting)]
     return Found(caught_up=sorted(behind), unplaced=dict.fromkeys(missing, NOT_HANDED_ON))
+
+
+def _waits_though_sent(here: Payment, told: Told) -> bool:
+    return here.state is PaymentState.SCHEDULED and told.was_sent and catch_up(here.state, told.state) is None

@@ -332,6 +332,18 @@ async def test_what_was_told_as_sent_and_stands_nowhere_is_named() -> None:
     assert rig.states() == {}
 
 
+async def test_what_was_told_as_sent_and_waits_for_its_day_here_is_named() -> None:
+    """It was handed on before what was read: named, or it would be handed on once more, and paid twice."""
+    rig = Rig()
+    async with rig.store.transaction() as uow:
+        await uow.payments.insert([payment(1, state=S.SCHEDULED)])
+    told = told_of(1, S.SCHEDULED, S.SENT, S.APPROVED)
+    async with rig.store.transaction() as uow:
+        found = await catch_up_with(uow, [told], now=later(60))
+    assert found == Found(unplaced={told.key: NOT_HANDED_ON})
+    assert rig.states() == {"order-1": "scheduled"}
+
+
 async def test_what_stands_as_it_was_told_is_left_alone() -> None:
     rig = Rig()
     here = numbered(1, state=S.APPROVED, version=2)
