@@ -122,17 +122,32 @@ AFTER_SENT: Final[Mapping[PaymentState, PaymentEventKind | None]] = {
 """
 
 
-def catch_up(here: PaymentState, told: PaymentState) -> PaymentEventKind | None:
+AFTER_ASKING: Final[Mapping[PaymentState, PaymentEventKind]] = {
+    _S.APPROVED: _E.INQUIRY_APPROVED,
+    _S.SETTLED: _E.INQUIRY_APPROVED,
+    _S.DECLINED: _E.INQUIRY_DECLINED,
+    _S.REVERSING: _E.INQUIRY_UNANSWERED,
+    _S.REVERSED: _E.INQUIRY_UNANSWERED,
+}
+"""Last state that was told of a payment whose inquiry is open here → what happens to it, and the inquiry is closed.
+
+It is not asked about again: a network remembers for a while only, and what it says it never saw is undone.
+"""
+
+
+def catch_up(here: PaymentState, told: PaymentState, *, inquiry_open: bool = False) -> PaymentEventKind | None:
     """What happens to a payment that the database has in an earlier state than was told of it."""
     if here is _S.SENT:
         return AFTER_SENT[told]
+    if here is _S.UNKNOWN and inquiry_open:
+        return AFTER_ASKING.get(told)
     if here is _S.APPROVED and told in (_S.REVERSING, _S.REVERSED):
         return _E.CANCELLED
     if here is _S.SCHEDULED and told is _S.REJECTED:
         return _E.REFUSED
     if here is _S.SCHEDULED and told is _S.REVERSED:
         return _E.CANCELLED
-    # An open inquiry or reversal finds out by itself; what is cleared is taken in again; the rest has ended.
+    # An open reversal goes on; what is cleared is taken in again; the rest has ended.
     return None
 
 

@@ -19,6 +19,7 @@ from gateway.consents.rules.limits import UsageKey, WindowKey
 from gateway.consents.store import UsageChange
 from gateway.payments.proofs import uses_of
 from gateway.payments.restoring.rules import (
+    AFTER_ASKING,
     AFTER_SENT,
     AMBIGUOUS,
     NEVER_SENT,
@@ -264,7 +265,10 @@ async def catch_up_with(uow: ExecutionUnit, told: Sequence[Told], *, now: dateti
     }
     ahead = {key: structs.replace(locked[key], version=t.last.version) for key, t in behind.items()}
     await uow.payments.update(list(ahead.values()))
-    changes = [change for key, t in behind.items() if (change := _change(key, catch_up(ahead[key].state, t.state), t))]
+    asked = [k for k, t in behind.items() if ahead[k].state is PaymentState.UNKNOWN and t.state in AFTER_ASKING]
+    open_ = await uow.inquiries.take_away(sorted(asked), now=now)
+    kinds = {key: catch_up(ahead[key].state, t.state, inquiry_open=key in open_) for key, t in behind.items()}
+    changes = [change for key, t in behind.items() if (change := _change(key, kinds[key], t))]
     await apply_changes(uow, changes, now=now, locked=ahead)
     missing = [t.key for t in told if t.was_sent and (t.key not in locked or t.key in waiting)]
     return Found(caught_up=sorted(behind), unplaced=dict.fromkeys(missing, NOT_HANDED_ON))

@@ -28,8 +28,9 @@ from gateway.payments.restoring.rules import (
 )
 from gateway.payments.restoring.service import NOT_HANDED_ON, Found, HandedOn, ambiguous, catch_up_with, find_again
 from gateway.payments.rules.lifecycle import IGNORED, TRANSITIONS, PaymentEventKind, PaymentState
-from gateway.payments.rules.payment import Payment, PaymentKey, event_fields
+from gateway.payments.rules.payment import Change, Payment, PaymentKey, event_fields
 from gateway.payments.rules.purchase import ReceivedOrder
+from gateway.payments.transitions import apply_changes
 from schemas.consents import LowValueExemption
 from schemas.events import PaymentEvent
 from schemas.primitives import NetworkId
@@ -342,6 +343,45 @@ async def test_what_was_told_as_sent_and_waits_for_its_day_here_is_named() -> No
         found = await catch_up_with(uow, [told], now=later(60))
     assert found == Found(unplaced={told.key: NOT_HANDED_ON})
     assert rig.states() == {"order-1": "scheduled"}
+
+
+@pytest.mark.parametrize(
+    ("told", "state", "reversals"),
+    [
+        ((S.APPROVED,), S.APPROVED, 0),
+        ((S.APPROVED, S.SETTLED), S.APPROVED, 0),
+        ((S.DECLINED,), S.DECLINED, 0),
+        ((S.REVERSED,), S.UNKNOWN, 1),
+        ((S.APPROVED, S.REVERSING, S.REVERSED), S.UNKNOWN, 1),
+    ],
+)
+async def test_what_is_asked_about_here_and_was_told_to_have_ended_is_asked_about_no_more(
+    told: tuple[PaymentState, ...], state: PaymentState, reversals: int
+) -> None:
+    """A network that remembers it no more would say that it never saw it: what was settled would be undone."""
+    rig = Rig()
+    async with rig.store.transaction() as uow:
+        await uow.payments.insert([numbered(1)])
+        await apply_changes(uow, [Change(numbered(1).key, E.INQUIRY_STARTED)], now=later(1))
+    async with rig.store.transaction() as uow:
+        found = await catch_up_with(uow, [told_of(1, S.SENT, S.UNKNOWN, *told)], now=later(60))
+    row = rig.payment(1)
+    assert (row.state, row.version, found.caught_up) == (state, 3 + len(told), [row.key])
+    assert [r.closed_at is not None for r in rig.database.inquiries.rows.values()] == [True]
+    assert len(rig.database.reversals.rows) == reversals
+    assert rig.ledger_kinds() == (["authorised"] if state is S.APPROVED else [])
+
+
+@pytest.mark.parametrize("told", [S.REVERSED, S.APPROVED])
+async def test_what_is_being_undone_here_goes_on_being_undone(told: PaymentState) -> None:
+    rig = Rig()
+    async with rig.store.transaction() as uow:
+        await uow.payments.insert([numbered(1)])
+        await apply_changes(uow, [Change(numbered(1).key, E.UNANSWERED)], now=later(1))
+    async with rig.store.transaction() as uow:
+        await catch_up_with(uow, [told_of(1, S.SENT, S.UNKNOWN, told)], now=later(60))
+    assert (rig.payment(1).state, rig.payment(1).version) == (S.UNKNOWN, 3)
+    assert [r.closed_at for r in rig.database.reversals.rows.values()] == [None]
 
 
 async def test_what_stands_as_it_was_told_is_left_alone() -> None:
