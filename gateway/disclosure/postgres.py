@@ -68,9 +68,14 @@ class PostgresDisclosureLog:
                 # wait for the disk. With a root it is waited for.
                 server_settings={**working_settings("mypay-disclosure"), "synchronous_commit": "off"},
             )
-            if not await connection.fetchval(_SQL.try_lead, _LEADER_LOCK):
-                await connection.close()
-                return False
+            try:
+                if not await connection.fetchval(_SQL.try_lead, _LEADER_LOCK):
+                    await connection.close()
+                    return False
+            except BaseException:
+                # It may hold the lead, and nobody would give it back.
+                connection.terminate()
+                raise
             # Another server may have other consents under the same ids: after a restore.
             self._kept.clear()
             self._connection = connection

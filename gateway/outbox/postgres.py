@@ -82,10 +82,15 @@ class PostgresOutboxReader:
                     "plan_cache_mode": "force_generic_plan",
                 },
             )
-            if not await connection.fetchval(_SQL.try_lead, _LEADER_LOCK):
-                await connection.close()
-                return False
-            row = await connection.fetchrow(_SQL.cursor)
+            try:
+                if not await connection.fetchval(_SQL.try_lead, _LEADER_LOCK):
+                    await connection.close()
+                    return False
+                row = await connection.fetchrow(_SQL.cursor)
+            except BaseException:
+                # It may hold the lead, and nobody would give it back.
+                connection.terminate()
+                raise
             if row is None:
                 raise AssertionError("outbox_cursor has no row: migrations have not run")
             self._connection, self._progress = connection, Progress((int(row["tx"]), row["id"]))

@@ -131,6 +131,22 @@ async def test_a_relay_whose_session_dies_loses_the_lead_and_can_get_it_back(bac
     assert await reader.read(10) == rows
 
 
+async def test_a_relay_that_gets_the_lead_and_not_its_place_gives_the_lead_back(
+    backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Long enough for a busy machine to connect.
+    monkeypatch.setattr("gateway.outbox.postgres.COMMAND_TIMEOUT_S", 4.0)
+    holder = await asyncpg.connect(backend.dsn)
+    async with holder.transaction():
+        await holder.execute("LOCK TABLE outbox_cursor IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(StoreUnavailableError) as told:
+            await backend.reader().acquire()
+    await holder.close()
+    await led(backend.reader())
+    # Whoever is told of it keeps what was under way, as a log or a debugger does.
+    assert told.value.__context__ is not None
+
+
 async def test_a_server_that_is_not_there_is_an_outage(tmp_path: object) -> None:
     store = PostgresStore("postgresql://nobody@127.0.0.1:1/nothing")
     with pytest.raises(StoreUnavailableError):
