@@ -1,6 +1,3 @@
--- name: try_lead
-SELECT pg_try_advisory_lock($1)
-
 -- name: head
 SELECT tx::text AS tx, id, seq, entry_hash, root_number, root_hash, root_seq, period_start, frontier FROM disclosure_head
 

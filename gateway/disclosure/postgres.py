@@ -9,8 +9,9 @@ from asyncpg import Connection, Record
 
 from gateway.base.errors import StoreConflictError
 from gateway.database.errors import translated
+from gateway.database.leading import leading
 from gateway.database.queries import load
-from gateway.database.sessions import COMMAND_TIMEOUT_S, working_settings
+from gateway.database.sessions import working_settings
 from gateway.disclosure.rules.destruction import Destruction, OldRows
 from gateway.disclosure.rules.entry import Kind
 from gateway.disclosure.rules.merkle import Frontier
@@ -59,23 +60,14 @@ class PostgresDisclosureLog:
         self._kept: dict[_ConsentKey, str] = {}
 
     async def acquire(self) -> bool:
+        # Entries that a crash of the server loses are made again from the outbox, cursor and all: no need to wait for
+        # the disk. With a root it is waited for.
+        settings = {**working_settings("mypay-disclosure"), "synchronous_commit": "off"}
         async with translated():
             await self.release()
-            connection = await asyncpg.connect(
-                self._dsn,
-                command_timeout=COMMAND_TIMEOUT_S,
-                # Entries that a crash of the server loses are made again from the outbox, cursor and all: no need to
-                # wait for the disk. With a root it is waited for.
-                server_settings={**working_settings("mypay-disclosure"), "synchronous_commit": "off"},
-            )
-            try:
-                if not await connection.fetchval(_SQL.try_lead, _LEADER_LOCK):
-                    await connection.close()
+            async with leading(self._dsn, _LEADER_LOCK, settings) as connection:
+                if connection is None:
                     return False
-            except BaseException:
-                # It may hold the lead, and nobody would give it back.
-                connection.terminate()
-                raise
             # Another server may have other consents under the same ids: after a restore.
             self._kept.clear()
             self._connection = connection

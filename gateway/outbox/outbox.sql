@@ -27,9 +27,6 @@ ORDER BY found.tx::xid8, found.id
 -- name: advance
 UPDATE outbox_cursor SET tx = $1::text::xid8, id = $2
 
--- name: try_lead
-SELECT pg_try_advisory_lock($1)
-
 -- name: park
 INSERT INTO outbox_parked (tx, id, topic, reason)
 SELECT k.tx::xid8, k.id, k.topic, $4 FROM unnest($1::text[], $2::bigint[], $3::text[]) AS k (tx, id, topic)

@@ -10,6 +10,7 @@ from asyncpg import Connection
 
 from gateway.base.errors import StoreUnavailableError
 from gateway.database.errors import translated
+from gateway.database.leading import leading
 from gateway.database.queries import load
 from gateway.database.sessions import COMMAND_TIMEOUT_S, working_settings
 from gateway.outbox.rules.ahead import Look, Progress
@@ -68,31 +69,21 @@ class PostgresOutboxReader:
         self._has_moved = False
 
     async def acquire(self) -> bool:
+        settings = {
+            **working_settings("mypay-relay"),
+            # Losing the cursor's last moves only means to publish those rows again: no need to wait for the disk.
+            "synchronous_commit": "off",
+            # A look is planned once: for its own values the server would plan each anew, which takes as long as it.
+            "plan_cache_mode": "force_generic_plan",
+        }
         async with translated():
             await self.release()
-            # Losing the cursor's last moves only means to publish those rows again: no need to wait for the disk.
-            connection = await asyncpg.connect(
-                self._dsn,
-                # A server that has gone without a word must not hold the relay up for as long as TCP hopes.
-                command_timeout=COMMAND_TIMEOUT_S,
-                # A look is planned once: for its own values the server would plan each anew, which takes as long as it.
-                server_settings={
-                    **working_settings("mypay-relay"),
-                    "synchronous_commit": "off",
-                    "plan_cache_mode": "force_generic_plan",
-                },
-            )
-            try:
-                if not await connection.fetchval(_SQL.try_lead, _LEADER_LOCK):
-                    await connection.close()
+            async with leading(self._dsn, _LEADER_LOCK, settings) as connection:
+                if connection is None:
                     return False
                 row = await connection.fetchrow(_SQL.cursor)
-            except BaseException:
-                # It may hold the lead, and nobody would give it back.
-                connection.terminate()
-                raise
-            if row is None:
-                raise AssertionError("outbox_cursor has no row: migrations have not run")
+                if row is None:
+                    raise AssertionError("outbox_cursor has no row: migrations have not run")
             self._connection, self._progress = connection, Progress((int(row["tx"]), row["id"]))
             self._has_moved = False
             return True

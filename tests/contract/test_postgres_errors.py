@@ -135,7 +135,7 @@ async def test_a_relay_that_gets_the_lead_and_not_its_place_gives_the_lead_back(
     backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Long enough for a busy machine to connect.
-    monkeypatch.setattr("gateway.outbox.postgres.COMMAND_TIMEOUT_S", 4.0)
+    monkeypatch.setattr("gateway.database.leading.COMMAND_TIMEOUT_S", 4.0)
     holder = await asyncpg.connect(backend.dsn)
     async with holder.transaction():
         await holder.execute("LOCK TABLE outbox_cursor IN ACCESS EXCLUSIVE MODE")
