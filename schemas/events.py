@@ -111,6 +111,8 @@ class PaymentEvent(Model):
         rrn: the network's retrieval reference number, once the payment was sent.
         approval_code: the network's, once approved.
         original_payment_id: the payment that this one refunds, in full or in part; left out where it is no refund.
+        consent_version: of the consent's terms that it is sent under; told only with ``sent``.
+        paid_at: when it was decided that it is sent; told only with ``settled``.
     """
 
     payment_id: UUID
@@ -128,6 +130,8 @@ class PaymentEvent(Model):
     rrn: str | None = None
     approval_code: str | None = None
     original_payment_id: UUID | None = None
+    consent_version: Annotated[int, Field(ge=1)] | None = None
+    paid_at: UtcTime | None = None
 
 
 class OrderRefused(Model):

@@ -149,6 +149,11 @@ def event_fields(payment: Payment) -> dict[str, object]:
         fields["approval_code"] = payment.approval_code
     if payment.original_payment_id is not None:
         fields["original_payment_id"] = payment.original_payment_id
+    # With these the event itself says what the disclosure log, and sharing, tell of the payment.
+    if payment.state is PaymentState.SENT:
+        fields["consent_version"] = payment.consent_version
+    elif payment.state is PaymentState.SETTLED:
+        fields["paid_at"] = payment.decided_at
     return fields
 
 

@@ -22,7 +22,7 @@ REASON = Reason(code=ReasonCode.AM04, text="insufficient funds", network_code="5
 def test_an_event_reads_back_as_the_payment_it_tells_of(
     state: PaymentState, reason: Reason | None, currency: str
 ) -> None:
-    told = payment(state=state, reason=reason, currency=currency, approval_code="A1B2C3", version=3)
+    told = payment(state=state, reason=reason, currency=currency, approval_code="A1B2C3", version=3, consent_version=4)
     body = encode_fields(event_fields(told))
     assert body == encode_json(event_fields(told))
     event = decode(PaymentEvent, body)
@@ -41,6 +41,8 @@ def test_an_event_reads_back_as_the_payment_it_tells_of(
         network_id=told.network_id,
         rrn=told.trace.rrn if told.trace else None,
         approval_code="A1B2C3",
+        consent_version=4 if state is PaymentState.SENT else None,
+        paid_at=told.decided_at if state is PaymentState.SETTLED else None,
     )
     assert encode(event) == body
 
