@@ -23,8 +23,7 @@ LEFT JOIN (
 -- stand before the page's end any more.
 -- A planner that knew places and limit would take all that is younger than its statistics for a few rows, and sort it,
 -- bodies and all, for each page.
-SELECT tx::text AS place_tx, id, topic, key, event_id, event_type, occurred_at,
-       CASE WHEN event_type = ANY ($7::text[]) THEN body END AS body
+SELECT tx::text AS place_tx, id, topic, key, event_id, event_type, occurred_at, body
 FROM outbox
 WHERE (tx, id) > ((SELECT $1::text::xid8), (SELECT $2::bigint)) AND tx >= (SELECT $1::text::xid8)
   AND (tx, id) <= ((SELECT $3::text::xid8), (SELECT $4::bigint)) AND tx <= (SELECT $3::text::xid8)
@@ -32,7 +31,7 @@ WHERE (tx, id) > ((SELECT $1::text::xid8), (SELECT $2::bigint)) AND tx >= (SELEC
 ORDER BY tx, id LIMIT (SELECT $5::bigint)
 
 -- name: payments
--- Look-ups are by key, one row each, however large the table is. Keys come as two texts: to make an array, the driver
+-- Of events that do not say it themselves. Look-ups are by key, one row each, however large the table is. Keys come as two texts: to make an array, the driver
 -- takes half a microsecond for each member.
 SELECT k.n, p.consent_id, p.consent_version, p.merchant_id, p.operation, p.amount_minor, p.currency, p.network_id,
        p.rrn IS NOT NULL AS was_sent

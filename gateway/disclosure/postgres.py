@@ -23,17 +23,19 @@ from gateway.disclosure.rules.uses import (
     PaymentFacts,
     SourceRow,
     consent_of,
+    facts_of,
     told_by,
 )
 from gateway.disclosure.store import Evidence, Read
 from gateway.outbox.rules.subjects import payment_of
 from gateway.outbox.store import OutboxEvent
-from schemas.primitives import CustomerId, PartnerId
+from schemas.primitives import CustomerId, PartnerId, decimal_of
 
 _SQL = load(__name__, "disclosure")
 _CONTENTS = load(__name__, "contents")
 _OLD_ROWS = load(__name__, "old_rows")
 _USE_TYPES: Final = [*PAYMENT_TYPES, *BODY_TYPES]
+_OF_BODY: Final = frozenset(BODY_TYPES)
 _LEADER_LOCK: Final = 0x646973636C6F73  # "disclos": any constant, the same in every sequencer
 
 ENTRY_COLUMNS: Final = ("seq", "source_tx", "source_id", "content_hash", "entry_hash")
@@ -88,12 +90,22 @@ class PostgresDisclosureLog:
                 return Read((), after)
             is_full = found["page_tx"] is not None
             tx, number = (found["page_tx"], found["page_id"]) if is_full else (found["last_tx"], found["last_id"])
-            rows = await self._connected().fetch(_SQL.read, *here, tx, number, limit, _USE_TYPES, BODY_TYPES)
+            rows = await self._connected().fetch(_SQL.read, *here, tx, number, limit, _USE_TYPES)
             return Read(await self._sources(rows), (int(tx), number), is_full=is_full)
 
     async def _sources(self, rows: Sequence[Record]) -> list[SourceRow]:
-        payments = await self._payments([r for r in rows if r["body"] is None])
-        told = {r["id"]: told_by(r["body"]) for r in rows if r["body"] is not None}
+        payments: dict[int, PaymentFacts] = {}
+        told: dict[int, Mapping[str, Any] | None] = {}
+        unsaid: list[tuple[int, tuple[str, str]]] = []
+        # In the order of the columns: by name each would be looked up.
+        for _, number, topic, key, _, event_type, _, body in rows:
+            if event_type in _OF_BODY:
+                told[number] = told_by(body)
+            elif (facts := facts_of(event_type, topic, key, body)) is not None:
+                payments[number] = facts
+            elif (named := payment_of(topic, key)) is not None:
+                unsaid.append((number, named))
+        payments |= await self._payments(unsaid)
         consents = {n: (p.partner_id, p.consent_id) for n, p in payments.items()}
         consents |= {n: key for n, body in told.items() if (key := consent_of(body)) is not None}
         customers = await self._customers(frozenset(consents.values()))
@@ -111,14 +123,28 @@ class PostgresDisclosureLog:
             for tx, number, _, _, event_id, event_type, occurred_at, _ in rows
         ]
 
-    async def _payments(self, rows: Sequence[Record]) -> dict[int, PaymentFacts]:
-        """What the payments of these events are, by the events' ids."""
-        named = [(r["id"], key) for r in rows if (key := payment_of(r["topic"], r["key"])) is not None]
+    async def _payments(self, named: Sequence[tuple[int, tuple[str, str]]]) -> dict[int, PaymentFacts]:
+        """What the rows of payments say whose events do not say it themselves, by the events' ids."""
         if not named:
             return {}
         partners, ids = (" ".join(texts) for texts in zip(*(key for _, key in named), strict=True))
         found = await self._connected().fetch(_SQL.payments, partners, ids)
-        return {named[n - 1][0]: PaymentFacts(*named[n - 1][1], *facts) for n, *facts in found}
+        facts: dict[int, PaymentFacts] = {}
+        for n, consent_id, version, merchant_id, operation, minor, currency, network_id, was_sent in found:
+            number, (partner_id, payment_id) = named[n - 1]
+            facts[number] = PaymentFacts(
+                partner_id=partner_id,
+                payment_id=payment_id,
+                consent_id=consent_id,
+                consent_version=version,
+                merchant_id=merchant_id,
+                operation=operation,
+                amount=decimal_of(minor, currency),
+                currency=currency,
+                network_id=network_id,
+                was_sent=was_sent,
+            )
+        return facts
 
     async def _customers(self, consents: Collection[_ConsentKey]) -> Mapping[_ConsentKey, str]:
         found = {key: kept for key in consents if (kept := self._kept.get(key)) is not None}

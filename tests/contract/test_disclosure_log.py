@@ -21,6 +21,7 @@ from gateway.network.exchange import Operation
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment, event_type_of
+from gateway.payments.transitions import payment_events
 from gateway.proving.memory import Database, MemoryClock, MemoryStore
 from schemas.codec import decode, encode_json
 from schemas.consents import ConsentStatus
@@ -38,6 +39,7 @@ HOUR = timedelta(hours=1)
 
 
 def told(of: Payment, *, at: float = 0.0) -> OutboxEvent:
+    """An event that says nothing of its payment itself: what it was is asked of the payment's row."""
     return OutboxEvent(
         topic=events_topic(of.partner_id),
         key=str(of.payment_id),
@@ -108,6 +110,29 @@ async def test_a_use_is_told_with_all_that_its_payment_and_consent_say(backend: 
     )
     assert (second.kind, second.what) == (Kind.REFUND, "refund of 7 KRW by net-a")
     assert await backend.findings() == (2, [])
+
+
+async def test_what_the_event_itself_says_is_told_as_its_payments_row_would_be(backend: Backend) -> None:
+    """Events of earlier releases lack the consent's version; both are the same entry."""
+    original = payment(1).payment_id
+    sent = [
+        payment(1, consent_version=3),
+        payment(2, operation=Operation.REFUND, amount_minor=705, currency="USD", original_payment_id=original),
+        payment(3, amount_minor=1, currency="USD", merchant_id="가게"),
+    ]
+    async with backend.store.transaction() as uow:
+        await uow.payments.insert(sent)
+        await uow.outbox.append([told(p) for p in sent] + payment_events(sent))
+    await backend.until_readable()
+    await drain(await leading(backend))
+    uses = await backend.uses()
+    assert uses[:3] == uses[3:]
+    assert [(u.consent_version, u.what, u.recipient) for u in uses[3:]] == [
+        (3, "purchase of 10000 KRW by net-a", "merchant-1"),
+        (1, "refund of 7.05 USD by net-a", "merchant-1"),
+        (1, "purchase of 0.01 USD by net-a", "가게"),
+    ]
+    assert await backend.findings() == (6, [])
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 100])

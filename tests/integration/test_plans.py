@@ -34,7 +34,7 @@ JOINED_WHOLE_WHILE_YOUNG: Final = {
 _TYPES: Final = "ARRAY['kr.mypay.payment.settled.v1']"
 PAGES: Final = {
     "disclosure.look": "'{last}', 0, 2000",
-    "disclosure.read": f"'{{last}}', 0, '{{last}}', 9, 2000, {_TYPES}, {_TYPES}",
+    "disclosure.read": f"'{{last}}', 0, '{{last}}', 9, 2000, {_TYPES}",
     "marketing.follow": "'{last}', 0, 2000, 'mypay.events.', 'kr.mypay.consent.changed.v1', 'kr.mypay.payment.sent.v1'",
     "outbox.read": "'{last}', 0, 2000, ARRAY[1, 2], false",
     "sharing.look": "'{last}', 0, 2000",

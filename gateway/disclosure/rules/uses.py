@@ -12,16 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Struct
 
 from gateway.base.storable import is_storable
 from gateway.disclosure.rules.entry import Kind, Use
+from gateway.outbox.rules.subjects import payment_of
 from schemas.codec import parse_strictly
 from schemas.events import EventType
-from schemas.primitives import decimal_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ BODY_TYPES: Final = sorted(t for t, rule in USES.items() if isinstance(rule, OfB
 
 
 class PaymentFacts(Struct, frozen=True, gc=False):
-    """A payment as it was sent; none of this changes afterwards."""
+    """A payment as it was sent; none of this changes afterwards. ``amount``: a decimal, in units of its currency."""
 
     partner_id: str
     payment_id: str
@@ -133,7 +133,7 @@ class PaymentFacts(Struct, frozen=True, gc=False):
     consent_version: int
     merchant_id: str
     operation: str
-    amount_minor: int
+    amount: str
     currency: str
     network_id: str | None
     was_sent: bool
@@ -189,6 +189,50 @@ def told_by(body: bytes) -> Mapping[str, Any] | None:
     return told if isinstance(told, dict) else None
 
 
+class _Amount(Struct, frozen=True, gc=False):
+    currency: str
+    value: str
+
+
+class _Sent(Struct, frozen=True, gc=False):
+    """What is read of an event that tells that a payment is sent."""
+
+    payment_id: str
+    partner_id: str
+    consent_id: str
+    consent_version: Annotated[int, msgspec.Meta(ge=1, le=VERSION_MAX)]
+    merchant_id: str
+    amount: _Amount
+    network_id: str
+    rrn: str
+    original_payment_id: str | None = None
+
+
+_read_sent: Final = msgspec.json.Decoder(_Sent).decode
+
+
+def facts_of(event_type: str, topic: str, key: str, body: bytes) -> PaymentFacts | None:
+    """What an event itself says of a payment that is sent; None where the payment's row has to be asked.
+
+    It was written from that row, in its transaction. Events of earlier releases lack the consent's version.
+    """
+    if event_type != EventType.PAYMENT_SENT:
+        return None
+    try:
+        sent = _read_sent(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    amount = sent.amount
+    texts = sent.consent_id + sent.merchant_id + sent.network_id + amount.value + amount.currency
+    if payment_of(topic, key) != (sent.partner_id, sent.payment_id) or not is_storable(texts):
+        return None
+    operation = "purchase" if sent.original_payment_id is None else "refund"
+    return PaymentFacts(
+        *(sent.partner_id, sent.payment_id, sent.consent_id, sent.consent_version, sent.merchant_id, operation),
+        *(amount.value, amount.currency, sent.network_id, True),
+    )
+
+
 def consent_of(told: Mapping[str, Any] | None) -> tuple[str, str] | None:
     """Partner and id of the consent that a body names; None where it names none that there can be."""
     partner_id, consent_id = (None, None) if told is None else (told.get("partner_id"), told.get("consent_id"))
@@ -216,7 +260,6 @@ def _of_payment(row: SourceRow, *, if_sent_once: bool) -> Use | None:
     if payment is None or row.customer_id is None:
         return _unreadable(row)
     kind = Kind.WITHDRAWN if if_sent_once else Kind.REFUND if payment.operation == "refund" else Kind.PAYMENT
-    amount = decimal_of(payment.amount_minor, payment.currency)
     return Use(
         kind=kind,
         customer_id=row.customer_id,
@@ -226,7 +269,7 @@ def _of_payment(row: SourceRow, *, if_sent_once: bool) -> Use | None:
         recipient=payment.merchant_id,
         purpose="payment",
         legal_basis="consent",
-        what=f"{payment.operation} of {amount} {payment.currency} by {payment.network_id}",
+        what=f"{payment.operation} of {payment.amount} {payment.currency} by {payment.network_id}",
         reference=payment.payment_id,
         occurred_at=row.occurred_at,
     )

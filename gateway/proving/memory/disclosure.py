@@ -6,7 +6,15 @@ from uuid import UUID
 
 from gateway.base.errors import StoreConflictError, StoreUnavailableError
 from gateway.disclosure.rules.sequence import Head, Step, of_text, text_of
-from gateway.disclosure.rules.uses import BODY_TYPES, PAYMENT_TYPES, PaymentFacts, SourceRow, consent_of, told_by
+from gateway.disclosure.rules.uses import (
+    BODY_TYPES,
+    PAYMENT_TYPES,
+    PaymentFacts,
+    SourceRow,
+    consent_of,
+    facts_of,
+    told_by,
+)
 from gateway.disclosure.rules.verification import Destroyed, Finding, SignedRoot, Verification, pack_row
 from gateway.disclosure.signing import RootVerifier
 from gateway.disclosure.store import Read
@@ -16,7 +24,7 @@ from gateway.proving.memory.boundary import Boundary, no_boundary
 from gateway.proving.memory.database import Database
 from schemas.codec import decode, encode
 from schemas.disclosure import RootStatement
-from schemas.primitives import ConsentId, PartnerId, PaymentId
+from schemas.primitives import ConsentId, PartnerId, PaymentId, decimal_of
 
 _EVENTS_TOPIC = "mypay.events."
 
@@ -101,8 +109,11 @@ class MemoryDisclosureLog:
         told: Mapping[str, Any] | None = None
         consent: tuple[PartnerId, ConsentId] | None = None
         if event.event_type in PAYMENT_TYPES:
-            if (found := self._payment(partner_id, event.key)) is not None:
-                payment, consent = _facts(found), found.consent_key
+            payment = facts_of(event.event_type, event.topic, event.key, event.body)
+            if payment is None and (found := self._payment(partner_id, event.key)) is not None:
+                payment = _facts(found)
+            if payment is not None:
+                consent = (PartnerId(payment.partner_id), ConsentId(payment.consent_id))
         else:
             told = told_by(event.body)
             if (named := consent_of(told)) is not None:
@@ -135,7 +146,7 @@ def _facts(payment: Payment) -> PaymentFacts:
         consent_version=payment.consent_version,
         merchant_id=payment.merchant_id,
         operation=payment.operation.value,
-        amount_minor=payment.amount_minor,
+        amount=decimal_of(payment.amount_minor, payment.currency),
         currency=payment.currency,
         network_id=payment.network_id,
         was_sent=payment.trace is not None,

@@ -9,9 +9,20 @@ from hypothesis import strategies as st
 
 from gateway.base.storable import is_storable
 from gateway.disclosure.rules.entry import Kind
-from gateway.disclosure.rules.uses import USES, OfBody, SourceRow, _filled, consent_of, told_by, use_of
+from gateway.disclosure.rules.uses import (
+    USES,
+    OfBody,
+    PaymentFacts,
+    SourceRow,
+    _filled,
+    consent_of,
+    facts_of,
+    told_by,
+    use_of,
+)
 from schemas.codec import parse_strictly
 from schemas.events import EventType
+from schemas.topics import events_topic
 from tests.support.builders import NOW
 
 TEXTS = st.text(max_size=8)
@@ -62,6 +73,57 @@ def test_what_is_no_object_tells_nothing(body: bytes) -> None:
 )
 def test_what_a_quick_reader_would_take_for_something_else(body: bytes, told: object) -> None:
     assert repr(told_by(body)) == repr(told)
+
+
+SENT = {
+    "payment_id": (ID := "00000000-0000-5000-8000-000000000001"),
+    "partner_id": "p",
+    "consent_id": "c",
+    "consent_version": 2,
+    "merchant_id": "m",
+    "amount": {"currency": "KRW", "value": "5"},
+    "network_id": "n",
+    "rrn": "000000000001",
+}
+
+
+def said(event_type: str = EventType.PAYMENT_SENT, partner: str = "p", key: str = ID, **other: object) -> Any:
+    body = {name: value for name, value in (SENT | other).items() if value is not None}
+    return facts_of(event_type, events_topic(partner), key, json.dumps(body).encode())
+
+
+def test_an_event_that_a_payment_is_sent_says_itself_what_it_was() -> None:
+    assert said(more="of later releases") == PaymentFacts(
+        *("p", ID, "c", 2, "m", "purchase", "5", "KRW", "n"), was_sent=True
+    )
+    assert said(original_payment_id=ID).operation == "refund"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({name: None} for name in SENT),
+        *({"consent_version": v} for v in (0, -1, 2**31, 2**70, 1.5, "1", True)),
+        *({name: value} for name in ("consent_id", "merchant_id", "network_id") for value in ("\0", "\ud800", 7)),
+        *({"amount": a} for a in ({"currency": "KRW"}, {"currency": "\0", "value": "5"}, "5 KRW")),
+        {"partner": "q"},
+        {"key": ID.replace("1", "2")},
+        {"partner_id": "q"},
+        {"event_type": EventType.PAYMENT_REJECTED},
+    ],
+)
+def test_of_what_an_event_does_not_say_its_payment_is_asked(changed: dict[str, Any]) -> None:
+    assert said(**changed) is None
+
+
+def test_an_event_that_is_nested_too_deep_says_nothing() -> None:
+    body = b'{"more":' + b"[" * 100_000
+    assert facts_of(EventType.PAYMENT_SENT, events_topic("p"), ID, body) is None
+
+
+@given(st.binary(max_size=40) | VALUES.map(lambda v: json.dumps(v).encode()))
+def test_what_is_no_event_of_a_payment_says_nothing_of_one(body: bytes) -> None:
+    assert facts_of(EventType.PAYMENT_SENT, events_topic("p"), ID, body) is None
 
 
 def test_a_consent_is_named_by_both_members() -> None:
