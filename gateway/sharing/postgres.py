@@ -8,19 +8,36 @@ from uuid import UUID
 
 import asyncpg
 from asyncpg import Connection, Record
+from asyncpg.pgproto import pgproto
 
 from gateway.base.keys import ConsentKey
 from gateway.database.queries import load
 from gateway.directory.partners import PartnerKey
 from gateway.outbox.rules.subjects import partner_of, payment_of
-from gateway.sharing.rules.records import Approval, Holder, Notice, Page, Place, SettledPayment, ShareKey, ShareRow
+from gateway.sharing.rules.records import (
+    Approval,
+    Holder,
+    Notice,
+    Page,
+    PaymentKey,
+    Place,
+    SettledPayment,
+    ShareKey,
+    ShareRow,
+)
+from gateway.sharing.rules.told import ToldPurchase, purchase_of
 from schemas.events import EventType
+from schemas.primitives import PaymentId
 from schemas.sharing import EraseCause, SharingUse
 
 _SQL = load(__name__, "sharing")
 
 _READ: Final = [EventType.PAYMENT_SETTLED.value, EventType.CONSENT_CHANGED.value]
+_LOST: Final = (None, None)
+"""Of a merchant that the directory has lost."""
 
+_Named = tuple[str, str]
+"""Partner and id of a payment, as text: sorts as the key does, and in less time."""
 
 SHARE_COLUMNS: Final = (
     *("partner_id", "payment_id", "affiliate_id", "consent_id", "consent_version", "round", "share_id", "key_id"),
@@ -63,12 +80,42 @@ class PostgresSharingStore:
 
     async def _settled(self, rows: Sequence[Record]) -> tuple[SettledPayment, ...]:
         # A payment that was settled, unsettled and settled again stands here twice, and is shared once.
-        keys = {key: None for r in rows if (key := payment_of(r["topic"], r["key"])) is not None}
-        if not keys:
-            return ()
-        found = await self._connection.fetch(_SQL.settled, *(" ".join(column) for column in zip(*keys, strict=True)))
-        # In the order of its columns.
-        return tuple(SettledPayment(*r) for r in found)
+        told: dict[_Named, ToldPurchase] = {}
+        unsaid: dict[_Named, None] = {}
+        # In the order of the columns: by name each would be looked up.
+        for topic, key, _, body in rows:
+            if (named := payment_of(topic, key)) is None:
+                continue
+            if (purchase := purchase_of(named, body)) is not None:
+                told[named] = purchase
+            else:
+                unsaid[named] = None
+        payments = await self._told(told) if told else {}
+        if unsaid:
+            columns = (" ".join(column) for column in zip(*unsaid, strict=True))
+            found = [SettledPayment(*r) for r in await self._connection.fetch(_SQL.settled, *columns)]
+            payments |= {(p.partner_id, str(p.payment_id)): p for p in found}
+        return tuple(payments[named] for named in sorted(payments))
+
+    async def _told(self, told: Mapping[_Named, ToldPurchase]) -> dict[_Named, SettledPayment]:
+        """Of payments that their events tell, those under consents that share; only the directory is asked beside."""
+        keys = {p.consent_key for p in told.values()}
+        sharing = {(p, c) for p, c in await self._connection.fetch(_SQL.sharing, *_columns(tuple(keys)))}
+        kept = {named: p for named, p in told.items() if p.consent_key in sharing}
+        merchants = {p.merchant_id for p in kept.values()}
+        found = {m: (mcc, place) for m, mcc, place in await self._connection.fetch(_SQL.merchants, list(merchants))}
+        return {
+            named: SettledPayment(
+                *(p.consent_key[0], PaymentId(pgproto.UUID(named[1])), p.consent_key[1], p.merchant_id, p.amount_minor),
+                *(p.currency, p.paid_at, *found.get(p.merchant_id, _LOST)),
+            )
+            for named, p in kept.items()
+        }
+
+    async def tokens(self, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, str]:
+        columns = [k[0] for k in keys], [k[1] for k in keys]
+        rows = await self._connection.fetch(_SQL.tokens, *columns)
+        return {(partner_id, payment_id): token for partner_id, payment_id, token in rows}
 
     async def _held(self, rows: Sequence[Record]) -> tuple[ConsentKey, ...]:
         if not rows:

@@ -29,6 +29,7 @@ from gateway.sharing.rules.deciding import Granted, decide_shares, erase_cause
 from gateway.sharing.rules.records import Approval, Holder, Notice, SettledPayment, ShareRow
 from gateway.sharing.store import SharingUnit
 from gateway.sharing.telling import ShareTeller, notice_event
+from schemas.consents import SharingField
 
 _NOTICES = UUID("5f6d7970-6179-4d65-9d65-6572617365ff")
 
@@ -195,6 +196,7 @@ class SharingService:
         granted = decide_shares(settled, consents=consents, approvals=approvals, now=now)
         if not granted:
             return 0, now
+        granted = await self._with_tokens(uow, granted)
         known = {
             (r.key, r.affiliate_id): r for r in await uow.sharing.holders(sorted({g.consent_key for g in granted}))
         }
@@ -223,6 +225,20 @@ class SharingService:
         shared = [teller.affiliates_event(s.granted, s.row, holders[s.place].reference) for s in made]
         await uow.outbox.append([*shared, *(teller.partners_event(s.granted, s.row) for s in made)])
         return len(made), now
+
+    @staticmethod
+    async def _with_tokens(uow: SharingUnit, granted: list[Granted]) -> list[Granted]:
+        """With the token of each payment of which somebody may have a name of it; few may, and no event tells it."""
+        asked = {g.payment.key: None for g in granted if SharingField.TOKEN in g.allowed.fields}
+        if not asked:
+            return granted
+        tokens = await uow.sharing.tokens(list(asked))
+        return [
+            replace(g, payment=replace(g.payment, funding_token=token))
+            if SharingField.TOKEN in g.allowed.fields and (token := tokens.get(g.payment.key)) is not None
+            else g
+            for g in granted
+        ]
 
     def _holder(self, granted: Granted, before: Holder | None, now: datetime) -> Holder:
         affiliate, key = granted.affiliate_id, granted.consent_key

@@ -27,20 +27,44 @@ LEFT JOIN (
 -- As the relay reads: partitions are passed over by tx alone. Nothing can come to stand before the page's end any more.
 -- A planner that knew places and limit would take all that is younger than its statistics for a few rows, and sort it
 -- for each page.
-SELECT topic, key, event_type FROM outbox
+SELECT topic, key, event_type, body FROM outbox
 WHERE (tx, id) > ((SELECT $1::text::xid8), (SELECT $2::bigint)) AND tx >= (SELECT $1::text::xid8)
   AND (tx, id) <= ((SELECT $3::text::xid8), (SELECT $4::bigint)) AND tx <= (SELECT $3::text::xid8)
   AND event_type = ANY ($6::text[])
 ORDER BY tx, id LIMIT (SELECT $5::bigint)
 
+-- name: sharing
+-- Which of these consents share anything now: so that others are not held.
+SELECT k.partner_id, k.consent_id
+FROM unnest($1::text[], $2::text[]) AS k (partner_id, consent_id)
+CROSS JOIN LATERAL (
+    SELECT FROM consent WHERE partner_id = k.partner_id AND consent_id = k.consent_id
+      AND terms ? 'sharing' AND NOT 'sharing' = ANY (ended_purposes)
+    OFFSET 0
+) c
+
+-- name: merchants
+SELECT merchant_id, mcc, name_location FROM merchant WHERE merchant_id = ANY ($1::text[])
+
+-- name: tokens
+-- No event tells a token, and few may have a name of one.
+SELECT p.partner_id, p.payment_id, p.funding_token
+FROM unnest($1::text[], $2::uuid[]) AS k (partner_id, payment_id)
+CROSS JOIN LATERAL (
+    SELECT partner_id, payment_id, funding_token FROM payment
+    WHERE partner_id = k.partner_id AND payment_id = k.payment_id AND funding_token IS NOT NULL
+    OFFSET 0
+) p
+
 -- name: settled
--- Look-ups are by key, one row each: a plan that begins with all consents that share reads all of their payments.
+-- Of events that do not say it themselves. Look-ups are by key, one row each: a plan that begins with all consents that
+-- share reads all of their payments.
 -- Keys come as two texts: to make an array, the driver takes half a microsecond for each member.
-SELECT p.partner_id, p.payment_id, p.consent_id, p.merchant_id, p.amount_minor, p.currency, p.funding_token,
-       p.decided_at, m.mcc, m.name_location
+SELECT p.partner_id, p.payment_id, p.consent_id, p.merchant_id, p.amount_minor, p.currency, p.decided_at, m.mcc,
+       m.name_location
 FROM unnest(string_to_array($1, ' '), string_to_array($2, ' ')) AS k (partner_id, payment_id)
 CROSS JOIN LATERAL (
-    SELECT partner_id, payment_id, consent_id, merchant_id, amount_minor, currency, funding_token, decided_at, operation, state
+    SELECT partner_id, payment_id, consent_id, merchant_id, amount_minor, currency, decided_at, operation, state
     FROM payment WHERE partner_id = k.partner_id AND payment_id = k.payment_id::uuid
     OFFSET 0
 ) p

@@ -9,7 +9,7 @@ from gateway.base.keys import ConsentKey
 from gateway.consents.store import ConsentUnit
 from gateway.directory.partners import PartnerKey
 from gateway.outbox.store import OutboxUnit
-from gateway.sharing.rules.records import Approval, Holder, Page, Place, ShareKey, ShareRow
+from gateway.sharing.rules.records import Approval, Holder, Page, PaymentKey, Place, ShareKey, ShareRow
 
 
 class SharingStore(Protocol):
@@ -24,8 +24,12 @@ class SharingStore(Protocol):
     async def read(self, after: Place, limit: int) -> Page:
         """What happened past a place, up to ``limit`` events in an order that cannot change any more.
 
-        Where nobody's consent has a purpose of sharing and nobody holds a share, all of it is passed over at once.
+        A payment is as its event tells it, without its token. Where nobody's consent has a purpose of sharing and
+        nobody holds a share, all of it is passed over at once.
         """
+
+    async def tokens(self, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, str]:
+        """The tokens of these payments, as far as they have one."""
 
     async def advance(self, before: Place, after: Place) -> bool:
         """Note that everything up to ``after`` is dealt with; False where another has moved on from ``before``."""

@@ -12,12 +12,14 @@ import pytest
 
 from gateway.app.runtime import Runtime
 from gateway.app.sharing import SharingConnections, SharingTerms, sharing
+from gateway.base.calendar import SEOUL
 from gateway.base.process import SilentObserver
 from gateway.consents.rules.consent import Consent
 from gateway.network.exchange import Operation
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment, event_type_of
+from gateway.payments.transitions import payment_events
 from gateway.proving.memory import (
     MemoryClock,
     MemoryConsumer,
@@ -27,7 +29,7 @@ from gateway.proving.memory import (
     MemoryVerifier,
 )
 from gateway.sealing.sealing import MasterKeys
-from gateway.sharing.pseudonyms import Pseudonyms
+from gateway.sharing.pseudonyms import Named, Pseudonyms
 from gateway.sharing.rules.records import Approval, ShareRow
 from gateway.sharing.service import SharingSettings
 from schemas.codec import decode
@@ -110,6 +112,7 @@ class Sharing:
 
 
 def settled_event(of: Payment) -> OutboxEvent:
+    """An event that says nothing of its payment itself, as one of an earlier release: its row is asked."""
     return OutboxEvent(
         topic=events_topic(of.partner_id),
         key=str(of.payment_id),
@@ -164,6 +167,58 @@ async def test_a_settled_payment_goes_to_each_affiliate_in_its_own_names(stage: 
         "mobile",
         "amount_band category month",
     )
+
+
+async def tell(backend: Backend, *payments: Payment) -> None:
+    """Payments, each with the event that it is settled, as settlement writes them."""
+    async with backend.store.transaction() as uow:
+        await uow.payments.insert(payments)
+        await uow.outbox.append(payment_events(payments))
+
+
+async def test_what_the_event_itself_says_is_shared_as_its_payments_row_would_be(stage: Sharing) -> None:
+    """One fact a payment, in either order of the two kinds of event, and none twice."""
+    backend = stage.backend
+    fields: dict[str, Any] = {"state": PaymentState.SETTLED, "version": 3, "amount_minor": 70_000}
+    paid_at = NOW - timedelta(days=40)
+    silent = payment(1, decided_at=paid_at, **fields)
+    async with backend.store.transaction() as uow:
+        await uow.payments.insert([silent])
+        await uow.outbox.append([settled_event(silent)])
+    said = payment(2, decided_at=paid_at, **fields)
+    lost = payment(3, decided_at=paid_at, merchant_id="lost", **fields)
+    nobodys = payment(4, consent_id="another", **fields)
+    refund = payment(5, operation=Operation.REFUND, original_payment_id=said.payment_id, **fields)
+    await tell(backend, nobodys, refund, lost, said)
+    async with backend.store.transaction() as uow:
+        await uow.outbox.append([*payment_events([silent]), settled_event(said)])
+    await stage.drain()
+    told = await stage.told(ConsentShared)
+    assert Counter(t.payment_id for t in told) == {p.payment_id: 2 for p in (silent, said, lost)}
+    data = [s.uses[0].data.model_dump(exclude_none=True) for s in await stage.told(PaymentShared)]
+    whole = {"category": "5411", "amount_band": "KRW 50000-100000", "month": f"{paid_at.astimezone(SEOUL):%Y-%m}"}
+    unplaced = {name: value for name, value in whole.items() if name != "category"}
+    assert [data.count(d) for d in (whole, unplaced)] == [4, 2]
+
+
+async def test_a_token_is_named_to_whom_it_may_be_and_to_nobody_else(backend: Backend) -> None:
+    await backend.put_merchants(merchant())
+    fields = (SharingField.CATEGORY, SharingField.TOKEN)
+    await backend.put_consents(permits(purposes=("loyalty", "fraud-prevention"), fields=fields))
+    await backend.put_approval(approval("points"))
+    await backend.put_approval(approval("mobile", SharingUse.FRAUD_PREVENTION))
+    stage = Sharing(backend)
+    defaults: dict[str, Any] = {"state": PaymentState.SETTLED, "version": 3}
+    await tell(backend, payment(1, **defaults), payment(2, funding_token=None, **defaults))
+    await stage.drain()
+    shares = await stage.told(PaymentShared)
+    names = Pseudonyms(MasterKeys(RING))
+    assert {(s.affiliate_id, s.uses[0].data.token) for s in shares} == {
+        ("points", None),
+        ("mobile", None),
+        ("mobile", names.name("mobile", Named.TOKEN, "token-1")),
+    }
+    assert len(shares) == 4
 
 
 async def test_a_payment_is_shared_once_however_often_it_is_settled(stage: Sharing) -> None:

@@ -83,8 +83,8 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
     ),
     Role.SHARING: (
         "consent: hold read ended_since",
-        "sharing: follow place look read settled held advance take_turn approvals approved known_affiliates",
-        "sharing: affiliate_keys",
+        "sharing: follow place look read sharing merchants tokens settled held advance take_turn approvals approved",
+        "sharing: known_affiliates affiliate_keys",
         "sharing: holders add_shares write_holders must_erase lock_notices confirm take_reminders",
         "copy: share outbox",
     ),

@@ -14,7 +14,17 @@ from gateway.payments.rules.lifecycle import PaymentState
 from gateway.proving.memory.boundary import Boundary
 from gateway.proving.memory.database import Database, Transaction
 from gateway.sharing.rules.deciding import erase_cause
-from gateway.sharing.rules.records import Approval, Holder, Page, Place, SettledPayment, ShareKey, ShareRow
+from gateway.sharing.rules.records import (
+    Approval,
+    Holder,
+    Page,
+    PaymentKey,
+    Place,
+    SettledPayment,
+    ShareKey,
+    ShareRow,
+)
+from gateway.sharing.rules.told import ToldPurchase, purchase_of
 from schemas.consents import Purpose
 from schemas.events import EventType
 from schemas.primitives import ConsentId, PartnerId, PaymentId
@@ -57,8 +67,8 @@ class MemorySharingStore:
             found
             for row in rows
             if row.event.event_type == EventType.PAYMENT_SETTLED
-            and (key := payment_of(row.event.topic, row.event.key)) is not None
-            and (found := self._settled(PartnerId(key[0]), PaymentId(UUID(key[1])))) is not None
+            and (named := payment_of(row.event.topic, row.event.key)) is not None
+            and (found := self._settled(named, row.event.body)) is not None
         ]
         changed = {
             (PartnerId(partner_of(row.event.topic)), ConsentId(row.event.key))
@@ -77,26 +87,38 @@ class MemorySharingStore:
             r.notice is None for _, r in self._tx.items(self._db.sharing.holders)
         )
 
-    def _settled(self, partner_id: PartnerId, payment_id: PaymentId) -> SettledPayment | None:
-        payment = self._tx.get(self._db.payments, (partner_id, payment_id))
-        if payment is None or (payment.operation, payment.state) != (Operation.PURCHASE, PaymentState.SETTLED):
+    def _settled(self, named: tuple[str, str], body: bytes) -> SettledPayment | None:
+        key = (PartnerId(named[0]), PaymentId(UUID(named[1])))
+        told = purchase_of(named, body) or self._asked(key)
+        if told is None:
             return None
-        consent = self._tx.get(self._db.consents, payment.consent_key)
+        consent = self._tx.get(self._db.consents, told.consent_key)
         if consent is None or consent.terms.sharing is None or Purpose.SHARING in consent.ended:
             return None
-        merchant = self._tx.get(self._db.merchants, payment.merchant_id)
+        merchant = self._tx.get(self._db.merchants, told.merchant_id)
         return SettledPayment(
-            partner_id=partner_id,
-            payment_id=payment_id,
-            consent_id=payment.consent_id,
-            merchant_id=payment.merchant_id,
-            amount_minor=payment.amount_minor,
-            currency=payment.currency,
-            funding_token=payment.funding_token,
-            paid_at=payment.decided_at,
+            partner_id=key[0],
+            payment_id=key[1],
+            consent_id=told.consent_key[1],
+            merchant_id=told.merchant_id,
+            amount_minor=told.amount_minor,
+            currency=told.currency,
+            paid_at=told.paid_at,
             category=merchant.acceptor.mcc if merchant else None,
             name_location=merchant.acceptor.name_location if merchant else None,
         )
+
+    def _asked(self, key: PaymentKey) -> ToldPurchase | None:
+        payment = self._tx.get(self._db.payments, key)
+        if payment is None or (payment.operation, payment.state) != (Operation.PURCHASE, PaymentState.SETTLED):
+            return None
+        consent_key, amount, currency = payment.consent_key, payment.amount_minor, payment.currency
+        return ToldPurchase(consent_key, payment.merchant_id, amount, currency, payment.decided_at)
+
+    async def tokens(self, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, str]:
+        await self._boundary("sharing.tokens")
+        found = {key: self._tx.get(self._db.payments, key) for key in keys}
+        return {key: p.funding_token for key, p in found.items() if p is not None and p.funding_token is not None}
 
     async def advance(self, before: Place, after: Place) -> bool:
         await self._boundary("sharing.advance")

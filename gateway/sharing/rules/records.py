@@ -10,6 +10,9 @@ from gateway.base.keys import ConsentKey
 from schemas.primitives import ConsentId, MerchantId, PartnerId, PaymentId
 from schemas.sharing import EraseCause, SharingUse
 
+PaymentKey = tuple[PartnerId, PaymentId]
+"""Partner and payment."""
+
 ShareKey = tuple[PartnerId, PaymentId, str]
 """Partner, payment and affiliate: a payment is shared with an affiliate once, ever."""
 
@@ -26,6 +29,7 @@ class SettledPayment(Struct, frozen=True, gc=False):
 
     Attributes:
         category: ISO 18245; name_location: ISO 8583's DE43; both None where the directory has lost the merchant.
+        funding_token: asked for only where somebody may have a name of it.
     """
 
     partner_id: PartnerId
@@ -34,15 +38,20 @@ class SettledPayment(Struct, frozen=True, gc=False):
     merchant_id: MerchantId
     amount_minor: int
     currency: str
-    funding_token: str | None
     paid_at: datetime
     category: str | None = None
     name_location: str | None = None
+    funding_token: str | None = None
 
     @property
     def consent_key(self) -> ConsentKey:
         """Of the consent that it was paid under."""
         return (self.partner_id, self.consent_id)
+
+    @property
+    def key(self) -> PaymentKey:
+        """Partner and payment."""
+        return (self.partner_id, self.payment_id)
 
 
 class Approval(Struct, frozen=True, gc=False):
