@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 
 from gateway.proving.counterparts.books import Books
-from tests.support.entries import BCARD, KCARD, REJECTED, REVERSED, SETTLED, payment_ids
+from tests.support.entries import BCARD, KCARD, REJECTED, REVERSED, SETTLED
 from tests.support.scene import Scene
 
 EXECUTION = f"execution {BCARD}"
@@ -67,18 +67,22 @@ async def test_execution_killed_between_intent_and_result(scene: Scene) -> None:
     """Three windows at once: the network never saw it, booked it silently, or answered what could not be written."""
     network = scene.network(BCARD)
     before = await scene.counters()
-    await network.set_faults(drop_before_apply=0.4, drop_after_apply=0.5, late=1.0, late_ms=2500, classes=["financial"])
+    await network.set_faults(drop_before_apply=0.4, drop_after_apply=0.5, late=1.0, late_ms=500, classes=["financial"])
     entries = scene.payments(40, expected=REVERSED)
-    await scene.send(entries)
-    await scene.until_states(entries, "sent", poll_s=0.02)
-    async with locked(
-        scene, "SELECT 1 FROM payment WHERE payment_id = ANY ($1::uuid[]) FOR UPDATE", payment_ids(entries)
-    ):
+
+    async def met_each() -> bool:
+        faults = await scene.counters() - before
+        return min(faults[f"fault_{name}"] for name in ("drop_before_apply", "drop_after_apply", "late")) > 0
+
+    # An approval's transaction writes there, and no intent's. One batch of results is written at a time, so those that
+    # nobody answers wait behind it.
+    async with locked(scene, "LOCK TABLE ledger_transfer IN SHARE ROW EXCLUSIVE MODE"):
+        await scene.send(entries)
+        await scene.until_states(entries, "sent", poll_s=0.02)
+        await scene.until(met_each, "the network has met each fault")
         await until_blocked(scene, "mypay-execution")
         await scene.kill(EXECUTION)
     await network.clear_faults()
-    faults = await scene.counters() - before
-    assert min(faults[f"fault_{name}"] for name in ("drop_before_apply", "drop_after_apply", "late")) > 0
     # Every intent had committed, and no result: this is the window, not beside it.
     assert await scene.count_in(entries, "sent") == len(entries)
 
