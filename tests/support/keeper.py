@@ -14,6 +14,8 @@ from tests.support.scene import Scene, open_scene
 from tests.support.stack import HOME
 
 SETTINGS: Final = {
+    # A machine that stands still for seconds withdraws no order that a test wants to be paid.
+    "MYPAY_EXECUTION_INTENT_TO_WIRE_S": "10",
     # A dead worker's payments are taken over this long after they could still be answered: short, so that tests are.
     "MYPAY_RECOVERY_MARGIN_S": "0.5",
     "MYPAY_FOLLOW_UP_POLL_S": "0.1",
