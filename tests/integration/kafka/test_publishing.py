@@ -7,7 +7,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from msgspec.structs import replace
 
-from gateway.base.errors import TooLargeForTopicError, TopicClosedError
+from gateway.base.errors import PublisherUnavailableError, TooLargeForTopicError, TopicClosedError
 from gateway.messaging.dead_letters import (
     DEAD_LETTER_BYTES_MAX,
     ORIGINAL_BYTES_MAX,
@@ -24,7 +24,16 @@ from gateway.sealing.sealing import MasterKeys
 from schemas.topics import DEAD_LETTER, TOPICS
 from tests.support.builders import outbox_event
 from tests.support.deadline import in_time
-from tests.support.kafka_groups import Group, by_key, first_seen, fresh_topic, numbered, publisher_of, take_until
+from tests.support.kafka_groups import (
+    Group,
+    by_key,
+    eventually,
+    first_seen,
+    fresh_topic,
+    numbered,
+    publisher_of,
+    take_until,
+)
 from tests.support.rig import Rig
 
 
@@ -145,9 +154,17 @@ async def test_an_unknown_topic_is_told_apart_from_a_kafka_that_is_away(
 ) -> None:
     async with publisher_of(settings, observer, deadline_seconds=5.0) as publisher:
         missing = f"t-{uuid.uuid4().hex}"
-        with pytest.raises(TopicClosedError) as refused:
-            await publisher.publish([Outgoing(missing, b"k", b"v", ())])
-        assert refused.value.topic == missing
+        told: list[str] = []
+
+        async def is_told() -> bool:
+            with pytest.raises(PublisherUnavailableError) as refused:
+                await publisher.publish([Outgoing(missing, b"k", b"v", ())])
+            told.extend([refused.value.topic] if isinstance(refused.value, TopicClosedError) else [])
+            return bool(told)
+
+        # On a busy machine the brokers may not answer in the short time that there is to ask them.
+        await eventually(is_told)
+        assert told == [missing]
 
 
 async def test_dead_letters_of_the_largest_size_fit_their_topic(
