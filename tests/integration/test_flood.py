@@ -35,8 +35,8 @@ async def test_orders_that_wait_for_their_turn_survive_a_kill_and_are_paid_once(
     await scene.until_states(others, "approved")
     await scene.kill(INITIATION)
     scene.start(INITIATION)
-    await scene.until_states(flood, "approved", within_s=120.0)
-    await scene.settle(within_s=120.0)
+    await scene.until_states(flood, "approved", within_s=300.0)
+    await scene.settle(within_s=300.0)
     states = Counter(r["state"] for r in (await scene.rows_of([*flood, *others])).values())
     assert states == {"settled": FLOOD + len(others)}
     await scene.check_books()
@@ -56,12 +56,12 @@ async def test_noise_under_a_partners_key_id_harms_nobody(scene: Scene) -> None:
     await scene.send(noise)
     entries = [scene.entry(scene.order(customer=customer)) for _ in range(10)]
     await scene.send(entries)
-    await scene.until_states(entries, "approved", within_s=60.0)
+    await scene.until_states(entries, "approved", within_s=300.0)
 
     async def all_parked() -> bool:
         told = await scene.outcomes(INITIATION) - before
         return sum(n for (_, outcome, _), n in told.items() if outcome == "dead_letter") >= NOISE
 
-    await scene.until(all_parked, "all noise is parked", within_s=120.0)
+    await scene.until(all_parked, "all noise is parked", within_s=300.0)
     await scene.settle()
     await scene.check_books()

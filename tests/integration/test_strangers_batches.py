@@ -81,7 +81,7 @@ async def test_bombs_among_orders_are_parked_by_their_place_and_every_order_is_s
             places.append(await send_raw(producer, raw_bomb(codec), ORDERS, 0))
     entries += await send_to(scene, 0, scene.payments(2))
     scene.planted.update((ORDERS, 0, place) for place in places)
-    await scene.until_states(entries, "approved", within_s=90.0)
+    await scene.until_states(entries, "approved")
     assert scene.process("initiation").pid == pid
     assert await scene.healthz("initiation") == 200
     told = (await scene.outcomes("initiation")) - counted

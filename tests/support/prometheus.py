@@ -26,7 +26,7 @@ WITH_PROMETHEUS: Final = pytest.mark.skipif(
 
 
 async def until(holds: Callable[[], Awaitable[bool]], what: str) -> None:
-    async with in_time(what, seconds=60.0):
+    async with in_time(what):
         while not await holds():  # noqa: ASYNC110 - Prometheus tells nobody
             await asyncio.sleep(0.1)
 
