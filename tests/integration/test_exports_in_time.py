@@ -63,8 +63,17 @@ class Chunks:
             key = ("partner-1", "consent-1")
             row = self._rig.database.consents.rows[key]  # type: ignore[index]
             self._rig.database.consents.rows[key] = replace(row, ended=frozenset({Purpose.PORTABILITY}))  # type: ignore[index]
-        at_ms = int(self.decided_at * 1000)
-        await self._through.publish([structs.replace(r, topic=self._topic, at_ms=at_ms) for r in records])
+        while True:
+            at_ms = int(self.decided_at * 1000)
+            try:
+                await self._through.publish([structs.replace(r, topic=self._topic, at_ms=at_ms) for r in records])
+            except PublisherUnavailableError:
+                if self.sent == 3:
+                    raise
+                # Before it stands still, a busy machine was slow: decided again.
+                self.decided_at = time.time()
+                continue
+            return
 
 
 async def until_published(through: KafkaPublisher, record: Outgoing) -> None:
