@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+from gateway.app.clock import SystemClock
 from gateway.app.postgres import PostgresStore
-from gateway.app.process import SystemClock
 from gateway.app.settings import Settings
 from gateway.base.process import Clock
 from gateway.database.unit import Store

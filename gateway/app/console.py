@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from gateway.app.clock import SystemClock
 from gateway.app.database import database_dsn
-from gateway.app.process import SystemClock
 from gateway.app.registries import open_consent_changes, open_registries
 from gateway.app.settings import Settings
 from gateway.consents.changing import change_consent_status

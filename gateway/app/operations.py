@@ -11,9 +11,9 @@ from enum import StrEnum, unique
 from typing import Any, Final
 from uuid import UUID
 
+from gateway.app.clock import SystemClock
 from gateway.app.errors import OperationRefusedError
 from gateway.app.operating import Actor
-from gateway.app.process import SystemClock
 from gateway.app.registries import Registries, open_registries
 from gateway.app.sending_again import Asked, replay_references
 from gateway.app.settings import Settings

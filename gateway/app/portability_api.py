@@ -9,9 +9,10 @@ from pathlib import Path
 from ssl import SSLError
 from uuid import uuid4
 
+from gateway.app.clock import SystemClock
 from gateway.app.errors import NotConfiguredError
 from gateway.app.postgres import PostgresStore
-from gateway.app.process import Process, SystemClock
+from gateway.app.process import Process
 from gateway.app.runtime import Runtime, look_at_ends
 from gateway.app.settings import Settings
 from gateway.base.process import SilentObserver

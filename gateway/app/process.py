@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from gateway.app import database
 from gateway.app.addresses import kafka_address
+from gateway.app.clock import SystemClock
 from gateway.app.errors import NoAddressError, NotConfiguredError
 from gateway.app.kafka import kafka_settings
 from gateway.app.keys import RINGS_OF, Ring, load_ring
@@ -52,14 +53,6 @@ from gateway.observability.observer import StageObserver
 from gateway.observability.web import MetricsServer
 from gateway.sealing.redaction import redact
 from schemas.principals import Principal, Role
-
-
-class SystemClock:
-    """Implements :class:`gateway.base.process.Clock`."""
-
-    def now(self) -> datetime:
-        """Aware UTC."""
-        return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

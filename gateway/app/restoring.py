@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from gateway.app.clock import SystemClock
 from gateway.app.errors import NotConfiguredError
 from gateway.app.keys import dispatch
 from gateway.app.postgres import PostgresUnitOfWork
-from gateway.app.process import SystemClock
 from gateway.app.registries import Registries
 from gateway.app.restored_events import ToldShare, read_events
 from gateway.app.restored_kept import Kept, open_kept

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from gateway.app.process import SystemClock
+from gateway.app.clock import SystemClock
 from gateway.app.registries import open_consent_changes, open_registries
 from gateway.cli.arguments import ConsentArgument, PartnerOption
 from gateway.cli.common import (

@@ -11,10 +11,10 @@ import aiohttp
 from aiohttp import web
 
 from gateway.app.backlogs import BacklogView
+from gateway.app.clock import SystemClock
 from gateway.app.console import ConsoleDatabase, console_database
 from gateway.app.dead_letters import operators_kafka
 from gateway.app.errors import NotConfiguredError
-from gateway.app.process import SystemClock
 from gateway.app.settings import Settings
 from gateway.base.process import Clock, Observer
 from gateway.console import actions, doors, pages

@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from gateway.app.process import SystemClock
+from gateway.app.clock import SystemClock
 from gateway.app.registries import open_consent_changes
 from gateway.consents.changing import change_consent_status
 from gateway.consents.rules.consent import ConsentCommand
