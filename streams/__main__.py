@@ -11,9 +11,13 @@ from typing import cast
 
 import uvloop
 
+from gateway.base.garbage_collection import collect_rarely, collect_seldom
+
+if __name__ == "__main__":
+    collect_seldom()
+
 from gateway.app.environment import read_settings
 from gateway.app.process import Process, started_process
-from gateway.base.garbage_collection import collect_rarely
 from schemas.primitives import NetworkId
 from streams.stopping import Ended, StopSignal, end_now, run_until_stopped
 

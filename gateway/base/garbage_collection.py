@@ -8,6 +8,11 @@ from typing import Final
 THRESHOLDS: Final = (50_000, 20, 50)
 
 
+def collect_seldom() -> None:
+    """Look for cycles rarely from now on. For a program that begins: what it imports stays, and needs no looking at."""
+    gc.set_threshold(*THRESHOLDS)
+
+
 def collect_rarely() -> None:
     """Look for cycles rarely, and never again at what is alive now. For a stage's process, once it is set up.
 

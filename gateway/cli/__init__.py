@@ -13,6 +13,7 @@ from typer._click.exceptions import ClickException  # what BadParameter is, too:
 from typer.core import TyperGroup
 
 from gateway.base import build
+from gateway.base.garbage_collection import collect_seldom
 from gateway.cli.common import EXIT_CODES, ExitCode
 from gateway.cli.explaining import ENV_DEBUG, debugging, end_with, tell
 
@@ -128,6 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     With ``--json`` an error is one line of JSON on standard error:
     ``{"error": {"message": "…", "exit_code": 4, "hint": "…"}}``.
     """
+    collect_seldom()
     given = list(sys.argv[1:] if arguments is None else arguments)
     json_ = "--json" in given
     if not debugging():
