@@ -1,5 +1,7 @@
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.support.stack"]
@@ -14,3 +16,17 @@ settings.load_profile("same")
 if "PYTEST_XDIST_WORKER" in os.environ:
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)
+
+HERE = Path(__file__).parent
+BESIDE = {HERE / "simulation" / "test_worlds.py": 0.0, HERE / "simulation" / "test_mutants.py": 0.5}
+"""Files that compute for minutes, at a low priority, and how many of those that wait for servers come before them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files keep their order, but for those that compute what others leave: a process each, while others wait."""
+    files = list(dict.fromkeys(item.path for item in items))
+    waiting = [n for n, file in enumerate(files) if file.is_relative_to(HERE / "integration")]
+    places = {file: float(n) for n, file in enumerate(files)}
+    if waiting:
+        places |= {file: waiting[int(share * len(waiting))] - 0.5 for file, share in BESIDE.items()}
+    items.sort(key=lambda item: places[item.path])

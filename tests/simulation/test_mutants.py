@@ -13,13 +13,57 @@ from gateway.proving.simulation.hunting import BUDGET
 from gateway.proving.simulation.outcome import UNEXPECTED
 from gateway.proving.simulation.runner import hunt_all
 
+SHOWN = {
+    "refunds-uncounted": 258,
+    "proof-not-asked-for": 191,
+    "exemption-uncounted": 191,
+    "exemption-sum-uncounted": 191,
+    "refused-refund-paid": 191,
+    "failed-batch-acknowledged": 186,
+    "consent-locked-weakly": 175,
+    "unreadable-is-silence": 153,
+    "unlisted-settles": 122,
+    "consent-unlocked": 112,
+    "command-proof-used-twice": 91,
+    "offer-of-another-used": 86,
+    "proof-unverified": 81,
+    "signer-unchecked": 68,
+    "permission-unchecked-when-sent": 64,
+    "purpose-unchecked": 62,
+    "late-answer-wins": 61,
+    "aggregate-tells-of-one": 60,
+    "proof-of-another": 58,
+    "proof-of-any-level": 58,
+    "follow-ups-decide": 49,
+    "erasure-of-another": 42,
+    "proof-of-any-age": 41,
+    "late-answer-of-any-time": 39,
+    "waiting-offsets-first": 30,
+    "cancellation-forgotten": 29,
+    "log-names-first-version": 27,
+    "export-beyond-scope": 27,
+    "offsets-first": 26,
+    "late-answer-flips": 24,
+    "proof-used-twice": 24,
+    "proof-of-nobody": 24,
+    "reversal-assumed": 22,
+}
+"""Bugs that few worlds show, and the first that did, by `mypay prove mutants`: there a hunt begins.
+
+After a change the world of a seed is another, and a hunt takes as long as it did without this.
+"""
+
 
 @pytest.mark.timeout(1800)
 def test_every_planted_bug_is_found() -> None:
-    hunted = list(hunt_all(list(MUTANTS), first=0, budget=BUDGET, jobs=os.cpu_count() or 1))
+    first = {name: SHOWN.get(name, 0) for name in MUTANTS}
+    hunted = list(hunt_all(first, budget=BUDGET, jobs=os.cpu_count() or 1))
     assert {h.name for h in hunted} == MUTANTS.keys()
     assert len(hunted) >= 12
     assert [h.name for h in hunted if h.invariant is None] == []
+    # So whoever runs that many worlds finds it.
+    assert [(h.name, h.seed) for h in hunted if h.seed is None or h.seed >= BUDGET] == []
+    assert SHOWN.keys() <= MUTANTS.keys()
     # A bug that shows as an unexpected error was planted badly.
     assert [(h.name, h.text) for h in hunted if h.invariant == UNEXPECTED] == []
 

@@ -26,7 +26,7 @@ def command(
     found = {}
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("bugs", total=len(names))
-        for hunted in hunt_all(names, first=first, budget=budget, jobs=jobs or os.cpu_count() or 1):
+        for hunted in hunt_all(dict.fromkeys(names, first), budget=budget, jobs=jobs or os.cpu_count() or 1):
             found[hunted.name] = hunted
             progress.advance(task)
     table = Table(title="Planted bugs", title_justify="left", box=None, pad_edge=False)
