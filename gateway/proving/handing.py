@@ -33,7 +33,7 @@ K_MIN: Final = 10
 """The least number of customers that a number may tell of, as in production; more where a run has many customers."""
 
 _WEEK: Final = timedelta(days=7)
-_WAIT_S: Final = 20.0
+_WAIT_S: Final = 120.0
 _POLL_S: Final = 0.05
 
 _WAITS: Final = """

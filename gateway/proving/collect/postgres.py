@@ -29,7 +29,7 @@ from gateway.proving.books.evidence import (
 from schemas.primitives import minor_of
 
 _PREFETCH: Final = 5_000
-_RELAY_S: Final = 15.0
+_RELAY_S: Final = 60.0
 _POLL_S: Final = 0.05
 
 _PAYMENTS: Final = """

@@ -11,8 +11,8 @@ from gateway.proving.world.children import Child
 from gateway.proving.world.networks import Network
 from gateway.proving.world.world import Steps, World, WorldError, make_child
 
-READY_TIMEOUT_S: Final = 60.0
-"""Ten times what a start takes on two cores."""
+READY_TIMEOUT_S: Final = 180.0
+"""Thirty times what a start takes on two cores: only a failure ever needs it."""
 
 _POLL_S: Final = 0.05
 
