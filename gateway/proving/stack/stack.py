@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from gateway.proving.stack.classes import archive_classes
 from gateway.proving.stack.containers import ContainerServer
 from gateway.proving.stack.errors import LocalStackError
 from gateway.proving.stack.kafka import KafkaServer
@@ -296,6 +297,8 @@ def _prepare_directory(stack: StackDir) -> None:
 
 def _start_all(servers: Sequence[StackServer], progress: Callable[[str], None]) -> None:
     stopped = [server for server in servers if server.running() is None]
+    for broker in [server for server in stopped if isinstance(server, KafkaServer)][:1]:
+        archive_classes(broker)
     for server in stopped:
         progress(f"Starting {server.title} {server.version}")
     with concurrent.futures.ThreadPoolExecutor(max(1, len(servers))) as pool:
