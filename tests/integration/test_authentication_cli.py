@@ -1,6 +1,5 @@
 """``mypay auth`` on a real PostgreSQL."""
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typer.testing import CliRunner, Result
 
 from gateway.cli.auth import app
 from gateway.cli.common import CliError, ExitCode
-from gateway.database.migrate import migrate
 from gateway.proving.counterparts.idp.run import trust_file
 from tests.support.assertion_samples import provider
 
@@ -19,8 +17,12 @@ POLICY = '[[rules]]\noperation = "payment"\nlevel = 1\nmax_age_seconds = 60\n[me
 
 
 @pytest.fixture
+def database(migrated_database: str) -> str:
+    return migrated_database
+
+
+@pytest.fixture
 def folder(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    asyncio.run(migrate(database))
     (tmp_path / "keys.json").write_text(json.dumps(IDP.jwks()))
     named = trust_file(IDP, "https://unused").replace('jwks_url = "https://unused"', 'jwks_file = "keys.json"')
     (tmp_path / "financial.toml").write_text(named)

@@ -13,7 +13,6 @@ from msgspec import structs
 from gateway.app.postgres import PostgresStore
 from gateway.app.registries import open_registries
 from gateway.base.errors import StoreUnavailableError
-from gateway.database.migrate import migrate
 from gateway.identity.postgres import PostgresAuthenticationStore
 from gateway.identity.registry import PostgresIdentities, PostgresRevocations
 from gateway.identity.store import AssertionUse, IdentityLink
@@ -47,8 +46,12 @@ class Database:
 
 
 @pytest.fixture
+def database(migrated_database: str) -> str:
+    return migrated_database
+
+
+@pytest.fixture
 async def db(database: str) -> AsyncIterator[Database]:
-    await migrate(database)
     db = Database(database, await asyncpg.connect(database))
     yield db
     await db.connection.close()

@@ -7,7 +7,6 @@ import asyncpg
 import pytest
 
 from gateway.app.registries import open_registries
-from gateway.database.migrate import migrate
 from gateway.marketing.rules.campaign import Budget
 from tests.support.cli import mypay
 from tests.support.domain_samples import krw
@@ -17,10 +16,9 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def dsn(database: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("MYPAY_POSTGRES_DSN", database)
-    asyncio.run(migrate(database))
-    return database
+def dsn(migrated_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("MYPAY_POSTGRES_DSN", migrated_database)
+    return migrated_database
 
 
 async def used(dsn: str, offers: int, held: int) -> None:

@@ -19,7 +19,6 @@ from gateway.app.registries import open_registries
 from gateway.base.errors import StoreConflictError, StoreUnavailableError
 from gateway.cli import audit, consent, customer
 from gateway.consents.rules.consent import Consent
-from gateway.database.migrate import migrate
 from gateway.disclosure import postgres
 from gateway.disclosure.postgres import PostgresDisclosureLog
 from gateway.disclosure.rules.sequence import close_due
@@ -44,15 +43,14 @@ PAYMENTS = 300
 
 
 @pytest.fixture
-def dsn(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("MYPAY_POSTGRES_DSN", database)
+def dsn(migrated_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("MYPAY_POSTGRES_DSN", migrated_database)
     monkeypatch.setenv("MYPAY_DISCLOSURE_KEYS_DIR", str(tmp_path / "keys"))
-    asyncio.run(_paid(database))
-    return database
+    asyncio.run(_paid(migrated_database))
+    return migrated_database
 
 
 async def _paid(dsn: str) -> None:
-    await migrate(dsn)
     async with open_registries(dsn) as registries:
         held = Consent(terms(), 1, ConsentStatus.AUTH)
         await registries.consents.add_consents([(held.terms, held.status)])

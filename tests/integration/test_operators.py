@@ -26,7 +26,6 @@ from gateway.app.errors import OperationRefusedError
 from gateway.app.operating import Actor
 from gateway.app.operations import OPERATIONS, REPLAY_PROPOSED_MAX, Doing, Payload
 from gateway.app.registries import open_registries
-from gateway.database.migrate import migrate
 from gateway.directory.approval import Decision
 from gateway.identity.jose.jwk import generate_key
 from gateway.messaging.records import Outgoing
@@ -43,14 +42,13 @@ PARTNER = ("shop-pay", "--name", "Shop Pay", "--group", "telecom", "--no-topics"
 
 
 @pytest.fixture
-def database(database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+def database(migrated_database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     for name in [n for n in os.environ if n.startswith("MYPAY_")]:
         monkeypatch.delenv(name)
-    asyncio.run(migrate(database))
-    monkeypatch.setenv("MYPAY_POSTGRES_DSN", database)
+    monkeypatch.setenv("MYPAY_POSTGRES_DSN", migrated_database)
     monkeypatch.setenv("MYPAY_OPERATOR", "kim")
     (tmp_path / "public.json").write_text(json.dumps(generate_key("Ed25519")[1] | {"kid": "shop-1"}))
-    return database
+    return migrated_database
 
 
 def log() -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ from msgspec import structs
 
 from gateway.app.postgres import PostgresStore
 from gateway.app.registries import Registries, open_registries
-from gateway.database.migrate import migrate
 from gateway.directory.merchants import Merchant
 from gateway.directory.partners import NewPartner, PartnerKey, UnknownPartnerError
 from gateway.directory.registry import PostgresRegistry
@@ -50,8 +49,12 @@ def terms(number: int) -> ConsentTerms:
 
 
 @pytest.fixture
+def database(migrated_database: str) -> str:
+    return migrated_database
+
+
+@pytest.fixture
 async def registries(database: str) -> AsyncIterator[Registries]:
-    await migrate(database)
     async with open_registries(database) as registries:
         await registries.directory.add_partners([NewPartner("acme", "Acme", "financial")])
         yield registries

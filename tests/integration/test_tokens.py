@@ -14,7 +14,6 @@ import pytest
 from gateway.app.postgres import PostgresStore
 from gateway.app.registries import Registries, open_registries, withdraw_token
 from gateway.app.resealing import key_uses, reseal_all, set_aside
-from gateway.database.migrate import migrate
 from gateway.directory.cards import CardSealer, MasterKeyRing
 from gateway.directory.funding import NewToken, OwnedToken, SealedToken
 from gateway.directory.partners import UnknownPartnerError
@@ -33,8 +32,12 @@ TOKEN, PARTNER = USE.token, USE.partner_id
 
 
 @pytest.fixture
+def database(migrated_database: str) -> str:
+    return migrated_database
+
+
+@pytest.fixture
 async def registries(database: str) -> AsyncIterator[Registries]:
-    await migrate(database)
     await put_token(database, *USE)
     async with open_registries(database) as registries:
         yield registries
