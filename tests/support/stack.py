@@ -101,6 +101,9 @@ def stack() -> Iterator[Stack]:
             patch.setitem(SERVER_SETTINGS, "autovacuum", "off")
             addresses = local.up(name, home=HOME)
         yield Stack(name, HOME, addresses.kafka_bootstrap_servers, addresses.postgres_dsn)
+        if (pid := local.status(name, home=HOME).postgres.pid) is not None:
+            # At once: what it holds is not wanted any more, least of all on disk.
+            os.kill(pid, signal.SIGQUIT)
         local.reset(name, home=HOME)
 
 
@@ -126,17 +129,9 @@ def fresh_database(server: str) -> Iterator[str]:
         _leave(server, name)
 
 
-_left: list[str] = []
-LEFT_MAX = 16
-
-
 def _leave(server: str, name: str) -> None:
-    """End its sessions, and drop it with others: a drop waits until the whole server's data are on disk."""
+    """End its sessions. It goes with the stack: a drop waits until all that the server holds is on disk."""
     run(execute(server, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"))
-    _left.append(name)
-    if len(_left) >= LEFT_MAX:
-        while _left:
-            local.drop_database(server, _left.pop())
 
 
 @pytest.fixture
