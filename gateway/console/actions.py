@@ -20,7 +20,7 @@ from gateway.base.errors import PublisherUnavailableError
 from gateway.consents.changing import ConsentCommandRefusedError, ConsentUnknownError
 from gateway.consents.rules.consent import ConsentCommand
 from gateway.console.rules.access import CHOICE, GUARDED, Guarded, Kind, may
-from gateway.console.web import SIGNED_IN, Console, refused
+from gateway.console.web import SIGNED_IN, Console, form_of, refused
 from gateway.directory.approval import Decision, Proposal
 from gateway.messaging.reader import KafkaUnavailableError, TopicMissingError
 from gateway.settlement.resolutions import RecordPlace
@@ -37,7 +37,7 @@ async def action_form(console: Console, request: web.Request) -> web.Response:
 
 async def action(console: Console, request: web.Request) -> web.Response:
     """Do it, or propose it."""
-    given = {name: str(value) for name, value in (await request.post()).items()}
+    given = await form_of(request)
     asked = _asked(console, request, given)
     if isinstance(asked, web.Response):
         return asked

@@ -7,7 +7,7 @@ from aiohttp import web
 from gateway.app.operating import OPERATOR_PATTERN
 from gateway.console.oidc import Attempt, OidcError
 from gateway.console.signing_in import SignedIn
-from gateway.console.web import LANGUAGE_COOKIE, SESSION_COOKIE, SIGNED_IN, Console
+from gateway.console.web import LANGUAGE_COOKIE, SESSION_COOKIE, SIGNED_IN, Console, form_of
 from gateway.console.words import LANGUAGES
 from gateway.directory.console_roles import SignIn
 
@@ -29,8 +29,8 @@ async def sign_in_form(console: Console, request: web.Request) -> web.StreamResp
 
 async def sign_in(console: Console, request: web.Request) -> web.StreamResponse:
     """Let somebody in with a password."""
-    form = await request.post()
-    name, password = str(form.get("name", "")), str(form.get("password", ""))
+    form = await form_of(request)
+    name, password = form.get("name", ""), form.get("password", "")
     came = await console.signing_in.with_password(name, password, console.peer(request))
     if isinstance(came, SignedIn):
         return _let_in(console, came)
@@ -81,8 +81,8 @@ async def oidc_callback(console: Console, request: web.Request) -> web.StreamRes
 
 async def language(console: Console, request: web.Request) -> web.StreamResponse:
     """Keep the language that somebody chose."""
-    form = await request.post()
-    chosen, back = str(form.get("language", "")), str(form.get("back", "/"))
+    form = await form_of(request)
+    chosen, back = form.get("language", ""), form.get("back", "/")
     # Back to a page of ours, never to another site.
     response = _to(back if re.fullmatch(r"/(?!/)[\x21-\x5b\x5d-\x7e]*", back) else "/")
     if chosen in LANGUAGES:

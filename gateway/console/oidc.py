@@ -91,7 +91,8 @@ class OidcClient:
             OidcError: the answer is not to this attempt, or proves nobody, or nobody with a role here.
         """
         metadata = await self._discover()
-        if not hmac.compare_digest(answer.get("state", ""), attempt.state):
+        # As bytes: texts beyond ASCII are not compared. Both are from a browser, and may hold anything.
+        if not hmac.compare_digest(_bytes(answer.get("state", "")), _bytes(attempt.state)):
             raise OidcError("the state is not this browser's")
         # RFC 9207, where the provider says that it tells.
         if answer.get("iss", metadata["issuer"]) != metadata["issuer"]:
@@ -177,6 +178,10 @@ class OidcClient:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise OidcError(f"the provider does not answer ({type(error).__name__})") from None
         return _object(body)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from cryptography import x509
 from gateway.app.networks import NETWORK_REPORT_FRESH_S
 from gateway.console.rules import charts
 from gateway.console.rules.access import may
-from gateway.console.web import SIGNED_IN, Console, refused, static_file
+from gateway.console.web import SIGNED_IN, Console, form_of, refused, static_file
 from gateway.directory.console_roles import ConsoleRole
 from gateway.messaging.reader import KafkaUnavailableError, TopicMissingError
 from gateway.payments.rules.payment import Payment
@@ -146,8 +146,8 @@ async def payments(console: Console, request: web.Request) -> web.StreamResponse
 
 async def search(console: Console, request: web.Request) -> web.StreamResponse:
     """Find payments and consents by any id."""
-    form = await request.post()
-    asked = "".join(c for c in str(form.get("q", ""))[:128] if c.isprintable()).strip()
+    form = await form_of(request)
+    asked = "".join(c for c in form.get("q", "")[:128] if c.isprintable()).strip()
     if not asked:
         return console.page(request, "payments.html", asked="", found=None, consents=[])
     found, consents = await _search(console, request, asked)

@@ -121,7 +121,8 @@ class SigningIn:
 
 
 def _hash(token: str) -> bytes:
-    return sha256(token.encode()).digest()
+    # A cookie may hold any bytes: those that are no UTF-8 are surrogates here.
+    return sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 def _printable(name: str) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib import resources
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
@@ -38,6 +38,7 @@ Handler = Callable[["Console", web.Request], Awaitable[web.StreamResponse]]
 SESSION_COOKIE: Final = "mypay_console"
 LANGUAGE_COOKIE: Final = "mypay_language"
 FORM_BYTES_MAX: Final = 16 * 1024
+FORM_FIELDS_MAX: Final = 50
 REFRESH_S: Final = 5
 
 HEADERS: Final[Mapping[str, str]] = {
@@ -147,9 +148,45 @@ def application(console: Console, handlers: Mapping[str, Handler]) -> web.Applic
     """The console's application. ``handlers``: by the name of their routes; each route has one."""
     app = web.Application(middlewares=[_way_in(console)], client_max_size=FORM_BYTES_MAX)
     for route in ROUTES:
-        app.router.add_route(route.method, route.path, _guarded(console, route, handlers[route.name]), name=route.name)
+        handle = _guarded(console, route, handlers[route.name])
+        app.router.add_route(route.method, route.path, handle, name=route.name, expect_handler=_expected)
+    # Whatever else is asked for, under whatever expectation.
+    app.router.add_route("*", "/{_:.*}", _nothing_here, expect_handler=_expected)
     app.on_response_prepare.append(_headers)
     return app
+
+
+async def _nothing_here(_: web.Request) -> web.StreamResponse:
+    raise web.HTTPNotFound
+
+
+async def _expected(request: web.Request) -> None:
+    """Answer ``Expect``. What it is besides ``100-continue`` is passed over (RFC 9110, 10.1.1): it may be any bytes."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.version == HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # An answer's size is counted from here.
+        request.writer.output_size = 0
+
+
+class UnreadableFormError(Exception):
+    """What came is not as a browser sends a form of ours."""
+
+
+async def form_of(request: web.Request) -> Mapping[str, str]:
+    """The fields of a form that was sent; of those that came twice the first. Nothing where no form came.
+
+    Raises:
+        UnreadableFormError: it is no UTF-8, or has more fields than any form.
+        HTTPRequestEntityTooLarge: it is longer than any form.
+    """
+    if request.content_type != "application/x-www-form-urlencoded":
+        return {}
+    body = await request.read()
+    try:
+        fields = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=FORM_FIELDS_MAX)
+    except ValueError:
+        raise UnreadableFormError from None
+    return dict(reversed(fields))
 
 
 def _guarded(
@@ -168,8 +205,8 @@ def _guarded(
                 console.observer.note("console_denied", operator=signed_in.session.name, route=route.name)
                 return refused(console, request, 403, "Your role does not permit this.")
             if route.method == "POST":
-                form = await request.post()
-                if not hmac.compare_digest(str(form.get("csrf", "")).encode(), signed_in.csrf.encode()):
+                form = await form_of(request)
+                if not hmac.compare_digest(form.get("csrf", "").encode(), signed_in.csrf.encode()):
                     return refused(console, request, 403, "This page has expired. Go back, reload and try again.")
         return await handler(console, request)
 
@@ -216,6 +253,8 @@ async def _answered(console: Console, request: web.Request, handler: Any, *, is_
         return refused(console, request, 404, "There is no such page.")
     except web.HTTPException:
         raise
+    except UnreadableFormError:
+        return refused(console, request, 400, "This form cannot be read. Go back, reload and try again.")
     except StoreUnavailableError:
         return refused(console, request, 503, "The database does not answer. Try again in a moment.")
     except Exception as error:  # noqa: BLE001 - told and logged here: a page's fault ends no console
