@@ -11,6 +11,7 @@ from enum import StrEnum, unique
 from typing import Any, Final
 from uuid import UUID
 
+from gateway.app import standing
 from gateway.app.clock import SystemClock
 from gateway.app.errors import OperationRefusedError
 from gateway.app.operating import Actor
@@ -72,7 +73,8 @@ class Operation:
 
     Attributes:
         do: what carries it out; returns a sentence for people.
-        bind: what a proposal adds to the payload: the state that it is about. ``do`` refuses another one.
+        bind: what a proposal adds to the payload: the state that it is about. ``do`` refuses another one. None: of
+            what is new, as a key with an id of its own, no state can have changed.
         lasts: it takes a while, and what it did stays though the decision is not kept. It is done before that is
             written: a transaction that has written holds up whoever reads the outbox for as long as it lasts.
     """
@@ -159,7 +161,26 @@ async def _apply_campaign(doing: Doing, payload: Payload) -> str:
         is_new = await doing.registries.campaigns.apply(campaign, now=datetime.now(UTC))
     except CampaignRefusedError as error:
         raise OperationRefusedError(f"{error}.") from error
+    # No row was there to be locked: of two that are new at once, the one that was written has the name.
+    if not is_new and "before" in payload and payload["before"]["applied_at"] is None:
+        raise OperationRefusedError(f"Campaign {campaign.campaign_id} is there since: propose again.")
     return f"Campaign {campaign.campaign_id} is {'new' if is_new else 'changed'}, and makes offers."
+
+
+def _as_it_stands(
+    do: Callable[[Doing, Payload], Awaitable[str]], state: Callable[[Registries, Payload], Awaitable[object]]
+) -> Operation:
+    """Give a right, by a proposal that is bound to the state of what it changes (:mod:`gateway.app.standing`)."""
+
+    async def bind(registries: Registries, payload: Payload) -> Payload:
+        return {**payload, "before": await state(registries, payload)}
+
+    async def checked(doing: Doing, payload: Payload) -> str:
+        if "before" in payload and payload["before"] != await state(doing.registries, payload):
+            raise OperationRefusedError("What this would change was changed since: propose again.")
+        return await do(doing, payload)
+
+    return Operation(Gives.RIGHT, checked, bind)
 
 
 def _enabling(what: str, field: str, set_active: Callable[[Registries, str], Awaitable[bool]]) -> Operation:
@@ -344,13 +365,13 @@ async def _replay(doing: Doing, payload: Payload) -> str:
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "partner.key.add": Operation(Gives.RIGHT, _add_key),
-    "auth.link.add": Operation(Gives.RIGHT, _add_link),
-    "token.allow": Operation(Gives.RIGHT, _allow_token),
+    "auth.link.add": _as_it_stands(_add_link, standing.of_identity),
+    "token.allow": _as_it_stands(_allow_token, standing.of_token),
     "affiliate.key.add": Operation(Gives.RIGHT, _add_affiliate_key),
-    "affiliate.approve": Operation(Gives.RIGHT, _approve_affiliate),
-    "recipient.add": Operation(Gives.RIGHT, _grant_recipient),
+    "affiliate.approve": _as_it_stands(_approve_affiliate, standing.of_approval),
+    "recipient.add": _as_it_stands(_grant_recipient, standing.of_certificate),
     "recipient.key.add": Operation(Gives.RIGHT, _grant_recipient),
-    "recipient.certificate": Operation(Gives.RIGHT, _grant_recipient),
+    "recipient.certificate": _as_it_stands(_grant_recipient, standing.of_certificate),
     "recipient.enable": _enabling("recipient", "org_code", lambda r, whom: r.recipients.set_active(whom, active=True)),
     "affiliate.enable": _enabling(
         "affiliate", "affiliate_id", lambda r, whom: r.affiliates.set_active(whom, active=True)
@@ -361,7 +382,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "console.user.enable": Operation(Gives.RIGHT, _enable_user, _bind_user),
     "console.user.role": Operation(Gives.RIGHT, _set_role, _bind_role),
     "auth.policy.apply": Operation(Gives.RIGHT, _apply_policy, _bind_policy),
-    "campaign.apply": Operation(Gives.RIGHT, _apply_campaign),
+    "campaign.apply": _as_it_stands(_apply_campaign, standing.of_campaign),
     # They are there already, suspended.
     "consent.add": Operation(Gives.RIGHT, _let_consents_count),
     "network.resume": Operation(Gives.MONEY, _resume_network, _bind_pause),

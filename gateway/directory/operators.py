@@ -22,9 +22,12 @@ class PostgresOperators(OnConnection):
         """Write down that an action begins, or how it ended."""
         await self._fetch(_SQL.note_action, action_id, phase.value, operator, command, subject, why)
 
-    async def latest_action(self, command: str, subject: str) -> UUID | None:
-        """The latest action of this command on this subject that began, however it ended; None if there is none."""
-        rows = await self._fetch(_SQL.latest_action, command, subject)
+    async def latest_action(self, command: str, subject: str, phase: Phase = Phase.BEGUN) -> UUID | None:
+        """The latest action of this command on this subject that came to this phase; None if there is none.
+
+        Every action has begun, however it ended.
+        """
+        rows = await self._fetch(_SQL.latest_action, command, subject, phase.value)
         return rows[0]["action_id"] if rows else None
 
     async def propose(self, proposal: Proposal) -> None:

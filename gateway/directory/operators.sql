@@ -2,7 +2,7 @@
 INSERT INTO operator_action (action_id, phase, operator, command, subject, why) VALUES ($1, $2, $3, $4, $5, $6)
 
 -- name: latest_action
-SELECT action_id FROM operator_action WHERE phase = 'begun' AND command = $1 AND subject = $2 ORDER BY at DESC LIMIT 1
+SELECT action_id FROM operator_action WHERE phase = $3 AND command = $1 AND subject = $2 ORDER BY at DESC LIMIT 1
 
 -- name: propose
 INSERT INTO operator_proposal (proposal_id, kind, subject, payload, operator, why, expires_at)

@@ -12,6 +12,11 @@ FROM unnest($1::text[], $2::text[]) AS u (token, partner_id)
 ON CONFLICT (token, partner_id) DO UPDATE SET allowed_at = excluded.allowed_at, withdrawn_at = NULL
 WHERE funding_token_partner.withdrawn_at IS NOT NULL
 
+-- name: lock_permissions
+SELECT partner_id, allowed_at, withdrawn_at FROM funding_token_partner
+WHERE token = $1 AND partner_id = ANY ($2::text[])
+ORDER BY partner_id FOR UPDATE
+
 -- name: withdraw
 UPDATE funding_token_partner SET withdrawn_at = $3
 WHERE token = $1 AND partner_id = $2 AND withdrawn_at IS NULL

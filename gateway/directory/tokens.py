@@ -49,6 +49,13 @@ class PostgresTokens(OnConnection):
         if permissions:
             await self._fetch(_SQL.allow, *map(list, zip(*permissions, strict=True)), now)
 
+    async def lock_permissions(
+        self, token: FundingToken, partners: Sequence[PartnerId]
+    ) -> dict[PartnerId, tuple[datetime, datetime | None]]:
+        """Since when each partner may use the token, and since when no longer; locked. Who never might is left out."""
+        rows = await self._fetch(_SQL.lock_permissions, token, list(partners))
+        return {PartnerId(r["partner_id"]): (r["allowed_at"], r["withdrawn_at"]) for r in rows}
+
     async def withdraw(self, token: FundingToken, partner_id: PartnerId, *, now: datetime) -> bool:
         """Let a partner use a token no longer; False where it was not permitted.
 

@@ -10,6 +10,11 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[])
 ON CONFLICT (issuer, subject) WHERE unlinked_at IS NULL DO NOTHING
 RETURNING issuer, subject
 
+-- name: last_ended_link
+SELECT customer_id, unlinked_at FROM identity_link
+WHERE issuer = $1 AND subject = $2 AND unlinked_at IS NOT NULL
+ORDER BY unlinked_at DESC LIMIT 1
+
 -- name: unlink
 UPDATE identity_link SET unlinked_at = greatest($3, linked_at)
 WHERE issuer = $1 AND subject = $2 AND unlinked_at IS NULL

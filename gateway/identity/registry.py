@@ -29,6 +29,11 @@ class PostgresIdentities(OnConnection):
         )
         return frozenset((r["issuer"], r["subject"]) for r in rows)
 
+    async def last_ended_link(self, issuer: str, subject: str) -> tuple[CustomerId, datetime] | None:
+        """Whose an identity was before, and until when; None where no link of it has ended."""
+        rows = await self._fetch(_SQL.last_ended_link, issuer, subject)
+        return (CustomerId(rows[0]["customer_id"]), rows[0]["unlinked_at"]) if rows else None
+
     async def unlink(self, issuer: str, subject: str, *, now: datetime) -> CustomerId | None:
         """End a link; return whose it was, or None if there was none. The next order that relies on it is refused."""
         rows = await self._fetch(_SQL.unlink, issuer, subject, now)

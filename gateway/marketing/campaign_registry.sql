@@ -13,5 +13,8 @@ WHERE c.currency = excluded.currency AND c.offers <= excluded.budget_offers
   AND c.held_minor + c.used_minor <= excluded.budget_minor
 RETURNING xmax = 0 AS is_new
 
+-- name: lock_applied
+SELECT applied_at, active FROM campaign WHERE campaign_id = $1 FOR NO KEY UPDATE
+
 -- name: set_active
 UPDATE campaign SET active = $2 WHERE campaign_id = $1 RETURNING campaign_id

@@ -43,6 +43,11 @@ class PostgresCampaignRegistry(OnConnection):
             )
         return bool(rows[0]["is_new"])
 
+    async def lock_applied(self, campaign_id: str) -> tuple[datetime, bool] | None:
+        """When a campaign was written last and whether it makes offers, locked; None where there is none."""
+        rows = await self._fetch(_SQL.lock_applied, campaign_id)
+        return (rows[0]["applied_at"], rows[0]["active"]) if rows else None
+
     async def set_active(self, campaign_id: str, *, active: bool) -> bool:
         """Let a campaign make offers, or none; False if there is no such campaign. Offers that were made stand."""
         return bool(await self._fetch(_SQL.set_active, campaign_id, active))

@@ -9,6 +9,9 @@ UPDATE recipient SET active = $2 WHERE org_code = $1 RETURNING org_code
 -- name: set_certificate
 UPDATE recipient SET certificate_sha256 = $2 WHERE org_code = $1 RETURNING org_code
 
+-- name: lock_certificate
+SELECT certificate_sha256 FROM recipient WHERE org_code = $1 FOR NO KEY UPDATE
+
 -- name: add_key
 INSERT INTO recipient_key (org_code, kid, jwk, created_at) VALUES ($1, $2, $3::jsonb, $4)
 ON CONFLICT (org_code, kid) DO NOTHING

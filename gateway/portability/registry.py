@@ -40,6 +40,11 @@ class PostgresRecipientRegistry(OnConnection):
         """Know a recipient by this certificate from now on, or by none; False if there is no such recipient."""
         return bool(await self._fetch(_SQL.set_certificate, org_code, certificate_sha256))
 
+    async def lock_certificate(self, org_code: str) -> str | None:
+        """The SHA-256 of the certificate that a recipient is known by, locked; None where it has none."""
+        rows = await self._fetch(_SQL.lock_certificate, org_code)
+        return rows[0]["certificate_sha256"] if rows else None
+
     async def add_key(self, org_code: str, kid: str, jwk: Mapping[str, Any], *, now: datetime) -> bool:
         """Register a key, which is encrypted to from now on; False where the id is taken.
 

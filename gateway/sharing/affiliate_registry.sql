@@ -22,6 +22,13 @@ SET legal_basis = excluded.legal_basis, approved_by = excluded.approved_by, appr
     withdrawn_at = NULL
 RETURNING affiliate_id
 
+-- name: lock_affiliate
+SELECT affiliate_id FROM affiliate WHERE affiliate_id = $1 FOR NO KEY UPDATE
+
+-- name: lock_approval
+SELECT legal_basis, approved_at, withdrawn_at FROM affiliate_approval
+WHERE affiliate_id = $1 AND purpose = $2 FOR UPDATE
+
 -- name: withdraw
 UPDATE affiliate_approval SET withdrawn_at = coalesce(withdrawn_at, $3)
 WHERE affiliate_id = $1 AND purpose = $2

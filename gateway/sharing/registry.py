@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -15,6 +16,15 @@ _SQL = load(__name__, "affiliate_registry")
 
 class UnknownAffiliateError(Exception):
     """What was to be written names an affiliate that is not registered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """On what an affiliate is given data for a use. ``withdrawn_at``: None while it is."""
+
+    legal_basis: str
+    approved_at: datetime
+    withdrawn_at: datetime | None
 
 
 class PostgresAffiliateRegistry(OnConnection):
@@ -74,6 +84,13 @@ class PostgresAffiliateRegistry(OnConnection):
             UnknownAffiliateError: it is not registered.
         """
         await self._fetch(_SQL.approve, affiliate_id, use.value, legal_basis, approved_by, now)
+
+    async def lock_approval(self, affiliate_id: str, use: SharingUse) -> Approval | None:
+        """How the use was approved for the affiliate last, locked; None if it never was."""
+        # There before the first approval, so that of two approvals one waits: and looks once the other is there.
+        await self._fetch(_SQL.lock_affiliate, affiliate_id)
+        rows = await self._fetch(_SQL.lock_approval, affiliate_id, use.value)
+        return Approval(**dict(rows[0])) if rows else None
 
     async def withdraw(self, affiliate_id: str, use: SharingUse, *, now: datetime) -> bool:
         """Give nothing for this use any more; False where it was not approved."""
