@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -10,6 +10,7 @@ from uuid import UUID
 import uuid_utils
 
 from gateway.app.registries import open_registries
+from gateway.base.errors import StoreForbiddenError, StoreUnavailableError, UnansweredError
 from gateway.directory.approval import Phase
 from gateway.sealing.redaction import contains_secret
 from schemas.primitives import holds_card_number
@@ -42,6 +43,7 @@ class Action:
         command: its name in the record, such as ``network pause``.
         subject: what it concerns: an id, nothing personal.
         proposed: the proposal's id, if that is all that it came to.
+        has_begun: that it begins is written down; whatever fails from then on may have been done.
 
     Raises:
         NotAnActorError: the subject may be a card number.
@@ -52,6 +54,7 @@ class Action:
     subject: str
     action_id: UUID = field(default_factory=lambda: UUID(bytes=uuid_utils.uuid7().bytes))
     proposed: UUID | None = None
+    has_begun: bool = False
 
     def __post_init__(self) -> None:
         # Ids of the gateway hold none: who typed one mistook it for an id.
@@ -59,10 +62,29 @@ class Action:
         if not is_known and holds_card_number(self.subject):
             raise NotAnActorError("what this concerns looks like a card number: an id is asked for")
 
-    @property
-    def ended(self) -> Phase:
-        """How it ended, unless it failed."""
-        return Phase.DONE if self.proposed is None else Phase.PROPOSED
+    def ended(self, error: BaseException | None) -> Phase:
+        """How it ended, with this error or without one.
+
+        What was not answered is unknown, never failed: a server may have done what it did not confirm. So is what ends
+        by a bug, or by being stopped, for nobody knows where.
+        """
+        if error is None:
+            return Phase.DONE if self.proposed is None else Phase.PROPOSED
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if isinstance(error, UnansweredError) and not isinstance(error, StoreForbiddenError):
+            return Phase.UNKNOWN
+        # The errors of Python itself are none that anybody refuses with.
+        is_refusal = isinstance(error, Exception) and type(error).__module__ != "builtins"
+        return Phase.FAILED if is_refusal else Phase.UNKNOWN
+
+    async def note_end(self, dsn: str, error: BaseException | None = None) -> None:
+        """Write down how it ended. Where that cannot be, the record goes on saying that it began, and no more.
+
+        What the action came to is for whoever did it to hear, and not that this was not written.
+        """
+        with suppress(StoreUnavailableError):
+            await self.note(dsn, self.ended(error))
 
     async def note(self, dsn: str, phase: Phase) -> None:
         """Write down where it stands. ``dsn``: the database, as the operator.
@@ -79,6 +101,7 @@ class Action:
                 subject=self.subject,
                 why=self.actor.why,
             )
+        self.has_begun = True
 
 
 class NotAnActorError(ValueError):
@@ -105,12 +128,12 @@ async def recorded(dsn: str, action: Action) -> AsyncIterator[Action]:
     """Write down that an action begins, and how it ended when the block is left.
 
     Raises:
-        StoreUnavailableError: it could not be written down; if that was the beginning, nothing was done.
+        StoreUnavailableError: its beginning could not be written down, and nothing was done.
     """
     await action.note(dsn, Phase.BEGUN)
     try:
         yield action
-    except BaseException:
-        await action.note(dsn, Phase.FAILED)
+    except BaseException as error:
+        await action.note_end(dsn, error)
         raise
-    await action.note(dsn, action.ended)
+    await action.note_end(dsn)

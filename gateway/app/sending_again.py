@@ -25,7 +25,7 @@ from gateway.app.dead_letters import (
 )
 from gateway.app.errors import OperationRefusedError
 from gateway.app.settings import Settings
-from gateway.base.errors import TooLargeForTopicError, TopicClosedError
+from gateway.base.errors import TooLargeForTopicError, TopicClosedError, UnansweredError
 from gateway.base.process import SilentObserver
 from gateway.messaging.dead_letters import (
     DeadLetterError,
@@ -51,7 +51,7 @@ STEP_LETTERS: Final = 100
 """Originals of a step, at most. They are up to 1 MiB: of large ones a step has fewer."""
 
 
-class CutOffError(Exception):
+class CutOffError(UnansweredError):
     """Sending again was cut off; the text is the account of it, and its cause is chained.
 
     Attributes:

@@ -3,7 +3,11 @@
 from schemas.reasons import Reason
 
 
-class StoreUnavailableError(Exception):
+class UnansweredError(Exception):
+    """Who was asked did not answer, or not all of it: what was asked for may have been done, or a part of it."""
+
+
+class StoreUnavailableError(UnansweredError):
     """The database cannot be reached or refuses work for now: nothing was decided; try again later."""
 
 
@@ -22,7 +26,7 @@ class StoreIntegrityError(Exception):
     """The database refused a write that breaks one of its rules: a bug. Nothing was written; again would not help."""
 
 
-class PublisherUnavailableError(Exception):
+class PublisherUnavailableError(UnansweredError):
     """Kafka did not confirm in time. The records may or may not be there: publish them again.
 
     Attributes:

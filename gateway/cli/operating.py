@@ -99,12 +99,12 @@ def _recorded(settings: Settings, actor: Actor, command: str, subject: str, do: 
     acting = _ACTION.set(action)
     try:
         result = do()
-    except BaseException:
-        run(action.note(dsn, Phase.FAILED))
+    except BaseException as error:
+        run(action.note_end(dsn, error))
         raise
     finally:
         _ACTION.reset(acting)
-    run(action.note(dsn, action.ended))
+    run(action.note_end(dsn))
     return result
 
 

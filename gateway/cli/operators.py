@@ -28,7 +28,7 @@ def log(
     limit: Limit = 100,
     json_: Json = False,
 ) -> None:
-    """Show what operators did. An action without an outcome was cut off: look at what it was about."""
+    """Show what operators did. What is unknown, or has no outcome, may have been done: look there."""
     settings = load_settings()
 
     async def read() -> list[Action]:

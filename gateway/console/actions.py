@@ -16,7 +16,7 @@ from gateway.app.hurrying import inquire_now, remind
 from gateway.app.operating import Action, Actor, NotAnActorError, actor_of, recorded
 from gateway.app.proposals import decide, propose
 from gateway.app.sending_again import CutOffError, StoppedError
-from gateway.base.errors import PublisherUnavailableError
+from gateway.base.errors import PublisherUnavailableError, StoreUnavailableError
 from gateway.consents.changing import ConsentCommandRefusedError, ConsentUnknownError
 from gateway.consents.rules.consent import ConsentCommand
 from gateway.console.rules.access import CHOICE, GUARDED, Guarded, Kind, may
@@ -71,16 +71,10 @@ async def _carried_out(
                 noted.proposed = await propose(dsn, actor, guarded.operation, whom, payload)
             else:
                 told = await _do(console, kind, subject, actor)
-    except (KafkaUnavailableError, TopicMissingError, PublisherUnavailableError):
-        # Nothing is decided: what was proposed is open still.
-        return refused(console, request, 503, "Kafka does not answer. Try again in a moment.")
-    except StoppedError as error:
-        return refused(console, request, 409, "This was stopped: not all of it was sent.", detail=f"{error}.")
-    except CutOffError as error:
-        return refused(console, request, 503, "Not all of it was sent: try again for the rest.", detail=f"{error}.")
-    except (OperationRefusedError, ConsentUnknownError, ConsentCommandRefusedError, NotConfiguredError) as error:
-        console.observer.count("console", "action_refused")
-        return refused(console, request, 409, "This was refused.", detail=str(error))
+    except NOT_DONE as error:
+        if isinstance(error, StoreUnavailableError) and not doing.has_begun:
+            raise
+        return _not_done(console, request, error)
     is_proposed = noted.proposed is not None
     outcome = "proposed" if is_proposed else "done"
     console.observer.count("console", f"action_{outcome}")
@@ -88,6 +82,32 @@ async def _carried_out(
     return console.page(
         request, "done.html", guarded=guarded, subject=subject, told=told, proposed=is_proposed, back=_back(subject)
     )
+
+
+NOT_DONE: Final = (
+    *(KafkaUnavailableError, TopicMissingError, PublisherUnavailableError, StoreUnavailableError, CutOffError),
+    *(OperationRefusedError, ConsentUnknownError, ConsentCommandRefusedError, NotConfiguredError),
+)
+"""How an action ends that is not done, or not known to be."""
+
+
+def _not_done(console: Console, request: web.Request, error: Exception) -> web.Response:
+    detail = f"{error}."
+    match error:
+        case KafkaUnavailableError() | TopicMissingError() | PublisherUnavailableError():
+            # Nothing is decided: what was proposed is open still.
+            status, text, detail = 503, "Kafka does not answer. Try again in a moment.", ""
+        case StoreUnavailableError():
+            status, detail = 503, ""
+            text = "The database did not answer whether this was done. Look before you try again."
+        case StoppedError():
+            status, text = 409, "This was stopped: not all of it was sent."
+        case CutOffError():
+            status, text = 503, "Not all of it was sent: try again for the rest."
+        case _:
+            console.observer.count("console", "action_refused")
+            status, text, detail = 409, "This was refused.", str(error)
+    return refused(console, request, status, text, detail=detail)
 
 
 async def _do(console: Console, kind: Kind, subject: Mapping[str, str], actor: Actor) -> str:

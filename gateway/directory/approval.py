@@ -16,12 +16,16 @@ PROPOSAL_LIVES: Final = timedelta(days=7)
 
 @unique
 class Phase(StrEnum):
-    """Where an operator's action stands. One that has only begun was cut off: look at what it was about."""
+    """Where an operator's action stands. One that has only begun was cut off: look at what it was about.
+
+    UNKNOWN: nobody has answered whether it was done, or how much of it. FAILED: it was refused, or a part of it was.
+    """
 
     BEGUN = "begun"
     DONE = "done"
     PROPOSED = "proposed"
     FAILED = "failed"
+    UNKNOWN = "unknown"
 
 
 @unique

@@ -15,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import ClusterAuthorizationFailedError, KafkaError, for_code
 from aiokafka.protocol.admin import DescribeAclsRequest, DescribeClientQuotasRequest
 
+from gateway.base.errors import UnansweredError
 from gateway.messaging.probe import denied
 from gateway.messaging.settings import KafkaSettings
 from gateway.messaging.wire import (
@@ -59,7 +60,7 @@ _Wire = tuple[int, str, int, str, str, int, int]
 """A rule as the protocol has it: resource type, name, pattern, principal, host, operation, permission."""
 
 
-class AccessError(Exception):
+class AccessError(UnansweredError):
     """The cluster cannot be reached, holds no access rules, or refused a change; the text says which."""
 
 

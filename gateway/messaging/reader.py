@@ -9,6 +9,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
+from gateway.base.errors import UnansweredError
 from gateway.messaging.consumer import ISOLATION_LEVEL
 from gateway.messaging.fetching import guard_fetches, record_of
 from gateway.messaging.records import Record
@@ -22,7 +23,7 @@ class TopicMissingError(Exception):
     """There is no such topic."""
 
 
-class KafkaUnavailableError(Exception):
+class KafkaUnavailableError(UnansweredError):
     """No broker answers."""
 
 

@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from gateway.base.errors import UnansweredError
 from gateway.messaging.probe import denied
 from gateway.messaging.settings import KafkaSettings
 from gateway.messaging.wire import set_topic_configs
@@ -27,7 +28,7 @@ _VISIBLE_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.1
 
 
-class TopicAdminError(Exception):
+class TopicAdminError(UnansweredError):
     """The cluster cannot be reached or refused a change. The text names the topic and Kafka's error."""
 
 

@@ -1,8 +1,26 @@
 """Who does something by hand and why, as the record takes it."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from uuid import UUID
+
 import pytest
 
-from gateway.app.operating import Action, Actor, NotAnActorError, actor_of
+from gateway.app import operating
+from gateway.app.errors import OperationRefusedError
+from gateway.app.operating import Action, Actor, NotAnActorError, actor_of, recorded
+from gateway.app.sending_again import CutOffError
+from gateway.base.errors import (
+    PublisherUnavailableError,
+    StoreConflictError,
+    StoreForbiddenError,
+    StoreUnavailableError,
+)
+from gateway.cli.common import CliError
+from gateway.directory.approval import Phase
+from gateway.messaging.reader import KafkaUnavailableError
 from gateway.settlement.resolutions import RecordPlace
 from schemas.primitives import holds_card_number
 
@@ -60,3 +78,85 @@ def test_a_cycle_that_its_network_has_named_like_a_card_is_recorded() -> None:
 def test_no_record_has_such_a_number(text: str) -> None:
     with pytest.raises(ValueError, match="is no record"):
         RecordPlace.parse(text)
+
+
+class Written:
+    """The record, without a database; ``away``: what begins to be refused once it is written."""
+
+    def __init__(self, away: Phase | None = None) -> None:
+        self.phases: list[Phase] = []
+        self.away = away
+
+    @asynccontextmanager
+    async def opened(self, _: str) -> AsyncIterator[SimpleNamespace]:
+        yield SimpleNamespace(operators=self)
+
+    async def note(self, _: UUID, phase: Phase, **__: str) -> None:
+        if self.away in self.phases:
+            raise StoreUnavailableError("away")
+        self.phases.append(phase)
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> Written:
+    made = Written()
+    monkeypatch.setattr(operating, "open_registries", made.opened)
+    return made
+
+
+CUT_OFF = CutOffError(PublisherUnavailableError("away"), ["mypay.orders/0/1"], [], 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "phase"),
+    [
+        (StoreUnavailableError("away"), Phase.UNKNOWN),
+        (PublisherUnavailableError("away"), Phase.UNKNOWN),
+        (CUT_OFF, Phase.UNKNOWN),
+        (KafkaUnavailableError("away"), Phase.UNKNOWN),
+        (ExceptionGroup("", [StoreUnavailableError("away")]), Phase.UNKNOWN),
+        (asyncio.CancelledError(), Phase.UNKNOWN),
+        (KeyboardInterrupt(), Phase.UNKNOWN),
+        (KeyError("a bug"), Phase.UNKNOWN),
+        (OperationRefusedError("no"), Phase.FAILED),
+        (StoreForbiddenError("no right"), Phase.FAILED),
+        (StoreConflictError("slower"), Phase.FAILED),
+        (CliError("no"), Phase.FAILED),
+    ],
+    ids=lambda e: type(e).__name__,
+)
+async def test_what_was_not_answered_is_unknown_and_never_failed(
+    written: Written, error: BaseException, phase: Phase
+) -> None:
+    action = Action(Actor("kim", ""), "network pause", "bcard")
+    with pytest.raises(type(error)):
+        async with recorded("", action):
+            raise error
+    assert written.phases == [Phase.BEGUN, phase]
+
+
+@pytest.mark.parametrize("error", [CUT_OFF, OperationRefusedError("no")], ids=lambda e: type(e).__name__)
+async def test_what_an_action_came_to_is_told_where_the_record_cannot_have_it(
+    written: Written, error: Exception
+) -> None:
+    written.away = Phase.BEGUN
+    with pytest.raises(type(error)) as told:
+        async with recorded("", Action(Actor("kim", ""), "operators approve", "x")):
+            raise error
+    assert told.value is error
+
+
+async def test_what_was_done_is_told_as_done_where_the_record_cannot_have_its_end(written: Written) -> None:
+    written.away = Phase.BEGUN
+    async with recorded("", Action(Actor("kim", ""), "network pause", "bcard")) as action:
+        assert action.has_begun
+    assert written.phases == [Phase.BEGUN]
+
+
+async def test_nothing_is_done_that_cannot_be_written_down_before(written: Written) -> None:
+    written.phases, written.away = [Phase.DONE], Phase.DONE
+    action = Action(Actor("kim", ""), "network pause", "bcard")
+    with pytest.raises(StoreUnavailableError):
+        async with recorded("", action):
+            raise AssertionError("it is done")
+    assert not action.has_begun
