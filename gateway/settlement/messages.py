@@ -5,6 +5,7 @@ A bad record is parked alone; it never takes its neighbours with it.
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from msgspec import structs
 
@@ -13,6 +14,9 @@ from schemas.clearing import CLEARING_BYTES_MAX, CLEARING_TYPE, ClearingBatch, C
 from schemas.codec import DecodeError, decode, encode_json
 from schemas.envelope import EnvelopeError, read_envelope
 from schemas.topics import clearing_topic
+
+CHUNKS_MAX: Final = 1_000_000
+"""Messages of a file: the largest that the inbox takes has a tenth of it. The number is told on, so it has an end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,11 @@ def read_clearing(record: Record) -> ReadClearing:
             raise EnvelopeError("ce_type", f"must be {CLEARING_TYPE}")
         created_at = envelope.time
         batch = decode(ClearingBatch, record.value, bytes_max=CLEARING_BYTES_MAX)
-        if _is_own(batch, record) and len({r.record_no for r in batch.records}) == len(batch.records):
+        if (
+            batch.chunk <= CHUNKS_MAX
+            and _is_own(batch, record)
+            and len({r.record_no for r in batch.records}) == len(batch.records)
+        ):
             return ReadClearing(batch, created_at)
     except EnvelopeError as error:
         return ReadClearing(None, created_at, ((record, error),))
@@ -47,6 +55,8 @@ def read_clearing(record: Record) -> ReadClearing:
         loose = decode(LooseClearingBatch, record.value, bytes_max=CLEARING_BYTES_MAX)
         if not _is_own(loose, record):
             raise DecodeError("network_id", "is not the network of this topic")
+        if loose.chunk > CHUNKS_MAX:
+            raise DecodeError("chunk", f"is more than {CHUNKS_MAX}")
     except DecodeError as error:
         return ReadClearing(None, created_at, ((record, error),))
     return _read_one_by_one(record, loose, created_at)

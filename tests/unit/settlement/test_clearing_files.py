@@ -16,7 +16,7 @@ from gateway.messaging.records import Outgoing, Record
 from gateway.proving.counterparts.clearing import ClearingSummary, _line_of, _Record
 from gateway.settlement.files import ClearingFile, ClearingImport, FileOutcome
 from gateway.settlement.format import LINE_BYTES_MAX, read_lines, read_record, scan
-from gateway.settlement.messages import read_clearing
+from gateway.settlement.messages import CHUNKS_MAX, read_clearing
 from gateway.settlement.store import ClearingSealError
 from schemas.clearing import ClearingKind
 from schemas.codec import DecodeError
@@ -312,6 +312,19 @@ def test_the_scan_counts_what_the_trailer_counts() -> None:
 
 
 # --- publication ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("chunk", "is_read"), [(1, True), (CHUNKS_MAX, True), (0, False), (CHUNKS_MAX + 1, False), (10**90, False)]
+)
+async def test_a_chunk_has_a_number_that_can_be_told_on(chunk: int, is_read: bool) -> None:
+    """It stands in every event of it, and its sender could make it as long as a message."""
+    kafka = Kafka()
+    await bring(clearing_file(line(1)), kafka)
+    [sent] = kafka.published
+    body = json.dumps(json.loads(sent.value or b"") | {"chunk": chunk}).encode()
+    read = read_clearing(Record(sent.topic, 0, 0, 0, sent.key, body, tuple(sent.headers)))
+    assert (read.batch is not None, len(read.bad)) == (is_read, 0 if is_read else 1)
 
 
 async def test_records_go_out_in_chunks_under_the_cycle() -> None:
