@@ -80,6 +80,7 @@ COUNTERS_OF_DATA: Final = (
             "portability": {
                 "delivered": "It is whole.",
                 "voided": "It came to nothing, as what permitted it ended.",
+                "too_large": "It came to nothing, as its recipient's topic takes not even one record of it.",
                 "restarted": "It begins anew, for its recipient's key or its consent's terms changed.",
                 "attempt_failed": "PostgreSQL or Kafka went away in the middle: another attempt follows.",
                 "lost": "Another worker took it over.",

@@ -19,15 +19,20 @@ receipts come is measured (:mod:`gateway.consents.ended_watch`).
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic_core import to_json
 
 from gateway.base.calendar import SEOUL
-from gateway.base.errors import PublisherUnavailableError, StoreConflictError, StoreUnavailableError
+from gateway.base.errors import (
+    PublisherUnavailableError,
+    StoreConflictError,
+    StoreUnavailableError,
+    TooLargeForTopicError,
+)
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.consents.ended_watch import EndedConsentWatch
@@ -35,7 +40,7 @@ from gateway.database.unit import Store
 from gateway.messaging.records import Outgoing, Publisher
 from gateway.portability.export_events import ended_event, tran_id, void_events, whole_events
 from gateway.portability.rules.records import Export, ExportState, PaymentFacts, RecipientKey, StoredRequest
-from gateway.portability.rules.requests import ATTEMPT_LOST, KEY_CHANGED, TERMS_CHANGED, Using, refuse_export
+from gateway.portability.rules.requests import ATTEMPT_LOST, KEY_CHANGED, TERMS_CHANGED, TOO_LARGE, Using, refuse_export
 from gateway.portability.rules.rows import Extract, Lists, card_row, consent_row, lists_of
 from gateway.portability.sealed import import_recipient_key, seal, sign_receipt
 from gateway.portability.store import PortabilityUnit, Snapshots
@@ -52,6 +57,8 @@ from schemas.portability import (
 )
 from schemas.reasons import Reason
 from schemas.topics import exports_topic
+
+T = TypeVar("T")
 
 CHUNK_PAYMENTS: Final = 500
 """Payments a chunk, two records each at most: with names at their longest, some 600 KB when sealed."""
@@ -153,7 +160,11 @@ class ExportService:
         except _StoppedError as stopped:
             reason, again = stopped.reason, stopped.reason in (KEY_CHANGED, TERMS_CHANGED)
             await until_done(lambda: self._void(export, stored, reason, again=again))
-            self._count("restarted" if again else "voided")
+            self._count("restarted" if again else "too_large" if reason == TOO_LARGE else "voided")
+            if reason == TOO_LARGE:
+                # To try again would not help: people make the topic larger, and the request is made anew.
+                topic = exports_topic(stored.request.rcv_org_code)
+                self._observer.note("export_too_large", level="error", topic=topic)
         except _LostError:
             self._count("lost")
         except (StoreUnavailableError, StoreConflictError, PublisherUnavailableError) as error:
@@ -209,21 +220,34 @@ class ExportService:
 
     async def _send_all(self, attempt: _Attempt) -> None:
         export, stored, size = attempt.export, attempt.stored, self._settings.chunk_payments
-        first = Lists()
-        first.add("consent_list", attempt.consent_record)
-        await self._send(attempt, first)
+        await self._send_parts(attempt, [attempt.consent_record], _consents)
         opened = self._snapshots.open(export.partner_id, stored.customer_id, since=export.search_from, size=size)
         async with opened as pieces:
             async for piece in pieces:
                 attempt.tokens.update(_tokens(piece, attempt.extract))
-                found = lists_of(piece, attempt.extract)
-                if found.rows:
-                    await self._send(attempt, found)
-        cards = Lists()
-        for token in sorted(attempt.tokens):
-            cards.add("card_list", card_row(token, attempt.extract.org_code))
-        if cards.rows:
-            await self._send(attempt, cards)
+                await self._send_parts(attempt, piece, lambda p: lists_of(p, attempt.extract))
+        tokens = sorted(attempt.tokens)
+        for first in range(0, len(tokens), size):
+            await self._send_parts(attempt, tokens[first : first + size], lambda p: _cards(p, attempt.extract))
+
+    async def _send_parts(self, attempt: _Attempt, items: Sequence[T], lists: Callable[[Sequence[T]], Lists]) -> None:
+        """Send what the items become, in one chunk; in smaller ones where their topic takes none as large.
+
+        Raises:
+            _StoppedError: it takes not even one of them.
+        """
+        found = lists(items)
+        if not found.rows:
+            return
+        try:
+            await self._send(attempt, found)
+        except TooLargeForTopicError:
+            # It was refused, so nothing stands under its number: the next chunk has it.
+            if len(items) == 1:
+                raise _StoppedError(TOO_LARGE) from None
+            half = len(items) // 2
+            await self._send_parts(attempt, items[:half], lists)
+            await self._send_parts(attempt, items[half:], lists)
 
     async def _send(self, attempt: _Attempt, found: Lists) -> None:
         decided_at = await self._check(attempt)
@@ -363,6 +387,20 @@ class ExportService:
             await uow.portability.finish_request(stored.key)
             await uow.outbox.append(void_events(standing, standing.attempt, stored, reason, now))
             await uow.outbox.append([ended_event(export, stored, reason, now)])
+
+
+def _consents(records: Sequence[dict[str, object]]) -> Lists:
+    found = Lists()
+    for record in records:
+        found.add("consent_list", record)
+    return found
+
+
+def _cards(tokens: Sequence[str], extract: Extract) -> Lists:
+    found = Lists()
+    for token in tokens:
+        found.add("card_list", card_row(token, extract.org_code))
+    return found
 
 
 def _tokens(piece: Sequence[PaymentFacts], extract: Extract) -> set[str]:

@@ -30,6 +30,7 @@ DESTROYED: Final = _reason(
 )
 TERMS_CHANGED: Final = _reason(ReasonCode.NARR, "the consent's terms were changed: the export begins anew")
 ATTEMPT_LOST: Final = _reason(ReasonCode.NARR, "this attempt came to nothing: the export begins anew")
+TOO_LARGE: Final = _reason(ReasonCode.NARR, "a single record is larger than the recipient's topic takes")
 LAPSED: Final = _reason(ReasonCode.TKXP, "the customer has asked for nothing for six months")
 _ISSUED_IN_FUTURE: Final = _reason(ReasonCode.DT04, "issued_at lies in the future")
 _OTHER_SENDER: Final = _reason(ReasonCode.AG01, "snd_org_code is not this gateway's")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from gateway.base.errors import PublisherUnavailableError, StoreUnavailableError
+from gateway.base.errors import PublisherUnavailableError, StoreUnavailableError, TooLargeForTopicError
 from gateway.consents.rules.consent import Consent
 from gateway.consents.rules.purposes import PurposeEnd
 from gateway.consents.store import PurposeEndRow
@@ -503,3 +503,55 @@ async def test_it_stops_once_its_purpose_is_revoked(rig: PortabilityRig) -> None
     await rig.schedule.begin_due()
     assert rig.partner_told()[-1] == "stopped"
     assert await rig.make_all() == 0
+
+
+class Narrow:
+    """A topic that takes no value of more bytes than so many."""
+
+    def __init__(self, kafka: Any, bytes_max: int) -> None:
+        self.kafka = kafka
+        self.bytes_max = bytes_max
+        self.refused = 0
+
+    async def publish(self, records: Any) -> None:
+        if any(len(r.value or b"") > self.bytes_max for r in records):
+            self.refused += 1
+            raise TooLargeForTopicError(records[0].topic, frozenset(range(len(records))))
+        await self.kafka.publish(records)
+
+
+async def test_a_chunk_that_its_topic_does_not_take_is_made_smaller(rig: PortabilityRig) -> None:
+    """A larger one would be refused each minute, for ever."""
+    rig.pay(*range(1, 21))
+    await rig.take(rig.record())
+    kafka = rig.kafka
+    narrow = Narrow(kafka, 4000)
+    rig.kafka = narrow  # type: ignore[assignment]
+    stage = rig.new_stage("worker-1", chunk_payments=500)
+    assert await stage.exports.make_one()
+    rig.kafka = kafka
+    assert narrow.refused >= 1
+    assert state(rig) == [ExportState.COMPLETE]
+    [whole] = rig.reader().whole.values()
+    assert len(whole.lists["approved_list"]) == 20
+    assert not rig.unlogged()
+
+
+async def test_an_export_of_which_its_topic_takes_not_one_record_is_void_and_told(rig: PortabilityRig) -> None:
+    rig.pay(1)
+    await rig.take(rig.record())
+    kafka = rig.kafka
+    rig.kafka = Narrow(kafka, 300)  # type: ignore[assignment]
+    stage = rig.new_stage("worker-1", chunk_payments=500)
+    assert await stage.exports.make_one()
+    rig.kafka = kafka
+    assert state(rig) == [ExportState.VOID]
+    assert not await stage.exports.make_one()
+    rig.clock.advance(61)
+    assert not await stage.exports.make_one()
+    assert rig.partner_told()[-1] == "voided"
+    [export] = rig.database.exports.rows.values()
+    assert export.reason is not None
+    assert "larger than the recipient's topic takes" in export.reason.text
+    assert rig.observer.counted("portability", "too_large") == 1
+    assert not rig.unlogged()
