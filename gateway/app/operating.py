@@ -29,10 +29,16 @@ _OF_KEYS: Final = re.compile(r"[0-9]{8}T[0-2][0-9](?:[0-5][0-9]){2}[0-9]{6}Z")
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who does something, and why, as they said."""
+    """Who does something, and why, as they said.
+
+    Attributes:
+        identity: who an identity provider says they are (:func:`gateway.directory.approval.identity_of`); None: the
+            name is one that this installation has given.
+    """
 
     operator: str
     why: str
+    identity: str | None = None
 
 
 @dataclass(slots=True)
@@ -108,7 +114,7 @@ class NotAnActorError(ValueError):
     """A name, a reason or a subject that the record does not take; the text says what it takes."""
 
 
-def actor_of(operator: str, why: str) -> Actor:
+def actor_of(operator: str, why: str, identity: str | None = None) -> Actor:
     """Check a name and a reason for the record.
 
     Raises:
@@ -120,7 +126,7 @@ def actor_of(operator: str, why: str) -> Actor:
         raise NotAnActorError(f"the reason has at most {WHY_CHARS_MAX} printable characters")
     if contains_secret(why.encode()):
         raise NotAnActorError("the reason holds what looks like a card number or a key: leave it out")
-    return Actor(operator, why)
+    return Actor(operator, why, identity)
 
 
 @asynccontextmanager

@@ -38,6 +38,7 @@ async def propose(dsn: str, actor: Actor, kind: str, subject: str, payload: Payl
             why=actor.why,
             proposed_at=now,
             expires_at=now + PROPOSAL_LIVES,
+            identity=actor.identity,
         )
         await registries.operators.propose(proposal)
     return proposal.proposal_id
@@ -87,7 +88,9 @@ async def _decide(
         doing = Doing(settings, dsn, registries, actor, found.proposal_id, still)
         if operation is not None and operation.lasts:
             told = await operation.do(doing, found.payload)
-        if not await registries.operators.decide(proposal_id, decision, operator=actor.operator, why=actor.why):
+        if not await registries.operators.decide(
+            proposal_id, decision, operator=actor.operator, why=actor.why, identity=actor.identity
+        ):
             done = f" By then: {told}" if operation is not None and operation.lasts else ""
             raise OperationRefusedError(f"Proposal {proposal_id}: another operator was faster.{done}")
         if operation is not None and not operation.lasts:
@@ -102,7 +105,8 @@ async def _decidable(registries: Registries, proposal_id: UUID, decision: Decisi
         raise OperationRefusedError(
             f"There is no proposal {proposal_id}.", hint="`mypay operators proposals`", missing=True
         )
-    refused = judge(found, decision, operator=actor.operator, now=datetime.now(UTC))
+    now = datetime.now(UTC)
+    refused = judge(found, decision, operator=actor.operator, identity=actor.identity, now=now)
     if refused is not None:
         raise OperationRefusedError(f"Proposal {proposal_id}: {refused.value}.")
     return found

@@ -355,6 +355,9 @@ class Settings(BaseSettings):
     """Its secret there, where it has one. The code is bound to the browser by PKCE in any case."""
     console_oidc_name_claim: str = "preferred_username"
     """The claim of the ID token with the operator's name."""
+    console_oidc_own_names: bool = False
+    """Its names are those that the same people have at the command line and with passwords, and nobody can choose
+    theirs at the provider. Only then may one of two people be named there and the other here."""
     console_oidc_roles_claim: str = "roles"
     """The claim with a list in which ``mypay-viewer``, ``mypay-operator`` or ``mypay-approver`` gives that role.
     Without one of them nobody is let in."""

@@ -48,7 +48,8 @@ async def action(console: Console, request: web.Request) -> web.Response:
     if GUARDED[kind].choices and given.get(CHOICE) not in GUARDED[kind].choices:
         return await _form(console, request, given, status=400, error="Choose what was done.")
     try:
-        actor = actor_of(request[SIGNED_IN].session.name, why)
+        session = request[SIGNED_IN].session
+        actor = actor_of(session.name, why, None if console.settings.console_oidc_own_names else session.identity)
     except NotAnActorError:
         text = "The reason cannot be kept: too long, not printable, or like a card number or a key."
         return await _form(console, request, given, status=400, error=text)

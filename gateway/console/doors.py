@@ -68,12 +68,13 @@ async def oidc_callback(console: Console, request: web.Request) -> web.StreamRes
     if console.oidc is None or attempt is None:
         return _to("/sign-in")
     try:
-        name, role = await console.oidc.finish(attempt, request.query)
+        name, role, identity = await console.oidc.finish(attempt, request.query)
         if not re.fullmatch(OPERATOR_PATTERN, name):
             raise OidcError("the operator's name is none that the record takes")
     except OidcError as error:
         return _not_let_in(console, request, error)
-    response = _let_in(console, await console.signing_in.let_in(name, role, console.peer(request), is_local=False))
+    came = await console.signing_in.let_in(name, role, console.peer(request), identity=identity)
+    response = _let_in(console, came)
     # It was for one attempt.
     console.set_cookie(response, OIDC_COOKIE, "", max_age=0)
     return response

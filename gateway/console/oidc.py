@@ -20,6 +20,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from gateway.app.settings import Settings
+from gateway.directory.approval import identity_of
 from gateway.directory.console_roles import ConsoleRole
 
 TIMEOUT_S: Final = 10.0
@@ -27,6 +28,7 @@ LEEWAY_S: Final = 30
 ALGORITHMS: Final = ("ES256", "RS256", "PS256", "Ed25519", "EdDSA")
 """Signatures of public keys alone: a token that is MACed could be made by whoever knows the client's secret."""
 
+SUBJECT_CHARS_MAX: Final = 255
 _ANSWER_BYTES_MAX: Final = 256 * 1024
 _ROLE_PREFIX: Final = "mypay-"
 
@@ -84,8 +86,8 @@ class OidcClient:
         }
         return f"{metadata['authorization_endpoint']}?{urlencode(asked)}", attempt
 
-    async def finish(self, attempt: Attempt, answer: Mapping[str, str]) -> tuple[str, ConsoleRole]:
-        """Who came back: the operator's name and role.
+    async def finish(self, attempt: Attempt, answer: Mapping[str, str]) -> tuple[str, ConsoleRole, str]:
+        """Who came back: the operator's name, role and identity (:func:`gateway.directory.approval.identity_of`).
 
         Raises:
             OidcError: the answer is not to this attempt, or proves nobody, or nobody with a role here.
@@ -111,7 +113,7 @@ class OidcClient:
             asked["client_secret"] = secret.get_secret_value()
         tokens = await self._json("POST", metadata["token_endpoint"], data=asked)
         claims = await self._verified(str(tokens.get("id_token", "")), attempt, metadata)
-        return self._name_of(claims), self._role_of(claims)
+        return self._name_of(claims), self._role_of(claims), identity_of(str(metadata["issuer"]), claims["sub"])
 
     async def _verified(self, token: str, attempt: Attempt, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
         keys = KeySet.import_key_set(await self._json("GET", metadata["jwks_uri"]))  # type: ignore[arg-type]
@@ -121,6 +123,7 @@ class OidcClient:
                 leeway=LEEWAY_S,
                 iss={"essential": True, "value": metadata["issuer"]},
                 aud={"essential": True, "value": self.settings.console_oidc_client_id},
+                sub={"essential": True},
                 exp={"essential": True},
                 iat={"essential": True},
                 nonce={"essential": True, "value": attempt.nonce},
@@ -131,6 +134,10 @@ class OidcClient:
         audience = decoded.claims["aud"]
         if isinstance(audience, list) and len(audience) > 1 and decoded.claims.get("azp") != self.client_id:
             raise OidcError("the ID token is for another client too")
+        # OpenID Connect Core §2: what a provider never gives to another. It is kept with what they propose and decide.
+        subject = decoded.claims["sub"]
+        if not isinstance(subject, str) or len(subject) > SUBJECT_CHARS_MAX or not subject.isprintable():
+            raise OidcError("the ID token's subject is none")
         return decoded.claims
 
     @property

@@ -64,7 +64,7 @@ class SigningIn:
                 user = await self._attempt(_printable(name), password, peer)
         finally:
             self._attempts -= 1
-        return user if isinstance(user, SignIn) else await self.let_in(user.name, user.role, peer, is_local=True)
+        return user if isinstance(user, SignIn) else await self.let_in(user.name, user.role, peer, identity=None)
 
     async def _attempt(self, name: str, password: str, peer: str | None) -> ConsoleUser | SignIn:
         since, place = self.clock.now() - WINDOW, self._peer(peer)
@@ -87,10 +87,10 @@ class SigningIn:
             await sign_ins.note(noted, place, SignIn.REFUSED)
         return SignIn.REFUSED
 
-    async def let_in(self, name: str, role: ConsoleRole, peer: str | None, *, is_local: bool) -> SignedIn:
-        """Begin a session for somebody whose name is proved."""
+    async def let_in(self, name: str, role: ConsoleRole, peer: str | None, *, identity: str | None) -> SignedIn:
+        """Begin a session for somebody whose name is proved. ``identity``: by a provider; None: by a password."""
         now, token = self.clock.now(), secrets.token_urlsafe(32)
-        session = ConsoleSession(name, role, is_local, now, now)
+        session = ConsoleSession(name, role, identity is None, now, now, identity)
         async with self.database.sign_ins() as sign_ins:
             await sign_ins.begin(_hash(token), session, idle_since=now - self.idle, old=now - self.longest)
             await sign_ins.note(name, self._peer(peer), SignIn.LET_IN)

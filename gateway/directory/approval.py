@@ -43,6 +43,10 @@ class Refused(StrEnum):
     DECIDED = "it has been decided before"
     EXPIRED = "its time is over: propose it again"
     OWN = "whoever proposed it cannot approve it: ask another operator"
+    UNLIKE = (
+        "one of you has a name of an identity provider's, and the other one of this installation's: nobody can tell "
+        "that you are two people; ask an operator who signs in as whoever proposed it did"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class Proposal:
         kind: which operation, e.g. ``partner.key.add``.
         subject: whom or what it concerns.
         operator, login: who proposed it, by their own word and by the database's.
+        identity: by an identity provider's, where it has named them: see :func:`identity_of`.
         decision, decided_by: None while it is open.
     """
 
@@ -67,15 +72,33 @@ class Proposal:
     expires_at: datetime
     decision: Decision | None = None
     decided_by: str | None = None
+    identity: str | None = None
 
 
-def judge(proposal: Proposal, decision: Decision, *, operator: str, now: datetime) -> Refused | None:
-    """Whether ``operator`` may decide so now: None, or why not."""
+def identity_of(issuer: str, subject: str) -> str:
+    """Who somebody is to an identity provider. It gives a subject to nobody else; a name it may let them choose."""
+    return f"{issuer} {subject}"
+
+
+def _issuer(identity: str | None) -> str | None:
+    return identity and identity.partition(" ")[0]
+
+
+def judge(
+    proposal: Proposal, decision: Decision, *, operator: str, identity: str | None, now: datetime
+) -> Refused | None:
+    """Whether ``operator`` may decide so now: None, or why not. ``identity``: as :attr:`Proposal.identity`.
+
+    Two names are two people only where one and the same has given them: this installation, or one identity provider.
+    """
     if proposal.decision is not None:
         return Refused.DECIDED
     if now >= proposal.expires_at:
         return Refused.EXPIRED
     # One person may be known by a name in two spellings: from the setting, and from this machine.
-    if decision is Decision.APPROVED and operator.casefold() == proposal.operator.casefold():
+    is_one = operator.casefold() == proposal.operator.casefold()
+    if decision is Decision.APPROVED and (is_one or (identity is not None and identity == proposal.identity)):
         return Refused.OWN
+    if decision is Decision.APPROVED and _issuer(identity) != _issuer(proposal.identity):
+        return Refused.UNLIKE
     return None

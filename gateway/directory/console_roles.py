@@ -49,13 +49,19 @@ class ListedUser:
 
 @dataclass(frozen=True, slots=True)
 class ConsoleSession:
-    """Somebody who is signed in. ``is_local``: with a password, and not by an identity provider."""
+    """Somebody who is signed in.
+
+    Attributes:
+        is_local: with a password, and not by an identity provider.
+        identity: who they are to that provider (:func:`gateway.directory.approval.identity_of`).
+    """
 
     name: str
     role: ConsoleRole
     is_local: bool
     began_at: datetime
     seen_at: datetime
+    identity: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

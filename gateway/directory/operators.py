@@ -41,6 +41,7 @@ class PostgresOperators(OnConnection):
             proposal.operator,
             proposal.why,
             proposal.expires_at,
+            proposal.identity,
         )
 
     async def proposal(self, proposal_id: UUID) -> Proposal | None:
@@ -52,9 +53,11 @@ class PostgresOperators(OnConnection):
         """Keep others from deciding it until the caller's transaction ends; False if somebody does so now."""
         return bool((await self._fetch(_SQL.try_deciding, str(proposal_id)))[0]["ours"])
 
-    async def decide(self, proposal_id: UUID, decision: Decision, *, operator: str, why: str) -> bool:
+    async def decide(
+        self, proposal_id: UUID, decision: Decision, *, operator: str, why: str, identity: str | None
+    ) -> bool:
         """Decide a proposal once; False if somebody else was faster."""
-        return bool(await self._fetch(_SQL.decide, proposal_id, decision.value, operator, why))
+        return bool(await self._fetch(_SQL.decide, proposal_id, decision.value, operator, why, identity))
 
 
 def proposal_of(row: asyncpg.Record) -> Proposal:

@@ -101,6 +101,7 @@ class PostgresSignIns(OnConnection):
             session.began_at,
             idle_since,
             old,
+            session.identity,
         )
 
     async def session(self, token_hash: bytes, *, idle_since: datetime, old: datetime) -> ConsoleSession | None:

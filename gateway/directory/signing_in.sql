@@ -27,13 +27,15 @@ INSERT INTO console_sign_in (name, peer, outcome) VALUES ($1, $2, $3)
 
 -- name: begin
 WITH gone AS (DELETE FROM console_session WHERE seen_at < $6 OR began_at < $7)
-INSERT INTO console_session (token_hash, name, role, is_local, began_at, seen_at) VALUES ($1, $2, $3, $4, $5, $5)
+INSERT INTO console_session (token_hash, name, role, is_local, began_at, seen_at, identity)
+VALUES ($1, $2, $3, $4, $5, $5, $8)
 
 -- name: session
--- A user's role is the one that they have now; who was disabled is signed in no more.
-SELECT s.name, coalesce(u.role, s.role) AS role, s.is_local, s.began_at, s.seen_at
+-- A user's role is the one that they have now; who was disabled is signed in no more. Nor is whoever is not local and
+-- has no identity: a console of before let them in.
+SELECT s.name, coalesce(u.role, s.role) AS role, s.is_local, s.began_at, s.seen_at, s.identity
 FROM console_session s LEFT JOIN console_user u ON s.is_local AND u.name = s.name AND u.disabled_at IS NULL
-WHERE s.token_hash = $1 AND s.seen_at >= $2 AND s.began_at >= $3 AND (NOT s.is_local OR u.name IS NOT NULL)
+WHERE s.token_hash = $1 AND s.seen_at >= $2 AND s.began_at >= $3 AND (u.name IS NOT NULL OR NOT s.is_local AND s.identity IS NOT NULL)
 
 -- name: seen
 UPDATE console_session SET seen_at = $2 WHERE token_hash = $1

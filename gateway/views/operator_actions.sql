@@ -7,13 +7,13 @@ ORDER BY b.at DESC LIMIT $2
 
 -- name: proposal
 SELECT p.proposal_id, p.kind, p.subject, p.payload::text AS payload, p.operator, p.login, p.why, p.proposed_at, p.expires_at,
-       d.decision, d.operator AS decided_by
+       p.identity, d.decision, d.operator AS decided_by
 FROM operator_proposal p LEFT JOIN operator_decision d USING (proposal_id)
 WHERE p.proposal_id = $1
 
 -- name: proposals
 SELECT p.proposal_id, p.kind, p.subject, p.payload::text AS payload, p.operator, p.login, p.why, p.proposed_at, p.expires_at,
-       d.decision, d.operator AS decided_by
+       p.identity, d.decision, d.operator AS decided_by
 FROM operator_proposal p LEFT JOIN operator_decision d USING (proposal_id)
 WHERE $1::boolean OR (d.decision IS NULL AND p.expires_at > clock_timestamp())
 ORDER BY p.proposed_at DESC LIMIT $2

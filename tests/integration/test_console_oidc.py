@@ -15,8 +15,11 @@ from aiohttp import web
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
+from gateway.app.operating import Actor
+from gateway.app.proposals import propose
 from gateway.console.web import Console
-from tests.support.console import browsing, fill, running, settings_of
+from gateway.directory.approval import identity_of
+from tests.support.console import Browser, browsing, fill, running, settings_of
 
 
 @dataclass
@@ -101,18 +104,23 @@ async def come_back(
 ) -> tuple[int, str, str]:
     """Leave for the provider and come back: status, where to, and what the overview then answers."""
     async with browsing(console) as browser:
-        status, _, headers = await browser.get("/oidc/start")
-        if status != 303:
-            return status, "", ""
-        asked = {n: v[0] for n, v in parse_qs(urlsplit(headers["Location"]).query).items()}
-        provider.asked = asked
-        assert asked["code_challenge_method"] == "S256"
-        assert asked["redirect_uri"] == f"{console.url}/oidc/callback"
-        given = {"code": "code-1", "state": state or asked["state"], **answer}
-        query = "&".join(f"{n}={v}" for n, v in given.items())
-        status, _, headers = await browser.get(f"/oidc/callback?{query}")
+        status, where = await sign_in(browser, provider, state=state, **answer)
         overview = await browser.get("/")
-        return status, headers.get("Location", ""), overview[1] if overview[0] == 200 else ""
+        return status, where, overview[1] if overview[0] == 200 else ""
+
+
+async def sign_in(browser: Browser, provider: Provider, *, state: str | None = None, **answer: str) -> tuple[int, str]:
+    status, _, headers = await browser.get("/oidc/start")
+    if status != 303:
+        return status, ""
+    asked = {n: v[0] for n, v in parse_qs(urlsplit(headers["Location"]).query).items()}
+    provider.asked = asked
+    assert asked["code_challenge_method"] == "S256"
+    assert asked["redirect_uri"] == f"{browser.console.url}/oidc/callback"
+    given = {"code": "code-1", "state": state or asked["state"], **answer}
+    query = "&".join(f"{n}={v}" for n, v in given.items())
+    status, _, headers = await browser.get(f"/oidc/callback?{query}")
+    return status, headers.get("Location", "")
 
 
 async def test_whoever_the_provider_names_is_let_in_with_the_highest_role_that_it_gives(
@@ -146,6 +154,11 @@ async def test_whoever_the_provider_names_is_let_in_with_the_highest_role_that_i
         {"preferred_username": None},
         {"preferred_username": "two words"},
         {"preferred_username": 7},
+        {"sub": None},
+        {"sub": ""},
+        {"sub": 7},
+        {"sub": "x" * 256},
+        {"sub": "a\x00b"},
     ],
     ids=str,
 )
@@ -175,3 +188,66 @@ async def test_another_key_another_browser_and_another_issuer_let_nobody_in(
 async def test_metadata_of_another_issuer_is_not_believed(console: Console, provider: Provider) -> None:
     provider.told_issuer = "https://evil.example"
     assert (await come_back(console, provider))[0] == 403
+
+
+APPROVAL = {"affiliate_id": "affiliate-1", "use": "loyalty", "legal_basis": "the consent"}
+
+
+async def approving(console: Console, provider: Provider, proposal: object, name: str, subject: str) -> tuple[int, str]:
+    """Whom the provider names so approves it."""
+    provider.claims = {"preferred_username": name, "sub": subject, "roles": ["mypay-approver"]}
+    async with browsing(console) as browser:
+        assert (await sign_in(browser, provider))[0] == 303
+        return await browser.act("proposal-approve", proposal_id=str(proposal))
+
+
+async def proposed(dsn: str, identity: str | None) -> object:
+    return await propose(dsn, Actor("kim", "ticket 7", identity), "affiliate.approve", "affiliate-1 loyalty", APPROVAL)
+
+
+async def test_who_proposed_something_does_not_approve_it_under_another_name_of_theirs(
+    console: Console, provider: Provider, filled: str
+) -> None:
+    own = await proposed(filled, identity_of(provider.issuer, "s1"))
+    status, text = await approving(console, provider, own, "lee", "s1")
+    assert (status, "whoever proposed it cannot approve it" in text) == (409, True)
+    assert (await approving(console, provider, own, "lee", "s2"))[0] == 200
+
+
+async def test_a_name_of_the_providers_and_one_of_ours_are_not_two_people(
+    console: Console, provider: Provider, filled: str, tmp_path: Path
+) -> None:
+    ours, theirs = await proposed(filled, None), await proposed(filled, identity_of(provider.issuer, "s1"))
+    status, text = await approving(console, provider, ours, "lee", "s2")
+    assert (status, "nobody can tell that you are two people" in text) == (409, True)
+    async with browsing(console, "boss") as boss:
+        assert (await boss.act("proposal-approve", proposal_id=str(theirs)))[0] == 409
+    # And past the program.
+    connection = await asyncpg.connect(filled)
+    try:
+        for proposal, identity in ((ours, f"{provider.issuer} s2"), (theirs, None), (theirs, f"{provider.issuer} s1")):
+            with pytest.raises(asyncpg.CheckViolationError):
+                await connection.execute(
+                    "INSERT INTO operator_decision (proposal_id, decision, operator, why, identity)"
+                    " VALUES ($1, 'approved', 'lee', '', $2)",
+                    *(proposal, identity),
+                )
+    finally:
+        await connection.close()
+    # Where the provider has our names, they are.
+    settings = settings_of(filled, tmp_path, console_oidc_issuer=provider.issuer, console_oidc_own_names=True)
+    async with running(settings) as other:
+        assert (await approving(other, provider, ours, "kim", "s2"))[0] == 409
+        assert (await approving(other, provider, ours, "lee", "s2"))[0] == 200
+
+
+async def test_whom_a_console_of_before_let_in_by_a_provider_signs_in_again(
+    console: Console, provider: Provider, filled: str
+) -> None:
+    async with browsing(console) as browser:
+        await sign_in(browser, provider)
+        assert (await browser.get("/"))[0] == 200
+        connection = await asyncpg.connect(filled)
+        await connection.execute("UPDATE console_session SET identity = NULL")
+        await connection.close()
+        assert (await browser.get("/"))[0] == 303

@@ -191,7 +191,7 @@ async def test_somebodys_sessions_are_ended_by_command_however_they_began(
     monkeypatch.setenv("MYPAY_POSTGRES_DSN", module_database)
     async with browsing(console, "oper"), browsing(console, "view"):
         for name in ("oper", "OPER"):
-            await console.signing_in.let_in(name, ConsoleRole.OPERATOR, None, is_local=False)
+            await console.signing_in.let_in(name, ConsoleRole.OPERATOR, None, identity="https://idp s1")
         assert len(await rows(module_database, "SELECT FROM console_session")) == 4
         (await asyncio.to_thread(mypay, "console", *command)).expect()
         assert [r["name"] for r in await rows(module_database, "SELECT name FROM console_session")] == ["view"]

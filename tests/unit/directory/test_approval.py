@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from gateway.directory.approval import Decision, Proposal, Refused, judge
+from gateway.directory.approval import Decision, Proposal, Refused, identity_of, judge
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 OPEN = Proposal(
@@ -39,4 +39,28 @@ OLD = replace(OPEN, expires_at=NOW)
 def test_another_operator_approves_in_time_and_once(
     proposal: Proposal, decision: Decision, operator: str, refused: Refused | None
 ) -> None:
-    assert judge(proposal, decision, operator=operator, now=NOW) is refused
+    assert judge(proposal, decision, operator=operator, identity=None, now=NOW) is refused
+
+
+KIM, LEE, ELSEWHERE = (identity_of(*i) for i in (("https://a", "1"), ("https://a", "2"), ("https://b", "2")))
+THERE = replace(OPEN, identity=KIM)
+
+
+@pytest.mark.parametrize(
+    ("proposal", "operator", "identity", "refused"),
+    [
+        (THERE, "lee", LEE, None),
+        (THERE, "kim", LEE, Refused.OWN),
+        # A provider may let people choose their names.
+        (THERE, "lee", KIM, Refused.OWN),
+        (THERE, "lee", None, Refused.UNLIKE),
+        (THERE, "lee", ELSEWHERE, Refused.UNLIKE),
+        (OPEN, "lee", LEE, Refused.UNLIKE),
+    ],
+)
+def test_two_names_are_two_people_where_one_and_the_same_has_given_them(
+    proposal: Proposal, operator: str, identity: str | None, refused: Refused | None
+) -> None:
+    approved, rejected = Decision.APPROVED, Decision.REJECTED
+    assert judge(proposal, approved, operator=operator, identity=identity, now=NOW) is refused
+    assert judge(proposal, rejected, operator=operator, identity=identity, now=NOW) is None
