@@ -6,6 +6,8 @@ What is said of a fault is its code: no trace, no value of what came. Nothing of
 import asyncio
 import hashlib
 import ssl
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -59,7 +61,11 @@ def page_marks(key: Path) -> HmacMarks:
 
 
 class PullServer:
-    """Serves the API. ``start`` before use; ``port`` is the real one where 0 was asked for."""
+    """Serves the API. ``start`` before use; ``port`` is the real one where 0 was asked for.
+
+    Args:
+        now_s: seconds since the epoch.
+    """
 
     def __init__(
         self,
@@ -71,8 +77,10 @@ class PullServer:
         timeout_s: float,
         observer: Observer,
         bounds: ConnectionBounds | None = None,
+        now_s: Callable[[], float] = time.time,
     ) -> None:
         self._service = service
+        self._now_s = now_s
         self._bounds = bounds or ConnectionBounds()
         self._connections: Connections | None = None
         self._context = context
@@ -158,7 +166,10 @@ class PullServer:
 
     async def _answer(self, request: web.Request, call: Call) -> Answer:
         code, member = RspCode.MAINTENANCE, ""
-        if not self._stopping:
+        if self._now_s() >= _certified_until(request):
+            # Looked at when the connection began, which may be long ago.
+            code = RspCode.CERTIFICATE
+        elif not self._stopping:
             try:
                 async with asyncio.timeout(self._timeout_s):
                     read = replace(call, body=await request.read())
@@ -182,6 +193,12 @@ async def _expected(request: web.Request) -> None:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         # An answer's size is counted from here.
         request.writer.output_size = 0
+
+
+def _certified_until(request: web.Request) -> float:
+    """When the certificate that the other side has shown ends, in seconds since the epoch."""
+    session: ssl.SSLObject = request.get_extra_info("ssl_object")
+    return ssl.cert_time_to_seconds(str((session.getpeercert() or {})["notAfter"]))
 
 
 def _fingerprint(request: web.Request) -> str:

@@ -3,7 +3,10 @@
 import asyncio
 import base64
 import hashlib
+import json
+import re
 import ssl
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -33,8 +36,22 @@ BODIES: Final = (
 QUERY: Final = {b"org_code": GATEWAY.encode(), b"from_date": b"20250501", b"to_date": b"20270531"}
 
 
+class Times:
+    """The server's clock: so many seconds ahead."""
+
+    ahead_s = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead_s
+
+
 @pytest.fixture
-async def port(tmp_path: Path) -> AsyncIterator[tuple[int, ssl.SSLContext]]:
+def times() -> Times:
+    return Times()
+
+
+@pytest.fixture
+async def port(tmp_path: Path, times: Times) -> AsyncIterator[tuple[int, ssl.SSLContext]]:
     rig, authority = Rig(), Authority()
     rig.pay(1, 2, 3)
     served = authority.issue(tmp_path, "api", names=["127.0.0.1"])
@@ -47,6 +64,7 @@ async def port(tmp_path: Path) -> AsyncIterator[tuple[int, ssl.SSLContext]]:
         port=0,
         timeout_s=60,
         observer=rig.observer,
+        now_s=times,
     )
     await server.start()
     context = ssl.create_default_context(cafile=str(served.ca))
@@ -114,3 +132,23 @@ async def test_whatever_a_recipient_sends_is_answered_with_a_code(port: tuple[in
     assert odd[:5] == []
     # They did reach what reads them.
     assert {200, 400, 404, 405} <= set(statuses)
+
+
+async def test_a_certificate_that_ends_while_its_connection_is_open_is_no_certificate_any_more(
+    port: tuple[int, ssl.SSLContext], times: Times
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port[0], ssl=port[1], server_hostname="127.0.0.1")
+    call = request(asked(PAID, QUERY)).replace(b"Connection: close\r\n", b"")
+
+    async def code() -> str:
+        writer.write(call)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(re.search(rb"(?i)content-length: (\d+)", head)[1])  # type: ignore[index]
+        return str(json.loads(await reader.readexactly(length))["rsp_code"])
+
+    try:
+        assert await code() == "00000"
+        times.ahead_s = 365 * 86_400.0
+        assert await code() == "40103"
+    finally:
+        writer.close()
