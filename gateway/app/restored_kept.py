@@ -184,6 +184,15 @@ class Kept:
         """Its end is awaited no more."""
         self._db.execute("DELETE FROM ended WHERE (partner, payment) = (?, ?)", _row(*key))
 
+    def still_awaited(self) -> Iterator[list[Told]]:
+        """What was told of each payment whose end is awaited still, page by page."""
+        last: tuple[str, bytes] = ("", b"")
+        sql = "SELECT partner, payment FROM ended WHERE (partner, payment) > (?, ?) ORDER BY 1, 2 LIMIT ?"
+        while rows := self._db.execute(sql, (*last, PAGE)).fetchall():
+            last = rows[-1]
+            keys = [(PartnerId(partner), PaymentId(UUID(bytes=payment))) for partner, payment in rows]
+            yield list(self.told(keys).values())
+
     def _has(self, table: str, key: PaymentKey) -> bool:
         sql = f"SELECT 1 FROM {table} WHERE (partner, payment) = (?, ?)"  # noqa: S608 - one of ours
         return self._db.execute(sql, _row(*key)).fetchone() is not None

@@ -157,6 +157,8 @@ class Restored:
         shared: what partners were told to be shared since, of which it is not known here that the affiliate holds it.
         ended: consents that were in force here and that partners had been told had ended or been suspended.
         rejected: orders that had been rejected as they came, and stand so again.
+        not_rejected: (partner, order) whose partner was told that it had ended unsent, and that does not stand so: what
+            was signed is not on Kafka, as of an occurrence of a standing order. It may be judged anew, and paid.
         rewound: orders that initiation reads again; none while a payment is unplaced, which would be paid again.
     """
 
@@ -169,6 +171,7 @@ class Restored:
     shared: list[ToldShare] = field(default_factory=list)
     ended: list[tuple[str, str]] = field(default_factory=list)
     rejected: int = 0
+    not_rejected: list[tuple[str, str]] = field(default_factory=list)
     rewound: int = 0
 
     def add(self, found: Found) -> None:
@@ -225,6 +228,7 @@ async def find_payments(
             await _catch_up(connection, kept, done)
             done.shared = await _not_held(connection, events.shared)
             done.rejected = await _stand_ended(connection, kafka, kept, since)
+            done.not_rejected = await _not_ended(connection, kept)
     if not done.unplaced:
         done.rewound = await rewind(kafka, "mypay-initiation", [ORDERS], since)
     return done
@@ -330,6 +334,18 @@ async def _stand_ended(connection: Any, kafka: KafkaSettings, kept: Kept, since:
             made += await write()
             batch.clear()
     return made + (await write() if batch else 0)
+
+
+async def _not_ended(connection: Any, kept: Kept) -> list[tuple[str, str]]:
+    """What was told to have ended unsent, and has no payment here."""
+    found: list[tuple[str, str]] = []
+    for page in kept.still_awaited():
+        keys = [t.key for t in page]
+        async with translated():
+            rows = await connection.fetch(_SQL.standing, [k[0] for k in keys], [k[1] for k in keys])
+        standing = {(r["partner_id"], r["payment_id"]) for r in rows}
+        found += [(t.key[0], t.last.order_id) for t in page if t.key not in standing]
+    return found
 
 
 async def _check_numbers(connection: Any, highest: int) -> None:

@@ -18,3 +18,8 @@ SELECT DISTINCT partner_id, consent_id, affiliate_id FROM share_holder
 JOIN unnest($1::text[], $2::text[], $3::text[]) AS k (partner_id, consent_id, affiliate_id)
     USING (partner_id, consent_id, affiliate_id)
 WHERE notice_id IS NULL
+
+-- name: standing
+SELECT k.partner_id, k.payment_id FROM unnest($1::text[], $2::uuid[]) AS k (partner_id, payment_id)
+WHERE EXISTS (SELECT FROM payment p WHERE (p.partner_id, p.payment_id) = (k.partner_id, k.payment_id))
+   OR EXISTS (SELECT FROM archived_payment a WHERE (a.partner_id, a.payment_id) = (k.partner_id, k.payment_id))

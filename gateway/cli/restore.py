@@ -98,6 +98,7 @@ def payments(
                 "in_doubt": [key[1] for key in done.in_doubt],
                 "caught_up": done.caught_up,
                 "rejected": done.rejected,
+                "not_rejected": [{"partner_id": p, "order_id": o} for p, o in done.not_rejected],
                 "ended": [{"partner_id": p, "consent_id": c} for p, c in done.ended],
                 "shared": [one._asdict() for one in done.shared],
                 "unplaced": [{"partner_id": k[0], "payment_id": k[1], "why": why} for k, why in done.unplaced.items()],
@@ -114,6 +115,10 @@ def payments(
             say(
                 f"Affiliate {share.affiliate_id} was sent payments under consent {share.consent_id} of "
                 f"{share.partner_id} that are not known here to be with it."
+            )
+        for partner_id, order_id in done.not_rejected:
+            say(
+                f"Order {order_id} of {partner_id} was told as ended and does not stand: it may be paid when it is due."
             )
         for key, why in done.unplaced.items():
             say(f"Payment {key[1]} of {key[0]} does not stand: {why}.")

@@ -213,3 +213,26 @@ def test_where_there_is_no_more_room_the_folder_is_named(tmp_path: Path, monkeyp
     with full, open_kept(read_of_bcard) as kept:
         kept._db.execute("PRAGMA max_page_count = 12")
         tell_much(kept)
+
+
+async def test_what_was_told_as_ended_and_stands_nowhere_is_named(kept: Kept) -> None:
+    ended = [PaymentEvent.model_validate(event_fields(payment(n, state=PaymentState.REJECTED))) for n in range(1, 8)]
+    for event in ended:
+        kept.tell(event, encode(event))
+    kept.sort()
+    kept.await_end([payment(n).key for n in range(1, 8)])
+    kept.stands(payment(2).key)
+    asked: list[list[object]] = []
+
+    class Connection:
+        """Payments 3 and 7 stand."""
+
+        async def fetch(self, _: str, partners: list[object], payments: list[object]) -> list[dict[str, object]]:
+            asked.append(payments)
+            keys = zip(partners, payments, strict=True)
+            standing = {payment(3).key, payment(7).key}
+            return [{"partner_id": k[0], "payment_id": k[1]} for k in keys if k in standing]
+
+    found = await restoring._not_ended(Connection(), kept)
+    assert sorted(found) == sorted((payment(n).partner_id, payment(n).order_id) for n in (1, 4, 5, 6))
+    assert [len(page) for page in asked] == [3, 3]
