@@ -217,7 +217,8 @@ async def find_payments(
             events = await read_events(kafka, since, begun=await _begun(connection, to), kept=kept)
             await _check_numbers(connection, events.highest)
             # All of it is read before anything is written: what was handed to several networks is seen by then.
-            await _keep_handed_on(settings, kafka, networks, since, kept)
+            before = await _keep_handed_on(settings, kafka, networks, (since - margin, since), kept)
+            await _check_taken(connection, [one for r, n in before if (one := _read_if_ours(r, marks, n)) is not None])
             kept.sort()
             if strange := kept.take(take):
                 places = ", ".join(sorted(strange))
@@ -262,19 +263,52 @@ async def _begun(connection: Any, to: datetime) -> datetime:
 
 
 async def _keep_handed_on(
-    settings: Settings, kafka: KafkaSettings, networks: Iterable[str], since: datetime, kept: Kept
-) -> None:
-    """What execution may have taken, in the order of each partition. What others wrote there is parked by execution."""
+    settings: Settings, kafka: KafkaSettings, networks: Iterable[str], reading: tuple[datetime, datetime], kept: Kept
+) -> list[tuple[Record, NetworkId]]:
+    """What execution may have taken, in the order of each partition. What others wrote there is parked by execution.
+
+    ``reading``: from when on, and from when on what is found counts. Returns the last record of each partition before.
+    """
     ahead = max(TAKEN_AHEAD, 4 * settings.execution_batch_max)
+    since_ms, before = int(reading[1].timestamp() * 1000), dict[tuple[str, int], tuple[Record, NetworkId]]()
     for network in networks:
         network_id = NetworkId(network)
         topic = dispatch_topic(network_id)
         taken = await committed(kafka, f"mypay-execution-{network_id}")
-        async for record in read_since(kafka, topic, since):
+        async for record in read_since(kafka, topic, reading[0]):
+            if record.timestamp_ms < since_ms:
+                before[topic, record.partition] = (record, network_id)
+                continue
             # Of a partition without a commit nobody knows how far it was taken.
             end = taken.get((topic, record.partition))
             if end is None or record.offset < end + ahead:
                 kept.hand_on(record, network_id)
+    return list(before.values())
+
+
+def _read_if_ours(record: Record, marks: Dispatch, network_id: NetworkId) -> HandedOn | None:
+    try:
+        return handed_on_of(record, marks, network_id)
+    except NotYetError:
+        # It is older than what is looked at: its key or release may be gone.
+        return None
+
+
+async def _check_taken(connection: Any, before: Sequence[HandedOn]) -> None:
+    """What was handed on last before what is looked at had been taken at the moment that was restored to.
+
+    Execution takes a partition's records in their order: if it had not, others before it had not either, and may have
+    been sent since. Nobody would find them here.
+    """
+    async with translated():
+        rows = await connection.fetch(_SQL.taken, [b.key[0] for b in before], [b.key[1] for b in before])
+    taken = {(r["partner_id"], r["payment_id"]) for r in rows}
+    for one in before:
+        if one.key not in taken:
+            raise NotYetError(
+                f"execution was further behind: {one.place} was handed on before what is looked at, and had not been "
+                "taken at that moment; give both commands a greater --margin"
+            )
 
 
 async def _find_again(connection: Any, networks: Mapping[str, NetworkConfig], kept: Kept, done: Restored) -> None:

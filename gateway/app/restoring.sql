@@ -23,3 +23,10 @@ WHERE notice_id IS NULL
 SELECT k.partner_id, k.payment_id FROM unnest($1::text[], $2::uuid[]) AS k (partner_id, payment_id)
 WHERE EXISTS (SELECT FROM payment p WHERE (p.partner_id, p.payment_id) = (k.partner_id, k.payment_id))
    OR EXISTS (SELECT FROM archived_payment a WHERE (a.partner_id, a.payment_id) = (k.partner_id, k.payment_id))
+
+-- name: taken
+-- What waits for its day was handed on, and not taken.
+SELECT k.partner_id, k.payment_id FROM unnest($1::text[], $2::uuid[]) AS k (partner_id, payment_id)
+WHERE EXISTS (SELECT FROM payment p
+              WHERE (p.partner_id, p.payment_id) = (k.partner_id, k.payment_id) AND p.state <> 'scheduled')
+   OR EXISTS (SELECT FROM archived_payment a WHERE (a.partner_id, a.payment_id) = (k.partner_id, k.payment_id))

@@ -1,6 +1,9 @@
 """After a restore: which payments that were told as ended stand, on a real PostgreSQL."""
 
+from contextlib import nullcontext
+
 import asyncpg
+import pytest
 
 from gateway.app import restoring
 from gateway.app.postgres import PostgresStore
@@ -10,16 +13,18 @@ from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import event_fields
 from schemas.codec import encode
 from schemas.events import PaymentEvent
-from tests.support.builders import payment
+from schemas.primitives import NetworkId
+from tests.support.builders import DISPATCH, NETWORK, dispatched_record, numbered_order, payment
 
 
 async def test_of_what_was_told_as_ended_that_which_stands_nowhere_is_named(database: str) -> None:
     await migrate(database)
     here, archived, gone = (payment(n, state=PaymentState.REJECTED) for n in (1, 2, 3))
+    waits = payment(4, state=PaymentState.SCHEDULED)
     store = PostgresStore(database, pool_size=1)
     await store.start()
     async with store.transaction() as uow:
-        await uow.payments.insert([here])
+        await uow.payments.insert([here, waits])
     await store.stop()
     connection = await asyncpg.connect(database)
     try:
@@ -39,5 +44,11 @@ async def test_of_what_was_told_as_ended_that_which_stands_nowhere_is_named(data
             kept.sort()
             kept.await_end([one.key for one in (here, archived, gone)])
             assert await restoring._not_ended(connection, kept) == [(gone.partner_id, gone.order_id)]
+        # Here, in the archive, nowhere, and still waiting for its day.
+        for number, is_taken in ((1, True), (2, True), (3, False), (4, False)):
+            found = restoring.handed_on_of(dispatched_record(numbered_order(number)), DISPATCH, NetworkId(NETWORK))
+            assert found is not None
+            with nullcontext() if is_taken else pytest.raises(restoring.NotYetError, match="greater --margin"):
+                await restoring._check_taken(connection, [found])
     finally:
         await connection.close()

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NoReturn
 
@@ -236,3 +237,70 @@ async def test_what_was_told_as_ended_and_stands_nowhere_is_named(kept: Kept) ->
     found = await restoring._not_ended(Connection(), kept)
     assert sorted(found) == sorted((payment(n).partner_id, payment(n).order_id) for n in (1, 4, 5, 6))
     assert [len(page) for page in asked] == [3, 3]
+
+
+# --- what lies before what is looked at -------------------------------------------------------------------------------
+
+
+class Taken:
+    """A database in which execution has taken these payments."""
+
+    def __init__(self, *numbers: int) -> None:
+        self.keys = {payment(n).key for n in numbers}
+
+    async def fetch(self, _: str, partners: list[object], payments: list[object]) -> list[dict[str, object]]:
+        asked = zip(partners, payments, strict=True)
+        return [{"partner_id": k[0], "payment_id": k[1]} for k in asked if k in self.keys]
+
+
+async def last_before(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, records: list[Record]
+) -> list[tuple[Record, NetworkId]]:
+    """Of what was handed on, each record an hour after the one before, where two hours back are looked at."""
+
+    async def read(_: object, topic: str, since: datetime) -> AsyncIterator[Record]:
+        for record in records:
+            if record.timestamp_ms >= since.timestamp() * 1000:
+                yield record
+
+    async def nothing_committed(*_: object) -> dict[tuple[str, int], int]:
+        return {}
+
+    monkeypatch.setattr(restoring, "read_since", read)
+    monkeypatch.setattr(restoring, "committed", nothing_committed)
+    kafka, since = KafkaSettings("127.0.0.1:1"), NOW - timedelta(hours=2)
+    reading = (since - timedelta(hours=2), since)
+    return await restoring._keep_handed_on(Settings(_env_file=None), kafka, [BCARD], reading, kept)  # type: ignore[call-arg]
+
+
+def handed_on_at(hours_ago: float, number: int) -> Record:
+    at = NOW - timedelta(hours=hours_ago)
+    return structs.replace(
+        dispatched_record(numbered_order(number), offset=number), timestamp_ms=int(at.timestamp() * 1000)
+    )
+
+
+async def test_what_was_handed_on_last_before_what_is_looked_at_is_found_and_does_not_count(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [handed_on_at(hours, n) for n, hours in enumerate((5.0, 3.5, 2.5, 1.5, 0.5))]
+    before = await last_before(kept, monkeypatch, records)
+    kept.sort()
+    assert [record.offset for record, _ in before] == [2]
+    assert kept.counts() == (0, 2)
+
+
+async def test_a_margin_that_execution_was_behind_is_too_small() -> None:
+    """Who reads no further back would pay again what was taken since, and of which nobody was told."""
+    found = handed_on_of(handed_on_at(2.5, 7), DISPATCH, BCARD)
+    assert found is not None
+    await restoring._check_taken(Taken(7), [found])
+    await restoring._check_taken(Taken(), [])
+    with pytest.raises(restoring.NotYetError, match="greater --margin"):
+        await restoring._check_taken(Taken(6), [found])
+
+
+def test_what_is_not_ours_or_cannot_be_read_any_more_tells_nothing_of_the_margin() -> None:
+    record = handed_on_at(2.5, 1)
+    assert restoring._read_if_ours(record, DISPATCH, BCARD) is not None
+    assert restoring._read_if_ours(structs.replace(record, headers=()), DISPATCH, BCARD) is None
