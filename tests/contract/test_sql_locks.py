@@ -216,6 +216,37 @@ def offer_row(n: int) -> tuple[str, tuple[object, ...]]:
     )
 
 
+def permission_row(n: int) -> tuple[str, tuple[object, ...]]:
+    return (
+        (
+            "WITH t AS (INSERT INTO funding_token (token, key_id, nonce, ciphertext) "
+            "VALUES ('tok', 'k', '123456789012', '1234567890123456789012345678901234567890') ON CONFLICT DO NOTHING), "
+            "p AS (INSERT INTO partner (partner_id, name, home_group) "
+            "VALUES ($1, 'p', 'telecom') ON CONFLICT DO NOTHING) "
+            "INSERT INTO funding_token_partner (token, partner_id, allowed_at) VALUES ('tok', $1, $2)"
+        ),
+        (f"p{n}", at(n)),
+    )
+
+
+def affiliate_row(n: int) -> tuple[str, tuple[object, ...]]:
+    return "INSERT INTO affiliate (affiliate_id, name, home_group) VALUES ($1, 'a', 'telecom')", (f"a{n}",)
+
+
+def approval_row(n: int) -> tuple[str, tuple[object, ...]]:
+    return (
+        (
+            "INSERT INTO affiliate_approval (affiliate_id, purpose, legal_basis, approved_by, approved_at) "
+            "VALUES ($1, 'loyalty', 'l', 'o', $2)"
+        ),
+        (f"a{n}", at(n)),
+    )
+
+
+def recipient_row(n: int) -> tuple[str, tuple[object, ...]]:
+    return "INSERT INTO recipient (org_code, name) VALUES ('A1AAAA000' || $1::integer, 'r')", (n,)
+
+
 @dataclass(frozen=True)
 class Lock:
     """One locking statement.
@@ -303,6 +334,11 @@ WAITS: Final = {
         lambda rows: ("tok", "p"),
         number_of("consent_id", "c"),
     ),
+    "token.lock_permissions": Lock(
+        *(load("token").lock_permissions, "funding_token_partner", (permission_row,)),
+        lambda rows: ("tok", [f"p{n}" for n in rows]),
+        number_of("partner_id", "p"),
+    ),
     "sharing.lock_notices": Lock(
         *(load("sharing").lock_notices, "share_holder", (holder_row,)),
         lambda rows: ([uuid_of(n) for n in rows],),
@@ -313,6 +349,26 @@ WAITS: Final = {
 
 
 ONE_ROW: Final = {
+    "affiliate_registry.lock_affiliate": Lock(
+        *(load("affiliate_registry").lock_affiliate, "affiliate", (affiliate_row,)),
+        lambda rows: (f"a{rows[0]}",),
+        number_of("affiliate_id", "a"),
+    ),
+    "affiliate_registry.lock_approval": Lock(
+        *(load("affiliate_registry").lock_approval, "affiliate_approval", (affiliate_row, approval_row)),
+        lambda rows: (f"a{rows[0]}", "loyalty"),
+        number_of("affiliate_id", "a"),
+    ),
+    "campaign_registry.lock_applied": Lock(
+        *(load("campaign_registry").lock_applied, "campaign", (campaign_row,)),
+        lambda rows: (f"a{rows[0]}",),
+        number_of("campaign_id", "a"),
+    ),
+    "recipient_registry.lock_certificate": Lock(
+        *(load("recipient_registry").lock_certificate, "recipient", (recipient_row,)),
+        lambda rows: (f"A1AAAA000{rows[0]}",),
+        number_of("org_code", "A1AAAA000"),
+    ),
     "portability.lock_export": Lock(
         *(load("portability").lock_export, "portability_export", (export_row,)),
         lambda rows: ("p", f"q{rows[0]}", 1),
