@@ -32,6 +32,7 @@ from gateway.messaging.settings import KafkaSettings
 from gateway.network.iso8583.config import NetworkConfig, load_networks
 from gateway.payments.dispatch import Dispatch, UntrustedRecordError
 from gateway.payments.restoring.service import Found, HandedOn, catch_up_with, find_again
+from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.sealing.marks import MarkProblem
 from schemas.codec import DecodeError
@@ -300,11 +301,10 @@ async def _check_taken(connection: Any, before: Sequence[HandedOn]) -> None:
     Execution takes a partition's records in their order: if it had not, others before it had not either, and may have
     been sent since. Nobody would find them here.
     """
-    async with translated():
-        rows = await connection.fetch(_SQL.taken, [b.key[0] for b in before], [b.key[1] for b in before])
-    taken = {(r["partner_id"], r["payment_id"]) for r in rows}
+    standing = await _standing(connection, [b.key for b in before])
     for one in before:
-        if one.key not in taken:
+        # What waits for its day was handed on, and not taken.
+        if standing.get(one.key, PaymentState.SCHEDULED) == PaymentState.SCHEDULED:
             raise NotYetError(
                 f"execution was further behind: {one.place} was handed on before what is looked at, and had not been "
                 "taken at that moment; give both commands a greater --margin"
@@ -370,14 +370,18 @@ async def _stand_ended(connection: Any, kafka: KafkaSettings, kept: Kept, since:
     return made + (await write() if batch else 0)
 
 
+async def _standing(connection: Any, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, str]:
+    """The states of those payments that are here, or in the archive."""
+    async with translated():
+        rows = await connection.fetch(_SQL.standing, [k[0] for k in keys], [k[1] for k in keys])
+    return {(r["partner_id"], r["payment_id"]): r["state"] for r in rows}
+
+
 async def _not_ended(connection: Any, kept: Kept) -> list[tuple[str, str]]:
     """What was told to have ended unsent, and has no payment here."""
     found: list[tuple[str, str]] = []
     for page in kept.still_awaited():
-        keys = [t.key for t in page]
-        async with translated():
-            rows = await connection.fetch(_SQL.standing, [k[0] for k in keys], [k[1] for k in keys])
-        standing = {(r["partner_id"], r["payment_id"]) for r in rows}
+        standing = await _standing(connection, [t.key for t in page])
         found += [(t.key[0], t.last.order_id) for t in page if t.key not in standing]
     return found
 

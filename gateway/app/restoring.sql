@@ -20,13 +20,11 @@ JOIN unnest($1::text[], $2::text[], $3::text[]) AS k (partner_id, consent_id, af
 WHERE notice_id IS NULL
 
 -- name: standing
-SELECT k.partner_id, k.payment_id FROM unnest($1::text[], $2::uuid[]) AS k (partner_id, payment_id)
-WHERE EXISTS (SELECT FROM payment p WHERE (p.partner_id, p.payment_id) = (k.partner_id, k.payment_id))
-   OR EXISTS (SELECT FROM archived_payment a WHERE (a.partner_id, a.payment_id) = (k.partner_id, k.payment_id))
-
--- name: taken
--- What waits for its day was handed on, and not taken.
-SELECT k.partner_id, k.payment_id FROM unnest($1::text[], $2::uuid[]) AS k (partner_id, payment_id)
-WHERE EXISTS (SELECT FROM payment p
-              WHERE (p.partner_id, p.payment_id) = (k.partner_id, k.payment_id) AND p.state <> 'scheduled')
-   OR EXISTS (SELECT FROM archived_payment a WHERE (a.partner_id, a.payment_id) = (k.partner_id, k.payment_id))
+-- Key by key (OFFSET keeps it so), also by a plan that was made while the table was young.
+SELECT k.partner_id, k.payment_id, f.state FROM unnest($1::text[], $2::uuid[]) AS k (partner_id, payment_id)
+CROSS JOIN LATERAL (
+    SELECT p.state FROM payment p WHERE (p.partner_id, p.payment_id) = (k.partner_id, k.payment_id)
+    UNION ALL
+    SELECT a.state FROM archived_payment a WHERE (a.partner_id, a.payment_id) = (k.partner_id, k.payment_id)
+    OFFSET 0
+) AS f

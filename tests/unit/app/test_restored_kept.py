@@ -232,7 +232,7 @@ async def test_what_was_told_as_ended_and_stands_nowhere_is_named(kept: Kept) ->
             asked.append(payments)
             keys = zip(partners, payments, strict=True)
             standing = {payment(3).key, payment(7).key}
-            return [{"partner_id": k[0], "payment_id": k[1]} for k in keys if k in standing]
+            return [{"partner_id": k[0], "payment_id": k[1], "state": "rejected"} for k in keys if k in standing]
 
     found = await restoring._not_ended(Connection(), kept)
     assert sorted(found) == sorted((payment(n).partner_id, payment(n).order_id) for n in (1, 4, 5, 6))
@@ -250,7 +250,7 @@ class Taken:
 
     async def fetch(self, _: str, partners: list[object], payments: list[object]) -> list[dict[str, object]]:
         asked = zip(partners, payments, strict=True)
-        return [{"partner_id": k[0], "payment_id": k[1]} for k in asked if k in self.keys]
+        return [{"partner_id": k[0], "payment_id": k[1], "state": "sent"} for k in asked if k in self.keys]
 
 
 async def last_before(
