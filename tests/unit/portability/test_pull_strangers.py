@@ -15,6 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from gateway.portability.api.connections import ConnectionBounds
 from gateway.portability.api.web import PullServer, server_context
 from gateway.proving.stack.certificates import Authority, CertificateFiles
 from tests.support.portability import GATEWAY, ORG
@@ -64,6 +65,7 @@ async def port(tmp_path: Path, times: Times) -> AsyncIterator[tuple[int, ssl.SSL
         port=0,
         timeout_s=60,
         observer=rig.observer,
+        bounds=ConnectionBounds(head_s=120.0, taken_s=120.0),
         now_s=times,
     )
     await server.start()
