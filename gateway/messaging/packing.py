@@ -7,10 +7,15 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError, TopicAuthorizationFailedError
+from aiokafka.errors import (
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+)
 
 from gateway.base.errors import PublisherUnavailableError, TopicClosedError
 from gateway.messaging.partitioner import partition_of
@@ -25,8 +30,7 @@ TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 """How a broker refuses a batch for its size."""
 
 
-@dataclass(frozen=True, slots=True)
-class Partition:
+class Partition(NamedTuple):
     """A partition of a topic, by its number."""
 
     topic: str
@@ -53,6 +57,54 @@ class Outcome(NamedTuple):
     failure: Exception | None
     untimely: frozenset[str] = frozenset()
     too_large: Sequence[Sequence[int]] = ()
+
+
+@dataclass(slots=True)
+class Group:
+    """The records of one partition on their way.
+
+    Attributes:
+        pending: which records these are, in their order.
+        packed: how many of them stand in a batch.
+        failure: why no more of them is sent.
+    """
+
+    partition: Partition
+    pending: list[int]
+    sent: list[Sent] = field(default_factory=list)
+    packed: int = 0
+    failure: KafkaError | None = None
+
+    async def send_next(self, producer: Any, records: Sequence[Outgoing], *, alone: bool) -> None:
+        """Fill one more batch and give it to the producer, once that has sent this partition's last one."""
+        batch, numbers = pack(producer, records, self.pending, self.packed, alone=alone)
+        topic, number = self.partition
+        try:
+            self.sent.append((numbers, await producer.send_batch(batch, topic, partition=number)))
+        except KafkaError as error:
+            self.failure = error
+        else:
+            self.packed += len(numbers)
+
+    @property
+    def is_sending(self) -> bool:
+        """True while there is more to be sent."""
+        return self.failure is None and self.packed < len(self.pending)
+
+    def outcome(self) -> Outcome:
+        """What became of it by now.
+
+        Raises:
+            Exception: as a batch failed, otherwise than by Kafka's word.
+        """
+        if self.failure is not None:
+            return outcome_of(self.sent, self.pending, self.failure)
+        if self.is_sending or not all(future.done() for _, future in self.sent):
+            return Outcome([], self.pending, PublisherUnavailableError("Kafka did not confirm a batch in time"))
+        failure = next((e for _, future in self.sent if (e := future.exception()) is not None), None)
+        if failure is None or isinstance(failure, KafkaError):
+            return outcome_of(self.sent, self.pending, failure)
+        raise failure
 
 
 async def by_partition(

@@ -10,7 +10,7 @@ tell when they were decided, their topic takes none that is older than so much, 
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from aiokafka.errors import InvalidTimestampError, KafkaError
@@ -18,7 +18,7 @@ from aiokafka.errors import InvalidTimestampError, KafkaError
 from gateway.base.errors import PublisherUnavailableError, TooLargeForTopicError, TopicClosedError
 from gateway.base.process import Observer
 from gateway.messaging.live_producer import LiveProducer, back_off
-from gateway.messaging.packing import Confirmed, Outcome, Partition, Sent, by_partition, outcome_of, pack, size_of
+from gateway.messaging.packing import Confirmed, Group, Outcome, Partition, by_partition, size_of
 from gateway.messaging.records import Outgoing, Receipt
 from gateway.messaging.settings import KafkaSettings
 
@@ -188,12 +188,7 @@ class KafkaPublisher:
             return Outcome([], pending, error)
         except KafkaError as error:
             return Outcome([], pending, error)
-        outcomes = await asyncio.gather(
-            *(
-                self._publish_partition(producer, p, records, group, deadline, alone=p.topic in alone)
-                for p, group in groups.items()
-            )
-        )
+        outcomes = await self._publish_groups(producer, groups, records, deadline, alone)
         failures = [o.failure for o in outcomes if o.failure is not None]
         broken = next((e for e in failures if self._breaks(e)), None)
         if broken is not None:
@@ -223,36 +218,31 @@ class KafkaPublisher:
         is_late = isinstance(failure, PublisherUnavailableError)
         return isinstance(failure, KafkaError) or (is_late and not self._keeps_late)
 
-    async def _publish_partition(
+    async def _publish_groups(
         self,
         producer: Any,
-        partition: Partition,
+        groups: Mapping[Partition, list[int]],
         records: Sequence[Outgoing],
-        pending: list[int],
         deadline: float,
-        *,
-        alone: bool,
-    ) -> Outcome:
-        sent: list[Sent] = []
-        begin = 0
+        alone: Collection[str],
+    ) -> list[Outcome]:
+        """All partitions beside each other, without a task for each: most have a few records of a batch."""
+        going = [Group(partition, pending) for partition, pending in groups.items()]
         try:
             async with asyncio.timeout_at(deadline):
-                while begin < len(pending):
-                    batch, numbers = pack(producer, records, pending, begin, alone=alone)
-                    future = await producer.send_batch(batch, partition.topic, partition=partition.number)
-                    sent.append((numbers, future))
-                    begin += len(numbers)
-                await asyncio.wait([future for _, future in sent])
-        except KafkaError as error:
-            return outcome_of(sent, pending, error)
+                left = going
+                while left:
+                    for group in left:
+                        await group.send_next(producer, records, alone=group.partition.topic in alone)
+                    left = [group for group in left if group.is_sending]
+                if sent := [future for group in going for _, future in group.sent]:
+                    await asyncio.wait(sent)
         except TimeoutError:
-            return Outcome([], pending, PublisherUnavailableError("Kafka did not confirm a batch in time"))
+            # Each group tells whether it is one that was too late.
+            pass
         finally:
-            self._leave_behind(future for _, future in sent if not future.done())
-        failure = next((e for _, future in sent if (e := future.exception()) is not None), None)
-        if failure is None or isinstance(failure, KafkaError):
-            return outcome_of(sent, pending, failure)
-        raise failure
+            self._leave_behind(future for group in going for _, future in group.sent if not future.done())
+        return [group.outcome() for group in going]
 
     def _leave_behind(self, futures: Iterable[asyncio.Future[Any]]) -> None:
         for future in futures:
