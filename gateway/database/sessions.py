@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
+from gateway.database.arrays import name_containers
 from gateway.database.errors import translated
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ KEPT_BY_POOLERS: Final = frozenset({"application_name"})
 
 SOCKET: Final = "tcp_keepalives_"
 """Settings of these names are about the server's socket: a pooler's, where there is one."""
+
+name_containers()
 
 
 def session_settings(name: str, *, idle_in_transaction_s: float = IDLE_IN_TRANSACTION_S) -> dict[str, str]:
