@@ -26,7 +26,10 @@ Replication = Annotated[
 
 @app.command()
 def apply(replication_factor: Replication = None, json_: Json = False) -> None:
-    """Create what is missing, add partitions, set whose clock counts. Other differences are shown, never changed."""
+    """Create what is missing, add partitions, set which records are taken: their size, and whose clock counts.
+
+    Other differences are shown, never changed: each could lose data or order.
+    """
     _ensure(replication_factor, json_=json_, change=True)
 
 

@@ -22,7 +22,7 @@ from schemas.topics import Topic
 
 _CLOCK: Final = "message.timestamp.type"
 _LATE: Final = "message.timestamp.before.max.ms"
-"""Changed where they differ: they decide what becomes of new records, and leave those that are there as they are."""
+_LARGEST: Final = "max.message.bytes"
 
 _VISIBLE_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.1
@@ -62,10 +62,11 @@ class TopicStatus:
 async def ensure_topics(
     settings: KafkaSettings, topics: Sequence[Topic], *, replication_factor: int, apply: bool
 ) -> list[TopicStatus]:
-    """Compare topics with the cluster; with ``apply``, create what is missing, add partitions, set records' times.
+    """Compare topics with the cluster; with ``apply``, create what is missing, add partitions, set what is taken.
 
-    Other differences (fewer partitions wanted, configuration, replication) are told, never changed: each can lose data
-    or order and is an operator's decision. Returns one status a topic, in the order given, once Kafka serves them all.
+    What is taken: whose clock counts, how late a record may be, how large. Other differences (fewer partitions wanted,
+    other configuration, replication) are told, never changed: each can lose data or order and is an operator's
+    decision. Returns one status a topic, in the order given, once Kafka serves them all.
 
     Raises:
         TopicAdminError: the cluster cannot be reached or refused a change.
@@ -92,16 +93,15 @@ def topic_configuration(topic: Topic, replication_factor: int) -> dict[str, str]
     return {
         "cleanup.policy": "compact" if topic.compacted else "delete",
         "retention.ms": str(topic.retention_ms),
-        "max.message.bytes": str(topic.max_message_bytes),
         "min.insync.replicas": str(max(1, replication_factor - 1)),
-        **_times(topic),
+        **_taken(topic),
     }
 
 
-def _times(topic: Topic) -> dict[str, str]:
-    """What is configured of records' times."""
+def _taken(topic: Topic) -> dict[str, str]:
+    """Which records it takes. Set where it differs: that decides of new records, and leaves those that are there."""
     late = {} if topic.late_ms is None else {_LATE: str(topic.late_ms)}
-    return {_CLOCK: topic.timestamp_type.value, **late}
+    return {_LARGEST: str(topic.max_message_bytes), _CLOCK: topic.timestamp_type.value, **late}
 
 
 async def _ensure(client: Any, topics: Sequence[Topic], replication_factor: int, *, apply: bool) -> list[TopicStatus]:
@@ -115,10 +115,10 @@ async def _ensure(client: Any, topics: Sequence[Topic], replication_factor: int,
         if missing or grow:
             await _wait_visible(client, topics)
     configured = await _configurations(client, [n for n in names if n in found])
-    stamped = [t for t in topics if t.name in found and not _times(t).items() <= configured[t.name].items()]
-    if apply and stamped:
-        await _stamp(client, stamped)
-        configured |= {t.name: configured[t.name] | _times(t) for t in stamped}
+    set_anew = [t for t in topics if t.name in found and not _taken(t).items() <= configured[t.name].items()]
+    if apply and set_anew:
+        await _set_taken(client, set_anew)
+        configured |= {t.name: configured[t.name] | _taken(t) for t in set_anew}
     created = TopicState.CREATED if apply else TopicState.MISSING
     result = []
     for topic in topics:
@@ -129,9 +129,9 @@ async def _ensure(client: Any, topics: Sequence[Topic], replication_factor: int,
         partitions = topic.partitions if grown else len(found[topic.name])
         has = found[topic.name], configured[topic.name]
         differences = _differences(topic, partitions, *has, replication_factor)
-        applied = max(partitions, topic.partitions), has[0], has[1] | _times(topic)
+        applied = max(partitions, topic.partitions), has[0], has[1] | _taken(topic)
         settles = bool(differences) and not _differences(topic, *applied, replication_factor)
-        done = TopicState.GROWN if grown else TopicState.CHANGED if apply and topic in stamped else TopicState.OK
+        done = TopicState.GROWN if grown else TopicState.CHANGED if apply and topic in set_anew else TopicState.OK
         state = TopicState.DIFFERS if differences else done
         result.append(TopicStatus(topic.name, state, differences, settles))
     return result
@@ -161,9 +161,7 @@ async def _partitions(client: Any, names: Sequence[str]) -> dict[str, list[int]]
 async def _configurations(client: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
     if not names:
         return {}
-    wanted = dict.fromkeys(
-        ("cleanup.policy", "retention.ms", "max.message.bytes", "min.insync.replicas", _CLOCK, _LATE)
-    )
+    wanted = dict.fromkeys(("cleanup.policy", "retention.ms", "min.insync.replicas", _LARGEST, _CLOCK, _LATE))
     responses = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, n, wanted) for n in names])
     result: dict[str, dict[str, str]] = {}
     for response in responses:
@@ -195,12 +193,12 @@ async def _grow(client: Any, topics: Sequence[Topic]) -> None:
         await client.create_partitions({t.name: NewPartitions(t.partitions) for t in topics})
 
 
-async def _stamp(client: Any, topics: Sequence[Topic]) -> None:
-    request = set_topic_configs({t.name: _times(t) for t in topics})
+async def _set_taken(client: Any, topics: Sequence[Topic]) -> None:
+    request = set_topic_configs({t.name: _taken(t) for t in topics})
     response = await client._send_request(request)  # noqa: SLF001 - aiokafka has no public way to send one's own
     for error_code, _, _, name in response.responses:
         if error_code:
-            raise TopicAdminError(f"Kafka did not set message.timestamp.* of {name}: {for_code(error_code).__name__}")
+            raise TopicAdminError(f"Kafka did not set what {name} takes: {for_code(error_code).__name__}")
 
 
 async def _wait_visible(client: Any, topics: Sequence[Topic]) -> None:

@@ -11,6 +11,7 @@ from schemas.topics import ORDERS, TOPICS
 
 TOPIC = next(t for t in TOPICS if t.name == ORDERS)
 TIMES = "message.timestamp.type"
+LARGEST = "max.message.bytes"
 
 
 class Cluster:
@@ -32,6 +33,9 @@ class Cluster:
     ("lacking", "replicas", "changed", "todo"),
     [
         (0, 1, {TIMES: "other"}, "`mypay topics apply` sets it."),
+        (0, 1, {LARGEST: "1"}, "`mypay topics apply` sets it."),
+        (0, 1, {LARGEST: "99999999"}, "`mypay topics apply` sets it."),
+        (0, 1, {LARGEST: "1", "retention.ms": "1"}, "An operator decides."),
         (1, 1, {}, "`mypay topics apply` sets it."),
         (1, 1, {TIMES: "other"}, "`mypay topics apply` sets it."),
         (-1, 1, {}, "An operator decides."),
