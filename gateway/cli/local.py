@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 import typer
 from rich.table import Table
 
-from gateway.cli.common import CliError, ExitCode, err, out
+from gateway.cli.common import CliError, ExitCode, err, load_settings, out
 from gateway.sealing.redaction import redact
 
 if TYPE_CHECKING:
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Start, stop and look at a Kafka and a PostgreSQL of your own.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Option("--name", help="Which stack; several can run side by side.")]
+Name = Annotated[
+    str | None,
+    typer.Option("--name", help="Which stack; several can run side by side. Default: MYPAY_STACK, or else `default`."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 # Results go to stdout; what people read meanwhile goes to stderr.
@@ -45,13 +49,23 @@ def _errors_for_people() -> Iterator[None]:
         raise CliError(str(error), hint=error.hint) from None
 
 
+def _place(name: str | None) -> tuple[str, Path]:
+    """Which stack is meant, and the directory of all stacks: as every other command finds them.
+
+    Raises:
+        UnknownSettingError, WrongSettingError: named, without its value.
+    """
+    settings = load_settings()
+    return name or settings.stack, settings.home
+
+
 def _progress(message: str) -> None:
     _err.print(message, style="dim", markup=False)
 
 
 @app.command()
 def up(
-    name: Name = "default",
+    name: Name = None,
     containers: Annotated[
         bool, typer.Option("--containers", help="Run the official images with Docker instead.")
     ] = False,
@@ -68,41 +82,43 @@ def up(
         from gateway.app.disclosure import create_missing_root_key  # noqa: PLC0415 - starts of the others stay quick
         from gateway.app.keys import RINGS, create_missing_rings  # noqa: PLC0415
         from gateway.app.portability import create_missing_receipt_key  # noqa: PLC0415
-        from gateway.cli.common import load_settings  # noqa: PLC0415
         from gateway.proving import stack as local  # noqa: PLC0415
 
-        addresses = local.up(name, home=local.default_home(), containers=containers, secure=secure, progress=_progress)
-        for ring in create_missing_rings(load_settings(), within=local.default_home()):
+        stack, home = _place(name)
+        addresses = local.up(stack, home=home, containers=containers, secure=secure, progress=_progress)
+        for ring in create_missing_rings(load_settings(), within=home):
             _progress(f"A key {RINGS[ring].what} was made.")
-        if create_missing_root_key(load_settings(), datetime.now(UTC), within=local.default_home()):
+        if create_missing_root_key(load_settings(), datetime.now(UTC), within=home):
             _progress("A key to sign roots of the disclosure log with was made.")
-        if create_missing_receipt_key(load_settings(), within=local.default_home()):
+        if create_missing_receipt_key(load_settings(), within=home):
             _progress("A key to sign receipts of exports with was made.")
         if json_:
             typer.echo(json.dumps({name: redact(address) for name, address in asdict(addresses).items()}))
             return
         _out.print(f"Kafka       {addresses.kafka_bootstrap_servers}", highlight=False, markup=False)
         _out.print(f"PostgreSQL  {redact(addresses.postgres_dsn)}", highlight=False, markup=False, soft_wrap=True)
-        _tell_security(local.status(name, home=local.default_home()).security)
+        _tell_security(local.status(stack, home=home).security)
 
 
 @app.command()
-def down(name: Name = "default") -> None:
+def down(name: Name = None) -> None:
     """Stop both servers; their data stay."""
     with _errors_for_people():
         from gateway.proving import stack as local  # noqa: PLC0415
 
-        local.down(name, home=local.default_home())
-        _progress(f"The local stack '{name}' is down.")
+        stack, home = _place(name)
+        local.down(stack, home=home)
+        _progress(f"The local stack '{stack}' is down.")
 
 
 @app.command()
-def status(name: Name = "default", json_: Json = False) -> None:
+def status(name: Name = None, json_: Json = False) -> None:
     """Show what runs, where, and whether something listens there. The exit code is 0 when both servers do, else 4."""
     with _errors_for_people():
         from gateway.proving import stack as local  # noqa: PLC0415
 
-        stack = local.status(name, home=local.default_home())
+        named, home = _place(name)
+        stack = local.status(named, home=home)
         servers = {"kafka": stack.kafka, "postgres": stack.postgres}
         listening = {server: _listens(at) for server, at in servers.items()}
         if json_:
@@ -151,16 +167,17 @@ def _connects(place: tuple[str, int] | str) -> bool:
 
 
 @app.command()
-def reset(name: Name = "default", yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+def reset(name: Name = None, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
     """Stop both servers and delete all their data."""
     with _errors_for_people():
         from gateway.proving import stack as local  # noqa: PLC0415
 
-        directory = local.status(name, home=local.default_home()).directory
+        stack, home = _place(name)
+        directory = local.status(stack, home=home).directory
         if not yes:
             typer.confirm(f"Delete everything in {directory}?", abort=True)
-        local.reset(name, home=local.default_home())
-        _progress(f"The local stack '{name}' is gone.")
+        local.reset(stack, home=home)
+        _progress(f"The local stack '{stack}' is gone.")
 
 
 def _shown(value: Any) -> Any:

@@ -28,7 +28,6 @@ from gateway.proving.stack.state import StackDir
 
 ENV_KAFKA = "MYPAY_KAFKA_BOOTSTRAP_SERVERS"
 ENV_POSTGRES = "MYPAY_POSTGRES_DSN"
-ENV_HOME = "MYPAY_HOME"
 # The empty servers take 200 MB; PostgreSQL may keep 2 GB of log, and a full disk stops both in a bad moment.
 FREE_DISK_BYTES_MIN = 1 << 30
 SERVERS = (KafkaServer.key, PostgresServer.key)
@@ -77,11 +76,6 @@ class StackStatus:
     postgres: ServerStatus
     security: KafkaSecurity | None = None
     replicas: Mapping[str, int] = field(default_factory=dict)
-
-
-def default_home() -> Path:
-    """Return the directory of all stacks: `$MYPAY_HOME`, or `var` in the working directory."""
-    return Path(os.environ.get(ENV_HOME) or "var")
 
 
 def quiet(message: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,30 @@ def test_status_tells_whether_something_listens(tmp_path: Path, monkeypatch: pyt
             told = json.loads(ran.stdout)
             assert (told["kafka"]["listening"], told["postgres"]["listening"]) == listening, (kafka, postgres)
             assert ran.exit_code == code
+
+
+@pytest.mark.parametrize(("given", "stack"), [([], "other"), (["--name", "named"], "named")])
+@pytest.mark.parametrize("command", [["up"], ["down"], ["status"], ["reset", "--yes"]], ids=lambda c: c[0])
+def test_the_stack_is_the_one_that_every_other_command_uses_unless_another_is_named(
+    command: list[str], given: list[str], stack: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With MYPAY_STACK=other it stopped, and deleted, the stack named default."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MYPAY_HOME", raising=False)
+    (tmp_path / ".env").write_text("MYPAY_STACK=other\nMYPAY_HOME=elsewhere\n")
+    meant: set[tuple[str, str]] = set()
+    server = ServerStatus(ServerState.GIVEN, None, "127.0.0.1:1", "", None, None)
+
+    def told(answer: object) -> Callable[..., object]:
+        def noted(name: str, *, home: Path, **_: object) -> object:
+            meant.add((name, str(home)))
+            return answer
+
+        return noted
+
+    monkeypatch.setattr(local, "status", told(StackStatus(stack, tmp_path, server, server)))
+    monkeypatch.setattr(local, "up", told(StackAddresses("127.0.0.1:1", "postgresql://u@127.0.0.1:1/gateway")))
+    monkeypatch.setattr(local, "down", told(None))
+    monkeypatch.setattr(local, "reset", told(None))
+    CliRunner().invoke(app, [*command, *given])
+    assert meant == {(stack, "elsewhere")}
