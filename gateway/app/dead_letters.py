@@ -25,7 +25,7 @@ from gateway.messaging.dead_letters import (
     read_fate,
     read_note,
 )
-from gateway.messaging.reader import open_reader
+from gateway.messaging.reader import TopicReader, open_reader
 from gateway.messaging.records import Record
 from gateway.messaging.settings import KafkaSettings
 from gateway.sealing.redaction import redact
@@ -208,7 +208,6 @@ async def read_newest(
     # What was sent again is told behind the letter: of open ones it must be known before.
     replayed = (await survey(kafka, load_keys, frozenset())).replayed if wanted.only_open else set[str]()
     newest, waiting = list[ShownLetter](), list[Letter]()
-    met = set[str]()
     found = strange = held = 0
 
     def settle() -> None:
@@ -220,20 +219,10 @@ async def read_newest(
         held = 0
 
     async with open_reader(kafka, DEAD_LETTER) as reader:
-        keys = load_keys()
-        async for record in reader.read_all():
-            if looks_like_note(record) and (noted := read_note(record, keys)) is not None:
-                replayed.add(noted.letter_id)
-                continue
-            fate = fate_of(record, keys)
+        async for record, fate in letters_once(reader, load_keys(), replayed):
             strange += fate is None
-            if wanted.forged:
-                if fate is not None:
-                    continue
-            elif fate is None or fate.letter_id in met or not _is_wanted(fate, wanted, replayed):
+            if wanted.forged != (fate is None) or (fate is not None and not _is_wanted(fate, wanted, replayed)):
                 continue
-            else:
-                met.add(fate.letter_id)
             found += 1
             waiting.append(Letter(record, fate))
             held += bytes_of(record)
@@ -242,6 +231,26 @@ async def read_newest(
     await asyncio.to_thread(settle)
     shown = tuple(replace(x, **_replayed(x)) if x.letter_id in replayed else x for x in reversed(newest))
     return NewestLetters(shown, found - len(shown), strange)
+
+
+async def letters_once(
+    reader: TopicReader, keys: LetterKeys, replayed: set[str]
+) -> AsyncIterator[tuple[Record, Fate | None]]:
+    """Each letter of the topic once, however often it was copied, and each record of somebody else's, without a fate.
+
+    Ids of letters that were sent again are put into ``replayed``.
+    """
+    met = set[str]()
+    async for record in reader.read_all():
+        if looks_like_note(record) and (noted := read_note(record, keys)) is not None:
+            replayed.add(noted.letter_id)
+            continue
+        fate = fate_of(record, keys)
+        if fate is not None and fate.letter_id in met:
+            continue
+        if fate is not None:
+            met.add(fate.letter_id)
+        yield record, fate
 
 
 def _is_wanted(fate: Fate, wanted: Wanted, replayed: Container[str]) -> bool:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from gateway.app.dead_letters import NewestLetters, letter_keys, operators_kafka, read_newest
+from gateway.app.dead_letters import letter_keys, operators_kafka
 from gateway.app.errors import NotConfiguredError
+from gateway.app.letters_by_cause import ByCause, read_by_cause
 from gateway.app.open_letters import OpenLetters
 from gateway.app.settings import Settings
 from gateway.base.process import Clock
@@ -17,7 +18,6 @@ from gateway.sealing.files import SecretFileError
 from schemas.topics import DEAD_LETTER
 
 FRESH: Final = timedelta(seconds=5)
-SHOWN_MAX: Final = 200
 
 EVERY_S: Final = 5.0
 """How often what came is counted."""
@@ -48,7 +48,7 @@ async def open_letters(settings: Settings) -> AsyncIterator[Counting]:
 
 @dataclass(slots=True)
 class Letters:
-    """What was last found; looked for again once that is some seconds old, by one request for all.
+    """What was last found; looked for again once that is some seconds old, by one request at a time.
 
     Attributes:
         open: how many letters nobody has sent again; None where that is not known.
@@ -57,22 +57,23 @@ class Letters:
     settings: Settings
     clock: Clock
     open: int | None = None
-    _found: NewestLetters | None = None
-    _found_at: datetime | None = None
+    _found: dict[tuple[str | None, int], tuple[datetime, ByCause]] = field(default_factory=dict)
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def latest(self) -> NewestLetters:
-        """The latest letters, the youngest first.
+    async def by_cause(self, *, each: int, only: str | None = None) -> ByCause:
+        """Letters by their causes, the first ``each`` of each; ``only``: of the cause of this key alone.
 
         Raises:
-            KafkaUnavailableError, TopicMissingError: they cannot be read.
+            KafkaUnavailableError, TopicMissingError, NotConfiguredError, SecretFileError: they cannot be read.
         """
         async with self._looking:
-            if self._found is None or self._found_at is None or self.clock.now() - self._found_at > FRESH:
+            since = self.clock.now() - FRESH
+            self._found = {asked: found for asked, found in self._found.items() if found[0] >= since}
+            if (only, each) not in self._found:
                 kafka = operators_kafka(self.settings, client_id="mypay-console")
-                self._found = await read_newest(kafka, lambda: letter_keys(self.settings), limit=SHOWN_MAX)
-                self._found_at = self.clock.now()
-            return self._found
+                found = await read_by_cause(kafka, lambda: letter_keys(self.settings), each=each, only=only)
+                self._found[only, each] = self.clock.now(), found
+            return self._found[only, each][1]
 
     async def keep_counting(
         self,

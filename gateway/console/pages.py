@@ -2,19 +2,18 @@
 
 import asyncio
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 from aiohttp import web
-from cryptography import x509
 
 from gateway.app.networks import NETWORK_REPORT_FRESH_S
+from gateway.console.expiry import SOON
 from gateway.console.rules import charts
 from gateway.console.rules.access import may
 from gateway.console.web import SIGNED_IN, Console, form_of, refused, static_file
 from gateway.directory.console_roles import ConsoleRole
-from gateway.messaging.reader import KafkaUnavailableError, TopicMissingError
 from gateway.payments.rules.payment import Payment
 from gateway.views.archive import ArchivedPayment, ArchiveView
 from gateway.views.attention import COUNTED_MAX, AttentionView
@@ -38,8 +37,6 @@ RECENT_EVENTS: Final = 2000
 ROWS_MAX: Final = 200
 LATEST_MAX: Final = 50
 """Uses of a consent and payments under it on its page: each may be anywhere on the disk."""
-EXPIRY_AHEAD: Final = timedelta(days=365)
-SOON: Final = timedelta(days=30)
 
 _OUTCOMES: Final = (
     ("settled", EventType.PAYMENT_SETTLED),
@@ -344,62 +341,6 @@ async def exceptions(console: Console, request: web.Request) -> web.Response:
         breaks = await attention.breaks(limit=ROWS_MAX)
         erasures = await attention.overdue_erasures(now=now, limit=ROWS_MAX)
     return console.page(request, "exceptions.html", old=old, kinds=kinds, breaks=breaks, erasures=erasures)
-
-
-async def dead_letters(console: Console, request: web.Request) -> web.Response:
-    """What no stage could read."""
-    try:
-        found = await console.letters.latest()
-    except (KafkaUnavailableError, TopicMissingError):
-        return refused(console, request, 503, "Kafka does not answer. Try again in a moment.")
-    return console.page(request, "dead_letters.html", letters=found.letters, strange=found.strange, others=found.others)
-
-
-# --- expiry -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """A key or certificate that ends."""
-
-    kind: str
-    whose: str
-    name: str
-    at: datetime
-
-
-async def expiry(console: Console, request: web.Request) -> web.Response:
-    """Keys and certificates, the next to end first."""
-    async with console.database.view(AttentionView) as attention:
-        keys = await attention.expiries(before=console.clock.now() + EXPIRY_AHEAD)
-    endings = [Ending(k.kind, k.whose, k.kid, k.valid_until) for k in keys]
-    endings += await asyncio.to_thread(_certificates, console)
-    return console.page(request, "expiry.html", endings=sorted(endings, key=lambda e: e.at), soon=SOON)
-
-
-def _certificates(console: Console) -> list[Ending]:
-    """Those of the files that this process can read: it need not hold the stages' own."""
-    settings = console.settings
-    files = {
-        "Kafka": settings.kafka_ssl_certfile,
-        "Kafka CA": settings.kafka_ssl_cafile,
-        "portability API": settings.portability_api_certificate_file,
-        "portability API clients' CA": settings.portability_api_clients_file,
-    }
-    for network in console.networks.values():
-        if network.tls is not None:
-            files[network.network_id] = network.tls.certificate
-            files[f"{network.network_id} CA"] = network.tls.ca
-    found = []
-    for whose, path in files.items():
-        if path is None:
-            continue
-        try:
-            certificates = x509.load_pem_x509_certificates(path.read_bytes())
-        except (OSError, ValueError):
-            continue
-        found += [Ending("certificate", whose, path.name, c.not_valid_after_utc.astimezone(UTC)) for c in certificates]
-    return found
 
 
 # --- approvals --------------------------------------------------------------------------------------------------------

@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from gateway.app.dead_letters import NewestLetters, ShownLetter
+from gateway.app.dead_letters import ShownLetter
+from gateway.app.errors import NotConfiguredError
+from gateway.app.letters_by_cause import ByCause, Cause, LettersOfCause
 from gateway.app.postgres import PostgresStore
 from gateway.base.process import SilentObserver
 from gateway.console import letters
 from gateway.console.web import Console
+from gateway.messaging.reader import KafkaUnavailableError
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment
 from schemas.primitives import payment_id_of
@@ -172,22 +175,73 @@ async def test_what_is_not_there_is_said_so(console: Console) -> None:
             assert (await browser.get(path))[0] == 404
 
 
-async def test_dead_letters_are_shown_with_what_may_be_done(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    at = datetime(2026, 11, 27, tzinfo=UTC)
-    told = ("initiation", "DecodeError", "amount", "DecodeError: amount", at, at, '{"order":"<o-1>"}', 15, "")
-    found = (
-        ShownLetter("l-2", 2, "mypay.orders/0/2", *told, replayed=False),
-        ShownLetter("l-1", 1, "mypay.orders/0/1", *told, replayed=True),
-    )
+AT = datetime(2026, 11, 27, tzinfo=UTC)
 
-    async def read(*_: object, **__: object) -> NewestLetters:
-        return NewestLetters(found, 7, 3)
 
-    monkeypatch.setattr(letters, "read_newest", read)
+def shown_letter(number: int, *, replayed: bool = False) -> ShownLetter:
+    told = ("initiation", "DecodeError", "amount", "DecodeError: amount", AT, AT, '{"order":"<o-1>"}', 15, "")
+    return ShownLetter(f"l-{number}", number, f"mypay.orders/0/{number}", *told, replayed=replayed)
+
+
+def letters_of(reason: str, is_open: int, replayed: int, *, each: int) -> LettersOfCause:
+    """Of one cause: the open ones first, as many as asked for."""
+    letters = [shown_letter(n) for n in range(is_open)] + [shown_letter(n, replayed=True) for n in range(replayed)]
+    return LettersOfCause(Cause("mypay.orders", "initiation", reason), is_open, replayed, tuple(letters[:each]), 1)
+
+
+def found_letters(monkeypatch: pytest.MonkeyPatch, console: Console, *causes: tuple[str, int, int]) -> None:
+    async def read(*_: object, each: int, only: str | None = None) -> ByCause:
+        found = [letters_of(*cause, each=each) for cause in causes]
+        return ByCause(tuple(c for c in found if only in {None, c.cause.key}), 7, 3)
+
+    monkeypatch.setattr(letters, "read_by_cause", read)
     monkeypatch.setattr(console, "letters", letters.Letters(console.settings, console.clock))
+
+
+async def test_dead_letters_are_shown_by_cause_with_what_may_be_done(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ninety letters of one cause were a page of fourteen thousand pixels."""
+    found_letters(monkeypatch, console, ("amount: <x>", 60, 2), ("key", 1, 4), ("gone", 0, 9))
     async with browsing(console, "oper") as browser:
         status, text, _ = await browser.get("/dead-letters")
-    assert (status, text.count("DecodeError: amount"), text.count("&lt;o-1&gt;")) == (200, 2, 2)
-    assert re.findall(r"dead-letter-replay\?reference=([^\"]+)", text) == ["mypay.orders/0/2"]
+    assert (status, text.count("amount: &lt;x&gt;"), text.count("&lt;o-1&gt;")) == (200, 2, 3 + 1)
+    assert re.findall(r"dead-letter-replay\?reference=([^\"]+)", text) == [
+        *(f"mypay.orders/0/{n}" for n in (0, 1, 2)),
+        "mypay.orders/0/0",
+    ]
+    # What was sent again is one line, behind all that was not.
+    assert text.index("Sent again</h2>") < text.index(">gone<")
+    assert re.findall(r"All of this cause \((\d+)\)", text) == ["62", "5"]
     assert "did not write: 3" in text
     assert "Older ones: 7" in text
+
+
+async def test_all_of_one_cause_are_shown_a_part_at_a_time(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    found_letters(monkeypatch, console, ("amount", 60, 2), ("key", 1, 4))
+    address = f"/dead-letters?cause={Cause('mypay.orders', 'initiation', 'amount').key}"
+    numbers = list[str]()
+    async with browsing(console, "oper") as browser:
+        for part, (is_first, is_last) in {"1": (True, False), "2": (False, False), "3": (False, True)}.items():
+            text = (await browser.get(f"{address}&part={part}"))[1]
+            assert ("Younger ones" in text, "Older ones" in text) == (not is_first, not is_last)
+            numbers += re.findall(r'<div><span class="id">mypay.orders/0/(\d+)', text)
+        # Whatever somebody writes there, it is a page.
+        for part in ("0", "-1", "x", "4", "²", "9" * 5000):
+            assert (await browser.get(f"{address}&part={part}"))[0] == 200
+        for cause in ("0" * 16, "<", "", "A" * 16):
+            assert (await browser.get(f"/dead-letters?cause={cause}"))[0] == 404
+    assert numbers == [*map(str, range(60)), "0", "1"]
+
+
+@pytest.mark.parametrize("error", [NotConfiguredError("no keys"), KafkaUnavailableError("away")], ids=repr)
+async def test_dead_letters_that_cannot_be_read_are_said_so(
+    console: Console, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def read(*_: object, **__: object) -> ByCause:
+        raise error
+
+    monkeypatch.setattr(letters, "read_by_cause", read)
+    monkeypatch.setattr(console, "letters", letters.Letters(console.settings, console.clock))
+    async with browsing(console, "oper") as browser:
+        assert (await browser.get("/dead-letters"))[0] == 503
