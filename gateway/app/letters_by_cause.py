@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from gateway.app import dead_letters
-from gateway.app.dead_letters import Letter, ShownLetter, bytes_of, letters_once, shown_letter, survey
+from gateway.app.dead_letters import Letter, ShownLetter, bytes_of, shown_letter
+from gateway.app.letter_survey import letters_once, survey
 from gateway.messaging.dead_letters import LetterKeys
 from gateway.messaging.reader import open_reader
 from gateway.messaging.settings import KafkaSettings

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from gateway.app.dead_letters import fate_of, paced
+from gateway.app.letter_survey import fate_of, paced
 from gateway.messaging.dead_letters import LetterKeys, looks_like_note, read_note
 from gateway.messaging.records import Record
 

@@ -14,16 +14,12 @@ from gateway.app.dead_letters import (
     FOREIGN,
     HELD_BYTES_MAX,
     NOT_THERE,
-    GoOn,
-    Survey,
     bytes_of,
-    fate_of,
     letter_keys,
     operators_kafka,
-    paced,
-    survey,
 )
 from gateway.app.errors import OperationRefusedError
+from gateway.app.letter_survey import GoOn, Survey, fate_of, paced, survey
 from gateway.app.settings import Settings
 from gateway.base.errors import TooLargeForTopicError, TopicClosedError, UnansweredError
 from gateway.base.process import SilentObserver

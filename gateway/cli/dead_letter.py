@@ -13,11 +13,11 @@ from gateway.app.dead_letters import (
     Wanted,
     content_of,
     letter_keys,
-    open_references,
     read_letters,
     read_newest,
     shown_letter,
 )
+from gateway.app.letter_survey import open_references
 from gateway.app.operations import REPLAY_PROPOSED_MAX
 from gateway.app.sending_again import Asked
 from gateway.app.sending_again import replay as send_again

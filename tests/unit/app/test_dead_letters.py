@@ -10,15 +10,15 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.app import dead_letters as module
-from gateway.app import sending_again
+from gateway.app import letter_survey, sending_again
 from gateway.app.dead_letters import (
     SHOWN_CHARS_MAX,
     Wanted,
     content_of,
-    open_references,
     read_letters,
     read_newest,
 )
+from gateway.app.letter_survey import open_references
 from gateway.app.operations import OPERATIONS
 from gateway.app.sending_again import Asked, replay, replay_references
 from gateway.base.errors import TopicClosedError
@@ -77,6 +77,7 @@ def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
         yield topic
 
     monkeypatch.setattr(module, "open_reader", opened)
+    monkeypatch.setattr(letter_survey, "open_reader", opened)
     monkeypatch.setattr(sending_again, "open_reader", opened)
     monkeypatch.setattr(sending_again, "_publisher", opened)
     monkeypatch.setattr(sending_again, "letter_keys", lambda _: KEYS)

@@ -9,8 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.app import sending_again as module
-from gateway.app.dead_letters import open_references, read_newest
+from gateway.app.dead_letters import read_newest
 from gateway.app.errors import OperationRefusedError
+from gateway.app.letter_survey import open_references
 from gateway.app.sending_again import Asked, CutOffError, StoppedError, replay
 from gateway.base.errors import PublisherUnavailableError, TooLargeForTopicError, TopicClosedError
 from gateway.messaging.dead_letters import looks_like_note
