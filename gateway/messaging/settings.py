@@ -1,6 +1,7 @@
 """How to reach a Kafka cluster: one frozen record for producers, consumers and administration."""
 
 import ipaddress
+import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from pydantic import SecretStr
 
 HEARTBEAT_S_MAX: Final = 1.0
 """While a group is shared out anew nobody in it works: the last to hear of it keeps all others waiting."""
+
+_ADDRESS: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
@@ -53,10 +56,12 @@ class KafkaSettings:
         """Refuse settings that could only fail later.
 
         Raises:
-            ValueError: no address, one beyond this machine without encryption, or SASL without name and password.
+            ValueError: no address, or one that is none or beyond this machine without encryption; SASL without name and
+                password.
         """
-        if not self.addresses:
-            raise ValueError("bootstrap_servers is empty")
+        if not self.addresses or not all(map(_is_address, self.addresses)):
+            # Not told as it is: somebody may have put a password into it.
+            raise ValueError("MYPAY_KAFKA_BOOTSTRAP_SERVERS must be host:port, with commas between several")
         if not self.encrypted and not self.allow_plaintext:
             for address in self.addresses:
                 if not _is_loopback(address):
@@ -117,6 +122,11 @@ class KafkaSettings:
         if (context := self.ssl_context()) is not None:
             arguments["ssl_context"] = context
         return arguments
+
+
+def _is_address(address: str) -> bool:
+    found = _ADDRESS.fullmatch(address)
+    return found is not None and 0 < int(found[1]) < 2**16
 
 
 def _is_loopback(address: str) -> bool:

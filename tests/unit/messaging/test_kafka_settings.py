@@ -33,10 +33,19 @@ def test_password_is_not_shown() -> None:
     assert "hush" not in repr(KafkaSettings("a:1", "SASL_SSL", username="u", password=SecretStr("hush")))
 
 
-@pytest.mark.parametrize("address", ["", "  "])
-def test_an_address_is_needed(address: str) -> None:
-    with pytest.raises(ValueError, match="bootstrap_servers"):
-        KafkaSettings(address)
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("", "  ", "localhost", "localhost:", ":9092", "localhost:0", "localhost:65536", "localhost:x"),
+        *("localhost:1 localhost:2", "localhost:1;localhost:2", "PLAINTEXT://localhost:9092", "localhost:1,kafka"),
+        "u:hush@localhost:9092",
+    ],
+)
+def test_an_address_is_needed_with_its_port(address: str) -> None:
+    """What was none was told as a machine elsewhere, or as what should not happen."""
+    with pytest.raises(ValueError, match="MYPAY_KAFKA_BOOTSTRAP_SERVERS must be host:port") as caught:
+        KafkaSettings(address, allow_plaintext=True)
+    assert "hush" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("username", "password"), [(None, None), ("u", None), (None, SecretStr("p"))])
