@@ -46,7 +46,7 @@ def explain(error: Exception) -> CliError:
     if (known := _known(error)) is None:
         return CliError(f"This should not happen: {type(error).__name__}.", hint=f"{ENV_DEBUG}=1 shows where.")
     code, sentence, hint = known
-    text = sentence.format(error=error, type=type(error).__name__)
+    text = sentence.format(error=error, type=type(error).__name__).replace("?.", "?")
     for server in ("Kafka", "PostgreSQL"):
         hint = hint.replace(f"{{{server}}}", asked_address(server))
     return CliError(text[0].upper() + text[1:] if text.startswith(_SMALL) else text, code, hint=hint)
