@@ -253,7 +253,9 @@ def test_a_topic_that_is_missing_is_no_outage() -> None:
 
 def test_a_name_that_may_have_been_meant_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MYPAY_STAK", "x")
-    assert "MYPAY_STAK is no setting: did you mean MYPAY_STACK?\n" in mypay("partner", "list").expect(ExitCode.USAGE).err
+    assert (
+        "MYPAY_STAK is no setting: did you mean MYPAY_STACK?\n" in mypay("partner", "list").expect(ExitCode.USAGE).err
+    )
 
 
 def test_the_version() -> None:
