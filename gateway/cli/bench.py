@@ -1,14 +1,13 @@
 """``mypay bench``: how many payments a second the gateway settles on this machine, and what each of them costs."""
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway.cli.bench_report import as_json, show
-from gateway.cli.common import CliError, ExitCode, err
+from gateway.cli.common import CliError, ExitCode, err, local_home
 from gateway.cli.demo import run_to_end, show_books
 from gateway.cli.live import LiveView, results
 
@@ -104,7 +103,7 @@ def command(
     )
     view = LiveView(err())
     try:
-        result = run_to_end(run_bench(plan, Path(os.environ.get("MYPAY_HOME") or "var"), view=view))
+        result = run_to_end(run_bench(plan, local_home(), view=view))
     except BenchError as error:
         raise CliError(str(error)) from error
     view.settle()
@@ -123,7 +122,7 @@ def _against(commit: str, rounds: int, seconds: float, latency_seconds: float) -
     view = LiveView(err())
     plan = AgainstPlan(commit, rounds, seconds, latency_seconds)
     try:
-        result = run_to_end(run_against(plan, Path(os.environ.get("MYPAY_HOME") or "var"), view=view))
+        result = run_to_end(run_against(plan, local_home(), view=view))
     except BenchError as error:
         raise CliError(str(error)) from error
     view.settle()
@@ -151,7 +150,7 @@ def _without(given: str, rounds: int, json_file: Path | None) -> None:
     view = LiveView(err())
     plan = WithoutPlan(frozenset(map(Part, names)), rounds)
     try:
-        result = run_to_end(run_without(plan, Path(os.environ.get("MYPAY_HOME") or "var"), view=view))
+        result = run_to_end(run_without(plan, local_home(), view=view))
     except BenchError as error:
         raise CliError(str(error)) from error
     view.settle()
@@ -179,7 +178,7 @@ def _flood(initiation_workers: int) -> None:
     view = LiveView(err())
     plan = FloodPlan(initiation_workers=initiation_workers)
     try:
-        result = run_to_end(run_flood(plan, Path(os.environ.get("MYPAY_HOME") or "var"), view=view))
+        result = run_to_end(run_flood(plan, local_home(), view=view))
     except BenchError as error:
         raise CliError(str(error)) from error
     view.settle()

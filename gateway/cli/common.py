@@ -91,6 +91,15 @@ def load_settings() -> "Settings":
     return read_settings()
 
 
+def local_home() -> Path:
+    """The directory of local stacks and of what runs on them: as MYPAY_HOME says, in the environment or ``.env``.
+
+    Raises:
+        UnknownSettingError, WrongSettingError: as :func:`load_settings`.
+    """
+    return load_settings().home
+
+
 def postgres_dsn(settings: "Settings", role: Role = Role.OPERATOR) -> str:
     """The database as given, or else the running local stack's, for the user of this role.
 

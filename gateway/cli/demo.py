@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import shlex
 import shutil
 import signal
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
-from gateway.cli.common import CliError, ExitCode, err, money, money_json, run, say
+from gateway.cli.common import CliError, ExitCode, err, local_home, money, money_json, run, say
 from gateway.cli.live import LiveView, results
 from gateway.database.roles import Role
 from gateway.sealing.redaction import redact
@@ -48,7 +47,7 @@ def command(
 
     The exit code is 0 only if every record that was sent ended exactly once and the books agree.
     """
-    home = Path(os.environ.get("MYPAY_HOME") or "var")
+    home = local_home()
     if stop:
         _stop(home)
         return

@@ -1,12 +1,10 @@
 """``mypay prove restore``: the database is lost and restored to before the last payments; nothing is paid twice."""
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from gateway.cli.common import CliError, ExitCode, err, say
+from gateway.cli.common import CliError, ExitCode, err, local_home, say
 from gateway.cli.demo import run_to_end, show_books
 from gateway.cli.live import LiveView, results
 
@@ -32,7 +30,7 @@ def command(
         from gateway.proving.world.world import WorldPlan  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise CliError(f"This needs the package {error.name}.", hint="Run `make install`.") from error
-    home = Path(os.environ.get("MYPAY_HOME") or "var")
+    home = local_home()
     if stop:
         say(f"{stop_kept(NAME, home)} processes of a drill were stopped; its Kafka and PostgreSQL are gone.")
         return

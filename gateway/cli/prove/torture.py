@@ -1,13 +1,12 @@
 """``mypay prove torture``: the whole gateway on real parts, under load, while everything is made to fail."""
 
-import os
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from gateway.cli.common import CliError, ExitCode, err, say
+from gateway.cli.common import CliError, ExitCode, err, local_home, say
 from gateway.cli.demo import run_to_end, show_books
 from gateway.cli.live import LiveView, results
 
@@ -46,7 +45,7 @@ def command(
         from gateway.proving.world.opening import stop_kept  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise CliError(f"This needs the package {error.name}.", hint="Run `make install`.") from error
-    home = Path(os.environ.get("MYPAY_HOME") or "var")
+    home = local_home()
     if stop:
         say(f"{stop_kept(NAME, home)} processes of a torture run were stopped; its Kafka and PostgreSQL are gone.")
         return
