@@ -103,13 +103,14 @@ async def _overview(console: Console, request: web.Request, template: str) -> we
     acts = may(request[SIGNED_IN].session.role, ConsoleRole.OPERATOR)
     stands = waiting.oldest is not None and now - waiting.oldest > STANDS_AFTER
     needs = [
-        Need("Payments open for too long", len(old), "/exceptions#open", more=len(old) == ROWS_MAX),
+        # What stops payments first, then what may be lost, then what can wait until morning.
         Need("Networks that are not open", sum(s.word != "open" for s in standings), "/networks"),
+        Need("Payments open for too long", len(old), "/exceptions#open", more=len(old) == ROWS_MAX),
         Need("Events that stand still", waiting.rows if stands else 0, "/#events", more=waiting.rows > COUNTED_MAX),
+        Need("Dead letters that are open", (console.letters.open or 0) if acts else 0, "/dead-letters"),
         Need("Breaks in clearing", sum(b.breaks for b in breaks), "/exceptions#breaks"),
         Need("Erasures overdue", len(erasures), "/exceptions#erasures", more=len(erasures) == ROWS_MAX),
         Need("Waiting for a second person", proposals if acts else 0, "/approvals", more=proposals == ROWS_MAX),
-        Need("Dead letters that are open", (console.letters.open or 0) if acts else 0, "/dead-letters"),
         Need("Keys that end within a month", len(ending), "/expiry"),
     ]
     is_open = [o for s in standings for o in s.open_payments]
