@@ -307,6 +307,7 @@ SEQUENCES: Final[Mapping[str, frozenset[Role]]] = {
 
 FUNCTIONS: Final[Mapping[str, frozenset[Role]]] = {
     "make_outbox_partitions(integer, bigint)":     frozenset({_T}),
+    "set_outbox_statistics(text)":                 frozenset(),  # those that make partitions call it, as the owner
     "drop_outbox_partition(timestamptz)":          frozenset({_T}),
     "purge_unpartitioned_events(timestamptz, integer)": frozenset({_T}),
     "purge_used_assertions(timestamptz, integer)": frozenset({_T}),

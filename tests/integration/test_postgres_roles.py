@@ -202,7 +202,7 @@ async def test_no_running_role_gets_out_of_its_rights(db: Database, role: Role) 
 @pytest.mark.parametrize("role", RUNNING)
 async def test_sequences_and_functions(db: Database, role: Role) -> None:
     calls = {f"SELECT nextval('{name}')": role in roles for name, roles in SEQUENCES.items()}
-    values = {"timestamptz": "now() - interval '9 years'", "integer": "0", "bigint": "1000000"}
+    values = {"timestamptz": "now() - interval '9 years'", "integer": "0", "bigint": "1000000", "text": "'outbox'"}
     values |= dict.fromkeys(("text[]", "uuid[]", "bytea[]"), "'{}'")
     for function, roles in FUNCTIONS.items():
         name, _, types = function.removesuffix(")").partition("(")
