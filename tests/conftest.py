@@ -18,15 +18,22 @@ if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.pop(name, None)
 
 HERE = Path(__file__).parent
-BESIDE = {HERE / "simulation" / "test_worlds.py": 0.0, HERE / "simulation" / "test_mutants.py": 0.5}
-"""Files that compute for minutes, at a low priority, and how many of those that wait for servers come before them."""
+BESIDE = (HERE / "simulation" / "test_worlds.py", HERE / "simulation" / "test_mutants.py")
+"""Files that compute for minutes, at a low priority."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files keep their order, but for those that compute what others leave: a process each, while others wait."""
+    """Files keep their order, but for two kinds.
+
+    Those that compute come before those that wait for servers: while they do, the other process's tests wait. Those
+    whose tests share a world come after all others of their folder: what it costs while nobody sends to it, nobody
+    pays for longer than they run.
+    """
     files = list(dict.fromkeys(item.path for item in items))
     waiting = [n for n, file in enumerate(files) if file.is_relative_to(HERE / "integration")]
     places = {file: float(n) for n, file in enumerate(files)}
     if waiting:
-        places |= {file: waiting[int(share * len(waiting))] - 0.5 for file, share in BESIDE.items()}
+        places |= dict.fromkeys(BESIDE, waiting[0] - 0.5)
+        shared = {item.path for item in items if "scene" in getattr(item, "fixturenames", ())}
+        places |= {file: waiting[-1] + places[file] / len(files) for file in shared}
     items.sort(key=lambda item: places[item.path])

@@ -44,8 +44,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     return report
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def keeper() -> AsyncIterator[Keeper]:
+    """Ends with the last test of this folder: a world costs something also while nobody sends to it."""
     keeper = Keeper()
     yield keeper
     await keeper.discard(keep_data=False)

@@ -1,4 +1,4 @@
-"""One world for all tests of the session, while they leave it in order: starting one costs some ten seconds."""
+"""One world for all tests of a process, while they leave it in order: starting one costs some ten seconds."""
 
 from contextlib import AsyncExitStack, nullcontext
 from datetime import UTC, datetime
