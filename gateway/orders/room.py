@@ -81,6 +81,14 @@ class ExecutionRoom:
         ahead = self._ahead_max // BESIDE_OTHERS if self.is_shared() else int(self._ahead_max * PATIENT)
         return await self._known(1) - (self._ahead_max - max(1, ahead))
 
+    async def free_for_turn(self) -> int:
+        """As that, for a turn of what waits: where there are no others, a whole one or none.
+
+        A turn takes much the same for ten orders as for two hundred: here, of execution and of all that follows it.
+        """
+        free = await self.free_for_patient()
+        return free if free >= self.turn_max or self.is_shared() else min(0, free)
+
     @property
     def turn_max(self) -> int:
         """Orders of one turn of what waits, at most: there is room for two, and neither side waits for the other."""

@@ -278,7 +278,7 @@ class FairIntake:
                 if turn:
                     await self._take_turn(turn, taken)
                 turn = []
-                while (left := await self._room.free_for_patient()) <= 0:
+                while (left := await self._room.free_for_turn()) <= 0:
                     if ending():
                         return
                     await self._room.pause()

@@ -109,6 +109,24 @@ def test_two_turns_of_the_patient_have_room_at_once() -> None:
     assert 1 <= 2 * room.turn_max <= 75
 
 
+async def test_what_waits_has_room_for_a_whole_turn_or_for_none_where_there_are_no_others() -> None:
+    room = ExecutionRoom(Execution().backlog, ahead_max=100, look_s=1000.0)
+    assert await room.free_for_turn() == 75
+    room.use(75 - room.turn_max)
+    assert await room.free_for_turn() == room.turn_max
+    room.use(1)
+    assert (await room.free_for_patient(), await room.free_for_turn()) == (room.turn_max - 1, 0)
+    room.use(room.turn_max)
+    assert await room.free_for_turn() == -1
+
+
+async def test_beside_others_what_waits_begins_turns_of_any_size() -> None:
+    room = ExecutionRoom(Execution().backlog, ahead_max=100, look_s=1000.0)
+    await room.free()
+    room.use(5, beside_others=["shop"])
+    assert await room.free_for_turn() == 100 // BESIDE_OTHERS - 5
+
+
 async def test_beside_others_the_patient_wait_for_nearly_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     room = ExecutionRoom(Execution().backlog, ahead_max=100, look_s=1000.0)
     assert await room.free_for_patient() == 75

@@ -494,6 +494,19 @@ async def test_bulks_that_waited_take_a_turn_each() -> None:
     ]
 
 
+async def test_what_waits_is_taken_in_whole_turns_where_there_are_no_others() -> None:
+    world = World(drains=[12, 9, 8, 8, 0])
+    sizes: list[int] = []
+
+    async def taken(_: Sequence[Record]) -> None:
+        sizes.append(len(world.taken) - sum(sizes))
+
+    # Of twenty they have room for fifteen, seven a turn: with nine ahead there is room for six.
+    waiting = [wait(*(record(FLOOD, n) for n in range(14)))]
+    await world.intake(turn_max=20).take_waiting(waiting, taken=taken)
+    assert sizes == [7, 7]
+
+
 async def test_each_turn_is_told_and_none_begins_once_it_is_to_end() -> None:
     world, told = World(), []
     waiting = [wait(record(FLOOD, n, size=900_000)) for n in range(3)]
