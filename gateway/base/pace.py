@@ -14,11 +14,13 @@ class Pace:
         interval_s: from the beginning of a batch to that of the next, at least.
         rest_s_max: after a batch that was told to have ended the loop rests for as long as that one took, but no longer
             than this: on a busy machine batches become larger, and fewer.
+        rests: for so many times as long.
     """
 
-    def __init__(self, interval_s: float, *, rest_s_max: float = 0.0) -> None:
+    def __init__(self, interval_s: float, *, rest_s_max: float = 0.0, rests: float = 1.0) -> None:
         self._interval_s = interval_s
         self._rest_s_max = rest_s_max
+        self._rests = rests
         self._began = self._due = float("-inf")
 
     @property
@@ -34,7 +36,7 @@ class Pace:
     def end(self) -> None:
         """It has ended."""
         now = asyncio.get_running_loop().time()
-        self._due = max(self._due, now + min(self._rest_s_max, now - self._began))
+        self._due = max(self._due, now + min(self._rest_s_max, self._rests * (now - self._began)))
 
     async def wait(self) -> None:
         """Return when the next batch may begin: where that has passed, as soon as others have had their turn."""

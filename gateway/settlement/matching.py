@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import Final, assert_never
 
 from gateway.base.errors import StoreConflictError
+from gateway.base.pace import Pace
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.base.words import word_of
@@ -45,11 +46,17 @@ class SettlementSettings:
             Postgres, or an inquiry finds it, or its worker died and recovery takes it over within this time.
         too_early_poll_s: how often it is looked at again meanwhile.
         match_again_max: breaks looked at in one transaction, once their payments are approved after all.
+        rests: after a message it rests for so many times as long as that took, and for ``rest_s_max`` at most. The
+            messages of a cycle come all at once, and payments would meet a machine that does little else.
+        calm_s: what stands on its topic for longer than this is behind: then it does not rest.
     """
 
     too_early_s: float = 90.0
     too_early_poll_s: float = 0.2
     match_again_max: int = 500
+    rests: float = 3.0
+    rest_s_max: float = 0.4
+    calm_s: float = 1.5
 
 
 _OUTCOME_OPEN: Final = frozenset({PaymentState.SENT, PaymentState.UNKNOWN})
@@ -93,6 +100,7 @@ class SettlementService:
         self._observer = observer
         self._clock = clock
         self._settings = settings
+        self._pace = Pace(0.0, rest_s_max=settings.rest_s_max, rests=settings.rests)
 
     async def take(self, records: Sequence[Record]) -> None:
         """Settle a batch of clearing messages. Once this returns, the offsets may be committed."""
@@ -105,7 +113,11 @@ class SettlementService:
                 bad = read.bad
                 await until_done(lambda bad=bad: self._dead_letters.park("settlement", bad))  # type: ignore[misc]
             if read.batch is not None:
+                if self._clock.now().timestamp() - record.timestamp_ms / 1000 < self._settings.calm_s:
+                    await self._pace.wait()
+                self._pace.begin()
                 await self._settle(read.batch, read.created_at)
+                self._pace.end()
         self._observer.batch("settlement", size=len(records), seconds=loop.time() - started)
 
     async def match_again(self) -> int:

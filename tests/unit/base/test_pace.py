@@ -46,6 +46,17 @@ async def test_a_loop_rests_for_as_long_as_its_batch_took_and_no_longer_than_it_
     assert bounded.due <= loop.time() + 0.005
 
 
+async def test_a_loop_rests_for_so_many_times_as_long_as_it_is_told() -> None:
+    loop = asyncio.get_running_loop()
+    pace = Pace(0.0, rest_s_max=1000.0, rests=3.0)
+    pace.begin()
+    began = loop.time()
+    await asyncio.sleep(0.02)
+    ended = loop.time()
+    pace.end()
+    assert ended + 3 * (ended - began) <= pace.due
+
+
 async def test_the_interval_counts_however_short_the_batch_was() -> None:
     pace = Pace(1000.0, rest_s_max=0.02)
     pace.begin()

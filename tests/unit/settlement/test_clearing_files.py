@@ -330,10 +330,10 @@ async def test_a_chunk_has_a_number_that_can_be_told_on(chunk: int, is_read: boo
 async def test_records_go_out_in_chunks_under_the_cycle() -> None:
     kafka = Kafka()
     report = await bring(clearing_file(*(line(n) for n in range(1, 5_101))), kafka)
-    assert report.messages == len(kafka.published) == 11
+    assert report.messages == len(kafka.published) == 26
     assert kafka.record_numbers == list(range(1, 5_101))
     assert {(m.topic, m.key) for m in kafka.published} == {("mypay.clearing.bcard", b"20260302-0001")}
-    assert [b.chunk for b in kafka.batches] == list(range(1, 12))
+    assert [b.chunk for b in kafka.batches] == list(range(1, 27))
     assert max(len(m.value) for m in kafka.published) < 200_000
 
 

@@ -85,6 +85,34 @@ async def test_what_matches_is_settled_posted_and_told(rig: Rig) -> None:
     assert rig.observer.counted("settlement", "settled") == 3
 
 
+class Steps:
+    """In place of the pace: tells what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def wait(self) -> None:
+        self.asked.append("wait")
+
+    def begin(self) -> None:
+        self.asked.append("begin")
+
+    def end(self) -> None:
+        self.asked.append("end")
+
+
+async def test_between_a_cycles_messages_it_rests_unless_they_have_waited_for_long(rig: Rig) -> None:
+    steps = Steps()
+    rig.settlement._pace = steps  # type: ignore[assignment]
+    now_ms = round(rig.clock.now().timestamp() * 1000)
+    messages = [clearing_message(batch(cleared(rig, n), chunk=n)) for n in (1, 2, 3)]
+    await rig.settlement.take([replace(m, timestamp_ms=now_ms - 1_000) for m in messages])
+    assert steps.asked == ["wait", "begin", "end"] * 3
+    steps.asked.clear()
+    await rig.settlement.take([replace(m, timestamp_ms=now_ms - 1_600) for m in messages])
+    assert steps.asked == ["begin", "end"] * 3
+
+
 async def test_a_merchant_from_before_todays_rules_for_ids_is_settled(rig: Rig) -> None:
     from_before = "4111111111111111"
     rig.database.payments.rows[rig.payment(1).key] = replace(rig.payment(1), merchant_id=MerchantId(from_before))
