@@ -95,6 +95,7 @@ class BatchReader:
         stream: the agent's own; it is never iterated.
         batch_max: records that a batch has at most before one more message is added.
         batch_wait_s: from the beginning of one batch to that of the next at least, unless that one is full before.
+            After a batch others are gathered for as long as it took, and for no longer than twice this.
 
     Attributes:
         doorway: through which the queue must be filled.
@@ -105,7 +106,7 @@ class BatchReader:
         self._queue = stream.channel.queue
         self.doorway = Doorway(self._queue)
         self._batch_max = batch_max
-        self._pace = Pace(batch_wait_s)
+        self._pace = Pace(batch_wait_s, rest_s_max=2 * batch_wait_s)
 
     async def take(self) -> Sequence[Any]:
         """Faust's messages of the next batch; waits for the first of them, and then for others as the pace says."""
@@ -143,6 +144,7 @@ class BatchReader:
         consumer = self._app.consumer
         for message in messages:
             message.ack(consumer)
+        self._pace.end()
 
     def _wanted(self, events: Sequence[Any]) -> list[Any]:
         app, consumer = self._app, self._app.consumer

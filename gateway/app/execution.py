@@ -16,6 +16,7 @@ from gateway.app.process import Process, consumer, dead_letters, publisher
 from gateway.app.runtime import Runtime
 from gateway.app.settings import Settings
 from gateway.app.trust import Signers, signers
+from gateway.base.pace import Pace
 from gateway.base.process import Observer
 from gateway.consents.ended_watch import LOOK_S, EndedConsentWatch
 from gateway.directory.cards import MasterKeyRing
@@ -66,6 +67,8 @@ class ExecutionTerms:
 
     Attributes:
         answer_timeout_s: how long the network may take to answer.
+        gather_s: from the beginning of one batch to that of the next at least. After a batch others are gathered for as
+            long as it took, and for no longer than twice this.
     """
 
     network_id: NetworkId
@@ -80,6 +83,7 @@ class ExecutionTerms:
     recovery: RecoverySettings = field(default_factory=RecoverySettings)
     batch_max: int = 500
     batch_wait_s: float = 0.1
+    gather_s: float = 0.01
     follow_up_poll_s: float = 0.5
     recovery_interval_s: float = 0.5
     ended_consents_interval_s: float = LOOK_S
@@ -147,13 +151,16 @@ class ExecutionStage:
         await self.consumer.start()
         watchdog = self.runtime.watch("execution", self.waiting)
         committing = asyncio.create_task(_nothing(), name="commit")
+        pace = Pace(terms.gather_s, rest_s_max=2 * terms.gather_s)
         try:
             while True:
+                await pace.wait()
                 await self._wait_open()
                 room = await network.reserve(terms.batch_max)
                 network.release(room)
                 records = await self.consumer.take(room, max_wait=terms.batch_wait_s)
                 if records:
+                    pace.begin()
                     # A batch that has begun is finished also when we are told to stop: its intents may have committed.
                     await _to_the_end(asyncio.create_task(self.isolated.run(self.service.take, records)))
                     # The next batch need not wait for the brokers to note where this one ended: whoever dies before
@@ -162,6 +169,7 @@ class ExecutionStage:
                     committing = asyncio.create_task(_after(before, partial(self._commit, records)))
                     await _to_the_end(before)
                     watchdog.progress()
+                    pace.end()
         finally:
             await _to_the_end(committing)
 

@@ -167,8 +167,8 @@ class Settings(BaseSettings):
     initiation_batch_max: PositiveInt = 250
     """Orders a turn at most. It amortises three queries and one publication; larger ones only add waiting."""
     initiation_batch_wait_s: PositiveFloat = 0.01
-    """From the beginning of one batch to that of the next at least: adds at most this to a payment's time, and nothing
-    to that of an order that comes alone."""
+    """From the beginning of one batch to that of the next at least; where a batch took longer the next is given as long
+    to gather, and no longer than twice this. An order that comes alone waits for nobody."""
     initiation_look_max: PositiveInt = 2000
     """Records looked at in one turn: a flood is passed over this fast, at the cost of publishing what has to wait."""
     initiation_turn_min: PositiveInt = 8

@@ -17,6 +17,7 @@ class Broker:
     def __init__(self, batches: int) -> None:
         self.steps: list[str] = []
         self.may_commit = asyncio.Event()
+        self.noted = asyncio.Event()
         self.out = asyncio.Event()
         self._left = batches
 
@@ -34,10 +35,13 @@ class Broker:
         self.steps.append("committing")
         await self.may_commit.wait()
         self.steps.append("committed")
+        self.noted.set()
         return True
 
 
-def taking(broker: Broker, work: Callable[[Sequence[Any]], Awaitable[None]]) -> "asyncio.Task[None]":
+def taking(
+    broker: Broker, work: Callable[[Sequence[Any]], Awaitable[None]], *, gather_s: float = 0.0
+) -> "asyncio.Task[None]":
     async def reserve(n: int) -> int:
         return n
 
@@ -47,7 +51,7 @@ def taking(broker: Broker, work: Callable[[Sequence[Any]], Awaitable[None]]) -> 
     async def open_already() -> None: ...
 
     stage: Any = SimpleNamespace(
-        terms=SimpleNamespace(batch_max=5, batch_wait_s=0.1),
+        terms=SimpleNamespace(batch_max=5, batch_wait_s=0.1, gather_s=gather_s),
         network=SimpleNamespace(reserve=reserve, release=lambda _: None),
         consumer=broker,
         runtime=SimpleNamespace(watch=lambda *_: SimpleNamespace(progress=lambda: None)),
@@ -78,13 +82,27 @@ async def working_on_the_second(broker: Broker) -> "asyncio.Task[None]":
 async def test_the_next_batch_is_worked_on_while_the_brokers_note_where_the_last_one_ended() -> None:
     broker = Broker(2)
     task = await working_on_the_second(broker)
-    assert broker.steps == ["taken", "worked", "taken", "committing", "worked"]
+    assert sorted(broker.steps) == ["committing", "taken", "taken", "worked", "worked"]
     broker.may_commit.set()
     async with in_time("the last batch"):
         await broker.out.wait()
     task.cancel()
     await asyncio.wait([task])
     assert broker.steps[5:] == ["committed", "committing", "committed"]
+
+
+async def test_the_next_batch_is_given_time_to_gather() -> None:
+    broker = Broker(2)
+
+    async def work(_: Sequence[Any]) -> None:
+        broker.may_commit.set()
+
+    task = taking(broker, work, gather_s=1000.0)
+    async with in_time("the first batch's commit"):
+        await broker.noted.wait()
+    assert broker.steps == ["taken", "committing", "committed"]
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def test_a_stop_waits_until_what_was_worked_on_is_noted() -> None:

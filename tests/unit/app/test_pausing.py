@@ -56,7 +56,7 @@ def stage_over(rig: Rig, consumer: Consumer, recovery: Any) -> ExecutionStage:
         "isolated": SimpleNamespace(run=run),
         "service": SimpleNamespace(take=None),
         "runtime": SimpleNamespace(watch=lambda *_: SimpleNamespace(progress=lambda: None)),
-        "terms": SimpleNamespace(batch_max=10, batch_wait_s=0.0),
+        "terms": SimpleNamespace(batch_max=10, batch_wait_s=0.0, gather_s=0.0),
         "consumer": consumer,
         "recovery": recovery,
     }

@@ -106,6 +106,20 @@ async def test_a_batch_that_is_not_full_is_taken_after_a_while(app: App) -> None
         assert numbers(await reader.take()) == [number]
 
 
+async def test_after_a_batch_others_are_gathered_for_as_long_as_it_took(app: App) -> None:
+    loop = asyncio.get_running_loop()
+    reader = app.reader(batch_wait_s=LONG_S)
+    app.deliver(1)
+    messages = await reader.take()
+    # As if it had taken longer than the time from one beginning to the next.
+    reader._pace._began -= 2 * LONG_S
+    reader._pace._due -= 2 * LONG_S
+    assert reader._pace.due < loop.time()
+    handled_at = loop.time()
+    reader.acknowledge(messages)
+    assert reader._pace.due >= handled_at + 2 * LONG_S
+
+
 async def test_what_came_before_a_rebalance_or_while_the_flow_stands_is_passed_over(app: App) -> None:
     app.deliver(1, generation_id=0)
     app.deliver(2)
