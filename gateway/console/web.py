@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
@@ -19,6 +19,7 @@ from gateway.app.payloads import facts_of
 from gateway.app.settings import Settings
 from gateway.base.calendar import SEOUL
 from gateway.base.errors import StoreUnavailableError
+from gateway.base.expecting import answer_expect
 from gateway.base.process import Clock, Observer
 from gateway.console.letters import Letters
 from gateway.console.oidc import OidcClient
@@ -149,23 +150,15 @@ def application(console: Console, handlers: Mapping[str, Handler]) -> web.Applic
     app = web.Application(middlewares=[_way_in(console)], client_max_size=FORM_BYTES_MAX)
     for route in ROUTES:
         handle = _guarded(console, route, handlers[route.name])
-        app.router.add_route(route.method, route.path, handle, name=route.name, expect_handler=_expected)
+        app.router.add_route(route.method, route.path, handle, name=route.name, expect_handler=answer_expect)
     # Whatever else is asked for, under whatever expectation.
-    app.router.add_route("*", "/{_:.*}", _nothing_here, expect_handler=_expected)
+    app.router.add_route("*", "/{_:.*}", _nothing_here, expect_handler=answer_expect)
     app.on_response_prepare.append(_headers)
     return app
 
 
 async def _nothing_here(_: web.Request) -> web.StreamResponse:
     raise web.HTTPNotFound
-
-
-async def _expected(request: web.Request) -> None:
-    """Answer ``Expect``. What it is besides ``100-continue`` is passed over (RFC 9110, 10.1.1): it may be any bytes."""
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.version == HttpVersion11:
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        # An answer's size is counted from here.
-        request.writer.output_size = 0
 
 
 class UnreadableFormError(Exception):

@@ -12,12 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from pydantic_core import to_json
 
+from gateway.base.expecting import answer_expect
 from gateway.base.process import Observer
 from gateway.portability.api.answering import STAGE, Answer, PullService, fault
 from gateway.portability.api.connections import ConnectionBounds, Connections
@@ -99,7 +100,7 @@ class PullServer:
             OSError: the port is taken.
         """
         application = web.Application(client_max_size=BODY_BYTES_MAX)
-        application.router.add_route("*", "/{_:.*}", self._handle, expect_handler=_expected)
+        application.router.add_route("*", "/{_:.*}", self._handle, expect_handler=answer_expect)
         runner = web.AppRunner(
             application,
             access_log=None,
@@ -185,14 +186,6 @@ class PullServer:
                 code = RspCode.UNKNOWN
         self._observer.count(STAGE, "refused", reason=code.value)
         return fault(code, member, tran_id=tran_id_of(call))
-
-
-async def _expected(request: web.Request) -> None:
-    """Answer ``Expect``. What it is besides ``100-continue`` is passed over (RFC 9110, 10.1.1): it may be any bytes."""
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.version == HttpVersion11:
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        # An answer's size is counted from here.
-        request.writer.output_size = 0
 
 
 def _certified_until(request: web.Request) -> float:
