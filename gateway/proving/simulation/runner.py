@@ -1,6 +1,5 @@
 """Many worlds, on all cores: the same seeds give the same worlds in whatever process they run."""
 
-import gc
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -11,6 +10,7 @@ from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import Final
 
+from gateway.base.garbage_collection import collect_rarely
 from gateway.proving.simulation.faults import Fault
 from gateway.proving.simulation.hunting import Hunted, hunt
 from gateway.proving.simulation.outcome import Outcome
@@ -127,8 +127,7 @@ def _prepare() -> None:
     # Their time is virtual: whoever runs beside them in real time goes first.
     os.nice(10)
     # Worlds are dropped whole: looking for garbage while one runs costs a tenth of its time.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    collect_rarely()
 
 
 def _end_with_parent() -> None:
