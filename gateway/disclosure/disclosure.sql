@@ -31,8 +31,8 @@ WHERE (tx, id) > ((SELECT $1::text::xid8), (SELECT $2::bigint)) AND tx >= (SELEC
 ORDER BY tx, id LIMIT (SELECT $5::bigint)
 
 -- name: payments
--- Of events that do not say it themselves. Look-ups are by key, one row each, however large the table is. Keys come as two texts: to make an array, the driver
--- takes half a microsecond for each member.
+-- Of events that do not say it themselves. Look-ups are by key, one row each, however large the table is. Keys come as
+-- two texts: to make an array, the driver takes half a microsecond for each member.
 SELECT k.n, p.consent_id, p.consent_version, p.merchant_id, p.operation, p.amount_minor, p.currency, p.network_id,
        p.rrn IS NOT NULL AS was_sent
 FROM unnest(string_to_array($1, ' '), string_to_array($2, ' ')) WITH ORDINALITY AS k (partner_id, payment_id, n)
