@@ -61,10 +61,10 @@ class OtlpSpans:
         session = requests.Session()
         # No proxy, and no password of somebody's .netrc. No redirection is followed either: it would carry secrets on.
         session.trust_env = False
-        exporter = OTLPSpanExporter(endpoint=_whole(endpoint), session=session, timeout=EXPORT_S)
+        self._exporter = OTLPSpanExporter(endpoint=_whole(endpoint), session=session, timeout=EXPORT_S)
         self._resource = Resource.create(dict(resource))
         self._processor = BatchSpanProcessor(
-            _Counted(exporter, told),
+            _Counted(self._exporter, told),
             max_queue_size=QUEUE_MAX,
             schedule_delay_millis=DELAY_S * 1000,
             max_export_batch_size=BATCH_MAX,
@@ -103,6 +103,10 @@ class OtlpSpans:
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await sent.wait()
+                return
+        # Each batch that is queued would be tried for EXPORT_S more, by a thread that nobody waits for. The one that is
+        # on its way ends by itself.
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
 
 class _Counted(SpanExporter):

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -107,6 +108,23 @@ async def test_one_that_never_answers_keeps_neither_a_stage_nor_its_end() -> Non
         async with asyncio.timeout(60):
             await spans.stop()
         assert spans_of(registry)["sent"] == 0
+
+
+async def test_what_has_not_left_by_the_end_is_not_tried_any_more() -> None:
+    others = {*threading.enumerate()}
+    async with Collector(hangs=True) as collector:
+        observer, _ = observer_of()
+        settings = Settings(otel_endpoint=collector.endpoint, otel_traces_per_s=100_000)
+        spans = start_traces(settings, observer, stage="initiation", worker="w")
+        assert spans is not None
+        await make_some(observer, 500)
+        await spans.stop()
+        asked = len(collector.headers)
+        for thread in {*threading.enumerate()} - others:
+            if thread.name.startswith(("OtelBatch", "last-spans")):
+                await asyncio.to_thread(thread.join)
+        # Of a dozen batches the one that was just going, at most.
+        assert len(collector.headers) <= asked + 1
 
 
 async def test_nothing_is_traced_where_no_collector_is_named() -> None:
