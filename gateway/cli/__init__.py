@@ -20,15 +20,15 @@ from gateway.cli.explaining import ENV_DEBUG, debugging, end_with, tell
 PROGRAM: Final = "mypay"
 
 _NOUNS: Final[dict[str, str]] = {
-    "doctor": "Look at everything that the gateway stands on: what is wrong, and what to do.",
+    "doctor": "Look at settings, keys, certificates, Kafka, PostgreSQL and clocks: what is wrong, and what to do.",
     "local": "Start, stop and look at a Kafka and a PostgreSQL of your own.",
     "migrate": "Bring the database's tables up to this version.",
     "topics": "Create and check the Kafka topics.",
-    "keys": "Rotate and disable partners' keys; master keys that seal cards.",
+    "keys": "The gateway's own keys; rotate and disable partners' keys. A provider's key: `mypay auth revoke-key`.",
     "partner": "Partners and their signing keys.",
     "merchant": "The merchant directory.",
     "network": "Card networks: whether they are open; pausing them.",
-    "token": "Funding tokens: the cards behind consents.",
+    "token": "Funding tokens: the cards behind consents, and who may pay with them.",
     "consent": "Customers' consents and what is used of their limits.",
     "customer": "What was used and provided of a customer.",
     "audit": "The disclosure log: every use of a consent, verified.",
@@ -41,27 +41,28 @@ _NOUNS: Final[dict[str, str]] = {
     "operators": "Who changed what by hand; proposals that a second person approves.",
     "order": "Sign and send payment orders, their cancellations and refunds.",
     "payment": "Payments whose outcome is open, by state and age.",
-    "bulk": "What became of a bulk.",
+    "bulk": "What became of a bulk. Sending one: `mypay order bulk`.",
     "standing": "Standing orders: give them, end them, see when they pay.",
-    "trace": "The whole story of one payment.",
-    "outbox": "Events on their way to Kafka, and those that it did not take.",
-    "top": "How the gateway stands, while it runs.",
-    "restore": "After PostgreSQL was restored to a point in time: what was forgotten is found again.",
+    "trace": "Tell the whole story of one payment in order, with the time between its steps.",
+    "outbox": "Show how many events wait for the relay, how old the oldest is, and which were put aside.",
+    "top": "Show payments a second, what is open, networks, events and breaks, until Ctrl-C. With --json: once.",
+    "restore": "After PostgreSQL was restored to a point in time: find what it has forgotten (deploy/RESTORE.md).",
     "archive": "Payments that have been final for long, in files.",
     "dead_letter": "Records that no stage could read.",
     "clearing": "Networks' clearing files.",
     "schemas": "The published contract.",
     "docs": "The guides' tables, made from the code.",
     "completion": "Complete commands and options in your shell.",
-    "run": "Run the gateway's processes.",
+    "run": "Run the gateway's processes; each stops cleanly on SIGTERM or Ctrl-C.",
     "console": "The operators' console, and whom it lets in.",
     "deploy": "The files of deploy/ that are made from the code.",
     "simulate": "Simulated counterparts: a card network's host, identity providers.",
-    "demo": "Run signed orders through everything on this machine and check the books.",
-    "bench": "Measure the gateway on this machine.",
-    "plan": "What payments a second need: processes, cores, disk, terminals, money.",
+    "demo": "Run signed orders through everything on this machine, and check the books from three sides.",
+    "bench": "Measure the gateway with everything it needs on this machine, beside baselines.",
+    "plan": "Tell what so many payments a second need: processes, cores, disk, terminals, money.",
     "prove": "Check the gateway's promises under faults: simulated, on real parts, and the checks themselves.",
 }
+"""Each with its summary, which stands in the list of commands and above the noun's own help."""
 
 _HELP: Final = "My-Payment: signed payment orders from Kafka to a card network and back."
 
@@ -86,6 +87,9 @@ class _Deferred(TyperGroup):
         command = typer.main.get_command(app)
         # Typer gives every top-level app these; they belong to the program.
         command.params = [p for p in command.params if p.name not in ("install_completion", "show_completion")]
+        # As in the list of nouns: a function's own first sentence is for whoever reads the code.
+        _, *more = (command.help or "").split("\n\n")
+        command.help = "\n\n".join([self.help or "", *more])
         return command
 
 

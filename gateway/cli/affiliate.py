@@ -36,7 +36,7 @@ from schemas.principals import ADMIN
 from schemas.sharing import SharingUse
 from schemas.topics import concrete_topics, offers_topic, sharing_topic
 
-app = typer.Typer(help="Affiliates that settled payments are shared with, and what is approved.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 keys = typer.Typer(help="Keys that an affiliate signs its confirmations with.", no_args_is_help=True)
 app.add_typer(keys, name="key")
 

@@ -19,7 +19,7 @@ from gateway.views.archive import ArchiveView
 if TYPE_CHECKING:
     from gateway.payments.archive.files import ParquetFiles
 
-app = typer.Typer(help="Payments that have been final for long, in files.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 
 def archive_folder(settings: Settings) -> Path:

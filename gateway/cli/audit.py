@@ -36,7 +36,7 @@ from schemas.envelope import read_envelope
 from schemas.events import EventType
 from schemas.topics import DISCLOSURE_ROOTS
 
-app = typer.Typer(help="The disclosure log: every use of a consent, verified.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 PROOF_BYTES_MAX: Final = 64 * 1024 * 1024
 

@@ -33,7 +33,7 @@ from gateway.views.identities import IdentitiesView
 from schemas.primitives import CustomerId, CustomerIdField
 from schemas.wording import told
 
-app = typer.Typer(help="Identity providers, and who their customers are.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 links = typer.Typer(help="Identities linked to customers.", no_args_is_help=True)
 app.add_typer(links, name="links")
 policy = typer.Typer(help="The trust policy: providers, levels, exemptions.", no_args_is_help=True)

@@ -69,7 +69,7 @@ def command(
         Path | None, typer.Option("--json", help="Also write the result here.", dir_okay=False)
     ] = None,
 ) -> None:
-    """Measure the gateway with everything it needs on this machine, beside baselines and a pipeline without features.
+    """Measure the gateway with everything it needs on this machine, beside baselines.
 
     A payment counts only when PostgreSQL and the network's own ledger both confirm it; the exit code is 0 only if the
     books agree over the whole run.

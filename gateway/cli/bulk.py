@@ -30,7 +30,7 @@ from schemas.bulk import BULK_BYTES_MAX, BulkStatus, PaymentBulk
 from schemas.codec import encode_json
 from schemas.primitives import decimal_of, minor_of
 
-app = typer.Typer(help="What became of a bulk. Sending one: `mypay order bulk`.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()

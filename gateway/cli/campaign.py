@@ -29,7 +29,7 @@ from gateway.marketing.rules.campaign import Campaign
 from gateway.views.campaigns import CampaignsView, ToldCampaign
 from schemas.codec import DecodeError, decode
 
-app = typer.Typer(help="Campaigns of joint marketing.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 CampaignArgument = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The campaign's id.")]
 

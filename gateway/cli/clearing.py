@@ -39,7 +39,7 @@ from gateway.views.attention import AttentionView, Break, ResolvedBreak
 from schemas.principals import Principal
 from schemas.principals import Role as Party
 
-app = typer.Typer(help="Networks' clearing files.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 
 def _place(text: str | RecordPlace) -> RecordPlace:

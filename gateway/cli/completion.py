@@ -19,5 +19,8 @@ class Shell(StrEnum):
 
 
 def command(shell: Annotated[Shell, typer.Argument(help="Your shell.")]) -> None:
-    """Print the script; your shell reads it at its start: ``eval "$(mypay completion bash)"`` in ~/.bashrc."""
+    """Complete commands and options in your shell.
+
+    Prints the script; your shell reads it at its start: `eval "$(mypay completion bash)"` in ~/.bashrc.
+    """
     typer.echo(get_completion_script(prog_name=_PROGRAM, complete_var=f"_{_PROGRAM.upper()}_COMPLETE", shell=shell))

@@ -42,7 +42,7 @@ from schemas.consent_commands import canonical_terms, terms_digest
 from schemas.consents import ConsentStatus, ConsentTerms, Purpose
 from schemas.primitives import ConsentId, PartnerId
 
-app = typer.Typer(help="Customers' consents and what is used of their limits.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 _REASON_CHARS_MAX: Final = 200
 

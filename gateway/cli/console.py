@@ -34,7 +34,7 @@ from gateway.observability.observer import StageObserver
 from gateway.sealing.passwords import PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, hash_password
 from gateway.sealing.redaction import redact
 
-app = typer.Typer(help="The operators' console, and whom it lets in.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 users = typer.Typer(help="People whom the console lets in with a password.", no_args_is_help=True)
 app.add_typer(users, name="user")
 sessions = typer.Typer(help="Who is signed in.", no_args_is_help=True)

@@ -17,7 +17,7 @@ from schemas.codec import encode
 from schemas.disclosure import DisclosureProof
 from schemas.primitives import CustomerId, PartnerId
 
-app = typer.Typer(help="What was used and provided of a customer.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 YEARS: Final = timedelta(days=3 * 366)
 """Customers may see three years; what is older is destroyed."""

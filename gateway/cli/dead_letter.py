@@ -36,7 +36,7 @@ from gateway.cli.common import (
 from gateway.cli.operating import operated
 from gateway.cli.operations import Propose, carry_out, needs_two
 
-app = typer.Typer(help="Records that no stage could read.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 Stage = Annotated[str | None, typer.Option(help="Of this stage alone.")]
 Reference = Annotated[str, typer.Argument(metavar="REF", help="Where the original stands: TOPIC/PARTITION/OFFSET.")]

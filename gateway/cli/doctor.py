@@ -64,7 +64,7 @@ class Finding:
 
 
 def command(json_: Json = False) -> None:
-    """Look at settings, keys, certificates, Kafka, PostgreSQL and clocks, and say what is wrong and what to do.
+    """Look at settings, keys, certificates, Kafka, PostgreSQL and clocks: what is wrong, and what to do.
 
     Nothing is changed. The exit code is 0 where nothing is wrong (warnings apart), else 1.
     """

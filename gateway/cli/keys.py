@@ -23,10 +23,7 @@ from gateway.directory.partners import PartnerKey
 from gateway.sealing.key_ring import ring_ids
 from gateway.sealing.sealing import MasterKeys
 
-app = typer.Typer(
-    help="The gateway's own keys; rotate and disable partners' keys. A provider's key: `mypay auth revoke-key`.",
-    no_args_is_help=True,
-)
+app = typer.Typer(no_args_is_help=True)
 master = typer.Typer(help="The ring of cards: the newest key seals, all of them open.", no_args_is_help=True)
 app.add_typer(master, name="master")
 

@@ -19,7 +19,7 @@ from gateway.sealing.redaction import redact
 if TYPE_CHECKING:
     from gateway.proving.stack import KafkaSecurity, ServerStatus
 
-app = typer.Typer(help="Start, stop and look at a Kafka and a PostgreSQL of your own.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 Name = Annotated[
     str | None,

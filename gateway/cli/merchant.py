@@ -25,7 +25,7 @@ from gateway.directory.merchants import Merchant
 from gateway.network.iso8583.config import load_networks
 from gateway.views.merchants import MerchantsView
 
-app = typer.Typer(help="The merchant directory.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 _BATCH: Final = 5_000
 """Rows a statement: a second of work, and a bounded message to the server."""

@@ -21,10 +21,11 @@ DIRECTORY: Final = Path("deploy/postgres")
 
 @app.callback()
 def tables(context: typer.Context, json_: Json = False) -> None:
-    """Bring the database's tables up to this version. Safe to run at any time, from any number of processes.
+    """Bring the database's tables up to this version.
 
-    Runs as mypay_owner (MYPAY_POSTGRES_DSN_OWNER) where `mypay migrate roles` has made it the owner, and then gives
-    each role exactly its rights. On a local stack it makes the roles too.
+    Safe to run at any time, from any number of processes. Runs as mypay_owner (MYPAY_POSTGRES_DSN_OWNER) where
+    `mypay migrate roles` has made it the owner, and then gives each role exactly its rights.
+    On a local stack it makes the roles too.
     """
     if context.invoked_subcommand is not None:
         return

@@ -26,7 +26,7 @@ from gateway.network.iso8583.config import load_networks
 from gateway.views.networks import NetworkPause, NetworksView, WorkerReport
 from schemas.primitives import NetworkId
 
-app = typer.Typer(help="Card networks: whether they are open; pausing them.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 NetworkArgument = Annotated[str, typer.Argument(metavar="NETWORK", help="As its file in MYPAY_NETWORKS_DIR names it.")]
 

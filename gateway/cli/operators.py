@@ -12,7 +12,7 @@ from gateway.cli.operations import decide
 from gateway.directory.approval import Decision, Proposal
 from gateway.views.operator_actions import Action, OperatorActionsView
 
-app = typer.Typer(help="Who changed what by hand; proposals that a second person approves.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 ProposalArgument = Annotated[UUID, typer.Argument(metavar="PROPOSAL")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Rows at most, the newest first.")]

@@ -37,7 +37,7 @@ from schemas.codec import DecodeError, decode, encode_json
 from schemas.events import EventType
 from schemas.orders import PaymentOrder
 
-app = typer.Typer(help="Sign and send payment orders, their cancellations and refunds.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 REFUSED: Final = "refused"
 

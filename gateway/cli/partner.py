@@ -36,7 +36,7 @@ from schemas.primitives import PartnerId
 from schemas.principals import ADMIN
 from schemas.topics import concrete_topics, events_topic
 
-app = typer.Typer(help="Partners and their signing keys.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 keys = typer.Typer(help="A partner's public keys.", no_args_is_help=True)
 app.add_typer(keys, name="key")
 

@@ -31,7 +31,7 @@ from gateway.payments.rules.payment import Payment
 from gateway.views.lists import ListsView
 from gateway.views.payments import PaymentsView
 
-app = typer.Typer(help="Payments whose outcome is open.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 

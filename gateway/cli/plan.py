@@ -25,9 +25,10 @@ def command(
     ] = 0.04,
     utilisation: Annotated[float, typer.Option(help="Of a core, on average.", min=0.05, max=1)] = 0.6,
 ) -> None:
-    """Tell what so many payments a second need, from what the bench measured that one of them costs.
+    """Tell what so many payments a second need: processes, cores, disk, terminals, money.
 
-    Measure on a machine like yours: `mypay bench --json result.json`, then `mypay plan --tps … --measured result.json`.
+    From what the bench measured that one of them costs. Measure on a machine like yours:
+    `mypay bench --json result.json`, then `mypay plan --tps … --measured result.json`.
     """
     from gateway.proving.bench import capacity  # noqa: PLC0415 - slow to load
 

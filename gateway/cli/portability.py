@@ -45,7 +45,7 @@ from schemas.principals import Principal
 from schemas.principals import Role as KafkaRole
 from schemas.topics import exports_topic
 
-app = typer.Typer(help="Hand customers' data to recipients that they name.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 RequestFile = Annotated[Path, typer.Argument(help="The request as JSON; - reads standard input.")]
 

@@ -40,7 +40,7 @@ from schemas.primitives import PartnerId
 from schemas.principals import ADMIN
 from schemas.topics import concrete_topics, exports_topic
 
-app = typer.Typer(help="Recipients of customers' data and their keys.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 keys = typer.Typer(help="A recipient's public keys.", no_args_is_help=True)
 app.add_typer(keys, name="key")
 

@@ -12,7 +12,7 @@ from gateway.database.roles import Role
 from gateway.network.iso8583.config import load_networks
 from schemas.primitives import NetworkId
 
-app = typer.Typer(help="After PostgreSQL was restored to a point in time: deploy/RESTORE.md.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 To = Annotated[
     datetime,

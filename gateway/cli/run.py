@@ -16,7 +16,7 @@ from gateway.database.roles import Role
 from gateway.network.iso8583.config import load_networks
 from gateway.observability.targets import targets
 
-app = typer.Typer(help="Run the gateway's processes; each stops cleanly on SIGTERM or Ctrl-C.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 Network = Annotated[str, typer.Option(help="The card network to execute.")]
 

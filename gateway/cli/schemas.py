@@ -12,7 +12,7 @@ from gateway.cli.common import CliError, ExitCode, Json, print_json, say
 from schemas.compatibility import breaking_changes
 from schemas.publish import directions, render
 
-app = typer.Typer(help="The published contract.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 PUBLISHED: Final = Path(schemas.__path__[0]) / "published"
 

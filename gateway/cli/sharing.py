@@ -32,7 +32,7 @@ from gateway.sharing.verifying import verify_shares
 from gateway.views.affiliates import AffiliatesView, ToldHolder
 from schemas.codec import encode_json, parse_strictly
 
-app = typer.Typer(help="Payments shared with affiliates.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command("list")

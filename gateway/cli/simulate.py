@@ -26,7 +26,7 @@ from gateway.proving.counterparts.run import run
 from gateway.proving.stack.certificates import Authority
 from schemas.wording import told
 
-app = typer.Typer(no_args_is_help=True, help="Simulated counterparts: a card network's host, identity providers.")
+app = typer.Typer(no_args_is_help=True)
 app.command(name="idp")(idp)
 
 _ANOTHER_PORT: Final = (

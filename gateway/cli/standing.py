@@ -38,7 +38,7 @@ from schemas.primitives import StandingOrderIdField
 from schemas.standing import StandingOrderCancel, StandingOrderCreate
 from schemas.wording import told
 
-app = typer.Typer(help="Standing orders: give them, end them, see when they pay.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 SHOWN_AHEAD = 5
 

@@ -44,7 +44,7 @@ from gateway.sealing.sealing import MasterKeys, Sealed
 from gateway.views.tokens import Permission, StoredToken, TokensView
 from schemas.primitives import ConsentId, CustomerId, FundingToken, PartnerId
 
-app = typer.Typer(help="Funding tokens: the cards behind consents, and who may pay with them.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 
 def _allowed(*, token: str, partner: list[str], **_: Any) -> str:

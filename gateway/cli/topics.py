@@ -15,7 +15,7 @@ from gateway.views.partners import PartnersView
 from gateway.views.recipients import RecipientsView
 from schemas.topics import Topic, concrete_topics
 
-app = typer.Typer(help="Create and check the Kafka topics.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 app.command("acl")(topics_acl.command)
 

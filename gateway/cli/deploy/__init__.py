@@ -19,7 +19,7 @@ from gateway.database.roles import Role
 from gateway.network.iso8583.config import load_networks
 from gateway.sealing.files import write_secret_file
 
-app = typer.Typer(help="The files of deploy/ that are made from the code.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 ROOT: Final = Path(gateway.__path__[0]).parent / "deploy"
 

@@ -13,7 +13,7 @@ from gateway.cli.docs.pages import MarkerError, dead_ends, filled, tables_in
 from gateway.cli.docs.tables import TABLES
 from gateway.observability.alerts import ALERTS, RUNBOOKS
 
-app = typer.Typer(help="The guides' tables, made from the code.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 ROOT: Final = Path(gateway.__path__[0]).parent
 PAGES: Final = (

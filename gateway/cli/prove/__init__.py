@@ -6,7 +6,7 @@ from typing import Final
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Check that no money is lost or doubled, whatever fails.")
+app = typer.Typer(no_args_is_help=True)
 
 _SUBCOMMANDS: Final = ("simulate", "torture", "restore", "mutants", "sql_mutants", "seed", "console")
 """Modules of this package, in the order in which help lists them; each has a function ``command``."""

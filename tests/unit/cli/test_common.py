@@ -50,6 +50,8 @@ def test_every_noun_can_be_loaded(noun: str) -> None:
     ran = mypay(noun.replace("_", "-"), "--help").expect()
     assert "Usage" in ran.out
     assert "-completion" not in ran.out
+    # In the words of the list of commands.
+    assert f" {cli._NOUNS[noun]} " in " ".join(ran.out.split())
 
 
 def test_the_start_loads_nothing_heavy() -> None:
