@@ -3,11 +3,12 @@
 A DSN can hold a password: whoever shows one shows what :func:`gateway.sealing.redaction.redact` leaves of it.
 """
 
-import ipaddress
 import os
 from collections.abc import Iterator
 from typing import Final
 from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+from gateway.base.loopback import is_loopback
 
 SCHEMES: Final = ("postgresql", "postgres")
 VERIFIED: Final = frozenset({"verify-ca", "verify-full"})
@@ -96,9 +97,4 @@ def _host(place: str) -> str:
 
 
 def _is_here(host: str) -> bool:
-    if host in ("", "localhost") or host.startswith(("/", "@")):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return not host or host.startswith(("/", "@")) or is_loopback(host)

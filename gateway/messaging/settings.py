@@ -1,6 +1,5 @@
 """How to reach a Kafka cluster: one frozen record for producers, consumers and administration."""
 
-import ipaddress
 import re
 import ssl
 from dataclasses import dataclass
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import SecretStr
+
+from gateway.base.loopback import is_loopback
 
 HEARTBEAT_S_MAX: Final = 1.0
 """While a group is shared out anew nobody in it works: the last to hear of it keeps all others waiting."""
@@ -64,7 +65,7 @@ class KafkaSettings:
             raise ValueError("MYPAY_KAFKA_BOOTSTRAP_SERVERS must be host:port, with commas between several")
         if not self.encrypted and not self.allow_plaintext:
             for address in self.addresses:
-                if not _is_loopback(address):
+                if not is_loopback(address.rpartition(":")[0].strip("[]")):
                     raise ValueError(
                         f"{address} is not on this machine, and {self.security_protocol} encrypts nothing: set "
                         "MYPAY_KAFKA_SECURITY_PROTOCOL to SASL_SSL or SSL, or MYPAY_KAFKA_ALLOW_PLAINTEXT=1 where the "
@@ -127,14 +128,3 @@ class KafkaSettings:
 def _is_address(address: str) -> bool:
     found = _ADDRESS.fullmatch(address)
     return found is not None and 0 < int(found[1]) < 2**16
-
-
-def _is_loopback(address: str) -> bool:
-    """True for addresses of this machine; a name other than ``localhost`` may be anybody's."""
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -3,7 +3,6 @@
 Of each key ``nbf``, ``exp`` and ``revoked`` are honoured where the provider writes them (OpenID Federation 1.0 §8.7).
 """
 
-import ipaddress
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from gateway.base.loopback import is_loopback
 from gateway.identity.jose.jwk import import_public
 from gateway.identity.store import IssuerKey
 from schemas.assertions import EPOCH_SECONDS_MAX
@@ -56,7 +56,7 @@ def check_url(url: str) -> str:
         ValueError: neither.
     """
     parts = urlsplit(url)
-    if parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname))):
+    if parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))):
         return url
     raise ValueError("a key set's URL must be https (plain http only to the loopback address)")
 
@@ -163,12 +163,3 @@ def _moment(entry: Mapping[str, Any], name: str) -> datetime | None:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= EPOCH_SECONDS_MAX:
         raise ValueError(f"{name} is not a time")
     return datetime.fromtimestamp(seconds, UTC)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

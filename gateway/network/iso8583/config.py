@@ -9,13 +9,13 @@ import tomllib
 from collections.abc import Mapping
 from datetime import time
 from functools import cached_property
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, model_validator
 
+from gateway.base.loopback import is_loopback
 from gateway.network.iso8583.base import Section
 from gateway.network.iso8583.framing import FrameFormat, FrameHeader
 from gateway.network.iso8583.sections import Breaker, DefinedCode, LayoutSection, ProcessingCodes, Terminals
@@ -52,13 +52,6 @@ def _address(value: object) -> Address:
         if colon and host and port.isascii() and port.isdigit() and 0 < int(port) <= 65535:
             return Address(host, int(port))
     raise ValueError('must be "host:port"')
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _time_zone(value: object) -> ZoneInfo:
@@ -198,7 +191,7 @@ class NetworkConfig(Section):
             raise ValueError('unknown_policy "inquire" needs supports_inquiry = true')
         if self.tls is not None and self.plaintext:
             raise ValueError("plaintext = true and [tls] exclude each other")
-        if self.tls is None and not self.plaintext and not all(_is_loopback(a.host) for a in self.addresses):
+        if self.tls is None and not self.plaintext and not all(is_loopback(a.host) for a in self.addresses):
             raise ValueError("an address that is not loopback needs [tls], or plaintext = true where the line is safe")
         if self.reversal_repeat_max_s < self.reversal_repeat_interval_s:
             raise ValueError("reversal_repeat_max_s must not be below reversal_repeat_interval_s")

@@ -92,6 +92,7 @@ def test_without_a_stack_the_way_out_is_told(arguments: list[str]) -> None:
         ("MYPAY_POSTGRES_DSN", "postgresql://u:s3cr3t@127.0.0.1:1/x", ExitCode.UNAVAILABLE),
         ("MYPAY_POSTGRES_DSN", "s3cr3t", ExitCode.USAGE),
         ("MYPAY_HTTP_PORT", "s3cr3t", ExitCode.USAGE),
+        ("MYPAY_OTEL_ENDPOINT", "http://s3cr3t.example:4318", ExitCode.USAGE),
     ],
 )
 def test_wrong_settings_are_named_and_not_shown(

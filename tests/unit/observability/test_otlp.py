@@ -154,9 +154,28 @@ async def test_a_process_without_tracing_reads_nothing_of_the_library(tmp_path: 
 
 @pytest.mark.parametrize(
     "endpoint",
-    ["collector:4318", "grpc://collector:4317", "http://", "http://user:sesame@collector:4318", "http://x/a b"],
+    [
+        "collector:4318",
+        "grpc://collector:4317",
+        "http://",
+        "http://user:sesame@collector:4318",
+        "http://x/a b",
+        "http://[sesame",
+    ],
 )
 def test_an_address_that_is_none_or_holds_a_password_is_refused_and_not_shown(endpoint: str) -> None:
     with pytest.raises(ValidationError) as refused:
         Settings(otel_endpoint=endpoint)
     assert "sesame" not in str(refused.value)
+
+
+@pytest.mark.parametrize("host", ["collector:4318", "10.0.0.1", "127.0.0.1.example", "[2001:db8::1]:4318"])
+def test_spans_go_to_another_machine_over_tls_alone(host: str) -> None:
+    with pytest.raises(ValidationError, match="must begin with https://"):
+        Settings(otel_endpoint=f"http://{host}/v1/traces")
+    assert Settings(otel_endpoint=f"https://{host}/v1/traces").otel_endpoint
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:4318", "127.8.0.1", "[::1]:4318"])
+def test_spans_may_go_to_this_machine_in_clear(host: str) -> None:
+    assert Settings(otel_endpoint=f"http://{host}").otel_endpoint == f"http://{host}"
