@@ -22,6 +22,7 @@ from gateway.cli.common import (
     read_input,
     run,
     say,
+    there,
 )
 from gateway.cli.operating import operated
 from gateway.cli.operations import Propose, carry_out, key_payload
@@ -53,7 +54,10 @@ def affiliate_id(text: str) -> str:
 
 AffiliateArgument = Annotated[str, typer.Argument(parser=affiliate_id, metavar="AFFILIATE", help="The affiliate's id.")]
 UseArgument = Annotated[SharingUse, typer.Argument(help="What the data may be used for.")]
-Jwk = Annotated[Path, typer.Option(help="Its public key: a JWK, a JWKS of one key, or PEM; - reads standard input.")]
+Jwk = Annotated[
+    Path,
+    typer.Option(help="Its public key: a JWK, a JWKS of one key, or PEM; - reads standard input.", callback=there),
+]
 Kid = Annotated[
     str | None, typer.Option(parser=key_id, metavar="KID", help="Default: the JWK's, or of its thumbprint.")
 ]

@@ -23,6 +23,7 @@ from gateway.cli.common import (
     read_input,
     run,
     say,
+    there,
 )
 from gateway.database.roles import Role
 from gateway.disclosure.rules.proof import problem_of
@@ -43,7 +44,10 @@ PROOF_BYTES_MAX: Final = 64 * 1024 * 1024
 Keys = Annotated[
     Path | None,
     typer.Option(
-        "--keys", metavar="FOLDER", help="Public keys (.jwk) that sign roots; else MYPAY_DISCLOSURE_KEYS_DIR."
+        "--keys",
+        metavar="FOLDER",
+        help="Public keys (.jwk) that sign roots; else MYPAY_DISCLOSURE_KEYS_DIR.",
+        callback=there,
     ),
 ]
 

@@ -22,6 +22,7 @@ from gateway.cli.common import (
     read_input,
     run,
     say,
+    there,
 )
 from gateway.cli.operating import operated
 from gateway.cli.operations import Propose, carry_out
@@ -37,7 +38,9 @@ CampaignArgument = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The c
 @app.command()
 @operated("campaign apply", lambda *, file, **_: file.name)
 def apply(
-    file: Annotated[Path, typer.Argument(help="The campaign as JSON; - reads standard input.", dir_okay=False)],
+    file: Annotated[
+        Path, typer.Argument(help="The campaign as JSON; - reads standard input.", dir_okay=False, callback=there)
+    ],
     propose: Propose = False,
     json_: Json = False,
 ) -> None:

@@ -26,6 +26,7 @@ from gateway.cli.common import (
     run,
     say,
     shown,
+    there,
 )
 from gateway.cli.operating import current_actor, operated
 from gateway.cli.operations import Propose, carry_out
@@ -51,7 +52,7 @@ def _place(text: str | RecordPlace) -> RecordPlace:
 
 @app.command("import")
 def import_(
-    files: Annotated[list[Path], typer.Argument(help="Clearing files.", dir_okay=False)],
+    files: Annotated[list[Path], typer.Argument(help="Clearing files.", dir_okay=False, callback=there)],
     force: Annotated[
         bool, typer.Option("--force", help="Import what can be read although the trailer does not agree.")
     ] = False,

@@ -161,6 +161,25 @@ def _not_there(settings: "Settings", variable: str) -> CliError:
 # --- input ------------------------------------------------------------------------------------------------------------
 
 
+def there(given: Path | list[Path] | None) -> Path | list[Path] | None:
+    """Refuse files and folders that are missing while the arguments are looked at: before anybody is asked.
+
+    It is an option's or argument's ``callback``. One that is there and closed to us is refused without it. Nothing is
+    opened here: what is read may come from a pipe.
+
+    Raises:
+        CliError: one is missing.
+    """
+    for path in given if isinstance(given, list) else [given]:
+        if path is None or path == STDIN:
+            continue
+        try:
+            path.stat()
+        except OSError as error:
+            raise CliError(f"{path}: {error.strerror}.", ExitCode.USAGE) from None
+    return given
+
+
 def read_input(path: Path) -> bytes:
     """Read a file, or standard input for ``-``.
 

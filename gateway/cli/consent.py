@@ -19,6 +19,7 @@ from gateway.cli.common import (
     read_documents,
     run,
     say,
+    there,
 )
 from gateway.cli.consent_sending import (
     Assertion,
@@ -66,7 +67,9 @@ PROPOSED_MAX: Final = 100
 @app.command()
 @operated("consent add", lambda *, file, **_: file.name)
 def add(
-    file: Annotated[Path, typer.Argument(help="Consent terms as JSON, or JSON lines; - reads standard input.")],
+    file: Annotated[
+        Path, typer.Argument(help="Consent terms as JSON, or JSON lines; - reads standard input.", callback=there)
+    ],
     propose: Propose = False,
     json_: Json = False,
 ) -> None:

@@ -18,6 +18,7 @@ from gateway.cli.common import (
     read_input,
     run,
     say,
+    there,
 )
 from gateway.cli.operating import operated
 from gateway.directory.merchant_files import read_merchants
@@ -34,7 +35,9 @@ _BATCH: Final = 5_000
 @app.command("import")
 @operated("merchant import", lambda *, file, **_: file.name)
 def import_(
-    file: Annotated[Path, typer.Argument(help="CSV with a header line, or JSON lines; - reads standard input.")],
+    file: Annotated[
+        Path, typer.Argument(help="CSV with a header line, or JSON lines; - reads standard input.", callback=there)
+    ],
     strict: Annotated[bool, typer.Option("--strict", help="Import nothing if one line is wrong.")] = False,
     any_network: Annotated[
         bool, typer.Option("--any-network", help="Also merchants of networks that have no file in MYPAY_NETWORKS_DIR.")

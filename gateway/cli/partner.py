@@ -22,6 +22,7 @@ from gateway.cli.common import (
     read_input,
     run,
     say,
+    there,
 )
 from gateway.cli.operating import operated
 from gateway.cli.operations import Propose, carry_out, key_payload
@@ -50,7 +51,9 @@ Generate = Annotated[
 KeyOut = Annotated[Path | None, typer.Option(help="New file (PEM, mode 0600) for the private key.", dir_okay=False)]
 Jwk = Annotated[
     Path | None,
-    typer.Option(help="The partner's public key: a JWK, a JWKS of one key, or PEM; - reads standard input."),
+    typer.Option(
+        help="The partner's public key: a JWK, a JWKS of one key, or PEM; - reads standard input.", callback=there
+    ),
 ]
 Kid = Annotated[
     str | None,

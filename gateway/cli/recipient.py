@@ -27,6 +27,7 @@ from gateway.cli.common import (
     read_input,
     run,
     say,
+    there,
 )
 from gateway.cli.operating import operated
 from gateway.cli.operations import Propose, carry_out, needs_two
@@ -53,7 +54,9 @@ def _org_code(text: str) -> str:
 
 OrgArgument = Annotated[str, typer.Argument(parser=_org_code, metavar="ORG_CODE", help="The recipient's org code.")]
 OrgOption = Annotated[str, typer.Option("--recipient", parser=_org_code, metavar="ORG_CODE", help="Whose data.")]
-Jwk = Annotated[Path, typer.Option(help="Its public key as a JWK: P-256 or X25519; - reads standard input.")]
+Jwk = Annotated[
+    Path, typer.Option(help="Its public key as a JWK: P-256 or X25519; - reads standard input.", callback=there)
+]
 Kid = Annotated[str | None, typer.Option(parser=key_id, metavar="KID", help="Default: of its thumbprint.")]
 
 
@@ -69,7 +72,9 @@ def add(
     jwk: Jwk,
     kid: Kid = None,
     partner: SomePartnerOption = None,
-    certificate: Annotated[Path | None, typer.Option(help="Its client certificate (PEM).", dir_okay=False)] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="Its client certificate (PEM).", dir_okay=False, callback=there)
+    ] = None,
     topics: Annotated[bool, typer.Option("--topics/--no-topics", help="Create the topic of its exports.")] = True,
     propose: Propose = False,
     json_: Json = False,
@@ -155,7 +160,9 @@ def enable(org_code: OrgArgument, propose: Propose = False) -> None:
 @operated("recipient certificate", _subject)
 def certificate(
     org_code: OrgArgument,
-    file: Annotated[Path | None, typer.Option("--file", help="Its new client certificate (PEM).")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Its new client certificate (PEM).", callback=there)
+    ] = None,
     withdraw: Annotated[bool, typer.Option("--withdraw", help="It has none: the API refuses it.")] = False,
     propose: Propose = False,
 ) -> None:

@@ -34,6 +34,7 @@ from gateway.cli.common import (
     run,
     say,
     shown,
+    there,
 )
 from gateway.cli.operating import operated
 from gateway.cli.operations import Propose, carry_out, needs_two
@@ -56,7 +57,9 @@ def _allowed(*, token: str, partner: list[str], **_: Any) -> str:
 def add(
     customer: CustomerOption,
     partner: PartnersOption,
-    card_file: Annotated[Path, typer.Option(help='{"pan": "…", "expiry": "YYMM"}; - reads standard input.')],
+    card_file: Annotated[
+        Path, typer.Option(help='{"pan": "…", "expiry": "YYMM"}; - reads standard input.', callback=there)
+    ],
     propose: Propose = False,
     json_: Json = False,
 ) -> None:

@@ -104,6 +104,46 @@ def test_wrong_settings_are_named_and_not_shown(
     assert "s3cr3t" not in ran.err + ran.out
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "partner add shop --name Shop --group telecom --jwk absent",
+        "partner key add shop --jwk absent",
+        "keys rotate shop --jwk absent",
+        "affiliate key add points --jwk absent",
+        "recipient add A1AAAA0000 --name Bank --jwk absent",
+        "recipient add A1AAAA0000 --name Bank --jwk - --certificate absent",
+        "recipient key add A1AAAA0000 --jwk absent",
+        "recipient certificate A1AAAA0000 --file absent",
+        "merchant import absent",
+        "token add --customer c-1 --partner shop --card-file absent",
+        "consent add absent",
+        "consent digest absent",
+        "consent request absent --key absent",
+        "consent amend absent --key absent",
+        "consent grant c-1 --partner shop --key absent",
+        "consent revoke c-1 --partner shop --key absent",
+        "campaign apply absent",
+        "clearing import absent",
+        "audit verify --keys absent",
+        "audit check-proof absent",
+        "portability request absent --key absent",
+        "portability digest absent",
+        "portability verify --recipient A1AAAA0000 --key absent --gateway-key absent",
+        "order send absent --key absent",
+        "order bulk absent --key absent",
+        "order cancel o-1 --partner shop --consent c-1 --key absent",
+        "standing create absent --key absent",
+        "plan --tps 5 --measured absent",
+    ],
+)
+def test_a_file_that_is_missing_is_told_before_anybody_is_asked(arguments: str) -> None:
+    ran = mypay(*arguments.split())
+    assert "absent" in ran.err
+    assert "No such file" in ran.err
+    assert ran.code in (ExitCode.USAGE, ExitCode.FAILED)
+
+
 def test_kafka_that_does_not_answer_is_told_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MYPAY_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     assert "Kafka does not answer" in mypay("dead-letter", "list").expect(ExitCode.UNAVAILABLE).err
