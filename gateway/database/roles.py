@@ -111,6 +111,9 @@ _HURRY: Final = Access(update=("next_attempt_at",))
 _EVENT: Final = ("topic", "key", "event_id", "event_type", "occurred_at", "traceparent", "body")
 """All but an event's place in the order of relaying, which the database gives."""
 
+_NUMBERED: Final = ("id", *_EVENT)
+"""Who tells in bundles numbers each event, and the row by its last one."""
+
 _CONSENT_CHANGES: Final = Access(
     insert=ALL, update=("version", "status", "terms", "valid_until", "changes", "status_changed_at", "ended_purposes")
 )
@@ -259,7 +262,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "sharing_place":          {_A: Access(update=("tx", "id", "followed")), _O: Access(update=("followed",)), _V: READ},
     # --- events ---
     "outbox":                 {_I: _EVENTS, _C: _EVENTS, _X: _EVENTS, _S: _EVENTS, _T: _EVENTS, _P: _EVENTS,
-                               _M: _FOLLOWS, _U: _EVENTS, _A: Access(insert=_EVENT), _D: Access(insert=_TOLD),
+                               _M: _FOLLOWS, _U: _EVENTS, _A: Access(insert=_NUMBERED), _D: Access(insert=_TOLD),
                                _O: Access(insert=_EVENT), _R: READ, _V: READ},
     "outbox_cursor":          {_R: Access(update=("tx", "id")), _O: READ, _V: READ},
     "outbox_parked":          {_R: Access(insert=ALL, delete=True), _V: READ},

@@ -27,6 +27,7 @@ from gateway.disclosure.rules.uses import (
     told_by,
 )
 from gateway.disclosure.store import Evidence, Read
+from gateway.outbox.bundles import bundle_type, members_of
 from gateway.outbox.rules.subjects import payment_of
 from gateway.outbox.store import OutboxEvent
 from schemas.primitives import CustomerId, PartnerId, decimal_of
@@ -35,7 +36,9 @@ _SQL = load(__name__, "disclosure")
 _CONTENTS = load(__name__, "contents")
 _OLD_ROWS = load(__name__, "old_rows")
 _USE_TYPES: Final = [*PAYMENT_TYPES, *BODY_TYPES]
+_ROW_TYPES: Final = [*_USE_TYPES, *(bundle_type(t) for t in _USE_TYPES)]
 _OF_BODY: Final = frozenset(BODY_TYPES)
+_SINGLE: Final = frozenset(_USE_TYPES)
 _LEADER_LOCK: Final = 0x646973636C6F73  # "disclos": any constant, the same in every sequencer
 
 ENTRY_COLUMNS: Final = ("seq", "source_tx", "source_id", "content_hash", "entry_hash")
@@ -50,6 +53,9 @@ KEPT_CUSTOMERS_MAX: Final = 100_000
 """Consents whose customers are kept in memory, about 300 bytes each: those that are used again and again."""
 
 _ConsentKey = tuple[str, str]
+
+_Told = tuple[str, int, int, str, str, str, str, datetime, bytes]
+"""An event: its row's place, with its own number before its row's; topic, key, id, type, time and body."""
 
 
 class PostgresDisclosureLog:
@@ -90,20 +96,19 @@ class PostgresDisclosureLog:
                 return Read((), after)
             is_full = found["page_tx"] is not None
             tx, number = (found["page_tx"], found["page_id"]) if is_full else (found["last_tx"], found["last_id"])
-            rows = await self._connected().fetch(_SQL.read, *here, tx, number, limit, _USE_TYPES)
-            return Read(await self._sources(rows), (int(tx), number), is_full=is_full)
+            rows = await self._connected().fetch(_SQL.read, *here, tx, number, limit, _ROW_TYPES)
+            return Read(await self._sources(_told_in(rows)), (int(tx), number), is_full=is_full)
 
-    async def _sources(self, rows: Sequence[Record]) -> list[SourceRow]:
+    async def _sources(self, rows: Sequence[_Told]) -> list[SourceRow]:
         payments: dict[int, PaymentFacts] = {}
         told: dict[int, Mapping[str, Any] | None] = {}
         unsaid: list[tuple[int, tuple[str, str]]] = []
-        # In the order of the columns: by name each would be looked up.
-        for _, number, topic, key, _, event_type, _, body in rows:
+        for _, number, _, topic, subject, _, event_type, _, body in rows:
             if event_type in _OF_BODY:
                 told[number] = told_by(body)
-            elif (facts := facts_of(event_type, topic, key, body)) is not None:
+            elif (facts := facts_of(event_type, topic, subject, body)) is not None:
                 payments[number] = facts
-            elif (named := payment_of(topic, key)) is not None:
+            elif (named := payment_of(topic, subject)) is not None:
                 unsaid.append((number, named))
         payments |= await self._payments(unsaid)
         consents = {n: (p.partner_id, p.consent_id) for n, p in payments.items()}
@@ -113,6 +118,7 @@ class PostgresDisclosureLog:
             SourceRow(
                 tx=int(tx),
                 id=number,
+                row=row,
                 event_type=event_type,
                 event_id=event_id,
                 occurred_at=occurred_at,
@@ -120,7 +126,7 @@ class PostgresDisclosureLog:
                 told=told.get(number),
                 customer_id=None if (key := consents.get(number)) is None else customers.get(key),
             )
-            for tx, number, _, _, event_id, event_type, occurred_at, _ in rows
+            for tx, number, row, _, _, event_id, event_type, occurred_at, _ in rows
         ]
 
     async def _payments(self, named: Sequence[tuple[int, tuple[str, str]]]) -> dict[int, PaymentFacts]:
@@ -202,6 +208,19 @@ class PostgresDisclosureLog:
         if self._connection is None:
             raise asyncpg.InterfaceError("the sequencer holds no connection")
         return self._connection
+
+
+def _told_in(rows: Sequence[Record]) -> list[_Told]:
+    """The events that the rows hold, alone or in bundles."""
+    told: list[_Told] = []
+    # In the order of the columns: by name each would be looked up.
+    for tx, row, topic, key, event_id, event_type, occurred_at, body in rows:
+        if event_type in _SINGLE:
+            told.append((tx, row, row, topic, key, event_id, event_type, occurred_at, body))
+        else:
+            held = members_of(row, OutboxEvent(topic, key, event_id, event_type, occurred_at, body))
+            told += [(tx, n, row, topic, e.key, e.event_id, e.event_type, occurred_at, e.body) for n, e in held]
+    return told
 
 
 async def _copy(connection: "Connection[Any]", step: Step) -> None:

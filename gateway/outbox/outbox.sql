@@ -24,6 +24,9 @@ LEFT JOIN LATERAL (
 ) found ON TRUE
 ORDER BY found.tx::xid8, found.id
 
+-- name: take_numbers
+SELECT nextval('outbox_number') FROM generate_series(1, $1::bigint)
+
 -- name: advance
 UPDATE outbox_cursor SET tx = $1::text::xid8, id = $2
 

@@ -13,6 +13,7 @@ from gateway.database.errors import translated
 from gateway.database.leading import leading
 from gateway.database.queries import load
 from gateway.database.sessions import COMMAND_TIMEOUT_S, working_settings
+from gateway.outbox.bundles import bundled
 from gateway.outbox.rules.ahead import Look, Progress
 from gateway.outbox.store import TOO_LARGE, OutboxEvent, OutboxRow
 
@@ -29,6 +30,7 @@ LAST_MOVE_S: Final = 1.0
 _LEADER_LOCK = 0x6F7574626F78  # "outbox": any constant, the same in every relay
 
 EVENT_COLUMNS = ("topic", "key", "event_id", "event_type", "occurred_at", "traceparent", "body")
+BUNDLE_COLUMNS = ("id", *EVENT_COLUMNS)
 
 
 class PostgresOutbox:
@@ -44,6 +46,19 @@ class PostgresOutbox:
             "outbox",
             columns=EVENT_COLUMNS,
             records=[(e.topic, e.key, e.event_id, e.event_type, e.occurred_at, e.traceparent, e.body) for e in events],
+        )
+
+    async def append_bundled(self, events: Sequence[OutboxEvent]) -> None:
+        if not events:
+            return
+        numbers = [number for (number,) in await self._connection.fetch(_SQL.take_numbers, len(events))]
+        await self._connection.copy_records_to_table(
+            "outbox",
+            columns=BUNDLE_COLUMNS,
+            records=[
+                (number, e.topic, e.key, e.event_id, e.event_type, e.occurred_at, e.traceparent, e.body)
+                for number, e in bundled(events, numbers)
+            ],
         )
 
     async def make_partitions(self, *, ahead: int) -> int:

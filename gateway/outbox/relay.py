@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress
 from typing import Final
 
 from msgspec import structs
@@ -29,6 +30,7 @@ from gateway.base.tracing import exemplar
 from gateway.messaging.packing import size_of
 from gateway.messaging.producer import RecordTooLargeError
 from gateway.messaging.records import Outgoing, Publisher
+from gateway.outbox.bundles import members_of
 from gateway.outbox.store import OutboxEvent, OutboxReader, OutboxRow
 from schemas.envelope import event_headers
 
@@ -37,6 +39,9 @@ _PARKED: Final = "topic does not exist, is closed to us, or does not take our cl
 _UNKNOWN_SIZE: Final = sys.maxsize
 
 _Refusal = TopicClosedError | TooLargeForTopicError | RecordTooLargeError
+
+_Held = tuple[OutboxRow, OutboxEvent]
+"""An event, and the row that holds it: alone, or in a bundle, which is told or set aside as a whole."""
 
 SOURCE = "/mypay/gateway"
 
@@ -131,17 +136,18 @@ class RelayService:
         rows = await self._reader.read(self._settings.batch)
         if not rows:
             return 0
-        large = await self._publish(rows)
+        events = _events_of(rows)
+        large = await self._publish(events)
         parked = [r for r in rows if r.event.topic in self._closed] if self._closed else []
         await self._reader.advance(rows[-1], parked=parked, reason=_PARKED, large=large)
         now = self._clock.now()
-        self._observer.batch("relay", size=len(rows), seconds=loop.time() - started)
-        aside = len(parked) + len(large)
-        self._observer.count("relay", "published", n=len(rows) - aside)
+        self._observer.batch("relay", size=len(events), seconds=loop.time() - started)
+        aside = len(_events_of([*parked, *large])) if parked or large else 0
+        self._observer.count("relay", "published", n=len(events) - aside)
         self._observer.count("relay", "parked", n=aside)
         self._observer.hops(
             "change_to_event",
-            [(now - r.event.occurred_at).total_seconds() for r in rows],
+            [(now - e.occurred_at).total_seconds() for _, e in events],
             exemplar=exemplar(self._observer.traces, lambda: (r.event.traceparent for r in rows)),
         )
         return len(rows)
@@ -167,7 +173,7 @@ class RelayService:
         for topic in sorted(self._closed):
             self._closed.discard(topic)
             while rows := await self._reader.read_parked(topic, self._settings.batch):
-                large = await self._publish(rows)
+                large = await self._publish(_events_of(rows))
                 if topic in self._closed:
                     break
                 if large:
@@ -183,7 +189,7 @@ class RelayService:
         while rows := [
             r for r in await self._reader.read_large() if r.event.topic not in self._large.keys() | self._closed
         ]:
-            large = await self._publish(rows)
+            large = await self._publish(_events_of(rows))
             total += await self._unpark([r for r in rows if r.event.topic not in self._closed], large)
             self._progress()
         return total
@@ -192,28 +198,31 @@ class RelayService:
         told = [r for r in rows if r not in large]
         if told:
             await self._reader.unpark(told)
-        return len(told)
+        return len(_events_of(told))
 
-    async def _publish(self, rows: Sequence[OutboxRow]) -> list[OutboxRow]:
-        """Publish all but those of closed topics; return those that are larger than their topics take."""
+    async def _publish(self, events: Sequence[_Held]) -> list[OutboxRow]:
+        """Publish all but those of closed topics; return the rows with any that is larger than its topic takes."""
         traces = self._observer.traces
         if traces is None:
-            large = await self._publish_all(rows)
+            large = await self._publish_all(events)
         else:
-            with traces.publishing([(r.event.topic, r.event.traceparent) for r in rows]) as carried:
-                large = await self._publish_all([_carrying(r, c) for r, c in zip(rows, carried, strict=True)])
-        return [r for r in rows if (r.tx, r.id) in large] if large else []
+            with traces.publishing([(e.topic, e.traceparent) for _, e in events]) as carried:
+                large = await self._publish_all(
+                    [(r, _carrying(e, c)) for (r, e), c in zip(events, carried, strict=True)]
+                )
+        return [r for r in dict.fromkeys(r for r, _ in events) if (r.tx, r.id) in large] if large else []
 
-    async def _publish_all(self, rows: Sequence[OutboxRow]) -> set[tuple[int, int]]:
+    async def _publish_all(self, events: Sequence[_Held]) -> set[tuple[int, int]]:
         """As :meth:`_publish`, by their places; a topic that turns out to be closed is one from now on."""
-        left = [(r, _record(r.event)) for r in rows]
+        left = [(r, _record(e)) for r, e in events]
         large: set[tuple[int, int]] = set()
         while True:
             going = [(r, o) for r, o in left if o.topic not in self._closed]
             if self._large:
-                beyond = [r for r, o in going if size_of(o) >= self._large.get(o.topic, _UNKNOWN_SIZE)]
-                large |= {(r.tx, r.id) for r in beyond}
-                going = [(r, o) for r, o in going if (r.tx, r.id) not in large]
+                fits = [size_of(o) < self._large.get(o.topic, _UNKNOWN_SIZE) for _, o in going]
+                large |= {(r.tx, r.id) for (r, _), fit in zip(going, fits, strict=True) if not fit}
+                # Others of a bundle go on without it, and come again with it.
+                going = list(compress(going, fits))
             left = going
             match await until_done(partial(self._refusal, [o for _, o in left])):
                 case None:
@@ -236,10 +245,12 @@ class RelayService:
         return None
 
 
-def _carrying(row: OutboxRow, traceparent: str | None) -> OutboxRow:
-    if traceparent == row.event.traceparent:
-        return row
-    return structs.replace(row, event=structs.replace(row.event, traceparent=traceparent))
+def _events_of(rows: Sequence[OutboxRow]) -> list[_Held]:
+    return [(r, event) for r in rows for _, event in members_of(r.id, r.event)]
+
+
+def _carrying(event: OutboxEvent, traceparent: str | None) -> OutboxEvent:
+    return event if traceparent == event.traceparent else structs.replace(event, traceparent=traceparent)
 
 
 def _record(event: OutboxEvent) -> Outgoing:

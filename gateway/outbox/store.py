@@ -32,6 +32,9 @@ class Outbox(Protocol):
     async def append(self, events: Sequence[OutboxEvent]) -> None:
         """Add events to this transaction."""
 
+    async def append_bundled(self, events: Sequence[OutboxEvent]) -> None:
+        """Likewise, in as few rows as may be (:mod:`gateway.outbox.bundles`): for who tells by the hundred."""
+
     async def make_partitions(self, *, ahead: int) -> int:
         """Make room for the events of about the next ``ahead`` days; return how many partitions that took.
 

@@ -1,11 +1,13 @@
 """What needs somebody: open payments that are old, breaks, erasures that nobody confirmed, events that stand."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from gateway.database.queries import load
+from gateway.outbox.bundles import type_of
 from gateway.payments.postgres import payment_of
 from gateway.payments.rules.payment import Payment
 from gateway.views.view import View
@@ -124,8 +126,11 @@ class AttentionView(View):
         return Waiting(**dict((await self._fetch(_SQL.waiting, COUNTED_MAX + 1))[0]))
 
     async def recent_events(self, *, limit: int) -> dict[str, int]:
-        """Event type → how many of the last ``limit`` events are of it."""
-        return {r["event_type"]: r["events"] for r in await self._fetch(_SQL.recent_events, limit)}
+        """Event type → how many of the outbox's last ``limit`` rows are of it: events, or bundles of them."""
+        found: Counter[str] = Counter()
+        for row in await self._fetch(_SQL.recent_events, limit):
+            found[type_of(row["event_type"])] += row["events"]
+        return dict(found)
 
     async def recent_outcomes(self, types: Sequence[str], *, limit: int) -> dict[str, int]:
         """Event type → how many payments stand as it says, of those that the last ``limit`` events are about."""

@@ -19,6 +19,8 @@ from gateway.disclosure.rules.sequence import Head
 from gateway.disclosure.rules.uses import BODY_TYPES, PAYMENT_TYPES
 from gateway.disclosure.rules.verification import Destroyed, Finding, SignedRoot, Verification
 from gateway.disclosure.signing import RootVerifier
+from gateway.outbox.bundles import bundle_type, members_of
+from gateway.outbox.store import OutboxEvent
 from gateway.views.view import View
 from schemas.disclosure import DisclosureNotice
 from schemas.events import EventType
@@ -29,6 +31,10 @@ _SQL = load(__name__, "disclosures")
 CHUNK: Final = 7_000
 """Entries a query: each takes some hundredths of a second, and none holds a snapshot for longer than that. Measured: a
 twentieth less processor time an entry than with three times as many, which leave the caches in between."""
+
+
+UNLOGGED_TOLD: Final = 100
+"""Uses without an entry that are told: one is enough to look for the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +173,32 @@ class DisclosuresView(View):
             progress(verification.entries)
         known = [p for p in published or () if p.number <= head.root_number]
         verification.finish(head, await self.destroyed(), None if published is None else known)
-        for use in await self._fetch(_SQL.unlogged, _USES, EventType.PAYMENT_REJECTED, 100):
-            verification.findings.append(
-                Finding(f"event {use['event_id']}", f"a use ({use['event_type']}) of which there is no entry")
-            )
+        unlogged = [
+            (use["event_id"], use["event_type"])
+            for use in await self._fetch(_SQL.unlogged, _USES, EventType.PAYMENT_REJECTED, UNLOGGED_TOLD)
+        ]
+        unlogged += await self._unlogged_in_bundles(UNLOGGED_TOLD - len(unlogged))
+        verification.findings += [
+            Finding(f"event {event_id}", f"a use ({event_type}) of which there is no entry")
+            for event_id, event_type in unlogged
+        ]
         return verification
+
+    async def _unlogged_in_bundles(self, limit: int) -> list[tuple[str, str]]:
+        """Ids and types of uses in bundles that the outbox still holds, and of which there is no entry."""
+        found: list[tuple[str, str]] = []
+        place = ("0", 0)
+        while len(found) < limit:
+            rows = await self._fetch(_SQL.bundles, *place, _BUNDLES, _BUNDLES_CHUNK)
+            if not rows:
+                break
+            place = (rows[-1]["tx"], rows[-1]["id"])
+            held: dict[int, OutboxEvent] = {}
+            for _, number, topic, event_id, event_type, occurred_at, body in rows:
+                held |= members_of(number, OutboxEvent(topic, "", event_id, event_type, occurred_at, body))
+            missing = [r["n"] for r in await self._fetch(_SQL.without_entry, list(held))]
+            found += [(held[number].event_id, held[number].event_type) for number in missing]
+        return found[:limit]
 
     async def packed(self, after: int, last: int) -> list[asyncpg.Record]:
         """Entries behind one up to another, as they are verified: a row each, of one column."""
@@ -203,6 +230,8 @@ class DisclosuresView(View):
 
 
 _USES: Final = [*PAYMENT_TYPES, *BODY_TYPES]
+_BUNDLES: Final = [bundle_type(t) for t in BODY_TYPES]
+_BUNDLES_CHUNK: Final = 100
 
 
 def _entry(row: asyncpg.Record) -> Entry:

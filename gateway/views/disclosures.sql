@@ -38,6 +38,16 @@ WHERE (o.tx, o.id) <= (h.tx, h.id) AND o.event_type = ANY ($1::text[])
          AND p.payment_id = o.key::uuid AND p.rrn IS NOT NULL))
 ORDER BY o.id LIMIT $3
 
+-- name: bundles
+-- Of those that the outbox still holds and the sequencer has passed: with the events that they hold.
+SELECT o.tx::text AS tx, o.id, o.topic, o.event_id, o.event_type, o.occurred_at, o.body FROM outbox o, disclosure_head h
+WHERE (o.tx, o.id) > ((SELECT $1::text::xid8), (SELECT $2::bigint)) AND o.tx >= (SELECT $1::text::xid8)
+  AND (o.tx, o.id) <= (h.tx, h.id) AND o.event_type = ANY ($3::text[])
+ORDER BY o.tx, o.id LIMIT $4
+
+-- name: without_entry
+SELECT n FROM unnest($1::bigint[]) AS n WHERE NOT EXISTS (SELECT FROM disclosure_entry e WHERE e.source_id = n)
+
 -- name: all
 SELECT e.seq, e.source_tx, e.source_id, e.content_hash, e.entry_hash, c.*
 FROM disclosure_entry e JOIN disclosure_content c USING (seq)

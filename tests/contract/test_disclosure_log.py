@@ -12,6 +12,7 @@ from gateway.base.errors import StoreConflictError, StoreUnavailableError
 from gateway.base.process import SilentObserver
 from gateway.consents.rules.consent import Consent
 from gateway.disclosure.keeping import DisclosureKeepingService
+from gateway.disclosure.rules import sequence
 from gateway.disclosure.rules.entry import SALT_BYTES, Kind, Use
 from gateway.disclosure.rules.sequence import Head, append, close_due
 from gateway.disclosure.rules.uses import use_of
@@ -144,6 +145,57 @@ async def test_every_use_is_one_entry_whatever_the_batches(backend: Backend, bat
     await drain(await leading(backend), batch=batch)
     assert await references(backend) == [(Kind.PAYMENT, str(p.payment_id)) for p in paid]
     assert await backend.findings() == (7, [])
+
+
+def shared(number: int) -> OutboxEvent:
+    """A share, as sharing tells the consent's partner of it."""
+    body = {
+        "partner_id": "partner-1",
+        "consent_id": "consent-1",
+        "consent_version": 1,
+        "payment_id": str(payment(number).payment_id),
+        "affiliate_id": "points",
+        "purposes": "loyalty",
+        "legal_basis": "the customer's consent",
+        "fields": "category",
+        "use_until": "2027-01-01T00:00:00Z",
+        "occurred_at": NOW.isoformat(),
+    }
+    name = f"{body['payment_id']}:points"
+    return OutboxEvent(events_topic("partner-1"), "consent-1", name, EventType.CONSENT_SHARED, NOW, encode_json(body))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 100])
+async def test_each_use_of_a_bundle_is_an_entry_with_a_source_of_its_own(backend: Backend, batch: int) -> None:
+    async with backend.store.transaction() as uow:
+        await uow.outbox.append_bundled([shared(n) for n in range(1, 6)])
+        await uow.outbox.append([shared(6)])
+    await backend.until_readable()
+    log = await leading(backend)
+    rows = [(r.row, r.id) for r in (await log.read((0, 0), 100)).rows]
+    assert len({row for row, _ in rows}) == 2
+    assert len({number for _, number in rows}) == 6
+    await drain(log, batch=batch)
+    assert await references(backend) == [(Kind.SHARE, str(payment(n).payment_id)) for n in range(1, 7)]
+    assert await backend.findings() == (6, [])
+
+
+async def test_a_bundle_that_does_not_fit_under_a_root_closes_it(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All uses of a row become entries in one step, for the cursor passes rows."""
+    monkeypatch.setattr(sequence, "ROOT_ENTRIES_MAX", 4)
+    sizes = (3, 2, 1, 4, 5, 1)
+    numbers = iter(range(1, 100))
+    for size in sizes:
+        async with backend.store.transaction() as uow:
+            await uow.outbox.append_bundled([shared(next(numbers)) for _ in range(size)])
+    await backend.until_readable()
+    head = await drain(await leading(backend))
+    assert await references(backend) == [(Kind.SHARE, str(payment(n).payment_id)) for n in range(1, 17)]
+    # 3 | 2 and 1 | 4 | 5, which no root has room for, has one of its own | 1 is under none yet.
+    assert (head.seq, head.root_number, head.root_seq) == (16, 4, 15)
+    assert await backend.findings() == (16, [])
 
 
 async def test_what_is_no_use_is_passed_over(backend: Backend) -> None:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from gateway.base.errors import StoreUnavailableError
 from gateway.database.unit import Store
 from gateway.disclosure.rules.sequence import append as append_uses
+from gateway.outbox.bundles import BUNDLED_MAX, members_of
 from gateway.outbox.rules.ahead import AHEAD_MAX
 from gateway.outbox.store import OutboxReader
 from tests.contract.conftest import Backend, rolled_back
@@ -47,6 +48,32 @@ async def test_events_come_whole_and_in_order(backend: Backend) -> None:
     await append(backend.store, "last")
     rows = await (await leading(backend)).read(10)
     assert [r.event for r in rows] == [full, outbox_event("next"), outbox_event("last")]
+
+
+async def test_a_bundle_comes_whole_in_its_place(backend: Backend) -> None:
+    """Each of its events has a number of its own, and the row that of its last one."""
+    several = [outbox_event(f"b{n}") for n in range(BUNDLED_MAX + 2)]
+    other = [outbox_event(f"c{n}", topic="mypay.settlements") for n in range(2)]
+    async with backend.store.transaction() as uow:
+        await uow.outbox.append_bundled([])
+        await uow.outbox.append([outbox_event("before")])
+        await uow.outbox.append_bundled([other[0], *several, other[1]])
+        await uow.outbox.append([outbox_event("behind")])
+    await append(backend.store, "last")
+    rows = await (await leading(backend)).read(10)
+    held = [members_of(r.id, r.event) for r in rows]
+    assert [[e.event_id for _, e in events] for events in held] == [
+        ["before"],
+        [e.event_id for e in several[:BUNDLED_MAX]],
+        [e.event_id for e in several[BUNDLED_MAX:]],
+        ["c0", "c1"],
+        ["behind"],
+        ["last"],
+    ]
+    numbers = [number for events in held for number, _ in events]
+    assert len(numbers) == len(set(numbers))
+    assert [e for events in held[1:4] for _, e in events] == [*several, *other]
+    assert [r.id for r in rows] == [events[-1][0] for events in held] == sorted(r.id for r in rows)
 
 
 async def test_rows_come_again_until_the_cursor_moves_past_them(backend: Backend) -> None:

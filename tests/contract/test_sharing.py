@@ -16,6 +16,7 @@ from gateway.base.calendar import SEOUL
 from gateway.base.process import SilentObserver
 from gateway.consents.rules.consent import Consent
 from gateway.network.exchange import Operation
+from gateway.outbox.bundles import members_of
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment, event_type_of
@@ -104,7 +105,7 @@ class Sharing:
         await self.backend.until_readable()
         rows = await reader.read(10_000)
         await reader.release()
-        return [r.event for r in rows]
+        return [event for r in rows for _, event in members_of(r.id, r.event)]
 
     async def told(self, model: type[Any]) -> list[Any]:
         wanted = ALL.get(model, EventType.CONSENT_SHARED)

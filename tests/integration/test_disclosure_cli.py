@@ -34,7 +34,7 @@ from schemas.disclosure import DisclosureRoot, RootStatement
 from schemas.envelope import Envelope, write_envelope
 from schemas.events import EventType
 from schemas.topics import Topic
-from tests.contract.test_disclosure_log import HOUR, drain, sequencer, told
+from tests.contract.test_disclosure_log import HOUR, drain, sequencer, shared, told
 from tests.support.builders import payment
 from tests.support.domain_samples import NOW, terms
 from tests.support.leading import led
@@ -167,6 +167,34 @@ def test_people_see_uses_check_proofs_and_find_what_was_changed(dsn: str, tmp_pa
     *places, unlogged = [f["place"] for f in verified()["findings"]]
     # The outbox still has the event of the entry that is gone.
     assert (places, unlogged[:6]) == (["entry 7", "entry 9", "root 1"], "event ")
+
+
+def test_a_share_in_a_bundle_that_the_log_does_not_tell_of_is_found(dsn: str) -> None:
+    """Its row's other events have their entries."""
+
+    async def share() -> None:
+        store = PostgresStore(dsn)
+        await store.start()
+        for numbers in (range(1, 4), range(4, 10)):
+            async with store.transaction() as uow:
+                await uow.outbox.append_bundled([shared(n) for n in numbers])
+        await store.stop()
+        log = await led(PostgresDisclosureLog(dsn))
+        await drain(log)
+        await log.release()
+
+    async def take_away() -> None:
+        owner = await asyncpg.connect(dsn)
+        await owner.execute("SET session_replication_role TO replica")
+        for table in ("disclosure_entry", "disclosure_content"):
+            await owner.execute(f"DELETE FROM {table} WHERE seq = {PAYMENTS + 5}")
+        await owner.close()
+
+    asyncio.run(share())
+    assert verified()["findings"] == []
+    asyncio.run(take_away())
+    unlogged = [f["place"] for f in verified()["findings"] if f["place"].startswith("event ")]
+    assert unlogged == [f"event {shared(5).event_id}"]
 
 
 def test_roots_on_kafka_convict_who_rewrote_the_log_and_its_roots(

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.database.roles import FUNCTIONS, RUNNING, SEQUENCES, TABLES, Access, Role
 from gateway.disclosure.postgres import BLOCK_COLUMNS, CONTENT_COLUMNS, ENTRY_COLUMNS
-from gateway.outbox.postgres import EVENT_COLUMNS
+from gateway.outbox.postgres import BUNDLE_COLUMNS, EVENT_COLUMNS
 from gateway.payments.postgres import LATE_COLUMNS, TRANSFER_COLUMNS
 from gateway.sharing.postgres import SHARE_COLUMNS
 from tests.integration.test_postgres_roles import Database, made
@@ -19,6 +19,7 @@ from tests.support.sql import load
 
 COPIES: Final = {
     "outbox": EVENT_COLUMNS,
+    "bundles": BUNDLE_COLUMNS,
     "ledger_transfer": TRANSFER_COLUMNS,
     "late_answer": LATE_COLUMNS,
     "disclosure_entry": ENTRY_COLUMNS,
@@ -26,7 +27,7 @@ COPIES: Final = {
     "disclosure_block": BLOCK_COLUMNS,
     "share": SHARE_COLUMNS,
 }
-"""What is written by COPY, which cannot be explained: table → columns."""
+"""What is written by COPY, which cannot be explained: table, or what is written to the outbox → columns."""
 
 _TRUST = "directory: active_partners partner_keys; authentication: revoked_keys applied_policy"
 _MOVES = (  # what services/transitions.py writes, whoever calls it
@@ -86,7 +87,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
         "sharing: follow place look read sharing merchants tokens settled held advance take_turn approvals approved",
         "sharing: known_affiliates affiliate_keys",
         "sharing: holders add_shares write_holders must_erase lock_notices confirm take_reminders",
-        "copy: share outbox",
+        "outbox: take_numbers; copy: share outbox bundles",
     ),
     Role.PORTABILITY_API: (
         "consent: lock ended_since",
@@ -171,9 +172,10 @@ def statements(runs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
             case "copy":
                 for table in names.split():
                     columns = COPIES[table]
+                    into = "outbox" if table == "bundles" else table
                     yield (
                         f"copy {table}",
-                        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(['NULL'] * len(columns))}",
+                        f"INSERT INTO {into} ({', '.join(columns)}) SELECT {', '.join(['NULL'] * len(columns))}",
                     )
                 continue
             case "reversal" | "inquiry":

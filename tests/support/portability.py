@@ -195,6 +195,7 @@ class PortabilityRig:
                 SourceRow(
                     row.tx,
                     row.id,
+                    row.id,
                     row.event.event_type,
                     row.event.event_id,
                     row.event.occurred_at,

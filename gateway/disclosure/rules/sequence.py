@@ -70,6 +70,24 @@ def close_due(head: Head, now: datetime, period: timedelta) -> Step | None:
     return _closed(Step(head, head), now)
 
 
+def fitting(places: Sequence[tuple[int, int]], room: int) -> int:
+    """How many of some uses fit into so much room: those of a row all, or none.
+
+    Args:
+        places: of each use's row, in order: those of one row have the same.
+        room: for so many.
+    """
+    count = min(len(places), room)
+    while 0 < count < len(places) and places[count - 1] == places[count]:
+        count -= 1
+    return count
+
+
+def close(head: Head, now: datetime) -> Step:
+    """Close the period before its time is over: what comes next does not fit under its root."""
+    return _closed(Step(head, head), now)
+
+
 def append(
     head: Head,
     uses: Sequence[tuple[int, int, Use]],
@@ -82,7 +100,7 @@ def append(
 
     Args:
         head: where the chain ends.
-        uses: each with its place, in order; no more than ``head.room``.
+        uses: each with its event's place, in order; no more than ``head.room``, unless one row alone holds more.
         read_to: the place up to which the outbox was read, also where the last events were no uses.
         salts: random bytes, for each entry.
         now: what the first entry of a period begins it with.

@@ -26,6 +26,7 @@ from gateway.identity.refusals import Refusal
 from gateway.identity.store import AssertionUse
 from gateway.orders.bulk.rules import Bulk, BulkKey
 from gateway.orders.standing.rules import StandingKey, StandingOrder
+from gateway.outbox.bundles import bundled, members_of
 from gateway.outbox.store import OutboxEvent, OutboxRow
 from gateway.payments.archive.store import ArchiveFile
 from gateway.payments.cancellations.rules import CancellationKey, HandledCancellation
@@ -287,17 +288,18 @@ class Transaction:
             raise AssertionError(f"{table.name}: a row is deleted that another transaction has locked")
         self._write(table, key, None)
 
-    def append(self, events: Iterable[OutboxEvent]) -> None:
+    def append(self, events: Sequence[OutboxEvent], *, bundling: bool = False) -> None:
         """Add events to the outbox."""
         place = self.database.outbox_place(self._writer())
-        for event in events:
-            (number,) = self.database.next_numbers("outbox", 1)
-            self._outbox.append(OutboxRow(tx=place, id=number, event=event))
+        numbers = self.database.next_numbers("outbox", len(events))
+        rows = bundled(events, numbers) if bundling else zip(numbers, events, strict=True)
+        self._outbox += [OutboxRow(tx=place, id=number, event=event) for number, event in rows]
 
     def commit(self) -> None:
         """Make everything visible at once, then let the waiting go on."""
         if self.database.on_commit is not None:
-            self.database.on_commit({name: rows for name, (_, rows) in self._written.items()}, self._outbox)
+            told = [OutboxRow(r.tx, number, event) for r in self._outbox for number, event in members_of(r.id, r.event)]
+            self.database.on_commit({name: rows for name, (_, rows) in self._written.items()}, told)
         for table, written in self._written.values():
             table.rows.update(written)
             for key in [k for k, row in written.items() if row is None]:

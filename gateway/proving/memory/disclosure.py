@@ -18,6 +18,7 @@ from gateway.disclosure.rules.uses import (
 from gateway.disclosure.rules.verification import Destroyed, Finding, SignedRoot, Verification, pack_row
 from gateway.disclosure.signing import RootVerifier
 from gateway.disclosure.store import Read
+from gateway.outbox.bundles import members_of
 from gateway.outbox.store import OutboxEvent, OutboxRow
 from gateway.payments.rules.payment import Payment
 from gateway.proving.memory.boundary import Boundary, no_boundary
@@ -61,7 +62,10 @@ class MemoryDisclosureLog:
         if not rows:
             return Read((), after)
         uses = [
-            self._source(r) for r in rows if r.event.event_type in PAYMENT_TYPES or r.event.event_type in BODY_TYPES
+            self._source(r, number, event)
+            for r in rows
+            for number, event in members_of(r.id, r.event)
+            if event.event_type in PAYMENT_TYPES or event.event_type in BODY_TYPES
         ]
         return Read(uses, (rows[-1].tx, rows[-1].id), is_full=len(rows) == limit)
 
@@ -102,8 +106,7 @@ class MemoryDisclosureLog:
         if not self._connected:
             raise StoreUnavailableError("the session that held the lead is gone")
 
-    def _source(self, row: OutboxRow) -> SourceRow:
-        event = row.event
+    def _source(self, row: OutboxRow, number: int, event: OutboxEvent) -> SourceRow:
         partner_id = PartnerId(event.topic.removeprefix(_EVENTS_TOPIC))
         payment: PaymentFacts | None = None
         told: Mapping[str, Any] | None = None
@@ -121,7 +124,8 @@ class MemoryDisclosureLog:
         held = None if consent is None else self._db.consents.rows.get(consent)
         return SourceRow(
             tx=row.tx,
-            id=row.id,
+            id=number,
+            row=row.id,
             event_type=event.event_type,
             event_id=event.event_id,
             occurred_at=event.occurred_at,

@@ -27,6 +27,11 @@ class MemoryOutbox:
         if events:
             self._tx.append(events)
 
+    async def append_bundled(self, events: Sequence[OutboxEvent]) -> None:
+        await self._boundary("outbox.append")
+        if events:
+            self._tx.append(events, bundling=True)
+
     async def make_partitions(self, *, ahead: int) -> int:  # noqa: ARG002 - as the protocol has it
         """Nothing has to be made ahead here; every range of ``PARTITION`` places is one."""
         await self._boundary("outbox.make_partitions")

@@ -57,7 +57,10 @@ async def test_each_kind_goes_after_its_own_time_with_evidence_that_is_told(data
     assert all(b"customer-1" not in r.event.body for r in events)
     uses = [
         use_of(
-            SourceRow(r.tx, r.id, r.event.event_type, r.event.event_id, r.event.occurred_at, told=told_by(r.event.body))
+            SourceRow(
+                *(r.tx, r.id, r.id, r.event.event_type, r.event.event_id, r.event.occurred_at),
+                told=told_by(r.event.body),
+            )
         )
         for r in events
     ]

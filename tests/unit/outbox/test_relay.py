@@ -283,6 +283,54 @@ async def test_what_is_larger_than_its_topic_takes_is_set_aside_and_holds_up_not
     assert values(rig, OTHER) == ["b1", "b2", "b3", "b4"]
 
 
+async def append_bundle(rig: Rig, *names: str) -> None:
+    """One row for each topic; names begin with the topic's letter, as those of :func:`append_for`."""
+    async with rig.store.transaction() as uow:
+        await uow.outbox.append_bundled([outbox_event(n, topic=TOPIC if n[0] == "a" else OTHER) for n in names])
+
+
+async def test_each_event_of_a_bundle_is_a_record_of_its_own(rig: Rig) -> None:
+    relay, _ = await leading_relay(rig)
+    await append_for(rig, "a1")
+    await append_bundle(rig, "a2", "b1", "a3", "b2")
+    assert len(rig.database.outbox) == 3
+    assert await relay.relay_once() == 3
+    assert (values(rig, TOPIC), values(rig, OTHER)) == (["a1", "a2", "a3"], ["b1", "b2"])
+    record = rig.kafka.records(OTHER)[0]
+    envelope = read_envelope(record.headers)
+    assert (record.key, envelope.id, envelope.type, envelope.time) == (b"k", "b1", EventType.PAYMENT_SENT, NOW)
+    assert rig.observer.counted("relay", "published") == 5
+    assert await relay.relay_once() == 0
+
+
+async def test_a_bundle_for_a_missing_topic_is_set_aside_and_told_as_a_whole(rig: Rig) -> None:
+    rig.publisher = picky = Picky(rig)  # type: ignore[assignment]
+    relay, reader = await leading_relay(rig)
+    picky.missing = {OTHER}
+    await append_bundle(rig, "b1", "a1", "b2", "a2")
+    await relay.relay_once()
+    assert (values(rig, TOPIC), values(rig, OTHER)) == (["a1", "a2"], [])
+    assert await reader.parked_topics() == frozenset({OTHER})
+    assert (rig.observer.counted("relay", "published"), rig.observer.counted("relay", "parked")) == (2, 2)
+    picky.missing = set()
+    assert await relay.retry_parked() == 2
+    assert values(rig, OTHER) == ["b1", "b2"]
+    assert await relay.retry_parked() == 0
+
+
+async def test_one_of_a_bundle_that_is_too_large_holds_up_none_of_the_others(rig: Rig) -> None:
+    relay, _, narrow = await narrow_relay(rig, {OTHER: 5})
+    await append_bundle(rig, "b1", "b-large", "b2")
+    await append_for(rig, "b3")
+    assert await relay.relay_once() == 2
+    assert values(rig, OTHER) == ["b1", "b2", "b3"]
+    narrow.limits = {}
+    assert await relay.retry_parked() == 3
+    # What was told before is told again with it: readers know it by its id.
+    assert values(rig, OTHER) == ["b1", "b2", "b3", "b1", "b-large", "b2"]
+    assert await relay.retry_parked() == 0
+
+
 async def test_what_was_too_large_is_told_once_its_topic_takes_it(rig: Rig) -> None:
     relay, _, narrow = await narrow_relay(rig, {OTHER: 5, TOPIC: 5})
     await append_for(rig, "b-large", "a-large", "b-large-2", "b-large-is-largest")
