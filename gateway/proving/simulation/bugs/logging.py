@@ -5,6 +5,8 @@ from typing import Final
 
 from gateway.disclosure import sequencer
 from gateway.disclosure.rules import sequence, uses
+from gateway.outbox.bundles import members_of
+from gateway.outbox.store import OutboxEvent
 from gateway.proving.memory import MemoryDisclosureLog
 from gateway.proving.memory import disclosure as memory
 from gateway.proving.simulation.bugs.planting import Mutant, edited, replaced, swapped
@@ -48,6 +50,14 @@ def _offer_unlogged() -> AbstractContextManager[None]:
     return _unread(EventType.CONSENT_OFFERED)
 
 
+def _first_of(number: int, event: OutboxEvent) -> list[tuple[int, OutboxEvent]]:
+    return members_of(number, event)[:1]
+
+
+def _bundle_half_logged() -> AbstractContextManager[None]:
+    return replaced(memory, "members_of", _first_of)
+
+
 LOGGING: Final = (
     Mutant("use-unlogged", "the disclosure log reads two uses of a batch, and passes over the others", _skips),
     Mutant("rejected-logged-as-paid", "a payment that was refused is logged as a use", _doubles),
@@ -56,5 +66,6 @@ LOGGING: Final = (
     Mutant("root-leaves-one-out", "a root does not cover its first entry", _root_short),
     Mutant("void-export-unlogged", "chunks of which nothing whole became are not logged", _void_unlogged, of_data=True),
     Mutant("share-unlogged", "shares are not logged", _share_unlogged),
+    Mutant("bundle-half-logged", "of shares that stand in one row the first is logged", _bundle_half_logged),
     Mutant("offer-unlogged", "offers are not logged", _offer_unlogged, of_data=True),
 )

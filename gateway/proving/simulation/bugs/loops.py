@@ -12,6 +12,7 @@ from gateway.messaging import isolation
 from gateway.orders import payment_kinds
 from gateway.orders import turns as fair_intake
 from gateway.outbox import relay
+from gateway.outbox.bundles import members_of
 from gateway.outbox.rules import ahead
 from gateway.payments import transitions
 from gateway.payments.rules.lifecycle import TRANSITIONS, LimitEffect, PaymentEventKind, PaymentState, Transition
@@ -28,6 +29,10 @@ def _outbox_row_dropped() -> AbstractContextManager[None]:
 
     before = transitions.payment_events
     return replaced(transitions, "payment_events", some)
+
+
+def _bundle_half_told() -> AbstractContextManager[None]:
+    return replaced(relay, "members_of", lambda number, event: members_of(number, event)[:1])
 
 
 def _relay_gives_up() -> AbstractContextManager[None]:
@@ -111,6 +116,7 @@ def _topic_skipped() -> AbstractContextManager[None]:
 LOOPS: Final = (
     Mutant("outbox-row-dropped", "writes no event for an unknown outcome", _outbox_row_dropped),
     Mutant("relay-gives-up", "moves its cursor past what Kafka refused", _relay_gives_up),
+    Mutant("bundle-half-told", "tells the first of the events that stand in one row", _bundle_half_told),
     Mutant("cursor-runs-ahead", "moves the relay's cursor past transactions that run", _cursor_runs_ahead),
     Mutant("offsets-first", "commits Kafka's offsets before the work", _offsets_first),
     Mutant("execution-offsets-first", "commits what execution took before its intents", _execution_offsets_first),
