@@ -75,9 +75,12 @@ class Group:
     packed: int = 0
     failure: KafkaError | None = None
 
-    async def send_next(self, producer: Any, records: Sequence[Outgoing], *, alone: bool) -> None:
-        """Fill one more batch and give it to the producer, once that has sent this partition's last one."""
-        batch, numbers = pack(producer, records, self.pending, self.packed, alone=alone)
+    async def send_next(self, producer: Any, records: Sequence[Outgoing], most: int | None) -> None:
+        """Fill one more batch and give it to the producer, once that has sent this partition's last one.
+
+        ``most``: as :func:`pack` takes it.
+        """
+        batch, numbers = pack(producer, records, self.pending, self.packed, most=most)
         topic, number = self.partition
         try:
             self.sent.append((numbers, await producer.send_batch(batch, topic, partition=number)))
@@ -146,16 +149,18 @@ async def _refuse_missing(producer: Any, topic: str) -> None:
 
 
 def pack(
-    producer: Any, records: Sequence[Outgoing], pending: list[int], begin: int, *, alone: bool = False
+    producer: Any, records: Sequence[Outgoing], pending: list[int], begin: int, *, most: int | None = None
 ) -> tuple[Any, list[int]]:
     """Fill one batch from ``begin`` on; return it and which records it holds. It takes one record of any size.
 
-    ``alone``: and no other.
+    ``most``: and others only while all of them have no more bytes than this; None: as many as a batch has room for.
     """
     batch = producer.create_batch()
-    end, ends = begin, begin + 1 if alone else len(pending)
-    while end < ends:
+    end, size = begin, 0
+    while end < len(pending):
         record = records[pending[end]]
+        if most is not None and (size := size + size_of(record)) > most and end > begin:
+            break
         if (
             batch.append(timestamp=record.at_ms, key=record.key, value=record.value, headers=list(record.headers))
             is None

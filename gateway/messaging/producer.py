@@ -18,6 +18,7 @@ from aiokafka.errors import InvalidTimestampError, KafkaError
 from gateway.base.errors import PublisherUnavailableError, TooLargeForTopicError, TopicClosedError
 from gateway.base.process import Observer
 from gateway.messaging.live_producer import LiveProducer, back_off
+from gateway.messaging.narrow_topics import NarrowTopics
 from gateway.messaging.packing import Confirmed, Group, Outcome, Partition, by_partition, size_of
 from gateway.messaging.records import Outgoing, Receipt
 from gateway.messaging.settings import KafkaSettings
@@ -84,6 +85,7 @@ class KafkaPublisher:
         # Batches that outlived their caller's deadline. aiokafka still retries them: nothing is added before they end,
         # or an outage would fill memory with repeats of one batch.
         self._left_behind: set[asyncio.Future[Any]] = set()
+        self._narrow = NarrowTopics()
 
     async def start(self) -> None:
         """Connect, trying again in place while no broker answers.
@@ -144,7 +146,8 @@ class KafkaPublisher:
         deadline = self._deadline()
         pending: Sequence[int] = range(len(records))
         untimely: set[str] = set()
-        alone: set[str] = set()
+        # Topics whose records go one by one; and the bytes of the least that they did not take at once.
+        alone: dict[str, int] = {}
         attempt = 0
         while True:
             producer = await self._live.get(deadline)
@@ -154,12 +157,16 @@ class KafkaPublisher:
             )
             confirmed += done
             if failure is None:
+                for topic, size in alone.items():
+                    self._narrow.refused(topic, size, asyncio.get_running_loop().time())
                 return
             if singles := [batch[0] for batch in too_large if len(batch) == 1]:
                 raise self._too_large(records, singles) from failure
             if too_large:
                 # Which of them it is, if any, is known once they are sent one by one.
-                alone |= {records[batch[0]].topic for batch in too_large}
+                for batch in too_large:
+                    topic, size = records[batch[0]].topic, sum(size_of(records[n]) for n in batch)
+                    alone[topic] = min(size, alone.get(topic, size))
                 continue
             if isinstance(failure, PublisherUnavailableError):
                 raise failure
@@ -233,7 +240,7 @@ class KafkaPublisher:
                 left = going
                 while left:
                     for group in left:
-                        await group.send_next(producer, records, alone=group.partition.topic in alone)
+                        await group.send_next(producer, records, self._most(group.partition.topic, alone))
                     left = [group for group in left if group.is_sending]
                 if sent := [future for group in going for _, future in group.sent]:
                     await asyncio.wait(sent)
@@ -243,6 +250,9 @@ class KafkaPublisher:
         finally:
             self._leave_behind(future for group in going for _, future in group.sent if not future.done())
         return [group.outcome() for group in going]
+
+    def _most(self, topic: str, alone: Collection[str]) -> int | None:
+        return 0 if topic in alone else self._narrow.most(topic, asyncio.get_running_loop().time())
 
     def _leave_behind(self, futures: Iterable[asyncio.Future[Any]]) -> None:
         for future in futures:

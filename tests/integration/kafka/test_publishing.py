@@ -113,6 +113,31 @@ async def test_batches_larger_than_a_topic_takes_go_one_by_one(
     assert observer.counted("publisher", "too_large") == 0
 
 
+async def test_what_a_topic_takes_at_once_is_found_out_and_remembered(
+    settings: KafkaSettings, publisher: KafkaPublisher, observer: RecordingObserver
+) -> None:
+    """Each refusal costs the producer. Ten of these records are too many, and three are not."""
+    topic, usual = await fresh_topic(settings, 1, max_message_bytes=4096), await fresh_topic(settings, 1)
+    for _ in range(6):
+        await publisher.publish([noise(t, n, 1000) for n in range(10) for t in (topic, usual)])
+    refused = observer.counts["publisher", "producer_replaced", "MessageSizeTooLargeError"]
+    assert 1 <= refused <= 3
+    group = Group(settings, observer, topic)
+    taken = await take_until(await group.join(), 60)
+    await group.stop()
+    assert [r.value for r in taken] == [noise(topic, n, 1000).value for n in range(10)] * 6
+
+
+async def test_one_record_that_is_too_large_makes_no_topic_narrow(
+    settings: KafkaSettings, publisher: KafkaPublisher, observer: RecordingObserver
+) -> None:
+    topic = await fresh_topic(settings, 1, max_message_bytes=8192)
+    for _ in range(3):
+        with pytest.raises(TooLargeForTopicError):
+            await publisher.publish([noise(topic, n, 9000 if n == 1 else 1000) for n in range(3)])
+    assert publisher._narrow.most(topic, 0.0) is None
+
+
 async def test_which_record_is_too_large_is_told_and_those_before_it_are_there(
     settings: KafkaSettings, publisher: KafkaPublisher, observer: RecordingObserver
 ) -> None:
