@@ -165,10 +165,10 @@ class OfferService:
         async with self._store.transaction() as uow:
             consents = await uow.consents.lock(due)
             await uow.marketing.lock_customers(sorted({c.terms.customer_id for c in consents.values()}))
-            rows = await uow.marketing.campaigns()
-            locked = await uow.marketing.lock_campaigns([r.campaign_id for r in rows if r.active])
-            # After the locks: what ended before them has ended.
-            now = self._clock.now()
+            active = [r.campaign_id for r in await uow.marketing.campaigns() if r.active]
+            locked = await uow.marketing.lock_campaigns(active)
+            # After the locks: what ended before them has ended, and campaigns exclude each other as they stand now.
+            now, rows = self._clock.now(), await uow.marketing.campaigns()
             running = _running(locked.values(), now)
             permits = _permits(consents, now)
             if not running or not permits:

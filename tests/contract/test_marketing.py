@@ -3,7 +3,8 @@
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from random import Random
@@ -13,9 +14,10 @@ from uuid import UUID
 import pytest
 from msgspec import structs
 
+from gateway.app.registries import open_registries
 from gateway.consents.rules.consent import Consent
 from gateway.disclosure.rules.destruction import OldRows
-from gateway.marketing.rules.campaign import Budget, Frequency, Segment
+from gateway.marketing.rules.campaign import Budget, Campaign, Frequency, Segment
 from gateway.marketing.rules.offers import OfferState
 from gateway.network.exchange import Operation
 from gateway.outbox.store import OutboxEvent
@@ -38,7 +40,7 @@ from schemas.marketing import (
 )
 from schemas.primitives import ConsentId, MerchantId, Money, PartnerId
 from schemas.topics import events_topic
-from tests.contract.conftest import Backend
+from tests.contract.conftest import Backend, MemoryBackend, PostgresBackend
 from tests.support.builders import NOW, payment
 from tests.support.domain_samples import krw, merchant
 from tests.support.leading import led
@@ -187,6 +189,33 @@ async def test_an_exclusive_group_makes_a_customer_one_offer(ready: Backend) -> 
     for _ in range(2):
         await rig.offers.grant()
     assert Counter(o.campaign_id for o in await granted(ready)) == {"a": 3, "c": 3}
+
+
+@asynccontextmanager
+async def rewriting(backend: Backend, changed: Campaign) -> AsyncIterator[None]:
+    """An operator writes a campaign, and others wait for it until the block ends."""
+    match backend:
+        case MemoryBackend():
+            async with backend.store.transaction() as uow:
+                await uow.marketing.lock_campaigns([changed.campaign_id])
+                yield
+                await backend.put_campaigns(changed)
+        case PostgresBackend():
+            async with open_registries(backend.dsn) as registries, registries.transaction():
+                await registries.campaigns.apply(changed, now=NOW)
+                yield
+
+
+async def test_campaigns_exclude_each_other_as_they_stand_once_they_are_locked(ready: Backend) -> None:
+    await ready.put_campaigns(campaign("a"))
+    rig = MarketingRig(ready.store)
+    await rig.offers.grant()
+    await ready.put_campaigns(campaign("b", exclusive_group="g"))
+    async with rewriting(ready, campaign("a", exclusive_group="g")):
+        granting = asyncio.create_task(rig.offers.grant())
+        await ready.until_blocked(granting)
+    await granting
+    assert {o.campaign_id for o in await granted(ready)} == {"a"}
 
 
 async def test_a_customer_gets_no_more_than_the_frequency_allows(ready: Backend) -> None:
