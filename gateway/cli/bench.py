@@ -54,6 +54,10 @@ def command(
     flood: Annotated[
         bool, typer.Option("--flood", help="Instead: how late one partner's orders are while another floods.")
     ] = False,
+    soak: Annotated[
+        float | None,
+        typer.Option(help="Instead: so many minutes at 100 orders a second. Does any process's memory grow?", min=1),
+    ] = None,
     against: Annotated[
         str | None, typer.Option(help="Instead: this tree and another commit in turns, e.g. 'HEAD~10'.")
     ] = None,
@@ -81,6 +85,9 @@ def command(
         raise CliError(f"The bench needs the package {error.name}.", hint="Run `make install`.") from error
     if flood:
         _flood(initiation_workers)
+        return
+    if soak is not None:
+        _soak(soak)
         return
     if against is not None:
         _against(against, rounds, seconds or 15.0, latency_seconds or 12.0)
@@ -168,6 +175,28 @@ def _without(given: str, rounds: int, json_file: Path | None) -> None:
         json_file.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     typer.echo(result.last_line())
     if not result.balanced:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _soak(minutes: float) -> None:
+    from gateway.proving.bench.result import BenchError  # noqa: PLC0415 - an extra that production does not install
+    from gateway.proving.bench.soak import SoakPlan, run_soak  # noqa: PLC0415 - likewise
+
+    view = LiveView(err())
+    try:
+        result = run_to_end(run_soak(SoakPlan(minutes), local_home(), view=view))
+    except BenchError as error:
+        raise CliError(str(error)) from error
+    view.settle()
+    console = results()
+    console.print("MiB at most, and growth from the second to the last quarter", markup=False)
+    for name, meter in result.meters.items():
+        peak, growth = meter.peak / 2**20, meter.growth / 2**20
+        verdict = "flat" if meter.flat else "grows"
+        console.print(f"{name:<24} {peak:>7,.1f} {growth:>+7,.1f}  {verdict}", markup=False)
+    show_books(result.checked)
+    typer.echo(result.last_line())
+    if result.growing or not result.balanced:
         raise typer.Exit(ExitCode.FAILED)
 
 
