@@ -43,7 +43,9 @@ PAYMENT_COLUMNS = (
     *("network_code", "network_id", "terminal_id", "stan", "rrn", "transmitted_at", "approval_code", "limit_windows"),
     *("ordered_at", "decided_at", "changed_at", "traceparent", "sent_by", "original_payment_id"),
 )
-TRANSFER_COLUMNS = ("partner_id", "payment_id", "kind", "debit", "credit", "amount_minor", "currency", "posted_at")
+TRANSFER_COLUMNS = (
+    *("partner_id", "payment_id", "kind", "debit", "credit", "amount_minor", "currency", "posted_at", "round"),
+)
 
 
 NUMBERS_AT_ONCE: Final = 1_000
@@ -186,7 +188,17 @@ class PostgresPaymentStore:
             "ledger_transfer",
             columns=TRANSFER_COLUMNS,
             records=[
-                (*key, t.kind.value, t.debit, t.credit, t.amount_minor, t.currency, posted_at)
+                # Without a round the database counts it, at twice the cost of the row itself.
+                (
+                    *key,
+                    t.kind.value,
+                    t.debit,
+                    t.credit,
+                    t.amount_minor,
+                    t.currency,
+                    posted_at,
+                    None if t.repeated else 0,
+                )
                 for key, t, posted_at in transfers
             ],
         )

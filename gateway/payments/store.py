@@ -69,7 +69,10 @@ class PaymentStore(Protocol):
         """The same for reversals and inquiries, which count apart."""
 
     async def insert_transfers(self, transfers: Sequence[tuple[PaymentKey, Transfer, datetime]]) -> None:
-        """Append to the ledger. One transfer of a kind per payment: a second one is a bug and fails."""
+        """Append to the ledger. One transfer of a kind per payment: a second one is a bug and fails.
+
+        A settlement, and its being undone, there are once a round; one that may be ``repeated`` is of the next one.
+        """
 
     async def abandoned(
         self, network_id: NetworkId, *, alive_since: datetime, sent_before: datetime, limit: int

@@ -145,6 +145,7 @@ def _move(payment: Payment, change: Change, now: datetime, effects: _Effects) ->
                 merchant_id=payment.merchant_id,
                 amount_minor=payment.amount_minor,
                 currency=payment.currency,
+                version=moved.version,
             )
         )
     if step.reverse:

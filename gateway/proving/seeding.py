@@ -30,9 +30,9 @@ _STATEMENTS: Final = (
         'month/calendar/KRW@1761922800', at, at, at + interval '2 s', 'seed' FROM {_ROWS}
     """,
     """
-    INSERT INTO ledger_transfer (partner_id, payment_id, kind, debit, credit, amount_minor, currency, posted_at)
+    INSERT INTO ledger_transfer (partner_id, payment_id, kind, debit, credit, amount_minor, currency, posted_at, round)
     SELECT 'seed-' || n % 50, id, kind, 'seed:' || kind || ':debit', 'seed:' || kind || ':credit', 1000 + n % 90000,
-        'KRW', at FROM {_ROWS}, unnest(ARRAY['approved', 'settled']) AS kind
+        'KRW', at, 0 FROM {_ROWS}, unnest(ARRAY['approved', 'settled']) AS kind
     """,
     """
     INSERT INTO clearing_record (network_id, cycle_id, record_no, kind, rrn, stan, terminal_id, acceptor_id,

@@ -220,10 +220,11 @@ async def test_a_ledger_holds_one_transfer_of_a_kind_a_payment(backend: Backend)
 async def test_a_payment_is_settled_again_only_after_its_settlement_was_undone(backend: Backend) -> None:
     key = payment(1).key
     settled, undone = transfer(TransferKind.SETTLED), transfer(TransferKind.SETTLEMENT_UNDONE)
-    for kind in (settled, undone, settled, undone, settled):
+    again = replace(settled, repeated=True)
+    for kind in (settled, undone, again, undone, again):
         async with backend.store.transaction() as uow:
             await uow.payments.insert_transfers([(key, kind, NOW)])
-    for twice in ([settled], [undone, undone]):
+    for twice in ([again], [undone, undone], [undone, settled]):
         with pytest.raises(StoreIntegrityError):
             async with backend.store.transaction() as uow:
                 await uow.payments.insert_transfers([(key, t, NOW) for t in twice])

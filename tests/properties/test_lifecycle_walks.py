@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gateway.consents.rules.limits import Usage, with_given_back, with_taken
 from gateway.network.exchange import Operation
-from gateway.payments.rules.ledger import transfers_of
+from gateway.payments.rules.ledger import TransferKind, transfers_of
 from gateway.payments.rules.lifecycle import TERMINAL, LimitEffect, PaymentEventKind, PaymentState, transition
 
 EVENTS = st.lists(st.sampled_from(PaymentEventKind), max_size=40)
@@ -40,6 +40,7 @@ class Life:
         self.balances: Counter[str] = Counter()
         self.version = 0
         self.reversal_queued = False
+        self.posted: set[TransferKind] = set()
 
     def happens(self, event: PaymentEventKind) -> None:
         done = transition(self.state, event)
@@ -58,7 +59,11 @@ class Life:
             merchant_id="shop-1",
             amount_minor=self.amount,
             currency="KRW",
+            version=self.version + 1,
         ):
+            # What is said to be no repetition is the first of its kind: the ledger takes it for that.
+            assert row.repeated or row.kind is TransferKind.SETTLEMENT_UNDONE or row.kind not in self.posted
+            self.posted.add(row.kind)
             self.balances[row.debit] += row.amount_minor
             self.balances[row.credit] -= row.amount_minor
         self.reversal_queued |= done.reverse

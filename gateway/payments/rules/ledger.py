@@ -35,14 +35,22 @@ class TransferKind(StrEnum):
 
 
 class Transfer(Struct, frozen=True, gc=False):
-    """One row of the ledger: ``amount_minor`` (above zero) moves from the credit to the debit account."""
+    """One row of the ledger: ``amount_minor`` (above zero) moves from the credit to the debit account.
+
+    Attributes:
+        repeated: the payment may have one of its kind already: the ledger counts which one this is.
+    """
 
     kind: TransferKind
     debit: str
     credit: str
     amount_minor: int
     currency: str
+    repeated: bool = False
 
+
+SETTLED_AGAIN_FROM: Final = 5
+"""Sent, approved, settled, undone, settled: no payment is settled for a second time in an earlier version of it."""
 
 RECEIVABLE_GROWS: Final[Mapping[tuple[Operation, TransferKind], bool]] = {
     (Operation.PURCHASE, TransferKind.AUTHORISED): True,
@@ -75,8 +83,9 @@ def transfers_of(
     merchant_id: str,
     amount_minor: int,
     currency: str,
+    version: int,
 ) -> tuple[Transfer, ...]:
-    """Write out the transfers of one payment, in the order of ``kinds``.
+    """Write out the transfers of one payment, in the order of ``kinds``; ``version``: the one that they lead to.
 
     Raises:
         ValueError: the amount is not above zero.
@@ -84,9 +93,10 @@ def transfers_of(
     if amount_minor <= 0:
         raise ValueError("amount_minor must be above zero")
     receivable, payable = network_receivable(network_id), merchant_payable(merchant_id)
+    repeated = version >= SETTLED_AGAIN_FROM
     return tuple(
-        Transfer(kind, receivable, payable, amount_minor, currency)
+        Transfer(kind, receivable, payable, amount_minor, currency, repeated)
         if RECEIVABLE_GROWS[operation, kind]
-        else Transfer(kind, payable, receivable, amount_minor, currency)
+        else Transfer(kind, payable, receivable, amount_minor, currency, repeated)
         for kind in kinds
     )

@@ -23,8 +23,6 @@ _UNSENT = frozenset({PaymentState.REJECTED, PaymentState.SCHEDULED})
 
 _IN_FLIGHT = frozenset({PaymentState.SENT, PaymentState.UNKNOWN, PaymentState.REVERSING})
 
-_REPEATED = (TransferKind.SETTLED, TransferKind.SETTLEMENT_UNDONE)
-
 
 class MemoryPaymentStore:
     """Implements :class:`gateway.payments.store.PaymentStore` in one transaction."""
@@ -134,7 +132,10 @@ class MemoryPaymentStore:
         for key, transfer, posted_at in transfers:
             if transfer.amount_minor <= 0 or transfer.debit == transfer.credit:
                 raise StoreIntegrityError("ledger_amount or ledger_two_accounts")
-            place = (key, transfer.kind, self._round(key) if transfer.kind in _REPEATED else 0)
+            is_counted = transfer.kind is TransferKind.SETTLEMENT_UNDONE or (
+                transfer.kind is TransferKind.SETTLED and transfer.repeated
+            )
+            place = (key, transfer.kind, self._round(key) if is_counted else 0)
             settled = (key, TransferKind.SETTLED, place[2])
             if transfer.kind is TransferKind.SETTLEMENT_UNDONE and self._tx.get(self._db.transfers, settled) is None:
                 raise StoreIntegrityError("ledger_rounds")
