@@ -4,18 +4,6 @@ WHERE network_id = $1 AND rrn = ANY ($2::text[])
 ORDER BY partner_id, payment_id
 FOR NO KEY UPDATE
 
--- name: insert
--- In the order of their numbers, so that two imports can never wait for each other.
-INSERT INTO clearing_record (network_id, cycle_id, created_at, record_no, kind, rrn, stan, terminal_id, acceptor_id,
-                             amount_minor, currency, partner_id, payment_id, break_kind, break_detail)
-SELECT $1, $2, $11, r.* FROM unnest($3::integer[], $4::text[], $5::text[], $6::integer[], $7::text[], $8::text[],
-                               $9::bigint[], $10::text[], $12::text[], $13::uuid[], $14::text[], $15::text[])
-    AS r (record_no, kind, rrn, stan, terminal_id, acceptor_id, amount_minor, currency, partner_id, payment_id,
-          break_kind, break_detail)
-ORDER BY r.record_no
-ON CONFLICT (network_id, cycle_id, record_no) DO NOTHING
-RETURNING record_no
-
 -- name: lock
 SELECT record_no, kind, rrn, stan, terminal_id, acceptor_id, amount_minor, currency, created_at, partner_id, payment_id,
        break_kind, break_detail

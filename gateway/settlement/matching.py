@@ -14,7 +14,6 @@ from functools import partial
 from itertools import groupby
 from typing import Final, assert_never
 
-from gateway.base.errors import StoreConflictError
 from gateway.base.pace import Pace
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
@@ -267,15 +266,9 @@ def _moment(at: datetime) -> str:
 
 
 async def _write_new(uow: SettlementUnit, batch: ClearingBatch, outcomes: _Outcomes, created_at: datetime) -> None:
+    """Record what was new when it was looked at. If another worker has done so since, all is tried again."""
     new = outcomes.sorted_records.new
-    if not new:
-        return
-    written = await uow.clearing.insert(
-        batch.network_id, batch.cycle_id, new, created_at=created_at, outcomes=outcomes.by_record()
-    )
-    if len(written) != len(new):
-        # Another worker has taken one of these in since we looked.
-        raise StoreConflictError("clearing record inserted concurrently")
+    await uow.clearing.add(batch.network_id, batch.cycle_id, new, created_at=created_at, outcomes=outcomes.by_record())
 
 
 def _by_key(payments: Mapping[str, Payment]) -> dict[PaymentKey, Payment]:

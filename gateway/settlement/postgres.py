@@ -16,6 +16,12 @@ from schemas.primitives import NetworkId
 
 _SQL = load(__name__, "clearing")
 
+CLEARING_COLUMNS = (
+    *("network_id", "cycle_id", "created_at"),
+    *("record_no", "kind", "rrn", "stan", "terminal_id", "acceptor_id", "amount_minor", "currency"),
+    *("partner_id", "payment_id", "break_kind", "break_detail"),
+)
+
 
 class PostgresClearingStore:
     """Implements :class:`gateway.settlement.store.ClearingStore` on one connection."""
@@ -27,7 +33,7 @@ class PostgresClearingStore:
         rows = await self._connection.fetch(_SQL.payments_by_rrn, network_id, rrns)
         return {row["rrn"]: payment_of(row) for row in rows}
 
-    async def insert(
+    async def add(
         self,
         network_id: NetworkId,
         cycle_id: str,
@@ -35,12 +41,18 @@ class PostgresClearingStore:
         *,
         created_at: datetime,
         outcomes: Mapping[int, Outcome] = NO_OUTCOMES,
-    ) -> frozenset[int]:
-        of_each = [outcomes.get(r.record_no, (None, None)) for r in records]
-        rows = await self._connection.fetch(
-            _SQL.insert, network_id, cycle_id, *_columns(records), created_at, *_outcome_columns(of_each)
+    ) -> None:
+        if not records:
+            return
+        # In the order of their numbers, so that two imports can never wait for each other.
+        new = sorted(records, key=lambda r: r.record_no)
+        of_each = [outcomes.get(r.record_no, (None, None)) for r in new]
+        rows = zip(*_columns(new), *_outcome_columns(of_each), strict=True)
+        await self._connection.copy_records_to_table(
+            "clearing_record",
+            columns=CLEARING_COLUMNS,
+            records=[(network_id, cycle_id, created_at, *row) for row in rows],
         )
-        return frozenset(r["record_no"] for r in rows)
 
     async def lock(self, network_id: NetworkId, cycle_id: str, numbers: Sequence[int]) -> Mapping[int, StoredRecord]:
         rows = await self._connection.fetch(_SQL.lock, network_id, cycle_id, numbers)

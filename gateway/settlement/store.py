@@ -51,7 +51,7 @@ class ClearingStore(Protocol):
     async def payments_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, Payment]:
         """Payments by the network's reference, locked until the transaction ends."""
 
-    async def insert(
+    async def add(
         self,
         network_id: NetworkId,
         cycle_id: str,
@@ -59,10 +59,13 @@ class ClearingStore(Protocol):
         *,
         created_at: datetime,
         outcomes: Mapping[int, Outcome] = NO_OUTCOMES,
-    ) -> frozenset[int]:
-        """Record what was not recorded yet, in the order of its numbers; return the record numbers of these.
+    ) -> None:
+        """Record what was not recorded yet, in the order of its numbers.
 
         ``created_at``: their file's time. ``outcomes``: by record number; those that are not there have none yet.
+
+        Raises:
+            StoreConflictError: one of them is recorded, or another transaction did so meanwhile: nothing is written.
         """
 
     async def lock(self, network_id: NetworkId, cycle_id: str, numbers: Sequence[int]) -> Mapping[int, StoredRecord]:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway.base.errors import StoreIntegrityError
+from gateway.base.errors import StoreConflictError, StoreIntegrityError
 from gateway.database.unit import Store
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.settlement.rules import Break, BreakKind, ClearedPayment, StoredRecord
@@ -15,26 +15,51 @@ from tests.support.builders import NETWORK, NOW, TERMINAL, clearing_record, late
 NET, OTHER = NetworkId(NETWORK), NetworkId("net-b")
 
 
-async def insert(store: Store, *numbers: int, network_id: NetworkId = NET, cycle_id: str = "c1") -> frozenset[int]:
+async def add(store: Store, *numbers: int, network_id: NetworkId = NET, cycle_id: str = "c1") -> None:
     async with store.transaction() as uow:
         records = [clearing_record(payment(1), n) for n in numbers]
-        return await uow.clearing.insert(network_id, cycle_id, records, created_at=NOW)
+        await uow.clearing.add(network_id, cycle_id, records, created_at=NOW)
+
+
+async def recorded(store: Store, *, network_id: NetworkId = NET, cycle_id: str = "c1") -> set[int]:
+    async with store.transaction() as uow:
+        return set(await uow.clearing.lock(network_id, cycle_id, [*range(1, 9)]))
 
 
 async def test_a_record_goes_in_once_a_network_and_cycle(store: Store) -> None:
-    assert await insert(store, 1, 2) == {1, 2}
-    assert await insert(store, 1, 2, 3) == {3}
-    assert await insert(store, 1, cycle_id="c2") == {1}
-    assert await insert(store, 1, network_id=OTHER) == {1}
-    assert await insert(store) == frozenset()
+    await add(store, 1, 2)
+    with pytest.raises(StoreConflictError):
+        await add(store, 3, 2)
+    # All of them or none.
+    assert await recorded(store) == {1, 2}
+    await add(store, 3)
+    await add(store, 1, cycle_id="c2")
+    await add(store, 1, network_id=OTHER)
+    await add(store)
+    assert await recorded(store) == {1, 2, 3}
+    assert await recorded(store, cycle_id="c2") == await recorded(store, network_id=OTHER) == {1}
 
 
 async def test_of_two_imports_at_once_one_gets_the_record(backend: Backend) -> None:
     async with backend.store.transaction() as uow:
-        assert await uow.clearing.insert(NET, "c1", [clearing_record(payment(1), 1)], created_at=NOW) == {1}
-        second = asyncio.create_task(insert(backend.store, 1))
+        await uow.clearing.add(NET, "c1", [clearing_record(payment(1), 1)], created_at=NOW)
+        second = asyncio.create_task(add(backend.store, 1))
         await backend.until_blocked(second)
-    assert await second == frozenset()
+    with pytest.raises(StoreConflictError):
+        await second
+
+
+async def test_records_go_in_by_their_numbers(backend: Backend) -> None:
+    """So two imports of the same records wait for each other in one direction."""
+    async with backend.store.transaction() as uow:
+        await uow.clearing.add(NET, "c1", [clearing_record(payment(1), 1)], created_at=NOW)
+        # It waits for the first of its records, and holds none of the others meanwhile.
+        second = asyncio.create_task(add(backend.store, 3, 1))
+        await backend.until_blocked(second)
+        await uow.clearing.add(NET, "c1", [clearing_record(payment(1), 3)], created_at=NOW)
+    with pytest.raises(StoreConflictError):
+        await second
+    assert await recorded(backend.store) == {1, 3}
 
 
 async def test_payments_are_found_by_network_and_rrn_with_what_matching_needs(store: Store) -> None:
@@ -67,7 +92,7 @@ async def test_found_payments_are_locked(backend: Backend) -> None:
 
 async def test_outcomes_are_noted_by_record(backend: Backend) -> None:
     one = payment(1)
-    await insert(backend.store, 1, 2, 3)
+    await add(backend.store, 1, 2, 3)
     async with backend.store.transaction() as uow:
         await uow.payments.insert([one])
         await uow.clearing.write_outcomes(
@@ -83,10 +108,7 @@ async def test_a_new_record_is_written_with_its_outcome(backend: Backend) -> Non
     outcomes = {1: (one.key, None), 2: (None, Break(BreakKind.MISSING_HERE, "no payment"))}
     async with backend.store.transaction() as uow:
         await uow.payments.insert([one])
-        assert await uow.clearing.insert(NET, "c1", records, created_at=NOW, outcomes=outcomes) == {1, 2, 3}
-        # What is there stays as it is.
-        again = {1: (None, Break(BreakKind.DUPLICATE, "why"))}
-        assert await uow.clearing.insert(NET, "c1", records, created_at=NOW, outcomes=again) == frozenset()
+        await uow.clearing.add(NET, "c1", records, created_at=NOW, outcomes=outcomes)
         assert (await uow.clearing.lock(NET, "c1", [2]))[2].found == Break(BreakKind.MISSING_HERE, "no payment")
     assert await backend.outcomes() == {1: (one.payment_id, None), 2: (None, "missing_here"), 3: (None, None)}
 
@@ -98,10 +120,10 @@ async def test_a_new_record_names_no_payment_of_another_number_nor_one_that_is_s
     one = payment(1, state=PaymentState.APPROVED)
     async with store.transaction() as uow:
         await uow.payments.insert([one])
-        await uow.clearing.insert(NET, "c1", [clearing_record(one, 1)], created_at=NOW, outcomes={1: (one.key, None)})
+        await uow.clearing.add(NET, "c1", [clearing_record(one, 1)], created_at=NOW, outcomes={1: (one.key, None)})
     with pytest.raises(StoreIntegrityError):
         async with store.transaction() as uow:
-            await uow.clearing.insert(
+            await uow.clearing.add(
                 NET, "c1", [clearing_record(payment(number), 2)], created_at=NOW, outcomes={2: (one.key, None)}
             )
 
@@ -122,7 +144,7 @@ async def test_breaks_are_found_again_once_their_payments_are_approved(store: St
     records = {n: clearing_record(payment(n), n) for n in states}
     async with store.transaction() as uow:
         await uow.payments.insert([payment(n, state=state) for n, state in states.items()])
-        await uow.clearing.insert(NET, "c1", list(records.values()), created_at=NOW)
+        await uow.clearing.add(NET, "c1", list(records.values()), created_at=NOW)
         await uow.clearing.write_outcomes(
             NET, "c1", [(n, payment(n).key, Break(kind, "why")) for n, kind in kinds.items()]
         )
@@ -146,7 +168,7 @@ async def test_a_correction_puts_what_it_supersedes_aside_with_its_outcome(store
     other = clearing_record(payment(2), 2)
     async with store.transaction() as uow:
         await uow.payments.insert([one, payment(2)])
-        await uow.clearing.insert(NET, "c1", [wrong, other], created_at=NOW)
+        await uow.clearing.add(NET, "c1", [wrong, other], created_at=NOW)
         await uow.clearing.write_outcomes(NET, "c1", [(1, one.key, Break(BreakKind.AMOUNT_DIFFERS, "why"))])
     async with store.transaction() as uow:
         assert await uow.clearing.lock(NET, "c1", [1, 3]) == {
@@ -166,7 +188,7 @@ async def test_a_correction_puts_what_it_supersedes_aside_with_its_outcome(store
 
 
 async def test_a_later_file_with_the_same_record_is_remembered_and_an_older_is_not(store: Store) -> None:
-    await insert(store, 1)
+    await add(store, 1)
     for at, stands in ((60, 60), (30, 60), (90, 90)):
         async with store.transaction() as uow:
             await uow.clearing.confirm(NET, "c1", [1, 2], created_at=later(at))
@@ -174,7 +196,7 @@ async def test_a_later_file_with_the_same_record_is_remembered_and_an_older_is_n
 
 
 async def test_locked_records_are_waited_for(backend: Backend) -> None:
-    await insert(backend.store, 1, 2)
+    await add(backend.store, 1, 2)
 
     async def look() -> None:
         async with backend.store.transaction() as uow:
@@ -191,7 +213,7 @@ async def test_breaks_that_another_transaction_looks_at_are_left_to_it(backend: 
     one = payment(1, state=PaymentState.APPROVED)
     async with backend.store.transaction() as uow:
         await uow.payments.insert([one])
-        await uow.clearing.insert(NET, "c1", [clearing_record(one, 1)], created_at=NOW)
+        await uow.clearing.add(NET, "c1", [clearing_record(one, 1)], created_at=NOW)
         await uow.clearing.write_outcomes(NET, "c1", [(1, one.key, Break(BreakKind.NOT_APPROVED, "why"))])
     async with backend.store.transaction() as uow, backend.store.transaction() as other:
         assert len(await uow.clearing.approved_since(10)) == 1
@@ -205,7 +227,7 @@ async def test_no_record_names_a_payment_of_another_network_or_number(
     one = payment(1, state=PaymentState.APPROVED)
     async with store.transaction() as uow:
         await uow.payments.insert([one, payment(2)])
-        await uow.clearing.insert(network_id, "c1", [clearing_record(payment(number), 1)], created_at=NOW)
+        await uow.clearing.add(network_id, "c1", [clearing_record(payment(number), 1)], created_at=NOW)
     for found in (None, Break(BreakKind.AMOUNT_DIFFERS, "why")):
         with pytest.raises(StoreIntegrityError):
             async with store.transaction() as uow:
@@ -216,7 +238,7 @@ async def test_two_records_never_settle_one_payment(store: Store) -> None:
     one = payment(1, state=PaymentState.APPROVED)
     async with store.transaction() as uow:
         await uow.payments.insert([one])
-        await uow.clearing.insert(NET, "c1", [clearing_record(one, n) for n in (1, 2)], created_at=NOW)
+        await uow.clearing.add(NET, "c1", [clearing_record(one, n) for n in (1, 2)], created_at=NOW)
         await uow.clearing.write_outcomes(NET, "c1", [(1, one.key, None)])
     async with store.transaction() as uow:
         await uow.clearing.write_outcomes(NET, "c1", [(2, one.key, Break(BreakKind.DUPLICATE, "why"))])

@@ -488,14 +488,6 @@ INSERTS: Final[dict[str, tuple[str, Callable[[Sequence[int]], tuple[object, ...]
         lambda rows: (*ids("c", rows), AT),
     ),
     "consent.take": (load("consent").take, usages),
-    "clearing.insert": (
-        load("clearing").insert,
-        lambda rows: (
-            *("bcard", "y", list(rows), ["purchase" for _ in rows], [f"{n:012d}" for n in rows], [1 for _ in rows]),
-            *(["t" for _ in rows], ["a" for _ in rows], [1 for _ in rows], ["KRW" for _ in rows], AT),
-            *([None for _ in rows] for _ in range(4)),
-        ),
-    ),
     "portability.add": (
         load("portability").add,
         lambda rows: (

@@ -13,6 +13,7 @@ from gateway.database.roles import FUNCTIONS, RUNNING, SEQUENCES, TABLES, Access
 from gateway.disclosure.postgres import BLOCK_COLUMNS, CONTENT_COLUMNS, ENTRY_COLUMNS
 from gateway.outbox.postgres import BUNDLE_COLUMNS, EVENT_COLUMNS
 from gateway.payments.postgres import LATE_COLUMNS, TRANSFER_COLUMNS
+from gateway.settlement.postgres import CLEARING_COLUMNS
 from gateway.sharing.postgres import SHARE_COLUMNS
 from tests.integration.test_postgres_roles import Database, made
 from tests.support.sql import load
@@ -21,6 +22,7 @@ COPIES: Final = {
     "outbox": EVENT_COLUMNS,
     "bundles": BUNDLE_COLUMNS,
     "ledger_transfer": TRANSFER_COLUMNS,
+    "clearing_record": CLEARING_COLUMNS,
     "late_answer": LATE_COLUMNS,
     "disclosure_entry": ENTRY_COLUMNS,
     "disclosure_content": CONTENT_COLUMNS,
@@ -110,8 +112,8 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
     ),
     Role.SETTLEMENT: (
         _MOVES,
-        "clearing: payments_by_rrn insert lock earlier put_aside supersede confirm write_outcomes approved_since",
-        "copy: ledger_transfer",
+        "clearing: payments_by_rrn lock earlier put_aside supersede confirm write_outcomes approved_since",
+        "copy: ledger_transfer clearing_record",
     ),
     Role.SCHEDULE: (
         _MOVES,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from gateway.base.errors import StoreIntegrityError
+from gateway.base.errors import StoreConflictError, StoreIntegrityError
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.proving.memory.boundary import Boundary
@@ -32,7 +32,7 @@ class MemoryClearingStore:
         payments = await self._tx.lock(self._db.payments, named.values())
         return {rrn: payments[key] for rrn, key in named.items()}
 
-    async def insert(
+    async def add(
         self,
         network_id: NetworkId,
         cycle_id: str,
@@ -40,17 +40,15 @@ class MemoryClearingStore:
         *,
         created_at: datetime,
         outcomes: Mapping[int, Outcome] = NO_OUTCOMES,
-    ) -> frozenset[int]:
-        await self._boundary("clearing.insert")
-        inserted: set[int] = set()
+    ) -> None:
+        await self._boundary("clearing.add")
         for record in sorted(records, key=lambda r: r.record_no):
             key = (network_id, cycle_id, record.record_no)
             payment, found = outcomes.get(record.record_no, (None, None))
             row = ClearingRow(content(record), payment=payment, found=found, created_at=created_at)
-            if await self._tx.insert(self._db.clearing, key, row):
-                self._check(key, payment, found)
-                inserted.add(record.record_no)
-        return frozenset(inserted)
+            if not await self._tx.insert(self._db.clearing, key, row):
+                raise StoreConflictError("clearing_record_pkey")
+            self._check(key, payment, found)
 
     async def lock(self, network_id: NetworkId, cycle_id: str, numbers: Sequence[int]) -> Mapping[int, StoredRecord]:
         await self._boundary("clearing.lock")

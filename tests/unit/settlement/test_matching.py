@@ -292,7 +292,7 @@ async def test_a_record_does_not_wait_for_ever(rig: Rig) -> None:
 # fmt: off
 OUTAGES = [
     ("store.begin",              (AWAY,)),
-    ("clearing.insert",          (StoreConflictError("lost"), AWAY)),
+    ("clearing.add",             (StoreConflictError("lost"), AWAY)),
     ("clearing.payments_by_rrn", (StoreConflictError("deadlock"),)),
     ("clearing.lock",            (AWAY,)),
     ("store.commit",             (AWAY,)),
