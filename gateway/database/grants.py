@@ -25,6 +25,7 @@ from gateway.database.roles import (
     Columns,
     Role,
 )
+from gateway.database.sessions import connect
 
 ROLES_FILE: Final = "roles.sql"
 GRANTS_FILE: Final = "grants.sql"
@@ -199,7 +200,7 @@ async def apply_roles(dsn: str) -> None:
     Raises:
         asyncpg.InsufficientPrivilegeError: the user of the address may not make roles.
     """
-    connection = await asyncpg.connect(dsn)
+    connection = await connect(dsn)
     try:
         for left in reversed(range(ATTEMPTS)):
             try:

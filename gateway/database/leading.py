@@ -4,9 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
-
-from gateway.database.sessions import COMMAND_TIMEOUT_S
+from gateway.database.sessions import COMMAND_TIMEOUT_S, connect
 
 if TYPE_CHECKING:
     from asyncpg import Connection
@@ -19,7 +17,7 @@ async def leading(dsn: str, lock: int, settings: Mapping[str, str]) -> AsyncIter
     Whoever gets the lead and fails in the block has given it back.
     """
     # A server that has gone without a word must not hold a leader up for as long as TCP hopes.
-    connection = await asyncpg.connect(dsn, command_timeout=COMMAND_TIMEOUT_S, server_settings=dict(settings))
+    connection = await connect(dsn, command_timeout=COMMAND_TIMEOUT_S, server_settings=dict(settings))
     try:
         if await connection.fetchval("SELECT pg_try_advisory_lock($1)", lock):
             yield connection

@@ -9,7 +9,7 @@ import asyncpg
 
 from gateway.database.grants import apply_grants
 from gateway.database.roles import Role
-from gateway.database.sessions import is_pooled
+from gateway.database.sessions import connect, is_pooled
 
 _LOCK_KEY = 0x6D79706179  # "mypay": any constant, the same in every process
 
@@ -49,7 +49,7 @@ async def migrate(dsn: str) -> list[str]:
         MigrationError: an applied migration is unknown to this version, or its text has changed; or a pooler lies
             between.
     """
-    connection = await asyncpg.connect(dsn, statement_cache_size=0)
+    connection = await connect(dsn, statement_cache_size=0)
     try:
         if await is_pooled(connection):
             raise MigrationError(

@@ -11,6 +11,7 @@ from gateway.base.errors import StoreUnavailableError
 from gateway.database.errors import cannot_write, letting_in, translated
 from gateway.database.sessions import (
     COMMAND_TIMEOUT_S,
+    CONNECT_TIMEOUT_S,
     IDLE_IN_TRANSACTION_S,
     looks_pooled,
     pooler_options,
@@ -92,6 +93,7 @@ class ConnectionPool:
                 self._dsn,
                 min_size=1,
                 max_size=self._pool_size,
+                timeout=CONNECT_TIMEOUT_S,
                 command_timeout=self._command_timeout_s,
                 # Nothing is ever set for a session that would have to be taken back.
                 reset=_nothing,

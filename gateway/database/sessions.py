@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 COMMAND_TIMEOUT_S: Final = 10.0
 """A statement that takes longer counts as the database being away."""
 
+CONNECT_TIMEOUT_S: Final = 10.0
+"""So does a server that takes the connection and says nothing, or is behind a network that drops it. The library itself
+would wait for a minute."""
+
 IDLE_IN_TRANSACTION_S: Final = 10.0
 """Between two statements of a transaction nothing but computing happens: milliseconds. Past this it is undone."""
 
@@ -87,6 +91,12 @@ def pooler_options(settings: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+async def connect(dsn: str, **options: Any) -> "Connection[Any]":
+    """Connect, or raise TimeoutError after :data:`CONNECT_TIMEOUT_S`; ``options`` are ``asyncpg.connect``'s."""
+    connection: Connection[Any] = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S, **options)
+    return connection
+
+
 async def is_pooled(connection: "Connection[Any]") -> bool:
     """True if the server's session is not this connection's own."""
     # In a transaction: a statement and its parameters go to one session also through a pooler.
@@ -97,7 +107,7 @@ async def is_pooled(connection: "Connection[Any]") -> bool:
 
 async def looks_pooled(dsn: str, settings: Mapping[str, str], *, timeout_s: float) -> bool:
     """Connect once to see whether a pooler lies between."""
-    connection = await asyncpg.connect(dsn, command_timeout=timeout_s, **pooler_options(settings))
+    connection = await connect(dsn, command_timeout=timeout_s, **pooler_options(settings))
     try:
         return await is_pooled(connection)
     finally:
@@ -121,7 +131,7 @@ async def session(dsn: str, settings: Mapping[str, str]) -> AsyncIterator["Conne
         StoreUnavailableError: the server cannot be reached.
     """
     async with translated():
-        connection = await asyncpg.connect(dsn, command_timeout=COMMAND_TIMEOUT_S, **pooler_options(settings))
+        connection = await connect(dsn, command_timeout=COMMAND_TIMEOUT_S, **pooler_options(settings))
     try:
         async with translated():
             transaction = connection.transaction() if await is_pooled(connection) else None
