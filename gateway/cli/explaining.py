@@ -101,6 +101,11 @@ _KNOWN: Final[Mapping[str, tuple[ExitCode, str, str]]] = {
         "`mypay topics acl` compares everybody's rights with the topic table.",
     ),
     "gateway.messaging.access.AccessError": (_AWAY, "{error}.", _KAFKA),
+    "gateway.messaging.access.NotSecuredError": (
+        _USAGE,
+        "{error}.",
+        "deploy/kafka/README.md tells how to secure it; `mypay topics acl --print` writes the rules out.",
+    ),
     "gateway.directory.partners.UnknownPartnerError": (
         _MISSING,
         "{error}.",

@@ -4,6 +4,7 @@ Running it twice changes nothing the second time. What is there besides the tabl
 that is asked for: it may be an operator's decision.
 """
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from aiokafka.protocol.admin import DescribeAclsRequest, DescribeClientQuotasReq
 
 from gateway.base.errors import UnansweredError
 from gateway.messaging.probe import denied
-from gateway.messaging.settings import KafkaSettings
+from gateway.messaging.settings import START_S, KafkaSettings
 from gateway.messaging.wire import (
     SCRAM_SHA_512,
     create_acls,
@@ -61,7 +62,11 @@ _Wire = tuple[int, str, int, str, str, int, int]
 
 
 class AccessError(UnansweredError):
-    """The cluster cannot be reached, holds no access rules, or refused a change; the text says which."""
+    """The cluster cannot be reached or refused a change; the text says which."""
+
+
+class NotSecuredError(Exception):
+    """The cluster answers, and has no access rules: it lets everybody do everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,7 @@ async def ensure_access(
     ``whole``: the rules are all that there should be; else others' are neither told nor removed.
 
     Raises:
-        AccessError, KafkaDeniedError: see there.
+        AccessError, NotSecuredError, KafkaDeniedError: see there.
     """
     async with _administration(settings) as client:
         wanted = {_wire(rule) for rule in rules}
@@ -136,7 +141,7 @@ async def scram_users(settings: KafkaSettings) -> frozenset[str]:
     """Names of all users that have a SCRAM-SHA-512 password.
 
     Raises:
-        AccessError, KafkaDeniedError: see there.
+        AccessError, NotSecuredError, KafkaDeniedError: see there.
     """
     async with _administration(settings) as client:
         response = await _send(client, describe_scram_users())
@@ -152,7 +157,7 @@ async def set_passwords(settings: KafkaSettings, passwords: Mapping[str, str]) -
     """Make SCRAM-SHA-512 users, or give those that are there another password. The passwords themselves are not sent.
 
     Raises:
-        AccessError, KafkaDeniedError: see there.
+        AccessError, NotSecuredError, KafkaDeniedError: see there.
     """
     if not passwords:
         return
@@ -171,7 +176,8 @@ async def set_passwords(settings: KafkaSettings, passwords: Mapping[str, str]) -
 async def _administration(settings: KafkaSettings) -> AsyncIterator[Any]:
     client = AIOKafkaAdminClient(**settings.client_arguments())
     try:
-        await client.start()
+        async with asyncio.timeout(START_S):
+            await client.start()
         yield client
     except (KafkaError, TimeoutError, OSError) as error:
         if (told := await denied(settings, error)) is not None:
@@ -188,7 +194,7 @@ async def _send(client: Any, request: Any) -> Any:
 
 def _check(error_code: int, what: str) -> None:
     if error_code == _SECURITY_DISABLED:
-        raise AccessError("the cluster has no authorizer: it lets everybody do everything (authorizer.class.name)")
+        raise NotSecuredError("the cluster has no authorizer: it lets everybody do everything (authorizer.class.name)")
     failure = for_code(error_code)
     if failure is ClusterAuthorizationFailedError:
         raise failure
@@ -305,7 +311,7 @@ async def limit_clients(settings: KafkaSettings, quotas: Iterable[Quota]) -> Non
     """Set quotas by client id, on a cluster that asks nobody for a user: there it is whatever a client says.
 
     Raises:
-        AccessError, KafkaDeniedError: see there.
+        AccessError, NotSecuredError, KafkaDeniedError: see there.
     """
     async with _administration(settings) as client:
         await _send_quotas(client, "client-id", {q.user: q.values() for q in quotas})

@@ -13,7 +13,7 @@ from gateway.base.errors import UnansweredError
 from gateway.messaging.consumer import ISOLATION_LEVEL
 from gateway.messaging.fetching import guard_fetches, record_of
 from gateway.messaging.records import Record
-from gateway.messaging.settings import KafkaSettings
+from gateway.messaging.settings import START_S, KafkaSettings
 
 _POLL_MS: Final = 500
 _CLOSE_SECONDS: Final = 5.0
@@ -127,10 +127,11 @@ async def open_reader(settings: KafkaSettings, topic: str, *, at_end: bool = Fal
     )
     try:
         with _told(topic):
-            await consumer.start()
-            for partition in consumer.assignment():
-                # Finding it is lazy: a record that comes before would be passed over.
-                await consumer.position(partition)
+            async with asyncio.timeout(START_S):
+                await consumer.start()
+                for partition in consumer.assignment():
+                    # Finding it is lazy: a record that comes before would be passed over.
+                    await consumer.position(partition)
         yield TopicReader(consumer, topic)
     finally:
         try:

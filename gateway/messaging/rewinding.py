@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import CommitFailedError, KafkaError, UnknownMemberIdError
 
 from gateway.messaging.reader import KafkaUnavailableError
-from gateway.messaging.settings import KafkaSettings
+from gateway.messaging.settings import START_S, KafkaSettings
 
 _PATIENCE_S: Final = 60.0
 """Above the longest session of a group: a member that was killed is a member for that long."""
@@ -27,7 +27,8 @@ class GroupAliveError(Exception):
 async def _admin(settings: KafkaSettings) -> AsyncIterator[Any]:
     client = AIOKafkaAdminClient(**settings.client_arguments())
     try:
-        await client.start()
+        async with asyncio.timeout(START_S):
+            await client.start()
         yield client
     except (KafkaError, OSError) as error:
         raise KafkaUnavailableError(f"Kafka does not answer ({type(error).__name__})") from error

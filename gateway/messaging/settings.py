@@ -13,6 +13,9 @@ from gateway.base.loopback import is_loopback
 HEARTBEAT_S_MAX: Final = 1.0
 """While a group is shared out anew nobody in it works: the last to hear of it keeps all others waiting."""
 
+START_S: Final = 15.0
+"""A person waits no longer for brokers that take a connection and say nothing: aiokafka would for 40 s a question."""
+
 _ADDRESS: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]

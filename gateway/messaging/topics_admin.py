@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from gateway.base.errors import UnansweredError
 from gateway.messaging.probe import denied
-from gateway.messaging.settings import KafkaSettings
+from gateway.messaging.settings import START_S, KafkaSettings
 from gateway.messaging.wire import set_topic_configs
 from schemas.topics import Topic
 
@@ -74,7 +74,8 @@ async def ensure_topics(
     """
     client = AIOKafkaAdminClient(**settings.client_arguments())
     try:
-        await client.start()
+        async with asyncio.timeout(START_S):
+            await client.start()
         return await _ensure(client, topics, replication_factor, apply=apply)
     except (KafkaError, TimeoutError) as error:
         if (told := await denied(settings, error)) is not None:

@@ -4,6 +4,9 @@ import shlex
 
 import pytest
 
+from gateway.cli.common import ExitCode
+from gateway.cli.explaining import explain
+from gateway.messaging.access import NotSecuredError, _check
 from schemas.access import Acl, Operation, Pattern, Resource, acls, partner_acls, quotas, shell_script
 from schemas.principals import Principal, Role, principals
 from schemas.topics import TOPICS
@@ -197,3 +200,11 @@ def test_the_script_says_every_rule_and_quota() -> None:
             limits.append(words[1])
     assert said == {(r.principal, r.resource, r.name, r.pattern, r.operation) for r in rules()}
     assert limits == ["mypay-partner-shop", "mypay-partner-shop-pay"]
+
+
+def test_a_cluster_that_holds_no_rules_is_not_said_to_be_away() -> None:
+    with pytest.raises(NotSecuredError) as told:
+        _check(54, "tell its rules")
+    explained = explain(told.value)
+    assert explained.code == ExitCode.USAGE
+    assert "deploy/kafka/README.md" in explained.hint
