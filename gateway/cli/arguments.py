@@ -55,13 +55,18 @@ ValidUntil = Annotated[
 ]
 
 
+def in_utc(given: datetime) -> datetime:
+    """A day or moment as given: with its own offset, or else UTC's."""
+    return given.replace(tzinfo=UTC) if given.tzinfo is None else given.astimezone(UTC)
+
+
 def end_of_key(given: datetime | None, *, now: datetime) -> datetime | None:
     """A key's end as its option gives it, in UTC.
 
     Raises:
         CliError: it is past.
     """
-    end = given and given.replace(tzinfo=UTC)
+    end = given and in_utc(given)
     if end is not None and end <= now:
         raise CliError("--valid-until: a key's end lies in the future; `disable` ends one at once.", ExitCode.USAGE)
     return end

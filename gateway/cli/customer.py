@@ -7,7 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
-from gateway.cli.common import Json, load_settings, postgres_dsn, print_json, print_table, run, say
+from gateway.cli.arguments import in_utc
+from gateway.cli.common import CliError, ExitCode, Json, load_settings, postgres_dsn, print_json, print_table, run, say
 from gateway.database.roles import Role
 from gateway.disclosure.rules.entry import Entry
 from gateway.disclosure.rules.notices import YEAR
@@ -22,6 +23,8 @@ app = typer.Typer(no_args_is_help=True)
 YEARS: Final = timedelta(days=3 * 366)
 """Customers may see three years; what is older is destroyed."""
 
+_DAY: Final = "day (of UTC, or a moment with its offset)"
+
 
 @app.callback()
 def _customer() -> None:
@@ -32,9 +35,9 @@ def _customer() -> None:
 def disclosures(
     customer: Annotated[str, typer.Argument(metavar="CUSTOMER")],
     since: Annotated[
-        datetime | None, typer.Option("--from", metavar="DAY", help="From this day on (UTC); else three years.")
+        datetime | None, typer.Option("--from", metavar="DAY", help=f"From this {_DAY}; else 3 years.")
     ] = None,
-    until: Annotated[datetime | None, typer.Option("--to", metavar="DAY", help="Until before this day (UTC).")] = None,
+    until: Annotated[datetime | None, typer.Option("--to", metavar="DAY", help=f"Until before this {_DAY}.")] = None,
     partner: Annotated[str | None, typer.Option("--partner", help="Under this partner's consents alone.")] = None,
     proofs: Annotated[
         Path | None, typer.Option("--proofs", metavar="FILE", help="Write them with proofs into this new file.")
@@ -44,8 +47,10 @@ def disclosures(
 ) -> None:
     """List every use of a customer's consents: what, to whom, why, when, under which consent and version."""
     now = datetime.now(UTC)
-    first = since.replace(tzinfo=UTC) if since else now - YEARS
-    last = until.replace(tzinfo=UTC) if until else now
+    first = in_utc(since) if since else now - YEARS
+    last = in_utc(until) if until else now
+    if since and first >= last:
+        raise CliError(f"--from must be before {'--to' if until else 'now'}.", ExitCode.USAGE)
 
     async def read() -> tuple[list[Entry], DisclosureProof | None]:
         async with DisclosuresView.opened(postgres_dsn(load_settings(), Role.READONLY)) as view:
@@ -76,7 +81,7 @@ def notice(
     customer: Annotated[str, typer.Argument(metavar="CUSTOMER")],
     partner: Annotated[str | None, typer.Option("--partner", help="Of this partner's consents alone.")] = None,
     until: Annotated[
-        datetime | None, typer.Option("--to", metavar="DAY", help="Of the year before this day (UTC); else before now.")
+        datetime | None, typer.Option("--to", metavar="DAY", help=f"Of the year before this {_DAY}; else before now.")
     ] = None,
     json_: Json = False,
 ) -> None:
@@ -84,7 +89,7 @@ def notice(
 
     A partner is told the same once a year, as `kr.mypay.disclosure.notice.v1`, and brings it to its customer.
     """
-    last = until.replace(tzinfo=UTC) if until else datetime.now(UTC)
+    last = in_utc(until) if until else datetime.now(UTC)
 
     async def read() -> list[ToldNotice]:
         async with DisclosuresView.opened(postgres_dsn(load_settings(), Role.READONLY)) as view:
