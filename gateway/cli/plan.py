@@ -14,14 +14,14 @@ _GB: Final = 1e9
 
 def command(
     *,
-    tps: Annotated[float, typer.Option(help="Payments a second.", min=0.1)],
+    tps: Annotated[float, typer.Option(help="Payments a second.", min=0.1, max=1e7)],
     measured: Annotated[
         Path | None,
         typer.Option(help="A result of `mypay bench --json`; else what was measured of this version.", dir_okay=False),
     ] = None,
     hours: Annotated[float, typer.Option(help="Hours a day at this rate.", min=0.1, max=24)] = 24.0,
     vcpu_hour_price: Annotated[
-        float, typer.Option(help="US dollars for an hour of one virtual core: an assumption of ours.", min=0)
+        float, typer.Option(help="US dollars for an hour of one virtual core: an assumption of ours.", min=0, max=1e4)
     ] = 0.04,
     utilisation: Annotated[float, typer.Option(help="Of a core, on average.", min=0.05, max=1)] = 0.6,
 ) -> None:

@@ -24,7 +24,10 @@ To = Annotated[
 Margin = Annotated[
     float,
     typer.Option(
-        metavar="HOURS", min=0.1, help="How much further back Kafka is read: above how far behind execution was then."
+        metavar="HOURS",
+        min=0.1,
+        max=8760,
+        help="How much further back Kafka is read: above how far behind execution was then.",
     ),
 ]
 

@@ -6,6 +6,7 @@ import pytest
 import typer
 
 from gateway.cli import arguments
+from tests.support.cli import mypay
 
 FROM_BEFORE = "shop-4111111111111111"
 """Refused as a new id since ids must hold no card number."""
@@ -30,3 +31,16 @@ def test_a_right_can_be_taken_away_whatever_the_id(name: str) -> None:
     assert parser(name)(FROM_BEFORE) == FROM_BEFORE
     with pytest.raises(typer.BadParameter):
         parser(name)("two words")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("plan", "--tps"),
+        ("plan", "--tps=1", "--vcpu-hour-price"),
+        ("restore", "begin", "--to=2026-03-02T00:00:00+0000", "--margin"),
+    ],
+)
+@pytest.mark.parametrize("number", ["inf", "nan", "1e300"])
+def test_a_number_that_nothing_can_be_reckoned_with_is_refused_by_name(command: tuple[str, ...], number: str) -> None:
+    assert f"'{command[-1]}'" in mypay(*command, number).expect(2).err
