@@ -24,6 +24,7 @@ from gateway.cli.common import (
 )
 from gateway.cli.consent_usage import COLUMNS, exempt_windows, window_json, window_row
 from gateway.cli.customer import show_uses
+from gateway.cli.registered import of_partner
 from gateway.consents.rules.limits import Window
 from gateway.consents.rules.purposes import in_force
 from gateway.consents.rules.records import CommandOutcome, ConsentVersion
@@ -75,8 +76,9 @@ def list_(
     settings = load_settings()
 
     async def read() -> list[StoredConsent]:
-        async with ConsentsView.opened(postgres_dsn(settings, Role.READONLY)) as consents:
-            return await consents.all(partner_id=partner, status=status, limit=limit)
+        dsn = postgres_dsn(settings, Role.READONLY)
+        async with ConsentsView.opened(dsn) as consents:
+            return await of_partner(dsn, partner, await consents.all(partner_id=partner, status=status, limit=limit))
 
     found = run(read())
     if json_:

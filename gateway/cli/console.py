@@ -182,7 +182,9 @@ def end(name: NameArgument) -> None:
         async with open_registries(postgres_dsn(load_settings())) as registries:
             return await registries.console_users.end_sessions(name)
 
-    say(f"{run(write())} sessions of {name} have ended.")
+    if not (ended := run(write())):
+        raise CliError(f"Nobody is signed in as {name}.", ExitCode.NOT_FOUND, hint="`mypay console user list`")
+    say(f"{ended} sessions of {name} have ended.")
 
 
 def _change(name: str, change: Callable[[Any], Coroutine[Any, Any, bool]]) -> None:

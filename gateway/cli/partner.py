@@ -27,6 +27,7 @@ from gateway.cli.common import (
 from gateway.cli.operating import operated
 from gateway.cli.operations import Propose, carry_out, key_payload
 from gateway.cli.public_keys import read_public_key
+from gateway.cli.registered import of_partner
 from gateway.cli.topics_acl import grant_partner
 from gateway.client import default_kid
 from gateway.directory.partners import HomeGroup, NewPartner, PartnerKey
@@ -241,12 +242,16 @@ def _grant_key(settings: Settings, key: PartnerKey, *, propose: bool) -> tuple[s
 
 
 def read_keys(partner: str) -> list[PartnerKey]:
-    """A partner's keys, whatever their state, oldest first."""
-    settings = load_settings()
+    """A partner's keys, whatever their state, oldest first.
+
+    Raises:
+        CliError: there is no such partner.
+    """
+    dsn = postgres_dsn(load_settings())
 
     async def read() -> list[PartnerKey]:
-        async with PartnersView.opened(postgres_dsn(settings)) as partners:
-            return await partners.keys(PartnerId(partner))
+        async with PartnersView.opened(dsn) as partners:
+            return await of_partner(dsn, partner, await partners.keys(PartnerId(partner)))
 
     return run(read())
 

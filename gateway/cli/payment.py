@@ -25,8 +25,10 @@ from gateway.cli.common import (
 )
 from gateway.cli.operating import operated
 from gateway.cli.operations import told
+from gateway.cli.registered import of_partner
 from gateway.cli.trace import read_name
 from gateway.database.roles import Role
+from gateway.network.iso8583.config import load_networks
 from gateway.payments.rules.payment import Payment
 from gateway.views.lists import ListsView
 from gateway.views.payments import PaymentsView
@@ -72,13 +74,18 @@ def list_(
     now = datetime.now(UTC)
 
     async def read() -> list[Payment]:
-        async with ListsView.opened(postgres_dsn(settings, Role.READONLY)) as lists:
+        dsn = postgres_dsn(settings, Role.READONLY)
+        async with ListsView.opened(dsn) as lists:
             states = [s.value for s in state or OpenState]
-            return await lists.open_payments(
+            found = await lists.open_payments(
                 states, before=now - older, network_id=network, partner_id=partner, limit=limit
             )
+        return await of_partner(dsn, partner, found)
 
-    show(run(read()), now, json_=json_)
+    found = run(read())
+    if network is not None and not found and network not in load_networks(settings.networks_dir):
+        raise CliError(f"No network {network} is configured.", ExitCode.NOT_FOUND, hint="`mypay network list`")
+    show(found, now, json_=json_)
 
 
 @app.command()

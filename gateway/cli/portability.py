@@ -29,6 +29,7 @@ from gateway.cli.common import (
 from gateway.cli.consent_sending import Assertion, authentication
 from gateway.cli.grouping import grouped
 from gateway.cli.recipient import OrgOption, recipient_kid
+from gateway.cli.registered import of_partner
 from gateway.cli.sending import Key, Sending, fail_in_silence, read_message, read_one, send
 from gateway.database.roles import Role
 from gateway.messaging.reader import open_reader
@@ -94,8 +95,10 @@ def list_(
     settings = load_settings()
 
     async def read() -> list[ToldExport]:
-        async with RecipientsView.opened(postgres_dsn(settings, Role.READONLY)) as view:
-            return await view.exports(partner_id=partner, consent_id=consent, limit=limit)
+        dsn = postgres_dsn(settings, Role.READONLY)
+        async with RecipientsView.opened(dsn) as view:
+            found = await view.exports(partner_id=partner, consent_id=consent, limit=limit)
+        return await of_partner(dsn, partner, found)
 
     found = run(read())
     if json_:

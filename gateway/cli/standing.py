@@ -28,6 +28,7 @@ from gateway.cli.common import (
     shown,
 )
 from gateway.cli.grouping import grouped
+from gateway.cli.registered import of_partner
 from gateway.cli.sending import Key, Sending, fail_in_silence, read_message, read_one, send, times
 from gateway.database.roles import Role
 from gateway.orders.standing.rules import StandingOrder, occurrence
@@ -136,8 +137,10 @@ def list_(
 
 
 async def _all(settings: Settings, partner: str | None, status: str | None, limit: int) -> list[StandingOrder]:
-    async with ListsView.opened(postgres_dsn(settings, Role.READONLY)) as lists:
-        return await lists.standing_orders(partner_id=partner, status=status, limit=limit)
+    dsn = postgres_dsn(settings, Role.READONLY)
+    async with ListsView.opened(dsn) as lists:
+        found = await lists.standing_orders(partner_id=partner, status=status, limit=limit)
+    return await of_partner(dsn, partner, found)
 
 
 async def _look_up(settings: Settings, standing_order_id: str, partner: str | None) -> list[StandingOrder]:

@@ -1,0 +1,23 @@
+"""Whether a name that a list was asked of is one at all: nothing found of a misspelt one would look like good news."""
+
+from typing import TypeVar
+
+from gateway.cli.common import CliError, ExitCode
+from gateway.views.partners import PartnersView
+
+T = TypeVar("T")
+
+
+async def of_partner(dsn: str, partner_id: str | None, found: list[T]) -> list[T]:
+    """Return what was found of a partner; where that is nothing, the partner must be registered. None: of all.
+
+    Raises:
+        CliError: it is not.
+    """
+    if partner_id is not None and not found:
+        async with PartnersView.opened(dsn) as partners:
+            if all(p.partner_id != partner_id for p in await partners.all()):
+                raise CliError(
+                    f"There is no partner {partner_id}.", ExitCode.NOT_FOUND, hint="`mypay partner list` shows them."
+                )
+    return found
