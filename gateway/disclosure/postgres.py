@@ -54,8 +54,8 @@ KEPT_CUSTOMERS_MAX: Final = 100_000
 
 _ConsentKey = tuple[str, str]
 
-_Told = tuple[str, int, int, str, str, str, str, datetime, bytes]
-"""An event: its row's place, with its own number before its row's; topic, key, id, type, time and body."""
+_Told = tuple[str, int, str, str, str, str, datetime, bytes]
+"""An event: its row's transaction, its own number, topic, key, id, type, time and body."""
 
 
 class PostgresDisclosureLog:
@@ -97,13 +97,16 @@ class PostgresDisclosureLog:
             is_full = found["page_tx"] is not None
             tx, number = (found["page_tx"], found["page_id"]) if is_full else (found["last_tx"], found["last_id"])
             rows = await self._connected().fetch(_SQL.read, *here, tx, number, limit, _ROW_TYPES)
-            return Read(await self._sources(_told_in(rows)), (int(tx), number), is_full=is_full)
+            told, count = _told_in(rows, limit)
+            if count < len(rows):
+                is_full, (tx, number) = True, rows[count - 1][:2]
+            return Read(await self._sources(told), (int(tx), number), is_full=is_full)
 
     async def _sources(self, rows: Sequence[_Told]) -> list[SourceRow]:
         payments: dict[int, PaymentFacts] = {}
         told: dict[int, Mapping[str, Any] | None] = {}
         unsaid: list[tuple[int, tuple[str, str]]] = []
-        for _, number, _, topic, subject, _, event_type, _, body in rows:
+        for _, number, topic, subject, _, event_type, _, body in rows:
             if event_type in _OF_BODY:
                 told[number] = told_by(body)
             elif (facts := facts_of(event_type, topic, subject, body)) is not None:
@@ -118,7 +121,6 @@ class PostgresDisclosureLog:
             SourceRow(
                 tx=int(tx),
                 id=number,
-                row=row,
                 event_type=event_type,
                 event_id=event_id,
                 occurred_at=occurred_at,
@@ -126,7 +128,7 @@ class PostgresDisclosureLog:
                 told=told.get(number),
                 customer_id=None if (key := consents.get(number)) is None else customers.get(key),
             )
-            for tx, number, row, _, _, event_id, event_type, occurred_at, _ in rows
+            for tx, number, _, _, event_id, event_type, occurred_at, _ in rows
         ]
 
     async def _payments(self, named: Sequence[tuple[int, tuple[str, str]]]) -> dict[int, PaymentFacts]:
@@ -210,17 +212,26 @@ class PostgresDisclosureLog:
         return self._connection
 
 
-def _told_in(rows: Sequence[Record]) -> list[_Told]:
-    """The events that the rows hold, alone or in bundles."""
+def _told_in(rows: Sequence[Record], limit: int) -> tuple[list[_Told], int]:
+    """The events that the first rows hold, alone or in bundles, and how many rows that are.
+
+    At most so many events, unless the first row alone holds more: what is beyond would be read of bundles, and thrown
+    away, for nothing.
+    """
     told: list[_Told] = []
-    # In the order of the columns: by name each would be looked up.
-    for tx, row, topic, key, event_id, event_type, occurred_at, body in rows:
+    for count, row in enumerate(rows):
+        # In the order of the columns: by name each would be looked up.
+        tx, number, topic, key, event_id, event_type, occurred_at, body = row
+        held: list[_Told]
         if event_type in _SINGLE:
-            told.append((tx, row, row, topic, key, event_id, event_type, occurred_at, body))
+            held = [tuple(row)]
         else:
-            held = members_of(row, OutboxEvent(topic, key, event_id, event_type, occurred_at, body))
-            told += [(tx, n, row, topic, e.key, e.event_id, e.event_type, occurred_at, e.body) for n, e in held]
-    return told
+            events = members_of(number, OutboxEvent(topic, key, event_id, event_type, occurred_at, body))
+            held = [(tx, n, topic, e.key, e.event_id, e.event_type, occurred_at, e.body) for n, e in events]
+        if told and len(told) + len(held) > limit:
+            return told, count
+        told += held
+    return told, len(rows)
 
 
 async def _copy(connection: "Connection[Any]", step: Step) -> None:

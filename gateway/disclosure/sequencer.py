@@ -19,7 +19,7 @@ from gateway.base.errors import StoreConflictError, StoreUnavailableError
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.disclosure.rules.entry import SALT_BYTES, Kind
-from gateway.disclosure.rules.sequence import Head, Step, append, close, close_due, fitting
+from gateway.disclosure.rules.sequence import Head, Step, append, close, close_due
 from gateway.disclosure.rules.uses import use_of
 from gateway.disclosure.store import DisclosureLog
 from gateway.outbox.store import OutboxEvent
@@ -111,24 +111,18 @@ class SequencerService:
         closing = close_due(head, now, self._settings.period)
         if closing is not None:
             return await self._write(closing), True
-        limit = min(self._settings.batch, head.room)
-        read = await self._log.read((head.tx, head.id), limit)
+        read = await self._log.read((head.tx, head.id), min(self._settings.batch, head.room))
         if read.to == (head.tx, head.id):
             self._observer.level("disclosure_lag_seconds", 0)
             return head, False
-        found = [(row, use) for row in read.rows if (use := use_of(row)) is not None]
-        places = [(row.tx, row.row) for row, _ in found]
-        fit = fitting(places, limit) or fitting(places, head.room)
-        if found and fit == 0:
-            if head.frontier.size:
-                return await self._write(close(head, now)), True
-            fit = places.count(places[0])
-        to = read.to if fit == len(found) else places[fit - 1]
-        uses = [(row.tx, row.id, use) for row, use in found[:fit]]
-        step = append(head, uses, to, self._random(SALT_BYTES * len(uses)), now, self._settings.period)
+        uses = [(row.tx, row.id, use) for row in read.rows if (use := use_of(row)) is not None]
+        if len(uses) > head.room and head.frontier.size:
+            # One row holds them, and the cursor passes rows.
+            return await self._write(close(head, now)), True
+        step = append(head, uses, read.to, self._random(SALT_BYTES * len(uses)), now, self._settings.period)
         after = await self._write(step)
         self._tell(step)
-        return after, read.is_full or fit < len(found)
+        return after, read.is_full
 
     async def _write(self, step: Step) -> Head:
         if step.root is None:

@@ -18,7 +18,7 @@ class Read:
     Attributes:
         rows: the events of it that may be uses, in order.
         to: the place up to which it was read; where nothing was read the place that it was read from.
-        is_full: as many events, uses or not, as were asked for; there may be more.
+        is_full: as many events, uses or not, as were asked for, or as of whole rows fit into that; there may be more.
     """
 
     rows: Sequence[SourceRow]
@@ -36,7 +36,11 @@ class DisclosureLog(Protocol):
         """Where the chain ends."""
 
     async def read(self, after: tuple[int, int], limit: int) -> Read:
-        """Events of the outbox past a place whose order can no longer change: at most ``limit``."""
+        """Events of the outbox past a place whose order can no longer change: at most ``limit``.
+
+        Those of a row come all at once. So they are more where the first row alone holds more, and fewer where the next
+        one does not fit.
+        """
 
     async def write(self, step: Step, publish: Sequence[OutboxEvent] = (), statement: str = "") -> None:
         """Write a step, all of it or nothing; with a root its statement and the event that tells of it.

@@ -172,12 +172,30 @@ async def test_each_use_of_a_bundle_is_an_entry_with_a_source_of_its_own(backend
         await uow.outbox.append([shared(6)])
     await backend.until_readable()
     log = await leading(backend)
-    rows = [(r.row, r.id) for r in (await log.read((0, 0), 100)).rows]
-    assert len({row for row, _ in rows}) == 2
-    assert len({number for _, number in rows}) == 6
+    assert len({r.id for r in (await log.read((0, 0), 100)).rows}) == 6
     await drain(log, batch=batch)
     assert await references(backend) == [(Kind.SHARE, str(payment(n).payment_id)) for n in range(1, 7)]
     assert await backend.findings() == (6, [])
+
+
+@pytest.mark.parametrize(
+    ("limit", "sizes"), [(1, [5, 1, 4]), (3, [5, 1, 4]), (5, [5, 5]), (6, [6, 4]), (9, [6, 4]), (10, [10])]
+)
+async def test_no_more_is_read_than_asked_for_but_of_one_row(backend: Backend, limit: int, sizes: list[int]) -> None:
+    """Else every look would read bundles by the thousand, and use the first few."""
+    async with backend.store.transaction() as uow:
+        await uow.outbox.append_bundled([shared(n) for n in range(1, 6)])
+        await uow.outbox.append([shared(6)])
+        await uow.outbox.append_bundled([shared(n) for n in range(7, 11)])
+    await backend.until_readable()
+    log = await leading(backend)
+    place, found = (0, 0), []
+    while (read := await log.read(place, limit)).rows:
+        found.append(read.rows)
+        place = read.to
+        assert read.is_full or len(found) == len(sizes)
+    assert [len(rows) for rows in found] == sizes
+    assert [r.event_id for rows in found for r in rows] == [shared(n).event_id for n in range(1, 11)]
 
 
 async def test_a_bundle_that_does_not_fit_under_a_root_closes_it(

@@ -195,7 +195,6 @@ class PortabilityRig:
                 SourceRow(
                     row.tx,
                     row.id,
-                    row.id,
                     row.event.event_type,
                     row.event.event_id,
                     row.event.occurred_at,

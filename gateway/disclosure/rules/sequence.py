@@ -70,19 +70,6 @@ def close_due(head: Head, now: datetime, period: timedelta) -> Step | None:
     return _closed(Step(head, head), now)
 
 
-def fitting(places: Sequence[tuple[int, int]], room: int) -> int:
-    """How many of some uses fit into so much room: those of a row all, or none.
-
-    Args:
-        places: of each use's row, in order: those of one row have the same.
-        room: for so many.
-    """
-    count = min(len(places), room)
-    while 0 < count < len(places) and places[count - 1] == places[count]:
-        count -= 1
-    return count
-
-
 def close(head: Head, now: datetime) -> Step:
     """Close the period before its time is over: what comes next does not fit under its root."""
     return _closed(Step(head, head), now)

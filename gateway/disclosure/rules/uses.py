@@ -143,7 +143,7 @@ class SourceRow(Struct, frozen=True, gc=False):
     """An event of the outbox that may be a use, with what it refers to.
 
     Attributes:
-        tx, id: its place; row: of the row that holds it, alone or in a bundle.
+        tx, id: its place, and its own number where others stand there with it.
         payment: of an event of :data:`PAYMENT_TYPES`.
         told: what the body of an event of :data:`BODY_TYPES` says (:func:`told_by`); None where it says nothing.
         customer_id: the consent's; None where there is no such consent.
@@ -151,7 +151,6 @@ class SourceRow(Struct, frozen=True, gc=False):
 
     tx: int
     id: int
-    row: int
     event_type: str
     event_id: str
     occurred_at: datetime

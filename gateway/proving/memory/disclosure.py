@@ -59,15 +59,18 @@ class MemoryDisclosureLog:
         await self._boundary("disclosure.read")
         self._refuse_unless_connected()
         rows = self._db.read_outbox(after, limit)
-        if not rows:
-            return Read((), after)
-        uses = [
-            self._source(r, number, event)
-            for r in rows
-            for number, event in members_of(r.id, r.event)
-            if event.event_type in PAYMENT_TYPES or event.event_type in BODY_TYPES
-        ]
-        return Read(uses, (rows[-1].tx, rows[-1].id), is_full=len(rows) == limit)
+        uses: list[SourceRow] = []
+        for row in rows:
+            held = [
+                self._source(row, number, event)
+                for number, event in members_of(row.id, row.event)
+                if event.event_type in PAYMENT_TYPES or event.event_type in BODY_TYPES
+            ]
+            if uses and len(uses) + len(held) > limit:
+                return Read(uses, after, is_full=True)
+            uses += held
+            after = (row.tx, row.id)
+        return Read(uses, after, is_full=len(rows) == limit)
 
     async def write(self, step: Step, publish: Sequence[OutboxEvent] = (), statement: str = "") -> None:
         await self._boundary("disclosure.write")
@@ -125,7 +128,6 @@ class MemoryDisclosureLog:
         return SourceRow(
             tx=row.tx,
             id=number,
-            row=row.id,
             event_type=event.event_type,
             event_id=event.event_id,
             occurred_at=event.occurred_at,

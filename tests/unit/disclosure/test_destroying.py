@@ -58,7 +58,7 @@ async def test_each_kind_goes_after_its_own_time_with_evidence_that_is_told(data
     uses = [
         use_of(
             SourceRow(
-                *(r.tx, r.id, r.id, r.event.event_type, r.event.event_id, r.event.occurred_at),
+                *(r.tx, r.id, r.event.event_type, r.event.event_id, r.event.occurred_at),
                 told=told_by(r.event.body),
             )
         )

@@ -155,7 +155,7 @@ def test_what_is_nested_too_deep_to_be_told_is_an_entry_all_the_same() -> None:
     for _ in range(100_000):
         deep = [deep]
     told = {"partner_id": "p", "consent_id": "c", "rcv_org_code": deep, "records": 1, "chunks": 1, "export_id": "x"}
-    use = use_of(SourceRow(1, 1, 1, EventType.PORTABILITY_DELIVERED, "e", NOW, told=told, customer_id="customer-1"))
+    use = use_of(SourceRow(1, 1, EventType.PORTABILITY_DELIVERED, "e", NOW, told=told, customer_id="customer-1"))
     assert use is not None
     assert (use.kind, use.customer_id, use.reference) == (Kind.UNREADABLE, "customer-1", "e")
 
