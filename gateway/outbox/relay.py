@@ -14,8 +14,9 @@ They are tried again every minute, each topic's smallest first, until one is ref
 
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from itertools import compress
 from typing import Final
@@ -51,8 +52,8 @@ class RelaySettings:
     """Bounds of the relay; each has its reason.
 
     Attributes:
-        batch: rows read and published at a time; amortises one query, which moves the cursor, too, and one round trip
-            to Kafka.
+        batch: rows read at a time, and about how many events are published at a time, for a row may hold many;
+            amortises one query, which moves the cursor, too, and one round trip to Kafka.
         gather_s: from the beginning of a batch that was not full to that of the next: adds at most this to an event's
             time, and lets events gather, for a query and a publication cost much the same for one as for a hundred.
         idle_s: likewise where there was nothing: adds at most this to the time of one that comes after a rest.
@@ -65,6 +66,32 @@ class RelaySettings:
     idle_s: float = 0.02
     standby_s: float = 1.0
     parked_retry_s: float = 60.0
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What became of rows.
+
+    Attributes:
+        times: when each event occurred that they hold.
+        aside: how many of these stay here, with their rows.
+        parked: rows whose topics are closed.
+        large: rows with any event that is larger than its topic takes.
+    """
+
+    times: list[datetime] = field(default_factory=list)
+    aside: int = 0
+    parked: list[OutboxRow] = field(default_factory=list)
+    large: list[OutboxRow] = field(default_factory=list)
+
+    def add(self, events: Sequence[_Held], parked: Sequence[OutboxRow], large: Sequence[OutboxRow]) -> None:
+        """Some more of them."""
+        self.times += [event.occurred_at for _, event in events]
+        self.parked += parked
+        self.large += large
+        if parked or large:
+            stay = {(r.tx, r.id) for r in (*parked, *large)}
+            self.aside += sum((r.tx, r.id) in stay for r, _ in events)
 
 
 def _unwatched() -> None:
@@ -126,7 +153,7 @@ class RelayService:
                 await self._reader.release()
 
     async def relay_once(self) -> int:
-        """Relay one batch; return its size.
+        """Relay one batch; return how many rows it was.
 
         Raises:
             StoreUnavailableError: the session that holds the leader lock is lost.
@@ -136,18 +163,15 @@ class RelayService:
         rows = await self._reader.read(self._settings.batch)
         if not rows:
             return 0
-        events = _events_of(rows)
-        large = await self._publish(events)
-        parked = [r for r in rows if r.event.topic in self._closed] if self._closed else []
-        await self._reader.advance(rows[-1], parked=parked, reason=_PARKED, large=large)
+        outcome = await self._tell(rows)
+        await self._reader.advance(rows[-1], parked=outcome.parked, reason=_PARKED, large=outcome.large)
         now = self._clock.now()
-        self._observer.batch("relay", size=len(events), seconds=loop.time() - started)
-        aside = len(_events_of([*parked, *large])) if parked or large else 0
-        self._observer.count("relay", "published", n=len(events) - aside)
-        self._observer.count("relay", "parked", n=aside)
+        self._observer.batch("relay", size=len(outcome.times), seconds=loop.time() - started)
+        self._observer.count("relay", "published", n=len(outcome.times) - outcome.aside)
+        self._observer.count("relay", "parked", n=outcome.aside)
         self._observer.hops(
             "change_to_event",
-            [(now - e.occurred_at).total_seconds() for _, e in events],
+            [(now - at).total_seconds() for at in outcome.times],
             exemplar=exemplar(self._observer.traces, lambda: (r.event.traceparent for r in rows)),
         )
         return len(rows)
@@ -173,12 +197,12 @@ class RelayService:
         for topic in sorted(self._closed):
             self._closed.discard(topic)
             while rows := await self._reader.read_parked(topic, self._settings.batch):
-                large = await self._publish(_events_of(rows))
+                outcome = await self._tell(rows)
                 if topic in self._closed:
                     break
-                if large:
-                    await self._reader.set_large(large)
-                total += await self._unpark(rows, large)
+                if outcome.large:
+                    await self._reader.set_large(outcome.large)
+                total += await self._unpark(rows, outcome)
         total += await self._retry_large()
         self._observer.count("relay", "unparked", n=total)
         self._retry_at = asyncio.get_running_loop().time() + self._settings.parked_retry_s
@@ -189,16 +213,25 @@ class RelayService:
         while rows := [
             r for r in await self._reader.read_large() if r.event.topic not in self._large.keys() | self._closed
         ]:
-            large = await self._publish(_events_of(rows))
-            total += await self._unpark([r for r in rows if r.event.topic not in self._closed], large)
-            self._progress()
+            total += await self._unpark(rows, await self._tell(rows))
         return total
 
-    async def _unpark(self, rows: Sequence[OutboxRow], large: Sequence[OutboxRow]) -> int:
-        told = [r for r in rows if r not in large]
+    async def _unpark(self, rows: Sequence[OutboxRow], outcome: _Outcome) -> int:
+        stay = {(r.tx, r.id) for r in (*outcome.parked, *outcome.large)}
+        told = [r for r in rows if (r.tx, r.id) not in stay]
         if told:
             await self._reader.unpark(told)
-        return len(_events_of(told))
+        return len(outcome.times) - outcome.aside
+
+    async def _tell(self, rows: Sequence[OutboxRow]) -> _Outcome:
+        """Publish what rows hold, about a batch of events at a time: a backlog of bundles takes much memory at once."""
+        outcome = _Outcome()
+        for events in _in_parts(rows, self._settings.batch):
+            large = await self._publish(events)
+            closed = dict.fromkeys(r for r, _ in events if r.event.topic in self._closed) if self._closed else ()
+            outcome.add(events, list(closed), large)
+            self._progress()
+        return outcome
 
     async def _publish(self, events: Sequence[_Held]) -> list[OutboxRow]:
         """Publish all but those of closed topics; return the rows with any that is larger than its topic takes."""
@@ -245,8 +278,16 @@ class RelayService:
         return None
 
 
-def _events_of(rows: Sequence[OutboxRow]) -> list[_Held]:
-    return [(r, event) for r in rows for _, event in members_of(r.id, r.event)]
+def _in_parts(rows: Sequence[OutboxRow], size: int) -> Iterator[list[_Held]]:
+    """The events that rows hold, in order: so many at a time, and what else the last row of a part holds."""
+    part: list[_Held] = []
+    for row in rows:
+        part += [(row, event) for _, event in members_of(row.id, row.event)]
+        if len(part) >= size:
+            yield part
+            part = []
+    if part:
+        yield part
 
 
 def _carrying(event: OutboxEvent, traceparent: str | None) -> OutboxEvent:

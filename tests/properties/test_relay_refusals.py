@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from gateway.base.errors import TopicClosedError
 from gateway.messaging.records import Outgoing
+from gateway.outbox.bundles import members_of
 from gateway.outbox.relay import RelayService
-from gateway.outbox.store import TOO_LARGE
+from gateway.outbox.store import TOO_LARGE, OutboxEvent, OutboxRow
 from gateway.proving.memory import MemoryOutboxReader
 from tests.support.builders import outbox_event
 from tests.support.narrow import Narrow
@@ -18,13 +19,15 @@ from tests.support.rig import Rig
 
 TOPICS = ("t-0", "t-1", "t-2")
 
-SENT = st.tuples(st.just("send"), st.lists(st.tuples(st.sampled_from(TOPICS), st.integers(3, 30)), max_size=6))
+EVENTS = st.lists(st.tuples(st.sampled_from(TOPICS), st.integers(3, 30)), max_size=6)
+SENT = st.tuples(st.just("send"), EVENTS)
+BUNDLED = st.tuples(st.just("bundle"), EVENTS)
 RELAYED = st.tuples(st.just("relay"), st.none())
 RETRIED = st.tuples(st.just("retry"), st.none())
 REPLACED = st.tuples(st.just("another"), st.none())
 LIMITED = st.tuples(st.just("limit"), st.tuples(st.sampled_from(TOPICS), st.integers(0, 31)))
 CLOSED = st.tuples(st.just("closed"), st.sets(st.sampled_from(TOPICS)))
-STEPS = st.lists(st.one_of(SENT, SENT, RELAYED, RELAYED, RETRIED, REPLACED, LIMITED, CLOSED), max_size=25)
+STEPS = st.lists(st.one_of(SENT, BUNDLED, RELAYED, RELAYED, RETRIED, REPLACED, LIMITED, CLOSED), max_size=25)
 
 
 class Closing:
@@ -54,6 +57,10 @@ async def told_in_the_end(steps: Sequence[tuple[str, Any]]) -> None:
     await world.end()
 
 
+def held_by(row: OutboxRow) -> list[OutboxEvent]:
+    return [event for _, event in members_of(row.id, row.event)]
+
+
 class World:
     """Events that are sent, a relay that leads at a time, and a Kafka of whims."""
 
@@ -74,11 +81,18 @@ class World:
                 self.sent.append((topic, name))
                 await uow.outbox.append([outbox_event(name, topic=topic)])
 
+    async def bundle(self, events: Sequence[tuple[str, int]]) -> None:
+        """In as few rows as may be: told, and set aside, as a whole."""
+        async with self.rig.store.transaction() as uow:
+            names = [(topic, f"{n}".ljust(size, ".")) for n, (topic, size) in enumerate(events, len(self.sent))]
+            self.sent += names
+            await uow.outbox.append_bundled([outbox_event(name, topic=topic) for topic, name in names])
+
     async def relay(self, _: None) -> None:
         leads = await self.leading()
         while await leads.relay_once():
             pass
-        aside = {row.event.event_id for row, _ in self.rig.database.outbox_parked.values()}
+        aside = {e.event_id for row, _ in self.rig.database.outbox_parked.values() for e in held_by(row)}
         for topic in set(TOPICS) - self.closing.closed:
             # Of a topic that is open all is told that was not set aside.
             assert set(self.sent_to(topic)) <= {*self.told(topic)} | aside
@@ -106,7 +120,7 @@ class World:
 
     def note_large(self) -> None:
         parked = self.rig.database.outbox_parked.values()
-        self.ever_large |= {row.event.event_id for row, why in parked if why == TOO_LARGE}
+        self.ever_large |= {e.event_id for row, why in parked if why == TOO_LARGE for e in held_by(row)}
 
     def sent_to(self, topic: str) -> list[str]:
         return [name for of, name in self.sent if of == topic]

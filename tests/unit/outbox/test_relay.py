@@ -303,6 +303,33 @@ async def test_each_event_of_a_bundle_is_a_record_of_its_own(rig: Rig) -> None:
     assert await relay.relay_once() == 0
 
 
+class Counting:
+    """A publisher that notes how many records come at a time."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._inner = rig.publisher
+        self.sizes: list[int] = []
+
+    async def publish(self, records: Sequence[Outgoing]) -> None:
+        self.sizes.append(len(records))
+        await self._inner.publish(records)
+
+
+async def test_a_backlog_of_bundles_is_told_about_a_batch_of_events_at_a_time(rig: Rig) -> None:
+    rig.publisher = counting = Counting(rig)  # type: ignore[assignment]
+    rows = [[f"a{row}{n}" for n in range(4)] for row in range(5)]
+    for names in rows:
+        await append_bundle(rig, *names)
+    await append_for(rig, "a5")
+    reader = MemoryOutboxReader(rig.database)
+    assert await reader.acquire()
+    assert await rig.new_relay(reader=reader, batch=6).relay_once() == 6
+    assert counting.sizes == [8, 8, 5]
+    assert values(rig, TOPIC) == [*(n for names in rows for n in names), "a5"]
+    assert rig.observer.counted("relay", "published") == 21
+    assert [size for stage, size in rig.observer.batches if stage == "relay"] == [21]
+
+
 async def test_a_bundle_for_a_missing_topic_is_set_aside_and_told_as_a_whole(rig: Rig) -> None:
     rig.publisher = picky = Picky(rig)  # type: ignore[assignment]
     relay, reader = await leading_relay(rig)
