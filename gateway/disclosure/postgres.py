@@ -27,7 +27,7 @@ from gateway.disclosure.rules.uses import (
     told_by,
 )
 from gateway.disclosure.store import Evidence, Read
-from gateway.outbox.bundles import bundle_type, members_of
+from gateway.outbox.bundles import bundle_type, logged_of
 from gateway.outbox.rules.subjects import payment_of
 from gateway.outbox.store import OutboxEvent
 from schemas.primitives import CustomerId, PartnerId, decimal_of
@@ -226,7 +226,7 @@ def _told_in(rows: Sequence[Record], limit: int) -> tuple[list[_Told], int]:
         if event_type in _SINGLE:
             held = [tuple(row)]
         else:
-            events = members_of(number, OutboxEvent(topic, key, event_id, event_type, occurred_at, body))
+            events = logged_of(number, OutboxEvent(topic, key, event_id, event_type, occurred_at, body))
             held = [(tx, n, topic, e.key, e.event_id, e.event_type, occurred_at, e.body) for n, e in events]
         if told and len(told) + len(held) > limit:
             return told, count

@@ -126,7 +126,7 @@ _PARTS: Final = (
     Alert("EventsLate", _P, "max(mypay_outbox_oldest_seconds)",
           "> 60", 60, "Events wait in the outbox: partners are not told what became of their payments."),
     Alert("EventsParked", _T, "max(mypay_outbox_parked_rows)",
-          "> 0", 600, "Events are set aside, for their topic does not exist or takes none as large."),
+          "> 0", 600, "Events are set aside: their topic is missing or takes none as large, or they cannot be read."),
     Alert("ConsumerLate", _P, "max by (group) (mypay_consumer_lag_seconds)",
           "> 60", 120, "Records wait for a consumer group for more than a minute."),
     Alert("OpenTransaction", _T, "max(mypay_open_transaction_seconds)",

@@ -250,7 +250,7 @@ COUNTERS_OF_DATA: Final = (
         outcomes={
             "relay": {
                 "published": "It was published.",
-                "parked": "It was set aside, for its topic does not exist or takes none as large.",
+                "parked": "It was set aside: its topic does not exist or takes none as large, or it cannot be read.",
                 "unparked": "It was published after all.",
             }
         },

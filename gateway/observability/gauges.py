@@ -102,7 +102,8 @@ GAUGES: Final = (
     GaugeMetric(
         name="mypay_outbox_parked_rows",
         unit="events",
-        help="Events that are set aside, for their topic does not exist or takes none as large; up to 100,000.",
+        help="Rows of events that are set aside: their topic is missing or takes none as large, or they cannot be "
+        "read; up to 100,000.",
         fresh_s=_READ_S,
         processes=("schedule",),
     ),

@@ -12,6 +12,7 @@ from typing import Final
 
 import cramjam
 import msgspec
+from msgspec import structs
 
 from gateway.outbox.store import OutboxEvent
 
@@ -29,6 +30,10 @@ _Member = tuple[int, str, str, bytes]
 
 _write: Final = msgspec.msgpack.Encoder().encode
 _read: Final = msgspec.msgpack.Decoder(list[_Member]).decode
+
+
+class UnreadableBundleError(ValueError):
+    """A row of which nobody can say what it holds: it is damaged, or of another release."""
 
 
 def bundle_type(event_type: str) -> str:
@@ -64,12 +69,29 @@ def bundled(events: Sequence[OutboxEvent], numbers: Iterable[int]) -> list[tuple
 
 
 def members_of(number: int, event: OutboxEvent) -> list[tuple[int, OutboxEvent]]:
-    """The events that a row holds, with their numbers, in order: itself, unless it is a bundle."""
+    """The events that a row holds, with their numbers, in order: itself, unless it is a bundle.
+
+    Raises:
+        UnreadableBundleError: it is one, and does not hold what it should.
+    """
     if not event.event_type.startswith(_PREFIX):
         return [(number, event)]
     topic, at, type_ = event.topic, event.occurred_at, type_of(event.event_type)
-    read = _read(cramjam.lz4.decompress_block(event.body))
+    try:
+        read = _read(cramjam.lz4.decompress_block(event.body))
+    except (cramjam.DecompressionError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnreadableBundleError(f"row {number} for {topic}") from error
+    if not read or read[-1][0] != number:
+        raise UnreadableBundleError(f"row {number} for {topic}")
     return [(n, OutboxEvent(topic, key, event_id, type_, at, body)) for n, key, event_id, body in read]
+
+
+def logged_of(number: int, event: OutboxEvent) -> list[tuple[int, OutboxEvent]]:
+    """Likewise, for who logs what they tell: a row that cannot be read is one event, which tells nothing."""
+    try:
+        return members_of(number, event)
+    except UnreadableBundleError:
+        return [(number, structs.replace(event, event_type=type_of(event.event_type), body=b""))]
 
 
 class _Group:

@@ -36,12 +36,12 @@ SELECT k.tx::xid8, k.id, k.topic, $4 FROM unnest($1::text[], $2::bigint[], $3::t
 ON CONFLICT DO NOTHING
 
 -- name: parked_topics
-SELECT DISTINCT topic FROM outbox_parked WHERE reason <> $1
+SELECT DISTINCT topic FROM outbox_parked WHERE reason <> ALL ($1::text[])
 
 -- name: read_parked
 SELECT o.tx::text AS tx, o.id, o.topic, o.key, o.event_id, o.event_type, o.occurred_at, o.traceparent, o.body
 FROM outbox_parked p JOIN outbox o USING (tx, id)
-WHERE p.topic = $1 AND p.reason <> $3
+WHERE p.topic = $1 AND p.reason <> ALL ($3::text[])
 ORDER BY p.tx, p.id
 LIMIT $2
 
@@ -51,6 +51,13 @@ SELECT DISTINCT ON (o.topic)
 FROM outbox_parked p JOIN outbox o USING (tx, id)
 WHERE p.reason = $1
 ORDER BY o.topic, octet_length(o.body), p.tx, p.id
+
+-- name: read_unreadable
+SELECT o.tx::text AS tx, o.id, o.topic, o.key, o.event_id, o.event_type, o.occurred_at, o.traceparent, o.body
+FROM outbox_parked p JOIN outbox o USING (tx, id)
+WHERE p.reason = $1
+ORDER BY p.tx, p.id
+LIMIT $2
 
 -- name: unpark
 DELETE FROM outbox_parked p USING unnest($1::text[], $2::bigint[]) AS k (tx, id)

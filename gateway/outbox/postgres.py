@@ -15,7 +15,7 @@ from gateway.database.queries import load
 from gateway.database.sessions import COMMAND_TIMEOUT_S, working_settings
 from gateway.outbox.bundles import bundled
 from gateway.outbox.rules.ahead import Look, Progress
-from gateway.outbox.store import TOO_LARGE, OutboxEvent, OutboxRow
+from gateway.outbox.store import TOO_LARGE, UNREADABLE, OutboxEvent, OutboxRow
 
 _SQL = load(__name__, "outbox")
 _ADVANCE_AND_READ: Final = f"WITH moved AS ({_SQL.advance}) {_SQL.read}"
@@ -26,6 +26,9 @@ That this takes a transaction number changes no bound: it is younger than the lo
 
 LAST_MOVE_S: Final = 1.0
 """How long whoever gives up the lead waits for the cursor's last move to be written."""
+
+_ALONE: Final = (TOO_LARGE, UNREADABLE)
+"""Reasons why a row is set aside without its topic."""
 
 _LEADER_LOCK = 0x6F7574626F78  # "outbox": any constant, the same in every relay
 
@@ -126,15 +129,17 @@ class PostgresOutboxReader:
         parked: Sequence[OutboxRow] = (),
         reason: str = "",
         large: Sequence[OutboxRow] = (),
+        unreadable: Sequence[OutboxRow] = (),
     ) -> None:
         async with translated():
             connection = self._connected()
-            if not parked and not large:
+            if not (parked or large or unreadable):
                 self._has_moved |= self._progress.told((last.tx, last.id))
                 return
             async with connection.transaction():
                 await self._park(connection, parked, reason)
                 await self._park(connection, large, TOO_LARGE)
+                await self._park(connection, unreadable, UNREADABLE)
                 if self._progress.told((last.tx, last.id)):
                     await self._move(connection)
 
@@ -149,22 +154,26 @@ class PostgresOutboxReader:
 
     async def parked_topics(self) -> frozenset[str]:
         async with translated():
-            return frozenset(r["topic"] for r in await self._connected().fetch(_SQL.parked_topics, TOO_LARGE))
+            return frozenset(r["topic"] for r in await self._connected().fetch(_SQL.parked_topics, _ALONE))
 
     async def read_parked(self, topic: str, limit: int) -> Sequence[OutboxRow]:
         async with translated():
-            return [_row(r) for r in await self._connected().fetch(_SQL.read_parked, topic, limit, TOO_LARGE)]
+            return [_row(r) for r in await self._connected().fetch(_SQL.read_parked, topic, limit, _ALONE)]
 
     async def read_large(self) -> Sequence[OutboxRow]:
         async with translated():
             return [_row(r) for r in await self._connected().fetch(_SQL.read_large, TOO_LARGE)]
 
-    async def set_large(self, rows: Sequence[OutboxRow]) -> None:
+    async def read_unreadable(self, limit: int) -> Sequence[OutboxRow]:
+        async with translated():
+            return [_row(r) for r in await self._connected().fetch(_SQL.read_unreadable, UNREADABLE, limit)]
+
+    async def set_alone(self, rows: Sequence[OutboxRow], reason: str) -> None:
         async with translated():
             connection = self._connected()
             async with connection.transaction():
                 await connection.execute(_SQL.unpark, *_places(rows))
-                await self._park(connection, rows, TOO_LARGE)
+                await self._park(connection, rows, reason)
 
     async def unpark(self, rows: Sequence[OutboxRow]) -> None:
         async with translated():

@@ -10,6 +10,8 @@ events are set aside, together with all later ones of that topic, and tried agai
 An event that is larger than its topic takes is set aside alone: it may never be taken, so no other waits for it, and
 readers order a payment's events by their version. Others of the topic that are as large are set aside with it, untried.
 They are tried again every minute, each topic's smallest first, until one is refused.
+
+A row of which nobody can say what it holds is set aside alone, too, and looked at again every minute.
 """
 
 import asyncio
@@ -31,8 +33,8 @@ from gateway.base.tracing import exemplar
 from gateway.messaging.packing import size_of
 from gateway.messaging.producer import RecordTooLargeError
 from gateway.messaging.records import Outgoing, Publisher
-from gateway.outbox.bundles import members_of
-from gateway.outbox.store import OutboxEvent, OutboxReader, OutboxRow
+from gateway.outbox.bundles import UnreadableBundleError, members_of
+from gateway.outbox.store import TOO_LARGE, UNREADABLE, OutboxEvent, OutboxReader, OutboxRow
 from schemas.envelope import event_headers
 
 _PARKED: Final = "topic does not exist, is closed to us, or does not take our clock's time"
@@ -77,12 +79,19 @@ class _Outcome:
         aside: how many of these stay here, with their rows.
         parked: rows whose topics are closed.
         large: rows with any event that is larger than its topic takes.
+        unreadable: rows that hold nobody knows what.
     """
 
     times: list[datetime] = field(default_factory=list)
     aside: int = 0
     parked: list[OutboxRow] = field(default_factory=list)
     large: list[OutboxRow] = field(default_factory=list)
+    unreadable: list[OutboxRow] = field(default_factory=list)
+
+    @property
+    def staying(self) -> set[tuple[int, int]]:
+        """Places of rows that are not told, or not whole."""
+        return {(r.tx, r.id) for r in (*self.parked, *self.large, *self.unreadable)}
 
     def add(self, events: Sequence[_Held], parked: Sequence[OutboxRow], large: Sequence[OutboxRow]) -> None:
         """Some more of them."""
@@ -120,6 +129,7 @@ class RelayService:
         self._closed: set[str] = set()
         # Topic → size of the smallest event that it has refused since the last retry.
         self._large: dict[str, int] = {}
+        self._unreadable = False
         self._retry_at = 0.0
 
     async def run(self) -> None:
@@ -138,7 +148,7 @@ class RelayService:
                 while True:
                     gathering.begin()
                     idling.begin()
-                    if (self._closed or self._large) and asyncio.get_running_loop().time() >= self._retry_at:
+                    if self._has_parked and asyncio.get_running_loop().time() >= self._retry_at:
                         await self.retry_parked()
                     relayed = await self.relay_once()
                     self._progress()
@@ -164,11 +174,13 @@ class RelayService:
         if not rows:
             return 0
         outcome = await self._tell(rows)
-        await self._reader.advance(rows[-1], parked=outcome.parked, reason=_PARKED, large=outcome.large)
+        await self._reader.advance(
+            rows[-1], parked=outcome.parked, reason=_PARKED, large=outcome.large, unreadable=outcome.unreadable
+        )
         now = self._clock.now()
         self._observer.batch("relay", size=len(outcome.times), seconds=loop.time() - started)
         self._observer.count("relay", "published", n=len(outcome.times) - outcome.aside)
-        self._observer.count("relay", "parked", n=outcome.aside)
+        self._observer.count("relay", "parked", n=outcome.aside + len(outcome.unreadable))
         self._observer.hops(
             "change_to_event",
             [(now - at).total_seconds() for at in outcome.times],
@@ -184,7 +196,12 @@ class RelayService:
         """
         self._closed = set(await self._reader.parked_topics())
         self._large = {row.event.topic: _UNKNOWN_SIZE for row in await self._reader.read_large()}
+        self._unreadable = bool(await self._reader.read_unreadable(1))
         self._retry_at = asyncio.get_running_loop().time()
+
+    @property
+    def _has_parked(self) -> bool:
+        return bool(self._closed or self._large or self._unreadable)
 
     async def retry_parked(self) -> int:
         """Publish what is set aside, topic by topic, as far as Kafka takes it now; return how much that was.
@@ -194,16 +211,17 @@ class RelayService:
         """
         total = 0
         self._large.clear()
+        self._unreadable = False
         for topic in sorted(self._closed):
             self._closed.discard(topic)
             while rows := await self._reader.read_parked(topic, self._settings.batch):
                 outcome = await self._tell(rows)
                 if topic in self._closed:
                     break
-                if outcome.large:
-                    await self._reader.set_large(outcome.large)
                 total += await self._unpark(rows, outcome)
         total += await self._retry_large()
+        if rows := await self._reader.read_unreadable(self._settings.batch):
+            total += await self._unpark(rows, await self._tell(rows), UNREADABLE)
         self._observer.count("relay", "unparked", n=total)
         self._retry_at = asyncio.get_running_loop().time() + self._settings.parked_retry_s
         return total
@@ -213,25 +231,44 @@ class RelayService:
         while rows := [
             r for r in await self._reader.read_large() if r.event.topic not in self._large.keys() | self._closed
         ]:
-            total += await self._unpark(rows, await self._tell(rows))
+            total += await self._unpark(rows, await self._tell(rows), TOO_LARGE)
         return total
 
-    async def _unpark(self, rows: Sequence[OutboxRow], outcome: _Outcome) -> int:
-        stay = {(r.tx, r.id) for r in (*outcome.parked, *outcome.large)}
-        told = [r for r in rows if (r.tx, r.id) not in stay]
-        if told:
+    async def _unpark(self, rows: Sequence[OutboxRow], outcome: _Outcome, because: str = _PARKED) -> int:
+        """Forget that rows were set aside that are told; the others stay, some for another reason than before."""
+        for alone, reason in ((outcome.large, TOO_LARGE), (outcome.unreadable, UNREADABLE)):
+            if alone and reason != because:
+                await self._reader.set_alone(alone, reason)
+        stay = outcome.staying
+        if told := [r for r in rows if (r.tx, r.id) not in stay]:
             await self._reader.unpark(told)
         return len(outcome.times) - outcome.aside
 
     async def _tell(self, rows: Sequence[OutboxRow]) -> _Outcome:
         """Publish what rows hold, about a batch of events at a time: a backlog of bundles takes much memory at once."""
         outcome = _Outcome()
-        for events in _in_parts(rows, self._settings.batch):
+        for events in self._in_parts(rows, outcome.unreadable):
             large = await self._publish(events)
             closed = dict.fromkeys(r for r, _ in events if r.event.topic in self._closed) if self._closed else ()
             outcome.add(events, list(closed), large)
             self._progress()
         return outcome
+
+    def _in_parts(self, rows: Sequence[OutboxRow], unreadable: list[OutboxRow]) -> Iterator[list[_Held]]:
+        """The events that rows hold, in order: a batch at a time, and what else the last row of a part holds."""
+        part: list[_Held] = []
+        for row in rows:
+            try:
+                part += [(row, event) for _, event in members_of(row.id, row.event)]
+            except UnreadableBundleError:
+                unreadable.append(row)
+                self._unreadable = True
+                self._observer.note("bundle_unreadable", level="error", topic=row.event.topic)
+            if len(part) >= self._settings.batch:
+                yield part
+                part = []
+        if part:
+            yield part
 
     async def _publish(self, events: Sequence[_Held]) -> list[OutboxRow]:
         """Publish all but those of closed topics; return the rows with any that is larger than its topic takes."""
@@ -276,18 +313,6 @@ class RelayService:
         except (TopicClosedError, TooLargeForTopicError, RecordTooLargeError) as error:
             return error
         return None
-
-
-def _in_parts(rows: Sequence[OutboxRow], size: int) -> Iterator[list[_Held]]:
-    """The events that rows hold, in order: so many at a time, and what else the last row of a part holds."""
-    part: list[_Held] = []
-    for row in rows:
-        part += [(row, event) for _, event in members_of(row.id, row.event)]
-        if len(part) >= size:
-            yield part
-            part = []
-    if part:
-        yield part
 
 
 def _carrying(event: OutboxEvent, traceparent: str | None) -> OutboxEvent:

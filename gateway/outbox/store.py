@@ -12,6 +12,10 @@ TOO_LARGE: Final = "larger than its topic takes"
 """Why an event is set aside alone: those behind it go on without it."""
 
 
+UNREADABLE: Final = "cannot be read"
+"""Likewise of a row of which nobody can say what it holds."""
+
+
 class OutboxEvent(Discreet, frozen=True, gc=False):
     """One event to be relayed to Kafka once the transaction that holds it has committed."""
 
@@ -90,10 +94,12 @@ class OutboxReader(Protocol):
         parked: Sequence[OutboxRow] = (),
         reason: str = "",
         large: Sequence[OutboxRow] = (),
+        unreadable: Sequence[OutboxRow] = (),
     ) -> None:
         """The rows that were read last are told, up to this one: Kafka has confirmed them, or they are set aside now.
 
-        ``large`` are set aside as :data:`TOO_LARGE`, ``parked`` with their topic, for ``reason``.
+        ``large`` are set aside as :data:`TOO_LARGE`, ``unreadable`` as :data:`UNREADABLE`, and ``parked`` with their
+        topic, for ``reason``.
 
         The cursor moves past what is told, as far as nothing can come to stand before it any more. It may be written
         with the next look, or as the lead is given up: whoever follows one that dies before tells its last rows again.
@@ -108,8 +114,11 @@ class OutboxReader(Protocol):
     async def read_large(self) -> Sequence[OutboxRow]:
         """Of each topic's rows that are set aside as :data:`TOO_LARGE`, the smallest."""
 
-    async def set_large(self, rows: Sequence[OutboxRow]) -> None:
-        """Rows that were set aside with their topic are from now on as :data:`TOO_LARGE`."""
+    async def read_unreadable(self, limit: int) -> Sequence[OutboxRow]:
+        """Rows that are set aside as :data:`UNREADABLE`, in their order."""
+
+    async def set_alone(self, rows: Sequence[OutboxRow], reason: str) -> None:
+        """Rows that were set aside otherwise are from now on as :data:`TOO_LARGE` or :data:`UNREADABLE`."""
 
     async def unpark(self, rows: Sequence[OutboxRow]) -> None:
         """Forget that these were set aside: Kafka has confirmed them now."""

@@ -19,7 +19,7 @@ from gateway.disclosure.rules.sequence import Head
 from gateway.disclosure.rules.uses import BODY_TYPES, PAYMENT_TYPES
 from gateway.disclosure.rules.verification import Destroyed, Finding, SignedRoot, Verification
 from gateway.disclosure.signing import RootVerifier
-from gateway.outbox.bundles import bundle_type, members_of
+from gateway.outbox.bundles import bundle_type, logged_of
 from gateway.outbox.store import OutboxEvent
 from gateway.views.view import View
 from schemas.disclosure import DisclosureNotice
@@ -195,7 +195,7 @@ class DisclosuresView(View):
             place = (rows[-1]["tx"], rows[-1]["id"])
             held: dict[int, OutboxEvent] = {}
             for _, number, topic, event_id, event_type, occurred_at, body in rows:
-                held |= members_of(number, OutboxEvent(topic, "", event_id, event_type, occurred_at, body))
+                held |= logged_of(number, OutboxEvent(topic, "", event_id, event_type, occurred_at, body))
             missing = [r["n"] for r in await self._fetch(_SQL.without_entry, list(held))]
             found += [(held[number].event_id, held[number].event_type) for number in missing]
         return found[:limit]

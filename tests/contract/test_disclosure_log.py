@@ -19,6 +19,7 @@ from gateway.disclosure.rules.uses import use_of
 from gateway.disclosure.sequencer import SequencerService, SequencerSettings
 from gateway.disclosure.store import DisclosureLog
 from gateway.network.exchange import Operation
+from gateway.outbox.bundles import bundle_type
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment, event_type_of
@@ -283,6 +284,17 @@ async def test_a_body_that_tells_of_no_use_is_an_entry_and_stops_nobody(backend:
     await pay(backend, payment(1))
     await drain(await leading(backend))
     assert await references(backend) == [(Kind.UNREADABLE, "lost"), (Kind.PAYMENT, str(payment(1).payment_id))]
+    assert await backend.findings() == (2, [])
+
+
+async def test_a_row_that_cannot_be_read_is_an_entry_and_stops_nobody(backend: Backend) -> None:
+    lost = shared(1)
+    damaged = replace(lost, key="", event_type=bundle_type(lost.event_type), body=b"?")
+    async with backend.store.transaction() as uow:
+        await uow.outbox.append([damaged])
+    await pay(backend, payment(1))
+    await drain(await leading(backend))
+    assert await references(backend) == [(Kind.UNREADABLE, lost.event_id), (Kind.PAYMENT, str(payment(1).payment_id))]
     assert await backend.findings() == (2, [])
 
 

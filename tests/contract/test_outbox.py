@@ -11,7 +11,7 @@ from gateway.database.unit import Store
 from gateway.disclosure.rules.sequence import append as append_uses
 from gateway.outbox.bundles import BUNDLED_MAX, members_of
 from gateway.outbox.rules.ahead import AHEAD_MAX
-from gateway.outbox.store import OutboxReader
+from gateway.outbox.store import TOO_LARGE, UNREADABLE, OutboxReader
 from tests.contract.conftest import Backend, rolled_back
 from tests.support.builders import later, outbox_event, payment
 from tests.support.leading import led
@@ -286,7 +286,7 @@ async def test_what_is_too_large_is_set_aside_beside_its_topic_and_told_smallest
     assert await reader.read_parked("t-a", 9) == [a_medium]
     assert await reader.read_large() == [a_small, b]
     await reader.unpark([a_small])
-    await reader.set_large([a_medium])
+    await reader.set_alone([a_medium], TOO_LARGE)
     await reader.release()
 
     successor = await leading(backend)
@@ -295,6 +295,23 @@ async def test_what_is_too_large_is_set_aside_beside_its_topic_and_told_smallest
     assert await successor.read_large() == [a_medium, b]
     await successor.unpark([a_medium, b])
     assert await successor.read_large() == [a_large]
+
+
+async def test_what_cannot_be_read_is_set_aside_beside_its_topic_and_comes_back_in_order(backend: Backend) -> None:
+    reader = await leading(backend)
+    await append(backend.store, "a", "b", "c", "d")
+    a, b, c, d = rows = await reader.read(10)
+    await reader.advance(rows[-1], parked=[b], reason="missing", large=[c], unreadable=[d, a])
+    assert await reader.read_unreadable(9) == [a, d]
+    assert await reader.read_unreadable(1) == [a]
+    assert (await reader.read_parked(b.event.topic, 9), await reader.read_large()) == ([b], [c])
+    await reader.set_alone([b, c], UNREADABLE)
+    await reader.unpark([a])
+    await reader.release()
+
+    successor = await leading(backend)
+    assert await successor.read_unreadable(9) == [b, c, d]
+    assert (await successor.parked_topics(), await successor.read_large()) == (frozenset(), [])
 
 
 async def test_relayed_events_are_forgotten_from_the_oldest_on_and_nothing_else(backend: Backend) -> None:

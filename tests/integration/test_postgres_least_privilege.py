@@ -105,7 +105,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
         "copy: outbox",
     ),
     Role.ARCHIVE: ("archive: *",),
-    Role.RELAY: ("outbox: cursor read advance park parked_topics read_parked read_large unpark",),
+    Role.RELAY: ("outbox: cursor read advance park parked_topics read_parked read_large read_unreadable unpark",),
     Role.DISCLOSURE: (
         "disclosure: head look read payments customers advance add_root tell",
         "copy: disclosure_entry disclosure_content disclosure_block",

@@ -18,7 +18,7 @@ from gateway.disclosure.rules.uses import (
 from gateway.disclosure.rules.verification import Destroyed, Finding, SignedRoot, Verification, pack_row
 from gateway.disclosure.signing import RootVerifier
 from gateway.disclosure.store import Read
-from gateway.outbox.bundles import members_of
+from gateway.outbox.bundles import logged_of
 from gateway.outbox.store import OutboxEvent, OutboxRow
 from gateway.payments.rules.payment import Payment
 from gateway.proving.memory.boundary import Boundary, no_boundary
@@ -63,7 +63,7 @@ class MemoryDisclosureLog:
         for row in rows:
             held = [
                 self._source(row, number, event)
-                for number, event in members_of(row.id, row.event)
+                for number, event in logged_of(row.id, row.event)
                 if event.event_type in PAYMENT_TYPES or event.event_type in BODY_TYPES
             ]
             if uses and len(uses) + len(held) > limit:

@@ -7,9 +7,11 @@ from typing import Final
 
 from gateway.base.errors import StoreUnavailableError
 from gateway.outbox.rules.ahead import Look, Progress
-from gateway.outbox.store import TOO_LARGE, OutboxEvent, OutboxRow
+from gateway.outbox.store import TOO_LARGE, UNREADABLE, OutboxEvent, OutboxRow
 from gateway.proving.memory.boundary import Boundary, no_boundary
 from gateway.proving.memory.database import Database, Transaction
+
+_ALONE: Final = (TOO_LARGE, UNREADABLE)
 
 PARTITION: Final = 16
 """Transactions a partition."""
@@ -99,12 +101,14 @@ class MemoryOutboxReader:
         parked: Sequence[OutboxRow] = (),
         reason: str = "",
         large: Sequence[OutboxRow] = (),
+        unreadable: Sequence[OutboxRow] = (),
     ) -> None:
         await self._boundary("relay.advance")
         self._refuse_unless_leader()
         if self._progress.told((last.tx, last.id)):
             self._db.outbox_cursor = self._progress.cursor
         aside = [*((row, reason) for row in parked), *((row, TOO_LARGE) for row in large)]
+        aside += [(row, UNREADABLE) for row in unreadable]
         for row, why in aside:
             self._db.outbox_parked.setdefault((row.tx, row.id), (row, why))
         await self._boundary("relay.advanced")
@@ -112,13 +116,13 @@ class MemoryOutboxReader:
     async def parked_topics(self) -> frozenset[str]:
         await self._boundary("relay.parked_topics")
         self._refuse_unless_leader()
-        return frozenset(row.event.topic for row, why in self._db.outbox_parked.values() if why != TOO_LARGE)
+        return frozenset(row.event.topic for row, why in self._db.outbox_parked.values() if why not in _ALONE)
 
     async def read_parked(self, topic: str, limit: int) -> Sequence[OutboxRow]:
         await self._boundary("relay.read_parked")
         self._refuse_unless_leader()
         aside = sorted(self._db.outbox_parked.items())
-        return list(islice((r for _, (r, why) in aside if r.event.topic == topic and why != TOO_LARGE), limit))
+        return list(islice((r for _, (r, why) in aside if r.event.topic == topic and why not in _ALONE), limit))
 
     async def read_large(self) -> Sequence[OutboxRow]:
         await self._boundary("relay.read_large")
@@ -131,10 +135,16 @@ class MemoryOutboxReader:
                     smallest[row.event.topic] = row
         return [smallest[topic] for topic in sorted(smallest)]
 
-    async def set_large(self, rows: Sequence[OutboxRow]) -> None:
-        await self._boundary("relay.set_large")
+    async def read_unreadable(self, limit: int) -> Sequence[OutboxRow]:
+        await self._boundary("relay.read_unreadable")
         self._refuse_unless_leader()
-        self._db.outbox_parked.update({(row.tx, row.id): (row, TOO_LARGE) for row in rows})
+        aside = sorted(self._db.outbox_parked.items())
+        return [r for _, (r, why) in aside if why == UNREADABLE][:limit]
+
+    async def set_alone(self, rows: Sequence[OutboxRow], reason: str) -> None:
+        await self._boundary("relay.set_alone")
+        self._refuse_unless_leader()
+        self._db.outbox_parked.update({(row.tx, row.id): (row, reason) for row in rows})
 
     async def unpark(self, rows: Sequence[OutboxRow]) -> None:
         await self._boundary("relay.unpark")

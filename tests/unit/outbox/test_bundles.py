@@ -1,12 +1,25 @@
 """Bundles hold what went in, each event with its number, and nothing of two kinds."""
 
 from collections import defaultdict
+from contextlib import suppress
 from operator import itemgetter
 
+import cramjam
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import msgpack
+from msgspec.structs import replace
 
-from gateway.outbox.bundles import BUNDLED_BYTES_MAX, BUNDLED_MAX, bundle_type, bundled, members_of
+from gateway.outbox.bundles import (
+    BUNDLED_BYTES_MAX,
+    BUNDLED_MAX,
+    UnreadableBundleError,
+    bundle_type,
+    bundled,
+    logged_of,
+    members_of,
+)
 from gateway.outbox.store import OutboxEvent
 from schemas.events import EventType
 from tests.support.builders import NOW, later
@@ -64,3 +77,32 @@ def test_what_is_part_of_a_trace_and_what_is_alone_stand_as_ever() -> None:
     traced = OutboxEvent("t", "k", "e", EventType.CONSENT_SHARED, NOW, b"{}", TRACE)
     alone = event(topic="u")
     assert bundled([traced, alone, traced], [1, 2, 3]) == [(1, traced), (2, alone), (3, traced)]
+
+
+def packed(members: object) -> bytes:
+    return bytes(cramjam.lz4.compress_block(msgpack.encode(members)))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"\x01", b"{}", b"\xff\xff\xff\x7f\x00", b"\xff\xff\xff\xff\x00"),
+        *(packed({}), packed([]), packed([(9, "k", "e")]), packed([(9, "k", "e", b"{}", 1)])),
+        packed([(9, "k", "e", b"{}"), (8, "k", "e", b"{}")]),
+        packed([(9, "k", 1, b"{}")]),
+    ],
+)
+def test_a_bundle_that_holds_something_else_is_told_apart_and_logged_as_one_that_tells_nothing(body: bytes) -> None:
+    row = replace(event(body), event_type=bundle_type(EventType.CONSENT_SHARED))
+    with pytest.raises(UnreadableBundleError):
+        members_of(9, row)
+    assert logged_of(9, row) == [(9, event(b""))]
+
+
+@given(at=st.integers(0, 10_000), by=st.integers(1, 255), left=st.integers(0, 10_000))
+def test_a_damaged_bundle_raises_nothing_else(at: int, by: int, left: int) -> None:
+    ((number, row),) = bundled([event(f'{{"n": {n}}}'.encode()) for n in range(9)], range(1, 10))
+    body = bytearray(row.body)
+    body[at % len(body)] ^= by
+    with suppress(UnreadableBundleError):
+        members_of(number, replace(row, body=bytes(body[: left % (len(body) + 1)])))

@@ -330,6 +330,45 @@ async def test_a_backlog_of_bundles_is_told_about_a_batch_of_events_at_a_time(ri
     assert [size for stage, size in rig.observer.batches if stage == "relay"] == [21]
 
 
+async def test_a_row_that_cannot_be_read_is_set_aside_alone_and_holds_up_nothing(rig: Rig) -> None:
+    relay, reader = await leading_relay(rig)
+    await append_bundle(rig, "a1", "a2")
+    whole = rig.database.outbox[0]
+    rig.database.outbox[0] = damaged = replace(whole, event=replace(whole.event, body=b"?"))
+    await append_for(rig, "a3", "b1")
+    assert await relay.relay_once() == 3
+    assert (values(rig, TOPIC), values(rig, OTHER)) == (["a3"], ["b1"])
+    assert (rig.observer.counted("relay", "published"), rig.observer.counted("relay", "parked")) == (2, 1)
+    assert [(n.event, n.level) for n in rig.observer.notes if n.level == "error"] == [("bundle_unreadable", "error")]
+    assert await relay.retry_parked() == 0
+    assert await reader.parked_topics() == frozenset()
+    assert await reader.read_unreadable(9) == [damaged]
+    await reader.release()
+
+    # Another release understands it.
+    rig.database.outbox_parked = {place: (whole, why) for place, (_, why) in rig.database.outbox_parked.items()}
+    async with running(rig.new_relay()), in_time("what was set aside"):
+        while values(rig, TOPIC) != ["a3", "a1", "a2"]:
+            await rig.kafka.wait_written()
+    assert rig.database.outbox_parked == {}
+
+
+@pytest.mark.parametrize("aside", ["parked", "large"])
+async def test_what_was_set_aside_and_cannot_be_read_any_more_holds_up_nothing(rig: Rig, aside: str) -> None:
+    """As where an older release follows one that told in bundles."""
+    relay, reader = await leading_relay(rig)
+    await append_bundle(rig, "b1", "b2")
+    await append_for(rig, "b-3")
+    bundle, single = await reader.read(9)
+    damaged = replace(bundle, event=replace(bundle.event, body=b"?"))
+    await reader.advance(single, **{aside: [damaged, single]})
+    await relay.look_for_parked()
+    assert await relay.retry_parked() == 1
+    assert values(rig, OTHER) == ["b-3"]
+    assert await reader.read_unreadable(9) == [damaged]
+    assert (await reader.parked_topics(), await reader.read_large()) == (frozenset(), [])
+
+
 async def test_a_bundle_for_a_missing_topic_is_set_aside_and_told_as_a_whole(rig: Rig) -> None:
     rig.publisher = picky = Picky(rig)  # type: ignore[assignment]
     relay, reader = await leading_relay(rig)

@@ -5,7 +5,7 @@ from typing import Final
 
 from gateway.disclosure import sequencer
 from gateway.disclosure.rules import sequence, uses
-from gateway.outbox.bundles import members_of
+from gateway.outbox.bundles import logged_of
 from gateway.outbox.store import OutboxEvent
 from gateway.proving.memory import MemoryDisclosureLog
 from gateway.proving.memory import disclosure as memory
@@ -51,11 +51,11 @@ def _offer_unlogged() -> AbstractContextManager[None]:
 
 
 def _first_of(number: int, event: OutboxEvent) -> list[tuple[int, OutboxEvent]]:
-    return members_of(number, event)[:1]
+    return logged_of(number, event)[:1]
 
 
 def _bundle_half_logged() -> AbstractContextManager[None]:
-    return replaced(memory, "members_of", _first_of)
+    return replaced(memory, "logged_of", _first_of)
 
 
 LOGGING: Final = (
