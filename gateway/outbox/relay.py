@@ -29,7 +29,7 @@ from gateway.base.errors import StoreUnavailableError, TooLargeForTopicError, To
 from gateway.base.pace import Pace
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
-from gateway.base.tracing import exemplar
+from gateway.base.tracing import Carried, exemplar
 from gateway.messaging.packing import size_of
 from gateway.messaging.producer import RecordTooLargeError
 from gateway.messaging.records import Outgoing, Publisher
@@ -75,7 +75,7 @@ class _Outcome:
     """What became of rows.
 
     Attributes:
-        times: when each event occurred that they hold.
+        times, carried: when each event occurred that they hold, and the trace that it is part of.
         aside: how many of these stay here, with their rows.
         parked: rows whose topics are closed.
         large: rows with any event that is larger than its topic takes.
@@ -83,6 +83,7 @@ class _Outcome:
     """
 
     times: list[datetime] = field(default_factory=list)
+    carried: list[Carried] = field(default_factory=list)
     aside: int = 0
     parked: list[OutboxRow] = field(default_factory=list)
     large: list[OutboxRow] = field(default_factory=list)
@@ -96,6 +97,7 @@ class _Outcome:
     def add(self, events: Sequence[_Held], parked: Sequence[OutboxRow], large: Sequence[OutboxRow]) -> None:
         """Some more of them."""
         self.times += [event.occurred_at for _, event in events]
+        self.carried += [event.traceparent for _, event in events]
         self.parked += parked
         self.large += large
         if parked or large:
@@ -184,7 +186,7 @@ class RelayService:
         self._observer.hops(
             "change_to_event",
             [(now - at).total_seconds() for at in outcome.times],
-            exemplar=exemplar(self._observer.traces, lambda: (r.event.traceparent for r in rows)),
+            exemplar=exemplar(self._observer.traces, lambda: outcome.carried),
         )
         return len(rows)
 

@@ -18,6 +18,7 @@ from tests.support.builders import NOW, dispatched_record, later, numbered_order
 from tests.support.deadline import in_time
 from tests.support.narrow import Narrow
 from tests.support.rig import Rig
+from tests.support.traces import PARENT, Spans
 
 AWAY = StoreUnavailableError("away")
 UNCONFIRMED = PublisherUnavailableError("away")
@@ -328,6 +329,19 @@ async def test_a_backlog_of_bundles_is_told_about_a_batch_of_events_at_a_time(ri
     assert values(rig, TOPIC) == [*(n for names in rows for n in names), "a5"]
     assert rig.observer.counted("relay", "published") == 21
     assert [size for stage, size in rig.observer.batches if stage == "relay"] == [21]
+
+
+async def test_what_is_shown_of_a_trace_is_the_time_of_its_own_event(rig: Rig) -> None:
+    """There are more events than rows."""
+    relay, _ = await leading_relay(rig)
+    rig.observer.traces = traces = Spans().traces()
+    with traces.arriving("mypay.orders", [PARENT]) as (carried,):
+        pass
+    await append_bundle(rig, "a1", "a2", "a3")
+    async with rig.store.transaction() as uow:
+        await uow.outbox.append([replace(outbox_event("a4"), traceparent=carried)])
+    assert await relay.relay_once() == 2
+    assert [(hop, shown.place) for hop, shown in rig.observer.exemplars] == [("change_to_event", 3)]
 
 
 async def test_a_row_that_cannot_be_read_is_set_aside_alone_and_holds_up_nothing(rig: Rig) -> None:
