@@ -4,6 +4,9 @@ What a row costs besides its event (its place, an index, two readers' looks) is 
 the hundred tells in bundles. Only the outbox knows of them: the relay publishes each event by itself, as ever, and the
 disclosure log makes an entry of each.
 
+So nothing is told in bundles that anybody else looks for among the outbox's rows: by its key, as the archive and a
+payment's story do, or by its type, as sharing and marketing follow consents and payments.
+
 Each event has a number of its own, of the same sequence as rows have; a bundle's row stands at that of its last one.
 """
 
