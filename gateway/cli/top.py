@@ -137,7 +137,7 @@ def _shown(found: Standing) -> "RenderableType":
             ("network", "kind", "breaks", "oldest"),
             [(b.network_id, b.break_kind, b.breaks, _age(b.oldest, found.at)) for b in found.breaks],
         ),
-        table("\nLast 1,000 events", ("event", "of them"), events),
+        table("\nLast 1,000 rows of events", ("event", "rows of it"), events),
     )
 
 
