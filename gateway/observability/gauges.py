@@ -88,7 +88,7 @@ GAUGES: Final = (
     GaugeMetric(
         name="mypay_outbox_rows",
         unit="events",
-        help="Events that the relay has not published yet, up to 100,000.",
+        help="Rows of events that the relay has not published yet, up to 100,000.",
         fresh_s=_READ_S,
         processes=("schedule",),
     ),

@@ -81,7 +81,7 @@ class ResolvedBreak:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Events that Kafka has not confirmed. ``rows``: at most :data:`COUNTED_MAX` + 1; ``parked``: put aside."""
+    """Rows of events that Kafka has not confirmed. ``rows``: at most :data:`COUNTED_MAX` + 1; ``parked``: put aside."""
 
     rows: int
     oldest: datetime | None

@@ -40,7 +40,7 @@ class StoredBulk:
 
 @dataclass(frozen=True, slots=True)
 class ParkedEvent:
-    """An event that Kafka did not take, put aside so that those behind it could go on."""
+    """An event that Kafka did not take, put aside so that those behind it could go on; or a bundle, by its last one."""
 
     topic: str
     key: str
