@@ -7,28 +7,16 @@ They are read by :mod:`gateway.app.environment`. Networks are configuration of t
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from gateway.base.loopback import is_loopback
+from gateway.base.loopback import is_private_way
 
 
-def _in_clear_here_alone(url: str) -> str:
-    """Refuse plain http to another machine: whoever listens on the way reads what is sent, and its secrets.
-
-    Raises:
-        ValueError: it leads there.
-    """
-    if not url.startswith("https://"):
-        try:
-            host = urlsplit(url).hostname
-        except ValueError:
-            # Its text may quote the address.
-            host = None
-        if host is None or not is_loopback(host):
-            raise ValueError("must begin with https://, for it is not a loopback address")
+def _private(url: str) -> str:
+    if not is_private_way(url):
+        raise ValueError("must begin with https://, for it is not a loopback address")
     return url
 
 
@@ -171,9 +159,9 @@ class Settings(BaseSettings):
     inquiry, a reversal, an incident."""
 
     # --- traces ---
-    otel_endpoint: (
-        Annotated[str, Field(pattern=r"^https?://[^/@\s]+(/[^@\s]*)?$"), AfterValidator(_in_clear_here_alone)] | None
-    ) = None
+    otel_endpoint: Annotated[str, Field(pattern=r"^https?://[^/@\s]+(/[^@\s]*)?$"), AfterValidator(_private)] | None = (
+        None
+    )
     """Address of an OpenTelemetry collector that takes OTLP over HTTP, such as ``https://collector:4318``; without a
     path it is asked under ``/v1/traces``. Plain ``http://`` is taken for this machine alone. None: nothing is traced.
     Secrets for it go into OpenTelemetry's own ``OTEL_EXPORTER_OTLP_HEADERS``, its certificates into

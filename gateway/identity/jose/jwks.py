@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import aiohttp
 
-from gateway.base.loopback import is_loopback
+from gateway.base.loopback import is_private_way
 from gateway.identity.jose.jwk import import_public
 from gateway.identity.store import IssuerKey
 from schemas.assertions import EPOCH_SECONDS_MAX
@@ -55,8 +54,7 @@ def check_url(url: str) -> str:
     Raises:
         ValueError: neither.
     """
-    parts = urlsplit(url)
-    if parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))):
+    if is_private_way(url):
         return url
     raise ValueError("a key set's URL must be https (plain http only to the loopback address)")
 
