@@ -41,8 +41,8 @@ from gateway.base.retrying import until_done
 from gateway.database.dsn import place_of
 from gateway.database.roles import Role as DatabaseRole
 from gateway.messaging.consumer import BatchConsumer
-from gateway.messaging.dead_letters import KafkaDeadLetters
 from gateway.messaging.fetch_waits import FETCH_WAIT_MS
+from gateway.messaging.parking import KafkaDeadLetters
 from gateway.messaging.probe import KafkaProbe
 from gateway.messaging.producer import KafkaPublisher
 from gateway.messaging.settings import KafkaSettings

@@ -31,7 +31,7 @@ from gateway.cli.common import (
 from gateway.cli.operating import current_actor, operated
 from gateway.cli.operations import Propose, carry_out
 from gateway.database.roles import Role
-from gateway.messaging.dead_letters import KafkaDeadLetters
+from gateway.messaging.parking import KafkaDeadLetters
 from gateway.network.iso8583.config import load_networks
 from gateway.settlement.files import ClearingFile, ClearingImport, FileOutcome, ImportReport
 from gateway.settlement.resolutions import RecordPlace, Resolution

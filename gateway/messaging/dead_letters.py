@@ -22,7 +22,6 @@ a topic of somebody's choice, a forged note would hide another's letter. A copie
 whenever it was copied: when a note was written counts for nothing.
 """
 
-import asyncio
 import base64
 import binascii
 import json
@@ -33,8 +32,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum, unique
 from typing import Final, NamedTuple
 
-from gateway.base.errors import NotAuthenticatedError, PublisherUnavailableError, TooLargeForTopicError
-from gateway.messaging.records import Outgoing, Publisher, Record, UnreadError
+from gateway.base.errors import NotAuthenticatedError
+from gateway.messaging.records import Outgoing, Record, UnreadError
 from gateway.sealing.mac import HmacMarks
 from gateway.sealing.redaction import SCAN_CHARS_MAX, contains_secret, redact
 from gateway.sealing.sealing import MasterKeys, Purpose, Sealed, UnsealError
@@ -50,13 +49,6 @@ DEAD_LETTER_BYTES_MAX: Final = 2 * 1024 * 1024 - 8 * 1024
 
 SCAN_BYTES_MAX: Final = 128 * 1024
 """Of records that come at once: a tenth of a second of work at worst. What is beyond is sealed unsearched."""
-
-SCAN_BYTES_A_SECOND: Final = 64 * 1024
-"""And of what comes steadily: some fifty orders, in a fiftieth of a second. A flood's are searched no more, for those
-who share the process with it would wait: sealing takes a fifth of that time."""
-
-ON_LOOP_BYTES_MAX: Final = 4 * 1024
-"""More is searched and sealed on a thread, so that it holds nobody up."""
 
 _MARK_BYTES: Final = 200
 _MESSAGE_CHARS_MAX: Final = 200
@@ -139,79 +131,6 @@ class Note(NamedTuple):
     proposal_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Unconfirmed:
-    """Letters that were built and not confirmed yet. It keeps the records, so that their identities stay theirs."""
-
-    batch: tuple[object, ...]
-    records: Sequence[tuple[Record, Exception]] = field(repr=False)
-    letters: list[Outgoing] = field(repr=False)
-
-
-class KafkaDeadLetters:
-    """Implements :class:`gateway.messaging.records.DeadLetters`.
-
-    Args:
-        keys: the ring of dead letters.
-    """
-
-    def __init__(self, publisher: Publisher, keys: MasterKeys) -> None:
-        self._publisher = publisher
-        self._keys = LetterKeys(keys)
-        self._unconfirmed: _Unconfirmed | None = None
-        self._searchable = float(SCAN_BYTES_MAX)
-        self._searchable_at = float("-inf")
-
-    async def park(self, stage: str, records: Sequence[tuple[Record, Exception]]) -> None:
-        """Publish each record to the dead-letter topic with the reason; return when all are durably there.
-
-        Each is searched for secrets once, however often this is repeated with the same records after a failure. Of one
-        that the topic does not take as large as it is, the place alone is told.
-
-        Raises:
-            PublisherUnavailableError: not all were confirmed.
-        """
-        batch = (stage, *((id(record), id(error)) for record, error in records))
-        if self._unconfirmed is None or self._unconfirmed.batch != batch:
-            size = sum(_size(r.key, r.value, r.headers) for r, _ in records)
-            searched_max = self._search(size)
-            if size > ON_LOOP_BYTES_MAX:
-                letters = await asyncio.to_thread(dead_letters, stage, records, self._keys, searched_max)
-            else:
-                letters = dead_letters(stage, records, self._keys, searched_max)
-            self._unconfirmed = _Unconfirmed(batch, records, letters)
-        unconfirmed = self._unconfirmed
-        await self._publish(stage, unconfirmed)
-        if self._unconfirmed is unconfirmed:
-            self._unconfirmed = None
-
-    async def _publish(self, stage: str, unconfirmed: _Unconfirmed) -> None:
-        letters, short = unconfirmed.letters, set[int]()
-        while True:
-            try:
-                await self._publisher.publish(letters)
-            except TooLargeForTopicError as error:
-                if not error.numbers - short:
-                    # No letter at all fits: then it is as if the topic were away.
-                    raise PublisherUnavailableError(str(error)) from error
-                short |= error.numbers
-                for n in error.numbers:
-                    told = _told(stage, *unconfirmed.records[n])
-                    letters[n] = self._keys.marked(_LETTER, _omitted(told, Omitted.TOO_LARGE))
-            else:
-                return
-
-    def _search(self, size: int) -> int:
-        """How many bytes may be searched now, of records of so many; they count as searched."""
-        now = asyncio.get_running_loop().time()
-        gained = (now - self._searchable_at) * SCAN_BYTES_A_SECOND
-        self._searchable = min(SCAN_BYTES_MAX, self._searchable + gained)
-        self._searchable_at = now
-        allowed = int(self._searchable)
-        self._searchable -= min(size, allowed)
-        return allowed
-
-
 class LetterKeys:
     """What seals, opens and marks dead letters: one ring of keys."""
 
@@ -232,6 +151,11 @@ class LetterKeys:
         return self._marks.check(mark or b"", _parts(kind, record.key, record.value, headers)) is None
 
 
+def size_of(record: Record) -> int:
+    """Bytes of key, value and headers, with what goes around each header."""
+    return _size(record.key, record.value, record.headers)
+
+
 def dead_letters(
     stage: str, records: Sequence[tuple[Record, Exception]], keys: LetterKeys, searched_max: int = SCAN_BYTES_MAX
 ) -> list[Outgoing]:
@@ -239,7 +163,7 @@ def dead_letters(
     left = searched_max
     letters: list[Outgoing] = []
     for record, error in records:
-        size = _size(record.key, record.value, record.headers)
+        size = size_of(record)
         letters.append(dead_letter(stage, record, error, keys, search=size <= left))
         left -= min(size, SCAN_CHARS_MAX)
     return letters
@@ -256,11 +180,16 @@ def dead_letter(stage: str, record: Record, error: Exception, keys: LetterKeys, 
     return keys.marked(_LETTER, _letter(stage, record, error, keys.ring, search=search))
 
 
+def place_alone(stage: str, record: Record, error: Exception, keys: LetterKeys) -> Outgoing:
+    """Build the dead letter of a record that the topic does not take: it tells where that stands, and why."""
+    return keys.marked(_LETTER, _omitted(_told(stage, record, error), Omitted.TOO_LARGE))
+
+
 def _letter(stage: str, record: Record, error: Exception, ring: MasterKeys, *, search: bool) -> Outgoing:
     told = _told(stage, record, error)
     if record.unread is not None:
         return _omitted(told, Omitted.UNREAD)
-    size = _size(record.key, record.value, record.headers)
+    size = size_of(record)
     if size > ORIGINAL_BYTES_MAX:
         return _omitted(told, Omitted.TOO_LARGE)
     if not search or size > SCAN_CHARS_MAX:

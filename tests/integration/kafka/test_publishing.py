@@ -11,10 +11,10 @@ from gateway.base.errors import PublisherUnavailableError, TooLargeForTopicError
 from gateway.messaging.dead_letters import (
     DEAD_LETTER_BYTES_MAX,
     ORIGINAL_BYTES_MAX,
-    KafkaDeadLetters,
     LetterKeys,
     restore,
 )
+from gateway.messaging.parking import KafkaDeadLetters
 from gateway.messaging.producer import RECORD_BYTES_MAX, KafkaPublisher, RecordTooLargeError
 from gateway.messaging.records import Outgoing, Record
 from gateway.messaging.settings import KafkaSettings

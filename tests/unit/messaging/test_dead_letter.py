@@ -11,10 +11,8 @@ from gateway.base.errors import NotAuthenticatedError, PublisherUnavailableError
 from gateway.messaging.dead_letters import (
     DEAD_LETTER_BYTES_MAX,
     ORIGINAL_BYTES_MAX,
-    SCAN_BYTES_A_SECOND,
     SCAN_BYTES_MAX,
     DeadLetterError,
-    KafkaDeadLetters,
     LetterKeys,
     Note,
     Omitted,
@@ -25,6 +23,7 @@ from gateway.messaging.dead_letters import (
     replay_note,
     restore,
 )
+from gateway.messaging.parking import SCAN_BYTES_A_SECOND, KafkaDeadLetters
 from gateway.messaging.records import Outgoing, Record
 from gateway.proving.collect.topics import dead_letter_row
 from gateway.sealing.redaction import SCAN_CHARS_MAX, contains_secret
@@ -371,7 +370,7 @@ async def test_of_a_flood_no_more_is_searched_than_those_beside_it_can_wait_for(
         return contains_secret(data)
 
     monkeypatch.setattr("gateway.messaging.dead_letters.contains_secret", counted)
-    monkeypatch.setattr("gateway.messaging.dead_letters.SCAN_BYTES_A_SECOND", 0)
+    monkeypatch.setattr("gateway.messaging.parking.SCAN_BYTES_A_SECOND", 0)
     noise = [(replace(RECORD, offset=n, value=b"%0950d" % n), ERROR) for n in range(2_000)]
     published = Published()
     letters = KafkaDeadLetters(published, RING)
@@ -381,7 +380,7 @@ async def test_of_a_flood_no_more_is_searched_than_those_beside_it_can_wait_for(
     [*_, last] = published.calls[-1]
     assert restore(arrived(last), KEYS).value == noise[-1][0].value
     searched.clear()
-    monkeypatch.setattr("gateway.messaging.dead_letters.SCAN_BYTES_A_SECOND", SCAN_BYTES_A_SECOND)
+    monkeypatch.setattr("gateway.messaging.parking.SCAN_BYTES_A_SECOND", SCAN_BYTES_A_SECOND)
     letters._searchable_at -= 1.0
     await letters.park("initiation", noise[:10])
     assert sum(len(data) == 950 for data in searched) == 10
