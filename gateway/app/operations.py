@@ -23,6 +23,7 @@ from gateway.consents.changing import ConsentCommandRefusedError, ConsentUnknown
 from gateway.consents.rules.consent import ConsentCommand
 from gateway.directory.console_roles import ConsoleRole, ListedUser
 from gateway.directory.partners import PartnerKey
+from gateway.directory.public_keys import Holder, refuse_key, well_spelt
 from gateway.identity.store import IdentityLink
 from gateway.marketing.rules.campaign import Campaign, CampaignRefusedError
 from gateway.settlement.resolutions import OpenBreak, RecordPlace, Resolution
@@ -73,8 +74,8 @@ class Operation:
 
     Attributes:
         do: what carries it out; returns a sentence for people.
-        bind: what a proposal adds to the payload: the state that it is about. ``do`` refuses another one. None: of
-            what is new, as a key with an id of its own, no state can have changed.
+        bind: what a proposal adds to the payload: the state that it is about. ``do`` refuses another one. None: it
+            is about what is named alone.
         lasts: it takes a while, and what it did stays though the decision is not kept. It is done before that is
             written: a transaction that has written holds up whoever reads the outbox for as long as it lasts.
     """
@@ -86,19 +87,22 @@ class Operation:
 
 
 def _key_of(payload: Payload) -> PartnerKey:
+    until = payload["valid_until"]
     return PartnerKey(
-        **{
-            **payload,
-            # What is approved today is no older than today.
-            "valid_from": datetime.now(UTC),
-            "valid_until": payload["valid_until"] and datetime.fromisoformat(payload["valid_until"]),
-            "disabled_at": None,
-        }
+        kid=payload["kid"],
+        partner_id=PartnerId(payload["partner_id"]),
+        algorithm=payload["algorithm"],
+        jwk=well_spelt(payload["jwk"]),
+        # What is approved today is no older than today.
+        valid_from=datetime.now(UTC),
+        valid_until=until and datetime.fromisoformat(until),
+        disabled_at=None,
     )
 
 
 async def _add_key(doing: Doing, payload: Payload) -> str:
     key = _key_of(payload)
+    await _refuse_key(doing.registries, key.jwk, Holder.PARTNER, key.partner_id)
     return _registered(key, is_new=bool(await doing.registries.directory.add_keys([key])))
 
 
@@ -119,7 +123,13 @@ async def _allow_token(doing: Doing, payload: Payload) -> str:
 
 async def _add_affiliate_key(doing: Doing, payload: Payload) -> str:
     key = _key_of(payload)
+    await _refuse_key(doing.registries, key.jwk, Holder.AFFILIATE, key.partner_id)
     return _registered(key, is_new=bool(await doing.registries.affiliates.add_keys([key])))
+
+
+async def _refuse_key(registries: Registries, jwk: Mapping[str, Any], holder: Holder, owner: str) -> None:
+    if (why := refuse_key(jwk, holder, owner, await registries.public_keys.lock())) is not None:
+        raise OperationRefusedError(f"{why}.", hint="Ask for a new key pair.")
 
 
 def _registered(key: PartnerKey, *, is_new: bool) -> str:
@@ -140,7 +150,9 @@ async def grant_recipient(registries: Registries, payload: Payload) -> str:
     """Give a recipient a key, a certificate, or both: whichever the payload has."""
     org_code, told = payload["org_code"], []
     if (kid := payload.get("kid")) is not None:
-        if not await registries.recipients.add_key(org_code, kid, payload["jwk"], now=datetime.now(UTC)):
+        jwk = well_spelt(payload["jwk"])
+        await _refuse_key(registries, jwk, Holder.RECIPIENT, org_code)
+        if not await registries.recipients.add_key(org_code, kid, jwk, now=datetime.now(UTC)):
             raise OperationRefusedError(f"Recipient {org_code} has a key {kid} already.")
         told.append(f"Key {kid} is registered.")
     if (shown := payload.get("certificate_sha256")) is not None:
@@ -168,16 +180,20 @@ async def _apply_campaign(doing: Doing, payload: Payload) -> str:
 
 
 def _as_it_stands(
-    do: Callable[[Doing, Payload], Awaitable[str]], state: Callable[[Registries, Payload], Awaitable[object]]
+    do: Callable[[Doing, Payload], Awaitable[str]], **states: Callable[[Registries, Payload], Awaitable[object]]
 ) -> Operation:
-    """Give a right, by a proposal that is bound to the state of what it changes (:mod:`gateway.app.standing`)."""
+    """Give a right, by a proposal that is bound to the state of what it changes (:mod:`gateway.app.standing`).
+
+    Each state stands in the payload under its name.
+    """
 
     async def bind(registries: Registries, payload: Payload) -> Payload:
-        return {**payload, "before": await state(registries, payload)}
+        return {**payload, **{name: await state(registries, payload) for name, state in states.items()}}
 
     async def checked(doing: Doing, payload: Payload) -> str:
-        if "before" in payload and payload["before"] != await state(doing.registries, payload):
-            raise OperationRefusedError("What this would change was changed since: propose again.")
+        for name, state in states.items():
+            if name in payload and payload[name] != await state(doing.registries, payload):
+                raise OperationRefusedError("What this would change was changed since: propose again.")
         return await do(doing, payload)
 
     return Operation(Gives.RIGHT, checked, bind)
@@ -363,15 +379,19 @@ async def _replay(doing: Doing, payload: Payload) -> str:
     return f"{sent}."
 
 
+_RECIPIENT_KEYS: Final = standing.of_keys(Holder.RECIPIENT, "org_code")
+
 OPERATIONS: Final[Mapping[str, Operation]] = {
-    "partner.key.add": Operation(Gives.RIGHT, _add_key),
-    "auth.link.add": _as_it_stands(_add_link, standing.of_identity),
-    "token.allow": _as_it_stands(_allow_token, standing.of_token),
-    "affiliate.key.add": Operation(Gives.RIGHT, _add_affiliate_key),
-    "affiliate.approve": _as_it_stands(_approve_affiliate, standing.of_approval),
-    "recipient.add": _as_it_stands(_grant_recipient, standing.of_certificate),
-    "recipient.key.add": Operation(Gives.RIGHT, _grant_recipient),
-    "recipient.certificate": _as_it_stands(_grant_recipient, standing.of_certificate),
+    "partner.key.add": _as_it_stands(_add_key, keys_before=standing.of_keys(Holder.PARTNER, "partner_id")),
+    "auth.link.add": _as_it_stands(_add_link, before=standing.of_identity),
+    "token.allow": _as_it_stands(_allow_token, before=standing.of_token),
+    "affiliate.key.add": _as_it_stands(
+        _add_affiliate_key, keys_before=standing.of_keys(Holder.AFFILIATE, "partner_id")
+    ),
+    "affiliate.approve": _as_it_stands(_approve_affiliate, before=standing.of_approval),
+    "recipient.add": _as_it_stands(_grant_recipient, before=standing.of_certificate, keys_before=_RECIPIENT_KEYS),
+    "recipient.key.add": _as_it_stands(_grant_recipient, keys_before=_RECIPIENT_KEYS),
+    "recipient.certificate": _as_it_stands(_grant_recipient, before=standing.of_certificate),
     "recipient.enable": _enabling("recipient", "org_code", lambda r, whom: r.recipients.set_active(whom, active=True)),
     "affiliate.enable": _enabling(
         "affiliate", "affiliate_id", lambda r, whom: r.affiliates.set_active(whom, active=True)
@@ -382,7 +402,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "console.user.enable": Operation(Gives.RIGHT, _enable_user, _bind_user),
     "console.user.role": Operation(Gives.RIGHT, _set_role, _bind_role),
     "auth.policy.apply": Operation(Gives.RIGHT, _apply_policy, _bind_policy),
-    "campaign.apply": _as_it_stands(_apply_campaign, standing.of_campaign),
+    "campaign.apply": _as_it_stands(_apply_campaign, before=standing.of_campaign),
     # They are there already, suspended.
     "consent.add": Operation(Gives.RIGHT, _let_consents_count),
     "network.resume": Operation(Gives.MONEY, _resume_network, _bind_pause),

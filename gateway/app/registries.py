@@ -8,6 +8,7 @@ from typing import Any, Final
 from asyncpg import Connection
 
 from gateway.app.postgres import PostgresStore, PostgresUnitOfWork
+from gateway.app.public_keys import PostgresPublicKeys
 from gateway.consents.postgres import TermsCache
 from gateway.consents.registry import PostgresConsentRegistry
 from gateway.consents.store import ConsentChangeUnit
@@ -55,6 +56,7 @@ class Registries(OnConnection):
     def __init__(self, connection: "Connection[Any]") -> None:
         super().__init__(connection)
         self.directory = PostgresRegistry(connection)
+        self.public_keys = PostgresPublicKeys(connection)
         self.tokens = PostgresTokens(connection)
         self.operators = PostgresOperators(connection)
         self.identities = PostgresIdentities(connection)

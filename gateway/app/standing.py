@@ -5,12 +5,13 @@ waited for, or waits and has the last word. What it returns is JSON, for it is k
 8601, and None stands for what is not there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from gateway.app.registries import Registries
 from gateway.directory.approval import Phase
+from gateway.directory.public_keys import Holder
 from schemas.primitives import FundingToken, PartnerId
 from schemas.sharing import SharingUse
 
@@ -70,6 +71,25 @@ async def of_certificate(registries: Registries, payload: _Payload) -> dict[str,
     # Who only proposes one begins this command, too.
     changed = await registries.operators.latest_action("recipient certificate", payload["org_code"], Phase.DONE)
     return {"certificate_sha256": shown, "changed_by": changed and str(changed)}
+
+
+def of_keys(holder: Holder, field: str) -> Callable[[Registries, _Payload], Awaitable[dict[str, Any] | None]]:
+    """Which public keys the holder's owner in ``payload[field]`` has, by id, and since when each is disabled.
+
+    And who disabled last what the payload would add: an id may be stopped before anything is registered under it. None
+    where the payload adds no key.
+    """
+
+    async def state(registries: Registries, payload: _Payload) -> dict[str, Any] | None:
+        if (kid := payload.get("kid")) is None:
+            return None
+        owner, held = payload[field], await registries.public_keys.lock()
+        return {
+            "disabled_at": {k.kid: _iso(k.disabled_at) for k in held if (k.holder, k.owner) == (holder, owner)},
+            "disabled_by": await _latest(registries, f"{holder} key disable", f"{owner} {kid}"),
+        }
+
+    return state
 
 
 async def _latest(registries: Registries, command: str, subject: str) -> str | None:

@@ -22,6 +22,10 @@ class OnConnection:
         async with translated(), self._connection.transaction():
             yield
 
+    async def _hold(self, what: str) -> None:
+        """Wait until no other transaction holds ``what``, whatever that is, and hold it until the present one ends."""
+        await self._fetch("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", what)
+
     def _nothing_named(self) -> Exception | None:
         """What a row is refused with that names what is not there (a foreign key); None: such a row is a bug."""
         return None

@@ -12,6 +12,7 @@ from gateway.database.queries import load
 from gateway.database.statements import OnConnection
 from gateway.directory.merchants import Merchant
 from gateway.directory.partners import NewPartner, PartnerKey, UnknownPartnerError
+from gateway.directory.public_keys import KEYS_LOCK
 from schemas.primitives import NetworkId, PartnerId
 
 _SQL = load(__name__, "registry")
@@ -56,9 +57,14 @@ class PostgresRegistry(OnConnection):
         return frozenset(r["kid"] for r in rows)
 
     async def disable_key(self, partner_id: PartnerId, kid: str, *, now: datetime) -> datetime | None:
-        """Disable a key for ever; return since when it is disabled, or None if the partner has no such key."""
-        rows = await self._fetch(_SQL.disable_key, partner_id, kid, now)
-        return rows[0]["disabled_at"] if rows else None
+        """Disable a key for ever; return since when it is disabled, or None if the partner has no such key.
+
+        It is the public key that is disabled, under each id that the partner has it under.
+        """
+        async with self.transaction():
+            await self._hold(KEYS_LOCK)
+            rows = await self._fetch(_SQL.disable_key, partner_id, kid, now)
+        return next((r["disabled_at"] for r in rows if r["kid"] == kid), None)
 
     async def pause_network(self, network_id: NetworkId, *, operator: str, why: str) -> bool:
         """Let nothing new be sent to a network; False if it is paused already.

@@ -16,10 +16,14 @@ ON CONFLICT (kid) DO NOTHING
 RETURNING kid
 
 -- name: disable_key
--- A key that was disabled before keeps its first moment: what it signed since stays refused.
-UPDATE partner_key SET disabled_at = coalesce(disabled_at, $3)
-WHERE partner_id = $1 AND kid = $2
-RETURNING disabled_at
+-- Under each id that the owner has it under. A key that was disabled before keeps its first moment: what it signed since
+-- stays refused.
+UPDATE partner_key k SET disabled_at = coalesce(k.disabled_at, $3)
+FROM partner_key named
+WHERE named.partner_id = $1 AND named.kid = $2 AND k.partner_id = $1
+  AND (k.jwk ->> 'crv', k.jwk ->> 'x', k.jwk ->> 'y')
+      IS NOT DISTINCT FROM (named.jwk ->> 'crv', named.jwk ->> 'x', named.jwk ->> 'y')
+RETURNING k.kid, k.disabled_at
 
 -- name: pause_network
 INSERT INTO network_pause (network_id, operator, why) VALUES ($1, $2, $3)

@@ -18,7 +18,10 @@ ON CONFLICT (org_code, kid) DO NOTHING
 RETURNING kid
 
 -- name: disable_key
--- A key that was disabled before keeps its first moment.
-UPDATE recipient_key SET disabled_at = coalesce(disabled_at, $3)
-WHERE org_code = $1 AND kid = $2
-RETURNING disabled_at
+-- Under each id that the owner has it under. A key that was disabled before keeps its first moment.
+UPDATE recipient_key k SET disabled_at = coalesce(k.disabled_at, $3)
+FROM recipient_key named
+WHERE named.org_code = $1 AND named.kid = $2 AND k.org_code = $1
+  AND (k.jwk ->> 'crv', k.jwk ->> 'x', k.jwk ->> 'y')
+      IS NOT DISTINCT FROM (named.jwk ->> 'crv', named.jwk ->> 'x', named.jwk ->> 'y')
+RETURNING k.kid, k.disabled_at

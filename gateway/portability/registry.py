@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.database.queries import load
 from gateway.database.statements import OnConnection
+from gateway.directory.public_keys import KEYS_LOCK
 from schemas.primitives import PartnerId
 
 _SQL = load(__name__, "recipient_registry")
@@ -54,9 +55,11 @@ class PostgresRecipientRegistry(OnConnection):
         return bool(await self._fetch(_SQL.add_key, org_code, kid, json.dumps(dict(jwk)), now))
 
     async def disable_key(self, org_code: str, kid: str, *, now: datetime) -> datetime | None:
-        """Disable a key for ever; return since when, or None where there is no such key."""
-        rows = await self._fetch(_SQL.disable_key, org_code, kid, now)
-        return rows[0]["disabled_at"] if rows else None
+        """Disable a key for ever, under each id of it; return since when, or None where there is no such key."""
+        async with self.transaction():
+            await self._hold(KEYS_LOCK)
+            rows = await self._fetch(_SQL.disable_key, org_code, kid, now)
+        return next((r["disabled_at"] for r in rows if r["kid"] == kid), None)
 
     def _nothing_named(self) -> Exception:
         return UnknownRecipientError("the recipient, or the partner that acts for it, is not registered")

@@ -35,10 +35,13 @@ WHERE affiliate_id = $1 AND purpose = $2
 RETURNING withdrawn_at
 
 -- name: disable_key
--- A key that was disabled before keeps its first moment.
-UPDATE affiliate_key SET disabled_at = coalesce(disabled_at, $3)
-WHERE affiliate_id = $1 AND kid = $2
-RETURNING disabled_at
+-- Under each id that the owner has it under. A key that was disabled before keeps its first moment.
+UPDATE affiliate_key k SET disabled_at = coalesce(k.disabled_at, $3)
+FROM affiliate_key named
+WHERE named.affiliate_id = $1 AND named.kid = $2 AND k.affiliate_id = $1
+  AND (k.jwk ->> 'crv', k.jwk ->> 'x', k.jwk ->> 'y')
+      IS NOT DISTINCT FROM (named.jwk ->> 'crv', named.jwk ->> 'x', named.jwk ->> 'y')
+RETURNING k.kid, k.disabled_at
 
 -- name: note_erased
 -- One that was confirmed before stays as it was.

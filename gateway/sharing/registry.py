@@ -9,6 +9,7 @@ from uuid import UUID
 from gateway.database.queries import load
 from gateway.database.statements import OnConnection
 from gateway.directory.partners import HomeGroup, PartnerKey
+from gateway.directory.public_keys import KEYS_LOCK
 from schemas.sharing import SharingUse
 
 _SQL = load(__name__, "affiliate_registry")
@@ -59,9 +60,11 @@ class PostgresAffiliateRegistry(OnConnection):
         return frozenset(r["kid"] for r in rows)
 
     async def disable_key(self, affiliate_id: str, kid: str, *, now: datetime) -> datetime | None:
-        """Disable a key for ever; return since when, or None where the affiliate has no such key."""
-        rows = await self._fetch(_SQL.disable_key, affiliate_id, kid, now)
-        return rows[0]["disabled_at"] if rows else None
+        """Disable a key for ever, under each id of it; return since when, or None where the affiliate has none such."""
+        async with self.transaction():
+            await self._hold(KEYS_LOCK)
+            rows = await self._fetch(_SQL.disable_key, affiliate_id, kid, now)
+        return next((r["disabled_at"] for r in rows if r["kid"] == kid), None)
 
     async def retire(self) -> bool:
         """Keep no events for sharing until the stage runs again; False where none were."""

@@ -199,7 +199,9 @@ async def test_the_newest_key_that_counts_is_a_recipient_s(backend: Backend) -> 
                 assert await registry.add(org, "A bank")
                 assert not await registry.add(org, "Another")
                 for n in (1, 2, 3):
-                    assert await registry.add_key(org, f"key-{n}", JWK, now=later(n))
+                    assert await registry.add_key(
+                        org, f"key-{n}", JWK if n == 2 else {**JWK, "x": f"{n}"}, now=later(n)
+                    )
                 assert await registry.disable_key(org, "key-3", now=later(9)) == later(9)
                 assert await registry.disable_key(org, "key-4", now=later(9)) is None
     async with backend.store.reading() as uow:

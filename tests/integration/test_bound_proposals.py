@@ -14,7 +14,9 @@ from gateway.app.environment import read_settings
 from gateway.app.errors import OperationRefusedError
 from gateway.app.operating import Actor
 from gateway.app.registries import Registries, open_registries
+from gateway.cli.common import ExitCode
 from gateway.directory.approval import Decision
+from gateway.identity.jose.jwk import generate_key
 from schemas.primitives import FundingToken, PartnerId
 from tests.integration.test_operators import PARTNER, database
 from tests.support.cli import mypay
@@ -159,6 +161,100 @@ def test_what_was_written_since_is_not_overwritten_by_who_has_not_seen_it(
     proposal = propose(registered, kind, payload)
     alone(registered, kind, other)
     assert refused(registered, proposal)
+
+
+OWNERS = ("partner", "affiliate", "recipient")
+
+
+def key_of(owner: str, kid: str, jwk: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What adding a public key is proposed or done with: kind and payload."""
+    if owner == "recipient":
+        return "recipient.key.add", {"org_code": ORG, "kid": kid, "jwk": jwk}
+    whose = {"partner": "shop-pay", "affiliate": "points"}[owner]
+    more = {"partner_id": whose, "algorithm": "ES256", "valid_until": None}
+    return f"{owner}.key.add", {"kid": kid, "jwk": jwk, **more}
+
+
+def public() -> dict[str, Any]:
+    return generate_key("ES256")[1]
+
+
+def disable(owner: str, kid: str) -> Any:
+    return mypay(owner, "key", "disable", {"partner": "shop-pay", "affiliate": "points", "recipient": ORG}[owner], kid)
+
+
+@pytest.mark.parametrize("owner", OWNERS)
+def test_a_key_that_was_disabled_comes_back_under_no_id(registered: str, owner: str) -> None:
+    jwk = public()
+    first, second = (propose(registered, *key_of(owner, kid, jwk)) for kid in ("k-1", "k-2"))
+    approve(registered, first)
+    disable(owner, "k-1").expect()
+    assert refused(registered, second)
+    # Nor of today's state, nor at once, nor for anybody else.
+    for whose in OWNERS:
+        kind, payload = key_of(whose, "k-3", jwk)
+        anew = propose(registered, kind, payload)
+        for add in (lambda a=anew: approve(registered, a), lambda k=kind, p=payload: alone(registered, k, p)):
+            with pytest.raises(OperationRefusedError, match="was disabled, as k-1"):
+                add()
+    alone(registered, *key_of(owner, "k-4", public()))
+
+
+@pytest.mark.parametrize("owner", OWNERS)
+def test_a_key_of_somebody_else_is_refused(registered: str, owner: str) -> None:
+    jwk = public()
+    alone(registered, *key_of(owner, "k-1", jwk))
+    for whose in set(OWNERS) - {owner}:
+        with pytest.raises(OperationRefusedError, match=f"is registered, as k-1 of {owner}"):
+            alone(registered, *key_of(whose, "k-2", jwk))
+    # Its own may have a second id.
+    alone(registered, *key_of(owner, "k-2", jwk))
+
+
+@pytest.mark.parametrize("owner", OWNERS)
+def test_a_key_is_added_to_those_that_its_owner_had_when_it_was_proposed(registered: str, owner: str) -> None:
+    proposals_ = [propose(registered, *key_of(owner, kid, public())) for kid in ("k-1", "k-2")]
+    approve(registered, proposals_[0])
+    assert refused(registered, proposals_[1])
+    stopped = propose(registered, *key_of(owner, "k-3", public()))
+    # There is none such yet; whoever says so means the one that is proposed.
+    disable(owner, "k-3").expect(ExitCode.NOT_FOUND)
+    assert refused(registered, stopped)
+    for kid in ("k-4", "k-5"):
+        approve(registered, propose(registered, *key_of(owner, kid, public())))
+
+
+def test_a_recipient_that_is_proposed_with_a_key_is_bound_to_both(registered: str) -> None:
+    payload = key_of("recipient", "k-1", public())[1]
+    proposal = propose(registered, "recipient.add", {**payload, **CERTIFICATE})
+    alone(registered, *key_of("recipient", "k-2", public()))
+    assert refused(registered, proposal)
+    # A certificate alone has nothing to do with keys.
+    proposal = propose(registered, "recipient.add", CERTIFICATE)
+    alone(registered, *key_of("recipient", "k-3", public()))
+    approve(registered, proposal)
+
+
+def test_who_disables_a_key_while_it_gets_a_second_id_waits_and_stops_both(registered: str) -> None:
+    jwk = public()
+    alone(registered, *key_of("partner", "k-1", jwk))
+    kind, payload = key_of("partner", "k-2", jwk)
+
+    async def run() -> list[bool]:
+        async with open_registries(registered) as one, open_registries(registered) as two:
+            async with one.transaction():
+                await operations.OPERATIONS[kind].do(operations.Doing(read_settings(), registered, one, LEE), payload)
+                now = datetime.now(UTC)
+                taken = asyncio.create_task(two.directory.disable_key(PartnerId("shop-pay"), "k-1", now=now))
+                watching = await asyncpg.connect(registered)
+                while not await watching.fetchval(_WAITS):
+                    assert not taken.done()
+                await watching.close()
+            assert await taken == now
+            async with one.transaction():
+                return [k.disabled_at == now for k in await one.public_keys.lock()]
+
+    assert asyncio.run(run()) == [True, True]
 
 
 def test_of_proposals_that_concern_others_each_can_be_approved(registered: str) -> None:

@@ -171,7 +171,8 @@ def test_partners_and_keys(world: World, tmp_path: Path) -> None:
     ran = mypay("partner", "key", "add", "beta", "--jwk", "-", given=secret).expect(2)
     assert "nWGx" not in ran.err
     assert "in use" in mypay("partner", "key", "add", "beta", "--jwk", "-", given=json.dumps(jwk)).expect(1).err
-    mypay("partner", "key", "add", "nobody", "--jwk", "-", "--kid", "x", given=json.dumps(jwk)).expect(3)
+    other = {**jwk, "x": "PUAXw-hDiVqStwqnTRt-vJyYLM8uxJaMwM1V8Sr0Zgw"}
+    mypay("partner", "key", "add", "nobody", "--jwk", "-", "--kid", "x", given=json.dumps(other)).expect(3)
     mypay("partner", "key", "disable", "beta", added["kid"]).expect()
     mypay("partner", "key", "disable", "acme", added["kid"]).expect(3)
     [key] = mypay("partner", "key", "list", "beta", "--json").expect().json

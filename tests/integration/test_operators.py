@@ -112,7 +112,7 @@ def test_where_two_people_are_required_nobody_grants_alone_but_anybody_takes_awa
     mypay("keys", "disable", "shop-pay", "shop-1").expect()
     again = mypay("keys", "rotate", "shop-pay", "--jwk", tmp_path / "public.json", "--json").json["proposal_id"]
     # What was proposed cannot be done any more: the decision is not kept either, and the proposal stays open.
-    assert "already in use" in mypay("operators", "approve", again, "--operator", "lee").expect(1).err
+    assert "was disabled" in mypay("operators", "approve", again, "--operator", "lee").expect(1).err
     mypay("operators", "reject", again).expect()
 
 

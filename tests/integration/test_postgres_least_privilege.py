@@ -136,6 +136,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
     Role.CONSOLE: ("signing_in: *",),
     Role.OPERATOR: (
         "registry: *",
+        "public_keys: *",
         "consent_registry: *",
         "recipient_registry: *",
         "campaign_registry: *",

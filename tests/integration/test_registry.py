@@ -116,6 +116,32 @@ async def test_a_disabled_key_keeps_its_first_moment(registry: PostgresRegistry,
     assert [p.live_keys for p in await partners.all()] == [0]
 
 
+async def test_a_key_is_disabled_under_each_id_that_its_owner_has_it_under(registries: Registries) -> None:
+    directory, affiliates, recipients = registries.directory, registries.affiliates, registries.recipients
+    other = {**KEY.jwk, "x": "another"}
+    await affiliates.add("points", "Points", "telecom")
+    await recipients.add("A1AAAA0000", "A bank")
+    named = [(f"k-{n}", other if n == 3 else KEY.jwk) for n in (1, 2, 3)]
+    await directory.add_keys([replace(KEY, kid=kid, jwk=jwk) for kid, jwk in named])
+    await affiliates.add_keys([replace(KEY, kid=kid, jwk=jwk, partner_id="points") for kid, jwk in named])
+    for kid, jwk in named:
+        await recipients.add_key("A1AAAA0000", kid, jwk, now=NOW)
+    for disable, owner in (
+        (directory.disable_key, "acme"),
+        (affiliates.disable_key, "points"),
+        (recipients.disable_key, "A1AAAA0000"),
+    ):
+        assert await disable(owner, "k-2", now=NOW) == NOW  # type: ignore[operator]
+        assert await disable(owner, "k-2", now=NOW + timedelta(days=1)) == NOW  # type: ignore[operator]
+    async with registries.transaction():
+        found = await registries.public_keys.lock()
+    assert {(k.holder.value, k.owner, k.kid, k.disabled_at is None) for k in found} == {
+        (holder, owner, kid, kid == "k-3")
+        for holder, owner in (("partner", "acme"), ("affiliate", "points"), ("recipient", "A1AAAA0000"))
+        for kid, _ in named
+    }
+
+
 async def test_merchants_follow_the_last_import(registry: PostgresRegistry, database: str) -> None:
     await registry.upsert_merchants([merchant(1), merchant(2), merchant(3)])
     changed = structs.replace(merchant(2), networks=frozenset(("kcard",)), active=False)
