@@ -1,20 +1,20 @@
 """What may need two people, and what carries it out; how it is proposed and decided: :mod:`gateway.app.proposals`.
 
+What all of these have in common: :mod:`gateway.app.operation`.
+
 Two kinds of them: those that give somebody a right, and those after which money may move, or is looked for no more.
 Taking a right away, pausing and suspending are never here: one person must be able to do it at once.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from enum import StrEnum, unique
 from typing import Any, Final
-from uuid import UUID
 
 from gateway.app import standing
 from gateway.app.clock import SystemClock
 from gateway.app.errors import OperationRefusedError
 from gateway.app.operating import Actor
+from gateway.app.operation import Doing, Gives, Operation, Payload, as_it_stands, enabling
 from gateway.app.registries import Registries, open_registries
 from gateway.app.sending_again import Asked, replay_references
 from gateway.app.settings import Settings
@@ -32,58 +32,8 @@ from schemas.consents import ConsentStatus
 from schemas.primitives import ConsentId, FundingToken, NetworkId, PartnerId
 from schemas.sharing import SharingUse
 
-Payload = Mapping[str, Any]
-
 REPLAY_PROPOSED_MAX: Final = 500
 """Dead letters of one proposal: more are not looked through by whoever is to approve it."""
-
-
-@unique
-class Gives(StrEnum):
-    """Why an operation may need a second person."""
-
-    RIGHT = "right"  # somebody may do what they could not
-    MONEY = (
-        "money"  # payments may begin that stood still, or money that is not where it should be is looked for no more
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Doing:
-    """What an operation is carried out with.
-
-    Attributes:
-        dsn: the database, as the operator.
-        registries: in the transaction in which it is decided.
-        actor: whoever lets it happen: where two people are asked for, the second.
-        proposal_id: of what was proposed.
-        still: asked now and then by what is carried out in steps: raises where a proposal is open no more.
-    """
-
-    settings: Settings
-    dsn: str
-    registries: Registries
-    actor: Actor
-    proposal_id: UUID | None = None
-    still: Callable[[], Awaitable[None]] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One kind.
-
-    Attributes:
-        do: what carries it out; returns a sentence for people.
-        bind: what a proposal adds to the payload: the state that it is about. ``do`` refuses another one. None: it
-            is about what is named alone.
-        lasts: it takes a while, and what it did stays though the decision is not kept. It is done before that is
-            written: a transaction that has written holds up whoever reads the outbox for as long as it lasts.
-    """
-
-    gives: Gives
-    do: Callable[[Doing, Payload], Awaitable[str]]
-    bind: Callable[[Registries, Payload], Awaitable[Payload]] | None = None
-    lasts: bool = False
 
 
 def _key_of(payload: Payload) -> PartnerKey:
@@ -177,50 +127,6 @@ async def _apply_campaign(doing: Doing, payload: Payload) -> str:
     if not is_new and "before" in payload and payload["before"]["applied_at"] is None:
         raise OperationRefusedError(f"Campaign {campaign.campaign_id} is there since: propose again.")
     return f"Campaign {campaign.campaign_id} is {'new' if is_new else 'changed'}, and makes offers."
-
-
-def _as_it_stands(
-    do: Callable[[Doing, Payload], Awaitable[str]], **states: Callable[[Registries, Payload], Awaitable[object]]
-) -> Operation:
-    """Give a right, by a proposal that is bound to the state of what it changes (:mod:`gateway.app.standing`).
-
-    Each state stands in the payload under its name.
-    """
-
-    async def bind(registries: Registries, payload: Payload) -> Payload:
-        return {**payload, **{name: await state(registries, payload) for name, state in states.items()}}
-
-    async def checked(doing: Doing, payload: Payload) -> str:
-        for name, state in states.items():
-            if name in payload and payload[name] != await state(doing.registries, payload):
-                raise OperationRefusedError("What this would change was changed since: propose again.")
-        return await do(doing, payload)
-
-    return Operation(Gives.RIGHT, checked, bind)
-
-
-def _enabling(what: str, field: str, set_active: Callable[[Registries, str], Awaitable[bool]]) -> Operation:
-    """Enable whom ``payload[field]`` names; a proposal is bound to the latest time that somebody disabled it."""
-
-    async def disabled_by(registries: Registries, whom: str) -> str | None:
-        found = await registries.operators.latest_action(f"{what} disable", whom)
-        return None if found is None else str(found)
-
-    async def bind(registries: Registries, payload: Payload) -> Payload:
-        return {**payload, "disabled_by": await disabled_by(registries, payload[field])}
-
-    async def do(doing: Doing, payload: Payload) -> str:
-        whom = payload[field]
-        if not await set_active(doing.registries, whom):
-            raise OperationRefusedError(
-                f"There is no {what} {whom}.", hint=f"`mypay {what} list` shows them.", missing=True
-            )
-        # After the row is locked: who disables it now waits, and has the last word.
-        if "disabled_by" in payload and payload["disabled_by"] != await disabled_by(doing.registries, whom):
-            raise OperationRefusedError(f"{what.capitalize()} {whom}: it was disabled anew since: propose again.")
-        return f"{what.capitalize()} {whom} is enabled."
-
-    return Operation(Gives.RIGHT, do, bind)
 
 
 async def _console_user(registries: Registries, payload: Payload) -> ListedUser:
@@ -382,27 +288,25 @@ async def _replay(doing: Doing, payload: Payload) -> str:
 _RECIPIENT_KEYS: Final = standing.of_keys(Holder.RECIPIENT, "org_code")
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
-    "partner.key.add": _as_it_stands(_add_key, keys_before=standing.of_keys(Holder.PARTNER, "partner_id")),
-    "auth.link.add": _as_it_stands(_add_link, before=standing.of_identity),
-    "token.allow": _as_it_stands(_allow_token, before=standing.of_token),
-    "affiliate.key.add": _as_it_stands(
-        _add_affiliate_key, keys_before=standing.of_keys(Holder.AFFILIATE, "partner_id")
-    ),
-    "affiliate.approve": _as_it_stands(_approve_affiliate, before=standing.of_approval),
-    "recipient.add": _as_it_stands(_grant_recipient, before=standing.of_certificate, keys_before=_RECIPIENT_KEYS),
-    "recipient.key.add": _as_it_stands(_grant_recipient, keys_before=_RECIPIENT_KEYS),
-    "recipient.certificate": _as_it_stands(_grant_recipient, before=standing.of_certificate),
-    "recipient.enable": _enabling("recipient", "org_code", lambda r, whom: r.recipients.set_active(whom, active=True)),
-    "affiliate.enable": _enabling(
+    "partner.key.add": as_it_stands(_add_key, keys_before=standing.of_keys(Holder.PARTNER, "partner_id")),
+    "auth.link.add": as_it_stands(_add_link, before=standing.of_identity),
+    "token.allow": as_it_stands(_allow_token, before=standing.of_token),
+    "affiliate.key.add": as_it_stands(_add_affiliate_key, keys_before=standing.of_keys(Holder.AFFILIATE, "partner_id")),
+    "affiliate.approve": as_it_stands(_approve_affiliate, before=standing.of_approval),
+    "recipient.add": as_it_stands(_grant_recipient, before=standing.of_certificate, keys_before=_RECIPIENT_KEYS),
+    "recipient.key.add": as_it_stands(_grant_recipient, keys_before=_RECIPIENT_KEYS),
+    "recipient.certificate": as_it_stands(_grant_recipient, before=standing.of_certificate),
+    "recipient.enable": enabling("recipient", "org_code", lambda r, whom: r.recipients.set_active(whom, active=True)),
+    "affiliate.enable": enabling(
         "affiliate", "affiliate_id", lambda r, whom: r.affiliates.set_active(whom, active=True)
     ),
-    "partner.enable": _enabling(
+    "partner.enable": enabling(
         "partner", "partner_id", lambda r, whom: r.directory.set_partner_active(PartnerId(whom), active=True)
     ),
     "console.user.enable": Operation(Gives.RIGHT, _enable_user, _bind_user),
     "console.user.role": Operation(Gives.RIGHT, _set_role, _bind_role),
     "auth.policy.apply": Operation(Gives.RIGHT, _apply_policy, _bind_policy),
-    "campaign.apply": _as_it_stands(_apply_campaign, before=standing.of_campaign),
+    "campaign.apply": as_it_stands(_apply_campaign, before=standing.of_campaign),
     # They are there already, suspended.
     "consent.add": Operation(Gives.RIGHT, _let_consents_count),
     "network.resume": Operation(Gives.MONEY, _resume_network, _bind_pause),

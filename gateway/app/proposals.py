@@ -12,7 +12,8 @@ import uuid_utils
 
 from gateway.app.errors import OperationRefusedError
 from gateway.app.operating import Actor
-from gateway.app.operations import OPERATIONS, Doing, Payload
+from gateway.app.operation import Doing, Payload
+from gateway.app.operations import OPERATIONS
 from gateway.app.registries import Registries, open_registries
 from gateway.app.sending_again import CutOffError
 from gateway.app.settings import Settings

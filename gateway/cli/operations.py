@@ -8,7 +8,7 @@ import typer
 
 from gateway.app import operations, proposals
 from gateway.app.errors import OperationRefusedError
-from gateway.app.operations import Payload
+from gateway.app.operation import Payload
 from gateway.app.settings import Settings
 from gateway.cli.common import CliError, ExitCode, postgres_dsn, run
 from gateway.cli.operating import current_actor, note_proposed

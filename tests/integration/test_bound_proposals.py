@@ -13,6 +13,7 @@ from gateway.app import operations, proposals
 from gateway.app.environment import read_settings
 from gateway.app.errors import OperationRefusedError
 from gateway.app.operating import Actor
+from gateway.app.operation import Doing
 from gateway.app.registries import Registries, open_registries
 from gateway.cli.common import ExitCode
 from gateway.directory.approval import Decision
@@ -243,7 +244,7 @@ def test_who_disables_a_key_while_it_gets_a_second_id_waits_and_stops_both(regis
     async def run() -> list[bool]:
         async with open_registries(registered) as one, open_registries(registered) as two:
             async with one.transaction():
-                await operations.OPERATIONS[kind].do(operations.Doing(read_settings(), registered, one, LEE), payload)
+                await operations.OPERATIONS[kind].do(Doing(read_settings(), registered, one, LEE), payload)
                 now = datetime.now(UTC)
                 taken = asyncio.create_task(two.directory.disable_key(PartnerId("shop-pay"), "k-1", now=now))
                 watching = await asyncpg.connect(registered)
@@ -301,7 +302,7 @@ def test_who_takes_a_token_away_while_it_is_being_allowed_waits_and_has_the_last
             async with one.transaction():
                 found = await one.operators.proposal(proposal)
                 assert found is not None
-                doing = operations.Doing(read_settings(), registered, one, LEE, proposal)
+                doing = Doing(read_settings(), registered, one, LEE, proposal)
                 await operations.OPERATIONS["token.allow"].do(doing, found.payload)
                 taken = asyncio.create_task(two.tokens.withdraw(token, partner, now=datetime.now(UTC)))
                 watching = await asyncpg.connect(registered)

@@ -24,7 +24,8 @@ from gateway.app import proposals, sending_again
 from gateway.app.environment import read_settings
 from gateway.app.errors import OperationRefusedError
 from gateway.app.operating import Actor
-from gateway.app.operations import OPERATIONS, REPLAY_PROPOSED_MAX, Doing, Payload
+from gateway.app.operation import Doing, Payload
+from gateway.app.operations import OPERATIONS, REPLAY_PROPOSED_MAX
 from gateway.app.registries import open_registries
 from gateway.directory.approval import Decision
 from gateway.identity.jose.jwk import generate_key

@@ -5,7 +5,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.app.operations import OPERATIONS, Gives
+from gateway.app.operation import Gives
+from gateway.app.operations import OPERATIONS
 from gateway.console.rules.access import GUARDED, ROUTES, Kind, may
 from gateway.console.rules.charts import HEIGHT, WIDTH, line, share_of, stacked
 from gateway.console.rules.states import LOOKS
