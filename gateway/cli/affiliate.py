@@ -208,7 +208,7 @@ def disable_key(
     kid: Annotated[str, typer.Argument(parser=key_id, metavar="KID")],
     json_: Json = False,
 ) -> None:
-    """Disable a key for ever: in every process within seconds."""
+    """Disable a key for ever, under each id that it has: in every process within seconds."""
     settings = load_settings()
 
     async def write() -> datetime | None:

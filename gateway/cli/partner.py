@@ -192,7 +192,7 @@ def list_keys(partner: PartnerArgument, json_: Json = False) -> None:
 def disable_key(
     partner: PartnerArgument, kid: Annotated[str, typer.Argument(parser=key_id, metavar="KID")], json_: Json = False
 ) -> None:
-    """Disable a key for ever: in every process within seconds."""
+    """Disable a key for ever, under each id that it has: in every process within seconds."""
     settings = load_settings()
 
     async def write() -> datetime | None:

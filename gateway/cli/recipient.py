@@ -203,7 +203,7 @@ def add_key(org_code: OrgArgument, jwk: Jwk, kid: Kid = None, propose: Propose =
 @keys.command("disable")
 @operated("recipient key disable", lambda *, org_code, kid, **_: f"{org_code} {kid}")
 def disable_key(org_code: OrgArgument, kid: Annotated[str, typer.Argument(parser=key_id, metavar="KID")]) -> None:
-    """Disable a key for ever: nothing more is encrypted to it."""
+    """Disable a key for ever, under each id that it has: nothing more is encrypted to it."""
     settings = load_settings()
 
     async def write() -> datetime | None:
