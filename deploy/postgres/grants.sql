@@ -169,6 +169,8 @@ GRANT SELECT ON public.disclosure_entry TO mypay_readonly;
 GRANT INSERT ON public.disclosure_content TO mypay_disclosure;
 GRANT SELECT (seq, partner_id, customer_id, occurred_at, recipient, kind, purpose) ON public.disclosure_content TO mypay_schedule;
 GRANT SELECT ON public.disclosure_content TO mypay_readonly;
+GRANT SELECT ON public.disclosure_link TO mypay_readonly;
+GRANT SELECT ON public.disclosure_told TO mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (told_until, next_at) ON public.disclosure_notice TO mypay_schedule;
 GRANT SELECT ON public.disclosure_notice TO mypay_readonly;
 GRANT SELECT, UPDATE (seq) ON public.disclosure_notice_cursor TO mypay_schedule;

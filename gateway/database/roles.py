@@ -268,8 +268,10 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "outbox_parked":          {_R: Access(insert=ALL, delete=True), _V: READ},
     "outbox_reader":          {_V: READ},
     # --- the disclosure log ---
-    "disclosure_entry":       {_D: WRITE, _V: READ},
+    "disclosure_entry":       {_D: WRITE, _V: READ},  # written to by the release before
     "disclosure_content":     {_D: WRITE, _T: Access(select=_NOTICED), _V: READ},
+    "disclosure_link":        {_V: READ},
+    "disclosure_told":        {_V: READ},
     "disclosure_notice":        {_T: Access(insert=ALL, update=("told_until", "next_at")), _V: READ},
     "disclosure_notice_cursor": {_T: Access(update=("seq",)), _V: READ},
     "disclosure_block":       {_D: WRITE, _V: READ},

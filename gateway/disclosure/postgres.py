@@ -41,12 +41,12 @@ _OF_BODY: Final = frozenset(BODY_TYPES)
 _SINGLE: Final = frozenset(_USE_TYPES)
 _LEADER_LOCK: Final = 0x646973636C6F73  # "disclos": any constant, the same in every sequencer
 
-ENTRY_COLUMNS: Final = ("seq", "source_tx", "source_id", "content_hash", "entry_hash")
 BLOCK_COLUMNS: Final = ("first_seq", "hash")
 CONTENT_COLUMNS: Final = (
     *("seq", "salt", "kind", "customer_id", "partner_id", "consent_id", "consent_version", "recipient", "purpose"),
-    *("legal_basis", "what", "reference", "occurred_at"),
+    *("legal_basis", "what", "reference", "occurred_at", "source_tx", "source_id", "content_hash", "entry_hash"),
 )
+"""What is told of a use, and what the chain holds of it: an entry is one row until its content is destroyed."""
 
 
 KEPT_CUSTOMERS_MAX: Final = 100_000
@@ -236,17 +236,13 @@ def _told_in(rows: Sequence[Record], limit: int) -> tuple[list[_Told], int]:
 
 async def _copy(connection: "Connection[Any]", step: Step) -> None:
     await connection.copy_records_to_table(
-        "disclosure_entry",
-        columns=ENTRY_COLUMNS,
-        records=[(e.seq, e.source_tx, e.source_id, e.content_hash, e.entry_hash) for e in step.entries],
-    )
-    await connection.copy_records_to_table(
         "disclosure_content",
         columns=CONTENT_COLUMNS,
         records=[
             (
                 *(e.seq, e.salt, u.kind, u.customer_id, u.partner_id, u.consent_id, u.consent_version, u.recipient),
                 *(u.purpose, u.legal_basis, u.what, u.reference, u.occurred_at),
+                *(e.source_tx, e.source_id, e.content_hash, e.entry_hash),
             )
             for e in step.entries
             for u in (e.use,)

@@ -61,16 +61,20 @@ _EVENTS: Final = """
 """
 """What the outbox holds for some days only, and a payment for years."""
 
+# The older half of a slice as it stands in a log that is older than this release: in two rows each.
 _USES: Final = (
     """
     INSERT INTO disclosure_entry (seq, source_tx, source_id, content_hash, entry_hash)
-    SELECT n, 1, n, sha256(n::text::bytea), sha256(n::text::bytea) FROM {_ROWS} WHERE $3::timestamptz IS NOT NULL
+    SELECT n, 1, n, sha256(n::text::bytea), sha256(n::text::bytea) FROM {_ROWS}
+    WHERE $3::timestamptz IS NOT NULL AND n <= ($1 + $2) / 2
     """,
     """
     INSERT INTO disclosure_content (seq, salt, kind, customer_id, partner_id, consent_id, consent_version, recipient,
-        purpose, legal_basis, what, reference, occurred_at)
+        purpose, legal_basis, what, reference, occurred_at, source_tx, source_id, content_hash, entry_hash)
     SELECT n, '\\x00', 'payment', 'seed-customer-' || n % 20000, 'seed-' || n % 50, 'seed-' || n % 20000, 1,
-        'seed-' || n % 2, 'payment', 'seed', 'seed', id::text, at FROM {_ROWS}
+        'seed-' || n % 2, 'payment', 'seed', 'seed', id::text, at, CASE WHEN hash IS NOT NULL THEN 1 END,
+        CASE WHEN hash IS NOT NULL THEN n END, hash, hash
+    FROM {_ROWS}, LATERAL (SELECT CASE WHEN n > ($1 + $2) / 2 THEN sha256(n::text::bytea) END) AS h (hash)
     """,
 )
 

@@ -173,16 +173,24 @@ class DisclosuresView(View):
             progress(verification.entries)
         known = [p for p in published or () if p.number <= head.root_number]
         verification.finish(head, await self.destroyed(), None if published is None else known)
-        unlogged = [
-            (use["event_id"], use["event_type"])
-            for use in await self._fetch(_SQL.unlogged, _USES, EventType.PAYMENT_REJECTED, UNLOGGED_TOLD)
-        ]
-        unlogged += await self._unlogged_in_bundles(UNLOGGED_TOLD - len(unlogged))
         verification.findings += [
             Finding(f"event {event_id}", f"a use ({event_type}) of which there is no entry")
-            for event_id, event_type in unlogged
+            for event_id, event_type in await self._unlogged()
         ]
         return verification
+
+    async def _unlogged(self) -> list[tuple[str, str]]:
+        """Ids and types of uses that the outbox still holds, and of which there is no entry; the first ones."""
+        oldest = await self._fetch(_SQL.oldest)
+        if not oldest:
+            return []
+        asked = (_USES, EventType.PAYMENT_REJECTED, UNLOGGED_TOLD, await self._last_of(oldest[0][0] - 1))
+        found = [(use["event_id"], use["event_type"]) for use in await self._fetch(_SQL.unlogged, *asked)]
+        return found + await self._unlogged_in_bundles(UNLOGGED_TOLD - len(found))
+
+    async def _last_of(self, tx: int) -> int:
+        """The last entry that tells of a transaction up to one; 0 where none does."""
+        return int((await self._fetch(_SQL.last_of, tx))[0][0])
 
     async def _unlogged_in_bundles(self, limit: int) -> list[tuple[str, str]]:
         """Ids and types of uses in bundles that the outbox still holds, and of which there is no entry."""
@@ -196,7 +204,8 @@ class DisclosuresView(View):
             held: dict[int, OutboxEvent] = {}
             for _, number, topic, event_id, event_type, occurred_at, body in rows:
                 held |= logged_of(number, OutboxEvent(topic, "", event_id, event_type, occurred_at, body))
-            missing = [r["n"] for r in await self._fetch(_SQL.without_entry, list(held))]
+            entries = await self._last_of(int(rows[0]["tx"]) - 1), await self._last_of(int(rows[-1]["tx"]))
+            missing = [r["n"] for r in await self._fetch(_SQL.without_entry, list(held), *entries)]
             found += [(held[number].event_id, held[number].event_type) for number in missing]
         return found[:limit]
 

@@ -20,6 +20,7 @@ READS_WHOLE_TABLES: Final = {
     "attention.recent_events": "it reads an index from its end, and stops after the latest events",
     "attention.recent_outcomes": "likewise",
     "disclosures.bundles": "likewise",
+    "disclosures.oldest": "it reads an index from its beginning, and stops after the first event",
     "disclosures.unlogged": "people's check of the whole log: it compares every event that is still there",
 }
 """Statement → why it may."""

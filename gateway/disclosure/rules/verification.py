@@ -72,6 +72,8 @@ class Verification:
         self.entries = 0
         self._seq = 0
         self._previous = GENESIS
+        self._source_tx = b""
+        self._source_ids: set[bytes] = set()
         self._roots = {r.content.last_seq: r.content for r in roots if r.content is not None}
         self._blocks = blocks
         self._leaves: list[bytes] = []
@@ -91,7 +93,11 @@ class Verification:
                 previous = b""
             seq = found
             entry_hash = row[56:88]
-            if sha256(ENTRY_PREFIX + previous + row[:56]).digest() != entry_hash and previous:
+            if sha256(ENTRY_PREFIX + previous + row[:56]).digest() == entry_hash:
+                if row[8:16] != self._source_tx or row[16:24] in self._source_ids:
+                    self._check_source(seq, row[8:16], row[16:24])
+                self._source_ids.add(row[16:24])
+            elif previous:
                 self._note(f"entry {seq}", f"its hash does not follow from entry {seq - 1} and from what it holds")
             content = row[88:]
             if content:
@@ -136,6 +142,15 @@ class Verification:
             gap = f"entry {seq + 1} is" if found == seq + 2 else f"entries {seq + 1} to {found - 1} are"
             self._note(f"entry {seq + 1}", f"{gap} missing")
         return True
+
+    def _check_source(self, seq: int, tx: bytes, number: bytes) -> None:
+        """Begin the next transaction's events: entries follow the outbox's order, so no earlier one comes again."""
+        if tx == self._source_tx and number in self._source_ids:
+            self._note(f"entry {seq}", "the event that it tells of has an entry before it")
+        elif tx < self._source_tx:
+            self._note(f"entry {seq}", f"the event that it tells of stands before that of entry {seq - 1}")
+        if tx != self._source_tx:
+            self._source_tx, self._source_ids = tx, set()
 
     def _close(self, root: RootStatement, entry_hash: bytes) -> None:
         leaves, first = self._leaves, root.first_seq

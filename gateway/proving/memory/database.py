@@ -122,7 +122,6 @@ class Database:
         self.disclosures_destroyed: Table[int, Evidence] = Table("disclosure_destruction", append_only=True)
         self.notices: Table[tuple[PartnerId, CustomerId], CustomerOfPartner] = Table("disclosure_notice")
         self.notice_cursor: Table[int, int] = Table("disclosure_notice_cursor")
-        self.disclosure_sources: set[int] = set()
         self.disclosure_blocks: dict[int, bytes] = {}
         self.disclosure_roots: list[tuple[RootStatement, str]] = []
         self.disclosure_leader: object | None = None

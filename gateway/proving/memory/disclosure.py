@@ -78,10 +78,6 @@ class MemoryDisclosureLog:
         db = self._db
         if db.disclosure_head != step.before:
             raise StoreConflictError("another sequencer has moved the head")
-        sources = {e.source_id for e in step.entries}
-        if sources & db.disclosure_sources or len(sources) < len(step.entries):
-            raise StoreConflictError("disclosure_entry_source")
-        db.disclosure_sources |= sources
         db.disclosure_head = step.after
         db.disclosure_entries.extend(step.entries)
         db.disclosure_blocks.update(step.blocks)

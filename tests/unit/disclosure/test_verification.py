@@ -204,6 +204,23 @@ def test_a_rewritten_history_does_not_fit_what_was_signed(log: Log, seq: int) ->
     assert all(line.startswith(("root", "entry")) for line in told)
 
 
+@pytest.mark.parametrize(
+    ("sources", "found"),
+    [
+        # As the outbox has them: several of a transaction, not by number alone.
+        ([(5, 2), (5, 3), (5, 1), (7, 4), (8, 2)], []),
+        ([(5, 2), (5, 3), (5, 2), (6, 1)], ["entry 3: the event that it tells of has an entry before it"]),
+        ([(5, 2), (5, 2)], ["entry 2: the event that it tells of has an entry before it"]),
+        ([(5, 2), (6, 3), (5, 2), (6, 3)], ["entry 3: the event that it tells of stands before that of entry 2"]),
+    ],
+)
+def test_an_event_that_became_an_entry_twice_is_found(sources: list[tuple[int, int]], found: list[str]) -> None:
+    log, uses = Log(), [(*source, use(n)) for n, source in enumerate(sources, 1)]
+    log.entries += (step := append(log.head, uses, (9, 9), bytes(SALT_BYTES * len(uses)), NOW, HOUR)).entries
+    log.head = step.after
+    assert log.findings() == found
+
+
 def test_what_was_destroyed_is_told_by_evidence_and_by_nothing_else(log: Log) -> None:
     log.gone.update(range(1, 5))
     digest = sha256(b"".join(e.content_hash for e in log.entries[:4])).digest()
