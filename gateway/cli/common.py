@@ -249,18 +249,45 @@ def print_table(
     right: Sequence[str] = (),
     whole: Sequence[str] = (),
 ) -> None:
-    """Print rows as a table for people. ``right``: the columns with numbers; ``whole``: those never broken."""
+    """Print rows as a table for people. ``right``: the columns with numbers; ``whole``: those never broken.
+
+    Where the terminal is too narrow for a table without broken words, each row's cells are told below each other.
+    """
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    from gateway.cli.fitting import fitted  # noqa: PLC0415
+
+    console = out()
+    cells = [[shown(cell) for cell in row] for row in rows]
+    widths = fitted([columns, *cells], [c in whole for c in columns], console.width)
+    if widths is None and cells:
+        _print_records(console, title, columns, cells)
+        return
     table = Table(title=title, title_justify="left", title_style="bold")
-    for column in columns:
+    for n, column in enumerate(columns):
         table.add_column(
-            column, overflow="fold", justify="right" if column in right else "left", no_wrap=column in whole
+            column,
+            overflow="fold",
+            justify="right" if column in right else "left",
+            no_wrap=column in whole,
+            width=None if widths is None else widths[n],
         )
+    for row in cells:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+def _print_records(console: "Console", title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Each row's cells below each other, without a blank one, on lines that nobody breaks but the terminal."""
+    from rich.text import Text  # noqa: PLC0415
+
+    console.print(Text(title, "bold"), soft_wrap=True)
+    names = max(map(len, columns))
     for row in rows:
-        table.add_row(*(Text(shown(cell)) for cell in row))
-    out().print(table)
+        told = [(c, cell.replace("\n", "\n" + " " * (names + 2))) for c, cell in zip(columns, row, strict=True) if cell]
+        lines = [f"{c:<{names}}  {cell}" for c, cell in told] if names else ["  ".join(cell for _, cell in told)]
+        console.print(Text("\n".join(lines) + "\n" * bool(names)), soft_wrap=True)
 
 
 def say(message: str) -> None:

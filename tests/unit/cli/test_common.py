@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -342,6 +343,32 @@ def test_a_table_is_as_wide_as_columns_say(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(sys, "stdout", out)
     common.print_table("Payments", ("payment", "a", "b", "c"), [ROW])
     assert max(map(len, out.getvalue().splitlines())) <= 70
+
+
+WORDS = [word for cell in ROW for word in str(cell).split()]
+
+
+@pytest.mark.parametrize("columns", range(20, 140, 7))
+@pytest.mark.parametrize("whole", [(), ("payment",), ("payment", "b")])
+def test_no_id_is_broken_and_no_word_lost_however_narrow_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, columns: int, whole: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    common.print_table("Payments", ("payment", "a", "b", "c"), [ROW], whole=whole)
+    told = Counter(out.getvalue().replace("│", " ").split())
+    assert {word: told[word] for word in set(WORDS) - {"a"}} == Counter(w for w in WORDS if w != "a")
+
+
+def test_a_list_of_two_columns_without_names_is_told_line_by_line_where_it_is_too_wide(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    common.print_table("Payment", ("", ""), [("id", ID), ("reason", None)])
+    assert out.getvalue().splitlines() == ["Payment", f"id  {ID}", "reason"]
 
 
 def test_times_for_people_are_seouls_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
