@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway.identity.jose.jwk import PrivateKey
+from gateway.outbox.bundles import members_of
+from gateway.outbox.store import OutboxEvent
 from gateway.proving.collect.topics import read_topics
 from schemas.topics import ERASURES, OFFER_USES, ORDERS, PORTABILITY_REQUESTS
 from tests.support.scene import Scene
@@ -78,6 +80,7 @@ async def places(scene: Scene, *, not_ours: Iterable[Path] = ()) -> AsyncIterato
     for (table,) in await scene.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
         rows = await scene.fetch(f'SELECT t::text AS row FROM "{table}" t')
         yield Place("tables", table, "\n".join(r["row"] for r in rows).encode())
+    yield await _bundles(scene)
     for name, url in scene.world.http.items():
         for page in ("metrics", "healthz", "readyz"):
             async with scene.session.get(f"{url}/{page}") as answer:
@@ -89,6 +92,20 @@ async def places(scene: Scene, *, not_ours: Iterable[Path] = ()) -> AsyncIterato
                 continue
             if kind == "logs" or not path.is_relative_to(scene.world.logs):
                 yield Place(kind, str(path), await asyncio.to_thread(path.read_bytes))
+
+
+async def _bundles(scene: Scene) -> Place:
+    """What stands packed in the outbox: in its rows nothing of it would be found."""
+    rows = await scene.fetch("SELECT id, topic, event_id, event_type, occurred_at, body FROM outbox")
+    told = [
+        f"{event.key} {event.event_id} {event.body.hex()}"
+        for r in rows
+        for _, event in members_of(
+            r["id"], OutboxEvent(r["topic"], "", r["event_id"], r["event_type"], r["occurred_at"], r["body"])
+        )
+        if r["event_type"] != event.event_type
+    ]
+    return Place("tables", "outbox", "\n".join(told).encode())
 
 
 async def _topics(scene: Scene) -> AsyncIterator[Place]:
