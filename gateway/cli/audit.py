@@ -23,6 +23,7 @@ from gateway.cli.common import (
     read_input,
     run,
     say,
+    say_if_cut,
     there,
 )
 from gateway.database.roles import Role
@@ -128,6 +129,7 @@ def destructions(
             return await view.destructions(limit=limit)
 
     found = run(read())
+    say_if_cut(found, limit)
     if json_:
         print_json([{**asdict(d), "digest": d.digest and d.digest.hex()} for d in found])
         return

@@ -22,6 +22,7 @@ from gateway.cli.common import (
     print_table,
     run,
     say,
+    say_if_cut,
 )
 from gateway.cli.operating import operated
 from gateway.cli.operations import Propose, carry_out, needs_two
@@ -101,6 +102,7 @@ def list_(
 ) -> None:
     """Show who is linked to whom, and since when."""
     found = run(_links(load_settings(), customer, ended=ended, limit=limit))
+    say_if_cut(found, limit)
     if json_:
         print_json(found)
         return

@@ -25,6 +25,7 @@ from gateway.cli.common import (
     print_table,
     run,
     say,
+    say_if_cut,
     shown,
     there,
 )
@@ -97,6 +98,7 @@ def breaks(
         _show_resolved(limit, json_=json_)
         return
     found = run(_breaks(limit))
+    say_if_cut(found, limit)
     if json_:
         print_json(found)
         return
@@ -119,6 +121,7 @@ def _show_resolved(limit: int, *, json_: bool) -> None:
             return await attention.resolved(limit=limit)
 
     found = run(read())
+    say_if_cut(found, limit)
     if json_:
         print_json(found)
         return

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence, Sized
 from contextlib import asynccontextmanager
 from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
@@ -293,6 +293,12 @@ def _print_records(console: "Console", title: str, columns: Sequence[str], rows:
 def say(message: str) -> None:
     """Tell people what was done; programs read the result from standard output."""
     err().print(message, markup=False, soft_wrap=True)
+
+
+def say_if_cut(found: Sized, limit: int) -> None:
+    """Tell people, and whoever runs programs, that a list has all the rows that were asked for: more may be there."""
+    if len(found) >= limit:
+        say(f"{limit:,} are shown, as many as --limit lets be: there may be more.")
 
 
 def shown(value: object) -> str:

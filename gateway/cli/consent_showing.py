@@ -20,6 +20,7 @@ from gateway.cli.common import (
     print_json,
     print_table,
     run,
+    say_if_cut,
     shown,
 )
 from gateway.cli.consent_usage import COLUMNS, exempt_windows, window_json, window_row
@@ -81,6 +82,7 @@ def list_(
             return await of_partner(dsn, partner, await consents.all(partner_id=partner, status=status, limit=limit))
 
     found = run(read())
+    say_if_cut(found, limit)
     if json_:
         print_json([_json(c) for c in found])
         return
@@ -126,6 +128,7 @@ def history(
             return found, await consents.history(found.partner_id, found.consent_id, limit=limit)
 
     found, asked = run(read())
+    say_if_cut(asked, limit)
     told = [a for a in asked if every or a.outcome is CommandOutcome.DONE]
     if json_:
         print_json(told)
@@ -147,6 +150,7 @@ def uses(
             return found, await disclosures.of_consent(found.partner_id, found.consent_id, limit=limit)
 
     found, entries = run(read())
+    say_if_cut(entries, limit)
     show_uses(f"Uses of consent {found.consent_id}", entries, json_=json_)
 
 

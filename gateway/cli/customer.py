@@ -8,11 +8,23 @@ from typing import Annotated, Final
 import typer
 
 from gateway.cli.arguments import in_utc
-from gateway.cli.common import CliError, ExitCode, Json, load_settings, postgres_dsn, print_json, print_table, run, say
+from gateway.cli.common import (
+    CliError,
+    ExitCode,
+    Json,
+    load_settings,
+    postgres_dsn,
+    print_json,
+    print_table,
+    run,
+    say,
+    say_if_cut,
+)
 from gateway.database.roles import Role
 from gateway.disclosure.rules.entry import Entry
 from gateway.disclosure.rules.notices import YEAR
 from gateway.disclosure.rules.proof import proven, told_use
+from gateway.sealing.files import write_secret_file
 from gateway.views.disclosures import DisclosuresView, ToldNotice
 from schemas.codec import encode
 from schemas.disclosure import DisclosureProof
@@ -40,7 +52,8 @@ def disclosures(
     until: Annotated[datetime | None, typer.Option("--to", metavar="DAY", help=f"Until before this {_DAY}.")] = None,
     partner: Annotated[str | None, typer.Option("--partner", help="Under this partner's consents alone.")] = None,
     proofs: Annotated[
-        Path | None, typer.Option("--proofs", metavar="FILE", help="Write them with proofs into this new file.")
+        Path | None,
+        typer.Option("--proofs", metavar="FILE", help="Write them with proofs into this new file (0600)."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="Disclosures at most, the oldest first.")] = 100_000,
     json_: Json = False,
@@ -68,9 +81,9 @@ def disclosures(
             return found, proof
 
     found, proof = run(read())
+    say_if_cut(found, limit)
     if proofs is not None and proof is not None:
-        with proofs.open("xb") as file:
-            file.write(encode(proof))
+        write_secret_file(proofs, encode(proof))
     show_uses(f"Disclosures of {customer}", found, json_=json_)
     if proofs is not None and not json_:
         say(f"Proofs are in {proofs}: `mypay audit check-proof {proofs}` checks them without a database.")

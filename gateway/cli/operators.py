@@ -6,7 +6,7 @@ from uuid import UUID
 import typer
 
 from gateway.app.payloads import facts_of
-from gateway.cli.common import Json, load_settings, postgres_dsn, print_json, print_table, run, say, shown
+from gateway.cli.common import Json, load_settings, postgres_dsn, print_json, print_table, run, say, say_if_cut, shown
 from gateway.cli.operating import operated
 from gateway.cli.operations import decide
 from gateway.directory.approval import Decision, Proposal
@@ -36,6 +36,7 @@ def log(
             return await operators.actions(operator=operator, limit=limit)
 
     found = run(read())
+    say_if_cut(found, limit)
     if json_:
         print_json(found)
         return
@@ -57,6 +58,7 @@ def proposals(
             return await operators.proposals(every=every, limit=limit)
 
     found = run(read())
+    say_if_cut(found, limit)
     if json_:
         print_json(found)
         return

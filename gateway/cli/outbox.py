@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.common import Json, load_settings, postgres_dsn, print_json, print_table, run
+from gateway.cli.common import Json, load_settings, postgres_dsn, print_json, print_table, run, say_if_cut
 from gateway.database.roles import Role
 from gateway.views.attention import COUNTED_MAX, AttentionView, Waiting
 from gateway.views.lists import ListsView, ParkedEvent
@@ -17,6 +17,7 @@ def command(
 ) -> None:
     """Show how many events wait for the relay, how old the oldest is, and which were put aside."""
     waiting, parked = run(_read(limit))
+    say_if_cut(parked, limit)
     age = None if waiting.oldest is None else round((datetime.now(UTC) - waiting.oldest).total_seconds(), 3)
     if json_:
         at_least = waiting.rows > COUNTED_MAX

@@ -22,6 +22,7 @@ from gateway.cli.common import (
     print_table,
     run,
     say,
+    say_if_cut,
 )
 from gateway.cli.operating import operated
 from gateway.cli.operations import told
@@ -85,6 +86,7 @@ def list_(
     found = run(read())
     if network is not None and not found and network not in load_networks(settings.networks_dir):
         raise CliError(f"No network {network} is configured.", ExitCode.NOT_FOUND, hint="`mypay network list`")
+    say_if_cut(found, limit)
     show(found, now, json_=json_)
 
 

@@ -25,6 +25,7 @@ from gateway.cli.common import (
     read_input,
     run,
     say,
+    say_if_cut,
 )
 from gateway.cli.consent_sending import Assertion, authentication
 from gateway.cli.grouping import grouped
@@ -101,6 +102,7 @@ def list_(
         return await of_partner(dsn, partner, found)
 
     found = run(read())
+    say_if_cut(found, limit)
     if json_:
         print_json(found)
         return

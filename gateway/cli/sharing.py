@@ -23,6 +23,7 @@ from gateway.cli.common import (
     read_input,
     run,
     say,
+    say_if_cut,
     shown,
 )
 from gateway.cli.operating import current_actor, operated
@@ -50,6 +51,7 @@ def list_(
             return await view.holders(affiliate_id=affiliate, consent_id=consent, limit=limit)
 
     found = run(read())
+    say_if_cut(found, limit)
     if json_:
         print_json(found)
         return

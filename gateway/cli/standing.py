@@ -25,6 +25,7 @@ from gateway.cli.common import (
     print_table,
     run,
     say,
+    say_if_cut,
     shown,
 )
 from gateway.cli.grouping import grouped
@@ -121,6 +122,7 @@ def list_(
     """Show standing orders, with the day of the next payment."""
     settings = load_settings()
     found = run(_all(settings, partner, status, limit))
+    say_if_cut(found, limit)
     days = business_days(settings.holidays_file)
     if json_:
         print_json([_json(o, days) for o in found])

@@ -215,6 +215,8 @@ def list_(
         return
     rows = [(t.token, t.customer_id or _NOBODY, ", ".join(t.partners), t.key_id, t.created_at) for t in found]
     print_table("Tokens", ("token", "customer", "partners", "sealed under", "since"), rows, whole=("token",))
+    if len(found) == limit:
+        say(f"More: --after {found[-1].token}")
 
 
 _NOBODY = "nobody: `mypay token assign`"

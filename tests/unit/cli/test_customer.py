@@ -1,8 +1,10 @@
 """Which days `mypay customer …` asks for."""
 
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +26,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[datetime, datetime]]:
             return []
 
         notices = of_customer
+
+        async def proofs(self, _: object) -> tuple[list[Any], list[Any]]:
+            return [], []
 
         @classmethod
         @asynccontextmanager
@@ -47,3 +52,12 @@ def test_a_moment_counts_with_its_offset_and_a_day_is_utcs(asked: list[tuple[dat
 def test_days_the_wrong_way_round_are_refused(asked: list[tuple[datetime, datetime]], days: tuple[str, ...]) -> None:
     assert "--from" in mypay("customer", "disclosures", "cust-1", *days).expect(2).err
     assert not asked
+
+
+def test_proofs_are_for_whoever_wrote_them_alone(asked: list[tuple[datetime, datetime]], tmp_path: Path) -> None:
+    file = tmp_path / "cust-1.json"
+    mypay("customer", "disclosures", "cust-1", "--proofs", file).expect()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    before = file.read_bytes()
+    mypay("customer", "disclosures", "cust-1", "--proofs", file, "--to", "2026-01-01").expect(1)
+    assert (file.read_bytes(), len(asked)) == (before, 2)
