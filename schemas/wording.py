@@ -73,6 +73,9 @@ def told(problem: Mapping[str, Any]) -> str:
             text = "unknown field"
         case "missing":
             text = "field is missing"
+        case "string_type":
+            # As of an amount that was given as a number.
+            text = "must be a string, in double quotes"
         case "string_pattern_mismatch":
             text = f"must be {PATTERNS.get(limits['pattern'], 'of another form')}"
         case "string_too_short" if limits["min_length"] == 1:

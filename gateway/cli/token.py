@@ -41,8 +41,10 @@ from gateway.cli.operations import Propose, carry_out, needs_two
 from gateway.directory.card_files import read_card
 from gateway.directory.cards import CardSealer, new_token
 from gateway.directory.funding import NewToken, OwnedToken, SealedToken
+from gateway.network.exchange import CardData
 from gateway.sealing.sealing import MasterKeys, Sealed
 from gateway.views.tokens import Permission, StoredToken, TokensView
+from schemas.codec import DecodeError
 from schemas.primitives import ConsentId, CustomerId, FundingToken, PartnerId
 
 app = typer.Typer(no_args_is_help=True)
@@ -69,7 +71,7 @@ def add(
     two people are needed it is stored at once, and the partners may use it when another operator has approved them.
     """
     settings = load_settings()
-    card = read_card(read_input(card_file), now=datetime.now(UTC))
+    card = _card(read_input(card_file))
     owned = OwnedToken(FundingToken(new_token()), CustomerId(customer))
     sealed = CardSealer(MasterKeys.load(settings.master_keys_dir)).seal_card(owned, card)
     partners = tuple(map(PartnerId, partner))
@@ -85,6 +87,19 @@ def add(
     else:
         typer.echo(owned.token)
         say(f"The token is customer {customer}'s. {told}")
+
+
+def _card(data: bytes) -> CardData:
+    """Read a card file.
+
+    Raises:
+        CliError: it is none. With a colon behind the field, the first word after it would be taken for a card's number.
+    """
+    try:
+        return read_card(data, now=datetime.now(UTC))
+    except DecodeError as error:
+        where = f"{error.field} (of the card): " if error.field else ""
+        raise CliError(f"{where}{error.problem}.") from None
 
 
 @app.command()
