@@ -37,6 +37,7 @@ class Found:
         missing: rights that the role needs and this user has not.
         can_rewrite: append-only tables that this user may change.
         applied: migration → digest, as the database remembers them.
+        began_anew: the server's transaction numbers are behind those that a reader of the outbox has passed.
     """
 
     server_version: int
@@ -54,6 +55,7 @@ class Found:
     missing: tuple[str, ...]
     can_rewrite: tuple[str, ...]
     applied: Mapping[str, str]
+    began_anew: bool = False
 
     @property
     def unknown_migrations(self) -> list[str]:
@@ -82,9 +84,19 @@ async def examine(connection: "Connection[Any]", role: Role) -> Found:
             f"the database does not let {row['who']} see our tables: run `mypay migrate` as their owner, "
             f"and run this process as {role.user}"
         ) from None
-    return Found(
-        **fields | {"missing": tuple(row["missing"]), "can_rewrite": tuple(row["can_rewrite"]), "applied": applied}
-    )
+    fields |= {"missing": tuple(row["missing"]), "can_rewrite": tuple(row["can_rewrite"]), "applied": applied}
+    return Found(**fields, began_anew=not row["missing"] and await _began_anew(connection, role))
+
+
+async def _began_anew(connection: "Connection[Any]", role: Role) -> bool:
+    """As far as the role may see who has read how far."""
+    passed = {
+        "outbox_cursor": _SQL.places_outbox_cursor,
+        "disclosure_head": _SQL.places_disclosure_head,
+        "sharing_place": _SQL.places_sharing_place,
+    }
+    asked = [sql for table, sql in passed.items() if (access := TABLES[table].get(role)) and access.select == ALL]
+    return any([await connection.fetchval(sql) for sql in asked])
 
 
 def faults(found: Found, role: Role, *, any_role: bool) -> list[str]:
@@ -120,6 +132,11 @@ def _checks(found: Found, role: Role, *, any_role: bool) -> Iterator[tuple[bool,
         f"or run `mypay migrate roles --apply`, which does so for {role.user}"
     )
     yield found.synchronous_commit == "off", lazy
+    anew = (
+        "its transaction numbers are behind those of events that were told: it was restored from a dump, and would "
+        "tell no event any more. Let the numbers go on first (deploy/README.md, After a dump and restore)"
+    )
+    yield found.began_anew, anew
     read_only = f"default_transaction_read_only is on for {found.who}: it must write"
     yield found.read_only and role is not Role.READONLY, read_only
     led = (

@@ -32,5 +32,14 @@ SELECT current_setting('server_version_num')::integer AS server_version,
        ) AS can_rewrite
 FROM pg_roles r WHERE r.rolname = current_user
 
+-- name: places_outbox_cursor
+SELECT tx > pg_snapshot_xmax(pg_current_snapshot()) FROM outbox_cursor
+
+-- name: places_disclosure_head
+SELECT tx > pg_snapshot_xmax(pg_current_snapshot()) FROM disclosure_head
+
+-- name: places_sharing_place
+SELECT tx > pg_snapshot_xmax(pg_current_snapshot()) FROM sharing_place
+
 -- name: migrations
 SELECT name, digest FROM schema_migration ORDER BY name

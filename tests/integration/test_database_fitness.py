@@ -45,6 +45,29 @@ async def test_each_role_finds_the_database_fit(db: str, role: Role) -> None:
     assert (found.who, found.pooled, found.in_recovery, found.idle_ms) == (role.user, False, False, 10_000)
 
 
+PASSED = {
+    "outbox_cursor": (Role.RELAY, Role.OPERATOR, Role.READONLY),
+    "disclosure_head": (Role.DISCLOSURE, Role.READONLY),
+    "sharing_place": (Role.SHARING, Role.READONLY),
+}
+"""Who has read events how far → roles that see it."""
+
+
+@pytest.mark.parametrize("table", PASSED)
+async def test_a_server_whose_transaction_numbers_began_anew_is_told(database: str, table: str) -> None:
+    """What is written there would stand before what the readers of the outbox have passed, and never be told."""
+    await apply_roles(database)
+    await migrate(database)
+    async with session(database) as owner:
+        await owner.execute(
+            f"UPDATE {table} SET tx = (pg_snapshot_xmax(pg_current_snapshot())::text::bigint + 1000)::text::xid8"
+        )
+    for role in PASSED[table]:
+        async with session(with_user(database, role.user)) as connection:
+            (told,) = faults(await examine(connection, role), role, any_role=False)
+        assert "Let the numbers go on" in told
+
+
 async def test_another_processs_user_lacks_rights(db: str) -> None:
     async with session(with_user(db, Role.RELAY.user)) as connection:
         (told,) = faults(await examine(connection, Role.EXECUTION), Role.EXECUTION, any_role=False)

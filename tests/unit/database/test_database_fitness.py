@@ -42,6 +42,7 @@ CASES = {
     "superuser":                ({"is_powerful": True},                                       "rewrite the ledger"),
     "owner":                    ({"owns_tables": True},                                       "rewrite the ledger"),
     "too many rights":          ({"can_rewrite": ("ledger_transfer",)},                       "rewrite the ledger"),
+    "restored from a dump":     ({"began_anew": True},                                        "Let the numbers go on"),
     "too few rights":           ({"missing": ("INSERT on payment",)},                         "lacks INSERT on"),
     "behind":                   ({"applied": BEHIND},                                        f"({LAST} not applied)"),
     "nothing applied":          ({"applied": {}, "missing": ("SELECT on payment",)},          "run `mypay migrate`"),
