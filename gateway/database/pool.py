@@ -9,6 +9,7 @@ import asyncpg
 
 from gateway.base.errors import StoreUnavailableError
 from gateway.database.errors import cannot_write, letting_in, translated
+from gateway.database.moments import write_moments_once
 from gateway.database.sessions import (
     COMMAND_TIMEOUT_S,
     CONNECT_TIMEOUT_S,
@@ -97,6 +98,7 @@ class ConnectionPool:
                 command_timeout=self._command_timeout_s,
                 # Nothing is ever set for a session that would have to be taken back.
                 reset=_nothing,
+                init=write_moments_once,
                 **options,
             )
 
