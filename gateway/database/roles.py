@@ -132,6 +132,7 @@ _FOLLOWS: Final = Access(select=("tx", "id", "topic", "key", "event_type"), inse
 _TOLD: Final = ("topic", "key", "event_id", "event_type", "occurred_at", "body")
 _MOVES_HEAD: Final = (
     *("tx", "id", "seq", "entry_hash", "root_number", "root_hash", "root_seq", "period_start", "frontier"),
+    "reads_bundles",
 )
 _EXPORTS: Final = (
     *("state", "attempt", "leased_by", "leased_until", "snapshot_at", "receipt", "reason_code", "reason_text"),
@@ -264,7 +265,8 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "outbox":                 {_I: _EVENTS, _C: _EVENTS, _X: _EVENTS, _S: _EVENTS, _T: _EVENTS, _P: _EVENTS,
                                _M: _FOLLOWS, _U: _EVENTS, _A: Access(insert=_NUMBERED), _D: Access(insert=_TOLD),
                                _O: Access(insert=_EVENT), _R: READ, _V: READ},
-    "outbox_cursor":          {_R: Access(update=("tx", "id")), _O: READ, _V: READ},
+    "outbox_cursor":          {_R: Access(update=("tx", "id", "reads_bundles")), _O: READ, _V: READ},
+    "bundles_read":           {_A: READ, _V: READ},
     "outbox_parked":          {_R: Access(insert=ALL, delete=True), _V: READ},
     "outbox_reader":          {_V: READ},
     # --- the disclosure log ---

@@ -54,7 +54,7 @@ CROSS JOIN LATERAL (
 -- The head moves only from where the step began: whoever was faster has moved it.
 UPDATE disclosure_head
 SET tx = $1::text::xid8, id = $2, seq = $3, entry_hash = $4, root_number = $5, root_hash = $6, root_seq = $7,
-    period_start = $8, frontier = $9
+    period_start = $8, frontier = $9, reads_bundles = true
 WHERE tx = $10::text::xid8 AND id = $11 AND seq = $12 AND root_number = $13 AND entry_hash = $14
 RETURNING true
 

@@ -28,7 +28,8 @@ ORDER BY found.tx::xid8, found.id
 SELECT nextval('outbox_number') FROM generate_series(1, $1::bigint)
 
 -- name: advance
-UPDATE outbox_cursor SET tx = $1::text::xid8, id = $2
+-- It says that we read bundles; a move of the release before takes that back.
+UPDATE outbox_cursor SET tx = $1::text::xid8, id = $2, reads_bundles = true
 
 -- name: park
 INSERT INTO outbox_parked (tx, id, topic, reason)

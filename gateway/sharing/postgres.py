@@ -131,6 +131,9 @@ class PostgresSharingStore:
     async def take_turn(self) -> None:
         await self._connection.fetch(_SQL.take_turn)
 
+    async def bundles_are_read(self) -> bool:
+        return bool(await self._connection.fetchval(_SQL.bundles_are_read))
+
     async def approvals(self) -> Sequence[Approval]:
         return [
             Approval(r["affiliate_id"], SharingUse(r["purpose"]), r["legal_basis"], r["approved_by"])

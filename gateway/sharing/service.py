@@ -223,7 +223,11 @@ class SharingService:
             self._customers.clear()
         teller = ShareTeller(self._pseudonyms, self._customers)
         shared = [teller.affiliates_event(s.granted, s.row, holders[s.place].reference) for s in made]
-        await uow.outbox.append_bundled([*shared, *(teller.partners_event(s.granted, s.row) for s in made)])
+        events = [*shared, *(teller.partners_event(s.granted, s.row) for s in made)]
+        if await uow.sharing.bundles_are_read():
+            await uow.outbox.append_bundled(events)
+        else:
+            await uow.outbox.append(events)
         return len(made), now
 
     @staticmethod

@@ -91,6 +91,9 @@ RETURNING id
 -- name: take_turn
 SELECT id FROM sharing_place FOR NO KEY UPDATE
 
+-- name: bundles_are_read
+SELECT by_all FROM bundles_read
+
 -- name: approvals
 SELECT a.affiliate_id, a.purpose, a.legal_basis, a.approved_by
 FROM affiliate_approval a JOIN affiliate f USING (affiliate_id)

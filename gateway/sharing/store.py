@@ -37,6 +37,9 @@ class SharingStore(Protocol):
     async def take_turn(self) -> None:
         """Hold the place until the transaction ends: nobody moves on, and so nobody shares, beside it."""
 
+    async def bundles_are_read(self) -> bool:
+        """True while all who read what is told here take bundles apart: processes of an older release do not."""
+
     async def approvals(self) -> Sequence[Approval]:
         """What is approved for the affiliates that are active."""
 

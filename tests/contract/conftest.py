@@ -76,6 +76,12 @@ class Backend(Protocol):
     async def disclose_all(self) -> None:
         """Let the disclosure log's cursor stand where the relay's does."""
 
+    async def move_cursor_as_before(self) -> None:
+        """As a relay of the release before does, which knows no bundles."""
+
+    async def move_head_as_before(self) -> None:
+        """As a sequencer of the release before does."""
+
     async def share_all(self) -> None:
         """Let sharing stand where the relay does, if it runs."""
 
@@ -149,6 +155,12 @@ class MemoryBackend:
     async def disclose_all(self) -> None:
         tx, number = self.database.outbox_cursor
         self.database.disclosure_head = replace(self.database.disclosure_head, tx=tx, id=number)
+
+    async def move_cursor_as_before(self) -> None:
+        self.database.relay_reads_bundles = False
+
+    async def move_head_as_before(self) -> None:
+        self.database.log_reads_bundles = False
 
     async def share_all(self) -> None:
         tx, number = self.database.outbox_cursor
@@ -259,6 +271,12 @@ class PostgresBackend:
 
     async def disclose_all(self) -> None:
         await self.connection.execute("UPDATE disclosure_head SET (tx, id) = (SELECT tx, id FROM outbox_cursor)")
+
+    async def move_cursor_as_before(self) -> None:
+        await self.connection.execute("UPDATE outbox_cursor SET tx = tx, id = id")
+
+    async def move_head_as_before(self) -> None:
+        await self.connection.execute("UPDATE disclosure_head SET tx = tx, id = id")
 
     async def share_all(self) -> None:
         await self.connection.execute("UPDATE sharing_place SET (tx, id) = (SELECT tx, id FROM outbox_cursor)")

@@ -15,6 +15,7 @@ from gateway.app.sharing import SharingConnections, SharingTerms, sharing
 from gateway.base.calendar import SEOUL
 from gateway.base.process import SilentObserver
 from gateway.consents.rules.consent import Consent
+from gateway.disclosure.rules.sequence import Step
 from gateway.network.exchange import Operation
 from gateway.outbox.bundles import members_of
 from gateway.outbox.store import OutboxEvent
@@ -220,6 +221,35 @@ async def test_a_token_is_named_to_whom_it_may_be_and_to_nobody_else(backend: Ba
         ("mobile", names.name("mobile", Named.TOKEN, "token-1")),
     }
     assert len(shares) == 4
+
+
+async def read_all(backend: Backend) -> None:
+    """As relay and sequencer of this release do: they move on, and say so."""
+    relay, log = await led(backend.reader()), await led(backend.disclosure_log())
+    while rows := await relay.read(1_000):
+        await relay.advance(rows[-1])
+    await relay.release()
+    head = await log.head()
+    read = await log.read((head.tx, head.id), 1_000)
+    await log.write(Step(head, replace(head, tx=read.to[0], id=read.to[1])))
+    await log.release()
+
+
+@pytest.mark.parametrize("before", ["nobody has moved", "relay", "disclosure"])
+async def test_shares_are_told_in_bundles_once_all_who_read_them_take_them_apart(stage: Sharing, before: str) -> None:
+    """A relay of the release before would publish a bundle as it stands, a sequencer pass over it."""
+    backend = stage.backend
+    if before != "nobody has moved":
+        await read_all(backend)
+        await (backend.move_cursor_as_before() if before == "relay" else backend.move_head_as_before())
+    await settle(backend, 1, 2)
+    await stage.drain()
+    assert len(await backend.outbox_events()) == 2 + 2 * 4
+    await read_all(backend)
+    await settle(backend, 3, 4)
+    await stage.drain()
+    # One row for each affiliate, and one for their partner.
+    assert len(await backend.outbox_events()) == 2 + 2 * 4 + 2 + 3
 
 
 async def test_a_payment_is_shared_once_however_often_it_is_settled(stage: Sharing) -> None:

@@ -88,7 +88,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
     Role.SHARING: (
         "consent: hold read ended_since",
         "sharing: follow place look read sharing merchants tokens settled held advance take_turn approvals approved",
-        "sharing: known_affiliates affiliate_keys",
+        "sharing: known_affiliates affiliate_keys bundles_are_read",
         "sharing: holders add_shares write_holders must_erase lock_notices confirm take_reminders",
         "outbox: take_numbers; copy: share outbox bundles",
     ),

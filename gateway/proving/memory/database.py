@@ -117,6 +117,8 @@ class Database:
         self.outbox_cursor: tuple[int, int] = (0, 0)
         self.outbox_parked: dict[tuple[int, int], tuple[OutboxRow, str]] = {}
         self.outbox_leader: object | None = None
+        # Whether the last to move the relay's cursor, and the log's head, was of this release.
+        self.relay_reads_bundles = self.log_reads_bundles = False
         self.disclosure_head = Head()
         self.disclosure_entries: list[Entry] = []
         self.disclosures_destroyed: Table[int, Evidence] = Table("disclosure_destruction", append_only=True)

@@ -78,7 +78,7 @@ class MemoryDisclosureLog:
         db = self._db
         if db.disclosure_head != step.before:
             raise StoreConflictError("another sequencer has moved the head")
-        db.disclosure_head = step.after
+        db.disclosure_head, db.log_reads_bundles = step.after, True
         db.disclosure_entries.extend(step.entries)
         db.disclosure_blocks.update(step.blocks)
         if step.root is not None:

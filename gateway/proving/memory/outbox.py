@@ -91,7 +91,7 @@ class MemoryOutboxReader:
         if rows:
             progress.looked(Look([(r.tx, r.id) for r in rows], bound, is_whole=len(rows) < limit))
         elif progress.passed(bound):
-            self._db.outbox_cursor = progress.cursor
+            self._db.outbox_cursor, self._db.relay_reads_bundles = progress.cursor, True
         return rows
 
     async def advance(
@@ -106,7 +106,7 @@ class MemoryOutboxReader:
         await self._boundary("relay.advance")
         self._refuse_unless_leader()
         if self._progress.told((last.tx, last.id)):
-            self._db.outbox_cursor = self._progress.cursor
+            self._db.outbox_cursor, self._db.relay_reads_bundles = self._progress.cursor, True
         aside = [*((row, reason) for row in parked), *((row, TOO_LARGE) for row in large)]
         aside += [(row, UNREADABLE) for row in unreadable]
         for row, why in aside:

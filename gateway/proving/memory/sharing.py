@@ -136,6 +136,10 @@ class MemorySharingStore:
         await self._boundary("sharing.take_turn")
         await self._tx.lock(self._db.sharing.place, [_HERE])
 
+    async def bundles_are_read(self) -> bool:
+        await self._boundary("sharing.bundles_are_read")
+        return self._db.relay_reads_bundles and self._db.log_reads_bundles
+
     async def approvals(self) -> Sequence[Approval]:
         await self._boundary("sharing.approvals")
         return [a for _, a in sorted(self._tx.items(self._db.sharing.approvals), key=lambda i: i[0])]
