@@ -736,7 +736,7 @@ async def test_events_that_were_set_aside_come_back_in_their_order(backend: Post
                 "INSERT INTO outbox_parked (tx, id, topic, reason) VALUES ('1', $1, 't', 'r')",
                 n,
             )
-        assert [r["id"] for r in await connection.fetch(load("outbox").read_parked, "t", 9, "")] == [1, 2, 3]
+        assert [r["id"] for r in await connection.fetch(load("outbox").read_parked, "t", 9, [])] == [1, 2, 3]
 
 
 def test_every_locking_statement_is_here() -> None:

@@ -110,7 +110,7 @@ def _unledgered() -> AbstractContextManager[None]:
 
 
 def _topic_skipped() -> AbstractContextManager[None]:
-    return edited(relay.RelayService, "relay_once", ("parked=parked", "parked=()"))
+    return edited(relay.RelayService, "relay_once", ("parked=outcome.parked", "parked=()"))
 
 
 LOOPS: Final = (
