@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from gateway.app.disclosure import DisclosureConnections, disclosure
+from gateway.app.runtime import Runtime
 from gateway.base.errors import StoreConflictError
 from gateway.base.process import SilentObserver
 from gateway.consents.rules.consent import Consent
@@ -110,14 +112,9 @@ class World:
     async def _taking_over(self) -> tuple[MemoryDisclosureLog, SequencerService, Head]:
         log = MemoryDisclosureLog(self.database)
         await led(log)
-        service = SequencerService(
-            log=log,
-            sign=ROOT_SIGNER.sign,
-            random=bytes,
-            observer=SilentObserver(),
-            clock=self.clock,
-            settings=self.settings,
-        )
+        runtime = Runtime(store=MemoryStore(Database()), observer=SilentObserver(), clock=self.clock, worker="w")
+        connections = DisclosureConnections(log=log, sign=ROOT_SIGNER.sign, random=bytes)
+        service = disclosure(runtime, connections, self.settings).service
         head = await log.head()
         # The lock goes to the other one as well, as after a failover.
         log.lose_lead()
