@@ -4,7 +4,6 @@ Running it twice changes nothing the second time. What is there besides the tabl
 that is asked for: it may be an operator's decision.
 """
 
-import asyncio
 import hashlib
 import secrets
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
@@ -12,13 +11,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import ClusterAuthorizationFailedError, KafkaError, for_code
 from aiokafka.protocol.admin import DescribeAclsRequest, DescribeClientQuotasRequest
 
 from gateway.base.errors import UnansweredError
+from gateway.messaging.administration import administration
 from gateway.messaging.probe import denied
-from gateway.messaging.settings import START_S, KafkaSettings
+from gateway.messaging.settings import KafkaSettings
 from gateway.messaging.wire import (
     SCRAM_SHA_512,
     create_acls,
@@ -174,17 +173,13 @@ async def set_passwords(settings: KafkaSettings, passwords: Mapping[str, str]) -
 
 @asynccontextmanager
 async def _administration(settings: KafkaSettings) -> AsyncIterator[Any]:
-    client = AIOKafkaAdminClient(**settings.client_arguments())
     try:
-        async with asyncio.timeout(START_S):
-            await client.start()
-        yield client
+        async with administration(settings) as client:
+            yield client
     except (KafkaError, TimeoutError, OSError) as error:
         if (told := await denied(settings, error)) is not None:
             raise told from error
         raise AccessError(f"Kafka refused or did not answer: {type(error).__name__}") from error
-    finally:
-        await client.close()
 
 
 async def _send(client: Any, request: Any) -> Any:

@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import CommitFailedError, KafkaError, UnknownMemberIdError
 
+from gateway.messaging.administration import administration
 from gateway.messaging.reader import KafkaUnavailableError
-from gateway.messaging.settings import START_S, KafkaSettings
+from gateway.messaging.settings import KafkaSettings
 
 _PATIENCE_S: Final = 60.0
 """Above the longest session of a group: a member that was killed is a member for that long."""
@@ -25,15 +25,11 @@ class GroupAliveError(Exception):
 
 @asynccontextmanager
 async def _admin(settings: KafkaSettings) -> AsyncIterator[Any]:
-    client = AIOKafkaAdminClient(**settings.client_arguments())
     try:
-        async with asyncio.timeout(START_S):
-            await client.start()
-        yield client
+        async with administration(settings) as client:
+            yield client
     except (KafkaError, OSError) as error:
         raise KafkaUnavailableError(f"Kafka does not answer ({type(error).__name__})") from error
-    finally:
-        await client.close()
 
 
 async def topics_like(settings: KafkaSettings, prefix: str) -> list[str]:

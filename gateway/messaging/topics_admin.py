@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from enum import StrEnum, unique
 from typing import Any, Final
 
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin import NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from gateway.base.errors import UnansweredError
+from gateway.messaging.administration import administration
 from gateway.messaging.probe import denied
-from gateway.messaging.settings import START_S, KafkaSettings
+from gateway.messaging.settings import KafkaSettings
 from gateway.messaging.wire import set_topic_configs
 from schemas.topics import Topic
 
@@ -72,17 +73,13 @@ async def ensure_topics(
         TopicAdminError: the cluster cannot be reached or refused a change.
         KafkaDeniedError: it does not let us in, or not do this.
     """
-    client = AIOKafkaAdminClient(**settings.client_arguments())
     try:
-        async with asyncio.timeout(START_S):
-            await client.start()
-        return await _ensure(client, topics, replication_factor, apply=apply)
+        async with administration(settings) as client:
+            return await _ensure(client, topics, replication_factor, apply=apply)
     except (KafkaError, TimeoutError) as error:
         if (told := await denied(settings, error)) is not None:
             raise told from error
         raise TopicAdminError(f"Kafka refused or did not answer: {type(error).__name__}") from error
-    finally:
-        await client.close()
 
 
 def topic_configuration(topic: Topic, replication_factor: int) -> dict[str, str]:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from gateway.messaging import access, probe, reader, rewinding, topics_admin
+from gateway.messaging import administration, probe, reader
 from gateway.messaging.access import AccessError, ensure_access, scram_users
 from gateway.messaging.reader import KafkaUnavailableError, open_reader
 from gateway.messaging.rewinding import topics_like
@@ -43,7 +43,7 @@ async def like(settings: KafkaSettings) -> None:
 async def test_nobody_waits_for_it_longer_than_is_said(
     monkeypatch: pytest.MonkeyPatch, asking: Callable[[KafkaSettings], Awaitable[object]], told: type[Exception]
 ) -> None:
-    for module in (access, reader, rewinding, topics_admin):
+    for module in (administration, reader):
         monkeypatch.setattr(module, "START_S", 0.01)
     monkeypatch.setattr(probe, "_WHY_SECONDS", 0.01)
     async with silent_port() as port:
