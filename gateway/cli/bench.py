@@ -1,8 +1,9 @@
 """``mypay bench``: how many payments a second the gateway settles on this machine, and what each of them costs."""
 
 import json
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -13,6 +14,8 @@ from gateway.cli.live import LiveView, results
 
 if TYPE_CHECKING:
     from gateway.proving.bench.flood import FloodResult, Sent
+
+T = TypeVar("T")
 
 
 def command(
@@ -80,7 +83,7 @@ def command(
     """
     try:
         from gateway.proving.bench.bench import run_bench  # noqa: PLC0415
-        from gateway.proving.bench.result import BenchError, BenchPlan  # noqa: PLC0415
+        from gateway.proving.bench.result import BenchPlan  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise CliError(f"The bench needs the package {error.name}.", hint="Run `make install`.") from error
     if flood:
@@ -109,11 +112,7 @@ def command(
         replicated=replicated,
     )
     view = LiveView(err())
-    try:
-        result = run_to_end(run_bench(plan, local_home(), view=view))
-    except BenchError as error:
-        raise CliError(str(error)) from error
-    view.settle()
+    result = _measured(run_bench(plan, local_home(), view=view), view)
     show(result, vcpu_hour_price)
     if json_file is not None:
         json_file.write_text(json.dumps(as_json(result, view.step_seconds), indent=2) + "\n", encoding="utf-8")
@@ -122,17 +121,24 @@ def command(
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _against(commit: str, rounds: int, seconds: float, latency_seconds: float) -> None:
-    from gateway.proving.bench.against import FIGURES, AgainstPlan, run_against  # noqa: PLC0415 - an extra
-    from gateway.proving.bench.result import BenchError  # noqa: PLC0415 - likewise
+def _measured(measuring: Coroutine[Any, Any, T], view: LiveView) -> T:
+    """Measure to the end, and tell why where that is worth nothing."""
+    from gateway.proving.bench.result import BenchError  # noqa: PLC0415 - an extra that production does not install
 
-    view = LiveView(err())
-    plan = AgainstPlan(commit, rounds, seconds, latency_seconds)
     try:
-        result = run_to_end(run_against(plan, local_home(), view=view))
+        result = run_to_end(measuring)
     except BenchError as error:
         raise CliError(str(error)) from error
     view.settle()
+    return result
+
+
+def _against(commit: str, rounds: int, seconds: float, latency_seconds: float) -> None:
+    from gateway.proving.bench.against import FIGURES, AgainstPlan, run_against  # noqa: PLC0415 - an extra
+
+    view = LiveView(err())
+    plan = AgainstPlan(commit, rounds, seconds, latency_seconds)
+    result = _measured(run_against(plan, local_home(), view=view), view)
     console = results()
     for number, (ours, theirs) in enumerate(result.rounds, 1):
         pairs = ", ".join(
@@ -147,8 +153,7 @@ def _against(commit: str, rounds: int, seconds: float, latency_seconds: float) -
 
 
 def _without(given: str, rounds: int, json_file: Path | None) -> None:
-    from gateway.proving.bench.result import BenchError  # noqa: PLC0415 - an extra that production does not install
-    from gateway.proving.bench.without import Part, WithoutPlan, medians, run_without  # noqa: PLC0415 - likewise
+    from gateway.proving.bench.without import Part, WithoutPlan, medians, run_without  # noqa: PLC0415 - an extra
 
     names = [name.strip() for name in given.split(",")]
     if unknown := sorted(set(names) - {p.value for p in Part}):
@@ -156,11 +161,7 @@ def _without(given: str, rounds: int, json_file: Path | None) -> None:
         raise CliError(f"--without: there is no part {', '.join(unknown)}.", hint=f"Parts are {known}.")
     view = LiveView(err())
     plan = WithoutPlan(frozenset(map(Part, names)), rounds)
-    try:
-        result = run_to_end(run_without(plan, local_home(), view=view))
-    except BenchError as error:
-        raise CliError(str(error)) from error
-    view.settle()
+    result = _measured(run_without(plan, local_home(), view=view), view)
     console = results()
     having, lacking = medians([w for w, _ in result.rounds]), medians([o for _, o in result.rounds])
     console.print("CPU µs a payment, with | without", markup=False)
@@ -179,15 +180,10 @@ def _without(given: str, rounds: int, json_file: Path | None) -> None:
 
 
 def _soak(minutes: float) -> None:
-    from gateway.proving.bench.result import BenchError  # noqa: PLC0415 - an extra that production does not install
-    from gateway.proving.bench.soak import SoakPlan, run_soak  # noqa: PLC0415 - likewise
+    from gateway.proving.bench.soak import SoakPlan, run_soak  # noqa: PLC0415 - an extra
 
     view = LiveView(err())
-    try:
-        result = run_to_end(run_soak(SoakPlan(minutes), local_home(), view=view))
-    except BenchError as error:
-        raise CliError(str(error)) from error
-    view.settle()
+    result = _measured(run_soak(SoakPlan(minutes), local_home(), view=view), view)
     console = results()
     console.print("MiB at most, and growth from the second to the last quarter", markup=False)
     for name, meter in result.meters.items():
@@ -202,15 +198,10 @@ def _soak(minutes: float) -> None:
 
 def _flood(initiation_workers: int) -> None:
     from gateway.proving.bench.flood import QUIET, FloodPlan, run_flood  # noqa: PLC0415
-    from gateway.proving.bench.result import BenchError  # noqa: PLC0415 - an extra that production does not install
 
     view = LiveView(err())
     plan = FloodPlan(initiation_workers=initiation_workers)
-    try:
-        result = run_to_end(run_flood(plan, local_home(), view=view))
-    except BenchError as error:
-        raise CliError(str(error)) from error
-    view.settle()
+    result = _measured(run_flood(plan, local_home(), view=view), view)
     console = results()
     for phase in (QUIET, *result.sent):
         sent = result.sent.get(phase)

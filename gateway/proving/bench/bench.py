@@ -31,9 +31,7 @@ from gateway.proving.world.confirming import (
     SAME_RATE,
     confirmed_between,
     latencies_at_rate,
-    produced_on_topic,
 )
-from gateway.proving.world.judging import judge
 from gateway.proving.world.opening import open_world
 from gateway.proving.world.starting import start_gateway, start_intake
 from gateway.proving.world.world import World, WorldPlan
@@ -153,12 +151,9 @@ class _Bench:
         return intake
 
     async def _judge(self, result: BenchResult) -> None:
-        produced = await produced_on_topic(self._world.kafka_bootstrap_servers)
-        if len(produced) != self._loads.produced:
-            raise BenchError(f"{self._loads.produced} orders were confirmed, and {len(produced)} are on the topic")
-        judged = await judge(self._world, produced)
+        judged = await self._loads.judged()
         evidence, result.checked = judged.evidence, judged.checked
-        result.produced = len(produced)
+        result.produced = self._loads.produced
         result.settled = sum(p.state == "settled" for p in evidence.payments.values())
         result.proofs = sum(
             p.state == "settled" and p.payment_id in evidence.proofs_used for p in evidence.payments.values()

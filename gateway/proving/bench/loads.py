@@ -11,10 +11,13 @@ from typing import Final
 import asyncpg
 
 from gateway.proving import stack as local
+from gateway.proving.bench.meters import Meters
 from gateway.proving.bench.result import BenchError, View
 from gateway.proving.traffic.cast import Cast
 from gateway.proving.traffic.presigning import presign
 from gateway.proving.world.children import Child, base_environment
+from gateway.proving.world.confirming import produced_on_topic
+from gateway.proving.world.judging import Judged, judge
 from gateway.proving.world.world import World, make_child
 
 AHEAD: Final = 4000
@@ -153,9 +156,26 @@ class Loads:
         finally:
             await connection.close()
 
+    async def judged(self) -> Judged:
+        """Check the books of all that was sent, at rest.
+
+        Raises:
+            BenchError: the topic has other orders than were confirmed.
+        """
+        produced = await produced_on_topic(self._world.kafka_bootstrap_servers)
+        if len(produced) != self.produced:
+            raise BenchError(f"{self.produced} orders were confirmed, and {len(produced)} are on the topic")
+        return await judge(self._world, produced)
+
     @property
     def _report(self) -> Path:
         return self._world.directory / f"load-{self._started}.json"
+
+
+def meters_of(world: World, load: Child | None = None) -> Meters:
+    """Meters of all of a world's processes and servers, and of what loads it."""
+    pids = {child.name: child.pid for child in (*world.stages, *world.simulators)} | server_pids(world)
+    return Meters(pids if load is None else {**pids, "load generator": load.pid}, trees=SERVER_TREES)
 
 
 def server_pids(world: World) -> dict[str, int]:

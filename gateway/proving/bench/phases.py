@@ -12,7 +12,7 @@ from typing import Final
 from gateway.proving.bench.hops import Counts, hops_between, read_hops
 from gateway.proving.bench.hot import HOT_ORDERS, PREFIX, Hot, one_customer, read_hot
 from gateway.proving.bench.lean.run import measure_lean
-from gateway.proving.bench.loads import AHEAD, MORE, POLL_S, SERVER_TREES, Loads, server_pids
+from gateway.proving.bench.loads import AHEAD, MORE, POLL_S, Loads, meters_of
 from gateway.proving.bench.meters import Meters
 from gateway.proving.bench.result import BenchError, BenchPlan, BenchResult, Latencies, Pair, View
 from gateway.proving.bench.storage import stored
@@ -99,7 +99,7 @@ class Phases:
         load = self._loads.start_ahead(orders, more=MORE)
         signing = asyncio.create_task(self._loads.keep_signing(signed, FULL_S + self._plan.seconds), name="signing")
         await asyncio.sleep(FULL_S)
-        meters = Meters(self._pids(load.pid), trees=SERVER_TREES)
+        meters = meters_of(self._world, load)
         profile = self._start_profile(result)
         stored_before = await stored(self._world)
         meters.start()
@@ -193,7 +193,7 @@ class Phases:
         signing = asyncio.create_task(self._loads.keep_signing(signed, FULL_S + seconds, more), name="signing")
         try:
             await asyncio.sleep(FULL_S)
-            meters = Meters(self._pids(load.pid), trees=SERVER_TREES)
+            meters = meters_of(self._world, load)
             meters.start()
             began = time.time()
             while time.time() - began < seconds:
@@ -229,10 +229,6 @@ class Phases:
         if hot.orders != HOT_ORDERS:
             raise BenchError(f"{hot.orders} of {HOT_ORDERS} orders under the hot consent were sent")
         return hot
-
-    def _pids(self, load: int) -> dict[str, int]:
-        pids = {child.name: child.pid for child in (*self._world.stages, *self._world.simulators)}
-        return {**pids, **server_pids(self._world), "load generator": load}
 
     def _start_profile(self, result: BenchResult) -> "subprocess.Popen[bytes] | None":
         if self._plan.profile is None:

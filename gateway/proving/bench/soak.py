@@ -12,14 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from gateway.proving.bench.loads import MORE, SERVER_TREES, Loads, server_pids
-from gateway.proving.bench.meters import Meter, Meters
-from gateway.proving.bench.result import BenchError, View
+from gateway.proving.bench.loads import MORE, Loads, meters_of
+from gateway.proving.bench.meters import Meter
+from gateway.proving.bench.result import View
 from gateway.proving.books import Checked
 from gateway.proving.traffic.cast import Role, make_cast, make_partners
 from gateway.proving.traffic.receivers import make_receivers
-from gateway.proving.world.confirming import produced_on_topic
-from gateway.proving.world.judging import judge
 from gateway.proving.world.opening import open_world
 from gateway.proving.world.world import World, WorldPlan
 
@@ -91,10 +89,7 @@ async def run_soak(plan: SoakPlan, home: Path, *, view: View) -> SoakResult:
         loads = Loads(world, cast, view, seed=plan.seed)
         await _load(plan, world, loads, view, result)
         with view.step("Checking the books from three sides"):
-            produced = await produced_on_topic(world.kafka_bootstrap_servers)
-            if len(produced) != loads.produced:
-                raise BenchError(f"{loads.produced} orders were confirmed, and {len(produced)} are on the topic")
-            result.payments, result.checked = len(produced), (await judge(world, produced)).checked
+            result.payments, result.checked = loads.produced, (await loads.judged()).checked
         world.succeeded = result.balanced
     return result
 
@@ -105,8 +100,7 @@ async def _load(plan: SoakPlan, world: World, loads: Loads, view: View, result: 
         await loads.sign(FIRST_ORDERS, "s"), "--per-second", str(plan.per_second), "--more", str(world.directory), MORE
     )
     signing = asyncio.create_task(loads.keep_signing(FIRST_ORDERS, seconds), name="signing")
-    pids = {**{c.name: c.pid for c in (*world.stages, *world.simulators)}, **server_pids(world)}
-    meters = Meters(pids, trees=SERVER_TREES)
+    meters = meters_of(world)
     loop = asyncio.get_running_loop()
     ends = loop.time() + seconds
     meters.start()

@@ -24,15 +24,12 @@ import aiohttp
 import asyncpg
 
 from gateway.proving.bench.collecting import Collector, open_collector
-from gateway.proving.bench.loads import POLL_S, SERVER_TREES, Loads, server_pids
-from gateway.proving.bench.meters import Meters
+from gateway.proving.bench.loads import POLL_S, Loads, meters_of
 from gateway.proving.bench.result import BenchError, View
 from gateway.proving.books import Checked
 from gateway.proving.traffic.cast import Role, make_cast, make_partners
 from gateway.proving.traffic.receivers import make_receivers
 from gateway.proving.world.children import Child
-from gateway.proving.world.confirming import produced_on_topic
-from gateway.proving.world.judging import judge
 from gateway.proving.world.opening import open_world
 from gateway.proving.world.starting import start_gateway, until_ready
 from gateway.proving.world.world import STOP_TIMEOUT_S, World, WorldPlan, make_child
@@ -158,10 +155,7 @@ async def run_without(plan: WithoutPlan, home: Path, *, view: View) -> WithoutRe
         if Part.TRACING in plan.parts and not collector.requests:
             raise BenchError("nothing was traced")
         with view.step("Checking the books from three sides"):
-            produced = await produced_on_topic(world.kafka_bootstrap_servers)
-            if len(produced) != loads.produced:
-                raise BenchError(f"{loads.produced} orders were confirmed, and {len(produced)} are on the topic")
-            result.checked = (await judge(world, produced)).checked
+            result.checked = (await loads.judged()).checked
         world.succeeded = result.balanced
     return result
 
@@ -249,10 +243,7 @@ class _Run:
     async def _stretch(self, name: str, count: int, *, with_parts: bool) -> Stretch:
         orders = await self._loads.sign(count, name)
         load = self._loads.start_ahead(orders)
-        meters = Meters(
-            {**{c.name: c.pid for c in (*self._world.stages, *self._world.simulators)}, **server_pids(self._world)},
-            trees=SERVER_TREES,
-        )
+        meters = meters_of(self._world)
         meters.start()
         scraping = (
             asyncio.create_task(self._scrape(), name="scraping") if self._is_scraped(with_parts=with_parts) else None

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.proving.bench import phases
+from gateway.proving.bench.meters import Meters
 from gateway.proving.bench.phases import Phases
 from gateway.proving.bench.result import BenchError, BenchPlan
 from gateway.proving.world.children import ChildError
@@ -65,7 +66,7 @@ class Loads:
 def window_of(loads: Loads, monkeypatch: pytest.MonkeyPatch) -> Phases:
     monkeypatch.setattr(phases, "FULL_S", 0.0)
     monkeypatch.setattr(phases, "POLL_S", 0.01)
-    monkeypatch.setattr(Phases, "_pids", lambda self, load: {"load": load})
+    monkeypatch.setattr(phases, "meters_of", lambda _, load: Meters({"load": load.pid}))
     world: Any = SimpleNamespace(check=lambda: None)
     return Phases(BenchPlan(), world, *(None, loads, None))  # type: ignore[arg-type]
 
