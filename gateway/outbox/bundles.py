@@ -11,6 +11,7 @@ Each event has a number of its own, of the same sequence as rows have; a bundle'
 """
 
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Final
 
 import cramjam
@@ -68,7 +69,7 @@ def bundled(events: Sequence[OutboxEvent], numbers: Iterable[int]) -> list[tuple
             group = groups[event.topic] = _Group()
         group.add(number, event)
     rows += [group.row() for group in groups.values()]
-    return sorted(rows, key=_number)
+    return sorted(rows, key=itemgetter(0))
 
 
 def members_of(number: int, event: OutboxEvent) -> list[tuple[int, OutboxEvent]]:
@@ -125,7 +126,3 @@ class _Group:
         packed = bytes(cramjam.lz4.compress_block(body))
         type_ = bundle_type(last.event_type)
         return number, OutboxEvent(last.topic, "", last.event_id, type_, last.occurred_at, packed)
-
-
-def _number(row: tuple[int, OutboxEvent]) -> int:
-    return row[0]

@@ -67,7 +67,7 @@ def close_due(head: Head, now: datetime, period: timedelta) -> Step | None:
     """Close the period whose time is over; None where there is none. A clock that goes back closes nothing."""
     if head.period_start is None or _start(now, period) <= head.period_start:
         return None
-    return _closed(Step(head, head), now)
+    return close(head, now)
 
 
 def close(head: Head, now: datetime) -> Step:
