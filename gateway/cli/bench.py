@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from gateway.cli.bench_report import as_json, show
-from gateway.cli.common import CliError, ExitCode, err, local_home
+from gateway.cli.common import CliError, ExitCode, err, local_home, print_table
 from gateway.cli.demo import run_to_end, show_books
 from gateway.cli.live import LiveView, results
 
 if TYPE_CHECKING:
     from gateway.proving.bench.flood import FloodResult, Sent
+    from gateway.proving.bench.pauses import Waits
 
 T = TypeVar("T")
 
@@ -61,6 +62,9 @@ def command(
         float | None,
         typer.Option(help="Instead: so many minutes at 100 orders a second. Does any process's memory grow?", min=1),
     ] = None,
+    pauses: Annotated[
+        bool, typer.Option("--pauses", help="Instead: how long orders wait when a worker dies, leaves or comes.")
+    ] = False,
     against: Annotated[
         str | None, typer.Option(help="Instead: this tree and another commit in turns, e.g. 'HEAD~10'.")
     ] = None,
@@ -91,6 +95,9 @@ def command(
         return
     if soak is not None:
         _soak(soak)
+        return
+    if pauses:
+        _pauses()
         return
     if against is not None:
         _against(against, rounds, seconds or 15.0, latency_seconds or 12.0)
@@ -194,6 +201,28 @@ def _soak(minutes: float) -> None:
     typer.echo(result.last_line())
     if result.growing or not result.balanced:
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _pauses() -> None:
+    from gateway.proving.bench.pauses import PausesPlan, run_pauses  # noqa: PLC0415 - an extra
+
+    view = LiveView(err())
+    result = _measured(run_pauses(PausesPlan(), local_home(), view=view), view)
+    rows = [
+        (name, f"{len(w.sorted_ms):,}", f"{w.p50_ms:,.0f}", f"{w.p99_ms:,.0f}", f"{w.worst_ms:,}", *_in_doubt(w))
+        for name, w in result.waits.items()
+    ]
+    columns = ("phase", "orders", "p50", "p99", "longest", "in doubt", "longest of these")
+    print_table("From an order to its answer, in ms", columns, rows, right=columns[1:])
+    show_books(result.checked)
+    typer.echo(result.last_line())
+    if not result.balanced:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _in_doubt(waits: "Waits") -> tuple[str, str]:
+    """How many payments, and how long."""
+    return (f"{len(waits.doubts_ms):,}", f"{waits.doubt_ms:,}") if waits.doubts_ms else ("", "")
 
 
 def _flood(initiation_workers: int) -> None:
