@@ -15,7 +15,7 @@ import json
 from datetime import datetime
 from typing import Annotated, Final
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from schemas.codec import canonical, encode_json
 from schemas.consents import Cycle, OrgCode, PortabilityScope, PurposeText
@@ -43,8 +43,29 @@ RequestIdField = Annotated[str, id_field(35), NO_CARD_NUMBER]
 ExportIdField = Annotated[str, id_field(48), NO_CARD_NUMBER]
 TranId = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{25}$", strict=True)]
 """``x-api-tran-id``, AN(25): the sender's org code and 15 characters that it never uses again."""
+
+
+def search_moment(text: str) -> datetime:
+    """The moment, without an offset, that a ``search_timestamp`` names in Asia/Seoul.
+
+    Raises:
+        ValueError: there is no such day, or no such time of a day.
+    """
+    try:
+        return datetime.strptime(text, "%Y%m%d%H%M%S")  # noqa: DTZ007 - as it is written, its zone is told apart
+    except ValueError:
+        raise ValueError("must be a time of a day that its month has") from None
+
+
+def _names_a_moment(text: str) -> str:
+    search_moment(text)
+    return text
+
+
 SearchTimestamp = Annotated[
-    str, StringConstraints(pattern=r"^2[0-9]{3}(0[1-9]|1[0-2])[0-3][0-9][0-2][0-9][0-5][0-9][0-5][0-9]$", strict=True)
+    str,
+    StringConstraints(pattern=r"^2[0-9]{3}(0[1-9]|1[0-2])[0-3][0-9][0-2][0-9][0-5][0-9][0-5][0-9]$", strict=True),
+    AfterValidator(_names_a_moment),
 ]
 """``search_timestamp``, N(14): YYYYMMDDhhmmss in Asia/Seoul."""
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", strict=True)]

@@ -14,7 +14,7 @@ from gateway.base.validity import CLOCK_SKEW_MAX
 from gateway.consents.rules.consent import Consent, refuse_use
 from gateway.portability.rules.records import Recipient
 from schemas.consents import Cycle, PortabilityPurpose, Purpose
-from schemas.portability import PortabilityRequest
+from schemas.portability import PortabilityRequest, search_moment
 from schemas.reasons import Reason, ReasonCode
 
 
@@ -138,7 +138,7 @@ def search_from(request: PortabilityRequest) -> datetime | None:
     """The moment after which something must have changed to be in a request's first export; None: everything is."""
     if request.search_timestamp is None:
         return None
-    moment = datetime.strptime(request.search_timestamp, "%Y%m%d%H%M%S").replace(tzinfo=SEOUL)
+    moment = search_moment(request.search_timestamp).replace(tzinfo=SEOUL)
     # To the second: what changed within it comes again.
     return moment.astimezone(UTC) - timedelta(microseconds=1)
 

@@ -81,6 +81,8 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"is_scheduled": True}, "AG01", "cycle"),
     ({"fnd_cycle": "1/m"}, "FF01", "is_scheduled alone"),
     ({"issued_at": (NOW + timedelta(hours=1)).isoformat()}, "DT04", "future"),
+    ({"search_timestamp": "20250231000000"}, "FF01", "search_timestamp"),
+    ({"search_timestamp": "20250228240000"}, "FF01", "search_timestamp"),
 ]
 
 
