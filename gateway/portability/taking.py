@@ -150,11 +150,15 @@ class PortabilityRequestService:
             known = dict(await uow.portability.requests(keys))
             # After it: what is destroyed meanwhile is in one of the two.
             gone = await uow.portability.gone(keys)
+            refused_before = await uow.refusals.find([(t.request.partner_id, t.read.reference) for t in taken])
             recipients = await uow.portability.recipients(sorted({t.request.rcv_org_code for t in taken}))
             shown = [t.proof for t in taken if isinstance(t.proof, Assertion)]
             links = await uow.authentication.links(sorted({a.identity for a in shown})) if shown else {}
             ends = _Ends()
             for one in taken:
+                if one.read.reference in refused_before:
+                    # It was refused and told so: what has changed since does not bring it back.
+                    continue
                 first = known.get(one.key)
                 if first is not None:
                     _repeat(one, first, ends)

@@ -129,6 +129,19 @@ async def test_a_request_that_comes_again_is_told_so_and_has_no_second_effect(ri
     assert len(rig.database.exports.rows) == 1
 
 
+async def test_a_refused_record_that_is_delivered_again_stays_refused(rig: PortabilityRig) -> None:
+    request = rig.record()
+    end_purpose(rig, Purpose.PORTABILITY)
+    await rig.take(request)
+    end_purpose(rig)
+    await rig.take(request)
+    assert rig.partner_told() == ["refused"]
+    assert not rig.database.exports.rows
+    # Sent again by its partner it is another record, and judged as things stand now.
+    await rig.take(rig.again(request.value))
+    assert rig.partner_told() == ["refused", "accepted"]
+
+
 async def test_a_stranger_s_request_is_parked_and_told_to_nobody(rig: PortabilityRig) -> None:
     await rig.take(rig.record(signature="forged"), rig.record(signature="theirs", request_id="request-2"))
     assert len(rig.dead_letters.parked) == 2
