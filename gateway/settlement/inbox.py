@@ -33,6 +33,9 @@ STILL_ARRIVING_S: Final = 60.0
 FILE_BYTES_MAX: Final = 2 * 1024**3
 """About 20 million records."""
 
+NAME_BYTES_MAX: Final = 200
+"""A file system takes 255; what a file is kept under, and its cause beside it, have longer names than the file."""
+
 _SUFFIX: Final = ".csv"
 _UNFINISHED: Final = (".tmp", ".part", ".filepart")
 """How those who bring files name them until they are whole."""
@@ -144,8 +147,8 @@ class ClearingInbox:
                 aged = {n for n in names if _age(folder, n) > STILL_ARRIVING_S}
         except FileNotFoundError:
             return []
-        except OSError as error:
-            self._name(network_id, f"not a folder: {error.strerror}")
+        except _NotTakenError as error:
+            self._name(network_id, str(error))
             return []
         files = [n for n in names if n.lower().endswith(_SUFFIX)]
         companions = {f + suffix for f in files for suffix in SEAL_SUFFIXES}
@@ -179,6 +182,8 @@ class ClearingInbox:
         target = self._state / network_id / "incoming"
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = target / "file.csv"
+        if len(os.fsencode(name)) > NAME_BYTES_MAX:
+            raise _NotTakenError(f"its name is longer than {NAME_BYTES_MAX} bytes")
         with _opened(self._folder / network_id) as folder:
             with _opened_file(folder, name) as (file, found):
                 if (f"{network_id}/{name}", _identity(found)) in self._taken:
@@ -213,15 +218,21 @@ class ClearingInbox:
             target.with_suffix(".why.txt").write_text(why + "\n", encoding="utf-8")
         copy.path.replace(target)
         self._taken.add((f"{copy.network_id}/{copy.name}", copy.identity))
-        with suppress(FileNotFoundError), _opened(self._folder / copy.network_id) as inbox:
-            # Another one that took its place meanwhile is left there.
-            if _identity(os.stat(copy.name, dir_fd=inbox, follow_symlinks=False)) != copy.identity:
-                return
+        with suppress(OSError, _NotTakenError), _opened(self._folder / copy.network_id) as inbox:
+            self._clear(inbox, copy)
+
+    def _clear(self, inbox: int, copy: _Copy) -> None:
+        """Remove what was taken, and its seals; whatever took its place meanwhile is left there."""
+        if _identity(os.stat(copy.name, dir_fd=inbox, follow_symlinks=False)) != copy.identity:
+            return
+        for suffix in (*(s for s in SEAL_SUFFIXES if s in copy.seals), ""):
             try:
-                for suffix in (*(s for s in SEAL_SUFFIXES if s in copy.seals), ""):
-                    os.unlink(copy.name + suffix, dir_fd=inbox)
-            except PermissionError:
-                self._name(f"{copy.network_id}/{copy.name}", "imported, but may not be removed from there")
+                os.unlink(copy.name + suffix, dir_fd=inbox)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                # Also where a folder stands there by now.
+                self._name(f"{copy.network_id}/{copy.name}{suffix}", "imported, but may not be removed from there")
 
 
 class _Limited:
@@ -252,7 +263,13 @@ def _alone(folder: Path) -> Iterator[bool]:
 
 @contextmanager
 def _opened(folder: Path) -> Iterator[int]:
-    descriptor = os.open(folder, _FOLDER_FLAGS)
+    """Open a network's folder, which may have become anything meanwhile."""
+    try:
+        descriptor = os.open(folder, _FOLDER_FLAGS)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _NotTakenError(f"not a folder: {error.strerror}") from None
     try:
         yield descriptor
     finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.settlement.files import ClearingFile, ClearingImport, ImportReport
-from gateway.settlement.inbox import STILL_ARRIVING_S, ClearingInbox
+from gateway.settlement.inbox import NAME_BYTES_MAX, STILL_ARRIVING_S, ClearingInbox
 from tests.unit.settlement.test_clearing_files import HEADER, Kafka, Quiet, Seals, clearing_file, importer, line
 
 NETWORKS = frozenset({"bcard", "kcard"})
@@ -131,6 +131,80 @@ async def test_files_of_any_other_name_or_place_are_named_once(box: Box) -> None
         assert await box.take() == []
     assert sorted(box.named) == ["b.csv", "bcard/a.csv.gz", "bcard/left.tmp", "bcard/settlement.txt", "zcard"]
     assert box.quiet.counted["not_taken"] == 5
+
+
+@pytest.mark.parametrize("data", [clearing_file(line(1)), b"junk\nT,"], ids=["whole", "junk"])
+async def test_a_name_that_leaves_no_room_for_another_is_not_taken_and_holds_up_nobody(box: Box, data: bytes) -> None:
+    """What a file is kept under, and its cause, have longer names: no file system took them, and the stage ended."""
+    longest = "n" * 251 + ".csv"
+    (box.inbox / "kcard").mkdir()
+    (box.inbox / "kcard" / "b.csv").write_bytes(clearing_file(line(2), header=HEADER.replace("bcard", "kcard")))
+    for _ in range(2):
+        box.put(longest, data)
+        await box.take()
+    assert box.ended() == {}
+    assert box.ended("kcard") == {"done": ["b.csv"]}
+    assert set(box.named) == {f"bcard/{longest}"}
+
+
+async def test_the_longest_name_that_is_taken_can_be_put_away_with_its_cause_and_again(box: Box) -> None:
+    longest = "n" * (NAME_BYTES_MAX - 4) + ".csv"
+    for _ in range(2):
+        box.put(longest, b"junk\nT,")
+        await box.take()
+    stem = longest.removesuffix(".csv")
+    assert box.ended() == {"failed": [f"{stem}.2.csv", f"{stem}.2.why.txt", longest, f"{stem}.why.txt"]}
+
+
+def folder_in_place_of(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def removed(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("change", [folder_in_place_of, removed])
+async def test_a_seal_that_is_changed_meanwhile_keeps_no_file_from_being_put_away(
+    box: Box, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
+) -> None:
+    box.put("a.csv", clearing_file(line(1)))
+    seal = box.put("a.csv.hmac", b"seal")
+    bring = box.importing.bring
+
+    async def bring_and_change(source: ClearingFile) -> ImportReport:
+        if source.name == "a.csv":
+            change(seal)
+        return await bring(source)
+
+    monkeypatch.setattr(box.importing, "bring", bring_and_change)
+    box.put("b.csv", clearing_file(line(2)))
+    await box.take()
+    assert box.ended() == {"done": ["a.csv", "b.csv"]}
+    assert [p.name for p in box.mine.iterdir()] == (["a.csv.hmac"] if seal.exists() else [])
+
+
+async def test_a_networks_folder_that_turns_into_a_file_meanwhile_holds_up_nobody(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.put("a.csv", clearing_file(line(1)))
+    (box.inbox / "kcard").mkdir()
+    (box.inbox / "kcard" / "b.csv").write_bytes(clearing_file(line(2), header=HEADER.replace("bcard", "kcard")))
+    bring = box.importing.bring
+
+    async def bring_and_change(source: ClearingFile) -> ImportReport:
+        if source.name == "a.csv":
+            (box.mine / "a.csv").unlink()
+            box.mine.rmdir()
+            box.mine.write_bytes(b"")
+        return await bring(source)
+
+    monkeypatch.setattr(box.importing, "bring", bring_and_change)
+    await box.take()
+    assert (box.ended(), box.ended("kcard")) == ({"done": ["a.csv"]}, {"done": ["b.csv"]})
+    assert await box.take() == []
+    assert box.named == ["bcard"]
 
 
 async def test_a_state_folder_inside_the_inbox_is_refused(box: Box) -> None:
