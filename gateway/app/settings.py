@@ -379,7 +379,8 @@ class Settings(BaseSettings):
     settlement_batch_wait_s: PositiveFloat = 0.5
     """How long messages are waited for before it is looked again what else is due; they are taken as they come."""
     settlement_too_early_s: PositiveFloat = 90.0
-    """How long a cleared payment whose outcome is open is waited for: longer than recovery and an inquiry take."""
+    """How long a cleared payment is waited for whose outcome is open, from when it became so: longer than recovery and
+    an inquiry take."""
     settlement_match_again_s: PositiveFloat = 5.0
     """How often breaks are looked at again whose payments turned out to be approved after all."""
     clearing_inbox: Path | None = None

@@ -41,8 +41,10 @@ class SettlementSettings:
     """Bounds of settlement; each has its reason.
 
     Attributes:
-        too_early_s: how long a record waits for a payment that is still SENT or UNKNOWN: its result is on the way to
-            Postgres, or an inquiry finds it, or its worker died and recovery takes it over within this time.
+        too_early_s: how long a record waits for a payment that is still SENT or UNKNOWN, from when it became so: its
+            result is on the way to Postgres, or an inquiry finds it, or its worker died and recovery takes it over
+            within this time. Not from when the record came: all networks' records stand in one row, and one that never
+            answers and clears all the same would hold the others up for as long again with each of its messages.
         too_early_poll_s: how often it is looked at again meanwhile.
         match_again_max: breaks looked at in one transaction, once their payments are approved after all.
         rests: after a message it rests for so many times as long as that took, and for ``rest_s_max`` at most. The
@@ -177,7 +179,7 @@ class SettlementService:
                 return _Outcomes(sorted_records=sorted_records), Applied()
             rrns = sorted({r.rrn for r in sorted_records.to_match})
             locked = await uow.clearing.payments_by_rrn(batch.network_id, rrns)
-            if patient and any(p.state in _OUTCOME_OPEN for p in locked.values()):
+            if patient and any(self._may_be_settled_soon(p, now) for p in locked.values()):
                 raise _TooEarlyError
             outcomes = _match(sorted_records.to_match, locked)
             outcomes.sorted_records = sorted_records
@@ -190,6 +192,10 @@ class SettlementService:
                 event_id += f":{_moment(created_at)}:{_digest(batch)}"
             await self._record(uow, (batch.network_id, batch.cycle_id, batch.chunk), outcomes, now, event_id=event_id)
         return outcomes, applied
+
+    def _may_be_settled_soon(self, payment: Payment, now: datetime) -> bool:
+        open_s = (now - payment.changed_at).total_seconds()
+        return payment.state in _OUTCOME_OPEN and open_s < self._settings.too_early_s
 
     async def _record(
         self,

@@ -277,6 +277,17 @@ async def test_a_record_waits_for_a_result_that_is_on_its_way(rig: Rig) -> None:
     assert rig.told(str(rig.payment(6).payment_id)) == ["payment.sent", "payment.approved", "payment.settled"]
 
 
+async def test_a_network_that_never_answers_holds_up_no_other_with_each_of_its_messages(rig: Rig) -> None:
+    """All networks' messages stand in one row: each of these was waited for anew."""
+    rig.settlement = rig.new_settlement(too_early_s=5.0)
+    rig.clock.advance(5.0)
+    messages = [clearing_message(batch(cleared(rig, 5, n), chunk=n), offset=n) for n in (1, 2)]
+    await rig.settlement.take([*messages, clearing_message(batch(cleared(rig, 1, 3), chunk=3), offset=3)])
+    assert rig.faults.places.count("clearing.payments_by_rrn") == 3
+    assert breaks(rig) == {1: BreakKind.NOT_APPROVED, 2: BreakKind.NOT_APPROVED}
+    assert rig.states()["order-1"] == "settled"
+
+
 async def test_a_record_does_not_wait_for_ever(rig: Rig) -> None:
     hasty = rig.new_settlement(too_early_s=0.0)
     async with rig.store.transaction() as uow:
