@@ -18,6 +18,7 @@ import typer
 from msgspec import Struct, structs
 
 from gateway.base.calendar import SEOUL
+from gateway.cli.legible import legible
 from gateway.database.dsn import DsnError, place_of
 from gateway.database.roles import Role
 from gateway.views.wording import money as money  # noqa: PLC0414 - commands take all that they share from here
@@ -238,7 +239,7 @@ def err() -> "Console":
 
 def print_json(value: object) -> None:
     """Print one line of JSON; records, times, enums and ids in their usual text forms."""
-    sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")
+    sys.stdout.write(legible(json.dumps(value, default=_plain, ensure_ascii=False)) + "\n")
 
 
 def print_table(
@@ -292,7 +293,7 @@ def _print_records(console: "Console", title: str, columns: Sequence[str], rows:
 
 def say(message: str) -> None:
     """Tell people what was done; programs read the result from standard output."""
-    err().print(message, markup=False, soft_wrap=True)
+    err().print(legible(message), markup=False, soft_wrap=True)
 
 
 def say_if_cut(found: Sized, limit: int) -> None:
@@ -303,6 +304,10 @@ def say_if_cut(found: Sized, limit: int) -> None:
 
 def shown(value: object) -> str:
     """A cell's text: nothing for None, Seoul's time to the millisecond with its offset, yes or no."""
+    return legible(_shown(value))
+
+
+def _shown(value: object) -> str:
     match value:
         case None:
             return ""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final, NoReturn
 
 from gateway.cli.common import CliError, ExitCode, asked_address, err
+from gateway.cli.legible import legible
 from gateway.sealing.redaction import redact
 
 ENV_DEBUG: Final = "MYPAY_DEBUG"
@@ -21,7 +22,7 @@ def end_with(error: Exception, *, json_: bool = False) -> NoReturn:
 
 def tell(message: str, code: int, hint: str = "", *, json_: bool = False) -> None:
     """Write an error to standard error: for people, or as one line of JSON."""
-    message, hint = redact(message), redact(hint)
+    message, hint = legible(redact(message)), legible(redact(hint))
     if json_:
         error = {"message": message, "exit_code": code} | ({"hint": hint} if hint else {})
         sys.stderr.write(json.dumps({"error": error}, ensure_ascii=False) + "\n")

@@ -26,6 +26,7 @@ from gateway.cli.common import (
     say_if_cut,
     shown,
 )
+from gateway.cli.legible import legible
 from gateway.cli.operating import current_actor, operated
 from gateway.cli.operations import told
 from gateway.database.roles import Role
@@ -137,9 +138,9 @@ def verify(
         print_json(found)
     else:
         for problem in found.problems:
-            typer.echo(problem)
+            typer.echo(legible(problem))
         for reference, payments in sorted(found.to_erase.items()):
-            typer.echo(f"erase {reference}: {payments} payments")
+            typer.echo(legible(f"erase {reference}: {payments} payments"))
         say(f"{found.shares} shares and {found.notices} erase notices; {len(found.problems)} problems.")
     if found.problems:
         raise typer.Exit(ExitCode.FAILED)

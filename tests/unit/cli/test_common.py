@@ -24,7 +24,7 @@ from gateway.base import build
 from gateway.base.errors import StoreUnavailableError, TopicClosedError
 from gateway.cli import common
 from gateway.cli.common import CliError, ExitCode
-from gateway.cli.explaining import _KNOWN, explain
+from gateway.cli.explaining import _KNOWN, explain, tell
 from gateway.messaging.reader import TopicMissingError
 from gateway.network.exchange import TraceNumbers
 from schemas.codec import DecodeError
@@ -234,6 +234,31 @@ def test_what_programs_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "set": ["a", "b"],
         "p": "x",
     }
+
+
+HOSTILE = "\x1b[2J\x9b2J\x07\u202egnp.exe\u200b\ud800"
+"""Clears the screen twice, rings, turns a name around, hides a blank, and cannot be written."""
+
+TAMED = r"\u001b[2J\u009b2J\u0007\u202egnp.exe\u200b\ud800"
+
+
+def test_nothing_that_strangers_wrote_is_obeyed_by_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = "가나 Café\n\t" + TAMED
+    assert common.shown("가나 Café\n\t" + HOSTILE) == shown
+    assert common.shown([HOSTILE]) == TAMED
+    monkeypatch.setenv("COLUMNS", "200")
+    common.print_table("T", ("name",), [(HOSTILE,)])
+    common.say(HOSTILE)
+    tell(HOSTILE, ExitCode.FAILED, HOSTILE)
+    tell(HOSTILE, ExitCode.FAILED, json_=True)
+    said = capsys.readouterr()
+    assert (said.out.count(TAMED), said.err.replace("\\\\", "\\").count(TAMED)) == (1, 4)
+    common.print_json({"name": HOSTILE})
+    written = capsys.readouterr().out
+    assert json.loads(written) == {"name": HOSTILE}
+    assert written.strip().isprintable()
 
 
 def test_programs_read_records_of_either_kind(monkeypatch: pytest.MonkeyPatch) -> None:
