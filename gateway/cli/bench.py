@@ -65,6 +65,14 @@ def command(
     pauses: Annotated[
         bool, typer.Option("--pauses", help="Instead: how long orders wait when a worker dies, leaves or comes.")
     ] = False,
+    grown: Annotated[
+        int | None,
+        typer.Option(
+            help="Instead: whether payments cost more where so many are stored already. Ten millions take 20 GB.",
+            min=1,
+            max=100_000_000,
+        ),
+    ] = None,
     against: Annotated[
         str | None, typer.Option(help="Instead: this tree and another commit in turns, e.g. 'HEAD~10'.")
     ] = None,
@@ -75,7 +83,13 @@ def command(
             "'observability' or 'tracing'."
         ),
     ] = None,
-    rounds: Annotated[int, typer.Option(help="With --against or --without: pairs of runs.", min=1)] = 3,
+    rounds: Annotated[int, typer.Option(help="With --against, --without or --grown: pairs of runs.", min=1)] = 3,
+    orders: Annotated[
+        int,
+        typer.Option(
+            help="With --without or --grown: of a stretch. More pairs of shorter ones even out more.", min=1000
+        ),
+    ] = 20_000,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the result here.", dir_okay=False)
     ] = None,
@@ -99,11 +113,14 @@ def command(
     if pauses:
         _pauses()
         return
+    if grown is not None:
+        _grown(grown, rounds, orders)
+        return
     if against is not None:
         _against(against, rounds, seconds or 15.0, latency_seconds or 12.0)
         return
     if without is not None:
-        _without(without, rounds, json_file)
+        _without(without, rounds, orders, json_file)
         return
     plan = BenchPlan(
         seconds=seconds or 60.0,
@@ -159,15 +176,16 @@ def _against(commit: str, rounds: int, seconds: float, latency_seconds: float) -
     typer.echo(result.last_line())
 
 
-def _without(given: str, rounds: int, json_file: Path | None) -> None:
-    from gateway.proving.bench.without import Part, WithoutPlan, medians, run_without  # noqa: PLC0415 - an extra
+def _without(given: str, rounds: int, orders: int, json_file: Path | None) -> None:
+    from gateway.proving.bench.stretch import medians  # noqa: PLC0415 - an extra
+    from gateway.proving.bench.without import Part, WithoutPlan, run_without  # noqa: PLC0415
 
     names = [name.strip() for name in given.split(",")]
     if unknown := sorted(set(names) - {p.value for p in Part}):
         known = ", ".join(p.value for p in Part)
         raise CliError(f"--without: there is no part {', '.join(unknown)}.", hint=f"Parts are {known}.")
     view = LiveView(err())
-    plan = WithoutPlan(frozenset(map(Part, names)), rounds)
+    plan = WithoutPlan(frozenset(map(Part, names)), rounds, orders)
     result = _measured(run_without(plan, local_home(), view=view), view)
     console = results()
     having, lacking = medians([w for w, _ in result.rounds]), medians([o for _, o in result.rounds])
@@ -200,6 +218,29 @@ def _soak(minutes: float) -> None:
     show_books(result.checked)
     typer.echo(result.last_line())
     if result.growing or not result.balanced:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _grown(payments: int, rounds: int, orders: int) -> None:
+    from gateway.proving.bench.grown import GrownPlan, run_grown  # noqa: PLC0415 - an extra
+    from gateway.proving.bench.stretch import medians  # noqa: PLC0415
+
+    view = LiveView(err())
+    result = _measured(run_grown(GrownPlan(payments, rounds, orders), local_home(), view=view), view)
+    news, growns = medians([n.stretch for n, _ in result.rounds]), medians([g.stretch for _, g in result.rounds])
+    console = results()
+    console.print("CPU µs a payment, new | grown", markup=False)
+    for name, us in news.items():
+        console.print(f"{name:<24} {us:>7,.1f} | {growns.get(name, 0.0):>7,.1f}", markup=False)
+    for number, (new, old) in enumerate(result.rounds, 1):
+        told = (
+            f"{new.stretch.all_us:,.0f} | {old.stretch.all_us:,.0f} µs, {new.per_s:,.0f} | {old.per_s:,.0f} settled/s"
+        )
+        busy = f"others kept {new.stretch.others_cores:.1f} | {old.stretch.others_cores:.1f} cores busy"
+        console.print(f"round {number}: {told}; {busy}", markup=False)
+    show_books(result.checked)
+    typer.echo(result.last_line())
+    if not result.balanced:
         raise typer.Exit(ExitCode.FAILED)
 
 

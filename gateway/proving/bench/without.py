@@ -11,7 +11,7 @@ with a VACUUM of what it wrote. That tables which are young are analyzed once a 
 import asyncio
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,6 +26,7 @@ import asyncpg
 from gateway.proving.bench.collecting import Collector, open_collector
 from gateway.proving.bench.loads import POLL_S, Loads, meters_of
 from gateway.proving.bench.result import BenchError, View
+from gateway.proving.bench.stretch import Stretch
 from gateway.proving.books import Checked
 from gateway.proving.traffic.cast import Role, make_cast, make_partners
 from gateway.proving.traffic.receivers import make_receivers
@@ -74,19 +75,6 @@ class WithoutPlan:
     rounds: int = 3
     orders: int = 20_000
     seed: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """Microseconds of processor a payment, by process, and cores that other programs kept busy."""
-
-    cpu_us: Mapping[str, float]
-    others_cores: float
-
-    @property
-    def all_us(self) -> float:
-        """Of all processes."""
-        return sum(self.cpu_us.values())
 
 
 @dataclass(slots=True)
@@ -299,9 +287,3 @@ def _place(row: asyncpg.Record) -> tuple[int, int]:
 def names_of(number: int) -> tuple[str, str]:
     """What orders' ids of a round's stretches begin with: by the first letter the books know the phase."""
     return f"s-with-{number}-", f"s-without-{number}-"
-
-
-def medians(stretches: Sequence[Stretch]) -> dict[str, float]:
-    """The median of each process's microseconds over some stretches; 0 where it did not run."""
-    names = dict.fromkeys(n for s in stretches for n in s.cpu_us)
-    return {name: statistics.median(s.cpu_us.get(name, 0.0) for s in stretches) for name in names}

@@ -16,7 +16,8 @@ from gateway.app.environment import read_settings
 from gateway.cli import program
 from gateway.proving.bench.collecting import open_collector
 from gateway.proving.bench.silent import Silent
-from gateway.proving.bench.without import WARM_NAME, Part, Stretch, WithoutPlan, WithoutResult, medians, names_of
+from gateway.proving.bench.stretch import Stretch, medians
+from gateway.proving.bench.without import WARM_NAME, Part, WithoutPlan, WithoutResult, names_of
 from gateway.proving.world.confirming import _produced
 
 
