@@ -149,7 +149,7 @@ def _rules(principal: Principal) -> set[Acl]:
             found.add(Acl(principal.user, Resource.GROUP, name, pattern, Operation.READ))
         if principal.role is Role.PARTNER:
             found.add(Acl(principal.user, Resource.TRANSACTIONAL_ID, name, pattern, Operation.WRITE))
-    if principal.role is Role.INITIATION:
+    if principal.role in (Role.INITIATION, Role.SCHEDULE):
         # How far execution is behind.
         found.add(Acl(principal.user, Resource.GROUP, f"{PREFIX}execution-", Pattern.PREFIXED, Operation.DESCRIBE))
     if principal.role is Role.OPS:

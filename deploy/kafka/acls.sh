@@ -84,6 +84,7 @@ acls --allow-principal 'User:mypay-relay' --operation Write --topic 'mypay.porta
 acls --allow-principal 'User:mypay-relay' --operation Write --topic 'mypay.settlements' --resource-pattern-type literal
 acls --allow-principal 'User:mypay-relay' --operation Write --topic 'mypay.sharing.' --resource-pattern-type prefixed
 
+acls --allow-principal 'User:mypay-schedule' --operation Describe --group 'mypay-execution-' --resource-pattern-type prefixed
 acls --allow-principal 'User:mypay-schedule' --operation Write --topic 'mypay.dispatch.' --resource-pattern-type prefixed
 
 acls --allow-principal 'User:mypay-settlement' --operation Read --group 'mypay-settlement' --resource-pattern-type literal

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from gateway.app.execution_backlog import execution_behind
 from gateway.app.holidays import business_days
 from gateway.app.keys import dispatch, internal_marks
 from gateway.app.networks import NetworkView, cut_overs
@@ -39,7 +40,7 @@ from gateway.sealing.marks import RecordMarks
 from gateway.sealing.sealing import Purpose
 from schemas.primitives import NetworkId
 from schemas.principals import Principal, Role
-from schemas.topics import TOPICS, WAITING_ORDERS, dispatch_topic
+from schemas.topics import TOPICS, WAITING_ORDERS
 
 WAITING_GROUP: Final = f"{Principal(Role.INITIATION).name}:waiting"
 
@@ -274,7 +275,7 @@ async def initiation_process(process: Process, orders: Subscription) -> AsyncIte
                 marks=internal_marks(settings, Purpose.WAITING_MARK),
                 signers=signed,
                 networks=networks.profiles,
-                behind=partial(_behind, backlogs, networks),
+                behind=partial(execution_behind, backlogs, networks),
                 lane=KafkaLane(backlogs),
             )
             yield initiation(process, connections, terms)
@@ -295,9 +296,3 @@ class KafkaLane:
         return (
             dict.fromkeys(range(WAITING_PARTITIONS), MANY) if found is None else {n: w for (_, n), w in found.items()}
         )
-
-
-async def _behind(backlogs: Backlogs, networks: NetworkView) -> int:
-    waited = [(dispatch_topic(n), Principal(Role.EXECUTION, n).name) for n in networks.open_networks()]
-    found = await backlogs.of(waited) if waited else {}
-    return sum(found.values()) if found else 0

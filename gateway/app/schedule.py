@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 
+from gateway.app.execution_backlog import execution_behind
 from gateway.app.holidays import business_days
 from gateway.app.keys import dispatch
 from gateway.app.networks import NetworkView, cut_overs
@@ -19,9 +21,11 @@ from gateway.disclosure.destroying import OldRowsService
 from gateway.disclosure.keeping import DisclosureKeepingService, KeepingSettings
 from gateway.disclosure.rules.destruction import OldRows
 from gateway.identity.forgetting import UsedProofsService
+from gateway.messaging.backlog import Backlogs
 from gateway.messaging.records import Publisher
 from gateway.network.iso8583.config import load_networks
 from gateway.orders.cancellations import WaitingCancellations
+from gateway.orders.room import ExecutionRoom
 from gateway.orders.scheduled.service import ScheduledOrderService, ScheduleSettings
 from gateway.orders.standing.occurrences import OccurrenceService, OccurrenceSettings
 from gateway.outbox.retention import OutboxRetentionService, RetentionSettings
@@ -41,11 +45,13 @@ class ScheduleConnections:
 
     Attributes:
         networks: as they are known at this moment.
+        behind: looks how many handed-on records execution has not taken; None: nobody waits for it.
     """
 
     publisher: Publisher
     dispatch: Dispatch
     networks: Callable[[], Sequence[NetworkProfile]]
+    behind: Callable[[], Awaitable[int]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +67,7 @@ class ScheduleTerms:
     cut_overs: Mapping[NetworkId, CutOver]
     days: BusinessDays
     batch_max: int = 500
+    ahead_max: int = 500
     occurrences: OccurrenceSettings = field(default_factory=OccurrenceSettings)
     orders: ScheduleSettings = field(default_factory=ScheduleSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
@@ -135,6 +142,7 @@ class ScheduleStage:
 def schedule(runtime: Runtime, connections: ScheduleConnections, terms: ScheduleTerms) -> ScheduleStage:
     """Put the schedule together."""
     store, observer, clock = runtime.store, runtime.observer, runtime.clock
+    behind = connections.behind
     return ScheduleStage(
         runtime=runtime,
         terms=terms,
@@ -166,6 +174,7 @@ def schedule(runtime: Runtime, connections: ScheduleConnections, terms: Schedule
             observer=observer,
             clock=clock,
             settings=terms.orders,
+            room=None if behind is None else ExecutionRoom(behind, ahead_max=terms.ahead_max),
         ),
     )
 
@@ -184,6 +193,7 @@ async def schedule_process(process: Process) -> AsyncIterator[ScheduleStage]:
         cut_overs=cut_overs(configured),
         days=business_days(settings.holidays_file),
         batch_max=batch,
+        ahead_max=settings.initiation_ahead_max,
         occurrences=OccurrenceSettings(batch=batch, late_s=settings.standing_late_s),
         orders=ScheduleSettings(batch=batch, again_s=settings.schedule_dispatch_again_s),
         retention=RetentionSettings(keep=timedelta(days=settings.outbox_keep_days)),
@@ -198,12 +208,19 @@ async def schedule_process(process: Process) -> AsyncIterator[ScheduleStage]:
         purge_interval_s=settings.purge_interval_s,
     )
     networks = NetworkView(process.store, process.clock, configured)
+    backlogs = Backlogs(process.kafka, process.observer)
     await until_done(networks.start)
     try:
         async with publisher(process) as producer:
-            connections = ScheduleConnections(publisher=producer, dispatch=handing_on, networks=networks.profiles)
+            connections = ScheduleConnections(
+                publisher=producer,
+                dispatch=handing_on,
+                networks=networks.profiles,
+                behind=partial(execution_behind, backlogs, networks),
+            )
             stage = schedule(process, connections, terms)
             state = StateGauges(state_of(process.store), process.observer, networks=configured)
             yield replace(stage, state=state)
     finally:
+        await backlogs.stop()
         await networks.stop()

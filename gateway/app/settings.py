@@ -187,7 +187,8 @@ class Settings(BaseSettings):
     it takes, so that it catches up."""
     initiation_ahead_max: PositiveInt = 500
     """Orders that may wait for execution before senders have to take turns: they stand in one line again. Execution
-    takes so many at once; more would be how late everybody's orders are under a flood."""
+    takes so many at once; more would be how late everybody's orders are under a flood. What is due on its day has an
+    eighth of that."""
     registry_refresh_s: PositiveFloat = 2.0
     """A disabled key or partner stops working in every process within this time."""
 

@@ -81,6 +81,10 @@ class ExecutionRoom:
         ahead = self._ahead_max // BESIDE_OTHERS if self.is_shared() else int(self._ahead_max * PATIENT)
         return await self._known(1) - (self._ahead_max - max(1, ahead))
 
+    async def free_beside_others(self) -> int:
+        """For what comes all at once, handed on by whoever cannot see whether others come."""
+        return await self._known(1) - (self._ahead_max - max(1, self._ahead_max // BESIDE_OTHERS))
+
     async def free_for_turn(self) -> int:
         """As that, for a turn of what waits: where there are no others, a whole one or none.
 

@@ -23,7 +23,9 @@ class ScheduleStore(Protocol):
     async def keep(self, orders: Sequence[ScheduledOrder]) -> None:
         """Add orders of payments that this transaction has inserted."""
 
-    async def claim(self, *, now: datetime, lease_until: datetime, limit: int) -> Sequence[ScheduledOrder]:
+    async def claim(
+        self, *, now: datetime, lease_until: datetime, limit: int, only_expired: bool = False
+    ) -> Sequence[ScheduledOrder]:
         """Take orders that are due and that nobody holds, earliest first; each counts one more dispatch."""
 
     async def put_off(self, until: Sequence[tuple[PaymentKey, datetime]]) -> None:

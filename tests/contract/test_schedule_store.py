@@ -53,9 +53,15 @@ async def keep(store: Store, *orders: ScheduledOrder) -> None:
         await uow.schedule.keep(orders)
 
 
-async def claim(store: Store, *, at: float, lease: float = 30, limit: int = 10) -> list[ScheduledOrder]:
+async def claim(
+    store: Store, *, at: float, lease: float = 30, limit: int = 10, only_expired: bool = False
+) -> list[ScheduledOrder]:
     async with store.transaction() as uow:
-        return list(await uow.schedule.claim(now=later(at), lease_until=later(at + lease), limit=limit))
+        return list(
+            await uow.schedule.claim(
+                now=later(at), lease_until=later(at + lease), limit=limit, only_expired=only_expired
+            )
+        )
 
 
 def keys(*numbers: int) -> list[PaymentKey]:
@@ -70,6 +76,14 @@ async def test_orders_are_claimed_when_due_earliest_first_and_come_back_as_they_
     assert await claim(store, at=2) == [orders[2]]
     assert await claim(store, at=2) == []
     assert await claim(store, at=3) == [orders[0]]
+
+
+async def test_of_those_that_are_due_only_the_expired_ones_are_claimed_where_that_is_asked(store: Store) -> None:
+    orders = [waiting(1), waiting(2, expires_at=later(10)), waiting(30, expires_at=later(11))]
+    await keep(store, *orders)
+    assert await claim(store, at=9.999, only_expired=True) == []
+    assert await claim(store, at=10, only_expired=True) == [orders[1]]
+    assert await claim(store, at=10) == [orders[0]]
 
 
 async def test_a_lease_runs_out_and_every_dispatch_is_counted(store: Store) -> None:

@@ -82,12 +82,13 @@ def timers(
     *,
     publisher: Any = None,
     networks: Callable[[], Sequence[NetworkProfile]] = list,
+    behind: Callable[[], Awaitable[int]] | None = None,
     **terms: Any,
 ) -> ScheduleStage:
-    """The schedule; ``publisher``: None where nothing is handed on."""
+    """The schedule; ``publisher``: None where nothing is handed on; ``behind``: None where nobody waits for room."""
     return schedule(
         Runtime(store=store, observer=observer or RecordingObserver(), clock=clock, worker="schedule-1"),
-        ScheduleConnections(publisher=publisher, dispatch=DISPATCH, networks=networks),
+        ScheduleConnections(publisher=publisher, dispatch=DISPATCH, networks=networks, behind=behind),
         ScheduleTerms(**({"cut_overs": {}, "days": BusinessDays(), "batch_max": 100} | terms)),
     )
 

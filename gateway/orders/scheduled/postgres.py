@@ -24,8 +24,10 @@ class PostgresScheduleStore:
             columns = zip(*map(_row, orders), strict=True)
             await self._connection.execute(_SQL.keep, *map(list, columns))
 
-    async def claim(self, *, now: datetime, lease_until: datetime, limit: int) -> Sequence[ScheduledOrder]:
-        return [_order(r) for r in await self._connection.fetch(_SQL.claim, now, lease_until, limit)]
+    async def claim(
+        self, *, now: datetime, lease_until: datetime, limit: int, only_expired: bool = False
+    ) -> Sequence[ScheduledOrder]:
+        return [_order(r) for r in await self._connection.fetch(_SQL.claim, now, lease_until, limit, only_expired)]
 
     async def put_off(self, until: Sequence[tuple[PaymentKey, datetime]]) -> None:
         if until:

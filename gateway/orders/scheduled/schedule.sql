@@ -13,7 +13,7 @@ FROM unnest(
 -- name: claim
 WITH due AS MATERIALIZED (
     SELECT partner_id, payment_id, look_at FROM scheduled_order
-    WHERE closed_at IS NULL AND look_at <= $1
+    WHERE closed_at IS NULL AND look_at <= $1 AND (NOT $4::boolean OR expires_at <= $1)
     ORDER BY look_at, partner_id, payment_id
     LIMIT $3
     FOR UPDATE SKIP LOCKED

@@ -3,6 +3,9 @@
 Handing on happens at least once: an order stays in the schedule until its payment waits no more, and is handed on again
 after a while. Execution decides it once, under the payment's lock, as SENT or REJECTED; a payment that was cancelled
 meanwhile is neither handed on nor decided. An order that expires before execution reaches it is rejected from here.
+
+A day's orders are due at one moment, however many. They are handed on as execution has room for them, and in a short
+line: whoever gives many would hold up everybody's orders of that moment otherwise.
 """
 
 from collections import Counter
@@ -21,6 +24,7 @@ from gateway.identity.rules import replayed
 from gateway.identity.store import AssertionUse, AuthenticationUnit
 from gateway.messaging.records import Outgoing, Publisher
 from gateway.orders.judging import Waits
+from gateway.orders.room import ExecutionRoom
 from gateway.orders.store import DueUnit, WaitingUnit
 from gateway.payments.cancellations.rules import ORDER_CANCELLED
 from gateway.payments.dispatch import Dispatch, decode_order
@@ -38,6 +42,12 @@ from schemas.reasons import Reason, ReasonCode
 
 _EXPIRED: Final = Reason(code=ReasonCode.TM01, text="the order is past its expires_at")
 _NO_MERCHANT: Final = Reason(code=ReasonCode.AC03, text="merchant_id is not in the merchant directory")
+
+HANDED_ON_AT_ONCE: Final = 50
+"""Orders handed on before it is looked whether execution has room for more, as of a bulk."""
+
+_LOOKS_MAX: Final = 20
+"""For room, before those are looked at again that have expired: a second and less."""
 
 # --- when an order comes ----------------------------------------------------------------------------------------------
 
@@ -140,6 +150,7 @@ class ScheduledOrderService:
 
     Args:
         networks: what routing knows of the networks at this moment.
+        room: handing on waits for it. None: it does not.
     """
 
     def __init__(
@@ -152,8 +163,11 @@ class ScheduledOrderService:
         observer: Observer,
         clock: Clock,
         settings: ScheduleSettings,
+        room: ExecutionRoom | None = None,
     ) -> None:
         self._store = store
+        self._room = room
+        self._more = False
         self._publisher = publisher
         self._dispatch = dispatch
         self._networks = networks
@@ -162,8 +176,13 @@ class ScheduledOrderService:
         self._settings = settings
 
     async def dispatch_due(self) -> int:
-        """Hand a batch on; return how many orders were looked at."""
-        claimed, waiting, merchants = await until_done(self._claim)
+        """Hand a batch on; return how many orders were looked at.
+
+        Without room for any, those alone are looked at that have expired.
+        """
+        free = await self._free()
+        claimed, waiting, merchants = await until_done(lambda: self._claim(free))
+        self._more = claimed >= free
         outgoing: list[Outgoing] = []
         changes: list[Change] = []
         now = self._clock.now()
@@ -183,6 +202,8 @@ class ScheduledOrderService:
             else:
                 outgoing.append(self._dispatch.due(waited, order, target, now))
         dispatched = await self._hand_on(outgoing) if outgoing else 0
+        if self._room is not None:
+            self._room.use(dispatched)
         if waiting:
             applied = await until_done(lambda: self._settle(waiting, changes))
             tell_outcomes(self._observer, applied.outcomes)
@@ -214,11 +235,24 @@ class ScheduledOrderService:
             self._observer.note("topic_closed", level="error", topic=refusal.topic)
         return len(going)
 
-    async def _claim(self) -> tuple[int, list[ScheduledOrder], dict[MerchantId, Merchant]]:
+    async def _free(self) -> int:
+        """How many may be handed on now; waits a little for some, where more are due than a few."""
+        if self._room is None:
+            return self._settings.batch
+        if not self._more:
+            return min(HANDED_ON_AT_ONCE, self._settings.batch)
+        for _ in range(_LOOKS_MAX):
+            if (free := await self._room.free_beside_others()) > 0:
+                return min(free, self._settings.batch)
+            await self._room.pause()
+        return 0
+
+    async def _claim(self, free: int) -> tuple[int, list[ScheduledOrder], dict[MerchantId, Merchant]]:
         async with self._store.transaction() as uow:
             now = self._clock.now()
             lease_until = now + timedelta(seconds=self._settings.lease_s)
-            claimed = await uow.schedule.claim(now=now, lease_until=lease_until, limit=self._settings.batch)
+            limit = free or self._settings.batch
+            claimed = await uow.schedule.claim(now=now, lease_until=lease_until, limit=limit, only_expired=not free)
             if not claimed:
                 return 0, [], {}
             payments = await uow.payments.find([w.key for w in claimed])

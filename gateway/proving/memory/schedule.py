@@ -26,12 +26,14 @@ class MemoryScheduleStore:
             if not await self._tx.insert(self._db.scheduled, order.key, ScheduledRow(order, order.due_at)):
                 raise StoreIntegrityError("scheduled_order_pkey")
 
-    async def claim(self, *, now: datetime, lease_until: datetime, limit: int) -> Sequence[ScheduledOrder]:
+    async def claim(
+        self, *, now: datetime, lease_until: datetime, limit: int, only_expired: bool = False
+    ) -> Sequence[ScheduledOrder]:
         await self._boundary("schedule.claim")
         due = [
             (row.look_at, key, row)
             for key, row in self._tx.items(self._db.scheduled)
-            if row.closed_at is None and row.look_at <= now
+            if row.closed_at is None and row.look_at <= now and (not only_expired or row.order.expires_at <= now)
         ]
         claimed: list[ScheduledOrder] = []
         for _, key, row in sorted(due, key=lambda d: d[:2]):

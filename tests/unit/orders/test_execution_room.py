@@ -44,6 +44,16 @@ async def test_the_first_look_is_waited_for_and_no_other() -> None:
     assert await room.free() == 5
 
 
+async def test_who_cannot_see_others_leaves_them_nearly_all_of_the_room() -> None:
+    execution = Execution()
+    room = ExecutionRoom(execution.backlog, ahead_max=80, look_s=1000.0)
+    assert await room.free_beside_others() == 80 // BESIDE_OTHERS
+    room.use(4)
+    assert await room.free_beside_others() == 80 // BESIDE_OTHERS - 4
+    execution.behind = 40
+    assert await ExecutionRoom(execution.backlog, ahead_max=80).free_beside_others() == 80 // BESIDE_OTHERS - 40
+
+
 async def test_what_was_handed_on_since_the_last_look_counts() -> None:
     room = ExecutionRoom(Execution().backlog, ahead_max=100, look_s=1000.0)
     assert await room.free() == 100

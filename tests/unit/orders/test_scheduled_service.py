@@ -14,7 +14,8 @@ from gateway.base.errors import TooLargeForTopicError, TopicClosedError
 from gateway.consents.rules.limits import Usage
 from gateway.identity.rules import link_of
 from gateway.messaging.records import Outgoing, Record
-from gateway.orders.scheduled.service import ScheduledOrderService, ScheduleSettings
+from gateway.orders.room import BESIDE_OTHERS
+from gateway.orders.scheduled.service import HANDED_ON_AT_ONCE, ScheduledOrderService, ScheduleSettings
 from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState
 from gateway.payments.rules.payment import Change
 from gateway.payments.rules.routing import NetworkProfile
@@ -124,6 +125,48 @@ async def test_what_is_handed_on_twice_is_paid_once_and_told_once(rig: Rig) -> N
     assert await scheduler.dispatch_due() == 1
     assert await scheduler.dispatch_due() == 0
     assert len(handed_on(rig)) == 2
+
+
+async def test_a_flood_of_one_day_is_handed_on_as_execution_has_room(rig: Rig) -> None:
+    """All of it is due at one moment: it stood in line before everybody's orders of that moment."""
+    taken = 0
+
+    async def behind() -> int:
+        return len(handed_on(rig)) - taken
+
+    flood = [tomorrow(n) for n in range(1, HANDED_ON_AT_ONCE + 60)]
+    await accept(rig, *flood)
+    until(rig.clock, DUE)
+    settings = ScheduleSettings(batch=500, again_s=1e6, again_max_s=1e6)
+    scheduler = rig.new_schedule(orders=settings, behind=behind, ahead_max=80).orders
+    line = 80 // BESIDE_OTHERS
+    assert await scheduler.dispatch_due() == HANDED_ON_AT_ONCE
+    # Execution takes nothing: the others stay where they wait.
+    assert await scheduler.dispatch_due() == 0
+    assert len(handed_on(rig)) == HANDED_ON_AT_ONCE
+    longest = 0
+    while len(handed_on(rig)) < len(flood):
+        taken = len(handed_on(rig))
+        await scheduler.dispatch_due()
+        longest = max(longest, await behind())
+    assert 0 < longest <= line
+    assert len({r.value for r in handed_on(rig)}) == len(flood)
+
+
+async def test_what_expires_while_there_is_no_room_is_rejected_all_the_same(rig: Rig) -> None:
+    async def behind() -> int:
+        return 1_000_000
+
+    await accept(rig, *(tomorrow(n) for n in range(1, HANDED_ON_AT_ONCE + 3)))
+    until(rig.clock, DUE)
+    scheduler = rig.new_schedule(orders=ScheduleSettings(again_s=1e6, again_max_s=1e6), behind=behind).orders
+    assert await scheduler.dispatch_due() == HANDED_ON_AT_ONCE
+    assert await scheduler.dispatch_due() == 0
+    until(rig.clock, EXPIRES)
+    while await scheduler.dispatch_due():
+        pass
+    assert set(rig.states().values()) == {"rejected"}
+    assert len(handed_on(rig)) == HANDED_ON_AT_ONCE
 
 
 async def test_two_workers_do_not_both_decide_one_payment(rig: Rig) -> None:
