@@ -211,7 +211,7 @@ def _folder(settings: Settings) -> Path:
 def _must_be_trusted(settings: Settings, issuer: str) -> None:
     if issuer not in read_trust_files(_folder(settings)).issuers:
         raise CliError(
-            f"{_folder(settings)} names no such issuer.",
+            f"There is no issuer {issuer} in {_folder(settings)}.",
             ExitCode.NOT_FOUND,
             hint="`mypay auth issuers` shows them.",
         )

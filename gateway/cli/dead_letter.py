@@ -3,7 +3,7 @@
 What a dead letter is to operators, and what sending it again means: :mod:`gateway.app.dead_letters`.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -35,10 +35,27 @@ from gateway.cli.common import (
 )
 from gateway.cli.operating import operated
 from gateway.cli.operations import Propose, carry_out, needs_two
+from schemas.principals import Role
+from schemas.topics import DEAD_LETTER, TOPICS
 
 app = typer.Typer(no_args_is_help=True)
 
-Stage = Annotated[str | None, typer.Option(help="Of this stage alone.")]
+_STAGES: Final = tuple(
+    role.value for topic in TOPICS if topic.name == DEAD_LETTER for role in topic.writers if role is not Role.OPS
+)
+"""Who writes dead letters; operators only note there what they sent again."""
+
+
+def _stage(text: str) -> str:
+    # A misspelt one has no letters, which would look like good news.
+    if text not in _STAGES:
+        raise typer.BadParameter(f"no stage writes dead letters under that name; these do: {', '.join(_STAGES)}")
+    return text
+
+
+Stage = Annotated[
+    str | None, typer.Option(metavar="STAGE", parser=_stage, help=f"Of this stage alone: {', '.join(_STAGES)}.")
+]
 Reference = Annotated[str, typer.Argument(metavar="REF", help="Where the original stands: TOPIC/PARTITION/OFFSET.")]
 
 

@@ -3,6 +3,7 @@
 from typing import TypeVar
 
 from gateway.cli.common import CliError, ExitCode
+from gateway.views.affiliates import AffiliatesView
 from gateway.views.partners import PartnersView
 
 T = TypeVar("T")
@@ -19,5 +20,18 @@ async def of_partner(dsn: str, partner_id: str | None, found: list[T]) -> list[T
             if all(p.partner_id != partner_id for p in await partners.all()):
                 raise CliError(
                     f"There is no partner {partner_id}.", ExitCode.NOT_FOUND, hint="`mypay partner list` shows them."
+                )
+    return found
+
+
+async def of_affiliate(dsn: str, affiliate_id: str | None, found: list[T]) -> list[T]:
+    """As :func:`of_partner`, of an affiliate."""
+    if affiliate_id is not None and not found:
+        async with AffiliatesView.opened(dsn) as affiliates:
+            if all(a.affiliate_id != affiliate_id for a in await affiliates.all()):
+                raise CliError(
+                    f"There is no affiliate {affiliate_id}.",
+                    ExitCode.NOT_FOUND,
+                    hint="`mypay affiliate list` shows them.",
                 )
     return found

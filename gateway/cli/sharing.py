@@ -29,6 +29,7 @@ from gateway.cli.common import (
 from gateway.cli.legible import legible
 from gateway.cli.operating import current_actor, operated
 from gateway.cli.operations import told
+from gateway.cli.registered import of_affiliate
 from gateway.database.roles import Role
 from gateway.sharing.verifying import verify_shares
 from gateway.views.affiliates import AffiliatesView, ToldHolder
@@ -48,8 +49,10 @@ def list_(
     settings = load_settings()
 
     async def read() -> list[ToldHolder]:
-        async with AffiliatesView.opened(postgres_dsn(settings, Role.READONLY)) as view:
-            return await view.holders(affiliate_id=affiliate, consent_id=consent, limit=limit)
+        dsn = postgres_dsn(settings, Role.READONLY)
+        async with AffiliatesView.opened(dsn) as view:
+            found = await view.holders(affiliate_id=affiliate, consent_id=consent, limit=limit)
+        return await of_affiliate(dsn, affiliate, found)
 
     found = run(read())
     say_if_cut(found, limit)

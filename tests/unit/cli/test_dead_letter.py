@@ -42,10 +42,19 @@ def test_the_newest_come_last_and_what_others_wrote_is_told_apart(parked: Topic)
     assert "2 records on the topic were not written by the gateway" in told.err
     assert "2 older ones are not shown: --limit 3 shows them" in told.err
     assert [x["reference"] for x in listed("--limit", "1")] == ["mypay.orders/3/44"]
-    assert listed("--stage", "relay") == []
+    assert listed("--stage", "consents") == []
     forged = listed("--forged")
     assert {(x["note"], x["stage"]) for x in forged} == {("not written by the gateway", None)}
     assert len(forged) == 2
+
+
+@pytest.mark.parametrize("command", ["list", "replay"])
+def test_a_stage_that_writes_none_is_refused_with_those_that_do(parked: Topic, command: str) -> None:
+    all_ = ["--all", "--yes"] if command == "replay" else []
+    told = " ".join(mypay("dead-letter", command, *all_, "--stage", "initation").expect(2).err.split())
+    assert "--stage" in told
+    assert "initiation, consents, execution" in told
+    assert not parked.published
 
 
 def test_one_is_shown_masked(parked: Topic) -> None:
@@ -68,7 +77,7 @@ def test_originals_are_sent_again_once_and_those_of_others_never(
     for forged in listed("--forged"):
         told = mypay(*replay, forged["reference"]).expect(1).json
         assert [r["why"] for r in told["refused"]] == ["it was not written by the gateway, and is not sent anywhere"]
-    assert mypay(*replay, "--all", "--yes", "--stage", "relay").expect().json == {"replayed": [], "refused": []}
+    assert mypay(*replay, "--all", "--yes", "--stage", "consents").expect().json == {"replayed": [], "refused": []}
     told = mypay(*replay, "--all", "--yes").expect().json
     assert (sorted(told["replayed"]), told["refused"]) == (["mypay.orders/3/42", "mypay.orders/3/44"], [])
     assert listed() == []

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cli import consent_showing, console, partner, payment, portability, registered, standing
+from gateway.cli import consent_showing, console, partner, payment, portability, registered, sharing, standing
 from tests.support.cli import mypay
 
 LISTS = [
@@ -20,7 +20,7 @@ LISTS = [
 
 
 class Nothing:
-    """Has found nothing, whatever was asked; one partner is registered."""
+    """Has found nothing, whatever was asked; one partner and one affiliate are registered."""
 
     def __getattr__(self, _: str) -> Any:
         async def nothing(*_: Any, **__: Any) -> list[Any]:
@@ -29,7 +29,7 @@ class Nothing:
         return nothing
 
     async def all(self, **asked: Any) -> list[Any]:
-        return [] if asked else [SimpleNamespace(partner_id="shop-pay")]
+        return [] if asked else [SimpleNamespace(partner_id="shop-pay", affiliate_id="acme-bank")]
 
     @classmethod
     @asynccontextmanager
@@ -39,7 +39,7 @@ class Nothing:
 
 @pytest.fixture(autouse=True)
 def _empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (consent_showing, partner, payment, portability, registered, standing):
+    for module in (consent_showing, partner, payment, portability, registered, sharing, standing):
         for view in [name for name in vars(module) if name.endswith("View")]:
             monkeypatch.setattr(module, view, Nothing)
     monkeypatch.setenv("MYPAY_POSTGRES_DSN", "postgresql://127.0.0.1:1/nothing")
@@ -55,6 +55,13 @@ def test_of_a_partner_that_is_not_registered_nothing_is_listed(command: tuple[st
 @pytest.mark.parametrize("command", LISTS)
 def test_of_one_that_is_an_empty_list_is_what_there_is(command: tuple[str, ...]) -> None:
     assert mypay(*command, "shop-pay", "--json").expect().json == []
+
+
+def test_of_an_affiliate_that_is_not_registered_nothing_is_listed() -> None:
+    assert mypay("sharing", "list", "--affiliate", "acme-bank", "--json").expect().json == []
+    ended = mypay("sharing", "list", "--affiliate", "acme-bnk").expect(3)
+    assert "There is no affiliate acme-bnk." in ended.err
+    assert not ended.out
 
 
 def test_of_a_network_that_is_not_configured_nothing_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
