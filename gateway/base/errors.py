@@ -36,6 +36,13 @@ class PublisherUnavailableError(UnansweredError):
     confirmed: frozenset[int] = frozenset()
 
 
+class SilentServerError(TimeoutError):
+    """A server that was asked to connect said nothing for as long as it was waited for; the text names it and that."""
+
+    def __init__(self, server: str, waited_s: float) -> None:
+        super().__init__(f"{server} did not answer within {waited_s:g} s")
+
+
 class TooLargeForTopicError(PublisherUnavailableError):
     """A topic takes no record as large as one of these is once it is packed; to publish it again would not help.
 

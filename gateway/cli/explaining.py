@@ -164,7 +164,8 @@ _KNOWN: Final[Mapping[str, tuple[ExitCode, str, str]]] = {
         "A file of SQLite's cannot be written ({error}).",
         "What a restore keeps meanwhile lies in the folder that TMPDIR names: has it room?",
     ),
+    "gateway.base.errors.SilentServerError": (_AWAY, "{error}.", "`mypay local status`"),
     "builtins.ConnectionError": (_AWAY, "A connection was refused or lost ({type}).", "`mypay local status`"),
-    "builtins.TimeoutError": (_AWAY, "It took too long ({type}).", "`mypay local status`"),
+    "builtins.TimeoutError": (_AWAY, "There was no answer in time.", "`mypay local status`"),
     "builtins.OSError": (_FAILED, "{error}.", ""),
 }

@@ -9,7 +9,13 @@ from contextlib import asynccontextmanager
 import asyncpg
 from asyncpg.exceptions import _base
 
-from gateway.base.errors import StoreConflictError, StoreForbiddenError, StoreIntegrityError, StoreUnavailableError
+from gateway.base.errors import (
+    SilentServerError,
+    StoreConflictError,
+    StoreForbiddenError,
+    StoreIntegrityError,
+    StoreUnavailableError,
+)
 
 NoTablesError = asyncpg.UndefinedTableError
 """Raised as it is: the database has not our tables, or not yet all of them."""
@@ -103,5 +109,9 @@ def cannot_write(error: StoreUnavailableError) -> str | None:
 
 def _describe(error: Exception) -> str:
     # The server's message may quote a row; class, SQLSTATE and constraint say enough and hold no data.
+    if isinstance(error, SilentServerError):
+        return str(error)
+    if isinstance(error, TimeoutError):
+        return "PostgreSQL did not answer in time"
     parts = [type(error).__name__, getattr(error, "sqlstate", None), getattr(error, "constraint_name", None)]
     return " ".join(str(p) for p in parts if p)

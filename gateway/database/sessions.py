@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
+from gateway.base.errors import SilentServerError
 from gateway.database.arrays import name_containers
 from gateway.database.errors import translated
 
@@ -92,8 +93,17 @@ def pooler_options(settings: Mapping[str, str]) -> dict[str, Any]:
 
 
 async def connect(dsn: str, **options: Any) -> "Connection[Any]":
-    """Connect, or raise TimeoutError after :data:`CONNECT_TIMEOUT_S`; ``options`` are ``asyncpg.connect``'s."""
-    connection: Connection[Any] = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S, **options)
+    """Connect; ``options`` are ``asyncpg.connect``'s.
+
+    Raises:
+        SilentServerError: nothing answers within :data:`CONNECT_TIMEOUT_S`.
+    """
+    try:
+        connection: Connection[Any] = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S, **options)
+    except TimeoutError as error:
+        if error.errno is not None:
+            raise  # the operating system's own, of a connection that it gave up
+        raise SilentServerError("PostgreSQL", CONNECT_TIMEOUT_S) from None
     return connection
 
 

@@ -15,7 +15,7 @@ from aiokafka.errors import ClusterAuthorizationFailedError, KafkaError, for_cod
 from aiokafka.protocol.admin import DescribeAclsRequest, DescribeClientQuotasRequest
 
 from gateway.base.errors import UnansweredError
-from gateway.messaging.administration import administration
+from gateway.messaging.administration import administration, unanswered
 from gateway.messaging.probe import denied
 from gateway.messaging.settings import KafkaSettings
 from gateway.messaging.wire import (
@@ -179,7 +179,7 @@ async def _administration(settings: KafkaSettings) -> AsyncIterator[Any]:
     except (KafkaError, TimeoutError, OSError) as error:
         if (told := await denied(settings, error)) is not None:
             raise told from error
-        raise AccessError(f"Kafka refused or did not answer: {type(error).__name__}") from error
+        raise AccessError(unanswered(error)) from error
 
 
 async def _send(client: Any, request: Any) -> Any:

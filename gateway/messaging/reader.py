@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from gateway.base.errors import UnansweredError
+from gateway.messaging.administration import answering_within, unanswered
 from gateway.messaging.consumer import ISOLATION_LEVEL
 from gateway.messaging.fetching import guard_fetches, record_of
 from gateway.messaging.records import Record
@@ -89,7 +90,7 @@ def _told(topic: str) -> Iterator[None]:
     except UnknownTopicOrPartitionError:
         raise TopicMissingError(f"there is no topic {topic}") from None
     except (KafkaError, OSError) as error:
-        raise KafkaUnavailableError(f"Kafka does not answer ({type(error).__name__})") from error
+        raise KafkaUnavailableError(unanswered(error)) from error
 
 
 async def read_since(settings: KafkaSettings, topic: str, since: datetime) -> AsyncIterator[Record]:
@@ -127,7 +128,7 @@ async def open_reader(settings: KafkaSettings, topic: str, *, at_end: bool = Fal
     )
     try:
         with _told(topic):
-            async with asyncio.timeout(START_S):
+            async with answering_within(START_S):
                 await consumer.start()
                 for partition in consumer.assignment():
                     # Finding it is lazy: a record that comes before would be passed over.

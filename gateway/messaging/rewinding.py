@@ -9,7 +9,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, KafkaError, UnknownMemberIdError
 
-from gateway.messaging.administration import administration
+from gateway.messaging.administration import administration, unanswered
 from gateway.messaging.reader import KafkaUnavailableError
 from gateway.messaging.settings import KafkaSettings
 
@@ -29,7 +29,7 @@ async def _admin(settings: KafkaSettings) -> AsyncIterator[Any]:
         async with administration(settings) as client:
             yield client
     except (KafkaError, OSError) as error:
-        raise KafkaUnavailableError(f"Kafka does not answer ({type(error).__name__})") from error
+        raise KafkaUnavailableError(unanswered(error)) from error
 
 
 async def topics_like(settings: KafkaSettings, prefix: str) -> list[str]:
@@ -120,6 +120,6 @@ async def _reader(settings: KafkaSettings, group: str | None) -> AsyncIterator[A
         await reader.start()
         yield reader
     except (KafkaError, OSError) as error:
-        raise KafkaUnavailableError(f"Kafka does not answer ({type(error).__name__})") from error
+        raise KafkaUnavailableError(unanswered(error)) from error
     finally:
         await reader.stop()

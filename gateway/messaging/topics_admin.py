@@ -15,7 +15,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from gateway.base.errors import UnansweredError
-from gateway.messaging.administration import administration
+from gateway.messaging.administration import administration, unanswered
 from gateway.messaging.probe import denied
 from gateway.messaging.settings import KafkaSettings
 from gateway.messaging.wire import set_topic_configs
@@ -79,7 +79,7 @@ async def ensure_topics(
     except (KafkaError, TimeoutError) as error:
         if (told := await denied(settings, error)) is not None:
             raise told from error
-        raise TopicAdminError(f"Kafka refused or did not answer: {type(error).__name__}") from error
+        raise TopicAdminError(unanswered(error)) from error
 
 
 def topic_configuration(topic: Topic, replication_factor: int) -> dict[str, str]:

@@ -114,7 +114,9 @@ async def fetch(session: aiohttp.ClientSession, url: str, issuer: str, known: Ke
                 raise KeySetError(f"the answer has status {response.status}")
             content = await _read_bounded(response)
             etag = response.headers.get("ETag")
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+    except TimeoutError:
+        raise KeySetError(f"its server did not answer within {FETCH_SECONDS_MAX:g} s") from None
+    except (aiohttp.ClientError, OSError) as error:
         raise KeySetError(f"it cannot be fetched ({type(error).__name__})") from None
     return replace(parse_jwks(content, issuer), etag=etag)
 

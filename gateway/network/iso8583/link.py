@@ -119,7 +119,9 @@ class Link:
                 await self._live()
             except (LinkDownError, TlsError) as down:
                 reason = str(down)
-            except (OSError, TimeoutError) as error:
+            except TimeoutError:
+                reason = "the host did not answer in time"
+            except OSError as error:
                 reason = f"cannot connect ({type(error).__name__})"
             finally:
                 self._leave(reason)

@@ -47,3 +47,4 @@ async def test_nobody_waits_for_it_longer_than_is_said(
     async with silent_port() as port:
         error = await error_of(asking(f"postgresql://somebody@127.0.0.1:{port}/mypay?sslmode=disable"))
     assert isinstance(error, told)
+    assert str(error) == "PostgreSQL did not answer within 0.01 s"

@@ -49,3 +49,4 @@ async def test_nobody_waits_for_it_longer_than_is_said(
     async with silent_port() as port:
         error = await error_of(asking(KafkaSettings(bootstrap_servers=f"127.0.0.1:{port}")))
     assert isinstance(error, told)
+    assert str(error) == "Kafka did not answer within 0.01 s"
