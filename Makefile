@@ -39,7 +39,7 @@ help:
 	@echo "make bench     measure the gateway on this machine: ARGS are those of mypay bench; AGAINST=<commit> compares with another"
 	@echo "make format    format the sources and apply the linter's safe fixes"
 	@echo "make lock      write requirements.lock, deploy/requirements.lock and deploy/kafka-jars.sha256 anew"
-	@echo "make pictures  take the guide's pictures of the console anew, from a demo that runs; needs Chromium"
+	@echo "make pictures  take the guide's pictures of the console anew, from a demo that runs; needs Chromium, and a font with Korean"
 	@echo "make holidays  write gateway/base/holidays.py anew, from the package holidays"
 	@echo "make clean     delete .venv and all caches; the data of local stacks stay in var/"
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 from pydantic import TypeAdapter, ValidationError
 
+from gateway.base.calendar import SEOUL
 from gateway.cli.common import CliError, ExitCode
 from schemas.primitives import STORED, ConsentIdField, CustomerIdField, FundingTokenField, PartnerIdField
 from schemas.wording import told
@@ -58,6 +59,11 @@ ValidUntil = Annotated[
 def in_utc(given: datetime) -> datetime:
     """A day or moment as given: with its own offset, or else UTC's."""
     return given.replace(tzinfo=UTC) if given.tzinfo is None else given.astimezone(UTC)
+
+
+def in_seoul(given: datetime) -> datetime:
+    """A day or moment as given, in UTC: with its own offset, or else Seoul's, as people are shown."""
+    return (given.replace(tzinfo=SEOUL) if given.tzinfo is None else given).astimezone(UTC)
 
 
 def end_of_key(given: datetime | None, *, now: datetime) -> datetime | None:

@@ -7,7 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
-from gateway.cli.arguments import in_utc
+from gateway.base.calendar import SEOUL
+from gateway.cli.arguments import in_seoul
 from gateway.cli.common import (
     CliError,
     ExitCode,
@@ -35,7 +36,7 @@ app = typer.Typer(no_args_is_help=True)
 YEARS: Final = timedelta(days=3 * 366)
 """Customers may see three years; what is older is destroyed."""
 
-_DAY: Final = "day (of UTC, or a moment with its offset)"
+_DAY: Final = "day (of Asia/Seoul, or a moment with its offset)"
 
 
 @app.callback()
@@ -60,8 +61,8 @@ def disclosures(
 ) -> None:
     """List every use of a customer's consents: what, to whom, why, when, under which consent and version."""
     now = datetime.now(UTC)
-    first = in_utc(since) if since else now - YEARS
-    last = in_utc(until) if until else now
+    first = in_seoul(since) if since else now - YEARS
+    last = in_seoul(until) if until else now
     if since and first >= last:
         raise CliError(f"--from must be before {'--to' if until else 'now'}.", ExitCode.USAGE)
 
@@ -102,7 +103,7 @@ def notice(
 
     A partner is told the same once a year, as `kr.mypay.disclosure.notice.v1`, and brings it to its customer.
     """
-    last = in_utc(until) if until else datetime.now(UTC)
+    last = in_seoul(until) if until else datetime.now(UTC)
 
     async def read() -> list[ToldNotice]:
         async with DisclosuresView.opened(postgres_dsn(load_settings(), Role.READONLY)) as view:
@@ -119,7 +120,8 @@ def notice(
         for d in n.notice.disclosed
     ]
     columns = ("partner", "to whom", "what", "why", "times", "next notice")
-    print_table(f"Notice of {customer} from {last - YEAR:%Y-%m-%d} to {last:%Y-%m-%d}", columns, rows, right=("times",))
+    begin, end = ((last - ago).astimezone(SEOUL) for ago in (YEAR, timedelta()))
+    print_table(f"Notice of {customer} from {begin:%Y-%m-%d} to {end:%Y-%m-%d}", columns, rows, right=("times",))
 
 
 def show_uses(title: str, entries: Sequence[Entry], *, json_: bool) -> None:

@@ -1,4 +1,5 @@
-"""Takes the guide's pictures of the console anew, from a demo that runs: ``make pictures``. It needs Chromium.
+"""Takes the guide's pictures of the console anew, from a demo that runs: ``make pictures``. It needs Chromium,
+and a font with Korean: without one the Korean page has boxes for letters.
 
 The overview is taken while orders are paid, the rest when all is settled. Look at each before you commit it.
 """
@@ -99,6 +100,10 @@ def main() -> None:
     """Take them all."""
     if CHROMIUM is None:
         sys.exit("There is no Chromium here.")
+    if (listing := shutil.which("fc-list")) and not subprocess.run(
+        [listing, ":lang=ko"], check=True, capture_output=True
+    ).stdout.strip():
+        sys.exit("No font here has Korean. On Debian and Ubuntu: apt-get install fonts-nanum")
     shutil.rmtree(HOME, ignore_errors=True)
     HOME.mkdir(parents=True)
     log = HOME / "demo.log"

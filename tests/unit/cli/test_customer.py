@@ -12,7 +12,7 @@ import pytest
 from gateway.cli import customer
 from tests.support.cli import mypay
 
-DAY = datetime(2026, 3, 2, tzinfo=UTC)
+DAY = datetime(2026, 3, 1, 15, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -40,12 +40,18 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[datetime, datetime]]:
     return found
 
 
-@pytest.mark.parametrize("day", ["2026-03-02", "2026-03-02T00:00:00Z", "2026-03-02T09:00:00+09:00"])
-def test_a_moment_counts_with_its_offset_and_a_day_is_utcs(asked: list[tuple[datetime, datetime]], day: str) -> None:
+@pytest.mark.parametrize("day", ["2026-03-02", "2026-03-01T15:00:00Z", "2026-03-02T00:00:00+09:00"])
+def test_a_moment_counts_with_its_offset_and_a_day_is_seouls(asked: list[tuple[datetime, datetime]], day: str) -> None:
     mypay("customer", "disclosures", "cust-1", "--from", day).expect()
     mypay("customer", "disclosures", "cust-1", "--to", day).expect()
     mypay("customer", "notice", "cust-1", "--to", day).expect()
     assert asked[0][0] == asked[1][1] == asked[2][1] == DAY
+
+
+def test_the_days_of_a_notice_are_shown_as_they_are_given(asked: list[tuple[datetime, datetime]]) -> None:
+    told = mypay("customer", "notice", "cust-1", "--to", "2026-03-02").expect().out
+    assert "from 2025-03-02 to 2026-03-02" in told
+    assert asked[0][1] == DAY
 
 
 @pytest.mark.parametrize("days", [("--from", "2026-03-02", "--to", "2026-03-01"), ("--from", "2999-01-01")])
