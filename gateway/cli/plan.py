@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from gateway.cli.common import CliError
+from gateway.cli.common import CliError, Json, print_json
 from gateway.cli.live import results
+
+if TYPE_CHECKING:
+    from gateway.proving.bench.capacity import Plan
 
 _GB: Final = 1e9
 
@@ -24,6 +27,7 @@ def command(
         float, typer.Option(help="US dollars for an hour of one virtual core: an assumption of ours.", min=0, max=1e4)
     ] = 0.04,
     utilisation: Annotated[float, typer.Option(help="Of a core, on average.", min=0.05, max=1)] = 0.6,
+    json_: Json = False,
 ) -> None:
     """Tell what so many payments a second need: processes, cores, disk, terminals, money.
 
@@ -42,6 +46,21 @@ def command(
         raise CliError(f"{source}: {error}.", hint="Make one with `mypay bench --json FILE`.") from error
     plan = capacity.plan_for(tps, found, hours=hours, vcpu_hour_price=vcpu_hour_price, utilisation=utilisation)
     of = told.get("measured", "as given")
+    if json_:
+        print_json(
+            {
+                "tps": tps,
+                "hours": hours,
+                "measured": of,
+                "stages": plan.stages,
+                "server_cores": plan.server_cores,
+                "cores": plan.cores,
+                "terminals": plan.terminals,
+                "bytes_a_day": {"wal": plan.wal, "tables": plan.tables, "kafka": plan.kafka},
+                "usd_a_month": plan.dollars_a_month,
+            }
+        )
+        return
     lines = [
         f"{tps:,.0f} payments a second, {hours:g} hours a day. Costs: {of}, {found.cores} cores.",
         "",
@@ -49,12 +68,11 @@ def command(
     for stage in plan.stages:
         more = f", {stage.partitions} partitions (now {stage.partitions_now})" if stage.partitions else ""
         lines.append(f"{stage.name:<16} {stage.processes:>3} processes, {stage.cores:.2f} cores used{more}")
-    lines += [f"{name:<16} {cores:.2f} cores used" for name, cores in plan.server_cores.items()]
+    lines += [f"{name:<16} {'':<14} {cores:.2f} cores used" for name, cores in plan.server_cores.items()]
     lines += [
         f"cores to have    {plan.cores}, {utilisation:.0%} used on average",
         f"terminals        {plan.terminals} at a network that takes every payment",
-        f"PostgreSQL       {_bytes(plan.wal)} of log and {_bytes(plan.tables)} of tables a day",
-        f"Kafka            {_bytes(plan.kafka)} a day, in {capacity.REPLICATION} replicas",
+        f"disk             {_disk(plan, capacity.REPLICATION)}",
         f"price            ${plan.dollars_a_month:,.0f} a month for the cores",
         f"                 at ${vcpu_hour_price:.2f} an hour of one, which is an assumption",
     ]
@@ -64,5 +82,8 @@ def command(
     )
 
 
-def _bytes(count: float | None) -> str:
-    return "not measured" if count is None else f"{count / _GB:,.1f} GB"
+def _disk(plan: "Plan", replicas: int) -> str:
+    if plan.wal is None or plan.tables is None or plan.kafka is None:
+        return "not measured"
+    log, tables, kafka = (f"{count / _GB:,.1f} GB" for count in (plan.wal, plan.tables, plan.kafka))
+    return f"a day: PostgreSQL {log} of log and {tables} of tables, Kafka {kafka} in {replicas} replicas"
