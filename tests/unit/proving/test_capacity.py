@@ -25,6 +25,7 @@ MEASURED = Measured(COSTS, 2, 0.0, 1_300.0, wal=2_000.0, tables=3_000.0, kafka=1
 def test_the_shipped_costs_predict_what_their_bench_reached() -> None:
     measured = read_measured(SHIPPED)
     assert reached_per_s(measured) == pytest.approx(measured.settled_per_s, rel=0.15)
+    assert None not in (measured.wal, measured.tables, measured.kafka)
 
 
 @pytest.mark.parametrize(
