@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import typer
+from typer import BadParameter
 from typer._click.exceptions import ClickException  # what BadParameter is, too: typer gives it no other name
 from typer.core import TyperGroup
 
@@ -93,11 +94,35 @@ class _Deferred(TyperGroup):
         return command
 
 
+class _Program(TyperGroup):
+    """Tells wrong arguments in our own words, whatever read them."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the noun's command."""
+        try:
+            return super().invoke(ctx)
+        except BadParameter as error:
+            error.message = _plain(error.message)
+            raise
+
+
+def _plain(text: str) -> str:
+    """What pydantic, or Typer in its manner, says of a wrong value, as :mod:`schemas.wording` says it."""
+    text = text.removeprefix("Value error, ")
+    if text.startswith(_SHOULD_BE):
+        # Behind the comma stands how far it was read.
+        text = "must be " + text.removeprefix(_SHOULD_BE).split(", ")[0]
+    return text
+
+
+_SHOULD_BE: Final = "Input should be "
+
+
 def program() -> TyperGroup:
     """Return the command with every noun that is there."""
     nouns = [_Deferred(n, text) for n, text in _NOUNS.items() if importlib.util.find_spec(f"{__name__}.{n}")]
     codes = "\n\n".join(f"  {code.value}  {meaning}" for code, meaning in EXIT_CODES.items())
-    return TyperGroup(
+    return _Program(
         name=PROGRAM,
         help=_HELP,
         commands=nouns,

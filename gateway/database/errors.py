@@ -113,5 +113,7 @@ def _describe(error: Exception) -> str:
         return str(error)
     if isinstance(error, TimeoutError):
         return "PostgreSQL did not answer in time"
+    if isinstance(error, ConnectionRefusedError):
+        return "the connection was refused"
     parts = [type(error).__name__, getattr(error, "sqlstate", None), getattr(error, "constraint_name", None)]
     return " ".join(str(p) for p in parts if p)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaConnectionError
 
 from gateway.base.errors import SilentServerError
 from gateway.messaging.settings import START_S, KafkaSettings
@@ -49,5 +50,7 @@ def unanswered(error: Exception) -> str:
             return str(error)
         case TimeoutError():
             return "Kafka did not answer in time"
+        case KafkaConnectionError():
+            return "Kafka cannot be reached"
         case _:
             return f"Kafka refused or did not answer: {type(error).__name__}"

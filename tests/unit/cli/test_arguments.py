@@ -44,3 +44,21 @@ def test_a_right_can_be_taken_away_whatever_the_id(name: str) -> None:
 @pytest.mark.parametrize("number", ["inf", "nan", "1e300"])
 def test_a_number_that_nothing_can_be_reckoned_with_is_refused_by_name(command: tuple[str, ...], number: str) -> None:
     assert f"'{command[-1]}'" in mypay(*command, number).expect(2).err
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (("partner", "add", "shop-pay", "--name", "Shop", "--group", "telcom"), "'--group': 'telcom' is not one of"),
+        (("operators", "approve", "zzz"), "'PROPOSAL': must be a valid UUID"),
+        (("plan", "--tps", "0"), "'--tps': must be greater than or equal to 0.1"),
+        (("customer", "disclosures", "cust-1", "--from", "yesterday"), "'--from': must be a valid datetime or date"),
+    ],
+)
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_a_wrong_value_is_told_without_the_librarys_prefixes(
+    command: tuple[str, ...], told: str, more: tuple[str, ...]
+) -> None:
+    err = " ".join(mypay(*command, *more).expect(2).err.replace("│", " ").split())
+    assert told in err
+    assert "Value error" not in err

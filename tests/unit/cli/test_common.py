@@ -147,7 +147,7 @@ def test_a_file_that_is_missing_is_told_before_anybody_is_asked(arguments: str) 
 
 def test_kafka_that_does_not_answer_is_told_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MYPAY_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
-    assert "Kafka does not answer" in mypay("dead-letter", "list").expect(ExitCode.UNAVAILABLE).err
+    assert "Kafka cannot be reached." in mypay("dead-letter", "list").expect(ExitCode.UNAVAILABLE).err
 
 
 def test_an_unforeseen_error_shows_its_class_alone(monkeypatch: pytest.MonkeyPatch) -> None:
