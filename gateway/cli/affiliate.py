@@ -26,7 +26,7 @@ from gateway.cli.common import (
 )
 from gateway.cli.operating import operated
 from gateway.cli.operations import Propose, carry_out, key_payload
-from gateway.cli.public_keys import read_public_key
+from gateway.cli.public_keys import PublicKey, read_public_key
 from gateway.client import default_kid
 from gateway.directory.partners import HomeGroup, PartnerKey
 from gateway.messaging.topics_admin import ensure_topics
@@ -173,11 +173,15 @@ def enable(affiliate: AffiliateArgument, propose: Propose = False) -> None:
     say(told)
 
 
+def _given_key(jwk: Jwk) -> PublicKey:
+    return read_public_key(read_input(jwk))
+
+
 @keys.command("add")
-@operated("affiliate key add", _subject)
+@operated("affiliate key add", _subject, reads=_given_key)
 def add_key(
     affiliate: AffiliateArgument,
-    jwk: Jwk,
+    read: PublicKey,
     kid: Kid = None,
     valid_until: ValidUntil = None,
     propose: Propose = False,
@@ -185,7 +189,7 @@ def add_key(
 ) -> None:
     """Register a public key: what it signs confirms, in the affiliate's name, that data was erased."""
     now = datetime.now(UTC)
-    public, algorithm, own_kid = read_public_key(read_input(jwk))
+    public, algorithm, own_kid = read
     owner = PartnerId(affiliate)
     key = PartnerKey(
         kid=kid or own_kid or default_kid(owner, public, algorithm),

@@ -35,26 +35,27 @@ app = typer.Typer(no_args_is_help=True)
 CampaignArgument = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The campaign's id.")]
 
 
-@app.command()
-@operated("campaign apply", lambda *, file, **_: file.name)
-def apply(
+def _read(
     file: Annotated[
         Path, typer.Argument(help="The campaign as JSON; - reads standard input.", dir_okay=False, callback=there)
     ],
-    propose: Propose = False,
-    json_: Json = False,
-) -> None:
+) -> Campaign:
+    try:
+        return decode(Campaign, read_input(file))
+    except DecodeError as error:
+        raise CliError(f"{file.name}: {error}.", ExitCode.USAGE) from error
+
+
+@app.command()
+@operated("campaign apply", lambda *, file, **_: file.name, reads=_read)
+def apply(read: Campaign, propose: Propose = False, json_: Json = False) -> None:
     """Write a campaign, new or instead of what it was, and let it make offers.
 
     Offers that were made stand as they were made. The budget keeps its currency, and cannot fall below what they hold.
     """
-    try:
-        campaign: Campaign = decode(Campaign, read_input(file))
-    except DecodeError as error:
-        raise CliError(f"{file.name}: {error}.", ExitCode.USAGE) from error
-    settings, name = load_settings(), campaign.campaign_id
+    settings, name = load_settings(), read.campaign_id
     is_new = not run(_all(settings, name))
-    payload = {"campaign": campaign.model_dump(mode="json", exclude_none=True)}
+    payload = {"campaign": read.model_dump(mode="json", exclude_none=True)}
     told, proposed = carry_out(settings, "campaign.apply", name, payload, propose=propose)
     if json_:
         fields = {"campaign_id": name, "is_new": is_new}

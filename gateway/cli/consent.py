@@ -64,25 +64,28 @@ PROPOSED_MAX: Final = 100
 """Of a longer list a second person would approve what they cannot have read."""
 
 
-@app.command()
-@operated("consent add", lambda *, file, **_: file.name)
-def add(
+def _read(
     file: Annotated[
         Path, typer.Argument(help="Consent terms as JSON, or JSON lines; - reads standard input.", callback=there)
     ],
-    propose: Propose = False,
-    json_: Json = False,
-) -> None:
+) -> list[tuple[ConsentTerms, bytes]]:
+    """Each consent's terms, and as they stand in the file."""
+    read = [(_terms(line, body), body) for line, body in read_documents(file)]
+    if len({(t.partner_id, t.consent_id) for t, _ in read}) < len(read):
+        raise CliError("The file names one consent twice; nothing was added.")
+    return read
+
+
+@app.command()
+@operated("consent add", lambda *, file, **_: file.name, reads=_read)
+def add(read: list[tuple[ConsentTerms, bytes]], propose: Propose = False, json_: Json = False) -> None:
     """Store consents as authorised (AUTH): for consents that the customer has given elsewhere. All of them or none.
 
     Where two people are needed they are stored as suspended (SUSP), and count when another operator has approved them.
     """
     settings = load_settings()
     waits = needs_two(settings, propose=propose)
-    read = read_documents(file)
-    terms, documents = [_terms(line, body) for line, body in read], [body for _, body in read]
-    if len({(t.partner_id, t.consent_id) for t in terms}) < len(terms):
-        raise CliError("The file names one consent twice; nothing was added.")
+    terms, documents = [t for t, _ in read], [body for _, body in read]
     if waits and len(terms) > PROPOSED_MAX:
         raise CliError(f"At most {PROPOSED_MAX} consents can be approved at once: part the file.", ExitCode.USAGE)
     status = ConsentStatus.SUSP if waits else ConsentStatus.AUTH

@@ -18,7 +18,8 @@ from gateway.cli.common import Json, load_settings, print_json, print_table, say
 from gateway.cli.master_keys import list_, reseal, retire
 from gateway.cli.operating import operated
 from gateway.cli.operations import Propose
-from gateway.cli.partner import Generate, Jwk, KeyOut, Kid, disable_key, read_keys, register_key, say_key
+from gateway.cli.partner import Generate, KeyOut, Kid, disable_key, given_key, read_keys, register_key, say_key
+from gateway.cli.public_keys import PublicKey
 from gateway.directory.partners import PartnerKey
 from gateway.sealing.key_ring import ring_ids
 from gateway.sealing.sealing import MasterKeys
@@ -36,19 +37,19 @@ master.command("list")(list_)
 
 
 @app.command()
-@operated("keys rotate", lambda *, partner, **_: partner)
+@operated("keys rotate", lambda *, partner, **_: partner, reads=given_key)
 def rotate(
     partner: PartnerArgument,
     generate: Generate = None,
     key_out: KeyOut = None,
-    jwk: Jwk = None,
+    read: PublicKey | None = None,
     kid: Kid = None,
     valid_until: ValidUntil = None,
     propose: Propose = False,
     json_: Json = False,
 ) -> None:
     """Register a partner's next key beside its present ones: all are good until the old ones are disabled."""
-    key, told, proposed = register_key(partner, generate, key_out, jwk, kid, valid_until, propose=propose)
+    key, told, proposed = register_key(partner, generate, key_out, read, kid, valid_until, propose=propose)
     now = datetime.now(UTC)
     before = [k.kid for k in read_keys(partner) if k.kid != key.kid and _is_good(k, now)]
     if json_:

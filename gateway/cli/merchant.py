@@ -21,7 +21,7 @@ from gateway.cli.common import (
     there,
 )
 from gateway.cli.operating import operated
-from gateway.directory.merchant_files import read_merchants
+from gateway.directory.merchant_files import MerchantFile, read_merchants
 from gateway.directory.merchants import Merchant
 from gateway.network.iso8583.config import load_networks
 from gateway.views.merchants import MerchantsView
@@ -32,16 +32,23 @@ _BATCH: Final = 5_000
 """Rows a statement: a second of work, and a bounded message to the server."""
 
 
-@app.command("import")
-@operated("merchant import", lambda *, file, **_: file.name)
-def import_(
+def _read(
     file: Annotated[
         Path, typer.Argument(help="CSV with a header line, or JSON lines; - reads standard input.", callback=there)
     ],
-    strict: Annotated[bool, typer.Option("--strict", help="Import nothing if one line is wrong.")] = False,
     any_network: Annotated[
         bool, typer.Option("--any-network", help="Also merchants of networks that have no file in MYPAY_NETWORKS_DIR.")
     ] = False,
+) -> MerchantFile:
+    configured = None if any_network else load_networks(load_settings().networks_dir).keys()
+    return read_merchants(read_input(file), configured=configured)
+
+
+@app.command("import")
+@operated("merchant import", lambda *, file, **_: file.name, reads=_read)
+def import_(
+    read: MerchantFile,
+    strict: Annotated[bool, typer.Option("--strict", help="Import nothing if one line is wrong.")] = False,
     json_: Json = False,
 ) -> None:
     """Add merchants, or replace those that are known.
@@ -51,19 +58,17 @@ def import_(
     Wrong lines are told by number and skipped; the exit code is then 1.
     """
     settings = load_settings()
-    configured = None if any_network else load_networks(settings.networks_dir).keys()
-    found = read_merchants(read_input(file), configured=configured)
-    merchants: Sequence[Merchant] = () if strict and found.errors else found.merchants
+    merchants: Sequence[Merchant] = () if strict and read.errors else read.merchants
     if merchants:
         run(_write(settings, merchants))
     if json_:
-        errors = [{"line": line, "error": text} for line, text in found.errors.items()]
+        errors = [{"line": line, "error": text} for line, text in read.errors.items()]
         print_json({"imported": len(merchants), "errors": errors})
     else:
-        for line, text in found.errors.items():
+        for line, text in read.errors.items():
             say(f"line {line}: {text}")
-        say(f"{len(merchants)} merchants imported, {len(found.errors)} lines refused.")
-    if found.errors:
+        say(f"{len(merchants)} merchants imported, {len(read.errors)} lines refused.")
+    if read.errors:
         raise typer.Exit(ExitCode.FAILED)
 
 

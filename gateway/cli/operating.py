@@ -9,7 +9,7 @@ import getpass
 import inspect
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
@@ -25,6 +25,7 @@ from gateway.directory.approval import Phase
 R = TypeVar("R")
 
 _NOBODY: Final = "somebody"
+_READ: Final = "read"
 
 OperatorOption = Annotated[
     str | None,
@@ -54,7 +55,11 @@ def note_proposed(proposal_id: UUID) -> None:
 
 
 def operated(
-    command: str, subject: Callable[..., str], *, when: Callable[..., bool] = lambda **_: True
+    command: str,
+    subject: Callable[..., str],
+    *,
+    when: Callable[..., bool] = lambda **_: True,
+    reads: Callable[..., object] | None = None,
 ) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Make a command one of operators.
 
@@ -62,30 +67,55 @@ def operated(
         command: its name in the record.
         subject: the command's parameters → what it concerns: an id, nothing personal.
         when: the command's parameters → whether it is an operator's action at all.
+        reads: reads a file that the command is given. The command has its parameters in place of the function's
+            ``read``, and the function what it returns: a fault of the file is told before anything is recorded, or a
+            server asked.
     """
 
     def decorate(function: Callable[..., R]) -> Callable[..., R]:
+        ours = _parameters(function)
+
+        def do(given: dict[str, Any]) -> R:
+            return function(**{name: value for name, value in given.items() if name in ours})
+
         @functools.wraps(function)
         def wrapped(*, operator: str | None = None, why: str | None = None, **given: Any) -> R:
             if not when(**given):
                 if operator or why:
                     raise CliError("--operator and --why belong to operators' commands.", ExitCode.USAGE)
-                return function(**given)
+                return do(given)
+            if reads is not None:
+                given[_READ] = reads(**{name: given[name] for name in _parameters(reads)})
             settings = load_settings()
             # An operator's word to the partner is reason enough for the record.
             actor = _actor(settings, operator, why or given.get("reason"))
-            return _recorded(settings, actor, command, subject(**given), lambda: function(**given))
+            return _recorded(settings, actor, command, subject(**given), lambda: do(given))
 
-        own = inspect.signature(function)
+        own = ours if reads is None else _in_place_of_read(ours, _parameters(reads))
         extra = [
             inspect.Parameter("operator", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=OperatorOption),
             inspect.Parameter("why", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=WhyOption),
         ]
-        wrapped.__signature__ = own.replace(parameters=[*own.parameters.values(), *extra])  # type: ignore[attr-defined]
-        wrapped.__annotations__ = {**function.__annotations__, "operator": OperatorOption, "why": WhyOption}
+        wrapped.__signature__ = inspect.Signature([*own.values(), *extra])  # type: ignore[attr-defined]
+        wrapped.__annotations__ = {p.name: p.annotation for p in [*own.values(), *extra]}
         return wrapped
 
     return decorate
+
+
+def _parameters(function: Callable[..., object]) -> Mapping[str, inspect.Parameter]:
+    found = inspect.signature(function).parameters
+    return {name: p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for name, p in found.items()}
+
+
+def _in_place_of_read(
+    ours: Mapping[str, inspect.Parameter], readers: Mapping[str, inspect.Parameter]
+) -> Mapping[str, inspect.Parameter]:
+    """The command's parameters in the order in which its help shows them."""
+    own: dict[str, inspect.Parameter] = {}
+    for name, parameter in ours.items():
+        own |= readers if name == _READ else {name: parameter}
+    return own
 
 
 def _recorded(settings: Settings, actor: Actor, command: str, subject: str, do: Callable[[], R]) -> R:

@@ -26,7 +26,7 @@ from gateway.cli.common import (
 )
 from gateway.cli.operating import operated
 from gateway.cli.operations import Propose, carry_out, key_payload
-from gateway.cli.public_keys import read_public_key
+from gateway.cli.public_keys import PublicKey, read_public_key
 from gateway.cli.registered import of_partner
 from gateway.cli.topics_acl import grant_partner
 from gateway.client import default_kid
@@ -68,15 +68,20 @@ def _partner(*, partner: str, **_: Any) -> str:
     return partner
 
 
+def given_key(jwk: Jwk = None) -> PublicKey | None:
+    """The public key that a command is given, if any; raises as :func:`read_public_key`."""
+    return None if jwk is None else read_public_key(read_input(jwk))
+
+
 @app.command()
-@operated("partner add", _partner)
+@operated("partner add", _partner, reads=given_key)
 def add(
     partner: NewPartnerArgument,
     name: Annotated[str, typer.Option(help="Name for people.")],
     group: Group,
     generate: Generate = None,
     key_out: KeyOut = None,
-    jwk: Jwk = None,
+    read: PublicKey | None = None,
     kid: Kid = None,
     valid_until: ValidUntil = None,
     topics: Annotated[bool, typer.Option("--topics/--no-topics", help="Create the topic of its events.")] = True,
@@ -88,7 +93,7 @@ def add(
     On a secured cluster (MYPAY_KAFKA_SECURITY_PROTOCOL) also its Kafka user, access rules and quota.
     """
     settings = load_settings()
-    key = _key(PartnerId(partner), generate, key_out, jwk, kid, valid_until)
+    key = _key(PartnerId(partner), generate, key_out, read, kid, valid_until)
     new = NewPartner(PartnerId(partner), name, group)
     proposed: UUID | None = None
     try:
@@ -157,19 +162,19 @@ def enable(partner: PartnerArgument, propose: Propose = False) -> None:
 
 
 @keys.command("add")
-@operated("partner key add", _partner)
+@operated("partner key add", _partner, reads=given_key)
 def add_key(
     partner: PartnerArgument,
     generate: Generate = None,
     key_out: KeyOut = None,
-    jwk: Jwk = None,
+    read: PublicKey | None = None,
     kid: Kid = None,
     valid_until: ValidUntil = None,
     propose: Propose = False,
     json_: Json = False,
 ) -> None:
     """Register another key; the partner may sign with any of its keys."""
-    key, told, proposed = register_key(partner, generate, key_out, jwk, kid, valid_until, propose=propose)
+    key, told, proposed = register_key(partner, generate, key_out, read, kid, valid_until, propose=propose)
     if json_:
         print_json({"partner_id": partner, "kid": key.kid} | ({"proposal_id": proposed} if proposed else {}))
     else:
@@ -212,19 +217,19 @@ def register_key(
     partner: str,
     generate: KeyAlgorithm | None,
     key_out: Path | None,
-    jwk: Path | None,
+    given: PublicKey | None,
     kid: str | None,
     valid_until: datetime | None,
     *,
     propose: bool,
 ) -> tuple[PartnerKey, str, UUID | None]:
-    """Make or read a key and register or propose it; a private key whose registration fails is not left behind.
+    """Make a key, or take the given one, and register or propose it. A private key is not left behind where that fails.
 
     Returns:
         The key, a sentence for people, and the proposal's id if it was only proposed.
     """
     settings = load_settings()
-    key = _key(PartnerId(partner), generate, key_out, jwk, kid, valid_until)
+    key = _key(PartnerId(partner), generate, key_out, given, kid, valid_until)
     if key is None:
         raise CliError("Name a key: --jwk FILE, or --generate-key with --key-out.", ExitCode.USAGE)
     try:
@@ -281,14 +286,14 @@ def _key(
     partner: PartnerId,
     generate: KeyAlgorithm | None,
     key_out: Path | None,
-    jwk: Path | None,
+    given: PublicKey | None,
     kid: str | None,
     valid_until: datetime | None,
 ) -> PartnerKey | None:
     """The key to register, or None where none was asked for."""
     now = datetime.now(UTC)
     end = end_of_key(valid_until, now=now)
-    if generate and jwk:
+    if generate and given:
         raise CliError("Give either --generate-key or --jwk.", ExitCode.USAGE)
     if bool(generate) is not bool(key_out):
         raise CliError("--generate-key and --key-out belong together.", ExitCode.USAGE)
@@ -299,8 +304,8 @@ def _key(
             write_private_key(key_out, private)
         except FileExistsError:
             raise CliError(f"{key_out} exists; a key is never overwritten.") from None
-    elif jwk:
-        public, algorithm, own_kid = read_public_key(read_input(jwk))
+    elif given:
+        public, algorithm, own_kid = given
         kid = kid or own_kid
     elif end is not None:
         raise CliError("--valid-until is the end of a key: give --jwk, or --generate-key.", ExitCode.USAGE)

@@ -17,7 +17,11 @@ _KEPT: Final = ("kty", "crv", "x", "y")
 _WANTED: Final = "a public key of curve P-256 or Ed25519, as a JWK, a JWKS of one key, or PEM"
 
 
-def read_public_key(data: bytes) -> tuple[dict[str, str], str, str | None]:
+PublicKey = tuple[dict[str, str], str, str | None]
+"""As :func:`read_public_key` returns it."""
+
+
+def read_public_key(data: bytes) -> PublicKey:
     """Read one public signing key.
 
     Returns:

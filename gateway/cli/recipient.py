@@ -64,17 +64,39 @@ def _subject(*, org_code: str, **_: Any) -> str:
     return org_code
 
 
-@app.command()
-@operated("recipient add", _subject)
-def add(
+GivenKey = tuple[dict[str, str], str]
+"""A public key's JWK, and its id."""
+
+
+def _read_key(org_code: OrgArgument, jwk: Jwk, kid: Kid = None) -> GivenKey:
+    try:
+        read = parse_strictly(read_input(jwk))
+        if not isinstance(read, dict):
+            raise KeyFormatError("the file holds no JWK")
+        key = import_recipient_key(read)
+    except (ValueError, KeyFormatError) as error:
+        raise CliError(f"{jwk}: {error}.", ExitCode.USAGE) from None
+    return key.as_dict(private=False), kid or recipient_kid(org_code, key)
+
+
+def _given(
     org_code: OrgArgument,
-    name: Annotated[str, typer.Option(help="Name for people.")],
     jwk: Jwk,
     kid: Kid = None,
-    partner: SomePartnerOption = None,
     certificate: Annotated[
         Path | None, typer.Option(help="Its client certificate (PEM).", dir_okay=False, callback=there)
     ] = None,
+) -> tuple[GivenKey, str | None]:
+    return _read_key(org_code, jwk, kid), _given_certificate(certificate)
+
+
+@app.command()
+@operated("recipient add", _subject, reads=_given)
+def add(
+    org_code: OrgArgument,
+    name: Annotated[str, typer.Option(help="Name for people.")],
+    read: tuple[GivenKey, str | None],
+    partner: SomePartnerOption = None,
     topics: Annotated[bool, typer.Option("--topics/--no-topics", help="Create the topic of its exports.")] = True,
     propose: Propose = False,
     json_: Json = False,
@@ -86,10 +108,10 @@ def add(
     them.
     """
     settings = load_settings()
-    public, key = _read_key(org_code, jwk, kid)
-    payload = {"org_code": org_code, "kid": key, "jwk": public}
-    if certificate is not None:
-        payload["certificate_sha256"] = _fingerprint(read_input(certificate))
+    (public, key), fingerprint = read
+    payload: dict[str, Any] = {"org_code": org_code, "kid": key, "jwk": public}
+    if fingerprint is not None:
+        payload["certificate_sha256"] = fingerprint
     waits = needs_two(settings, propose=propose)
 
     async def write() -> None:
@@ -156,24 +178,29 @@ def enable(org_code: OrgArgument, propose: Propose = False) -> None:
     say(told)
 
 
-@app.command()
-@operated("recipient certificate", _subject)
-def certificate(
-    org_code: OrgArgument,
+def _given_certificate(
     file: Annotated[
         Path | None, typer.Option("--file", help="Its new client certificate (PEM).", callback=there)
     ] = None,
+) -> str | None:
+    return None if file is None else _fingerprint(read_input(file))
+
+
+@app.command()
+@operated("recipient certificate", _subject, reads=_given_certificate)
+def certificate(
+    org_code: OrgArgument,
+    read: str | None = None,
     withdraw: Annotated[bool, typer.Option("--withdraw", help="It has none: the API refuses it.")] = False,
     propose: Propose = False,
 ) -> None:
     """Change the certificate that a recipient shows to the API; the one before is refused from now on."""
-    if (file is None) is not withdraw:
+    if (read is None) is not withdraw:
         raise CliError("Give either --file or --withdraw.", ExitCode.USAGE)
     settings = load_settings()
-    if file is not None:
-        shown = _fingerprint(read_input(file))
-        payload = {"org_code": org_code, "certificate_sha256": shown}
-        subject = f"{org_code} {shown[:16]}"
+    if read is not None:
+        payload = {"org_code": org_code, "certificate_sha256": read}
+        subject = f"{org_code} {read[:16]}"
         told, _ = carry_out(settings, "recipient.certificate", subject, payload, propose=propose)
         say(told)
         return
@@ -188,10 +215,15 @@ def certificate(
 
 
 @keys.command("add")
-@operated("recipient key add", _subject)
-def add_key(org_code: OrgArgument, jwk: Jwk, kid: Kid = None, propose: Propose = False, json_: Json = False) -> None:
+@operated("recipient key add", _subject, reads=_read_key)
+def add_key(
+    org_code: OrgArgument,
+    read: GivenKey,
+    propose: Propose = False,
+    json_: Json = False,
+) -> None:
     """Register another key: exports are encrypted to it from now on, and one that is on its way begins anew."""
-    public, key = _read_key(org_code, jwk, kid)
+    public, key = read
     payload = {"org_code": org_code, "kid": key, "jwk": public}
     told, proposed = carry_out(load_settings(), "recipient.key.add", f"{org_code} {key}", payload, propose=propose)
     if json_:
@@ -225,17 +257,6 @@ def generate(
     write_secret_file(out, json.dumps(made.as_dict(private=True)).encode())
     public.write_text(json.dumps(made.as_dict(private=False)))
     say(f"The private key is in {out}, the public one in {public}.")
-
-
-def _read_key(org_code: str, path: Path, kid: str | None) -> tuple[dict[str, str], str]:
-    try:
-        jwk = parse_strictly(read_input(path))
-        if not isinstance(jwk, dict):
-            raise KeyFormatError("the file holds no JWK")
-        key = import_recipient_key(jwk)
-    except (ValueError, KeyFormatError) as error:
-        raise CliError(f"{path}: {error}", ExitCode.USAGE) from None
-    return key.as_dict(private=False), kid or recipient_kid(org_code, key)
 
 
 def recipient_kid(org_code: str, key: Any) -> str:

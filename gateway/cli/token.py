@@ -54,14 +54,20 @@ def _allowed(*, token: str, partner: list[str], **_: Any) -> str:
     return f"{token} {' '.join(partner)}"
 
 
-@app.command()
-@operated("token add", lambda *, customer, partner, **_: f"{customer} {' '.join(partner)}")
-def add(
-    customer: CustomerOption,
-    partner: PartnersOption,
+def _read(
     card_file: Annotated[
         Path, typer.Option(help='{"pan": "…", "expiry": "YYMM"}; - reads standard input.', callback=there)
     ],
+) -> CardData:
+    return _card(read_input(card_file))
+
+
+@app.command()
+@operated("token add", lambda *, customer, partner, **_: f"{customer} {' '.join(partner)}", reads=_read)
+def add(
+    customer: CustomerOption,
+    partner: PartnersOption,
+    read: CardData,
     propose: Propose = False,
     json_: Json = False,
 ) -> None:
@@ -71,9 +77,8 @@ def add(
     two people are needed it is stored at once, and the partners may use it when another operator has approved them.
     """
     settings = load_settings()
-    card = _card(read_input(card_file))
     owned = OwnedToken(FundingToken(new_token()), CustomerId(customer))
-    sealed = CardSealer(MasterKeys.load(settings.master_keys_dir)).seal_card(owned, card)
+    sealed = CardSealer(MasterKeys.load(settings.master_keys_dir)).seal_card(owned, read)
     partners = tuple(map(PartnerId, partner))
     told, proposed = f"{', '.join(partners)} may pay with it under {customer}'s consents.", None
     if needs_two(settings, propose=propose):
