@@ -25,14 +25,17 @@ from pydantic import SecretStr
 
 from gateway.cli.topics_acl import make_users, renew_passwords
 from gateway.messaging.access import ensure_access, limit_clients, scram_users, set_passwords
+from gateway.messaging.backlog import Backlogs
 from gateway.messaging.probe import KafkaDeniedError, KafkaProbe
 from gateway.messaging.settings import KafkaSettings
 from gateway.messaging.topics_admin import ensure_topics
+from gateway.observability.recording import RecordingObserver
 from gateway.proving import stack as local
 from gateway.proving.stack import secure
 from schemas.access import Acl, Operation, Pattern, Quota, Resource, acls, quotas
+from schemas.primitives import NetworkId
 from schemas.principals import principals
-from schemas.topics import concrete_topics
+from schemas.topics import concrete_topics, dispatch_topic
 from tests.support.secured import Secured, connected, secured_stack
 from tests.unit.messaging.test_access import AFFILIATES, GROUPS, NETWORKS, PARTNERS, RECIPIENTS, table
 
@@ -168,6 +171,21 @@ async def test_which_groups_each_principal_may_join(everybody: Secured, principa
             own = group == principal or group.startswith(f"{principal}:")
             wanted = MEMBER_ID_REQUIRED if own and reads else GROUP_DENIED
             assert (group, answer.error_code) == (group, wanted)
+
+
+@pytest.mark.parametrize(
+    ("principal", "may"),
+    [("mypay-initiation", True), ("mypay-schedule", True), ("mypay-relay", False), ("mypay-partner-shop", False)],
+)
+async def test_who_hands_orders_on_may_see_how_far_execution_is_behind(
+    everybody: Secured, principal: str, may: bool
+) -> None:
+    backlogs = Backlogs(everybody.as_user(principal), RecordingObserver())
+    try:
+        found = await backlogs.of([(dispatch_topic(NetworkId(n)), f"mypay-execution-{n}") for n in NETWORKS])
+        assert (found is not None) is may
+    finally:
+        await backlogs.stop()
 
 
 async def test_a_partner_learns_of_no_other_partner(everybody: Secured) -> None:

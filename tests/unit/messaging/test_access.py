@@ -137,11 +137,15 @@ def test_transactional_ids(principal: str, transactional_id: str, *, allowed: bo
     assert may(principal, Operation.WRITE, Resource.TRANSACTIONAL_ID, transactional_id) is allowed
 
 
-def test_only_ops_and_initiation_see_how_far_other_groups_are() -> None:
+def test_only_ops_and_who_hands_orders_on_see_how_far_other_groups_are() -> None:
     looking = {
         (r.principal, r.name) for r in rules() if (r.resource, r.operation) == (Resource.GROUP, Operation.DESCRIBE)
     }
-    assert looking == {("User:mypay-ops", "mypay-"), ("User:mypay-initiation", "mypay-execution-")}
+    assert looking == {
+        ("User:mypay-ops", "mypay-"),
+        ("User:mypay-initiation", "mypay-execution-"),
+        ("User:mypay-schedule", "mypay-execution-"),
+    }
 
 
 def test_nobody_but_ops_makes_topics_nobody_makes_rules_and_no_stage_transactions() -> None:
