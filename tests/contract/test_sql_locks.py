@@ -410,7 +410,7 @@ SKIPS: Final = {
     ),
     "schedule.claim": Lock(
         *(load("schedule").claim, "scheduled_order", (scheduled_row,)),
-        lambda rows: (LATER, LATER, len(rows)),
+        lambda rows: (LATER, LATER, len(rows), False),
         UUID_NUMBER,
     ),
     "standing.claim_due": Lock(

@@ -180,10 +180,13 @@ async def test_which_groups_each_principal_may_join(everybody: Secured, principa
 async def test_who_hands_orders_on_may_see_how_far_execution_is_behind(
     everybody: Secured, principal: str, may: bool
 ) -> None:
+    topics = {dispatch_topic(NetworkId(n)): f"mypay-execution-{n}" for n in NETWORKS}
+    async with connected(everybody.as_user("mypay-initiation")) as send:
+        await send(ProduceRequest(None, -1, 10_000, [(t, [(0, batch())]) for t in topics]))
     backlogs = Backlogs(everybody.as_user(principal), RecordingObserver())
     try:
-        found = await backlogs.of([(dispatch_topic(NetworkId(n)), f"mypay-execution-{n}") for n in NETWORKS])
-        assert (found is not None) is may
+        found = await backlogs.of(list(topics.items()))
+        assert {topic for topic, _ in found or {}} == (set(topics) if may else set())
     finally:
         await backlogs.stop()
 
