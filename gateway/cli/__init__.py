@@ -91,7 +91,16 @@ class _Deferred(TyperGroup):
         # As in the list of nouns: a function's own first sentence is for whoever reads the code.
         _, *more = (command.help or "").split("\n\n")
         command.help = "\n\n".join([self.help or "", *more])
+        _reflow(command)
         return command
+
+
+def _reflow(command: Any) -> None:
+    """Let each paragraph of its help be as wide as the terminal: Typer keeps the ends of a docstring's lines."""
+    paragraphs = (command.help or "").split("\n\n")
+    command.help = "\n\n".join(p if "\n " in p or "\n-" in p else p.replace("\n", " ") for p in paragraphs)
+    for inner in getattr(command, "commands", {}).values():
+        _reflow(inner)
 
 
 class _Program(TyperGroup):

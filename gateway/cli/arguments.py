@@ -100,6 +100,15 @@ PartnerOption = Annotated[
         "--partner", metavar="PARTNER", parser=_parser(PartnerIdField, existing=True), help="Which partner's it is."
     ),
 ]
+ActingPartnerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--partner",
+        metavar="PARTNER",
+        parser=_parser(PartnerIdField, existing=True),
+        help="The partner that acts for it, if one does.",
+    ),
+]
 SomePartnerOption = Annotated[
     str | None,
     typer.Option(

@@ -14,7 +14,7 @@ from joserfc.jwk import ECKey
 from gateway.app.operations import grant_recipient
 from gateway.app.registries import open_registries
 from gateway.app.settings import Settings
-from gateway.cli.arguments import SomePartnerOption, key_id
+from gateway.cli.arguments import ActingPartnerOption, key_id
 from gateway.cli.common import (
     CliError,
     ExitCode,
@@ -96,7 +96,7 @@ def add(
     org_code: OrgArgument,
     name: Annotated[str, typer.Option(help="Name for people.")],
     read: tuple[GivenKey, str | None],
-    partner: SomePartnerOption = None,
+    partner: ActingPartnerOption = None,
     topics: Annotated[bool, typer.Option("--topics/--no-topics", help="Create the topic of its exports.")] = True,
     propose: Propose = False,
     json_: Json = False,

@@ -55,6 +55,14 @@ def test_every_noun_can_be_loaded(noun: str) -> None:
     assert f" {cli._NOUNS[noun]} " in " ".join(ran.out.split())
 
 
+def test_a_paragraph_of_help_is_broken_where_the_terminal_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    monkeypatch.setenv("TERMINAL_WIDTH", "1000")
+    lines = [line.strip() for line in mypay("token", "add", "--help").expect().out.splitlines()]
+    [paragraph] = [line for line in lines if line.startswith("The card belongs to this customer for ever")]
+    assert paragraph.endswith("when another operator has approved them.")
+
+
 def test_the_start_loads_nothing_heavy() -> None:
     code = (
         "import sys\nfrom gateway.cli import main\n"
