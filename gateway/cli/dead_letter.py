@@ -75,7 +75,8 @@ def list_(
     found = run(read_newest(kafka(settings), lambda: letter_keys(settings), limit=limit, wanted=wanted))
     letters = found.letters[::-1]
     if found.strange and not forged:
-        say(f"{found.strange} records on the topic were not written by the gateway: `mypay dead-letter list --forged`.")
+        were = "record on the topic was" if found.strange == 1 else "records on the topic were"
+        say(f"{found.strange} {were} not written by the gateway: `mypay dead-letter list --forged`.")
     if json_:
         print_json([_json(letter) for letter in letters])
         return

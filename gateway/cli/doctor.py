@@ -1,7 +1,8 @@
 """``mypay doctor``: everything that the gateway stands on, looked at from this machine: what is wrong, what to do."""
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum, unique
@@ -21,7 +22,7 @@ from gateway.app.portability import receipt_key
 from gateway.app.settings import Settings
 from gateway.base import build
 from gateway.base.errors import StoreUnavailableError
-from gateway.cli.common import ExitCode, Json, load_settings, postgres_dsn, print_json, print_table, run, shown
+from gateway.cli.common import ExitCode, Json, load_settings, postgres_dsn, print_json, print_table, run, say, shown
 from gateway.cli.explaining import explain, is_known
 from gateway.cli.topics import wanted_topics
 from gateway.cli.topics_acl import wanted_access
@@ -74,8 +75,15 @@ def command(json_: Json = False) -> None:
     else:
         rows = [(f.state, f.check, f.subject, f.detail, f.todo) for f in findings]
         print_table("Looked at", ("", "check", "of", "found", "what to do"), rows)
+        say(_summary(findings))
     if any(f.state is State.WRONG for f in findings):
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    """How many of each state: nobody need look through the table for a line that is wrong."""
+    counts = Counter(f.state for f in findings)
+    return ", ".join(f"{counts[state]} {state}" for state in State if counts[state]) + "."
 
 
 async def _examine() -> list[Finding]:

@@ -99,9 +99,11 @@ def test_certificates_are_told_before_they_end(
 
 
 def test_people_read_a_table() -> None:
-    told = mypay("doctor").expect(1).out
-    assert "what to do" in told
-    assert "mypay audit key" in told
+    ran = mypay("doctor").expect(1)
+    assert "what to do" in ran.out
+    assert "mypay audit key" in ran.out
+    wrong = sum(f["state"] == "wrong" for f in mypay("doctor", "--json").expect(1).json)
+    assert f", {wrong} wrong, " in ran.err
 
 
 async def test_users_without_an_address_here_are_looked_at_where_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
