@@ -23,7 +23,7 @@ from gateway.cli.operating import current_actor, operated
 from gateway.cli.operations import Propose, carry_out
 from gateway.database.roles import Role
 from gateway.network.iso8583.config import load_networks
-from gateway.views.networks import NetworkPause, NetworksView, WorkerReport
+from gateway.views.networks import NetworkPause, NetworksView, WorkerReport, standing_of
 from schemas.primitives import NetworkId
 
 app = typer.Typer(no_args_is_help=True)
@@ -71,7 +71,7 @@ def list_(json_: Json = False) -> None:
 
 def _standing(network_id: str, fresh: list[WorkerReport], pause: NetworkPause | None) -> _Standing:
     is_open = sum(r.is_open for r in fresh)
-    standing = "paused" if pause else "open" if is_open else "closed" if fresh else "no worker"
+    standing = standing_of(fresh, is_paused=pause is not None)
     at, by, why = (pause.paused_at, pause.operator, pause.why) if pause else (None, None, None)
     return _Standing(network_id, standing, len(fresh), is_open, at, by, why)
 

@@ -4,23 +4,21 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.app.networks import NETWORK_REPORT_FRESH_S
 from gateway.base.errors import StoreUnavailableError
 from gateway.cli.common import Json, load_settings, out, postgres_dsn, print_json, run, shown
 from gateway.database.roles import Role
 from gateway.views.attention import COUNTED_MAX, AttentionView, BreaksOfKind, Waiting
-from gateway.views.networks import NetworkPause, NetworksView, OpenOnNetwork, WorkerReport
+from gateway.views.networks import NetworkPause, NetworksView, OpenOnNetwork, WorkerReport, standing_of
 from gateway.views.wording import age
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-_FRESH_S = 10.0
-"""A worker that has not reported for so long is not counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +108,13 @@ def _shown(found: Standing) -> "RenderableType":
 
     rate = "" if found.per_second is None else f", {found.per_second:,.1f} a second"
     head = Text(f"{shown(found.at)}   {found.written:,} payments written{rate}", "bold")
-    fresh = [r for r in found.reports if (found.at - r.reported_at).total_seconds() < _FRESH_S]
+    since = found.at - timedelta(seconds=NETWORK_REPORT_FRESH_S)
     paused = {p.network_id for p in found.pauses}
-    networks = [
-        (
-            n,
-            "paused" if n in paused else "open" if any(r.is_open for r in fresh if r.network_id == n) else "closed",
-            sum(r.network_id == n for r in fresh),
-        )
+    fresh = {
+        n: [r for r in found.reports if r.network_id == n and r.reported_at >= since]
         for n in sorted({r.network_id for r in found.reports} | paused)
-    ]
+    }
+    networks = [(n, standing_of(own, is_paused=n in paused), len(own)) for n, own in fresh.items()]
     still = [(o.network_id, o.state, o.payments, _age(o.oldest, found.at)) for o in found.open_payments]
     waits = f"more than {COUNTED_MAX:,}" if found.waiting.rows > COUNTED_MAX else f"{found.waiting.rows:,}"
     events = [(kind.removeprefix("kr.mypay."), n) for kind, n in sorted(found.events.items(), key=lambda e: -e[1])[:8]]

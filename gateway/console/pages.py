@@ -19,7 +19,7 @@ from gateway.views.archive import ArchivedPayment, ArchiveView
 from gateway.views.attention import COUNTED_MAX, AttentionView
 from gateway.views.consents import ConsentsView
 from gateway.views.disclosures import DisclosuresView
-from gateway.views.networks import FollowUps, NetworkPause, NetworksView, OpenOnNetwork, WorkerReport
+from gateway.views.networks import FollowUps, NetworkPause, NetworksView, OpenOnNetwork, WorkerReport, standing_of
 from gateway.views.operator_actions import OperatorActionsView
 from gateway.views.payments import PaymentFacts, PaymentsView
 from gateway.views.search import FoundConsent, SearchView
@@ -314,13 +314,10 @@ async def _standings(console: Console) -> list[Standing]:
     found = []
     for name in names:
         own = tuple(r for r in fresh if r.network_id == name)
-        word = (
-            "paused" if name in pauses else "open" if any(r.is_open for r in own) else "closed" if own else "no worker"
-        )
         found.append(
             Standing(
                 name,
-                word,
+                standing_of(own, is_paused=name in pauses),
                 own,
                 pauses.get(name),
                 tuple(o for o in open_payments if o.network_id == name),

@@ -1,5 +1,6 @@
 """Card networks as execution workers and operators leave them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -48,6 +49,20 @@ class FollowUps:
     open: int
     oldest: datetime
     attempts: int
+
+
+def standing_of(fresh: Sequence[WorkerReport], *, is_paused: bool) -> str:
+    """Say how a network stands: ``paused``, ``open``, ``closed`` or ``no worker``.
+
+    Args:
+        fresh: what its workers said lately enough to be believed.
+        is_paused: by an operator.
+    """
+    if is_paused:
+        return "paused"
+    if not fresh:
+        return "no worker"
+    return "open" if any(r.is_open for r in fresh) else "closed"
 
 
 class NetworksView(View):
