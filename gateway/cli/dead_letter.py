@@ -3,6 +3,7 @@
 What a dead letter is to operators, and what sending it again means: :mod:`gateway.app.dead_letters`.
 """
 
+import re
 from typing import Annotated, Any, Final
 
 import typer
@@ -56,7 +57,18 @@ def _stage(text: str) -> str:
 Stage = Annotated[
     str | None, typer.Option(metavar="STAGE", parser=_stage, help=f"Of this stage alone: {', '.join(_STAGES)}.")
 ]
-Reference = Annotated[str, typer.Argument(metavar="REF", help="Where the original stands: TOPIC/PARTITION/OFFSET.")]
+
+
+def _place(text: str) -> str:
+    # All letters would be read to find none.
+    if not re.fullmatch(r"[A-Za-z0-9._-]+/\d+/\d+", text):
+        raise typer.BadParameter("it is TOPIC/PARTITION/OFFSET, as `mypay dead-letter list` shows it")
+    return text
+
+
+Reference = Annotated[
+    str, typer.Argument(metavar="REF", parser=_place, help="Where the original stands: TOPIC/PARTITION/OFFSET.")
+]
 
 
 @app.command("list")
@@ -101,7 +113,7 @@ def show(reference: Reference, json_: Json = False) -> None:
 @app.command()
 @operated("dead-letter replay", lambda *, reference, **_: reference or "all")
 def replay(
-    reference: Annotated[str | None, typer.Argument(metavar="[REF]", help="As `list` shows it.")] = None,
+    reference: Annotated[str | None, typer.Argument(metavar="[REF]", parser=_place, help="As `list` shows it.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every one that was not sent again yet.")] = False,
     stage: Stage = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --all.")] = False,

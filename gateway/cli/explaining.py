@@ -65,7 +65,7 @@ def _known(error: Exception) -> "tuple[ExitCode, str, str] | None":
     return next((_KNOWN[name] for name in names if name in _KNOWN), None)
 
 
-_SMALL: Final = ("a ", "an ", "the ", "there ", "no ", "topic ")
+_SMALL: Final = ("a ", "an ", "the ", "there ", "this ", "no ", "topic ")
 _FAILED, _USAGE, _MISSING, _AWAY = ExitCode.FAILED, ExitCode.USAGE, ExitCode.NOT_FOUND, ExitCode.UNAVAILABLE
 _POSTGRES: Final = (
     "Is PostgreSQL running{PostgreSQL}, and MYPAY_POSTGRES_DSN right? `mypay local status` shows the local one."

@@ -57,6 +57,13 @@ def test_a_stage_that_writes_none_is_refused_with_those_that_do(parked: Topic, c
     assert not parked.published
 
 
+@pytest.mark.parametrize("command", ["show", "replay"])
+def test_what_is_no_place_is_refused_before_anything_is_read(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MYPAY_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    monkeypatch.setenv("MYPAY_POSTGRES_DSN", "postgresql://x@127.0.0.1:1/x")
+    assert "TOPIC/PARTITION/OFFSET" in mypay("dead-letter", command, "mypay.orders/42").expect(2).err
+
+
 def test_one_is_shown_masked(parked: Topic) -> None:
     shown = mypay("dead-letter", "show", "mypay.orders/3/43", "--json").expect().json
     assert (shown["note"], "4929123456789015" in str(shown)) == ("sealed", False)
