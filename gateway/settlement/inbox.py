@@ -184,26 +184,26 @@ class ClearingInbox:
         path = target / "file.csv"
         if len(os.fsencode(name)) > NAME_BYTES_MAX:
             raise _NotTakenError(f"its name is longer than {NAME_BYTES_MAX} bytes")
-        with _opened(self._folder / network_id) as folder:
-            with _opened_file(folder, name) as (file, found):
-                if (f"{network_id}/{name}", _identity(found)) in self._taken:
-                    raise _ArrivingError
-                if found.st_size > FILE_BYTES_MAX:
-                    raise _NotTakenError("larger than a clearing file can be")
-                young = time.time() - found.st_mtime <= STILL_ARRIVING_S
-                if young and not _has_trailer(file, found.st_size):
-                    raise _ArrivingError
-                with path.open("wb") as copy:
-                    os.fchmod(copy.fileno(), 0o600)
-                    shutil.copyfileobj(_Limited(file, FILE_BYTES_MAX), copy, _BLOCK_BYTES)
-                    copy.flush()
-                    # The original is removed later, and then this is the only one.
-                    os.fsync(copy.fileno())
-                if _identity(os.fstat(file)) != _identity(found):
-                    raise _ArrivingError
-            seals = {s: seal for s in SEAL_SUFFIXES if (seal := _seal(folder, name + s)) is not None}
-        if young and not seals and self._importing.seals.required(NetworkId(network_id)):
-            raise _ArrivingError
+        with _opened(self._folder / network_id) as folder, _opened_file(folder, name) as (file, found):
+            if (f"{network_id}/{name}", _identity(found)) in self._taken:
+                raise _ArrivingError
+            if found.st_size > FILE_BYTES_MAX:
+                raise _NotTakenError("larger than a clearing file can be")
+            young = time.time() - found.st_mtime <= STILL_ARRIVING_S
+            if young and not _has_trailer(file, found.st_size):
+                raise _ArrivingError
+            # Before it is copied, which may be much, again and again.
+            seals = _seals(folder, name)
+            if young and not seals and self._importing.seals.required(NetworkId(network_id)):
+                raise _ArrivingError
+            with path.open("wb") as copy:
+                os.fchmod(copy.fileno(), 0o600)
+                shutil.copyfileobj(_Limited(file, FILE_BYTES_MAX), copy, _BLOCK_BYTES)
+                copy.flush()
+                # The original is removed later, and then this is the only one.
+                os.fsync(copy.fileno())
+            if _identity(os.fstat(file)) != _identity(found):
+                raise _ArrivingError
         return _Copy(network_id, name, path, _identity(found), found.st_mtime, seals)
 
     def _put_away(self, copy: _Copy, report: ImportReport) -> None:
@@ -298,6 +298,11 @@ def _opened_file(folder: int, name: str) -> Iterator[tuple[int, os.stat_result]]
 
 def _has_trailer(file: int, size: int) -> bool:
     return re.search(rb"(?:^|\n)T,", os.pread(file, LINE_BYTES_MAX, max(size - LINE_BYTES_MAX, 0))) is not None
+
+
+def _seals(folder: int, name: str) -> dict[str, bytes]:
+    """A file's seals, by suffix."""
+    return {s: seal for s in SEAL_SUFFIXES if (seal := _seal(folder, name + s)) is not None}
 
 
 def _seal(folder: int, name: str) -> bytes | None:

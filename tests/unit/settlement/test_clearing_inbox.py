@@ -235,6 +235,8 @@ async def test_a_seal_is_waited_for_and_then_asked_for(box: Box) -> None:
     path = box.put("a.csv", clearing_file(line(1)))
     assert await box.take() == []
     assert path.exists()
+    # Nor is it copied each time that it is looked at.
+    assert list((box.state / "bcard" / "incoming").iterdir()) == []
     (box.mine / "a.csv.hmac").write_text(hashlib.sha256(path.read_bytes()).hexdigest())
     [report] = await box.take()
     assert (report.published, box.named, list(box.mine.iterdir())) == (1, [], [])
