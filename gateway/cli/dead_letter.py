@@ -60,8 +60,8 @@ Stage = Annotated[
 
 
 def _place(text: str) -> str:
-    # All letters would be read to find none.
-    if not re.fullmatch(r"[A-Za-z0-9._-]+/\d+/\d+", text):
+    # All letters would be read to find none. A clearing file's stands in no topic, but is named in the same form.
+    if not re.fullmatch(r"[^/\s]+/\d+/\d+", text):
         raise typer.BadParameter("it is TOPIC/PARTITION/OFFSET, as `mypay dead-letter list` shows it")
     return text
 
@@ -113,7 +113,7 @@ def show(reference: Reference, json_: Json = False) -> None:
 @app.command()
 @operated("dead-letter replay", lambda *, reference, **_: reference or "all")
 def replay(
-    reference: Annotated[str | None, typer.Argument(metavar="[REF]", parser=_place, help="As `list` shows it.")] = None,
+    reference: Annotated[str | None, typer.Argument(metavar="REF", parser=_place, help="As `list` shows it.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every one that was not sent again yet.")] = False,
     stage: Stage = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --all.")] = False,

@@ -363,7 +363,7 @@ def test_dead_letters_are_shown_masked_and_sent_again_once(world: World) -> None
     mypay("dead-letter", "show", "mypay.orders/0/999999").expect(3)
     mypay("dead-letter", "replay").expect(2)
     assert (
-        len(mypay("dead-letter", "replay", "--all", "--stage", "nowhere", "--yes", "--json").expect().json["replayed"])
+        len(mypay("dead-letter", "replay", "--all", "--stage", "sharing", "--yes", "--json").expect().json["replayed"])
         == 0
     )
 

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from gateway.cli import dead_letter as command
 from gateway.messaging.records import Record
+from gateway.settlement.files import FILE_TOPIC_PREFIX
 from schemas.topics import DEAD_LETTER
 from tests.support.cli import mypay
 from tests.unit.app.test_dead_letters import FORGED, KEYS, RECORD, Topic, topic
@@ -62,6 +63,11 @@ def test_what_is_no_place_is_refused_before_anything_is_read(command: str, monke
     monkeypatch.setenv("MYPAY_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     monkeypatch.setenv("MYPAY_POSTGRES_DSN", "postgresql://x@127.0.0.1:1/x")
     assert "TOPIC/PARTITION/OFFSET" in mypay("dead-letter", command, "mypay.orders/42").expect(2).err
+
+
+def test_a_clearing_file_has_a_place_of_the_same_form(parked: Topic) -> None:
+    place = f"{FILE_TOPIC_PREFIX}bcard-20260302-0001.csv/0/0"
+    assert f"No dead letter has the original {place}." in mypay("dead-letter", "show", place).expect(3).err
 
 
 def test_one_is_shown_masked(parked: Topic) -> None:
