@@ -66,7 +66,7 @@ def test_what_is_no_place_is_refused_before_anything_is_read(command: str, monke
 
 
 def test_a_clearing_file_has_a_place_of_the_same_form(parked: Topic) -> None:
-    place = f"{FILE_TOPIC_PREFIX}bcard-20260302-0001.csv/0/0"
+    place = f"{FILE_TOPIC_PREFIX}bcard-1.csv/0/0"
     assert f"No dead letter has the original {place}." in mypay("dead-letter", "show", place).expect(3).err
 
 
