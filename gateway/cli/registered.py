@@ -4,6 +4,7 @@ from typing import TypeVar
 
 from gateway.cli.common import CliError, ExitCode
 from gateway.views.affiliates import AffiliatesView
+from gateway.views.consents import ConsentsView
 from gateway.views.partners import PartnersView
 
 T = TypeVar("T")
@@ -33,5 +34,16 @@ async def of_affiliate(dsn: str, affiliate_id: str | None, found: list[T]) -> li
                     f"There is no affiliate {affiliate_id}.",
                     ExitCode.NOT_FOUND,
                     hint="`mypay affiliate list` shows them.",
+                )
+    return found
+
+
+async def of_consent(dsn: str, consent_id: str | None, found: list[T]) -> list[T]:
+    """As :func:`of_partner`, of a consent, whichever partner's."""
+    if consent_id is not None and not found:
+        async with ConsentsView.opened(dsn) as consents:
+            if not await consents.find(consent_id):
+                raise CliError(
+                    f"There is no consent {consent_id}.", ExitCode.NOT_FOUND, hint="`mypay consent list` shows them."
                 )
     return found

@@ -29,7 +29,7 @@ from gateway.cli.common import (
 from gateway.cli.legible import legible
 from gateway.cli.operating import current_actor, operated
 from gateway.cli.operations import told
-from gateway.cli.registered import of_affiliate
+from gateway.cli.registered import of_affiliate, of_consent
 from gateway.database.roles import Role
 from gateway.sharing.verifying import verify_shares
 from gateway.views.affiliates import AffiliatesView, ToldHolder
@@ -52,7 +52,7 @@ def list_(
         dsn = postgres_dsn(settings, Role.READONLY)
         async with AffiliatesView.opened(dsn) as view:
             found = await view.holders(affiliate_id=affiliate, consent_id=consent, limit=limit)
-        return await of_affiliate(dsn, affiliate, found)
+        return await of_consent(dsn, consent, await of_affiliate(dsn, affiliate, found))
 
     found = run(read())
     say_if_cut(found, limit)

@@ -57,8 +57,9 @@ def test_of_one_that_is_an_empty_list_is_what_there_is(command: tuple[str, ...])
     assert mypay(*command, "shop-pay", "--json").expect().json == []
 
 
-def test_of_an_affiliate_that_is_not_registered_nothing_is_listed() -> None:
+def test_of_an_affiliate_or_consent_that_there_is_not_nothing_is_listed() -> None:
     assert mypay("sharing", "list", "--affiliate", "acme-bank", "--json").expect().json == []
+    assert "There is no consent C-9." in mypay("sharing", "list", "--consent", "C-9").expect(3).err
     ended = mypay("sharing", "list", "--affiliate", "acme-bnk").expect(3)
     assert "There is no affiliate acme-bnk." in ended.err
     assert not ended.out
