@@ -150,6 +150,10 @@ class ClearingInbox:
         except _NotTakenError as error:
             self._name(network_id, str(error))
             return []
+        except OSError as error:
+            # Whose folder it is may have closed it to us.
+            self._name(network_id, f"cannot be read: {error.strerror}")
+            return []
         files = [n for n in names if n.lower().endswith(_SUFFIX)]
         companions = {f + suffix for f in files for suffix in SEAL_SUFFIXES}
         for name in names:

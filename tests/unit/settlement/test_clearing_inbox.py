@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable
+from errno import EACCES
 from pathlib import Path
 
 import pytest
@@ -205,6 +206,29 @@ async def test_a_networks_folder_that_turns_into_a_file_meanwhile_holds_up_nobod
     assert (box.ended(), box.ended("kcard")) == ({"done": ["a.csv"]}, {"done": ["b.csv"]})
     assert await box.take() == []
     assert box.named == ["bcard"]
+
+
+@pytest.mark.parametrize("closed", ["listdir", "stat"])
+async def test_a_networks_folder_that_is_closed_to_us_holds_up_nobody(
+    box: Box, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    box.put("a.csv", clearing_file(line(1)))
+    (box.inbox / "kcard").mkdir()
+    (box.inbox / "kcard" / "b.csv").write_bytes(clearing_file(line(2), header=HEADER.replace("bcard", "kcard")))
+    mine, asked = box.mine.stat(), getattr(os, closed)
+
+    def ask(where: int | str | Path, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> object:
+        folder = where if isinstance(where, int) else dir_fd
+        if folder is not None and os.path.samestat(os.fstat(folder), mine):
+            raise PermissionError(EACCES, "Permission denied")
+        return asked(where) if closed == "listdir" else asked(where, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"gateway.settlement.inbox.os.{closed}", ask)
+        await box.take()
+    assert (box.ended(), box.ended("kcard"), box.named) == ({}, {"done": ["b.csv"]}, ["bcard"])
+    await box.take()
+    assert box.ended() == {"done": ["a.csv"]}
 
 
 async def test_a_state_folder_inside_the_inbox_is_refused(box: Box) -> None:
