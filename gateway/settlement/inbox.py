@@ -305,16 +305,19 @@ def _has_trailer(file: int, size: int) -> bool:
 
 
 def _seals(folder: int, name: str) -> dict[str, bytes]:
-    """A file's seals, by suffix."""
-    return {s: seal for s in SEAL_SUFFIXES if (seal := _seal(folder, name + s)) is not None}
+    """A file's seals, by suffix.
+
+    One that is empty is none: a shell makes it before the command that writes it has read the file.
+    """
+    return {s: seal for s in SEAL_SUFFIXES if (seal := _seal(folder, name + s))}
 
 
-def _seal(folder: int, name: str) -> bytes | None:
+def _seal(folder: int, name: str) -> bytes:
     try:
         with _opened_file(folder, name) as (file, _):
             return os.read(file, _SEAL_BYTES_MAX)
     except (FileNotFoundError, _NotTakenError):
-        return None
+        return b""
 
 
 def _identity(found: os.stat_result) -> _Identity:

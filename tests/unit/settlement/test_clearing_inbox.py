@@ -261,6 +261,9 @@ async def test_a_seal_is_waited_for_and_then_asked_for(box: Box) -> None:
     assert path.exists()
     # Nor is it copied each time that it is looked at.
     assert list((box.state / "bcard" / "incoming").iterdir()) == []
+    # As a shell makes it, while the command that writes it still reads the file.
+    box.put("a.csv.hmac", b"")
+    assert await box.take() == []
     (box.mine / "a.csv.hmac").write_text(hashlib.sha256(path.read_bytes()).hexdigest())
     [report] = await box.take()
     assert (report.published, box.named, list(box.mine.iterdir())) == (1, [], [])
