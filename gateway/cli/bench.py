@@ -205,7 +205,7 @@ def _without(given: str, rounds: int, orders: int, json_file: Path | None) -> No
 
 
 def _soak(minutes: float) -> None:
-    from gateway.proving.bench.soak import SoakPlan, run_soak  # noqa: PLC0415 - an extra
+    from gateway.proving.bench.soak import FILLS_ITS_HEAP, SoakPlan, run_soak  # noqa: PLC0415 - an extra
 
     view = LiveView(err())
     result = _measured(run_soak(SoakPlan(minutes), local_home(), view=view), view)
@@ -213,7 +213,7 @@ def _soak(minutes: float) -> None:
     console.print("MiB at most, and growth from the second to the last quarter", markup=False)
     for name, meter in result.meters.items():
         peak, growth = meter.peak / 2**20, meter.growth / 2**20
-        verdict = "flat" if meter.flat else "grows"
+        verdict = "flat" if meter.flat else "fills its heap" if name in FILLS_ITS_HEAP else "grows"
         console.print(f"{name:<24} {peak:>7,.1f} {growth:>+7,.1f}  {verdict}", markup=False)
     show_books(result.checked)
     typer.echo(result.last_line())

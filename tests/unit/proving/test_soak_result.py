@@ -13,7 +13,12 @@ def meter(name: str, *mib: float) -> Meter:
 
 
 def test_who_grows_is_named_and_warming_up_is_no_growth() -> None:
-    meters = [meter("execution bcard", 40, 100, 101, 102), meter("relay", 60, 70, 80, 90), meter("Kafka", 0, 1, 2, 5)]
+    meters = [
+        meter("execution bcard", 40, 100, 101, 102),
+        meter("relay", 60, 70, 80, 90),
+        # Its machine's heap.
+        meter("Kafka", 100, 200, 300, 500),
+    ]
     result = SoakResult(SoakPlan(60), payments=7, meters={m.name: m for m in meters})
     assert result.growing == ["relay"]
     assert result.last_line() == "soak: minutes=60 per_s=100 payments=7 growing=relay books=unbalanced"
