@@ -229,7 +229,8 @@ class ClearingInbox:
         """Remove what was taken, and its seals; whatever took its place meanwhile is left there."""
         if _identity(os.stat(copy.name, dir_fd=inbox, follow_symlinks=False)) != copy.identity:
             return
-        for suffix in (*(s for s in SEAL_SUFFIXES if s in copy.seals), ""):
+        # A seal may be the next one's already, whose file is still coming.
+        for suffix in (*(s for s, seal in copy.seals.items() if _seal(inbox, copy.name + s) == seal), ""):
             try:
                 os.unlink(copy.name + suffix, dir_fd=inbox)
             except FileNotFoundError:

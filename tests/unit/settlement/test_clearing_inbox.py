@@ -186,6 +186,24 @@ async def test_a_seal_that_is_changed_meanwhile_keeps_no_file_from_being_put_awa
     assert [p.name for p in box.mine.iterdir()] == (["a.csv.hmac"] if seal.exists() else [])
 
 
+async def test_a_seal_that_came_before_the_next_file_of_a_name_is_left_for_it(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.put("a.csv", clearing_file(line(1)))
+    box.put("a.csv.hmac", b"seal")
+    bring = box.importing.bring
+
+    async def bring_meanwhile(source: ClearingFile) -> ImportReport:
+        box.put("a.csv.hmac", b"the next one's")
+        return await bring(source)
+
+    monkeypatch.setattr(box.importing, "bring", bring_meanwhile)
+    await box.take()
+    assert box.ended() == {"done": ["a.csv"]}
+    assert {p.name: p.read_bytes() for p in box.mine.iterdir()} == {"a.csv.hmac": b"the next one's"}
+    assert box.named == []
+
+
 async def test_a_networks_folder_that_turns_into_a_file_meanwhile_holds_up_nobody(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
