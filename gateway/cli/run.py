@@ -10,10 +10,8 @@ from typing import Annotated
 
 import typer
 
-from gateway.app.portability_api import is_configured
 from gateway.cli.common import CliError, ExitCode, err, load_settings
 from gateway.database.roles import Role
-from gateway.network.iso8583.config import load_networks
 from gateway.observability.targets import targets
 
 app = typer.Typer(no_args_is_help=True)
@@ -98,6 +96,10 @@ def all_() -> None:
 
     When one process ends unasked, the others are stopped and the exit code is 1: whoever supervises this starts again.
     """
+    # What one stage alone does not need: whoever starts again is waited for.
+    from gateway.app.portability_api import is_configured  # noqa: PLC0415
+    from gateway.network.iso8583.config import load_networks  # noqa: PLC0415
+
     settings = load_settings()
     networks = load_networks(settings.networks_dir)
     if not networks:

@@ -1,6 +1,8 @@
 """What `mypay run all` gives each stage."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -33,3 +35,13 @@ def test_prometheus_is_told_where_each_process_serves() -> None:
         {"targets": ["127.0.0.1:9100"], "labels": {"job": "mypay", "process": "relay"}},
         {"targets": ["127.0.0.1:9101"], "labels": {"job": "mypay", "process": "execution bcard"}},
     ]
+
+
+def test_what_a_stage_is_started_with_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\nimport gateway.cli.run\n"
+        "heavy = {'aiohttp', 'aiokafka', 'asyncpg', 'pydantic', 'joserfc', 'prometheus_client', 'structlog'}\n"
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
