@@ -16,6 +16,10 @@ SELDOM: Final = 10
 REST: Final = 20
 """And where nothing was: nobody is behind then."""
 
+HANDED_ON_AT_ONCE: Final = 50
+"""Of what comes all at once, handed on before it is looked whether there is room for more: a twentieth of a second of
+execution's work."""
+
 PATIENT: Final = 0.75
 """What waits has this part of the room where nobody comes beside it: two turns, one that execution decides and one that
 the intake judges meanwhile. The rest is left to whoever comes next."""
@@ -79,11 +83,14 @@ class ExecutionRoom:
         Those meet then a short line, and execution's batches are small: what waits is carried out a little slower.
         """
         ahead = self._ahead_max // BESIDE_OTHERS if self.is_shared() else int(self._ahead_max * PATIENT)
-        return await self._known(1) - (self._ahead_max - max(1, ahead))
+        return await self._within(ahead)
 
     async def free_beside_others(self) -> int:
         """For what comes all at once, handed on by whoever cannot see whether others come."""
-        return await self._known(1) - (self._ahead_max - max(1, self._ahead_max // BESIDE_OTHERS))
+        return await self._within(self._ahead_max // BESIDE_OTHERS)
+
+    async def _within(self, ahead: int) -> int:
+        return await self._known(1) - (self._ahead_max - max(1, ahead))
 
     async def free_for_turn(self) -> int:
         """As that, for a turn of what waits: where there are no others, a whole one or none.

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 
 from gateway.base.calendar import day_of
-from gateway.orders.scheduled.service import HANDED_ON_AT_ONCE
+from gateway.orders.room import HANDED_ON_AT_ONCE
 from tests.support.scene import Scene, the_schedule
 
 

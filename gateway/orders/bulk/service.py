@@ -35,7 +35,7 @@ from gateway.orders.bulk.judging import (
 from gateway.orders.bulk.rules import Bulk, BulkKey
 from gateway.orders.judging import OrderJudge, Seen
 from gateway.orders.kinds import FaultAnswer, Kind, OvertakenError
-from gateway.orders.room import ExecutionRoom
+from gateway.orders.room import HANDED_ON_AT_ONCE, ExecutionRoom
 from gateway.orders.store import BulkIntakeUnit
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.dispatch import Dispatch
@@ -53,9 +53,6 @@ from schemas.topics import events_topic
 
 _BULK_ID: Final[TypeAdapter[str]] = TypeAdapter(BulkIdField)
 _NUMBER: Final[TypeAdapter[int]] = TypeAdapter(TransactionCount)
-
-HANDED_ON_AT_ONCE: Final = 50
-"""Items published before it is looked whether execution has room for more: a twentieth of a second of its work."""
 
 
 @dataclass(slots=True)

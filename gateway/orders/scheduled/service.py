@@ -24,7 +24,7 @@ from gateway.identity.rules import replayed
 from gateway.identity.store import AssertionUse, AuthenticationUnit
 from gateway.messaging.records import Outgoing, Publisher
 from gateway.orders.judging import Waits
-from gateway.orders.room import ExecutionRoom
+from gateway.orders.room import HANDED_ON_AT_ONCE, ExecutionRoom
 from gateway.orders.store import DueUnit, WaitingUnit
 from gateway.payments.cancellations.rules import ORDER_CANCELLED
 from gateway.payments.dispatch import Dispatch, decode_order
@@ -42,9 +42,6 @@ from schemas.reasons import Reason, ReasonCode
 
 _EXPIRED: Final = Reason(code=ReasonCode.TM01, text="the order is past its expires_at")
 _NO_MERCHANT: Final = Reason(code=ReasonCode.AC03, text="merchant_id is not in the merchant directory")
-
-HANDED_ON_AT_ONCE: Final = 50
-"""Orders handed on before it is looked whether execution has room for more, as of a bulk."""
 
 _LOOKS_MAX: Final = 20
 """For room, before those are looked at again that have expired: a second and less."""

@@ -14,8 +14,8 @@ from gateway.base.errors import TooLargeForTopicError, TopicClosedError
 from gateway.consents.rules.limits import Usage
 from gateway.identity.rules import link_of
 from gateway.messaging.records import Outgoing, Record
-from gateway.orders.room import BESIDE_OTHERS
-from gateway.orders.scheduled.service import HANDED_ON_AT_ONCE, ScheduledOrderService, ScheduleSettings
+from gateway.orders.room import BESIDE_OTHERS, HANDED_ON_AT_ONCE
+from gateway.orders.scheduled.service import ScheduledOrderService, ScheduleSettings
 from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState
 from gateway.payments.rules.payment import Change
 from gateway.payments.rules.routing import NetworkProfile
