@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Annotated, Any, Final
 
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.base.calendar import SEOUL
 from gateway.cli.common import CliError, ExitCode
 from schemas.primitives import STORED, ConsentIdField, CustomerIdField, FundingTokenField, PartnerIdField
 from schemas.wording import told
@@ -56,14 +55,9 @@ ValidUntil = Annotated[
 ]
 
 
-def in_utc(given: datetime) -> datetime:
-    """A day or moment as given: with its own offset, or else UTC's."""
-    return given.replace(tzinfo=UTC) if given.tzinfo is None else given.astimezone(UTC)
-
-
-def in_seoul(given: datetime) -> datetime:
-    """A day or moment as given, in UTC: with its own offset, or else Seoul's, as people are shown."""
-    return (given.replace(tzinfo=SEOUL) if given.tzinfo is None else given).astimezone(UTC)
+def in_utc(given: datetime, *, unless_told: tzinfo = UTC) -> datetime:
+    """A day or moment as given, in UTC: with its own offset, or else that of this zone."""
+    return (given.replace(tzinfo=unless_told) if given.tzinfo is None else given).astimezone(UTC)
 
 
 def end_of_key(given: datetime | None, *, now: datetime) -> datetime | None:
@@ -94,27 +88,15 @@ OnlyPartnersOption = Annotated[
         help="Of these partners, and not of those that are registered.",
     ),
 ]
-PartnerOption = Annotated[
-    str,
-    typer.Option(
-        "--partner", metavar="PARTNER", parser=_parser(PartnerIdField, existing=True), help="Which partner's it is."
-    ),
-]
-ActingPartnerOption = Annotated[
-    str | None,
-    typer.Option(
-        "--partner",
-        metavar="PARTNER",
-        parser=_parser(PartnerIdField, existing=True),
-        help="The partner that acts for it, if one does.",
-    ),
-]
-SomePartnerOption = Annotated[
-    str | None,
-    typer.Option(
-        "--partner", metavar="PARTNER", parser=_parser(PartnerIdField, existing=True), help="Of this partner alone."
-    ),
-]
+
+
+def _partner_option(help_: str) -> Any:
+    return typer.Option("--partner", metavar="PARTNER", parser=_parser(PartnerIdField, existing=True), help=help_)
+
+
+PartnerOption = Annotated[str, _partner_option("Which partner's it is.")]
+ActingPartnerOption = Annotated[str | None, _partner_option("The partner that acts for it, if one does.")]
+SomePartnerOption = Annotated[str | None, _partner_option("Of this partner alone.")]
 ConsentArgument = Annotated[
     str, typer.Argument(metavar="CONSENT", parser=_parser(ConsentIdField, existing=True), help="The consent's id.")
 ]

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from gateway.base.calendar import SEOUL
-from gateway.cli.arguments import in_seoul
+from gateway.cli.arguments import in_utc
 from gateway.cli.common import (
     CliError,
     ExitCode,
@@ -61,8 +61,8 @@ def disclosures(
 ) -> None:
     """List every use of a customer's consents: what, to whom, why, when, under which consent and version."""
     now = datetime.now(UTC)
-    first = in_seoul(since) if since else now - YEARS
-    last = in_seoul(until) if until else now
+    first = in_utc(since, unless_told=SEOUL) if since else now - YEARS
+    last = in_utc(until, unless_told=SEOUL) if until else now
     if since and first >= last:
         raise CliError(f"--from must be before {'--to' if until else 'now'}.", ExitCode.USAGE)
 
@@ -103,7 +103,7 @@ def notice(
 
     A partner is told the same once a year, as `kr.mypay.disclosure.notice.v1`, and brings it to its customer.
     """
-    last = in_seoul(until) if until else datetime.now(UTC)
+    last = in_utc(until, unless_told=SEOUL) if until else datetime.now(UTC)
 
     async def read() -> list[ToldNotice]:
         async with DisclosuresView.opened(postgres_dsn(load_settings(), Role.READONLY)) as view:

@@ -19,9 +19,7 @@ async def of_partner(dsn: str, partner_id: str | None, found: list[T]) -> list[T
     if partner_id is not None and not found:
         async with PartnersView.opened(dsn) as partners:
             if all(p.partner_id != partner_id for p in await partners.all()):
-                raise CliError(
-                    f"There is no partner {partner_id}.", ExitCode.NOT_FOUND, hint="`mypay partner list` shows them."
-                )
+                raise _unknown("partner", partner_id)
     return found
 
 
@@ -30,11 +28,7 @@ async def of_affiliate(dsn: str, affiliate_id: str | None, found: list[T]) -> li
     if affiliate_id is not None and not found:
         async with AffiliatesView.opened(dsn) as affiliates:
             if all(a.affiliate_id != affiliate_id for a in await affiliates.all()):
-                raise CliError(
-                    f"There is no affiliate {affiliate_id}.",
-                    ExitCode.NOT_FOUND,
-                    hint="`mypay affiliate list` shows them.",
-                )
+                raise _unknown("affiliate", affiliate_id)
     return found
 
 
@@ -43,7 +37,9 @@ async def of_consent(dsn: str, consent_id: str | None, found: list[T]) -> list[T
     if consent_id is not None and not found:
         async with ConsentsView.opened(dsn) as consents:
             if not await consents.find(consent_id):
-                raise CliError(
-                    f"There is no consent {consent_id}.", ExitCode.NOT_FOUND, hint="`mypay consent list` shows them."
-                )
+                raise _unknown("consent", consent_id)
     return found
+
+
+def _unknown(what: str, name: str) -> CliError:
+    return CliError(f"There is no {what} {name}.", ExitCode.NOT_FOUND, hint=f"`mypay {what} list` shows them.")
