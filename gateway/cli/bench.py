@@ -1,7 +1,7 @@
 """``mypay bench``: how many payments a second the gateway settles on this machine, and what each of them costs."""
 
 import json
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -14,7 +14,8 @@ from gateway.cli.live import LiveView, results
 
 if TYPE_CHECKING:
     from gateway.proving.bench.flood import FloodResult, Sent
-    from gateway.proving.bench.pauses import Waits
+    from gateway.proving.bench.grown import GrownResult
+    from gateway.proving.bench.pauses import PausesResult, Waits
 
 T = TypeVar("T")
 
@@ -189,9 +190,7 @@ def _without(given: str, rounds: int, orders: int, json_file: Path | None) -> No
     result = _measured(run_without(plan, local_home(), view=view), view)
     console = results()
     having, lacking = medians([w for w, _ in result.rounds]), medians([o for _, o in result.rounds])
-    console.print("CPU µs a payment, with | without", markup=False)
-    for name in having:
-        console.print(f"{name:<24} {having[name]:>7,.1f} | {lacking.get(name, 0.0):>7,.1f}", markup=False)
+    _show_costs("with | without", having, lacking)
     for number, (one, other) in enumerate(result.rounds, 1):
         busy = f"others kept {one.others_cores:.1f} | {other.others_cores:.1f} cores busy"
         console.print(f"round {number}: {one.all_us:,.0f} | {other.all_us:,.0f}; {busy}", markup=False)
@@ -199,6 +198,20 @@ def _without(given: str, rounds: int, orders: int, json_file: Path | None) -> No
     if json_file is not None:
         told = {"line": result.last_line(), "with": having, "without": lacking, "share": result.share}
         json_file.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    typer.echo(result.last_line())
+    if not result.balanced:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _show_costs(title: str, ones: Mapping[str, float], others: Mapping[str, float]) -> None:
+    console = results()
+    console.print(f"CPU µs a payment, {title}", markup=False)
+    for name, us in ones.items():
+        console.print(f"{name:<24} {us:>7,.1f} | {others.get(name, 0.0):>7,.1f}", markup=False)
+
+
+def _end_with_books(result: "GrownResult | PausesResult") -> None:
+    show_books(result.checked)
     typer.echo(result.last_line())
     if not result.balanced:
         raise typer.Exit(ExitCode.FAILED)
@@ -227,21 +240,14 @@ def _grown(payments: int, rounds: int, orders: int) -> None:
 
     view = LiveView(err())
     result = _measured(run_grown(GrownPlan(payments, rounds, orders), local_home(), view=view), view)
-    news, growns = medians([n.stretch for n, _ in result.rounds]), medians([g.stretch for _, g in result.rounds])
+    news, growns = medians([n for n, _ in result.rounds]), medians([g for _, g in result.rounds])
     console = results()
-    console.print("CPU µs a payment, new | grown", markup=False)
-    for name, us in news.items():
-        console.print(f"{name:<24} {us:>7,.1f} | {growns.get(name, 0.0):>7,.1f}", markup=False)
+    _show_costs("new | grown", news, growns)
     for number, (new, old) in enumerate(result.rounds, 1):
-        told = (
-            f"{new.stretch.all_us:,.0f} | {old.stretch.all_us:,.0f} µs, {new.per_s:,.0f} | {old.per_s:,.0f} settled/s"
-        )
-        busy = f"others kept {new.stretch.others_cores:.1f} | {old.stretch.others_cores:.1f} cores busy"
+        told = f"{new.all_us:,.0f} | {old.all_us:,.0f} µs, {new.per_s:,.0f} | {old.per_s:,.0f} settled/s"
+        busy = f"others kept {new.others_cores:.1f} | {old.others_cores:.1f} cores busy"
         console.print(f"round {number}: {told}; {busy}", markup=False)
-    show_books(result.checked)
-    typer.echo(result.last_line())
-    if not result.balanced:
-        raise typer.Exit(ExitCode.FAILED)
+    _end_with_books(result)
 
 
 def _pauses() -> None:
@@ -255,10 +261,7 @@ def _pauses() -> None:
     ]
     columns = ("phase", "orders", "p50", "p99", "longest", "in doubt", "longest of these")
     print_table("From an order to its answer, in ms", columns, rows, right=columns[1:])
-    show_books(result.checked)
-    typer.echo(result.last_line())
-    if not result.balanced:
-        raise typer.Exit(ExitCode.FAILED)
+    _end_with_books(result)
 
 
 def _in_doubt(waits: "Waits") -> tuple[str, str]:

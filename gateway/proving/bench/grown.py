@@ -5,9 +5,7 @@ belongs to them (:mod:`gateway.proving.seeding`). They take the same orders in t
 idle. A stretch ends when all of its orders are settled.
 """
 
-import asyncio
 import statistics
-import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -15,10 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from gateway.proving.bench.loads import POLL_S, Loads, meters_of
+from gateway.proving.bench.loads import Loads
 from gateway.proving.bench.result import View
-from gateway.proving.bench.stretch import Stretch
-from gateway.proving.books import Checked
+from gateway.proving.bench.stretch import Stretch, run_stretch
+from gateway.proving.books import Checked, balanced
 from gateway.proving.seeding import seed
 from gateway.proving.traffic.cast import Role, make_cast, make_partners
 from gateway.proving.world.opening import open_world
@@ -44,42 +42,34 @@ class GrownPlan:
     seed: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Lap:
-    """One stretch, and how many of its orders were settled a second."""
-
-    stretch: Stretch
-    per_s: float
-
-
 @dataclass(slots=True)
 class GrownResult:
-    """Laps in the new and in the grown world, round by round, and the check of the new one's books.
+    """Stretches in the new and in the grown world, round by round, and the check of the new one's books.
 
     Over payments that nobody ordered no books balance: in the grown world all orders were settled.
     """
 
     plan: GrownPlan
-    rounds: list[tuple[Lap, Lap]] = field(default_factory=list)
+    rounds: list[tuple[Stretch, Stretch]] = field(default_factory=list)
     checked: list[Checked] = field(default_factory=list)
 
     @property
     def cpu_ratio(self) -> float:
         """How many times the processor time a payment takes in the grown world: the median of the rounds."""
-        return self._median(lambda lap: lap.stretch.all_us)
+        return self._median(lambda stretch: stretch.all_us)
 
     @property
     def settled_ratio(self) -> float:
         """Likewise of payments settled a second."""
-        return self._median(lambda lap: lap.per_s)
+        return self._median(lambda stretch: stretch.per_s)
 
-    def _median(self, figure: Callable[[Lap], float]) -> float:
+    def _median(self, figure: Callable[[Stretch], float]) -> float:
         return statistics.median(figure(grown) / figure(new) for new, grown in self.rounds)
 
     @property
     def balanced(self) -> bool:
         """True if every check of the books holds."""
-        return bool(self.checked) and all(c.ok for c in self.checked)
+        return balanced(self.checked)
 
     def last_line(self) -> str:
         """The line for machines."""
@@ -118,35 +108,19 @@ async def run_grown(plan: GrownPlan, home: Path, *, view: View) -> GrownResult:
             await start_gateway(world, view.step)
             worlds[name] = world, Loads(world, cast, view, seed=plan.seed)
         for world, loads in worlds.values():
-            await _lap(world, loads, "w", WARM_ORDERS)
+            await run_stretch(world, loads, await loads.sign(WARM_ORDERS, "w"), WARM_ORDERS)
         for number in range(1, plan.rounds + 1):
-            laps: dict[str, Lap] = {}
+            found: dict[str, Stretch] = {}
             # Each begins as often: whatever changes on the machine weighs on both alike.
             for name in (NEW, GROWN) if number % 2 else (GROWN, NEW):
+                world, loads = worlds[name]
+                signed = await loads.sign(plan.orders, f"s-{number}-")
                 with view.step(f"Round {number} of {plan.rounds}: {name}"):
-                    laps[name] = await _lap(*worlds[name], f"s-{number}-", plan.orders)
-            result.rounds.append((laps[NEW], laps[GROWN]))
+                    found[name] = await run_stretch(world, loads, signed, plan.orders)
+            result.rounds.append((found[NEW], found[GROWN]))
         world, loads = worlds[NEW]
         with view.step("Checking the books from three sides"):
             result.checked = (await loads.judged()).checked
         for world, _ in worlds.values():
             world.succeeded = result.balanced
     return result
-
-
-async def _lap(world: World, loads: Loads, name: str, count: int) -> Lap:
-    orders = await loads.sign(count, name)
-    meters = meters_of(world)
-    meters.start()
-    began = time.monotonic()
-    load = loads.start_ahead(orders)
-    while load.running():
-        world.check()
-        await asyncio.sleep(POLL_S)
-    await loads.end(load)
-    seconds = time.monotonic() - began
-    await meters.stop()
-    for path in orders:
-        path.unlink()
-    cpu_us = {n: m.cpu_seconds * 1e6 / count for n, m in meters.meters.items()}
-    return Lap(Stretch(cpu_us, meters.others_cores), count / seconds)

@@ -21,10 +21,10 @@ import aiohttp
 
 from gateway.proving.bench.loads import Loads
 from gateway.proving.bench.result import BenchError, View
-from gateway.proving.books import Checked, Ending, Evidence
+from gateway.proving.books import Checked, Ending, Evidence, balanced
 from gateway.proving.demo import percentile
 from gateway.proving.torture.load import fetch
-from gateway.proving.torture.rest import NotAtRestError, come_to_rest
+from gateway.proving.torture.rest import NotAtRestError, come_to_rest, until
 from gateway.proving.traffic.cast import Role, make_cast, make_partners
 from gateway.proving.world.confirming import SKIPPED_S, produced_on_topic
 from gateway.proving.world.judging import judge
@@ -48,7 +48,6 @@ SELECT count(*) AS n FROM payment
 WHERE state IN ('unknown', 'reversing') OR state = 'sent' AND changed_at < clock_timestamp() - interval '2 seconds'
 """
 _EASE_TIMEOUT_S: Final = 120.0
-_POLL_S: Final = 0.5
 
 
 @unique
@@ -123,7 +122,7 @@ class PausesResult:
     @property
     def balanced(self) -> bool:
         """True if every check of the books holds."""
-        return bool(self.checked) and all(c.ok for c in self.checked)
+        return balanced(self.checked)
 
     def last_line(self) -> str:
         """The line for machines: the longest waits, and of what was in doubt."""
@@ -187,8 +186,8 @@ async def run_pauses(plan: PausesPlan, home: Path, *, view: View) -> PausesResul
     result = PausesResult(plan)
     async with open_world(world_plan, cast, steps=view.step) as world:
         loads = Loads(world, cast, view, seed=plan.seed)
-        phases = await _Striking(plan, world, view).run(loads)
         try:
+            phases = await _Striking(plan, world, view).run(loads)
             with view.step("Until all has ended"):
                 await come_to_rest(world, tell=view.line)
         except NotAtRestError as error:
@@ -233,16 +232,12 @@ class _Striking:
             await asyncio.gather(strike(), asyncio.sleep(self._plan.seconds))
             # Its last orders are answered, and what it left in doubt has ended, before the next blow.
             await asyncio.sleep(SKIPPED_S)
-            await self._until_at_ease()
+            await until(self._in_doubt, self._view.line, within_s=_EASE_TIMEOUT_S)
         return Phase(name, int(began * 1000), int((began + self._plan.seconds) * 1000))
 
-    async def _until_at_ease(self) -> None:
-        deadline = time.monotonic() + _EASE_TIMEOUT_S
-        while left := (await fetch(self._world.postgres_dsn, _IN_DOUBT))[0]["n"]:
-            if time.monotonic() > deadline:
-                raise BenchError(f"{left} payments stay in doubt")
-            self._view.line(f"{left} payments in doubt")
-            await asyncio.sleep(_POLL_S)
+    async def _in_doubt(self) -> str:
+        (row,) = await fetch(self._world.postgres_dsn, _IN_DOUBT)
+        return f"{row['n']} payments in doubt" if row["n"] else ""
 
     async def _strike(self, blow: Blow, stage: str) -> None:
         name = self._lost or await self._victim(stage)

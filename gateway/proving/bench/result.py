@@ -14,7 +14,7 @@ from gateway.proving.bench.lean.figures import Lean
 from gateway.proving.bench.meters import Meter
 from gateway.proving.bench.pure import Pure
 from gateway.proving.bench.storage import Stored
-from gateway.proving.books import Checked
+from gateway.proving.books import Checked, balanced
 
 
 class BenchError(Exception):
@@ -163,7 +163,7 @@ class BenchResult:
     @property
     def balanced(self) -> bool:
         """True if every check of the books holds."""
-        return bool(self.checked) and all(c.ok for c in self.checked)
+        return balanced(self.checked)
 
     def last_line(self) -> str:
         """The line for machines."""

@@ -15,7 +15,7 @@ from typing import Final
 from gateway.proving.bench.loads import MORE, Loads, meters_of
 from gateway.proving.bench.meters import Meter
 from gateway.proving.bench.result import View
-from gateway.proving.books import Checked
+from gateway.proving.books import Checked, balanced
 from gateway.proving.traffic.cast import Role, make_cast, make_partners
 from gateway.proving.traffic.receivers import make_receivers
 from gateway.proving.world.opening import open_world
@@ -55,7 +55,7 @@ class SoakResult:
     @property
     def balanced(self) -> bool:
         """True if every check of the books holds."""
-        return bool(self.checked) and all(c.ok for c in self.checked)
+        return balanced(self.checked)
 
     def last_line(self) -> str:
         """The line for machines."""

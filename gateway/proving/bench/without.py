@@ -24,10 +24,10 @@ import aiohttp
 import asyncpg
 
 from gateway.proving.bench.collecting import Collector, open_collector
-from gateway.proving.bench.loads import POLL_S, Loads, meters_of
+from gateway.proving.bench.loads import POLL_S, Loads
 from gateway.proving.bench.result import BenchError, View
-from gateway.proving.bench.stretch import Stretch
-from gateway.proving.books import Checked
+from gateway.proving.bench.stretch import Stretch, run_stretch
+from gateway.proving.books import Checked, balanced
 from gateway.proving.traffic.cast import Role, make_cast, make_partners
 from gateway.proving.traffic.receivers import make_receivers
 from gateway.proving.world.children import Child
@@ -103,7 +103,7 @@ class WithoutResult:
     @property
     def balanced(self) -> bool:
         """True if every check of the books holds."""
-        return bool(self.checked) and all(c.ok for c in self.checked)
+        return balanced(self.checked)
 
     def last_line(self) -> str:
         """The line for machines."""
@@ -230,25 +230,19 @@ class _Run:
 
     async def _stretch(self, name: str, count: int, *, with_parts: bool) -> Stretch:
         orders = await self._loads.sign(count, name)
-        load = self._loads.start_ahead(orders)
-        meters = meters_of(self._world)
-        meters.start()
         scraping = (
             asyncio.create_task(self._scrape(), name="scraping") if self._is_scraped(with_parts=with_parts) else None
         )
-        while load.running():
-            self._world.check()
-            await asyncio.sleep(POLL_S)
-        await self._loads.end(load)
+        try:
+            return await run_stretch(self._world, self._loads, orders, count, then=self._at_rest)
+        finally:
+            if scraping is not None:
+                scraping.cancel()
+                await asyncio.wait([scraping])
+
+    async def _at_rest(self) -> None:
         await self._caught_up()
         await self._ask("VACUUM")
-        await meters.stop()
-        if scraping is not None:
-            scraping.cancel()
-            await asyncio.wait([scraping])
-        for path in orders:
-            path.unlink()
-        return Stretch({n: m.cpu_seconds * 1e6 / count for n, m in meters.meters.items()}, meters.others_cores)
 
     def _is_scraped(self, *, with_parts: bool) -> bool:
         return with_parts and Part.OBSERVABILITY in self._plan.parts

@@ -3,7 +3,7 @@
 evidence = await collect(…)                 # gateway.proving.books.collect
 endings = endings_of(evidence)
 checked = check_books(evidence, endings)
-balanced = all(c.ok for c in checked)
+balanced(checked)
 """
 
 from gateway.proving.books import consents, events, money, orders
@@ -16,6 +16,7 @@ from gateway.proving.books.evidence import (
     OrderFacts,
     Produced,
     ProducedCancellation,
+    balanced,
 )
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "OrderFacts",
     "Produced",
     "ProducedCancellation",
+    "balanced",
     "check_books",
     "endings_of",
 ]

@@ -6,7 +6,7 @@ minor units; times are seconds or milliseconds since 1970 UTC, as their names sa
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum, unique
 from typing import NamedTuple
@@ -346,3 +346,8 @@ class Checked:
     def ok(self) -> bool:
         """True if nothing is wrong."""
         return self.violation_count == 0
+
+
+def balanced(checked: Sequence[Checked]) -> bool:
+    """True if every check of the books holds; of none nobody can say that."""
+    return bool(checked) and all(c.ok for c in checked)

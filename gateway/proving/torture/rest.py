@@ -44,7 +44,7 @@ async def flowing(world: World, *, tell: Callable[[str], None]) -> None:
     Raises:
         NotAtRestError: it takes too long.
     """
-    await _until(lambda: _undecided(world), tell)
+    await until(lambda: _undecided(world), tell)
 
 
 async def come_to_rest(world: World, *, tell: Callable[[str], None]) -> None:
@@ -53,18 +53,29 @@ async def come_to_rest(world: World, *, tell: Callable[[str], None]) -> None:
     Raises:
         NotAtRestError: it takes too long.
     """
-    await _until(lambda: _unready(world), tell)
-    await _until(lambda: _under_way(world), tell)
+    await until(lambda: _unready(world), tell)
+    await until(lambda: _under_way(world), tell)
     for network in world.networks:
         await network.close_cycle()
-    await _until(lambda: _unsettled(world), tell)
-    await _until(lambda: _under_way(world), tell)
+    await until(lambda: _unsettled(world), tell)
+    await until(lambda: _under_way(world), tell)
 
 
-async def _until(waits_for: Callable[[], Awaitable[str]], tell: Callable[[str], None]) -> None:
-    """Wait until nothing is waited for."""
+async def until(
+    waits_for: Callable[[], Awaitable[str]], tell: Callable[[str], None], *, within_s: float = REST_TIMEOUT_S
+) -> None:
+    """Wait until nothing is waited for, also while servers are away.
+
+    Args:
+        waits_for: tells what, in words; nothing: the empty text.
+        tell: is told it, now and then.
+        within_s: for how long it is waited.
+
+    Raises:
+        NotAtRestError: it takes longer.
+    """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + REST_TIMEOUT_S
+    deadline = loop.time() + within_s
     what = "PostgreSQL and Kafka"
     while True:
         with suppress(*AWAY, KafkaError, aiohttp.ClientError):
@@ -73,7 +84,7 @@ async def _until(waits_for: Callable[[], Awaitable[str]], tell: Callable[[str], 
                 return
         tell(f"waiting for {what}")
         if loop.time() > deadline:
-            raise NotAtRestError(f"after {REST_TIMEOUT_S:.0f} s still waiting for {what}")
+            raise NotAtRestError(f"after {within_s:.0f} s still waiting for {what}")
         await asyncio.sleep(_POLL_S)
 
 

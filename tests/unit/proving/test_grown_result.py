@@ -1,12 +1,12 @@
 """What a bench in a grown world tells: how many times as dear and as fast payments are there, round by round."""
 
-from gateway.proving.bench.grown import GrownPlan, GrownResult, Lap
+from gateway.proving.bench.grown import GrownPlan, GrownResult
 from gateway.proving.bench.stretch import Stretch
 from gateway.proving.books import Checked
 
 
-def lap(per_s: float, **us: float) -> Lap:
-    return Lap(Stretch(us, 0.0), per_s)
+def lap(per_s: float, **us: float) -> Stretch:
+    return Stretch(us, 0.0, per_s)
 
 
 def test_the_ratios_are_medians_of_the_rounds() -> None:

@@ -22,7 +22,7 @@ from gateway.proving.world.confirming import _produced
 
 
 def stretch(**us: float) -> Stretch:
-    return Stretch(us, 0.0)
+    return Stretch(us, 0.0, 0.0)
 
 
 def test_the_share_is_the_median_of_the_rounds() -> None:
