@@ -24,9 +24,16 @@ class ScheduleStore(Protocol):
         """Add orders of payments that this transaction has inserted."""
 
     async def claim(
-        self, *, now: datetime, lease_until: datetime, limit: int, only_expired: bool = False
+        self, *, now: datetime, lease_until: datetime, limit: int, after: str = ""
     ) -> Sequence[ScheduledOrder]:
-        """Take orders that are due and that nobody holds, earliest first; each counts one more dispatch."""
+        """Take orders that are due and that nobody holds; each counts one more dispatch.
+
+        Partners take turns, in the order of their ids, beginning behind ``after``: an order each, each one's earliest
+        first, and again. In this order the orders are returned, so that the last one tells whose turn was the last.
+        """
+
+    async def claim_expired(self, *, now: datetime, lease_until: datetime, limit: int) -> Sequence[ScheduledOrder]:
+        """As that, of the orders that are past their ``expires_at``, those first that expired first."""
 
     async def put_off(self, until: Sequence[tuple[PaymentKey, datetime]]) -> None:
         """Look at each again then: whether the payment still waits."""

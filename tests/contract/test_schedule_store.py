@@ -1,6 +1,7 @@
 """ScheduleStore: orders that wait, claimed under leases; and that a due payment is decided once, whoever races."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -54,14 +55,15 @@ async def keep(store: Store, *orders: ScheduledOrder) -> None:
 
 
 async def claim(
-    store: Store, *, at: float, lease: float = 30, limit: int = 10, only_expired: bool = False
+    store: Store, *, at: float, lease: float = 30, limit: int = 10, after: str = ""
 ) -> list[ScheduledOrder]:
     async with store.transaction() as uow:
-        return list(
-            await uow.schedule.claim(
-                now=later(at), lease_until=later(at + lease), limit=limit, only_expired=only_expired
-            )
-        )
+        return list(await uow.schedule.claim(now=later(at), lease_until=later(at + lease), limit=limit, after=after))
+
+
+async def claim_expired(store: Store, *, at: float, limit: int = 10) -> list[ScheduledOrder]:
+    async with store.transaction() as uow:
+        return list(await uow.schedule.claim_expired(now=later(at), lease_until=later(at + 30), limit=limit))
 
 
 def keys(*numbers: int) -> list[PaymentKey]:
@@ -81,9 +83,68 @@ async def test_orders_are_claimed_when_due_earliest_first_and_come_back_as_they_
 async def test_of_those_that_are_due_only_the_expired_ones_are_claimed_where_that_is_asked(store: Store) -> None:
     orders = [waiting(1), waiting(2, expires_at=later(10)), waiting(30, expires_at=later(11))]
     await keep(store, *orders)
-    assert await claim(store, at=9.999, only_expired=True) == []
-    assert await claim(store, at=10, only_expired=True) == [orders[1]]
+    assert await claim_expired(store, at=9.999) == []
+    assert await claim_expired(store, at=10) == [orders[1]]
+    assert await claim_expired(store, at=11) == []
     assert await claim(store, at=10) == [orders[0]]
+    assert [o.dispatches for o in await claim_expired(store, at=40)] == [1, 0]
+
+
+async def test_what_expired_first_is_claimed_first_and_only_what_is_open(store: Store) -> None:
+    await keep(store, *(waiting(n, expires_at=later(40 - n)) for n in (1, 2, 3, 4)))
+    async with store.transaction() as uow:
+        await uow.schedule.close(keys(4), now=NOW)
+    assert [o.key for o in await claim_expired(store, at=50, limit=1)] == keys(3)
+    assert sorted(o.key for o in await claim_expired(store, at=50)) == sorted(keys(1, 2))
+
+
+# --- partners take turns ---
+
+
+def of(partner: str, *numbers: int, **fields: Any) -> list[ScheduledOrder]:
+    return [waiting(n, key=(partner, payment(n).payment_id), **fields) for n in numbers]
+
+
+def owners(orders: Sequence[ScheduledOrder]) -> list[str]:
+    return [o.key[0] for o in orders]
+
+
+async def test_partners_take_turns_and_the_rest_is_theirs_who_have_more(store: Store) -> None:
+    await keep(store, *of("a", *range(1, 9)), *of("b", 9), *of("c", 10, 11))
+    claimed = await claim(store, at=20, limit=8)
+    assert owners(claimed) == ["a", "b", "c", "a", "c", "a", "a", "a"]
+    # Each one's earliest first.
+    assert [o.due_at for o in claimed if o.key[0] == "a"] == [later(n) for n in range(1, 6)]
+    assert owners(await claim(store, at=20, limit=8)) == ["a"] * 3
+
+
+async def test_where_the_last_turn_ended_the_next_one_begins(store: Store) -> None:
+    """However few are claimed at a time, everybody comes to their turn: also who is behind all the others."""
+    due = {"due_at": later(1)}
+    await keep(store, *of("a", *range(1, 9), **due), *of("b", *range(9, 17), **due), *of("c", *range(17, 25), **due))
+    turns: list[str] = []
+    for _ in range(3):
+        turns += owners(await claim(store, at=20, limit=2, after=turns[-1] if turns else ""))
+    assert turns == ["a", "b", "c", "a", "b", "c"]
+    assert owners(await claim(store, at=20, limit=4, after="bb")) == ["c", "a", "b", "c"]
+
+
+async def test_who_has_nothing_due_takes_no_turn(store: Store) -> None:
+    await keep(store, *of("a", 30), *of("b", 1, 2, 3), *of("c", 4))
+    async with store.transaction() as uow:
+        await uow.schedule.close([of("c", 4)[0].key], now=NOW)
+    assert owners(await claim(store, at=20)) == ["b"] * 3
+    assert await claim(store, at=20) == []
+
+
+async def test_two_who_claim_at_once_share_each_partner_s_orders(store: Store) -> None:
+    await keep(store, *of("a", 1, 2, 3, 4), *of("b", 5, 6))
+    async with store.transaction() as uow:
+        first = list(await uow.schedule.claim(now=later(9), lease_until=later(35), limit=4))
+        second = await claim(store, at=9, limit=4)
+    assert owners(first) == ["a", "b", "a", "b"]
+    assert {o.key for o in [*first, *second]} == {o.key for o in [*of("a", 1, 2, 3, 4), *of("b", 5, 6)]}
+    assert owners(second) == ["a", "a"]
 
 
 async def test_a_lease_runs_out_and_every_dispatch_is_counted(store: Store) -> None:

@@ -410,7 +410,12 @@ SKIPS: Final = {
     ),
     "schedule.claim": Lock(
         *(load("schedule").claim, "scheduled_order", (scheduled_row,)),
-        lambda rows: (LATER, LATER, len(rows), False),
+        lambda rows: (LATER, LATER, len(rows), ""),
+        UUID_NUMBER,
+    ),
+    "schedule.claim_expired": Lock(
+        *(load("schedule").claim_expired, "scheduled_order", (scheduled_row,)),
+        lambda rows: (LATER, LATER, len(rows)),
         UUID_NUMBER,
     ),
     "standing.claim_due": Lock(

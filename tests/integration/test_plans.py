@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
@@ -131,6 +132,39 @@ async def test_a_page_of_events_is_read_and_what_waits_behind_it_is_not(grown: a
     assert limits
     sorts = [part for n in limits for part in n["Plans"] if "Sort" in part["Node Type"]]
     assert {t for sort in sorts for n in nodes(sort) if (t := n.get("Relation Name", "")).startswith("outbox")} == set()
+
+
+DUE: Final = 5_000
+_DUE: Final = """
+    INSERT INTO scheduled_order (partner_id, payment_id, due_at, look_at, expires_at, order_type, body, proven,
+        reference, ordered_at)
+    SELECT CASE WHEN n <= $1 THEN 'many' ELSE 'few-' || n % 10 END, md5(n::text)::uuid, $2::timestamptz, $2,
+        $2 + interval '1 hour' * CASE WHEN n > $1 THEN 1 ELSE 2 END, 't', '', false, 'r', $2
+    FROM generate_series(1, $1 + 20) AS n
+"""
+CLAIMS: Final = {
+    "schedule.claim": ("'{now}', '{now}', 60, ''", 60),
+    "schedule.claim_expired": ("'{now}', '{now}', 60", 20),
+}
+"""Statement → what it is asked, and how many it finds."""
+
+
+@pytest.mark.parametrize("name", sorted(CLAIMS))
+async def test_of_a_day_s_due_orders_no_more_are_read_than_everybody_s_turn(
+    young: asyncpg.Connection, name: str
+) -> None:
+    asked, found = CLAIMS[name]
+    midnight = datetime(2026, 1, 5, tzinfo=UTC)
+    await young.execute(_DUE, DUE, midnight)
+    await young.execute(set_sql(working_settings("mypay-test"), local=False))
+    await young.execute(f"SET plan_cache_mode = force_generic_plan; PREPARE claim AS {dict(statements())[name]}")
+    now = midnight + timedelta(minutes=90)
+    told = await young.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE claim({asked.format(now=now)})")
+    plan = json.loads(told)[0]["Plan"]
+    reads = [n for n in nodes(plan) if n.get("Relation Name") == "scheduled_order" and "Scan" in n["Node Type"]]
+    assert plan["Actual Rows"] == found
+    most = max(n["Actual Loops"] * (n["Actual Rows"] + n.get("Rows Removed by Filter", 0)) for n in reads)
+    assert 0 < most < DUE / 10
 
 
 async def test_the_database_has_grown(grown: asyncpg.Connection) -> None:

@@ -25,9 +25,12 @@ class PostgresScheduleStore:
             await self._connection.execute(_SQL.keep, *map(list, columns))
 
     async def claim(
-        self, *, now: datetime, lease_until: datetime, limit: int, only_expired: bool = False
+        self, *, now: datetime, lease_until: datetime, limit: int, after: str = ""
     ) -> Sequence[ScheduledOrder]:
-        return [_order(r) for r in await self._connection.fetch(_SQL.claim, now, lease_until, limit, only_expired)]
+        return [_order(r) for r in await self._connection.fetch(_SQL.claim, now, lease_until, limit, after)]
+
+    async def claim_expired(self, *, now: datetime, lease_until: datetime, limit: int) -> Sequence[ScheduledOrder]:
+        return [_order(r) for r in await self._connection.fetch(_SQL.claim_expired, now, lease_until, limit)]
 
     async def put_off(self, until: Sequence[tuple[PaymentKey, datetime]]) -> None:
         if until:

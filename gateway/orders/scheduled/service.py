@@ -4,8 +4,8 @@ Handing on happens at least once: an order stays in the schedule until its payme
 after a while. Execution decides it once, under the payment's lock, as SENT or REJECTED; a payment that was cancelled
 meanwhile is neither handed on nor decided. An order that expires before execution reaches it is rejected from here.
 
-A day's orders are due at one moment, however many. They are handed on as execution has room for them, and in a short
-line: whoever gives many would hold up everybody's orders of that moment otherwise.
+A day's orders are due at one moment, however many. They are handed on as execution has room for them, in a short line,
+and partners take turns: whoever gives many would hold up everybody's orders of that moment otherwise.
 """
 
 from collections import Counter
@@ -165,6 +165,8 @@ class ScheduledOrderService:
         self._store = store
         self._room = room
         self._more = False
+        # Whose order was the last one: the next turn is that of the partner behind.
+        self._last = ""
         self._publisher = publisher
         self._dispatch = dispatch
         self._networks = networks
@@ -248,10 +250,15 @@ class ScheduledOrderService:
         async with self._store.transaction() as uow:
             now = self._clock.now()
             lease_until = now + timedelta(seconds=self._settings.lease_s)
-            limit = free or self._settings.batch
-            claimed = await uow.schedule.claim(now=now, lease_until=lease_until, limit=limit, only_expired=not free)
+            claimed = (
+                await uow.schedule.claim(now=now, lease_until=lease_until, limit=free, after=self._last)
+                if free
+                else await uow.schedule.claim_expired(now=now, lease_until=lease_until, limit=self._settings.batch)
+            )
             if not claimed:
                 return 0, [], {}
+            if free:
+                self._last = claimed[-1].key[0]
             payments = await uow.payments.find([w.key for w in claimed])
             waiting = [w for w in claimed if _waits(payments.get(w.key))]
             await uow.schedule.close([w.key for w in claimed if not _waits(payments.get(w.key))], now=now)

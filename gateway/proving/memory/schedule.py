@@ -1,5 +1,6 @@
 """Orders that wait for their day, in memory."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -27,16 +28,30 @@ class MemoryScheduleStore:
                 raise StoreIntegrityError("scheduled_order_pkey")
 
     async def claim(
-        self, *, now: datetime, lease_until: datetime, limit: int, only_expired: bool = False
+        self, *, now: datetime, lease_until: datetime, limit: int, after: str = ""
     ) -> Sequence[ScheduledOrder]:
         await self._boundary("schedule.claim")
-        due = [
-            (row.look_at, key, row)
-            for key, row in self._tx.items(self._db.scheduled)
-            if row.closed_at is None and row.look_at <= now and (not only_expired or row.order.expires_at <= now)
-        ]
+        rounds: Counter[str] = Counter()
+        turns: list[tuple[tuple[int, bool, str], PaymentKey, ScheduledRow]] = []
+        for key, row in sorted(self._due(now), key=lambda d: (d[1].look_at, d[0])):
+            rounds[key[0]] += 1
+            turns.append(((rounds[key[0]], key[0] <= after, key[0]), key, row))
+        return self._claim([(key, row) for _, key, row in sorted(turns, key=lambda t: t[0])], lease_until, limit)
+
+    async def claim_expired(self, *, now: datetime, lease_until: datetime, limit: int) -> Sequence[ScheduledOrder]:
+        await self._boundary("schedule.claim")
+        expired = [(key, row) for key, row in self._due(now) if row.order.expires_at <= now]
+        return self._claim(sorted(expired, key=lambda d: (d[1].order.expires_at, d[0])), lease_until, limit)
+
+    def _due(self, now: datetime) -> list[tuple[PaymentKey, ScheduledRow]]:
+        rows = self._tx.items(self._db.scheduled)
+        return [(key, row) for key, row in rows if row.closed_at is None and row.look_at <= now]
+
+    def _claim(
+        self, due: Sequence[tuple[PaymentKey, ScheduledRow]], lease_until: datetime, limit: int
+    ) -> list[ScheduledOrder]:
         claimed: list[ScheduledOrder] = []
-        for _, key, row in sorted(due, key=lambda d: d[:2]):
+        for key, row in due:
             if len(claimed) < limit and self._tx.try_lock(self._db.scheduled, key):
                 claimed.append(row.order)
                 counted = replace(row.order, dispatches=row.order.dispatches + 1)

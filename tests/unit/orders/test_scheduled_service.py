@@ -153,6 +153,26 @@ async def test_a_flood_of_one_day_is_handed_on_as_execution_has_room(rig: Rig) -
     assert len({r.value for r in handed_on(rig)}) == len(flood)
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 50])
+async def test_a_partner_s_flood_of_one_day_holds_no_other_partner_up(rig: Rig, at_once: int) -> None:
+    rig.database.put_consent(consent(partner_id="partner-2"))
+    rig.put_card("token-1", partners=["partner-1", "partner-2"])
+    rig.verifier.owners["theirs"] = "partner-2"
+    flood = [order_record(tomorrow(n), offset=n) for n in range(1, 60)]
+    others = [order_record(tomorrow(n, partner_id="partner-2"), offset=n, signature="theirs") for n in (101, 102, 103)]
+    await rig.initiation.take([*flood, *others])
+    assert set(rig.states().values()) == {"scheduled"}
+    until(rig.clock, DUE)
+    scheduler = schedule(rig, batch=at_once)
+    while len(handed_on(rig)) < 6:
+        await scheduler.dispatch_due()
+    in_order = [r.value for r in handed_on(rig)]
+    assert {r.value for r in others} < set(in_order[:6])
+    while await scheduler.dispatch_due():
+        pass
+    assert len(handed_on(rig)) == len({r.value for r in handed_on(rig)}) == len(flood) + len(others)
+
+
 async def test_what_expires_while_there_is_no_room_is_rejected_all_the_same(rig: Rig) -> None:
     async def behind() -> int:
         return 1_000_000
