@@ -163,6 +163,7 @@ def _inbox(
         publisher=producer,
         dead_letters=parked,
         observer=process.observer,
+        clock=process.clock,
         seals=seals,
         networks=networks,
     )

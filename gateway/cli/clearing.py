@@ -9,6 +9,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
+from gateway.app.clock import SystemClock
 from gateway.app.keys import Ring, load_ring
 from gateway.app.settings import Settings
 from gateway.app.settlement import clearing_seals
@@ -174,6 +175,7 @@ async def _import(settings: Settings, files: list[Path], *, force: bool, sealed:
             publisher=publisher,
             dead_letters=KafkaDeadLetters(publisher, load_ring(settings, Ring.DEAD_LETTER)),
             observer=SilentObserver(),
+            clock=SystemClock(),
             seals=clearing_seals(settings, networks),
             networks=networks,
         )

@@ -16,14 +16,14 @@ from enum import StrEnum, unique
 from typing import BinaryIO, Final
 
 from gateway.base.errors import TooLargeForTopicError
-from gateway.base.process import Observer
+from gateway.base.process import Clock, Observer
 from gateway.messaging.records import DeadLetters, Outgoing, Publisher, Record
 from gateway.settlement.format import ClearingFileError, Header, Scan, read_body, read_lines, scan
+from gateway.settlement.rules import is_from_the_future
 from gateway.settlement.store import ClearingSealError, ClearingSeals
 from schemas.clearing import CLEARING_TYPE, ClearingBatch, ClearingRecord
 from schemas.codec import DecodeError, encode
 from schemas.envelope import Envelope, write_envelope
-from schemas.primitives import NetworkId
 from schemas.topics import clearing_topic
 
 FILE_TOPIC_PREFIX: Final = "file:"
@@ -98,12 +98,14 @@ class ClearingImport:
         publisher: Publisher,
         dead_letters: DeadLetters,
         observer: Observer,
+        clock: Clock,
         seals: ClearingSeals,
         networks: Collection[str],
     ) -> None:
         self._publisher = publisher
         self._dead_letters = dead_letters
         self._observer = observer
+        self._clock = clock
         self._networks = networks
         self.seals = seals
 
@@ -121,7 +123,7 @@ class ClearingImport:
         """
         try:
             found = await asyncio.to_thread(scan, source.file)
-            await self._admit(source, found.header.network_id, sealed=sealed)
+            await self._admit(source, found.header, sealed=sealed)
         except (ClearingFileError, ClearingSealError) as error:
             return await self._refused(source, ImportReport(source.name, FileOutcome.FAILED, problems=(str(error),)))
         except OSError as error:
@@ -144,12 +146,15 @@ class ClearingImport:
         self._observer.count(STAGE, outcome.value)
         return replace(report, outcome=outcome, published=found.records, messages=messages)
 
-    async def _admit(self, source: ClearingFile, network_id: NetworkId, *, sealed: bool) -> None:
-        """Check that the file is of a network that exists, of the one whose inbox it came through, and sealed."""
+    async def _admit(self, source: ClearingFile, header: Header, *, sealed: bool) -> None:
+        """Check that the file is sealed, of no day to come, and of a network that exists: the one whose inbox it is."""
+        network_id = header.network_id
         if network_id not in self._networks:
             raise ClearingFileError("the header names a network that is not configured")
         if source.network_id is not None and source.network_id != network_id:
             raise ClearingFileError(f"the header names another network than {source.network_id}, whose inbox this is")
+        if is_from_the_future(header.created_at, self._clock.now()):
+            raise ClearingFileError("the header's created_at is more than a day ahead: no correction could follow")
         if sealed:
             source.file.seek(0)
             await asyncio.to_thread(self.seals.check, network_id, source.file, source.seals)

@@ -108,7 +108,7 @@ class SettlementService:
         loop = asyncio.get_running_loop()
         started = loop.time()
         for record in records:
-            read = read_clearing(record)
+            read = read_clearing(record, self._clock.now())
             if read.bad:
                 self._observer.count("settlement", "dead_letter", n=len(read.bad))
                 bad = read.bad

@@ -10,6 +10,7 @@ from typing import Final
 from msgspec import structs
 
 from gateway.messaging.records import Record
+from gateway.settlement.rules import is_from_the_future
 from schemas.clearing import CLEARING_BYTES_MAX, CLEARING_TYPE, ClearingBatch, ClearingRecord, LooseClearingBatch
 from schemas.codec import DecodeError, decode, encode_json
 from schemas.envelope import EnvelopeError, read_envelope
@@ -32,13 +33,15 @@ class ReadClearing:
     bad: tuple[tuple[Record, Exception], ...] = ()
 
 
-def read_clearing(record: Record) -> ReadClearing:
-    """Read one message of ``mypay.clearing.<network>``; never raises for what is in it."""
+def read_clearing(record: Record, now: datetime) -> ReadClearing:
+    """Read one message of ``mypay.clearing.<network>`` at this moment; never raises for what is in it."""
     created_at = datetime.fromtimestamp(0, UTC)
     try:
         envelope = read_envelope(record.headers)
         if envelope.type != CLEARING_TYPE:
             raise EnvelopeError("ce_type", f"must be {CLEARING_TYPE}")
+        if is_from_the_future(envelope.time, now):
+            raise EnvelopeError("ce_time", "is more than a day ahead")
         created_at = envelope.time
         batch = decode(ClearingBatch, record.value, bytes_max=CLEARING_BYTES_MAX)
         if (

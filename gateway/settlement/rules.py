@@ -7,7 +7,7 @@ and the record is matched anew.
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum, unique
 from typing import Final, Self
 
@@ -84,6 +84,15 @@ class Break:
 
     kind: BreakKind
     detail: str
+
+
+CREATED_AHEAD_MAX: Final = timedelta(days=1)
+"""How far ahead of the gateway's clock a file's own may be."""
+
+
+def is_from_the_future(created_at: datetime, now: datetime) -> bool:
+    """True for a file that is not taken: every correction of it would be stale until then, for it would be older."""
+    return created_at > now + CREATED_AHEAD_MAX
 
 
 OPERATION_OF: Final[Mapping[ClearingKind, Operation]] = {

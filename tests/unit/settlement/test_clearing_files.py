@@ -5,6 +5,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +15,7 @@ from gateway.base.errors import PublisherUnavailableError, TooLargeForTopicError
 from gateway.directory.merchant_files import read_merchants
 from gateway.messaging.records import Outgoing, Record
 from gateway.proving.counterparts.clearing import ClearingSummary, _line_of, _Record
+from gateway.proving.memory import MemoryClock
 from gateway.settlement.files import ClearingFile, ClearingImport, FileOutcome
 from gateway.settlement.format import LINE_BYTES_MAX, read_lines, read_record, scan
 from gateway.settlement.messages import CHUNKS_MAX, read_clearing
@@ -21,6 +23,7 @@ from gateway.settlement.store import ClearingSealError
 from schemas.clearing import ClearingKind
 from schemas.codec import DecodeError
 
+NOW = datetime(2026, 3, 3, 1, tzinfo=UTC)
 HEADER = "H,bcard,20260302-0001,2026-03-02,2026-03-02T23:59:59.123456+09:00"
 
 
@@ -70,7 +73,7 @@ class Kafka:
         for position, message in enumerate(self.published):
             # Read as settlement reads it.
             read = read_clearing(
-                Record(message.topic, 0, position, 0, message.key, message.value, tuple(message.headers))
+                Record(message.topic, 0, position, 0, message.key, message.value, tuple(message.headers)), NOW
             )
             assert not read.bad
             assert read.batch is not None
@@ -106,7 +109,12 @@ class Seals:
 
 def importer(kafka: Kafka, *, networks: Collection[str] = ("bcard",), quiet: Quiet | None = None) -> ClearingImport:
     return ClearingImport(
-        publisher=kafka, dead_letters=kafka, observer=quiet or Quiet(), seals=Seals(), networks=networks
+        publisher=kafka,
+        dead_letters=kafka,
+        observer=quiet or Quiet(),
+        clock=MemoryClock(NOW),
+        seals=Seals(),
+        networks=networks,
     )
 
 
@@ -323,7 +331,7 @@ async def test_a_chunk_has_a_number_that_can_be_told_on(chunk: int, is_read: boo
     await bring(clearing_file(line(1)), kafka)
     [sent] = kafka.published
     body = json.dumps(json.loads(sent.value or b"") | {"chunk": chunk}).encode()
-    read = read_clearing(Record(sent.topic, 0, 0, 0, sent.key, body, tuple(sent.headers)))
+    read = read_clearing(Record(sent.topic, 0, 0, 0, sent.key, body, tuple(sent.headers)), NOW)
     assert (read.batch is not None, len(read.bad)) == (is_read, 0 if is_read else 1)
 
 
@@ -335,6 +343,18 @@ async def test_records_go_out_in_chunks_under_the_cycle() -> None:
     assert {(m.topic, m.key) for m in kafka.published} == {("mypay.clearing.bcard", b"20260302-0001")}
     assert [b.chunk for b in kafka.batches] == list(range(1, 27))
     assert max(len(m.value) for m in kafka.published) < 200_000
+
+
+@pytest.mark.parametrize(("ahead", "is_taken"), [(timedelta(days=1), True), (timedelta(days=1, seconds=1), False)])
+async def test_a_file_from_the_future_is_refused_even_by_force(ahead: timedelta, is_taken: bool) -> None:
+    """Whatever corrected it would be older, until that day has come."""
+    kafka = Kafka()
+    header = f"H,bcard,20260302-0001,2026-03-02,{NOW + ahead:%Y-%m-%dT%H:%M:%SZ}"
+    report = await bring(clearing_file(line(1), header=header), kafka, force=True)
+    assert (report.outcome is FileOutcome.DONE, len(kafka.published), len(kafka.parked)) == (
+        (True, 1, 0) if is_taken else (False, 0, 1)
+    )
+    assert is_taken or "created_at is more than a day ahead" in report.problems[0]
 
 
 async def test_importing_again_publishes_the_same() -> None:

@@ -449,6 +449,17 @@ async def test_an_older_file_and_a_superseded_record_that_comes_again_change_not
     assert rig.states()["order-1"] == "settled"
 
 
+async def test_a_message_from_the_future_is_parked_and_a_correction_still_counts(rig: Rig) -> None:
+    day = 24 * 60
+    await rig.settlement.take(
+        [corrected(rig, off(rig, 1), minutes=day), corrected(rig, off(rig, 1, 7), minutes=day + 1)]
+    )
+    assert [p.record.offset for p in rig.dead_letters.parked] == [9]
+    assert (breaks(rig), rig.states()["order-1"]) == ({1: BreakKind.AMOUNT_DIFFERS}, "approved")
+    await rig.settlement.take([corrected(rig, cleared(rig, 1), minutes=day)])
+    assert (breaks(rig), rig.states()["order-1"]) == ({}, "settled")
+
+
 async def test_a_correction_of_a_reversed_payments_record_is_a_break_again(rig: Rig) -> None:
     await rig.settlement.take([clearing_message(batch(off(rig, 1)))])
     changes = [
