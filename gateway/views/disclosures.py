@@ -157,7 +157,8 @@ class DisclosuresView(View):
 
         Args:
             verifier: reads roots.
-            published: as others have them; None where they cannot be read.
+            published: as others have them, read before this is called: whatever was published by then is in the log.
+                None where they cannot be read.
             beside: on connections of their own: the server puts rows together on one core for each, which takes most of
                 the time.
             progress: told how many entries were looked at.
@@ -171,8 +172,7 @@ class DisclosuresView(View):
             # In a thread: the server puts the next rows together meanwhile.
             await asyncio.to_thread(verification.feed, rows)
             progress(verification.entries)
-        known = [p for p in published or () if p.number <= head.root_number]
-        verification.finish(head, await self.destroyed(), None if published is None else known)
+        verification.finish(head, await self.destroyed(), published)
         verification.findings += [
             Finding(f"event {event_id}", f"a use ({event_type}) of which there is no entry")
             for event_id, event_type in await self._unlogged()

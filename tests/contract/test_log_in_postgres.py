@@ -260,3 +260,30 @@ async def test_a_use_without_an_entry_is_found_however_much_the_outbox_has_forgo
     findings = (await DisclosuresView(backend.connection).verify(ROOT_VERIFIER)).findings
     await transaction.rollback()
     assert sum(f.place.startswith("event ") for f in findings) == 6 - forgotten
+
+
+async def test_a_log_that_was_cut_back_lacks_what_was_published(backend: PostgresBackend, log: DisclosureLog) -> None:
+    """Whoever owns the tables takes away the end of the log, with its roots, its head and what the outbox held."""
+    heads = []
+    for hours, number in enumerate(range(1, 4)):
+        await write(backend, log, range(number, number + 1), at=0, before=False)
+        await drain(log, MemoryClock(NOW + (hours + 1) * HOUR))
+        heads.append(await backend.connection.fetchrow("SELECT * FROM disclosure_head"))
+    async with DisclosuresView.opened(backend.dsn) as view:
+        published = await view.roots(ROOT_VERIFIER)
+        assert [r.number for r in published] == [1, 2, 3]
+        assert (await view.verify(ROOT_VERIFIER, published=published)).findings == []
+        cut = heads[0]
+        assert cut is not None
+        columns, values = list(cut.keys()), list(cut.values())
+        places = ", ".join(f"${n + 1}" for n in range(len(columns)))
+        await backend.connection.execute(
+            "SET session_replication_role TO replica; DELETE FROM outbox; "
+            "DELETE FROM disclosure_content WHERE seq > 1; DELETE FROM disclosure_root WHERE number > 1"
+        )
+        await backend.connection.execute(f"UPDATE disclosure_head SET ({', '.join(columns)}) = ROW ({places})", *values)
+        await backend.connection.execute("RESET session_replication_role")
+        found = (await view.verify(ROOT_VERIFIER, published=published)).findings
+    assert [f"{f.place}: {f.what}" for f in found] == [
+        f"root {n}: it was published, and is not in the log" for n in (2, 3)
+    ]

@@ -75,6 +75,7 @@ class Verification:
         self._source_tx = b""
         self._source_ids: set[bytes] = set()
         self._roots = {r.content.last_seq: r.content for r in roots if r.content is not None}
+        self._last_root = roots[-1].number if roots else 0
         self._blocks = blocks
         self._leaves: list[bytes] = []
         self._without: list[tuple[int, bytes]] = []
@@ -119,16 +120,19 @@ class Verification:
         Args:
             head: as it is stored, read before the first row.
             destroyed: evidence, by first entry, read after the last row.
-            published: as others have them; None where they cannot be read.
+            published: as others have them, read before the head; None where they cannot be read.
         """
         if self._seq < head.seq:
             self._note(f"entry {self._seq + 1}", f"entries {self._seq + 1} to {head.seq} are missing at the end")
         for last_seq, root in self._roots.items():
             if last_seq > self._seq:
                 self._note(f"root {root.number}", f"it covers entries up to {last_seq}; the log ends at {self._seq}")
+        if self._last_root < head.root_number:
+            first = self._last_root + 1
+            self._note(f"root {first}", f"roots {first} to {head.root_number} are missing at the end")
         self._check_destroyed(destroyed)
-        for signed in published or ():
-            self._compare(signed)
+        if published is not None:
+            self._check_published(published)
 
     def _fits(self, found: int, seq: int, row: bytes) -> bool:
         """Look at a row that is not just the next one; False if it is no entry."""
@@ -228,6 +232,15 @@ class Verification:
                 self._note(f"entry {evidence.first_seq}", "the evidence of destruction is about other contents")
         for seq, _ in without[at:]:
             self._note(f"entry {seq}", "what it tells is gone, and nothing says that it was destroyed")
+
+    def _check_published(self, published: Sequence[SignedRoot]) -> None:
+        for signed in published:
+            self._compare(signed)
+        told = {signed.number for signed in published}
+        # The last one may be on its way.
+        for number in sorted(root.number for root in self._roots.values())[:-1]:
+            if number not in told:
+                self._note(f"root {number}", "it is in the log, and was not published")
 
     def _compare(self, published: SignedRoot) -> None:
         stored = next((r for r in self._roots.values() if r.number == published.number), None)

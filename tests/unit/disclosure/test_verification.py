@@ -176,7 +176,11 @@ CHANGES: dict[str, tuple[Callable[[Log], object], list[str]]] = {
     ),
     "a root that is gone": (
         lambda log: log.roots.pop(),
-        ["root 2: it was published, and is not in the log"],
+        ["root 2: roots 2 to 2 are missing at the end", "root 2: it was published, and is not in the log"],
+    ),
+    "a root that nobody was shown": (
+        lambda log: log.published.pop(0),
+        ["root 1: it is in the log, and was not published"],
     ),
     "a node for proofs": (
         lambda log: log.blocks.__setitem__(1, bytes(32)),
