@@ -149,6 +149,8 @@ def check_proof(
 ) -> None:
     """Check disclosures against the signed roots in the file, with public keys alone: no database is asked.
 
+    Each must be of the customer whose file it is.
+
     The exit code is 1 unless every one is proven.
     """
     verifier = root_verifier(keys or load_settings().disclosure_keys_dir)
@@ -158,7 +160,7 @@ def check_proof(
         raise CliError(f"{file} is no file of proofs: {error}.") from None
     read = [content for s in proof.roots if (content := verifier.read(s)) is not None]
     trusted = {r.number: r for r in read if not root or r.root in root}
-    told = [(d, problem_of(d, trusted)) for d in proof.disclosures]
+    told = [(d, problem_of(d, trusted, proof.customer_id)) for d in proof.disclosures]
     if json_:
         print_json([{"seq": d.seq, "reference": d.use.reference, "problem": problem} for d, problem in told])
     else:

@@ -102,7 +102,7 @@ async def _prove(
     await asyncio.to_thread(file.write_bytes, encode(proof))
     read = decode(DisclosureProof, await asyncio.to_thread(file.read_bytes), bytes_max=64 * 1024 * 1024)
     trusted = {r.number: r for s in read.roots if (r := verifier.read(s)) is not None}
-    problems = {d.seq: problem_of(d, trusted) for d in read.disclosures}
+    problems = {d.seq: problem_of(d, trusted, read.customer_id) for d in read.disclosures}
     wrong += [f"entry {seq}: {problem}" for seq, problem in problems.items() if problem]
     lines = [f"{read.customer_id} sees {len(entries):,} of them, each proven offline by its path to a root:"]
     lines += [

@@ -160,6 +160,12 @@ def test_people_see_uses_check_proofs_and_find_what_was_changed(dsn: str, tmp_pa
     told_of_it = CliRunner().invoke(audit.app, ["check-proof", str(forged), "--json"], env=environment)
     assert told_of_it.exit_code == 1
     assert [p["problem"] for p in json.loads(told_of_it.stdout)][:2] == ["it does not lead to the signed root", None]
+    # The head of the file says whose it is, and is under no root.
+    anothers = tmp_path / "anothers.json"
+    anothers.write_text(file.read_text().replace('"customer-1"', '"customer-2"', 1))
+    told_of_them = CliRunner().invoke(audit.app, ["check-proof", str(anothers), "--json"], env=environment)
+    assert told_of_them.exit_code == 1
+    assert {p["problem"] for p in json.loads(told_of_them.stdout)} == {"it is another customer's"}
     other = CliRunner().invoke(audit.app, ["check-proof", str(file), "--root", "A" * 43], env=environment)
     assert other.exit_code == 1
 

@@ -50,13 +50,16 @@ def told_use(use: Use) -> ToldUse:
     return ToldUse.of_stored(**asdict(use))
 
 
-def problem_of(told: ProvenDisclosure, roots: Mapping[int, RootStatement]) -> str | None:
+def problem_of(told: ProvenDisclosure, roots: Mapping[int, RootStatement], customer_id: str) -> str | None:
     """Why a disclosure is not proven; None: it is.
 
     Args:
         told: with its proof.
         roots: by number, those whose signature holds.
+        customer_id: whose disclosures they are said to be.
     """
+    if told.use.customer_id != customer_id:
+        return "it is another customer's"
     if told.root is None:
         return "no root covers it yet"
     root = roots.get(told.root)
