@@ -101,7 +101,8 @@ SELECT o.* FROM offer o LEFT JOIN consent c USING (partner_id, consent_id)
 WHERE o.state = 'open'
   AND (o.expires_at <= $1 OR coalesce(c.status, '') NOT IN ('AUTH', 'SUSP') OR 'marketing' = ANY (c.ended_purposes)
        OR NOT c.terms ? 'marketing' OR (c.terms -> 'marketing' ->> 'until')::timestamptz <= $1 OR c.valid_until <= $1
-       OR NOT c.terms -> 'marketing' -> 'affiliates' ? o.affiliate_id)
+       OR NOT c.terms -> 'marketing' -> 'affiliates' ? o.affiliate_id
+       OR NOT c.terms -> 'marketing' -> 'channels' ?& o.channels)
 ORDER BY o.partner_id, o.consent_id, o.offer_id
 LIMIT $2
 

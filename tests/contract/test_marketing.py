@@ -23,7 +23,7 @@ from gateway.network.exchange import Operation
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.rules.lifecycle import PaymentState
 from schemas.codec import decode, encode
-from schemas.consents import ConsentStatus, Purpose
+from schemas.consents import Channel, ConsentStatus, Purpose
 from schemas.events import ConsentOffered, EventType
 from schemas.marketing import (
     AGGREGATE_TYPE,
@@ -248,6 +248,7 @@ async def test_a_revocation_that_commits_first_stops_the_offer(ready: Backend) -
     [
         pytest.param({"status": ConsentStatus.CANC}, "revoked", id="revoked"),
         pytest.param({"affiliates": ("points",)}, "revoked", id="affiliate dropped"),
+        pytest.param({"channels": (Channel.EMAIL, Channel.SMS)}, "revoked", id="channel dropped"),
         pytest.param({"status": ConsentStatus.SUSP}, None, id="suspended"),
         pytest.param({"until_days": 0}, "expired", id="permitted for less long"),
     ],
@@ -266,6 +267,22 @@ async def test_open_offers_end_with_what_permitted_them(
     await rig.uses.count([use(offer)])
     [refused] = await told(ready, OfferUseRefused)
     assert refused.reason.code == {"revoked": "MD01", "expired": "TKXP", None: "TKSP"}[cause]
+
+
+async def test_an_offer_on_two_channels_ends_with_one_of_them_and_goes_on_beside_others(backend: Backend) -> None:
+    both = (Channel.APP, Channel.SMS)
+    await backend.put_merchants(merchant())
+    await backend.put_consents(*(agrees(n, channels=both) for n in (1, 2)))
+    await spend(backend, 1, 2)
+    await backend.put_campaigns(campaign(channels=both))
+    rig = MarketingRig(backend.store)
+    await rig.offers.grant()
+    assert {o.channels for o in await granted(backend)} == {both}
+    await change(backend, 1, agrees(1, version=2, channels=(Channel.APP,)))
+    await change(backend, 2, agrees(2, version=2, channels=(Channel.EMAIL, *both)))
+    await rig.offers.end()
+    first = next(o for o in await granted(backend) if o.customer.rstrip("_") == "bank_customer-1")
+    assert [w.offer_id for w in await told(backend, OfferWithdrawn)] == [first.offer_id]
 
 
 async def test_an_offer_expires(ready: Backend) -> None:

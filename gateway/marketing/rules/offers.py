@@ -206,11 +206,16 @@ def _granted(
 
 
 def end_of_offer(offer: Offer, consent: Consent | None, now: datetime) -> OfferEnd | None:
-    """Why an open offer ends now; None: it goes on. A suspension stops its use, and takes nothing back."""
+    """Why an open offer ends now; None: it goes on. A suspension stops its use, and takes nothing back.
+
+    A channel that the customer permits no more ends it as a whole: the affiliate was told of all of them as one.
+    """
     if consent is None or consent.status not in (ConsentStatus.AUTH, ConsentStatus.SUSP):
         return OfferEnd.REVOKED
     terms = consent.terms.marketing
     if terms is None or Purpose.MARKETING in consent.ended or offer.affiliate_id not in terms.affiliates:
+        return OfferEnd.REVOKED
+    if not {c.value for c in terms.channels}.issuperset(offer.channels):
         return OfferEnd.REVOKED
     return OfferEnd.EXPIRED if now >= min(offer.expires_at, end_of(consent.terms, Purpose.MARKETING)) else None
 
@@ -227,7 +232,7 @@ def refuse_offer_use(use: OfferUse, offer: Offer | None, consent: Consent | None
 
     ==== ===== ===================================================================
     1    FF01  there is no such offer, or it is another affiliate's: one answer
-    2    MD01  the customer permits it no more, or has dropped the affiliate
+    2    MD01  the customer permits it no more, or has dropped the affiliate or one of its channels
     3    TKXP  the offer is past its end
     4    AG01  it was used as often as it may be
     5    —     the consent permits no marketing now: it is suspended TKSP
