@@ -4,6 +4,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NamedTuple
+from uuid import UUID
 
 from gateway.app.restored_kept import Kept
 from gateway.consents.rules.restored import ToldConsent
@@ -13,7 +14,7 @@ from gateway.messaging.rewinding import topics_like
 from gateway.messaging.settings import KafkaSettings
 from gateway.payments.restoring.rules import number_of
 from schemas.codec import decode
-from schemas.events import ConsentEvent, ConsentShared, EventType, OrderRefused, PaymentEvent
+from schemas.events import ConsentEvent, ConsentOffered, ConsentShared, EventType, OrderRefused, PaymentEvent
 from schemas.topics import events_topic
 
 _EVENTS: Final = events_topic("x")[:-1]
@@ -36,6 +37,7 @@ class Events:
         kept: takes what was told of payments, and places of records that were refused; None: nobody asks.
         highest: the highest payment number that was told; 0 for none.
         shared: with whom payments were shared, before what is done again.
+        offered: offers that were made, by their ids.
     """
 
     begun_ms: float | None = None
@@ -43,6 +45,7 @@ class Events:
     highest: int = 0
     consents: dict[tuple[str, str], ToldConsent] = field(default_factory=dict)
     shared: set[ToldShare] = field(default_factory=set)
+    offered: dict[UUID, ConsentOffered] = field(default_factory=dict)
 
     def add(self, partner_id: str, record: Record) -> None:
         """Only what is of the partner whose topic it is."""
@@ -52,10 +55,6 @@ class Events:
             if consent.partner_id == partner_id:
                 again = self._is_again(record)
                 self.consents.setdefault((partner_id, consent.consent_id), ToldConsent()).add(consent, again=again)
-        elif type_ == EventType.CONSENT_SHARED and not self._is_again(record):
-            share = decode(ConsentShared, body, trusted=True)
-            if share.partner_id == partner_id:
-                self.shared.add(ToldShare(partner_id, share.consent_id, share.affiliate_id))
         elif type_ == EventType.ORDER_REFUSED:
             if self.kept is not None:
                 self.kept.refuse(decode(OrderRefused, body, trusted=True).reference)
@@ -63,6 +62,19 @@ class Events:
             event = decode(PaymentEvent, body, trusted=True)
             if event.partner_id == partner_id:
                 self._tell(event, body)
+        else:
+            self._add_data(partner_id, type_, record)
+
+    def _add_data(self, partner_id: str, type_: str, record: Record) -> None:
+        """What affiliates were given or may offer under a consent."""
+        if type_ == EventType.CONSENT_SHARED and not self._is_again(record):
+            share = decode(ConsentShared, record.value, trusted=True)
+            if share.partner_id == partner_id:
+                self.shared.add(ToldShare(partner_id, share.consent_id, share.affiliate_id))
+        elif type_ == EventType.CONSENT_OFFERED:
+            offered = decode(ConsentOffered, record.value, trusted=True)
+            if offered.partner_id == partner_id:
+                self.offered[offered.offer_id] = offered
 
     def _tell(self, event: PaymentEvent, body: bytes) -> None:
         if event.rrn is not None:

@@ -17,6 +17,7 @@ from gateway.app.postgres import PostgresUnitOfWork
 from gateway.app.registries import Registries
 from gateway.app.restored_events import ToldShare, read_events
 from gateway.app.restored_kept import Kept, open_kept
+from gateway.app.restored_offers import read_offers, stand_again
 from gateway.app.restored_orders import ended_unsent
 from gateway.app.settings import Settings
 from gateway.consents.changing import ConsentCommandRefusedError, change_consent_status
@@ -25,6 +26,7 @@ from gateway.consents.rules.restored import ToldConsent
 from gateway.database.errors import translated
 from gateway.database.queries import load
 from gateway.database.sessions import PEOPLE_S, session, session_settings
+from gateway.marketing.restoring import OffersFound
 from gateway.messaging.reader import read_since
 from gateway.messaging.records import Record
 from gateway.messaging.rewinding import committed, lag_of, rewind, topics_like
@@ -156,6 +158,7 @@ class Restored:
         in_doubt: payments that nobody was told of.
         unplaced: payments of which what was told does not fit what is there, each with why: for people.
         shared: what partners were told to be shared since, of which it is not known here that the affiliate holds it.
+        offers: that affiliates were told of since, and that stand again, with their uses.
         ended: consents that were in force here and that partners had been told had ended or been suspended.
         rejected: orders that had been rejected as they came, and stand so again.
         not_rejected: (partner, order) whose partner was told that it had ended unsent, and that does not stand so: what
@@ -170,6 +173,7 @@ class Restored:
     in_doubt: list[PaymentKey] = field(default_factory=list)
     unplaced: dict[PaymentKey, str] = field(default_factory=dict)
     shared: list[ToldShare] = field(default_factory=list)
+    offers: OffersFound = field(default_factory=OffersFound)
     ended: list[tuple[str, str]] = field(default_factory=list)
     rejected: int = 0
     not_rejected: list[tuple[str, str]] = field(default_factory=list)
@@ -229,6 +233,7 @@ async def find_payments(
             await _find_again(connection, networks, kept, done)
             await _catch_up(connection, kept, done)
             done.shared = await _not_held(connection, events.shared)
+            done.offers = await stand_again(connection, await read_offers(kafka, since, events.offered))
             done.rejected = await _stand_ended(connection, kafka, kept, since)
             done.not_rejected = await _not_ended(connection, kept)
     if not done.unplaced:

@@ -104,6 +104,9 @@ def payments(
                 "not_rejected": [{"partner_id": p, "order_id": o} for p, o in done.not_rejected],
                 "ended": [{"partner_id": p, "consent_id": c} for p, c in done.ended],
                 "shared": [one._asdict() for one in done.shared],
+                "offers": done.offers.again,
+                "offer_uses": done.offers.uses,
+                "offers_unplaced": [{"offer_id": i, "why": why} for i, why in done.offers.unplaced.items()],
                 "unplaced": [{"partner_id": k[0], "payment_id": k[1], "why": why} for k, why in done.unplaced.items()],
                 "rewound": done.rewound,
             }
@@ -119,6 +122,9 @@ def payments(
                 f"Affiliate {share.affiliate_id} was sent payments under consent {share.consent_id} of "
                 f"{share.partner_id} that are not known here to be with it."
             )
+        say(f"{done.offers.again:,} offers stand again, and {done.offers.uses:,} uses of offers.")
+        for offer_id, why in done.offers.unplaced.items():
+            say(f"Offer {offer_id} does not stand as its affiliate was told: {why}.")
         for partner_id, order_id in done.not_rejected:
             say(
                 f"Order {order_id} of {partner_id} was told as ended and does not stand: it may be paid when it is due."

@@ -50,6 +50,21 @@ def granted_events(offer: Offer, names: CustomerNames) -> list[OutboxEvent]:
         granted_at=offer.granted_at,
         expires_at=offer.expires_at,
     )
+    return [
+        OutboxEvent(
+            topic=offers_topic(offer.affiliate_id),
+            key=str(offer.offer_id),
+            event_id=f"{offer.offer_id}:granted",
+            event_type=OFFER_GRANTED_TYPE,
+            occurred_at=offer.granted_at,
+            body=encode(body),
+        ),
+        offered_event(offer),
+    ]
+
+
+def offered_event(offer: Offer) -> OutboxEvent:
+    """For the consent's partner and the disclosure log."""
     partner_id, consent_id = offer.consent_key
     told = ConsentOffered.of_stored(
         partner_id=partner_id,
@@ -62,24 +77,14 @@ def granted_events(offer: Offer, names: CustomerNames) -> list[OutboxEvent]:
         expires_at=offer.expires_at,
         occurred_at=offer.granted_at,
     )
-    return [
-        OutboxEvent(
-            topic=offers_topic(offer.affiliate_id),
-            key=str(offer.offer_id),
-            event_id=f"{offer.offer_id}:granted",
-            event_type=OFFER_GRANTED_TYPE,
-            occurred_at=offer.granted_at,
-            body=encode(body),
-        ),
-        OutboxEvent(
-            topic=events_topic(partner_id),
-            key=consent_id,
-            event_id=f"{offer.offer_id}:offered",
-            event_type=EventType.CONSENT_OFFERED,
-            occurred_at=offer.granted_at,
-            body=encode(told),
-        ),
-    ]
+    return OutboxEvent(
+        topic=events_topic(partner_id),
+        key=consent_id,
+        event_id=f"{offer.offer_id}:offered",
+        event_type=EventType.CONSENT_OFFERED,
+        occurred_at=offer.granted_at,
+        body=encode(told),
+    )
 
 
 def withdrawn_event(offer: Offer, cause: OfferEnd) -> OutboxEvent:

@@ -1,20 +1,44 @@
-"""After a restore: which payments that were told as ended stand, on a real PostgreSQL."""
+"""After a restore: which payments that were told as ended stand, and what is read of offers, on real servers."""
 
 from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from aiokafka import AIOKafkaProducer
+from pydantic import BaseModel
 
-from gateway.app import restoring
+from gateway.app import restored_offers, restoring
 from gateway.app.postgres import PostgresStore
 from gateway.app.restored_kept import open_kept
+from gateway.base.words import word_of
 from gateway.database.migrate import migrate
+from gateway.marketing.rules.offers import StoredUse
+from gateway.messaging.settings import KafkaSettings
+from gateway.messaging.topics_admin import ensure_topics
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import event_fields
 from schemas.codec import encode
+from schemas.consents import Channel
+from schemas.envelope import Envelope, write_envelope
 from schemas.events import PaymentEvent
+from schemas.marketing import (
+    OFFER_GRANTED_TYPE,
+    OFFER_USE_TYPE,
+    OFFER_WITHDRAWN_TYPE,
+    USE_COUNTED_TYPE,
+    OfferEnd,
+    OfferGranted,
+    OfferUse,
+    OfferUseCounted,
+    OfferWithdrawn,
+)
 from schemas.primitives import NetworkId
-from tests.support.builders import DISPATCH, NETWORK, dispatched_record, numbered_order, payment
+from schemas.topics import Topic
+from tests.support.builders import DISPATCH, NETWORK, NOW, dispatched_record, numbered_order, payment
+from tests.support.domain_samples import krw
 
 
 async def test_of_what_was_told_as_ended_that_which_stands_nowhere_is_named(database: str) -> None:
@@ -52,3 +76,52 @@ async def test_of_what_was_told_as_ended_that_which_stands_nowhere_is_named(data
                 await restoring._check_taken(connection, [found])
     finally:
         await connection.close()
+
+
+async def test_offers_and_uses_are_read_off_the_topics_of_affiliates(
+    kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, offer_id = uuid4().hex, UUID(int=7)
+    monkeypatch.setattr(restored_offers, "_OFFERS", f"offers.{name}.")
+    monkeypatch.setattr(restored_offers, "OFFER_USES", f"uses.{name}")
+    granted = OfferGranted(
+        offer_id=offer_id,
+        campaign_id="spring",
+        affiliate_id="bank",
+        customer="c" * 27,
+        key_id="20260101-a",
+        channels=(Channel.APP,),
+        worth=krw(500),
+        uses_max=2,
+        granted_at=NOW,
+        expires_at=NOW + timedelta(days=1),
+    )
+    use = OfferUse(use_id="use-1", offer_id=offer_id, affiliate_id="bank", amount=krw(300), used_at=NOW)
+    counted = OfferUseCounted(use_id="use-1", offer_id=offer_id, affiliate_id="bank", amount=krw(300), occurred_at=NOW)
+    over = OfferWithdrawn(
+        offer_id=offer_id, campaign_id="spring", affiliate_id="bank", cause=OfferEnd.REVOKED, withdrawn_at=NOW
+    )
+    digest = sha256(encode(use)).digest()
+    sent: list[tuple[str, str, str, BaseModel]] = [
+        (f"uses.{name}", OFFER_USE_TYPE, "1", use),
+        (f"offers.{name}.bank", OFFER_GRANTED_TYPE, f"{offer_id}:granted", granted),
+        (f"offers.{name}.bank", USE_COUNTED_TYPE, f"bank:use-1:{word_of(digest)}", counted),
+        (f"offers.{name}.bank", OFFER_WITHDRAWN_TYPE, f"{offer_id}:withdrawn", over),
+    ]
+    made = [
+        Topic(t, "", {}, partitions=2, retention_ms=3_600_000, writers="", readers="", description="")
+        for t in sorted({topic for topic, *_ in sent})
+    ]
+    settings = KafkaSettings(kafka)
+    await ensure_topics(settings, made, replication_factor=1, apply=True)
+    producer = AIOKafkaProducer(bootstrap_servers=kafka)
+    await producer.start()
+    for topic, type_, event_id, body in sent:
+        headers = list(write_envelope(Envelope(event_id, "/mypay", type_, NOW)))
+        await producer.send_and_wait(topic, encode(body), key=str(offer_id).encode(), headers=headers)
+    await producer.stop()
+    [told] = (await restored_offers.read_offers(settings, datetime.now(UTC) - timedelta(hours=1), {})).all
+    stored = StoredUse("bank", "use-1", offer_id, digest, 300, None, NOW)
+    assert (told.granted, told.uses, told.withdrawn) == (granted, [stored], over)
+    # What came before the moment is not read.
+    assert (await restored_offers.read_offers(settings, datetime.now(UTC) + timedelta(hours=1), {})).all == []
