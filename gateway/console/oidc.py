@@ -20,6 +20,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from gateway.app.settings import Settings
+from gateway.base.unasked import why_unasked
 from gateway.directory.approval import identity_of
 from gateway.directory.console_roles import ConsoleRole
 
@@ -182,8 +183,10 @@ class OidcClient:
                         raise OidcError("the provider's answer is too long")
                 if response.status != 200:
                     raise OidcError(f"the provider answered {response.status}")
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise OidcError(f"the provider does not answer ({type(error).__name__})") from None
+        except TimeoutError:
+            raise OidcError(f"the provider did not answer within {TIMEOUT_S:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise OidcError(f"the provider cannot be asked: {why_unasked(error)}") from None
         return _object(body)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import aiohttp
 
 from gateway.base.loopback import is_private_way
+from gateway.base.unasked import why_unasked
 from gateway.identity.jose.jwk import import_public
 from gateway.identity.store import IssuerKey
 from schemas.assertions import EPOCH_SECONDS_MAX
@@ -117,7 +118,7 @@ async def fetch(session: aiohttp.ClientSession, url: str, issuer: str, known: Ke
     except TimeoutError:
         raise KeySetError(f"its server did not answer within {FETCH_SECONDS_MAX:g} s") from None
     except (aiohttp.ClientError, OSError) as error:
-        raise KeySetError(f"it cannot be fetched ({type(error).__name__})") from None
+        raise KeySetError(f"it cannot be fetched: {why_unasked(error)}") from None
     return replace(parse_jwks(content, issuer), etag=etag)
 
 
