@@ -1,5 +1,6 @@
 """What is wrong with a value, in words: what was expected, never a regular expression, and nothing of the value."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -65,25 +66,41 @@ PATTERNS: Final[Mapping[str, str]] = {
 """Every pattern of our models → what it asks for."""
 
 
+_WHOLE, _NUMBER, _SWITCH = "must be a whole number", "must be a number", "must be true or false"
+_TEXTS: Final[Mapping[str, str]] = {
+    "extra_forbidden": "unknown field",
+    "missing": "field is missing",
+    # As of an amount that was given as a number.
+    "string_type": "must be a string, in double quotes",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), _WHOLE),
+    **dict.fromkeys(("float_type", "float_parsing", "finite_number"), _NUMBER),
+    **dict.fromkeys(("bool_type", "bool_parsing"), _SWITCH),
+}
+"""Kinds of pydantic's errors → our words, with what its context has."""
+
+_SHOULD: Final = "Input should "
+
+
 def told(problem: Mapping[str, Any]) -> str:
     """Say one of pydantic's error details, taken with its context and without its input."""
-    limits = problem.get("ctx", {})
-    match problem["type"]:
-        case "extra_forbidden":
-            text = "unknown field"
-        case "missing":
-            text = "field is missing"
-        case "string_type":
-            # As of an amount that was given as a number.
-            text = "must be a string, in double quotes"
-        case "string_pattern_mismatch":
-            text = f"must be {PATTERNS.get(limits['pattern'], 'of another form')}"
-        case "string_too_short" if limits["min_length"] == 1:
-            text = "must not be empty"
-        case "string_too_short":
-            text = f"must have at least {limits['min_length']} characters"
-        case "string_too_long":
-            text = f"must have at most {limits['max_length']} characters"
-        case _:
-            text = str(problem["msg"]).removeprefix("Value error, ")
-    return text
+    kind, limits = problem["type"], problem.get("ctx", {})
+    if kind == "string_pattern_mismatch":
+        return f"must be {PATTERNS.get(limits['pattern'], 'of another form')}"
+    if kind == "string_too_short" and limits["min_length"] == 1:
+        return "must not be empty"
+    if kind in _TEXTS:
+        return _TEXTS[kind].format(**limits)
+    return plain(str(problem["msg"]))
+
+
+def plain(message: str) -> str:
+    """One of pydantic's messages without its manner: "Input should be a valid date, input is too short"."""
+    message = message.removeprefix("Value error, ")
+    if not message.startswith(_SHOULD):
+        return message
+    # Behind a comma stands how far it was read, or another value that it may have.
+    return "must " + re.split(r", (?!')", message.removeprefix(_SHOULD))[0]

@@ -17,6 +17,7 @@ from gateway.base import build
 from gateway.base.garbage_collection import collect_seldom
 from gateway.cli.common import EXIT_CODES, ExitCode
 from gateway.cli.explaining import ENV_DEBUG, debugging, end_with, tell
+from schemas.wording import plain
 
 PROGRAM: Final = "mypay"
 
@@ -111,20 +112,8 @@ class _Program(TyperGroup):
         try:
             return super().invoke(ctx)
         except BadParameter as error:
-            error.message = _plain(error.message)
+            error.message = plain(error.message)
             raise
-
-
-def _plain(text: str) -> str:
-    """What pydantic, or Typer in its manner, says of a wrong value, as :mod:`schemas.wording` says it."""
-    text = text.removeprefix("Value error, ")
-    if text.startswith(_SHOULD_BE):
-        # Behind the comma stands how far it was read.
-        text = "must be " + text.removeprefix(_SHOULD_BE).split(", ")[0]
-    return text
-
-
-_SHOULD_BE: Final = "Input should be "
 
 
 def program() -> TyperGroup:

@@ -38,7 +38,7 @@ FAULTS: dict[str, str] = {
     "empty": "Invalid JSON",
     "not JSON": "Invalid JSON",
     "cut off": "Invalid JSON",
-    "a list": "Input should be an object",
+    "a list": "must be an object",
     "nested too deep": "Invalid JSON: recursion limit exceeded",
     "more than 64 KiB": "body is larger than 65536 bytes",
     "bad UTF-8": "Invalid JSON: invalid unicode",

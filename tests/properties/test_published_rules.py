@@ -30,7 +30,7 @@ INEXPRESSIBLE: dict[str, Callable[[DecodeError], bool]] = {
     ),
     "a day that its month has (format date and date-time)": lambda e: "must be a day that its month has" in e.problem,
     "no card number, by the Luhn check": lambda e: "card number" in e.problem,
-    "a whole number has no fraction, not even .0": lambda e: e.problem == "Input should be a valid integer",
+    "a whole number has no fraction, not even .0": lambda e: e.problem == "must be a whole number",
     "no NUL character": lambda e: "NUL" in e.problem,
     "a limit is named once": lambda e: "names the same limit twice" in e.problem,
     "a consent has a purpose": lambda e: "needs at least one purpose" in e.problem,

@@ -155,13 +155,13 @@ def test_chip_data_is_bytes() -> None:
 # A file's change → what is wrong with it, by name.
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"layout": {"bitmaps": "binary"}}, "layout.bitmaps: unknown field"),
-    ({"layout": {"bitmap": "bcd"}}, "layout.bitmap: Input should be 'hex' or 'binary'"),
+    ({"layout": {"bitmap": "bcd"}}, "layout.bitmap: must be 'hex' or 'binary'"),
     ({"layout": {"charset": "klingon"}}, "layout: charset is not known"),
     ({"layout": {"fields": {"65": {}}}}, "layout: fields.65: ISO 8583:1987 has no such field"),
     ({"layout": {"fields": {"129": {}}}}, "layout: fields.129: ISO 8583:1987 has no such field"),
     ({"layout": {"fields": {"055": {}}}}, "layout.fields.055.[key]: must be a number from 1 to 999"),
     ({"layout": {"fields": {"55": {"lenght": 9}}}}, "layout.fields.55.lenght: unknown field"),
-    ({"layout": {"fields": {"55": {"class": "bin"}}}}, "layout.fields.55.class: Input should be"),
+    ({"layout": {"fields": {"55": {"class": "bin"}}}}, "layout.fields.55.class: must be"),
     ({"layout": {"fields": {"55": {"class": "b", "encoding": "text"}}}}, "55: class b is not sent as text"),
     ({"layout": {"fields": {"55": {"length": 1000}}}}, "55: length does not fit its 3 digits"),
     ({"layout": {"fields": {"4": {"length": 10}}}}, "fields.4: class and length stand"),
@@ -176,8 +176,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"processing_codes": {"purchase": "3000"}}, "processing_codes.purchase: must be six digits"),
     ({"processing_codes": {"sale": "003000"}}, "processing_codes.sale: unknown field"),
     ({"frame": "bcd2", "frame_bytes_max": 10_000}, "frame_bytes_max is at most 9999"),
-    ({"frame": "binary8"}, "frame: Input should be"),
-    ({"match_by": "luck"}, "match_by: Input should be"),
+    ({"frame": "binary8"}, "frame: must be"),
+    ({"match_by": "luck"}, "match_by: must be"),
 ]
 
 

@@ -322,7 +322,7 @@ def test_tls_links_behave_the_same_on_uvloop(papers: Papers, tmp_path: Path) -> 
         ({"tls": {}}, "tls.ca: field is missing"),
         ({"tls": {"ca": "ca.pem", "verify": False}}, "tls.verify: unknown field"),
         ({"tls": {"ca": "ca.pem", "certificate": "a.pem"}}, "tls: certificate and key go together"),
-        ({"tls": {"ca": "ca.pem", "minimum_version": "1.1"}}, "tls.minimum_version: Input should be '1.2' or '1.3'"),
+        ({"tls": {"ca": "ca.pem", "minimum_version": "1.1"}}, "tls.minimum_version: must be '1.2' or '1.3'"),
     ],
 )
 def test_what_a_networks_file_must_say_of_its_line(change: dict[str, Any], problem: str) -> None:

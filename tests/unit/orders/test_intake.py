@@ -138,7 +138,7 @@ FAULTY_BODIES: dict[str, tuple[bytes, str, str]] = {
     # What it is: the body, the order id that it is told under, and how the reason begins.
     "not JSON":              (b"pay 10000 won",                                  "", "Invalid JSON"),
     "empty":                 (b"",                                               "", "Invalid JSON"),
-    "a list":                (b"[]",                                             "", "Input should be an object"),
+    "a list":                (b"[]",                                             "", "must be an object"),
     "bad UTF-8":             (json_of().replace(b"order-2", b"\xc3\x28"),        "", "Invalid JSON"),
     "a lone surrogate":      (json_of(order_id="\ud800"),                        "", "Invalid JSON"),
     "a NUL character":       (json_of(order_id="a\0b"),                          "", "order_id: "),

@@ -4,17 +4,18 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Iterator
-from typing import Any
+from datetime import date
+from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings
 
 import gateway
 import schemas
 from schemas.codec import DecodeError, decode
 from schemas.consent_commands import ConsentInstruction
-from schemas.wording import PATTERNS, told
+from schemas.wording import PATTERNS, plain, told
 
 
 def models() -> Iterator[type[BaseModel]]:
@@ -65,6 +66,43 @@ def test_a_body_is_told_what_was_expected(body: dict[str, Any], said: str) -> No
     with pytest.raises(DecodeError) as refused:
         decode(ConsentInstruction, TypeAdapter(dict[str, Any]).dump_json(given))
     assert said in str(refused.value)
+
+
+class Kinds(BaseModel):
+    """One member of each kind that pydantic has a manner of its own for."""
+
+    whole: int = 1
+    number: float = 1.0
+    switch: bool = True
+    choice: Literal["a", "b", "c"] = "a"
+    day: date = date(2026, 1, 1)
+    share: Annotated[float, Field(ge=1, le=5)] = 1.0
+    more: Annotated[int, Field(gt=0)] = 1
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "said"),
+    [
+        ("whole", "abc", "must be a whole number"),
+        ("whole", 1.5, "must be a whole number"),
+        ("whole", [], "must be a whole number"),
+        ("number", "abc", "must be a number"),
+        ("switch", "perhaps", "must be true or false"),
+        ("choice", "d", "must be 'a', 'b' or 'c'"),
+        ("day", "2026-13", "must be a valid date or datetime"),
+        ("share", 0, "must be at least 1.0"),
+        ("share", 6, "must be at most 5.0"),
+        ("more", 0, "must be greater than 0"),
+    ],
+)
+def test_what_a_value_must_be_is_said_without_what_it_was(member: str, value: Any, said: str) -> None:
+    with pytest.raises(ValidationError) as wrong:
+        Kinds.model_validate({member: value})
+    assert told(wrong.value.errors()[0]) == said
+
+
+def test_a_message_in_another_manner_stays_as_it_is() -> None:
+    assert plain("Value error, the day lies before") == "the day lies before"
 
 
 def test_a_pattern_without_words_is_not_shown_either() -> None:
