@@ -130,6 +130,7 @@ async def _overview(console: Console, request: web.Request, template: str) -> we
         waiting_max=COUNTED_MAX,
         backlogs=console.samples.backlogs,
         outcomes=charts.stacked([(word, events.get(kind.value, 0)) for word, kind in _OUTCOMES]),
+        recent_events=RECENT_EVENTS,
         standings=standings,
     )
 
