@@ -16,6 +16,7 @@ from gateway.app.errors import NotConfiguredError
 from gateway.app.kafka import kafka_settings
 from gateway.app.keys import Ring, load_ring
 from gateway.app.letter_survey import fate_of, letters_once, survey
+from gateway.app.letter_words import why
 from gateway.app.settings import Settings
 from gateway.messaging.dead_letters import (
     Fate,
@@ -65,8 +66,16 @@ class Letter:
 
     @property
     def reason(self) -> str:
-        """Why, as the stage said."""
-        return f"{self.fate.error.rpartition('.')[2]}: {self.fate.message}" if self.fate else ""
+        """Why, in words, with what the stage said of it."""
+        if self.fate is None:
+            return ""
+        what = why(self.fate.error).what
+        return f"{what}: {self.fate.message}" if self.fate.message else what
+
+    @property
+    def advice(self) -> str:
+        """What to do about it."""
+        return why(self.fate.error).advice if self.fate else ""
 
     @property
     def note(self) -> str:
@@ -155,6 +164,7 @@ class ShownLetter:
     size: int
     note: str
     replayed: bool
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +286,7 @@ def shown_letter(letter: Letter) -> ShownLetter:
         size=len(letter.record.value),
         note=letter.note,
         replayed=False,
+        advice=letter.advice,
     )
 
 

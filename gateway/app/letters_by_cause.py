@@ -50,6 +50,11 @@ class LettersOfCause:
     letters: tuple[ShownLetter, ...]
     newest_ms: int
 
+    @property
+    def advice(self) -> str:
+        """What to do about them; empty where none was asked for."""
+        return self.letters[0].advice if self.letters else ""
+
 
 @dataclass(frozen=True, slots=True)
 class ByCause:

@@ -66,6 +66,9 @@ def _place(text: str) -> str:
     return text
 
 
+_IN_REASON = ("error", "message")
+"""Told to people as the reason, in words."""
+
 Reference = Annotated[
     str, typer.Argument(metavar="REF", parser=_place, help="Where the original stands: TOPIC/PARTITION/OFFSET.")
 ]
@@ -106,7 +109,8 @@ def show(reference: Reference, json_: Json = False) -> None:
     if json_:
         print_json(told)
         return
-    rows = [(name.replace("_", " "), value) for name, value in told.items() if value not in (None, "", [], {})]
+    shown = {name: value for name, value in told.items() if value not in (None, "", [], {}) and name not in _IN_REASON}
+    rows = [(name.replace("_", " "), value) for name, value in shown.items()]
     print_table("Dead letter", ("", ""), [(n, _lines(v) if isinstance(v, dict) else v) for n, v in rows])
 
 
@@ -176,6 +180,8 @@ def _json(letter: ShownLetter) -> dict[str, Any]:
         "stage": letter.stage or None,
         "error": letter.error or None,
         "message": letter.message or None,
+        "reason": letter.reason or None,
+        "what_to_do": letter.advice or None,
         "arrived_at": letter.arrived_at,
         "parked_at": letter.parked_at,
         "bytes": letter.size,

@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum, unique
 from typing import Final, NamedTuple
 
-from gateway.base.errors import NotAuthenticatedError
+from gateway.base.errors import NotAuthenticatedError, TooLargeForTopicError, TopicClosedError
 from gateway.messaging.records import Outgoing, Record, UnreadError
 from gateway.sealing.mac import HmacMarks
 from gateway.sealing.redaction import SCAN_CHARS_MAX, contains_secret, redact
@@ -272,9 +272,20 @@ def _told(stage: str, record: Record, error: Exception) -> Headers:
     return tuple((name, text.encode()) for name, text in texts)
 
 
+_SPEAKING: Final = (
+    DecodeError,
+    EnvelopeError,
+    UnreadError,
+    NotAuthenticatedError,
+    TopicClosedError,
+    TooLargeForTopicError,
+)
+"""Errors whose text holds nothing of the record."""
+
+
 def _message(error: Exception) -> str:
-    """Text that shows nothing of the record: the contract's own errors promise that; of others, where they arose."""
-    if isinstance(error, DecodeError | EnvelopeError | UnreadError | NotAuthenticatedError):
+    """Text that shows nothing of the record: some errors' own; of others, where they arose."""
+    if isinstance(error, _SPEAKING):
         line = " ".join(str(error).split())
         return redact(line, chars_max=10 * _MESSAGE_CHARS_MAX)[:_MESSAGE_CHARS_MAX]
     frames = traceback.extract_tb(error.__traceback__)

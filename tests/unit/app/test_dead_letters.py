@@ -19,13 +19,22 @@ from gateway.app.dead_letters import (
     read_newest,
 )
 from gateway.app.letter_survey import open_references
+from gateway.app.letter_words import WORDS
 from gateway.app.operations import OPERATIONS
 from gateway.app.sending_again import Asked, replay, replay_references
-from gateway.base.errors import TopicClosedError
+from gateway.base.errors import (
+    NotAuthenticatedError,
+    StoreIntegrityError,
+    TooLargeForTopicError,
+    TopicClosedError,
+)
 from gateway.messaging.dead_letters import LetterKeys, dead_letters
-from gateway.messaging.records import Outgoing, Record
+from gateway.messaging.records import Outgoing, Record, Unread, UnreadError
+from gateway.payments.dispatch import UntrustedRecordError
 from gateway.sealing.sealing import MasterKeys
 from schemas.codec import DecodeError
+from schemas.envelope import EnvelopeError
+from schemas.reasons import Reason, ReasonCode
 from schemas.topics import DEAD_LETTER
 from tests.support.console import settings_of
 
@@ -125,6 +134,58 @@ async def test_people_see_no_secret_of_a_letter(topic: Topic, tmp_path: Path) ->
     assert "4111" not in str(content_of(sealed))
     assert "sealed" in sealed.note
     assert "\x1b" not in str(content_of(plain))
+
+
+def _raised(error: Exception) -> Exception:
+    try:
+        raise error
+    except type(error) as raised:
+        return raised
+
+
+ERRORS: dict[str, tuple[Exception, str]] = {
+    "of nobody": (
+        NotAuthenticatedError(Reason(code=ReasonCode.DS0E, text="unknown key")),
+        "nobody is known to have signed it: DS0E: unknown key",
+    ),
+    "forged": (UntrustedRecordError(None), "it is not the gateway's own: header mypay-mark: is missing"),
+    "of another release": (
+        EnvelopeError("mypay-judged", "is missing"),
+        "its headers cannot be read: header mypay-judged: is missing",
+    ),
+    "faulty": (ERROR, "it cannot be read: amount.value: must be a string"),
+    "unread": (
+        UnreadError(Unread(7, 9, "unpacks to too much")),
+        "it was passed over unread: offsets 7 to 9: what stands there unpacks to too much",
+    ),
+    "a closed topic": (
+        TopicClosedError("mypay.events.p"),
+        "what follows from it could not be published: topic mypay.events.p does not exist, or is closed to us",
+    ),
+    "a small topic": (
+        TooLargeForTopicError("mypay.events.p"),
+        "what follows from it could not be published: larger than topic mypay.events.p takes, as it is packed here",
+    ),
+    "refused by the database": (StoreIntegrityError("4111111111111111"), "the database refused to write it"),
+    "a fault of ours": (KeyError("4111111111111111"), "the gateway failed on it (KeyError): in _raised, line "),
+}
+"""What is parked for what → the reason that people read."""
+
+
+async def test_people_read_in_words_why_a_record_was_parked_and_what_to_do(topic: Topic, tmp_path: Path) -> None:
+    assert set(WORDS) == {type(e).__name__ for e, _ in ERRORS.values()} - {"KeyError"}
+    errors = [error if name != "a fault of ours" else _raised(error) for name, (error, _) in ERRORS.items()]
+    parked = [(replace(RECORD, offset=n), error) for n, error in enumerate(errors)]
+    topic.publish_all(dead_letters("execution", parked, KEYS))
+    topic.records.append(FORGED)
+    kafka = module.operators_kafka(settings_of("postgresql://x", tmp_path), client_id="x")
+    letters = (await read_newest(kafka, lambda: KEYS, limit=99)).letters
+    for letter, (_, reason) in zip(reversed(letters), ERRORS.values(), strict=True):
+        assert letter.reason.startswith(reason)
+        assert "4111" not in letter.reason
+        assert letter.advice.endswith(".")
+    [forged] = (await read_newest(kafka, lambda: KEYS, limit=9, wanted=Wanted(forged=True))).letters
+    assert (forged.reason, forged.advice) == ("", "")
 
 
 # Bytes that may be held → how many letters are looked at: each that might be among the newest, or the newest alone.

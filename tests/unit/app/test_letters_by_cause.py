@@ -89,7 +89,7 @@ async def test_a_cause_is_told_once_with_counts_and_its_youngest(
 
 
 def test_an_address_tells_nothing_of_a_cause_and_no_two_have_the_same() -> None:
-    causes = [Cause("t", "s", "DecodeError: x"), Cause("t", "sD", "ecodeError: x"), Cause("t", "s", "DecodeError: y")]
+    causes = [Cause("t", "s", "it fails: x"), Cause("t", "si", "t fails: x"), Cause("t", "s", "it fails: y")]
     keys = [c.key for c in causes]
     assert len(set(keys)) == 3
     assert all(len(k) == 16 and int(k, 16) >= 0 for k in keys)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import gateway.console
-from gateway.app import hurrying
+from gateway.app import hurrying, letter_words
 from gateway.console.rules.access import GUARDED
 from gateway.console.rules.states import LOOKS
 from gateway.console.words import KOREAN, language_of, translated
@@ -36,6 +36,7 @@ def said_in_code() -> set[str]:
     """What handlers hand to templates that translate it: sentences, and the titles of what needs somebody."""
     said = {g.title for g in GUARDED.values()} | {g.consequence for g in GUARDED.values()}
     said |= {words for g in GUARDED.values() for words in g.choices.values()}
+    said |= {w.advice for w in letter_words.WORDS.values()} | {letter_words.why("x").advice}
     said |= {hurrying.ASKED, hurrying.REVERSED, hurrying.REMINDED}
     said |= {role.value for role in ConsoleRole} | STATES | {operation.value for operation in Operation} | WORDS
     for module in ROOM.glob("*.py"):
@@ -79,7 +80,12 @@ def test_nothing_is_kept_that_nobody_says() -> None:
     code = "".join(p.read_text() for p in ROOM.rglob("*.py")) + "".join(t.read_text() for t in TEMPLATES)
     code += (ROOM.parent / "views" / "attention.sql").read_text() + (ROOM.parent / "app" / "hurrying.py").read_text()
     code += (ROOM.parent / "views" / "story.py").read_text()
-    others = {r.value for r in ConsoleRole} | {operation.value for operation in Operation} | WORDS
+    others = (
+        {w.advice for w in letter_words.WORDS.values()}
+        | {r.value for r in ConsoleRole}
+        | {operation.value for operation in Operation}
+        | WORDS
+    )
     unsaid = [w for w in KOREAN if w not in code and w not in others]
     assert unsaid == []
 
