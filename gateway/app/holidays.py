@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.app.errors import NotConfiguredError
 from gateway.base.calendar import BusinessDays
+from gateway.base.causes import cause_of
 
 
 def business_days(file: Path | None) -> BusinessDays:
@@ -20,7 +21,7 @@ def business_days(file: Path | None) -> BusinessDays:
     try:
         found = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise NotConfiguredError(f"{file} cannot be read as TOML: {type(error).__name__}") from None
+        raise NotConfiguredError(f"{file} cannot be read: {cause_of(error)}") from None
     if unknown := found.keys() - {"holidays", "working_days"}:
         raise NotConfiguredError(f"{file}: unknown {', '.join(sorted(unknown))}; give holidays and working_days")
     return BusinessDays(_dates(file, found.get("holidays", [])), _dates(file, found.get("working_days", [])))

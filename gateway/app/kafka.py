@@ -7,6 +7,7 @@ from pydantic import SecretStr
 from gateway.app.addresses import KafkaAddress
 from gateway.app.errors import NotConfiguredError
 from gateway.app.settings import Settings
+from gateway.base.causes import cause_of
 from gateway.messaging.settings import KafkaSettings
 from gateway.sealing.files import SecretFileError, read_secret_file
 
@@ -46,7 +47,7 @@ def kafka_settings(settings: Settings, at: KafkaAddress, principal: str, *, clie
         raise NotConfiguredError(f"Kafka as {name}: {error}") from None
     except OSError as error:
         raise NotConfiguredError(
-            f"Kafka as {name}: a certificate or its key cannot be used ({error.strerror or type(error).__name__}); see "
+            f"Kafka as {name}: a certificate or its key cannot be used ({cause_of(error)}); see "
             "MYPAY_KAFKA_SSL_CAFILE, MYPAY_KAFKA_SSL_CERTFILE, MYPAY_KAFKA_SSL_KEYFILE and its password"
         ) from None
     return found

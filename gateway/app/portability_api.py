@@ -15,6 +15,7 @@ from gateway.app.postgres import PostgresStore
 from gateway.app.process import Process
 from gateway.app.runtime import Runtime, look_at_ends
 from gateway.app.settings import Settings
+from gateway.base.causes import cause_of
 from gateway.base.process import SilentObserver
 from gateway.consents.ended_watch import EndedConsentWatch, EndedPullWatch
 from gateway.database.dsn import with_user
@@ -101,7 +102,7 @@ async def portability_api_process(process: Process) -> AsyncIterator[PullStage]:
         context, marks = server_context(certificate, key, clients), page_marks(key)
     except (OSError, SSLError, ValueError, TypeError) as error:
         raise NotConfiguredError(
-            f"the portability API's certificate, key or clients' authority cannot be used ({type(error).__name__}): "
+            f"the portability API's certificate, key or clients' authority cannot be used ({cause_of(error)}): "
             + ", ".join(_files(settings))
         ) from None
     bounds = PullSettings(

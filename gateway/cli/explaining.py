@@ -73,6 +73,7 @@ _POSTGRES: Final = (
 _KAFKA: Final = (
     "Is Kafka running{Kafka}, and MYPAY_KAFKA_BOOTSTRAP_SERVERS right? `mypay local status` shows the local one."
 )
+_SETTINGS: Final = "deploy/REFERENCE.md names and explains them all."
 _TABLES: Final = "Run `mypay migrate`."
 _TOPICS: Final = "`mypay topics apply` makes what is missing, `mypay topics check` tells what differs."
 
@@ -134,9 +135,9 @@ _KNOWN: Final[Mapping[str, tuple[ExitCode, str, str]]] = {
     "gateway.app.environment.UnknownSettingError": (
         _USAGE,
         "{error}.",
-        "deploy/REFERENCE.md names and explains them all.",
+        _SETTINGS,
     ),
-    "gateway.app.environment.WrongSettingError": (_USAGE, "{error}.", ""),
+    "gateway.app.environment.WrongSettingError": (_USAGE, "{error}.", _SETTINGS),
     "gateway.proving.stack.errors.LocalStackError": (_FAILED, "{error}", ""),
     "gateway.settlement.format.ClearingFileError": (_FAILED, "{error}.", ""),
     "gateway.consents.changing.ConsentUnknownError": (_MISSING, "{error}.", "`mypay consent list` shows them."),

@@ -17,6 +17,7 @@ import typer
 import uvloop
 from pydantic import ValidationError
 
+from gateway.base.causes import cause_of
 from gateway.cli.common import CliError, ExitCode, load_settings, read_input
 from gateway.cli.simulate_idp import idp
 from gateway.network.iso8583.framing import FrameHeader
@@ -201,6 +202,6 @@ def _load(file: Path | None, overrides: dict[str, Any]) -> SimulatorConfig:
         problems = error.errors(include_input=False, include_url=False)
         text = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {told(problem)}" for problem in problems)
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        text = str(error)
+        text = cause_of(error)
     hint = "Each can be an option: --ledger FILE, say. `mypay simulate network --help`"
     raise CliError(f"{file or 'options'}: {text}", ExitCode.USAGE, hint=hint)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from gateway.base.causes import cause_of
 from gateway.identity.assurance import AssurancePolicy, AssuranceRule, AssuredOperation, Issuer, Requirement
 from gateway.identity.exemption_caps import ExemptionCap
 from gateway.identity.jose.jwks import check_url
@@ -205,10 +206,8 @@ def _read(model: type[T], path: Path) -> T:
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         return model.model_validate(values)
-    except OSError as error:
-        raise TrustFileError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise TrustFileError(f"{path.name}: {error}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise TrustFileError(f"{path}: {cause_of(error)}") from None
     except ValidationError as error:
         problems = error.errors(include_input=False, include_url=False)
         text = "; ".join(f"{'.'.join(map(str, p['loc']))}: {told(p)}" for p in problems)

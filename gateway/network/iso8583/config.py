@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, model_validator
 
+from gateway.base.causes import cause_of
 from gateway.base.loopback import is_loopback
 from gateway.network.iso8583.base import Section
 from gateway.network.iso8583.framing import FrameFormat, FrameHeader
@@ -277,10 +278,8 @@ def load_network(path: Path) -> NetworkConfig:
     """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise NetworkConfigError(f"{path}: cannot be read ({type(error).__name__})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise NetworkConfigError(f"{path}: is not TOML: {error}") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise NetworkConfigError(f"{path}: cannot be read: {cause_of(error)}") from error
     tls = data.get("tls")
     if isinstance(tls, dict):
         files = {name: str(path.parent / tls[name]) for name in _TLS_FILES if isinstance(tls.get(name), str)}

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
+from gateway.base.causes import cause_of
 from gateway.network.exchange import ExchangeResult, NotSent, NotSentCause, TraceNumbers, Unanswered, UnansweredCause
 from gateway.network.iso8583.framing import FrameFormat, FrameReader, FramingError
 from gateway.network.iso8583.tls import REFUSED_AT_ONCE, tls_failure
@@ -298,5 +299,5 @@ def _loss(error: Exception | None, *, at_once: bool) -> str:
     # In TLS 1.3 a host refuses a client certificate, or asks for one in vain, after the handshake.
     if isinstance(error, ssl.SSLError):
         return tls_failure(error)
-    lost = f"connection lost ({type(error).__name__})" if error else "closed by the host"
+    lost = f"connection lost: {cause_of(error)}" if error else "closed by the host"
     return f"{lost} {REFUSED_AT_ONCE}" if at_once else lost

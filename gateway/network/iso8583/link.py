@@ -15,6 +15,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
+from gateway.base.causes import cause_of
 from gateway.network.exchange import Echoed
 from gateway.network.iso8583 import messages
 from gateway.network.iso8583.answers import AnswerReader
@@ -122,7 +123,7 @@ class Link:
             except TimeoutError:
                 reason = "the host did not answer in time"
             except OSError as error:
-                reason = f"cannot connect ({type(error).__name__})"
+                reason = f"cannot connect: {cause_of(error)}"
             finally:
                 self._leave(reason)
             # A link that held for long starts over gently; one that keeps falling backs off.

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from gateway.base.causes import cause_of
 from gateway.network.iso8583.base import Section
 
 
@@ -52,18 +53,14 @@ def client_context(tls: TlsSection) -> ssl.SSLContext:
     try:
         context.load_verify_locations(cafile=tls.ca)
     except (OSError, ValueError) as error:
-        raise TlsError(f"tls.ca cannot be used ({_why(error)})") from None
+        raise TlsError(f"tls.ca cannot be used ({cause_of(error)})") from None
     if tls.certificate is not None:
         try:
             # An empty password: a key that needs one fails instead of asking at the terminal.
             context.load_cert_chain(tls.certificate, tls.key, password="")
         except (OSError, ValueError) as error:
-            raise TlsError(f"tls.certificate or tls.key cannot be used ({_why(error)})") from None
+            raise TlsError(f"tls.certificate or tls.key cannot be used ({cause_of(error)})") from None
     return context
-
-
-def _why(error: Exception) -> str:
-    return getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
 
 
 _UNKNOWN_SIGNER: Final = "the host's certificate is signed by nobody that tls.ca knows"

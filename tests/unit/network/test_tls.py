@@ -120,7 +120,7 @@ FAILURES: dict[str, tuple[Callable[[Papers], dict[str, Any] | None], Callable[[P
         lambda p: host_tls(p.host, mutual=p.gateway, version="1.3"),
         lambda p: gateway_tls(p.gateway),
         # The simulator's event loop resets the connection and keeps the alert to itself: see below for hosts that tell.
-        "connection lost (ConnectionResetError) before any answer came over TLS: the host may ask for",
+        "connection lost: Connection reset by peer before any answer came over TLS: the host may ask for",
     ),
     "a plaintext host": (
         lambda _: None,
