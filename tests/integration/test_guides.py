@@ -11,6 +11,16 @@ from tests.support.guides import Reader
 # Ports that the guides and the files in deploy name: a second reader on this machine has others.
 PORTS = ("8583", "8590", "8443")
 
+PAGES = (
+    "README.md",
+    "schemas/README.md",
+    "schemas/RECIPIENTS.md",
+    "schemas/AFFILIATES.md",
+    "deploy/README.md",
+    "gateway/proving/README.md",
+)
+"""In the order in which each goes on where the one before ends."""
+
 MISSING = [name for name in ("jq", "curl", "openssl") if shutil.which(name) is None]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"the guides use {MISSING}, which are not installed")
 
@@ -24,6 +34,6 @@ def reader() -> Iterator[Reader]:
 
 @pytest.mark.timeout(1200)
 def test_a_reader_can_follow_every_guide(reader: Reader) -> None:
-    for page in ("README.md", "schemas/README.md", "deploy/README.md", "gateway/proving/README.md"):
+    for page in PAGES:
         reader.follow(page)
     reader.finish()

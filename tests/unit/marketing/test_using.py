@@ -52,7 +52,7 @@ async def test_what_nobody_signed_for_itself_is_a_dead_letter(bad: Record) -> No
 
 
 def test_the_guides_campaign_and_use_are_read() -> None:
-    guide = (Path(__file__).parents[3] / "schemas" / "README.md").read_text(encoding="utf-8")
+    guide = (Path(__file__).parents[3] / "schemas" / "AFFILIATES.md").read_text(encoding="utf-8")
     text = guide.partition("cat > var/spring.json <<JSON\n")[2].partition("JSON\n")[0]
     campaign: Campaign = decode(Campaign, text.encode())
     assert campaign.affiliates == ("acme-bank", "acme-mobile")
