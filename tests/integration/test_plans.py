@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -165,6 +166,37 @@ async def test_of_a_day_s_due_orders_no_more_are_read_than_everybody_s_turn(
     assert plan["Actual Rows"] == found
     most = max(n["Actual Loops"] * (n["Actual Rows"] + n.get("Rows Removed by Filter", 0)) for n in reads)
     assert 0 < most < DUE / 10
+
+
+PAID: Final = 2_000
+_PAID: Final = """
+    INSERT INTO payment (partner_id, payment_id, order_id, consent_id, consent_version, merchant_id, operation,
+        original_payment_id, amount_minor, currency, order_digest, state, version, network_id, terminal_id, stan, rrn,
+        transmitted_at, approval_code, limit_windows, ordered_at, decided_at, changed_at)
+    SELECT 'p', md5('p' || n)::uuid, 'o-' || n, 'c', 1, 'm', CASE WHEN n > $1 THEN 'refund' ELSE 'purchase' END,
+        CASE WHEN n > $1 THEN md5('p' || n - $1)::uuid END, 1, 'KRW', '\\x00', 'settled', 3, 'n', 't', n, 'r' || n,
+        at, 'a', '', at, at, at
+    FROM generate_series(1, $1 + 20) AS n, LATERAL (SELECT $2::timestamptz + n * interval '1 hour') AS t (at)
+"""
+
+
+async def test_what_was_given_back_is_not_looked_for_with_each_payment_of_a_page(young: asyncpg.Connection) -> None:
+    await young.execute("SET session_replication_role = replica")
+    await young.execute(
+        "INSERT INTO consent (partner_id, consent_id, customer_id, version, status, terms, valid_until) "
+        "VALUES ('p', 'c', 'customer', 1, 'AUTH', '{}', now())"
+    )
+    begun = datetime(2026, 1, 5, tzinfo=UTC)
+    await young.execute(_PAID, PAID, begun)
+    await young.execute("ANALYZE payment")
+    await young.execute(set_sql(working_settings("mypay-test"), local=False))
+    await young.execute(f"SET plan_cache_mode = force_generic_plan; PREPARE page AS {dict(statements())['pull.page']}")
+    end, since = begun + timedelta(days=999), begun + timedelta(hours=PAID + 10)
+    asked = f"'p', 'customer', '{begun}', '{end}', '{UUID(int=0)}', '{since}', NULL, 99"
+    plan = json.loads(await young.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE page({asked})"))[0]["Plan"]
+    # The refunds since, and what they gave back: of these alone it is asked how much.
+    assert plan["Actual Rows"] == 20
+    assert max(n["Actual Loops"] for n in nodes(plan) if n.get("Relation Name") == "payment") == 10
 
 
 async def test_the_database_has_grown(grown: asyncpg.Connection) -> None:

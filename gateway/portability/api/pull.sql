@@ -39,10 +39,12 @@ FROM (
         FROM payment
         WHERE partner_id = c.partner_id AND consent_id = c.consent_id
           AND decided_at >= $3 AND (decided_at, payment_id) < ($4, $5::uuid)
-          AND ($6::timestamptz IS NULL OR changed_at > $6 OR EXISTS (
-              -- What was given back of it corrects it, and leaves its own row as it was.
-              SELECT FROM payment r
-              WHERE r.partner_id = c.partner_id AND r.original_payment_id = payment.payment_id AND r.changed_at > $6))
+          -- What was given back of a purchase corrects it, and leaves its own row as it was. These are few, and read
+          -- once: looked for with each payment, they were most of what a page cost.
+          AND ($6::timestamptz IS NULL OR changed_at > $6 OR payment_id IN (
+              SELECT r.original_payment_id FROM payment r
+              WHERE r.partner_id = c.partner_id AND r.consent_id = c.consent_id AND r.operation = 'refund'
+                AND r.changed_at > $6))
           AND ($7::text IS NULL OR funding_token = $7)
         ORDER BY decided_at DESC, payment_id DESC
         LIMIT $8
