@@ -80,7 +80,7 @@ GRANT SELECT ON public.consent_authentication TO mypay_operator, mypay_readonly;
 GRANT SELECT, INSERT ON public.used_assertion TO mypay_initiation, mypay_consents, mypay_execution, mypay_portability;
 GRANT SELECT ON public.used_assertion TO mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (status, accessed_at) ON public.portability_request TO mypay_portability;
-GRANT SELECT (partner_id, consent_id, status, accessed_at), UPDATE (accessed_at) ON public.portability_request TO mypay_portability_api;
+GRANT SELECT (partner_id, consent_id, rcv_org_code, status, accessed_at), UPDATE (accessed_at) ON public.portability_request TO mypay_portability_api;
 GRANT SELECT, UPDATE (status, exports, next_due_at) ON public.portability_request TO mypay_schedule;
 GRANT SELECT ON public.portability_request TO mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (accessed_at) ON public.portability_access TO mypay_portability_api;

@@ -213,7 +213,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "used_assertion":         {_I: APPEND, _C: APPEND, _X: APPEND, _P: APPEND, _V: READ},
     # --- what customers have handed to recipients ---
     "portability_request":    {_P: Access(insert=ALL, update=("status", "accessed_at")),
-                               _U: Access(select=("partner_id", "consent_id", "status", "accessed_at"),
+                               _U: Access(select=("partner_id", "consent_id", "rcv_org_code", "status", "accessed_at"),
                                           update=("accessed_at",)),
                                _T: Access(update=("status", "exports", "next_due_at")), _V: READ},
     "portability_access":     {_U: Access(insert=ALL, update=("accessed_at",)), _V: READ},

@@ -35,8 +35,10 @@ RETURNING partner_id, request_id
 
 -- name: access
 UPDATE portability_request r SET accessed_at = greatest(r.accessed_at, a.accessed_at)
-FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS a (partner_id, consent_id, accessed_at)
-WHERE (r.partner_id, r.consent_id) = (a.partner_id, a.consent_id) AND r.status = 'active'
+FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[])
+    AS a (partner_id, consent_id, rcv_org_code, accessed_at)
+WHERE (r.partner_id, r.consent_id) = (a.partner_id, a.consent_id) AND r.rcv_org_code = a.rcv_org_code
+  AND r.status = 'active'
 
 -- name: add_exports
 INSERT INTO portability_export (partner_id, request_id, number, consent_id, state, search_from, created_at, changed_at)

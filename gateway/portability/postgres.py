@@ -93,6 +93,7 @@ class PostgresPortabilityStore:
                 _SQL.access,
                 [r.request.partner_id for r in requests],
                 [r.request.consent_id for r in requests],
+                [r.request.rcv_org_code for r in requests],
                 [r.accessed_at for r in requests],
             )
 

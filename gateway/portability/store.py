@@ -43,7 +43,10 @@ class PortabilityStore(Protocol):
         """Store new requests; return the keys of those that did not exist."""
 
     async def access(self, requests: Sequence[StoredRequest]) -> None:
-        """Note that the customer has asked for something under these consents, when each request says."""
+        """Note that the customer has asked for something for these recipients, when each request says.
+
+        Requests of another recipient under the same consent have heard nothing of it.
+        """
 
     async def add_exports(self, exports: Sequence[Export]) -> None:
         """Begin exports. One that exists is a bug and fails."""

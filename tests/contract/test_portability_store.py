@@ -25,7 +25,7 @@ from gateway.portability.rules.records import (
     StoredRequest,
 )
 from gateway.proving.memory.portability import MemorySnapshots
-from schemas.primitives import CustomerId, PartnerId
+from schemas.primitives import ConsentId, CustomerId, PartnerId
 from schemas.reasons import Reason, ReasonCode
 from tests.contract.conftest import Backend, MemoryBackend, PostgresBackend
 from tests.support.builders import NOW, later, payment
@@ -38,8 +38,8 @@ KEY = (P1, "request-1")
 JWK = {"kty": "EC", "crv": "P-256", "x": "x", "y": "y"}
 
 
-def request(request_id: str = "request-1", **fields: Any) -> StoredRequest:
-    asked = TRANSMISSION.model_copy(update={"partner_id": P1, "request_id": request_id})
+def request(request_id: str = "request-1", *, org_code: str = ORG, **fields: Any) -> StoredRequest:
+    asked = TRANSMISSION.model_copy(update={"partner_id": P1, "request_id": request_id, "rcv_org_code": org_code})
     defaults: dict[str, Any] = {
         "customer_id": CustomerId("customer-1"),
         "digest": b"digest",
@@ -166,6 +166,28 @@ async def test_what_is_due_is_moved_on_and_what_is_asked_for_once_is_done(store:
         assert (moved.exports, moved.next_due_at, moved.status) == (2, later(140), RequestStatus.ACTIVE)
         assert moved.accessed_at == later(5)
         assert found[once.key].status is RequestStatus.DONE
+
+
+async def test_what_is_asked_for_one_recipient_is_no_access_of_another(backend: Backend) -> None:
+    """Six months of silence stop what is scheduled: also of who has asked another recipient meanwhile."""
+    await put_recipient(backend)
+    consent_key, other = (P1, ConsentId("consent-1")), "B2BBBB0000"
+    ours, theirs = (P1, "ours"), (P1, "theirs")
+    async with backend.store.transaction() as uow:
+        await uow.portability.add([request("ours"), request("theirs", org_code=other)])
+    async with backend.store.transaction() as uow:
+        await uow.pulls.access(consent_key, ORG, later(9))
+    async with backend.store.reading() as uow:
+        found = await uow.portability.requests([ours, theirs])
+        assert [found[ours].accessed_at, found[theirs].accessed_at] == [later(9), NOW]
+        assert await uow.pulls.accessed_at(consent_key, other) == NOW
+    async with backend.store.transaction() as uow:
+        await uow.portability.access([request("new", org_code=other, accessed_at=later(20))])
+    async with backend.store.reading() as uow:
+        found = await uow.portability.requests([ours, theirs])
+        assert [found[ours].accessed_at, found[theirs].accessed_at] == [later(9), later(20)]
+        assert await uow.pulls.accessed_at(consent_key, ORG) == later(9)
+        assert await uow.pulls.accessed_at(consent_key, other) == later(20)
 
 
 async def test_an_access_keeps_what_another_has_moved_on_meanwhile(store: Store) -> None:

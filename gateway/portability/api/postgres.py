@@ -31,7 +31,7 @@ class PostgresPullStore:
 
     async def access(self, key: ConsentKey, org_code: str, now: datetime) -> None:
         await self._connection.execute(_SQL.note_access, *key, org_code, now)
-        await self._connection.execute(_SQL.access_requests, *key, now)
+        await self._connection.execute(_SQL.access_requests, *key, org_code, now)
 
     async def tokens(self, customer_id: CustomerId) -> Sequence[str]:
         return [r["token"] for r in await self._connection.fetch(_SQL.tokens, customer_id)]

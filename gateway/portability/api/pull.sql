@@ -4,15 +4,16 @@ SELECT org_code, active FROM recipient WHERE certificate_sha256 = $1
 -- name: accessed_at
 SELECT greatest(
     (SELECT max(accessed_at) FROM portability_access WHERE (partner_id, consent_id, org_code) = ($1, $2, $3)),
-    (SELECT max(accessed_at) FROM portability_request WHERE (partner_id, consent_id) = ($1, $2))) AS accessed_at
+    (SELECT max(accessed_at) FROM portability_request
+     WHERE (partner_id, consent_id) = ($1, $2) AND rcv_org_code = $3)) AS accessed_at
 
 -- name: note_access
 INSERT INTO portability_access AS a (partner_id, consent_id, org_code, accessed_at) VALUES ($1, $2, $3, $4)
 ON CONFLICT (partner_id, consent_id, org_code) DO UPDATE SET accessed_at = greatest(a.accessed_at, excluded.accessed_at)
 
 -- name: access_requests
-UPDATE portability_request SET accessed_at = greatest(accessed_at, $3)
-WHERE (partner_id, consent_id) = ($1, $2) AND status = 'active'
+UPDATE portability_request SET accessed_at = greatest(accessed_at, $4)
+WHERE (partner_id, consent_id) = ($1, $2) AND rcv_org_code = $3 AND status = 'active'
 
 -- name: tokens
 SELECT token FROM funding_token WHERE customer_id = $1

@@ -19,10 +19,10 @@ class PullStore(Protocol):
         """The recipient that shows this certificate; its key to encrypt to is not read."""
 
     async def accessed_at(self, key: ConsentKey, org_code: str) -> datetime | None:
-        """When the customer last asked for something under this consent: here, or by a transmission request."""
+        """When the customer last asked for something for this recipient: here, or by a transmission request."""
 
     async def access(self, key: ConsentKey, org_code: str, now: datetime) -> None:
-        """Note that the customer asks now; also for the scheduled transmissions under this consent."""
+        """Note that the customer asks now; also for the scheduled transmissions to this recipient under the consent."""
 
     async def tokens(self, customer_id: CustomerId) -> Sequence[str]:
         """Every funding token of a customer."""

@@ -60,7 +60,7 @@ class StoredRequest:
         digest: SHA-256 of the record's value.
         exports: how many exports were begun.
         next_due_at: when the next one is; None where none follows.
-        accessed_at: when the customer last asked for anything under its consent.
+        accessed_at: when the customer last asked for anything for its recipient under its consent.
     """
 
     request: PortabilityRequest

@@ -90,12 +90,13 @@ class MemoryPortabilityStore:
 
     async def access(self, requests: Sequence[StoredRequest]) -> None:
         await self._boundary("portability.access")
-        at = {r.consent_key: r.accessed_at for r in requests}
+        at = {(r.consent_key, r.request.rcv_org_code): r.accessed_at for r in requests}
         for key, row in list(self._tx.items(self._db.transmissions)):
-            if row.consent_key in at and row.status is RequestStatus.ACTIVE:
+            asked_at = at.get((row.consent_key, row.request.rcv_org_code))
+            if asked_at is not None and row.status is RequestStatus.ACTIVE:
                 # As it is once it is locked: whoever held it may have moved it on.
                 now = (await self._tx.lock(self._db.transmissions, [key]))[key]
-                later = max(now.accessed_at, at[row.consent_key])
+                later = max(now.accessed_at, asked_at)
                 self._tx.update(self._db.transmissions, key, replace(now, accessed_at=later))
 
     async def add_exports(self, exports: Sequence[Export]) -> None:

@@ -31,7 +31,8 @@ class MemoryPullStore:
     async def accessed_at(self, key: ConsentKey, org_code: str) -> datetime | None:
         await self._boundary("pulls.accessed_at")
         here = self._tx.get(self._db.accesses, (*key, org_code))
-        asked = [row.accessed_at for _, row in self._tx.items(self._db.transmissions) if row.consent_key == key]
+        rows = [row for _, row in self._tx.items(self._db.transmissions) if row.consent_key == key]
+        asked = [row.accessed_at for row in rows if row.request.rcv_org_code == org_code]
         return max([*asked, *([here] if here else [])], default=None)
 
     async def access(self, key: ConsentKey, org_code: str, now: datetime) -> None:
@@ -41,7 +42,8 @@ class MemoryPullStore:
             before = (await self._tx.lock(self._db.accesses, [name]))[name]
             self._tx.update(self._db.accesses, name, max(before, now))
         for request_key, row in list(self._tx.items(self._db.transmissions)):
-            if row.consent_key == key and row.status is RequestStatus.ACTIVE:
+            own = row.consent_key == key and row.request.rcv_org_code == org_code
+            if own and row.status is RequestStatus.ACTIVE:
                 await self._tx.lock(self._db.transmissions, [request_key])
                 later = replace(row, accessed_at=max(row.accessed_at, now))
                 self._tx.update(self._db.transmissions, request_key, later)

@@ -39,10 +39,10 @@ def permitted(
     3    40106  the consent permits no portability now: :func:`gateway.consents.rules.consent.refuse_use`
     4    40104  it does not have the scope
     5    40301  the call is scheduled, and the consent permits no schedule
-    6    40106  the call is scheduled, and the customer has asked for nothing for six months
+    6    40106  the call is scheduled, and the customer has asked for nothing here for six months
     ==== ====== ==========================================================================
 
-    ``accessed_at``: when the customer last asked for something under it; None: never.
+    ``accessed_at``: when the customer last asked for something for this recipient under it; None: never.
 
     Raises:
         RefusedCallError: as said.
