@@ -218,6 +218,18 @@ async def test_what_somebody_holds_begins_anew_and_its_holder_finds_nothing(fifo
     assert await claim(fifo, at=500) == [92]  # 1 is closed, and stands
 
 
+async def test_what_was_sent_once_begins_anew_though_nobody_holds_it_now(fifo: Queue) -> None:
+    await queue(fifo, follow_up(1), follow_up(2, queued_at=later(9)))
+    await claim(fifo)
+    await retry(fifo, 1, at=40)
+    anew = [replace(follow_up(n), stan=500_090 + n, transmitted_at=later(3)) for n in (1, 2)]
+    async with fifo.store.transaction() as uow:
+        await fifo.of(uow).begin_anew(anew)
+    # What was never sent has its numbers to itself, and keeps its time.
+    assert await _claim(fifo, "w2", 4, 60, 10) == [replace(anew[0], queued_at=NOW)]
+    assert await _claim(fifo, "w2", 9, 60, 10) == [follow_up(2, queued_at=later(9))]
+
+
 async def test_of_two_for_one_payment_at_a_time_the_first_stands(fifo: Queue) -> None:
     second = replace(follow_up(1), stan=500_099)
     await queue(fifo, follow_up(1), second)

@@ -95,8 +95,8 @@ class Ignored:
         incident: for people to see; else harmless (late, repeated, not possible now).
         undo: something may stand at the network that must not: queue a reversal of its own for it. The payment stays
             where it is, for nothing of it stands here.
-        again: the network may have booked it after it answered the reversal that is in flight, if one is: that one's
-            answer does not count, and the reversal begins anew.
+        again: the network may have booked it after it answered the reversal, if that was sent: this answer does not
+            count, and the reversal begins anew.
     """
 
     why: str

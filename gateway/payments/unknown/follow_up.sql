@@ -17,7 +17,7 @@ SET stan = k.stan, transmitted_at = k.transmitted_at, attempts = 0, next_attempt
 FROM unnest($1::text[], $2::uuid[], $3::integer[], $4::timestamptz[])
     AS k (partner_id, payment_id, stan, transmitted_at)
 WHERE (q.partner_id, q.payment_id) = (k.partner_id, k.payment_id)
-  AND q.closed_at IS NULL AND q.leased_by IS NOT NULL
+  AND q.closed_at IS NULL AND q.attempts > 0
 
 -- name: claim
 WITH due AS MATERIALIZED (

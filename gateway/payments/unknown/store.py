@@ -83,10 +83,11 @@ class FollowUpStore(Protocol):
         """
 
     async def begin_anew(self, follow_ups: Sequence[FollowUp]) -> None:
-        """Of those that somebody holds: put them back under new numbers, due at once, with the age that they have.
+        """Of those that were sent: put them back under new numbers, due at once, with the age that they have.
 
-        The holder's :meth:`close` then finds none: what it learns is older than the reason to begin anew. What is
-        closed, or open and held by nobody, stands.
+        Whoever holds one finds none to :meth:`close`: what it learns is older than the reason to begin anew. And an
+        answer that is under way to nobody, or that the network would repeat, is to the old numbers. What is closed, or
+        open and never sent, stands.
         """
 
     async def take_away(self, keys: Sequence[PaymentKey], *, now: datetime) -> frozenset[PaymentKey]:

@@ -41,7 +41,7 @@ class MemoryFollowUpStore:
         rows = await self._tx.lock(self._table, [f.key for f in follow_ups])
         for anew in follow_ups:
             row = rows.get(anew.key)
-            if row is not None and row.closed_at is None and row.leased_by is not None:
+            if row is not None and row.closed_at is None and row.follow_up.attempts:
                 numbered = replace(row.follow_up, stan=anew.stan, transmitted_at=anew.transmitted_at, attempts=0)
                 self._tx.update(
                     self._table,

@@ -163,7 +163,10 @@ async def test_an_unclear_answer_before_a_clear_one_does_not_take_its_place(uncl
 
 
 @pytest.mark.parametrize("late", ["00", "00,amount+1"])
-async def test_a_reversal_that_may_have_come_before_the_network_booked_it_begins_anew(late: str) -> None:
+@pytest.mark.parametrize("answer_lost", [False, True])
+async def test_a_reversal_that_may_have_come_before_the_network_booked_it_begins_anew(
+    late: str, answer_lost: bool
+) -> None:
     rig = Rig()
     await put(rig, S.UNKNOWN, inquiry=True)
     async with rig.store.transaction() as uow:
@@ -172,7 +175,10 @@ async def test_a_reversal_that_may_have_come_before_the_network_booked_it_begins
         (sent,) = await uow.reversals.claim(
             NetworkId(NETWORK), owner="w1", now=later(3), lease_until=later(99), limit=1
         )
-    # The network has told w1 that there is nothing to undo; before w1 writes it down, it turns out to have been booked.
+        if answer_lost:
+            await uow.reversals.retry([PAID.key], owner="w1", next_attempt_at=later(60), code="none")
+    # The network has told w1 that there is nothing to undo, or would tell it so when that is repeated; before w1 writes
+    # it down, it turns out to have been booked.
     assert await take(rig, answer_of(late)) == ["ignored"]
     async with rig.store.transaction() as uow:
         assert await uow.reversals.close({PAID.key: "25"}, owner="w1", now=later(5)) == frozenset()
