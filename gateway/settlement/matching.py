@@ -124,7 +124,8 @@ class SettlementService:
     async def match_again(self) -> int:
         """Settle payments whose clearing had become a break and would match now; return how many.
 
-        Their outcome was found later, or another record that had settled them was corrected.
+        Their outcome was found later, or another record that had settled them was corrected. What does not match then
+        is a break of another kind: a second record of the payment, or another amount.
         """
 
         async def match() -> tuple[int, Applied]:
@@ -146,8 +147,12 @@ class SettlementService:
     ) -> Applied:
         now = self._clock.now()
         locked = await uow.clearing.payments_by_rrn(network_id, sorted({r.rrn for r in records}))
-        # What another worker has settled meanwhile is no break again.
-        outcomes = _Outcomes(matched=_match(records, locked).matched)
+        judged = _match(records, locked)
+        if judged.breaks:
+            # That they are breaks was told. What kind they are now people see: why they were is over.
+            told = [(record.record_no, key, found) for record, key, found in judged.breaks]
+            await uow.clearing.write_outcomes(network_id, cycle_id, told)
+        outcomes = _Outcomes(matched=judged.matched)
         if not outcomes.matched:
             return Applied()
         applied = await apply_changes(uow, _cleared(outcomes), now=now, locked=_by_key(locked))

@@ -76,7 +76,7 @@ ARGUED: Final[Mapping[str, str]] = {
         "a committed event stands at the number of a transaction that has ended; xmin is of one that has not"
     ),
     "clearing.confirm: by one: … no = ANY ($3::integer[]) AND created_at < $4 …": "what is equal is set to itself",
-    "follow_up.begin_anew: without: q.closed_at IS NULL": "a closed row is claimed by nobody, and opened under others",
+    "follow_up.begin_anew: without: q.closed_at IS NULL": "numbers of a closed row are sent by nobody",
     "follow_up.retry: without: q.closed_at IS NULL": "a closed row is leased to nobody",
     "follow_up.close: without: q.closed_at IS NULL": "a closed row is leased to nobody",
     "directory.report_network: by one: … s WHERE network_id = $1 AND reported_at < $4::timestamptz - interval '1 …": (

@@ -171,6 +171,34 @@ async def test_a_break_is_matched_again_once_its_payment_is_approved_after_all(r
     assert await rig.settlement.match_again() == 0
 
 
+@pytest.mark.parametrize(
+    ("records", "kinds", "state"),
+    [
+        # Beside its own record another one of its number: the money of the second is nobody's.
+        ((5, 6), {6: BreakKind.DUPLICATE}, "settled"),
+        # By another amount than was approved.
+        ((7,), {7: BreakKind.AMOUNT_DIFFERS}, "approved"),
+    ],
+)
+async def test_what_does_not_match_when_its_payment_is_approved_after_all_is_told_for_what_it_is_now(
+    rig: Rig, records: tuple[int, ...], kinds: dict[int, BreakKind], state: str
+) -> None:
+    rig.settlement = rig.new_settlement(too_early_s=0.0)
+    otherwise = {7: {"amount_minor": 999}}
+    await rig.settlement.take([clearing_message(batch(*(cleared(rig, 5, n, **otherwise.get(n, {})) for n in records)))])
+    assert breaks(rig) == dict.fromkeys(records, BreakKind.NOT_APPROVED)
+    async with rig.store.transaction() as uow:
+        key = rig.payment(5).key
+        await uow.reversals.take_away([key], now=rig.clock.now())
+        await apply_changes(uow, [Change(key, PaymentEventKind.INQUIRY_APPROVED)], now=rig.clock.now())
+    await rig.settlement.match_again()
+    assert (breaks(rig), rig.states()["order-5"]) == (kinds, state)
+    # That it is a break was told; nothing more is looked at again.
+    assert [c.breaks for c in cycles(rig)] == [len(records), *([0] if state == "settled" else [])]
+    async with rig.store.transaction() as uow:
+        assert await uow.clearing.approved_since(10) == []
+
+
 async def test_an_outcome_that_is_found_in_time_settles(rig: Rig) -> None:
     rig.network.script = lambda _: Behaviour()
     rig.faults.hold("clearing.lock", visit=2)  # the first look was too early
