@@ -242,6 +242,7 @@ def execution(runtime: Runtime, connections: ExecutionConnections, terms: Execut
         store=store,
         observer=observer,
         clock=clock,
+        policy=results.policy,
         codes=results.codes,
         match_by=terms.match_by,
     )

@@ -229,9 +229,11 @@ class Rig:
             self.clock.advance(1)
         return await recovery.take_over()
 
-    def new_late_answers(self, match_by: MatchBy = MatchBy.REFERENCE) -> LateAnswerService:
+    def new_late_answers(
+        self, match_by: MatchBy = MatchBy.REFERENCE, *, policy: UnknownPolicy = UnknownPolicy.REVERSE
+    ) -> LateAnswerService:
         """Another worker's late answers."""
-        return self.new_stage(match_by=match_by).late_answers
+        return self.new_stage(match_by=match_by, policy=policy).late_answers
 
     def new_settlement(self, *, too_early_s: float = 90.0) -> SettlementService:
         """Settlement that waits this long (of the event loop's time) for outcomes that are open."""

@@ -1,7 +1,8 @@
 """Answers that belong to no exchange in flight: late, repeated, unsolicited, or to a worker that is gone.
 
 Each is kept, and does what the lifecycle's table says: it may settle an open inquiry or a payment that nobody waits for
-any more; an approval of what was reversed or declined is undone; everything else changes nothing.
+any more, or leave that one to be settled as the network's unknown outcomes are; an approval of what was reversed or
+declined is undone; everything else changes nothing.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from gateway.payments.transitions import Applied, apply_changes
 from gateway.payments.unknown.incidents import report_settled
 from gateway.payments.unknown.rules import judge_late_answer
 from gateway.payments.unknown.store import LateAnswer
-from gateway.payments.unknown.verdicts import Verdict
+from gateway.payments.unknown.verdicts import UnknownPolicy, Verdict
 from schemas.primitives import NetworkId
 
 FINANCIAL_RESPONSE: Final = "0210"
@@ -49,6 +50,7 @@ class LateAnswerService:
         store: Store[PaymentChangeUnit],
         observer: Observer,
         clock: Clock,
+        policy: UnknownPolicy,
         codes: ResponseCodes = STANDARD,
         match_by: MatchBy = MatchBy.REFERENCE,
         batch_max: int = 500,
@@ -57,6 +59,7 @@ class LateAnswerService:
         self._store = store
         self._observer = observer
         self._clock = clock
+        self._policy = policy
         self._codes = codes
         self._match_by = match_by
         self._batch_max = batch_max
@@ -143,7 +146,9 @@ class LateAnswerService:
         )
 
     def _judge(self, payment: Payment, unmatched: UnmatchedAnswer, *, inquiry_open: bool) -> Verdict:
-        return judge_late_answer(payment, unmatched.answer, inquiry_open=inquiry_open, codes=self._codes)
+        return judge_late_answer(
+            payment, unmatched.answer, inquiry_open=inquiry_open, policy=self._policy, codes=self._codes
+        )
 
     def _cannot(self, unmatched: UnmatchedAnswer, error: Exception) -> None:
         self._observer.count("late_answer", "unwritable", reason=type(error).__name__)

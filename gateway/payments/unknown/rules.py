@@ -14,7 +14,7 @@ from typing import Final, assert_never
 from gateway.network.exchange import Answered, ExchangeResult, NotSent, NotSentCause, Unanswered
 from gateway.network.response_codes import STANDARD, InquiryUse, ResponseCodes, is_response_code
 from gateway.payments.rules.lifecycle import PaymentEventKind
-from gateway.payments.unknown.verdicts import Asked, Verdict, judge
+from gateway.payments.unknown.verdicts import Asked, UnknownPolicy, Verdict, judge
 from schemas.reasons import Reason, ReasonCode
 
 
@@ -116,15 +116,20 @@ def _reverse(event: PaymentEventKind, code: str | None, detail: str, *, incident
 
 
 def judge_late_answer(
-    asked: Asked, answer: Answered, *, inquiry_open: bool, codes: ResponseCodes = STANDARD
+    asked: Asked,
+    answer: Answered,
+    *,
+    inquiry_open: bool,
+    policy: UnknownPolicy = UnknownPolicy.REVERSE,
+    codes: ResponseCodes = STANDARD,
 ) -> Verdict:
     """What an answer does that belongs to no exchange in flight: late, repeated, or after a restart.
 
     With an open inquiry it settles the payment as the inquiry's own answer would, if it is clear. Else it is what it
     says, and :mod:`gateway.payments.rules.lifecycle` knows what that does in each state: an approval of what does not
-    stand here is undone.
+    stand here is undone, and one that tells no outcome of what is in flight is settled by ``policy``.
     """
-    verdict = judge(asked, answer, codes=codes)
+    verdict = judge(asked, answer, policy, codes)
     if not inquiry_open:
         return verdict
     match verdict.event:

@@ -14,6 +14,7 @@ from gateway.network.matching import MatchBy
 from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState
 from gateway.payments.rules.payment import Change
 from gateway.payments.transitions import apply_changes
+from gateway.payments.unknown.verdicts import UnknownPolicy
 from schemas.primitives import NetworkId
 from tests.support.builders import NETWORK, later, payment, window
 from tests.support.rig import Rig
@@ -143,6 +144,18 @@ async def test_a_late_answer(row: list[str]) -> None:
         assert rig.payment(1).approval_code == "654321"
     if inquiry:
         assert (rig.database.inquiries.rows[PAID.key].closed_at is None) == (outcome == "ignored")
+
+
+@pytest.mark.parametrize(("text", "asked"), [("68", True), ("96", True), ("00,amount+1", False)])
+async def test_one_that_tells_no_outcome_is_settled_as_the_network_wants_it(text: str, asked: bool) -> None:
+    rig = Rig()
+    await put(rig, S.SENT)
+    late = rig.new_late_answers(policy=UnknownPolicy.INQUIRE)
+    late.take(answer_of(text))
+    await late.work()
+    assert rig.states() == {"order-1": "unknown"}
+    queued = list(rig.database.inquiries.rows), list(rig.database.reversals.rows)
+    assert queued == (([PAID.key], []) if asked else ([], [PAID.key]))
 
 
 async def test_the_second_copy_of_an_answer_does_nothing() -> None:
